@@ -1,0 +1,99 @@
+"""Every error that a user can cause, as one tree.
+
+::
+
+    LoratoolsError              one sentence for a person: what, where, and the remedy
+    ├── FileError               a path is missing, unreadable, or would be overwritten
+    ├── FormatError             bytes that are not what their place asks for
+    │   ├── UnknownKeysError    a LoRA file with keys that no table knows
+    │   └── NonFiniteError      NaN or infinity in a tensor
+    ├── ShapeError              two adapters, or an adapter and a base, disagree over a module
+    ├── RankError               a rank rule that cannot be met
+    ├── BlockError              an unknown block, preset, scheme, or a vector of a wrong length
+    ├── MergeStringError        text such as ``A:1:GP1,B:-1:GP2`` that cannot be read
+    ├── BaseModelError          a base that is not a base, or lacks a part
+    ├── PromptError             a prompt or prompt file that cannot be used
+    ├── GridError               weights, rows or sizes that make no grid
+    ├── DatasetError            images or captions that cannot be trained on
+    ├── TrainingError           settings that cannot train, or a loss that is not a number
+    ├── RecipeError             a recipe or config that cannot be read or resolved
+    └── PocketError             the pocket base, its drawings or its judge used wrongly
+
+The command line prints the message as ``error: ...`` and exits with 1; a library user catches the class.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LoratoolsError(Exception):
+    """Base of everything that loratools raises on purpose; ``str(error)`` is written for the user."""
+
+
+class FileError(LoratoolsError):
+    """A path is missing, unreadable, or exists and is not ours to overwrite."""
+
+
+class FormatError(LoratoolsError):
+    """The bytes of a file are not what its place asks for (truncated, not safetensors, not a LoRA)."""
+
+
+class UnknownKeysError(FormatError):
+    """A LoRA file holds tensor names that no table knows; nothing is dropped in silence."""
+
+
+class NonFiniteError(FormatError):
+    """A tensor holds NaN or infinity."""
+
+
+class ShapeError(LoratoolsError):
+    """Two adapters, or an adapter and its base, disagree over the shape of a module."""
+
+
+class RankError(LoratoolsError):
+    """A rank rule asks for something that does not exist."""
+
+
+class BlockError(LoratoolsError):
+    """An unknown block, preset or scheme, or a block vector of a wrong length."""
+
+
+class MergeStringError(LoratoolsError):
+    """A merge string such as ``A:1:GP1,B:-1:GP2`` cannot be read."""
+
+
+class BaseModelError(LoratoolsError):
+    """A base model that is none, lacks a part, or cannot be loaded."""
+
+
+class PromptError(LoratoolsError):
+    """A prompt, or a file of prompts, that cannot be used."""
+
+
+class GridError(LoratoolsError):
+    """Rows, weights or sizes that make no grid."""
+
+
+class DatasetError(LoratoolsError):
+    """Images or captions that cannot be trained on."""
+
+
+class TrainingError(LoratoolsError):
+    """Settings that cannot train, or a loss that stopped being a number."""
+
+
+class RecipeError(LoratoolsError):
+    """A recipe or training config that cannot be read, resolved or run."""
+
+
+class PocketError(LoratoolsError):
+    """The pocket base, its drawings or its judge used in a way that makes no sense."""
+
+
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """`` (did you mean 'X'?)`` for the nearest of ``valid`` names, ignoring case, or an empty string."""
+    by_lower = {name.lower(): name for name in valid}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return f" (did you mean '{by_lower[near[0]]}'?)" if near else ""
