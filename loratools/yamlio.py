@@ -1,0 +1,200 @@
+"""Reading YAML the way people expect: YAML 1.2's core schema, no duplicate keys, and a place for every value.
+
+PyYAML reads YAML 1.1, in which ``0:30:15`` is a number in base 60, ``no`` is false and ``1e-4`` is text. Here
+``0:1:0.1``, ``no`` and ``2024-01-01`` stay text, and ``1e-4`` is a number. Only plain data comes out: mappings with text
+keys, lists, text, numbers, booleans and null; any other tag is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loratools.errors import RecipeError
+
+Place = tuple[str | int, ...]  # the keys and list positions from the document's root to a value
+
+_PREFIX = "tag:yaml.org,2002:"
+_MOST_VALUES = 100_000  # a small file of nested aliases can name billions of values
+_CORE = (
+    ("null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ("~", "n", "N", "")),
+    ("bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), tuple("tTfF")),
+    ("int", re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z"), tuple("-+0123456789")),
+    (
+        "float",
+        re.compile(
+            r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
+        ),
+        tuple("-+.0123456789"),
+    ),
+)
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """PyYAML's scanner and composer with YAML 1.2's core table of plain scalars in place of 1.1's."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  (PyYAML's own design)
+
+
+for _name, _pattern, _first in _CORE:
+    _CoreLoader.add_implicit_resolver(_PREFIX + _name, _pattern, list(_first))
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a value stands in its text: one-based line and column, and the half-open range of characters."""
+
+    line: int
+    column: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Document:
+    """Plain data, with the place of each key and value: ``spans`` by path, ``keys`` by the path of their value."""
+
+    data: Any
+    source: str
+    text: str
+    spans: Mapping[Place, Span]
+    keys: Mapping[Place, Span]
+
+    def span(self, path: Place) -> Span:
+        """The place of the key at ``path``, of the value where it has no key, or of the nearest parent that exists."""
+        for length in range(len(path), -1, -1):
+            found = self.keys.get(path[:length]) or self.spans.get(path[:length])
+            if found is not None:
+                return found
+        return Span(1, 1, 0, 0)
+
+    def where(self, path: Place) -> str:
+        """``FILE, line N: a.b.c``, for the start of an error message."""
+        dotted = ".".join(str(part) for part in path)
+        return f"{self.source}, line {self.span(path).line}" + (f": {dotted}" if dotted else "")
+
+
+def load_yaml(text: str, source: str = "<text>") -> Document:
+    """Read one YAML document.
+
+    Raises:
+        RecipeError: if the text is no YAML, repeats a key, holds several documents, or asks for a type of its own.
+    """
+    builder = _Builder(source)
+    try:
+        root = _CoreLoader(text).get_single_node()
+        data = None if root is None else builder.build(root, ())
+    except yaml.MarkedYAMLError as error:
+        raise RecipeError(_syntax_message(error, source)) from error
+    except yaml.reader.ReaderError as error:
+        raise RecipeError(
+            f"{source}: character {error.position} cannot stand in YAML; save the file as UTF-8"
+        ) from error
+    except RecursionError as error:
+        raise RecipeError(f"{source}: nested too deeply to be read") from error
+    return Document(data, source, text, builder.spans, builder.keys)
+
+
+def read_yaml(path: str | Path) -> Document:
+    """Read the YAML file at ``path`` (UTF-8, with or without a byte order mark).
+
+    Raises:
+        RecipeError: if the file is missing or unreadable, or for any reason of :func:`load_yaml`.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise RecipeError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+    return load_yaml(text, str(path))
+
+
+class _Builder:
+    """Turns composed nodes into plain data and remembers where each came from."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.spans: dict[Place, Span] = {}
+        self.keys: dict[Place, Span] = {}
+
+    def build(self, node: yaml.Node, path: Place, above: tuple[int, ...] = ()) -> Any:
+        self.spans[path] = _span(node)
+        if id(node) in above or len(self.spans) > _MOST_VALUES:
+            raise self._error(node, "an alias that holds itself, or too many of them")
+        above = (*above, id(node))
+        match node:
+            case yaml.MappingNode():
+                return self._mapping(node, path, above)
+            case yaml.SequenceNode():
+                self._plain(node, "seq")
+                return [self.build(item, (*path, index), above) for index, item in enumerate(node.value)]
+            case yaml.ScalarNode():
+                return self._scalar(node)
+        raise self._error(node, "only mappings, lists and plain values are supported")
+
+    def _mapping(self, node: yaml.MappingNode, path: Place, above: tuple[int, ...]) -> dict[str, Any]:
+        self._plain(node, "map")
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self._error(key_node, "a key must be text")
+            key = key_node.value
+            if key in result:
+                first = self.keys[(*path, key)].line
+                raise self._error(key_node, f"the key '{key}' is already given in line {first}; remove one of the two")
+            self.keys[(*path, key)] = _span(key_node)
+            result[key] = self.build(value_node, (*path, key), above)
+        return result
+
+    def _scalar(self, node: yaml.ScalarNode) -> str | int | float | bool | None:
+        text = node.value
+        match node.tag.removeprefix(_PREFIX):
+            case "str":
+                return str(text)
+            case "null":
+                return None
+            case "bool" if text.lower() in ("true", "false"):
+                return bool(text.lower() == "true")
+            case "int" if _CORE[2][1].match(text):
+                return _integer(text)
+            case "float" if _CORE[3][1].match(text) or _CORE[2][1].match(text):
+                return _float(text)
+            case "bool" | "int" | "float" as name:
+                raise self._error(node, f"'{text}' is not of the type !!{name}")
+        raise self._error(node, f"the tag '{node.tag}' is not supported; write plain values")
+
+    def _plain(self, node: yaml.Node, name: str) -> None:
+        if node.tag != _PREFIX + name:
+            raise self._error(node, f"the tag '{node.tag}' is not supported; write plain values")
+
+    def _error(self, node: yaml.Node, message: str) -> RecipeError:
+        return RecipeError(f"{self.source}, line {node.start_mark.line + 1}: {message}")
+
+
+def _integer(text: str) -> int:
+    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    digits = text[2:] if base != 10 else text
+    return int(digits, base) if len(digits) <= 1000 else 10**1000
+
+
+def _float(text: str) -> float:
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _span(node: yaml.Node) -> Span:
+    start, end = node.start_mark, node.end_mark
+    return Span(start.line + 1, start.column + 1, start.index, end.index)
+
+
+def _syntax_message(error: yaml.MarkedYAMLError, source: str) -> str:
+    mark = error.problem_mark or error.context_mark
+    place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    hint = "; indent with spaces, not tabs" if "\\t" in str(error.problem) else ""
+    problem = str(error.problem or error.context).removeprefix("but ")
+    return f"{source}{place}: not YAML: {problem}{hint}"
