@@ -1,0 +1,193 @@
+"""The algebra of weight differences: what a LoRA adds to one module, as factors that are never multiplied out.
+
+``LowRank(up, down, shape)`` stands for ``up @ down`` seen as ``shape``. No alpha exists here: it is folded in on reading.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from loratools.errors import ShapeError
+
+# A component whose largest entry is 2**-8 keeps its entries down to 1/64 of that above fp16's subnormals (2**-14).
+_COMFORT = -8
+_CEILING = 15  # 2**15 is the last power of two below fp16's largest number, 65504
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """``delta = up @ down`` seen as ``shape``.
+
+    Args:
+        up: (out, r).
+        down: (r, in * kh * kw).
+        shape: (out, in) of a linear module, or (out, in, kh, kw) of a convolution.
+    Raises:
+        ShapeError: if the three do not fit together.
+    """
+
+    up: Tensor
+    down: Tensor
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        rows, columns = self.shape[0], math.prod(self.shape[1:])
+        ranks = (self.up.shape[-1], self.down.shape[0])
+        if tuple(self.up.shape) != (rows, ranks[0]) or tuple(self.down.shape) != (ranks[0], columns):
+            raise ShapeError(
+                f"factors {tuple(self.up.shape)} and {tuple(self.down.shape)} do not multiply to {self.shape}; "
+                "they need the shapes (out, rank) and (rank, in * kh * kw)"
+            )
+
+    @property
+    def rank(self) -> int:
+        """Number of columns of ``up``, which may be above the matrix's true rank."""
+        return self.up.shape[1]
+
+    def scaled(self, factor: float) -> LowRank:
+        """``factor * delta``; the factor goes into ``up``, so a sign changes nothing else."""
+        return self if factor == 1 else LowRank(self.up * factor, self.down, self.shape)
+
+    def dense(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        """The whole matrix, of ``shape``, multiplied out in ``dtype``."""
+        return (self.up.to(dtype) @ self.down.to(dtype)).reshape(self.shape)
+
+    def norm(self) -> float:
+        """Frobenius norm from the two Gram matrices, in float64; the matrix is never formed."""
+        return math.sqrt(max(inner(self, self), 0.0))
+
+    def to(self, dtype: torch.dtype) -> LowRank:
+        """The same difference with both factors in ``dtype``."""
+        return LowRank(self.up.to(dtype), self.down.to(dtype), self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A full difference of a weight: ``value`` has the weight's own shape."""
+
+    value: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The weight's shape."""
+        return tuple(self.value.shape)
+
+    @property
+    def rank(self) -> int:
+        """The highest rank such a matrix can have; 1 for a vector."""
+        return min(self.shape[0], math.prod(self.shape[1:]))
+
+    def scaled(self, factor: float) -> Dense:
+        """``factor * delta``."""
+        return self if factor == 1 else Dense(self.value * factor)
+
+    def dense(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        """The value itself in ``dtype``."""
+        return self.value.to(dtype)
+
+    def norm(self) -> float:
+        """Frobenius norm in float64."""
+        return float(torch.linalg.vector_norm(self.value.double()))
+
+
+class Vector(Dense):
+    """A difference of a bias or a norm's weight: one dimension, additive, no alpha."""
+
+    def scaled(self, factor: float) -> Vector:
+        """``factor * delta``."""
+        return self if factor == 1 else Vector(self.value * factor)
+
+
+Delta = LowRank | Dense | Vector
+
+
+def concatenate(terms: Sequence[tuple[float, Delta]]) -> Delta:
+    """The exact weighted sum ``sum_i c_i * d_i``: factors side by side, with ``c_i`` (and its sign) in ``up``.
+
+    Terms of weight 0 add no columns. Low-rank terms stay low-rank; one full difference makes the sum a full one.
+
+    Raises:
+        ShapeError: if there are no terms, or they differ in (out, in * kh * kw).
+    """
+    if not terms:
+        raise ShapeError("a sum of no terms has no shape; give at least one")
+    shape = terms[0][1].shape
+    for _, delta in terms[1:]:
+        if not same_matrix(delta.shape, shape):
+            raise ShapeError(f"differences of shapes {shape} and {delta.shape} cannot be added")
+    kept = [(weight, delta) for weight, delta in terms if weight != 0]
+    if not kept:
+        return _zero_like(terms[0][1])
+    if len(kept) == 1:
+        weight, delta = kept[0]
+        return delta.scaled(weight)
+    if all(isinstance(delta, LowRank) for _, delta in kept):
+        parts = [delta.scaled(weight) for weight, delta in kept if isinstance(delta, LowRank)]
+        return LowRank(torch.cat([p.up for p in parts], dim=1), torch.cat([p.down for p in parts]), shape)
+    total = sum((delta.dense().reshape(shape) * weight for weight, delta in kept), torch.zeros(shape).double())
+    total = total.to(torch.float32)
+    return Vector(total) if all(isinstance(delta, Vector) for _, delta in kept) else Dense(total)
+
+
+def same_matrix(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether two shapes are the same (out, in * kh * kw) matrix: a linear module and a 1x1 convolution are."""
+    return a[0] == b[0] and math.prod(a[1:]) == math.prod(b[1:])
+
+
+def inner(a: Delta, b: Delta) -> float:
+    """``<a, b> = tr((Ua^T Ub)(Db Da^T))`` (Frobenius) in float64, by Gram matrices where both are low-rank."""
+    match a, b:
+        case LowRank(), LowRank():
+            ups = a.up.double().T @ b.up.double()
+            downs = a.down.double() @ b.down.double().T
+            return float((ups * downs).sum())
+        case LowRank(), Dense():
+            matrix = b.value.double().reshape(b.shape[0], -1)
+            return float(((a.up.double().T @ matrix) * a.down.double()).sum())
+        case Dense(), LowRank():
+            return inner(b, a)
+        case Dense(), Dense():
+            return float((a.value.double().flatten() * b.value.double().flatten()).sum())
+    raise ShapeError(f"no inner product of {type(a).__name__} and {type(b).__name__}")
+
+
+def balance(delta: LowRank) -> LowRank:
+    """The same matrix, bit for bit, with each component moved by a power of two away from fp16's underflow.
+
+    Per component the weaker factor is lifted until its largest entry reaches 2**-8, or until both factors are alike,
+    whichever comes first; entries beyond fp16's range are brought down. Only exponents change, decided by integers, so
+    the result does not depend on threads or machines. Zero components are left alone.
+    """
+    up_exponent, down_exponent = _exponents(delta.up, 0), _exponents(delta.down, 1)
+    shift = _shift(up_exponent, down_exponent) - _shift(down_exponent, up_exponent)
+    empty = (delta.up.abs().amax(0) == 0).numpy() | (delta.down.abs().amax(1) == 0).numpy()
+    shift = np.where(empty, 0, shift)
+    if not shift.any():
+        return delta
+    lift = torch.from_numpy(np.ldexp(1.0, shift)).to(delta.up.dtype)
+    drop = torch.from_numpy(np.ldexp(1.0, -shift)).to(delta.down.dtype)
+    return LowRank(delta.up * lift, delta.down * drop[:, None], delta.shape)
+
+
+def _exponents(factor: Tensor, dim: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """Per component, e of the largest magnitude written as m * 2**e with 0.5 <= m < 1."""
+    return np.frexp(factor.abs().amax(dim).double().numpy())[1]
+
+
+def _shift(weak: np.ndarray, strong: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    """How many powers of two ``weak`` may take over from ``strong``."""
+    wanted = np.maximum(np.maximum(_COMFORT - weak, strong - _CEILING), 0)
+    room = np.maximum((strong - weak) // 2, 0)
+    return np.minimum(wanted, room)
+
+
+def _zero_like(delta: Delta) -> Delta:
+    if isinstance(delta, LowRank):
+        return LowRank(torch.zeros_like(delta.up[:, :1]), torch.zeros_like(delta.down[:1]), delta.shape)
+    return delta.scaled(0.0)
