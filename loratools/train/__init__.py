@@ -1,0 +1,1 @@
+"""Training: a base and folders of captioned images in, one LoRA file an epoch out."""

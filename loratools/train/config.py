@@ -1,0 +1,179 @@
+"""What a training run is asked to do: every setting, its range and its default, as one frozen model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset"})  # settings that change no byte of the result
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Scheduler = Literal[
+    "cosine", "constant", "linear", "constant_with_warmup", "cosine_with_warmup", "cosine_with_restarts", "polynomial"
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
+
+
+class Subset(_Strict):
+    """One folder of images; what is left at None is taken from the run's own setting."""
+
+    folder: Path
+    repeats: Count | None = None  # None: the number before the folder's name, as in ``10_name``, or the run's
+    class_tokens: str | None = None  # stands in for the caption of an image that has none
+    caption_extension: str | None = None
+    shuffle_tags: bool | None = None
+    keep_tokens: Annotated[int, Field(ge=0)] | None = None
+    caption_dropout: Fraction | None = None
+    tag_dropout: Fraction | None = None
+    caption_prefix: str | None = None
+    caption_suffix: str | None = None
+    flip: bool | None = None
+    plain_name: bool = False  # True: the folder's name means nothing (an sd-scripts dataset config)
+
+
+class TrainConfig(_Strict):
+    """The settings of one run. A preset's values come first, then the file's, then the command line's.
+
+    ``resolution`` None is the base's own; ``unet_lr`` and ``te_lr`` None are ``learning_rate``, and 0 leaves that part
+    untrained; ``lr_warmup`` is steps, a fraction of all steps (below 1), or text such as ``10%``.
+    """
+
+    # what
+    base: str
+    images: tuple[Subset, ...] = Field(min_length=1)
+    out: Path = Path("runs")
+    name: str = ""
+    preset: str = "default"
+    comment: str | None = None
+    # how long, how much
+    epochs: Count = 10
+    batch_size: Count = 1
+    gradient_accumulation: Count = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    # network
+    dim: Annotated[int, Field(ge=1, le=4096)] = 32
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # None: as dim
+    # optimiser
+    learning_rate: Rate = 1e-4
+    unet_lr: Rate | None = None
+    te_lr: Rate | None = None
+    optimizer: str = "AdamW"
+    optimizer_args: Mapping[str, Any] = Field(default_factory=dict)
+    lr_scheduler: Scheduler = "cosine"
+    lr_warmup: float | str = 0
+    lr_cycles: Count = 1  # of cosine_with_restarts
+    lr_power: Annotated[float, Field(gt=0)] = 1.0  # of polynomial
+    max_grad_norm: Rate = 1.0  # 0: no clipping
+    # objective
+    noise_offset: Rate = 0.0
+    min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
+    clip_skip: Annotated[int, Field(ge=1, le=12)] = 1
+    # images
+    resolution: tuple[int, int] | None = None
+    buckets: bool = True
+    bucket_min: Count | None = None  # None: half the resolution's shorter side
+    bucket_max: Count | None = None  # None: twice the resolution's longer side
+    bucket_steps: Count = 64
+    bucket_no_upscale: bool = False
+    flip: bool = False
+    cache_latents: bool = True
+    # captions
+    repeats: Count = 1
+    caption_extension: str | None = None  # None: ``.txt``, then ``.caption``
+    allow_uncaptioned: bool = False
+    shuffle_tags: bool = True
+    keep_tokens: Annotated[int, Field(ge=0)] = 0
+    caption_dropout: Fraction = 0.0
+    tag_dropout: Fraction = 0.0
+    caption_prefix: str = ""
+    caption_suffix: str = ""
+    # machine
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = None  # None: bf16 where the device has it, else no
+    dtype: Literal["fp16", "bf16", "fp32"] = "fp16"  # of the files
+    device: str = "auto"
+    resume: bool = False
+    force: bool = False
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def _folders(cls, value: Any) -> Any:
+        items = value if isinstance(value, (list, tuple)) else [value]
+        return [{"folder": item} if isinstance(item, (str, Path)) else item for item in items]
+
+    @field_validator("resolution", mode="before")
+    @classmethod
+    def _pair(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = value.lower().replace(",", "x").split("x")
+            value = value[0] if len(value) == 1 else value
+        return (value, value) if isinstance(value, (int, float, str)) else value
+
+    @field_validator("resolution")
+    @classmethod
+    def _multiple(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and any(side < 64 or side % 8 for side in value):
+            raise ValueError(f"{value[0]}x{value[1]}: both sides must be multiples of 8, and at least 64 pixels")
+        return value
+
+    @field_validator("lr_warmup")
+    @classmethod
+    def _warmup(cls, value: float | str) -> float:
+        text = str(value).strip()
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        if not math.isfinite(number) or number < 0 or (text.endswith("%") and number > 1):
+            raise ValueError(f"{value}: give steps (100), a fraction (0.1) or a percentage (10%)")
+        return number
+
+    @field_validator("caption_extension")
+    @classmethod
+    def _dotted(cls, value: str | None) -> str | None:
+        return value if not value or value.startswith(".") else f".{value}"
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if value != value.strip() or value.startswith(".") or any(letter in value for letter in '/\\:*?"<>|\0\n'):
+            raise ValueError(f"'{value}' cannot be a file's name; use letters, digits, '-' and '_'")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("name"):
+            return value
+        images = value.get("images")
+        first = images[0] if isinstance(images, (list, tuple)) and images else images
+        folder = first.get("folder") if isinstance(first, dict) else first
+        return {**value, "name": Path(folder).name} if isinstance(folder, (str, Path)) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        if self.learned_rates() == (0, 0):
+            raise ValueError("unet_lr and te_lr are both 0, so there is nothing to train; raise one of them")
+        if self.buckets and self.bucket_steps % 8:
+            raise ValueError(f"bucket_steps {self.bucket_steps} is no multiple of 8; 64 is usual")
+        return self
+
+    def learned_rates(self) -> tuple[float, float]:
+        """``(unet, text encoder)`` learning rates; 0 for a part that is not trained."""
+        rates = (self.unet_lr, self.te_lr)
+        unet, text = (self.learning_rate if rate is None else rate for rate in rates)
+        return unet, text
+
+    @property
+    def network_alpha(self) -> float:
+        """alpha as it is written: ``dim`` where none was given, so that the scale is 1."""
+        return float(self.dim if self.alpha is None else self.alpha)
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting that has a say in the result, as plain JSON values."""
+        return self.model_dump(mode="json", exclude=set(PLACE_ONLY))

@@ -1,0 +1,276 @@
+"""The images and captions of a run: read, checked, and put into batches whose order is a function of (seed, epoch)."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from loratools.errors import DatasetError
+from loratools.train.buckets import BucketRules, Size, bucket_of, bucket_sizes, fit
+from loratools.train.captions import CaptionRules, vary
+from loratools.train.config import Subset, TrainConfig
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+CAPTIONS = (".txt", ".caption")
+_REPEATED = re.compile(r"(\d+)_(.*)")
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image: where it is, its caption as written, its folder's rules, and the size it is trained at."""
+
+    path: Path
+    caption: str
+    folder: int  # index into Dataset.folders
+    size: Size
+    bucket: Size
+    digest: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One folder after its name, its own settings and the run's have been put together."""
+
+    path: Path
+    repeats: int
+    rules: CaptionRules
+    flip: bool
+    class_tokens: str | None
+    extensions: tuple[str, ...]
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One use of an image in an epoch: which, its caption this time, and whether it is mirrored."""
+
+    item: int
+    caption: str
+    flipped: bool
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Every image of a run. ``notes`` are things that a person should know and that stop nothing."""
+
+    items: tuple[Item, ...]
+    folders: tuple[Folder, ...]
+    buckets: BucketRules
+    digest: str
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Images x repeats."""
+        return sum(self.folders[item.folder].repeats for item in self.items)
+
+    def batches_per_epoch(self, batch_size: int) -> int:
+        """Batches never mix buckets, so each bucket may end in a smaller one."""
+        return sum(-(-count // batch_size) for count in self.bucket_counts().values())
+
+    def bucket_counts(self) -> dict[Size, int]:
+        """Samples an epoch per bucket, buckets sorted."""
+        counts: dict[Size, int] = defaultdict(int)
+        for item in self.items:
+            counts[item.bucket] += self.folders[item.folder].repeats
+        return dict(sorted(counts.items()))
+
+    def epoch(self, number: int, seed: int, batch_size: int) -> list[list[Sample]]:
+        """The batches of epoch ``number``: every image exactly ``repeats`` times, each use with its own shuffle.
+
+        A function of its arguments and the dataset alone: no worker, process or earlier epoch has a say.
+        """
+        uses: dict[Size, list[tuple[int, int]]] = defaultdict(list)
+        for index, item in enumerate(self.items):
+            uses[item.bucket] += [(index, repeat) for repeat in range(self.folders[item.folder].repeats)]
+        rng = random.Random(f"order/{seed}/{number}")
+        batches = []
+        for bucket in sorted(uses):
+            rng.shuffle(uses[bucket])
+            batches += [uses[bucket][at : at + batch_size] for at in range(0, len(uses[bucket]), batch_size)]
+        rng.shuffle(batches)
+        return [[self._sample(index, repeat, number, seed) for index, repeat in batch] for batch in batches]
+
+    def _sample(self, index: int, repeat: int, epoch: int, seed: int) -> Sample:
+        item, rng = self.items[index], random.Random(f"sample/{seed}/{epoch}/{index}/{repeat}")
+        folder = self.folders[item.folder]
+        flipped = folder.flip and rng.random() < 0.5
+        return Sample(index, vary(item.caption, folder.rules, rng), flipped)
+
+
+def read_dataset(config: TrainConfig, resolution: Size) -> Dataset:
+    """Find, open and check every image and caption; ``resolution`` (width, height) is used where config has none.
+
+    Raises:
+        DatasetError: naming the folder without images, the image that cannot be read, or up to ten images whose caption
+            is missing or empty.
+    """
+    notes: list[str] = []
+    folders = [folder for subset in config.images for folder in _folders(subset, config, notes)]
+    rules = _bucket_rules(config, resolution)
+    sizes = bucket_sizes(rules)
+    items: list[Item] = []
+    missing: list[Path] = []
+    for index, folder in enumerate(folders):
+        paths = _images(folder.path)
+        folders[index], captions = _captions(folder, paths, config, missing, notes)
+        for path, caption in zip(paths, captions, strict=True):
+            size, digest = _look(path)
+            items.append(Item(path, caption, index, size, bucket_of(size, rules, sizes), digest))
+    _refuse_uncaptioned(missing)
+    return Dataset(tuple(items), tuple(folders), rules, _digest(items, folders), tuple(notes))
+
+
+def open_image(item: Item) -> Image.Image:
+    """The image as RGB at its bucket's size; EXIF rotation is applied and transparency becomes white.
+
+    Raises:
+        DatasetError: if the file cannot be decoded.
+    """
+    try:
+        with Image.open(item.path) as file:
+            return fit(_on_white(ImageOps.exif_transpose(file)), item.bucket)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DatasetError(_unreadable(item.path, error)) from error
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _folders(subset: Subset, config: TrainConfig, notes: list[str]) -> Iterator[Folder]:
+    """The folder itself where it holds images, and its ``N_name`` folders."""
+    root = subset.folder
+    if not root.is_dir():
+        raise DatasetError(f"there is no folder {root}; --images names a folder of images with a .txt beside each")
+    inside = sorted(path for path in root.iterdir() if path.is_dir() and _images(path))
+    numbered = [] if subset.plain_name else [path for path in inside if _REPEATED.fullmatch(path.name)]
+    for path in inside:
+        if path not in numbered and not subset.plain_name:
+            notes.append(f"{path} is left out: only folders named like 10_{path.name} (10 repeats) are read")
+    if not _images(root) and not numbered:
+        hint = f"; its folder {inside[0].name} has some, rename it to 1_{inside[0].name}" if inside else ""
+        raise DatasetError(f"{root} holds no images ({', '.join(sorted(EXTENSIONS))}){hint or '; put some there'}")
+    if _images(root):
+        yield _folder(root, subset, config)
+    for path in numbered:
+        yield _folder(path, subset, config)
+
+
+def _folder(path: Path, subset: Subset, config: TrainConfig) -> Folder:
+    named = None if subset.plain_name else _REPEATED.fullmatch(path.resolve().name)
+    repeats = subset.repeats or (int(named[1]) if named else config.repeats)
+    if repeats < 1:
+        raise DatasetError(f"{path} asks for 0 repeats; rename it, or take it out of the images")
+
+    def own(name: str) -> object:
+        value = getattr(subset, name)
+        return getattr(config, name) if value is None else value
+
+    rules = CaptionRules(
+        bool(own("shuffle_tags")), int(str(own("keep_tokens"))), float(str(own("caption_dropout"))),
+        float(str(own("tag_dropout"))), str(own("caption_prefix")), str(own("caption_suffix")),
+    )  # fmt: skip
+    extension = own("caption_extension")
+    extensions = (str(extension),) if extension else CAPTIONS
+    return Folder(path, repeats, rules, bool(own("flip")), subset.class_tokens, extensions)
+
+
+def _captions(
+    folder: Folder, paths: Sequence[Path], config: TrainConfig, missing: list[Path], notes: list[str]
+) -> tuple[Folder, list[str]]:
+    files = [next((path.with_suffix(e) for e in folder.extensions if path.with_suffix(e).is_file()), None)
+             for path in paths]  # fmt: skip
+    class_tokens = folder.class_tokens
+    named = _REPEATED.fullmatch(folder.path.resolve().name)
+    if class_tokens is None and named and named[2] and not any(files):
+        class_tokens = named[2]  # sd-scripts' class-and-identifier way of training: no captions, a word in the name
+        notes.append(f"{folder.path} has no captions; every image is captioned '{class_tokens}', from its name")
+    captions = []
+    for path, file in zip(paths, files, strict=True):
+        text = _read_caption(file) if file else ""
+        if not text and class_tokens is None and not config.allow_uncaptioned:
+            missing.append(path)
+        captions.append(text or class_tokens or "")
+        unread = [e for e in CAPTIONS if file and e != file.suffix and path.with_suffix(e).is_file()]
+        notes += [f"{path.with_suffix(e)} is not read: {file} is" for e in unread]
+    return Folder(folder.path, folder.repeats, folder.rules, folder.flip, class_tokens, folder.extensions,
+                  len(paths)), captions  # fmt: skip
+
+
+def _read_caption(path: Path) -> str:
+    """The caption; several lines (one tag a line, as some taggers write) are joined with commas."""
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise DatasetError(f"the caption {path} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"the caption {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    return ", ".join(line.strip().strip(",").strip() for line in lines if line.strip().strip(","))
+
+
+def _refuse_uncaptioned(missing: Sequence[Path]) -> None:
+    if not missing:
+        return
+    shown = ", ".join(str(path) for path in missing[:_SHOWN])
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    first = missing[0].with_suffix(".txt")
+    raise DatasetError(
+        f"{len(missing)} images have no caption, or an empty one: {shown}{more}; write their tags into {first.name} "
+        "and so on, set class_tokens for the folder, or pass --allow-uncaptioned"
+    )
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith(".")
+    )
+
+
+def _look(path: Path) -> tuple[Size, str]:
+    """The size as it will be seen (after EXIF rotation), and the digest of the file's bytes."""
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with Image.open(path) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            width, height = image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DatasetError(_unreadable(path, error)) from error
+    return ((height, width) if turned else (width, height)), digest
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    reason = "it is no image that can be read" if "identify" in str(error) else str(error)
+    return f"the image {path} cannot be read ({reason}); replace it, or take it out of the folder"
+
+
+def _bucket_rules(config: TrainConfig, resolution: Size) -> BucketRules:
+    width, height = config.resolution or resolution
+    smallest = config.bucket_min or max(min(width, height) // 2, config.bucket_steps)
+    largest = config.bucket_max or 2 * max(width, height)
+    if config.buckets and smallest > largest:
+        raise DatasetError(f"bucket_min {smallest} is above bucket_max {largest}; lower it")
+    return BucketRules((width, height), config.buckets, smallest, largest, config.bucket_steps,
+                       config.bucket_no_upscale)  # fmt: skip
+
+
+def _digest(items: Sequence[Item], folders: Sequence[Folder]) -> str:
+    """sha256 over every image's bytes, caption, repeats and rules; not over where the folder lies."""
+    whole = hashlib.sha256()
+    for item in items:
+        folder = folders[item.folder]
+        whole.update(repr((item.digest, item.caption, folder.repeats, folder.rules, folder.flip)).encode())
+    return whole.hexdigest()

@@ -1,0 +1,141 @@
+"""sd-scripts' TOML dataset config (``[general]``, ``[[datasets]]``, ``[[datasets.subsets]]``) as our settings."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loratools.errors import RecipeError, did_you_mean
+
+# sd-scripts' key -> ours
+DATASET_KEYS = {
+    "batch_size": "batch_size",
+    "resolution": "resolution",
+    "enable_bucket": "buckets",
+    "min_bucket_reso": "bucket_min",
+    "max_bucket_reso": "bucket_max",
+    "bucket_reso_steps": "bucket_steps",
+    "bucket_no_upscale": "bucket_no_upscale",
+}
+SUBSET_KEYS = {
+    "num_repeats": "repeats",
+    "shuffle_caption": "shuffle_tags",
+    "keep_tokens": "keep_tokens",
+    "caption_prefix": "caption_prefix",
+    "caption_suffix": "caption_suffix",
+    "flip_aug": "flip",
+    "caption_dropout_rate": "caption_dropout",
+    "caption_tag_dropout_rate": "tag_dropout",
+    "caption_extension": "caption_extension",
+    "class_tokens": "class_tokens",
+}
+# known to sd-scripts, not to us: accepted where they are switched off (any of these values), else refused by name
+OFF: dict[str, tuple[object, ...]] = {
+    "caption_separator": (",",),
+    "keep_tokens_separator": ("",),
+    "secondary_separator": ("",),
+    "enable_wildcard": (False,),
+    "color_aug": (False,),
+    "random_crop": (False,),
+    "face_crop_aug_range": (),
+    "token_warmup_min": (1,),
+    "token_warmup_step": (0,),
+    "custom_attributes": ({},),
+    "resize_interpolation": (),
+    "caption_dropout_every_n_epochs": (0,),
+    "network_multiplier": (1,),
+    "validation_split": (0,),
+    "validation_seed": (),
+    "cache_info": (False,),
+    "is_reg": (False,),
+    "alpha_mask": (False,),
+    "metadata_file": (),
+    "conditioning_data_dir": (),
+}
+ONLY_DATASET = {*DATASET_KEYS, "network_multiplier", "validation_split", "validation_seed"}
+ONLY_SUBSET = {"image_dir", "is_reg", "alpha_mask", "metadata_file", "conditioning_data_dir"}
+
+
+def read_dataset_toml(path: Path) -> dict[str, Any]:
+    """The settings in an sd-scripts dataset config: ``images`` (one entry a subset) and the dataset's own.
+
+    Lookup order is sd-scripts': subset, dataset, general. Folder names are not read for repeats, as there. Captions
+    are looked for as ``.txt`` and ``.caption`` where no ``caption_extension`` is given.
+
+    Raises:
+        RecipeError: naming the file, the table and the key that is unknown, misplaced or not supported.
+    """
+    document = _load(path)
+    _refuse_unknown(document, {"general", "datasets"}, path, "the top level")
+    general = _table(document.get("general", {}), path, "[general]")
+    datasets = _tables(document.get("datasets"), path, "[[datasets]]")
+    _check(general, path, "[general]", ONLY_SUBSET)
+    settings: dict[str, Any] = {}
+    images: list[dict[str, Any]] = []
+    for number, dataset in enumerate(datasets, 1):
+        place = f"[[datasets]] {number}"
+        own = {key: value for key, value in dataset.items() if key != "subsets"}
+        _check(own, path, place, ONLY_SUBSET)
+        merged = {**general, **own}
+        chosen = {ours: merged[key] for key, ours in DATASET_KEYS.items() if key in merged}
+        if number > 1 and chosen != settings:
+            raise RecipeError(
+                f"{path}: {place} differs from the first in its batch size, resolution or buckets; one run has one of "
+                "each, so train them as separate configs"
+            )
+        settings = chosen
+        for index, subset in enumerate(_tables(dataset.get("subsets"), path, f"{place}: [[datasets.subsets]]"), 1):
+            images.append(_subset(merged, subset, path, f"{place}, subset {index}"))
+    return {**settings, "buckets": settings.get("buckets", False), "images": images}
+
+
+def _subset(inherited: Mapping[str, Any], subset: Mapping[str, Any], path: Path, place: str) -> dict[str, Any]:
+    _check(subset, path, place, ONLY_DATASET)
+    if "image_dir" not in subset:
+        raise RecipeError(f"{path}: {place} has no image_dir; name its folder of images")
+    merged = {"num_repeats": 1, "shuffle_caption": False, **inherited, **subset}
+    chosen = {ours: merged[key] for key, ours in SUBSET_KEYS.items() if key in merged}
+    return {"folder": subset["image_dir"], "plain_name": True, **chosen}
+
+
+def _check(table: Mapping[str, Any], path: Path, place: str, misplaced: set[str]) -> None:
+    _refuse_unknown(table, {*DATASET_KEYS, *SUBSET_KEYS, *OFF, "image_dir"}, path, place)
+    for key, value in table.items():
+        if key in misplaced:
+            where = "a [[datasets.subsets]] table" if key in ONLY_SUBSET else "[general] or [[datasets]]"
+            raise RecipeError(f"{path}: '{key}' cannot stand in {place}; move it to {where}")
+        if key in OFF and value not in OFF[key]:
+            raise RecipeError(
+                f"{path}: '{key}' in {place} is not supported by loratools yet; remove it to train without"
+            )
+
+
+def _refuse_unknown(table: Mapping[str, Any], valid: set[str], path: Path, place: str) -> None:
+    for key in table:
+        if key not in valid:
+            raise RecipeError(f"{path}: unknown key '{key}' in {place}{did_you_mean(key, sorted(valid))}")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise RecipeError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is not UTF-8; save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not TOML: {error}") from error
+
+
+def _table(value: Any, path: Path, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RecipeError(f"{path}: {place} must be a table")
+    return value
+
+
+def _tables(value: Any, path: Path, place: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not value:
+        raise RecipeError(f"{path}: there is no {place}; write at least one")
+    return [_table(item, path, place) for item in value]

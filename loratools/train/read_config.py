@@ -1,0 +1,98 @@
+"""From a file, a preset and flags to a :class:`TrainConfig`; every mistake is named with its file, key and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from loratools.errors import RecipeError, did_you_mean
+from loratools.train.config import Subset, TrainConfig
+from loratools.yamlio import Document, read_yaml
+
+PRESETS = Path(__file__).with_name("presets.yaml")
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """The named settings that ship, each ``{"source": text, "settings": {...}}``."""
+    return dict(read_yaml(PRESETS).data)
+
+
+def read_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+    """The config at ``path`` (our YAML, or an sd-scripts TOML dataset config) under ``overrides``.
+
+    Overrides that are None count as not given. With no path the overrides alone must name ``base`` and ``images``.
+    Folders of images are looked for in the current folder first, then beside the config.
+
+    Raises:
+        RecipeError: for a file that cannot be read, an unknown key or preset, or a value out of range.
+    """
+    if path is None:
+        return make_config(overrides or {}, "train")
+    if Path(path).suffix.lower() == ".toml":
+        from loratools.train.dataset_toml import read_dataset_toml
+
+        return make_config(overrides or {}, str(path), under=read_dataset_toml(Path(path)))
+    document = read_yaml(path)
+    if not isinstance(document.data, dict):
+        raise RecipeError(f"{path} holds no settings; write `base:` and `images:` at least")
+    return make_config(overrides or {}, str(path), under=document.data, document=document)
+
+
+def make_config(
+    values: Mapping[str, Any],
+    source: str,
+    *,
+    under: Mapping[str, Any] | None = None,
+    document: Document | None = None,
+) -> TrainConfig:
+    """``values`` over ``under`` over the preset's settings, checked.
+
+    Raises:
+        RecipeError: naming ``source`` (and the line, where ``document`` knows it), the key and the nearest valid one.
+    """
+    given = {**(under or {}), **{key: value for key, value in values.items() if value is not None}}
+    merged = {**_preset(given.get("preset", "default"), source), **given}
+    for key in ("base", "images"):
+        if merged.get(key) in (None, "", [], ()):
+            raise RecipeError(f"{source}: '{key}' is missing; give it in the config or as --{key}")
+    try:
+        config = TrainConfig.model_validate(merged)
+    except ValidationError as error:
+        raise RecipeError(_message(error, source, document)) from error
+    beside = Path(source).parent if document is not None or source.endswith(".toml") else None
+    return config if beside is None else _found(config, beside)
+
+
+def _preset(name: object, source: str) -> dict[str, Any]:
+    known = presets()
+    if not isinstance(name, str) or name not in known:
+        hint = did_you_mean(str(name), known)
+        raise RecipeError(f"{source}: there is no training preset '{name}'{hint}; there are {', '.join(known)}")
+    return dict(known[name]["settings"])
+
+
+def _found(config: TrainConfig, beside: Path) -> TrainConfig:
+    subsets = tuple(
+        subset
+        if subset.folder.exists() or not (beside / subset.folder).exists()
+        else subset.model_copy(update={"folder": beside / subset.folder})
+        for subset in config.images
+    )
+    return config.model_copy(update={"images": subsets})
+
+
+def _message(error: ValidationError, source: str, document: Document | None) -> str:
+    first = error.errors()[0]
+    path = tuple(part for part in first["loc"] if isinstance(part, (str, int)))
+    key = ".".join(str(part) for part in path)
+    place = document.where(path) if document is not None else f"{source}: {key}" if key else source
+    if first["type"] == "extra_forbidden":
+        valid = (Subset if path[0] == "images" and len(path) > 1 else TrainConfig).model_fields
+        hint = did_you_mean(str(path[-1]), valid)
+        return f"{place}: there is no such setting{hint}; `loratools train --help` lists them"
+    reason = first["msg"].removeprefix("Value error, ")
+    given = "" if first["type"] in ("value_error", "missing") else f" (it is {first['input']!r:.60})"
+    return f"{place}: {reason[:1].lower()}{reason[1:]}{given}"
