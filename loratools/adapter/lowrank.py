@@ -1,6 +1,6 @@
 """The algebra of weight differences: what a LoRA adds to one module, as factors that are never multiplied out.
 
-``LowRank(up, down, shape)`` stands for ``up @ down`` seen as ``shape``. No alpha exists here: it is folded in on reading.
+``LowRank(up, down, shape)`` stands for ``up @ down`` seen as ``shape``. No alpha exists here: reading folds it in.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from loratools.errors import ShapeError
 
 # A component whose largest entry is 2**-8 keeps its entries down to 1/64 of that above fp16's subnormals (2**-14).
 _COMFORT = -8
+_Integers = npt.NDArray[np.int64]
 _CEILING = 15  # 2**15 is the last power of two below fp16's largest number, 65504
 
 
@@ -175,16 +177,16 @@ def balance(delta: LowRank) -> LowRank:
     return LowRank(delta.up * lift, delta.down * drop[:, None], delta.shape)
 
 
-def _exponents(factor: Tensor, dim: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+def _exponents(factor: Tensor, dim: int) -> _Integers:
     """Per component, e of the largest magnitude written as m * 2**e with 0.5 <= m < 1."""
-    return np.frexp(factor.abs().amax(dim).double().numpy())[1]
+    return np.frexp(factor.abs().amax(dim).double().numpy())[1].astype(np.int64)
 
 
-def _shift(weak: np.ndarray, strong: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _shift(weak: _Integers, strong: _Integers) -> _Integers:
     """How many powers of two ``weak`` may take over from ``strong``."""
     wanted = np.maximum(np.maximum(_COMFORT - weak, strong - _CEILING), 0)
     room = np.maximum((strong - weak) // 2, 0)
-    return np.minimum(wanted, room)
+    return np.minimum(wanted, room).astype(np.int64)
 
 
 def _zero_like(delta: Delta) -> Delta:

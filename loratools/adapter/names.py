@@ -57,13 +57,21 @@ class Module:
         return self.name.startswith("text_encoder")
 
 
-_SD1 = Family("sd1", "Stable Diffusion 1", "sd_v1", "stable-diffusion-v1/lora", (1, 1, 1, 0), 1, (0, 1, 1, 1), False,
-              False, (TextEncoder("text_encoder", "lora_te", 12),))  # fmt: skip
-_SD2 = Family("sd2", "Stable Diffusion 2", "sd_v2", "stable-diffusion-v2-512/lora", (1, 1, 1, 0), 1, (0, 1, 1, 1),
-              False, False, (TextEncoder("text_encoder", "lora_te", 23),))  # fmt: skip
-_SDXL = Family("sdxl", "Stable Diffusion XL", "sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora", (0, 2, 10), 10,
-               (10, 2, 0), True, True,
-               (TextEncoder("text_encoder", "lora_te1", 12), TextEncoder("text_encoder_2", "lora_te2", 32)))  # fmt: skip
+_SD1 = Family(
+    "sd1", "Stable Diffusion 1", "sd_v1", "stable-diffusion-v1/lora",
+    down=(1, 1, 1, 0), mid=1, up=(0, 1, 1, 1), linear_projection=False, original_names=False,
+    text=(TextEncoder("text_encoder", "lora_te", 12),),
+)  # fmt: skip
+_SD2 = Family(
+    "sd2", "Stable Diffusion 2", "sd_v2", "stable-diffusion-v2-512/lora",
+    down=(1, 1, 1, 0), mid=1, up=(0, 1, 1, 1), linear_projection=False, original_names=False,
+    text=(TextEncoder("text_encoder", "lora_te", 23),),
+)  # fmt: skip
+_SDXL = Family(
+    "sdxl", "Stable Diffusion XL", "sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora",
+    down=(0, 2, 10), mid=10, up=(10, 2, 0), linear_projection=True, original_names=True,
+    text=(TextEncoder("text_encoder", "lora_te1", 12), TextEncoder("text_encoder_2", "lora_te2", 32)),
+)  # fmt: skip
 
 FAMILIES: dict[str, Family] = {family.name: family for family in (_SD1, _SD2, _SDXL)}
 
@@ -182,7 +190,7 @@ def _down_modules(family: Family) -> Iterator[Module]:
     last = len(family.down) - 1
     for level, depth in enumerate(family.down):
         for layer in range(2):
-            # a level's first block widens the channels, except where it keeps its input's width (first and last of four)
+            # a level's first block widens the channels, except the first and last of four, which keep their input's
             yield from _resnet(f"unet.down_blocks.{level}.resnets.{layer}", layer == 0 and level in (1, 2))
             if depth:
                 yield from _attention(f"unet.down_blocks.{level}.attentions.{layer}", depth, family.linear_projection)
@@ -222,7 +230,7 @@ def _attention(path: str, depth: int, linear: bool) -> Iterator[Module]:
 
 
 def _original_path(family: Family, path: str) -> str:
-    """SDXL's own (CompVis) path of a UNet module: ``input_blocks.4.1.proj_in`` for ``down_blocks.1.attentions.0...``."""
+    """SDXL's own (CompVis) path: ``input_blocks.4.1.proj_in`` for ``down_blocks.1.attentions.0.proj_in``."""
     if path in _ORIGINAL_SINGLES:
         return _ORIGINAL_SINGLES[path]
     side, *rest = path.split(".")

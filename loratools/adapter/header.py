@@ -1,0 +1,165 @@
+"""A safetensors header, read strictly and without torch: hostile or truncated files are named errors, never a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loratools.errors import FileError, FormatError
+
+_LONGEST = 100_000_000  # bytes; the safetensors library's own limit
+ITEM_SIZES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
+    "I32": 4, "U32": 4, "F32": 4, "F64": 8, "I64": 8, "U64": 8,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Where one tensor lies: ``start`` and ``end`` are byte offsets from the end of the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """A safetensors file's header: free-text ``metadata``, ``tensors`` by name, and where the data begins."""
+
+    metadata: Mapping[str, str]
+    tensors: Mapping[str, TensorInfo]
+    data_start: int
+    size: int
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """Read and check the header of a safetensors file.
+
+    Raises:
+        FileError: if the file is missing or unreadable.
+        FormatError: if it is empty, truncated, no safetensors file, or its header contradicts itself.
+    """
+    place = Path(path)
+    raw, size = _header_bytes(place)
+    entries = _parse(place, raw)
+    metadata = _metadata(place, entries.pop("__metadata__", {}))
+    tensors = {name: _tensor(place, name, entry) for name, entry in entries.items()}
+    _check_layout(place, tensors, size - 8 - len(raw))
+    return Header(metadata, tensors, 8 + len(raw), size)
+
+
+def header(path: str | os.PathLike[str]) -> tuple[Mapping[str, str], Mapping[str, TensorInfo]]:
+    """``(metadata, tensors)`` of a safetensors file, without torch and without reading its data."""
+    found = read_header(path)
+    return found.metadata, found.tensors
+
+
+def _header_bytes(path: Path) -> tuple[bytes, int]:
+    try:
+        with open(path, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            first = stream.read(8)
+            _check_start(path, first, size)
+            length = int.from_bytes(first, "little")
+            if length > min(_LONGEST, size - 8):
+                raise FormatError(_no_safetensors(path, first, length, size))
+            return stream.read(length), size
+    except FileNotFoundError as error:
+        raise FileError(f"{path} does not exist; check the name and the folder") from error
+    except IsADirectoryError as error:
+        raise FileError(f"{path} is a folder; a .safetensors file is needed here") from error
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _check_start(path: Path, first: bytes, size: int) -> None:
+    if size == 0:
+        raise FormatError(f"{path} is empty (0 bytes); download or export it again")
+    if first[:2] == b"PK" or first[:1] == b"\x80":
+        raise FormatError(f"{path} is a pickled torch file, not safetensors; convert it to .safetensors first")
+    if size < 10:
+        raise FormatError(f"{path} is truncated: {size} bytes hold no safetensors header; download it again")
+
+
+def _no_safetensors(path: Path, first: bytes, length: int, size: int) -> str:
+    if length > _LONGEST:
+        return f"{path} is not a safetensors file: its first 8 bytes ({first!r}) announce a header of {length} bytes"
+    return f"{path} is truncated: its header should have {length} bytes, the file has {size}; download it again"
+
+
+def _parse(path: Path, raw: bytes) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise FormatError(f"{path} names '{twice}' twice in its header; export it again")
+        return found
+
+    try:
+        entries = json.loads(raw.decode("utf-8"), object_pairs_hook=unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} is not a safetensors file: its header is no JSON ({_short(error)})") from error
+    if not isinstance(entries, dict):
+        raise FormatError(f"{path} is not a safetensors file: its header is no JSON object")
+    return entries
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _short(error: Exception) -> str:
+    return str(error).split("\n")[0][:120]
+
+
+def _metadata(path: Path, entry: object) -> dict[str, str]:
+    if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
+        raise FormatError(f"{path} is not a safetensors file: its __metadata__ must map names to text")
+    return entry
+
+
+def _tensor(path: Path, name: str, entry: object) -> TensorInfo:
+    match entry:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]}:
+            pass
+        case _:
+            raise FormatError(f"{path} has a malformed header entry for '{_clip(name)}'; export it again")
+    if dtype not in ITEM_SIZES:
+        raise FormatError(f"{path} stores '{_clip(name)}' as {_clip(dtype)}, which is not supported; save it as F16")
+    sizes = [size for size in shape if type(size) is int and 0 <= size < 2**48]
+    if len(sizes) != len(shape) or not 0 <= start <= end:
+        raise FormatError(f"{path} declares an impossible shape or offset for '{_clip(name)}'; export it again")
+    count = 1
+    for size in sizes:
+        count = min(count * size, 2**60)
+    if count * ITEM_SIZES[dtype] != end - start:
+        raise FormatError(
+            f"{path} declares shape {sizes} of {dtype} for '{_clip(name)}' but {end - start} bytes; export it again"
+        )
+    return TensorInfo(dtype, tuple(sizes), start, end)
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _check_layout(path: Path, tensors: Mapping[str, TensorInfo], available: int) -> None:
+    position = 0
+    for name, info in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
+        if info.start != position:
+            raise FormatError(f"{path} has overlapping or missing bytes before '{_clip(name)}'; export it again")
+        position = info.end
+    if position > available:
+        raise FormatError(
+            f"{path} is truncated: its header promises {position} bytes of tensors, {available} are there; "
+            "download it again"
+        )
+    if position < available:
+        raise FormatError(f"{path} has {available - position} bytes after its last tensor; export it again")

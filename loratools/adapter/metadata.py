@@ -1,0 +1,149 @@
+"""What a LoRA file says about itself: how it was made, sd-scripts' ``ss_*`` facts, and who may overwrite it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loratools import __version__
+from loratools.adapter.header import read_header
+from loratools.errors import FileError, FormatError
+
+KEY = "loratools"  # the header entry that holds one JSON of provenance
+
+# Facts about the base and how to prompt, which a merge keeps when its parts agree.
+_KEPT_WHEN_EQUAL = (
+    "ss_v2", "ss_base_model_version", "ss_sd_model_name", "ss_sd_model_hash", "ss_new_sd_model_hash", "ss_vae_name",
+    "ss_vae_hash", "ss_new_vae_hash", "ss_clip_skip", "ss_resolution", "ss_max_token_length", "ss_zero_terminal_snr",
+    "modelspec.sai_model_spec", "modelspec.architecture", "modelspec.implementation", "modelspec.resolution",
+    "modelspec.prediction_type", "modelspec.encoder_layer",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a file was made.
+
+    Args:
+        step: the resolved step, as JSON values.
+        owner: who may overwrite the file without ``--force``: a recipe's step, or a run.
+        inputs: one entry a source file, each with at least ``name`` and ``digest``.
+        ancestors: digest -> that file's own provenance, for every file upstream that had one.
+    """
+
+    step: Mapping[str, Any]
+    owner: str
+    inputs: Sequence[Mapping[str, Any]] = ()
+    ancestors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    version: str = __version__
+
+    def to_json(self) -> str:
+        """The header entry: compact JSON with sorted keys, so that the same request gives the same bytes."""
+        content = {
+            "version": self.version,
+            "owner": self.owner,
+            "step": self.step,
+            "inputs": list(self.inputs),
+            "ancestors": self.ancestors,
+        }
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @staticmethod
+    def from_metadata(metadata: Mapping[str, str]) -> Provenance | None:
+        """The provenance in a header's metadata, or None where there is none or another program wrote the key."""
+        try:
+            found = json.loads(metadata[KEY])
+            return Provenance(dict(found["step"]), str(found["owner"]), list(found["inputs"]),
+                              dict(found["ancestors"]), str(found["version"]))  # fmt: skip
+        except (KeyError, ValueError, TypeError, RecursionError):
+            return None
+
+
+def inherited(sources: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, Mapping[str, Any]]:
+    """The ``ancestors`` of a file made from ``sources`` (digest, metadata): their own provenance and what it names."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for digest, metadata in sources:
+        own = Provenance.from_metadata(metadata)
+        if own is not None:
+            found.update(own.ancestors)
+            found[digest] = {"version": own.version, "step": own.step, "inputs": list(own.inputs)}
+    return dict(sorted(found.items()))
+
+
+def guard_overwrite(path: str | os.PathLike[str], owner: str, force: bool) -> None:
+    """Let a write go on if ``path`` is free, was written by the same ``owner``, or ``force`` is given.
+
+    Raises:
+        FileError: if ``path`` is a folder, or an existing file of someone else.
+    """
+    place = Path(path)
+    if place.is_dir():
+        raise FileError(f"{place} is a folder; give a file name ending in .safetensors with --out")
+    if force or not place.exists():
+        return
+    try:
+        made = Provenance.from_metadata(read_header(place).metadata)
+    except FormatError:
+        made = None
+    if made is None or made.owner != owner:
+        who = f"was written by '{made.owner}'" if made else "was not written by this step"
+        raise FileError(f"{place} exists and {who}; choose another --out, or overwrite it with --force")
+
+
+def merged_metadata(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """What a merge of files with these metadata may truthfully say.
+
+    A single part keeps all it says about its training. Several parts keep what they agree on about the base and the
+    prompt (clip skip, resolution, prediction type), and the union of their trigger and tag lists.
+    """
+    if len(parts) == 1:
+        return {k: v for k, v in parts[0].items() if k.startswith(("ss_", "modelspec.")) and k != "ss_network_args"}
+    merged = {key: parts[0][key] for key in _KEPT_WHEN_EQUAL if _agreed(key, parts)}
+    for key in ("ss_tag_frequency", "ss_dataset_dirs"):
+        union = _union(key, parts)
+        if union:
+            merged[key] = json.dumps(union, ensure_ascii=False)
+    phrases = [part["modelspec.trigger_phrase"] for part in parts if part.get("modelspec.trigger_phrase")]
+    if phrases:
+        merged["modelspec.trigger_phrase"] = ", ".join(dict.fromkeys(phrases))
+    names = [part["ss_output_name"] for part in parts if part.get("ss_output_name")]
+    if names:
+        merged["modelspec.merged_from"] = ", ".join(dict.fromkeys(names))
+    dates = [part["modelspec.date"] for part in parts if part.get("modelspec.date")]
+    if dates:
+        merged["modelspec.date"] = max(dates)  # the newest part's: a clock would make the same request differ
+    return merged
+
+
+def _agreed(key: str, parts: Sequence[Mapping[str, str]]) -> bool:
+    values = {part.get(key) for part in parts}
+    return len(values) == 1 and None not in values
+
+
+def _union(key: str, parts: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Any]]:
+    """folder -> {tag: count} of all parts; a folder that stands in several keeps each tag's largest count."""
+    union: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        for folder, values in _folders(part.get(key, "{}")).items():
+            mine = union.setdefault(folder, {})
+            for tag, count in values.items():
+                mine[tag] = max(mine[tag], count) if _numbers(mine.get(tag), count) else mine.get(tag, count)
+    return union
+
+
+def _numbers(*values: object) -> bool:
+    return all(isinstance(value, int | float) for value in values)
+
+
+def _folders(text: str) -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}  # another program's free text; nothing to unite
+    if not isinstance(found, dict):
+        return {}
+    return {str(folder): values for folder, values in found.items() if isinstance(values, dict)}
