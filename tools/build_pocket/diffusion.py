@@ -17,7 +17,7 @@ from tools.build_pocket.settings import Settings
 
 
 def train(settings: Settings, folder: Path, device: str, seconds: float, compiled: bool) -> None:
-    """Train on the base set and write ``unet.pt`` and ``text.pt`` (averaged weights, float32)."""
+    """Train on the base set and write ``unet.pt`` and ``text.pt`` (averaged weights, half precision)."""
     torch.manual_seed(settings.seed + 1)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
@@ -48,7 +48,7 @@ def train(settings: Settings, folder: Path, device: str, seconds: float, compile
     trainer.run("unet", seconds, folder / "log.jsonl")
     trainer.use_averages()
     names = [f"unet.{n}" for n, _ in unet.named_parameters()] + [f"text.{n}" for n, _ in text.named_parameters()]
-    state = dict(zip(names, (a.cpu() for a in trainer.averages), strict=True))
+    state = dict(zip(names, (average.cpu().half() for average in trainer.averages), strict=True))
     torch.save({"state": state, "vocabulary": vocabulary}, folder / "diffusion.part")
     (folder / "diffusion.part").replace(folder / "diffusion.pt")
 
@@ -59,7 +59,7 @@ def load(settings: Settings, folder: Path, device: str) -> tuple[torch.nn.Module
     unet, _, text = build_parts(settings.widths, saved["vocabulary"])
     for model, prefix in ((unet, "unet."), (text, "text.")):
         own = {name.removeprefix(prefix): value for name, value in saved["state"].items() if name.startswith(prefix)}
-        missing, unexpected = model.load_state_dict(own, strict=False)
+        missing, unexpected = model.load_state_dict({n: v.float() for n, v in own.items()}, strict=False)
         if unexpected or any("position_ids" not in name for name in missing):
             raise SystemExit(f"diffusion.pt does not fit the model: {missing[:3]} {unexpected[:3]}")
     return unet.to(device).eval(), text.to(device).eval()
