@@ -7,7 +7,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -75,6 +75,13 @@ class Dataset:
     def batches_per_epoch(self, batch_size: int) -> int:
         """Batches never mix buckets, so each bucket may end in a smaller one."""
         return sum(-(-count // batch_size) for count in self.bucket_counts().values())
+
+    def at(self, config: TrainConfig, resolution: Size) -> Dataset:
+        """The same images in the buckets of another default resolution (width, height)."""
+        rules = _bucket_rules(config, resolution)
+        sizes = bucket_sizes(rules)
+        items = tuple(replace(item, bucket=bucket_of(item.size, rules, sizes)) for item in self.items)
+        return replace(self, items=items, buckets=rules)
 
     def bucket_counts(self) -> dict[Size, int]:
         """Samples an epoch per bucket, buckets sorted."""

@@ -15,6 +15,7 @@ from loratools.adapter.names import lora_targets
 from loratools.base.model import Base
 from loratools.base.patch import live_modules
 from loratools.errors import TrainingError
+from loratools.train import seeds
 
 
 class LoraLinear(nn.Module):
@@ -33,13 +34,10 @@ class LoraLinear(nn.Module):
         self.up = nn.Parameter(torch.zeros(self.shape[0], rank, device=frozen.weight.device))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.frozen(x)
+        y: Tensor = self.frozen(x)
         inner = functional.linear(x.reshape(-1, self.shape[1]), self.down.to(x.dtype))
-        if torch.is_autocast_enabled(x.device.type):
-            inner = inner @ self.up.mT.to(inner.dtype)
-            return y + (inner * self.scale).reshape(y.shape).to(y.dtype)
-        flat = torch.addmm(y.reshape(-1, self.shape[0]), inner, self.up.mT.to(inner.dtype), alpha=self.scale)
-        return flat.reshape(y.shape)
+        up = self.up.to(inner.dtype)
+        return torch.addmm(y.reshape(-1, self.shape[0]), inner, up.mT, alpha=self.scale).reshape(y.shape)
 
 
 class LoraConv(nn.Module):
@@ -136,7 +134,7 @@ class Network:
 
 
 def _branch(module: nn.Module, name: str, rank: int, alpha: float, seed: int) -> LoraLinear | LoraConv:
-    generator = torch.Generator().manual_seed(_name_seed(name, seed))
+    generator = seeds.generator(seed, "network", name)
     match module:
         case nn.Linear():
             return LoraLinear(module, rank, alpha, generator)
@@ -150,12 +148,6 @@ def _down(rank: int, shape: tuple[int, ...], generator: torch.Generator, device:
     bound = 1 / math.sqrt(shape[1])  # kaiming_uniform with a = sqrt 5: gain sqrt(1/3), times sqrt(3 / fan_in)
     start = torch.rand(rank, shape[1], generator=generator) * (2 * bound) - bound
     return nn.Parameter(start.to(device))
-
-
-def _name_seed(name: str, seed: int) -> int:
-    from loratools.train.seeds import derived
-
-    return derived(seed, "network", name)
 
 
 def _parents(base: Base) -> dict[int, tuple[nn.Module, str]]:

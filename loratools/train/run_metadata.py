@@ -1,0 +1,227 @@
+"""The header of an epoch file: sd-scripts' ``ss_*`` facts and the modelspec, with true values."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loratools.base.model import Base
+from loratools.train.captions import tag_frequency
+from loratools.train.config import TrainConfig
+from loratools.train.dataset import Dataset
+from loratools.train.schedule import optimizer_class, warmup_steps
+
+_LEGACY_OFFSET, _LEGACY_LENGTH = 0x100000, 0x10000
+_ARCHITECTURES = {"sd1": "stable-diffusion-v1/lora", "sdxl": "stable-diffusion-xl-v1-base/lora"}
+
+
+def now() -> float:
+    """The time for headers: SOURCE_DATE_EPOCH where it is set (so that whole files repeat bit for bit), else now."""
+    return float(os.environ.get("SOURCE_DATE_EPOCH", "") or time.time())
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What stays the same over a run, resumed or not."""
+
+    config: TrainConfig
+    base: Base
+    dataset: Dataset
+    precision: str
+    batches_per_epoch: int
+    total_steps: int
+    started_at: float
+    session: int
+
+
+def header(facts: Facts, epoch: int, step: int) -> dict[str, str]:
+    """Every metadata entry of the file of ``epoch``, written after ``step`` optimiser steps, all as text."""
+    values = {**_training(facts), **_network(facts), **_data(facts), **_model(facts), **_unused()}
+    moment = now()
+    values |= {"epoch": epoch, "steps": step, "training_finished_at": moment}
+    return {f"ss_{key}": _text(value) for key, value in values.items()} | _modelspec(facts, moment)
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
+
+
+def _training(facts: Facts) -> dict[str, object]:
+    config = facts.config
+    unet_lr, te_lr = config.learned_rates()
+    kind = optimizer_class(config.optimizer)
+    arguments = ",".join(f"{key}={value}" for key, value in config.optimizer_args.items())
+    return {
+        "session_id": facts.session,
+        "training_started_at": facts.started_at,
+        "output_name": config.name,
+        "learning_rate": config.learning_rate,
+        "unet_lr": unet_lr,
+        "text_encoder_lr": te_lr,
+        "num_epochs": config.epochs,
+        "num_batches_per_epoch": facts.batches_per_epoch,
+        "max_train_steps": facts.total_steps,
+        "gradient_accumulation_steps": config.gradient_accumulation,
+        "lr_warmup_steps": warmup_steps(float(config.lr_warmup), facts.total_steps),
+        "lr_scheduler": config.lr_scheduler,
+        "optimizer": f"{kind.__module__}.{kind.__name__}" + (f"({arguments})" if arguments else ""),
+        "max_grad_norm": config.max_grad_norm,
+        "mixed_precision": facts.precision,
+        "seed": config.seed,
+        "noise_offset": config.noise_offset or None,
+        "min_snr_gamma": config.min_snr_gamma,
+        "clip_skip": config.clip_skip,
+        "cache_latents": config.cache_latents,
+        "training_comment": config.comment,
+    }
+
+
+def _network(facts: Facts) -> dict[str, object]:
+    return {
+        "network_module": "networks.lora",
+        "network_dim": facts.config.dim,
+        "network_alpha": facts.config.network_alpha,
+        "network_dropout": None,
+    }
+
+
+def _data(facts: Facts) -> dict[str, object]:
+    config, dataset = facts.config, facts.dataset
+    tags: dict[str, dict[str, int]] = defaultdict(dict)
+    folders: dict[str, dict[str, int]] = {}
+    for index, folder in enumerate(dataset.folders):
+        name = folder.path.resolve().name
+        for tag, count in tag_frequency(item.caption for item in dataset.items if item.folder == index).items():
+            tags[name][tag] = tags[name].get(tag, 0) + count
+        before = folders.get(name, {}).get("img_count", 0)
+        folders[name] = {"n_repeats": folder.repeats, "img_count": folder.count + before}
+    buckets = {
+        str(number): {"resolution": list(size), "count": count}
+        for number, (size, count) in enumerate(dataset.bucket_counts().items())
+    }
+    rules = dataset.buckets
+    described = {
+        "is_dreambooth": True,
+        "batch_size_per_device": config.batch_size,
+        "num_train_images": dataset.samples_per_epoch,
+        "num_reg_images": 0,
+        "resolution": list(rules.resolution),
+        "enable_bucket": rules.enabled,
+        "min_bucket_reso": rules.smallest if rules.enabled else None,
+        "max_bucket_reso": rules.largest if rules.enabled else None,
+        "tag_frequency": tags,
+        "bucket_info": {"buckets": buckets, "mean_img_ar_error": _ratio_error(dataset)},
+        "resize_interpolation": None,
+        "subsets": [_subset(facts, index) for index in range(len(dataset.folders))],
+    }
+    return {
+        "num_train_images": dataset.samples_per_epoch,
+        "num_validation_images": 0,
+        "num_reg_images": 0,
+        "datasets": [described],
+        "tag_frequency": tags,
+        "dataset_dirs": folders,
+        "caption_dropout_rate": config.caption_dropout,
+        "caption_dropout_every_n_epochs": 0,
+        "caption_tag_dropout_rate": config.tag_dropout,
+        "face_crop_aug_range": None,
+        "resize_interpolation": None,
+        "max_token_length": None,
+        "prior_loss_weight": 1.0,
+    }
+
+
+def _subset(facts: Facts, index: int) -> dict[str, Any]:
+    folder = facts.dataset.folders[index]
+    return {
+        "img_count": folder.count,
+        "num_repeats": folder.repeats,
+        "color_aug": False,
+        "flip_aug": folder.flip,
+        "random_crop": False,
+        "shuffle_caption": folder.rules.shuffle,
+        "keep_tokens": folder.rules.keep,
+        "keep_tokens_separator": "",
+        "secondary_separator": None,
+        "enable_wildcard": False,
+        "caption_prefix": folder.rules.prefix or None,
+        "caption_suffix": folder.rules.suffix or None,
+        "resize_interpolation": None,
+        "image_dir": folder.path.resolve().name,
+        "class_tokens": folder.class_tokens,
+        "is_reg": False,
+    }
+
+
+def _ratio_error(dataset: Dataset) -> float:
+    errors = [abs(i.size[0] / i.size[1] - i.bucket[0] / i.bucket[1]) for i in dataset.items]
+    return sum(errors) / len(errors)
+
+
+def _model(facts: Facts) -> dict[str, object]:
+    from loratools.adapter.names import family_of
+
+    base = facts.base
+    velocity = base.prediction == "v_prediction"
+    path = Path(facts.config.base)
+    return {
+        "v2": base.family == "sd2",
+        "base_model_version": family_of(base.family).base_model_version + ("_v" if velocity else ""),
+        "sd_model_name": path.name,
+        "sd_model_hash": _legacy_hash(path) if path.is_file() else base.digest[:8],
+        "new_sd_model_hash": base.digest,
+    }
+
+
+def _legacy_hash(path: Path) -> str:
+    with open(path, "rb") as stream:
+        stream.seek(_LEGACY_OFFSET)
+        return hashlib.sha256(stream.read(_LEGACY_LENGTH)).hexdigest()[:8]
+
+
+def _unused() -> dict[str, object]:
+    """What sd-scripts always states and this trainer does not do, at the value that means so."""
+    off = ("gradient_checkpointing", "full_fp16", "fp8_base", "fp8_base_unet", "lowram", "zero_terminal_snr",
+           "debiased_estimation", "noise_offset_random_strength", "ip_noise_gamma_random_strength")  # fmt: skip
+    none = ("adaptive_noise_scale", "multires_noise_iterations", "ip_noise_gamma", "scale_weight_norms",
+            "validation_seed", "max_validation_steps", "validate_every_n_epochs",
+            "validate_every_n_steps")  # fmt: skip
+    return {
+        **dict.fromkeys(off, False),
+        **dict.fromkeys(none),
+        "multires_noise_discount": 0.3,
+        "loss_type": "l2",
+        "huber_schedule": "snr",
+        "huber_scale": 1.0,
+        "huber_c": 0.1,
+        "validation_split": 0.0,
+        "sd_scripts_commit_hash": "(unknown)",
+    }
+
+
+def _modelspec(facts: Facts, moment: float) -> dict[str, str]:
+    from loratools import __version__
+
+    config, base = facts.config, facts.base
+    width, height = facts.dataset.buckets.resolution
+    velocity = base.prediction == "v_prediction"
+    sd2 = "stable-diffusion-v2-768-v/lora" if velocity else "stable-diffusion-v2-512/lora"
+    day = datetime.datetime.fromtimestamp(int(moment), datetime.UTC)
+    return {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": _ARCHITECTURES.get(base.family, sd2),
+        "modelspec.implementation": "diffusers",
+        "modelspec.implementation_version": f"loratools/{__version__}",
+        "modelspec.title": config.name,
+        "modelspec.resolution": f"{width}x{height}",
+        "modelspec.date": day.strftime("%Y-%m-%dT%H:%M:%S"),
+        "modelspec.prediction_type": "v" if velocity else "epsilon",
+        "modelspec.encoder_layer": str(config.clip_skip),
+    }

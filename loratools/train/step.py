@@ -1,0 +1,142 @@
+"""One training step: tensors in, per-sample losses and gradients out. Everything random is an input.
+
+So the step is a fixed graph of device work: the place where a captured CUDA graph or ``torch.compile`` goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from loratools.base.model import Base
+from loratools.errors import TrainingError
+from loratools.train import objective
+from loratools.train.config import TrainConfig
+from loratools.train.inject import Network
+from loratools.train.latents import Moments
+from loratools.train.objective import Schedule
+from loratools.train.seeds import generator
+
+_COMPUTE = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What the forward pass computes in; the factors, their gradients and the optimiser stay in float32."""
+
+    name: Literal["no", "fp16", "bf16"]
+    device: torch.device
+
+    @property
+    def compute(self) -> torch.dtype:
+        """The dtype that the frozen base is kept in while training."""
+        return _COMPUTE.get(self.name, torch.float32)
+
+    def autocast(self) -> torch.autocast:
+        """Mixed precision inside the block, or nothing at all for ``no``."""
+        return torch.autocast(self.device.type, self.compute, enabled=self.name != "no")
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaling, which only fp16 needs; it starts low, so that the first steps are not lost to overflow."""
+        return torch.amp.GradScaler(self.device.type, init_scale=2.0**12, enabled=self.name == "fp16")
+
+
+def precision(config: TrainConfig, device: torch.device) -> Precision:
+    """The config's mixed precision, or bf16 where the device has it and full precision elsewhere.
+
+    Raises:
+        TrainingError: if fp16 is asked for on a CPU.
+    """
+    if config.mixed_precision == "fp16" and device.type == "cpu":
+        raise TrainingError("mixed precision fp16 needs a GPU; use --mixed-precision no (or bf16) on a CPU")
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return Precision(config.mixed_precision or ("bf16" if fast else "no"), device)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch on the device. Latent-shaped tensors are (b, 4, h, w) float32; ``timesteps`` (b,) int64.
+
+    ``tokens`` (b, 77) when the text encoder is trained, else ``hidden`` (b, 77, c), its states.
+    """
+
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor
+    tokens: Tensor | None
+    hidden: Tensor | None
+
+
+def draw(
+    moments: Moments, config: TrainConfig, steps: int, scaling: float, shift: float, names: Sequence[object]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``(latents, noise, timesteps)`` of one batch, a function of the seed and ``names`` (which step it is).
+
+    Drawn on the CPU, in this order: timesteps uniform over ``steps``, noise, the noise offset, the posterior's sample.
+    """
+    rng = generator(config.seed, *names)
+    shape = moments.mean.shape
+    timesteps = torch.randint(0, steps, (shape[0],), generator=rng)
+    noise = torch.randn(shape, generator=rng)
+    offset = torch.randn((shape[0], shape[1], 1, 1), generator=rng) if config.noise_offset else None
+    latents = moments.sample(torch.randn(shape, generator=rng), scaling, shift)
+    return latents, objective.offset_noise(noise, offset, config.noise_offset), timesteps
+
+
+def tokenize(base: Base, captions: Sequence[str]) -> Tensor:
+    """Token ids (b, 77), cut and padded as the base's own tokenizer does."""
+    tokenizer = base.tokenizer
+    ids: Tensor = tokenizer(
+        list(captions), padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
+        return_tensors="pt",
+    ).input_ids  # fmt: skip
+    return ids
+
+
+def text_states(base: Base, tokens: Tensor, clip_skip: int) -> Tensor:
+    """Hidden states (b, 77, c) with gradients: the ``clip_skip``-th from the end, through the final layer norm."""
+    encoder: Any = base.text_encoder
+    if clip_skip == 1:
+        last: Tensor = encoder(tokens)[0]
+        return last
+    states = encoder(tokens, output_hidden_states=True).hidden_states[-clip_skip]
+    normed: Tensor = getattr(encoder, "text_model", encoder).final_layer_norm(states)
+    return normed
+
+
+class Step:
+    """Forward and backward over the attached network.
+
+    Args:
+        base: whose UNet and text encoder run (frozen).
+        network: attached branches; only they get gradients.
+        plan: the base's noise schedule, on the device.
+    """
+
+    def __init__(self, base: Base, network: Network, plan: Schedule, config: TrainConfig, kind: Precision) -> None:
+        self._base, self._network, self._plan = base, network, plan
+        self._config, self._kind = config, kind
+
+    def losses(self, batch: Inputs) -> Tensor:
+        """Per-sample losses (b,) in float32, with their graph."""
+        with self._kind.autocast():
+            hidden = batch.hidden
+            if batch.tokens is not None:
+                hidden = text_states(self._base, batch.tokens, self._config.clip_skip)
+            noisy = objective.noised(self._plan, batch.latents, batch.noise, batch.timesteps)
+            prediction = self._base.unet(
+                noisy.to(self._kind.compute), batch.timesteps, encoder_hidden_states=hidden, return_dict=False
+            )[0]
+        wanted = objective.target(self._plan, batch.latents, batch.noise, batch.timesteps)
+        weight = objective.weights(self._plan, batch.timesteps, self._config.min_snr_gamma)
+        return objective.loss(prediction, wanted, weight)
+
+    def backward(self, batch: Inputs, scaler: torch.amp.GradScaler, share: float) -> Tensor:
+        """Add the gradients of ``share`` times the batch's mean loss; the mean itself (detached, on the device)."""
+        mean = self.losses(batch).mean()
+        scaler.scale(mean * share).backward()  # type: ignore[no-untyped-call]
+        return mean.detach()
