@@ -179,14 +179,16 @@ def balance(delta: LowRank) -> LowRank:
 
 def _exponents(factor: Tensor, dim: int) -> _Integers:
     """Per component, e of the largest magnitude written as m * 2**e with 0.5 <= m < 1."""
-    return np.frexp(factor.abs().amax(dim).double().numpy())[1].astype(np.int64)
+    exponents: _Integers = np.frexp(factor.abs().amax(dim).double().numpy())[1].astype(np.int64)
+    return exponents
 
 
 def _shift(weak: _Integers, strong: _Integers) -> _Integers:
     """How many powers of two ``weak`` may take over from ``strong``."""
     wanted = np.maximum(np.maximum(_COMFORT - weak, strong - _CEILING), 0)
     room = np.maximum((strong - weak) // 2, 0)
-    return np.minimum(wanted, room).astype(np.int64)
+    shift: _Integers = np.minimum(wanted, room)
+    return shift
 
 
 def _zero_like(delta: Delta) -> Delta:

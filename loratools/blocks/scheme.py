@@ -1,0 +1,162 @@
+"""Model families' ordered blocks, as data: which part of a network each slot of a block vector stands for.
+
+SD1: IN n = 1 + 3 * level + layer, OUT n = 3 * level + layer; samplers have slots of their own on the way down and share
+their neighbour's on the way up. The short schemes list only the blocks that hold attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from loratools.errors import BlockError, did_you_mean
+
+_ALIASES = {"MID": "M00", "TE": "BASE"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One slot: its name, and the dotted canonical prefixes of the modules it covers."""
+
+    name: str
+    prefixes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """An ordered list of blocks. ``name`` is ``sd1-17`` and the like; ``families`` are those it may be used on."""
+
+    name: str
+    title: str
+    families: tuple[str, ...]
+    blocks: tuple[Block, ...]
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def family(self) -> str:
+        """The family it is named after."""
+        return self.families[0]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Block names in vector order."""
+        return tuple(block.name for block in self.blocks)
+
+    @cached_property
+    def _by_prefix(self) -> dict[str, str]:
+        return {prefix: block.name for block in self.blocks for prefix in block.prefixes}
+
+    def block_of(self, module: str) -> str | None:
+        """The block that a canonical module name belongs to, or None if it is in none of this scheme's."""
+        end = len(module)
+        while end > 0:
+            found = self._by_prefix.get(module[:end])
+            if found is not None:
+                return found
+            end = module.rfind(".", 0, end)
+        return None
+
+    def block_name(self, word: str) -> str:
+        """The scheme's own spelling of a block name: any case; ``MID`` is ``M00``, ``TE`` is ``BASE``.
+
+        Raises:
+            BlockError: if the scheme has no such block.
+        """
+        name = _ALIASES.get(word.strip().upper(), word.strip().upper())
+        if name not in self.names:
+            near = did_you_mean(word, self.names)
+            raise BlockError(f"{self.title} has no block '{word}'{near}; its blocks are {' '.join(self.names)}")
+        return name
+
+
+def _sd1() -> Iterator[Block]:
+    yield Block("BASE", ("text_encoder",))
+    yield Block("IN00", ("unet.conv_in",))
+    for level in range(4):
+        for layer in range(2):
+            yield Block(f"IN{1 + 3 * level + layer:02d}", _pair(f"unet.down_blocks.{level}", layer))
+        if level < 3:
+            yield Block(f"IN{3 + 3 * level:02d}", (f"unet.down_blocks.{level}.downsamplers",))
+    yield Block("M00", ("unet.mid_block",))
+    yield from _ups(4)
+
+
+def _sdxl() -> Iterator[Block]:
+    yield Block("BASE", ("text_encoder", "text_encoder_2"))
+    yield Block("IN00", ("unet.conv_in",))
+    for level in range(3):
+        for layer in range(2):
+            yield Block(f"IN{1 + 3 * level + layer:02d}", _pair(f"unet.down_blocks.{level}", layer))
+        if level < 2:
+            yield Block(f"IN{3 + 3 * level:02d}", (f"unet.down_blocks.{level}.downsamplers",))
+    yield Block("M00", ("unet.mid_block",))
+    yield from _ups(3)
+
+
+def _ups(levels: int) -> Iterator[Block]:
+    for level in range(levels):
+        for layer in range(3):
+            sampler = (f"unet.up_blocks.{level}.upsamplers",) if layer == 2 else ()
+            yield Block(f"OUT{3 * level + layer:02d}", _pair(f"unet.up_blocks.{level}", layer) + sampler)
+
+
+def _pair(level: str, layer: int) -> tuple[str, ...]:
+    return f"{level}.resnets.{layer}", f"{level}.attentions.{layer}"
+
+
+def _flux() -> Iterator[Block]:
+    yield Block("CLIP", ("text_encoder",))
+    yield Block("T5", ("text_encoder_2",))
+    yield Block("IN", ("transformer.x_embedder", "transformer.context_embedder", "transformer.time_text_embed"))
+    yield from (Block(f"D{i:02d}", (f"transformer.transformer_blocks.{i}",)) for i in range(19))
+    yield from (Block(f"S{i:02d}", (f"transformer.single_transformer_blocks.{i}",)) for i in range(38))
+    yield Block("OUT", ("transformer.norm_out", "transformer.proj_out"))
+
+
+def _only(blocks: Iterator[Block], names: str) -> tuple[Block, ...]:
+    wanted = names.split()
+    return tuple(block for block in blocks if block.name in wanted)
+
+
+_SD1_ATTENTION = "BASE IN01 IN02 IN04 IN05 IN07 IN08 M00 OUT03 OUT04 OUT05 OUT06 OUT07 OUT08 OUT09 OUT10 OUT11"
+_SDXL_ATTENTION = "BASE IN04 IN05 IN07 IN08 M00 OUT00 OUT01 OUT02 OUT03 OUT04 OUT05"
+
+SD1_17 = Scheme("sd1-17", "SD1/SD2 LoRA (17 blocks)", ("sd1", "sd2"), _only(_sd1(), _SD1_ATTENTION))
+SD1_26 = Scheme("sd1-26", "SD1/SD2 LoCon (26 blocks)", ("sd1", "sd2"), tuple(_sd1()))
+SDXL_12 = Scheme("sdxl-12", "SDXL LoRA (12 blocks)", ("sdxl",), _only(_sdxl(), _SDXL_ATTENTION))
+SDXL_20 = Scheme("sdxl-20", "SDXL LoCon (20 blocks)", ("sdxl",), tuple(_sdxl()))
+FLUX_61 = Scheme("flux-61", "Flux (61 blocks)", ("flux",), tuple(_flux()))
+
+SCHEMES: dict[int, Scheme] = {len(s.blocks): s for s in (SDXL_12, SD1_17, SDXL_20, SD1_26, FLUX_61)}
+
+
+def scheme_of_length(length: int, family: str | None = None, what: str = "a block vector") -> Scheme:
+    """The scheme whose vectors have ``length`` numbers.
+
+    Raises:
+        BlockError: if none has, or it is not of ``family``; the message lists the lengths and what each is.
+    """
+    fitting = [n for n, scheme in SCHEMES.items() if family is None or family in scheme.families]
+    if length in fitting:
+        return SCHEMES[length]
+    lengths = ", ".join(f"{n} ({scheme.title.partition(' (')[0]})" for n, scheme in SCHEMES.items())
+    here = f"; this model, {family}, takes {' or '.join(map(str, fitting)) or 'none of them'}" if family else ""
+    raise BlockError(f"{what} has {length} numbers; accepted lengths are {lengths}{here}")
+
+
+@lru_cache(maxsize=16)
+def full_scheme(family: str) -> Scheme:
+    """The scheme that names every block of ``family``: 26 for SD1 and SD2, 20 for SDXL, 61 for Flux.
+
+    Raises:
+        BlockError: if the family has no blocks.
+    """
+    fitting = [scheme for scheme in SCHEMES.values() if family in scheme.families]
+    if not fitting:
+        raise BlockError(
+            f"no block scheme is known for '{family}'{did_you_mean(family, ('sd1', 'sd2', 'sdxl', 'flux'))}"
+        )
+    return max(fitting, key=len)
