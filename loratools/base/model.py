@@ -1,0 +1,67 @@
+"""A loaded base model: its parts, what family it is, and how it likes to be sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """How a base is sampled when the user does not say: sampler steps, CFG scale and sampler name."""
+
+    steps: int = 20
+    cfg: float = 7.0
+    sampler: str = "DPM++ 2M Karras"
+
+
+FAMILY_DEFAULTS: Mapping[str, Defaults] = {
+    "sd1": Defaults(),
+    "sd2": Defaults(),
+    "sdxl": Defaults(steps=30, cfg=6.0),
+}
+
+
+@dataclass
+class Base:
+    """A base model in memory, on one device and in one dtype, in eval mode and without gradients.
+
+    ``text_encoders`` and ``tokenizers`` have one entry (SD 1.x, 2.x) or two (SDXL). ``resolution`` is the pictures'
+    default (height, width) in pixels. ``digest`` is what :func:`loratools.base.load.base_digest` returns.
+    """
+
+    unet: Any
+    vae: Any
+    text_encoders: tuple[Any, ...]
+    tokenizers: tuple[Any, ...]
+    scheduler_config: dict[str, Any]
+    family: str
+    digest: str
+    name: str
+    resolution: tuple[int, int]
+    device: torch.device
+    dtype: torch.dtype
+    defaults: Defaults = field(default_factory=Defaults)
+
+    @property
+    def text_encoder(self) -> Any:
+        """The first text encoder: CLIP ViT-L's in SD 1.x and SDXL."""
+        return self.text_encoders[0]
+
+    @property
+    def tokenizer(self) -> Any:
+        """The first tokenizer."""
+        return self.tokenizers[0]
+
+    @property
+    def prediction(self) -> str:
+        """What the UNet predicts: ``epsilon`` or ``v_prediction``."""
+        return str(self.scheduler_config.get("prediction_type", "epsilon"))
+
+    def components(self) -> dict[str, Any]:
+        """The modules that adapters can touch, by the first word of their canonical names."""
+        names = ("text_encoder", "text_encoder_2")
+        return {"unet": self.unet, **dict(zip(names, self.text_encoders, strict=False))}
