@@ -51,7 +51,7 @@ class Exam:
 
 def examine(figures: Sequence[Figure], readings: Sequence[Reading], seconds: float, judge: Judge) -> Exam:
     """Score ``readings`` of the pictures sampled for ``figures``; ``seconds`` is the time of one picture."""
-    asked = [{name: getattr(figure, name) for name in figure.visible()} for figure in figures]
+    asked = [{name: tag for name in figure.visible() if (tag := figure.value(name)) in figure.tags()} for figure in figures]
     pairs = [(name, reading.tags[name] == tag) for tags, reading in zip(asked, readings, strict=True)
              for name, tag in tags.items()]
     hands = [(len(expected_hands(f)), judge.sound(r, "hands")) for f, r in zip(figures, readings, strict=True)]
