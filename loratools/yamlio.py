@@ -1,8 +1,8 @@
 """Reading YAML the way people expect: YAML 1.2's core schema, no duplicate keys, and a place for every value.
 
 PyYAML reads YAML 1.1, in which ``0:30:15`` is a number in base 60, ``no`` is false and ``1e-4`` is text. Here
-``0:1:0.1``, ``no`` and ``2024-01-01`` stay text, and ``1e-4`` is a number. Only plain data comes out: mappings with text
-keys, lists, text, numbers, booleans and null; any other tag is an error.
+``0:1:0.1``, ``no`` and ``2024-01-01`` stay text, and ``1e-4`` is a number. Only plain data comes out: mappings with
+text keys, lists, text, numbers, booleans and null; any other tag is an error.
 """
 
 from __future__ import annotations
@@ -72,6 +72,16 @@ class Document:
             if found is not None:
                 return found
         return Span(1, 1, 0, 0)
+
+    def within(self, place: Place) -> Document:
+        """The part of this document under ``place``, whose paths then start there."""
+        data = self.data
+        for part in place:
+            data = data[part]
+        size = len(place)
+        spans = {path[size:]: span for path, span in self.spans.items() if path[:size] == place}
+        keys = {path[size:]: span for path, span in self.keys.items() if path[:size] == place}
+        return Document(data, self.source, self.text, spans, keys)
 
     def where(self, path: Place) -> str:
         """``FILE, line N: a.b.c``, for the start of an error message."""
