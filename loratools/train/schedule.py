@@ -56,8 +56,11 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
         return _torch_optimizers()[available[name.lower()]]
     if "." not in name:
         hint = did_you_mean(name, available.values())
-        raise TrainingError(f"there is no optimizer '{name}' here{hint}; there are {', '.join(available.values())}, and "
-                            "any class by its dotted path, such as bitsandbytes.optim.AdamW8bit")  # fmt: skip
+        listed = ", ".join(available.values())
+        raise TrainingError(
+            f"there is no optimizer '{name}' here{hint}; there are {listed}, and any class by its dotted path, such as "
+            "bitsandbytes.optim.AdamW8bit"
+        )
     module, _, attribute = name.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), attribute)

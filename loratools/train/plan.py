@@ -1,0 +1,98 @@
+"""What a run will do, before it does it: images, repeats, steps, buckets, modules, and the size of its files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from loratools.base.model import Base
+from loratools.train.config import TrainConfig
+from loratools.train.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class FolderPlan:
+    """One folder's share of an epoch."""
+
+    path: str
+    images: int
+    repeats: int
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Counts of a run. ``samples`` are images shown in all; ``steps`` are optimiser steps in all."""
+
+    name: str
+    base: str
+    preset: str
+    folders: tuple[FolderPlan, ...]
+    images: int
+    samples_per_epoch: int
+    batches_per_epoch: int
+    steps_per_epoch: int
+    epochs: int
+    samples: int
+    steps: int
+    batch_size: int
+    buckets: tuple[tuple[int, int, int], ...]  # width, height, samples an epoch
+    modules: int
+    parameters: int
+    file_bytes: int
+    frequent_tags: tuple[tuple[str, int], ...]
+    notes: tuple[str, ...]
+
+    def json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """For a person: one line a fact."""
+        folders = [f"  {f.path}: {f.images} images x {f.repeats}" for f in self.folders]
+        buckets = ", ".join(f"{width}x{height} ({count})" for width, height, count in self.buckets)
+        tags = ", ".join(f"{tag} ({count})" for tag, count in self.frequent_tags)
+        return "\n".join([
+            f"{self.name} on {self.base}, preset {self.preset}",
+            *folders,
+            f"images x repeats = {self.samples_per_epoch} samples an epoch, in {self.batches_per_epoch} batches of "
+            f"{self.batch_size}",
+            f"{self.epochs} epochs: {self.samples} samples, {self.steps} optimiser steps",
+            f"buckets: {buckets}",
+            f"network: {self.modules} modules, {self.parameters:,} parameters, "
+            f"{self.file_bytes / 2**20:.1f} MiB a file, {self.epochs * self.file_bytes / 2**20:.1f} MiB in all",
+            f"most frequent tags: {tags or 'none'}",
+            *(f"note: {note}" for note in self.notes),
+        ])  # fmt: skip
+
+
+def make_plan(config: TrainConfig, base: Base, dataset: Dataset, shapes: dict[str, tuple[int, ...]]) -> TrainPlan:
+    """The plan of a run over ``dataset`` that trains modules of these ``shapes`` (by canonical name)."""
+    batches = dataset.batches_per_epoch(config.batch_size)
+    steps = -(-batches // config.gradient_accumulation)
+    parameters = sum((shape[0] + shape[1]) * config.dim for shape in shapes.values())
+    samples = dataset.samples_per_epoch
+    from loratools.train.captions import tags_of
+
+    tags = Counter(tag for item in dataset.items for tag in tags_of(item.caption))
+    width = {"fp16": 2, "bf16": 2, "fp32": 4}[config.dtype]
+    return TrainPlan(
+        name=config.name,
+        base=config.base,
+        preset=config.preset,
+        folders=tuple(FolderPlan(str(f.path), f.count, f.repeats) for f in dataset.folders),
+        images=len(dataset.items),
+        samples_per_epoch=samples,
+        batches_per_epoch=batches,
+        steps_per_epoch=steps,
+        epochs=config.epochs,
+        samples=samples * config.epochs,
+        steps=steps * config.epochs,
+        batch_size=config.batch_size,
+        buckets=tuple((*size, count) for size, count in dataset.bucket_counts().items()),
+        modules=len(shapes),
+        parameters=parameters,
+        file_bytes=parameters * width + len(shapes) * (width + 500) + 8000,  # about 500 bytes of header a module
+        frequent_tags=tuple(tags.most_common(10)),
+        notes=dataset.notes,
+    )
