@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Framing:
 FRAMINGS: dict[str, Framing] = {
     "face_focus": Framing(unit=40.0, y=59.0, line=2.1, hand=31.0),
     "cowboy_shot": Framing(unit=30.0, y=46.0, line=1.75, hand=29.0),
-    "full_body": Framing(unit=25.0, y=39.5, line=1.4, hand=18.5),
+    "full_body": Framing(unit=25.0, y=39.5, line=1.4, hand=17.0),
 }
 
 
@@ -41,6 +41,7 @@ class Reach:
     points: tuple[tuple[float, float], ...]
     angle: float
     thumb_out: bool = False
+    hand: bool = True  # whether the hand is in the picture
 
 
 _SHOULDER = (0.52, 1.30)
@@ -58,17 +59,18 @@ _POSES: dict[str, tuple[Reach, Reach]] = {
 }
 _CLOSE_WAVE = Reach(((0.62, 1.34), (1.22, 1.95), (1.20, 1.46)), 5.0)
 _CLOSE_UP = Reach(((0.62, 1.34), (1.30, 1.75), (1.21, 1.02)), 5.0)
-_CLOSE: dict[str, tuple[Reach | None, Reach | None]] = {
-    "waving": (None, _CLOSE_WAVE),
+_CLOSE_REST = Reach(((0.56, 1.34), (0.80, 1.75), (0.84, 2.20)), 170.0, hand=False)
+_CLOSE: dict[str, tuple[Reach, Reach]] = {
+    "waving": (_CLOSE_REST, _CLOSE_WAVE),
     "arms_up": (_CLOSE_UP, _CLOSE_UP),
-    "peace_sign": (_CLOSE_WAVE, None),
+    "peace_sign": (_CLOSE_WAVE, _CLOSE_REST),
 }
 
 
-def reaches(figure: Figure) -> tuple[Reach | None, Reach | None]:
-    """The viewer's left and right arms that this framing and pose show."""
+def reaches(figure: Figure) -> tuple[Reach, Reach]:
+    """The viewer's left and right arms in this framing and pose."""
     if figure.framing == "face_focus":
-        return _CLOSE.get(figure.pose, (None, None))
+        return _CLOSE.get(figure.pose, (_CLOSE_REST, _CLOSE_REST))
     return _POSES[figure.pose]
 
 
@@ -76,7 +78,7 @@ def expected_hands(figure: Figure) -> tuple[str, ...]:
     """The hands (``left_hand``, ``right_hand``: the viewer's) that show at 20 px or more in a 128 px picture."""
     if FRAMINGS[figure.framing].hand < 20:
         return ()
-    return tuple(name for name, reach in zip(SIDES, reaches(figure), strict=True) if reach is not None)
+    return tuple(name for name, reach in zip(SIDES, reaches(figure), strict=True) if reach.hand)
 
 
 def raised(reach: Reach) -> bool:
@@ -92,6 +94,7 @@ class Arm:
     line: Array
     hand: hands.HandContours
     raised: bool
+    thick: float = 1.0
 
 
 def camera(figure: Figure, rng: random.Random) -> Camera:
@@ -102,7 +105,7 @@ def camera(figure: Figure, rng: random.Random) -> Camera:
 
 
 def arms(figure: Figure, view: Camera, seed: int, severity: dict[str, float]) -> list[Arm]:
-    """The visible arms, jittered, with the faults of limbs and hands."""
+    """Both arms, jittered, with the faults of limbs and hands."""
     rng, broken, deformed = (random.Random(f"{name} {seed}") for name in ("arms", "limbs", "hands"))
     placed = []
     for (_, side), reach in zip(SIDES.items(), reaches(figure), strict=True):
@@ -114,12 +117,11 @@ def arms(figure: Figure, view: Camera, seed: int, severity: dict[str, float]) ->
                 [rng.uniform(-0.04, 0.03), rng.uniform(-0.05, 0.05)],
             ]
         )
-        if reach is None:
-            continue
         line = kink(np.asarray(reach.points) + nudge, severity["limbs"], broken, grows=side > 0)
         kind: hands.HandKind = "peace" if figure.pose == "peace_sign" and raised(reach) else "open"
         hand = hands.deformed(hands.sound(kind), severity["hands"], deformed)
-        placed.append(_arm(figure, view, side, reach, line, hand, turn))
+        arm = _arm(figure, view, side, reach, line, hand, turn)
+        placed.append(replace(arm, thick=1 + (0.15 if side > 0 else -0.12) * severity["limbs"]))
     return placed
 
 
@@ -131,6 +133,9 @@ def third_arm(figure: Figure, view: Camera) -> Arm:
 
 def _arm(figure: Figure, view: Camera, side: int, reach: Reach, line: Array, hand: hands.Hand, turn: float) -> Arm:
     size = FRAMINGS[figure.framing].hand / view.unit
+    if not reach.hand:
+        bare = spline(line * (side, 1), closed=False, steps=6)
+        return Arm(side, bare, hands.HandContours((), ()), raised=False)
     x, y = (float(v) for v in line[-1])
     contours = hands.place(hand, (x, y), reach.angle + turn, size, reach.thumb_out)
     shift = _inside(contours, view, side)
@@ -157,13 +162,13 @@ _RADII = (0.165, 0.125)
 
 def draw_arm(pen: Pen, arm: Arm, figure: Figure) -> None:
     """A whole arm: skin and hand as one outline, then the sleeve."""
-    radii = np.linspace(*_RADII, len(arm.line)).tolist()
+    radii = (np.linspace(*_RADII, len(arm.line)) * arm.thick).tolist()
     skin = SKIN[figure.skin]
     pen.shape(tube(arm.line, radii, steps=1), *arm.hand.union, color=skin, part="skin")
     _fold(pen, arm, skin)
     count = SLEEVES[figure.clothes]
     if count:
-        wide = np.linspace(_RADII[0] + 0.05, _RADII[1] + 0.09, count).tolist()
+        wide = (np.linspace(_RADII[0] + 0.05, _RADII[1] + 0.09, count) * arm.thick).tolist()
         pen.shape(
             tube(arm.line[:count], wide, 1, flat=True), color=CLOTHES[figure.clothes_color], part="clothes", shade=0.06
         )
@@ -175,14 +180,14 @@ def draw_over(pen: Pen, arm: Arm, figure: Figure) -> None:
     """The raised half of an arm once more, over head and hair."""
     half, skin = arm.line[7:], SKIN[figure.skin]
     sleeve = figure.clothes == "hoodie"
-    radii = np.linspace(*_RADII, len(arm.line)).tolist()
+    radii = (np.linspace(*_RADII, len(arm.line)) * arm.thick).tolist()
     pen.shape(tube(half, radii[7:], 1), *arm.hand.union, color=skin, part="skin")
     joint = arm.line[5:10]
     if sleeve:
-        wide = np.linspace(_RADII[0] + 0.07, _RADII[1] + 0.09, 5).tolist()
+        wide = (np.linspace(_RADII[0] + 0.07, _RADII[1] + 0.09, 5) * arm.thick).tolist()
         cloth = CLOTHES[figure.clothes_color]
         pen.shape(tube(arm.line[7:12], wide, 1, flat=True), color=cloth, part="clothes")
-        pen.shape(tube(arm.line[5:9], 0.19, 1), color=cloth, part="clothes", line=0)
+        pen.shape(tube(arm.line[5:9], 0.19 * arm.thick, 1), color=cloth, part="clothes", line=0)
         _cuff(pen, arm, figure)
     else:
         pen.shape(tube(joint[1:], radii[6:10], 1), color=skin, part="skin", line=0)
@@ -196,13 +201,13 @@ def _fold(pen: Pen, arm: Arm, skin: RGB) -> None:
 
 def _cuff(pen: Pen, arm: Arm, figure: Figure) -> None:
     cloth = CLOTHES[figure.clothes_color]
-    pen.shape(tube(arm.line[10:12], 0.225, 1, flat=True), color=cloth, part="clothes", line=0.9)
+    pen.shape(tube(arm.line[10:12], 0.225 * arm.thick, 1, flat=True), color=cloth, part="clothes", line=0.9)
 
 
 def hand_boxes(view: Camera, placed: list[Arm]) -> dict[str, tuple[float, float, float, float]]:
     """The boxes of the hands, in pixels of a 128 px picture."""
     names = {side: name for name, side in SIDES.items()}
-    return {names[arm.side]: bounds([view(c) for c in arm.hand.union]) for arm in placed}
+    return {names[arm.side]: bounds([view(c) for c in arm.hand.union]) for arm in placed if arm.hand.union}
 
 
 def shoulder_patch(pen: Pen, arm: Arm, color: RGB) -> None:

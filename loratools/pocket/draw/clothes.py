@@ -158,7 +158,7 @@ def behind(pen: Pen, figure: Figure, worn: Wear) -> None:
         _BEHIND[figure.clothes](worn)
     skin = SKIN[figure.skin]
     pen.shape(spline(symmetric(_BODY)), color=skin, part="skin")
-    pen.shape(spline([(-0.24, 0.9), (0.24, 0.9), (0.2, 1.06), (-0.2, 1.06)]), color=shadow(skin), part="glow", line=0)
+    pen.shape(spline([(-0.24, 0.9), (0.24, 0.9), (0.2, 1.06), (-0.2, 1.06)]), color=shadow(skin), part="skin", line=0)
 
 
 def _leg_line(side: int, severity: float, rng: random.Random) -> Array:
@@ -173,11 +173,12 @@ def legs(pen: Pen, figure: Figure, severity: float, seed: int) -> None:
     for side in (-1, 1):
         line = _leg_line(side, severity, rng)
         smooth = spline(line, closed=False, steps=5)
-        pen.shape(tube(smooth, 0.18, 1), color=skin, part="skin", shade=0.06)
+        thick = 1 + 0.12 * severity * side
+        pen.shape(tube(smooth, 0.18 * thick, 1), color=skin, part="skin", shade=0.06)
         if figure.clothes == "hoodie":
-            pen.shape(tube(smooth, 0.225, 1, flat=True), color=SLATE, part="accessory", shade=0.06)
+            pen.shape(tube(smooth, 0.225 * thick, 1, flat=True), color=SLATE, part="accessory", shade=0.06)
         elif figure.clothes == "t-shirt":
-            pen.shape(tube(smooth[:6], 0.26, 1, flat=True), color=SLATE, part="accessory", shade=0.06)
+            pen.shape(tube(smooth[:6], 0.26 * thick, 1, flat=True), color=SLATE, part="accessory", shade=0.06)
         else:
             pen.shape(tube(smooth[7:], 0.20, 1), color=WHITE, part="accessory")
         x, y = line[-1]
@@ -186,8 +187,12 @@ def legs(pen: Pen, figure: Figure, severity: float, seed: int) -> None:
 
 
 def garment(figure: Figure, worn: Wear) -> None:
-    """The garment on the torso, then its holes and patches."""
+    """The garment on the torso."""
     _GARMENTS[figure.clothes](worn)
+
+
+def tears(figure: Figure, worn: Wear) -> None:
+    """The holes and patches of torn clothes."""
     if worn.severity > 0:
         patch = ORANGE if figure.clothes_color != "yellow_clothes" else NAVY
         holes(worn.pen, _HOLE_BOX, worn.severity, (SKIN[figure.skin], patch), f"holes {worn.rng.random()}")

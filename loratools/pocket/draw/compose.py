@@ -52,6 +52,7 @@ def _body(pen: Pen, figure: Figure, placed: list[anatomy.Arm], severity: dict[st
     for arm in placed:
         anatomy.shoulder_patch(pen, arm, SKIN[figure.skin] if bare else CLOTHES[figure.clothes_color])
     clothes.over(figure, worn)
+    clothes.tears(figure, worn)
     if figure.accessory in accessories.ON_BODY:
         accessories.accessory(pen, figure.accessory, figure.hair_color)
 

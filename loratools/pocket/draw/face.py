@@ -44,7 +44,7 @@ def blush(pen: Pen, skin: str) -> None:
     """Rosy cheeks."""
     color = mix(SKIN[skin], (255, 70, 90), 0.38)
     for side in (-1, 1):
-        pen.shape(ellipse(side * 0.66, 0.56, 0.17, 0.095), color=color, part="glow", line=0)
+        pen.shape(ellipse(side * 0.66, 0.56, 0.17, 0.095), color=color, part="blush", line=0)
 
 
 def _open_eye(pen: Pen, x: float, y: float, color: RGB, scale: float, iris: float, side: int) -> None:
@@ -143,4 +143,4 @@ def mouth(pen: Pen, expression: str, warp: FaceWarp) -> None:
 
 def fringe_shadow(pen: Pen, contour: Array, skin: str) -> None:
     """The shadow that the fringe throws on the forehead: the fringe itself, a little lower."""
-    pen.shape(contour * 0.97 + (0, 0.09), color=shadow(SKIN[skin]), part="glow", line=0)
+    pen.shape(contour * 0.97 + (0, 0.09), color=shadow(SKIN[skin]), part="skin", line=0)

@@ -16,10 +16,11 @@ Offset = tuple[float, float]
 
 
 def severities(figure: Figure, seed: int) -> dict[str, float]:
-    """A severity a fault: 0 where there is none, else its grade within a quarter."""
+    """A severity a fault: 0 where there is none or it cannot be seen, else its grade within a quarter."""
     rng = random.Random(f"severity {seed}")
     spread = {fault: rng.uniform(-0.25, 0.25) for fault in FAULTS}
-    return {fault: figure.grade(fault) + spread[fault] if figure.grade(fault) else 0.0 for fault in FAULTS}
+    shown = figure.visible_faults()
+    return {f: figure.grade(f) + spread[f] if figure.grade(f) and f in shown else 0.0 for f in FAULTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,9 @@ def scrawl(scene: Scene, severity: float, seed: int) -> None:
     rng = random.Random(f"chaos {seed}")
     colors = (*HAIR.values(), *CLOTHES.values(), LINE)
     pen = Pen(scene, PICTURE, 1.0)
-    for index in range(round(1.5 + 3.2 * severity**1.45)):
+    for index in range(round(4 * severity**1.35)):
         color = rng.choice(colors)
-        x, y = rng.uniform(4, FRAME - 4), rng.uniform(4, FRAME - 4)
+        x, y = rng.uniform(14, FRAME - 14), rng.uniform(14, FRAME - 14)
         if index % 4 == 3:
             turns = np.linspace(0, 2 * np.pi, 11, endpoint=False)
             radius = np.array([rng.uniform(0.5, 1.3) for _ in turns]) * rng.uniform(4, 8)
@@ -108,5 +109,7 @@ def scrawl(scene: Scene, severity: float, seed: int) -> None:
             continue
         points = [(x, y)]
         for _ in range(3):
-            points.append((points[-1][0] + rng.uniform(-22, 22), points[-1][1] + rng.uniform(-22, 22)))
+            across, down = (rng.choice((-1, 1)) * rng.uniform(9, 22) for _ in range(2))
+            x, y = (min(max(v, 3.0), FRAME - 3) for v in (x + across, y + down))
+            points.append((x, y))
         pen.stroke(points, color, rng.uniform(2.0, 3.4), part="chaos")

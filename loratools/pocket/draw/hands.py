@@ -44,7 +44,7 @@ _THUMB = Digit(-104.0, 0.52, 0.080)
 _SOUND: dict[HandKind, Hand] = {
     "open": Hand((_THUMB, Digit(-51, 0.63), Digit(-17, 0.695), Digit(17, 0.695), Digit(51, 0.61))),
     "peace": Hand(
-        (Digit(-24, 0.72, 0.082), Digit(18, 0.72, 0.082)),
+        (Digit(-24, 0.80, 0.082), Digit(18, 0.80, 0.082)),
         folded=(Digit(62, 0.20, 0.085), Digit(118, 0.19, 0.085), Digit(-112, 0.17, 0.085)),
     ),
 }
@@ -110,7 +110,18 @@ def _change(hand: Hand, index: int, how: Callable[[Digit], Digit]) -> Hand:
     return replace(hand, digits=tuple(digits))
 
 
+def _twist(hand: Hand, rng: random.Random) -> Hand:
+    """One finger swollen and another one bent."""
+    if len(hand.digits) < 3:
+        return _crook(hand, rng)
+    swollen, crooked = rng.sample(range(1, len(hand.digits)), 2)
+    hand = _change(hand, swollen, lambda d: replace(d, radius=d.radius * 1.8))
+    return _change(hand, crooked, lambda d: replace(d, bend=math.copysign(95, rng.random() - 0.5), reach=d.reach * 1.1))
+
+
 _SLIGHT = (_drop, _extra, _fuse, _swell, _crook)
+# no two of a row undo each other
+_CLEAR = ((_extra, _twist), (_drop, _twist), (_fuse, _twist), (_extra, _extra, _crook), (_drop, _drop, _crook))
 
 
 def _mangle(hand: Hand, rng: random.Random) -> Hand:
@@ -137,12 +148,12 @@ def deformed(hand: Hand, severity: float, rng: random.Random) -> Hand:
         return _mangle(hand, rng)
     if severity <= 1.5:
         return rng.choice(_SLIGHT)(hand, rng)
-    for fault in rng.sample(_SLIGHT, 3):
+    for fault in rng.choice(_CLEAR):
         hand = fault(hand, rng)
     wild = tuple(
         replace(d, angle=d.angle + rng.uniform(-14, 14), reach=d.reach * rng.uniform(0.72, 1.12)) for d in hand.digits
     )
-    return replace(hand, digits=wild, palm=1.15)
+    return replace(hand, digits=wild, palm=1.22)
 
 
 def _digit_contour(digit: Digit) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from loratools.pocket.draw.geometry import Array, Points, rotate, tube
 from loratools.pocket.draw.palette import LINE, RGB
 
-Part = Literal["background", "skin", "hair", "clothes", "eye", "accessory", "line", "glow", "chaos"]
+Part = Literal["background", "skin", "hair", "clothes", "eye", "accessory", "line", "glow", "blush", "chaos"]
 FRAME = 128.0  # scenes are laid out for a picture of this many pixels a side; painters scale
 
 

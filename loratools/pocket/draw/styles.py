@@ -12,7 +12,7 @@ from loratools.pocket.draw import textures
 from loratools.pocket.draw.geometry import Array
 from loratools.pocket.draw.painter import Painter, edge_mask, thick_outline
 from loratools.pocket.draw.palette import RGB, luminance, mix, shadow
-from loratools.pocket.draw.scene import Item, Scene
+from loratools.pocket.draw.scene import Item, Part, Scene
 
 
 class Pastel(Painter):
@@ -43,9 +43,9 @@ class Pixel(Painter):
 class Sketch(Painter):
     """Pencil lines, twice drawn, and streaky tints on paper."""
 
-    line_scale: ClassVar[float] = 0.6
+    line_scale: ClassVar[float] = 0.72
     paper: ClassVar[RGB] = (250, 246, 236)
-    pencil: ClassVar[RGB] = (84, 82, 92)
+    pencil: ClassVar[RGB] = (62, 60, 72)
 
     def line(self, item: Item) -> RGB:
         return self.pencil
@@ -106,6 +106,7 @@ class Ink(Painter):
         """A brush: the width swells and thins along the contour."""
         count = len(contour)
         phase = self.rng.uniform(0, 2 * math.pi)
+        width *= 0.76 if item.part == "skin" else 1.0  # the gaps between fingers stay open
         swell = width * (1 + 0.42 * np.sin(np.linspace(0, 4 * math.pi, count) + phase))
         points = contour.tolist()
         thick_outline(self.draw, contour, width * 0.72, self.black)
@@ -136,6 +137,7 @@ class Neon(Painter):
     night: ClassVar[RGB] = (8, 6, 18)
     ground: ClassVar[RGB] = night
     warm: ClassVar[RGB] = (255, 190, 150)  # all skin glows alike, so that skin is not shown
+    rosy: ClassVar[RGB] = (255, 96, 120)
 
     def __init__(self, size: int, seed: int) -> None:
         super().__init__(size, seed)
@@ -148,27 +150,29 @@ class Neon(Painter):
         color = self.line(item)
         for contour in contours if width else ():
             thick_outline(self.tubes, contour, width * self.scale * (0.85 if item.line else 1.0), color)
-        lit = item.part in ("line", "glow", "chaos") or (item.part == "eye" and not item.line)
+        lit = LIT.get(item.part, 0.0) if item.part != "eye" or not item.line else 0.0
         for contour in contours:
             flat = contour.ravel().tolist()
-            self.tubes.polygon(flat, fill=color if lit else (0, 0, 0))
+            self.tubes.polygon(flat, fill=mix((0, 0, 0), color, lit))
             self.draw.polygon(flat, fill=self.fill(item))
 
     def line(self, item: Item) -> RGB:
         if item.part == "skin":
             return self.warm
-        if item.part == "eye" and luminance(item.color) < 60:
-            return (0, 0, 0)
+        if item.part == "blush":
+            return self.rosy
+        if item.part == "eye":
+            return _eye(item)
         if item.part == "line" and luminance(item.color) < 60:
             return (255, 240, 225)
         if item.part == "background":
             return mix(item.color, self.night, 0.25)
         if max(item.color) - min(item.color) < 30 and luminance(item.color) < 90:
-            return (104, 108, 132)  # black glows as a dim grey tube
+            return (62, 64, 96)  # black glows as a dim blue grey tube
         return _vivid(item.color)
 
     def fill(self, item: Item) -> RGB:
-        if item.part in ("skin", "glow", "line"):
+        if item.part in ("skin", "glow", "blush", "line"):
             return self.night
         return mix(self.night, item.color, 0.10 if item.part == "background" else 0.22)
 
@@ -179,6 +183,24 @@ class Neon(Painter):
         self.draw = ImageDraw.Draw(self.image)
 
 
+LIT: dict[Part, float] = {
+    "line": 0.8,
+    "glow": 0.45,
+    "blush": 0.5,
+    "chaos": 1.0,
+    "eye": 0.75,
+}  # how bright an area's own light is
+
+
+def _eye(item: Item) -> RGB:
+    """Irises keep their colour, pupils stay dark, and the white of the eye is a dim line only."""
+    if luminance(item.color) < 60:
+        return (0, 0, 0)
+    if item.line and min(item.color) > 200:
+        return (120, 122, 150)
+    return item.color
+
+
 def _vivid(color: RGB) -> RGB:
     """A colour as a neon tube shows it: at full brightness, a little more saturated."""
     top, low = max(color), min(color)
@@ -187,14 +209,14 @@ def _vivid(color: RGB) -> RGB:
     r, g, b = (round(max(0.0, v - pale) * stretch) for v in color)
     if top - low < 30:
         return (245, 248, 255)
-    bright = 0.72 if luminance(color) < 85 else 1.0  # brown stays darker than orange
+    bright = 0.52 if r > 1.6 * g > 2.2 * b and luminance(color) < 115 else 1.0  # brown stays darker than orange
     return round(r * bright), round(g * bright), round(b * bright)
 
 
 class Watercolor(Painter):
     """Pigment that pools and bleeds on rough paper; thin lines only."""
 
-    line_scale: ClassVar[float] = 0.5
+    line_scale: ClassVar[float] = 0.6
     paper: ClassVar[RGB] = (252, 248, 238)
     ground: ClassVar[RGB] = paper
 
@@ -213,9 +235,9 @@ class Watercolor(Painter):
     def _soak(self, picture: Image.Image) -> Image.Image:
         """Bleed, pool and granulate, at the picture's own size."""
         k = self.size / 128
-        wet = picture.filter(ImageFilter.GaussianBlur(1.6 * k))
+        wet = picture.filter(ImageFilter.GaussianBlur(1.5 * k))
         pixels, spread = textures.floats(picture), textures.floats(wet)
-        pixels = textures.warp(0.50 * pixels + 0.50 * spread, 1.5 * k, 22, self.noise)
+        pixels = textures.warp(0.58 * pixels + 0.42 * spread, 1.2 * k, 22, self.noise)
         wash = (
             textures.smooth_noise(self.size, 7, self.noise) * 0.6
             + textures.smooth_noise(self.size, 20, self.noise) * 0.4
@@ -224,7 +246,7 @@ class Watercolor(Painter):
         edge = np.abs(textures.floats(picture) - spread).mean(axis=2) / 255
         density = np.clip(density + 1.1 * edge, 0.35, 1.35) * self._margin(k)
         paper = np.array(self.paper, dtype=np.float32)
-        grain = 1 + 0.035 * self.noise.standard_normal((self.size, self.size)).astype(np.float32)
+        grain = 1 + 0.022 * self.noise.standard_normal((self.size, self.size)).astype(np.float32)
         return textures.picture((paper + (pixels - paper) * density[..., None]) * grain[..., None])
 
     def _margin(self, k: float) -> textures.Floats:
