@@ -16,7 +16,7 @@ from loratools import files
 from loratools.adapter.codec import Group, decode
 from loratools.adapter.header import Header, header, read_header
 from loratools.adapter.lower import layout, lower, scale_rank
-from loratools.adapter.lowrank import Delta
+from loratools.adapter.lowrank import Delta, limit
 from loratools.adapter.names import module_tree
 from loratools.adapter.save import Written, write
 from loratools.errors import FileError, FormatError, NonFiniteError
@@ -59,9 +59,17 @@ class Adapter(Mapping[str, Delta]):
         self.alphas = self._read_alphas()
 
     def __getitem__(self, name: str) -> Delta:
+        return self.delta(name)
+
+    def delta(self, name: str, dtype: torch.dtype = torch.float32) -> Delta:
+        """One module's difference, folded in ``dtype``.
+
+        Raises:
+            NonFiniteError: if a factor holds NaN or infinity.
+        """
         group = self._groups[name]
         with self._open() as stream:
-            tensors = {role: self._tensor(stream, key) for role, key in group.keys.items() if role != "alpha"}
+            tensors = {role: self._tensor(stream, key, dtype) for role, key in group.keys.items() if role != "alpha"}
         rank = scale_rank(group.kind, self._shapes_of(group))
         alpha = self.alphas.get(name)
         scale = 1.0 if rank is None or alpha is None else alpha / rank
@@ -85,6 +93,12 @@ class Adapter(Mapping[str, Delta]):
     def digest(self) -> str:
         """sha256 of the bytes after the header: what a true ``sshs_model_hash`` says."""
         return files.sha256(self.path, skip=self._header.data_start)
+
+    @cached_property
+    def dense(self) -> frozenset[str]:
+        """The modules whose difference is not low-rank: full differences, and LoKr without a saving."""
+        full = {n for n, kind in self.kinds.items() if kind == "lokr" and self.ranks[n] >= limit(self.shapes[n])}
+        return frozenset(full | {name for name, kind in self.kinds.items() if kind == "diff"})
 
     @property
     def dtypes(self) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ class Dense:
     @property
     def rank(self) -> int:
         """The highest rank such a matrix can have; 1 for a vector."""
-        return min(self.shape[0], math.prod(self.shape[1:]))
+        return limit(self.shape)
 
     def scaled(self, factor: float) -> Dense:
         """``factor * delta``."""
@@ -140,6 +140,11 @@ def concatenate(terms: Sequence[tuple[float, Delta]]) -> Delta:
 def same_matrix(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     """Whether two shapes are the same (out, in * kh * kw) matrix: a linear module and a 1x1 convolution are."""
     return a[0] == b[0] and math.prod(a[1:]) == math.prod(b[1:])
+
+
+def limit(shape: tuple[int, ...]) -> int:
+    """The highest rank that a difference of ``shape`` can have: min(out, in * kh * kw)."""
+    return min(shape[0], math.prod(shape[1:]))
 
 
 def inner(a: Delta, b: Delta) -> float:

@@ -25,6 +25,7 @@ from loratools.adapter.names import family_of, kohya_name
 from loratools.adapter.parallel import in_order
 from loratools.errors import FormatError, NonFiniteError
 
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 _NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
 _LEGACY_OFFSET, _LEGACY_LENGTH = 0x100000, 0x10000
 

@@ -8,10 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from loratools.blocks.vector import BlockVector, Presets, parse_vector, vector_from
 from loratools.errors import BlockError, FileError
+from loratools.yamlio import load_yaml
 
 _SHIPPED = Path(__file__).with_name("presets.yaml")
 
@@ -24,6 +23,7 @@ def load_presets(*extra: Mapping[str, Any] | str | os.PathLike[str] | None) -> d
             paths of YAML files with such a mapping, or of LoRA Block Weight's ``lbwpresets.txt``. None adds nothing.
     Raises:
         FileError: if a file is missing or unreadable.
+        RecipeError: if a file is no YAML.
         BlockError: if an entry is no block vector; the message names it.
     """
     presets: dict[str, tuple[BlockVector, ...]] = dict(_shipped())
@@ -40,7 +40,7 @@ def load_presets(*extra: Mapping[str, Any] | str | os.PathLike[str] | None) -> d
 
 @lru_cache(maxsize=1)
 def _shipped() -> Mapping[str, tuple[BlockVector, ...]]:
-    entries = yaml.safe_load(_SHIPPED.read_text(encoding="utf-8"))
+    entries = load_yaml(_SHIPPED.read_text(encoding="utf-8"), str(_SHIPPED)).data
     return {name: _variants(name, value, {}) for name, value in entries.items()}
 
 
@@ -67,10 +67,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise FileError(f"presets file {path} cannot be read: {error}") from error
     if path.suffix.lower() == ".txt":
         return _lbw(text)
-    try:
-        entries = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise BlockError(f"presets file {path} is no YAML: {' '.join(str(error).split())}") from error
+    entries = load_yaml(text, str(path)).data
     if not isinstance(entries, dict):
         raise BlockError(f"presets file {path} should map names to lists of numbers, such as 'SOFT: [1, 0.5, ...]'")
     return entries

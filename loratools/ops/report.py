@@ -1,0 +1,150 @@
+"""What a merge did, in numbers: errors in total and per block, as text for people and as JSON values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loratools.blocks.scheme import full_scheme
+
+NO_BLOCK = "(none)"  # where modules stand that no block of the scheme covers
+
+
+@dataclass(frozen=True)
+class ModuleError:
+    """Squared Frobenius norms of one module: ``norm2`` of the sum that was asked for, ``root2`` = sum |w d|^2 of its
+    terms, ``stored2`` lost by the storage type, ``lost2`` lost by a rank rule."""
+
+    norm2: float
+    root2: float
+    stored2: float
+    lost2: float
+
+    @property
+    def cancels(self) -> bool:
+        """Whether the terms cancel: |asked| under half of sqrt(sum |w d|^2)."""
+        return self.norm2 < 0.25 * self.root2
+
+    def __add__(self, other: ModuleError) -> ModuleError:
+        return ModuleError(self.norm2 + other.norm2, self.root2 + other.root2, self.stored2 + other.stored2,
+                           self.lost2 + other.lost2)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ErrorShare:
+    """Relative errors of a group of modules: in total, of storage alone, of truncation alone."""
+
+    modules: int
+    error: float
+    storage: float
+    truncation: float
+
+    @staticmethod
+    def of(modules: int, sums: ModuleError) -> ErrorShare:
+        """From summed squares. Truncation is relative to what was asked; storage to that, or to sqrt(sum |w d|^2)
+        where the terms cancel."""
+        reference2 = sums.root2 if sums.cancels else sums.norm2
+        storage = _ratio(sums.stored2, reference2)
+        truncation = _ratio(sums.lost2, sums.norm2)
+        return ErrorShare(modules, math.hypot(storage, truncation), storage, truncation)
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"modules": self.modules, "error": self.error, "storage": self.storage, "truncation": self.truncation}
+
+
+def report_blocks(errors: Mapping[str, ModuleError], family: str) -> tuple[ErrorShare, dict[str, ErrorShare]]:
+    """Errors in total, and by block in the order of the family's scheme."""
+    scheme = full_scheme(family)
+    groups: dict[str, list[ModuleError]] = {name: [] for name in (*scheme.names, NO_BLOCK)}
+    for module, error in errors.items():
+        groups[scheme.block_of(module) or NO_BLOCK].append(error)
+    blocks = {name: ErrorShare.of(len(group), _sum(group)) for name, group in groups.items() if group}
+    return ErrorShare.of(len(errors), _sum(list(errors.values()))), blocks
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """A written merge: where, its digest (sha256 after the header), errors, rank, alpha, size in bytes."""
+
+    path: Path
+    digest: str
+    total: ErrorShare
+    blocks: Mapping[str, ErrorShare]
+    rule: str
+    rank: int
+    alpha: float
+    modules: int
+    size: int
+    cancelled: tuple[str, ...]
+
+    @property
+    def error(self) -> float:
+        """Relative error in total."""
+        return self.total.error
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "path": str(self.path), "digest": self.digest, "error": self.total.error, "storage": self.total.storage,
+            "truncation": self.total.truncation, "rank": self.rank, "alpha": self.alpha, "rule": self.rule,
+            "modules": self.modules, "size": self.size, "cancelled": list(self.cancelled),
+            "blocks": {name: block.json() for name, block in self.blocks.items()},
+        }  # fmt: skip
+
+    def text(self) -> str:
+        """A table of errors by block under one line of facts."""
+        rows = [["block", "modules", "error", "storage", "truncation"]]
+        shares = [*self.blocks.items(), ("total", self.total)]
+        rows += [
+            [name, str(s.modules), f"{s.error:.2e}", f"{s.storage:.2e}", f"{s.truncation:.2e}"] for name, s in shares
+        ]
+        size = f"{self.size / 2**20:.1f} MiB"
+        facts = f"{self.path}  {self.modules} modules, rank {self.rank}, {size}, error {self.error:.2e}"
+        lines = [facts, table(rows)]
+        if self.cancelled:
+            lines.append(f"{len(self.cancelled)} modules nearly cancel; they were re-balanced by SVD before the cast")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How far a file is from what was asked: relative error in total and by block."""
+
+    error: float
+    blocks: Mapping[str, float]
+
+    def json(self) -> dict[str, Any]:
+        """``{"error": x, "blocks": {NAME: x}}``."""
+        return {"error": self.error, "blocks": dict(self.blocks)}
+
+    def text(self) -> str:
+        """A table of errors by block."""
+        rows = [["block", "error"], *([name, f"{error:.2e}"] for name, error in self.blocks.items())]
+        return table([*rows, ["total", f"{self.error:.2e}"]])
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as aligned plain text: the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
+                  for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
+        for row in rows
+    )  # fmt: skip
+
+
+def _sum(errors: Sequence[ModuleError]) -> ModuleError:
+    total = ModuleError(0.0, 0.0, 0.0, 0.0)
+    for error in errors:
+        total = total + error
+    return total
+
+
+def _ratio(error2: float, reference2: float) -> float:
+    if reference2 == 0:
+        return 0.0 if error2 == 0 else math.inf
+    return math.sqrt(error2 / reference2)
