@@ -63,7 +63,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left behind. ``losses`` is the mean loss of each epoch, in order."""
+    """What a run left behind. ``losses`` is the mean loss of each epoch, in order; ``steps`` the optimiser's."""
 
     name: str
     epochs: list[Path]
@@ -72,7 +72,8 @@ class RunResult:
     losses: list[float]
     steps: int
     seconds: float
-    plan: TrainPlan
+    plan: TrainPlan | None  # None for a run that was found finished
+    cached: bool = False
 
 
 OnEpoch = Callable[[EpochRecord], None]
