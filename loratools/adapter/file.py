@@ -18,6 +18,7 @@ from loratools.adapter.header import Header, header, read_header
 from loratools.adapter.lower import layout, lower, scale_rank
 from loratools.adapter.lowrank import Delta, limit
 from loratools.adapter.names import module_tree
+from loratools.adapter.peft import told_alpha, told_settings
 from loratools.adapter.save import Written, write
 from loratools.errors import FileError, FormatError, NonFiniteError
 
@@ -121,12 +122,22 @@ class Adapter(Mapping[str, Delta]):
             raise FormatError(f"{self.path}: module '{group.stem}' is broken: {error}; export the file again") from None
 
     def _read_alphas(self) -> dict[str, float]:
-        alphas = {}
+        alphas = self._told_alphas()
         with self._open() as stream:
             for name, group in self._groups.items():
                 if "alpha" in group.keys:
                     alphas[name] = self._alpha(stream, group)
         return alphas
+
+    def _told_alphas(self) -> dict[str, float]:
+        """Alphas that the header's text gives to dotted (Diffusers, PEFT) names."""
+        try:
+            settings = told_settings(self.metadata)
+            dotted = ((name, *group.stem.split(".", 1)) for name, group in self._groups.items() if "." in group.stem)
+            told = {name: told_alpha(settings, first, rest, self.ranks[name]) for name, first, rest in dotted}
+        except FormatError as error:
+            raise FormatError(f"{self.path}: {error}; export the file again") from None
+        return {name: alpha for name, alpha in told.items() if alpha is not None}
 
     def _alpha(self, stream: BinaryIO, group: Group) -> float:
         key = group.keys["alpha"]

@@ -19,6 +19,7 @@ from loratools.errors import ShapeError
 # A component whose largest entry is 2**-8 keeps its entries down to 1/64 of that above fp16's subnormals (2**-14).
 _COMFORT = -8
 _Integers = npt.NDArray[np.int64]
+_FURTHEST = 100  # 2**100 is still a float32
 _CEILING = 15  # 2**15 is the last power of two below fp16's largest number, 65504
 
 
@@ -190,7 +191,7 @@ def _exponents(factor: Tensor, dim: int) -> _Integers:
 
 def _shift(weak: _Integers, strong: _Integers) -> _Integers:
     """How many powers of two ``weak`` may take over from ``strong``."""
-    wanted = np.maximum(np.maximum(_COMFORT - weak, strong - _CEILING), 0)
+    wanted = np.clip(np.maximum(_COMFORT - weak, strong - _CEILING), 0, _FURTHEST)
     room = np.maximum((strong - weak) // 2, 0)
     shift: _Integers = np.minimum(wanted, room)
     return shift

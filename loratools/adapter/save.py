@@ -233,12 +233,16 @@ def _encoded(adapter: Mapping[str, Delta], slots: list[_Slot],
 
 def _encode_factors(delta: LowRank, slot: _Slot, dtype: torch.dtype) -> tuple[list[Tensor], CastError]:
     """alpha, down and up as they are stored, and the error of the cast from Gram matrices of the rounding itself."""
-    given = delta if slot.scale == 1 else delta.scaled(1 / slot.scale)
+    given = LowRank(_plain(delta.up), _plain(delta.down), delta.shape).scaled(1 / slot.scale)
     given = balance(given) if slot.balanced else given
     up, down = given.up.to(dtype), given.down.to(dtype)
     error = cast_error(given, up, down, slot.scale)
     alpha = torch.tensor(slot.alpha, dtype=dtype)
     return [alpha, down.reshape(slot.parts[1].shape), up.reshape(slot.parts[2].shape)], error
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32)
 
 
 def cast_error(given: LowRank, up: Tensor, down: Tensor, scale: float) -> CastError:
@@ -263,7 +267,7 @@ def _gram(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _encode_dense(delta: Delta, dtype: torch.dtype) -> tuple[list[Tensor], CastError]:
-    value = delta.dense(torch.float32)
+    value = _plain(delta.dense(torch.float32))
     stored = value.to(dtype)
     lost = value.double() - stored.double()
     return [stored], CastError(float((value.double() ** 2).sum()), float((lost**2).sum()))

@@ -8,107 +8,39 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from loratools.adapter.file import Adapter, read
-from loratools.adapter.lowrank import Delta, Dense, LowRank, Vector, concatenate, limit, same_matrix
+from loratools.adapter.file import Adapter
+from loratools.adapter.lowrank import Delta, LowRank, limit
 from loratools.adapter.metadata import Provenance, guard_overwrite, inherited, merged_metadata
-from loratools.adapter.names import family_of
 from loratools.adapter.parallel import in_order
 from loratools.adapter.rank import Exact, Fixed, RankRule, Size, Spectrum, allocate, choose, spectrum
 from loratools.adapter.save import DTYPES, Written, file_size, write
-from loratools.errors import FormatError, MergeStringError, RankError, ShapeError
+from loratools.errors import RankError
+from loratools.ops.combine import Combined, combine
+from loratools.ops.plan import MergePlan, PlanRow, plan
 from loratools.ops.report import MergeReport, ModuleError, Verification, report_blocks
 from loratools.ops.spool import Spool
 from loratools.ops.terms import Term
+from loratools.ops.verify import norm2_of, verify
+
+__all__ = [
+    "Combined",
+    "MergePlan",
+    "MergeReport",
+    "PlanRow",
+    "Verification",
+    "combine",
+    "merge_files",
+    "plan",
+    "verify",
+]
 
 _CANCELS = 0.25  # of the sum of squares: |asked| is under half of its root
 _NOISE = 1e-12  # of that root: what float64 leaves of terms that cancel to nothing
-
-
-class Combined(Mapping[str, Delta]):
-    """The exact weighted sum of terms, lazily by module, in float32; names sorted.
-
-    Attributes:
-        terms: the summands.
-        family: their common family.
-        shapes, ranks: of every module's sum, known without reading factors.
-        dense: modules whose sum is not low-rank.
-    """
-
-    def __init__(self, terms: Sequence[Term]) -> None:
-        self.terms = tuple(terms)
-        self.family = terms[0].adapter.family
-        self.shapes = _common_shapes(terms)
-        self._strengths = {name: self._strength(name) for name in self.shapes}
-        self.ranks = {name: self._rank(name) for name in self.shapes}
-
-    def __getitem__(self, name: str) -> Delta:
-        return self.delta(name)
-
-    def delta(self, name: str, dtype: torch.dtype = torch.float32) -> Delta:
-        """The sum for one module, computed in ``dtype``; terms of strength 0 are not read."""
-        parts = self._strengths[name]
-        if not parts:
-            return self._zero(name, dtype)
-        total = concatenate([(strength, term.adapter.delta(name, dtype)) for term, strength in parts])
-        return _seen_as(total, self.shapes[name])
-
-    def parts(self, name: str) -> tuple[tuple[Term, float], ...]:
-        """The terms that change a module, each with its strength."""
-        return self._strengths[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.shapes)
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-    @cached_property
-    def dense(self) -> frozenset[str]:
-        """Modules whose sum holds a full difference."""
-        return frozenset(n for n in self.shapes if any(n in term.adapter.dense for term, _ in self._strengths[n]))
-
-    def _strength(self, name: str) -> tuple[tuple[Term, float], ...]:
-        strengths = ((term, term.strength(name)) for term in self.terms if name in term.adapter)
-        return tuple((term, strength) for term, strength in strengths if strength != 0)
-
-    def _rank(self, name: str) -> int:
-        if name in self.dense:
-            return limit(self.shapes[name])
-        return sum(term.adapter.ranks[name] for term, _ in self._strengths[name]) or 1
-
-    def _zero(self, name: str, dtype: torch.dtype) -> Delta:
-        shape = self.shapes[name]
-        if len(shape) == 1:
-            return Vector(torch.zeros(shape, dtype=dtype))
-        return LowRank(torch.zeros(shape[0], 1, dtype=dtype), torch.zeros(1, math.prod(shape[1:]), dtype=dtype), shape)
-
-
-def combine(terms: Sequence[Term]) -> Combined:
-    """The exact weighted sum ``sum_i weight_i * vector_i * delta_i`` as a lazy mapping of modules.
-
-    Raises:
-        MergeStringError: if there are no terms.
-        FormatError: if they are LoRAs of different model families.
-        ShapeError: if two of them disagree over a module's shape.
-        BlockError: if a short vector leaves modules open.
-    """
-    if not terms:
-        raise MergeStringError("a merge needs at least one LoRA, such as style:1:GP1")
-    first = terms[0]
-    for term in terms:
-        if term.adapter.family != first.adapter.family:
-            raise FormatError(
-                f"{first.adapter.path} is for {family_of(first.adapter.family).title} and {term.adapter.path} for "
-                f"{family_of(term.adapter.family).title}; LoRAs of different model families cannot be merged"
-            )
-        term.check()
-    return Combined(terms)
 
 
 def merge_files(
@@ -146,40 +78,6 @@ def merge_files(
         written = write(prepared, out, family=combined.family, metadata=texts, dtype=dtype, provenance=provenance,
                         owner=owner, force=force)  # fmt: skip
     return _report(written, prepared, rule)
-
-
-def verify(path: str | os.PathLike[str], terms: Sequence[Term]) -> Verification:
-    """Recompute ``terms`` in float64 and say how far the file at ``path`` is from them, in total and per block.
-
-    Modules that only one side has count in full. The error is ``|file - asked| / |asked|``; where terms cancel
-    (``|asked|`` under half of ``sqrt(sum |w d|^2)``) it is stated against that root.
-    """
-    stored, combined = read(path), combine(terms)
-    if stored.family != combined.family:
-        raise FormatError(
-            f"{path} is a {stored.family} LoRA and the terms are {combined.family}; they cannot be compared"
-        )
-    for name in combined:
-        if name in stored and not same_matrix(stored.shapes[name], combined.shapes[name]):
-            raise ShapeError(_shapes_differ(name, combined.terms[0].adapter, combined.shapes[name], stored))
-
-    def compare(name: str) -> tuple[str, ModuleError]:
-        pieces: list[tuple[float, Delta]] = []
-        asked: Delta | None = None
-        if name in combined:
-            asked = combined.delta(name, torch.float64)
-            pieces.append((-1.0, asked))
-        if name in stored:
-            pieces.append((1.0, stored.delta(name, torch.float64)))
-        root2 = sum(s * s * _norm2(t.adapter.delta(name, torch.float64)) for t, s in
-                    (combined.parts(name) if name in combined else ()))  # fmt: skip
-        norm2 = 0.0 if asked is None else _norm2(asked)
-        return name, ModuleError(norm2, root2, _norm2(concatenate(pieces)), 0.0)
-
-    names = sorted({*stored, *combined})
-    errors = dict(in_order(compare, names))
-    total, blocks = report_blocks(errors, combined.family)
-    return Verification(total.error, {name: block.error for name, block in blocks.items()})
 
 
 class _Prepared(Mapping[str, Delta]):
@@ -277,8 +175,8 @@ def _norms2(combined: Combined, name: str, delta: Delta) -> tuple[float, float]:
     """``|asked|^2`` and ``sum |w d|^2``: all of one Gram matrix, and its diagonal blocks."""
     if not isinstance(delta, LowRank) or name in combined.dense:
         parts = combined.parts(name)
-        root2 = sum(strength**2 * _norm2(term.adapter[name]) for term, strength in parts)
-        return _norm2(delta), root2
+        root2 = sum(strength**2 * norm2_of(term.adapter[name]) for term, strength in parts)
+        return norm2_of(delta), root2
     gram = (delta.up.T @ delta.up).double() * (delta.down @ delta.down.T).double()
     sizes = [term.adapter.ranks[name] for term, _ in combined.parts(name)] or [delta.rank]
     root2, start = 0.0, 0
@@ -286,15 +184,6 @@ def _norms2(combined: Combined, name: str, delta: Delta) -> tuple[float, float]:
         root2 += float(gram[start : start + size, start : start + size].sum())
         start += size
     return max(float(gram.sum()), 0.0), max(root2, 0.0)
-
-
-def _norm2(delta: Delta) -> float:
-    """Squared norm without cancellation: by QR of the factors in float64."""
-    if not isinstance(delta, LowRank):
-        return delta.norm() ** 2
-    left = torch.linalg.qr(delta.up.double(), mode="r").R
-    right = torch.linalg.qr(delta.down.double().T, mode="r").R
-    return float(((left @ right.T) ** 2).sum())
 
 
 def _without_noise(found: Spectrum, root2: float) -> Spectrum:
@@ -308,31 +197,6 @@ def _padded(delta: LowRank, rank: int) -> LowRank:
         return delta
     up, down = torch.zeros(delta.shape[0], lack), torch.zeros(lack, delta.down.shape[1])
     return LowRank(torch.cat([delta.up, up], 1), torch.cat([delta.down, down]), delta.shape)
-
-
-def _common_shapes(terms: Sequence[Term]) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    owner: dict[str, Adapter] = {}
-    for term in terms:
-        for name, shape in term.adapter.shapes.items():
-            first = shapes.setdefault(name, shape)
-            if not same_matrix(first, shape):
-                raise ShapeError(_shapes_differ(name, owner[name], first, term.adapter))
-            owner.setdefault(name, term.adapter)
-    return dict(sorted(shapes.items()))
-
-
-def _shapes_differ(name: str, one: Adapter, shape: tuple[int, ...], other: Adapter) -> str:
-    return (f"module {name} is {shape} in {one.path} and {other.shapes[name]} in {other.path}; they were trained on "
-            "different base models and cannot be added")  # fmt: skip
-
-
-def _seen_as(delta: Delta, shape: tuple[int, ...]) -> Delta:
-    if delta.shape == shape:
-        return delta
-    if isinstance(delta, LowRank):
-        return LowRank(delta.up, delta.down, shape)
-    return Dense(delta.value.reshape(shape))
 
 
 def _adapters(terms: Sequence[Term]) -> list[Adapter]:

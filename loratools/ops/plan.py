@@ -8,7 +8,7 @@ from typing import Any
 
 from loratools.adapter.parallel import in_order
 from loratools.blocks.scheme import full_scheme
-from loratools.ops.merge import combine
+from loratools.ops.combine import combine
 from loratools.ops.report import NO_BLOCK, table
 from loratools.ops.terms import Term
 

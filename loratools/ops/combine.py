@@ -1,0 +1,125 @@
+"""THE definition of strength, block vector and alpha: the exact weighted sum of adapters, lazily by module.
+
+Merges, plans and previews all use it, so that a preview shows what the merge will be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+
+import torch
+
+from loratools.adapter.file import Adapter
+from loratools.adapter.lowrank import Delta, Dense, LowRank, Vector, concatenate, limit, same_matrix
+from loratools.adapter.names import family_of
+from loratools.errors import FormatError, MergeStringError, ShapeError
+from loratools.ops.terms import Term
+
+
+class Combined(Mapping[str, Delta]):
+    """The exact weighted sum of terms, lazily by module, in float32; names sorted.
+
+    Attributes:
+        terms: the summands.
+        family: their common family.
+        shapes, ranks: of every module's sum, known without reading factors.
+        dense: modules whose sum is not low-rank.
+    """
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        self.terms = tuple(terms)
+        self.family = terms[0].adapter.family
+        self.shapes = _common_shapes(terms)
+        self._strengths = {name: self._strength(name) for name in self.shapes}
+        self.ranks = {name: self._rank(name) for name in self.shapes}
+
+    def __getitem__(self, name: str) -> Delta:
+        return self.delta(name)
+
+    def delta(self, name: str, dtype: torch.dtype = torch.float32) -> Delta:
+        """The sum for one module, computed in ``dtype``; terms of strength 0 are not read."""
+        parts = self._strengths[name]
+        if not parts:
+            return self._zero(name, dtype)
+        total = concatenate([(strength, term.adapter.delta(name, dtype)) for term, strength in parts])
+        return _seen_as(total, self.shapes[name])
+
+    def parts(self, name: str) -> tuple[tuple[Term, float], ...]:
+        """The terms that change a module, each with its strength."""
+        return self._strengths[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @cached_property
+    def dense(self) -> frozenset[str]:
+        """Modules whose sum holds a full difference."""
+        return frozenset(n for n in self.shapes if any(n in term.adapter.dense for term, _ in self._strengths[n]))
+
+    def _strength(self, name: str) -> tuple[tuple[Term, float], ...]:
+        strengths = ((term, term.strength(name)) for term in self.terms if name in term.adapter)
+        return tuple((term, strength) for term, strength in strengths if strength != 0)
+
+    def _rank(self, name: str) -> int:
+        if name in self.dense:
+            return limit(self.shapes[name])
+        return sum(term.adapter.ranks[name] for term, _ in self._strengths[name]) or 1
+
+    def _zero(self, name: str, dtype: torch.dtype) -> Delta:
+        shape = self.shapes[name]
+        if len(shape) == 1:
+            return Vector(torch.zeros(shape, dtype=dtype))
+        return LowRank(torch.zeros(shape[0], 1, dtype=dtype), torch.zeros(1, math.prod(shape[1:]), dtype=dtype), shape)
+
+
+def combine(terms: Sequence[Term]) -> Combined:
+    """The exact weighted sum ``sum_i weight_i * vector_i * delta_i`` as a lazy mapping of modules.
+
+    Raises:
+        MergeStringError: if there are no terms.
+        FormatError: if they are LoRAs of different model families.
+        ShapeError: if two of them disagree over a module's shape.
+        BlockError: if a short vector leaves modules open.
+    """
+    if not terms:
+        raise MergeStringError("a merge needs at least one LoRA, such as style:1:GP1")
+    first = terms[0]
+    for term in terms:
+        if term.adapter.family != first.adapter.family:
+            raise FormatError(
+                f"{first.adapter.path} is for {family_of(first.adapter.family).title} and {term.adapter.path} for "
+                f"{family_of(term.adapter.family).title}; LoRAs of different model families cannot be merged"
+            )
+        term.check()
+    return Combined(terms)
+
+
+def _common_shapes(terms: Sequence[Term]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    owner: dict[str, Adapter] = {}
+    for term in terms:
+        for name, shape in term.adapter.shapes.items():
+            first = shapes.setdefault(name, shape)
+            if not same_matrix(first, shape):
+                raise ShapeError(shapes_differ(name, owner[name], first, term.adapter))
+            owner.setdefault(name, term.adapter)
+    return dict(sorted(shapes.items()))
+
+
+def shapes_differ(name: str, one: Adapter, shape: tuple[int, ...], other: Adapter) -> str:
+    """The message for two files that disagree over a module."""
+    return (f"module {name} is {shape} in {one.path} and {other.shapes[name]} in {other.path}; they were trained on "
+            "different base models and cannot be added")  # fmt: skip
+
+
+def _seen_as(delta: Delta, shape: tuple[int, ...]) -> Delta:
+    if delta.shape == shape:
+        return delta
+    if isinstance(delta, LowRank):
+        return LowRank(delta.up, delta.down, shape)
+    return Dense(delta.value.reshape(shape))
