@@ -77,10 +77,13 @@ def holes(
 ) -> None:
     """Holes with torn edges, and patches, within a box of figure units; more and larger with the severity."""
     rng = random.Random(seed)
-    for index in range(round(2.2 * severity - 0.2)):
-        x, y = rng.uniform(box[0], box[2]), rng.uniform(box[1], box[3])
+    across, down = rng.random(), rng.random()
+    for index in range(round(2.9 * severity)):
+        # a low-discrepancy sequence keeps them apart
+        x = box[0] + (box[2] - box[0]) * ((across + 0.755 * index) % 1)
+        y = box[1] + (box[3] - box[1]) * ((down + 0.570 * index) % 1)
         place = np.array([x, y])
-        size = (0.075 + 0.045 * severity) * rng.uniform(0.85, 1.15)
+        size = (0.075 + 0.038 * severity) * rng.uniform(0.85, 1.15)
         if index % 3 == 2:
             square = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * size
             pen.shape(rotate(square, rng.uniform(-30, 30)) + place, color=colors[1], part="clothes", line=0.6)

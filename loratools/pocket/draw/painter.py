@@ -97,10 +97,12 @@ def thick_outline(draw: ImageDraw.ImageDraw, contour: Array, width: float, color
     """A closed line of ``2 * width`` pixels, with round joints where it turns sharply."""
     flat = contour.ravel().tolist()
     draw.line([*flat, *flat[:4]], fill=color, width=max(1, round(2 * width)))
-    x, y = contour[:, 0], contour[:, 1]
-    before_x, before_y = np.diff(x, prepend=x[-1]), np.diff(y, prepend=y[-1])
-    after_x, after_y = np.append(before_x[1:], before_x[0]), np.append(before_y[1:], before_y[0])
-    sharp = np.abs(after_x * before_y - after_y * before_x) > 0.42 * (after_x * before_x + after_y * before_y)
+    after = np.empty_like(contour)
+    after[:-1], after[-1] = contour[1:] - contour[:-1], contour[0] - contour[-1]
+    before = np.empty_like(after)
+    before[1:], before[0] = after[:-1], after[-1]
+    turn, ahead = after[:, 0] * before[:, 1] - after[:, 1] * before[:, 0], (after * before).sum(axis=1)
+    sharp = np.abs(turn) > 0.42 * ahead
     for x, y in contour[sharp].tolist():
         draw.ellipse((x - width, y - width, x + width, y + width), fill=color)
 

@@ -28,7 +28,7 @@ EYES: dict[str, RGB] = {
 SKIN: dict[str, RGB] = {
     "light_skin": (255, 226, 202),
     "tan": (226, 168, 112),
-    "dark_skin": (142, 90, 62),
+    "dark_skin": (154, 98, 66),
 }
 CLOTHES: dict[str, RGB] = {
     "red_clothes": (224, 48, 48),

@@ -122,7 +122,8 @@ class Ink(Painter):
 
     def shade(self, item: Item, contours: list[Array]) -> None:
         """Hatching instead of a soft shadow, over a wider edge."""
-        edge = edge_mask(contours, item.shade * self.scale * 2.6, self.side)
+        reach = 1.5 if item.part == "skin" else 2.6  # the mouth stays free of strokes
+        edge = edge_mask(contours, item.shade * self.scale * reach, self.side)
         if edge is None:
             return
         mask, (x, y) = edge
