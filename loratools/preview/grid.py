@@ -1,0 +1,165 @@
+"""A grid on disk: ``grid.json`` says what is where, and the sheet and the page are drawn from it alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from loratools import __version__
+from loratools.base.infotext import LoraUse
+from loratools.errors import FileError, FormatError
+from loratools.files import write_text
+from loratools.preview.cells import Settings
+
+NAME = "grid.json"
+_OWN_FILES = ("grid.json", "grid.png", "grid.html")
+
+
+@dataclass(frozen=True)
+class RowInfo:
+    """A row as ``grid.json`` keeps it; ``note`` is free text under its label, such as scores."""
+
+    label: str
+    digest: str
+    provenance: str = ""
+    loras: tuple[LoraUse, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a cell: indices into the grid's rows and prompts, and its file below the grid's folder."""
+
+    row: int
+    weight: float
+    prompt: int
+    seed: int
+    file: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All that is known of a rendered grid; ``badges`` are short texts under single cells, by (row, weight)."""
+
+    owner: str
+    title: str
+    base: str
+    base_digest: str
+    compute: str
+    rows: tuple[RowInfo, ...]
+    weights: tuple[float, ...]
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    settings: Settings
+    pictures: tuple[Picture, ...] = ()
+    badges: Mapping[tuple[int, float], str] = field(default_factory=dict)
+
+    def cell(self, row: int, weight: float) -> list[Picture]:
+        """The pictures of one cell, prompts before seeds."""
+        found = [picture for picture in self.pictures if picture.row == row and picture.weight == weight]
+        return sorted(found, key=lambda picture: (picture.prompt, self.seeds.index(picture.seed)))
+
+    def cells(self) -> Iterator[tuple[int, float]]:
+        """Every (row, weight), row by row."""
+        return ((row, weight) for row in range(len(self.rows)) for weight in self.weights)
+
+    def annotated(
+        self, notes: Mapping[str, str] | None = None, badges: Mapping[tuple[str, float], str] | None = None
+    ) -> Grid:
+        """The same grid with ``notes`` by row label and ``badges`` by (row label, weight) over those it has."""
+        notes, badges = notes or {}, badges or {}
+        rows = tuple(replace(row, note=notes.get(row.label, row.note)) for row in self.rows)
+        index = {row.label: i for i, row in enumerate(self.rows)}
+        _known("notes", notes, index)
+        _known("badges", [label for label, _ in badges], index)
+        own = {(index[label], weight): text for (label, weight), text in badges.items()}
+        return replace(self, rows=rows, badges={**self.badges, **own})
+
+    def to_json(self) -> str:
+        """``grid.json``'s text: sizes as [width, height], files relative to its folder with forward slashes."""
+        settings = asdict(self.settings)
+        settings["size"] = [self.settings.size[1], self.settings.size[0]]
+        content = {
+            "version": __version__,
+            "owner": self.owner,
+            "title": self.title,
+            "base": {"name": self.base, "digest": self.base_digest},
+            "compute": self.compute,
+            **settings,
+            "weights": self.weights,
+            "prompts": self.prompts,
+            "seeds": self.seeds,
+            "rows": [asdict(row) for row in self.rows],
+            "badges": [{"row": row, "weight": weight, "text": text} for (row, weight), text in self.badges.items()],
+            "cells": [asdict(picture) for picture in self.pictures],
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> Grid:
+        """The inverse of :meth:`to_json`; KeyError, TypeError or ValueError if it is not such a text."""
+        told: dict[str, Any] = json.loads(text)
+        width, height = told["size"]
+        settings = Settings(
+            told["steps"], told["cfg"], told["sampler"], (height, width), told["negative"], told["clip_skip"]
+        )
+        rows = tuple(RowInfo(**{**row, "loras": tuple(LoraUse(**use) for use in row["loras"])}) for row in told["rows"])
+        badges = {(badge["row"], badge["weight"]): badge["text"] for badge in told["badges"]}
+        pictures = tuple(Picture(**picture) for picture in told["cells"])
+        return Grid(
+            told["owner"], told["title"], told["base"]["name"], told["base"]["digest"], told["compute"], rows,
+            tuple(told["weights"]), tuple(told["prompts"]), tuple(told["seeds"]), settings, pictures, badges,
+        )  # fmt: skip
+
+
+def _known(what: str, given: Mapping[str, str] | Sequence[str], index: Mapping[str, int]) -> None:
+    for label in given:
+        if label not in index:
+            raise FormatError(f"{what} name the row '{label}', which the grid does not have; rows: {', '.join(index)}")
+
+
+def read_grid(folder: Path) -> Grid:
+    """The grid that lies in ``folder``.
+
+    Raises:
+        FileError: if there is none.
+        FormatError: if its ``grid.json`` cannot be understood.
+    """
+    path = folder / NAME
+    try:
+        return Grid.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"{path} is missing or unreadable; render the grid first") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{path} is not a grid's record ({type(error).__name__}); render the grid again") from error
+
+
+def write_grid(folder: Path, grid: Grid) -> None:
+    """Write ``grid.json``, whole or not at all."""
+    write_text(folder / NAME, grid.to_json())
+
+
+def guard(folder: Path, owner: str, force: bool) -> None:
+    """Let a grid be written to ``folder`` if no other owner's grid lies there, or ``force`` is given.
+
+    Raises:
+        FileError: naming what is in the way.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder} is a file; give a folder with --out")
+    taken = [name for name in _OWN_FILES if (folder / name).exists()]
+    if force or not taken:
+        return
+    made = None
+    if NAME in taken:
+        try:
+            made = json.loads((folder / NAME).read_text(encoding="utf-8")).get("owner")
+        except (OSError, ValueError, AttributeError):
+            made = None
+    if made != owner:
+        who = f"was written by '{made}'" if made else "was not written by this step"
+        raise FileError(f"{folder / taken[0]} exists and {who}; choose another --out, or overwrite it with --force")

@@ -1,0 +1,63 @@
+"""A row of a grid: what is added to the base, and what it is called."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from loratools.adapter.file import Adapter
+from loratools.adapter.lowrank import Delta, LowRank
+from loratools.base.infotext import LoraUse
+from loratools.ops.merge import combine
+from loratools.ops.terms import Term
+
+
+@dataclass(frozen=True)
+class Row:
+    """``label`` on the left, ``deltas`` in the model, ``provenance`` (how it was made, free text) in the pictures.
+
+    ``loras`` are the files behind it, for the WebUI's tags and hashes; leave it empty for what never was a file.
+    """
+
+    label: str
+    deltas: Mapping[str, Delta]
+    provenance: str = ""
+    loras: tuple[LoraUse, ...] = ()
+
+    @staticmethod
+    def of_file(adapter: Adapter, label: str = "") -> Row:
+        """One LoRA file as it is."""
+        name = adapter.path.stem if adapter.path else label or "adapter"
+        made = str(adapter.metadata.get("loratools", ""))
+        return Row(label or name, adapter, made, (LoraUse(name, adapter.digest),))
+
+    @staticmethod
+    def of_terms(terms: Sequence[Term], label: str) -> Row:
+        """A stack, combined by the very sum that a merge writes."""
+        return Row(label, combine(terms), label, tuple(_use(term) for term in terms))
+
+    def digest(self) -> str:
+        """sha256 over every module's name, shape and numbers: what the row adds, whatever it is called."""
+        total = hashlib.sha256()
+        for name in sorted(self.deltas):
+            delta = self.deltas[name]
+            parts = (delta.up, delta.down) if isinstance(delta, LowRank) else (delta.value,)
+            total.update(f"{name}{tuple(delta.shape)}{[tuple(part.shape) for part in parts]}\n".encode())
+            for part in parts:
+                total.update(part.detach().to("cpu", torch.float32).contiguous().numpy().data)
+        return total.hexdigest()
+
+    def touches_text(self) -> bool:
+        """Whether prompts have to be encoded again under this row."""
+        return any(name.startswith("text_encoder") for name in self.deltas)
+
+
+def _use(term: Term) -> LoraUse:
+    path: Path | None = term.adapter.path
+    name = term.label or (path.stem if path else "adapter")
+    vector = term.vector.text() if term.vector is not None else ""
+    return LoraUse(Path(name).stem, term.adapter.digest, term.weight, vector, term.te, term.unet)

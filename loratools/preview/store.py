@@ -1,0 +1,57 @@
+"""Pictures that are already on disk, found by their content key wherever in the grid's folder they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loratools.base.infotext import read_png, write_png
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A picture that the grid asks for: its file, its key, and the texts that belong in it."""
+
+    path: Path
+    key: str
+    parameters: str
+    made: dict[str, Any]
+
+
+class Store:
+    """The cells of a grid's folder. A picture counts as there only if it can be read whole and says its key."""
+
+    def __init__(self, folder: Path) -> None:
+        self._found: dict[str, Path] = {}
+        for path in sorted((folder / "cells").rglob("*.png")):
+            if key := read_png(path)[1].get("key"):
+                self._found.setdefault(str(key), path)
+
+    def lacks(self, wanted: Iterable[Wanted]) -> bool:
+        """Whether any of these pictures has to be rendered."""
+        return any(item.key not in self._found for item in wanted)
+
+    def settle(self, wanted: Iterable[Wanted]) -> None:
+        """Bring pictures that exist under another name or with older texts to where they are wanted, pixels as
+        they are."""
+        from PIL import Image
+
+        moves = []
+        for item in wanted:
+            at = self._found.get(item.key)
+            if at is None or (at == item.path and read_png(at) == (item.parameters, item.made)):
+                continue
+            with Image.open(at) as image:
+                moves.append((item, image.copy()))
+        for item, image in moves:  # all are read before the first is written: two may change places
+            self.put(item, image)
+
+    def put(self, item: Wanted, image: Image) -> None:
+        """Save a picture with its texts and remember its key."""
+        write_png(image, item.path, item.parameters, item.made)
+        self._found[item.key] = item.path
