@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import random
+
+from loratools.train.captions import CaptionRules, tag_frequency, tags_of, vary
+
+TEXT = "a, b, c, d, e, f"
+
+
+def _many(rules: CaptionRules, count: int = 300) -> list[str]:
+    return [vary(TEXT, rules, random.Random(seed)) for seed in range(count)]
+
+
+def test_without_rules_the_text_is_left_as_written() -> None:
+    assert vary("a,b ,  c", CaptionRules(), random.Random(0)) == "a,b ,  c"
+
+
+def test_shuffle_keeps_the_first_tags_and_loses_none() -> None:
+    seen = _many(CaptionRules(shuffle=True, keep=2))
+    assert all(text.startswith("a, b, ") and sorted(tags_of(text)) == list("abcdef") for text in seen)
+    assert len(set(seen)) == 24  # 4! orders of the rest
+
+
+def test_keep_beyond_the_end_keeps_everything() -> None:
+    assert set(_many(CaptionRules(shuffle=True, keep=9), 20)) == {TEXT}
+
+
+def test_dropout_empties_about_that_share() -> None:
+    empty = sum(text == "" for text in _many(CaptionRules(dropout=0.3), 2000))
+    assert 500 < empty < 700
+
+
+def test_tag_dropout_spares_kept_tags_and_keeps_the_order() -> None:
+    seen = _many(CaptionRules(tag_dropout=0.5, keep=1), 1000)
+    assert all(tags_of(text)[0] == "a" and tags_of(text) == sorted(tags_of(text)) for text in seen)
+    assert 2300 < sum(len(tags_of(text)) - 1 for text in seen) < 2700
+
+
+def test_prefix_and_suffix_are_joined_before_the_shuffle() -> None:
+    rules = CaptionRules(shuffle=True, keep=1, prefix="style,", suffix=", end")
+    assert vary("a, b", rules, random.Random(0)).startswith("style, ")
+    assert sorted(tags_of(vary("a, b", rules, random.Random(0)))) == ["a", "b", "end", "style"]
+
+
+def test_a_caption_is_a_function_of_its_generator() -> None:
+    rules = CaptionRules(shuffle=True, dropout=0.2, tag_dropout=0.2)
+    assert vary(TEXT, rules, random.Random(5)) == vary(TEXT, rules, random.Random(5))
+
+
+def test_tag_frequency_counts_captions() -> None:
+    assert tag_frequency(["a, b", "b,, c ", ""]) == {"a": 1, "b": 2, "c": 1}

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from loratools.errors import RecipeError
+from loratools.train.read_config import make_config, presets, read_config
+
+MINIMAL = {"base": "b", "images": "imgs"}
+
+
+def test_preset_then_file_then_flags(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("base: b\nimages: imgs\npreset: style-004\nepochs: 12\nlearning_rate: 1e-4\nmixed_precision: no\n")
+    config = read_config(path, {"epochs": None, "dim": 8})
+    assert (config.epochs, config.dim, config.noise_offset, config.keep_tokens) == (12, 8, 0.1, 3)
+    assert (config.learning_rate, config.mixed_precision, config.name) == (1e-4, "no", "imgs")
+    assert config.learned_rates() == (1e-4, 1e-4)
+
+
+def test_every_preset_is_valid_and_names_its_source() -> None:
+    for name, preset in presets().items():
+        assert preset["source"] and make_config({**MINIMAL, "preset": name}, "t").preset == name
+    assert {"style-004", "default", "character", "pocket-style"} <= set(presets())
+    style = make_config({**MINIMAL, "preset": "style-004"}, "t")
+    assert style.epochs >= 8 and style.learned_rates() == (1e-4, 1e-4) and style.optimizer == "AdamW"
+
+
+def test_alpha_defaults_to_dim_and_rates_to_the_common_one() -> None:
+    config = make_config({**MINIMAL, "preset": "character-003", "alpha": None, "unet_lr": "2e-4"}, "t")
+    assert config.network_alpha == 1 and config.learned_rates() == (2e-4, 1e-3)
+    assert make_config({**MINIMAL, "alpha": 3, "dim": 12}, "t").network_alpha == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("epoch: 3", r"line 3: epoch: there is no such setting \(did you mean 'epochs'\?\)"),
+        ("epochs: many", r"line 3: epochs: .*integer"),
+        ("epochs: 0", r"epochs: .*greater than or equal to 1"),
+        ("resolution: 500", "multiples of 8"),
+        ("resolution: [512, 516]", "512x516: both sides must be multiples of 8"),
+        ("lr_scheduler: cosinus", "lr_scheduler: .*'cosine'"),
+        ("lr_warmup: 200%", "percentage"),
+        ("preset: style-04", r"no training preset 'style-04' \(did you mean 'style-004'\?\)"),
+        ("mixed_precision: fp8", "mixed_precision"),
+        ("name: a/b", "cannot be a file's name"),
+        ("learning_rate: .nan", "learning_rate"),
+        ("learning_rate: 0", "nothing to train"),
+        ("bucket_steps: 20", "multiple of 8"),
+        ("clip_skip: 0", "clip_skip"),
+        ("epochs: 3\nepochs: 4", "already given"),
+    ],
+)
+def test_a_mistake_names_file_line_key_and_remedy(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(f"base: b\nimages: imgs\n{line}\n")
+    with pytest.raises(RecipeError, match=message) as caught:
+        read_config(path)
+    assert "my.yaml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_unknown_key_of_a_folder_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("base: b\nimages:\n  - folder: a\n    repeat: 3\n")
+    with pytest.raises(RecipeError, match=r"line 4: images\.0\.repeat: .*'repeats'"):
+        read_config(path)
+
+
+@pytest.mark.parametrize("missing", ["base", "images"])
+def test_base_and_images_are_required(missing: str) -> None:
+    with pytest.raises(RecipeError, match=f"'{missing}' is missing"):
+        make_config({key: value for key, value in MINIMAL.items() if key != missing}, "t")
+
+
+def test_images_beside_the_config_are_found(tmp_path: Path) -> None:
+    (tmp_path / "pics").mkdir()
+    path = tmp_path / "c.yaml"
+    path.write_text("base: b\nimages: pics\n")
+    assert read_config(path).images[0].folder == tmp_path / "pics"
+
+
+TOML = """
+[general]
+shuffle_caption = true
+keep_tokens = 2
+caption_extension = ".txt"
+
+[[datasets]]
+resolution = [512, 768]
+batch_size = 4
+enable_bucket = true
+min_bucket_reso = 256
+
+  [[datasets.subsets]]
+  image_dir = "10_a"
+  num_repeats = 5
+  class_tokens = "cat"
+
+  [[datasets.subsets]]
+  image_dir = "b"
+  keep_tokens = 0
+  flip_aug = true
+"""
+
+
+def test_sd_scripts_toml(tmp_path: Path) -> None:
+    path = tmp_path / "d.toml"
+    path.write_text(TOML)
+    config = read_config(path, {"base": "b", "epochs": 3})
+    assert (config.resolution, config.batch_size, config.buckets, config.bucket_min) == ((512, 768), 4, True, 256)
+    first, second = config.images
+    assert (str(first.folder), first.repeats, first.class_tokens, first.keep_tokens) == ("10_a", 5, "cat", 2)
+    assert (second.repeats, second.keep_tokens, second.flip, second.shuffle_tags) == (1, 0, True, True)
+    assert first.plain_name and config.epochs == 3 and config.name == "10_a"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            "num_repeats",
+            "num_repeat",
+            r"unknown key 'num_repeat' in \[\[datasets\]\] 1, subset 1 \(did you mean 'num_r",
+        ),
+        ("[general]", "[generals]", "unknown key 'generals'.*did you mean 'general'"),
+        ("keep_tokens = 0", "color_aug = true", "'color_aug'.*not supported"),
+        ("keep_tokens = 0", "is_reg = true", "'is_reg'.*not supported"),
+        ("keep_tokens = 0", "batch_size = 2", r"'batch_size' cannot stand in .*subset 2; move it to \[general\]"),
+        ('image_dir = "b"', "", "subset 2 has no image_dir"),
+        ("[[datasets.subsets]]", "[[datasets.subset]]", "unknown key 'subset'"),
+        ("[general]", "[general", "not TOML"),
+    ],
+)
+def test_toml_mistakes_are_named(tmp_path: Path, before: str, after: str, message: str) -> None:
+    path = tmp_path / "d.toml"
+    path.write_text(TOML.replace(before, after))
+    with pytest.raises(RecipeError, match=message) as caught:
+        read_config(path, {"base": "b"})
+    assert "d.toml" in str(caught.value)
+
+
+def test_switched_off_toml_keys_are_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "d.toml"
+    path.write_text(TOML.replace("keep_tokens = 0", "color_aug = false\ncaption_dropout_every_n_epochs = 0"))
+    assert len(read_config(path, {"base": "b"}).images) == 2
+
+
+@pytest.mark.parametrize("name", ["none.yaml", "none.toml"])
+def test_a_config_that_is_not_there(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RecipeError, match=f"cannot read .*{re.escape(name)}"):
+        read_config(tmp_path / name)
