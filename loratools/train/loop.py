@@ -19,6 +19,7 @@ from loratools.adapter.metadata import Provenance
 from loratools.adapter.save import write
 from loratools.base.load import DTYPES, load_base, pick_device
 from loratools.base.model import Base
+from loratools.base.quiet import quiet
 from loratools.base.text import encode
 from loratools.errors import TrainingError
 from loratools.files import locked
@@ -298,8 +299,8 @@ class _Run:
             with _tqdm(progress, total=store.count(), desc="latents", unit="image") as bar:
                 store.fill(bar.update)
             self.base.vae.to("cpu")
-        for part in (self.base.unet, *self.base.text_encoders):
-            if part.dtype != self.kind.compute:
+        with quiet():
+            for part in (self.base.unet, *self.base.text_encoders):
                 part.to(self.kind.compute)
         return store
 

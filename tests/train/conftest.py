@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from loratools.train.config import TrainConfig
 from loratools.train.read_config import make_config
 from tests.tiny import save_tiny_base
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models this small are faster on one thread, and do not wait for other test processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +63,7 @@ def config(tiny: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
             "device": "cpu",
             "name": "t",
         }
-        return make_config({**quick, "base": str(tiny), "images": str(images), "out": str(tmp_path / "out"), **settings},
-                           "test")  # fmt: skip
+        place = {"base": str(tiny), "images": str(images), "out": str(tmp_path / "out")}
+        return make_config({**quick, **place, **settings}, "test")
 
     return make

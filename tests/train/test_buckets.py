@@ -20,8 +20,9 @@ def test_sizes_are_whole_steps_within_the_area() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "bucket"), [((512, 512), (512, 512)), ((3000, 2000), (640, 384)), ((100, 400), (256, 1024)), ((40, 41), (512, 512))]
-)  # fmt: skip
+    ("size", "bucket"),
+    [((512, 512), (512, 512)), ((3000, 2000), (640, 384)), ((100, 400), (256, 1024)), ((40, 41), (512, 512))],
+)
 def test_nearest_ratio(size: tuple[int, int], bucket: tuple[int, int]) -> None:
     rules = BucketRules((512, 512), True, 256, 1024, 64)
     found = bucket_of(size, rules, bucket_sizes(rules))

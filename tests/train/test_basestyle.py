@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from loratools.adapter.file import read
+from loratools.errors import FileError, RecipeError
+from loratools.train import basestyle as room
+from loratools.train.basestyle import FRAMINGS, PROMPTS, basestyle
+from loratools.train.loop import RunResult
+from loratools.yamlio import read_yaml
+
+QUICK = {"steps": 1, "dim": 2, "batch_size": 4}
+
+
+def _run(tiny: Path, out: Path, **more: object) -> RunResult:
+    settings = {**QUICK, **more}
+    return basestyle(str(tiny), out, images_per_framing=1, epochs=1, settings=settings, device="cpu", progress=False)
+
+
+def test_pictures_captions_training_and_cache(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "bs"
+    first = _run(tiny, out)
+    assert not first.cached and [path.name for path in first.epochs] == ["tiny_BASE-000001.safetensors"]
+    for framing in FRAMINGS:
+        assert Image.open(out / f"images/{framing}_000.png").size == (64, 64)
+        assert (out / f"images/{framing}_000.txt").read_text().startswith(framing)
+    digest = read(first.epochs[0]).digest
+    made = (out / "images/full_body_000.png").stat().st_mtime_ns
+    again = _run(tiny, out)
+    assert again.cached and again.epochs == first.epochs and again.losses == first.losses
+    changed = _run(tiny, out, learning_rate=3e-3, unet_lr=3e-3)
+    assert not changed.cached and read(changed.epochs[0]).digest != digest
+    assert (out / "images/full_body_000.png").stat().st_mtime_ns == made  # the pictures' own settings are the same
+    changed.epochs[0].unlink()
+    assert not _run(tiny, out, learning_rate=3e-3, unet_lr=3e-3).cached
+    _run(tiny, out, picture_seed=2)
+    assert (out / "images/full_body_000.png").stat().st_mtime_ns != made
+
+
+def test_a_killed_generation_goes_on_where_it_stopped(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = room._sampled, []
+
+    def counted(base, pictures, generation):  # type: ignore[no-untyped-def]
+        calls.append([picture.stem for picture in pictures])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(base, pictures, generation)
+
+    monkeypatch.setattr(room, "_sampled", counted)
+    with pytest.raises(KeyboardInterrupt):
+        _run(tiny, tmp_path, pictures_at_once=1)
+    _run(tiny, tmp_path, pictures_at_once=1)
+    assert [stem for call in calls for stem in call] == [
+        "face_focus_000", "cowboy_shot_000", "cowboy_shot_000", "full_body_000",
+    ]  # fmt: skip
+
+
+def test_someone_elses_pictures_are_left_alone(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/mine.png").write_bytes(b"x")
+    with pytest.raises(FileError, match=r"did not make.*--force"):
+        _run(tiny, tmp_path)
+
+
+def test_an_unknown_setting_is_named(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"'epoch' \(did you mean 'epochs'\?\)"):
+        basestyle(str(tiny), tmp_path, settings={"epoch": 3})
+
+
+def test_shipped_prompts_begin_with_their_framing() -> None:
+    listed = read_yaml(PROMPTS).data
+    assert tuple(listed) == FRAMINGS
+    for framing, prompts in listed.items():
+        assert len(set(prompts)) >= 8 and all(prompt.startswith(framing) for prompt in prompts)
+
+
+def test_the_pocket_is_asked_for_in_its_own_tags() -> None:
+    from loratools.pocket.draw import ATTRIBUTES
+
+    known = {tag for tags in ATTRIBUTES.values() for tag in tags} | {"1girl"}
+    pictures = list(room._pictures("pocket", room.Generation(images_per_framing=6)))
+    assert len({picture.prompt for picture in pictures}) == 18
+    assert all(set(picture.prompt.split(", ")) <= known for picture in pictures)
