@@ -153,7 +153,7 @@ def _draw(folder: Path, grid: Grid) -> None:
 
 def _title(base: Base, settings: Settings) -> str:
     height, width = settings.size
-    return f"{base.name} · {settings.sampler} · {settings.steps} steps · CFG {settings.cfg:g} · {width}×{height}"
+    return f"{base.name} · {settings.sampler} · {settings.steps} steps · CFG {settings.cfg:g} · {width}x{height}"
 
 
 def _infos(rows: Sequence[Row]) -> tuple[RowInfo, ...]:

@@ -48,8 +48,8 @@ class Store:
                 continue
             with Image.open(at) as image:
                 moves.append((item, image.copy()))
-        for item, image in moves:  # all are read before the first is written: two may change places
-            self.put(item, image)
+        for item, pixels in moves:  # all are read before the first is written: two may change places
+            self.put(item, pixels)
 
     def put(self, item: Wanted, image: Image) -> None:
         """Save a picture with its texts and remember its key."""

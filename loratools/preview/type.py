@@ -63,8 +63,8 @@ class Lettering:
 
 
 def font_file(sample: str) -> Path | None:
-    """A font file for ``sample``'s characters; None where Pillow's built-in Latin face has them all."""
-    if all(ord(character) < 0x250 or character in "–—‘’“”•…×·→" for character in sample):
+    """A font file for ``sample``'s characters; None where Pillow's built-in face has them all (ASCII)."""
+    if all(character.isascii() or character in "·‘’“”…" for character in sample):
         return None
     import matplotlib
     from matplotlib.font_manager import findSystemFonts
