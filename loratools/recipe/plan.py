@@ -1,0 +1,261 @@
+"""From a recipe to its plan: every step resolved, in order, with a key made of all that determines its result.
+
+A step's key is a hash of its kind, its options as they were resolved (presets and named vectors by value), the digests
+of the files that it reads, the keys of the steps that it reads, and the tool's version. Names of folders, comments and
+the order of steps are not in it. Equal keys mean equal results, so a step whose key is known is not run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loratools import __version__
+from loratools.errors import FileError, LoratoolsError, RecipeError, did_you_mean
+from loratools.files import sha256
+from loratools.recipe.schema import Recipe, Step
+from loratools.yamlio import Document, Place
+
+if TYPE_CHECKING:
+    from loratools.blocks.vector import Presets
+    from loratools.recipe.session import Session
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something that a step reads: a file, a folder or an earlier step.
+
+    Args:
+        label: as the recipe writes it.
+        path: where it lies, or will lie once ``step`` has run.
+        digest: of its content; for a step, what stands for it: its key.
+        step: the step that makes it, if one does.
+    """
+
+    label: str
+    path: Path
+    digest: str
+    step: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step says of its result: a line for people, and facts as JSON values."""
+
+    summary: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+Make = Callable[[Path, "Session"], Outcome]  # writes a step's result at the path it is given
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A resolved step before it has a key.
+
+    Args:
+        options: everything but the sources that determines the result, as JSON values.
+        sources: what is read.
+        make: runs the step.
+        epochs: how many epochs the result has, if it is a run.
+        in_place: the step keeps what it finds of its own, from any key (a grid's cells have keys of their own).
+    """
+
+    options: Mapping[str, Any]
+    sources: tuple[Source, ...]
+    make: Make
+    epochs: int | None = None
+    in_place: bool = False
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A step that can be run: ``draft`` resolved, ``out`` its file or folder, ``key`` a hash of all that matters."""
+
+    name: str
+    kind: str
+    draft: Draft
+    out: Path
+    key: str
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The steps that must have run before."""
+        return tuple(dict.fromkeys(source.step for source in self.draft.sources if source.step is not None))
+
+    @property
+    def inputs(self) -> str:
+        """What it reads, for a person."""
+        return ", ".join(dict.fromkeys(source.label for source in self.draft.sources))
+
+
+class Planner:
+    """Resolves the steps of one recipe, each once, following references from step to step.
+
+    Args:
+        recipe: the checked recipe, and ``document`` where it came from.
+        folder: where relative paths are looked for first; the current folder comes second.
+        work: where results go.
+        base: instead of the recipe's own.
+    """
+
+    def __init__(self, recipe: Recipe, document: Document, folder: Path, work: Path, base: str | None = None) -> None:
+        self.recipe = recipe
+        self.document = document
+        self.folder = folder
+        self.work = work
+        self.base = self._base_name(base or recipe.base, given=base is not None)
+        self.name = Path(document.source).stem
+        self._done: dict[str, Planned] = {}
+        self._open: list[str] = []
+
+    def plan(self, wanted: Iterable[str] | None = None) -> list[Planned]:
+        """The ``wanted`` steps (all, by default) and what they need, in an order in which they can run.
+
+        Raises:
+            RecipeError: for an unknown step, a circle, or a step that cannot be resolved.
+        """
+        for name in self.recipe.steps if wanted is None else wanted:
+            if name not in self.recipe.steps:
+                hint = did_you_mean(name, self.recipe.steps)
+                raise RecipeError(f"{self.document.source} has no step '{name}'{hint}; it has {self._steps()}")
+            self.step(name)
+        self._check_outs()
+        return list(self._done.values())
+
+    def step(self, name: str) -> Planned:
+        """The step ``name``, resolved with everything that it needs."""
+        if name in self._done:
+            return self._done[name]
+        if name in self._open:
+            circle = " -> ".join([*self._open[self._open.index(name) :], name])
+            raise RecipeError(f"{self.where(name)}: the steps need each other in a circle: {circle}")
+        self._open.append(name)
+        try:
+            planned = self._resolve(name, self.recipe.steps[name])
+        finally:
+            self._open.pop()
+        self._done[name] = planned
+        return planned
+
+    def where(self, name: str, *place: str | int) -> str:
+        """``FILE, line N: steps.NAME...`` for the start of a message."""
+        return self.document.where(("steps", name, *place))
+
+    def source(self, label: str, name: str, *place: str | int) -> Source:
+        """What the text ``label`` in step ``name`` means: a step, or a file or folder on disk.
+
+        Raises:
+            RecipeError: if it is neither.
+        """
+        if label in self.recipe.steps:
+            planned = self.step(label)
+            return Source(label, planned.out, planned.key, label)
+        path = self.find(label)
+        if path is None:
+            hint = did_you_mean(label, self.recipe.steps)
+            raise RecipeError(f"{self.where(name, *place)}: '{label}' is no step{hint} and no file or folder in "
+                              f"{self._looked()}; the steps are {self._steps()}")  # fmt: skip
+        return Source(label, path, digest_of(path))
+
+    def find(self, text: str) -> Path | None:
+        """The existing file or folder that ``text`` names, beside the recipe first, then in the current folder."""
+        given = Path(text).expanduser()
+        return next((path for path in (self.folder / given, given) if path.exists()), None)
+
+    def base_source(self) -> Source:
+        """The base as something that a step reads."""
+        from loratools.base.load import base_digest
+
+        return Source(self.base, Path(self.base), base_digest(self.base))
+
+    @cached_property
+    def lora_dirs(self) -> tuple[Path, ...]:
+        """Folders in which LoRA names are looked for."""
+        found = [self.find(text) for text in self.recipe.lora_dirs]
+        for text, path in zip(self.recipe.lora_dirs, found, strict=True):
+            if path is None:
+                raise RecipeError(f"{self.document.where(('lora_dirs',))}: no folder '{text}' in {self._looked()}")
+        return (*(path for path in found if path is not None), self.folder)
+
+    def presets(self, file: str | None = None) -> Presets:
+        """The built-in vectors under those of a presets ``file`` under the recipe's own ``blocks``."""
+        from loratools.blocks.presets import load_presets
+
+        path = None if file is None else self.find(file) or Path(file)
+        try:
+            return load_presets(path, self.recipe.blocks)
+        except FileError:
+            raise
+        except LoratoolsError as error:
+            raise RecipeError(f"{self.document.where(('blocks',))}: {error}") from error
+
+    def train_document(self, name: str, kind: str) -> Document:
+        """The body of a step whose settings another room checks, with its lines."""
+        place: Place = ("steps", name, kind)
+        return self.document.within(place)
+
+    def owner(self, name: str) -> str:
+        """Who may overwrite this step's files: the same step of a recipe of the same name."""
+        return f"recipe:{self.name}:{name}"
+
+    def _resolve(self, name: str, step: Step) -> Planned:
+        module = import_module(f"loratools.recipe.steps.{step.kind}")
+        draft: Draft = module.draft(name, step, self)
+        out = self.work / (Path(step.out).expanduser() if step.out else module.default_out(name))
+        return Planned(name, step.kind, draft, out, key_of(step.kind, int(module.REVISION), draft))
+
+    def _base_name(self, text: str, *, given: bool) -> str:
+        if text == "pocket":
+            return text
+        folders = (Path(), self.folder) if given else (self.folder, Path())
+        return next((str(folder / text) for folder in folders if (folder / text).exists()), text)
+
+    def _check_outs(self) -> None:
+        owners: dict[Path, str] = {}
+        for planned in self._done.values():
+            place = Path(planned.out).resolve()
+            if place in owners:
+                where = self.where(planned.name, "out")
+                raise RecipeError(f"{where}: '{owners[place]}' writes to {planned.out} too; give one another `out`")
+            owners[place] = planned.name
+
+    def _steps(self) -> str:
+        return ", ".join(self.recipe.steps)
+
+    def _looked(self) -> str:
+        return f"{self.folder} or the current folder"
+
+
+def key_of(kind: str, revision: int, draft: Draft) -> str:
+    """The step's key: hex sha256 of everything that determines its result."""
+    content = {
+        "kind": kind,
+        "revision": revision,
+        "version": __version__,
+        "options": draft.options,
+        "sources": [source.digest for source in draft.sources],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file, or over the names and digests of all the files in a folder; hidden ones do not count.
+
+    Raises:
+        FileError: if one cannot be read.
+    """
+    try:
+        if path.is_file():
+            return sha256(path)
+        found = sorted(item for item in path.rglob("*") if item.is_file() and not item.name.startswith("."))
+        lines = [f"{item.relative_to(path).as_posix()} {sha256(item)}" for item in found]
+    except OSError as error:
+        raise FileError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,102 @@
+"""The rows of a grid from text: a run is a row for each epoch, a file is a row, a merge string is a stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loratools.errors import PromptError
+
+if TYPE_CHECKING:
+    from loratools.blocks.vector import Presets
+    from loratools.ops.terms import TermSpec
+    from loratools.preview.rows import Row
+
+_COMMENT = "#"
+
+
+def build_rows(
+    texts: Sequence[str],
+    lookup: Callable[[str], Path],
+    *,
+    presets: Presets,
+    missing: float | None = None,
+    best: Callable[[Path], int] | None = None,
+) -> list[Row]:
+    """One or more rows for each text, labelled so that the label can be used in a merge string.
+
+    Args:
+        lookup: name -> a LoRA file or a training run.
+        presets, missing, best: as for :func:`loratools.ops.terms.resolve_terms`.
+    Raises:
+        LoratoolsError: for text that is no merge string, or a name that is nothing.
+    """
+    from loratools.ops.terms import parse_merge_string
+
+    rows: list[Row] = []
+    for text in texts:
+        specs = parse_merge_string(text)
+        if len(specs) == 1 and _is_bare(specs[0]):
+            rows += _bare(specs[0], lookup, presets, best)
+        else:
+            rows.append(_stack(specs, text, lookup, presets, missing, best))
+    return rows
+
+
+def read_prompts(texts: Sequence[str], find: Callable[[str], Path | None]) -> list[str]:
+    """Prompts as they stand; a single one that names a file is read, a prompt a line, ``#`` lines left out.
+
+    Raises:
+        PromptError: if the file is missing, unreadable, or holds no prompt.
+    """
+    if len(texts) != 1 or len(texts[0]) > 1000 or "\n" in texts[0]:
+        return list(texts)
+    path = find(texts[0])
+    if path is None or not path.is_file():
+        if texts[0].lower().endswith(".txt"):
+            raise PromptError(f"there is no file of prompts '{texts[0]}'; write prompts into it, one a line")
+        return list(texts)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f"{path} cannot be read as UTF-8 text: {error}") from error
+    prompts = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith(_COMMENT)]
+    if not prompts:
+        raise PromptError(f"{path} holds no prompt; write one a line")
+    return prompts
+
+
+def _is_bare(spec: TermSpec) -> bool:
+    return spec.vector_text is None and (spec.weight, spec.te, spec.unet) == (1, 1, 1) and "-" not in (spec.epoch or "")
+
+
+def _bare(
+    spec: TermSpec, lookup: Callable[[str], Path], presets: Presets, best: Callable[[Path], int] | None
+) -> list[Row]:
+    from loratools.adapter.file import read
+    from loratools.adapter.run import epochs
+    from loratools.ops.terms import resolve_terms
+    from loratools.preview.rows import Row
+
+    place = lookup(spec.ref)
+    name = Path(spec.ref).name.removesuffix(".safetensors")
+    if spec.epoch is not None or place.is_file():
+        (term,) = resolve_terms([spec], lookup, presets=presets, best=best)
+        return [Row.of_file(term.adapter, term.label if spec.epoch is not None else name)]
+    return [Row.of_file(read(epoch.path), f"{name}@{epoch.number}") for epoch in epochs(place)]
+
+
+def _stack(
+    specs: Sequence[TermSpec],
+    text: str,
+    lookup: Callable[[str], Path],
+    presets: Presets,
+    missing: float | None,
+    best: Callable[[Path], int] | None,
+) -> Row:
+    from loratools.ops.terms import resolve_terms
+    from loratools.preview.rows import Row
+
+    terms = resolve_terms(specs, lookup, presets=presets, missing=missing, best=best)
+    return Row.of_terms(terms, text.strip())

@@ -1,0 +1,139 @@
+"""Running a recipe: each step whose key is new, in order; what was made before and is still whole is not made again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from loratools.errors import FileError, RecipeError
+from loratools.recipe.plan import Planned, Planner
+from loratools.recipe.schema import Recipe, read_recipe
+from loratools.recipe.session import Session
+from loratools.recipe.store import Record, Store, shown
+from loratools.yamlio import Document
+
+SHIPPED = Path(__file__).with_name("recipes")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One step of a run: ``cached`` if its result was there already."""
+
+    planned: Planned
+    record: Record
+    cached: bool
+
+
+OnStep = Callable[[Planned], None]
+OnDone = Callable[[Ran], None]
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The recipe file ``name``; a shipped one of that file name where there is no such file.
+
+    Raises:
+        RecipeError: if there is neither.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    shipped = SHIPPED / path.name
+    if shipped.is_file() and path.parent.name in ("", "recipes"):
+        return shipped
+    have = ", ".join(sorted(item.name for item in SHIPPED.glob("*.yaml")))
+    raise RecipeError(f"there is no recipe {path}; give a .yaml file, or the name of one that ships: {have}")
+
+
+def make_planner(path: str | Path, work: Path | None = None, base: str | None = None) -> Planner:
+    """Read the recipe at ``path`` and get ready to resolve its steps; nothing is written.
+
+    Args:
+        work: where results go; ``runs/<the recipe's name>`` in the current folder by default.
+        base: instead of the recipe's own base.
+    Raises:
+        RecipeError: see :func:`loratools.recipe.schema.read_recipe`.
+    """
+    found = find_recipe(path)
+    recipe, document = read_recipe(found)
+    return planner_of(recipe, document, found.parent, work or Path("runs") / found.stem, base)
+
+
+def planner_of(recipe: Recipe, document: Document, folder: Path, work: Path, base: str | None = None) -> Planner:
+    """A planner for a recipe in hand."""
+    return Planner(recipe, document, folder, work, base)
+
+
+def targets_of(planner: Planner, kind: str) -> list[str]:
+    """The steps of one kind.
+
+    Raises:
+        RecipeError: if there is none.
+    """
+    found = [name for name, step in planner.recipe.steps.items() if step.kind == kind]
+    if not found:
+        source = planner.document.source
+        raise RecipeError(f"{source} has no {kind} step; `loratools run {source}` runs the steps that it has")
+    return found
+
+
+def state_of(store: Store, planned: Planned) -> str:
+    """``cached``, ``unfinished`` or ``to do``, for a dry run."""
+    if store.fresh(planned) is not None:
+        return "cached"
+    record = store.record(planned.name)
+    unfinished = record is not None and record.key == planned.key and not record.done
+    return "unfinished" if unfinished else "kept" if store.keeps(planned) else "to do"
+
+
+def run_steps(
+    steps: Sequence[Planned],
+    work: Path,
+    session: Session,
+    *,
+    on_start: OnStep | None = None,
+    on_done: OnDone | None = None,
+) -> list[Ran]:
+    """Run ``steps`` in their order. Each result is recorded as soon as it is complete, so that a run that is killed
+    or fails loses no finished step, and the next one goes on from there.
+
+    Raises:
+        LoratoolsError: of the step that fails; FileError if another run holds the work folder.
+    """
+    store = Store(work)
+    ran: list[Ran] = []
+    with store.held():
+        for planned in steps:
+            done = _cached(store, planned) or _run(store, planned, session, on_start)
+            ran.append(done)
+            if on_done is not None:
+                on_done(done)
+    return ran
+
+
+def _cached(store: Store, planned: Planned) -> Ran | None:
+    record = store.fresh(planned)
+    return None if record is None else Ran(planned, record, True)
+
+
+def _run(store: Store, planned: Planned, session: Session, on_start: OnStep | None) -> Ran:
+    _check_place(planned)
+    goes_on = store.begin(planned)
+    if (kept := _cached(store, planned)) is not None:
+        return kept
+    if on_start is not None:
+        on_start(planned)
+    begun = time.perf_counter()
+    outcome = planned.draft.make(planned.out, replace(session, resume=goes_on))
+    return Ran(planned, store.finish(planned, outcome, time.perf_counter() - begun), False)
+
+
+def _check_place(planned: Planned) -> None:
+    is_file = planned.kind == "merge"
+    if is_file and planned.out.suffix != ".safetensors":
+        raise FileError(f"the step '{planned.name}' writes {shown(planned.out)}; end its `out` in .safetensors")
+    if not is_file and planned.out.is_file():
+        raise FileError(
+            f"the step '{planned.name}' needs a folder, and {shown(planned.out)} is a file; name another `out`"
+        )

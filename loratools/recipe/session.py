@@ -1,0 +1,54 @@
+"""What a run of steps is given from outside: the device, permission to overwrite, bars, and the judge."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from loratools.pocket.judge import Reading
+
+Judging = Callable[[Sequence["Image"]], Sequence["Reading"]]  # pictures -> what is read in each
+
+
+def shipped_judge(images: Sequence[Image]) -> Sequence[Reading]:
+    """The pocket's own judge."""
+    from loratools.pocket.judge import Judge
+
+    return Judge.load().read(images)
+
+
+@dataclass(frozen=True)
+class Session:
+    """How steps are run; nothing here changes their results.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        force: overwrite files that the step did not write.
+        progress: bars on stderr, if that is a terminal.
+        resume: unfinished work of the same step and key is there to go on from.
+        judge: reads tags, style and defects from pictures.
+    """
+
+    device: str = "auto"
+    force: bool = False
+    progress: bool = False
+    resume: bool = False
+    judge: Judging = shipped_judge
+
+
+@contextlib.contextmanager
+def bar(session: Session, what: str, total: int) -> Iterator[Callable[[int], object]]:
+    """A progress bar on stderr, if the session wants one; yields what advances it."""
+    if not session.progress:
+        yield lambda count: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=what, file=sys.stderr, disable=None, leave=False) as shown:
+        yield shown.update

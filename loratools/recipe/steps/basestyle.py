@@ -1,0 +1,47 @@
+"""``basestyle``: the base draws its own pictures, and a LoRA is trained on them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from loratools.files import sha256
+from loratools.recipe.plan import Draft, Outcome, Planner
+from loratools.recipe.schema import Step
+from loratools.recipe.session import Session
+from loratools.recipe.steps.train import refuse_ours, settings_without_places, summary_of
+
+REVISION = 1
+
+
+def default_out(name: str) -> Path:
+    """A folder."""
+    return Path(name)
+
+
+def draft(name: str, step: Step, planner: Planner) -> Draft:
+    """Check the settings: those of the pictures here, those of the training by its own model."""
+    from loratools.train.basestyle import PROMPTS, Generation
+    from loratools.train.read_config import make_config
+
+    body = dict(step.basestyle or {})
+    refuse_ours({key: body[key] for key in body if key != "images"}, name, "basestyle", planner)
+    body.setdefault("seed", planner.recipe.seed)
+    drawn = {field.name: body[field.name] for field in fields(Generation) if field.name in body}
+    training = {key: value for key, value in body.items() if key not in drawn}
+    preset = "pocket-style" if planner.base == "pocket" else "style-004"
+    values = {"preset": preset, **training, "base": planner.base, "images": "images", "name": name}
+    config = make_config(values, planner.document.source, document=planner.train_document(name, "basestyle"))
+    options = {"drawn": drawn, "prompts": sha256(PROMPTS), **settings_without_places(config)}
+    base = planner.base
+    return Draft(options, (planner.base_source(),), lambda out, session: _make(out, session, base, name, body),
+                 epochs=config.epochs)  # fmt: skip
+
+
+def _make(out: Path, session: Session, base: str, name: str, body: dict[str, Any]) -> Outcome:
+    from loratools.train.basestyle import basestyle
+
+    result = basestyle(base, out, name=name, settings=body, device=session.device, force=session.force,
+                       progress=session.progress)  # fmt: skip
+    return summary_of(result)

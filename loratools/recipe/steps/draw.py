@@ -1,0 +1,78 @@
+"""``draw``: captioned pictures in one of the pocket's drawing styles, ``0001.png`` with ``0001.txt`` and so on."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+from loratools.errors import FileError, PocketError, RecipeError
+from loratools.files import replacing, write_text
+from loratools.recipe.plan import Draft, Outcome, Planner
+from loratools.recipe.schema import Draw, Step
+from loratools.recipe.session import Session, bar
+
+REVISION = 1
+_MARKER = ".drawn.json"  # says whose folder it is
+
+
+def default_out(name: str) -> Path:
+    """A folder."""
+    return Path(name)
+
+
+def draft(name: str, step: Step, planner: Planner) -> Draft:
+    """Check the style and fix the seed."""
+    settings = step.draw
+    assert settings is not None
+    check_style(settings.style, planner.where(name, "draw", "style"))
+    seed = planner.recipe.seed if settings.seed is None else settings.seed
+    options = {**settings.model_dump(), "seed": seed}
+    owner = planner.owner(name)
+    return Draft(options, (), lambda out, session: _make(out, session, settings, seed, owner))
+
+
+def check_style(style: str, where: str) -> None:
+    """Raise RecipeError, with the styles that exist, if the pocket's program cannot draw ``style``."""
+    from loratools.pocket.draw import random_figure
+
+    try:
+        random_figure(random.Random(0), style=style)
+    except PocketError as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
+def _make(out: Path, session: Session, settings: Draw, seed: int, owner: str) -> Outcome:
+    _clear(out, owner, session.force)
+    write_text(out / _MARKER, json.dumps({"owner": owner}))
+    with bar(session, "drawing", settings.count) as advance:
+        for number in range(1, settings.count + 1):
+            _one(out / f"{number:04d}", settings, seed, number)
+            advance(1)
+    return Outcome(f"{settings.count} {settings.style} pictures with tags", {"images": settings.count})
+
+
+def _one(stem: Path, settings: Draw, seed: int, number: int) -> None:
+    from loratools.pocket.draw import draw, random_figure
+
+    rng = random.Random(f"{seed}/{settings.style}/{number}")
+    figure = random_figure(rng, style=settings.style)
+    image = draw(figure, rng.randrange(2**32), settings.size).image
+    with replacing(stem.with_suffix(".png")) as part:
+        image.save(part, format="PNG")
+    write_text(stem.with_suffix(".txt"), ", ".join(figure.tags()) + "\n")
+
+
+def _clear(out: Path, owner: str, force: bool) -> None:
+    """Take our own unfinished drawings away; refuse where the folder holds anything else."""
+    if not out.exists():
+        return
+    try:
+        ours = json.loads((out / _MARKER).read_text(encoding="utf-8")).get("owner") == owner
+    except (OSError, ValueError, AttributeError):
+        ours = False
+    if not ours and not force and (out.is_file() or any(out.iterdir())):
+        raise FileError(f"{out} exists and was not drawn by this step; give the step another `out`, or use --force")
+    if ours:
+        shutil.rmtree(out)

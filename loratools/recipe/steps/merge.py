@@ -1,0 +1,55 @@
+"""``merge``: the exact weighted sum of earlier steps and LoRA files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loratools.errors import RankError, RecipeError
+from loratools.recipe.plan import Draft, Outcome, Planner
+from loratools.recipe.references import Terms, best_epoch, read_terms
+from loratools.recipe.schema import Merge, Step
+from loratools.recipe.session import Session
+
+REVISION = 1
+
+
+def default_out(name: str) -> Path:
+    """A file."""
+    return Path(f"{name}.safetensors")
+
+
+def draft(name: str, step: Step, planner: Planner) -> Draft:
+    """Read the merge string, find its files, and put block vectors in by value."""
+    from loratools.adapter.rank import parse_rank
+
+    settings = step.merge
+    assert settings is not None
+    presets = planner.presets(settings.presets)
+    terms = read_terms(settings.terms, name, planner, presets, "merge", "terms")
+    try:
+        rank = parse_rank(settings.rank).text()
+    except RankError as error:
+        raise RecipeError(f"{planner.where(name, 'merge', 'rank')}: {error}") from error
+    options = {
+        "terms": terms.options(presets),
+        "rank": rank,
+        "dtype": settings.dtype,
+        "missing": settings.missing,
+    }
+    return Draft(options, terms.sources, lambda out, session: _make(out, session, settings, terms, name, planner))
+
+
+def _make(out: Path, session: Session, settings: Merge, terms: Terms, name: str, planner: Planner) -> Outcome:
+    from loratools.adapter.rank import parse_rank
+    from loratools.adapter.save import DTYPES
+    from loratools.ops.merge import merge_files
+    from loratools.ops.terms import resolve_terms
+
+    resolved = resolve_terms(
+        terms.specs, terms.lookup(), presets=planner.presets(settings.presets), missing=settings.missing,
+        best=best_epoch,
+    )  # fmt: skip
+    report = merge_files(resolved, out, rule=parse_rank(settings.rank), dtype=DTYPES[settings.dtype],
+                         force=session.force, owner=planner.owner(name))  # fmt: skip
+    text = f"{report.modules} modules, rank {report.rank}, {report.size / 2**20:.1f} MiB, error {report.error:.1e}"
+    return Outcome(text, report.json())
