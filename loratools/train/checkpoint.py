@@ -60,6 +60,15 @@ class RunFolder:
         if self.log.exists() and not force and _log_owner(self.log) != self.owner:
             raise FileError(f"{self.log} exists and was not written by this run; choose another --name, or --force")
 
+    def sweep(self) -> None:
+        """Remove the half-written temporary files that a kill left behind; only while the run's lock is held."""
+        mine = f".{_escaped(self.name)}"
+        for pattern in (f"{mine}-??????.safetensors.*.part", f"{mine}.jsonl.*.part"):
+            for path in self.out.glob(pattern):
+                path.unlink(missing_ok=True)
+        for path in self.state.parent.glob(f".{self.state.name}.*.part"):
+            path.unlink(missing_ok=True)
+
     def clear(self) -> None:
         """Take an earlier run of the same name away, so that its epochs never mix with the new ones."""
         for path in (self.state, *self.epochs()):

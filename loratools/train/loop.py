@@ -111,6 +111,7 @@ def train(
     run = _Run(config)
     with locked(run.folder.out / config.name):
         run.folder.guard(force=config.force)
+        run.folder.sweep()
         return run.go(progress, on_epoch, on_step)
 
 

@@ -101,8 +101,12 @@ def test_a_kill_while_a_file_is_written_leaves_the_last_whole_one(
     assert state is not None and state.epoch == 1
     assert not list(settings.out.rglob("*.part")) and not list(settings.out.glob("*.lock"))
     monkeypatch.setattr(torch, "save", original)
+    left = [settings.out / "t-state/.state.pt.abc.part", settings.out / ".t-000002.safetensors.abc.part"]
+    for path in left:
+        path.write_bytes(b"what a kill leaves of a file")
     resumed = train(settings.model_copy(update={"resume": True}), progress=False)
     assert [path.read_bytes() for path in resumed.epochs] == [path.read_bytes() for path in whole.epochs]
+    assert not any(path.exists() for path in left)
 
 
 def test_resume_refuses_other_settings_and_other_images(config: Config, pictures: Pictures) -> None:
