@@ -50,7 +50,7 @@ def draw_page(grid: Grid) -> str:
 def _size(grid: Grid) -> int:
     """A first width for pictures: the whole grid in view on a common screen, within reason."""
     across, _ = arrange(len(grid.prompts), len(grid.seeds))
-    room = 1500 // (across * len(grid.weights))
+    room = 1100 // (across * len(grid.weights))
     return max(64, min(room, max(grid.settings.size[1], 128), 320))
 
 
@@ -85,7 +85,7 @@ def _row(grid: Grid, row: int) -> str:
     note = f"<small>{html.escape(info.note)}</small>" if info.note else ""
     tip = html.escape(info.provenance[:500] or info.digest)
     cells = "".join(_cell(grid, row, column) for column in range(len(grid.weights)))
-    return f'<tr><th title="{tip}">{html.escape(info.label)}{note}</th>{cells}</tr>'
+    return f'<tr><th title="{tip}"><div>{html.escape(info.label)}{note}</div></th>{cells}</tr>'
 
 
 def _cell(grid: Grid, row: int, column: int) -> str:

@@ -9,23 +9,41 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-_RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
-           "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
 _ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
-_OUTER = {"conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
-          "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2"}
+_OUTER = {
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+}
 
 
 def write_single_file(folder: Path, out: Path) -> Path:
     """Write the SD1-shaped Diffusers ``folder`` as one ``.safetensors`` file with CompVis keys."""
-    parts = [load_file(folder / name) for name in ("unet/diffusion_pytorch_model.safetensors",
-             "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors")]
+    parts = [
+        load_file(folder / name)
+        for name in (
+            "unet/diffusion_pytorch_model.safetensors",
+            "vae/diffusion_pytorch_model.safetensors",
+            "text_encoder/model.safetensors",
+        )
+    ]
     save_file(to_compvis(*parts), out)
     return out
 
 
-def to_compvis(unet: Mapping[str, Tensor], vae: Mapping[str, Tensor], text: Mapping[str, Tensor],
-               levels: int = 4) -> dict[str, Tensor]:
+def to_compvis(
+    unet: Mapping[str, Tensor], vae: Mapping[str, Tensor], text: Mapping[str, Tensor], levels: int = 4
+) -> dict[str, Tensor]:
     """CompVis names for the three state dicts of an SD1-shaped base with two layers a level."""
     out = {f"model.diffusion_model.{unet_name(name)}": value for name, value in unet.items()}
     for name, value in vae.items():
@@ -67,7 +85,9 @@ def vae_name(name: str, levels: int) -> str:
     name = re.sub(r"up_blocks\.(\d+)", lambda found: f"up.{levels - 1 - int(found[1])}", name)
     name = re.sub(r"down_blocks\.(\d+)", r"down.\1", name)
     name = re.sub(r"mid_block\.resnets\.(\d)", lambda found: f"mid.block_{int(found[1]) + 1}", name)
-    name = name.replace(".resnets.", ".block.").replace("downsamplers.0", "downsample").replace("upsamplers.0", "upsample")
+    name = (
+        name.replace(".resnets.", ".block.").replace("downsamplers.0", "downsample").replace("upsamplers.0", "upsample")
+    )
     name = name.replace("conv_shortcut", "nin_shortcut").replace("conv_norm_out", "norm_out")
     if "mid_block.attentions.0." in name:
         head, tail = name.split("mid_block.attentions.0.")
