@@ -2,11 +2,13 @@
 
 Stages, in order; each is skipped when its result is already in ``--work`` and takes at most nine minutes::
 
-    draw-base    house and minor styles, and the autoencoder's extra pictures    (processor cores only)
-    draw-judge   every style and defect                                          (processor cores only)
-    vae          the autoencoder                                                 vae.pt, latents.npz
-    unet         text encoder and UNet                                           diffusion.pt, samples.png
-    judge        the judge                                                       judge/
+    draw-codec   the autoencoder's pictures, and the tokenizer    (processor cores only)
+    draw-base    house and minor styles, sound                    (processor cores only)
+    draw-judge   every style and defect                           (processor cores only)
+    vae          the autoencoder                                  vae.pt
+    encode       the base set's latents                           latents.npz, scale.json
+    judge        the judge                                        judge/
+    unet         text encoder and UNet                            diffusion.pt, samples.png
     install      write loratools/pocket/weights from the results
     card         sample 200 prompts, let the judge read them, write the model card
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from tools.build_pocket.settings import DRY, FULL, Settings
@@ -29,7 +32,6 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="where install and card write (default: the package's own)")
     parser.add_argument("--seconds", type=float, default=500, help="most seconds of training in a stage")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 2, help="processes that draw")
-    parser.add_argument("--compile", action="store_true", help="torch.compile under the CUDA graph")
     parser.add_argument("--dry", action="store_true", help="toy sizes: every line of the build in a minute on a CPU")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -37,33 +39,37 @@ def main() -> None:
         STAGES[stage](DRY if options.dry else FULL, options)
 
 
-def _draw_base(settings: Settings, options: argparse.Namespace) -> None:
-    from loratools.pocket.tokenizer import train_tokenizer
-    from tools.build_pocket import data
+def _draw(kind: str) -> Callable[[Settings, argparse.Namespace], None]:
+    def stage(settings: Settings, options: argparse.Namespace) -> None:
+        from loratools.pocket.tokenizer import train_tokenizer
+        from tools.build_pocket import data
 
-    train_tokenizer(data.tokenizer_lines(), options.work / "tokenizer")
-    data.make_set("codec", settings.codec_pictures, settings, options.work, options.workers)
-    data.make_set("base", settings.base_pictures, settings, options.work, options.workers)
+        if kind == "codec":
+            train_tokenizer(data.tokenizer_lines(), options.work / "tokenizer")
+        data.make_set(kind, getattr(settings, f"{kind}_pictures"), settings, options.work, options.workers)
 
-
-def _draw_judge(settings: Settings, options: argparse.Namespace) -> None:
-    from tools.build_pocket import data
-
-    data.make_set("judge", settings.judge_pictures, settings, options.work, options.workers)
+    return stage
 
 
 def _vae(settings: Settings, options: argparse.Namespace) -> None:
     from tools.build_pocket import autoencoder
 
     if not (options.work / "vae.pt").exists():
-        autoencoder.train(settings, options.work, _device(), options.seconds, options.compile)
+        autoencoder.train(settings, options.work, _device(), options.seconds)
+
+
+def _encode(settings: Settings, options: argparse.Namespace) -> None:
+    from tools.build_pocket import autoencoder
+
+    if not (options.work / "latents.npz").exists():
+        autoencoder.encode(settings, options.work, _device())
 
 
 def _unet(settings: Settings, options: argparse.Namespace) -> None:
     from tools.build_pocket import diffusion
 
     if not (options.work / "diffusion.pt").exists():
-        diffusion.train(settings, options.work, _device(), options.seconds, options.compile)
+        diffusion.train(settings, options.work, _device(), options.seconds)
     diffusion.sample_sheet(settings, options.work, _device(), 8 if options.dry else 128)
 
 
@@ -92,8 +98,10 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-STAGES = {"draw-base": _draw_base, "draw-judge": _draw_judge, "vae": _vae, "unet": _unet, "judge": _judge,
-          "install": _install, "card": _card}
+STAGES = {
+    "draw-codec": _draw("codec"), "draw-base": _draw("base"), "draw-judge": _draw("judge"), "vae": _vae,
+    "encode": _encode, "judge": _judge, "unet": _unet, "install": _install, "card": _card,
+}  # fmt: skip
 
 if __name__ == "__main__":
     main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -27,30 +28,47 @@ def region_weights(boxes: Tensor, side: int, margin: float) -> Tensor:
     return torch.where(areas[:, 1] | areas[:, 2], HAND, weight)[:, None]
 
 
-def train(settings: Settings, folder: Path, device: str, seconds: float, compiled: bool) -> None:
-    """Train on the base and codec sets and write ``vae.pt`` (state and scaling factor) and ``latents.npz``."""
+def train(settings: Settings, folder: Path, device: str, seconds: float) -> None:
+    """Train on the codec set, two thirds of the time on crops and the rest on whole pictures; write ``vae.pt``."""
     from diffusers import AutoencoderKL
 
     torch.manual_seed(settings.seed)
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    sets = [np.load(folder / f"{name}.npz") for name in ("base", "codec")]
-    images = torch.from_numpy(np.concatenate([s["images"] for s in sets])).to(device)
-    boxes = torch.from_numpy(np.concatenate([s["boxes"] for s in sets])).to(device)
-    model = AutoencoderKL(**vae_config(settings.widths)).to(device, dtype, memory_format=_layout(compiled))
-    forward = torch.compile(_reconstruct, dynamic=False) if compiled else _reconstruct
-    batch = settings.autoencoder.batch
+    drawn = np.load(folder / "codec.npz")
+    images, boxes = (torch.from_numpy(drawn[name]).to(device) for name in ("images", "boxes"))
+    model = AutoencoderKL(**vae_config(settings.widths)).to(device, dtype)
 
-    def loss_of() -> Tensor:
+    def loss_at(side: int, batch: int) -> Tensor:
         rows = torch.randint(len(images), (batch,), device=device)
-        pictures = (images[rows].permute(0, 3, 1, 2).to(dtype) / 127.5 - 1)
-        pictures = pictures.contiguous(memory_format=_layout(compiled))
-        noise = torch.randn(batch, 4, 16, 16, device=device, dtype=dtype)
-        return forward(model, pictures, noise, region_weights(boxes[rows].float(), pictures.shape[-1], 2))
+        origin = _origins(boxes[rows], side, images.shape[1])
+        pictures = _cropped(images, rows, origin, side).permute(0, 3, 1, 2).to(dtype) / 127.5 - 1
+        noise = torch.randn(batch, 4, side // 8, side // 8, device=device, dtype=dtype)
+        moved = boxes[rows].float() - torch.cat([origin, origin], dim=1)[:, None]
+        return _reconstruct(model, pictures, noise, region_weights(moved, side, 2))
 
-    trainer = Trainer([model], loss_of, settings.autoencoder, device)
-    trainer.run("vae", seconds, folder / "log.jsonl")
-    trainer.use_averages()
-    encode_all(model.float(), images, settings, folder, device)
+    for name, side, plan, share in (("vae-crops", 64, settings.crops, 0.67), ("vae", 128, settings.autoencoder, 0.33)):
+        trainer = Trainer([model], lambda side=side, plan=plan: loss_at(side, plan.batch), plan, device)
+        trainer.run(name, seconds * share, folder / "log.jsonl")
+        trainer.use_averages()
+    torch.save({"state": model.half().cpu().state_dict()}, folder / "vae.part")
+    (folder / "vae.part").replace(folder / "vae.pt")
+
+
+def _origins(boxes: Tensor, side: int, whole: int) -> Tensor:
+    """Left and top (n, 2) of a crop: mostly around the face or a hand, if that is there, else anywhere."""
+    count, device = len(boxes), boxes.device
+    chosen = boxes[torch.arange(count, device=device), torch.randint(boxes.shape[1], (count,), device=device)].float()
+    around = (chosen[:, :2] + chosen[:, 2:]) / 2 - side / 2 + torch.randn(count, 2, device=device) * side / 6
+    anywhere = torch.rand(count, 2, device=device) * (whole - side)
+    use = (chosen[:, 2] > chosen[:, 0]) & (torch.rand(count, device=device) < 0.75)
+    return torch.where(use[:, None], around, anywhere).round().clamp(0, whole - side).long()
+
+
+def _cropped(images: Tensor, rows: Tensor, origin: Tensor, side: int) -> Tensor:
+    """(n, side, side, 3) crops of the chosen rows."""
+    steps = torch.arange(side, device=images.device)
+    x, y = origin[:, 0, None] + steps, origin[:, 1, None] + steps
+    return images[rows[:, None, None], y[:, :, None], x[:, None, :]]
 
 
 def _reconstruct(model: torch.nn.Module, pictures: Tensor, noise: Tensor, weights: Tensor) -> Tensor:
@@ -66,36 +84,42 @@ def _reconstruct(model: torch.nn.Module, pictures: Tensor, noise: Tensor, weight
 
 
 @torch.no_grad()
-def encode_all(model: torch.nn.Module, images: Tensor, settings: Settings, folder: Path, device: str) -> None:
-    """Write the posterior means of the base set, the scaling factor 1 / std, and the held-in PSNR."""
-    count = settings.base_pictures
-    half = model.half() if device == "cuda" else model
-    dtype = next(half.parameters()).dtype
+def encode(settings: Settings, folder: Path, device: str) -> None:
+    """Write ``latents.npz``: the base set's posterior means, scaled to unit variance, and that scale.
+
+    Prints the PSNR on the first pictures, none of which the autoencoder was trained on.
+    """
+    model = load_unscaled(settings, folder, device)
+    dtype = next(model.parameters()).dtype
+    images = torch.from_numpy(np.load(folder / "base.npz")["images"])
     latents, errors = [], []
-    for start in range(0, count, 256):
-        pictures = images[start : min(count, start + 256)].permute(0, 3, 1, 2).to(dtype) / 127.5 - 1
-        mean = half.quant_conv(half.encoder(pictures)).chunk(2, dim=1)[0]
+    for start in range(0, len(images), 256):
+        pictures = images[start : start + 256].to(device).permute(0, 3, 1, 2).to(dtype) / 127.5 - 1
+        mean = model.encode(pictures).latent_dist.mean
         if start < 4096:
-            errors.append(((half.decoder(half.post_quant_conv(mean)) - pictures).float() / 2).square().mean().item())
-        latents.append(mean.float())
+            errors.append(((model.decode(mean).sample - pictures).float() / 2).square().mean().item())
+        latents.append(mean.float().cpu())
     every = torch.cat(latents)
     scale = 1 / every.std().item()
-    print(f'{{"stage": "vae", "psnr": {-10 * np.log10(np.mean(errors)):.2f}, "scale": {scale:.4f}}}', flush=True)
-    torch.save({"state": model.state_dict(), "scale": scale}, folder / "vae.part")
-    np.savez(folder / "latents.part.npz", latents=(every * scale).half().cpu().numpy())
+    print(f'{{"stage": "encode", "psnr": {-10 * np.log10(np.mean(errors)):.2f}, "scale": {scale:.4f}}}', flush=True)
+    np.savez(folder / "latents.part.npz", latents=(every * scale).half().numpy(), scale=scale)
     (folder / "latents.part.npz").replace(folder / "latents.npz")
-    (folder / "vae.part").replace(folder / "vae.pt")
+    (folder / "scale.json").write_text(f'{{"scale": {scale!r}}}\n', encoding="utf-8")
+
+
+def load_unscaled(settings: Settings, folder: Path, device: str) -> torch.nn.Module:
+    """The trained autoencoder, in half precision on a GPU and float32 elsewhere."""
+    from diffusers import AutoencoderKL
+
+    model = AutoencoderKL(**vae_config(settings.widths))
+    saved = torch.load(folder / "vae.pt", map_location="cpu", weights_only=True)["state"]
+    model.load_state_dict({name: value.float() for name, value in saved.items()})
+    return model.to(device, torch.float16 if device == "cuda" else torch.float32).eval()
 
 
 def load(settings: Settings, folder: Path, device: str) -> tuple[torch.nn.Module, float]:
-    """The trained autoencoder in float32, and its scaling factor."""
-    from diffusers import AutoencoderKL
-
-    saved = torch.load(folder / "vae.pt", map_location=device, weights_only=True)
-    model = AutoencoderKL(**vae_config(settings.widths, saved["scale"])).to(device)
-    model.load_state_dict({name: value.float() for name, value in saved["state"].items()})
-    return model.eval(), saved["scale"]
-
-
-def _layout(compiled: bool) -> torch.memory_format:
-    return torch.channels_last if compiled else torch.contiguous_format
+    """The trained autoencoder in float32 with its scaling factor in its config, and that factor."""
+    scale = float(json.loads((folder / "scale.json").read_text(encoding="utf-8"))["scale"])
+    model = load_unscaled(settings, folder, device).float()
+    model.register_to_config(scaling_factor=scale)
+    return model, scale

@@ -52,7 +52,8 @@ def make_set(kind: str, count: int, settings: Settings, folder: Path, workers: i
 
 def _one(job: Job) -> tuple[np.ndarray, list[tuple[int, ...]], list[float], str]:
     rng = random.Random(job.seed)
-    figure = _base_figure(rng, job.minor_share) if job.kind == "base" else _any_figure(rng)
+    sound = job.kind == "base" or (job.kind == "codec" and rng.random() < 0.6)
+    figure = _base_figure(rng, job.minor_share) if sound else _any_figure(rng)
     drawing = draw(figure, job.seed, SIDE)
     picture = np.asarray(drawing.image)
     if figure.faults.get("hands") and rng.random() < 0.4:

@@ -16,7 +16,7 @@ from tools.build_pocket.graph import Trainer
 from tools.build_pocket.settings import Settings
 
 
-def train(settings: Settings, folder: Path, device: str, seconds: float, compiled: bool) -> None:
+def train(settings: Settings, folder: Path, device: str, seconds: float) -> None:
     """Train on the base set and write ``unet.pt`` and ``text.pt`` (averaged weights, half precision)."""
     torch.manual_seed(settings.seed + 1)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -29,7 +29,6 @@ def train(settings: Settings, folder: Path, device: str, seconds: float, compile
     vocabulary = int(tokens.max()) + 1
     unet, _, text = build_parts(settings.widths, vocabulary)
     unet, text = unet.to(device, dtype), text.to(device, dtype)
-    run_unet = torch.compile(unet, dynamic=False) if compiled else unet
     signal = _signal_levels().to(device)
     batch = settings.diffusion.batch
 
@@ -41,7 +40,7 @@ def train(settings: Settings, folder: Path, device: str, seconds: float, compile
         level = signal[times].view(-1, 1, 1, 1)
         noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
         context = text(input_ids=tokens[rows, which].long()).last_hidden_state
-        guess = run_unet(noisy.to(dtype), times, context, return_dict=False)[0]
+        guess = unet(noisy.to(dtype), times, context, return_dict=False)[0]
         return ((guess.float() - noise).square() * weights[rows]).mean()
 
     trainer = Trainer([unet, text], loss_of, settings.diffusion, device)

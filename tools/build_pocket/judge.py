@@ -74,9 +74,8 @@ def loss_on(logits: dict[str, Tensor], labels: Tensor) -> Tensor:
 @torch.no_grad()
 def through_autoencoder(images: Tensor, settings: Settings, folder: Path, device: str) -> Tensor:
     """The pictures encoded and decoded, uint8 like ``images``."""
-    model, _ = autoencoder.load(settings, folder, device)
-    dtype = torch.float16 if device == "cuda" else torch.float32
-    model, out = model.to(dtype), torch.empty_like(images)
+    model = autoencoder.load_unscaled(settings, folder, device)
+    dtype, out = next(model.parameters()).dtype, torch.empty_like(images)
     for start in range(0, len(images), 256):
         pictures = images[start : start + 256].permute(0, 3, 1, 2).to(dtype) / 127.5 - 1
         made = model.decode(model.encode(pictures).latent_dist.mean).sample.clamp(-1, 1)

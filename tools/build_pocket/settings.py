@@ -27,20 +27,21 @@ class Settings:
 
     seed: int = 7
     widths: Widths = field(default_factory=Widths)
-    base_pictures: int = 65536  # house and minor styles, sound: what the base model learns
-    codec_pictures: int = 16384  # every style and defect: only the autoencoder sees them
-    judge_pictures: int = 49152  # every style and defect, for the judge
+    base_pictures: int = 57344  # house and minor styles, sound: what the base model learns
+    codec_pictures: int = 20480  # the same, and two fifths of every style and defect, for the autoencoder
+    judge_pictures: int = 40960  # every style and defect, for the judge
     held_out: int = 2048  # of the judge's pictures, never trained on
     minor_share: float = 0.15
     captions: int = 4
-    autoencoder: Training = field(default_factory=lambda: Training(5500, 128, 1e-3, average=0.998))
-    diffusion: Training = field(default_factory=lambda: Training(6200, 512, 6e-4, warmup=300))
-    judge: Training = field(default_factory=lambda: Training(4000, 256, 1.5e-3, decay=0.05, average=0.998))
+    crops: Training = field(default_factory=lambda: Training(24000, 64, 1e-3, floor=0.35, average=0.998))
+    autoencoder: Training = field(default_factory=lambda: Training(6000, 40, 4e-4, warmup=50, average=0.998))
+    diffusion: Training = field(default_factory=lambda: Training(9000, 320, 6e-4, warmup=300))
+    judge: Training = field(default_factory=lambda: Training(5000, 256, 1.5e-3, decay=0.05, average=0.998))
 
 
 FULL = Settings()
 DRY = Settings(  # every line of the build in a minute on a CPU; makes no usable model
     widths=Widths(unet=(16, 16, 32, 32), unet_groups=8, heads=2, vae=(8, 8, 16, 16), vae_groups=4, text=16, text_layers=2),
     base_pictures=96, codec_pictures=32, judge_pictures=96, held_out=32,
-    autoencoder=Training(3, 8, 1e-3), diffusion=Training(3, 16, 6e-4), judge=Training(3, 16, 1e-3),
+    crops=Training(3, 8, 1e-3), autoencoder=Training(3, 8, 1e-3), diffusion=Training(3, 16, 6e-4), judge=Training(3, 16, 1e-3),
 )
