@@ -3,10 +3,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from loratools.base.load import load_base
 from loratools.base.model import Base
 from tests.tiny import save_tiny_base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny tensors are slower on several threads, and much slower where cores are shared."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
