@@ -72,6 +72,7 @@ class Draft:
     make: Make
     epochs: int | None = None
     in_place: bool = False
+    check: Callable[[Session], None] | None = None  # raises before any step runs
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class Planner:
         self.work = work
         self.base = self._base_name(base or recipe.base, given=base is not None)
         self.name = Path(document.source).stem
+        self.outs: dict[str, Path] = {}  # step -> where its result goes, instead of where the recipe says
         self._done: dict[str, Planned] = {}
         self._open: list[str] = []
 
@@ -208,7 +210,8 @@ class Planner:
     def _resolve(self, name: str, step: Step) -> Planned:
         module = import_module(f"loratools.recipe.steps.{step.kind}")
         draft: Draft = module.draft(name, step, self)
-        out = self.work / (Path(step.out).expanduser() if step.out else module.default_out(name))
+        told = Path(step.out).expanduser() if step.out else module.default_out(name)
+        out = self.outs.get(name, self.work / told)
         return Planned(name, step.kind, draft, out, key_of(step.kind, int(module.REVISION), draft))
 
     def _base_name(self, text: str, *, given: bool) -> str:

@@ -101,6 +101,10 @@ def run_steps(
     Raises:
         LoratoolsError: of the step that fails; FileError if another run holds the work folder.
     """
+    for planned in steps:
+        _check_place(planned)
+        if planned.draft.check is not None:
+            planned.draft.check(session)
     store = Store(work)
     ran: list[Ran] = []
     with store.held():
@@ -118,7 +122,6 @@ def _cached(store: Store, planned: Planned) -> Ran | None:
 
 
 def _run(store: Store, planned: Planned, session: Session, on_start: OnStep | None) -> Ran:
-    _check_place(planned)
     goes_on = store.begin(planned)
     if (kept := _cached(store, planned)) is not None:
         return kept

@@ -73,8 +73,10 @@ class Store:
             Whether unfinished work of the same key is there to go on from.
         """
         record = self.record(planned.name)
-        if record is not None and (record.key != planned.key or Path(record.out) != planned.out):
-            if not planned.draft.in_place or Path(record.out) != planned.out:
+        if record is not None and Path(record.out) != planned.out:
+            record = None  # it is told to write elsewhere now; what is there stays
+        if record is not None and record.key != planned.key:
+            if not planned.draft.in_place:
                 self._set_aside(planned.name, record)
             record = self._bring_back(planned)
         whole = record is not None and record.key == planned.key and record.done and intact(record)
@@ -103,8 +105,8 @@ class Store:
 
     def _set_aside(self, name: str, record: Record) -> None:
         out, place = Path(record.out), self._kept(name, record.key)
-        if not out.exists():
-            return
+        if not out.exists() or not out.resolve().is_relative_to(self.work.resolve()):
+            return  # outside the work folder nothing is moved; the step itself replaces what it wrote
         if place.exists():
             shutil.rmtree(place)  # an older copy of the same key
         write_text(place / "record.json", json.dumps(asdict(record), ensure_ascii=False))

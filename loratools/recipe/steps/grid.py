@@ -11,7 +11,7 @@ from loratools.recipe.plan import Draft, Outcome, Planner, Source
 from loratools.recipe.references import Terms, best_epoch, read_terms
 from loratools.recipe.rows import build_rows, read_prompts
 from loratools.recipe.schema import Grid, Step
-from loratools.recipe.session import Session
+from loratools.recipe.session import Session, shipped_judge
 
 REVISION = 1
 
@@ -39,7 +39,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     for terms in rows:
         sources += terms.sources
     return Draft(options, tuple(sources), lambda out, session: _make(out, session, settings, axes, rows, name, planner),
-                 in_place=True)  # fmt: skip
+                 in_place=True, check=lambda session: _check_judge(name, settings, planner, session))  # fmt: skip
 
 
 def _axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
@@ -61,6 +61,12 @@ def _axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
         except LoratoolsError as error:
             raise RecipeError(f"{planner.where(name, 'grid', key)}: {error}") from error
     return found
+
+
+def _check_judge(name: str, settings: Grid, planner: Planner, session: Session) -> None:
+    if settings.judge is not None and planner.base != "pocket" and session.judge is shipped_judge:
+        where = planner.where(name, "grid", "judge")
+        raise RecipeError(f"{where}: the judge reads pictures of the pocket base only; remove `judge` for other bases")
 
 
 def _check_style(style: str, where: str) -> None:

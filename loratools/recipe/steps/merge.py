@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loratools.errors import RankError, RecipeError
 from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.references import Terms, best_epoch, read_terms
 from loratools.recipe.schema import Merge, Step
 from loratools.recipe.session import Session
+
+if TYPE_CHECKING:
+    from loratools.ops.merge import MergePlan
+    from loratools.ops.terms import Term
 
 REVISION = 1
 
@@ -39,17 +44,31 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     return Draft(options, terms.sources, lambda out, session: _make(out, session, settings, terms, name, planner))
 
 
+def merge_plan(name: str, planner: Planner) -> MergePlan:
+    """What the merge step ``name`` would do, block by block; the steps that it needs must have run."""
+    from loratools.ops.merge import plan
+
+    settings = planner.recipe.steps[name].merge
+    assert settings is not None
+    terms = read_terms(settings.terms, name, planner, planner.presets(settings.presets), "merge", "terms")
+    return plan(_resolve(settings, terms, planner))
+
+
+def _resolve(settings: Merge, terms: Terms, planner: Planner) -> list[Term]:
+    from loratools.ops.terms import resolve_terms
+
+    return resolve_terms(
+        terms.specs, terms.lookup(), presets=planner.presets(settings.presets), missing=settings.missing,
+        best=best_epoch,
+    )  # fmt: skip
+
+
 def _make(out: Path, session: Session, settings: Merge, terms: Terms, name: str, planner: Planner) -> Outcome:
     from loratools.adapter.rank import parse_rank
     from loratools.adapter.save import DTYPES
     from loratools.ops.merge import merge_files
-    from loratools.ops.terms import resolve_terms
 
-    resolved = resolve_terms(
-        terms.specs, terms.lookup(), presets=planner.presets(settings.presets), missing=settings.missing,
-        best=best_epoch,
-    )  # fmt: skip
-    report = merge_files(resolved, out, rule=parse_rank(settings.rank), dtype=DTYPES[settings.dtype],
-                         force=session.force, owner=planner.owner(name))  # fmt: skip
+    report = merge_files(_resolve(settings, terms, planner), out, rule=parse_rank(settings.rank),
+                         dtype=DTYPES[settings.dtype], force=session.force, owner=planner.owner(name))  # fmt: skip
     text = f"{report.modules} modules, rank {report.rank}, {report.size / 2**20:.1f} MiB, error {report.error:.1e}"
     return Outcome(text, report.json())

@@ -1,0 +1,42 @@
+"""The command line: thin commands, imported only when they run, and one place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import click
+
+from loratools import __version__
+from loratools.cli.shell import Shell
+
+# command -> what `loratools --help` says of it; its code is loratools/cli/NAME.py, imported when it runs
+COMMANDS = {
+    "demo": "See the whole story on a small built-in model: train, subtract, merge, preview.",
+    "run": "Run a recipe: every step that is not cached.",
+    "train": "Train a LoRA; one file for every epoch.",
+    "basestyle": "Make the LoRA of a base's own style, to subtract.",
+    "merge": "Add and subtract LoRAs exactly, with block weights; or run a recipe up to its merge.",
+    "verify": "Recompute a merge in float64 and say how far a file is from it.",
+    "grid": "Render epochs, files and stacks x weights beside the base alone.",
+    "inspect": "Say what a LoRA file is and how it was made.",
+    "blocks": "Show block vectors, presets and the blocks of each model family.",
+}
+
+
+@click.group(cls=Shell, commands=None, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="loratools %(version)s")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+def shell() -> None:
+    """The post-training LoRA toolbox for Stable Diffusion.
+
+    \b
+      loratools demo                                          see it work, with nothing to download
+      loratools merge "style.safetensors:1:GP1,base.safetensors:-1:GP2" -o out.safetensors
+      loratools grid runs/style --base model.safetensors --prompt "1girl, smile" -o grid
+      loratools run recipes/style.yaml                        from images to the merged file
+
+    Exit codes: 0 done, 1 an error that says what to do, 2 a mistyped command.
+    """
+
+
+def main() -> None:
+    """The ``loratools`` command."""
+    shell.main(prog_name="loratools")

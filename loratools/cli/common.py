@@ -1,0 +1,90 @@
+"""What several commands share: options that are spelled the same everywhere, JSON output, names of LoRA files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from loratools.errors import FileError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DTYPES = click.Choice(["fp16", "bf16", "fp32"])
+
+
+def force_option(function: F) -> F:
+    """``--force``"""
+    return click.option("--force", is_flag=True, help="Overwrite files that this command did not write.")(function)
+
+
+def device_option(function: F) -> F:
+    """``--device``"""
+    return click.option(
+        "--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:N or mps."
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """``--json``"""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON alone on stdout.")(function)
+
+
+def lora_options(function: F) -> F:
+    """``--lora-dir``, ``--presets`` and ``--missing``: how names and block vectors in a merge string are read."""
+    function = click.option(
+        "--missing", type=click.Choice(["1", "0"]),
+        help="Weight of the modules in blocks that a short vector does not list.",
+    )(function)  # fmt: skip
+    function = click.option("--presets", type=click.Path(), help="A file of more named block vectors.")(function)
+    return click.option(
+        "--lora-dir", "lora_dirs", multiple=True, type=click.Path(),
+        help="Folder in which LoRA names are looked for. Repeatable; the current folder is always one.",
+    )(function)  # fmt: skip
+
+
+def print_json(value: Any) -> None:
+    """Strict JSON on stdout; a number that JSON has no word for (infinity) becomes null."""
+    click.echo(json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+    return value
+
+
+def safetensors_out(out: str | Path) -> Path:
+    """``--out`` as a LoRA file's path.
+
+    Raises:
+        FileError: if it does not end in ``.safetensors``.
+    """
+    path = Path(out).expanduser()
+    if path.suffix.lower() != ".safetensors":
+        raise FileError(f"--out {out} is no name for a LoRA file; end it in .safetensors")
+    return path
+
+
+def read_terms(text: str, lora_dirs: Sequence[str], presets: str | None, missing: str | None) -> list[Any]:
+    """The terms of a merge string on the command line, their files opened.
+
+    Raises:
+        LoratoolsError: for text that is no merge string, a file that is none, or a vector that does not fit.
+    """
+    from loratools.blocks.presets import load_presets
+    from loratools.ops.terms import parse_merge_string, resolve_terms
+    from loratools.recipe.references import best_epoch
+
+    weight = None if missing is None else float(missing)
+    specs = parse_merge_string(text)
+    return resolve_terms(specs, lora_dirs=lora_dirs, presets=load_presets(presets), missing=weight, best=best_epoch)

@@ -1,0 +1,28 @@
+"""``loratools inspect``"""
+
+from __future__ import annotations
+
+import click
+
+from loratools.cli.common import json_option, print_json
+from loratools.cli.shell import Command
+
+
+@click.command("inspect", cls=Command)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@json_option
+def command(files: tuple[str, ...], as_json: bool) -> None:
+    """Say what LoRA files are: family, kind, ranks, alpha, modules and norm per block, hashes (stored and true),
+    training facts, and how they were made.
+
+    \b
+      loratools inspect my_style.safetensors
+      loratools inspect runs/style/*.safetensors --json
+    """
+    from loratools.ops.describe import describe
+
+    found = [describe(path) for path in files]
+    if as_json:
+        print_json(found[0].json() if len(found) == 1 else [one.json() for one in found])
+    else:
+        click.echo("\n\n".join(one.text() for one in found))

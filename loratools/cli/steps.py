@@ -1,0 +1,118 @@
+"""What ``run`` and ``merge RECIPE`` share: a recipe's steps as lines, or as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loratools.cli.common import print_json, safetensors_out
+from loratools.errors import RecipeError
+
+if TYPE_CHECKING:
+    from loratools.recipe.plan import Planned, Planner
+    from loratools.recipe.run import Ran
+
+
+@dataclass(frozen=True)
+class Flags:
+    """How to run, from the command line."""
+
+    device: str
+    force: bool
+    dry_run: bool
+    as_json: bool
+
+
+def run_recipe(recipe: str, only: tuple[str, ...], work: str | None, base: str | None, flags: Flags) -> None:
+    """Run (or show) the steps named ``only`` and what they need; all of them if none is named."""
+    from loratools.recipe.run import make_planner
+
+    planner = make_planner(recipe, Path(work) if work else None, base)
+    planned = planner.plan(only or None)
+    _show(planner, planned, flags)
+
+
+def merge_recipe(recipe: str, out: str | None, base: str | None, flags: Flags) -> None:
+    """Run (or show) the merge steps of a recipe and what they need. ``out`` is the merged file, or a folder for all."""
+    from loratools.recipe.run import make_planner, targets_of
+
+    is_file = out is not None and Path(out).suffix.lower() == ".safetensors"
+    planner = make_planner(recipe, Path(out) if out is not None and not is_file else None, base)
+    targets = targets_of(planner, "merge")
+    if out is not None and is_file:
+        if len(targets) > 1:
+            raise RecipeError(f"{recipe} has several merge steps ({', '.join(targets)}); give each an `out` there")
+        planner.outs[targets[0]] = safetensors_out(out).absolute()
+    planned = planner.plan(targets)
+    _show(planner, planned, flags, plans=targets)
+    left = [name for name in planner.recipe.steps if name not in {step.name for step in planned}]
+    if left and not flags.as_json and not flags.dry_run:
+        click.echo(f"not needed for the merge: {', '.join(left)}; `loratools run {recipe}` makes them")
+
+
+def _show(planner: Planner, planned: list[Planned], flags: Flags, plans: list[str] | None = None) -> None:
+    if flags.dry_run:
+        _dry_run(planner, planned, flags, plans or [])
+        return
+    from loratools.recipe.run import run_steps
+    from loratools.recipe.session import Session
+
+    session = Session(flags.device, flags.force, progress=True)
+    width = max(len(step.name) for step in planned)
+    ran = run_steps(planned, planner.work, session, on_done=None if flags.as_json else lambda done: _line(done, width))
+    if flags.as_json:
+        print_json([_facts(done.planned, "cached" if done.cached else "made", done) for done in ran])
+
+
+def _line(done: Ran, width: int) -> None:
+    from loratools.recipe.store import shown
+
+    step, record = done.planned, done.record
+    state = "cached" if done.cached else f"{record.seconds:.1f} s"
+    source = f"{step.inputs} -> " if step.inputs else ""
+    click.echo(f"{step.name:<{width}}  {step.kind:<9}  {state:>8}  {source}{shown(step.out)}: {record.summary}")
+
+
+def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list[str]) -> None:
+    from loratools.recipe.run import state_of
+    from loratools.recipe.store import Store, shown
+
+    store = Store(planner.work)
+    states = {step.name: state_of(store, step) for step in planned}
+    if flags.as_json:
+        print_json([_facts(step, states[step.name]) for step in planned])
+        return
+    rows = [["step", "kind", "state", "reads", "writes"]]
+    rows += [[s.name, s.kind, states[s.name], s.inputs or "-", shown(s.out)] for s in planned]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for step in planned:
+        if step.name in plans:
+            _merge_plan(planner, step, states)
+
+
+def _merge_plan(planner: Planner, step: Planned, states: dict[str, str]) -> None:
+    """The plan of a merge whose inputs exist, block by block."""
+    from loratools.recipe.steps.merge import merge_plan
+
+    waiting = [name for name in step.needs if states[name] != "cached"]
+    click.echo("")
+    if waiting:
+        click.echo(f"{step.name}: the plan by block is known once {', '.join(waiting)} has run")
+        return
+    click.echo(f"{step.name}:\n{merge_plan(step.name, planner).text()}")
+
+
+def _facts(step: Planned, state: str, done: Ran | None = None) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "step": step.name, "kind": step.kind, "state": state, "key": step.key, "out": str(step.out),
+        "inputs": [{"name": source.label, "digest": source.digest, "step": source.step}
+                   for source in step.draft.sources],
+    }  # fmt: skip
+    if done is not None:
+        facts |= {"seconds": done.record.seconds, "summary": done.record.summary, "result": dict(done.record.facts)}
+    return facts
