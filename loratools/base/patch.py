@@ -39,6 +39,7 @@ class Patcher:
         self._saved: dict[str, Tensor] = {}
         self._row: tuple[Mapping[str, Delta], list[_Target]] | None = None
         self._dense: dict[str, Tensor] = {}
+        self._dense_bytes = 0
         self._busy = False
 
     def check(self, deltas: Mapping[str, Delta]) -> None:
@@ -73,7 +74,7 @@ class Patcher:
     def forget(self) -> None:
         """Free the kept deltas and the saved weights (which are identical to the live ones between patches)."""
         self._row = None
-        self._dense.clear()
+        self._drop_dense()
         self._saved.clear()
 
     @torch.no_grad()
@@ -81,7 +82,11 @@ class Patcher:
         live = target.parameter
         if target.name not in self._saved:
             self._saved[target.name] = live.detach().clone()
-        live.copy_(self._saved[target.name].float() + weight * self._formed(target))
+        live.copy_(torch.add(self._saved[target.name].float(), self._formed(target), alpha=weight))
+
+    def _drop_dense(self) -> None:
+        self._dense.clear()
+        self._dense_bytes = 0
 
     def _formed(self, target: _Target) -> Tensor:
         """The delta in float32 on the weight's device, seen in the weight's shape."""
@@ -89,8 +94,9 @@ class Patcher:
             return kept
         live = target.parameter
         formed = _dense(target.delta, live.device).reshape(live.shape)
-        if (sum(t.nbytes for t in self._dense.values()) + formed.nbytes) <= _KEEP_DENSE:
+        if self._dense_bytes + formed.nbytes <= _KEEP_DENSE:
             self._dense[target.name] = formed
+            self._dense_bytes += formed.nbytes
         return formed
 
     @torch.no_grad()
@@ -112,7 +118,7 @@ class Patcher:
         targets = [_Target(name, parameter, deltas[name]) for name, parameter in found.items() if parameter is not None]
         for target in targets:
             _check_shape(target, self._name)
-        self._dense.clear()
+        self._drop_dense()
         self._row = (deltas, targets)
         return targets
 

@@ -265,3 +265,15 @@ def test_a_hub_id_loads_what_diffusers_downloads(folder: Path, monkeypatch: pyte
 
     monkeypatch.setattr(diffusers.DiffusionPipeline, "download", lambda name, **_: str(folder))
     assert load_base("owner/model", device="cpu").name == "owner/model"
+
+
+def test_pocket_without_its_weights_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loratools.pocket.weights_folder", lambda: tmp_path / "weights")
+    with pytest.raises(BaseModelError, match="pocket base's weights are not in this install"):
+        load_base("pocket", device="cpu")
+
+
+def test_pocket_is_the_folder_in_the_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loratools.pocket.weights_folder", lambda: folder)
+    loaded = load_base("pocket", device="cpu")
+    assert loaded.name == "pocket" and loaded.digest == base_digest(folder)
