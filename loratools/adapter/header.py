@@ -81,13 +81,13 @@ def _header_bytes(path: Path) -> tuple[bytes, int]:
 def _check_start(path: Path, first: bytes, size: int) -> None:
     if size == 0:
         raise FormatError(f"{path} is empty (0 bytes); download or export it again")
-    if first[:2] == b"PK" or first[:1] == b"\x80":
-        raise FormatError(f"{path} is a pickled torch file, not safetensors; convert it to .safetensors first")
     if size < 10:
         raise FormatError(f"{path} is truncated: {size} bytes hold no safetensors header; download it again")
 
 
 def _no_safetensors(path: Path, first: bytes, length: int, size: int) -> str:
+    if first[:4] == b"PK\x03\x04" or first[:1] == b"\x80":
+        return f"{path} is a pickled torch file, not safetensors; convert it to .safetensors first"
     if length > _LONGEST:
         return f"{path} is not a safetensors file: its first 8 bytes ({first!r}) announce a header of {length} bytes"
     return f"{path} is truncated: its header should have {length} bytes, the file has {size}; download it again"

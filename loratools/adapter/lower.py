@@ -88,8 +88,7 @@ def _side(a: Tensor, b: Tensor, core: Tensor | None) -> tuple[Tensor, Tensor]:
 
 def _lokr(tensors: Mapping[str, Tensor], shape: Shape) -> Delta:
     """``w1 (x) w2 = (U1 (x) U2)(V1 (x) V2)``; a full matrix where that rank would be no saving."""
-    up1, down1 = _lokr_side(tensors, "1")
-    up2, down2 = _lokr_side(tensors, "2")
+    up1, down1, up2, down2 = (f.contiguous() for side in "12" for f in _lokr_side(tensors, side))
     rank = up1.shape[1] * up2.shape[1]
     if rank >= min(shape[0], math.prod(shape[1:])):
         return Dense(torch.kron(up1 @ down1, up2 @ down2).reshape(shape))
@@ -103,7 +102,8 @@ def _lokr_side(tensors: Mapping[str, Tensor], side: str) -> tuple[Tensor, Tensor
         return _side(tensors[f"lokr_w{side}_a"], tensors[f"lokr_w{side}_b"], core)
     matrix = _matrix(whole)
     rows, columns = matrix.shape
-    return (torch.eye(rows), matrix) if rows < columns else (matrix, torch.eye(columns))
+    unit = torch.eye(min(rows, columns), dtype=matrix.dtype)
+    return (unit, matrix) if rows < columns else (matrix, unit)
 
 
 def _matrix(tensor: Tensor) -> Tensor:

@@ -120,6 +120,7 @@ def write(
         FormatError: if there is nothing to write, or a module is not of the family.
     """
     owner = owner or (provenance.owner if provenance else "")
+    provenance = provenance or (Provenance({}, owner) if owner else None)
     place = Path(path)
     guard_overwrite(place, owner, force)
     slots, shared = _slots(adapter, family, dtype, alpha)
@@ -263,7 +264,7 @@ def cast_error(given: LowRank, up: Tensor, down: Tensor, scale: float) -> CastEr
 
 
 def _gram(a: Tensor, b: Tensor) -> Tensor:
-    return (a.T @ b).double()
+    return a.double().T @ b.double()
 
 
 def _encode_dense(delta: Delta, dtype: torch.dtype) -> tuple[list[Tensor], CastError]:

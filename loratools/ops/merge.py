@@ -19,7 +19,7 @@ from loratools.adapter.metadata import Provenance, guard_overwrite, inherited, m
 from loratools.adapter.parallel import in_order
 from loratools.adapter.rank import Exact, Fixed, RankRule, Size, Spectrum, allocate, choose, spectrum
 from loratools.adapter.save import DTYPES, Written, file_size, write
-from loratools.errors import RankError
+from loratools.errors import NonFiniteError, RankError
 from loratools.ops.combine import Combined, combine
 from loratools.ops.plan import MergePlan, PlanRow, plan
 from loratools.ops.report import MergeReport, ModuleError, Verification, report_blocks
@@ -177,7 +177,10 @@ def _norms2(combined: Combined, name: str, delta: Delta) -> tuple[float, float]:
         parts = combined.parts(name)
         root2 = sum(strength**2 * norm2_of(term.adapter[name]) for term, strength in parts)
         return norm2_of(delta), root2
-    gram = (delta.up.T @ delta.up).double() * (delta.down @ delta.down.T).double()
+    up, down = delta.up.double(), delta.down.double()
+    gram = (up.T @ up) * (down @ down.T)
+    if not bool(torch.isfinite(gram).all()):
+        raise NonFiniteError(f"module {name} is not finite once its weights are applied; use smaller weights")
     sizes = [term.adapter.ranks[name] for term, _ in combined.parts(name)] or [delta.rank]
     root2, start = 0.0, 0
     for size in sizes:

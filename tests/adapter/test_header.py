@@ -1,0 +1,109 @@
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from loratools.adapter.file import read
+from loratools.adapter.header import header, read_header
+from loratools.errors import FileError, FormatError, LoratoolsError
+from tests.loras import lora_tensors
+
+NAMES = ("unet.mid_block.attentions.0.proj_in", "unet.mid_block.attentions.0.proj_out")
+GOOD = save(lora_tensors(names=NAMES, rank=2), {"ss_v2": "False"})
+KEY = "lora_unet_mid_block_attentions_0_proj_in.lora_up.weight"
+
+
+def packed(entries: object, data: bytes = b"") -> bytes:
+    raw = entries if isinstance(entries, bytes) else json.dumps(entries).encode()
+    return struct.pack("<Q", len(raw)) + raw + data
+
+
+def entry(dtype: object = "F16", shape: object = (2,), offsets: object = (0, 4)) -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+def test_a_good_header_is_what_the_library_reads(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(GOOD)
+    metadata, tensors = header(tmp_path / "a.safetensors")
+    assert metadata == {"ss_v2": "False"} and tensors[KEY].shape == (16, 2, 1, 1) and tensors[KEY].dtype == "F16"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"abc", "truncated"),
+        (b"PK\x03\x04" + b"0" * 100, "pickled torch file"),
+        (b"\x80\x02}q\x00." + b"0" * 100, "pickled torch file"),
+        (b"<!DOCTYPE html><html>not found</html>", "not a safetensors file"),
+        (struct.pack("<Q", 2**63) + b"{}", "not a safetensors file"),
+        (struct.pack("<Q", 5000) + b"{}" * 30, "truncated"),
+        (packed(b"{not json"), "no JSON"),
+        (packed(b"[" * 200_000), "no JSON"),
+        (packed(b'{"a":' + b"9" * 5000 + b"}"), "no JSON"),
+        (packed(b'{"a": NaN}'), "no JSON"),
+        (packed(b"\xff\xfe{}"), "no JSON"),
+        (packed([1, 2]), "no JSON object"),
+        (packed({"__metadata__": {"a": 1}}), "__metadata__"),
+        (packed({"__metadata__": []}), "__metadata__"),
+        (packed({"a": 5}), "malformed"),
+        (packed({"a": {"dtype": "F16"}}), "malformed"),
+        (packed({"a": entry(dtype="F4")}, b"0" * 4), "not supported"),
+        (packed({"a": entry(shape=[-2])}, b"0" * 4), "impossible shape"),
+        (packed({"a": entry(shape=[True, 2])}, b"0" * 4), "impossible shape"),
+        (packed({"a": entry(shape=[2**70])}, b"0" * 4), "impossible shape"),
+        (packed({"a": entry(shape=[2**40, 2**40])}, b"0" * 4), "declares shape"),
+        (packed({"a": entry(offsets=[4, 0])}, b"0" * 4), "impossible"),
+        (packed({"a": entry(shape=[3])}, b"0" * 4), "declares shape"),
+        (packed({"a": entry(), "b": entry()}, b"0" * 4), "overlapping"),
+        (packed({"a": entry(offsets=[4, 8])}, b"0" * 8), "overlapping or missing"),
+        (packed({"a": entry()}, b"0" * 2), "truncated"),
+        (packed({"a": entry()}, b"0" * 6), "after its last tensor"),
+        (packed(b'{"a":1,"a":1}'), "twice"),
+    ],
+)
+def test_hostile_headers_are_named_errors(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=message) as caught:
+        read_header(path)
+    assert "bad.safetensors" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_files_and_folders_are_file_errors(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="does not exist"):
+        read_header(tmp_path / "none.safetensors")
+    with pytest.raises(FileError, match="is a folder"):
+        read_header(tmp_path)
+
+
+@given(st.integers(0, len(GOOD) - 1))
+@settings(max_examples=60, deadline=None)
+def test_a_file_cut_anywhere_is_refused(tmp_path_factory: pytest.TempPathFactory, length: int) -> None:
+    path = tmp_path_factory.mktemp("cut") / "cut.safetensors"
+    path.write_bytes(GOOD[:length])
+    with pytest.raises(FormatError):
+        read(path)
+
+
+@given(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), min_size=1, max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_damaged_bytes_give_a_value_or_a_named_error(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]
+) -> None:
+    data = bytearray(GOOD)
+    for place, value in changes:
+        data[place] = value
+    path = tmp_path_factory.mktemp("fuzz") / "fuzz.safetensors"
+    path.write_bytes(data)
+    try:
+        found = read(path)
+        for name in found:
+            assert torch.isfinite(found[name].dense()).all()
+    except LoratoolsError as error:
+        assert "fuzz.safetensors" in str(error)
