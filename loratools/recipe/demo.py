@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -128,7 +129,7 @@ def _with_places(text: str, planner: Planner) -> str:
     steps = planner.recipe.steps
     specs = parse_merge_string(text)
     placed = [replace(s, ref=shown(planner.step(s.ref).out)) if s.ref in steps else s for s in specs]
-    return ",".join(spec.text() for spec in placed)
+    return re.sub(r":(-?\d+)\.0\b", r":\1", ",".join(spec.text() for spec in placed))  # 1, as a person writes it
 
 
 def _prompt(planner: Planner) -> str:
