@@ -11,8 +11,16 @@ from loratools.pocket.architecture import Widths
 from loratools.pocket.assemble import build_parts, save_folder
 from loratools.pocket.tokenizer import train_tokenizer
 
-TINY = Widths(unet=(16, 16, 32, 32), unet_groups=8, heads=2, vae=(8, 8, 16, 16), vae_groups=4, text=16, text_layers=2,
-              resolution=64)
+TINY = Widths(
+    unet=(16, 16, 32, 32),
+    unet_groups=8,
+    heads=2,
+    vae=(8, 8, 16, 16),
+    vae_groups=4,
+    text=16,
+    text_layers=2,
+    resolution=64,
+)
 WORDS = ["1girl, red hair, smile", "blue eyes, cowboy shot", "full body, face focus", "ink style, waving, hat"] * 20
 
 

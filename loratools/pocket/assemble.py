@@ -44,13 +44,20 @@ def save_folder(folder: Path, unet: Any, vae: Any, text_encoder: Any, dtype: tor
         _save_weights(folder / name / "diffusion_pytorch_model.safetensors", part.state_dict(), dtype)
         config = {"_class_name": type(part).__name__, **{k: v for k, v in part.config.items() if k[0] != "_"}}
         _save_json(folder / name / "config.json", config)
-    state = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in text_encoder.state_dict().items()
-             if not k.endswith("position_ids")}
+    state = {
+        f"text_model.{k.removeprefix('text_model.')}": v
+        for k, v in text_encoder.state_dict().items()
+        if not k.endswith("position_ids")
+    }
     _save_weights(folder / "text_encoder" / "model.safetensors", state, dtype)
-    _save_json(folder / "text_encoder" / "config.json", {**text_encoder.config.to_diff_dict(),
-                                                         "architectures": ["CLIPTextModel"]})
-    _save_json(folder / "scheduler" / "scheduler_config.json",
-               {"_class_name": "DDIMScheduler", "_diffusers_version": "0.36.0", **scheduler_config()})
+    _save_json(
+        folder / "text_encoder" / "config.json",
+        {**text_encoder.config.to_diff_dict(), "architectures": ["CLIPTextModel"]},
+    )
+    _save_json(
+        folder / "scheduler" / "scheduler_config.json",
+        {"_class_name": "DDIMScheduler", "_diffusers_version": "0.36.0", **scheduler_config()},
+    )
     _save_json(folder / "model_index.json", MODEL_INDEX)
 
 

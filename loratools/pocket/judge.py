@@ -156,8 +156,12 @@ class Judge:
 
 def pixels(images: Sequence[Image.Image]) -> Tensor:
     """Pictures as float32 (n, 3, 128, 128) in [-1, 1]."""
-    small = [image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-             if image.size != (SIDE, SIDE) else image.convert("RGB") for image in images]
+    small = [
+        image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        if image.size != (SIDE, SIDE)
+        else image.convert("RGB")
+        for image in images
+    ]
     stacked = np.stack([np.asarray(image) for image in small])
     return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1
 

@@ -59,12 +59,15 @@ def test_the_judges_layout_is_the_drawings_vocabulary() -> None:
 
 
 def test_the_judge_reads_fresh_drawings() -> None:
-    """On drawings that no set held (other seeds): at least 95 % of the shown tags, and every style by a clear majority."""
+    """On drawings that no set held (other seeds): at least 95 % of the shown tags and of the styles."""
     rng = random.Random(20_26)
     figures = [random_figure(rng, style=style) for style in STYLES for _ in range(12)]
     readings = Judge.load().read([draw(figure, 77_000_000 + i).image for i, figure in enumerate(figures)])
-    pairs = [reading.tags[name] == getattr(figure, name) for figure, reading in zip(figures, readings, strict=True)
-             for name in figure.visible()]
+    pairs = [
+        reading.tags[name] == getattr(figure, name)
+        for figure, reading in zip(figures, readings, strict=True)
+        for name in figure.visible()
+    ]
     assert sum(pairs) / len(pairs) >= 0.95
     styles = [max(r.style, key=r.style.__getitem__) == f.style for f, r in zip(figures, readings, strict=True)]
     assert sum(styles) / len(styles) >= 0.95

@@ -25,8 +25,9 @@ from tools.build_pocket.settings import DRY, FULL, Settings
 
 def main() -> None:
     """Run the stages named on the command line."""
-    parser = argparse.ArgumentParser(prog="build_pocket", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="build_pocket", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stages", nargs="+", choices=[*STAGES], metavar="STAGE")
     parser.add_argument("--work", type=Path, default=Path("runs/build-pocket"), help="folder of the results")
     parser.add_argument("--weights", type=Path, help="where install and card write (default: the package's own)")

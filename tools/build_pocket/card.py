@@ -51,14 +51,21 @@ class Exam:
 
 def examine(figures: Sequence[Figure], readings: Sequence[Reading], seconds: float, judge: Judge) -> Exam:
     """Score ``readings`` of the pictures sampled for ``figures``; ``seconds`` is the time of one picture."""
-    asked = [{name: tag for name in figure.visible() if (tag := figure.value(name)) in figure.tags()} for figure in figures]
-    pairs = [(name, reading.tags[name] == tag) for tags, reading in zip(asked, readings, strict=True)
-             for name, tag in tags.items()]
+    asked = [
+        {name: tag for name in figure.visible() if (tag := figure.value(name)) in figure.tags()} for figure in figures
+    ]
+    pairs = [
+        (name, reading.tags[name] == tag)
+        for tags, reading in zip(asked, readings, strict=True)
+        for name, tag in tags.items()
+    ]
     hands = [(len(expected_hands(f)), judge.sound(r, "hands")) for f, r in zip(figures, readings, strict=True)]
     shown = sum(count for count, _ in hands)
     return Exam(
         obedience=sum(right for _, right in pairs) / len(pairs),
-        per_attribute={name: _mean(right for other, right in pairs if other == name) for name in judge.layout.attributes},
+        per_attribute={
+            name: _mean(right for other, right in pairs if other == name) for name in judge.layout.attributes
+        },
         sound_hands=sum(count for count, sound in hands if sound) / max(1, shown),
         hands=shown,
         style=_mean(reading.style["house"] for reading in readings),
@@ -91,8 +98,15 @@ def sample_installed(folder: Path, prompts: Sequence[str]) -> list[Image.Image]:
     for start in range(0, len(prompts), BATCH):
         part = list(prompts[start : start + BATCH])
         latents = torch.cat([noise(SEED + start + index, base.resolution) for index in range(len(part))])
-        made = sample(base, encode(base, part), encode(base, [""] * len(part)), latents, steps=20,
-                      cfg=base.defaults.cfg, sampler="DPM++ 2M")
+        made = sample(
+            base,
+            encode(base, part),
+            encode(base, [""] * len(part)),
+            latents,
+            steps=20,
+            cfg=base.defaults.cfg,
+            sampler="DPM++ 2M",
+        )
         pictures += [Image.fromarray(picture) for picture in made]
     return pictures
 
@@ -109,17 +123,36 @@ def _page(settings: Settings, target: Path, exam: Exam) -> str:
     log = [json.loads(line) for line in (target / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     last = {line["stage"]: line for line in log}
     scores = json.loads((target / "judge" / "judge.json").read_text(encoding="utf-8"))["scores"]
-    rows = [f"| {stage} | {line['step']} | {getattr(settings, _PLAN[stage]).batch} | {line['seconds']:.0f} | "
-            f"{line['loss']} |" for stage, line in last.items()]
-    accuracy = [f"| {name} | {scores['drawings']['accuracy'][name]:.1%} | {scores['decoded']['accuracy'][name]:.1%} | "
-                f"{exam.per_attribute.get(name, exam.style):.1%} |" for name in scores["drawings"]["accuracy"]]
-    grades = [f"| {name} | {scores['drawings']['ranked'][name]:.1%} | {scores['decoded']['ranked'][name]:.1%} | "
-              f"{scores['drawings']['false_alarms'][name]:.1%} |" for name in scores["drawings"]["ranked"]]
+    rows = [
+        f"| {stage} | {line['step']} | {getattr(settings, _PLAN[stage]).batch} | {line['seconds']:.0f} | "
+        f"{line['loss']} |"
+        for stage, line in last.items()
+    ]
+    accuracy = [
+        f"| {name} | {scores['drawings']['accuracy'][name]:.1%} | {scores['decoded']['accuracy'][name]:.1%} | "
+        f"{exam.per_attribute.get(name, exam.style):.1%} |"
+        for name in scores["drawings"]["accuracy"]
+    ]
+    grades = [
+        f"| {name} | {scores['drawings']['ranked'][name]:.1%} | {scores['decoded']['ranked'][name]:.1%} | "
+        f"{scores['drawings']['false_alarms'][name]:.1%} |"
+        for name in scores["drawings"]["ranked"]
+    ]
     return _TEMPLATE.format(
-        base=settings.base_pictures, minor=settings.minor_share, codec=settings.codec_pictures,
-        judge=settings.judge_pictures, held=settings.held_out, seed=settings.seed, rows="\n".join(rows),
-        obedience=exam.obedience, sound=exam.sound_hands, hands=exam.hands, style=exam.style,
-        seconds=exam.seconds, accuracy="\n".join(accuracy), grades="\n".join(grades),
+        base=settings.base_pictures,
+        minor=settings.minor_share,
+        codec=settings.codec_pictures,
+        judge=settings.judge_pictures,
+        held=settings.held_out,
+        seed=settings.seed,
+        rows="\n".join(rows),
+        obedience=exam.obedience,
+        sound=exam.sound_hands,
+        hands=exam.hands,
+        style=exam.style,
+        seconds=exam.seconds,
+        accuracy="\n".join(accuracy),
+        grades="\n".join(grades),
     )
 
 
@@ -136,9 +169,9 @@ drawings of `loratools.pocket.draw` by `python -m tools.build_pocket`, for demos
 figures from booru-like tags and nothing else. Apache-2.0, like the rest of loratools; no picture of anyone's was used.
 
 ## Data
-{base} captioned drawings in the house style and, {minor:.0%} of them, the minor styles; seed {seed}. The autoencoder saw
-{codec} more, of every style and defect (it is a codec, as SD's is); **the UNet and text encoder never saw the
-held-out styles or a defect**. The judge saw {judge} drawings of every style and defect, less {held} held out.
+{base} captioned drawings in the house style and, {minor:.0%} of them, the minor styles; seed {seed}. The
+autoencoder was trained on {codec} others, two fifths of them of every style and defect (it is a codec, as SD's is);
+**the UNet and text encoder never saw the held-out styles or a defect**. The judge saw {judge} drawings of every style and defect, less {held} held out.
 
 ## Training (one GPU)
 | stage | steps | batch | seconds | last loss |

@@ -44,8 +44,13 @@ def make_set(kind: str, count: int, settings: Settings, folder: Path, workers: i
         rows = pool.map(_one, jobs, chunksize=max(1, min(64, count // workers)))
     images, boxes, labels, tags = zip(*rows, strict=True)
     part = folder / f"{kind}.part.npz"
-    np.savez(part, images=np.stack(images), boxes=np.array(boxes, dtype=np.int16),
-             labels=np.array(labels, dtype=np.float32), tags=np.array(tags))
+    np.savez(
+        part,
+        images=np.stack(images),
+        boxes=np.array(boxes, dtype=np.int16),
+        labels=np.array(labels, dtype=np.float32),
+        tags=np.array(tags),
+    )
     part.replace(target)
     return target
 
@@ -92,7 +97,9 @@ def _one_bad_hand(
 
 def _labels(figure: Figure) -> list[float]:
     shown = figure.visible()
-    tags = [list(values).index(getattr(figure, name)) if name in shown else HIDDEN for name, values in ATTRIBUTES.items()]
+    tags = [
+        list(values).index(getattr(figure, name)) if name in shown else HIDDEN for name, values in ATTRIBUTES.items()
+    ]
     faults = [float(figure.faults.get(name, 0)) if name in figure.visible_faults() else HIDDEN for name in FAULTS]
     return [*map(float, tags), float(list(STYLES).index(figure.style)), *faults]
 

@@ -66,7 +66,13 @@ def load(settings: Settings, folder: Path, device: str) -> tuple[torch.nn.Module
 
 @torch.no_grad()
 def sample(
-    settings: Settings, folder: Path, device: str, captions: list[str], seed: int, guidance: float = 5.0, steps: int = 20
+    settings: Settings,
+    folder: Path,
+    device: str,
+    captions: list[str],
+    seed: int,
+    guidance: float = 5.0,
+    steps: int = 20,
 ) -> list[np.ndarray]:
     """Pictures (uint8, h, w, 3) for captions: DPM++ 2M with classifier-free guidance, one batch."""
     from diffusers import DPMSolverMultistepScheduler

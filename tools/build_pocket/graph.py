@@ -30,8 +30,14 @@ class Trainer:
             master.grad = torch.zeros_like(master)
         self.averages = [master.detach().clone() for master in self.masters]
         self.rate = torch.tensor(0.0, device=self.device)
-        self.optimizer = torch.optim.AdamW(self.masters, lr=self.rate, weight_decay=plan.decay, betas=(0.9, 0.99),
-                                           capturable=self.cuda, fused=self.cuda)
+        self.optimizer = torch.optim.AdamW(
+            self.masters,
+            lr=self.rate,
+            weight_decay=plan.decay,
+            betas=(0.9, 0.99),
+            capturable=self.cuda,
+            fused=self.cuda,
+        )
         self.loss = torch.zeros((), device=self.device)
         self.total = torch.zeros((), device=self.device)
 

@@ -42,15 +42,20 @@ def train(settings: Settings, folder: Path, device: str, seconds: float) -> None
     trainer.use_averages()
     net = net.float()
     settle_norms(net, lambda: images[torch.randint(held, len(images), (batch,), device=device)])
-    scores = {"drawings": examine(net, images[:held], labels[:held]), "decoded": examine(net, decoded[:held], labels[:held])}
+    scores = {
+        "drawings": examine(net, images[:held], labels[:held]),
+        "decoded": examine(net, decoded[:held], labels[:held]),
+    }
     save(net, scores, folder / "judge")
 
 
 def _disturb(pictures: Tensor) -> Tensor:
     """Small shifts of brightness, colour, noise and sharpness that a generated picture may have."""
     count = len(pictures)
+
     def rand(*shape: int) -> Tensor:
         return torch.rand(count, *shape, 1, 1, device=pictures.device) - 0.5
+
     pictures = pictures * (1 + 0.15 * rand(1)) + 0.1 * rand(3)
     blurred = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
     pictures = torch.lerp(pictures, blurred, 0.6 * (rand(1) + 0.5) ** 2)
@@ -130,7 +135,16 @@ def save(net: JudgeNet, scores: dict[str, dict[str, dict[str, float]]], folder: 
     facts = layout()
     every = [score["thresholds"] for score in scores.values()]
     thresholds = {name: min(score[name] for score in every) for name in facts.faults}
-    whole = {"attributes": {n: list(t) for n, t in facts.attributes.items()}, "styles": list(facts.styles),
-             "faults": list(facts.faults), "thresholds": thresholds, "scores": scores}
+    whole = {
+        "attributes": {n: list(t) for n, t in facts.attributes.items()},
+        "styles": list(facts.styles),
+        "faults": list(facts.faults),
+        "thresholds": thresholds,
+        "scores": scores,
+    }
     (folder / "judge.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({"stage": "judge", **{k: {n: round(v, 4) for n, v in d.items()} for k, d in scores["decoded"].items()}}))
+    print(
+        json.dumps(
+            {"stage": "judge", **{k: {n: round(v, 4) for n, v in d.items()} for k, d in scores["decoded"].items()}}
+        )
+    )

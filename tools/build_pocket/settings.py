@@ -41,7 +41,15 @@ class Settings:
 
 FULL = Settings()
 DRY = Settings(  # every line of the build in a minute on a CPU; makes no usable model
-    widths=Widths(unet=(16, 16, 32, 32), unet_groups=8, heads=2, vae=(8, 8, 16, 16), vae_groups=4, text=16, text_layers=2),
-    base_pictures=96, codec_pictures=32, judge_pictures=96, held_out=32,
-    crops=Training(3, 8, 1e-3), autoencoder=Training(3, 8, 1e-3), diffusion=Training(3, 16, 6e-4), judge=Training(3, 16, 1e-3),
+    widths=Widths(
+        unet=(16, 16, 32, 32), unet_groups=8, heads=2, vae=(8, 8, 16, 16), vae_groups=4, text=16, text_layers=2
+    ),
+    base_pictures=96,
+    codec_pictures=32,
+    judge_pictures=96,
+    held_out=32,
+    crops=Training(3, 8, 1e-3),
+    autoencoder=Training(3, 8, 1e-3),
+    diffusion=Training(3, 16, 6e-4),
+    judge=Training(3, 16, 1e-3),
 )
