@@ -16,7 +16,7 @@ from loratools import files
 from loratools.adapter.codec import Group, decode
 from loratools.adapter.header import Header, header, read_header
 from loratools.adapter.lower import layout, lower, scale_rank
-from loratools.adapter.lowrank import Delta, limit
+from loratools.adapter.lowrank import Delta, finite, limit
 from loratools.adapter.names import module_tree
 from loratools.adapter.peft import told_alpha, told_settings
 from loratools.adapter.save import Written, write
@@ -158,7 +158,7 @@ class Adapter(Mapping[str, Delta]):
         if stream.readinto(data) != len(data):  # type: ignore[attr-defined]
             raise FileError(f"{self.path} changed while it was being read; run the command again")
         value = torch.frombuffer(data, dtype=_DTYPES[info.dtype]).reshape(info.shape).to(dtype)
-        if not torch.isfinite(value).all():
+        if not finite(value):
             raise NonFiniteError(f"{self.path}: '{key}' holds NaN or infinity; its training diverged, use an earlier "
                                  "epoch")  # fmt: skip
         return value

@@ -143,6 +143,18 @@ def same_matrix(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     return a[0] == b[0] and math.prod(a[1:]) == math.prod(b[1:])
 
 
+def finite(tensor: Tensor) -> bool:
+    """Whether no entry is NaN or infinite. Either one spoils a sum, so a finite sum settles it in one quick pass."""
+    total = tensor.sum(dtype=torch.float32)
+    return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor).all())
+
+
+def gram(a: Tensor, b: Tensor) -> Tensor:
+    """``a^T b`` in float64, from float32 products where those do not overflow: norms need no more than 6 digits."""
+    quick = (a.T @ b).double()
+    return quick if finite(quick) else a.double().T @ b.double()
+
+
 def limit(shape: tuple[int, ...]) -> int:
     """The highest rank that a difference of ``shape`` can have: min(out, in * kh * kw)."""
     return min(shape[0], math.prod(shape[1:]))

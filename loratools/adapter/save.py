@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from loratools import files
-from loratools.adapter.lowrank import Delta, LowRank, balance
+from loratools.adapter.lowrank import Delta, LowRank, balance, finite, gram
 from loratools.adapter.metadata import KEY, Provenance, guard_overwrite
 from loratools.adapter.names import family_of, kohya_name
 from loratools.adapter.parallel import in_order
@@ -223,7 +223,7 @@ def _encoded(adapter: Mapping[str, Delta], slots: list[_Slot],
             delta, dtype)  # fmt: skip
         if [tuple(tensor.shape) for tensor in tensors] != [part.shape for part in slot.parts]:
             raise FormatError(f"module {slot.name} changed its shape while it was written")
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        if not all(finite(tensor) for tensor in tensors):
             raise NonFiniteError(
                 f"module {slot.name} does not fit into {_NAMES[dtype]} (or is not finite); write with another --dtype"
             )
@@ -252,19 +252,15 @@ def cast_error(given: LowRank, up: Tensor, down: Tensor, scale: float) -> CastEr
     The difference is ``(u - u') d' + u (d - d')``: rounding residues are exact in float32, nothing cancels.
     """
     lost_up, lost_down = given.up - up.to(given.up.dtype), given.down - down.to(given.down.dtype)
-    gram_up, gram_down = _gram(given.up, given.up), _gram(given.down.T, given.down.T)
+    gram_up, gram_down = gram(given.up, given.up), gram(given.down.T, given.down.T)
     norm2 = (gram_up * gram_down).sum()
-    error2 = (_gram(lost_up, lost_up) * gram_down).sum()
+    error2 = (gram(lost_up, lost_up) * gram_down).sum()
     if bool(lost_down.any()):
         stored = down.to(given.down.dtype).T
-        error2 = (_gram(lost_up, lost_up) * _gram(stored, stored)).sum() + (
-            gram_up * _gram(lost_down.T, lost_down.T)).sum()  # fmt: skip
-        error2 = error2 + 2 * (_gram(lost_up, given.up) * _gram(stored, lost_down.T)).sum()
+        error2 = (gram(lost_up, lost_up) * gram(stored, stored)).sum() + (
+            gram_up * gram(lost_down.T, lost_down.T)).sum()  # fmt: skip
+        error2 = error2 + 2 * (gram(lost_up, given.up) * gram(stored, lost_down.T)).sum()
     return CastError(max(float(norm2), 0.0) * scale**2, max(float(error2), 0.0) * scale**2)
-
-
-def _gram(a: Tensor, b: Tensor) -> Tensor:
-    return a.double().T @ b.double()
 
 
 def _encode_dense(delta: Delta, dtype: torch.dtype) -> tuple[list[Tensor], CastError]:

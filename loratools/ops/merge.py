@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from loratools.adapter.file import Adapter
-from loratools.adapter.lowrank import Delta, LowRank, limit
+from loratools.adapter.lowrank import Delta, LowRank, finite, gram, limit
 from loratools.adapter.metadata import Provenance, guard_overwrite, inherited, merged_metadata
 from loratools.adapter.parallel import in_order
 from loratools.adapter.rank import Exact, Fixed, RankRule, Size, Spectrum, allocate, choose, spectrum
@@ -177,16 +177,15 @@ def _norms2(combined: Combined, name: str, delta: Delta) -> tuple[float, float]:
         parts = combined.parts(name)
         root2 = sum(strength**2 * norm2_of(term.adapter[name]) for term, strength in parts)
         return norm2_of(delta), root2
-    up, down = delta.up.double(), delta.down.double()
-    gram = (up.T @ up) * (down @ down.T)
-    if not bool(torch.isfinite(gram).all()):
+    products = gram(delta.up, delta.up) * gram(delta.down.T, delta.down.T)
+    if not finite(products):
         raise NonFiniteError(f"module {name} is not finite once its weights are applied; use smaller weights")
     sizes = [term.adapter.ranks[name] for term, _ in combined.parts(name)] or [delta.rank]
     root2, start = 0.0, 0
     for size in sizes:
-        root2 += float(gram[start : start + size, start : start + size].sum())
+        root2 += float(products[start : start + size, start : start + size].sum())
         start += size
-    return max(float(gram.sum()), 0.0), max(root2, 0.0)
+    return max(float(products.sum()), 0.0), max(root2, 0.0)
 
 
 def _without_noise(found: Spectrum, root2: float) -> Spectrum:

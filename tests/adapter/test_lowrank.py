@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loratools.adapter.lowrank import Delta, Dense, LowRank, Vector, balance, concatenate, inner
+from loratools.adapter.lowrank import Delta, Dense, LowRank, Vector, balance, concatenate, finite, gram, inner
 from loratools.errors import ShapeError
 
 SHAPES = st.sampled_from([(5, 7), (8, 3), (4, 3, 3, 3), (6, 2, 1, 1)])
@@ -73,6 +73,18 @@ def test_balancing_leaves_zero_modules_and_comfortable_ones_alone() -> None:
     assert balance(zero) is zero
     fine = low_rank((4, 5), 2, 0)
     assert balance(fine) is fine
+
+
+def test_finite_numbers_are_told_from_the_rest() -> None:
+    assert finite(torch.full((1000,), 3e38)) and finite(torch.full((1000,), 6e4).half()) and finite(torch.zeros(0))
+    for poison in (float("nan"), float("inf"), -float("inf")):
+        assert not finite(torch.tensor([1.0, poison, 2.0]))
+    assert not finite(torch.tensor([float("inf"), -float("inf")]))
+
+
+def test_gram_matrices_do_not_overflow() -> None:
+    huge = torch.full((4, 2), 1e30)
+    assert torch.allclose(gram(huge, huge), torch.full((2, 2), 4e60, dtype=torch.float64), rtol=1e-5)
 
 
 def test_the_sign_goes_into_up_alone() -> None:
