@@ -15,7 +15,10 @@ from loratools.yamlio import Document, Place
 
 def located(error: ValidationError, document: Document, model: type[BaseModel]) -> RecipeError:
     """The first mistake (by line) that ``model`` found in ``document``, with its place, and how many more there are."""
-    found = sorted(error.errors(), key=lambda item: document.span(_real(document.data, item["loc"])).line)
+    def order(item: Mapping[str, Any]) -> tuple[int, bool]:
+        return document.span(_real(document.data, item["loc"])).line, item["type"] == "missing"
+
+    found = sorted(error.errors(), key=order)
     first: Mapping[str, Any] = found[0]
     where = document.where(_real(document.data, first["loc"]))
     more = f" (and {len(found) - 1} more after it)" if len(found) > 1 else ""

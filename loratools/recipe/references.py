@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools.errors import FileError, LoratoolsError, RecipeError
+from loratools.errors import BlockError, FileError, LoratoolsError, RecipeError
 from loratools.recipe.plan import Planned, Planner, Source, digest_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _RUNS = ("train", "basestyle")
 _LORAS = (*_RUNS, "merge")
+_FAMILIES = ("sd1", "sdxl", "flux")  # sd2 has the blocks of sd1
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,16 @@ def read_terms(text: str, name: str, planner: Planner, presets: Presets, *place:
     return Terms(specs, sources, {spec.ref: source.path for spec, source in zip(specs, sources, strict=True)})
 
 
-def vector_values(text: str, presets: Presets) -> Any:
-    """What a vector's text stands for: presets by value (each scheme that they have), the rest as it is written."""
-    by_lower = {name.lower(): vectors for name, vectors in presets.items()}
-    items = [item.strip() for item in text.split(",")]
-    return [
-        [[vector.scheme.name, dict(vector.weights)] for vector in by_lower[item.lower()]]
-        if item.lower() in by_lower
-        else item
-        for item in items
-    ]
+def vector_values(text: str, presets: Presets) -> list[list[Any]]:
+    """What a vector's text means, whatever its spelling: for each scheme that it fits, the weights by block."""
+    from loratools.blocks.vector import parse_vector
+
+    found = []
+    for family in _FAMILIES:
+        with contextlib.suppress(BlockError):  # it does not fit this family
+            vector = parse_vector(text, presets, family)
+            found.append([vector.scheme.name, dict(vector.weights)])
+    return found
 
 
 def best_epoch(run: Path) -> int:

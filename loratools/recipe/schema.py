@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from loratools.errors import RecipeError
 from loratools.recipe.located import located
@@ -28,6 +28,13 @@ def _joined(value: Any) -> Any:
     return value
 
 
+def _step_name(value: str) -> str:
+    if not _STEP_NAME.match(value):
+        raise ValueError(f"the step name '{value}' may hold letters, digits, '_', '-' and '.' only")
+    return value
+
+
+StepName = Annotated[str, AfterValidator(_step_name)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
@@ -129,15 +136,7 @@ class Recipe(_Strict):
     seed: Seed = 1
     blocks: dict[str, list[float] | str] = Field(default_factory=dict)  # named vectors, over the built-in ones
     lora_dirs: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
-    steps: dict[str, Step] = Field(min_length=1)
-
-    @field_validator("steps")
-    @classmethod
-    def _names(cls, value: dict[str, Step]) -> dict[str, Step]:
-        for name in value:
-            if not _STEP_NAME.match(name):
-                raise ValueError(f"the step name '{name}' may hold letters, digits, '_', '-' and '.' only")
-        return value
+    steps: dict[StepName, Step] = Field(min_length=1)
 
 
 def read_recipe(path: str | Path) -> tuple[Recipe, Document]:

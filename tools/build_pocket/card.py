@@ -171,7 +171,8 @@ figures from booru-like tags and nothing else. Apache-2.0, like the rest of lora
 ## Data
 {base} captioned drawings in the house style and, {minor:.0%} of them, the minor styles; seed {seed}. The
 autoencoder was trained on {codec} others, two fifths of them of every style and defect (it is a codec, as SD's is);
-**the UNet and text encoder never saw the held-out styles or a defect**. The judge saw {judge} drawings of every style and defect, less {held} held out.
+**the UNet and text encoder never saw the held-out styles or a defect**.
+The judge saw {judge} drawings of every style and defect, less {held} held out.
 
 ## Training (one GPU)
 | stage | steps | batch | seconds | last loss |

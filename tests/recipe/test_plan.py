@@ -1,0 +1,161 @@
+"""Plans: what a step's key depends on and what not, references, order, and mistakes found before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loratools.errors import RecipeError
+from loratools.recipe.plan import Planned
+from loratools.recipe.run import find_recipe, make_planner
+from tests.recipe.conftest import save_lora
+
+VECTOR = "[1.0, 0.6, 0.9, 0.9, 0.9, 0.6, 0.5, 0.4, 0.4, 0.6, 0.8, 1.0, 1.1, 1.1, 1.1, 1.1, 1.1]"
+RECIPE = f"""\
+version: 1
+base: tiny
+blocks:
+  GP1: {VECTOR}
+steps:
+  pictures: {{draw: {{style: ink, count: 2, size: 64}}}}
+  style: {{train: {{images: pictures, epochs: 3, dim: 2, learning_rate: 1e-3}}}}
+  base_style: {{basestyle: {{images_per_framing: 1, epochs: 2, dim: 2}}}}
+  final: {{merge: "style@2:1:GP1, base_style:-1:GP2"}}
+  mean: {{merge: "style@1-3:0.5"}}
+  sheet: {{grid: {{rows: [style, final], weights: "0:1:0.5", prompts: p.txt, size: 64}}}}
+"""
+
+
+@pytest.fixture
+def folder(here: Path, tiny_base: Path) -> Path:
+    (here / "tiny").symlink_to(tiny_base, target_is_directory=True)
+    (here / "p.txt").write_text("1girl\n", encoding="utf-8")
+    return here
+
+
+def plan(folder: Path, text: str = RECIPE, wanted: list[str] | None = None) -> dict[str, Planned]:
+    (folder / "r.yaml").write_text(text, encoding="utf-8")
+    return {step.name: step for step in make_planner(folder / "r.yaml", folder / "work").plan(wanted)}
+
+
+def changed(folder: Path, text: str) -> set[str]:
+    """The steps whose key another text changes."""
+    before = plan(folder)
+    after = plan(folder, text)
+    return {name for name in before if name not in after or before[name].key != after[name].key}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "stale"),
+    [
+        ("[1.0, 0.6", "[0.9, 0.6", {"final", "sheet"}),
+        ("[1.0, 0.6", "[1.00, 0.60", set()),
+        ("GP1:", "GP1:  # a comment\n   ", set()),
+        ("epochs: 3", "epochs: 4", {"style", "final", "mean", "sheet"}),
+        ("count: 2", "count: 3", {"pictures", "style", "final", "mean", "sheet"}),
+        ("epochs: 2", "epochs: 1", {"base_style", "final", "sheet"}),
+        (":-1:GP2", ":-1:GP2_STRONG", {"final", "sheet"}),
+        (":-1:GP2", ":-1:gp2", set()),  # the same preset in another spelling
+        (":1:GP1", f":1:{VECTOR[1:-1].replace(' ', '')}", set()),  # the same numbers, written out
+        ("style@1-3:0.5", "style@1-3:0.4", {"mean"}),
+        ('"0:1:0.5"', '"0,0.5,1"', set()),
+        ('"0:1:0.5"', '"0,1"', {"sheet"}),
+        ("version: 1", "version: 1\nseed: 2", {"pictures", "style", "base_style", "final", "mean", "sheet"}),
+    ],
+)
+def test_only_what_depends_on_a_change_is_stale(folder: Path, old: str, new: str, stale: set[str]) -> None:
+    assert old in RECIPE
+    assert changed(folder, RECIPE.replace(old, new, 1)) == stale
+
+
+def test_inputs_count_by_content(folder: Path) -> None:
+    before = plan(folder)
+    (folder / "p.txt").write_text("# a comment\n1girl\n\n", encoding="utf-8")
+    assert plan(folder)["sheet"].key == before["sheet"].key
+    (folder / "p.txt").write_text("1girl, smile\n", encoding="utf-8")
+    after = plan(folder)
+    assert {name for name in before if before[name].key != after[name].key} == {"sheet"}
+
+
+def test_order_needs_and_places(folder: Path) -> None:
+    reverse = RECIPE.split("steps:\n")
+    steps = reverse[1].splitlines()
+    found = plan(folder, reverse[0] + "steps:\n" + "\n".join(reversed(steps)))
+    names = list(found)
+    assert names.index("pictures") < names.index("style") < names.index("final") < names.index("sheet")
+    assert found["final"].needs == ("style", "base_style")
+    assert found["final"].out == folder / "work/final.safetensors"
+    assert found["style"].out == folder / "work/style"
+    assert {name: step.key for name, step in found.items()} == {n: s.key for n, s in plan(folder).items()}
+
+
+def test_only_what_is_wanted_is_planned(folder: Path) -> None:
+    assert list(plan(folder, wanted=["mean"])) == ["pictures", "style", "mean"]
+    with pytest.raises(RecipeError, match="no step 'maen' \\(did you mean 'mean'"):
+        plan(folder, wanted=["maen"])
+
+
+def test_files_beside_the_recipe_come_first(folder: Path) -> None:
+    deep = folder / "deep"
+    deep.mkdir()
+    text = 'base: ../tiny\nsteps: {out: {merge: "a:1, b:-0.5"}}\n'
+    (deep / "r.yaml").write_text(text, encoding="utf-8")
+    save_lora(deep / "a.safetensors", 1)
+    save_lora(folder / "a.safetensors", 2)
+    save_lora(folder / "b.safetensors", 3)
+    (step,) = make_planner(deep / "r.yaml").plan()
+    assert [source.path for source in step.draft.sources] == [deep / "a.safetensors", Path("b.safetensors")]
+    assert step.out == Path("runs/r/out.safetensors")
+    first = step.key
+    save_lora(deep / "a.safetensors", 4)
+    (again,) = make_planner(deep / "r.yaml").plan()
+    assert again.key != first
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("style@2:1", "style@9:1", 9, "an epoch that the run will not have; it has 1 to 3"),
+        ("style@2:1", "stile@2:1", 9, "(did you mean 'style'?)"),
+        ("style@2:1", "pictures:1", 9, "is a draw, which makes no LoRA"),
+        ("style@1-3", "final@1", 10, "is no run"),
+        (":-1:GP2", ":-1:GPZ", 9, "GPZ"),
+        (":-1:GP2", ":-1:1,2,3", 9, "3"),
+        (":-1:GP2", ":x:GP2", 9, "'x' stands where the weight"),
+        ("images: pictures", "images: nowhere", 7, "'nowhere' is no step"),
+        ("images: pictures", "images: base_style", 7, "makes no pictures"),
+        ("images: pictures, ", "", 7, "'images' is missing"),
+        ("dim: 2, learning", "dimm: 2, learning", 7, "(did you mean 'dim'?)"),
+        ("epochs: 3", "epochs: 0", 7, "epochs"),
+        ("epochs: 3", "out: x", 7, "write `out:` beside"),
+        ("images_per_framing: 1", "images_per_fram: 1", 8, "images_per_fram"),
+        ("style: ink", "style: inc", 6, "'ink'"),
+        ('"0:1:0.5"', '"0:1:x"', 11, "is not a number"),
+        ("p.txt", "q.txt", 11, "no file of prompts 'q.txt'"),
+        ("size: 64}}", "sampler: Eular}}", 11, "Euler"),
+        ("rows: [style, final]", "rows: [style, sheet]", 11, "in a circle"),
+        ("{style: ink, count: 2, size: 64}", "{style: ink, count: 2, size: 64}, out: style", 7, "writes to"),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(folder: Path, old: str, new: str, line: int, words: str) -> None:
+    assert old in RECIPE
+    with pytest.raises(RecipeError) as error:
+        plan(folder, RECIPE.replace(old, new, 1))
+    assert words in str(error.value)
+    assert f"r.yaml, line {line}" in str(error.value), str(error.value)
+    assert not (folder / "work").exists()
+
+
+def test_a_circle_of_merges(folder: Path) -> None:
+    with pytest.raises(RecipeError, match="circle: a -> b -> a"):
+        plan(folder, 'base: tiny\nsteps: {a: {merge: "b:1"}, b: {merge: "a:1"}}\n')
+
+
+def test_shipped_recipes_are_found_by_name(here: Path) -> None:
+    assert find_recipe("recipes/style.yaml").name == "style.yaml"
+    assert find_recipe("style.yaml") == find_recipe("recipes/style.yaml")
+    with pytest.raises(RecipeError, match=r"no recipe nothing\.yaml.*style\.yaml"):
+        find_recipe("nothing.yaml")
+    with pytest.raises(RecipeError, match="no recipe"):
+        find_recipe("elsewhere/style.yaml")
