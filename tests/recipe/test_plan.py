@@ -133,7 +133,7 @@ def test_files_beside_the_recipe_come_first(folder: Path) -> None:
         ("style: ink", "style: inc", 6, "'ink'"),
         ('"0:1:0.5"', '"0:1:x"', 11, "is not a number"),
         ("p.txt", "q.txt", 11, "no file of prompts 'q.txt'"),
-        ("size: 64}}", "sampler: Eular}}", 11, "Euler"),
+        ("p.txt, size: 64", "p.txt, sampler: Eular", 11, "Euler"),
         ("rows: [style, final]", "rows: [style, sheet]", 11, "in a circle"),
         ("{style: ink, count: 2, size: 64}", "{style: ink, count: 2, size: 64}, out: style", 7, "writes to"),
     ],

@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="where install and card write (default: the package's own)")
     parser.add_argument("--seconds", type=float, default=500, help="most seconds of training in a stage")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 2, help="processes that draw")
+    parser.add_argument("--prompts", type=int, default=200, help="how many prompts the card's exam samples")
     parser.add_argument("--dry", action="store_true", help="toy sizes: every line of the build in a minute on a CPU")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,7 @@ def _install(settings: Settings, options: argparse.Namespace) -> None:
 def _card(settings: Settings, options: argparse.Namespace) -> None:
     from tools.build_pocket import card
 
-    card.write(settings, options.work, options.weights, 8 if options.dry else 200)
+    card.write(settings, options.work, options.weights, 8 if options.dry else options.prompts)
 
 
 def _device() -> str:

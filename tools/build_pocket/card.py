@@ -83,7 +83,7 @@ def write(settings: Settings, work: Path, weights: Path | None, count: int) -> N
     judge = Judge.load(target / "judge")
     exam = examine(figures, judge.read(pictures), seconds, judge)
     _sheet(pictures[:64]).save(work / "card.png")
-    (target / "README.md").write_text(_page(settings, target, exam), encoding="utf-8")
+    (target / "README.md").write_text(_page(settings, target, exam, count), encoding="utf-8")
     print(json.dumps(dataclasses.asdict(exam), indent=1))
 
 
@@ -119,7 +119,7 @@ def _sheet(pictures: Sequence[Image.Image], columns: int = 8) -> Image.Image:
     return sheet
 
 
-def _page(settings: Settings, target: Path, exam: Exam) -> str:
+def _page(settings: Settings, target: Path, exam: Exam, count: int) -> str:
     log = [json.loads(line) for line in (target / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     last = {line["stage"]: line for line in log}
     scores = json.loads((target / "judge" / "judge.json").read_text(encoding="utf-8"))["scores"]
@@ -144,6 +144,7 @@ def _page(settings: Settings, target: Path, exam: Exam) -> str:
         codec=settings.codec_pictures,
         judge=settings.judge_pictures,
         held=settings.held_out,
+        count=count,
         seed=settings.seed,
         rows="\n".join(rows),
         obedience=exam.obedience,
@@ -161,7 +162,7 @@ def _mean(values: Iterable[float]) -> float:
     return sum(every) / len(every) if every else float("nan")
 
 
-_PLAN = {"vae": "autoencoder", "unet": "diffusion", "judge": "judge"}
+_PLAN = {"vae-crops": "crops", "vae": "autoencoder", "unet": "diffusion", "judge": "judge"}
 _TEMPLATE = """# The pocket base: model card
 
 A miniature Stable Diffusion 1.x (its exact module tree, small widths, 128 x 128 pixels), trained from nothing on the
@@ -179,7 +180,7 @@ The judge saw {judge} drawings of every style and defect, less {held} held out.
 |---|---|---|---|---|
 {rows}
 
-## Exam: 200 random house-style prompts, 20 steps DPM++ 2M, judged
+## Exam: {count} random house-style prompts, 20 steps DPM++ 2M, judged
 - asked tags found: **{obedience:.1%}**
 - visible hands (20 px and more) that are sound: **{sound:.1%}** of {hands}, at a threshold that catches 95 % of
   held-out clearly bad hands (a picture with one bad hand counts all its hands as bad)
