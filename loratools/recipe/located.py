@@ -15,6 +15,7 @@ from loratools.yamlio import Document, Place
 
 def located(error: ValidationError, document: Document, model: type[BaseModel]) -> RecipeError:
     """The first mistake (by line) that ``model`` found in ``document``, with its place, and how many more there are."""
+
     def order(item: Mapping[str, Any]) -> tuple[int, bool]:
         return document.span(_real(document.data, item["loc"])).line, item["type"] == "missing"
 

@@ -34,7 +34,7 @@ steps:
   base_style: {basestyle: {images_per_framing: 1, epochs: 1, dim: 2, steps: 1, sampler: Euler}}
   final: {merge: "style@2:1:MINE, base_style:-1:GP2", out: mine.safetensors}
   sheet:
-    grid: {rows: [style, final], weights: "0,1", prompts: "1girl, smile", steps: 1, sampler: Euler, size: 64, judge: ink}
+    grid: {rows: [style, final], weights: "0,1", prompts: "1girl, smile", steps: 1, sampler: Euler, size: 64, judge: ink}  # noqa: E501
 """
 
 
@@ -186,7 +186,7 @@ def test_means_best_and_files_outside_the_work_folder(folder: Path) -> None:
         save_lora(runs / f"x-{number:06d}.safetensors", number)
     losses = [{"kind": "epoch", "epoch": n, "loss": loss} for n, loss in ((1, 0.01), (2, 0.02), (3, 0.3), (4, 0.4))]
     (runs / "x.jsonl").write_text("\n".join(json.dumps(line) for line in [{"kind": "run"}, *losses]) + "\n{cut")
-    text = 'base: tiny\nsteps: {mean: {merge: {terms: "runs/x@1-3:2", dtype: fp32}, out: OUT}, best: {merge: "runs/x@best"}}'
+    text = 'base: tiny\nsteps: {mean: {merge: {terms: "runs/x@1-3:2", dtype: fp32}, out: OUT}, best: {merge: "runs/x@best"}}'  # noqa: E501
     out = folder / "elsewhere/mean.safetensors"
     run(text.replace("OUT", str(out)))
     parts = [read(runs / f"x-{number:06d}.safetensors") for number in (1, 2, 3)]
