@@ -299,7 +299,7 @@ def test_train_and_grid(loras: Path, tmp_path_factory: pytest.TempPathFactory) -
     assert grid.exit_code == 0, grid.output
     assert json.loads(grid.stdout)["rendered"] == 4  # the base, two epochs and a stack
     facts = json.loads((loras / "grid/grid.json").read_text(encoding="utf-8"))
-    assert [row["label"] for row in facts["rows"]] == ["red@1", "red@2", "a:0.5:GP1"]
+    assert [row["label"] for row in facts["rows"]] == ["run@1", "run@2", "a:0.5:GP1"]  # as a merge string names them
     assert Image.open(loras / "grid/grid.png").size[0] > 64
 
 

@@ -197,7 +197,10 @@ def test_one_part_alone_can_be_trained(
 ) -> None:
     result = train(config(pictures(count=2), epochs=1, **settings), progress=False)
     adapter = read(result.epochs[0])
-    assert len(adapter) == count and sum(delta.norm() > 0 for delta in adapter.values()) == count
+    # at 64 pixels the deepest level is one pixel, and self-attention over it has no gradient in q and k
+    silent = {f"unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_{side}" for side in "qk"}
+    still = {name for name, delta in adapter.items() if delta.norm() == 0}
+    assert len(adapter) == count and still <= silent
 
 
 def test_accumulation_equals_one_large_batch(
