@@ -64,8 +64,10 @@ class Lettering:
 
     def _pieces(self, text: str, width: int) -> list[str]:
         """Words, each with the space after it; one that is wider than a line in its parts."""
-        words = _WORDS.split(text)
-        return [part for word in words for part in (_PARTS.split(word) if self.width(word.rstrip()) > width else [word])]
+        pieces = []
+        for word in _WORDS.split(text):
+            pieces += _PARTS.split(word) if self.width(word.rstrip()) > width else [word]
+        return pieces
 
 
 def font_file(sample: str) -> Path | None:
