@@ -189,6 +189,7 @@ def _kind(roles: Mapping[str, str]) -> str:
     return "diff" if "diff" in have else "norm" if "w_norm" in have else ""
 
 
+_DORA = {"dora", "magnitude"}
 _USED = {
     "lora": {"up", "down", "up_bias"}, "tucker": {"up", "down", "mid"}, "loha": {"w1_a", "w1_b", "w2_a", "w2_b", "t1",
     "t2"}, "lokr": {"lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"},
@@ -206,16 +207,12 @@ def _located(stem: str, component: str) -> str:
 
 def _group(path: Path, stem: str, kind: str, roles: Mapping[str, str], place: Place,
            tensors: Mapping[str, TensorInfo], family: str) -> Group:  # fmt: skip
-    extra = (
-        set(roles) - _USED[kind] - {"alpha", "bias"} - ({"dora", "magnitude"} if kind not in ("", "norm") else set())
-    )
+    extra = set(roles) - _USED[kind] - {"alpha", "bias"} - (set() if kind in ("", "norm") else _DORA)
     if extra or not (kind or "bias" in roles):
         only = _listed(roles[role] for role in (extra or roles))
-        raise FormatError(
-            f"{path}: '{stem}' has only {only}; its other factors are missing; export it again"
-            if not kind
-            else f"{path}: '{stem}' has {only} beside what makes it a {kind}; export it again"
-        )
+        if kind:
+            raise FormatError(f"{path}: '{stem}' has {only} beside what makes it a {kind}; export it again")
+        raise FormatError(f"{path}: '{stem}' has only {only}; its other factors are missing; export it again")
     if not kind:
         return Group(stem, kind, roles, place, (), 0)
     shapes = {role: tensors[key].shape for role, key in roles.items()}

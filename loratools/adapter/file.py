@@ -166,8 +166,9 @@ class Adapter(Mapping[str, Delta]):
         if f"{name}.weight" not in self._base:
             raise NeedsBaseError(f"{self.path} has a DoRA for {name}, which the given base lacks; give its own base")
         value = self._base[f"{name}.weight"]
-        if not same_matrix(tuple(value.shape), (rows, *group.shape[1:])):
-            raise ShapeError(f"{name} is {(rows, *group.shape[1:])} in {self.path} and {tuple(value.shape)} in the base; "
+        shape = (rows, *group.shape[1:])
+        if not same_matrix(tuple(value.shape), shape):
+            raise ShapeError(f"{name} is {shape} in {self.path} and {tuple(value.shape)} in the base; "
                              "the DoRA was trained on another one")  # fmt: skip
         return Dense(value)
 

@@ -1,4 +1,4 @@
-"""Shapes and ranks of stored factors, from the header alone: what a module's difference looks like before it is read."""
+"""Shapes and ranks of stored factors, from the header alone: what a difference looks like before it is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Diffusers and PEFT say about alpha: one JSON in the header by component, or a folder's ``adapter_config.json``."""
+"""What Diffusers and PEFT say about alpha: one JSON in the header, or a folder's ``adapter_config.json``."""
 
 from __future__ import annotations
 

@@ -50,13 +50,6 @@ class Written:
         return relative(sum(e.error2 for e in self.errors.values()), sum(e.norm2 for e in self.errors.values()))
 
 
-def relative(error2: float, reference2: float) -> float:
-    """sqrt(error2 / reference2); of a zero request 0 if the result is 0, else infinite."""
-    if reference2 == 0:
-        return 0.0 if error2 == 0 else math.inf
-    return math.sqrt(error2 / reference2)
-
-
 def write(
     adapter: Mapping[str, Delta],
     path: str | os.PathLike[str],

@@ -1,4 +1,4 @@
-"""The modules of the SD1, SD2 and SDXL UNets, generated: Diffusers' paths, the original (CompVis) ones, and old ones."""
+"""The modules of the SD1, SD2 and SDXL UNets, generated: Diffusers' paths, the original ones, and old ones."""
 
 from __future__ import annotations
 
