@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loratools.adapter.file import Adapter, read
+from loratools.adapter.names import is_text
 from loratools.adapter.run import epochs, find_lora, is_run, parse_reference, select
 from loratools.blocks.scheme import full_scheme
 from loratools.blocks.vector import BlockVector, Presets, parse_vector
@@ -71,7 +72,7 @@ class Term:
         Raises:
             BlockError: if its block is not listed by the vector and ``missing`` is None.
         """
-        split = self.te if module.startswith("text_encoder") else self.unet
+        split = self.te if is_text(module) else self.unet
         return self.weight * split * self._block_weight(module)
 
     def unlisted(self) -> tuple[str, ...]:
@@ -130,6 +131,7 @@ def resolve_terms(
     presets: Presets,
     missing: float | None = None,
     best: Callable[[Path], int] | None = None,
+    allow_unknown: bool = False,
 ) -> list[Term]:
     """Open the files that ``specs`` name and read their vectors.
 
@@ -138,6 +140,7 @@ def resolve_terms(
         presets: named vectors.
         missing: weight of modules in blocks that a short vector does not list; None makes them an error.
         best: run -> its best epoch's number, for ``name@best``.
+        allow_unknown: carry keys that no table knows instead of refusing their file.
     Raises:
         FileError, FormatError: for a file that is missing or no LoRA.
         BlockError: for a vector that does not fit the file's family.
@@ -148,7 +151,7 @@ def resolve_terms(
     for spec in specs:
         places = _places(spec, find, best)
         for path, label in places:
-            adapter = opened[path] = opened.get(path) or read(path)
+            adapter = opened[path] = opened.get(path) or read(path, allow_unknown=allow_unknown)
             vector = None if spec.vector_text is None else parse_vector(spec.vector_text, presets, adapter.family)
             term = Term(adapter, spec.weight / len(places), vector, spec.te, spec.unet, label, missing)
             term.check()
