@@ -128,3 +128,29 @@ def test_lycoris_dora_reads_as_it_runs(tmp_path: Path, kind: str, on_out: bool, 
         scaled = plain if kind == "LoConModule" else plain * module.scalar
         asked = (module.apply_weight_decompose(base + scaled.reshape(base.shape), 1) - base).double()
     assert float((adapter[name].dense() - asked).norm() / asked.norm()) < 2e-6
+
+
+def test_diffusers_loads_a_text_encoder_exactly(tmp_path: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, vocab_size=20
+    )
+    model = CLIPTextModel(config)
+    generator = torch.Generator().manual_seed(0)
+    names = [m.name for m in module_tree("sd1", 2) if m.text]
+    shapes = {"fc1": (16, 8), "fc2": (8, 16)}
+    deltas = {}
+    for index, name in enumerate(names):
+        shape, rank = shapes.get(name.rpartition(".")[2], (8, 8)), 1 + index % 3
+        deltas[name] = LowRank(torch.randn(shape[0], rank, generator=generator),
+                               torch.randn(rank, shape[1], generator=generator), shape)  # fmt: skip
+    path = write(deltas, tmp_path / "a.safetensors", family="sd1", dtype=torch.float32, style="diffusers").path
+    StableDiffusionPipeline.load_lora_into_text_encoder(load_file(path), None, model, prefix="text_encoder")
+    loaded = {}
+    for name, module in model.named_modules():
+        if hasattr(module, "get_delta_weight"):
+            canonical = name if name.startswith("text_model.") else f"text_model.{name}"
+            loaded[f"text_encoder.{canonical}"] = module.get_delta_weight(next(iter(module.lora_A)))
+    assert check(read(path), loaded) < 1e-6
