@@ -14,6 +14,7 @@ from loratools.errors import FileError, FormatError
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _KEY = "lora_adapter_metadata"
 _LONGEST_PATTERN = 200  # characters; a pattern names a module, and none is longer
+_REPEATED_GROUP = re.compile(r"\)[*+{]")  # what makes a hostile pattern take for ever
 _ADDITIVE = ("LORA", "LOHA", "LOKR")
 
 
@@ -91,8 +92,10 @@ def _matching(patterns: Mapping[str, Any], path: str) -> str | None:
 
 
 def _fits(pattern: str, path: str) -> bool:
-    if len(pattern) > _LONGEST_PATTERN:
-        raise FormatError(f"the settings hold an alpha pattern of {len(pattern)} characters, which names no module")
+    if len(pattern) > _LONGEST_PATTERN or _REPEATED_GROUP.search(pattern):
+        raise FormatError(
+            f"the settings hold an alpha pattern that is too intricate for a module's name: {pattern[:80]}"
+        )
     try:
         return re.match(rf"(.*\.)?({pattern})$", path) is not None
     except re.error:

@@ -363,6 +363,8 @@ def test_a_folder_named_after_a_component_tells_it(tmp_path: Path) -> None:
         ({"r": 2, "lora_alpha": 0}, "good", FormatError, "alpha of 0"),
         ({"r": 2, "lora_alpha": "x"}, "good", FormatError, "alpha of 'x'"),
         ({"peft_type": "OFT"}, "good", FormatError, "kind OFT"),
+        ({"lora_alpha": 2, "alpha_pattern": {"(a+)+b": 1}}, "good", FormatError, "too intricate"),
+        ({"lora_alpha": 2, "alpha_pattern": [1]}, "good", FormatError, "no table"),
         ([], "good", FormatError, "no JSON object"),
     ],
 )

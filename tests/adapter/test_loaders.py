@@ -154,3 +154,25 @@ def test_diffusers_loads_a_text_encoder_exactly(tmp_path: Path) -> None:
             canonical = name if name.startswith("text_model.") else f"text_model.{name}"
             loaded[f"text_encoder.{canonical}"] = module.get_delta_weight(next(iter(module.lora_A)))
     assert check(read(path), loaded) < 1e-6
+
+
+def test_diffusers_own_converter_reads_our_fused_flux_as_we_do(tmp_path: Path) -> None:
+    """kohya's spelling at Flux's true width, which the converter takes for granted; it drops the last layer's alpha."""
+    from diffusers.loaders.lora_conversion_utils import _convert_kohya_flux_lora_to_diffusers
+
+    width, generator = 3072, torch.Generator().manual_seed(0)
+    names = {f"transformer_blocks.0.attn.{part}": (width, width)
+             for part in ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj", "to_out.0")}  # fmt: skip
+    names |= {f"single_transformer_blocks.0.attn.{part}": (width, width) for part in ("to_q", "to_k", "to_v")}
+    names["single_transformer_blocks.0.proj_mlp"] = (4 * width, width)
+    deltas = {}
+    for index, (name, shape) in enumerate(names.items()):
+        rank = 1 + index % 2
+        deltas[f"transformer.{name}"] = LowRank(torch.randn(shape[0], rank, generator=generator),
+                                                torch.randn(rank, shape[1], generator=generator), shape)  # fmt: skip
+    path = write(deltas, tmp_path / "a.safetensors", family="flux", dtype=torch.float32).path
+    converted = _convert_kohya_flux_lora_to_diffusers(load_file(path))
+    for name, delta in deltas.items():
+        down, up = converted[f"{name}.lora_A.weight"], converted[f"{name}.lora_B.weight"]
+        gap = LowRank(torch.cat([up, -delta.up], 1), torch.cat([down, delta.down]), delta.shape)
+        assert gap.norm() / delta.norm() < 1e-6, name
