@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from loratools.adapter.family import FAMILIES, UNKNOWN, UNet, family_of
 from loratools.adapter.header import TensorInfo
 from loratools.adapter.names import resolve
+from loratools.adapter.place import SINGLE_ROWS
 
 # how a modelspec.architecture begins
 _ARCHITECTURES = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2", "sdxl": "stable-diffusion-xl",
@@ -31,6 +32,8 @@ def identify(stems: Iterable[str], roles: Mapping[str, Mapping[str, str]], tenso
     stems = list(stems)
     lost = {family: sum(resolve(stem, family) is None for stem in stems) for family in FAMILIES}
     fitting = [family for family, count in lost.items() if count == 0]
+    if "flux" in fitting and _successor(stems, roles, tensors, metadata):
+        fitting.remove("flux")
     if not fitting:
         mostly = [f for f, n in lost.items() if isinstance(FAMILIES[f].network, UNet) and 2 * n < len(stems)]
         fewest = min((lost[family] for family in mostly), default=0)
@@ -38,6 +41,18 @@ def identify(stems: Iterable[str], roles: Mapping[str, Mapping[str, str]], tenso
     if len(fitting) < 2:
         return fitting[0] if fitting else UNKNOWN.name
     return _claimed(fitting, metadata) or _by_width(fitting, stems, roles, tensors)
+
+
+def _successor(stems: Iterable[str], roles: Mapping[str, Mapping[str, str]], tensors: Mapping[str, TensorInfo],
+               metadata: Mapping[str, str]) -> bool:  # fmt: skip
+    """Whether a file with Flux's names is for Flux 2, whose single blocks' first layer is higher than 7 widths."""
+    if metadata.get("modelspec.architecture", "").startswith("flux-2"):
+        return True
+    for stem in stems:
+        place, keys = resolve(stem, "flux"), roles[stem]
+        if place is not None and place.cut == "single" and {"up", "down"} <= set(keys):
+            return tensors[keys["up"]].shape[0] != SINGLE_ROWS * tensors[keys["down"]].shape[-1]
+    return False
 
 
 def _claimed(families: list[str], metadata: Mapping[str, str]) -> str | None:

@@ -14,7 +14,7 @@ from loratools.errors import FormatError
 Cut = Literal["whole", "equal", "single", "halves", "last halves"]
 Rows = tuple[tuple[int, int], ...]  # ranges of rows, in the module's own order
 
-_SINGLE_ROWS = 7  # q, k, v of one width each and a feed-forward layer of four: linear1 is 7 widths high
+SINGLE_ROWS = 7  # q, k, v of one width each and a feed-forward layer of four: linear1 is 7 widths high
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def rows_of(place: Place, out: int, columns: int | None) -> tuple[Rows, ...]:
             _require(out % count == 0, f"{out} rows cannot be cut into {count} equal parts")
             return _ranges([out // count] * count)
         case "single":
-            width = out // _SINGLE_ROWS if columns is None else columns
+            width = out // SINGLE_ROWS if columns is None else columns
             _require(out > 3 * width, f"{out} rows are too few for q, k, v of {width} rows and a feed-forward layer")
             return _ranges([width] * 3 + [out - 3 * width])
         case "halves" | "last halves":
@@ -72,7 +72,7 @@ def height_of(place: Place, rows: dict[str, int], columns: int | None) -> int:
         width = columns or next((height for name, height in rows.items() if name != last), rows.get(last, 0) // 4)
         _require(all(height == width for name, height in rows.items() if name != last),
                  f"{', '.join(rows)} should be {width} rows high")  # fmt: skip
-        return 3 * width + rows.get(last, (_SINGLE_ROWS - 3) * width)
+        return 3 * width + rows.get(last, (SINGLE_ROWS - 3) * width)
     return next(iter(rows.values()))
 
 

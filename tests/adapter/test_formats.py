@@ -409,6 +409,11 @@ def test_a_model_with_some_of_fluxs_names_is_not_flux(tmp_path: Path) -> None:
     assert read(save(tmp_path / "a.safetensors", tensors)).family == "unknown"
 
 
+def test_flux_2_is_not_taken_for_flux(tmp_path: Path) -> None:
+    adapter = read(save(tmp_path / "a.safetensors", factors("single_blocks.0.linear1", 9 * F, F)))
+    assert adapter.family == "unknown" and list(adapter) == ["single_blocks.0.linear1"]
+
+
 # --- conversion ------------------------------------------------------------------------------------------------------
 
 
