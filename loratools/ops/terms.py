@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loratools.adapter.file import Adapter, read
-from loratools.adapter.names import is_text
+from loratools.adapter.names import UNKNOWN, is_text
 from loratools.adapter.run import epochs, find_lora, is_run, parse_reference, select
 from loratools.blocks.scheme import full_scheme
 from loratools.blocks.vector import BlockVector, Presets, parse_vector
-from loratools.errors import BlockError, FileError, MergeStringError
+from loratools.errors import BlockError, FileError, MergeStringError, did_you_mean
 
 _OPTIONS = ("te", "unet")
 
@@ -84,6 +84,7 @@ class Term:
 
     def check(self) -> None:
         """Raise BlockError if the vector leaves modules open and ``missing`` does not say what they get."""
+        self._check_blocks()
         open_modules = self.unlisted() if self.missing is None else ()
         if open_modules:
             blocks = " ".join(dict.fromkeys(str(self.block(module)) for module in open_modules))
@@ -91,6 +92,16 @@ class Term:
                 f"{self.label}: {len(open_modules)} modules are in blocks that its vector does not list ({blocks}); "
                 "--missing 1 keeps them at the term's weight, --missing 0 removes them"
             )
+
+    def _check_blocks(self) -> None:
+        """Raise BlockError for a block that an unknown model lacks; its scheme, unlike others, cannot tell a typo."""
+        if self.vector is None or self.adapter.family != UNKNOWN.name:
+            return
+        present = sorted({block for module in self.adapter if (block := self.block(module)) is not None})
+        for name in self.vector.weights:
+            if name not in present:
+                raise BlockError(f"{self.label} has no module in block {name}{did_you_mean(name, present)}; its blocks "
+                                 f"are {' '.join(present) or 'none'}")  # fmt: skip
 
     def _block_weight(self, module: str) -> float:
         block = self.block(module) if self.vector is not None else None

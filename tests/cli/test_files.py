@@ -117,6 +117,20 @@ def test_families_do_not_mix(tmp_path: Path) -> None:
     assert "Flux" in message and "Stable Diffusion 1" in message and "cannot be merged" in message
 
 
+def test_unknown_models_take_vectors_by_name_and_do_not_mix(tmp_path: Path) -> None:
+    names = ("diffusion_model.layers.3.q", "diffusion_model.layers.12.q")
+    one = save(tmp_path / "a.safetensors", factors(names[0], 4, 4) | factors(names[1], 4, 4))
+    out = tmp_path / "o.safetensors"
+    done = call("merge", f'"{one}":1:layers.3=0.5,layers.12=2', "-o", out, "--dtype", "fp32")
+    assert done.exit_code == 0, done.output
+    for name, factor in zip(names, (0.5, 2.0), strict=True):
+        assert torch.allclose(read(out)[name].dense(), factor * read(one)[name].dense())
+    message = told("merge", f'"{one}":1:layers.3=0.5,layers.13=2', "-o", out, "--missing", "1", "--force")
+    assert "no module in block layers.13 (did you mean 'layers.12'?)" in message
+    two = save(tmp_path / "b.safetensors", factors("lora_unet_blocks_0_q", 4, 4))
+    assert "no module in common" in told("merge", f'"{one}":1,"{two}":1', "-o", out, "--force")
+
+
 def test_norms_and_biases_merge(tmp_path: Path) -> None:
     norm = "lora_unet_mid_block_resnets_0_norm1"
     one = save(tmp_path / "a.safetensors", lora_tensors(names=[Q]) | {f"{norm}.w_norm": t(4), f"{norm}.b_norm": t(4)})
