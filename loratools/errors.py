@@ -6,6 +6,7 @@
     ├── FileError               a path is missing, unreadable, or would be overwritten
     ├── FormatError             bytes that are not what their place asks for
     │   ├── UnknownKeysError    a LoRA file with keys that no table knows
+    │   ├── NeedsBaseError      a DoRA, whose difference depends on the base's weights
     │   └── NonFiniteError      NaN or infinity in a tensor
     ├── ShapeError              two adapters, or an adapter and a base, disagree over a module
     ├── RankError               a rank rule that cannot be met
@@ -42,6 +43,10 @@ class FormatError(LoratoolsError):
 
 class UnknownKeysError(FormatError):
     """A LoRA file holds tensor names that no table knows; nothing is dropped in silence."""
+
+
+class NeedsBaseError(FormatError):
+    """A LoRA file's difference depends on the base's weights (DoRA), and no base was given."""
 
 
 class NonFiniteError(FormatError):

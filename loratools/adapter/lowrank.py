@@ -14,7 +14,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from loratools.adapter.layout import limit
 from loratools.errors import ShapeError
+
+__all__ = [
+    "Delta",
+    "Dense",
+    "LowRank",
+    "Vector",
+    "balance",
+    "concatenate",
+    "finite",
+    "gram",
+    "inner",
+    "limit",
+    "same_matrix",
+]
 
 # A component whose largest entry is 2**-8 keeps its entries down to 1/64 of that above fp16's subnormals (2**-14).
 _COMFORT = -8
@@ -153,11 +168,6 @@ def gram(a: Tensor, b: Tensor) -> Tensor:
     """``a^T b`` in float64, from float32 products where those do not overflow: norms need no more than 6 digits."""
     quick = (a.T @ b).double()
     return quick if finite(quick) else a.double().T @ b.double()
-
-
-def limit(shape: tuple[int, ...]) -> int:
-    """The highest rank that a difference of ``shape`` can have: min(out, in * kh * kw)."""
-    return min(shape[0], math.prod(shape[1:]))
 
 
 def inner(a: Delta, b: Delta) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from loratools.adapter.header import read_header
 from loratools.adapter.metadata import KEY
+from loratools.adapter.source import is_peft, weights_of
 from loratools.errors import FileError, FormatError, did_you_mean
 
 _NUMBERED = re.compile(r"(?P<name>.+)-(?P<number>\d{6})\.safetensors")
@@ -38,7 +39,9 @@ def parse_reference(text: str) -> Reference:
 
 
 def is_run(path: Path | str) -> bool:
-    """Whether ``path`` is a run: a folder with epoch files, or ``FOLDER/NAME`` of such files."""
+    """Whether ``path`` is a run: a folder with epoch files, or ``FOLDER/NAME`` of such files. A PEFT folder is none."""
+    if is_peft(Path(path)):
+        return False
     try:
         return bool(epochs(path))
     except FileError:
@@ -87,8 +90,8 @@ def select(found: Sequence[Epoch], selector: str | None, *, run: str = "the run"
 
 
 def find_lora(name: str, folders: Iterable[Path | str] = ()) -> Path:
-    """The file or run that ``name`` means: a path, or a name (with or without ``.safetensors``) in one of ``folders``
-    or the current folder, the first one winning.
+    """What ``name`` means: a file, a PEFT folder's file, or a run, as a path or as a name (with or without
+    ``.safetensors``) in one of ``folders`` or the current folder, the first one winning.
 
     Raises:
         FileError: if nothing is found; the message names the nearest file.
@@ -99,6 +102,8 @@ def find_lora(name: str, folders: Iterable[Path | str] = ()) -> Path:
         for path in (candidate, candidate.with_name(f"{candidate.name}.safetensors")):
             if path.is_file():
                 return path
+            if is_peft(path):
+                return weights_of(path)
         if is_run(candidate):
             return candidate
     stems = [path.stem for folder in (*places, Path()) for path in sorted(folder.glob("*.safetensors"))]

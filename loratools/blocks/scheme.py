@@ -1,12 +1,15 @@
 """Model families' ordered blocks, as data: which part of a network each slot of a block vector stands for.
 
 SD1: IN n = 1 + 3 * level + layer, OUT n = 3 * level + layer; samplers have slots of their own on the way down and share
-their neighbour's on the way up. The short schemes list only the blocks that hold attention.
+their neighbour's on the way up. The short schemes list only the blocks that hold attention. Flux has one block for each
+double and single block of its transformer, SD3 one for each joint block. A model that no table knows is cut at the
+first number in its modules' own names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -72,6 +75,53 @@ class Scheme:
         return name
 
 
+class NumberedScheme(Scheme):
+    """The blocks of an unknown model: ``layers.03`` for ``diffusion_model.layers.3...`` or ``lora_unet_layers_3_...``.
+
+    Which blocks there are is known only from a file's modules, so ``names`` is empty and any such name is accepted.
+    """
+
+    def block_of(self, module: str) -> str | None:
+        """The first numbered container of a module's name; ``BASE`` for a text encoder; None where nothing is numbered.
+
+        The container is the words that stand before the number, without what says that it is the model's network.
+        """
+        if module.startswith(_TEXT):
+            return "BASE"
+        found = _NUMBERED.match(_without_network(module))
+        return f"{found['container']}.{int(found['number']):02d}" if found else None
+
+    def block_name(self, word: str) -> str:
+        """The block's own spelling: ``layers.3`` is ``layers.03``.
+
+        Raises:
+            BlockError: if it is not a container and a number.
+        """
+        text = word.strip().lower()
+        if _ALIASES.get(text.upper(), text.upper()) == "BASE":
+            return "BASE"
+        container, _, number = text.rpartition(".")
+        if not container or not number.isdecimal():
+            raise BlockError(
+                f"'{word}' is no block of an unknown model; write its container and number, as in layers.03"
+            )
+        return f"{container}.{int(number):02d}"
+
+
+_TEXT = ("text_encoder", "lora_te", "lycoris_text", "conditioner.", "cond_stage_model.")
+_NETWORK = ("model.diffusion_model.", "diffusion_model.", "base_model.model.", "transformer.", "unet.", "lora_unet_",
+            "lora_transformer_", "lycoris_", "model.")  # fmt: skip
+_NUMBERED = re.compile(r"(?P<container>[A-Za-z]\w*?(?:\.[A-Za-z]\w*?)*?)[._](?P<number>\d{1,4})(?=[._]|$)")
+
+
+def _without_network(module: str) -> str:
+    """A module's name without the words that only say which network it is in."""
+    for prefix in _NETWORK:
+        if module.startswith(prefix):
+            return _without_network(module[len(prefix) :])
+    return module
+
+
 def _sd1() -> Iterator[Block]:
     yield Block("BASE", ("text_encoder",))
     yield Block("IN00", ("unet.conv_in",))
@@ -116,6 +166,15 @@ def _flux() -> Iterator[Block]:
     yield Block("OUT", ("transformer.norm_out", "transformer.proj_out"))
 
 
+def _sd3() -> Iterator[Block]:
+    yield Block("CLIP", ("text_encoder", "text_encoder_2"))
+    yield Block("T5", ("text_encoder_3",))
+    outer = ("pos_embed", "context_embedder", "time_text_embed")
+    yield Block("IN", tuple(f"transformer.{name}" for name in outer))
+    yield from (Block(f"B{i:02d}", (f"transformer.transformer_blocks.{i}",)) for i in range(38))
+    yield Block("OUT", ("transformer.norm_out", "transformer.proj_out"))
+
+
 def _only(blocks: Iterator[Block], names: str) -> tuple[Block, ...]:
     wanted = names.split()
     return tuple(block for block in blocks if block.name in wanted)
@@ -130,6 +189,10 @@ SDXL_12 = Scheme("sdxl-12", "SDXL LoRA (12 blocks)", ("sdxl",), _only(_sdxl(), _
 SDXL_20 = Scheme("sdxl-20", "SDXL LoCon (20 blocks)", ("sdxl",), tuple(_sdxl()))
 FLUX_61 = Scheme("flux-61", "Flux (61 blocks)", ("flux",), tuple(_flux()))
 
+SD3_42 = Scheme("sd3-42", "SD3/SD3.5 (42 blocks)", ("sd3",), tuple(_sd3()))
+UNKNOWN = NumberedScheme("numbered", "a model that no table knows", ("unknown",), ())
+
+# by length, for those lengths that other tools use; SD3's is this project's own
 SCHEMES: dict[int, Scheme] = {len(s.blocks): s for s in (SDXL_12, SD1_17, SDXL_20, SD1_26, FLUX_61)}
 
 
@@ -139,22 +202,34 @@ def scheme_of_length(length: int, family: str | None = None, what: str = "a bloc
     Raises:
         BlockError: if none has, or it is not of ``family``; the message lists the lengths and what each is.
     """
+    if family == SD3_42.family and length == len(SD3_42):
+        return SD3_42
     fitting = [n for n, scheme in SCHEMES.items() if family is None or family in scheme.families]
     if length in fitting:
         return SCHEMES[length]
     lengths = ", ".join(f"{n} ({scheme.title.partition(' (')[0]})" for n, scheme in SCHEMES.items())
-    here = f"; this model, {family}, takes {' or '.join(map(str, fitting)) or 'none of them'}" if family else ""
+    own = [*fitting, *([len(SD3_42)] if family == SD3_42.family else [])]
+    here = f"; this model, {family}, takes {' or '.join(map(str, own)) or 'none of them'}" if family else ""
     raise BlockError(f"{what} has {length} numbers; accepted lengths are {lengths}{here}")
+
+
+def in_order(scheme: Scheme, found: Iterable[str]) -> tuple[str, ...]:
+    """Block names in the scheme's order; those of an unknown model, which it does not list, by name and number."""
+    names = set(found)
+    listed = [name for name in scheme.names if name in names]
+    return (*listed, *sorted(names - set(listed)))
 
 
 @lru_cache(maxsize=16)
 def full_scheme(family: str) -> Scheme:
-    """The scheme that names every block of ``family``: 26 for SD1 and SD2, 20 for SDXL, 61 for Flux.
+    """The scheme that names every block of ``family``: 26 for SD1 and SD2, 20 for SDXL, 42 for SD3, 61 for Flux.
+
+    An ``unknown`` family's is a :class:`NumberedScheme`.
 
     Raises:
         BlockError: if the family has no blocks.
     """
-    fitting = [scheme for scheme in SCHEMES.values() if family in scheme.families]
+    fitting = [scheme for scheme in (*SCHEMES.values(), SD3_42, UNKNOWN) if family in scheme.families]
     if not fitting:
         raise BlockError(
             f"no block scheme is known for '{family}'{did_you_mean(family, ('sd1', 'sd2', 'sdxl', 'flux'))}"

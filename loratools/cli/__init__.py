@@ -16,6 +16,7 @@ COMMANDS = {
     "merge": "Add and subtract LoRAs exactly, with block weights; or run a recipe up to its merge.",
     "verify": "Recompute a merge in float64 and say how far a file is from it.",
     "grid": "Render epochs, files and stacks x weights beside the base alone.",
+    "convert": "Rewrite a LoRA in kohya's or Diffusers' style, exactly.",
     "inspect": "Say what a LoRA file is and how it was made.",
     "blocks": "Show block vectors, presets and the blocks of each model family.",
 }

@@ -34,6 +34,13 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON alone on stdout.")(function)
 
 
+def unknown_option(function: F) -> F:
+    """``--allow-unknown``"""
+    return click.option(
+        "--allow-unknown", is_flag=True, help="Carry keys that no table knows through untouched, instead of refusing."
+    )(function)
+
+
 def lora_options(function: F) -> F:
     """``--lora-dir``, ``--presets`` and ``--missing``: how names and block vectors in a merge string are read."""
     function = click.option(
@@ -75,7 +82,8 @@ def safetensors_out(out: str | Path) -> Path:
     return path
 
 
-def read_terms(text: str, lora_dirs: Sequence[str], presets: str | None, missing: str | None) -> list[Any]:
+def read_terms(text: str, lora_dirs: Sequence[str], presets: str | None, missing: str | None,
+               allow_unknown: bool = False) -> list[Any]:  # fmt: skip
     """The terms of a merge string on the command line, their files opened.
 
     Raises:
@@ -87,4 +95,5 @@ def read_terms(text: str, lora_dirs: Sequence[str], presets: str | None, missing
 
     weight = None if missing is None else float(missing)
     specs = parse_merge_string(text)
-    return resolve_terms(specs, lora_dirs=lora_dirs, presets=load_presets(presets), missing=weight, best=best_epoch)
+    return resolve_terms(specs, lora_dirs=lora_dirs, presets=load_presets(presets), missing=weight, best=best_epoch,
+                         allow_unknown=allow_unknown)  # fmt: skip

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import click
 
-from loratools.cli.common import json_option, print_json
+from loratools.cli.common import json_option, print_json, unknown_option
 from loratools.cli.shell import Command
 
 
 @click.command("inspect", cls=Command)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--brief", is_flag=True, help="Read the headers alone: no norms, alphas or hashes; instant.")
+@unknown_option
 @json_option
-def command(files: tuple[str, ...], as_json: bool) -> None:
+def command(files: tuple[str, ...], brief: bool, allow_unknown: bool, as_json: bool) -> None:
     """Say what LoRA files are: family, kind, ranks, alpha, modules and norm per block, hashes (stored and true),
     training facts, and how they were made.
 
     \b
       loratools inspect my_style.safetensors
       loratools inspect runs/style/*.safetensors --json
+      loratools inspect ~/loras/*.safetensors --brief
     """
+    from loratools.ops.describe import brief as brief_of
     from loratools.ops.describe import describe
 
-    found = [describe(path) for path in files]
+    found = [(brief_of if brief else describe)(path, allow_unknown=allow_unknown) for path in files]
     if as_json:
         print_json(found[0].json() if len(found) == 1 else [one.json() for one in found])
     else:

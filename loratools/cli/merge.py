@@ -17,6 +17,7 @@ from loratools.cli.common import (
     print_json,
     read_terms,
     safetensors_out,
+    unknown_option,
 )
 from loratools.cli.shell import Command, fail_usage
 
@@ -39,11 +40,12 @@ from loratools.cli.shell import Command, fail_usage
 @click.option(
     "--dry-run", is_flag=True, help="Print the resolved plan: file, block, weight, modules, share of the norm."
 )
+@unknown_option
 @json_option
 @force_option
 def command(
     source: str, out: str | None, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None,
-    rank: str | None, dtype: str | None, base: str | None, device: str, dry_run: bool,
+    rank: str | None, dtype: str | None, base: str | None, device: str, dry_run: bool, allow_unknown: bool,
     as_json: bool, force: bool,
 ) -> None:  # fmt: skip
     """Write the exact weighted sum of LoRA files.
@@ -68,12 +70,13 @@ def command(
         fail_usage("--base goes with a recipe; a merge of files needs none")
     if out is None and not dry_run:
         fail_usage("where to? give -o FILE.safetensors, or --dry-run")
-    _inline(source, out, lora_dirs, presets, missing, rank or "exact", dtype or "fp16", dry_run, as_json, force)
+    _inline(source, out, lora_dirs, presets, missing, rank or "exact", dtype or "fp16", dry_run,
+            allow_unknown, as_json, force)  # fmt: skip
 
 
 def _inline(
     text: str, out: str | None, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None, rank: str,
-    dtype: str, dry_run: bool, as_json: bool, force: bool,
+    dtype: str, dry_run: bool, allow_unknown: bool, as_json: bool, force: bool,
 ) -> None:  # fmt: skip
     from loratools.adapter.rank import parse_rank
     from loratools.adapter.save import DTYPES as TORCH_DTYPES
@@ -82,7 +85,7 @@ def _inline(
 
     place = None if out is None else safetensors_out(out)
     rule = parse_rank(rank)
-    terms = read_terms(text, lora_dirs, presets, missing)
+    terms = read_terms(text, lora_dirs, presets, missing, allow_unknown)
     if dry_run or place is None:
         resolved = plan(terms)
         print_json(resolved.json()) if as_json else click.echo(resolved.text())

@@ -13,7 +13,7 @@ import torch
 
 from loratools.adapter.file import Adapter
 from loratools.adapter.lowrank import Delta, Dense, LowRank, Vector, concatenate, limit, same_matrix
-from loratools.adapter.names import family_of
+from loratools.adapter.names import UNKNOWN, family_of
 from loratools.errors import FormatError, MergeStringError, ShapeError
 from loratools.ops.terms import Term
 
@@ -94,6 +94,11 @@ def combine(terms: Sequence[Term]) -> Combined:
             raise FormatError(
                 f"{first.adapter.path} is for {family_of(first.adapter.family).title} and {term.adapter.path} for "
                 f"{family_of(term.adapter.family).title}; LoRAs of different model families cannot be merged"
+            )
+        if term.adapter.family == UNKNOWN.name and not set(term.adapter) & set(first.adapter):
+            raise FormatError(
+                f"{first.adapter.path} and {term.adapter.path} are for models that no table knows, and have no module "
+                "in common: they are for different models, or spell one model's modules differently"
             )
         term.check()
     return Combined(terms)

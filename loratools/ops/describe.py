@@ -1,4 +1,7 @@
-"""What a LoRA file is, in facts: family, kind, ranks, blocks, hashes (stored and true) and how it was made."""
+"""What a LoRA file is, in facts: family, kind, ranks, blocks, hashes (stored and true) and how it was made.
+
+``brief`` needs the header alone and neither torch nor a tensor's bytes; ``describe`` reads every tensor once.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,19 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from loratools.adapter.file import Adapter, read
+from loratools.adapter.codec import Piece, decode
 from loratools.adapter.metadata import KEY, Provenance
-from loratools.adapter.parallel import in_order
-from loratools.blocks.scheme import SCHEMES, Scheme, full_scheme
+from loratools.adapter.source import open_source
+from loratools.blocks.scheme import SCHEMES, Scheme, full_scheme, in_order
 from loratools.files import sha256
 from loratools.ops.report import NO_BLOCK, table
 
+if TYPE_CHECKING:
+    from loratools.adapter.file import Adapter
+
+_VECTORS = ("norm", "bias")  # kinds without a rank
 _TRAINING = (
     ("base", "ss_sd_model_name"), ("epoch", "ss_epoch"), ("of epochs", "ss_num_epochs"), ("steps", "ss_steps"),
     ("images", "ss_num_train_images"), ("unet lr", "ss_unet_lr"), ("text encoder lr", "ss_text_encoder_lr"),
@@ -29,10 +36,10 @@ _TRAINING = (
 
 @dataclass(frozen=True)
 class BlockFacts:
-    """One block's part: its modules, and the Frobenius norm of all their differences together."""
+    """One block's part: its modules, and the Frobenius norm of all their differences together (None if not read)."""
 
     modules: int
-    norm: float
+    norm: float | None
 
 
 @dataclass(frozen=True)
@@ -41,9 +48,13 @@ class Description:
 
     Attributes:
         kind: ``lora`` (linear and 1x1 layers), ``locon`` (3x3 convolutions too), or what its modules are (``loha``,
-            ``lokr``, ``diff``); several are joined by ``+``.
-        ranks, alphas: how many modules have each; a module without a stored alpha counts as alpha = rank.
+            ``lokr``, ``diff``, ``dora``, ``norm``, ``bias``); several are joined by ``+``.
+        ranks, alphas: how many modules have each; a module without a stored alpha counts as alpha = rank. Vectors have
+            neither.
         sha256: of the whole file. ``model_hash``: of the bytes after the header, as a true ``sshs_model_hash`` says.
+            Both are None, and ``alphas`` is empty, where the header alone was read.
+        unknown: keys that no table knows, which operations carry through untouched.
+        needs_base: modules whose difference depends on a base (DoRA); they are not in the norms.
     """
 
     path: Path
@@ -56,9 +67,11 @@ class Description:
     dtypes: tuple[str, ...]
     blocks: Mapping[str, BlockFacts]
     size: int
-    sha256: str
-    model_hash: str
+    sha256: str | None
+    model_hash: str | None
     metadata: Mapping[str, str]
+    unknown: tuple[str, ...] = ()
+    needs_base: int = 0
 
     @property
     def made(self) -> Provenance | None:
@@ -82,13 +95,15 @@ class Description:
             "sha256": self.sha256,
             "model_hash": self.model_hash,
             "metadata": dict(self.metadata),
+            "unknown": list(self.unknown),
+            "needs_base": self.needs_base,
         }
 
     def text(self) -> str:
         """For a person: facts, training, how it was made, and a table of blocks."""
         lines = [f"{self.path}", *(f"  {name:<16}{value}" for name, value in self._facts())]
         rows = [["block", "modules", "norm"]]
-        rows += [[name, str(block.modules), f"{block.norm:.4g}"] for name, block in self.blocks.items()]
+        rows += [[name, str(b.modules), "-" if b.norm is None else f"{b.norm:.4g}"] for name, b in self.blocks.items()]
         return "\n".join([*lines, table(rows)])
 
     def _facts(self) -> list[tuple[str, str]]:
@@ -99,15 +114,20 @@ class Description:
             ("alpha", _counts(self.alphas)),
             ("dtype", ", ".join(self.dtypes)),
             ("size", f"{self.size / 2**20:.2f} MiB"),
-            ("sha256", self.sha256),
+            ("sha256", self.sha256 or ""),
             ("model hash", self._hash_text()),
+            ("unknown keys", ", ".join(self.unknown[:8]) + (", ..." if len(self.unknown) > 8 else "")),
+            ("needs a base", f"{self.needs_base} DoRA modules, whose norm is not counted" if self.needs_base else ""),
         ]
+        facts = [(name, text) for name, text in facts if text]
         facts += [(name, self.metadata[key]) for name, key in _TRAINING if self.metadata.get(key, "None") != "None"]
         made = self.made
         return facts if made is None else [*facts, *_made(made)]
 
     def _hash_text(self) -> str:
         stored = self.metadata.get("sshs_model_hash")
+        if self.model_hash is None:
+            return f"{stored} (stored; not checked)" if stored else ""
         if stored is None:
             return f"{self.model_hash} (none is stored)"
         return (
@@ -115,48 +135,92 @@ class Description:
         )
 
 
-def describe(path: str | os.PathLike[str]) -> Description:
-    """Read a LoRA file and describe it; every tensor is read once.
+def describe(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Description:
+    """Read a LoRA file and describe it; every tensor is read once. A DoRA is described without its base.
 
     Raises:
         FileError, FormatError: if it is missing, damaged, or no LoRA.
+        UnknownKeysError: for keys that no table knows, without ``allow_unknown``.
     """
-    adapter = read(path)
-    scheme = _scheme(adapter)
-    alphas = Counter(adapter.alphas.get(name, float(rank)) for name, rank in adapter.ranks.items())
-    place = Path(path)
+    from loratools.adapter.file import open_adapter
+
+    adapter = open_adapter(path, allow_unknown=allow_unknown)
+    ranks = _ranks(adapter.kinds, adapter.ranks)
+    scheme = _scheme(adapter.family, tuple(adapter))
+    alphas = Counter(adapter.alphas.get(name, float(rank)) for name, rank in ranks.items())
     return Description(
-        place, adapter.family, scheme.name, _kind(adapter), len(adapter), Counter(adapter.ranks.values()), alphas,
-        adapter.dtypes, _blocks(adapter, scheme), place.stat().st_size, sha256(place), adapter.digest,
-        adapter.metadata,
+        Path(path), adapter.family, scheme.name, _kind(adapter.kinds, adapter.shapes), len(adapter),
+        Counter(ranks.values()), alphas, adapter.dtypes, _blocks(adapter, scheme), adapter.path.stat().st_size,
+        sha256(adapter.path), adapter.digest, adapter.metadata, tuple(adapter.carried), len(adapter.needs_base),
     )  # fmt: skip
 
 
-def _scheme(adapter: Adapter) -> Scheme:
+def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Description:
+    """Describe a LoRA file by its header alone: no norms, alphas or hashes. Torch is not imported.
+
+    Raises:
+        FileError, FormatError: as :func:`describe`.
+    """
+    source = open_source(path)
+    tensors = source.header.tensors
+    decoded = decode(source.path, tensors, source.header.metadata, component=source.component,
+                     allow_unknown=allow_unknown)  # fmt: skip
+    pieces = decoded.pieces
+    kinds = {name: piece.kind for name, piece in pieces.items()}
+    ranks = _ranks(kinds, {name: piece.rank for name, piece in pieces.items()})
+    scheme = _scheme(decoded.family, tuple(pieces))
+    counts = Counter(scheme.block_of(name) or NO_BLOCK for name in pieces)
+    order = (*in_order(scheme, (name for name in counts if name != NO_BLOCK)), NO_BLOCK)
+    return Description(
+        Path(path), decoded.family, scheme.name, _kind(kinds, {name: piece.shape for name, piece in pieces.items()}),
+        len(pieces), Counter(ranks.values()), {}, _dtypes(pieces, {key: info.dtype for key, info in tensors.items()}),
+        {name: BlockFacts(counts[name], None) for name in order if counts[name]}, source.header.size, None, None,
+        source.header.metadata, decoded.leftover, sum(kind == "dora" for kind in kinds.values()),
+    )  # fmt: skip
+
+
+def _ranks(kinds: Mapping[str, str], ranks: Mapping[str, int]) -> dict[str, int]:
+    return {name: rank for name, rank in ranks.items() if kinds[name] not in _VECTORS}
+
+
+def _dtypes(pieces: Mapping[str, Piece], dtypes: Mapping[str, str]) -> tuple[str, ...]:
+    keys = (key for piece in pieces.values() for role, key in piece.group.keys.items() if role != "alpha")
+    return tuple(sorted({dtypes[key] for key in keys}))
+
+
+def _scheme(family: str, names: tuple[str, ...]) -> Scheme:
     """The shortest scheme of the family that has a block for everything which the full one has a block for."""
-    full = full_scheme(adapter.family)
-    placed = [name for name in adapter if full.block_of(name) is not None]
-    fitting = [scheme for scheme in SCHEMES.values() if adapter.family in scheme.families]
+    full = full_scheme(family)
+    placed = [name for name in names if full.block_of(name) is not None]
+    fitting = [scheme for scheme in SCHEMES.values() if family in scheme.families]
     fitting = [scheme for scheme in fitting if all(scheme.block_of(name) is not None for name in placed)]
     return min(fitting, key=lambda scheme: len(scheme.blocks), default=full)
 
 
-def _kind(adapter: Adapter) -> str:
-    kinds = sorted(set(adapter.kinds.values()))
-    if not set(kinds) <= {"lora", "tucker"}:
-        return "+".join(kinds)
-    wide = any(len(shape) == 4 and math.prod(shape[2:]) > 1 for shape in adapter.shapes.values())
-    return "locon" if wide or "tucker" in kinds else "lora"
+def _kind(kinds: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    found = sorted(set(kinds.values()))
+    if not set(found) <= {"lora", "tucker"}:
+        return "+".join(found)
+    wide = any(len(shape) >= 4 and math.prod(shape[2:]) > 1 for shape in shapes.values())
+    return "locon" if wide or "tucker" in found else "lora"
 
 
 def _blocks(adapter: Adapter, scheme: Scheme) -> dict[str, BlockFacts]:
-    squares: dict[str, list[float]] = {name: [] for name in (*scheme.names, NO_BLOCK)}
-    for name, square in in_order(lambda name: (name, adapter[name].norm() ** 2), adapter):
-        squares[scheme.block_of(name) or NO_BLOCK].append(square)
-    return {name: BlockFacts(len(found), math.sqrt(sum(found))) for name, found in squares.items() if found}
+    from loratools.adapter.parallel import in_order as on_every_core
+
+    def measure(name: str) -> tuple[str, float]:
+        return name, 0.0 if name in adapter.needs_base else adapter[name].norm() ** 2
+
+    squares: dict[str, list[float]] = {}
+    for name, square in on_every_core(measure, adapter):
+        squares.setdefault(scheme.block_of(name) or NO_BLOCK, []).append(square)
+    order = (*in_order(scheme, (name for name in squares if name != NO_BLOCK)), NO_BLOCK)
+    return {name: BlockFacts(len(squares[name]), math.sqrt(sum(squares[name]))) for name in order if name in squares}
 
 
 def _counts(values: Mapping[Any, int]) -> str:
+    if not values:
+        return ""
     if len(values) == 1:
         return f"{next(iter(values)):g}"
     return ", ".join(f"{value:g} ({count})" for value, count in sorted(values.items()))

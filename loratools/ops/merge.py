@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from loratools.adapter.carried import all_carried
 from loratools.adapter.file import Adapter
 from loratools.adapter.lowrank import Delta, LowRank, finite, gram, limit
 from loratools.adapter.metadata import Provenance, guard_overwrite, inherited, merged_metadata
@@ -76,7 +77,7 @@ def merge_files(
     with Spool(out.parent) as spool:
         prepared = _prepare(combined, rule, spool, dtype, texts, provenance, out)
         written = write(prepared, out, family=combined.family, metadata=texts, dtype=dtype, provenance=provenance,
-                        owner=owner, force=force)  # fmt: skip
+                        owner=owner, force=force, carried=all_carried(_adapters(terms)))  # fmt: skip
     return _report(written, prepared, rule)
 
 

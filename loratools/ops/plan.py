@@ -8,6 +8,7 @@ from typing import Any
 
 from loratools.adapter.parallel import in_order
 from loratools.blocks.scheme import full_scheme
+from loratools.blocks.scheme import in_order as block_order
 from loratools.ops.combine import combine
 from loratools.ops.report import NO_BLOCK, table
 from loratools.ops.terms import Term
@@ -68,7 +69,8 @@ def plan(terms: Sequence[Term]) -> MergePlan:
     groups: dict[tuple[int, str], list[float]] = {}
     weights: dict[tuple[int, str], float] = {}
     blocks = full_scheme(terms[0].adapter.family)
-    order = {name: place for place, name in enumerate((*blocks.names, NO_BLOCK))}
+    found = (block for _, name in items if (block := blocks.block_of(name)) is not None)
+    order = {name: place for place, name in enumerate((*block_order(blocks, found), NO_BLOCK))}
     for index, name, square in in_order(measure, items):
         key = (index, blocks.block_of(name) or NO_BLOCK)
         groups.setdefault(key, []).append(square)

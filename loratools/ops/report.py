@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loratools.blocks.scheme import full_scheme
+from loratools.blocks.scheme import full_scheme, in_order
 
 NO_BLOCK = "(none)"  # where modules stand that no block of the scheme covers
 
@@ -59,9 +59,11 @@ class ErrorShare:
 def report_blocks(errors: Mapping[str, ModuleError], family: str) -> tuple[ErrorShare, dict[str, ErrorShare]]:
     """Errors in total, and by block in the order of the family's scheme."""
     scheme = full_scheme(family)
-    groups: dict[str, list[ModuleError]] = {name: [] for name in (*scheme.names, NO_BLOCK)}
+    places = {module: scheme.block_of(module) for module in errors}
+    order = in_order(scheme, (block for block in places.values() if block is not None))
+    groups: dict[str, list[ModuleError]] = {name: [] for name in (*order, NO_BLOCK)}
     for module, error in errors.items():
-        groups[scheme.block_of(module) or NO_BLOCK].append(error)
+        groups[places[module] or NO_BLOCK].append(error)
     blocks = {name: ErrorShare.of(len(group), _sum(group)) for name, group in groups.items() if group}
     return ErrorShare.of(len(errors), _sum(list(errors.values()))), blocks
 

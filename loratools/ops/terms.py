@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loratools.adapter.file import Adapter, read
+from loratools.adapter.names import UNKNOWN, is_text
 from loratools.adapter.run import epochs, find_lora, is_run, parse_reference, select
 from loratools.blocks.scheme import full_scheme
 from loratools.blocks.vector import BlockVector, Presets, parse_vector
-from loratools.errors import BlockError, FileError, MergeStringError
+from loratools.errors import BlockError, FileError, MergeStringError, did_you_mean
 
 _OPTIONS = ("te", "unet")
 
@@ -71,7 +72,7 @@ class Term:
         Raises:
             BlockError: if its block is not listed by the vector and ``missing`` is None.
         """
-        split = self.te if module.startswith("text_encoder") else self.unet
+        split = self.te if is_text(module) else self.unet
         return self.weight * split * self._block_weight(module)
 
     def unlisted(self) -> tuple[str, ...]:
@@ -83,6 +84,7 @@ class Term:
 
     def check(self) -> None:
         """Raise BlockError if the vector leaves modules open and ``missing`` does not say what they get."""
+        self._check_blocks()
         open_modules = self.unlisted() if self.missing is None else ()
         if open_modules:
             blocks = " ".join(dict.fromkeys(str(self.block(module)) for module in open_modules))
@@ -90,6 +92,16 @@ class Term:
                 f"{self.label}: {len(open_modules)} modules are in blocks that its vector does not list ({blocks}); "
                 "--missing 1 keeps them at the term's weight, --missing 0 removes them"
             )
+
+    def _check_blocks(self) -> None:
+        """Raise BlockError for a block that an unknown model lacks; its scheme, unlike others, cannot tell a typo."""
+        if self.vector is None or self.adapter.family != UNKNOWN.name:
+            return
+        present = sorted({block for module in self.adapter if (block := self.block(module)) is not None})
+        for name in self.vector.weights:
+            if name not in present:
+                raise BlockError(f"{self.label} has no module in block {name}{did_you_mean(name, present)}; its blocks "
+                                 f"are {' '.join(present) or 'none'}")  # fmt: skip
 
     def _block_weight(self, module: str) -> float:
         block = self.block(module) if self.vector is not None else None
@@ -130,6 +142,7 @@ def resolve_terms(
     presets: Presets,
     missing: float | None = None,
     best: Callable[[Path], int] | None = None,
+    allow_unknown: bool = False,
 ) -> list[Term]:
     """Open the files that ``specs`` name and read their vectors.
 
@@ -138,6 +151,7 @@ def resolve_terms(
         presets: named vectors.
         missing: weight of modules in blocks that a short vector does not list; None makes them an error.
         best: run -> its best epoch's number, for ``name@best``.
+        allow_unknown: carry keys that no table knows instead of refusing their file.
     Raises:
         FileError, FormatError: for a file that is missing or no LoRA.
         BlockError: for a vector that does not fit the file's family.
@@ -148,7 +162,7 @@ def resolve_terms(
     for spec in specs:
         places = _places(spec, find, best)
         for path, label in places:
-            adapter = opened[path] = opened.get(path) or read(path)
+            adapter = opened[path] = opened.get(path) or read(path, allow_unknown=allow_unknown)
             vector = None if spec.vector_text is None else parse_vector(spec.vector_text, presets, adapter.family)
             term = Term(adapter, spec.weight / len(places), vector, spec.te, spec.unet, label, missing)
             term.check()

@@ -14,7 +14,7 @@ from loratools.adapter.header import read_header
 from loratools.adapter.lowrank import Delta, Dense, LowRank
 from loratools.adapter.metadata import Provenance
 from loratools.adapter.names import lora_targets
-from loratools.errors import FileError, FormatError, NonFiniteError, UnknownKeysError
+from loratools.errors import FileError, FormatError, NeedsBaseError, NonFiniteError, UnknownKeysError
 from tests.loras import TINY_XL, lora_tensors, save
 from tests.oracle import Stored, dense
 
@@ -191,14 +191,18 @@ def broken(**changes: torch.Tensor | None) -> dict[str, torch.Tensor]:
         (broken(lora_up__weight=None), FormatError, "other factors are missing"),
         (broken(lora_up__weight=torch.zeros(16, 0, 1, 1), lora_down__weight=torch.zeros(0, 16, 1, 1)), FormatError,
          "are empty"),
-        ({"lora_unet_nonsense.lora_up.weight": torch.zeros(2, 2), "lora_unet_nonsense.lora_down.weight":
-          torch.zeros(2, 2)}, UnknownKeysError, "lora_unet_nonsense.lora_up.weight"),
+        (lora_tensors(names=[PROJ, Q, f"{Q[:-4]}to_k"]) | {"lora_unet_nonsense.lora_up.weight": torch.zeros(2, 2),
+          "lora_unet_nonsense.lora_down.weight": torch.zeros(2, 2)}, UnknownKeysError,
+         "lora_unet_nonsense.lora_down.weight"),
         (lora_tensors(names=[PROJ]) | {"surprise.weight": torch.zeros(2)}, UnknownKeysError, "surprise.weight"),
-        (lora_tensors(names=[PROJ]) | {f"{STEM}.dora_scale": torch.zeros(2)}, UnknownKeysError, "DoRA"),
+        (lora_tensors(names=[PROJ]) | {f"{STEM}.dora_scale": torch.zeros(2)}, NeedsBaseError,
+         "is a DoRA .*give the base"),
+        (lora_tensors(names=[PROJ]) | {f"{STEM}.diff": torch.zeros(2, 2)}, FormatError, "beside what makes it a lora"),
         ({f"{STEM}.oft_blocks": torch.zeros(2)}, UnknownKeysError, "OFT"),
         ({f"{STEM}.on_input": torch.zeros(2), f"{STEM}.weight": torch.zeros(2)}, UnknownKeysError, "IA3"),
         ({"lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight": torch.zeros(2, 2),
-          "lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": torch.zeros(2, 2)}, UnknownKeysError, "Flux"),
+          "lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": torch.zeros(2, 2)}, FormatError,
+         "qkv' is broken: 2 rows cannot be cut into 3"),
         ({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(2)}, FormatError, "base model's checkpoint"),
         ({"conv_in.weight": torch.zeros(2)}, FormatError, "base model's checkpoint"),
         ({"emb_params": torch.zeros(2, 768)}, FormatError, "is not a LoRA"),

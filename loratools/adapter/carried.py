@@ -1,0 +1,63 @@
+"""Tensors that no table knows, carried from file to file bit for bit when the user allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from loratools.errors import FileError, FormatError
+
+
+@dataclass(frozen=True)
+class Carried:
+    """One tensor of a file as its bytes: safetensors' name of its type, its shape, and where the bytes lie."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    path: Path
+    start: int
+    size: int
+
+    def data(self) -> bytes:
+        """The bytes as they are stored.
+
+        Raises:
+            FileError: if the file is gone or has been cut.
+        """
+        try:
+            with open(self.path, "rb") as stream:
+                stream.seek(self.start)
+                found = stream.read(self.size)
+        except OSError as error:
+            raise FileError(f"{self.path} cannot be read: {error.strerror or error}") from error
+        if len(found) != self.size:
+            raise FileError(f"{self.path} changed while it was being read; run the command again")
+        return found
+
+
+class Carrier(Protocol):
+    """Whatever has tensors to carry: an adapter."""
+
+    @property
+    def carried(self) -> Mapping[str, Carried]: ...
+
+
+def all_carried(adapters: Iterable[Carrier]) -> dict[str, Carried]:
+    """What several files carry, together.
+
+    Raises:
+        FormatError: if two of them give one key different contents, of which none may be dropped.
+    """
+    found: dict[str, Carried] = {}
+    for adapter in adapters:
+        for key, mine in adapter.carried.items():
+            first = found.setdefault(key, mine)
+            same = (first.dtype, first.shape) == (mine.dtype, mine.shape)
+            if first is not mine and not (same and first.data() == mine.data()):
+                raise FormatError(
+                    f"{first.path} and {mine.path} both have the unknown key '{key}' and differ in it; it cannot be "
+                    "carried through a merge of both"
+                )
+    return found

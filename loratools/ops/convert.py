@@ -1,0 +1,78 @@
+"""Rewriting a LoRA file in another style: the same differences, folded, by other names."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loratools.adapter.file import Adapter, Weights, read
+from loratools.adapter.metadata import Provenance, inherited, merged_metadata
+from loratools.adapter.save import DTYPES, Style, Written, write
+
+_WIDEST = (("F64", "fp32"), ("F32", "fp32"), ("BF16", "bf16"), ("F16", "fp16"))
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A file that was rewritten: what it was and is, and ``error``, what the cast to its storage type lost."""
+
+    source: Path
+    path: Path
+    family: str
+    style: str
+    dtype: str
+    modules: int
+    carried: int
+    digest: str
+    error: float
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"source": str(self.source), "path": str(self.path), "family": self.family, "style": self.style,
+                "dtype": self.dtype, "modules": self.modules, "carried": self.carried, "digest": self.digest,
+                "error": self.error}  # fmt: skip
+
+    def text(self) -> str:
+        """One line."""
+        carried = f", {self.carried} unknown keys carried" if self.carried else ""
+        return (f"{self.path}  {self.family} in {self.style} style, {self.modules} modules, {self.dtype}, "
+                f"error {self.error:.2e}{carried}")  # fmt: skip
+
+
+def convert(source: str | os.PathLike[str], out: str | os.PathLike[str], *, style: Style, dtype: str | None = None,
+            base: Weights | None = None, allow_unknown: bool = False, force: bool = False) -> Converted:  # fmt: skip
+    """Rewrite a LoRA file or PEFT folder.
+
+    Args:
+        style: ``kohya`` or ``diffusers``.
+        dtype: ``fp16``, ``bf16`` or ``fp32``; the source's own if None (the widest of several).
+        base: the weights that a DoRA was trained on; its differences are then written as full ones.
+        allow_unknown: carry keys that no table knows through untouched.
+        force: overwrite a file that this command did not write.
+    Raises:
+        LoratoolsError: of the kinds that ``read`` and ``write`` name.
+    """
+    adapter = read(source, base, allow_unknown)
+    chosen = dtype or _own_dtype(adapter)
+    step = {"convert": adapter.path.name, "to": style, "dtype": chosen}
+    inputs = [{"name": adapter.path.name, "digest": adapter.digest}]
+    owner = f"convert {adapter.path.name} --to {style}"
+    provenance = Provenance(step, owner, inputs, inherited([(adapter.digest, adapter.metadata)]))
+    texts = {**merged_metadata([adapter.metadata]), "ss_output_name": Path(out).stem}
+    written = write(adapter, out, family=adapter.family, metadata=texts, dtype=DTYPES[chosen], style=style,
+                    provenance=provenance, force=force, carried=adapter.carried)  # fmt: skip
+    return _report(adapter, written, style, chosen)
+
+
+def _own_dtype(adapter: Adapter) -> str:
+    own = adapter.dtypes
+    if {"F16", "BF16"} <= set(own):
+        return "fp32"  # neither holds the other
+    return next((name for stored, name in _WIDEST if stored in own), "fp16")
+
+
+def _report(adapter: Adapter, written: Written, style: Style, dtype: str) -> Converted:
+    return Converted(adapter.path, written.path, adapter.family, style, dtype, len(adapter), len(adapter.carried),
+                     written.digest, written.error)  # fmt: skip
