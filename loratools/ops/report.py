@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def report_blocks(errors: Mapping[str, ModuleError], family: str) -> tuple[Error
 
 @dataclass(frozen=True)
 class MergeReport:
-    """A written merge: where, its digest (sha256 after the header), errors, rank, alpha, size in bytes."""
+    """A written result: where, its digest (sha256 after the header), errors, rank, alpha, size in bytes, ranks by module."""
 
     path: Path
     digest: str
@@ -80,6 +80,7 @@ class MergeReport:
     modules: int
     size: int
     cancelled: tuple[str, ...]
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def error(self) -> float:
