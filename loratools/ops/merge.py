@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from loratools.adapter.save import DTYPES
 from loratools.ops.combine import Combined, combine
 from loratools.ops.plan import MergePlan, PlanRow, plan
 from loratools.ops.report import MergeReport, Verification
+from loratools.ops.source import Source
 from loratools.ops.store import store
 from loratools.ops.terms import Term
 from loratools.ops.verify import verify
@@ -46,6 +48,7 @@ def merge_files(
     owner: str = "merge",
     step: Mapping[str, Any] | None = None,
     metadata: Mapping[str, str] | None = None,
+    source: Source | None = None,
 ) -> MergeReport:
     """Write the weighted sum of ``terms`` as one LoRA file.
 
@@ -56,14 +59,18 @@ def merge_files(
         owner: the recipe step or command that may write this file again.
         step: the resolved step for the header; by default the terms, the rule and the dtype.
         metadata: header text over what is merged from the parts.
+        source: what is written instead of the exact sum; ``terms`` are then what was asked, and the report's
+            ``distance`` says how far the two are apart.
     Raises:
         LoratoolsError: of the kinds that :func:`combine` and ``adapter.write`` name; RankError for an impossible rule.
     """
     rule, place = rule or Exact(), Path(out)
     guard_overwrite(place, owner, force)
     texts = merge_texts(terms, place, metadata)
-    return store(combine(terms), place, rule=rule, dtype=dtype, metadata=texts, force=force,
-                 provenance=provenance_of(terms, rule, dtype, owner, step))  # fmt: skip
+    made = provenance_of(terms, rule, dtype, owner, step)
+    report = store(source or combine(terms), place, rule=rule, dtype=dtype, metadata=texts, provenance=made,
+                   force=force)  # fmt: skip
+    return report if source is None else replace(report, distance=verify(place, terms))
 
 
 def merge_texts(terms: Sequence[Term], out: Path, metadata: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -93,4 +100,6 @@ def term_facts(term: Term) -> dict[str, Any]:
     if term.vector is not None:
         facts["vector"] = dict(term.vector.weights)
         facts["missing"] = term.missing
+    if term.scales:
+        facts["scales"] = dict(term.scales)
     return facts | {key: value for key, value in (("te", term.te), ("unet", term.unet)) if value != 1}

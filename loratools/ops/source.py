@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 
 from loratools.adapter.lowrank import Delta, LowRank
-from loratools.adapter.rank import RankRule, Spectrum, spectrum
+from loratools.adapter.rank import RankRule, Spectrum, choose, spectrum
+
+_NOISE = 1e-14  # of |asked|^2: what float64 leaves of a sum that is complete
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +30,19 @@ class Decomposed:
 
     def lost2(self, rank: int) -> float:
         """``|asked|^2`` less what the first ``rank`` components hold."""
-        rest = self.spectrum.lost2(rank)
-        known = self.spectrum.lost2(0)
-        return rest + max(self.norm2 - known, 0.0)
+        return self.spectrum.lost2(rank) + self._unknown2()
+
+    def rank(self, rule: RankRule) -> int:
+        """The rank that ``rule`` takes, at most as many as are known; the unknown rest counts as one more component."""
+        values, unknown2 = self.spectrum.s, self._unknown2()
+        if unknown2 > 0:
+            values = torch.cat([values, torch.tensor([math.sqrt(unknown2)], dtype=values.dtype)])
+        shape = self.spectrum.shape
+        return min(choose(values, rule, max(shape[0], math.prod(shape[1:]))), len(self.spectrum.s))
+
+    def _unknown2(self) -> float:
+        rest = self.norm2 - self.spectrum.lost2(0)
+        return rest if rest > _NOISE * self.norm2 else 0.0
 
 
 class Source(Mapping[str, Delta]):

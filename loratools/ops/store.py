@@ -11,7 +11,7 @@ import torch
 from loratools.adapter.lowrank import Delta, LowRank, limit
 from loratools.adapter.metadata import Provenance, guard_overwrite
 from loratools.adapter.parallel import in_order
-from loratools.adapter.rank import Exact, Fixed, RankRule, Size, Spectrum, allocate, choose, spectrum
+from loratools.adapter.rank import Exact, Fixed, RankRule, Size, Spectrum, allocate, spectrum
 from loratools.adapter.save import Written, file_size, write
 from loratools.errors import FormatError, RankError
 from loratools.ops.report import MergeReport, ModuleError, report_blocks
@@ -131,7 +131,7 @@ class _Layout:
         for name, found in in_order(decompose, self._source):
             if trim and found.norm2 == 0:
                 continue
-            rank = self._rank(name, found, trim)
+            rank = self._rank(found, trim)
             values[name] = found.spectrum.s[:rank] if isinstance(self._rule, Size) else found.spectrum.s
             spool.add(name, found.spectrum.truncated(rank))
             empty = torch.empty(0)
@@ -143,11 +143,9 @@ class _Layout:
         prepared.asked.update({name: _asked(known, spool.ranks[name]) for name, known in asked.items()})
         return prepared
 
-    def _rank(self, name: str, found: Decomposed, trim: bool) -> int:
-        shape, values = self._source.shapes[name], found.spectrum.s
-        columns = max(shape[0], math.prod(shape[1:]))
-        rank = choose(values, Exact() if isinstance(self._rule, Size) else self._rule, columns)
-        return min(rank, choose(values, Exact(), columns)) if trim else rank
+    def _rank(self, found: Decomposed, trim: bool) -> int:
+        rank = found.rank(Exact() if isinstance(self._rule, Size) else self._rule)
+        return min(rank, found.rank(Exact())) if trim else rank
 
     def _fit(self, rule: Size, values: Mapping[str, torch.Tensor], spool: Spool) -> dict[str, int]:
         costs = {n: (shape[0] + math.prod(shape[1:])) * self._dtype.itemsize for n, shape in spool.shapes.items()}
