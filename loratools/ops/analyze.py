@@ -236,8 +236,8 @@ def _summaries(ones: Sequence[_One | None], names: Sequence[str],
         used = [one for one in inside if one.norm2 > 0] or [_One(0.0, 0.0, 0.0)]
         norm2 = sum(one.norm2 for one in inside)
         if inside:
-            found[block] = BlockAnalysis(len(inside), math.sqrt(norm2), norm2 / whole, _mean([o.effective for o in used]),
-                                         _mean([o.stable for o in used]))  # fmt: skip
+            effective, stable = _mean([one.effective for one in used]), _mean([one.stable for one in used])
+            found[block] = BlockAnalysis(len(inside), math.sqrt(norm2), norm2 / whole, effective, stable)
     return found
 
 

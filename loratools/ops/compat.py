@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -24,26 +24,18 @@ from loratools.ops.terms import Term
 Tool = Literal["supermerger", "supermerger-strength", "lbw"]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A term, and whether its vector was written out in numbers rather than named."""
-
-    term: Term
-    inline: bool
-
-
-def compatible(asked: Sequence[Asked], tool: Tool) -> Source:
+def compatible(terms: Sequence[Term], tool: Tool) -> Source:
     """What ``tool`` would compute of the same terms.
 
     Raises:
         FormatError: if the files are of a kind or ranks that SuperMerger does not add factor by factor.
         MergeStringError: for ``te=`` and ``unet=``, which these tools do not have.
     """
-    if any(one.term.te != 1 or one.term.unet != 1 for one in asked):
+    if any(term.te != 1 or term.unet != 1 for term in terms):
         raise MergeStringError(f"--compat {tool}: that tool has no te= or unet=; drop them from the terms")
     if tool == "lbw":
-        return combine([replace(one.term, missing=0.0) for one in asked])
-    return SuperMerger(asked, root=tool == "supermerger-strength")
+        return combine([replace(term, missing=0.0) for term in terms])
+    return SuperMerger(terms, root=tool == "supermerger-strength")
 
 
 class SuperMerger(Source):
@@ -53,40 +45,39 @@ class SuperMerger(Source):
         root: "same to Strength": the root of the ratio on both factors, its sign on one of them.
     """
 
-    def __init__(self, asked: Sequence[Asked], *, root: bool) -> None:
-        self._asked = tuple(asked)
+    def __init__(self, terms: Sequence[Term], *, root: bool) -> None:
+        self._terms = tuple(terms)
         self._root = root
-        whole = combine([replace(one.term, missing=0.0) for one in asked])
+        whole = combine([replace(term, missing=0.0) for term in terms])
         self.family = whole.family
         self.shapes = whole.shapes
         self.ranks = {name: self._rank(name) for name in whole}
 
     def __getitem__(self, name: str) -> Delta:
         ups, downs = [], []
-        for one in self._having(name):
-            delta = one.term.adapter.delta(name, torch.float64)
+        for term in self._having(name):
+            delta = term.adapter.delta(name, torch.float64)
             if not isinstance(delta, LowRank):
-                raise FormatError(f"{one.term.adapter.path}: {name} is no pair of factors, which SuperMerger needs")
-            side = math.sqrt(self._scale(one.term, name))
-            up_ratio, down_ratio = self._ratios(one, name)
+                raise FormatError(f"{term.adapter.path}: {name} is no pair of factors, which SuperMerger needs")
+            side = math.sqrt(self._scale(term, name))
+            up_ratio, down_ratio = self._ratios(term, name)
             ups.append(delta.up * (up_ratio / side))  # the scale alpha / rank is in up: half of it to each factor
             downs.append(delta.down * (down_ratio * side))
         up, down = torch.stack(ups).sum(0), torch.stack(downs).sum(0)
         return LowRank(up.float(), down.float(), self.shapes[name])
 
-    def _ratios(self, one: Asked, name: str) -> tuple[float, float]:
-        ratio = self._ratio(one, name)
+    def _ratios(self, term: Term, name: str) -> tuple[float, float]:
+        ratio = self._ratio(term, name)
         if not self._root:
             return ratio, ratio
         return math.sqrt(abs(ratio)), math.copysign(math.sqrt(abs(ratio)), ratio)
 
-    def _ratio(self, one: Asked, name: str) -> float:
-        term = one.term
+    def _ratio(self, term: Term, name: str) -> float:
         if term.vector is None:
             return term.weight
         block = term.block(name) or term.vector.scheme.names[0]
         listed = term.vector.weight(block) if term.vector.lists(block) else 0.0
-        return listed if one.inline else term.weight * listed
+        return listed if term.written else term.weight * listed
 
     def _scale(self, term: Term, name: str) -> float:
         rank = term.adapter.ranks[name]
@@ -95,13 +86,13 @@ class SuperMerger(Source):
             raise FormatError(f"{term.adapter.path}: {name} has a negative alpha, which SuperMerger cannot add")
         return scale
 
-    def _having(self, name: str) -> list[Asked]:
-        return [one for one in self._asked if name in one.term.adapter]
+    def _having(self, name: str) -> list[Term]:
+        return [term for term in self._terms if name in term.adapter]
 
     def _rank(self, name: str) -> int:
         having = self._having(name)
-        ranks = {one.term.adapter.ranks[name] for one in having}
-        kinds = {one.term.adapter.kinds[name] for one in having}
+        ranks = {term.adapter.ranks[name] for term in having}
+        kinds = {term.adapter.kinds[name] for term in having}
         if len(ranks) > 1 or kinds != {"lora"}:
             raise FormatError(
                 f"{name} has ranks {sorted(ranks)} and kinds {sorted(kinds)}; SuperMerger adds factors only of plain "

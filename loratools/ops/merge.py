@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from loratools import files
 from loratools.adapter.file import Adapter
 from loratools.adapter.metadata import Provenance, guard_overwrite, inherited, merged_metadata
 from loratools.adapter.rank import Exact, RankRule
@@ -49,6 +50,7 @@ def merge_files(
     step: Mapping[str, Any] | None = None,
     metadata: Mapping[str, str] | None = None,
     source: Source | None = None,
+    method: Mapping[str, Any] | None = None,
 ) -> MergeReport:
     """Write the weighted sum of ``terms`` as one LoRA file.
 
@@ -61,13 +63,14 @@ def merge_files(
         metadata: header text over what is merged from the parts.
         source: what is written instead of the exact sum; ``terms`` are then what was asked, and the report's
             ``distance`` says how far the two are apart.
+        method: how ``source`` was made, for the header.
     Raises:
         LoratoolsError: of the kinds that :func:`combine` and ``adapter.write`` name; RankError for an impossible rule.
     """
     rule, place = rule or Exact(), Path(out)
     guard_overwrite(place, owner, force)
     texts = merge_texts(terms, place, metadata)
-    made = provenance_of(terms, rule, dtype, owner, step)
+    made = provenance_of(terms, rule, dtype, owner, step or _resolved(terms, rule, dtype, method))
     report = store(source or combine(terms), place, rule=rule, dtype=dtype, metadata=texts, provenance=made,
                    force=force)  # fmt: skip
     return report if source is None else replace(report, distance=verify(place, terms))
@@ -88,10 +91,27 @@ def provenance_of(terms: Sequence[Term], rule: RankRule, dtype: torch.dtype, own
                 step: Mapping[str, Any] | None) -> Provenance:  # fmt: skip
     """How a result of ``terms`` was made: the resolved ``step``, and its sources by digest."""
     adapters = adapters_of(terms)
-    short = {value: key for key, value in DTYPES.items()}[dtype]
-    resolved = step or {"merge": [term_facts(term) for term in terms], "rank": rule.text(), "dtype": short}
+    resolved = step or _resolved(terms, rule, dtype, None)
     inputs = [{"name": adapter.path.name, "digest": adapter.digest} for adapter in adapters]
     return Provenance(resolved, owner, inputs, inherited([(a.digest, a.metadata) for a in adapters]))
+
+
+def into_provenance(terms: Sequence[Term], base: str | os.PathLike[str], owner: str,
+                    method: Mapping[str, Any] | None = None) -> Provenance:  # fmt: skip
+    """How a checkpoint was made by adding ``terms`` to the file ``base``."""
+    whole = {"name": Path(base).name, "sha256": files.sha256(base) if Path(base).is_file() else ""}
+    step = {"merge": [term_facts(term) for term in terms], "into": whole, **(method or {})}
+    adapters = adapters_of(terms)
+    inputs = [{"name": adapter.path.name, "digest": adapter.digest} for adapter in adapters]
+    return Provenance(step, owner, [*inputs, {"name": whole["name"], "digest": whole["sha256"]}],
+                      inherited([(adapter.digest, adapter.metadata) for adapter in adapters]))  # fmt: skip
+
+
+def _resolved(terms: Sequence[Term], rule: RankRule, dtype: torch.dtype,
+              method: Mapping[str, Any] | None) -> dict[str, Any]:  # fmt: skip
+    short = {value: key for key, value in DTYPES.items()}[dtype]
+    facts = [term_facts(term) for term in terms]
+    return {"merge": facts, "rank": rule.text(), "dtype": short, **(method or {})}
 
 
 def term_facts(term: Term) -> dict[str, Any]:

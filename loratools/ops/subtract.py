@@ -36,6 +36,7 @@ from loratools.ops.terms import Term
 
 Mode = Literal["direct", "matched", "project", "soft"]
 Side = Literal["output", "input", "both"]
+_NOISE = 1e-12  # of |S|: what float64 leaves of a module that is removed whole
 
 
 @dataclass(frozen=True)
@@ -218,9 +219,15 @@ class Without(Source):
         """One module's result, computed in float64; what was removed goes into ``found``."""
         s = _of(self._style, name, self._base)
         r = _of(self._weighted, name, self._style)  # v R, whose directions are R's
-        result = _widened(self._apply(name, s, r), self.ranks.get(name, 0))
+        result = self._apply(name, s, r)
+        if name in self.dense and isinstance(result, LowRank):
+            result = Dense(result.dense())
+        result = _widened(result, self.ranks.get(name, 0))
+        style2, kept2 = norm2_of(s), norm2_of(result)
+        if kept2 <= _NOISE**2 * style2:  # all of it was removed, and rounding is no style
+            result, kept2 = result.scaled(0.0), 0.0
         taken = concatenate([(1.0, s), (-1.0, result)])
-        self.found[name] = Removal(inner(s, r), norm2_of(s), norm2_of(r), norm2_of(taken), norm2_of(result))
+        self.found[name] = Removal(inner(s, r), style2, norm2_of(r), norm2_of(taken), kept2)
         return _single(result)
 
     def norms2(self, name: str, delta: Delta) -> tuple[float, float]:
@@ -286,14 +293,22 @@ def _projected(s: Delta, u: Tensor, v: Tensor, strength: float, side: Side) -> D
         return _projected_dense(s, u, v, strength, side)
     match side:
         case "output":
-            return LowRank(s.up - strength * (u @ (u.T @ s.up)), s.down, s.shape)
+            return _canonical(LowRank(s.up - strength * (u @ (u.T @ s.up)), s.down, s.shape))
         case "input":
-            return LowRank(s.up, s.down - strength * ((s.down @ v.T) @ v), s.shape)
+            return _canonical(LowRank(s.up, s.down - strength * ((s.down @ v.T) @ v), s.shape))
     if u.shape[1] <= s.rank:  # the shorter of U C and V^T, or U U^T up and down V V^T
         more_up, more_down = u @ ((u.T @ s.up) @ (s.down @ v.T)), v
     else:
         more_up, more_down = u @ (u.T @ s.up), (s.down @ v.T) @ v
-    return LowRank(torch.cat([s.up, -strength * more_up], 1), torch.cat([s.down, more_down]), s.shape)
+    return _canonical(LowRank(torch.cat([s.up, -strength * more_up], 1), torch.cat([s.down, more_down]), s.shape))
+
+
+def _canonical(delta: LowRank) -> LowRank:
+    """The same by SVD: what a projection leaves are components that cancel in part, which a half-precision cast would
+    show."""
+    found = spectrum(delta)
+    root = found.s.sqrt()
+    return LowRank(found.u * root, found.v * root[:, None], delta.shape)
 
 
 def _projected_dense(s: Delta, u: Tensor, v: Tensor, strength: float, side: Side) -> Delta:

@@ -53,6 +53,7 @@ class Term:
         label: what the user calls the file.
         missing: weight of modules in blocks that ``vector`` does not list; None makes such a module an error.
         scales: block -> one more factor, which matching the norms of several LoRAs sets; absent blocks take 1.
+        written: whether the vector stood in the merge string as bare numbers, not as a preset's name.
     """
 
     adapter: Adapter
@@ -63,6 +64,7 @@ class Term:
     label: str = ""
     missing: float | None = None
     scales: Mapping[str, float] = field(default_factory=dict)
+    written: bool = False
 
     def block(self, module: str) -> str | None:
         """The block of a module in the family's full scheme, or None if it is in no block."""
@@ -154,7 +156,9 @@ def resolve_terms(
         for path, label in places:
             adapter = opened[path] = opened.get(path) or read(path)
             vector = None if spec.vector_text is None else parse_vector(spec.vector_text, presets, adapter.family)
-            term = Term(adapter, spec.weight / len(places), vector, spec.te, spec.unet, label, missing)
+            written = spec.vector_text is not None and _is_number(spec.vector_text.split(",")[0])
+            term = Term(adapter, spec.weight / len(places), vector, spec.te, spec.unet, label, missing,
+                        written=written)  # fmt: skip
             term.check()
             terms.append(term)
     return terms
