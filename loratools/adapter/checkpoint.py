@@ -138,14 +138,15 @@ def _file_places(store: _Store, family: str | None) -> dict[str, Place]:
 
 
 def _family(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """By the text encoders' names, or else the width of the prompt; None if the names are not CompVis's."""
+    """By the text encoders' names, or else the prompt's width or SDXL's own embedding; None if not in CompVis names."""
     if not any(key.startswith(UNET + "input_blocks.") for key in shapes):
         return None
     for family, prefixes in TEXT.items():
         if any(key.startswith(prefixes) for key in shapes):
             return family
     widths = [shapes[key][1] for key in _CROSS if key in shapes]
-    return _FAMILY_OF_CONTEXT.get(widths[0]) if widths else None
+    known = _FAMILY_OF_CONTEXT.get(widths[0]) if widths else None
+    return known or ("sdxl" if any(key.startswith(f"{UNET}label_emb.") for key in shapes) else "sd1")
 
 
 def _component_of(keys: Iterable[str]) -> str:

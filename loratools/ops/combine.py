@@ -14,8 +14,9 @@ import torch
 from loratools.adapter.file import Adapter
 from loratools.adapter.lowrank import Delta, Dense, LowRank, Vector, concatenate, finite, gram, limit, same_matrix
 from loratools.adapter.names import family_of
+from loratools.adapter.rank import RankRule, spectrum
 from loratools.errors import FormatError, MergeStringError, NonFiniteError, ShapeError
-from loratools.ops.source import Source, norm2_of
+from loratools.ops.source import Decomposed, Source, norm2_of
 from loratools.ops.terms import Term
 
 
@@ -65,6 +66,12 @@ class Combined(Source):
             root2 += float(products[start : start + size, start : start + size].sum())
             start += size
         return max(float(products.sum()), 0.0), max(root2, 0.0)
+
+    def decompose(self, name: str, rule: RankRule) -> Decomposed:
+        """The SVD of one module's sum, folded in float64: float32's rounding would look like more rank."""
+        delta = self.delta(name, torch.float64)
+        found = spectrum(delta)
+        return Decomposed(found, found.lost2(0), self.norms2(name, delta)[1])
 
     @cached_property
     def dense(self) -> frozenset[str]:  # type: ignore[override]

@@ -21,6 +21,7 @@ from loratools.adapter.lowrank import finite
 from loratools.adapter.metadata import KEY, Provenance, guard_overwrite
 from loratools.adapter.parallel import in_order
 from loratools.errors import BaseModelError, FileError, NonFiniteError, ShapeError
+from loratools.ops.combine import Combined
 from loratools.ops.report import grouped, table
 from loratools.ops.source import Source
 
@@ -97,21 +98,27 @@ def merge_into(source: Source, base: str | os.PathLike[str], out: str | os.PathL
 
 
 def _check(checkpoint: Checkpoint, source: Source) -> None:
-    lost = [name for name in source if weight_name(name, source) not in checkpoint]
+    lost = [name for name in _changing(source) if weight_name(name) not in checkpoint]
     if checkpoint.family not in (None, source.family):
         raise BaseModelError(f"{checkpoint.path} is {checkpoint.family} and the LoRA is for {source.family}; "
                              "a LoRA fits only the family it was trained on")  # fmt: skip
     if lost:
         raise BaseModelError(f"{checkpoint.path} lacks {len(lost)} modules that the LoRA changes, such as {lost[0]}; "
                              "give the full checkpoint of its family, or leave them out with te=0")  # fmt: skip
-    for name, shape in source.shapes.items():
-        stored = checkpoint.shapes[weight_name(name, source)]
+    for name in _changing(source):
+        shape = source.shapes[name]
+        stored = checkpoint.shapes[weight_name(name)]
         if stored[0] != shape[0] or math.prod(stored) != math.prod(shape):
             raise ShapeError(f"module {name} is {shape} in the LoRA and {stored} in {checkpoint.path}; it was trained "
                              "on a different base model")  # fmt: skip
 
 
-def weight_name(name: str, source: Source) -> str:
+def _changing(source: Source) -> list[str]:
+    """The modules that are changed at all: of a sum, those with a term whose strength is not 0."""
+    return [name for name in source if not isinstance(source, Combined) or source.parts(name)]
+
+
+def weight_name(name: str) -> str:
     """The parameter that a module's difference is added to; a name that already is a parameter's stays."""
     return name if name.endswith((".weight", ".bias")) else f"{name}.weight"
 
@@ -124,7 +131,7 @@ class _Stream:
         self._source = source
         self._header = header
         self._held = checkpoint.held_by(checkpoint.path)
-        self._modules = {weight_name(name, source): name for name in source}
+        self._modules = {weight_name(name): name for name in _changing(source)}
         self.found: dict[str, Written] = {}
 
     def write(self, to: BinaryIO, provenance: Provenance) -> None:
