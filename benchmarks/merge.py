@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     asked = parser.parse_args()
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         for part in _parts(Path(folder), asked):
             rows += part
             print(_table(part), flush=True)
