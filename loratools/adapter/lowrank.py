@@ -160,8 +160,8 @@ def same_matrix(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 
 def finite(tensor: Tensor) -> bool:
     """Whether no entry is NaN or infinite. Either one spoils a sum, so a finite sum settles it in one quick pass."""
-    total = tensor.sum(dtype=torch.float32)
-    return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor).all())
+    total = float(tensor.sum(dtype=torch.float32))
+    return math.isfinite(total) or bool(torch.isfinite(tensor).all())
 
 
 def gram(a: Tensor, b: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from loratools.adapter.lowrank import Delta, LowRank, limit
 from loratools.errors import RankError
 
+_FAR = 1e-2  # of the largest: a triangle whose diagonal stays above it is well conditioned
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -103,28 +104,52 @@ class Compressed:
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """A thin SVD ``u * s @ v`` in float64: ``u`` (out, n), ``s`` (n,) falling, ``v`` (n, in * kh * kw)."""
+    """A thin SVD ``u * s @ v`` in float64: ``u`` (out, n), ``s`` (n,) falling, ``v`` (n, in * kh * kw).
 
-    u: Tensor
+    The vectors are kept as a product, ``u = left @ turn_left`` and ``v = turn_right @ right``, so that a truncation
+    forms only those it keeps; a turn of None is the identity.
+    """
+
+    left: Tensor
     s: Tensor
-    v: Tensor
+    right: Tensor
     shape: tuple[int, ...]
+    turn_left: Tensor | None = None
+    turn_right: Tensor | None = None
+
+    @property
+    def u(self) -> Tensor:
+        """The left singular vectors as columns."""
+        return self._left(len(self.s))
+
+    @property
+    def v(self) -> Tensor:
+        """The right singular vectors as rows."""
+        return self._right(len(self.s))
 
     def truncated(self, rank: int) -> LowRank:
         """The first ``rank`` components in float32, each singular value's root on both sides (least fp16 rounding)."""
         root = self.s[:rank].sqrt()
-        up, down = self.u[:, :rank] * root, self.v[:rank] * root[:, None]
+        up, down = self._left(rank) * root, self._right(rank) * root[:, None]
         return LowRank(up.float(), down.float(), self.shape)
 
     def lost2(self, rank: int) -> float:
         """Sum of the squared singular values after the first ``rank``."""
         return float((self.s[rank:] ** 2).sum())
 
+    def _left(self, count: int) -> Tensor:
+        return self.left[:, :count] if self.turn_left is None else self.left @ self.turn_left[:, :count]
+
+    def _right(self, count: int) -> Tensor:
+        return self.right[:count] if self.turn_right is None else self.turn_right[:count] @ self.right
+
 
 def spectrum(delta: Delta) -> Spectrum:
     """The exact SVD of a difference.
 
-    Two thin QRs leave a small core whose SVD is the whole matrix's; the (out, in) matrix is never formed.
+    Two thin QRs leave a small core whose SVD is the whole matrix's; the (out, in) matrix is never formed. A QR's
+    triangle comes from a Cholesky factorisation of the Gram matrix where the factor is far from singular, which is
+    several times quicker and loses nothing that float32 could show.
 
     Args:
         delta: low-rank factors of any float dtype, or a full difference.
@@ -132,10 +157,29 @@ def spectrum(delta: Delta) -> Spectrum:
     if not isinstance(delta, LowRank):
         u, s, v = torch.linalg.svd(delta.dense().reshape(delta.shape[0], -1), full_matrices=False)
         return Spectrum(u, s, v, delta.shape)
-    left, left_core = torch.linalg.qr(delta.up.double())
-    right, right_core = torch.linalg.qr(delta.down.double().T)
+    left, left_core, undo_left = _orthogonal(delta.up.double())
+    right, right_core, undo_right = _orthogonal(delta.down.double().T)
     u, s, v = torch.linalg.svd(left_core @ right_core.T, full_matrices=False)
-    return Spectrum(left @ u, s, v @ right.T, delta.shape)
+    turn_left = u if undo_left is None else torch.linalg.solve_triangular(undo_left, u, upper=True)
+    turn_right = v if undo_right is None else torch.linalg.solve_triangular(undo_right, v.T, upper=True).T
+    return Spectrum(left, s, right.T, delta.shape, turn_left, turn_right)
+
+
+def _orthogonal(factor: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """``(basis, core, undo)`` with ``factor = (basis @ undo^-1) @ core``, the bracket's columns orthonormal.
+
+    Either a QR (``undo`` is None), or the factor itself with ``undo = core`` from a Cholesky factorisation.
+    """
+    if factor.shape[0] >= factor.shape[1]:
+        lengths = torch.linalg.vector_norm(factor, dim=0)
+        if bool((lengths > 0).all()):
+            unit = factor / lengths
+            lower, failed = torch.linalg.cholesky_ex(unit.T @ unit)
+            diagonal = lower.diagonal()
+            if not int(failed) and float(diagonal.min()) > _FAR * float(diagonal.max()):
+                return unit, lower.T * lengths, lower.T
+    basis, core = torch.linalg.qr(factor)
+    return basis, core, None
 
 
 def choose(values: Tensor, rule: RankRule, columns: int) -> int:

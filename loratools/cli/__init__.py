@@ -14,10 +14,15 @@ COMMANDS = {
     "train": "Train a LoRA; one file for every epoch.",
     "basestyle": "Make the LoRA of a base's own style, to subtract.",
     "merge": "Add and subtract LoRAs exactly, with block weights; or run a recipe up to its merge.",
+    "soup": "Average LoRAs, such as the epochs of a run.",
+    "subtract": "Remove a style from a LoRA in one of four ways, and say what went and what stayed.",
+    "resize": "Change a LoRA's rank, with the loss stated.",
+    "extract": "Make a LoRA of what tuning did to a model.",
     "verify": "Recompute a merge in float64 and say how far a file is from it.",
     "grid": "Render epochs, files and stacks x weights beside the base alone.",
     "convert": "Rewrite a LoRA in kohya's or Diffusers' style, exactly.",
     "inspect": "Say what a LoRA file is and how it was made.",
+    "analyze": "Show where a LoRA's strength lies, and how alike two are.",
     "blocks": "Show block vectors, presets and the blocks of each model family.",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,6 +53,27 @@ def lora_options(function: F) -> F:
         "--lora-dir", "lora_dirs", multiple=True, type=click.Path(),
         help="Folder in which LoRA names are looked for. Repeatable; the current folder is always one.",
     )(function)  # fmt: skip
+
+
+def store_options(function: F) -> F:
+    """``--dtype`` and ``--force``"""
+    function = force_option(function)
+    return click.option("--dtype", type=DTYPES, default="fp16", show_default=True, help="Storage type.")(function)
+
+
+def rank_option(function: F) -> F:
+    """``--rank``"""
+    return click.option(
+        "--rank", metavar="RULE", default="exact", show_default=True,
+        help="exact, a number, error=0.01, energy=0.999 or size=36MiB.",
+    )(function)  # fmt: skip
+
+
+def short_terms(text: str) -> str:
+    """A merge string without folders: who may overwrite a result should not depend on where its parts lie."""
+    from loratools.ops.terms import parse_merge_string
+
+    return ",".join(replace(spec, ref=Path(spec.ref).name).text() for spec in parse_merge_string(text))
 
 
 def print_json(value: Any) -> None:

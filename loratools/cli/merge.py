@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -17,9 +18,36 @@ from loratools.cli.common import (
     print_json,
     read_terms,
     safetensors_out,
+    short_terms,
     unknown_option,
 )
 from loratools.cli.shell import Command, fail_usage
+
+if TYPE_CHECKING:
+    from loratools.ops.source import Source
+    from loratools.ops.terms import Term
+
+
+@dataclass(frozen=True)
+class _Inline:
+    """What an inline merge was asked for: the terms, how their names are read, what is made of them, and where to."""
+
+    text: str
+    out: str | None
+    lora_dirs: tuple[str, ...]
+    presets: str | None
+    missing: str | None
+    rank: str | None
+    dtype: str | None
+    method: str
+    density: float | None
+    match_norm: bool
+    compat: Literal["supermerger", "supermerger-strength", "lbw"] | None
+    into: str | None
+    dry_run: bool
+    allow_unknown: bool
+    as_json: bool
+    force: bool
 
 
 @click.command("merge", cls=Command)
@@ -35,6 +63,13 @@ from loratools.cli.shell import Command, fail_usage
     "--rank", metavar="RULE", help="exact, a number, error=0.01, energy=0.999 or size=36MiB.  [default: exact]"
 )
 @click.option("--dtype", type=DTYPES, help="Storage type.  [default: fp16]")
+@click.option("--method", type=click.Choice(["exact", "ties"]), default="exact", show_default=True,
+              help="exact: the weighted sum; ties: trim, elect signs and average, in the core space.")  # fmt: skip
+@click.option("--density", type=float, help="ties: the part of the entries that takes part.  [default: 0.5]")
+@click.option("--match-norm", is_flag=True, help="Bring the LoRAs to equal norm in each block before the weights.")
+@click.option("--into", type=click.Path(), metavar="BASE", help="Add the result to this .safetensors checkpoint.")
+@click.option("--compat", type=click.Choice(["supermerger", "supermerger-strength", "lbw"]),
+              help="What another tool would make of TERMS, with its distance from what was asked.")  # fmt: skip
 @click.option("--base", help="Recipe: another base than its own.")
 @device_option
 @click.option(
@@ -45,8 +80,9 @@ from loratools.cli.shell import Command, fail_usage
 @force_option
 def command(
     source: str, out: str | None, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None,
-    rank: str | None, dtype: str | None, base: str | None, device: str, dry_run: bool, allow_unknown: bool,
-    as_json: bool, force: bool,
+    rank: str | None, dtype: str | None, method: str, density: float | None, match_norm: bool, into: str | None,
+    compat: Literal["supermerger", "supermerger-strength", "lbw"] | None, base: str | None, device: str,
+    dry_run: bool, allow_unknown: bool, as_json: bool, force: bool,
 ) -> None:  # fmt: skip
     """Write the exact weighted sum of LoRA files.
 
@@ -56,6 +92,7 @@ def command(
 
     \b
       loratools merge "style:1:GP1,base_style:-1:GP2" --lora-dir loras -o my_style.safetensors
+      loratools merge "style:1:GP1" --into model.safetensors -o model_with_style.safetensors
       loratools merge recipes/style.yaml
 
     With a RECIPE (.yaml), the merge steps run, and before them what they need and is not cached; results go to
@@ -64,32 +101,89 @@ def command(
     if source.lower().endswith((".yaml", ".yml")):
         if lora_dirs or presets or missing or rank or dtype:
             fail_usage("--lora-dir, --presets, --missing, --rank and --dtype stand in the recipe itself")
+        if method != "exact" or density or match_norm or into or compat:
+            fail_usage("--method, --density, --match-norm, --into and --compat go with terms, not with a recipe")
         steps.merge_recipe(source, out, base, steps.Flags(device, force, dry_run, as_json))
         return
     if base:
         fail_usage("--base goes with a recipe; a merge of files needs none")
     if out is None and not dry_run:
         fail_usage("where to? give -o FILE.safetensors, or --dry-run")
-    _inline(source, out, lora_dirs, presets, missing, rank or "exact", dtype or "fp16", dry_run,
-            allow_unknown, as_json, force)  # fmt: skip
+    if into and (rank or dtype):
+        fail_usage("--into adds the sum at full rank and keeps the checkpoint's dtype; drop --rank and --dtype")
+    if density is not None and method != "ties":
+        fail_usage("--density goes with --method ties")
+    if compat and (method != "exact" or match_norm):
+        fail_usage("--compat reproduces another tool as it is; drop --method and --match-norm")
+    _inline(_Inline(source, out, lora_dirs, presets, missing, rank, dtype, method, density, match_norm, compat, into,
+                    dry_run, allow_unknown, as_json, force))  # fmt: skip
 
 
-def _inline(
-    text: str, out: str | None, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None, rank: str,
-    dtype: str, dry_run: bool, allow_unknown: bool, as_json: bool, force: bool,
-) -> None:  # fmt: skip
+def _inline(asked: _Inline) -> None:
     from loratools.adapter.rank import parse_rank
     from loratools.adapter.save import DTYPES as TORCH_DTYPES
     from loratools.ops.merge import merge_files, plan
-    from loratools.ops.terms import parse_merge_string
+    from loratools.ops.norms import match_norms
 
-    place = None if out is None else safetensors_out(out)
-    rule = parse_rank(rank)
-    terms = read_terms(text, lora_dirs, presets, missing, allow_unknown)
-    if dry_run or place is None:
-        resolved = plan(terms)
-        print_json(resolved.json()) if as_json else click.echo(resolved.text())
+    place = None if asked.out is None else safetensors_out(asked.out)
+    rule = parse_rank(asked.rank or "exact")
+    terms: list[Term] = read_terms(asked.text, asked.lora_dirs, asked.presets, _missing(asked),
+                                     asked.allow_unknown)  # fmt: skip
+    terms = match_norms(terms) if asked.match_norm else terms
+    source = _source(asked, terms)
+    if asked.dry_run or place is None:
+        _print(plan(terms), asked.as_json)
         return
-    owner = "merge " + ",".join(replace(s, ref=Path(s.ref).name).text() for s in parse_merge_string(text))
-    report = merge_files(terms, Path(place), rule=rule, dtype=TORCH_DTYPES[dtype], force=force, owner=owner)
-    print_json(report.json()) if as_json else click.echo(report.text())
+    owner = _owner(asked)
+    if asked.into:
+        _print(_into(asked, terms, source, place, owner), asked.as_json)
+        return
+    report = merge_files(terms, place, rule=rule, dtype=TORCH_DTYPES[asked.dtype or "fp16"], force=asked.force,
+                         owner=owner, source=source, method=_method(asked))  # fmt: skip
+    _print(report, asked.as_json)
+
+
+def _missing(asked: _Inline) -> str | None:
+    """Those tools never ask: they give blocks that a vector does not list 0, and are measured against keeping them."""
+    return asked.missing or ("1" if asked.compat else None)
+
+
+def _source(asked: _Inline, terms: list[Term]) -> Source | None:
+    """What is written in place of the exact sum, or None for the sum itself."""
+    from loratools.ops.compat import compatible
+    from loratools.ops.ties import Ties
+
+    if asked.method == "ties":
+        return Ties(terms, 0.5 if asked.density is None else asked.density)
+    if asked.compat is None:
+        return None
+    return compatible(terms, asked.compat)
+
+
+def _into(asked: _Inline, terms: list[Term], source: Source | None, place: Path, owner: str) -> Any:
+    from loratools.ops.combine import combine
+    from loratools.ops.into import merge_into
+    from loratools.ops.merge import into_provenance
+
+    assert asked.into is not None
+    made = into_provenance(terms, asked.into, owner, _method(asked))
+    return merge_into(source or combine(terms), asked.into, place, provenance=made, force=asked.force)
+
+
+def _method(asked: _Inline) -> dict[str, Any]:
+    """What the header tells beside the terms; nothing for the plain sum."""
+    told: dict[str, Any] = {}
+    if asked.method == "ties":
+        told |= {"method": "ties", "density": 0.5 if asked.density is None else asked.density}
+    return told | ({"compat": asked.compat} if asked.compat else {})
+
+
+def _owner(asked: _Inline) -> str:
+    flags = [f"{key}={value}" for key, value in _method(asked).items()]
+    flags += ["match-norm"] if asked.match_norm else []
+    flags += [f"into {Path(asked.into).name}"] if asked.into else []
+    return " ".join(["merge", short_terms(asked.text), *flags])
+
+
+def _print(result: Any, as_json: bool) -> None:
+    print_json(result.json()) if as_json else click.echo(result.text())

@@ -6,19 +6,21 @@ Merges, plans and previews all use it, so that a preview shows what the merge wi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
 
 from loratools.adapter.file import Adapter
-from loratools.adapter.lowrank import Delta, Dense, LowRank, Vector, concatenate, limit, same_matrix
+from loratools.adapter.lowrank import Delta, Dense, LowRank, Vector, concatenate, finite, gram, limit, same_matrix
 from loratools.adapter.names import UNKNOWN, family_of
-from loratools.errors import FormatError, MergeStringError, ShapeError
+from loratools.adapter.rank import RankRule, spectrum
+from loratools.errors import FormatError, MergeStringError, NonFiniteError, ShapeError
+from loratools.ops.source import Decomposed, Source, norm2_of
 from loratools.ops.terms import Term
 
 
-class Combined(Mapping[str, Delta]):
+class Combined(Source):
     """The exact weighted sum of terms, lazily by module, in float32; names sorted.
 
     Attributes:
@@ -50,14 +52,29 @@ class Combined(Mapping[str, Delta]):
         """The terms that change a module, each with its strength."""
         return self._strengths[name]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.shapes)
+    def norms2(self, name: str, delta: Delta) -> tuple[float, float]:
+        """``|asked|^2`` and ``sum |w d|^2``: all of one Gram matrix, and its diagonal blocks."""
+        if not isinstance(delta, LowRank) or name in self.dense:
+            root2 = sum(strength**2 * norm2_of(term.adapter[name]) for term, strength in self.parts(name))
+            return norm2_of(delta), root2
+        products = gram(delta.up, delta.up) * gram(delta.down.T, delta.down.T)
+        if not finite(products):
+            raise NonFiniteError(f"module {name} is not finite once its weights are applied; use smaller weights")
+        sizes = [term.adapter.ranks[name] for term, _ in self.parts(name)] or [delta.rank]
+        root2, start = 0.0, 0
+        for size in sizes:
+            root2 += float(products[start : start + size, start : start + size].sum())
+            start += size
+        return max(float(products.sum()), 0.0), max(root2, 0.0)
 
-    def __len__(self) -> int:
-        return len(self.shapes)
+    def decompose(self, name: str, rule: RankRule) -> Decomposed:
+        """The SVD of one module's sum, folded in float64: float32's rounding would look like more rank."""
+        delta = self.delta(name, torch.float64)
+        found = spectrum(delta)
+        return Decomposed(found, found.lost2(0), self.norms2(name, delta)[1])
 
     @cached_property
-    def dense(self) -> frozenset[str]:
+    def dense(self) -> frozenset[str]:  # type: ignore[override]
         """Modules whose sum holds a full difference."""
         return frozenset(n for n in self.shapes if any(n in term.adapter.dense for term, _ in self._strengths[n]))
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from loratools.blocks.scheme import full_scheme, in_order
+from loratools.ops.terms import NO_BLOCK
 
-NO_BLOCK = "(none)"  # where modules stand that no block of the scheme covers
+__all__ = ["NO_BLOCK", "ErrorShare", "MergeReport", "ModuleError", "Verification", "grouped", "report_blocks", "table"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,14 @@ def report_blocks(errors: Mapping[str, ModuleError], family: str) -> tuple[Error
 
 @dataclass(frozen=True)
 class MergeReport:
-    """A written merge: where, its digest (sha256 after the header), errors, rank, alpha, size in bytes."""
+    """A written result.
+
+    Attributes:
+        digest: sha256 of the bytes after the header.
+        total, blocks: what storing it cost against what the operation computed.
+        ranks: by module.
+        distance: for a result that is not the exact sum of its terms, how far it is from that sum.
+    """
 
     path: Path
     digest: str
@@ -82,6 +90,8 @@ class MergeReport:
     modules: int
     size: int
     cancelled: tuple[str, ...]
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    distance: Verification | None = None
 
     @property
     def error(self) -> float:
@@ -95,6 +105,7 @@ class MergeReport:
             "truncation": self.total.truncation, "rank": self.rank, "alpha": self.alpha, "rule": self.rule,
             "modules": self.modules, "size": self.size, "cancelled": list(self.cancelled),
             "blocks": {name: block.json() for name, block in self.blocks.items()},
+            **({"distance": self.distance.json()} if self.distance else {}),
         }  # fmt: skip
 
     def text(self) -> str:
@@ -109,6 +120,9 @@ class MergeReport:
         lines = [facts, table(rows)]
         if self.cancelled:
             lines.append(f"{len(self.cancelled)} modules nearly cancel; they were re-balanced by SVD before the cast")
+        if self.distance:
+            lines += [f"this is not the sum that was asked for; it is {self.distance.error:.2e} of it away from it:"]
+            lines += [self.distance.text()]
         return "\n".join(lines)
 
 
@@ -127,6 +141,15 @@ class Verification:
         """A table of errors by block."""
         rows = [["block", "error"], *([name, f"{error:.2e}"] for name, error in self.blocks.items())]
         return table([*rows, ["total", f"{self.error:.2e}"]])
+
+
+def grouped(names: Iterable[str], family: str) -> dict[str, list[str]]:
+    """Module names by block, in the order of the family's scheme; blocks without modules are left out."""
+    scheme = full_scheme(family)
+    groups: dict[str, list[str]] = {name: [] for name in (*scheme.names, NO_BLOCK)}
+    for name in names:
+        groups[scheme.block_of(name) or NO_BLOCK].append(name)
+    return {block: members for block, members in groups.items() if members}
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

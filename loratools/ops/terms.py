@@ -7,8 +7,8 @@ hold ``,`` ``:`` and spaces (``""`` is a quote); ``C:\\`` is a drive; an inline 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loratools.adapter.file import Adapter, read
@@ -19,6 +19,7 @@ from loratools.blocks.vector import BlockVector, Presets, parse_vector
 from loratools.errors import BlockError, FileError, MergeStringError, did_you_mean
 
 _OPTIONS = ("te", "unet")
+NO_BLOCK = "(none)"  # where modules stand that no block of the scheme covers
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Term:
         unet: factor for all other modules.
         label: what the user calls the file.
         missing: weight of modules in blocks that ``vector`` does not list; None makes such a module an error.
+        scales: block -> one more factor, which matching the norms of several LoRAs sets; absent blocks take 1.
+        written: whether the vector stood in the merge string as bare numbers, not as a preset's name.
     """
 
     adapter: Adapter
@@ -61,6 +64,8 @@ class Term:
     unet: float = 1.0
     label: str = ""
     missing: float | None = None
+    scales: Mapping[str, float] = field(default_factory=dict)
+    written: bool = False
 
     def block(self, module: str) -> str | None:
         """The block of a module in the family's full scheme, or None if it is in no block."""
@@ -73,7 +78,8 @@ class Term:
             BlockError: if its block is not listed by the vector and ``missing`` is None.
         """
         split = self.te if is_text(module) else self.unet
-        return self.weight * split * self._block_weight(module)
+        scale = self.scales.get(self.block(module) or NO_BLOCK, 1.0) if self.scales else 1.0
+        return self.weight * split * self._block_weight(module) * scale
 
     def unlisted(self) -> tuple[str, ...]:
         """The adapter's modules in blocks that the vector does not list."""
@@ -164,7 +170,9 @@ def resolve_terms(
         for path, label in places:
             adapter = opened[path] = opened.get(path) or read(path, allow_unknown=allow_unknown)
             vector = None if spec.vector_text is None else parse_vector(spec.vector_text, presets, adapter.family)
-            term = Term(adapter, spec.weight / len(places), vector, spec.te, spec.unet, label, missing)
+            written = spec.vector_text is not None and _is_number(spec.vector_text.split(",")[0])
+            term = Term(adapter, spec.weight / len(places), vector, spec.te, spec.unet, label, missing,
+                        written=written)  # fmt: skip
             term.check()
             terms.append(term)
     return terms
@@ -204,11 +212,11 @@ def _term(fields: list[str], text: str) -> TermSpec:
 
 def _with_options(spec: TermSpec, fields: Sequence[str], text: str) -> TermSpec:
     seen: set[str] = set()
-    for field in fields:
-        option = _option(field)
+    for item in fields:
+        option = _option(item)
         if option is None or option[0] in seen:
             raise MergeStringError(
-                f"'{field.strip()}' in '{text}' is one field too many; a term is NAME:weight[:vector][:te=x][:unet=y]"
+                f"'{item.strip()}' in '{text}' is one field too many; a term is NAME:weight[:vector][:te=x][:unet=y]"
             )
         key, value = option
         seen.add(key)
@@ -218,6 +226,9 @@ def _with_options(spec: TermSpec, fields: Sequence[str], text: str) -> TermSpec:
 
 
 def _weight(field: str, ref: str, text: str) -> float:
+    above, slash, below = field.partition("/")
+    if slash and _is_number(above) and _is_number(below) and float(below) != 0:
+        return _finite(repr(float(above) / float(below)), f"the weight of {ref}", text)  # 1/3, as an average needs
     if not _is_number(field) and field.lower().lstrip("+-") not in ("nan", "inf", "infinity"):
         hint = f"; write {ref}:1:{field}" if field else ""
         raise MergeStringError(f"'{field}' stands where the weight of {ref} should be in '{text}'{hint}")

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import torch
 
 from loratools.adapter.file import read
-from loratools.adapter.lowrank import Delta, LowRank, concatenate, same_matrix
+from loratools.adapter.lowrank import Delta, concatenate, same_matrix
 from loratools.adapter.parallel import in_order
 from loratools.errors import FormatError, ShapeError
 from loratools.ops.combine import combine, shapes_differ
 from loratools.ops.report import ModuleError, Verification, report_blocks
+from loratools.ops.source import norm2_of
 from loratools.ops.terms import Term
 
 
@@ -48,12 +49,3 @@ def verify(path: str | os.PathLike[str], terms: Sequence[Term]) -> Verification:
     errors = dict(in_order(compare, names))
     total, blocks = report_blocks(errors, combined.family)
     return Verification(total.error, {name: block.error for name, block in blocks.items()})
-
-
-def norm2_of(delta: Delta) -> float:
-    """Squared norm without cancellation: by QR of the factors in float64."""
-    if not isinstance(delta, LowRank):
-        return delta.norm() ** 2
-    left = torch.linalg.qr(delta.up.double(), mode="r").R
-    right = torch.linalg.qr(delta.down.double().T, mode="r").R
-    return float(((left @ right.T) ** 2).sum())

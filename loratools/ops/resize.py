@@ -1,0 +1,89 @@
+"""Changing a LoRA's rank: first what is really there, then as little of it as a rule allows, the loss stated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loratools.adapter.file import Adapter
+from loratools.adapter.rank import Exact, RankRule
+from loratools.adapter.save import DTYPES
+from loratools.ops.combine import combine
+from loratools.ops.merge import merge_texts, provenance_of
+from loratools.ops.report import MergeReport, grouped, table
+from loratools.ops.store import store
+from loratools.ops.terms import Term
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """A block's ranks: the file's own (greatest), and the least and greatest that were kept."""
+
+    before: int
+    least: int
+    most: int
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"rank_before": self.before, "rank_after": [self.least, self.most]}
+
+
+@dataclass(frozen=True)
+class ResizeReport:
+    """The written file, each block's ranks, and how many all-zero modules were left out."""
+
+    stored: MergeReport
+    ranks: Mapping[str, Ranks]
+    zeros: int
+
+    def json(self) -> dict[str, Any]:
+        """The written file's report with ``rank_before`` and ``rank_after`` (least and greatest) in each block."""
+        told = self.stored.json()
+        blocks = {name: {**told["blocks"][name], **ranks.json()} for name, ranks in self.ranks.items()}
+        return {**told, "zero_modules": self.zeros, "blocks": blocks}
+
+    def text(self) -> str:
+        """A table of ranks and errors by block."""
+        rows = [["block", "old rank", "new rank", "error"]]
+        for name, ranks in self.ranks.items():
+            new = str(ranks.most) if ranks.least == ranks.most else f"{ranks.least}-{ranks.most}"
+            rows.append([name, str(ranks.before), new, f"{self.stored.blocks[name].error:.2e}"])
+        stored = self.stored
+        facts = f"{stored.path}  {stored.modules} modules, {stored.size / 2**20:.1f} MiB, error {stored.error:.2e}"
+        zeros = [f"{self.zeros} modules are all zero and were left out"] if self.zeros else []
+        return "\n".join([facts, table(rows), *zeros])
+
+
+def resize_file(
+    adapter: Adapter,
+    out: str | os.PathLike[str],
+    *,
+    rule: RankRule | None = None,
+    dtype: torch.dtype = torch.float16,
+    force: bool = False,
+    owner: str = "resize",
+) -> ResizeReport:
+    """Write ``adapter`` with other ranks.
+
+    A first pass without loss finds every module's true numerical rank; ``rule`` then takes at most that much.
+
+    Raises:
+        RankError: for a rule that cannot be met.
+        LoratoolsError: of the kinds that reading ``adapter`` and ``adapter.write`` name.
+    """
+    rule, place, terms = rule or Exact(), Path(out), [Term(adapter, label=adapter.path.stem)]
+    short = {value: key for key, value in DTYPES.items()}[dtype]
+    step = {"resize": {"name": adapter.path.name, "digest": adapter.digest}, "rank": rule.text(), "dtype": short}
+    stored = store(combine(terms), place, rule=rule, dtype=dtype, metadata=merge_texts(terms, place), force=force,
+                   provenance=provenance_of(terms, rule, dtype, owner, step), trim=True,
+                   carried=adapter.carried)  # fmt: skip
+    ranks = {}
+    for block, names in grouped(stored.ranks, adapter.family).items():
+        kept = [stored.ranks[name] for name in names]
+        ranks[block] = Ranks(max(adapter.ranks[name] for name in names), min(kept), max(kept))
+    return ResizeReport(stored, ranks, len(adapter) - len(stored.ranks))

@@ -1,0 +1,114 @@
+"""The commands of the operations: subtract, resize, extract, analyze, soup, and merge's other ways."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from loratools.adapter.checkpoint import open_checkpoint
+from loratools.adapter.file import read
+from tests.base.compvis import write_single_file
+from tests.cli.test_cli import call
+from tests.recipe.conftest import MODULES, save_lora
+from tests.tiny import save_tiny_base
+
+
+@pytest.fixture
+def loras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with two LoRAs, ``a`` and ``b``, of one rank."""
+    monkeypatch.chdir(tmp_path)
+    save_lora(tmp_path / "a.safetensors", 1)
+    save_lora(tmp_path / "b.safetensors", 2)
+    return tmp_path
+
+
+def told(*words: str | Path) -> dict[str, Any]:
+    """What a command says as JSON."""
+    done = call(*words, "--json")
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_subtract(loras: Path) -> None:
+    direct = told("subtract", "a", "b", "--blocks", "GP2", "-o", "s.safetensors")
+    merged = told("merge", "a:1,b:-1:GP2", "-o", "m.safetensors")
+    assert direct["digest"] == merged["digest"]
+    assert {"cosine", "removed", "kept", "error"} <= set(direct["blocks"]["M00"])
+    for mode in ("matched", "project", "soft"):
+        found = told("subtract", "a:1:GP1", "b:0.5", "--mode", mode, "-o", f"{mode}.safetensors", "--rank", "2")
+        assert found["rank"] == 2 and found["mode"] == mode
+    dry = call("subtract", "a", "b", "--mode", "matched", "--dry-run")
+    assert "energy removed" in dry.stdout and dry.exit_code == 0
+    assert call("subtract", "a", "b").exit_code == 2
+    before = (loras / "a.safetensors").read_bytes()
+    refused = call("subtract", "a", "b", "-o", "a.safetensors")
+    assert refused.exit_code == 1 and "--force" in refused.stderr
+    assert (loras / "a.safetensors").read_bytes() == before
+    assert call("subtract", "a", "b", "-o", "s.safetensors", "--blocks", "GP2").exit_code == 0  # its own result
+
+
+def test_resize_and_analyze(loras: Path) -> None:
+    found = told("resize", "a.safetensors", "-o", "r.safetensors", "--rank", "1")
+    assert found["rank"] == 1 and found["blocks"]["M00"]["rank_before"] == 2
+    assert call("resize", "a.safetensors", "-o", "r.safetensors", "--rank", "1").exit_code == 0
+    assert "old rank" in call("resize", "a.safetensors", "-o", "e.safetensors").stdout
+    one = told("analyze", "a.safetensors")
+    assert set(one["blocks"]) == {"BASE", "IN01", "M00", "OUT11"}
+    both = told("analyze", "a.safetensors", "a.safetensors", "--plot", "p.png")
+    assert both["cosine"] == pytest.approx(1) and both["shared_start"] is True
+    assert (loras / "p.png").is_file()
+    assert "effective rank" in call("analyze", "a.safetensors", "b.safetensors").stdout
+
+
+def test_soup_and_fractions(loras: Path) -> None:
+    soup = told("soup", "a", "b", "-o", "s.safetensors", "--dtype", "fp32")
+    assert soup["error"] < 1e-6
+    merged = told("merge", "a:1/2,b:1/2", "-o", "m.safetensors", "--dtype", "fp32")
+    assert soup["digest"] == merged["digest"]
+    (loras / "run").mkdir()
+    for number in (6, 7):
+        save_lora(loras / f"run/ink-{number:06d}.safetensors", number)
+    assert call("soup", "run@6-7", "-o", "e.safetensors", "--dtype", "fp32").exit_code == 0
+    mean = sum(read(loras / f"run/ink-00000{n}.safetensors")[next(iter(MODULES))].dense() for n in (6, 7)) / 2
+    assert torch.allclose(read("e.safetensors")[next(iter(MODULES))].dense(), torch.as_tensor(mean), atol=1e-6)
+
+
+def test_other_ways_to_merge(loras: Path) -> None:
+    ties = told("merge", "a:1,b:1", "-o", "t.safetensors", "--method", "ties", "--density", "0.7")
+    assert ties["distance"]["error"] > 0.01
+    compat = told("merge", "a:0.5", "-o", "c.safetensors", "--compat", "supermerger")
+    assert compat["distance"]["error"] == pytest.approx(0.5, rel=1e-3)
+    assert "away from it" in call("merge", "a:0.5", "-o", "c.safetensors", "--compat", "supermerger").stdout
+    assert told("merge", "a:0.5", "-o", "l.safetensors", "--compat", "lbw")["distance"]["error"] < 5e-4
+    assert told("merge", "a:1,b:-1", "-o", "n.safetensors", "--match-norm")["error"] < 5e-4
+    for words in (("--density", "0.5"), ("--compat", "lbw", "--match-norm"), ("--into", "x", "--rank", "3")):
+        assert call("merge", "a:1", "-o", "x.safetensors", *words).exit_code == 2
+
+
+def test_into_a_model_and_back_out_of_it(loras: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    base = write_single_file(save_tiny_base(tmp_path_factory.mktemp("t") / "tiny"), loras / "base.safetensors")
+    name = "unet.mid_block.attentions.0.proj_in"
+    shape = open_checkpoint(base).shapes[f"{name}.weight"]
+    stem = "lora_unet_mid_block_attentions_0_proj_in"
+    torch.manual_seed(0)
+    up, down = torch.randn(shape[0], 2, 1, 1), torch.randn(2, *shape[1:])
+    factors = {f"{stem}.lora_up.weight": up, f"{stem}.lora_down.weight": down}
+    save_file(factors, loras / "one.safetensors")
+    found = told("merge", "one:0.5", "--into", "base.safetensors", "-o", "model.safetensors")
+    assert found["modules"] == 1
+    assert set(load_file(base)) == set(load_file("model.safetensors"))
+    out = told("extract", "--base", "base.safetensors", "--tuned", "model.safetensors", "-o", "x.safetensors",
+               "--rank", "2", "--dtype", "fp32")  # fmt: skip
+    assert out["modules"] == 1 and out["error"] < 1e-5
+    wanted = 0.5 * read("one.safetensors")[name].dense()
+    assert torch.allclose(read("x.safetensors")[name].dense(), wanted, atol=1e-4)
+    save_file({**factors, f"{stem}.lora_up.weight": torch.randn(shape[0] + 1, 2, 1, 1)}, loras / "wide.safetensors")
+    refused = call("merge", "wide:1", "--into", "base.safetensors", "-o", "y.safetensors")
+    assert refused.exit_code == 1 and "base.safetensors" in refused.stderr and not (loras / "y.safetensors").exists()
+    assert call("merge", "one:1", "--into", "a.safetensors", "-o", "y.safetensors").exit_code == 1
