@@ -17,6 +17,8 @@ from loratools.errors import BlockError, did_you_mean
 
 _ALIASES = {"MID": "M00", "TE": "BASE"}
 
+NO_BLOCK = "(none)"  # where modules stand that no block of the scheme covers
+
 
 @dataclass(frozen=True)
 class Block:

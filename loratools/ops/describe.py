@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from loratools.adapter.codec import Piece, decode
 from loratools.adapter.metadata import KEY, Provenance
 from loratools.adapter.source import open_source
-from loratools.blocks.scheme import SCHEMES, Scheme, full_scheme, in_order
+from loratools.blocks.scheme import NO_BLOCK, SCHEMES, Scheme, full_scheme, in_order
 from loratools.files import sha256
-from loratools.ops.report import NO_BLOCK, table
+from loratools.ops.report import table
 
 if TYPE_CHECKING:
     from loratools.adapter.file import Adapter

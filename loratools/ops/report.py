@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loratools.blocks.scheme import full_scheme, in_order
-from loratools.ops.terms import NO_BLOCK
-
-__all__ = ["NO_BLOCK", "ErrorShare", "MergeReport", "ModuleError", "Verification", "grouped", "report_blocks", "table"]
+from loratools.blocks.scheme import NO_BLOCK, full_scheme, in_order
 
 
 @dataclass(frozen=True)
@@ -59,13 +56,8 @@ class ErrorShare:
 
 def report_blocks(errors: Mapping[str, ModuleError], family: str) -> tuple[ErrorShare, dict[str, ErrorShare]]:
     """Errors in total, and by block in the order of the family's scheme."""
-    scheme = full_scheme(family)
-    places = {module: scheme.block_of(module) for module in errors}
-    order = in_order(scheme, (block for block in places.values() if block is not None))
-    groups: dict[str, list[ModuleError]] = {name: [] for name in (*order, NO_BLOCK)}
-    for module, error in errors.items():
-        groups[places[module] or NO_BLOCK].append(error)
-    blocks = {name: ErrorShare.of(len(group), _sum(group)) for name, group in groups.items() if group}
+    groups = grouped(errors, family)
+    blocks = {b: ErrorShare.of(len(names), _sum([errors[name] for name in names])) for b, names in groups.items()}
     return ErrorShare.of(len(errors), _sum(list(errors.values()))), blocks
 
 
@@ -146,9 +138,11 @@ class Verification:
 def grouped(names: Iterable[str], family: str) -> dict[str, list[str]]:
     """Module names by block, in the order of the family's scheme; blocks without modules are left out."""
     scheme = full_scheme(family)
-    groups: dict[str, list[str]] = {name: [] for name in (*scheme.names, NO_BLOCK)}
-    for name in names:
-        groups[scheme.block_of(name) or NO_BLOCK].append(name)
+    places = {name: scheme.block_of(name) for name in names}
+    order = in_order(scheme, (block for block in places.values() if block is not None))
+    groups: dict[str, list[str]] = {block: [] for block in (*order, NO_BLOCK)}
+    for name, block in places.items():
+        groups[block or NO_BLOCK].append(name)
     return {block: members for block, members in groups.items() if members}
 
 

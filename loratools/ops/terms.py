@@ -14,12 +14,11 @@ from pathlib import Path
 from loratools.adapter.file import Adapter, read
 from loratools.adapter.names import UNKNOWN, is_text
 from loratools.adapter.run import epochs, find_lora, is_run, parse_reference, select
-from loratools.blocks.scheme import full_scheme
+from loratools.blocks.scheme import NO_BLOCK, full_scheme
 from loratools.blocks.vector import BlockVector, Presets, parse_vector
 from loratools.errors import BlockError, FileError, MergeStringError, did_you_mean
 
 _OPTIONS = ("te", "unet")
-NO_BLOCK = "(none)"  # where modules stand that no block of the scheme covers
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from loratools.adapter.checkpoint import open_checkpoint
 from loratools.adapter.file import read
 from loratools.adapter.metadata import KEY, Provenance
+from loratools.blocks.scheme import NO_BLOCK
 from loratools.errors import BaseModelError, FileError, FormatError, MergeStringError, NonFiniteError, ShapeError
 from loratools.ops.analyze import analyze, plot
 from loratools.ops.combine import combine
@@ -23,7 +24,7 @@ from loratools.ops.compat import Tool, compatible
 from loratools.ops.into import merge_into
 from loratools.ops.merge import into_provenance, merge_files, plan
 from loratools.ops.norms import match_norms
-from loratools.ops.terms import NO_BLOCK, Term
+from loratools.ops.terms import Term
 from loratools.ops.ties import Ties, ties
 from tests.base.compvis import write_single_file
 from tests.loras import lora_tensors, save
