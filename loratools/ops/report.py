@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from loratools.blocks.scheme import full_scheme, in_order
+from loratools.ops.table import NO_BLOCK, table
 
-NO_BLOCK = "(none)"  # where modules stand that no block of the scheme covers
+__all__ = ["NO_BLOCK", "ErrorShare", "MergeReport", "ModuleError", "Verification", "report_blocks", "table"]
 
 
 @dataclass(frozen=True)
@@ -127,16 +128,6 @@ class Verification:
         """A table of errors by block."""
         rows = [["block", "error"], *([name, f"{error:.2e}"] for name, error in self.blocks.items())]
         return table([*rows, ["total", f"{self.error:.2e}"]])
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as aligned plain text: the first column to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
-                  for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in rows
-    )  # fmt: skip
 
 
 def _sum(errors: Sequence[ModuleError]) -> ModuleError:
