@@ -75,6 +75,16 @@ class Family:
                 return "transformer"
         return ""
 
+    @property
+    def down(self) -> tuple[int, ...]:
+        """A UNet's transformer depth at each level on the way down; empty where there is no UNet."""
+        return self.network.down if isinstance(self.network, UNet) else ()
+
+    @property
+    def up(self) -> tuple[int, ...]:
+        """A UNet's transformer depth at each level on the way up; empty where there is no UNet."""
+        return self.network.up if isinstance(self.network, UNet) else ()
+
 
 @dataclass(frozen=True)
 class Module:

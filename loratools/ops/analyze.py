@@ -19,7 +19,8 @@ from loratools.adapter.parallel import in_order
 from loratools.adapter.rank import Spectrum, spectrum
 from loratools.errors import FormatError, ShapeError
 from loratools.ops.combine import shapes_differ
-from loratools.ops.report import grouped, table
+from loratools.ops.report import grouped
+from loratools.ops.table import table
 
 _ENERGY = 0.99  # of a module's squared singular values: the directions that principal angles compare
 _SHARED = 0.5  # mean cosine of two files' `down` factors, above which they started from the same random A

@@ -19,7 +19,7 @@ from loratools.adapter.metadata import KEY, Provenance
 from loratools.adapter.source import open_source
 from loratools.blocks.scheme import NO_BLOCK, SCHEMES, Scheme, full_scheme, in_order
 from loratools.files import sha256
-from loratools.ops.report import table
+from loratools.ops.table import table
 
 if TYPE_CHECKING:
     from loratools.adapter.file import Adapter

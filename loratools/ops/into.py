@@ -22,8 +22,9 @@ from loratools.adapter.metadata import KEY, Provenance, guard_overwrite
 from loratools.adapter.parallel import in_order
 from loratools.errors import BaseModelError, FileError, NonFiniteError, ShapeError
 from loratools.ops.combine import Combined
-from loratools.ops.report import grouped, table
+from loratools.ops.report import grouped
 from loratools.ops.source import Source
+from loratools.ops.table import table
 
 _CHUNK = 1 << 22
 

@@ -10,7 +10,7 @@ from loratools.adapter.parallel import in_order
 from loratools.blocks.scheme import NO_BLOCK, full_scheme
 from loratools.blocks.scheme import in_order as block_order
 from loratools.ops.combine import combine
-from loratools.ops.report import table
+from loratools.ops.table import table
 from loratools.ops.terms import Term
 
 _SHOWN = 8  # names of modules in no block that the text lists; the JSON has all

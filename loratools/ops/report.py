@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.blocks.scheme import NO_BLOCK, full_scheme, in_order
+from loratools.ops.table import table
 
 
 @dataclass(frozen=True)
@@ -144,16 +145,6 @@ def grouped(names: Iterable[str], family: str) -> dict[str, list[str]]:
     for name, block in places.items():
         groups[block or NO_BLOCK].append(name)
     return {block: members for block, members in groups.items() if members}
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as aligned plain text: the first column to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
-                  for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in rows
-    )  # fmt: skip
 
 
 def _sum(errors: Sequence[ModuleError]) -> ModuleError:

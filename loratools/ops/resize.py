@@ -15,8 +15,9 @@ from loratools.adapter.rank import Exact, RankRule
 from loratools.adapter.save import DTYPES
 from loratools.ops.combine import combine
 from loratools.ops.merge import merge_texts, provenance_of
-from loratools.ops.report import MergeReport, grouped, table
+from loratools.ops.report import MergeReport, grouped
 from loratools.ops.store import store
+from loratools.ops.table import table
 from loratools.ops.terms import Term
 
 

@@ -30,9 +30,10 @@ from loratools.blocks.vector import BlockVector
 from loratools.errors import MergeStringError
 from loratools.ops.combine import Combined, combine
 from loratools.ops.merge import adapters_of, merge_files, merge_texts, provenance_of, term_facts
-from loratools.ops.report import MergeReport, grouped, table
+from loratools.ops.report import MergeReport, grouped
 from loratools.ops.source import Source, norm2_of
 from loratools.ops.store import store
+from loratools.ops.table import table
 from loratools.ops.terms import Term
 
 Mode = Literal["direct", "matched", "project", "soft"]
