@@ -97,6 +97,8 @@ def _short(dtype: torch.dtype) -> str:
 class _Sketched(Source):
     """Full differences, decomposed only as far as the rule needs."""
 
+    costly = True
+
     def __init__(self, rule: RankRule, seed: int, dtype: torch.dtype) -> None:
         self._rule = rule
         self._seed = seed

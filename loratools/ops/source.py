@@ -53,12 +53,14 @@ class Source(Mapping[str, Delta]):
         shapes: module -> shape, in the order of iteration.
         ranks: module -> columns of its ``up``.
         dense: modules whose difference is a full one.
+        costly: whether decomposing a module takes so long that its factors should be kept, not computed again.
     """
 
     family: str
     shapes: Mapping[str, tuple[int, ...]]
     ranks: Mapping[str, int]
     dense: frozenset[str] = frozenset()
+    costly: bool = False
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)

@@ -61,7 +61,7 @@ class Prepared(Mapping[str, Delta]):
 
     def __init__(self, source: Source, ranks: Mapping[str, int], factors: Mapping[str, LowRank] | None = None) -> None:
         self.source = source
-        self.shapes = source.shapes if factors is None else {name: source.shapes[name] for name in ranks}
+        self.shapes = {name: source.shapes[name] for name in source.shapes if name in ranks}
         self.dense = source.dense if factors is None and ranks is source.ranks else frozenset[str]()
         self.ranks = ranks
         self.asked: dict[str, ModuleError] = {}
@@ -115,47 +115,60 @@ class _Layout:
                     f"rank {self._rule.rank} is above what any module can have, which is {highest}; ask for less"
                 )
         if trim:
-            return self._spooled(spool, trim=True)
+            return self._decomposed(spool, trim=True)
         match self._rule:
             case Exact():
                 return Prepared(source, source.ranks)
             case Fixed(rank):
                 return Prepared(source, {n: min(rank, r, limit(source.shapes[n])) for n, r in source.ranks.items()})
-        return self._spooled(spool, trim=False)
+        return self._decomposed(spool, trim=False)
 
-    def _spooled(self, spool: Spool, *, trim: bool) -> Prepared:
-        """Rules whose ranks are known only after every module's SVD: all are computed once, to disk."""
+    def _decomposed(self, spool: Spool, *, trim: bool) -> Prepared:
+        """Rules whose ranks are known only after every module's SVD.
 
-        def decompose(name: str) -> tuple[str, Decomposed]:
-            return name, self._source.decompose(name, self._rule)
+        A source that is quick to decompose is decomposed again when it is written; a costly one's factors are kept on
+        disk meanwhile.
+        """
 
-        values: dict[str, torch.Tensor] = {}
-        asked: dict[str, Decomposed] = {}
-        for name, found in in_order(decompose, self._source):
+        def decompose(name: str) -> tuple[str, int, Decomposed, LowRank | None]:
+            found = self._source.decompose(name, self._rule)
+            rank = self._rank(found, trim)
+            kept = found.spectrum.truncated(rank) if self._source.costly else None
+            return name, rank, _values_alone(found, rank if isinstance(self._rule, Size) else None), kept
+
+        ranks: dict[str, int] = {}
+        known: dict[str, Decomposed] = {}
+        for name, rank, found, kept in in_order(decompose, self._source):
             if trim and found.norm2 == 0:
                 continue
-            rank = self._rank(found, trim)
-            values[name] = found.spectrum.s[:rank] if isinstance(self._rule, Size) else found.spectrum.s
-            spool.add(name, found.spectrum.truncated(rank))
-            empty = torch.empty(0)
-            asked[name] = Decomposed(Spectrum(empty, values[name], empty, found.spectrum.shape), found.norm2,
-                                     found.root2)  # fmt: skip
-        if isinstance(self._rule, Size) and values:
-            spool.ranks.update(self._fit(self._rule, values, spool))
-        prepared = Prepared(self._source, spool.ranks, spool)
-        prepared.asked.update({name: _asked(known, spool.ranks[name]) for name, known in asked.items()})
+            ranks[name], known[name] = rank, found
+            if kept is not None:
+                spool.add(name, kept)
+        if isinstance(self._rule, Size) and ranks:
+            ranks = self._fit(self._rule, {name: found.spectrum.s for name, found in known.items()}, ranks)
+        spool.ranks.update({name: rank for name, rank in ranks.items() if name in spool})
+        prepared = Prepared(self._source, ranks, spool if self._source.costly else None)
+        prepared.asked.update({name: _asked(found, ranks[name]) for name, found in known.items()})
         return prepared
 
     def _rank(self, found: Decomposed, trim: bool) -> int:
         rank = found.rank(Exact() if isinstance(self._rule, Size) else self._rule)
         return min(rank, found.rank(Exact())) if trim else rank
 
-    def _fit(self, rule: Size, values: Mapping[str, torch.Tensor], spool: Spool) -> dict[str, int]:
-        costs = {n: (shape[0] + math.prod(shape[1:])) * self._dtype.itemsize for n, shape in spool.shapes.items()}
-        whole = file_size(spool.shapes, spool.ranks, family=self._source.family, metadata=self._metadata,
-                          dtype=self._dtype, provenance=self._provenance, path=self._out)  # fmt: skip
-        rest = whole - sum(costs[name] * rank for name, rank in spool.ranks.items())
+    def _fit(self, rule: Size, values: Mapping[str, torch.Tensor], ranks: Mapping[str, int]) -> dict[str, int]:
+        shapes = {name: self._source.shapes[name] for name in ranks}
+        costs = {name: (shape[0] + math.prod(shape[1:])) * self._dtype.itemsize for name, shape in shapes.items()}
+        whole = file_size(shapes, ranks, family=self._source.family, metadata=self._metadata, dtype=self._dtype,
+                          provenance=self._provenance, path=self._out)  # fmt: skip
+        rest = whole - sum(costs[name] * rank for name, rank in ranks.items())
         return allocate(values, costs, rule.size - rest)
+
+
+def _values_alone(found: Decomposed, count: int | None) -> Decomposed:
+    """What remains to be known of a module once its factors are let go: its singular values, or the first of them."""
+    empty = torch.empty(0)
+    return Decomposed(Spectrum(empty, found.spectrum.s[:count].clone(), empty, found.spectrum.shape), found.norm2,
+                      found.root2)  # fmt: skip
 
 
 def _asked(found: Decomposed, rank: int) -> ModuleError:
