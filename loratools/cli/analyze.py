@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from loratools.cli.common import json_option, print_json
+from loratools.cli.common import base_option, base_weights, json_option, print_json
 from loratools.cli.shell import Command
 
 
@@ -12,8 +12,9 @@ from loratools.cli.shell import Command
 @click.argument("file")
 @click.argument("file2", required=False)
 @click.option("--plot", type=click.Path(), metavar="PNG", help="Also draw it.")
+@base_option
 @json_option
-def command(file: str, file2: str | None, plot: str | None, as_json: bool) -> None:
+def command(file: str, file2: str | None, plot: str | None, base: str | None, as_json: bool) -> None:
     """Show a LoRA's norm, share and effective rank by block; for two files also how alike they are.
 
     Cosine is between the differences, overlap between the directions they use; the cosine of the down factors tells
@@ -26,7 +27,7 @@ def command(file: str, file2: str | None, plot: str | None, as_json: bool) -> No
     from loratools.ops.analyze import analyze
     from loratools.ops.analyze import plot as draw
 
-    found = analyze(file, file2)
+    found = analyze(file, file2, base_weights(base))
     if plot:
         draw(found, plot)
     print_json(found.json()) if as_json else click.echo(found.text())

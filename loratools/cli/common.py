@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from loratools.errors import FileError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,6 +43,27 @@ def unknown_option(function: F) -> F:
     return click.option(
         "--allow-unknown", is_flag=True, help="Carry keys that no table knows through untouched, instead of refusing."
     )(function)
+
+
+def base_option(function: F) -> F:
+    """``--base``: the weights that a DoRA was trained on."""
+    return click.option("--base", metavar="BASE", help="The base model, which the differences of a DoRA depend on.")(
+        function
+    )
+
+
+def base_weights(base: str | None) -> Mapping[str, Tensor] | None:
+    """The base model's tensors by canonical name, read one by one as they are needed.
+
+    Raises:
+        LoratoolsError: if it is missing, or no base model.
+    """
+    if base is None:
+        return None
+    from loratools.adapter.checkpoint import open_checkpoint
+    from loratools.pocket import weights_folder
+
+    return open_checkpoint(weights_folder() if base == "pocket" else base)
 
 
 def lora_options(function: F) -> F:
@@ -105,7 +129,7 @@ def safetensors_out(out: str | Path) -> Path:
 
 
 def read_terms(text: str, lora_dirs: Sequence[str], presets: str | None, missing: str | None,
-               allow_unknown: bool = False) -> list[Any]:  # fmt: skip
+               allow_unknown: bool = False, base: str | None = None) -> list[Any]:  # fmt: skip
     """The terms of a merge string on the command line, their files opened.
 
     Raises:
@@ -118,4 +142,4 @@ def read_terms(text: str, lora_dirs: Sequence[str], presets: str | None, missing
     weight = None if missing is None else float(missing)
     specs = parse_merge_string(text)
     return resolve_terms(specs, lora_dirs=lora_dirs, presets=load_presets(presets), missing=weight, best=best_epoch,
-                         allow_unknown=allow_unknown)  # fmt: skip
+                         allow_unknown=allow_unknown, base=base_weights(base))  # fmt: skip

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import click
 
-from loratools.cli.common import DTYPES, force_option, json_option, print_json, safetensors_out, unknown_option
+from loratools.cli.common import (
+    DTYPES,
+    base_option,
+    base_weights,
+    force_option,
+    json_option,
+    print_json,
+    safetensors_out,
+    unknown_option,
+)
 from loratools.cli.shell import Command
 
 
@@ -13,11 +22,19 @@ from loratools.cli.shell import Command
 @click.option("-o", "--out", required=True, type=click.Path(), help="The file to write.")
 @click.option("--to", "style", required=True, type=click.Choice(["kohya", "diffusers"]), help="How keys are spelled.")
 @click.option("--dtype", type=DTYPES, help="Storage type.  [default: the file's own]")
+@base_option
 @unknown_option
 @json_option
 @force_option
 def command(
-    source: str, out: str, style: str, dtype: str | None, allow_unknown: bool, as_json: bool, force: bool
+    source: str,
+    out: str,
+    style: str,
+    dtype: str | None,
+    base: str | None,
+    allow_unknown: bool,
+    as_json: bool,
+    force: bool,
 ) -> None:
     """Rewrite a LoRA file (or a PEFT folder) in kohya's or Diffusers' style; its differences stay the same.
 
@@ -31,6 +48,6 @@ def command(
     from loratools.ops.convert import convert
 
     place = safetensors_out(out)
-    chosen = "kohya" if style == "kohya" else "diffusers"
-    made = convert(source, place, style=chosen, dtype=dtype, allow_unknown=allow_unknown, force=force)  # type: ignore[arg-type]
+    made = convert(source, place, style=style, dtype=dtype, base=base_weights(base), allow_unknown=allow_unknown,
+                   force=force)  # fmt: skip
     print_json(made.json()) if as_json else click.echo(made.text())

@@ -44,6 +44,7 @@ class _Inline:
     match_norm: bool
     compat: Literal["supermerger", "supermerger-strength", "lbw"] | None
     into: str | None
+    base: str | None
     dry_run: bool
     allow_unknown: bool
     as_json: bool
@@ -70,7 +71,7 @@ class _Inline:
 @click.option("--into", type=click.Path(), metavar="BASE", help="Add the result to this .safetensors checkpoint.")
 @click.option("--compat", type=click.Choice(["supermerger", "supermerger-strength", "lbw"]),
               help="What another tool would make of TERMS, with its distance from what was asked.")  # fmt: skip
-@click.option("--base", help="Recipe: another base than its own.")
+@click.option("--base", help="Terms: the base that a DoRA depends on. Recipe: another base than its own.")
 @device_option
 @click.option(
     "--dry-run", is_flag=True, help="Print the resolved plan: file, block, weight, modules, share of the norm."
@@ -105,8 +106,6 @@ def command(
             fail_usage("--method, --density, --match-norm, --into and --compat go with terms, not with a recipe")
         steps.merge_recipe(source, out, base, steps.Flags(device, force, dry_run, as_json))
         return
-    if base:
-        fail_usage("--base goes with a recipe; a merge of files needs none")
     if out is None and not dry_run:
         fail_usage("where to? give -o FILE.safetensors, or --dry-run")
     if into and (rank or dtype):
@@ -116,7 +115,7 @@ def command(
     if compat and (method != "exact" or match_norm):
         fail_usage("--compat reproduces another tool as it is; drop --method and --match-norm")
     _inline(_Inline(source, out, lora_dirs, presets, missing, rank, dtype, method, density, match_norm, compat, into,
-                    dry_run, allow_unknown, as_json, force))  # fmt: skip
+                    base or into, dry_run, allow_unknown, as_json, force))  # fmt: skip
 
 
 def _inline(asked: _Inline) -> None:
@@ -128,7 +127,7 @@ def _inline(asked: _Inline) -> None:
     place = None if asked.out is None else safetensors_out(asked.out)
     rule = parse_rank(asked.rank or "exact")
     terms: list[Term] = read_terms(asked.text, asked.lora_dirs, asked.presets, _missing(asked),
-                                     asked.allow_unknown)  # fmt: skip
+                                     asked.allow_unknown, asked.base)  # fmt: skip
     terms = match_norms(terms) if asked.match_norm else terms
     source = _source(asked, terms)
     if asked.dry_run or place is None:

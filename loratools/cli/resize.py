@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from loratools.cli.common import json_option, print_json, rank_option, safetensors_out, store_options
+from loratools.cli.common import (
+    base_option,
+    base_weights,
+    json_option,
+    print_json,
+    rank_option,
+    safetensors_out,
+    store_options,
+)
 from loratools.cli.shell import Command
 
 
@@ -14,9 +22,10 @@ from loratools.cli.shell import Command
 @click.argument("file", metavar="IN")
 @click.option("-o", "--out", required=True, type=click.Path(), help="The file to write.")
 @rank_option
+@base_option
 @json_option
 @store_options
-def command(file: str, out: str, rank: str, as_json: bool, dtype: str, force: bool) -> None:
+def command(file: str, out: str, rank: str, base: str | None, as_json: bool, dtype: str, force: bool) -> None:
     """Write the LoRA IN with other ranks, the loss stated for each block.
 
     A first pass without loss finds what rank every module really has; "exact" stops there, and any other rule takes
@@ -32,6 +41,6 @@ def command(file: str, out: str, rank: str, as_json: bool, dtype: str, force: bo
     from loratools.ops.resize import resize_file
 
     place, rule = safetensors_out(out), parse_rank(rank)
-    report = resize_file(read(file), place, rule=rule, dtype=DTYPES[dtype], force=force,
+    report = resize_file(read(file, base_weights(base)), place, rule=rule, dtype=DTYPES[dtype], force=force,
                          owner=f"resize {Path(file).name} {rule.text()}")  # fmt: skip
     print_json(report.json()) if as_json else click.echo(report.text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from loratools.cli.common import (
+    base_option,
     json_option,
     lora_options,
     print_json,
@@ -22,11 +23,12 @@ from loratools.cli.shell import Command
 @click.option("-o", "--out", required=True, type=click.Path(), help="The file to write.")
 @rank_option
 @lora_options
+@base_option
 @json_option
 @store_options
 def command(
     files: tuple[str, ...], out: str, rank: str, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None,
-    as_json: bool, dtype: str, force: bool,
+    base: str | None, as_json: bool, dtype: str, force: bool,
 ) -> None:  # fmt: skip
     """Average LoRAs: the merge of each FILE at weight 1/n. A FILE may be RUN@6-8, the mean of those epochs.
 
@@ -41,6 +43,6 @@ def command(
     place, rule = safetensors_out(out), parse_rank(rank)
     quoted = ['"' + name.replace('"', '""') + '"' for name in files]
     text = ",".join(f"{name}:{1 / len(files)!r}" for name in quoted)
-    terms = read_terms(text, lora_dirs, presets, missing)
+    terms = read_terms(text, lora_dirs, presets, missing, base=base)
     report = merge_files(terms, place, rule=rule, dtype=DTYPES[dtype], force=force, owner=f"soup {short_terms(text)}")
     print_json(report.json()) if as_json else click.echo(report.text())

@@ -7,6 +7,7 @@ from typing import Literal
 import click
 
 from loratools.cli.common import (
+    base_option,
     json_option,
     lora_options,
     print_json,
@@ -36,14 +37,15 @@ from loratools.cli.shell import Command, fail_usage
 @click.option("--most", type=float, help="matched: the largest multiple of BASE_STYLE that is removed.")
 @rank_option
 @lora_options
+@base_option
 @click.option("--dry-run", is_flag=True, help="Print what would be removed from each block, and write nothing.")
 @json_option
 @store_options
 def command(
     style: str, base_style: str, out: str | None, mode: Literal["direct", "matched", "project", "soft"],
     blocks: str | None, energy: float, side: Literal["output", "input", "both"], mu: float, most: float | None,
-    rank: str, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None, dry_run: bool, as_json: bool,
-    dtype: str, force: bool,
+    rank: str, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None, base: str | None,
+    dry_run: bool, as_json: bool, dtype: str, force: bool,
 ) -> None:  # fmt: skip
     """Remove BASE_STYLE from STYLE; both are LoRA files or merge strings.
 
@@ -66,7 +68,7 @@ def command(
         fail_usage("where to? give -o FILE.safetensors, or --dry-run")
     place = None if out is None else safetensors_out(out)
     method, rule = Method(mode, energy, side, mu, math.inf if most is None else most), parse_rank(rank)
-    first, second = (read_terms(text, lora_dirs, presets, missing) for text in (style, base_style))
+    first, second = (read_terms(text, lora_dirs, presets, missing, base=base) for text in (style, base_style))
     vector = parse_vector(blocks, load_presets(presets), first[0].adapter.family) if blocks else None
     owner = f"subtract {mode} {short_terms(style)} - {short_terms(base_style)}" + (f" {blocks}" if blocks else "")
     report = subtract_files(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from loratools.cli.common import json_option, lora_options, print_json, read_terms
+from loratools.cli.common import base_option, json_option, lora_options, print_json, read_terms
 from loratools.cli.shell import Command
 
 
@@ -12,9 +12,16 @@ from loratools.cli.shell import Command
 @click.argument("result")
 @click.argument("terms")
 @lora_options
+@base_option
 @json_option
 def command(
-    result: str, terms: str, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None, as_json: bool
+    result: str,
+    terms: str,
+    lora_dirs: tuple[str, ...],
+    presets: str | None,
+    missing: str | None,
+    base: str | None,
+    as_json: bool,
 ) -> None:
     """Recompute TERMS in float64 and say how far the file RESULT is from them, in total and per block.
 
@@ -25,5 +32,5 @@ def command(
     """
     from loratools.ops.merge import verify
 
-    found = verify(result, read_terms(terms, lora_dirs, presets, missing))
+    found = verify(result, read_terms(terms, lora_dirs, presets, missing, base=base))
     print_json(found.json()) if as_json else click.echo(found.text())

@@ -107,14 +107,20 @@ class Analysis:
         return "\n\n".join(parts)
 
 
-def analyze(first: str | os.PathLike[str], second: str | os.PathLike[str] | None = None) -> Analysis:
+def analyze(
+    first: str | os.PathLike[str],
+    second: str | os.PathLike[str] | None = None,
+    base: Mapping[str, Tensor] | None = None,
+) -> Analysis:
     """Analyse one LoRA file, or two and how alike they are; every module is decomposed once.
 
+    Args:
+        base: the base's weights by canonical parameter name, which the differences of a DoRA depend on.
     Raises:
         FileError, FormatError: for a file that is missing or no LoRA, or two of different families.
         ShapeError: if the two disagree over a module's shape.
     """
-    adapters = [read(path) for path in (first, second) if path is not None]
+    adapters = [read(path, base) for path in (first, second) if path is not None]
     names = sorted({name for adapter in adapters for name in adapter})
     if len(adapters) == 2:
         _check(*adapters)

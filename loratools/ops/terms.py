@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from loratools.adapter.file import Adapter, read
 from loratools.adapter.names import UNKNOWN, is_text
 from loratools.adapter.run import epochs, find_lora, is_run, parse_reference, select
@@ -148,6 +150,7 @@ def resolve_terms(
     missing: float | None = None,
     best: Callable[[Path], int] | None = None,
     allow_unknown: bool = False,
+    base: Mapping[str, Tensor] | None = None,
 ) -> list[Term]:
     """Open the files that ``specs`` name and read their vectors.
 
@@ -157,6 +160,7 @@ def resolve_terms(
         missing: weight of modules in blocks that a short vector does not list; None makes them an error.
         best: run -> its best epoch's number, for ``name@best``.
         allow_unknown: carry keys that no table knows instead of refusing their file.
+        base: the base's weights by canonical parameter name, which the differences of a DoRA depend on.
     Raises:
         FileError, FormatError: for a file that is missing or no LoRA.
         BlockError: for a vector that does not fit the file's family.
@@ -167,7 +171,7 @@ def resolve_terms(
     for spec in specs:
         places = _places(spec, find, best)
         for path, label in places:
-            adapter = opened[path] = opened.get(path) or read(path, allow_unknown=allow_unknown)
+            adapter = opened[path] = opened.get(path) or read(path, base, allow_unknown)
             vector = None if spec.vector_text is None else parse_vector(spec.vector_text, presets, adapter.family)
             written = spec.vector_text is not None and _is_number(spec.vector_text.split(",")[0])
             term = Term(adapter, spec.weight / len(places), vector, spec.te, spec.unet, label, missing,
