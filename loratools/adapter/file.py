@@ -263,7 +263,7 @@ def needs_base_message(adapter: Adapter) -> str:
     """Why a DoRA is refused, for a person."""
     names = sorted(name for name, kind in adapter.kinds.items() if kind == "dora")
     return (f"{adapter.path} is a DoRA ({len(names)} modules, such as {names[0]}): it rescales the base's own weights, "
-            "so its difference cannot be told without them; give that base with --base")  # fmt: skip
+            "so its difference cannot be told without them; give the base of its training with --base")  # fmt: skip
 
 
 def _is_dense(piece: Piece) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import click
 
 from loratools.cli.common import (
@@ -29,7 +31,7 @@ from loratools.cli.shell import Command
 def command(
     source: str,
     out: str,
-    style: str,
+    style: Literal["kohya", "diffusers"],
     dtype: str | None,
     base: str | None,
     allow_unknown: bool,
