@@ -61,9 +61,15 @@ def base_weights(base: str | None) -> Mapping[str, Tensor] | None:
     if base is None:
         return None
     from loratools.adapter.checkpoint import open_checkpoint
+
+    return open_checkpoint(base_place(base))
+
+
+def base_place(base: str) -> Path:
+    """Where a base model lies; ``pocket`` is the one that ships."""
     from loratools.pocket import weights_folder
 
-    return open_checkpoint(weights_folder() if base == "pocket" else base)
+    return weights_folder() if base == "pocket" else Path(base)
 
 
 def lora_options(function: F) -> F:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from loratools.cli.common import json_option, print_json, safetensors_out, store_options
+from loratools.cli.common import base_place, json_option, print_json, safetensors_out, store_options
 from loratools.cli.shell import Command
 
 
@@ -37,6 +37,6 @@ def command(
 
     place, rule = safetensors_out(out), parse_rank(rank)
     names = " ".join(Path(path).name for path in (base, tuned) if path)
-    report = extract_files(base, tuned, place, rule=rule, conv=conv, dtype=DTYPES[dtype], seed=seed, force=force,
+    report = extract_files(base and base_place(base), base_place(tuned), place, rule=rule, conv=conv, dtype=DTYPES[dtype], seed=seed, force=force,
                            owner=f"extract {names} {rule.text()}")  # fmt: skip
     print_json(report.json()) if as_json else click.echo(report.text())
