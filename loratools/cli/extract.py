@@ -37,6 +37,8 @@ def command(
 
     place, rule = safetensors_out(out), parse_rank(rank)
     names = " ".join(Path(path).name for path in (base, tuned) if path)
-    report = extract_files(base and base_place(base), base_place(tuned), place, rule=rule, conv=conv, dtype=DTYPES[dtype], seed=seed, force=force,
-                           owner=f"extract {names} {rule.text()}")  # fmt: skip
+    report = extract_files(
+        None if base is None else base_place(base), base_place(tuned), place, rule=rule, conv=conv,
+        dtype=DTYPES[dtype], seed=seed, force=force, owner=f"extract {names} {rule.text()}",
+    )  # fmt: skip
     print_json(report.json()) if as_json else click.echo(report.text())
