@@ -218,6 +218,8 @@ def _term_facts(term: Term) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": term.adapter.path.name, "digest": term.adapter.digest, "weight": term.weight}
     if term.vector is not None:
         facts["vector"] = dict(term.vector.weights)
+        if term.vector.rules:
+            facts["rules"] = {rule.where: rule.weight for rule in term.vector.rules}
         facts["missing"] = term.missing
     return facts | {key: value for key, value in (("te", term.te), ("unet", term.unet)) if value != 1}
 
