@@ -81,7 +81,8 @@ def test_a_longer_number_is_not_taken_for_its_prefix() -> None:
 
 def test_the_shipped_presets_by_value() -> None:
     assert set(PRESETS) == {"GP1", "GP2", "GP1_STRONG", "GP2_STRONG", "NONE", "ALL", "ALL0.5", "INS", "IND", "INALL",
-                            "MIDD", "OUTD", "OUTS", "OUTALL", "FLUXALL", "ATTNDEEPON", "ATTNDEEPOFF", "PROJDEEPOFF"}  # fmt: skip
+                            "MIDD", "OUTD", "OUTS", "OUTALL", "FLUXALL", "ATTNDEEPON", "ATTNDEEPOFF",
+                            "PROJDEEPOFF"}  # fmt: skip
 
     def values(name: str) -> tuple[float, ...]:
         return tuple(find_preset(name, PRESETS, "sd1").weights.values())
