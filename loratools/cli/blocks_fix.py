@@ -56,11 +56,12 @@ def fix(
         _preview(path, names, sizes, merge, out, base, device, force, as_json)
         return
     outcome = edit(path, names, size=_size(step), merge=merge, dry_run=dry_run)
+    if not as_json:
+        click.echo("\n".join(outcome.lines()))  # before the pictures, which take their time and may fail
     strip = _render(outcome, merge, out, base, device, force) if render else None
     if as_json:
         print_json({**outcome.json(), "strip": strip})
         return
-    click.echo("\n".join(outcome.lines()))
     click.echo(strip if strip else "nothing was written (--dry-run)" if dry_run else
                f"{path} was edited; `loratools merge {path}` makes the new file, `loratools blocks undo {path}` goes "
                "back")  # fmt: skip
@@ -123,7 +124,7 @@ def _preview(
     from loratools.recipe.edit import sized
 
     steps = [Decimal(str(size)) for size in parse_weights(sizes)]
-    texts = {f"{size}": sized(path, names, size, merge) for size in steps}
+    texts = {f"{size:g}" if size else "0": sized(path, names, size, merge) for size in steps}
     strip = _strip(path, texts, merge, "fix-sizes", out, base, device, force)
     if as_json:
         print_json({"recipe": str(path), "sizes": [float(size) for size in steps], "strip": strip})

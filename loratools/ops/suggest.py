@@ -34,7 +34,10 @@ _FAR = 2.0  # in median absolute deviations
 @dataclass(frozen=True)
 class Alignment:
     """One block: the least-squares ``coefficient`` of the base style in the style, their ``cosine``, and ``overlap``,
-    the mean over modules of how much of the smaller subspace lies in the larger (0 to 1, of outputs and inputs)."""
+    the mean over modules of how much of the smaller subspace lies in the larger (0 to 1, of outputs and inputs).
+
+    ``chance`` is the overlap that random subspaces of these sizes would have; only what lies above it says anything.
+    """
 
     modules: int
     style: float
@@ -42,6 +45,7 @@ class Alignment:
     coefficient: float
     cosine: float
     overlap: float
+    chance: float
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,12 @@ class Suggestion:
 
     def text(self) -> str:
         """For a person: a table, and both vectors as they can be pasted."""
-        head = ["block", "modules", "|S|", "|R|", "coefficient", "cosine", "overlap", "GP2", "guide's"]
+        head = ["block", "modules", "|S|", "|R|", "coefficient", "cosine", "overlap", "chance", "GP2", "guide's"]
         head += ["growth", "GP1", "guide's"] if self.growth else []
         rows = [head]
         for name, found in self.blocks.items():
             row = [name, str(found.modules), f"{found.style:.3g}", f"{found.base:.3g}", f"{found.coefficient:+.3f}",
-                   f"{found.cosine:+.3f}", f"{found.overlap:.3f}", f"{self.gp2[name]:.3f}",
+                   f"{found.cosine:+.3f}", f"{found.overlap:.3f}", f"{found.chance:.3f}", f"{self.gp2[name]:.3f}",
                    _shown(self.guide_gp2.get(name))]  # fmt: skip
             if self.growth and name in self.growth:
                 mark = " !" if self.growth[name].suspect else "  "
@@ -183,12 +187,13 @@ def _squares(adapter: Adapter) -> Iterator[tuple[str, float]]:
 
 @dataclass(frozen=True)
 class _Pair:
-    """One module in both files: squared norms, inner product, and the overlap of their subspaces, if both have one."""
+    """One module in both files: squared norms, inner product, and the overlap of their subspaces beside what chance
+    would give, if both have one."""
 
     style2: float
     base2: float
     product: float
-    overlap: float | None
+    overlap: tuple[float, float] | None
 
 
 def _pair(name: str, style: Adapter, base: Adapter) -> _Pair:
@@ -203,8 +208,9 @@ def _pair(name: str, style: Adapter, base: Adapter) -> _Pair:
     return _Pair(a.norm() ** 2, b.norm() ** 2, product, _overlap(a, b))
 
 
-def _overlap(a: Delta, b: Delta) -> float | None:
-    """``|Qa^T Qb|^2 / min(rank)``, the mean of output and input subspaces; None if one of the two is zero."""
+def _overlap(a: Delta, b: Delta) -> tuple[float, float] | None:
+    """``|Qa^T Qb|^2 / min(rank)``, the mean of output and input subspaces, and its expectation for random ones, which
+    is ``max(rank) / size``; None if one of the two is zero."""
     if len(a.shape) == 1:
         return None
     (left_a, right_a), (left_b, right_b) = _bases(a), _bases(b)
@@ -212,7 +218,9 @@ def _overlap(a: Delta, b: Delta) -> float | None:
     if smaller == 0:
         return None
     sides = ((left_a.T @ left_b), (right_a.T @ right_b))
-    return sum(float((side**2).sum()) / smaller for side in sides) / 2
+    larger = max(left_a.shape[1], left_b.shape[1])
+    chance = (larger / left_a.shape[0] + larger / right_a.shape[0]) / 2
+    return sum(float((side**2).sum()) / smaller for side in sides) / 2, chance
 
 
 def _bases(delta: Delta) -> tuple[Tensor, Tensor]:
@@ -229,8 +237,13 @@ def _alignment(pairs: Sequence[_Pair]) -> Alignment:
     both = math.sqrt(style2 * base2)
     return Alignment(
         len(pairs), math.sqrt(style2), math.sqrt(base2), product / base2 if base2 > 0 else 0.0,
-        product / both if both > 0 else 0.0, sum(overlaps) / len(overlaps) if overlaps else 0.0,
+        product / both if both > 0 else 0.0, *_means(overlaps),
     )  # fmt: skip
+
+
+def _means(overlaps: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    count = max(len(overlaps), 1)
+    return sum(found for found, _ in overlaps) / count, sum(chance for _, chance in overlaps) / count
 
 
 def _growth(norms: Sequence[float], middle: int) -> float:
