@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from loratools.blocks.inspire import Order, inspire_numbers, order_for
+from loratools.blocks.inspire import ORDERS, Order, inspire_numbers, order_for
 from loratools.blocks.scheme import SCHEMES, Scheme
 from loratools.blocks.text import number
 from loratools.blocks.vector import BlockVector
@@ -97,12 +96,13 @@ def as_diffusers(vector: BlockVector) -> dict[str, Any]:
 def scheme_named(text: str, family: str | None = None) -> Scheme:
     """The scheme that ``--to`` means: a length such as ``26``, or a name such as ``sd1-26``.
 
+    Args:
+        family: whose scheme it should be, where several have that length.
     Raises:
         BlockError: if there is none.
     """
-    for scheme in SCHEMES.values():
-        if text.lower() == scheme.name or (text == str(len(scheme)) and (family is None or family in scheme.families)):
-            return scheme
-    known = ", ".join(f"{len(scheme)} ({scheme.title})" for scheme in SCHEMES.values())
-    hint = f"; the vector is of {family}" if family and re.fullmatch(r"\d+", text) else ""
-    raise BlockError(f"there is no scheme '{text}' to convert to; there are {known}{hint}")
+    found = [one for one in SCHEMES.values() if text.lower() == one.name or text == str(len(one))]
+    if not found:
+        known = ", ".join(f"{len(one)} ({one.title.partition(' (')[0]})" for one in SCHEMES.values())
+        raise BlockError(f"there is no scheme '{text}' to convert to; there are {known}, and {', '.join(ORDERS)}")
+    return next((one for one in found if family in one.families), found[0])

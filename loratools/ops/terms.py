@@ -239,7 +239,8 @@ def _continues(spec: TermSpec, fields: Sequence[str]) -> bool:
     if separator and name == "lbwe":
         return '"' not in value
     if separator:
-        return _is_number(value) and '"' not in name and name.lower() not in _OPTIONS
+        # TE is a block; a small te is the term's option, which follows a colon
+        return _is_number(value) and '"' not in name and (name == "TE" or name.lower() not in _OPTIONS)
     return _is_weight(field) and all(_is_weight(item) for item in str(spec.vector_text).split(","))
 
 
