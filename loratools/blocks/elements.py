@@ -1,7 +1,7 @@
 """Elemental rules: a weight for some modules of some blocks, such as the attention layers of IN05 to OUT05.
 
 LoRA Block Weight writes ``ID:blocks:elements:weight`` in ``elempresets.txt``; inside a vector the same rule is
-``IN05-OUT05.attn=0``. A rule REPLACES the block's weight for the modules that it matches; of several, the last wins.
+``IN05-OUT05/attn=0``. A rule REPLACES the block's weight for the modules that it matches; of several, the last wins.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ElementRule:
     """``weight`` for the modules in ``blocks`` whose name holds one of ``elements``.
 
     Args:
-        where: the rule's left side as it is written, ``IN05-OUT05.attn``.
+        where: the rule's left side as it is written, ``IN05-OUT05/attn``.
         blocks: block names.
         elements: parts of a module's name, dotted or with underscores; none means every module.
         inverted: the modules that hold NONE of ``elements``.
@@ -52,25 +52,27 @@ class ElementRule:
 
 
 def is_rule(name: str) -> bool:
-    """Whether the left side of ``name=value`` is a rule's: blocks, a dot, elements."""
-    return "." in name
+    """Whether the left side of ``name=value`` is a rule's: blocks, a slash, elements."""
+    return "/" in name
 
 
 def parse_rule(where: str, weight: float, scheme: Scheme) -> ElementRule:
-    """Read ``IN05-OUT05 M00.attn ff`` (blocks, a dot, parts of module names; ``NOT`` in front of either inverts).
+    """Read ``IN05-OUT05 M00/attn ff`` (blocks, a slash, parts of module names; ``NOT`` in front of either inverts).
 
     Args:
         scheme: the family's full scheme.
     Raises:
         BlockError: for a block that the scheme lacks, or a rule without a part of a module's name.
     """
-    place, _, parts = where.partition(".")
+    place, _, parts = where.partition("/")
     words, elements = place.split() or ["*"], parts.split()
     avoid, inverted = words[0].upper() == "NOT", elements[:1] == ["NOT"]
     found = [block for word in words[avoid:] or ["*"] for block in expand(word, scheme)]
     blocks = frozenset(scheme.names) - frozenset(found) if avoid else frozenset(found)
     if not elements[inverted:]:
-        raise BlockError(f"the rule '{where}' names no part of a module; write IN05-OUT05.attn=0, or drop the dot")
+        raise BlockError(f"the rule '{where}' names no part of a module; write IN05-OUT05/attn=0, or drop the slash")
+    if not blocks:
+        raise BlockError(f"the rule '{where}' reaches no block of {scheme.title}; name its blocks one by one")
     return ElementRule(where.strip(), blocks, tuple(elements[inverted:]), weight, inverted)
 
 
@@ -110,4 +112,4 @@ def _item(blocks: str, elements: str, weight: str) -> str:
 
     Every flat module name holds an underscore, so ``_`` is the element that all of them have.
     """
-    return f"{blocks.strip() or '*'}.{' '.join(elements.split()) or '_'}={weight.strip()}"
+    return f"{blocks.strip() or '*'}/{' '.join(elements.split()) or '_'}={weight.strip()}"

@@ -232,7 +232,7 @@ def _vector(order: Order, numbers: Sequence[float]) -> BlockVector:
         if slot.part in ("", _MIDDLE[1]):
             weights.update(dict.fromkeys(slot.blocks, value))
         else:
-            rules.append(parse_rule(f"M00.{slot.part}", value, whole))
+            rules.append(parse_rule(f"M00/{slot.part}", value, whole))
     kept = tuple(rule for rule in rules if rule.weight != weights["M00"])
     ordered = {name: weights[name] for name in whole.names if name in weights}
     return BlockVector(scheme, ordered, kept)

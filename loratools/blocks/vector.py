@@ -2,7 +2,7 @@
 
 Forms, in :func:`parse_vector`: a preset ``GP1``; bare numbers of a listed length ``1,0.6,...``; names and groups
 ``IN=0.5,OUT04-OUT08=0.3,TE=0``; a preset with names on top ``GP1,OUT03=0.8``; ``mix(GP1,ALL,0.5)``; Inspire's orders
-``inspire-20:1,0.5,...``; elemental rules ``IN05-OUT05.attn=0``. Strength x vector always multiply.
+``inspire-20:1,0.5,...``; elemental rules ``IN05-OUT05/attn=0``. Strength x vector always multiply.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def parse_vector(text: str, presets: Presets, family: str | None = None) -> Bloc
     Args:
         text: a preset's name (any case), numbers or letters, names and groups with weights, an expression such as
             ``mix(GP1,ALL,0.5)``, or ``inspire-20:...``; each may be followed by changes (``OUT03=0.8``), elemental
-            rules (``IN05-OUT05.attn=0``, ``lbwe=ATTNDEEPOFF``), and ``seed=1`` or ``x=0.7`` for letters.
+            rules (``IN05-OUT05/attn=0``, ``lbwe=ATTNDEEPOFF``), and ``seed=1`` or ``x=0.7`` for letters.
         presets: named vectors, from :func:`loratools.blocks.presets.load_presets`.
         family: the model family it will be used on, which checks the length; None accepts every scheme.
     Raises:

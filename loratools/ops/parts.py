@@ -22,13 +22,14 @@ def parts_of(adapter: Adapter, vector: BlockVector, missing: float | None = None
     """
     vector_term = Term(adapter, 1.0, vector, missing=1.0 if missing is None else missing)
     scheme = full_scheme(adapter.family)
-    groups: dict[str, list[tuple[float, float]]] = {name: [] for name in (*scheme.names, NO_BLOCK)}
+    groups: dict[str, list[tuple[float, float]]] = {name: [] for name in scheme.names}
 
     def measure(name: str) -> tuple[str, float]:
         return name, adapter[name].norm() ** 2
 
     for name, square in in_order(measure, adapter):
-        groups[scheme.block_of(name) or NO_BLOCK].append((square, square * vector_term.strength(name) ** 2))
+        block = scheme.block_of(name) or NO_BLOCK
+        groups.setdefault(block, []).append((square, square * vector_term.strength(name) ** 2))
     before = sum(a for group in groups.values() for a, _ in group) or 1.0
     after = sum(b for group in groups.values() for _, b in group) or 1.0
     return {

@@ -135,11 +135,12 @@ def suggest(
     scheme = _scheme([adapter, other])
     blocks = align(adapter, other, scheme)
     growth = measure_growth([read(path) for path in runs], scheme) if len(runs) > 2 else {}
-    guide = {name: gp1.weights.get(name, 1.0) if gp1 is not None else 1.0 for name in scheme.names}
+    names = scheme.names or tuple(blocks)
+    guide = {name: gp1.weights.get(name, 1.0) if gp1 is not None else 1.0 for name in names}
     ours = {name: weight * (growth[name].factor if name in growth else 1.0) for name, weight in guide.items()}
     along = {name: found.coefficient for name, found in blocks.items()}
     removing = {name: max(0.0, weight * along.get(name, 0.0)) for name, weight in ours.items()}
-    theirs = {name: weight for name, weight in gp2.weights.items() if name in scheme.names} if gp2 is not None else {}
+    theirs = {name: weight for name, weight in gp2.weights.items() if name in names} if gp2 is not None else {}
     return Suggestion(scheme.name, blocks, ours, removing, guide, theirs, growth)
 
 
@@ -155,7 +156,7 @@ def align(style: Adapter, base: Adapter, scheme: Scheme) -> dict[str, Alignment]
         block = scheme.block_of(name)
         if block is not None:
             groups.setdefault(block, []).append(pair)
-    return {name: _alignment(groups[name]) for name in scheme.names if name in groups}
+    return {name: _alignment(groups[name]) for name in _ordered(scheme, groups)}
 
 
 def measure_growth(run: Sequence[Adapter], scheme: Scheme) -> dict[str, Growth]:
@@ -164,21 +165,26 @@ def measure_growth(run: Sequence[Adapter], scheme: Scheme) -> dict[str, Growth]:
     A suspect grows over the later half by more than the median of all blocks plus two median absolute deviations, and
     by at least 5 % more than it.
     """
-    norms: dict[str, list[float]] = {name: [] for name in scheme.names}
-    for adapter in run:
-        squares = dict.fromkeys(scheme.names, 0.0)
+    norms: dict[str, list[float]] = {}
+    for epoch, adapter in enumerate(run):
+        squares: dict[str, float] = {}
         for name, square in _squares(adapter):
             block = scheme.block_of(name)
             if block is not None:
-                squares[block] += square
+                squares[block] = squares.get(block, 0.0) + square
         for name, square in squares.items():
-            norms[name].append(math.sqrt(square))
-    held = {name: found for name, found in norms.items() if any(found)}
+            norms.setdefault(name, [0.0] * len(run))[epoch] = math.sqrt(square)
+    held = {name: norms[name] for name in _ordered(scheme, norms) if any(norms[name])}
     middle = (len(run) - 1) // 2
     pace = {name: _growth(found, middle) for name, found in held.items()}
     typical = median(pace.values()) if pace else 0.0
     spread = median(abs(value - typical) for value in pace.values()) if pace else 0.0
     return {name: _judged(found, pace[name], typical, spread) for name, found in held.items()}
+
+
+def _ordered(scheme: Scheme, found: Mapping[str, object]) -> list[str]:
+    """Block names in the scheme's order, then those that it does not list."""
+    return [*(name for name in scheme.names if name in found), *sorted(set(found) - set(scheme.names))]
 
 
 def _squares(adapter: Adapter) -> Iterator[tuple[str, float]]:

@@ -124,12 +124,13 @@ def analyze_effect(
     """
     scheme = full_scheme(adapter.family)
     placed = [scheme.block_of(name) for name in adapter]
-    held = [name for name in scheme.names if name in placed]
+    found = {name for name in placed if name is not None}
+    held = [*(name for name in scheme.names if name in found), *sorted(found - set(scheme.names))]
     if not held:
         raise GridError(f"{adapter.path} changes no block that {scheme.title} knows, so there is nothing to tell apart")
     rows = [Row.of_terms([Term(adapter, 1.0, label="whole")], "whole")]
     for name in held:
-        rows += [_row(adapter, name, 1.0, 0.0, f"only {name}"), _row(adapter, name, 0.0, 1.0, f"without {name}")]
+        rows += [_row(adapter, held, name, 1.0, f"only {name}"), _row(adapter, held, name, 0.0, f"without {name}")]
     result = render_grid(
         base, rows, [weight], prompts, out=out, negative=negative, seeds=seeds, steps=steps, cfg=cfg, sampler=sampler,
         size=size, batch_size=batch_size, progress=progress, on_picture=on_picture, owner="blocks analyze-effect",
@@ -141,10 +142,10 @@ def analyze_effect(
     return effect
 
 
-def _row(adapter: Adapter, block: str, here: float, elsewhere: float, label: str) -> Row:
-    """The LoRA with one block at ``here`` and all others, and modules in none, at ``elsewhere``."""
+def _row(adapter: Adapter, held: Sequence[str], block: str, here: float, label: str) -> Row:
+    """The LoRA with one block at ``here`` (0 or 1) and all others at the opposite; modules in no block stay at 1."""
     scheme = full_scheme(adapter.family)
-    vector = BlockVector(scheme, {name: here if name == block else elsewhere for name in scheme.names})
+    vector = BlockVector(scheme, {name: here if name == block else 1 - here for name in held})
     return Row.of_terms([Term(adapter, 1.0, vector, label=label)], label)
 
 

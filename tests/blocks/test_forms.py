@@ -60,8 +60,8 @@ def test_groups_ranges_and_single_blocks() -> None:
         ("scale(GP3,2)", "sd1", "unknown block preset 'GP3'"),
         ("lbwe=GP1", "sd1", "should name an elemental preset"),
         ("lbwe=ATTNDEPOFF", "sd1", r"did you mean 'ATTNDEEPOFF'"),
-        ("OUT03.=1", "sd1", "names no part of a module"),
-        ("OUT3x.attn=1", "sd1", "no block 'OUT3x'"),
+        ("OUT03/=1", "sd1", "names no part of a module"),
+        ("OUT3x/attn=1", "sd1", "no block 'OUT3x'"),
         (",".join(["R"] * 17), "sd1", "needs a seed.*add ,seed=1"),
         (",".join(["X"] * 17), "sd1", r"variable weight.*add ,x=0\.7"),
         (",".join(["1"] * 17) + ",seed=z", "sd1", "should be a whole number"),
@@ -111,7 +111,7 @@ def test_the_algebra_is_what_it_says(values: list[float], share: float, factor: 
 
 
 def test_rules_replace_the_weight_of_the_modules_that_they_match() -> None:
-    vector = parse_vector("GP1,IN05-OUT05.attn=0,OUT03.attn2.to_k=0.7", PRESETS, "sd1")
+    vector = parse_vector("GP1,IN05-OUT05/attn=0,OUT03/attn2.to_k=0.7", PRESETS, "sd1")
     attn = "unet.up_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
     key = "unet.up_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
     ff = "unet.up_blocks.1.attentions.0.transformer_blocks.0.ff.net.2"
@@ -124,10 +124,10 @@ def test_rules_replace_the_weight_of_the_modules_that_they_match() -> None:
     assert parse_vector("ATTNDEEPOFF", PRESETS, "sd1") == alone
     with pytest.raises(BlockError, match="cannot be multiplied or mixed"):
         vector.mixed(vector, 0.5)
-    assert parse_rule("IN05-OUT05.attn", 0, SD1_26).blocks == {
+    assert parse_rule("IN05-OUT05/attn", 0, SD1_26).blocks == {
         *(f"IN{n:02d}" for n in range(5, 12)), "M00", *(f"OUT{n:02d}" for n in range(6))
     }  # fmt: skip
-    outside = parse_rule("NOT IN BASE.NOT attn ff", 0, SD1_26)
+    outside = parse_rule("NOT IN BASE/NOT attn ff", 0, SD1_26)
     assert outside.blocks == {"M00", *(f"OUT{n:02d}" for n in range(12))}
     assert not outside.applies("OUT03", attn) and outside.applies("OUT03", "unet.up_blocks.1.attentions.0.proj_in")
 
@@ -135,7 +135,7 @@ def test_rules_replace_the_weight_of_the_modules_that_they_match() -> None:
 def test_elemental_presets_as_they_are(tmp_path: Path) -> None:
     text = "ATTNDEEPON:IN05-OUT05:attn:1\n\nMINE:IN01 M00:proj ff:0.5,\nNOT OUT:attn2:0\n\nXYZ:::1\n"
     assert elemental_presets(text) == {
-        "ATTNDEEPON": "IN05-OUT05.attn=1", "MINE": "IN01 M00.proj ff=0.5,NOT OUT.attn2=0", "XYZ": "*._=1"
+        "ATTNDEEPON": "IN05-OUT05/attn=1", "MINE": "IN01 M00/proj ff=0.5,NOT OUT/attn2=0", "XYZ": "*/_=1"
     }  # fmt: skip
     (tmp_path / "elempresets.txt").write_text(text)
     presets = load_presets(tmp_path / "elempresets.txt")

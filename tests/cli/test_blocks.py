@@ -54,7 +54,7 @@ def test_list_and_show(here: Path) -> None:
     rows = {row["block"]: row for row in facts["rows"]}  # type: ignore[attr-defined]
     assert rows["M00"]["modules"] == 1 and rows["IN04"]["modules"] == 0 and 0 < rows["M00"]["before"] < 1
     assert told("show", "<lora:x:1:lbw=MIDD>")["scheme"] == "sd1-17"
-    assert "rule  IN05-OUT05.attn=0: 14 blocks" in call("show", "GP1,lbwe=ATTNDEEPOFF").output
+    assert "rule  IN05-OUT05/attn=0: 14 blocks" in call("show", "GP1,lbwe=ATTNDEEPOFF").output
     assert "did you mean 'GP1'" in call("show", "GPP1").output
 
 

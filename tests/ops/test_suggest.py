@@ -131,7 +131,7 @@ def test_files_that_do_not_go_together_are_named(tmp_path: Path) -> None:
 
 
 def test_shares_before_and_after_a_vector(pair: tuple[Path, Path]) -> None:
-    vector = parse_vector("GP1,OUT03=0,M00.attn1=0", PRESETS)
+    vector = parse_vector("GP1,OUT03=0,M00/attn1=0", PRESETS)
     parts = parts_of(read(pair[0]), vector)
     assert sum(part.before for part in parts.values()) == pytest.approx(1)
     assert sum(part.after for part in parts.values()) == pytest.approx(1)
@@ -149,7 +149,7 @@ def test_every_form_works_inside_a_merge_string(tmp_path: Path) -> None:
         ("x:2:GP1:lbwe=ATTNDEEPOFF,y:1", 0, 0.8),
         ("x:2:GP1,lbwe=ATTNDEEPOFF,y:1", 0, 0.8),
         ("x:2:lbwe=ATTNDEEPOFF,y:1", 0, 2),
-        ("x:2:GP1,OUT03.attn1.to_q=0.3,y:1", 0.6, 0.8),
+        ("x:2:GP1,OUT03/attn1.to_q=0.3,y:1", 0.6, 0.8),
         ("x:2:IN=1,MID=1,OUT=0.5,TE=0,y:1", 1, 1),
         (f"x:2:inspire-17({','.join(['0.5'] * 17)}),y:1", 1, 1),
         (f"x:2:{','.join(['X'] * 17)},x=0.25,y:1", 0.5, 0.5),
@@ -167,6 +167,6 @@ def test_a_plan_has_a_row_for_each_weight_of_a_block(tmp_path: Path) -> None:
     from loratools.ops.plan import plan
 
     path = save(tmp_path / "x.safetensors", lora_tensors(rank=1))
-    (term,) = resolve_terms(parse_merge_string("x:1:GP1,OUT03.attn1=0"), lambda ref: path, presets=PRESETS)
+    (term,) = resolve_terms(parse_merge_string("x:1:GP1,OUT03/attn1=0"), lambda ref: path, presets=PRESETS)
     rows = {(row.block, row.weight): row.modules for row in plan([term]).rows}
     assert rows["OUT03", 0.0] == 4 and rows["OUT03", 0.4] == 8 and rows["OUT04", 0.6] == 12
