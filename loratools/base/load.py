@@ -61,15 +61,15 @@ def base_digest(name: str | Path) -> str:
 
 
 def pick_device(text: str = "auto") -> torch.device:
-    """``auto`` is CUDA if there is one, else Apple's MPS, else the CPU.
+    """``auto`` is accelerate's choice: the best accelerator there is, this process's own under ``accelerate launch``.
 
     Raises:
         BaseModelError: if the device is not on this machine or is no device's name.
     """
     if text == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        from accelerate import PartialState
+
+        return torch.device(PartialState().device)
     if text not in ("cpu", "cuda", "mps") and not re.fullmatch(r"cuda:\d+", text):
         hint = did_you_mean(text, ["auto", "cpu", "cuda", "cuda:0", "mps"])
         raise BaseModelError(f"'{text}' is not a device{hint}; use auto, cpu, cuda, cuda:N or mps")

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-_BREAKS = re.compile(r"(?<=[\s\-_/.,+])")
+_WORDS = re.compile(r"(?<=\s)(?=\S)")
+_PARTS = re.compile(r"(?<=[\-_/.,+])")  # where a word that is too long may break, such as a file's name
 _WIDE_FONTS = ("NotoSansCJK", "NotoSansSC", "SourceHanSans", "msyh", "simhei", "PingFang", "Hiragino", "YuGoth",
                "wqy-", "DroidSansFallback", "Arial Unicode")  # fmt: skip
 
@@ -38,8 +39,8 @@ class Lettering:
         return int(self.font.getlength(text) + 0.999)
 
     def wrap(self, text: str, width: int, most: int = 0) -> list[str]:
-        """``text`` in lines of at most ``width`` pixels, broken after spaces and name separators, or anywhere in a
-        longer piece; at most ``most`` lines, the last ending in an ellipsis (0: no limit)."""
+        """``text`` in lines of at most ``width`` pixels, broken after spaces, in a longer word after name
+        separators, and else anywhere; at most ``most`` lines, the last ending in an ellipsis (0: no limit)."""
         lines = [line for part in text.split("\n") for line in self._wrap_line(part, width)]
         if most and len(lines) > most:
             last = lines[most - 1]
@@ -50,7 +51,7 @@ class Lettering:
 
     def _wrap_line(self, text: str, width: int) -> list[str]:
         lines, line = [], ""
-        for piece in _BREAKS.split(text):
+        for piece in self._pieces(text, width):
             if line and self.width((line + piece).rstrip()) > width:
                 lines.append(line.rstrip())
                 line = ""
@@ -60,6 +61,13 @@ class Lettering:
                 lines.append(line[:cut])
                 line = line[cut:]
         return [*lines, line.rstrip()] if line.strip() or not lines else lines
+
+    def _pieces(self, text: str, width: int) -> list[str]:
+        """Words, each with the space after it; one that is wider than a line in its parts."""
+        pieces = []
+        for word in _WORDS.split(text):
+            pieces += _PARTS.split(word) if self.width(word.rstrip()) > width else [word]
+        return pieces
 
 
 def font_file(sample: str) -> Path | None:

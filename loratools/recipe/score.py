@@ -34,7 +34,7 @@ class Score:
 
     def text(self) -> str:
         """For a row's label."""
-        return f"style {self.style:.2f}  tags {100 * self.obedience:.0f} %  defects {self.defects:.2f}"
+        return f"style {self.style:.2f}  tags {100 * self.obedience:.0f} %\ndefects {self.defects:.2f}"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ steps:
   base_style: {basestyle: {images_per_framing: 1, epochs: 1, dim: 2, steps: 1, sampler: Euler}}
   final: {merge: "style@2:1:MINE, base_style:-1:GP2", out: mine.safetensors}
   sheet:
-    grid: {rows: [style, final], weights: "0,1", prompts: "1girl, smile", steps: 1, sampler: Euler, size: 64, judge: ink}  # noqa: E501
+    grid:
+      {rows: [style, final], weights: "0,1", prompts: "1girl, smile", steps: 1, sampler: Euler, size: 64, judge: ink}
 """
 
 

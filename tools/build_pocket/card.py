@@ -165,9 +165,11 @@ def _mean(values: Iterable[float]) -> float:
 _PLAN = {"vae-crops": "crops", "vae": "autoencoder", "unet": "diffusion", "judge": "judge"}
 _TEMPLATE = """# The pocket base: model card
 
-A miniature Stable Diffusion 1.x (its exact module tree, small widths, 128 x 128 pixels), trained from nothing on the
-drawings of `loratools.pocket.draw` by `python -m tools.build_pocket`, for demos, tests and benchmarks. It draws cartoon
-figures from booru-like tags and nothing else. Apache-2.0, like the rest of loratools; no picture of anyone's was used.
+A miniature Stable Diffusion 1.x (its module tree, small widths, 128 x 128 pixels), trained from nothing on the drawings
+of `loratools.pocket.draw` by `python -m tools.build_pocket`, for demos, tests and benchmarks. It draws cartoon figures
+from booru-like tags and nothing else. Apache-2.0, like the rest of loratools; no picture of anyone's was used.
+Its first two levels are equally wide, so one 1x1 convolution of SD 1.x, `down_blocks.1.resnets.0.conv_shortcut`, is not
+there; every other module is, and all 17 and 26 blocks.
 
 ## Data
 {base} captioned drawings in the house style and, {minor:.0%} of them, the minor styles; seed {seed}. The
