@@ -170,6 +170,8 @@ def parse_vector(text: str, presets: Presets, family: str | None = None) -> Bloc
         return _of_names(named, presets, family)
     if len(plain) == 1 and not is_number(plain[0]) and items[0] == plain[0]:
         base = _expression(plain[0], presets, family) or find_preset(plain[0], presets, family, letters)
+        if not all(math.isfinite(weight) for weight in base.weights.values()):
+            raise BlockError(f"'{clip(text)}' comes to a number that is not finite; use smaller factors")
         return _changed(base, named, presets)
     if any(not is_rule(_name(item)) and _name(item) != "lbwe" for item in named):
         raise BlockError(f"'{clip(text)}' mixes bare numbers and names; give one or the other")

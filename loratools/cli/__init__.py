@@ -17,7 +17,7 @@ COMMANDS = {
     "verify": "Recompute a merge in float64 and say how far a file is from it.",
     "grid": "Render epochs, files and stacks x weights beside the base alone.",
     "inspect": "Say what a LoRA file is and how it was made.",
-    "blocks": "Show block vectors, presets and the blocks of each model family.",
+    "blocks": "Show, convert, fix and suggest block vectors: the numbers that weigh each part of a LoRA.",
 }
 
 

@@ -127,6 +127,7 @@ def fix(
     """
     if size <= 0:
         raise RecipeError(f"a step of {size} moves nothing; use a positive number such as 0.1")
+    recipe = _real(recipe)
     with locked(sidecar(recipe)):
         source = _Source.read(recipe)
         log = _load(recipe, source.digest)
@@ -145,6 +146,7 @@ def undo(recipe: Path, *, dry_run: bool = False) -> Outcome:
     Raises:
         RecipeError: if there is none, or none of its numbers is still what it wrote.
     """
+    recipe = _real(recipe)
     with locked(sidecar(recipe)):
         source = _Source.read(recipe)
         log = _load(recipe, source.digest)
@@ -156,6 +158,11 @@ def undo(recipe: Path, *, dry_run: bool = False) -> Outcome:
         write_bytes(recipe, source.encoded(outcome.text))
         _save(recipe, log[:-1])
     return replace(outcome, written=True)
+
+
+def _real(recipe: Path) -> Path:
+    """Where a link points, so that the file behind it is edited and the link stays one."""
+    return recipe.resolve() if recipe.is_symlink() else recipe
 
 
 def history(recipe: Path) -> list[Edit]:

@@ -58,6 +58,7 @@ def test_groups_ranges_and_single_blocks() -> None:
         ("mix(GP1,ALL,0.5", "sd1", "no partner"),
         ("mix(GP1,FLUXALL,0.5)", None, "have other blocks"),
         ("scale(GP3,2)", "sd1", "unknown block preset 'GP3'"),
+        ("scale(scale(GP1,1e300),1e300)", "sd1", "not finite"),
         ("lbwe=GP1", "sd1", "should name an elemental preset"),
         ("lbwe=ATTNDEPOFF", "sd1", r"did you mean 'ATTNDEEPOFF'"),
         ("OUT03/=1", "sd1", "names no part of a module"),
@@ -304,3 +305,20 @@ def test_every_module_has_a_weight_under_every_whole_vector() -> None:
     for module in lora_targets("sd1", conv=True):
         block = scheme.block_of(module)
         assert block is not None and vector.at(block, module) == 1
+
+
+PIECES = ["0", "1", ".5", ",", ";", "=", "-", "/", "(", ")", "%", ":", " ", "R", "U", "X", "GP1", "IN0", "OUT", "mix(",
+          "inspire-17:", "seed=", "lbwe=", "a"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+def test_any_text_is_a_vector_or_a_named_error(text: str) -> None:
+    for family in (None, "sdxl"):
+        try:
+            assert parse_vector(text, PRESETS, family).scheme
+        except BlockError as error:
+            assert str(error) and "\n" not in str(error)
+    try:
+        parse_tag(f"<lora:{text}>", PRESETS)
+    except BlockError as error:
+        assert str(error)
