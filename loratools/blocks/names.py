@@ -52,7 +52,10 @@ def _range(scheme: Scheme, first: str, last: str) -> tuple[str, ...]:
     begin = scheme.block_name(first)
     stem = re.match(r"[A-Z]+", begin)
     last = f"{stem[0]}{int(last):02d}" if last.strip().isdigit() and stem else last
-    start, end = scheme.names.index(begin), scheme.names.index(scheme.block_name(last))
+    finish = scheme.block_name(last)
+    if begin not in scheme.names or finish not in scheme.names:
+        raise BlockError(f"{scheme.title} lists no blocks in order, so '{first}-{last}' says nothing; name each block")
+    start, end = scheme.names.index(begin), scheme.names.index(finish)
     if end < start:
         raise BlockError(f"the range '{first}-{last}' runs backwards; write {last.strip()}-{first.strip()}")
     return scheme.names[start : end + 1]

@@ -13,6 +13,7 @@ from loratools.errors import BlockError, did_you_mean
 from loratools.yamlio import load_yaml
 
 _FILE = Path(__file__).with_name("symptoms.yaml")
+_WHOLE = 17  # numbers of a vector; a step that moves them all meets everything
 Spot = tuple[str, str]  # (GP1 or GP2, block)
 
 
@@ -140,18 +141,14 @@ def _overlaps(chosen: Sequence[tuple[Symptom, Step]]) -> Iterator[str]:
 
 
 def _meeting(spots: Mapping[Spot, int], other: Symptom, against: bool) -> list[Spot]:
-    """The numbers that any single-direction step of ``other`` moves too. Its last resorts, which move a whole vector,
-    meet everything and say nothing."""
+    """The numbers that a step of ``other`` moves too, the opposite way if ``against``. Last resorts that move a whole
+    vector say nothing."""
     found: list[Spot] = []
     for step in other.steps:
         theirs = step.directions()
-        if len(theirs) < len(_positions()):
+        if len(theirs) < _WHOLE:
             found += [s for s, by in spots.items() if s in theirs and (theirs[s] * by < 0) == against]
     return list(dict.fromkeys(found))
-
-
-def _positions() -> tuple[str, ...]:
-    return tuple(load_yaml(_FILE.read_text(encoding="utf-8"), str(_FILE)).data["positions"])
 
 
 def _by_pull(spots: Sequence[Spot], pulls: Mapping[Spot, Mapping[str, int]]) -> list[tuple[Mapping[str, int], str]]:

@@ -192,25 +192,24 @@ def _read(text: str, presets: str | None, family: str | None, seed: int | None) 
 
 
 def _table(rows: Sequence[BlockRow]) -> str:
+    """Aligned columns; the bars and what is known come last, to the left."""
     from loratools.blocks.explain import bar
 
     parts = any(row.part is not None for row in rows)
-    head = ["block", "where", "weight", *(["modules", "before", "after"] if parts else [])]
-    cells = [[row.block, row.known.size or "-", "-" if row.weight is None else f"{row.weight:g}",
-              *([str(row.part.modules), f"{100 * row.part.before:.1f} %", f"{100 * row.part.after:.1f} %"]
-                if row.part else [])] for row in rows]  # fmt: skip
-    widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
-    bars = ["", *("" if row.weight is None else bar(row.weight) for row in rows)]
-    wide = max(len(one) for one in bars)
-    lines = []
-    for line, drawn, told in zip(
-        (head, *cells), bars, ["known to govern", *(r.known.governs for r in rows)], strict=True
-    ):
-        aligned = [
-            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        lines.append("  ".join([*aligned, drawn.ljust(wide), told]).rstrip())
-    return "\n".join(lines)
+    lines = [["block", "where", "weight", *(["modules", "before", "after"] if parts else []), "", "known to govern"]]
+    for row in rows:
+        weight = "-" if row.weight is None else f"{row.weight:g}"
+        drawn = "" if row.weight is None else bar(row.weight)
+        lines.append([row.block, row.known.size or "-", weight, *_part(row.part), drawn, row.known.governs])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    left = (0, 1, len(widths) - 2, len(widths) - 1)
+    return "\n".join("  ".join(cell.ljust(width) if place in left else cell.rjust(width)
+                              for place, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
+                     for line in lines)  # fmt: skip
+
+
+def _part(part: Part | None) -> list[str]:
+    return [] if part is None else [str(part.modules), f"{100 * part.before:.1f} %", f"{100 * part.after:.1f} %"]
 
 
 def _short(text: str) -> str:
