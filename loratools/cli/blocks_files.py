@@ -70,6 +70,9 @@ def _vector(text: str, presets: Presets, family: str) -> BlockVector | None:
 @click.option("--negative", default="", help="The negative prompt.")
 @click.option("--seed", "seeds", default="1,2,3", show_default=True, help="1,2 or 1-4.")
 @click.option("--weight", type=float, default=1.0, show_default=True, help="Of the LoRA.")
+@click.option(
+    "--nudge", type=float, default=0.0, help="Also move each block's weight up and down by this, such as 0.2."
+)
 @click.option("--steps", type=int, help="Sampler steps.  [default: the base's]")
 @click.option("--cfg", type=float, help="Guidance.  [default: the base's]")
 @click.option("--sampler", help="A WebUI or k-diffusion name.  [default: the base's]")
@@ -82,9 +85,9 @@ def _vector(text: str, presets: Presets, family: str) -> BlockVector | None:
 @json_option
 @force_option
 def analyze_effect(
-    lora: str, base: str, prompts: tuple[str, ...], negative: str, seeds: str, weight: float, steps: int | None,
-    cfg: float | None, sampler: str | None, size: str | None, batch_size: int, out: str, lora_dirs: tuple[str, ...],
-    device: str, dtype: str | None, as_json: bool, force: bool,
+    lora: str, base: str, prompts: tuple[str, ...], negative: str, seeds: str, weight: float, nudge: float,
+    steps: int | None, cfg: float | None, sampler: str | None, size: str | None, batch_size: int, out: str,
+    lora_dirs: tuple[str, ...], device: str, dtype: str | None, as_json: bool, force: bool,
 ) -> None:  # fmt: skip
     """Render each block of LORA alone and left out, and report how much each changes the pictures.
 
@@ -107,7 +110,7 @@ def analyze_effect(
     texts = read_prompts(prompts, lambda text: Path(text) if Path(text).is_file() else None)
     effect = measure(
         load_base(base, device=device, dtype=dtype), adapter, texts, out=Path(out), seeds=numbers, weight=weight,
-        label=adapter.path.stem, negative=negative, steps=steps, cfg=cfg, sampler=sampler, size=pixels,
+        nudge=nudge, label=adapter.path.stem, negative=negative, steps=steps, cfg=cfg, sampler=sampler, size=pixels,
         batch_size=batch_size, progress=True, force=force,
     )  # fmt: skip
     if as_json:

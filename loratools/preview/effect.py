@@ -51,11 +51,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class BlockEffect:
-    """One block's effect: its modules; ``alone`` and ``missed`` relative to the whole LoRA's."""
+    """One block's effect: its modules; ``alone`` and ``missed`` relative to the whole LoRA's; ``nudged`` likewise, when
+    its weight in the whole LoRA goes up and down by a nudge (None if none was asked for)."""
 
     modules: int
     alone: Spread
     missed: Spread
+    nudged: Spread | None = None
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,14 @@ class Effect:
     blocks: Mapping[str, BlockEffect]
     folder: Path
     rendered: int
+    nudge: float = 0.0
 
     def json(self) -> dict[str, Any]:
         """As JSON values."""
         return {
             "lora": self.label,
             "weight": self.weight,
+            "nudge": self.nudge,
             "pictures": self.pictures,
             "whole": asdict(self.whole),
             "blocks": {name: asdict(found) for name, found in self.blocks.items()},
@@ -86,8 +90,9 @@ class Effect:
 
     def text(self) -> str:
         """A table and two sparklines."""
-        rows = [["block", "modules", "alone", "missed when off"]]
-        rows += [[name, str(one.modules), one.alone.text(), one.missed.text()] for name, one in self.blocks.items()]
+        rows = [["block", "modules", "alone", "missed when off", *([f"at ±{self.nudge:g}"] if self.nudge else [])]]
+        rows += [[name, str(one.modules), one.alone.text(), one.missed.text(),
+                  *([one.nudged.text()] if one.nudged else [])] for name, one in self.blocks.items()]  # fmt: skip
         alone = sparks([one.alone.mean for one in self.blocks.values()])
         missed = sparks([one.missed.mean for one in self.blocks.values()])
         note = f"the whole LoRA at {self.weight:g} changes a pixel by {self.whole.text()} (of 1)"
@@ -102,6 +107,7 @@ def analyze_effect(
     out: Path,
     seeds: Sequence[int] = (1, 2, 3),
     weight: float = 1.0,
+    nudge: float = 0.0,
     label: str = "",
     negative: str = "",
     steps: int | None = None,
@@ -117,7 +123,9 @@ def analyze_effect(
     grid of all the pictures.
 
     Args:
-        weight: of the LoRA. The other arguments are those of :func:`loratools.preview.render.render_grid`.
+        weight: of the LoRA.
+        nudge: also render the whole LoRA with each block's weight up and down by this; 0 does not.
+        The other arguments are those of :func:`loratools.preview.render.render_grid`.
     Raises:
         GridError: if the LoRA changes no block, or no picture.
         LoratoolsError: as for ``render_grid``.
@@ -130,26 +138,35 @@ def analyze_effect(
         raise GridError(f"{adapter.path} changes no block that {scheme.title} knows, so there is nothing to tell apart")
     rows = [Row.of_terms([Term(adapter, 1.0, label="whole")], "whole")]
     for name in held:
-        rows += [_row(adapter, held, name, 1.0, f"only {name}"), _row(adapter, held, name, 0.0, f"without {name}")]
+        rows += [_row(adapter, held, name, 1.0, 0.0, f"only {name}")]
+        rows += [_row(adapter, held, name, here, 1.0, label) for label, here in _around(name, nudge).items()]
     result = render_grid(
         base, rows, [weight], prompts, out=out, negative=negative, seeds=seeds, steps=steps, cfg=cfg, sampler=sampler,
         size=size, batch_size=batch_size, progress=progress, on_picture=on_picture, owner="blocks analyze-effect",
         force=force, title=f"{label or adapter.path.stem}: every block alone, and left out",
     )  # fmt: skip
-    effect = _measured(result, held, weight, label or adapter.path.stem, [placed.count(name) for name in held])
+    effect = _measured(result, held, weight, nudge, label or adapter.path.stem, [placed.count(name) for name in held])
     write_text(out / FILE, json.dumps(effect.json(), indent=1, ensure_ascii=False) + "\n")
     draw_strip(out / "effect.png", effect)
     return effect
 
 
-def _row(adapter: Adapter, held: Sequence[str], block: str, here: float, label: str) -> Row:
-    """The LoRA with one block at ``here`` (0 or 1) and all others at the opposite; modules in no block stay at 1."""
+def _around(name: str, nudge: float) -> dict[str, float]:
+    """Rows of the whole LoRA with one block off, and up and down by a nudge: label -> the block's weight."""
+    nudged = {f"{name} up": 1 + nudge, f"{name} down": 1 - nudge} if nudge else {}
+    return {f"without {name}": 0.0, **nudged}
+
+
+def _row(adapter: Adapter, held: Sequence[str], block: str, here: float, elsewhere: float, label: str) -> Row:
+    """The LoRA with one block at ``here`` and all others at ``elsewhere``; modules in no block stay at 1."""
     scheme = full_scheme(adapter.family)
-    vector = BlockVector(scheme, {name: here if name == block else 1 - here for name in held})
+    vector = BlockVector(scheme, {name: here if name == block else elsewhere for name in held})
     return Row.of_terms([Term(adapter, 1.0, vector, label=label)], label)
 
 
-def _measured(result: GridResult, held: Sequence[str], weight: float, label: str, modules: Sequence[int]) -> Effect:
+def _measured(
+    result: GridResult, held: Sequence[str], weight: float, nudge: float, label: str, modules: Sequence[int]
+) -> Effect:
     base, whole = result.paths("whole", 0.0), result.paths("whole", weight)
     reach = [distance(a, b) for a, b in zip(base, whole, strict=True)]
     if not any(reach):
@@ -158,8 +175,11 @@ def _measured(result: GridResult, held: Sequence[str], weight: float, label: str
     for name, count in zip(held, modules, strict=True):
         alone = _relative(base, result.paths(f"only {name}", weight), reach)
         missed = _relative(whole, result.paths(f"without {name}", weight), reach)
-        blocks[name] = BlockEffect(count, Spread.of(alone), Spread.of(missed))
-    return Effect(label, weight, len(base), Spread.of(reach), blocks, result.folder, result.rendered)
+        moved = [value for side in ("up", "down")
+                 for value in (_relative(whole, result.paths(f"{name} {side}", weight), reach) if nudge else [])
+                 ]  # fmt: skip
+        blocks[name] = BlockEffect(count, Spread.of(alone), Spread.of(missed), Spread.of(moved) if moved else None)
+    return Effect(label, weight, len(base), Spread.of(reach), blocks, result.folder, result.rendered, nudge)
 
 
 def _relative(before: Sequence[Path], after: Sequence[Path], reach: Sequence[float]) -> list[float]:
@@ -186,11 +206,15 @@ def draw_strip(path: Path, effect: Effect) -> None:
     small, head = Lettering(13, "±"), Lettering(19, effect.label)
     title = f"{effect.label}: what each block does, relative to the whole LoRA"
     width = max(left + side * len(effect.blocks) + 16, left + head.width(title) + 16)
-    sheet = Image.new("RGB", (width, top + 2 * side + 64), PAPER)
+    lines = 3 if effect.nudge else 2
+    sheet = Image.new("RGB", (width, top + lines * side + 64), PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((16, 14), title, fill=INK, font=head.font)
     rows = [("only this block", [one.alone for one in effect.blocks.values()]),
             ("missed when off", [one.missed for one in effect.blocks.values()])]  # fmt: skip
+    nudged = [one.nudged for one in effect.blocks.values() if one.nudged is not None]
+    rows += [(f"at ±{effect.nudge:g}", nudged)] if nudged else []
+    bottom = top + len(rows) * side
     highest = max(1e-9, *(one.mean for _, values in rows for one in values))
     for line, (text, values) in enumerate(rows):
         y = top + line * side
@@ -202,9 +226,9 @@ def draw_strip(path: Path, effect: Effect) -> None:
             pen.text((x + side // 2, y + side // 2 - 8), f"{value.mean:.2f}", fill=ink, font=small.font, anchor="mm")
             pen.text((x + side // 2, y + side // 2 + 9), f"±{value.spread:.2f}", fill=ink, font=small.font, anchor="mm")
     for column, name in enumerate(effect.blocks):
-        pen.text((left + column * side + side // 2, top + 2 * side + 14), name, fill=INK, font=small.font, anchor="mm")
+        pen.text((left + column * side + side // 2, bottom + 14), name, fill=INK, font=small.font, anchor="mm")
     note = f"mean ± standard deviation over {effect.pictures} pictures, weight {effect.weight:g}"
-    pen.text((left, top + 2 * side + 34), note, fill=GREY, font=small.font)
+    pen.text((left, bottom + 34), note, fill=GREY, font=small.font)
     with replacing(path) as part:
         sheet.save(part, format="PNG")
 

@@ -37,6 +37,9 @@ def test_a_block_that_does_everything_and_one_that_does_nothing(base: Base, tmp_
     assert told == json.loads(json.dumps(effect.json(), allow_nan=False)) and "OUT11" in effect.text()
     with Image.open(tmp_path / "e/effect.png") as strip:
         assert strip.width > 200
+    nudged = analyze_effect(base, adapter, ["1girl"], out=tmp_path / "n", seeds=(1,), steps=2, nudge=0.5)
+    assert nudged.blocks["M00"].nudged == Spread(0, 0) and nudged.blocks["OUT11"].nudged is not None
+    assert nudged.blocks["OUT11"].nudged.mean > 0 and "at ±0.5" in nudged.text()
     again = analyze_effect(base, adapter, ["1girl", "smile"], out=tmp_path / "e", seeds=(1, 2), steps=2, label="x")
     assert again.rendered == 0 and again.blocks == effect.blocks
 
