@@ -1,4 +1,8 @@
-"""Named block vectors: the shipped ones, a user's YAML or ``lbwpresets.txt``, a recipe's own; later ones win."""
+"""Named block vectors: the shipped ones, a user's YAML, ``lbwpresets.txt`` or ``elempresets.txt``, a recipe's own.
+
+Later ones win. Entries of text files, and elemental presets, stay text until they are used: their letters wait for a
+seed and their block names for a family.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from loratools.blocks.elements import elemental_presets, looks_elemental
+from loratools.blocks.letters import is_letter
+from loratools.blocks.text import is_number
 from loratools.blocks.vector import BlockVector, Presets, parse_vector, vector_from
 from loratools.errors import BlockError, FileError
 from loratools.yamlio import load_yaml
@@ -15,18 +22,25 @@ from loratools.yamlio import load_yaml
 _SHIPPED = Path(__file__).with_name("presets.yaml")
 
 
-def load_presets(*extra: Mapping[str, Any] | str | os.PathLike[str] | None) -> dict[str, tuple[BlockVector, ...]]:
+class Deferred(str):
+    """A preset's text that is read when it is used."""
+
+
+def load_presets(
+    *extra: Mapping[str, Any] | str | os.PathLike[str] | None,
+) -> dict[str, tuple[BlockVector, ...] | str]:
     """The shipped presets and, over them, ``extra`` ones.
 
     Args:
         extra: mappings from a name to numbers, to a vector's text, or to a list of number lists (one a family); or
-            paths of YAML files with such a mapping, or of LoRA Block Weight's ``lbwpresets.txt``. None adds nothing.
+            paths of YAML files with such a mapping, or of LoRA Block Weight's ``lbwpresets.txt`` or
+            ``elempresets.txt``, as they are. None adds nothing.
     Raises:
         FileError: if a file is missing or unreadable.
         RecipeError: if a file is no YAML.
         BlockError: if an entry is no block vector; the message names it.
     """
-    presets: dict[str, tuple[BlockVector, ...]] = dict(_shipped())
+    presets: dict[str, tuple[BlockVector, ...] | str] = dict(_shipped())
     for source in extra:
         if source is None:
             continue
@@ -39,13 +53,16 @@ def load_presets(*extra: Mapping[str, Any] | str | os.PathLike[str] | None) -> d
 
 
 @lru_cache(maxsize=1)
-def _shipped() -> Mapping[str, tuple[BlockVector, ...]]:
+def _shipped() -> Mapping[str, tuple[BlockVector, ...] | str]:
     entries = load_yaml(_SHIPPED.read_text(encoding="utf-8"), str(_SHIPPED)).data
-    return {name: _variants(name, value, {}) for name, value in entries.items()}
+    rules = {name: Deferred(text) for name, text in entries.pop("elemental").items()}
+    return {name: _variants(name, value, {}) for name, value in (entries | rules).items()}
 
 
-def _variants(name: str, value: object, presets: Presets) -> tuple[BlockVector, ...]:
+def _variants(name: str, value: object, presets: Presets) -> tuple[BlockVector, ...] | str:
     what = f"the preset '{name}'"
+    if isinstance(value, Deferred):
+        return str(value)
     if isinstance(value, str):
         return (parse_vector(value, presets),)
     if not isinstance(value, Sequence) or not value:
@@ -66,7 +83,8 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"presets file {path} cannot be read: {error}") from error
     if path.suffix.lower() == ".txt":
-        return _lbw(text)
+        found = elemental_presets(text) if looks_elemental(text) else _lbw(text)
+        return {name: Deferred(value) for name, value in found.items()}
     entries = load_yaml(text, str(path)).data
     if not isinstance(entries, dict):
         raise BlockError(f"presets file {path} should map names to lists of numbers, such as 'SOFT: [1, 0.5, ...]'")
@@ -74,6 +92,13 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _lbw(text: str) -> dict[str, str]:
-    """``NAME:w,w,...`` lines; as in LoRA Block Weight, a line with '#' or without ':' is a comment."""
+    """``NAME:w,w,...`` lines; as in LoRA Block Weight, a line with '#' or ':' missing is a comment, and so is one
+    that holds anything but numbers and letters. A wrong count is kept, to be told when the preset is used."""
     lines = (line.strip() for line in text.splitlines() if ":" in line and "#" not in line)
-    return {name.strip(): values for name, _, values in (line.partition(":") for line in lines)}
+    pairs = ((name.strip(), values.strip()) for name, _, values in (line.partition(":") for line in lines))
+    return {name: values for name, values in pairs if _is_list(values)}
+
+
+def _is_list(values: str) -> bool:
+    items = [item.strip() for item in values.split(",")]
+    return len(items) > 1 and all(is_number(item) or is_letter(item) for item in items)

@@ -23,7 +23,7 @@ COMMANDS = {
     "convert": "Rewrite a LoRA in kohya's or Diffusers' style, exactly.",
     "inspect": "Say what a LoRA file is and how it was made.",
     "analyze": "Show where a LoRA's strength lies, and how alike two are.",
-    "blocks": "Show block vectors, presets and the blocks of each model family.",
+    "blocks": "Show, convert, fix and suggest block vectors: the numbers that weigh each part of a LoRA.",
 }
 
 

@@ -120,6 +120,8 @@ def term_facts(term: Term) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": term.adapter.path.name, "digest": term.adapter.digest, "weight": term.weight}
     if term.vector is not None:
         facts["vector"] = dict(term.vector.weights)
+        if term.vector.rules:
+            facts["rules"] = {rule.where: rule.weight for rule in term.vector.rules}
         facts["missing"] = term.missing
     if term.scales:
         facts["scales"] = dict(term.scales)

@@ -18,7 +18,10 @@ _SHOWN = 8  # names of modules in no block that the text lists; the JSON has all
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One file's part in one block: ``weight`` = weight x vector x split; ``share`` of the sum of squared norms."""
+    """One file's part in one block: ``weight`` = weight x vector x split; ``share`` of the sum of squared norms.
+
+    A block whose modules have several weights, by elemental rules, has a row for each.
+    """
 
     file: str
     block: str
@@ -66,20 +69,17 @@ def plan(terms: Sequence[Term]) -> MergePlan:
         index, name = item
         return index, name, (terms[index].strength(name) * terms[index].adapter[name].norm()) ** 2
 
-    groups: dict[tuple[int, str], list[float]] = {}
-    weights: dict[tuple[int, str], float] = {}
+    groups: dict[tuple[int, str, float], list[float]] = {}
     blocks = full_scheme(terms[0].adapter.family)
     found = (block for _, name in items if (block := blocks.block_of(name)) is not None)
     order = {name: place for place, name in enumerate((*block_order(blocks, found), NO_BLOCK))}
     for index, name, square in in_order(measure, items):
-        key = (index, blocks.block_of(name) or NO_BLOCK)
+        key = (index, blocks.block_of(name) or NO_BLOCK, terms[index].strength(name))
         groups.setdefault(key, []).append(square)
-        weights.setdefault(key, terms[index].strength(name))
     total = sum(sum(group) for group in groups.values()) or 1.0
     rows = tuple(
-        PlanRow(terms[index].label or terms[index].adapter.path.name, block, weights[index, block],
-                len(groups[index, block]), sum(groups[index, block]) / total)
-        for index, block in sorted(groups, key=lambda key: (key[0], order[key[1]]))
-    )  # fmt: skip
+        PlanRow(terms[index].label or terms[index].adapter.path.name, block, weight, len(squares), sum(squares) / total)
+        for (index, block, weight), squares in sorted(groups.items(), key=lambda item: (item[0][0], order[item[0][1]]))
+    )
     unblocked = dict.fromkeys(name for term in terms for name in term.adapter if blocks.block_of(name) is None)
     return MergePlan(rows, tuple(unblocked))

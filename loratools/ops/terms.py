@@ -1,12 +1,14 @@
 """Merge strings such as ``Test0:1:GP1,BASE:-1:GP2``, and the terms of a sum that they mean.
 
-Terms are split at commas outside double quotes; a term is ``ref[:weight[:vector][:te=x][:unet=y]]``. A quoted ref may
-hold ``,`` ``:`` and spaces (``""`` is a quote); ``C:\\`` is a drive; an inline vector's commas belong to it.
+Terms are split at commas outside double quotes; a term is ``ref[:weight[:vector][:te=x][:unet=y][:lbwe=z]]``. A quoted
+ref may hold ``,`` ``:`` and spaces (``""`` is a quote); ``C:\\`` is a drive; an inline vector's commas belong to it, as
+do those inside ``mix(...)`` and its kin. ``lbwe=`` names an elemental preset.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,11 +18,13 @@ from torch import Tensor
 from loratools.adapter.file import Adapter, read
 from loratools.adapter.names import UNKNOWN, is_text
 from loratools.adapter.run import epochs, find_lora, is_run, parse_reference, select
+from loratools.blocks.letters import is_letter
 from loratools.blocks.scheme import NO_BLOCK, full_scheme
-from loratools.blocks.vector import BlockVector, Presets, parse_vector
+from loratools.blocks.vector import FUNCTIONS, BlockVector, Presets, parse_vector
 from loratools.errors import BlockError, FileError, MergeStringError, did_you_mean
 
-_OPTIONS = ("te", "unet")
+_OPTIONS = ("te", "unet", "lbwe")
+_CALL = re.compile(rf"(?<![\w.])(?:{'|'.join(FUNCTIONS)}|inspire-\d+)\s*\(", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Term:
         if self.vector is None:
             return ()
         blocks = ((module, self.block(module)) for module in self.adapter)
-        return tuple(module for module, block in blocks if block is not None and not self.vector.lists(block))
+        return tuple(name for name, block in blocks if block is not None and self.vector.at(block, name) is None)
 
     def check(self) -> None:
         """Raise BlockError if the vector leaves modules open and ``missing`` does not say what they get."""
@@ -114,8 +118,9 @@ class Term:
         block = self.block(module) if self.vector is not None else None
         if self.vector is None or block is None:
             return 1.0
-        if self.vector.lists(block):
-            return self.vector.weight(block)
+        weight = self.vector.at(block, module)
+        if weight is not None:
+            return weight
         if self.missing is None:
             self.check()
         return self.missing if self.missing is not None else 1.0
@@ -131,7 +136,7 @@ def parse_merge_string(text: str) -> list[TermSpec]:
     open_vector = False
     for piece in _split(text, ",", text):
         fields = _fields(piece, text)
-        if open_vector and _continues(specs[-1], fields[0]):
+        if open_vector and _continues(specs[-1], fields):
             grown = replace(specs[-1], vector_text=f"{specs[-1].vector_text},{fields[0].strip()}")
             specs[-1] = _with_options(grown, fields[1:], text)
             open_vector = len(fields) == 1
@@ -223,6 +228,10 @@ def _with_options(spec: TermSpec, fields: Sequence[str], text: str) -> TermSpec:
             )
         key, value = option
         seen.add(key)
+        if key == "lbwe":
+            rules = f"lbwe={value}"
+            spec = replace(spec, vector_text=f"{spec.vector_text},{rules}" if spec.vector_text else rules)
+            continue
         number = _finite(value, f"{key}= of {spec.ref}", text)
         spec = replace(spec, te=number) if key == "te" else replace(spec, unet=number)
     return spec
@@ -249,12 +258,23 @@ def _option(field: str) -> tuple[str, str] | None:
     return (key.strip().lower(), value.strip()) if separator and key.strip().lower() in _OPTIONS else None
 
 
-def _continues(spec: TermSpec, field: str) -> bool:
-    """Whether a comma's next piece is one more item of the vector before it."""
+def _continues(spec: TermSpec, fields: Sequence[str]) -> bool:
+    """Whether a comma's next piece is one more item of the vector before it; a letter with a weight is a LoRA."""
+    field = fields[0]
+    if is_letter(field.strip()) and len(fields) > 1 and _option(fields[1]) is None:
+        return False
     name, separator, value = (part.strip() for part in field.partition("="))
+    if separator and name == "lbwe":
+        return '"' not in value
     if separator:
-        return _is_number(value) and '"' not in name and name.lower() not in _OPTIONS
-    return _is_number(field) and all(_is_number(item) for item in str(spec.vector_text).split(","))
+        # TE is a block; a small te is the term's option, which follows a colon
+        return _is_number(value) and '"' not in name and (name == "TE" or name.lower() not in _OPTIONS)
+    return _is_weight(field) and all(_is_weight(item) for item in str(spec.vector_text).split(","))
+
+
+def _is_weight(item: str) -> bool:
+    """Whether an item may stand among a vector's bare numbers."""
+    return _is_number(item) or is_letter(item.strip())
 
 
 def _fields(piece: str, text: str) -> list[str]:
@@ -267,10 +287,11 @@ def _fields(piece: str, text: str) -> list[str]:
 
 def _split(text: str, separator: str, whole: str) -> list[str]:
     pieces, start, quoted = [], 0, False
+    calls = _calls(text)
     for index, character in enumerate(text):
         if character == '"':
             quoted = not quoted
-        elif character == separator and not quoted:
+        elif character == separator and not quoted and not any(begin < index < end for begin, end in calls):
             pieces.append(text[start:index])
             start = index + 1
     if quoted:
@@ -278,6 +299,19 @@ def _split(text: str, separator: str, whole: str) -> list[str]:
             f"a double quote in '{whole}' is not closed; quote a whole path, as in \"a,b.safetensors\":1"
         )
     return [*pieces, text[start:]]
+
+
+def _calls(text: str) -> list[tuple[int, int]]:
+    """Where ``mix(...)`` and its kin stand, from the name to the closing parenthesis; file names may hold others."""
+    found = []
+    for match in _CALL.finditer(text):
+        depth = 1
+        for index in range(match.end(), len(text)):
+            depth += (text[index] == "(") - (text[index] == ")")
+            if depth == 0:
+                found.append((match.start(), index))
+                break
+    return found
 
 
 def _unquote(ref: str, text: str) -> str:

@@ -81,7 +81,8 @@ def vector_values(text: str, presets: Presets) -> list[list[Any]]:
     for family in _FAMILIES:
         with contextlib.suppress(BlockError):  # it does not fit this family
             vector = parse_vector(text, presets, family)
-            found.append([vector.scheme.name, dict(vector.weights)])
+            rules = [[[rule.where, rule.weight] for rule in vector.rules]] if vector.rules else []
+            found.append([vector.scheme.name, dict(vector.weights), *rules])
     return found
 
 

@@ -81,7 +81,8 @@ def test_a_longer_number_is_not_taken_for_its_prefix() -> None:
 
 def test_the_shipped_presets_by_value() -> None:
     assert set(PRESETS) == {"GP1", "GP2", "GP1_STRONG", "GP2_STRONG", "NONE", "ALL", "ALL0.5", "INS", "IND", "INALL",
-                            "MIDD", "OUTD", "OUTS", "OUTALL", "FLUXALL"}  # fmt: skip
+                            "MIDD", "OUTD", "OUTS", "OUTALL", "FLUXALL", "ATTNDEEPON", "ATTNDEEPOFF",
+                            "PROJDEEPOFF"}  # fmt: skip
 
     def values(name: str) -> tuple[float, ...]:
         return tuple(find_preset(name, PRESETS, "sd1").weights.values())
@@ -128,7 +129,7 @@ def test_vectors_in_every_form() -> None:
         ("OUT03=x", "sd1", "a number, such as OUT03=0.8"),
         ("OUT03=1,OUT03=2", "sd1", "given twice"),
         ("1,0.5,OUT03=1", "sd1", "mixes bare numbers and names"),
-        ("1,R,0", "sd1", "random or variable"),
+        ("1,R,0", "sd1", "needs a seed.*add ,seed=1"),
         ("1,GP1", "sd1", "not a number"),
         ("1,nan", "sd1", "not a number"),
         ("", "sd1", "is empty"),

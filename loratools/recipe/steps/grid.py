@@ -27,7 +27,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     assert settings is not None
     presets = planner.presets()
     rows = [read_terms(text, name, planner, presets, "grid", "rows", i) for i, text in enumerate(settings.rows)]
-    axes = _axes(name, settings, planner)
+    axes = read_axes(name, settings, planner)
     options = {
         **settings.model_dump(exclude={"weights", "seeds", "size", "prompts", "rows", "sampler"}),
         **axes,
@@ -42,7 +42,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
                  in_place=True, check=lambda session: _check_judge(name, settings, planner, session))  # fmt: skip
 
 
-def _axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
+def read_axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
     """The axes and the sampler by value; each mistake is told with its own line."""
     from loratools.base.samplers import find_sampler
     from loratools.preview.cells import parse_seeds, parse_size, parse_weights

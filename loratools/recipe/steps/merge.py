@@ -48,10 +48,15 @@ def merge_plan(name: str, planner: Planner) -> MergePlan:
     """What the merge step ``name`` would do, block by block; the steps that it needs must have run."""
     from loratools.ops.merge import plan
 
+    return plan(merge_terms(name, planner))
+
+
+def merge_terms(name: str, planner: Planner) -> list[Term]:
+    """The terms of the merge step ``name``, their files opened; the steps that it needs must have run."""
     settings = planner.recipe.steps[name].merge
     assert settings is not None
     terms = read_terms(settings.terms, name, planner, planner.presets(settings.presets), "merge", "terms")
-    return plan(_resolve(settings, terms, planner))
+    return _resolve(settings, terms, planner)
 
 
 def _resolve(settings: Merge, terms: Terms, planner: Planner) -> list[Term]:

@@ -1,0 +1,258 @@
+"""Do the block rules do what they say? Run as ``python -m benchmarks.blocks``; ``--quick`` checks that it runs.
+
+On the pocket base the answer is known, because the judge reads style, tags and defects back from a picture. For every
+style and seed a LoRA is overfit on purpose: few drawings, each with defects, too many epochs. Then the merge
+``style:1:GP1, base_style:-1:GP2`` is rendered under the guide's vectors, under each symptom's rule after some steps,
+and under the vectors that ``blocks suggest`` works out, on the same prompts and seeds. What is reported is the
+difference to the guide's vectors, paired by style and seed, with its spread: the defect that the rule is for, the style
+and the obedience to tags. Writes ``benchmarks/results/blocks.md``, ``blocks.json`` and pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loratools.adapter.file import read
+from loratools.base.load import load_base
+from loratools.base.model import Base
+from loratools.blocks.presets import load_presets
+from loratools.blocks.scheme import SD1_17
+from loratools.blocks.symptoms import Symptom, symptoms
+from loratools.blocks.vector import BlockVector, find_preset
+from loratools.files import write_text
+from loratools.ops.suggest import suggest
+from loratools.ops.terms import Term
+from loratools.pocket.draw import FAULTS, draw, random_figure
+from loratools.preview.render import GridResult, render_grid
+from loratools.preview.rows import Row
+from loratools.preview.strip import Column, write_strip
+from loratools.recipe.score import Score, mean_score
+from loratools.recipe.session import shipped_judge
+from loratools.train.basestyle import basestyle
+from loratools.train.loop import train
+from loratools.train.read_config import read_config
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks/results/blocks.md"
+STYLES = ("ink", "pastel", "sketch", "neon", "watercolor")
+GUIDE = "guide"
+STEPS = (1, 3)
+_NOISE = 0.01
+_TARGET = {"style": "style", "limbs": "limbs", "hands": "hands", "face": "face", "clothes": "clothes", "chaos": "chaos"}
+_PROMPTS = (
+    "1girl, cowboy_shot, blue_hair, twintails, green_eyes, white_clothes, sailor_collar, waving, smile, grass",
+    "1girl, full_body, red_hair, long_hair, blue_eyes, black_clothes, dress, arms_up, open_mouth, sunset",
+    "1girl, full_body, brown_hair, ponytail, brown_eyes, blue_clothes, hoodie, spread_arms, smile, indoors",
+    "1girl, cowboy_shot, black_hair, short_hair, red_eyes, red_clothes, t-shirt, peace_sign, wink, simple_background",
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done: drawings and epochs of the overfit LoRA, prompts and seeds of the pictures."""
+
+    images: int
+    epochs: int
+    repeats: int
+    base_images: int
+    prompts: int
+    seeds: tuple[int, ...]
+    steps: tuple[int, ...]
+
+
+FULL = Size(images=6, epochs=16, repeats=32, base_images=8, prompts=4, seeds=(1, 2), steps=STEPS)
+QUICK = Size(images=2, epochs=3, repeats=1, base_images=1, prompts=1, seeds=(1,), steps=(1,))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One overfit LoRA: its scores by variant, and its pictures."""
+
+    style: str
+    seed: int
+    scores: dict[str, Score]
+    grid: GridResult
+    seconds: float
+
+
+def main() -> None:
+    """Parse, run, report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--styles", default=",".join(STYLES))
+    parser.add_argument("--seeds", default="1,2", help="of the drawings and the training")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs/bench-blocks")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--quick", action="store_true", help="one style, a few steps: does it run?")
+    told = parser.parse_args()
+    size = QUICK if told.quick else FULL
+    styles = told.styles.split(",")[: 1 if told.quick else None]
+    seeds = [int(text) for text in told.seeds.split(",")][: 1 if told.quick else None]
+    work = told.work / ("quick" if told.quick else "full")
+    units = list(_units(styles, seeds, size, work, told.device))
+    text = report(units, size)
+    write_text(told.out, text)
+    write_text(told.out.with_suffix(".json"), json.dumps(_json(units), indent=1) + "\n")
+    _pictures(units, told.out.with_suffix(""))
+    print(text)
+
+
+def _units(styles: Sequence[str], seeds: Sequence[int], size: Size, work: Path, device: str) -> Iterator[Unit]:
+    base = load_base("pocket", device=device)
+    for seed in seeds:
+        place = work / f"base_style-{seed}"
+        made = basestyle("pocket", place, name="base_style", images_per_framing=size.base_images, device=device,
+                         epochs=4 if size is FULL else 1, progress=False,
+                         settings={"seed": seed, "repeats": 5 if size is FULL else 1})  # fmt: skip
+        for style in styles:
+            yield _unit(base, style, seed, made.epochs[-1], size, work / f"{style}-{seed}", device)
+
+
+def _unit(base: Base, style: str, seed: int, base_style: Path, size: Size, work: Path, device: str) -> Unit:
+    begun = time.perf_counter()
+    _draw(work / "images", style, seed, size.images)
+    images = [{"folder": str(work / "images"), "repeats": size.repeats}]
+    settings = {"base": "pocket", "images": images, "out": str(work / "run"), "name": "style", "seed": seed,
+                "preset": "pocket-style", "epochs": size.epochs, "device": device, "resume": True}  # fmt: skip
+    run = train(read_config(overrides=settings), progress=False)
+    variants = _variants(work / "run", base_style, size)
+    a, b = read(run.epochs[-1]), read(base_style)
+    rows = [Row.of_terms([Term(a, 1.0, label="style")], "overfit alone")]
+    for name, (gp1, gp2) in variants.items():
+        rows.append(Row.of_terms([Term(a, 1.0, gp1, label="style"), Term(b, -1.0, gp2, label="base")], name))
+    prompts = [f"{style}_style, {text}" for text in _PROMPTS[: size.prompts]]
+    grid = render_grid(base, rows, [1.0], prompts, out=work / "grid", seeds=size.seeds, owner="bench", force=True)
+    asked = [prompt for prompt in prompts for _ in size.seeds]
+    scores = {row.label: _score(grid.paths(row.label, 1.0), asked, style) for row in rows}
+    scores["base alone"] = _score(grid.paths(rows[0].label, 0.0), asked, style)
+    print(f"{style} {seed}: {time.perf_counter() - begun:.0f} s", flush=True)
+    return Unit(style, seed, scores, grid, time.perf_counter() - begun)
+
+
+def _draw(folder: Path, style: str, seed: int, count: int) -> None:
+    """A few drawings of one style, each with every defect that it can show, at grade 2 or 3; captions say nothing of
+    them, as a person's would not."""
+    for number in range(1, count + 1):
+        rng = random.Random(f"bench/{seed}/{style}/{number}")
+        framing = ("full_body", "cowboy_shot", "full_body", "face_focus")[number % 4]
+        figure = random_figure(rng, style=style, faults={name: rng.choice((2, 3)) for name in FAULTS}, framing=framing)
+        image = draw(figure, rng.randrange(2**32), 128).image
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{number:04d}.png")
+        write_text(folder / f"{number:04d}.txt", ", ".join(figure.tags()) + "\n")
+
+
+def _variants(run: Path, base_style: Path, size: Size) -> dict[str, tuple[BlockVector, BlockVector]]:
+    """The pairs (GP1, GP2) that are compared."""
+    presets = load_presets()
+    gp1, gp2 = find_preset("GP1", presets, "sd1"), find_preset("GP2", presets, "sd1")
+    found = {GUIDE: (gp1, gp2)}
+    for symptom in symptoms().values():
+        for steps in size.steps:
+            found[f"{symptom.name} x{steps}"] = treated(gp1, gp2, symptom, steps)
+    ours = suggest(run, base_style, gp1, gp2)
+    mine1, mine2 = BlockVector(SD1_17, ours.gp1), BlockVector(SD1_17, ours.gp2)
+    return {**found, "suggested GP2": (gp1, mine2), "suggested GP1": (mine1, gp2), "suggested both": (mine1, mine2)}
+
+
+def treated(gp1: BlockVector, gp2: BlockVector, symptom: Symptom, count: int) -> tuple[BlockVector, BlockVector]:
+    """The guide's vectors after ``count`` fixes of a symptom, 0.1 a step and never below 0, as ``blocks fix`` does."""
+    vectors, strength = {"GP1": dict(gp1.weights), "GP2": dict(gp2.weights)}, 1.0
+    for index in range(count):
+        step = symptom.step_at(index)
+        if step is None:
+            break
+        strength *= step.strength or 1.0
+        for (role, block), by in step.directions().items():
+            vectors[role][block] = max(0.0, vectors[role][block] + 0.1 * by)
+    one, two = (BlockVector(SD1_17, vectors[role]).scaled(strength) for role in ("GP1", "GP2"))
+    return one, two
+
+
+def _score(paths: Sequence[Path], prompts: Sequence[str], style: str) -> Score:
+    from PIL import Image
+
+    images = []
+    for path in paths:
+        with Image.open(path) as opened:
+            images.append(opened.convert("RGB"))
+    return mean_score(shipped_judge(images), prompts, style)
+
+
+def value(score: Score, what: str) -> float:
+    """``style``, ``obedience``, ``defects``, or a defect's grade by its name."""
+    return float(score.faults[what]) if what in score.faults else float(getattr(score, what))
+
+
+def report(units: Sequence[Unit], size: Size) -> str:
+    """The results as Markdown."""
+    names = [name for name in units[0].scores if name not in ("base alone",)]
+    lines = [
+        "# Block rules, measured on the pocket base", "",
+        f"{len(units)} overfit LoRAs ({', '.join(dict.fromkeys(unit.style for unit in units))}; seeds "
+        f"{', '.join(map(str, dict.fromkeys(unit.seed for unit in units)))}): {size.images} drawings with defects of "
+        f"grade 2 and 3, {size.epochs} epochs. {size.prompts} prompts x {len(size.seeds)} seeds a cell. Grades are 0 "
+        "(none) to 3 (bad), style and tags 0 to 1; mean ± standard deviation over the LoRAs.", "",
+        "## What there is", "",
+        "| vectors | style | tags | defects | " + " | ".join(FAULTS) + " |",
+        "|---|" + "---|" * (3 + len(FAULTS)),
+    ]  # fmt: skip
+    for name in ("base alone", *names):
+        cells = [_spread([value(unit.scores[name], what) for unit in units]).lstrip("+")
+                 for what in ("style", "obedience", "defects", *FAULTS)]  # fmt: skip
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", "## What each rule does to what it is for", "",
+              "Differences to the guide's own vectors, paired. A rule works where its defect falls (its style rises) "
+              f"while style and tags stay; changes under {_NOISE} count as none.", "",
+              "| rule | for | change | better in | worse in | style | tags | all defects |",
+              "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for symptom in symptoms():
+        for steps in size.steps:
+            lines.append(_line(f"{symptom} x{steps}", _TARGET[symptom], units))
+    for name in ("suggested GP2", "suggested GP1", "suggested both"):
+        lines.append(_line(name, "defects", units))
+    seconds = sum(unit.seconds for unit in units)
+    return "\n".join([*lines, "", f"{seconds / 60:.0f} minutes on {units[0].grid.grid.compute}.", ""])
+
+
+def _line(name: str, target: str, units: Sequence[Unit]) -> str:
+    change = [value(u.scores[name], target) - value(u.scores[GUIDE], target) for u in units]
+    good = [one if target == "style" else -one for one in change]
+    better, worse = sum(one > _NOISE for one in good), sum(one < -_NOISE for one in good)
+    rest = [_spread([value(u.scores[name], what) - value(u.scores[GUIDE], what) for u in units])
+            for what in ("style", "obedience", "defects")]  # fmt: skip
+    return f"| {name} | {target} | {_spread(change)} | {better} of {len(units)} | {worse} | {' | '.join(rest)} |"
+
+
+def _spread(values: Sequence[float]) -> str:
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.fmean(values):+.3f} ± {spread:.3f}"
+
+
+def _json(units: Sequence[Unit]) -> list[dict[str, Any]]:
+    return [{"style": unit.style, "seed": unit.seed, "seconds": unit.seconds,
+             "scores": {name: {"style": s.style, "obedience": s.obedience, "defects": s.defects, "faults": s.faults}
+                        for name, s in unit.scores.items()}} for unit in units]  # fmt: skip
+
+
+def _pictures(units: Sequence[Unit], folder: Path) -> None:
+    """For each LoRA a strip: the base, the overfit LoRA, the guide's vectors, its longest rules, ours."""
+    for unit in units:
+        last = max(int(name.rpartition("x")[2]) for name in unit.scores if " x" in name)
+        names = ["overfit alone", GUIDE, *(f"{symptom} x{last}" for symptom in symptoms()), "suggested both"]
+        columns = [Column("base", tuple(unit.grid.paths("overfit alone", 0.0)))]
+        columns += [Column(name, tuple(unit.grid.paths(name, 1.0)), f"defects {unit.scores[name].defects:.2f}")
+                    for name in names]  # fmt: skip
+        write_strip(folder / f"{unit.style}-{unit.seed}.png", f"{unit.style}, seed {unit.seed}", columns)
+
+
+if __name__ == "__main__":
+    main()

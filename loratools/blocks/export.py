@@ -1,0 +1,108 @@
+"""Block vectors in other tools' spelling: LoRA Block Weight's preset lines and prompts, Inspire, diffusers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loratools.blocks.inspire import ORDERS, Order, inspire_numbers, order_for
+from loratools.blocks.scheme import SCHEMES, Scheme
+from loratools.blocks.text import number
+from loratools.blocks.vector import BlockVector
+from loratools.errors import BlockError
+
+# diffusers' set_adapters takes a list a level, for the levels with attention: block -> (down|up, level)
+_LEVELS = {
+    "sd1-17": {"down": {"block_0": "IN01 IN02", "block_1": "IN04 IN05", "block_2": "IN07 IN08"},
+               "up": {"block_1": "OUT03 OUT04 OUT05", "block_2": "OUT06 OUT07 OUT08",
+                      "block_3": "OUT09 OUT10 OUT11"}},
+    "sdxl-12": {"down": {"block_1": "IN04 IN05", "block_2": "IN07 IN08"},
+                "up": {"block_0": "OUT00 OUT01 OUT02", "block_1": "OUT03 OUT04 OUT05"}},
+}  # fmt: skip
+
+
+def numbers_of(vector: BlockVector) -> list[float]:
+    """The bare numbers of a vector that lists every block of its scheme.
+
+    Raises:
+        BlockError: if it does not, or holds elemental rules, which bare numbers cannot say.
+    """
+    if vector.rules:
+        rules = " ".join(rule.text() for rule in vector.rules)
+        raise BlockError(f"bare numbers cannot hold the elemental rules {rules}; LoRA Block Weight takes them as lbwe=")
+    absent = [name for name in vector.scheme.names if not vector.lists(name)]
+    extra = [name for name in vector.weights if name not in vector.scheme.names]
+    if absent or extra:
+        raise BlockError(f"the vector is not one of {vector.scheme.title}: it lists {' '.join(vector.weights)}; "
+                         "convert it with --to and --missing")  # fmt: skip
+    return [vector.weight(name) for name in vector.scheme.names]
+
+
+def joined(numbers: list[float]) -> str:
+    """Numbers parted by commas."""
+    return ",".join(number(value) for value in numbers)
+
+
+def as_lbw(vector: BlockVector, name: str) -> str:
+    """A line of ``lbwpresets.txt``, ``NAME:w,w,...``.
+
+    Raises:
+        BlockError: for a name that such a file cannot hold, or see :func:`numbers_of`.
+    """
+    if not name or set(name) & set("#:,<>\n") or name in ("XYZ", "ZYX"):
+        raise BlockError(f"'{name}' cannot name a preset of LoRA Block Weight; use letters, digits and '_'")
+    return f"{name}:{joined(numbers_of(vector))}"
+
+
+def as_prompt(vector: BlockVector, name: str, weight: float = 1.0) -> str:
+    """A prompt's tag, ``<lora:NAME:1:lbw=w,w,...>``.
+
+    Raises:
+        BlockError: for a name that a prompt cannot hold, or see :func:`numbers_of`.
+    """
+    if not name or set(name) & set(":<>\n"):
+        raise BlockError(f"'{name}' cannot stand in a prompt's tag; rename the LoRA, without ':' '<' and '>'")
+    return f"<lora:{name}:{number(weight)}:lbw={joined(numbers_of(vector))}>"
+
+
+def as_inspire(vector: BlockVector, order: Order | None = None, *, drop: bool = False) -> str:
+    """Bare numbers in Inspire's order for the vector's scheme, or in ``order``.
+
+    Raises:
+        BlockError: see :func:`loratools.blocks.inspire.inspire_numbers`.
+    """
+    return joined(inspire_numbers(vector, order or order_for(vector), drop=drop))
+
+
+def as_diffusers(vector: BlockVector) -> dict[str, Any]:
+    """What ``pipeline.set_adapters("name", adapter_weights=...)`` takes.
+
+    Only blocks with attention have a place there, so the vector should be one of 17 (SD1) or 12 (SDXL).
+
+    Raises:
+        BlockError: if it is not.
+    """
+    levels = _LEVELS.get(vector.scheme.name)
+    if levels is None:
+        raise BlockError(f"diffusers' set_adapters has no place for {vector.scheme.title}; convert it first with "
+                         "--to 17 (SD1) or --to 12 (SDXL)")  # fmt: skip
+    numbers_of(vector)
+    text = {"text_encoder": vector.weight("BASE")}
+    text |= {"text_encoder_2": vector.weight("BASE")} if vector.scheme.family == "sdxl" else {}
+    sides = {side: {level: [vector.weight(name) for name in names.split()] for level, names in blocks.items()}
+             for side, blocks in levels.items()}  # fmt: skip
+    return {**text, "unet": {"down": sides["down"], "mid": vector.weight("M00"), "up": sides["up"]}}
+
+
+def scheme_named(text: str, family: str | None = None) -> Scheme:
+    """The scheme that ``--to`` means: a length such as ``26``, or a name such as ``sd1-26``.
+
+    Args:
+        family: whose scheme it should be, where several have that length.
+    Raises:
+        BlockError: if there is none.
+    """
+    found = [one for one in SCHEMES.values() if text.lower() == one.name or text == str(len(one))]
+    if not found:
+        known = ", ".join(f"{len(one)} ({one.title.partition(' (')[0]})" for one in SCHEMES.values())
+        raise BlockError(f"there is no scheme '{text}' to convert to; there are {known}, and {', '.join(ORDERS)}")
+    return next((one for one in found if family in one.families), found[0])

@@ -1,0 +1,73 @@
+"""Words for blocks: a name (``OUT03``, ``MID``, ``TE``), a group (``IN``), a range (``OUT04-OUT08``), all (``*``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from loratools.blocks.scheme import Scheme
+from loratools.errors import BlockError, did_you_mean
+
+_GROUPS = {"DOUBLE": "D", "SINGLE": "S", "DOUBLES": "D", "SINGLES": "S"}
+_EVERYTHING = ("*", "ALL", "")
+
+
+def expand(word: str, scheme: Scheme, within: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The blocks that ``word`` means, in the scheme's order.
+
+    Args:
+        scheme: the family's full scheme.
+        within: what groups and ranges may reach; all blocks by default. A block's own name always counts.
+    Raises:
+        BlockError: if the scheme has no such block or group, or a range runs backwards.
+    """
+    reach = scheme.names if within is None else tuple(name for name in scheme.names if name in within)
+    if word.strip().upper() in _EVERYTHING:
+        return reach
+    first, dash, last = word.partition("-")
+    if dash:
+        return tuple(name for name in _range(scheme, first, last) if name in reach)
+    return _group(word, scheme, reach) or (scheme.block_name(_near_group(word, scheme)),)
+
+
+def is_group(word: str, scheme: Scheme) -> bool:
+    """Whether ``word`` means several blocks: a group or a range, not one block's name."""
+    return word.strip().upper() in _EVERYTHING or "-" in word or bool(_group(word, scheme, scheme.names))
+
+
+def groups_of(scheme: Scheme) -> tuple[str, ...]:
+    """The group words that the scheme has: the letters before the numbers of two blocks or more."""
+    stems = [found[1] for name in scheme.names if (found := re.fullmatch(r"([A-Z]+)\d+", name))]
+    return tuple(dict.fromkeys(stem for stem in stems if stems.count(stem) > 1))
+
+
+def _group(word: str, scheme: Scheme, reach: Sequence[str]) -> tuple[str, ...]:
+    stem = _GROUPS.get(word.strip().upper(), word.strip().upper())
+    if stem in scheme.names or stem not in groups_of(scheme):
+        return ()
+    return tuple(name for name in reach if re.fullmatch(rf"{stem}\d+", name))
+
+
+def _range(scheme: Scheme, first: str, last: str) -> tuple[str, ...]:
+    begin = scheme.block_name(first)
+    stem = re.match(r"[A-Z]+", begin)
+    last = f"{stem[0]}{int(last):02d}" if last.strip().isdigit() and stem else last
+    finish = scheme.block_name(last)
+    if begin not in scheme.names or finish not in scheme.names:
+        raise BlockError(f"{scheme.title} lists no blocks in order, so '{first}-{last}' says nothing; name each block")
+    start, end = scheme.names.index(begin), scheme.names.index(finish)
+    if end < start:
+        raise BlockError(f"the range '{first}-{last}' runs backwards; write {last.strip()}-{first.strip()}")
+    return scheme.names[start : end + 1]
+
+
+def _near_group(word: str, scheme: Scheme) -> str:
+    """``word`` itself; a word of letters alone that is near a group's name is told so at once."""
+    groups = groups_of(scheme)
+    if word.strip().isalpha() and word.strip().upper() not in ("MID", "TE", *scheme.names):
+        hint = did_you_mean(word, (*groups, *scheme.names, "MID", "TE"))
+        raise BlockError(
+            f"{scheme.title} has no block or group '{word}'{hint}; groups are {' '.join(groups) or 'none'}, "
+            f"blocks are {' '.join(scheme.names)}"
+        )
+    return word

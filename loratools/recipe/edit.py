@@ -1,0 +1,472 @@
+"""Symptom fixes: a recipe's vectors edited in place, number by number, every other byte of the file kept; and undone.
+
+What was done is kept beside the recipe, in ``.NAME.fixes.json``, so that the next fix of a symptom goes to its next
+step. An edit holds the very texts that it replaced; where the recipe was edited by hand since, undo goes number by
+number instead, and leaves those that are no longer what the fix wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from loratools.blocks.presets import load_presets
+from loratools.blocks.symptoms import Step, Symptom, Together, find_symptom, together
+from loratools.blocks.vector import Presets
+from loratools.errors import FileError, LoratoolsError, RecipeError
+from loratools.files import locked, write_bytes, write_text
+from loratools.recipe.schema import Recipe, check_recipe
+from loratools.recipe.spans import Located, MergeText, Replacement, applied, locate, merge_text, prepared
+from loratools.yamlio import Document, load_yaml
+
+_BOM = "\ufeff"
+_ROLES = {"GP1": 1, "GP2": -1}  # the vector of the first term of that sign
+STEP = Decimal("0.1")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One number: in the vector ``role`` (``GP1``, ``GP2``), which the recipe calls ``vector``, or a term's weight
+    (role ``strength``, ``block`` the term's place). ``before`` and ``after`` as they are written."""
+
+    role: str
+    vector: str
+    block: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """A symptom's part in an edit: its step, from 1, and what the step says."""
+
+    symptom: str
+    step: int
+    say: str
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One fix as it is remembered.
+
+    Attributes:
+        before, after: sha256 of the recipe's bytes.
+        passes: what takes the text back, last pass first undone: each a list of replacements in the text after it.
+    """
+
+    merge: str
+    made: tuple[Made, ...]
+    size: str
+    before: str
+    after: str
+    passes: tuple[tuple[Replacement, ...], ...]
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a fix did (or would do), or what an undo took back.
+
+    Attributes:
+        text: the recipe's text afterwards, and ``old`` before.
+        notes: overlaps, conflicts and what was left alone, for the person.
+    """
+
+    recipe: Path
+    made: tuple[Made, ...]
+    changes: tuple[Change, ...]
+    conflicts: tuple[str, ...]
+    notes: tuple[str, ...]
+    old: str
+    text: str
+    written: bool = False
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "recipe": str(self.recipe),
+            "written": self.written,
+            "symptoms": [asdict(one) for one in self.made],
+            "changes": [{**asdict(one), "before": float(one.before), "after": float(one.after)}
+                        for one in self.changes],
+            "conflicts": list(self.conflicts),
+            "notes": list(self.notes),
+        }  # fmt: skip
+
+    def lines(self) -> list[str]:
+        """For a person: what was tried, every number before and after, and what to know."""
+        lines = [f"{one.symptom}, step {one.step}: {one.say}" for one in self.made]
+        width = max((len(change.vector) for change in self.changes), default=0)
+        lines += [f"  {change.vector:<{width}}  {change.block:<6}  {change.before} -> {change.after}"
+                  for change in self.changes]  # fmt: skip
+        return [*lines, *(f"conflict: {text}" for text in self.conflicts), *(f"note: {text}" for text in self.notes)]
+
+
+def sidecar(recipe: Path) -> Path:
+    """Where the fixes of a recipe are remembered."""
+    return recipe.with_name(f".{recipe.name}.fixes.json")
+
+
+def fix(
+    recipe: Path, names: Sequence[str], *, size: Decimal = STEP, merge: str | None = None, dry_run: bool = False
+) -> Outcome:
+    """Edit the vectors of ``recipe`` by the rules for the symptoms ``names``, each at its next step.
+
+    Args:
+        size: of one step; absolute.
+        merge: the merge step whose vectors are meant, where the recipe has several.
+        dry_run: write nothing.
+    Raises:
+        BlockError: for an unknown symptom.
+        RecipeError: if the recipe cannot be read or edited, or nothing is left that the rules would change.
+    """
+    if size <= 0:
+        raise RecipeError(f"a step of {size} moves nothing; use a positive number such as 0.1")
+    recipe = _real(recipe)
+    with locked(sidecar(recipe)):
+        source = _Source.read(recipe)
+        log = _load(recipe, source.digest)
+        chosen = [find_symptom(name) for name in dict.fromkeys(name.lower() for name in names)]
+        edit, outcome = _plan(source, log, chosen, size, merge)
+        if dry_run:
+            return outcome
+        _save(recipe, [*log, edit])
+        write_bytes(recipe, source.encoded(outcome.text))
+    return replace(outcome, written=True)
+
+
+def undo(recipe: Path, *, dry_run: bool = False) -> Outcome:
+    """Take back the last fix.
+
+    Raises:
+        RecipeError: if there is none, or none of its numbers is still what it wrote.
+    """
+    recipe = _real(recipe)
+    with locked(sidecar(recipe)):
+        source = _Source.read(recipe)
+        log = _load(recipe, source.digest)
+        if not log:
+            raise RecipeError(f"{recipe} has no fix to undo; `loratools blocks fix {recipe} --symptom hands` makes one")
+        outcome = _taken_back(source, log[-1])
+        if dry_run:
+            return outcome
+        write_bytes(recipe, source.encoded(outcome.text))
+        _save(recipe, log[:-1])
+    return replace(outcome, written=True)
+
+
+def _real(recipe: Path) -> Path:
+    """Where a link points, so that the file behind it is edited and the link stays one."""
+    return recipe.resolve() if recipe.is_symlink() else recipe
+
+
+def history(recipe: Path) -> list[Edit]:
+    """The fixes that are in effect, oldest first."""
+    return _load(recipe, _Source.read(recipe).digest)
+
+
+def sized(recipe: Path, names: Sequence[str], size: Decimal, merge: str | None = None) -> str:
+    """The recipe's text after a fix of ``size``, which may be 0; nothing is written."""
+    source = _Source.read(recipe)
+    if size == 0:
+        return source.text
+    chosen = [find_symptom(name) for name in dict.fromkeys(name.lower() for name in names)]
+    return _plan(source, _load(recipe, source.digest), chosen, size, merge)[1].text
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A recipe's file: its path, its text without a byte order mark, and whether it had one."""
+
+    path: Path
+    text: str
+    mark: bool
+    digest: str
+
+    @staticmethod
+    def read(path: Path) -> _Source:
+        try:
+            data = path.read_bytes()
+            text = data.decode("utf-8")
+        except OSError as error:
+            raise RecipeError(f"cannot read {path}: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+        mark = text.startswith(_BOM)
+        return _Source(path, text[mark:], mark, hashlib.sha256(data).hexdigest())
+
+    def encoded(self, text: str) -> bytes:
+        """The file's bytes for another text."""
+        return (_BOM * self.mark + text).encode("utf-8")
+
+    def digest_of(self, text: str) -> str:
+        """sha256 of those bytes."""
+        return hashlib.sha256(self.encoded(text)).hexdigest()
+
+    def parsed(self, text: str) -> tuple[Recipe, Document]:
+        """``text`` as a recipe."""
+        return check_recipe(load_yaml(text, str(self.path)))
+
+
+def _plan(
+    source: _Source, log: Sequence[Edit], chosen: Sequence[Symptom], size: Decimal, merge: str | None
+) -> tuple[Edit, Outcome]:
+    steps = _choose(source, log, chosen, merge)
+    roles = [role for role in _ROLES if any(move.role == role for _, step in steps for move in step.moves)]
+    text, passes, notes = _prepare(source, merge, roles)
+    recipe, document = source.parsed(text)
+    merged = merge_text(document, recipe, merge)
+    found = {role: locate(document, recipe, merged, term) for role, term in _terms(merged, roles).items()}
+    _check_apart(found, document)
+    notes += [
+        f"the merge has no term for {role}, so only the other vector moves" for role in roles if role not in found
+    ]
+    plan = together([(symptom, step) for symptom, (_, step) in zip(chosen, steps, strict=True)])
+    changes, places = _changes(plan, size, text, found, merged)
+    if not changes:
+        why = "; ".join(plan.conflicts) or "every number that this would lower is 0 already"
+        raise RecipeError(f"{source.path}: nothing to change: {why}")
+    pairs = zip(places, changes, strict=True)
+    text, back = applied(text, [Replacement(*place, change.after) for place, change in pairs])
+    source.parsed(text)  # an edit that breaks the recipe is a bug, and must not reach the file
+    made = tuple(Made(one.name, index + 1, step.say) for one, (index, step) in zip(chosen, steps, strict=True))
+    edit = Edit(merged.step, made, str(size), source.digest, source.digest_of(text), (*passes, tuple(back)), changes)
+    told = (*notes, *plan.notes, *_against(changes, log))
+    return edit, Outcome(source.path, made, changes, plan.conflicts, told, source.text, text)
+
+
+def _choose(
+    source: _Source, log: Sequence[Edit], chosen: Sequence[Symptom], merge: str | None
+) -> list[tuple[int, Step]]:
+    """Each symptom's next step, judged on a text in which every vector that can be edited is ready for it."""
+    text, _, _ = _prepare(source, merge, tuple(_ROLES), strict=False)
+    recipe, document = source.parsed(text)
+    merged = merge_text(document, recipe, merge)
+    found: dict[str, Located | None] = {}
+    for role, term in _terms(merged, tuple(_ROLES)).items():
+        try:
+            found[role] = locate(document, recipe, merged, term)
+        except RecipeError:
+            found[role] = None  # the step that needs it will say why
+    return [_next(symptom, log, text, found, merged) for symptom in chosen]
+
+
+def _terms(merged: MergeText, roles: Sequence[str]) -> dict[str, int]:
+    terms = {role: merged.first(_ROLES[role]) for role in roles}
+    return {role: term for role, term in terms.items() if term is not None}
+
+
+def _prepare(
+    source: _Source, merge: str | None, roles: Sequence[str], *, strict: bool = True
+) -> tuple[str, list[tuple[Replacement, ...]], list[str]]:
+    """The text with presets that are used by name copied into ``blocks:``, and what takes that back.
+
+    Args:
+        strict: raise for a vector that cannot be made ready; otherwise it stays.
+    """
+    text, passes, notes = source.text, list[tuple[Replacement, ...]](), list[str]()
+    for role in reversed(list(_ROLES)):  # each goes to the front, so GP1 comes to stand first
+        recipe, document = source.parsed(text)
+        merged = merge_text(document, recipe, merge)
+        term = _terms(merged, roles).get(role)
+        if term is None:
+            continue
+        try:
+            changes = prepared(document, recipe, merged, term, _presets(source, recipe, merged))
+        except LoratoolsError:
+            if strict:
+                raise
+            continue
+        if changes:
+            text, back = applied(text, changes)
+            passes.append(tuple(back))
+            notes.append(f"{merged.specs[term].vector_text} was copied into `blocks:`, where its numbers can be edited")
+    return text, passes, notes
+
+
+def _presets(source: _Source, recipe: Recipe, merged: MergeText) -> Presets:
+    settings = recipe.steps[merged.step].merge
+    told = settings.presets if settings is not None else None
+    beside = source.path.parent / told if told else None
+    return load_presets(beside if beside is not None and beside.exists() else told, recipe.blocks)
+
+
+def _check_apart(found: Mapping[str, Located], document: Document) -> None:
+    if len(found) == 2 and set(found["GP1"].places.values()) & set(found["GP2"].places.values()):
+        raise RecipeError(f"{document.source}: both terms of the merge use the vector {found['GP1'].label}; give the "
+                          "base style a vector of its own first")  # fmt: skip
+
+
+def _next(
+    symptom: Symptom, log: Sequence[Edit], text: str, found: Mapping[str, Located | None], merged: MergeText
+) -> tuple[int, Step]:
+    """The symptom's next step that changes anything, and its place; a step without effect is passed over."""
+    for index in range(_times(symptom, log), max(len(symptom.steps), _times(symptom, log) + 1)):
+        step = symptom.step_at(index)
+        if step is not None and _moves_anything(step, text, found, merged):
+            return min(index, len(symptom.steps) - 1), step
+    raise RecipeError(f"{symptom.name}: the rules have nothing more to try here; look at the images and the epoch "
+                      "instead, or walk back with `loratools blocks undo`")  # fmt: skip
+
+
+def _moves_anything(step: Step, text: str, found: Mapping[str, Located | None], merged: MergeText) -> bool:
+    """Whether the step has a number to move. A vector that cannot be read counts, so that its error is told."""
+    if step.strength is not None:
+        return bool(merged.weights)
+    for (role, block), by in step.directions().items():
+        target = found.get(role)
+        if role in found and (target is None or block not in target.places):
+            return True
+        if target is not None and (by > 0 or Decimal(text[slice(*target.places[block])]) > 0):
+            return True
+    return False
+
+
+def _times(symptom: Symptom, log: Sequence[Edit]) -> int:
+    """How many steps of the symptom are in effect; one that was passed over counts as made."""
+    return max((made.step for edit in log for made in edit.made if made.symptom == symptom.name), default=0)
+
+
+def _changes(
+    plan: Together, size: Decimal, text: str, found: Mapping[str, Located], merged: MergeText
+) -> tuple[tuple[Change, ...], list[tuple[int, int]]]:
+    """The numbers that change, and where they stand."""
+    changes, places = list[Change](), list[tuple[int, int]]()
+    for (role, block), by in plan.moves.items():
+        target = found.get(role)
+        if target is None:
+            continue
+        if block not in target.places:
+            raise RecipeError(f"the rules speak of SD1's blocks, and {target.label} is of {target.scheme.title}, which "
+                              f"has no {block}; edit it by hand, `loratools blocks suggest` has numbers")  # fmt: skip
+        place = target.places[block]
+        after = _moved(text[slice(*place)], by * size)
+        if after is not None:
+            changes.append(Change(role, target.label, block, text[slice(*place)], after))
+            places.append(place)
+    for index, place in merged.weights.items() if plan.strength != 1 else ():
+        written = text[slice(*place)]
+        after = _short(Decimal(written) * Decimal(str(plan.strength)))
+        changes.append(Change("strength", f"weight of {merged.specs[index].ref}", str(index + 1), written, after))
+        places.append(place)
+    return tuple(changes), places
+
+
+def _moved(written: str, by: Decimal) -> str | None:
+    """A number after a step; never below 0, and None if that leaves it as it is."""
+    before = Decimal(written)
+    after = before + by if by > 0 else min(before, max(before + by, Decimal(0)))
+    return None if after == before else format(after, "f")
+
+
+def _short(value: Decimal) -> str:
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _against(changes: Sequence[Change], log: Sequence[Edit]) -> list[str]:
+    """Earlier fixes of other symptoms that this one takes back in part."""
+    found: dict[str, list[str]] = {}
+    for edit in log:
+        for old in edit.changes:
+            for new in changes:
+                same = (old.role, old.block) == (new.role, new.block) and new.role != "strength"
+                if same and _rises(old) != _rises(new):
+                    names = " and ".join(made.symptom for made in edit.made)
+                    found.setdefault(f"{names} had {'raised' if _rises(old) else 'lowered'}", []).append(
+                        f"{new.role} {new.block}"
+                    )
+    return [f"this goes against an earlier fix: {what} {', '.join(dict.fromkeys(where))}"
+            for what, where in found.items()]  # fmt: skip
+
+
+def _rises(change: Change) -> bool:
+    return Decimal(change.after) > Decimal(change.before)
+
+
+def _taken_back(source: _Source, edit: Edit) -> Outcome:
+    if source.digest == edit.after:
+        text = source.text
+        for one in reversed(edit.passes):
+            text, _ = applied(text, one)
+        return _undone(source, edit, edit.changes, (), text)
+    return _by_number(source, edit)
+
+
+def _by_number(source: _Source, edit: Edit) -> Outcome:
+    """The recipe was edited by hand since: only numbers that are still what the fix wrote go back."""
+    recipe, document = source.parsed(source.text)
+    merged = merge_text(document, recipe, edit.merge)
+    found = {role: locate(document, recipe, merged, term) for role, term in _terms(merged, _used(edit)).items()}
+    back, done, left = list[Replacement](), list[Change](), list[Change]()
+    for change in edit.changes:
+        place = _place(change, found, merged)
+        if place is not None and source.text[slice(*place)] == change.after:
+            back.append(Replacement(*place, change.before))
+            done.append(change)
+        else:
+            left.append(change)
+    if not done:
+        raise RecipeError(f"{source.path} was edited by hand since the last fix, and none of its numbers is still what "
+                          f"the fix wrote; delete {sidecar(source.path).name} to forget the fixes")  # fmt: skip
+    text, _ = applied(source.text, back)
+    names = ", ".join(f"{change.vector} {change.block}" for change in left)
+    notes = ("the recipe was edited by hand since, so only numbers that the fix wrote went back",)
+    return _undone(source, edit, done, (*notes, *([f"left as they are: {names}"] if left else [])), text)
+
+
+def _used(edit: Edit) -> list[str]:
+    return [role for role in _ROLES if any(change.role == role for change in edit.changes)]
+
+
+def _place(change: Change, found: dict[str, Located], merged: MergeText) -> tuple[int, int] | None:
+    if change.role == "strength":
+        return merged.weights.get(int(change.block) - 1)
+    return found[change.role].places.get(change.block) if change.role in found else None
+
+
+def _undone(source: _Source, edit: Edit, changes: Sequence[Change], notes: Sequence[str], text: str) -> Outcome:
+    reverse = tuple(replace(change, before=change.after, after=change.before) for change in changes)
+    made = tuple(replace(one, say=f"undone: {one.say}") for one in edit.made)
+    return Outcome(source.path, made, reverse, (), tuple(notes), source.text, text)
+
+
+def _load(recipe: Path, digest: str) -> list[Edit]:
+    """The remembered edits. One that was noted but never reached the recipe (a kill between two writes) is left out.
+
+    Raises:
+        FileError: if the file cannot be understood.
+    """
+    path = sidecar(recipe)
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        edits = [_edit(item) for item in told["edits"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{path} is damaged ({type(error).__name__}); delete it to forget the fixes") from error
+    while edits and edits[-1].before == digest != edits[-1].after:
+        edits.pop()
+    return edits
+
+
+def _edit(item: dict[str, Any]) -> Edit:
+    return Edit(
+        item["merge"], tuple(Made(**one) for one in item["made"]), item["size"], item["before"], item["after"],
+        tuple(tuple(Replacement(**one) for one in part) for part in item["passes"]),
+        tuple(Change(**one) for one in item["changes"]),
+    )  # fmt: skip
+
+
+def _save(recipe: Path, edits: Sequence[Edit]) -> None:
+    path = sidecar(recipe)
+    if not edits:
+        path.unlink(missing_ok=True)
+        return
+    content = {"version": 1, "recipe": recipe.name, "edits": [asdict(edit) for edit in edits]}
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
