@@ -12,7 +12,7 @@ from loratools.cli.common import device_option, force_option, json_option, print
 from loratools.cli.shell import Command
 
 if TYPE_CHECKING:
-    from loratools.recipe.edit import Outcome
+    from loratools.recipe.edit import Fixed
 
 
 @click.command("fix", cls=Command)
@@ -110,7 +110,7 @@ def _size(text: str) -> Decimal:
 
 
 def _render(
-    outcome: Outcome, merge: str | None, out: str | None, base: str | None, device: str, force: bool
+    outcome: Fixed, merge: str | None, out: str | None, base: str | None, device: str, force: bool
 ) -> str:  # fmt: skip
     texts = {"before": outcome.old, "after": outcome.text}
     return _strip(outcome.recipe, texts, merge, "fix", out, base, device, force)

@@ -69,7 +69,7 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Fixed:
     """What a fix did (or would do), or what an undo took back.
 
     Attributes:
@@ -114,7 +114,7 @@ def sidecar(recipe: Path) -> Path:
 
 def fix(
     recipe: Path, names: Sequence[str], *, size: Decimal = STEP, merge: str | None = None, dry_run: bool = False
-) -> Outcome:
+) -> Fixed:
     """Edit the vectors of ``recipe`` by the rules for the symptoms ``names``, each at its next step.
 
     Args:
@@ -140,7 +140,7 @@ def fix(
     return replace(outcome, written=True)
 
 
-def undo(recipe: Path, *, dry_run: bool = False) -> Outcome:
+def undo(recipe: Path, *, dry_run: bool = False) -> Fixed:
     """Take back the last fix.
 
     Raises:
@@ -215,7 +215,7 @@ class _Source:
 
 def _plan(
     source: _Source, log: Sequence[Edit], chosen: Sequence[Symptom], size: Decimal, merge: str | None
-) -> tuple[Edit, Outcome]:
+) -> tuple[Edit, Fixed]:
     steps = _choose(source, log, chosen, merge)
     roles = [role for role in _ROLES if any(move.role == role for _, step in steps for move in step.moves)]
     text, passes, notes = _prepare(source, merge, roles)
@@ -237,7 +237,7 @@ def _plan(
     made = tuple(Made(one.name, index + 1, step.say) for one, (index, step) in zip(chosen, steps, strict=True))
     edit = Edit(merged.step, made, str(size), source.digest, source.digest_of(text), (*passes, tuple(back)), changes)
     told = (*notes, *plan.notes, *_against(changes, log))
-    return edit, Outcome(source.path, made, changes, plan.conflicts, told, source.text, text)
+    return edit, Fixed(source.path, made, changes, plan.conflicts, told, source.text, text)
 
 
 def _choose(
@@ -389,7 +389,7 @@ def _rises(change: Change) -> bool:
     return Decimal(change.after) > Decimal(change.before)
 
 
-def _taken_back(source: _Source, edit: Edit) -> Outcome:
+def _taken_back(source: _Source, edit: Edit) -> Fixed:
     if source.digest == edit.after:
         text = source.text
         for one in reversed(edit.passes):
@@ -398,7 +398,7 @@ def _taken_back(source: _Source, edit: Edit) -> Outcome:
     return _by_number(source, edit)
 
 
-def _by_number(source: _Source, edit: Edit) -> Outcome:
+def _by_number(source: _Source, edit: Edit) -> Fixed:
     """The recipe was edited by hand since: only numbers that are still what the fix wrote go back."""
     recipe, document = source.parsed(source.text)
     merged = merge_text(document, recipe, edit.merge)
@@ -430,10 +430,10 @@ def _place(change: Change, found: dict[str, Located], merged: MergeText) -> tupl
     return found[change.role].places.get(change.block) if change.role in found else None
 
 
-def _undone(source: _Source, edit: Edit, changes: Sequence[Change], notes: Sequence[str], text: str) -> Outcome:
+def _undone(source: _Source, edit: Edit, changes: Sequence[Change], notes: Sequence[str], text: str) -> Fixed:
     reverse = tuple(replace(change, before=change.after, after=change.before) for change in changes)
     made = tuple(replace(one, say=f"undone: {one.say}") for one in edit.made)
-    return Outcome(source.path, made, reverse, (), tuple(notes), source.text, text)
+    return Fixed(source.path, made, reverse, (), tuple(notes), source.text, text)
 
 
 def _load(recipe: Path, digest: str) -> list[Edit]:

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from loratools.blocks.presets import load_presets
+from loratools.blocks.symptoms import find_symptom, symptoms
+from loratools.blocks.vector import find_preset
 from loratools.errors import BlockError, FileError, RecipeError
+from loratools.ops.terms import parse_merge_string
 from loratools.recipe.edit import fix, history, sidecar, sized, undo
 from loratools.recipe.schema import read_recipe
 
@@ -230,3 +234,20 @@ def test_steps_and_merges_are_chosen_by_name(tmp_path: Path) -> None:
         fix(path, ["limbs"], size=Decimal(0), merge="n")
     undo(path)
     assert "ALL:" not in path.read_text()
+
+
+@pytest.mark.parametrize("name", list(symptoms()))
+def test_the_benchmark_treats_as_fix_does(tmp_path: Path, name: str) -> None:
+    from benchmarks.blocks import treated
+
+    path = write(tmp_path / "r.yaml", '"a:1:GP1,b:-1:GP2"')
+    for _ in range(3):
+        fix(path, [name])
+    recipe, _ = read_recipe(path)
+    presets = load_presets(recipe.blocks)
+    merge = recipe.steps["m"].merge
+    assert merge is not None
+    weights = [abs(spec.weight) for spec in parse_merge_string(merge.terms)]
+    asked = treated(*(find_preset(role, load_presets(), "sd1") for role in ("GP1", "GP2")), find_symptom(name), 3)
+    for role, weight, vector in zip(("GP1", "GP2"), weights, asked, strict=True):
+        assert find_preset(role, presets, "sd1").scaled(weight).weights == pytest.approx(vector.weights), role
