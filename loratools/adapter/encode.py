@@ -166,7 +166,7 @@ def encode(adapter: Mapping[str, Delta], slot: Slot,
 
 def _encode_factors(delta: LowRank, slot: Slot, dtype: torch.dtype) -> tuple[list[Tensor], dict[str, CastError]]:
     """alpha, down and up as they are stored, and the error of the cast from Gram matrices of the rounding itself."""
-    given = LowRank(_plain(delta.up), _plain(delta.down), delta.shape).scaled(1 / slot.scale)
+    given = _plain_factors(delta).scaled(1 / slot.scale)
     given = balance(given) if slot.balanced else given
     up, down = given.up.to(dtype), given.down.to(dtype)
     errors = {}
@@ -199,21 +199,34 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float32)
 
 
+def _plain_factors(delta: LowRank) -> LowRank:
+    """``delta`` itself where its factors are plain already, so that what is known of it stays known."""
+    factors = (delta.up, delta.down)
+    if all(f.dtype == torch.float32 and f.device.type == "cpu" and not f.requires_grad for f in factors):
+        return delta
+    return LowRank(_plain(delta.up), _plain(delta.down), delta.shape)
+
+
 def cast_error(given: LowRank, up: Tensor, down: Tensor, scale: float) -> CastError:
     """``|scale * given|^2`` and ``|scale * (given - up @ down)|^2`` for factors that were rounded from ``given``'s.
 
     The difference is ``(u - u') d' + u (d - d')``: rounding residues are exact in float32, nothing cancels.
     """
     lost_up, lost_down = given.up - up.to(given.up.dtype), given.down - down.to(given.down.dtype)
-    gram_up, gram_down = gram(given.up, given.up), gram(given.down.T, given.down.T)
-    norm2 = (gram_up * gram_down).sum()
-    error2 = (gram(lost_up, lost_up) * gram_down).sum()
-    if bool(lost_down.any()):
+    gram_up, gram_down = given.grams
+    norm2 = float((gram_up * gram_down).sum())
+    if not _is_zero(lost_down):
         stored = down.to(given.down.dtype).T
-        error2 = (gram(lost_up, lost_up) * gram(stored, stored)).sum() + (
+        errors = (gram(lost_up, lost_up) * gram(stored, stored)).sum() + (
             gram_up * gram(lost_down.T, lost_down.T)).sum()  # fmt: skip
-        error2 = error2 + 2 * (gram(lost_up, given.up) * gram(stored, lost_down.T)).sum()
-    return CastError(max(float(norm2), 0.0) * scale**2, max(float(error2), 0.0) * scale**2)
+        error2 = float(errors + 2 * (gram(lost_up, given.up) * gram(stored, lost_down.T)).sum())
+    else:
+        error2 = 0.0 if _is_zero(lost_up) else float((gram(lost_up, lost_up) * gram_down).sum())
+    return CastError(max(norm2, 0.0) * scale**2, max(error2, 0.0) * scale**2)
+
+
+def _is_zero(tensor: Tensor) -> bool:
+    return float(tensor.abs().sum()) == 0  # many times quicker than any()
 
 
 def _diffusers_slot(name: str, shape: Shape, rank: int) -> Slot:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -68,9 +69,31 @@ class LowRank:
         """Number of columns of ``up``, which may be above the matrix's true rank."""
         return self.up.shape[1]
 
+    @cached_property
+    def grams(self) -> tuple[Tensor, Tensor]:
+        """``up^T up`` and ``down down^T``, (r, r) in float64 by :func:`gram`; kept, since norms and errors share them."""
+        return gram(self.up, self.up), gram(self.down.T, self.down.T)
+
     def scaled(self, factor: float) -> LowRank:
         """``factor * delta``; the factor goes into ``up``, so a sign changes nothing else."""
-        return self if factor == 1 else LowRank(self.up * factor, self.down, self.shape)
+        if factor == 1:
+            return self
+        lift = torch.tensor([factor], dtype=torch.float64)
+        return LowRank(self.up * factor, self.down, self.shape)._knowing(self, lift, torch.ones_like(lift))
+
+    def shifted(self, shift: _Integers) -> LowRank:
+        """The same matrix, each component's ``up`` times 2**shift and its ``down`` divided by that."""
+        lift, drop = (torch.from_numpy(np.ldexp(1.0, power)) for power in (shift, -shift))
+        up, down = self.up * lift.to(self.up.dtype), self.down * drop.to(self.down.dtype)[:, None]
+        return LowRank(up, down, self.shape)._knowing(self, lift, drop)
+
+    def _knowing(self, other: LowRank, lift: Tensor, drop: Tensor) -> LowRank:
+        """Itself, with the Gram matrices that follow from ``other``'s, if those are known: the factors here are
+        ``other``'s with their components times ``lift`` and ``drop``."""
+        if "grams" in other.__dict__:
+            ups, downs = other.grams
+            self.__dict__["grams"] = (ups * lift * lift[:, None], downs * drop * drop[:, None])
+        return self
 
     def dense(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """The whole matrix, of ``shape``, multiplied out in ``dtype``."""
@@ -194,20 +217,22 @@ def balance(delta: LowRank) -> LowRank:
     whichever comes first; entries beyond fp16's range are brought down. Only exponents change, decided by integers, so
     the result does not depend on threads or machines. Zero components are left alone.
     """
-    up_exponent, down_exponent = _exponents(delta.up, 0), _exponents(delta.down, 1)
+    up_largest, down_largest = _largest(delta.up, 0), _largest(delta.down, 1)
+    up_exponent, down_exponent = _exponents(up_largest), _exponents(down_largest)
     shift = _shift(up_exponent, down_exponent) - _shift(down_exponent, up_exponent)
-    empty = (delta.up.abs().amax(0) == 0).numpy() | (delta.down.abs().amax(1) == 0).numpy()
-    shift = np.where(empty, 0, shift)
-    if not shift.any():
-        return delta
-    lift = torch.from_numpy(np.ldexp(1.0, shift)).to(delta.up.dtype)
-    drop = torch.from_numpy(np.ldexp(1.0, -shift)).to(delta.down.dtype)
-    return LowRank(delta.up * lift, delta.down * drop[:, None], delta.shape)
+    shift = np.where((up_largest == 0) | (down_largest == 0), 0, shift)
+    return delta.shifted(shift) if shift.any() else delta
 
 
-def _exponents(factor: Tensor, dim: int) -> _Integers:
+def _largest(factor: Tensor, dim: int) -> npt.NDArray[np.float64]:
+    """Per component, the largest magnitude."""
+    largest: npt.NDArray[np.float64] = factor.abs().amax(dim).double().numpy()
+    return largest
+
+
+def _exponents(largest: npt.NDArray[np.float64]) -> _Integers:
     """Per component, e of the largest magnitude written as m * 2**e with 0.5 <= m < 1."""
-    exponents: _Integers = np.frexp(factor.abs().amax(dim).double().numpy())[1].astype(np.int64)
+    exponents: _Integers = np.frexp(largest)[1].astype(np.int64)
     return exponents
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 
 from loratools.adapter.file import Adapter
-from loratools.adapter.lowrank import Delta, Dense, LowRank, Vector, concatenate, finite, gram, limit, same_matrix
+from loratools.adapter.lowrank import Delta, Dense, LowRank, Vector, concatenate, finite, limit, same_matrix
 from loratools.adapter.names import UNKNOWN, family_of
 from loratools.adapter.rank import RankRule, spectrum
 from loratools.errors import FormatError, MergeStringError, NonFiniteError, ShapeError
@@ -57,7 +57,7 @@ class Combined(Source):
         if not isinstance(delta, LowRank) or name in self.dense:
             root2 = sum(strength**2 * norm2_of(term.adapter[name]) for term, strength in self.parts(name))
             return norm2_of(delta), root2
-        products = gram(delta.up, delta.up) * gram(delta.down.T, delta.down.T)
+        products = delta.grams[0] * delta.grams[1]
         if not finite(products):
             raise NonFiniteError(f"module {name} is not finite once its weights are applied; use smaller weights")
         sizes = [term.adapter.ranks[name] for term, _ in self.parts(name)] or [delta.rank]
