@@ -68,6 +68,7 @@ class Adapter(Mapping[str, Delta]):
         self.kinds = {name: piece.kind for name, piece in self._pieces.items()}
         self.alphas = self._read_alphas()
         self.carried = {key: self._carry(key) for key in decoded.leftover}
+        self._digest: str | None = None
 
     def __getitem__(self, name: str) -> Delta:
         return self.delta(name)
@@ -104,10 +105,12 @@ class Adapter(Mapping[str, Delta]):
         """Canonical module names, sorted."""
         return tuple(self._pieces)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """sha256 of the bytes after the header: what a true ``sshs_model_hash`` says."""
-        return files.sha256(self.path, skip=self._header.data_start)
+        if self._digest is None:  # not a cached_property: before Python 3.12 those let one thread in at a time
+            self._digest = files.sha256(self.path, skip=self._header.data_start)
+        return self._digest
 
     @cached_property
     def dense(self) -> frozenset[str]:
@@ -227,7 +230,7 @@ class Adapter(Mapping[str, Delta]):
 
     def _open(self) -> BinaryIO:
         try:
-            return open(self.path, "rb")
+            return open(self.path, "rb", buffering=0)  # whole tensors are read: a buffer would only copy them
         except OSError as error:
             raise FileError(f"{self.path} cannot be read: {error.strerror or error}") from error
 

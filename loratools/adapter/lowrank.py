@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -69,10 +68,14 @@ class LowRank:
         """Number of columns of ``up``, which may be above the matrix's true rank."""
         return self.up.shape[1]
 
-    @cached_property
+    @property
     def grams(self) -> tuple[Tensor, Tensor]:
         """``up^T up`` and ``down down^T``, (r, r) in float64 by :func:`gram`; kept, since norms and errors share them."""
-        return gram(self.up, self.up), gram(self.down.T, self.down.T)
+        known: tuple[Tensor, Tensor] | None = self.__dict__.get("_grams")
+        if known is None:  # not a cached_property: before Python 3.12 those let one thread in at a time
+            known = gram(self.up, self.up), gram(self.down.T, self.down.T)
+            self.__dict__["_grams"] = known
+        return known
 
     def scaled(self, factor: float) -> LowRank:
         """``factor * delta``; the factor goes into ``up``, so a sign changes nothing else."""
@@ -90,9 +93,9 @@ class LowRank:
     def _knowing(self, other: LowRank, lift: Tensor, drop: Tensor) -> LowRank:
         """Itself, with the Gram matrices that follow from ``other``'s, if those are known: the factors here are
         ``other``'s with their components times ``lift`` and ``drop``."""
-        if "grams" in other.__dict__:
+        if "_grams" in other.__dict__:
             ups, downs = other.grams
-            self.__dict__["grams"] = (ups * lift * lift[:, None], downs * drop * drop[:, None])
+            self.__dict__["_grams"] = (ups * lift * lift[:, None], downs * drop * drop[:, None])
         return self
 
     def dense(self, dtype: torch.dtype = torch.float64) -> Tensor:

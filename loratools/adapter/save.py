@@ -91,7 +91,7 @@ def write(
     plan.check()
     texts = _metadata(place, family, metadata or {}, plan, provenance)
     with files.replacing(place) as part, open(part, "wb") as stream:
-        digest, errors = _stream(stream, part, adapter, plan, texts)
+        digest, errors = _stream(stream, adapter, plan, texts)
     return Written(place, digest, plan.alpha, plan.rank, errors)
 
 
@@ -137,30 +137,25 @@ class _Plan:
             raise FormatError(f"the unknown key '{twice[0]}' cannot be carried: the file has one of that name itself")
 
 
-def _stream(stream: BinaryIO, part: Path, adapter: Mapping[str, Delta], plan: _Plan,
+def _stream(stream: BinaryIO, adapter: Mapping[str, Delta], plan: _Plan,
             texts: Mapping[str, str]) -> tuple[str, dict[str, CastError]]:  # fmt: skip
     stream.write(_header({**texts, **_placeholders()}, plan))
-    start = stream.tell()
-    digest, errors = hashlib.sha256(), {}
+    facts = {key: text for key, text in texts.items() if key.startswith("ss_")}
+    hashes, errors = _Hashes(_header(facts, plan)), {}
 
     def put(pieces: Iterable[bytes | memoryview]) -> None:
         for data in pieces:
-            digest.update(data)
+            hashes.update(data)
             stream.write(data)
 
     for tensors, lost in in_order(lambda slot: encode(adapter, slot, plan.dtype), plan.slots):
         errors.update(lost)
         put(_bytes(tensor) for tensor in tensors)
     put(carried.data() for carried in plan.carried.values())
-    stream.flush()
-    facts = {key: text for key, text in texts.items() if key.startswith("ss_")}
-    hashes = {
-        "sshs_model_hash": digest.hexdigest(),
-        "sshs_legacy_hash": _legacy_hash(_header(facts, plan), part, start),
-    }
+    found = hashes.found()
     stream.seek(0)
-    stream.write(_header({**texts, **hashes}, plan))
-    return hashes["sshs_model_hash"], errors
+    stream.write(_header({**texts, **found}, plan))
+    return found["sshs_model_hash"], errors
 
 
 def relative(error2: float, reference2: float) -> float:
@@ -199,13 +194,29 @@ def _header(texts: Mapping[str, str], plan: _Plan) -> bytes:
     return len(raw).to_bytes(8, "little") + raw
 
 
-def _legacy_hash(head: bytes, part: Path, start: int) -> str:
-    """First 8 hex digits of sha256 over 64 KiB at 1 MiB of the file with only its ``ss_*`` metadata (AUTOMATIC1111)."""
-    piece = head[_LEGACY_OFFSET : _LEGACY_OFFSET + _LEGACY_LENGTH]
-    with open(part, "rb") as stream:
-        stream.seek(start + max(_LEGACY_OFFSET - len(head), 0))
-        piece += stream.read(_LEGACY_LENGTH - len(piece))
-    return hashlib.sha256(piece).hexdigest()[:8]
+class _Hashes:
+    """Both hashes of a file while its data goes by, after a ``head`` that has only the ``ss_*`` metadata.
+
+    The old one, AUTOMATIC1111's, is the first 8 hex digits of sha256 over 64 KiB at 1 MiB of such a file.
+    """
+
+    def __init__(self, head: bytes) -> None:
+        self._digest = hashlib.sha256()
+        self._piece = bytearray(head[_LEGACY_OFFSET : _LEGACY_OFFSET + _LEGACY_LENGTH])
+        self._start = max(_LEGACY_OFFSET - len(head), 0)
+        self._end = self._start + _LEGACY_LENGTH - len(self._piece)
+        self._seen = 0
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes after the header."""
+        self._digest.update(data)
+        self._piece += data[max(self._start - self._seen, 0) : max(self._end - self._seen, 0)]
+        self._seen += len(data)
+
+    def found(self) -> dict[str, str]:
+        """The header's entries."""
+        old = hashlib.sha256(self._piece).hexdigest()[:8]
+        return {"sshs_model_hash": self._digest.hexdigest(), "sshs_legacy_hash": old}
 
 
 def _metadata(path: Path, family: str, given: Mapping[str, str], plan: _Plan,

@@ -17,6 +17,7 @@ from loratools import files
 from loratools.adapter.carried import all_carried
 from loratools.adapter.file import Adapter
 from loratools.adapter.metadata import Provenance, guard_overwrite, inherited, merged_metadata
+from loratools.adapter.parallel import in_order
 from loratools.adapter.rank import Exact, RankRule
 from loratools.adapter.save import DTYPES
 from loratools.ops.combine import Combined, combine
@@ -70,6 +71,8 @@ def merge_files(
     """
     rule, place = rule or Exact(), Path(out)
     guard_overwrite(place, owner, force)
+    for _ in in_order(lambda adapter: adapter.digest, adapters_of(terms)):
+        pass  # each keeps its own, which the header is about to name
     texts = merge_texts(terms, place, metadata)
     made = provenance_of(terms, rule, dtype, owner, step or _resolved(terms, rule, dtype, method))
     report = store(source or combine(terms), place, rule=rule, dtype=dtype, metadata=texts, provenance=made,
