@@ -70,7 +70,7 @@ class LowRank:
 
     @property
     def grams(self) -> tuple[Tensor, Tensor]:
-        """``up^T up`` and ``down down^T``, (r, r) in float64 by :func:`gram`; kept, since norms and errors share them."""
+        """``up^T up`` and ``down down^T``, (r, r) in float64 by :func:`gram`; kept: norms and errors share them."""
         known: tuple[Tensor, Tensor] | None = self.__dict__.get("_grams")
         if known is None:  # not a cached_property: before Python 3.12 those let one thread in at a time
             known = gram(self.up, self.up), gram(self.down.T, self.down.T)
