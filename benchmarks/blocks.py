@@ -15,14 +15,15 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from loratools.adapter.file import read
 from loratools.base.load import load_base
-from loratools.base.model import Base
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import SD1_17
 from loratools.blocks.symptoms import Symptom, symptoms
@@ -31,6 +32,7 @@ from loratools.files import write_text
 from loratools.ops.suggest import suggest
 from loratools.ops.terms import Term
 from loratools.pocket.draw import FAULTS, draw, random_figure
+from loratools.pocket.draw.stylebook import STYLES as STYLEBOOK
 from loratools.preview.render import GridResult, render_grid
 from loratools.preview.rows import Row
 from loratools.preview.strip import Column, write_strip
@@ -42,7 +44,7 @@ from loratools.train.read_config import read_config
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks/results/blocks.md"
-STYLES = ("ink", "pastel", "sketch", "neon", "watercolor")
+STYLES = ("ink", "neon", "watercolor", "sketch", "pastel", "pixel")
 GUIDE = "guide"
 STEPS = (1, 3)
 _NOISE = 0.01
@@ -91,13 +93,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs/bench-blocks")
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; on a GPU the pocket base leaves room for many")
     parser.add_argument("--quick", action="store_true", help="one style, a few steps: does it run?")
     told = parser.parse_args()
     size = QUICK if told.quick else FULL
     styles = told.styles.split(",")[: 1 if told.quick else None]
     seeds = [int(text) for text in told.seeds.split(",")][: 1 if told.quick else None]
     work = told.work / ("quick" if told.quick else "full")
-    units = list(_units(styles, seeds, size, work, told.device))
+    units = _units(styles, seeds, size, work, told.device, told.jobs)
     text = report(units, size)
     write_text(told.out, text)
     write_text(told.out.with_suffix(".json"), json.dumps(_json(units), indent=1) + "\n")
@@ -105,19 +108,30 @@ def main() -> None:
     print(text)
 
 
-def _units(styles: Sequence[str], seeds: Sequence[int], size: Size, work: Path, device: str) -> Iterator[Unit]:
-    base = load_base("pocket", device=device)
-    for seed in seeds:
-        place = work / f"base_style-{seed}"
-        made = basestyle("pocket", place, name="base_style", images_per_framing=size.base_images, device=device,
-                         epochs=4 if size is FULL else 1, progress=False,
-                         settings={"seed": seed, "repeats": 5 if size is FULL else 1})  # fmt: skip
-        for style in styles:
-            yield _unit(base, style, seed, made.epochs[-1], size, work / f"{style}-{seed}", device)
+def _units(styles: Sequence[str], seeds: Sequence[int], size: Size, work: Path, device: str,
+           jobs: int) -> list[Unit]:  # fmt: skip
+    """Every style and seed, in ``jobs`` processes; what an earlier run left in ``work`` is used again."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        bases = {seed: pool.submit(_base_style, seed, size, work, device) for seed in seeds}
+        made = {seed: found.result() for seed, found in bases.items()}
+        pairs = [(style, seed) for seed in seeds for style in styles]
+        units = [pool.submit(_unit, style, seed, made[seed], size, work / f"{style}-{seed}", device)
+                 for style, seed in pairs]  # fmt: skip
+        return [unit.result() for unit in units]
 
 
-def _unit(base: Base, style: str, seed: int, base_style: Path, size: Size, work: Path, device: str) -> Unit:
+def _base_style(seed: int, size: Size, work: Path, device: str) -> Path:
+    full = size.epochs > QUICK.epochs  # sizes travel between processes by value
+    made = basestyle("pocket", work / f"base_style-{seed}", name="base_style", images_per_framing=size.base_images,
+                     device=device, epochs=4 if full else 1, progress=False,
+                     settings={"seed": seed, "repeats": 5 if full else 1})  # fmt: skip
+    print(f"base style {seed}: {made.seconds:.0f} s", flush=True)
+    return made.epochs[-1]
+
+
+def _unit(style: str, seed: int, base_style: Path, size: Size, work: Path, device: str) -> Unit:
     begun = time.perf_counter()
+    base = load_base("pocket", device=device)
     _draw(work / "images", style, seed, size.images)
     images = [{"folder": str(work / "images"), "repeats": size.repeats}]
     settings = {"base": "pocket", "images": images, "out": str(work / "run"), "name": "style", "seed": seed,
@@ -128,7 +142,7 @@ def _unit(base: Base, style: str, seed: int, base_style: Path, size: Size, work:
     rows = [Row.of_terms([Term(a, 1.0, label="style")], "overfit alone")]
     for name, (gp1, gp2) in variants.items():
         rows.append(Row.of_terms([Term(a, 1.0, gp1, label="style"), Term(b, -1.0, gp2, label="base")], name))
-    prompts = [f"{style}_style, {text}" for text in _PROMPTS[: size.prompts]]
+    prompts = [f"{STYLEBOOK[style].tag}, {text}" for text in _PROMPTS[: size.prompts]]
     grid = render_grid(base, rows, [1.0], prompts, out=work / "grid", seeds=size.seeds, owner="bench", force=True)
     asked = [prompt for prompt in prompts for _ in size.seeds]
     scores = {row.label: _score(grid.paths(row.label, 1.0), asked, style) for row in rows}
