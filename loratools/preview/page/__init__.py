@@ -1,0 +1,5 @@
+"""``grid.html``: one page beside the cells that works offline, with no other file but the pictures."""
+
+from loratools.preview.page.draw import draw_page, write_page
+
+__all__ = ["draw_page", "write_page"]

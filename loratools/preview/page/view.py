@@ -1,0 +1,117 @@
+"""A grid as the page's script reads it: axes with their values, and cells by their place on every axis."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from loratools.base.infotext import Facts, infotext, number
+from loratools.preview.grid import Grid, Picture
+
+
+@dataclass(frozen=True)
+class Value:
+    """One place on an axis: its label, a note under it, and what pointing at it tells."""
+
+    label: str
+    note: str = ""
+    tip: str = ""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One way in which cells differ."""
+
+    name: str
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture: ``at`` counts along every axis, ``base`` is the place of the base's picture for comparison.
+
+    ``verdict`` is a pair of a level (``good``, ``under``, ``over`` or ``note``) and a short text, ``scores`` are
+    named figures as text; both are shown only where they are.
+    """
+
+    at: tuple[int, ...]
+    file: str
+    key: str
+    base: tuple[int, ...] | None
+    parameters: str
+    badge: str = ""
+    verdict: tuple[str, str] | None = None
+    scores: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class View:
+    """All that the page shows. The first axis runs across, the second down, the others are pages or tiles.
+
+    ``size`` is (width, height) of the pictures in pixels; ``id`` keeps the votes of different grids apart.
+    """
+
+    title: str
+    about: tuple[str, ...]
+    id: str
+    size: tuple[int, int]
+    axes: tuple[Axis, ...]
+    shots: tuple[Shot, ...]
+
+    def content(self, sources: Mapping[str, str]) -> dict[str, Any]:
+        """The page's JSON; ``sources`` maps a shot's file to what an ``img`` loads. Equal files are kept once."""
+        files = list(dict.fromkeys(shot.file for shot in self.shots))
+        index = {file: i for i, file in enumerate(files)}
+        return {
+            "title": self.title,
+            "about": self.about,
+            "id": self.id,
+            "size": self.size,
+            "axes": [{"name": axis.name, "values": [vars(value) for value in axis.values]} for axis in self.axes],
+            "sources": [sources.get(file, quote(file)) for file in files],
+            "cells": [{**vars(shot), "source": index[shot.file]} for shot in self.shots],
+        }
+
+
+def view_grid(grid: Grid) -> View:
+    """The view of a grid: weights across, rows down, then prompts and seeds."""
+    axes = (
+        Axis("weight", tuple(Value("base" if weight == 0 else number(weight)) for weight in grid.weights)),
+        Axis("adapter", tuple(Value(row.label, row.note, row.provenance[:500] or row.digest) for row in grid.rows)),
+        Axis("prompt", tuple(Value(prompt) for prompt in grid.prompts)),
+        Axis("seed", tuple(Value(str(seed)) for seed in grid.seeds)),
+    )
+    identity = "\0".join([grid.owner, grid.title, grid.base_digest])
+    height, width = grid.settings.size
+    return View(
+        grid.title, _about(grid), hashlib.sha256(identity.encode()).hexdigest()[:16], (width, height), axes,
+        tuple(_shot(grid, picture) for picture in grid.pictures),
+    )  # fmt: skip
+
+
+def _shot(grid: Grid, picture: Picture) -> Shot:
+    place = (picture.prompt, grid.seeds.index(picture.seed))
+    at = (grid.weights.index(picture.weight), picture.row, *place)
+    base = (grid.weights.index(0), picture.row, *place) if 0 in grid.weights else None
+    badge = grid.badges.get((picture.row, picture.weight), "")
+    return Shot(at, picture.file, picture.key, base, _parameters(grid, picture), badge)
+
+
+def _parameters(grid: Grid, picture: Picture) -> str:
+    """The same text that the picture's file carries."""
+    row, settings = grid.rows[picture.row], grid.settings
+    loras = row.loras if picture.weight else ()
+    return infotext(Facts(
+        grid.prompts[picture.prompt], settings.negative, settings.steps, settings.sampler, settings.cfg, picture.seed,
+        settings.size, grid.base, grid.base_digest, settings.clip_skip, loras, picture.weight,
+    ))  # fmt: skip
+
+
+def _about(grid: Grid) -> tuple[str, ...]:
+    one = [f"prompt: {grid.prompts[0]}"] if len(grid.prompts) == 1 else []
+    seeds: Sequence[str] = [f"seed: {grid.seeds[0]}"] if len(grid.seeds) == 1 else []
+    negative = [f"negative: {grid.settings.negative}"] if grid.settings.negative else []
+    return (*one, *negative, *seeds)
