@@ -7,10 +7,11 @@
      "saved": "2026-01-31T12:00:00.000Z",
      "cells": {KEY: {"at": {"adapter": "style@3", "weight": "0.75", "prompt": "...", "seed": "1"}, "file": "..."}},
      "stars": {KEY: 4},
-     "pairs": [{"left": KEY, "right": KEY, "won": "left"}]}
+     "pairs": [{"left": KEY, "right": KEY, "won": "left", "when": "2026-01-31T11:58:00.000Z"}]}
 
 KEY is the cell's key in ``grid.json``, a hash of all that made the picture, so votes of several people and of a grid
-rendered again can be put together. ``stars`` go from 1 to 5; ``won`` is ``left``, ``right`` or ``tie``. ``at`` names
+rendered again can be put together. ``stars`` go from 1 to 5; ``won`` is ``left``, ``right`` or ``tie``;
+``when`` keeps a file that is read twice from counting twice and may be left out. ``at`` names
 the axes as the page does, and every key under ``stars`` and ``pairs`` stands under ``cells``.
 """
 

@@ -1,0 +1,106 @@
+// Blind pairs: two cells of the same prompt and seed, sides by chance, no labels. The least judged come first.
+const blind = { pair: null, judged: 0, busy: false };
+const group = cell => cell.at.slice(0, 2).join();
+const chance = list => list[Math.floor(Math.random() * list.length)];
+const fewest = (list, count) => {
+  const least = Math.min(...list.map(count));
+  return list.filter(item => count(item) === least);
+};
+
+function candidates() {
+  const inside = combinations().map(more => more.join());
+  return cells.filter(cell => !isBase(cell) && passes(cell) && inside.includes(cell.at.slice(2).join()));
+}
+function draw() {
+  const all = candidates(), seen = new Map(), met = new Map();
+  const count = (map, key) => map.get(key) || 0;
+  for (const { left, right } of votes.pairs) {
+    const [a, b] = [byKey.get(left), byKey.get(right)];
+    if (!a || !b) continue;
+    for (const one of [a, b]) seen.set(group(one), count(seen, group(one)) + 1);
+    for (const both of [group(a) + "|" + group(b), group(b) + "|" + group(a)]) met.set(both, count(met, both) + 1);
+  }
+  const rivals = one => all.filter(other => other.key !== one.key && group(other) !== group(one) &&
+    other.at.slice(2).join() === one.at.slice(2).join());
+  const able = all.filter(one => rivals(one).length);
+  if (!able.length) return null;
+  const one = chance(fewest(able, cell => count(seen, group(cell))));
+  const strange = fewest(rivals(one), other => count(met, group(one) + "|" + group(other)));
+  const other = chance(fewest(strange, cell => count(seen, group(cell))));
+  return Math.random() < 0.5 ? [one, other] : [other, one];
+}
+
+function openPairs() {
+  blind.judged = 0;
+  if (!draw()) { say("Blind pairs need two different cells besides the base; loosen the filter"); return; }
+  zoomAway();
+  $("blind").showModal();
+  nextPair();
+}
+function nextPair() {
+  blind.pair = draw();
+  blind.busy = false;
+  $("blind-stage").className = "stage two";
+  $("blind-stage").replaceChildren(...blind.pair.map((cell, n) => {
+    const made = element("figure", {}, frame(cell, true));
+    made.firstChild.setAttribute("role", "img");
+    made.firstChild.ariaLabel = n ? "right picture" : "left picture";
+    made.addEventListener("click", () => { if (!dragged()) judge(n ? "right" : "left"); });
+    return made;
+  }));
+  const same = extras.map(axis => label(blind.pair[0], axis)).join(" · ");
+  $("blind-caption").replaceChildren(element("b", { textContent: "Which is better?" }),
+    `  ·  ${blind.judged} judged now, ${votes.pairs.length} in all`, same ? "  ·  " + same : "");
+  $("undo").disabled = !blind.judged;
+}
+function judge(won) {
+  if (blind.busy) return;
+  blind.busy = true;
+  const [left, right] = blind.pair;
+  votes.pairs.push({ left: left.key, right: right.key, won, when: new Date().toISOString() });
+  blind.judged++;
+  keepVotes();
+  const figures = $("blind-stage").querySelectorAll("figure");
+  if (won !== "tie") figures[won === "left" ? 0 : 1].classList.add("won");
+  setTimeout(() => { if ($("blind").open) nextPair(); }, 140);
+}
+function undoPair() {
+  if (!blind.judged || blind.busy) return;
+  votes.pairs.pop();
+  blind.judged--;
+  keepVotes();
+  nextPair();
+}
+
+function card(title, ...body) {
+  $("card-title").textContent = title;
+  $("card-body").replaceChildren(...body);
+  if (!$("sheet-dialog").open) $("sheet-dialog").showModal();
+}
+function openStandings() {
+  if (!voted().length) { say("No votes yet: give stars with 1 to 5, or judge pairs with V"); return; }
+  const ways = [[Y, X], ...axes.map((_, n) => [n]).filter(([n]) => axes[n].values.length > 1)];
+  const choose = element("select", { ariaLabel: "Standings by" }, ...ways.map((way, n) =>
+    element("option", { value: n, textContent: "by " + way.map(axis => axes[axis].name).join(" × ") })));
+  const table = element("div");
+  const fill = () => table.replaceChildren(standingsTable(standings(ways[choose.value])));
+  choose.addEventListener("change", fill);
+  fill();
+  const note = "Rating: Bradley–Terry on Elo's scale from the blind pairs; 0 is the average cell. Few pairs say little.";
+  card("Standings", choose, table, element("p", { className: "hint", textContent: note }));
+}
+function standingsTable(found) {
+  const line = (tag, ...parts) => element("tr", {}, ...parts.map((part, n) =>
+    element(tag, { className: n ? "num" : "", textContent: part })));
+  return element("table", { id: "standings-table" },
+    element("thead", {}, line("th", "", "rating", "won", "shown", "stars")),
+    element("tbody", {}, ...found.map(one => line("td", one.name, one.shown ? Math.round(one.rating) : "–",
+      one.wins, one.shown, one.stars ? one.stars.toFixed(1) : "–"))));
+}
+function pairing() {
+  zoomable($("blind"), true);
+  for (const won of ["left", "tie", "right"]) $(won).addEventListener("click", () => judge(won));
+  $("undo").addEventListener("click", undoPair);
+  $("done").addEventListener("click", () => $("blind").close());
+  $("blind").addEventListener("close", () => { zoomAway(); markAll(); if (blind.judged) openStandings(); });
+}
