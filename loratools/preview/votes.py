@@ -123,7 +123,7 @@ def standings(votes: Votes, axes: Sequence[str]) -> list[Standing]:
         Standing(at, wins[at], shown[at], rating.get(at, 0.0), sum(stars[at]) / len(stars[at]) if stars[at] else 0.0)
         for at in dict.fromkeys([*rating, *stars])
     ]
-    return sorted(found, key=lambda standing: (-standing.rating, -standing.stars, standing.at))
+    return sorted(found, key=lambda standing: (-round(standing.rating, 6), -standing.stars, standing.at))
 
 
 def _place(place: Mapping[str, str], axes: Sequence[str]) -> tuple[str, ...]:

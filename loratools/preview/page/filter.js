@@ -46,8 +46,8 @@ function pageChooser(axis) {
   choose.addEventListener("change", () => {
     shown[axis] = choose.value === "" ? null : Number(choose.value);
     if (shown[axis] !== null && focus.cell) refocus(axis, shown[axis]);
-    fit();
     rebuild();
+    fit();
   });
   return choose;
 }

@@ -55,11 +55,13 @@ function zoomBy(factor, x = 0.5, y = 0.5) { // the point (x, y) of every frame s
   showZoom();
 }
 function zoomAway() { Object.assign(view, { zoom: 1, x: 0, y: 0 }); showZoom(); }
-function setGain(power) {
-  view.gain = power;
-  const row = Array(3).fill((2 ** power / 3).toFixed(4)).join(" ") + " 0 0";
+function setGain(power) { // differences are shown 2 ** power times as strong
+  view.gain = clamp(power, 0, 5);
+  $("gain").value = view.gain;
+  const row = Array(3).fill((2 ** view.gain / 3).toFixed(4)).join(" ") + " 0 0";
   $("heat-gain").setAttribute("values", `${row} ${row} ${row} 0 0 0 0 1`);
 }
+function stepGain(by) { setGain(view.gain + by); say(`Differences shown ${(2 ** view.gain).toFixed(1)} times`); }
 
 let draggedAt = -1e9;
 const dragged = () => performance.now() - draggedAt < 80; // the click that ends a drag is not a click

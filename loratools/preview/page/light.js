@@ -59,6 +59,9 @@ function lights() {
   $("side").addEventListener("click", toggleSide);
   $("light-diff").addEventListener("click", toggleDiff);
   $("close").addEventListener("click", () => $("light").close());
+  for (const dialog of [$("light"), $("blind")]) { // a mouse click leaves the keys, above all Space, to the picture
+    dialog.addEventListener("click", event => { if (event.detail && dialog.open) dialog.focus(); });
+  }
   $("light").addEventListener("close", () => { flipNow(false); setFocus(focus.cell, true); });
   $("hold").addEventListener("pointerdown", () => flipNow(true, false));
   for (const end of ["pointerup", "pointerleave"]) $("hold").addEventListener(end, () => flipNow(false));

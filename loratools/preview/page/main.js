@@ -3,7 +3,7 @@ function inspect(cell) {
   if (!cell || $("info").cell === cell && !$("info").stale) return;
   $("info").cell = cell;
   $("info").stale = false;
-  const facts = axes.flatMap((axis, n) => axis.values.length > 1 || n <= Y
+  const facts = axes.flatMap((axis, n) => (axis.values.length > 1 || n <= Y) && !(n <= Y && isBase(cell))
     ? [element("dt", { textContent: axis.name }), element("dd", { textContent: label(cell, n) })] : []);
   const scores = cell.scores.flatMap(([title, value]) =>
     [element("dt", { textContent: title }), element("dd", { textContent: value })]);
@@ -75,7 +75,8 @@ function help() {
   const page = extras.map((axis, n) => [n ? "[ ]" : "PgUp PgDn", axes[axis].name]).slice(0, 2);
   const lines = [["← →", axes[X].name], ["↑ ↓", axes[Y].name], ...page, ["Enter", "open the cell, and close it again"],
     ["Space", "hold: the pinned cell, or the base"], ["B", "hold: the base"], ["P", "pin this cell, or unpin it"],
-    ["D", "difference from the pinned cell, or from the base"], ["S", "side by side, in an open cell"],
+    ["D", "difference from the pinned cell, or from the base"],
+    [", .", "a weaker or stronger heat map"], ["S", "side by side, in an open cell"],
     ["+ − 0", "zoom all cells in, out, away; or Ctrl + wheel, and drag"], ["1 … 5", "stars; the same again takes them away"],
     ["V", "blind pairs: ← or →, ↓ for a tie, U to undo"], ["R", "standings"], ["E", "export votes.json"],
     ["C", "copy the parameters"], ["/", "filter; several words must all match, stars:3 for three and more"],
@@ -92,6 +93,7 @@ const anywhere = {
   "[": () => extras.length > 1 && move(extras[1], -1), "]": () => extras.length > 1 && move(extras[1], 1),
   "+": () => zoomBy(1.5), "=": () => zoomBy(1.5), "-": () => zoomBy(1 / 1.5), 0: zoomAway,
   " ": () => flipNow(true, false), b: () => flipNow(true, true), p: () => pin(focus.cell), d: toggleDiff,
+  ",": () => stepGain(-0.5), ".": () => stepGain(0.5),
   c: () => copy(focus.cell.parameters), e: exportVotes,
   Enter: () => $("light").open ? $("light").close() : openLight(focus.cell),
 };
@@ -139,8 +141,8 @@ function start() {
   zoomable($("sheet"), false);
   setGain(2);
   showZoom();
-  fit();
   rebuild();
+  fit();
   keepVotes();
 
   $("table").addEventListener("click", event => {

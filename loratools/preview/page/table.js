@@ -41,7 +41,7 @@ function heading(axis, n, scope, others) {
     return cell && isBase(cell);
   });
   return element("th", { scope, title: value.tip || value.label, className: base ? "base" : "" },
-    element("div", { textContent: value.label }, ), note);
+    element("div", { textContent: value.label }), note);
 }
 function tile(list) {
   const made = list.map(cellButton);
@@ -71,7 +71,7 @@ function mark(cell) { // stars and pin, in the picture and for screen readers
   if (!made) return;
   const count = votes.stars[cell.key] || 0;
   made.querySelector(".stars")?.remove();
-  if (count) made.append(element("span", { className: "stars", textContent: "★".repeat(count), ariaHidden: "true" }));
+  if (count) made.append(element("span", { className: "stars", textContent: `${count}★`, ariaHidden: "true" }));
   made.classList.toggle("pinned", cell === pinned);
   made.ariaLabel = [name(cell), rest(cell), cell.verdict?.[1], cell.badge, count && `${count} stars`,
     cell === pinned && "pinned"].filter(Boolean).join(", ");
@@ -118,7 +118,8 @@ function go(cell) { // also turns the pages to where the cell is
 // The widest pictures with which every column is in view, within reason.
 function fit() {
   const columns = Math.max(1, range(X).length), across = acrossOf(combinations().length);
-  const room = ($("sheet").clientWidth - 230) / columns - 10;
+  const gutter = $("table").querySelector("tbody th")?.offsetWidth ?? 190;
+  const room = ($("sheet").clientWidth - gutter - 62) / columns - 7;
   const size = clamp(Math.floor(room / across) - 3, 56, 320);
   $("size").value = size;
   setSize(size);

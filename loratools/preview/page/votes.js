@@ -87,5 +87,5 @@ function standings(by) {
     const given = stars.get(one) || [];
     return { name: one, rating: 0, wins: 0, shown: 0, ...rated.get(one),
              stars: given.length ? given.reduce((a, b) => a + b) / given.length : 0 };
-  }).sort((a, b) => b.rating - a.rating || b.stars - a.stars || (a.name < b.name ? -1 : 1));
+  }).sort((a, b) => Math.round(1e6 * (b.rating - a.rating)) || b.stars - a.stars || (a.name < b.name ? -1 : 1));
 }

@@ -1,0 +1,174 @@
+"""Headless Chromium by the DevTools protocol over a pipe: no library, no open port, no driver."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+KEYS = {
+    "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "PageUp": 33, "PageDown": 34, "Enter": 13,
+    "Escape": 27, " ": 32, "Tab": 9,
+}  # fmt: skip
+_PATIENCE = 60.0  # seconds for an answer: generous, as machines are shared
+
+
+def find_chrome() -> str | None:
+    """The browser to drive, from $CHROME or the usual names."""
+    return os.environ.get("CHROME") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+class ChromeError(Exception):
+    """The browser refused a command, or the page's script threw."""
+
+
+class Page:
+    """One page of a running browser; ``problems`` collects its console's errors, exceptions and failed loads."""
+
+    def __init__(self, sending: int, receiving: int) -> None:
+        self._sending, self._receiving = sending, receiving
+        self._number, self._buffer, self._session = 0, b"", ""
+        self.problems: list[str] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send one command and wait for its answer; events that come meanwhile are looked through for problems."""
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._sending, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._receive()
+            if answer.get("id") == self._number:
+                if "error" in answer:
+                    raise ChromeError(f"{method}: {answer['error']['message']}")
+                return dict(answer["result"])
+            self._notice(answer)
+
+    def _receive(self) -> dict[str, Any]:
+        deadline = time.monotonic() + _PATIENCE
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._receiving], [], [], max(0.0, deadline - time.monotonic()))
+            data = os.read(self._receiving, 1 << 16) if ready else b""
+            if not data:
+                raise ChromeError("the browser is gone" if ready else "the browser does not answer")
+            self._buffer += data
+        text, self._buffer = self._buffer.split(b"\0", 1)
+        return dict(json.loads(text))
+
+    def _notice(self, event: dict[str, Any]) -> None:
+        told = event.get("params", {})
+        match event.get("method"):
+            case "Runtime.exceptionThrown":
+                details = told["exceptionDetails"]
+                self.problems.append(details.get("exception", {}).get("description") or details["text"])
+            case "Runtime.consoleAPICalled" if told["type"] in ("error", "warning", "assert"):
+                self.problems.append(" ".join(str(value.get("value")) for value in told["args"]))
+            case "Log.entryAdded" if told["entry"]["level"] in ("error", "warning"):
+                self.problems.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
+
+    def open(self, path: Path, *, width: int = 1280, height: int = 800, dark: bool = False) -> None:
+        """Load a file, at a window size in CSS pixels, and wait until it stands."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[theme])
+        if path.as_uri() == self.js("location.href"):
+            self.call("Page.reload")
+        else:
+            self.call("Page.navigate", url=path.as_uri())
+        self.wait(f"location.href === {json.dumps(path.as_uri())} && document.readyState === 'complete'")
+
+    def js(self, expression: str) -> Any:
+        """The value of an expression (a promise is awaited)."""
+        told = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True,
+                         userGesture=True)  # fmt: skip
+        if "exceptionDetails" in told:
+            raise ChromeError(told["exceptionDetails"].get("exception", {}).get("description", "the script threw"))
+        return told["result"].get("value")
+
+    def wait(self, expression: str) -> None:
+        """Until an expression is true."""
+        deadline = time.monotonic() + _PATIENCE
+        while not self.js(expression):
+            if time.monotonic() > deadline:
+                raise ChromeError(f"never came true: {expression}")
+            time.sleep(0.02)
+
+    def key(self, key: str, *, hold: bool = False) -> None:
+        """Press a key as a keyboard would; with ``hold`` it stays down until :meth:`release`."""
+        more = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **self._key(key), **more)
+        if not hold:
+            self.release(key)
+
+    def release(self, key: str) -> None:
+        self.call("Input.dispatchKeyEvent", type="keyUp", **self._key(key))
+
+    @staticmethod
+    def _key(key: str) -> dict[str, Any]:
+        return {"key": key, "windowsVirtualKeyCode": KEYS.get(key, ord(key.upper()) if len(key) == 1 else 0)}
+
+    def middle(self, selector: str) -> tuple[float, float]:
+        """Where an element's middle is in the window, in CSS pixels."""
+        found = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
+        x, y = self.js(f"(box => [box.x + box.width / 2, box.y + box.height / 2])({found})")
+        return float(x), float(y)
+
+    def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
+
+    def click(self, selector: str) -> None:
+        x, y = self.middle(selector)
+        self.mouse("mousePressed", x, y, button="left", clickCount=1)
+        self.mouse("mouseReleased", x, y, button="left", clickCount=1)
+
+    def screenshot(self, path: Path) -> Path:
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+        return path
+
+
+@contextlib.contextmanager
+def chrome(profile: Path) -> Iterator[Page]:
+    """A page of a new browser with an empty profile."""
+    binary = find_chrome()
+    if binary is None:
+        raise ChromeError(f"there is no browser; install one ({', '.join(NAMES)}) or name it in $CHROME")
+    (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
+    # Chromium reads commands from descriptor 3 and answers on 4; high numbers here cannot be in their way
+    read, write = (fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (theirs_in, theirs_out))
+    options = [
+        "--headless=new", "--remote-debugging-pipe", f"--user-data-dir={profile}", "--no-sandbox", "--disable-gpu",
+        "--no-first-run", "--disable-extensions", "--disable-background-networking", "--disable-dev-shm-usage",
+        "--mute-audio", "--hide-scrollbars",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        ["bash", "-c", f'exec "$0" "$@" 3<&{read} 4>&{write}', binary, *options], pass_fds=(read, write),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    for end in (theirs_in, theirs_out, read, write):
+        os.close(end)
+    try:
+        yield Page(ours_out, ours_in)
+    finally:
+        os.close(ours_out)
+        os.close(ours_in)
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
