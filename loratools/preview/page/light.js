@@ -3,8 +3,13 @@ const light = { side: false };
 
 function openLight(cell) {
   setFocus(cell, false);
-  if (!$("light").open) $("light").showModal();
+  openDialog($("light"));
   showLight();
+}
+function openDialog(dialog) { // the keys belong to the picture, not to the first button
+  if (dialog.open) return;
+  dialog.showModal();
+  dialog.focus();
 }
 function figure(cell, caption) {
   const made = frame(cell, true);

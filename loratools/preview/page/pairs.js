@@ -34,7 +34,7 @@ function openPairs() {
   blind.judged = 0;
   if (!draw()) { say("Blind pairs need two different cells besides the base; loosen the filter"); return; }
   zoomAway();
-  $("blind").showModal();
+  openDialog($("blind"));
   nextPair();
 }
 function nextPair() {

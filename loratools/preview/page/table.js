@@ -41,7 +41,7 @@ function heading(axis, n, scope, others) {
     return cell && isBase(cell);
   });
   return element("th", { scope, title: value.tip || value.label, className: base ? "base" : "" },
-    element("div", { textContent: value.label }), note);
+    element("div", {}, value.label, note));
 }
 function tile(list) {
   const made = list.map(cellButton);

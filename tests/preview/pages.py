@@ -1,0 +1,34 @@
+"""A small grid of flat pictures for the page's tests, with and without a browser."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from PIL import Image
+
+from loratools.base.infotext import LoraUse
+from loratools.preview.cells import Settings
+from loratools.preview.grid import Grid, Picture, RowInfo
+
+WEIGHTS = (0.0, 0.5, 1.0)
+EVIL = """</script><img src=x onerror="window.hurt = 1"> "quoted" 'too' <!-- {{data}} &amp;"""
+
+
+def page_grid(folder: Path, *, labels: tuple[str, ...] = ("ink@1", "ink@2"), prompts: int = 2, side: int = 64) -> Grid:
+    """Flat pictures that tell row, weight and prompt by their colour; the base is the same file in every row."""
+    (folder / "cells").mkdir(parents=True, exist_ok=True)
+    pictures = []
+    for row in range(len(labels)):
+        for column, weight in enumerate(WEIGHTS):
+            for prompt in range(prompts):
+                file = f"cells/{row if weight else 'base'}_{column} {prompt}.png"
+                color = (40 + 60 * row, 50, 60) if weight else (200, 200, 40)
+                Image.new("RGB", (side, side), (color[0], color[1] + 70 * column, color[2] + 50 * prompt)).save(
+                    folder / file
+                )
+                pictures.append(Picture(row, weight, prompt, 1, file, hashlib.sha256(file.encode()).hexdigest()))
+    rows = tuple(RowInfo(label, f"d{n}", loras=(LoraUse("ink", f"d{n}"),)) for n, label in enumerate(labels))
+    return Grid("me", "title", "tiny", "digest", "float32 cpu", rows, WEIGHTS,
+                tuple(f"prompt{p}" for p in range(prompts)), (1,), Settings(2, 7.0, "DDIM", (side, side)),
+                tuple(pictures), {(0, 1.0): "0.93"})  # fmt: skip
