@@ -17,7 +17,6 @@ from tests.browser.chrome import Page
 from tests.preview.pages import EVIL, page_grid
 
 FOCUS = "document.activeElement.ariaLabel"
-LARGE = "document.querySelector('#stage figure:last-child .frame')"
 
 
 def shown(page: Page) -> int:
@@ -116,7 +115,7 @@ def test_a_held_key_flips_to_the_base_or_to_the_pinned_cell(page: Page, tmp_path
     assert near(color(page, stage, tmp_path), (200, 200, 40))
     page.release("b")
     page.key("Escape")
-    assert page.js(FOCUS) == "ink@2 × 0.5, prompt prompt0"
+    page.wait(f"{FOCUS} === 'ink@2 × 0.5, prompt prompt0'")  # the dialog's end is told a moment later
 
 
 def test_the_difference_is_a_heat_map_that_is_black_where_cells_are_equal(page: Page, tmp_path: Path) -> None:
@@ -251,7 +250,7 @@ def test_side_by_side_shows_both(page: Page) -> None:
     page.key("ArrowRight")
     assert page.js(captions) == ["base", "ink@1 × 1"]
     page.key("Enter")
-    assert page.js(FOCUS).startswith("ink@1 × 1")
+    page.wait(f"{FOCUS}.startsWith('ink@1 × 1')")
 
 
 def test_hostile_labels_are_only_text(browser: Page, tmp_path: Path) -> None:

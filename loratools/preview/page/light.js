@@ -1,9 +1,10 @@
 // A single cell as large as the window, alone or beside what it is compared with.
-const light = { side: false };
+const light = { side: false, returning: false };
 
 function openLight(cell) {
   setFocus(cell, false);
   openDialog($("light"));
+  light.returning = true; // closing gives the focus back to where it came from; the cell last seen gets it instead
   showLight();
 }
 function openDialog(dialog) { // the keys belong to the picture, not to the first button
@@ -67,7 +68,7 @@ function lights() {
   for (const dialog of [$("light"), $("blind")]) { // a mouse click leaves the keys, above all Space, to the picture
     dialog.addEventListener("click", event => { if (event.detail && dialog.open) dialog.focus(); });
   }
-  $("light").addEventListener("close", () => { flipNow(false); setFocus(focus.cell, true); });
+  $("light").addEventListener("close", () => { light.returning = false; flipNow(false); setFocus(focus.cell, true); });
   $("hold").addEventListener("pointerdown", () => flipNow(true, false));
   for (const end of ["pointerup", "pointerleave"]) $("hold").addEventListener(end, () => flipNow(false));
 }

@@ -152,7 +152,7 @@ function start() {
   $("table").addEventListener("pointerover", event => inspect(event.target.closest(".cell")?.cell));
   $("table").addEventListener("focusin", event => {
     const cell = event.target.closest(".cell")?.cell;
-    if (cell && cell !== focus.cell) setFocus(cell, false);
+    if (cell && cell !== focus.cell && !light.returning) setFocus(cell, false);
   });
   $("size").addEventListener("input", event => setSize(event.target.value));
   $("gain").addEventListener("input", event => setGain(Number(event.target.value)));
