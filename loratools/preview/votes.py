@@ -147,8 +147,7 @@ def _ratings(
     strength = dict.fromkeys(met, 1.0)
     for _ in range(_ROUNDS):
         strength = {
-            one: (wins[one] + 0.5)
-            / (1 / (mine + 1) + math.fsum(1 / (mine + strength[other]) for other in met[one]))
+            one: (wins[one] + 0.5) / (1 / (mine + 1) + math.fsum(1 / (mine + strength[other]) for other in met[one]))
             for one, mine in strength.items()
         }
     return {one: 400 * math.log10(value) for one, value in strength.items()}

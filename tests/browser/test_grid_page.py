@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from loratools.preview.page import write_page
+from loratools.preview.page import draw_view, write_page
 from loratools.preview.votes import read_votes, standings
 from tests.browser.chrome import Page
-from tests.preview.pages import EVIL, page_grid
+from tests.preview.pages import EVIL, page_grid, page_view
 
 FOCUS = "document.activeElement.ariaLabel"
 
@@ -310,3 +310,29 @@ def test_the_theme_follows_the_system_until_it_is_chosen(browser: Page, tmp_path
     browser.key("t")
     browser.open(tmp_path / "grid.html", dark=True)
     assert browser.js("document.documentElement.dataset.theme") == "light"
+
+
+def test_three_axes_with_verdicts_and_scores_and_without_a_base(browser: Page, tmp_path: Path) -> None:
+    (tmp_path / "grid.html").write_text(draw_view(page_view(tmp_path)), encoding="utf-8")
+    browser.problems.clear()
+    browser.open(tmp_path / "grid.html")
+    assert shown(browser) == 11
+    assert focus(browser) == "Euler a × CFG 4, steps 10, underfit"
+    browser.key("PageDown")
+    browser.key("ArrowDown")
+    browser.key("ArrowRight")  # there is no such cell
+    assert browser.js(FOCUS) == "DDIM × CFG 4, steps 20, passes at 0.9"
+    marks = "[...document.querySelectorAll('td .verdict')].slice(0, 3).map(mark => mark.textContent)"
+    assert browser.js(marks) == ["underfit", "passes at 0.9", "overfit"]
+    strips = "[...document.querySelectorAll('td .strip')].map(one => [one.title, one.style.getPropertyValue('--part')])"
+    title, part = browser.js(strips)[0]
+    assert title == "obedience: 0.1, 0.2, 0.3" and float(part) == pytest.approx(0.2)
+    assert "copy" in browser.js("document.getElementById('info').textContent")
+    browser.key(" ")
+    assert "pin a cell" in browser.js("document.getElementById('status').textContent")
+    browser.key("p")
+    browser.key("d")  # against the pinned cell at each number of steps; one place has none and takes the pinned one
+    assert browser.js("document.querySelectorAll('#table .frame.diff').length") == 11
+    box = browser.js("(box => box.width / box.height)(document.querySelector('.frame').getBoundingClientRect())")
+    assert box == pytest.approx(1.5, abs=0.02)
+    assert browser.problems == []

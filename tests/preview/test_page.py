@@ -15,6 +15,7 @@ from loratools.preview.page import draw_page, write_page
 from loratools.preview.votes import FORMAT, read_votes, standings
 from tests.preview.pages import EVIL, page_grid
 
+
 def told(page: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
     assert found
@@ -86,7 +87,9 @@ def test_standings_rank_by_pairs_then_stars(tmp_path: Path) -> None:
 
 
 def test_ratings_solve_the_bradley_terry_equations(tmp_path: Path) -> None:
-    found = {one.at[0][-1]: one for one in standings(read_votes(votes_file(tmp_path, "ab ab ba bc ac bc=")), ["adapter"])}
+    found = {
+        one.at[0][-1]: one for one in standings(read_votes(votes_file(tmp_path, "ab ab ba bc ac bc=")), ["adapter"])
+    }
     strength = {key: 10 ** (one.rating / 400) for key, one in found.items()}
     games = [("a", "b"), ("a", "b"), ("b", "a"), ("b", "c"), ("a", "c"), ("b", "c")]
     for key, one in found.items():

@@ -211,7 +211,7 @@ def test_notes_and_badges_are_added_without_rendering(base: Base, rows: list[Row
     assert files(tmp_path) == before and grid.rows[0].note == "style 0.93"
     assert pixels(result.png).shape != plain.shape
     page = result.html.read_text()
-    assert "style 0.93" in page and "&lt;b&gt;0.5&lt;/b&gt;" in page and "T &amp; U" in page and "<b>0.5" not in page
+    assert "style 0.93" in page and "\\u003cb>0.5" in page and "T &amp; U" in page and "<b>0.5" not in page
     assert redraw(tmp_path).badges == {(1, 0.5): "<b>0.5</b>"}
     with pytest.raises(LoratoolsError, match=r"'nobody'.*ink-000001"):
         redraw(tmp_path, notes={"nobody": "x"})

@@ -26,15 +26,19 @@ def write_page(folder: Path, grid: Grid, *, embed: bool = False) -> None:
 
 
 def draw_page(grid: Grid, *, embed: Path | None = None) -> str:
+    """The page's HTML of a grid; see :func:`draw_view`."""
+    return draw_view(view_grid(grid), embed=embed)
+
+
+def draw_view(view: View, *, embed: Path | None = None) -> str:
     """The page's HTML; no text of the user can become markup or script.
 
     Args:
-        grid: the record.
+        view: what to show.
         embed: the grid's folder, to carry the pictures inside the page (a third larger than the files).
     Raises:
         FileError: if a picture that is to be embedded is missing.
     """
-    view = view_grid(grid)
     script = _script()
     parts = {
         "title": html.escape(view.title),

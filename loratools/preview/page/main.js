@@ -5,8 +5,8 @@ function inspect(cell) {
   $("info").stale = false;
   const facts = axes.flatMap((axis, n) => (axis.values.length > 1 || n <= Y) && !(n <= Y && isBase(cell))
     ? [element("dt", { textContent: axis.name }), element("dd", { textContent: label(cell, n) })] : []);
-  const scores = cell.scores.flatMap(([title, value]) =>
-    [element("dt", { textContent: title }), element("dd", { textContent: value })]);
+  const scores = cell.scores.flatMap(score => [element("dt", { textContent: score.name }),
+    element("dd", {}, score.text, score.part === null ? null : strip(score.name, score.part, score.text))]);
   const rate = element("div", { className: "rate", role: "group", ariaLabel: "Stars" }, ...[1, 2, 3, 4, 5].map(n => {
     const star = element("button", { textContent: "★", ariaLabel: `${n} stars`, title: `${n} stars (${n})` });
     star.className = n <= (votes.stars[cell.key] || 0) ? "on" : "";

@@ -51,7 +51,20 @@ function tile(list) {
   under.append(...[...verdicts.values()].slice(0, 3).map(verdictMark), ...badges.slice(0, 3));
   const base = list.length > 0 && list.every(isBase);
   return element("td", { className: base ? "base" : "" }, element("div", { className: "tile" }, ...made),
-    under.childNodes.length ? under : null);
+    ...strips(list), under.childNodes.length ? under : null);
+}
+function strips(list) { // one heat strip for each score, the mean of the cell's pictures
+  const parts = new Map();
+  for (const score of list.flatMap(cell => cell.scores)) {
+    if (score.part !== null) parts.set(score.name, [...(parts.get(score.name) || []), score]);
+  }
+  return [...parts].map(([title, scores]) => strip(title, scores.reduce((sum, one) => sum + one.part, 0) / scores.length,
+    scores.map(one => one.text).join(", ")));
+}
+function strip(title, part, text) {
+  const made = element("div", { className: "strip", title: `${title}: ${text}` });
+  made.style.setProperty("--part", clamp(part, 0, 1));
+  return made;
 }
 function verdictMark([level, text]) {
   const kind = { under: "under-fit", over: "over-fit" }[level] || level;

@@ -30,11 +30,19 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Score:
+    """One figure of a cell: its name, its text, and its part of the way from 0 to 1 where it is drawn as a strip."""
+
+    name: str
+    text: str
+    part: float | None = None
+
+
+@dataclass(frozen=True)
 class Shot:
     """One picture: ``at`` counts along every axis, ``base`` is the place of the base's picture for comparison.
 
-    ``verdict`` is a pair of a level (``good``, ``under``, ``over`` or ``note``) and a short text, ``scores`` are
-    named figures as text; both are shown only where they are.
+    ``verdict`` is a pair of a level (``good``, ``under``, ``over`` or ``note``) and a short text.
     """
 
     at: tuple[int, ...]
@@ -44,7 +52,7 @@ class Shot:
     parameters: str
     badge: str = ""
     verdict: tuple[str, str] | None = None
-    scores: tuple[tuple[str, str], ...] = ()
+    scores: tuple[Score, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,10 @@ class View:
             "size": self.size,
             "axes": [{"name": axis.name, "values": [vars(value) for value in axis.values]} for axis in self.axes],
             "sources": [sources.get(file, quote(file)) for file in files],
-            "cells": [{**vars(shot), "source": index[shot.file]} for shot in self.shots],
+            "cells": [
+                {**vars(shot), "scores": [vars(score) for score in shot.scores], "source": index[shot.file]}
+                for shot in self.shots
+            ],
         }
 
 
