@@ -108,10 +108,13 @@ class Page:
                 raise ChromeError(f"never came true: {expression}")
             time.sleep(0.02)
 
-    def key(self, key: str, *, hold: bool = False) -> None:
-        """Press a key as a keyboard would; with ``hold`` it stays down until :meth:`release`."""
+    def key(self, key: str, *, hold: bool = False, modifiers: int = 0) -> None:
+        """Press a key as a keyboard would; with ``hold`` it stays down until :meth:`release`.
+
+        ``modifiers`` are the protocol's bits: 1 Alt, 2 Ctrl, 4 Meta, 8 Shift.
+        """
         more = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
-        self.call("Input.dispatchKeyEvent", type="keyDown", **self._key(key), **more)
+        self.call("Input.dispatchKeyEvent", type="keyDown", modifiers=modifiers, **self._key(key), **more)
         if not hold:
             self.release(key)
 

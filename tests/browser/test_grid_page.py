@@ -336,3 +336,15 @@ def test_three_axes_with_verdicts_and_scores_and_without_a_base(browser: Page, t
     box = browser.js("(box => box.width / box.height)(document.querySelector('.frame').getBoundingClientRect())")
     assert box == pytest.approx(1.5, abs=0.02)
     assert browser.problems == []
+
+
+def test_shift_and_an_arrow_pan_and_a_menu_closes_with_escape(page: Page) -> None:
+    where = "getComputedStyle(document.querySelector('.frame .shot')).transform"
+    focus(page)
+    page.key("+")
+    zoomed = page.js(where)
+    page.key("ArrowRight", modifiers=8)
+    assert page.js(where) != zoomed and page.js(FOCUS).startswith("base")
+    page.js("document.querySelector('#axes summary').click(); document.querySelector('#axes input').focus()")
+    page.key("Escape")
+    assert not page.js("document.querySelector('#axes details').open") and page.js(f"{FOCUS}") is None
