@@ -54,6 +54,11 @@ function zoomBy(factor, x = 0.5, y = 0.5) { // the point (x, y) of every frame s
   view.y = y - (y - view.y) * view.zoom / before;
   showZoom();
 }
+function panBy(x, y) { // in parts of a picture
+  view.x -= x;
+  view.y -= y;
+  showZoom();
+}
 function zoomAway() { Object.assign(view, { zoom: 1, x: 0, y: 0 }); showZoom(); }
 function setGain(power) { // differences are shown 2 ** power times as strong
   view.gain = clamp(power, 0, 5);

@@ -77,7 +77,8 @@ function help() {
     ["Space", "hold: the pinned cell, or the base"], ["B", "hold: the base"], ["P", "pin this cell, or unpin it"],
     ["D", "difference from the pinned cell, or from the base"],
     [", .", "a weaker or stronger heat map"], ["S", "side by side, in an open cell"],
-    ["+ − 0", "zoom all cells in, out, away; or Ctrl + wheel, and drag"], ["1 … 5", "stars; the same again takes them away"],
+    ["+ − 0", "zoom all cells in, out, away; or Ctrl + wheel"],
+    ["Shift ←↑↓→", "look elsewhere in the zoomed cells; or drag"], ["1 … 5", "stars; the same again takes them away"],
     ["V", "blind pairs: ← or →, ↓ for a tie, U to undo"], ["R", "standings"], ["E", "export votes.json"],
     ["C", "copy the parameters"], ["/", "filter; several words must all match, stars:3 for three and more"],
     ["I T ?", "info panel, theme, this list"]];
@@ -105,6 +106,11 @@ const inPairs = {
   "+": anywhere["+"], "=": anywhere["+"], "-": anywhere["-"], 0: zoomAway,
 };
 
+const pans = {
+  ArrowLeft: () => panBy(-0.15, 0), ArrowRight: () => panBy(0.15, 0),
+  ArrowUp: () => panBy(0, -0.15), ArrowDown: () => panBy(0, 0.15),
+};
+
 function keysNow() {
   if ($("sheet-dialog").open) return {};
   if ($("blind").open) return inPairs;
@@ -113,11 +119,13 @@ function keysNow() {
 function press(event) {
   const target = event.target;
   if (target.id === "filter" && event.key === "Escape") { target.value = ""; setFilter(""); target.blur(); return; }
+  const menu = target.closest("details[open]");
+  if (menu && event.key === "Escape") { menu.open = false; menu.querySelector("summary").focus(); return; }
   if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input, select, textarea")) return;
   const own = target.matches("button:not(.cell), summary, pre"); // these keep their own keys
   if (own && [" ", "Enter"].includes(event.key)) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const action = keysNow()[key];
+  const action = event.shiftKey && view.zoom > 1 && pans[key] || keysNow()[key];
   if (!action) return;
   event.preventDefault();
   if (event.repeat && !key.startsWith("Arrow") && !key.startsWith("Page")) return;
@@ -130,6 +138,7 @@ function release(event) {
 
 function start() {
   document.title = $("title").textContent = grid.title;
+  if (!cells.length) { $("none").textContent = "This grid has no pictures."; $("none").hidden = false; return; }
   setTheme(recall("theme", matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
   root.style.setProperty("--ratio", grid.size[0] / grid.size[1]);
   try { takeVotes(recall("votes." + grid.id, record())); } catch { say("Older votes of this grid could not be read"); }

@@ -1,6 +1,5 @@
 // Blind pairs: two cells of the same prompt and seed, sides by chance, no labels. The least judged come first.
 const blind = { pair: null, judged: 0, busy: false };
-const group = cell => cell.at.slice(0, 2).join();
 const chance = list => list[Math.floor(Math.random() * list.length)];
 const fewest = (list, count) => {
   const least = Math.min(...list.map(count));
@@ -9,24 +8,23 @@ const fewest = (list, count) => {
 
 function candidates() {
   const inside = combinations().map(more => more.join());
-  return cells.filter(cell => !isBase(cell) && passes(cell) && inside.includes(cell.at.slice(2).join()));
+  return cells.filter(cell => !isBase(cell) && passes(cell) && inside.includes(cell.inner));
 }
 function draw() {
   const all = candidates(), seen = new Map(), met = new Map();
+  const rival = one => other => other.inner === one.inner && other.group !== one.group && other.key !== one.key;
   const count = (map, key) => map.get(key) || 0;
   for (const { left, right } of votes.pairs) {
     const [a, b] = [byKey.get(left), byKey.get(right)];
     if (!a || !b) continue;
-    for (const one of [a, b]) seen.set(group(one), count(seen, group(one)) + 1);
-    for (const both of [group(a) + "|" + group(b), group(b) + "|" + group(a)]) met.set(both, count(met, both) + 1);
+    for (const one of [a, b]) seen.set(one.group, count(seen, one.group) + 1);
+    for (const both of [a.group + "|" + b.group, b.group + "|" + a.group]) met.set(both, count(met, both) + 1);
   }
-  const rivals = one => all.filter(other => other.key !== one.key && group(other) !== group(one) &&
-    other.at.slice(2).join() === one.at.slice(2).join());
-  const able = all.filter(one => rivals(one).length);
+  const able = all.filter(one => all.some(rival(one)));
   if (!able.length) return null;
-  const one = chance(fewest(able, cell => count(seen, group(cell))));
-  const strange = fewest(rivals(one), other => count(met, group(one) + "|" + group(other)));
-  const other = chance(fewest(strange, cell => count(seen, group(cell))));
+  const one = chance(fewest(able, cell => count(seen, cell.group)));
+  const strange = fewest(all.filter(rival(one)), other => count(met, one.group + "|" + other.group));
+  const other = chance(fewest(strange, cell => count(seen, cell.group)));
   return Math.random() < 0.5 ? [one, other] : [other, one];
 }
 
