@@ -2,7 +2,7 @@
 // reference, lies on top to flip to it or to show the difference. Browsers forbid reading the pixels of file://
 // pictures, so the heat map is a blend and an SVG filter, which need no reading.
 const root = document.documentElement;
-const view = { zoom: 1, x: 0, y: 0, diff: false, gain: 2 };
+const view = { zoom: 1, x: 0, y: 0, diff: false, gain: 1 };
 
 function frame(cell, eager) {
   const made = element("span", { className: "frame" }, picture(cell, eager, "shot"));

@@ -23,7 +23,7 @@ function inspect(cell) {
     ...(cell.verdict ? [element("p", {}, verdictMark(cell.verdict))] : []),
     element("dl", {}, ...facts, ...scores, ...(cell.badge
       ? [element("dt", { textContent: "note" }), element("dd", { textContent: cell.badge })] : [])),
-    element("div", { className: "row" }, button("Copy parameters", () => copy(cell.parameters)),
+    element("div", { className: "row" }, button("Copy", () => copy(cell.parameters)),
       button(cell === pinned ? "Unpin" : "Pin", () => pin(cell)), button("Open", () => openLight(cell))),
     element("pre", { textContent: cell.parameters, tabIndex: 0 }),
     ...grid.about.map(text => element("p", { className: "hint", textContent: text })));
@@ -148,7 +148,7 @@ function start() {
   lights();
   pairing();
   zoomable($("sheet"), false);
-  setGain(2);
+  setGain(view.gain);
   showZoom();
   rebuild();
   fit();
