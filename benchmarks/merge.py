@@ -138,7 +138,7 @@ def sd15(folder: Path, repeats: int, *, dense: bool, peer: Path | None) -> list[
         rows.append(Row("thin fp32 SVD of every dense delta", f"{thin:.1f} s, {ratio:.0f} x ours", ">= 20 x",
                         ratio >= 20))  # fmt: skip
     if peer is not None:
-        theirs, inside = _timed(lambda: sd_scripts(peer, first, second, folder / "peer.safetensors"))
+        theirs, inside = _timed(lambda: sd_scripts(peer.resolve(), first, second, folder / "peer.safetensors"))
         ours, within = _timed(lambda: in_own_process(first, second, out, "32")["seconds"])
         ratio = inside / within
         rows.append(Row("sd-scripts svd_merge_lora to 32, from two files to one",
