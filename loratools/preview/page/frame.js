@@ -69,7 +69,8 @@ function setGain(power) { // differences are shown 2 ** power times as strong
 function stepGain(by) { setGain(view.gain + by); say(`Differences shown ${(2 ** view.gain).toFixed(1)} times`); }
 
 let draggedAt = -1e9;
-const dragged = () => performance.now() - draggedAt < 80; // the click that ends a drag is not a click
+// The click that ends a drag is not a click; browsers differ in whether a captured pointer's click reaches the cell.
+const dragged = () => performance.now() - draggedAt < 80;
 
 // Wheel and drag, in the sheet and in the dialogs. In the sheet a plain wheel scrolls, as everywhere.
 function zoomable(area, plainWheel) {
