@@ -147,9 +147,10 @@ def test_stars_survive_a_reload_and_are_exported(page: Page, tmp_path: Path) -> 
     focus(page)
     page.key("e")
     saved = tmp_path / "downloads" / "votes.json"
-    while not saved.exists():
-        page.wait("new Promise(done => setTimeout(done, 30, true))")
-    page.wait("new Promise(done => setTimeout(done, 100, true))")
+    for _ in range(600):  # a download is renamed into place when it is whole
+        if saved.exists() and saved.stat().st_size:
+            break
+        page.js("new Promise(done => setTimeout(done, 50)).then(() => 1)")
     votes = read_votes(saved)
     assert [(one.at, one.stars) for one in standings(votes, ["adapter"])] == [(("ink@1",), 4.0), (("ink@2",), 2.0)]
 
