@@ -23,12 +23,12 @@ from loratools.base.patch import Patcher
 from loratools.base.sample import UNet, compiled_unet, decode, denoise_guided, plain_unet
 from loratools.errors import GridError
 from loratools.preview.encode_png import Writing
-from loratools.preview.jobs import Job, Stack
+from loratools.preview.jobs import Job, Stack, marks_of
 from loratools.preview.memory import Parking, available, need
 from loratools.preview.order import Lot, even, plan_lots
 from loratools.preview.store import Store, Wanted
 
-__all__ = ["Claims", "Encode", "Engine", "Job", "Options", "Stack"]
+__all__ = ["Claims", "Encode", "Engine", "Job", "Options", "Stack", "marks_of"]
 
 Encode = Callable[[Base, Sequence[str], int, int], Sequence[Guide]]  # (base, texts, steps, clip skip) -> guides
 _WORTH_A_GRAPH = 8  # UNet calls of one shape; capturing one costs about three

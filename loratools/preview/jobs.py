@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from loratools.adapter.file import Adapter
 from loratools.adapter.lowrank import Delta
 from loratools.adapter.names import is_text
 from loratools.base.sample import noise
+from loratools.ops.combine import Combined
 from loratools.preview.store import Wanted
 
 Noise = Callable[[int, tuple[int, int]], Tensor]  # (seed, (height, width) in pixels) -> (1, 4, height / 8, width / 8)
@@ -45,6 +47,20 @@ class Stack:
     def touches_text(self) -> bool:
         """Whether prompts are encoded differently under this stack."""
         return self.weight != 0 and any(is_text(name) for name in self.deltas)
+
+
+def marks_of(deltas: Mapping[str, Delta]) -> Mapping[str, Hashable] | None:
+    """A key of every module's content without reading a factor: files by digest, and the strengths of their sum.
+
+    None for a mapping that is neither a file nor a sum of files.
+    """
+    if isinstance(deltas, Adapter):
+        return dict.fromkeys(deltas, ((deltas.digest, 1.0),))
+    if isinstance(deltas, Combined):
+        return {
+            name: tuple((term.adapter.digest, strength) for term, strength in deltas.parts(name)) for name in deltas
+        }
+    return None
 
 
 @dataclass(frozen=True, eq=False)

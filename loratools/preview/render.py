@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from loratools.adapter.parallel import in_order
 from loratools.base.infotext import Facts, infotext
 from loratools.base.model import Base
 from loratools.base.sample import check_size
 from loratools.errors import GridError, PromptError
 from loratools.files import locked
 from loratools.preview.cells import Cell, Settings, cell_path, check_seeds, folder_names, with_base_first
-from loratools.preview.engine import Engine, Job, Options, Stack
+from loratools.preview.engine import Engine, Job, Options, Stack, marks_of
 from loratools.preview.grid import Grid, Picture, RowInfo, guard, read_grid, write_grid
 from loratools.preview.page import write_page
 from loratools.preview.rows import Row
+from loratools.preview.shard import Rank, Shard
 from loratools.preview.sheet import write_sheet
 from loratools.preview.store import Store, Wanted
 
@@ -73,6 +75,7 @@ def render_grid(
     size: tuple[int, int] | None = None,
     clip_skip: int = 1,
     batch_size: int = 8,
+    options: Options | None = None,
     title: str = "",
     notes: Mapping[str, str] | None = None,
     progress: bool = False,
@@ -91,8 +94,10 @@ def render_grid(
         seeds: noise is a function of seed and size alone.
         steps, cfg, sampler, size: the base's own where None; ``size`` is (height, width) in pixels.
         batch_size: pictures a UNet call; every cell is cut into batches in the same way.
+        options: how the engine works, ``batch_size`` aside.
         notes: text under the rows' labels, by label.
-        progress: show a bar on stderr. ``on_picture`` is called with (done, all) after every batch.
+        progress: show a bar, and what memory is needed, on stderr.
+        on_picture: called with (done, all) after every batch.
         owner: who may overwrite the grid in ``out`` without ``force``.
     Raises:
         GridError: for rows, weights, seeds, sizes or a sampler that make no grid; PromptError without a prompt.
@@ -116,10 +121,12 @@ def render_grid(
         + f" {base.device.type}", _infos(rows), with_base_first(weights), tuple(dict.fromkeys(prompts)),
         check_seeds(seeds), settings,
     ).annotated(notes)  # fmt: skip
-    with Engine(base, Options(batch=batch_size)) as engine:
+    rank = Rank.here()
+    options = replace(options or Options(), batch=batch_size)
+    with Engine(base, options, say=_say if progress and rank.main else None) as engine:
         engine.check(Stack(row.deltas) for row in rows)
-        with locked(out / "grid"):
-            return _Run(engine, rows, grid, out).go(progress, on_picture)
+        with locked(out / "grid") if rank.main else contextlib.nullcontext():
+            return _Run(engine, rows, grid, out, rank).go(progress and rank.main, on_picture)
 
 
 def redraw(
@@ -156,7 +163,8 @@ def _infos(rows: Sequence[Row]) -> tuple[RowInfo, ...]:
     labels = [row.label for row in rows]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise GridError(f"two rows are called '{twice}'; give them different names")
-    return tuple(RowInfo(row.label, row.digest(), row.provenance, row.loras) for row in rows)
+    digests = in_order(lambda row: row.digest(), rows)
+    return tuple(RowInfo(row.label, own, row.provenance, row.loras) for row, own in zip(rows, digests, strict=True))
 
 
 @dataclass(frozen=True)
@@ -171,8 +179,9 @@ class _Place:
 class _Run:
     """One rendering of a grid."""
 
-    def __init__(self, engine: Engine, rows: Sequence[Row], grid: Grid, out: Path) -> None:
-        self.engine, self.rows, self.grid, self.out = engine, rows, grid, out
+    def __init__(self, engine: Engine, rows: Sequence[Row], grid: Grid, out: Path, rank: Rank) -> None:
+        self.engine, self.rows, self.grid, self.out, self.rank = engine, rows, grid, out, rank
+        self.marks = [marks_of(row.deltas) for row in rows]
         self.pairs = [(prompt, seed) for prompt in range(len(grid.prompts)) for seed in grid.seeds]
 
     def go(self, progress: bool, on_picture: Callable[[int, int], None] | None) -> GridResult:
@@ -180,8 +189,10 @@ class _Run:
         places = self._places()
         jobs = {place: self._jobs(place) for place in places}
         every = [job for own in jobs.values() for job in own]
-        store = Store(self.out)
-        store.settle(job.wanted for job in every)
+        shard = Shard(self.out, self.rank) if self.rank.world > 1 else None
+        with shard.settling() if shard else contextlib.nullcontext():
+            store = Store(self.out)
+            store.settle(job.wanted for job in every)
         done = 0
         with _bar(len(every), progress) as advance:
 
@@ -192,9 +203,12 @@ class _Run:
                 if on_picture and count:
                     on_picture(done, len(every))
 
-            rendered = self.engine.render(every, store, on_done=told)
+            rendered = self.engine.render(every, store, on_done=told, claims=shard)
         grid = replace(self.grid, pictures=tuple(self._pictures(places, jobs)))
-        _draw(self.out, grid)
+        if self.rank.main:
+            _draw(self.out, grid)
+            if shard:
+                shard.clear()
         return GridResult(self.out, grid, rendered, len(every) - rendered)
 
     def _places(self) -> list[_Place]:
@@ -210,7 +224,7 @@ class _Run:
     def _jobs(self, place: _Place) -> list[Job]:
         """The cell's pictures, prompts before seeds."""
         grid, settings = self.grid, self.grid.settings
-        stack = Stack(self.rows[place.row].deltas, place.weight, grid.rows[place.row].digest)
+        stack = Stack(self.rows[place.row].deltas, place.weight, grid.rows[place.row].digest, self.marks[place.row])
         return [
             Job(stack, grid.prompts[prompt], seed, self._wanted(place, (prompt, seed)), settings.steps, settings.cfg,
                 settings.sampler, settings.size, settings.negative, settings.clip_skip)
@@ -246,6 +260,10 @@ class _Run:
             for (prompt, seed), job in zip(self.pairs, jobs[place], strict=True):
                 file = job.wanted.path.relative_to(self.out).as_posix()
                 yield Picture(row, weight, prompt, seed, file, job.wanted.key)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 @contextlib.contextmanager
