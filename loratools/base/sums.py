@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from loratools.adapter.lowrank import Delta, LowRank
 
 _KEEP = 6 << 30  # bytes of formed deltas or factors that are kept while a row's weights follow each other
-_AT_ONCE = 1 << 26  # numbers of W0 in one launch: 256 MiB of float32, so that small cards have the room
+_AT_ONCE = 1 << 25  # numbers of W0 in one launch: 128 MiB of float32, so that small cards have the room
 
 
 @dataclass(frozen=True, eq=False)

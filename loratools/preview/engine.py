@@ -135,7 +135,7 @@ class Engine:
         self._announce(lots, store)
         try:
             for portion in claims.portions(lots, store) if claims else [lots]:
-                with Writing(store) as writing:
+                with _current(self.base.device), Writing(store) as writing:
                     for lot in portion:
                         rendered += self._render_lot(lot, store, writing, told)
                     self._flush(writing, told)
@@ -275,6 +275,11 @@ class Engine:
         wanted = need(self.base, largest, size, min(self._decoded, len(jobs)), self.patcher.size_of(names),
                       offload=self._parking is not None)  # fmt: skip
         self._say(wanted.text())
+
+
+def _current(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Streams and graphs belong to the current device."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def _too_small(base: Base) -> str:

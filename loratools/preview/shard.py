@@ -23,9 +23,7 @@ from loratools.errors import GridError
 from loratools.preview.order import Lot
 from loratools.preview.store import Store
 
-_PORTIONS = (
-    8  # claims in a share: finer ones break batches of decoding, coarser ones balance ill
-)
+_PORTIONS = 8  # claims in a share: finer ones break batches of decoding, coarser ones balance ill
 _LEAST = 8  # pictures in a portion
 _PAUSE = 0.5  # seconds between looks at what others still have to write
 
