@@ -22,6 +22,7 @@ from loratools.preview.rows import Row
 from loratools.preview.shard import Rank, Shard
 from loratools.preview.sheet import write_sheet
 from loratools.preview.store import Store, Wanted
+from loratools.preview.verdict import with_verdicts
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,7 @@ class _Run:
             rendered = self.engine.render(every, store, on_done=told, claims=shard)
         grid = replace(self.grid, pictures=tuple(self._pictures(places, jobs)))
         if self.rank.main:
+            grid = with_verdicts(self.out, grid)
             _draw(self.out, grid)
             if shard:
                 shard.clear()
