@@ -3,8 +3,10 @@
 Measured on the rendered pictures alone, each against the base's own for the same prompt and seed, so it needs no other
 model. It knows the ways in which a picture falls apart, not taste: a picture that passes may still be a bad likeness.
 
-- noise: fine detail (the mean of |Laplacian|) is more than ``_NOISE`` times the base's;
-- mush: less than 1 / ``_NOISE`` of it, or less than ``_FLAT`` of the base's contrast;
+- falls apart: the shape of its spectrum left the base's (a Kullback-Leibler divergence above ``_SPECTRUM``) and its
+  outlines no longer lie where the base's do (correlation below ``_OUTLINES``). A style alone moves one of the two:
+  hatching moves outlines, pencil or neon the spectrum; noise and blots move both;
+- fades: it has less than ``_FLAT`` of the base's contrast;
 - burnt: more than ``_BURNT`` of the pixels are clipped to black or white beyond those that the base's picture clips,
   and contrast grew;
 - one picture for all: with several prompts or seeds, the pictures of a weight differ from each other less than
@@ -13,6 +15,7 @@ model. It knows the ways in which a picture falls apart, not taste: a picture th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +24,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loratools.adapter.parallel import in_order
 from loratools.preview.grid import Grid
 
 TESTED = 0.9
-_NOISE, _FLAT, _BURNT, _ALIKE = 3.0, 0.35, 0.35, 0.35
+_SPECTRUM, _OUTLINES, _FLAT, _BURNT, _ALIKE = 0.15, 0.3, 0.35, 0.35, 0.35
+_TILES = 24  # outlines are compared by their amount in so many tiles across and down
 _SEEN = 1.0  # a greatest difference of this many 255ths or less is no change: rounding alone gives one
 _SHORT = 192  # sides above this are read at half size and so on: single pixels of a large picture are not its detail
 
@@ -58,23 +63,13 @@ def with_verdicts(folder: Path, grid: Grid) -> Grid:
 
 
 def verdicts(folder: Path, grid: Grid) -> list[Verdict]:
-    """A verdict for every row."""
-    read: dict[str, Pixels] = {}
+    """A verdict for every row; rows are read on several threads."""
 
-    def pictures(row: int, weight: float) -> list[Pixels]:
-        files = [picture.file for picture in grid.cell(row, weight)]
-        for file in files:
-            if file not in read:
-                read[file] = _pixels(folder / file)
-        return [read[file] for file in files]
+    def judge(row: int) -> Verdict:
+        files = {weight: [picture.file for picture in grid.cell(row, weight)] for weight in grid.weights}
+        return judge_row({weight: [_pixels(folder / file) for file in own] for weight, own in files.items()})
 
-    made = []
-    for row in range(len(grid.rows)):
-        by_weight = {weight: pictures(row, weight) for weight in grid.weights}
-        made.append(judge_row(by_weight))
-        for file in [picture.file for weight in grid.weights[1:] for picture in grid.cell(row, weight)]:
-            read.pop(file, None)
-    return made
+    return list(in_order(judge, range(len(grid.rows))))
 
 
 def judge_row(pictures: Mapping[float, Sequence[Pixels]]) -> Verdict:
@@ -113,21 +108,46 @@ def broken(base: Sequence[Pixels], pictures: Sequence[Pixels]) -> str:
 
 
 def _reason(base: Pixels, picture: Pixels) -> str:
-    detail = _detail(picture) / max(_detail(base), 1e-3)
     contrast = float(picture.std()) / max(float(base.std()), 1e-3)
-    if detail > _NOISE:
-        return "noise"
-    if detail < 1 / _NOISE or contrast < _FLAT:
-        return "mush"
+    if contrast < _FLAT:
+        return "fades"
+    if _divergence(picture, base) > _SPECTRUM and _outlines_agree(base, picture) < _OUTLINES:
+        return "falls apart"
     if contrast > 1 and _clipped(picture) - _clipped(base) > _BURNT:
         return "burnt"
     return ""
 
 
-def _detail(picture: Pixels) -> float:
+def _divergence(picture: Pixels, base: Pixels) -> float:
+    """Of the shares of energy in octaves of spatial frequency, 1 to 2 cycles a picture and up."""
+    one, two = _octaves(picture), _octaves(base)
+    return float((one * np.log(one / two)).sum())
+
+
+def _octaves(picture: Pixels) -> npt.NDArray[np.float64]:
+    grey = picture.mean(axis=2, dtype=np.float64)
+    window = np.hanning(grey.shape[0])[:, None] * np.hanning(grey.shape[1])
+    power = np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
+    down, across = (np.fft.fftfreq(side) * side for side in grey.shape)
+    octave = np.floor(np.log2(np.maximum(np.hypot(down[:, None], across), 0.5))).astype(int)
+    count = int(math.log2(min(grey.shape) / 2))
+    energy = np.array([power[octave == n].sum() for n in range(count)]) + 1e-6
+    return energy / energy.sum()  # type: ignore[no-any-return]
+
+
+def _outlines_agree(one: Pixels, two: Pixels) -> float:
+    """The correlation of how much outline each tile has; 0 where a picture has none."""
+    a, b = (_outlines(picture) for picture in (one, two))
+    a, b = a - a.mean(), b - b.mean()
+    return float((a * b).sum() / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-9))
+
+
+def _outlines(picture: Pixels) -> Pixels:
     grey = picture.mean(axis=2)
-    laplacian = 4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
-    return float(np.abs(laplacian).mean())
+    slope = np.hypot(np.diff(grey, axis=0)[:, :-1], np.diff(grey, axis=1)[:-1])
+    cuts = [np.unique(np.linspace(0, side, _TILES + 1).astype(int)[:-1]) for side in slope.shape]
+    tiles: Pixels = np.add.reduceat(np.add.reduceat(slope, cuts[0], axis=0), cuts[1], axis=1)
+    return tiles
 
 
 def _clipped(picture: Pixels) -> float:
