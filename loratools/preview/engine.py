@@ -158,10 +158,9 @@ class Engine:
             if there == len(batch):
                 continue
             rendered += len(batch) - there
-            for part in even(batch, self._most):
-                for jobs, latents in self._denoised(list(part)):
-                    new = [job.wanted if store.lacks([job.wanted]) else None for job in jobs]
-                    self._pending.append((new, latents))
+            for jobs, latents in self._denoised(list(batch)):
+                new = [job.wanted if store.lacks([job.wanted]) else None for job in jobs]
+                self._pending.append((new, latents))
             if sum(len(latents) for _, latents in self._pending) >= self._wait_for:
                 self._flush(writing, told)
             told(writing.finished())
@@ -187,17 +186,31 @@ class Engine:
         while len(self._guides) > max(_GUIDES_KEPT, 2 * len(lot.jobs)):
             del self._guides[next(iter(self._guides))]
 
-    def _denoised(self, jobs: list[Job]) -> list[tuple[list[Job], Tensor]]:
+    def _denoised(self, jobs: list[Job]) -> Iterator[tuple[list[Job], Tensor]]:
         """Latents of ``jobs``; in halves, and all later batches too, where memory does not suffice."""
+        waiting = [jobs]
+        while waiting:
+            part = waiting.pop(0)
+            if len(part) > self._most:
+                waiting[:0] = [list(half) for half in even(part, self._most)]
+                continue
+            latents = self._try(part)
+            if latents is None:
+                self._most = -(-len(part) // 2)
+                waiting.insert(0, part)
+                self._free()
+                self._say(f"out of memory with {len(part)} pictures at once; going on with {self._most}")
+            else:
+                yield part, latents
+
+    def _try(self, jobs: list[Job]) -> Tensor | None:
+        """None if memory did not suffice for more than one picture."""
         try:
-            return [(jobs, self._denoise(jobs))]
+            return self._denoise(jobs)
         except torch.OutOfMemoryError:
             if len(jobs) == 1:
                 raise GridError(_too_small(self.base)) from None
-        self._most = -(-len(jobs) // 2)
-        self._free()
-        self._say(f"out of memory with {len(jobs)} pictures at once; going on with {self._most}")
-        return [done for part in even(jobs, self._most) for done in self._denoised(list(part))]
+            return None
 
     def _denoise(self, jobs: Sequence[Job]) -> Tensor:
         first, state = jobs[0], self.patcher.text_state
@@ -233,11 +246,11 @@ class Engine:
     def _pictures(self, latents: Tensor) -> Iterator[Tensor]:
         """Pictures (b, height, width, 3) in uint8, as many at once as memory allows."""
         done = 0
+        count = self._decoded if self._wait_for > 1 or self.options.sliced else len(latents)
         while done < len(latents):
-            count = self._decoded if self._wait_for > 1 or self.options.sliced else len(latents)
             made = self._decode(latents[done : done + count])
             if made is None:
-                self._decoded = max(1, min(count, len(latents)) // 2)
+                count = self._decoded = max(1, min(count, len(latents) - done) // 2)
                 continue
             done += len(made)
             yield made
