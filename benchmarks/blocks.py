@@ -3,7 +3,8 @@
 On the pocket base the answer is known, because the judge reads style, tags and defects back from a picture. For every
 style and seed a LoRA is overfit on purpose: few drawings, each with defects, too many epochs. Then the merge
 ``style:1:GP1, base_style:-1:GP2`` is rendered under the guide's vectors, under each symptom's rule after some steps,
-and under the vectors that ``blocks suggest`` works out, on the same prompts and seeds. What is reported is the
+and under the vectors that ``blocks suggest`` works out, on the same prompts and seeds; beside them, as controls,
+earlier epochs and lower strengths, and each block left out in turn. What is reported is the
 difference to the guide's vectors, paired by style and seed, with its spread: the defect that the rule is for, the style
 and the obedience to tags. Writes ``benchmarks/results/blocks.md``, ``blocks.json`` and pictures.
 """
@@ -15,14 +16,15 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from loratools.adapter.file import read
 from loratools.base.load import load_base
-from loratools.base.model import Base
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import SD1_17
 from loratools.blocks.symptoms import Symptom, symptoms
@@ -31,6 +33,7 @@ from loratools.files import write_text
 from loratools.ops.suggest import suggest
 from loratools.ops.terms import Term
 from loratools.pocket.draw import FAULTS, draw, random_figure
+from loratools.pocket.draw.stylebook import STYLES as STYLEBOOK
 from loratools.preview.render import GridResult, render_grid
 from loratools.preview.rows import Row
 from loratools.preview.strip import Column, write_strip
@@ -42,9 +45,11 @@ from loratools.train.read_config import read_config
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks/results/blocks.md"
-STYLES = ("ink", "pastel", "sketch", "neon", "watercolor")
+STYLES = ("ink", "neon", "watercolor", "sketch", "pastel", "pixel")
 GUIDE = "guide"
 STEPS = (1, 3)
+STRENGTHS = (0.85, 0.7, 0.5)
+_BLOCKS = SD1_17.names
 _NOISE = 0.01
 _TARGET = {"style": "style", "limbs": "limbs", "hands": "hands", "face": "face", "clothes": "clothes", "chaos": "chaos"}
 _PROMPTS = (
@@ -66,10 +71,11 @@ class Size:
     prompts: int
     seeds: tuple[int, ...]
     steps: tuple[int, ...]
+    earlier: tuple[int, ...]
 
 
-FULL = Size(images=6, epochs=16, repeats=32, base_images=8, prompts=4, seeds=(1, 2), steps=STEPS)
-QUICK = Size(images=2, epochs=3, repeats=1, base_images=1, prompts=1, seeds=(1,), steps=(1,))
+FULL = Size(images=6, epochs=16, repeats=32, base_images=8, prompts=4, seeds=(1, 2), steps=STEPS, earlier=(2, 4, 8))
+QUICK = Size(images=2, epochs=3, repeats=1, base_images=1, prompts=1, seeds=(1,), steps=(1,), earlier=(1,))
 
 
 @dataclass(frozen=True)
@@ -91,13 +97,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs/bench-blocks")
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; on a GPU the pocket base leaves room for many")
     parser.add_argument("--quick", action="store_true", help="one style, a few steps: does it run?")
     told = parser.parse_args()
     size = QUICK if told.quick else FULL
     styles = told.styles.split(",")[: 1 if told.quick else None]
     seeds = [int(text) for text in told.seeds.split(",")][: 1 if told.quick else None]
     work = told.work / ("quick" if told.quick else "full")
-    units = list(_units(styles, seeds, size, work, told.device))
+    units = _units(styles, seeds, size, work, told.device, told.jobs)
     text = report(units, size)
     write_text(told.out, text)
     write_text(told.out.with_suffix(".json"), json.dumps(_json(units), indent=1) + "\n")
@@ -105,19 +112,30 @@ def main() -> None:
     print(text)
 
 
-def _units(styles: Sequence[str], seeds: Sequence[int], size: Size, work: Path, device: str) -> Iterator[Unit]:
-    base = load_base("pocket", device=device)
-    for seed in seeds:
-        place = work / f"base_style-{seed}"
-        made = basestyle("pocket", place, name="base_style", images_per_framing=size.base_images, device=device,
-                         epochs=4 if size is FULL else 1, progress=False,
-                         settings={"seed": seed, "repeats": 5 if size is FULL else 1})  # fmt: skip
-        for style in styles:
-            yield _unit(base, style, seed, made.epochs[-1], size, work / f"{style}-{seed}", device)
+def _units(styles: Sequence[str], seeds: Sequence[int], size: Size, work: Path, device: str,
+           jobs: int) -> list[Unit]:  # fmt: skip
+    """Every style and seed, in ``jobs`` processes; what an earlier run left in ``work`` is used again."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        bases = {seed: pool.submit(_base_style, seed, size, work, device) for seed in seeds}
+        made = {seed: found.result() for seed, found in bases.items()}
+        pairs = [(style, seed) for seed in seeds for style in styles]
+        units = [pool.submit(_unit, style, seed, made[seed], size, work / f"{style}-{seed}", device)
+                 for style, seed in pairs]  # fmt: skip
+        return [unit.result() for unit in units]
 
 
-def _unit(base: Base, style: str, seed: int, base_style: Path, size: Size, work: Path, device: str) -> Unit:
+def _base_style(seed: int, size: Size, work: Path, device: str) -> Path:
+    full = size.epochs > QUICK.epochs  # sizes travel between processes by value
+    made = basestyle("pocket", work / f"base_style-{seed}", name="base_style", images_per_framing=size.base_images,
+                     device=device, epochs=4 if full else 1, progress=False,
+                     settings={"seed": seed, "repeats": 5 if full else 1})  # fmt: skip
+    print(f"base style {seed}: {made.seconds:.0f} s", flush=True)
+    return made.epochs[-1]
+
+
+def _unit(style: str, seed: int, base_style: Path, size: Size, work: Path, device: str) -> Unit:
     begun = time.perf_counter()
+    base = load_base("pocket", device=device)
     _draw(work / "images", style, seed, size.images)
     images = [{"folder": str(work / "images"), "repeats": size.repeats}]
     settings = {"base": "pocket", "images": images, "out": str(work / "run"), "name": "style", "seed": seed,
@@ -126,9 +144,13 @@ def _unit(base: Base, style: str, seed: int, base_style: Path, size: Size, work:
     variants = _variants(work / "run", base_style, size)
     a, b = read(run.epochs[-1]), read(base_style)
     rows = [Row.of_terms([Term(a, 1.0, label="style")], "overfit alone")]
+    rows += [Row.of_terms([Term(read(run.epochs[number - 1]), 1.0, label="style")], f"epoch {number}")
+             for number in size.earlier]  # fmt: skip
+    rows += [Row.of_terms([Term(a, strength, label="style")], f"strength {strength:g}") for strength in STRENGTHS]
+    rows += [Row.of_terms([Term(a, 1.0, _without(block), label="style")], f"without {block}") for block in _BLOCKS]
     for name, (gp1, gp2) in variants.items():
         rows.append(Row.of_terms([Term(a, 1.0, gp1, label="style"), Term(b, -1.0, gp2, label="base")], name))
-    prompts = [f"{style}_style, {text}" for text in _PROMPTS[: size.prompts]]
+    prompts = [f"{STYLEBOOK[style].tag}, {text}" for text in _PROMPTS[: size.prompts]]
     grid = render_grid(base, rows, [1.0], prompts, out=work / "grid", seeds=size.seeds, owner="bench", force=True)
     asked = [prompt for prompt in prompts for _ in size.seeds]
     scores = {row.label: _score(grid.paths(row.label, 1.0), asked, style) for row in rows}
@@ -177,6 +199,10 @@ def treated(gp1: BlockVector, gp2: BlockVector, symptom: Symptom, count: int) ->
     return one, two
 
 
+def _without(block: str) -> BlockVector:
+    return BlockVector(SD1_17, {name: 0.0 if name == block else 1.0 for name in _BLOCKS})
+
+
 def _score(paths: Sequence[Path], prompts: Sequence[str], style: str) -> Score:
     from PIL import Image
 
@@ -194,7 +220,7 @@ def value(score: Score, what: str) -> float:
 
 def report(units: Sequence[Unit], size: Size) -> str:
     """The results as Markdown."""
-    names = [name for name in units[0].scores if name not in ("base alone",)]
+    names = [name for name in units[0].scores if name != "base alone" and not name.startswith("without ")]
     lines = [
         "# Block rules, measured on the pocket base", "",
         f"{len(units)} overfit LoRAs ({', '.join(dict.fromkeys(unit.style for unit in units))}; seeds "
@@ -219,6 +245,15 @@ def report(units: Sequence[Unit], size: Size) -> str:
             lines.append(_line(f"{symptom} x{steps}", _TARGET[symptom], units))
     for name in ("suggested GP2", "suggested GP1", "suggested both"):
         lines.append(_line(name, "defects", units))
+    lines += ["", "## What each block holds", "",
+              "The overfit LoRA alone with one block left out, against itself whole. A block that held a defect lowers "
+              "it by being absent.", "",
+              "| without | style | tags | defects | " + " | ".join(FAULTS) + " |",
+              "|---|" + "---|" * (3 + len(FAULTS))]  # fmt: skip
+    for block in _BLOCKS:
+        change = [_spread([value(unit.scores[f"without {block}"], what) - value(unit.scores["overfit alone"], what)
+                           for unit in units]) for what in ("style", "obedience", "defects", *FAULTS)]  # fmt: skip
+        lines.append(f"| {block} | {' | '.join(change)} |")
     seconds = sum(unit.seconds for unit in units)
     return "\n".join([*lines, "", f"{seconds / 60:.0f} minutes on {units[0].grid.grid.compute}.", ""])
 
@@ -245,13 +280,20 @@ def _json(units: Sequence[Unit]) -> list[dict[str, Any]]:
 
 def _pictures(units: Sequence[Unit], folder: Path) -> None:
     """For each LoRA a strip: the base, the overfit LoRA, the guide's vectors, its longest rules, ours."""
+    from PIL import Image
+
     for unit in units:
-        last = max(int(name.rpartition("x")[2]) for name in unit.scores if " x" in name)
-        names = ["overfit alone", GUIDE, *(f"{symptom} x{last}" for symptom in symptoms()), "suggested both"]
-        columns = [Column("base", tuple(unit.grid.paths("overfit alone", 0.0)))]
-        columns += [Column(name, tuple(unit.grid.paths(name, 1.0)), f"defects {unit.scores[name].defects:.2f}")
+        last = max(int(name.rpartition(" x")[2]) for name in unit.scores if " x" in name)
+        early = next(name for name in unit.scores if name.startswith("epoch "))
+        names = ["overfit alone", early, GUIDE, *(f"{symptom} x{last}" for symptom in symptoms()), "suggested both"]
+        columns = [Column("base", tuple(unit.grid.paths("overfit alone", 0.0)[::2]))]
+        columns += [Column(name, tuple(unit.grid.paths(name, 1.0)[::2]), f"defects {unit.scores[name].defects:.2f}")
                     for name in names]  # fmt: skip
-        write_strip(folder / f"{unit.style}-{unit.seed}.png", f"{unit.style}, seed {unit.seed}", columns)
+        sheet = folder / f"{unit.style}-{unit.seed}.png"
+        write_strip(sheet, f"{unit.style}, seed {unit.seed}", columns)
+        with Image.open(sheet) as opened:
+            opened.convert("RGB").save(sheet.with_suffix(".webp"), quality=85, method=6)
+        sheet.unlink()
 
 
 if __name__ == "__main__":
