@@ -545,7 +545,7 @@ def launch(bench: Bench, out: Path, world: int) -> None:
         return
     ranks = [{"RANK": str(n), "WORLD_SIZE": str(world), "LOCAL_RANK": str(n)} for n in range(world)]
     running = [subprocess.Popen([sys.executable, *own], cwd=ROOT, env={**os.environ, **rank}) for rank in ranks]
-    if any([process.wait() for process in running]):
+    if [code for code in [process.wait() for process in running] if code]:
         raise SystemExit("a worker failed")
 
 
@@ -717,7 +717,7 @@ def report(keep: Path) -> None:
             "| | | bar | |",
             "|---|---|---|---|",
         ]
-        for each in map(lambda row: Figure(**row), told["figures"]):
+        for each in (Figure(**row) for row in told["figures"]):
             verdict = {None: "", True: "met", False: "**missed**"}[each.met]
             last = " ".join([verdict, each.note]).strip()
             lines.append(f"| {each.name} | {each.value:.4g} {each.unit} | {each.bar} | {last} |")

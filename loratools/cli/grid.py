@@ -37,7 +37,8 @@ from loratools.cli.shell import Command
 def command(
     rows: tuple[str, ...], base: str, weights: str, prompts: tuple[str, ...], negative: str, seeds: str,
     steps: int | None, cfg: float | None, sampler: str | None, size: str | None, clip_skip: int, batch_size: int,
-    compiled: bool, offload: bool, sliced: bool, tiled: bool, out: str, title: str, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None, device: str,
+    compiled: bool, offload: bool, sliced: bool, tiled: bool,
+    out: str, title: str, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None, device: str,
     dtype: str | None, as_json: bool, force: bool,
 ) -> None:  # fmt: skip
     """Render every row at every weight, beside the base alone (weight 0).
