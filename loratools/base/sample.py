@@ -10,14 +10,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from loratools.base.guide import Fixed, Guidance
 from loratools.base.model import Base
 from loratools.base.samplers import SAMPLERS, Sampler, find_sampler
 from loratools.base.text import Conditioning
 from loratools.errors import GridError
 
-__all__ = ["SAMPLERS", "Sampler", "check_size", "decode", "denoise", "find_sampler", "noise", "sample", "step_noise"]
+__all__ = [
+    "SAMPLERS",
+    "Sampler",
+    "check_size",
+    "compiled_unet",
+    "decode",
+    "denoise",
+    "denoise_guided",
+    "find_sampler",
+    "noise",
+    "plain_unet",
+    "sample",
+    "step_noise",
+    "upload",
+]
 
-Guide = Tensor | Conditioning
+Prompt = Tensor | Conditioning
+Added = dict[str, Tensor] | None
+Inputs = tuple[Tensor, Added]
+UNet = Callable[[Tensor, Tensor, Tensor, Added], Tensor]
 
 
 def check_size(base: Base, size: tuple[int, int]) -> None:
@@ -42,8 +60,8 @@ def step_noise(seeds: Sequence[int], size: tuple[int, int]) -> list[torch.Genera
 
 def sample(
     base: Base,
-    cond: Guide,
-    uncond: Guide,
+    cond: Prompt,
+    uncond: Prompt,
     latents: Tensor,
     steps: int,
     cfg: float,
@@ -69,11 +87,10 @@ def sample(
     return (images.permute(0, 2, 3, 1).cpu().float().numpy() * 255).round().astype(np.uint8)
 
 
-@torch.no_grad()
 def denoise(
     base: Base,
-    cond: Guide,
-    uncond: Guide,
+    cond: Prompt,
+    uncond: Prompt,
     latents: Tensor,
     steps: int,
     cfg: float,
@@ -83,6 +100,31 @@ def denoise(
     seeds: Sequence[int] | None = None,
 ) -> Tensor:
     """The finished latents (b, 4, h, w) in the VAE's scaled space; arguments as for :func:`sample`."""
+    fixed = Fixed(_as_conditioning(cond), _as_conditioning(uncond) if cfg > 1 else None)
+    return denoise_guided(base, fixed, latents, steps, cfg, sampler, callback, seeds=seeds)
+
+
+@torch.no_grad()
+def denoise_guided(
+    base: Base,
+    guidance: Guidance,
+    latents: Tensor,
+    steps: int,
+    cfg: float,
+    sampler: str = "DDIM",
+    callback: Callable[[int], None] | None = None,
+    *,
+    seeds: Sequence[int] | None = None,
+    unet: UNet | None = None,
+) -> Tensor:
+    """:func:`denoise` under any :class:`~loratools.base.guide.Guidance`, and with any way to run the UNet.
+
+    Nothing in the loop waits for the device: the scheduler's numbers stay on the CPU, where it reads them.
+
+    Args:
+        unet: (latents (r, 4, h, w), time, conditioning's hidden states, SDXL's added conditions) -> prediction, for
+            instance :class:`~loratools.base.graph.Graphs`; the base's own UNet by default.
+    """
     if steps < 1:
         raise GridError(f"{steps} sampler steps make no picture; use 1 or more")
     scheduler = find_sampler(sampler).scheduler(base.scheduler_config)
@@ -91,20 +133,49 @@ def denoise(
     if len(own) != len(latents):
         raise GridError(f"{len(own)} seeds were given for {len(latents)} pictures; give one for each")
     extra = _step_arguments(scheduler, own, size)
-    scheduler.set_timesteps(steps, device=base.device)
-    guided = cfg > 1
-    hidden, added = _guidance(cond, uncond, size, base, guided)
-    latents = latents.to(base.device, base.dtype) * scheduler.init_noise_sigma
-    for done, t in enumerate(scheduler.timesteps, start=1):
-        inputs = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-        predicted = base.unet(inputs, t, encoder_hidden_states=hidden, added_cond_kwargs=added, return_dict=False)[0]
-        if guided:
-            without, with_prompt = predicted.chunk(2)
-            predicted = without + cfg * (with_prompt - without)
+    scheduler.set_timesteps(steps)
+    times = upload(scheduler.timesteps, base.device)
+    run = unet or plain_unet(base)
+    latents = upload(latents, base.device).to(base.dtype) * scheduler.init_noise_sigma
+    told: tuple[Conditioning, Inputs] | None = None
+    for index, t in enumerate(scheduler.timesteps):
+        now = guidance.at(_step_of(index, steps, len(scheduler.timesteps)))
+        if told is None or told[0] is not now:
+            told = now, _inputs(base, now, size)
+        inputs = scheduler.scale_model_input(guidance.spread(latents), t)
+        predicted = guidance.mix(run(inputs, times[index], *told[1]), cfg)
         latents = scheduler.step(predicted, t, latents, **extra, return_dict=False)[0].to(base.dtype)
         if callback:
-            callback(done)
+            callback(index + 1)
     return latents
+
+
+def plain_unet(base: Base) -> UNet:
+    """The base's UNet as a function, launched kernel by kernel."""
+
+    def run(latents: Tensor, time: Tensor, hidden: Tensor, added: Added) -> Tensor:
+        called = base.unet(latents, time, encoder_hidden_states=hidden, added_cond_kwargs=added, return_dict=False)
+        return called[0]  # type: ignore[no-any-return]
+
+    return run
+
+
+def compiled_unet(base: Base) -> UNet:
+    """The base's UNet through torch.compile, which compiles anew for every shape of inputs."""
+    module: Any = torch.compile(base.unet, dynamic=False)
+
+    def run(latents: Tensor, time: Tensor, hidden: Tensor, added: Added) -> Tensor:
+        called = module(latents, time, encoder_hidden_states=hidden, added_cond_kwargs=added, return_dict=False)
+        return called[0]  # type: ignore[no-any-return]
+
+    return run
+
+
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """``tensor`` on ``device``, without waiting for what the device still has to do."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @torch.no_grad()
@@ -122,20 +193,21 @@ def _step_arguments(scheduler: Any, seeds: Sequence[int], size: tuple[int, int])
     return {"generator": step_noise(seeds, size)}
 
 
-def _guidance(
-    cond: Guide, uncond: Guide, size: tuple[int, int], base: Base, guided: bool
-) -> tuple[Tensor, dict[str, Tensor] | None]:
-    """Hidden states (2b, 77, c) in diffusers' order, negative first, and SDXL's added conditions."""
-    pair = [_as_conditioning(uncond), _as_conditioning(cond)] if guided else [_as_conditioning(cond)]
-    hidden = torch.cat([guide.hidden for guide in pair]).to(base.device, base.dtype)
+def _step_of(index: int, steps: int, calls: int) -> int:
+    """The sampler step that a UNet call belongs to: samplers of two calls a step count each step once."""
+    return index if calls <= steps else min(steps - 1, index * steps // calls)
+
+
+def _inputs(base: Base, cond: Conditioning, size: tuple[int, int]) -> Inputs:
+    """Hidden states (r, 77 n, c), and SDXL's added conditions, as the UNet takes them."""
+    hidden = cond.hidden.to(base.device, base.dtype)
     if base.family != "sdxl":
         return hidden, None
-    if any(guide.pooled is None for guide in pair):
+    if cond.pooled is None:
         raise GridError("SDXL needs the pooled prompt as well; pass what condition() returns")
-    pooled = torch.cat([guide.pooled for guide in pair if guide.pooled is not None]).to(base.device, base.dtype)
     ids = torch.tensor([[*size, 0, 0, *size]], device=base.device, dtype=base.dtype).repeat(len(hidden), 1)
-    return hidden, {"text_embeds": pooled, "time_ids": ids}
+    return hidden, {"text_embeds": cond.pooled.to(base.device, base.dtype), "time_ids": ids}
 
 
-def _as_conditioning(guide: Guide) -> Conditioning:
-    return guide if isinstance(guide, Conditioning) else Conditioning(guide)
+def _as_conditioning(prompt: Prompt) -> Conditioning:
+    return prompt if isinstance(prompt, Conditioning) else Conditioning(prompt)

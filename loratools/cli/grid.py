@@ -23,6 +23,10 @@ from loratools.cli.shell import Command
 @click.option("--size", metavar="WxH", help="Width x height in pixels.  [default: the base's own]")
 @click.option("--clip-skip", type=int, default=1, show_default=True)
 @click.option("--batch-size", type=int, default=8, show_default=True, help="Pictures at once.")
+@click.option("--compile", "compiled", is_flag=True, help="Through torch.compile: slow to start, a third faster after.")
+@click.option("--offload", is_flag=True, help="Keep only the model that works on the device.")
+@click.option("--sliced", is_flag=True, help="Decode pictures one by one.")
+@click.option("--tiled", is_flag=True, help="Decode each picture in tiles.")
 @click.option("-o", "--out", required=True, type=click.Path(), help="Folder for cells, grid.png, grid.html, grid.json.")
 @click.option("--title", default="", help="Over the sheet.")
 @lora_options
@@ -33,6 +37,7 @@ from loratools.cli.shell import Command
 def command(
     rows: tuple[str, ...], base: str, weights: str, prompts: tuple[str, ...], negative: str, seeds: str,
     steps: int | None, cfg: float | None, sampler: str | None, size: str | None, clip_skip: int, batch_size: int,
+    compiled: bool, offload: bool, sliced: bool, tiled: bool,
     out: str, title: str, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None, device: str,
     dtype: str | None, as_json: bool, force: bool,
 ) -> None:  # fmt: skip
@@ -49,7 +54,9 @@ def command(
     from loratools.base.load import load_base
     from loratools.blocks.presets import load_presets
     from loratools.preview.cells import parse_seeds, parse_size, parse_weights
+    from loratools.preview.engine import Options
     from loratools.preview.render import render_grid
+    from loratools.preview.shard import Rank
     from loratools.recipe.references import best_epoch
     from loratools.recipe.rows import build_rows, read_prompts
 
@@ -59,16 +66,22 @@ def command(
     texts = read_prompts(prompts, lambda text: Path(text) if Path(text).is_file() else None)
     built = build_rows(rows, lambda ref: find_lora(ref, lora_dirs), presets=load_presets(presets),
                        missing=None if missing is None else float(missing), best=best_epoch)  # fmt: skip
-    model = load_base(base, device=device, dtype=dtype)
+    rank = Rank.here()
+    model = load_base(base, device=rank.device(device), dtype=dtype)
     result = render_grid(
         model, built, columns, texts, out=Path(out), negative=negative, seeds=numbers, steps=steps, cfg=cfg,
         sampler=sampler, size=pixels, clip_skip=clip_skip, batch_size=batch_size, title=title, progress=True,
-        force=force,
+        force=force, options=Options(compiled=compiled, offload=offload, sliced=sliced, tiled=tiled),
     )  # fmt: skip
+    if not rank.main:
+        return
     facts = {"png": str(result.png), "html": str(result.html), "json": str(result.json),
              "rendered": result.rendered, "reused": result.reused}  # fmt: skip
+    verdicts = {row.label: row.verdict[1] for row in result.grid.rows if row.verdict}
     if as_json:
-        print_json(facts)
+        print_json({**facts, "verdicts": verdicts})
     else:
+        for label, text in verdicts.items():
+            click.echo(f"{label}: {text}")
         click.echo(f"{len(built)} rows, {result.rendered} pictures rendered, {result.reused} used again\n"
                    f"{result.png}\n{result.html}\n{result.json}")  # fmt: skip

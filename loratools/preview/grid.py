@@ -20,13 +20,22 @@ _OWN_FILES = ("grid.json", "grid.png", "grid.html")
 
 @dataclass(frozen=True)
 class RowInfo:
-    """A row as ``grid.json`` keeps it; ``note`` is free text under its label, such as scores."""
+    """A row as ``grid.json`` keeps it; ``note`` is free text under its label, such as scores.
+
+    ``verdict`` is what the 0.9 test says: a level (``good``, ``under``, ``over``, ``note``) and a line of text.
+    """
 
     label: str
     digest: str
     provenance: str = ""
     loras: tuple[LoraUse, ...] = ()
     note: str = ""
+    verdict: tuple[str, str] | None = None
+
+    @property
+    def under(self) -> str:
+        """All that stands under the label."""
+        return "\n".join(text for text in (self.note, self.verdict[1] if self.verdict else "") if text)
 
 
 @dataclass(frozen=True)
@@ -107,13 +116,19 @@ class Grid:
         settings = Settings(
             told["steps"], told["cfg"], told["sampler"], (height, width), told["negative"], told["clip_skip"]
         )
-        rows = tuple(RowInfo(**{**row, "loras": tuple(LoraUse(**use) for use in row["loras"])}) for row in told["rows"])
+        rows = tuple(_row(row) for row in told["rows"])
         badges = {(badge["row"], badge["weight"]): badge["text"] for badge in told["badges"]}
         pictures = tuple(Picture(**picture) for picture in told["cells"])
         return Grid(
             told["owner"], told["title"], told["base"]["name"], told["base"]["digest"], told["compute"], rows,
             tuple(told["weights"]), tuple(told["prompts"]), tuple(told["seeds"]), settings, pictures, badges,
         )  # fmt: skip
+
+
+def _row(told: Mapping[str, Any]) -> RowInfo:
+    verdict = told.get("verdict")
+    uses = tuple(LoraUse(**use) for use in told["loras"])
+    return RowInfo(**{**told, "loras": uses, "verdict": tuple(verdict) if verdict else None})
 
 
 def _known(what: str, given: Mapping[str, str] | Sequence[str], index: Mapping[str, int]) -> None:

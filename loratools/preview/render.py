@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
+from loratools.adapter.parallel import in_order
 from loratools.base.infotext import Facts, infotext
 from loratools.base.model import Base
-from loratools.base.patch import Patcher
-from loratools.base.sample import check_size, noise, sample
-from loratools.base.text import Conditioning, condition
+from loratools.base.sample import check_size
 from loratools.errors import GridError, PromptError
 from loratools.files import locked
 from loratools.preview.cells import Cell, Settings, cell_path, check_seeds, folder_names, with_base_first
+from loratools.preview.engine import Engine, Job, Options, Stack, marks_of
 from loratools.preview.grid import Grid, Picture, RowInfo, guard, read_grid, write_grid
 from loratools.preview.page import write_page
 from loratools.preview.rows import Row
+from loratools.preview.shard import Rank, Shard
 from loratools.preview.sheet import write_sheet
 from loratools.preview.store import Store, Wanted
+from loratools.preview.verdict import with_verdicts
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def render_grid(
     size: tuple[int, int] | None = None,
     clip_skip: int = 1,
     batch_size: int = 8,
+    options: Options | None = None,
     title: str = "",
     notes: Mapping[str, str] | None = None,
     progress: bool = False,
@@ -94,8 +95,10 @@ def render_grid(
         seeds: noise is a function of seed and size alone.
         steps, cfg, sampler, size: the base's own where None; ``size`` is (height, width) in pixels.
         batch_size: pictures a UNet call; every cell is cut into batches in the same way.
+        options: how the engine works, ``batch_size`` aside.
         notes: text under the rows' labels, by label.
-        progress: show a bar on stderr. ``on_picture`` is called with (done, all) after every batch.
+        progress: show a bar, and what memory is needed, on stderr.
+        on_picture: called with (done, all) after every batch.
         owner: who may overwrite the grid in ``out`` without ``force``.
     Raises:
         GridError: for rows, weights, seeds, sizes or a sampler that make no grid; PromptError without a prompt.
@@ -111,8 +114,6 @@ def render_grid(
         clip_skip,
     )
     check_size(base, settings.size)
-    if batch_size < 1:
-        raise GridError(f"a batch of {batch_size} pictures makes no grid; use 1 or more")
     if not prompts:
         raise PromptError("there is no prompt; give at least one with --prompt")
     guard(out, owner, force)
@@ -121,11 +122,12 @@ def render_grid(
         + f" {base.device.type}", _infos(rows), with_base_first(weights), tuple(dict.fromkeys(prompts)),
         check_seeds(seeds), settings,
     ).annotated(notes)  # fmt: skip
-    patcher = Patcher(base)
-    for row in rows:
-        patcher.check(row.deltas)
-    with locked(out / "grid"):
-        return _Run(base, patcher, rows, grid, out, batch_size).go(progress, on_picture)
+    rank = Rank.here()
+    options = replace(options or Options(), batch=batch_size)
+    with Engine(base, options, say=_say if progress and rank.main else None) as engine:
+        engine.check(Stack(row.deltas) for row in rows)
+        with locked(out / "grid") if rank.main else contextlib.nullcontext():
+            return _Run(engine, rows, grid, out, rank).go(progress and rank.main, on_picture)
 
 
 def redraw(
@@ -162,7 +164,8 @@ def _infos(rows: Sequence[Row]) -> tuple[RowInfo, ...]:
     labels = [row.label for row in rows]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise GridError(f"two rows are called '{twice}'; give them different names")
-    return tuple(RowInfo(row.label, row.digest(), row.provenance, row.loras) for row in rows)
+    digests = in_order(lambda row: row.digest(), rows)
+    return tuple(RowInfo(row.label, own, row.provenance, row.loras) for row, own in zip(rows, digests, strict=True))
 
 
 @dataclass(frozen=True)
@@ -177,36 +180,41 @@ class _Place:
 class _Run:
     """One rendering of a grid."""
 
-    def __init__(
-        self, base: Base, patcher: Patcher, rows: Sequence[Row], grid: Grid, out: Path, batch_size: int
-    ) -> None:
-        self.base, self.patcher, self.rows, self.grid, self.out = base, patcher, rows, grid, out
+    def __init__(self, engine: Engine, rows: Sequence[Row], grid: Grid, out: Path, rank: Rank) -> None:
+        self.engine, self.rows, self.grid, self.out, self.rank = engine, rows, grid, out, rank
+        self.marks = [marks_of(row.deltas) for row in rows]
         self.pairs = [(prompt, seed) for prompt in range(len(grid.prompts)) for seed in grid.seeds]
-        self.batches = [self.pairs[i : i + batch_size] for i in range(0, len(self.pairs), batch_size)]
-        self.base_text: tuple[Conditioning, Conditioning] | None = None
 
     def go(self, progress: bool, on_picture: Callable[[int, int], None] | None) -> GridResult:
         """Render what lacks, then write the record, the sheet and the page."""
         places = self._places()
-        wanted = {place: [self._wanted(place, pair) for pair in self.pairs] for place in places}
-        store = Store(self.out)
-        store.settle(item for items in wanted.values() for item in items)
-        total, done, rendered = len(places) * len(self.pairs), 0, 0
-        with _bar(total, progress) as advance:
-            for place in places:
-                for items, made in self._batches_of(place, wanted[place], store):
-                    rendered += len(items) if made else 0
-                    done += len(items)
-                    advance(len(items))
-                    if on_picture:
-                        on_picture(done, total)
-        self.patcher.forget()
-        grid = replace(self.grid, pictures=tuple(self._pictures(places, wanted)))
-        _draw(self.out, grid)
-        return GridResult(self.out, grid, rendered, total - rendered)
+        jobs = {place: self._jobs(place) for place in places}
+        every = [job for own in jobs.values() for job in own]
+        shard = Shard(self.out, self.rank) if self.rank.world > 1 else None
+        with shard.settling() if shard else contextlib.nullcontext():
+            store = Store(self.out)
+            store.settle(job.wanted for job in every)
+        done = 0
+        with _bar(len(every), progress) as advance:
+
+            def told(count: int) -> None:
+                nonlocal done
+                done += count
+                advance(count)
+                if on_picture and count:
+                    on_picture(done, len(every))
+
+            rendered = self.engine.render(every, store, on_done=told, claims=shard)
+        grid = replace(self.grid, pictures=tuple(self._pictures(places, jobs)))
+        if self.rank.main:
+            grid = with_verdicts(self.out, grid)
+            _draw(self.out, grid)
+            if shard:
+                shard.clear()
+        return GridResult(self.out, grid, rendered, len(every) - rendered)
 
     def _places(self) -> list[_Place]:
-        """The distinct cells, base first, then row by row, so that each row's deltas are formed once."""
+        """The distinct cells, base first, then row by row."""
         names = folder_names([row.label for row in self.rows])
         seen: dict[tuple[str, float], _Place] = {("", 0.0): _Place(0, 0.0, "base")}
         for index, info in enumerate(self.grid.rows):
@@ -214,6 +222,16 @@ class _Run:
                 if weight != 0:
                     seen.setdefault((info.digest, weight), _Place(index, weight, names[index]))
         return list(seen.values())
+
+    def _jobs(self, place: _Place) -> list[Job]:
+        """The cell's pictures, prompts before seeds."""
+        grid, settings = self.grid, self.grid.settings
+        stack = Stack(self.rows[place.row].deltas, place.weight, grid.rows[place.row].digest, self.marks[place.row])
+        return [
+            Job(stack, grid.prompts[prompt], seed, self._wanted(place, (prompt, seed)), settings.steps, settings.cfg,
+                settings.sampler, settings.size, settings.negative, settings.clip_skip)
+            for prompt, seed in self.pairs
+        ]  # fmt: skip
 
     def _wanted(self, place: _Place, pair: tuple[int, int]) -> Wanted:
         prompt, seed = pair
@@ -237,57 +255,17 @@ class _Run:
         path = self.out / cell_path(place.folder, place.weight, prompt + 1, seed)
         return Wanted(path, key, infotext(facts), made)
 
-    def _batches_of(
-        self, place: _Place, wanted: Sequence[Wanted], store: Store
-    ) -> Iterator[tuple[Sequence[Wanted], bool]]:
-        """The cell's batches in order, and whether each had to be rendered; the model is patched only if one has."""
-        parts = [wanted[self.pairs.index(batch[0]) :][: len(batch)] for batch in self.batches]
-        open_parts = [store.lacks(part) for part in parts]
-        with contextlib.ExitStack() as stack:
-            if any(open_parts):
-                stack.enter_context(self.patcher.applied(self.rows[place.row].deltas, place.weight))
-            for batch, part, lacking in zip(self.batches, parts, open_parts, strict=True):
-                if lacking:
-                    self._render(place, batch, part, store)
-                yield part, lacking
-
-    def _render(self, place: _Place, batch: Sequence[tuple[int, int]], wanted: Sequence[Wanted], store: Store) -> None:
-        from PIL import Image
-
-        settings = self.grid.settings
-        cond, uncond = self._conditioning(place)
-        seeds = [seed for _, seed in batch]
-        latents = torch.cat([noise(seed, settings.size) for seed in seeds])
-        which = [prompt for prompt, _ in batch]
-        images = sample(
-            self.base, cond[which], uncond[[0] * len(which)], latents, settings.steps, settings.cfg,
-            settings.sampler, seeds=seeds,
-        )  # fmt: skip
-        for item, image in zip(wanted, images, strict=True):
-            store.put(item, Image.fromarray(image))
-
-    def _conditioning(self, place: _Place) -> tuple[Conditioning, Conditioning]:
-        """The prompts and the negative prompt, encoded under the current patch; the base's own are kept."""
-        if place.weight != 0 and self.rows[place.row].touches_text():
-            return self._encode()
-        if self.base_text is None:
-            self.base_text = self._encode()
-        return self.base_text
-
-    def _encode(self) -> tuple[Conditioning, Conditioning]:
-        skip = self.grid.settings.clip_skip
-        return (
-            condition(self.base, self.grid.prompts, skip),
-            condition(self.base, [self.grid.settings.negative], skip),
-        )
-
-    def _pictures(self, places: Sequence[_Place], wanted: Mapping[_Place, Sequence[Wanted]]) -> Iterator[Picture]:
+    def _pictures(self, places: Sequence[_Place], jobs: Mapping[_Place, Sequence[Job]]) -> Iterator[Picture]:
         by_content = {(self.grid.rows[p.row].digest if p.weight else "", p.weight): p for p in places}
         for row, weight in self.grid.cells():
             place = by_content[(self.grid.rows[row].digest if weight else "", weight)]
-            for (prompt, seed), item in zip(self.pairs, wanted[place], strict=True):
-                file = item.path.relative_to(self.out).as_posix()
-                yield Picture(row, weight, prompt, seed, file, item.key)
+            for (prompt, seed), job in zip(self.pairs, jobs[place], strict=True):
+                file = job.wanted.path.relative_to(self.out).as_posix()
+                yield Picture(row, weight, prompt, seed, file, job.wanted.key)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -78,7 +78,7 @@ def draw_sheet(folder: Path, grid: Grid) -> Image:
     pen = ImageDraw.Draw(sheet)
     _draw_header(pen, grid, layout, width)
     for index, info in enumerate(grid.rows):
-        _draw_label(pen, layout, index, info.label, info.note)
+        _draw_label(pen, layout, index, info.label, info.under)
     for row, weight in grid.cells():
         column = grid.weights.index(weight)
         at = (layout.left(column), layout.top(row))
@@ -109,13 +109,13 @@ def plan_layout(grid: Grid) -> Layout:
         zoom *= math.sqrt(_MOST_PIXELS / pixels)
     picture = (max(8, int(width * zoom)), max(8, int(height * zoom)))
     tile = (across * picture[0], down * picture[1])
-    texts = "".join([grid.title, *grid.prompts, grid.settings.negative, *(f"{r.label}{r.note}" for r in grid.rows)])
+    texts = "".join([grid.title, *grid.prompts, grid.settings.negative, *(f"{r.label}{r.under}" for r in grid.rows)])
     size = min(max(16, min(tile) // 11), 46)
     label, small = Lettering(size, texts), Lettering(max(13, round(size * 0.74)), texts)
     title = Lettering(round(size * 1.05), texts)
     gap = max(6, min(tile) // 28)
     widest = max(label.width(row.label) for row in grid.rows)
-    notes = [small.width(line) for row in grid.rows for line in row.note.split("\n")]
+    notes = [small.width(line) for row in grid.rows for line in row.under.split("\n")]
     gutter = min(max([widest, *notes]), max(150, tile[0])) + 2 * gap
     header = title.line + gap + label.line + gap
     badge = small.line if grid.badges else 0

@@ -11,7 +11,8 @@ from loratools.adapter.lowrank import Delta, Dense, LowRank, Vector
 from loratools.adapter.names import lora_targets, module_tree
 from loratools.base.load import load_base
 from loratools.base.model import Base
-from loratools.base.patch import Patcher, live_modules
+from loratools.base.patch import Moved, Patcher, live_modules
+from loratools.base.sums import Grouped, Kept
 from loratools.errors import BaseModelError, ShapeError
 
 
@@ -121,10 +122,12 @@ def test_deltas_of_one_row_are_formed_once(base: Base) -> None:
             return super().__getitem__(name)
 
     deltas, patcher = Counting(random_deltas(base)), Patcher(base)
+    patcher.check(deltas)
+    checked = Counting.reads
     for weight in (0.25, 0.5, 1.0):
         with patcher.applied(deltas, weight):
             pass
-    assert Counting.reads == len(deltas)
+    assert Counting.reads == checked + len(deltas)
 
 
 def test_full_differences_vectors_and_linear_shapes_apply(base: Base) -> None:
@@ -162,3 +165,82 @@ def test_patches_do_not_nest(base: Base) -> None:
     with patcher.applied(deltas), pytest.raises(RuntimeError, match="already applied"), patcher.applied(deltas):
         pass
     assert not changed(before, base)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_grouped_sums_are_the_dense_formula_and_leave_no_trace(folder, dtype: str) -> None:  # type: ignore[no-untyped-def]
+    """The way of accelerators, here on a CPU: low-rank ones in batches, full ones and biases beside them."""
+    base = load_base(folder, device="cpu", dtype=dtype)
+    modules, before = live_modules(base), weights(base)
+    deltas: dict[str, Delta] = {**random_deltas(base, conv=True), **dict(list(random_deltas(base, rank=5).items())[:7])}
+    norm, conv = "unet.mid_block.attentions.0.norm", "unet.conv_in"
+    deltas[f"{norm}.bias"] = Vector(torch.full_like(modules[norm].bias, 2.0, dtype=torch.float32))
+    deltas[conv] = Dense(torch.ones(modules[conv].weight.shape))
+    patcher = Patcher(base)
+    patcher._writer = Grouped()
+    for weight in (0.7, -1.3):
+        patcher.move(deltas, weight)
+        for name, delta in deltas.items():
+            stem, kind = (name, "weight") if name in modules else name.rsplit(".", 1)
+            live, saved = getattr(modules[stem], kind), before[plain(base, f"{stem}.{kind}", before)]
+            oracle = saved.double() + weight * delta.dense().reshape(saved.shape)
+            torch.testing.assert_close(live, oracle.to(live.dtype), rtol=1e-6 if dtype == "fp32" else 2e-3, atol=1e-6)
+    patcher.restore()
+    assert not changed(before, base)
+
+
+def plain(base: Base, name: str, table: Mapping[str, Tensor]) -> str:
+    """The state dict's own spelling of a canonical name."""
+    return name if name in table else name.replace("text_model.", "")
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_a_thousand_moves_leave_the_weights_as_they_were(folder, dtype: str) -> None:  # type: ignore[no-untyped-def]
+    base = load_base(folder, device="cpu", dtype=dtype)
+    before = weights(base)
+    some = [dict(list(random_deltas(base, seed=seed).items())[seed : seed + 12]) for seed in range(4)]
+    patcher = Patcher(base)
+    for step in range(1000):
+        patcher.move(some[step % 4], (step % 13) / 6 - 1)
+    assert changed(before, base)
+    patcher.move({}, 1.0)
+    assert not changed(before, base)
+
+
+def test_only_modules_that_differ_are_written(base: Base) -> None:
+    deltas, before, patcher = random_deltas(base), weights(base), Patcher(base)
+    marks = dict.fromkeys(deltas, "first")
+    assert patcher.move(deltas, 1.0, marks) == Moved(len(deltas), text=True)
+    assert patcher.move(dict(deltas), 1.0, marks) == Moved(0, text=False)
+    block = [name for name in deltas if name.startswith("unet.mid_block")]
+    other = {**deltas, **{name: deltas[name].scaled(0.5) for name in block}}
+    text = patcher.text_state
+    assert patcher.move(other, 1.0, {**marks, **dict.fromkeys(block, "half")}) == Moved(len(block), text=False)
+    assert patcher.text_state == text
+    alone = weights(base)
+    patcher.restore()
+    direct = Patcher(base)
+    direct.move(other, 1.0)
+    assert not changed(alone, base)  # by way of the first one or not: the same bits
+    direct.restore()
+    assert not changed(before, base)
+
+
+def test_what_is_no_longer_asked_for_is_taken_away(base: Base) -> None:
+    deltas, before, patcher = random_deltas(base), weights(base), Patcher(base)
+    few = dict(list(deltas.items())[-5:])
+    patcher.move(deltas, 1.0, dict.fromkeys(deltas, "a"))
+    moved = patcher.move(few, 1.0, dict.fromkeys(few, "a"))
+    assert moved.modules == len(deltas) - len(few) and len(changed(before, base)) == len(few)
+    patcher.move(few, 0.0)
+    assert not changed(before, base) and patcher.text_state == frozenset()
+
+
+def test_kept_tensors_stay_under_their_limit() -> None:
+    kept = Kept(most=100)
+    for name in "abc":
+        kept.put(name, (torch.zeros(10),))
+        kept.get("a")
+    assert kept.get("a") is not None and kept.get("b") is None and kept.get("c") is not None
+    kept.put("large", (torch.zeros(100),))
+    assert kept.get("large") is None

@@ -120,7 +120,7 @@ def test_a_second_run_renders_nothing_and_a_change_renders_only_that(
     assert render(base, edited, tmp_path, cfg=5).rendered == 20
 
 
-def test_a_killed_run_goes_on(base: Base, rows: list[Row], done: GridResult, tmp_path: Path) -> None:
+def test_a_broken_run_goes_on(base: Base, rows: list[Row], done: GridResult, tmp_path: Path) -> None:
     class Killed(BaseException):
         pass
 
@@ -131,11 +131,12 @@ def test_a_killed_run_goes_on(base: Base, rows: list[Row], done: GridResult, tmp
 
     with pytest.raises(Killed):
         render(base, rows, tmp_path, on_picture=kill)
-    assert not (tmp_path / "grid.json").exists() and len(files(tmp_path)) == 7
+    there = len(files(tmp_path))
+    assert not (tmp_path / "grid.json").exists() and 7 <= there < 20
     damaged = tmp_path / "cells/base/0/prompt1_2.png"
     damaged.write_bytes(damaged.read_bytes()[:300])
     rest = render(base, rows, tmp_path)
-    assert rest.reused == 4 and rest.rendered == 16
+    assert rest.reused == there - 1 and rest.rendered == 20 - rest.reused
     for one, two in zip(rest.grid.pictures, done.grid.pictures, strict=True):
         assert np.array_equal(pixels(tmp_path / one.file), pixels(done.folder / two.file))
 

@@ -1,0 +1,164 @@
+"""What the UNet is told while it denoises: conditionings that may change from step to step, and how they are mixed.
+
+A plain prompt is one conditioning for all steps. Prompt editing (``[a:b:0.5]``) changes it at a step, and ``AND`` gives
+one picture several parts, each a UNet row of its own (Liu et al. 2022, Composable Diffusion):
+``e = e(negative) + cfg * sum_i w_i (e(part i) - e(negative))``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from loratools.base.model import Base
+from loratools.base.text import Conditioning, condition
+from loratools.errors import PromptError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A conditioning (1, 77 n, c) that holds before step ``until``, counted from 0; the last one holds to the end."""
+
+    until: int
+    cond: Conditioning
+
+
+@dataclass(frozen=True)
+class Part:
+    """One conjunct of a prompt: its stages in order, and its weight."""
+
+    stages: tuple[Stage, ...]
+    weight: float = 1.0
+
+    def at(self, step: int) -> Conditioning:
+        """The conditioning of ``step``."""
+        return next((stage.cond for stage in self.stages[:-1] if step < stage.until), self.stages[-1].cond)
+
+
+@dataclass(frozen=True)
+class Guide:
+    """One picture's prompt, or its negative prompt, in parts."""
+
+    parts: tuple[Part, ...]
+
+    @staticmethod
+    def plain(cond: Conditioning) -> Guide:
+        """A prompt that is the same (1, 77 n, c) at every step."""
+        return Guide((Part((Stage(0, cond),)),))
+
+    @property
+    def simple(self) -> bool:
+        """Whether it has one part of weight 1."""
+        return len(self.parts) == 1 and self.parts[0].weight == 1
+
+
+def plain_guides(base: Base, texts: Sequence[str], steps: int, clip_skip: int) -> list[Guide]:
+    """Every text as it stands, encoded in one batch under what is patched into the text encoders now."""
+    cond = condition(base, texts, clip_skip)
+    return [Guide.plain(cond[n : n + 1]) for n in range(len(texts))]
+
+
+class Guidance(Protocol):
+    """How a batch of b pictures becomes r UNet rows, and the rows' predictions become the b pictures' again."""
+
+    def spread(self, latents: Tensor) -> Tensor:
+        """(b, 4, h, w) -> (r, 4, h, w)."""
+        ...
+
+    def at(self, step: int) -> Conditioning:
+        """The r rows' conditioning at ``step``, from 0; the same object as long as nothing changes."""
+        ...
+
+    def mix(self, predicted: Tensor, cfg: float) -> Tensor:
+        """(r, 4, h, w) -> (b, 4, h, w)."""
+        ...
+
+
+class Fixed:
+    """Classifier-free guidance with one conditioning (b, 77 n, c) for all steps, in diffusers' order: negative first.
+
+    Without a negative conditioning the rows are the pictures (CFG scales of 1 and less).
+    """
+
+    def __init__(self, cond: Conditioning, uncond: Conditioning | None) -> None:
+        self._guided = uncond is not None
+        self._all = cond if uncond is None else join([uncond, cond])
+
+    def spread(self, latents: Tensor) -> Tensor:
+        """Every picture twice where a negative prompt takes part."""
+        return torch.cat([latents] * 2) if self._guided else latents
+
+    def at(self, step: int) -> Conditioning:
+        """The same at every step."""
+        return self._all
+
+    def mix(self, predicted: Tensor, cfg: float) -> Tensor:
+        """``e(negative) + cfg * (e(prompt) - e(negative))``."""
+        if not self._guided:
+            return predicted
+        without, with_prompt = predicted.chunk(2)
+        return without + cfg * (with_prompt - without)
+
+
+class Mixed:
+    """Guides of any kind: one row for every picture's negative prompt, then one for every part of every prompt."""
+
+    def __init__(self, positive: Sequence[Guide], negative: Sequence[Guide]) -> None:
+        if len(positive) != len(negative):
+            raise PromptError(f"{len(positive)} prompts and {len(negative)} negative prompts do not make pairs")
+        self._parts = [guide.parts[0] for guide in negative] + [part for guide in positive for part in guide.parts]
+        self._weights = [[part.weight for part in guide.parts] for guide in positive]
+        self._owners = [n for n, guide in enumerate(positive) for _ in guide.parts]
+        self._kept: tuple[list[Conditioning], Conditioning] | None = None
+
+    def spread(self, latents: Tensor) -> Tensor:
+        """Every picture once for its negative prompt and once for each of its parts."""
+        return torch.cat([latents, *(latents[n : n + 1] for n in self._owners)])
+
+    def at(self, step: int) -> Conditioning:
+        """Joined anew only at steps where some stage begins."""
+        now = [part.at(step) for part in self._parts]
+        if self._kept is None or any(a is not b for a, b in zip(now, self._kept[0], strict=True)):
+            self._kept = now, join(now)
+        return self._kept[1]
+
+    def mix(self, predicted: Tensor, cfg: float) -> Tensor:
+        """The composed prediction of every picture."""
+        count, mixed = len(self._weights), []
+        parts = iter(range(count, len(predicted)))
+        for n, weights in enumerate(self._weights):
+            without = predicted[n]
+            mixed.append(without + sum(cfg * weight * (predicted[next(parts)] - without) for weight in weights))
+        return torch.stack(mixed)
+
+
+def guidance(positive: Sequence[Guide], negative: Sequence[Guide], cfg: float) -> Guidance:
+    """The cheapest guidance for a batch: prompts alone at a CFG scale of 1 and less, pairs, or parts.
+
+    Args:
+        positive, negative: one for every picture. Of a negative prompt only the first part counts, as in the WebUI.
+    """
+    if not all(guide.simple and len(guide.parts[0].stages) == 1 for guide in (*positive, *negative)):
+        return Mixed(positive, negative)
+    pairs = [[guide.parts[0].at(0) for guide in guides] for guides in (positive, negative)]
+    longest = max(cond.hidden.shape[1] for conds in pairs for cond in conds)
+    cond, uncond = (join(conds, longest) for conds in pairs)
+    return Fixed(cond, uncond if cfg > 1 else None)
+
+
+def join(conds: Sequence[Conditioning], tokens: int = 0) -> Conditioning:
+    """Conditionings one below the other, shorter ones lengthened to the longest (or ``tokens``) by repeating their last
+    state, as the WebUI does."""
+    longest = max(tokens, *(cond.hidden.shape[1] for cond in conds))
+    hidden = torch.cat([_lengthened(cond.hidden, longest) for cond in conds])
+    pooled = [cond.pooled for cond in conds if cond.pooled is not None]
+    return Conditioning(hidden, torch.cat(pooled) if len(pooled) == len(conds) else None)
+
+
+def _lengthened(hidden: Tensor, tokens: int) -> Tensor:
+    lack = tokens - hidden.shape[1]
+    return hidden if lack == 0 else torch.cat([hidden, hidden[:, -1:].expand(-1, lack, -1)], dim=1)

@@ -1,0 +1,300 @@
+"""Jobs -> pictures on disk: patched, encoded, denoised, decoded and written, each as seldom and as wide as it can be.
+
+Pictures of one stack share batches; stacks follow each other so that the fewest weights are rewritten; prompts are
+encoded once for every state of the text encoders; latents wait until a batch of them is decoded; files are compressed
+and written on threads. On CUDA the UNet is a graph that is replayed on the patched weights, and nothing in the loop
+waits for the device, so that the next stack is patched while the last one is still being computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from loratools.base.graph import Graphs
+from loratools.base.guide import Guide, guidance, plain_guides
+from loratools.base.model import Base
+from loratools.base.patch import Patcher
+from loratools.base.sample import UNet, compiled_unet, decode, denoise_guided, plain_unet
+from loratools.errors import GridError
+from loratools.preview.encode_png import Writing
+from loratools.preview.jobs import Job, Stack, marks_of
+from loratools.preview.memory import Parking, available, need
+from loratools.preview.order import Lot, even, plan_lots
+from loratools.preview.store import Store, Wanted
+
+__all__ = ["Claims", "Encode", "Engine", "Job", "Options", "Stack", "marks_of"]
+
+Encode = Callable[[Base, Sequence[str], int, int], Sequence[Guide]]  # (base, texts, steps, clip skip) -> guides
+_WORTH_A_GRAPH = 8  # UNet calls of one shape; capturing one costs about three
+_TEXTS_AT_ONCE = 64
+_DECODED_AT_ONCE = 8
+_GUIDES_KEPT = 4096
+
+
+class Claims(Protocol):
+    """Which lots are this process's to render, in portions; see :mod:`loratools.preview.shard`."""
+
+    def portions(self, lots: Sequence[Lot], store: Store) -> Iterator[Sequence[Lot]]:
+        """Portions of lots, each claimed until the next one is asked for."""
+        ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an engine works; none of it changes what a picture shows beyond rounding.
+
+    Args:
+        batch: pictures a UNet call, at most.
+        graphs: replay the UNet as a CUDA graph (on CUDA, and not with ``offload``).
+        compiled: run the UNet through torch.compile: minutes of compiling for a third less time a step.
+        offload: keep only the model that works on the device.
+        sliced: decode pictures one by one.
+        tiled: decode each picture in tiles, for sizes whose decoding does not fit otherwise.
+    """
+
+    batch: int = 8
+    graphs: bool = True
+    compiled: bool = False
+    offload: bool = False
+    sliced: bool = False
+    tiled: bool = False
+
+
+class Engine:
+    """Renders jobs on one base, which is W0 again after every call. Close it to free graphs and kept deltas.
+
+    Args:
+        encode: texts -> guides, under what is patched into the text encoders.
+        say: told what rendering needs before it starts, and when memory made it work in smaller batches.
+    """
+
+    def __init__(self, base: Base, options: Options | None = None, *, encode: Encode = plain_guides,
+                 say: Callable[[str], None] | None = None) -> None:  # fmt: skip
+        self.base = base
+        self.options = options or Options()
+        if self.options.batch < 1:
+            raise GridError(f"a batch of {self.options.batch} pictures makes no grid; use 1 or more")
+        self.patcher = Patcher(base)
+        self._encode = encode
+        self._say = say or (lambda text: None)
+        self._most = self.options.batch
+        self._decoded = 1 if self.options.sliced else _DECODED_AT_ONCE
+        self._guides: dict[Hashable, Guide] = {}
+        self._parking = Parking(base) if self.options.offload and base.device.type != "cpu" else None
+        self._plain: UNet = compiled_unet(base) if self.options.compiled else plain_unet(base)
+        on_cuda = base.device.type == "cuda" and self._parking is None
+        self._graphs = Graphs(self._plain) if self.options.graphs and on_cuda else None
+        self._pending: list[tuple[list[Wanted | None], Tensor]] = []
+        if self.options.tiled:
+            base.vae.enable_tiling()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Bring the base back to W0 and free all that is kept."""
+        self.patcher.forget()
+        self._guides.clear()
+        if self._graphs is not None:
+            self._graphs.drop()
+        if self.options.tiled:
+            self.base.vae.disable_tiling()
+
+    def check(self, stacks: Iterable[Stack]) -> None:
+        """Raise BaseModelError or ShapeError if a stack does not fit the base; nothing is touched."""
+        for stack in stacks:
+            self.patcher.check(stack.deltas)
+
+    def render(self, jobs: Sequence[Job], store: Store, *, on_done: Callable[[int], None] | None = None,
+               claims: Claims | None = None) -> int:  # fmt: skip
+        """Render every job whose picture ``store`` lacks, and save it there.
+
+        A batch with one lacking picture is rendered whole, so that a resumed grid has the pictures of an uninterrupted
+        one; only what lacks is written.
+
+        Args:
+            on_done: called with the number of pictures that have just come to rest, rendered or found.
+            claims: which part of the work is this process's own; all of it by default.
+        Returns:
+            The number of pictures rendered.
+        Raises:
+            BaseModelError, ShapeError: if a stack does not fit the base.
+            GridError: if not even one picture fits the memory.
+        """
+        lots = plan_lots(jobs, self.options.batch)
+        told, rendered = on_done or (lambda count: None), 0
+        self._announce(lots, store)
+        try:
+            for portion in claims.portions(lots, store) if claims else [lots]:
+                with _current(self.base.device), Writing(store) as writing:
+                    for lot in portion:
+                        rendered += self._render_lot(lot, store, writing, told)
+                    self._flush(writing, told)
+                    told(writing.drain())
+        finally:
+            self._pending.clear()
+            self.patcher.restore()
+            if self._parking:
+                self._parking.back()
+        return rendered
+
+    def _render_lot(self, lot: Lot, store: Store, writing: Writing, told: Callable[[int], None]) -> int:
+        lacking = [batch for batch in lot.batches if store.lacks(job.wanted for job in batch)]
+        rendered = 0
+        if lacking:
+            self._prepare(lot)
+        for batch in lot.batches:
+            there = sum(not store.lacks([job.wanted]) for job in batch)
+            told(there)
+            if there == len(batch):
+                continue
+            rendered += len(batch) - there
+            for jobs, latents in self._denoised(list(batch)):
+                new = [job.wanted if store.lacks([job.wanted]) else None for job in jobs]
+                self._pending.append((new, latents))
+            if sum(len(latents) for _, latents in self._pending) >= self._wait_for:
+                self._flush(writing, told)
+            told(writing.finished())
+        return rendered
+
+    def _prepare(self, lot: Lot) -> None:
+        """Patch the lot's stack, and encode its texts where the text encoders have not seen them in this state."""
+        if self._parking:
+            self._parking.park()
+        stack = lot.stack
+        self.patcher.move(stack.deltas, stack.weight, stack.module_marks)
+        wanted: dict[tuple[int, int], list[str]] = {}
+        for job in lot.jobs:
+            wanted.setdefault((job.steps, job.clip_skip), []).extend((job.prompt, job.negative))
+        state = self.patcher.text_state
+        for (steps, skip), texts in wanted.items():
+            lacking = [text for text in dict.fromkeys(texts) if (state, steps, skip, text) not in self._guides]
+            for start in range(0, len(lacking), _TEXTS_AT_ONCE):
+                part = lacking[start : start + _TEXTS_AT_ONCE]
+                with self._using(*self.base.text_encoders):
+                    guides = self._encode(self.base, part, steps, skip)
+                self._guides |= {(state, steps, skip, text): g for text, g in zip(part, guides, strict=True)}
+        while len(self._guides) > max(_GUIDES_KEPT, 2 * len(lot.jobs)):
+            del self._guides[next(iter(self._guides))]
+
+    def _denoised(self, jobs: list[Job]) -> Iterator[tuple[list[Job], Tensor]]:
+        """Latents of ``jobs``; in halves, and all later batches too, where memory does not suffice."""
+        waiting = [jobs]
+        while waiting:
+            part = waiting.pop(0)
+            if len(part) > self._most:
+                waiting[:0] = [list(half) for half in even(part, self._most)]
+                continue
+            latents = self._try(part)
+            if latents is None:
+                self._most = -(-len(part) // 2)
+                waiting.insert(0, part)
+                self._free()
+                self._say(f"out of memory with {len(part)} pictures at once; going on with {self._most}")
+            else:
+                yield part, latents
+
+    def _try(self, jobs: list[Job]) -> Tensor | None:
+        """None if memory did not suffice for more than one picture."""
+        try:
+            return self._denoise(jobs)
+        except torch.OutOfMemoryError:
+            if len(jobs) == 1:
+                raise GridError(_too_small(self.base)) from None
+            return None
+
+    def _denoise(self, jobs: Sequence[Job]) -> Tensor:
+        first, state = jobs[0], self.patcher.text_state
+        positive, negative = ([self._guides[state, job.steps, job.clip_skip, text] for job, text in side] for side in
+                              ([(job, job.prompt) for job in jobs], [(job, job.negative) for job in jobs]))  # fmt: skip
+        told = guidance(positive, negative, first.cfg)
+        latents = torch.cat([job.noise(job.seed, job.size) for job in jobs])
+        with self._using(self.base.unet):
+            return denoise_guided(self.base, told, latents, first.steps, first.cfg, first.sampler,
+                                  seeds=[job.seed for job in jobs], unet=self._unet(jobs))  # fmt: skip
+
+    def _unet(self, jobs: Sequence[Job]) -> UNet:
+        return self._graphs if self._graphs is not None and jobs[0].steps >= _WORTH_A_GRAPH else self._plain
+
+    @property
+    def _wait_for(self) -> int:
+        """Latents that wait for each other; on a CPU a wider decoder gains nothing."""
+        return 1 if self.base.device.type == "cpu" else self._decoded
+
+    def _flush(self, writing: Writing, told: Callable[[int], None]) -> None:
+        """Decode all latents that wait, and hand the pictures to the writers."""
+        waiting, self._pending = self._pending, []
+        by_size: dict[Hashable, list[tuple[list[Wanted | None], Tensor]]] = {}
+        for wanted, latents in waiting:
+            by_size.setdefault(tuple(latents.shape[1:]), []).append((wanted, latents))
+        for same in by_size.values():
+            items = [item for own, _ in same for item in own]
+            with self._using(self.base.vae):
+                for part in self._pictures(torch.cat([own for _, own in same])):
+                    told(writing.put(items[: len(part)], part))
+                    items = items[len(part) :]
+
+    def _pictures(self, latents: Tensor) -> Iterator[Tensor]:
+        """Pictures (b, height, width, 3) in uint8, as many at once as memory allows."""
+        done = 0
+        count = self._decoded if self._wait_for > 1 or self.options.sliced else len(latents)
+        while done < len(latents):
+            made = self._decode(latents[done : done + count])
+            if made is None:
+                count = self._decoded = max(1, min(count, len(latents) - done) // 2)
+                continue
+            done += len(made)
+            yield made
+
+    def _decode(self, latents: Tensor) -> Tensor | None:
+        """None if memory did not suffice for more than one picture."""
+        try:
+            images = decode(self.base, latents)
+            return (images.permute(0, 2, 3, 1).float() * 255).round().to(torch.uint8)
+        except torch.OutOfMemoryError:
+            if len(latents) == 1:
+                raise GridError(_too_small(self.base)) from None
+        self._free()
+        self._say(f"out of memory decoding {len(latents)} pictures at once; going on with fewer")
+        return None
+
+    def _using(self, *models: object) -> contextlib.AbstractContextManager[None]:
+        return self._parking.using(*models) if self._parking else contextlib.nullcontext()
+
+    def _free(self) -> None:
+        if self._graphs is not None:
+            self._graphs.drop()
+        if self.base.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _announce(self, lots: Sequence[Lot], store: Store) -> None:
+        """Say what the work needs, and begin with smaller batches where that is more than there is."""
+        jobs = [job for lot in lots for job in lot.jobs if store.lacks([job.wanted])]
+        free = available(self.base.device)
+        if not jobs or free is None:
+            return
+        size = max((job.size for job in jobs), key=lambda size: size[0] * size[1])
+        largest = min(self._most, max(len(batch) for lot in lots for batch in lot.batches))
+        names = {name for lot in lots for name in lot.stack.deltas}
+        wanted = need(self.base, largest, size, min(self._decoded, len(jobs)), self.patcher.size_of(names),
+                      offload=self._parking is not None)  # fmt: skip
+        self._say(wanted.text())
+
+
+def _current(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Streams and graphs belong to the current device."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def _too_small(base: Base) -> str:
+    return (f"one picture does not fit the memory of {base.device}; use a smaller --size, --offload to keep only the "
+            "working model there, or --tiled to decode in tiles")  # fmt: skip

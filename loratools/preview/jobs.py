@@ -1,0 +1,85 @@
+"""What an engine renders: pictures as jobs, and the stacks of adapters that they are made under."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from loratools.adapter.file import Adapter
+from loratools.adapter.lowrank import Delta
+from loratools.adapter.names import is_text
+from loratools.base.sample import noise
+from loratools.ops.combine import Combined
+from loratools.preview.store import Wanted
+
+Noise = Callable[[int, tuple[int, int]], Tensor]  # (seed, (height, width) in pixels) -> (1, 4, height / 8, width / 8)
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """What is added to the base: ``weight`` * ``deltas``. Stacks of one ``digest`` and weight are patched once.
+
+    Args:
+        digest: of every number in ``deltas``; empty for the base alone.
+        marks: for every module a key of its delta's content, such as the (adapter digest, strength) pairs that it is
+            the sum of. Going from one stack to the next then writes only modules whose mark or weight differs: one
+            block's value in a vector costs one block. By default a module's mark is the whole stack's digest.
+    """
+
+    deltas: Mapping[str, Delta] = field(default_factory=dict)
+    weight: float = 1.0
+    digest: str = ""
+    marks: Mapping[str, Hashable] | None = None
+
+    @property
+    def key(self) -> tuple[str, float]:
+        """Equal for stacks that are the same; the base alone is ("", 0)."""
+        return (self.digest, self.weight) if self.weight != 0 and self.deltas else ("", 0.0)
+
+    @property
+    def module_marks(self) -> Mapping[str, Hashable]:
+        """:attr:`marks`, or every module's default one."""
+        return self.marks if self.marks is not None else dict.fromkeys(self.deltas, self.digest)
+
+    @property
+    def touches_text(self) -> bool:
+        """Whether prompts are encoded differently under this stack."""
+        return self.weight != 0 and any(is_text(name) for name in self.deltas)
+
+
+def marks_of(deltas: Mapping[str, Delta]) -> Mapping[str, Hashable] | None:
+    """A key of every module's content without reading a factor: files by digest, and the strengths of their sum.
+
+    None for a mapping that is neither a file nor a sum of files.
+    """
+    if isinstance(deltas, Adapter):
+        return dict.fromkeys(deltas, ((deltas.digest, 1.0),))
+    if isinstance(deltas, Combined):
+        return {
+            name: tuple((term.adapter.digest, strength) for term, strength in deltas.parts(name)) for name in deltas
+        }
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One picture and where it is saved; ``size`` is (height, width) in pixels."""
+
+    stack: Stack
+    prompt: str
+    seed: int
+    wanted: Wanted
+    steps: int
+    cfg: float
+    sampler: str
+    size: tuple[int, int]
+    negative: str = ""
+    clip_skip: int = 1
+    noise: Noise = noise
+
+    @property
+    def shape(self) -> tuple[int, float, str, tuple[int, int]]:
+        """Jobs of one stack that agree in this share batches."""
+        return self.steps, self.cfg, self.sampler, self.size

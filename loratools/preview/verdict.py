@@ -1,0 +1,178 @@
+"""The guides' 0.9 test: does a row's LoRA work up to a weight of 0.9 without breaking the picture?
+
+Measured on the rendered pictures alone, each against the base's own for the same prompt and seed, so it needs no other
+model. It knows the ways in which a picture falls apart, not taste: a picture that passes may still be a bad likeness.
+
+- falls apart: the shape of its spectrum left the base's (a Kullback-Leibler divergence above ``_SPECTRUM``) and its
+  outlines no longer lie where the base's do (correlation below ``_OUTLINES``). A style alone moves one of the two:
+  hatching moves outlines, pencil or neon the spectrum; noise and blots move both;
+- fades: it has less than ``_FLAT`` of the base's contrast;
+- burnt: more than ``_BURNT`` of the pixels are clipped to black or white beyond those that the base's picture clips,
+  and contrast grew;
+- one picture for all: with several prompts or seeds, the pictures of a weight differ from each other less than
+  ``_ALIKE`` times as much as the base's do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loratools.adapter.parallel import in_order
+from loratools.preview.grid import Grid
+
+TESTED = 0.9
+_SPECTRUM, _OUTLINES, _FLAT, _BURNT, _ALIKE = 0.15, 0.3, 0.35, 0.35, 0.35
+_TILES = 24  # outlines are compared by their amount in so many tiles across and down
+_SEEN = 1.0  # a greatest difference of this many 255ths or less is no change: rounding alone gives one
+_SHORT = 192  # sides above this are read at half size and so on: single pixels of a large picture are not its detail
+
+Pixels = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a row's pictures say; ``level`` is ``good``, ``under``, ``over`` or ``note``, as pages colour them.
+
+    Args:
+        text: one line for a person.
+        holds: the greatest weight up to which nothing breaks, from 0 on; None if the first one above 0 breaks.
+        breaks: the least weight above 0 at which most pictures break, if any, and ``why``.
+        moved: mean difference from the base, of 255, at the weight nearest to 0.9.
+    """
+
+    level: str
+    text: str
+    holds: float | None = None
+    breaks: float | None = None
+    why: str = ""
+    moved: float = 0.0
+
+
+def with_verdicts(folder: Path, grid: Grid) -> Grid:
+    """``grid`` with every row's verdict, from the pictures in ``folder``."""
+    found = verdicts(folder, grid)
+    rows = tuple(replace(row, verdict=(own.level, own.text)) for row, own in zip(grid.rows, found, strict=True))
+    return replace(grid, rows=rows)
+
+
+def verdicts(folder: Path, grid: Grid) -> list[Verdict]:
+    """A verdict for every row; rows are read on several threads."""
+
+    def judge(row: int) -> Verdict:
+        files = {weight: [picture.file for picture in grid.cell(row, weight)] for weight in grid.weights}
+        return judge_row({weight: [_pixels(folder / file) for file in own] for weight, own in files.items()})
+
+    return list(in_order(judge, range(len(grid.rows))))
+
+
+def judge_row(pictures: Mapping[float, Sequence[Pixels]]) -> Verdict:
+    """The verdict over one row's pictures (height, width, 3) in 0 to 255, by weight; weight 0 is the base."""
+    base = pictures[0.0]
+    others = sorted((weight for weight in pictures if weight != 0), key=abs)
+    if not others:
+        return Verdict("note", "0.9 test: no weight but 0 was rendered")
+    if all(_change(base, pictures[weight])[1] <= _SEEN for weight in others):
+        return Verdict("under", f"changes nothing in the picture, up to a weight of {others[-1]:g}")
+    rising = [weight for weight in others if weight > 0]
+    if not rising:
+        return Verdict("note", "0.9 test: no weight above 0 was rendered")
+    near = min(rising, key=lambda weight: abs(weight - TESTED))
+    moved = _change(base, pictures[near])[0]
+    holds: float | None = None
+    for weight in rising:
+        if why := broken(base, pictures[weight]):
+            level = "good" if holds is not None and holds >= TESTED else "over"
+            said = f"passes, breaks at {weight:g}" if level == "good" else f"fails, breaks at {weight:g}"
+            return Verdict(level, f"0.9 test: {said} ({why})", holds, weight, why, moved)
+        holds = weight
+    if rising[-1] < TESTED:
+        return Verdict("note", f"0.9 test: not reached; holds up to {rising[-1]:g}", holds, moved=moved)
+    return Verdict("good", f"0.9 test: passes, holds up to {rising[-1]:g}", holds, moved=moved)
+
+
+def broken(base: Sequence[Pixels], pictures: Sequence[Pixels]) -> str:
+    """Why most of ``pictures`` are broken beside the base's of the same prompts and seeds; empty if they are not."""
+    reasons = [why for one, two in zip(base, pictures, strict=True) if (why := _reason(one, two))]
+    if 2 * len(reasons) > len(pictures):
+        return max(set(reasons), key=lambda why: (reasons.count(why), why))
+    if len(pictures) > 1 and (usual := _spread(base)) > 0 and _spread(pictures) < _ALIKE * usual:
+        return "one picture for all prompts and seeds"
+    return ""
+
+
+def _reason(base: Pixels, picture: Pixels) -> str:
+    contrast = float(picture.std()) / max(float(base.std()), 1e-3)
+    if contrast < _FLAT:
+        return "fades"
+    if _divergence(picture, base) > _SPECTRUM and _outlines_agree(base, picture) < _OUTLINES:
+        return "falls apart"
+    if contrast > 1 and _clipped(picture) - _clipped(base) > _BURNT:
+        return "burnt"
+    return ""
+
+
+def _divergence(picture: Pixels, base: Pixels) -> float:
+    """Of the shares of energy in octaves of spatial frequency, 1 to 2 cycles a picture and up."""
+    one, two = _octaves(picture), _octaves(base)
+    return float((one * np.log(one / two)).sum())
+
+
+def _octaves(picture: Pixels) -> npt.NDArray[np.float64]:
+    grey = picture.mean(axis=2, dtype=np.float64)
+    window = np.hanning(grey.shape[0])[:, None] * np.hanning(grey.shape[1])
+    power = np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
+    down, across = (np.fft.fftfreq(side) * side for side in grey.shape)
+    octave = np.floor(np.log2(np.maximum(np.hypot(down[:, None], across), 0.5))).astype(int)
+    count = int(math.log2(min(grey.shape) / 2))
+    energy = np.array([power[octave == n].sum() for n in range(count)]) + 1e-6
+    return energy / energy.sum()  # type: ignore[no-any-return]
+
+
+def _outlines_agree(one: Pixels, two: Pixels) -> float:
+    """The correlation of how much outline each tile has; 0 where a picture has none."""
+    a, b = (_outlines(picture) for picture in (one, two))
+    a, b = a - a.mean(), b - b.mean()
+    return float((a * b).sum() / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-9))
+
+
+def _outlines(picture: Pixels) -> Pixels:
+    grey = picture.mean(axis=2)
+    slope = np.hypot(np.diff(grey, axis=0)[:, :-1], np.diff(grey, axis=1)[:-1])
+    cuts = [np.unique(np.linspace(0, side, _TILES + 1).astype(int)[:-1]) for side in slope.shape]
+    tiles: Pixels = np.add.reduceat(np.add.reduceat(slope, cuts[0], axis=0), cuts[1], axis=1)
+    return tiles
+
+
+def _clipped(picture: Pixels) -> float:
+    return float(((picture <= 1) | (picture >= 254)).all(axis=2).mean())
+
+
+def _change(base: Sequence[Pixels], pictures: Sequence[Pixels]) -> tuple[float, float]:
+    """The mean and the greatest difference from the base."""
+    apart = [np.abs(one - two) for one, two in zip(base, pictures, strict=True)]
+    return float(np.mean([each.mean() for each in apart])), max(float(each.max()) for each in apart)
+
+
+def _spread(pictures: Sequence[Pixels]) -> float:
+    """How far pictures are from their mean; 0 for sizes that differ."""
+    if len({picture.shape for picture in pictures}) > 1:
+        return 0.0
+    whole = np.stack(pictures)
+    return float(np.abs(whole - whole.mean(axis=0)).mean())
+
+
+def _pixels(path: Path) -> Pixels:
+    from PIL import Image
+
+    with Image.open(path) as opened:
+        image: Any = opened.convert("RGB")
+        factor = max(1, min(image.size) // _SHORT)
+        image = image.reduce(factor) if factor > 1 else image
+        return np.asarray(image, dtype=np.float32)

@@ -1,0 +1,112 @@
+"""Several processes on one grid, and a process that is killed: real processes, on a tiny base."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from loratools.adapter.save import write
+from loratools.base.model import Base
+from loratools.errors import GridError
+from loratools.preview.shard import Rank, Shard, portions
+from tests.base.test_patch import random_deltas
+from tests.preview.test_engine import jobs, stack
+
+
+def command(folder: Path, lora: Path, out: Path, steps: int = 2) -> list[str]:
+    return [sys.executable, "-m", "loratools", "grid", str(lora), "--base", str(folder), "--weights", "0:1:0.25",
+            "--prompt", "1girl", "--seed", "1,2,3", "--steps", str(steps), "--device", "cpu", "-o",
+            str(out)]  # fmt: skip
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", **more}
+
+
+def cells(out: Path) -> dict[str, np.ndarray]:
+    return {path.relative_to(out).as_posix(): np.asarray(Image.open(path)) for path in (out / "cells").rglob("*.png")}
+
+
+@pytest.fixture(scope="module")
+def lora(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lora") / "ink.safetensors"
+    write(random_deltas(base, seed=1), path, family="sd1", dtype=torch.float32)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path, lora: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """The grid of one process that nothing disturbs."""
+    out = tmp_path_factory.mktemp("whole") / "grid"
+    subprocess.run(command(folder, lora, out), check=True, env=environment(), capture_output=True)
+    return cells(out)
+
+
+def test_two_processes_share_a_grid_and_one_draws_it(
+    folder: Path, lora: Path, whole: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    out = tmp_path / "grid"
+    running = [
+        subprocess.Popen(command(folder, lora, out), env=environment(RANK=str(n), WORLD_SIZE="2", LOCAL_RANK=str(n)),
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for n in range(2)
+    ]  # fmt: skip
+    told = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0, 0], told
+    assert (out / "grid.png").is_file() and not (out / ".claims").exists()
+    assert b"pictures rendered" in told[0][0] and told[1][0] == b""
+    found = cells(out)
+    assert found.keys() == whole.keys() and all(np.array_equal(found[name], whole[name]) for name in whole)
+
+
+def test_a_killed_grid_goes_on_to_the_same_pictures(
+    folder: Path, lora: Path, whole: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    out = tmp_path / "grid"
+    started = subprocess.Popen(command(folder, lora, out), env=environment(), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    deadline = time.monotonic() + 60
+    while started.poll() is None and not list(out.rglob("cells/**/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    subprocess.run(command(folder, lora, out), check=True, env=environment(), capture_output=True)
+    found = cells(out)
+    assert found.keys() == whole.keys() and all(np.array_equal(found[name], whole[name]) for name in whole)
+
+
+def test_every_lot_is_someones_and_claims_of_the_living_are_left_alone(base: Base, tmp_path: Path) -> None:
+    from loratools.preview.order import plan_lots
+    from loratools.preview.store import Store
+
+    own = stack(base, 1)
+    lots = plan_lots(jobs(tmp_path, [own, stack(base, 2), stack(base, 3)], seeds=range(8)), 4)
+    for rank in range(2):
+        held = [lot.stack.key for portion in portions(lots, Rank(rank, 2)) for lot in portion]
+        assert sorted(held) == sorted(lot.stack.key for lot in lots)
+    assert portions(lots, Rank(0, 2))[0][0] is lots[0] and portions(lots, Rank(1, 2))[0][0] is lots[1]
+    store = Store(tmp_path)
+    one, two = (Shard(tmp_path, Rank(n, 2), pause=0.01).portions(lots, store) for n in range(2))
+    first, second = next(one), next(two)
+    assert not {lot.stack.key for lot in first} & {lot.stack.key for lot in second}
+    two.close()  # its process is gone, and so is its claim
+    assert second[0] in [lot for portion in (next(one), next(one)) for lot in portion]
+
+
+def test_ranks_are_read_from_the_launcher() -> None:
+    assert Rank.here({}) == Rank(0, 1, 0) and Rank.here({}).main
+    assert Rank.here({"RANK": "1", "WORLD_SIZE": "2"}) == Rank(1, 2, 1)
+    assert Rank(1, 2, 1).device("cpu") == "cpu"
+    with pytest.raises(GridError, match="RANK 2 is not below WORLD_SIZE 2"):
+        Rank.here({"RANK": "2", "WORLD_SIZE": "2"})
+    with pytest.raises(GridError, match="whole numbers"):
+        Rank.here({"RANK": "one"})
