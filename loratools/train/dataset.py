@@ -9,18 +9,37 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps
 
 from loratools.errors import DatasetError
-from loratools.train.buckets import BucketRules, Size, bucket_of, bucket_sizes, fit
-from loratools.train.captions import CaptionRules, vary
-from loratools.train.config import Subset, TrainConfig
+from loratools.train.augment import recolored
+from loratools.train.buckets import BucketRules, Size, bucket_of, bucket_sizes, cover, fit
+from loratools.train.captions import CaptionRules, Moment, vary
+from loratools.train.config import TrainConfig
+from loratools.train.config_data import Subset
+from loratools.train.metadata_json import Captions, read_captions
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 CAPTIONS = (".txt", ".caption")
 _REPEATED = re.compile(r"(\d+)_(.*)")
 _SHOWN = 10
+_RULES = {  # CaptionRules' field -> the setting
+    "shuffle": "shuffle_tags",
+    "keep": "keep_tokens",
+    "dropout": "caption_dropout",
+    "tag_dropout": "tag_dropout",
+    "prefix": "caption_prefix",
+    "suffix": "caption_suffix",
+    "separator": "caption_separator",
+    "keep_separator": "keep_tokens_separator",
+    "secondary_separator": "secondary_separator",
+    "wildcards": "wildcards",
+    "dropout_every": "caption_dropout_every",
+    "warmup_min": "token_warmup_min",
+    "warmup": "token_warmup",
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +65,10 @@ class Folder:
     class_tokens: str | None
     extensions: tuple[str, ...]
     count: int = 0
+    metadata_file: Path | None = None
+    random_crop: bool = False
+    color_aug: bool = False
+    interpolation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +78,7 @@ class Sample:
     item: int
     caption: str
     flipped: bool
+    draw: str | None = None  # names the random crop and colours of this use; None where pixels do not change
 
 
 @dataclass(frozen=True)
@@ -66,6 +90,8 @@ class Dataset:
     buckets: BucketRules
     digest: str
     notes: tuple[str, ...] = field(default=())
+    cache_dir: Path | None = None  # where its latents are kept on disk; None: nowhere
+    epochs: int = 1  # of the run, which a token warm-up given as a fraction counts by
 
     @property
     def samples_per_epoch(self) -> int:
@@ -104,13 +130,37 @@ class Dataset:
             rng.shuffle(uses[bucket])
             batches += [uses[bucket][at : at + batch_size] for at in range(0, len(uses[bucket]), batch_size)]
         rng.shuffle(batches)
-        return [[self._sample(index, repeat, number, seed) for index, repeat in batch] for batch in batches]
+        before, count = (number - 1) * len(batches), len(batches) * self.epochs
+        return [
+            [self._sample(index, repeat, seed, Moment(number, before + place, count)) for index, repeat in batch]
+            for place, batch in enumerate(batches)
+        ]
 
-    def _sample(self, index: int, repeat: int, epoch: int, seed: int) -> Sample:
-        item, rng = self.items[index], random.Random(f"sample/{seed}/{epoch}/{index}/{repeat}")
+    def _sample(self, index: int, repeat: int, seed: int, moment: Moment) -> Sample:
+        item, rng = self.items[index], random.Random(f"sample/{seed}/{moment.epoch}/{index}/{repeat}")
         folder = self.folders[item.folder]
         flipped = folder.flip and rng.random() < 0.5
-        return Sample(index, vary(item.caption, folder.rules, rng), flipped)
+        changes = folder.random_crop or folder.color_aug
+        draw = f"pixels/{seed}/{moment.epoch}/{index}/{repeat}" if changes else None
+        return Sample(index, vary(item.caption, folder.rules, rng, moment), flipped, draw)
+
+    def image(self, sample: Sample) -> Image.Image:
+        """The picture of one use, at its bucket's size, with that use's crop and colours, not mirrored."""
+        item, folder = self.items[sample.item], self.folders[self.items[sample.item].folder]
+        rng = random.Random(sample.draw)
+        image = open_image(item, rng if folder.random_crop and sample.draw else None, folder.interpolation)
+        return recolored(image, rng) if folder.color_aug and sample.draw else image
+
+    def time_ids(self, sample: Sample) -> tuple[int, int, int, int, int, int]:
+        """SDXL's size conditioning: original height and width, the crop's top and left, the bucket's height and width.
+
+        The crop is in the resized picture's pixels; of a mirrored use it is the mirrored picture's.
+        """
+        item, folder = self.items[sample.item], self.folders[self.items[sample.item].folder]
+        rng = random.Random(sample.draw) if folder.random_crop and sample.draw else None
+        covering, (left, top) = cover(item.size, item.bucket, rng)
+        left = covering[0] - item.bucket[0] - left if sample.flipped else left
+        return (item.size[1], item.size[0], top, left, item.bucket[1], item.bucket[0])
 
 
 def read_dataset(config: TrainConfig, resolution: Size) -> Dataset:
@@ -133,10 +183,16 @@ def read_dataset(config: TrainConfig, resolution: Size) -> Dataset:
             size, digest = _look(path)
             items.append(Item(path, caption, index, size, bucket_of(size, rules, sizes), digest))
     _refuse_uncaptioned(missing)
-    return Dataset(tuple(items), tuple(folders), rules, _digest(items, folders), tuple(notes))
+    return Dataset(tuple(items), tuple(folders), rules, _digest(items, folders), tuple(notes), latent_folder(config),
+                   config.epochs)  # fmt: skip
 
 
-def open_image(item: Item) -> Image.Image:
+def latent_folder(config: TrainConfig) -> Path | None:
+    """Where latents are kept from run to run: ``cache_dir``, or beside the epoch files; None without ``disk``."""
+    return (config.cache_dir or config.out / "latents") if config.cache_latents == "disk" else None
+
+
+def open_image(item: Item, crop: random.Random | None = None, interpolation: str | None = None) -> Image.Image:
     """The image as RGB at its bucket's size; EXIF rotation is applied and transparency becomes white.
 
     Raises:
@@ -144,7 +200,7 @@ def open_image(item: Item) -> Image.Image:
     """
     try:
         with Image.open(item.path) as file:
-            return fit(_on_white(ImageOps.exif_transpose(file)), item.bucket)
+            return fit(_on_white(ImageOps.exif_transpose(file)), item.bucket, crop, interpolation)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DatasetError(_unreadable(item.path, error)) from error
 
@@ -181,50 +237,51 @@ def _folder(path: Path, subset: Subset, config: TrainConfig) -> Folder:
     if repeats < 1:
         raise DatasetError(f"{path} asks for 0 repeats; rename it, or take it out of the images")
 
-    def own(name: str) -> object:
+    def own(name: str) -> Any:
         value = getattr(subset, name)
         return getattr(config, name) if value is None else value
 
-    rules = CaptionRules(
-        bool(own("shuffle_tags")), int(str(own("keep_tokens"))), float(str(own("caption_dropout"))),
-        float(str(own("tag_dropout"))), str(own("caption_prefix")), str(own("caption_suffix")),
-    )  # fmt: skip
+    rules = CaptionRules(**{ours: own(setting) for ours, setting in _RULES.items()})
     extension = own("caption_extension")
     extensions = (str(extension),) if extension else CAPTIONS
-    return Folder(path, repeats, rules, bool(own("flip")), subset.class_tokens, extensions)
+    return Folder(path, repeats, rules, bool(own("flip")), subset.class_tokens, extensions,
+                  metadata_file=subset.metadata_file, random_crop=own("random_crop"), color_aug=own("color_aug"),
+                  interpolation=own("resize_interpolation"))  # fmt: skip
 
 
 def _captions(
     folder: Folder, paths: Sequence[Path], config: TrainConfig, missing: list[Path], notes: list[str]
 ) -> tuple[Folder, list[str]]:
+    listed = read_captions(folder.metadata_file, folder.rules.separator) if folder.metadata_file else Captions({})
     files = [next((path.with_suffix(e) for e in folder.extensions if path.with_suffix(e).is_file()), None)
              for path in paths]  # fmt: skip
     class_tokens = folder.class_tokens
     named = _REPEATED.fullmatch(folder.path.resolve().name)
-    if class_tokens is None and named and named[2] and not any(files):
+    if class_tokens is None and named and named[2] and not any(files) and not listed.by_name:
         class_tokens = named[2]  # sd-scripts' class-and-identifier way of training: no captions, a word in the name
         notes.append(f"{folder.path} has no captions; every image is captioned '{class_tokens}', from its name")
     captions = []
     for path, file in zip(paths, files, strict=True):
-        text = _read_caption(file) if file else ""
+        text = listed.of(path) or (_read_caption(file, folder.rules.wildcards) if file else "")
         if not text and class_tokens is None and not config.allow_uncaptioned:
             missing.append(path)
         captions.append(text or class_tokens or "")
         unread = [e for e in CAPTIONS if file and e != file.suffix and path.with_suffix(e).is_file()]
         notes += [f"{path.with_suffix(e)} is not read: {file} is" for e in unread]
-    return Folder(folder.path, folder.repeats, folder.rules, folder.flip, class_tokens, folder.extensions,
-                  len(paths)), captions  # fmt: skip
+    return replace(folder, class_tokens=class_tokens, count=len(paths)), captions
 
 
-def _read_caption(path: Path) -> str:
-    """The caption; several lines (one tag a line, as some taggers write) are joined with commas."""
+def _read_caption(path: Path, lines_apart: bool = False) -> str:
+    """The caption; several lines (one tag a line, as some taggers write) are joined with commas, or else kept apart."""
     try:
         lines = path.read_bytes().decode("utf-8-sig").splitlines()
     except OSError as error:
         raise DatasetError(f"the caption {path} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"the caption {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    return ", ".join(line.strip().strip(",").strip() for line in lines if line.strip().strip(","))
+    return ("\n" if lines_apart else ", ").join(
+        line.strip().strip(",").strip() for line in lines if line.strip().strip(",")
+    )
 
 
 def _refuse_uncaptioned(missing: Sequence[Path]) -> None:
@@ -279,5 +336,18 @@ def _digest(items: Sequence[Item], folders: Sequence[Folder]) -> str:
     whole = hashlib.sha256()
     for item in items:
         folder = folders[item.folder]
-        whole.update(repr((item.digest, item.caption, folder.repeats, folder.rules, folder.flip)).encode())
+        whole.update(
+            repr(
+                (
+                    item.digest,
+                    item.caption,
+                    folder.repeats,
+                    folder.rules,
+                    folder.flip,
+                    folder.random_crop,
+                    folder.color_aug,
+                    folder.interpolation,
+                )
+            ).encode()
+        )
     return whole.hexdigest()

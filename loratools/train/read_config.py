@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from loratools.errors import RecipeError, did_you_mean
-from loratools.train.config import Subset, TrainConfig
+from loratools.train.config import TrainConfig
+from loratools.train.config_data import Subset
 from loratools.yamlio import Document, read_yaml
 
 PRESETS = Path(__file__).with_name("presets.yaml")
