@@ -62,7 +62,7 @@ def vary(caption: str, rules: CaptionRules, rng: random.Random, moment: Moment =
 
     Prefix and suffix are joined with a space; the whole caption is dropped with probability ``dropout``, or in every
     ``dropout_every``-th epoch; wildcards are drawn; then the first ``keep`` tags (or what ``keep_separator`` sets
-    apart) stay where they are, while of the others the first few are taken (token warm-up), shuffled, and each dropped with
+    apart) stay where they are, while of the others the first few are taken (warm-up), shuffled, and each dropped with
     probability ``tag_dropout``. Tags are joined with ``", "``. With none of that the text is left as written.
     """
     lines = caption.splitlines() if rules.wildcards else [caption]

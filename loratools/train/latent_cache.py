@@ -76,6 +76,6 @@ def _digest(*tensors: Tensor) -> str:
     return whole.hexdigest()
 
 
-def _bytes(tensor: Tensor) -> memoryview:
+def _bytes(tensor: Tensor) -> bytes:
     values = tensor.detach().cpu().contiguous()
-    return memoryview(values.reshape(-1).view(torch.uint8).numpy())
+    return bytes(values.reshape(-1).view(torch.uint8).numpy().data)

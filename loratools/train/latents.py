@@ -82,8 +82,8 @@ class LatentStore:
             self._keep([key])
             known = self._read(key)
         if known is None:
-            raise DatasetError(f"the latents of {self._dataset.items[key[0]].path} cannot be kept in "
-                               f"{self._dataset.cache_dir}; set cache_latents: true to keep them in memory")  # fmt: skip
+            path, folder = self._dataset.items[key[0]].path, self._dataset.cache_dir
+            raise DatasetError(f"the latents of {path} cannot be kept in {folder}; set cache_latents: true for memory")
         return known
 
     def _read(self, key: _Key) -> Moments | None:

@@ -100,7 +100,8 @@ def test_an_entry_that_goes_while_training_is_made_again(
     before = store.moments([Sample(1, "", False)]).mean
     for entry in (tmp_path / "cache").rglob("*.safetensors"):
         entry.unlink()
-    assert torch.equal(store.moments([Sample(1, "", False)]).mean, before)
+    again = store.moments([Sample(1, "", False)]).mean
+    assert torch.allclose(again, before, atol=1e-5)  # alone now, in a batch of four before
 
 
 def test_random_crops_and_colours_differ_by_use_and_are_functions_of_it(
@@ -114,5 +115,5 @@ def test_random_crops_and_colours_differ_by_use_and_are_functions_of_it(
     assert len(set(pixels)) > 8 and pixels == [data.image(sample).tobytes() for sample in samples]
     lefts = {data.time_ids(sample)[3] for sample in samples}
     assert len(lefts) > 6 and all(0 <= left <= 128 for left in lefts)
-    with pytest.raises(RecipeError, match="random_crop changes an image at every use.*cache_latents: false"):
+    with pytest.raises(RecipeError, match=r"random_crop changes an image at every use.*cache_latents: false"):
         config(pictures("b"), random_crop=True)
