@@ -22,7 +22,7 @@ def presets() -> dict[str, dict[str, Any]]:
 
 
 def read_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-    """The config at ``path`` (our YAML, or sd-scripts' TOML: a dataset config or a file of options) under ``overrides``.
+    """The config at ``path`` (our YAML, or sd-scripts' TOML: a dataset config or options) under ``overrides``.
 
     Overrides that are None count as not given. With no path the overrides alone must name ``base`` and ``images``.
     Folders of images are looked for in the current folder first, then beside the config.
