@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,29 @@ class Dataset:
         sizes = bucket_sizes(rules)
         items = tuple(replace(item, bucket=bucket_of(item.size, rules, sizes)) for item in self.items)
         return replace(self, items=items, buckets=rules)
+
+    def split(self, share: float, seed: int) -> tuple[Dataset, Dataset]:
+        """``(to train on, held out)``: ``share`` of each folder's images, rounded, chosen by ``seed`` and their bytes.
+
+        Images with the same bytes go the same way. A folder keeps at least one image to train on.
+        """
+        ranks: dict[int, list[tuple[str, str]]] = defaultdict(list)
+        for item in self.items:
+            name = hashlib.sha256(f"validation/{seed}/{item.digest}".encode()).hexdigest()
+            ranks[item.folder].append((name, item.digest))
+        held: set[str] = set()
+        for ranked in ranks.values():
+            different = sorted(set(ranked))
+            held |= {digest for _, digest in different[: min(round(share * len(different)), len(different) - 1)]}
+        return self._only(item for item in self.items if item.digest not in held), self._only(
+            item for item in self.items if item.digest in held
+        )
+
+    def _only(self, items: Iterable[Item]) -> Dataset:
+        kept = tuple(items)
+        counts = Counter(item.folder for item in kept)
+        folders = tuple(replace(folder, count=counts[index]) for index, folder in enumerate(self.folders))
+        return replace(self, items=kept, folders=folders, digest=_digest(kept, folders))
 
     def bucket_counts(self) -> dict[Size, int]:
         """Samples an epoch per bucket, buckets sorted."""

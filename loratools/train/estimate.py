@@ -27,15 +27,15 @@ def memory(base: Base, parameters: int, batch_size: int, width: int, bytes_each:
         width: latent positions of the largest bucket.
         bytes_each: of the type that is computed in.
     """
-    frozen = sum(p.numel() for part in (base.unet, *base.text_encoders) for p in part.parameters())
+    frozen: int = sum(p.numel() for part in (base.unet, *base.text_encoders) for p in part.parameters())
     unet: Any = base.unet
-    channels = unet.config.block_out_channels[0]
+    channels: int = unet.config.block_out_channels[0]
     return frozen * bytes_each + parameters * _ADAM + _ACTIVATIONS * batch_size * width * channels * bytes_each
 
 
 def operations(base: Base, positions: int) -> float:
     """Of all steps together; ``positions`` is the sum of latent positions over all samples."""
-    parameters = sum(p.numel() for p in base.unet.parameters())
+    parameters: int = sum(p.numel() for p in base.unet.parameters())
     return 2.0 * 2 * parameters * positions / _REUSE
 
 

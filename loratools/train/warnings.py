@@ -59,11 +59,11 @@ def _faces(dataset: Dataset) -> Iterator[str]:
 
 def _amount(config: TrainConfig, dataset: Dataset) -> Iterator[str]:
     """Guide 004's sum; its factor reads 2 with mirrored copies and 4 without, and may be meant the other way round."""
-    count = dataset.samples_per_epoch
+    count, bounds = dataset.samples_per_epoch, f"guide 004: {_FEWEST // 4} to {_MOST // 2}"
     if 4 * count < _FEWEST:
-        yield f"{count} samples an epoch are few for a style (guide 004: {_FEWEST // 4} to {_MOST // 2}); raise repeats"
+        yield f"{count} samples an epoch are few for a style ({bounds}); raise repeats"
     if 2 * count > _MOST:
-        yield f"{count} samples an epoch are many for a style (guide 004: {_FEWEST // 4} to {_MOST // 2}); lower repeats"
+        yield f"{count} samples an epoch are many for a style ({bounds}); lower repeats"
     if config.epochs < 8:
         yield f"{config.epochs} epochs; guide 004 asks for 8 or more to choose from"
 
