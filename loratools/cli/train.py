@@ -30,7 +30,8 @@ class _Grouped(Command):
     """A command whose help has a heading for each kind of option."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        left = {option.opts[-1]: record for option in self.get_params(ctx) if (record := option.get_help_record(ctx))}
+        options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        left = {option.opts[-1]: record for option in options if (record := option.get_help_record(ctx))}
         for heading, names in _GROUPS.items():
             with formatter.section(heading):
                 formatter.write_dl([left.pop(name) for name in names])
@@ -46,7 +47,7 @@ class _Grouped(Command):
 )
 @click.option("-o", "--out", type=click.Path(), help="Folder for the epoch files.  [default: runs]")
 @click.option("--name", help="The run's name.  [default: the images' folder]")
-@click.option("--preset", help="Named settings, such as style-004.")
+@click.option("--preset", help="style-004, character-002, character-003, object, pose or scene: one guide's numbers.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of a CONFIG. Repeatable.")
 @click.option("--epochs", type=int, help="Times through the images; each has its own file.")
 @click.option("--dim", type=int, help="Rank of the LoRA.")

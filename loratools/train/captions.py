@@ -57,6 +57,13 @@ def tags_of(caption: str, separator: str = ",") -> list[str]:
     return [tag for tag in (part.strip() for part in caption.split(separator)) if tag]
 
 
+def written_tags(caption: str, rules: CaptionRules) -> list[str]:
+    """The tags of a caption as written, whatever separators bind or part them."""
+    for mark in (rules.keep_separator, rules.secondary_separator):
+        caption = caption.replace(mark, rules.separator) if mark else caption
+    return [tag for line in caption.splitlines() for tag in tags_of(line, rules.separator)]
+
+
 def vary(caption: str, rules: CaptionRules, rng: random.Random, moment: Moment = Moment()) -> str:
     """The caption to train on this time, by sd-scripts' order of steps.
 

@@ -79,9 +79,11 @@ def make_plan(config: TrainConfig, base: Base, dataset: Dataset, shapes: dict[st
     steps = -(-batches // config.gradient_accumulation)
     parameters = sum((shape[0] + shape[1]) * config.dim for shape in shapes.values())
     samples = dataset.samples_per_epoch
-    from loratools.train.captions import tags_of
+    from loratools.train.captions import written_tags
 
-    tags = Counter(tag for item in dataset.items for tag in tags_of(item.caption))
+    tags = Counter(
+        tag for item in dataset.items for tag in written_tags(item.caption, dataset.folders[item.folder].rules)
+    )
     largest = max(size[0] * size[1] // 64 for size in dataset.bucket_counts())
     positions = sum(size[0] * size[1] // 64 * count for size, count in dataset.bucket_counts().items())
     computed = 2 if config.mixed_precision in ("fp16", "bf16") else 4

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from loratools.train.captions import CaptionRules, Moment, tag_frequency, tags_of, vary
+from loratools.train.captions import CaptionRules, Moment, tag_frequency, tags_of, vary, written_tags
 
 TEXT = "a, b, c, d, e, f"
 
@@ -83,3 +83,8 @@ def test_warm_up_adds_tags_in_a_line_after_the_kept_ones() -> None:
     counts = [len(tags_of(vary(TEXT, rules, random.Random(0), Moment(1, batch, 20)))) for batch in range(12)]
     assert counts == [2, 2, 2, 3, 3, 4, 4, 4, 5, 5, 6, 6]
     assert vary(TEXT, CaptionRules(warmup=8), random.Random(0), Moment(1, 4, 20)) == "a, b, c"
+
+
+def test_written_tags_know_the_folders_separators() -> None:
+    rules = CaptionRules(keep_separator="|||", secondary_separator=";;;")
+    assert written_tags("a ||| b, c;;;d\ne", rules) == ["a", "b", "c", "d", "e"]
