@@ -9,7 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset"})  # settings that change no byte of the result
+from loratools.train.config_speed import SPEED_ONLY, SpeedConfig
+
+PLACE_ONLY = (
+    frozenset({"out", "device", "resume", "force", "preset"}) | SPEED_ONLY
+)  # settings that change no byte of the result
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -40,7 +44,7 @@ class Subset(_Strict):
     plain_name: bool = False  # True: the folder's name means nothing (an sd-scripts dataset config)
 
 
-class TrainConfig(_Strict):
+class TrainConfig(SpeedConfig, _Strict):
     """The settings of one run. A preset's values come first, then the file's, then the command line's.
 
     ``resolution`` None is the base's own; ``unet_lr`` and ``te_lr`` None are ``learning_rate``, and 0 leaves that part
