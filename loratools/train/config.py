@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from loratools.train.config_data import DATA_PLACES, DataConfig, Subset
+from loratools.train.config_speed import SPEED_ONLY, SpeedConfig
 
-PLACE_ONLY = (
-    frozenset({"out", "device", "resume", "force", "preset"}) | DATA_PLACES
-)  # they change no byte of the result
+# settings that change no byte of the result
+PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset"}) | DATA_PLACES | SPEED_ONLY
 
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -26,7 +26,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
 
 
-class TrainConfig(DataConfig, _Strict):
+class TrainConfig(DataConfig, SpeedConfig, _Strict):
     """The settings of one run. A preset's values come first, then the file's, then the command line's.
 
     ``resolution`` None is the base's own; ``unet_lr`` and ``te_lr`` None are ``learning_rate``, and 0 leaves that part

@@ -39,6 +39,7 @@ class Subset(BaseModel):
     token_warmup: Warmup | None = None
     caption_prefix: str | None = None
     caption_suffix: str | None = None
+    regularisation: bool = False  # pictures of the class: shown as often as all others, at ``prior_loss_weight``
     flip: bool | None = None
     random_crop: bool | None = None
     color_aug: bool | None = None
@@ -69,6 +70,7 @@ class DataConfig(BaseModel):
     token_warmup: Warmup = 0.0
     caption_prefix: str = ""
     caption_suffix: str = ""
+    prior_loss_weight: Warmup = 1.0  # of regularisation images
     flip: bool = False
     random_crop: bool = False
     color_aug: bool = False

@@ -66,6 +66,7 @@ class Folder:
     extensions: tuple[str, ...]
     count: int = 0
     metadata_file: Path | None = None
+    regularisation: bool = False
     random_crop: bool = False
     color_aug: bool = False
     interpolation: str | None = None
@@ -91,12 +92,33 @@ class Dataset:
     digest: str
     notes: tuple[str, ...] = field(default=())
     cache_dir: Path | None = None  # where its latents are kept on disk; None: nowhere
+    prior_loss_weight: float = 1.0
     epochs: int = 1  # of the run, which a token warm-up given as a fraction counts by
 
     @property
     def samples_per_epoch(self) -> int:
         """Images x repeats."""
-        return sum(self.folders[item.folder].repeats for item in self.items)
+        return sum(self.uses())
+
+    def uses(self) -> list[int]:
+        """How often an epoch shows each item: its folder's repeats.
+
+        Regularisation images are gone through again and again until they are as many as all others, as in sd-scripts.
+        """
+        counts = [self.folders[item.folder].repeats for item in self.items]
+        prior = [index for index, item in enumerate(self.items) if self.folders[item.folder].regularisation]
+        if prior:
+            wanted = sum(counts) - sum(counts[index] for index in prior)
+            for place, index in enumerate(prior):
+                counts[index] = wanted // len(prior) + (place < wanted % len(prior))
+        return counts
+
+    def weights(self, batch: Sequence[Sample]) -> list[float] | None:
+        """Each sample's weight in the loss; None where all images of the run count as one."""
+        if self.prior_loss_weight == 1 or not any(folder.regularisation for folder in self.folders):
+            return None
+        prior = [self.folders[self.items[sample.item].folder].regularisation for sample in batch]
+        return [self.prior_loss_weight if each else 1.0 for each in prior]
 
     def batches_per_epoch(self, batch_size: int) -> int:
         """Batches never mix buckets, so each bucket may end in a smaller one."""
@@ -135,8 +157,8 @@ class Dataset:
     def bucket_counts(self) -> dict[Size, int]:
         """Samples an epoch per bucket, buckets sorted."""
         counts: dict[Size, int] = defaultdict(int)
-        for item in self.items:
-            counts[item.bucket] += self.folders[item.folder].repeats
+        for item, uses in zip(self.items, self.uses(), strict=True):
+            counts[item.bucket] += uses
         return dict(sorted(counts.items()))
 
     def epoch(self, number: int, seed: int, batch_size: int) -> list[list[Sample]]:
@@ -145,8 +167,8 @@ class Dataset:
         A function of its arguments and the dataset alone: no worker, process or earlier epoch has a say.
         """
         uses: dict[Size, list[tuple[int, int]]] = defaultdict(list)
-        for index, item in enumerate(self.items):
-            uses[item.bucket] += [(index, repeat) for repeat in range(self.folders[item.folder].repeats)]
+        for index, (item, count) in enumerate(zip(self.items, self.uses(), strict=True)):
+            uses[item.bucket] += [(index, repeat) for repeat in range(count)]
         rng = random.Random(f"order/{seed}/{number}")
         batches = []
         for bucket in sorted(uses):
@@ -206,8 +228,22 @@ def read_dataset(config: TrainConfig, resolution: Size) -> Dataset:
             size, digest = _look(path)
             items.append(Item(path, caption, index, size, bucket_of(size, rules, sizes), digest))
     _refuse_uncaptioned(missing)
-    return Dataset(tuple(items), tuple(folders), rules, _digest(items, folders), tuple(notes), latent_folder(config),
-                   config.epochs)  # fmt: skip
+    _note_surplus(items, folders, notes)
+    return Dataset(
+        tuple(items), tuple(folders), rules, _digest(items, folders), tuple(notes), latent_folder(config),
+        config.prior_loss_weight, config.epochs,
+    )  # fmt: skip
+
+
+def _note_surplus(items: Sequence[Item], folders: Sequence[Folder], notes: list[str]) -> None:
+    prior = sum(folders[item.folder].regularisation for item in items)
+    wanted = sum(folders[item.folder].repeats for item in items if not folders[item.folder].regularisation)
+    if prior and not wanted:
+        raise DatasetError(
+            "every folder holds regularisation images, so there is nothing to learn; name one to train on"
+        )
+    if prior > wanted:
+        notes.append(f"{prior - wanted} of {prior} regularisation images are not used: an epoch has {wanted} others")
 
 
 def latent_folder(config: TrainConfig) -> Path | None:
@@ -268,7 +304,8 @@ def _folder(path: Path, subset: Subset, config: TrainConfig) -> Folder:
     extension = own("caption_extension")
     extensions = (str(extension),) if extension else CAPTIONS
     return Folder(path, repeats, rules, bool(own("flip")), subset.class_tokens, extensions,
-                  metadata_file=subset.metadata_file, random_crop=own("random_crop"), color_aug=own("color_aug"),
+                  metadata_file=subset.metadata_file, regularisation=subset.regularisation,
+                  random_crop=own("random_crop"), color_aug=own("color_aug"),
                   interpolation=own("resize_interpolation"))  # fmt: skip
 
 
@@ -365,6 +402,7 @@ def _digest(items: Sequence[Item], folders: Sequence[Folder]) -> str:
                     item.digest,
                     item.caption,
                     folder.repeats,
+                    folder.regularisation,
                     folder.rules,
                     folder.flip,
                     folder.random_crop,

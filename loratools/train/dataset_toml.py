@@ -31,6 +31,7 @@ SUBSET_KEYS = {
     "caption_extension": "caption_extension",
     "class_tokens": "class_tokens",
     "metadata_file": "metadata_file",
+    "is_reg": "regularisation",
     "caption_separator": "caption_separator",
     "keep_tokens_separator": "keep_tokens_separator",
     "secondary_separator": "secondary_separator",
@@ -50,7 +51,6 @@ OFF: dict[str, tuple[tuple[object, ...], str]] = {
     "validation_split": ((0,), "keep the images to judge by in a folder that is not trained on"),
     "validation_seed": ((), "take it out together with validation_split"),
     "cache_info": ((False,), "take it out; images are read anew for every run, so that no edit is missed"),
-    "is_reg": ((False,), "take the folder out, or train on it as a folder with few num_repeats"),
     "alpha_mask": ((False,), "paint over or crop what should not be learnt; transparency is put on white"),
     "conditioning_data_dir": ((), "paint over or crop what should not be learnt"),
 }

@@ -43,9 +43,11 @@ OPTIONS = {
     "max_grad_norm": "max_grad_norm",
     "gradient_accumulation_steps": "gradient_accumulation",
     "training_comment": "comment",
+    "prior_loss_weight": "prior_loss_weight",
+    "gradient_checkpointing": "gradient_checkpointing",
     **{theirs: ours for theirs, ours in DATASET_KEYS.items() if theirs not in ("batch_size", "resolution")},
     **{theirs: ours for theirs, ours in SUBSET_KEYS.items()
-       if theirs not in ("num_repeats", "class_tokens", "metadata_file")},
+       if theirs not in ("num_repeats", "class_tokens", "metadata_file", "is_reg")},
 }  # fmt: skip
 MOST_USED = tuple(OPTIONS)[:20]
 # handled together with another option, see _translated
@@ -66,8 +68,7 @@ ONLY: dict[str, tuple[tuple[object, ...], str]] = {
     "save_model_as": (("safetensors",), "leave it out; files are safetensors"),
     "save_every_n_epochs": ((1,), "leave it out; every epoch has its file"),
     "no_metadata": ((False,), "leave it out; a file says how it was made"),
-    "prior_loss_weight": ((1, 1.0), "leave it out; there are no regularisation images"),
-    "reg_data_dir": (("",), "leave it out, or put its folders under train_data_dir with few repeats"),
+    "reg_data_dir": (("",), "name its folders under `images` with `regularisation: true`, in a YAML config"),
     "network_weights": (("",), "leave it out; to add to a LoRA, train a new one and `loratools merge` both"),
     "base_weights": (("",), "`loratools merge` the LoRA with the one that is trained, or use a merged base"),
     "resume": (("",), "pass --resume; the run's own state is found by its name"),

@@ -129,7 +129,7 @@ def test_sd_scripts_toml(tmp_path: Path) -> None:
         ),
         ("[general]", "[generals]", "unknown key 'generals'.*did you mean 'general'"),
         ("keep_tokens = 0", "alpha_mask = true", "'alpha_mask'.*not supported: paint over"),
-        ("keep_tokens = 0", "is_reg = true", "'is_reg'.*not supported"),
+        ("keep_tokens = 0", "face_crop_aug_range = [1, 2]", "'face_crop_aug_range'.*not supported: crop"),
         ("keep_tokens = 0", "batch_size = 2", r"'batch_size' cannot stand in .*subset 2; move it to \[general\]"),
         ('image_dir = "b"', "", "subset 2 has no image_dir"),
         ("[[datasets.subsets]]", "[[datasets.subset]]", "unknown key 'subset'"),
