@@ -7,11 +7,19 @@ nearest aspect ratio, is resized until it covers that, and is cropped at the cen
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass
 
 from PIL import Image
 
 Size = tuple[int, int]  # (width, height) in pixels
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 @dataclass(frozen=True)
@@ -55,14 +63,27 @@ def bucket_of(size: Size, rules: BucketRules, sizes: list[Size]) -> Size:
     return min(sizes, key=lambda bucket: (abs(bucket[0] / bucket[1] - ratio), bucket))
 
 
-def fit(image: Image.Image, bucket: Size) -> Image.Image:
-    """Resize (Lanczos when shrinking, bicubic when growing) until ``bucket`` is covered, then crop the centre."""
-    scale = max(bucket[0] / image.width, bucket[1] / image.height)
-    width, height = (max(round(side * scale), least) for side, least in zip(image.size, bucket, strict=True))
-    if (width, height) != image.size:
-        image = image.resize((width, height), Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
-    left, top = (width - bucket[0]) // 2, (height - bucket[1]) // 2
+def fit(
+    image: Image.Image, bucket: Size, rng: random.Random | None = None, interpolation: str | None = None
+) -> Image.Image:
+    """Resize until ``bucket`` is covered, then crop: the centre, or the place that ``rng`` draws.
+
+    ``interpolation`` None is Lanczos when shrinking and bicubic when growing.
+    """
+    covering, (left, top) = cover(image.size, bucket, rng)
+    if covering != image.size:
+        shrinks = covering[0] < image.width or covering[1] < image.height
+        image = image.resize(covering, INTERPOLATIONS[interpolation or ("lanczos" if shrinks else "bicubic")])
     return image.crop((left, top, left + bucket[0], top + bucket[1]))
+
+
+def cover(size: Size, bucket: Size, rng: random.Random | None = None) -> tuple[Size, tuple[int, int]]:
+    """The size that an image of ``size`` is brought to so that it covers ``bucket``, and the crop's left and top."""
+    scale = max(bucket[0] / size[0], bucket[1] / size[1])
+    width, height = (max(round(side * scale), least) for side, least in zip(size, bucket, strict=True))
+    spare = (width - bucket[0], height - bucket[1])
+    place = (spare[0] // 2, spare[1] // 2) if rng is None else (rng.randint(0, spare[0]), rng.randint(0, spare[1]))
+    return (width, height), place
 
 
 def _shrunk_only(size: Size, rules: BucketRules) -> Size:

@@ -9,9 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset"})  # settings that change no byte of the result
+from loratools.train.config_data import DATA_PLACES, DataConfig, Subset
+from loratools.train.config_speed import SPEED_ONLY, SpeedConfig
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
+# settings that change no byte of the result
+PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset"}) | DATA_PLACES | SPEED_ONLY
+
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Scheduler = Literal[
@@ -23,24 +26,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
 
 
-class Subset(_Strict):
-    """One folder of images; what is left at None is taken from the run's own setting."""
-
-    folder: Path
-    repeats: Count | None = None  # None: the number before the folder's name, as in ``10_name``, or the run's
-    class_tokens: str | None = None  # stands in for the caption of an image that has none
-    caption_extension: str | None = None
-    shuffle_tags: bool | None = None
-    keep_tokens: Annotated[int, Field(ge=0)] | None = None
-    caption_dropout: Fraction | None = None
-    tag_dropout: Fraction | None = None
-    caption_prefix: str | None = None
-    caption_suffix: str | None = None
-    flip: bool | None = None
-    plain_name: bool = False  # True: the folder's name means nothing (an sd-scripts dataset config)
-
-
-class TrainConfig(_Strict):
+class TrainConfig(DataConfig, SpeedConfig, _Strict):
     """The settings of one run. A preset's values come first, then the file's, then the command line's.
 
     ``resolution`` None is the base's own; ``unet_lr`` and ``te_lr`` None are ``learning_rate``, and 0 leaves that part
@@ -84,18 +70,6 @@ class TrainConfig(_Strict):
     bucket_max: Count | None = None  # None: twice the resolution's longer side
     bucket_steps: Count = 64
     bucket_no_upscale: bool = False
-    flip: bool = False
-    cache_latents: bool = True
-    # captions
-    repeats: Count = 1
-    caption_extension: str | None = None  # None: ``.txt``, then ``.caption``
-    allow_uncaptioned: bool = False
-    shuffle_tags: bool = True
-    keep_tokens: Annotated[int, Field(ge=0)] = 0
-    caption_dropout: Fraction = 0.0
-    tag_dropout: Fraction = 0.0
-    caption_prefix: str = ""
-    caption_suffix: str = ""
     # machine
     mixed_precision: Literal["no", "fp16", "bf16"] | None = None  # None: bf16 where the device has it, else no
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"  # of the files
@@ -133,11 +107,6 @@ class TrainConfig(_Strict):
             raise ValueError(f"{value}: give steps (100), a fraction (0.1) or a percentage (10%)")
         return number
 
-    @field_validator("caption_extension")
-    @classmethod
-    def _dotted(cls, value: str | None) -> str | None:
-        return value if not value or value.startswith(".") else f".{value}"
-
     @field_validator("name")
     @classmethod
     def _plain(cls, value: str) -> str:
@@ -161,6 +130,11 @@ class TrainConfig(_Strict):
             raise ValueError("unet_lr and te_lr are both 0, so there is nothing to train; raise one of them")
         if self.buckets and self.bucket_steps % 8:
             raise ValueError(f"bucket_steps {self.bucket_steps} is no multiple of 8; 64 is usual")
+        changing = [name for name in ("random_crop", "color_aug")
+                    if getattr(self, name) or any(getattr(subset, name) for subset in self.images)]  # fmt: skip
+        if changing and self.cache_latents:
+            raise ValueError(f"{changing[0]} changes an image at every use, which cache_latents cannot keep; set "
+                             "cache_latents: false, or leave it out")  # fmt: skip
         return self
 
     def learned_rates(self) -> tuple[float, float]:

@@ -5,22 +5,41 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps
 
 from loratools.errors import DatasetError
-from loratools.train.buckets import BucketRules, Size, bucket_of, bucket_sizes, fit
-from loratools.train.captions import CaptionRules, vary
-from loratools.train.config import Subset, TrainConfig
+from loratools.train.augment import recolored
+from loratools.train.buckets import BucketRules, Size, bucket_of, bucket_sizes, cover, fit
+from loratools.train.captions import CaptionRules, Moment, vary
+from loratools.train.config import TrainConfig
+from loratools.train.config_data import Subset
+from loratools.train.metadata_json import Captions, read_captions
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 CAPTIONS = (".txt", ".caption")
 _REPEATED = re.compile(r"(\d+)_(.*)")
 _SHOWN = 10
+_RULES = {  # CaptionRules' field -> the setting
+    "shuffle": "shuffle_tags",
+    "keep": "keep_tokens",
+    "dropout": "caption_dropout",
+    "tag_dropout": "tag_dropout",
+    "prefix": "caption_prefix",
+    "suffix": "caption_suffix",
+    "separator": "caption_separator",
+    "keep_separator": "keep_tokens_separator",
+    "secondary_separator": "secondary_separator",
+    "wildcards": "wildcards",
+    "dropout_every": "caption_dropout_every",
+    "warmup_min": "token_warmup_min",
+    "warmup": "token_warmup",
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +65,11 @@ class Folder:
     class_tokens: str | None
     extensions: tuple[str, ...]
     count: int = 0
+    metadata_file: Path | None = None
+    regularisation: bool = False
+    random_crop: bool = False
+    color_aug: bool = False
+    interpolation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +79,7 @@ class Sample:
     item: int
     caption: str
     flipped: bool
+    draw: str | None = None  # names the random crop and colours of this use; None where pixels do not change
 
 
 @dataclass(frozen=True)
@@ -66,11 +91,34 @@ class Dataset:
     buckets: BucketRules
     digest: str
     notes: tuple[str, ...] = field(default=())
+    cache_dir: Path | None = None  # where its latents are kept on disk; None: nowhere
+    prior_loss_weight: float = 1.0
+    epochs: int = 1  # of the run, which a token warm-up given as a fraction counts by
 
     @property
     def samples_per_epoch(self) -> int:
         """Images x repeats."""
-        return sum(self.folders[item.folder].repeats for item in self.items)
+        return sum(self.uses())
+
+    def uses(self) -> list[int]:
+        """How often an epoch shows each item: its folder's repeats.
+
+        Regularisation images are gone through again and again until they are as many as all others, as in sd-scripts.
+        """
+        counts = [self.folders[item.folder].repeats for item in self.items]
+        prior = [index for index, item in enumerate(self.items) if self.folders[item.folder].regularisation]
+        if prior:
+            wanted = sum(counts) - sum(counts[index] for index in prior)
+            for place, index in enumerate(prior):
+                counts[index] = wanted // len(prior) + (place < wanted % len(prior))
+        return counts
+
+    def weights(self, batch: Sequence[Sample]) -> list[float] | None:
+        """Each sample's weight in the loss; None where all images of the run count as one."""
+        if self.prior_loss_weight == 1 or not any(folder.regularisation for folder in self.folders):
+            return None
+        prior = [self.folders[self.items[sample.item].folder].regularisation for sample in batch]
+        return [self.prior_loss_weight if each else 1.0 for each in prior]
 
     def batches_per_epoch(self, batch_size: int) -> int:
         """Batches never mix buckets, so each bucket may end in a smaller one."""
@@ -83,11 +131,34 @@ class Dataset:
         items = tuple(replace(item, bucket=bucket_of(item.size, rules, sizes)) for item in self.items)
         return replace(self, items=items, buckets=rules)
 
+    def split(self, share: float, seed: int) -> tuple[Dataset, Dataset]:
+        """``(to train on, held out)``: ``share`` of each folder's images, rounded, chosen by ``seed`` and their bytes.
+
+        Images with the same bytes go the same way. A folder keeps at least one image to train on.
+        """
+        ranks: dict[int, list[tuple[str, str]]] = defaultdict(list)
+        for item in self.items:
+            name = hashlib.sha256(f"validation/{seed}/{item.digest}".encode()).hexdigest()
+            ranks[item.folder].append((name, item.digest))
+        held: set[str] = set()
+        for ranked in ranks.values():
+            different = sorted(set(ranked))
+            held |= {digest for _, digest in different[: min(round(share * len(different)), len(different) - 1)]}
+        return self._only(item for item in self.items if item.digest not in held), self._only(
+            item for item in self.items if item.digest in held
+        )
+
+    def _only(self, items: Iterable[Item]) -> Dataset:
+        kept = tuple(items)
+        counts = Counter(item.folder for item in kept)
+        folders = tuple(replace(folder, count=counts[index]) for index, folder in enumerate(self.folders))
+        return replace(self, items=kept, folders=folders, digest=_digest(kept, folders))
+
     def bucket_counts(self) -> dict[Size, int]:
         """Samples an epoch per bucket, buckets sorted."""
         counts: dict[Size, int] = defaultdict(int)
-        for item in self.items:
-            counts[item.bucket] += self.folders[item.folder].repeats
+        for item, uses in zip(self.items, self.uses(), strict=True):
+            counts[item.bucket] += uses
         return dict(sorted(counts.items()))
 
     def epoch(self, number: int, seed: int, batch_size: int) -> list[list[Sample]]:
@@ -96,21 +167,45 @@ class Dataset:
         A function of its arguments and the dataset alone: no worker, process or earlier epoch has a say.
         """
         uses: dict[Size, list[tuple[int, int]]] = defaultdict(list)
-        for index, item in enumerate(self.items):
-            uses[item.bucket] += [(index, repeat) for repeat in range(self.folders[item.folder].repeats)]
+        for index, (item, count) in enumerate(zip(self.items, self.uses(), strict=True)):
+            uses[item.bucket] += [(index, repeat) for repeat in range(count)]
         rng = random.Random(f"order/{seed}/{number}")
         batches = []
         for bucket in sorted(uses):
             rng.shuffle(uses[bucket])
             batches += [uses[bucket][at : at + batch_size] for at in range(0, len(uses[bucket]), batch_size)]
         rng.shuffle(batches)
-        return [[self._sample(index, repeat, number, seed) for index, repeat in batch] for batch in batches]
+        before, count = (number - 1) * len(batches), len(batches) * self.epochs
+        return [
+            [self._sample(index, repeat, seed, Moment(number, before + place, count)) for index, repeat in batch]
+            for place, batch in enumerate(batches)
+        ]
 
-    def _sample(self, index: int, repeat: int, epoch: int, seed: int) -> Sample:
-        item, rng = self.items[index], random.Random(f"sample/{seed}/{epoch}/{index}/{repeat}")
+    def _sample(self, index: int, repeat: int, seed: int, moment: Moment) -> Sample:
+        item, rng = self.items[index], random.Random(f"sample/{seed}/{moment.epoch}/{index}/{repeat}")
         folder = self.folders[item.folder]
         flipped = folder.flip and rng.random() < 0.5
-        return Sample(index, vary(item.caption, folder.rules, rng), flipped)
+        changes = folder.random_crop or folder.color_aug
+        draw = f"pixels/{seed}/{moment.epoch}/{index}/{repeat}" if changes else None
+        return Sample(index, vary(item.caption, folder.rules, rng, moment), flipped, draw)
+
+    def image(self, sample: Sample) -> Image.Image:
+        """The picture of one use, at its bucket's size, with that use's crop and colours, not mirrored."""
+        item, folder = self.items[sample.item], self.folders[self.items[sample.item].folder]
+        rng = random.Random(sample.draw)
+        image = open_image(item, rng if folder.random_crop and sample.draw else None, folder.interpolation)
+        return recolored(image, rng) if folder.color_aug and sample.draw else image
+
+    def time_ids(self, sample: Sample) -> tuple[int, int, int, int, int, int]:
+        """SDXL's size conditioning: original height and width, the crop's top and left, the bucket's height and width.
+
+        The crop is in the resized picture's pixels; of a mirrored use it is the mirrored picture's.
+        """
+        item, folder = self.items[sample.item], self.folders[self.items[sample.item].folder]
+        rng = random.Random(sample.draw) if folder.random_crop and sample.draw else None
+        covering, (left, top) = cover(item.size, item.bucket, rng)
+        left = covering[0] - item.bucket[0] - left if sample.flipped else left
+        return (item.size[1], item.size[0], top, left, item.bucket[1], item.bucket[0])
 
 
 def read_dataset(config: TrainConfig, resolution: Size) -> Dataset:
@@ -133,10 +228,30 @@ def read_dataset(config: TrainConfig, resolution: Size) -> Dataset:
             size, digest = _look(path)
             items.append(Item(path, caption, index, size, bucket_of(size, rules, sizes), digest))
     _refuse_uncaptioned(missing)
-    return Dataset(tuple(items), tuple(folders), rules, _digest(items, folders), tuple(notes))
+    _note_surplus(items, folders, notes)
+    return Dataset(
+        tuple(items), tuple(folders), rules, _digest(items, folders), tuple(notes), latent_folder(config),
+        config.prior_loss_weight, config.epochs,
+    )  # fmt: skip
 
 
-def open_image(item: Item) -> Image.Image:
+def _note_surplus(items: Sequence[Item], folders: Sequence[Folder], notes: list[str]) -> None:
+    prior = sum(folders[item.folder].regularisation for item in items)
+    wanted = sum(folders[item.folder].repeats for item in items if not folders[item.folder].regularisation)
+    if prior and not wanted:
+        raise DatasetError(
+            "every folder holds regularisation images, so there is nothing to learn; name one to train on"
+        )
+    if prior > wanted:
+        notes.append(f"{prior - wanted} of {prior} regularisation images are not used: an epoch has {wanted} others")
+
+
+def latent_folder(config: TrainConfig) -> Path | None:
+    """Where latents are kept from run to run: ``cache_dir``, or beside the epoch files; None without ``disk``."""
+    return (config.cache_dir or config.out / "latents") if config.cache_latents == "disk" else None
+
+
+def open_image(item: Item, crop: random.Random | None = None, interpolation: str | None = None) -> Image.Image:
     """The image as RGB at its bucket's size; EXIF rotation is applied and transparency becomes white.
 
     Raises:
@@ -144,7 +259,7 @@ def open_image(item: Item) -> Image.Image:
     """
     try:
         with Image.open(item.path) as file:
-            return fit(_on_white(ImageOps.exif_transpose(file)), item.bucket)
+            return fit(_on_white(ImageOps.exif_transpose(file)), item.bucket, crop, interpolation)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DatasetError(_unreadable(item.path, error)) from error
 
@@ -181,50 +296,52 @@ def _folder(path: Path, subset: Subset, config: TrainConfig) -> Folder:
     if repeats < 1:
         raise DatasetError(f"{path} asks for 0 repeats; rename it, or take it out of the images")
 
-    def own(name: str) -> object:
+    def own(name: str) -> Any:
         value = getattr(subset, name)
         return getattr(config, name) if value is None else value
 
-    rules = CaptionRules(
-        bool(own("shuffle_tags")), int(str(own("keep_tokens"))), float(str(own("caption_dropout"))),
-        float(str(own("tag_dropout"))), str(own("caption_prefix")), str(own("caption_suffix")),
-    )  # fmt: skip
+    rules = CaptionRules(**{ours: own(setting) for ours, setting in _RULES.items()})
     extension = own("caption_extension")
     extensions = (str(extension),) if extension else CAPTIONS
-    return Folder(path, repeats, rules, bool(own("flip")), subset.class_tokens, extensions)
+    return Folder(path, repeats, rules, bool(own("flip")), subset.class_tokens, extensions,
+                  metadata_file=subset.metadata_file, regularisation=subset.regularisation,
+                  random_crop=own("random_crop"), color_aug=own("color_aug"),
+                  interpolation=own("resize_interpolation"))  # fmt: skip
 
 
 def _captions(
     folder: Folder, paths: Sequence[Path], config: TrainConfig, missing: list[Path], notes: list[str]
 ) -> tuple[Folder, list[str]]:
+    listed = read_captions(folder.metadata_file, folder.rules.separator) if folder.metadata_file else Captions({})
     files = [next((path.with_suffix(e) for e in folder.extensions if path.with_suffix(e).is_file()), None)
              for path in paths]  # fmt: skip
     class_tokens = folder.class_tokens
     named = _REPEATED.fullmatch(folder.path.resolve().name)
-    if class_tokens is None and named and named[2] and not any(files):
+    if class_tokens is None and named and named[2] and not any(files) and not listed.by_name:
         class_tokens = named[2]  # sd-scripts' class-and-identifier way of training: no captions, a word in the name
         notes.append(f"{folder.path} has no captions; every image is captioned '{class_tokens}', from its name")
     captions = []
     for path, file in zip(paths, files, strict=True):
-        text = _read_caption(file) if file else ""
+        text = listed.of(path) or (_read_caption(file, folder.rules.wildcards) if file else "")
         if not text and class_tokens is None and not config.allow_uncaptioned:
             missing.append(path)
         captions.append(text or class_tokens or "")
         unread = [e for e in CAPTIONS if file and e != file.suffix and path.with_suffix(e).is_file()]
         notes += [f"{path.with_suffix(e)} is not read: {file} is" for e in unread]
-    return Folder(folder.path, folder.repeats, folder.rules, folder.flip, class_tokens, folder.extensions,
-                  len(paths)), captions  # fmt: skip
+    return replace(folder, class_tokens=class_tokens, count=len(paths)), captions
 
 
-def _read_caption(path: Path) -> str:
-    """The caption; several lines (one tag a line, as some taggers write) are joined with commas."""
+def _read_caption(path: Path, lines_apart: bool = False) -> str:
+    """The caption; several lines (one tag a line, as some taggers write) are joined with commas, or else kept apart."""
     try:
         lines = path.read_bytes().decode("utf-8-sig").splitlines()
     except OSError as error:
         raise DatasetError(f"the caption {path} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"the caption {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    return ", ".join(line.strip().strip(",").strip() for line in lines if line.strip().strip(","))
+    return ("\n" if lines_apart else ", ").join(
+        line.strip().strip(",").strip() for line in lines if line.strip().strip(",")
+    )
 
 
 def _refuse_uncaptioned(missing: Sequence[Path]) -> None:
@@ -279,5 +396,19 @@ def _digest(items: Sequence[Item], folders: Sequence[Folder]) -> str:
     whole = hashlib.sha256()
     for item in items:
         folder = folders[item.folder]
-        whole.update(repr((item.digest, item.caption, folder.repeats, folder.rules, folder.flip)).encode())
+        whole.update(
+            repr(
+                (
+                    item.digest,
+                    item.caption,
+                    folder.repeats,
+                    folder.regularisation,
+                    folder.rules,
+                    folder.flip,
+                    folder.random_crop,
+                    folder.color_aug,
+                    folder.interpolation,
+                )
+            ).encode()
+        )
     return whole.hexdigest()

@@ -30,29 +30,29 @@ SUBSET_KEYS = {
     "caption_tag_dropout_rate": "tag_dropout",
     "caption_extension": "caption_extension",
     "class_tokens": "class_tokens",
+    "metadata_file": "metadata_file",
+    "is_reg": "regularisation",
+    "caption_separator": "caption_separator",
+    "keep_tokens_separator": "keep_tokens_separator",
+    "secondary_separator": "secondary_separator",
+    "enable_wildcard": "wildcards",
+    "caption_dropout_every_n_epochs": "caption_dropout_every",
+    "token_warmup_min": "token_warmup_min",
+    "token_warmup_step": "token_warmup",
+    "color_aug": "color_aug",
+    "random_crop": "random_crop",
+    "resize_interpolation": "resize_interpolation",
 }
-# known to sd-scripts, not to us: accepted where they are switched off (any of these values), else refused by name
-OFF: dict[str, tuple[object, ...]] = {
-    "caption_separator": (",",),
-    "keep_tokens_separator": ("",),
-    "secondary_separator": ("",),
-    "enable_wildcard": (False,),
-    "color_aug": (False,),
-    "random_crop": (False,),
-    "face_crop_aug_range": (),
-    "token_warmup_min": (1,),
-    "token_warmup_step": (0,),
-    "custom_attributes": ({},),
-    "resize_interpolation": (),
-    "caption_dropout_every_n_epochs": (0,),
-    "network_multiplier": (1,),
-    "validation_split": (0,),
-    "validation_seed": (),
-    "cache_info": (False,),
-    "is_reg": (False,),
-    "alpha_mask": (False,),
-    "metadata_file": (),
-    "conditioning_data_dir": (),
+# known to sd-scripts, not to us: accepted at these values, which switch it off, else refused with what to use instead
+OFF: dict[str, tuple[tuple[object, ...], str]] = {
+    "face_crop_aug_range": ((), "crop the faces into a folder of their own and give it its own repeats"),
+    "custom_attributes": (({},), "take it out; a run has no use for attributes of images"),
+    "network_multiplier": ((1,), "give a folder fewer num_repeats to let it count less"),
+    "validation_split": ((0,), "keep the images to judge by in a folder that is not trained on"),
+    "validation_seed": ((), "take it out together with validation_split"),
+    "cache_info": ((False,), "take it out; images are read anew for every run, so that no edit is missed"),
+    "alpha_mask": ((False,), "paint over or crop what should not be learnt; transparency is put on white"),
+    "conditioning_data_dir": ((), "paint over or crop what should not be learnt"),
 }
 ONLY_DATASET = {*DATASET_KEYS, "network_multiplier", "validation_split", "validation_seed"}
 ONLY_SUBSET = {"image_dir", "is_reg", "alpha_mask", "metadata_file", "conditioning_data_dir"}
@@ -67,7 +67,7 @@ def read_dataset_toml(path: Path) -> dict[str, Any]:
     Raises:
         RecipeError: naming the file, the table and the key that is unknown, misplaced or not supported.
     """
-    document = _load(path)
+    document = load_toml(path)
     _refuse_unknown(document, {"general", "datasets"}, path, "the top level")
     general = _table(document.get("general", {}), path, "[general]")
     datasets = _tables(document.get("datasets"), path, "[[datasets]]")
@@ -106,10 +106,8 @@ def _check(table: Mapping[str, Any], path: Path, place: str, misplaced: set[str]
         if key in misplaced:
             where = "a [[datasets.subsets]] table" if key in ONLY_SUBSET else "[general] or [[datasets]]"
             raise RecipeError(f"{path}: '{key}' cannot stand in {place}; move it to {where}")
-        if key in OFF and value not in OFF[key]:
-            raise RecipeError(
-                f"{path}: '{key}' in {place} is not supported by loratools yet; remove it to train without"
-            )
+        if key in OFF and value not in OFF[key][0]:
+            raise RecipeError(f"{path}: '{key}' in {place} is not supported: {OFF[key][1]}")
 
 
 def _refuse_unknown(table: Mapping[str, Any], valid: set[str], path: Path, place: str) -> None:
@@ -118,7 +116,12 @@ def _refuse_unknown(table: Mapping[str, Any], valid: set[str], path: Path, place
             raise RecipeError(f"{path}: unknown key '{key}' in {place}{did_you_mean(key, sorted(valid))}")
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_toml(path: Path) -> dict[str, Any]:
+    """The file's tables.
+
+    Raises:
+        RecipeError: if it cannot be read, or is not TOML.
+    """
     try:
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from loratools.base.model import Base
-from loratools.train.dataset import Dataset, Item, Sample, open_image
+from loratools.errors import DatasetError
+from loratools.train.dataset import Dataset, Sample
+from loratools.train.latent_cache import LatentCache
 
 _PIXELS_AT_ONCE = 4 * 512 * 512
+_Key = tuple[int, bool]  # index of the item, whether mirrored
 
 
 @dataclass(frozen=True)
@@ -36,17 +40,19 @@ class LatentStore:
     """The moments of every image (and of its mirror image, where its folder flips), on the CPU.
 
     Args:
-        cache: keep what was encoded in memory. Without it every use is encoded again.
+        cache: keep what was encoded: in memory, or with "disk" in the dataset's ``cache_dir``. Without it every use is
+            encoded again.
         progress: called with 1 for every image that :meth:`fill` encodes.
     """
 
-    def __init__(self, base: Base, dataset: Dataset, *, cache: bool = True) -> None:
-        self._base, self._dataset, self._cache = base, dataset, cache
-        self._known: dict[tuple[int, bool], Moments] = {}
+    def __init__(self, base: Base, dataset: Dataset, *, cache: bool | Literal["disk"] = True) -> None:
+        self._base, self._dataset, self._cache = base, dataset, bool(cache)
+        self._disk = LatentCache(dataset.cache_dir, base.vae) if cache == "disk" and dataset.cache_dir else None
+        self._known: dict[_Key, Moments] = {}
 
     def fill(self, progress: Callable[[int], None] | None = None) -> None:
         """Encode everything now, in batches of one bucket; every image is decoded, so a broken one is found here."""
-        wanted: dict[tuple[int, int], list[tuple[int, bool]]] = {}
+        wanted: dict[tuple[int, int], list[_Key]] = {}
         for index, item in enumerate(self._dataset.items):
             sides = (False, True) if self._dataset.folders[item.folder].flip else (False,)
             wanted.setdefault(item.bucket, []).extend((index, side) for side in sides)
@@ -55,9 +61,7 @@ class LatentStore:
             size = min(size, 16)
             for start in range(0, len(keys), size):
                 part = keys[start : start + size]
-                moments = self._encode(part)
-                for row, key in enumerate(part):
-                    self._known[key] = Moments(moments.mean[row].clone(), moments.deviation[row].clone())
+                self._keep([key for key in part if self._read(key) is None])
                 if progress is not None:
                     progress(len(part))
 
@@ -67,22 +71,54 @@ class LatentStore:
 
     def moments(self, batch: Sequence[Sample]) -> Moments:
         """The moments of a batch of one bucket, (b, 4, h, w)."""
-        keys = [(sample.item, sample.flipped) for sample in batch]
         if not self._cache:
-            return self._encode(keys)
-        found = [self._known[key] for key in keys]
+            return self._encode([(sample, self._dataset.image(sample)) for sample in batch])
+        found = [self._found((sample.item, sample.flipped)) for sample in batch]
         return Moments(torch.stack([m.mean for m in found]), torch.stack([m.deviation for m in found]))
 
+    def _found(self, key: _Key) -> Moments:
+        known = self._read(key)
+        if known is None:  # its file on disk has gone, or is broken, since it was filled
+            self._keep([key])
+            known = self._read(key)
+        if known is None:
+            path, folder = self._dataset.items[key[0]].path, self._dataset.cache_dir
+            raise DatasetError(f"the latents of {path} cannot be kept in {folder}; set cache_latents: true for memory")
+        return known
+
+    def _read(self, key: _Key) -> Moments | None:
+        if self._disk is None:
+            return self._known.get(key)
+        found = self._disk.load(self._name(self._disk, key))
+        return None if found is None else Moments(*found)
+
+    def _keep(self, keys: Sequence[_Key]) -> None:
+        if not keys:
+            return
+        samples = [Sample(index, "", flipped) for index, flipped in keys]
+        moments = self._encode([(sample, self._dataset.image(sample)) for sample in samples])
+        for row, key in enumerate(keys):
+            mean, deviation = moments.mean[row].clone(), moments.deviation[row].clone()
+            if self._disk is None:
+                self._known[key] = Moments(mean, deviation)
+            else:
+                self._disk.store(self._name(self._disk, key), mean, deviation)
+
+    def _name(self, disk: LatentCache, key: _Key) -> str:
+        item = self._dataset.items[key[0]]
+        interpolation = self._dataset.folders[item.folder].interpolation
+        return disk.key(item.digest, bucket=item.bucket, flipped=key[1], interpolation=interpolation, crop="centre")
+
     @torch.no_grad()
-    def _encode(self, keys: Sequence[tuple[int, bool]]) -> Moments:
+    def _encode(self, uses: Sequence[tuple[Sample, Image.Image]]) -> Moments:
         vae: Any = self._base.vae
         weight = next(vae.parameters())
-        pixels = torch.stack([_pixels(self._dataset.items[index], flipped) for index, flipped in keys])
+        pixels = torch.stack([_pixels(image, sample.flipped) for sample, image in uses])
         posterior = vae.encode(pixels.to(weight.device, weight.dtype)).latent_dist
         return Moments(posterior.mean.float().cpu(), posterior.std.float().cpu())
 
 
-def _pixels(item: Item, flipped: bool) -> Tensor:
+def _pixels(image: Image.Image, flipped: bool) -> Tensor:
     """(3, h, w) in -1..1."""
-    values = torch.from_numpy(np.asarray(open_image(item), dtype=np.float32).copy()).permute(2, 0, 1) / 127.5 - 1
+    values = torch.from_numpy(np.asarray(image, dtype=np.float32).copy()).permute(2, 0, 1) / 127.5 - 1
     return values.flip(-1) if flipped else values

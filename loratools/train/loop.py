@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,22 @@ from loratools.adapter.metadata import Provenance
 from loratools.adapter.save import write
 from loratools.base.load import DTYPES, load_base, pick_device
 from loratools.base.model import Base
-from loratools.base.quiet import quiet
-from loratools.base.text import encode
 from loratools.errors import TrainingError
 from loratools.files import locked
 from loratools.train import objective, seeds
 from loratools.train.checkpoint import RunFolder, RunLog, State, check_resumable, load_state, save_state
 from loratools.train.config import TrainConfig
-from loratools.train.dataset import Dataset, Sample, read_dataset
+from loratools.train.dataset import Dataset, read_dataset
+from loratools.train.distributed import Ranks, join, leave
+from loratools.train.engine import Done, Engine
 from loratools.train.inject import Network
 from loratools.train.latents import LatentStore
+from loratools.train.memory import accelerated, parked, place
 from loratools.train.plan import TrainPlan, make_plan
 from loratools.train.run_metadata import Facts, header, now
-from loratools.train.schedule import build_optimizer, rate_factor, warmup_steps
-from loratools.train.step import Inputs, Precision, Step, draw, precision, tokenize
+from loratools.train.schedule import build_optimizer
+from loratools.train.step import Precision, Step, precision
 
-_CAPTIONS_KEPT = 1024  # encoded captions kept in memory while the text encoder is not trained
 _SMOOTHING = 0.95
 
 
@@ -108,27 +107,29 @@ def train(
         FileError: if the output is someone else's, or cannot be written.
         TrainingError: for settings that cannot train, or a loss that is not a number; finished epochs stay.
     """
-    run = _Run(config)
-    with locked(run.folder.out / config.name):
-        run.folder.guard(force=config.force)
-        run.folder.sweep()
-        return run.go(progress, on_epoch, on_step)
+    ranks, device = join(config.device)
+    try:
+        run = _Run(config.model_copy(update={"device": device}), ranks)
+        with run.ours():
+            return run.go(progress and ranks.writes, on_epoch, on_step)
+    finally:
+        leave(ranks)
 
 
 class _Run:
     """One run's parts, built and checked before anything is written."""
 
-    def __init__(self, config: TrainConfig) -> None:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise TrainingError("training on several processes is not supported yet; launch one (--num_processes 1)")
-        self.config = config
+    def __init__(self, config: TrainConfig, ranks: Ranks = Ranks()) -> None:  # noqa: B008  (frozen)
+        self.config, self.ranks = config, ranks
         self.folder = RunFolder(config.out, config.name)
         device = pick_device(config.device)
         self.kind = precision(config, device)
         dataset = read_dataset(config, config.resolution or (512, 512))
-        self.base = load_base(config.base, device=config.device, dtype="fp32")
+        # in full precision for the VAE, and so not on the GPU before the rest has been cast
+        self.base = load_base(config.base, device="cpu", dtype="fp32")
         self.dataset = _at_base_resolution(dataset, config, self.base)
         _check_base(self.base, config)
+        place(self.base, self.kind)
         self.schedule = objective.schedule(self.base.scheduler_config).to(device)
         unet_lr, te_lr = config.learned_rates()
         self.network = Network(
@@ -139,7 +140,17 @@ class _Run:
         self.scaler = self.kind.scaler()
         shapes = {name: branch.shape for name, branch in self.network.branches.items()}
         self.plan = make_plan(config, self.base, self.dataset, shapes)
-        self._hidden: dict[str, torch.Tensor] = {}
+
+    @contextlib.contextmanager
+    def ours(self) -> Iterator[None]:
+        """Hold the run's files, checked and swept; only the process that writes does, the others follow it."""
+        with contextlib.ExitStack() as stack:
+            if self.ranks.writes:
+                stack.enter_context(locked(self.folder.out / self.config.name))
+                self.folder.guard(force=self.config.force)
+                self.folder.sweep()
+            self.ranks.wait()
+            yield
 
     def go(self, progress: bool, on_epoch: OnEpoch | None, on_step: OnStep | None) -> RunResult:
         """Everything from the latents to the last file."""
@@ -149,19 +160,19 @@ class _Run:
         losses = list(state.losses) if state else []
         facts = self._facts(state)
         if done < self.config.epochs:
-            self.store = self._latents(progress)
-            if state is None:
+            store = self._latents(progress)
+            self.ranks.wait()  # the state has been read
+            if state is None and self.ranks.writes:
                 self.folder.clear()
-            log = RunLog(self.folder, {"settings": self.config.settings(), "steps": self.plan.steps},
-                         step if state else None)  # fmt: skip
-            with contextlib.closing(log), self.network.attached(), self._bar(progress, step) as bar:
-                self.stepper = Step(self.base, self.network, self.schedule, self.config, self.kind)
+            with self._log(step if state else None) as log, self._training(), self._bar(progress, step) as bar:
+                engine = self._engine(store)
                 for epoch in range(done + 1, self.config.epochs + 1):
-                    record, step = self._epoch(epoch, step, facts, losses, log, bar, on_step)
+                    record, step = self._epoch(engine, epoch, step, facts, losses, log, bar, on_step)
                     losses.append(record.loss)
-                    self._save(epoch, step, facts, losses)
-                    log.write("epoch", {**vars(record), "path": record.path.name})
-                    if on_epoch is not None:
+                    if self.ranks.writes:
+                        self._save(epoch, step, facts, losses)
+                        log.write("epoch", {**vars(record), "path": record.path.name})
+                    if on_epoch is not None and self.ranks.writes:
                         on_epoch(record)
         paths = [path for path in self.folder.epochs() if int(path.stem[-6:]) <= self.config.epochs]
         return RunResult(self.config.name, paths, self.folder.log, self.folder.state, losses, step,
@@ -169,94 +180,58 @@ class _Run:
 
     def _epoch(
         self,
+        engine: Engine,
         epoch: int,
         step: int,
         facts: Facts,
         before: Sequence[float],
-        log: RunLog,
+        log: RunLog | _NoLog,
         bar: Any,
         on_step: OnStep | None,
     ) -> tuple[EpochRecord, int]:
         started, total, count = time.perf_counter(), 0.0, 0
         smoothed = before[-1] if before else math.nan
-        batches = self.dataset.epoch(epoch, self.config.seed, self.config.batch_size)
-        for group in _chunks(batches, self.config.gradient_accumulation):
-            record = self._step(epoch, step, group)
-            step += 1
-            samples = sum(len(batch) for batch in group)
-            total, count = total + record.loss * samples, count + samples
+        for done in engine.epoch(epoch, step):
+            record = self._checked(epoch, done)
+            step = done.step
+            total, count = total + record.loss * done.samples, count + done.samples
             smoothed = record.loss if math.isnan(smoothed) else _SMOOTHING * smoothed + (1 - _SMOOTHING) * record.loss
             log.write("step", vars(record))
             bar.set_description(f"epoch {epoch}/{self.config.epochs}", refresh=False)
             bar.set_postfix(loss=f"{smoothed:.4f}", lr=f"{max(record.lr_unet, record.lr_te):.1e}", refresh=False)
             bar.update(1)
-            if on_step is not None:
+            if on_step is not None and self.ranks.writes:
                 on_step(record)
         if not self.network.finite():
             raise TrainingError(_diverged(f"a weight is not a number at the end of epoch {epoch}", self.kind))
-        written = self._write(epoch, step, facts)
+        written = self._write(epoch, step, facts) if self.ranks.writes else (self.folder.epoch(epoch), "")
         seconds = time.perf_counter() - started
         return EpochRecord(epoch, step, total / count, seconds, written[0], written[1]), step
 
-    def _step(self, epoch: int, step: int, group: Sequence[Sequence[Sample]]) -> StepRecord:
-        """One optimiser step over the micro-batches of ``group``, each weighed by its number of samples."""
-        started = time.perf_counter()
-        rates = self._set_rates(step)
-        samples = sum(len(batch) for batch in group)
-        loss = torch.zeros((), device=self.kind.device)
-        for micro, batch in enumerate(group):
-            share = len(batch) / samples
-            mean = self.stepper.backward(self._inputs(batch, step, micro), self.scaler, share)
-            loss = loss + mean * share
-        value = float(loss)
-        if not math.isfinite(value):
-            raise TrainingError(_diverged(f"the loss is {value} at step {step + 1} (epoch {epoch})", self.kind))
-        self.scaler.unscale_(self.optimizer)
-        if self.config.max_grad_norm:
-            factors = [factor for group_ in self.groups for factor in group_["params"]]
-            torch.nn.utils.clip_grad_norm_(factors, self.config.max_grad_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        return StepRecord(step + 1, epoch, value, rates.get("unet", 0.0), rates.get("text_encoder", 0.0),
-                          time.perf_counter() - started)  # fmt: skip
+    def _checked(self, epoch: int, done: Done) -> StepRecord:
+        if not math.isfinite(done.loss):
+            raise TrainingError(_diverged(f"the loss is {done.loss} at step {done.step} (epoch {epoch})", self.kind))
+        return StepRecord(done.step, epoch, done.loss, done.rates.get("unet", 0.0), done.rates.get("text_encoder", 0.0),
+                          done.seconds)  # fmt: skip
 
-    def _inputs(self, batch: Sequence[Sample], step: int, micro: int) -> Inputs:
-        vae = self.base.vae.config
-        latents, noise, timesteps = draw(
-            self.store.moments(batch), self.config, len(self.schedule.abar), vae.scaling_factor,
-            getattr(vae, "shift_factor", None) or 0.0, ("step", step, micro),
-        )  # fmt: skip
-        captions, device = [sample.caption for sample in batch], self.kind.device
-        learnt = self.config.learned_rates()[1] > 0
-        return Inputs(
-            latents.to(device),
-            noise.to(device),
-            timesteps.to(device),
-            tokenize(self.base, captions).to(device) if learnt else None,
-            None if learnt else self._states(captions),
-        )
+    def _engine(self, store: LatentStore) -> Engine:
+        stepper = Step(self.base, self.network, self.schedule, self.config, self.kind)
+        return Engine(self.config, self.base, stepper, self.optimizer, self.scaler, self.dataset, store, self.kind,
+                      self.ranks, self.plan.steps)  # fmt: skip
 
-    def _states(self, captions: Sequence[str]) -> torch.Tensor:
-        """The frozen text encoder's states, each caption encoded once."""
-        for caption in dict.fromkeys(captions):
-            if caption not in self._hidden:
-                if len(self._hidden) >= _CAPTIONS_KEPT:
-                    self._hidden.pop(next(iter(self._hidden)))
-                self._hidden[caption] = encode(self.base, [caption], self.config.clip_skip)[0]
-        return torch.stack([self._hidden[caption] for caption in captions])
+    @contextlib.contextmanager
+    def _training(self) -> Iterator[None]:
+        """The network in its base, the base set up for speed, and the process' generators as they were afterwards."""
+        devices = [self.kind.device] if self.kind.device.type == "cuda" else []
+        with self.network.attached(), accelerated(self.base, self.config), torch.random.fork_rng(devices):
+            yield
 
-    def _set_rates(self, step: int) -> dict[str, float]:
-        config = self.config
-        warmup = warmup_steps(float(config.lr_warmup), self.plan.steps)
-        factor = rate_factor(
-            config.lr_scheduler, step, self.plan.steps, warmup, cycles=config.lr_cycles, power=config.lr_power
-        )
-        rates = {}
-        for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
-            group["lr"] = own["base_lr"] * factor
-            rates[own["name"]] = group["lr"]
-        return rates
+    @contextlib.contextmanager
+    def _log(self, keep_steps: int | None) -> Iterator[RunLog | _NoLog]:
+        first = {"settings": self.config.settings(), "steps": self.plan.steps}
+        log = RunLog(self.folder, first, keep_steps) if self.ranks.writes else _NoLog()
+        with contextlib.closing(log):
+            yield log
 
     def _write(self, epoch: int, step: int, facts: Facts) -> tuple[Path, str]:
         step_text = {"train": {**self.config.settings(), "epoch": epoch}}
@@ -294,15 +269,12 @@ class _Run:
                      state.started_at if state else now(), state.session if state else session)  # fmt: skip
 
     def _latents(self, progress: bool) -> LatentStore:
-        """Encode every image in full precision; then the frozen parts take the precision they are trained in."""
+        """Encode every image in full precision."""
         store = LatentStore(self.base, self.dataset, cache=self.config.cache_latents)
         if self.config.cache_latents:
-            with _tqdm(progress, total=store.count(), desc="latents", unit="image") as bar:
+            with parked(self.base), _tqdm(progress, total=store.count(), desc="latents", unit="image") as bar:
                 store.fill(bar.update)
-            self.base.vae.to("cpu")
-        with quiet():
-            for part in (self.base.unet, *self.base.text_encoders):
-                part.to(self.kind.compute)
+                self.base.vae.to("cpu")
         return store
 
     @contextlib.contextmanager
@@ -324,9 +296,14 @@ def _groups(network: Network, unet_lr: float, te_lr: float) -> list[dict[str, An
     return found
 
 
-def _chunks(batches: Sequence[Sequence[Sample]], size: int) -> Iterator[Sequence[Sequence[Sample]]]:
-    for start in range(0, len(batches), size):
-        yield batches[start : start + size]
+class _NoLog:
+    """Stands for the log in a process that writes nothing."""
+
+    def write(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 def _at_base_resolution(dataset: Dataset, config: TrainConfig, base: Base) -> Dataset:

@@ -27,6 +27,25 @@ class Schedule:
         return Schedule(self.abar.to(device), self.prediction)
 
 
+@dataclass(frozen=True)
+class Draws:
+    """What is random in one batch: ``noise`` and ``posterior`` (b, 4, h, w), ``timesteps`` (b,)."""
+
+    noise: Tensor
+    posterior: Tensor
+    timesteps: Tensor
+
+
+def draw(shape: tuple[int, ...], steps: int, noise_offset: float, generator: torch.Generator) -> Draws:
+    """The draws of a batch of latents of ``shape``, on the generator's device: timesteps, noise, offset, posterior."""
+    device = generator.device
+    timesteps = torch.randint(0, steps, (shape[0],), generator=generator, device=device)
+    noise = torch.randn(shape, generator=generator, device=device)
+    if noise_offset:
+        noise = noise + noise_offset * torch.randn((shape[0], shape[1], 1, 1), generator=generator, device=device)
+    return Draws(noise, torch.randn(shape, generator=generator, device=device), timesteps)
+
+
 def schedule(config: Mapping[str, Any]) -> Schedule:
     """The noise schedule of a checkpoint's scheduler config.
 

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from loratools.base.model import Base
+from loratools.train import estimate
 from loratools.train.config import TrainConfig
 from loratools.train.dataset import Dataset
+from loratools.train.warnings import warnings
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class TrainPlan:
     file_bytes: int
     frequent_tags: tuple[tuple[str, int], ...]
     notes: tuple[str, ...]
+    memory_bytes: int  # of a step; rough, see estimate
+    operations: float  # of all steps; rough
+    warnings: tuple[str, ...] = ()
 
     def json(self) -> dict[str, Any]:
         """Plain values."""
@@ -61,7 +66,9 @@ class TrainPlan:
             f"buckets: {buckets}",
             f"network: {self.modules} modules, {self.parameters:,} parameters, "
             f"{self.file_bytes / 2**20:.1f} MiB a file, {self.epochs * self.file_bytes / 2**20:.1f} MiB in all",
+            f"memory: about {self.memory_bytes / 2**30:.1f} GiB (within a factor of two)",
             f"most frequent tags: {tags or 'none'}",
+            *(f"warning: {warning}" for warning in self.warnings),
             *(f"note: {note}" for note in self.notes),
         ])  # fmt: skip
 
@@ -72,9 +79,14 @@ def make_plan(config: TrainConfig, base: Base, dataset: Dataset, shapes: dict[st
     steps = -(-batches // config.gradient_accumulation)
     parameters = sum((shape[0] + shape[1]) * config.dim for shape in shapes.values())
     samples = dataset.samples_per_epoch
-    from loratools.train.captions import tags_of
+    from loratools.train.captions import written_tags
 
-    tags = Counter(tag for item in dataset.items for tag in tags_of(item.caption))
+    tags = Counter(
+        tag for item in dataset.items for tag in written_tags(item.caption, dataset.folders[item.folder].rules)
+    )
+    largest = max(size[0] * size[1] // 64 for size in dataset.bucket_counts())
+    positions = sum(size[0] * size[1] // 64 * count for size, count in dataset.bucket_counts().items())
+    computed = 2 if config.mixed_precision in ("fp16", "bf16") else 4
     width = {"fp16": 2, "bf16": 2, "fp32": 4}[config.dtype]
     return TrainPlan(
         name=config.name,
@@ -95,4 +107,7 @@ def make_plan(config: TrainConfig, base: Base, dataset: Dataset, shapes: dict[st
         file_bytes=parameters * width + len(shapes) * (width + 500) + 8000,  # about 500 bytes of header a module
         frequent_tags=tuple(tags.most_common(10)),
         notes=dataset.notes,
+        memory_bytes=estimate.memory(base, parameters, config.batch_size, largest, computed),
+        operations=estimate.operations(base, positions * config.epochs),
+        warnings=warnings(config, dataset),
     )

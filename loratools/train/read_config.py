@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from loratools.errors import RecipeError, did_you_mean
-from loratools.train.config import Subset, TrainConfig
+from loratools.train.config import TrainConfig
+from loratools.train.config_data import Subset
 from loratools.yamlio import Document, read_yaml
 
 PRESETS = Path(__file__).with_name("presets.yaml")
@@ -21,7 +22,7 @@ def presets() -> dict[str, dict[str, Any]]:
 
 
 def read_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-    """The config at ``path`` (our YAML, or an sd-scripts TOML dataset config) under ``overrides``.
+    """The config at ``path`` (our YAML, or sd-scripts' TOML: a dataset config or options) under ``overrides``.
 
     Overrides that are None count as not given. With no path the overrides alone must name ``base`` and ``images``.
     Folders of images are looked for in the current folder first, then beside the config.
@@ -32,13 +33,20 @@ def read_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     if path is None:
         return make_config(overrides or {}, "train")
     if Path(path).suffix.lower() == ".toml":
-        from loratools.train.dataset_toml import read_dataset_toml
-
-        return make_config(overrides or {}, str(path), under=read_dataset_toml(Path(path)))
+        return make_config(overrides or {}, str(path), under=_read_toml(Path(path), overrides or {}))
     document = read_yaml(path)
     if not isinstance(document.data, dict):
         raise RecipeError(f"{path} holds no settings; write `base:` and `images:` at least")
     return make_config(overrides or {}, str(path), under=document.data, document=document)
+
+
+def _read_toml(path: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    from loratools.train.dataset_toml import read_dataset_toml
+    from loratools.train.sd_scripts import is_options, read_options
+
+    if is_options(path):
+        return read_options(path, defaults=overrides.get("preset") is None)  # a preset says what the file does not
+    return read_dataset_toml(path)
 
 
 def make_config(

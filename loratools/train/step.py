@@ -17,9 +17,7 @@ from loratools.errors import TrainingError
 from loratools.train import objective
 from loratools.train.config import TrainConfig
 from loratools.train.inject import Network
-from loratools.train.latents import Moments
-from loratools.train.objective import Schedule
-from loratools.train.seeds import generator
+from loratools.train.objective import Draws, Schedule
 
 _COMPUTE = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -59,32 +57,16 @@ def precision(config: TrainConfig, device: torch.device) -> Precision:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A batch on the device. Latent-shaped tensors are (b, 4, h, w) float32; ``timesteps`` (b,) int64.
+    """A batch: the posterior's mean and deviation (b, 4, h, w); ``tokens`` (b, 77) or ``hidden`` (b, 77, c).
 
-    ``tokens`` (b, 77) when the text encoder is trained, else ``hidden`` (b, 77, c), its states.
+    ``weight`` (b,) is each sample's in the loss, None where all count as one.
     """
 
-    latents: Tensor
-    noise: Tensor
-    timesteps: Tensor
-    tokens: Tensor | None
-    hidden: Tensor | None
-
-
-def draw(
-    moments: Moments, config: TrainConfig, steps: int, scaling: float, shift: float, names: Sequence[object]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``(latents, noise, timesteps)`` of one batch, a function of the seed and ``names`` (which step it is).
-
-    Drawn on the CPU, in this order: timesteps uniform over ``steps``, noise, the noise offset, the posterior's sample.
-    """
-    rng = generator(config.seed, *names)
-    shape = moments.mean.shape
-    timesteps = torch.randint(0, steps, (shape[0],), generator=rng)
-    noise = torch.randn(shape, generator=rng)
-    offset = torch.randn((shape[0], shape[1], 1, 1), generator=rng) if config.noise_offset else None
-    latents = moments.sample(torch.randn(shape, generator=rng), scaling, shift)
-    return latents, objective.offset_noise(noise, offset, config.noise_offset), timesteps
+    mean: Tensor
+    deviation: Tensor
+    tokens: Tensor | None = None
+    hidden: Tensor | None = None
+    weight: Tensor | None = None
 
 
 def tokenize(base: Base, captions: Sequence[str]) -> Tensor:
@@ -121,22 +103,25 @@ class Step:
         self._base, self._network, self._plan = base, network, plan
         self._config, self._kind = config, kind
 
-    def losses(self, batch: Inputs) -> Tensor:
+    def losses(self, batch: Inputs, draws: Draws) -> Tensor:
         """Per-sample losses (b,) in float32, with their graph."""
+        vae = self._base.vae.config
+        shift = getattr(vae, "shift_factor", None) or 0.0
+        latents = (batch.mean + batch.deviation * draws.posterior - shift) * vae.scaling_factor
         with self._kind.autocast():
             hidden = batch.hidden
             if batch.tokens is not None:
                 hidden = text_states(self._base, batch.tokens, self._config.clip_skip)
-            noisy = objective.noised(self._plan, batch.latents, batch.noise, batch.timesteps)
+            noisy = objective.noised(self._plan, latents, draws.noise, draws.timesteps)
             prediction = self._base.unet(
-                noisy.to(self._kind.compute), batch.timesteps, encoder_hidden_states=hidden, return_dict=False
+                noisy.to(self._kind.compute), draws.timesteps, encoder_hidden_states=hidden, return_dict=False
             )[0]
-        wanted = objective.target(self._plan, batch.latents, batch.noise, batch.timesteps)
-        weight = objective.weights(self._plan, batch.timesteps, self._config.min_snr_gamma)
-        return objective.loss(prediction, wanted, weight)
+        wanted = objective.target(self._plan, latents, draws.noise, draws.timesteps)
+        weight = objective.weights(self._plan, draws.timesteps, self._config.min_snr_gamma)
+        return objective.loss(prediction, wanted, weight if batch.weight is None else weight * batch.weight)
 
-    def backward(self, batch: Inputs, scaler: torch.amp.GradScaler, share: float) -> Tensor:
+    def backward(self, batch: Inputs, draws: Draws, scaler: torch.amp.GradScaler, share: float) -> Tensor:
         """Add the gradients of ``share`` times the batch's mean loss; the mean itself (detached, on the device)."""
-        mean = self.losses(batch).mean()
+        mean = self.losses(batch, draws).mean()
         scaler.scale(mean * share).backward()  # type: ignore[no-untyped-call]
         return mean.detach()

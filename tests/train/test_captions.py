@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from loratools.train.captions import CaptionRules, tag_frequency, tags_of, vary
+from loratools.train.captions import CaptionRules, Moment, tag_frequency, tags_of, vary, written_tags
 
 TEXT = "a, b, c, d, e, f"
 
@@ -49,3 +49,42 @@ def test_a_caption_is_a_function_of_its_generator() -> None:
 
 def test_tag_frequency_counts_captions() -> None:
     assert tag_frequency(["a, b", "b,, c ", ""]) == {"a": 1, "b": 2, "c": 1}
+
+
+def test_a_separator_sets_kept_tags_apart_at_both_ends() -> None:
+    rules = CaptionRules(shuffle=True, keep_separator="|||")
+    seen = {vary("a, b ||| c, d, e ||| f", rules, random.Random(seed)) for seed in range(100)}
+    assert len(seen) == 6 and all(text.startswith("a, b, ") and text.endswith(", f") for text in seen)
+
+
+def test_a_secondary_separator_binds_tags() -> None:
+    rules = CaptionRules(shuffle=True, secondary_separator=";;;")
+    assert all("x,y" in vary("a, x;;;y, b", rules, random.Random(seed)) for seed in range(20))
+
+
+def test_wildcards_draw_a_line_and_an_alternative_but_not_escaped_braces() -> None:
+    rules = CaptionRules(wildcards=True, prefix="p")
+    seen = {vary("a {b|c}\n{{d}}", rules, random.Random(seed)) for seed in range(100)}
+    assert seen == {"p a b", "p a c", "p {d}"}
+
+
+def test_every_nth_epoch_has_no_captions() -> None:
+    rules = CaptionRules(dropout_every=3)
+    assert [bool(vary(TEXT, rules, random.Random(0), Moment(epoch))) for epoch in (1, 2, 3, 4)] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+
+
+def test_warm_up_adds_tags_in_a_line_after_the_kept_ones() -> None:
+    rules = CaptionRules(keep=1, warmup=0.5, warmup_min=1)
+    counts = [len(tags_of(vary(TEXT, rules, random.Random(0), Moment(1, batch, 20)))) for batch in range(12)]
+    assert counts == [2, 2, 2, 3, 3, 4, 4, 4, 5, 5, 6, 6]
+    assert vary(TEXT, CaptionRules(warmup=8), random.Random(0), Moment(1, 4, 20)) == "a, b, c"
+
+
+def test_written_tags_know_the_folders_separators() -> None:
+    rules = CaptionRules(keep_separator="|||", secondary_separator=";;;")
+    assert written_tags("a ||| b, c;;;d\ne", rules) == ["a", "b", "c", "d", "e"]

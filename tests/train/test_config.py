@@ -23,7 +23,9 @@ def test_preset_then_file_then_flags(tmp_path: Path) -> None:
 def test_every_preset_is_valid_and_names_its_source() -> None:
     for name, preset in presets().items():
         assert preset["source"] and make_config({**MINIMAL, "preset": name}, "t").preset == name
-    assert {"style-004", "default", "character", "pocket-style"} <= set(presets())
+    assert {"style-004", "default", "character-002", "character-003", "object", "pose", "scene", "pocket-style"} <= set(
+        presets()
+    )
     style = make_config({**MINIMAL, "preset": "style-004"}, "t")
     assert style.epochs >= 8 and style.learned_rates() == (1e-4, 1e-4) and style.optimizer == "AdamW"
 
@@ -126,8 +128,8 @@ def test_sd_scripts_toml(tmp_path: Path) -> None:
             r"unknown key 'num_repeat' in \[\[datasets\]\] 1, subset 1 \(did you mean 'num_r",
         ),
         ("[general]", "[generals]", "unknown key 'generals'.*did you mean 'general'"),
-        ("keep_tokens = 0", "color_aug = true", "'color_aug'.*not supported"),
-        ("keep_tokens = 0", "is_reg = true", "'is_reg'.*not supported"),
+        ("keep_tokens = 0", "alpha_mask = true", "'alpha_mask'.*not supported: paint over"),
+        ("keep_tokens = 0", "face_crop_aug_range = [1, 2]", "'face_crop_aug_range'.*not supported: crop"),
         ("keep_tokens = 0", "batch_size = 2", r"'batch_size' cannot stand in .*subset 2; move it to \[general\]"),
         ('image_dir = "b"', "", "subset 2 has no image_dir"),
         ("[[datasets.subsets]]", "[[datasets.subset]]", "unknown key 'subset'"),

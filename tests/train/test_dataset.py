@@ -127,3 +127,31 @@ def test_the_digest_is_of_content_not_of_place(pictures: Callable[..., Path]) ->
     assert first == read_dataset(_config(str(two)), (64, 64)).digest
     (two / "00.txt").write_text("changed")
     assert first != read_dataset(_config(str(two)), (64, 64)).digest
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_captions_from_a_metadata_file(pictures: Callable[..., Path], tmp_path: Path, lines: bool) -> None:
+    folder = pictures(count=2, captions=False)
+    file = tmp_path / ("m.jsonl" if lines else "m.json")
+    if lines:
+        file.write_text('{"image_path": "/else/00.png", "tags": "a, b"}\n{"image_path": "01.png", "caption": "c"}\n')
+    else:
+        file.write_text('{"/else/00": {"tags": ["a", " b"]}, "01.png": {"caption": "c", "image_size": [64, 64]}}')
+    data = read_dataset(_config([{"folder": str(folder), "metadata_file": str(file)}]), (64, 64))
+    assert [item.caption for item in data.items] == ["a, b", "c"]
+    file.write_text("{")
+    with pytest.raises(DatasetError, match=r"m\.json.* not JSON"):
+        read_dataset(_config([{"folder": str(folder), "metadata_file": str(file)}]), (64, 64))
+
+
+def test_a_split_holds_out_a_share_of_each_folder(pictures: Callable[..., Path]) -> None:
+    root = pictures("root/3_a", 10).parent
+    pictures("root/2_b", 5)
+    pictures("root/1_c", 1)
+    data = read_dataset(_config(str(root)), (64, 64))
+    train, held = data.split(0.2, 7)
+    assert Counter(item.folder for item in held.items) == {1: 1, 2: 2}  # 2_b, then 3_a; 1_c's only image is trained on
+    assert {item.path for item in train.items} | {item.path for item in held.items} == {i.path for i in data.items}
+    assert data.split(0.2, 7)[1].items == held.items and data.split(0.2, 8)[1].items != held.items
+    assert train.samples_per_epoch == 8 * 3 + 4 * 2 + 1 and train.digest != data.digest
+    assert data.split(0, 7)[1].items == ()

@@ -1,0 +1,101 @@
+"""Several processes, one run: each takes its rows of every batch, and gradients are summed in one flat buffer.
+
+``accelerate launch -m loratools train ...`` (or torchrun) starts the processes and names them in the environment.
+The batch size is the whole step's, whatever the number of processes, so a run's result does not depend on it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from loratools.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among ``world``; number 0 is the one that writes. ``local`` counts within one machine."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def rows(self, count: int) -> tuple[int, int]:
+        """First and last (exclusive) of this process' rows of a batch of ``count``; the shares differ by one at most."""
+        return count * self.rank // self.world, count * (self.rank + 1) // self.world
+
+    def sum(self, flat: Tensor) -> None:
+        """Sum ``flat`` over all processes, in place.
+
+        Raises:
+            TrainingError: if another process is gone.
+        """
+        if self.world == 1:
+            return
+        try:
+            torch.distributed.all_reduce(flat)
+        except RuntimeError as error:
+            raise TrainingError(
+                f"another process of this run stopped ({str(error).splitlines()[0]}); its own message says why"
+            ) from error
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.world > 1:
+            self.sum(torch.zeros(1, device=_device(self)))
+
+
+def join(device: str, environment: Mapping[str, str] = os.environ) -> tuple[Ranks, str]:
+    """Join the processes that a launcher started; this process' place, and the device that it should use.
+
+    Raises:
+        TrainingError: if the launcher left the environment incomplete, or there are fewer GPUs than processes.
+    """
+    world = int(environment.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Ranks(), device
+    try:
+        ranks = Ranks(int(environment["RANK"]), world, int(environment.get("LOCAL_RANK", environment["RANK"])))
+    except (KeyError, ValueError) as error:
+        raise TrainingError(
+            f"WORLD_SIZE is {world} but {error} is not set; start several processes by accelerate launch or torchrun"
+        ) from error
+    where = _own_device(device, ranks)
+    if not torch.distributed.is_initialized():
+        if where.startswith("cuda"):
+            torch.cuda.set_device(torch.device(where))
+        torch.distributed.init_process_group("nccl" if where.startswith("cuda") else "gloo")
+    return ranks, where
+
+
+def leave(ranks: Ranks) -> None:
+    """Leave the group again."""
+    if ranks.world > 1 and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _own_device(device: str, ranks: Ranks) -> str:
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    if device not in ("auto", "cuda"):
+        raise TrainingError(f"--device {device} names one device for {ranks.world} processes; leave it at auto")
+    if ranks.local >= torch.cuda.device_count():
+        raise TrainingError(
+            f"process {ranks.local + 1} of this machine has no GPU of its own, there are {torch.cuda.device_count()}; "
+            "launch one process a GPU"
+        )
+    return f"cuda:{ranks.local}"
+
+
+def _device(ranks: Ranks) -> torch.device:
+    gloo = torch.distributed.get_backend() == "gloo"
+    return torch.device("cpu") if gloo else torch.device("cuda", ranks.local)

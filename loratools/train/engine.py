@@ -1,0 +1,209 @@
+"""From batches of samples to optimiser steps: prepared ahead, run without waiting for the device, read in bunches."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from loratools.base.model import Base
+from loratools.base.text import encode
+from loratools.train import objective, seeds
+from loratools.train.config import TrainConfig
+from loratools.train.dataset import Dataset, Sample
+from loratools.train.distributed import Ranks
+from loratools.train.feed import Feed
+from loratools.train.graph import Executor, Micro, Outcome, device_rates, set_rate
+from loratools.train.latents import LatentStore
+from loratools.train.schedule import rate_factor, warmup_steps
+from loratools.train.step import Inputs, Precision, Step, tokenize
+
+_CAPTIONS_KEPT = 1024  # encoded captions kept in memory while the text encoder is not trained
+
+Group = Sequence[Sequence[Sample]]  # the micro-batches of one optimiser step
+
+
+@dataclass(frozen=True)
+class Done:
+    """One optimiser step after its loss was read.
+
+    ``samples`` are the step's; ``losses`` and ``timesteps`` are those of ``own``, this process' part of them.
+    ``seconds`` is the mean over the steps that were read together.
+    """
+
+    step: int
+    loss: float
+    rates: dict[str, float]
+    seconds: float
+    samples: int
+    own: tuple[Sample, ...]
+    losses: Tensor
+    timesteps: Tensor
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    step: int
+    group: Group
+    micros: list[tuple[Inputs, Micro, list[Sample]]]
+
+
+@dataclass(frozen=True)
+class _Pending:
+    prepared: _Prepared
+    rates: dict[str, float]
+    outcome: Outcome
+
+
+class Engine:
+    """The steps of a run, over a network that is attached to its base.
+
+    Args:
+        groups: the optimiser's, each with its ``base_lr``; they are also its ``param_groups``.
+        steps: optimiser steps in the whole run.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        base: Base,
+        stepper: Step,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        dataset: Dataset,
+        store: LatentStore,
+        kind: Precision,
+        ranks: Ranks,
+        steps: int,
+    ) -> None:
+        self._config, self._base, self._stepper, self._kind, self._ranks = config, base, stepper, kind, ranks
+        self._optimizer, self._scaler, self._dataset, self._store, self._steps = (
+            optimizer, scaler, dataset, store, steps,
+        )  # fmt: skip
+        self._learns_text = config.learned_rates()[1] > 0
+        self._timesteps = int(base.scheduler_config.get("num_train_timesteps", 1000))
+        self._hidden: dict[str, Tensor] = {}
+        device_rates(optimizer, kind.device)
+        self.executor = Executor(
+            self._work, scaler, optimizer, kind.device, ranks,
+            clip=config.max_grad_norm, accumulates=config.gradient_accumulation > 1, mode=config.graph,
+        )  # fmt: skip
+
+    def epoch(
+        self, number: int, first: int, *, skip: int = 0, read_after: Callable[[int], bool] = bool
+    ) -> Iterator[Done]:
+        """Run epoch ``number``, whose first step is ``first`` + 1, without its first ``skip`` steps.
+
+        Losses are read every ``log_every`` steps on a GPU, and after every step for which ``read_after`` says so: when
+        such a step is yielded, no later one has run.
+        """
+        groups = self.groups(number)
+        self._expect(groups[skip:], self._config.epochs - number)
+        waiting: list[_Pending] = []
+        every = self._config.log_every if self._kind.device.type == "cuda" else 1
+        begun = time.perf_counter()
+        numbered = enumerate(groups[skip:], first + skip)
+        ahead = self._config.prefetch if self._config.cache_latents else 0
+        with Feed(numbered, self._prepare, ahead) as feed:
+            for prepared in feed:
+                rates = self._set_rates(prepared.step)
+                outcome = self.executor.step([(self._finished(i, own), m) for i, m, own in prepared.micros])
+                waiting.append(_Pending(prepared, rates, outcome))
+                if len(waiting) >= every or (read_after is not None and read_after(prepared.step + 1)):
+                    yield from _read(waiting, begun)
+                    waiting, begun = [], time.perf_counter()
+            yield from _read(waiting, begun)
+
+    def groups(self, number: int) -> list[Group]:
+        """The micro-batches of every optimiser step of epoch ``number``, in order."""
+        batches = self._dataset.epoch(number, self._config.seed, self._config.batch_size)
+        size = self._config.gradient_accumulation
+        return [batches[start : start + size] for start in range(0, len(batches), size)]
+
+    def _work(self, inputs: Inputs, micro: Micro, generator: torch.Generator) -> Outcome:
+        shape = (micro.total, *inputs.mean.shape[1:])
+        drawn = objective.draw(shape, self._timesteps, self._config.noise_offset, generator)
+        mine = objective.Draws(*(part[micro.first : micro.last] for part in vars(drawn).values()))
+        losses = self._stepper.losses(inputs, mine)
+        loss = losses.mean() * micro.share
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return Outcome(loss.detach(), losses.detach(), mine.timesteps)
+
+    def _prepare(self, numbered: tuple[int, Group]) -> _Prepared:
+        step, group = numbered
+        samples = sum(len(batch) for batch in group)
+        micros = []
+        for index, batch in enumerate(group):
+            first, last = self._ranks.rows(len(batch))
+            own = list(batch[first:last])
+            seed = seeds.derived(self._config.seed, "step", step, index)
+            micro = Micro(first, last, len(batch), len(own) / samples, seed)
+            micros.append((self._host_inputs(own or list(batch[:1])), micro, own))
+        return _Prepared(step, group, micros)
+
+    def _host_inputs(self, batch: Sequence[Sample]) -> Inputs:
+        moments = self._store.moments(batch)
+        tokens = tokenize(self._base, [sample.caption for sample in batch]) if self._learns_text else None
+        pin = _pinned if self._kind.device.type == "cuda" else _same
+        own = self._dataset.weights(batch)
+        weight = None if own is None else pin(torch.tensor(own))
+        return Inputs(pin(moments.mean), pin(moments.deviation), None if tokens is None else pin(tokens), weight=weight)
+
+    def _finished(self, inputs: Inputs, own: Sequence[Sample]) -> Inputs:
+        """With the frozen text encoder's states, each caption encoded once; they need the device, so not ahead."""
+        if self._learns_text or not own:
+            return inputs
+        captions = [sample.caption for sample in own]
+        for caption in dict.fromkeys(captions):
+            if caption not in self._hidden:
+                if len(self._hidden) >= _CAPTIONS_KEPT:
+                    self._hidden.pop(next(iter(self._hidden)))
+                self._hidden[caption] = encode(self._base, [caption], self._config.clip_skip)[0]
+        hidden = torch.stack([self._hidden[caption] for caption in captions])
+        return replace(inputs, hidden=hidden)
+
+    def _set_rates(self, step: int) -> dict[str, float]:
+        config = self._config
+        warmup = warmup_steps(float(config.lr_warmup), self._steps)
+        factor = rate_factor(
+            config.lr_scheduler, step, self._steps, warmup, cycles=config.lr_cycles, power=config.lr_power
+        )
+        rates = {}
+        for group in self._optimizer.param_groups:
+            rates[group["name"]] = group["base_lr"] * factor
+            set_rate(group, rates[group["name"]])
+        return rates
+
+    def _expect(self, groups: Sequence[Group], epochs_left: int) -> None:
+        """Tell the executor how often each (bucket, rows) is still to come."""
+        scale = 2 ** (len(self._base.vae.config.block_out_channels) - 1)
+        sizes: Counter[Hashable] = Counter()
+        for batch in (batch for group in groups for batch in group):
+            width, height = self._dataset.items[batch[0].item].bucket
+            sizes[(width // scale, height // scale), len(batch)] += 1
+        self.executor.expect({key: count * (1 + epochs_left) for key, count in sizes.items()})
+
+
+def _read(waiting: Sequence[_Pending], begun: float) -> Iterator[Done]:
+    """Read the losses of all that wait at once: the only place where the host waits for the device."""
+    if not waiting:
+        return
+    losses = torch.stack([pending.outcome.loss for pending in waiting]).tolist()
+    seconds = (time.perf_counter() - begun) / len(waiting)
+    for pending, loss in zip(waiting, losses, strict=True):
+        prepared = pending.prepared
+        own = tuple(sample for _, _, part in prepared.micros for sample in part)
+        yield Done(prepared.step + 1, loss, pending.rates, seconds, sum(len(batch) for batch in prepared.group), own,
+                   pending.outcome.losses, pending.outcome.timesteps)  # fmt: skip
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    return tensor.pin_memory()
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor

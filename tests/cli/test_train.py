@@ -1,0 +1,49 @@
+"""``loratools train`` as a person calls it, up to where training starts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from loratools.cli.train import _GROUPS, command
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pics"
+    folder.mkdir()
+    for number in range(2):
+        Image.new("RGB", (128, 128), (number * 90, 20, 60)).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text("a, b")
+    return folder
+
+
+def test_a_dry_run_says_what_will_happen(pictures: Path) -> None:
+    args = ["--base", "pocket", "--images", str(pictures), "--set", "repeats=3", "--set", "epochs=5", "--dry-run",
+            "--device", "cpu", "--preset", "style-004"]  # fmt: skip
+    result = CliRunner().invoke(command, args)
+    assert result.exit_code == 0, result.output
+    for part in ("images x repeats = 6 samples", "5 epochs: 30 samples", "buckets: 128x128 (6)", "memory: about",
+                 "time: about", "warning: 6 samples an epoch are few", "a (2), b (2)"):  # fmt: skip
+        assert part in result.output
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("epoch=3", "did you mean 'epochs'"), ("epochs", "write KEY=VALUE"), ("epochs=a", "epochs: .*integer")],
+)
+def test_set_names_mistakes(pictures: Path, setting: str, message: str) -> None:
+    result = CliRunner().invoke(command, ["--base", "b", "--images", str(pictures), "--set", setting, "--dry-run"])
+    assert result.exit_code != 0
+    assert re.search(message, f"{result.output}{result.exception}")
+
+
+def test_the_help_has_every_option_under_a_heading() -> None:
+    text = CliRunner().invoke(command, ["--help"]).output
+    positions = [text.index(f"{heading}:") for heading in (*_GROUPS, "The machine and the files")]
+    assert positions == sorted(positions)
+    assert all(name in text for names in _GROUPS.values() for name in names) and "--resume" in text
