@@ -24,7 +24,7 @@ from loratools.files import locked, sha256, write_text
 
 DEFAULT_LIMIT = 20 * 2**30
 _DIGITS = 32
-_LINKED = frozenset({".safetensors", ".png"})  # written once and never appended to
+_LINKED = 64 * 2**20  # bytes; smaller files are copied, so that damage to an output cannot reach the cache
 _POLL = 0.2
 
 
@@ -247,7 +247,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _copy_file(source: str | Path, target: str | Path) -> None:
-    if Path(source).suffix in _LINKED:
+    if Path(source).stat().st_size >= _LINKED:
         with contextlib.suppress(OSError):  # another disk, or one without links
             os.link(source, target)
             return
