@@ -90,7 +90,14 @@ class TrainingError(LoratoolsError):
 
 
 class RecipeError(LoratoolsError):
-    """A recipe or training config that cannot be read, resolved or run."""
+    """A recipe or training config that cannot be read, resolved or run.
+
+    ``excerpt`` is the line that is meant, with carets under the word, where the mistake has a place in a file.
+    """
+
+    def __init__(self, message: str, excerpt: str = "") -> None:
+        super().__init__(message)
+        self.excerpt = excerpt
 
 
 class PocketError(LoratoolsError):

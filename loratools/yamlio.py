@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +47,31 @@ for _name, _pattern, _first in _CORE:
 
 @dataclass(frozen=True)
 class Span:
-    """Where a value stands in its text: one-based line and column, and the half-open range of characters."""
+    """Where a value stands in its text: one-based line and column, and the half-open range of characters.
+
+    ``source`` is set where the text is another file's than the document's own (an included one).
+    """
 
     line: int
     column: int
     start: int
     end: int
+    source: str | None = None
 
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data, with the place of each key and value: ``spans`` by path, ``keys`` by the path of their value."""
+    """Plain data, with the place of each key and value: ``spans`` by path, ``keys`` by the path of their value.
+
+    ``others`` are the texts of included files, by their source.
+    """
 
     data: Any
     source: str
     text: str
     spans: Mapping[Place, Span]
     keys: Mapping[Place, Span]
+    others: Mapping[str, str] = field(default_factory=dict)
 
     def span(self, path: Place) -> Span:
         """The place of the key at ``path``, of the value where it has no key, or of the nearest parent that exists."""
@@ -81,12 +89,50 @@ class Document:
         size = len(place)
         spans = {path[size:]: span for path, span in self.spans.items() if path[:size] == place}
         keys = {path[size:]: span for path, span in self.keys.items() if path[:size] == place}
-        return Document(data, self.source, self.text, spans, keys)
+        return Document(data, self.source, self.text, spans, keys, self.others)
 
     def where(self, path: Place) -> str:
         """``FILE, line N: a.b.c``, for the start of an error message."""
         dotted = ".".join(str(part) for part in path)
-        return f"{self.source}, line {self.span(path).line}" + (f": {dotted}" if dotted else "")
+        span = self.span(path)
+        return f"{span.source or self.source}, line {span.line}" + (f": {dotted}" if dotted else "")
+
+    def error(self, path: Place, message: str, word: str | None = None) -> RecipeError:
+        """A RecipeError that tells the place, with its line and a caret under the word as ``excerpt``.
+
+        Args:
+            word: the very word that is wrong; by default the message's own first quoted one that stands there.
+        """
+        return RecipeError(f"{self.where(path)}: {message}", self.excerpt(path, word, message))
+
+    def excerpt(self, path: Place, word: str | None = None, message: str = "") -> str:
+        """The line of ``path`` with carets under the word that is meant, and ``FILE:line:column`` above it."""
+        span = self.span(path)
+        text = self.others.get(span.source, "") if span.source else self.text
+        value = self.spans.get(path, span)
+        start, end = _word(text, (span.start, max(span.end, value.end)), word, message) or (span.start, span.end)
+        begin = text.rfind("\n", 0, start) + 1
+        line = text[begin:].partition("\n")[0].rstrip("\r")
+        number = text.count("\n", 0, start) + 1
+        width = max(1, min(end, begin + len(line)) - start)
+        gutter = " " * len(str(number))
+        return (f"{gutter}--> {span.source or self.source}:{number}:{start - begin + 1}\n{number} | {line}\n"
+                f"{gutter} | {_blank(line[: start - begin])}{'^' * width}")  # fmt: skip
+
+
+def _word(text: str, within: tuple[int, int], word: str | None, message: str) -> tuple[int, int] | None:
+    """Where the word stands inside the range; failing that, the first of the message's quoted words that does."""
+    start, end = within
+    for wanted in [word] if word else re.findall(r"'([^'\n]+)'", message):
+        found = text.find(wanted, start, end)
+        if found >= 0:
+            return found, found + len(wanted)
+    return None
+
+
+def _blank(text: str) -> str:
+    """Spaces as wide as ``text``; tabs stay, so that what follows stands below."""
+    return re.sub(r"[^\t]", " ", text)
 
 
 def load_yaml(text: str, source: str = "<text>") -> Document:
@@ -100,7 +146,7 @@ def load_yaml(text: str, source: str = "<text>") -> Document:
         root = _CoreLoader(text).get_single_node()
         data = None if root is None else builder.build(root, ())
     except yaml.MarkedYAMLError as error:
-        raise RecipeError(_syntax_message(error, source)) from error
+        raise RecipeError(_syntax_message(error, source), _syntax_excerpt(error, source, text)) from error
     except yaml.reader.ReaderError as error:
         raise RecipeError(
             f"{source}: character {error.position} cannot stand in YAML; save the file as UTF-8"
@@ -200,6 +246,13 @@ def _float(text: str) -> float:
 def _span(node: yaml.Node) -> Span:
     start, end = node.start_mark, node.end_mark
     return Span(start.line + 1, start.column + 1, start.index, end.index)
+
+
+def _syntax_excerpt(error: yaml.MarkedYAMLError, source: str, text: str) -> str:
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return ""
+    return Document(None, source, text, {(): Span(mark.line + 1, mark.column + 1, mark.index, mark.index + 1)}, {}).excerpt(())
 
 
 def _syntax_message(error: yaml.MarkedYAMLError, source: str) -> str:

@@ -94,7 +94,10 @@ def report(error: BaseException, *, debug: bool) -> int:
             traceback.print_exception(error)
             return _say(f"error: {error}", FAILED)
         case LoratoolsError():
-            return _say(f"error: {error}", FAILED)
+            code = _say(f"error: {error}", FAILED)
+            if excerpt := getattr(error, "excerpt", ""):
+                click.echo(excerpt, err=True)
+            return code
         case click.ClickException():
             return _say(f"error: {error.format_message()}", FAILED)
         case MemoryError():

@@ -21,9 +21,10 @@ def located(error: ValidationError, document: Document, model: type[BaseModel]) 
 
     found = sorted(error.errors(), key=order)
     first: Mapping[str, Any] = found[0]
-    where = document.where(_real(document.data, first["loc"]))
     more = f" (and {len(found) - 1} more after it)" if len(found) > 1 else ""
-    return RecipeError(f"{where}: {_explain(first, model)}{more}")
+    place, told = _real(document.data, first["loc"]), _explain(first, model)
+    word = str(first["loc"][-1]) if first["type"] == "extra_forbidden" else None
+    return RecipeError(f"{document.where(place)}: {told}{more}", document.excerpt(place, word, told))
 
 
 def _real(data: Any, location: tuple[str | int, ...]) -> Place:

@@ -7,6 +7,7 @@ the order of steps are not in it. Equal keys mean equal results, so a step whose
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from loratools import __version__
 from loratools.errors import FileError, LoratoolsError, RecipeError, did_you_mean
 from loratools.files import sha256
+from loratools.recipe.kinds import FILES, RUNS
 from loratools.recipe.schema import Recipe, Step
 from loratools.yamlio import Document, Place
 
@@ -65,6 +67,7 @@ class Draft:
         make: runs the step.
         epochs: how many epochs the result has, if it is a run.
         in_place: the step keeps what it finds of its own, from any key (a grid's cells have keys of their own).
+        check: raises what can only be known with the session in hand.
     """
 
     options: Mapping[str, Any]
@@ -73,6 +76,8 @@ class Draft:
     epochs: int | None = None
     in_place: bool = False
     check: Callable[[Session], None] | None = None  # raises before any step runs
+    family: str | None = None  # of the LoRA that it makes, where that is known beforehand
+    units: float | None = None  # how much there is to do, in units of its kind: images shown, pictures, bytes
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,19 @@ class Planned:
     draft: Draft
     out: Path
     key: str
+    revision: int
+    owner: str
+
+    @property
+    def identity(self) -> str:
+        """The key of the very bytes, titles and owner included, that it makes: what a cache may share."""
+        owner = "" if self.kind in RUNS else self.owner  # a run's files say only its own name
+        return hashlib.sha256(f"{self.key} {owner} {self.out.name}".encode()).hexdigest()
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it makes one file, not a folder."""
+        return self.kind in FILES
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -137,7 +155,7 @@ class Planner:
             return self._done[name]
         if name in self._open:
             circle = " -> ".join([*self._open[self._open.index(name) :], name])
-            raise RecipeError(f"{self.where(name)}: the steps need each other in a circle: {circle}")
+            raise self.fail(name, message=f"the steps need each other in a circle: {circle}")
         self._open.append(name)
         try:
             planned = self._resolve(name, self.recipe.steps[name])
@@ -149,6 +167,10 @@ class Planner:
     def where(self, name: str, *place: str | int) -> str:
         """``FILE, line N: steps.NAME...`` for the start of a message."""
         return self.document.where(("steps", name, *place))
+
+    def fail(self, name: str, *place: str | int, message: str) -> RecipeError:
+        """A RecipeError that tells the place inside step ``name``, with the line and a caret under the word."""
+        return self.document.error(("steps", name, *place), message)
 
     def source(self, label: str, name: str, *place: str | int) -> Source:
         """What the text ``label`` in step ``name`` means: a step, or a file or folder on disk.
@@ -162,8 +184,9 @@ class Planner:
         path = self.find(label)
         if path is None:
             hint = did_you_mean(label, self.recipe.steps)
-            raise RecipeError(f"{self.where(name, *place)}: '{label}' is no step{hint} and no file or folder in "
-                              f"{self._looked()}; the steps are {self._steps()}")  # fmt: skip
+            told = (f"'{label}' is no step{hint} and no file or folder in {self._looked()}; the steps are "
+                    f"{self._steps()}")  # fmt: skip
+            raise self.fail(name, *place, message=told)
         return Source(label, path, digest_of(path))
 
     def find(self, text: str) -> Path | None:
@@ -177,13 +200,38 @@ class Planner:
 
         return Source(self.base, Path(self.base), base_digest(self.base))
 
+    def base_place(self) -> Path:
+        """Where the base lies on disk; ``pocket`` is the one that ships."""
+        from loratools.pocket import weights_folder
+
+        return weights_folder() if self.base == "pocket" else Path(self.base)
+
+    @cached_property
+    def base_family(self) -> str | None:
+        """The base's model family, or None where its files are not here to be read (a hub id) or are of none."""
+        from loratools.adapter.checkpoint import open_checkpoint
+
+        with contextlib.suppress(LoratoolsError):
+            return open_checkpoint(self.base_place()).family
+        return None
+
+    def vae(self) -> Source | None:
+        """The VAE that pictures are decoded with instead of the base's own, as something that a step reads."""
+        if self.recipe.vae is None:
+            return None
+        path = self.find(self.recipe.vae)
+        if path is None or not (path / "config.json").is_file():
+            told = f"'{self.recipe.vae}' is no Diffusers VAE folder in {self._looked()}"
+            raise self.document.error(("vae",), told)
+        return Source(self.recipe.vae, path, digest_of(path))
+
     @cached_property
     def lora_dirs(self) -> tuple[Path, ...]:
         """Folders in which LoRA names are looked for."""
         found = [self.find(text) for text in self.recipe.lora_dirs]
         for text, path in zip(self.recipe.lora_dirs, found, strict=True):
             if path is None:
-                raise RecipeError(f"{self.document.where(('lora_dirs',))}: no folder '{text}' in {self._looked()}")
+                raise self.document.error(("lora_dirs",), f"no folder '{text}' in {self._looked()}")
         return (*(path for path in found if path is not None), self.folder)
 
     def presets(self, file: str | None = None) -> Presets:
@@ -196,7 +244,7 @@ class Planner:
         except FileError:
             raise
         except LoratoolsError as error:
-            raise RecipeError(f"{self.document.where(('blocks',))}: {error}") from error
+            raise self.document.error(("blocks",), str(error)) from error
 
     def train_document(self, name: str, kind: str) -> Document:
         """The body of a step whose settings another room checks, with its lines."""
@@ -212,7 +260,8 @@ class Planner:
         draft: Draft = module.draft(name, step, self)
         told = Path(step.out).expanduser() if step.out else module.default_out(name)
         out = self.outs.get(name, self.work / told)
-        return Planned(name, step.kind, draft, out, key_of(step.kind, int(module.REVISION), draft))
+        revision = int(module.REVISION)
+        return Planned(name, step.kind, draft, out, key_of(step.kind, revision, draft), revision, self.owner(name))
 
     def _base_name(self, text: str, *, given: bool) -> str:
         if text == "pocket":
@@ -225,8 +274,8 @@ class Planner:
         for planned in self._done.values():
             place = Path(planned.out).resolve()
             if place in owners:
-                where = self.where(planned.name, "out")
-                raise RecipeError(f"{where}: '{owners[place]}' writes to {planned.out} too; give one another `out`")
+                told = f"'{owners[place]}' writes to {planned.out} too; give one another `out`"
+                raise self.fail(planned.name, "out", message=told)
             owners[place] = planned.name
 
     def _steps(self) -> str:

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import BlockError, FileError, LoratoolsError, RecipeError
+from loratools.recipe.kinds import LORAS, RUNS
 from loratools.recipe.plan import Planned, Planner, Source, digest_of
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
     from loratools.ops.terms import TermSpec
 
-_RUNS = ("train", "basestyle")
-_LORAS = (*_RUNS, "merge")
 _FAMILIES = ("sd1", "sdxl", "flux")  # sd2 has the blocks of sd1
 
 
@@ -30,6 +29,12 @@ class Terms:
     specs: tuple[TermSpec, ...]
     sources: tuple[Source, ...]
     places: dict[str, Path]
+    families: tuple[str | None, ...] = ()  # of each term's LoRA, where that is known before anything runs
+
+    @property
+    def family(self) -> str | None:
+        """The family of all of them, if it is known."""
+        return next((family for family in self.families if family), None)
 
     def lookup(self) -> Callable[[str], Path]:
         """Name -> file or run, for :func:`loratools.ops.terms.resolve_terms`."""
@@ -59,7 +64,6 @@ def read_terms(text: str, name: str, planner: Planner, presets: Presets, *place:
     from loratools.blocks.vector import parse_vector
     from loratools.ops.terms import parse_merge_string
 
-    where = planner.where(name, *place)
     try:
         specs = tuple(parse_merge_string(text))
         for spec in specs:
@@ -69,8 +73,73 @@ def read_terms(text: str, name: str, planner: Planner, presets: Presets, *place:
     except RecipeError:
         raise
     except LoratoolsError as error:
-        raise RecipeError(f"{where}: {error}") from error
-    return Terms(specs, sources, {spec.ref: source.path for spec, source in zip(specs, sources, strict=True)})
+        raise planner.fail(name, *place, message=str(error)) from error
+    families = tuple(_family(source, planner) for source in sources)
+    _check_families(specs, families, planner, name, place)
+    return Terms(specs, sources, {s.ref: source.path for s, source in zip(specs, sources, strict=True)}, families)
+
+
+def read_one(text: str, name: str, planner: Planner, *place: str | int) -> Terms:
+    """One LoRA by the name of a step, an epoch of one, or a file.
+
+    Raises:
+        RecipeError: as for :func:`read_terms`; for a range of epochs, which is several.
+    """
+    terms = read_terms(quoted(text), name, planner, {}, *place)
+    if "-" in (terms.specs[0].epoch or ""):
+        raise planner.fail(name, *place, message=f"'{text}' is several epochs, and one LoRA is needed here; make "
+                           "their mean first, with a `soup` step")  # fmt: skip
+    return terms
+
+
+def quoted(text: str) -> str:
+    """A name as a merge string holds it, whatever letters it has."""
+    return '"' + text.replace('"', '""') + '"'
+
+
+def one_file(terms: Terms) -> Path:
+    """The file that :func:`read_one` means; the steps that it needs must have run."""
+    from loratools.adapter.run import epochs, is_run, select
+
+    spec = terms.specs[0]
+    place = terms.places[spec.ref]
+    if place.is_file() and spec.epoch is None or not is_run(place):
+        return place
+    (chosen,) = select(epochs(place), spec.epoch, run=spec.ref, best=lambda: best_epoch(place))
+    return chosen.path
+
+
+def _family(source: Source, planner: Planner) -> str | None:
+    from loratools.adapter.file import read
+    from loratools.adapter.run import epochs
+
+    if source.step is not None:
+        return planner.step(source.step).draft.family
+    path = source.path if source.path.is_file() else epochs(source.path)[0].path
+    with contextlib.suppress(LoratoolsError):  # a DoRA or unknown keys: the step itself will say
+        found = read(path).family
+        return found if found != "unknown" else None
+    return None
+
+
+def _check_families(specs: Sequence[TermSpec], families: Sequence[str | None], planner: Planner, name: str,
+                    place: Sequence[str | int]) -> None:  # fmt: skip
+    known = [(spec, family) for spec, family in zip(specs, families, strict=True) if family]
+    for spec, family in known:
+        if family != known[0][1]:
+            told = (f"'{spec.ref}' is a LoRA for {family} and '{known[0][0].ref}' one for {known[0][1]}; only LoRAs of "
+                    "one model family add up")  # fmt: skip
+            raise planner.fail(name, *place, message=told)
+
+
+def check_base(terms: Terms, planner: Planner, name: str, *place: str | int) -> None:
+    """Raise RecipeError if a LoRA is of another model family than the recipe's base, which it is meant to change."""
+    base = planner.base_family
+    for spec, family in zip(terms.specs, terms.families, strict=True):
+        if family and base and family != base:
+            told = (f"'{spec.ref}' is a LoRA for {family} and the base {planner.base} is {base}; name a base of its "
+                    "family at `base:`")  # fmt: skip
+            raise planner.fail(name, *place, message=told)
 
 
 def vector_values(text: str, presets: Presets) -> list[list[Any]]:
@@ -126,23 +195,26 @@ def _source(spec: TermSpec, planner: Planner, name: str, place: Sequence[str | i
     label = spec.ref if spec.epoch is None else f"{spec.ref}@{spec.epoch}"
     if spec.ref in planner.recipe.steps:
         planned = planner.step(spec.ref)
-        _check_lora(planned, spec, planner.where(name, *place))
+        if (told := _no_lora(planned, spec)) is not None:
+            raise planner.fail(name, *place, message=told)
         return Source(label, planned.out, f"{planned.key}@{spec.epoch or ''}", planned.name)
     path = _file(spec, planner, name, place)
     return Source(label, path, _digest(path))
 
 
-def _check_lora(planned: Planned, spec: TermSpec, where: str) -> None:
-    if planned.kind not in _LORAS:
-        raise RecipeError(f"{where}: the step '{planned.name}' is a {planned.kind}, which makes no LoRA")
+def _no_lora(planned: Planned, spec: TermSpec) -> str | None:
+    """Why a step's result cannot stand here, or None if it can."""
+    if planned.kind not in LORAS | RUNS:
+        return f"the step '{planned.name}' is a {planned.kind}, which makes no LoRA"
     if spec.epoch is None:
-        return
-    if planned.kind not in _RUNS or planned.draft.epochs is None:
-        raise RecipeError(f"{where}: the step '{planned.name}' is no run, so it has no epochs; drop '@{spec.epoch}'")
+        return None
+    if planned.kind not in RUNS or planned.draft.epochs is None:
+        return f"the step '{planned.name}' is no run, so it has no epochs; drop '@{spec.epoch}'"
     numbers = [int(part) for part in spec.epoch.split("-") if part.isdigit()]
     if any(not 1 <= number <= planned.draft.epochs for number in numbers):
-        raise RecipeError(f"{where}: '{planned.name}@{spec.epoch}' asks for an epoch that the run will not have; "
-                          f"it has 1 to {planned.draft.epochs}")  # fmt: skip
+        return (f"'{planned.name}@{spec.epoch}' asks for an epoch that the run will not have; it has 1 to "
+                f"{planned.draft.epochs}")  # fmt: skip
+    return None
 
 
 def _file(spec: TermSpec, planner: Planner, name: str, place: Sequence[str | int]) -> Path:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loratools.errors import FileError, RecipeError
+from loratools.recipe.cache import DEFAULT_LIMIT, Record
+from loratools.recipe.measure import Peak
 from loratools.recipe.plan import Planned, Planner
+from loratools.recipe.schedule import Failure, in_turn
 from loratools.recipe.schema import Recipe, read_recipe
 from loratools.recipe.session import Session
-from loratools.recipe.store import Record, Store, shown
+from loratools.recipe.store import Store, shown
 from loratools.yamlio import Document
 
 SHIPPED = Path(__file__).with_name("recipes")
@@ -28,6 +32,8 @@ class Ran:
 
 OnStep = Callable[[Planned], None]
 OnDone = Callable[[Ran], None]
+OnFail = Callable[[Failure], None]
+After = Callable[[Planned], None]  # what is done to a new result before it counts as complete
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -46,17 +52,20 @@ def find_recipe(name: str | Path) -> Path:
     raise RecipeError(f"there is no recipe {path}; give a .yaml file, or the name of one that ships: {have}")
 
 
-def make_planner(path: str | Path, work: Path | None = None, base: str | None = None) -> Planner:
+def make_planner(
+    path: str | Path, work: Path | None = None, base: str | None = None, values: Mapping[str, str] | None = None
+) -> Planner:
     """Read the recipe at ``path`` and get ready to resolve its steps; nothing is written.
 
     Args:
         work: where results go; ``runs/<the recipe's name>`` in the current folder by default.
         base: instead of the recipe's own base.
+        values: variables by name, as text, instead of the recipe's own.
     Raises:
         RecipeError: see :func:`loratools.recipe.schema.read_recipe`.
     """
     found = find_recipe(path)
-    recipe, document = read_recipe(found)
+    recipe, document = read_recipe(found, values)
     return planner_of(recipe, document, found.parent, work or Path("runs") / found.stem, base)
 
 
@@ -79,7 +88,7 @@ def targets_of(planner: Planner, kind: str) -> list[str]:
 
 
 def state_of(store: Store, planned: Planned) -> str:
-    """``cached``, ``unfinished`` or ``to do``, for a dry run."""
+    """``cached``, ``kept`` (in the cache, not in the work folder), ``unfinished`` or ``to do``, for a dry run."""
     if store.fresh(planned) is not None:
         return "cached"
     record = store.record(planned.name)
@@ -92,27 +101,45 @@ def run_steps(
     work: Path,
     session: Session,
     *,
+    cache: Path | None = None,
+    limit: int = DEFAULT_LIMIT,
+    jobs: int = 1,
+    after: After | None = None,
     on_start: OnStep | None = None,
     on_done: OnDone | None = None,
+    on_fail: OnFail | None = None,
 ) -> list[Ran]:
     """Run ``steps`` in their order. Each result is recorded as soon as it is complete, so that a run that is killed
-    or fails loses no finished step, and the next one goes on from there.
+    or fails loses no finished step, and the next one goes on from there. Where a step fails, those that do not need it
+    still run.
 
+    Args:
+        cache: a folder of finished results to share with other work folders; the work folder's own by default.
+        limit: bytes that the cache may take beside the outputs; the least recently used go first.
+        jobs: how many steps that do not need each other run at once.
+        after: called with each step that was made anew, before its result is recorded.
+        on_fail: told of each step that failed, and of those that could not run for it.
     Raises:
-        LoratoolsError: of the step that fails; FileError if another run holds the work folder.
+        LoratoolsError: of the first step that failed; FileError if another run holds the work folder.
     """
     for planned in steps:
         _check_place(planned)
         if planned.draft.check is not None:
             planned.draft.check(session)
-    store = Store(work)
-    ran: list[Ran] = []
+    store = Store(work, cache)
+
+    def one(planned: Planned) -> Ran:
+        done = _cached(store, planned) or _run(store, planned, session, after, on_start)
+        if on_done is not None:
+            on_done(done)
+        return done
+
     with store.held():
-        for planned in steps:
-            done = _cached(store, planned) or _run(store, planned, session, on_start)
-            ran.append(done)
-            if on_done is not None:
-                on_done(done)
+        ran, failures = in_turn(steps, one, jobs, on_fail)
+        with contextlib.suppress(OSError):  # tidying is no reason to fail
+            store.cache.gc(limit, {planned.identity for planned in steps})
+    if failures:
+        raise failures[0].error
     return ran
 
 
@@ -121,22 +148,26 @@ def _cached(store: Store, planned: Planned) -> Ran | None:
     return None if record is None else Ran(planned, record, True)
 
 
-def _run(store: Store, planned: Planned, session: Session, on_start: OnStep | None) -> Ran:
-    goes_on = store.begin(planned)
-    if (kept := _cached(store, planned)) is not None:
-        return kept
-    if on_start is not None:
-        on_start(planned)
-    begun = time.perf_counter()
-    outcome = planned.draft.make(planned.out, replace(session, resume=goes_on))
-    return Ran(planned, store.finish(planned, outcome, time.perf_counter() - begun), False)
+def _run(store: Store, planned: Planned, session: Session, after: After | None, on_start: OnStep | None) -> Ran:
+    with store.cache.making(planned.identity):
+        goes_on = store.begin(planned)
+        if (kept := _cached(store, planned)) is not None:
+            return kept
+        if on_start is not None:
+            on_start(planned)
+        with Peak() as peak:
+            begun = time.perf_counter()
+            outcome = planned.draft.make(planned.out, replace(session, resume=goes_on))
+            if after is not None:
+                after(planned)
+            seconds = time.perf_counter() - begun
+        return Ran(planned, store.finish(planned, outcome, seconds, peak.bytes), False)
 
 
 def _check_place(planned: Planned) -> None:
-    is_file = planned.kind == "merge"
-    if is_file and planned.out.suffix != ".safetensors":
+    if planned.is_file and planned.out.suffix != ".safetensors":
         raise FileError(f"the step '{planned.name}' writes {shown(planned.out)}; end its `out` in .safetensors")
-    if not is_file and planned.out.is_file():
+    if not planned.is_file and planned.out.is_file():
         raise FileError(
             f"the step '{planned.name}' needs a folder, and {shown(planned.out)} is a file; name another `out`"
         )

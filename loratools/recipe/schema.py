@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from loratools.errors import RecipeError
+from loratools.recipe import kinds
+from loratools.recipe.kinds import KINDS, Seed, Strict
 from loratools.recipe.located import located
+from loratools.recipe.parts import combined
+from loratools.recipe.variables import filled
 from loratools.yamlio import Document, load_yaml, read_yaml
 
-KINDS = ("draw", "train", "basestyle", "merge", "grid")
 _STEP_NAME = re.compile(r"\w[\w.-]*\Z")
 
 
 def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
-
-
-def _joined(value: Any) -> Any:
-    """A bare number or a list of numbers, written out as the text that the option takes."""
-    items = value if isinstance(value, list) else [value]
-    if items and all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in items):
-        return ",".join(format(item, "g") for item in items)
-    return value
 
 
 def _step_name(value: str) -> str:
@@ -44,69 +31,26 @@ def _step_name(value: str) -> str:
 
 
 StepName = Annotated[str, AfterValidator(_step_name)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
-NumberText = Annotated[str, BeforeValidator(_joined)]
-Dtype = Literal["fp16", "bf16", "fp32"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Draw(_Strict):
-    """``draw``: captioned drawings by the pocket's own drawing program, to train a style on."""
-
-    style: str
-    count: Count = 24
-    seed: Seed | None = None  # None: the recipe's
-    size: Annotated[int, Field(ge=32, le=1024)] = 128
-
-
-class Merge(_Strict):
-    """``merge``: the exact weighted sum of LoRA files or earlier steps."""
-
-    terms: str
-    rank: NumberText = "exact"
-    dtype: Dtype = "fp16"
-    missing: Literal[0, 1] | None = None  # weight of the modules in blocks that a short vector leaves out
-    presets: str | None = None  # a file of more named vectors
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        return {"terms": value} if isinstance(value, str) else value
-
-
-class Grid(_Strict):
-    """``grid``: pictures of every row at every weight, beside the base alone."""
-
-    rows: Texts
-    weights: NumberText = "0:1:0.25"
-    prompts: Texts  # texts, or one file of them, a line each
-    negative: str = ""
-    seeds: NumberText | None = None  # 1, [1, 2] or 1-4; None: the recipe's
-    steps: Count | None = None
-    cfg: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    sampler: str | None = None
-    size: NumberText | None = None
-    clip_skip: Annotated[int, Field(ge=1, le=12)] | None = None
-    batch_size: Count | None = None
-    dtype: Dtype | None = None
-    missing: Literal[0, 1] | None = None
-    judge: str | None = None  # pocket only: score how much of this style each row shows
-
-
-class Step(_Strict):
+class Step(Strict):
     """One step: exactly one kind, and perhaps the name of its file or folder."""
 
-    draw: Draw | None = None
+    draw: kinds.Draw | None = None
     train: dict[str, Any] | None = None  # the settings of `loratools train`, checked by its own model
     basestyle: dict[str, Any] | None = None
-    merge: Merge | None = None
-    grid: Grid | None = None
-    out: str | None = None
+    select: kinds.Select | None = None
+    merge: kinds.Merge | None = None
+    subtract: kinds.Subtract | None = None
+    soup: kinds.Soup | None = None
+    fix: kinds.Fix | None = None
+    resize: kinds.Resize | None = None
+    extract: kinds.Extract | None = None
+    convert: kinds.Convert | None = None
+    merge_into: kinds.MergeInto | None = None
+    grid: kinds.Grid | None = None
+    publish: kinds.Publish | None = None
+    out: str | None = Field(None, description="the name of its file or folder; the step's own name if left out")
 
     @model_validator(mode="before")
     @classmethod
@@ -137,24 +81,37 @@ class Step(_Strict):
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """A whole recipe file."""
 
-    version: Literal[1] = 1
-    base: str = "pocket"
-    seed: Seed = 1
-    blocks: dict[str, list[float] | str] = Field(default_factory=dict)  # named vectors, over the built-in ones
-    lora_dirs: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
-    steps: dict[StepName, Step] = Field(min_length=1)
+    version: Literal[1] = Field(1, description="of this format")
+    include: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (), description="recipes whose vars, blocks, lora_dirs and steps come first; this file's own entries win"
+    )
+    vars: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="named values for `${name}` anywhere below; `--set name=value` overrides"
+    )
+    base: str = Field("pocket", description="a Diffusers folder, a .safetensors or .ckpt file, a hub id, or pocket")
+    vae: str | None = Field(None, description="a Diffusers VAE folder that grids decode with, instead of the base's")
+    seed: Seed = Field(1, description="of every step that does not name its own")
+    blocks: dict[str, list[float] | str] = Field(
+        default_factory=dict, description="named block vectors, over the built-in ones: numbers, or text"
+    )
+    lora_dirs: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (), description="folders in which LoRA names are looked for, besides the recipe's own"
+    )
+    steps: dict[StepName, Step] = Field(min_length=1, description="name: {kind: options, out: file or folder}")
 
 
-def read_recipe(path: str | Path) -> tuple[Recipe, Document]:
+def read_recipe(path: str | Path, values: Mapping[str, str] | None = None) -> tuple[Recipe, Document]:
     """Read and check the recipe at ``path``.
 
+    Args:
+        values: variables by name, as text, in place of the file's own.
     Raises:
         RecipeError: naming the file, the line, the key and the nearest valid word.
     """
-    return check_recipe(read_yaml(path))
+    return check_recipe(read_yaml(path), values)
 
 
 def parse_recipe(text: str, source: str = "<recipe>") -> tuple[Recipe, Document]:
@@ -162,14 +119,15 @@ def parse_recipe(text: str, source: str = "<recipe>") -> tuple[Recipe, Document]
     return check_recipe(load_yaml(text, source))
 
 
-def check_recipe(document: Document) -> tuple[Recipe, Document]:
-    """The document as a :class:`Recipe`, and the document itself.
+def check_recipe(document: Document, values: Mapping[str, str] | None = None) -> tuple[Recipe, Document]:
+    """The document as a :class:`Recipe`, and the document itself with includes and variables put in.
 
     Raises:
         RecipeError: as for :func:`read_recipe`.
     """
     if not isinstance(document.data, dict):
         raise RecipeError(f"{document.source}: no recipe; write `steps:` with at least one step")
+    document = filled(combined(document), values or {})
     try:
         return Recipe.model_validate(document.data), document
     except ValidationError as error:

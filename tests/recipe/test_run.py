@@ -104,7 +104,13 @@ def test_from_pictures_to_the_grid_and_then_from_the_cache(folder: Path) -> None
     with pytest.raises(FileError, match="--force"):  # it is no longer what the step wrote
         run(RECIPE, ["final"])
     Path("work/mine.safetensors").unlink()
-    assert stale(run(RECIPE, ["final"])) == {"final"}
+    assert stale(run(RECIPE, ["final"])) == set()  # the cache has it
+    assert sha256("work/mine.safetensors") == merged_digest
+    Path("work/mine.safetensors").unlink()
+    for kept in Path("work/.loratools/objects").rglob("result"):
+        if kept.is_file():
+            kept.write_bytes(b"damaged")
+    assert stale(run(RECIPE, ["final"])) == {"final"}  # damage is seen, and made good
     assert sha256("work/mine.safetensors") == merged_digest
 
 

@@ -44,7 +44,7 @@ def test_a_good_recipe() -> None:
         ("seed: 3", "seed: -1", 3, "greater than or equal to 0"),
         ("[1, 0.5,", "[1, half,", 5, "blocks.MINE.1"),
         ("style: ink", "styl: ink", 7, "(did you mean 'style'?)"),
-        ("{draw:", "{drow:", 7, "(did you mean 'draw'?); valid: draw, train, basestyle, merge, grid, out"),
+        ("{draw:", "{drow:", 7, "(did you mean 'draw'?); valid: draw, train, basestyle, select, merge"),
         ("{basestyle: }", "{basestyle: , merge: a}", 9, "exactly one of"),
         ("{basestyle: }", "{out: x}", 9, "this one has none"),
         ("weights: 0:1:0.5", "wieghts: 0:1:0.5", 11, "(did you mean 'weights'?)"),

@@ -10,7 +10,7 @@ from loratools.files import sha256
 from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
-from loratools.recipe.steps.train import refuse_ours, settings_without_places, summary_of
+from loratools.recipe.steps.train import checked_config, refuse_ours, settings_without_places, summary_of
 
 REVISION = 1
 
@@ -23,7 +23,6 @@ def default_out(name: str) -> Path:
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Check the settings: those of the pictures here, those of the training by its own model."""
     from loratools.train.basestyle import PROMPTS, Generation
-    from loratools.train.read_config import make_config
 
     body = dict(step.basestyle or {})
     refuse_ours({key: body[key] for key in body if key != "images"}, name, "basestyle", planner)
@@ -32,11 +31,12 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     training = {key: value for key, value in body.items() if key not in drawn}
     preset = "pocket-style" if planner.base == "pocket" else "style-004"
     values = {"preset": preset, **training, "base": planner.base, "images": "images", "name": name}
-    config = make_config(values, planner.document.source, document=planner.train_document(name, "basestyle"))
+    config = checked_config(values, name, "basestyle", planner)
     options = {"drawn": drawn, "prompts": sha256(PROMPTS), **settings_without_places(config)}
     base = planner.base
     return Draft(options, (planner.base_source(),), lambda out, session: _make(out, session, base, name, body),
-                 epochs=config.epochs)  # fmt: skip
+                 epochs=config.epochs, family=planner.base_family,
+                 units=3.0 * int(drawn.get("images_per_framing", 8)) * config.repeats * config.epochs)  # fmt: skip
 
 
 def _make(out: Path, session: Session, base: str, name: str, body: dict[str, Any]) -> Outcome:

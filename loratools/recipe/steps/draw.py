@@ -7,10 +7,11 @@ import random
 import shutil
 from pathlib import Path
 
-from loratools.errors import FileError, PocketError, RecipeError
+from loratools.errors import FileError, PocketError
 from loratools.files import replacing, write_text
 from loratools.recipe.plan import Draft, Outcome, Planner
-from loratools.recipe.schema import Draw, Step
+from loratools.recipe.kinds import Draw
+from loratools.recipe.schema import Step
 from loratools.recipe.session import Session, bar
 
 REVISION = 1
@@ -26,21 +27,21 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Check the style and fix the seed."""
     settings = step.draw
     assert settings is not None
-    check_style(settings.style, planner.where(name, "draw", "style"))
+    check_style(settings.style, planner, name, "draw", "style")
     seed = planner.recipe.seed if settings.seed is None else settings.seed
     options = {**settings.model_dump(), "seed": seed}
     owner = planner.owner(name)
-    return Draft(options, (), lambda out, session: _make(out, session, settings, seed, owner))
+    return Draft(options, (), lambda out, session: _make(out, session, settings, seed, owner), units=settings.count)
 
 
-def check_style(style: str, where: str) -> None:
+def check_style(style: str, planner: Planner, name: str, *place: str) -> None:
     """Raise RecipeError, with the styles that exist, if the pocket's program cannot draw ``style``."""
     from loratools.pocket.draw import random_figure
 
     try:
         random_figure(random.Random(0), style=style)
     except PocketError as error:
-        raise RecipeError(f"{where}: {error}") from error
+        raise planner.fail(name, *place, message=str(error)) from error
 
 
 def _make(out: Path, session: Session, settings: Draw, seed: int, owner: str) -> Outcome:

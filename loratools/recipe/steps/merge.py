@@ -1,47 +1,43 @@
-"""``merge``: the exact weighted sum of earlier steps and LoRA files."""
+"""``merge``: the exact weighted sum of earlier steps and LoRA files, or another method's by name."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from loratools.errors import RankError, RecipeError
+from loratools.recipe.kinds import Merge
 from loratools.recipe.plan import Draft, Outcome, Planner
-from loratools.recipe.references import Terms, best_epoch, read_terms
-from loratools.recipe.schema import Merge, Step
+from loratools.recipe.references import Terms, read_terms
+from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
+from loratools.recipe.steps.lora import file_out, open_terms, rank_text, told, with_base
 
 if TYPE_CHECKING:
     from loratools.ops.merge import MergePlan
+    from loratools.ops.source import Source
     from loratools.ops.terms import Term
 
 REVISION = 1
-
-
-def default_out(name: str) -> Path:
-    """A file."""
-    return Path(f"{name}.safetensors")
+default_out = file_out
 
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Read the merge string, find its files, and put block vectors in by value."""
-    from loratools.adapter.rank import parse_rank
-
     settings = step.merge
     assert settings is not None
     presets = planner.presets(settings.presets)
     terms = read_terms(settings.terms, name, planner, presets, "merge", "terms")
-    try:
-        rank = parse_rank(settings.rank).text()
-    except RankError as error:
-        raise RecipeError(f"{planner.where(name, 'merge', 'rank')}: {error}") from error
-    options = {
-        "terms": terms.options(presets),
-        "rank": rank,
-        "dtype": settings.dtype,
-        "missing": settings.missing,
-    }
-    return Draft(options, terms.sources, lambda out, session: _make(out, session, settings, terms, name, planner))
+    options = {"terms": terms.options(presets), **merge_options(settings),
+               "rank": rank_text(settings.rank, name, "merge", planner)}  # fmt: skip
+    return Draft(options, with_base(terms.sources, settings.dora, planner),
+                 lambda out, session: write_merge(out, session, settings, terms, name, planner),
+                 family=terms.family)  # fmt: skip
+
+
+def merge_options(settings: Merge) -> dict[str, Any]:
+    """The options that determine a merge beside its terms; those at their defaults are left out."""
+    always = {"dtype": settings.dtype, "missing": settings.missing}
+    return always | settings.model_dump(include={"method", "density", "match_norm", "compat"}, exclude_defaults=True)
 
 
 def merge_plan(name: str, planner: Planner) -> MergePlan:
@@ -56,24 +52,49 @@ def merge_terms(name: str, planner: Planner) -> list[Term]:
     settings = planner.recipe.steps[name].merge
     assert settings is not None
     terms = read_terms(settings.terms, name, planner, planner.presets(settings.presets), "merge", "terms")
-    return _resolve(settings, terms, planner)
+    return _opened(settings, terms, planner)
 
 
-def _resolve(settings: Merge, terms: Terms, planner: Planner) -> list[Term]:
-    from loratools.ops.terms import resolve_terms
+def _opened(settings: Merge, terms: Terms, planner: Planner) -> list[Term]:
+    from loratools.ops.norms import match_norms
 
-    return resolve_terms(
-        terms.specs, terms.lookup(), presets=planner.presets(settings.presets), missing=settings.missing,
-        best=best_epoch,
-    )  # fmt: skip
+    missing = settings.missing
+    if settings.compat and missing is None:
+        missing = 1  # those tools never ask: what they leave out is measured against keeping it
+    found = open_terms(terms, planner, presets=settings.presets, missing=missing, dora=settings.dora,
+                       allow_unknown=settings.allow_unknown)  # fmt: skip
+    return match_norms(found) if settings.match_norm else found
 
 
-def _make(out: Path, session: Session, settings: Merge, terms: Terms, name: str, planner: Planner) -> Outcome:
+def write_merge(out: Path, session: Session, settings: Merge, terms: Terms, name: str, planner: Planner) -> Outcome:
+    """Write the sum of ``terms`` as ``settings`` say."""
     from loratools.adapter.rank import parse_rank
     from loratools.adapter.save import DTYPES
     from loratools.ops.merge import merge_files
 
-    report = merge_files(_resolve(settings, terms, planner), out, rule=parse_rank(settings.rank),
-                         dtype=DTYPES[settings.dtype], force=session.force, owner=planner.owner(name))  # fmt: skip
-    text = f"{report.modules} modules, rank {report.rank}, {report.size / 2**20:.1f} MiB, error {report.error:.1e}"
-    return Outcome(text, report.json())
+    found = _opened(settings, terms, planner)
+    report = merge_files(
+        found, out, rule=parse_rank(settings.rank), dtype=DTYPES[settings.dtype], force=session.force,
+        owner=planner.owner(name), source=_source(settings, found), method=_method(settings),
+    )  # fmt: skip
+    return told(report)
+
+
+def _source(settings: Merge, terms: list[Term]) -> Source | None:
+    """What is written in place of the exact sum, or None for the sum itself."""
+    from loratools.ops.compat import compatible
+    from loratools.ops.ties import Ties
+
+    if settings.method == "ties":
+        return Ties(terms, _density(settings))
+    return compatible(terms, settings.compat) if settings.compat else None
+
+
+def _method(settings: Merge) -> dict[str, Any]:
+    """What the header tells beside the terms; nothing for the plain sum."""
+    ties = {"method": "ties", "density": _density(settings)} if settings.method == "ties" else {}
+    return ties | ({"compat": settings.compat} if settings.compat else {})
+
+
+def _density(settings: Merge) -> float:
+    return 0.5 if settings.density is None else settings.density

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 REVISION = 1
 _OURS = ("base", "out", "name", "device", "resume", "force")  # settled by the recipe or by flags
+_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 _COUNTED = re.compile(r"\d+_")
 
 
@@ -28,12 +29,10 @@ def default_out(name: str) -> Path:
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Check the settings by training's own model, and find the images."""
-    from loratools.train.read_config import make_config
-
     body = dict(step.train or {})
     refuse_ours(body, name, "train", planner)
     if not body.get("images"):
-        raise RecipeError(f"{planner.where(name, 'train')}: 'images' is missing; name a folder, or a `draw` step")
+        raise planner.fail(name, "train", message="'images' is missing; name a folder, or a `draw` step")
     entries, sources = _images(body["images"], name, planner)
     values = {
         "base": planner.base,
@@ -42,23 +41,57 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         "name": name,
         "seed": body.get("seed", planner.recipe.seed),
     }
-    config = make_config(values, planner.document.source, under=body, document=planner.train_document(name, "train"))
+    config = checked_config(values, name, "train", planner, under=body)
     options = {**settings_without_places(config), "images": _subsets(config)}
     return Draft(options, (planner.base_source(), *sources), lambda out, session: _make(out, session, config),
-                 epochs=config.epochs)  # fmt: skip
+                 epochs=config.epochs, family=planner.base_family, units=_samples(config, sources, planner))  # fmt: skip
+
+
+def checked_config(values: Mapping[str, Any], name: str, kind: str, planner: Planner,
+                   under: Mapping[str, Any] | None = None) -> TrainConfig:  # fmt: skip
+    """Training's own check of a step's settings; its error gets the line as it stands in the recipe.
+
+    Raises:
+        RecipeError: for an unknown setting or preset, or a value out of range.
+    """
+    from loratools.train.read_config import make_config
+
+    document = planner.train_document(name, kind)
+    try:
+        return make_config(values, planner.document.source, under=under, document=document)
+    except RecipeError as error:
+        text = str(error)
+        key = re.match(r".*, line \d+: ([\w.]+)", text)
+        place = tuple(int(part) if part.isdigit() else part for part in key[1].split(".")) if key else ()
+        whole = ("steps", name, kind, *place)
+        if key is None:  # no place of its own, such as an unknown preset
+            raise planner.document.error(whole, text.removeprefix(f"{planner.document.source}: ")) from error
+        raise RecipeError(text, planner.document.excerpt(whole, None, text)) from error
+
+
+def _samples(config: TrainConfig, sources: Sequence[Source], planner: Planner) -> float:
+    """Images shown in all, for an estimate."""
+    total = 0
+    for subset, source in zip(config.images, sources, strict=True):
+        if source.step is not None:
+            count = int(planner.step(source.step).draft.units or 0)
+        else:
+            count = sum(path.suffix.lower() in _PICTURES for path in source.path.iterdir())
+        told = re.match(r"(\d+)_", subset.folder.name)
+        total += count * (subset.repeats or (int(told[1]) if told else config.repeats))
+    return float(total * config.epochs)
 
 
 def refuse_ours(body: Mapping[str, Any], name: str, kind: str, planner: Planner) -> None:
     """Raise RecipeError for a setting that a recipe settles elsewhere."""
     for key in _OURS:
         if key in body:
-            where = planner.where(name, kind, key)
             hint = {
                 "base": "write `base:` at the top of the recipe",
                 "out": "write `out:` beside the step's kind",
                 "name": "the step's own name is the run's",
             }.get(key, f"use --{key}" if key != "resume" else "an interrupted run goes on by itself")
-            raise RecipeError(f"{where}: '{key}' does not stand here; {hint}")
+            raise planner.fail(name, kind, key, message=f"'{key}' does not stand here; {hint}")
 
 
 def settings_without_places(config: TrainConfig) -> dict[str, Any]:
@@ -81,8 +114,9 @@ def _images(value: Any, name: str, planner: Planner) -> tuple[list[dict[str, Any
         source = planner.source(str(entry.get("folder", "")), name, *place)
         if source.step is not None and planner.step(source.step).kind != "draw":
             kind = planner.step(source.step).kind
-            raise RecipeError(f"{planner.where(name, *place)}: the step '{source.step}' is a {kind}, which makes no "
-                              "pictures to train on; name a `draw` step or a folder")  # fmt: skip
+            told = (f"the step '{source.step}' is a {kind}, which makes no pictures to train on; name a `draw` step "
+                    "or a folder")  # fmt: skip
+            raise planner.fail(name, *place, message=told)
         entries.append({**entry, "folder": str(source.path)})
         sources.append(source)
     return entries, sources

@@ -1,0 +1,230 @@
+"""The kinds of steps that a recipe may hold: one frozen model each, every option with what it does."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _joined(value: Any) -> Any:
+    """A bare number or a list of numbers, written out as the text that the option takes."""
+    items = value if isinstance(value, list) else [value]
+    if items and all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in items):
+        return ",".join(format(item, "g") for item in items)
+    return value
+
+
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+NumberText = Annotated[str, BeforeValidator(_joined)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Dtype = Literal["fp16", "bf16", "fp32"]
+Missing = Literal[0, 1]
+
+
+class Strict(BaseModel):
+    """A frozen model whose unknown keys are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Short(Strict):
+    """A step whose commonest option may stand alone, without its key."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {SHORT[cls.__name__.lower()]: value} if isinstance(value, (str, list)) else value
+
+
+class Draw(Strict):
+    """Captioned drawings by the pocket's own drawing program, to train a style on."""
+
+    style: str = Field(description="the drawing style, such as ink")
+    count: Count = Field(24, description="how many pictures")
+    seed: Seed | None = Field(None, description="the recipe's seed if left out")
+    size: Annotated[int, Field(ge=32, le=1024)] = Field(128, description="side in pixels")
+
+
+class Select(_Short):
+    """One epoch of a run as a file: a byte-for-byte copy."""
+
+    run: str = Field(description="a train or basestyle step, or a run on disk")
+    epoch: Annotated[str, BeforeValidator(_joined)] = Field(
+        "best", description="best (the shortlist's first), last, a number, or 6-8 for the mean of several"
+    )
+    votes: str | None = Field(
+        None, description="instead of epoch: a JSON file of votes, {label or number: count}; most votes win"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Select:
+        if self.votes is not None and "epoch" in self.model_fields_set:
+            raise ValueError("give either 'epoch' or 'votes', not both")
+        return self
+
+
+class _Stored(_Short):
+    """Options of every step that writes a LoRA file."""
+
+    rank: NumberText = Field("exact", description="exact, a number, error=0.01, energy=0.999 or size=36MiB")
+    dtype: Dtype = Field("fp16", description="storage type")
+
+
+class _Termed(_Stored):
+    """Options of steps that read merge strings."""
+
+    missing: Missing | None = Field(
+        None, description="weight of the modules in blocks that a short vector does not list"
+    )
+    presets: str | None = Field(None, description="a file of more named vectors")
+    dora: bool = Field(False, description="read DoRA files with the weights of the recipe's base")
+    allow_unknown: bool = Field(False, description="carry keys that no table knows instead of refusing their file")
+
+
+class Merge(_Termed):
+    """The exact weighted sum of LoRA files or earlier steps."""
+
+    terms: str = Field(description="the merge string, such as `style@8:1:GP1, base_style:-1:GP2`")
+    method: Literal["exact", "ties"] = Field(
+        "exact", description="exact: the weighted sum; ties: trim, elect signs and average"
+    )
+    density: Fraction | None = Field(None, description="ties: the part of the entries that takes part (0.5)")
+    match_norm: bool = Field(False, description="bring the LoRAs to equal norm in each block before the weights")
+    compat: Literal["supermerger", "supermerger-strength", "lbw"] | None = Field(
+        None, description="what another tool would make of the terms"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Merge:
+        if self.density is not None and self.method != "ties":
+            raise ValueError("'density' goes with method: ties")
+        if self.compat and (self.method != "exact" or self.match_norm):
+            raise ValueError("'compat' reproduces another tool as it is; drop 'method' and 'match_norm'")
+        return self
+
+
+class Subtract(_Termed):
+    """A style with the base's own style removed, in one of four ways."""
+
+    style: str = Field(description="a merge string: what to keep")
+    base_style: str = Field(description="a merge string: what to remove")
+    mode: Literal["direct", "matched", "project", "soft"] = Field(
+        "direct", description="direct: all of it; matched: what lies along it; project: its directions; soft: in part"
+    )
+    blocks: str | None = Field(None, description="how strongly in each block: a preset, numbers or names")
+    energy: Fraction = Field(0.99, description="project, soft: the part of its energy that its directions must hold")
+    side: Literal["output", "input", "both"] = Field("output", description="project, soft: which side is freed")
+    mu: Above = Field(1.0, description="soft: what its directions keep is 1 / (1 + mu)")
+    most: Annotated[float, Field(ge=0)] | None = Field(None, description="matched: the largest multiple removed")
+
+
+class Soup(_Termed):
+    """The mean of several LoRAs, such as the epochs of a run."""
+
+    files: Texts = Field(description="files, steps, or `run@6-8`")
+
+
+class Resize(_Stored):
+    """Another rank, the loss stated for each block."""
+
+    lora: str = Field(description="a step, an epoch `run@8`, or a file")
+    dora: bool = Field(False, description="read a DoRA file with the weights of the recipe's base")
+
+
+class Extract(_Stored):
+    """A LoRA of what tuning did to a model."""
+
+    tuned: str = Field(description="the model after tuning: a file, a folder, or a merge_into step")
+    base: str | None = Field(None, description="the model before it; the recipe's base if left out")
+    conv: bool = Field(False, description="3x3 convolutions too")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of the random projections")
+
+
+class Fix(_Stored):
+    """A merge step again, its block vectors moved by the rules for what is wrong with the pictures."""
+
+    merge: str = Field(description="the merge step that is meant")
+    symptoms: Texts = Field(("hands",), description="hands, limbs, face, clothes, style or chaos; one or several")
+    step: Above = Field(0.1, description="size of one step, absolute")
+    times: Count = Field(1, description="how many steps of each rule")
+
+
+class Convert(_Short):
+    """The same differences in another style of keys."""
+
+    lora: str = Field(description="a step, an epoch `run@8`, or a file")
+    to: Literal["kohya", "diffusers"] = Field("kohya", description="how keys are spelled")
+    dtype: Dtype | None = Field(None, description="storage type; the file's own if left out")
+    dora: bool = Field(False, description="read a DoRA file with the weights of the recipe's base")
+    allow_unknown: bool = Field(False, description="carry keys that no table knows through untouched")
+
+
+class MergeInto(Strict):
+    """A merge added to a checkpoint's weights."""
+
+    terms: str = Field(description="the merge string")
+    into: str = Field(description="the .safetensors checkpoint that it is added to; `base` is the recipe's (of a folder, its UNet)")
+    missing: Missing | None = Field(
+        None, description="weight of the modules in blocks that a short vector does not list"
+    )
+    presets: str | None = Field(None, description="a file of more named vectors")
+    match_norm: bool = Field(False, description="bring the LoRAs to equal norm in each block before the weights")
+
+
+class Grid(Strict):
+    """Pictures of every row at every weight, beside the base alone."""
+
+    rows: Texts = Field(description="runs, epochs, files or merge strings; one or a list")
+    weights: NumberText = Field("0:1:0.25", description="first:last:step, or a list")
+    prompts: Texts = Field(description="prompts, or one file of them, a line each")
+    negative: str = Field("", description="the negative prompt")
+    seeds: NumberText | None = Field(None, description="1, [1, 2] or 1-4; the recipe's seed if left out")
+    steps: Count | None = Field(None, description="sampler steps; the base's own if left out")
+    cfg: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(None, description="guidance scale")
+    sampler: str | None = Field(None, description="a WebUI name such as `DPM++ 2M Karras`")
+    size: NumberText | None = Field(None, description="512 or 512x768")
+    clip_skip: Annotated[int, Field(ge=1, le=12)] | None = Field(None, description="1: the last text layer")
+    batch_size: Count | None = Field(None, description="pictures at once")
+    dtype: Dtype | None = Field(None, description="compute type")
+    missing: Missing | None = Field(
+        None, description="weight of the modules in blocks that a short vector does not list"
+    )
+    judge: str | None = Field(None, description="pocket only: score how much of this drawing style each row shows")
+
+
+class Publish(_Short):
+    """A folder to hand out: the LoRA, a preview picture, the WebUI's side-car JSON, and a model card."""
+
+    lora: str = Field(description="a step, an epoch `run@8`, or a file")
+    name: str | None = Field(None, description="the files' name; the step's own if left out")
+    activation: str = Field("", description="activation text: the trigger words that go into the prompt")
+    negative: str = Field("", description="what goes into the negative prompt")
+    weight: Number = Field(1.0, description="the weight it is meant for")
+    notes: str = Field("", description="for the people who use it")
+    description: str = Field("", description="one line; the model card's first")
+    preview: str | None = Field(None, description="a grid step or a picture; the grid's cell nearest to weight is taken")
+    license: str = Field("", description="the model card's licence, such as openrail")
+    tags: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field((), description="the model card's tags")
+
+
+KINDS: dict[str, type[Strict] | None] = {  # None: the settings of another room's model
+    "draw": Draw, "train": None, "basestyle": None, "select": Select, "merge": Merge, "subtract": Subtract,
+    "soup": Soup, "fix": Fix, "resize": Resize, "extract": Extract, "convert": Convert, "merge_into": MergeInto,
+    "grid": Grid, "publish": Publish,
+}  # fmt: skip
+SHORT = {  # the option that may stand alone
+    "select": "run", "merge": "terms", "soup": "files", "resize": "lora", "convert": "lora", "publish": "lora",
+    "subtract": "style", "extract": "tuned", "fix": "merge",
+}  # fmt: skip
+FILES = frozenset({"select", "merge", "subtract", "soup", "fix", "resize", "extract", "convert", "merge_into"})
+LORAS = frozenset(FILES - {"merge_into"})  # kinds whose file is a LoRA
+RUNS = frozenset({"train", "basestyle"})

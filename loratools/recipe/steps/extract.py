@@ -1,0 +1,63 @@
+"""``extract``: a LoRA of what tuning did to a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loratools.errors import LoratoolsError
+from loratools.recipe.kinds import Extract
+from loratools.recipe.plan import Draft, Outcome, Planner, Source
+from loratools.recipe.schema import Step
+from loratools.recipe.session import Session
+from loratools.recipe.steps.lora import file_out, rank_text, told
+
+REVISION = 1
+default_out = file_out
+
+
+def draft(name: str, step: Step, planner: Planner) -> Draft:
+    """Find both models."""
+    settings = step.extract
+    assert settings is not None
+    tuned = _model(settings.tuned, name, planner, "tuned")
+    base = _model(settings.base, name, planner, "base") if settings.base else planner.base_source()
+    options = {"rank": rank_text(settings.rank, name, "extract", planner), "dtype": settings.dtype,
+               "conv": settings.conv, "seed": settings.seed}  # fmt: skip
+    before = base.path if settings.base else planner.base_place()
+    return Draft(options, (base, tuned), lambda out, session: _make(out, session, settings, before, tuned.path, name,
+                                                                    planner),
+                 family=planner.base_family if settings.base is None else None)  # fmt: skip
+
+
+def _model(text: str, name: str, planner: Planner, key: str) -> Source:
+    from loratools.base.load import base_digest
+
+    if text in planner.recipe.steps:
+        source = planner.source(text, name, "extract", key)
+        kind = planner.step(text).kind
+        if kind != "merge_into":
+            message = f"the step '{text}' is a {kind}, which makes no model; name a merge_into step, a file or a folder"
+            raise planner.fail(name, "extract", key, message=message)
+        return source
+    if text == "pocket":
+        from loratools.pocket import weights_folder
+
+        return Source(text, weights_folder(), base_digest(text))
+    path = planner.find(text)
+    if path is None:
+        return planner.source(text, name, "extract", key)  # says what there is
+    try:
+        return Source(text, path, base_digest(path))
+    except LoratoolsError as error:
+        raise planner.fail(name, "extract", key, message=str(error)) from error
+
+
+def _make(out: Path, session: Session, settings: Extract, base: Path, tuned: Path, name: str,
+          planner: Planner) -> Outcome:  # fmt: skip
+    from loratools.adapter.rank import parse_rank
+    from loratools.adapter.save import DTYPES
+    from loratools.ops.extract import extract_files
+
+    return told(extract_files(base, tuned, out, rule=parse_rank(settings.rank), conv=settings.conv,
+                              dtype=DTYPES[settings.dtype], seed=settings.seed, force=session.force,
+                              owner=planner.owner(name)))  # fmt: skip

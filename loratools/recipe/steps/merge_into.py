@@ -1,0 +1,57 @@
+"""``merge_into``: a merge added to a checkpoint's weights, every other byte of it as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loratools.recipe.kinds import MergeInto
+from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
+from loratools.recipe.references import Terms, read_terms
+from loratools.recipe.schema import Step
+from loratools.recipe.session import Session
+from loratools.recipe.steps.lora import file_out, open_terms
+
+REVISION = 1
+default_out = file_out
+
+
+def draft(name: str, step: Step, planner: Planner) -> Draft:
+    """Read the merge string and find the checkpoint."""
+    settings = step.merge_into
+    assert settings is not None
+    presets = planner.presets(settings.presets)
+    terms = read_terms(settings.terms, name, planner, presets, "merge_into", "terms")
+    into = _checkpoint(settings, name, planner)
+    options = {"terms": terms.options(presets), "missing": settings.missing, "match_norm": settings.match_norm}
+    return Draft(options, (*terms.sources, into),
+                 lambda out, session: _make(out, session, settings, terms, into.path, name, planner))  # fmt: skip
+
+
+def _checkpoint(settings: MergeInto, name: str, planner: Planner) -> Source:
+    if settings.into in planner.recipe.steps:
+        return planner.source(settings.into, name, "merge_into", "into")
+    path = planner.base_place() if settings.into == "base" else planner.find(settings.into)
+    if path is None:
+        return planner.source(settings.into, name, "merge_into", "into")  # says what there is
+    if settings.into == "base" and path.is_dir():
+        path = path / "unet" / "diffusion_pytorch_model.safetensors"  # what a Diffusers base has of a checkpoint
+    if not path.is_file() or path.suffix.lower() != ".safetensors":
+        message = (f"'{settings.into}' is {path}, and a single .safetensors checkpoint is needed; of a Diffusers "
+                   "folder name the UNet's own file")  # fmt: skip
+        raise planner.fail(name, "merge_into", "into", message=message)
+    return Source(settings.into, path, digest_of(path))
+
+
+def _make(out: Path, session: Session, settings: MergeInto, terms: Terms, into: Path, name: str,
+          planner: Planner) -> Outcome:  # fmt: skip
+    from loratools.ops.combine import combine
+    from loratools.ops.into import merge_into
+    from loratools.ops.merge import into_provenance
+    from loratools.ops.norms import match_norms
+
+    found = open_terms(terms, planner, presets=settings.presets, missing=settings.missing)
+    found = match_norms(found) if settings.match_norm else found
+    made = into_provenance(found, into, planner.owner(name))
+    report = merge_into(combine(found), into, out, provenance=made, force=session.force)
+    text = f"{report.modules} modules changed, {report.size / 2**20:.1f} MiB, rounding {report.total.error:.1e}"
+    return Outcome(text, report.json())

@@ -1,0 +1,38 @@
+"""``resize``: a LoRA of another rank, the loss stated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loratools.recipe.kinds import Resize
+from loratools.recipe.plan import Draft, Outcome, Planner
+from loratools.recipe.references import Terms, one_file, read_one
+from loratools.recipe.schema import Step
+from loratools.recipe.session import Session
+from loratools.recipe.steps.lora import base_weights, file_out, rank_text, told, with_base
+
+REVISION = 1
+default_out = file_out
+
+
+def draft(name: str, step: Step, planner: Planner) -> Draft:
+    """Find the LoRA and read the rule."""
+    settings = step.resize
+    assert settings is not None
+    terms = read_one(settings.lora, name, planner, "resize", "lora")
+    options = {"rank": rank_text(settings.rank, name, "resize", planner), "dtype": settings.dtype}
+    return Draft(options, with_base(terms.sources, settings.dora, planner),
+                 lambda out, session: _make(out, session, settings, terms, name, planner),
+                 family=terms.family)  # fmt: skip
+
+
+def _make(out: Path, session: Session, settings: Resize, terms: Terms, name: str, planner: Planner) -> Outcome:
+    from loratools.adapter.file import read
+    from loratools.adapter.rank import parse_rank
+    from loratools.adapter.save import DTYPES
+    from loratools.ops.resize import resize_file
+
+    adapter = read(one_file(terms), base_weights(planner) if settings.dora else None)
+    report = resize_file(adapter, out, rule=parse_rank(settings.rank), dtype=DTYPES[settings.dtype],
+                         force=session.force, owner=planner.owner(name))  # fmt: skip
+    return told(report.stored, report.json())

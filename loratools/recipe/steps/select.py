@@ -1,0 +1,85 @@
+"""``select``: one epoch of a run as a file, by the shortlist, by people's votes, or by number."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from loratools.errors import FileError, RecipeError
+from loratools.files import replacing, sha256
+from loratools.recipe.kinds import Select
+from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
+from loratools.recipe.references import Terms, one_file, quoted, read_terms
+from loratools.recipe.schema import Step
+from loratools.recipe.session import Session
+from loratools.recipe.steps.lora import file_out, open_terms, told
+
+REVISION = 1
+default_out = file_out
+_NUMBER = re.compile(r"(?:.*[@-])?0*(\d+)(?:\.safetensors)?\Z")
+
+
+def draft(name: str, step: Step, planner: Planner) -> Draft:
+    """Find the run, and the epoch where it is known by now."""
+    settings = step.select
+    assert settings is not None
+    epoch, extra = settings.epoch, tuple[Source, ...]()
+    if settings.votes is not None:
+        path = planner.find(settings.votes)
+        if path is None:
+            raise planner.fail(name, "select", "votes", message=f"there is no file '{settings.votes}'")
+        try:
+            epoch = str(winner(path))
+        except FileError as error:
+            raise planner.fail(name, "select", "votes", message=str(error)) from error
+        extra = (Source(settings.votes, path, digest_of(path)),)
+    if not re.fullmatch(r"best|last|\d+(-\d+)?", epoch):
+        message = f"'{epoch}' is no epoch; write best, last, a number such as 8, or a range such as 6-8"
+        raise planner.fail(name, "select", "epoch", message=message)
+    if planner.recipe.steps.get(settings.run) is None and planner.find(settings.run) is None:
+        planner.source(settings.run, name, "select", "run")  # says what there is
+    terms = read_terms(quoted(f"{settings.run}@{epoch}"), name, planner, {}, "select")
+    return Draft({"epoch": epoch}, (*terms.sources, *extra),
+                 lambda out, session: _make(out, session, settings, terms, name, planner),
+                 family=terms.family)  # fmt: skip
+
+
+def winner(votes: Path) -> int:
+    """The epoch with most votes; of equals the earlier, which is less trained.
+
+    The file maps ``8``, ``style@8`` or ``style-000008`` to a count, at its top or under ``votes``.
+
+    Raises:
+        FileError: if the file is no such JSON.
+    """
+    try:
+        told = json.loads(votes.read_text(encoding="utf-8-sig"))
+        told = told.get("votes", told)
+        counts: dict[int, float] = {}
+        for label, count in told.items():
+            found = _NUMBER.match(label)
+            if found is not None and isinstance(count, int | float):
+                counts[int(found[1])] = counts.get(int(found[1]), 0) + count
+    except (OSError, ValueError, AttributeError) as error:
+        raise FileError(f"{votes} holds no votes ({error}); it should look like {{\"style@8\": 3}}") from error
+    if not counts:
+        raise FileError(f"{votes} holds no votes for epochs; it should look like {{\"style@8\": 3}}")
+    return min(counts, key=lambda number: (-counts[number], number))
+
+
+def _make(out: Path, session: Session, settings: Select, terms: Terms, name: str, planner: Planner) -> Outcome:
+    if "-" in (terms.specs[0].epoch or ""):
+        from loratools.ops.merge import merge_files
+
+        report = merge_files(open_terms(terms, planner), out, force=session.force, owner=planner.owner(name))
+        return told(report)
+    path = one_file(terms)
+    if out.exists() and not session.force and sha256(out) != sha256(path):
+        raise FileError(f"{out} exists and was not written by this step; give it another `out`, or use --force")
+    if out.resolve() == path.resolve():
+        raise RecipeError(f"the step '{name}' would copy {path} onto itself; give it another `out`")
+    with replacing(out) as part:
+        shutil.copyfile(path, part)
+    return Outcome(f"{path.name}, {out.stat().st_size / 2**20:.1f} MiB", {"chosen": path.name})

@@ -1,0 +1,33 @@
+"""``soup``: the mean of several LoRAs."""
+
+from __future__ import annotations
+
+from loratools.recipe.kinds import Merge
+from loratools.recipe.plan import Draft, Planner
+from loratools.recipe.references import Terms, quoted, read_terms
+from loratools.recipe.schema import Step
+from loratools.recipe.steps.lora import file_out, rank_text, with_base
+from loratools.recipe.steps.merge import merge_options, write_merge
+
+REVISION = 1
+default_out = file_out
+
+
+def draft(name: str, step: Step, planner: Planner) -> Draft:
+    """Each file at weight 1/n; a range of epochs counts as one file, which is their mean."""
+    settings = step.soup
+    assert settings is not None
+    found = [read_terms(f"{quoted(text)}:{1 / len(settings.files)!r}", name, planner, {}, "soup", "files", index)
+             for index, text in enumerate(settings.files)]  # fmt: skip
+    terms = Terms(
+        tuple(spec for one in found for spec in one.specs),
+        tuple(source for one in found for source in one.sources),
+        {ref: path for one in found for ref, path in one.places.items()},
+        tuple(family for one in found for family in one.families),
+    )
+    merge = Merge.model_validate({"terms": "", **settings.model_dump(exclude={"files"})})
+    options = {"terms": terms.options({}), **merge_options(merge),
+               "rank": rank_text(settings.rank, name, "soup", planner)}  # fmt: skip
+    return Draft(options, with_base(terms.sources, settings.dora, planner),
+                 lambda out, session: write_merge(out, session, merge, terms, name, planner),
+                 family=terms.family)  # fmt: skip

@@ -1,0 +1,91 @@
+"""``vars``: ``${name}`` in a recipe's values, typed, with the command line's ``--set name=value`` on top."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from loratools.errors import RecipeError, did_you_mean
+from loratools.yamlio import Document, Place, load_yaml
+
+_USE = re.compile(r"\$\{\s*(?P<name>[^}]*?)\s*\}")
+_NAME = re.compile(r"[^\W\d]\w*\Z")
+_TYPES: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def filled(document: Document, values: Mapping[str, str]) -> Document:
+    """The document with every ``${name}`` replaced. A value that is nothing but ``${name}`` keeps the variable's type.
+
+    Raises:
+        RecipeError: for a name that is not under ``vars``, one there that nothing uses, or a value of another type.
+    """
+    told = document.data.get("vars", {})
+    if not isinstance(told, dict):
+        raise document.error(("vars",), "write `name: value` pairs here, such as `style_weight: 0.8`")
+    known = {name: _plain(document, name, value) for name, value in told.items()}
+    for name, text in values.items():
+        known[name] = _told(document, known, name, text)
+    used: set[str] = set()
+    body = {key: value if key == "vars" else _fill(document, value, (key,), known, used)
+            for key, value in document.data.items()}  # fmt: skip
+    unused = [name for name in known if name not in used]
+    if unused:
+        raise document.error(("vars", unused[0]), f"nothing uses '{unused[0]}'; write ${{{unused[0]}}} where it "
+                             "belongs, or drop it", unused[0])  # fmt: skip
+    return replace(document, data={**body, "vars": known} if "vars" in body else body)
+
+
+def _plain(document: Document, name: str, value: Any) -> Any:
+    if not _NAME.match(name):
+        raise document.error(("vars", name), f"'{name}' is no name for a variable; use letters, digits and '_'", name)
+    if not isinstance(value, (bool, int, float, str)):
+        raise document.error(("vars", name), f"'{name}' should be a number, text, or true or false")
+    return value
+
+
+def _told(document: Document, known: Mapping[str, Any], name: str, text: str) -> Any:
+    """The command line's value for a variable, of the type that the recipe's own has."""
+    if name not in known:
+        have = f"it has {', '.join(known)}" if known else "it has none; write `vars:` into it"
+        raise RecipeError(f"--set {name}={text}: {document.source} has no variable '{name}'"
+                          f"{did_you_mean(name, known)}; {have}")  # fmt: skip
+    kind = type(known[name])
+    if kind is str:
+        return text
+    value = load_yaml(text, f"--set {name}").data
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind and not (kind is int and type(value) is float):
+        raise RecipeError(f"--set {name}={text}: {name} should be {_TYPES[kind]}, as in {document.source} "
+                          f"({name}: {known[name]})")  # fmt: skip
+    return value
+
+
+def _fill(document: Document, value: Any, place: Place, known: Mapping[str, Any], used: set[str]) -> Any:
+    match value:
+        case dict():
+            return {key: _fill(document, item, (*place, key), known, used) for key, item in value.items()}
+        case list():
+            return [_fill(document, item, (*place, index), known, used) for index, item in enumerate(value)]
+        case str() if "${" in value:
+            return _filled(document, value, place, known, used)
+    return value
+
+
+def _filled(document: Document, text: str, place: Place, known: Mapping[str, Any], used: set[str]) -> Any:
+    for found in _USE.finditer(text):
+        name = found["name"]
+        if name not in known:
+            have = f"; there are {', '.join(known)}" if known else "; write it under `vars:`"
+            raise document.error(place, f"there is no variable '{name}'{did_you_mean(name, known)}{have}", name)
+        used.add(name)
+    whole = _USE.fullmatch(text.strip())
+    if whole is not None:
+        return known[whole["name"]]
+    return _USE.sub(lambda found: _written(known[found["name"]]), text)
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
