@@ -252,7 +252,9 @@ def _syntax_excerpt(error: yaml.MarkedYAMLError, source: str, text: str) -> str:
     mark = error.problem_mark or error.context_mark
     if mark is None:
         return ""
-    return Document(None, source, text, {(): Span(mark.line + 1, mark.column + 1, mark.index, mark.index + 1)}, {}).excerpt(())
+    return Document(
+        None, source, text, {(): Span(mark.line + 1, mark.column + 1, mark.index, mark.index + 1)}, {}
+    ).excerpt(())
 
 
 def _syntax_message(error: yaml.MarkedYAMLError, source: str) -> str:

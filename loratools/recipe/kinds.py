@@ -172,7 +172,9 @@ class MergeInto(Strict):
     """A merge added to a checkpoint's weights."""
 
     terms: str = Field(description="the merge string")
-    into: str = Field(description="the .safetensors checkpoint that it is added to; `base` is the recipe's (of a folder, its UNet)")
+    into: str = Field(
+        description="the .safetensors checkpoint that it is added to; `base` is the recipe's (of a folder, its UNet)"
+    )
     missing: Missing | None = Field(
         None, description="weight of the modules in blocks that a short vector does not list"
     )
@@ -211,7 +213,9 @@ class Publish(_Short):
     weight: Number = Field(1.0, description="the weight it is meant for")
     notes: str = Field("", description="for the people who use it")
     description: str = Field("", description="one line; the model card's first")
-    preview: str | None = Field(None, description="a grid step or a picture; the grid's cell nearest to weight is taken")
+    preview: str | None = Field(
+        None, description="a grid step or a picture; the grid's cell nearest to weight is taken"
+    )
     license: str = Field("", description="the model card's licence, such as openrail")
     tags: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field((), description="the model card's tags")
 

@@ -103,7 +103,7 @@ def one_file(terms: Terms) -> Path:
 
     spec = terms.specs[0]
     place = terms.places[spec.ref]
-    if place.is_file() and spec.epoch is None or not is_run(place):
+    if (place.is_file() and spec.epoch is None) or not is_run(place):
         return place
     (chosen,) = select(epochs(place), spec.epoch, run=spec.ref, best=lambda: best_epoch(place))
     return chosen.path

@@ -23,7 +23,10 @@ class Failure:
 
 
 def in_turn(
-    steps: Sequence[Planned], run: Callable[[Planned], T], jobs: int = 1, on_fail: Callable[[Failure], None] | None = None
+    steps: Sequence[Planned],
+    run: Callable[[Planned], T],
+    jobs: int = 1,
+    on_fail: Callable[[Failure], None] | None = None,
 ) -> tuple[list[T], list[Failure]]:
     """Run every step once those that it needs have run, up to ``jobs`` at once; results in the order of ``steps``.
 

@@ -30,7 +30,7 @@ class Ranks:
         return self.rank == 0
 
     def rows(self, count: int) -> tuple[int, int]:
-        """First and last (exclusive) of this process' rows of a batch of ``count``; the shares differ by one at most."""
+        """First and last (exclusive) of this process' rows of a batch of ``count``; shares differ by one at most."""
         return count * self.rank // self.world, count * (self.rank + 1) // self.world
 
     def sum(self, flat: Tensor) -> None:

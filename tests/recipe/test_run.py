@@ -120,11 +120,11 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_tensors(folder: Path, mon
     Path("work").rename("other")
     real, epochs = loop._Run._epoch, []
 
-    def one_epoch_only(self: loop._Run, epoch: int, *rest: object) -> object:
+    def one_epoch_only(self: loop._Run, engine: object, epoch: int, *rest: object) -> object:
         epochs.append(epoch)
         if epoch == 2 and epochs.count(2) == 1:
             raise KeyboardInterrupt
-        return real(self, epoch, *rest)  # type: ignore[arg-type]
+        return real(self, engine, epoch, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop._Run, "_epoch", one_epoch_only)
     with pytest.raises(KeyboardInterrupt):

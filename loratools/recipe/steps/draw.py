@@ -9,8 +9,8 @@ from pathlib import Path
 
 from loratools.errors import FileError, PocketError
 from loratools.files import replacing, write_text
-from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.kinds import Draw
+from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session, bar
 

@@ -63,9 +63,9 @@ def winner(votes: Path) -> int:
             if found is not None and isinstance(count, int | float):
                 counts[int(found[1])] = counts.get(int(found[1]), 0) + count
     except (OSError, ValueError, AttributeError) as error:
-        raise FileError(f"{votes} holds no votes ({error}); it should look like {{\"style@8\": 3}}") from error
+        raise FileError(f'{votes} holds no votes ({error}); it should look like {{"style@8": 3}}') from error
     if not counts:
-        raise FileError(f"{votes} holds no votes for epochs; it should look like {{\"style@8\": 3}}")
+        raise FileError(f'{votes} holds no votes for epochs; it should look like {{"style@8": 3}}')
     return min(counts, key=lambda number: (-counts[number], number))
 
 

@@ -43,8 +43,14 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     }
     config = checked_config(values, name, "train", planner, under=body)
     options = {**settings_without_places(config), "images": _subsets(config)}
-    return Draft(options, (planner.base_source(), *sources), lambda out, session: _make(out, session, config),
-                 epochs=config.epochs, family=planner.base_family, units=_samples(config, sources, planner))  # fmt: skip
+    return Draft(
+        options,
+        (planner.base_source(), *sources),
+        lambda out, session: _make(out, session, config),
+        epochs=config.epochs,
+        family=planner.base_family,
+        units=_samples(config, sources, planner),
+    )
 
 
 def checked_config(values: Mapping[str, Any], name: str, kind: str, planner: Planner,
