@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from loratools.adapter.file import read
 from loratools.adapter.metadata import Provenance
 from loratools.errors import BaseModelError, DatasetError, FileError, LoratoolsError, TrainingError
-from loratools.train import loop
+from loratools.train import objective
 from loratools.train.checkpoint import load_state
 from loratools.train.config import TrainConfig
 from loratools.train.inject import Network
@@ -207,18 +208,14 @@ def test_accumulation_equals_one_large_batch(
     config: Config, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two micro-batches of 2 weigh like one of 4: compared with the same draws, cut in two."""
-    original = loop.draw
+    original, micro = objective.draw, itertools.count()
 
-    def by_row(moments, config, steps, scaling, shift, names):  # type: ignore[no-untyped-def]
-        rows = len(moments.mean)
-        first = names[2] * rows if rows == 2 else 0
-        big = type(moments)(*(torch.cat([part, part])[:4] if rows == 2 else part for part in vars(moments).values()))
-        if rows == 2 and first:
-            big = type(moments)(*(torch.cat([part, part]) for part in vars(moments).values()))
-        drawn = original(big, config, steps, scaling, shift, ("x", names[1]))
-        return tuple(part[first : first + rows] for part in drawn)
+    def by_row(shape: Sequence[int], steps: int, offset: float, generator: torch.Generator) -> objective.Draws:
+        drawn = original((4, *shape[1:]), steps, offset, torch.Generator().manual_seed(7))
+        first = 2 * (next(micro) % 2) if shape[0] == 2 else 0
+        return objective.Draws(*(part[first : first + shape[0]] for part in vars(drawn).values()))
 
-    monkeypatch.setattr(loop, "draw", by_row)
+    monkeypatch.setattr(objective, "draw", by_row)
     images = pictures(count=4)
     common = {"epochs": 1, "dtype": "fp32", "shuffle_tags": False, "max_grad_norm": 0, "optimizer": "SGD"}
     one = read(train(config(images, name="one", batch_size=4, **common), progress=False).epochs[0])
@@ -246,8 +243,9 @@ def test_nan_stops_at_once_and_keeps_the_epochs_before(
 
     def poison(record: EpochRecord) -> None:
         monkeypatch.setattr(Network, "finite", lambda _: True)
-        monkeypatch.setattr(loop, "draw", lambda *a: (torch.full((2, 4, 8, 8), torch.nan), torch.zeros(2, 4, 8, 8),
-                                                      torch.zeros(2, dtype=torch.int64)))  # fmt: skip
+        drawn = objective.Draws(torch.full((2, 4, 8, 8), torch.nan), torch.zeros(2, 4, 8, 8),
+                                torch.zeros(2, dtype=torch.int64))  # fmt: skip
+        monkeypatch.setattr(objective, "draw", lambda *_: drawn)
 
     with pytest.raises(TrainingError, match=r"the loss is nan at step 2.*lower the learning rate"):
         train(settings, progress=False, on_epoch=poison)
