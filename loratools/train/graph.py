@@ -135,9 +135,8 @@ class Executor:
         if not self._whole:
             self._finish_once()
         none = torch.zeros(0, device=self._device)
-        return Outcome(
-            loss, torch.cat([none, *(part.losses for part in parts)]), torch.cat([none, *(p.timesteps for p in parts)])
-        )
+        timesteps = torch.cat([none.long(), *(part.timesteps for part in parts)])
+        return Outcome(loss, torch.cat([none, *(part.losses for part in parts)]), timesteps)
 
     def _run(self, inputs: Inputs, micro: Micro) -> Outcome:
         self._seed(micro.seed)
