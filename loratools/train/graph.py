@@ -141,7 +141,9 @@ class Executor:
     def _run(self, inputs: Inputs, micro: Micro) -> Outcome:
         self._seed(micro.seed)
         key = (shape_key(inputs), micro.first, micro.last, micro.total, micro.share)
-        if key not in self._graphs and self._worth(key, inputs, micro):
+        if key not in self._graphs and repays(
+            self._mode, self._eager_uses[key], not self._graphs, self._left.get(expected_key(inputs, micro), 0)
+        ):
             self._graphs[key] = self._capture(inputs, micro)
         found = self._graphs.get(key)
         if found is None:
@@ -178,11 +180,6 @@ class Executor:
                 self._finish()
         self._finish_graph.replay()
 
-    def _worth(self, key: Hashable, inputs: Inputs, micro: Micro) -> bool:
-        if self._mode == "off" or self._eager_uses[key] < (1 if self._graphs else _WARM):
-            return False
-        return self._mode == "on" or self._left.get(expected_key(inputs, micro), 0) >= _REPAID
-
     def _capture(self, inputs: Inputs, micro: Micro) -> _Captured:
         static = to_device(inputs, self._device, copy=True)
         graph = torch.cuda.CUDAGraph()
@@ -210,6 +207,18 @@ class Executor:
         for factor, part in zip(self._factors, torch.split(flat[:-1], sizes), strict=True):
             factor.grad = part.view_as(factor)
         return flat
+
+
+def repays(mode: str, eager: int, first: bool, left: int) -> bool:
+    """Whether a shape that has run eagerly ``eager`` times should be captured now.
+
+    Args:
+        first: nothing has been captured yet, so that the eager steps also warm the process up.
+        left: how often the shape is still to come.
+    """
+    if mode == "off" or eager < (_WARM if first else 1):
+        return False
+    return mode == "on" or left >= _REPAID
 
 
 def device_rates(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
