@@ -17,6 +17,7 @@ after the first.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -25,6 +26,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from loratools.errors import TrainingError
 from loratools.train.distributed import Ranks
 from loratools.train.step import Inputs
 
@@ -141,11 +143,11 @@ class Executor:
     def _run(self, inputs: Inputs, micro: Micro) -> Outcome:
         self._seed(micro.seed)
         key = (shape_key(inputs), micro.first, micro.last, micro.total, micro.share)
-        if key not in self._graphs and repays(
-            self._mode, self._eager_uses[key], not self._graphs, self._left.get(expected_key(inputs, micro), 0)
-        ):
-            self._graphs[key] = self._capture(inputs, micro)
-        found = self._graphs.get(key)
+        found, left = self._graphs.get(key), self._left.get(expected_key(inputs, micro), 0)
+        if found is None and repays(self._mode, self._eager_uses[key], not self._graphs, left):
+            found = self._capture(inputs, micro)
+            if found is not None:
+                self._graphs[key] = found
         if found is None:
             self._eager_uses[key] += 1
             return self._body(to_device(inputs, self._device), micro)
@@ -180,12 +182,21 @@ class Executor:
                 self._finish()
         self._finish_graph.replay()
 
-    def _capture(self, inputs: Inputs, micro: Micro) -> _Captured:
+    def _capture(self, inputs: Inputs, micro: Micro) -> _Captured | None:
+        """The graph of this shape; None, and none of any later shape, if something in the step cannot be captured."""
         static = to_device(inputs, self._device, copy=True)
-        graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self._generator)
-        with self._capturing(graph):
-            outcome = self._body(static, micro)
+        try:
+            graph = torch.cuda.CUDAGraph()
+            graph.register_generator_state(self._generator)
+            with self._capturing(graph):
+                outcome = self._body(static, micro)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            if self._mode == "on" or self._scaler.is_enabled():  # a scaler cannot take half a step back
+                raise TrainingError(f"the step cannot be captured as a graph ({reason}); set graph: off") from error
+            warnings.warn(f"steps run eagerly, since one cannot be captured as a graph ({reason})", stacklevel=2)
+            self._mode = "off"
+            return None
         return _Captured(graph, static, outcome)
 
     def _capturing(self, graph: torch.cuda.CUDAGraph) -> torch.cuda.graph:

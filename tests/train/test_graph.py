@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from loratools.adapter.file import read
+from loratools.errors import TrainingError
 from loratools.train.config import TrainConfig
 from loratools.train.distributed import Ranks
 from loratools.train.graph import Executor, Micro, Outcome, device_rates, repays, set_rate, shape_key
@@ -116,6 +117,19 @@ def test_auto_captures_what_is_repaid_and_only_once_warm() -> None:
     assert repays("on", eager=1, first=False, left=0)
     assert repays("auto", eager=2, first=True, left=500)
     assert not repays("auto", eager=2, first=True, left=3)
+
+
+def test_what_cannot_be_captured_runs_eagerly_or_is_an_error() -> None:
+    """On a CPU nothing can be captured, which stands for a step that a GPU refuses."""
+    eager, asked, forced = Toy("cpu"), Toy("cpu"), Toy("cpu")
+    asked.executor._mode = "auto"
+    asked.executor.expect({((3, 2), 2): 999})  # two rows of three numbers
+    with pytest.warns(UserWarning, match="steps run eagerly, since one cannot be captured"):
+        found = asked.run(5)
+    assert torch.equal(found[0], eager.run(5)[0])
+    forced.executor._mode = "on"
+    with pytest.raises(TrainingError, match="set graph: off"):
+        forced.run(5)
 
 
 def test_rates_stay_numbers_on_a_cpu_and_a_state_from_a_gpu_is_brought_back() -> None:
