@@ -304,6 +304,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--ddp-worker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--report", action="store_true", help="write results/training.md from the JSON and stop")
     args = parser.parse_args()
+    args.sd_scripts = str(Path(args.sd_scripts).resolve())  # it is also where the peer's process starts
     args.device, args.size = ("cpu", 64) if args.tiny else ("auto", 512)
     return args
 
