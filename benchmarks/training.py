@@ -239,7 +239,6 @@ def ddp_worker(args: argparse.Namespace) -> None:
 def part_cpu(args: argparse.Namespace, rows: Rows) -> None:
     """The pocket base: ours against the loop that one would write with diffusers and PEFT."""
     from benchmarks.plain_loop import seconds_per_step
-
     from loratools.pocket import weights_folder
 
     args.device, args.steps = "cpu", args.cpu_steps
