@@ -20,7 +20,10 @@ def main(checkout: str, result: str, module: str, arguments: list[str]) -> None:
     sys.path.insert(0, checkout)
     sys.argv = [module, *arguments]
     import torch
+    import transformers
 
+    if not hasattr(transformers, "CLIPFeatureExtractor"):  # newer transformers dropped the old name
+        transformers.CLIPFeatureExtractor = transformers.CLIPImageProcessor
     times: list[float] = []
     original = torch.optim.AdamW.step
 

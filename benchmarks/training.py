@@ -239,7 +239,6 @@ def ddp_worker(args: argparse.Namespace) -> None:
 def part_cpu(args: argparse.Namespace, rows: Rows) -> None:
     """The pocket base: ours against the loop that one would write with diffusers and PEFT."""
     from benchmarks.plain_loop import seconds_per_step
-
     from loratools.pocket import weights_folder
 
     args.device, args.steps = "cpu", args.cpu_steps
@@ -304,6 +303,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--ddp-worker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--report", action="store_true", help="write results/training.md from the JSON and stop")
     args = parser.parse_args()
+    args.sd_scripts = str(Path(args.sd_scripts).resolve())  # it is also where the peer's process starts
     args.device, args.size = ("cpu", 64) if args.tiny else ("auto", 512)
     return args
 

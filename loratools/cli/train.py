@@ -139,6 +139,7 @@ def _train(config: TrainConfig, *, last: bool) -> LoratoolsError | None:
             raise
         click.echo(f"error: {config.name}: {error}", err=True)
         return error
-    click.echo(f"{len(result.epochs)} epochs of {result.name} in {Path(config.out)}, {result.steps} steps; "
-               f"log {result.log}")  # fmt: skip
+    if result.wrote:
+        click.echo(f"{len(result.epochs)} epochs of {result.name} in {Path(config.out)}, {result.steps} steps; "
+                   f"log {result.log}")  # fmt: skip
     return None

@@ -17,6 +17,7 @@ after the first.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -25,6 +26,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from loratools.errors import TrainingError
 from loratools.train.distributed import Ranks
 from loratools.train.step import Inputs
 
@@ -135,16 +137,17 @@ class Executor:
         if not self._whole:
             self._finish_once()
         none = torch.zeros(0, device=self._device)
-        return Outcome(
-            loss, torch.cat([none, *(part.losses for part in parts)]), torch.cat([none, *(p.timesteps for p in parts)])
-        )
+        timesteps = torch.cat([none.long(), *(part.timesteps for part in parts)])
+        return Outcome(loss, torch.cat([none, *(part.losses for part in parts)]), timesteps)
 
     def _run(self, inputs: Inputs, micro: Micro) -> Outcome:
         self._seed(micro.seed)
         key = (shape_key(inputs), micro.first, micro.last, micro.total, micro.share)
-        if key not in self._graphs and self._worth(key, inputs, micro):
-            self._graphs[key] = self._capture(inputs, micro)
-        found = self._graphs.get(key)
+        found, left = self._graphs.get(key), self._left.get(expected_key(inputs, micro), 0)
+        if found is None and repays(self._mode, self._eager_uses[key], not self._graphs, left):
+            found = self._capture(inputs, micro)
+            if found is not None:
+                self._graphs[key] = found
         if found is None:
             self._eager_uses[key] += 1
             return self._body(to_device(inputs, self._device), micro)
@@ -179,17 +182,21 @@ class Executor:
                 self._finish()
         self._finish_graph.replay()
 
-    def _worth(self, key: Hashable, inputs: Inputs, micro: Micro) -> bool:
-        if self._mode == "off" or self._eager_uses[key] < (1 if self._graphs else _WARM):
-            return False
-        return self._mode == "on" or self._left.get(expected_key(inputs, micro), 0) >= _REPAID
-
-    def _capture(self, inputs: Inputs, micro: Micro) -> _Captured:
+    def _capture(self, inputs: Inputs, micro: Micro) -> _Captured | None:
+        """The graph of this shape; None, and none of any later shape, if something in the step cannot be captured."""
         static = to_device(inputs, self._device, copy=True)
-        graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self._generator)
-        with self._capturing(graph):
-            outcome = self._body(static, micro)
+        try:
+            graph = torch.cuda.CUDAGraph()
+            graph.register_generator_state(self._generator)
+            with self._capturing(graph):
+                outcome = self._body(static, micro)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            if self._mode == "on" or self._scaler.is_enabled():  # a scaler cannot take half a step back
+                raise TrainingError(f"the step cannot be captured as a graph ({reason}); set graph: off") from error
+            warnings.warn(f"steps run eagerly, since one cannot be captured as a graph ({reason})", stacklevel=2)
+            self._mode = "off"
+            return None
         return _Captured(graph, static, outcome)
 
     def _capturing(self, graph: torch.cuda.CUDAGraph) -> torch.cuda.graph:
@@ -211,6 +218,18 @@ class Executor:
         for factor, part in zip(self._factors, torch.split(flat[:-1], sizes), strict=True):
             factor.grad = part.view_as(factor)
         return flat
+
+
+def repays(mode: str, eager: int, first: bool, left: int) -> bool:
+    """Whether a shape that has run eagerly ``eager`` times should be captured now.
+
+    Args:
+        first: nothing has been captured yet, so that the eager steps also warm the process up.
+        left: how often the shape is still to come.
+    """
+    if mode == "off" or eager < (_WARM if first else 1):
+        return False
+    return mode == "on" or left >= _REPAID
 
 
 def device_rates(optimizer: torch.optim.Optimizer, device: torch.device) -> None:

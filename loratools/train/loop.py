@@ -63,7 +63,10 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left behind. ``losses`` is the mean loss of each epoch, in order; ``steps`` the optimiser's."""
+    """What a run left behind. ``losses`` is the mean loss of each epoch, in order; ``steps`` the optimiser's.
+
+    ``wrote`` is False in those of several processes that left the writing, and the telling, to the first.
+    """
 
     name: str
     epochs: list[Path]
@@ -74,6 +77,7 @@ class RunResult:
     seconds: float
     plan: TrainPlan | None  # None for a run that was found finished
     cached: bool = False
+    wrote: bool = True
 
 
 OnEpoch = Callable[[EpochRecord], None]
@@ -176,7 +180,7 @@ class _Run:
                         on_epoch(record)
         paths = [path for path in self.folder.epochs() if int(path.stem[-6:]) <= self.config.epochs]
         return RunResult(self.config.name, paths, self.folder.log, self.folder.state, losses, step,
-                         time.perf_counter() - begun, self.plan)  # fmt: skip
+                         time.perf_counter() - begun, self.plan, wrote=self.ranks.writes)  # fmt: skip
 
     def _epoch(
         self,

@@ -1,0 +1,89 @@
+"""Writes benchmarks/results/training.md from the JSON that the parts of benchmarks/training.py left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+
+# (part, row, batch) of ours, the peer's row and batch, and the bar on peer seconds over ours
+BARS = (
+    ("ours", "ours, graph", 1, 6.0),
+    ("ours", "ours, graph", 4, 3.5),
+    ("compile", "ours, compile and graph", 4, 5.0),
+)
+LIMITS = (
+    ("memory", "SD1.5: load and encode", 6.0),
+    ("memory", "SD1.5, checkpointing, graph on", 6.0),
+    ("sdxl", "SDXL: load and encode", 12.0),
+    ("sdxl", "SDXL, checkpointing, graph", 12.0),
+)
+
+
+def write(folder: Path, target: Path) -> None:
+    """Tables of every part there is, then each bar beside the figure that it is about."""
+    parts = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    parts = {part: rows for part, rows in parts.items() if part == "cpu" or not _rehearsed(rows)}
+    lines = [
+        "# Training",
+        "",
+        "Written by `python -m benchmarks.training --report` from its own runs; what each part does is in its head.",
+        "Seconds a step are medians of the second half of a run; `start` is what the first steps (warm-up, capture,",
+        "compilation) cost on top of that. Weights are random, of the real models' sizes.",
+        "",
+        *_bars(parts),
+    ]
+    for part, rows in parts.items():
+        lines += [f"## {part}", "", *_table(rows), ""]
+    target.write_text("\n".join(lines), encoding="utf-8")
+    print(target)
+
+
+def _bars(parts: Mapping[str, Sequence[Row]]) -> list[str]:
+    lines = ["| bar | figure | |", "|---|---|---|"]
+    for part, name, batch, bar in BARS:
+        ours = _find(parts.get(part, ()), name, batch)
+        peer = _find(parts.get("peer", ()), "sd-scripts train_network", batch)
+        if ours and peer and ours["device"] == peer["device"]:
+            ratio = peer["s_per_step"] / ours["s_per_step"]
+            lines.append(f"| {name}, batch {batch}: at least {bar} x sd-scripts' steps/s | {ratio:.2f} x | "
+                         f"{_verdict(ratio >= bar)} |")  # fmt: skip
+            memory = ours["peak_gib"] / peer["peak_gib"]
+            lines.append(f"| the same, at most 1.1 x its peak memory | {memory:.2f} x | {_verdict(memory <= 1.1)} |")
+    for part, name, limit in LIMITS:
+        found = _find(parts.get(part, ()), name, None)
+        if found:
+            lines.append(f"| {name}: within {limit:g} GiB | {found['peak_gib']:.2f} GiB | "
+                         f"{_verdict(found['peak_gib'] <= limit)} |")  # fmt: skip
+    several = [row for row in parts.get("ddp", ()) if "images_per_s" in row]
+    if len(several) == 2:
+        ratio = several[1]["images_per_s"] / several[0]["images_per_s"]
+        lines.append(f"| two GPUs, four images each: at least 1.7 x one's images/s | {ratio:.2f} x | "
+                     f"{_verdict(ratio >= 1.7)} |")  # fmt: skip
+    return [*lines, ""] if len(lines) > 2 else []
+
+
+def _rehearsed(rows: Sequence[Row]) -> bool:
+    """A GPU part that ran on a CPU shows that it runs, and nothing else."""
+    return any(row["device"].startswith("CPU") for row in rows)
+
+
+def _find(rows: Sequence[Row], name: str, batch: int | None) -> Row | None:
+    return next((row for row in rows if row["name"] == name and batch in (None, row.get("batch"))), None)
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    keys = list(dict.fromkeys(key for row in rows for key in row if key not in ("log", "error")))
+    lines = [f"| {' | '.join(keys)} |", f"|{'---|' * len(keys)}"]
+    return [*lines, *(f"| {' | '.join(_cell(row.get(key, '')) for key in keys)} |" for row in rows)]
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _verdict(met: bool) -> str:
+    return "met" if met else "**missed**"
