@@ -221,7 +221,10 @@ def sd_scripts(checkout: Path, first: Path, second: Path, out: Path) -> float:
     """The peer's own script in a process of its own; the seconds that its merge took there, without its start."""
     words = ["--models", first, second, "--ratios", "1", "-0.5", "--new_rank", "32", "--save_to", out,
              "--precision", "float", "--save_precision", "fp16"]  # fmt: skip
-    threads = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))), "PYTHONPATH": str(checkout)}
+    threads = {
+        "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
+        "PYTHONPATH": os.pathsep.join([str(checkout), str(checkout / "networks")]),
+    }
     command = [sys.executable, "-c", _PEER, *map(str, words)]
     done = subprocess.run(command, cwd=checkout, check=True, env={**os.environ, **threads}, capture_output=True,
                           text=True)  # fmt: skip

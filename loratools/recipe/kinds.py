@@ -203,30 +203,13 @@ class Grid(Strict):
     judge: str | None = Field(None, description="pocket only: score how much of this drawing style each row shows")
 
 
-class Publish(_Short):
-    """A folder to hand out: the LoRA, a preview picture, the WebUI's side-car JSON, and a model card."""
-
-    lora: str = Field(description="a step, an epoch `run@8`, or a file")
-    name: str | None = Field(None, description="the files' name; the step's own if left out")
-    activation: str = Field("", description="activation text: the trigger words that go into the prompt")
-    negative: str = Field("", description="what goes into the negative prompt")
-    weight: Number = Field(1.0, description="the weight it is meant for")
-    notes: str = Field("", description="for the people who use it")
-    description: str = Field("", description="one line; the model card's first")
-    preview: str | None = Field(
-        None, description="a grid step or a picture; the grid's cell nearest to weight is taken"
-    )
-    license: str = Field("", description="the model card's licence, such as openrail")
-    tags: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field((), description="the model card's tags")
-
-
 KINDS: dict[str, type[Strict] | None] = {  # None: the settings of another room's model
     "draw": Draw, "train": None, "basestyle": None, "select": Select, "merge": Merge, "subtract": Subtract,
     "soup": Soup, "fix": Fix, "resize": Resize, "extract": Extract, "convert": Convert, "merge_into": MergeInto,
-    "grid": Grid, "publish": Publish,
+    "grid": Grid,
 }  # fmt: skip
 SHORT = {  # the option that may stand alone
-    "select": "run", "merge": "terms", "soup": "files", "resize": "lora", "convert": "lora", "publish": "lora",
+    "select": "run", "merge": "terms", "soup": "files", "resize": "lora", "convert": "lora",
     "subtract": "style", "extract": "tuned", "fix": "merge",
 }  # fmt: skip
 FILES = frozenset({"select", "merge", "subtract", "soup", "fix", "resize", "extract", "convert", "merge_into"})

@@ -53,7 +53,7 @@ class Estimate:
     basis: str
 
 
-# Measured on the pocket base with two CPU cores; seconds and bytes of result a unit (see ``Draft.units``).
+# Guesses for the pocket base on two CPU cores, until a step has run once; seconds and bytes a unit (``Draft.units``).
 _MODEL = {
     "draw": (0.03, 12_000), "train": (0.05, None), "basestyle": (0.12, None), "grid": (0.004, None),
 }  # fmt: skip
@@ -74,7 +74,7 @@ def estimate(planned: Planned, last: Record | None, cache: Cache) -> Estimate:
     if planned.kind in _MODEL and units:
         each, size_each = _MODEL[planned.kind]
         return Estimate(each * units, int(size_each * units) if size_each else None, None,
-                        "a model: the pocket base on two CPU cores")  # fmt: skip
+                        "a guess: the pocket base on two CPU cores")  # fmt: skip
     return Estimate(None, None, None, "")
 
 

@@ -13,7 +13,7 @@ from loratools.blocks.vector import BlockVector, Presets, parse_vector, vector_f
 from loratools.errors import BlockError, LoratoolsError, RecipeError
 from loratools.ops.terms import TermSpec, parse_merge_string
 from loratools.recipe.schema import Recipe
-from loratools.yamlio import Document, Place
+from loratools.yamlio import Document, Place, Span
 
 Range = tuple[int, int]  # half-open, in characters of the document's text
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
@@ -99,7 +99,7 @@ def prepared(document: Document, recipe: Recipe, merge: MergeText, term: int, pr
                           "a name under `blocks:` and use that name, so that its numbers can be edited")  # fmt: skip
     numbers = _listed(parse_vector(text, presets), text, document)
     if name is not None:
-        span = document.spans["blocks", name]
+        span = _own_span(document, ("blocks", name))
         return [Replacement(span.start, span.end, numbers)]
     return [_insertion(document, text, numbers)]
 
@@ -122,7 +122,7 @@ def locate(document: Document, recipe: Recipe, merge: MergeText, term: int) -> L
     value = recipe.blocks[name]
     if isinstance(value, list):
         scheme = _scheme(value, name, document)
-        spans = [document.spans["blocks", name, index] for index in range(len(value))]
+        spans = [_own_span(document, ("blocks", name, index)) for index in range(len(value))]
         return Located(name, scheme, {b: (s.start, s.end) for b, s in zip(scheme.names, spans, strict=True)})
     start = _begin(document, ("blocks", name), value)
     found = [(start + item.start(), start + item.end()) for item in _NUMBER.finditer(value)]
@@ -213,7 +213,7 @@ def _insertion(document: Document, name: str, numbers: str) -> Replacement:
         if at.column != 1:
             raise RecipeError(f"{document.source}: write `blocks:` with the vector {name}, then it can be edited")
         return Replacement(at.start, at.start, f"blocks:{end}  {entry}{end}")
-    span = document.spans["blocks",]
+    span = _own_span(document, ("blocks",))
     if text[span.start : span.start + 1] == "{":
         comma = ", " if document.data["blocks"] else ""
         return Replacement(span.start + 1, span.start + 1, f"{entry}{comma}")
@@ -221,9 +221,23 @@ def _insertion(document: Document, name: str, numbers: str) -> Replacement:
     return Replacement(first.start, first.start, f"{entry}{end}{' ' * (first.column - 1)}")
 
 
+def _own_span(document: Document, place: Place) -> Span:
+    """Where ``place`` stands in the recipe's own text, the only one that is edited.
+
+    Raises:
+        RecipeError: if an included file has it.
+    """
+    span = document.spans[place]
+    if span.source:
+        what = ".".join(str(part) for part in place)
+        raise RecipeError(f"{what} stands in {span.source}, which {document.source} includes, and other recipes may "
+                          "use it too; copy it into the recipe itself to edit it")  # fmt: skip
+    return span
+
+
 def _begin(document: Document, place: Place, value: str) -> int:
     """Where the characters of a text value begin: after its quote, if it has one."""
-    span = document.spans[place]
+    span = _own_span(document, place)
     raw = document.text[span.start : span.end]
     for skip in (0, 1):
         if raw[skip : len(raw) - skip] == value and (skip == 0 or raw[0] in "'\""):

@@ -251,3 +251,15 @@ def test_the_benchmark_treats_as_fix_does(tmp_path: Path, name: str) -> None:
     asked = treated(*(find_preset(role, load_presets(), "sd1") for role in ("GP1", "GP2")), find_symptom(name), 3)
     for role, weight, vector in zip(("GP1", "GP2"), weights, asked, strict=True):
         assert find_preset(role, presets, "sd1").scaled(weight).weights == pytest.approx(vector.weights), role
+
+
+def test_a_vector_of_an_included_file_is_not_edited(tmp_path: Path) -> None:
+    listed = ", ".join(["1.0"] * 17)
+    part = tmp_path / "part.yaml"
+    part.write_text(f"blocks:\n  V: [{listed}]\n")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text('# a comment\ninclude: part.yaml\nsteps:\n  m: {merge: "a:1:V"}\n')
+    before = (recipe.read_bytes(), part.read_bytes())
+    with pytest.raises(RecipeError, match=r"blocks.V.*part.yaml.*copy it into the recipe"):
+        fix(recipe, ["limbs"])
+    assert (recipe.read_bytes(), part.read_bytes()) == before
