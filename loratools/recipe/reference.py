@@ -11,7 +11,8 @@ from loratools.recipe.kinds import KINDS, SHORT, Strict
 _ELSEWHERE = {
     "train": "One LoRA file an epoch. Its options are those of a `loratools train` file; `images` is a folder, a list "
     "of folders, or a `draw` step.",
-    "basestyle": "The LoRA of what the base draws by itself. Its options are `images_per_framing` and those of `train`.",
+    "basestyle": "The LoRA of what the base draws by itself. Its options are `images_per_framing` and "
+    "those of `train`.",
 }
 
 
