@@ -122,7 +122,9 @@ def test_user_errors_exit_with_1_and_one_paragraph(loras: Path, words: tuple[str
     done = call(*words)
     assert done.exit_code == 1, done.output
     assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
+    message, *excerpt = done.stderr.removesuffix("\n").split("\n")
+    assert told in message
+    assert not excerpt or (excerpt[0].lstrip().startswith("--> ") and set(excerpt[2].strip()) == {"|", " ", "^"})
     assert done.stderr[7].islower() or not done.stderr[7].isalpha() or done.stderr[7:].startswith(told)
     assert told in done.stderr
     assert "Traceback" not in done.output
