@@ -13,7 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from loratools.adapter.fuse import cut, join, same_down, take
+from loratools.adapter.fuse import cut_factors, join, same_down, take
 from loratools.adapter.layout import limit
 from loratools.adapter.lowrank import Delta, LowRank, balance, finite, gram
 from loratools.adapter.names import UNKNOWN, kohya_name, kohya_places, other_tree
@@ -171,9 +171,7 @@ def _encode_factors(delta: LowRank, slot: Slot, dtype: torch.dtype) -> tuple[lis
     up, down = given.up.to(dtype), given.down.to(dtype)
     errors = {}
     for name, rows in zip(slot.names, slot.rows, strict=True):
-        part = cut(given, rows)
-        assert isinstance(part, LowRank)
-        errors[name] = cast_error(part, take(up, rows), down, slot.scale)
+        errors[name] = cast_error(cut_factors(given, rows), take(up, rows), down, slot.scale)
     tensors = [down.reshape(slot.parts[-2].shape), up.reshape(slot.parts[-1].shape)]
     return [torch.tensor(slot.alpha, dtype=dtype), *tensors] if slot.kind == "kohya" else tensors, errors
 

@@ -17,11 +17,18 @@ def cut(delta: Delta, rows: Rows) -> Delta:
         return delta
     match delta:
         case LowRank():
-            up = take(delta.up, rows)
-            return LowRank(up, delta.down, (up.shape[0], *delta.shape[1:]))
+            return cut_factors(delta, rows)
         case Vector():
             return Vector(take(delta.value, rows))
     return Dense(take(delta.value, rows))
+
+
+def cut_factors(delta: LowRank, rows: Rows) -> LowRank:
+    """:func:`cut` of factors, which keeps what is known of them where all rows are meant."""
+    if rows == ((0, delta.shape[0]),):
+        return delta
+    up = take(delta.up, rows)
+    return LowRank(up, delta.down, (up.shape[0], *delta.shape[1:]))
 
 
 def take(tensor: Tensor, rows: Rows) -> Tensor:

@@ -23,7 +23,7 @@ from loratools.cli.shell import Command
 @click.option("--size", metavar="WxH", help="Width x height in pixels.  [default: the base's own]")
 @click.option("--clip-skip", type=int, default=1, show_default=True)
 @click.option("--batch-size", type=int, default=8, show_default=True, help="Pictures at once.")
-@click.option("--compile", "compiled", is_flag=True, help="Through torch.compile: slow to start, a third faster after.")
+@click.option("--compile", "compiled", is_flag=True, help="By torch.compile: minutes to start; for hundreds of cells.")
 @click.option("--offload", is_flag=True, help="Keep only the model that works on the device.")
 @click.option("--sliced", is_flag=True, help="Decode pictures one by one.")
 @click.option("--tiled", is_flag=True, help="Decode each picture in tiles.")

@@ -72,6 +72,7 @@ class _Inline:
 @click.option("--compat", type=click.Choice(["supermerger", "supermerger-strength", "lbw"]),
               help="What another tool would make of TERMS, with its distance from what was asked.")  # fmt: skip
 @click.option("--base", help="Terms: the base that a DoRA depends on. Recipe: another base than its own.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A variable of the recipe. Repeatable.")
 @device_option
 @click.option(
     "--dry-run", is_flag=True, help="Print the resolved plan: file, block, weight, modules, share of the norm."
@@ -82,8 +83,8 @@ class _Inline:
 def command(
     source: str, out: str | None, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None,
     rank: str | None, dtype: str | None, method: str, density: float | None, match_norm: bool, into: str | None,
-    compat: Literal["supermerger", "supermerger-strength", "lbw"] | None, base: str | None, device: str,
-    dry_run: bool, allow_unknown: bool, as_json: bool, force: bool,
+    compat: Literal["supermerger", "supermerger-strength", "lbw"] | None, base: str | None,
+    settings: tuple[str, ...], device: str, dry_run: bool, allow_unknown: bool, as_json: bool, force: bool,
 ) -> None:  # fmt: skip
     """Write the exact weighted sum of LoRA files.
 
@@ -104,8 +105,10 @@ def command(
             fail_usage("--lora-dir, --presets, --missing, --rank and --dtype stand in the recipe itself")
         if method != "exact" or density or match_norm or into or compat:
             fail_usage("--method, --density, --match-norm, --into and --compat go with terms, not with a recipe")
-        steps.merge_recipe(source, out, base, steps.Flags(device, force, dry_run, as_json))
+        steps.merge_recipe(source, out, base, steps.Flags(device, force, dry_run, as_json, settings))
         return
+    if settings:
+        fail_usage("--set goes with a recipe, not with terms")
     if out is None and not dry_run:
         fail_usage("where to? give -o FILE.safetensors, or --dry-run")
     if into and (rank or dtype):
@@ -121,6 +124,7 @@ def command(
 def _inline(asked: _Inline) -> None:
     from loratools.adapter.rank import parse_rank
     from loratools.adapter.save import DTYPES as TORCH_DTYPES
+    from loratools.ops.combine import combine
     from loratools.ops.merge import merge_files, plan
     from loratools.ops.norms import match_norms
 
@@ -135,7 +139,7 @@ def _inline(asked: _Inline) -> None:
         return
     owner = _owner(asked)
     if asked.into:
-        _print(_into(asked, terms, source, place, owner), asked.as_json)
+        _print(_into(asked, asked.into, source or combine(terms), terms, place, owner), asked.as_json)
         return
     report = merge_files(terms, place, rule=rule, dtype=TORCH_DTYPES[asked.dtype or "fp16"], force=asked.force,
                          owner=owner, source=source, method=_method(asked))  # fmt: skip
@@ -159,14 +163,12 @@ def _source(asked: _Inline, terms: list[Term]) -> Source | None:
     return compatible(terms, asked.compat)
 
 
-def _into(asked: _Inline, terms: list[Term], source: Source | None, place: Path, owner: str) -> Any:
-    from loratools.ops.combine import combine
+def _into(asked: _Inline, base: str, source: Source, terms: list[Term], place: Path, owner: str) -> Any:
     from loratools.ops.into import merge_into
     from loratools.ops.merge import into_provenance
 
-    assert asked.into is not None
-    made = into_provenance(terms, asked.into, owner, _method(asked))
-    return merge_into(source or combine(terms), asked.into, place, provenance=made, force=asked.force)
+    made = into_provenance(terms, base, owner, _method(asked))
+    return merge_into(source, base, place, provenance=made, force=asked.force)
 
 
 def _method(asked: _Inline) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from loratools.cli import steps
@@ -14,13 +16,18 @@ from loratools.cli.shell import Command
 @click.option("--only", multiple=True, metavar="STEP", help="This step, and what it needs. Repeatable.")
 @click.option("-o", "--out", type=click.Path(), help="Folder for the results.  [default: runs/NAME]")
 @click.option("--base", help="Another base than the recipe's own.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A variable of the recipe. Repeatable.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
+              help="Steps that do not need each other at once.")  # fmt: skip
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Finished results, shared with other work folders.  [default: the work folder's own]")  # fmt: skip
 @device_option
 @click.option("--dry-run", is_flag=True, help="Print the steps: cached or to do, inputs, results.")
 @json_option
 @force_option
 def command(
-    recipe: str, only: tuple[str, ...], out: str | None, base: str | None, device: str, dry_run: bool, as_json: bool,
-    force: bool,
+    recipe: str, only: tuple[str, ...], out: str | None, base: str | None, settings: tuple[str, ...], jobs: int,
+    cache: Path | None, device: str, dry_run: bool, as_json: bool, force: bool,
 ) -> None:  # fmt: skip
     """Run a recipe: every step that is not cached, in order.
 
@@ -32,4 +39,4 @@ def command(
       loratools run recipes/style.yaml
       loratools run recipes/style.yaml --only final --dry-run
     """
-    steps.run_recipe(recipe, only, out, base, steps.Flags(device, force, dry_run, as_json))
+    steps.run_recipe(recipe, only, out, base, steps.Flags(device, force, dry_run, as_json, settings, jobs, cache))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loratools.cli.common import print_json, safetensors_out
+from loratools.cli.shell import fail_usage
 from loratools.errors import RecipeError
 
 if TYPE_CHECKING:
     from loratools.recipe.plan import Planned, Planner
     from loratools.recipe.run import Ran
+    from loratools.recipe.schedule import Failure
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,23 @@ class Flags:
     force: bool
     dry_run: bool
     as_json: bool
+    settings: tuple[str, ...] = ()
+    jobs: int = 1
+    cache: Path | None = None
+
+    def values(self) -> dict[str, str]:
+        """Variables from ``--set NAME=VALUE``."""
+        pairs = [text.partition("=") for text in self.settings]
+        if wrong := [name for name, equals, _ in pairs if not name.strip() or not equals]:
+            fail_usage(f"--set {wrong[0]}: write NAME=VALUE, such as --set style_weight=0.8")
+        return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def run_recipe(recipe: str, only: tuple[str, ...], work: str | None, base: str | None, flags: Flags) -> None:
     """Run (or show) the steps named ``only`` and what they need; all of them if none is named."""
     from loratools.recipe.run import make_planner
 
-    planner = make_planner(recipe, Path(work) if work else None, base)
+    planner = make_planner(recipe, Path(work) if work else None, base, flags.values())
     planned = planner.plan(only or None)
     _show(planner, planned, flags)
 
@@ -40,7 +53,7 @@ def merge_recipe(recipe: str, out: str | None, base: str | None, flags: Flags) -
     from loratools.recipe.run import make_planner, targets_of
 
     is_file = out is not None and Path(out).suffix.lower() == ".safetensors"
-    planner = make_planner(recipe, Path(out) if out is not None and not is_file else None, base)
+    planner = make_planner(recipe, Path(out) if out is not None and not is_file else None, base, flags.values())
     targets = targets_of(planner, "merge")
     if out is not None and is_file:
         if len(targets) > 1:
@@ -62,7 +75,8 @@ def _show(planner: Planner, planned: list[Planned], flags: Flags, plans: list[st
 
     session = Session(flags.device, flags.force, progress=True)
     width = max(len(step.name) for step in planned)
-    ran = run_steps(planned, planner.work, session, on_done=None if flags.as_json else lambda done: _line(done, width))
+    ran = run_steps(planned, planner.work, session, cache=flags.cache, jobs=flags.jobs, on_fail=_teller(),
+                    on_done=None if flags.as_json else lambda done: _line(done, width))  # fmt: skip
     if flags.as_json:
         print_json([_facts(done.planned, "cached" if done.cached else "made", done) for done in ran])
 
@@ -76,18 +90,36 @@ def _line(done: Ran, width: int) -> None:
     click.echo(f"{step.name:<{width}}  {step.kind:<9}  {state:>8}  {source}{shown(step.out)}: {record.summary}")
 
 
+def _teller() -> Callable[[Failure], None]:
+    """Tells of failures on stderr as they come; of the first not why, since that is the error that ends the run."""
+    failed: list[str] = []
+
+    def tell(failure: Failure) -> None:
+        why = f": {failure.error}" if failed else ""
+        failed.append(failure.planned.name)
+        lost = f"; not run, since they need it: {', '.join(failure.skipped)}" if failure.skipped else ""
+        click.echo(f"the step '{failure.planned.name}' failed{lost}{why}", err=True)
+
+    return tell
+
+
 def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list[str]) -> None:
+    from loratools.recipe.measure import Estimate, estimate, size_text, time_text
     from loratools.recipe.run import state_of
     from loratools.recipe.store import Store, shown
 
-    store = Store(planner.work)
+    store = Store(planner.work, flags.cache)
     states = {step.name: state_of(store, step) for step in planned}
     if flags.as_json:
         print_json([_facts(step, states[step.name]) for step in planned])
         return
-    rows = [["step", "kind", "state", "reads", "writes"]]
-    rows += [[s.name, s.kind, states[s.name], s.inputs or "-", shown(s.out)] for s in planned]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    rows = [["step", "kind", "state", "time", "size", "reads", "writes"]]
+    for s in planned:
+        told = Estimate(None, None, None, "") if states[s.name] == "cached" else estimate(s, store.record(s.name),
+                                                                                          store.cache)  # fmt: skip
+        rows.append([s.name, s.kind, states[s.name], time_text(told.seconds), size_text(told.size), s.inputs or "-",
+                     shown(s.out)])  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(7)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for step in planned:

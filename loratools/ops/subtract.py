@@ -120,6 +120,13 @@ class SubtractReport:
     blocks: Mapping[str, Removal]
     stored: MergeReport | None
 
+    @property
+    def written(self) -> MergeReport:
+        """The written file's report; ValueError after a dry run."""
+        if self.stored is None:
+            raise ValueError("nothing was written: no file was named")
+        return self.stored
+
     def json(self) -> dict[str, Any]:
         """The written file's report, with ``cosine``, ``removed`` and ``kept`` in each block and in total."""
         stored = self.stored.json() if self.stored else {"blocks": {}}

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from loratools.adapter.file import Adapter
 from loratools.adapter.lowrank import Delta
-from loratools.adapter.names import is_text
 from loratools.base.sample import noise
 from loratools.ops.combine import Combined
 from loratools.preview.store import Wanted
@@ -42,11 +41,6 @@ class Stack:
     def module_marks(self) -> Mapping[str, Hashable]:
         """:attr:`marks`, or every module's default one."""
         return self.marks if self.marks is not None else dict.fromkeys(self.deltas, self.digest)
-
-    @property
-    def touches_text(self) -> bool:
-        """Whether prompts are encoded differently under this stack."""
-        return self.weight != 0 and any(is_text(name) for name in self.deltas)
 
 
 def marks_of(deltas: Mapping[str, Delta]) -> Mapping[str, Hashable] | None:

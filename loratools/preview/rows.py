@@ -51,10 +51,6 @@ class Row:
                 total.update(part.detach().to("cpu", torch.float32).contiguous().numpy().data)
         return total.hexdigest()
 
-    def touches_text(self) -> bool:
-        """Whether prompts have to be encoded again under this row."""
-        return any(name.startswith("text_encoder") for name in self.deltas)
-
 
 def _use(term: Term) -> LoraUse:
     path: Path | None = term.adapter.path

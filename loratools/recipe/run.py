@@ -33,7 +33,6 @@ class Ran:
 OnStep = Callable[[Planned], None]
 OnDone = Callable[[Ran], None]
 OnFail = Callable[[Failure], None]
-After = Callable[[Planned], None]  # what is done to a new result before it counts as complete
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -104,7 +103,6 @@ def run_steps(
     cache: Path | None = None,
     limit: int = DEFAULT_LIMIT,
     jobs: int = 1,
-    after: After | None = None,
     on_start: OnStep | None = None,
     on_done: OnDone | None = None,
     on_fail: OnFail | None = None,
@@ -117,7 +115,6 @@ def run_steps(
         cache: a folder of finished results to share with other work folders; the work folder's own by default.
         limit: bytes that the cache may take beside the outputs; the least recently used go first.
         jobs: how many steps that do not need each other run at once.
-        after: called with each step that was made anew, before its result is recorded.
         on_fail: told of each step that failed, and of those that could not run for it.
     Raises:
         LoratoolsError: of the first step that failed; FileError if another run holds the work folder.
@@ -129,7 +126,7 @@ def run_steps(
     store = Store(work, cache)
 
     def one(planned: Planned) -> Ran:
-        done = _cached(store, planned) or _run(store, planned, session, after, on_start)
+        done = _cached(store, planned) or _run(store, planned, session, on_start)
         if on_done is not None:
             on_done(done)
         return done
@@ -148,7 +145,7 @@ def _cached(store: Store, planned: Planned) -> Ran | None:
     return None if record is None else Ran(planned, record, True)
 
 
-def _run(store: Store, planned: Planned, session: Session, after: After | None, on_start: OnStep | None) -> Ran:
+def _run(store: Store, planned: Planned, session: Session, on_start: OnStep | None) -> Ran:
     with store.cache.making(planned.identity):
         goes_on = store.begin(planned)
         if (kept := _cached(store, planned)) is not None:
@@ -158,8 +155,6 @@ def _run(store: Store, planned: Planned, session: Session, after: After | None, 
         with Peak() as peak:
             begun = time.perf_counter()
             outcome = planned.draft.make(planned.out, replace(session, resume=goes_on))
-            if after is not None:
-                after(planned)
             seconds = time.perf_counter() - begun
         return Ran(planned, store.finish(planned, outcome, seconds, peak.bytes), False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
@@ -31,6 +31,8 @@ def _step_name(value: str) -> str:
 
 
 StepName = Annotated[str, AfterValidator(_step_name)]
+
+Options = TypeVar("Options", bound=Strict)
 
 
 class Step(Strict):
@@ -78,6 +80,13 @@ class Step(Strict):
     def kind(self) -> str:
         """The kind that was given."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
+
+    def options(self, model: type[Options]) -> Options:
+        """The options of a step whose kind is known to be ``model``'s."""
+        found = getattr(self, self.kind)
+        if not isinstance(found, model):
+            raise TypeError(f"a {self.kind} step has no {model.__name__}")
+        return found
 
 
 class Recipe(Strict):

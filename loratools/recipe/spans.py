@@ -62,7 +62,7 @@ def merge_text(document: Document, recipe: Recipe, step: str | None) -> MergeTex
     Raises:
         RecipeError: if there is none, or several and none is named, or the string is written over several lines.
     """
-    merges = {name: body.merge for name, body in recipe.steps.items() if body.merge is not None}
+    merges = {name: body.merge for name, body in recipe.steps.items() if body.merge}
     if not merges:
         raise RecipeError(f"{document.source} has no merge step, so there is no vector to edit")
     if step is None and len(merges) > 1:
@@ -71,7 +71,6 @@ def merge_text(document: Document, recipe: Recipe, step: str | None) -> MergeTex
     if name not in merges:
         raise RecipeError(f"{document.source} has no merge step '{name}'; it has {', '.join(merges)}")
     settings = merges[name]
-    assert settings is not None
     place: Place = ("steps", name, "merge")
     place = place if isinstance(_data(document, place), str) else (*place, "terms")
     start = _begin(document, place, settings.terms)

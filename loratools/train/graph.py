@@ -196,8 +196,25 @@ class Executor:
                 raise TrainingError(f"the step cannot be captured as a graph ({reason}); set graph: off") from error
             warnings.warn(f"steps run eagerly, since one cannot be captured as a graph ({reason})", stacklevel=2)
             self._mode = "off"
+            self._recover(micro)
             return None
         return _Captured(graph, static, outcome)
+
+    def _recover(self, micro: Micro) -> None:
+        """Undo what a broken capture leaves: gradients that were never computed, and generators that take it to go on.
+
+        PyTorch tells generators that a capture has ended only when one ends well, so a whole one of next to nothing
+        follows.
+        """
+        if self._whole:
+            for factor in self._factors:
+                factor.grad = None
+        if self._device.type == "cuda":
+            graph = torch.cuda.CUDAGraph()
+            graph.register_generator_state(self._generator)
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                torch.zeros((), device=self._device)
+        self._seed(micro.seed)
 
     def _capturing(self, graph: torch.cuda.CUDAGraph) -> torch.cuda.graph:
         # thread_local: the feeding thread may pin memory meanwhile

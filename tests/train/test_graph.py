@@ -119,17 +119,42 @@ def test_auto_captures_what_is_repaid_and_only_once_warm() -> None:
     assert not repays("auto", eager=2, first=True, left=3)
 
 
-def test_what_cannot_be_captured_runs_eagerly_or_is_an_error() -> None:
-    """On a CPU nothing can be captured, which stands for a step that a GPU refuses."""
+class Refused:
+    """Stands for a graph on a machine whose step cannot be captured."""
+
+    def __init__(self) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+
+def test_what_cannot_be_captured_runs_eagerly_or_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Refused)
     eager, asked, forced = Toy("cpu"), Toy("cpu"), Toy("cpu")
     asked.executor._mode = "auto"
     asked.executor.expect({((3, 2), 2): 999})  # two rows of three numbers
-    with pytest.warns(UserWarning, match="steps run eagerly, since one cannot be captured"):
+    with pytest.warns(UserWarning, match=r"steps run eagerly, .* \(operation not permitted when stream is capturing\)"):
         found = asked.run(5)
     assert torch.equal(found[0], eager.run(5)[0])
     forced.executor._mode = "on"
     with pytest.raises(TrainingError, match="set graph: off"):
         forced.run(5)
+
+
+class Waiting(Toy):
+    """Its step waits for the device, which a capture refuses."""
+
+    def work(self, inputs: Inputs, micro: Micro, generator: torch.Generator) -> Outcome:
+        outcome = super().work(inputs, micro, generator)
+        float(outcome.loss)
+        return outcome
+
+
+@GPU
+def test_a_step_that_waits_for_the_device_is_run_eagerly() -> None:
+    eager, asked = Waiting("cuda"), Waiting("cuda", mode="auto")
+    asked.executor.expect({((3, 2), 2): 999})
+    with pytest.warns(UserWarning, match="steps run eagerly"):
+        found = asked.run(5)
+    torch.testing.assert_close(found[0], eager.run(5)[0], rtol=1e-6, atol=1e-7)
 
 
 def test_rates_stay_numbers_on_a_cpu_and_a_state_from_a_gpu_is_brought_back() -> None:

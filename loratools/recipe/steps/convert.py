@@ -20,8 +20,7 @@ default_out = file_out
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Find the LoRA."""
-    settings = step.convert
-    assert settings is not None
+    settings = step.options(Convert)
     terms = read_one(settings.lora, name, planner, "convert", "lora")
     options = settings.model_dump(include={"to", "dtype", "allow_unknown"})
     return Draft(options, with_base(terms.sources, settings.dora, planner),

@@ -25,8 +25,7 @@ def default_out(name: str) -> Path:
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Check the style and fix the seed."""
-    settings = step.draw
-    assert settings is not None
+    settings = step.options(Draw)
     check_style(settings.style, planner, name, "draw", "style")
     seed = planner.recipe.seed if settings.seed is None else settings.seed
     options = {**settings.model_dump(), "seed": seed}

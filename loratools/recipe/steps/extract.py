@@ -17,8 +17,7 @@ default_out = file_out
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Find both models."""
-    settings = step.extract
-    assert settings is not None
+    settings = step.options(Extract)
     tuned = _model(settings.tuned, name, planner, "tuned")
     base = _model(settings.base, name, planner, "base") if settings.base else planner.base_source()
     options = {"rank": rank_text(settings.rank, name, "extract", planner), "dtype": settings.dtype,

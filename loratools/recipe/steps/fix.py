@@ -30,8 +30,7 @@ _ROLES = {"GP1": 1, "GP2": -1}  # the vector of the first term of that sign
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Move the vectors and put them in by value."""
-    settings = step.fix
-    assert settings is not None
+    settings = step.options(Fix)
     target = planner.recipe.steps.get(settings.merge)
     if target is None or target.merge is None:
         merges = ", ".join(key for key, one in planner.recipe.steps.items() if one.merge is not None) or "none"

@@ -27,8 +27,7 @@ def default_out(name: str) -> Path:
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Read rows, weights, prompts, seeds and size, and find what the rows name."""
-    settings = step.grid
-    assert settings is not None
+    settings = step.options(Grid)
     presets = planner.presets()
     rows = [read_terms(text, name, planner, presets, "grid", "rows", i) for i, text in enumerate(settings.rows)]
     axes = read_axes(name, settings, planner)

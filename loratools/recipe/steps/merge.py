@@ -23,8 +23,7 @@ default_out = file_out
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Read the merge string, find its files, and put block vectors in by value."""
-    settings = step.merge
-    assert settings is not None
+    settings = step.options(Merge)
     presets = planner.presets(settings.presets)
     terms = read_terms(settings.terms, name, planner, presets, "merge", "terms")
     options = {"terms": terms.options(presets), **merge_options(settings),
@@ -49,8 +48,7 @@ def merge_plan(name: str, planner: Planner) -> MergePlan:
 
 def merge_terms(name: str, planner: Planner) -> list[Term]:
     """The terms of the merge step ``name``, their files opened; the steps that it needs must have run."""
-    settings = planner.recipe.steps[name].merge
-    assert settings is not None
+    settings = planner.recipe.steps[name].options(Merge)
     terms = read_terms(settings.terms, name, planner, planner.presets(settings.presets), "merge", "terms")
     return _opened(settings, terms, planner)
 

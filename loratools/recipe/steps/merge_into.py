@@ -17,8 +17,7 @@ default_out = file_out
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Read the merge string and find the checkpoint."""
-    settings = step.merge_into
-    assert settings is not None
+    settings = step.options(MergeInto)
     presets = planner.presets(settings.presets)
     terms = read_terms(settings.terms, name, planner, presets, "merge_into", "terms")
     into = _checkpoint(settings, name, planner)

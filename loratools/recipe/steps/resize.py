@@ -17,8 +17,7 @@ default_out = file_out
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Find the LoRA and read the rule."""
-    settings = step.resize
-    assert settings is not None
+    settings = step.options(Resize)
     terms = read_one(settings.lora, name, planner, "resize", "lora")
     options = {"rank": rank_text(settings.rank, name, "resize", planner), "dtype": settings.dtype}
     return Draft(options, with_base(terms.sources, settings.dora, planner),

@@ -23,8 +23,7 @@ _NUMBER = re.compile(r"(?:.*[@-])?0*(\d+)(?:\.safetensors)?\Z")
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Find the run, and the epoch where it is known by now."""
-    settings = step.select
-    assert settings is not None
+    settings = step.options(Select)
     epoch, extra = settings.epoch, tuple[Source, ...]()
     if settings.votes is not None:
         path = planner.find(settings.votes)

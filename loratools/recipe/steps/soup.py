@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loratools.recipe.kinds import Merge
+from loratools.recipe.kinds import Merge, Soup
 from loratools.recipe.plan import Draft, Planner
 from loratools.recipe.references import Terms, quoted, read_terms
 from loratools.recipe.schema import Step
@@ -15,8 +15,7 @@ default_out = file_out
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Each file at weight 1/n; a range of epochs counts as one file, which is their mean."""
-    settings = step.soup
-    assert settings is not None
+    settings = step.options(Soup)
     found = [read_terms(f"{quoted(text)}:{1 / len(settings.files)!r}", name, planner, {}, "soup", "files", index)
              for index, text in enumerate(settings.files)]  # fmt: skip
     terms = Terms(

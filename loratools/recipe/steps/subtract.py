@@ -22,8 +22,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Read both merge strings and the block weights."""
     from loratools.blocks.vector import parse_vector
 
-    settings = step.subtract
-    assert settings is not None
+    settings = step.options(Subtract)
     presets = planner.presets(settings.presets)
     style = read_terms(settings.style, name, planner, presets, "subtract", "style")
     base = read_terms(settings.base_style, name, planner, presets, "subtract", "base_style")
@@ -66,6 +65,5 @@ def _make(out: Path, session: Session, settings: Subtract, sides: tuple[Terms, T
     report = subtract_files(style, base, out, method=method, vector=vector, missing=settings.missing,
                             rule=parse_rank(settings.rank), dtype=DTYPES[settings.dtype], force=session.force,
                             owner=planner.owner(name))  # fmt: skip
-    assert report.stored is not None
-    outcome = told(report.stored, report.json())
+    outcome = told(report.written, report.json())
     return Outcome(f"{outcome.summary}, {100 * report.total.removed:.1f} % removed", outcome.facts)
