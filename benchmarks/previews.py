@@ -524,6 +524,7 @@ def shard(bench: Bench) -> Figures:
 
 
 def launch(bench: Bench, out: Path, world: int) -> None:
+    """Start ``world`` processes of this script, one a GPU, that share one grid in ``out``, and wait for all."""
     out.mkdir(parents=True, exist_ok=True)
     own = ["-m", "benchmarks.previews", "--worker", str(out), "--work", str(bench.work)]
     own += ["--tiny"] if bench.scale is TINY else []
@@ -754,6 +755,7 @@ def run_part(name: str, bench: Bench, keep: Path | None) -> bool:
 
 
 def main() -> None:
+    """Parse, run the parts that are asked for, report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", default=",".join(USUAL), help="comma-separated; all for every one")
     parser.add_argument("--list", action="store_true")

@@ -23,13 +23,14 @@ from loratools.files import locked
 from loratools.train import objective, seeds
 from loratools.train.checkpoint import RunFolder, RunLog, State, check_resumable, load_state, save_state
 from loratools.train.config import TrainConfig
-from loratools.train.dataset import Dataset, read_dataset
+from loratools.train.dataset import Dataset
 from loratools.train.distributed import Ranks, join, leave
 from loratools.train.engine import Done, Engine
 from loratools.train.inject import Network
 from loratools.train.latents import LatentStore
 from loratools.train.memory import accelerated, parked, place
 from loratools.train.plan import TrainPlan, make_plan
+from loratools.train.read_dataset import read_dataset
 from loratools.train.run_metadata import Facts, header, now
 from loratools.train.schedule import build_optimizer
 from loratools.train.step import Precision, Step, precision

@@ -10,8 +10,9 @@ from PIL import Image
 
 from loratools.errors import DatasetError
 from loratools.train.config import TrainConfig
-from loratools.train.dataset import open_image, read_dataset
+from loratools.train.dataset import open_image
 from loratools.train.read_config import make_config
+from loratools.train.read_dataset import read_dataset
 
 
 def _config(images: Any, **settings: Any) -> TrainConfig:
@@ -142,16 +143,3 @@ def test_captions_from_a_metadata_file(pictures: Callable[..., Path], tmp_path: 
     file.write_text("{")
     with pytest.raises(DatasetError, match=r"m\.json.* not JSON"):
         read_dataset(_config([{"folder": str(folder), "metadata_file": str(file)}]), (64, 64))
-
-
-def test_a_split_holds_out_a_share_of_each_folder(pictures: Callable[..., Path]) -> None:
-    root = pictures("root/3_a", 10).parent
-    pictures("root/2_b", 5)
-    pictures("root/1_c", 1)
-    data = read_dataset(_config(str(root)), (64, 64))
-    train, held = data.split(0.2, 7)
-    assert Counter(item.folder for item in held.items) == {1: 1, 2: 2}  # 2_b, then 3_a; 1_c's only image is trained on
-    assert {item.path for item in train.items} | {item.path for item in held.items} == {i.path for i in data.items}
-    assert data.split(0.2, 7)[1].items == held.items and data.split(0.2, 8)[1].items != held.items
-    assert train.samples_per_epoch == 8 * 3 + 4 * 2 + 1 and train.digest != data.digest
-    assert data.split(0, 7)[1].items == ()

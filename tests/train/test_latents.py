@@ -12,8 +12,9 @@ from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.errors import RecipeError
 from loratools.train.config import TrainConfig
-from loratools.train.dataset import Sample, read_dataset
+from loratools.train.dataset import Sample
 from loratools.train.latents import LatentStore
+from loratools.train.read_dataset import read_dataset
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import pytest
 
 from loratools.errors import DatasetError
 from loratools.train.config import TrainConfig
-from loratools.train.dataset import read_dataset
 from loratools.train.loop import train
 from loratools.train.read_config import make_config
+from loratools.train.read_dataset import read_dataset
 
 Make = Callable[..., TrainConfig]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from loratools.train import estimate
-from loratools.train.dataset import read_dataset
 from loratools.train.read_config import make_config, presets
+from loratools.train.read_dataset import read_dataset
 from loratools.train.warnings import warnings
 
 

@@ -1,0 +1,211 @@
+"""Finding a run's images and captions: every folder, file and caption is opened and checked before training."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from loratools.errors import DatasetError
+from loratools.train.buckets import Size, bucket_of, bucket_sizes
+from loratools.train.captions import CaptionRules
+from loratools.train.config import TrainConfig
+from loratools.train.config_data import Subset
+from loratools.train.dataset import Dataset, Folder, Item, bucket_rules, unreadable
+from loratools.train.metadata_json import Captions, read_captions
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+CAPTIONS = (".txt", ".caption")
+_REPEATED = re.compile(r"(\d+)_(.*)")
+_SHOWN = 10
+_RULES = {  # CaptionRules' field -> the setting
+    "shuffle": "shuffle_tags",
+    "keep": "keep_tokens",
+    "dropout": "caption_dropout",
+    "tag_dropout": "tag_dropout",
+    "prefix": "caption_prefix",
+    "suffix": "caption_suffix",
+    "separator": "caption_separator",
+    "keep_separator": "keep_tokens_separator",
+    "secondary_separator": "secondary_separator",
+    "wildcards": "wildcards",
+    "dropout_every": "caption_dropout_every",
+    "warmup_min": "token_warmup_min",
+    "warmup": "token_warmup",
+}
+
+
+def read_dataset(config: TrainConfig, resolution: Size) -> Dataset:
+    """Find, open and check every image and caption; ``resolution`` (width, height) is used where config has none.
+
+    Raises:
+        DatasetError: naming the folder without images, the image that cannot be read, or up to ten images whose caption
+            is missing or empty.
+    """
+    notes: list[str] = []
+    folders = [folder for subset in config.images for folder in _folders(subset, config, notes)]
+    rules = bucket_rules(config, resolution)
+    sizes = bucket_sizes(rules)
+    items: list[Item] = []
+    missing: list[Path] = []
+    for index, folder in enumerate(folders):
+        paths = _images(folder.path)
+        folders[index], captions = _captions(folder, paths, config, missing, notes)
+        for path, caption in zip(paths, captions, strict=True):
+            size, digest = _look(path)
+            items.append(Item(path, caption, index, size, bucket_of(size, rules, sizes), digest))
+    _refuse_uncaptioned(missing)
+    _note_surplus(items, folders, notes)
+    return Dataset(
+        tuple(items), tuple(folders), rules, _digest(items, folders), tuple(notes), latent_folder(config),
+        config.prior_loss_weight, config.epochs,
+    )  # fmt: skip
+
+
+def _note_surplus(items: Sequence[Item], folders: Sequence[Folder], notes: list[str]) -> None:
+    prior = sum(folders[item.folder].regularisation for item in items)
+    wanted = sum(folders[item.folder].repeats for item in items if not folders[item.folder].regularisation)
+    if prior and not wanted:
+        raise DatasetError(
+            "every folder holds regularisation images, so there is nothing to learn; name one to train on"
+        )
+    if prior > wanted:
+        notes.append(f"{prior - wanted} of {prior} regularisation images are not used: an epoch has {wanted} others")
+
+
+def latent_folder(config: TrainConfig) -> Path | None:
+    """Where latents are kept from run to run: ``cache_dir``, or beside the epoch files; None without ``disk``."""
+    return (config.cache_dir or config.out / "latents") if config.cache_latents == "disk" else None
+
+
+def _folders(subset: Subset, config: TrainConfig, notes: list[str]) -> Iterator[Folder]:
+    """The folder itself where it holds images, and its ``N_name`` folders."""
+    root = subset.folder
+    if not root.is_dir():
+        raise DatasetError(f"there is no folder {root}; --images names a folder of images with a .txt beside each")
+    inside = sorted(path for path in root.iterdir() if path.is_dir() and _images(path))
+    numbered = [] if subset.plain_name else [path for path in inside if _REPEATED.fullmatch(path.name)]
+    for path in inside:
+        if path not in numbered and not subset.plain_name:
+            notes.append(f"{path} is left out: only folders named like 10_{path.name} (10 repeats) are read")
+    if not _images(root) and not numbered:
+        hint = f"; its folder {inside[0].name} has some, rename it to 1_{inside[0].name}" if inside else ""
+        raise DatasetError(f"{root} holds no images ({', '.join(sorted(EXTENSIONS))}){hint or '; put some there'}")
+    if _images(root):
+        yield _folder(root, subset, config)
+    for path in numbered:
+        yield _folder(path, subset, config)
+
+
+def _folder(path: Path, subset: Subset, config: TrainConfig) -> Folder:
+    named = None if subset.plain_name else _REPEATED.fullmatch(path.resolve().name)
+    repeats = subset.repeats or (int(named[1]) if named else config.repeats)
+    if repeats < 1:
+        raise DatasetError(f"{path} asks for 0 repeats; rename it, or take it out of the images")
+
+    def own(name: str) -> Any:
+        value = getattr(subset, name)
+        return getattr(config, name) if value is None else value
+
+    rules = CaptionRules(**{ours: own(setting) for ours, setting in _RULES.items()})
+    extension = own("caption_extension")
+    extensions = (str(extension),) if extension else CAPTIONS
+    return Folder(path, repeats, rules, bool(own("flip")), subset.class_tokens, extensions,
+                  metadata_file=subset.metadata_file, regularisation=subset.regularisation,
+                  random_crop=own("random_crop"), color_aug=own("color_aug"),
+                  interpolation=own("resize_interpolation"))  # fmt: skip
+
+
+def _captions(
+    folder: Folder, paths: Sequence[Path], config: TrainConfig, missing: list[Path], notes: list[str]
+) -> tuple[Folder, list[str]]:
+    listed = read_captions(folder.metadata_file, folder.rules.separator) if folder.metadata_file else Captions({})
+    files = [next((path.with_suffix(e) for e in folder.extensions if path.with_suffix(e).is_file()), None)
+             for path in paths]  # fmt: skip
+    class_tokens = folder.class_tokens
+    named = _REPEATED.fullmatch(folder.path.resolve().name)
+    if class_tokens is None and named and named[2] and not any(files) and not listed.by_name:
+        class_tokens = named[2]  # sd-scripts' class-and-identifier way of training: no captions, a word in the name
+        notes.append(f"{folder.path} has no captions; every image is captioned '{class_tokens}', from its name")
+    captions = []
+    for path, file in zip(paths, files, strict=True):
+        text = listed.of(path) or (_read_caption(file, folder.rules.wildcards) if file else "")
+        if not text and class_tokens is None and not config.allow_uncaptioned:
+            missing.append(path)
+        captions.append(text or class_tokens or "")
+        unread = [e for e in CAPTIONS if file and e != file.suffix and path.with_suffix(e).is_file()]
+        notes += [f"{path.with_suffix(e)} is not read: {file} is" for e in unread]
+    return replace(folder, class_tokens=class_tokens, count=len(paths)), captions
+
+
+def _read_caption(path: Path, lines_apart: bool = False) -> str:
+    """The caption; several lines (one tag a line, as some taggers write) are joined with commas, or else kept apart."""
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise DatasetError(f"the caption {path} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"the caption {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    return ("\n" if lines_apart else ", ").join(
+        line.strip().strip(",").strip() for line in lines if line.strip().strip(",")
+    )
+
+
+def _refuse_uncaptioned(missing: Sequence[Path]) -> None:
+    if not missing:
+        return
+    shown = ", ".join(str(path) for path in missing[:_SHOWN])
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    first = missing[0].with_suffix(".txt")
+    raise DatasetError(
+        f"{len(missing)} images have no caption, or an empty one: {shown}{more}; write their tags into {first.name} "
+        "and so on, set class_tokens for the folder, or pass --allow-uncaptioned"
+    )
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith(".")
+    )
+
+
+def _look(path: Path) -> tuple[Size, str]:
+    """The size as it will be seen (after EXIF rotation), and the digest of the file's bytes."""
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with Image.open(path) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            width, height = image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DatasetError(unreadable(path, error)) from error
+    return ((height, width) if turned else (width, height)), digest
+
+
+def _digest(items: Sequence[Item], folders: Sequence[Folder]) -> str:
+    """sha256 over every image's bytes, caption, repeats and rules; not over where the folder lies."""
+    whole = hashlib.sha256()
+    for item in items:
+        folder = folders[item.folder]
+        whole.update(
+            repr(
+                (
+                    item.digest,
+                    item.caption,
+                    folder.repeats,
+                    folder.regularisation,
+                    folder.rules,
+                    folder.flip,
+                    folder.random_crop,
+                    folder.color_aug,
+                    folder.interpolation,
+                )
+            ).encode()
+        )
+    return whole.hexdigest()
