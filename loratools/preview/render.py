@@ -209,8 +209,8 @@ class _Run:
         if self.rank.main:
             grid = with_verdicts(self.out, grid)
             _draw(self.out, grid)
-            if shard:
-                shard.clear()
+        if shard:
+            shard.clear()
         return GridResult(self.out, grid, rendered, len(every) - rendered)
 
     def _places(self) -> list[_Place]:

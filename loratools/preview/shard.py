@@ -104,7 +104,10 @@ class Shard:
             waiting = left
 
     def clear(self) -> None:
-        """Remove the lock files, once every picture is there."""
+        """Remove the lock files, once every picture is there.
+
+        Every process does it when it leaves: one that came late made the folder again by only looking.
+        """
         shutil.rmtree(self._claims, ignore_errors=True)
 
     def _lock(self, name: str) -> FileLock:

@@ -66,6 +66,9 @@ def test_two_processes_share_a_grid_and_one_draws_it(
     assert b"pictures rendered" in told[0][0] and told[1][0] == b""
     found = cells(out)
     assert found.keys() == whole.keys() and all(np.array_equal(found[name], whole[name]) for name in whole)
+    late = environment(RANK="1", WORLD_SIZE="2", LOCAL_RANK="1")  # a process that starts when all is done
+    subprocess.run(command(folder, lora, out), check=True, env=late, capture_output=True)
+    assert not (out / ".claims").exists()
 
 
 def test_a_killed_grid_goes_on_to_the_same_pictures(
