@@ -278,7 +278,7 @@ def part_cpu(args: argparse.Namespace, rows: Rows) -> None:
     loop.place(bench.run.base, bench.run.kind)
     for batch in (1, 4):
         pairs = [(bench.measure(batch)["s_per_step"],
-                  seconds_per_step(weights_folder(), args.work / "pictures128", batch, args.dim, args.steps))
+                  seconds_per_step(weights_folder(), args.work / "pictures128x8", batch, args.dim, args.steps))
                  for _ in range(3)]  # fmt: skip
         ours, plain = (statistics.median(side) for side in zip(*pairs, strict=True))
         rows.add("pocket base on a CPU", batch=batch, s_per_step=ours, plain_s_per_step=plain, ratio=plain / ours)
