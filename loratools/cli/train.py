@@ -153,7 +153,10 @@ def _planned(config: TrainConfig) -> str:
     from loratools.train.step import precision
 
     device, found = pick_device(config.device), plan(config)
-    seconds = found.operations / estimate.throughput(device, precision(config, device).compute)
+    seconds = estimate.seconds(
+        found.operations, found.batches_per_epoch * found.epochs, found.modules, device,
+        precision(config, device).compute, graph=config.graph != "off",
+    )  # fmt: skip
     return f"{found.text()}\ntime: about {estimate.spelled(seconds)} on {device} (within a factor of two or three)"
 
 

@@ -1,7 +1,8 @@
 """How much memory and time a run may take: rough models, good to a factor of two, and said to be so.
 
 Operations: a UNet does about 2 x parameters x positions / 9 of them for a picture, positions being the latent's (SD1.5
-at 512: 0.8e12). A step goes forward once and back once through the frozen weights. Activations: about 600 times the
+at 512: 0.8e12). A step goes forward once and back once through the frozen weights, and whatever its size it takes a
+time for each trained module, in which its kernels are started. Activations: about 600 times the
 first block's output for each picture of a batch, and a fifth of that with checkpoints. SD1.5 at 512 in bf16 comes to
 3.6 and 8.0 GiB at batch 1 and 4, where 3.5 and 7.7 were measured (benchmarks/results/training.md).
 """
@@ -20,7 +21,8 @@ _EIGHT_BIT = 10  # with moments of one byte each
 _REUSE = 9
 _ACTIVATIONS = 600
 _CHECKPOINTED = 0.2
-_EFFICIENCY = {"cpu": 0.4, "cuda": 0.2}  # of a large product's speed, which a UNet's small ones reach
+_EFFICIENCY = {"cpu": 0.25, "cuda": 0.4}  # of a large product's speed, which a UNet's small ones reach
+_STARTED = {"cpu": 5e-4, "cuda": 7e-4, "graph": 1e-4}  # seconds a trained module and batch
 
 
 def memory(
@@ -52,6 +54,13 @@ def operations(base: Base, positions: int) -> float:
     """Of all steps together; ``positions`` is the sum of latent positions over all samples."""
     parameters: int = sum(p.numel() for p in base.unet.parameters())
     return 2.0 * 2 * parameters * positions / _REUSE
+
+
+def seconds(operations: float, batches: int, modules: int, device: torch.device, dtype: torch.dtype,
+            *, graph: bool) -> float:  # fmt: skip
+    """Of a run of ``batches`` batches in all over a network of ``modules`` modules, whose operations these are."""
+    how = "graph" if graph and device.type == "cuda" else device.type
+    return operations / throughput(device, dtype) + batches * modules * _STARTED.get(how, _STARTED["cuda"])
 
 
 def throughput(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
