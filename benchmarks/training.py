@@ -34,6 +34,7 @@ from loratools.train import loop
 from loratools.train.config import TrainConfig
 from loratools.train.distributed import Ranks, join, leave
 from loratools.train.engine import Engine
+from loratools.train.groups import parameter_groups
 from loratools.train.inject import Network
 from loratools.train.read_config import make_config
 from loratools.train.schedule import build_optimizer
@@ -79,9 +80,8 @@ class Bench:
         """The steps of a fresh network, whose run is then at ``self.run``."""
         run, config = self.run, self._config(batch, steps, settings)
         run.config = config
-        unet_lr, te_lr = config.learned_rates()
-        run.network = Network(run.base, config.dim, config.network_alpha, config.seed, unet=True, text=te_lr > 0)
-        run.optimizer = build_optimizer("AdamW", {}, loop._groups(run.network, unet_lr, te_lr))
+        run.network = Network(run.base, config.dim, config.alpha, config.seed, text=config.learned_rates()[1] > 0)
+        run.optimizer = build_optimizer("AdamW", {}, parameter_groups(run.network, config))
         run.scaler = run.kind.scaler()
         run.dataset = loop._at_base_resolution(
             loop.read_dataset(config, config.resolution or (512, 512)), config, run.base

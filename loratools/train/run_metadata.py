@@ -84,11 +84,14 @@ def _training(facts: Facts) -> dict[str, object]:
 
 
 def _network(facts: Facts) -> dict[str, object]:
+    arguments = facts.config.network_args()
     return {
         "network_module": "networks.lora",
         "network_dim": facts.config.dim,
         "network_alpha": facts.config.network_alpha,
-        "network_dropout": None,
+        "network_dropout": facts.config.network_dropout or None,
+        "scale_weight_norms": facts.config.scale_weight_norms,
+        **({"network_args": arguments} if arguments else {}),
     }
 
 
@@ -133,7 +136,7 @@ def _data(facts: Facts) -> dict[str, object]:
         "caption_tag_dropout_rate": config.tag_dropout,
         "face_crop_aug_range": None,
         "resize_interpolation": None,
-        "max_token_length": None,
+        "max_token_length": None if config.max_token_length == 75 else config.max_token_length,
         "prior_loss_weight": 1.0,
     }
 
@@ -190,7 +193,7 @@ def _unused() -> dict[str, object]:
     """What sd-scripts always states and this trainer does not do, at the value that means so."""
     off = ("gradient_checkpointing", "full_fp16", "fp8_base", "fp8_base_unet", "lowram", "zero_terminal_snr",
            "debiased_estimation", "noise_offset_random_strength", "ip_noise_gamma_random_strength")  # fmt: skip
-    none = ("adaptive_noise_scale", "multires_noise_iterations", "ip_noise_gamma", "scale_weight_norms",
+    none = ("adaptive_noise_scale", "multires_noise_iterations", "ip_noise_gamma",
             "validation_seed", "max_validation_steps", "validate_every_n_epochs",
             "validate_every_n_steps")  # fmt: skip
     return {

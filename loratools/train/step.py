@@ -5,6 +5,7 @@ So the step is a fixed graph of device work: the place where a captured CUDA gra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -110,6 +111,11 @@ class Step:
         wanted = objective.target(self._plan, latents, draws.noise, draws.timesteps)
         weight = objective.weights(self._plan, draws.timesteps, self._config.min_snr_gamma)
         return objective.loss(prediction, wanted, weight if batch.weight is None else weight * batch.weight)
+
+    def limit_norms(self) -> Callable[[], None] | None:
+        """What keeps the network's differences small after a step; None where nothing does."""
+        most = self._config.scale_weight_norms
+        return None if most is None else lambda: self._network.limit_norms(most)
 
     def _text(self, batch: Inputs) -> Conditioning:
         if batch.tokens is not None:

@@ -55,11 +55,17 @@ class Captioner:
 
     Args:
         base: whose tokenizers and text encoders are used; with a network attached if that is trained.
+        steps: of the whole run.
     """
 
-    def __init__(self, base: Base, config: TrainConfig) -> None:
+    def __init__(self, base: Base, config: TrainConfig, steps: int) -> None:
         self._base, self._clip_skip = base, config.clip_skip
+        self._learns, self._stop = config.learned_rates()[1] > 0, config.text_stops_at(steps)
         self._known: dict[str, Conditioning] = {}
+
+    def learns(self, step: int) -> bool:
+        """Whether the text encoders are trained in the step after ``step`` others."""
+        return self._learns and (self._stop is None or step < self._stop)
 
     def words(self, captions: Sequence[str]) -> Words:
         """The captions' tokens; needs no device, so it can be done ahead of the step."""
@@ -81,6 +87,8 @@ class Captioner:
         if caption not in self._known:
             if len(self._known) >= _KEPT:
                 self._known.pop(next(iter(self._known)))
+            for encoder in self._base.text_encoders:
+                encoder.eval()  # drop-out in their branches ends with their training
             words = self.words([caption])
             moved = Words(tuple(ids.to(self._base.device) for ids in words.tokens))
             self._known[caption] = self.states(moved)
