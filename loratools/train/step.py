@@ -26,7 +26,11 @@ _COMPUTE = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Precision:
-    """What the forward pass computes in; the factors, their gradients and the optimiser stay in float32."""
+    """What the forward pass computes in; the factors, their gradients and the optimiser stay in float32.
+
+    The base is kept in that dtype and nothing is cast on the way: norms, softmax and products sum in float32 inside
+    their kernels anyway, and autocast's float32 norms would write and read every activation twice as wide.
+    """
 
     name: Literal["no", "fp16", "bf16"]
     device: torch.device
@@ -35,10 +39,6 @@ class Precision:
     def compute(self) -> torch.dtype:
         """The dtype that the frozen base is kept in while training."""
         return _COMPUTE.get(self.name, torch.float32)
-
-    def autocast(self) -> torch.autocast:
-        """Mixed precision inside the block, or nothing at all for ``no``."""
-        return torch.autocast(self.device.type, self.compute, enabled=self.name != "no")
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which only fp16 needs; it starts low, so that the first steps are not lost to overflow."""
@@ -101,13 +101,13 @@ class Step:
         vae = self._base.vae.config
         shift = getattr(vae, "shift_factor", None) or 0.0
         latents = (batch.mean + batch.deviation * draws.posterior - shift) * vae.scaling_factor
-        with self._kind.autocast():
-            text = self._text(batch)
-            noisy = objective.noised(self._plan, latents, draws.noise, draws.timesteps)
-            prediction = self._base.unet(
-                noisy.to(self._kind.compute), draws.timesteps, encoder_hidden_states=text.hidden,
-                added_cond_kwargs=_added(text.pooled, batch.time_ids), return_dict=False,
-            )[0]  # fmt: skip
+        compute = self._kind.compute
+        text = self._text(batch).to(compute)
+        noisy = objective.noised(self._plan, latents, draws.noise, draws.timesteps)
+        prediction = self._base.unet(
+            noisy.to(compute), draws.timesteps, encoder_hidden_states=text.hidden,
+            added_cond_kwargs=_added(text.pooled, batch.time_ids), return_dict=False,
+        )[0]  # fmt: skip
         wanted = objective.target(self._plan, latents, draws.noise, draws.timesteps)
         weight = objective.weights(self._plan, draws.timesteps, self._config.min_snr_gamma)
         return objective.loss(prediction, wanted, weight if batch.weight is None else weight * batch.weight)
