@@ -154,6 +154,7 @@ class Engine:
             pin(moments.mean),
             pin(moments.deviation),
             tokens=None if words is None else tuple(pin(ids) for ids in words.tokens),
+            emphasis=None if words is None or words.emphasis is None else tuple(pin(each) for each in words.emphasis),
             weight=None if own is None else pin(torch.tensor(own)),
             time_ids=None if sizes is None else pin(torch.tensor(sizes, dtype=torch.float32)),
         )

@@ -67,6 +67,7 @@ class Inputs:
         hidden: the text encoders' states, (b, 75 * chunks + 2, c).
         weight: (b,) each sample's in the loss, None where all count as one.
         pooled: SDXL's projected state, (b, p).
+        emphasis: for each text encoder the weights of its states, (b, 75 * chunks + 2), of tokens with weights.
         time_ids: SDXL's size conditioning, (b, 6), see :meth:`loratools.train.dataset.Dataset.time_ids`.
     """
 
@@ -77,6 +78,7 @@ class Inputs:
     weight: Tensor | None = None
     pooled: Tensor | None = None
     time_ids: Tensor | None = None
+    emphasis: tuple[Tensor, ...] | None = None
 
     def with_text(self, states: Conditioning) -> Inputs:
         """The same batch with the states of text encoders that are not trained."""
@@ -119,7 +121,7 @@ class Step:
 
     def _text(self, batch: Inputs) -> Conditioning:
         if batch.tokens is not None:
-            return text_states(self._base, batch.tokens, self._config.clip_skip)
+            return text_states(self._base, batch.tokens, self._config.clip_skip, batch.emphasis)
         if batch.hidden is None:
             raise RuntimeError("a batch holds neither tokens nor hidden states")
         return Conditioning(batch.hidden, batch.pooled)
