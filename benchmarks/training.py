@@ -35,6 +35,7 @@ from loratools.train import loop
 from loratools.train.config import TrainConfig
 from loratools.train.distributed import Ranks, join, leave
 from loratools.train.engine import Engine
+from loratools.train.groups import parameter_groups
 from loratools.train.inject import Network
 from loratools.train.read_config import make_config
 from loratools.train.schedule import build_optimizer
@@ -90,11 +91,8 @@ class Bench:
         """The steps of a fresh network, whose run is then at ``self.run``; ``by_rule`` has cuDNN time nothing."""
         run, config = self.run, self._config(batch, steps, settings)
         run.config = config
-        unet_lr, te_lr = config.learned_rates()
-        run.network = Network(run.base, config.dim, config.network_alpha, config.seed, unet=True, text=te_lr > 0)
-        run.optimizer = build_optimizer(
-            config.optimizer, config.optimizer_args, loop._groups(run.network, unet_lr, te_lr)
-        )
+        run.network = Network(run.base, config.dim, config.alpha, config.seed, text=config.learned_rates()[1] > 0)
+        run.optimizer = build_optimizer(config.optimizer, config.optimizer_args, parameter_groups(run.network, config))
         run.scaler = run.kind.scaler()
         run.dataset = loop._at_base_resolution(
             loop.read_dataset(config, config.resolution or (512, 512)), config, run.base

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from loratools import files
-from loratools.adapter.carried import Carried
+from loratools.adapter.carried import Carried, Held
 from loratools.adapter.encode import NAMES, CastError, Slot, Style, bundled, encode, kohya_slots, plan_slots
 from loratools.adapter.lowrank import Delta
 from loratools.adapter.metadata import KEY, Provenance, guard_overwrite
@@ -62,7 +62,7 @@ def write(
     force: bool = False,
     alpha: float | Mapping[str, float] | None = None,
     style: Style = "kohya",
-    carried: Mapping[str, Carried] | None = None,
+    carried: Mapping[str, Carried | Held] | None = None,
 ) -> Written:
     """Write ``adapter`` as a ``.safetensors`` LoRA file, whole or not at all.
 
@@ -115,7 +115,7 @@ class _Plan:
     """What a file will hold: slots in their order, then tensors carried as they are."""
 
     slots: list[Slot]
-    carried: Mapping[str, Carried]
+    carried: Mapping[str, Carried | Held]
     dtype: torch.dtype
 
     @property

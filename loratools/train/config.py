@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from loratools.train.config_data import DATA_PLACES, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
+from loratools.train.config_network import NetworkConfig
 from loratools.train.config_speed import SPEED_ONLY, SpeedConfig
 
 # settings that change no byte of the result
@@ -26,7 +27,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
 
 
-class TrainConfig(DataConfig, SpeedConfig, _Strict):
+class TrainConfig(DataConfig, NetworkConfig, SpeedConfig, _Strict):
     """The settings of one run. A preset's values come first, then the file's, then the command line's.
 
     ``resolution`` None is the base's own; ``unet_lr`` and ``te_lr`` None are ``learning_rate``, and 0 leaves that part
@@ -110,6 +111,9 @@ class TrainConfig(DataConfig, SpeedConfig, _Strict):
     def _consistent(self) -> TrainConfig:
         if self.learned_rates() == (0, 0):
             raise ValueError("unet_lr and te_lr are both 0, so there is nothing to train; raise one of them")
+        if self.graph == "on" and self.drops and self.gradient_checkpointing:
+            raise ValueError("a graph cannot draw again what dropout left out under gradient_checkpointing; set graph: "
+                             "off, or leave one of them out")  # fmt: skip
         if bool(self.images) == bool(self.datasets):
             raise ValueError("give either `images` or `datasets`; a data set lists its folders under its own `images`")
         for part in self.parts():

@@ -21,11 +21,13 @@ from loratools.base.model import Base
 from loratools.errors import TrainingError
 from loratools.files import locked
 from loratools.train import objective, seeds
+from loratools.train.base_adapters import BaseAdapters
 from loratools.train.checkpoint import RunFolder, RunLog, State, check_resumable, load_state, save_state
 from loratools.train.config import TrainConfig
 from loratools.train.dataset import Dataset
 from loratools.train.distributed import Ranks, join, leave
 from loratools.train.engine import Done, Engine
+from loratools.train.groups import parameter_groups
 from loratools.train.inject import Network
 from loratools.train.latents import LatentStore
 from loratools.train.memory import accelerated, parked, place
@@ -134,17 +136,17 @@ class _Run:
         self.base = load_base(config.base, device="cpu", dtype="fp32")
         self.dataset = _at_base_resolution(dataset, config, self.base)
         _check_base(self.base, config)
+        self.active = BaseAdapters(config.base_adapters, self.base)
+        self.active.merge()
         place(self.base, self.kind)
         self.schedule = objective.schedule(self.base.scheduler_config).to(device)
         unet_lr, te_lr = config.learned_rates()
-        self.network = Network(
-            self.base, config.dim, config.network_alpha, config.seed, unet=unet_lr > 0, text=te_lr > 0
-        )
-        self.groups = _groups(self.network, unet_lr, te_lr)
+        self.network = Network(self.base, config.dim, config.alpha, config.seed, unet=unet_lr > 0, text=te_lr > 0,
+                               options=config)  # fmt: skip
+        self.groups = parameter_groups(self.network, config)
         self.optimizer = build_optimizer(config.optimizer, config.optimizer_args, self.groups)
         self.scaler = self.kind.scaler()
-        shapes = {name: branch.shape for name, branch in self.network.branches.items()}
-        self.plan = make_plan(config, self.base, self.dataset, shapes)
+        self.plan = make_plan(config, self.base, self.dataset, self.network.sizes)
 
     @contextlib.contextmanager
     def ours(self) -> Iterator[None]:
@@ -243,12 +245,14 @@ class _Run:
         inputs = [
             {"name": self.config.base, "digest": self.base.digest, "kind": "base"},
             *({"name": str(f.path), "digest": self.dataset.digest, "kind": "images"} for f in self.dataset.folders),
+            *self.active.inputs,
+            *([self.network.start.input] if self.network.start else []),
         ]
         written = write(
             self.network.deltas(), self.folder.epoch(epoch), family=self.base.family,
             metadata=header(facts, epoch, step), dtype=DTYPES[self.config.dtype],
             provenance=Provenance(step_text, self.folder.owner, inputs), force=self.config.force,
-            alpha=self.config.network_alpha,
+            alpha=self.network.alphas, carried=self.network.extras(),
         )  # fmt: skip
         return written.path, written.digest
 
@@ -290,15 +294,6 @@ class _Run:
 
 def _tqdm(progress: bool, **settings: Any) -> Any:
     return tqdm(file=sys.stderr, disable=None if progress else True, dynamic_ncols=True, **settings)
-
-
-def _groups(network: Network, unet_lr: float, te_lr: float) -> list[dict[str, Any]]:
-    found = []
-    for name, rate in (("text_encoder", te_lr), ("unet", unet_lr)):
-        factors = network.parameters(name) if rate else []
-        if factors:
-            found.append({"params": factors, "lr": rate, "base_lr": rate, "name": name})
-    return found
 
 
 class _NoLog:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -106,11 +107,11 @@ class TrainPlan:
         return lines
 
 
-def make_plan(config: TrainConfig, base: Base, dataset: Dataset, shapes: dict[str, tuple[int, ...]]) -> TrainPlan:
-    """The plan of a run over ``dataset`` that trains modules of these ``shapes`` (by canonical name)."""
+def make_plan(config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[str, int]) -> TrainPlan:
+    """The plan of a run over ``dataset`` that trains modules of these ``sizes`` in parameters (by canonical name)."""
     batches = dataset.batches_per_epoch(config.batch_size)
     steps = -(-batches // config.gradient_accumulation)
-    parameters = sum((shape[0] + shape[1]) * config.dim for shape in shapes.values())
+    parameters = sum(sizes.values())
     samples = dataset.samples_per_epoch
     tags: Counter[str] = Counter()
     for counts in tags_by_folder(dataset).values():
@@ -134,9 +135,9 @@ def make_plan(config: TrainConfig, base: Base, dataset: Dataset, shapes: dict[st
         steps=steps * config.epochs,
         batch_size=config.batch_size,
         buckets=tuple((*size, count) for size, count in dataset.bucket_counts().items()),
-        modules=len(shapes),
+        modules=len(sizes),
         parameters=parameters,
-        file_bytes=parameters * width + len(shapes) * (width + 500) + 8000,  # about 500 bytes of header a module
+        file_bytes=parameters * width + len(sizes) * (width + 500) + 8000,  # about 500 bytes of header a module
         frequent_tags=tuple(tags.most_common(10)),
         notes=dataset.notes,
         memory_bytes=estimate.memory(

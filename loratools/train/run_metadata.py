@@ -88,11 +88,15 @@ def _training(facts: Facts) -> dict[str, object]:
 
 
 def _network(facts: Facts) -> dict[str, object]:
+    arguments = facts.config.network_args()
     return {
         "network_module": "networks.lora",
         "network_dim": facts.config.dim,
         "network_alpha": facts.config.network_alpha,
-        "network_dropout": None,
+        "network_dropout": facts.config.network_dropout or None,
+        "max_token_length": None if facts.config.max_token_length == 75 else facts.config.max_token_length,
+        "scale_weight_norms": facts.config.scale_weight_norms,
+        **({"network_args": arguments} if arguments else {}),
     }
 
 
@@ -121,9 +125,8 @@ def _unused() -> dict[str, object]:
     """What sd-scripts always states and this trainer does not do, at the value that means so."""
     off = ("gradient_checkpointing", "full_fp16", "fp8_base", "fp8_base_unet", "lowram", "zero_terminal_snr",
            "debiased_estimation", "noise_offset_random_strength", "ip_noise_gamma_random_strength")  # fmt: skip
-    none = ("adaptive_noise_scale", "multires_noise_iterations", "ip_noise_gamma", "scale_weight_norms",
-            "max_token_length", "max_validation_steps", "validate_every_n_epochs",
-            "validate_every_n_steps")  # fmt: skip
+    none = ("adaptive_noise_scale", "multires_noise_iterations", "ip_noise_gamma", "max_validation_steps",
+            "validate_every_n_epochs", "validate_every_n_steps")  # fmt: skip
     return {
         **dict.fromkeys(off, False),
         **dict.fromkeys(none),

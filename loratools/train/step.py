@@ -5,6 +5,7 @@ So the step is a fixed graph of device work: the place where a captured CUDA gra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -66,6 +67,7 @@ class Inputs:
         hidden: the text encoders' states, (b, 75 * chunks + 2, c).
         weight: (b,) each sample's in the loss, None where all count as one.
         pooled: SDXL's projected state, (b, p).
+        emphasis: for each text encoder the weights of its states, (b, 75 * chunks + 2), of tokens with weights.
         time_ids: SDXL's size conditioning, (b, 6), see :meth:`loratools.train.dataset.Dataset.time_ids`.
     """
 
@@ -76,6 +78,7 @@ class Inputs:
     weight: Tensor | None = None
     pooled: Tensor | None = None
     time_ids: Tensor | None = None
+    emphasis: tuple[Tensor, ...] | None = None
 
     def with_text(self, states: Conditioning) -> Inputs:
         """The same batch with the states of text encoders that are not trained."""
@@ -111,9 +114,14 @@ class Step:
         weight = objective.weights(self._plan, draws.timesteps, self._config.min_snr_gamma)
         return objective.loss(prediction, wanted, weight if batch.weight is None else weight * batch.weight)
 
+    def limit_norms(self) -> Callable[[], None] | None:
+        """What keeps the network's differences small after a step; None where nothing does."""
+        most = self._config.scale_weight_norms
+        return None if most is None else lambda: self._network.limit_norms(most)
+
     def _text(self, batch: Inputs) -> Conditioning:
         if batch.tokens is not None:
-            return text_states(self._base, batch.tokens, self._config.clip_skip)
+            return text_states(self._base, batch.tokens, self._config.clip_skip, batch.emphasis)
         if batch.hidden is None:
             raise RuntimeError("a batch holds neither tokens nor hidden states")
         return Conditioning(batch.hidden, batch.pooled)

@@ -147,7 +147,11 @@ def test_a_run_over_two_data_sets_says_so(tiny: Path, pictures: Pictures, tmp_pa
     config = make_config({"base": str(tiny), "datasets": parts, **quick}, "test")
     found = plan(config)
     assert (found.images, found.held_out, found.steps) == (6, 1, 3)
-    for line in ("batch 2 or 3 (3 batches an epoch) = 3 steps", "buckets of data set 1 (128x128, batches of 2): 128x128 (2)", "1 images"):
+    for line in (
+        "batch 2 or 3 (3 batches an epoch) = 3 steps",
+        "buckets of data set 1 (128x128, batches of 2): 128x128 (2)",
+        "held out to judge by: 1 images",
+    ):
         assert line in found.text()
     result = train(config, progress=False)
     meta = read(result.epochs[0]).metadata

@@ -61,7 +61,7 @@ def test_an_sd2_base_that_predicts_v_is_trained_on_v(tiny_sd2: Path, config: Con
 def test_the_loss_is_the_v_formula(tiny_sd2: Path, config: Config, tmp_path: Path) -> None:
     base, settings = load_base(tiny_sd2, device="cpu"), config(tmp_path, base=str(tiny_sd2), clip_skip=2)
     plan = objective.schedule(base.scheduler_config)
-    network, captioner = Network(base, 4, 2, 0), Captioner(base, settings)
+    network, captioner = Network(base, 4, 2, 0), Captioner(base, settings, 10)
     assert all(isinstance(branch, LoraLinear) for branch in network.branches.values())
     draws = Draws(torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([10, 700]))
     mean, deviation, captions = torch.rand(2, 4, 8, 8), torch.rand(2, 4, 8, 8), ["1girl", "hat, smile"]
