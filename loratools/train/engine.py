@@ -19,7 +19,8 @@ from loratools.train.distributed import Ranks
 from loratools.train.feed import Feed
 from loratools.train.graph import Executor, Micro, Outcome, device_rates, set_rate
 from loratools.train.latents import LatentStore
-from loratools.train.schedule import rate_factor, warmup_steps
+from loratools.train.optimizers import effective_rates
+from loratools.train.schedule import scheduled
 from loratools.train.step import Inputs, Precision, Step, tokenize
 
 _CAPTIONS_KEPT = 1024  # encoded captions kept in memory while the text encoder is not trained
@@ -126,8 +127,8 @@ class Engine:
 
     def _work(self, inputs: Inputs, micro: Micro, generator: torch.Generator) -> Outcome:
         shape = (micro.total, *inputs.mean.shape[1:])
-        drawn = objective.draw(shape, self._timesteps, self._config.noise_offset, generator)
-        mine = objective.Draws(*(part[micro.first : micro.last] for part in vars(drawn).values()))
+        drawn = objective.draw(shape, self._timesteps, self._config, generator)
+        mine = drawn.rows(micro.first, micro.last)
         losses = self._stepper.losses(inputs, mine)
         loss = losses.mean() * micro.share
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -167,16 +168,12 @@ class Engine:
         return replace(inputs, hidden=hidden)
 
     def _set_rates(self, step: int) -> dict[str, float]:
-        config = self._config
-        warmup = warmup_steps(float(config.lr_warmup), self._steps)
-        factor = rate_factor(
-            config.lr_scheduler, step, self._steps, warmup, cycles=config.lr_cycles, power=config.lr_power
-        )
+        factor = scheduled(self._config, step, self._steps)
         rates = {}
         for group in self._optimizer.param_groups:
             rates[group["name"]] = group["base_lr"] * factor
             set_rate(group, rates[group["name"]])
-        return rates
+        return effective_rates(self._optimizer, rates)
 
     def _expect(self, groups: Sequence[Group], epochs_left: int) -> None:
         """Tell the executor how often each (bucket, rows) is still to come."""

@@ -29,10 +29,10 @@ from loratools.train.engine import Done, Engine
 from loratools.train.inject import Network
 from loratools.train.latents import LatentStore
 from loratools.train.memory import accelerated, parked, place
+from loratools.train.optimizers import build_optimizer, optimizer_modes
 from loratools.train.plan import TrainPlan, make_plan
 from loratools.train.read_dataset import read_dataset
 from loratools.train.run_metadata import Facts, header, now
-from loratools.train.schedule import build_optimizer
 from loratools.train.step import Precision, Step, precision
 
 _SMOOTHING = 0.95
@@ -135,13 +135,13 @@ class _Run:
         self.dataset = _at_base_resolution(dataset, config, self.base)
         _check_base(self.base, config)
         place(self.base, self.kind)
-        self.schedule = objective.schedule(self.base.scheduler_config).to(device)
+        self.schedule = objective.schedule(self.base.scheduler_config, config).to(device)
         unet_lr, te_lr = config.learned_rates()
         self.network = Network(
             self.base, config.dim, config.network_alpha, config.seed, unet=unet_lr > 0, text=te_lr > 0
         )
         self.groups = _groups(self.network, unet_lr, te_lr)
-        self.optimizer = build_optimizer(config.optimizer, config.optimizer_args, self.groups)
+        self.optimizer = build_optimizer(config, self.groups)
         self.scaler = self.kind.scaler()
         shapes = {name: branch.shape for name, branch in self.network.branches.items()}
         self.plan = make_plan(config, self.base, self.dataset, shapes)
@@ -244,8 +244,10 @@ class _Run:
             {"name": self.config.base, "digest": self.base.digest, "kind": "base"},
             *({"name": str(f.path), "digest": self.dataset.digest, "kind": "images"} for f in self.dataset.folders),
         ]
+        with optimizer_modes(self.optimizer):
+            deltas = self.network.deltas()
         written = write(
-            self.network.deltas(), self.folder.epoch(epoch), family=self.base.family,
+            deltas, self.folder.epoch(epoch), family=self.base.family,
             metadata=header(facts, epoch, step), dtype=DTYPES[self.config.dtype],
             provenance=Provenance(step_text, self.folder.owner, inputs), force=self.config.force,
             alpha=self.config.network_alpha,

@@ -59,7 +59,8 @@ def precision(config: TrainConfig, device: torch.device) -> Precision:
 class Inputs:
     """A batch: the posterior's mean and deviation (b, 4, h, w); ``tokens`` (b, 77) or ``hidden`` (b, 77, c).
 
-    ``weight`` (b,) is each sample's in the loss, None where all count as one.
+    ``weight`` (b,) is each sample's in the loss, None where all count as one; ``mask`` (b, 1, h, w)
+    from 0 to 1 is each pixel's, at any size.
     """
 
     mean: Tensor
@@ -67,6 +68,7 @@ class Inputs:
     tokens: Tensor | None = None
     hidden: Tensor | None = None
     weight: Tensor | None = None
+    mask: Tensor | None = None
 
 
 def tokenize(base: Base, captions: Sequence[str]) -> Tensor:
@@ -105,20 +107,22 @@ class Step:
 
     def losses(self, batch: Inputs, draws: Draws) -> Tensor:
         """Per-sample losses (b,) in float32, with their graph."""
-        vae = self._base.vae.config
+        vae, config = self._base.vae.config, self._config
         shift = getattr(vae, "shift_factor", None) or 0.0
         latents = (batch.mean + batch.deviation * draws.posterior - shift) * vae.scaling_factor
         with self._kind.autocast():
             hidden = batch.hidden
             if batch.tokens is not None:
-                hidden = text_states(self._base, batch.tokens, self._config.clip_skip)
-            noisy = objective.noised(self._plan, latents, draws.noise, draws.timesteps)
+                hidden = text_states(self._base, batch.tokens, config.clip_skip)
+            noise = objective.target_noise(draws, latents, config)
+            noisy = objective.noised(self._plan, latents, objective.perturbed(draws, noise), draws.timesteps)
             prediction = self._base.unet(
                 noisy.to(self._kind.compute), draws.timesteps, encoder_hidden_states=hidden, return_dict=False
             )[0]
-        wanted = objective.target(self._plan, latents, draws.noise, draws.timesteps)
-        weight = objective.weights(self._plan, draws.timesteps, self._config.min_snr_gamma)
-        return objective.loss(prediction, wanted, weight if batch.weight is None else weight * batch.weight)
+        wanted = objective.target(self._plan, latents, noise, draws.timesteps)
+        error = objective.errors(prediction, wanted, draws.timesteps, self._plan, config)
+        weight = objective.weights(self._plan, draws.timesteps, config)
+        return objective.reduced(error, weight if batch.weight is None else weight * batch.weight, batch.mask)
 
     def backward(self, batch: Inputs, draws: Draws, scaler: torch.amp.GradScaler, share: float) -> Tensor:
         """Add the gradients of ``share`` times the batch's mean loss; the mean itself (detached, on the device)."""
