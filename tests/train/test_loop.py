@@ -282,7 +282,7 @@ def test_plan_counts_without_writing(config: Config, pictures: Pictures) -> None
         ({"base": "no/such/folder"}, BaseModelError, "no/such/folder"),
         ({"images": "nowhere"}, DatasetError, "no folder nowhere"),
         ({"clip_skip": 5}, TrainingError, "clip_skip 5 is above the 2 layers"),
-        ({"optimizer": "AdamW8bit"}, TrainingError, "no optimizer 'AdamW8bit'"),
+        ({"optimizer": "AdamW8bits"}, TrainingError, "no optimizer 'AdamW8bits'"),
         ({"mixed_precision": "fp16"}, TrainingError, "needs a GPU"),
         ({"device": "cuda:99"}, BaseModelError, "cuda:99"),
     ],
