@@ -258,3 +258,15 @@ def test_masks_in_a_folder_of_their_own(pictures: Pictures, tmp_path: Path, tiny
     Image.new("L", (32, 64), 255).save(masks / "00.jpg")
     with pytest.raises(DatasetError, match=r"the mask .*00\.jpg is 32x64, its image .*00\.png 64x64"):
         _masks(read_dataset(_config(images=images), (64, 64)), tiny)
+
+
+def test_the_mask_reaches_the_loss(pictures: Pictures, tiny: Path, tmp_path: Path) -> None:
+    folder = pictures("a", 2)
+    for name in ("00.png", "01.png"):
+        _masked(folder, name)
+    quick = {"epochs": 2, "dim": 4, "device": "cpu", "base": str(tiny), "learning_rate": 1e-3}
+    losses = {}
+    for mask in (False, True):
+        place = {"out": str(tmp_path / str(mask)), "images": str(folder), "name": "t", "alpha_mask": mask}
+        losses[mask] = train(make_config({**quick, **place}, "test"), progress=False).losses
+    assert 0.2 * losses[False][0] < losses[True][0] < 0.8 * losses[False][0]  # half of each picture counts
