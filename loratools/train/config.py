@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,10 @@ from loratools.train.config_speed import SPEED_ONLY, SpeedConfig
 PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset"}) | DATA_PLACES | SPEED_ONLY
 
 Count = Annotated[int, Field(ge=1)]
+
+
+Described = Literal["title", "author", "description", "license", "tags", "usage_hint", "merged_from", "trigger_phrase",
+                    "preprocessor", "is_negative_embedding"]  # fmt: skip
 
 
 class _Strict(BaseModel):
@@ -37,6 +42,7 @@ class TrainConfig(DataConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig, S
     name: str = ""
     preset: str = "default"
     comment: str | None = None
+    modelspec: Mapping[Described, str] = Field(default_factory=dict)  # what the files say of themselves to a person
     # how long, how much
     epochs: Count = 10
     batch_size: Count = 1

@@ -171,4 +171,5 @@ def _modelspec(facts: Facts, moment: float) -> dict[str, str]:
         "modelspec.date": day.strftime("%Y-%m-%dT%H:%M:%S"),
         "modelspec.prediction_type": "v" if velocity else "epsilon",
         "modelspec.encoder_layer": str(config.clip_skip),
+        **{f"modelspec.{name}": text for name, text in config.modelspec.items()},
     }

@@ -144,6 +144,7 @@ def test_a_run_over_two_data_sets_says_so(tiny: Path, pictures: Pictures, tmp_pa
         {"images": str(pictures("b", 4)), "resolution": 64},
     ]
     quick = {"epochs": 1, "batch_size": 3, "dim": 4, "device": "cpu", "out": str(tmp_path / "out"), "name": "t"}
+    quick["modelspec"] = {"author": "me"}
     config = make_config({"base": str(tiny), "datasets": parts, **quick}, "test")
     found = plan(config)
     assert (found.images, found.held_out, found.steps) == (6, 1, 3)
@@ -158,6 +159,7 @@ def test_a_run_over_two_data_sets_says_so(tiny: Path, pictures: Pictures, tmp_pa
     described = json.loads(meta["ss_datasets"])
     assert [part["resolution"] for part in described] == [[128, 128], [64, 64]]
     assert [part["batch_size_per_device"] for part in described] == [2, 3]
+    assert meta["modelspec.author"] == "me" and meta["modelspec.title"] == "t"
     assert meta["ss_num_validation_images"] == "1" and meta["ss_num_train_images"] == "6"
     assert json.loads(meta["ss_tag_frequency"])["a"]["smile"] == 2
     again = train(make_config({**config.settings(), "out": str(tmp_path / "b"), "device": "cpu"}, "t"), progress=False)

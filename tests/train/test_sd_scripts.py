@@ -7,9 +7,11 @@ import pytest
 from loratools.errors import RecipeError
 from loratools.train.config import TrainConfig
 from loratools.train.config_data import Subset
-from loratools.train.dataset_toml import DATASET_KEYS, OFF, SUBSET_KEYS
+from loratools.train.dataset_toml import DATASET_KEYS, OFF, SUBSET_KEYS, VALID
 from loratools.train.read_config import read_config
-from loratools.train.sd_scripts import MOST_USED, OPTIONS, table
+from loratools.train.sd_scripts import table
+from loratools.train.sd_scripts_network import NETWORK_ARGS
+from loratools.train.sd_scripts_options import ACCEPTED, DEFAULTS, MOST_USED, ONLY, OPTIONS, TOGETHER
 
 OPTIONS_FILE = """
 [model]
@@ -56,7 +58,11 @@ def test_an_option_file_is_read_with_sd_scripts_defaults(tmp_path: Path) -> None
     ("before", "after", "message"),
     [
         ("network_dim", "network_dims", "'network_dims' is not supported.*'network_dim'"),
-        ("full_bf16 = false", "full_bf16 = true", "'full_bf16' is not supported; remove it"),
+        (
+            "full_bf16 = false",
+            "full_bf16 = true",
+            "'full_bf16 = True' is not supported: leave it out; the base is kept",
+        ),
         ("networks.lora", "networks.dylora", "network_module = networks.dylora.*plain LoRA"),
         ("max_train_epochs = 3", "", "max_train_steps = 9; set max_train_epochs"),
         ("xformers = true", 'vae = "v.pt"', "'vae = v.pt' is not supported: use a base"),
@@ -88,3 +94,114 @@ def test_every_translation_names_a_setting() -> None:
 def test_the_table_in_the_manual_is_this_one() -> None:
     manual = Path(__file__).parents[2] / "docs" / "training.md"
     assert table() in manual.read_text(encoding="utf-8")
+
+
+# every option of their trainers of LoRAs for SD1, SD2 and SDXL, and every key of their dataset config by level
+THEIR_OPTIONS = (Path(__file__).parent / "sd_scripts_options.txt").read_text().split()
+THEIR_KEYS = {
+    "dataset": ("batch_size bucket_no_upscale bucket_reso_steps enable_bucket max_bucket_reso min_bucket_reso "
+                "validation_seed validation_split resolution network_multiplier resize_interpolation"),
+    "subset": ("color_aug face_crop_aug_range flip_aug num_repeats random_crop shuffle_caption keep_tokens "
+               "keep_tokens_separator secondary_separator caption_separator enable_wildcard token_warmup_min "
+               "token_warmup_step caption_prefix caption_suffix custom_attributes resize_interpolation "
+               "caption_dropout_every_n_epochs caption_dropout_rate caption_tag_dropout_rate caption_extension "
+               "class_tokens cache_info"),
+    "only subset": "is_reg alpha_mask metadata_file conditioning_data_dir",
+}  # fmt: skip
+
+
+def test_every_option_of_theirs_is_in_one_table() -> None:
+    tables = [set(OPTIONS), TOGETHER, ACCEPTED, set(ONLY)]
+    found = {name: sum(name in one for one in tables) for name in THEIR_OPTIONS}
+    assert len(found) == 196 and {name for name, count in found.items() if count != 1} == set()
+    assert set().union(*tables) - set(THEIR_OPTIONS) == set()
+
+
+@pytest.mark.parametrize("name", ONLY)
+def test_a_refused_option_says_what_to_use_instead_and_may_be_switched_off(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RecipeError, match=f"'{name} = wanted' is not supported: .*") as caught:
+        _read(tmp_path, f'{name} = "wanted"\n' + _without(name))
+    assert len(str(caught.value).partition("supported: ")[2]) > 10
+    for off in ("false", '""', *(f'"{value}"' for value in ONLY[name][0] if isinstance(value, str))):
+        assert _read(tmp_path, f"{name} = {off}\n" + _without(name)).epochs == 3
+
+
+def _without(name: str) -> str:
+    return "\n".join(line for line in OPTIONS_FILE.splitlines() if line.partition(" ")[0] != name and line[:1] != "[")
+
+
+VALUES = {"resolution": "64", "face_crop_aug_range": "[1.0, 2.0]", "custom_attributes": "{a = 1}",
+          "token_warmup_step": "0.5", "validation_split": "0.1", "caption_dropout_rate": "0.1", "network_multiplier":
+          "0.5", "caption_tag_dropout_rate": "0.1", "resize_interpolation": '"lanczos"'}  # fmt: skip
+_TEXT = ("separator", "prefix", "suffix", "extension", "tokens", "file", "dir")
+
+
+@pytest.mark.parametrize("level", THEIR_KEYS)
+def test_every_key_of_a_dataset_config_is_read_or_refused_by_name(tmp_path: Path, level: str) -> None:
+    assert {key for keys in THEIR_KEYS.values() for key in keys.split()} | {"image_dir"} == VALID
+    for key in THEIR_KEYS[level].split():
+        number = key.startswith(("batch", "keep_tokens", "num", "token_w", "bucket_reso", "m", "caption_dropout_every"))
+        text = key.endswith(_TEXT) and key != "keep_tokens"
+        value = VALUES.get(key) or ('"x"' if text else "64" if number or "seed" in key else "true")
+        places = {"dataset": ("general", "dataset"), "subset": ("general", "dataset", "subset")}.get(level, ("subset",))
+        for place in places:
+            if key in OFF:
+                with pytest.raises(RecipeError, match=f"'{key}' in .* is not supported: .*"):
+                    _dataset(tmp_path, place, f"{key} = {value}")
+            else:
+                config = _dataset(tmp_path, place, f"{key} = {value}")
+                ours = DATASET_KEYS.get(key) or SUBSET_KEYS.get(key) or key
+                found = getattr(config.subsets()[0], ours, None) if key in SUBSET_KEYS else getattr(config, ours)
+                assert found not in (None, False), (key, place)
+
+
+def _dataset(tmp_path: Path, place: str, line: str) -> TrainConfig:
+    lines = {name: line if name == place else "" for name in ("general", "dataset", "subset")}
+    crop = "" if line.startswith(("random_crop", "color_aug")) else "\n"
+    text = f"""[general]\n{lines["general"]}\n[[datasets]]\n{lines["dataset"]}
+[[datasets.subsets]]\nimage_dir = "a"\n{lines["subset"]}\n"""
+    path = tmp_path / "d.toml"
+    path.write_text(text)
+    return read_config(path, {"base": "b", **({} if crop else {"cache_latents": False})})
+
+
+def test_network_arguments(tmp_path: Path) -> None:
+    def network(*arguments: str, more: str = "") -> TrainConfig:
+        return _read(tmp_path, f"network_args = {list(arguments)}\n{more}\n" + _without("network_args"))
+
+    config = network("conv_dim=8", "conv_alpha=4", "rank_dropout=0.1", "loraplus_unet_lr_ratio=16")
+    assert (config.conv_dim, config.conv_alpha, config.rank_dropout) == (8, 4, 0.1)
+    assert config.loraplus_unet_lr_ratio == 16
+    dims = ",".join(str(number) for number in range(1, 26))
+    config = network(f"block_dims={dims}")
+    assert config.block_dims is not None
+    assert config.block_dims.startswith("BASE=16,IN00=1,") and config.block_dims.endswith("M00=13,OUT00=14,OUT01=15,"
+        + ",".join(f"OUT{n:02d}={n + 14}" for n in range(2, 12)))  # fmt: skip
+    rates = network("up_lr_weight=" + ",".join(["0.5"] * 11 + ["0.05"]), "block_lr_zero_threshold=0.1").block_lr
+    assert rates is not None and "IN03=1," in rates and "OUT10=0.5,OUT11=0" in rates
+    xl = network("block_dims=" + ",".join(["9"] * 10 + ["4"] * 3 + ["2"] * 10)).block_dims
+    assert xl is not None and "IN08=9,M00=4,OUT00=2" in xl and "OUT09" not in xl
+    for wrong, message in (
+        ("conv_dims=8", "did you mean 'conv_dim'"), ("block_dims=1,2", "block_dims has 2 numbers"),
+        ("algo=loha", "no argument of a LoRA"), ("down_lr_weight=cosine", "write a number for each block"),
+        ("block_dims=" + ",".join(str(n) for n in range(23)), "three parts of the middle"),
+    ):  # fmt: skip
+        with pytest.raises(RecipeError, match=message):
+            network(wrong)
+    assert set(NETWORK_ARGS) & set(TrainConfig.model_fields)
+
+
+def test_options_that_are_translated_together(tmp_path: Path) -> None:
+    def read(text: str) -> TrainConfig:
+        return _read(tmp_path, text + "\n" + _without("-"))
+
+    assert read('base_weights = ["a b.safetensors", "c.safetensors"]\nbase_weights_multiplier = [0.5]'
+                ).base_adapters == ('"a b.safetensors":0.5', '"c.safetensors":1')  # fmt: skip
+    own, prior = read('reg_data_dir = "reg"\nconditioning_data_dir = "masks"').images
+    assert (str(own.folder), str(own.mask_folder), str(prior.folder)) == ("imgs", "masks", "reg")
+    assert prior.regularisation and not own.regularisation
+    assert read("use_lion_optimizer = true").optimizer == "Lion"
+    assert read('metadata_title = "Ink"\nmetadata_tags = "style"').modelspec == {"title": "Ink", "tags": "style"}
+    config = read("max_token_length = 150\nscale_weight_norms = 0\nmax_timestep = 0\ntraining_comment = ''")
+    assert (config.max_token_length, config.scale_weight_norms, config.max_timestep) == (150, None, None)
+    assert set(DEFAULTS) <= set(TrainConfig.model_fields)
