@@ -13,7 +13,13 @@ from typing import Any
 
 from loratools.errors import RecipeError, did_you_mean
 from loratools.train.dataset_toml import DATASET_KEYS, SUBSET_KEYS, load_toml, read_dataset_toml
+from loratools.train.sd_network import OPTIONS as NETWORK_OPTIONS
+from loratools.train.sd_network import network_settings
 
+_NETWORK = (
+    "network_dropout", "scale_weight_norms", "network_weights", "dim_from_weights", "max_token_length",
+    "weighted_captions",
+)  # fmt: skip
 # sd-scripts' option -> our setting, where the value means the same. The first twenty are the most used.
 OPTIONS = {
     "pretrained_model_name_or_path": "base",
@@ -45,6 +51,7 @@ OPTIONS = {
     "training_comment": "comment",
     "prior_loss_weight": "prior_loss_weight",
     "gradient_checkpointing": "gradient_checkpointing",
+    **dict(zip(_NETWORK, _NETWORK, strict=True)),
     **{theirs: ours for theirs, ours in DATASET_KEYS.items() if theirs not in ("batch_size", "resolution")},
     **{theirs: ours for theirs, ours in SUBSET_KEYS.items()
        if theirs not in ("num_repeats", "class_tokens", "metadata_file", "is_reg", "conditioning_data_dir")},
@@ -53,6 +60,7 @@ OPTIONS = {
 MOST_USED = tuple(OPTIONS)[:20]
 # handled together with another option, see _translated
 TOGETHER = frozenset({
+    *NETWORK_OPTIONS,
     "dataset_config", "cache_latents", "cache_latents_to_disk", "network_train_unet_only",
     "network_train_text_encoder_only", "max_train_steps",
 })  # fmt: skip
@@ -61,7 +69,7 @@ ACCEPTED = frozenset({
     "xformers", "sdpa", "mem_eff_attn", "max_data_loader_n_workers", "persistent_data_loader_workers",
     "vae_batch_size", "lowram", "highvram", "logging_dir", "log_with", "log_prefix", "log_tracker_name", "no_half_vae",
     "console_log_level", "console_log_file", "skip_cache_check", "metadata_title", "metadata_author",
-    "metadata_description", "metadata_license", "metadata_tags",
+    "metadata_description", "metadata_license", "metadata_tags", "v2",
 })  # fmt: skip
 # accepted at these values, else refused with what to do instead
 ONLY: dict[str, tuple[tuple[object, ...], str]] = {
@@ -70,13 +78,10 @@ ONLY: dict[str, tuple[tuple[object, ...], str]] = {
     "save_every_n_epochs": ((1,), "leave it out; every epoch has its file"),
     "no_metadata": ((False,), "leave it out; a file says how it was made"),
     "reg_data_dir": (("",), "name its folders under `images` with `regularisation: true`, in a YAML config"),
-    "network_weights": (("",), "leave it out; to add to a LoRA, train a new one and `loratools merge` both"),
-    "base_weights": (("",), "`loratools merge` the LoRA with the one that is trained, or use a merged base"),
     "resume": (("",), "pass --resume; the run's own state is found by its name"),
     "sample_prompts": (("",), "leave it out, and show the epochs with `loratools grid`"),
     "vae": (("",), "use a base that holds this VAE"),
     "save_state": ((True, False), ""),
-    "v2": ((False,), "leave it out; the base says what it is"),
     "v_parameterization": ((False,), "leave it out; the base says what it predicts"),
 }
 DEFAULTS = {  # sd-scripts' own, of options that a file leaves out
@@ -102,7 +107,7 @@ def read_options(path: Path, *, defaults: bool = True) -> dict[str, Any]:
     for name, value in options.items():
         _check(name, value, path)
     settings = {OPTIONS[name]: _value(name, value, path) for name, value in options.items() if name in OPTIONS}
-    settings |= _translated(options, path)
+    settings |= _translated(options, path) | network_settings(options, str(path))
     return {**(DEFAULTS if defaults else {}), **settings, **_dataset_config(options, path)}
 
 
@@ -148,6 +153,8 @@ def _value(name: str, value: Any, path: Path) -> Any:
         return value[0]
     if name == "network_alpha" and value == 0:
         return None  # as the dim
+    if name in ("scale_weight_norms", "network_weights") and not value:
+        return None
     return value
 
 
