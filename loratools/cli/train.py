@@ -19,7 +19,7 @@ _GROUPS = {  # heading of the help -> options, in order
     "What": ("--base", "--images", "--out", "--name", "--preset", "--set"),
     "How long and how much": ("--epochs", "--repeats", "--batch-size", "--resolution", "--seed", "--dry-run"),
     "The LoRA and how fast it learns": (
-        "--dim", "--alpha", "--unet-lr", "--te-lr", "--optimizer", "--lr-scheduler", "--lr-warmup", "--noise-offset",
+        "--dim", "--alpha", "--conv-dim", "--conv-alpha", "--network-weights", "--unet-lr", "--te-lr", "--optimizer", "--lr-scheduler", "--lr-warmup", "--noise-offset",
         "--clip-skip",
     ),
     "Captions": ("--shuffle-tags", "--keep-tokens", "--allow-uncaptioned"),
@@ -52,6 +52,9 @@ class _Grouped(Command):
 @click.option("--epochs", type=int, help="Times through the images; each has its own file.")
 @click.option("--dim", type=int, help="Rank of the LoRA.")
 @click.option("--alpha", type=float, help="alpha; the LoRA counts alpha / dim.  [default: dim]")
+@click.option("--conv-dim", type=int, help="Rank of the 3x3 convolutions, which are then trained too (LoCon).")
+@click.option("--conv-alpha", type=float, help="alpha of the 3x3 convolutions.  [default: conv-dim]")
+@click.option("--network-weights", metavar="FILE", help="A LoRA to go on from.")
 @click.option("--unet-lr", type=float, help="UNet's learning rate, such as 1e-4; 0 leaves it untrained.")
 @click.option("--te-lr", type=float, help="Text encoder's learning rate; 0 leaves it untrained.")
 @click.option("--optimizer", metavar="NAME", help="AdamW, and others.  [default: AdamW]")
