@@ -19,8 +19,8 @@ _GROUPS = {  # heading of the help -> options, in order
     "What": ("--base", "--images", "--out", "--name", "--preset", "--set"),
     "How long and how much": ("--epochs", "--repeats", "--batch-size", "--resolution", "--seed", "--dry-run"),
     "The LoRA and how fast it learns": (
-        "--dim", "--alpha", "--conv-dim", "--conv-alpha", "--network-weights", "--unet-lr", "--te-lr", "--optimizer", "--lr-scheduler", "--lr-warmup", "--noise-offset",
-        "--clip-skip",
+        "--dim", "--alpha", "--conv-dim", "--conv-alpha", "--network-weights", "--unet-lr", "--te-lr", "--optimizer",
+        "--lr-scheduler", "--lr-warmup", "--noise-offset", "--clip-skip",
     ),
     "Captions": ("--shuffle-tags", "--keep-tokens", "--allow-uncaptioned"),
 }  # fmt: skip

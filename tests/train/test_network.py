@@ -432,4 +432,4 @@ def test_graphs_hold_every_option(options: Any, config: Config, pictures: Pictur
         load_base(settings.base, device="cpu"), settings.dim, settings.alpha, settings.seed, options=settings
     )
     moved = sum(float((eager[name] - value).norm()) ** 2 for name, value in start.state().items())
-    assert 0 < moved and apart <= (1e-2) ** 2 * moved
+    assert moved > 0 and apart <= (1e-2) ** 2 * moved
