@@ -36,8 +36,8 @@ from loratools.train.distributed import Ranks, join, leave
 from loratools.train.engine import Engine
 from loratools.train.groups import parameter_groups
 from loratools.train.inject import Network
+from loratools.train.optimizers import build_optimizer
 from loratools.train.read_config import make_config
-from loratools.train.schedule import build_optimizer
 
 ROOT = Path(__file__).parents[1]
 GPU_PARTS = ("peer", "ours", "check", "memory", "sdxl", "compile")
@@ -81,7 +81,7 @@ class Bench:
         run, config = self.run, self._config(batch, steps, settings)
         run.config = config
         run.network = Network(run.base, config.dim, config.alpha, config.seed, text=config.learned_rates()[1] > 0)
-        run.optimizer = build_optimizer("AdamW", {}, parameter_groups(run.network, config))
+        run.optimizer = build_optimizer(config, parameter_groups(run.network, config))
         run.scaler = run.kind.scaler()
         run.dataset = loop._at_base_resolution(
             loop.read_dataset(config, config.resolution or (512, 512)), config, run.base

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,27 +9,24 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from loratools.train.config_data import DATA_PLACES, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
 from loratools.train.config_network import NetworkConfig
+from loratools.train.config_objective import ObjectiveConfig
+from loratools.train.config_optimizer import OptimizerConfig
 from loratools.train.config_speed import SPEED_ONLY, SpeedConfig
 
 # settings that change no byte of the result
 PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset"}) | DATA_PLACES | SPEED_ONLY
 
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-Scheduler = Literal[
-    "cosine", "constant", "linear", "constant_with_warmup", "cosine_with_warmup", "cosine_with_restarts", "polynomial"
-]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
 
 
-class TrainConfig(DataConfig, NetworkConfig, SpeedConfig, _Strict):
+class TrainConfig(DataConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig, SpeedConfig, _Strict):
     """The settings of one run. A preset's values come first, then the file's, then the command line's.
 
-    ``resolution`` None is the base's own; ``unet_lr`` and ``te_lr`` None are ``learning_rate``, and 0 leaves that part
-    untrained; ``lr_warmup`` is steps, a fraction of all steps (below 1), or text such as ``10%``.
+    ``resolution`` None is the base's own.
     """
 
     # what
@@ -50,20 +45,7 @@ class TrainConfig(DataConfig, NetworkConfig, SpeedConfig, _Strict):
     # network
     dim: Annotated[int, Field(ge=1, le=4096)] = 32
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # None: as dim
-    # optimiser
-    learning_rate: Rate = 1e-4
-    unet_lr: Rate | None = None
-    te_lr: Rate | None = None
-    optimizer: str = "AdamW"
-    optimizer_args: Mapping[str, Any] = Field(default_factory=dict)
-    lr_scheduler: Scheduler = "cosine"
-    lr_warmup: float | str = 0
-    lr_cycles: Count = 1  # of cosine_with_restarts
-    lr_power: Annotated[float, Field(gt=0)] = 1.0  # of polynomial
-    max_grad_norm: Rate = 1.0  # 0: no clipping
-    # objective
-    noise_offset: Rate = 0.0
-    min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
+    # text
     clip_skip: Annotated[int, Field(ge=1, le=12)] = 1
     # images
     resolution: Resolution | None = None
@@ -78,15 +60,6 @@ class TrainConfig(DataConfig, NetworkConfig, SpeedConfig, _Strict):
     device: str = "auto"
     resume: bool = False
     force: bool = False
-
-    @field_validator("lr_warmup")
-    @classmethod
-    def _warmup(cls, value: float | str) -> float:
-        text = str(value).strip()
-        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        if not math.isfinite(number) or number < 0 or (text.endswith("%") and number > 1):
-            raise ValueError(f"{value}: give steps (100), a fraction (0.1) or a percentage (10%)")
-        return number
 
     @field_validator("name")
     @classmethod
@@ -137,12 +110,6 @@ class TrainConfig(DataConfig, NetworkConfig, SpeedConfig, _Strict):
     def subsets(self) -> tuple[Subset, ...]:
         """The folders of all data sets."""
         return tuple(subset for part in self.datasets for subset in part.images) or self.images
-
-    def learned_rates(self) -> tuple[float, float]:
-        """``(unet, text encoder)`` learning rates; 0 for a part that is not trained."""
-        rates = (self.unet_lr, self.te_lr)
-        unet, text = (self.learning_rate if rate is None else rate for rate in rates)
-        return unet, text
 
     @property
     def network_alpha(self) -> float:

@@ -18,7 +18,8 @@ from loratools.train.distributed import Ranks
 from loratools.train.feed import Feed
 from loratools.train.graph import Executor, Micro, Outcome, device_rates, set_rate
 from loratools.train.latents import LatentStore
-from loratools.train.schedule import rate_factor, warmup_steps
+from loratools.train.optimizers import effective_rates
+from loratools.train.schedule import scheduled
 from loratools.train.step import Inputs, Precision, Step
 from loratools.train.text import Captioner
 
@@ -125,8 +126,8 @@ class Engine:
 
     def _work(self, inputs: Inputs, micro: Micro, generator: torch.Generator) -> Outcome:
         shape = (micro.total, *inputs.mean.shape[1:])
-        drawn = objective.draw(shape, self._timesteps, self._config.noise_offset, generator)
-        mine = objective.Draws(*(part[micro.first : micro.last] for part in vars(drawn).values()))
+        drawn = objective.draw(shape, self._timesteps, self._config, generator)
+        mine = drawn.rows(micro.first, micro.last)
         losses = self._stepper.losses(inputs, mine)
         loss = losses.mean() * micro.share
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -148,7 +149,7 @@ class Engine:
         moments = self._store.moments(batch)
         pin = _pinned if self._kind.device.type == "cuda" else _same
         words = self._captions.words([sample.caption for sample in batch]) if learns_text else None
-        own = self._dataset.weights(batch)
+        own, mask = self._dataset.weights(batch), self._store.masks(batch)
         sizes = [self._dataset.time_ids(sample) for sample in batch] if self._base.family == "sdxl" else None
         return Inputs(
             pin(moments.mean),
@@ -156,6 +157,7 @@ class Engine:
             tokens=None if words is None else tuple(pin(ids) for ids in words.tokens),
             emphasis=None if words is None or words.emphasis is None else tuple(pin(each) for each in words.emphasis),
             weight=None if own is None else pin(torch.tensor(own)),
+            mask=None if mask is None else pin(mask),
             time_ids=None if sizes is None else pin(torch.tensor(sizes, dtype=torch.float32)),
         )
 
@@ -166,17 +168,13 @@ class Engine:
         return inputs.with_text(self._captions.encoded([sample.caption for sample in own]))
 
     def _set_rates(self, step: int) -> dict[str, float]:
-        config = self._config
-        warmup = warmup_steps(float(config.lr_warmup), self._steps)
-        factor = rate_factor(
-            config.lr_scheduler, step, self._steps, warmup, cycles=config.lr_cycles, power=config.lr_power
-        )
+        factor = scheduled(self._config, step, self._steps)
         rates = {}
         for group in self._optimizer.param_groups:
             held = group["part"] != "unet" and not self._captions.learns(step)
             rates[group["name"]] = 0.0 if held else group["base_lr"] * factor
             set_rate(group, rates[group["name"]])
-        return rates
+        return effective_rates(self._optimizer, rates)
 
     def _expect(self, groups: Sequence[Group], epochs_left: int) -> None:
         """Tell the executor how often each (bucket, rows) is still to come."""

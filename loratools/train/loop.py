@@ -31,10 +31,10 @@ from loratools.train.groups import parameter_groups
 from loratools.train.inject import Network
 from loratools.train.latents import LatentStore
 from loratools.train.memory import accelerated, parked, place
+from loratools.train.optimizers import build_optimizer, optimizer_modes
 from loratools.train.plan import TrainPlan, make_plan
 from loratools.train.read_dataset import read_dataset
 from loratools.train.run_metadata import Facts, header, now
-from loratools.train.schedule import build_optimizer
 from loratools.train.step import Precision, Step, precision
 
 _SMOOTHING = 0.95
@@ -139,12 +139,12 @@ class _Run:
         self.active = BaseAdapters(config.base_adapters, self.base)
         self.active.merge()
         place(self.base, self.kind)
-        self.schedule = objective.schedule(self.base.scheduler_config).to(device)
+        self.schedule = objective.schedule(self.base.scheduler_config, config).to(device)
         unet_lr, te_lr = config.learned_rates()
         self.network = Network(self.base, config.dim, config.alpha, config.seed, unet=unet_lr > 0, text=te_lr > 0,
                                options=config)  # fmt: skip
         self.groups = parameter_groups(self.network, config)
-        self.optimizer = build_optimizer(config.optimizer, config.optimizer_args, self.groups)
+        self.optimizer = build_optimizer(config, self.groups)
         self.scaler = self.kind.scaler()
         self.plan = make_plan(config, self.base, self.dataset, self.network.sizes)
 
@@ -248,11 +248,13 @@ class _Run:
             *self.active.inputs,
             *([self.network.start.input] if self.network.start else []),
         ]
+        with optimizer_modes(self.optimizer):
+            deltas, extras = self.network.deltas(), self.network.extras()
         written = write(
-            self.network.deltas(), self.folder.epoch(epoch), family=self.base.family,
+            deltas, self.folder.epoch(epoch), family=self.base.family,
             metadata=header(facts, epoch, step), dtype=DTYPES[self.config.dtype],
             provenance=Provenance(step_text, self.folder.owner, inputs), force=self.config.force,
-            alpha=self.network.alphas, carried=self.network.extras(),
+            alpha=self.network.alphas, carried=extras,
         )  # fmt: skip
         return written.path, written.digest
 

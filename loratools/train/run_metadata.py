@@ -12,9 +12,11 @@ from pathlib import Path
 
 from loratools.base.model import Base
 from loratools.train.config import TrainConfig
+from loratools.train.config_objective import ObjectiveConfig
 from loratools.train.data_metadata import described
 from loratools.train.dataset import Dataset
-from loratools.train.schedule import optimizer_class, warmup_steps
+from loratools.train.optimizers import optimizer_class
+from loratools.train.schedule import warmup_steps
 
 _LEGACY_OFFSET, _LEGACY_LENGTH = 0x100000, 0x10000
 _ARCHITECTURES = {"sd1": "stable-diffusion-v1/lora", "sdxl": "stable-diffusion-xl-v1-base/lora"}
@@ -79,11 +81,30 @@ def _training(facts: Facts) -> dict[str, object]:
         "max_grad_norm": config.max_grad_norm,
         "mixed_precision": facts.precision,
         "seed": config.seed,
-        "noise_offset": config.noise_offset or None,
-        "min_snr_gamma": config.min_snr_gamma,
         "clip_skip": config.clip_skip,
         "cache_latents": config.cache_latents,
         "training_comment": config.comment,
+        **_objective(config),
+    }
+
+
+def _objective(config: ObjectiveConfig) -> dict[str, object]:
+    """sd-scripts' names for the objective; options without one there (timesteps, weights for v) are in the recipe."""
+    return {
+        "noise_offset": config.noise_offset or None,
+        "noise_offset_random_strength": config.noise_offset_random_strength,
+        "adaptive_noise_scale": config.adaptive_noise_scale,
+        "multires_noise_iterations": config.multires_noise_iterations or None,
+        "multires_noise_discount": config.multires_noise_discount,
+        "ip_noise_gamma": config.ip_noise_gamma or None,
+        "ip_noise_gamma_random_strength": config.ip_noise_gamma_random_strength,
+        "zero_terminal_snr": config.zero_terminal_snr,
+        "min_snr_gamma": config.min_snr_gamma,
+        "debiased_estimation": config.debiased_estimation_loss,
+        "loss_type": config.loss_type,
+        "huber_schedule": config.huber_schedule,
+        "huber_scale": config.huber_scale,
+        "huber_c": config.huber_c,
     }
 
 
@@ -104,7 +125,7 @@ def _model(facts: Facts) -> dict[str, object]:
     from loratools.adapter.names import family_of
 
     base = facts.base
-    velocity = base.prediction == "v_prediction"
+    velocity = (facts.config.prediction or base.prediction) == "v_prediction"
     path = Path(facts.config.base)
     return {
         "v2": base.family == "sd2",
@@ -123,18 +144,11 @@ def _legacy_hash(path: Path) -> str:
 
 def _unused() -> dict[str, object]:
     """What sd-scripts always states and this trainer does not do, at the value that means so."""
-    off = ("gradient_checkpointing", "full_fp16", "fp8_base", "fp8_base_unet", "lowram", "zero_terminal_snr",
-           "debiased_estimation", "noise_offset_random_strength", "ip_noise_gamma_random_strength")  # fmt: skip
-    none = ("adaptive_noise_scale", "multires_noise_iterations", "ip_noise_gamma", "max_validation_steps",
-            "validate_every_n_epochs", "validate_every_n_steps")  # fmt: skip
+    off = ("gradient_checkpointing", "full_fp16", "fp8_base", "fp8_base_unet", "lowram")
+    none = ("max_validation_steps", "validate_every_n_epochs", "validate_every_n_steps")
     return {
         **dict.fromkeys(off, False),
         **dict.fromkeys(none),
-        "multires_noise_discount": 0.3,
-        "loss_type": "l2",
-        "huber_schedule": "snr",
-        "huber_scale": 1.0,
-        "huber_c": 0.1,
         "sd_scripts_commit_hash": "(unknown)",
     }
 
@@ -144,7 +158,7 @@ def _modelspec(facts: Facts, moment: float) -> dict[str, str]:
 
     config, base = facts.config, facts.base
     width, height = facts.dataset.buckets.resolution
-    velocity = base.prediction == "v_prediction"
+    velocity = (config.prediction or base.prediction) == "v_prediction"
     sd2 = "stable-diffusion-v2-768-v/lora" if velocity else "stable-diffusion-v2-512/lora"
     day = datetime.datetime.fromtimestamp(int(moment), datetime.UTC)
     return {

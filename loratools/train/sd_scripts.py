@@ -20,6 +20,12 @@ _NETWORK = (
     "network_dropout", "scale_weight_norms", "network_weights", "dim_from_weights", "max_token_length",
     "weighted_captions",
 )  # fmt: skip
+_SAME = (  # of the objective
+    "min_timestep", "max_timestep", "zero_terminal_snr", "noise_offset_random_strength", "adaptive_noise_scale",
+    "multires_noise_iterations", "multires_noise_discount", "ip_noise_gamma", "ip_noise_gamma_random_strength",
+    "loss_type", "huber_schedule", "huber_c", "huber_scale", "debiased_estimation_loss",
+    "scale_v_pred_loss_like_noise_pred", "v_pred_like_loss",
+)  # fmt: skip
 # sd-scripts' option -> our setting, where the value means the same. The first twenty are the most used.
 OPTIONS = {
     "pretrained_model_name_or_path": "base",
@@ -46,6 +52,10 @@ OPTIONS = {
     "optimizer_args": "optimizer_args",
     "lr_scheduler_num_cycles": "lr_cycles",
     "lr_scheduler_power": "lr_power",
+    "lr_scheduler_min_lr_ratio": "lr_min_ratio",
+    "lr_scheduler_timescale": "lr_timescale",
+    "lr_decay_steps": "lr_decay",
+    **dict(zip(_SAME, _SAME, strict=True)),
     "max_grad_norm": "max_grad_norm",
     "gradient_accumulation_steps": "gradient_accumulation",
     "training_comment": "comment",
@@ -62,7 +72,7 @@ MOST_USED = tuple(OPTIONS)[:20]
 TOGETHER = frozenset({
     *NETWORK_OPTIONS,
     "dataset_config", "cache_latents", "cache_latents_to_disk", "network_train_unet_only",
-    "network_train_text_encoder_only", "max_train_steps",
+    "network_train_text_encoder_only", "max_train_steps", "v_parameterization", "lr_scheduler_args",
 })  # fmt: skip
 # true of every run here, or without a meaning here, at any value
 ACCEPTED = frozenset({
@@ -82,7 +92,6 @@ ONLY: dict[str, tuple[tuple[object, ...], str]] = {
     "sample_prompts": (("",), "leave it out, and show the epochs with `loratools grid`"),
     "vae": (("",), "use a base that holds this VAE"),
     "save_state": ((True, False), ""),
-    "v_parameterization": ((False,), "leave it out; the base says what it predicts"),
 }
 DEFAULTS = {  # sd-scripts' own, of options that a file leaves out
     "dim": 4, "alpha": 1, "learning_rate": 2e-6, "lr_scheduler": "constant", "shuffle_tags": False, "buckets": False,
@@ -155,6 +164,8 @@ def _value(name: str, value: Any, path: Path) -> Any:
         return None  # as the dim
     if name in ("scale_weight_norms", "network_weights") and not value:
         return None
+    if name == "min_snr_gamma" and value == 0:
+        return None
     return value
 
 
@@ -168,12 +179,24 @@ def _pair(text: object, path: Path) -> tuple[str, Any]:
         return name.strip(), value.strip()
 
 
+def _rules(arguments: object, path: Path) -> dict[str, Any]:
+    """piecewise_constant's rules: the only argument that a schedule here takes beyond its options."""
+    pairs = dict(_pair(text, path) for text in (arguments if isinstance(arguments, list) else [arguments]))
+    if set(pairs) != {"step_rules"}:
+        raise RecipeError(f"{path}: lr_scheduler_args has {', '.join(sorted(pairs))}; only step_rules is supported")
+    return {"lr_rules": str(pairs["step_rules"])}
+
+
 def _translated(options: Mapping[str, Any], path: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if options.get("cache_latents_to_disk"):
         settings["cache_latents"] = "disk"
     elif "cache_latents" in options:
         settings["cache_latents"] = options["cache_latents"]
+    if options.get("v_parameterization"):
+        settings["prediction"] = "v_prediction"
+    if options.get("lr_scheduler_args"):
+        settings |= _rules(options["lr_scheduler_args"], path)
     if options.get("network_train_unet_only"):
         settings["te_lr"] = 0
     if options.get("network_train_text_encoder_only"):
