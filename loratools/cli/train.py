@@ -19,8 +19,8 @@ _GROUPS = {  # heading of the help -> options, in order
     "What to train on": ("--base", "--images", "--preset"),
     "How long": ("--epochs", "--repeats", "--batch-size", "--resolution", "--dry-run"),
     "The LoRA, and how fast it learns": (
-        "--dim", "--alpha", "--unet-lr", "--te-lr", "--optimizer", "--lr-scheduler", "--lr-warmup", "--noise-offset",
-        "--clip-skip",
+        "--dim", "--alpha", "--conv-dim", "--conv-alpha", "--unet-lr", "--te-lr", "--optimizer", "--lr-scheduler",
+        "--lr-warmup", "--noise-offset", "--clip-skip", "--network-weights",
     ),
     "Captions": ("--shuffle-tags", "--keep-tokens", "--allow-uncaptioned"),
     "Files": ("--out", "--name", "--dtype", "--resume", "--force"),
@@ -71,11 +71,19 @@ class _Grouped(Command):
     type=float,
     help="The LoRA is scaled by alpha / dim: a small alpha learns more slowly at the same rates.  [default: as dim]",
 )
+@click.option("--conv-dim", type=int, help="Rank of the 3x3 convolutions, which are then trained too (LoCon): more "
+              "texture, a larger file.")  # fmt: skip
+@click.option("--conv-alpha", type=float, help="alpha of the 3x3 convolutions.  [default: as conv-dim]")
+@click.option("--network-weights", metavar="FILE", help="A LoRA to go on from.")
 @click.option("--unet-lr", type=float, help="Learning rate of the UNet, which paints; 0 leaves it as it is.  "
               "[default: 1e-4]")  # fmt: skip
 @click.option("--te-lr", type=float, help="Learning rate of the text encoder, which reads the tags; 0 leaves it as it "
               "is.  [default: 1e-4]")  # fmt: skip
-@click.option("--optimizer", metavar="NAME", help="AdamW, or any other of torch.optim's.  [default: AdamW]")
+@click.option(
+    "--optimizer",
+    metavar="NAME",
+    help="AdamW, AdamW8bit (less memory), Prodigy (finds its rate), Lion and others.  [default: AdamW]",
+)
 @click.option("--lr-scheduler", metavar="NAME", help="How the rates fall: cosine, constant, constant_with_warmup, "
               "linear and so on.  [default: cosine]")  # fmt: skip
 @click.option("--lr-warmup", metavar="STEPS", help="Steps in which the rates rise from 0; or a share such as 5%.")

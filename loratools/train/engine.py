@@ -149,8 +149,7 @@ class Engine:
         moments = self._store.moments(batch)
         pin = _pinned if self._kind.device.type == "cuda" else _same
         words = self._captions.words([sample.caption for sample in batch]) if learns_text else None
-        own = self._dataset.weights(batch)
-        mask = self._store.masks(batch)
+        own, mask = self._dataset.weights(batch), self._store.masks(batch)
         sizes = [self._dataset.time_ids(sample) for sample in batch] if self._base.family == "sdxl" else None
         return Inputs(
             pin(moments.mean),

@@ -13,7 +13,7 @@ from typing import Any
 
 from loratools.errors import RecipeError, did_you_mean
 from loratools.train.dataset_toml import load_toml, read_dataset_toml
-from loratools.train.sd_scripts_network import base_terms, network_settings
+from loratools.train.sd_network import network_settings
 from loratools.train.sd_scripts_options import (
     ACCEPTED,
     DEFAULTS,
@@ -44,7 +44,7 @@ def read_options(path: Path, *, defaults: bool = True) -> dict[str, Any]:
         _check(name, value, path)
     given = {name: value for name, value in options.items() if name in OPTIONS and value != ""}
     settings = {OPTIONS[name]: _value(name, value, path) for name, value in given.items()}
-    settings |= _translated(options, path)
+    settings |= _translated(options, path) | network_settings(options, str(path))
     return {**(DEFAULTS if defaults else {}), **settings, **_dataset_config(options, path)}
 
 
@@ -124,10 +124,6 @@ def _translated(options: Mapping[str, Any], path: Path) -> dict[str, Any]:
         settings["te_lr"] = 0
     if options.get("network_train_text_encoder_only"):
         settings["unet_lr"] = 0
-    if options.get("network_args"):
-        settings |= network_settings(options["network_args"], options, path)
-    if options.get("base_weights"):
-        settings["base_adapters"] = base_terms(options["base_weights"], options.get("base_weights_multiplier"))
     for name, optimizer in (("use_8bit_adam", "AdamW8bit"), ("use_lion_optimizer", "Lion")):
         if options.get(name):
             settings["optimizer"] = optimizer

@@ -7,6 +7,7 @@ what to use instead.
 from __future__ import annotations
 
 from loratools.train.dataset_toml import DATASET_KEYS, SUBSET_KEYS
+from loratools.train.sd_network import OPTIONS as NETWORK_OPTIONS
 
 _SAME = (
     # of the objective
@@ -70,8 +71,8 @@ METADATA = ("title", "author", "description", "license", "tags", "usage_hint", "
 # translated together with another option, see sd_scripts.py
 TOGETHER = frozenset({
     "dataset_config", "cache_latents", "cache_latents_to_disk", "network_train_unet_only",
-    "network_train_text_encoder_only", "max_train_steps", "v_parameterization", "lr_scheduler_args", "network_args",
-    "base_weights", "base_weights_multiplier", "reg_data_dir", "conditioning_data_dir", "in_json", "use_8bit_adam",
+    "network_train_text_encoder_only", "max_train_steps", "v_parameterization", "lr_scheduler_args", *NETWORK_OPTIONS,
+    "reg_data_dir", "conditioning_data_dir", "in_json", "use_8bit_adam",
     "use_lion_optimizer", *(f"metadata_{name}" for name in METADATA),
 })  # fmt: skip
 # true of every run here, or without a meaning here, at any value
@@ -97,7 +98,7 @@ _KEPT_IN = "leave it out; the base is kept in the type of mixed_precision, and t
 _EVERY_EPOCH = "leave it out; every epoch has its file, and fewer repeats make epochs shorter"
 _ALL_KEPT = "leave it out, and remove the files that are not chosen"
 _SAMPLES = "leave it out, and show the epochs with `loratools grid`"
-_JUDGED = "leave it out; see what validation_split holds out with `loratools epochs`"
+_JUDGED = "leave it out; validation_split alone says what is held out"
 # accepted at these values and where they are switched off, else refused with what to do instead
 ONLY: dict[str, tuple[tuple[object, ...], str]] = {
     "network_module": (("networks.lora",), "leave it out; plain LoRA and LoCon are trained"),

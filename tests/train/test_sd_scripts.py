@@ -10,7 +10,6 @@ from loratools.train.config_data import Subset
 from loratools.train.dataset_toml import DATASET_KEYS, OFF, SUBSET_KEYS, VALID
 from loratools.train.read_config import read_config
 from loratools.train.sd_scripts import table
-from loratools.train.sd_scripts_network import NETWORK_ARGS
 from loratools.train.sd_scripts_options import ACCEPTED, DEFAULTS, MOST_USED, ONLY, OPTIONS, TOGETHER
 
 OPTIONS_FILE = """
@@ -165,38 +164,10 @@ def _dataset(tmp_path: Path, place: str, line: str) -> TrainConfig:
     return read_config(path, {"base": "b", **({} if crop else {"cache_latents": False})})
 
 
-def test_network_arguments(tmp_path: Path) -> None:
-    def network(*arguments: str, more: str = "") -> TrainConfig:
-        return _read(tmp_path, f"network_args = {list(arguments)}\n{more}\n" + _without("network_args"))
-
-    config = network("conv_dim=8", "conv_alpha=4", "rank_dropout=0.1", "loraplus_unet_lr_ratio=16")
-    assert (config.conv_dim, config.conv_alpha, config.rank_dropout) == (8, 4, 0.1)
-    assert config.loraplus_unet_lr_ratio == 16
-    dims = ",".join(str(number) for number in range(1, 26))
-    config = network(f"block_dims={dims}")
-    assert config.block_dims is not None
-    assert config.block_dims.startswith("BASE=16,IN00=1,") and config.block_dims.endswith("M00=13,OUT00=14,OUT01=15,"
-        + ",".join(f"OUT{n:02d}={n + 14}" for n in range(2, 12)))  # fmt: skip
-    rates = network("up_lr_weight=" + ",".join(["0.5"] * 11 + ["0.05"]), "block_lr_zero_threshold=0.1").block_lr
-    assert rates is not None and "IN03=1," in rates and "OUT10=0.5,OUT11=0" in rates
-    xl = network("block_dims=" + ",".join(["9"] * 10 + ["4"] * 3 + ["2"] * 10)).block_dims
-    assert xl is not None and "IN08=9,M00=4,OUT00=2" in xl and "OUT09" not in xl
-    for wrong, message in (
-        ("conv_dims=8", "did you mean 'conv_dim'"), ("block_dims=1,2", "block_dims has 2 numbers"),
-        ("algo=loha", "no argument of a LoRA"), ("down_lr_weight=cosine", "write a number for each block"),
-        ("block_dims=" + ",".join(str(n) for n in range(23)), "three parts of the middle"),
-    ):  # fmt: skip
-        with pytest.raises(RecipeError, match=message):
-            network(wrong)
-    assert set(NETWORK_ARGS) & set(TrainConfig.model_fields)
-
-
 def test_options_that_are_translated_together(tmp_path: Path) -> None:
     def read(text: str) -> TrainConfig:
         return _read(tmp_path, text + "\n" + _without("-"))
 
-    assert read('base_weights = ["a b.safetensors", "c.safetensors"]\nbase_weights_multiplier = [0.5]'
-                ).base_adapters == ('"a b.safetensors":0.5', '"c.safetensors":1')  # fmt: skip
     own, prior = read('reg_data_dir = "reg"\nconditioning_data_dir = "masks"').images
     assert (str(own.folder), str(own.mask_folder), str(prior.folder)) == ("imgs", "masks", "reg")
     assert prior.regularisation and not own.regularisation
