@@ -83,7 +83,10 @@ ACCEPTED = frozenset({
 })  # fmt: skip
 # accepted at these values, else refused with what to do instead
 ONLY: dict[str, tuple[tuple[object, ...], str]] = {
-    "network_module": (("networks.lora",), "leave it out; plain LoRA is trained"),
+    "network_module": (
+        ("networks.lora",),
+        "leave it out; plain LoRA is trained, and `network_type: loha` or `lokr` in a YAML config",
+    ),
     "save_model_as": (("safetensors",), "leave it out; files are safetensors"),
     "save_every_n_epochs": ((1,), "leave it out; every epoch has its file"),
     "no_metadata": ((False,), "leave it out; a file says how it was made"),
