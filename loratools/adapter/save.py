@@ -87,7 +87,8 @@ def write(
     provenance = provenance or (Provenance({}, owner) if owner else None)
     place = Path(path)
     guard_overwrite(place, owner, force)
-    plan = _Plan(plan_slots(adapter, family, style, dtype, alpha), dict(sorted((carried or {}).items())), dtype)
+    slots = plan_slots(adapter, family, style, dtype, alpha) if adapter or not carried else []
+    plan = _Plan(slots, dict(sorted((carried or {}).items())), dtype)
     plan.check()
     texts = _metadata(place, family, metadata or {}, plan, provenance)
     with files.replacing(place) as part, open(part, "wb") as stream:
@@ -234,8 +235,9 @@ def _metadata(path: Path, family: str, given: Mapping[str, str], plan: _Plan,
     wide = [slot for slot in factors if slot.wide]
     plain = [slot.rank for slot in factors if not slot.wide]
     texts["ss_network_module"] = texts.get("ss_network_module", "networks.lora")
-    texts["ss_network_dim"] = str(max(plain or [plan.rank]))
-    texts["ss_network_alpha"] = str(plan.alpha)
+    if plan.slots:
+        texts["ss_network_dim"] = str(max(plain or [plan.rank]))
+        texts["ss_network_alpha"] = str(plan.alpha)
     if wide:
         shown = wide[0].alpha if wide[0].kind == "kohya" else float(max(slot.rank for slot in wide))
         arguments = {"conv_dim": str(max(slot.rank for slot in wide)), "conv_alpha": str(shown)}

@@ -21,6 +21,8 @@ class NetworkConfig(BaseModel):
     """What is trained, beside ``dim`` and ``alpha``, which every module has where nothing else is said.
 
     Args:
+        network_type: ``lora``, or LyCORIS' ``loha`` (elementwise product of two) and ``lokr`` (Kronecker product).
+        lokr_factor: greatest size of the smaller of LoKr's two matrices, -1 for as square as can be.
         conv_dim, conv_alpha: of the residual blocks' and samplers' 3x3 convolutions (LoCon), whose linear modules and
             1x1 convolutions are then trained at ``dim``; ``conv_alpha`` None is each module's rank.
         block_dims, block_alphas: by block name, group, range or elemental rule (see docs/blocks.md), or as numbers in
@@ -42,6 +44,8 @@ class NetworkConfig(BaseModel):
         weighted_captions: read (word:1.2), (word) and [word] in captions as weights of their tokens.
     """
 
+    network_type: Literal["lora", "loha", "lokr"] = "lora"
+    lokr_factor: Annotated[int, Field(ge=-1, le=4096)] = -1
     conv_dim: Rank | None = None
     conv_alpha: Alpha | None = None
     block_dims: ByBlock = None
@@ -87,6 +91,10 @@ class NetworkConfig(BaseModel):
             raise ValueError("conv_block_alphas is given without conv_dim or conv_block_dims; give one of them too")
         if self.dora and self.module_dropout:
             raise ValueError("module_dropout cannot be used with dora, whose magnitude would stay; use rank_dropout")
+        if self.network_type != "lora":
+            self._check_other_type()
+        if self.lokr_factor == 0 or (self.lokr_factor != -1 and self.network_type != "lokr"):
+            raise ValueError("lokr_factor is for network_type lokr, and 1 or more (-1: as square as can be)")
         if self.dim_from_weights and self.network_weights is None:
             raise ValueError("dim_from_weights needs network_weights, the file to take the ranks from")
         own = [name for name in ("conv_dim", "block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas")
@@ -94,6 +102,13 @@ class NetworkConfig(BaseModel):
         if self.dim_from_weights and own:
             raise ValueError(f"{own[0]} and dim_from_weights both say how large the network is; leave one out")
         return self
+
+    def _check_other_type(self) -> None:
+        """What is said of two factors has no meaning for more of them."""
+        unfit = ("dora", "network_dropout", "rank_dropout", "loraplus_lr_ratio", "loraplus_unet_lr_ratio",
+                 "loraplus_text_encoder_lr_ratio", "network_weights")  # fmt: skip
+        if given := [name for name in unfit if getattr(self, name)]:
+            raise ValueError(f"{given[0]} is for network_type lora; leave it out of a {self.network_type}")
 
     @property
     def trains_convolutions(self) -> bool:
@@ -123,4 +138,7 @@ class NetworkConfig(BaseModel):
                  "block_lr", "rank_dropout", "module_dropout", "dora", "rslora", "loraplus_lr_ratio",
                  "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio")  # fmt: skip
         fields = type(self).model_fields
-        return {name: str(getattr(self, name)) for name in names if getattr(self, name) != fields[name].default}
+        algorithm = {} if self.network_type == "lora" else {"algo": self.network_type, "factor": str(self.lokr_factor)}
+        return algorithm | {
+            name: str(getattr(self, name)) for name in names if getattr(self, name) != fields[name].default
+        }

@@ -13,9 +13,10 @@ from loratools.adapter.lowrank import LowRank
 from loratools.adapter.names import kohya_name
 from loratools.base.model import Base
 from loratools.base.patch import live_modules
-from loratools.errors import TrainingError
+from loratools.errors import NonFiniteError, TrainingError
 from loratools.train import seeds
 from loratools.train.config_network import NetworkConfig
+from loratools.train.lycoris import LohaConv, LohaLinear, Lokr, LokrConv, LokrLinear
 from loratools.train.modules import (
     Branch,
     DoraConv,
@@ -24,7 +25,6 @@ from loratools.train.modules import (
     DroppedLinear,
     LoraConv,
     LoraLinear,
-    Magnitude,
     ModuleDrop,
     RankDrop,
 )
@@ -115,18 +115,26 @@ class Network:
                 branch.train(training)
 
     def deltas(self) -> dict[str, LowRank]:
-        """What each branch adds to its weight (of a DoRA: to its direction); copies, in float32 on the CPU."""
-        return {name: branch.delta() for name, branch in self.branches.items()}
+        """What each branch of two factors adds to its weight (of a DoRA: to its direction); copies on the CPU."""
+        found = {name: branch.delta() for name, branch in self.branches.items()}
+        return {name: delta for name, delta in found.items() if delta is not None}
 
-    def extras(self) -> dict[str, Held]:
-        """What a file holds beside factors, by key: a DoRA's magnitudes, in float32 as their changes are small."""
-        return {
-            f"{kohya_name(name, self._family)}.dora_scale": Held(
-                branch.magnitude.detach().cpu().clone().reshape(-1, *(1 for _ in branch.shape[1:]))
-            )
-            for name, branch in self.branches.items()
-            if isinstance(branch, Magnitude)
-        }
+    def extras(self, dtype: torch.dtype) -> dict[str, Held]:
+        """What a file holds beside those factors, by key: DoRA's magnitudes, and LoHa's and LoKr's factors.
+
+        In ``dtype``; but magnitudes in float32, since they change by less than half precision can tell.
+
+        Raises:
+            NonFiniteError: if a number does not fit into ``dtype``.
+        """
+        found = {}
+        for name, branch in self.branches.items():
+            for suffix, tensor in branch.extras().items():
+                held = tensor if suffix == "dora_scale" else tensor.to(dtype)
+                if not held.isfinite().all():
+                    raise NonFiniteError(f"module {name} does not fit into {dtype}; write with another --dtype")
+                found[f"{kohya_name(name, self._family)}.{suffix}"] = Held(held)
+        return found
 
     def state(self) -> dict[str, Tensor]:
         """The factors as they are, for resuming."""
@@ -148,36 +156,39 @@ class Network:
         factors = [factor for branch in self.branches.values() for factor in branch.factors().values()]
         return bool(torch.stack([factor.detach().isfinite().all() for factor in factors]).all())
 
-    @torch.no_grad()
     def limit_norms(self, most: float) -> None:
-        """Shrink every difference whose Frobenius norm is above ``most`` to it, ``up`` and ``down`` alike.
-
-        The norm comes from the factors' Gram matrices, and nothing is read on the host.
-        """
+        """Shrink every difference that is trained to the Frobenius norm ``most``; reads nothing on the host."""
         for name, branch in self.branches.items():
             if self.plan[name].trained:
-                squared = ((branch.up.mT @ branch.up) * (branch.down @ branch.down.mT)).sum().clamp_min(0)
-                share = (most / (squared.sqrt() * branch.scale)).clamp_max(1).sqrt()
-                branch.up.mul_(share)
-                branch.down.mul_(share)
+                branch.limit_norm(most)
 
     def _place(self, name: str, module: nn.Module) -> None:
         parent, attribute = self._parents[id(self._live[name])]
         parent._modules[attribute] = module
 
 
+_KINDS: dict[str, tuple[type[Branch], type[Branch]]] = {  # beside linear modules, and beside convolutions
+    "lora": (LoraLinear, LoraConv),
+    "dropped": (DroppedLinear, DroppedConv),
+    "dora": (DoraLinear, DoraConv),
+    "loha": (LohaLinear, LohaConv),
+    "lokr": (LokrLinear, LokrConv),
+}
+
+
 def _branch(module: nn.Module, name: str, plan: Planned, options: NetworkConfig, seed: int) -> Branch:
     generator, wide = seeds.generator(seed, "network", name), isinstance(module, nn.Conv2d)
-    drop = _drop(options, 1 if wide else -1)
-    kinds: tuple[type[Branch], type[Branch]] = (LoraLinear, LoraConv)
-    if options.dora:
-        kinds = (DoraLinear, DoraConv)
-    elif drop is not None:
-        kinds = (DroppedLinear, DroppedConv)
     if not (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)):
         raise TrainingError(f"{name} of this base is a {type(module).__name__}; only linear modules and convolutions "
                             "of one group can be trained")  # fmt: skip
-    branch = kinds[wide](module, plan.rank, plan.alpha, generator, stabilised=options.rslora, drop=drop)
+    drop = _drop(options, 1 if wide else -1)
+    plain = "dora" if options.dora else "lora" if drop is None else "dropped"
+    kind = _KINDS[plain if options.network_type == "lora" else options.network_type][wide]
+    if issubclass(kind, Lokr):
+        branch: Branch = kind(module, plan.rank, plan.alpha, generator, stabilised=options.rslora, drop=drop,
+                              factor=options.lokr_factor)  # fmt: skip
+    else:
+        branch = kind(module, plan.rank, plan.alpha, generator, stabilised=options.rslora, drop=drop)
     return branch if plan.trained else branch.requires_grad_(False).eval()
 
 

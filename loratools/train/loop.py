@@ -249,7 +249,7 @@ class _Run:
             *([self.network.start.input] if self.network.start else []),
         ]
         with optimizer_modes(self.optimizer):
-            deltas, extras = self.network.deltas(), self.network.extras()
+            deltas, extras = self.network.deltas(), self.network.extras(DTYPES[self.config.dtype])
         written = write(
             deltas, self.folder.epoch(epoch), family=self.base.family,
             metadata=header(facts, epoch, step), dtype=DTYPES[self.config.dtype],

@@ -15,14 +15,13 @@ from loratools.adapter.lowrank import LowRank
 
 
 class Branch(nn.Module):
-    """A frozen module with a trainable low-rank branch: W x + scale * up (down x).
-
-    ``down`` (r, in * kh * kw) starts uniform (kaiming, a = sqrt 5), ``up`` (out, r) at zero, so that training starts
-    at the base. LoRA, Hu et al. 2021, eq. 3. The factors are float32 whatever the base is stored in.
+    """A frozen module whose weight a network changes; its own parameters are float32 whatever the base is stored in.
 
     Args:
-        alpha: the branch is scaled by alpha / rank, or by alpha / sqrt(rank) if ``stabilised`` (rsLoRA, 2312.03732).
-        drop: what the kinds that drop activations do to the inner ones, (..., r) or (b, r, h, w).
+        rank, alpha: the difference is scaled by alpha / rank, or by alpha / sqrt(rank) if ``stabilised`` (rsLoRA,
+            2312.03732).
+        generator: of the start, which is at the base.
+        drop: what kinds that drop activations do to the inner ones, (..., r) or (b, r, h, w).
     """
 
     def __init__(
@@ -40,28 +39,57 @@ class Branch(nn.Module):
         if not isinstance(weight, Tensor):
             raise TypeError(f"a {type(frozen).__name__} has no weight")
         self.frozen = frozen
-        self.alpha = alpha
+        self.rank, self.alpha = rank, alpha
         self.scale = alpha / (math.sqrt(rank) if stabilised else rank)
         self.shape: tuple[int, ...] = tuple(weight.shape)
         self.drop = drop or nn.Identity()
-        self.down = _down(rank, self.shape, generator, weight.device)
-        self.up = nn.Parameter(torch.zeros(self.shape[0], rank, device=weight.device))
-
-    @property
-    def rank(self) -> int:
-        """Columns of ``up``."""
-        return self.up.shape[1]
+        self._begin(generator, weight.device)
 
     def factors(self) -> dict[str, nn.Parameter]:
         """Everything that is trained, by name."""
-        return {"down": self.down, "up": self.up}
+        return dict(self.named_parameters(recurse=False))
+
+    def delta(self) -> LowRank | None:
+        """Its difference (of a DoRA: its direction's) where that is two factors; a float32 copy on the CPU."""
+        return None
+
+    def extras(self) -> dict[str, Tensor]:
+        """What its file holds beside those two factors, by the last part of the keys; copies on the CPU."""
+        return {}
+
+    def limit_norm(self, most: float) -> None:
+        """Shrink its difference to the Frobenius norm ``most`` where it is larger; reads nothing on the host."""
+        raise NotImplementedError
+
+    def _begin(self, generator: torch.Generator, device: torch.device) -> None:
+        """Make the parameters."""
+        raise NotImplementedError
+
+
+class Lora(Branch):
+    """W x + scale * up (down x): LoRA, Hu et al. 2021, eq. 3.
+
+    ``down`` (r, in * kh * kw) starts uniform (kaiming, a = sqrt 5), ``up`` (out, r) at zero.
+    """
 
     def delta(self) -> LowRank:
-        """What the branch adds to the weight (of a DoRA: to its direction); a copy in float32 on the CPU."""
         return LowRank((self.up.detach() * self.scale).cpu().clone(), self.down.detach().cpu().clone(), self.shape)
 
+    @torch.no_grad()
+    def limit_norm(self, most: float) -> None:
+        """The norm comes from the factors' Gram matrices; both are shrunk alike."""
+        squared = ((self.up.mT @ self.up) * (self.down @ self.down.mT)).sum().clamp_min(0)
+        share = (most / (squared.sqrt() * self.scale)).clamp_max(1).sqrt()
+        self.up.mul_(share)
+        self.down.mul_(share)
 
-class LoraLinear(Branch):
+    def _begin(self, generator: torch.Generator, device: torch.device) -> None:
+        columns = math.prod(self.shape[1:])
+        self.down = uniform((self.rank, columns), columns, generator, device)
+        self.up = nn.Parameter(torch.zeros(self.shape[0], self.rank, device=device))
+
+
+class LoraLinear(Lora):
     """A branch beside a linear module: x (..., in) -> (..., out)."""
 
     frozen: nn.Linear
@@ -73,7 +101,7 @@ class LoraLinear(Branch):
         return torch.addmm(y.reshape(-1, self.shape[0]), inner, up.mT, alpha=self.scale).reshape(y.shape)
 
 
-class LoraConv(Branch):
+class LoraConv(Lora):
     """A branch beside a convolution: ``down`` is one of the frozen one's kernel and stride, ``up`` is 1x1."""
 
     frozen: nn.Conv2d
@@ -111,27 +139,19 @@ class DroppedConv(LoraConv):
         return dropped
 
 
-class Magnitude(Branch):
+class Magnitude(Lora):
     """DoRA (2402.09353, eq. 5): ``m * (W + s up down) / |W + s up down|``, a norm and a magnitude an output row.
 
     ``magnitude`` (out,) starts at the rows' own norms. As there (section 4.3), no gradient goes through the norm.
     """
 
-    def __init__(
-        self,
-        frozen: nn.Module,
-        rank: int,
-        alpha: float,
-        generator: torch.Generator,
-        *,
-        stabilised: bool = False,
-        drop: nn.Module | None = None,
-    ) -> None:
-        super().__init__(frozen, rank, alpha, generator, stabilised=stabilised, drop=drop)
-        self.magnitude = nn.Parameter(self._norm())
+    def extras(self) -> dict[str, Tensor]:
+        ones = (1,) * (len(self.shape) - 1)
+        return {"dora_scale": self.magnitude.detach().cpu().clone().reshape(-1, *ones)}
 
-    def factors(self) -> dict[str, nn.Parameter]:
-        return {**super().factors(), "magnitude": self.magnitude}
+    def _begin(self, generator: torch.Generator, device: torch.device) -> None:
+        super()._begin(generator, device)
+        self.magnitude = nn.Parameter(self._norm())
 
     @torch.no_grad()
     def _norm(self) -> Tensor:
@@ -201,8 +221,7 @@ class ModuleDrop(nn.Module):
         return inner * kept.to(inner.dtype)
 
 
-def _down(rank: int, shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> nn.Parameter:
-    columns = math.prod(shape[1:])
-    bound = 1 / math.sqrt(columns)  # kaiming_uniform with a = sqrt 5: gain sqrt(1/3), times sqrt(3 / fan_in)
-    start = torch.rand(rank, columns, generator=generator) * (2 * bound) - bound
-    return nn.Parameter(start.to(device))
+def uniform(shape: tuple[int, int], columns: int, generator: torch.Generator, device: torch.device) -> nn.Parameter:
+    """A matrix at kaiming's start with a = sqrt 5: gain sqrt(1/3), times sqrt(3 / ``columns``)."""
+    bound = 1 / math.sqrt(columns)
+    return nn.Parameter((torch.rand(shape, generator=generator) * (2 * bound) - bound).to(device))

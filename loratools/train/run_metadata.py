@@ -111,7 +111,7 @@ def _objective(config: ObjectiveConfig) -> dict[str, object]:
 def _network(facts: Facts) -> dict[str, object]:
     arguments = facts.config.network_args()
     return {
-        "network_module": "networks.lora",
+        "network_module": "networks.lora" if facts.config.network_type == "lora" else "lycoris.kohya",
         "network_dim": facts.config.dim,
         "network_alpha": facts.config.network_alpha,
         "network_dropout": facts.config.network_dropout or None,

@@ -101,7 +101,10 @@ _SAMPLES = "leave it out, and show the epochs with `loratools grid`"
 _JUDGED = "leave it out; validation_split alone says what is held out"
 # accepted at these values and where they are switched off, else refused with what to do instead
 ONLY: dict[str, tuple[tuple[object, ...], str]] = {
-    "network_module": (("networks.lora",), "leave it out; plain LoRA and LoCon are trained"),
+    "network_module": (
+        ("networks.lora",),
+        "leave it out for LoRA and LoCon; for LoHa and LoKr set network_type in a YAML config",
+    ),
     "save_model_as": (("safetensors",), "leave it out; files are safetensors"),
     "no_metadata": ((), "leave it out; a file says how it was made"),
     "save_every_n_epochs": ((1,), _EVERY_EPOCH),

@@ -10,7 +10,7 @@ from loratools.adapter.file import open_adapter
 from loratools.adapter.lowrank import LowRank, same_matrix
 from loratools.adapter.names import family_of
 from loratools.errors import TrainingError
-from loratools.train.modules import Branch
+from loratools.train.modules import Branch, Lora
 
 
 class Start:
@@ -57,7 +57,9 @@ class Start:
     def put(self, name: str, branch: Branch) -> None:
         """Let ``branch`` begin at the file's difference exactly; ranks above the file's begin as ever, at nothing."""
         delta = self._adapter[name]
-        if not isinstance(delta, LowRank) or delta.rank > branch.rank:
+        if not isinstance(delta, LowRank) or not isinstance(branch, Lora):
+            raise TrainingError(f"network_weights {self.path} has {name} as two factors, and this network has not")
+        if delta.rank > branch.rank:
             raise TrainingError(
                 f"network_weights {self.path} has {name} at rank {self.rank(name)}, above this network's "
                 f"{branch.rank}; raise dim (or conv_dim), or set dim_from_weights"

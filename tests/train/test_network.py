@@ -55,8 +55,8 @@ def _moved(network: Network, seed: int = 5) -> Network:
 
 
 def _saved(network: Network, path: Path, **settings: Any) -> Path:
-    write(network.deltas(), path, family="sd1", alpha=network.alphas, carried=network.extras(), dtype=torch.float32,
-          **settings)  # fmt: skip
+    write(network.deltas(), path, family="sd1", alpha=network.alphas, carried=network.extras(torch.float32),
+          dtype=torch.float32, **settings)  # fmt: skip
     return path
 
 

@@ -62,7 +62,7 @@ def test_an_option_file_is_read_with_sd_scripts_defaults(tmp_path: Path) -> None
             "full_bf16 = true",
             "'full_bf16 = True' is not supported: leave it out; the base is kept",
         ),
-        ("networks.lora", "networks.dylora", "network_module = networks.dylora.*plain LoRA"),
+        ("networks.lora", "networks.dylora", "network_module = networks.dylora.*network_type"),
         ("max_train_epochs = 3", "", "max_train_steps = 9; set max_train_epochs"),
         ("xformers = true", 'vae = "v.pt"', "'vae = v.pt' is not supported: use a base"),
         ("xformers = true", 'resume = "state"', "pass --resume"),
