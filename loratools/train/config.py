@@ -47,6 +47,7 @@ class TrainConfig(DataConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig, S
     modelspec: Mapping[Described, str] = Field(default_factory=dict)  # what the files say of themselves to a person
     # how long, how much
     epochs: Count = 10
+    max_steps: Count | None = None  # in the place of ``epochs``: as many whole epochs as these optimiser steps take
     batch_size: Count = 1
     gradient_accumulation: Count = 1
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1

@@ -33,7 +33,7 @@ from loratools.train.inject import Network
 from loratools.train.latents import LatentStore
 from loratools.train.memory import accelerated, parked, place
 from loratools.train.optimizers import build_optimizer, optimizer_modes
-from loratools.train.plan import TrainPlan, make_plan
+from loratools.train.plan import TrainPlan, fitted, make_plan
 from loratools.train.read_dataset import read_dataset
 from loratools.train.run_metadata import Facts, header, now
 from loratools.train.step import Precision, Step, precision
@@ -137,7 +137,8 @@ class _Run:
         self.base = load_base(config.base, device="cpu", dtype="fp32", offline=config.offline)
         if config.vae is not None:
             self.base.vae = load_vae(config.vae, self.base.vae)
-        self.dataset = _at_base_resolution(dataset, config, self.base)
+        self.config, self.dataset = fitted(config, _at_base_resolution(dataset, config, self.base))
+        config = self.config
         _check_base(self.base, config)
         self.active = BaseAdapters(config.base_adapters, self.base)
         self.active.merge()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from loratools.base.model import Base
@@ -107,10 +107,23 @@ class TrainPlan:
         return lines
 
 
+def fitted(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, Dataset]:
+    """With the number of epochs that ``max_steps`` comes to over this data set, the last one whole."""
+    if config.max_steps is None:
+        return config, dataset
+    epochs = -(-config.max_steps // steps_an_epoch(config, dataset))
+    return config.model_copy(update={"epochs": epochs}), replace(dataset, epochs=epochs)
+
+
+def steps_an_epoch(config: TrainConfig, dataset: Dataset) -> int:
+    """Optimiser steps: batches, by as many as are accumulated."""
+    return -(-dataset.batches_per_epoch(config.batch_size) // config.gradient_accumulation)
+
+
 def make_plan(config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[str, int]) -> TrainPlan:
     """The plan of a run over ``dataset`` that trains modules of these ``sizes`` in parameters (by canonical name)."""
     batches = dataset.batches_per_epoch(config.batch_size)
-    steps = -(-batches // config.gradient_accumulation)
+    steps = steps_an_epoch(config, dataset)
     parameters = sum(sizes.values())
     samples = dataset.samples_per_epoch
     tags: Counter[str] = Counter()

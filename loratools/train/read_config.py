@@ -77,7 +77,9 @@ def make_config(
 
 
 def _without(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``under`` without what ``over`` replaces in its data sets: all of them, or a setting that they share."""
+    """``under`` without what ``over`` replaces: a length in steps, all data sets, or a setting that these share."""
+    if over.get("epochs"):
+        under = {key: value for key, value in under.items() if key != "max_steps"}
     if over.get("images"):
         return {key: value for key, value in under.items() if key != "datasets"}
     taken = {key for key in over if key in OF_DATA_SETS or (key in Subset.model_fields and key != "folder")}

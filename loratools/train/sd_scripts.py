@@ -45,7 +45,8 @@ def read_options(path: Path, *, defaults: bool = True) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if name in OPTIONS and value != ""}
     settings = {OPTIONS[name]: _value(name, value, path) for name, value in given.items()}
     settings |= _translated(options, path) | network_settings(options, str(path))
-    return {**(DEFAULTS if defaults else {}), **settings, **_dataset_config(options, path)}
+    usual = {**DEFAULTS, **({} if "epochs" in settings else {"max_steps": 1600})} if defaults else {}
+    return {**usual, **settings, **_dataset_config(options, path)}
 
 
 def table() -> str:
@@ -130,9 +131,8 @@ def _translated(options: Mapping[str, Any], path: Path) -> dict[str, Any]:
     described = {name: str(options[key]) for name in METADATA if options.get(key := f"metadata_{name}")}
     if described:
         settings["modelspec"] = described
-    if "max_train_epochs" not in options:
-        given = f"max_train_steps = {options['max_train_steps']}" if "max_train_steps" in options else "no length"
-        raise RecipeError(f"{path} gives {given}; set max_train_epochs, whose steps `--dry-run` shows")
+    if options.get("max_train_steps") and not options.get("max_train_epochs"):
+        settings["max_steps"] = options["max_train_steps"]
     return settings | _folders(options)
 
 

@@ -167,6 +167,14 @@ def test_a_run_over_two_data_sets_says_so(tiny: Path, pictures: Pictures, tmp_pa
     assert read(again.epochs[0]).digest == read(result.epochs[0]).digest
 
 
+def test_a_length_in_steps_becomes_whole_epochs(tiny: Path, pictures: Pictures, tmp_path: Path) -> None:
+    place = {"base": str(tiny), "images": str(pictures("a", 5)), "out": str(tmp_path / "out"), "device": "cpu"}
+    found = plan(make_config({**place, "batch_size": 2, "max_steps": 7, "epochs": 50}, "test"))
+    assert (found.steps_per_epoch, found.epochs, found.steps) == (3, 3, 9)
+    result = train(make_config({**place, "batch_size": 5, "max_steps": 2, "dim": 4}, "test"), progress=False)
+    assert (len(result.epochs), result.steps) == (2, 2)
+
+
 def test_held_out_images_are_never_trained_and_always_the_same(pictures: Pictures) -> None:
     images = [{"folder": str(pictures("a", 10)), "validation_split": 0.3}, str(pictures("b", 2)),
               {"folder": str(pictures("judge", 3)), "held_out": True}]  # fmt: skip

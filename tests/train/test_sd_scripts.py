@@ -63,7 +63,6 @@ def test_an_option_file_is_read_with_sd_scripts_defaults(tmp_path: Path) -> None
             "'full_bf16 = True' is not supported: leave it out; the base is kept",
         ),
         ("networks.lora", "networks.dylora", "network_module = networks.dylora.*network_type"),
-        ("max_train_epochs = 3", "", "max_train_steps = 9; set max_train_epochs"),
         ("xformers = true", 'log_with = "wandb"', "'log_with = wandb' is not supported: leave it out"),
         ("xformers = true", 'resume = "state"', "pass --resume"),
         ("[5e-5]", "[5e-5, 1e-5]", "text_encoder_lr has 2 values"),
@@ -175,5 +174,9 @@ def test_options_that_are_translated_together(tmp_path: Path) -> None:
     assert read("use_lion_optimizer = true").optimizer == "Lion"
     assert read('metadata_title = "Ink"\nmetadata_tags = "style"').modelspec == {"title": "Ink", "tags": "style"}
     config = read("max_token_length = 150\nscale_weight_norms = 0\nmax_timestep = 0\ntraining_comment = ''")
+    steps = OPTIONS_FILE.replace("max_train_epochs = 3", "")
+    assert _read(tmp_path, steps).max_steps == 9 and _read(tmp_path, steps, epochs=4).max_steps is None
+    assert _read(tmp_path, steps.replace("max_train_steps = 9", "")).max_steps == 1600
+    assert _read(tmp_path, OPTIONS_FILE).max_steps is None  # as there, epochs come before steps
     assert (config.max_token_length, config.scale_weight_norms, config.max_timestep) == (150, None, None)
     assert set(DEFAULTS) <= set(TrainConfig.model_fields)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from loratools.train.loop import RunResult
 
 REVISION = 1
-_OURS = ("base", "out", "name", "device", "resume", "force")  # settled by the recipe or by flags
+# settled by the recipe or by flags, or not to be said in one
+_OURS = ("base", "out", "name", "device", "resume", "force", "datasets", "max_steps")
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 _COUNTED = re.compile(r"\d+_")
 
@@ -96,6 +97,8 @@ def refuse_ours(body: Mapping[str, Any], name: str, kind: str, planner: Planner)
                 "base": "write `base:` at the top of the recipe",
                 "out": "write `out:` beside the step's kind",
                 "name": "the step's own name is the run's",
+                "datasets": "write folders under `images`, or train by a config of its own",
+                "max_steps": "write `epochs`, which other steps can name",
             }.get(key, f"use --{key}" if key != "resume" else "an interrupted run goes on by itself")
             raise planner.fail(name, kind, key, message=f"'{key}' does not stand here; {hint}")
 
