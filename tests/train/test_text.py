@@ -130,5 +130,5 @@ def test_captions_that_are_cut_are_told_of(config: Config, pictures: Pictures) -
     images = pictures(count=2)
     (images / "00.txt").write_text(LONG)
     told = [plan(config(images, max_token_length=length)).warnings for length in (75, 225)]
-    assert any("1 captions are longer than 75 tokens" in text and "max_token_length" in text for text in told[0])
+    assert any("1 of 2 captions are longer than 75 tokens" in text and "max_token_length" in text for text in told[0])
     assert not any("tokens" in text for text in told[1])
