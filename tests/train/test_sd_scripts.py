@@ -7,7 +7,7 @@ import pytest
 from loratools.errors import RecipeError
 from loratools.train.config import TrainConfig
 from loratools.train.config_data import Subset
-from loratools.train.dataset_toml import DATASET_KEYS, OFF, SUBSET_KEYS, VALID
+from loratools.train.dataset_toml import DATASET_KEYS, OFF, SUBSET_KEYS, VALID, refused_table
 from loratools.train.read_config import read_config
 from loratools.train.sd_scripts import table
 from loratools.train.sd_scripts_options import ACCEPTED, DEFAULTS, MOST_USED, ONLY, OPTIONS, TOGETHER
@@ -90,9 +90,10 @@ def test_every_translation_names_a_setting() -> None:
     assert all(remedy for _, remedy in OFF.values()) and len(set(MOST_USED)) == 20
 
 
-def test_the_table_in_the_manual_is_this_one() -> None:
+def test_the_tables_in_the_manual_are_these() -> None:
     manual = Path(__file__).parents[2] / "docs" / "training.md"
-    assert table() in manual.read_text(encoding="utf-8")
+    text = manual.read_text(encoding="utf-8")
+    assert table() in text and refused_table() in text
 
 
 # every option of their trainers of LoRAs for SD1, SD2 and SDXL, and every key of their dataset config by level
