@@ -91,8 +91,10 @@ def cut_captions(base: Base, config: TrainConfig, dataset: Dataset) -> Iterator[
     cut = sum(count > config.max_token_length for count in counts)
     if cut:
         more = "; max_token_length: 150 or 225 reads further" if config.max_token_length < 225 else ""
-        yield (f"{cut} of {len(counts)} captions are longer than {config.max_token_length} tokens (up to {max(counts)}), and their ends "
-               f"are not read{more}")  # fmt: skip
+        yield (
+            f"{cut} of {len(counts)} captions are longer than {config.max_token_length} tokens (up to {max(counts)}), "
+            f"and their ends are not read{more}"
+        )
 
 
 class Captioner:
