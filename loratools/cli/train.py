@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 _GROUPS = {  # heading of the help -> options, in order
-    "What to train on": ("--base", "--images", "--preset"),
+    "What to train on": ("--base", "--images", "--preset", "--vae"),
     "How long": ("--epochs", "--repeats", "--batch-size", "--resolution", "--dry-run"),
     "The LoRA, and how fast it learns": (
         "--dim", "--alpha", "--conv-dim", "--conv-alpha", "--unet-lr", "--te-lr", "--optimizer", "--lr-scheduler",
@@ -24,7 +24,7 @@ _GROUPS = {  # heading of the help -> options, in order
     ),
     "Captions": ("--shuffle-tags", "--keep-tokens", "--allow-uncaptioned"),
     "Files": ("--out", "--name", "--dtype", "--resume", "--force"),
-    "The machine": ("--device", "--mixed-precision", "--seed"),
+    "The machine": ("--device", "--mixed-precision", "--seed", "--offline"),
     "Everything else": ("--set",),
 }  # fmt: skip
 
@@ -58,6 +58,8 @@ class _Grouped(Command):
               "a folder that is named 10_ink every picture is shown ten times an epoch. Repeatable.")  # fmt: skip
 @click.option("--preset", metavar="NAME", help="One guide's numbers for a subject: style-004, character-002, "
               "character-003, object, pose or scene. What you set yourself comes before it.")  # fmt: skip
+@click.option("--vae", type=click.Path(), help="Another VAE than the base's own: a file or a Diffusers folder.")
+@click.option("--offline", is_flag=True, default=None, help="Never ask the Hugging Face hub for anything.")
 @click.option("-o", "--out", type=click.Path(), help="Folder for the epoch files.  [default: runs]")
 @click.option("--name", help="What the files are called.  [default: as the images' folder]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of a CONFIG, such as --set "

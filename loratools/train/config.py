@@ -15,7 +15,7 @@ from loratools.train.config_optimizer import OptimizerConfig
 from loratools.train.config_speed import SPEED_ONLY, SpeedConfig
 
 # settings that change no byte of the result
-PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset"}) | DATA_PLACES | SPEED_ONLY
+PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset", "offline"}) | DATA_PLACES | SPEED_ONLY
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -36,6 +36,8 @@ class TrainConfig(DataConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig, S
 
     # what
     base: str
+    vae: Path | None = None  # a VAE of its own: a Diffusers folder or a single file; None: the base's
+    offline: bool = False  # never ask the hub
     images: Folders = ()
     datasets: tuple[DataSet, ...] = ()  # in the place of ``images``: several, each with its own resolution and batch
     out: Path = Path("runs")

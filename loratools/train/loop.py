@@ -18,6 +18,7 @@ from loratools.adapter.metadata import Provenance
 from loratools.adapter.save import write
 from loratools.base.load import DTYPES, load_base, pick_device
 from loratools.base.model import Base
+from loratools.base.vae import load_vae
 from loratools.errors import TrainingError
 from loratools.files import locked
 from loratools.train import objective, seeds
@@ -133,7 +134,9 @@ class _Run:
         self.kind = precision(config, device)
         dataset = read_dataset(config, config.resolution or (512, 512))
         # in full precision for the VAE, and so not on the GPU before the rest has been cast
-        self.base = load_base(config.base, device="cpu", dtype="fp32")
+        self.base = load_base(config.base, device="cpu", dtype="fp32", offline=config.offline)
+        if config.vae is not None:
+            self.base.vae = load_vae(config.vae, self.base.vae)
         self.dataset = _at_base_resolution(dataset, config, self.base)
         _check_base(self.base, config)
         self.active = BaseAdapters(config.base_adapters, self.base)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loratools.base.model import Base
+from loratools.files import sha256
 from loratools.train.config import TrainConfig
 from loratools.train.config_objective import ObjectiveConfig
 from loratools.train.data_metadata import described
@@ -133,7 +134,17 @@ def _model(facts: Facts) -> dict[str, object]:
         "sd_model_name": path.name,
         "sd_model_hash": _legacy_hash(path) if path.is_file() else base.digest[:8],
         "new_sd_model_hash": base.digest,
+        **_vae(facts.config.vae),
     }
+
+
+def _vae(path: Path | None) -> dict[str, object]:
+    """Of a VAE of its own; a base's own is part of the base."""
+    if path is None:
+        return {}
+    if not path.is_file():
+        return {"vae_name": path.name}
+    return {"vae_name": path.name, "vae_hash": _legacy_hash(path), "new_vae_hash": sha256(path)}
 
 
 def _legacy_hash(path: Path) -> str:

@@ -19,6 +19,7 @@ from loratools.train.dataset import Dataset
 from loratools.train.loop import plan, train
 from loratools.train.read_config import make_config, read_config
 from loratools.train.read_dataset import read_dataset
+from tests.tiny import save_tiny_base
 
 Pictures = Callable[..., Path]
 
@@ -272,3 +273,13 @@ def test_the_mask_reaches_the_loss(pictures: Pictures, tiny: Path, tmp_path: Pat
         place = {"out": str(tmp_path / str(mask)), "images": str(folder), "name": "t", "alpha_mask": mask}
         losses[mask] = train(make_config({**quick, **place}, "test"), progress=False).losses
     assert 0.2 * losses[False][0] < losses[True][0] < 0.8 * losses[False][0]  # half of each picture counts
+
+
+def test_a_vae_of_its_own_encodes_the_images(pictures: Pictures, tiny: Path, tmp_path: Path) -> None:
+    other = save_tiny_base(tmp_path / "other", seed=5)
+    settings = {"epochs": 1, "dim": 4, "device": "cpu", "base": str(tiny), "images": str(pictures("a", 2)), "name": "t"}
+    runs = [train(make_config({**settings, "out": str(tmp_path / str(vae)), "vae": vae}, "test"), progress=False)
+            for vae in (None, str(other / "vae"), str(tiny))]  # fmt: skip
+    digests = [read(run.epochs[0]).digest for run in runs]
+    assert digests[0] == digests[2] != digests[1]
+    assert read(runs[1].epochs[0]).metadata["ss_vae_name"] == "vae"

@@ -64,7 +64,7 @@ def test_an_option_file_is_read_with_sd_scripts_defaults(tmp_path: Path) -> None
         ),
         ("networks.lora", "networks.dylora", "network_module = networks.dylora.*network_type"),
         ("max_train_epochs = 3", "", "max_train_steps = 9; set max_train_epochs"),
-        ("xformers = true", 'vae = "v.pt"', "'vae = v.pt' is not supported: use a base"),
+        ("xformers = true", 'log_with = "wandb"', "'log_with = wandb' is not supported: leave it out"),
         ("xformers = true", 'resume = "state"', "pass --resume"),
         ("[5e-5]", "[5e-5, 1e-5]", "text_encoder_lr has 2 values"),
         ("[train]", '[train]\nresolution = "64,64"', "'resolution' is given in two sections"),
