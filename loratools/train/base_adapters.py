@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,14 @@ class BaseAdapters:
         """
         if self._terms:
             Patcher(self._base).move(combine(self._terms))
+
+    @property
+    def base_digest(self) -> str:
+        """What the base is with the sum in it: its own digest where there is none."""
+        if not self._terms:
+            return self._base.digest
+        parts = [self._base.digest, *(f"{term.adapter.digest} {term.weight!r}" for term in self._terms)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
     def inputs(self) -> list[dict[str, str]]:

@@ -52,13 +52,19 @@ def tokenize_weighted(tokenizer: Any, captions: Sequence[str], length: int) -> t
     return torch.tensor([ids for ids, _ in rows]), torch.tensor([weights for _, weights in rows])
 
 
-def _row(tokenizer: Any, caption: str, length: int) -> tuple[list[int], list[float]]:
+def token_weights(tokenizer: Any, caption: str) -> tuple[list[int], list[float]]:
+    """All token ids of a caption without begin and end, and the weight of each."""
     ids: list[int] = []
     weights: list[float] = []
     for text, weight in weighted(caption):
-        found = tokenizer(text).input_ids[1:-1]
+        found = tokenizer(text, verbose=False).input_ids[1:-1]  # silent: what is too long is cut here
         ids += found
         weights += [weight] * len(found)
+    return ids, weights
+
+
+def _row(tokenizer: Any, caption: str, length: int) -> tuple[list[int], list[float]]:
+    ids, weights = token_weights(tokenizer, caption)
     ids, weights = ids[: length - 2], weights[: length - 2]
     padding = [tokenizer.pad_token_id] * (length - 2 - len(ids))
     padded = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id, *padding]

@@ -172,6 +172,9 @@ class Engine:
         rates = {}
         for group in self._optimizer.param_groups:
             held = group["part"] != "unet" and not self._captions.learns(step)
+            if held:  # without gradients, optimisers that would move them at a rate of 0 leave them alone
+                for parameter in group["params"]:
+                    parameter.grad = None
             rates[group["name"]] = 0.0 if held else group["base_lr"] * factor
             set_rate(group, rates[group["name"]])
         return effective_rates(self._optimizer, rates)

@@ -23,10 +23,12 @@ from loratools.train.modules import (
     DoraLinear,
     DroppedConv,
     DroppedLinear,
+    Lora,
     LoraConv,
     LoraLinear,
     ModuleDrop,
     RankDrop,
+    limit_together,
 )
 from loratools.train.ranks import Planned, planned
 from loratools.train.start import Start
@@ -158,8 +160,10 @@ class Network:
 
     def limit_norms(self, most: float) -> None:
         """Shrink every difference that is trained to the Frobenius norm ``most``; reads nothing on the host."""
-        for name, branch in self.branches.items():
-            if self.plan[name].trained:
+        trained = [branch for name, branch in self.branches.items() if self.plan[name].trained]
+        limit_together([branch for branch in trained if isinstance(branch, Lora)], most)
+        for branch in trained:
+            if not isinstance(branch, Lora):
                 branch.limit_norm(most)
 
     def _place(self, name: str, module: nn.Module) -> None:

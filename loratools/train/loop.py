@@ -265,14 +265,15 @@ class _Run:
     def _save(self, epoch: int, step: int, facts: Facts, losses: list[float]) -> None:
         save_state(self.folder.state, State(
             epoch, step, self.network.state(), self.optimizer.state_dict(), self.scaler.state_dict(),
-            self.config.settings(), self.base.digest, self.dataset.digest, facts.started_at, facts.session, losses,
+            self.config.settings(), self.active.base_digest, self.dataset.digest, facts.started_at, facts.session,
+            losses,
         ))  # fmt: skip
 
     def _resumed(self) -> State | None:
         state = load_state(self.folder.state) if self.config.resume else None
         if state is None:
             return None
-        check_resumable(state, self.config.settings(), self.base.digest, self.dataset.digest)
+        check_resumable(state, self.config.settings(), self.active.base_digest, self.dataset.digest)
         self.network.load(state.network)
         self.optimizer.load_state_dict(state.optimizer)
         self.scaler.load_state_dict(state.scaler)

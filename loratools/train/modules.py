@@ -6,6 +6,8 @@ The class is chosen when the network is built, so that a plain LoRA's forward pa
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -75,18 +77,30 @@ class Lora(Branch):
     def delta(self) -> LowRank:
         return LowRank((self.up.detach() * self.scale).cpu().clone(), self.down.detach().cpu().clone(), self.shape)
 
-    @torch.no_grad()
     def limit_norm(self, most: float) -> None:
-        """The norm comes from the factors' Gram matrices; both are shrunk alike."""
-        squared = ((self.up.mT @ self.up) * (self.down @ self.down.mT)).sum().clamp_min(0)
-        share = (most / (squared.sqrt() * self.scale)).clamp_max(1).sqrt()
-        self.up.mul_(share)
-        self.down.mul_(share)
+        limit_together([self], most)
 
     def _begin(self, generator: torch.Generator, device: torch.device) -> None:
         columns = math.prod(self.shape[1:])
         self.down = uniform((self.rank, columns), columns, generator, device)
         self.up = nn.Parameter(torch.zeros(self.shape[0], self.rank, device=device))
+
+
+@torch.no_grad()
+def limit_together(branches: Sequence[Lora], most: float) -> None:
+    """:meth:`Branch.limit_norm` of many branches, those of one shape and scale in the same few kernels.
+
+    ``|up down|`` comes from the factors' Gram matrices, and both are shrunk alike.
+    """
+    alike: dict[tuple[torch.Size, torch.Size, float], list[Lora]] = defaultdict(list)
+    for branch in branches:
+        alike[branch.up.shape, branch.down.shape, branch.scale].append(branch)
+    for (_, _, scale), members in alike.items():
+        ups, downs = (torch.stack([getattr(each, side) for each in members]) for side in ("up", "down"))
+        squared = ((ups.mT @ ups) * (downs @ downs.mT)).sum((1, 2)).clamp_min(0)
+        share = (most / (squared.sqrt() * scale)).clamp_max(1).sqrt()[:, None, None]
+        torch._foreach_copy_([each.up for each in members], list((ups * share).unbind()))
+        torch._foreach_copy_([each.down for each in members], list((downs * share).unbind()))
 
 
 class LoraLinear(Lora):

@@ -13,6 +13,7 @@ from loratools.train.config import TrainConfig
 from loratools.train.data_metadata import tags_by_folder
 from loratools.train.dataset import Dataset
 from loratools.train.read_config import presets
+from loratools.train.text import cut_captions
 from loratools.train.warnings import warnings
 
 
@@ -161,7 +162,7 @@ def make_plan(config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[
         tags=len(tags),
         source=str(presets()[config.preset]["source"]).split(",")[0],
         held_out=len(dataset.held_out),
-        warnings=warnings(config, dataset),
+        warnings=(*warnings(config, dataset), *cut_captions(base, config, dataset)),
     )
 
 

@@ -81,6 +81,7 @@ def _training(facts: Facts) -> dict[str, object]:
         "optimizer": f"{kind.__module__}.{kind.__name__}" + (f"({arguments})" if arguments else ""),
         "max_grad_norm": config.max_grad_norm,
         "mixed_precision": facts.precision,
+        "gradient_checkpointing": config.gradient_checkpointing,
         "seed": config.seed,
         "clip_skip": config.clip_skip,
         "cache_latents": config.cache_latents,
@@ -155,7 +156,7 @@ def _legacy_hash(path: Path) -> str:
 
 def _unused() -> dict[str, object]:
     """What sd-scripts always states and this trainer does not do, at the value that means so."""
-    off = ("gradient_checkpointing", "full_fp16", "fp8_base", "fp8_base_unet", "lowram")
+    off = ("full_fp16", "fp8_base", "fp8_base_unet", "lowram")
     none = ("max_validation_steps", "validate_every_n_epochs", "validate_every_n_steps")
     return {
         **dict.fromkeys(off, False),

@@ -88,7 +88,7 @@ class Inputs:
 
 
 class Step:
-    """Forward and backward over the attached network.
+    """The forward pass over the attached network.
 
     Args:
         base: whose UNet and text encoders run (frozen).
@@ -129,12 +129,6 @@ class Step:
         if batch.hidden is None:
             raise RuntimeError("a batch holds neither tokens nor hidden states")
         return Conditioning(batch.hidden, batch.pooled)
-
-    def backward(self, batch: Inputs, draws: Draws, scaler: torch.amp.GradScaler, share: float) -> Tensor:
-        """Add the gradients of ``share`` times the batch's mean loss; the mean itself (detached, on the device)."""
-        mean = self.losses(batch, draws).mean()
-        scaler.scale(mean * share).backward()  # type: ignore[no-untyped-call]
-        return mean.detach()
 
 
 def _added(pooled: Tensor | None, time_ids: Tensor | None) -> dict[str, Tensor] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from loratools.base.model import Base
 from loratools.base.text import Conditioning
+from loratools.train.captions import vary
 from loratools.train.config import TrainConfig
-from loratools.train.emphasis import tokenize_weighted
+from loratools.train.dataset import Dataset
+from loratools.train.emphasis import token_weights, tokenize_weighted
 
 _KEPT = 1024  # encoded captions kept in memory while no text encoder is trained
 
@@ -78,6 +81,24 @@ def text_states(
     if emphasis is not None:
         joined = [each * weights[..., None].to(each.dtype) for each, weights in zip(joined, emphasis, strict=True)]
     return Conditioning(torch.cat(joined, dim=-1), pooled)
+
+
+def cut_captions(base: Base, config: TrainConfig, dataset: Dataset) -> Iterator[str]:
+    """A sentence on the captions whose end is never read, if there are any."""
+    rules = [folder.rules.plain for folder in dataset.folders]
+    texts = (vary(item.caption, rules[item.folder], random.Random(0)) for item in dataset.items)
+    counts = [_count(base.tokenizer, text, config.weighted_captions) for text in texts]
+    cut = sum(count > config.max_token_length for count in counts)
+    if cut:
+        more = "; max_token_length: 150 or 225 reads further" if config.max_token_length < 225 else ""
+        yield (
+            f"{cut} of {len(counts)} captions are longer than {config.max_token_length} tokens (up to {max(counts)}), "
+            f"and their ends are not read{more}"
+        )
+
+
+def _count(tokenizer: Any, text: str, weighted: bool) -> int:
+    return len(token_weights(tokenizer, text)[0] if weighted else tokenizer(text, verbose=False).input_ids[1:-1])
 
 
 class Captioner:

@@ -288,12 +288,31 @@ def test_a_run_keeps_its_norms_small(config: Config, pictures: Pictures) -> None
     assert max(norms) <= 0.01 * (1 + 1e-5) and sum(norm > 0.0099 for norm in norms) > 5
 
 
-@pytest.mark.parametrize(("stop", "accumulation"), [(0.5, 1), (2, 2)])
-def test_the_text_encoder_stops(stop: float, accumulation: int, config: Config, pictures: Pictures) -> None:
+class Pushing(torch.optim.SGD):
+    """Moves whatever has a gradient, at any rate, as averaging optimisers do."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for factor in (factor for group in self.param_groups for factor in group["params"]):
+            if factor.grad is not None:
+                factor.add_(1e-3)
+
+
+@pytest.mark.parametrize(
+    ("stop", "accumulation", "optimizer"),
+    [
+        (0.5, 1, "AdamW"),
+        (2, 2, "AdamW"),
+        (2, 2, f"{__name__}.Pushing"),
+    ],
+)
+def test_the_text_encoder_stops(
+    stop: float, accumulation: int, optimizer: str, config: Config, pictures: Pictures
+) -> None:
     """After half of the run its factors are what they were, and the UNet's go on."""
     images = pictures(count=4)
     common = {"batch_size": 2 // accumulation, "gradient_accumulation": accumulation, "lr_scheduler": "constant"}
-    settings = config(images, epochs=2, name="s", stop_text_encoder_training=stop, **common)
+    settings = config(images, epochs=2, name="s", stop_text_encoder_training=stop, optimizer=optimizer, **common)
     found: list[dict[str, torch.Tensor]] = []
 
     def keep(_: object) -> None:
@@ -372,6 +391,9 @@ def test_base_adapters_are_in_the_base_and_not_in_the_file(
     result = read(train(settings, progress=False).epochs[0])
     assert len(result) == 204 and result[QUERY].norm() < 0.5 * adapter[QUERY].norm()
     assert [given["digest"] for given in _inputs_of(result) if given["kind"] == "base adapter"] == [adapter.digest]
+    _saved(_moved(_network(plain), seed=6), path, force=True)
+    with pytest.raises(TrainingError, match="cannot resume: the base changed"):
+        train(settings.model_copy(update={"resume": True}), progress=False)
 
 
 def _inputs_of(adapter: Any) -> Any:

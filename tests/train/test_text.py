@@ -14,7 +14,7 @@ from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.train.config import TrainConfig
 from loratools.train.emphasis import tokenize_weighted, weighted
-from loratools.train.loop import train
+from loratools.train.loop import plan, train
 from loratools.train.text import Captioner, in_chunks, text_states, tokenize
 
 Config = Callable[..., TrainConfig]
@@ -124,3 +124,11 @@ def test_a_run_reads_long_and_weighted_captions(te_lr: float, config: Config, pi
     deltas = [file[name].dense() for file in files]
     assert not torch.equal(deltas[0], deltas[1]) and not torch.equal(deltas[0], deltas[2])
     assert files[0].metadata["ss_max_token_length"] == "225"
+
+
+def test_captions_that_are_cut_are_told_of(config: Config, pictures: Pictures) -> None:
+    images = pictures(count=2)
+    (images / "00.txt").write_text(LONG)
+    told = [plan(config(images, max_token_length=length)).warnings for length in (75, 225)]
+    assert any("1 of 2 captions are longer than 75 tokens" in text and "max_token_length" in text for text in told[0])
+    assert not any("tokens" in text for text in told[1])
