@@ -62,7 +62,8 @@ class Select(_Short):
         "best", description="best (the shortlist's first), last, a number, or 6-8 for the mean of several"
     )
     votes: str | None = Field(
-        None, description="instead of epoch: a JSON file of votes, {label or number: count}; most votes win"
+        None,
+        description="instead of epoch: the votes.json that grid.html exports, or a JSON file of {label: count}",
     )
 
     @model_validator(mode="after")
@@ -182,6 +183,45 @@ class MergeInto(Strict):
     match_norm: bool = Field(False, description="bring the LoRAs to equal norm in each block before the weights")
 
 
+class Publish(_Short):
+    """A folder to hand out: the LoRA under its own name, a preview, the WebUI's side-car JSON and a model card."""
+
+    lora: str = Field(description="a step, an epoch `run@8`, or a file: what is published")
+    name: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="the file's name without its ending; the folder's own if left out"
+    )
+    title: str | None = Field(None, description="the card's heading; the name if left out")
+    description: str = Field("", description="a sentence about it, for the card and the WebUI")
+    activation: str | None = Field(
+        None, description="trigger words; the tags that every training picture has if left out"
+    )
+    negative: str = Field("", description="what belongs into the negative prompt with it")
+    weight: Annotated[float, Field(gt=0, le=2)] = Field(1.0, description="the weight that it is meant for")
+    notes: str = Field("", description="more, in Markdown, for the card and the WebUI's notes")
+    author: str = Field("", description="who made it")
+    license: str | None = Field(None, description="its licence, such as cc-by-4.0 or creativeml-openrail-m")
+    base_model: str | None = Field(None, description="the hub id of the base that the card names")
+    preview: str = Field("render", description="render, none, a picture, or a grid step (or a grid's folder)")
+    row: str | None = Field(None, description="of a grid: the row shown; the LoRA's own if left out")
+    prompt: str | None = Field(None, description="render: the prompt; the trigger words if left out")
+    seed: Seed | None = Field(None, description="render: the recipe's seed if left out")
+    size: NumberText | None = Field(None, description="render: 512 or 512x768")
+    steps: Count | None = Field(None, description="render: sampler steps; the base's own if left out")
+    cfg: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(None, description="render: guidance scale")
+    sampler: str | None = Field(None, description="render: a WebUI name such as `DPM++ 2M Karras`")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Publish:
+        given = [key for key in ("prompt", "seed", "size", "steps", "cfg", "sampler") if getattr(self, key) is not None]
+        if given and self.preview != "render":
+            raise ValueError(f"'{given[0]}' goes with preview: render; drop it, or the other preview")
+        if self.row is not None and self.preview in ("render", "none"):
+            raise ValueError("'row' goes with a preview that is a grid; name its step at 'preview'")
+        if self.name is not None and ("/" in self.name or "\\" in self.name):
+            raise ValueError(f"'{self.name}' is no plain file name; the folder is named with 'out' beside the kind")
+        return self
+
+
 class Grid(Strict):
     """Pictures of every row at every weight, beside the base alone."""
 
@@ -206,11 +246,12 @@ class Grid(Strict):
 KINDS: dict[str, type[Strict] | None] = {  # None: the settings of another room's model
     "draw": Draw, "train": None, "basestyle": None, "select": Select, "merge": Merge, "subtract": Subtract,
     "soup": Soup, "fix": Fix, "resize": Resize, "extract": Extract, "convert": Convert, "merge_into": MergeInto,
-    "grid": Grid,
+    "grid": Grid, "publish": Publish,
 }  # fmt: skip
 SHORT = {  # the option that may stand alone
     "select": "run", "merge": "terms", "soup": "files", "resize": "lora", "convert": "lora",
     "subtract": "style", "extract": "tuned", "fix": "merge",
+    "publish": "lora",
 }  # fmt: skip
 FILES = frozenset({"select", "merge", "subtract", "soup", "fix", "resize", "extract", "convert", "merge_into"})
 LORAS = frozenset(FILES - {"merge_into"})  # kinds whose file is a LoRA

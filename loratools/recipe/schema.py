@@ -51,6 +51,7 @@ class Step(Strict):
     convert: kinds.Convert | None = None
     merge_into: kinds.MergeInto | None = None
     grid: kinds.Grid | None = None
+    publish: kinds.Publish | None = None
     out: str | None = Field(None, description="the name of its file or folder; the step's own name if left out")
 
     @model_validator(mode="before")
