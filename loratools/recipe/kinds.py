@@ -52,6 +52,10 @@ class Draw(Strict):
     count: Count = Field(24, description="how many pictures")
     seed: Seed | None = Field(None, description="the recipe's seed if left out")
     size: Annotated[int, Field(ge=32, le=1024)] = Field(128, description="side in pixels")
+    figure: tuple[str, ...] = Field(
+        (), description="tags that every picture has, such as [blue_hair, twintails]: a character"
+    )
+    trigger: str | None = Field(None, description="a word at the front of every caption")
 
 
 class Select(_Short):

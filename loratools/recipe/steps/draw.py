@@ -27,8 +27,10 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Check the style and fix the seed."""
     settings = step.options(Draw)
     check_style(settings.style, planner, name, "draw", "style")
+    _check_figure(settings, planner, name)
     seed = planner.recipe.seed if settings.seed is None else settings.seed
-    options = {**settings.model_dump(), "seed": seed}
+    more = settings.model_dump(include={"figure", "trigger"}, exclude_defaults=True)
+    options = {**settings.model_dump(include={"style", "count", "size"}), **more, "seed": seed}
     owner = planner.owner(name)
     return Draft(options, (), lambda out, session: _make(out, session, settings, seed, owner), units=settings.count)
 
@@ -41,6 +43,30 @@ def check_style(style: str, planner: Planner, name: str, *place: str) -> None:
         random_figure(random.Random(0), style=style)
     except PocketError as error:
         raise planner.fail(name, *place, message=str(error)) from error
+
+
+def _check_figure(settings: Draw, planner: Planner, name: str) -> None:
+    from loratools.pocket.draw import random_figure
+
+    try:
+        random_figure(random.Random(0), style=settings.style, **_fixed(settings))
+    except PocketError as error:
+        raise planner.fail(name, "draw", "figure", message=str(error)) from error
+
+
+def _fixed(settings: Draw) -> dict[str, str]:
+    """The attributes that the figure's tags settle.
+
+    Raises:
+        PocketError: for a tag that cannot be drawn.
+    """
+    from loratools.pocket.draw.figure import ATTRIBUTES, unknown
+
+    of = {tag: attribute for attribute, tags in ATTRIBUTES.items() for tag in tags}
+    for tag in settings.figure:
+        if tag not in of:
+            raise unknown("tag", tag, of)
+    return {of[tag]: tag for tag in settings.figure}
 
 
 def _make(out: Path, session: Session, settings: Draw, seed: int, owner: str) -> Outcome:
@@ -57,11 +83,13 @@ def _one(stem: Path, settings: Draw, seed: int, number: int) -> None:
     from loratools.pocket.draw import draw, random_figure
 
     rng = random.Random(f"{seed}/{settings.style}/{number}")
-    figure = random_figure(rng, style=settings.style)
+    figure = random_figure(rng, style=settings.style, **_fixed(settings))
     image = draw(figure, rng.randrange(2**32), settings.size).image
     with replacing(stem.with_suffix(".png")) as part:
         image.save(part, format="PNG")
-    write_text(stem.with_suffix(".txt"), ", ".join(figure.tags()) + "\n")
+    write_text(
+        stem.with_suffix(".txt"), ", ".join([*([settings.trigger] if settings.trigger else []), *figure.tags()]) + "\n"
+    )
 
 
 def _clear(out: Path, owner: str, force: bool) -> None:
