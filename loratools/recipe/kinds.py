@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 
 def _listed(value: Any) -> Any:
@@ -22,7 +22,8 @@ def _joined(value: Any) -> Any:
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
-NumberText = Annotated[str, BeforeValidator(_joined)]
+_NUMBERS = {"anyOf": [{"type": ["string", "number"]}, {"type": "array", "items": {"type": "number"}}]}
+NumberText = Annotated[str, BeforeValidator(_joined), WithJsonSchema(_NUMBERS)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -62,7 +63,7 @@ class Select(_Short):
     """One epoch of a run as a file: a byte-for-byte copy."""
 
     run: str = Field(description="a train or basestyle step, or a run on disk")
-    epoch: Annotated[str, BeforeValidator(_joined)] = Field(
+    epoch: NumberText = Field(
         "best", description="best (the shortlist's first), last, a number, or 6-8 for the mean of several"
     )
     votes: str | None = Field(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from loratools.errors import FileError, PocketError
 from loratools.files import replacing, write_text
@@ -13,6 +15,9 @@ from loratools.recipe.kinds import Draw
 from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session, bar
+
+if TYPE_CHECKING:
+    from loratools.pocket.draw import Figure
 
 REVISION = 1
 _MARKER = ".drawn.json"  # says whose folder it is
@@ -46,27 +51,28 @@ def check_style(style: str, planner: Planner, name: str, *place: str) -> None:
 
 
 def _check_figure(settings: Draw, planner: Planner, name: str) -> None:
-    from loratools.pocket.draw import random_figure
-
     try:
-        random_figure(random.Random(0), style=settings.style, **_fixed(settings))
+        figure_of(random.Random(0), settings)
     except PocketError as error:
         raise planner.fail(name, "draw", "figure", message=str(error)) from error
 
 
-def _fixed(settings: Draw) -> dict[str, str]:
-    """The attributes that the figure's tags settle.
+def figure_of(rng: random.Random, settings: Draw) -> Figure:
+    """A random figure in the step's style, with the tags that every one of its pictures has.
 
     Raises:
         PocketError: for a tag that cannot be drawn.
     """
+    from loratools.pocket.draw import random_figure
     from loratools.pocket.draw.figure import ATTRIBUTES, unknown
 
     of = {tag: attribute for attribute, tags in ATTRIBUTES.items() for tag in tags}
     for tag in settings.figure:
         if tag not in of:
             raise unknown("tag", tag, of)
-    return {of[tag]: tag for tag in settings.figure}
+    figure = random_figure(rng, style=settings.style)
+    fixed: dict[str, Any] = {of[tag]: tag for tag in settings.figure}
+    return replace(figure, **fixed)
 
 
 def _make(out: Path, session: Session, settings: Draw, seed: int, owner: str) -> Outcome:
@@ -80,16 +86,15 @@ def _make(out: Path, session: Session, settings: Draw, seed: int, owner: str) ->
 
 
 def _one(stem: Path, settings: Draw, seed: int, number: int) -> None:
-    from loratools.pocket.draw import draw, random_figure
+    from loratools.pocket.draw import draw
 
     rng = random.Random(f"{seed}/{settings.style}/{number}")
-    figure = random_figure(rng, style=settings.style, **_fixed(settings))
+    figure = figure_of(rng, settings)
     image = draw(figure, rng.randrange(2**32), settings.size).image
     with replacing(stem.with_suffix(".png")) as part:
         image.save(part, format="PNG")
-    write_text(
-        stem.with_suffix(".txt"), ", ".join([*([settings.trigger] if settings.trigger else []), *figure.tags()]) + "\n"
-    )
+    tags = figure.tags() if settings.trigger is None else (settings.trigger, *figure.tags())
+    write_text(stem.with_suffix(".txt"), ", ".join(tags) + "\n")
 
 
 def _clear(out: Path, owner: str, force: bool) -> None:

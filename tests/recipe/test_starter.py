@@ -1,0 +1,181 @@
+"""The starter runs as it is, the schema that ships is the models' own, and the command line offers both."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from loratools.cli import shell
+from loratools.errors import FileError, RecipeError
+from loratools.recipe.json_schema import SHIPPED, json_schema, schema_text
+from loratools.recipe.kinds import KINDS
+from loratools.recipe.run import SHIPPED as RECIPES
+from loratools.recipe.run import make_planner, run_steps
+from loratools.recipe.schema import Step, parse_recipe
+from loratools.recipe.session import Session
+from loratools.recipe.starter import Answers, questions, starter
+from loratools.recipe.writing import flow, step_name, write_new
+from loratools.yamlio import load_yaml, read_yaml
+from tests.recipe.conftest import save_lora
+
+
+@pytest.mark.parametrize("kind", ["style", "character"])
+def test_a_starter_can_be_planned_as_it_is(here: Path, kind: Any) -> None:
+    Path("new.yaml").write_text(starter(Answers(kind=kind, epochs=3), Path("new.yaml")), encoding="utf-8")
+    planned = {step.name: step for step in make_planner("new.yaml").plan()}
+    assert planned[kind].draft.epochs == 3
+    assert list(planned)[-1] == f"my_{kind}" and planned[f"my_{kind}"].needs == ("final", "sheet")
+
+
+def test_a_merge_starter_runs(here: Path, tiny_base: Path) -> None:
+    save_lora(here / "a.safetensors", 1)
+    save_lora(here / "b.safetensors", 2)
+    answers = Answers("merge", str(tiny_base), loras="a:1:GP1, b:-1:GP2", name="my best", prompt="1girl")
+    text = starter(answers, Path("m.yaml")).replace("seeds: 1 ", "size: 64\n      steps: 1\n      seeds: 1 ")
+    Path("m.yaml").write_text(text.replace("0:1:0.25", "1"), encoding="utf-8")
+    run_steps(make_planner("m.yaml", Path("work")).plan(), Path("work"), Session(device="cpu"))
+    assert Path("work/my_best/my_best.png").is_file()
+    grid = starter(Answers("grid", str(tiny_base), loras="a:0.5, b"), Path("g.yaml"))
+    assert parse_recipe(grid)[0].steps["sheet"].grid.rows == ("a:0.5", "b:1.0")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        (Answers("merge"), "give --loras"),
+        (Answers("style", preset="pocket-stile"), r"\(did you mean 'pocket-style'\?\)"),
+        (Answers("grid", loras="a:x"), "'x'"),
+    ],
+)
+def test_answers_that_make_no_recipe(answers: Answers, words: str) -> None:
+    with pytest.raises(Exception, match=words):
+        starter(answers, Path("x.yaml"))
+
+
+def test_every_answer_is_asked_for() -> None:
+    for kind in ("style", "character", "merge", "grid"):
+        asked = {key for key, _, _ in questions(kind)}
+        assert asked <= set(Answers.__dataclass_fields__)
+        assert {"base", "prompt"} <= asked
+
+
+def test_the_commands(here: Path) -> None:
+    run = CliRunner().invoke
+    assert run(shell, ["recipe", "new", "a.yaml", "--yes", "--epochs", "2"]).exit_code == 0
+    assert "epochs: 2" in Path("a.yaml").read_text(encoding="utf-8")
+    again = run(shell, ["recipe", "new", "a.yaml", "--yes"])
+    assert isinstance(again.exception, FileError) or again.exit_code == 1
+    assert run(shell, ["recipe", "schema", "-o", "s.json"]).exit_code == 0
+    assert run(shell, ["recipe", "schema", "-o", "s.json"]).exit_code == 0  # our own may be replaced
+    assert Path("s.json").read_text(encoding="utf-8") == schema_text()
+    assert "`preferred" not in run(shell, ["recipe", "steps", "resize"]).stdout
+    assert run(shell, ["recipe", "steps", "resize"]).stdout.startswith("### `resize`")
+    assert run(shell, ["recipe", "steps", "resise"]).exit_code == 1
+    shown = run(shell, ["recipe", "import", "a:1:GP1"])
+    assert shown.exit_code == 0 and parse_recipe(shown.stdout)[0].steps["final"].kind == "merge"
+
+
+def test_the_shipped_schema_is_the_models_own() -> None:
+    assert SHIPPED.read_text(encoding="utf-8") == schema_text(), (
+        "the shipped schema is behind the models; run python -m tests.recipe.regenerate"
+    )
+
+
+def test_the_schema_knows_every_step_and_every_reference_leads_somewhere() -> None:
+    told = json_schema()
+    step = told["$defs"]["Step"]
+    assert set(step["properties"]) == set(Step.model_fields)
+    assert [item["required"] for item in step["oneOf"]] == [[kind] for kind in KINDS]
+    assert {ref.removeprefix("#/$defs/") for ref in references(told)} <= set(told["$defs"])
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_schema_fits_every_shipped_recipe(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=recipe.schema.json\n")
+    schema = json_schema()
+    assert list(wrong(read_yaml(path).data, schema, schema["$defs"])) == []
+
+
+def test_the_schema_sees_mistakes() -> None:
+    schema = json_schema()
+    for text in ("{}", "steps: {a: {drow: {style: ink}}}", "steps: {a: {draw: {style: ink, count: many}}}",
+                 "steps: {a: {merge: {term: x}}}", "steps: {a: {merge: x, draw: {style: ink}}}", "sead: 1\nsteps: {}",
+                 "steps: {a: {train: {images: x, epochs: some}}}"):  # fmt: skip
+        assert list(wrong(load_yaml(text).data, schema, schema["$defs"])), text
+
+
+def references(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        yield from ([part["$ref"]] if "$ref" in part else [])
+        for value in part.values():
+            yield from references(value)
+    if isinstance(part, list):
+        for value in part:
+            yield from references(value)
+
+
+_TYPES: dict[str, Any] = {
+    "string": str, "array": list, "object": dict, "null": type(None), "boolean": bool,
+}  # fmt: skip
+
+
+def wrong(value: Any, schema: Any, parts: Any) -> Iterator[str]:
+    """What of ``value`` the schema does not allow: as much of JSON Schema as ours uses."""
+    if "$ref" in schema:
+        yield from wrong(value, parts[schema["$ref"].rpartition("/")[2]], parts)
+    if "anyOf" in schema and all(any(True for _ in wrong(value, option, parts)) for option in schema["anyOf"]):
+        yield f"{value!r} is none of what is allowed"
+    if "oneOf" in schema and sum(not list(wrong(value, option, parts)) for option in schema["oneOf"]) != 1:
+        yield f"{value!r} is not exactly one"
+    kinds = schema.get("type", [])
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    if kinds and not any(is_a(value, kind) for kind in kinds):
+        yield f"{value!r} is no {kinds}"
+        return
+    if "enum" in schema and value not in schema["enum"]:
+        yield f"{value!r} is not one of {schema['enum']}"
+    if "const" in schema and value != schema["const"]:
+        yield f"{value!r} is not {schema['const']}"
+    if "pattern" in schema and not re.search(schema["pattern"], value):
+        yield f"{value!r} does not match"
+    if isinstance(value, dict):
+        yield from (f"{key} is missing" for key in schema.get("required", []) if key not in value)
+        for key, item in value.items():
+            inner = schema.get("properties", {}).get(key, schema.get("additionalProperties", True))
+            if inner is False:
+                yield f"{key} is unknown"
+            elif inner is not True:
+                yield from wrong(item, inner, parts)
+    if isinstance(value, list) and isinstance(schema.get("items"), dict):
+        for item in value:
+            yield from wrong(item, schema["items"], parts)
+
+
+def is_a(value: Any, kind: str) -> bool:
+    if kind == "integer":
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind == "number":
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, _TYPES[kind])
+
+
+@pytest.mark.parametrize("value", ["a b", "true", "null", "1e3", "a: b", "x #y", "", "~", 0.1, [1, "a,b"], {"k": None}])
+def test_flow_is_read_back(value: Any) -> None:
+    assert load_yaml(f"x: {{y: {flow(value)}}}").data == {"x": {"y": value}}
+    assert json.loads(json.dumps(value)) == value
+
+
+def test_names_and_new_files(here: Path) -> None:
+    assert (step_name("my style!"), step_name("  "), step_name("a.b-c")) == ("my_style", "final", "a.b-c")
+    write_new(Path("a"), "x", force=False)
+    with pytest.raises(FileError, match="--force"):
+        write_new(Path("a"), "y", force=False)
+    write_new(Path("a"), "y", force=True)
+    assert Path("a").read_text(encoding="utf-8") == "y"
+    assert issubclass(RecipeError, Exception)
