@@ -73,7 +73,14 @@ def _basestyle(training: Schema) -> Schema:
     drawn: Schema = {field.name: {"default": field.default} for field in fields(Generation)}
     told = {**training, "properties": {**training["properties"], **drawn}}
     del told["required"], told["properties"]["images"]
+    told["properties"] = {key: _or_null(value) for key, value in told["properties"].items()}  # null: not given
     return told | {"description": "The LoRA of what the base draws by itself."}
+
+
+def _or_null(value: Schema) -> Schema:
+    about = {key: value[key] for key in ("description", "default") if key in value}
+    rest = {key: item for key, item in value.items() if key not in about}
+    return about | ({"anyOf": [*(rest.get("anyOf") or [rest]), {"type": "null"}]} if rest else {})
 
 
 def _presets() -> Mapping[str, Any]:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 
 def _listed(value: Any) -> Any:
@@ -19,22 +29,39 @@ def _joined(value: Any) -> Any:
     return value
 
 
+def _no_truth(value: Any) -> Any:
+    """Pydantic takes true for 1; a person who writes it means something else."""
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is no number")
+    return value
+
+
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 _NUMBERS = {"anyOf": [{"type": ["string", "number"]}, {"type": "array", "items": {"type": "number"}}]}
 NumberText = Annotated[str, BeforeValidator(_joined), WithJsonSchema(_NUMBERS)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
 Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Dtype = Literal["fp16", "bf16", "fp32"]
 Missing = Literal[0, 1]
 
 
+def _takes_truth(annotation: Any) -> bool:
+    return annotation is bool or any(_takes_truth(part) for part in typing.get_args(annotation))
+
+
 class Strict(BaseModel):
     """A frozen model whose unknown keys are mistakes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        about = cls.model_fields.get(info.field_name or "")
+        return value if about is None or _takes_truth(about.annotation) else _no_truth(value)
 
 
 class _Short(Strict):
