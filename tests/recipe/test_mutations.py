@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from loratools.adapter.file import write
+from loratools.adapter.lowrank import LowRank
 from loratools.errors import LoratoolsError, RecipeError
 from loratools.recipe.json_schema import json_schema
 from loratools.recipe.kinds import KINDS
@@ -176,4 +179,28 @@ def test_what_leads_nowhere_is_found_before_anything_runs(folder: Path, old: str
     with pytest.raises(RecipeError) as error:
         make_planner("m.yaml").plan()
     assert words in str(error.value) and re.match(r"m\.yaml, line \d+: ", str(error.value))
+    assert "^" in error.value.excerpt
+
+
+XL = "text_encoder_2.text_model.encoder.layers.0.self_attn.q_proj"
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ('merge: "a:1, xl:-1"', "'xl' is a LoRA for sdxl and 'a' one for sd1; only LoRAs of one model family add up"),
+        ("soup: [a, xl]", "only LoRAs of one model family add up"),
+        ("subtract: {style: a, base_style: xl}", "'xl' is for sdxl and the style for sd1"),
+        ("grid: {rows: xl, prompts: x}", "'xl' is a LoRA for sdxl and the base"),
+        ("publish: xl", "name a base of its family at `base:`"),
+        ('merge_into: {terms: "xl:1", into: base}', "'xl' is a LoRA for sdxl and 'base' is sd1"),
+    ],
+)
+def test_families_that_do_not_fit_are_found_before_anything_runs(folder: Path, step: str, words: str) -> None:
+    delta = LowRank(torch.ones(8, 1), torch.ones(1, 8), (8, 8))
+    write({XL: delta}, "xl.safetensors", family="sdxl", metadata={}, provenance=None, owner="test")
+    Path("m.yaml").write_text(f"base: tiny\nsteps:\n  one: {{{step}}}\n", encoding="utf-8")
+    with pytest.raises(RecipeError) as error:
+        make_planner("m.yaml").plan()
+    assert words in str(error.value) and str(error.value).startswith("m.yaml, line 3: steps.one.")
     assert "^" in error.value.excerpt
