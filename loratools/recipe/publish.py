@@ -8,8 +8,10 @@ AUTOMATIC1111's WebUI (and Forge) read ``NAME.json`` beside ``NAME.safetensors``
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.recipe.kinds import Publish
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 VERSIONS = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL", "sd3": "SD3"}  # the WebUI's names; all others are Unknown
 _MOST_TRIGGERS = 8
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _WIDTH = 24  # of a bar in the card's table of blocks
 
 
@@ -44,6 +47,12 @@ class Published:
     def title(self) -> str:
         """The heading."""
         return self.settings.title or self.name
+
+    @property
+    def base_model(self) -> str | None:
+        """The base's hub id: as told, or the recipe's own base where that is one."""
+        hub = _HUB_ID.fullmatch(self.base) is not None and not Path(self.base).exists()
+        return self.settings.base_model or (self.base if hub else None)
 
 
 def triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
@@ -119,8 +128,8 @@ def _front(made: Published, picture: str | None) -> Iterator[str]:
     facts: dict[str, Any] = {}
     if settings.license:
         facts["license"] = settings.license
-    if settings.base_model:
-        facts["base_model"] = settings.base_model
+    if made.base_model:
+        facts["base_model"] = made.base_model
     if made.activation:
         facts["instance_prompt"] = made.activation
     facts["tags"] = ["lora", "text-to-image", "stable-diffusion"]
@@ -145,7 +154,7 @@ def _body(made: Published, picture: str | None) -> Iterator[str]:
         ("trigger words", f"`{made.activation}`" if made.activation else "none"),
         ("weight", f"{settings.weight:g}: `<lora:{made.name}:{settings.weight:g}>`"),
         ("negative prompt", f"`{settings.negative}`" if settings.negative else ""),
-        ("base", settings.base_model or found.metadata.get("ss_sd_model_name") or made.base),
+        ("base", made.base_model or found.metadata.get("ss_sd_model_name") or made.base),
         ("author", settings.author),
         ("licence", settings.license or "not stated"),
     ]
