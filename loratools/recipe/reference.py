@@ -11,7 +11,7 @@ from loratools.recipe.kinds import KINDS, SHORT, Strict
 
 _ELSEWHERE = {
     "train": "One LoRA file an epoch. Its options are those of a `loratools train` file; `images` is a folder, a list "
-    "of folders, or a `draw` step.",
+    "of folders, or a `draw` step; `base_adapters` and `network_weights` may name steps too.",
     "basestyle": "The LoRA of what the base draws by itself. Its options are those of `train`, without "
     "`images`, and how the pictures are drawn:",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,37 +9,42 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from loratools.train.config_data import DATA_PLACES, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
+from loratools.train.config_network import NetworkConfig
+from loratools.train.config_objective import ObjectiveConfig
+from loratools.train.config_optimizer import OptimizerConfig
 from loratools.train.config_speed import SPEED_ONLY, SpeedConfig
 
 # settings that change no byte of the result
-PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset"}) | DATA_PLACES | SPEED_ONLY
+PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset", "offline"}) | DATA_PLACES | SPEED_ONLY
 
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-Scheduler = Literal[
-    "cosine", "constant", "linear", "constant_with_warmup", "cosine_with_warmup", "cosine_with_restarts", "polynomial"
-]
+
+
+Described = Literal["title", "author", "description", "license", "tags", "usage_hint", "merged_from", "trigger_phrase",
+                    "preprocessor", "is_negative_embedding"]  # fmt: skip
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
 
 
-class TrainConfig(DataConfig, SpeedConfig, _Strict):
+class TrainConfig(DataConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig, SpeedConfig, _Strict):
     """The settings of one run. A preset's values come first, then the file's, then the command line's.
 
-    ``resolution`` None is the base's own; ``unet_lr`` and ``te_lr`` None are ``learning_rate``, and 0 leaves that part
-    untrained; ``lr_warmup`` is steps, a fraction of all steps (below 1), or text such as ``10%``.
+    ``resolution`` None is the base's own.
     """
 
     # what
     base: str
+    vae: Path | None = None  # a VAE of its own: a Diffusers folder or a single file; None: the base's
+    offline: bool = False  # never ask the hub
     images: Folders = ()
     datasets: tuple[DataSet, ...] = ()  # in the place of ``images``: several, each with its own resolution and batch
     out: Path = Path("runs")
     name: str = ""
     preset: str = "default"
     comment: str | None = None
+    modelspec: Mapping[Described, str] = Field(default_factory=dict)  # what the files say of themselves to a person
     # how long, how much
     epochs: Count = 10
     batch_size: Count = 1
@@ -49,20 +53,7 @@ class TrainConfig(DataConfig, SpeedConfig, _Strict):
     # network
     dim: Annotated[int, Field(ge=1, le=4096)] = 32
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # None: as dim
-    # optimiser
-    learning_rate: Rate = 1e-4
-    unet_lr: Rate | None = None
-    te_lr: Rate | None = None
-    optimizer: str = "AdamW"
-    optimizer_args: Mapping[str, Any] = Field(default_factory=dict)
-    lr_scheduler: Scheduler = "cosine"
-    lr_warmup: float | str = 0
-    lr_cycles: Count = 1  # of cosine_with_restarts
-    lr_power: Annotated[float, Field(gt=0)] = 1.0  # of polynomial
-    max_grad_norm: Rate = 1.0  # 0: no clipping
-    # objective
-    noise_offset: Rate = 0.0
-    min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
+    # text
     clip_skip: Annotated[int, Field(ge=1, le=12)] = 1
     # images
     resolution: Resolution | None = None
@@ -77,15 +68,6 @@ class TrainConfig(DataConfig, SpeedConfig, _Strict):
     device: str = "auto"
     resume: bool = False
     force: bool = False
-
-    @field_validator("lr_warmup")
-    @classmethod
-    def _warmup(cls, value: float | str) -> float:
-        text = str(value).strip()
-        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        if not math.isfinite(number) or number < 0 or (text.endswith("%") and number > 1):
-            raise ValueError(f"{value}: give steps (100), a fraction (0.1) or a percentage (10%)")
-        return number
 
     @field_validator("name")
     @classmethod
@@ -110,6 +92,9 @@ class TrainConfig(DataConfig, SpeedConfig, _Strict):
     def _consistent(self) -> TrainConfig:
         if self.learned_rates() == (0, 0):
             raise ValueError("unet_lr and te_lr are both 0, so there is nothing to train; raise one of them")
+        if self.graph == "on" and self.drops and self.gradient_checkpointing:
+            raise ValueError("a graph cannot draw again what dropout left out under gradient_checkpointing; set graph: "
+                             "off, or leave one of them out")  # fmt: skip
         if bool(self.images) == bool(self.datasets):
             raise ValueError("give either `images` or `datasets`; a data set lists its folders under its own `images`")
         for part in self.parts():
@@ -133,12 +118,6 @@ class TrainConfig(DataConfig, SpeedConfig, _Strict):
     def subsets(self) -> tuple[Subset, ...]:
         """The folders of all data sets."""
         return tuple(subset for part in self.datasets for subset in part.images) or self.images
-
-    def learned_rates(self) -> tuple[float, float]:
-        """``(unet, text encoder)`` learning rates; 0 for a part that is not trained."""
-        rates = (self.unet_lr, self.te_lr)
-        unet, text = (self.learning_rate if rate is None else rate for rate in rates)
-        return unet, text
 
     @property
     def network_alpha(self) -> float:

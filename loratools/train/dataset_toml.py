@@ -89,6 +89,12 @@ def read_dataset_toml(path: Path) -> dict[str, Any]:
     return {**settings, "validation_seed": next(iter(seeds))} if seeds else settings
 
 
+def refused_table() -> str:
+    """The keys of :data:`OFF` as a Markdown table, for docs/training.md."""
+    rows = [f"| `{key}` | {remedy} |" for key, (_, remedy) in OFF.items()]
+    return "\n".join(["| key | instead |", "|---|---|", *rows])
+
+
 def _subset(inherited: Mapping[str, Any], subset: Mapping[str, Any], path: Path, place: str) -> dict[str, Any]:
     _check(subset, path, place, ONLY_DATASET)
     if "image_dir" not in subset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from loratools.train import estimate
 from loratools.train.config import TrainConfig
 from loratools.train.data_metadata import tags_by_folder
 from loratools.train.dataset import Dataset
+from loratools.train.read_config import presets
+from loratools.train.text import cut_captions
 from loratools.train.warnings import warnings
 
 
@@ -62,6 +65,7 @@ class TrainPlan:
     operations: float  # of all steps; rough
     parts: tuple[PartPlan, ...] = ()
     tags: int = 0  # different ones
+    source: str = ""  # whose numbers the preset has
     held_out: int = 0
     warnings: tuple[str, ...] = ()
 
@@ -72,15 +76,12 @@ class TrainPlan:
     def text(self) -> str:
         """For a person: one line a fact."""
         tags = ", ".join(f"{tag} ({count})" for tag, count in self.frequent_tags)
-        accumulated = f" and {-(-self.batches_per_epoch // self.steps_per_epoch)} batches a step"
         return "\n".join([
-            f"{self.name} on {self.base}, preset {self.preset}",
+            f"{self.name} on {self.base}, preset {self.preset}{self.source and f': {self.source}'}",
             *(f"  {f.path}: {f.images} images x {_times(f)}" for f in self.folders),
-            f"images x repeats = {self.samples_per_epoch} samples an epoch, in {self.batches_per_epoch} batches of "
-            f"{' or '.join(str(size) for size in dict.fromkeys(part.batch_size for part in self.parts))}",
-            f"{self.epochs} epochs: {self.samples} samples, {self.steps} optimiser steps"
-            f"{accumulated if self.steps_per_epoch < self.batches_per_epoch else ''}",
+            f"images x repeats: {self.images} images, {self.samples_per_epoch} samples an epoch",
             *(f"held out to judge by: {count} images" for count in [self.held_out] if count),
+            f"steps: {self.samples_per_epoch} samples x {self.epochs} epochs / {self._per_step()} = {self.steps} steps",
             *self._bucket_lines(),
             f"network: {self.modules} modules, {self.parameters:,} parameters, "
             f"{self.file_bytes / 2**20:.1f} MiB a file, {self.epochs * self.file_bytes / 2**20:.1f} MiB in all",
@@ -89,6 +90,13 @@ class TrainPlan:
             *(f"warning: {warning}" for warning in self.warnings),
             *(f"note: {note}" for note in self.notes),
         ])  # fmt: skip
+
+    def _per_step(self) -> str:
+        """What a step takes, and why it is more steps than the division says: the last batch of a bucket is smaller."""
+        sizes = " or ".join(str(size) for size in dict.fromkeys(part.batch_size for part in self.parts))
+        accumulated = -(-self.batches_per_epoch // self.steps_per_epoch)
+        several = f" x {accumulated} batches a step" if accumulated > 1 else ""
+        return f"batch {sizes}{several} ({self.batches_per_epoch} batches an epoch)"
 
     def _bucket_lines(self) -> list[str]:
         lines = []
@@ -100,11 +108,11 @@ class TrainPlan:
         return lines
 
 
-def make_plan(config: TrainConfig, base: Base, dataset: Dataset, shapes: dict[str, tuple[int, ...]]) -> TrainPlan:
-    """The plan of a run over ``dataset`` that trains modules of these ``shapes`` (by canonical name)."""
+def make_plan(config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[str, int]) -> TrainPlan:
+    """The plan of a run over ``dataset`` that trains modules of these ``sizes`` in parameters (by canonical name)."""
     batches = dataset.batches_per_epoch(config.batch_size)
     steps = -(-batches // config.gradient_accumulation)
-    parameters = sum((shape[0] + shape[1]) * config.dim for shape in shapes.values())
+    parameters = sum(sizes.values())
     samples = dataset.samples_per_epoch
     tags: Counter[str] = Counter()
     for counts in tags_by_folder(dataset).values():
@@ -128,17 +136,20 @@ def make_plan(config: TrainConfig, base: Base, dataset: Dataset, shapes: dict[st
         steps=steps * config.epochs,
         batch_size=config.batch_size,
         buckets=tuple((*size, count) for size, count in dataset.bucket_counts().items()),
-        modules=len(shapes),
+        modules=len(sizes),
         parameters=parameters,
-        file_bytes=parameters * width + len(shapes) * (width + 500) + 8000,  # about 500 bytes of header a module
+        file_bytes=parameters * width + len(sizes) * (width + 500) + 8000,  # about 500 bytes of header a module
         frequent_tags=tuple(tags.most_common(10)),
         notes=dataset.notes,
-        memory_bytes=estimate.memory(base, parameters, largest, computed),
+        memory_bytes=estimate.memory(
+            base, parameters, largest, computed, optimizer=config.optimizer, checkpoints=config.gradient_checkpointing
+        ),
         operations=estimate.operations(base, positions * config.epochs),
         parts=parts,
         tags=len(tags),
+        source=str(presets()[config.preset]["source"]).split(",")[0],
         held_out=len(dataset.held_out),
-        warnings=warnings(config, dataset),
+        warnings=(*warnings(config, dataset), *cut_captions(base, config, dataset)),
     )
 
 

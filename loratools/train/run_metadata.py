@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loratools.base.model import Base
+from loratools.files import sha256
 from loratools.train.config import TrainConfig
+from loratools.train.config_objective import ObjectiveConfig
 from loratools.train.data_metadata import described
 from loratools.train.dataset import Dataset
-from loratools.train.schedule import optimizer_class, warmup_steps
+from loratools.train.optimizers import optimizer_class
+from loratools.train.schedule import warmup_steps
 
 _LEGACY_OFFSET, _LEGACY_LENGTH = 0x100000, 0x10000
 _ARCHITECTURES = {"sd1": "stable-diffusion-v1/lora", "sdxl": "stable-diffusion-xl-v1-base/lora"}
@@ -78,21 +81,45 @@ def _training(facts: Facts) -> dict[str, object]:
         "optimizer": f"{kind.__module__}.{kind.__name__}" + (f"({arguments})" if arguments else ""),
         "max_grad_norm": config.max_grad_norm,
         "mixed_precision": facts.precision,
+        "gradient_checkpointing": config.gradient_checkpointing,
         "seed": config.seed,
-        "noise_offset": config.noise_offset or None,
-        "min_snr_gamma": config.min_snr_gamma,
         "clip_skip": config.clip_skip,
         "cache_latents": config.cache_latents,
         "training_comment": config.comment,
+        **_objective(config),
+    }
+
+
+def _objective(config: ObjectiveConfig) -> dict[str, object]:
+    """sd-scripts' names for the objective; options without one there (timesteps, weights for v) are in the recipe."""
+    return {
+        "noise_offset": config.noise_offset or None,
+        "noise_offset_random_strength": config.noise_offset_random_strength,
+        "adaptive_noise_scale": config.adaptive_noise_scale,
+        "multires_noise_iterations": config.multires_noise_iterations or None,
+        "multires_noise_discount": config.multires_noise_discount,
+        "ip_noise_gamma": config.ip_noise_gamma or None,
+        "ip_noise_gamma_random_strength": config.ip_noise_gamma_random_strength,
+        "zero_terminal_snr": config.zero_terminal_snr,
+        "min_snr_gamma": config.min_snr_gamma,
+        "debiased_estimation": config.debiased_estimation_loss,
+        "loss_type": config.loss_type,
+        "huber_schedule": config.huber_schedule,
+        "huber_scale": config.huber_scale,
+        "huber_c": config.huber_c,
     }
 
 
 def _network(facts: Facts) -> dict[str, object]:
+    arguments = facts.config.network_args()
     return {
-        "network_module": "networks.lora",
+        "network_module": "networks.lora" if facts.config.network_type == "lora" else "lycoris.kohya",
         "network_dim": facts.config.dim,
         "network_alpha": facts.config.network_alpha,
-        "network_dropout": None,
+        "network_dropout": facts.config.network_dropout or None,
+        "max_token_length": None if facts.config.max_token_length == 75 else facts.config.max_token_length,
+        "scale_weight_norms": facts.config.scale_weight_norms,
+        **({"network_args": arguments} if arguments else {}),
     }
 
 
@@ -100,7 +127,7 @@ def _model(facts: Facts) -> dict[str, object]:
     from loratools.adapter.names import family_of
 
     base = facts.base
-    velocity = base.prediction == "v_prediction"
+    velocity = (facts.config.prediction or base.prediction) == "v_prediction"
     path = Path(facts.config.base)
     return {
         "v2": base.family == "sd2",
@@ -108,7 +135,17 @@ def _model(facts: Facts) -> dict[str, object]:
         "sd_model_name": path.name,
         "sd_model_hash": _legacy_hash(path) if path.is_file() else base.digest[:8],
         "new_sd_model_hash": base.digest,
+        **_vae(facts.config.vae),
     }
+
+
+def _vae(path: Path | None) -> dict[str, object]:
+    """Of a VAE of its own; a base's own is part of the base."""
+    if path is None:
+        return {}
+    if not path.is_file():
+        return {"vae_name": path.name}
+    return {"vae_name": path.name, "vae_hash": _legacy_hash(path), "new_vae_hash": sha256(path)}
 
 
 def _legacy_hash(path: Path) -> str:
@@ -119,19 +156,11 @@ def _legacy_hash(path: Path) -> str:
 
 def _unused() -> dict[str, object]:
     """What sd-scripts always states and this trainer does not do, at the value that means so."""
-    off = ("gradient_checkpointing", "full_fp16", "fp8_base", "fp8_base_unet", "lowram", "zero_terminal_snr",
-           "debiased_estimation", "noise_offset_random_strength", "ip_noise_gamma_random_strength")  # fmt: skip
-    none = ("adaptive_noise_scale", "multires_noise_iterations", "ip_noise_gamma", "scale_weight_norms",
-            "max_token_length", "max_validation_steps", "validate_every_n_epochs",
-            "validate_every_n_steps")  # fmt: skip
+    off = ("full_fp16", "fp8_base", "fp8_base_unet", "lowram")
+    none = ("max_validation_steps", "validate_every_n_epochs", "validate_every_n_steps")
     return {
         **dict.fromkeys(off, False),
         **dict.fromkeys(none),
-        "multires_noise_discount": 0.3,
-        "loss_type": "l2",
-        "huber_schedule": "snr",
-        "huber_scale": 1.0,
-        "huber_c": 0.1,
         "sd_scripts_commit_hash": "(unknown)",
     }
 
@@ -141,7 +170,7 @@ def _modelspec(facts: Facts, moment: float) -> dict[str, str]:
 
     config, base = facts.config, facts.base
     width, height = facts.dataset.buckets.resolution
-    velocity = base.prediction == "v_prediction"
+    velocity = (config.prediction or base.prediction) == "v_prediction"
     sd2 = "stable-diffusion-v2-768-v/lora" if velocity else "stable-diffusion-v2-512/lora"
     day = datetime.datetime.fromtimestamp(int(moment), datetime.UTC)
     return {
@@ -154,4 +183,5 @@ def _modelspec(facts: Facts, moment: float) -> dict[str, str]:
         "modelspec.date": day.strftime("%Y-%m-%dT%H:%M:%S"),
         "modelspec.prediction_type": "v" if velocity else "epsilon",
         "modelspec.encoder_layer": str(config.clip_skip),
+        **{f"modelspec.{name}": text for name, text in config.modelspec.items()},
     }

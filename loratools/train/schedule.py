@@ -1,99 +1,88 @@
-"""Learning rates and optimisers. A rate is a pure function of the step, so resuming needs no scheduler state."""
+"""Learning rates as pure functions of the step, so that resuming needs no scheduler state."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-import torch
-
-from loratools.errors import TrainingError, did_you_mean
-
-_NO_GRADIENT_STEP = frozenset({"Optimizer", "LBFGS", "SparseAdam", "Muon"})  # need a closure, sparse or 2-D only
+from loratools.errors import TrainingError
+from loratools.train.config_optimizer import OptimizerConfig, rules
 
 
 def warmup_steps(warmup: float, total: int) -> int:
-    """Steps of warm-up: ``warmup`` itself from 1 on, a share of ``total`` below."""
+    """Steps of warm-up (or decay): ``warmup`` itself from 1 on, a share of ``total`` below."""
     return round(warmup * total) if warmup < 1 else round(warmup)
 
 
-def rate_factor(name: str, step: int, total: int, warmup: int, *, cycles: int = 1, power: float = 1.0) -> float:
-    """The factor on the learning rate at ``step`` (0 is the first) of ``total``, as diffusers' schedules define it.
+def scheduled(config: OptimizerConfig, step: int, total: int) -> float:
+    """The factor on every learning rate of a run at ``step`` (0 is the first) of ``total``."""
+    return rate_factor(
+        config.lr_scheduler, step, total, warmup_steps(float(config.lr_warmup), total), cycles=config.lr_cycles,
+        power=config.lr_power, least=config.lr_min_ratio, decay=warmup_steps(float(config.lr_decay), total),
+        timescale=config.lr_timescale, steps=config.lr_rules,
+    )  # fmt: skip
 
-    The rate rises linearly over the first ``warmup`` steps from 0, then follows ``name``; plain ``constant`` ignores
-    the warm-up, as there.
+
+def rate_factor(
+    name: str,
+    step: int,
+    total: int,
+    warmup: int,
+    *,
+    cycles: int = 1,
+    power: float = 1.0,
+    least: float = 0.0,
+    decay: int = 0,
+    timescale: int | None = None,
+    steps: str = "",
+) -> float:
+    """The factor on the learning rate at ``step`` of ``total``, as diffusers' and transformers' schedules define it.
+
+    The rate rises linearly over the first ``warmup`` steps from 0 (warmup_stable_decay's from ``least``), then follows
+    ``name``. Plain ``constant`` and ``piecewise_constant`` ignore the warm-up, as there.
+
+    Args:
+        cycles: of cosine_with_restarts; half-waves of cosine_with_min_lr and of warmup_stable_decay's decay.
+        least: the factor that polynomial and those two end at.
+        decay: steps of warmup_stable_decay's decay, the last ones.
+        timescale: steps in which inverse_sqrt falls as from 1 to 1/sqrt(2); None is the warm-up, or 10000 without one.
+        steps: piecewise_constant's rules.
     """
     if name == "constant":
         return 1.0
+    if name == "piecewise_constant":
+        return next(factor for factor, until in rules(steps) if step < until)
     if step < warmup:
-        return step / max(warmup, 1)
+        rising = step / max(warmup, 1)
+        return rising * (1 - least) + least if name == "warmup_stable_decay" else rising
     progress = min((step - warmup) / max(total - warmup, 1), 1.0)
     match name:
         case "constant_with_warmup":
             return 1.0
         case "cosine" | "cosine_with_warmup":
-            return 0.5 * (1 + math.cos(math.pi * progress))
+            return _half_waves(progress, 1)
         case "cosine_with_restarts":
-            return 0.0 if progress >= 1 else 0.5 * (1 + math.cos(math.pi * (cycles * progress % 1)))
+            return 0.0 if progress >= 1 else _half_waves(cycles * progress % 1, 1)
+        case "cosine_with_min_lr":
+            return _half_waves(progress, cycles) * (1 - least) + least
         case "linear":
             return 1 - progress
         case "polynomial":
-            return float((1 - progress) ** power)
+            return float((1 - progress) ** power) * (1 - least) + least
+        case "inverse_sqrt":
+            scale = timescale or warmup or 10_000
+            return 1 / math.sqrt((step + scale - warmup) / scale)
+        case "warmup_stable_decay":
+            return _stable(step, max(total - decay, warmup), decay, cycles, least)
     raise TrainingError(f"there is no learning-rate schedule '{name}'")
 
 
-def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
-    """The optimiser ``name``: one of torch.optim's in any case, or a dotted path such as ``package.module.Class``.
-
-    Raises:
-        TrainingError: if there is none; it lists those that there are.
-    """
-    available = {key.lower(): key for key in _torch_optimizers()}
-    if name.lower() in available:
-        return _torch_optimizers()[available[name.lower()]]
-    if "." not in name:
-        hint = did_you_mean(name, available.values())
-        listed = ", ".join(available.values())
-        raise TrainingError(
-            f"there is no optimizer '{name}' here{hint}; there are {listed}, and any class by its dotted path, such as "
-            "bitsandbytes.optim.AdamW8bit"
-        )
-    module, _, attribute = name.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise TrainingError(f"the optimizer '{name}' cannot be imported ({error}); install its package") from error
-    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
-        raise TrainingError(f"'{name}' is not an optimizer; name a subclass of torch.optim.Optimizer")
-    return found
+def _half_waves(progress: float, count: int) -> float:
+    return 0.5 * (1 + math.cos(math.pi * count * progress))
 
 
-def build_optimizer(name: str, arguments: Mapping[str, Any], groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
-    """The optimiser over parameter ``groups``, each with its ``lr``; torch's own fused kernels where they exist.
-
-    Raises:
-        TrainingError: for an unknown optimiser, or arguments that it does not take.
-    """
-    kind = optimizer_class(name)
-    valid = inspect.signature(kind).parameters
-    free = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in valid.values())
-    for key in arguments:
-        if key not in valid and not free:
-            raise TrainingError(f"{kind.__name__} takes no argument '{key}'{did_you_mean(key, valid)}; "
-                                f"it takes {', '.join(list(valid)[1:])}")  # fmt: skip
-    fast = {"fused": True} if kind is torch.optim.AdamW and not {"foreach", "capturable"} & set(arguments) else {}
-    try:
-        return kind(list(groups), **{**fast, **arguments})
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TrainingError(f"{kind.__name__} refuses its settings ({error}); correct optimizer_args") from error
-
-
-def _torch_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
-    return {
-        name: kind
-        for name, kind in sorted(vars(torch.optim).items())
-        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in _NO_GRADIENT_STEP
-    }
+def _stable(step: int, start: int, decay: int, cycles: int, least: float) -> float:
+    if step < start:
+        return 1.0
+    if step >= start + decay:
+        return least
+    return _half_waves((step - start) / decay, cycles) * (1 - least) + least

@@ -19,6 +19,7 @@ from loratools.train.dataset import Dataset
 from loratools.train.loop import plan, train
 from loratools.train.read_config import make_config, read_config
 from loratools.train.read_dataset import read_dataset
+from tests.tiny import save_tiny_base
 
 Pictures = Callable[..., Path]
 
@@ -144,16 +145,22 @@ def test_a_run_over_two_data_sets_says_so(tiny: Path, pictures: Pictures, tmp_pa
         {"images": str(pictures("b", 4)), "resolution": 64},
     ]
     quick = {"epochs": 1, "batch_size": 3, "dim": 4, "device": "cpu", "out": str(tmp_path / "out"), "name": "t"}
+    quick["modelspec"] = {"author": "me"}
     config = make_config({"base": str(tiny), "datasets": parts, **quick}, "test")
     found = plan(config)
     assert (found.images, found.held_out, found.steps) == (6, 1, 3)
-    for line in ("batches of 2 or 3", "buckets of data set 1 (128x128, batches of 2): 128x128 (2)", "1 images"):
+    for line in (
+        "batch 2 or 3 (3 batches an epoch) = 3 steps",
+        "buckets of data set 1 (128x128, batches of 2): 128x128 (2)",
+        "held out to judge by: 1 images",
+    ):
         assert line in found.text()
     result = train(config, progress=False)
     meta = read(result.epochs[0]).metadata
     described = json.loads(meta["ss_datasets"])
     assert [part["resolution"] for part in described] == [[128, 128], [64, 64]]
     assert [part["batch_size_per_device"] for part in described] == [2, 3]
+    assert meta["modelspec.author"] == "me" and meta["modelspec.title"] == "t"
     assert meta["ss_num_validation_images"] == "1" and meta["ss_num_train_images"] == "6"
     assert json.loads(meta["ss_tag_frequency"])["a"]["smile"] == 2
     again = train(make_config({**config.settings(), "out": str(tmp_path / "b"), "device": "cpu"}, "t"), progress=False)
@@ -254,3 +261,25 @@ def test_masks_in_a_folder_of_their_own(pictures: Pictures, tmp_path: Path, tiny
     Image.new("L", (32, 64), 255).save(masks / "00.jpg")
     with pytest.raises(DatasetError, match=r"the mask .*00\.jpg is 32x64, its image .*00\.png 64x64"):
         _masks(read_dataset(_config(images=images), (64, 64)), tiny)
+
+
+def test_the_mask_reaches_the_loss(pictures: Pictures, tiny: Path, tmp_path: Path) -> None:
+    folder = pictures("a", 2)
+    for name in ("00.png", "01.png"):
+        _masked(folder, name)
+    quick = {"epochs": 2, "dim": 4, "device": "cpu", "base": str(tiny), "learning_rate": 1e-3}
+    losses = {}
+    for mask in (False, True):
+        place = {"out": str(tmp_path / str(mask)), "images": str(folder), "name": "t", "alpha_mask": mask}
+        losses[mask] = train(make_config({**quick, **place}, "test"), progress=False).losses
+    assert 0.2 * losses[False][0] < losses[True][0] < 0.8 * losses[False][0]  # half of each picture counts
+
+
+def test_a_vae_of_its_own_encodes_the_images(pictures: Pictures, tiny: Path, tmp_path: Path) -> None:
+    other = save_tiny_base(tmp_path / "other", seed=5)
+    settings = {"epochs": 1, "dim": 4, "device": "cpu", "base": str(tiny), "images": str(pictures("a", 2)), "name": "t"}
+    runs = [train(make_config({**settings, "out": str(tmp_path / str(vae)), "vae": vae}, "test"), progress=False)
+            for vae in (None, str(other / "vae"), str(tiny))]  # fmt: skip
+    digests = [read(run.epochs[0]).digest for run in runs]
+    assert digests[0] == digests[2] != digests[1]
+    assert read(runs[1].epochs[0]).metadata["ss_vae_name"] == "vae"

@@ -210,10 +210,10 @@ def test_accumulation_equals_one_large_batch(
     """Two micro-batches of 2 weigh like one of 4: compared with the same draws, cut in two."""
     original, micro = objective.draw, itertools.count()
 
-    def by_row(shape: Sequence[int], steps: int, offset: float, generator: torch.Generator) -> objective.Draws:
-        drawn = original((4, *shape[1:]), steps, offset, torch.Generator().manual_seed(7))
+    def by_row(shape: Sequence[int], steps: int, given: TrainConfig, generator: torch.Generator) -> objective.Draws:
+        drawn = original((4, *shape[1:]), steps, given, torch.Generator().manual_seed(7))
         first = 2 * (next(micro) % 2) if shape[0] == 2 else 0
-        return objective.Draws(*(part[first : first + shape[0]] for part in vars(drawn).values()))
+        return drawn.rows(first, first + shape[0])
 
     monkeypatch.setattr(objective, "draw", by_row)
     images = pictures(count=4)
@@ -269,7 +269,8 @@ def test_plan_counts_without_writing(config: Config, pictures: Pictures) -> None
     found = plan(settings)
     assert (found.images, found.samples_per_epoch, found.batches_per_epoch) == (9, 23, 6)
     assert (found.steps_per_epoch, found.steps, found.samples, found.modules) == (3, 30, 230, 204)
-    assert "23 samples an epoch" in found.text() and json.dumps(found.json())
+    sums = "23 samples x 10 epochs / batch 4 x 2 batches a step (6 batches an epoch) = 30 steps"
+    assert sums in found.text() and json.dumps(found.json())
     assert not settings.out.exists()
     small = settings.model_copy(update={"epochs": 1})
     size = train(small, progress=False).epochs[0].stat().st_size
@@ -282,7 +283,7 @@ def test_plan_counts_without_writing(config: Config, pictures: Pictures) -> None
         ({"base": "no/such/folder"}, BaseModelError, "no/such/folder"),
         ({"images": "nowhere"}, DatasetError, "no folder nowhere"),
         ({"clip_skip": 5}, TrainingError, "clip_skip 5 is above the 2 layers"),
-        ({"optimizer": "AdamW8bit"}, TrainingError, "no optimizer 'AdamW8bit'"),
+        ({"optimizer": "AdamW8bits"}, TrainingError, "no optimizer 'AdamW8bits'"),
         ({"mixed_precision": "fp16"}, TrainingError, "needs a GPU"),
         ({"device": "cuda:99"}, BaseModelError, "cuda:99"),
     ],

@@ -11,6 +11,7 @@ from loratools.errors import RecipeError
 from loratools.recipe.plan import Draft, Outcome, Planner, Source
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
+from loratools.recipe.underlying import KEYS, Underlying, read_underlying
 
 if TYPE_CHECKING:
     from loratools.train.config import TrainConfig
@@ -42,11 +43,12 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         "seed": body.get("seed", planner.recipe.seed),
     }
     config = checked_config(values, name, "train", planner, under=body)
-    options = {**settings_without_places(config), "images": _subsets(config)}
+    under = read_underlying(body, name, planner)
+    settings = {key: value for key, value in settings_without_places(config).items() if key not in KEYS}
     return Draft(
-        options,
-        (planner.base_source(), *sources),
-        lambda out, session: _make(out, session, config),
+        {**settings, "images": _subsets(config), **under.options()},
+        (planner.base_source(), *sources, *under.sources),
+        lambda out, session: _make(out, session, config, under, planner.base_family),
         epochs=config.epochs,
         family=planner.base_family,
         units=_samples(config, sources, planner),
@@ -137,8 +139,9 @@ def _subsets(config: TrainConfig) -> list[dict[str, Any]]:
     return found
 
 
-def _make(out: Path, session: Session, config: TrainConfig) -> Outcome:
+def _make(out: Path, session: Session, config: TrainConfig, under: Underlying, family: str | None) -> Outcome:
     from loratools.train.loop import train
 
     changed = {"out": out, "device": session.device, "force": session.force, "resume": session.resume}
+    changed |= under.settings(family)
     return summary_of(train(config.model_copy(update=changed), progress=session.progress))
