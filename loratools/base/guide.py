@@ -65,6 +65,10 @@ def plain_guides(base: Base, texts: Sequence[str], steps: int, clip_skip: int) -
 class Guidance(Protocol):
     """How a batch of b pictures becomes r UNet rows, and the rows' predictions become the b pictures' again."""
 
+    def owners(self, count: int) -> list[int]:
+        """The picture, of ``count``, that each of the r rows belongs to."""
+        ...
+
     def spread(self, latents: Tensor) -> Tensor:
         """(b, 4, h, w) -> (r, 4, h, w)."""
         ...
@@ -87,6 +91,10 @@ class Fixed:
     def __init__(self, cond: Conditioning, uncond: Conditioning | None) -> None:
         self._guided = uncond is not None
         self._all = cond if uncond is None else join([uncond, cond])
+
+    def owners(self, count: int) -> list[int]:
+        """Every picture once, or twice in turn."""
+        return [*range(count)] * (2 if self._guided else 1)
 
     def spread(self, latents: Tensor) -> Tensor:
         """Every picture twice where a negative prompt takes part."""
@@ -114,6 +122,10 @@ class Mixed:
         self._weights = [[part.weight for part in guide.parts] for guide in positive]
         self._owners = [n for n, guide in enumerate(positive) for _ in guide.parts]
         self._kept: tuple[list[Conditioning], Conditioning] | None = None
+
+    def owners(self, count: int) -> list[int]:
+        """Every picture for its negative prompt, then for its parts."""
+        return [*range(count), *self._owners]
 
     def spread(self, latents: Tensor) -> Tensor:
         """Every picture once for its negative prompt and once for each of its parts."""

@@ -140,23 +140,29 @@ class Grouped:
         self._factors.clear()
 
 
-def _uploaded(targets: Sequence[Target]) -> Iterator[tuple[Tensor, ...]]:
-    """Every delta's factors, or its whole value, in float32 on the device: one copy for all, through pinned memory, so
-    that it does not wait for what is running there."""
+def _uploaded(targets: Sequence[Target]) -> list[tuple[Tensor, ...]]:
+    """Every delta's factors, or its whole value, in float32 on the device."""
     if not targets:
-        return
+        return []
     deltas = [target.delta for target in targets]
     parts = [(delta.up, delta.down) if isinstance(delta, LowRank) else (delta.value,) for delta in deltas]
-    device = targets[0].parameter.device
-    flat = torch.empty(sum(part.numel() for pair in parts for part in pair), pin_memory=device.type == "cuda")
-    torch.cat([part.detach().flatten().to("cpu", torch.float32) for pair in parts for part in pair], out=flat)
+    return upload_all(parts, targets[0].parameter.device)
+
+
+def upload_all(parts: Sequence[tuple[Tensor, ...]], device: torch.device) -> list[tuple[Tensor, ...]]:
+    """All tensors in float32 on ``device``: one copy for all, through pinned memory, so that it does not wait for what
+    is running there."""
+    flat = torch.empty(sum(part.numel() for own in parts for part in own), pin_memory=device.type == "cuda")
+    torch.cat([part.detach().flatten().to("cpu", torch.float32) for own in parts for part in own], out=flat)
     moved, start = flat.to(device, non_blocking=True), 0
-    for pair in parts:
+    given = []
+    for own in parts:
         views = []
-        for part in pair:
+        for part in own:
             views.append(moved[start : start + part.numel()].view(part.shape))
             start += part.numel()
-        yield tuple(views)
+        given.append(tuple(views))
+    return given
 
 
 def _groups(pairs: Sequence[Pair], factors: Mapping[str, tuple[Tensor, ...] | None]) -> Iterator[list[Pair]]:

@@ -3,7 +3,9 @@
 Pictures of one stack share batches; stacks follow each other so that the fewest weights are rewritten; prompts are
 encoded once for every state of the text encoders; latents wait until a batch of them is decoded; files are compressed
 and written on threads. On CUDA the UNet is a graph that is replayed on the patched weights, and nothing in the loop
-waits for the device, so that the next stack is patched while the last one is still being computed.
+waits for the device, so that the next stack is patched while the last one is still being computed. Where stacks have
+too few pictures for a batch each, pictures of several stacks share one, every row with its own low-rank branches
+beside the base's weights (:mod:`loratools.base.branches`).
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from loratools.base.branches import Branches
+from loratools.base.branches import Row as BranchRow
 from loratools.base.graph import Graphs
-from loratools.base.guide import Guide, guidance, plain_guides
+from loratools.base.guide import Guidance, Guide, guidance, plain_guides
 from loratools.base.model import Base
 from loratools.base.patch import Patcher
 from loratools.base.sample import UNet, compiled_unet, decode, denoise_guided, plain_unet
@@ -25,7 +29,7 @@ from loratools.errors import GridError
 from loratools.preview.encode_png import Writing
 from loratools.preview.jobs import Job, Stack, marks_of
 from loratools.preview.memory import Parking, available, need
-from loratools.preview.order import Lot, even, plan_lots
+from loratools.preview.order import Lot, even, plan_lots, plan_mixed
 from loratools.preview.store import Store, Wanted
 
 __all__ = ["Claims", "Encode", "Engine", "Job", "Options", "Stack", "marks_of"]
@@ -35,6 +39,7 @@ _WORTH_A_GRAPH = 8  # UNet calls of one shape; capturing one costs about three
 _TEXTS_AT_ONCE = 64
 _DECODED_AT_ONCE = 8
 _GUIDES_KEPT = 4096
+_FEW = 0.5  # of a batch: with more pictures a stack, patching it and filling its own batches is as fast
 
 
 class Claims(Protocol):
@@ -56,6 +61,8 @@ class Options:
         offload: keep only the model that works on the device.
         sliced: decode pictures one by one.
         tiled: decode each picture in tiles, for sizes whose decoding does not fit otherwise.
+        mixed: pictures of several stacks in one batch: ``None`` where that is faster (on CUDA, if stacks have few
+            pictures), ``True`` wherever it can be, ``False`` never.
     """
 
     batch: int = 8
@@ -64,6 +71,7 @@ class Options:
     offload: bool = False
     sliced: bool = False
     tiled: bool = False
+    mixed: bool | None = None
 
 
 class Engine:
@@ -86,6 +94,9 @@ class Engine:
         self._most = self.options.batch
         self._decoded = 1 if self.options.sliced else _DECODED_AT_ONCE
         self._guides: dict[Hashable, Guide] = {}
+        self._states: dict[Hashable, Hashable] = {}  # of the text encoders, by stack, within one lot
+        self._branches: Branches | None = None
+        self._mixing = False
         self._parking = Parking(base) if self.options.offload and base.device.type != "cpu" else None
         self._plain: UNet = compiled_unet(base) if self.options.compiled else plain_unet(base)
         on_cuda = base.device.type == "cuda" and self._parking is None
@@ -104,6 +115,8 @@ class Engine:
         """Bring the base back to W0 and free all that is kept."""
         self.patcher.forget()
         self._guides.clear()
+        if self._branches is not None:
+            self._branches.forget()
         if self._graphs is not None:
             self._graphs.drop()
         if self.options.tiled:
@@ -118,8 +131,8 @@ class Engine:
                claims: Claims | None = None) -> int:  # fmt: skip
         """Render every job whose picture ``store`` lacks, and save it there.
 
-        A batch with one lacking picture is rendered whole, so that a resumed grid has the pictures of an uninterrupted
-        one; only what lacks is written.
+        A batch of one stack with one lacking picture is rendered whole, so that a resumed grid has the pictures of an
+        uninterrupted one; only what lacks is written. Of a mixed batch only what lacks is rendered.
 
         Args:
             on_done: called with the number of pictures that have just come to rest, rendered or found.
@@ -130,7 +143,7 @@ class Engine:
             BaseModelError, ShapeError: if a stack does not fit the base.
             GridError: if not even one picture fits the memory.
         """
-        lots = plan_lots(jobs, self.options.batch)
+        lots = self._plan(jobs)
         told, rendered = on_done or (lambda count: None), 0
         self._announce(lots, store)
         try:
@@ -147,35 +160,72 @@ class Engine:
                 self._parking.back()
         return rendered
 
+    def _plan(self, jobs: Sequence[Job]) -> list[Lot]:
+        lots = plan_lots(jobs, self.options.batch)
+        before, self._mixing = self._mixing, self._mixes(lots)
+        if before != self._mixing and self._graphs is not None:
+            self._graphs.drop()  # they hold, or lack, the branches
+        if not self._mixing:
+            return lots
+        if self._branches is None:
+            self._branches = Branches(self.base)
+        self._branches.know(lot.stack.deltas for lot in lots if lot.stack)
+        return plan_mixed(jobs, self.options.batch)
+
+    def _mixes(self, lots: Sequence[Lot]) -> bool:
+        """Whether pictures of several stacks share batches: see :class:`Options`."""
+        wanted, stacks = self.options.mixed, [lot.stack for lot in lots if lot.stack]
+        if wanted is False or self.options.compiled or self._parking or self._most == 1 or len(stacks) == 1:
+            return False
+        filled = sum(len(lot.jobs) for lot in lots) / sum(len(lot.batches) for lot in lots)
+        pays = self._graphs is not None and filled <= _FEW * self._most
+        if not (pays or wanted):
+            return False
+        branches = Branches(self.base)
+        return all(branches.fits(stack.deltas) for stack in stacks)
+
     def _render_lot(self, lot: Lot, store: Store, writing: Writing, told: Callable[[int], None]) -> int:
-        lacking = [batch for batch in lot.batches if store.lacks(job.wanted for job in batch)]
-        rendered = 0
+        lacking = [job for batch in lot.batches for job in batch if store.lacks([job.wanted])]
         if lacking:
-            self._prepare(lot)
+            self._prepare(lot.stack, lot.jobs if lot.stack else lacking)
         for batch in lot.batches:
-            there = sum(not store.lacks([job.wanted]) for job in batch)
-            told(there)
-            if there == len(batch):
+            open_jobs = [job for job in batch if store.lacks([job.wanted])]
+            told(len(batch) - len(open_jobs))
+            if not open_jobs:
                 continue
-            rendered += len(batch) - there
-            for jobs, latents in self._denoised(list(batch)):
+            for jobs, latents in self._denoised(list(batch) if lot.stack else open_jobs):
                 new = [job.wanted if store.lacks([job.wanted]) else None for job in jobs]
                 self._pending.append((new, latents))
             if sum(len(latents) for _, latents in self._pending) >= self._wait_for:
                 self._flush(writing, told)
             told(writing.finished())
-        return rendered
+        return len(lacking)
 
-    def _prepare(self, lot: Lot) -> None:
-        """Patch the lot's stack, and encode its texts where the text encoders have not seen them in this state."""
+    def _prepare(self, stack: Stack | None, jobs: Sequence[Job]) -> None:
+        """Patch the stack, and encode the texts where the text encoders have not seen them in this state.
+
+        Without a stack only text encoders are patched, for the texts of each job's own stack.
+        """
         if self._parking:
             self._parking.park()
-        stack = lot.stack
-        self.patcher.move(stack.deltas, stack.weight, stack.module_marks)
+        self._states.clear()
+        if stack is not None:
+            self.patcher.move(stack.deltas, stack.weight, stack.module_marks)
+            self._read_texts(stack, jobs)
+            return
+        by_stack: dict[Hashable, list[Job]] = {}
+        for job in jobs:
+            by_stack.setdefault(job.stack.key, []).append(job)
+        for own in by_stack.values():
+            under = own[0].stack
+            self.patcher.move(under.text_part, under.weight, under.module_marks)
+            self._read_texts(under, own)
+
+    def _read_texts(self, stack: Stack, jobs: Sequence[Job]) -> None:
         wanted: dict[tuple[int, int], list[str]] = {}
-        for job in lot.jobs:
+        for job in jobs:
             wanted.setdefault((job.steps, job.clip_skip), []).extend((job.prompt, job.negative))
-        state = self.patcher.text_state
+        state = self._states[stack.key] = self.patcher.text_state
         for (steps, skip), texts in wanted.items():
             lacking = [text for text in dict.fromkeys(texts) if (state, steps, skip, text) not in self._guides]
             for start in range(0, len(lacking), _TEXTS_AT_ONCE):
@@ -183,7 +233,7 @@ class Engine:
                 with self._using(*self.base.text_encoders):
                     guides = self._encode(self.base, part, steps, skip)
                 self._guides |= {(state, steps, skip, text): g for text, g in zip(part, guides, strict=True)}
-        while len(self._guides) > max(_GUIDES_KEPT, 2 * len(lot.jobs)):
+        while len(self._guides) > max(_GUIDES_KEPT, 2 * len(jobs)):
             del self._guides[next(iter(self._guides))]
 
     def _denoised(self, jobs: list[Job]) -> Iterator[tuple[list[Job], Tensor]]:
@@ -213,14 +263,27 @@ class Engine:
             return None
 
     def _denoise(self, jobs: Sequence[Job]) -> Tensor:
-        first, state = jobs[0], self.patcher.text_state
-        positive, negative = ([self._guides[state, job.steps, job.clip_skip, text] for job, text in side] for side in
-                              ([(job, job.prompt) for job in jobs], [(job, job.negative) for job in jobs]))  # fmt: skip
+        first = jobs[0]
+        positive, negative = (
+            [self._guides[self._states[job.stack.key], job.steps, job.clip_skip, text] for job, text in side]
+            for side in ([(job, job.prompt) for job in jobs], [(job, job.negative) for job in jobs])
+        )
         told = guidance(positive, negative, first.cfg)
         latents = torch.cat([job.noise(job.seed, job.size) for job in jobs])
-        with self._using(self.base.unet):
+        with self._using(self.base.unet), self._beside(jobs, told):
             return denoise_guided(self.base, told, latents, first.steps, first.cfg, first.sampler,
                                   seeds=[job.seed for job in jobs], unet=self._unet(jobs))  # fmt: skip
+
+    def _beside(self, jobs: Sequence[Job], told: Guidance) -> contextlib.AbstractContextManager[None]:
+        """Every row's own branches, where pictures of several stacks share a batch."""
+        if not self._mixing or self._branches is None:
+            return contextlib.nullcontext()
+        owners = told.owners(len(jobs))
+        if self._branches.reserve(len(owners)) and self._graphs is not None:
+            self._graphs.drop()
+        stacks = [BranchRow(job.stack.deltas, job.stack.weight, job.stack.module_marks) for job in jobs]
+        self._branches.fill(stacks, owners)
+        return self._branches.attached()
 
     def _unet(self, jobs: Sequence[Job]) -> UNet:
         return self._graphs if self._graphs is not None and jobs[0].steps >= _WORTH_A_GRAPH else self._plain
@@ -284,8 +347,11 @@ class Engine:
             return
         size = max((job.size for job in jobs), key=lambda size: size[0] * size[1])
         largest = min(self._most, max(len(batch) for lot in lots for batch in lot.batches))
-        names = {name for lot in lots for name in lot.stack.deltas}
-        wanted = need(self.base, largest, size, min(self._decoded, len(jobs)), self.patcher.size_of(names),
+        names = {name for job in jobs for name in (job.stack.text_part if self._mixing else job.stack.deltas)}
+        touched = self.patcher.size_of(names)
+        if self._mixing and self._branches is not None:
+            touched += self._branches.size(2 * largest)
+        wanted = need(self.base, largest, size, min(self._decoded, len(jobs)), touched,
                       offload=self._parking is not None)  # fmt: skip
         self._say(wanted.text())
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
 from loratools.adapter.file import Adapter
 from loratools.adapter.lowrank import Delta
+from loratools.adapter.names import is_text
 from loratools.base.sample import noise
 from loratools.ops.combine import Combined
 from loratools.preview.store import Wanted
@@ -41,6 +43,31 @@ class Stack:
     def module_marks(self) -> Mapping[str, Hashable]:
         """:attr:`marks`, or every module's default one."""
         return self.marks if self.marks is not None else dict.fromkeys(self.deltas, self.digest)
+
+    @cached_property
+    def text_part(self) -> Mapping[str, Delta]:
+        """What goes to the text encoders alone; no factor is read for it."""
+        return _Part(self.deltas, tuple(name for name in self.deltas if is_text(name)))
+
+
+class _Part(Mapping[str, Delta]):
+    """Some names of another mapping, as lazy as that one."""
+
+    def __init__(self, whole: Mapping[str, Delta], names: tuple[str, ...]) -> None:
+        self._whole, self._names = whole, names
+        shapes = getattr(whole, "shapes", None)
+        self.shapes = {name: (shapes or {}).get(name) or tuple(whole[name].shape) for name in names}
+
+    def __getitem__(self, name: str) -> Delta:
+        if name not in self.shapes:
+            raise KeyError(name)
+        return self._whole[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def marks_of(deltas: Mapping[str, Delta]) -> Mapping[str, Hashable] | None:

@@ -15,9 +15,9 @@ _TEXT = 20  # a text encoder's module costs more than its share, because prompts
 
 @dataclass(frozen=True, eq=False)
 class Lot:
-    """A stack and the batches of pictures that are made under it."""
+    """A stack and the batches of pictures that are made under it; no stack where each picture is under its own."""
 
-    stack: Stack
+    stack: Stack | None
     batches: tuple[tuple[Job, ...], ...]
 
     @property
@@ -36,6 +36,15 @@ def plan_lots(jobs: Sequence[Job], batch: int) -> list[Lot]:
     for job in jobs:
         by_stack.setdefault(job.stack.key, []).append(job)
     return in_order([Lot(own[0].stack, tuple(_batches(own, batch))) for own in by_stack.values()])
+
+
+def plan_mixed(jobs: Sequence[Job], batch: int) -> list[Lot]:
+    """Lots of one batch each, whose pictures may be under different stacks; neighbours are under near ones."""
+    by_shape: dict[Hashable, list[Job]] = {}
+    for lot in plan_lots(jobs, batch):
+        for job in lot.jobs:
+            by_shape.setdefault(job.shape, []).append(job)
+    return [Lot(None, (tuple(part),)) for same in by_shape.values() for part in even(same, batch)]
 
 
 def _batches(jobs: Sequence[Job], most: int) -> list[tuple[Job, ...]]:
@@ -58,7 +67,7 @@ def even(items: Sequence[Job], most: int) -> list[Sequence[Job]]:
 def in_order(lots: Sequence[Lot]) -> list[Lot]:
     """From the base on, always the nearest stack next (the first given among equals); see :func:`distance`."""
     if len(lots) > _MOST:
-        return sorted(lots, key=lambda lot: lot.stack.key != ("", 0.0))
+        return sorted(lots, key=lambda lot: bool(_contents(lot.stack)))
     waiting = [(lot, _contents(lot.stack)) for lot in lots]
     ordered, at = [], frozenset[tuple[str, Hashable, float]]()
     while waiting:
@@ -82,7 +91,7 @@ def distance(one: frozenset[tuple[str, Hashable, float]], two: frozenset[tuple[s
     return sum(max(1.0, own) * (_TEXT if is_text(name) else 1) for name, own in cost.items())
 
 
-def _contents(stack: Stack) -> frozenset[tuple[str, Hashable, float]]:
-    if stack.key == ("", 0.0):
+def _contents(stack: Stack | None) -> frozenset[tuple[str, Hashable, float]]:
+    if stack is None or stack.key == ("", 0.0):
         return frozenset()
     return frozenset((name, mark, stack.weight) for name, mark in stack.module_marks.items())

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from loratools.adapter.file import read
+from loratools.adapter.lowrank import LowRank
 from loratools.adapter.names import is_text
 from loratools.adapter.save import write
 from loratools.base.guide import Fixed, Guide, Mixed, Part, Stage, guidance, plain_guides
@@ -325,3 +326,39 @@ def test_two_call_samplers_count_a_step_once(base: Base) -> None:
     how = Watched(condition(base, ["a"]), condition(base, [""]))
     denoise_guided(base, how, noise(1, (64, 64)), 4, 3.0, "Heun")
     assert asked == sorted(asked) and set(asked) == {0, 1, 2, 3}
+
+
+def test_pictures_of_several_stacks_share_batches(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Branches in one batch give what patching gives; text encoders are patched stack by stack, W0 stays."""
+    one, two = stack(base, 1), stack(base, 2, text=False)
+    stacks = [Stack(), one, replace(one, weight=-0.5), two, replace(two, weight=2.0)]
+    patched, mixed = (jobs(tmp_path / name, stacks, seeds=(1, 2)) for name in ("patched", "mixed"))
+    with Engine(base, Options(batch=3, mixed=False)) as engine:
+        engine.render(patched, Store(tmp_path / "patched"))
+    before, rows = weights(base), []
+    with Engine(base, Options(batch=3, mixed=True)) as engine:
+        plain = engine._plain
+        monkeypatch.setattr(engine, "_plain", lambda *inputs: rows.append(len(inputs[0])) or plain(*inputs))
+        assert engine.render(mixed, Store(tmp_path / "mixed")) == 20
+        assert engine.render(mixed, Store(tmp_path / "mixed")) == 0
+        for job in mixed[3:5]:
+            job.wanted.path.unlink()
+        rows.clear()
+        assert engine.render(mixed, Store(tmp_path / "mixed")) == 2
+        assert set(rows) == {2} or set(rows) == {4}  # only what lacks, under CFG
+    assert not changed(before, base)
+    for a, b in zip(patched, mixed, strict=True):
+        assert np.abs(pixels(a.wanted) - pixels(b.wanted)).max() <= 1
+    own = {name: pixels(job.wanted) for name, job in zip(["base", "one"], (mixed[0], mixed[4]), strict=True)}
+    assert np.abs(own["base"] - own["one"]).mean() > 1  # the control: a stack changes its picture
+
+
+def test_what_has_no_branch_is_patched(base: Base, tmp_path: Path) -> None:
+    conv = "unet.conv_in"
+    width = base.unet.conv_in.weight.shape[0]
+    full = Stack({conv: LowRank(torch.ones(width, 1), torch.full((1, 36), 1e-3), (width, 4, 3, 3))}, 1.0, "conv")
+    made = jobs(tmp_path, [full, stack(base, 1)], PROMPTS[:1])
+    with Engine(base, Options(mixed=True)) as engine:
+        assert [lot.stack is not None for lot in engine._plan(made)] == [True, True]
+        linear = jobs(tmp_path, [stack(base, 1), stack(base, 2)], PROMPTS[:1])
+        assert [lot.stack for lot in engine._plan(linear)] == [None]
