@@ -7,15 +7,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from loratools.blocks.tag import find_tags
 from loratools.errors import GridError
 from loratools.preview.axes import KINDS, Axis
 from loratools.preview.cells import with_base_first
 from loratools.preview.rows import Row
 from loratools.preview.setting import Setting, applied
+from loratools.preview.tags import has_tag, take_tags
 
 MOST = 5000  # pictures in one grid, unless more are asked for
-_SLOTS = ("x", "y", "z")
+_SLOTS = ("x", "y", "z", "z2", "z3", "z4")
+_ADDING = ("weight", "adapter", "vector", "block", "te", "unet", "s/r", "prompt")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,13 @@ class Arrangement:
             if (place := base_place(axis)) is not None:
                 return (*at[:n], place, *at[n + 1 :])
         return None
+
+
+def is_plain(arrangement: Arrangement) -> bool:
+    """Whether it is rows down and weights across, with prompts and seeds in each cell and the base in front."""
+    kinds = [(axis.kind, axis.term) for axis in arrangement.axes]
+    plain = kinds == [("weight", ""), ("adapter", ""), ("prompt", ""), ("seed", "")]
+    return plain and 0 in arrangement.axes[0].values and not any(axis.slot for axis in arrangement.axes[2:])
 
 
 def base_place(axis: Axis) -> int | None:
@@ -79,20 +87,20 @@ def arrange(
     axes = {axis.slot: axis for axis in asked}
     if len(axes) < len(asked):
         raise GridError("two axes stand at the same place; give --x, --y and --z once each")
-    _check(asked, start, rows, prompts)
-    kinds = {axis.kind for axis in asked}
-    if weights is not None and "weight" not in {axis.kind for axis in asked if not axis.term}:
-        _fill(axes, Axis("weight", tuple(weights)), ("x", "y", "z"))
-    only = rows[0] if len(rows) == 1 else None
-    if len(rows) > 1 or (rows and not (kinds | ({"weight"} if weights is not None else set())) & _adapting()):
-        _fill(axes, Axis("adapter", tuple(rows)), ("y", "x", "z"))
+    _check(asked, rows, prompts)
+    kinds = {axis.kind for axis in asked if not axis.term}
+    if weights is not None and "weight" not in kinds:
+        _fill(axes, Axis("weight", tuple(weights)), "x")
+        kinds.add("weight")
+    seen = "adapter" in kinds or not rows
+    if not seen and (len(rows) > 1 or len(axes) < 2 or not any(KINDS[axis.kind].adapts for axis in axes.values())):
+        _fill(axes, Axis("adapter", tuple(rows)), "y")
     ordered = [axes[slot] for slot in sorted(axes)]
-    if len(ordered) < 2 and only is not None and "adapter" not in kinds:
-        ordered = [*ordered, Axis("adapter", (only,))]
+    only = rows[0] if len(rows) == 1 else None
     ordered += [Axis("prompt", tuple(dict.fromkeys(prompts)))] if "prompt" not in kinds else []
     ordered += [Axis("seed", tuple(dict.fromkeys(seeds)))] if "seed" not in kinds else []
     start = replace(start, row=only)
-    found = Arrangement(tuple(_with_base(ordered, start, prompts) if base else ordered), start)
+    found = Arrangement(tuple(_with_base(ordered, prompts) if base else ordered), start)
     if found.count > most:
         sizes = " x ".join(f"{len(axis.values)} {axis.title}" for axis in found.axes if len(axis.values) > 1)
         raise GridError(f"the axes ask for {sizes} = {found.count} pictures, and {most} are allowed; ask for fewer, or "
@@ -100,21 +108,19 @@ def arrange(
     return found
 
 
-def _adapting() -> set[str]:
-    return {name for name, kind in KINDS.items() if kind.adapts}
+def _fill(axes: dict[str, Axis], axis: Axis, first: str) -> None:
+    """Put ``axis`` at ``first`` if that is free, else at the first free place; beyond z they are sub-grids as well."""
+    slot = next(slot for slot in (first, *_SLOTS) if slot not in axes)
+    axes[slot] = replace(axis, slot=slot)
 
 
-def _fill(axes: dict[str, Axis], axis: Axis, order: Sequence[str]) -> None:
-    """Put ``axis`` at the first of ``order`` that is free."""
-    free = next((slot for slot in order if slot not in axes), None)
-    if free is None:
-        what = "several rows" if axis.kind == "adapter" else "--weights"
-        raise GridError(f"--x, --y and --z are all taken, and {what} need a place of their own; drop one of them")
-    axes[free] = replace(axis, slot=free)
-
-
-def _check(asked: Sequence[Axis], start: Setting, rows: Sequence[Row], prompts: Sequence[str]) -> None:
+def _check(asked: Sequence[Axis], rows: Sequence[Row], prompts: Sequence[str]) -> None:
     seen: dict[tuple[str, str, str], str] = {}
+    texts = [*prompts, *(str(value) for axis in asked if axis.kind in ("prompt", "s/r") for value in axis.values)]
+    added = bool(rows) or any(axis.kind == "adapter" for axis in asked) or any(has_tag(text) for text in texts)
+    labels = [row.label for row in rows]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise GridError(f"two rows are called '{twice}'; give them different names")
     for axis in asked:
         own = (axis.kind, axis.term, axis.block)
         if own in seen and axis.kind != "s/r":
@@ -122,34 +128,47 @@ def _check(asked: Sequence[Axis], start: Setting, rows: Sequence[Row], prompts: 
         seen[own] = axis.slot
         if axis.kind == "adapter" and rows:
             raise GridError(f"ROWS and --{axis.slot} adapter both name what is added; give it once")
-        nothing = not rows and not any(find_tags(prompt) for prompt in prompts)
-        if KINDS[axis.kind].adapts and nothing and not any(other.kind == "adapter" for other in asked):
+        if KINDS[axis.kind].adapts and not added:
             raise GridError(f"--{axis.slot} {axis.title} has nothing to change; name a LoRA among ROWS, or as "
                             "<lora:NAME:1> in the prompt")  # fmt: skip
         if axis.kind == "prompt" and len(prompts) > 1:
             raise GridError(f"--prompt and --{axis.slot} prompt both give several prompts; give them once")
 
 
-def _with_base(axes: Sequence[Axis], start: Setting, prompts: Sequence[str]) -> list[Axis]:
-    """The base in front of the axis that adds to it most plainly: weights, rows, their blocks, then tags in prompts."""
+def _with_base(axes: Sequence[Axis], prompts: Sequence[str]) -> list[Axis]:
+    """The base in front of the axis that adds to it most plainly: weights, rows, their blocks, then tags in prompts.
+
+    Where tags stand in a prompt that no axis changes, a further axis shows the pictures with and without them.
+    """
     found = list(axes)
-    order = ["weight", "adapter", "vector", "block", "te", "unet", "s/r", "prompt"]
-    tagged = any(find_tags(str(text)) for axis in axes if axis.kind in ("s/r", "prompt") for text in axis.values)
-    tagged = tagged or any(find_tags(prompt) for prompt in prompts)
-    usable = [n for n, axis in enumerate(found) if axis.kind in order[:6] and (axis.kind != "weight" or not axis.term)]
-    usable = usable or [n for n, axis in enumerate(found) if KINDS[axis.kind].adapts]
-    if not usable and tagged:
-        usable = [n for n, axis in enumerate(found) if axis.slot and axis.kind in order[6:]]
-        if not usable:
-            found.insert(min(2, len([axis for axis in found if axis.slot])), Axis("weight", (1.0,)))
-            usable = [n for n, axis in enumerate(found) if axis.kind == "weight"]
-    if not usable:
+    place = _plainest(found, prompts)
+    if place is None and any(has_tag(prompt) for prompt in prompts):
+        slotted = [axis.slot for axis in found if axis.slot]
+        place = len(slotted)
+        found.insert(place, Axis("weight", (1.0,), slot=next(slot for slot in _SLOTS if slot not in slotted)))
+    if place is None:
         return found
-    place = min(usable, key=lambda n: order.index(found[n].kind))
     axis = found[place]
     if axis.kind == "weight" and not axis.term:
-        values: tuple[object, ...] = with_base_first(value for value in axis.values if isinstance(value, (int, float)))
-        found[place] = replace(axis, values=values)  # type: ignore[arg-type]
+        weights = with_base_first(value for value in axis.values if isinstance(value, (int, float)))
+        found[place] = replace(axis, values=weights)
     elif None not in axis.values:
         found[place] = replace(axis, values=(None, *axis.values))
     return found
+
+
+def _plainest(axes: Sequence[Axis], prompts: Sequence[str]) -> int | None:
+    """Which axis the base joins, if any adds something to it."""
+    for kind in _ADDING:
+        for place, axis in enumerate(axes):
+            text = kind in ("s/r", "prompt")
+            if axis.kind == kind and axis.slot and not axis.term and (not text or _adds(axis, prompts)):
+                return place
+    return next((place for place, axis in enumerate(axes) if KINDS[axis.kind].adapts), None)
+
+
+def _adds(axis: Axis, prompts: Sequence[str]) -> bool:
+    """Whether an axis of texts brings LoRAs into prompts, or changes the tag of one."""
+    if any(has_tag(str(value)) for value in axis.values):
+        return True
+    return axis.kind == "s/r" and any(str(axis.values[0]) in tag for text in prompts for tag in take_tags(text)[1])

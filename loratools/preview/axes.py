@@ -155,11 +155,13 @@ KINDS: Mapping[str, Kind] = {
     "base": Kind("base model", _texts),
 }
 _ALIASES = {
-    "lora": "adapter", "row": "adapter", "rows": "adapter", "epochs": "epoch", "weights": "weight", "strength": "weight",
-    "blocks": "vector", "lbw": "vector", "text encoder": "te", "prompts": "prompt", "negative prompt": "negative",
-    "prompt s/r": "s/r", "sr": "s/r", "search/replace": "s/r", "replace": "s/r", "seeds": "seed", "cfg scale": "cfg",
-    "step": "steps", "samplers": "sampler", "sizes": "size", "clip_skip": "clip skip", "clip-skip": "clip skip",
-    "clipskip": "clip skip", "checkpoint": "base", "checkpoint name": "base", "model": "base",
+    "lora": "adapter", "row": "adapter", "rows": "adapter", "epochs": "epoch",
+    "weights": "weight", "strength": "weight", "blocks": "vector", "lbw": "vector", "text encoder": "te",
+    "prompts": "prompt", "negative prompt": "negative",
+    "prompt s/r": "s/r", "sr": "s/r", "search/replace": "s/r", "replace": "s/r",
+    "seeds": "seed", "cfg scale": "cfg", "step": "steps", "samplers": "sampler", "sizes": "size",
+    "clip_skip": "clip skip", "clip-skip": "clip skip", "clipskip": "clip skip",
+    "checkpoint": "base", "checkpoint name": "base", "model": "base",
 }  # fmt: skip
 _OF = re.compile(r"(?P<kind>.+?)\s+of\s+(?P<term>\S.*)", re.IGNORECASE)
 _BLOCK = re.compile(r"block\s+(?P<block>\S+)", re.IGNORECASE)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools import __version__
-from loratools.base.infotext import LoraUse
+from loratools.base.infotext import LoraUse, number
 from loratools.errors import FileError, FormatError
 from loratools.files import write_text
 from loratools.preview.cells import Settings
@@ -39,8 +39,28 @@ class RowInfo:
 
 
 @dataclass(frozen=True)
+class AxisInfo:
+    """An axis as ``grid.json`` keeps it: its name, its values as text, and where it stands.
+
+    ``slot`` is ``x`` (across), ``y`` (down), ``z`` and on (a sub-grid for each value), or empty for what fills a cell.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    kind: str = ""
+    slot: str = ""
+
+
+@dataclass(frozen=True)
 class Picture:
-    """One picture of a cell: indices into the grid's rows and prompts, and its file below the grid's folder."""
+    """One picture: indices into the grid's rows and prompts, and its file below the grid's folder.
+
+    Args:
+        at: its place on every axis, and ``base`` that of the base it is compared with; a plain grid's follow from
+            the rest.
+        settings: where they differ from the grid's.
+        model: name and digest of its base model, where the grid has several.
+    """
 
     row: int
     weight: float
@@ -48,11 +68,32 @@ class Picture:
     seed: int
     file: str
     key: str
+    at: tuple[int, ...] = ()
+    base: tuple[int, ...] | None = None
+    settings: Settings | None = None
+    model: tuple[str, str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields, those of a plain grid's pictures alone where there is no more to say."""
+        told = asdict(self)
+        if self.settings is not None:
+            told["settings"] = _settings_json(self.settings)
+        return {key: value for key, value in told.items() if value not in ((), None)}
+
+    @staticmethod
+    def from_json(told: Mapping[str, Any]) -> Picture:
+        """The inverse of :meth:`to_json`."""
+        lists = {key: tuple(told[key]) for key in ("at", "base", "model") if key in told}
+        settings = {"settings": _settings(told["settings"])} if "settings" in told else {}
+        return Picture(**{**told, **lists, **settings})
 
 
 @dataclass(frozen=True)
 class Grid:
-    """All that is known of a rendered grid; ``badges`` are short texts under single cells, by (row, weight)."""
+    """All that is known of a rendered grid; ``badges`` are short texts under single cells, by (row, weight).
+
+    A plain grid has rows down and weights across, with prompts and seeds in each cell; every other one has ``axes``.
+    """
 
     owner: str
     title: str
@@ -66,6 +107,36 @@ class Grid:
     settings: Settings
     pictures: tuple[Picture, ...] = ()
     badges: Mapping[tuple[int, float], str] = field(default_factory=dict)
+    axes: tuple[AxisInfo, ...] = ()
+
+    @property
+    def shown(self) -> tuple[AxisInfo, ...]:
+        """The axes: across, down, and further ones."""
+        if self.axes:
+            return self.axes
+        weights = tuple("base" if weight == 0 else number(weight) for weight in self.weights)
+        return (
+            AxisInfo("weight", weights, "weight", "x"),
+            AxisInfo("adapter", tuple(row.label for row in self.rows), "adapter", "y"),
+            AxisInfo("prompt", self.prompts, "prompt"),
+            AxisInfo("seed", tuple(str(seed) for seed in self.seeds), "seed"),
+        )
+
+    def place(self, picture: Picture) -> tuple[int, ...]:
+        """Where ``picture`` stands on every axis."""
+        if self.axes:
+            return picture.at
+        return (self.weights.index(picture.weight), picture.row, picture.prompt, self.seeds.index(picture.seed))
+
+    def base_place(self, picture: Picture) -> tuple[int, ...] | None:
+        """Where the base stands that ``picture`` is compared with, if there is one."""
+        if self.axes:
+            return picture.base
+        return (self.weights.index(0), *self.place(picture)[1:]) if 0 in self.weights else None
+
+    def settings_of(self, picture: Picture) -> Settings:
+        """How ``picture`` was sampled."""
+        return picture.settings or self.settings
 
     def cell(self, row: int, weight: float) -> list[Picture]:
         """The pictures of one cell, prompts before seeds."""
@@ -90,21 +161,21 @@ class Grid:
 
     def to_json(self) -> str:
         """``grid.json``'s text: sizes as [width, height], files relative to its folder with forward slashes."""
-        settings = asdict(self.settings)
-        settings["size"] = [self.settings.size[1], self.settings.size[0]]
+        axes = {"axes": [asdict(axis) for axis in self.axes]} if self.axes else {}
         content = {
             "version": __version__,
             "owner": self.owner,
             "title": self.title,
             "base": {"name": self.base, "digest": self.base_digest},
             "compute": self.compute,
-            **settings,
+            **_settings_json(self.settings),
             "weights": self.weights,
             "prompts": self.prompts,
             "seeds": self.seeds,
             "rows": [asdict(row) for row in self.rows],
             "badges": [{"row": row, "weight": weight, "text": text} for (row, weight), text in self.badges.items()],
-            "cells": [asdict(picture) for picture in self.pictures],
+            **axes,
+            "cells": [picture.to_json() for picture in self.pictures],
         }
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
@@ -112,17 +183,24 @@ class Grid:
     def from_json(text: str) -> Grid:
         """The inverse of :meth:`to_json`; KeyError, TypeError or ValueError if it is not such a text."""
         told: dict[str, Any] = json.loads(text)
-        width, height = told["size"]
-        settings = Settings(
-            told["steps"], told["cfg"], told["sampler"], (height, width), told["negative"], told["clip_skip"]
-        )
+        axes = tuple(AxisInfo(**{**axis, "labels": tuple(axis["labels"])}) for axis in told.get("axes", ()))
         rows = tuple(_row(row) for row in told["rows"])
         badges = {(badge["row"], badge["weight"]): badge["text"] for badge in told["badges"]}
-        pictures = tuple(Picture(**picture) for picture in told["cells"])
+        pictures = tuple(Picture.from_json(picture) for picture in told["cells"])
         return Grid(
             told["owner"], told["title"], told["base"]["name"], told["base"]["digest"], told["compute"], rows,
-            tuple(told["weights"]), tuple(told["prompts"]), tuple(told["seeds"]), settings, pictures, badges,
+            tuple(told["weights"]), tuple(told["prompts"]), tuple(told["seeds"]), _settings(told), pictures, badges,
+            axes,
         )  # fmt: skip
+
+
+def _settings_json(settings: Settings) -> dict[str, Any]:
+    return {**asdict(settings), "size": [settings.size[1], settings.size[0]]}
+
+
+def _settings(told: Mapping[str, Any]) -> Settings:
+    width, height = told["size"]
+    return Settings(told["steps"], told["cfg"], told["sampler"], (height, width), told["negative"], told["clip_skip"])
 
 
 def _row(told: Mapping[str, Any]) -> RowInfo:

@@ -59,14 +59,16 @@ def _item(item: str, text: str, what: str, whole: bool) -> Iterator[Decimal]:
         start, end = Decimal(found["start"]), Decimal(found["end"])
         if found["count"]:
             return _spread(start, end, int(found["count"]), item, what, whole)
-        return _steps(start, end, Decimal(found["step"] or "1").copy_abs() * _sign(found["step"], start, end), item, what)
+        return _steps(
+            start, end, Decimal(found["step"] or "1").copy_abs() * _sign(found["step"], start, end), item, what
+        )
     parts = [_decimal(part, text, what) for part in item.split(":")]
     match parts:
         case [value]:
             return iter((value,))
         case [start, end, step]:
             return _steps(start, end, step if end >= start else -step.copy_abs(), item, what)
-    raise GridError(f"'{item}' is not a number or a range; write the {what} as {_FORMS}")
+    raise GridError(f"'{item}' is neither a number nor a range of {what}; write {_FORMS}")
 
 
 def _sign(step: str | None, start: Decimal, end: Decimal) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 from loratools.base.infotext import number
 from loratools.preview.axes import Axis, Value
@@ -81,7 +81,8 @@ def _with(setting: Setting, axis: Axis, value: Value) -> Setting:
             where = f"--{axis.slot}" if axis.slot else "an axis"
             texts = replace_all(str(axis.values[_first(axis)]), str(value), setting.prompt, setting.negative, where)
             return replace(setting, prompt=texts[0], negative=texts[1])
-    return replace(setting, **{axis.kind.replace(" ", "_"): value})
+    changes: dict[str, Any] = {axis.kind.replace(" ", "_"): value}
+    return replace(setting, **changes)
 
 
 def _first(axis: Axis) -> int:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from loratools.base.infotext import Facts, infotext, number
-from loratools.preview.grid import Grid, Picture
+from loratools.base.infotext import Facts, infotext
+from loratools.preview.grid import Grid, Picture, RowInfo
 
 
 @dataclass(frozen=True)
@@ -88,36 +88,40 @@ class View:
 
 
 def view_grid(grid: Grid) -> View:
-    """The view of a grid: weights across, rows down, then prompts and seeds."""
-    axes = (
-        Axis("weight", tuple(Value("base" if weight == 0 else number(weight)) for weight in grid.weights)),
-        Axis("adapter", tuple(Value(row.label, row.note, row.provenance[:500] or row.digest) for row in grid.rows)),
-        Axis("prompt", tuple(Value(prompt) for prompt in grid.prompts)),
-        Axis("seed", tuple(Value(str(seed)) for seed in grid.seeds)),
+    """The view of a grid: its axes as they stand, with the rows' notes and provenance where rows stand on one."""
+    rows = {row.label: row for row in grid.rows}
+    axes = tuple(
+        Axis(axis.name, tuple(_value(label, rows if axis.kind == "adapter" else {}) for label in axis.labels))
+        for axis in grid.shown
     )
     identity = "\0".join([grid.owner, grid.title, grid.base_digest])
-    height, width = grid.settings.size
+    sizes = [grid.settings_of(picture).size for picture in grid.pictures] or [grid.settings.size]
+    height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
     return View(
         grid.title, _about(grid), hashlib.sha256(identity.encode()).hexdigest()[:16], (width, height), axes,
         tuple(_shot(grid, picture) for picture in grid.pictures),
     )  # fmt: skip
 
 
+def _value(label: str, rows: Mapping[str, RowInfo]) -> Value:
+    row = rows.get(label)
+    return Value(label, row.note, row.provenance[:500] or row.digest) if row else Value(label)
+
+
 def _shot(grid: Grid, picture: Picture) -> Shot:
-    place = (picture.prompt, grid.seeds.index(picture.seed))
-    at = (grid.weights.index(picture.weight), picture.row, *place)
-    base = (grid.weights.index(0), picture.row, *place) if 0 in grid.weights else None
     badge = grid.badges.get((picture.row, picture.weight), "")
-    return Shot(at, picture.file, picture.key, base, _parameters(grid, picture), badge)
+    return Shot(grid.place(picture), picture.file, picture.key, grid.base_place(picture), _parameters(grid, picture),
+                badge)  # fmt: skip
 
 
 def _parameters(grid: Grid, picture: Picture) -> str:
     """The same text that the picture's file carries."""
-    row, settings = grid.rows[picture.row], grid.settings
+    row, settings = grid.rows[picture.row], grid.settings_of(picture)
     loras = row.loras if picture.weight else ()
+    name, digest = picture.model or (grid.base, grid.base_digest)
     return infotext(Facts(
         grid.prompts[picture.prompt], settings.negative, settings.steps, settings.sampler, settings.cfg, picture.seed,
-        settings.size, grid.base, grid.base_digest, settings.clip_skip, loras, picture.weight,
+        settings.size, name, digest, settings.clip_skip, loras, picture.weight,
     ))  # fmt: skip
 
 
