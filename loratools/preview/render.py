@@ -153,9 +153,15 @@ def render_axes(
     if names != [""] and load is None:
         raise GridError("an axis names base models, and nothing tells how they are loaded")
     run = _Run(out, rank, options or Options(), progress and rank.main, on_picture)
+
+    def plan(name: str) -> Plan:
+        return Plan(load(name) if name and load else base, arrangement, stacks, name)
+
+    first = plan(names[0])
+    run.check(first)
     with locked(out / "grid") if rank.main else contextlib.nullcontext():
         for name in names:
-            run.render(Plan(load(name) if name and load else base, arrangement, stacks, name))
+            run.render(first if name == names[0] else plan(name))
         grid = run.record(arrangement, owner, title).annotated(notes)
         return run.finish(grid)
 
@@ -192,11 +198,19 @@ class _Run:
         self.plans: list[tuple[Plan, list[Job]]] = []
         self.compute, self.rendered, self.count = "", 0, 0
 
+    def check(self, plan: Plan) -> None:
+        """Raise what cannot be rendered on the plan's base; nothing is touched."""
+        with self._engine(plan.base) as engine:
+            engine.check(plan.stacks)
+
+    def _engine(self, base: Base) -> Engine:
+        return Engine(base, self.options, say=_say if self.progress else None)
+
     def render(self, plan: Plan) -> None:
         """Render what lacks of one base's places."""
         base = plan.base
         self.compute = f"{base.dtype}".removeprefix("torch.") + f" {base.device.type}"
-        with Engine(base, self.options, say=_say if self.progress else None) as engine:
+        with self._engine(base) as engine:
             engine.check(plan.stacks)
             jobs, shown = plan.jobs(self.out, self.compute)
             shard = Shard(self.out, self.rank) if self.rank.world > 1 else None
