@@ -102,12 +102,12 @@ def _prompts(text: str) -> tuple[Value, ...]:
 
 
 def _numbers(what: str) -> Callable[[str], tuple[Value, ...]]:
-    return lambda text: parse_numbers(text, what)
+    return lambda text: parse_numbers(text.replace(";", ","), what)
 
 
 def _integers(what: str, least: int = 1) -> Callable[[str], tuple[Value, ...]]:
     def read(text: str) -> tuple[Value, ...]:
-        values = parse_integers(text, what)
+        values = parse_integers(text.replace(";", ","), what)
         if low := next((value for value in values if value < least), None):
             raise GridError(f"{low} is too small for the {what}; use {least} or more")
         return values
@@ -116,7 +116,7 @@ def _integers(what: str, least: int = 1) -> Callable[[str], tuple[Value, ...]]:
 
 
 def _seeds(text: str) -> tuple[Value, ...]:
-    return check_seeds(parse_integers(text, "seeds"))
+    return check_seeds(parse_integers(text.replace(";", ","), "seeds"))
 
 
 def _samplers(text: str) -> tuple[Value, ...]:
@@ -165,7 +165,7 @@ _ALIASES = {
 }  # fmt: skip
 _OF = re.compile(r"(?P<kind>.+?)\s+of\s+(?P<term>\S.*)", re.IGNORECASE)
 _BLOCK = re.compile(r"block\s+(?P<block>\S+)", re.IGNORECASE)
-_TERMS = ("weight", "vector", "block", "te", "unet")
+_TERMS = ("epoch", "weight", "vector", "block", "te", "unet")
 
 
 def parse_axis(text: str, slot: str) -> Axis:

@@ -154,14 +154,16 @@ def render_axes(
         raise GridError("an axis names base models, and nothing tells how they are loaded")
     run = _Run(out, rank, options or Options(), progress and rank.main, on_picture)
 
-    def plan(name: str) -> Plan:
-        return Plan(load(name) if name and load else base, arrangement, stacks, name)
-
-    first = plan(names[0])
-    run.check(first)
+    current = load(names[0]) if names[0] and load else base
+    plan = Plan(current, arrangement, stacks, names[0])
+    run.check(current, plan)
     with locked(out / "grid") if rank.main else contextlib.nullcontext():
-        for name in names:
-            run.render(first if name == names[0] else plan(name))
+        run.render(current, plan)
+        for name in names[1:]:
+            del current, plan  # one base in memory at a time
+            current = load(name) if load else base
+            plan = Plan(current, arrangement, stacks, name)
+            run.render(current, plan)
         grid = run.record(arrangement, owner, title).annotated(notes)
         return run.finish(grid)
 
@@ -198,17 +200,16 @@ class _Run:
         self.plans: list[tuple[Plan, list[Job]]] = []
         self.compute, self.rendered, self.count = "", 0, 0
 
-    def check(self, plan: Plan) -> None:
+    def check(self, base: Base, plan: Plan) -> None:
         """Raise what cannot be rendered on the plan's base; nothing is touched."""
-        with self._engine(plan.base) as engine:
+        with self._engine(base) as engine:
             engine.check(plan.stacks)
 
     def _engine(self, base: Base) -> Engine:
         return Engine(base, self.options, say=_say if self.progress else None)
 
-    def render(self, plan: Plan) -> None:
+    def render(self, base: Base, plan: Plan) -> None:
         """Render what lacks of one base's places."""
-        base = plan.base
         self.compute = f"{base.dtype}".removeprefix("torch.") + f" {base.device.type}"
         with self._engine(base) as engine:
             engine.check(plan.stacks)
@@ -251,9 +252,9 @@ class _Run:
             pictures = [replace(picture, at=(), base=None) for picture in pictures]
         weights = tuple(dict.fromkeys(picture.weight for picture in pictures))
         seeds = tuple(dict.fromkeys(place.setting.seed for plan, _ in self.plans for place in plan.places))
-        base = first.base
-        return Grid(owner, title or title_of(base, arrangement, common), base.name, base.digest, self.compute, infos,
-                    weights, prompts, seeds, common, tuple(pictures), axes=axes)  # fmt: skip
+        name, digest = first.model
+        return Grid(owner, title or title_of(name, arrangement, common), name, digest, self.compute, infos, weights,
+                    prompts, seeds, common, tuple(pictures), axes=axes)  # fmt: skip
 
     def finish(self, grid: Grid) -> GridResult:
         """Judge the rows, and write the record, the sheet and the page."""

@@ -42,15 +42,15 @@ class Plan:
     """
 
     def __init__(self, base: Base, arrangement: Arrangement, stacks: Stacks, name: str = "") -> None:
-        self.base, self.arrangement = base, arrangement
-        self.places = [self._place(at, setting, stacks) for at, setting in _in_rows(arrangement)
+        self.model, self.arrangement = (base.name, base.digest), arrangement
+        self.places = [self._place(base, at, setting, stacks) for at, setting in _in_rows(arrangement)
                        if setting.base == name]  # fmt: skip
         self.rows = stacks.rows
         self.infos = stacks.infos()
         self.prompts = tuple(dict.fromkeys(place.stacked.prompt for place in self.places))
 
-    def _place(self, at: tuple[int, ...], setting: Setting, stacks: Stacks) -> Place:
-        return Place(at, self.arrangement.base_of(at), setting, stacks.find(setting), settings_on(self.base, setting))
+    def _place(self, base: Base, at: tuple[int, ...], setting: Setting, stacks: Stacks) -> Place:
+        return Place(at, self.arrangement.base_of(at), setting, stacks.find(setting), settings_on(base, setting))
 
     @property
     def stacks(self) -> list[Stack]:
@@ -69,7 +69,7 @@ class Plan:
             info, stacked = self.infos[place.stacked.row], place.stacked
             weight = stacked.weight if info.digest else 0.0
             key = Cell(info.digest, weight, stacked.prompt, place.setting.seed).key(
-                place.settings, self.base.digest, compute
+                place.settings, self.model[1], compute
             )
             if key not in distinct:
                 path = self._path(out, place, names[stacked.row] if weight else "base", weight, taken)
@@ -86,17 +86,17 @@ class Plan:
             yield Picture(
                 place.stacked.row, place.stacked.weight, prompts.index(place.stacked.prompt), place.setting.seed, file,
                 job.wanted.key, place.at, place.base, place.settings if place.settings != common else None,
-                (self.base.name, self.base.digest) if several else None,
+                self.model if several else None,
             )  # fmt: skip
 
     def _job(self, place: Place, stack: Stack, info: RowInfo, path: Path, key: str) -> Job:
         settings, seed, prompt = place.settings, place.setting.seed, place.stacked.prompt
         loras = info.loras if stack.weight else ()
         facts = Facts(prompt, settings.negative, settings.steps, settings.sampler, settings.cfg, seed, settings.size,
-                      self.base.name, self.base.digest, settings.clip_skip, loras, stack.weight)  # fmt: skip
+                      *self.model, settings.clip_skip, loras, stack.weight)  # fmt: skip
         made = {
             "key": key,
-            "base": self.base.digest,
+            "base": self.model[1],
             "row": info.label if stack.weight else "",
             "weight": stack.weight,
             "adapter": info.digest if stack.weight else "",
@@ -136,11 +136,11 @@ def settings_on(base: Base, setting: Setting) -> Settings:
     return found
 
 
-def title_of(base: Base, arrangement: Arrangement, settings: Settings) -> str:
+def title_of(base: str, arrangement: Arrangement, settings: Settings) -> str:
     """What all pictures of a grid have in common, for over the sheet."""
     varied = {axis.kind for axis in arrangement.axes if len(axis.values) > 1}
     height, width = settings.size
-    parts = {"base": base.name, "sampler": settings.sampler, "steps": f"{settings.steps} steps",
+    parts = {"base": base, "sampler": settings.sampler, "steps": f"{settings.steps} steps",
              "cfg": f"CFG {settings.cfg:g}", "size": f"{width}x{height}"}  # fmt: skip
     return " · ".join(text for kind, text in parts.items() if kind not in varied)
 
