@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from loratools.train.config_data import DATA_PLACES, DataConfig, Subset
+from loratools.train.config_data import DATA_PLACES, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
 from loratools.train.config_speed import SPEED_ONLY, SpeedConfig
 
 # settings that change no byte of the result
@@ -35,7 +35,8 @@ class TrainConfig(DataConfig, SpeedConfig, _Strict):
 
     # what
     base: str
-    images: tuple[Subset, ...] = Field(min_length=1)
+    images: Folders = ()
+    datasets: tuple[DataSet, ...] = ()  # in the place of ``images``: several, each with its own resolution and batch
     out: Path = Path("runs")
     name: str = ""
     preset: str = "default"
@@ -64,7 +65,7 @@ class TrainConfig(DataConfig, SpeedConfig, _Strict):
     min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
     clip_skip: Annotated[int, Field(ge=1, le=12)] = 1
     # images
-    resolution: tuple[int, int] | None = None
+    resolution: Resolution | None = None
     buckets: bool = True
     bucket_min: Count | None = None  # None: half the resolution's shorter side
     bucket_max: Count | None = None  # None: twice the resolution's longer side
@@ -76,27 +77,6 @@ class TrainConfig(DataConfig, SpeedConfig, _Strict):
     device: str = "auto"
     resume: bool = False
     force: bool = False
-
-    @field_validator("images", mode="before")
-    @classmethod
-    def _folders(cls, value: Any) -> Any:
-        items = value if isinstance(value, (list, tuple)) else [value]
-        return [{"folder": item} if isinstance(item, (str, Path)) else item for item in items]
-
-    @field_validator("resolution", mode="before")
-    @classmethod
-    def _pair(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = value.lower().replace(",", "x").split("x")
-            value = value[0] if len(value) == 1 else value
-        return (value, value) if isinstance(value, (int, float, str)) else value
-
-    @field_validator("resolution")
-    @classmethod
-    def _multiple(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and any(side < 64 or side % 8 for side in value):
-            raise ValueError(f"{value[0]}x{value[1]}: both sides must be multiples of 8, and at least 64 pixels")
-        return value
 
     @field_validator("lr_warmup")
     @classmethod
@@ -119,7 +99,9 @@ class TrainConfig(DataConfig, SpeedConfig, _Strict):
     def _named(cls, value: Any) -> Any:
         if not isinstance(value, dict) or value.get("name"):
             return value
-        images = value.get("images")
+        datasets = value.get("datasets")
+        first_set = datasets[0] if isinstance(datasets, (list, tuple)) and datasets else value
+        images = first_set.get("images") if isinstance(first_set, dict) else None
         first = images[0] if isinstance(images, (list, tuple)) and images else images
         folder = first.get("folder") if isinstance(first, dict) else first
         return {**value, "name": Path(folder).name} if isinstance(folder, (str, Path)) else value
@@ -128,14 +110,29 @@ class TrainConfig(DataConfig, SpeedConfig, _Strict):
     def _consistent(self) -> TrainConfig:
         if self.learned_rates() == (0, 0):
             raise ValueError("unet_lr and te_lr are both 0, so there is nothing to train; raise one of them")
-        if self.buckets and self.bucket_steps % 8:
-            raise ValueError(f"bucket_steps {self.bucket_steps} is no multiple of 8; 64 is usual")
+        if bool(self.images) == bool(self.datasets):
+            raise ValueError("give either `images` or `datasets`; a data set lists its folders under its own `images`")
+        for part in self.parts():
+            if part.buckets and part.bucket_steps is not None and part.bucket_steps % 8:
+                raise ValueError(f"bucket_steps {part.bucket_steps} is no multiple of 8; 64 is usual")
         changing = [name for name in ("random_crop", "color_aug")
-                    if getattr(self, name) or any(getattr(subset, name) for subset in self.images)]  # fmt: skip
+                    if getattr(self, name) or any(getattr(subset, name) for subset in self.subsets())]  # fmt: skip
         if changing and self.cache_latents:
             raise ValueError(f"{changing[0]} changes an image at every use, which cache_latents cannot keep; set "
                              "cache_latents: false, or leave it out")  # fmt: skip
         return self
+
+    def parts(self) -> tuple[DataSet, ...]:
+        """The run's data sets with the run's own settings filled in; a ``resolution`` of None is the base's."""
+        found = []
+        for part in self.datasets or (DataSet(images=self.images),):
+            unset = [name for name in OF_DATA_SETS if getattr(part, name) is None]
+            found.append(part.model_copy(update={name: getattr(self, name) for name in unset}))
+        return tuple(found)
+
+    def subsets(self) -> tuple[Subset, ...]:
+        """The folders of all data sets."""
+        return tuple(subset for part in self.datasets for subset in part.images) or self.images
 
     def learned_rates(self) -> tuple[float, float]:
         """``(unet, text encoder)`` learning rates; 0 for a part that is not trained."""

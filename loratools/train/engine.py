@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from loratools.base.model import Base
-from loratools.base.text import encode
 from loratools.train import objective, seeds
 from loratools.train.config import TrainConfig
 from loratools.train.dataset import Dataset, Sample
@@ -20,9 +19,8 @@ from loratools.train.feed import Feed
 from loratools.train.graph import Executor, Micro, Outcome, device_rates, set_rate
 from loratools.train.latents import LatentStore
 from loratools.train.schedule import rate_factor, warmup_steps
-from loratools.train.step import Inputs, Precision, Step, tokenize
-
-_CAPTIONS_KEPT = 1024  # encoded captions kept in memory while the text encoder is not trained
+from loratools.train.step import Inputs, Precision, Step
+from loratools.train.text import Captioner
 
 Group = Sequence[Sequence[Sample]]  # the micro-batches of one optimiser step
 
@@ -86,7 +84,7 @@ class Engine:
         )  # fmt: skip
         self._learns_text = config.learned_rates()[1] > 0
         self._timesteps = int(base.scheduler_config.get("num_train_timesteps", 1000))
-        self._hidden: dict[str, Tensor] = {}
+        self._captions = Captioner(base, config)
         device_rates(optimizer, kind.device)
         self.executor = Executor(
             self._work, scaler, optimizer, kind.device, ranks,
@@ -147,24 +145,23 @@ class Engine:
 
     def _host_inputs(self, batch: Sequence[Sample]) -> Inputs:
         moments = self._store.moments(batch)
-        tokens = tokenize(self._base, [sample.caption for sample in batch]) if self._learns_text else None
         pin = _pinned if self._kind.device.type == "cuda" else _same
+        words = self._captions.words([sample.caption for sample in batch]) if self._learns_text else None
         own = self._dataset.weights(batch)
-        weight = None if own is None else pin(torch.tensor(own))
-        return Inputs(pin(moments.mean), pin(moments.deviation), None if tokens is None else pin(tokens), weight=weight)
+        sizes = [self._dataset.time_ids(sample) for sample in batch] if self._base.family == "sdxl" else None
+        return Inputs(
+            pin(moments.mean),
+            pin(moments.deviation),
+            tokens=None if words is None else tuple(pin(ids) for ids in words.tokens),
+            weight=None if own is None else pin(torch.tensor(own)),
+            time_ids=None if sizes is None else pin(torch.tensor(sizes, dtype=torch.float32)),
+        )
 
     def _finished(self, inputs: Inputs, own: Sequence[Sample]) -> Inputs:
-        """With the frozen text encoder's states, each caption encoded once; they need the device, so not ahead."""
+        """With the frozen text encoders' states; they need the device, so they are not made ahead."""
         if self._learns_text or not own:
             return inputs
-        captions = [sample.caption for sample in own]
-        for caption in dict.fromkeys(captions):
-            if caption not in self._hidden:
-                if len(self._hidden) >= _CAPTIONS_KEPT:
-                    self._hidden.pop(next(iter(self._hidden)))
-                self._hidden[caption] = encode(self._base, [caption], self._config.clip_skip)[0]
-        hidden = torch.stack([self._hidden[caption] for caption in captions])
-        return replace(inputs, hidden=hidden)
+        return inputs.with_text(self._captions.encoded([sample.caption for sample in own]))
 
     def _set_rates(self, step: int) -> dict[str, float]:
         config = self._config

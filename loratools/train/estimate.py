@@ -20,17 +20,17 @@ _ACTIVATIONS = 1000
 _EFFICIENCY = 0.4  # of a large product's speed, which a UNet's small ones reach
 
 
-def memory(base: Base, parameters: int, batch_size: int, width: int, bytes_each: int) -> int:
+def memory(base: Base, parameters: int, positions: int, bytes_each: int) -> int:
     """Bytes of a step: the frozen base, the trained parameters with their optimiser, and the batch's activations.
 
     Args:
-        width: latent positions of the largest bucket.
+        positions: latent positions of the largest batch, all its images together.
         bytes_each: of the type that is computed in.
     """
     frozen: int = sum(p.numel() for part in (base.unet, *base.text_encoders) for p in part.parameters())
     unet: Any = base.unet
     channels: int = unet.config.block_out_channels[0]
-    return frozen * bytes_each + parameters * _ADAM + _ACTIVATIONS * batch_size * width * channels * bytes_each
+    return frozen * bytes_each + parameters * _ADAM + _ACTIVATIONS * positions * channels * bytes_each
 
 
 def operations(base: Base, positions: int) -> float:

@@ -317,9 +317,7 @@ def _at_base_resolution(dataset: Dataset, config: TrainConfig, base: Base) -> Da
 
 
 def _check_base(base: Base, config: TrainConfig) -> None:
-    if base.family not in ("sd1", "sd2"):
-        raise TrainingError(f"{config.base} is of the family {base.family}; SD 1.x and SD 2.x bases can be trained yet")
-    layers = base.text_encoder.config.num_hidden_layers
+    layers: int = min(encoder.config.num_hidden_layers for encoder in base.text_encoders)
     if config.clip_skip > layers:
         raise TrainingError(f"clip_skip {config.clip_skip} is above the {layers} layers of the base's text encoder")
 

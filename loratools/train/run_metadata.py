@@ -7,14 +7,12 @@ import hashlib
 import json
 import os
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loratools.base.model import Base
-from loratools.train.captions import tag_frequency
 from loratools.train.config import TrainConfig
+from loratools.train.data_metadata import described
 from loratools.train.dataset import Dataset
 from loratools.train.schedule import optimizer_class, warmup_steps
 
@@ -43,7 +41,13 @@ class Facts:
 
 def header(facts: Facts, epoch: int, step: int) -> dict[str, str]:
     """Every metadata entry of the file of ``epoch``, written after ``step`` optimiser steps, all as text."""
-    values = {**_training(facts), **_network(facts), **_data(facts), **_model(facts), **_unused()}
+    values = {
+        **_training(facts),
+        **_network(facts),
+        **described(facts.config, facts.dataset),
+        **_model(facts),
+        **_unused(),
+    }
     moment = now()
     values |= {"epoch": epoch, "steps": step, "training_finished_at": moment}
     return {f"ss_{key}": _text(value) for key, value in values.items()} | _modelspec(facts, moment)
@@ -92,79 +96,6 @@ def _network(facts: Facts) -> dict[str, object]:
     }
 
 
-def _data(facts: Facts) -> dict[str, object]:
-    config, dataset = facts.config, facts.dataset
-    tags: dict[str, dict[str, int]] = defaultdict(dict)
-    folders: dict[str, dict[str, int]] = {}
-    for index, folder in enumerate(dataset.folders):
-        name = folder.path.resolve().name
-        for tag, count in tag_frequency(item.caption for item in dataset.items if item.folder == index).items():
-            tags[name][tag] = tags[name].get(tag, 0) + count
-        before = folders.get(name, {}).get("img_count", 0)
-        folders[name] = {"n_repeats": folder.repeats, "img_count": folder.count + before}
-    buckets = {
-        str(number): {"resolution": list(size), "count": count}
-        for number, (size, count) in enumerate(dataset.bucket_counts().items())
-    }
-    rules = dataset.buckets
-    described = {
-        "is_dreambooth": True,
-        "batch_size_per_device": config.batch_size,
-        "num_train_images": dataset.samples_per_epoch,
-        "num_reg_images": 0,
-        "resolution": list(rules.resolution),
-        "enable_bucket": rules.enabled,
-        "min_bucket_reso": rules.smallest if rules.enabled else None,
-        "max_bucket_reso": rules.largest if rules.enabled else None,
-        "tag_frequency": tags,
-        "bucket_info": {"buckets": buckets, "mean_img_ar_error": _ratio_error(dataset)},
-        "resize_interpolation": None,
-        "subsets": [_subset(facts, index) for index in range(len(dataset.folders))],
-    }
-    return {
-        "num_train_images": dataset.samples_per_epoch,
-        "num_validation_images": 0,
-        "num_reg_images": 0,
-        "datasets": [described],
-        "tag_frequency": tags,
-        "dataset_dirs": folders,
-        "caption_dropout_rate": config.caption_dropout,
-        "caption_dropout_every_n_epochs": 0,
-        "caption_tag_dropout_rate": config.tag_dropout,
-        "face_crop_aug_range": None,
-        "resize_interpolation": None,
-        "max_token_length": None,
-        "prior_loss_weight": 1.0,
-    }
-
-
-def _subset(facts: Facts, index: int) -> dict[str, Any]:
-    folder = facts.dataset.folders[index]
-    return {
-        "img_count": folder.count,
-        "num_repeats": folder.repeats,
-        "color_aug": False,
-        "flip_aug": folder.flip,
-        "random_crop": False,
-        "shuffle_caption": folder.rules.shuffle,
-        "keep_tokens": folder.rules.keep,
-        "keep_tokens_separator": "",
-        "secondary_separator": None,
-        "enable_wildcard": False,
-        "caption_prefix": folder.rules.prefix or None,
-        "caption_suffix": folder.rules.suffix or None,
-        "resize_interpolation": None,
-        "image_dir": folder.path.resolve().name,
-        "class_tokens": folder.class_tokens,
-        "is_reg": False,
-    }
-
-
-def _ratio_error(dataset: Dataset) -> float:
-    errors = [abs(i.size[0] / i.size[1] - i.bucket[0] / i.bucket[1]) for i in dataset.items]
-    return sum(errors) / len(errors)
-
-
 def _model(facts: Facts) -> dict[str, object]:
     from loratools.adapter.names import family_of
 
@@ -191,7 +122,7 @@ def _unused() -> dict[str, object]:
     off = ("gradient_checkpointing", "full_fp16", "fp8_base", "fp8_base_unet", "lowram", "zero_terminal_snr",
            "debiased_estimation", "noise_offset_random_strength", "ip_noise_gamma_random_strength")  # fmt: skip
     none = ("adaptive_noise_scale", "multires_noise_iterations", "ip_noise_gamma", "scale_weight_norms",
-            "validation_seed", "max_validation_steps", "validate_every_n_epochs",
+            "max_token_length", "max_validation_steps", "validate_every_n_epochs",
             "validate_every_n_steps")  # fmt: skip
     return {
         **dict.fromkeys(off, False),
@@ -201,7 +132,6 @@ def _unused() -> dict[str, object]:
         "huber_schedule": "snr",
         "huber_scale": 1.0,
         "huber_c": 0.1,
-        "validation_split": 0.0,
         "sd_scripts_commit_hash": "(unknown)",
     }
 

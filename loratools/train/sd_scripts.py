@@ -47,7 +47,8 @@ OPTIONS = {
     "gradient_checkpointing": "gradient_checkpointing",
     **{theirs: ours for theirs, ours in DATASET_KEYS.items() if theirs not in ("batch_size", "resolution")},
     **{theirs: ours for theirs, ours in SUBSET_KEYS.items()
-       if theirs not in ("num_repeats", "class_tokens", "metadata_file", "is_reg")},
+       if theirs not in ("num_repeats", "class_tokens", "metadata_file", "is_reg", "conditioning_data_dir")},
+    "validation_seed": "validation_seed",
 }  # fmt: skip
 MOST_USED = tuple(OPTIONS)[:20]
 # handled together with another option, see _translated

@@ -5,26 +5,31 @@ So the step is a fixed graph of device work: the place where a captured CUDA gra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from loratools.base.model import Base
+from loratools.base.text import Conditioning
 from loratools.errors import TrainingError
 from loratools.train import objective
 from loratools.train.config import TrainConfig
 from loratools.train.inject import Network
 from loratools.train.objective import Draws, Schedule
+from loratools.train.text import text_states
 
 _COMPUTE = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Precision:
-    """What the forward pass computes in; the factors, their gradients and the optimiser stay in float32."""
+    """What the forward pass computes in; the factors, their gradients and the optimiser stay in float32.
+
+    The base is kept in that dtype and nothing is cast on the way: norms, softmax and products sum in float32 inside
+    their kernels anyway, and autocast's float32 norms would write and read every activation twice as wide.
+    """
 
     name: Literal["no", "fp16", "bf16"]
     device: torch.device
@@ -33,10 +38,6 @@ class Precision:
     def compute(self) -> torch.dtype:
         """The dtype that the frozen base is kept in while training."""
         return _COMPUTE.get(self.name, torch.float32)
-
-    def autocast(self) -> torch.autocast:
-        """Mixed precision inside the block, or nothing at all for ``no``."""
-        return torch.autocast(self.device.type, self.compute, enabled=self.name != "no")
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which only fp16 needs; it starts low, so that the first steps are not lost to overflow."""
@@ -57,44 +58,35 @@ def precision(config: TrainConfig, device: torch.device) -> Precision:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A batch: the posterior's mean and deviation (b, 4, h, w); ``tokens`` (b, 77) or ``hidden`` (b, 77, c).
+    """A batch. Of the text, either ``tokens`` for encoders that are trained, or ``hidden`` (and ``pooled``).
 
-    ``weight`` (b,) is each sample's in the loss, None where all count as one.
+    Args:
+        mean, deviation: of the posterior, (b, 4, h, w).
+        tokens: (b, chunks, 77) for each text encoder.
+        hidden: the text encoders' states, (b, 75 * chunks + 2, c).
+        weight: (b,) each sample's in the loss, None where all count as one.
+        pooled: SDXL's projected state, (b, p).
+        time_ids: SDXL's size conditioning, (b, 6), see :meth:`loratools.train.dataset.Dataset.time_ids`.
     """
 
     mean: Tensor
     deviation: Tensor
-    tokens: Tensor | None = None
+    tokens: tuple[Tensor, ...] | None = None
     hidden: Tensor | None = None
     weight: Tensor | None = None
+    pooled: Tensor | None = None
+    time_ids: Tensor | None = None
 
-
-def tokenize(base: Base, captions: Sequence[str]) -> Tensor:
-    """Token ids (b, 77), cut and padded as the base's own tokenizer does."""
-    tokenizer = base.tokenizer
-    ids: Tensor = tokenizer(
-        list(captions), padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
-        return_tensors="pt",
-    ).input_ids  # fmt: skip
-    return ids
-
-
-def text_states(base: Base, tokens: Tensor, clip_skip: int) -> Tensor:
-    """Hidden states (b, 77, c) with gradients: the ``clip_skip``-th from the end, through the final layer norm."""
-    encoder: Any = base.text_encoder
-    if clip_skip == 1:
-        last: Tensor = encoder(tokens)[0]
-        return last
-    states = encoder(tokens, output_hidden_states=True).hidden_states[-clip_skip]
-    normed: Tensor = getattr(encoder, "text_model", encoder).final_layer_norm(states)
-    return normed
+    def with_text(self, states: Conditioning) -> Inputs:
+        """The same batch with the states of text encoders that are not trained."""
+        return replace(self, hidden=states.hidden, pooled=states.pooled)
 
 
 class Step:
     """Forward and backward over the attached network.
 
     Args:
-        base: whose UNet and text encoder run (frozen).
+        base: whose UNet and text encoders run (frozen).
         network: attached branches; only they get gradients.
         plan: the base's noise schedule, on the device.
     """
@@ -108,20 +100,31 @@ class Step:
         vae = self._base.vae.config
         shift = getattr(vae, "shift_factor", None) or 0.0
         latents = (batch.mean + batch.deviation * draws.posterior - shift) * vae.scaling_factor
-        with self._kind.autocast():
-            hidden = batch.hidden
-            if batch.tokens is not None:
-                hidden = text_states(self._base, batch.tokens, self._config.clip_skip)
-            noisy = objective.noised(self._plan, latents, draws.noise, draws.timesteps)
-            prediction = self._base.unet(
-                noisy.to(self._kind.compute), draws.timesteps, encoder_hidden_states=hidden, return_dict=False
-            )[0]
+        compute = self._kind.compute
+        text = self._text(batch).to(compute)
+        noisy = objective.noised(self._plan, latents, draws.noise, draws.timesteps)
+        prediction = self._base.unet(
+            noisy.to(compute), draws.timesteps, encoder_hidden_states=text.hidden,
+            added_cond_kwargs=_added(text.pooled, batch.time_ids), return_dict=False,
+        )[0]  # fmt: skip
         wanted = objective.target(self._plan, latents, draws.noise, draws.timesteps)
         weight = objective.weights(self._plan, draws.timesteps, self._config.min_snr_gamma)
         return objective.loss(prediction, wanted, weight if batch.weight is None else weight * batch.weight)
+
+    def _text(self, batch: Inputs) -> Conditioning:
+        if batch.tokens is not None:
+            return text_states(self._base, batch.tokens, self._config.clip_skip)
+        if batch.hidden is None:
+            raise RuntimeError("a batch holds neither tokens nor hidden states")
+        return Conditioning(batch.hidden, batch.pooled)
 
     def backward(self, batch: Inputs, draws: Draws, scaler: torch.amp.GradScaler, share: float) -> Tensor:
         """Add the gradients of ``share`` times the batch's mean loss; the mean itself (detached, on the device)."""
         mean = self.losses(batch, draws).mean()
         scaler.scale(mean * share).backward()  # type: ignore[no-untyped-call]
         return mean.detach()
+
+
+def _added(pooled: Tensor | None, time_ids: Tensor | None) -> dict[str, Tensor] | None:
+    """SDXL's conditions beside cross-attention; None for UNets without them."""
+    return None if pooled is None or time_ids is None else {"text_embeds": pooled, "time_ids": time_ids}
