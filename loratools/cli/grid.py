@@ -96,10 +96,16 @@ def command(
     from loratools.recipe.axes import Asked, Names, build_arrangement, models_of
     from loratools.recipe.references import best_epoch
 
+    axes = {slot: text for slot, text in (("x", x), ("y", y), ("z", z)) if text is not None}
+    kinds = [text.partition(":")[0].strip().lower() for text in axes.values()]
+    if not prompts and not any(kind.startswith("prompt") for kind in kinds):
+        raise click.UsageError("Missing option '--prompt': give one or more, or an axis of them.")
+    if base is None and not {"base", "model", "checkpoint", "checkpoint name"} & set(kinds):
+        raise click.UsageError("Missing option '--base': name a base model, or an axis of them.")
     given = {"negative": negative, "cfg": cfg, "steps": steps, "sampler": sampler, "size": size,
              "clip skip": clip_skip, "base": base}  # fmt: skip
     asked = Asked(
-        rows, {slot: text for slot, text in (("x", x), ("y", y), ("z", z)) if text is not None}, weights, prompts,
+        rows, axes, weights, prompts,
         parse_seeds(seeds) if seeds else None, frozenset(key for key, value in given.items() if value is not None),
         not no_base, most,
     )  # fmt: skip

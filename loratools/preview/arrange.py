@@ -86,7 +86,7 @@ def arrange(
     """
     axes = {axis.slot: axis for axis in asked}
     if len(axes) < len(asked):
-        raise GridError("two axes stand at the same place; give --x, --y and --z once each")
+        raise GridError("two axes stand at the same place; give x, y and z once each")
     _check(asked, rows, prompts)
     kinds = {axis.kind for axis in asked if not axis.term}
     if weights is not None and "weight" not in kinds:
@@ -124,15 +124,15 @@ def _check(asked: Sequence[Axis], rows: Sequence[Row], prompts: Sequence[str]) -
     for axis in asked:
         own = (axis.kind, axis.term, axis.block)
         if own in seen and axis.kind != "s/r":
-            raise GridError(f"--{seen[own]} and --{axis.slot} both change the {axis.title}; give it once")
+            raise GridError(f"the axes {seen[own]} and {axis.slot} both change the {axis.title}; give it once")
         seen[own] = axis.slot
         if axis.kind == "adapter" and rows:
-            raise GridError(f"ROWS and --{axis.slot} adapter both name what is added; give it once")
+            raise GridError(f"the rows and the axis {axis.slot} both name what is added; give it once")
         if KINDS[axis.kind].adapts and not added:
-            raise GridError(f"--{axis.slot} {axis.title} has nothing to change; name a LoRA among ROWS, or as "
+            raise GridError(f"axis {axis.slot}: {axis.title} has nothing to change; name a LoRA among the rows, or as "
                             "<lora:NAME:1> in the prompt")  # fmt: skip
         if axis.kind == "prompt" and len(prompts) > 1:
-            raise GridError(f"--prompt and --{axis.slot} prompt both give several prompts; give them once")
+            raise GridError(f"several prompts are given beside the axis {axis.slot} of prompts; give them once")
 
 
 def _with_base(axes: Sequence[Axis], prompts: Sequence[str]) -> list[Axis]:

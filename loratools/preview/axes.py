@@ -176,7 +176,7 @@ def parse_axis(text: str, slot: str) -> Axis:
     """
     head, colon, rest = text.partition(":")
     if not colon:
-        raise GridError(f"--{slot} '{text}' has no values; write KIND: VALUES, such as \"weight: 0-1 (+0.25)\"")
+        raise GridError(f"axis {slot}: '{text}' has no values; write KIND: VALUES, such as \"weight: 0-1 (+0.25)\"")
     return read_axis(head, rest, slot)
 
 
@@ -186,9 +186,9 @@ def read_axis(head: str, rest: str, slot: str) -> Axis:
     try:
         values = KINDS[kind].read(rest.strip())
     except LoratoolsError as error:
-        raise GridError(f"--{slot} {head.strip()}: {error}") from error
+        raise GridError(f"axis {slot}, {head.strip()}: {error}") from error
     if not values:
-        raise GridError(f"--{slot} {head.strip()}: there is no value after the colon; write at least one")
+        raise GridError(f"axis {slot}, {head.strip()}: there is no value after the colon; write at least one")
     return Axis(kind, values, term, block, slot)
 
 
@@ -202,9 +202,9 @@ def _kind(head: str, slot: str) -> tuple[str, str, str]:
     word = _ALIASES.get(word, word)
     if word not in KINDS:
         near = did_you_mean(word, [*KINDS, *_ALIASES])
-        raise GridError(f"--{slot}: '{head}' is no kind of axis{near}; kinds are {', '.join(KINDS)}")
+        raise GridError(f"axis {slot}: '{head}' is no kind of axis{near}; kinds are {', '.join(KINDS)}")
     if word == "block" and not block:
-        raise GridError(f'--{slot}: which block? Write its name, such as "block OUT04: 0,0.5,1"')
+        raise GridError(f'axis {slot}: which block? Write its name, such as "block OUT04: 0,0.5,1"')
     if term and word not in _TERMS:
-        raise GridError(f"--{slot}: 'of {term}' goes with {', '.join(_TERMS)}, not with {word}; drop it")
+        raise GridError(f"axis {slot}: 'of {term}' goes with {', '.join(_TERMS)}, not with {word}; drop it")
     return word, term, block

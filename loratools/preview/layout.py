@@ -164,7 +164,7 @@ def _with_letters(grid: Grid, table: Table, inside: tuple[int, int], picture: tu
     title = Lettering(round(size * 1.05), texts)
     gap = max(6, min(tile) // 28)
     notes = [small.width(line) for row in table.rows for line in row.under.split("\n")]
-    widest = max([small.width(table.corner) - 2 * gap, *(label.width(row.label) for row in table.rows), *notes])
+    widest = max([small.width(table.corner), *(label.width(row.label) for row in table.rows), *notes])
     gutter = min(widest, max(150, tile[0])) + 2 * gap
     header = max(_heading_height(column, label, small, tile[0]) for column in table.columns) + gap
     badge = small.line if grid.badges else 0

@@ -78,7 +78,7 @@ def _with(setting: Setting, axis: Axis, value: Value) -> Setting:
             edit = Edit(axis.kind, cast("float | str", value), axis.term, axis.block)
             return replace(setting, edits=(*setting.edits, edit))
         case "s/r":
-            where = f"--{axis.slot}" if axis.slot else "an axis"
+            where = f"axis {axis.slot}"
             texts = replace_all(str(axis.values[_first(axis)]), str(value), setting.prompt, setting.negative, where)
             return replace(setting, prompt=texts[0], negative=texts[1])
     changes: dict[str, Any] = {axis.kind.replace(" ", "_"): value}

@@ -120,7 +120,7 @@ def read_axes(asked: Asked) -> list[Axis]:
     for axis in axes:
         said = axis.kind in asked.given or (axis.kind == "seed" and asked.seeds is not None)
         if said and not axis.term:
-            raise GridError(f"--{axis.kind.replace(' ', '-')} and --{axis.slot} {axis.kind} both say it; give it once")
+            raise GridError(f"the {axis.kind} is given beside the axis {axis.slot}, which varies it; give it once")
     return axes
 
 
@@ -146,12 +146,12 @@ def _epochs(axis: Axis, rows: Sequence[str], names: Names) -> Axis:
     from loratools.ops.terms import parse_merge_string
 
     if len(rows) != 1:
-        raise GridError(f"--{axis.slot} epoch needs one row with a training run in it, and there are {len(rows)}")
+        raise GridError(f"axis {axis.slot}: epoch needs one row with a training run in it, and there are {len(rows)}")
     specs = parse_merge_string(rows[0])
     runs = [n for n, spec in enumerate(specs) if is_run(names.lookup(spec.ref)) and axis.term in ("", spec.ref)]
     if len(runs) != 1:
         told = ", ".join(spec.ref for spec in specs)
-        raise GridError(f"--{axis.slot} epoch needs one training run in '{rows[0]}', and {len(runs)} of {told} are "
+        raise GridError(f"axis {axis.slot}: epoch needs one training run in '{rows[0]}', and {len(runs)} of {told} are "
                         "runs; say which one with \"epoch of NAME: 1-8\"")  # fmt: skip
     texts = []
     for value in axis.values:
