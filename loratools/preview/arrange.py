@@ -48,13 +48,6 @@ class Arrangement:
         return None
 
 
-def is_plain(arrangement: Arrangement) -> bool:
-    """Whether it is rows down and weights across, with prompts and seeds in each cell and the base in front."""
-    kinds = [(axis.kind, axis.term) for axis in arrangement.axes]
-    plain = kinds == [("weight", ""), ("adapter", ""), ("prompt", ""), ("seed", "")]
-    return plain and 0 in arrangement.axes[0].values and not any(axis.slot for axis in arrangement.axes[2:])
-
-
 def base_place(axis: Axis) -> int | None:
     """Where on an axis the base alone stands: at None, or at a weight of 0."""
     for place, value in enumerate(axis.values):
@@ -87,11 +80,11 @@ def arrange(
     axes = {axis.slot: axis for axis in asked}
     if len(axes) < len(asked):
         raise GridError("two axes stand at the same place; give x, y and z once each")
-    _check(asked, rows, prompts)
     kinds = {axis.kind for axis in asked if not axis.term}
     if weights is not None and "weight" not in kinds:
         _fill(axes, Axis("weight", tuple(weights)), "x")
         kinds.add("weight")
+    _check(list(axes.values()), rows, prompts)
     seen = "adapter" in kinds or not rows
     if not seen and (len(rows) > 1 or len(axes) < 2 or not any(KINDS[axis.kind].adapts for axis in axes.values())):
         _fill(axes, Axis("adapter", tuple(rows)), "y")

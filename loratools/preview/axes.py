@@ -108,7 +108,8 @@ def _numbers(what: str) -> Callable[[str], tuple[Value, ...]]:
 def _integers(what: str, least: int = 1) -> Callable[[str], tuple[Value, ...]]:
     def read(text: str) -> tuple[Value, ...]:
         values = parse_integers(text.replace(";", ","), what)
-        if low := next((value for value in values if value < least), None):
+        low = min(values)
+        if low < least:
             raise GridError(f"{low} is too small for the {what}; use {least} or more")
         return values
 

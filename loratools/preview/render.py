@@ -12,7 +12,7 @@ from loratools.base.model import Base
 from loratools.blocks.vector import Presets
 from loratools.errors import GridError, PromptError
 from loratools.files import locked
-from loratools.preview.arrange import Arrangement, arrange, is_plain
+from loratools.preview.arrange import Arrangement, arrange
 from loratools.preview.cells import check_seeds, with_base_first
 from loratools.preview.engine import Engine, Job, Options
 from loratools.preview.grid import AxisInfo, Grid, guard, read_grid, write_grid
@@ -244,7 +244,7 @@ class _Run:
         common = first.places[0].settings
         pictures = [picture for plan, shown in self.plans
                     for picture in plan.pictures(self.out, shown, prompts, common)]  # fmt: skip
-        axes = () if is_plain(arrangement) else tuple(
+        axes = () if first.plain else tuple(
             AxisInfo(axis.title, tuple(axis.label(n) for n in range(len(axis.values))), axis.kind, axis.slot)
             for axis in arrangement.axes
         )  # fmt: skip

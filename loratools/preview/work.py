@@ -53,6 +53,18 @@ class Plan:
         return Place(at, self.arrangement.base_of(at), setting, stacks.find(setting), settings_on(base, setting))
 
     @property
+    def plain(self) -> bool:
+        """Whether rows, weights, prompts and seeds alone say where each picture stands, with the base in front."""
+        axes = self.arrangement.axes
+        kinds = [(axis.kind, axis.term, axis.slot) for axis in axes]
+        usual = [("weight", "", "x"), ("adapter", "", "y"), ("prompt", "", ""), ("seed", "", "")]
+        return kinds == usual and 0 in axes[0].values and all(
+            (place.stacked.row, place.stacked.weight, self.prompts.index(place.stacked.prompt))
+            == (place.at[1], place.setting.weight, place.at[2])
+            for place in self.places
+        )  # fmt: skip
+
+    @property
     def stacks(self) -> list[Stack]:
         """Each row's deltas, to be checked against the base."""
         used = dict.fromkeys(place.stacked.row for place in self.places)
