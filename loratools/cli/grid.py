@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from loratools.cli.common import DTYPES, device_option, force_option, json_option, lora_options, print_json
 from loratools.cli.shell import Command
+from loratools.errors import GridError
+
+if TYPE_CHECKING:
+    from loratools.preview.drawing import Drawing
+
+FORMATS = ("webp", "jpg", "png")
 
 
 @click.command("grid", cls=Command)
@@ -35,6 +42,12 @@ from loratools.cli.shell import Command
 @click.option("--tiled", is_flag=True, help="Decode each picture in tiles.")
 @click.option("-o", "--out", required=True, type=click.Path(), help="Folder for cells, grid.png, grid.html, grid.json.")
 @click.option("--title", default="", help="Over the sheet.")
+@click.option("--label", "labels", multiple=True, metavar="VALUE=TEXT", help="What a value is called. Repeatable.")
+@click.option("--caption", "captions", multiple=True, help="A line under the sheet. Repeatable.")
+@click.option("--sheet", "formats", multiple=True, type=click.Choice(FORMATS), help="Draw the sheet so as well.")
+@click.option("--full-size", is_flag=True, help="Pictures unreduced in --sheet's files; past 200 megapixels several.")
+@click.option("--embed", is_flag=True, help="A grid.html that carries its pictures: one file to send.")
+@click.option("--redraw", is_flag=True, help="Render nothing: draw the grid in --out again, with other words or files.")
 @lora_options
 @device_option
 @click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
@@ -45,8 +58,9 @@ def command(
     no_base: bool, most: int | None, prompts: tuple[str, ...], negative: str | None, seeds: str | None,
     steps: int | None, cfg: float | None, sampler: str | None, size: str | None, clip_skip: int | None,
     batch_size: int, compiled: bool, offload: bool, sliced: bool, tiled: bool,
-    out: str, title: str, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None, device: str,
-    dtype: str | None, as_json: bool, force: bool,
+    out: str, title: str, labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...],
+    full_size: bool, embed: bool, redraw: bool, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None,
+    device: str, dtype: str | None, as_json: bool, force: bool,
 ) -> None:  # fmt: skip
     """Render every row at every weight, or any two or three things against each other, beside the base alone.
 
@@ -78,7 +92,11 @@ def command(
     Numbers are 0:1:0.25, 0-1 (+0.25), 0-1 [5] (five of them), 1-4, or lists. LoRAs in prompts as the
     WebUI writes them, <lora:NAME:0.8:lbw=GP1>, are added; ROWS may then be left out.
 
+    A votes.json that grid.html exported into the folder marks stars and the winner on the sheet; --redraw draws
+    them, or other words, on pictures that are there.
+
     \b
+      loratools grid -o grid --redraw --title "Ink, third try" --label "runs/ink@8=epoch 8" --embed
       loratools grid runs/ink --base pocket --prompt 1girl --x "epoch: 1-8" --y "block OUT03: 0-1 [3]" -o grid
       loratools grid style.safetensors --base m.safetensors --prompt 1girl --x "cfg: 4,7,10" \\
           --y "sampler: Euler a, DPM++ 2M Karras" -o grid
@@ -96,6 +114,12 @@ def command(
     from loratools.recipe.axes import Asked, Names, build_arrangement, models_of
     from loratools.recipe.references import best_epoch
 
+    drawing = _drawing(labels, captions, formats, full_size, embed)
+    if redraw:
+        if rows or prompts or x or y or z:
+            raise click.UsageError("--redraw renders nothing: leave rows, axes and prompts out.")
+        _redraw(Path(out), title, drawing, as_json)
+        return
     axes = {slot: text for slot, text in (("x", x), ("y", y), ("z", z)) if text is not None}
     kinds = [text.partition(":")[0].strip().lower() for text in axes.values()]
     if not prompts and not any(kind.startswith("prompt") for kind in kinds):
@@ -120,7 +144,7 @@ def command(
     result = render_axes(
         first, arrangement, out=Path(out), presets=names.presets, resolve=names.terms,
         load=lambda name: first if name == models[0] else load_base(name, device=rank.device(device), dtype=dtype),
-        title=title, progress=True, force=force,
+        title=title, progress=True, force=force, drawing=drawing,
         options=Options(batch_size, compiled=compiled, offload=offload, sliced=sliced, tiled=tiled),
     )  # fmt: skip
     if not rank.main:
@@ -136,3 +160,29 @@ def command(
         shape = " x ".join(f"{len(axis.labels)} {axis.name}" for axis in result.grid.shown if len(axis.labels) > 1)
         click.echo(f"{shape or 'one picture'}: {result.rendered} pictures rendered, {result.reused} used again\n"
                    f"{result.png}\n{result.html}\n{result.json}")  # fmt: skip
+
+
+def _drawing(labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...], full: bool,
+             embed: bool) -> Drawing:  # fmt: skip
+    from loratools.preview.drawing import Drawing
+
+    words = {}
+    for label in labels:
+        value, equals, text = label.rpartition("=")
+        if not equals or not value:
+            raise GridError(f"--label '{label}' should be VALUE=TEXT, such as \"style@8=epoch 8\"")
+        words[value] = text
+    if full and not formats:
+        raise GridError("--full-size goes with --sheet; say which format, such as --sheet webp")
+    return Drawing(formats, full, embed, words, captions)
+
+
+def _redraw(folder: Path, title: str, drawing: Drawing, as_json: bool) -> None:
+    from loratools.preview.render import redraw
+
+    grid = redraw(folder, title=title, drawing=drawing)
+    facts = {name: str(folder / f"grid.{name}") for name in ("png", "html", "json")}
+    if as_json:
+        print_json({**facts, "rendered": 0, "reused": len({picture.key for picture in grid.pictures})})
+    else:
+        click.echo("\n".join(facts.values()))

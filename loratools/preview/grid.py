@@ -10,12 +10,12 @@ from typing import Any
 
 from loratools import __version__
 from loratools.base.infotext import LoraUse, number
-from loratools.errors import FileError, FormatError
+from loratools.errors import FileError, FormatError, did_you_mean
 from loratools.files import write_text
 from loratools.preview.cells import Settings
 
 NAME = "grid.json"
-_OWN_FILES = ("grid.json", "grid.png", "grid.html")
+_OWN_FILES = ("grid.json", "grid.png", "grid.html", "grid.webp", "grid.jpg")
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,24 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Score:
+    """One figure of a picture: its name, its text, and its part of the way from 0 to 1 where it is drawn as a strip."""
+
+    name: str
+    text: str
+    part: float | None = None
+
+
+@dataclass(frozen=True)
 class Grid:
     """All that is known of a rendered grid; ``badges`` are short texts under single cells, by (row, weight).
 
     A plain grid has rows down and weights across, with prompts and seeds in each cell; every other one has ``axes``.
+
+    Args:
+        labels: what a value is called on the sheet and the page, where that is not its own text.
+        captions: lines under the sheet.
+        scores: figures of pictures, by key.
     """
 
     owner: str
@@ -108,6 +122,13 @@ class Grid:
     pictures: tuple[Picture, ...] = ()
     badges: Mapping[tuple[int, float], str] = field(default_factory=dict)
     axes: tuple[AxisInfo, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    captions: tuple[str, ...] = ()
+    scores: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
+
+    def called(self, label: str) -> str:
+        """What a value is called where it is shown."""
+        return self.labels.get(label, label)
 
     @property
     def shown(self) -> tuple[AxisInfo, ...]:
@@ -147,6 +168,19 @@ class Grid:
         """Every (row, weight), row by row."""
         return ((row, weight) for row in range(len(self.rows)) for weight in self.weights)
 
+    def relabelled(self, labels: Mapping[str, str]) -> Grid:
+        """The same grid with values called otherwise; an empty text gives a value its own name back.
+
+        Raises:
+            FormatError: for a value that stands on no axis.
+        """
+        known = [label for axis in self.shown for label in axis.labels]
+        for label in labels:
+            if label not in known:
+                raise FormatError(f"no axis has a value '{label}'{did_you_mean(label, known)}; values are "
+                                  f"{', '.join(known[:20])}")  # fmt: skip
+        return replace(self, labels={k: v for k, v in {**self.labels, **labels}.items() if v})
+
     def annotated(
         self, notes: Mapping[str, str] | None = None, badges: Mapping[tuple[str, float], str] | None = None
     ) -> Grid:
@@ -161,7 +195,12 @@ class Grid:
 
     def to_json(self) -> str:
         """``grid.json``'s text: sizes as [width, height], files relative to its folder with forward slashes."""
-        axes = {"axes": [asdict(axis) for axis in self.axes]} if self.axes else {}
+        more = {
+            "axes": [asdict(axis) for axis in self.axes],
+            "labels": dict(self.labels),
+            "captions": self.captions,
+            "scores": {key: [asdict(score) for score in own] for key, own in self.scores.items()},
+        }
         content = {
             "version": __version__,
             "owner": self.owner,
@@ -174,7 +213,7 @@ class Grid:
             "seeds": self.seeds,
             "rows": [asdict(row) for row in self.rows],
             "badges": [{"row": row, "weight": weight, "text": text} for (row, weight), text in self.badges.items()],
-            **axes,
+            **{key: value for key, value in more.items() if value},
             "cells": [picture.to_json() for picture in self.pictures],
         }
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
@@ -186,11 +225,12 @@ class Grid:
         axes = tuple(AxisInfo(**{**axis, "labels": tuple(axis["labels"])}) for axis in told.get("axes", ()))
         rows = tuple(_row(row) for row in told["rows"])
         badges = {(badge["row"], badge["weight"]): badge["text"] for badge in told["badges"]}
+        scores = {key: tuple(Score(**one) for one in own) for key, own in told.get("scores", {}).items()}
         pictures = tuple(Picture.from_json(picture) for picture in told["cells"])
         return Grid(
             told["owner"], told["title"], told["base"]["name"], told["base"]["digest"], told["compute"], rows,
             tuple(told["weights"]), tuple(told["prompts"]), tuple(told["seeds"]), _settings(told), pictures, badges,
-            axes,
+            axes, told.get("labels", {}), tuple(told.get("captions", ())), scores,
         )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loratools.preview.grid import AxisInfo, Grid, Picture
 from loratools.preview.type import Lettering
@@ -41,7 +41,7 @@ class Table:
         axes = grid.shown
         parts = [axis for axis in axes[2:] if axis.slot]
         titles = [
-            " · ".join(f"{axis.name} {label}" for axis, label in zip(parts, labels, strict=True))
+            " · ".join(f"{axis.name} {grid.called(label)}" for axis, label in zip(parts, labels, strict=True))
             for labels in itertools.product(*(axis.labels for axis in parts))
         ]
         across, down = axes[0].name, axes[1].name if axes[1].kind not in ("adapter", "prompt") else ""
@@ -66,7 +66,9 @@ class Layout:
     small: Lettering
     title: Lettering
     badge: int
+    strips: int = 0  # scores that are drawn as strips, one below the other, above the badge
     beside: int = 1  # tables side by side
+    origin: tuple[int, int] = (0, 0)  # of what is drawn, in the whole sheet
 
     @property
     def tile(self) -> tuple[int, int]:
@@ -75,6 +77,16 @@ class Layout:
             self.across * self.picture[0] + (self.across - 1) * self.inner,
             self.down * self.picture[1] + (self.down - 1) * self.inner,
         )
+
+    @property
+    def strip(self) -> int:
+        """Height of a score's strip, with the space above it."""
+        return max(6, self.gap)
+
+    @property
+    def under(self) -> int:
+        """Below a cell's pictures: strips of scores, and its badge."""
+        return self.strips * self.strip + self.badge
 
     @property
     def inner(self) -> int:
@@ -115,8 +127,8 @@ class Layout:
         """Where a table begins."""
         down, across = divmod(part, self.beside)
         width, height = self.block
-        return (self.margin + across * (width + 4 * self.gap),
-                self.margin + self.title.line + self.gap + down * (height + 4 * self.gap))  # fmt: skip
+        return (self.margin + across * (width + 4 * self.gap) - self.origin[0],
+                self.margin + self.title.line + self.gap + down * (height + 4 * self.gap) - self.origin[1])  # fmt: skip
 
     def _x(self, column: int) -> int:
         apart = self.gap * 2 if column and self.table.columns[0].base else 0
@@ -124,7 +136,7 @@ class Layout:
 
     def _y(self, row: int) -> int:
         apart = self.gap * 2 if row and self.table.rows[0].base else 0
-        return row * (self.tile[1] + self.badge + self.gap) + apart
+        return row * (self.tile[1] + self.under + self.gap) + apart
 
 
 def arrange(counts: Sequence[int]) -> tuple[int, int]:
@@ -138,9 +150,10 @@ def arrange(counts: Sequence[int]) -> tuple[int, int]:
     return across, math.ceil(count / across)
 
 
-def plan_layout(grid: Grid, most: int = MOST_PIXELS) -> Layout:
-    """Measures that keep the lettering readable and the pictures within ``most`` pixels; smaller ones are scaled down
-    only beyond that."""
+def plan_layout(grid: Grid, most: int | None = None) -> Layout:
+    """Measures that keep the lettering readable; pictures are reduced where they would fill more than ``most`` pixels
+    (:data:`MOST_PIXELS` where None)."""
+    most = MOST_PIXELS if most is None else most
     table = Table.of(grid)
     across, down = arrange(table.inner)
     sizes = [grid.settings_of(picture).size for picture in grid.pictures] or [grid.settings.size]
@@ -167,9 +180,11 @@ def _with_letters(grid: Grid, table: Table, inside: tuple[int, int], picture: tu
     widest = max([small.width(table.corner), *(label.width(row.label) for row in table.rows), *notes])
     gutter = min(widest, max(150, tile[0])) + 2 * gap
     header = max(_heading_height(column, label, small, tile[0]) for column in table.columns) + gap
-    badge = small.line if grid.badges else 0
-    layout = Layout(table, *inside, picture, gap, gutter, 3 * gap, header, label, small, title, badge)
-    return Layout(**{**vars(layout), "beside": _beside(layout)})
+    scored = list(grid.scores.values())
+    badge = small.line if grid.badges or any(score.text for own in scored for score in own) else 0
+    strips = max([sum(score.part is not None for score in own) for own in scored], default=0)
+    layout = Layout(table, *inside, picture, gap, gutter, 3 * gap, header, label, small, title, badge, strips)
+    return replace(layout, beside=_beside(layout))
 
 
 def _beside(layout: Layout) -> int:
@@ -194,7 +209,8 @@ def _headings(grid: Grid, axis: AxisInfo) -> tuple[Heading, ...]:
     rows = {row.label: row for row in grid.rows} if axis.kind == "adapter" else {}
     base = base_index(grid, axis)
     return tuple(
-        Heading(label, rows[label].under if label in rows else "", n == base) for n, label in enumerate(axis.labels)
+        Heading(grid.called(label), rows[label].under if label in rows else "", n == base)
+        for n, label in enumerate(axis.labels)
     )
 
 

@@ -14,13 +14,12 @@ from loratools.errors import GridError, PromptError
 from loratools.files import locked
 from loratools.preview.arrange import Arrangement, arrange
 from loratools.preview.cells import check_seeds, with_base_first
+from loratools.preview.drawing import Drawing, announce, draw
 from loratools.preview.engine import Engine, Job, Options
-from loratools.preview.grid import AxisInfo, Grid, guard, read_grid, write_grid
-from loratools.preview.page import write_page
+from loratools.preview.grid import AxisInfo, Grid, Score, guard, read_grid
 from loratools.preview.rows import Row
 from loratools.preview.setting import Setting
 from loratools.preview.shard import Rank, Shard
-from loratools.preview.sheet import write_sheet
 from loratools.preview.stacks import Resolve, Stacks
 from loratools.preview.store import Store
 from loratools.preview.verdict import with_verdicts
@@ -135,6 +134,7 @@ def render_axes(
     on_picture: Callable[[int, int], None] | None = None,
     owner: str = "grid",
     force: bool = False,
+    drawing: Drawing | None = None,
 ) -> GridResult:
     """Render every place of ``arrangement``, as :func:`render_grid` does for rows and weights.
 
@@ -143,6 +143,7 @@ def render_axes(
         presets: named block vectors, for an axis of them and for tags in prompts.
         resolve: a merge string -> its terms, for tags in prompts.
         load: the name of a base model on an axis -> the model; one is held at a time.
+        drawing: what is drawn, and with which words.
     Raises:
         LoratoolsError: as :func:`render_grid`; of several bases only the first is checked before pictures are made.
     """
@@ -157,15 +158,22 @@ def render_axes(
     current = load(names[0]) if names[0] and load else base
     plan = Plan(current, arrangement, stacks, names[0])
     run.check(current, plan)
+    told = drawing or Drawing()
+
+    def record() -> Grid:
+        return told.worded(run.record(arrangement, owner, title).annotated(notes))
+
+    def tell() -> None:
+        announce(out, record(), told, _say)
+
     with locked(out / "grid") if rank.main else contextlib.nullcontext():
-        run.render(current, plan)
+        run.render(current, plan, tell if len(names) == 1 else None)
         for name in names[1:]:
             del current, plan  # one base in memory at a time
             current = load(name) if load else base
             plan = Plan(current, arrangement, stacks, name)
             run.render(current, plan)
-        grid = run.record(arrangement, owner, title).annotated(notes)
-        return run.finish(grid)
+        return run.finish(record(), told)
 
 
 def redraw(
@@ -174,21 +182,19 @@ def redraw(
     notes: Mapping[str, str] | None = None,
     badges: Mapping[tuple[str, float], str] | None = None,
     title: str = "",
+    scores: Mapping[str, tuple[Score, ...]] | None = None,
+    drawing: Drawing | None = None,
 ) -> Grid:
     """Draw the sheet and the page of a rendered grid again, with other texts; nothing is rendered.
 
-    ``notes`` go under row labels, ``badges`` under cells by (row label, weight); both are kept in ``grid.json``.
+    ``notes`` go under row labels, ``badges`` under cells by (row label, weight), ``scores`` under pictures by key; all
+    are kept in ``grid.json``. Winners of a ``votes.json`` in the folder are marked.
     """
-    grid = read_grid(folder).annotated(notes, badges)
-    grid = replace(grid, title=title or grid.title)
-    _draw(folder, grid)
+    told = drawing or Drawing()
+    grid = told.worded(read_grid(folder).annotated(notes, badges))
+    grid = replace(grid, title=title or grid.title, scores={**grid.scores, **(scores or {})})
+    draw(folder, grid, told)
     return grid
-
-
-def _draw(folder: Path, grid: Grid) -> None:
-    write_grid(folder, grid)
-    write_sheet(folder, grid)
-    write_page(folder, grid)
 
 
 class _Run:
@@ -208,8 +214,8 @@ class _Run:
     def _engine(self, base: Base) -> Engine:
         return Engine(base, self.options, say=_say if self.progress else None)
 
-    def render(self, base: Base, plan: Plan) -> None:
-        """Render what lacks of one base's places."""
+    def render(self, base: Base, plan: Plan, before: Callable[[], None] | None = None) -> None:
+        """Render what lacks of one base's places; ``before`` is called when it is known what that is."""
         self.compute = f"{base.dtype}".removeprefix("torch.") + f" {base.device.type}"
         with self._engine(base) as engine:
             engine.check(plan.stacks)
@@ -218,12 +224,14 @@ class _Run:
             with shard.settling() if shard else contextlib.nullcontext():
                 store = Store(self.out)
                 store.settle(job.wanted for job in jobs)
+            self.plans.append((plan, shown))
+            if before is not None and self.progress:
+                before()
             with _bar(len(jobs), self.progress) as advance:
                 self.rendered += engine.render(jobs, store, on_done=self._teller(len(jobs), advance), claims=shard)
         if shard:
             shard.clear()
         self.count += len(jobs)
-        self.plans.append((plan, shown))
 
     def _teller(self, total: int, advance: Callable[[int], object]) -> Callable[[int], None]:
         done = 0
@@ -256,11 +264,11 @@ class _Run:
         return Grid(owner, title or title_of(name, arrangement, common), name, digest, self.compute, infos, weights,
                     prompts, seeds, common, tuple(pictures), axes=axes)  # fmt: skip
 
-    def finish(self, grid: Grid) -> GridResult:
+    def finish(self, grid: Grid, drawing: Drawing) -> GridResult:
         """Judge the rows, and write the record, the sheet and the page."""
         if self.rank.main:
             grid = with_verdicts(self.out, grid)
-            _draw(self.out, grid)
+            draw(self.out, grid, drawing)
         return GridResult(self.out, grid, self.rendered, self.count - self.rendered)
 
 

@@ -2,51 +2,123 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools.files import replacing
-from loratools.preview.grid import Grid, Picture
+from loratools.preview.grid import Grid, Picture, Score
 from loratools.preview.layout import Layout, by_cell, plan_layout, wrapped
+from loratools.preview.votes import Marks
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 PAPER, INK, GREY, LINE = "#fbfaf7", "#1d1d20", "#77757a", "#d9d6cf"
+GOLD = "#e0a526"
+STRIPS, STRIP_NAMES = (
+    ("#3b6ea5", "#c98b3c", "#5a8f4e", "#9a4f96", "#8c8c8c"),
+    ("blue", "ochre", "green", "violet", "grey"),
+)
 _MOST_PROMPTS = 12
 
-
-def write_sheet(folder: Path, grid: Grid) -> None:
-    """Draw ``grid.png`` from the grid's record and its pictures in ``folder``."""
-    image = draw_sheet(folder, grid)
-    with replacing(folder / "grid.png") as part:
-        image.save(part, format="PNG")
+Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
-def draw_sheet(folder: Path, grid: Grid) -> Image:
-    """The sheet as a picture."""
+def sheet_size(grid: Grid, layout: Layout) -> tuple[int, int]:
+    """Width and height of the whole sheet in pixels."""
+    width, bottom = layout.size
+    footer = _footer(grid, layout, width - 2 * layout.margin)
+    return width, bottom + (len(footer) * layout.small.line + layout.margin if footer else 0)
+
+
+def draw_sheet(
+    folder: Path, grid: Grid, layout: Layout | None = None, box: Box | None = None, marks: Marks | None = None
+) -> Image:
+    """The sheet as a picture, or the part of it inside ``box`` (left, top, right, bottom).
+
+    Args:
+        folder: where the grid's pictures lie.
+        marks: stars and the winner, which get a frame.
+    """
     from PIL import Image as images
     from PIL import ImageDraw
 
-    layout = plan_layout(grid)
-    width, bottom = layout.size
-    footer = _footer(grid, layout, width - 2 * layout.margin)
-    height = bottom + (len(footer) * layout.small.line + layout.margin if footer else 0)
-    sheet = images.new("RGB", (width, height), PAPER)
+    layout = layout or plan_layout(grid)
+    width, height = sheet_size(grid, layout)
+    left, top, right, bottom = box or (0, 0, width, height)
+    layout = replace(layout, origin=(left, top))
+    sheet = images.new("RGB", (right - left, bottom - top), PAPER)
     pen = ImageDraw.Draw(sheet)
     line = layout.title.wrap(grid.title, width - 2 * layout.margin, 1)[0]
-    pen.text((layout.margin, layout.margin), line, fill=INK, font=layout.title.font)
+    pen.text((layout.margin - left, layout.margin - top), line, fill=INK, font=layout.title.font)
     for part in range(len(layout.table.parts)):
         _draw_headings(pen, layout, part)
     for (part, row, column), pictures in by_cell(grid).items():
         at = (layout.left(column, part), layout.top(row, part))
+        if not (-layout.tile[0] < at[0] < sheet.width and -layout.tile[1] - layout.under < at[1] < sheet.height):
+            continue
         _draw_tile(sheet, folder, pictures, layout, at)
-        if text := grid.badges.get((pictures[0].row, pictures[0].weight)):
-            middle = (at[0] + layout.tile[0] // 2, at[1] + layout.tile[1] + layout.badge // 2)
-            pen.text(middle, text, fill=GREY, font=layout.small.font, anchor="mm")
-    _draw_footer(pen, footer, layout, bottom - layout.margin, width)
+        if marks is not None:
+            _draw_marks(pen, layout, pictures, at, marks)
+        _draw_under(pen, grid, layout, pictures, at)
+    _draw_footer(pen, _footer(grid, layout, width - 2 * layout.margin), layout, width)
     return sheet
+
+
+def _draw_marks(pen: Any, layout: Layout, pictures: Sequence[Picture], at: tuple[int, int], marks: Marks) -> None:
+    """Stars in a corner, and a frame around the winner."""
+    for place, picture in enumerate(pictures):
+        x, y = _corner(layout, place, at)
+        width, height = layout.picture
+        if picture.key == marks.winner:
+            thick = max(3, layout.gap // 2)
+            pen.rectangle((x - thick, y - thick, x + width + thick - 1, y + height + thick - 1), outline=GOLD,
+                          width=thick)  # fmt: skip
+        count, size = marks.stars.get(picture.key, 0), max(10, min(width, height) // 9)
+        if count:
+            pen.rectangle((x, y + height - size, x + count * size, y + height), fill=INK)
+        for n in range(count):
+            pen.polygon(_star(x + (n + 0.5) * size, y + height - 0.5 * size, 0.45 * size), fill=GOLD)
+
+
+def _star(x: float, y: float, radius: float) -> list[tuple[float, float]]:
+    angles = [math.pi * (n / 5 - 0.5) for n in range(10)]
+    radii = [radius if n % 2 == 0 else radius * 0.42 for n in range(10)]
+    return [(x + r * math.cos(a), y + r * math.sin(a)) for a, r in zip(angles, radii, strict=True)]
+
+
+def _draw_under(pen: Any, grid: Grid, layout: Layout, pictures: Sequence[Picture], at: tuple[int, int]) -> None:
+    """Below a cell: a strip for each score that has one, and the badge or the scores' texts."""
+    scores = mean_scores([grid.scores.get(picture.key, ()) for picture in pictures])
+    y = at[1] + layout.tile[1]
+    for n, score in enumerate(score for score in scores if score.part is not None):
+        top = y + (n + 1) * layout.strip - layout.strip // 2
+        low = top + max(2, layout.strip // 2 - 1)
+        pen.rectangle((at[0], top, at[0] + layout.tile[0] - 1, low), fill=LINE)
+        pen.rectangle((at[0], top, at[0] + round((layout.tile[0] - 1) * (score.part or 0)), low),
+                      fill=STRIPS[n % len(STRIPS)])  # fmt: skip
+    text = grid.badges.get((pictures[0].row, pictures[0].weight)) or "  ".join(score.text for score in scores)
+    if text:
+        middle = (at[0] + layout.tile[0] // 2, y + layout.under - layout.badge // 2)
+        shown = layout.small.wrap(text, layout.tile[0], 1)[0]
+        pen.text(middle, shown, fill=GREY, font=layout.small.font, anchor="mm")
+
+
+def mean_scores(scores: Sequence[Sequence[Score]]) -> list[Score]:
+    """One score for each name: the only one as it is, of several the mean of their parts."""
+    by_name: dict[str, list[Score]] = {}
+    for own in scores:
+        for score in own:
+            by_name.setdefault(score.name, []).append(score)
+    found = []
+    for name, same in by_name.items():
+        parts = [score.part for score in same if score.part is not None]
+        mean = sum(parts) / len(parts) if parts else None
+        text = same[0].text if len(same) == 1 else (f"{mean:.2f}" if mean is not None else "")
+        found.append(Score(name, text, mean))
+    return found
 
 
 def _draw_headings(pen: Any, layout: Layout, part: int) -> None:
@@ -82,7 +154,7 @@ def _draw_lines(pen: Any, layout: Layout, part: int) -> None:
         x = (layout.left(0, part) + layout.tile[0] + layout.left(1, part)) // 2
         pen.line([(x, layout.top(0, part)), (x, bottom)], fill=LINE, width=thin)
     if len(table.rows) > 1 and table.rows[0].base:
-        y = (layout.top(0, part) + layout.tile[1] + layout.badge + layout.top(1, part)) // 2
+        y = (layout.top(0, part) + layout.tile[1] + layout.under + layout.top(1, part)) // 2
         pen.line([(layout.left(0, part), y), (right, y)], fill=LINE, width=thin)
 
 
@@ -109,10 +181,14 @@ def _draw_tile(sheet: Image, folder: Path, pictures: Sequence[Picture], layout: 
     for place, picture in enumerate(pictures):
         with images.open(folder / picture.file) as opened:
             image = _fitted(opened.convert("RGB"), layout.picture)
-        down, across = divmod(place, layout.across)
-        x = at[0] + across * (layout.picture[0] + layout.inner) + (layout.picture[0] - image.width) // 2
-        y = at[1] + down * (layout.picture[1] + layout.inner) + (layout.picture[1] - image.height) // 2
-        sheet.paste(image, (x, y))
+        x, y = _corner(layout, place, at)
+        sheet.paste(image, (x + (layout.picture[0] - image.width) // 2, y + (layout.picture[1] - image.height) // 2))
+
+
+def _corner(layout: Layout, place: int, at: tuple[int, int]) -> tuple[int, int]:
+    """Where the ``place``-th picture of a cell at ``at`` begins."""
+    down, across = divmod(place, layout.across)
+    return (at[0] + across * (layout.picture[0] + layout.inner), at[1] + down * (layout.picture[1] + layout.inner))
 
 
 def _fitted(image: Image, room: tuple[int, int]) -> Image:
@@ -133,7 +209,8 @@ def _footer(grid: Grid, layout: Layout, width: int) -> list[str]:
     said = {axis.kind for axis in grid.shown if axis.slot}
     many = len(grid.prompts) > 1
     shown = [] if "prompt" in said or (many and "s/r" in said) else grid.prompts[:_MOST_PROMPTS]
-    lines = [f"prompt {i}:  {text}" if many else f"prompt:  {text}" for i, text in enumerate(shown, start=1)]
+    lines = list(grid.captions)
+    lines += [f"prompt {i}:  {text}" if many else f"prompt:  {text}" for i, text in enumerate(shown, start=1)]
     if shown and len(grid.prompts) > len(shown):
         lines.append(f"and {len(grid.prompts) - len(shown)} more prompts, in grid.json")
     if grid.settings.negative and "negative" not in said:
@@ -142,13 +219,19 @@ def _footer(grid: Grid, layout: Layout, width: int) -> list[str]:
         seeds = ", ".join(str(seed) for seed in grid.seeds)
         order = "  (in a cell: prompts down, seeds across)" if many and shown and len(grid.seeds) > 1 else ""
         lines.append(f"seed{'s' if len(grid.seeds) > 1 else ''}:  {seeds}{order}")
+    names = {score.name: score.part is not None for own in grid.scores.values() for score in own}
+    if names:
+        strips = [
+            f"{name} ({STRIP_NAMES[n % len(STRIPS)]})" for n, name in enumerate(k for k, part in names.items() if part)
+        ]
+        lines.append("under a cell:  " + ", ".join([*strips, *(name for name, part in names.items() if not part)]))
     return [line for text in lines for line in layout.small.wrap(text, width, 4)]
 
 
-def _draw_footer(pen: Any, lines: Sequence[str], layout: Layout, bottom: int, width: int) -> None:
-    y = bottom + layout.margin
-    pen.line([(layout.margin, y), (width - layout.margin, y)], fill=LINE, width=max(1, layout.gap // 6))
+def _draw_footer(pen: Any, lines: Sequence[str], layout: Layout, width: int) -> None:
+    left, y = layout.margin - layout.origin[0], layout.size[1] - layout.origin[1]
+    pen.line([(left, y), (width - layout.margin - layout.origin[0], y)], fill=LINE, width=max(1, layout.gap // 6))
     y += layout.gap
     for line in lines:
-        pen.text((layout.margin, y), line, fill=GREY, font=layout.small.font)
+        pen.text((left, y), line, fill=GREY, font=layout.small.font)
         y += layout.small.line

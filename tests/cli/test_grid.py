@@ -104,3 +104,16 @@ def test_mistakes_are_told_in_one_sentence(here: Path, base: Path, words: tuple[
     done = grid(*words, "--base", base, "--prompt", "1girl")
     assert done.exit_code == 1 and done.stderr.startswith("error: ") and told in done.stderr, done.output
     assert not Path("out/cells").exists()
+
+
+def test_redraw_renders_nothing_and_needs_no_model(here: Path, base: Path) -> None:
+    assert grid("a", "--base", base, "--prompt", "1girl", "--weights", "0,1").exit_code == 0
+    words = ["grid", "-o", "out", "--redraw"]
+    done = CliRunner().invoke(shell, [*words, "--title", "Mine", "--label", "a=the file", "--embed", "--json"])
+    assert done.exit_code == 0 and json.loads(done.stdout)["rendered"] == 0, done.output
+    assert record()["title"] == "Mine" and record()["labels"] == {"a": "the file"}
+    assert "data:image/png;base64" in Path("out/grid.html").read_text(encoding="utf-8")
+    for more, code, told in ((["a"], 2, "--redraw renders nothing"), (["--label", "a"], 1, "VALUE=TEXT"),
+                             (["--full-size"], 1, "goes with --sheet")):  # fmt: skip
+        done = CliRunner().invoke(shell, [*words, *more])
+        assert done.exit_code == code and told in done.stderr

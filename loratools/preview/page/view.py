@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from loratools.base.infotext import Facts, infotext
-from loratools.preview.grid import Grid, Picture, RowInfo
+from loratools.preview.grid import Grid, Picture, RowInfo, Score
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,6 @@ class Axis:
 
     name: str
     values: tuple[Value, ...]
-
-
-@dataclass(frozen=True)
-class Score:
-    """One figure of a cell: its name, its text, and its part of the way from 0 to 1 where it is drawn as a strip."""
-
-    name: str
-    text: str
-    part: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,7 @@ def view_grid(grid: Grid) -> View:
     """The view of a grid: its axes as they stand, with the rows' notes and provenance where rows stand on one."""
     rows = {row.label: row for row in grid.rows}
     axes = tuple(
-        Axis(axis.name, tuple(_value(label, rows if axis.kind == "adapter" else {}) for label in axis.labels))
+        Axis(axis.name, tuple(_value(grid, label, rows if axis.kind == "adapter" else {}) for label in axis.labels))
         for axis in grid.shown
     )
     identity = "\0".join([grid.owner, grid.title, grid.base_digest])
@@ -103,15 +94,16 @@ def view_grid(grid: Grid) -> View:
     )  # fmt: skip
 
 
-def _value(label: str, rows: Mapping[str, RowInfo]) -> Value:
+def _value(grid: Grid, label: str, rows: Mapping[str, RowInfo]) -> Value:
     row = rows.get(label)
-    return Value(label, row.note, row.provenance[:500] or row.digest) if row else Value(label)
+    told = grid.called(label)
+    return Value(told, row.note, row.provenance[:500] or row.digest) if row else Value(told)
 
 
 def _shot(grid: Grid, picture: Picture) -> Shot:
     badge = grid.badges.get((picture.row, picture.weight), "")
     return Shot(grid.place(picture), picture.file, picture.key, grid.base_place(picture), _parameters(grid, picture),
-                badge)  # fmt: skip
+                badge, None, grid.scores.get(picture.key, ()))  # fmt: skip
 
 
 def _parameters(grid: Grid, picture: Picture) -> str:
@@ -129,4 +121,4 @@ def _about(grid: Grid) -> tuple[str, ...]:
     one = [f"prompt: {grid.prompts[0]}"] if len(grid.prompts) == 1 else []
     seeds: Sequence[str] = [f"seed: {grid.seeds[0]}"] if len(grid.seeds) == 1 else []
     negative = [f"negative: {grid.settings.negative}"] if grid.settings.negative else []
-    return (*one, *negative, *seeds)
+    return (*grid.captions, *one, *negative, *seeds)
