@@ -13,7 +13,7 @@ from loratools.preview.type import Lettering
 MOST_PIXELS = 80_000_000  # below the size at which Pillow and browsers begin to object
 _SMALL = 128  # pictures with a shorter side are enlarged by a whole factor
 _WIDE = 1.5  # tables stand side by side while the sheet stays narrower than this many times its height
-_LINES = 3  # of a column's heading
+_LINES = 5  # of a column's heading
 
 
 @dataclass(frozen=True)
