@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,13 @@ FORMATS = ("webp", "jpg", "png")
 @click.option("--sheet", "formats", multiple=True, type=click.Choice(FORMATS), help="Draw the sheet so as well.")
 @click.option("--full-size", is_flag=True, help="Pictures unreduced in --sheet's files; past 200 megapixels several.")
 @click.option("--embed", is_flag=True, help="A grid.html that carries its pictures: one file to send.")
+@click.option("--score", is_flag=True, help="Figures under each picture: how far from the base and what follows.")
+@click.option("--score-images", metavar="DIR", type=click.Path(), help="Training images: the nearest one (copy risk).")
+@click.option(
+    "--held-out", metavar="DIR", type=click.Path(), help="Images that were not trained on: closeness to them."
+)
+@click.option("--score-model", "score_models", multiple=True, metavar="DIR", type=click.Path(),
+              help="A CLIP or DINO on this machine, to compare by. Repeatable.")  # fmt: skip
 @click.option("--redraw", is_flag=True, help="Render nothing: draw the grid in --out again, with other words or files.")
 @lora_options
 @device_option
@@ -59,7 +67,8 @@ def command(
     steps: int | None, cfg: float | None, sampler: str | None, size: str | None, clip_skip: int | None,
     batch_size: int, compiled: bool, offload: bool, sliced: bool, tiled: bool,
     out: str, title: str, labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...],
-    full_size: bool, embed: bool, redraw: bool, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None,
+    full_size: bool, embed: bool, score: bool, score_images: str | None, held_out: str | None,
+    score_models: tuple[str, ...], redraw: bool, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None,
     device: str, dtype: str | None, as_json: bool, force: bool,
 ) -> None:  # fmt: skip
     """Render every row at every weight, or any two or three things against each other, beside the base alone.
@@ -115,10 +124,13 @@ def command(
     from loratools.recipe.references import best_epoch
 
     drawing = _drawing(labels, captions, formats, full_size, embed)
+    scored = _Scored(score_images, held_out, score_models)
+    if not score and scored != _Scored(None, None, ()):
+        raise click.UsageError("--score-images, --held-out and --score-model say what --score compares with; add it.")
     if redraw:
         if rows or prompts or x or y or z:
             raise click.UsageError("--redraw renders nothing: leave rows, axes and prompts out.")
-        _redraw(Path(out), title, drawing, as_json)
+        _redraw(Path(out), title, drawing, scored if score else None, as_json)
         return
     axes = {slot: text for slot, text in (("x", x), ("y", y), ("z", z)) if text is not None}
     kinds = [text.partition(":")[0].strip().lower() for text in axes.values()]
@@ -149,6 +161,8 @@ def command(
     )  # fmt: skip
     if not rank.main:
         return
+    if score:
+        scored.draw(Path(out), drawing)
     facts = {"png": str(result.png), "html": str(result.html), "json": str(result.json),
              "rendered": result.rendered, "reused": result.reused}  # fmt: skip
     verdicts = {row.label: row.verdict[1] for row in result.grid.rows if row.verdict}
@@ -177,9 +191,36 @@ def _drawing(labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[
     return Drawing(formats, full, embed, words, captions)
 
 
-def _redraw(folder: Path, title: str, drawing: Drawing, as_json: bool) -> None:
+@dataclass(frozen=True)
+class _Scored:
+    """What ``--score`` compares with."""
+
+    training: str | None
+    held_out: str | None
+    models: tuple[str, ...]
+
+    def draw(self, folder: Path, drawing: Drawing) -> None:
+        """Score the pictures in ``folder``, and draw the figures under them."""
+        from loratools.preview.features import load_features
+        from loratools.preview.grid import read_grid
+        from loratools.preview.render import redraw
+        from loratools.preview.scores import Scoring, score_pictures
+        from loratools.recipe.session import shipped_judge
+
+        grid = read_grid(folder)
+        scoring = Scoring(
+            tuple(load_features(Path(model)) for model in self.models),
+            Path(self.training) if self.training else None, Path(self.held_out) if self.held_out else None,
+            shipped_judge if grid.base == "pocket" else None,
+        )  # fmt: skip
+        redraw(folder, scores=score_pictures(folder, grid, scoring), drawing=drawing)
+
+
+def _redraw(folder: Path, title: str, drawing: Drawing, scored: _Scored | None, as_json: bool) -> None:
     from loratools.preview.render import redraw
 
+    if scored is not None:
+        scored.draw(folder, drawing)
     grid = redraw(folder, title=title, drawing=drawing)
     facts = {name: str(folder / f"grid.{name}") for name in ("png", "html", "json")}
     if as_json:

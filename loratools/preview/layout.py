@@ -181,8 +181,9 @@ def _with_letters(grid: Grid, table: Table, inside: tuple[int, int], picture: tu
     gutter = min(widest, max(150, tile[0])) + 2 * gap
     header = max(_heading_height(column, label, small, tile[0]) for column in table.columns) + gap
     scored = list(grid.scores.values())
-    badge = small.line if grid.badges or any(score.text for own in scored for score in own) else 0
-    strips = max([sum(score.part is not None for score in own) for own in scored], default=0)
+    lines = max([bool(grid.badges), *(len([score for score in own if score.text]) for own in scored)])
+    badge = small.line * lines
+    strips = len({score.name for own in scored for score in own if score.part is not None})
     layout = Layout(table, *inside, picture, gap, gutter, 3 * gap, header, label, small, title, badge, strips)
     return replace(layout, beside=_beside(layout))
 

@@ -93,17 +93,29 @@ def _draw_under(pen: Any, grid: Grid, layout: Layout, pictures: Sequence[Picture
     """Below a cell: a strip for each score that has one, and the badge or the scores' texts."""
     scores = mean_scores([grid.scores.get(picture.key, ()) for picture in pictures])
     y = at[1] + layout.tile[1]
-    for n, score in enumerate(score for score in scores if score.part is not None):
+    names = strip_names(grid)
+    for score in scores:
+        if score.part is None:
+            continue
+        n = names.index(score.name)
         top = y + (n + 1) * layout.strip - layout.strip // 2
         low = top + max(2, layout.strip // 2 - 1)
         pen.rectangle((at[0], top, at[0] + layout.tile[0] - 1, low), fill=LINE)
-        pen.rectangle((at[0], top, at[0] + round((layout.tile[0] - 1) * (score.part or 0)), low),
+        pen.rectangle((at[0], top, at[0] + round((layout.tile[0] - 1) * score.part), low),
                       fill=STRIPS[n % len(STRIPS)])  # fmt: skip
-    text = grid.badges.get((pictures[0].row, pictures[0].weight)) or "  ".join(score.text for score in scores)
-    if text:
-        middle = (at[0] + layout.tile[0] // 2, y + layout.under - layout.badge // 2)
+    badge = grid.badges.get((pictures[0].row, pictures[0].weight))
+    texts = [badge] if badge else [score.text for score in scores if score.text]
+    top = y + layout.under - layout.badge + layout.small.line // 2
+    for n, text in enumerate(texts):
         shown = layout.small.wrap(text, layout.tile[0], 1)[0]
-        pen.text(middle, shown, fill=GREY, font=layout.small.font, anchor="mm")
+        at_line = (at[0] + layout.tile[0] // 2, top + n * layout.small.line)
+        pen.text(at_line, shown, fill=GREY, font=layout.small.font, anchor="mm")
+
+
+def strip_names(grid: Grid) -> list[str]:
+    """The scores that are drawn as strips, from the top down."""
+    names = dict.fromkeys(score.name for own in grid.scores.values() for score in own if score.part is not None)
+    return list(names)
 
 
 def mean_scores(scores: Sequence[Sequence[Score]]) -> list[Score]:
@@ -116,9 +128,13 @@ def mean_scores(scores: Sequence[Sequence[Score]]) -> list[Score]:
     for name, same in by_name.items():
         parts = [score.part for score in same if score.part is not None]
         mean = sum(parts) / len(parts) if parts else None
-        text = same[0].text if len(same) == 1 else (f"{mean:.2f}" if mean is not None else "")
+        text = same[0].text if len(same) == 1 else (_short(name, mean) if mean is not None else "")
         found.append(Score(name, text, mean))
     return found
+
+
+def _short(name: str, mean: float) -> str:
+    return f"{name.partition(' (')[0]} {mean:.2f}"
 
 
 def _draw_headings(pen: Any, layout: Layout, part: int) -> None:
@@ -219,12 +235,9 @@ def _footer(grid: Grid, layout: Layout, width: int) -> list[str]:
         seeds = ", ".join(str(seed) for seed in grid.seeds)
         order = "  (in a cell: prompts down, seeds across)" if many and shown and len(grid.seeds) > 1 else ""
         lines.append(f"seed{'s' if len(grid.seeds) > 1 else ''}:  {seeds}{order}")
-    names = {score.name: score.part is not None for own in grid.scores.values() for score in own}
-    if names:
-        strips = [
-            f"{name} ({STRIP_NAMES[n % len(STRIPS)]})" for n, name in enumerate(k for k, part in names.items() if part)
-        ]
-        lines.append("under a cell:  " + ", ".join([*strips, *(name for name, part in names.items() if not part)]))
+    if strips := strip_names(grid):
+        told = [f"{name} {STRIP_NAMES[n % len(STRIPS)]}" for n, name in enumerate(strips)]
+        lines.append(f"strips under a cell, from 0 to the right end:  {', '.join(told)}")
     return [line for text in lines for line in layout.small.wrap(text, width, 4)]
 
 

@@ -117,3 +117,17 @@ def test_redraw_renders_nothing_and_needs_no_model(here: Path, base: Path) -> No
                              (["--full-size"], 1, "goes with --sheet")):  # fmt: skip
         done = CliRunner().invoke(shell, [*words, *more])
         assert done.exit_code == code and told in done.stderr
+
+
+def test_scores_are_drawn_when_asked(here: Path, base: Path) -> None:
+    from PIL import Image
+
+    Path("images").mkdir()
+    for n in range(3):
+        Image.new("RGB", (64, 64), (80 * n, 200 - 60 * n, 30)).save(f"images/{n}.png")
+    done = grid("a", "--base", base, "--prompt", "1girl", "--weights", "1", "--score", "--score-images", "images")
+    assert done.exit_code == 0, done.output
+    names = [score["name"] for own in record()["scores"].values() for score in own]
+    assert names == ["from base (pixels)", "nearest (pixels)"] * 2
+    done = grid("a", "--base", base, "--prompt", "1girl", "--held-out", "images")
+    assert done.exit_code == 2 and "add it" in done.stderr

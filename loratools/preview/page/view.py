@@ -97,7 +97,7 @@ def view_grid(grid: Grid) -> View:
 def _value(grid: Grid, label: str, rows: Mapping[str, RowInfo]) -> Value:
     row = rows.get(label)
     told = grid.called(label)
-    return Value(told, row.note, row.provenance[:500] or row.digest) if row else Value(told)
+    return Value(told, row.under, row.provenance[:500] or row.digest) if row else Value(told)
 
 
 def _shot(grid: Grid, picture: Picture) -> Shot:
