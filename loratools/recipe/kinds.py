@@ -36,12 +36,23 @@ def _no_truth(value: Any) -> Any:
     return value
 
 
+def _axis(value: Any) -> Any:
+    """``{cfg: [4, 7]}`` as the text ``cfg: 4; 7`` that the command line takes."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return value
+    ((kind, values),) = value.items()
+    items = [format(item, "g") if isinstance(item, float) else str(item) for item in _listed(values)]
+    if not isinstance(values, list):
+        return f"{kind}: {items[0]}"
+    marked = ['"' + item.replace('"', '""') + '"' if set(item) & set(';,"') else item for item in items]
+    return f"{kind}: {'; '.join(marked)}"
+
+
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
-_NUMBERS = {"anyOf": [{"type": ["string", "number"]}, {"type": "array", "items": {"type": "number"}}]}
-NumberText = Annotated[str, BeforeValidator(_joined), WithJsonSchema(_NUMBERS)]
-Number = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
+_AXIS = {"anyOf": [{"type": "string"}, {"type": "object", "minProperties": 1, "maxProperties": 1}]}
+AxisText = Annotated[str, BeforeValidator(_axis), WithJsonSchema(_AXIS)]
 Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Dtype = Literal["fp16", "bf16", "fp32"]
@@ -255,11 +266,24 @@ class Publish(_Short):
 
 
 class Grid(Strict):
-    """Pictures of every row at every weight, beside the base alone."""
+    """Pictures of every row at every weight, or of any axes against each other, beside the base alone."""
 
-    rows: Texts = Field(description="runs, epochs, files or merge strings; one or a list")
-    weights: NumberText = Field("0:1:0.25", description="first:last:step, or a list")
-    prompts: Texts = Field(description="prompts, or one file of them, a line each")
+    rows: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (), description="runs, epochs, files or merge strings; one or a list"
+    )
+    weights: NumberText | None = Field(
+        None, description="first:last:step, or a list; 0:1:0.25 if left out and there are no axes"
+    )
+    x: AxisText | None = Field(
+        None, description="what differs across: `{KIND: VALUES}`, such as `{cfg: [4, 7]}`; see `loratools grid --help`"
+    )
+    y: AxisText | None = Field(None, description="what differs down")
+    z: AxisText | None = Field(None, description="what differs between sub-grids")
+    base_alone: bool = Field(True, description="the base alone in front")
+    most: Count | None = Field(None, description="pictures that are allowed (5000)")
+    prompts: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (), description="prompts, or one file of them, a line each"
+    )
     negative: str = Field("", description="the negative prompt")
     seeds: NumberText | None = Field(None, description="1, [1, 2] or 1-4; the recipe's seed if left out")
     steps: Count | None = Field(None, description="sampler steps; the base's own if left out")
@@ -273,6 +297,15 @@ class Grid(Strict):
         None, description="weight of the modules in blocks that a short vector does not list"
     )
     judge: str | None = Field(None, description="pocket only: score how much of this drawing style each row shows")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Grid:
+        axes = [axis for axis in (self.x, self.y, self.z) if axis is not None]
+        if not self.rows and not axes:
+            raise ValueError("'rows' is missing; name what to show, or an axis such as x: {adapter: [style, final]}")
+        if not self.prompts and not any(axis.lstrip().lower().startswith("prompt") for axis in axes):
+            raise ValueError("'prompts' is missing; give one, or an axis of them")
+        return self
 
 
 KINDS: dict[str, type[Strict] | None] = {  # None: the settings of another room's model
