@@ -51,6 +51,9 @@ def _axis(value: Any) -> Any:
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+_NUMBERS = {"anyOf": [{"type": ["string", "number"]}, {"type": "array", "items": {"type": "number"}}]}
+NumberText = Annotated[str, BeforeValidator(_joined), WithJsonSchema(_NUMBERS)]
+Number = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
 _AXIS = {"anyOf": [{"type": "string"}, {"type": "object", "minProperties": 1, "maxProperties": 1}]}
 AxisText = Annotated[str, BeforeValidator(_axis), WithJsonSchema(_AXIS)]
 Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
