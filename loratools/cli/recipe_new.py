@@ -34,7 +34,7 @@ def new(file: Path, yes: bool, force: bool, **flags: Any) -> None:
     from loratools.recipe.writing import write_new
 
     given = {key: value for key, value in flags.items() if value is not None}
-    if not yes and sys.stdin.isatty():
+    if not yes and _asks():
         given["kind"] = given.get("kind") or click.prompt(
             "What should the recipe make", type=click.Choice(["style", "character", "merge", "grid"]), default="style",
             err=True,
@@ -45,6 +45,11 @@ def new(file: Path, yes: bool, force: bool, **flags: Any) -> None:
     answers = Answers(**given)
     write_new(file, starter(answers, file), force)
     click.echo(f"{file}\nnext: loratools run {file} --dry-run, then loratools run {file}")
+
+
+def _asks() -> bool:
+    """Whether somebody is there to answer."""
+    return sys.stdin.isatty()
 
 
 @click.command("import")

@@ -81,6 +81,35 @@ def test_the_commands(here: Path) -> None:
     assert shown.exit_code == 0 and parse_recipe(shown.stdout)[0].steps["final"].kind == "merge"
 
 
+def test_answers_are_asked_for_on_a_terminal(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loratools.cli.recipe_new._asks", lambda: True)
+    answers = "character\ntiny\nmy images\n5\nmika\n1girl, smile\n"
+    told = CliRunner().invoke(shell, ["recipe", "new", "a.yaml", "--preset", "pocket-style"], input=answers)
+    assert told.exit_code == 0, told.output
+    recipe, _ = parse_recipe(Path("a.yaml").read_text(encoding="utf-8"))
+    assert recipe.base == "tiny"
+    assert recipe.steps["character"].train == {"images": "my images", "preset": "pocket-style", "epochs": 5}
+    assert recipe.steps["mika"].kind == "publish" and recipe.steps["sheet"].grid.prompts == ("1girl, smile",)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["style", "character"])
+def test_a_trained_starter_runs(here: Path, tiny_base: Path, kind: Any) -> None:
+    text = starter(Answers(kind, str(tiny_base), preset="pocket-style", epochs=1), Path("s.yaml"))
+    smaller = [
+        ("count: 12", "count: 2, size: 64"),
+        ("0:1:0.25", "1"),
+        ("      seeds: 1", "      steps: 1\n      seeds: 1"),
+        (", epochs: 1, repeats: 16", ", epochs: 1"),
+        ("preset: pocket-style", "preset: pocket-style, repeats: 1, dim: 2"),
+        ("basestyle: {", "basestyle: {images_per_framing: 1, "),
+    ]
+    for old, new in smaller:
+        text = text.replace(old, new)
+    Path("s.yaml").write_text(text, encoding="utf-8")
+    ran = run_steps(make_planner("s.yaml", Path("work")).plan(), Path("work"), Session(device="cpu"))
+    assert {path.name for path in ran[-1].planned.out.iterdir()} >= {f"my_{kind}.png", f"my_{kind}.json", "README.md"}
+
+
 def test_the_shipped_schema_is_the_models_own() -> None:
     assert SHIPPED.read_text(encoding="utf-8") == schema_text(), (
         "the shipped schema is behind the models; run python -m tests.recipe.regenerate"

@@ -173,10 +173,10 @@ def _cell(folder: Path, made: Published) -> Path:
     if not shown:
         raise FileError(f"the grid {folder} shows '{row}' at no weight but 0; render it at {made.settings.weight:g}")
 
-    def far(picture: Picture) -> tuple[float, int, int]:
-        return abs(picture.weight - made.settings.weight), picture.prompt, grid.seeds.index(picture.seed)
+    def far(picture: Picture) -> tuple[float, int]:
+        return abs(picture.weight - made.settings.weight), picture.prompt
 
-    return folder / min(shown, key=far).file
+    return folder / min(shown, key=far).file  # of several seeds the first
 
 
 def _by_digest(grid: Grid, digest: str | None) -> int | None:
