@@ -305,9 +305,10 @@ def unet_seconds(bench: Bench, run: Any, batch: int) -> float:
     for _ in range(2 * bench.scale.steps):
         graph.replay()
     bench.sync()
+    spent = time.perf_counter() - start
     del graph
     bench.clear()
-    return (time.perf_counter() - start) / 2 / batch
+    return spent / 2 / batch
 
 
 def diffusers(bench: Bench) -> Figures:

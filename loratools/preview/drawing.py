@@ -63,7 +63,7 @@ def draw(folder: Path, grid: Grid, drawing: Drawing | None = None) -> None:
         with replacing(path) as part:
             match path.suffix:
                 case ".png":
-                    image.save(part, format="PNG")
+                    image.save(part, format="PNG", compress_level=1)  # a third of the time, a sixth more bytes
                 case ".webp":
                     image.save(part, format="WEBP", quality=90)
                 case _:

@@ -109,10 +109,11 @@ class LoraLinear(Lora):
     frozen: nn.Linear
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.frozen(x)
-        inner = functional.linear(x.reshape(-1, self.shape[1]), self.down.to(x.dtype))
-        up = self.up.to(inner.dtype)
-        return torch.addmm(y.reshape(-1, self.shape[0]), inner, up.mT, alpha=self.scale).reshape(y.shape)
+        flat = x.reshape(-1, self.shape[1])
+        y: Tensor = self.frozen(flat)
+        inner = functional.linear(flat, self.down.to(x.dtype))
+        y.addmm_(inner, self.up.to(inner.dtype).mT, alpha=self.scale)  # in place: a new result would be a copy of y
+        return y.reshape(*x.shape[:-1], self.shape[0])
 
 
 class LoraConv(Lora):
