@@ -7,8 +7,6 @@ number instead, and leaves those that are no longer what the fix wrote.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
@@ -18,54 +16,15 @@ from typing import Any
 from loratools.blocks.presets import load_presets
 from loratools.blocks.symptoms import Step, Symptom, Together, find_symptom, together
 from loratools.blocks.vector import Presets
-from loratools.errors import FileError, LoratoolsError, RecipeError
-from loratools.files import locked, write_bytes, write_text
-from loratools.recipe.schema import Recipe, check_recipe
+from loratools.errors import LoratoolsError, RecipeError
+from loratools.files import locked, write_bytes
+from loratools.recipe.edit_log import Change, Edit, Made, Source, load_log, save_log, sidecar
+from loratools.recipe.schema import Recipe
 from loratools.recipe.spans import Located, MergeText, Replacement, applied, locate, merge_text, prepared
-from loratools.yamlio import Document, load_yaml
+from loratools.yamlio import Document
 
-_BOM = "\ufeff"
 _ROLES = {"GP1": 1, "GP2": -1}  # the vector of the first term of that sign
 STEP = Decimal("0.1")
-
-
-@dataclass(frozen=True)
-class Change:
-    """One number: in the vector ``role`` (``GP1``, ``GP2``), which the recipe calls ``vector``, or a term's weight
-    (role ``strength``, ``block`` the term's place). ``before`` and ``after`` as they are written."""
-
-    role: str
-    vector: str
-    block: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
-class Made:
-    """A symptom's part in an edit: its step, from 1, and what the step says."""
-
-    symptom: str
-    step: int
-    say: str
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One fix as it is remembered.
-
-    Attributes:
-        before, after: sha256 of the recipe's bytes.
-        passes: what takes the text back, last pass first undone: each a list of replacements in the text after it.
-    """
-
-    merge: str
-    made: tuple[Made, ...]
-    size: str
-    before: str
-    after: str
-    passes: tuple[tuple[Replacement, ...], ...]
-    changes: tuple[Change, ...]
 
 
 @dataclass(frozen=True)
@@ -107,11 +66,6 @@ class Fixed:
         return [*lines, *(f"conflict: {text}" for text in self.conflicts), *(f"note: {text}" for text in self.notes)]
 
 
-def sidecar(recipe: Path) -> Path:
-    """Where the fixes of a recipe are remembered."""
-    return recipe.with_name(f".{recipe.name}.fixes.json")
-
-
 def fix(
     recipe: Path, names: Sequence[str], *, size: Decimal = STEP, merge: str | None = None, dry_run: bool = False
 ) -> Fixed:
@@ -129,13 +83,13 @@ def fix(
         raise RecipeError(f"a step of {size} moves nothing; use a positive number such as 0.1")
     recipe = _real(recipe)
     with locked(sidecar(recipe)):
-        source = _Source.read(recipe)
-        log = _load(recipe, source.digest)
+        source = Source.read(recipe)
+        log = load_log(recipe, source.digest)
         chosen = [find_symptom(name) for name in dict.fromkeys(name.lower() for name in names)]
         edit, outcome = _plan(source, log, chosen, size, merge)
         if dry_run:
             return outcome
-        _save(recipe, [*log, edit])
+        save_log(recipe, [*log, edit])
         write_bytes(recipe, source.encoded(outcome.text))
     return replace(outcome, written=True)
 
@@ -148,15 +102,15 @@ def undo(recipe: Path, *, dry_run: bool = False) -> Fixed:
     """
     recipe = _real(recipe)
     with locked(sidecar(recipe)):
-        source = _Source.read(recipe)
-        log = _load(recipe, source.digest)
+        source = Source.read(recipe)
+        log = load_log(recipe, source.digest)
         if not log:
             raise RecipeError(f"{recipe} has no fix to undo; `loratools blocks fix {recipe} --symptom hands` makes one")
         outcome = _taken_back(source, log[-1])
         if dry_run:
             return outcome
         write_bytes(recipe, source.encoded(outcome.text))
-        _save(recipe, log[:-1])
+        save_log(recipe, log[:-1])
     return replace(outcome, written=True)
 
 
@@ -167,54 +121,20 @@ def _real(recipe: Path) -> Path:
 
 def history(recipe: Path) -> list[Edit]:
     """The fixes that are in effect, oldest first."""
-    return _load(recipe, _Source.read(recipe).digest)
+    return load_log(recipe, Source.read(recipe).digest)
 
 
 def sized(recipe: Path, names: Sequence[str], size: Decimal, merge: str | None = None) -> str:
     """The recipe's text after a fix of ``size``, which may be 0; nothing is written."""
-    source = _Source.read(recipe)
+    source = Source.read(recipe)
     if size == 0:
         return source.text
     chosen = [find_symptom(name) for name in dict.fromkeys(name.lower() for name in names)]
-    return _plan(source, _load(recipe, source.digest), chosen, size, merge)[1].text
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A recipe's file: its path, its text without a byte order mark, and whether it had one."""
-
-    path: Path
-    text: str
-    mark: bool
-    digest: str
-
-    @staticmethod
-    def read(path: Path) -> _Source:
-        try:
-            data = path.read_bytes()
-            text = data.decode("utf-8")
-        except OSError as error:
-            raise RecipeError(f"cannot read {path}: {error.strerror or error}") from error
-        except UnicodeDecodeError as error:
-            raise RecipeError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
-        mark = text.startswith(_BOM)
-        return _Source(path, text[mark:], mark, hashlib.sha256(data).hexdigest())
-
-    def encoded(self, text: str) -> bytes:
-        """The file's bytes for another text."""
-        return (_BOM * self.mark + text).encode("utf-8")
-
-    def digest_of(self, text: str) -> str:
-        """sha256 of those bytes."""
-        return hashlib.sha256(self.encoded(text)).hexdigest()
-
-    def parsed(self, text: str) -> tuple[Recipe, Document]:
-        """``text`` as a recipe."""
-        return check_recipe(load_yaml(text, str(self.path)))
+    return _plan(source, load_log(recipe, source.digest), chosen, size, merge)[1].text
 
 
 def _plan(
-    source: _Source, log: Sequence[Edit], chosen: Sequence[Symptom], size: Decimal, merge: str | None
+    source: Source, log: Sequence[Edit], chosen: Sequence[Symptom], size: Decimal, merge: str | None
 ) -> tuple[Edit, Fixed]:
     steps = _choose(source, log, chosen, merge)
     roles = [role for role in _ROLES if any(move.role == role for _, step in steps for move in step.moves)]
@@ -241,7 +161,7 @@ def _plan(
 
 
 def _choose(
-    source: _Source, log: Sequence[Edit], chosen: Sequence[Symptom], merge: str | None
+    source: Source, log: Sequence[Edit], chosen: Sequence[Symptom], merge: str | None
 ) -> list[tuple[int, Step]]:
     """Each symptom's next step, judged on a text in which every vector that can be edited is ready for it."""
     text, _, _ = _prepare(source, merge, tuple(_ROLES), strict=False)
@@ -262,7 +182,7 @@ def _terms(merged: MergeText, roles: Sequence[str]) -> dict[str, int]:
 
 
 def _prepare(
-    source: _Source, merge: str | None, roles: Sequence[str], *, strict: bool = True
+    source: Source, merge: str | None, roles: Sequence[str], *, strict: bool = True
 ) -> tuple[str, list[tuple[Replacement, ...]], list[str]]:
     """The text with presets that are used by name copied into ``blocks:``, and what takes that back.
 
@@ -289,7 +209,7 @@ def _prepare(
     return text, passes, notes
 
 
-def _presets(source: _Source, recipe: Recipe, merged: MergeText) -> Presets:
+def _presets(source: Source, recipe: Recipe, merged: MergeText) -> Presets:
     settings = recipe.steps[merged.step].merge
     told = settings.presets if settings is not None else None
     beside = source.path.parent / told if told else None
@@ -389,7 +309,7 @@ def _rises(change: Change) -> bool:
     return Decimal(change.after) > Decimal(change.before)
 
 
-def _taken_back(source: _Source, edit: Edit) -> Fixed:
+def _taken_back(source: Source, edit: Edit) -> Fixed:
     if source.digest == edit.after:
         text = source.text
         for one in reversed(edit.passes):
@@ -398,7 +318,7 @@ def _taken_back(source: _Source, edit: Edit) -> Fixed:
     return _by_number(source, edit)
 
 
-def _by_number(source: _Source, edit: Edit) -> Fixed:
+def _by_number(source: Source, edit: Edit) -> Fixed:
     """The recipe was edited by hand since: only numbers that are still what the fix wrote go back."""
     recipe, document = source.parsed(source.text)
     merged = merge_text(document, recipe, edit.merge)
@@ -430,43 +350,7 @@ def _place(change: Change, found: dict[str, Located], merged: MergeText) -> tupl
     return found[change.role].places.get(change.block) if change.role in found else None
 
 
-def _undone(source: _Source, edit: Edit, changes: Sequence[Change], notes: Sequence[str], text: str) -> Fixed:
+def _undone(source: Source, edit: Edit, changes: Sequence[Change], notes: Sequence[str], text: str) -> Fixed:
     reverse = tuple(replace(change, before=change.after, after=change.before) for change in changes)
     made = tuple(replace(one, say=f"undone: {one.say}") for one in edit.made)
     return Fixed(source.path, made, reverse, (), tuple(notes), source.text, text)
-
-
-def _load(recipe: Path, digest: str) -> list[Edit]:
-    """The remembered edits. One that was noted but never reached the recipe (a kill between two writes) is left out.
-
-    Raises:
-        FileError: if the file cannot be understood.
-    """
-    path = sidecar(recipe)
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        edits = [_edit(item) for item in told["edits"]]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FileError(f"{path} is damaged ({type(error).__name__}); delete it to forget the fixes") from error
-    while edits and edits[-1].before == digest != edits[-1].after:
-        edits.pop()
-    return edits
-
-
-def _edit(item: dict[str, Any]) -> Edit:
-    return Edit(
-        item["merge"], tuple(Made(**one) for one in item["made"]), item["size"], item["before"], item["after"],
-        tuple(tuple(Replacement(**one) for one in part) for part in item["passes"]),
-        tuple(Change(**one) for one in item["changes"]),
-    )  # fmt: skip
-
-
-def _save(recipe: Path, edits: Sequence[Edit]) -> None:
-    path = sidecar(recipe)
-    if not edits:
-        path.unlink(missing_ok=True)
-        return
-    content = {"version": 1, "recipe": recipe.name, "edits": [asdict(edit) for edit in edits]}
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
