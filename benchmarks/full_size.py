@@ -44,20 +44,34 @@ def sd15(folder: Path) -> Path:
 
 def sdxl(folder: Path) -> Path:
     """SDXL's UNet, VAE and two text encoders, random, in fp16 (7 GB)."""
+    widths = ((768, 12, 12, "quick_gelu"), (1280, 32, 20, "gelu"))
+    return _sdxl(folder, {**_SDXL_UNET, **_SDXL_WIDTHS}, {**_VAE, "sample_size": 1024}, widths, torch.float16)
+
+
+def tiny_sdxl(folder: Path) -> Path:
+    """The same parts, very narrow, for rehearsing on a CPU."""
+    unet = {"sample_size": 8, "block_out_channels": (16, 32, 32), "cross_attention_dim": 40, "norm_num_groups": 8,
+            "attention_head_dim": (2, 2, 2), "transformer_layers_per_block": (1, 1, 2), "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 72}  # fmt: skip
+    vae = {**_VAE, "block_out_channels": (8, 8, 16, 16), "norm_num_groups": 4, "sample_size": 64}
+    widths = ((16, 2, 2, "quick_gelu"), (24, 2, 2, "gelu"))
+    return _sdxl(folder, {**_SDXL_UNET, **unet}, vae, widths, torch.float32)
+
+
+def _sdxl(folder: Path, unet_like: dict[str, Any], vae_like: dict[str, Any], widths: Any, dtype: torch.dtype) -> Path:
     from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     with _where():
-        unet = UNet2DConditionModel(**_SDXL_UNET)
-        vae = AutoencoderKL(**_VAE, sample_size=1024, scaling_factor=0.13025)
-        first = CLIPTextModel(_clip(768, 12, 12, "quick_gelu"))
-        second = CLIPTextModelWithProjection(_clip(1280, 32, 20, "gelu"))
+        unet = UNet2DConditionModel(**unet_like)
+        vae = AutoencoderKL(**vae_like, scaling_factor=0.13025)
+        first, second = CLIPTextModel(_clip(*widths[0])), CLIPTextModelWithProjection(_clip(*widths[1]))
     _calm(unet)
     train_tokenizer(WORDS, folder / "words", vocabulary=600)
     tokenizers = [CLIPTokenizer.from_pretrained(folder / "words") for _ in range(2)]
     scheduler = EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    StableDiffusionXLPipeline(vae.half(), first.half(), second.half(), *tokenizers, unet.half(), scheduler
-                              ).save_pretrained(folder)  # fmt: skip
+    parts = (part.to(dtype) for part in (vae, first, second))
+    StableDiffusionXLPipeline(*parts, *tokenizers, unet.to(dtype), scheduler).save_pretrained(folder)
     return folder
 
 
@@ -83,10 +97,13 @@ _VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
 }  # fmt: skip
 _SDXL_UNET: dict[str, Any] = {
-    "sample_size": 128, "block_out_channels": (320, 640, 1280), "cross_attention_dim": 2048,
-    "attention_head_dim": (5, 10, 20), "transformer_layers_per_block": (1, 2, 10), "use_linear_projection": True,
+    "use_linear_projection": True, "addition_embed_type": "text_time",
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "addition_embed_type": "text_time",
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+}  # fmt: skip
+_SDXL_WIDTHS: dict[str, Any] = {
+    "sample_size": 128, "block_out_channels": (320, 640, 1280), "cross_attention_dim": 2048,
+    "attention_head_dim": (5, 10, 20), "transformer_layers_per_block": (1, 2, 10),
     "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
 }  # fmt: skip
 

@@ -22,8 +22,8 @@ def main(checkout: str, result: str, module: str, arguments: list[str]) -> None:
     import torch
     import transformers
 
-    if not hasattr(transformers, "CLIPFeatureExtractor"):  # newer transformers dropped the old name
-        transformers.CLIPFeatureExtractor = transformers.CLIPImageProcessor
+    processor = transformers.CLIPImageProcessor  # newer transformers dropped the older name that sd-scripts imports
+    sys.modules["transformers"].CLIPFeatureExtractor = processor  # type: ignore[attr-defined]
     times: list[float] = []
     original = torch.optim.AdamW.step
 

@@ -5,7 +5,7 @@ writes benchmarks/results/training.md from what is there. ``--parts`` chooses; `
 
 peer      sd-scripts' own train_network.py, bf16, SDPA, cached latents, AdamW, rank 32, UNet and text encoder, 512x512
 ours      the same with loratools, eager and as a CUDA graph
-check     how far 50 graph steps are from 50 eager ones
+check     50 graph steps against 50 eager ones, fp32, kernels of a fixed order (benchmarks/training_check.py)
 memory    the least that SD1.5 at 512 trains in: batch 1, checkpointing, everything from the file to the last step
 sdxl      SDXL at 1024: its least memory, batch 1 and 4;  peer-sdxl: sd-scripts' sdxl_train_network.py
 compile   the graph over torch.compile'd modules, batch 4
@@ -16,6 +16,7 @@ cpu       the pocket base against a bare diffusers + PEFT loop
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -34,9 +35,10 @@ from loratools.train import loop
 from loratools.train.config import TrainConfig
 from loratools.train.distributed import Ranks, join, leave
 from loratools.train.engine import Engine
+from loratools.train.groups import parameter_groups
 from loratools.train.inject import Network
+from loratools.train.optimizers import build_optimizer
 from loratools.train.read_config import make_config
-from loratools.train.schedule import build_optimizer
 
 ROOT = Path(__file__).parents[1]
 GPU_PARTS = ("peer", "ours", "check", "memory", "sdxl", "compile")
@@ -54,7 +56,7 @@ class Rows:
 
     def add(self, name: str, **values: Any) -> None:
         """One row."""
-        row = {"name": name, "device": _device_name(), **values}
+        row = {"name": name, "device": device_name(), **values}
         print(self._part, json.dumps(row), flush=True)
         self._rows.append(row)
         self._path.write_text(json.dumps(self._rows, indent=1))
@@ -63,35 +65,45 @@ class Rows:
 class Bench:
     """A base and pictures, loaded once; every measurement trains a fresh network on them."""
 
-    def __init__(self, base: Path, work: Path, args: argparse.Namespace, size: int, ranks: Ranks = Ranks()) -> None:  # noqa: B008
-        self.steps = args.steps
-        images = full_size.pictures(work / f"pictures{size}", size, 8)
+    def __init__(
+        self,
+        base: Path,
+        work: Path,
+        args: argparse.Namespace,
+        size: int,
+        ranks: Ranks = Ranks(),  # noqa: B008
+        *,
+        count: int = 8,
+        **different: Any,
+    ) -> None:
+        self.steps, self.count = args.steps, count
+        images = full_size.pictures(work / f"pictures{size}x{count}", size, count)
         settings = {
             "base": str(base), "images": str(images), "out": str(work / "out"), "name": "bench", "dim": args.dim,
             "alpha": args.dim, "epochs": 1, "resolution": size, "learning_rate": 1e-4, "lr_scheduler": "constant",
-            "mixed_precision": "bf16", "device": args.device, "log_every": 5, "noise_offset": 0.0,
+            "mixed_precision": "bf16", "device": args.device, "log_every": 5, "noise_offset": 0.0, **different,
         }  # fmt: skip
         self.config = make_config(settings, "benchmark")
         self.run = loop._Run(self.config, ranks)
         self.store = self.run._latents(False)
 
-    def trained(self, batch: int, steps: int, **settings: Any) -> Iterator[Any]:
-        """The steps of a fresh network, whose run is then at ``self.run``."""
+    def trained(self, batch: int, steps: int, *, by_rule: bool = False, **settings: Any) -> Iterator[Any]:
+        """The steps of a fresh network, whose run is then at ``self.run``; ``by_rule`` has cuDNN time nothing."""
         run, config = self.run, self._config(batch, steps, settings)
         run.config = config
-        unet_lr, te_lr = config.learned_rates()
-        run.network = Network(run.base, config.dim, config.network_alpha, config.seed, unet=True, text=te_lr > 0)
-        run.optimizer = build_optimizer("AdamW", {}, loop._groups(run.network, unet_lr, te_lr))
+        run.network = Network(run.base, config.dim, config.alpha, config.seed, text=config.learned_rates()[1] > 0)
+        run.optimizer = build_optimizer(config, parameter_groups(run.network, config))
         run.scaler = run.kind.scaler()
         run.dataset = loop._at_base_resolution(
             loop.read_dataset(config, config.resolution or (512, 512)), config, run.base
         )
         with run._training():
+            torch.backends.cudnn.benchmark &= not by_rule
             engine: Engine = run._engine(self.store)
             yield from engine.epoch(1, 0)
 
     def _config(self, batch: int, steps: int, settings: Mapping[str, Any]) -> TrainConfig:
-        wanted = {"batch_size": batch, "repeats": -(-batch * steps // 8), "graph": "off", **settings}
+        wanted = {"batch_size": batch, "repeats": -(-batch * steps // self.count), "graph": "off", **settings}
         return self.config.model_copy(update=wanted)
 
     def measure(self, batch: int, steps: int | None = None, **settings: Any) -> dict[str, Any]:
@@ -160,18 +172,30 @@ def part_ours(args: argparse.Namespace, rows: Rows) -> None:
 
 
 def part_check(args: argparse.Namespace, rows: Rows) -> None:
-    """Weights after the same steps, as a graph and eagerly, and how far two eager runs are apart."""
-    bench = Bench(args.sd15, args.work, args, args.size)
-    for label, settings in (("", {}), (", accumulation 2", {"gradient_accumulation": 2})):
-        states, losses = [], []
-        for mode in ("off", "off", "on"):
-            done = list(bench.trained(2, args.check_steps, graph=mode, seed=7, learning_rate=1e-3, **settings))
-            states.append(bench.run.network.state())
-            losses.append([record.loss for record in done])
-        eager, again, graph = states
-        rows.add(f"weights after {len(losses[0])} steps{label}", graph_against_eager=_apart(eager, graph),
-                 eager_against_eager=_apart(eager, again),
-                 losses=max(abs(a - b) / abs(a) for a, b in zip(losses[0], losses[2], strict=True)))  # fmt: skip
+    """In a process of its own: cuBLAS' workspace has to be set before anything has used it."""
+    result = args.work / "check.json"
+    result.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "benchmarks.training", "--check-worker", str(result), "--work", str(args.work),
+               "--check-steps", str(args.check_steps), "--dim", str(args.dim), *(["--tiny"] * args.tiny)]  # fmt: skip
+    environment = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    code = subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=180).returncode
+    for row in json.loads(result.read_text()) if result.exists() else []:
+        rows.add(**row)
+    if code:
+        rows.add("failed", code=code)
+
+
+def check_worker(args: argparse.Namespace) -> None:
+    """The process of :func:`part_check`."""
+    from benchmarks.training_check import compared, deterministic
+
+    size = 64 if args.tiny else 256
+    with deterministic():
+        bench = Bench(args.sd15, args.work, args, size, count=10, mixed_precision="no", log_every=1)
+        found = []
+        for row in compared(bench, args.check_steps):
+            found.append(row)
+            args.check_worker.write_text(json.dumps(found))
 
 
 def part_memory(args: argparse.Namespace, rows: Rows) -> None:
@@ -190,8 +214,12 @@ def part_sdxl(args: argparse.Namespace, rows: Rows) -> None:
     _fresh_memory()
     bench = Bench(args.sdxl, args.work, args, size)
     rows.add("SDXL: load and encode", peak_gib=_peak())
+    least = {"graph": "on", "gradient_checkpointing": True, "te_lr": 0.0}
+    eight = [("SDXL, small card: checkpointing, UNet only, AdamW8bit, graph off", 1,
+              {**least, "graph": "off", "optimizer": "AdamW8bit"})] if _installed("bitsandbytes") else []  # fmt: skip
     for name, batch, settings in (
-        ("SDXL, checkpointing, UNet only, graph", 1, {"graph": "on", "gradient_checkpointing": True, "te_lr": 0.0}),
+        ("SDXL, small card: checkpointing, UNet only, graph", 1, least),
+        *eight,
         ("SDXL, checkpointing, graph", 1, {"graph": "on", "gradient_checkpointing": True}),
         ("SDXL, graph", 1, {"graph": "on"}),
         ("SDXL, eager", 1, {}),
@@ -248,15 +276,14 @@ def part_cpu(args: argparse.Namespace, rows: Rows) -> None:
     loop.place(bench.run.base, bench.run.kind)
     for batch in (1, 4):
         pairs = [(bench.measure(batch)["s_per_step"],
-                  seconds_per_step(weights_folder(), args.work / "pictures128", batch, args.dim, args.steps))
+                  seconds_per_step(weights_folder(), args.work / "pictures128x8", batch, args.dim, args.steps))
                  for _ in range(3)]  # fmt: skip
         ours, plain = (statistics.median(side) for side in zip(*pairs, strict=True))
         rows.add("pocket base on a CPU", batch=batch, s_per_step=ours, plain_s_per_step=plain, ratio=plain / ours)
 
 
-def _apart(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> float:
-    """The greatest relative difference of a factor, |a - b| / |a| by Frobenius norms; up factors start at zero."""
-    return max(float((one[name] - other[name]).norm() / one[name].norm().clamp(min=1e-12)) for name in one)
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _fresh_memory() -> None:
@@ -270,19 +297,17 @@ def _peak() -> float:
     return torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else 0.0
 
 
-def _device_name() -> str:
+def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
 
 
 def _bases(args: argparse.Namespace, parts: list[str]) -> None:
     args.sd15, args.sdxl = args.work / "sd15", args.work / "sdxl"
     begun = time.perf_counter()
-    if args.tiny:
-        args.sdxl = args.sd15
     if not args.sd15.exists():
         full_size.tiny(args.sd15) if args.tiny else full_size.sd15(args.sd15)
     if any("sdxl" in part for part in parts) and not args.sdxl.exists():
-        full_size.sdxl(args.sdxl)
+        full_size.tiny_sdxl(args.sdxl) if args.tiny else full_size.sdxl(args.sdxl)
     print(f"bases ready after {time.perf_counter() - begun:.1f} s", flush=True)
 
 
@@ -300,6 +325,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--peer-timeout", type=int, default=180)
     parser.add_argument("--tiny", action="store_true", help="a tiny base on the CPU")
+    parser.add_argument("--check-worker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--ddp-worker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--report", action="store_true", help="write results/training.md from the JSON and stop")
     args = parser.parse_args()
@@ -318,8 +344,8 @@ def main() -> None:
         return
     parts = args.parts.split(",")
     _bases(args, parts)
-    if args.ddp_worker:
-        ddp_worker(args)
+    if args.ddp_worker or args.check_worker:
+        ddp_worker(args) if args.ddp_worker else check_worker(args)
         return
     for part in parts:
         begun = time.perf_counter()

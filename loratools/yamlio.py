@@ -109,7 +109,7 @@ class Document:
         """The line of ``path`` with carets under the word that is meant, and ``FILE:line:column`` above it."""
         span = self.span(path)
         text = self.others.get(span.source, "") if span.source else self.text
-        value = self.spans.get(path, span)
+        value = next((self.spans[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.spans), span)
         start, end = _word(text, (span.start, max(span.end, value.end)), word, message) or (span.start, span.end)
         begin = text.rfind("\n", 0, start) + 1
         line = text[begin:].partition("\n")[0].rstrip("\r")

@@ -1,4 +1,4 @@
-"""Tensors that no table knows, carried from file to file bit for bit when the user allows it."""
+"""Tensors written bit for bit: those that no table knows, from file to file, and those that stand by the factors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import torch
+from torch import Tensor
 
 from loratools.errors import FileError, FormatError
 
@@ -34,6 +37,33 @@ class Carried:
             raise FileError(f"{self.path} cannot be read: {error.strerror or error}") from error
         if len(found) != self.size:
             raise FileError(f"{self.path} changed while it was being read; run the command again")
+        return found
+
+
+@dataclass(frozen=True)
+class Held:
+    """One tensor in memory, written bit for bit under a key of its own: a DoRA's magnitude."""
+
+    tensor: Tensor
+
+    @property
+    def dtype(self) -> str:
+        """safetensors' name of its type."""
+        return {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}[self.tensor.dtype]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return tuple(self.tensor.shape)
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.tensor.nbytes
+
+    def data(self) -> bytes:
+        """The bytes as they are stored."""
+        found: bytes = self.tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         return found
 
 

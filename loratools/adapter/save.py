@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from loratools import files
-from loratools.adapter.carried import Carried
+from loratools.adapter.carried import Carried, Held
 from loratools.adapter.encode import NAMES, CastError, Slot, Style, bundled, encode, kohya_slots, plan_slots
 from loratools.adapter.lowrank import Delta
 from loratools.adapter.metadata import KEY, Provenance, guard_overwrite
@@ -62,7 +62,7 @@ def write(
     force: bool = False,
     alpha: float | Mapping[str, float] | None = None,
     style: Style = "kohya",
-    carried: Mapping[str, Carried] | None = None,
+    carried: Mapping[str, Carried | Held] | None = None,
 ) -> Written:
     """Write ``adapter`` as a ``.safetensors`` LoRA file, whole or not at all.
 
@@ -87,7 +87,8 @@ def write(
     provenance = provenance or (Provenance({}, owner) if owner else None)
     place = Path(path)
     guard_overwrite(place, owner, force)
-    plan = _Plan(plan_slots(adapter, family, style, dtype, alpha), dict(sorted((carried or {}).items())), dtype)
+    slots = plan_slots(adapter, family, style, dtype, alpha) if adapter or not carried else []
+    plan = _Plan(slots, dict(sorted((carried or {}).items())), dtype)
     plan.check()
     texts = _metadata(place, family, metadata or {}, plan, provenance)
     with files.replacing(place) as part, open(part, "wb") as stream:
@@ -115,7 +116,7 @@ class _Plan:
     """What a file will hold: slots in their order, then tensors carried as they are."""
 
     slots: list[Slot]
-    carried: Mapping[str, Carried]
+    carried: Mapping[str, Carried | Held]
     dtype: torch.dtype
 
     @property
@@ -234,8 +235,9 @@ def _metadata(path: Path, family: str, given: Mapping[str, str], plan: _Plan,
     wide = [slot for slot in factors if slot.wide]
     plain = [slot.rank for slot in factors if not slot.wide]
     texts["ss_network_module"] = texts.get("ss_network_module", "networks.lora")
-    texts["ss_network_dim"] = str(max(plain or [plan.rank]))
-    texts["ss_network_alpha"] = str(plan.alpha)
+    if plan.slots:
+        texts["ss_network_dim"] = str(max(plain or [plan.rank]))
+        texts["ss_network_alpha"] = str(plan.alpha)
     if wide:
         shown = wide[0].alpha if wide[0].kind == "kohya" else float(max(slot.rank for slot in wide))
         arguments = {"conv_dim": str(max(slot.rank for slot in wide)), "conv_alpha": str(shown)}

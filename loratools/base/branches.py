@@ -149,11 +149,12 @@ class _Side:
         return self.down.shape[1]
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], y: Tensor) -> Tensor:
-        """x (rows, ..., in), y (rows, ..., out): y + (x down^T) up, added where the product is stored."""
+        """x (rows, ..., in), y (rows, ..., out): adds (x down^T) up to y, which nobody else has seen yet."""
         x: Tensor = inputs[0]
         rows = len(x)
         inner = torch.bmm(x.reshape(rows, -1, x.shape[-1]), self.down[:rows].mT)
-        return torch.baddbmm(y.reshape(rows, -1, y.shape[-1]), inner, self.up[:rows]).reshape(y.shape)
+        y.view(rows, -1, y.shape[-1]).baddbmm_(inner, self.up[:rows])
+        return y
 
 
 class _Convolved(_Side):
@@ -162,8 +163,10 @@ class _Convolved(_Side):
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], y: Tensor) -> Tensor:
         x: Tensor = inputs[0]
         rows = len(x)
+        y = y.contiguous()
         inner = torch.bmm(self.down[:rows], x.flatten(2))
-        return torch.baddbmm(y.flatten(2), self.up[:rows].mT, inner).reshape(y.shape)
+        y.flatten(2).baddbmm_(self.up[:rows].mT, inner)
+        return y
 
 
 def _factors(delta: Delta) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,12 @@ _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokeniz
 
 
 def load_base(
-    name: str | Path, *, device: str = "auto", dtype: str | None = "fp32", config: str | Path | None = None
+    name: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str | None = "fp32",
+    config: str | Path | None = None,
+    offline: bool = False,
 ) -> Base:
     """Load the base model ``name`` for inference (eval mode, no gradients, the terminal kept clean).
 
@@ -33,13 +38,14 @@ def load_base(
             ``owner/model``. Folders and files are read without a network.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``fp32``, ``fp16``, ``bf16``; None takes fp32 on a CPU and fp16 elsewhere.
+        offline: never ask the hub: a hub id has to be in its cache already.
         config: for a single file of unusual widths, a Diffusers folder whose configs (and tokenizer) describe it.
     Raises:
         BaseModelError: if it cannot be found, is something else (a LoRA, a video model), or is damaged.
     """
     where = pick_device(device)
     kind = _dtype(dtype, where)
-    path, remote = _locate(str(name))
+    path, remote = _locate(str(name), offline=offline)
     digest = _digest(path)
     with quiet():
         if path.is_dir():
@@ -89,7 +95,7 @@ def _dtype(name: str | None, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def _locate(name: str) -> tuple[Path, bool]:
+def _locate(name: str, *, offline: bool = False) -> tuple[Path, bool]:
     """The local folder or file of a base, and whether it came from the hub."""
     if name == "pocket":
         from loratools.pocket import weights_folder
@@ -119,17 +125,23 @@ def _locate(name: str) -> tuple[Path, bool]:
             f"there is no base model '{name}'{did_you_mean(name, ['pocket'])}; give a Diffusers "
             "folder, a .safetensors or .ckpt checkpoint, a hub id such as owner/model, or 'pocket'"
         )
-    return _download(name), True
+    return _download(name, offline), True
 
 
-def _download(name: str) -> Path:
-    """The local snapshot of a hub model, fetched by diffusers if it is not in the cache."""
+def _download(name: str, offline: bool) -> Path:
+    """The local snapshot of a hub model, fetched by diffusers if it is not in the cache and may be."""
     from diffusers import DiffusionPipeline
 
     with quiet():
         try:
-            return Path(DiffusionPipeline.download(name, safety_checker=None, feature_extractor=None))
+            return Path(DiffusionPipeline.download(name, safety_checker=None, feature_extractor=None,
+                                                   local_files_only=offline))  # fmt: skip
         except (OSError, ValueError, RuntimeError) as error:
+            if offline:
+                raise BaseModelError(
+                    f"the base '{name}' is not whole in the Hugging Face cache; run once without --offline, or give a "
+                    "local folder or file"
+                ) from error
             raise BaseModelError(
                 f"cannot get the base '{name}' from the Hugging Face hub ({type(error).__name__}); "
                 "check its name and the connection, or give a local folder or file"

@@ -62,12 +62,12 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
         check_base(path, read_shapes(path))
         return dict(load_file(path))
-    state = _read_pickle(path)
+    state = read_pickle(path)
     check_base(path, {name: tuple(value.shape) for name, value in state.items()})
     return state
 
 
-def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
+def read_pickle(path: Path) -> dict[str, torch.Tensor]:
     """A ``.ckpt`` through torch's ``weights_only`` reader, which runs none of the file's code."""
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

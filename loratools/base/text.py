@@ -23,6 +23,10 @@ class Conditioning:
     def __getitem__(self, index: slice | Sequence[int]) -> Conditioning:
         return Conditioning(self.hidden[index], None if self.pooled is None else self.pooled[index])
 
+    def to(self, dtype: torch.dtype) -> Conditioning:
+        """The same in another dtype."""
+        return Conditioning(self.hidden.to(dtype), None if self.pooled is None else self.pooled.to(dtype))
+
 
 def encode(base: Base, prompts: Sequence[str], clip_skip: int = 1) -> Tensor:
     """The prompts' hidden states (b, 77, c), in the text encoder's dtype; see :func:`condition`."""

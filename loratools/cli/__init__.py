@@ -11,6 +11,7 @@ from loratools.cli.shell import Shell
 COMMANDS = {
     "demo": "See the whole story on a small built-in model: train, subtract, merge, preview.",
     "run": "Run a recipe: every step that is not cached.",
+    "recipe": "Write recipes: a starter, another tool's settings as one, every step and option.",
     "train": "Train a LoRA; one file for every epoch.",
     "basestyle": "Make the LoRA of a base's own style, to subtract.",
     "merge": "Add and subtract LoRAs exactly, with block weights; or run a recipe up to its merge.",

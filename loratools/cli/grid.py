@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from loratools.cli.common import DTYPES, device_option, force_option, json_option, lora_options, print_json
 from loratools.cli.shell import Command
+from loratools.errors import GridError
+
+if TYPE_CHECKING:
+    from loratools.preview.drawing import Drawing
+
+FORMATS = ("webp", "jpg", "png")
 
 
 @click.command("grid", cls=Command)
-@click.argument("rows", nargs=-1, required=True, metavar="ROWS...")
-@click.option("--base", required=True, help="A Diffusers folder, a .safetensors or .ckpt file, a hub id, or pocket.")
-@click.option("--weights", default="0:1:0.25", show_default=True, help="START:END:STEP with the end in, or 0,0.5,1.")
-@click.option("--prompt", "prompts", multiple=True, required=True, help="A prompt, or a .txt file of them. Repeatable.")
-@click.option("--negative", default="", help="Negative prompt.")
-@click.option("--seed", "seeds", default="1", show_default=True, help="1, or 1,2, or 1-4.")
+@click.argument("rows", nargs=-1, metavar="ROWS...")
+@click.option("--base", help="A Diffusers folder, a .safetensors or .ckpt file, a hub id, or pocket.  [required]")
+@click.option("--weights", metavar="NUMBERS", help="0:1:0.25 with the end in, 0-1 (+0.25), 0-1 [5], or 0,0.5,1."
+              "  [default: 0:1:0.25, across, if no axis is given]")  # fmt: skip
+@click.option("--x", metavar="AXIS", help='What differs across: "KIND: VALUES", such as "cfg: 4,7,10".')
+@click.option("--y", metavar="AXIS", help="What differs down.")
+@click.option("--z", metavar="AXIS", help="What differs between sub-grids.")
+@click.option("--no-base", is_flag=True, help="Leave the base alone out; it stands first otherwise.")
+@click.option("--most", type=click.IntRange(1), help="Pictures that are allowed.  [default: 5000]")
+@click.option("--prompt", "prompts", multiple=True, help="A prompt, or a .txt file of them. Repeatable.")
+@click.option("--negative", help="Negative prompt.")
+@click.option("--seed", "seeds", metavar="NUMBERS", help="1, or 1,2, or 1-4.  [default: 1]")
 @click.option("--steps", type=int, help="Sampler steps.  [default: the base's own]")
 @click.option("--cfg", type=float, help="CFG scale.  [default: the base's own]")
 @click.option("--sampler", help='As the WebUI spells it, such as "DPM++ 2M Karras".  [default: the base\'s own]')
 @click.option("--size", metavar="WxH", help="Width x height in pixels.  [default: the base's own]")
-@click.option("--clip-skip", type=int, default=1, show_default=True)
+@click.option("--clip-skip", type=int, help="1 is the last layer.  [default: 1]")
 @click.option("--batch-size", type=int, default=8, show_default=True, help="Pictures at once.")
 @click.option("--compile", "compiled", is_flag=True, help="By torch.compile: minutes to start; for hundreds of cells.")
 @click.option("--offload", is_flag=True, help="Keep only the model that works on the device.")
@@ -29,19 +43,35 @@ from loratools.cli.shell import Command
 @click.option("--tiled", is_flag=True, help="Decode each picture in tiles.")
 @click.option("-o", "--out", required=True, type=click.Path(), help="Folder for cells, grid.png, grid.html, grid.json.")
 @click.option("--title", default="", help="Over the sheet.")
+@click.option("--label", "labels", multiple=True, metavar="VALUE=TEXT", help="What a value is called. Repeatable.")
+@click.option("--caption", "captions", multiple=True, help="A line under the sheet. Repeatable.")
+@click.option("--sheet", "formats", multiple=True, type=click.Choice(FORMATS), help="Draw the sheet so as well.")
+@click.option("--full-size", is_flag=True, help="Pictures unreduced in --sheet's files; past 200 megapixels several.")
+@click.option("--embed", is_flag=True, help="A grid.html that carries its pictures: one file to send.")
+@click.option("--score", is_flag=True, help="Figures under each picture: how far from the base and what follows.")
+@click.option("--score-images", metavar="DIR", type=click.Path(), help="Training images: the nearest one (copy risk).")
+@click.option(
+    "--held-out", metavar="DIR", type=click.Path(), help="Images that were not trained on: closeness to them."
+)
+@click.option("--score-model", "score_models", multiple=True, metavar="DIR", type=click.Path(),
+              help="A CLIP or DINO on this machine, to compare by. Repeatable.")  # fmt: skip
+@click.option("--redraw", is_flag=True, help="Render nothing: draw the grid in --out again, with other words or files.")
 @lora_options
 @device_option
 @click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
 @json_option
 @force_option
 def command(
-    rows: tuple[str, ...], base: str, weights: str, prompts: tuple[str, ...], negative: str, seeds: str,
-    steps: int | None, cfg: float | None, sampler: str | None, size: str | None, clip_skip: int, batch_size: int,
-    compiled: bool, offload: bool, sliced: bool, tiled: bool,
-    out: str, title: str, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None, device: str,
-    dtype: str | None, as_json: bool, force: bool,
+    rows: tuple[str, ...], base: str | None, weights: str | None, x: str | None, y: str | None, z: str | None,
+    no_base: bool, most: int | None, prompts: tuple[str, ...], negative: str | None, seeds: str | None,
+    steps: int | None, cfg: float | None, sampler: str | None, size: str | None, clip_skip: int | None,
+    batch_size: int, compiled: bool, offload: bool, sliced: bool, tiled: bool,
+    out: str, title: str, labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...],
+    full_size: bool, embed: bool, score: bool, score_images: str | None, held_out: str | None,
+    score_models: tuple[str, ...], redraw: bool, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None,
+    device: str, dtype: str | None, as_json: bool, force: bool,
 ) -> None:  # fmt: skip
-    """Render every row at every weight, beside the base alone (weight 0).
+    """Render every row at every weight, or any two or three things against each other, beside the base alone.
 
     ROWS are LoRA files, stacks such as "A:1:GP1,B:-1:GP2", or a training run's folder, which gives a row for each
     epoch. Pictures that an interrupted run left are used again.
@@ -49,32 +79,90 @@ def command(
     \b
       loratools grid runs/style --base model.safetensors --prompt "1girl, smile" --seed 1,2 -o grid
       loratools grid a.safetensors "a:0.8:GP1" --base pocket --prompt prompts.txt --weights 0,0.5,1 -o grid
+
+    --x, --y and --z take "KIND: VALUES". Kinds of axes:
+
+    \b
+      adapter    a.safetensors; runs/ink; "A:1:GP1,B:-1:GP2"    (in ROWS' place)
+      epoch      1-8 (+2), or 2, best      of the run in ROWS
+      weight     0-1 (+0.1)                "weight of NAME": of one LoRA of a stack
+      vector     GP1; ALL; "1,0.5,..."     block vectors; "vector of NAME" too
+      block OUT04                          one block's weight, or a group's: 0, 0.5, 1
+      te, unet   0-1 [3]                   strength in the text encoder, the UNet
+      prompt     a cat, red; a dog         or a .txt file; parted by ";"
+      negative   lowres; lowres, blurry
+      s/r        red hair, blue hair, "long, green hair"        Prompt S/R
+      seed, cfg, steps, clip skip          numbers
+      sampler    Euler a, DPM++ 2M Karras
+      size       512x768, 768x512
+      base       model.safetensors; other.safetensors           (in --base's place)
+
+    \b
+    Numbers are 0:1:0.25, 0-1 (+0.25), 0-1 [5] (five of them), 1-4, or lists. LoRAs in prompts as the
+    WebUI writes them, <lora:NAME:0.8:lbw=GP1>, are added; ROWS may then be left out.
+
+    A votes.json that grid.html exported into the folder marks stars and the winner on the sheet; --redraw draws
+    them, or other words, on pictures that are there.
+
+    \b
+      loratools grid -o grid --redraw --title "Ink, third try" --label "runs/ink@8=epoch 8" --embed
+      loratools grid runs/ink --base pocket --prompt 1girl --x "epoch: 1-8" --y "block OUT03: 0-1 [3]" -o grid
+      loratools grid style.safetensors --base m.safetensors --prompt 1girl --x "cfg: 4,7,10" \\
+          --y "sampler: Euler a, DPM++ 2M Karras" -o grid
+      loratools grid --base m.safetensors --prompt "1girl, <lora:ink-000001:0.2>" \\
+          --x "s/r: 000001, 000002, 000003" --y "s/r: 0.2>, 0.6>, 1>" -o grid
     """
     from loratools.adapter.run import find_lora
     from loratools.base.load import load_base
     from loratools.blocks.presets import load_presets
-    from loratools.preview.cells import parse_seeds, parse_size, parse_weights
+    from loratools.preview.cells import parse_seeds, parse_size
     from loratools.preview.engine import Options
-    from loratools.preview.render import render_grid
+    from loratools.preview.render import render_axes
+    from loratools.preview.setting import Setting
     from loratools.preview.shard import Rank
+    from loratools.recipe.axes import Asked, Names, build_arrangement, models_of
     from loratools.recipe.references import best_epoch
-    from loratools.recipe.rows import build_rows, read_prompts
 
-    columns = parse_weights(weights)
-    numbers = parse_seeds(seeds)
-    pixels = parse_size(size) if size else None
-    texts = read_prompts(prompts, lambda text: Path(text) if Path(text).is_file() else None)
-    built = build_rows(rows, lambda ref: find_lora(ref, lora_dirs), presets=load_presets(presets),
-                       missing=None if missing is None else float(missing), best=best_epoch)  # fmt: skip
+    drawing = _drawing(labels, captions, formats, full_size, embed)
+    scored = _Scored(score_images, held_out, score_models)
+    if not score and scored != _Scored(None, None, ()):
+        raise click.UsageError("--score-images, --held-out and --score-model say what --score compares with; add it.")
+    if redraw:
+        if rows or prompts or x or y or z:
+            raise click.UsageError("--redraw renders nothing: leave rows, axes and prompts out.")
+        _redraw(Path(out), title, drawing, scored if score else None, as_json)
+        return
+    axes = {slot: text for slot, text in (("x", x), ("y", y), ("z", z)) if text is not None}
+    kinds = [text.partition(":")[0].strip().lower() for text in axes.values()]
+    if not prompts and not any(kind.startswith("prompt") for kind in kinds):
+        raise click.UsageError("Missing option '--prompt': give one or more, or an axis of them.")
+    if base is None and not {"base", "model", "checkpoint", "checkpoint name"} & set(kinds):
+        raise click.UsageError("Missing option '--base': name a base model, or an axis of them.")
+    given = {"negative": negative, "cfg": cfg, "steps": steps, "sampler": sampler, "size": size,
+             "clip skip": clip_skip, "base": base}  # fmt: skip
+    asked = Asked(
+        rows, axes, weights, prompts,
+        parse_seeds(seeds) if seeds else None, frozenset(key for key, value in given.items() if value is not None),
+        not no_base, most,
+    )  # fmt: skip
+    start = Setting("", 0, negative or "", None, 1.0, (), steps, cfg, sampler, parse_size(size) if size else None,
+                    1 if clip_skip is None else clip_skip)  # fmt: skip
+    names = Names(lambda ref: find_lora(ref, lora_dirs), lambda text: Path(text) if Path(text).is_file() else None,
+                  load_presets(presets), None if missing is None else float(missing), best_epoch)  # fmt: skip
+    arrangement = build_arrangement(asked, start, names)
     rank = Rank.here()
-    model = load_base(base, device=rank.device(device), dtype=dtype)
-    result = render_grid(
-        model, built, columns, texts, out=Path(out), negative=negative, seeds=numbers, steps=steps, cfg=cfg,
-        sampler=sampler, size=pixels, clip_skip=clip_skip, batch_size=batch_size, title=title, progress=True,
-        force=force, options=Options(compiled=compiled, offload=offload, sliced=sliced, tiled=tiled),
+    models = models_of(arrangement, base)
+    first = load_base(models[0], device=rank.device(device), dtype=dtype)
+    result = render_axes(
+        first, arrangement, out=Path(out), presets=names.presets, resolve=names.terms,
+        load=lambda name: first if name == models[0] else load_base(name, device=rank.device(device), dtype=dtype),
+        title=title, progress=True, force=force, drawing=drawing,
+        options=Options(batch_size, compiled=compiled, offload=offload, sliced=sliced, tiled=tiled),
     )  # fmt: skip
     if not rank.main:
         return
+    if score:
+        scored.draw(Path(out), drawing)
     facts = {"png": str(result.png), "html": str(result.html), "json": str(result.json),
              "rendered": result.rendered, "reused": result.reused}  # fmt: skip
     verdicts = {row.label: row.verdict[1] for row in result.grid.rows if row.verdict}
@@ -83,5 +171,59 @@ def command(
     else:
         for label, text in verdicts.items():
             click.echo(f"{label}: {text}")
-        click.echo(f"{len(built)} rows, {result.rendered} pictures rendered, {result.reused} used again\n"
+        shape = " x ".join(f"{len(axis.labels)} {axis.name}" for axis in result.grid.shown if len(axis.labels) > 1)
+        click.echo(f"{shape or 'one picture'}: {result.rendered} pictures rendered, {result.reused} used again\n"
                    f"{result.png}\n{result.html}\n{result.json}")  # fmt: skip
+
+
+def _drawing(labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...], full: bool,
+             embed: bool) -> Drawing:  # fmt: skip
+    from loratools.preview.drawing import Drawing
+
+    words = {}
+    for label in labels:
+        value, equals, text = label.rpartition("=")
+        if not equals or not value:
+            raise GridError(f"--label '{label}' should be VALUE=TEXT, such as \"style@8=epoch 8\"")
+        words[value] = text
+    if full and not formats:
+        raise GridError("--full-size goes with --sheet; say which format, such as --sheet webp")
+    return Drawing(formats, full, embed, words, captions)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What ``--score`` compares with."""
+
+    training: str | None
+    held_out: str | None
+    models: tuple[str, ...]
+
+    def draw(self, folder: Path, drawing: Drawing) -> None:
+        """Score the pictures in ``folder``, and draw the figures under them."""
+        from loratools.preview.features import load_features
+        from loratools.preview.grid import read_grid
+        from loratools.preview.render import redraw
+        from loratools.preview.scores import Scoring, score_pictures
+        from loratools.recipe.session import shipped_judge
+
+        grid = read_grid(folder)
+        scoring = Scoring(
+            tuple(load_features(Path(model)) for model in self.models),
+            Path(self.training) if self.training else None, Path(self.held_out) if self.held_out else None,
+            shipped_judge if grid.base == "pocket" else None,
+        )  # fmt: skip
+        redraw(folder, scores=score_pictures(folder, grid, scoring), drawing=drawing)
+
+
+def _redraw(folder: Path, title: str, drawing: Drawing, scored: _Scored | None, as_json: bool) -> None:
+    from loratools.preview.render import redraw
+
+    if scored is not None:
+        scored.draw(folder, drawing)
+    grid = redraw(folder, title=title, drawing=drawing)
+    facts = {name: str(folder / f"grid.{name}") for name in ("png", "html", "json")}
+    if as_json:
+        print_json({**facts, "rendered": 0, "reused": len({picture.key for picture in grid.pictures})})
+    else:
+        click.echo("\n".join(facts.values()))

@@ -16,18 +16,21 @@ if TYPE_CHECKING:
 
 
 _GROUPS = {  # heading of the help -> options, in order
-    "What": ("--base", "--images", "--out", "--name", "--preset", "--set"),
-    "How long and how much": ("--epochs", "--repeats", "--batch-size", "--resolution", "--seed", "--dry-run"),
-    "The LoRA and how fast it learns": (
-        "--dim", "--alpha", "--unet-lr", "--te-lr", "--optimizer", "--lr-scheduler", "--lr-warmup", "--noise-offset",
-        "--clip-skip",
+    "What to train on": ("--base", "--images", "--preset", "--vae"),
+    "How long": ("--epochs", "--repeats", "--batch-size", "--resolution", "--dry-run"),
+    "The LoRA, and how fast it learns": (
+        "--dim", "--alpha", "--conv-dim", "--conv-alpha", "--unet-lr", "--te-lr", "--optimizer", "--lr-scheduler",
+        "--lr-warmup", "--noise-offset", "--clip-skip", "--network-weights",
     ),
     "Captions": ("--shuffle-tags", "--keep-tokens", "--allow-uncaptioned"),
+    "Files": ("--out", "--name", "--dtype", "--resume", "--force"),
+    "The machine": ("--device", "--mixed-precision", "--seed", "--offline"),
+    "Everything else": ("--set",),
 }  # fmt: skip
 
 
 class _Grouped(Command):
-    """A command whose help has a heading for each kind of option."""
+    """A command whose help has a heading for each kind of option, and names every other key of a config."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
@@ -35,56 +38,95 @@ class _Grouped(Command):
         for heading, names in _GROUPS.items():
             with formatter.section(heading):
                 formatter.write_dl([left.pop(name) for name in names])
-        with formatter.section("The machine and the files"):
+        with formatter.section("Other"):
             formatter.write_dl(list(left.values()))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from loratools.train.config import TrainConfig
+
+        shown = {name for option in self.params for name in (option.name, option.opts[-1].lstrip("-"))}
+        keys = [name for name in TrainConfig.model_fields if name not in shown and name.replace("_", "-") not in shown]
+        with formatter.section("Keys for a CONFIG or --set that are no options (docs/training.md tells what they do)"):
+            formatter.write_text(", ".join(sorted(keys)))
 
 
 @click.command("train", cls=_Grouped)
 @click.argument("configs", nargs=-1, metavar="[CONFIG]...")
-@click.option("--base", help="A Diffusers folder, a .safetensors or .ckpt file, a hub id, or pocket.")
-@click.option(
-    "--images", multiple=True, help="Folder of images with .txt tags; 10_name repeats it ten times. Repeatable."
-)
+@click.option("--base", metavar="BASE", help="The model to train on: a .safetensors or .ckpt file, a Diffusers folder, "
+              "a hub id, or pocket.")  # fmt: skip
+@click.option("--images", multiple=True, metavar="FOLDER", help="Pictures, each with a .txt of its tags beside it. In "
+              "a folder that is named 10_ink every picture is shown ten times an epoch. Repeatable.")  # fmt: skip
+@click.option("--preset", metavar="NAME", help="One guide's numbers for a subject: style-004, character-002, "
+              "character-003, object, pose or scene. What you set yourself comes before it.")  # fmt: skip
+@click.option("--vae", type=click.Path(), help="Another VAE than the base's own: a file or a Diffusers folder.")
+@click.option("--offline", is_flag=True, default=None, help="Never ask the Hugging Face hub for anything.")
 @click.option("-o", "--out", type=click.Path(), help="Folder for the epoch files.  [default: runs]")
-@click.option("--name", help="The run's name.  [default: the images' folder]")
-@click.option("--preset", help="style-004, character-002, character-003, object, pose or scene: one guide's numbers.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of a CONFIG. Repeatable.")
-@click.option("--epochs", type=int, help="Times through the images; each has its own file.")
-@click.option("--dim", type=int, help="Rank of the LoRA.")
-@click.option("--alpha", type=float, help="alpha; the LoRA counts alpha / dim.  [default: dim]")
-@click.option("--unet-lr", type=float, help="UNet's learning rate, such as 1e-4; 0 leaves it untrained.")
-@click.option("--te-lr", type=float, help="Text encoder's learning rate; 0 leaves it untrained.")
-@click.option("--optimizer", metavar="NAME", help="AdamW, and others.  [default: AdamW]")
-@click.option("--lr-scheduler", metavar="NAME", help="cosine, constant, constant_with_warmup, linear and so on.")
-@click.option("--lr-warmup", metavar="STEPS", help="Steps, a fraction below 1, or such as 5%.")
-@click.option("--noise-offset", type=float, help="Lets the LoRA learn dark and bright pictures; guide 004 has 0.1.")
-@click.option("--clip-skip", type=int, help="2 for bases from NovelAI's family, else 1.")
-@click.option("--batch-size", type=int, help="Images a step; more need more memory.")
-@click.option("--repeats", type=int, help="Times that an epoch shows each image, where its folder's name does not say.")
-@click.option("--resolution", metavar="SIZE", help="512 or 512x768.  [default: the base's own]")
-@click.option("--shuffle-tags/--no-shuffle-tags", default=None, help="Shuffle each caption's tags.")
-@click.option("--keep-tokens", type=int, help="Tags at the front that stay there when the rest is shuffled.")
-@click.option("--allow-uncaptioned", is_flag=True, default=None, help="Train images without a caption on none.")
-@click.option("--seed", type=int, help="The same seed gives the same LoRA.")
-@click.option("--dtype", type=DTYPES, help="Storage type of the files.  [default: fp16]")
-@click.option("--mixed-precision", type=click.Choice(["no", "fp16", "bf16"]), help="What is computed in.")
-@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--resume", is_flag=True, default=None, help="Go on after the last finished epoch.")
+@click.option("--name", help="What the files are called.  [default: as the images' folder]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of a CONFIG, such as --set "
+              "tag_dropout=0.1. Repeatable.")  # fmt: skip
+@click.option(
+    "--epochs", type=int, help="Times through all pictures. Each leaves a file to choose from.  [default: 10]"
+)
+@click.option("--dim", type=int, help="Rank of the LoRA: more holds finer detail, in a larger file.  [default: 32]")
+@click.option(
+    "--alpha",
+    type=float,
+    help="The LoRA is scaled by alpha / dim: a small alpha learns more slowly at the same rates.  [default: as dim]",
+)
+@click.option("--conv-dim", type=int, help="Rank of the 3x3 convolutions, which are then trained too (LoCon): more "
+              "texture, a larger file.")  # fmt: skip
+@click.option("--conv-alpha", type=float, help="alpha of the 3x3 convolutions.  [default: as conv-dim]")
+@click.option("--network-weights", metavar="FILE", help="A LoRA to go on from.")
+@click.option("--unet-lr", type=float, help="Learning rate of the UNet, which paints; 0 leaves it as it is.  "
+              "[default: 1e-4]")  # fmt: skip
+@click.option("--te-lr", type=float, help="Learning rate of the text encoder, which reads the tags; 0 leaves it as it "
+              "is.  [default: 1e-4]")  # fmt: skip
+@click.option(
+    "--optimizer",
+    metavar="NAME",
+    help="AdamW, AdamW8bit (less memory), Prodigy (finds its rate), Lion and others.  [default: AdamW]",
+)
+@click.option("--lr-scheduler", metavar="NAME", help="How the rates fall: cosine, constant, constant_with_warmup, "
+              "linear and so on.  [default: cosine]")  # fmt: skip
+@click.option("--lr-warmup", metavar="STEPS", help="Steps in which the rates rise from 0; or a share such as 5%.")
+@click.option("--noise-offset", type=float, help="Above 0 lets very dark and bright pictures be learnt; style-004 has "
+              "0.1.")  # fmt: skip
+@click.option("--clip-skip", type=int, help="2 for anime bases of NovelAI's family, else 1.  [default: 1]")
+@click.option("--batch-size", type=int, help="Pictures a step: more are faster and need more memory.  [default: 1]")
+@click.option("--repeats", type=int, help="Times an epoch shows each picture, where its folder's name does not say.  "
+              "[default: 1]")  # fmt: skip
+@click.option("--resolution", metavar="SIZE", help="512 or 512x768; pictures of other shapes get sizes of the same "
+              "area.  [default: the base's own]")  # fmt: skip
+@click.option("--shuffle-tags/--no-shuffle-tags", default=None, help="Give each use of a picture its tags in another "
+              "order.  [default: shuffle]")  # fmt: skip
+@click.option("--keep-tokens", type=int, help="The first so many tags stay in front, such as the one that calls the "
+              "LoRA.  [default: 0]")  # fmt: skip
+@click.option("--allow-uncaptioned", is_flag=True, default=None, help="Also train pictures that have no tags.")
+@click.option("--seed", type=int, help="The same seed gives the same LoRA.  [default: 1]")
+@click.option("--dtype", type=DTYPES, help="Number type of the files.  [default: fp16]")
+@click.option("--mixed-precision", type=click.Choice(["no", "fp16", "bf16"]), help="What is computed in.  [default: "
+              "bf16 where the GPU has it]")  # fmt: skip
+@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")
+@click.option("--resume", is_flag=True, default=None, help="Go on with a run that was cut short.")
 @click.option("--force", is_flag=True, default=None, help="Overwrite files that this run did not write.")
-@click.option("--dry-run", is_flag=True, help="Print steps, sizes, time, memory and warnings; train nothing.")
+@click.option("--dry-run", is_flag=True, help="Train nothing: print steps, sizes, buckets, tags, file size, time and "
+              "memory to expect, and what the guides would warn of.")  # fmt: skip
 def command(
     configs: tuple[str, ...], dry_run: bool, images: tuple[str, ...], settings: tuple[str, ...], **given: Any
 ) -> None:
-    """Train a LoRA on a base and write NAME-000001.safetensors and so on, one file for every epoch.
+    """Train a LoRA on your pictures, and keep a file of every epoch to choose from.
 
-    CONFIG is YAML with the options below (and more) as keys, or sd-scripts' TOML: a dataset config, or the options that
-    it reads with --config_file. Options override it, and it may be left out when --base and --images are given.
-    Several CONFIGs are a queue.
+    The least it needs is a base model and a folder of pictures with tags. Look at a --dry-run first, then train, then
+    see the epochs side by side with `loratools grid`. docs/training.md goes through all of it.
 
     \b
-      loratools train --base model.safetensors --images photos --preset style-004 -o runs/style
-      loratools train style.yaml --dry-run
-      loratools train style.yaml --epochs 12 --resume --set tag_dropout=0.1 --set cache_latents=disk
+      loratools train --base model.safetensors --images photos --preset style-004 -o runs/ink --dry-run
+      loratools train --base model.safetensors --images photos --preset style-004 -o runs/ink
+      loratools train ink.yaml poses.yaml                 settings from files; several are a queue
+      loratools train ink.yaml --epochs 12 --resume       options come before what a file says
+
+    CONFIG is YAML with these options as keys (unet_lr: 1e-4), or a TOML file of sd-scripts': a dataset config, or the
+    options that it reads with --config_file.
     """
     from loratools.train.read_config import read_config
 
@@ -121,7 +163,10 @@ def _planned(config: TrainConfig) -> str:
     from loratools.train.step import precision
 
     device, found = pick_device(config.device), plan(config)
-    seconds = found.operations / estimate.throughput(device, precision(config, device).compute)
+    seconds = estimate.seconds(
+        found.operations, found.batches_per_epoch * found.epochs, found.modules, device,
+        precision(config, device).compute, graph=config.graph != "off",
+    )  # fmt: skip
     return f"{found.text()}\ntime: about {estimate.spelled(seconds)} on {device} (within a factor of two or three)"
 
 

@@ -7,14 +7,13 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from decimal import Decimal, InvalidOperation
 
 from loratools.base.infotext import number
 from loratools.base.samplers import find_sampler
 from loratools.errors import GridError
+from loratools.preview.ranges import parse_integers, parse_numbers
 
 RENDERER = 1  # raised when the same settings begin to give another picture
-_MOST = 1000
 _SIZE = re.compile(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*")
 
 
@@ -53,45 +52,12 @@ class Cell:
 
 
 def parse_weights(text: str) -> tuple[float, ...]:
-    """``0:1:0.25`` (the end is included, and never passed), ``0,0.5,1``, or both mixed; ``1:0:0.5`` goes down.
+    """``0:1:0.25`` (the end is included, and never passed), ``0-1 (+0.25)``, ``0,0.5,1``, or several of them mixed.
 
     Raises:
         GridError: if it is not that, or gives more than a thousand weights.
     """
-    values: list[float] = []
-    for item in text.split(","):
-        if not item.strip():
-            raise GridError(f"'{text}' has an empty place between commas; write weights such as 0:1:0.25 or 0,0.5,1")
-        values += _range(item.strip(), text)
-    if len(values) > _MOST:
-        raise GridError(f"'{text}' asks for {len(values)} weights; use at most {_MOST}")
-    return tuple(dict.fromkeys(values))
-
-
-def _range(item: str, text: str) -> list[float]:
-    parts = [_decimal(part, text) for part in item.split(":")]
-    match parts:
-        case [value]:
-            return [float(value)]
-        case [start, end, step]:
-            if step == 0 or (step < 0 and end > start):
-                raise GridError(f"'{item}' never reaches {end}; use a step such as 0.25 in START:END:STEP")
-            stride = abs(step) if end >= start else -abs(step)
-            count = int((end - start) / stride) + 1
-            if count > _MOST:
-                raise GridError(f"'{item}' asks for {count} weights; use at most {_MOST}")
-            return [float(start + stride * n) for n in range(count)]
-    raise GridError(f"'{item}' is not a weight or a range; write START:END:STEP such as 0:1:0.25, or a list 0,0.5,1")
-
-
-def _decimal(text: str, whole: str) -> Decimal:
-    try:
-        value = Decimal(text.strip())
-    except InvalidOperation:
-        value = Decimal("nan")
-    if not value.is_finite():
-        raise GridError(f"'{text}' in the weights '{whole}' is not a number; write 0:1:0.25, or a list 0,0.5,1")
-    return value
+    return parse_numbers(text, "weights")
 
 
 def with_base_first(weights: Iterable[float]) -> tuple[float, ...]:
@@ -109,21 +75,12 @@ def with_base_first(weights: Iterable[float]) -> tuple[float, ...]:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """``1,2`` or ``1-4`` or both.
+    """``1,2`` or ``1-4`` or ``1-9 (+2)`` or several of them.
 
     Raises:
-        GridError: if it is not that.
+        GridError: if it is not that, or no generator takes one of them.
     """
-    seeds: list[int] = []
-    for item in text.split(","):
-        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", item)
-        if not found:
-            raise GridError(f"'{item.strip()}' is not a seed; write whole numbers such as 1,2 or a range 1-4")
-        first, last = int(found[1]), int(found[2] or found[1])
-        if last < first or last - first >= _MOST:
-            raise GridError(f"'{item.strip()}' is not a range of seeds; write the smaller first, at most {_MOST}")
-        seeds += range(first, last + 1)
-    return tuple(dict.fromkeys(seeds))
+    return check_seeds(parse_integers(text, "seeds"))
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from loratools import __version__
-from loratools.base.infotext import LoraUse
-from loratools.errors import FileError, FormatError
+from loratools.base.infotext import LoraUse, number
+from loratools.errors import FileError, FormatError, did_you_mean
 from loratools.files import write_text
 from loratools.preview.cells import Settings
 
 NAME = "grid.json"
-_OWN_FILES = ("grid.json", "grid.png", "grid.html")
+_OWN_FILES = ("grid.json", "grid.png", "grid.html", "grid.webp", "grid.jpg")
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,28 @@ class RowInfo:
 
 
 @dataclass(frozen=True)
+class AxisInfo:
+    """An axis as ``grid.json`` keeps it: its name, its values as text, and where it stands.
+
+    ``slot`` is ``x`` (across), ``y`` (down), ``z`` and on (a sub-grid for each value), or empty for what fills a cell.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    kind: str = ""
+    slot: str = ""
+
+
+@dataclass(frozen=True)
 class Picture:
-    """One picture of a cell: indices into the grid's rows and prompts, and its file below the grid's folder."""
+    """One picture: indices into the grid's rows and prompts, and its file below the grid's folder.
+
+    Args:
+        at: its place on every axis, and ``base`` that of the base it is compared with; a plain grid's follow from
+            the rest.
+        settings: where they differ from the grid's.
+        model: name and digest of its base model, where the grid has several.
+    """
 
     row: int
     weight: float
@@ -48,11 +68,46 @@ class Picture:
     seed: int
     file: str
     key: str
+    at: tuple[int, ...] = ()
+    base: tuple[int, ...] | None = None
+    settings: Settings | None = None
+    model: tuple[str, str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields, those of a plain grid's pictures alone where there is no more to say."""
+        told = asdict(self)
+        if self.settings is not None:
+            told["settings"] = _settings_json(self.settings)
+        return {key: value for key, value in told.items() if value not in ((), None)}
+
+    @staticmethod
+    def from_json(told: Mapping[str, Any]) -> Picture:
+        """The inverse of :meth:`to_json`."""
+        lists = {key: tuple(told[key]) for key in ("at", "base", "model") if key in told}
+        settings = {"settings": _settings(told["settings"])} if "settings" in told else {}
+        return Picture(**{**told, **lists, **settings})
+
+
+@dataclass(frozen=True)
+class Score:
+    """One figure of a picture: its name, its text, and its part of the way from 0 to 1 where it is drawn as a strip."""
+
+    name: str
+    text: str
+    part: float | None = None
 
 
 @dataclass(frozen=True)
 class Grid:
-    """All that is known of a rendered grid; ``badges`` are short texts under single cells, by (row, weight)."""
+    """All that is known of a rendered grid; ``badges`` are short texts under single cells, by (row, weight).
+
+    A plain grid has rows down and weights across, with prompts and seeds in each cell; every other one has ``axes``.
+
+    Args:
+        labels: what a value is called on the sheet and the page, where that is not its own text.
+        captions: lines under the sheet.
+        scores: figures of pictures, by key.
+    """
 
     owner: str
     title: str
@@ -66,6 +121,43 @@ class Grid:
     settings: Settings
     pictures: tuple[Picture, ...] = ()
     badges: Mapping[tuple[int, float], str] = field(default_factory=dict)
+    axes: tuple[AxisInfo, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    captions: tuple[str, ...] = ()
+    scores: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
+
+    def called(self, label: str) -> str:
+        """What a value is called where it is shown."""
+        return self.labels.get(label, label)
+
+    @property
+    def shown(self) -> tuple[AxisInfo, ...]:
+        """The axes: across, down, and further ones."""
+        if self.axes:
+            return self.axes
+        weights = tuple("base" if weight == 0 else number(weight) for weight in self.weights)
+        return (
+            AxisInfo("weight", weights, "weight", "x"),
+            AxisInfo("adapter", tuple(row.label for row in self.rows), "adapter", "y"),
+            AxisInfo("prompt", self.prompts, "prompt"),
+            AxisInfo("seed", tuple(str(seed) for seed in self.seeds), "seed"),
+        )
+
+    def place(self, picture: Picture) -> tuple[int, ...]:
+        """Where ``picture`` stands on every axis."""
+        if self.axes:
+            return picture.at
+        return (self.weights.index(picture.weight), picture.row, picture.prompt, self.seeds.index(picture.seed))
+
+    def base_place(self, picture: Picture) -> tuple[int, ...] | None:
+        """Where the base stands that ``picture`` is compared with, if there is one."""
+        if self.axes:
+            return picture.base
+        return (self.weights.index(0), *self.place(picture)[1:]) if 0 in self.weights else None
+
+    def settings_of(self, picture: Picture) -> Settings:
+        """How ``picture`` was sampled."""
+        return picture.settings or self.settings
 
     def cell(self, row: int, weight: float) -> list[Picture]:
         """The pictures of one cell, prompts before seeds."""
@@ -75,6 +167,19 @@ class Grid:
     def cells(self) -> Iterator[tuple[int, float]]:
         """Every (row, weight), row by row."""
         return ((row, weight) for row in range(len(self.rows)) for weight in self.weights)
+
+    def relabelled(self, labels: Mapping[str, str]) -> Grid:
+        """The same grid with values called otherwise; an empty text gives a value its own name back.
+
+        Raises:
+            FormatError: for a value that stands on no axis.
+        """
+        known = [label for axis in self.shown for label in axis.labels]
+        for label in labels:
+            if label not in known:
+                raise FormatError(f"no axis has a value '{label}'{did_you_mean(label, known)}; values are "
+                                  f"{', '.join(known[:20])}")  # fmt: skip
+        return replace(self, labels={k: v for k, v in {**self.labels, **labels}.items() if v})
 
     def annotated(
         self, notes: Mapping[str, str] | None = None, badges: Mapping[tuple[str, float], str] | None = None
@@ -90,21 +195,26 @@ class Grid:
 
     def to_json(self) -> str:
         """``grid.json``'s text: sizes as [width, height], files relative to its folder with forward slashes."""
-        settings = asdict(self.settings)
-        settings["size"] = [self.settings.size[1], self.settings.size[0]]
+        more = {
+            "axes": [asdict(axis) for axis in self.axes],
+            "labels": dict(self.labels),
+            "captions": self.captions,
+            "scores": {key: [asdict(score) for score in own] for key, own in self.scores.items()},
+        }
         content = {
             "version": __version__,
             "owner": self.owner,
             "title": self.title,
             "base": {"name": self.base, "digest": self.base_digest},
             "compute": self.compute,
-            **settings,
+            **_settings_json(self.settings),
             "weights": self.weights,
             "prompts": self.prompts,
             "seeds": self.seeds,
             "rows": [asdict(row) for row in self.rows],
             "badges": [{"row": row, "weight": weight, "text": text} for (row, weight), text in self.badges.items()],
-            "cells": [asdict(picture) for picture in self.pictures],
+            **{key: value for key, value in more.items() if value},
+            "cells": [picture.to_json() for picture in self.pictures],
         }
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
@@ -112,17 +222,25 @@ class Grid:
     def from_json(text: str) -> Grid:
         """The inverse of :meth:`to_json`; KeyError, TypeError or ValueError if it is not such a text."""
         told: dict[str, Any] = json.loads(text)
-        width, height = told["size"]
-        settings = Settings(
-            told["steps"], told["cfg"], told["sampler"], (height, width), told["negative"], told["clip_skip"]
-        )
+        axes = tuple(AxisInfo(**{**axis, "labels": tuple(axis["labels"])}) for axis in told.get("axes", ()))
         rows = tuple(_row(row) for row in told["rows"])
         badges = {(badge["row"], badge["weight"]): badge["text"] for badge in told["badges"]}
-        pictures = tuple(Picture(**picture) for picture in told["cells"])
+        scores = {key: tuple(Score(**one) for one in own) for key, own in told.get("scores", {}).items()}
+        pictures = tuple(Picture.from_json(picture) for picture in told["cells"])
         return Grid(
             told["owner"], told["title"], told["base"]["name"], told["base"]["digest"], told["compute"], rows,
-            tuple(told["weights"]), tuple(told["prompts"]), tuple(told["seeds"]), settings, pictures, badges,
+            tuple(told["weights"]), tuple(told["prompts"]), tuple(told["seeds"]), _settings(told), pictures, badges,
+            axes, told.get("labels", {}), tuple(told.get("captions", ())), scores,
         )  # fmt: skip
+
+
+def _settings_json(settings: Settings) -> dict[str, Any]:
+    return {**asdict(settings), "size": [settings.size[1], settings.size[0]]}
+
+
+def _settings(told: Mapping[str, Any]) -> Settings:
+    width, height = told["size"]
+    return Settings(told["steps"], told["cfg"], told["sampler"], (height, width), told["negative"], told["clip_skip"])
 
 
 def _row(told: Mapping[str, Any]) -> RowInfo:

@@ -1,4 +1,4 @@
-"""Rows x weights -> pictures on disk: every distinct cell once, whole batches, and what is there already stays."""
+"""Axes -> pictures on disk: every distinct cell once, whole batches, and what is there already stays."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loratools.adapter.parallel import in_order
-from loratools.base.infotext import Facts, infotext
 from loratools.base.model import Base
-from loratools.base.sample import check_size
+from loratools.blocks.vector import Presets
 from loratools.errors import GridError, PromptError
 from loratools.files import locked
-from loratools.preview.cells import Cell, Settings, cell_path, check_seeds, folder_names, with_base_first
-from loratools.preview.engine import Engine, Job, Options, Stack, marks_of
-from loratools.preview.grid import Grid, Picture, RowInfo, guard, read_grid, write_grid
-from loratools.preview.page import write_page
+from loratools.preview.arrange import Arrangement, arrange
+from loratools.preview.cells import check_seeds, with_base_first
+from loratools.preview.drawing import Drawing, announce, draw
+from loratools.preview.engine import Engine, Job, Options
+from loratools.preview.grid import AxisInfo, Grid, Score, guard, read_grid
 from loratools.preview.rows import Row
+from loratools.preview.setting import Setting
 from loratools.preview.shard import Rank, Shard
-from loratools.preview.sheet import write_sheet
-from loratools.preview.store import Store, Wanted
+from loratools.preview.stacks import Resolve, Stacks
+from loratools.preview.store import Store
 from loratools.preview.verdict import with_verdicts
+from loratools.preview.work import Plan, title_of
 
 
 @dataclass(frozen=True)
@@ -105,29 +106,74 @@ def render_grid(
         BaseModelError, ShapeError: if a row does not fit the base; raised before anything is rendered.
         FileError: if ``out`` holds another owner's grid.
     """
-    settings = Settings(
-        base.defaults.steps if steps is None else steps,
-        base.defaults.cfg if cfg is None else cfg,
-        sampler or base.defaults.sampler,
-        size or base.resolution,
-        negative,
-        clip_skip,
-    )
-    check_size(base, settings.size)
+    if not rows:
+        raise GridError("there is no row; give at least one LoRA file, stack or run")
     if not prompts:
         raise PromptError("there is no prompt; give at least one with --prompt")
+    start = Setting("", 0, negative, None, 1.0, (), steps, cfg, sampler, size, clip_skip)
+    found = arrange([], start, rows=rows, weights=with_base_first(weights), prompts=prompts, seeds=check_seeds(seeds),
+                    most=sys.maxsize)  # fmt: skip
+    return render_axes(
+        base, found, out=out, options=replace(options or Options(), batch=batch_size), title=title, notes=notes,
+        progress=progress, on_picture=on_picture, owner=owner, force=force,
+    )  # fmt: skip
+
+
+def render_axes(
+    base: Base,
+    arrangement: Arrangement,
+    *,
+    out: Path,
+    presets: Presets | None = None,
+    resolve: Resolve | None = None,
+    load: Callable[[str], Base] | None = None,
+    options: Options | None = None,
+    title: str = "",
+    notes: Mapping[str, str] | None = None,
+    progress: bool = False,
+    on_picture: Callable[[int, int], None] | None = None,
+    owner: str = "grid",
+    force: bool = False,
+    drawing: Drawing | None = None,
+) -> GridResult:
+    """Render every place of ``arrangement``, as :func:`render_grid` does for rows and weights.
+
+    Args:
+        base: for all places, unless an axis names base models.
+        presets: named block vectors, for an axis of them and for tags in prompts.
+        resolve: a merge string -> its terms, for tags in prompts.
+        load: the name of a base model on an axis -> the model; one is held at a time.
+        drawing: what is drawn, and with which words.
+    Raises:
+        LoratoolsError: as :func:`render_grid`; of several bases only the first is checked before pictures are made.
+    """
     guard(out, owner, force)
-    grid = Grid(
-        owner, title or _title(base, settings), base.name, base.digest, f"{base.dtype}".removeprefix("torch.")
-        + f" {base.device.type}", _infos(rows), with_base_first(weights), tuple(dict.fromkeys(prompts)),
-        check_seeds(seeds), settings,
-    ).annotated(notes)  # fmt: skip
     rank = Rank.here()
-    options = replace(options or Options(), batch=batch_size)
-    with Engine(base, options, say=_say if progress and rank.main else None) as engine:
-        engine.check(Stack(row.deltas) for row in rows)
-        with locked(out / "grid") if rank.main else contextlib.nullcontext():
-            return _Run(engine, rows, grid, out, rank).go(progress and rank.main, on_picture)
+    stacks = Stacks(presets or {}, resolve, base.family)
+    names = [str(value) for axis in arrangement.axes if axis.kind == "base" for value in axis.values] or [""]
+    if names != [""] and load is None:
+        raise GridError("an axis names base models, and nothing tells how they are loaded")
+    run = _Run(out, rank, options or Options(), progress and rank.main, on_picture)
+
+    current = load(names[0]) if names[0] and load else base
+    plan = Plan(current, arrangement, stacks, names[0])
+    run.check(current, plan)
+    told = drawing or Drawing()
+
+    def record() -> Grid:
+        return told.worded(run.record(arrangement, owner, title).annotated(notes))
+
+    def tell() -> None:
+        announce(out, record(), told, _say)
+
+    with locked(out / "grid") if rank.main else contextlib.nullcontext():
+        run.render(current, plan, tell if len(names) == 1 else None)
+        for name in names[1:]:
+            del current, plan  # one base in memory at a time
+            current = load(name) if load else base
+            plan = Plan(current, arrangement, stacks, name)
+            run.render(current, plan)
+        return run.finish(record(), told)
 
 
 def redraw(
@@ -136,132 +182,94 @@ def redraw(
     notes: Mapping[str, str] | None = None,
     badges: Mapping[tuple[str, float], str] | None = None,
     title: str = "",
+    scores: Mapping[str, tuple[Score, ...]] | None = None,
+    drawing: Drawing | None = None,
 ) -> Grid:
     """Draw the sheet and the page of a rendered grid again, with other texts; nothing is rendered.
 
-    ``notes`` go under row labels, ``badges`` under cells by (row label, weight); both are kept in ``grid.json``.
+    ``notes`` go under row labels, ``badges`` under cells by (row label, weight), ``scores`` under pictures by key; all
+    are kept in ``grid.json``. Winners of a ``votes.json`` in the folder are marked.
     """
-    grid = read_grid(folder).annotated(notes, badges)
-    grid = replace(grid, title=title or grid.title)
-    _draw(folder, grid)
+    told = drawing or Drawing()
+    grid = told.worded(read_grid(folder).annotated(notes, badges))
+    grid = replace(grid, title=title or grid.title, scores={**grid.scores, **(scores or {})})
+    draw(folder, grid, told)
     return grid
 
 
-def _draw(folder: Path, grid: Grid) -> None:
-    write_grid(folder, grid)
-    write_sheet(folder, grid)
-    write_page(folder, grid)
-
-
-def _title(base: Base, settings: Settings) -> str:
-    height, width = settings.size
-    return f"{base.name} · {settings.sampler} · {settings.steps} steps · CFG {settings.cfg:g} · {width}x{height}"
-
-
-def _infos(rows: Sequence[Row]) -> tuple[RowInfo, ...]:
-    if not rows:
-        raise GridError("there is no row; give at least one LoRA file, stack or run")
-    labels = [row.label for row in rows]
-    if twice := next((label for label in labels if labels.count(label) > 1), None):
-        raise GridError(f"two rows are called '{twice}'; give them different names")
-    digests = in_order(lambda row: row.digest(), rows)
-    return tuple(RowInfo(row.label, own, row.provenance, row.loras) for row, own in zip(rows, digests, strict=True))
-
-
-@dataclass(frozen=True)
-class _Place:
-    """One distinct cell: the first row that has it, its weight, and the folder of its pictures."""
-
-    row: int
-    weight: float
-    folder: str
-
-
 class _Run:
-    """One rendering of a grid."""
+    """One rendering of a grid, base by base."""
 
-    def __init__(self, engine: Engine, rows: Sequence[Row], grid: Grid, out: Path, rank: Rank) -> None:
-        self.engine, self.rows, self.grid, self.out, self.rank = engine, rows, grid, out, rank
-        self.marks = [marks_of(row.deltas) for row in rows]
-        self.pairs = [(prompt, seed) for prompt in range(len(grid.prompts)) for seed in grid.seeds]
+    def __init__(self, out: Path, rank: Rank, options: Options, progress: bool,
+                 on_picture: Callable[[int, int], None] | None) -> None:  # fmt: skip
+        self.out, self.rank, self.options, self.progress, self.on_picture = out, rank, options, progress, on_picture
+        self.plans: list[tuple[Plan, list[Job]]] = []
+        self.compute, self.rendered, self.count = "", 0, 0
 
-    def go(self, progress: bool, on_picture: Callable[[int, int], None] | None) -> GridResult:
-        """Render what lacks, then write the record, the sheet and the page."""
-        places = self._places()
-        jobs = {place: self._jobs(place) for place in places}
-        every = [job for own in jobs.values() for job in own]
-        shard = Shard(self.out, self.rank) if self.rank.world > 1 else None
-        with shard.settling() if shard else contextlib.nullcontext():
-            store = Store(self.out)
-            store.settle(job.wanted for job in every)
-        done = 0
-        with _bar(len(every), progress) as advance:
+    def check(self, base: Base, plan: Plan) -> None:
+        """Raise what cannot be rendered on the plan's base; nothing is touched."""
+        with self._engine(base) as engine:
+            engine.check(plan.stacks)
 
-            def told(count: int) -> None:
-                nonlocal done
-                done += count
-                advance(count)
-                if on_picture and count:
-                    on_picture(done, len(every))
+    def _engine(self, base: Base) -> Engine:
+        return Engine(base, self.options, say=_say if self.progress else None)
 
-            rendered = self.engine.render(every, store, on_done=told, claims=shard)
-        grid = replace(self.grid, pictures=tuple(self._pictures(places, jobs)))
-        if self.rank.main:
-            grid = with_verdicts(self.out, grid)
-            _draw(self.out, grid)
+    def render(self, base: Base, plan: Plan, before: Callable[[], None] | None = None) -> None:
+        """Render what lacks of one base's places; ``before`` is called when it is known what that is."""
+        self.compute = f"{base.dtype}".removeprefix("torch.") + f" {base.device.type}"
+        with self._engine(base) as engine:
+            engine.check(plan.stacks)
+            jobs, shown = plan.jobs(self.out, self.compute)
+            shard = Shard(self.out, self.rank) if self.rank.world > 1 else None
+            with shard.settling() if shard else contextlib.nullcontext():
+                store = Store(self.out)
+                store.settle(job.wanted for job in jobs)
+            self.plans.append((plan, shown))
+            if before is not None and self.progress:
+                before()
+            with _bar(len(jobs), self.progress) as advance:
+                self.rendered += engine.render(jobs, store, on_done=self._teller(len(jobs), advance), claims=shard)
         if shard:
             shard.clear()
-        return GridResult(self.out, grid, rendered, len(every) - rendered)
+        self.count += len(jobs)
 
-    def _places(self) -> list[_Place]:
-        """The distinct cells, base first, then row by row."""
-        names = folder_names([row.label for row in self.rows])
-        seen: dict[tuple[str, float], _Place] = {("", 0.0): _Place(0, 0.0, "base")}
-        for index, info in enumerate(self.grid.rows):
-            for weight in self.grid.weights:
-                if weight != 0:
-                    seen.setdefault((info.digest, weight), _Place(index, weight, names[index]))
-        return list(seen.values())
+    def _teller(self, total: int, advance: Callable[[int], object]) -> Callable[[int], None]:
+        done = 0
 
-    def _jobs(self, place: _Place) -> list[Job]:
-        """The cell's pictures, prompts before seeds."""
-        grid, settings = self.grid, self.grid.settings
-        stack = Stack(self.rows[place.row].deltas, place.weight, grid.rows[place.row].digest, self.marks[place.row])
-        return [
-            Job(stack, grid.prompts[prompt], seed, self._wanted(place, (prompt, seed)), settings.steps, settings.cfg,
-                settings.sampler, settings.size, settings.negative, settings.clip_skip)
-            for prompt, seed in self.pairs
-        ]  # fmt: skip
+        def told(count: int) -> None:
+            nonlocal done
+            done += count
+            advance(count)
+            if self.on_picture and count:
+                self.on_picture(done, total)
 
-    def _wanted(self, place: _Place, pair: tuple[int, int]) -> Wanted:
-        prompt, seed = pair
-        grid, settings = self.grid, self.grid.settings
-        info = grid.rows[place.row]
-        loras = info.loras if place.weight else ()
-        cell = Cell(info.digest, place.weight, grid.prompts[prompt], seed)
-        key = cell.key(settings, grid.base_digest, grid.compute)
-        facts = Facts(
-            cell.prompt, settings.negative, settings.steps, settings.sampler, settings.cfg, seed, settings.size,
-            grid.base, grid.base_digest, settings.clip_skip, loras, place.weight,
+        return told
+
+    def record(self, arrangement: Arrangement, owner: str, title: str) -> Grid:
+        """The grid as ``grid.json`` keeps it."""
+        first, infos = self.plans[0][0], self.plans[-1][0].infos
+        prompts = tuple(dict.fromkeys(prompt for plan, _ in self.plans for prompt in plan.prompts))
+        common = first.places[0].settings
+        pictures = [picture for plan, shown in self.plans
+                    for picture in plan.pictures(self.out, shown, prompts, common)]  # fmt: skip
+        axes = () if first.plain else tuple(
+            AxisInfo(axis.title, tuple(axis.label(n) for n in range(len(axis.values))), axis.kind, axis.slot)
+            for axis in arrangement.axes
         )  # fmt: skip
-        made = {
-            "key": key,
-            "base": grid.base_digest,
-            "row": info.label if place.weight else "",
-            "weight": place.weight,
-            "adapter": info.digest if place.weight else "",
-            "provenance": info.provenance if place.weight else "",
-        }
-        path = self.out / cell_path(place.folder, place.weight, prompt + 1, seed)
-        return Wanted(path, key, infotext(facts), made)
+        if not axes:
+            pictures = [replace(picture, at=(), base=None) for picture in pictures]
+        weights = tuple(dict.fromkeys(picture.weight for picture in pictures))
+        seeds = tuple(dict.fromkeys(place.setting.seed for plan, _ in self.plans for place in plan.places))
+        name, digest = first.model
+        return Grid(owner, title or title_of(name, arrangement, common), name, digest, self.compute, infos, weights,
+                    prompts, seeds, common, tuple(pictures), axes=axes)  # fmt: skip
 
-    def _pictures(self, places: Sequence[_Place], jobs: Mapping[_Place, Sequence[Job]]) -> Iterator[Picture]:
-        by_content = {(self.grid.rows[p.row].digest if p.weight else "", p.weight): p for p in places}
-        for row, weight in self.grid.cells():
-            place = by_content[(self.grid.rows[row].digest if weight else "", weight)]
-            for (prompt, seed), job in zip(self.pairs, jobs[place], strict=True):
-                file = job.wanted.path.relative_to(self.out).as_posix()
-                yield Picture(row, weight, prompt, seed, file, job.wanted.key)
+    def finish(self, grid: Grid, drawing: Drawing) -> GridResult:
+        """Judge the rows, and write the record, the sheet and the page."""
+        if self.rank.main:
+            grid = with_verdicts(self.out, grid)
+            draw(self.out, grid, drawing)
+        return GridResult(self.out, grid, self.rendered, self.count - self.rendered)
 
 
 def _say(text: str) -> None:

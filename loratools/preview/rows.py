@@ -20,25 +20,27 @@ from loratools.ops.terms import Term
 class Row:
     """``label`` on the left, ``deltas`` in the model, ``provenance`` (how it was made, free text) in the pictures.
 
-    ``loras`` are the files behind it, for the WebUI's tags and hashes; leave it empty for what never was a file.
+    ``loras`` are the files behind it, for the WebUI's tags and hashes, and ``terms`` the sum that it is, for axes that
+    change it; leave both empty for what never was a file.
     """
 
     label: str
     deltas: Mapping[str, Delta]
     provenance: str = ""
     loras: tuple[LoraUse, ...] = ()
+    terms: tuple[Term, ...] = ()
 
     @staticmethod
     def of_file(adapter: Adapter, label: str = "") -> Row:
         """One LoRA file as it is."""
         name = adapter.path.stem if adapter.path else label or "adapter"
         made = str(adapter.metadata.get("loratools", ""))
-        return Row(label or name, adapter, made, (LoraUse(name, adapter.digest),))
+        return Row(label or name, adapter, made, (LoraUse(name, adapter.digest),), (Term(adapter, label=name),))
 
     @staticmethod
     def of_terms(terms: Sequence[Term], label: str) -> Row:
         """A stack, combined by the very sum that a merge writes."""
-        return Row(label, combine(terms), label, tuple(_use(term) for term in terms))
+        return Row(label, combine(terms), label, tuple(_use(term) for term in terms), tuple(terms))
 
     def digest(self) -> str:
         """sha256 over every module's name, shape and numbers: what the row adds, whatever it is called."""

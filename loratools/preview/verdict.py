@@ -58,18 +58,39 @@ class Verdict:
 def with_verdicts(folder: Path, grid: Grid) -> Grid:
     """``grid`` with every row's verdict, from the pictures in ``folder``."""
     found = verdicts(folder, grid)
-    rows = tuple(replace(row, verdict=(own.level, own.text)) for row, own in zip(grid.rows, found, strict=True))
+    rows = tuple(
+        replace(row, verdict=(own.level, own.text) if own else None) for row, own in zip(grid.rows, found, strict=True)
+    )
     return replace(grid, rows=rows)
 
 
-def verdicts(folder: Path, grid: Grid) -> list[Verdict]:
-    """A verdict for every row; rows are read on several threads."""
+def verdicts(folder: Path, grid: Grid) -> list[Verdict | None]:
+    """A verdict for every row that has pictures beside the base's; rows are read on several threads."""
 
-    def judge(row: int) -> Verdict:
-        files = {weight: [picture.file for picture in grid.cell(row, weight)] for weight in grid.weights}
+    def judge(row: int) -> Verdict | None:
+        files = _by_weight(grid, row)
+        if not files:
+            return None
         return judge_row({weight: [_pixels(folder / file) for file in own] for weight, own in files.items()})
 
     return list(in_order(judge, range(len(grid.rows))))
+
+
+def _by_weight(grid: Grid, row: int) -> dict[float, list[str]]:
+    """A row's files by weight, in one order of prompts, seeds and so on, those of the base at 0; empty without both."""
+    file_at = {grid.place(picture): picture.file for picture in grid.pictures}
+    found: dict[float, dict[tuple[int, ...], str]] = {}
+    for picture in grid.pictures:
+        base = grid.base_place(picture)
+        if picture.row == row and picture.weight != 0 and base in file_at and base is not None:
+            found.setdefault(picture.weight, {})[base] = picture.file
+    if not found:
+        plain = [picture.file for picture in grid.cell(row, 0.0)]
+        return {0.0: plain} if plain and not grid.axes else {}
+    common = sorted(set.intersection(*(set(own) for own in found.values())))
+    if not common:
+        return {}
+    return {0.0: [file_at[at] for at in common], **{w: [own[at] for at in common] for w, own in found.items()}}
 
 
 def judge_row(pictures: Mapping[float, Sequence[Pixels]]) -> Verdict:

@@ -126,6 +126,29 @@ def standings(votes: Votes, axes: Sequence[str]) -> list[Standing]:
     return sorted(found, key=lambda standing: (-round(standing.rating, 6), -standing.stars, standing.at))
 
 
+@dataclass(frozen=True)
+class Marks:
+    """What a sheet marks: stars by a picture's key, and the winner's key (empty where nobody has voted)."""
+
+    stars: Mapping[str, int]
+    winner: str = ""
+
+
+def read_marks(path: Path) -> Marks:
+    """The marks of the votes in ``path``; none where there is no such file.
+
+    Raises:
+        FormatError: if it is not what ``grid.html`` exports.
+    """
+    if not path.is_file():
+        return Marks({})
+    votes = read_votes(path)
+    if not votes.stars and not votes.pairs:
+        return Marks({})
+    single = Votes({key: {"key": key} for key in votes.places}, votes.stars, votes.pairs)
+    return Marks(votes.stars, standings(single, ["key"])[0].at[0])
+
+
 def _place(place: Mapping[str, str], axes: Sequence[str]) -> tuple[str, ...]:
     if lost := next((axis for axis in axes if axis not in place), None):
         raise FormatError(f"the votes know no axis '{lost}'; theirs are: {', '.join(place)}")

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 
 def _listed(value: Any) -> Any:
@@ -19,21 +29,53 @@ def _joined(value: Any) -> Any:
     return value
 
 
+def _no_truth(value: Any) -> Any:
+    """Pydantic takes true for 1; a person who writes it means something else."""
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is no number")
+    return value
+
+
+def _axis(value: Any) -> Any:
+    """``{cfg: [4, 7]}`` as the text ``cfg: 4; 7`` that the command line takes."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return value
+    ((kind, values),) = value.items()
+    items = [format(item, "g") if isinstance(item, float) else str(item) for item in _listed(values)]
+    if not isinstance(values, list):
+        return f"{kind}: {items[0]}"
+    marked = ['"' + item.replace('"', '""') + '"' if set(item) & set(';,"') else item for item in items]
+    return f"{kind}: {'; '.join(marked)}"
+
+
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
-NumberText = Annotated[str, BeforeValidator(_joined)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+_NUMBERS = {"anyOf": [{"type": ["string", "number"]}, {"type": "array", "items": {"type": "number"}}]}
+NumberText = Annotated[str, BeforeValidator(_joined), WithJsonSchema(_NUMBERS)]
+Number = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
+_AXIS = {"anyOf": [{"type": "string"}, {"type": "object", "minProperties": 1, "maxProperties": 1}]}
+AxisText = Annotated[str, BeforeValidator(_axis), WithJsonSchema(_AXIS)]
 Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Dtype = Literal["fp16", "bf16", "fp32"]
 Missing = Literal[0, 1]
 
 
+def _takes_truth(annotation: Any) -> bool:
+    return annotation is bool or any(_takes_truth(part) for part in typing.get_args(annotation))
+
+
 class Strict(BaseModel):
     """A frozen model whose unknown keys are mistakes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        about = cls.model_fields.get(info.field_name or "")
+        return value if about is None or _takes_truth(about.annotation) else _no_truth(value)
 
 
 class _Short(Strict):
@@ -52,17 +94,22 @@ class Draw(Strict):
     count: Count = Field(24, description="how many pictures")
     seed: Seed | None = Field(None, description="the recipe's seed if left out")
     size: Annotated[int, Field(ge=32, le=1024)] = Field(128, description="side in pixels")
+    figure: tuple[str, ...] = Field(
+        (), description="tags that every picture has, such as [blue_hair, twintails]: a character"
+    )
+    trigger: str | None = Field(None, description="a word at the front of every caption")
 
 
 class Select(_Short):
     """One epoch of a run as a file: a byte-for-byte copy."""
 
     run: str = Field(description="a train or basestyle step, or a run on disk")
-    epoch: Annotated[str, BeforeValidator(_joined)] = Field(
+    epoch: NumberText = Field(
         "best", description="best (the shortlist's first), last, a number, or 6-8 for the mean of several"
     )
     votes: str | None = Field(
-        None, description="instead of epoch: a JSON file of votes, {label or number: count}; most votes win"
+        None,
+        description="instead of epoch: the votes.json that grid.html exports, or a JSON file of {label: count}",
     )
 
     @model_validator(mode="after")
@@ -182,12 +229,64 @@ class MergeInto(Strict):
     match_norm: bool = Field(False, description="bring the LoRAs to equal norm in each block before the weights")
 
 
-class Grid(Strict):
-    """Pictures of every row at every weight, beside the base alone."""
+class Publish(_Short):
+    """A folder to hand out: the LoRA under its own name, a preview, the WebUI's side-car JSON and a model card."""
 
-    rows: Texts = Field(description="runs, epochs, files or merge strings; one or a list")
-    weights: NumberText = Field("0:1:0.25", description="first:last:step, or a list")
-    prompts: Texts = Field(description="prompts, or one file of them, a line each")
+    lora: str = Field(description="a step, an epoch `run@8`, or a file: what is published")
+    name: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="the file's name without its ending; the folder's own if left out"
+    )
+    title: str | None = Field(None, description="the card's heading; the name if left out")
+    description: str = Field("", description="a sentence about it, for the card and the WebUI")
+    activation: str | None = Field(
+        None, description="trigger words; the tags that every training picture has if left out"
+    )
+    negative: str = Field("", description="what belongs into the negative prompt with it")
+    weight: Annotated[float, Field(gt=0, le=2)] = Field(1.0, description="the weight that it is meant for")
+    notes: str = Field("", description="more, in Markdown, for the card and the WebUI's notes")
+    author: str = Field("", description="who made it")
+    license: str | None = Field(None, description="its licence, such as cc-by-4.0 or creativeml-openrail-m")
+    base_model: str | None = Field(None, description="the hub id of the base that the card names")
+    preview: str = Field("render", description="render, none, a picture, or a grid step (or a grid's folder)")
+    row: str | None = Field(None, description="of a grid: the row shown; the LoRA's own if left out")
+    prompt: str | None = Field(None, description="render: the prompt; the trigger words if left out")
+    seed: Seed | None = Field(None, description="render: the recipe's seed if left out")
+    size: NumberText | None = Field(None, description="render: 512 or 512x768")
+    steps: Count | None = Field(None, description="render: sampler steps; the base's own if left out")
+    cfg: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(None, description="render: guidance scale")
+    sampler: str | None = Field(None, description="render: a WebUI name such as `DPM++ 2M Karras`")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Publish:
+        given = [key for key in ("prompt", "seed", "size", "steps", "cfg", "sampler") if getattr(self, key) is not None]
+        if given and self.preview != "render":
+            raise ValueError(f"'{given[0]}' goes with preview: render; drop it, or the other preview")
+        if self.row is not None and self.preview in ("render", "none"):
+            raise ValueError("'row' goes with a preview that is a grid; name its step at 'preview'")
+        if self.name is not None and ("/" in self.name or "\\" in self.name):
+            raise ValueError(f"'{self.name}' is no plain file name; the folder is named with 'out' beside the kind")
+        return self
+
+
+class Grid(Strict):
+    """Pictures of every row at every weight, or of any axes against each other, beside the base alone."""
+
+    rows: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (), description="runs, epochs, files or merge strings; one or a list"
+    )
+    weights: NumberText | None = Field(
+        None, description="first:last:step, or a list; 0:1:0.25 if left out and there are no axes"
+    )
+    x: AxisText | None = Field(
+        None, description="what differs across: `{KIND: VALUES}`, such as `{cfg: [4, 7]}`; see `loratools grid --help`"
+    )
+    y: AxisText | None = Field(None, description="what differs down")
+    z: AxisText | None = Field(None, description="what differs between sub-grids")
+    base_alone: bool = Field(True, description="the base alone in front")
+    most: Count | None = Field(None, description="pictures that are allowed (5000)")
+    prompts: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (), description="prompts, or one file of them, a line each"
+    )
     negative: str = Field("", description="the negative prompt")
     seeds: NumberText | None = Field(None, description="1, [1, 2] or 1-4; the recipe's seed if left out")
     steps: Count | None = Field(None, description="sampler steps; the base's own if left out")
@@ -202,15 +301,25 @@ class Grid(Strict):
     )
     judge: str | None = Field(None, description="pocket only: score how much of this drawing style each row shows")
 
+    @model_validator(mode="after")
+    def _complete(self) -> Grid:
+        axes = [axis for axis in (self.x, self.y, self.z) if axis is not None]
+        if not self.rows and not axes:
+            raise ValueError("'rows' is missing; name what to show, or an axis such as x: {adapter: [style, final]}")
+        if not self.prompts and not any(axis.lstrip().lower().startswith("prompt") for axis in axes):
+            raise ValueError("'prompts' is missing; give one, or an axis of them")
+        return self
+
 
 KINDS: dict[str, type[Strict] | None] = {  # None: the settings of another room's model
     "draw": Draw, "train": None, "basestyle": None, "select": Select, "merge": Merge, "subtract": Subtract,
     "soup": Soup, "fix": Fix, "resize": Resize, "extract": Extract, "convert": Convert, "merge_into": MergeInto,
-    "grid": Grid,
+    "grid": Grid, "publish": Publish,
 }  # fmt: skip
 SHORT = {  # the option that may stand alone
     "select": "run", "merge": "terms", "soup": "files", "resize": "lora", "convert": "lora",
     "subtract": "style", "extract": "tuned", "fix": "merge",
+    "publish": "lora",
 }  # fmt: skip
 FILES = frozenset({"select", "merge", "subtract", "soup", "fix", "resize", "extract", "convert", "merge_into"})
 LORAS = frozenset(FILES - {"merge_into"})  # kinds whose file is a LoRA

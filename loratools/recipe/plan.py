@@ -21,6 +21,7 @@ from loratools import __version__
 from loratools.errors import FileError, LoratoolsError, RecipeError, did_you_mean
 from loratools.files import sha256
 from loratools.recipe.kinds import FILES, RUNS
+from loratools.recipe.reach import check_reach
 from loratools.recipe.schema import Recipe, Step
 from loratools.yamlio import Document, Place
 
@@ -147,6 +148,8 @@ class Planner:
                 raise RecipeError(f"{self.document.source} has no step '{name}'{hint}; it has {self._steps()}")
             self.step(name)
         self._check_outs()
+        if wanted is None:
+            check_reach(list(self._done.values()), self.document)
         return list(self._done.values())
 
     def step(self, name: str) -> Planned:

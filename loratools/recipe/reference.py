@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 
 from pydantic.fields import FieldInfo
 
@@ -10,21 +11,21 @@ from loratools.recipe.kinds import KINDS, SHORT, Strict
 
 _ELSEWHERE = {
     "train": "One LoRA file an epoch. Its options are those of a `loratools train` file; `images` is a folder, a list "
-    "of folders, or a `draw` step.",
-    "basestyle": "The LoRA of what the base draws by itself. Its options are `images_per_framing` and "
-    "those of `train`.",
+    "of folders, or a `draw` step; `base_adapters` and `network_weights` may name steps too.",
+    "basestyle": "The LoRA of what the base draws by itself. Its options are those of `train`, without "
+    "`images`, and how the pictures are drawn:",
 }
 
 
-def reference() -> str:
-    """Markdown: a heading, a sentence and a table of options for each kind of step."""
-    return "\n".join(line for kind, model in KINDS.items() for line in _kind(kind, model))
+def reference(kinds: Sequence[str] | None = None) -> str:
+    """Markdown: a heading, a sentence and a table of options for each kind of step, or for ``kinds``."""
+    return "\n".join(line for kind in kinds or KINDS for line in _kind(kind, KINDS[kind]))
 
 
 def _kind(kind: str, model: type[Strict] | None) -> Iterator[str]:
     yield from (f"### `{kind}`", "")
     if model is None:
-        yield from (_ELSEWHERE[kind], "")
+        yield from (_ELSEWHERE[kind], "", *_training(kind))
         return
     yield (model.__doc__ or "").partition("\n")[0].strip()
     if short := SHORT.get(kind):
@@ -32,6 +33,24 @@ def _kind(kind: str, model: type[Strict] | None) -> Iterator[str]:
     yield from ("", "| option | default | |", "|---|---|---|")
     yield from (_option(name, field) for name, field in sorted(model.model_fields.items(), key=_needed_first))
     yield ""
+
+
+def _training(kind: str) -> Iterator[str]:
+    """The settings of training by name and default; what a recipe says elsewhere is left out."""
+    from loratools.recipe.json_schema import json_schema
+
+    told = json_schema()["$defs"][kind.capitalize()]["properties"]
+    if kind == "basestyle":
+        told = {name: about for name, about in told.items() if name in _drawn()}
+    yield from ("| option | default |", "|---|---|")
+    yield from (f"| `{name}` | {_written(about.get('default'))} |" for name, about in told.items())
+    yield ""
+
+
+def _drawn() -> dict[str, object]:
+    from loratools.train.basestyle import Generation
+
+    return {field.name: field.default for field in fields(Generation)}
 
 
 def _needed_first(item: tuple[str, FieldInfo]) -> bool:

@@ -75,7 +75,7 @@ def read_terms(text: str, name: str, planner: Planner, presets: Presets, *place:
     except LoratoolsError as error:
         raise planner.fail(name, *place, message=str(error)) from error
     families = tuple(_family(source, planner) for source in sources)
-    _check_families(specs, families, planner, name, place)
+    check_families(specs, families, planner, name, *place)
     return Terms(specs, sources, {s.ref: source.path for s, source in zip(specs, sources, strict=True)}, families)
 
 
@@ -122,8 +122,9 @@ def _family(source: Source, planner: Planner) -> str | None:
     return None
 
 
-def _check_families(specs: Sequence[TermSpec], families: Sequence[str | None], planner: Planner, name: str,
-                    place: Sequence[str | int]) -> None:  # fmt: skip
+def check_families(specs: Sequence[TermSpec], families: Sequence[str | None], planner: Planner, name: str,
+                   *place: str | int) -> None:  # fmt: skip
+    """Raise RecipeError if two of the LoRAs whose families are known are of different ones."""
     known = [(spec, family) for spec, family in zip(specs, families, strict=True) if family]
     for spec, family in known:
         if family != known[0][1]:
@@ -134,12 +135,27 @@ def _check_families(specs: Sequence[TermSpec], families: Sequence[str | None], p
 
 def check_base(terms: Terms, planner: Planner, name: str, *place: str | int) -> None:
     """Raise RecipeError if a LoRA is of another model family than the recipe's base, which it is meant to change."""
-    base = planner.base_family
-    for spec, family in zip(terms.specs, terms.families, strict=True):
-        if family and base and family != base:
-            told = (f"'{spec.ref}' is a LoRA for {family} and the base {planner.base} is {base}; name a base of its "
-                    "family at `base:`")  # fmt: skip
-            raise planner.fail(name, *place, message=told)
+    told = f"the base {planner.base}", planner.base_family, "name a base of its family at `base:`"
+    check_model(terms, *told, planner, name, *place)
+
+
+def check_model(terms: Terms, model: str, family: str | None, remedy: str, planner: Planner, name: str,
+                *place: str | int) -> None:  # fmt: skip
+    """Raise RecipeError if a LoRA is of another model family than the ``model`` that it is meant to change."""
+    for spec, own in zip(terms.specs, terms.families, strict=True):
+        if own and family and own != family:
+            raise planner.fail(
+                name, *place, message=f"'{spec.ref}' is a LoRA for {own} and {model} is {family}; {remedy}"
+            )
+
+
+def model_family(path: Path) -> str | None:
+    """The family of a model on disk, or None where it is not there yet, or is of none that is known."""
+    from loratools.adapter.checkpoint import open_checkpoint
+
+    with contextlib.suppress(LoratoolsError):
+        return open_checkpoint(path).family
+    return None
 
 
 def vector_values(text: str, presets: Presets) -> list[list[Any]]:

@@ -83,7 +83,8 @@ def _bare(
     name = Path(spec.ref).name.removesuffix(".safetensors")
     if spec.epoch is not None or place.is_file():
         (term,) = resolve_terms([spec], lookup, presets=presets, best=best)
-        return [Row.of_file(term.adapter, term.label if spec.epoch is not None else name)]
+        number = "" if spec.epoch is None else "@" + term.label.rpartition("@")[2]
+        return [Row.of_file(term.adapter, name + number)]
     return [Row.of_file(read(epoch.path), f"{name}@{epoch.number}") for epoch in epochs(place)]
 
 

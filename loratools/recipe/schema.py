@@ -11,10 +11,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 
 from loratools.errors import RecipeError
 from loratools.recipe import kinds
-from loratools.recipe.kinds import KINDS, Seed, Strict
+from loratools.recipe.kinds import KINDS, Number, Seed, Strict
 from loratools.recipe.located import located
 from loratools.recipe.parts import combined
-from loratools.recipe.variables import filled
+from loratools.recipe.variables import check_used, filled
 from loratools.yamlio import Document, load_yaml, read_yaml
 
 _STEP_NAME = re.compile(r"\w[\w.-]*\Z")
@@ -51,6 +51,7 @@ class Step(Strict):
     convert: kinds.Convert | None = None
     merge_into: kinds.MergeInto | None = None
     grid: kinds.Grid | None = None
+    publish: kinds.Publish | None = None
     out: str | None = Field(None, description="the name of its file or folder; the step's own name if left out")
 
     @model_validator(mode="before")
@@ -102,7 +103,7 @@ class Recipe(Strict):
     base: str = Field("pocket", description="a Diffusers folder, a .safetensors or .ckpt file, a hub id, or pocket")
     vae: str | None = Field(None, description="a Diffusers VAE folder that grids decode with, instead of the base's")
     seed: Seed = Field(1, description="of every step that does not name its own")
-    blocks: dict[str, list[float] | str] = Field(
+    blocks: dict[str, list[Number] | str] = Field(
         default_factory=dict, description="named block vectors, over the built-in ones: numbers, or text"
     )
     lora_dirs: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
@@ -135,8 +136,11 @@ def check_recipe(document: Document, values: Mapping[str, str] | None = None) ->
     """
     if not isinstance(document.data, dict):
         raise RecipeError(f"{document.source}: no recipe; write `steps:` with at least one step")
-    document = filled(combined(document), values or {})
+    whole = combined(document)
+    document = filled(whole, values or {})
     try:
-        return Recipe.model_validate(document.data), document
+        recipe = Recipe.model_validate(document.data)
     except ValidationError as error:
         raise located(error, document, Recipe) from error
+    check_used(whole)  # after all else: a mistyped key hides what it holds
+    return recipe, document

@@ -95,14 +95,6 @@ def score_grid(folder: Path, style: str, judge: Judging) -> Scores:
     return scores
 
 
-def asked_tags(prompt: str) -> dict[str, str]:
-    """The attributes that a prompt asks for, such as ``{"framing": "full_body"}``; other words count for nothing."""
-    from loratools.pocket.draw import ATTRIBUTES
-
-    words = {word.strip().replace(" ", "_") for word in prompt.split(",")}
-    return {name: tag for name, tags in ATTRIBUTES.items() for tag in tags if tag in words}
-
-
 def _score(folder: Path, grid: Grid, row: int, weight: float, style: str, judge: Judging) -> Score:
     pictures = grid.cell(row, weight)
     readings = judge([_open(folder / picture.file) for picture in pictures])
@@ -117,6 +109,8 @@ def _score(folder: Path, grid: Grid, row: int, weight: float, style: str, judge:
 
 def mean_score(readings: Sequence[Reading], prompts: Sequence[str], style: str) -> Score:
     """The means over pictures, each with the prompt that asked for it."""
+    from loratools.preview.scores import asked_tags
+
     faults = {name: fmean(reading.faults[name] for reading in readings) for name in readings[0].faults}
     obeyed = [reading.obeys(asked_tags(prompt)) for reading, prompt in zip(readings, prompts, strict=True)]
     return Score(fmean(reading.style[style] for reading in readings), fmean(obeyed), fmean(faults.values()), faults)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ def filled(document: Document, values: Mapping[str, str]) -> Document:
     """The document with every ``${name}`` replaced. A value that is nothing but ``${name}`` keeps the variable's type.
 
     Raises:
-        RecipeError: for a name that is not under ``vars``, one there that nothing uses, or a value of another type.
+        RecipeError: for a name that is not under ``vars``, or a value of another type.
     """
     told = document.data.get("vars", {})
     if not isinstance(told, dict):
@@ -27,14 +27,31 @@ def filled(document: Document, values: Mapping[str, str]) -> Document:
     known = {name: _plain(document, name, value) for name, value in told.items()}
     for name, text in values.items():
         known[name] = _told(document, known, name, text)
-    used: set[str] = set()
-    body = {key: value if key == "vars" else _fill(document, value, (key,), known, used)
+    body = {key: value if key == "vars" else _fill(document, value, (key,), known)
             for key, value in document.data.items()}  # fmt: skip
-    unused = [name for name in known if name not in used]
-    if unused:
-        raise document.error(("vars", unused[0]), f"nothing uses '{unused[0]}'; write ${{{unused[0]}}} where it "
-                             "belongs, or drop it", unused[0])  # fmt: skip
     return replace(document, data={**body, "vars": known} if "vars" in body else body)
+
+
+def check_used(document: Document) -> None:
+    """Raise RecipeError if nothing in the document, as it was before it was filled, uses one of its variables."""
+    body = [value for key, value in document.data.items() if key != "vars"]
+    used = set(_names(body))
+    for name in document.data.get("vars", {}):
+        if name not in used:
+            told = f"nothing uses '{name}'; write ${{{name}}} where it belongs, or drop it"
+            raise document.error(("vars", name), told, name)
+
+
+def _names(value: Any) -> Iterator[str]:
+    """The variables that the texts in ``value`` name."""
+    match value:
+        case dict():
+            value = list(value.values())
+        case str():
+            yield from (found["name"] for found in _USE.finditer(value))
+            return
+    for item in value if isinstance(value, list) else []:
+        yield from _names(item)
 
 
 def _plain(document: Document, name: str, value: Any) -> Any:
@@ -63,24 +80,23 @@ def _told(document: Document, known: Mapping[str, Any], name: str, text: str) ->
     return value
 
 
-def _fill(document: Document, value: Any, place: Place, known: Mapping[str, Any], used: set[str]) -> Any:
+def _fill(document: Document, value: Any, place: Place, known: Mapping[str, Any]) -> Any:
     match value:
         case dict():
-            return {key: _fill(document, item, (*place, key), known, used) for key, item in value.items()}
+            return {key: _fill(document, item, (*place, key), known) for key, item in value.items()}
         case list():
-            return [_fill(document, item, (*place, index), known, used) for index, item in enumerate(value)]
+            return [_fill(document, item, (*place, index), known) for index, item in enumerate(value)]
         case str() if "${" in value:
-            return _filled(document, value, place, known, used)
+            return _filled(document, value, place, known)
     return value
 
 
-def _filled(document: Document, text: str, place: Place, known: Mapping[str, Any], used: set[str]) -> Any:
+def _filled(document: Document, text: str, place: Place, known: Mapping[str, Any]) -> Any:
     for found in _USE.finditer(text):
         name = found["name"]
         if name not in known:
             have = f"; there are {', '.join(known)}" if known else "; write it under `vars:`"
             raise document.error(place, f"there is no variable '{name}'{did_you_mean(name, known)}{have}", name)
-        used.add(name)
     whole = _USE.fullmatch(text.strip())
     if whole is not None:
         return known[whole["name"]]

@@ -11,7 +11,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _OPEN, _CLOSE = "\x01", "\x02"  # cannot stand in a caption
 _CHOICE = re.compile(r"\{([^{}]+)\}")
@@ -41,6 +41,11 @@ class CaptionRules:
         return not (
             self.shuffle or self.dropout or self.tag_dropout or self.wildcards or self.dropout_every or self.warmup
         )
+
+    @property
+    def plain(self) -> CaptionRules:
+        """The same without anything that is left out or moved at random: the whole caption, to judge by."""
+        return replace(self, shuffle=False, dropout=0.0, tag_dropout=0.0, dropout_every=0, warmup=0.0)
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,6 @@ def _drawn(text: str, rng: random.Random) -> str:
     return text.replace(_OPEN, "{").replace(_CLOSE, "}")
 
 
-def tag_frequency(captions: Iterable[str]) -> dict[str, int]:
+def tag_frequency(captions: Iterable[str], rules: CaptionRules = CaptionRules()) -> dict[str, int]:
     """How many captions hold each tag, in order of first appearance (sd-scripts' ``ss_tag_frequency``)."""
-    return dict(Counter(tag for caption in captions for tag in tags_of(caption)))
+    return dict(Counter(tag for caption in captions for tag in written_tags(caption, rules)))

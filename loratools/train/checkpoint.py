@@ -138,7 +138,7 @@ def check_resumable(state: State, settings: Mapping[str, Any], base_digest: str,
     Raises:
         TrainingError: naming what differs.
     """
-    free = {"base", "images"}  # their digests are compared; a moved folder is the same data
+    free = {"base", "images", "datasets"}  # their digests are compared; a moved folder is the same data
     if str(settings.get("lr_scheduler")).startswith("constant") and float(settings.get("lr_warmup") or 0) >= 1:
         free.add("epochs")
     if settings.get("lr_scheduler") == "constant":

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from loratools.train.config_data import DATA_PLACES, DataConfig, Subset
+from loratools.train.config_data import DATA_PLACES, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
+from loratools.train.config_network import NetworkConfig
 from loratools.train.config_objective import ObjectiveConfig
 from loratools.train.config_optimizer import OptimizerConfig
 from loratools.train.config_speed import SPEED_ONLY, SpeedConfig
 
 # settings that change no byte of the result
-PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset"}) | DATA_PLACES | SPEED_ONLY
+PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset", "offline"}) | DATA_PLACES | SPEED_ONLY
 
 Count = Annotated[int, Field(ge=1)]
+
+
+Described = Literal["title", "author", "description", "license", "tags", "usage_hint", "merged_from", "trigger_phrase",
+                    "preprocessor", "is_negative_embedding"]  # fmt: skip
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
 
 
-class TrainConfig(DataConfig, ObjectiveConfig, OptimizerConfig, SpeedConfig, _Strict):
+class TrainConfig(DataConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig, SpeedConfig, _Strict):
     """The settings of one run. A preset's values come first, then the file's, then the command line's.
 
     ``resolution`` None is the base's own.
@@ -30,13 +36,18 @@ class TrainConfig(DataConfig, ObjectiveConfig, OptimizerConfig, SpeedConfig, _St
 
     # what
     base: str
-    images: tuple[Subset, ...] = Field(min_length=1)
+    vae: Path | None = None  # a VAE of its own: a Diffusers folder or a single file; None: the base's
+    offline: bool = False  # never ask the hub
+    images: Folders = ()
+    datasets: tuple[DataSet, ...] = ()  # in the place of ``images``: several, each with its own resolution and batch
     out: Path = Path("runs")
     name: str = ""
     preset: str = "default"
     comment: str | None = None
+    modelspec: Mapping[Described, str] = Field(default_factory=dict)  # what the files say of themselves to a person
     # how long, how much
     epochs: Count = 10
+    max_steps: Count | None = None  # in the place of ``epochs``: as many whole epochs as these optimiser steps take
     batch_size: Count = 1
     gradient_accumulation: Count = 1
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
@@ -46,7 +57,7 @@ class TrainConfig(DataConfig, ObjectiveConfig, OptimizerConfig, SpeedConfig, _St
     # text
     clip_skip: Annotated[int, Field(ge=1, le=12)] = 1
     # images
-    resolution: tuple[int, int] | None = None
+    resolution: Resolution | None = None
     buckets: bool = True
     bucket_min: Count | None = None  # None: half the resolution's shorter side
     bucket_max: Count | None = None  # None: twice the resolution's longer side
@@ -58,27 +69,6 @@ class TrainConfig(DataConfig, ObjectiveConfig, OptimizerConfig, SpeedConfig, _St
     device: str = "auto"
     resume: bool = False
     force: bool = False
-
-    @field_validator("images", mode="before")
-    @classmethod
-    def _folders(cls, value: Any) -> Any:
-        items = value if isinstance(value, (list, tuple)) else [value]
-        return [{"folder": item} if isinstance(item, (str, Path)) else item for item in items]
-
-    @field_validator("resolution", mode="before")
-    @classmethod
-    def _pair(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = value.lower().replace(",", "x").split("x")
-            value = value[0] if len(value) == 1 else value
-        return (value, value) if isinstance(value, (int, float, str)) else value
-
-    @field_validator("resolution")
-    @classmethod
-    def _multiple(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and any(side < 64 or side % 8 for side in value):
-            raise ValueError(f"{value[0]}x{value[1]}: both sides must be multiples of 8, and at least 64 pixels")
-        return value
 
     @field_validator("name")
     @classmethod
@@ -92,7 +82,9 @@ class TrainConfig(DataConfig, ObjectiveConfig, OptimizerConfig, SpeedConfig, _St
     def _named(cls, value: Any) -> Any:
         if not isinstance(value, dict) or value.get("name"):
             return value
-        images = value.get("images")
+        datasets = value.get("datasets")
+        first_set = datasets[0] if isinstance(datasets, (list, tuple)) and datasets else value
+        images = first_set.get("images") if isinstance(first_set, dict) else None
         first = images[0] if isinstance(images, (list, tuple)) and images else images
         folder = first.get("folder") if isinstance(first, dict) else first
         return {**value, "name": Path(folder).name} if isinstance(folder, (str, Path)) else value
@@ -101,14 +93,32 @@ class TrainConfig(DataConfig, ObjectiveConfig, OptimizerConfig, SpeedConfig, _St
     def _consistent(self) -> TrainConfig:
         if self.learned_rates() == (0, 0):
             raise ValueError("unet_lr and te_lr are both 0, so there is nothing to train; raise one of them")
-        if self.buckets and self.bucket_steps % 8:
-            raise ValueError(f"bucket_steps {self.bucket_steps} is no multiple of 8; 64 is usual")
+        if self.graph == "on" and self.drops and self.gradient_checkpointing:
+            raise ValueError("a graph cannot draw again what dropout left out under gradient_checkpointing; set graph: "
+                             "off, or leave one of them out")  # fmt: skip
+        if bool(self.images) == bool(self.datasets):
+            raise ValueError("give either `images` or `datasets`; a data set lists its folders under its own `images`")
+        for part in self.parts():
+            if part.buckets and part.bucket_steps is not None and part.bucket_steps % 8:
+                raise ValueError(f"bucket_steps {part.bucket_steps} is no multiple of 8; 64 is usual")
         changing = [name for name in ("random_crop", "color_aug")
-                    if getattr(self, name) or any(getattr(subset, name) for subset in self.images)]  # fmt: skip
+                    if getattr(self, name) or any(getattr(subset, name) for subset in self.subsets())]  # fmt: skip
         if changing and self.cache_latents:
             raise ValueError(f"{changing[0]} changes an image at every use, which cache_latents cannot keep; set "
                              "cache_latents: false, or leave it out")  # fmt: skip
         return self
+
+    def parts(self) -> tuple[DataSet, ...]:
+        """The run's data sets with the run's own settings filled in; a ``resolution`` of None is the base's."""
+        found = []
+        for part in self.datasets or (DataSet(images=self.images),):
+            unset = [name for name in OF_DATA_SETS if getattr(part, name) is None]
+            found.append(part.model_copy(update={name: getattr(self, name) for name in unset}))
+        return tuple(found)
+
+    def subsets(self) -> tuple[Subset, ...]:
+        """The folders of all data sets."""
+        return tuple(subset for part in self.datasets for subset in part.images) or self.images
 
     @property
     def network_alpha(self) -> float:

@@ -1,11 +1,11 @@
-"""Settings of images and captions: those of one folder, and the run's own that folders fall back to."""
+"""Settings of images and captions: of one folder, of one data set, and the run's own that both fall back to."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 DATA_PLACES = frozenset({"cache_dir"})  # where things lie, which changes no byte of the result
 
@@ -14,6 +14,28 @@ Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Interpolation = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
 Warmup = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Split = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _pair(value: Any) -> Any:
+    if isinstance(value, str):
+        value = value.lower().replace(",", "x").split("x")
+        value = value[0] if len(value) == 1 else value
+    return (value, value) if isinstance(value, (int, float, str)) else value
+
+
+def _multiple(value: tuple[int, int]) -> tuple[int, int]:
+    if any(side < 64 or side % 8 for side in value):
+        raise ValueError(f"{value[0]}x{value[1]}: both sides must be multiples of 8, and at least 64 pixels")
+    return value
+
+
+def _folders(value: Any) -> Any:
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return [{"folder": item} if isinstance(item, (str, Path)) else item for item in items]
+
+
+Resolution = Annotated[tuple[int, int], AfterValidator(_multiple), BeforeValidator(_pair)]  # width, height in pixels
 
 
 class Subset(BaseModel):
@@ -44,7 +66,48 @@ class Subset(BaseModel):
     random_crop: bool | None = None
     color_aug: bool | None = None
     resize_interpolation: Interpolation | None = None
+    alpha_mask: bool | None = None
+    mask_folder: Path | None = None  # a picture of the same name for each image: where it is black nothing is learnt
+    validation_split: Split | None = None
+    held_out: bool = False  # pictures to judge by, never trained on
     plain_name: bool = False  # True: the folder's name means nothing (an sd-scripts dataset config)
+
+
+Folders = Annotated[tuple[Subset, ...], BeforeValidator(_folders)]
+# what a folder says of itself alone; everything else in a Subset may also be said for its data set
+ONLY_FOLDER = frozenset({
+    "folder", "class_tokens", "metadata_file", "regularisation", "mask_folder", "held_out", "plain_name",
+})  # fmt: skip
+
+
+class DataSet(BaseModel):
+    """Folders with one batch size, resolution and buckets; what is left at None is taken from the run's own setting.
+
+    Settings of captions and pictures that stand here are those of its folders which do not say otherwise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    images: Folders = Field(min_length=1)
+    batch_size: Count | None = None
+    resolution: Resolution | None = None
+    buckets: bool | None = None
+    bucket_min: Count | None = None
+    bucket_max: Count | None = None
+    bucket_steps: Count | None = None
+    bucket_no_upscale: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _handed_down(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "images" not in value:
+            return value
+        inherited = {key: value[key] for key in value if key in Subset.model_fields and key not in ONLY_FOLDER}
+        images = [{**inherited, **image} if isinstance(image, dict) else image for image in _folders(value["images"])]
+        return {**{key: value[key] for key in value if key not in inherited}, "images": images}
+
+
+OF_DATA_SETS = tuple(name for name in DataSet.model_fields if name != "images")
 
 
 class DataConfig(BaseModel):
@@ -75,6 +138,9 @@ class DataConfig(BaseModel):
     random_crop: bool = False
     color_aug: bool = False
     resize_interpolation: Interpolation | None = None  # None: Lanczos to shrink, bicubic to grow
+    alpha_mask: bool = False  # an image's alpha channel weighs the loss
+    validation_split: Split = 0.0  # share of each folder's images that is held out, to judge by
+    validation_seed: int | None = None  # which ones; None: the run's seed
     cache_latents: bool | Literal["disk"] = True
     cache_dir: Path | None = None  # None: ``latents`` in the folder of the epoch files
 

@@ -42,27 +42,28 @@ SUBSET_KEYS = {
     "color_aug": "color_aug",
     "random_crop": "random_crop",
     "resize_interpolation": "resize_interpolation",
+    "alpha_mask": "alpha_mask",
+    "conditioning_data_dir": "mask_folder",
+    "validation_split": "validation_split",
 }
 # known to sd-scripts, not to us: accepted at these values, which switch it off, else refused with what to use instead
 OFF: dict[str, tuple[tuple[object, ...], str]] = {
     "face_crop_aug_range": ((), "crop the faces into a folder of their own and give it its own repeats"),
-    "custom_attributes": (({},), "take it out; a run has no use for attributes of images"),
+    "custom_attributes": (({},), "take it out; to keep what the class looks like, name a folder with is_reg"),
     "network_multiplier": ((1,), "give a folder fewer num_repeats to let it count less"),
-    "validation_split": ((0,), "keep the images to judge by in a folder that is not trained on"),
-    "validation_seed": ((), "take it out together with validation_split"),
     "cache_info": ((False,), "take it out; images are read anew for every run, so that no edit is missed"),
-    "alpha_mask": ((False,), "paint over or crop what should not be learnt; transparency is put on white"),
-    "conditioning_data_dir": ((), "paint over or crop what should not be learnt"),
 }
-ONLY_DATASET = {*DATASET_KEYS, "network_multiplier", "validation_split", "validation_seed"}
+ONLY_DATASET = {*DATASET_KEYS, "network_multiplier", "validation_seed"}
 ONLY_SUBSET = {"image_dir", "is_reg", "alpha_mask", "metadata_file", "conditioning_data_dir"}
+VALID = {*DATASET_KEYS, *SUBSET_KEYS, *OFF, "image_dir", "validation_seed"}
 
 
 def read_dataset_toml(path: Path) -> dict[str, Any]:
     """The settings in an sd-scripts dataset config: ``images`` (one entry a subset) and the dataset's own.
 
-    Lookup order is sd-scripts': subset, dataset, general. Folder names are not read for repeats, as there. Captions
-    are looked for as ``.txt`` and ``.caption`` where no ``caption_extension`` is given.
+    Several datasets become ``datasets``, each with its own batch size, resolution and buckets. Lookup order is
+    sd-scripts': subset, dataset, general. Folder names are not read for repeats, as there. Captions are looked for as
+    ``.txt`` and ``.caption`` where no ``caption_extension`` is given.
 
     Raises:
         RecipeError: naming the file, the table and the key that is unknown, misplaced or not supported.
@@ -70,25 +71,28 @@ def read_dataset_toml(path: Path) -> dict[str, Any]:
     document = load_toml(path)
     _refuse_unknown(document, {"general", "datasets"}, path, "the top level")
     general = _table(document.get("general", {}), path, "[general]")
-    datasets = _tables(document.get("datasets"), path, "[[datasets]]")
     _check(general, path, "[general]", ONLY_SUBSET)
-    settings: dict[str, Any] = {}
-    images: list[dict[str, Any]] = []
-    for number, dataset in enumerate(datasets, 1):
+    parts, seeds = [], {}
+    for number, dataset in enumerate(_tables(document.get("datasets"), path, "[[datasets]]"), 1):
         place = f"[[datasets]] {number}"
         own = {key: value for key, value in dataset.items() if key != "subsets"}
         _check(own, path, place, ONLY_SUBSET)
         merged = {**general, **own}
-        chosen = {ours: merged[key] for key, ours in DATASET_KEYS.items() if key in merged}
-        if number > 1 and chosen != settings:
-            raise RecipeError(
-                f"{path}: {place} differs from the first in its batch size, resolution or buckets; one run has one of "
-                "each, so train them as separate configs"
-            )
-        settings = chosen
-        for index, subset in enumerate(_tables(dataset.get("subsets"), path, f"{place}: [[datasets.subsets]]"), 1):
-            images.append(_subset(merged, subset, path, f"{place}, subset {index}"))
-    return {**settings, "buckets": settings.get("buckets", False), "images": images}
+        subsets = _tables(dataset.get("subsets"), path, f"{place}: [[datasets.subsets]]")
+        images = [_subset(merged, subset, path, f"{place}, subset {index}") for index, subset in enumerate(subsets, 1)]
+        parts.append({ours: merged[key] for key, ours in DATASET_KEYS.items() if key in merged} | {"images": images})
+        if "validation_seed" in merged:
+            seeds[merged["validation_seed"]] = place
+    if len(seeds) > 1:
+        raise RecipeError(f"{path}: validation_seed differs between {' and '.join(seeds.values())}; one run has one")
+    settings = {"datasets": parts} if len(parts) > 1 else parts[0]
+    return {**settings, "validation_seed": next(iter(seeds))} if seeds else settings
+
+
+def refused_table() -> str:
+    """The keys of :data:`OFF` as a Markdown table, for docs/training.md."""
+    rows = [f"| `{key}` | {remedy} |" for key, (_, remedy) in OFF.items()]
+    return "\n".join(["| key | instead |", "|---|---|", *rows])
 
 
 def _subset(inherited: Mapping[str, Any], subset: Mapping[str, Any], path: Path, place: str) -> dict[str, Any]:
@@ -101,7 +105,7 @@ def _subset(inherited: Mapping[str, Any], subset: Mapping[str, Any], path: Path,
 
 
 def _check(table: Mapping[str, Any], path: Path, place: str, misplaced: set[str]) -> None:
-    _refuse_unknown(table, {*DATASET_KEYS, *SUBSET_KEYS, *OFF, "image_dir"}, path, place)
+    _refuse_unknown(table, VALID, path, place)
     for key, value in table.items():
         if key in misplaced:
             where = "a [[datasets.subsets]] table" if key in ONLY_SUBSET else "[general] or [[datasets]]"

@@ -83,13 +83,14 @@ class Engine:
         self._optimizer, self._scaler, self._dataset, self._store, self._steps = (
             optimizer, scaler, dataset, store, steps,
         )  # fmt: skip
-        self._learns_text = config.learned_rates()[1] > 0
         self._timesteps = int(base.scheduler_config.get("num_train_timesteps", 1000))
-        self._captions = Captioner(base, config)
+        self._captions = Captioner(base, config, steps)
         device_rates(optimizer, kind.device)
+        redrawn = config.drops and config.gradient_checkpointing  # by generators that are set on the host
         self.executor = Executor(
             self._work, scaler, optimizer, kind.device, ranks,
-            clip=config.max_grad_norm, accumulates=config.gradient_accumulation > 1, mode=config.graph,
+            clip=config.max_grad_norm, accumulates=config.gradient_accumulation > 1,
+            mode="off" if redrawn else config.graph, after=stepper.limit_norms(),
         )  # fmt: skip
 
     def epoch(
@@ -141,26 +142,28 @@ class Engine:
             own = list(batch[first:last])
             seed = seeds.derived(self._config.seed, "step", step, index)
             micro = Micro(first, last, len(batch), len(own) / samples, seed)
-            micros.append((self._host_inputs(own or list(batch[:1])), micro, own))
+            micros.append((self._host_inputs(own or list(batch[:1]), self._captions.learns(step)), micro, own))
         return _Prepared(step, group, micros)
 
-    def _host_inputs(self, batch: Sequence[Sample]) -> Inputs:
+    def _host_inputs(self, batch: Sequence[Sample], learns_text: bool) -> Inputs:
         moments = self._store.moments(batch)
         pin = _pinned if self._kind.device.type == "cuda" else _same
-        words = self._captions.words([sample.caption for sample in batch]) if self._learns_text else None
-        own = self._dataset.weights(batch)
+        words = self._captions.words([sample.caption for sample in batch]) if learns_text else None
+        own, mask = self._dataset.weights(batch), self._store.masks(batch)
         sizes = [self._dataset.time_ids(sample) for sample in batch] if self._base.family == "sdxl" else None
         return Inputs(
             pin(moments.mean),
             pin(moments.deviation),
             tokens=None if words is None else tuple(pin(ids) for ids in words.tokens),
+            emphasis=None if words is None or words.emphasis is None else tuple(pin(each) for each in words.emphasis),
             weight=None if own is None else pin(torch.tensor(own)),
+            mask=None if mask is None else pin(mask),
             time_ids=None if sizes is None else pin(torch.tensor(sizes, dtype=torch.float32)),
         )
 
     def _finished(self, inputs: Inputs, own: Sequence[Sample]) -> Inputs:
         """With the frozen text encoders' states; they need the device, so they are not made ahead."""
-        if self._learns_text or not own:
+        if inputs.tokens is not None or not own:
             return inputs
         return inputs.with_text(self._captions.encoded([sample.caption for sample in own]))
 
@@ -168,7 +171,11 @@ class Engine:
         factor = scheduled(self._config, step, self._steps)
         rates = {}
         for group in self._optimizer.param_groups:
-            rates[group["name"]] = group["base_lr"] * factor
+            held = group["part"] != "unet" and not self._captions.learns(step)
+            if held:  # without gradients, optimisers that would move them at a rate of 0 leave them alone
+                for parameter in group["params"]:
+                    parameter.grad = None
+            rates[group["name"]] = 0.0 if held else group["base_lr"] * factor
             set_rate(group, rates[group["name"]])
         return effective_rates(self._optimizer, rates)
 

@@ -1,8 +1,10 @@
 """How much memory and time a run may take: rough models, good to a factor of two, and said to be so.
 
 Operations: a UNet does about 2 x parameters x positions / 9 of them for a picture, positions being the latent's (SD1.5
-at 512: 0.8e12). A step goes forward once and back once through the frozen weights. Activations: about 1000 times the
-first block's output for each picture of a batch, which is what SD1.5's kept tensors come to without checkpointing.
+at 512: 0.8e12). A step goes forward once and back once through the frozen weights, and whatever its size it takes a
+time for each trained module, in which its kernels are started. Activations: about 600 times the
+first block's output for each picture of a batch, and a fifth of that with checkpoints. SD1.5 at 512 in bf16 comes to
+3.6 and 8.0 GiB at batch 1 and 4, where 3.5 and 7.7 were measured (benchmarks/results/training.md).
 """
 
 from __future__ import annotations
@@ -15,28 +17,50 @@ import torch
 from loratools.base.model import Base
 
 _ADAM = 16  # bytes a trained parameter: weight, gradient and two moments in float32
+_EIGHT_BIT = 10  # with moments of one byte each
 _REUSE = 9
-_ACTIVATIONS = 1000
-_EFFICIENCY = 0.4  # of a large product's speed, which a UNet's small ones reach
+_ACTIVATIONS = 600
+_CHECKPOINTED = 0.2
+_EFFICIENCY = {"cpu": 0.25, "cuda": 0.4}  # of a large product's speed, which a UNet's small ones reach
+_STARTED = {"cpu": 5e-4, "cuda": 7e-4, "graph": 1e-4}  # seconds a trained module and batch
 
 
-def memory(base: Base, parameters: int, batch_size: int, width: int, bytes_each: int) -> int:
+def memory(
+    base: Base,
+    parameters: int,
+    positions: int,
+    bytes_each: int,
+    *,
+    optimizer: str = "AdamW",
+    checkpoints: bool = False,
+) -> int:
     """Bytes of a step: the frozen base, the trained parameters with their optimiser, and the batch's activations.
 
     Args:
-        width: latent positions of the largest bucket.
+        positions: latent positions of the largest batch, all its images together.
         bytes_each: of the type that is computed in.
+        optimizer: its name; one in 8 bits keeps less.
+        checkpoints: activations are computed twice instead of kept.
     """
     frozen: int = sum(p.numel() for part in (base.unet, *base.text_encoders) for p in part.parameters())
     unet: Any = base.unet
     channels: int = unet.config.block_out_channels[0]
-    return frozen * bytes_each + parameters * _ADAM + _ACTIVATIONS * batch_size * width * channels * bytes_each
+    kept = _ACTIVATIONS * (_CHECKPOINTED if checkpoints else 1)
+    learned = parameters * (_EIGHT_BIT if "8bit" in optimizer.lower() else _ADAM)
+    return round(frozen * bytes_each + learned + kept * positions * channels * bytes_each)
 
 
 def operations(base: Base, positions: int) -> float:
     """Of all steps together; ``positions`` is the sum of latent positions over all samples."""
     parameters: int = sum(p.numel() for p in base.unet.parameters())
     return 2.0 * 2 * parameters * positions / _REUSE
+
+
+def seconds(operations: float, batches: int, modules: int, device: torch.device, dtype: torch.dtype,
+            *, graph: bool) -> float:  # fmt: skip
+    """Of a run of ``batches`` batches in all over a network of ``modules`` modules, whose operations these are."""
+    how = "graph" if graph and device.type == "cuda" else device.type
+    return operations / throughput(device, dtype) + batches * modules * _STARTED.get(how, _STARTED["cuda"])
 
 
 def throughput(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
@@ -50,7 +74,7 @@ def throughput(device: torch.device, dtype: torch.dtype, size: int = 1024) -> fl
             left @ left
         _wait(device)
         best = min(best, (time.perf_counter() - begun) / 4)
-    return _EFFICIENCY * 2 * size**3 / best
+    return _EFFICIENCY.get(device.type, 0.2) * 2 * size**3 / best
 
 
 def spelled(seconds: float) -> str:

@@ -80,6 +80,7 @@ class Executor:
         optimizer: its groups hold every factor; see :func:`device_rates`.
         clip: greatest norm of the gradient, 0 for none.
         mode: ``auto``, ``on`` or ``off``; graphs need a CUDA device whatever is asked for.
+        after: called after every optimiser step, as a part of it; it may read nothing on the host.
     """
 
     def __init__(
@@ -93,9 +94,11 @@ class Executor:
         clip: float,
         accumulates: bool,
         mode: Literal["auto", "on", "off"],
+        after: Callable[[], None] | None = None,
     ) -> None:
         self._work, self._scaler, self._optimizer, self._ranks = work, scaler, optimizer, ranks
         self._clip, self._mode = clip, mode if device.type == "cuda" else "off"
+        self._after = after
         self._device = device
         self._generator = torch.Generator(device)
         self._factors = [factor for group in optimizer.param_groups for factor in group["params"]]
@@ -169,6 +172,8 @@ class Executor:
             torch.nn.utils.clip_grad_norm_(self._factors, self._clip)
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        if self._after is not None:
+            self._after()
 
     def _finish_once(self) -> None:
         """The optimiser's step outside the micro-batches' graphs: its own graph from its second time on."""

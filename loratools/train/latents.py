@@ -19,6 +19,7 @@ from loratools.base.model import Base
 from loratools.errors import DatasetError
 from loratools.train.dataset import Dataset, Sample
 from loratools.train.latent_cache import LatentCache
+from loratools.train.masks import at_latent_size
 
 _PIXELS_AT_ONCE = 4 * 512 * 512
 _Key = tuple[int, bool]  # index of the item, whether mirrored
@@ -49,25 +50,26 @@ class LatentStore:
         self._base, self._dataset, self._cache = base, dataset, bool(cache)
         self._disk = LatentCache(dataset.cache_dir, base.vae) if cache == "disk" and dataset.cache_dir else None
         self._known: dict[_Key, Moments] = {}
+        self._masks: dict[_Key, Tensor] = {}  # not on disk: they may come from files of their own
 
     def fill(self, progress: Callable[[int], None] | None = None) -> None:
         """Encode everything now, in batches of one bucket; every image is decoded, so a broken one is found here."""
         wanted: dict[tuple[int, int], list[_Key]] = {}
         for index, item in enumerate(self._dataset.items):
-            sides = (False, True) if self._dataset.folders[item.folder].flip else (False,)
-            wanted.setdefault(item.bucket, []).extend((index, side) for side in sides)
+            wanted.setdefault(item.bucket, []).extend((index, side) for side in self._dataset.sides(index))
         for bucket, keys in wanted.items():
             size = max(_PIXELS_AT_ONCE // (bucket[0] * bucket[1]), 1)
             size = min(size, 16)
             for start in range(0, len(keys), size):
                 part = keys[start : start + size]
                 self._keep([key for key in part if self._read(key) is None])
+                self.masks([Sample(index, "", flipped) for index, flipped in part])
                 if progress is not None:
                     progress(len(part))
 
     def count(self) -> int:
         """How many encodings :meth:`fill` makes."""
-        return sum(1 + self._dataset.folders[item.folder].flip for item in self._dataset.items)
+        return sum(len(self._dataset.sides(index)) for index in range(len(self._dataset.items)))
 
     def moments(self, batch: Sequence[Sample]) -> Moments:
         """The moments of a batch of one bucket, (b, 4, h, w)."""
@@ -75,6 +77,24 @@ class LatentStore:
             return self._encode([(sample, self._dataset.image(sample)) for sample in batch])
         found = [self._found((sample.item, sample.flipped)) for sample in batch]
         return Moments(torch.stack([m.mean for m in found]), torch.stack([m.deviation for m in found]))
+
+    def masks(self, batch: Sequence[Sample]) -> Tensor | None:
+        """Weights of the loss in 0..1 at the latents' size, (b, 1, h, w); None in a run without any mask."""
+        if not self._dataset.masked:
+            return None
+        return torch.stack([self._mask(sample) for sample in batch])
+
+    def _mask(self, sample: Sample) -> Tensor:
+        key = (sample.item, sample.flipped)
+        known = self._masks.get(key) if self._cache else None
+        if known is None:
+            scale = 2 ** (len(self._base.vae.config.block_out_channels) - 1)
+            bucket, mask = self._dataset.items[sample.item].bucket, self._dataset.mask(sample)
+            all_of_it = torch.ones(1, bucket[1] // scale, bucket[0] // scale)
+            known = all_of_it if mask is None else at_latent_size(mask, scale, sample.flipped)
+            if self._cache:
+                self._masks[key] = known
+        return known
 
     def _found(self, key: _Key) -> Moments:
         known = self._read(key)

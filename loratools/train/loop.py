@@ -18,19 +18,22 @@ from loratools.adapter.metadata import Provenance
 from loratools.adapter.save import write
 from loratools.base.load import DTYPES, load_base, pick_device
 from loratools.base.model import Base
+from loratools.base.vae import load_vae
 from loratools.errors import TrainingError
 from loratools.files import locked
 from loratools.train import objective, seeds
+from loratools.train.base_adapters import BaseAdapters
 from loratools.train.checkpoint import RunFolder, RunLog, State, check_resumable, load_state, save_state
 from loratools.train.config import TrainConfig
 from loratools.train.dataset import Dataset
 from loratools.train.distributed import Ranks, join, leave
 from loratools.train.engine import Done, Engine
+from loratools.train.groups import parameter_groups
 from loratools.train.inject import Network
 from loratools.train.latents import LatentStore
 from loratools.train.memory import accelerated, parked, place
 from loratools.train.optimizers import build_optimizer, optimizer_modes
-from loratools.train.plan import TrainPlan, make_plan
+from loratools.train.plan import TrainPlan, fitted, make_plan
 from loratools.train.read_dataset import read_dataset
 from loratools.train.run_metadata import Facts, header, now
 from loratools.train.step import Precision, Step, precision
@@ -131,20 +134,23 @@ class _Run:
         self.kind = precision(config, device)
         dataset = read_dataset(config, config.resolution or (512, 512))
         # in full precision for the VAE, and so not on the GPU before the rest has been cast
-        self.base = load_base(config.base, device="cpu", dtype="fp32")
-        self.dataset = _at_base_resolution(dataset, config, self.base)
+        self.base = load_base(config.base, device="cpu", dtype="fp32", offline=config.offline)
+        if config.vae is not None:
+            self.base.vae = load_vae(config.vae, self.base.vae)
+        self.config, self.dataset = fitted(config, _at_base_resolution(dataset, config, self.base))
+        config = self.config
         _check_base(self.base, config)
+        self.active = BaseAdapters(config.base_adapters, self.base)
+        self.active.merge()
         place(self.base, self.kind)
         self.schedule = objective.schedule(self.base.scheduler_config, config).to(device)
         unet_lr, te_lr = config.learned_rates()
-        self.network = Network(
-            self.base, config.dim, config.network_alpha, config.seed, unet=unet_lr > 0, text=te_lr > 0
-        )
-        self.groups = _groups(self.network, unet_lr, te_lr)
+        self.network = Network(self.base, config.dim, config.alpha, config.seed, unet=unet_lr > 0, text=te_lr > 0,
+                               options=config)  # fmt: skip
+        self.groups = parameter_groups(self.network, config)
         self.optimizer = build_optimizer(config, self.groups)
         self.scaler = self.kind.scaler()
-        shapes = {name: branch.shape for name, branch in self.network.branches.items()}
-        self.plan = make_plan(config, self.base, self.dataset, shapes)
+        self.plan = make_plan(config, self.base, self.dataset, self.network.sizes)
 
     @contextlib.contextmanager
     def ours(self) -> Iterator[None]:
@@ -243,28 +249,31 @@ class _Run:
         inputs = [
             {"name": self.config.base, "digest": self.base.digest, "kind": "base"},
             *({"name": str(f.path), "digest": self.dataset.digest, "kind": "images"} for f in self.dataset.folders),
+            *self.active.inputs,
+            *([self.network.start.input] if self.network.start else []),
         ]
         with optimizer_modes(self.optimizer):
-            deltas = self.network.deltas()
+            deltas, extras = self.network.deltas(), self.network.extras(DTYPES[self.config.dtype])
         written = write(
             deltas, self.folder.epoch(epoch), family=self.base.family,
             metadata=header(facts, epoch, step), dtype=DTYPES[self.config.dtype],
             provenance=Provenance(step_text, self.folder.owner, inputs), force=self.config.force,
-            alpha=self.config.network_alpha,
+            alpha=self.network.alphas, carried=extras,
         )  # fmt: skip
         return written.path, written.digest
 
     def _save(self, epoch: int, step: int, facts: Facts, losses: list[float]) -> None:
         save_state(self.folder.state, State(
             epoch, step, self.network.state(), self.optimizer.state_dict(), self.scaler.state_dict(),
-            self.config.settings(), self.base.digest, self.dataset.digest, facts.started_at, facts.session, losses,
+            self.config.settings(), self.active.base_digest, self.dataset.digest, facts.started_at, facts.session,
+            losses,
         ))  # fmt: skip
 
     def _resumed(self) -> State | None:
         state = load_state(self.folder.state) if self.config.resume else None
         if state is None:
             return None
-        check_resumable(state, self.config.settings(), self.base.digest, self.dataset.digest)
+        check_resumable(state, self.config.settings(), self.active.base_digest, self.dataset.digest)
         self.network.load(state.network)
         self.optimizer.load_state_dict(state.optimizer)
         self.scaler.load_state_dict(state.scaler)
@@ -292,15 +301,6 @@ class _Run:
 
 def _tqdm(progress: bool, **settings: Any) -> Any:
     return tqdm(file=sys.stderr, disable=None if progress else True, dynamic_ncols=True, **settings)
-
-
-def _groups(network: Network, unet_lr: float, te_lr: float) -> list[dict[str, Any]]:
-    found = []
-    for name, rate in (("text_encoder", te_lr), ("unet", unet_lr)):
-        factors = network.parameters(name) if rate else []
-        if factors:
-            found.append({"params": factors, "lr": rate, "base_lr": rate, "name": name})
-    return found
 
 
 class _NoLog:

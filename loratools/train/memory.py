@@ -52,7 +52,7 @@ def accelerated(base: Base, config: TrainConfig) -> Iterator[None]:
     try:
         torch.backends.cudnn.benchmark = on_gpu or benchmark
         if config.gradient_checkpointing:
-            base.unet.enable_gradient_checkpointing(_checkpoint)
+            base.unet.enable_gradient_checkpointing(_checkpoint_drawing if config.drops else _checkpoint)
         with contextlib.ExitStack() as stack:
             if parts:
                 stack.enter_context(_many_shapes())
@@ -68,13 +68,20 @@ def accelerated(base: Base, config: TrainConfig) -> Iterator[None]:
 
 
 def _checkpoint(module: Any, *inputs: Any) -> Any:
-    """Recompute ``module`` in the backward pass. The base is in eval mode, so there is no dropout to draw again.
+    """Recompute ``module`` in the backward pass. Nothing is dropped, so there is nothing to draw again.
 
     Keeping the generators' state, which torch does by default, reads them on the host: a graph cannot hold that.
     """
     from torch.utils.checkpoint import checkpoint
 
     return checkpoint(module.__call__, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+
+def _checkpoint_drawing(module: Any, *inputs: Any) -> Any:
+    """As :func:`_checkpoint`, drawing again what the network dropped in the forward pass."""
+    from torch.utils.checkpoint import checkpoint
+
+    return checkpoint(module.__call__, *inputs, use_reentrant=False, preserve_rng_state=True)
 
 
 def _many_shapes() -> contextlib.AbstractContextManager[None]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from loratools.base.model import Base
 from loratools.train import estimate
 from loratools.train.config import TrainConfig
+from loratools.train.data_metadata import tags_by_folder
 from loratools.train.dataset import Dataset
+from loratools.train.read_config import presets
+from loratools.train.text import cut_captions
 from loratools.train.warnings import warnings
 
 
@@ -20,11 +24,24 @@ class FolderPlan:
     path: str
     images: int
     repeats: int
+    regularisation: bool = False
+
+
+@dataclass(frozen=True)
+class PartPlan:
+    """One data set's share of an epoch: ``resolution`` (width, height), and (width, height, samples) of each bucket."""
+
+    resolution: tuple[int, int]
+    batch_size: int
+    buckets: tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """Counts of a run. ``samples`` are images shown in all; ``steps`` are optimiser steps in all."""
+    """Counts of a run. ``samples`` are images shown in all; ``steps`` are optimiser steps in all.
+
+    ``images`` are those that are trained on, ``held_out`` those that it is judged by.
+    """
 
     name: str
     base: str
@@ -46,6 +63,10 @@ class TrainPlan:
     notes: tuple[str, ...]
     memory_bytes: int  # of a step; rough, see estimate
     operations: float  # of all steps; rough
+    parts: tuple[PartPlan, ...] = ()
+    tags: int = 0  # different ones
+    source: str = ""  # whose numbers the preset has
+    held_out: int = 0
     warnings: tuple[str, ...] = ()
 
     def json(self) -> dict[str, Any]:
@@ -54,46 +75,72 @@ class TrainPlan:
 
     def text(self) -> str:
         """For a person: one line a fact."""
-        folders = [f"  {f.path}: {f.images} images x {f.repeats}" for f in self.folders]
-        buckets = ", ".join(f"{width}x{height} ({count})" for width, height, count in self.buckets)
         tags = ", ".join(f"{tag} ({count})" for tag, count in self.frequent_tags)
         return "\n".join([
-            f"{self.name} on {self.base}, preset {self.preset}",
-            *folders,
-            f"images x repeats = {self.samples_per_epoch} samples an epoch, in {self.batches_per_epoch} batches of "
-            f"{self.batch_size}",
-            f"{self.epochs} epochs: {self.samples} samples, {self.steps} optimiser steps",
-            f"buckets: {buckets}",
+            f"{self.name} on {self.base}, preset {self.preset}{self.source and f': {self.source}'}",
+            *(f"  {f.path}: {f.images} images x {_times(f)}" for f in self.folders),
+            f"images x repeats: {self.images} images, {self.samples_per_epoch} samples an epoch",
+            *(f"held out to judge by: {count} images" for count in [self.held_out] if count),
+            f"steps: {self.samples_per_epoch} samples x {self.epochs} epochs / {self._per_step()} = {self.steps} steps",
+            *self._bucket_lines(),
             f"network: {self.modules} modules, {self.parameters:,} parameters, "
             f"{self.file_bytes / 2**20:.1f} MiB a file, {self.epochs * self.file_bytes / 2**20:.1f} MiB in all",
             f"memory: about {self.memory_bytes / 2**30:.1f} GiB (within a factor of two)",
-            f"most frequent tags: {tags or 'none'}",
+            f"tags: {self.tags} different ones; most frequent: {tags or 'none'}",
             *(f"warning: {warning}" for warning in self.warnings),
             *(f"note: {note}" for note in self.notes),
         ])  # fmt: skip
 
+    def _per_step(self) -> str:
+        """What a step takes, and why it is more steps than the division says: the last batch of a bucket is smaller."""
+        sizes = " or ".join(str(size) for size in dict.fromkeys(part.batch_size for part in self.parts))
+        accumulated = -(-self.batches_per_epoch // self.steps_per_epoch)
+        several = f" x {accumulated} batches a step" if accumulated > 1 else ""
+        return f"batch {sizes}{several} ({self.batches_per_epoch} batches an epoch)"
 
-def make_plan(config: TrainConfig, base: Base, dataset: Dataset, shapes: dict[str, tuple[int, ...]]) -> TrainPlan:
-    """The plan of a run over ``dataset`` that trains modules of these ``shapes`` (by canonical name)."""
+    def _bucket_lines(self) -> list[str]:
+        lines = []
+        for number, part in enumerate(self.parts, 1):
+            buckets = ", ".join(f"{width}x{height} ({count})" for width, height, count in part.buckets)
+            width, height = part.resolution
+            several = f" of data set {number} ({width}x{height}, batches of {part.batch_size})"
+            lines.append(f"buckets{several if len(self.parts) > 1 else ''}: {buckets}")
+        return lines
+
+
+def fitted(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, Dataset]:
+    """With the number of epochs that ``max_steps`` comes to over this data set, the last one whole."""
+    if config.max_steps is None:
+        return config, dataset
+    epochs = -(-config.max_steps // steps_an_epoch(config, dataset))
+    return config.model_copy(update={"epochs": epochs}), replace(dataset, epochs=epochs)
+
+
+def steps_an_epoch(config: TrainConfig, dataset: Dataset) -> int:
+    """Optimiser steps: batches, by as many as are accumulated."""
+    return -(-dataset.batches_per_epoch(config.batch_size) // config.gradient_accumulation)
+
+
+def make_plan(config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[str, int]) -> TrainPlan:
+    """The plan of a run over ``dataset`` that trains modules of these ``sizes`` in parameters (by canonical name)."""
     batches = dataset.batches_per_epoch(config.batch_size)
-    steps = -(-batches // config.gradient_accumulation)
-    parameters = sum((shape[0] + shape[1]) * config.dim for shape in shapes.values())
+    steps = steps_an_epoch(config, dataset)
+    parameters = sum(sizes.values())
     samples = dataset.samples_per_epoch
-    from loratools.train.captions import written_tags
-
-    tags = Counter(
-        tag for item in dataset.items for tag in written_tags(item.caption, dataset.folders[item.folder].rules)
-    )
-    largest = max(size[0] * size[1] // 64 for size in dataset.bucket_counts())
-    positions = sum(size[0] * size[1] // 64 * count for size, count in dataset.bucket_counts().items())
+    tags: Counter[str] = Counter()
+    for counts in tags_by_folder(dataset).values():
+        tags.update(counts)
+    parts = tuple(_part(config, dataset, number) for number in range(len(dataset.parts)))
+    largest = max((_positions(*bucket[:2]) * part.batch_size for part in parts for bucket in part.buckets), default=0)
+    positions = sum(_positions(*size) * count for size, count in dataset.bucket_counts().items())
     computed = 2 if config.mixed_precision in ("fp16", "bf16") else 4
     width = {"fp16": 2, "bf16": 2, "fp32": 4}[config.dtype]
     return TrainPlan(
         name=config.name,
         base=config.base,
         preset=config.preset,
-        folders=tuple(FolderPlan(str(f.path), f.count, f.repeats) for f in dataset.folders),
-        images=len(dataset.items),
+        folders=tuple(FolderPlan(str(f.path), f.count, f.repeats, f.regularisation) for f in dataset.folders),
+        images=len(dataset.items) - len(dataset.held_out),
         samples_per_epoch=samples,
         batches_per_epoch=batches,
         steps_per_epoch=steps,
@@ -102,12 +149,32 @@ def make_plan(config: TrainConfig, base: Base, dataset: Dataset, shapes: dict[st
         steps=steps * config.epochs,
         batch_size=config.batch_size,
         buckets=tuple((*size, count) for size, count in dataset.bucket_counts().items()),
-        modules=len(shapes),
+        modules=len(sizes),
         parameters=parameters,
-        file_bytes=parameters * width + len(shapes) * (width + 500) + 8000,  # about 500 bytes of header a module
+        file_bytes=parameters * width + len(sizes) * (width + 500) + 8000,  # about 500 bytes of header a module
         frequent_tags=tuple(tags.most_common(10)),
         notes=dataset.notes,
-        memory_bytes=estimate.memory(base, parameters, config.batch_size, largest, computed),
+        memory_bytes=estimate.memory(
+            base, parameters, largest, computed, optimizer=config.optimizer, checkpoints=config.gradient_checkpointing
+        ),
         operations=estimate.operations(base, positions * config.epochs),
-        warnings=warnings(config, dataset),
+        parts=parts,
+        tags=len(tags),
+        source=str(presets()[config.preset]["source"]).split(",")[0],
+        held_out=len(dataset.held_out),
+        warnings=(*warnings(config, dataset), *cut_captions(base, config, dataset)),
     )
+
+
+def _part(config: TrainConfig, dataset: Dataset, number: int) -> PartPlan:
+    part, counts = dataset.parts[number], dataset.bucket_counts(number)
+    buckets = tuple((*size, count) for size, count in counts.items())
+    return PartPlan(part.rules.resolution, part.batch_size or config.batch_size, buckets)
+
+
+def _positions(width: int, height: int) -> int:
+    return width * height // 64
+
+
+def _times(folder: FolderPlan) -> str:
+    return "as often as the others need (regularisation)" if folder.regularisation else str(folder.repeats)

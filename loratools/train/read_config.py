@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from loratools.errors import RecipeError, did_you_mean
 from loratools.train.config import TrainConfig
-from loratools.train.config_data import Subset
+from loratools.train.config_data import OF_DATA_SETS, DataSet, Subset
 from loratools.yamlio import Document, read_yaml
 
 PRESETS = Path(__file__).with_name("presets.yaml")
+_PATHS = ("folder", "metadata_file", "mask_folder")
 
 
 def presets() -> dict[str, dict[str, Any]]:
@@ -46,7 +47,7 @@ def _read_toml(path: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
 
     if is_options(path):
         return read_options(path, defaults=overrides.get("preset") is None)  # a preset says what the file does not
-    return read_dataset_toml(path)
+    return {"buckets": False, **read_dataset_toml(path)}  # as sd-scripts has it
 
 
 def make_config(
@@ -61,10 +62,11 @@ def make_config(
     Raises:
         RecipeError: naming ``source`` (and the line, where ``document`` knows it), the key and the nearest valid one.
     """
-    given = {**(under or {}), **{key: value for key, value in values.items() if value is not None}}
+    over = {key: value for key, value in values.items() if value is not None}
+    given = {**_without(under or {}, over), **over}
     merged = {**_preset(given.get("preset", "default"), source), **given}
     for key in ("base", "images"):
-        if merged.get(key) in (None, "", [], ()):
+        if merged.get(key) in (None, "", [], ()) and not (key == "images" and merged.get("datasets")):
             raise RecipeError(f"{source}: '{key}' is missing; give it in the config or as --{key}")
     try:
         config = TrainConfig.model_validate(merged)
@@ -72,6 +74,20 @@ def make_config(
         raise RecipeError(_message(error, source, document)) from error
     beside = Path(source).parent if document is not None or source.endswith(".toml") else None
     return config if beside is None else _found(config, beside)
+
+
+def _without(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``under`` without what ``over`` replaces: a length in steps, all data sets, or a setting that these share."""
+    if over.get("epochs"):
+        under = {key: value for key, value in under.items() if key != "max_steps"}
+    if over.get("images"):
+        return {key: value for key, value in under.items() if key != "datasets"}
+    taken = {key for key in over if key in OF_DATA_SETS or (key in Subset.model_fields and key != "folder")}
+    parts = under.get("datasets")
+    if not taken or not isinstance(parts, list):
+        return dict(under)
+    left = [{key: part[key] for key in part if key not in taken} if isinstance(part, dict) else part for part in parts]
+    return {**under, "datasets": left}
 
 
 def _preset(name: object, source: str) -> dict[str, Any]:
@@ -83,13 +99,16 @@ def _preset(name: object, source: str) -> dict[str, Any]:
 
 
 def _found(config: TrainConfig, beside: Path) -> TrainConfig:
-    subsets = tuple(
-        subset
-        if subset.folder.exists() or not (beside / subset.folder).exists()
-        else subset.model_copy(update={"folder": beside / subset.folder})
-        for subset in config.images
-    )
-    return config.model_copy(update={"images": subsets})
+    """The config with its folders and files looked for beside it, where they are not in the current folder."""
+
+    def place(path: Path | None) -> Path | None:
+        return beside / path if path is not None and not path.exists() and (beside / path).exists() else path
+
+    def found(subset: Subset) -> Subset:
+        return subset.model_copy(update={name: place(getattr(subset, name)) for name in _PATHS})
+
+    parts = tuple(part.model_copy(update={"images": tuple(map(found, part.images))}) for part in config.datasets)
+    return config.model_copy(update={"images": tuple(map(found, config.images)), "datasets": parts})
 
 
 def _message(error: ValidationError, source: str, document: Document | None) -> str:
@@ -98,7 +117,10 @@ def _message(error: ValidationError, source: str, document: Document | None) -> 
     key = ".".join(str(part) for part in path)
     place = document.where(path) if document is not None else f"{source}: {key}" if key else source
     if first["type"] == "extra_forbidden":
-        valid = (Subset if path[0] == "images" and len(path) > 1 else TrainConfig).model_fields
+        in_folder = "images" in path[:-1]
+        valid = (
+            Subset if in_folder else DataSet if path[0] == "datasets" and len(path) > 1 else TrainConfig
+        ).model_fields
         hint = did_you_mean(str(path[-1]), valid)
         return f"{place}: there is no such setting{hint}; `loratools train --help` lists them"
     reason = first["msg"].removeprefix("Value error, ")

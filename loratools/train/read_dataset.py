@@ -16,7 +16,9 @@ from loratools.train.buckets import Size, bucket_of, bucket_sizes
 from loratools.train.captions import CaptionRules
 from loratools.train.config import TrainConfig
 from loratools.train.config_data import Subset
-from loratools.train.dataset import Dataset, Folder, Item, bucket_rules, unreadable
+from loratools.train.dataset import Dataset, Folder, Item, make_parts
+from loratools.train.held_out import hold_out
+from loratools.train.masks import has_alpha, unreadable
 from loratools.train.metadata_json import Captions, read_captions
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
@@ -48,34 +50,60 @@ def read_dataset(config: TrainConfig, resolution: Size) -> Dataset:
             is missing or empty.
     """
     notes: list[str] = []
-    folders = [folder for subset in config.images for folder in _folders(subset, config, notes)]
-    rules = bucket_rules(config, resolution)
-    sizes = bucket_sizes(rules)
+    folders = [
+        folder
+        for part, data_set in enumerate(config.parts())
+        for subset in data_set.images
+        for folder in _folders(subset, config, part, notes)
+    ]
+    parts = make_parts(config, resolution)
+    sizes = [bucket_sizes(part.rules) for part in parts]
     items: list[Item] = []
     missing: list[Path] = []
     for index, folder in enumerate(folders):
         paths = _images(folder.path)
         folders[index], captions = _captions(folder, paths, config, missing, notes)
+        opaque = folder.alpha_mask
         for path, caption in zip(paths, captions, strict=True):
-            size, digest = _look(path)
-            items.append(Item(path, caption, index, size, bucket_of(size, rules, sizes), digest))
+            size, digest, transparent = _look(path)
+            bucket = bucket_of(size, parts[folder.part].rules, sizes[folder.part])
+            items.append(Item(path, caption, index, size, bucket, digest, _mask_of(path, folder)))
+            opaque &= not transparent
+        if opaque:
+            notes.append(f"no image in {folder.path} has an alpha channel, so that alpha_mask leaves nothing out")
     _refuse_uncaptioned(missing)
-    _note_surplus(items, folders, notes)
+    items, folders = hold_out(items, folders, config, notes)
+    for part in range(len(parts)):
+        own = {index for index, folder in enumerate(folders) if folder.part == part}
+        _note_surplus([item for item in items if item.folder in own], folders, notes)
     return Dataset(
-        tuple(items), tuple(folders), rules, _digest(items, folders), tuple(notes), latent_folder(config),
+        tuple(items), tuple(folders), parts, _digest(items, folders, config), tuple(notes), latent_folder(config),
         config.prior_loss_weight, config.epochs,
     )  # fmt: skip
 
 
 def _note_surplus(items: Sequence[Item], folders: Sequence[Folder], notes: list[str]) -> None:
-    prior = sum(folders[item.folder].regularisation for item in items)
-    wanted = sum(folders[item.folder].repeats for item in items if not folders[item.folder].regularisation)
-    if prior and not wanted:
-        raise DatasetError(
-            "every folder holds regularisation images, so there is nothing to learn; name one to train on"
-        )
+    """Of one data set's items."""
+    trained = [folders[item.folder] for item in items if not item.held_out]
+    prior = sum(folder.regularisation for folder in trained)
+    wanted = sum(folder.repeats for folder in trained if not folder.regularisation)
+    if not wanted:
+        what = "holds regularisation images" if prior else "is held out"
+        raise DatasetError(f"every folder of a data set {what}, so there is nothing to learn; name one to train on")
     if prior > wanted:
         notes.append(f"{prior - wanted} of {prior} regularisation images are not used: an epoch has {wanted} others")
+
+
+def _mask_of(path: Path, folder: Folder) -> Path | None:
+    """The mask of an image, by its name in the folder's ``mask_folder``."""
+    if folder.mask_folder is None:
+        return None
+    for extension in (path.suffix, *sorted(EXTENSIONS)):
+        if (found := folder.mask_folder / f"{path.stem}{extension}").is_file():
+            return found
+    raise DatasetError(
+        f"{path} has no mask in {folder.mask_folder}; put {path.stem}.png there, white where the picture is learnt"
+    )
 
 
 def latent_folder(config: TrainConfig) -> Path | None:
@@ -83,7 +111,7 @@ def latent_folder(config: TrainConfig) -> Path | None:
     return (config.cache_dir or config.out / "latents") if config.cache_latents == "disk" else None
 
 
-def _folders(subset: Subset, config: TrainConfig, notes: list[str]) -> Iterator[Folder]:
+def _folders(subset: Subset, config: TrainConfig, part: int, notes: list[str]) -> Iterator[Folder]:
     """The folder itself where it holds images, and its ``N_name`` folders."""
     root = subset.folder
     if not root.is_dir():
@@ -97,12 +125,12 @@ def _folders(subset: Subset, config: TrainConfig, notes: list[str]) -> Iterator[
         hint = f"; its folder {inside[0].name} has some, rename it to 1_{inside[0].name}" if inside else ""
         raise DatasetError(f"{root} holds no images ({', '.join(sorted(EXTENSIONS))}){hint or '; put some there'}")
     if _images(root):
-        yield _folder(root, subset, config)
+        yield _folder(root, subset, config, part)
     for path in numbered:
-        yield _folder(path, subset, config)
+        yield _folder(path, subset, config, part)
 
 
-def _folder(path: Path, subset: Subset, config: TrainConfig) -> Folder:
+def _folder(path: Path, subset: Subset, config: TrainConfig, part: int) -> Folder:
     named = None if subset.plain_name else _REPEATED.fullmatch(path.resolve().name)
     repeats = subset.repeats or (int(named[1]) if named else config.repeats)
     if repeats < 1:
@@ -118,7 +146,13 @@ def _folder(path: Path, subset: Subset, config: TrainConfig) -> Folder:
     return Folder(path, repeats, rules, bool(own("flip")), subset.class_tokens, extensions,
                   metadata_file=subset.metadata_file, regularisation=subset.regularisation,
                   random_crop=own("random_crop"), color_aug=own("color_aug"),
-                  interpolation=own("resize_interpolation"))  # fmt: skip
+                  interpolation=own("resize_interpolation"), part=part, alpha_mask=own("alpha_mask"),
+                  mask_folder=subset.mask_folder, split=_split(subset, own("validation_split")))  # fmt: skip
+
+
+def _split(subset: Subset, share: float) -> float:
+    """All of a folder to judge by, none of one that is there to keep the class as it is."""
+    return 1.0 if subset.held_out else 0.0 if subset.regularisation else share
 
 
 def _captions(
@@ -176,21 +210,26 @@ def _images(folder: Path) -> list[Path]:
     )
 
 
-def _look(path: Path) -> tuple[Size, str]:
-    """The size as it will be seen (after EXIF rotation), and the digest of the file's bytes."""
+def _look(path: Path) -> tuple[Size, str, bool]:
+    """The size as it will be seen (after EXIF rotation), the digest of the file's bytes, and if it has transparency."""
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         with Image.open(path) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            width, height = image.size
+            (width, height), transparent = image.size, has_alpha(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DatasetError(unreadable(path, error)) from error
-    return ((height, width) if turned else (width, height)), digest
+    return ((height, width) if turned else (width, height)), digest, transparent
 
 
-def _digest(items: Sequence[Item], folders: Sequence[Folder]) -> str:
-    """sha256 over every image's bytes, caption, repeats and rules; not over where the folder lies."""
+def _digest(items: Sequence[Item], folders: Sequence[Folder], config: TrainConfig) -> str:
+    """sha256 over every image's bytes, mask, caption, repeats and rules; not over where the folder lies.
+
+    Where a run has several data sets, their batch sizes and buckets count as well.
+    """
     whole = hashlib.sha256()
+    for part in config.datasets:
+        whole.update(repr(part.model_dump(mode="json", exclude={"images"})).encode())
     for item in items:
         folder = folders[item.folder]
         whole.update(
@@ -205,6 +244,10 @@ def _digest(items: Sequence[Item], folders: Sequence[Folder]) -> str:
                     folder.random_crop,
                     folder.color_aug,
                     folder.interpolation,
+                    folder.part,
+                    folder.alpha_mask,
+                    item.held_out,
+                    hashlib.sha256(item.mask.read_bytes()).hexdigest() if item.mask else None,
                 )
             ).encode()
         )

@@ -7,15 +7,14 @@ import hashlib
 import json
 import os
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loratools.base.model import Base
-from loratools.train.captions import tag_frequency
+from loratools.files import sha256
 from loratools.train.config import TrainConfig
 from loratools.train.config_objective import ObjectiveConfig
+from loratools.train.data_metadata import described
 from loratools.train.dataset import Dataset
 from loratools.train.optimizers import optimizer_class
 from loratools.train.schedule import warmup_steps
@@ -45,7 +44,13 @@ class Facts:
 
 def header(facts: Facts, epoch: int, step: int) -> dict[str, str]:
     """Every metadata entry of the file of ``epoch``, written after ``step`` optimiser steps, all as text."""
-    values = {**_training(facts), **_network(facts), **_data(facts), **_model(facts), **_unused()}
+    values = {
+        **_training(facts),
+        **_network(facts),
+        **described(facts.config, facts.dataset),
+        **_model(facts),
+        **_unused(),
+    }
     moment = now()
     values |= {"epoch": epoch, "steps": step, "training_finished_at": moment}
     return {f"ss_{key}": _text(value) for key, value in values.items()} | _modelspec(facts, moment)
@@ -76,6 +81,7 @@ def _training(facts: Facts) -> dict[str, object]:
         "optimizer": f"{kind.__module__}.{kind.__name__}" + (f"({arguments})" if arguments else ""),
         "max_grad_norm": config.max_grad_norm,
         "mixed_precision": facts.precision,
+        "gradient_checkpointing": config.gradient_checkpointing,
         "seed": config.seed,
         "clip_skip": config.clip_skip,
         "cache_latents": config.cache_latents,
@@ -105,85 +111,16 @@ def _objective(config: ObjectiveConfig) -> dict[str, object]:
 
 
 def _network(facts: Facts) -> dict[str, object]:
+    arguments = facts.config.network_args()
     return {
-        "network_module": "networks.lora",
+        "network_module": "networks.lora" if facts.config.network_type == "lora" else "lycoris.kohya",
         "network_dim": facts.config.dim,
         "network_alpha": facts.config.network_alpha,
-        "network_dropout": None,
+        "network_dropout": facts.config.network_dropout or None,
+        "max_token_length": None if facts.config.max_token_length == 75 else facts.config.max_token_length,
+        "scale_weight_norms": facts.config.scale_weight_norms,
+        **({"network_args": arguments} if arguments else {}),
     }
-
-
-def _data(facts: Facts) -> dict[str, object]:
-    config, dataset = facts.config, facts.dataset
-    tags: dict[str, dict[str, int]] = defaultdict(dict)
-    folders: dict[str, dict[str, int]] = {}
-    for index, folder in enumerate(dataset.folders):
-        name = folder.path.resolve().name
-        for tag, count in tag_frequency(item.caption for item in dataset.items if item.folder == index).items():
-            tags[name][tag] = tags[name].get(tag, 0) + count
-        before = folders.get(name, {}).get("img_count", 0)
-        folders[name] = {"n_repeats": folder.repeats, "img_count": folder.count + before}
-    buckets = {
-        str(number): {"resolution": list(size), "count": count}
-        for number, (size, count) in enumerate(dataset.bucket_counts().items())
-    }
-    rules = dataset.buckets
-    described = {
-        "is_dreambooth": True,
-        "batch_size_per_device": config.batch_size,
-        "num_train_images": dataset.samples_per_epoch,
-        "num_reg_images": 0,
-        "resolution": list(rules.resolution),
-        "enable_bucket": rules.enabled,
-        "min_bucket_reso": rules.smallest if rules.enabled else None,
-        "max_bucket_reso": rules.largest if rules.enabled else None,
-        "tag_frequency": tags,
-        "bucket_info": {"buckets": buckets, "mean_img_ar_error": _ratio_error(dataset)},
-        "resize_interpolation": None,
-        "subsets": [_subset(facts, index) for index in range(len(dataset.folders))],
-    }
-    return {
-        "num_train_images": dataset.samples_per_epoch,
-        "num_validation_images": 0,
-        "num_reg_images": 0,
-        "datasets": [described],
-        "tag_frequency": tags,
-        "dataset_dirs": folders,
-        "caption_dropout_rate": config.caption_dropout,
-        "caption_dropout_every_n_epochs": 0,
-        "caption_tag_dropout_rate": config.tag_dropout,
-        "face_crop_aug_range": None,
-        "resize_interpolation": None,
-        "max_token_length": None,
-        "prior_loss_weight": 1.0,
-    }
-
-
-def _subset(facts: Facts, index: int) -> dict[str, Any]:
-    folder = facts.dataset.folders[index]
-    return {
-        "img_count": folder.count,
-        "num_repeats": folder.repeats,
-        "color_aug": False,
-        "flip_aug": folder.flip,
-        "random_crop": False,
-        "shuffle_caption": folder.rules.shuffle,
-        "keep_tokens": folder.rules.keep,
-        "keep_tokens_separator": "",
-        "secondary_separator": None,
-        "enable_wildcard": False,
-        "caption_prefix": folder.rules.prefix or None,
-        "caption_suffix": folder.rules.suffix or None,
-        "resize_interpolation": None,
-        "image_dir": folder.path.resolve().name,
-        "class_tokens": folder.class_tokens,
-        "is_reg": False,
-    }
-
-
-def _ratio_error(dataset: Dataset) -> float:
-    errors = [abs(i.size[0] / i.size[1] - i.bucket[0] / i.bucket[1]) for i in dataset.items]
-    return sum(errors) / len(errors)
 
 
 def _model(facts: Facts) -> dict[str, object]:
@@ -198,7 +135,17 @@ def _model(facts: Facts) -> dict[str, object]:
         "sd_model_name": path.name,
         "sd_model_hash": _legacy_hash(path) if path.is_file() else base.digest[:8],
         "new_sd_model_hash": base.digest,
+        **_vae(facts.config.vae),
     }
+
+
+def _vae(path: Path | None) -> dict[str, object]:
+    """Of a VAE of its own; a base's own is part of the base."""
+    if path is None:
+        return {}
+    if not path.is_file():
+        return {"vae_name": path.name}
+    return {"vae_name": path.name, "vae_hash": _legacy_hash(path), "new_vae_hash": sha256(path)}
 
 
 def _legacy_hash(path: Path) -> str:
@@ -209,13 +156,11 @@ def _legacy_hash(path: Path) -> str:
 
 def _unused() -> dict[str, object]:
     """What sd-scripts always states and this trainer does not do, at the value that means so."""
-    off = ("gradient_checkpointing", "full_fp16", "fp8_base", "fp8_base_unet", "lowram")
-    none = ("scale_weight_norms", "validation_seed", "max_validation_steps", "validate_every_n_epochs",
-            "validate_every_n_steps")  # fmt: skip
+    off = ("full_fp16", "fp8_base", "fp8_base_unet", "lowram")
+    none = ("max_validation_steps", "validate_every_n_epochs", "validate_every_n_steps")
     return {
         **dict.fromkeys(off, False),
         **dict.fromkeys(none),
-        "validation_split": 0.0,
         "sd_scripts_commit_hash": "(unknown)",
     }
 
@@ -238,4 +183,5 @@ def _modelspec(facts: Facts, moment: float) -> dict[str, str]:
         "modelspec.date": day.strftime("%Y-%m-%dT%H:%M:%S"),
         "modelspec.prediction_type": "v" if velocity else "epsilon",
         "modelspec.encoder_layer": str(config.clip_skip),
+        **{f"modelspec.{name}": text for name, text in config.modelspec.items()},
     }

@@ -1,7 +1,7 @@
 """sd-scripts' ``--config_file``: its training options, in TOML with or without sections, as our settings.
 
 Options with the same meaning here are translated, options that ask for what is always done here are accepted, and
-every other one is refused by name. What such a file leaves out is as sd-scripts has it.
+every other one is refused by name (sd_scripts_options.py). What such a file leaves out is as sd-scripts has it.
 """
 
 from __future__ import annotations
@@ -12,85 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from loratools.errors import RecipeError, did_you_mean
-from loratools.train.dataset_toml import DATASET_KEYS, SUBSET_KEYS, load_toml, read_dataset_toml
-
-_SAME = (  # of the objective
-    "min_timestep", "max_timestep", "zero_terminal_snr", "noise_offset_random_strength", "adaptive_noise_scale",
-    "multires_noise_iterations", "multires_noise_discount", "ip_noise_gamma", "ip_noise_gamma_random_strength",
-    "loss_type", "huber_schedule", "huber_c", "huber_scale", "debiased_estimation_loss",
-    "scale_v_pred_loss_like_noise_pred", "v_pred_like_loss",
-)  # fmt: skip
-# sd-scripts' option -> our setting, where the value means the same. The first twenty are the most used.
-OPTIONS = {
-    "pretrained_model_name_or_path": "base",
-    "train_data_dir": "images",
-    "output_dir": "out",
-    "output_name": "name",
-    "resolution": "resolution",
-    "max_train_epochs": "epochs",
-    "train_batch_size": "batch_size",
-    "network_dim": "dim",
-    "network_alpha": "alpha",
-    "learning_rate": "learning_rate",
-    "unet_lr": "unet_lr",
-    "text_encoder_lr": "te_lr",
-    "optimizer_type": "optimizer",
-    "lr_scheduler": "lr_scheduler",
-    "lr_warmup_steps": "lr_warmup",
-    "mixed_precision": "mixed_precision",
-    "save_precision": "dtype",
-    "seed": "seed",
-    "clip_skip": "clip_skip",
-    "noise_offset": "noise_offset",
-    "min_snr_gamma": "min_snr_gamma",
-    "optimizer_args": "optimizer_args",
-    "lr_scheduler_num_cycles": "lr_cycles",
-    "lr_scheduler_power": "lr_power",
-    "lr_scheduler_min_lr_ratio": "lr_min_ratio",
-    "lr_scheduler_timescale": "lr_timescale",
-    "lr_decay_steps": "lr_decay",
-    **dict(zip(_SAME, _SAME, strict=True)),
-    "max_grad_norm": "max_grad_norm",
-    "gradient_accumulation_steps": "gradient_accumulation",
-    "training_comment": "comment",
-    "prior_loss_weight": "prior_loss_weight",
-    "gradient_checkpointing": "gradient_checkpointing",
-    **{theirs: ours for theirs, ours in DATASET_KEYS.items() if theirs not in ("batch_size", "resolution")},
-    **{theirs: ours for theirs, ours in SUBSET_KEYS.items()
-       if theirs not in ("num_repeats", "class_tokens", "metadata_file", "is_reg")},
-}  # fmt: skip
-MOST_USED = tuple(OPTIONS)[:20]
-# handled together with another option, see _translated
-TOGETHER = frozenset({
-    "dataset_config", "cache_latents", "cache_latents_to_disk", "network_train_unet_only",
-    "network_train_text_encoder_only", "max_train_steps", "v_parameterization", "lr_scheduler_args",
-})  # fmt: skip
-# true of every run here, or without a meaning here, at any value
-ACCEPTED = frozenset({
-    "xformers", "sdpa", "mem_eff_attn", "max_data_loader_n_workers", "persistent_data_loader_workers",
-    "vae_batch_size", "lowram", "highvram", "logging_dir", "log_with", "log_prefix", "log_tracker_name", "no_half_vae",
-    "console_log_level", "console_log_file", "skip_cache_check", "metadata_title", "metadata_author",
-    "metadata_description", "metadata_license", "metadata_tags",
-})  # fmt: skip
-# accepted at these values, else refused with what to do instead
-ONLY: dict[str, tuple[tuple[object, ...], str]] = {
-    "network_module": (("networks.lora",), "leave it out; plain LoRA is trained"),
-    "save_model_as": (("safetensors",), "leave it out; files are safetensors"),
-    "save_every_n_epochs": ((1,), "leave it out; every epoch has its file"),
-    "no_metadata": ((False,), "leave it out; a file says how it was made"),
-    "reg_data_dir": (("",), "name its folders under `images` with `regularisation: true`, in a YAML config"),
-    "network_weights": (("",), "leave it out; to add to a LoRA, train a new one and `loratools merge` both"),
-    "base_weights": (("",), "`loratools merge` the LoRA with the one that is trained, or use a merged base"),
-    "resume": (("",), "pass --resume; the run's own state is found by its name"),
-    "sample_prompts": (("",), "leave it out, and show the epochs with `loratools grid`"),
-    "vae": (("",), "use a base that holds this VAE"),
-    "save_state": ((True, False), ""),
-    "v2": ((False,), "leave it out; the base says what it is"),
-}
-DEFAULTS = {  # sd-scripts' own, of options that a file leaves out
-    "dim": 4, "alpha": 1, "learning_rate": 2e-6, "lr_scheduler": "constant", "shuffle_tags": False, "buckets": False,
-    "resolution": 512, "cache_latents": False,
-}  # fmt: skip
+from loratools.train.dataset_toml import load_toml, read_dataset_toml
+from loratools.train.sd_network import network_settings
+from loratools.train.sd_scripts_options import (
+    ACCEPTED,
+    DEFAULTS,
+    METADATA,
+    MOST_USED,
+    ONLY,
+    OPTIONS,
+    OR_NONE,
+    TOGETHER,
+)
 
 
 def is_options(path: Path) -> bool:
@@ -109,9 +42,11 @@ def read_options(path: Path, *, defaults: bool = True) -> dict[str, Any]:
     options = _flat(load_toml(path), path)
     for name, value in options.items():
         _check(name, value, path)
-    settings = {OPTIONS[name]: _value(name, value, path) for name, value in options.items() if name in OPTIONS}
-    settings |= _translated(options, path)
-    return {**(DEFAULTS if defaults else {}), **settings, **_dataset_config(options, path)}
+    given = {name: value for name, value in options.items() if name in OPTIONS and value != ""}
+    settings = {OPTIONS[name]: _value(name, value, path) for name, value in given.items()}
+    settings |= _translated(options, path) | network_settings(options, str(path))
+    usual = {**DEFAULTS, **({} if "epochs" in settings else {"max_steps": 1600})} if defaults else {}
+    return {**usual, **settings, **_dataset_config(options, path)}
 
 
 def table() -> str:
@@ -133,15 +68,14 @@ def _flat(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def _check(name: str, value: object, path: Path) -> None:
     if name in OPTIONS or name in TOGETHER or name in ACCEPTED:
         return
+    off = value in (False, "", [], {})
     if name not in ONLY:
-        known = [*OPTIONS, *TOGETHER, *ACCEPTED, *ONLY]
-        hint = did_you_mean(name, known)
-        off = value in (False, 0, "", []) or value is None
+        hint = did_you_mean(name, [*OPTIONS, *TOGETHER, *ACCEPTED, *ONLY])
         if off and not hint:
             return  # switched off: nothing is lost
         raise RecipeError(f"{path}: the option '{name}' is not supported{hint or '; remove it to train without'}")
     values, remedy = ONLY[name]
-    if value not in values:
+    if not off and value not in values:
         raise RecipeError(f"{path}: '{name} = {value}' is not supported: {remedy}")
 
 
@@ -154,11 +88,9 @@ def _value(name: str, value: Any, path: Path) -> Any:
         if len(set(value)) != 1:
             raise RecipeError(f"{path}: text_encoder_lr has {len(value)} values; give one")
         return value[0]
-    if name == "network_alpha" and value == 0:
-        return None  # as the dim
-    if name == "min_snr_gamma" and value == 0:
-        return None
-    return value
+    if name == "max_token_length":
+        return int(value) or 75
+    return None if name in OR_NONE and value == 0 else value
 
 
 def _pair(text: object, path: Path) -> tuple[str, Any]:
@@ -193,10 +125,26 @@ def _translated(options: Mapping[str, Any], path: Path) -> dict[str, Any]:
         settings["te_lr"] = 0
     if options.get("network_train_text_encoder_only"):
         settings["unet_lr"] = 0
-    if "max_train_epochs" not in options:
-        given = f"max_train_steps = {options['max_train_steps']}" if "max_train_steps" in options else "no length"
-        raise RecipeError(f"{path} gives {given}; set max_train_epochs, whose steps `--dry-run` shows")
-    return settings
+    for name, optimizer in (("use_8bit_adam", "AdamW8bit"), ("use_lion_optimizer", "Lion")):
+        if options.get(name):
+            settings["optimizer"] = optimizer
+    described = {name: str(options[key]) for name in METADATA if options.get(key := f"metadata_{name}")}
+    if described:
+        settings["modelspec"] = described
+    if options.get("max_train_steps") and not options.get("max_train_epochs"):
+        settings["max_steps"] = options["max_train_steps"]
+    return settings | _folders(options)
+
+
+def _folders(options: Mapping[str, Any]) -> dict[str, Any]:
+    """``train_data_dir`` with what else is said of its folders, and ``reg_data_dir``."""
+    more = {"mask_folder": options.get("conditioning_data_dir"), "metadata_file": options.get("in_json")}
+    more = {key: value for key, value in more.items() if value}
+    prior = options.get("reg_data_dir")
+    if not options.get("train_data_dir") or not (more or prior):
+        return {}
+    images = [{"folder": options["train_data_dir"], **more}]
+    return {"images": [*images, *([{"folder": prior, "regularisation": True}] if prior else [])]}
 
 
 def _dataset_config(options: Mapping[str, Any], path: Path) -> dict[str, Any]:

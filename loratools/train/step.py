@@ -5,6 +5,7 @@ So the step is a fixed graph of device work: the place where a captured CUDA gra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -25,7 +26,11 @@ _COMPUTE = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Precision:
-    """What the forward pass computes in; the factors, their gradients and the optimiser stay in float32."""
+    """What the forward pass computes in; the factors, their gradients and the optimiser stay in float32.
+
+    The base is kept in that dtype and nothing is cast on the way: norms, softmax and products sum in float32 inside
+    their kernels anyway, and autocast's float32 norms would write and read every activation twice as wide.
+    """
 
     name: Literal["no", "fp16", "bf16"]
     device: torch.device
@@ -34,10 +39,6 @@ class Precision:
     def compute(self) -> torch.dtype:
         """The dtype that the frozen base is kept in while training."""
         return _COMPUTE.get(self.name, torch.float32)
-
-    def autocast(self) -> torch.autocast:
-        """Mixed precision inside the block, or nothing at all for ``no``."""
-        return torch.autocast(self.device.type, self.compute, enabled=self.name != "no")
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which only fp16 needs; it starts low, so that the first steps are not lost to overflow."""
@@ -66,6 +67,7 @@ class Inputs:
         hidden: the text encoders' states, (b, 75 * chunks + 2, c).
         weight: (b,) each sample's in the loss, None where all count as one.
         pooled: SDXL's projected state, (b, p).
+        emphasis: for each text encoder the weights of its states, (b, 75 * chunks + 2), of tokens with weights.
         time_ids: SDXL's size conditioning, (b, 6), see :meth:`loratools.train.dataset.Dataset.time_ids`.
         mask: (b, 1, h', w') each place's share in the loss, from 0 to 1, at any size.
     """
@@ -77,6 +79,7 @@ class Inputs:
     weight: Tensor | None = None
     pooled: Tensor | None = None
     time_ids: Tensor | None = None
+    emphasis: tuple[Tensor, ...] | None = None
     mask: Tensor | None = None
 
     def with_text(self, states: Conditioning) -> Inputs:
@@ -85,7 +88,7 @@ class Inputs:
 
 
 class Step:
-    """Forward and backward over the attached network.
+    """The forward pass over the attached network.
 
     Args:
         base: whose UNet and text encoders run (frozen).
@@ -102,31 +105,30 @@ class Step:
         vae, config = self._base.vae.config, self._config
         shift = getattr(vae, "shift_factor", None) or 0.0
         latents = (batch.mean + batch.deviation * draws.posterior - shift) * vae.scaling_factor
-        with self._kind.autocast():
-            text = self._text(batch)
-            noise = objective.target_noise(draws, latents, config)
-            noisy = objective.noised(self._plan, latents, objective.perturbed(draws, noise), draws.timesteps)
-            prediction = self._base.unet(
-                noisy.to(self._kind.compute), draws.timesteps, encoder_hidden_states=text.hidden,
-                added_cond_kwargs=_added(text.pooled, batch.time_ids), return_dict=False,
-            )[0]  # fmt: skip
+        compute = self._kind.compute
+        text = self._text(batch).to(compute)
+        noise = objective.target_noise(draws, latents, config)
+        noisy = objective.noised(self._plan, latents, objective.perturbed(draws, noise), draws.timesteps)
+        prediction = self._base.unet(
+            noisy.to(compute), draws.timesteps, encoder_hidden_states=text.hidden,
+            added_cond_kwargs=_added(text.pooled, batch.time_ids), return_dict=False,
+        )[0]  # fmt: skip
         wanted = objective.target(self._plan, latents, noise, draws.timesteps)
         error = objective.errors(prediction, wanted, draws.timesteps, self._plan, config)
         weight = objective.weights(self._plan, draws.timesteps, config)
         return objective.reduced(error, weight if batch.weight is None else weight * batch.weight, batch.mask)
 
+    def limit_norms(self) -> Callable[[], None] | None:
+        """What keeps the network's differences small after a step; None where nothing does."""
+        most = self._config.scale_weight_norms
+        return None if most is None else lambda: self._network.limit_norms(most)
+
     def _text(self, batch: Inputs) -> Conditioning:
         if batch.tokens is not None:
-            return text_states(self._base, batch.tokens, self._config.clip_skip)
+            return text_states(self._base, batch.tokens, self._config.clip_skip, batch.emphasis)
         if batch.hidden is None:
             raise RuntimeError("a batch holds neither tokens nor hidden states")
         return Conditioning(batch.hidden, batch.pooled)
-
-    def backward(self, batch: Inputs, draws: Draws, scaler: torch.amp.GradScaler, share: float) -> Tensor:
-        """Add the gradients of ``share`` times the batch's mean loss; the mean itself (detached, on the device)."""
-        mean = self.losses(batch, draws).mean()
-        scaler.scale(mean * share).backward()  # type: ignore[no-untyped-call]
-        return mean.detach()
 
 
 def _added(pooled: Tensor | None, time_ids: Tensor | None) -> dict[str, Tensor] | None:

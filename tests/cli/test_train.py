@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from loratools.cli.train import _GROUPS, command
+from loratools.train.config import TrainConfig
 
 
 @pytest.fixture
@@ -27,8 +28,8 @@ def test_a_dry_run_says_what_will_happen(pictures: Path) -> None:
             "--device", "cpu", "--preset", "style-004"]  # fmt: skip
     result = CliRunner().invoke(command, args)
     assert result.exit_code == 0, result.output
-    for part in ("images x repeats = 6 samples", "5 epochs: 30 samples", "buckets: 128x128 (6)", "memory: about",
-                 "time: about", "warning: 6 samples an epoch are few", "a (2), b (2)"):  # fmt: skip
+    for part in ("images x repeats: 2 images, 6 samples", "6 samples x 5 epochs", "buckets: 128x128 (6)",
+                 "memory: about", "time: about", "warning: 6 samples an epoch are few", "a (2), b (2)"):  # fmt: skip
         assert part in result.output
 
 
@@ -44,6 +45,8 @@ def test_set_names_mistakes(pictures: Path, setting: str, message: str) -> None:
 
 def test_the_help_has_every_option_under_a_heading() -> None:
     text = CliRunner().invoke(command, ["--help"]).output
-    positions = [text.index(f"{heading}:") for heading in (*_GROUPS, "The machine and the files")]
+    positions = [text.index(f"{heading}:") for heading in (*_GROUPS, "Other")]
     assert positions == sorted(positions)
     assert all(name in text for names in _GROUPS.values() for name in names) and "--resume" in text
+    for key in TrainConfig.model_fields:  # an option, or named at the end
+        assert key in text or key.replace("_", "-") in text, key

@@ -10,8 +10,8 @@ from PIL import Image
 
 from loratools.base.infotext import LoraUse
 from loratools.preview.cells import Settings
-from loratools.preview.grid import Grid, Picture, RowInfo
-from loratools.preview.page.view import Axis, Score, Shot, Value, View
+from loratools.preview.grid import Grid, Picture, RowInfo, Score
+from loratools.preview.page.view import Axis, Shot, Value, View
 
 WEIGHTS = (0.0, 0.5, 1.0)
 EVIL = """</script><img src=x onerror="window.hurt = 1"> "quoted" 'too' <!-- {{data}} &amp;"""

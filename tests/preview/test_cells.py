@@ -46,7 +46,7 @@ def test_weights_are_read(text: str, weights: tuple[float, ...]) -> None:
         ("0:1", "write START:END:STEP"), ("0:1:0", "never reaches"), ("0:1:-0.1", "never reaches"),
         ("a", "'a' in the weights"), ("", "empty place"), ("1,,2", "empty place"), ("nan", "not a number"),
         ("inf", "not a number"), ("0:1:0.0001", "asks for 10001 weights"), ("0:1:0.1:2", "write START:END:STEP"),
-        ("0:1:", "'' in the weights"), ("0-1", "'0-1' in the weights"),
+        ("0:1:", "'' in the weights"), ("0--", "'0--' in the weights"),
     ],
 )  # fmt: skip
 def test_what_is_not_weights_is_told(text: str, message: str) -> None:
@@ -74,7 +74,7 @@ def test_seeds_and_sizes_are_read() -> None:
     assert parse_seeds("1,2, 5-7 ,2") == (1, 2, 5, 6, 7)
     assert parse_size("512x768") == (768, 512) and parse_size("128") == (128, 128)
     assert check_seeds([3, 3, 1]) == (3, 1)
-    for bad in ("", "a", "-1", "5-1", "1.5"):
+    for bad in ("", "a", "-1", "1.5"):
         with pytest.raises(GridError, match="seed"):
             parse_seeds(bad)
     for bad in ("512x", "big", "512x768x2"):

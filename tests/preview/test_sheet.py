@@ -8,7 +8,8 @@ from PIL import Image
 
 from loratools.preview.cells import Settings
 from loratools.preview.grid import Grid, Picture, RowInfo
-from loratools.preview.sheet import PAPER, arrange, draw_sheet, plan_layout
+from loratools.preview.layout import arrange, plan_layout
+from loratools.preview.sheet import PAPER, draw_sheet
 from loratools.preview.type import Lettering, font_file
 
 WEIGHTS = (0.0, 0.5, 1.0)
@@ -35,7 +36,7 @@ def flat_grid(folder: Path, *, rows: int = 2, prompts: int = 2, seeds: int = 2, 
     ("prompts", "seeds", "shape"), [(1, 1, (1, 1)), (2, 3, (3, 2)), (1, 4, (2, 2)), (5, 1, (3, 2)), (1, 2, (2, 1))]
 )
 def test_tiles_put_seeds_across_and_single_axes_near_a_square(prompts: int, seeds: int, shape: tuple[int, int]) -> None:
-    assert arrange(prompts, seeds) == shape
+    assert arrange((prompts, seeds)) == shape
 
 
 def test_every_picture_stands_in_its_place_and_the_labels_around_it(tmp_path: Path) -> None:

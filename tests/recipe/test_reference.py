@@ -15,7 +15,7 @@ DOCS = Path(__file__).parents[2] / "docs/recipes.md"
 
 def test_the_documentation_lists_every_step_and_option() -> None:
     assert DOCS.read_text(encoding="utf-8").endswith(reference().rstrip() + "\n"), (
-        "docs/recipes.md is behind the models; put reference() at its end"
+        "docs/recipes.md is behind the models; run python -m tests.recipe.regenerate"
     )
 
 

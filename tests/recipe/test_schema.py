@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from loratools.errors import RecipeError
-from loratools.recipe.run import SHIPPED
+from loratools.recipe.run import SHIPPED, make_planner
 from loratools.recipe.schema import parse_recipe, read_recipe
 
 GOOD = """\
@@ -80,3 +82,12 @@ def test_every_shipped_recipe_can_be_read_and_is_short() -> None:
     for path in found:
         read_recipe(path)
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 30
+
+
+def test_the_caret_stands_under_the_word_inside_a_short_form(here: Path) -> None:
+    text = 'base: tiny\nsteps:\n  a: {draw: {style: ink}}\n  final: {merge: "nothing@8:1:GP1, a:-1:GP2"}\n'
+    Path("my.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError) as error:
+        make_planner("my.yaml").plan()
+    line, carets = error.value.excerpt.splitlines()[1:]
+    assert line[carets.index("^") : carets.rindex("^") + 1] == "nothing"

@@ -65,10 +65,11 @@ def _frozen(kind: str) -> tuple[torch.nn.Module, torch.Tensor]:
     torch.manual_seed(0)
     if kind == "linear":
         return torch.nn.Linear(6, 5).double().requires_grad_(False), torch.randn(3, 7, 6).double()
-    return torch.nn.Conv2d(6, 5, 1).double().requires_grad_(False), torch.randn(3, 6, 4, 4).double()
+    module = torch.nn.Conv2d(6, 5, 1) if kind == "conv" else torch.nn.Conv2d(6, 5, 3, stride=2, padding=1)
+    return module.double().requires_grad_(False), torch.randn(3, 6, 4, 4).double()
 
 
-@pytest.mark.parametrize("kind", ["linear", "conv"])
+@pytest.mark.parametrize("kind", ["linear", "conv", "wide"])
 def test_output_and_gradients_are_those_of_the_dense_weight(kind: str) -> None:
     """y and the gradients of x, up and down against autograd on W + alpha / rank * up @ down, in float64."""
     frozen, x = _frozen(kind)

@@ -7,9 +7,10 @@ import pytest
 from loratools.errors import RecipeError
 from loratools.train.config import TrainConfig
 from loratools.train.config_data import Subset
-from loratools.train.dataset_toml import DATASET_KEYS, OFF, SUBSET_KEYS
+from loratools.train.dataset_toml import DATASET_KEYS, OFF, SUBSET_KEYS, VALID, refused_table
 from loratools.train.read_config import read_config
-from loratools.train.sd_scripts import MOST_USED, OPTIONS, table
+from loratools.train.sd_scripts import table
+from loratools.train.sd_scripts_options import ACCEPTED, DEFAULTS, MOST_USED, ONLY, OPTIONS, TOGETHER
 
 OPTIONS_FILE = """
 [model]
@@ -56,10 +57,13 @@ def test_an_option_file_is_read_with_sd_scripts_defaults(tmp_path: Path) -> None
     ("before", "after", "message"),
     [
         ("network_dim", "network_dims", "'network_dims' is not supported.*'network_dim'"),
-        ("full_bf16 = false", "full_bf16 = true", "'full_bf16' is not supported; remove it"),
-        ("networks.lora", "networks.dylora", "network_module = networks.dylora.*plain LoRA"),
-        ("max_train_epochs = 3", "", "max_train_steps = 9; set max_train_epochs"),
-        ("xformers = true", 'vae = "v.pt"', "'vae = v.pt' is not supported: use a base"),
+        (
+            "full_bf16 = false",
+            "full_bf16 = true",
+            "'full_bf16 = True' is not supported: leave it out; the base is kept",
+        ),
+        ("networks.lora", "networks.dylora", "network_module = networks.dylora.*network_type"),
+        ("xformers = true", 'log_with = "wandb"', "'log_with = wandb' is not supported: leave it out"),
         ("xformers = true", 'resume = "state"', "pass --resume"),
         ("[5e-5]", "[5e-5, 1e-5]", "text_encoder_lr has 2 values"),
         ("[train]", '[train]\nresolution = "64,64"', "'resolution' is given in two sections"),
@@ -85,6 +89,94 @@ def test_every_translation_names_a_setting() -> None:
     assert all(remedy for _, remedy in OFF.values()) and len(set(MOST_USED)) == 20
 
 
-def test_the_table_in_the_manual_is_this_one() -> None:
+def test_the_tables_in_the_manual_are_these() -> None:
     manual = Path(__file__).parents[2] / "docs" / "training.md"
-    assert table() in manual.read_text(encoding="utf-8")
+    text = manual.read_text(encoding="utf-8")
+    assert table() in text and refused_table() in text
+
+
+# every option of their trainers of LoRAs for SD1, SD2 and SDXL, and every key of their dataset config by level
+THEIR_OPTIONS = (Path(__file__).parent / "sd_scripts_options.txt").read_text().split()
+THEIR_KEYS = {
+    "dataset": ("batch_size bucket_no_upscale bucket_reso_steps enable_bucket max_bucket_reso min_bucket_reso "
+                "validation_seed validation_split resolution network_multiplier resize_interpolation"),
+    "subset": ("color_aug face_crop_aug_range flip_aug num_repeats random_crop shuffle_caption keep_tokens "
+               "keep_tokens_separator secondary_separator caption_separator enable_wildcard token_warmup_min "
+               "token_warmup_step caption_prefix caption_suffix custom_attributes resize_interpolation "
+               "caption_dropout_every_n_epochs caption_dropout_rate caption_tag_dropout_rate caption_extension "
+               "class_tokens cache_info"),
+    "only subset": "is_reg alpha_mask metadata_file conditioning_data_dir",
+}  # fmt: skip
+
+
+def test_every_option_of_theirs_is_in_one_table() -> None:
+    tables = [set(OPTIONS), TOGETHER, ACCEPTED, set(ONLY)]
+    found = {name: sum(name in one for one in tables) for name in THEIR_OPTIONS}
+    assert len(found) == 196 and {name for name, count in found.items() if count != 1} == set()
+    assert set().union(*tables) - set(THEIR_OPTIONS) == set()
+
+
+@pytest.mark.parametrize("name", ONLY)
+def test_a_refused_option_says_what_to_use_instead_and_may_be_switched_off(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RecipeError, match=f"'{name} = wanted' is not supported: .*") as caught:
+        _read(tmp_path, f'{name} = "wanted"\n' + _without(name))
+    assert len(str(caught.value).partition("supported: ")[2]) > 10
+    for off in ("false", '""', *(f'"{value}"' for value in ONLY[name][0] if isinstance(value, str))):
+        assert _read(tmp_path, f"{name} = {off}\n" + _without(name)).epochs == 3
+
+
+def _without(name: str) -> str:
+    return "\n".join(line for line in OPTIONS_FILE.splitlines() if line.partition(" ")[0] != name and line[:1] != "[")
+
+
+VALUES = {"resolution": "64", "face_crop_aug_range": "[1.0, 2.0]", "custom_attributes": "{a = 1}",
+          "token_warmup_step": "0.5", "validation_split": "0.1", "caption_dropout_rate": "0.1", "network_multiplier":
+          "0.5", "caption_tag_dropout_rate": "0.1", "resize_interpolation": '"lanczos"'}  # fmt: skip
+_TEXT = ("separator", "prefix", "suffix", "extension", "tokens", "file", "dir")
+
+
+@pytest.mark.parametrize("level", THEIR_KEYS)
+def test_every_key_of_a_dataset_config_is_read_or_refused_by_name(tmp_path: Path, level: str) -> None:
+    assert {key for keys in THEIR_KEYS.values() for key in keys.split()} | {"image_dir"} == VALID
+    for key in THEIR_KEYS[level].split():
+        number = key.startswith(("batch", "keep_tokens", "num", "token_w", "bucket_reso", "m", "caption_dropout_every"))
+        text = key.endswith(_TEXT) and key != "keep_tokens"
+        value = VALUES.get(key) or ('"x"' if text else "64" if number or "seed" in key else "true")
+        places = {"dataset": ("general", "dataset"), "subset": ("general", "dataset", "subset")}.get(level, ("subset",))
+        for place in places:
+            if key in OFF:
+                with pytest.raises(RecipeError, match=f"'{key}' in .* is not supported: .*"):
+                    _dataset(tmp_path, place, f"{key} = {value}")
+            else:
+                config = _dataset(tmp_path, place, f"{key} = {value}")
+                ours = DATASET_KEYS.get(key) or SUBSET_KEYS.get(key) or key
+                found = getattr(config.subsets()[0], ours, None) if key in SUBSET_KEYS else getattr(config, ours)
+                assert found not in (None, False), (key, place)
+
+
+def _dataset(tmp_path: Path, place: str, line: str) -> TrainConfig:
+    lines = {name: line if name == place else "" for name in ("general", "dataset", "subset")}
+    crop = "" if line.startswith(("random_crop", "color_aug")) else "\n"
+    text = f"""[general]\n{lines["general"]}\n[[datasets]]\n{lines["dataset"]}
+[[datasets.subsets]]\nimage_dir = "a"\n{lines["subset"]}\n"""
+    path = tmp_path / "d.toml"
+    path.write_text(text)
+    return read_config(path, {"base": "b", **({} if crop else {"cache_latents": False})})
+
+
+def test_options_that_are_translated_together(tmp_path: Path) -> None:
+    def read(text: str) -> TrainConfig:
+        return _read(tmp_path, text + "\n" + _without("-"))
+
+    own, prior = read('reg_data_dir = "reg"\nconditioning_data_dir = "masks"').images
+    assert (str(own.folder), str(own.mask_folder), str(prior.folder)) == ("imgs", "masks", "reg")
+    assert prior.regularisation and not own.regularisation
+    assert read("use_lion_optimizer = true").optimizer == "Lion"
+    assert read('metadata_title = "Ink"\nmetadata_tags = "style"').modelspec == {"title": "Ink", "tags": "style"}
+    config = read("max_token_length = 150\nscale_weight_norms = 0\nmax_timestep = 0\ntraining_comment = ''")
+    steps = OPTIONS_FILE.replace("max_train_epochs = 3", "")
+    assert _read(tmp_path, steps).max_steps == 9 and _read(tmp_path, steps, epochs=4).max_steps is None
+    assert _read(tmp_path, steps.replace("max_train_steps = 9", "")).max_steps == 1600
+    assert _read(tmp_path, OPTIONS_FILE).max_steps is None  # as there, epochs come before steps
+    assert (config.max_token_length, config.scale_weight_norms, config.max_timestep) == (150, None, None)
+    assert set(DEFAULTS) <= set(TrainConfig.model_fields)

@@ -84,10 +84,10 @@ def test_the_loss_is_that_of_diffusers_parts(tiny_xl: Path, config: Config, tmp_
     draws = Draws(torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([10, 700]))
     pipe = StableDiffusionXLPipeline.from_pretrained(tiny_xl)
     with network.attached():
-        words = Captioner(base, settings).words(captions)
+        words = Captioner(base, settings, 10).words(captions)
         step = Step(base, network, plan, settings, kind)
         losses = step.losses(_inputs(tokens=words.tokens), draws)
-        cached = step.losses(_inputs().with_text(Captioner(base, settings).encoded(captions)), draws)
+        cached = step.losses(_inputs().with_text(Captioner(base, settings, 10).encoded(captions)), draws)
         losses.sum().backward()
         pipe.text_encoder, pipe.text_encoder_2, pipe.unet = *base.text_encoders, base.unet
         hidden, _, pooled, _ = pipe.encode_prompt(captions, device="cpu", do_classifier_free_guidance=False)
@@ -126,7 +126,10 @@ def test_size_conditioning_reaches_the_unet(tiny_xl: Path, config: Config, pictu
 def test_states_of_frozen_encoders_are_those_of_sampling(tiny_xl: Path, config: Config, tmp_path: Path) -> None:
     base = load_base(tiny_xl, device="cpu")
     captions = ["1girl", "hat, smile", "1girl"]
-    found, wanted = Captioner(base, config(tmp_path, base=str(tiny_xl))).encoded(captions), condition(base, captions)
+    found, wanted = (
+        Captioner(base, config(tmp_path, base=str(tiny_xl)), 10).encoded(captions),
+        condition(base, captions),
+    )
     torch.testing.assert_close(found.hidden, wanted.hidden, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found.pooled, wanted.pooled, rtol=1e-5, atol=1e-6)
 

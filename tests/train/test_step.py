@@ -61,7 +61,7 @@ def test_an_sd2_base_that_predicts_v_is_trained_on_v(tiny_sd2: Path, config: Con
 def test_the_loss_is_the_v_formula(tiny_sd2: Path, config: Config, tmp_path: Path) -> None:
     base, settings = load_base(tiny_sd2, device="cpu"), config(tmp_path, base=str(tiny_sd2), clip_skip=2)
     plan = objective.schedule(base.scheduler_config)
-    network, captioner = Network(base, 4, 2, 0), Captioner(base, settings)
+    network, captioner = Network(base, 4, 2, 0), Captioner(base, settings, 10)
     assert all(isinstance(branch, LoraLinear) for branch in network.branches.values())
     draws = Draws(torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([10, 700]))
     mean, deviation, captions = torch.rand(2, 4, 8, 8), torch.rand(2, 4, 8, 8), ["1girl", "hat, smile"]
@@ -78,3 +78,17 @@ def test_the_loss_is_the_v_formula(tiny_sd2: Path, config: Config, tmp_path: Pat
         predicted = base.unet(noisy, draws.timesteps, encoder_hidden_states=hidden).sample
     velocity = abar.sqrt() * draws.noise - (1 - abar).sqrt() * latents
     torch.testing.assert_close(losses, (predicted - velocity).square().mean((1, 2, 3)), rtol=1e-5, atol=1e-6)
+
+
+def test_masks_reach_the_loss(config: Config, pictures: Pictures) -> None:
+    """What is wholly masked is not learnt: a transparent picture has a loss of 0."""
+    from PIL import Image
+
+    images = pictures(count=1)
+    with Image.open(images / "00.png") as image:
+        clear = image.convert("RGBA")
+    clear.putalpha(0)
+    clear.save(images / "00.png")
+    losses = [train(config(images, name=f"m{mask}", epochs=1, alpha_mask=mask), progress=False).losses[0]
+              for mask in (True, False)]  # fmt: skip
+    assert losses[0] == 0 < losses[1]

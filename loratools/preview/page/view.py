@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from loratools.base.infotext import Facts, infotext, number
-from loratools.preview.grid import Grid, Picture
+from loratools.base.infotext import Facts, infotext
+from loratools.preview.grid import Grid, Picture, RowInfo, Score
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,6 @@ class Axis:
 
     name: str
     values: tuple[Value, ...]
-
-
-@dataclass(frozen=True)
-class Score:
-    """One figure of a cell: its name, its text, and its part of the way from 0 to 1 where it is drawn as a strip."""
-
-    name: str
-    text: str
-    part: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,36 +79,41 @@ class View:
 
 
 def view_grid(grid: Grid) -> View:
-    """The view of a grid: weights across, rows down, then prompts and seeds."""
-    axes = (
-        Axis("weight", tuple(Value("base" if weight == 0 else number(weight)) for weight in grid.weights)),
-        Axis("adapter", tuple(Value(row.label, row.note, row.provenance[:500] or row.digest) for row in grid.rows)),
-        Axis("prompt", tuple(Value(prompt) for prompt in grid.prompts)),
-        Axis("seed", tuple(Value(str(seed)) for seed in grid.seeds)),
+    """The view of a grid: its axes as they stand, with the rows' notes and provenance where rows stand on one."""
+    rows = {row.label: row for row in grid.rows}
+    axes = tuple(
+        Axis(axis.name, tuple(_value(grid, label, rows if axis.kind == "adapter" else {}) for label in axis.labels))
+        for axis in grid.shown
     )
     identity = "\0".join([grid.owner, grid.title, grid.base_digest])
-    height, width = grid.settings.size
+    sizes = [grid.settings_of(picture).size for picture in grid.pictures] or [grid.settings.size]
+    height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
     return View(
         grid.title, _about(grid), hashlib.sha256(identity.encode()).hexdigest()[:16], (width, height), axes,
         tuple(_shot(grid, picture) for picture in grid.pictures),
     )  # fmt: skip
 
 
+def _value(grid: Grid, label: str, rows: Mapping[str, RowInfo]) -> Value:
+    row = rows.get(label)
+    told = grid.called(label)
+    return Value(told, row.under, row.provenance[:500] or row.digest) if row else Value(told)
+
+
 def _shot(grid: Grid, picture: Picture) -> Shot:
-    place = (picture.prompt, grid.seeds.index(picture.seed))
-    at = (grid.weights.index(picture.weight), picture.row, *place)
-    base = (grid.weights.index(0), picture.row, *place) if 0 in grid.weights else None
     badge = grid.badges.get((picture.row, picture.weight), "")
-    return Shot(at, picture.file, picture.key, base, _parameters(grid, picture), badge)
+    return Shot(grid.place(picture), picture.file, picture.key, grid.base_place(picture), _parameters(grid, picture),
+                badge, None, grid.scores.get(picture.key, ()))  # fmt: skip
 
 
 def _parameters(grid: Grid, picture: Picture) -> str:
     """The same text that the picture's file carries."""
-    row, settings = grid.rows[picture.row], grid.settings
+    row, settings = grid.rows[picture.row], grid.settings_of(picture)
     loras = row.loras if picture.weight else ()
+    name, digest = picture.model or (grid.base, grid.base_digest)
     return infotext(Facts(
         grid.prompts[picture.prompt], settings.negative, settings.steps, settings.sampler, settings.cfg, picture.seed,
-        settings.size, grid.base, grid.base_digest, settings.clip_skip, loras, picture.weight,
+        settings.size, name, digest, settings.clip_skip, loras, picture.weight,
     ))  # fmt: skip
 
 
@@ -125,4 +121,4 @@ def _about(grid: Grid) -> tuple[str, ...]:
     one = [f"prompt: {grid.prompts[0]}"] if len(grid.prompts) == 1 else []
     seeds: Sequence[str] = [f"seed: {grid.seeds[0]}"] if len(grid.seeds) == 1 else []
     negative = [f"negative: {grid.settings.negative}"] if grid.settings.negative else []
-    return (*one, *negative, *seeds)
+    return (*grid.captions, *one, *negative, *seeds)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from loratools.errors import FileError, PocketError
 from loratools.files import replacing, write_text
@@ -13,6 +15,9 @@ from loratools.recipe.kinds import Draw
 from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session, bar
+
+if TYPE_CHECKING:
+    from loratools.pocket.draw import Figure
 
 REVISION = 1
 _MARKER = ".drawn.json"  # says whose folder it is
@@ -27,8 +32,10 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Check the style and fix the seed."""
     settings = step.options(Draw)
     check_style(settings.style, planner, name, "draw", "style")
+    _check_figure(settings, planner, name)
     seed = planner.recipe.seed if settings.seed is None else settings.seed
-    options = {**settings.model_dump(), "seed": seed}
+    more = settings.model_dump(include={"figure", "trigger"}, exclude_defaults=True)
+    options = {**settings.model_dump(include={"style", "count", "size"}), **more, "seed": seed}
     owner = planner.owner(name)
     return Draft(options, (), lambda out, session: _make(out, session, settings, seed, owner), units=settings.count)
 
@@ -43,6 +50,31 @@ def check_style(style: str, planner: Planner, name: str, *place: str) -> None:
         raise planner.fail(name, *place, message=str(error)) from error
 
 
+def _check_figure(settings: Draw, planner: Planner, name: str) -> None:
+    try:
+        figure_of(random.Random(0), settings)
+    except PocketError as error:
+        raise planner.fail(name, "draw", "figure", message=str(error)) from error
+
+
+def figure_of(rng: random.Random, settings: Draw) -> Figure:
+    """A random figure in the step's style, with the tags that every one of its pictures has.
+
+    Raises:
+        PocketError: for a tag that cannot be drawn.
+    """
+    from loratools.pocket.draw import random_figure
+    from loratools.pocket.draw.figure import ATTRIBUTES, unknown
+
+    of = {tag: attribute for attribute, tags in ATTRIBUTES.items() for tag in tags}
+    for tag in settings.figure:
+        if tag not in of:
+            raise unknown("tag", tag, of)
+    figure = random_figure(rng, style=settings.style)
+    fixed: dict[str, Any] = {of[tag]: tag for tag in settings.figure}
+    return replace(figure, **fixed)
+
+
 def _make(out: Path, session: Session, settings: Draw, seed: int, owner: str) -> Outcome:
     _clear(out, owner, session.force)
     write_text(out / _MARKER, json.dumps({"owner": owner}))
@@ -54,14 +86,15 @@ def _make(out: Path, session: Session, settings: Draw, seed: int, owner: str) ->
 
 
 def _one(stem: Path, settings: Draw, seed: int, number: int) -> None:
-    from loratools.pocket.draw import draw, random_figure
+    from loratools.pocket.draw import draw
 
     rng = random.Random(f"{seed}/{settings.style}/{number}")
-    figure = random_figure(rng, style=settings.style)
+    figure = figure_of(rng, settings)
     image = draw(figure, rng.randrange(2**32), settings.size).image
     with replacing(stem.with_suffix(".png")) as part:
         image.save(part, format="PNG")
-    write_text(stem.with_suffix(".txt"), ", ".join(figure.tags()) + "\n")
+    tags = figure.tags() if settings.trigger is None else (settings.trigger, *figure.tags())
+    write_text(stem.with_suffix(".txt"), ", ".join(tags) + "\n")
 
 
 def _clear(out: Path, owner: str, force: bool) -> None:

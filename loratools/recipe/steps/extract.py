@@ -7,6 +7,7 @@ from pathlib import Path
 from loratools.errors import LoratoolsError
 from loratools.recipe.kinds import Extract
 from loratools.recipe.plan import Draft, Outcome, Planner, Source
+from loratools.recipe.references import model_family
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
 from loratools.recipe.steps.lora import file_out, rank_text, told
@@ -23,6 +24,10 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     options = {"rank": rank_text(settings.rank, name, "extract", planner), "dtype": settings.dtype,
                "conv": settings.conv, "seed": settings.seed}  # fmt: skip
     before = base.path if settings.base else planner.base_place()
+    families = model_family(before), model_family(tuned.path)
+    if None not in families and families[0] != families[1]:
+        message = f"'{settings.tuned}' is a model of {families[1]} and the base of {families[0]}; both must be of one"
+        raise planner.fail(name, "extract", "tuned", message=message)
     return Draft(options, (base, tuned), lambda out, session: _make(out, session, settings, before, tuned.path, name,
                                                                     planner),
                  family=planner.base_family if settings.base is None else None)  # fmt: skip

@@ -1,21 +1,25 @@
-"""``grid``: every row at every weight beside the base alone, as pictures, a labelled sheet and a page."""
+"""``grid``: every row at every weight, or any axes, beside the base alone: pictures, a labelled sheet and a page."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools.errors import LoratoolsError, RecipeError
+from loratools.errors import GridError, LoratoolsError, RecipeError
+from loratools.recipe.axes import USUAL_WEIGHTS, Asked, Names, build_arrangement, models_of
 from loratools.recipe.kinds import Grid
 from loratools.recipe.plan import Draft, Outcome, Planner, Source
-from loratools.recipe.references import Terms, best_epoch, check_base, read_terms
-from loratools.recipe.rows import build_rows, read_prompts
+from loratools.recipe.references import Terms, best_epoch, check_base, read_terms, vector_values
+from loratools.recipe.rows import read_prompts
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session, shipped_judge
 
 if TYPE_CHECKING:
     from loratools.base.model import Base
+    from loratools.blocks.vector import Presets
+    from loratools.preview.arrange import Arrangement
 
 REVISION = 1
 
@@ -26,26 +30,57 @@ def default_out(name: str) -> Path:
 
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
-    """Read rows, weights, prompts, seeds and size, and find what the rows name."""
+    """Read rows, axes, weights, prompts, seeds and size, and find what they name."""
     settings = step.options(Grid)
     presets = planner.presets()
-    rows = [read_terms(text, name, planner, presets, "grid", "rows", i) for i, text in enumerate(settings.rows)]
     axes = read_axes(name, settings, planner)
+    named = [(text, place, read_terms(text, name, planner, presets, "grid", *place))
+             for text, place in _names(settings, axes, presets)]  # fmt: skip
     options = {
         **settings.model_dump(exclude={"weights", "seeds", "size", "prompts", "rows", "sampler"}),
-        **axes,
-        "rows": [[text, terms.options(presets)] for text, terms in zip(settings.rows, rows, strict=True)],
-    }
+        **{key: value for key, value in axes.items() if key != "axes"},
+        "rows": [[text, terms.options(presets)] for text, _, terms in named],
+        "vectors": [vector_values(str(value), presets) for axis in axes["axes"] if axis.kind == "vector"
+                    for value in axis.values],
+    }  # fmt: skip
     if settings.judge is not None:
         _check_style(settings.judge, planner, name)
     vae = planner.vae()
-    sources: list[Source] = [planner.base_source(), *([vae] if vae else [])]
-    for index, terms in enumerate(rows):
-        check_base(terms, planner, name, "grid", "rows", index)
+    models = _models(axes, planner)
+    sources: list[Source] = [*(models or [planner.base_source()]), *([vae] if vae else [])]
+    for _, place, terms in named:
+        if not models:
+            check_base(terms, planner, name, "grid", *place)
         sources += terms.sources
+    rows = [terms for _, _, terms in named]
     return Draft(options, tuple(sources), lambda out, session: _make(out, session, settings, axes, rows, name, planner),
                  in_place=True, check=lambda session: _check_judge(name, settings, planner, session),
                  units=_pictures(rows, axes, planner) * (settings.steps or 20))  # fmt: skip
+
+
+def _names(settings: Grid, axes: dict[str, Any], presets: Presets) -> list[tuple[str, tuple[str | int, ...]]]:
+    """Every merge string and where it stands: rows, values of an axis of adapters, tags in prompts."""
+    from loratools.preview.tags import merge_string, take_tags
+
+    found: list[tuple[str, tuple[str | int, ...]]] = [(text, ("rows", n)) for n, text in enumerate(settings.rows)]
+    texts: list[tuple[str, tuple[str | int, ...]]] = [(text, ("prompts",)) for text in axes["prompts"]]
+    for axis in axes["axes"]:
+        if axis.kind == "adapter":
+            found += [(str(value), (axis.slot,)) for value in axis.values]
+        if axis.kind in ("prompt", "s/r"):
+            texts += [(str(value), (axis.slot,)) for value in axis.values]
+    for text, place in texts:
+        found += [(merge_string([tag], presets), place) for tag in take_tags(text)[1]]
+    return found
+
+
+def _models(axes: dict[str, Any], planner: Planner) -> list[Source]:
+    """The base models on an axis."""
+    from loratools.base.load import base_digest
+
+    axis = next((axis for axis in axes["axes"] if axis.kind == "base"), None)
+    names = [str(value) for value in axis.values] if axis is not None else []
+    return [Source(name, planner.find(name) or Path(name), base_digest(name)) for name in names]
 
 
 def _pictures(rows: Sequence[Terms], axes: dict[str, Any], planner: Planner) -> int:
@@ -55,23 +90,35 @@ def _pictures(rows: Sequence[Terms], axes: dict[str, Any], planner: Planner) -> 
         step = terms.sources[0].step
         bare = len(terms.specs) == 1 and terms.specs[0].epoch is None and step is not None
         count += (planner.step(step).draft.epochs or 1) if bare and step else 1
-    weights = [weight for weight in axes["weights"] if weight != 0]
-    return (count * len(weights) + 1) * len(axes["prompts"]) * len(axes["seeds"])
+    weights = [weight for weight in axes["weights"] or [1] if weight != 0]
+    across = math.prod(len(axis.values) for axis in axes["axes"] if axis.kind not in ("adapter", "epoch"))
+    inner = max(1, len(axes["prompts"])) * max(1, len(axes["seeds"] or ()))
+    return (max(1, count) * len(weights) + 1) * across * inner
 
 
 def read_axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
     """The axes and the sampler by value; each mistake is told with its own line."""
     from loratools.base.samplers import find_sampler
+    from loratools.preview.axes import parse_axis
     from loratools.preview.cells import parse_seeds, parse_size, parse_weights
 
+    slots = {slot: text for slot in ("x", "y", "z") if (text := getattr(settings, slot)) is not None}
+    found: dict[str, Any] = {"axes": []}
+    for slot, text in slots.items():
+        try:
+            found["axes"].append(parse_axis(text, slot))
+        except LoratoolsError as error:
+            raise planner.fail(name, "grid", slot, message=str(error)) from error
+    weights = settings.weights or (None if slots else USUAL_WEIGHTS)
+    seeds = settings.seeds or str(planner.recipe.seed)
+    seeded = settings.seeds is None and any(axis.kind == "seed" for axis in found["axes"])
     readers: dict[str, Callable[[], Any]] = {
-        "weights": lambda: list(parse_weights(settings.weights)),
-        "seeds": lambda: list(parse_seeds(settings.seeds or str(planner.recipe.seed))),
+        "weights": lambda: list(parse_weights(weights)) if weights else None,
+        "seeds": lambda: None if seeded else list(parse_seeds(seeds)),
         "size": lambda: list(parse_size(settings.size)) if settings.size else None,
-        "prompts": lambda: read_prompts(settings.prompts, planner.find),
+        "prompts": lambda: read_prompts(settings.prompts, planner.find) if settings.prompts else [],
         "sampler": lambda: find_sampler(settings.sampler).name if settings.sampler else None,
     }
-    found: dict[str, Any] = {}
     for key, reader in readers.items():
         try:
             found[key] = reader()
@@ -95,21 +142,25 @@ def _check_style(style: str, planner: Planner, name: str) -> None:
 def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str,
           planner: Planner) -> Outcome:  # fmt: skip
     from loratools.base.load import load_base
-    from loratools.preview.render import render_grid
+    from loratools.preview.engine import Options
+    from loratools.preview.render import render_axes
 
-    places = {ref: path for terms in rows for ref, path in terms.places.items()}
-    built = build_rows(settings.rows, lambda ref: places[ref], presets=planner.presets(), missing=settings.missing,
-                       best=best_epoch)  # fmt: skip
-    base = load_base(planner.base, device=session.device, dtype=settings.dtype)
-    if (vae := planner.vae()) is not None:
-        base.vae = load_vae(vae.path, base)
-    result = render_grid(
-        base, built, axes["weights"], axes["prompts"], out=out, negative=settings.negative, seeds=axes["seeds"],
-        steps=settings.steps, cfg=settings.cfg, sampler=axes["sampler"],
-        size=tuple(axes["size"]) if axes["size"] else None, clip_skip=settings.clip_skip or 1,
-        batch_size=settings.batch_size or 8, progress=session.progress, owner=planner.owner(name),
-        force=session.force,
+    arrangement, names = _arranged(settings, axes, rows, name, planner)
+    models = models_of(arrangement, planner.base)
+
+    def load(model: str) -> Base:
+        base = load_base(model, device=session.device, dtype=settings.dtype)
+        if (vae := planner.vae()) is not None:
+            base.vae = load_vae(vae.path, base)
+        return base
+
+    first = load(models[0])
+    result = render_axes(
+        first, arrangement, out=out, presets=names.presets, resolve=names.terms,
+        load=lambda model: first if model == models[0] else load(model), options=Options(settings.batch_size or 8),
+        progress=session.progress, owner=planner.owner(name), force=session.force,
     )  # fmt: skip
+    built = result.grid.rows
     facts: dict[str, Any] = {"rows": [row.label for row in built], "rendered": result.rendered, "png": str(result.png)}
     if settings.judge is not None:
         from loratools.recipe.score import score_grid
@@ -117,6 +168,27 @@ def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], row
         facts["scores"] = score_grid(out, settings.judge, session.judge).json()
     pictures = result.rendered + result.reused
     return Outcome(f"{len(built)} rows, {pictures} pictures, {result.rendered} of them rendered now", facts)
+
+
+def _arranged(settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str,
+              planner: Planner) -> tuple[Arrangement, Names]:  # fmt: skip
+    """The axes in their places, once all that they name has been made."""
+    from loratools.preview.setting import Setting
+
+    places = {ref: path for terms in rows for ref, path in terms.places.items()}
+    names = Names(lambda ref: places[ref], planner.find, planner.presets(), settings.missing, best_epoch)
+    given = {key.replace("_", " ") for key in ("cfg", "steps", "sampler", "size", "clip_skip")
+             if getattr(settings, key) is not None} | ({"negative"} if settings.negative else set())  # fmt: skip
+    asked = Asked(
+        settings.rows, {axis.slot: getattr(settings, axis.slot) for axis in axes["axes"]}, settings.weights,
+        settings.prompts, axes["seeds"], frozenset(given), settings.base_alone, settings.most,
+    )  # fmt: skip
+    start = Setting("", 0, settings.negative, None, 1.0, (), settings.steps, settings.cfg, axes["sampler"],
+                    tuple(axes["size"]) if axes["size"] else None, settings.clip_skip or 1)  # fmt: skip
+    try:
+        return build_arrangement(asked, start, names), names
+    except GridError as error:
+        raise planner.fail(name, "grid", message=str(error)) from error
 
 
 def load_vae(folder: Path, base: Base) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from loratools.recipe.kinds import MergeInto
 from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
-from loratools.recipe.references import Terms, read_terms
+from loratools.recipe.references import Terms, check_model, model_family, read_terms
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
 from loratools.recipe.steps.lora import file_out, open_terms
@@ -21,6 +21,8 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     presets = planner.presets(settings.presets)
     terms = read_terms(settings.terms, name, planner, presets, "merge_into", "terms")
     into = _checkpoint(settings, name, planner)
+    told = f"'{settings.into}'", model_family(into.path), "name a checkpoint of its family"
+    check_model(terms, *told, planner, name, "merge_into", "terms")
     options = {"terms": terms.options(presets), "missing": settings.missing, "match_norm": settings.match_norm}
     return Draft(options, (*terms.sources, into),
                  lambda out, session: _make(out, session, settings, terms, into.path, name, planner))  # fmt: skip

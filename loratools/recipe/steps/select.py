@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from loratools.errors import FileError, RecipeError
+from loratools.errors import FileError, LoratoolsError, RecipeError
 from loratools.files import replacing, sha256
 from loratools.recipe.kinds import Select
 from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
@@ -18,7 +18,7 @@ from loratools.recipe.steps.lora import file_out, open_terms, told
 
 REVISION = 1
 default_out = file_out
-_NUMBER = re.compile(r"(?:.*[@-])?0*(\d+)(?:\.safetensors)?\Z")
+_LABEL = re.compile(r"(?:(?P<name>.+)[@-])?0*(?P<number>\d+)(?:\.safetensors)?")
 
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
@@ -30,8 +30,8 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         if path is None:
             raise planner.fail(name, "select", "votes", message=f"there is no file '{settings.votes}'")
         try:
-            epoch = str(winner(path))
-        except FileError as error:
+            epoch = str(winner(path, settings.run))
+        except LoratoolsError as error:
             raise planner.fail(name, "select", "votes", message=str(error)) from error
         extra = (Source(settings.votes, path, digest_of(path)),)
     if not re.fullmatch(r"best|last|\d+(-\d+)?", epoch):
@@ -45,27 +45,46 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
                  family=terms.family)  # fmt: skip
 
 
-def winner(votes: Path) -> int:
-    """The epoch with most votes; of equals the earlier, which is less trained.
+def winner(votes: Path, run: str) -> int:
+    """The epoch of ``run`` that people liked best: a grid's exported ``votes.json``, or plain counts.
 
-    The file maps ``8``, ``style@8`` or ``style-000008`` to a count, at its top or under ``votes``.
+    Of an export the standings over all weights and prompts decide, and rows that are no epoch of the run do not count.
+    Plain counts map ``8``, ``style@8`` or ``style-000008`` to a number; of equals the earlier wins, which is less
+    trained.
 
     Raises:
-        FileError: if the file is no such JSON.
+        FileError, FormatError: if the file is neither, or knows no epoch of the run.
     """
     try:
         told = json.loads(votes.read_text(encoding="utf-8-sig"))
-        told = told.get("votes", told)
-        counts: dict[int, float] = {}
-        for label, count in told.items():
-            found = _NUMBER.match(label)
-            if found is not None and isinstance(count, int | float):
-                counts[int(found[1])] = counts.get(int(found[1]), 0) + count
-    except (OSError, ValueError, AttributeError) as error:
-        raise FileError(f'{votes} holds no votes ({error}); it should look like {{"style@8": 3}}') from error
+    except (OSError, ValueError) as error:
+        raise FileError(f"{votes} holds no votes ({error}); export them from grid.html with the key E") from error
+    if isinstance(told, dict) and "format" in told:
+        return _liked(votes, run)
+    counts: dict[int, float] = {}
+    for label, count in told.items() if isinstance(told, dict) else ():
+        if (number := _epoch(label, run)) is not None and isinstance(count, int | float):
+            counts[number] = counts.get(number, 0) + count
     if not counts:
-        raise FileError(f'{votes} holds no votes for epochs; it should look like {{"style@8": 3}}')
+        raise FileError(f'{votes} holds no votes for epochs of {run}; it should look like {{"{Path(run).name}@8": 3}}')
     return min(counts, key=lambda number: (-counts[number], number))
+
+
+def _liked(votes: Path, run: str) -> int:
+    from loratools.preview.votes import read_votes, standings
+
+    found = standings(read_votes(votes), ["adapter"])
+    epochs = [number for standing in found if (number := _epoch(standing.at[0], run)) is not None]
+    if not epochs:
+        have = ", ".join(standing.at[0] for standing in found)
+        raise FileError(f"{votes} holds no votes for epochs of {run}; its rows are {have}")
+    return epochs[0]
+
+
+def _epoch(label: str, run: str) -> int | None:
+    """The epoch that a label means, if it is one of this run."""
+    found = _LABEL.fullmatch(label)
+    return int(found["number"]) if found and found["name"] in (None, run, Path(run).name) else None
 
 
 def _make(out: Path, session: Session, settings: Select, terms: Terms, name: str, planner: Planner) -> Outcome:

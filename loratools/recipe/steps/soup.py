@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loratools.recipe.kinds import Merge, Soup
 from loratools.recipe.plan import Draft, Planner
-from loratools.recipe.references import Terms, quoted, read_terms
+from loratools.recipe.references import Terms, check_families, quoted, read_terms
 from loratools.recipe.schema import Step
 from loratools.recipe.steps.lora import file_out, rank_text, with_base
 from loratools.recipe.steps.merge import merge_options, write_merge
@@ -24,6 +24,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         {ref: path for one in found for ref, path in one.places.items()},
         tuple(family for one in found for family in one.families),
     )
+    check_families(terms.specs, terms.families, planner, name, "soup", "files")
     merge = Merge.model_validate({"terms": "", **settings.model_dump(exclude={"files"})})
     options = {"terms": terms.options({}), **merge_options(merge),
                "rank": rank_text(settings.rank, name, "soup", planner)}  # fmt: skip

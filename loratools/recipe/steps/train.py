@@ -11,13 +11,15 @@ from loratools.errors import RecipeError
 from loratools.recipe.plan import Draft, Outcome, Planner, Source
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
+from loratools.recipe.underlying import KEYS, Underlying, read_underlying
 
 if TYPE_CHECKING:
     from loratools.train.config import TrainConfig
     from loratools.train.loop import RunResult
 
 REVISION = 1
-_OURS = ("base", "out", "name", "device", "resume", "force")  # settled by the recipe or by flags
+# settled by the recipe or by flags, or not to be said in one
+_OURS = ("base", "out", "name", "device", "resume", "force", "datasets", "max_steps")
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 _COUNTED = re.compile(r"\d+_")
 
@@ -42,11 +44,12 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         "seed": body.get("seed", planner.recipe.seed),
     }
     config = checked_config(values, name, "train", planner, under=body)
-    options = {**settings_without_places(config), "images": _subsets(config)}
+    under = read_underlying(body, name, planner)
+    settings = {key: value for key, value in settings_without_places(config).items() if key not in KEYS}
     return Draft(
-        options,
-        (planner.base_source(), *sources),
-        lambda out, session: _make(out, session, config),
+        {**settings, "images": _subsets(config), **under.options()},
+        (planner.base_source(), *sources, *under.sources),
+        lambda out, session: _make(out, session, config, under, planner.base_family),
         epochs=config.epochs,
         family=planner.base_family,
         units=_samples(config, sources, planner),
@@ -96,6 +99,8 @@ def refuse_ours(body: Mapping[str, Any], name: str, kind: str, planner: Planner)
                 "base": "write `base:` at the top of the recipe",
                 "out": "write `out:` beside the step's kind",
                 "name": "the step's own name is the run's",
+                "datasets": "write folders under `images`, or train by a config of its own",
+                "max_steps": "write `epochs`, which other steps can name",
             }.get(key, f"use --{key}" if key != "resume" else "an interrupted run goes on by itself")
             raise planner.fail(name, kind, key, message=f"'{key}' does not stand here; {hint}")
 
@@ -137,8 +142,9 @@ def _subsets(config: TrainConfig) -> list[dict[str, Any]]:
     return found
 
 
-def _make(out: Path, session: Session, config: TrainConfig) -> Outcome:
+def _make(out: Path, session: Session, config: TrainConfig, under: Underlying, family: str | None) -> Outcome:
     from loratools.train.loop import train
 
     changed = {"out": out, "device": session.device, "force": session.force, "resume": session.resume}
+    changed |= under.settings(family)
     return summary_of(train(config.model_copy(update=changed), progress=session.progress))

@@ -1,0 +1,96 @@
+"""A VAE of its own in the place of a base's: a Diffusers folder, or a single file as the WebUI has them."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loratools.base import single
+from loratools.base.quiet import quiet
+from loratools.errors import BaseModelError
+
+_FILES = (".safetensors", ".ckpt", ".pt")
+
+
+def load_vae(name: str | Path, like: Any) -> Any:
+    """The VAE at ``name``, on the device and in the type of ``like``, the one that it replaces (eval, no gradients).
+
+    Args:
+        name: a Diffusers folder of a VAE or of a whole base, or a single file of a VAE or of a whole checkpoint, under
+            CompVis' or Diffusers' names.
+    Raises:
+        BaseModelError: if it cannot be found or read, or its latents are not those that the base knows.
+    """
+    path = Path(name).expanduser()
+    with quiet():
+        if path.is_dir():
+            found = _from_folder(path / "vae" if (path / "vae").is_dir() else path)
+        elif path.is_file() and path.suffix.lower() in _FILES:
+            found = _from_file(path, like)
+        else:
+            raise BaseModelError(f"there is no VAE '{name}'; give a Diffusers folder, or a {', '.join(_FILES)} file")
+    for what, ours, wanted in (
+        ("latent channels", found.config.latent_channels, like.config.latent_channels),
+        ("levels", len(found.config.block_out_channels), len(like.config.block_out_channels)),
+    ):
+        if ours != wanted:
+            raise BaseModelError(f"the VAE {name} has {ours} {what}, the base's has {wanted}; give one of its family")
+    weight = next(like.parameters())
+    return found.to(weight.device, weight.dtype).eval().requires_grad_(False)
+
+
+def _from_folder(path: Path) -> Any:
+    from diffusers import AutoencoderKL
+
+    try:
+        return AutoencoderKL.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # diffusers, safetensors and torch raise a dozen types for damaged files
+        raise _unreadable(path, error) from error
+
+
+def _from_file(path: Path, like: Any) -> Any:
+    from diffusers import AutoencoderKL
+
+    tensors = _tensors(path)
+    if any(".down_blocks." in key for key in tensors):
+        model = AutoencoderKL.from_config(like.config)
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise _unreadable(path, error) from error
+        return model
+    with tempfile.TemporaryDirectory() as folder:  # diffusers reads a layout from files alone
+        like.save_config(Path(folder) / "vae")
+        try:
+            return AutoencoderKL.from_single_file(
+                {f"{single.VAE}{key}": value for key, value in tensors.items()}, config=folder, subfolder="vae",
+                torch_dtype=torch.float32, local_files_only=True,
+            )  # fmt: skip
+        except (ValueError, RuntimeError, KeyError, IndexError, OSError, AttributeError) as error:
+            raise _unreadable(path, error) from error
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The VAE's own tensors, without the prefix that they have in a whole checkpoint."""
+    if path.suffix.lower() == ".safetensors":
+        from safetensors.torch import load_file
+
+        single.read_shapes(path)
+        state = dict(load_file(path))
+    else:
+        state = single.read_pickle(path)
+    own = {key.removeprefix(single.VAE): value for key, value in state.items() if key.startswith(single.VAE)}
+    own = own or {key: value for key, value in state.items() if not key.startswith(("loss.", "model_ema."))}
+    if "encoder.conv_in.weight" not in own:
+        raise BaseModelError(
+            f"{path} holds no VAE; give a VAE's file, a checkpoint that has one, or a Diffusers folder"
+        )
+    return own
+
+
+def _unreadable(path: Path, error: Exception) -> BaseModelError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return BaseModelError(f"cannot load the VAE {path} ({reason}); is it whole, and of the base's family?")

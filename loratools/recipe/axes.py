@@ -1,0 +1,161 @@
+"""A grid's axes from what a person wrote: names become rows, runs their epochs, files of prompts their lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loratools.errors import GridError
+from loratools.recipe.rows import build_rows, read_prompts
+
+if TYPE_CHECKING:
+    from loratools.blocks.vector import Presets
+    from loratools.ops.terms import Term
+    from loratools.preview.arrange import Arrangement
+    from loratools.preview.axes import Axis
+    from loratools.preview.setting import Setting
+
+USUAL_WEIGHTS = "0:1:0.25"
+
+
+@dataclass(frozen=True)
+class Names:
+    """How names are found and vectors are read.
+
+    Args:
+        lookup: name -> a LoRA file or a training run.
+        find: name -> a file of prompts, if it is one.
+        presets, missing, best: as for :func:`loratools.ops.terms.resolve_terms`.
+    """
+
+    lookup: Callable[[str], Path]
+    find: Callable[[str], Path | None]
+    presets: Presets
+    missing: float | None = None
+    best: Callable[[Path], int] | None = None
+
+    def terms(self, text: str) -> list[Term]:
+        """A merge string's terms, their files opened."""
+        from loratools.ops.terms import parse_merge_string, resolve_terms
+
+        return resolve_terms(parse_merge_string(text), self.lookup, presets=self.presets, missing=self.missing,
+                             best=self.best)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A grid as a person asks for it.
+
+    Args:
+        rows: LoRA files, runs and merge strings.
+        axes: ``x``, ``y``, ``z`` -> ``KIND: VALUES``.
+        weights: numbers; None is the usual ones, or none where there are axes.
+        prompts: prompts, or a file of them.
+        seeds: None is seed 1, or none where an axis has seeds.
+        given: names of other settings (``cfg``, ``size`` ...) that were given, which no axis may vary too.
+        base: whether the base alone stands beside the others.
+        most: pictures that are allowed.
+    """
+
+    rows: Sequence[str] = ()
+    axes: Mapping[str, str] = field(default_factory=dict)
+    weights: str | None = None
+    prompts: Sequence[str] = ()
+    seeds: Sequence[int] | None = None
+    given: frozenset[str] = frozenset()
+    base: bool = True
+    most: int | None = None
+
+
+def build_arrangement(asked: Asked, start: Setting, names: Names) -> Arrangement:
+    """Every axis in its place, its rows opened; see :func:`loratools.preview.arrange.arrange`.
+
+    Args:
+        start: what no axis changes; its prompt and seed are not read.
+    Raises:
+        LoratoolsError: for an axis that cannot be read or says what was said before, or a name that is nothing.
+    """
+    from loratools.preview.arrange import MOST, arrange
+    from loratools.preview.cells import parse_weights
+
+    axes = read_axes(asked)
+    if not asked.rows and not axes:
+        raise GridError("there is no row; give at least one LoRA file, stack or run, or an axis such as "
+                        '--x "adapter: a.safetensors; b.safetensors"')  # fmt: skip
+    weights = asked.weights or (None if axes else USUAL_WEIGHTS)
+    columns = parse_weights(weights) if weights else None
+    texts = list(asked.rows)
+    found: list[Axis] = []
+    for axis in axes:
+        if axis.kind == "epoch":
+            found.append(_epochs(axis, texts, names))
+            texts = []
+        elif axis.kind == "adapter":
+            rows = build_rows([str(value) for value in axis.values], names.lookup, presets=names.presets,
+                              missing=names.missing, best=names.best)  # fmt: skip
+            found.append(replace(axis, values=tuple(rows)))
+        else:
+            found.append(axis if axis.kind != "prompt" else _prompts(axis, names))
+    prompts = read_prompts(asked.prompts, names.find) if asked.prompts else []
+    rows = build_rows(texts, names.lookup, presets=names.presets, missing=names.missing, best=names.best)
+    if len(prompts) == 1 or not any(axis.kind == "prompt" for axis in found):
+        start = replace(start, prompt=prompts[0] if prompts else "")
+    return arrange(
+        found, start, rows=rows, weights=columns, prompts=prompts,
+        seeds=asked.seeds or (1,), base=asked.base, most=asked.most or MOST,
+    )  # fmt: skip
+
+
+def read_axes(asked: Asked) -> list[Axis]:
+    """The axes by value, before any name is looked up.
+
+    Raises:
+        GridError: for one that cannot be read, or varies what was given as well.
+    """
+    from loratools.preview.axes import parse_axis
+
+    axes = [parse_axis(text, slot) for slot, text in asked.axes.items()]
+    for axis in axes:
+        said = axis.kind in asked.given or (axis.kind == "seed" and asked.seeds is not None)
+        if said and not axis.term:
+            raise GridError(f"the {axis.kind} is given beside the axis {axis.slot}, which varies it; give it once")
+    return axes
+
+
+def models_of(arrangement: Arrangement, base: str | None) -> list[str]:
+    """The names of the base models that are needed: those of an axis, or ``base``.
+
+    Raises:
+        GridError: if there is none.
+    """
+    axis = next((axis for axis in arrangement.axes if axis.kind == "base"), None)
+    if axis is None and base is None:
+        raise GridError("there is no base model; name one with --base (pocket is the one that ships)")
+    return [str(value) for value in axis.values] if axis is not None else [str(base)]
+
+
+def _prompts(axis: Axis, names: Names) -> Axis:
+    return replace(axis, values=tuple(read_prompts([str(value) for value in axis.values], names.find)))
+
+
+def _epochs(axis: Axis, rows: Sequence[str], names: Names) -> Axis:
+    """The one row with the epochs of its run in its place, as an axis of rows."""
+    from loratools.adapter.run import is_run
+    from loratools.ops.terms import parse_merge_string
+
+    if len(rows) != 1:
+        raise GridError(f"axis {axis.slot}: epoch needs one row with a training run in it, and there are {len(rows)}")
+    specs = parse_merge_string(rows[0])
+    runs = [n for n, spec in enumerate(specs) if is_run(names.lookup(spec.ref)) and axis.term in ("", spec.ref)]
+    if len(runs) != 1:
+        told = ", ".join(spec.ref for spec in specs)
+        raise GridError(f"axis {axis.slot}: epoch needs one training run in '{rows[0]}', and {len(runs)} of {told} are "
+                        "runs; say which one with \"epoch of NAME: 1-8\"")  # fmt: skip
+    texts = []
+    for value in axis.values:
+        changed = [replace(spec, epoch=str(value)) if n == runs[0] else spec for n, spec in enumerate(specs)]
+        texts.append(",".join(spec.text() for spec in changed))
+    rows_found = build_rows(texts, names.lookup, presets=names.presets, missing=names.missing, best=names.best)
+    return replace(axis, kind="adapter", term="", values=tuple(rows_found))

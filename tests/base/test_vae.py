@@ -1,0 +1,70 @@
+"""A VAE of its own: every form that it is shared in, in the place of the base's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save_file
+
+from loratools.base.load import load_base
+from loratools.base.vae import load_vae
+from loratools.errors import BaseModelError
+from tests.base.compvis import to_compvis, write_single_file
+from tests.tiny import save_tiny_base
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("bases")
+    return save_tiny_base(root / "one"), save_tiny_base(root / "other", seed=5)
+
+
+def _checkpoint(base: Path, out: Path) -> Path:
+    return write_single_file(base, out / "whole.safetensors")
+
+
+def _bare(base: Path, out: Path) -> Path:
+    """A VAE's own file, as the WebUI has them: no prefix, pickled, with what a trainer left in it."""
+    names = to_compvis({}, load_file(base / "vae/diffusion_pytorch_model.safetensors"), {})
+    state = {name.removeprefix("first_stage_model."): value for name, value in names.items()}
+    torch.save({"state_dict": {**state, "loss.logvar": torch.zeros(1)}}, out / "bare.vae.pt")
+    return out / "bare.vae.pt"
+
+
+def _diffusers_file(base: Path, out: Path) -> Path:
+    save_file(load_file(base / "vae/diffusion_pytorch_model.safetensors"), out / "d.safetensors")
+    return out / "d.safetensors"
+
+
+@pytest.mark.parametrize("form", [lambda b, o: b, lambda b, o: b / "vae", _checkpoint, _bare, _diffusers_file])
+def test_every_form_is_read(form: Callable[[Path, Path], Path], bases: tuple[Path, Path], tmp_path: Path) -> None:
+    like = load_base(str(bases[0]), device="cpu", dtype="bf16").vae
+    found = load_vae(form(bases[1], tmp_path), like)
+    wanted = AutoencoderKL.from_pretrained(bases[1] / "vae").to(torch.bfloat16).state_dict()
+    assert not found.training and not any(weight.requires_grad for weight in found.parameters())
+    assert {name: value.flatten().tolist() for name, value in found.state_dict().items()} == {
+        name: value.flatten().tolist() for name, value in wanted.items()
+    }
+    assert any(not torch.equal(value, like.state_dict()[name]) for name, value in found.state_dict().items())
+
+
+def test_what_is_no_vae_of_the_family_is_named(bases: tuple[Path, Path], tmp_path: Path) -> None:
+    like = load_base(str(bases[0]), device="cpu").vae
+    save_file({"lora.up": torch.zeros(2)}, tmp_path / "lora.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes(_diffusers_file(bases[0], tmp_path).read_bytes()[:900])
+    wide = AutoencoderKL(block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, norm_num_groups=4,
+                         up_block_types=("UpDecoderBlock2D",) * 2)  # fmt: skip
+    wide.save_pretrained(tmp_path / "wide")
+    for name, message in (("nowhere", "there is no VAE"), ("lora.safetensors", "holds no VAE"),
+                          ("cut.safetensors", "not a complete"), ("wide", "has 2 levels, the base's")):  # fmt: skip
+        with pytest.raises(BaseModelError, match=message):
+            load_vae(tmp_path / name, like)
+
+
+def test_offline_names_the_cache() -> None:
+    with pytest.raises(BaseModelError, match="'nobody/nothing' is not whole in the Hugging Face cache"):
+        load_base("nobody/nothing", device="cpu", offline=True)

@@ -1,0 +1,133 @@
+"""``loratools grid`` along axes: what is given where, and what is told when it does not go together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from loratools.cli import shell
+from tests.recipe.conftest import save_lora
+from tests.tiny import save_tiny_base
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_base(tmp_path_factory.mktemp("tiny") / "tiny")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with a LoRA ``a`` and a run of three epochs."""
+    monkeypatch.chdir(tmp_path)
+    save_lora(tmp_path / "a.safetensors", 1)
+    (tmp_path / "run").mkdir()
+    for epoch in (1, 2, 3):
+        save_lora(tmp_path / f"run/ink-{epoch:06d}.safetensors", 10 + epoch)
+    return tmp_path
+
+
+def grid(*words: str | Path) -> Result:
+    common = ["--steps", "1", "--size", "64", "--device", "cpu", "-o", "out"]
+    return CliRunner().invoke(shell, ["grid", *(str(word) for word in words), *common])
+
+
+def record() -> dict[str, Any]:
+    return dict(json.loads(Path("out/grid.json").read_text(encoding="utf-8")))
+
+
+def shown() -> dict[str, list[str]]:
+    return {axis["name"]: axis["labels"] for axis in record()["axes"] if axis["slot"]}
+
+
+def test_epochs_against_a_block_with_the_base_in_front(here: Path, base: Path) -> None:
+    done = grid("run", "--base", base, "--prompt", "1girl", "--x", "epoch: 1-3 (+2)", "--y", "block OUT11: 0-1 [2]",
+                "--json")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert shown() == {"adapter": ["base", "run@1", "run@3"], "OUT11": ["0", "1"]}
+    assert json.loads(done.stdout)["rendered"] == 5
+    labels = [row["label"] for row in record()["rows"]]
+    assert "run@3 OUT11=0" in labels
+
+
+def test_an_epoch_of_one_lora_of_a_stack(here: Path, base: Path) -> None:
+    done = grid("run:1:GP1,a:-0.5", "--base", base, "--prompt", "1girl", "--x", "epoch: 1,2", "--no-base")
+    assert done.exit_code == 0, done.output
+    (labels,) = shown().values()
+    assert [label.replace(".0", "") for label in labels] == ["run@1:1:GP1,a:-0.5", "run@2:1:GP1,a:-0.5"]
+
+
+def test_rows_take_the_free_place_and_weights_are_an_axis_when_given(here: Path, base: Path) -> None:
+    done = grid("run@1", "a", "--base", base, "--prompt", "1girl", "--z", "cfg: 2,4", "--weights", "0.5")
+    assert done.exit_code == 0, done.output
+    assert shown() == {"weight": ["base", "0.5"], "adapter": ["run@1", "a"], "CFG": ["2", "4"]}
+    assert done.stdout.splitlines()[-4].startswith("2 weight x 2 adapter x 2 CFG: 6 pictures rendered, 0 used")
+
+
+def test_tags_in_a_prompt_need_no_row(here: Path, base: Path) -> None:
+    done = grid("--base", base, "--prompt", "1girl, <lora:ink-000001:0.2>", "--lora-dir", "run",
+                "--x", "s/r: 000001, 000003", "--y", "s/r: 0.2>, 1>")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert shown() == {"S/R": ["0.2>", "1>"]} or len(record()["axes"]) == 4
+    assert [axis["labels"] for axis in record()["axes"][:2]] == [["base", "000001", "000003"], ["0.2>", "1>"]]
+    assert len({cell["key"] for cell in record()["cells"]}) == 5
+
+
+def test_prompts_on_an_axis_may_come_from_a_file_and_base_models_too(here: Path, base: Path) -> None:
+    Path("prompts.txt").write_text("a cat, red\n# no\na dog\n", encoding="utf-8")
+    done = grid("a", "--x", "prompt: prompts.txt", "--z", f"base: {base}")
+    assert done.exit_code == 0, done.output
+    assert shown()["prompt"] == ["a cat, red", "a dog"] and shown()["base model"] == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("a", "--x", "cgf: 1"), "axis x: 'cgf' is no kind of axis (did you mean 'cfg'?)"),
+        (("a", "--x", "cfg: 1", "--cfg", "7"), "the cfg is given beside the axis x"),
+        (("a", "--x", "seed: 1", "--seed", "7"), "the seed is given beside the axis x"),
+        (("run", "a", "--x", "epoch: 1"), "needs one row with a training run in it, and there are 2"),
+        (("a", "--x", "epoch: 1"), "needs one training run in 'a', and 0 of a are runs"),
+        (("run", "--x", "epoch: 1,7"), "7"),
+        (("a", "--x", "block OUT44: 1"), "OUT44"),
+        (("a", "--x", "vector: GP9"), "unknown block preset 'GP9'"),
+        (("a", "--x", "steps: 1", "--y", "size: 64"), "the steps is given beside"),
+        (("a", "--x", "seed: 1-100", "--y", "cfg: 1-100"), "allow them with --most 20000"),
+        (("--x", "cfg: 1", "--weights", "0,1"), "weight has nothing to change"),
+        ((), "there is no row"),
+    ],
+)
+def test_mistakes_are_told_in_one_sentence(here: Path, base: Path, words: tuple[str, ...], told: str) -> None:
+    done = grid(*words, "--base", base, "--prompt", "1girl")
+    assert done.exit_code == 1 and done.stderr.startswith("error: ") and told in done.stderr, done.output
+    assert not Path("out/cells").exists()
+
+
+def test_redraw_renders_nothing_and_needs_no_model(here: Path, base: Path) -> None:
+    assert grid("a", "--base", base, "--prompt", "1girl", "--weights", "0,1").exit_code == 0
+    words = ["grid", "-o", "out", "--redraw"]
+    done = CliRunner().invoke(shell, [*words, "--title", "Mine", "--label", "a=the file", "--embed", "--json"])
+    assert done.exit_code == 0 and json.loads(done.stdout)["rendered"] == 0, done.output
+    assert record()["title"] == "Mine" and record()["labels"] == {"a": "the file"}
+    assert "data:image/png;base64" in Path("out/grid.html").read_text(encoding="utf-8")
+    for more, code, told in ((["a"], 2, "--redraw renders nothing"), (["--label", "a"], 1, "VALUE=TEXT"),
+                             (["--full-size"], 1, "goes with --sheet")):  # fmt: skip
+        done = CliRunner().invoke(shell, [*words, *more])
+        assert done.exit_code == code and told in done.stderr
+
+
+def test_scores_are_drawn_when_asked(here: Path, base: Path) -> None:
+    from PIL import Image
+
+    Path("images").mkdir()
+    for n in range(3):
+        Image.new("RGB", (64, 64), (80 * n, 200 - 60 * n, 30)).save(f"images/{n}.png")
+    done = grid("a", "--base", base, "--prompt", "1girl", "--weights", "1", "--score", "--score-images", "images")
+    assert done.exit_code == 0, done.output
+    names = [score["name"] for own in record()["scores"].values() for score in own]
+    assert names == ["from base (pixels)", "nearest (pixels)"] * 2
+    done = grid("a", "--base", base, "--prompt", "1girl", "--held-out", "images")
+    assert done.exit_code == 2 and "add it" in done.stderr

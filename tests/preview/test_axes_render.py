@@ -1,0 +1,158 @@
+"""Grids along every kind of axis, rendered on a tiny base: each place shows what it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from loratools.adapter.file import read
+from loratools.adapter.save import write
+from loratools.base.infotext import read_png
+from loratools.base.model import Base
+from loratools.blocks.presets import load_presets
+from loratools.blocks.vector import parse_vector
+from loratools.errors import GridError, PromptError
+from loratools.ops.terms import Term, parse_merge_string, resolve_terms
+from loratools.preview.arrange import arrange
+from loratools.preview.axes import Axis, parse_axis
+from loratools.preview.grid import read_grid
+from loratools.preview.render import GridResult, redraw, render_axes, render_grid
+from loratools.preview.rows import Row
+from loratools.preview.setting import Setting
+from tests.base.test_patch import random_deltas
+
+PRESETS = load_presets(None)
+
+
+@pytest.fixture(scope="module")
+def loras(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("loras")
+    for name, seed in (("ink", 1), ("plain", 2)):
+        write(random_deltas(base, seed=seed), folder / f"{name}.safetensors", family="sd1", dtype=torch.float32)
+    return folder
+
+
+def render(base: Base, loras: Path, out: Path, *texts: str, rows: tuple[Row, ...] = (), **options: Any) -> GridResult:
+    start = Setting("", 0, steps=1, sampler="DDIM")
+    prompts = options.pop("prompts", ["1girl"])
+    asked = [parse_axis(text, slot) for text, slot in zip(texts, "xyz", strict=False)]
+    found = arrange(asked, replace(start, prompt=prompts[0]), rows=rows, prompts=prompts, seeds=[1],
+                    base=options.pop("with_base", True))  # fmt: skip
+
+    def resolve(text: str) -> list[Term]:
+        return resolve_terms(parse_merge_string(text), lora_dirs=[loras], presets=PRESETS)
+
+    return render_axes(base, found, out=out, presets=PRESETS, resolve=resolve, **options)
+
+
+def ink(loras: Path) -> Row:
+    return Row.of_file(read(loras / "ink.safetensors"))
+
+
+def at(result: GridResult, *place: int) -> np.ndarray:
+    (picture,) = [picture for picture in result.grid.pictures if result.grid.place(picture)[: len(place)] == place]
+    with Image.open(result.folder / picture.file) as image:
+        return np.asarray(image)
+
+
+def row_alone(base: Base, row: Row, out: Path, weight: float = 1.0, **settings: Any) -> np.ndarray:
+    made = render_grid(base, [row], [weight], ["1girl"], out=out, **{"steps": 1, "sampler": "DDIM", **settings})
+    with Image.open(made.paths(row.label, weight)[0]) as image:
+        return np.asarray(image)
+
+
+def test_blocks_and_strengths_are_those_of_a_merge(base: Base, loras: Path, tmp_path: Path) -> None:
+    adapter = read(loras / "ink.safetensors")
+    result = render(base, loras, tmp_path / "a", "block M00: 0, 1", "te: 0,1", rows=(ink(loras),))
+    assert [axis.labels for axis in result.grid.shown[:2]] == [("base", "0", "1"), ("0", "1")]
+    vector = parse_vector("ALL,MID=0", PRESETS, "sd1")
+    wanted = row_alone(base, Row.of_terms([Term(adapter, vector=vector, te=0.0)], "w"), tmp_path / "b")
+    assert np.array_equal(at(result, 1, 0), wanted)
+    assert np.array_equal(at(result, 2, 1), row_alone(base, ink(loras), tmp_path / "c"))
+    assert np.array_equal(at(result, 0, 0), at(result, 0, 1)) and not np.array_equal(at(result, 0, 0), wanted)
+    assert result.rendered == 5  # the base once
+    text = read_png(result.folder / next(p.file for p in result.grid.pictures if p.at[:2] == (1, 0)))[0]
+    assert "<lora:ink:te=0:unet=1:lbw=" in text
+
+
+def test_one_lora_of_a_stack_is_weighed(base: Base, loras: Path, tmp_path: Path) -> None:
+    terms = [Term(read(loras / f"{name}.safetensors"), label=name) for name in ("ink", "plain")]
+    stack = Row.of_terms(terms, "stack")
+    result = render(base, loras, tmp_path / "a", "weight of plain: -1,0", rows=(stack,), with_base=False)
+    assert np.array_equal(at(result, 1), row_alone(base, ink(loras), tmp_path / "b"))
+    wanted = Row.of_terms([terms[0], replace(terms[1], weight=-1.0)], "w")
+    assert np.array_equal(at(result, 0), row_alone(base, wanted, tmp_path / "c"))
+    with pytest.raises(GridError, match=r"'stack' has no LoRA called 'plane' \(did you mean 'plain'\?\); it has ink"):
+        render(base, loras, tmp_path / "d", "weight of plane: 0,1", rows=(stack,))
+
+
+def test_settings_differ_along_axes(base: Base, loras: Path, tmp_path: Path) -> None:
+    result = render(base, loras, tmp_path / "a", "cfg: 1,7", "steps: 1,2", "size: 64, 64x72", rows=(ink(loras),))
+    axes = result.grid.shown
+    assert [axis.name for axis in axes] == ["CFG", "steps", "size", "adapter", "prompt", "seed"]
+    assert np.array_equal(at(result, 1, 1, 0, 1), row_alone(base, ink(loras), tmp_path / "b", cfg=7, steps=2))
+    assert at(result, 0, 0, 1, 0).shape == (72, 64, 3)
+    picture = next(p for p in result.grid.pictures if p.at[:4] == (1, 1, 1, 1))
+    assert picture.base == (1, 1, 1, 0, 0, 0) and picture.file.endswith("_cfg7_steps2_size64x72.png")
+    assert "Steps: 2, Sampler: DDIM, CFG scale: 7" in read_png(result.folder / picture.file)[0]
+    assert "cfg" not in result.grid.title.lower() and "DDIM" in result.grid.title
+    assert read_grid(result.folder) == result.grid
+    assert render(base, loras, tmp_path / "a", "cfg: 1,7,9", "steps: 1,2", "size: 64, 64x72",
+                  rows=(ink(loras),)).rendered == 8  # fmt: skip
+    before = (tmp_path / "a/grid.png").read_bytes()
+    assert redraw(tmp_path / "a", title="other").axes and (tmp_path / "a/grid.png").read_bytes() != before
+
+
+def test_tags_in_prompts_are_adapters(base: Base, loras: Path, tmp_path: Path) -> None:
+    prompt = "1girl<lora:ink:0.5:lbw=ALL,M00=0.5>"
+    result = render(base, loras, tmp_path / "a", "s/r: ink:0.5, ink:1", "s/r: M00, OUT05", prompts=[prompt])
+    assert [axis.labels for axis in result.grid.shown[:2]] == [("base", "ink:0.5", "ink:1"), ("M00", "OUT05")]
+    row = Row.of_terms(
+        [Term(read(loras / "ink.safetensors"), vector=parse_vector("ALL,OUT05=0.5", PRESETS, "sd1"))], "w"
+    )
+    assert np.array_equal(at(result, 2, 1), row_alone(base, row, tmp_path / "b"))
+    text = read_png(result.folder / next(p.file for p in result.grid.pictures if p.at[:2] == (2, 0)))[0]
+    assert text.startswith("1girl, <lora:ink:1:lbw=1,1,1,1,1,1,1,0.5,1,")
+    assert result.rendered == 5 and np.array_equal(at(result, 0, 0), at(result, 0, 1))
+
+
+def test_tags_stand_beside_rows(base: Base, loras: Path, tmp_path: Path) -> None:
+    result = render(base, loras, tmp_path / "a", "weight: 0.5,1", rows=(ink(loras),), prompts=["1girl<lora:plain:1>"])
+    terms = [Term(read(loras / "ink.safetensors"), 0.5), Term(read(loras / "plain.safetensors"))]
+    assert np.array_equal(at(result, 1), row_alone(base, Row.of_terms(terms, "w"), tmp_path / "b"))
+    plain = Row.of_file(read(loras / "plain.safetensors"))
+    assert np.array_equal(at(result, 0), row_alone(base, plain, tmp_path / "c"))  # what the row is compared with
+    with pytest.raises(PromptError, match=r"<lora:nobody:1>.*nobody"):
+        render(base, loras, tmp_path / "d", "cfg: 1,2", prompts=["1girl<lora:nobody:1>"])
+    with pytest.raises(PromptError, match="the negative prompt names a LoRA"):
+        render(base, loras, tmp_path / "d", "negative: a; <lora:ink:1>", rows=(ink(loras),))
+
+
+def test_base_models_take_turns(base: Base, loras: Path, tmp_path: Path) -> None:
+    other = replace(base, digest="f" * 64, name="other")
+    asked: list[str] = []
+
+    def load(name: str) -> Base:
+        asked.append(name)
+        return {"tiny": base, "other": other}[name]
+
+    result = render(base, loras, tmp_path, "base: tiny, other", rows=(ink(loras),), load=load)
+    assert asked == ["tiny", "other"] and result.rendered == 4
+    assert [p.model for p in result.grid.pictures if p.at[1] == 1] == [("tiny", base.digest), ("other", "f" * 64)]
+    texts = [read_png(result.folder / picture.file)[0] for picture in result.grid.pictures]
+    assert sum("Model: other" in text for text in texts) == 2
+
+
+def test_a_weight_axis_gets_the_verdicts_of_a_plain_grid(base: Base, loras: Path, tmp_path: Path) -> None:
+    plain = render_grid(base, [ink(loras)], [0.5, 1.0], ["1girl"], out=tmp_path / "a", steps=1, sampler="DDIM")
+    result = render(base, loras, tmp_path / "b", "seed: 1,2", "weight: 0.5,1", rows=(ink(loras),))
+    (row,) = [row for row in result.grid.rows if row.label == "ink"]
+    assert row.verdict is not None and plain.grid.rows[0].verdict is not None
+    assert row.verdict[1][:9] == plain.grid.rows[0].verdict[1][:9]
+    assert Axis("weight", (0.0,)).label(0) == "base"

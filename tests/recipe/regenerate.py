@@ -1,0 +1,22 @@
+"""Makes what is generated from the models anew: ``python -m tests.recipe.regenerate`` after a change of a step or of a
+training setting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loratools.recipe.json_schema import SHIPPED, schema_text
+from loratools.recipe.reference import reference
+
+DOCS = Path(__file__).parents[2] / "docs/recipes.md"
+FIRST = "### `draw`"
+
+
+def regenerate() -> None:
+    SHIPPED.write_text(schema_text(), encoding="utf-8")
+    written = DOCS.read_text(encoding="utf-8")
+    DOCS.write_text(written[: written.index(FIRST)] + reference().rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    regenerate()
