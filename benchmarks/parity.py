@@ -1,6 +1,6 @@
 """Does a step of ours compute what a step of sd-scripts computes? The losses and every LoRA gradient, side by side.
 
-``python benchmarks/parity.py --sd-scripts CHECKOUT [--family sd1 --family sdxl] [--latents 16] [--out results/parity.md]``
+``python benchmarks/parity.py --sd-scripts CHECKOUT [--family sd1] [--family sdxl] [--case TEXT] [--latents 16]``
 
 Both sides get the same random weights in the model family's full shapes, the same LoRA factors, latents, tokens and
 random numbers, in float32 on the CPU; sd-scripts' own ``process_batch`` runs on its own UNet class. Each case has a
@@ -208,7 +208,7 @@ def _report(rows: list[str], side: int) -> str:
     good = sum("| agrees |" in row and "proves nothing" not in row for row in rows)
     return "\n".join([
         "# Parity with sd-scripts", "",
-        f"{good} of {len(rows)} cases agree to {LIMIT:g} (relative) in the loss and in the gradient of every LoRA factor, "
+        f"{good} of {len(rows)} cases agree to {LIMIT:g} (relative) in the loss and in every LoRA factor's gradient, "
         "and each one's control fails.", "",
         "A case is one step on the same random weights in full shapes, LoRA factors (rank 8, alpha 4, neither zero), "
         f"{side} x {side} latents, tokens and random numbers, batch 2, float32 on a CPU. sd-scripts' side is its own "
