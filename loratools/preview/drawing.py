@@ -19,6 +19,7 @@ from loratools.preview.votes import read_marks
 _MOST = 200_000_000  # pixels in one file; the WebUI refuses more as well
 _SIDES = {"png": 65_500, "jpg": 65_500, "webp": 16_383}  # the formats' own limits, and what viewers take
 FORMATS = tuple(_SIDES)
+_FAST = {"compress_level": 1, "compress_type": 3}  # zlib's run lengths: a third of the time for about the same bytes
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def draw(folder: Path, grid: Grid, drawing: Drawing | None = None) -> None:
         with replacing(path) as part:
             match path.suffix:
                 case ".png":
-                    image.save(part, format="PNG", compress_level=1)  # a third of the time, a sixth more bytes
+                    image.save(part, format="PNG", **_FAST)
                 case ".webp":
                     image.save(part, format="WEBP", quality=90)
                 case _:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loratools.adapter.parallel import in_order
 from loratools.preview.grid import Grid, Picture, Score
 from loratools.preview.layout import Layout, by_cell, plan_layout, wrapped
 from loratools.preview.votes import Marks
@@ -55,11 +56,13 @@ def draw_sheet(
     pen.text((layout.margin - left, layout.margin - top), line, fill=INK, font=layout.title.font)
     for part in range(len(layout.table.parts)):
         _draw_headings(pen, layout, part)
-    for (part, row, column), pictures in by_cell(grid).items():
-        at = (layout.left(column, part), layout.top(row, part))
-        if not (-layout.tile[0] < at[0] < sheet.width and -layout.tile[1] - layout.under < at[1] < sheet.height):
-            continue
-        _draw_tile(sheet, folder, pictures, layout, at)
+    cells = [((layout.left(column, part), layout.top(row, part)), pictures)
+             for (part, row, column), pictures in by_cell(grid).items()]  # fmt: skip
+    shown = [(at, pictures) for at, pictures in cells if -layout.tile[0] < at[0] < sheet.width
+             and -layout.tile[1] - layout.under < at[1] < sheet.height]  # fmt: skip
+    tiles = in_order(lambda cell: [_read_fitted(folder / own.file, layout.picture) for own in cell[1]], shown)
+    for (at, pictures), tile in zip(shown, tiles, strict=True):
+        _draw_tile(sheet, tile, layout, at)
         if marks is not None:
             _draw_marks(pen, layout, pictures, at, marks)
         _draw_under(pen, grid, layout, pictures, at)
@@ -191,12 +194,15 @@ def _draw_label(pen: Any, layout: Layout, at: tuple[int, int], label: str, note:
         y += layout.small.line
 
 
-def _draw_tile(sheet: Image, folder: Path, pictures: Sequence[Picture], layout: Layout, at: tuple[int, int]) -> None:
+def _read_fitted(path: Path, room: tuple[int, int]) -> Image:
     from PIL import Image as images
 
-    for place, picture in enumerate(pictures):
-        with images.open(folder / picture.file) as opened:
-            image = _fitted(opened.convert("RGB"), layout.picture)
+    with images.open(path) as opened:
+        return _fitted(opened.convert("RGB"), room)
+
+
+def _draw_tile(sheet: Image, tile: Sequence[Image], layout: Layout, at: tuple[int, int]) -> None:
+    for place, image in enumerate(tile):
         x, y = _corner(layout, place, at)
         sheet.paste(image, (x + (layout.picture[0] - image.width) // 2, y + (layout.picture[1] - image.height) // 2))
 
