@@ -14,6 +14,7 @@ from loratools.base.guide import Fixed, Guidance
 from loratools.base.model import Base
 from loratools.base.samplers import SAMPLERS, Sampler, find_sampler
 from loratools.base.text import Conditioning
+from loratools.base.upload import upload
 from loratools.errors import GridError
 
 __all__ = [
@@ -29,7 +30,6 @@ __all__ = [
     "plain_unet",
     "sample",
     "step_noise",
-    "upload",
 ]
 
 Prompt = Tensor | Conditioning
@@ -169,13 +169,6 @@ def compiled_unet(base: Base) -> UNet:
         return called[0]  # type: ignore[no-any-return]
 
     return run
-
-
-def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """``tensor`` on ``device``, without waiting for what the device still has to do."""
-    if device.type != "cuda" or tensor.is_cuda:
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from loratools.base.model import Base
+from loratools.base.upload import upload
 from loratools.errors import PromptError
 
 
@@ -72,7 +73,7 @@ def _run(base: Base, which: int, prompts: Sequence[str]) -> Any:
     tokens = tokenizer(
         list(prompts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     )
-    return base.text_encoders[which](tokens.input_ids.to(base.device), output_hidden_states=True)
+    return base.text_encoders[which](upload(tokens.input_ids, base.device), output_hidden_states=True)
 
 
 def token_count(base: Base, prompt: str) -> int:
