@@ -16,6 +16,7 @@ cpu       the pocket base against a bare diffusers + PEFT loop
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import json
 import os
@@ -287,6 +288,7 @@ def _installed(package: str) -> bool:
 
 
 def _fresh_memory() -> None:
+    gc.collect()  # a base of an earlier part, kept by a cycle, would count
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         torch.cuda.empty_cache()

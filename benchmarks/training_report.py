@@ -37,7 +37,8 @@ def write(folder: Path, target: Path) -> None:
         "",
         "Written by `python -m benchmarks.training --report` from its own runs; what each part does is in its head.",
         "Seconds a step are medians of the second half of a run; `start` is what the first steps (warm-up, capture,",
-        "compilation) cost on top of that. Weights are random, of the real models' sizes.",
+        "compilation) cost on top of that. Weights are random, of the real models' sizes. A row with `peer_s_per_step`",
+        "is of an earlier run than the others, and is compared with the peer in that run.",
         "",
         *_bars(parts),
     ]
@@ -48,14 +49,17 @@ def write(folder: Path, target: Path) -> None:
 
 
 def _bars(parts: Mapping[str, Sequence[Row]]) -> list[str]:
-    """The table of bars; empty where nothing was measured."""
+    """The table of bars; empty where nothing was measured.
+
+    A row of another run than the peer's carries the peer's seconds of its own run as ``peer_s_per_step``.
+    """
     lines = ["| bar | figure | |", "|---|---|---|"]
     for part, name, batch, bar in BARS:
         peer_part, peer_name = PEERS.get(part, SD15)
         ours = _find(parts.get(part, ()), name, batch)
         peer = _find(parts.get(peer_part, ()), peer_name, batch)
         if ours and peer and ours["device"] == peer["device"]:
-            ratio = peer["s_per_step"] / ours["s_per_step"]
+            ratio = ours.get("peer_s_per_step", peer["s_per_step"]) / ours["s_per_step"]
             wanted = f": at least {bar} x sd-scripts' steps/s" if bar else " against sd-scripts' steps/s"
             lines.append(f"| {name}, batch {batch}{wanted} | {ratio:.2f} x | {_verdict(ratio >= bar) if bar else ''} |")
             memory = ours["peak_gib"] / peer["peak_gib"]
