@@ -13,6 +13,7 @@ COMMANDS = {
     "run": "Run a recipe: every step that is not cached.",
     "recipe": "Write recipes: a starter, another tool's settings as one, every step and option.",
     "train": "Train a LoRA; one file for every epoch.",
+    "epochs": "Show a run epoch by epoch: losses, norm, drift, and which epochs to look at.",
     "basestyle": "Make the LoRA of a base's own style, to subtract.",
     "merge": "Add and subtract LoRAs exactly, with block weights; or run a recipe up to its merge.",
     "soup": "Average LoRAs, such as the epochs of a run.",

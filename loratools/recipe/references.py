@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,39 +170,14 @@ def vector_values(text: str, presets: Presets) -> list[list[Any]]:
 
 
 def best_epoch(run: Path) -> int:
-    """The epoch of ``run`` with the lowest mean training loss among its later half, from the run's own log.
-
-    Early epochs are left out: there a low loss says more about which images came last than about the LoRA.
+    """The first epoch of ``run``'s shortlist, see :func:`loratools.train.epochs.shortlist`.
 
     Raises:
-        FileError: if the run has no log of ours.
+        FileError: if there is no such run.
     """
-    from loratools.adapter.run import epochs
+    from loratools.train.epochs import report
 
-    found = epochs(run)
-    log = found[0].path.with_name(f"{found[0].path.stem[:-7]}.jsonl")
-    losses = _losses(log)
-    later = [epoch.number for epoch in found[len(found) // 2 :] if epoch.number in losses]
-    if not later:
-        raise FileError(f"{run}@best needs the losses in {log}, which has none; name an epoch, such as "
-                        f"{run}@{found[-1].number}")  # fmt: skip
-    return min(later, key=lambda number: (losses[number], -number))
-
-
-def _losses(log: Path) -> dict[int, float]:
-    try:
-        lines = log.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return {}
-    losses = {}
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # the line that a kill cut short
-        if isinstance(record, dict) and record.get("kind") == "epoch" and math.isfinite(record["loss"]):
-            losses[int(record["epoch"])] = float(record["loss"])
-    return losses
+    return report(run).shortlist[0].number
 
 
 def _source(spec: TermSpec, planner: Planner, name: str, place: Sequence[str | int]) -> Source:

@@ -1,0 +1,32 @@
+"""``loratools epochs``"""
+
+from __future__ import annotations
+
+import click
+
+from loratools.cli.common import json_option, print_json
+from loratools.cli.shell import Command
+
+
+@click.command("epochs", cls=Command)
+@click.argument("run")
+@click.option("--plot", type=click.Path(), metavar="PNG", help="Also draw losses, norm and drift.")
+@json_option
+def command(run: str, plot: str | None, as_json: bool) -> None:
+    """Show a training run epoch by epoch, and which epochs are worth looking at.
+
+    RUN is its folder, or FOLDER/NAME where a folder holds several. Norm is the size of what was learnt, drift how far
+    an epoch moved from the one before. Runs of other trainers have no log of losses: there drift alone decides.
+
+    \b
+      loratools epochs runs/style
+      loratools epochs runs/style --plot epochs.png
+      loratools grid runs/style --base model.safetensors --prompt "1girl, smile" -o grid     then look
+    """
+    from loratools.train.epochs import plot as draw
+    from loratools.train.epochs import report
+
+    found = report(run)
+    if plot:
+        draw(found, plot)
+    print_json(found.json()) if as_json else click.echo(found.text())
