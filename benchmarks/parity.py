@@ -37,7 +37,7 @@ from loratools.train.read_config import make_config
 from loratools.train.step import Inputs, Step, precision
 
 LIMIT = 1e-4
-RANK, ALPHA, SEED = 8, 4.0, 7
+RANK, ALPHA, SEED = 8, 4.0, 22  # one of the two samples lies above min-SNR's usual gamma
 
 
 @dataclass(frozen=True)

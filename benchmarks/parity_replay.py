@@ -51,7 +51,7 @@ class Recorder:
         if options.ip_noise_gamma:
             full.append(normal.pop())
         share = [uniform.pop(0)] if options.noise_offset and options.noise_offset_random_strength else []
-        ratios = [(ratio + 2) / 2 - 1 for ratio in uniform.pop(0).tolist()] if options.multires_noise_iterations else []
+        ratios = uniform.pop(0).tolist() if options.multires_noise_iterations else []
         share += uniform
         grids = offset + normal
 
