@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": "Recompute a merge in float64 and say how far a file is from it.",
     "grid": "Render epochs, files and stacks x weights beside the base alone.",
     "convert": "Rewrite a LoRA in kohya's or Diffusers' style, exactly.",
+    "reproduce": "Make a file again from the recipe in its header, and compare digests.",
     "inspect": "Say what a LoRA file is and how it was made.",
     "analyze": "Show where a LoRA's strength lies, and how alike two are.",
     "blocks": "Show, convert, fix and suggest block vectors: the numbers that weigh each part of a LoRA.",

@@ -23,11 +23,12 @@ from loratools.cli.shell import Command
               help="Finished results, shared with other work folders.  [default: the work folder's own]")  # fmt: skip
 @device_option
 @click.option("--dry-run", is_flag=True, help="Print the steps: cached or to do, inputs, results.")
+@click.option("--explain", multiple=True, metavar="STEP", help="Print which change made this step stale. Repeatable.")
 @json_option
 @force_option
 def command(
     recipe: str, only: tuple[str, ...], out: str | None, base: str | None, settings: tuple[str, ...], jobs: int,
-    cache: Path | None, device: str, dry_run: bool, as_json: bool, force: bool,
+    cache: Path | None, device: str, dry_run: bool, explain: tuple[str, ...], as_json: bool, force: bool,
 ) -> None:  # fmt: skip
     """Run a recipe: every step that is not cached, in order.
 
@@ -38,5 +39,7 @@ def command(
     \b
       loratools run recipes/style.yaml
       loratools run recipes/style.yaml --only final --dry-run
+      loratools run recipes/style.yaml --explain final
     """
-    steps.run_recipe(recipe, only, out, base, steps.Flags(device, force, dry_run, as_json, settings, jobs, cache))
+    flags = steps.Flags(device, force, dry_run, as_json, settings, jobs, cache, explain)
+    steps.run_recipe(recipe, only, out, base, flags)

@@ -30,6 +30,7 @@ class Flags:
     settings: tuple[str, ...] = ()
     jobs: int = 1
     cache: Path | None = None
+    explain: tuple[str, ...] = ()
 
     def values(self) -> dict[str, str]:
         """Variables from ``--set NAME=VALUE``."""
@@ -67,6 +68,9 @@ def merge_recipe(recipe: str, out: str | None, base: str | None, flags: Flags) -
 
 
 def _show(planner: Planner, planned: list[Planned], flags: Flags, plans: list[str] | None = None) -> None:
+    if flags.explain:
+        _explain(planner, planned, flags)
+        return
     if flags.dry_run:
         _dry_run(planner, planned, flags, plans or [])
         return
@@ -125,6 +129,26 @@ def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list
     for step in planned:
         if step.name in plans:
             _merge_plan(planner, step, states)
+
+
+def _explain(planner: Planner, planned: list[Planned], flags: Flags) -> None:
+    """Of each step that is asked for: its state, and which changes made it stale. Nothing is run."""
+    from loratools.recipe.explain import explain
+    from loratools.recipe.run import state_of
+    from loratools.recipe.store import Store
+
+    store, steps = Store(planner.work, flags.cache), {step.name: step for step in planned}
+    asked = planner.plan(flags.explain) and [steps[name] for name in flags.explain if name in steps]
+    if lacking := [name for name in flags.explain if name not in steps]:
+        raise RecipeError(f"the step '{lacking[0]}' is not part of this run, which needs only {', '.join(steps)}")
+    told = {step.name: (state_of(store, step), explain(step, steps, store)) for step in asked}
+    if flags.as_json:
+        print_json([{"step": name, "state": state, "changes": lines} for name, (state, lines) in told.items()])
+        return
+    for name, (state, lines) in told.items():
+        click.echo(f"{name}: {state}")
+        for line in lines:
+            click.echo(f"  {line}")
 
 
 def _merge_plan(planner: Planner, step: Planned, states: dict[str, str]) -> None:

@@ -167,7 +167,7 @@ def render_axes(
         announce(out, record(), told, _say)
 
     with locked(out / "grid") if rank.main else contextlib.nullcontext():
-        run.render(current, plan, tell if len(names) == 1 else None)
+        run.render(current, plan, tell if progress and rank.main and len(names) == 1 else None)
         for name in names[1:]:
             del current, plan  # one base in memory at a time
             current = load(name) if load else base

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from loratools import __version__
 from loratools.errors import FileError, LoratoolsError, RecipeError, did_you_mean
 from loratools.files import sha256
-from loratools.recipe.kinds import FILES, RUNS
+from loratools.recipe.kinds import FILES, LORAS, RUNS
+from loratools.recipe.lineage import Lineage, reduced
 from loratools.recipe.reach import check_reach
 from loratools.recipe.schema import Recipe, Step
 from loratools.yamlio import Document, Place
@@ -92,6 +93,7 @@ class Planned:
     key: str
     revision: int
     owner: str
+    lineage: Lineage | None = None  # of a LoRA file, for its header
 
     @property
     def identity(self) -> str:
@@ -131,6 +133,7 @@ class Planner:
         self.folder = folder
         self.work = work
         self.base = self._base_name(base or recipe.base, given=base is not None)
+        self._rebased = base is not None
         self.name = Path(document.source).stem
         self.outs: dict[str, Path] = {}  # step -> where its result goes, instead of where the recipe says
         self._done: dict[str, Planned] = {}
@@ -264,7 +267,25 @@ class Planner:
         told = Path(step.out).expanduser() if step.out else module.default_out(name)
         out = self.outs.get(name, self.work / told)
         revision = int(module.REVISION)
-        return Planned(name, step.kind, draft, out, key_of(step.kind, revision, draft), revision, self.owner(name))
+        key = key_of(step.kind, revision, draft)
+        copies = step.kind == "select"  # another file's bytes, header and all
+        lineage = self._lineage(name, draft, key) if step.kind in LORAS and not copies else None
+        return Planned(name, step.kind, draft, out, key, revision, self.owner(name), lineage)
+
+    def _lineage(self, name: str, draft: Draft, key: str) -> Lineage:
+        """The step, those before it, and the digests of all that they read."""
+        steps, inputs = [name], dict[str, str]()
+        waiting = [draft]
+        while waiting:
+            for source in waiting.pop(0).sources:
+                if source.step is None:
+                    inputs[source.label] = source.digest
+                elif source.step not in steps:
+                    steps.append(source.step)
+                    waiting.append(self._done[source.step].draft)
+        data = reduced(self.document.data, [step for step in self.recipe.steps if step in steps],
+                       self.base if self._rebased else None)  # fmt: skip
+        return Lineage(self.name, name, key, data, inputs)
 
     def _base_name(self, text: str, *, given: bool) -> str:
         if text == "pocket":

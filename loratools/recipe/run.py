@@ -10,6 +10,7 @@ from pathlib import Path
 
 from loratools.errors import FileError, RecipeError
 from loratools.recipe.cache import DEFAULT_LIMIT, Record
+from loratools.recipe.lineage import seal
 from loratools.recipe.measure import Peak
 from loratools.recipe.plan import Planned, Planner
 from loratools.recipe.schedule import Failure, in_turn
@@ -155,6 +156,8 @@ def _run(store: Store, planned: Planned, session: Session, on_start: OnStep | No
         with Peak() as peak:
             begun = time.perf_counter()
             outcome = planned.draft.make(planned.out, replace(session, resume=goes_on))
+            if planned.lineage is not None and planned.out.is_file():
+                seal(planned.out, planned.lineage)
             seconds = time.perf_counter() - begun
         return Ran(planned, store.finish(planned, outcome, seconds, peak.bytes), False)
 

@@ -1,0 +1,140 @@
+"""A file made again from the recipe in its own header, and how it compares with what it was."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loratools import __version__
+from loratools.adapter.file import Adapter, read
+from loratools.adapter.lowrank import inner
+from loratools.adapter.metadata import Provenance
+from loratools.adapter.parallel import in_order
+from loratools.errors import RecipeError
+from loratools.files import replacing
+from loratools.recipe.importing import import_recipe
+from loratools.recipe.lineage import Lineage, lineage_of
+from loratools.recipe.plan import Planned, Planner
+from loratools.recipe.run import planner_of, run_steps
+from loratools.recipe.schema import check_recipe
+from loratools.recipe.session import Session
+from loratools.yamlio import load_yaml
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """What came of it.
+
+    Attributes:
+        equal: whether every tensor has the same bits.
+        difference: relative, ``|new - old| / |old|`` over all modules; 0 where equal.
+        notes: what is known to be other than when the file was made.
+    """
+
+    digest: str
+    wanted: str
+    difference: float
+    notes: tuple[str, ...]
+
+    @property
+    def equal(self) -> bool:
+        return self.digest == self.wanted
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"equal": self.equal, "digest": self.digest, "wanted": self.wanted, "difference": self.difference,
+                "notes": list(self.notes)}  # fmt: skip
+
+    def text(self) -> str:
+        """In words."""
+        if self.equal:
+            head = f"the same: digest {self.digest}"
+        else:
+            head = (f"not the same bits: digest {self.digest[:12]}, the file's is {self.wanted[:12]}; the relative "
+                    f"difference is {self.difference:.1e}")  # fmt: skip
+        return "\n".join([head, *(f"  {note}" for note in self.notes)])
+
+
+def reproduce(
+    path: Path, session: Session, *, out: Path | None = None, folder: Path | None = None, lora_dirs: Sequence[Path] = ()
+) -> Reproduced:
+    """Run the recipe in the header of ``path`` in an empty folder, with an empty cache, and compare the results.
+
+    Args:
+        out: where the new file goes; it is dropped if None.
+        folder: where relative paths of the recipe are looked for, besides the current folder.
+        lora_dirs: further folders in which LoRAs are looked for by name.
+    Raises:
+        RecipeError: if the header holds no recipe, or what it reads is not here.
+        FileError, FormatError: if the file cannot be read.
+        LoratoolsError: of a step that fails.
+    """
+    old = read(path, allow_unknown=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        lineage, planner = _planner(path, Path(scratch) / "work", folder or Path(), lora_dirs)
+        target = lineage.step if lineage else _only(planner)
+        planned = planner.plan([target])
+        made = run_steps(planned, planner.work, session)[-1].planned
+        new = read(made.out, allow_unknown=True)
+        found = Reproduced(new.digest, old.digest, 0.0 if new.digest == old.digest else _apart(old, new),
+                           tuple(_notes(old, lineage, planned)))  # fmt: skip
+        if out is not None:
+            with replacing(out) as part:
+                part.write_bytes(made.out.read_bytes())
+    return found
+
+
+def _planner(path: Path, work: Path, folder: Path, lora_dirs: Sequence[Path]) -> tuple[Lineage | None, Planner]:
+    """The recipe of the header; for an inline merge, the recipe that says the same."""
+    lineage = lineage_of(path)
+    made = Provenance.from_metadata(read(path, allow_unknown=True).metadata)
+    if lineage is None and (made is None or "merge" not in json.dumps(dict(made.step))):
+        told = " It is an epoch of a training: train again with its settings, see loratools inspect." if made else ""
+        raise RecipeError(f"{path} holds no recipe in its header, so there is nothing to make it again from.{told}")
+    text = json.dumps(lineage.data) if lineage else import_recipe(str(path)).text
+    name = lineage.name if lineage else path.stem
+    recipe, document = check_recipe(load_yaml(text, str(folder / f"{name}.yaml")))
+    if lora_dirs:
+        dirs = [*recipe.lora_dirs, *(str(place) for place in lora_dirs)]
+        recipe = recipe.model_copy(update={"lora_dirs": dirs})
+    return lineage, planner_of(recipe, document, folder, work)
+
+
+def _only(planner: Planner) -> str:
+    return list(planner.recipe.steps)[-1]
+
+
+def _notes(old: Adapter, lineage: Lineage | None, planned: Sequence[Planned]) -> list[str]:
+    """Inputs whose content is other than it was, and another version of the tool."""
+    now = {source.label: source.digest for step in planned for source in step.draft.sources if source.step is None}
+    before = lineage.inputs if lineage else {}
+    notes = [f"{label} is not what it was: {now[label][:12]}, and {digest[:12]} when the file was made"
+             for label, digest in before.items() if now.get(label, digest) != digest]  # fmt: skip
+    made = Provenance.from_metadata(old.metadata)
+    if made is not None and made.version != __version__:
+        notes.append(f"loratools {made.version} made it, this is {__version__}")
+    notes.append(f"{torch.get_num_threads()} threads, torch {torch.__version__}; training repeats bit for bit on a CPU "
+                 "with equal ones")  # fmt: skip
+    return notes
+
+
+def _apart(old: Adapter, new: Adapter) -> float:
+    """``|new - old| / |old|`` from Gram matrices; infinite where their modules differ."""
+    if set(old) != set(new):
+        return math.inf
+
+    def squares(name: str) -> tuple[float, float]:
+        one, two = old[name], new[name]
+        own = inner(one, one)
+        return own, own - 2 * inner(one, two) + inner(two, two)
+
+    pairs = list(in_order(squares, old))
+    whole, rest = sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
+    return math.sqrt(max(rest, 0.0) / whole) if whole else math.inf

@@ -1,0 +1,112 @@
+"""A file made again from its own header: the same digest from an empty cache, and honest words where it is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from loratools.adapter.file import read
+from loratools.adapter.metadata import KEY
+from loratools.adapter.save import write
+from loratools.cli import shell
+from loratools.errors import RecipeError
+from loratools.recipe.lineage import lineage_of
+from loratools.recipe.reproduce import reproduce
+from loratools.recipe.run import make_planner, run_steps
+from loratools.recipe.session import Session
+from tests.recipe.conftest import save_lora
+
+RECIPE = """\
+version: 1
+base: tiny
+vars: {strength: 1}
+blocks:
+  MINE: [1, 0.6, 0.9, 0.9, 0.9, 0.6, 0.5, 0.4, 0.4, 0.6, 0.8, 1.0, 1.1, 1.1, 1.1, 1.1, 1.1]
+steps:
+  pictures: {draw: {style: ink, count: 2, size: 64}}
+  style: {train: {images: pictures, epochs: 2, dim: 2, learning_rate: 1e-2}}
+  final: {merge: "style@2:${strength}:MINE, other.safetensors:-1:GP2", out: mine.safetensors}
+  unrelated: {resize: {lora: other.safetensors, rank: "1"}}
+"""
+CPU = Session(device="cpu")
+
+
+@pytest.fixture
+def folder(here: Path, tiny_base: Path) -> Path:
+    (here / "tiny").symlink_to(tiny_base, target_is_directory=True)
+    save_lora(here / "other.safetensors", seed=2)
+    Path("r.yaml").write_text(RECIPE, encoding="utf-8")
+    return here
+
+
+def made(values: dict[str, str] | None = None, only: str = "final") -> Path:
+    planner = make_planner("r.yaml", Path("work"), None, values)
+    return run_steps(planner.plan([only]), Path("work"), CPU)[-1].planned.out
+
+
+def command(*words: object) -> Result:
+    return CliRunner().invoke(shell, ["reproduce", *(str(word) for word in words)])
+
+
+def test_a_trained_and_merged_file_comes_back_bit_for_bit_without_its_cache(folder: Path) -> None:
+    result = made({"strength": "0.7"})
+    kept = folder / "kept.safetensors"
+    shutil.copyfile(result, kept)
+    lineage = lineage_of(kept)
+    assert lineage is not None and lineage.step == "final"
+    assert set(lineage.data["steps"]) == {"pictures", "style", "final"} and "vars" not in lineage.data
+    assert "style@2:0.7:MINE" in lineage.data["steps"]["final"]["merge"]
+    assert "other.safetensors" in lineage.inputs and len(lineage.inputs) >= 2  # and the base
+    shutil.rmtree("work")
+    Path("r.yaml").unlink()
+    shown = command(kept, "--device", "cpu", "-o", "again.safetensors")
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.startswith(f"the same: digest {read(kept).digest}")
+    assert read("again.safetensors").digest == read(kept).digest
+    assert json.loads(command(kept, "--device", "cpu", "--json").stdout)["equal"] is True
+
+
+def test_another_input_is_named_and_the_difference_measured(folder: Path) -> None:
+    Path("r.yaml").write_text(RECIPE.replace("style@2:${strength}:MINE, ", ""), encoding="utf-8")
+    Path("r.yaml").write_text(Path("r.yaml").read_text().replace("vars: {strength: 1}\n", ""), encoding="utf-8")
+    result = made()
+    before = {name: delta.dense() for name, delta in read(result).items()}
+    save_lora(folder / "other.safetensors", seed=3)
+    found = reproduce(result, CPU, out=folder / "new.safetensors")
+    after = {name: delta.dense() for name, delta in read(folder / "new.safetensors").items()}
+    square = sum(float((after[name] - before[name]).square().sum()) for name in before)
+    assert not found.equal
+    assert found.difference == pytest.approx((square / sum(float(d.square().sum()) for d in before.values())) ** 0.5)
+    assert any("other.safetensors is not what it was" in note for note in found.notes)
+    Path("other.safetensors").unlink()
+    shown = command(result)
+    assert shown.exit_code == 1 and "other.safetensors" in shown.stderr and "Traceback" not in shown.output
+
+
+def test_lineage_changes_no_tensor_and_later_files_stay_small(folder: Path) -> None:
+    alone = made(only="unrelated")
+    told = json.loads(read(alone).metadata[KEY])
+    assert told["recipe"]["data"]["steps"] == {"unrelated": {"resize": {"lora": "other.safetensors", "rank": "1"}}}
+    assert all("recipe" not in ancestor for ancestor in told["ancestors"].values())
+    assert read(alone).metadata["sshs_model_hash"] == read(alone).digest
+
+
+def test_inline_merges_are_made_again_too(folder: Path) -> None:
+    shown = CliRunner().invoke(shell, ["merge", "other:1:GP1", "-o", "inline.safetensors"])
+    assert shown.exit_code == 0, shown.output
+    assert command("inline.safetensors", "--device", "cpu").stdout.startswith("the same: digest ")
+
+
+def test_files_without_a_recipe_are_refused_by_name(folder: Path) -> None:
+    foreign = folder / "foreign.safetensors"
+    write(dict(read("other.safetensors").items()), foreign, family="sd1", dtype=torch.float32)
+    shown = command(foreign)
+    assert shown.exit_code == 1 and "holds no recipe" in shown.stderr
+    epoch = next(iter(sorted((made().parent / "style").glob("*.safetensors"))))
+    with pytest.raises(RecipeError, match="epoch of a training"):
+        reproduce(epoch, CPU)
