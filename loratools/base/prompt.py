@@ -61,7 +61,7 @@ class Conjunct:
         """
         items = _unfold(self.text)
         if items is None:
-            return ((steps, self.text),)
+            return ((steps + 1, self.text),)
         found: list[tuple[int, str]] = []
         for end in sorted({steps, *_changes(items, steps)}):
             text = _text_at(items, end, steps)

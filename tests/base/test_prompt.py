@@ -53,7 +53,7 @@ def test_break_parts_sections_in_brackets_too() -> None:
 @pytest.mark.parametrize(
     ("prompt", "wanted"),
     [
-        ("plain", [(10, "plain")]),
+        ("plain", [(11, "plain")]),
         ("a [b:c:0.5] d", [(6, "a b d"), (11, "a c d")]),
         ("a [b:c:4] d", [(5, "a b d"), (11, "a c d")]),
         ("a [b:3]", [(4, "a "), (11, "a b")]),
@@ -76,9 +76,9 @@ def test_break_parts_sections_in_brackets_too() -> None:
         ("[a:b:c]", [(11, "[a:b:c]")]),
         ("[a:b:c:3]", [(11, "[a:b:c:3]")]),
         ("a [open [b:3]", [(4, "a [open "), (11, "a [open b")]),
-        ("a | [b:3]", [(10, "a | [b:3]")]),  # a bar outside of brackets makes all of it literal
-        ("[b:3]\\", [(10, "[b:3]\\")]),
-        ("[a|b:3]", [(10, "[a|b:3]")]),
+        ("a | [b:3]", [(11, "a | [b:3]")]),  # a bar outside of brackets makes all of it literal
+        ("[b:3]\\", [(11, "[b:3]\\")]),
+        ("[a|b:3]", [(11, "[a|b:3]")]),
         ("[a:b:1e99]", [(11, "a")]),
     ],
 )
@@ -90,7 +90,7 @@ def test_alternation_goes_round() -> None:
     assert texts("[a|b] c", 4) == [(2, "a c"), (3, "b c"), (4, "a c"), (5, "b c")]
     assert [text for _, text in texts("[fe|||]male", 5)] == ["female", "male", "female"]  # equal neighbours are one
     assert [text for _, text in texts("[a|[b|c]]", 4)] == ["a", "c", "a", "c"]
-    assert texts("[a|b:1]x", 3) == [(3, "[a|b:1]x")]
+    assert texts("[a|b:1]x", 3) == [(4, "[a|b:1]x")]
 
 
 def test_and_parts_with_weights() -> None:
