@@ -10,6 +10,7 @@ from typing import Any
 
 from loratools import __version__
 from loratools.base.infotext import LoraUse, number
+from loratools.base.noise import OWN
 from loratools.errors import FileError, FormatError, did_you_mean
 from loratools.files import write_text
 from loratools.preview.cells import Settings
@@ -240,7 +241,8 @@ def _settings_json(settings: Settings) -> dict[str, Any]:
 
 def _settings(told: Mapping[str, Any]) -> Settings:
     width, height = told["size"]
-    return Settings(told["steps"], told["cfg"], told["sampler"], (height, width), told["negative"], told["clip_skip"])
+    return Settings(told["steps"], told["cfg"], told["sampler"], (height, width), told["negative"], told["clip_skip"],
+                    told.get("noise", OWN))  # fmt: skip
 
 
 def _row(told: Mapping[str, Any]) -> RowInfo:

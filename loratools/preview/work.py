@@ -115,7 +115,7 @@ class Plan:
             "provenance": info.provenance if stack.weight else "",
         }
         return Job(stack, prompt, seed, Wanted(path, key, infotext(facts), made), settings.steps, settings.cfg,
-                   settings.sampler, settings.size, settings.negative, settings.clip_skip)  # fmt: skip
+                   settings.sampler, settings.size, settings.negative, settings.clip_skip, settings.noise)  # fmt: skip
 
     def _path(self, out: Path, place: Place, folder: str, weight: float, taken: set[Path]) -> Path:
         """A name that says what the picture is; a counter parts those that would be called the same."""
@@ -143,6 +143,7 @@ def settings_on(base: Base, setting: Setting) -> Settings:
     found = Settings(
         own.steps if setting.steps is None else setting.steps, own.cfg if setting.cfg is None else setting.cfg,
         setting.sampler or own.sampler, setting.size or base.resolution, setting.negative, setting.clip_skip,
+        setting.noise,
     )  # fmt: skip
     check_size(base, found.size)
     return found

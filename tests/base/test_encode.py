@@ -73,7 +73,8 @@ def test_long_prompts_are_chunks_one_after_the_other(base: Base) -> None:
 def test_what_follows_a_near_comma_is_not_torn_from_it(base: Base) -> None:
     assert lengths(base, TAG * 24 + "red hair" + " red" * 5) == [72, 7]
     assert lengths(base, TAG * 24 + "red " * 2 + TAG) == [72, 5]
-    assert lengths(base, TAG * 19 + "red " * 30) == [75, 12]  # the last comma is 18 before the end
+    assert lengths(base, TAG * 19 + "red " * 30) == [57, 30]  # the last comma is 19 before the end
+    assert lengths(base, TAG * 18 + "red " * 30) == [75, 9]
     assert lengths(base, "red, " + "hair " * 90) == [75, 17]  # a far one is left behind
     assert lengths(base, "hair " * 75) == [75] and lengths(base, "hair " * 76) == [75, 1]
     assert lengths(base, "hair " * 74 + ", red") == [75, 1]
