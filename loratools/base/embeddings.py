@@ -156,7 +156,8 @@ def _content(path: Path) -> Mapping[str, Any]:
 
     try:
         if path.suffix.lower() == ".safetensors":
-            return load_file(path)
+            loaded: Mapping[str, Any] = load_file(path)
+            return loaded
         data = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError, UnpicklingError) as error:
         raise FormatError(f"{path} cannot be read as an embedding ({str(error).splitlines()[0][:120]}); "

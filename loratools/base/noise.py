@@ -24,11 +24,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from loratools.errors import GridError, did_you_mean
-
-OWN = "own"
-KINDS = (OWN, "webui-cpu", "webui-gpu")
-RNG = {OWN: "CPU", "webui-cpu": "CPU", "webui-gpu": "NV"}  # as the WebUI's infotext names them
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -36,22 +31,11 @@ _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
 
-def check_kind(kind: str) -> str:
-    """``kind`` itself.
-
-    Raises:
-        GridError: naming the nearest kind, if there is no such noise.
-    """
-    if kind not in KINDS:
-        raise GridError(f"there is no noise '{kind}'{did_you_mean(kind, KINDS)}; kinds are {', '.join(KINDS)}")
-    return kind
-
-
 def initial(kind: str, seed: int, size: tuple[int, int]) -> Tensor:
     """The starting latents (1, 4, height / 8, width / 8) of a seed, float32, standard normal.
 
     Args:
-        kind: one of :data:`KINDS`.
+        kind: one of :data:`loratools.base.rng.KINDS`.
         size: (height, width) in pixels.
     """
     if kind == "webui-gpu":

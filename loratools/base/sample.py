@@ -12,7 +12,8 @@ from torch import Tensor
 
 from loratools.base.guide import Fixed, Guidance
 from loratools.base.model import Base
-from loratools.base.noise import OWN, drawing, generators, initial
+from loratools.base.noise import drawing, generators, initial
+from loratools.base.rng import OWN
 from loratools.base.samplers import SAMPLERS, Sampler, find_sampler
 from loratools.base.text import Conditioning
 from loratools.base.upload import upload

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from loratools.base.infotext import number
-from loratools.base.noise import OWN, check_kind
+from loratools.base.rng import OWN, check_kind
 from loratools.base.samplers import find_sampler
 from loratools.errors import GridError
 from loratools.preview.ranges import parse_integers, parse_numbers

@@ -10,7 +10,7 @@ from typing import Any
 
 from loratools import __version__
 from loratools.base.infotext import LoraUse, number
-from loratools.base.noise import OWN
+from loratools.base.rng import OWN
 from loratools.errors import FileError, FormatError, did_you_mean
 from loratools.files import write_text
 from loratools.preview.cells import Settings

@@ -9,7 +9,7 @@ from functools import cached_property
 from loratools.adapter.file import Adapter
 from loratools.adapter.lowrank import Delta
 from loratools.adapter.names import is_text
-from loratools.base.noise import OWN
+from loratools.base.rng import OWN
 from loratools.ops.combine import Combined
 from loratools.preview.store import Wanted
 

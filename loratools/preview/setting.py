@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from loratools.base.infotext import number
-from loratools.base.noise import OWN
+from loratools.base.rng import OWN
 from loratools.preview.axes import Axis, Value
 from loratools.preview.rows import Row
 from loratools.preview.search_replace import replace_all

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from loratools.base.model import Base
-from loratools.base.noise import KINDS, Philox, check_kind, generators, initial, philox
-from loratools.base.sample import denoise_guided
 from loratools.base.guide import Fixed
+from loratools.base.noise import Philox, drawing, generators, initial, philox
+from loratools.base.rng import KINDS, check_kind, kind_of
+from loratools.base.sample import denoise_guided
+from loratools.base.samplers import find_sampler
 from loratools.base.text import condition
 from loratools.errors import GridError
 
@@ -67,6 +69,7 @@ def test_each_draw_is_another() -> None:
 
 def test_unknown_kinds_are_told() -> None:
     assert check_kind("webui-gpu") == "webui-gpu"
+    assert [kind_of(name) for name in ("CPU", "NV", "GPU", None)] == ["own", "webui-gpu", "webui-gpu", "webui-gpu"]
     with pytest.raises(GridError, match="did you mean 'webui-gpu'"):
         check_kind("webui_gpu")
 
@@ -88,9 +91,6 @@ def test_step_noise_is_the_kinds_and_each_pictures_own(base: Base) -> None:
 
 def test_an_ancestral_step_adds_the_streams_second_draw(base: Base) -> None:
     """Euler a by hand for one step of a zero prediction, whose noise alone is left."""
-    from loratools.base.noise import drawing
-    from loratools.base.samplers import find_sampler
-
     size = (64, 64)
     moved = []
     for kind in ("own", "webui-gpu"):

@@ -104,7 +104,7 @@ def test_and_parts_with_weights() -> None:
 
 def test_no_text_is_an_error() -> None:
     draw = random.Random(1)
-    alphabet = ["a", " ", "\n", "[", "]", "(", ")", ":", "|", "\\", "0.5", "3", ".", "-", "AND", "BREAK", "é", "½", "²", "1e9"]
+    alphabet = [*"a \n[]():|\\.-3é½²", "0.5", "AND", "BREAK", "1e9"]
     for _ in range(3000):
         text = "".join(draw.choices(alphabet, k=draw.randint(0, 24)))
         for part in parse(text).parts:
