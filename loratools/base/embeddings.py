@@ -6,6 +6,7 @@ Read are ``.pt`` and ``.bin`` (as weights only, never as code) and ``.safetensor
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,8 +112,10 @@ class Embeddings:
     def _check(self, one: Embedding) -> None:
         if tuple(own.shape[1] for own in one.vectors) != self._widths:
             own = "+".join(map(str, self._widths))
-            raise PromptError(f"the embedding '{one.name}' is for {one.kind}, and the text encoder of '{self._name}' has "
-                              f"width {own}; take its name out of the prompt, or its file out of the folder")  # fmt: skip
+            raise PromptError(
+                f"the embedding '{one.name}' is for {one.kind}, and the text encoder of '{self._name}' has width {own}; "
+                "take its name out of the prompt, or its file out of the folder"
+            )
         if len(one.vectors[0]) > self._most:
             raise PromptError(f"the embedding '{one.name}' has {len(one.vectors[0])} vectors, and {self._most} are the "
                               "most that a chunk of a prompt holds; take its name out of the prompt")  # fmt: skip
@@ -128,12 +131,22 @@ def read(folder: Path, base: Base) -> Embeddings:
         FormatError: naming the file that is no embedding.
         PromptError: if two have the same name.
     """
+    return Embeddings(base, [read_file(path) for path in _files(folder)])
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256 over the names and the content of a folder's embeddings; FileError as for :func:`read`."""
+    told = "\n".join(f"{path.stem} {sha256(path)}" for path in _files(folder))
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise FileError(f"there is no folder of embeddings '{folder}'")
+        raise FileError(f"there is no folder of embeddings '{folder}'; name one that holds .pt or .safetensors files")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
     if not files:
         raise FileError(f"'{folder}' holds no embedding; put .pt, .bin or .safetensors files into it")
-    return Embeddings(base, [read_file(path) for path in files])
+    return files
 
 
 def read_file(path: Path) -> Embedding:

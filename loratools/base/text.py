@@ -50,9 +50,7 @@ def condition(base: Base, prompts: Sequence[str], clip_skip: int = 1) -> Conditi
     if not prompts:
         raise PromptError("there is no prompt; give at least one (an empty one is allowed)")
     check_clip_skip(base, clip_skip)
-    parts = [
-        states(base, which, _tokens(base, which, prompts), clip_skip) for which in range(len(base.text_encoders))
-    ]
+    parts = [states(base, which, _tokens(base, which, prompts), clip_skip) for which in range(len(base.text_encoders))]
     return merged(parts)
 
 

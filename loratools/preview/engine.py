@@ -274,8 +274,10 @@ class Engine:
         told = guidance(positive, negative, first.cfg)
         latents = torch.cat([initial(job.noise, job.seed, job.size) for job in jobs])
         with self._using(self.base.unet), self._beside(jobs, told):
-            return denoise_guided(self.base, told, latents, first.steps, first.cfg, first.sampler,
-                                  seeds=[job.seed for job in jobs], kind=first.noise, unet=self._unet(jobs))  # fmt: skip
+            return denoise_guided(
+                self.base, told, latents, first.steps, first.cfg, first.sampler,
+                seeds=[job.seed for job in jobs], kind=first.noise, unet=self._unet(jobs),
+            )  # fmt: skip
 
     def _beside(self, jobs: Sequence[Job], told: Guidance) -> contextlib.AbstractContextManager[None]:
         """Every row's own branches, where pictures of several stacks share a batch."""

@@ -61,6 +61,7 @@ class Picture:
             the rest.
         settings: where they differ from the grid's.
         model: name and digest of its base model, where the grid has several.
+        embeddings: those that its prompts name, with the sha256 of their files.
     """
 
     row: int
@@ -73,6 +74,7 @@ class Picture:
     base: tuple[int, ...] | None = None
     settings: Settings | None = None
     model: tuple[str, str] | None = None
+    embeddings: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Its fields, those of a plain grid's pictures alone where there is no more to say."""
@@ -86,7 +88,8 @@ class Picture:
         """The inverse of :meth:`to_json`."""
         lists = {key: tuple(told[key]) for key in ("at", "base", "model") if key in told}
         settings = {"settings": _settings(told["settings"])} if "settings" in told else {}
-        return Picture(**{**told, **lists, **settings})
+        named = tuple((name, digest) for name, digest in told.get("embeddings", ()))
+        return Picture(**{**told, **lists, **settings, "embeddings": named})
 
 
 @dataclass(frozen=True)

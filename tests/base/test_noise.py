@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from loratools.base.model import Base
 from loratools.base.guide import Fixed
+from loratools.base.model import Base
 from loratools.base.noise import Philox, drawing, generators, initial, philox
 from loratools.base.rng import KINDS, check_kind, kind_of
 from loratools.base.sample import denoise_guided
