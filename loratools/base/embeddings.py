@@ -113,7 +113,7 @@ class Embeddings:
         if tuple(own.shape[1] for own in one.vectors) != self._widths:
             own = "+".join(map(str, self._widths))
             raise PromptError(
-                f"the embedding '{one.name}' is for {one.kind}, and the text encoder of '{self._name}' has width {own}; "
+                f"the embedding '{one.name}' is for {one.kind}, and '{self._name}' has a text encoder of width {own}; "
                 "take its name out of the prompt, or its file out of the folder"
             )
         if len(one.vectors[0]) > self._most:

@@ -39,7 +39,9 @@ NOISE = ("own", "webui-cpu", "webui-gpu")
 @click.option("--clip-skip", type=int, help="1 is the last layer.  [default: 1]")
 @click.option("--noise", type=click.Choice(NOISE), default=NOISE[0], show_default=True,
               help="webui-gpu: the noise of the WebUI on a card, so that its seeds give its pictures.")  # fmt: skip
-@click.option("--embeddings", metavar="DIR", type=click.Path(), help="Textual-inversion embeddings for prompts to name.")
+@click.option(
+    "--embeddings", metavar="DIR", type=click.Path(), help="Textual-inversion embeddings for prompts to name."
+)
 @click.option("--batch-size", type=int, default=8, show_default=True, help="Pictures at once.")
 @click.option("--compile", "compiled", is_flag=True, help="By torch.compile: minutes to start; for hundreds of cells.")
 @click.option("--offload", is_flag=True, help="Keep only the model that works on the device.")

@@ -48,7 +48,11 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     vae = planner.vae()
     models = _models(axes, planner)
     folder = _embeddings(name, settings, planner)
-    sources: list[Source] = [*(models or [planner.base_source()]), *([vae] if vae else []), *([folder] if folder else [])]
+    sources: list[Source] = [
+        *(models or [planner.base_source()]),
+        *([vae] if vae else []),
+        *([folder] if folder else []),
+    ]
     for _, place, terms in named:
         if not models:
             check_base(terms, planner, name, "grid", *place)
