@@ -15,18 +15,21 @@ def tell(adapter: Adapter, name: str) -> str:
         RecipeError: if the recipe in its header is damaged.
     """
     text = sum(is_text(module) for module in adapter)
-    ranks = sorted({adapter.ranks[module] for module in adapter if module not in adapter.dense})
-    rank = (
-        "full differences"
-        if not ranks
-        else f"rank {ranks[0]}"
-        if len(ranks) == 1
-        else f"ranks {ranks[0]} to {ranks[-1]}"
-    )
     parts = f"{len(adapter) - text} modules of the UNet" + (f" and {text} of the text encoder" if text else "")
-    lines = [f"{name} is a LoRA for {family_of(adapter.family).title}: {parts}, {rank}.", "", *story(adapter.metadata)]
+    lines = [
+        f"{name} is a LoRA for {family_of(adapter.family).title}: {parts}, {_ranks(adapter)}.",
+        "",
+        *story(adapter.metadata),
+    ]
     lineage = lineage_of(adapter.path) if adapter.path else None
     if lineage is not None:
-        lines += [f"Its header holds the recipe '{lineage.name}', step '{lineage.step}': `loratools reproduce {name}` makes "
-                  "it again."]  # fmt: skip
+        held = f"Its header holds the recipe '{lineage.name}', step '{lineage.step}'"
+        lines.append(f"{held}: `loratools reproduce {name}` makes it again.")
     return "\n".join(lines)
+
+
+def _ranks(adapter: Adapter) -> str:
+    ranks = sorted({adapter.ranks[module] for module in adapter if module not in adapter.dense})
+    if not ranks:
+        return "full differences"
+    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
