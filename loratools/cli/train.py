@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -13,7 +14,9 @@ from loratools.errors import LoratoolsError, TrainingError
 
 if TYPE_CHECKING:
     from loratools.train.config import TrainConfig
+    from loratools.train.stop import Interrupted
 
+_GIVEN = "loratools.cli.train"  # key of the command line as it was given
 
 _GROUPS = {  # heading of the help -> options, in order
     "What to train on": ("--base", "--images", "--preset", "--vae"),
@@ -31,6 +34,10 @@ _GROUPS = {  # heading of the help -> options, in order
 
 class _Grouped(Command):
     """A command whose help has a heading for each kind of option, and names every other key of a config."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_GIVEN] = list(args)  # to say how to go on after Ctrl-C
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
@@ -129,6 +136,7 @@ def command(
     options that it reads with --config_file.
     """
     from loratools.train.read_config import read_config
+    from loratools.train.stop import Interrupted
 
     overrides = {**_settings(settings), **{key: value for key, value in given.items() if value is not None}}
     overrides |= {"images": list(images)} if images else {}
@@ -138,9 +146,20 @@ def command(
     if dry_run:
         click.echo("\n\n".join(_planned(config) for config in queue))
         return
-    failed = [error for config in queue if (error := _train(config, last=config is queue[-1])) is not None]
+    try:
+        failed = [error for config in queue if (error := _train(config, last=config is queue[-1])) is not None]
+    except Interrupted as stop:
+        _say_how_to_go_on(stop)
     if failed:
         raise TrainingError(f"{len(failed)} of {len(queue)} runs failed; the last one: {failed[-1]}") from failed[-1]
+
+
+def _say_how_to_go_on(stop: Interrupted) -> NoReturn:
+    """After the state was saved: the command that goes on, and the exit code of what asked to stop."""
+    context = click.get_current_context()
+    given = [*context.meta[_GIVEN], *([] if context.params["resume"] else ["--resume"])]
+    click.echo(f"{stop}; to go on: loratools train {shlex.join(given)}", err=True)
+    context.exit(128 + stop.signal)
 
 
 def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
