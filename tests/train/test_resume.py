@@ -9,9 +9,11 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from safetensors.torch import load_file
 
 from loratools import files
@@ -23,6 +25,7 @@ from loratools.train.config import TrainConfig
 from loratools.train.ema import Ema
 from loratools.train.inject import Network
 from loratools.train.loop import OnStep, RunResult, StepRecord, train
+from loratools.train.read_config import make_config
 from loratools.train.run_folder import RunFolder
 from loratools.train.stop import Interrupted, StopRequest
 
@@ -37,6 +40,35 @@ class Killed(Exception):
 @pytest.fixture(autouse=True)
 def _fixed_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four pictures, the same for every test here."""
+    folder = tmp_path_factory.mktemp("resume") / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(7)
+    for number in range(4):
+        values = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(values).save(folder / f"{number:02d}.png")
+        (folder / f"{number:02d}.txt").write_text(f"1girl, smile, tag{number}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Path, images: Path) -> RunResult:
+    """What :func:`eight_steps` leaves when nothing stops it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+        return train(eight_steps(tiny, images, images.parent / "whole"), progress=False)
+
+
+def eight_steps(tiny: Path, images: Path, out: Path, **settings: object) -> TrainConfig:
+    """Two epochs of four steps, with an average, and files of steps 3 and 6."""
+    given = {"epochs": 2, "batch_size": 1, "dim": 4, "alpha": 2, "learning_rate": 2e-3, "device": "cpu", "name": "t",
+             "ema": 0.9, "save_every_steps": 3}  # fmt: skip
+    places = {"base": str(tiny), "images": str(images), "out": str(out)}
+    return make_config({**given, **places, **settings}, "test")
 
 
 def at_step(number: int, act: Callable[[], None]) -> OnStep:
@@ -69,32 +101,35 @@ def same(one: RunResult, two: RunResult) -> bool:
     return files_of[0] == files_of[1] and steps[0] == steps[1] and one.losses == two.losses and one.steps == two.steps
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"ema": 0.9, "save_every_steps": 3, "save_state_every_steps": 1},
-        # everything that is drawn, two micro-batches a step, and text encoders that stop in the third step
-        {"flip": True, "network_dropout": 0.2, "caption_dropout": 0.3, "shuffle_tags": True, "gradient_accumulation": 2,
-         "stop_text_encoder_training": 0.4, "repeats": 2, "noise_offset": 0.1, "save_state_every_steps": 2},
-    ],
-)  # fmt: skip
-def test_a_run_killed_thrice_in_mid_epoch_leaves_what_a_whole_one_does(
-    settings: dict[str, object], config: Config, pictures: Pictures, tmp_path: Path
-) -> None:
-    images = pictures(count=4)
-    common = {"epochs": 2, "batch_size": 1, **settings}
-    whole = train(config(images, out=str(tmp_path / "whole"), **common), progress=False)
-    assert whole.steps == 8
-    killed = config(images, out=str(tmp_path / "killed"), **common)
+def killed_thrice(settings: TrainConfig) -> RunResult:
     for step in (3, 4, 7):
         with pytest.raises(Killed):
-            train(killed.model_copy(update={"resume": step > 3}), progress=False, on_step=at_step(step, kill))
-    result = resumed(killed)
-    assert same(result, whole)
+            train(settings.model_copy(update={"resume": step > 3}), progress=False, on_step=at_step(step, kill))
+    return resumed(settings)
+
+
+def test_a_run_killed_thrice_in_mid_epoch_leaves_what_a_whole_one_does(
+    tiny: Path, images: Path, whole: RunResult, tmp_path: Path
+) -> None:
+    settings = eight_steps(tiny, images, tmp_path, save_state_every_steps=1)
+    result = killed_thrice(settings)
+    assert same(result, whole) and whole.steps == 8
     assert [line["step"] for line in logged(result, "step")] == list(range(1, 9))
     assert [line["epoch"] for line in logged(result, "epoch")] == [1, 2]
     states = [load_state(run.state) for run in (result, whole)]
     assert [(state.epoch, state.step, state.into) for state in states if state] == [(2, 8, 0)] * 2
+    again = resumed(settings)  # there is nothing left to do
+    assert (again.epochs, again.losses, again.steps) == (result.epochs, result.losses, 8)
+
+
+def test_draws_and_stages_go_on_where_they_were(tiny: Path, images: Path, tmp_path: Path) -> None:
+    """Everything that is drawn, two micro-batches a step, and text encoders that stop in the third step."""
+    drawn = {"flip": True, "network_dropout": 0.2, "caption_dropout": 0.3, "shuffle_tags": True, "noise_offset": 0.1,
+             "gradient_accumulation": 2, "repeats": 2, "stop_text_encoder_training": 0.4, "ema": None}  # fmt: skip
+    one, two = (
+        eight_steps(tiny, images, tmp_path / name, save_state_every_steps=2, **drawn) for name in ("whole", "killed")
+    )
+    assert same(killed_thrice(two), train(one, progress=False))
 
 
 def test_files_of_steps_and_only_the_newest_stay(config: Config, pictures: Pictures) -> None:
@@ -156,30 +191,29 @@ def test_an_average_of_an_average_is_refused(
         train(config(pictures(count=1), ema=0.9), progress=False)
 
 
-@pytest.mark.parametrize("victim", ["t-state/state.pt", "t-000001.safetensors"])
+@pytest.mark.parametrize(
+    ("victim", "nth", "left"), [("t-state/state.pt", 3, 2), ("t-000001.safetensors", 1, 3)]
+)  # fmt: skip
 def test_a_full_disk_leaves_the_state_and_says_what_to_do(
-    victim: str, config: Config, pictures: Pictures, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    victim: str, nth: int, left: int, tiny: Path, images: Path, whole: RunResult, tmp_path: Path
 ) -> None:
-    images = pictures(count=3)
-    common = {"epochs": 1, "batch_size": 1, "save_state_every_steps": 1}
-    whole = train(config(images, out=str(tmp_path / "whole"), **common), progress=False)
-    settings = config(images, **common)
+    settings = eight_steps(tiny, images, tmp_path / "out", save_state_every_steps=1)
     original, count = files._sync, 0
 
     def full(path: Path) -> None:
         nonlocal count
         count += path.name.startswith(f".{Path(victim).name}")
-        if path.name.startswith(f".{Path(victim).name}") and (count == 3 or "state" not in victim):
+        if count == nth:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(path)
 
-    monkeypatch.setattr(files, "_sync", full)
-    with pytest.raises(FileError, match=f"cannot write .*{victim}: No space left on device; free some space and go on"):
-        train(settings, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "_sync", full)
+        with pytest.raises(FileError, match=f"cannot write .*{victim}: No space left on device; free some space and"):
+            train(settings, progress=False)
     state = load_state(settings.out / "t-state/state.pt")
-    assert state is not None and (state.step, state.into, state.epoch) == (2, 2, 0)
+    assert state is not None and (state.step, state.into, state.epoch) == (left, left, 0)
     assert not list(settings.out.rglob("*.part"))
-    monkeypatch.setattr(files, "_sync", original)
     assert same(resumed(settings), whole)
 
 
@@ -210,7 +244,7 @@ def test_an_image_that_vanishes_saves_the_state_and_comes_back(
     config: Config, pictures: Pictures, tmp_path: Path
 ) -> None:
     images = pictures(count=4)
-    common = {"epochs": 2, "batch_size": 1, "cache_latents": False}
+    common = {"epochs": 1, "batch_size": 1, "cache_latents": False}
     whole = train(config(images, out=str(tmp_path / "whole"), **common), progress=False)
     settings = config(images, **common)
     away = [(path, path.with_suffix(".away")) for path in images.glob("*.png")]
@@ -219,9 +253,9 @@ def test_an_image_that_vanishes_saves_the_state_and_comes_back(
         for path, elsewhere in away:
             path.rename(elsewhere)
 
-    told = r"0\d.png.*; the state after step 5 is saved, so go on with --resume when it is back"
+    told = r"0\d.png.*; the state after step 2 is saved, so go on with --resume when it is back"
     with pytest.raises(DatasetError, match=told):
-        train(settings, progress=False, on_step=at_step(5, vanish))
+        train(settings, progress=False, on_step=at_step(2, vanish))
     for path, elsewhere in away:
         elsewhere.rename(path)
     assert same(resumed(settings), whole)
@@ -243,11 +277,10 @@ def test_a_loss_that_is_no_number_keeps_the_state_before(
     assert state is not None and state.step == 1
 
 
-def test_ctrl_c_finishes_the_step_and_goes_on_exactly(config: Config, pictures: Pictures, tmp_path: Path) -> None:
-    images = pictures(count=4)
-    common = {"epochs": 2, "batch_size": 1}
-    whole = train(config(images, out=str(tmp_path / "whole"), **common), progress=False)
-    settings, before = config(images, **common), signal.getsignal(signal.SIGINT)
+def test_ctrl_c_finishes_the_step_and_goes_on_exactly(
+    tiny: Path, images: Path, whole: RunResult, tmp_path: Path
+) -> None:
+    settings, before = eight_steps(tiny, images, tmp_path / "out"), signal.getsignal(signal.SIGINT)
     for step, number in ((3, signal.SIGINT), (5, signal.SIGTERM)):  # stopped at an epoch's end, and in mid-epoch
 
         def press(number: int = number) -> None:
