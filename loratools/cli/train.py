@@ -114,8 +114,9 @@ class _Grouped(Command):
 @click.option("--mixed-precision", type=click.Choice(["no", "fp16", "bf16"]), help="What is computed in.  [default: "
               "bf16 where the GPU has it]")  # fmt: skip
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")
-@click.option("--resume", is_flag=True, default=None, help="Go on with a run that was cut short.")
-@click.option("--force", is_flag=True, default=None, help="Overwrite files that this run did not write.")
+@click.option("--resume", is_flag=True, default=None, help="Go on with a run that was cut short, where it was.")
+@click.option("--force", is_flag=True, default=None, help="Overwrite files that this run did not write, "
+              "and begin anew over a run that was cut short.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Train nothing: print steps, sizes, buckets, tags, file size, time and "
               "memory to expect, and what the guides would warn of.")  # fmt: skip
 def command(
@@ -191,12 +192,16 @@ def _planned(config: TrainConfig) -> str:
 
 def _train(config: TrainConfig, *, last: bool) -> LoratoolsError | None:
     """Run one config of the queue; the error of one that is not the last is told and lets the queue go on."""
+    from loratools.train.checkpoint import refuse_to_begin_anew
     from loratools.train.loop import EpochRecord, train
+    from loratools.train.run_folder import RunFolder
 
     def tell(record: EpochRecord) -> None:
         click.echo(f"epoch {record.epoch:>3}  loss {record.loss:.4f}  {record.seconds:6.1f} s  {record.path}")
 
     try:
+        if not config.resume and not config.force:
+            refuse_to_begin_anew(RunFolder(config.out, config.name).state)
         result = train(config, on_epoch=tell)
     except LoratoolsError as error:
         if last:

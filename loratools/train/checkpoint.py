@@ -103,6 +103,24 @@ def load_state(path: Path) -> State | None:
     return state
 
 
+def refuse_to_begin_anew(path: Path) -> None:
+    """Raise if the state at ``path`` is of a run that was not finished, which beginning anew would remove.
+
+    A state that cannot be read is nothing to go on from, and stops nobody.
+
+    Raises:
+        TrainingError: with both remedies.
+    """
+    try:
+        state = load_state(path)
+    except TrainingError:
+        return
+    if state is not None and state.epoch < int(state.settings["epochs"]):
+        raise TrainingError(f"{path.parent.parent} holds a run of this name that was cut short after step {state.step} "
+                            f"(epoch {state.epoch + 1}); go on with --resume, choose another --name, or begin anew "
+                            "with --force")  # fmt: skip
+
+
 def check_resumable(state: State, settings: Mapping[str, Any], base_digest: str, dataset_digest: str) -> None:
     """Refuse to go on with other settings, another base or other data: the result would be neither run's.
 
@@ -123,4 +141,4 @@ def check_resumable(state: State, settings: Mapping[str, Any], base_digest: str,
     if changed:
         shown = ", ".join(f"{key} ({before.get(key)} -> {now.get(key)})" if key in now else key for key in changed)
         raise TrainingError(f"cannot resume: {shown} changed since the run was started; change it back, or start anew "
-                            "without --resume")  # fmt: skip
+                            "with --force in place of --resume")  # fmt: skip

@@ -20,7 +20,7 @@ from loratools import files
 from loratools.adapter.file import read
 from loratools.cli.train import command
 from loratools.errors import DatasetError, FileError, TrainingError
-from loratools.train.checkpoint import load_state
+from loratools.train.checkpoint import load_state, refuse_to_begin_anew
 from loratools.train.config import TrainConfig
 from loratools.train.ema import Ema
 from loratools.train.inject import Network
@@ -328,3 +328,15 @@ def test_a_state_that_is_no_state_is_named(config: Config, pictures: Pictures) -
     torch.save({"version": 1}, place)
     with pytest.raises(TrainingError, match=r"state.pt (is of another version|cannot be read)"):
         resumed(settings)
+
+
+def test_a_run_that_was_cut_short_is_not_begun_anew_by_mistake(tiny: Path, images: Path, tmp_path: Path) -> None:
+    settings = eight_steps(tiny, images, tmp_path / "out", save_state_every_steps=1)
+    with pytest.raises(Killed):
+        train(settings, progress=False, on_step=at_step(3, kill))
+    given = ["--base", str(tiny), "--images", str(images), "-o", str(settings.out), "--name", "t", "--epochs", "2"]
+    result = CliRunner().invoke(command, given)
+    assert isinstance(result.exception, TrainingError)
+    assert "cut short after step 2 (epoch 1); go on with --resume" in str(result.exception)
+    refuse_to_begin_anew(tmp_path / "nothing")
+    refuse_to_begin_anew(resumed(settings).state)  # a run that is finished may be made again
