@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any
@@ -55,7 +55,8 @@ class StopRequest:
     def _handle(self, number: int, _: FrameType | None) -> None:
         if not self.asked and self._ranks.writes:
             again = "; once more stops at once" if self._ranks.world == 1 else ""
-            print(f"\nfinishing the step and saving the state{again}", file=sys.stderr, flush=True)
+            # not print: the signal may have come in the middle of one
+            os.write(2, f"\nfinishing the step and saving the state{again}\n".encode())
         self.asked = number
         if self._ranks.world == 1:
             self._restore()

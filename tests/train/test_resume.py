@@ -295,14 +295,14 @@ def test_ctrl_c_finishes_the_step_and_goes_on_exactly(
     assert same(resumed(settings), whole)
 
 
-def test_a_second_ctrl_c_stops_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_ctrl_c_stops_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt) as caught, StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.agreed()
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("the second one did nothing")
     assert not isinstance(caught.value, Interrupted)
-    assert "finishing the step and saving the state; once more stops at once" in capsys.readouterr().err
+    assert "finishing the step and saving the state; once more stops at once" in capfd.readouterr().err
 
 
 def test_ctrl_c_prints_the_command_that_goes_on(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
