@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -192,12 +193,15 @@ def _planned(config: TrainConfig) -> str:
 
 def _train(config: TrainConfig, *, last: bool) -> LoratoolsError | None:
     """Run one config of the queue; the error of one that is not the last is told and lets the queue go on."""
+    from tqdm import tqdm
+
     from loratools.train.checkpoint import refuse_to_begin_anew
     from loratools.train.loop import EpochRecord, train
     from loratools.train.run_folder import RunFolder
 
     def tell(record: EpochRecord) -> None:
-        click.echo(f"epoch {record.epoch:>3}  loss {record.loss:.4f}  {record.seconds:6.1f} s  {record.path}")
+        text = f"epoch {record.epoch:>3}  loss {record.loss:.4f}  {record.seconds:6.1f} s  {record.path}"
+        tqdm.write(text, file=sys.stdout)  # on a line of its own, above the bar
 
     try:
         if not config.resume and not config.force:
