@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -20,7 +21,7 @@ from loratools import files
 from loratools.adapter.file import read
 from loratools.cli.train import command
 from loratools.errors import DatasetError, FileError, TrainingError
-from loratools.train.checkpoint import load_state, refuse_to_begin_anew
+from loratools.train.checkpoint import State, check_resumable, load_state, refuse_to_begin_anew
 from loratools.train.config import TrainConfig
 from loratools.train.ema import Ema
 from loratools.train.inject import Network
@@ -340,3 +341,24 @@ def test_a_run_that_was_cut_short_is_not_begun_anew_by_mistake(tiny: Path, image
     assert "cut short after step 2 (epoch 1); go on with --resume" in str(result.exception)
     refuse_to_begin_anew(tmp_path / "nothing")
     refuse_to_begin_anew(resumed(settings).state)  # a run that is finished may be made again
+
+
+@pytest.mark.parametrize(
+    ("settings", "allowed"),
+    [
+        ({"lr_scheduler": "cosine"}, False),
+        ({"lr_scheduler": "constant"}, True),
+        ({"lr_scheduler": "constant", "lr_warmup": 0.1}, True),  # which has none
+        ({"lr_scheduler": "constant_with_warmup", "lr_warmup": 10}, True),
+        ({"lr_scheduler": "constant_with_warmup", "lr_warmup": 0.1}, False),
+        ({"lr_scheduler": "constant", "stop_text_encoder_training": 0.5}, False),
+        ({"lr_scheduler": "constant", "images": [{"folder": "a", "token_warmup": 0.2}]}, False),
+    ],
+)
+def test_more_epochs_only_where_no_step_depends_on_how_many(settings: dict[str, object], allowed: bool) -> None:
+    common = {"network": {}, "ema": None, "optimizer": {}, "scaler": {}, "watched": {}, "base_digest": "b",
+              "dataset_digest": "d", "started_at": 0.0, "session": 1}  # fmt: skip
+    state = State(settings={**settings, "epochs": 2}, **common)
+    told = contextlib.nullcontext() if allowed else pytest.raises(TrainingError, match=r"epochs \(2 -> 4\) changed")
+    with told:
+        check_resumable(state, {**settings, "epochs": 4}, "b", "d")
