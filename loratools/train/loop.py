@@ -160,19 +160,22 @@ class _Run:
         if state is None and self.ranks.writes:
             self.folder.clear()
         with self._log(state) as log, self._training(), StopRequest(self.ranks) as stop:
-            stepper = Step(self.base, self.network, self.schedule, self.config, self.kind)
-            engine = Engine(self.config, self.base, stepper, self.optimizer, self.scaler, self.dataset, store,
-                            self.kind, self.ranks, self.plan.steps)  # fmt: skip
+            engine = self._engine(store)
             writer = Writer(self.folder, facts, self.network, self.ema, self.optimizer, self.scaler,
                             self._inputs(), self.active.base_digest, log)  # fmt: skip
-            seen = Seen(self.config, self.ranks, self.folder, self.base, self.network, self.dataset, store, stepper,
-                        self.kind, log, writer.saved_weights)  # fmt: skip
+            seen = Seen(self.config, self.ranks, self.folder, self.base, self.network, self.dataset, store,
+                        engine.stepper, self.kind, log, writer.saved_weights)  # fmt: skip
             with progress_bar(progress, self.kind.device, total=self.plan.steps, done=position.step) as shown:
                 watchers = _watchers(seen, Teller(log, shown, self.config.epochs))
                 for watcher in watchers:
                     watcher.load(state.watched.get(watcher.name, {}) if state else {})
                 Session(self.config, self.ranks, self.kind, position, self.plan.steps_per_epoch, engine, self.network,
                         self.ema, writer, watchers, stop).run(on_epoch, on_step)  # fmt: skip
+
+    def _engine(self, store: LatentStore) -> Engine:
+        stepper = Step(self.base, self.network, self.schedule, self.config, self.kind)
+        return Engine(self.config, self.base, stepper, self.optimizer, self.scaler, self.dataset, store, self.kind,
+                      self.ranks, self.plan.steps)  # fmt: skip
 
     @contextlib.contextmanager
     def _training(self) -> Iterator[None]:
