@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from loratools.base.model import Base
+from loratools.errors import DatasetError
 from loratools.train import objective, seeds
 from loratools.train.config import TrainConfig
 from loratools.train.dataset import Dataset, Sample
@@ -94,12 +95,22 @@ class Engine:
         )  # fmt: skip
 
     def epoch(
-        self, number: int, first: int, *, skip: int = 0, read_after: Callable[[int], bool] = bool
+        self,
+        number: int,
+        first: int,
+        *,
+        skip: int = 0,
+        read_after: Callable[[int], bool] | None = None,
+        after: Callable[[int], None] | None = None,
     ) -> Iterator[Done]:
         """Run epoch ``number``, whose first step is ``first`` + 1, without its first ``skip`` steps.
 
         Losses are read every ``log_every`` steps on a GPU, and after every step for which ``read_after`` says so: when
-        such a step is yielded, no later one has run.
+        such a step is yielded, no later one has run. ``after`` is called with a step's number when it has been
+        launched, and may not wait for the device.
+
+        Raises:
+            DatasetError: for an image that cannot be read any more, after the steps before it have been yielded.
         """
         groups = self.groups(number)
         self._expect(groups[skip:], self._config.epochs - number)
@@ -109,13 +120,21 @@ class Engine:
         numbered = enumerate(groups[skip:], first + skip)
         ahead = self._config.prefetch if self._config.cache_latents else 0
         with Feed(numbered, self._prepare, ahead) as feed:
-            for prepared in feed:
-                rates = self._set_rates(prepared.step)
-                outcome = self.executor.step([(self._finished(i, own), m) for i, m, own in prepared.micros])
-                waiting.append(_Pending(prepared, rates, outcome))
-                if len(waiting) >= every or (read_after is not None and read_after(prepared.step + 1)):
-                    yield from _read(waiting, begun)
-                    waiting, begun = [], time.perf_counter()
+            try:
+                for prepared in feed:
+                    rates = self._set_rates(prepared.step)
+                    outcome = self.executor.step([(self._finished(i, own), m) for i, m, own in prepared.micros])
+                    if after is not None:
+                        after(prepared.step + 1)
+                    waiting.append(_Pending(prepared, rates, outcome))
+                    wanted = read_after is not None and read_after(prepared.step + 1)
+                    if wanted or len(waiting) >= every:
+                        ready, waiting = waiting, []
+                        yield from _read(ready, begun)
+                        begun = time.perf_counter()
+            except DatasetError:
+                yield from _read(waiting, begun)
+                raise
             yield from _read(waiting, begun)
 
     def groups(self, number: int) -> list[Group]:
