@@ -69,11 +69,14 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     A lock left by a process that no longer lives is taken over.
 
     Raises:
-        FileError: if a living process holds the lock.
+        FileError: if a living process holds the lock, or the folder cannot be made or written.
     """
     lock = Path(f"{path}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    _take(lock)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        _take(lock)
+    except OSError as error:
+        raise FileError(f"cannot write in {lock.parent}: {error.strerror or error}; choose another --out") from error
     try:
         yield
     finally:

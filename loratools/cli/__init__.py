@@ -11,6 +11,7 @@ from loratools.cli.shell import Shell
 COMMANDS = {
     "demo": "See the whole story on a small built-in model: train, subtract, merge, preview.",
     "run": "Run a recipe: every step that is not cached.",
+    "cache": "List and remove finished results of recipes.",
     "recipe": "Write recipes: a starter, another tool's settings as one, every step and option.",
     "train": "Train a LoRA; one file for every epoch.",
     "epochs": "Show a run epoch by epoch: losses, norm, drift, and which epochs to look at.",
@@ -23,6 +24,7 @@ COMMANDS = {
     "verify": "Recompute a merge in float64 and say how far a file is from it.",
     "grid": "Render epochs, files and stacks x weights beside the base alone.",
     "convert": "Rewrite a LoRA in kohya's or Diffusers' style, exactly.",
+    "explain": "Tell in words how a LoRA file was made.",
     "reproduce": "Make a file again from the recipe in its header, and compare digests.",
     "inspect": "Say what a LoRA file is and how it was made.",
     "analyze": "Show where a LoRA's strength lies, and how alike two are.",

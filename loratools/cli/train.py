@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -13,7 +15,9 @@ from loratools.errors import LoratoolsError, TrainingError
 
 if TYPE_CHECKING:
     from loratools.train.config import TrainConfig
+    from loratools.train.stop import Interrupted
 
+_GIVEN = "loratools.cli.train"  # key of the command line as it was given
 
 _GROUPS = {  # heading of the help -> options, in order
     "What to train on": ("--base", "--images", "--preset", "--vae"),
@@ -31,6 +35,10 @@ _GROUPS = {  # heading of the help -> options, in order
 
 class _Grouped(Command):
     """A command whose help has a heading for each kind of option, and names every other key of a config."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_GIVEN] = list(args)  # to say how to go on after Ctrl-C
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
@@ -107,8 +115,9 @@ class _Grouped(Command):
 @click.option("--mixed-precision", type=click.Choice(["no", "fp16", "bf16"]), help="What is computed in.  [default: "
               "bf16 where the GPU has it]")  # fmt: skip
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")
-@click.option("--resume", is_flag=True, default=None, help="Go on with a run that was cut short.")
-@click.option("--force", is_flag=True, default=None, help="Overwrite files that this run did not write.")
+@click.option("--resume", is_flag=True, default=None, help="Go on with a run that was cut short, where it was.")
+@click.option("--force", is_flag=True, default=None, help="Overwrite files that this run did not write, "
+              "and begin anew over a run that was cut short.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Train nothing: print steps, sizes, buckets, tags, file size, time and "
               "memory to expect, and what the guides would warn of.")  # fmt: skip
 def command(
@@ -129,6 +138,7 @@ def command(
     options that it reads with --config_file.
     """
     from loratools.train.read_config import read_config
+    from loratools.train.stop import Interrupted
 
     overrides = {**_settings(settings), **{key: value for key, value in given.items() if value is not None}}
     overrides |= {"images": list(images)} if images else {}
@@ -138,9 +148,24 @@ def command(
     if dry_run:
         click.echo("\n\n".join(_planned(config) for config in queue))
         return
-    failed = [error for config in queue if (error := _train(config, last=config is queue[-1])) is not None]
+    try:
+        failed = [error for config in queue if (error := _train(config, last=config is queue[-1])) is not None]
+    except Interrupted as stop:
+        _say_how_to_go_on(stop)
     if failed:
         raise TrainingError(f"{len(failed)} of {len(queue)} runs failed; the last one: {failed[-1]}") from failed[-1]
+
+
+def _say_how_to_go_on(stop: Interrupted) -> NoReturn:
+    """After the state was saved: the command that goes on, and the exit code of what asked to stop."""
+    context = click.get_current_context()
+    given = [*context.meta[_GIVEN], *([] if context.params["resume"] else ["--resume"])]
+    how = f"to go on: loratools train {shlex.join(given)}"
+    if stop.ranks.world > 1:
+        how = "to go on, launch it again with --resume"
+    if stop.ranks.writes:
+        click.echo(f"{stop}; {how}", err=True)
+    context.exit(128 + stop.signal)
 
 
 def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
@@ -172,12 +197,19 @@ def _planned(config: TrainConfig) -> str:
 
 def _train(config: TrainConfig, *, last: bool) -> LoratoolsError | None:
     """Run one config of the queue; the error of one that is not the last is told and lets the queue go on."""
+    from tqdm import tqdm
+
+    from loratools.train.checkpoint import refuse_to_begin_anew
     from loratools.train.loop import EpochRecord, train
+    from loratools.train.run_folder import RunFolder
 
     def tell(record: EpochRecord) -> None:
-        click.echo(f"epoch {record.epoch:>3}  loss {record.loss:.4f}  {record.seconds:6.1f} s  {record.path}")
+        text = f"epoch {record.epoch:>3}  loss {record.loss:.4f}  {record.seconds:6.1f} s  {record.path}"
+        tqdm.write(text, file=sys.stdout)  # on a line of its own, above the bar
 
     try:
+        if not config.resume and not config.force:
+            refuse_to_begin_anew(RunFolder(config.out, config.name).state)
         result = train(config, on_epoch=tell)
     except LoratoolsError as error:
         if last:

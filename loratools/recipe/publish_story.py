@@ -61,8 +61,22 @@ def _term(term: Mapping[str, Any]) -> str:
     parts = [f"`{term.get('name')}` x {_short(term.get('weight', 1))}"]
     parts += [f"{key} x {_short(term[key])}" for key in ("te", "unet") if key in term]
     if isinstance(term.get("vector"), dict):
-        parts.append("blocks " + " ".join(f"{name} {_short(value)}" for name, value in term["vector"].items()))
-    return ", ".join(parts)
+        parts.append(f"blocks {_runs(term['vector'])}")
+    weight = term.get("weight", 1)
+    taken = "subtracted: " if isinstance(weight, int | float) and weight < 0 else ""
+    return taken + ", ".join(parts)
+
+
+def _runs(vector: Mapping[str, Any]) -> str:
+    """``BASE 1, IN01 0.6, IN02 to IN05 0.9``: neighbours of one value together."""
+    runs: list[tuple[list[str], Any]] = []
+    for name, value in vector.items():
+        if runs and runs[-1][1] == value:
+            runs[-1][0].append(name)
+        else:
+            runs.append(([name], value))
+    return ", ".join(f"{names[0]} to {names[-1]} {_short(value)}" if len(names) > 1 else f"{names[0]} {_short(value)}"
+                     for names, value in runs)  # fmt: skip
 
 
 def _trained(settings: Mapping[str, Any], inputs: Any) -> str:

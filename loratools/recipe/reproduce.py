@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from loratools import __version__
 from loratools.adapter.file import Adapter, read
 from loratools.adapter.lowrank import inner
@@ -113,6 +111,8 @@ def _only(planner: Planner) -> str:
 
 def _notes(old: Adapter, lineage: Lineage | None, planned: Sequence[Planned]) -> list[str]:
     """Inputs whose content is other than it was, and another version of the tool."""
+    import torch
+
     now = {source.label: source.digest for step in planned for source in step.draft.sources if source.step is None}
     before = lineage.inputs if lineage else {}
     notes = [f"{label} is not what it was: {now[label][:12]}, and {digest[:12]} when the file was made"

@@ -21,10 +21,10 @@ from loratools import files
 from loratools.adapter.metadata import guard_overwrite
 from loratools.base.load import base_digest, load_base
 from loratools.errors import FileError, RecipeError, did_you_mean
-from loratools.train.checkpoint import RunFolder
 from loratools.train.config import TrainConfig
 from loratools.train.loop import OnEpoch, RunResult, train
 from loratools.train.read_config import make_config
+from loratools.train.run_folder import RunFolder
 from loratools.train.seeds import derived
 from loratools.yamlio import read_yaml
 

@@ -1,114 +1,88 @@
-"""What a run leaves on disk: numbered epoch files, a JSONL log, and the state from which it goes on."""
+"""The state of a run: everything from which it goes on as if nobody had stopped it, in one file that is never half."""
 
 from __future__ import annotations
 
-import json
+import math
 import pickle
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
 from loratools import files
-from loratools.adapter.metadata import guard_overwrite
 from loratools.errors import FileError, TrainingError
 
-_STATE_VERSION = 1
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where the files of the run ``name`` lie in ``out``, and whose they are."""
-
-    out: Path
-    name: str
-
-    @property
-    def owner(self) -> str:
-        """Written into every file; only the same owner may overwrite it without force."""
-        return f"train:{self.name}"
-
-    @property
-    def log(self) -> Path:
-        """One JSON object a line."""
-        return self.out / f"{self.name}.jsonl"
-
-    @property
-    def state(self) -> Path:
-        """The file to resume from, replaced whole at the end of every epoch."""
-        return self.out / f"{self.name}-state" / "state.pt"
-
-    def epoch(self, number: int) -> Path:
-        """``NAME-000001.safetensors``."""
-        return self.out / f"{self.name}-{number:06d}.safetensors"
-
-    def epochs(self) -> list[Path]:
-        """The numbered files that exist, in order."""
-        found = self.out.glob(f"{_escaped(self.name)}-??????.safetensors") if self.out.is_dir() else ()
-        return sorted(path for path in found if path.stem[-6:].isdigit())
-
-    def guard(self, *, force: bool) -> None:
-        """Raise before any work is done if a file of this run's name is someone else's.
-
-        Raises:
-            FileError: naming the file and the remedy.
-        """
-        for path in self.epochs():
-            guard_overwrite(path, self.owner, force)
-        if self.log.exists() and not force and _log_owner(self.log) != self.owner:
-            raise FileError(f"{self.log} exists and was not written by this run; choose another --name, or --force")
-
-    def sweep(self) -> None:
-        """Remove the half-written temporary files that a kill left behind; only while the run's lock is held."""
-        mine = f".{_escaped(self.name)}"
-        for pattern in (f"{mine}-??????.safetensors.*.part", f"{mine}.jsonl.*.part"):
-            for path in self.out.glob(pattern):
-                path.unlink(missing_ok=True)
-        for path in self.state.parent.glob(f".{self.state.name}.*.part"):
-            path.unlink(missing_ok=True)
-
-    def clear(self) -> None:
-        """Take an earlier run of the same name away, so that its epochs never mix with the new ones."""
-        for path in (self.state, *self.epochs()):
-            path.unlink(missing_ok=True)
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
-
-
-def _log_owner(path: Path) -> str | None:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            found = json.loads(stream.readline() or "null")
-    except (OSError, ValueError):
-        return None
-    return found.get("owner") if isinstance(found, dict) else None
+_STATE_VERSION = 2
 
 
 @dataclass
-class State:
-    """Everything that the next epoch depends on; random draws are functions of the seed and need no state."""
+class Position:
+    """Where a run is. ``total`` and ``seconds`` are sums over the epoch that is going on.
 
-    epoch: int
-    step: int
+    Attributes:
+        epoch: epochs that are finished.
+        step: optimiser steps of the whole run that are done; ``into`` of them in the epoch that is going on.
+        total: loss x samples; ``count`` are the samples.
+        average: moving average of the loss, NaN before the first step.
+        losses: mean loss of every finished epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    into: int = 0
+    total: float = 0.0
+    count: int = 0
+    seconds: float = 0.0
+    average: float = math.nan
+    losses: list[float] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class State(Position):
+    """Everything that the next step depends on.
+
+    The order of the data and every random draw are functions of the seed and of ``step``, so they need no more.
+
+    Attributes:
+        network, ema: the factors by name, and their averages in the optimiser's order, if there are any.
+        watched: what each watcher carries over, by its name.
+    """
+
     network: dict[str, torch.Tensor]
+    ema: list[torch.Tensor] | None
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
+    watched: dict[str, dict[str, Any]]
     settings: dict[str, Any]
     base_digest: str
     dataset_digest: str
     started_at: float
     session: int
-    losses: list[float] = field(default_factory=list)
+
+    def position(self) -> Position:
+        """The part that says where the run is."""
+        return Position(**{part.name: getattr(self, part.name) for part in fields(Position)})
 
 
 def save_state(path: Path, state: State) -> None:
-    """Write ``state`` whole; until it is, the one before it stays."""
-    with files.replacing(path) as part:
-        torch.save({"version": _STATE_VERSION, **vars(state)}, part)
+    """Write ``state`` whole; until it is, the one before it stays.
+
+    Raises:
+        FileError: if it cannot be written; the state before it is as it was.
+    """
+    try:
+        with files.replacing(path) as part:
+            torch.save({"version": _STATE_VERSION, **vars(state)}, part)
+    except (OSError, RuntimeError) as error:  # torch tells of a full disk as the latter
+        raise FileError(f"cannot write {path}: {told(error)}; free some space and go on with --resume, the state "
+                        "before is whole") from error  # fmt: skip
+
+
+def told(error: BaseException) -> str:
+    """What went wrong in a write: in the system's words where it has some, else the first line."""
+    return str(getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0])
 
 
 def load_state(path: Path) -> State | None:
@@ -121,27 +95,42 @@ def load_state(path: Path) -> State | None:
         return None
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-        version = found.pop("version")
-        state = State(**found)
+        state = State(**found) if found.pop("version") == _STATE_VERSION else None
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        raise TrainingError(f"the state {path} cannot be read ({error}); start anew without --resume") from error
-    if version != _STATE_VERSION:
-        raise TrainingError(f"the state {path} is of another version; start anew without --resume")
+        raise TrainingError(f"the state {path} cannot be read ({told(error)}); start anew without --resume") from error
+    if state is None:
+        raise TrainingError(f"the state {path} is of another version of loratools; start anew without --resume")
     return state
+
+
+def refuse_to_begin_anew(path: Path) -> None:
+    """Raise if the state at ``path`` is of a run that was not finished, which beginning anew would remove.
+
+    A state that cannot be read is nothing to go on from, and stops nobody.
+
+    Raises:
+        TrainingError: with both remedies.
+    """
+    try:
+        state = load_state(path)
+    except TrainingError:
+        return
+    if state is not None and state.epoch < int(state.settings["epochs"]):
+        raise TrainingError(f"{path.parent.parent} holds a run of this name that was cut short after step {state.step} "
+                            f"(epoch {state.epoch + 1}); go on with --resume, choose another --name, or begin anew "
+                            "with --force")  # fmt: skip
 
 
 def check_resumable(state: State, settings: Mapping[str, Any], base_digest: str, dataset_digest: str) -> None:
     """Refuse to go on with other settings, another base or other data: the result would be neither run's.
 
-    More epochs are allowed where the learning rate does not depend on how many there are.
+    More epochs are allowed where nothing depends on how many there are.
 
     Raises:
         TrainingError: naming what differs.
     """
     free = {"base", "images", "datasets"}  # their digests are compared; a moved folder is the same data
-    if str(settings.get("lr_scheduler")).startswith("constant") and float(settings.get("lr_warmup") or 0) >= 1:
-        free.add("epochs")
-    if settings.get("lr_scheduler") == "constant":
+    if not _depends_on_length(settings):
         free.add("epochs")
     now, before = dict(settings), state.settings
     changed = [key for key in sorted({*now, *before} - free) if now.get(key) != before.get(key)]
@@ -150,50 +139,21 @@ def check_resumable(state: State, settings: Mapping[str, Any], base_digest: str,
     if changed:
         shown = ", ".join(f"{key} ({before.get(key)} -> {now.get(key)})" if key in now else key for key in changed)
         raise TrainingError(f"cannot resume: {shown} changed since the run was started; change it back, or start anew "
-                            "without --resume")  # fmt: skip
+                            "with --force in place of --resume")  # fmt: skip
 
 
-class RunLog:
-    """The JSONL log. Lines of kind ``run``, ``step`` and ``epoch``; flushed as they come.
-
-    Args:
-        keep_steps: None starts a new file; else lines of later steps are dropped and the rest is kept.
-    """
-
-    def __init__(self, folder: RunFolder, first: Mapping[str, Any], keep_steps: int | None) -> None:
-        self._path = folder.log
-        lines = [] if keep_steps is None else _lines_until(folder.log, keep_steps)
-        text = json.dumps({"kind": "run", "owner": folder.owner, **first}, ensure_ascii=False)
-        files.write_text(folder.log, "\n".join([*(lines or [text]), ""]))
-        self._stream: TextIO = open(folder.log, "a", encoding="utf-8")  # noqa: SIM115  (closed by close)
-
-    def write(self, kind: str, values: Mapping[str, Any]) -> None:
-        """Append one line.
-
-        Raises:
-            FileError: if the disk is full or the file is gone.
-        """
-        try:
-            self._stream.write(json.dumps({"kind": kind, **values}, ensure_ascii=False) + "\n")
-            self._stream.flush()
-        except OSError as error:
-            raise FileError(
-                f"cannot write {self._path}: {error.strerror or error}; free some space, then --resume"
-            ) from error
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
+def _depends_on_length(settings: Mapping[str, Any]) -> bool:
+    """Whether a step of the run depends on how long the whole run is: by its rate, or a share of the run."""
+    name = str(settings.get("lr_scheduler"))
+    shares = ["stop_text_encoder_training", "token_warmup", *(["lr_warmup"] if name != "constant" else [])]
+    return not name.startswith("constant") or any(0 < value < 1 for value in _values(settings, shares))
 
 
-def _lines_until(path: Path, step: int) -> list[str]:
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            found = json.loads(line)
-        except ValueError:
-            break  # the line that a kill cut short
-        if found.get("step", 0) > step:
-            break
-        kept.append(line)
-    return kept
+def _values(settings: Any, names: Sequence[str]) -> Iterator[float]:
+    """Every number under one of ``names``, in the settings of folders and data sets too."""
+    if isinstance(settings, Mapping):
+        yield from (float(settings[name]) for name in names if settings.get(name) is not None)
+        settings = list(settings.values())
+    if isinstance(settings, (list, tuple)):
+        for value in settings:
+            yield from _values(value, names)

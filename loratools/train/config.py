@@ -13,9 +13,10 @@ from loratools.train.config_network import NetworkConfig
 from loratools.train.config_objective import ObjectiveConfig
 from loratools.train.config_optimizer import OptimizerConfig
 from loratools.train.config_speed import SPEED_ONLY, SpeedConfig
+from loratools.train.config_watch import KEPT_ONLY, WatchConfig
 
 # settings that change no byte of the result
-PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset", "offline"}) | DATA_PLACES | SPEED_ONLY
+PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset", "offline"}) | DATA_PLACES | SPEED_ONLY | KEPT_ONLY
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -28,7 +29,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
 
 
-class TrainConfig(DataConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig, SpeedConfig, _Strict):
+class TrainConfig(DataConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig, SpeedConfig, WatchConfig, _Strict):
     """The settings of one run. A preset's values come first, then the file's, then the command line's.
 
     ``resolution`` None is the base's own.

@@ -48,6 +48,14 @@ class Ranks:
                 f"another process of this run stopped ({str(error).splitlines()[0]}); its own message says why"
             ) from error
 
+    def any(self, here: bool) -> bool:
+        """Whether it is so in any process; every process asks at the same point, and waits for its device."""
+        if self.world == 1:
+            return here
+        flag = torch.full((1,), float(here), device=_device(self))
+        self.sum(flag)
+        return bool(flag.item() > 0)
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.world > 1:

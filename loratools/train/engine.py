@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from loratools.base.model import Base
+from loratools.errors import DatasetError
 from loratools.train import objective, seeds
 from loratools.train.config import TrainConfig
 from loratools.train.dataset import Dataset, Sample
@@ -62,8 +63,12 @@ class Engine:
     """The steps of a run, over a network that is attached to its base.
 
     Args:
-        groups: the optimiser's, each with its ``base_lr``; they are also its ``param_groups``.
+        optimizer: each of its groups has a ``base_lr``, a ``name`` and a ``part``.
         steps: optimiser steps in the whole run.
+
+    Attributes:
+        stepper: its forward pass.
+        executor: what runs the steps.
     """
 
     def __init__(
@@ -79,7 +84,7 @@ class Engine:
         ranks: Ranks,
         steps: int,
     ) -> None:
-        self._config, self._base, self._stepper, self._kind, self._ranks = config, base, stepper, kind, ranks
+        self._config, self._base, self.stepper, self._kind, self._ranks = config, base, stepper, kind, ranks
         self._optimizer, self._scaler, self._dataset, self._store, self._steps = (
             optimizer, scaler, dataset, store, steps,
         )  # fmt: skip
@@ -94,12 +99,22 @@ class Engine:
         )  # fmt: skip
 
     def epoch(
-        self, number: int, first: int, *, skip: int = 0, read_after: Callable[[int], bool] = bool
+        self,
+        number: int,
+        first: int,
+        *,
+        skip: int = 0,
+        read_after: Callable[[int], bool] | None = None,
+        after: Callable[[int], None] | None = None,
     ) -> Iterator[Done]:
         """Run epoch ``number``, whose first step is ``first`` + 1, without its first ``skip`` steps.
 
         Losses are read every ``log_every`` steps on a GPU, and after every step for which ``read_after`` says so: when
-        such a step is yielded, no later one has run.
+        such a step is yielded, no later one has run. ``after`` is called with a step's number when it has been
+        launched, and may not wait for the device.
+
+        Raises:
+            DatasetError: for an image that cannot be read any more, after the steps before it have been yielded.
         """
         groups = self.groups(number)
         self._expect(groups[skip:], self._config.epochs - number)
@@ -109,13 +124,21 @@ class Engine:
         numbered = enumerate(groups[skip:], first + skip)
         ahead = self._config.prefetch if self._config.cache_latents else 0
         with Feed(numbered, self._prepare, ahead) as feed:
-            for prepared in feed:
-                rates = self._set_rates(prepared.step)
-                outcome = self.executor.step([(self._finished(i, own), m) for i, m, own in prepared.micros])
-                waiting.append(_Pending(prepared, rates, outcome))
-                if len(waiting) >= every or (read_after is not None and read_after(prepared.step + 1)):
-                    yield from _read(waiting, begun)
-                    waiting, begun = [], time.perf_counter()
+            try:
+                for prepared in feed:
+                    rates = self._set_rates(prepared.step)
+                    outcome = self.executor.step([(self._finished(i, own), m) for i, m, own in prepared.micros])
+                    if after is not None:
+                        after(prepared.step + 1)
+                    waiting.append(_Pending(prepared, rates, outcome))
+                    wanted = read_after is not None and read_after(prepared.step + 1)
+                    if wanted or len(waiting) >= every:
+                        ready, waiting = waiting, []
+                        yield from _read(ready, begun)
+                        begun = time.perf_counter()
+            except DatasetError:
+                yield from _read(waiting, begun)
+                raise
             yield from _read(waiting, begun)
 
     def groups(self, number: int) -> list[Group]:
@@ -128,7 +151,7 @@ class Engine:
         shape = (micro.total, *inputs.mean.shape[1:])
         drawn = objective.draw(shape, self._timesteps, self._config, generator)
         mine = drawn.rows(micro.first, micro.last)
-        losses = self._stepper.losses(inputs, mine)
+        losses = self.stepper.losses(inputs, mine)
         loss = losses.mean() * micro.share
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return Outcome(loss.detach(), losses.detach(), mine.timesteps)

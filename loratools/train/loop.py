@@ -3,66 +3,46 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from tqdm import tqdm
 
-from loratools.adapter.metadata import Provenance
-from loratools.adapter.save import write
-from loratools.base.load import DTYPES, load_base, pick_device
+from loratools.base.load import load_base, pick_device
 from loratools.base.model import Base
 from loratools.base.vae import load_vae
 from loratools.errors import TrainingError
 from loratools.files import locked
 from loratools.train import objective, seeds
 from loratools.train.base_adapters import BaseAdapters
-from loratools.train.checkpoint import RunFolder, RunLog, State, check_resumable, load_state, save_state
+from loratools.train.checkpoint import Position, State, check_resumable, load_state
 from loratools.train.config import TrainConfig
 from loratools.train.dataset import Dataset
 from loratools.train.distributed import Ranks, join, leave
-from loratools.train.engine import Done, Engine
+from loratools.train.ema import Ema
+from loratools.train.engine import Engine
 from loratools.train.groups import parameter_groups
 from loratools.train.inject import Network
 from loratools.train.latents import LatentStore
 from loratools.train.memory import accelerated, parked, place
-from loratools.train.optimizers import build_optimizer, optimizer_modes
+from loratools.train.optimizers import build_optimizer, has_modes
 from loratools.train.plan import TrainPlan, fitted, make_plan
+from loratools.train.progress import bar, progress_bar
 from loratools.train.read_dataset import read_dataset
-from loratools.train.run_metadata import Facts, header, now
-from loratools.train.step import Precision, Step, precision
+from loratools.train.records import EpochRecord, OnEpoch, OnStep, StepRecord
+from loratools.train.run_folder import RunFolder
+from loratools.train.run_log import NoLog, RunLog
+from loratools.train.run_metadata import Facts, now
+from loratools.train.session import Session
+from loratools.train.step import Step, precision
+from loratools.train.stop import StopRequest
+from loratools.train.teller import Teller
+from loratools.train.watcher import Seen, Watcher
+from loratools.train.writer import Writer
 
-_SMOOTHING = 0.95
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """One optimiser step, as the log has it."""
-
-    step: int
-    epoch: int
-    loss: float
-    lr_unet: float
-    lr_te: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One finished epoch: its mean loss over all samples, its file and the file's digest."""
-
-    epoch: int
-    step: int
-    loss: float
-    seconds: float
-    path: Path
-    digest: str
+__all__ = ["EpochRecord", "OnEpoch", "OnStep", "RunResult", "StepRecord", "plan", "train"]
 
 
 @dataclass(frozen=True)
@@ -82,10 +62,6 @@ class RunResult:
     plan: TrainPlan | None  # None for a run that was found finished
     cached: bool = False
     wrote: bool = True
-
-
-OnEpoch = Callable[[EpochRecord], None]
-OnStep = Callable[[StepRecord], None]
 
 
 def plan(config: TrainConfig) -> TrainPlan:
@@ -114,6 +90,7 @@ def train(
         DatasetError, BaseModelError: for images, captions or a base that cannot be used.
         FileError: if the output is someone else's, or cannot be written.
         TrainingError: for settings that cannot train, or a loss that is not a number; finished epochs stay.
+        Interrupted: after a first Ctrl-C, when the step is done and the state saved.
     """
     ranks, device = join(config.device)
     try:
@@ -149,6 +126,7 @@ class _Run:
                                options=config)  # fmt: skip
         self.groups = parameter_groups(self.network, config)
         self.optimizer = build_optimizer(config, self.groups)
+        self.ema = _average(config, self.optimizer)
         self.scaler = self.kind.scaler()
         self.plan = make_plan(config, self.base, self.dataset, self.network.sizes)
 
@@ -167,63 +145,32 @@ class _Run:
         """Everything from the latents to the last file."""
         begun = time.perf_counter()
         state = self._resumed()
-        done, step = (state.epoch, state.step) if state else (0, 0)
-        losses = list(state.losses) if state else []
-        facts = self._facts(state)
-        if done < self.config.epochs:
-            store = self._latents(progress)
-            self.ranks.wait()  # the state has been read
-            if state is None and self.ranks.writes:
-                self.folder.clear()
-            with self._log(step if state else None) as log, self._training(), self._bar(progress, step) as bar:
-                engine = self._engine(store)
-                for epoch in range(done + 1, self.config.epochs + 1):
-                    record, step = self._epoch(engine, epoch, step, facts, losses, log, bar, on_step)
-                    losses.append(record.loss)
-                    if self.ranks.writes:
-                        self._save(epoch, step, facts, losses)
-                        log.write("epoch", {**vars(record), "path": record.path.name})
-                    if on_epoch is not None and self.ranks.writes:
-                        on_epoch(record)
+        position = state.position() if state else Position()
+        if position.epoch < self.config.epochs:
+            self._train(state, position, progress, on_epoch, on_step)
         paths = [path for path in self.folder.epochs() if int(path.stem[-6:]) <= self.config.epochs]
-        return RunResult(self.config.name, paths, self.folder.log, self.folder.state, losses, step,
+        return RunResult(self.config.name, paths, self.folder.log, self.folder.state, position.losses, position.step,
                          time.perf_counter() - begun, self.plan, wrote=self.ranks.writes)  # fmt: skip
 
-    def _epoch(
-        self,
-        engine: Engine,
-        epoch: int,
-        step: int,
-        facts: Facts,
-        before: Sequence[float],
-        log: RunLog | _NoLog,
-        bar: Any,
-        on_step: OnStep | None,
-    ) -> tuple[EpochRecord, int]:
-        started, total, count = time.perf_counter(), 0.0, 0
-        smoothed = before[-1] if before else math.nan
-        for done in engine.epoch(epoch, step):
-            record = self._checked(epoch, done)
-            step = done.step
-            total, count = total + record.loss * done.samples, count + done.samples
-            smoothed = record.loss if math.isnan(smoothed) else _SMOOTHING * smoothed + (1 - _SMOOTHING) * record.loss
-            log.write("step", vars(record))
-            bar.set_description(f"epoch {epoch}/{self.config.epochs}", refresh=False)
-            bar.set_postfix(loss=f"{smoothed:.4f}", lr=f"{max(record.lr_unet, record.lr_te):.1e}", refresh=False)
-            bar.update(1)
-            if on_step is not None and self.ranks.writes:
-                on_step(record)
-        if not self.network.finite():
-            raise TrainingError(_diverged(f"a weight is not a number at the end of epoch {epoch}", self.kind))
-        written = self._write(epoch, step, facts) if self.ranks.writes else (self.folder.epoch(epoch), "")
-        seconds = time.perf_counter() - started
-        return EpochRecord(epoch, step, total / count, seconds, written[0], written[1]), step
-
-    def _checked(self, epoch: int, done: Done) -> StepRecord:
-        if not math.isfinite(done.loss):
-            raise TrainingError(_diverged(f"the loss is {done.loss} at step {done.step} (epoch {epoch})", self.kind))
-        return StepRecord(done.step, epoch, done.loss, done.rates.get("unet", 0.0), done.rates.get("text_encoder", 0.0),
-                          done.seconds)  # fmt: skip
+    def _train(
+        self, state: State | None, position: Position, progress: bool, on_epoch: OnEpoch | None, on_step: OnStep | None
+    ) -> None:
+        store, facts = self._latents(progress), self._facts(state)
+        self.ranks.wait()  # the state has been read
+        if state is None and self.ranks.writes:
+            self.folder.clear()
+        with self._log(state) as log, self._training(), StopRequest(self.ranks) as stop:
+            engine = self._engine(store)
+            writer = Writer(self.folder, facts, self.network, self.ema, self.optimizer, self.scaler,
+                            self._inputs(), self.active.base_digest, log)  # fmt: skip
+            seen = Seen(self.config, self.ranks, self.folder, self.base, self.network, self.dataset, store,
+                        engine.stepper, self.kind, log, writer.saved_weights)  # fmt: skip
+            with progress_bar(progress, self.kind.device, total=self.plan.steps, done=position.step) as shown:
+                watchers = _watchers(seen, Teller(log, shown, self.config.epochs))
+                for watcher in watchers:
+                    watcher.load(state.watched.get(watcher.name, {}) if state else {})
+                Session(self.config, self.ranks, self.kind, position, self.plan.steps_per_epoch, engine, self.network,
+                        self.ema, writer, watchers, stop).run(on_epoch, on_step)  # fmt: skip
 
     def _engine(self, store: LatentStore) -> Engine:
         stepper = Step(self.base, self.network, self.schedule, self.config, self.kind)
@@ -238,36 +185,21 @@ class _Run:
             yield
 
     @contextlib.contextmanager
-    def _log(self, keep_steps: int | None) -> Iterator[RunLog | _NoLog]:
+    def _log(self, state: State | None) -> Iterator[RunLog | NoLog]:
         first = {"settings": self.config.settings(), "steps": self.plan.steps}
-        log = RunLog(self.folder, first, keep_steps) if self.ranks.writes else _NoLog()
+        keep = state.step if state else None
+        log = RunLog(self.folder, first, keep) if self.ranks.writes else NoLog()
         with contextlib.closing(log):
             yield log
 
-    def _write(self, epoch: int, step: int, facts: Facts) -> tuple[Path, str]:
-        step_text = {"train": {**self.config.settings(), "epoch": epoch}}
-        inputs = [
+    def _inputs(self) -> list[dict[str, str]]:
+        """Name, digest and kind of all that goes into a file."""
+        return [
             {"name": self.config.base, "digest": self.base.digest, "kind": "base"},
             *({"name": str(f.path), "digest": self.dataset.digest, "kind": "images"} for f in self.dataset.folders),
             *self.active.inputs,
             *([self.network.start.input] if self.network.start else []),
         ]
-        with optimizer_modes(self.optimizer):
-            deltas, extras = self.network.deltas(), self.network.extras(DTYPES[self.config.dtype])
-        written = write(
-            deltas, self.folder.epoch(epoch), family=self.base.family,
-            metadata=header(facts, epoch, step), dtype=DTYPES[self.config.dtype],
-            provenance=Provenance(step_text, self.folder.owner, inputs), force=self.config.force,
-            alpha=self.network.alphas, carried=extras,
-        )  # fmt: skip
-        return written.path, written.digest
-
-    def _save(self, epoch: int, step: int, facts: Facts, losses: list[float]) -> None:
-        save_state(self.folder.state, State(
-            epoch, step, self.network.state(), self.optimizer.state_dict(), self.scaler.state_dict(),
-            self.config.settings(), self.active.base_digest, self.dataset.digest, facts.started_at, facts.session,
-            losses,
-        ))  # fmt: skip
 
     def _resumed(self) -> State | None:
         state = load_state(self.folder.state) if self.config.resume else None
@@ -277,6 +209,8 @@ class _Run:
         self.network.load(state.network)
         self.optimizer.load_state_dict(state.optimizer)
         self.scaler.load_state_dict(state.scaler)
+        if self.ema is not None and state.ema is not None:
+            self.ema.load(state.ema)
         return state
 
     def _facts(self, state: State | None) -> Facts:
@@ -288,29 +222,23 @@ class _Run:
         """Encode every image in full precision."""
         store = LatentStore(self.base, self.dataset, cache=self.config.cache_latents)
         if self.config.cache_latents:
-            with parked(self.base), _tqdm(progress, total=store.count(), desc="latents", unit="image") as bar:
-                store.fill(bar.update)
+            with parked(self.base), bar(progress, total=store.count(), desc="latents", unit="image") as shown:
+                store.fill(shown.update)
                 self.base.vae.to("cpu")
         return store
 
-    @contextlib.contextmanager
-    def _bar(self, progress: bool, step: int) -> Iterator[Any]:
-        with _tqdm(progress, total=self.plan.steps, initial=step, unit="step") as bar:
-            yield bar
+
+def _watchers(seen: Seen, teller: Watcher) -> list[Watcher]:
+    """All that look at a run, in the order in which they are told of it."""
+    return [teller]
 
 
-def _tqdm(progress: bool, **settings: Any) -> Any:
-    return tqdm(file=sys.stderr, disable=None if progress else True, dynamic_ncols=True, **settings)
-
-
-class _NoLog:
-    """Stands for the log in a process that writes nothing."""
-
-    def write(self, kind: str, values: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
+def _average(config: TrainConfig, optimizer: torch.optim.Optimizer) -> Ema | None:
+    if config.ema is None:
+        return None
+    if has_modes(optimizer):
+        raise TrainingError(f"{type(optimizer).__name__} saves an average of its own; leave ema out")
+    return Ema([factor for group in optimizer.param_groups for factor in group["params"]], config.ema)
 
 
 def _at_base_resolution(dataset: Dataset, config: TrainConfig, base: Base) -> Dataset:
@@ -322,8 +250,3 @@ def _check_base(base: Base, config: TrainConfig) -> None:
     layers: int = min(encoder.config.num_hidden_layers for encoder in base.text_encoders)
     if config.clip_skip > layers:
         raise TrainingError(f"clip_skip {config.clip_skip} is above the {layers} layers of the base's text encoder")
-
-
-def _diverged(what: str, kind: Precision) -> str:
-    remedy = "lower the learning rate" + ("" if kind.name == "no" else " or train with --mixed-precision no")
-    return f"training diverged: {what}; {remedy}; the epochs before it are whole"

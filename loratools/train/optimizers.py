@@ -96,7 +96,7 @@ def build_optimizer(config: OptimizerConfig, groups: Sequence[dict[str, Any]]) -
     if any(group.get("relative_step") for group in optimizer.param_groups):
         warnings.warn("Adafactor chooses its rates itself: learning_rate, unet_lr, te_lr and lr_scheduler have no say, "
                       "unless optimizer_args has relative_step: false", stacklevel=2)  # fmt: skip
-    if _has_modes(optimizer):
+    if has_modes(optimizer):
         optimizer.train()  # type: ignore[attr-defined]
     return optimizer
 
@@ -108,7 +108,7 @@ def optimizer_modes(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     They differ for schedule-free optimisers (Defazio et al. 2024): the gradient is taken at y, and x is the average
     that counts. For all others nothing happens. A state to resume from is saved outside of the block.
     """
-    if not _has_modes(optimizer):
+    if not has_modes(optimizer):
         yield
         return
     factors = [factor for group in optimizer.param_groups for factor in group["params"]]
@@ -182,7 +182,8 @@ def _check_rates(kind: type, config: OptimizerConfig, rates: Sequence[float]) ->
                             "learnt; set learning_rate: 1")  # fmt: skip
 
 
-def _has_modes(optimizer: torch.optim.Optimizer) -> bool:
+def has_modes(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the optimiser trains other parameters than those that count; see :func:`optimizer_modes`."""
     return all(callable(getattr(optimizer, mode, None)) for mode in ("train", "eval"))
 
 

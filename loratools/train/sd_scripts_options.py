@@ -62,10 +62,15 @@ OPTIONS = {
     **{theirs: ours for theirs, ours in DATASET_KEYS.items() if theirs not in ("batch_size", "resolution")},
     **{theirs: ours for theirs, ours in SUBSET_KEYS.items() if theirs not in _OF_FOLDERS},
     "validation_seed": "validation_seed",
+    "save_every_n_steps": "save_every_steps",
+    "save_last_n_epochs": "save_last_n",
 }
 MOST_USED = tuple(OPTIONS)[:20]
 # of these, 0 stands for none
-OR_NONE = frozenset({"network_alpha", "min_snr_gamma", "max_timestep", "scale_weight_norms", "adaptive_noise_scale"})
+OR_NONE = frozenset({
+    "network_alpha", "min_snr_gamma", "max_timestep", "scale_weight_norms", "adaptive_noise_scale",
+    "save_every_n_steps", "save_last_n_epochs",
+})  # fmt: skip
 # what a file says of itself: ``metadata_title`` and so on -> ``modelspec``
 METADATA = ("title", "author", "description", "license", "tags", "usage_hint", "merged_from", "trigger_phrase",
             "preprocessor", "is_negative_embedding")  # fmt: skip
@@ -84,7 +89,7 @@ ACCEPTED = frozenset({
     "skip_cache_check", "ddp_timeout", "ddp_gradient_as_bucket_view", "ddp_static_graph",
     # an untrained text encoder's states are always kept; a mask always weighs the loss; the base says what it is
     "cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk", "masked_loss", "v2",
-    # the state is always kept, and only the newest
+    # the state is always kept, only the newest, and replaced when the next one is whole
     "save_state", "save_state_on_train_end", "save_last_n_epochs_state", "save_last_n_steps_state",
     # losses are logged beside the files
     "logging_dir", "log_prefix", "log_tracker_name", "log_config", "console_log_level", "console_log_file",
@@ -97,7 +102,6 @@ _UPLOAD = "leave it out, and upload the files when they are chosen"
 _WHERE = "leave it out; --resume finds by itself where the run was"
 _KEPT_IN = "leave it out; the base is kept in the type of mixed_precision, and the LoRA in float32"
 _EVERY_EPOCH = "leave it out; every epoch has its file, and fewer repeats make epochs shorter"
-_ALL_KEPT = "leave it out, and remove the files that are not chosen"
 _SAMPLES = "leave it out, and show the epochs with `loratools grid`"
 _JUDGED = "leave it out; validation_split alone says what is held out"
 # accepted at these values and where they are switched off, else refused with what to do instead
@@ -109,10 +113,8 @@ ONLY: dict[str, tuple[tuple[object, ...], str]] = {
     "save_model_as": (("safetensors",), "leave it out; files are safetensors"),
     "no_metadata": ((), "leave it out; a file says how it was made"),
     "save_every_n_epochs": ((1,), _EVERY_EPOCH),
-    "save_every_n_steps": ((), _EVERY_EPOCH),
     "save_n_epoch_ratio": ((), _EVERY_EPOCH),
-    "save_last_n_epochs": ((), _ALL_KEPT),
-    "save_last_n_steps": ((), _ALL_KEPT),
+    "save_last_n_steps": ((), "leave it out; save_last_n_epochs counts the files of steps as well"),
     "resume": ((), "pass --resume; the run's own state is found by its name"),
     "initial_epoch": ((), _WHERE),
     "initial_step": ((), _WHERE),

@@ -93,7 +93,7 @@ def test_fix_renders_base_before_and_after_and_a_strip_of_sizes(here: Path) -> N
     done = call("fix", "r.yaml", "--symptom", "style", "--step", "3", "--render", "--device", "cpu")
     assert done.exit_code == 0, done.output
     strip = here / "runs/r/fix/strip.png"
-    assert done.output.strip().endswith("runs/r/fix/strip.png") and (here / "runs/r/mine.safetensors").is_file()
+    assert done.stdout.strip().endswith("runs/r/fix/strip.png") and (here / "runs/r/mine.safetensors").is_file()
     with Image.open(strip) as picture:
         assert picture.height > 2 * 128 and picture.width > 3 * 128
     before = (here / "r.yaml").read_text()

@@ -15,14 +15,10 @@ from loratools.train import objective
 from loratools.train.checkpoint import load_state
 from loratools.train.config import TrainConfig
 from loratools.train.inject import Network
-from loratools.train.loop import EpochRecord, StepRecord, plan, train
+from loratools.train.loop import EpochRecord, plan, train
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
-
-
-class Killed(Exception):
-    """Stands for a kill: nothing of the run handles it."""
 
 
 @pytest.fixture(autouse=True)
@@ -56,58 +52,6 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
             for place, seed in (("a", 1), ("b", 1), ("c", 2))]  # fmt: skip
     one, two, other = ([path.read_bytes() for path in run.epochs] for run in runs)
     assert one == two and one[0] != other[0]
-
-
-@pytest.mark.parametrize("kill_at", [1, 5])
-def test_a_resumed_run_gives_the_bytes_of_an_uninterrupted_one(
-    kill_at: int, config: Config, pictures: Pictures, tmp_path: Path
-) -> None:
-    images = pictures(count=4)
-    common = {"epochs": 3, "gradient_accumulation": 1, "shuffle_tags": True}
-    whole = train(config(images, out=str(tmp_path / "whole"), **common), progress=False)
-    settings = config(images, out=str(tmp_path / "killed"), **common)
-
-    def kill(record: StepRecord) -> None:
-        if record.step == kill_at:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(settings, progress=False, on_step=kill)
-    resumed = train(settings.model_copy(update={"resume": True}), progress=False)
-    assert [path.read_bytes() for path in resumed.epochs] == [path.read_bytes() for path in whole.epochs]
-    assert resumed.losses == whole.losses
-    steps = [json.loads(line) for line in resumed.log.read_text().splitlines()]
-    assert [line["step"] for line in steps if line["kind"] == "step"] == list(range(1, 7))
-    again = train(settings.model_copy(update={"resume": True}), progress=False)
-    assert again.epochs == resumed.epochs and again.steps == 6
-
-
-def test_a_kill_while_a_file_is_written_leaves_the_last_whole_one(
-    config: Config, pictures: Pictures, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    settings = config(pictures(count=2))
-    whole = train(config(settings.images[0].folder, out=str(tmp_path / "whole")), progress=False)
-    original = torch.save
-
-    def torn(content: dict[str, object], path: Path) -> None:
-        original(content, path)
-        if content["epoch"] == 2:
-            path.write_bytes(path.read_bytes()[:1000])
-            raise Killed
-
-    monkeypatch.setattr(torch, "save", torn)
-    with pytest.raises(Killed):
-        train(settings, progress=False)
-    state = load_state(settings.out / "t-state" / "state.pt")
-    assert state is not None and state.epoch == 1
-    assert not list(settings.out.rglob("*.part")) and not list(settings.out.glob("*.lock"))
-    monkeypatch.setattr(torch, "save", original)
-    left = [settings.out / "t-state/.state.pt.abc.part", settings.out / ".t-000002.safetensors.abc.part"]
-    for path in left:
-        path.write_bytes(b"what a kill leaves of a file")
-    resumed = train(settings.model_copy(update={"resume": True}), progress=False)
-    assert [path.read_bytes() for path in resumed.epochs] == [path.read_bytes() for path in whole.epochs]
-    assert not any(path.exists() for path in left)
 
 
 def test_resume_refuses_other_settings_and_other_images(config: Config, pictures: Pictures) -> None:

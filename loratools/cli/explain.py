@@ -1,0 +1,25 @@
+"""``loratools explain``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from loratools.cli.shell import Command
+
+
+@click.command("explain", cls=Command)
+@click.argument("file", type=click.Path(path_type=Path))
+def command(file: Path) -> None:
+    """Tell in words how a LoRA file was made: what was merged with which weights, what was subtracted, and what each
+    part was trained on, from its header alone. Files of other trainers tell what their ss_* facts say.
+
+    \b
+      loratools explain my_style.safetensors
+      loratools reproduce my_style.safetensors      make it again
+    """
+    from loratools.adapter.file import read
+    from loratools.recipe.story import tell
+
+    click.echo(tell(read(file, allow_unknown=True), file.name))

@@ -1,0 +1,51 @@
+"""An average of the factors over the steps, which is what is saved when a run asks for it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+
+class Ema:
+    """Exponential moving average of ``factors``: mean <- mean + (1 - d) (factor - mean) after every step.
+
+    d is ``min(decay, (1 + step) / (10 + step))``, so that the first steps, whose factors are still nearly nothing, soon
+    fade (as in TensorFlow's ExponentialMovingAverage with its step count).
+    """
+
+    def __init__(self, factors: Sequence[Tensor], decay: float) -> None:
+        self._factors, self._decay = list(factors), decay
+        self._means = [factor.detach().clone() for factor in factors]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the factors as they are after optimiser step ``step`` (from 1); does not wait for the device."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self._means, self._factors, 1 - decay)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside the block the factors hold their averages; afterwards they are as they were, bit for bit."""
+        kept = [factor.detach().clone() for factor in self._factors]
+        try:
+            _copy(self._factors, self._means)
+            yield
+        finally:
+            _copy(self._factors, kept)
+
+    def state(self) -> list[Tensor]:
+        """The averages, for resuming."""
+        return [mean.cpu().clone() for mean in self._means]
+
+    def load(self, state: Sequence[Tensor]) -> None:
+        """Put back what :meth:`state` gave."""
+        _copy(self._means, state)
+
+
+@torch.no_grad()
+def _copy(into: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for target, value in zip(into, values, strict=True):
+        target.copy_(value)

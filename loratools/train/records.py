@@ -1,0 +1,36 @@
+"""What a run tells of itself, step by step and epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One optimiser step, as the log has it; ``average`` is the moving average of the loss up to it."""
+
+    step: int
+    epoch: int
+    loss: float
+    lr_unet: float
+    lr_te: float
+    seconds: float
+    average: float
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One finished epoch: its mean loss over all samples, its file and the file's digest."""
+
+    epoch: int
+    step: int
+    loss: float
+    seconds: float
+    path: Path
+    digest: str
+
+
+OnEpoch = Callable[[EpochRecord], None]
+OnStep = Callable[[StepRecord], None]

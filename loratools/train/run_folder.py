@@ -1,0 +1,99 @@
+"""Where a run's files lie, which of them are its own, and which may go."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from loratools.adapter.metadata import guard_overwrite
+from loratools.errors import FileError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where the files of the run ``name`` lie in ``out``, and whose they are."""
+
+    out: Path
+    name: str
+
+    @property
+    def owner(self) -> str:
+        """Written into every file; only the same owner may overwrite it without force."""
+        return f"train:{self.name}"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object a line."""
+        return self.out / f"{self.name}.jsonl"
+
+    @property
+    def state(self) -> Path:
+        """The file to resume from, replaced whole at the end of every epoch and wherever else it is saved."""
+        return self.out / f"{self.name}-state" / "state.pt"
+
+    def epoch(self, number: int) -> Path:
+        """``NAME-000001.safetensors``."""
+        return self.out / f"{self.name}-{number:06d}.safetensors"
+
+    def epochs(self) -> list[Path]:
+        """The numbered files that exist, in order."""
+        return self._numbered("-", 6)
+
+    def step(self, number: int) -> Path:
+        """``NAME-step00000100.safetensors``."""
+        return self.out / f"{self.name}-step{number:08d}.safetensors"
+
+    def steps(self) -> list[Path]:
+        """The files of steps that exist, in order."""
+        return self._numbered("-step", 8)
+
+    def guard(self, *, force: bool) -> None:
+        """Raise before any work is done if a file of this run's name is someone else's.
+
+        Raises:
+            FileError: naming the file and the remedy.
+        """
+        for path in (*self.epochs(), *self.steps()):
+            guard_overwrite(path, self.owner, force)
+        if self.log.exists() and not force and _log_owner(self.log) != self.owner:
+            raise FileError(f"{self.log} exists and was not written by this run; choose another --name, or --force")
+
+    def sweep(self) -> None:
+        """Remove the half-written temporary files that a kill left behind; only while the run's lock is held."""
+        mine = f".{_escaped(self.name)}"
+        numbered = (f"{mine}-??????.safetensors.*.part", f"{mine}-step????????.safetensors.*.part")
+        for pattern in (*numbered, f"{mine}.jsonl.*.part"):
+            for path in self.out.glob(pattern):
+                path.unlink(missing_ok=True)
+        for path in self.state.parent.glob(f".{self.state.name}.*.part"):
+            path.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Take an earlier run of the same name away, so that its epochs never mix with the new ones."""
+        for path in (self.state, *self.epochs(), *self.steps()):
+            path.unlink(missing_ok=True)
+
+    def prune(self, keep: int | None) -> None:
+        """Leave only the newest ``keep`` files of epochs, and of steps; all of them for None."""
+        if keep is not None:
+            for path in (*self.epochs()[:-keep], *self.steps()[:-keep]):
+                path.unlink(missing_ok=True)
+
+    def _numbered(self, before: str, digits: int) -> list[Path]:
+        pattern = f"{_escaped(self.name)}{before}{'?' * digits}.safetensors"
+        found = self.out.glob(pattern) if self.out.is_dir() else ()
+        return sorted(path for path in found if path.stem[-digits:].isdigit())
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _log_owner(path: Path) -> str | None:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            found = json.loads(stream.readline() or "null")
+    except (OSError, ValueError):
+        return None
+    return found.get("owner") if isinstance(found, dict) else None

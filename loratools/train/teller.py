@@ -1,0 +1,26 @@
+"""The log and the bar of a run, as the watcher that every run has."""
+
+from __future__ import annotations
+
+from loratools.train.engine import Done
+from loratools.train.progress import Progress
+from loratools.train.records import EpochRecord, StepRecord
+from loratools.train.run_log import NoLog, RunLog
+from loratools.train.watcher import Watcher
+
+
+class Teller(Watcher):
+    """Writes every step and every epoch into the log, and shows the steps on the bar."""
+
+    name = "teller"
+
+    def __init__(self, log: RunLog | NoLog, bar: Progress, epochs: int) -> None:
+        self._log, self._bar, self._epochs = log, bar, epochs
+
+    def stepped(self, done: Done, record: StepRecord) -> None:
+        self._log.write("step", vars(record))
+        title = f"epoch {record.epoch}/{self._epochs}"
+        self._bar.step(title, record.loss, record.average, done.samples, record.seconds)
+
+    def ended(self, record: EpochRecord) -> None:
+        self._log.write("epoch", {**vars(record), "path": record.path.name})

@@ -1,0 +1,95 @@
+"""``loratools cache`` and ``loratools explain``: what is kept, what goes, and a file's story in words."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from loratools.adapter.file import read
+from loratools.cli import shell
+from loratools.recipe.cache import Cache
+from loratools.recipe.run import make_planner, run_steps
+from loratools.recipe.session import Session
+from tests.recipe.conftest import save_lora
+
+RECIPE = """\
+steps:
+  final: {merge: "style.safetensors:1:GP1, other.safetensors:-0.5:GP2"}
+  slim: {resize: {lora: final, rank: "1"}}
+"""
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(shell, [str(word) for word in words])
+
+
+def run_recipe() -> dict[str, bool]:
+    """step -> whether it was cached."""
+    planner = make_planner("r.yaml", Path("work"))
+    return {ran.planned.name: ran.cached for ran in run_steps(planner.plan(), Path("work"), Session(device="cpu"))}
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    save_lora(tmp_path / "style.safetensors", seed=1)
+    save_lora(tmp_path / "other.safetensors", seed=2)
+    (tmp_path / "r.yaml").write_text(RECIPE, encoding="utf-8")
+    run_recipe()
+    return tmp_path / "work"
+
+
+def test_ls_tells_what_is_kept(work: Path) -> None:
+    shown = call("cache", "ls", work)
+    assert shown.exit_code == 0 and "final" in shown.stdout and "2 results, " in shown.stdout
+    told = json.loads(call("cache", "ls", work, "--json").stdout)
+    assert {entry["step"] for entry in told} == {"final", "slim"} and all(entry["size"] > 0 for entry in told)
+
+
+def test_gc_removes_the_least_recently_used_first(work: Path) -> None:
+    kept = {entry.record.name: entry for entry in Cache(work / ".loratools").entries()}
+    for age, name in enumerate(("slim", "final")):
+        place = work / ".loratools/objects" / kept[name].identity / "record.json"
+        os.utime(place, (1e9 + age, 1e9 + age))
+    limit = kept["final"].alone + 10
+    dry = call("cache", "gc", work, "--max-size", limit, "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert "slim" in dry.stdout and "1 result would be removed" in dry.stdout
+    assert len(Cache(work / ".loratools").entries()) == 2
+    assert "1 result removed" in call("cache", "gc", work, "--max-size", limit).stdout
+    assert [entry.record.name for entry in Cache(work / ".loratools").entries()] == ["final"]
+    assert run_recipe() == {"final": True, "slim": True}  # the outputs themselves stay
+    call("cache", "gc", work, "--max-size", "0")
+    assert not Cache(work / ".loratools").entries()
+
+
+def test_a_damaged_result_is_never_taken_from_the_cache(work: Path) -> None:
+    good = (work / "slim.safetensors").read_bytes()
+    (entry,) = [entry for entry in Cache(work / ".loratools").entries() if entry.record.name == "slim"]
+    place = work / ".loratools/objects" / entry.identity / "result"
+    place.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))  # same size, one bit
+    os.utime(place, (work.stat().st_mtime,) * 2)
+    (work / "slim.safetensors").unlink()
+    assert run_recipe() == {"final": True, "slim": False}
+    assert (work / "slim.safetensors").read_bytes() == good
+
+
+def test_sizes_and_folders_that_make_no_sense(work: Path) -> None:
+    assert call("cache", "gc", work, "--max-size", "much").exit_code == 2
+    assert call("cache", "ls", work / "nowhere").exit_code != 0
+
+
+def test_explain_tells_the_story(work: Path) -> None:
+    shown = call("explain", work / "final.safetensors")
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.startswith("final.safetensors is a LoRA for Stable Diffusion 1")
+    assert "subtracted: `other.safetensors` x -0.5, blocks BASE 0.3, IN01 to OUT06 0.1" in shown.stdout
+    assert "`style.safetensors` x 1, blocks BASE 1, IN01 0.6, IN02 to IN05 0.9" in shown.stdout
+    assert "`loratools reproduce final.safetensors` makes" in shown.stdout
+    foreign = call("explain", "style.safetensors")
+    assert foreign.exit_code == 0 and read("style.safetensors").metadata
+    assert call("explain", "nothing.safetensors").exit_code == 1
