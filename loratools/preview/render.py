@@ -120,8 +120,8 @@ def render_grid(
     found = arrange([], start, rows=rows, weights=with_base_first(weights), prompts=prompts, seeds=check_seeds(seeds),
                     most=sys.maxsize)  # fmt: skip
     return render_axes(
-        base, found, out=out, embeddings=embeddings, options=replace(options or Options(), batch=batch_size), title=title, notes=notes,
-        progress=progress, on_picture=on_picture, owner=owner, force=force,
+        base, found, out=out, embeddings=embeddings, options=replace(options or Options(), batch=batch_size),
+        title=title, notes=notes, progress=progress, on_picture=on_picture, owner=owner, force=force,
     )  # fmt: skip
 
 

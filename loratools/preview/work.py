@@ -124,7 +124,8 @@ class Plan:
         settings, seed, prompt = place.settings, place.setting.seed, place.stacked.prompt
         loras = info.loras if stack.weight else ()
         facts = Facts(prompt, settings.negative, settings.steps, settings.sampler, settings.cfg, seed, settings.size,
-                      *self.model, settings.clip_skip, loras, stack.weight, settings.noise, place.embeddings)  # fmt: skip
+                      *self.model, settings.clip_skip, loras, stack.weight, settings.noise,
+                      place.embeddings)  # fmt: skip
         made = {
             "key": key,
             "base": self.model[1],

@@ -203,7 +203,8 @@ def _arranged(settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str
         settings.prompts, axes["seeds"], frozenset(given), settings.base_alone, settings.most,
     )  # fmt: skip
     start = Setting("", 0, settings.negative, None, 1.0, (), settings.steps, settings.cfg, axes["sampler"],
-                    tuple(axes["size"]) if axes["size"] else None, settings.clip_skip or 1, noise=settings.noise)  # fmt: skip
+                    tuple(axes["size"]) if axes["size"] else None, settings.clip_skip or 1,
+                    noise=settings.noise)  # fmt: skip
     try:
         return build_arrangement(asked, start, names), names
     except GridError as error:
