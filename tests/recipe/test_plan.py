@@ -82,7 +82,7 @@ def test_embeddings_count_by_content_and_noise_by_name(folder: Path) -> None:
     import torch
 
     (folder / "ti").mkdir()
-    with pytest.raises(RecipeError, match=r"embeddings: .*'ti' holds no embedding"):
+    with pytest.raises(RecipeError, match=r"grid.embeddings: .*ti' holds no embedding"):
         plan(folder, RECIPE.replace("p.txt,", "p.txt, embeddings: ti,"))
     keys = set()
     for value, noise in ((1.0, "own"), (2.0, "own"), (2.0, "webui-gpu")):
