@@ -6,6 +6,9 @@
 ``webui-gpu``   the WebUI's ``RNG: GPU`` and ``NV``: what torch draws on an NVIDIA card, computed on the CPU
 ==============  =======================================================================================================
 
+The two of the WebUI also step through its noise levels (:mod:`loratools.base.webui_steps`), without which the same
+numbers make another picture.
+
 CUDA's generator is Philox 4x32-10 (Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"):
 ten rounds of multiplications turn a counter and a key into four random words. Torch gives number i of a tensor the
 counter (draw, 0, i, 0) under the seed as key, as long as a card has a thread for every number (some 100,000), and makes

@@ -116,20 +116,20 @@ def denoise_guided(
     Nothing in the loop waits for the device: the scheduler's numbers stay on the CPU, where it reads them.
 
     Args:
-        kind: where the noise of each step comes from; see :mod:`loratools.base.noise`.
+        kind: where the noise of each step comes from, and whose noise levels are used: see
+            :mod:`loratools.base.noise`.
         unet: (latents (r, 4, h, w), time, conditioning's hidden states, SDXL's added conditions) -> prediction, for
             instance :class:`~loratools.base.graph.Graphs`; the base's own UNet by default.
     """
     if steps < 1:
         raise GridError(f"{steps} sampler steps make no picture; use 1 or more")
-    scheduler = find_sampler(sampler).scheduler(base.scheduler_config)
     size = (latents.shape[2] * 8, latents.shape[3] * 8)
     own = list(seeds) if seeds is not None else list(range(len(latents)))
     if len(own) != len(latents):
         raise GridError(f"{len(own)} seeds were given for {len(latents)} pictures; give one for each")
+    scheduler = find_sampler(sampler).prepared(base.scheduler_config, steps, webui=kind != OWN)
     turns = generators(own, size) if _draws(scheduler) else []
     extra = {"generator": turns} if turns else {}
-    scheduler.set_timesteps(steps)
     times = upload(scheduler.timesteps, base.device)
     run = unet or plain_unet(base)
     latents = upload(latents, base.device).to(base.dtype) * scheduler.init_noise_sigma

@@ -26,6 +26,16 @@ class Sampler:
         with quiet():
             return _class(self.kind).from_config({**config, "use_karras_sigmas": False, **self.settings})
 
+    def prepared(self, config: Mapping[str, Any], steps: int, *, webui: bool = False) -> Any:
+        """A scheduler set to ``steps``; ``webui`` gives it the WebUI's noise levels where they are others."""
+        scheduler = self.scheduler({**config, **_WEBUI.get(self.kind, {})} if webui else config)
+        scheduler.set_timesteps(steps)
+        if webui and self.kind == _LEVELLED:
+            from loratools.base.webui_steps import set_levels
+
+            set_levels(scheduler, steps, self.karras)
+        return scheduler
+
     @property
     def karras(self) -> bool:
         """Whether Karras' noise levels are asked for; only a name can ask for them."""
@@ -34,6 +44,13 @@ class Sampler:
 
 _MULTISTEP = {"algorithm_type": "dpmsolver++", "solver_order": 2, "final_sigmas_type": "zero"}
 _SDE = {"algorithm_type": "sde-dpmsolver++", "solver_order": 2, "final_sigmas_type": "zero"}
+_LEVELLED = "DPMSolverMultistepScheduler"
+_EVENLY = {"timestep_spacing": "linspace"}
+_WEBUI: Mapping[str, Mapping[str, Any]] = {  # what a kind's noise levels need to be k-diffusion's
+    **dict.fromkeys(("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMS",
+                     "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler"), _EVENLY),
+    "DDIMScheduler": {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False},
+}  # fmt: skip
 _PLAIN = (
     Sampler("DDIM", "DDIMScheduler"),
     Sampler("DDPM", "DDPMScheduler"),

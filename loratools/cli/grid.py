@@ -38,7 +38,7 @@ NOISE = ("own", "webui-cpu", "webui-gpu")
 @click.option("--size", metavar="WxH", help="Width x height in pixels.  [default: the base's own]")
 @click.option("--clip-skip", type=int, help="1 is the last layer.  [default: 1]")
 @click.option("--noise", type=click.Choice(NOISE), default=NOISE[0], show_default=True,
-              help="webui-gpu: the noise of the WebUI on a card, so that its seeds give its pictures.")  # fmt: skip
+              help="webui-gpu, webui-cpu: the WebUI's noise and noise levels, by its setting of RNG.")  # fmt: skip
 @click.option(
     "--embeddings", metavar="DIR", type=click.Path(), help="Textual-inversion embeddings for prompts to name."
 )
