@@ -38,7 +38,10 @@ from loratools.train.run_metadata import Facts, now
 from loratools.train.session import Session
 from loratools.train.step import Step, precision
 from loratools.train.stop import StopRequest
+from loratools.train.tally import Tally
 from loratools.train.teller import Teller
+from loratools.train.tensorboard import Board, Curves, NoBoard, board, check_board
+from loratools.train.validation import Validator, validates
 from loratools.train.watcher import Seen, Watcher
 from loratools.train.writer import Writer
 
@@ -109,6 +112,7 @@ class _Run:
         self.folder = RunFolder(config.out, config.name)
         device = pick_device(config.device)
         self.kind = precision(config, device)
+        check_board(config)
         dataset = read_dataset(config, config.resolution or (512, 512))
         # in full precision for the VAE, and so not on the GPU before the rest has been cast
         self.base = load_base(config.base, device="cpu", dtype="fp32", offline=config.offline)
@@ -159,7 +163,8 @@ class _Run:
         self.ranks.wait()  # the state has been read
         if state is None and self.ranks.writes:
             self.folder.clear()
-        with self._log(state) as log, self._training(), StopRequest(self.ranks) as stop:
+        curves = board(self.config, position.step, writes=self.ranks.writes)
+        with self._log(state) as log, curves as shown_board, self._training(), StopRequest(self.ranks) as stop:
             stepper = Step(self.base, self.network, self.schedule, self.config, self.kind)
             engine = Engine(self.config, self.base, stepper, self.optimizer, self.scaler, self.dataset, store,
                             self.kind, self.ranks, self.plan.steps)  # fmt: skip
@@ -168,7 +173,8 @@ class _Run:
             seen = Seen(self.config, self.ranks, self.folder, self.base, self.network, self.dataset, store, stepper,
                         self.kind, log, writer.saved_weights)  # fmt: skip
             with progress_bar(progress, self.kind.device, total=self.plan.steps, done=position.step) as shown:
-                watchers = _watchers(seen, Teller(log, shown, self.config.epochs))
+                teller = Teller(log, shown, self.config.epochs)
+                watchers = _watchers(seen, teller, shown_board, self.plan.steps)
                 for watcher in watchers:
                     watcher.load(state.watched.get(watcher.name, {}) if state else {})
                 Session(self.config, self.ranks, self.kind, position, self.plan.steps_per_epoch, engine, self.network,
@@ -225,9 +231,12 @@ class _Run:
         return store
 
 
-def _watchers(seen: Seen, teller: Watcher) -> list[Watcher]:
+def _watchers(seen: Seen, teller: Watcher, curves: Board | NoBoard, steps: int) -> list[Watcher]:
     """All that look at a run, in the order in which they are told of it."""
-    return [teller]
+    found = [teller, Curves(curves), Tally(seen, curves)]
+    if validates(seen.config, seen.dataset):
+        found.append(Validator(seen, curves, steps))
+    return found
 
 
 def _average(config: TrainConfig, optimizer: torch.optim.Optimizer) -> Ema | None:

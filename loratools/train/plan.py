@@ -14,6 +14,7 @@ from loratools.train.data_metadata import tags_by_folder
 from loratools.train.dataset import Dataset
 from loratools.train.read_config import presets
 from loratools.train.text import cut_captions
+from loratools.train.validation import validation_notes
 from loratools.train.warnings import warnings
 
 
@@ -153,7 +154,7 @@ def make_plan(config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[
         parameters=parameters,
         file_bytes=parameters * width + len(sizes) * (width + 500) + 8000,  # about 500 bytes of header a module
         frequent_tags=tuple(tags.most_common(10)),
-        notes=dataset.notes,
+        notes=(*dataset.notes, *validation_notes(config, dataset)),
         memory_bytes=estimate.memory(
             base, parameters, largest, computed, optimizer=config.optimizer, checkpoints=config.gradient_checkpointing
         ),
