@@ -237,14 +237,20 @@ class _Pickle:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._tensors = _unpickled(path)
+        self._tensors = read_pickle(path)
         self.shapes: Mapping[str, tuple[int, ...]] = {key: tuple(t.shape) for key, t in self._tensors.items()}
 
     def read(self, key: str) -> Tensor:
         return self._tensors[key].clone()
 
 
-def _unpickled(path: Path) -> dict[str, Tensor]:
+def read_pickle(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.ckpt`` through torch's ``weights_only`` reader, which runs none of the file's code.
+
+    Raises:
+        FileError: if there is no such file.
+        BaseModelError: if it is damaged, holds no weights, or holds pickled code.
+    """
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FileNotFoundError as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from loratools.adapter.family import UNet, family_of
+from loratools.adapter.unet import RESNET, SINGLES
 
 UNET = "model.diffusion_model."
 # family -> the original prefix of each text encoder, in the order of the family's encoders
@@ -44,7 +45,7 @@ def parts_of(key: str, family: str) -> tuple[Part, ...]:
         if key.startswith(prefix):
             rest = key.removeprefix(prefix)
             if prefix.endswith(".model."):
-                return _open_clip(rest, f"{encoder.component}.")
+                return open_clip_parts(rest, f"{encoder.component}.")
             return (Part(f"{encoder.component}.{with_text_model(rest)}"),)
     return ()
 
@@ -71,7 +72,7 @@ def _unet_names(family: str) -> dict[str, str]:
 
 
 def _unet_pairs(net: UNet) -> Iterator[tuple[str, str]]:
-    yield from _SINGLES.items()
+    yield from SINGLES.items()
     for level in range(len(net.down)):
         for layer in range(2):
             yield from _pair(f"down_blocks.{level}", layer, f"input_blocks.{3 * level + layer + 1}")
@@ -92,26 +93,9 @@ def _pair(level: str, layer: int, block: str) -> Iterator[tuple[str, str]]:
 
 
 def _resnet(canonical: str, original: str) -> Iterator[tuple[str, str]]:
-    yield from ((f"{canonical}.{new}", f"{original}.{old}") for new, old in _RESNET.items())
+    yield from ((f"{canonical}.{new}", f"{original}.{old}") for new, old in RESNET.items())
 
 
-_RESNET = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-_SINGLES = {
-    "conv_in": "input_blocks.0.0",
-    "conv_norm_out": "out.0",
-    "conv_out": "out.2",
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "add_embedding.linear_1": "label_emb.0.0",
-    "add_embedding.linear_2": "label_emb.0.2",
-}
 _OPEN_CLIP = {
     "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
     "positional_embedding": "text_model.embeddings.position_embedding.weight",
@@ -127,8 +111,11 @@ _OPEN_CLIP_LAYER = {
 }
 
 
-def _open_clip(path: str, component: str) -> tuple[Part, ...]:
-    """OpenCLIP's text tower: q, k and v are one tensor there, and the projection is transposed."""
+def open_clip_parts(path: str, component: str = "") -> tuple[Part, ...]:
+    """What a tensor of OpenCLIP's text tower holds: q, k and v are one there, and the projection is transposed.
+
+    Names are transformers', after ``component``; none for what its encoder has no place for.
+    """
     if path == "text_projection":
         return (Part(f"{component}text_projection.weight", transposed=True),)
     if path in _OPEN_CLIP:

@@ -45,8 +45,8 @@ def old_paths(path: str) -> Iterator[str]:
 
 def original_path(net: UNet, path: str) -> str:
     """The original (CompVis) path: ``input_blocks.4.1.proj_in`` for SDXL's ``down_blocks.1.attentions.0.proj_in``."""
-    if path in _ORIGINAL_SINGLES:
-        return _ORIGINAL_SINGLES[path]
+    if path in SINGLES:
+        return SINGLES[path]
     side, *rest = path.split(".")
     if side == "mid_block":
         kind, index, *tail = rest
@@ -107,10 +107,11 @@ def _attention(path: str, depth: int, linear: bool) -> Iterator[Module]:
 
 
 def _original_tail(kind: str, tail: list[str]) -> list[str]:
-    return [_ORIGINAL_RESNET[tail[0]]] if kind == "resnets" else tail
+    return [RESNET[tail[0]]] if kind == "resnets" else tail
 
 
-_ORIGINAL_RESNET = {
+# what the original network calls a ResNet's layers, and the modules outside its blocks
+RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
     "norm2": "out_layers.0",
@@ -118,7 +119,7 @@ _ORIGINAL_RESNET = {
     "time_emb_proj": "emb_layers.1",
     "conv_shortcut": "skip_connection",
 }
-_ORIGINAL_SINGLES = {
+SINGLES = {
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",

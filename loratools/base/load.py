@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from loratools.base import single
 from loratools.base.model import FAMILY_DEFAULTS, Base, Defaults
 from loratools.base.quiet import quiet
-from loratools.base.text_model import load_text_encoder, load_tokenizer
+from loratools.base.text_model import load_text_encoder, load_tokenizer, read_json
 from loratools.errors import BaseModelError, did_you_mean
 from loratools.files import sha256
 
@@ -184,7 +183,7 @@ def _load_single(path: Path, dtype: torch.dtype, device: torch.device, config: P
     else:
         single.check_channels(path, state)
         _check_index(config)
-        family = _family(_json(config / "unet" / "config.json"), (config / "text_encoder_2").is_dir())
+        family = _family(read_json(config / "unet" / "config.json"), (config / "text_encoder_2").is_dir())
     unet, vae, encoders = single.build_parts(path, state, family, config, dtype)
     vae.to(_vae_dtype(config, dtype))
     base = _assemble(unet, vae, encoders, config, device, dtype)
@@ -208,7 +207,7 @@ def _assemble(
         vae,
         encoders,
         tuple(load_tokenizer(folder / name) for name in names),
-        _json(folder / "scheduler" / "scheduler_config.json"),
+        read_json(folder / "scheduler" / "scheduler_config.json"),
         family,
         "",
         "",
@@ -224,7 +223,7 @@ def _defaults(folder: Path, family: str) -> Defaults:
     usual = FAMILY_DEFAULTS[family]
     if not (folder / "loratools.json").is_file():
         return usual
-    told = _json(folder / "loratools.json")
+    told = read_json(folder / "loratools.json")
     return Defaults(
         int(told.get("steps", usual.steps)), float(told.get("cfg", usual.cfg)), str(told.get("sampler", usual.sampler))
     )
@@ -238,12 +237,12 @@ def _family(unet_config: Any, second_encoder: bool) -> str:
 
 def _vae_dtype(folder: Path, dtype: torch.dtype) -> torch.dtype:
     """SDXL's VAE overflows in fp16 and says so in its config."""
-    upcast = dtype == torch.float16 and _json(folder / "vae" / "config.json").get("force_upcast", False)
+    upcast = dtype == torch.float16 and read_json(folder / "vae" / "config.json").get("force_upcast", False)
     return torch.float32 if upcast and (folder / "text_encoder_2").is_dir() else dtype
 
 
 def _check_index(path: Path) -> None:
-    index = _json(path / "model_index.json")
+    index = read_json(path / "model_index.json")
     kinds = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
     for part, kind in kinds.items():
         entry = index.get(part)
@@ -267,15 +266,3 @@ def _part(kind: Any, path: Path, part: str, dtype: torch.dtype) -> Any:
     except Exception as error:  # diffusers, safetensors and torch raise a dozen types for damaged files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BaseModelError(f"cannot load {path / part} ({reason}); is the download complete?") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BaseModelError(f"{path} is missing or unreadable; download the folder again") from error
-    except ValueError as error:
-        raise BaseModelError(f"{path} is not valid JSON ({error}); download it again") from error
-    if not isinstance(value, dict):
-        raise BaseModelError(f"{path} is not a JSON object; download it again")
-    return value

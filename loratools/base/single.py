@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
-import pickle
 import struct
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from loratools.adapter.checkpoint import read_pickle
+from loratools.adapter.compvis import TEXT, UNET, open_clip_parts
 from loratools.base.text_model import build_text_encoder
 from loratools.errors import BaseModelError
 
 CONFIGS = Path(__file__).parent / "configs"
-UNET = "model.diffusion_model."
 VAE = "first_stage_model."
-TEXT = {
-    "sd1": ("cond_stage_model.transformer.",),
-    "sd2": ("cond_stage_model.model.",),
-    "sdxl": ("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."),
-}
 _CROSS = UNET + "input_blocks.{}.1.transformer_blocks.0.attn2.to_k.weight"
 _FAMILY_OF_CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 _MAX_HEADER = 100 << 20
@@ -65,23 +59,6 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     state = read_pickle(path)
     check_base(path, {name: tuple(value.shape) for name, value in state.items()})
     return state
-
-
-def read_pickle(path: Path) -> dict[str, torch.Tensor]:
-    """A ``.ckpt`` through torch's ``weights_only`` reader, which runs none of the file's code."""
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise BaseModelError(
-            f"{path} holds pickled objects other than tensors, which could run code; convert it to .safetensors first"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise BaseModelError(f"{path} is not a complete .ckpt file (cut off or damaged); download it again") from error
-    while isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping):
-        raise BaseModelError(f"{path} holds no model weights; give a Stable Diffusion checkpoint")
-    return {str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
 
 
 def check_base(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -189,36 +166,11 @@ def prediction_of(path: Path, state: Mapping[str, torch.Tensor]) -> str | None:
     return None
 
 
-_OPEN_CLIP_NAMES = {
-    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
-    "positional_embedding": "text_model.embeddings.position_embedding.weight",
-    "ln_final.weight": "text_model.final_layer_norm.weight",
-    "ln_final.bias": "text_model.final_layer_norm.bias",
-}
-_OPEN_CLIP_LAYER = {
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-    "attn.out_proj": "self_attn.out_proj",
-}
-
-
 def from_open_clip(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """OpenCLIP's text tower under transformers' names: q, k and v are split, the projection is transposed."""
-    out = {new: state[old] for old, new in _OPEN_CLIP_NAMES.items() if old in state}
-    if "text_projection" in state:
-        out["text_projection.weight"] = state["text_projection"].T.contiguous()
-    for name, value in state.items():
-        if not name.startswith("transformer.resblocks."):
-            continue
-        layer, rest = name.removeprefix("transformer.resblocks.").split(".", 1)
-        stem = f"text_model.encoder.layers.{layer}."
-        if rest.startswith("attn.in_proj_"):
-            kind = rest.removeprefix("attn.in_proj_")
-            for part, third in zip("qkv", value.chunk(3), strict=True):
-                out[f"{stem}self_attn.{part}_proj.{kind}"] = third.contiguous()
-        else:
-            module, kind = rest.rsplit(".", 1)
-            out[f"{stem}{_OPEN_CLIP_LAYER[module]}.{kind}"] = value
+    out = {}
+    for key, value in state.items():
+        for part in open_clip_parts(key):
+            piece = value if part.third is None else value.chunk(3)[part.third]
+            out[part.name] = (piece.T if part.transposed else piece).contiguous()
     return out

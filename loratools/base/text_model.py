@@ -40,7 +40,7 @@ def build_text_encoder(config_folder: Path, state: Mapping[str, torch.Tensor], d
     """
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    settings = _read_json(config_folder / "config.json")
+    settings = read_json(config_folder / "config.json")
     projected = "CLIPTextModelWithProjection" in settings.get("architectures", [])
     config = CLIPTextConfig(**{key: value for key, value in settings.items() if not key.startswith("_")})
     kind = CLIPTextModelWithProjection if projected else CLIPTextModel
@@ -100,7 +100,7 @@ def load_tokenizer(folder: Path) -> Any:
         return CLIPTokenizer.from_pretrained(folder)
     from loratools.pocket.tokenizer import write_clip_files
 
-    settings = _read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
     with tempfile.TemporaryDirectory() as name:
         write_clip_files(_clip_merges(), _clip_alphabet(), Path(name))
         return CLIPTokenizer.from_pretrained(name, pad_token=settings.get("pad_token", "<|endoftext|>"))
@@ -117,7 +117,12 @@ def _clip_alphabet() -> list[str]:
     return [chr(code) for code in printable] + [chr(0x100 + n) for n in range(256 - len(printable))]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """One of a Diffusers folder's config files.
+
+    Raises:
+        BaseModelError: if it is missing or is no JSON object.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

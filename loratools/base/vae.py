@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from loratools.adapter.checkpoint import read_pickle
 from loratools.base import single
 from loratools.base.quiet import quiet
 from loratools.errors import BaseModelError
@@ -81,7 +82,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         single.read_shapes(path)
         state = dict(load_file(path))
     else:
-        state = single.read_pickle(path)
+        state = read_pickle(path)
     own = {key.removeprefix(single.VAE): value for key, value in state.items() if key.startswith(single.VAE)}
     own = own or {key: value for key, value in state.items() if not key.startswith(("loss.", "model_ema."))}
     if "encoder.conv_in.weight" not in own:

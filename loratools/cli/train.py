@@ -160,7 +160,11 @@ def _say_how_to_go_on(stop: Interrupted) -> NoReturn:
     """After the state was saved: the command that goes on, and the exit code of what asked to stop."""
     context = click.get_current_context()
     given = [*context.meta[_GIVEN], *([] if context.params["resume"] else ["--resume"])]
-    click.echo(f"{stop}; to go on: loratools train {shlex.join(given)}", err=True)
+    how = f"to go on: loratools train {shlex.join(given)}"
+    if stop.ranks.world > 1:
+        how = "to go on, launch it again with --resume"
+    if stop.ranks.writes:
+        click.echo(f"{stop}; {how}", err=True)
     context.exit(128 + stop.signal)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -124,15 +124,13 @@ def refuse_to_begin_anew(path: Path) -> None:
 def check_resumable(state: State, settings: Mapping[str, Any], base_digest: str, dataset_digest: str) -> None:
     """Refuse to go on with other settings, another base or other data: the result would be neither run's.
 
-    More epochs are allowed where the learning rate does not depend on how many there are.
+    More epochs are allowed where nothing depends on how many there are.
 
     Raises:
         TrainingError: naming what differs.
     """
     free = {"base", "images", "datasets"}  # their digests are compared; a moved folder is the same data
-    if str(settings.get("lr_scheduler")).startswith("constant") and float(settings.get("lr_warmup") or 0) >= 1:
-        free.add("epochs")
-    if settings.get("lr_scheduler") == "constant":
+    if not _depends_on_length(settings):
         free.add("epochs")
     now, before = dict(settings), state.settings
     changed = [key for key in sorted({*now, *before} - free) if now.get(key) != before.get(key)]
@@ -142,3 +140,20 @@ def check_resumable(state: State, settings: Mapping[str, Any], base_digest: str,
         shown = ", ".join(f"{key} ({before.get(key)} -> {now.get(key)})" if key in now else key for key in changed)
         raise TrainingError(f"cannot resume: {shown} changed since the run was started; change it back, or start anew "
                             "with --force in place of --resume")  # fmt: skip
+
+
+def _depends_on_length(settings: Mapping[str, Any]) -> bool:
+    """Whether a step of the run depends on how long the whole run is: by its rate, or a share of the run."""
+    name = str(settings.get("lr_scheduler"))
+    shares = ["stop_text_encoder_training", "token_warmup", *(["lr_warmup"] if name != "constant" else [])]
+    return not name.startswith("constant") or any(0 < value < 1 for value in _values(settings, shares))
+
+
+def _values(settings: Any, names: Sequence[str]) -> Iterator[float]:
+    """Every number under one of ``names``, in the settings of folders and data sets too."""
+    if isinstance(settings, Mapping):
+        yield from (float(settings[name]) for name in names if settings.get(name) is not None)
+        settings = list(settings.values())
+    if isinstance(settings, (list, tuple)):
+        for value in settings:
+            yield from _values(value, names)

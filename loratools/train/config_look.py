@@ -46,7 +46,7 @@ class LookConfig(BaseModel):
 
     @model_validator(mode="after")
     def _drawable(self) -> LookConfig:
-        asked = [name for name in ("sample_every_epochs", "sample_every_steps", "sample_at_first", "sample_sampler")
+        asked = [name for name in ("sample_every_epochs", "sample_every_steps", "sample_at_first")
                  if getattr(self, name)]  # fmt: skip
         if asked and not self.sample_prompts:
             raise ValueError(f"{asked[0]} is set but there are no prompts; name a file of them, or list them, at "

@@ -63,8 +63,12 @@ class Engine:
     """The steps of a run, over a network that is attached to its base.
 
     Args:
-        groups: the optimiser's, each with its ``base_lr``; they are also its ``param_groups``.
+        optimizer: each of its groups has a ``base_lr``, a ``name`` and a ``part``.
         steps: optimiser steps in the whole run.
+
+    Attributes:
+        stepper: its forward pass.
+        executor: what runs the steps.
     """
 
     def __init__(
@@ -80,7 +84,7 @@ class Engine:
         ranks: Ranks,
         steps: int,
     ) -> None:
-        self._config, self._base, self._stepper, self._kind, self._ranks = config, base, stepper, kind, ranks
+        self._config, self._base, self.stepper, self._kind, self._ranks = config, base, stepper, kind, ranks
         self._optimizer, self._scaler, self._dataset, self._store, self._steps = (
             optimizer, scaler, dataset, store, steps,
         )  # fmt: skip
@@ -147,7 +151,7 @@ class Engine:
         shape = (micro.total, *inputs.mean.shape[1:])
         drawn = objective.draw(shape, self._timesteps, self._config, generator)
         mine = drawn.rows(micro.first, micro.last)
-        losses = self._stepper.losses(inputs, mine)
+        losses = self.stepper.losses(inputs, mine)
         loss = losses.mean() * micro.share
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return Outcome(loss.detach(), losses.detach(), mine.timesteps)

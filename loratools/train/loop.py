@@ -35,14 +35,13 @@ from loratools.train.records import EpochRecord, OnEpoch, OnStep, StepRecord
 from loratools.train.run_folder import RunFolder
 from loratools.train.run_log import NoLog, RunLog
 from loratools.train.run_metadata import Facts, now
+from loratools.train.sample_prompts import wanted_samples
 from loratools.train.session import Session
 from loratools.train.step import Step, precision
 from loratools.train.stop import StopRequest
-from loratools.train.tally import Tally
-from loratools.train.teller import Teller
-from loratools.train.tensorboard import Board, Curves, NoBoard, board, check_board
-from loratools.train.validation import Validator, validates
-from loratools.train.watcher import Seen, Watcher
+from loratools.train.tensorboard import board, check_board
+from loratools.train.watcher import Seen
+from loratools.train.watchers import watchers
 from loratools.train.writer import Writer
 
 __all__ = ["EpochRecord", "OnEpoch", "OnStep", "RunResult", "StepRecord", "plan", "train"]
@@ -121,6 +120,7 @@ class _Run:
         self.config, self.dataset = fitted(config, _at_base_resolution(dataset, config, self.base))
         config = self.config
         _check_base(self.base, config)
+        self.samples = wanted_samples(config, self.base)
         self.active = BaseAdapters(config.base_adapters, self.base)
         self.active.merge()
         place(self.base, self.kind)
@@ -165,20 +165,22 @@ class _Run:
             self.folder.clear()
         curves = board(self.config, position.step, writes=self.ranks.writes)
         with self._log(state) as log, curves as shown_board, self._training(), StopRequest(self.ranks) as stop:
-            stepper = Step(self.base, self.network, self.schedule, self.config, self.kind)
-            engine = Engine(self.config, self.base, stepper, self.optimizer, self.scaler, self.dataset, store,
-                            self.kind, self.ranks, self.plan.steps)  # fmt: skip
+            engine = self._engine(store)
             writer = Writer(self.folder, facts, self.network, self.ema, self.optimizer, self.scaler,
                             self._inputs(), self.active.base_digest, log)  # fmt: skip
-            seen = Seen(self.config, self.ranks, self.folder, self.base, self.network, self.dataset, store, stepper,
-                        self.kind, log, writer.saved_weights)  # fmt: skip
+            seen = Seen(self.config, self.ranks, self.folder, self.base, self.network, self.dataset, store,
+                        engine.stepper, self.kind, log, writer.saved_weights)  # fmt: skip
             with progress_bar(progress, self.kind.device, total=self.plan.steps, done=position.step) as shown:
-                teller = Teller(log, shown, self.config.epochs)
-                watchers = _watchers(seen, teller, shown_board, self.plan.steps)
-                for watcher in watchers:
+                looking = watchers(seen, shown, shown_board, self.samples, self.plan.steps)
+                for watcher in looking:
                     watcher.load(state.watched.get(watcher.name, {}) if state else {})
                 Session(self.config, self.ranks, self.kind, position, self.plan.steps_per_epoch, engine, self.network,
-                        self.ema, writer, watchers, stop).run(on_epoch, on_step)  # fmt: skip
+                        self.ema, writer, looking, stop).run(on_epoch, on_step)  # fmt: skip
+
+    def _engine(self, store: LatentStore) -> Engine:
+        stepper = Step(self.base, self.network, self.schedule, self.config, self.kind)
+        return Engine(self.config, self.base, stepper, self.optimizer, self.scaler, self.dataset, store, self.kind,
+                      self.ranks, self.plan.steps)  # fmt: skip
 
     @contextlib.contextmanager
     def _training(self) -> Iterator[None]:
@@ -229,14 +231,6 @@ class _Run:
                 store.fill(shown.update)
                 self.base.vae.to("cpu")
         return store
-
-
-def _watchers(seen: Seen, teller: Watcher, curves: Board | NoBoard, steps: int) -> list[Watcher]:
-    """All that look at a run, in the order in which they are told of it."""
-    found = [teller, Curves(curves), Tally(seen, curves)]
-    if validates(seen.config, seen.dataset):
-        found.append(Validator(seen, curves, steps))
-    return found
 
 
 def _average(config: TrainConfig, optimizer: torch.optim.Optimizer) -> Ema | None:

@@ -55,7 +55,7 @@ class Session:
         self._per_epoch, self._engine, self._network, self._ema = steps_per_epoch, engine, network, ema
         self._writer, self._watchers, self._stop = writer, watchers, stop
         self._average = Average(position.average)
-        self._stop_at = 0  # the step after which to stop, once a signal has asked for it
+        self._stop_at: int | None = None  # the step after which to stop, once a signal has asked for it
 
     def run(self, on_epoch: OnEpoch | None, on_step: OnStep | None) -> None:
         """Train the epochs that are left.
@@ -165,7 +165,8 @@ class Session:
             raise self._diverged(f"a weight is not a number after step {step}")
 
     def _interrupt(self) -> None:
-        raise Interrupted(self._position.step, self._per_epoch * self._config.epochs, self._stop.asked)
+        steps = self._per_epoch * self._config.epochs
+        raise Interrupted(self._position.step, steps, self._stop.asked, self._ranks)
 
     def _kept(self, error: DatasetError) -> LoratoolsError:
         """``error`` with what was saved because of it; the one of saving, where that failed too."""

@@ -14,12 +14,13 @@ from loratools.train.distributed import Ranks
 class Interrupted(KeyboardInterrupt):
     """A run was asked to stop and has: its state is on disk. ``signal`` is what asked, ``step`` of ``steps`` is done.
 
-    Not an error, and so no LoratoolsError: to ``except Exception`` it is the Ctrl-C that it was.
+    Not an error, and so no LoratoolsError: to ``except Exception`` it is the Ctrl-C that it was. ``ranks`` are the
+    run's processes, of which one should tell.
     """
 
-    def __init__(self, step: int, steps: int, asked_by: int) -> None:
+    def __init__(self, step: int, steps: int, asked_by: int, ranks: Ranks = Ranks()) -> None:  # noqa: B008  (frozen)
         super().__init__(f"stopped after step {step} of {steps}, and the state is saved")
-        self.step, self.steps, self.signal = step, steps, asked_by
+        self.step, self.steps, self.signal, self.ranks = step, steps, asked_by, ranks
 
 
 class StopRequest:

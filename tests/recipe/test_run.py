@@ -20,7 +20,8 @@ from loratools.recipe.demo import run_demo
 from loratools.recipe.run import make_planner, run_steps, state_of
 from loratools.recipe.session import Session
 from loratools.recipe.store import Store
-from loratools.train import loop
+from loratools.train.records import OnStep
+from loratools.train.session import Session as Training
 from tests.recipe.conftest import MODULES, save_lora
 
 RECIPE = """\
@@ -118,15 +119,15 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_tensors(folder: Path, mon
     run(RECIPE, ["style"])
     whole = [read(path).digest for path in sorted(Path("work/style").glob("*.safetensors"))]
     Path("work").rename("other")
-    real, epochs = loop._Run._epoch, []
+    real, epochs = Training._steps, []
 
-    def one_epoch_only(self: loop._Run, engine: object, epoch: int, *rest: object) -> object:
-        epochs.append(epoch)
-        if epoch == 2 and epochs.count(2) == 1:
+    def one_epoch_only(self: Training, number: int, on_step: OnStep | None) -> None:
+        epochs.append(number)
+        if number == 2 and epochs.count(2) == 1:
             raise KeyboardInterrupt
-        return real(self, engine, epoch, *rest)  # type: ignore[arg-type]
+        real(self, number, on_step)
 
-    monkeypatch.setattr(loop._Run, "_epoch", one_epoch_only)
+    monkeypatch.setattr(Training, "_steps", one_epoch_only)
     with pytest.raises(KeyboardInterrupt):
         run(RECIPE, ["style"])
     planner = make_planner("r.yaml", Path("work"))

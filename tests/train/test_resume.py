@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -20,7 +21,7 @@ from loratools import files
 from loratools.adapter.file import read
 from loratools.cli.train import command
 from loratools.errors import DatasetError, FileError, TrainingError
-from loratools.train.checkpoint import load_state, refuse_to_begin_anew
+from loratools.train.checkpoint import State, check_resumable, load_state, refuse_to_begin_anew
 from loratools.train.config import TrainConfig
 from loratools.train.ema import Ema
 from loratools.train.inject import Network
@@ -101,10 +102,10 @@ def same(one: RunResult, two: RunResult) -> bool:
     return files_of[0] == files_of[1] and steps[0] == steps[1] and one.losses == two.losses and one.steps == two.steps
 
 
-def killed_thrice(settings: TrainConfig) -> RunResult:
-    for step in (3, 4, 7):
+def killed_thrice(settings: TrainConfig, *steps: int) -> RunResult:
+    for number, step in enumerate(steps):
         with pytest.raises(Killed):
-            train(settings.model_copy(update={"resume": step > 3}), progress=False, on_step=at_step(step, kill))
+            train(settings.model_copy(update={"resume": number > 0}), progress=False, on_step=at_step(step, kill))
     return resumed(settings)
 
 
@@ -112,7 +113,7 @@ def test_a_run_killed_thrice_in_mid_epoch_leaves_what_a_whole_one_does(
     tiny: Path, images: Path, whole: RunResult, tmp_path: Path
 ) -> None:
     settings = eight_steps(tiny, images, tmp_path, save_state_every_steps=1)
-    result = killed_thrice(settings)
+    result = killed_thrice(settings, 3, 4, 7)
     assert same(result, whole) and whole.steps == 8
     assert [line["step"] for line in logged(result, "step")] == list(range(1, 9))
     assert [line["epoch"] for line in logged(result, "epoch")] == [1, 2]
@@ -125,11 +126,11 @@ def test_a_run_killed_thrice_in_mid_epoch_leaves_what_a_whole_one_does(
 def test_draws_and_stages_go_on_where_they_were(tiny: Path, images: Path, tmp_path: Path) -> None:
     """Everything that is drawn, two micro-batches a step, and text encoders that stop in the third step."""
     drawn = {"flip": True, "network_dropout": 0.2, "caption_dropout": 0.3, "shuffle_tags": True, "noise_offset": 0.1,
-             "gradient_accumulation": 2, "repeats": 2, "stop_text_encoder_training": 0.4, "ema": None}  # fmt: skip
+             "gradient_accumulation": 2, "epochs": 3, "stop_text_encoder_training": 0.4, "ema": None}  # fmt: skip
     one, two = (
-        eight_steps(tiny, images, tmp_path / name, save_state_every_steps=2, **drawn) for name in ("whole", "killed")
+        eight_steps(tiny, images, tmp_path / name, save_state_every_steps=1, **drawn) for name in ("whole", "killed")
     )
-    assert same(killed_thrice(two), train(one, progress=False))
+    assert same(killed_thrice(two, 2, 4, 6), train(one, progress=False))
 
 
 def test_files_of_steps_and_only_the_newest_stay(config: Config, pictures: Pictures) -> None:
@@ -340,3 +341,24 @@ def test_a_run_that_was_cut_short_is_not_begun_anew_by_mistake(tiny: Path, image
     assert "cut short after step 2 (epoch 1); go on with --resume" in str(result.exception)
     refuse_to_begin_anew(tmp_path / "nothing")
     refuse_to_begin_anew(resumed(settings).state)  # a run that is finished may be made again
+
+
+@pytest.mark.parametrize(
+    ("settings", "allowed"),
+    [
+        ({"lr_scheduler": "cosine"}, False),
+        ({"lr_scheduler": "constant"}, True),
+        ({"lr_scheduler": "constant", "lr_warmup": 0.1}, True),  # which has none
+        ({"lr_scheduler": "constant_with_warmup", "lr_warmup": 10}, True),
+        ({"lr_scheduler": "constant_with_warmup", "lr_warmup": 0.1}, False),
+        ({"lr_scheduler": "constant", "stop_text_encoder_training": 0.5}, False),
+        ({"lr_scheduler": "constant", "images": [{"folder": "a", "token_warmup": 0.2}]}, False),
+    ],
+)
+def test_more_epochs_only_where_no_step_depends_on_how_many(settings: dict[str, object], allowed: bool) -> None:
+    common = {"network": {}, "ema": None, "optimizer": {}, "scaler": {}, "watched": {}, "base_digest": "b",
+              "dataset_digest": "d", "started_at": 0.0, "session": 1}  # fmt: skip
+    state = State(settings={**settings, "epochs": 2}, **common)
+    told = contextlib.nullcontext() if allowed else pytest.raises(TrainingError, match=r"epochs \(2 -> 4\) changed")
+    with told:
+        check_resumable(state, {**settings, "epochs": 4}, "b", "d")
