@@ -22,6 +22,7 @@ from loratools.train.read_config import read_config
 from loratools.train.run_folder import RunFolder
 from loratools.train.sample_prompts import Wanted, wanted_samples
 from loratools.train.samples import render
+from loratools.train.tensorboard import board_folder
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
@@ -154,3 +155,19 @@ def test_a_kill_while_drawing_is_made_up_for(config: Config, pictures: Pictures,
         assert (folder.samples / name).read_bytes() == (whole.samples / name).read_bytes()
     folder.clear()
     assert [path.name for path in folder.samples.iterdir()] == ["mine.png"]
+
+
+def test_what_sd_scripts_says_of_samples_and_validation(pictures: Pictures, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("1girl")
+    file = tmp_path / "options.toml"
+    common = f'pretrained_model_name_or_path = "pocket"\ntrain_data_dir = "{pictures("10_ink").parent}"\n'
+    asked = (
+        'sample_every_n_epochs = 2\nvalidate_every_n_steps = 50\nvalidate_every_n_epochs = 0\nlogging_dir = "logs"\n'
+    )
+    file.write_text(f'{common}sample_prompts = "prompts.txt"\nsample_sampler = "euler_a"\n{asked}')
+    found = read_config(file)
+    assert (found.sample_prompts, found.sample_sampler) == (tmp_path / "prompts.txt", "euler_a")
+    assert (found.samples_every_epochs, found.validate_every_steps) == (2, 50)
+    assert found.tensorboard == Path("logs") and board_folder(found) == Path("logs") / found.name
+    file.write_text(f'{common}sample_prompts = "prompts.txt"\nsample_sampler = "euler_a"\nsample_every_n_steps = 0\n')
+    assert read_config(file).sample_prompts is None  # as there: nobody says when
