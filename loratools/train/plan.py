@@ -12,6 +12,7 @@ from loratools.train import estimate
 from loratools.train.config import TrainConfig
 from loratools.train.data_metadata import tags_by_folder
 from loratools.train.dataset import Dataset
+from loratools.train.disk import bytes_wanted, files_left, too_little
 from loratools.train.read_config import presets
 from loratools.train.text import cut_captions
 from loratools.train.validation import validation_notes
@@ -69,6 +70,7 @@ class TrainPlan:
     source: str = ""  # whose numbers the preset has
     held_out: int = 0
     warnings: tuple[str, ...] = ()
+    files: int = 0  # that stay, of epochs and of steps
 
     def json(self) -> dict[str, Any]:
         """Plain values."""
@@ -85,7 +87,7 @@ class TrainPlan:
             f"steps: {self.samples_per_epoch} samples x {self.epochs} epochs / {self._per_step()} = {self.steps} steps",
             *self._bucket_lines(),
             f"network: {self.modules} modules, {self.parameters:,} parameters, "
-            f"{self.file_bytes / 2**20:.1f} MiB a file, {self.epochs * self.file_bytes / 2**20:.1f} MiB in all",
+            f"{self.file_bytes / 2**20:.1f} MiB a file, {self.files * self.file_bytes / 2**20:.1f} MiB in all",
             f"memory: about {self.memory_bytes / 2**30:.1f} GiB (within a factor of two)",
             f"tags: {self.tags} different ones; most frequent: {tags or 'none'}",
             *(f"warning: {warning}" for warning in self.warnings),
@@ -136,6 +138,8 @@ def make_plan(config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[
     positions = sum(_positions(*size) * count for size, count in dataset.bucket_counts().items())
     computed = 2 if config.mixed_precision in ("fp16", "bf16") else 4
     width = {"fp16": 2, "bf16": 2, "fp32": 4}[config.dtype]
+    file_bytes = parameters * width + len(sizes) * (width + 500) + 8000  # about 500 bytes of header a module
+    room = bytes_wanted(config, steps * config.epochs, file_bytes, parameters)
     return TrainPlan(
         name=config.name,
         base=config.base,
@@ -152,7 +156,7 @@ def make_plan(config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[
         buckets=tuple((*size, count) for size, count in dataset.bucket_counts().items()),
         modules=len(sizes),
         parameters=parameters,
-        file_bytes=parameters * width + len(sizes) * (width + 500) + 8000,  # about 500 bytes of header a module
+        file_bytes=file_bytes,
         frequent_tags=tuple(tags.most_common(10)),
         notes=(*dataset.notes, *validation_notes(config, dataset)),
         memory_bytes=estimate.memory(
@@ -163,7 +167,8 @@ def make_plan(config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[
         tags=len(tags),
         source=str(presets()[config.preset]["source"]).split(",")[0],
         held_out=len(dataset.held_out),
-        warnings=(*warnings(config, dataset), *cut_captions(base, config, dataset)),
+        warnings=(*warnings(config, dataset), *cut_captions(base, config, dataset), *too_little(config.out, room)),
+        files=files_left(config, steps * config.epochs),
     )
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from loratools.train.checkpoint import State, check_resumable, load_state, refus
 from loratools.train.config import TrainConfig
 from loratools.train.ema import Ema
 from loratools.train.inject import Network
-from loratools.train.loop import OnStep, RunResult, StepRecord, train
+from loratools.train.loop import OnStep, RunResult, StepRecord, plan, train
 from loratools.train.read_config import make_config
 from loratools.train.run_folder import RunFolder
 from loratools.train.stop import Interrupted, StopRequest
@@ -362,3 +363,15 @@ def test_more_epochs_only_where_no_step_depends_on_how_many(settings: dict[str, 
     told = contextlib.nullcontext() if allowed else pytest.raises(TrainingError, match=r"epochs \(2 -> 4\) changed")
     with told:
         check_resumable(state, {**settings, "epochs": 4}, "b", "d")
+
+
+def test_a_plan_counts_the_files_that_stay_and_warns_of_a_small_disk(
+    tiny: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = plan(eight_steps(tiny, images, tmp_path / "new/out"))  # 2 epochs, and steps 3 and 6
+    assert found.files == 4 and not [text for text in found.warnings if "MiB left" in text]
+    assert plan(eight_steps(tiny, images, tmp_path, save_every_steps=1, save_last_n=1)).files == 2
+    room = found.files * found.file_bytes + 2 * 4 * 4 * found.parameters
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(room, 0, room))
+    warned = plan(eight_steps(tiny, images, tmp_path / "new/out")).warnings
+    assert [text for text in warned if "new/out has 2 MiB left, and the run takes up to" in text], warned
