@@ -68,7 +68,7 @@ def guides(
         for conjunct in _uses(prompt):
             plan.add(conjunct)
     made = plan.encoded(clip_skip)
-    return [_guide(prompt, made) for prompt in prompts]
+    return [_guide(prompt, made, base.family) for prompt in prompts]
 
 
 def used(base: Base, texts: Sequence[str], steps: int, embeddings: Embeddings) -> tuple[Embedding, ...]:
@@ -90,9 +90,17 @@ def _uses(prompt: Prompt) -> tuple[Conjunct, ...]:
     return prompt.parts if prompt.simple else (*prompt.parts, prompt.whole)
 
 
-def _guide(prompt: Prompt, made: Mapping[str, tuple[Stage, ...]]) -> Guide:
+def _guide(prompt: Prompt, made: Mapping[str, tuple[Stage, ...]], family: str) -> Guide:
+    """An empty negative prompt is zeros to SDXL, which is how it was trained, and so do the WebUI and diffusers."""
     parts = tuple(Part(made[conjunct.text], conjunct.weight) for conjunct in prompt.parts)
+    if family == "sdxl" and prompt.text == "":
+        return Guide(parts, Part((Stage(0, _zeros(parts[0].at(0))),)))
     return Guide(parts, None if prompt.simple else Part(made[prompt.text]))
+
+
+def _zeros(cond: Conditioning) -> Conditioning:
+    pooled = None if cond.pooled is None else torch.zeros_like(cond.pooled)
+    return Conditioning(torch.zeros_like(cond.hidden), pooled)
 
 
 @dataclass

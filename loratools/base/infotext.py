@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools import __version__
-from loratools.base.rng import OWN, RNG, kind_of
+from loratools.base.rng import KINDS, OWN, RNG, kind_of
+from loratools.base.samplers import split_name
 from loratools.files import replacing
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 KEY = "loratools"  # the PNG text chunk with our JSON; the WebUI's is ``parameters``
 _PAIR = re.compile(r'\s*(\w[\w /-]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 _PAIRS = 3  # a last line with fewer is a line of the prompt
+_NOISE = "Noise"  # ours, where it is not our own: the WebUI's noise levels come with it
 _NEGATIVE = "Negative prompt:"
 
 
@@ -81,10 +83,10 @@ def infotext(facts: Facts) -> str:
 
 
 def _pairs(facts: Facts) -> dict[str, str]:
-    karras = facts.sampler.endswith(" Karras")
-    pairs = {"Steps": str(facts.steps), "Sampler": facts.sampler.removesuffix(" Karras")}
-    if karras:
-        pairs["Schedule type"] = "Karras"
+    sampler, schedule = split_name(facts.sampler)
+    pairs = {"Steps": str(facts.steps), "Sampler": sampler}
+    if schedule:
+        pairs["Schedule type"] = schedule
     pairs |= {
         "CFG scale": number(facts.cfg),
         "Seed": str(facts.seed),
@@ -95,6 +97,8 @@ def _pairs(facts: Facts) -> dict[str, str]:
     if facts.clip_skip != 1:
         pairs["Clip skip"] = str(facts.clip_skip)
     pairs["RNG"] = RNG[facts.noise]
+    if facts.noise != OWN:
+        pairs[_NOISE] = facts.noise
     if facts.loras and facts.strength:
         hashes = {plain_name(use.name): use.digest[:12] for use in facts.loras if use.digest}
         if hashes:
@@ -135,8 +139,10 @@ class Parameters:
 
     @property
     def noise(self) -> str:
-        """The kind of noise, a card's if it is not told."""
-        return kind_of(self.pairs.get("RNG"))
+        """The kind of noise: our own in our pictures, and in the WebUI's a card's if they do not tell."""
+        if self.pairs.get(_NOISE) in KINDS:
+            return self.pairs[_NOISE]
+        return OWN if self.pairs.get("Version", "").startswith("loratools") else kind_of(self.pairs.get("RNG"))
 
 
 def parameters(text: str) -> Parameters:

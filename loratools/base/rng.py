@@ -24,4 +24,4 @@ def check_kind(kind: str) -> str:
 
 def kind_of(rng: str | None) -> str:
     """The noise that the WebUI's ``RNG`` means; without one it drew on the card."""
-    return OWN if rng == "CPU" else "webui-gpu"
+    return "webui-cpu" if rng == "CPU" else "webui-gpu"

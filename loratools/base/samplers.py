@@ -24,7 +24,9 @@ class Sampler:
     def scheduler(self, config: Mapping[str, Any]) -> Any:
         """A fresh scheduler on the base's own noise schedule ``config``."""
         with quiet():
-            return _class(self.kind).from_config({**config, "use_karras_sigmas": False, **self.settings})
+            return _class(self.kind).from_config(
+                {**config, **dict.fromkeys(SCHEDULES.values(), False), **self.settings}
+            )
 
     def prepared(self, config: Mapping[str, Any], steps: int, *, webui: bool = False) -> Any:
         """A scheduler set to ``steps``; ``webui`` gives it the WebUI's noise levels where they are others."""
@@ -33,15 +35,19 @@ class Sampler:
         if webui and self.kind == _LEVELLED:
             from loratools.base.webui_steps import set_levels
 
-            set_levels(scheduler, steps, self.karras)
+            set_levels(scheduler, steps, self.schedule)
         return scheduler
 
     @property
-    def karras(self) -> bool:
-        """Whether Karras' noise levels are asked for; only a name can ask for them."""
-        return bool(self.settings.get("use_karras_sigmas"))
+    def schedule(self) -> str:
+        """The noise levels that its name asks for, one of :data:`SCHEDULES`; empty for the sampler's own."""
+        return split_name(self.name)[1]
 
 
+SCHEDULES: Mapping[str, str] = {  # the WebUI's schedule types that a name may end with -> diffusers' setting
+    "Karras": "use_karras_sigmas",
+    "Exponential": "use_exponential_sigmas",
+}
 _MULTISTEP = {"algorithm_type": "dpmsolver++", "solver_order": 2, "final_sigmas_type": "zero"}
 _SDE = {"algorithm_type": "sde-dpmsolver++", "solver_order": 2, "final_sigmas_type": "zero"}
 _LEVELLED = "DPMSolverMultistepScheduler"
@@ -54,13 +60,13 @@ _WEBUI: Mapping[str, Mapping[str, Any]] = {  # what a kind's noise levels need t
 _PLAIN = (
     Sampler("DDIM", "DDIMScheduler"),
     Sampler("DDPM", "DDPMScheduler"),
-    Sampler("PNDM", "PNDMScheduler", {"skip_prk_steps": True}, ("PLMS",)),
+    Sampler("PLMS", "PNDMScheduler", {"skip_prk_steps": True}, ("PNDM",)),
     Sampler("LCM", "LCMScheduler"),
     Sampler("UniPC", "UniPCMultistepScheduler", {}, ("uni_pc",)),
     Sampler("DEIS", "DEISMultistepScheduler"),
     Sampler("Euler a", "EulerAncestralDiscreteScheduler", {}, ("k_euler_a", "euler_ancestral")),
 )
-_WITH_KARRAS = (
+_SCHEDULED = (
     Sampler("Euler", "EulerDiscreteScheduler", {}, ("k_euler",)),
     Sampler("Heun", "HeunDiscreteScheduler", {}, ("k_heun",), calls=2),
     Sampler("LMS", "LMS", {}, ("k_lms",)),
@@ -74,19 +80,26 @@ _WITH_KARRAS = (
 )
 
 
-def _karras(sampler: Sampler) -> Sampler:
+def _with(sampler: Sampler, schedule: str) -> Sampler:
     return Sampler(
-        f"{sampler.name} Karras",
+        f"{sampler.name} {schedule}",
         sampler.kind,
-        {**sampler.settings, "use_karras_sigmas": True},
-        tuple(f"{word} karras" for word in sampler.spellings),
+        {**sampler.settings, SCHEDULES[schedule]: True},
+        tuple(f"{word} {schedule}" for word in sampler.spellings),
         sampler.calls,
     )
 
 
 SAMPLERS: Mapping[str, Sampler] = {
-    sampler.name: sampler for sampler in (*_PLAIN, *_WITH_KARRAS, *(_karras(plain) for plain in _WITH_KARRAS))
+    sampler.name: sampler
+    for sampler in (*_PLAIN, *_SCHEDULED, *(_with(plain, schedule) for schedule in SCHEDULES for plain in _SCHEDULED))
 }
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """``DPM++ 2M Karras`` as the WebUI's two settings, sampler and schedule type; the second may be empty."""
+    sampler, _, schedule = name.rpartition(" ")
+    return (sampler, schedule) if schedule in SCHEDULES else (name, "")
 
 
 def find_sampler(name: str) -> Sampler:

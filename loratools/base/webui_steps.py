@@ -2,7 +2,7 @@
 
 A run of n steps begins at the very last training level, not near it, as "leading" spacing does; its levels are n values
 of the training levels at evenly spaced times (log-linear between them), or Karras et al.'s (2022, eq. 5) from the
-highest to the lowest of them; and the UNet is told times between whole ones.
+highest to the lowest of them, or evenly spaced logarithms; and the UNet is told times between whole ones.
 """
 
 from __future__ import annotations
@@ -15,18 +15,22 @@ from torch import Tensor
 _RHO = 7.0
 
 
-def levels(training: Tensor, steps: int, karras: bool) -> Tensor:
+def levels(training: Tensor, steps: int, schedule: str = "") -> Tensor:
     """The sigmas (steps + 1,) from the highest to 0, float64.
 
     Args:
         training: a base's sigmas (t,), rising with time.
+        schedule: ``Karras``, ``Exponential``, or empty for even times.
     """
     low, high = training[0].double(), training[-1].double()
-    if karras:
-        ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-        made = (high ** (1 / _RHO) + ramp * (low ** (1 / _RHO) - high ** (1 / _RHO))) ** _RHO
-    else:
-        made = _between(training.double().log(), torch.linspace(len(training) - 1, 0, steps, dtype=torch.float64)).exp()
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    match schedule:
+        case "Karras":
+            made = (high ** (1 / _RHO) + ramp * (low ** (1 / _RHO) - high ** (1 / _RHO))) ** _RHO
+        case "Exponential":
+            made = (high.log() + ramp * (low.log() - high.log())).exp()
+        case _:
+            made = _between(training.double().log(), (len(training) - 1) * (1 - ramp)).exp()
     return torch.cat([made, made.new_zeros(1)])
 
 
@@ -38,13 +42,13 @@ def times(training: Tensor, sigmas: Tensor) -> Tensor:
     return (left + (wanted - known[left]) / (known[right] - known[left])).clamp(0, len(known) - 1)
 
 
-def set_levels(scheduler: Any, steps: int, karras: bool) -> None:
+def set_levels(scheduler: Any, steps: int, schedule: str) -> None:
     """Give a multistep scheduler of diffusers, after its ``set_timesteps``, the WebUI's levels and times.
 
     Such a scheduler keeps pictures scaled to unit variance, and so the first noise is a little less than 1.
     """
     training = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod) ** 0.5
-    sigmas = levels(training, steps, karras)
+    sigmas = levels(training, steps, schedule)
     scheduler.sigmas = sigmas.float()
     scheduler.timesteps = times(training, sigmas[:-1]).float()
     scheduler.init_noise_sigma = float(sigmas[0] / (sigmas[0] ** 2 + 1) ** 0.5)

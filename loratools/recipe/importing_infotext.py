@@ -18,7 +18,8 @@ _PAIR = re.compile(r"\s*(?P<key>[A-Za-z][\w /-]*?):\s*(?P<value>\"(?:[^\"\\]|\\.
 _LAST = re.compile(r"^Steps: \d+", re.MULTILINE)
 _NEGATIVE = "Negative prompt:"
 _WINDOW = re.compile(r":(?:start|stop|step|dyn)=[^:<>]*", re.IGNORECASE)
-_QUIET = ("Model", "Model hash", "Version", "Lora hashes", "Schedule type", "Size", "TI hashes", "VAE hash")
+_QUIET = ("Model", "Model hash", "Version", "Lora hashes", "Schedule type", "Size", "TI hashes", "VAE hash",
+          "RNG", "Noise")  # fmt: skip
 
 
 def of_infotext(text: str, base: str | None) -> Imported:
@@ -99,6 +100,8 @@ def _vector_name(tag: str) -> str | None:
 
 
 def _sampling(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
+    from loratools.base.infotext import Parameters
+    from loratools.base.rng import OWN
     from loratools.base.samplers import find_sampler
 
     readers: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -119,7 +122,8 @@ def _sampling(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
                 notes.append(f"'{key}: {value}' is left out: {error}")
         elif key not in _QUIET:
             notes.append(f"'{key}: {value}' has no place in a recipe and is left out")
-    return found
+    noise = Parameters("", "", told).noise
+    return {**found, **({"noise": noise} if "Seed" in told and noise != OWN else {})}
 
 
 def _size(text: str) -> str:
@@ -129,5 +133,7 @@ def _size(text: str) -> str:
 
 
 def _sampler(text: str, told: Mapping[str, str]) -> str:
-    karras = told.get("Schedule type") == "Karras" and not text.endswith("Karras")
-    return f"{text} Karras" if karras else text
+    from loratools.base.samplers import SCHEDULES
+
+    schedule = told.get("Schedule type", "")
+    return f"{text} {schedule}" if schedule in SCHEDULES and not text.endswith(schedule) else text

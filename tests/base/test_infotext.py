@@ -63,10 +63,13 @@ def test_a_png_carries_both_texts(tmp_path: Path) -> None:
 
 def test_noise_and_embeddings_are_told() -> None:
     text = infotext(replace(FACTS, noise="webui-gpu", embeddings=[("bad,ink:2", "ab" * 32)]))
-    assert "Clip skip: 2, RNG: NV, Lora hashes:" in text and 'TI hashes: "badink2: abababababab"' in text
+    assert (
+        "Clip skip: 2, RNG: NV, Noise: webui-gpu, Lora hashes:" in text and 'TI hashes: "badink2: abababababab"' in text
+    )
     read = parameters(text)
     assert read.noise == "webui-gpu" and read.hashes("TI hashes") == {"badink2": "ab" * 6}
     assert parameters(infotext(FACTS)).noise == "own"
+    assert parameters("a\nSteps: 1, Seed: 2, RNG: CPU").noise == "webui-cpu"
     assert parameters("a\nSteps: 1, Seed: 2, Size: 64x64").noise == "webui-gpu"  # the WebUI's default
 
 
@@ -108,7 +111,7 @@ def test_what_is_written_is_read(prompt: str, negative: str, model: str, names: 
     read = parameters(infotext(facts))
     assert read.prompt == "\n".join(line.strip() for line in prompt.split("\n"))
     assert read.negative == negative
-    assert (read.size, read.clip_skip, read.pairs["RNG"]) == (size, skip, RNG[noise])
+    assert (read.size, read.clip_skip, read.pairs["RNG"], read.noise) == (size, skip, RNG[noise], noise)
     assert (read.pairs["Seed"], read.pairs["CFG scale"], read.pairs["Schedule type"]) == (str(seed), "6.5", "Karras")
     assert read.pairs["Model"] == plain_name(model)
     assert read.hashes("TI hashes") == dict.fromkeys(uses, "0123456789ab")

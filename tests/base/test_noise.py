@@ -69,7 +69,7 @@ def test_each_draw_is_another() -> None:
 
 def test_unknown_kinds_are_told() -> None:
     assert check_kind("webui-gpu") == "webui-gpu"
-    assert [kind_of(name) for name in ("CPU", "NV", "GPU", None)] == ["own", "webui-gpu", "webui-gpu", "webui-gpu"]
+    assert [kind_of(name) for name in ("CPU", "NV", "GPU", None)] == ["webui-cpu", *["webui-gpu"] * 3]
     with pytest.raises(GridError, match="did you mean 'webui-gpu'"):
         check_kind("webui_gpu")
 

@@ -81,14 +81,15 @@ def dpmpp_2m(x: Tensor, sigmas: list[float], denoise: Denoise, noise: Philox) ->
 
 
 @pytest.mark.parametrize(
-    ("sampler", "formula", "karras"),
+    ("sampler", "formula", "schedule"),
     [
-        ("Euler", euler, False), ("Euler Karras", euler, True), ("Euler a", ancestral, False), ("Heun", heun, False),
-        ("LMS", linear_multistep, False), ("LMS Karras", linear_multistep, True),
-        ("DPM++ 2M", dpmpp_2m, False), ("DPM++ 2M Karras", dpmpp_2m, True),
+        ("Euler", euler, ""), ("Euler Karras", euler, "Karras"), ("Euler a", ancestral, ""), ("Heun", heun, ""),
+        ("LMS", linear_multistep, ""), ("LMS Karras", linear_multistep, "Karras"), ("DPM++ 2M", dpmpp_2m, ""),
+        ("DPM++ 2M Karras", dpmpp_2m, "Karras"), ("DPM++ 2M Exponential", dpmpp_2m, "Exponential"),
+        ("Heun Exponential", heun, "Exponential"),
     ],
 )  # fmt: skip
-def test_a_seed_makes_the_webuis_picture(base: Base, sampler: str, formula, karras: bool) -> None:  # type: ignore[no-untyped-def]
+def test_a_seed_makes_the_webuis_picture(base: Base, sampler: str, formula, schedule: str) -> None:  # type: ignore[no-untyped-def]
     fixed, unet, known = Fixed(condition(base, ["1girl"]), condition(base, [""])), plain_unet(base), training(base)
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
@@ -96,7 +97,7 @@ def test_a_seed_makes_the_webuis_picture(base: Base, sampler: str, formula, karr
         told = unet(torch.cat([x, x]) / (sigma**2 + 1) ** 0.5, time, fixed.at(0).hidden, None)
         return x - sigma * fixed.mix(told, CFG)
 
-    sigmas = levels(known, STEPS, karras).tolist()
+    sigmas = levels(known, STEPS, schedule).tolist()
     noise = Philox(SEED)
     with torch.no_grad():
         wanted = formula(noise.normal((1, 4, 8, 8)) * sigmas[0], sigmas, denoise, noise)
@@ -109,10 +110,12 @@ def test_a_seed_makes_the_webuis_picture(base: Base, sampler: str, formula, karr
 
 def test_levels_and_times_by_hand(base: Base) -> None:
     known = training(base)
-    assert levels(known, 3, False)[[0, -2, -1]].tolist() == pytest.approx([known[-1].item(), known[0].item(), 0])
-    assert levels(known, 3, False)[1].item() == pytest.approx((known[499] * known[500]).item() ** 0.5)
+    assert levels(known, 3)[[0, -2, -1]].tolist() == pytest.approx([known[-1].item(), known[0].item(), 0])
+    assert levels(known, 3)[1].item() == pytest.approx((known[499] * known[500]).item() ** 0.5)
     middle = ((known[0] ** (1 / 7) + known[-1] ** (1 / 7)) / 2) ** 7
-    assert levels(known, 3, True).tolist() == pytest.approx([known[-1].item(), middle.item(), known[0].item(), 0])
+    assert levels(known, 3, "Karras").tolist() == pytest.approx([known[-1].item(), middle.item(), known[0].item(), 0])
+    middle = (known[0] * known[-1]) ** 0.5
+    assert levels(known, 3, "Exponential")[1].item() == pytest.approx(middle.item())
     assert times(known, known[[0, 17, 999]]).tolist() == pytest.approx([0, 17, 999])
     assert times(known, (known[3:4] * known[4:5]) ** 0.5).item() == pytest.approx(3.5)
 
