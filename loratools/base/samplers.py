@@ -23,10 +23,9 @@ class Sampler:
 
     def scheduler(self, config: Mapping[str, Any]) -> Any:
         """A fresh scheduler on the base's own noise schedule ``config``."""
+        unasked = dict.fromkeys(SCHEDULES.values(), False)  # only a name can ask for them
         with quiet():
-            return _class(self.kind).from_config(
-                {**config, **dict.fromkeys(SCHEDULES.values(), False), **self.settings}
-            )
+            return _class(self.kind).from_config({**config, **unasked, **self.settings})
 
     def prepared(self, config: Mapping[str, Any], steps: int, *, webui: bool = False) -> Any:
         """A scheduler set to ``steps``; ``webui`` gives it the WebUI's noise levels where they are others."""

@@ -80,7 +80,8 @@ def test_noise_is_a_function_of_seed_and_size() -> None:
     [
         ("DPM++ 2M Karras", "DPM++ 2M Karras"), ("dpm++ 2m", "DPM++ 2M"), ("sample_dpmpp_2m", "DPM++ 2M"),
         ("dpmpp_2m_karras", "DPM++ 2M Karras"), ("k_euler_a", "Euler a"), ("Euler ancestral", "Euler a"),
-        ("sample_euler_ancestral", "Euler a"), ("EULER", "Euler"), ("PNDM", "PLMS"), ("DPM++ SDE exponential", "DPM++ SDE Exponential"), ("uni_pc", "UniPC"),
+        ("sample_euler_ancestral", "Euler a"), ("EULER", "Euler"), ("PNDM", "PLMS"), ("uni_pc", "UniPC"),
+        ("DPM++ SDE exponential", "DPM++ SDE Exponential"),
         ("sample_dpmpp_sde", "DPM++ SDE"), ("dpm_2_ancestral", "DPM2 a"), ("lms karras", "LMS Karras"), ("lcm", "LCM"),
     ],
 )  # fmt: skip

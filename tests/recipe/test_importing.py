@@ -72,6 +72,19 @@ def bare(path: Path, metadata: dict[str, str]) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("told", "noise"),
+    [("", "webui-gpu"), ("RNG: NV, ", "webui-gpu"), ("RNG: CPU, ", "webui-cpu"), ("Version: loratools 1, ", "own")],
+)
+def test_the_noise_of_a_picture_is_kept(told: str, noise: str) -> None:
+    """A seed without its noise is another picture; the WebUI draws on the card unless it says otherwise."""
+    text = f"<lora:style:0.8>\nSteps: 20, Sampler: Euler, {told}Seed: 1, Size: 64x64"
+    found = import_recipe(text, is_text=True)
+    grid = steps(found)["picture"].grid
+    assert grid is not None and grid.noise == noise
+    assert "RNG" not in " ".join(found.notes)
+
+
 def test_supermergers_string_with_its_named_vectors() -> None:
     vector = ",".join(["1"] * 16 + ["0.5"])
     found = import_recipe(f"Test0:1:MINE,AnythingV5RE_BASE:-1:OTHER\nMINE:{vector}\nUNUSED:{vector}", base="b")
