@@ -39,8 +39,9 @@ def load(checkout: Path) -> SimpleNamespace:
 
     # what they look up lazily has to be looked up before torchvision seems to be there
     diffusers.StableDiffusionPipeline, diffusers.AutoencoderKL, transformers.CLIPTextModel  # noqa: B018
-    if not hasattr(transformers, "CLIPFeatureExtractor"):  # the old name
-        transformers.CLIPFeatureExtractor = transformers.CLIPImageProcessor
+    current = sys.modules["transformers"]  # which may have replaced itself meanwhile
+    if not hasattr(current, "CLIPFeatureExtractor"):  # the old name
+        vars(current)["CLIPFeatureExtractor"] = transformers.CLIPImageProcessor
     with contextlib.suppress(ImportError):
         importlib.import_module("torchvision")
     for missing in {"torchvision"} - sys.modules.keys():

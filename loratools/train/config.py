@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from loratools.train.config_data import DATA_PLACES, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
+from loratools.train.config_look import LOOK_ONLY, LookConfig
 from loratools.train.config_network import NetworkConfig
 from loratools.train.config_objective import ObjectiveConfig
 from loratools.train.config_optimizer import OptimizerConfig
@@ -16,7 +17,9 @@ from loratools.train.config_speed import SPEED_ONLY, SpeedConfig
 from loratools.train.config_watch import KEPT_ONLY, WatchConfig
 
 # settings that change no byte of the result
-PLACE_ONLY = frozenset({"out", "device", "resume", "force", "preset", "offline"}) | DATA_PLACES | SPEED_ONLY | KEPT_ONLY
+PLACE_ONLY = frozenset({
+    "out", "device", "resume", "force", "preset", "offline", *DATA_PLACES, *SPEED_ONLY, *KEPT_ONLY, *LOOK_ONLY,
+})  # fmt: skip
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -29,7 +32,9 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
 
 
-class TrainConfig(DataConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig, SpeedConfig, WatchConfig, _Strict):
+class TrainConfig(
+    DataConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig, SpeedConfig, WatchConfig, LookConfig, _Strict
+):
     """The settings of one run. A preset's values come first, then the file's, then the command line's.
 
     ``resolution`` None is the base's own.

@@ -27,7 +27,7 @@ class EpochFacts:
     """One epoch of a run.
 
     Attributes:
-        loss: mean training loss; ``validation`` the loss on fixed noise and timesteps; None where no log tells.
+        loss: mean training loss; ``validation`` the loss at fixed noise and timesteps; None where no log tells.
         norm: Frobenius norm of all differences together.
         drift: ``|d - d_before| / |d|``, how far the epoch moved from the one before; None for the first.
     """
@@ -50,11 +50,18 @@ class Pick:
 
 @dataclass(frozen=True)
 class RunReport:
-    """A run's epochs in order, and the one to four of them that are worth rendering, the first one first."""
+    """A run's epochs in order, and the one to four of them that are worth rendering, the first one first.
+
+    Attributes:
+        untrained: the validation loss before the first step, where the log has one.
+        held_out: whether the validation loss is of images that no epoch showed.
+    """
 
     run: Path
     epochs: tuple[EpochFacts, ...]
     shortlist: tuple[Pick, ...]
+    untrained: float | None = None
+    held_out: bool = True
 
     def json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -63,6 +70,7 @@ class RunReport:
             "epochs": [{"epoch": own.number, "file": str(own.path), "loss": own.loss, "validation": own.validation,
                         "norm": own.norm, "drift": own.drift} for own in self.epochs],
             "shortlist": [{"epoch": pick.number, "why": pick.why} for pick in self.shortlist],
+            "untrained_validation": self.untrained, "held_out": self.held_out,
         }  # fmt: skip
 
     def text(self) -> str:
@@ -70,12 +78,19 @@ class RunReport:
         losses = [own.loss for own in self.epochs if own.loss is not None]
         lines = [f"{'epoch':>5}  {'loss':>7}  {'valid.':>7}  {'norm':>8}  {'drift':>6}"]
         chosen = {pick.number for pick in self.shortlist}
+        if self.untrained is not None:
+            lines.append(f"{0:>5}  {_number(None, 7, 4)}  {_number(self.untrained, 7, 4)}  {0:>8.3g}  {_percent(None)}")
         for own in self.epochs:
             mark = "*" if own.number in chosen else " "
             lines.append(f"{own.number:>5}{mark} {_number(own.loss, 7, 4)}  {_number(own.validation, 7, 4)}  "
                          f"{own.norm:>8.3g}  {_percent(own.drift)}  {_bar(own.loss, losses)}".rstrip())  # fmt: skip
         lines += ["", "shortlist (*), the first one first:"]
         lines += [f"  {pick.number}: {pick.why}" for pick in self.shortlist]
+        if not self.held_out:
+            lines += [
+                "",
+                "the validation loss is of images that are trained on: it cannot show what is learnt by heart",
+            ]
         if losses:
             within = [own.number for own in self.epochs if own.loss is not None and _in_band(own.loss)]
             told = f"epochs {_ranges(within)} lie in it" if within else "no epoch lies in it"
@@ -94,22 +109,27 @@ def report(run: Path | str) -> RunReport:
         FormatError: if an epoch file cannot be read.
     """
     found = epochs(run)
-    losses, validations = _logged(found)
+    logged = _logged(found)
     norms = _norms(found)
     facts = tuple(
-        EpochFacts(epoch.number, epoch.path, losses.get(epoch.number), validations.get(epoch.number), norm, drift)
+        EpochFacts(epoch.number, epoch.path, logged.losses.get(epoch.number), logged.validations.get(epoch.number),
+                   norm, drift)
         for epoch, (norm, drift) in zip(found, norms, strict=True)
-    )
-    return RunReport(Path(run), facts, shortlist(facts))
+    )  # fmt: skip
+    chosen = shortlist(facts, held_out=logged.held_out)
+    return RunReport(Path(run), facts, chosen, logged.untrained, logged.held_out)
 
 
-def shortlist(facts: Sequence[EpochFacts]) -> tuple[Pick, ...]:
+def shortlist(facts: Sequence[EpochFacts], *, held_out: bool = True) -> tuple[Pick, ...]:
     """One to four epochs, by the best evidence that there is: validation, else training loss, else drift alone.
 
-    Of training losses only the later half counts: before that a low one says more about which images came last.
+    Of training losses, and of a validation loss that is of images that are trained on, only the later half counts:
+    before that a low one says more about which images came last, and later on it falls for as long as a run goes on.
     """
     if all(own.validation is not None for own in facts):
-        return _lowest("validation", {own.number: own.validation or 0.0 for own in facts}, "")
+        judged = facts if held_out else facts[len(facts) // 2 :]
+        where = "" if held_out else " of the later half, on images that are trained on"
+        return _lowest("validation", {own.number: own.validation or 0.0 for own in judged}, where)
     later = {own.number: own.loss for own in facts[len(facts) // 2 :] if own.loss is not None}
     if later:
         return _lowest("training", later, " of the later half")
@@ -215,19 +235,36 @@ def _apart(one: Adapter, two: Adapter, square: float, other: float) -> float | N
     return math.sqrt(max(square - 2 * both + other, 0.0) / other) if other else None
 
 
-def _logged(found: Sequence[Epoch]) -> tuple[dict[int, float], dict[int, float]]:
-    """Training and validation losses by epoch, from ``NAME.jsonl`` beside the files; empty without one."""
+@dataclass(frozen=True)
+class _Logged:
+    """What the log tells: training and validation losses by epoch; all empty without a log."""
+
+    losses: Mapping[int, float]
+    validations: Mapping[int, float]
+    untrained: float | None
+    held_out: bool
+
+
+def _logged(found: Sequence[Epoch]) -> _Logged:
+    """The losses in ``NAME.jsonl`` beside the files; an epoch's validation loss is that of the epoch's last step."""
     name = found[0].path.stem
     log = found[0].path.with_name(f"{name[:-7] if name[-6:].isdigit() else name}.jsonl")
     losses: dict[int, float] = {}
-    validations: dict[int, float] = {}
+    ends: dict[int, int] = {}
+    by_step: dict[int, float] = {}
+    held_out = True
     for record in _lines(log):
+        value, step = record.get("loss"), record.get("step")
+        if not isinstance(value, float) or not math.isfinite(value):
+            continue
         if record.get("kind") == "epoch":
-            for target, key in ((losses, "loss"), (validations, "validation")):
-                value = record.get(key)
-                if isinstance(value, float) and math.isfinite(value):
-                    target[int(record["epoch"])] = value
-    return losses, validations
+            losses[int(record["epoch"])] = value
+            ends |= {int(record["epoch"]): step} if isinstance(step, int) else {}
+        elif record.get("kind") == "validation" and isinstance(step, int):
+            by_step[step] = value
+            held_out = bool(record.get("held_out", True))
+    validations = {number: by_step[step] for number, step in ends.items() if step in by_step}
+    return _Logged(losses, validations, by_step.get(0), held_out)
 
 
 def _lines(log: Path) -> list[dict[str, Any]]:

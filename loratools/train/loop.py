@@ -35,11 +35,13 @@ from loratools.train.records import EpochRecord, OnEpoch, OnStep, StepRecord
 from loratools.train.run_folder import RunFolder
 from loratools.train.run_log import NoLog, RunLog
 from loratools.train.run_metadata import Facts, now
+from loratools.train.sample_prompts import wanted_samples
 from loratools.train.session import Session
 from loratools.train.step import Step, precision
 from loratools.train.stop import StopRequest
-from loratools.train.teller import Teller
-from loratools.train.watcher import Seen, Watcher
+from loratools.train.tensorboard import board, check_board
+from loratools.train.watcher import Seen
+from loratools.train.watchers import watchers
 from loratools.train.writer import Writer
 
 __all__ = ["EpochRecord", "OnEpoch", "OnStep", "RunResult", "StepRecord", "plan", "train"]
@@ -109,6 +111,7 @@ class _Run:
         self.folder = RunFolder(config.out, config.name)
         device = pick_device(config.device)
         self.kind = precision(config, device)
+        check_board(config)
         dataset = read_dataset(config, config.resolution or (512, 512))
         # in full precision for the VAE, and so not on the GPU before the rest has been cast
         self.base = load_base(config.base, device="cpu", dtype="fp32", offline=config.offline)
@@ -117,6 +120,7 @@ class _Run:
         self.config, self.dataset = fitted(config, _at_base_resolution(dataset, config, self.base))
         config = self.config
         _check_base(self.base, config)
+        self.samples = wanted_samples(config, self.base)
         self.active = BaseAdapters(config.base_adapters, self.base)
         self.active.merge()
         place(self.base, self.kind)
@@ -159,18 +163,19 @@ class _Run:
         self.ranks.wait()  # the state has been read
         if state is None and self.ranks.writes:
             self.folder.clear()
-        with self._log(state) as log, self._training(), StopRequest(self.ranks) as stop:
+        curves = board(self.config, position.step, writes=self.ranks.writes)
+        with self._log(state) as log, curves as shown_board, self._training(), StopRequest(self.ranks) as stop:
             engine = self._engine(store)
             writer = Writer(self.folder, facts, self.network, self.ema, self.optimizer, self.scaler,
                             self._inputs(), self.active.base_digest, log)  # fmt: skip
             seen = Seen(self.config, self.ranks, self.folder, self.base, self.network, self.dataset, store,
                         engine.stepper, self.kind, log, writer.saved_weights)  # fmt: skip
             with progress_bar(progress, self.kind.device, total=self.plan.steps, done=position.step) as shown:
-                watchers = _watchers(seen, Teller(log, shown, self.config.epochs))
-                for watcher in watchers:
+                looking = watchers(seen, shown, shown_board, self.samples, self.plan.steps)
+                for watcher in looking:
                     watcher.load(state.watched.get(watcher.name, {}) if state else {})
                 Session(self.config, self.ranks, self.kind, position, self.plan.steps_per_epoch, engine, self.network,
-                        self.ema, writer, watchers, stop).run(on_epoch, on_step)  # fmt: skip
+                        self.ema, writer, looking, stop).run(on_epoch, on_step)  # fmt: skip
 
     def _engine(self, store: LatentStore) -> Engine:
         stepper = Step(self.base, self.network, self.schedule, self.config, self.kind)
@@ -226,11 +231,6 @@ class _Run:
                 store.fill(shown.update)
                 self.base.vae.to("cpu")
         return store
-
-
-def _watchers(seen: Seen, teller: Watcher) -> list[Watcher]:
-    """All that look at a run, in the order in which they are told of it."""
-    return [teller]
 
 
 def _average(config: TrainConfig, optimizer: torch.optim.Optimizer) -> Ema | None:

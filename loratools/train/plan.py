@@ -15,6 +15,7 @@ from loratools.train.dataset import Dataset
 from loratools.train.disk import bytes_wanted, files_left, too_little
 from loratools.train.read_config import presets
 from loratools.train.text import cut_captions
+from loratools.train.validation import validation_notes
 from loratools.train.warnings import warnings
 
 
@@ -157,7 +158,7 @@ def make_plan(config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[
         parameters=parameters,
         file_bytes=file_bytes,
         frequent_tags=tuple(tags.most_common(10)),
-        notes=dataset.notes,
+        notes=(*dataset.notes, *validation_notes(config, dataset)),
         memory_bytes=estimate.memory(
             base, parameters, largest, computed, optimizer=config.optimizer, checkpoints=config.gradient_checkpointing
         ),

@@ -108,7 +108,9 @@ def _found(config: TrainConfig, beside: Path) -> TrainConfig:
         return subset.model_copy(update={name: place(getattr(subset, name)) for name in _PATHS})
 
     parts = tuple(part.model_copy(update={"images": tuple(map(found, part.images))}) for part in config.datasets)
-    return config.model_copy(update={"images": tuple(map(found, config.images)), "datasets": parts})
+    prompts = place(config.sample_prompts) if isinstance(config.sample_prompts, Path) else config.sample_prompts
+    changed = {"images": tuple(map(found, config.images)), "datasets": parts, "sample_prompts": prompts}
+    return config.model_copy(update=changed)
 
 
 def _message(error: ValidationError, source: str, document: Document | None) -> str:

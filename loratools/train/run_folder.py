@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from loratools.adapter.metadata import guard_overwrite
 from loratools.errors import FileError
+
+_DRAWN = re.compile(r"(e\d{6,}|s\d{8,})_\d{2,}\.png|sheet\.png")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class RunFolder:
         """The file to resume from, replaced whole at the end of every epoch and wherever else it is saved."""
         return self.out / f"{self.name}-state" / "state.pt"
 
+    @property
+    def samples(self) -> Path:
+        """Folder of the pictures that the run draws of itself."""
+        return self.out / f"{self.name}-samples"
+
     def epoch(self, number: int) -> Path:
         """``NAME-000001.safetensors``."""
         return self.out / f"{self.name}-{number:06d}.safetensors"
@@ -47,6 +55,10 @@ class RunFolder:
     def steps(self) -> list[Path]:
         """The files of steps that exist, in order."""
         return self._numbered("-step", 8)
+
+    def sample(self, epoch: int, step: int, number: int, *, ended: bool) -> Path:
+        """``e000001_01.png`` of an epoch's end (0: before the first), ``s00000100_01.png`` of a step within one."""
+        return self.samples / f"{f'e{epoch:06d}' if ended else f's{step:08d}'}_{number:02d}.png"
 
     def guard(self, *, force: bool) -> None:
         """Raise before any work is done if a file of this run's name is someone else's.
@@ -66,12 +78,13 @@ class RunFolder:
         for pattern in (*numbered, f"{mine}.jsonl.*.part"):
             for path in self.out.glob(pattern):
                 path.unlink(missing_ok=True)
-        for path in self.state.parent.glob(f".{self.state.name}.*.part"):
+        for path in (*self.state.parent.glob(f".{self.state.name}.*.part"), *self.samples.glob(".*.png.*.part")):
             path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Take an earlier run of the same name away, so that its epochs never mix with the new ones."""
-        for path in (self.state, *self.epochs(), *self.steps()):
+        drawn = [path for path in self.samples.glob("*.png") if _DRAWN.fullmatch(path.name)]
+        for path in (self.state, *self.epochs(), *self.steps(), *drawn):
             path.unlink(missing_ok=True)
 
     def prune(self, keep: int | None) -> None:

@@ -43,7 +43,7 @@ def read_options(path: Path, *, defaults: bool = True) -> dict[str, Any]:
     for name, value in options.items():
         _check(name, value, path)
     given = {name: value for name, value in options.items() if name in OPTIONS and value != ""}
-    settings = {OPTIONS[name]: _value(name, value, path) for name, value in given.items()}
+    settings = _drawn({OPTIONS[name]: _value(name, value, path) for name, value in given.items()})
     settings |= _translated(options, path) | network_settings(options, str(path))
     usual = {**DEFAULTS, **({} if "epochs" in settings else {"max_steps": 1600})} if defaults else {}
     return {**usual, **settings, **_dataset_config(options, path)}
@@ -134,6 +134,14 @@ def _translated(options: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if options.get("max_train_steps") and not options.get("max_train_epochs"):
         settings["max_steps"] = options["max_train_steps"]
     return settings | _folders(options)
+
+
+def _drawn(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without prompts, or without a time to draw them, nothing is drawn there, whatever else is said of samples."""
+    asked = any(settings.get(name) for name in ("sample_every_epochs", "sample_every_steps", "sample_at_first"))
+    if asked and settings.get("sample_prompts"):
+        return settings
+    return {name: value for name, value in settings.items() if not name.startswith("sample_")}
 
 
 def _folders(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,12 +64,21 @@ OPTIONS = {
     "validation_seed": "validation_seed",
     "save_every_n_steps": "save_every_steps",
     "save_last_n_epochs": "save_last_n",
+    "validate_every_n_epochs": "validate_every_epochs",
+    "validate_every_n_steps": "validate_every_steps",
+    "sample_prompts": "sample_prompts",
+    "sample_every_n_epochs": "sample_every_epochs",
+    "sample_every_n_steps": "sample_every_steps",
+    "sample_at_first": "sample_at_first",
+    "sample_sampler": "sample_sampler",
+    "logging_dir": "tensorboard",
 }
 MOST_USED = tuple(OPTIONS)[:20]
 # of these, 0 stands for none
 OR_NONE = frozenset({
     "network_alpha", "min_snr_gamma", "max_timestep", "scale_weight_norms", "adaptive_noise_scale",
-    "save_every_n_steps", "save_last_n_epochs",
+    "save_every_n_steps", "save_last_n_epochs", "validate_every_n_epochs", "validate_every_n_steps",
+    "sample_every_n_epochs", "sample_every_n_steps",
 })  # fmt: skip
 # what a file says of itself: ``metadata_title`` and so on -> ``modelspec``
 METADATA = ("title", "author", "description", "license", "tags", "usage_hint", "merged_from", "trigger_phrase",
@@ -91,8 +100,8 @@ ACCEPTED = frozenset({
     "cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk", "masked_loss", "v2",
     # the state is always kept, only the newest, and replaced when the next one is whole
     "save_state", "save_state_on_train_end", "save_last_n_epochs_state", "save_last_n_steps_state",
-    # losses are logged beside the files
-    "logging_dir", "log_prefix", "log_tracker_name", "log_config", "console_log_level", "console_log_file",
+    # a run's curves and lines are named by it
+    "log_prefix", "log_tracker_name", "log_config", "console_log_level", "console_log_file",
     "console_log_simple",
     # parts of deepspeed, which is refused
     "zero_stage", "offload_optimizer_device", "offload_optimizer_nvme_path", "offload_param_device",
@@ -102,8 +111,6 @@ _UPLOAD = "leave it out, and upload the files when they are chosen"
 _WHERE = "leave it out; --resume finds by itself where the run was"
 _KEPT_IN = "leave it out; the base is kept in the type of mixed_precision, and the LoRA in float32"
 _EVERY_EPOCH = "leave it out; every epoch has its file, and fewer repeats make epochs shorter"
-_SAMPLES = "leave it out, and show the epochs with `loratools grid`"
-_JUDGED = "leave it out; validation_split alone says what is held out"
 # accepted at these values and where they are switched off, else refused with what to do instead
 ONLY: dict[str, tuple[tuple[object, ...], str]] = {
     "network_module": (
@@ -119,14 +126,7 @@ ONLY: dict[str, tuple[tuple[object, ...], str]] = {
     "initial_epoch": ((), _WHERE),
     "initial_step": ((), _WHERE),
     "skip_until_initial_step": ((), _WHERE),
-    "sample_prompts": ((), _SAMPLES),
-    "sample_every_n_steps": ((), _SAMPLES),
-    "sample_every_n_epochs": ((), _SAMPLES),
-    "sample_at_first": ((), _SAMPLES),
-    "sample_sampler": (("ddim", "euler_a"), _SAMPLES),
-    "validate_every_n_steps": ((), _JUDGED),
-    "validate_every_n_epochs": ((), _JUDGED),
-    "max_validation_steps": ((), _JUDGED),
+    "max_validation_steps": ((), "leave it out; validation_images of a YAML config bounds what is measured"),
     "full_fp16": ((), _KEPT_IN),
     "full_bf16": ((), _KEPT_IN),
     "fp8_base": ((), _KEPT_IN),

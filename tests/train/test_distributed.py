@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,24 +50,33 @@ def test_a_half_set_environment_and_one_device_for_two_are_errors() -> None:
 
 def test_two_processes_learn_what_one_does(config: Config, pictures: Pictures, tmp_path: Path) -> None:
     """Three pictures in batches of two: of the last, smaller batch one of the processes has no row at all."""
-    settings = config(pictures(count=3), epochs=2, dtype="fp32", out=str(tmp_path / "one"))
+    looking = {"validate_every_epochs": 1, "sample_prompts": ["1girl --s 1"]}
+    settings = config(pictures(count=3), epochs=2, dtype="fp32", out=str(tmp_path / "one"), **looking)
     one = train(settings, progress=False)
     written = tmp_path / "c.yaml"
     values = {"base": settings.base, "images": str(settings.images[0].folder), "out": str(tmp_path / "two"),
               "name": "t", "epochs": 2, "batch_size": 2, "dim": 4, "alpha": 2, "learning_rate": 2e-3, "dtype": "fp32",
-              "device": "cpu"}  # fmt: skip
+              "device": "cpu", **looking}  # fmt: skip
     written.write_text(json.dumps(values))
     done = _launched("loratools", "train", str(written))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epochs of t in") == 1  # one of the two speaks
     losses = [_losses(folder / "t.jsonl") for folder in (tmp_path / "one", tmp_path / "two")]
     assert len(losses[0]) == 4 and losses[1] == pytest.approx(losses[0], rel=1e-5)
+    for kind in ("validation", "losses"):  # each process measured its share
+        mine, theirs = (
+            [_by_image(line) for line in _lines(tmp_path / place / "t.jsonl", kind)] for place in ("one", "two")
+        )
+        assert len(mine) == len(theirs) and all(
+            a == pytest.approx(b, rel=1e-4) for a, b in zip(mine, theirs, strict=True)
+        )
+    assert (tmp_path / "two" / "t-samples" / "e000002_01.png").is_file()
     two = sorted((tmp_path / "two").glob("*.safetensors"))
     assert [path.name for path in two] == [path.name for path in one.epochs]
-    mine, theirs = read(one.epochs[-1]), read(two[-1])
+    alone, both = read(one.epochs[-1]), read(two[-1])
     # over all modules: Adam turns the rounding of a module without any gradient into steps of random sign
-    apart = sum(float((mine[name].dense() - theirs[name].dense()).norm()) ** 2 for name in mine)
-    assert apart <= (1e-3) ** 2 * sum(delta.norm() ** 2 for delta in mine.values())
+    apart = sum(float((alone[name].dense() - both[name].dense()).norm()) ** 2 for name in alone)
+    assert apart <= (1e-3) ** 2 * sum(delta.norm() ** 2 for delta in alone.values())
 
 
 def _launched(*module: str) -> subprocess.CompletedProcess[str]:
@@ -76,5 +86,14 @@ def _launched(*module: str) -> subprocess.CompletedProcess[str]:
 
 
 def _losses(log: Path) -> list[float]:
+    return [line["loss"] for line in _lines(log, "step")]
+
+
+def _by_image(line: dict[str, Any]) -> dict[str, float]:
+    found: dict[str, float] = line["images"]
+    return found
+
+
+def _lines(log: Path, kind: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return [line["loss"] for line in lines if line["kind"] == "step"]
+    return [line for line in lines if line["kind"] == kind]

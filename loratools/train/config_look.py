@@ -1,0 +1,61 @@
+"""Settings of what is measured and drawn while a run goes on. None of them changes a byte of what is learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+# change no byte of the epoch files
+LOOK_ONLY = frozenset({
+    "validate_every_epochs", "validate_every_steps", "validation_images", "sample_prompts", "sample_every_epochs",
+    "sample_every_steps", "sample_at_first", "sample_sampler", "tensorboard",
+})  # fmt: skip
+
+_Every = Annotated[int, Field(ge=1)] | None
+_OrNever = Annotated[int, Field(ge=0)] | None
+
+
+class LookConfig(BaseModel):
+    """When the validation loss is measured and samples are drawn, of what, and where curves are kept.
+
+    Images that are held out (``validation_split``) are measured after every epoch, unless ``validate_every_epochs`` is
+    0. Without any, images that are trained on are measured where an interval asks for it: their noise is fixed as
+    well, but they cannot show that a run learns by heart.
+
+    ``sample_prompts`` is a file in sd-scripts' syntax, or a list of such lines, drawn after every epoch unless an
+    interval is given. ``tensorboard`` true keeps curves in ``NAME-tensorboard`` beside the epoch files, a folder in
+    that folder's ``NAME``.
+    """
+
+    validate_every_epochs: _OrNever = None  # None: 1 where images are held out; 0: never
+    validate_every_steps: _Every = None
+    validation_images: _Every = None  # at most so many; None: all that are held out, or 8 that are trained on
+    sample_prompts: Path | tuple[str, ...] | None = None
+    sample_every_epochs: _Every = None
+    sample_every_steps: _Every = None
+    sample_at_first: bool = False  # also of the base, before the first step
+    sample_sampler: str | None = None  # None: the base's own
+    tensorboard: bool | Path = False
+
+    @field_validator("sample_prompts", mode="before")
+    @classmethod
+    def _lines(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value or None
+
+    @model_validator(mode="after")
+    def _drawable(self) -> LookConfig:
+        asked = [name for name in ("sample_every_epochs", "sample_every_steps", "sample_at_first")
+                 if getattr(self, name)]  # fmt: skip
+        if asked and not self.sample_prompts:
+            raise ValueError(f"{asked[0]} is set but there are no prompts; name a file of them, or list them, at "
+                             "sample_prompts")  # fmt: skip
+        return self
+
+    @property
+    def samples_every_epochs(self) -> int | None:
+        """Epochs between samples: 1 where there are prompts and no interval was given."""
+        if self.sample_prompts and not self.sample_every_epochs and not self.sample_every_steps:
+            return 1
+        return self.sample_every_epochs

@@ -1,0 +1,104 @@
+"""Pictures that a run draws of itself: the same prompts and noise each time, so that only the weights differ."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from loratools.adapter.file import open_adapter
+from loratools.base.infotext import Facts, LoraUse, infotext, write_png
+from loratools.base.model import Base
+from loratools.base.sample import noise, sample
+from loratools.base.text import condition
+from loratools.train.checkpoint import Position
+from loratools.train.sample_prompts import Wanted
+from loratools.train.sample_sheet import draw_sheet
+from loratools.train.session import due
+from loratools.train.tensorboard import Board, NoBoard
+from loratools.train.validation import eagerly
+from loratools.train.watcher import Seen, Watcher
+
+
+class Sampler(Watcher):
+    """Draws with the weights that are saved, after they are: a kill loses pictures, and resuming draws those again."""
+
+    name = "samples"
+
+    def __init__(self, seen: Seen, wanted: Sequence[Wanted], board: Board | NoBoard) -> None:
+        self._seen, self._wanted, self._board = seen, wanted, board
+
+    def due(self, step: int) -> bool:
+        return due(self._seen.config.sample_every_steps, step)
+
+    def began(self, position: Position) -> None:
+        if self._asked(position):
+            self._draw(position, missing=True)
+
+    def after(self, position: Position) -> None:
+        if self._asked(position):
+            self._draw(position, missing=False)
+
+    def _asked(self, position: Position) -> bool:
+        config = self._seen.config
+        if position.step == 0:
+            return config.sample_at_first
+        ended = position.into == 0 and due(config.samples_every_epochs, position.epoch)
+        return ended or self.due(position.step)
+
+    def _draw(self, position: Position, *, missing: bool) -> None:
+        """The pictures of this moment, or those of them that are missing, and the sheet of all moments."""
+        seen, ranks = self._seen, self._seen.ranks
+        if ranks.writes:
+            paths = [seen.folder.sample(position.epoch, position.step, number, ended=position.into == 0)
+                     for number in range(1, len(self._wanted) + 1)]  # fmt: skip
+            todo = [(number, path) for number, path in enumerate(paths, start=1) if not (missing and path.is_file())]
+            with seen.saved_weights(), eagerly(seen.config), _decoding(seen.base) if todo else contextlib.nullcontext():
+                for number, path in todo:
+                    self._one(number, path, position)
+            draw_sheet(seen.folder.samples, [own.prompt for own in self._wanted])
+            self._board.flush()
+        ranks.wait()
+
+    def _one(self, number: int, path: Path, position: Position) -> None:
+        wanted = self._wanted[number - 1]
+        pixels = render(self._seen.base, wanted, self._seen.config.clip_skip)
+        from PIL import Image
+
+        made = {"run": self._seen.config.name, "epoch": position.epoch, "step": position.step, "number": number}
+        write_png(Image.fromarray(pixels), path, infotext(self._facts(wanted, position)), {"sample": made})
+        self._board.picture(f"samples/{number:02d}", pixels, position.step)
+
+    def _facts(self, wanted: Wanted, position: Position) -> Facts:
+        base, folder = self._seen.base, self._seen.folder
+        path = folder.epoch(position.epoch) if position.into == 0 else folder.step(position.step)
+        loras = [LoraUse(path.stem, open_adapter(path).digest)] if position.step and path.is_file() else []
+        return Facts(
+            prompt=wanted.prompt, negative=wanted.negative, steps=wanted.steps, sampler=wanted.sampler, cfg=wanted.cfg,
+            seed=wanted.seed, size=wanted.size, model=Path(base.name).stem, model_digest=base.digest,
+            clip_skip=self._seen.config.clip_skip, loras=loras, extra={"Training step": str(position.step)},
+        )  # fmt: skip
+
+
+@torch.no_grad()
+def render(base: Base, wanted: Wanted, clip_skip: int) -> np.ndarray:
+    """One picture, uint8 (height, width, 3), with what is in the base's modules now."""
+    cond, uncond = (condition(base, [text], clip_skip) for text in (wanted.prompt, wanted.negative))
+    latents = noise(wanted.seed, wanted.size)
+    pictures = sample(base, cond, uncond, latents, wanted.steps, wanted.cfg, wanted.sampler, seeds=[wanted.seed])
+    first: np.ndarray = pictures[0]
+    return first
+
+
+@contextlib.contextmanager
+def _decoding(base: Base) -> Iterator[None]:
+    """Inside the block the VAE is on the base's device; afterwards where it was, for the sake of small cards."""
+    before = next(base.vae.parameters()).device
+    try:
+        base.vae.to(base.device)
+        yield
+    finally:
+        base.vae.to(before)
