@@ -56,30 +56,35 @@ class Sampler(Watcher):
             paths = [seen.folder.sample(position.epoch, position.step, number, ended=position.into == 0)
                      for number in range(1, len(self._wanted) + 1)]  # fmt: skip
             todo = [(number, path) for number, path in enumerate(paths, start=1) if not (missing and path.is_file())]
+            lora = self._lora(position) if todo else []
             with seen.saved_weights(), eagerly(seen.config), _decoding(seen.base) if todo else contextlib.nullcontext():
                 for number, path in todo:
-                    self._one(number, path, position)
+                    self._one(number, path, position, lora)
             draw_sheet(seen.folder.samples, [own.prompt for own in self._wanted])
             self._board.flush()
         ranks.wait()
 
-    def _one(self, number: int, path: Path, position: Position) -> None:
+    def _one(self, number: int, path: Path, position: Position, lora: Sequence[LoraUse]) -> None:
         wanted = self._wanted[number - 1]
         pixels = render(self._seen.base, wanted, self._seen.config.clip_skip)
         from PIL import Image
 
         made = {"run": self._seen.config.name, "epoch": position.epoch, "step": position.step, "number": number}
-        write_png(Image.fromarray(pixels), path, infotext(self._facts(wanted, position)), {"sample": made})
+        write_png(Image.fromarray(pixels), path, infotext(self._facts(wanted, position, lora)), {"sample": made})
         self._board.picture(f"samples/{number:02d}", pixels, position.step)
 
-    def _facts(self, wanted: Wanted, position: Position) -> Facts:
-        base, folder = self._seen.base, self._seen.folder
+    def _lora(self, position: Position) -> list[LoraUse]:
+        """The file of these weights, if they have one."""
+        folder = self._seen.folder
         path = folder.epoch(position.epoch) if position.into == 0 else folder.step(position.step)
-        loras = [LoraUse(path.stem, open_adapter(path).digest)] if position.step and path.is_file() else []
+        return [LoraUse(path.stem, open_adapter(path).digest)] if position.step and path.is_file() else []
+
+    def _facts(self, wanted: Wanted, position: Position, lora: Sequence[LoraUse]) -> Facts:
+        base = self._seen.base
         return Facts(
             prompt=wanted.prompt, negative=wanted.negative, steps=wanted.steps, sampler=wanted.sampler, cfg=wanted.cfg,
             seed=wanted.seed, size=wanted.size, model=Path(base.name).stem, model_digest=base.digest,
-            clip_skip=self._seen.config.clip_skip, loras=loras, extra={"Training step": str(position.step)},
+            clip_skip=self._seen.config.clip_skip, loras=lora, extra={"Training step": str(position.step)},
         )  # fmt: skip
 
 

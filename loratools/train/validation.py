@@ -72,7 +72,8 @@ class Validator(Watcher):
         self._captions = Captioner(seen.base, seen.config, steps)
         self._chosen = chosen(seen.config, seen.dataset)
         self._every = every_epochs(seen.config, seen.dataset)
-        self._measured = -1  # the step of the last line
+        self._measured = -1, 0.0  # step and loss of the last line
+        self._ended = -1
 
     def due(self, step: int) -> bool:
         return due(self._seen.config.validate_every_steps, step)
@@ -86,12 +87,17 @@ class Validator(Watcher):
             self._tell(record.epoch, record.step)
 
     def ended(self, record: EpochRecord) -> None:
-        if due(self._every, record.epoch) and self._measured != record.step:
+        self._ended = record.step
+        if due(self._every, record.epoch) and self._measured[0] != record.step:
             self._tell(record.epoch, record.step)
+
+    def figures(self) -> dict[str, float]:
+        step, loss = self._measured
+        return {"validation": loss} if step == self._ended else {}
 
     def _tell(self, epoch: int, step: int) -> None:
         found = self.measure()
-        self._measured = step
+        self._measured = step, found.loss
         self._seen.log.write("validation", {"epoch": epoch, "step": step, **found.json()})
         self._board.scalar("validation/loss", found.loss, step)
 

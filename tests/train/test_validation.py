@@ -18,7 +18,7 @@ from loratools.train.config import TrainConfig
 from loratools.train.epochs import report
 from loratools.train.inject import Network
 from loratools.train.latents import LatentStore
-from loratools.train.loop import RunResult, StepRecord, plan, train
+from loratools.train.loop import EpochRecord, RunResult, StepRecord, plan, train
 from loratools.train.read_dataset import read_dataset
 from loratools.train.step import Precision, Step
 from loratools.train.tensorboard import check_board
@@ -45,12 +45,14 @@ def test_looking_changes_no_byte_and_a_kill_no_line(config: Config, pictures: Pi
     common = {"validation_split": 0.4, "network_dropout": 0.3, "epochs": 2, "batch_size": 1}
     looked = {"validate_every_steps": 2, "save_state_every_steps": 2}
     plain = train(config(images, out=str(tmp_path / "plain"), validate_every_epochs=0, **common), progress=False)
-    seen = train(config(images, out=str(tmp_path / "seen"), **looked, **common), progress=False)
+    ends: list[EpochRecord] = []
+    seen = train(config(images, out=str(tmp_path / "seen"), **looked, **common), progress=False, on_epoch=ends.append)
     assert [path.read_bytes() for path in seen.epochs] == [path.read_bytes() for path in plain.epochs]
     assert not lines(plain, "validation")
     told = lines(seen, "validation")
     assert [(line["epoch"], line["step"]) for line in told] == [(0, 0), (1, 2), (1, 3), (2, 4), (2, 6)]
     assert len({line["loss"] for line in told}) == 5
+    assert [end.figures for end in ends] == [{"validation": told[2]["loss"]}, {"validation": told[4]["loss"]}]
 
     def kill(record: StepRecord) -> None:
         if record.step == 5:
