@@ -7,6 +7,7 @@ one picture several parts, each a UNet row of its own (Liu et al. 2022, Composab
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -41,9 +42,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Guide:
-    """One picture's prompt, or its negative prompt, in parts."""
+    """One picture's prompt in parts, or its negative prompt, which always is one part.
+
+    ``whole`` is the text as a negative prompt where that is not its first part: ``AND`` is a word there.
+    """
 
     parts: tuple[Part, ...]
+    whole: Part | None = None
 
     @staticmethod
     def plain(cond: Conditioning) -> Guide:
@@ -51,9 +56,14 @@ class Guide:
         return Guide((Part((Stage(0, cond),)),))
 
     @property
-    def simple(self) -> bool:
-        """Whether it has one part of weight 1."""
-        return len(self.parts) == 1 and self.parts[0].weight == 1
+    def negative(self) -> Part:
+        """What it is as a negative prompt."""
+        return self.whole or self.parts[0]
+
+    @property
+    def steady(self) -> bool:
+        """Whether it has one part of weight 1 that never changes."""
+        return len(self.parts) == 1 and self.parts[0].weight == 1 and len(self.parts[0].stages) == 1
 
 
 def plain_guides(base: Base, texts: Sequence[str], steps: int, clip_skip: int) -> list[Guide]:
@@ -118,7 +128,8 @@ class Mixed:
     def __init__(self, positive: Sequence[Guide], negative: Sequence[Guide]) -> None:
         if len(positive) != len(negative):
             raise PromptError(f"{len(positive)} prompts and {len(negative)} negative prompts do not make pairs")
-        self._parts = [guide.parts[0] for guide in negative] + [part for guide in positive for part in guide.parts]
+        self._negative = [guide.negative for guide in negative]
+        self._positive = [guide.parts for guide in positive]
         self._weights = [[part.weight for part in guide.parts] for guide in positive]
         self._owners = [n for n, guide in enumerate(positive) for _ in guide.parts]
         self._kept: tuple[list[Conditioning], Conditioning] | None = None
@@ -133,7 +144,8 @@ class Mixed:
 
     def at(self, step: int) -> Conditioning:
         """Joined anew only at steps where some stage begins."""
-        now = [part.at(step) for part in self._parts]
+        now = [part.at(step) for part in self._negative]
+        now += [cond for parts in self._positive for cond in even([part.at(step) for part in parts])]
         if self._kept is None or any(a is not b for a, b in zip(now, self._kept[0], strict=True)):
             self._kept = now, join(now)
         return self._kept[1]
@@ -152,25 +164,35 @@ def guidance(positive: Sequence[Guide], negative: Sequence[Guide], cfg: float) -
     """The cheapest guidance for a batch: prompts alone at a CFG scale of 1 and less, pairs, or parts.
 
     Args:
-        positive, negative: one for every picture. Of a negative prompt only the first part counts, as in the WebUI.
+        positive, negative: one for every picture.
     """
-    if not all(guide.simple and len(guide.parts[0].stages) == 1 for guide in (*positive, *negative)):
+    if not all(guide.steady for guide in positive) or any(len(guide.negative.stages) > 1 for guide in negative):
         return Mixed(positive, negative)
-    pairs = [[guide.parts[0].at(0) for guide in guides] for guides in (positive, negative)]
-    longest = max(cond.hidden.shape[1] for conds in pairs for cond in conds)
-    cond, uncond = (join(conds, longest) for conds in pairs)
+    told = [guide.parts[0].at(0) for guide in positive], [guide.negative.at(0) for guide in negative]
+    tokens = math.lcm(*(cond.hidden.shape[1] for conds in told for cond in conds))
+    cond, uncond = (join(conds, tokens) for conds in told)
     return Fixed(cond, uncond if cfg > 1 else None)
 
 
-def join(conds: Sequence[Conditioning], tokens: int = 0) -> Conditioning:
-    """Conditionings one below the other, shorter ones lengthened to the longest (or ``tokens``) by repeating their last
-    state, as the WebUI does."""
-    longest = max(tokens, *(cond.hidden.shape[1] for cond in conds))
-    hidden = torch.cat([_lengthened(cond.hidden, longest) for cond in conds])
+def join(conds: Sequence[Conditioning], tokens: int = 1) -> Conditioning:
+    """Conditionings one below the other, each repeated along its tokens until all have the same number of them, and a
+    multiple of ``tokens``.
+
+    Attention is a weighted mean, which is the same over any number of copies: every row gets what it would get alone.
+    """
+    length = math.lcm(tokens, *(cond.hidden.shape[1] for cond in conds))
+    hidden = torch.cat([cond.hidden.repeat(1, length // cond.hidden.shape[1], 1) for cond in conds])
     pooled = [cond.pooled for cond in conds if cond.pooled is not None]
     return Conditioning(hidden, torch.cat(pooled) if len(pooled) == len(conds) else None)
 
 
-def _lengthened(hidden: Tensor, tokens: int) -> Tensor:
-    lack = tokens - hidden.shape[1]
-    return hidden if lack == 0 else torch.cat([hidden, hidden[:, -1:].expand(-1, lack, -1)], dim=1)
+def even(conds: Sequence[Conditioning]) -> list[Conditioning]:
+    """The parts of one picture, shorter ones lengthened to the longest by repeating their last state, as the WebUI
+    does with the sides of ``AND``."""
+    longest = max(cond.hidden.shape[1] for cond in conds)
+    return [cond if cond.hidden.shape[1] == longest else _lengthened(cond, longest) for cond in conds]
+
+
+def _lengthened(cond: Conditioning, tokens: int) -> Conditioning:
+    lack = tokens - cond.hidden.shape[1]
+    return Conditioning(torch.cat([cond.hidden, cond.hidden[:, -1:].expand(-1, lack, -1)], dim=1), cond.pooled)

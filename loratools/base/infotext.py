@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools import __version__
+from loratools.base.rng import OWN, RNG, kind_of
 from loratools.files import replacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 KEY = "loratools"  # the PNG text chunk with our JSON; the WebUI's is ``parameters``
+_PAIR = re.compile(r'\s*(\w[\w /-]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+_PAIRS = 3  # a last line with fewer is a line of the prompt
+_NEGATIVE = "Negative prompt:"
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,11 @@ class LoraUse:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that made a picture; ``size`` is (height, width) in pixels, ``strength`` multiplies every LoRA."""
+    """All that made a picture; ``size`` is (height, width) in pixels, ``strength`` multiplies every LoRA.
+
+    ``noise`` is a kind of :mod:`loratools.base.noise`; ``embeddings`` are the names that the prompts use, with the
+    sha256 of their files.
+    """
 
     prompt: str
     negative: str
@@ -56,6 +65,8 @@ class Facts:
     clip_skip: int = 1
     loras: Sequence[LoraUse] = ()
     strength: float = 1.0
+    noise: str = OWN
+    embeddings: Sequence[tuple[str, str]] = ()
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -83,11 +94,78 @@ def _pairs(facts: Facts) -> dict[str, str]:
     }
     if facts.clip_skip != 1:
         pairs["Clip skip"] = str(facts.clip_skip)
+    pairs["RNG"] = RNG[facts.noise]
     if facts.loras and facts.strength:
         hashes = {plain_name(use.name): use.digest[:12] for use in facts.loras if use.digest}
         if hashes:
-            pairs["Lora hashes"] = ", ".join(f"{name}: {value}" for name, value in hashes.items())
+            pairs["Lora hashes"] = _listed(hashes)
+    if facts.embeddings:
+        pairs["TI hashes"] = _listed({plain_name(name): digest[:12] for name, digest in facts.embeddings})
     return {**pairs, **facts.extra, "Version": f"loratools {__version__}"}
+
+
+def _listed(hashes: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in hashes.items())
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What the WebUI reads in a picture's text: both prompts, and the last line's pairs as they are written."""
+
+    prompt: str
+    negative: str
+    pairs: Mapping[str, str]
+
+    def hashes(self, key: str) -> dict[str, str]:
+        """The names and hashes of ``Lora hashes`` or ``TI hashes``; empty without them."""
+        items = (item.rpartition(":") for item in self.pairs.get(key, "").split(","))
+        return {name.strip(): value.strip() for name, _, value in items if name.strip()}
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels, if it is told."""
+        found = re.fullmatch(r"(\d+)x(\d+)", self.pairs.get("Size", ""))
+        return (int(found[2]), int(found[1])) if found else None
+
+    @property
+    def clip_skip(self) -> int:
+        """1 if it is not told."""
+        text = self.pairs.get("Clip skip", "1")
+        return int(text) if text.isdecimal() else 1
+
+    @property
+    def noise(self) -> str:
+        """The kind of noise, a card's if it is not told."""
+        return kind_of(self.pairs.get("RNG"))
+
+
+def parameters(text: str) -> Parameters:
+    """Read ``text`` by the WebUI's rules; no text is an error.
+
+    The last line is pairs if it has three or more of them, and else a line of the prompt like the others; what follows
+    ``Negative prompt:`` at the start of a line is the negative prompt.
+    """
+    *lines, last = text.strip().split("\n")
+    found = _PAIR.findall(last)
+    if len(found) < _PAIRS:
+        lines, found = [*lines, last], []
+    sides: tuple[list[str], list[str]] = [], []
+    negative = False
+    for line in map(str.strip, lines):
+        if line.startswith(_NEGATIVE):
+            negative, line = True, line.removeprefix(_NEGATIVE).strip()
+        if line or sides[negative]:
+            sides[negative].append(line)
+    return Parameters("\n".join(sides[0]), "\n".join(sides[1]), {key: _unquoted(value) for key, value in found})
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        try:
+            return str(json.loads(value))
+        except ValueError:
+            return value
+    return value
 
 
 def quoted(value: str) -> str:

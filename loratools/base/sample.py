@@ -12,6 +12,8 @@ from torch import Tensor
 
 from loratools.base.guide import Fixed, Guidance
 from loratools.base.model import Base
+from loratools.base.noise import drawing, generators, initial
+from loratools.base.rng import OWN
 from loratools.base.samplers import SAMPLERS, Sampler, find_sampler
 from loratools.base.text import Conditioning
 from loratools.base.upload import upload
@@ -29,7 +31,6 @@ __all__ = [
     "noise",
     "plain_unet",
     "sample",
-    "step_noise",
 ]
 
 Prompt = Tensor | Conditioning
@@ -47,15 +48,7 @@ def check_size(base: Base, size: tuple[int, int]) -> None:
 
 def noise(seed: int, size: tuple[int, int]) -> Tensor:
     """The starting latents (1, 4, height / 8, width / 8) of a seed: float32 from a CPU generator, on every machine."""
-    return torch.randn((1, 4, size[0] // 8, size[1] // 8), generator=torch.Generator("cpu").manual_seed(seed))
-
-
-def step_noise(seeds: Sequence[int], size: tuple[int, int]) -> list[torch.Generator]:
-    """One generator a picture for ancestral samplers, each standing where :func:`noise` left off."""
-    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    for generator in generators:
-        torch.randn((1, 4, size[0] // 8, size[1] // 8), generator=generator)
-    return generators
+    return initial(OWN, seed, size)
 
 
 def sample(
@@ -115,6 +108,7 @@ def denoise_guided(
     callback: Callable[[int], None] | None = None,
     *,
     seeds: Sequence[int] | None = None,
+    kind: str = OWN,
     unet: UNet | None = None,
 ) -> Tensor:
     """:func:`denoise` under any :class:`~loratools.base.guide.Guidance`, and with any way to run the UNet.
@@ -122,6 +116,7 @@ def denoise_guided(
     Nothing in the loop waits for the device: the scheduler's numbers stay on the CPU, where it reads them.
 
     Args:
+        kind: where the noise of each step comes from; see :mod:`loratools.base.noise`.
         unet: (latents (r, 4, h, w), time, conditioning's hidden states, SDXL's added conditions) -> prediction, for
             instance :class:`~loratools.base.graph.Graphs`; the base's own UNet by default.
     """
@@ -132,19 +127,22 @@ def denoise_guided(
     own = list(seeds) if seeds is not None else list(range(len(latents)))
     if len(own) != len(latents):
         raise GridError(f"{len(own)} seeds were given for {len(latents)} pictures; give one for each")
-    extra = _step_arguments(scheduler, own, size)
+    turns = generators(own, size) if _draws(scheduler) else []
+    extra = {"generator": turns} if turns else {}
     scheduler.set_timesteps(steps)
     times = upload(scheduler.timesteps, base.device)
     run = unet or plain_unet(base)
     latents = upload(latents, base.device).to(base.dtype) * scheduler.init_noise_sigma
     told: tuple[Conditioning, Inputs] | None = None
+    drawn = drawing(kind, turns, own, size)
     for index, t in enumerate(scheduler.timesteps):
         now = guidance.at(_step_of(index, steps, len(scheduler.timesteps)))
         if told is None or told[0] is not now:
             told = now, _inputs(base, now, size)
         inputs = scheduler.scale_model_input(guidance.spread(latents), t)
         predicted = guidance.mix(run(inputs, times[index], *told[1]), cfg)
-        latents = scheduler.step(predicted, t, latents, **extra, return_dict=False)[0].to(base.dtype)
+        with drawn:
+            latents = scheduler.step(predicted, t, latents, **extra, return_dict=False)[0].to(base.dtype)
         if callback:
             callback(index + 1)
     return latents
@@ -179,11 +177,9 @@ def decode(base: Base, latents: Tensor) -> Tensor:
     return (images * 0.5 + 0.5).clamp(0, 1)
 
 
-def _step_arguments(scheduler: Any, seeds: Sequence[int], size: tuple[int, int]) -> dict[str, Any]:
-    """``generator`` for the schedulers that draw noise; ``eta`` stays at its deterministic 0."""
-    if "generator" not in inspect.signature(scheduler.step).parameters:
-        return {}
-    return {"generator": step_noise(seeds, size)}
+def _draws(scheduler: Any) -> bool:
+    """Whether the scheduler may draw noise at a step; ``eta`` stays at its deterministic 0."""
+    return "generator" in inspect.signature(scheduler.step).parameters
 
 
 def _step_of(index: int, steps: int, calls: int) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from loratools.preview.drawing import Drawing
 
 FORMATS = ("webp", "jpg", "png")
+NOISE = ("own", "webui-cpu", "webui-gpu")
 
 
 @click.command("grid", cls=Command)
@@ -36,6 +37,11 @@ FORMATS = ("webp", "jpg", "png")
 @click.option("--sampler", help='As the WebUI spells it, such as "DPM++ 2M Karras".  [default: the base\'s own]')
 @click.option("--size", metavar="WxH", help="Width x height in pixels.  [default: the base's own]")
 @click.option("--clip-skip", type=int, help="1 is the last layer.  [default: 1]")
+@click.option("--noise", type=click.Choice(NOISE), default=NOISE[0], show_default=True,
+              help="webui-gpu: the noise of the WebUI on a card, so that its seeds give its pictures.")  # fmt: skip
+@click.option(
+    "--embeddings", metavar="DIR", type=click.Path(), help="Textual-inversion embeddings for prompts to name."
+)
 @click.option("--batch-size", type=int, default=8, show_default=True, help="Pictures at once.")
 @click.option("--compile", "compiled", is_flag=True, help="By torch.compile: minutes to start; for hundreds of cells.")
 @click.option("--offload", is_flag=True, help="Keep only the model that works on the device.")
@@ -65,7 +71,7 @@ def command(
     rows: tuple[str, ...], base: str | None, weights: str | None, x: str | None, y: str | None, z: str | None,
     no_base: bool, most: int | None, prompts: tuple[str, ...], negative: str | None, seeds: str | None,
     steps: int | None, cfg: float | None, sampler: str | None, size: str | None, clip_skip: int | None,
-    batch_size: int, compiled: bool, offload: bool, sliced: bool, tiled: bool,
+    noise: str, embeddings: str | None, batch_size: int, compiled: bool, offload: bool, sliced: bool, tiled: bool,
     out: str, title: str, labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...],
     full_size: bool, embed: bool, score: bool, score_images: str | None, held_out: str | None,
     score_models: tuple[str, ...], redraw: bool, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None,
@@ -96,6 +102,8 @@ def command(
       sampler    Euler a, DPM++ 2M Karras
       size       512x768, 768x512
       base       model.safetensors; other.safetensors           (in --base's place)
+
+    Prompts are read as the WebUI reads them: (a:1.2), [a], [a:b:0.5], [a|b], BREAK and AND.
 
     \b
     Numbers are 0:1:0.25, 0-1 (+0.25), 0-1 [5] (five of them), 1-4, or lists. LoRAs in prompts as the
@@ -146,7 +154,7 @@ def command(
         not no_base, most,
     )  # fmt: skip
     start = Setting("", 0, negative or "", None, 1.0, (), steps, cfg, sampler, parse_size(size) if size else None,
-                    1 if clip_skip is None else clip_skip)  # fmt: skip
+                    1 if clip_skip is None else clip_skip, noise=noise)  # fmt: skip
     names = Names(lambda ref: find_lora(ref, lora_dirs), lambda text: Path(text) if Path(text).is_file() else None,
                   load_presets(presets), None if missing is None else float(missing), best_epoch)  # fmt: skip
     arrangement = build_arrangement(asked, start, names)
@@ -156,7 +164,7 @@ def command(
     result = render_axes(
         first, arrangement, out=Path(out), presets=names.presets, resolve=names.terms,
         load=lambda name: first if name == models[0] else load_base(name, device=rank.device(device), dtype=dtype),
-        title=title, progress=True, force=force, drawing=drawing,
+        embeddings=Path(embeddings) if embeddings else None, title=title, progress=True, force=force, drawing=drawing,
         options=Options(batch_size, compiled=compiled, offload=offload, sliced=sliced, tiled=tiled),
     )  # fmt: skip
     if not rank.main:

@@ -9,17 +9,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from loratools.base.infotext import number
+from loratools.base.rng import OWN, check_kind
 from loratools.base.samplers import find_sampler
 from loratools.errors import GridError
 from loratools.preview.ranges import parse_integers, parse_numbers
 
-RENDERER = 1  # raised when the same settings begin to give another picture
+RENDERER = 2  # raised when the same settings begin to give another picture
 _SIZE = re.compile(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How every cell of a grid is sampled; ``size`` is (height, width) in pixels."""
+    """How every cell of a grid is sampled; ``size`` is (height, width) in pixels, ``noise`` a kind of
+    :mod:`loratools.base.noise`."""
 
     steps: int
     cfg: float
@@ -27,21 +29,27 @@ class Settings:
     size: tuple[int, int]
     negative: str = ""
     clip_skip: int = 1
+    noise: str = OWN
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise GridError(f"{self.steps} sampler steps make no picture; use 1 or more")
         object.__setattr__(self, "sampler", find_sampler(self.sampler).name)
+        check_kind(self.noise)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture: a row's content (a digest, empty for the base alone), its weight, the prompt and the seed."""
+    """One picture: a row's content (a digest, empty for the base alone), its weight, the prompt and the seed.
+
+    ``embeddings`` are the digests of those that its prompts name.
+    """
 
     row: str
     weight: float
     prompt: str
     seed: int
+    embeddings: tuple[str, ...] = ()
 
     def key(self, settings: Settings, base: str, compute: str) -> str:
         """sha256 over all that determines the picture; ``compute`` names the dtype and the kind of device."""

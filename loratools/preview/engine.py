@@ -20,9 +20,11 @@ from torch import Tensor
 
 from loratools.base.branches import Branches
 from loratools.base.branches import Row as BranchRow
+from loratools.base.encode import guides
 from loratools.base.graph import Graphs
-from loratools.base.guide import Guidance, Guide, guidance, plain_guides
+from loratools.base.guide import Guidance, Guide, guidance
 from loratools.base.model import Base
+from loratools.base.noise import initial
 from loratools.base.patch import Patcher
 from loratools.base.sample import UNet, compiled_unet, decode, denoise_guided, plain_unet
 from loratools.errors import GridError
@@ -78,11 +80,12 @@ class Engine:
     """Renders jobs on one base, which is W0 again after every call. Close it to free graphs and kept deltas.
 
     Args:
-        encode: texts -> guides, under what is patched into the text encoders.
+        encode: texts -> guides, under what is patched into the text encoders; by default all that the WebUI's syntax
+            says, without embeddings.
         say: told what rendering needs before it starts, and when memory made it work in smaller batches.
     """
 
-    def __init__(self, base: Base, options: Options | None = None, *, encode: Encode = plain_guides,
+    def __init__(self, base: Base, options: Options | None = None, *, encode: Encode = guides,
                  say: Callable[[str], None] | None = None) -> None:  # fmt: skip
         self.base = base
         self.options = options or Options()
@@ -269,10 +272,12 @@ class Engine:
             for side in ([(job, job.prompt) for job in jobs], [(job, job.negative) for job in jobs])
         )
         told = guidance(positive, negative, first.cfg)
-        latents = torch.cat([job.noise(job.seed, job.size) for job in jobs])
+        latents = torch.cat([initial(job.noise, job.seed, job.size) for job in jobs])
         with self._using(self.base.unet), self._beside(jobs, told):
-            return denoise_guided(self.base, told, latents, first.steps, first.cfg, first.sampler,
-                                  seeds=[job.seed for job in jobs], unet=self._unet(jobs))  # fmt: skip
+            return denoise_guided(
+                self.base, told, latents, first.steps, first.cfg, first.sampler,
+                seeds=[job.seed for job in jobs], kind=first.noise, unet=self._unet(jobs),
+            )  # fmt: skip
 
     def _beside(self, jobs: Sequence[Job], told: Guidance) -> contextlib.AbstractContextManager[None]:
         """Every row's own branches, where pictures of several stacks share a batch."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from loratools import __version__
 from loratools.base.infotext import LoraUse, number
+from loratools.base.rng import OWN
 from loratools.errors import FileError, FormatError, did_you_mean
 from loratools.files import write_text
 from loratools.preview.cells import Settings
@@ -60,6 +61,7 @@ class Picture:
             the rest.
         settings: where they differ from the grid's.
         model: name and digest of its base model, where the grid has several.
+        embeddings: those that its prompts name, with the sha256 of their files.
     """
 
     row: int
@@ -72,6 +74,7 @@ class Picture:
     base: tuple[int, ...] | None = None
     settings: Settings | None = None
     model: tuple[str, str] | None = None
+    embeddings: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Its fields, those of a plain grid's pictures alone where there is no more to say."""
@@ -85,7 +88,8 @@ class Picture:
         """The inverse of :meth:`to_json`."""
         lists = {key: tuple(told[key]) for key in ("at", "base", "model") if key in told}
         settings = {"settings": _settings(told["settings"])} if "settings" in told else {}
-        return Picture(**{**told, **lists, **settings})
+        named = tuple((name, digest) for name, digest in told.get("embeddings", ()))
+        return Picture(**{**told, **lists, **settings, "embeddings": named})
 
 
 @dataclass(frozen=True)
@@ -240,7 +244,8 @@ def _settings_json(settings: Settings) -> dict[str, Any]:
 
 def _settings(told: Mapping[str, Any]) -> Settings:
     width, height = told["size"]
-    return Settings(told["steps"], told["cfg"], told["sampler"], (height, width), told["negative"], told["clip_skip"])
+    return Settings(told["steps"], told["cfg"], told["sampler"], (height, width), told["negative"], told["clip_skip"],
+                    told.get("noise", OWN))  # fmt: skip
 
 
 def _row(told: Mapping[str, Any]) -> RowInfo:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-
-from torch import Tensor
 
 from loratools.adapter.file import Adapter
 from loratools.adapter.lowrank import Delta
 from loratools.adapter.names import is_text
-from loratools.base.sample import noise
+from loratools.base.rng import OWN
 from loratools.ops.combine import Combined
 from loratools.preview.store import Wanted
-
-Noise = Callable[[int, tuple[int, int]], Tensor]  # (seed, (height, width) in pixels) -> (1, 4, height / 8, width / 8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +82,8 @@ def marks_of(deltas: Mapping[str, Delta]) -> Mapping[str, Hashable] | None:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One picture and where it is saved; ``size`` is (height, width) in pixels."""
+    """One picture and where it is saved; ``size`` is (height, width) in pixels, ``noise`` a kind of
+    :mod:`loratools.base.noise`."""
 
     stack: Stack
     prompt: str
@@ -98,9 +95,9 @@ class Job:
     size: tuple[int, int]
     negative: str = ""
     clip_skip: int = 1
-    noise: Noise = noise
+    noise: str = OWN
 
     @property
-    def shape(self) -> tuple[int, float, str, tuple[int, int]]:
+    def shape(self) -> tuple[int, float, str, tuple[int, int], str]:
         """Jobs of one stack that agree in this share batches."""
-        return self.steps, self.cfg, self.sampler, self.size
+        return self.steps, self.cfg, self.sampler, self.size, self.noise

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from loratools.base.embeddings import Embeddings, read
 from loratools.base.model import Base
+from loratools.base.rng import OWN
 from loratools.blocks.vector import Presets
 from loratools.errors import GridError, PromptError
 from loratools.files import locked
@@ -76,6 +78,8 @@ def render_grid(
     sampler: str | None = None,
     size: tuple[int, int] | None = None,
     clip_skip: int = 1,
+    noise: str = OWN,
+    embeddings: Path | None = None,
     batch_size: int = 8,
     options: Options | None = None,
     title: str = "",
@@ -95,6 +99,8 @@ def render_grid(
         weights: multiply a row's whole stack; 0 is put in front.
         seeds: noise is a function of seed and size alone.
         steps, cfg, sampler, size: the base's own where None; ``size`` is (height, width) in pixels.
+        noise: a kind of :mod:`loratools.base.noise`.
+        embeddings: a folder of textual-inversion embeddings that prompts may name.
         batch_size: pictures a UNet call; every cell is cut into batches in the same way.
         options: how the engine works, ``batch_size`` aside.
         notes: text under the rows' labels, by label.
@@ -110,12 +116,12 @@ def render_grid(
         raise GridError("there is no row; give at least one LoRA file, stack or run")
     if not prompts:
         raise PromptError("there is no prompt; give at least one with --prompt")
-    start = Setting("", 0, negative, None, 1.0, (), steps, cfg, sampler, size, clip_skip)
+    start = Setting("", 0, negative, None, 1.0, (), steps, cfg, sampler, size, clip_skip, noise=noise)
     found = arrange([], start, rows=rows, weights=with_base_first(weights), prompts=prompts, seeds=check_seeds(seeds),
                     most=sys.maxsize)  # fmt: skip
     return render_axes(
-        base, found, out=out, options=replace(options or Options(), batch=batch_size), title=title, notes=notes,
-        progress=progress, on_picture=on_picture, owner=owner, force=force,
+        base, found, out=out, embeddings=embeddings, options=replace(options or Options(), batch=batch_size),
+        title=title, notes=notes, progress=progress, on_picture=on_picture, owner=owner, force=force,
     )  # fmt: skip
 
 
@@ -127,6 +133,7 @@ def render_axes(
     presets: Presets | None = None,
     resolve: Resolve | None = None,
     load: Callable[[str], Base] | None = None,
+    embeddings: Path | None = None,
     options: Options | None = None,
     title: str = "",
     notes: Mapping[str, str] | None = None,
@@ -143,6 +150,7 @@ def render_axes(
         presets: named block vectors, for an axis of them and for tags in prompts.
         resolve: a merge string -> its terms, for tags in prompts.
         load: the name of a base model on an axis -> the model; one is held at a time.
+        embeddings: a folder of textual-inversion embeddings that prompts may name.
         drawing: what is drawn, and with which words.
     Raises:
         LoratoolsError: as :func:`render_grid`; of several bases only the first is checked before pictures are made.
@@ -156,7 +164,11 @@ def render_axes(
     run = _Run(out, rank, options or Options(), progress and rank.main, on_picture)
 
     current = load(names[0]) if names[0] and load else base
-    plan = Plan(current, arrangement, stacks, names[0])
+
+    def known(model: Base) -> Embeddings | None:
+        return read(embeddings, model) if embeddings is not None else None
+
+    plan = Plan(current, arrangement, stacks, names[0], known(current))
     run.check(current, plan)
     told = drawing or Drawing()
 
@@ -171,7 +183,7 @@ def render_axes(
         for name in names[1:]:
             del current, plan  # one base in memory at a time
             current = load(name) if load else base
-            plan = Plan(current, arrangement, stacks, name)
+            plan = Plan(current, arrangement, stacks, name, known(current))
             run.render(current, plan)
         return run.finish(record(), told)
 
@@ -208,16 +220,16 @@ class _Run:
 
     def check(self, base: Base, plan: Plan) -> None:
         """Raise what cannot be rendered on the plan's base; nothing is touched."""
-        with self._engine(base) as engine:
+        with self._engine(base, plan) as engine:
             engine.check(plan.stacks)
 
-    def _engine(self, base: Base) -> Engine:
-        return Engine(base, self.options, say=_say if self.progress else None)
+    def _engine(self, base: Base, plan: Plan) -> Engine:
+        return Engine(base, self.options, encode=plan.encode, say=_say if self.progress else None)
 
     def render(self, base: Base, plan: Plan, before: Callable[[], None] | None = None) -> None:
         """Render what lacks of one base's places; ``before`` is called when it is known what that is."""
         self.compute = f"{base.dtype}".removeprefix("torch.") + f" {base.device.type}"
-        with self._engine(base) as engine:
+        with self._engine(base, plan) as engine:
             engine.check(plan.stacks)
             jobs, shown = plan.jobs(self.out, self.compute)
             shard = Shard(self.out, self.rank) if self.rank.world > 1 else None

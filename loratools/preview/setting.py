@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from loratools.base.infotext import number
+from loratools.base.rng import OWN
 from loratools.preview.axes import Axis, Value
 from loratools.preview.rows import Row
 from loratools.preview.search_replace import replace_all
@@ -51,6 +52,7 @@ class Setting:
     size: tuple[int, int] | None = None
     clip_skip: int = 1
     base: str = ""
+    noise: str = OWN
 
 
 def applied(start: Setting, axes: Sequence[Axis], at: Sequence[int]) -> Setting:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from loratools.base.embeddings import Embeddings
+from loratools.base.encode import Encoder, used
 from loratools.base.infotext import Facts, infotext
 from loratools.base.model import Base
 from loratools.base.sample import check_size
@@ -25,23 +27,32 @@ _IN_PATH = ("adapter", "weight", "vector", "block", "te", "unet", "prompt", "s/r
 
 @dataclass(frozen=True)
 class Place:
-    """One place of an arrangement on one base: where it stands, what is added there, and how it is sampled."""
+    """One place of an arrangement on one base: where it stands, what is added there, and how it is sampled.
+
+    ``embeddings`` are those that its prompts name, with the sha256 of their files.
+    """
 
     at: tuple[int, ...]
     base: tuple[int, ...] | None
     setting: Setting
     stacked: Stacked
     settings: Settings
+    embeddings: tuple[tuple[str, str], ...] = ()
 
 
 class Plan:
     """Everything that an arrangement asks of one base, before anything is rendered.
 
+    Args:
+        embeddings: of this base, which prompts may name.
     Raises:
         GridError, PromptError, BlockError, FileError: what is wrong with a place.
     """
 
-    def __init__(self, base: Base, arrangement: Arrangement, stacks: Stacks, name: str = "") -> None:
+    def __init__(self, base: Base, arrangement: Arrangement, stacks: Stacks, name: str = "",
+                 embeddings: Embeddings | None = None) -> None:  # fmt: skip
+        self.encode = Encoder(embeddings)
+        self._named: dict[tuple[str, str, int], tuple[tuple[str, str], ...]] = {}
         self.model, self.arrangement = (base.name, base.digest), arrangement
         self.places = [self._place(base, at, setting, stacks) for at, setting in _in_rows(arrangement)
                        if setting.base == name]  # fmt: skip
@@ -50,7 +61,15 @@ class Plan:
         self.prompts = tuple(dict.fromkeys(place.stacked.prompt for place in self.places))
 
     def _place(self, base: Base, at: tuple[int, ...], setting: Setting, stacks: Stacks) -> Place:
-        return Place(at, self.arrangement.base_of(at), setting, stacks.find(setting), settings_on(base, setting))
+        stacked, settings = stacks.find(setting), settings_on(base, setting)
+        texts = stacked.prompt, settings.negative, settings.steps
+        if texts not in self._named:
+            self._named[texts] = self._embeddings(base, *texts)
+        return Place(at, self.arrangement.base_of(at), setting, stacked, settings, self._named[texts])
+
+    def _embeddings(self, base: Base, prompt: str, negative: str, steps: int) -> tuple[tuple[str, str], ...]:
+        known = self.encode.embeddings
+        return tuple((one.name, one.digest) for one in used(base, (prompt, negative), steps, known)) if known else ()
 
     @property
     def plain(self) -> bool:
@@ -80,9 +99,9 @@ class Plan:
         for place in self.places:
             info, stacked = self.infos[place.stacked.row], place.stacked
             weight = stacked.weight if info.digest else 0.0
-            key = Cell(info.digest, weight, stacked.prompt, place.setting.seed).key(
-                place.settings, self.model[1], compute
-            )
+            digests = tuple(digest for _, digest in place.embeddings)
+            cell = Cell(info.digest, weight, stacked.prompt, place.setting.seed, digests)
+            key = cell.key(place.settings, self.model[1], compute)
             if key not in distinct:
                 path = self._path(out, place, names[stacked.row] if weight else "base", weight, taken)
                 stack = Stack(self.rows[stacked.row].deltas, weight, info.digest, marks[stacked.row])
@@ -98,14 +117,15 @@ class Plan:
             yield Picture(
                 place.stacked.row, place.stacked.weight, prompts.index(place.stacked.prompt), place.setting.seed, file,
                 job.wanted.key, place.at, place.base, place.settings if place.settings != common else None,
-                self.model if several else None,
+                self.model if several else None, place.embeddings,
             )  # fmt: skip
 
     def _job(self, place: Place, stack: Stack, info: RowInfo, path: Path, key: str) -> Job:
         settings, seed, prompt = place.settings, place.setting.seed, place.stacked.prompt
         loras = info.loras if stack.weight else ()
         facts = Facts(prompt, settings.negative, settings.steps, settings.sampler, settings.cfg, seed, settings.size,
-                      *self.model, settings.clip_skip, loras, stack.weight)  # fmt: skip
+                      *self.model, settings.clip_skip, loras, stack.weight, settings.noise,
+                      place.embeddings)  # fmt: skip
         made = {
             "key": key,
             "base": self.model[1],
@@ -115,7 +135,7 @@ class Plan:
             "provenance": info.provenance if stack.weight else "",
         }
         return Job(stack, prompt, seed, Wanted(path, key, infotext(facts), made), settings.steps, settings.cfg,
-                   settings.sampler, settings.size, settings.negative, settings.clip_skip)  # fmt: skip
+                   settings.sampler, settings.size, settings.negative, settings.clip_skip, settings.noise)  # fmt: skip
 
     def _path(self, out: Path, place: Place, folder: str, weight: float, taken: set[Path]) -> Path:
         """A name that says what the picture is; a counter parts those that would be called the same."""
@@ -143,6 +163,7 @@ def settings_on(base: Base, setting: Setting) -> Settings:
     found = Settings(
         own.steps if setting.steps is None else setting.steps, own.cfg if setting.cfg is None else setting.cfg,
         setting.sampler or own.sampler, setting.size or base.resolution, setting.negative, setting.clip_skip,
+        setting.noise,
     )  # fmt: skip
     check_size(base, found.size)
     return found

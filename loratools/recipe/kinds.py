@@ -294,6 +294,10 @@ class Grid(Strict):
     sampler: str | None = Field(None, description="a WebUI name such as `DPM++ 2M Karras`")
     size: NumberText | None = Field(None, description="512 or 512x768")
     clip_skip: Annotated[int, Field(ge=1, le=12)] | None = Field(None, description="1: the last text layer")
+    noise: Literal["own", "webui-cpu", "webui-gpu"] = Field(
+        "own", description="webui-gpu: the WebUI's noise on a card, so that its seeds give its pictures"
+    )
+    embeddings: str | None = Field(None, description="a folder of textual-inversion embeddings that prompts may name")
     batch_size: Count | None = Field(None, description="pictures at once")
     dtype: Dtype | None = Field(None, description="compute type")
     missing: Missing | None = Field(

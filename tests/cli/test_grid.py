@@ -131,3 +131,16 @@ def test_scores_are_drawn_when_asked(here: Path, base: Path) -> None:
     assert names == ["from base (pixels)", "nearest (pixels)"] * 2
     done = grid("a", "--base", base, "--prompt", "1girl", "--held-out", "images")
     assert done.exit_code == 2 and "add it" in done.stderr
+
+
+def test_noise_and_embeddings(here: Path, base: Path) -> None:
+    import torch
+
+    Path("ti").mkdir()
+    torch.save({"x": torch.ones(16)}, "ti/badink.pt")
+    done = grid("a", "--base", base, "--prompt", "[1girl:hat:0.5]", "--negative", "(badink:1.2)", "--weights", "1",
+                "--noise", "webui-gpu", "--embeddings", "ti")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert record()["noise"] == "webui-gpu" and record()["cells"][0]["embeddings"][0][0] == "badink"
+    told = grid("a", "--base", base, "--prompt", "1girl", "--embeddings", "none")
+    assert told.exit_code == 1 and "there is no folder of embeddings 'none'" in told.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from loratools.adapter.file import read
 from loratools.adapter.save import write
-from loratools.base.infotext import read_png
+from loratools.base.infotext import parameters, read_png
 from loratools.base.model import Base
 from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
@@ -156,3 +157,47 @@ def test_a_weight_axis_gets_the_verdicts_of_a_plain_grid(base: Base, loras: Path
     assert row.verdict is not None and plain.grid.rows[0].verdict is not None
     assert row.verdict[1][:9] == plain.grid.rows[0].verdict[1][:9]
     assert Axis("weight", (0.0,)).label(0) == "base"
+
+
+# ---- prompts ---------------------------------------------------------------------------------------------------------
+
+
+def test_prompts_are_read_as_the_webui_reads_them(base: Base, loras: Path, tmp_path: Path) -> None:
+    prompts = ["1girl, hat", "1girl, (hat:1.0)", "1girl, (hat:1.6)", "1girl AND hat", "[1girl|hat]", "red, " * 90]
+    got = render(base, loras, tmp_path / "a", "prompt: " + "; ".join(prompts), with_base=False, prompts=["x"])
+    same, equal, *others = (at(got, n) for n in range(len(prompts)))
+    assert np.array_equal(same, equal)
+    assert not any(np.array_equal(same, other) for other in others)
+
+
+def test_embeddings_are_in_the_picture_its_key_and_its_text(base: Base, loras: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "embeddings"
+    folder.mkdir()
+
+    def made(seed: int, prompt: str) -> GridResult:
+        torch.save({"x": torch.randn(2, 16, generator=torch.Generator().manual_seed(seed))}, folder / "badink.pt")
+        return render(base, loras, tmp_path / "a", "seed: 1", with_base=False, prompts=[prompt], embeddings=folder)
+
+    first = made(1, "1girl, badink")
+    shown, (picture,) = at(first, 0), first.grid.pictures
+    assert made(1, "1girl, badink").reused == 1
+    digest = sha256((folder / "badink.pt").read_bytes()).hexdigest()
+    text = read_png(first.folder / picture.file)[0]
+    assert parameters(text).hashes("TI hashes") == {"badink": digest[:12]}
+    assert picture.embeddings == (("badink", digest),) and read_grid(first.folder).pictures == first.grid.pictures
+    assert f"badink: {digest[:12]}" in (first.folder / "grid.html").read_text(encoding="utf-8")
+    assert made(2, "1girl, badink").rendered == 1 and not np.array_equal(at(first, 0), shown)
+    assert made(2, "1girl").rendered == 1 and made(1, "1girl").reused == 1  # a key has the named ones alone
+
+
+def test_the_webuis_noise_is_another_picture_of_the_same_seed(base: Base, loras: Path, tmp_path: Path) -> None:
+    row = ink(loras)
+    own, card = (render_grid(base, [row], [1.0], ["1girl"], out=tmp_path / kind, steps=2, sampler="Euler a", noise=kind)
+                 for kind in ("own", "webui-gpu"))  # fmt: skip
+    assert read_grid(card.folder).settings.noise == "webui-gpu"
+    one, two = (result.paths(row.label, 1.0)[0] for result in (own, card))
+    assert (parameters(read_png(one)[0]).pairs["RNG"], parameters(read_png(two)[0]).pairs["RNG"]) == ("CPU", "NV")
+    with Image.open(one) as left, Image.open(two) as right:
+        assert np.abs(np.asarray(left).astype(int) - np.asarray(right)).max() > 1
+    with pytest.raises(GridError, match="no noise 'webui'"):
+        render_grid(base, [row], [1.0], ["1girl"], out=tmp_path / "x", noise="webui")

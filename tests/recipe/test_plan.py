@@ -78,6 +78,20 @@ def test_inputs_count_by_content(folder: Path) -> None:
     assert {name for name in before if before[name].key != after[name].key} == {"sheet"}
 
 
+def test_embeddings_count_by_content_and_noise_by_name(folder: Path) -> None:
+    import torch
+
+    (folder / "ti").mkdir()
+    with pytest.raises(RecipeError, match=r"grid.embeddings: .*ti' holds no embedding"):
+        plan(folder, RECIPE.replace("p.txt,", "p.txt, embeddings: ti,"))
+    keys = set()
+    for value, noise in ((1.0, "own"), (2.0, "own"), (2.0, "webui-gpu")):
+        torch.save({"x": torch.full((16,), value)}, folder / "ti/badink.pt")
+        text = RECIPE.replace("p.txt,", f"p.txt, embeddings: ti, noise: {noise},")
+        keys.add(plan(folder, text)["sheet"].key)
+    assert len(keys) == 3
+
+
 def test_order_needs_and_places(folder: Path) -> None:
     reverse = RECIPE.split("steps:\n")
     steps = reverse[1].splitlines()

@@ -113,7 +113,8 @@ def _parameters(grid: Grid, picture: Picture) -> str:
     name, digest = picture.model or (grid.base, grid.base_digest)
     return infotext(Facts(
         grid.prompts[picture.prompt], settings.negative, settings.steps, settings.sampler, settings.cfg, picture.seed,
-        settings.size, name, digest, settings.clip_skip, loras, picture.weight,
+        settings.size, name, digest, settings.clip_skip, loras, picture.weight, settings.noise,
+        picture.embeddings,
     ))  # fmt: skip
 
 

@@ -47,7 +47,12 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         _check_style(settings.judge, planner, name)
     vae = planner.vae()
     models = _models(axes, planner)
-    sources: list[Source] = [*(models or [planner.base_source()]), *([vae] if vae else [])]
+    folder = _embeddings(name, settings, planner)
+    sources: list[Source] = [
+        *(models or [planner.base_source()]),
+        *([vae] if vae else []),
+        *([folder] if folder else []),
+    ]
     for _, place, terms in named:
         if not models:
             check_base(terms, planner, name, "grid", *place)
@@ -81,6 +86,19 @@ def _models(axes: dict[str, Any], planner: Planner) -> list[Source]:
     axis = next((axis for axis in axes["axes"] if axis.kind == "base"), None)
     names = [str(value) for value in axis.values] if axis is not None else []
     return [Source(name, planner.find(name) or Path(name), base_digest(name)) for name in names]
+
+
+def _embeddings(name: str, settings: Grid, planner: Planner) -> Source | None:
+    """The folder of embeddings, by the content of its files."""
+    from loratools.base.embeddings import folder_digest
+
+    if settings.embeddings is None:
+        return None
+    try:
+        path = planner.find(settings.embeddings) or Path(settings.embeddings)
+        return Source(settings.embeddings, path, folder_digest(path))
+    except LoratoolsError as error:
+        raise planner.fail(name, "grid", "embeddings", message=str(error)) from error
 
 
 def _pictures(rows: Sequence[Terms], axes: dict[str, Any], planner: Planner) -> int:
@@ -158,7 +176,8 @@ def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], row
     result = render_axes(
         first, arrangement, out=out, presets=names.presets, resolve=names.terms,
         load=lambda model: first if model == models[0] else load(model), options=Options(settings.batch_size or 8),
-        progress=session.progress, owner=planner.owner(name), force=session.force,
+        embeddings=planner.find(settings.embeddings) if settings.embeddings else None, progress=session.progress,
+        owner=planner.owner(name), force=session.force,
     )  # fmt: skip
     built = result.grid.rows
     facts: dict[str, Any] = {"rows": [row.label for row in built], "rendered": result.rendered, "png": str(result.png)}
@@ -184,7 +203,8 @@ def _arranged(settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str
         settings.prompts, axes["seeds"], frozenset(given), settings.base_alone, settings.most,
     )  # fmt: skip
     start = Setting("", 0, settings.negative, None, 1.0, (), settings.steps, settings.cfg, axes["sampler"],
-                    tuple(axes["size"]) if axes["size"] else None, settings.clip_skip or 1)  # fmt: skip
+                    tuple(axes["size"]) if axes["size"] else None, settings.clip_skip or 1,
+                    noise=settings.noise)  # fmt: skip
     try:
         return build_arrangement(asked, start, names), names
     except GridError as error:

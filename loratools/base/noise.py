@@ -1,0 +1,129 @@
+"""Where noise comes from: a function of seed and size, the same on every machine and in every cell of a grid.
+
+==============  =======================================================================================================
+``own``         torch's CPU generator, one for every picture; the default
+``webui-cpu``   the WebUI's ``RNG: CPU``, which draws the same numbers
+``webui-gpu``   the WebUI's ``RNG: GPU`` and ``NV``: what torch draws on an NVIDIA card, computed on the CPU
+==============  =======================================================================================================
+
+CUDA's generator is Philox 4x32-10 (Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"):
+ten rounds of multiplications turn a counter and a key into four random words. Torch gives number i of a tensor the
+counter (draw, 0, i, 0) under the seed as key, as long as a card has a thread for every number (some 100,000), and makes
+a normal number of its first two words by Box and Muller's method.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+
+
+def initial(kind: str, seed: int, size: tuple[int, int]) -> Tensor:
+    """The starting latents (1, 4, height / 8, width / 8) of a seed, float32, standard normal.
+
+    Args:
+        kind: one of :data:`loratools.base.rng.KINDS`.
+        size: (height, width) in pixels.
+    """
+    if kind == "webui-gpu":
+        return Philox(seed).normal(latent_shape(size))
+    return torch.randn(latent_shape(size), generator=torch.Generator("cpu").manual_seed(seed))
+
+
+def latent_shape(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Of one picture's latents."""
+    return 1, 4, size[0] // 8, size[1] // 8
+
+
+def generators(seeds: Sequence[int], size: tuple[int, int]) -> list[torch.Generator]:
+    """One CPU generator a picture for samplers that draw at each step, each standing where :func:`initial` left off."""
+    made = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    for generator in made:
+        torch.randn(latent_shape(size), generator=generator)
+    return made
+
+
+def drawing(
+    kind: str, own: Sequence[torch.Generator], seeds: Sequence[int], size: tuple[int, int]
+) -> contextlib.AbstractContextManager[object]:
+    """What is entered around each sampler step, so that its draws from ``own`` generators are ``kind``'s.
+
+    Schedulers take torch's generators and nothing else; for CUDA's numbers the generators only say whose turn it is.
+    """
+    if kind != "webui-gpu":
+        return contextlib.nullcontext()
+    streams = [Philox(seed) for seed in seeds[: len(own)]]
+    for stream in streams:
+        stream.normal(latent_shape(size))
+    return _Drawn(own, streams)
+
+
+class Philox:
+    """The normal numbers of one seed, as torch draws them on an NVIDIA card; every tensor is a draw of its own."""
+
+    def __init__(self, seed: int) -> None:
+        self._key = np.array([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF], dtype=np.uint64)
+        self._draws = 0
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """The next tensor of ``shape``, float32."""
+        count = math.prod(shape)
+        counter = np.zeros((4, count), dtype=np.uint64)
+        counter[0], counter[2] = self._draws, np.arange(count)
+        self._draws += 1
+        words = philox(counter, self._key)
+        return torch.from_numpy(_box_muller(words[0], words[1])).reshape(tuple(shape))
+
+
+def philox(counter: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Philox 4x32 with ten rounds: 32-bit words (4, n) and a key (2,), all held in uint64, -> words (4, n)."""
+    a, b, c, d = counter
+    left, right = (int(word) for word in key)
+    for _ in range(10):
+        first, second = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]
+        a, b, c, d = (
+            (second >> _HALF) ^ b ^ np.uint64(left), second & _LOW,
+            (first >> _HALF) ^ d ^ np.uint64(right), first & _LOW,
+        )  # fmt: skip
+        left, right = (left + _WEYL[0]) & 0xFFFFFFFF, (right + _WEYL[1]) & 0xFFFFFFFF
+    return np.stack([a, b, c, d])
+
+
+def _box_muller(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """One normal number of two words, with cuRAND's constants: each word stands for the middle of its interval."""
+    one = np.float32(2**-32)
+    radius = first.astype(np.float32) * one + one / np.float32(2)
+    turn = np.float32(2**-32 * 2 * math.pi)
+    angle = second.astype(np.float32) * turn + turn / np.float32(2)
+    made: np.ndarray = (np.sqrt(np.float32(-2) * np.log(radius)) * np.sin(angle)).astype(np.float32)
+    return made
+
+
+class _Drawn(TorchFunctionMode):
+    """``torch.randn`` with one of some generators draws from its stream instead."""
+
+    def __init__(self, own: Sequence[torch.Generator], streams: Sequence[Philox]) -> None:
+        super().__init__()
+        self._streams = {id(generator): stream for generator, stream in zip(own, streams, strict=True)}
+        self._kept = tuple(own)  # ids stay theirs
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        stream = self._streams.get(id(given.get("generator"))) if func is torch.randn else None
+        if stream is None:
+            return func(*args, **given)
+        return stream.normal(args[0] if args else given["size"]).to(given.get("device"), given.get("dtype"))
