@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from loratools.adapter.file import open_adapter
+from loratools.base.encode import conditioning
+from loratools.base.guide import guidance
 from loratools.base.infotext import Facts, LoraUse, infotext, write_png
 from loratools.base.model import Base
-from loratools.base.sample import noise, sample
-from loratools.base.text import condition
+from loratools.base.sample import decode, denoise_guided, noise
 from loratools.train.checkpoint import Position
 from loratools.train.sample_prompts import Wanted
 from loratools.train.sample_sheet import draw_sheet
@@ -90,12 +91,13 @@ class Sampler(Watcher):
 
 @torch.no_grad()
 def render(base: Base, wanted: Wanted, clip_skip: int) -> np.ndarray:
-    """One picture, uint8 (height, width, 3), with what is in the base's modules now."""
-    cond, uncond = (condition(base, [text], clip_skip) for text in (wanted.prompt, wanted.negative))
-    latents = noise(wanted.seed, wanted.size)
-    pictures = sample(base, cond, uncond, latents, wanted.steps, wanted.cfg, wanted.sampler, seeds=[wanted.seed])
-    first: np.ndarray = pictures[0]
-    return first
+    """One picture, uint8 (height, width, 3), with what is in the base's modules now; a grid's cell is the same."""
+    positive, negative = conditioning(base, wanted.prompt, wanted.negative, wanted.steps, clip_skip)
+    told = guidance([positive], [negative], wanted.cfg)
+    latents = denoise_guided(base, told, noise(wanted.seed, wanted.size), wanted.steps, wanted.cfg, wanted.sampler,
+                             seeds=[wanted.seed])  # fmt: skip
+    picture: np.ndarray = decode(base, latents)[0].permute(1, 2, 0).float().cpu().numpy()
+    return (picture * 255).round().astype(np.uint8)
 
 
 @contextlib.contextmanager

@@ -130,6 +130,11 @@ def test_samples_are_the_networks_own_and_change_no_byte(
         assert sheet.width == 8 + 5 * (256 + 8) and sheet.height > 2 * 256
 
 
+def test_weights_in_a_prompt_count(base: Base) -> None:
+    one, two = (render(base, Wanted(prompt, "", (64, 64), 1, 2, 3.0, "DDIM"), 1) for prompt in ("hat", "(hat:1.4)"))
+    assert one.shape == two.shape == (64, 64, 3) and not np.array_equal(one, two)
+
+
 def test_a_kill_while_drawing_is_made_up_for(config: Config, pictures: Pictures, tmp_path: Path) -> None:
     images = pictures(count=2)
     settings = config(images, epochs=2, batch_size=1, sample_prompts=[LINES[0]], save_state_every_steps=1)
