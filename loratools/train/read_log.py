@@ -49,9 +49,11 @@ def logged(epoch: Path) -> Logged:
 
 @dataclass(frozen=True)
 class Parts:
-    """Mean training losses of the earlier and the later half of a run's epochs, by image and by timesteps.
+    """Means over the earlier and over the later half of a run's epochs; single ones say little.
 
-    Single epochs say little: each use of an image is one draw of noise.
+    Attributes:
+        images: relative training losses, 1 being the mean of all images at the same timesteps.
+        timesteps: training losses by band.
     """
 
     images: Mapping[str, tuple[float | None, float | None]]
@@ -65,7 +67,7 @@ class Parts:
     def text(self) -> str:
         """For a person: the images that are learnt worst, and where in the noise the loss is."""
         hardest, more = self._hardest()[:_HARDEST], len(self.images) - _HARDEST
-        lines = ["images with the highest loss (mean of the later epochs; in brackets of the earlier ones):"]
+        lines = ["images with the highest loss in later epochs (in earlier ones); 1 is the mean at the same noise:"]
         lines += [f"  {_number(two)} ({_number(one)})  {name}" for name, (one, two) in hardest]
         lines += [f"  and {more} with lower ones"] if more > 0 else []
         lines += ["", "loss by timesteps, from nearly clean pictures to nearly pure noise:"]
@@ -93,11 +95,12 @@ def parts_of(run: Path | str) -> Parts:
     images, timesteps = _Halves(), _Halves()
     for record in told:
         later = record["epoch"] > half or len(told) == 1
-        for name, loss in record["images"].items():
+        for name, loss in record["relative"].items():
             images.add(name, loss, later=later)
         for band in record["bands"]:
             timesteps.add(f"{band['from']} to {band['to']}", band["loss"], later=later)
-    return Parts(images.means(), timesteps.means())
+    named = timesteps.means()
+    return Parts(images.means(), {name: named[name] for name in sorted(named, key=lambda own: int(own.split()[0]))})
 
 
 def read_log(epoch: Path) -> list[dict[str, Any]]:

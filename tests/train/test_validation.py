@@ -151,6 +151,7 @@ def test_losses_by_image_and_by_noise_are_those_of_the_steps(config: Config, pic
         assert sum(told["images"].values()) / 2 == pytest.approx(sum(own) / 4)  # each image twice
         assert list(told["images"]) == ["images/00.png", "images/01.png"]
         assert [(band["from"], band["to"]) for band in told["bands"]][::9] == [(0, 99), (900, 999)]
+        assert sum(told["relative"].values()) / 2 == pytest.approx(1)  # uses are as many for either image
         seen = [band["loss"] for band in told["bands"] if band["loss"] is not None]
         assert seen and min(own) <= min(seen) and max(seen) <= max(own)
 
