@@ -73,6 +73,12 @@ class _Inline:
               help="What another tool would make of TERMS, with its distance from what was asked.")  # fmt: skip
 @click.option("--base", help="Terms: the base that a DoRA depends on. Recipe: another base than its own.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A variable of the recipe. Repeatable.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
+              help="Recipe: steps that do not need each other at once.")  # fmt: skip
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Recipe: finished results, shared with other work folders.")  # fmt: skip
+@click.option("--explain", multiple=True, metavar="STEP",
+              help="Recipe: print which change made this step stale. Repeatable.")  # fmt: skip
 @device_option
 @click.option(
     "--dry-run", is_flag=True, help="Print the resolved plan: file, block, weight, modules, share of the norm."
@@ -84,7 +90,8 @@ def command(
     source: str, out: str | None, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None,
     rank: str | None, dtype: str | None, method: str, density: float | None, match_norm: bool, into: str | None,
     compat: Literal["supermerger", "supermerger-strength", "lbw"] | None, base: str | None,
-    settings: tuple[str, ...], device: str, dry_run: bool, allow_unknown: bool, as_json: bool, force: bool,
+    settings: tuple[str, ...], jobs: int, cache: Path | None, explain: tuple[str, ...], device: str, dry_run: bool,
+    allow_unknown: bool, as_json: bool, force: bool,
 ) -> None:  # fmt: skip
     """Write the exact weighted sum of LoRA files.
 
@@ -105,10 +112,12 @@ def command(
             fail_usage("--lora-dir, --presets, --missing, --rank and --dtype stand in the recipe itself")
         if method != "exact" or density or match_norm or into or compat:
             fail_usage("--method, --density, --match-norm, --into and --compat go with terms, not with a recipe")
-        steps.merge_recipe(source, out, base, steps.Flags(device, force, dry_run, as_json, settings))
+        steps.merge_recipe(
+            source, out, base, steps.Flags(device, force, dry_run, as_json, settings, jobs, cache, explain)
+        )
         return
-    if settings:
-        fail_usage("--set goes with a recipe, not with terms")
+    if settings or explain or cache or jobs > 1:
+        fail_usage("--set, --jobs, --cache and --explain go with a recipe, not with terms")
     if out is None and not dry_run:
         fail_usage("where to? give -o FILE.safetensors, or --dry-run")
     if into and (rank or dtype):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,9 @@ from loratools.errors import RecipeError
 
 if TYPE_CHECKING:
     from loratools.recipe.plan import Planned, Planner
-    from loratools.recipe.run import Ran
+    from loratools.recipe.run import OnEnd, Ran
     from loratools.recipe.schedule import Failure
+    from loratools.recipe.session import Session
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def _show(planner: Planner, planned: list[Planned], flags: Flags, plans: list[st
     session = Session(flags.device, flags.force, progress=True)
     width = max(len(step.name) for step in planned)
     ran = run_steps(planned, planner.work, session, cache=flags.cache, jobs=flags.jobs, on_fail=_teller(),
-                    on_done=None if flags.as_json else lambda done: _line(done, width))  # fmt: skip
+                    on_done=None if flags.as_json else lambda done: _line(done, width),
+                    on_end=_reporter(planner, planned, session, quiet=flags.as_json))  # fmt: skip
     if flags.as_json:
         print_json([_facts(done.planned, "cached" if done.cached else "made", done) for done in ran])
 
@@ -105,6 +107,23 @@ def _teller() -> Callable[[Failure], None]:
         click.echo(f"the step '{failure.planned.name}' failed{lost}{why}", err=True)
 
     return tell
+
+
+def _reporter(planner: Planner, planned: list[Planned], session: Session, *, quiet: bool) -> OnEnd:
+    """Writes ``run.json`` and ``report.html`` when a run has ended, and says where."""
+    import time
+
+    from loratools.recipe.report import Told, write_report
+    from loratools.recipe.store import shown
+
+    begun = time.perf_counter()
+
+    def told(ran: Sequence[Ran], failures: Sequence[Failure]) -> None:
+        page = write_report(Told(planner, planned, ran, failures, session, time.perf_counter() - begun))
+        if not quiet:
+            click.echo(f"report: {shown(page)}")
+
+    return told
 
 
 def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list[str]) -> None:

@@ -33,7 +33,8 @@ class Record:
     """What is known of one step. ``files`` (path below ``out``, or "" for ``out`` itself, -> sha256) is empty until it
     is ``done``; a record that is not done belongs to a step that was interrupted, whose work can go on.
 
-    ``options`` and ``sources`` are what the key was made of, so that a later change can be named.
+    ``out`` is its place from the work folder; ``options`` and ``sources`` are what the key was made of, so that a later
+    change can be named.
     """
 
     key: str

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from typing import Any
 from loratools.errors import RecipeError
 from loratools.files import write_text
 from loratools.recipe.plan import Planned, Planner
+from loratools.recipe.report import REPORT, Told, write_report
 from loratools.recipe.run import SHIPPED, Ran, make_planner, run_steps
+from loratools.recipe.schedule import Failure
 from loratools.recipe.session import Session
 from loratools.recipe.store import shown
 from loratools.yamlio import read_yaml
@@ -70,7 +72,11 @@ def run_demo(
         tell(f"     {shown(done.planned.out)}: {done.record.summary}  ({state})")
 
     tell(f"The base is {planner.base}. Everything goes to {shown(out)}; the recipe is {shown(mine)}.")
-    ran = run_steps(planned, out, session, on_start=chapter, on_done=finished)
+
+    def ended(ran: Sequence[Ran], failures: Sequence[Failure]) -> None:
+        write_report(Told(planner, planned, ran, failures, session, time.perf_counter() - begun))
+
+    ran = run_steps(planned, out, session, on_start=chapter, on_done=finished, on_end=ended)
     result = _result(out, mine, planner, ran, time.perf_counter() - begun)
     write_text(out / "demo.json", json.dumps(_facts(result), indent=1, ensure_ascii=False) + "\n")
     _tell_scores(result, story["scores"], tell)
@@ -99,6 +105,7 @@ def _result(out: Path, mine: Path, planner: Planner, ran: list[Ran], seconds: fl
     for done in grids:
         files["sheet"] = str(done.planned.out / "grid.png")
         files["page"] = str(done.planned.out / "grid.html")
+    files["report"] = str(out / REPORT)
     return DemoResult(out, mine, tuple(ran), scores, files, _next_commands(out, mine, planner, ran), seconds)
 
 
@@ -175,7 +182,7 @@ def _tell_scores(result: DemoResult, text: str, tell: Tell) -> None:
 
 def _tell_end(result: DemoResult, tell: Tell) -> None:
     tell(f"\nDone in {result.seconds:.0f} s. Look at:")
-    for name in ("sheet", "page"):
+    for name in ("sheet", "page", "report"):
         if name in result.files:
             tell(f"  {shown(Path(result.files[name]))}")
     tell(f"  {shown(result.out)}\n\nThen try (edit a number of {shown(result.recipe)} before the first):")

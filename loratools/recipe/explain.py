@@ -28,8 +28,8 @@ def explain(planned: Planned, steps: Mapping[str, Planned], store: Store) -> lis
     record = store.record(planned.name)
     if record is None:
         return ["it has not run in this work folder yet"]
-    if Path(record.out) != planned.out:
-        return [f"its result now goes to {shown(planned.out)}; before it went to {shown(Path(record.out))}"]
+    if not store.stands(record, planned):
+        return [f"its result now goes to {shown(planned.out)}; before it went to {shown(store.work / record.out)}"]
     if record.key == planned.key:
         return _same_key(record, planned, store)
     lines = list(_changes(record, planned, steps, store))

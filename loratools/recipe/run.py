@@ -34,6 +34,7 @@ class Ran:
 OnStep = Callable[[Planned], None]
 OnDone = Callable[[Ran], None]
 OnFail = Callable[[Failure], None]
+OnEnd = Callable[[Sequence[Ran], Sequence[Failure]], None]
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -107,6 +108,7 @@ def run_steps(
     on_start: OnStep | None = None,
     on_done: OnDone | None = None,
     on_fail: OnFail | None = None,
+    on_end: OnEnd | None = None,
 ) -> list[Ran]:
     """Run ``steps`` in their order. Each result is recorded as soon as it is complete, so that a run that is killed
     or fails loses no finished step, and the next one goes on from there. Where a step fails, those that do not need it
@@ -117,6 +119,7 @@ def run_steps(
         limit: bytes that the cache may take beside the outputs; the least recently used go first.
         jobs: how many steps that do not need each other run at once.
         on_fail: told of each step that failed, and of those that could not run for it.
+        on_end: told of everything at the end, also where steps failed, while the work folder is still held.
     Raises:
         LoratoolsError: of the first step that failed; FileError if another run holds the work folder.
     """
@@ -136,6 +139,8 @@ def run_steps(
         ran, failures = in_turn(steps, one, jobs, on_fail)
         with contextlib.suppress(OSError):  # tidying is no reason to fail
             store.cache.gc(limit, {planned.identity for planned in steps})
+        if on_end is not None:
+            on_end(ran, failures)
     if failures:
         raise failures[0].error
     return ran

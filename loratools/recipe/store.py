@@ -46,10 +46,14 @@ class Store:
         """What is known of the step ``name``."""
         return read_record(self.memory / "steps" / f"{name}.json")
 
+    def stands(self, record: Record, planned: Planned) -> bool:
+        """Whether ``record`` is of a result at the very place where ``planned`` puts its own."""
+        return record.out == self._place(planned.out)
+
     def fresh(self, planned: Planned) -> Record | None:
         """The record of ``planned`` if its result is there and every byte of it is still what was written."""
         record = self.record(planned.name)
-        if record is None or record.key != planned.key or not record.done or Path(record.out) != planned.out:
+        if record is None or record.key != planned.key or not record.done or not self.stands(record, planned):
             return None
         return record if intact(record, planned.out) else None
 
@@ -63,7 +67,7 @@ class Store:
             Whether unfinished work of the same key is there to go on from.
         """
         record = self.record(planned.name)
-        if record is not None and Path(record.out) != planned.out:
+        if record is not None and not self.stands(record, planned):
             record = None  # it is told to write elsewhere now; what is there stays
         if record is not None and record.key != planned.key and not planned.draft.in_place:
             self._clear(planned, record)
@@ -96,9 +100,13 @@ class Store:
         draft = planned.draft
         sources = [{"label": s.label, "digest": s.digest, "step": s.step} for s in draft.sources]
         return Record(
-            planned.key, str(planned.out), name=planned.name, kind=planned.kind, revision=planned.revision,
+            planned.key, self._place(planned.out), name=planned.name, kind=planned.kind, revision=planned.revision,
             version=__version__, options=json.loads(json.dumps(draft.options)), sources=sources, units=draft.units,
         )  # fmt: skip
+
+    def _place(self, out: Path) -> str:
+        """``out`` from the work folder, however that is named and from wherever it is used."""
+        return Path(os.path.relpath(out.absolute(), self.work.absolute())).as_posix()
 
     def _write(self, record: Record) -> None:
         write_text(self.memory / "steps" / f"{record.name}.json", record.json())
@@ -120,7 +128,7 @@ class Store:
         record = self.cache.bring(planned.identity, planned.out)
         if record is None:
             return None
-        record = replace(record, out=str(planned.out), name=planned.name)
+        record = replace(record, out=self._place(planned.out), name=planned.name)
         self._write(record)
         return record
 

@@ -250,7 +250,7 @@ def test_recipes(loras: Path) -> None:
     assert not (loras / "runs").exists()
     first = call("merge", "r.yaml")
     assert first.exit_code == 0, first.output
-    assert [line.split()[0] for line in first.stdout.splitlines()] == ["x", "y"]
+    assert [line.split()[0] for line in first.stdout.splitlines()] == ["x", "y", "report:"]
     again = json.loads(call("run", "r.yaml", "--json").stdout)
     assert [step["state"] for step in again] == ["cached", "cached"]
     dry = call("merge", "r.yaml", "--dry-run")

@@ -232,3 +232,16 @@ def test_the_demo_tells_its_story_and_goes_on_from_what_is_there(folder: Path) -
 
 def _times(folder: str) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in Path(folder).rglob("*.png")}
+
+
+def test_a_work_folder_is_the_same_however_it_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, place = folder / "r.yaml", folder / "runs/r"
+    save_lora(folder / "a.safetensors", 0)
+    recipe.write_text("version: 1\nbase: tiny\nsteps: {m: {merge: 'a:0.5'}, s: {resize: {lora: m, rank: 1}}}\n")
+
+    def cached(work: Path) -> list[bool]:
+        return [done.cached for done in run_steps(make_planner(recipe, work).plan(), work, Session(device="cpu"))]
+
+    assert cached(Path("runs/r")) == [False, False] and cached(place) == [True, True]
+    monkeypatch.chdir(folder / "runs")
+    assert cached(Path("r")) == [True, True]

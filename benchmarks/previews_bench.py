@@ -1,0 +1,250 @@
+"""What the parts of benchmarks/previews.py share: how large everything is, random models and LoRAs, figures."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import math
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loratools.adapter.file import read
+from loratools.adapter.lowrank import LowRank
+from loratools.adapter.names import lora_targets
+from loratools.adapter.save import write
+from loratools.base.model import Base
+from loratools.base.patch import live_modules
+from loratools.base.quiet import quiet
+from loratools.base.samplers import find_sampler
+from loratools.base.text_model import load_tokenizer
+from loratools.pocket import weights_folder
+from loratools.pocket.architecture import Widths, scheduler_config, text_config, unet_config, vae_config
+from loratools.preview.engine import Job, Options, Stack, marks_of
+from loratools.preview.render import GridResult, render_grid
+from loratools.preview.rows import Row
+from loratools.preview.store import Wanted
+
+ROOT = Path(__file__).parents[1]
+PROMPT = "1girl, cowboy_shot, blue_hair, twintails, green_eyes, white_clothes, sailor_collar, waving, smile, grass"
+PROMPTS = (
+    PROMPT,
+    "1girl, full_body, red_hair, long_hair, blue_eyes, black_clothes, dress, arms_up, open_mouth, sunset",
+    "1girl, full_body, brown_hair, ponytail, brown_eyes, blue_clothes, hoodie, spread_arms, smile, indoors",
+    "1girl, cowboy_shot, black_hair, short_hair, red_eyes, red_clothes, t-shirt, peace_sign, wink, simple_background",
+)
+SAMPLER, CFG = "DPM++ 2M", 7.0
+SD15 = Widths(
+    unet=(320, 640, 1280, 1280),
+    heads=8,
+    vae=(128, 256, 512, 512),
+    vae_groups=32,
+    text=768,
+    text_layers=12,
+    resolution=512,
+)
+SMALL = Widths(
+    unet=(16, 16, 32, 32),
+    unet_groups=8,
+    heads=2,
+    vae=(8, 8, 16, 16),
+    vae_groups=4,
+    text=16,
+    text_layers=2,
+    resolution=64,
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is: the model, its vocabulary, LoRA rank, epochs, weights, steps, and repetitions."""
+
+    widths: Widths
+    vocabulary: int
+    rank: int
+    epochs: int
+    weights: tuple[float, ...]
+    steps: int
+    theirs: int  # epochs that diffusers renders; its time for a cell does not depend on which
+    four: int  # epochs of the grid with four prompts
+    shard: int  # epochs of the sharded grid
+    repeats: int
+
+
+FULL = Scale(SD15, 49408, 32, 10, tuple(n / 10 for n in range(11)), 20, 2, 2, 4, 8)
+TINY = Scale(SMALL, 2000, 2, 2, (0.0, 0.5, 1.0), 2, 1, 1, 2, 2)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the report: what was measured, in what unit, and the bar that it should meet."""
+
+    name: str
+    value: float
+    unit: str = "s"
+    bar: str = ""
+    met: bool | None = None
+    note: str = ""
+
+    def text(self) -> str:
+        verdict = "" if self.met is None else ("  [met]" if self.met else "  [MISSED]")
+        bar = f"   bar: {self.bar}" if self.bar else ""
+        return f"{self.name:<68} {self.value:10.4g} {self.unit}{bar}{verdict}{'   ' + self.note if self.note else ''}"
+
+
+Figures = Iterator[Figure]
+Moment = tuple[float, int]  # seconds, and pictures that had come to rest by then
+
+
+class Bench:
+    """What the parts share: the model, LoRA files, and seconds that earlier parts measured."""
+
+    def __init__(self, scale: Scale, device: torch.device, work: Path) -> None:
+        self.scale, self.device, self.work = scale, device, work
+        self.dtype = torch.float16 if device.type == "cuda" else torch.float32
+        self.seconds: dict[str, float] = {}
+
+    @cached_property
+    def base(self) -> Base:
+        return random_base(self.scale, self.device, self.dtype)
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """The epochs' LoRA files, of kohya's layout, in fp16."""
+        return [
+            random_lora(self.base, self.work / f"style-{n:06d}.safetensors", self.scale.rank, n)
+            for n in range(1, self.scale.epochs + 1)
+        ]
+
+    def rows(self, count: int) -> list[Row]:
+        return [Row.of_file(read(path)) for path in self.files[:count]]
+
+    def grid(self, rows: Sequence[Row], prompts: Sequence[str], name: str,
+             options: Options | None = None) -> tuple[GridResult, list[Moment]]:  # fmt: skip
+        """A rendered grid, and when how many of its pictures had come to rest, in seconds from the start."""
+        start, at = time.perf_counter(), []
+        result = render_grid(
+            self.base,
+            rows,
+            self.scale.weights,
+            prompts,
+            out=self.work / name,
+            steps=self.scale.steps,
+            cfg=CFG,
+            sampler=SAMPLER,
+            options=options,
+            force=True,
+            on_picture=lambda done, total: at.append((time.perf_counter() - start, done)),
+        )
+        return result, at
+
+    def sync(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def clear(self) -> None:
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def random_base(scale: Scale, device: torch.device, dtype: torch.dtype) -> Base:
+    """A random model of SD 1's tree, made on the device; the tokenizer is the pocket's."""
+    with quiet():
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+        from transformers import CLIPTextConfig, CLIPTextModel
+
+    widths = scale.widths
+    tokenizer = load_tokenizer(weights_folder() / "tokenizer")
+    vocabulary = max(scale.vocabulary, len(tokenizer))
+    text = text_config(widths, vocabulary, tokenizer.bos_token_id, tokenizer.eos_token_id)
+    text["num_attention_heads"] = max(1, widths.text // 64)
+    torch.manual_seed(0)
+    with quiet(), torch.device(device):
+        unet = UNet2DConditionModel(**unet_config(widths)).to(dtype)
+        vae = AutoencoderKL(**vae_config(widths, 0.18215)).to(dtype)
+        encoder = CLIPTextModel(CLIPTextConfig(**text)).to(dtype)
+    for part in (unet, vae, encoder):
+        part.to(device).eval().requires_grad_(False)
+    side = widths.resolution
+    return Base(
+        unet, vae, (encoder,), (tokenizer,), scheduler_config(), "sd1", "0" * 64, "random", (side, side), device, dtype
+    )
+
+
+def random_lora(base: Base, path: Path, rank: int, seed: int, strength: float = 0.3) -> Path:
+    """A LoRA on every usual module, each difference about ``strength`` times the spread of its weight."""
+    modules = live_modules(base)
+    generator = torch.Generator(base.device).manual_seed(seed)
+    deltas = {}
+    for name in lora_targets("sd1", modules):
+        weight: Any = modules[name].weight
+        rows, columns = weight.shape[0], math.prod(weight.shape[1:])
+        size = (strength * float(weight.float().std()) / math.sqrt(rank)) ** 0.5
+        up = torch.randn(rows, rank, generator=generator, device=base.device) * size
+        down = torch.randn(rank, columns, generator=generator, device=base.device) * size
+        deltas[name] = LowRank(up.cpu(), down.cpu(), tuple(weight.shape))
+    write(deltas, path, family="sd1", force=True)
+    return path
+
+
+def pipeline(base: Base) -> Any:
+    """diffusers' own pipeline on a copy of the same weights."""
+    with quiet():
+        from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline(
+        vae=copy.deepcopy(base.vae),
+        text_encoder=copy.deepcopy(base.text_encoder),
+        tokenizer=base.tokenizer,
+        unet=copy.deepcopy(base.unet),
+        scheduler=find_sampler(SAMPLER).scheduler(base.scheduler_config),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def stacks_of(rows: Sequence[Row], weights: Sequence[float]) -> list[Stack]:
+    return [Stack(row.deltas, weight, row.label, marks_of(row.deltas)) for row in rows for weight in weights]
+
+
+def jobs(
+    bench: Bench, stacks: Sequence[Stack], prompts: Sequence[str], seeds: Sequence[int], name: str = "jobs"
+) -> list[Job]:
+    """A picture for every stack, prompt and seed, of the base's size."""
+    made = []
+    for stack in stacks:
+        for n, prompt in enumerate(prompts):
+            for seed in seeds:
+                key = f"{stack.key}-{n}-{seed}"
+                place = bench.work / name / "cells" / stack.digest / f"{stack.weight:g}-{n}-{seed}.png"
+                made.append(
+                    Job(
+                        stack,
+                        prompt,
+                        seed,
+                        Wanted(place, key, "", {"key": key}),
+                        bench.scale.steps,
+                        CFG,
+                        SAMPLER,
+                        bench.base.resolution,
+                    )
+                )
+    return made
+
+
+def machine(device: torch.device) -> str:
+    name = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
+    )
+    return f"{name}, torch {torch.__version__}"

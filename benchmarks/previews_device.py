@@ -1,0 +1,170 @@
+"""Parts of benchmarks/previews.py that work on the loaded model: memory, the UNet alone, patching, editing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.previews_bench import PROMPT, Bench, Figure, Figures, jobs, stacks_of
+from loratools.adapter.file import read
+from loratools.base.branches import Branches
+from loratools.base.graph import captured
+from loratools.base.patch import Patcher, live_modules
+from loratools.base.sample import compiled_unet, plain_unet
+from loratools.blocks.presets import load_presets
+from loratools.blocks.vector import parse_vector
+from loratools.ops.terms import Term
+from loratools.preview.engine import Engine, Options, Stack, marks_of
+from loratools.preview.memory import need
+from loratools.preview.rows import Row
+from loratools.preview.store import Store
+
+
+def memory(bench: Bench) -> Figures:
+    """The peak of one picture at a time, under a cap of 6 GB less what CUDA's own context takes."""
+    bench.files  # noqa: B018 made before the cap
+    bench.clear()
+    cuda = bench.device.type == "cuda"
+    if cuda:
+        whole = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(5.4e9 / whole)
+        torch.cuda.reset_peak_memory_stats()
+    said: list[str] = []
+    stacks = stacks_of(bench.rows(1), (1.0, 0.5))
+    with Engine(bench.base, Options(batch=1, sliced=True), say=said.append) as engine:
+        names = set(stacks[0].deltas)
+        told = need(bench.base, 1, bench.base.resolution, 1, engine.patcher.size_of(names))
+        engine.render(jobs(bench, stacks, [PROMPT], [1]), Store(bench.work / "memory"))
+    peak = torch.cuda.max_memory_reserved() if cuda else 0
+    if cuda:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    yield Figure("memory, batch 1, sliced VAE: reserved peak", peak / 1e9, "GB", "<= 5.4 of a 6 GB card", peak <= 5.4e9)
+    yield Figure("memory, batch 1: what we say before it starts", told.total / 1e9, "GB", note="; ".join(said))
+
+
+def unet(bench: Bench) -> Figures:
+    """The UNet alone, a CUDA graph replayed, s an image: what every other figure is measured against."""
+    if bench.device.type != "cuda":
+        bench.seconds |= {f"unet {batch}": 0.001 for batch in (1, 4, 8)}
+        return
+    for layout in (torch.contiguous_format, torch.channels_last):
+        base = bench.base
+        base.unet.to(memory_format=layout)
+        for batch in (1, 4, 8):
+            seconds = unet_seconds(bench, plain_unet(base), batch)
+            name = "channels last" if layout == torch.channels_last else "as it is"
+            if layout == torch.contiguous_format:
+                bench.seconds[f"unet {batch}"] = seconds
+            yield Figure(f"UNet graph alone, batch {batch}, {name}", seconds, "s/image")
+    bench.base.unet.to(memory_format=torch.contiguous_format)
+    branches = Branches(bench.base)
+    branches.know([read(bench.files[0])])
+    branches.reserve(16)
+    with branches.attached():
+        seconds = unet_seconds(bench, plain_unet(bench.base), 8)
+    yield Figure("UNet graph, batch 8, every row with its own branches of rank 32", seconds, "s/image")
+
+
+def compiled(bench: Bench) -> Figures:
+    """torch.compile under the graph."""
+    if bench.device.type != "cuda":
+        return
+    for batch in (1, 8):
+        start = time.perf_counter()
+        seconds = unet_seconds(bench, compiled_unet(bench.base), batch)
+        spent = time.perf_counter() - start
+        yield Figure(
+            f"UNet graph over torch.compile, batch {batch}", seconds, "s/image", note=f"{spent:.0f} s of compiling"
+        )
+
+
+def unet_seconds(bench: Bench, run: Any, batch: int) -> float:
+    """Seconds an image for all steps of the UNet alone under CFG."""
+    side, context = bench.base.resolution[0] // 8, bench.base.text_encoder.config.hidden_size
+    x = torch.randn(2 * batch, 4, side, side, device=bench.device, dtype=bench.dtype)
+    t = torch.tensor(500, device=bench.device)
+    hidden = torch.randn(2 * batch, 77, context, device=bench.device, dtype=bench.dtype)
+    with torch.no_grad():
+        graph, _ = captured(lambda: run(x, t, hidden, None), torch.cuda.graph_pool_handle())
+    graph.replay()
+    bench.sync()
+    start = time.perf_counter()
+    for _ in range(2 * bench.scale.steps):
+        graph.replay()
+    bench.sync()
+    spent = time.perf_counter() - start
+    del graph
+    bench.clear()
+    return spent / 2 / batch
+
+
+def patching(bench: Bench) -> Figures:
+    """What a move itself costs: all modules to another weight, another epoch, and back; and W0 after a thousand."""
+
+    modules = live_modules(bench.base)
+    rows = bench.rows(2)
+    before = {name: modules[name].weight.clone() for name in rows[0].deltas}  # type: ignore[operator]
+    patcher = Patcher(bench.base)
+    for row in rows:
+        patcher.move(row.deltas, 1.0, marks_of(row.deltas))
+    bench.sync()
+    start = time.perf_counter()
+    count = 200 if bench.device.type == "cuda" else 2
+    for n in range(count):
+        patcher.move(rows[0].deltas, 0.1 + 0.001 * n, marks_of(rows[0].deltas))
+    bench.sync()
+    yield Figure(
+        f"a move of {len(before)} modules to another weight", 1000 * (time.perf_counter() - start) / count, "ms"
+    )
+    start = time.perf_counter()
+    for n in range(count):
+        patcher.move(rows[n % 2].deltas, 1.0, marks_of(rows[n % 2].deltas))
+    bench.sync()
+    yield Figure("a move to another epoch whose factors are kept", 1000 * (time.perf_counter() - start) / count, "ms")
+    for n in range(1000 - 2 * count if bench.device.type == "cuda" else 2):
+        patcher.move(rows[n % 2].deltas, (n % 7) / 3 - 1, marks_of(rows[n % 2].deltas))
+    patcher.restore()
+    same = all(torch.equal(modules[name].weight, value) for name, value in before.items())  # type: ignore[arg-type]
+    yield Figure("W0 bit-identical after a thousand moves (1 = yes)", float(same), "", "1", same)
+    start = time.perf_counter()
+    fresh = Row.of_file(read(bench.files[-1]))
+    patcher.move(fresh.deltas, 1.0, marks_of(fresh.deltas))
+    bench.sync()
+    yield Figure("a move to an epoch that is still on disk", 1000 * (time.perf_counter() - start), "ms")
+    patcher.forget()
+
+
+def edit(bench: Bench) -> Figures:
+    """One weight, or one block's value, changed on a loaded model, against rendering the same picture again."""
+    adapter = read(bench.files[0])
+    vectors = [parse_vector("1," * 8 + f"{value:g}" + ",1" * 8, load_presets(), "sd1") for value in (0.5, 0.7)]
+    blocks = []
+    for vector in vectors:
+        row = Row.of_terms([Term(adapter, 1.0, vector, label="style")], "style")
+        blocks.append(Stack(row.deltas, 1.0, row.digest(), marks_of(row.deltas)))
+    whole = stacks_of([Row.of_file(adapter)], (0.9, 0.8))
+    with Engine(bench.base, Options(batch=1)) as engine:
+        plain = alternate(bench, engine, [Stack(), Stack()], "plain")
+        weight = alternate(bench, engine, whole, "weight")
+        block = alternate(bench, engine, blocks, "block")
+    yield Figure("plain render of one picture, on disk", plain, "s")
+    for name, seconds in (("one weight", weight), ("one block's value", block)):
+        over = 100 * (seconds / plain - 1)
+        yield Figure(f"{name} changed and rendered, over the plain render", over, "%", "<= 10", over <= 10)
+
+
+def alternate(bench: Bench, engine: Engine, stacks: Sequence[Stack], name: str) -> float:
+    """Median seconds of a call that renders one picture, the stacks in turn; the first round is not counted."""
+    spent = []
+    for n in range(2 + bench.scale.repeats):
+        own = jobs(bench, [stacks[n % 2]], [PROMPT], [n], name)
+        store = Store(bench.work / name)
+        bench.sync()
+        start = time.perf_counter()
+        engine.render(own, store)
+        spent.append(time.perf_counter() - start)
+    return float(np.median(spent[2:]))

@@ -1,0 +1,243 @@
+"""Parts of benchmarks/previews.py that render grids: against diffusers, on a GPU and on a CPU, and a merged file."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.previews_bench import (
+    CFG,
+    PROMPT,
+    PROMPTS,
+    SAMPLER,
+    TINY,
+    Bench,
+    Figure,
+    Figures,
+    Moment,
+    pipeline,
+    random_lora,
+)
+from loratools.adapter.file import read
+from loratools.base.load import load_base
+from loratools.base.quiet import quiet
+from loratools.blocks.presets import load_presets
+from loratools.blocks.vector import parse_vector
+from loratools.ops.merge import merge_files
+from loratools.ops.terms import Term
+from loratools.pocket import weights_folder
+from loratools.preview.engine import Options
+from loratools.preview.render import render_grid
+from loratools.preview.rows import Row
+
+
+def diffusers(bench: Bench) -> Figures:
+    """diffusers: every epoch loaded once, ``set_adapters`` for every cell, one picture a call, saved as PNG."""
+    pipe, scale = pipeline(bench.base), bench.scale
+    pipe(PROMPT, num_inference_steps=2, guidance_scale=CFG)
+    bench.sync()
+    load = cell = 0.0
+    cells = 0
+    for n, path in enumerate(bench.files[: scale.theirs]):
+        start = time.perf_counter()
+        with quiet():
+            pipe.load_lora_weights(path.parent, weight_name=path.name, adapter_name=f"e{n}")
+        bench.sync()
+        load += time.perf_counter() - start
+        for weight in scale.weights[1:]:
+            start = time.perf_counter()
+            pipe.set_adapters([f"e{n}"], [weight])
+            made = pipe(
+                PROMPT,
+                num_inference_steps=scale.steps,
+                guidance_scale=CFG,
+                generator=torch.Generator("cpu").manual_seed(1),
+            ).images[0]
+            made.save(bench.work / f"theirs-{n}-{weight}.png")
+            cell += time.perf_counter() - start
+            cells += 1
+    load, cell = load / scale.theirs, cell / cells
+    distinct = 1 + scale.epochs * (len(scale.weights) - 1)
+    bench.seconds["diffusers"] = scale.epochs * load + distinct * cell
+    yield Figure("diffusers, one picture under set_adapters", cell, "s/image", note=f"mean of {cells}")
+    yield Figure("diffusers, loading one epoch", load)
+    yield Figure(
+        f"diffusers, {scale.epochs} loads and {distinct} cells",
+        bench.seconds["diffusers"],
+        note="the two above, scaled",
+    )
+    del pipe
+    bench.clear()
+
+
+def grid(bench: Bench) -> Figures:
+    """The epochs x weights grid, one prompt and one seed: every stack has one picture, and eight share a batch."""
+    scale = bench.scale
+    start = time.perf_counter()
+    result, at = bench.grid(bench.rows(scale.epochs), [PROMPT], "grid")
+    whole = time.perf_counter() - start
+    count, alone = result.rendered, bench.seconds.get("unet 8", math.nan)
+    settled = steady(at)
+    yield Figure(
+        f"ours, {count} cells, pictures on disk, sheet and page", whole, note="reading files and capture included"
+    )
+    yield Figure("ours, the same until the last picture is on disk", at[-1][0])
+    yield Figure("ours, a cell at a steady pace", settled, "s/image")
+    if "diffusers" in bench.seconds:
+        ratio = bench.seconds["diffusers"] / whole
+        yield Figure("ours against diffusers, end to end", ratio, "x", ">= 4", ratio >= 4)
+    ratio = at[-1][0] / count / alone
+    yield Figure("ours against the pure UNet graph at batch 8, all told", ratio, "x", "<= 1.3", ratio <= 1.3)
+    yield Figure(
+        "ours against the pure UNet graph at batch 8, steady", settled / alone, "x", "<= 1.3", settled / alone <= 1.3
+    )
+    rows, alone = bench.rows(scale.four), bench.seconds.get("unet 1", math.nan)
+    _, at = bench.grid(rows, [PROMPT], "patched", Options(mixed=False))
+    yield Figure("the same by patching every cell, at batch 1, steady", steady(at), "s/image")
+    yield Figure("patching against the pure UNet graph at batch 1, steady", steady(at) / alone, "x")
+
+
+def four(bench: Bench) -> Figures:
+    """Four prompts: every stack has a batch of four."""
+    start = time.perf_counter()
+    result, at = bench.grid(bench.rows(bench.scale.four), PROMPTS, "four")
+    each = (time.perf_counter() - start) / result.rendered
+    settled, alone = steady(at), bench.seconds.get("unet 4", math.nan)
+    yield Figure(f"four prompts, {result.rendered} pictures, all told", each, "s/image")
+    yield Figure("four prompts, at a steady pace", settled, "s/image", "<= 0.16", settled <= 0.16)
+    yield Figure(
+        "four prompts against the pure UNet graph at batch 4, steady",
+        settled / alone,
+        "x",
+        "<= 1.3",
+        settled / alone <= 1.3,
+    )
+
+
+def steady(at: Sequence[Moment]) -> float:
+    """Seconds a picture after the first quarter of the reports: capture and warm-up are over then."""
+    first, last = at[len(at) // 4], at[-1]
+    return (last[0] - first[0]) / max(1, last[1] - first[1])
+
+
+def merge(bench: Bench) -> Figures:
+    """A live stack against its merged fp16 file, on the random model and on the pocket base."""
+    bases = {"random SD 1.5": bench.base}
+    if (weights_folder() / "model_index.json").is_file():
+        bases["pocket"] = load_base("pocket", device=str(bench.device), dtype=None)
+    presets = load_presets()
+    for name, base in bases.items():
+        paths = [random_lora(base, bench.work / f"{name}-{n}.safetensors", 8, n, 0.15) for n in (1, 2)]
+        terms = [
+            Term(read(path), weight, parse_vector(vector, presets, "sd1"), label=path.stem)
+            for path, weight, vector in zip(paths, (1.0, -0.5), ("GP1", "GP2"), strict=True)
+        ]
+        merged = bench.work / f"{name}-merged.safetensors"
+        merge_files(terms, merged, force=True)
+        rows = [Row.of_terms(terms, "live"), Row.of_file(read(merged))]
+        result = render_grid(
+            base,
+            rows,
+            (1.0,),
+            PROMPTS[:2],
+            out=bench.work / f"merge-{name}",
+            seeds=(1, 2),
+            sampler=SAMPLER,
+            steps=bench.scale.steps,
+            cfg=CFG,
+            force=True,
+        )
+        live, file, plain = (
+            np.stack([np.asarray(Image.open(path)).astype(float) for path in paths])
+            for paths in (result.paths("live", 1.0), result.paths(rows[1].label, 1.0), result.paths("live", 0.0))
+        )
+        mean = float(np.abs(live - file).mean())
+        yield Figure(
+            f"preview against merge, {name}: mean difference",
+            mean,
+            "/255",
+            "<= 1",
+            mean <= 1,
+            f"the stack itself moves the picture by {np.abs(live - plain).mean():.3g}",
+        )
+
+
+def cpu(bench: Bench) -> Figures:
+    """The pocket base on a CPU against a diffusers loop, at batch 1 and at an equal batch."""
+    base = load_base("pocket", device="cpu", dtype="fp32")
+    steps = 2 if bench.scale is TINY else base.defaults.steps
+    files = [random_lora(base, bench.work / f"cpu-{n}.safetensors", 8, n, 0.15) for n in (1, 2)]
+    weights, seeds = (0.0, 0.5, 1.0), (1, 2, 3, 4)
+    pipe = pipeline(base)
+    pipe(PROMPT, num_inference_steps=1, guidance_scale=CFG)
+    for name, prompts, own, size in (
+        ("one prompt, one seed", PROMPTS[:1], seeds[:1], 1),
+        ("two prompts, four seeds", PROMPTS[:2], seeds, 8),
+    ):
+        start = time.perf_counter()
+        rows = [Row.of_file(read(path)) for path in files]
+        result = render_grid(
+            base,
+            rows,
+            weights,
+            prompts,
+            out=bench.work / f"cpu-{size}",
+            seeds=own,
+            steps=steps,
+            cfg=CFG,
+            sampler=SAMPLER,
+            force=True,
+        )
+        ours = (time.perf_counter() - start) / result.rendered
+        yield Figure(f"pocket on a CPU, ours, {name}, end to end", ours, "s/image", note=f"{result.rendered} pictures")
+        for batch in sorted({1, size}):
+            theirs = diffusers_loop(bench, pipe, files, weights, prompts, own, steps, batch)
+            bar = 1.5 if batch == 1 else 1.0
+            yield Figure(
+                f"pocket on a CPU, {name}: against diffusers at batch {batch}",
+                theirs / ours,
+                "x",
+                f">= {bar}",
+                theirs / ours >= bar,
+                f"diffusers {theirs:.3g} s/image",
+            )
+
+
+def diffusers_loop(
+    bench: Bench,
+    pipe: Any,
+    files: Sequence[Path],
+    weights: Sequence[float],
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    steps: int,
+    batch: int,
+) -> float:
+    """Seconds a picture of a loop that loads each epoch once and sets adapters for each distinct cell."""
+    start, count = time.perf_counter(), 0
+    pairs = [(prompt, seed) for prompt in prompts for seed in seeds]
+    for n, path in enumerate(files):
+        with quiet():
+            pipe.load_lora_weights(path.parent, weight_name=path.name, adapter_name="x")
+        for weight in weights if n == 0 else weights[1:]:
+            pipe.set_adapters(["x"], [weight])
+            for at in range(0, len(pairs), batch):
+                part = pairs[at : at + batch]
+                made = pipe(
+                    [prompt for prompt, _ in part],
+                    num_inference_steps=steps,
+                    guidance_scale=CFG,
+                    generator=[torch.Generator().manual_seed(seed) for _, seed in part],
+                ).images
+                for m, image in enumerate(made):
+                    image.save(bench.work / f"loop-{n}-{weight}-{at + m}.png")
+                count += len(part)
+        pipe.unload_lora_weights()
+    return (time.perf_counter() - start) / count

@@ -1,0 +1,42 @@
+"""Writes benchmarks/results/previews.md from the JSON that the parts of benchmarks/previews.py left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from benchmarks.previews_bench import ROOT, Bench, Figure, Figures
+
+RESULT = ROOT / "benchmarks/results/previews.md"
+
+
+def report(keep: Path, parts: Mapping[str, Callable[[Bench], Figures]]) -> None:
+    """Write the results page from every one of ``parts`` that is kept."""
+    lines = [
+        "# Previews",
+        "",
+        "Written by `python -m benchmarks.previews --report` from its own runs; see it for what each part does.",
+        "",
+    ]
+    for part in parts:
+        path = keep / f"{part}.json"
+        if not path.is_file():
+            continue
+        told = json.loads(path.read_text())
+        lines += [
+            f"## {part}",
+            "",
+            f"{(parts[part].__doc__ or '').splitlines()[0]} ({told['machine']}, {told['seconds']:.0f} s)",
+            "",
+            "| | | bar | |",
+            "|---|---|---|---|",
+        ]
+        for each in (Figure(**row) for row in told["figures"]):
+            verdict = {None: "", True: "met", False: "**missed**"}[each.met]
+            last = " ".join([verdict, each.note]).strip()
+            lines.append(f"| {each.name} | {each.value:.4g} {each.unit} | {each.bar} | {last} |")
+        lines.append("")
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text("\n".join(lines), encoding="utf-8")
+    print(RESULT)

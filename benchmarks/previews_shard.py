@@ -1,0 +1,79 @@
+"""The part of benchmarks/previews.py that shares a grid between processes, and what each of them runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.previews_bench import PROMPTS, ROOT, TINY, Bench, Figure, Figures, jobs, stacks_of
+from loratools.preview.engine import Engine, Stack
+from loratools.preview.shard import Rank, Shard
+from loratools.preview.store import Store
+
+
+def shard(bench: Bench) -> Figures:
+    """The four-prompt grid by one process and by two, once all are ready: loading and capture are not counted."""
+    bench.files  # noqa: B018 the workers read them
+    spent = {}
+    for world in (1, 2):
+        out = bench.work / f"shard-{world}"
+        launch(bench, out, world)
+        told = [json.loads(path.read_text()) for path in out.glob("done-*.json")]
+        spent[world] = max(each["end"] for each in told) - min(each["start"] for each in told)
+        shares = ", ".join(str(each["rendered"]) for each in told)
+        yield Figure(
+            f"sharded grid, {world} process{'es' if world > 1 else ''}", spent[world], note=f"pictures: {shares}"
+        )
+    ratio = spent[1] / spent[2]
+    yield Figure("two GPUs against one", ratio, "x", ">= 1.8", ratio >= 1.8)
+
+
+def launch(bench: Bench, out: Path, world: int) -> None:
+    """Start ``world`` processes of this script, one a GPU, that share one grid in ``out``, and wait for all."""
+    out.mkdir(parents=True, exist_ok=True)
+    own = ["-m", "benchmarks.previews", "--worker", str(out), "--work", str(bench.work)]
+    own += ["--tiny"] if bench.scale is TINY else []
+    if torch.cuda.device_count() >= world > 1:
+        start = [
+            "-m",
+            "accelerate.commands.launch",
+            "--multi_gpu",
+            "--num_processes",
+            str(world),
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+        ]
+        subprocess.run([sys.executable, *start, *own], check=True, cwd=ROOT)
+        return
+    ranks = [{"RANK": str(n), "WORLD_SIZE": str(world), "LOCAL_RANK": str(n)} for n in range(world)]
+    running = [subprocess.Popen([sys.executable, *own], cwd=ROOT, env={**os.environ, **rank}) for rank in ranks]
+    if [code for code in [process.wait() for process in running] if code]:
+        raise SystemExit("a worker failed")
+
+
+def work_shard(bench: Bench, out: Path) -> None:
+    """One process of the sharded grid: ready together, then rendering until nothing lacks."""
+    rank = Rank.here()
+    all_jobs = jobs(
+        bench, [Stack(), *stacks_of(bench.rows(bench.scale.shard), bench.scale.weights[1:])], PROMPTS, [1], out.name
+    )
+    with Engine(bench.base) as engine:
+        own = bench.work / f"{out.name}-warm-{rank.rank}"
+        engine.render(jobs(bench, [Stack()], PROMPTS, [1], own.name), Store(own))
+        (out / f"ready-{rank.rank}").touch()
+        while len(list(out.glob("ready-*"))) < rank.world:
+            time.sleep(0.01)
+        start = time.time()
+        rendered = engine.render(all_jobs, Store(out), claims=Shard(out, rank, pause=0.05))
+        end = time.time()
+    (out / f"done-{rank.rank}.json").write_text(json.dumps({"start": start, "end": end, "rendered": rendered}))

@@ -1,0 +1,117 @@
+"""``run.json``: what was run, on what, from which inputs, and what came of every step."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from loratools import __version__
+from loratools.adapter.header import read_header
+from loratools.adapter.metadata import Provenance
+from loratools.errors import LoratoolsError
+from loratools.recipe.kinds import LORAS
+from loratools.recipe.plan import Planned, Planner
+from loratools.recipe.run import Ran
+from loratools.recipe.schedule import Failure
+from loratools.recipe.session import Session
+from loratools.yamlio import Document
+
+FORMAT = 1
+_LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Told:
+    """A run that has ended: its steps in their order, those that were made or cached, and those that failed."""
+
+    planner: Planner
+    steps: Sequence[Planned]
+    ran: Sequence[Ran]
+    failures: Sequence[Failure]
+    session: Session
+    seconds: float
+
+
+def run_facts(told: Told) -> dict[str, Any]:
+    """The whole of ``run.json``: JSON values, digests in hex, sizes in bytes, times in seconds.
+
+    ``state`` of a step is ``made``, ``cached``, ``failed`` or ``not run`` (for a step that failed before it).
+    """
+    document = told.planner.document
+    return {
+        "format": FORMAT,
+        "recipe": {
+            "name": told.planner.name, "file": document.source, "base": told.planner.base,
+            "sha256": hashlib.sha256(document.text.encode()).hexdigest(), "text": document.text,
+            "includes": dict(document.others), "steps": _resolved(document, told.steps),
+        },
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": round(told.seconds, 3),
+        "device": told.session.device,
+        "versions": _versions(),
+        "inputs": _inputs(told.steps),
+        "steps": [_step(step, told) for step in told.steps],
+    }  # fmt: skip
+
+
+def made_of(path: Path) -> list[dict[str, Any]]:
+    """The terms of a merged file as its own header tells them: name, weight, vector by value, splits."""
+    try:
+        made = Provenance.from_metadata(read_header(path).metadata)
+    except (LoratoolsError, OSError):
+        return []
+    terms = made.step.get("merge") if made is not None else None
+    return [term for term in terms if isinstance(term, dict)] if isinstance(terms, list) else []
+
+
+def _resolved(document: Document, steps: Sequence[Planned]) -> dict[str, Any]:
+    """The steps that ran, variables put in."""
+    return {step.name: document.data["steps"][step.name] for step in steps}
+
+
+def _step(step: Planned, told: Told) -> dict[str, Any]:
+    done = next((ran for ran in told.ran if ran.planned.name == step.name), None)
+    failure = next((failure for failure in told.failures if failure.planned.name == step.name), None)
+    facts: dict[str, Any] = {
+        "step": step.name, "kind": step.kind, "state": "not run", "key": step.key, "out": os.path.relpath(
+            step.out, told.planner.work), "options": step.draft.options,
+        "reads": [{"label": s.label, "digest": s.digest, "step": s.step} for s in step.draft.sources],
+    }  # fmt: skip
+    if failure is not None:
+        return facts | {"state": "failed", "error": str(failure.error)}
+    if done is None:
+        return facts
+    record = done.record
+    terms = made_of(step.out) if step.kind in LORAS else []
+    return facts | {
+        "state": "cached" if done.cached else "made", "seconds": record.seconds, "memory": record.memory,
+        "size": record.size, "files": record.files, "summary": record.summary, "result": record.facts,
+    } | ({"terms": terms} if terms else {})  # fmt: skip
+
+
+def _inputs(steps: Sequence[Planned]) -> list[dict[str, Any]]:
+    """Everything that was read and that no step made, each once, with the steps that read it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for step in steps:
+        for source in step.draft.sources:
+            if source.step is None:
+                found.setdefault((source.label, source.digest), []).append(step.name)
+    return [{"label": label, "digest": digest, "read_by": list(dict.fromkeys(names))}
+            for (label, digest), names in found.items()]  # fmt: skip
+
+
+def _versions() -> Mapping[str, str]:
+    found = {"loratools": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
