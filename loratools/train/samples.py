@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from loratools.base.guide import guidance
 from loratools.base.infotext import Facts, LoraUse, infotext, write_png
 from loratools.base.model import Base
 from loratools.base.sample import decode, denoise_guided, noise
+from loratools.errors import TrainingError
 from loratools.train.checkpoint import Position
+from loratools.train.progress import Progress
 from loratools.train.sample_prompts import Wanted
 from loratools.train.sample_sheet import draw_sheet
 from loratools.train.session import due
@@ -29,8 +32,8 @@ class Sampler(Watcher):
 
     name = "samples"
 
-    def __init__(self, seen: Seen, wanted: Sequence[Wanted], board: Board | NoBoard) -> None:
-        self._seen, self._wanted, self._board = seen, wanted, board
+    def __init__(self, seen: Seen, wanted: Sequence[Wanted], board: Board | NoBoard, bar: Progress) -> None:
+        self._seen, self._wanted, self._board, self._bar = seen, wanted, board, bar
 
     def due(self, step: int) -> bool:
         return due(self._seen.config.sample_every_steps, step)
@@ -67,12 +70,28 @@ class Sampler(Watcher):
 
     def _one(self, number: int, path: Path, position: Position, lora: Sequence[LoraUse]) -> None:
         wanted = self._wanted[number - 1]
-        pixels = render(self._seen.base, wanted, self._seen.config.clip_skip)
+        self._bar.doing(f"sample {number}/{len(self._wanted)}")
+        pixels = self._picture(wanted)
         from PIL import Image
 
         made = {"run": self._seen.config.name, "epoch": position.epoch, "step": position.step, "number": number}
         write_png(Image.fromarray(pixels), path, infotext(self._facts(wanted, position, lora)), {"sample": made})
         self._board.picture(f"samples/{number:02d}", pixels, position.step)
+
+    def _picture(self, wanted: Wanted) -> np.ndarray:
+        """Its pixels; decoded in tiles where memory does not suffice for the whole, as beside a training SDXL."""
+        base, skip = self._seen.base, self._seen.config.clip_skip
+        with contextlib.suppress(torch.OutOfMemoryError):
+            return render(base, wanted, skip)
+        torch.cuda.empty_cache()
+        try:
+            with _in_tiles(base.vae):
+                return render(base, wanted, skip)
+        except torch.OutOfMemoryError as error:
+            height, width = wanted.size
+            raise TrainingError(f"the GPU's memory does not suffice to draw a sample of {width}x{height} beside the "
+                                "training; give smaller --w and --h, or leave sample_prompts out, and go on with "
+                                "--resume") from error  # fmt: skip
 
     def _lora(self, position: Position) -> list[LoraUse]:
         """The file of these weights, if they have one."""
@@ -109,3 +128,16 @@ def _decoding(base: Base) -> Iterator[None]:
         yield
     finally:
         base.vae.to(before)
+
+
+@contextlib.contextmanager
+def _in_tiles(vae: Any) -> Iterator[None]:
+    """Inside the block pictures are decoded in overlapping tiles of half the VAE's own size."""
+    before = vae.tile_sample_min_size, vae.tile_latent_min_size
+    try:
+        vae.tile_sample_min_size, vae.tile_latent_min_size = (size // 2 for size in before)
+        vae.enable_tiling()
+        yield
+    finally:
+        vae.disable_tiling()
+        vae.tile_sample_min_size, vae.tile_latent_min_size = before
