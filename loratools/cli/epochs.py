@@ -11,12 +11,14 @@ from loratools.cli.shell import Command
 @click.command("epochs", cls=Command)
 @click.argument("run")
 @click.option("--plot", type=click.Path(), metavar="PNG", help="Also draw losses, norm and drift.")
+@click.option("--images", is_flag=True, help="Also list the pictures that are learnt worst, and the loss by timesteps.")
 @json_option
-def command(run: str, plot: str | None, as_json: bool) -> None:
+def command(run: str, plot: str | None, images: bool, as_json: bool) -> None:
     """Show a training run epoch by epoch, and which epochs are worth looking at.
 
     RUN is its folder, or FOLDER/NAME where a folder holds several. Norm is the size of what was learnt, drift how far
-    an epoch moved from the one before. Runs of other trainers have no log of losses: there drift alone decides.
+    an epoch moved from the one before. Where pictures are held out (validation_split), their loss decides. Runs of
+    other trainers have no log of losses: there drift alone decides.
 
     \b
       loratools epochs runs/style
@@ -25,8 +27,13 @@ def command(run: str, plot: str | None, as_json: bool) -> None:
     """
     from loratools.train.epochs import plot as draw
     from loratools.train.epochs import report
+    from loratools.train.read_log import parts_of
 
     found = report(run)
+    parts = parts_of(run) if images else None
     if plot:
         draw(found, plot)
-    print_json(found.json()) if as_json else click.echo(found.text())
+    if as_json:
+        print_json({**found.json(), **(parts.json() if parts else {})})
+    else:
+        click.echo("\n\n".join(each.text() for each in (found, parts) if each is not None))

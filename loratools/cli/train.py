@@ -204,7 +204,8 @@ def _train(config: TrainConfig, *, last: bool) -> LoratoolsError | None:
     from loratools.train.run_folder import RunFolder
 
     def tell(record: EpochRecord) -> None:
-        text = f"epoch {record.epoch:>3}  loss {record.loss:.4f}  {record.seconds:6.1f} s  {record.path}"
+        more = "".join(f"{name} {value:.4f}  " for name, value in record.figures.items())
+        text = f"epoch {record.epoch:>3}  loss {record.loss:.4f}  {more}{record.seconds:6.1f} s  {record.path}"
         tqdm.write(text, file=sys.stdout)  # on a line of its own, above the bar
 
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from loratools.adapter.file import Adapter, read
 from loratools.adapter.lowrank import inner, same_matrix
 from loratools.adapter.parallel import in_order
 from loratools.adapter.run import Epoch, epochs
+from loratools.train.read_log import logged
 
 FOLK_BAND = (0.07, 0.09)  # the training loss that beginners' guides call best for SD 1.5
 _MOST = 4
@@ -109,15 +109,15 @@ def report(run: Path | str) -> RunReport:
         FormatError: if an epoch file cannot be read.
     """
     found = epochs(run)
-    logged = _logged(found)
+    told = logged(found[0].path)
     norms = _norms(found)
     facts = tuple(
-        EpochFacts(epoch.number, epoch.path, logged.losses.get(epoch.number), logged.validations.get(epoch.number),
+        EpochFacts(epoch.number, epoch.path, told.losses.get(epoch.number), told.validations.get(epoch.number),
                    norm, drift)
         for epoch, (norm, drift) in zip(found, norms, strict=True)
     )  # fmt: skip
-    chosen = shortlist(facts, held_out=logged.held_out)
-    return RunReport(Path(run), facts, chosen, logged.untrained, logged.held_out)
+    chosen = shortlist(facts, held_out=told.held_out)
+    return RunReport(Path(run), facts, chosen, told.untrained, told.held_out)
 
 
 def shortlist(facts: Sequence[EpochFacts], *, held_out: bool = True) -> tuple[Pick, ...]:
@@ -233,54 +233,6 @@ def _apart(one: Adapter, two: Adapter, square: float, other: float) -> float | N
     shared = [name for name in two if name in one and same_matrix(one.shapes[name], two.shapes[name])]
     both = sum(in_order(lambda name: inner(one[name], two[name]), shared))
     return math.sqrt(max(square - 2 * both + other, 0.0) / other) if other else None
-
-
-@dataclass(frozen=True)
-class _Logged:
-    """What the log tells: training and validation losses by epoch; all empty without a log."""
-
-    losses: Mapping[int, float]
-    validations: Mapping[int, float]
-    untrained: float | None
-    held_out: bool
-
-
-def _logged(found: Sequence[Epoch]) -> _Logged:
-    """The losses in ``NAME.jsonl`` beside the files; an epoch's validation loss is that of the epoch's last step."""
-    name = found[0].path.stem
-    log = found[0].path.with_name(f"{name[:-7] if name[-6:].isdigit() else name}.jsonl")
-    losses: dict[int, float] = {}
-    ends: dict[int, int] = {}
-    by_step: dict[int, float] = {}
-    held_out = True
-    for record in _lines(log):
-        value, step = record.get("loss"), record.get("step")
-        if not isinstance(value, float) or not math.isfinite(value):
-            continue
-        if record.get("kind") == "epoch":
-            losses[int(record["epoch"])] = value
-            ends |= {int(record["epoch"]): step} if isinstance(step, int) else {}
-        elif record.get("kind") == "validation" and isinstance(step, int):
-            by_step[step] = value
-            held_out = bool(record.get("held_out", True))
-    validations = {number: by_step[step] for number, step in ends.items() if step in by_step}
-    return _Logged(losses, validations, by_step.get(0), held_out)
-
-
-def _lines(log: Path) -> list[dict[str, Any]]:
-    try:
-        lines = log.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    records = []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # the line that a kill cut short
-        if isinstance(record, dict):
-            records.append(record)
-    return records
 
 
 def _in_band(loss: float) -> bool:

@@ -46,6 +46,11 @@ class Progress:
         )
         self._bar.update(1)
 
+    def doing(self, what: str) -> None:
+        """Say what takes the time until the next step."""
+        if not self._bar.disable:
+            self._bar.set_description(what)
+
 
 @contextlib.contextmanager
 def progress_bar(shown: bool, device: torch.device, *, total: int, done: int) -> Iterator[Progress]:

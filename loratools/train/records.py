@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -22,7 +22,10 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One finished epoch: its mean loss over all samples, its file and the file's digest."""
+    """One finished epoch: its mean loss over all samples, its file and the file's digest.
+
+    ``figures`` is what else was measured, by name, such as ``validation``; it is there when ``on_epoch`` is called.
+    """
 
     epoch: int
     step: int
@@ -30,6 +33,7 @@ class EpochRecord:
     seconds: float
     path: Path
     digest: str
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 OnEpoch = Callable[[EpochRecord], None]

@@ -43,9 +43,14 @@ def _found(folder: Path) -> dict[tuple[int, int], tuple[Path, str]]:
     for path in sorted(folder.glob("*.png")):
         sample = read_png(path)[1].get("sample")
         if isinstance(sample, Mapping):
-            title = f"step {sample['step']}" if path.name.startswith("s") else f"epoch {sample['epoch']}"
-            found[int(sample["step"]), int(sample["number"])] = path, title
+            found[int(sample["step"]), int(sample["number"])] = path, _title(path, sample)
     return found
+
+
+def _title(path: Path, sample: Mapping[str, Any]) -> str:
+    if path.name.startswith("s"):
+        return f"step {sample['step']}"
+    return f"epoch {sample['epoch']}" if sample["epoch"] else "base"
 
 
 def _spread(steps: Sequence[int]) -> list[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from loratools.errors import DatasetError, FileError, LoratoolsError, TrainingError
 from loratools.train.checkpoint import Position
@@ -133,7 +134,8 @@ class Session:
         position.losses = [*position.losses, loss]
         self._save()
         if self._ranks.writes and on_epoch is not None:
-            on_epoch(record)
+            figures = {name: value for watcher in self._watchers for name, value in watcher.figures().items()}
+            on_epoch(replace(record, figures=figures))
         for watcher in self._watchers:
             watcher.after(position)
         if number < config.epochs and self._stop.agreed():

@@ -1,7 +1,12 @@
-"""Whose loss, and at which noise: means over an epoch by image and by band of timesteps."""
+"""Whose loss, and at which noise: means over an epoch by image and by band of timesteps.
+
+At little noise the loss is tens of times what it is at much, so that an image's mean says first of all which timesteps
+it happened to get. Its relative loss is free of that: each use counts by the mean loss of all images in its band.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +36,7 @@ class Tally(Watcher):
         self._seen, self._board = seen, board
         self._names = short_names(seen.dataset.items)
         self._timesteps = int(seen.base.scheduler_config.get("num_train_timesteps", 1000))
-        self._sums = torch.zeros(2, len(self._names) + BANDS, dtype=torch.float64)  # losses, and how many
+        self._sums = torch.zeros(2, len(self._names), BANDS, dtype=torch.float64)  # losses, and how many
         self._unread: list[Done] = []
 
     def stepped(self, done: Done, record: StepRecord) -> None:
@@ -40,15 +45,13 @@ class Tally(Watcher):
             self._read()
 
     def ended(self, record: EpochRecord) -> None:
-        means = _means(self._gathered())
+        losses, counts = self._gathered()
         self._sums.zero_()
-        count = len(self._names)
-        images = {name: loss for name, loss in zip(self._names, means, strict=False) if loss is not None}
-        self._seen.log.write(
-            "losses",
-            {"epoch": record.epoch, "step": record.step, "bands": self._bands(means[count:]), "images": images},
-        )
-        for band, loss in enumerate(means[count:]):
+        bands = losses.sum(0) / counts.sum(0)  # NaN for a band of no use
+        told = {"bands": self._bands(bands), "images": self._by_image(losses, counts),
+                "relative": self._by_image((losses / bands).nan_to_num(0.0), counts)}  # fmt: skip
+        self._seen.log.write("losses", {"epoch": record.epoch, "step": record.step, **told})
+        for band, loss in enumerate(_numbers(bands)):
             if loss is not None:
                 self._board.scalar(f"timesteps/{self._first(band):04d}", loss, record.step)
 
@@ -63,27 +66,30 @@ class Tally(Watcher):
         """Count the steps that wait; two copies from the device for all of them."""
         if not self._unread:
             return
-        losses = torch.cat([done.losses for done in self._unread]).double().tolist()
-        timesteps = torch.cat([done.timesteps for done in self._unread]).tolist()
-        items = [sample.item for done in self._unread for sample in done.own]
+        losses = torch.cat([done.losses for done in self._unread]).cpu().double()
+        bands = torch.cat([done.timesteps for done in self._unread]).cpu() * BANDS // self._timesteps
+        items = torch.tensor([sample.item for done in self._unread for sample in done.own], dtype=torch.long)
         self._unread = []
-        for item, loss, timestep in zip(items, losses, timesteps, strict=True):
-            for place in (item, len(self._names) + timestep * BANDS // self._timesteps):
-                self._sums[0, place] += loss
-                self._sums[1, place] += 1
+        self._sums[0].index_put_((items, bands), losses, accumulate=True)
+        self._sums[1].index_put_((items, bands), torch.ones_like(losses), accumulate=True)
 
     def _gathered(self) -> Tensor:
         """The sums over all processes of the run."""
         self._read()
         if self._seen.ranks.world == 1:
             return self._sums.clone()
-        whole = self._sums.to(self._seen.kind.device)
+        whole = self._sums.clone().to(self._seen.kind.device)
         self._seen.ranks.sum(whole)
         return whole.cpu()
 
-    def _bands(self, means: Sequence[float | None]) -> list[dict[str, Any]]:
+    def _by_image(self, sums: Tensor, counts: Tensor) -> dict[str, float]:
+        """Means over all bands; images that were not seen are left out."""
+        means = _numbers(sums.sum(1) / counts.sum(1))
+        return {name: mean for name, mean in zip(self._names, means, strict=True) if mean is not None}
+
+    def _bands(self, means: Tensor) -> list[dict[str, Any]]:
         return [{"from": self._first(band), "to": self._first(band + 1) - 1, "loss": loss}
-                for band, loss in enumerate(means)]  # fmt: skip
+                for band, loss in enumerate(_numbers(means))]  # fmt: skip
 
     def _first(self, band: int) -> int:
         return -(-band * self._timesteps // BANDS)
@@ -96,6 +102,6 @@ def short_names(items: Sequence[Item]) -> list[str]:
     return [name if known[name] == 1 else str(item.path) for name, item in zip(short, items, strict=True)]
 
 
-def _means(sums: Tensor) -> list[float | None]:
-    losses, counts = sums.tolist()
-    return [loss / count if count else None for loss, count in zip(losses, counts, strict=True)]
+def _numbers(means: Tensor) -> list[float | None]:
+    """None for those of nothing."""
+    return [None if math.isnan(mean) else mean for mean in means.tolist()]

@@ -23,4 +23,5 @@ class Teller(Watcher):
         self._bar.step(title, record.loss, record.average, done.samples, record.seconds)
 
     def ended(self, record: EpochRecord) -> None:
-        self._log.write("epoch", {**vars(record), "path": record.path.name})
+        told = {name: value for name, value in vars(record).items() if name != "figures"}
+        self._log.write("epoch", {**told, "path": record.path.name})

@@ -23,6 +23,7 @@ from loratools.train.dataset import Dataset, Sample
 from loratools.train.engine import Done
 from loratools.train.graph import to_device
 from loratools.train.objective import Draws
+from loratools.train.progress import Progress
 from loratools.train.records import EpochRecord, StepRecord
 from loratools.train.session import due
 from loratools.train.step import Inputs
@@ -33,7 +34,7 @@ from loratools.train.watcher import Seen, Watcher
 
 BANDS = 5
 _TRAINED = 8  # images, where none are held out
-_ROWS = 4  # at once, at least: without gradients there is room for them in any run
+_ROWS = 4  # at once, at least: without gradients there is room for them, unless memory is short as it is
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,13 @@ class Validator(Watcher):
 
     name = "validation"
 
-    def __init__(self, seen: Seen, board: Board | NoBoard, steps: int) -> None:
-        self._seen, self._board = seen, board
+    def __init__(self, seen: Seen, board: Board | NoBoard, bar: Progress, steps: int) -> None:
+        self._seen, self._board, self._bar = seen, board, bar
         self._captions = Captioner(seen.base, seen.config, steps)
         self._chosen = chosen(seen.config, seen.dataset)
         self._every = every_epochs(seen.config, seen.dataset)
-        self._measured = -1  # the step of the last line
+        self._measured = -1, 0.0  # step and loss of the last line
+        self._ended = -1
 
     def due(self, step: int) -> bool:
         return due(self._seen.config.validate_every_steps, step)
@@ -86,12 +88,18 @@ class Validator(Watcher):
             self._tell(record.epoch, record.step)
 
     def ended(self, record: EpochRecord) -> None:
-        if due(self._every, record.epoch) and self._measured != record.step:
+        self._ended = record.step
+        if due(self._every, record.epoch) and self._measured[0] != record.step:
             self._tell(record.epoch, record.step)
 
+    def figures(self) -> dict[str, float]:
+        step, loss = self._measured
+        return {"validation": loss} if step == self._ended else {}
+
     def _tell(self, epoch: int, step: int) -> None:
+        self._bar.doing("validation loss")
         found = self.measure()
-        self._measured = step
+        self._measured = step, found.loss
         self._seen.log.write("validation", {"epoch": epoch, "step": step, **found.json()})
         self._board.scalar("validation/loss", found.loss, step)
 
@@ -103,7 +111,8 @@ class Validator(Watcher):
         rows = {index: row for row, index in enumerate(self._chosen)}
         found: list[Tensor] = []
         places: list[tuple[int, int]] = []
-        batches = dataset.plain_batches(self._chosen, max(config.batch_size, _ROWS))
+        least = 1 if config.gradient_checkpointing else _ROWS
+        batches = dataset.plain_batches(self._chosen, max(config.batch_size, least))
         with seen.saved_weights(), eagerly(config):
             for batch in batches[ranks.rank :: ranks.world]:
                 inputs = to_device(self._inputs(batch), device)

@@ -70,6 +70,10 @@ class Watcher:
         """An epoch's file is written, its state is not: the weights are the epoch's, and logging is as in
         :meth:`stepped`. In processes that do not write, the record's file is not theirs and its digest is empty."""
 
+    def figures(self) -> dict[str, float]:
+        """What is told to a person of the epoch that :meth:`ended` has just seen, beside its loss."""
+        return {}
+
     def after(self, position: Position) -> None:
         """Everything that was due at ``position`` is on disk, so that slow work loses nothing to a kill; after every
         step and, once, at every epoch's end (``position.into`` 0). Weights are ready as in :meth:`stepped`."""

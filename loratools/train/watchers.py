@@ -23,7 +23,7 @@ def watchers(seen: Seen, bar: Progress, board: Board | NoBoard, samples: Sequenc
     """
     found: list[Watcher] = [Teller(seen.log, bar, seen.config.epochs), Curves(board), Tally(seen, board)]
     if validates(seen.config, seen.dataset):
-        found.append(Validator(seen, board, steps))
+        found.append(Validator(seen, board, bar, steps))
     if samples:
-        found.append(Sampler(seen, samples, board))
+        found.append(Sampler(seen, samples, board, bar))
     return found

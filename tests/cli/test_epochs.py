@@ -28,3 +28,20 @@ def test_epochs_tells_people_and_scripts(tmp_path: Path) -> None:
 def test_a_folder_without_epochs_is_one_clear_line(tmp_path: Path) -> None:
     shown = run("epochs", tmp_path)
     assert shown.exit_code == 1 and shown.stderr.startswith("error: ") and "epoch files" in shown.stderr
+
+
+def test_the_pictures_that_are_learnt_worst(tmp_path: Path) -> None:
+    write_run(tmp_path, [0.12, 0.09, 0.08])
+    shown = run("epochs", tmp_path, "--images")
+    assert shown.exit_code == 1 and "no log that tells losses by image" in shown.stderr
+    lines = [{"kind": "losses", "epoch": epoch, "bands": [{"from": 0, "to": 99, "loss": loss}, {"from": 100, "to": 199,
+              "loss": None}], "relative": {"a/easy.png": loss, "a/hard.png": 2 * loss}}
+             for epoch, loss in ((1, 0.5), (2, 0.2), (3, 0.1))]  # fmt: skip
+    with (tmp_path / "ink.jsonl").open("a", encoding="utf-8") as log:
+        log.write("\n" + "\n".join(json.dumps(line) for line in lines))
+    shown = run("epochs", tmp_path, "--images")
+    assert "  0.3000 (1.0000)  a/hard.png\n  0.1500 (0.5000)  a/easy.png\n" in shown.stdout
+    assert shown.stdout.rstrip().endswith("0.1500 (0.5000)  0 to 99")
+    told = json.loads(run("epochs", tmp_path, "--images", "--json").stdout)
+    assert [own["name"] for own in told["images"]] == ["a/hard.png", "a/easy.png"] and told["shortlist"]
+    assert told["timesteps"] == [{"name": "0 to 99", "earlier": 0.5, "later": 0.15000000000000002}]

@@ -50,7 +50,7 @@ def test_a_half_set_environment_and_one_device_for_two_are_errors() -> None:
 
 def test_two_processes_learn_what_one_does(config: Config, pictures: Pictures, tmp_path: Path) -> None:
     """Three pictures in batches of two: of the last, smaller batch one of the processes has no row at all."""
-    looking = {"validate_every_epochs": 1, "sample_prompts": ["1girl --s 1"]}
+    looking = {"validate_every_epochs": 1, "sample_prompts": ["1girl --s 1"], "save_state_every_steps": 1}
     settings = config(pictures(count=3), epochs=2, dtype="fp32", out=str(tmp_path / "one"), **looking)
     one = train(settings, progress=False)
     written = tmp_path / "c.yaml"

@@ -15,7 +15,8 @@ from loratools.base.infotext import read_png
 from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.base.patch import Patcher
-from loratools.errors import GridError, LoratoolsError, PromptError
+from loratools.errors import GridError, LoratoolsError, PromptError, TrainingError
+from loratools.train import samples
 from loratools.train.config import TrainConfig
 from loratools.train.loop import StepRecord, train
 from loratools.train.read_config import read_config
@@ -128,6 +129,34 @@ def test_samples_are_the_networks_own_and_change_no_byte(
     assert "<lora" not in read_png(folder / "s00000002_01.png")[0]
     with Image.open(folder / "sheet.png") as sheet:
         assert sheet.width == 8 + 5 * (256 + 8) and sheet.height > 2 * 256
+
+
+def test_weights_in_a_prompt_count(base: Base) -> None:
+    one, two = (render(base, Wanted(prompt, "", (64, 64), 1, 2, 3.0, "DDIM"), 1) for prompt in ("hat", "(hat:1.4)"))
+    assert one.shape == two.shape == (64, 64, 3) and not np.array_equal(one, two)
+
+
+def test_where_memory_is_short_tiles_are_tried_before_giving_up(
+    config: Config, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, tiled = samples.decode, []
+
+    def short(base: Base, latents: torch.Tensor) -> torch.Tensor:
+        tiled.append((base.vae.use_tiling, base.vae.tile_latent_min_size))
+        if len(tiled) != 2:
+            raise torch.OutOfMemoryError
+        return decode(base, latents)
+
+    monkeypatch.setattr(samples, "decode", short)
+    settings = config(pictures(count=2), epochs=2, sample_prompts=["1girl --w 128 --s 1"])
+    with pytest.raises(TrainingError, match="does not suffice to draw a sample of 128x64 beside the training; give"):
+        train(settings, progress=False)
+    (whole, normal), (tiles, half) = tiled[:2]
+    assert (whole, tiles) == (False, True) and half == normal // 2
+    folder = RunFolder(settings.out, "t")
+    with Image.open(folder.sample(1, 1, 1, ended=True)) as image:
+        assert image.size == (128, 64)
+    assert len(folder.epochs()) == 2 and torch.load(folder.state, weights_only=True)["epoch"] == 2  # nothing is lost
 
 
 def test_a_kill_while_drawing_is_made_up_for(config: Config, pictures: Pictures, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from loratools.train.config import TrainConfig
 from loratools.train.epochs import report
 from loratools.train.inject import Network
 from loratools.train.latents import LatentStore
-from loratools.train.loop import RunResult, StepRecord, plan, train
+from loratools.train.loop import EpochRecord, RunResult, StepRecord, plan, train
 from loratools.train.read_dataset import read_dataset
 from loratools.train.step import Precision, Step
 from loratools.train.tensorboard import check_board
@@ -45,12 +45,14 @@ def test_looking_changes_no_byte_and_a_kill_no_line(config: Config, pictures: Pi
     common = {"validation_split": 0.4, "network_dropout": 0.3, "epochs": 2, "batch_size": 1}
     looked = {"validate_every_steps": 2, "save_state_every_steps": 2}
     plain = train(config(images, out=str(tmp_path / "plain"), validate_every_epochs=0, **common), progress=False)
-    seen = train(config(images, out=str(tmp_path / "seen"), **looked, **common), progress=False)
+    ends: list[EpochRecord] = []
+    seen = train(config(images, out=str(tmp_path / "seen"), **looked, **common), progress=False, on_epoch=ends.append)
     assert [path.read_bytes() for path in seen.epochs] == [path.read_bytes() for path in plain.epochs]
     assert not lines(plain, "validation")
     told = lines(seen, "validation")
     assert [(line["epoch"], line["step"]) for line in told] == [(0, 0), (1, 2), (1, 3), (2, 4), (2, 6)]
     assert len({line["loss"] for line in told}) == 5
+    assert [end.figures for end in ends] == [{"validation": told[2]["loss"]}, {"validation": told[4]["loss"]}]
 
     def kill(record: StepRecord) -> None:
         if record.step == 5:
@@ -114,20 +116,22 @@ def test_without_images_held_out_it_is_measured_on_trained_ones_and_says_so(conf
 
 
 def test_the_lowest_validation_loss_is_the_best_epoch(config: Config, pictures: Pictures) -> None:
-    """At a rate that destroys, the first epoch is nearest to the base, and every later one worse."""
-    images = pictures(count=4)
-    settings = config(images, epochs=3, batch_size=1, validation_split=0.25, learning_rate=0.5, optimizer="SGD",
-                      optimizer_args={"momentum": 0.9})  # fmt: skip
-    run = train(settings.model_copy(update={"out": run_folder(images)}), progress=False)
-    losses = {line["epoch"]: line["loss"] for line in lines(run, "validation") if line["epoch"]}
-    lowest = min(losses, key=lambda number: (losses[number], -number))
+    """A run whose log is changed so that its second epoch of three is the best, whatever its training loss."""
+    run = train(config(pictures(count=4), epochs=3, batch_size=4, validation_split=0.25), progress=False)
+    changed = [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
+    for line in changed:
+        if line["kind"] == "validation":
+            line["loss"] = {0: 0.9, 1: 0.3, 2: 0.2, 3: 0.201}[line["step"]]
+        if line["kind"] == "epoch":
+            line["loss"] = 1.0 - line["epoch"] / 10
+    run.log.write_text("\n".join(json.dumps(line) for line in changed), encoding="utf-8")
     found = report(run.log.parent)
-    assert found.held_out and found.shortlist[0].number == lowest == best_epoch(run.log.parent)
-    assert "lowest validation loss (" in found.shortlist[0].why
-
-
-def run_folder(images: Path) -> Path:
-    return images.parent / "best"
+    assert found.held_out and found.untrained == 0.9 and best_epoch(run.log.parent) == 2
+    assert [(pick.number, pick.why) for pick in found.shortlist] == [
+        (2, "lowest validation loss (0.2000)"),
+        (3, "validation loss 0.2010, within 0.5% of the lowest"),
+    ]
+    assert "learnt by heart" not in found.text()
 
 
 def test_which_images_are_measured(config: Config, pictures: Pictures) -> None:
@@ -149,6 +153,7 @@ def test_losses_by_image_and_by_noise_are_those_of_the_steps(config: Config, pic
         assert sum(told["images"].values()) / 2 == pytest.approx(sum(own) / 4)  # each image twice
         assert list(told["images"]) == ["images/00.png", "images/01.png"]
         assert [(band["from"], band["to"]) for band in told["bands"]][::9] == [(0, 99), (900, 999)]
+        assert sum(told["relative"].values()) / 2 == pytest.approx(1)  # uses are as many for either image
         seen = [band["loss"] for band in told["bands"] if band["loss"] is not None]
         assert seen and min(own) <= min(seen) and max(seen) <= max(own)
 
