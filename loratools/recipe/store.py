@@ -12,10 +12,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 
 from loratools import __version__
-from loratools.files import locked, write_text
+from loratools.files import locked, sweep, write_text
 from loratools.recipe.cache import Cache, Record, digests, intact, read_record
 from loratools.recipe.plan import Outcome, Planned
 
@@ -34,12 +35,14 @@ class Store:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other runs out of the work folder meanwhile.
+        """Keep other runs out of the work folder meanwhile, and clear away what a kill left half-written there.
 
         Raises:
             FileError: if another run holds it.
         """
         with locked(self.memory / "run"):
+            for place in (self.memory / "steps" / "*", self.work / "*"):
+                sweep(place)
             yield
 
     def record(self, name: str) -> Record | None:
@@ -66,6 +69,8 @@ class Store:
         Returns:
             Whether unfinished work of the same key is there to go on from.
         """
+        if self._is_inside(planned.out):
+            sweep(planned.out.with_name(escape(planned.out.name)))
         record = self.record(planned.name)
         if record is not None and not self.stands(record, planned):
             record = None  # it is told to write elsewhere now; what is there stays
@@ -104,6 +109,9 @@ class Store:
             version=__version__, options=json.loads(json.dumps(draft.options)), sources=sources, units=draft.units,
         )  # fmt: skip
 
+    def _is_inside(self, out: Path) -> bool:
+        return out.resolve().is_relative_to(self.work.resolve())
+
     def _place(self, out: Path) -> str:
         """``out`` from the work folder, however that is named and from wherever it is used."""
         return Path(os.path.relpath(out.absolute(), self.work.absolute())).as_posix()
@@ -115,7 +123,7 @@ class Store:
         """Take the step's own result of another key away: it is in the cache, or goes there. Anything that is not as
         the step wrote it stays, and the step itself will refuse to overwrite it."""
         out = planned.out
-        if not out.exists() or not out.resolve().is_relative_to(self.work.resolve()):
+        if not out.exists() or not self._is_inside(out):
             return  # outside the work folder nothing is moved; the step itself replaces what it wrote
         old = replace(planned, key=record.key).identity
         if not record.done:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from loratools.adapter.metadata import guard_overwrite
 from loratools.errors import FileError
+from loratools.files import sweep
 
 _DRAWN = re.compile(r"(e\d{6,}|s\d{8,})_\d{2,}\.png|sheet\.png")
 
@@ -73,13 +75,10 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove the half-written temporary files that a kill left behind; only while the run's lock is held."""
-        mine = f".{_escaped(self.name)}"
-        numbered = (f"{mine}-??????.safetensors.*.part", f"{mine}-step????????.safetensors.*.part")
-        for pattern in (*numbered, f"{mine}.jsonl.*.part"):
-            for path in self.out.glob(pattern):
-                path.unlink(missing_ok=True)
-        for path in (*self.state.parent.glob(f".{self.state.name}.*.part"), *self.samples.glob(".*.png.*.part")):
-            path.unlink(missing_ok=True)
+        mine = escape(self.name)
+        own = (f"{mine}-??????.safetensors", f"{mine}-step????????.safetensors", f"{mine}.jsonl")
+        for place in (*(self.out / name for name in own), self.state, self.samples / "*.png"):
+            sweep(place)
 
     def clear(self) -> None:
         """Take an earlier run of the same name away, so that its epochs never mix with the new ones."""
@@ -94,13 +93,9 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
     def _numbered(self, before: str, digits: int) -> list[Path]:
-        pattern = f"{_escaped(self.name)}{before}{'?' * digits}.safetensors"
+        pattern = f"{escape(self.name)}{before}{'?' * digits}.safetensors"
         found = self.out.glob(pattern) if self.out.is_dir() else ()
         return sorted(path for path in found if path.stem[-digits:].isdigit())
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _log_owner(path: Path) -> str | None:
