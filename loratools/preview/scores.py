@@ -3,7 +3,8 @@
 - ``from base``: 1 - the cosine to the base's picture of the same prompt and seed: 0 is the same picture;
 - ``held-out``: the mean cosine to the images that were kept from training: how well what was learned carries over;
 - ``nearest``: the cosine to the nearest training image. Marked ``!`` where it is above what 95 % of the training images
-  have to their own nearest neighbour among the others: closer than the data is to itself, so perhaps a copy;
+  have to their own nearest neighbour among the others, and where at least half of what it shows (a cosine of 0.71) is
+  that image's: closer than the data is to itself, so perhaps a copy;
 - ``prompt``: the cosine of CLIP between picture and prompt, which is low in absolute terms (0.2 to 0.35 is usual), so
   compare it with the base's; its strip ends at 0.4;
 - ``tags``, ``defects``, ``style``: of the pocket's judge: the share of asked tags that it finds, its mean grade of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from loratools.pocket.judge import Reading
 
+_HALF = 0.5**0.5  # images that have little in common say little about what is too close
 _PROMPT_END = 0.4  # where the strip of CLIP's cosine ends
 _USUAL = 0.95  # of training images are no nearer to each other than this quantile
 
@@ -87,7 +89,8 @@ class _Compared:
         self.vectors = features.images(images)
         self.texts = features.texts(prompts)
         self.sets = {name: features.images(own) for name, own in sets.items()}
-        self.usual = usual_nearest(self.sets["nearest"]) if "nearest" in self.sets else None
+        usual = usual_nearest(self.sets["nearest"]) if "nearest" in self.sets else None
+        self.copied = None if usual is None else max(usual, _HALF)
 
     def scores(self, index: int, base: int | None) -> list[Score]:
         """Of one picture; ``base`` is the index of the picture that it is compared with."""
@@ -99,7 +102,7 @@ class _Compared:
             found.append(self._score("held-out", float((kept @ own).mean())))
         if (trained := self.sets.get("nearest")) is not None:
             near = float((trained @ own).max())
-            found.append(self._score("nearest", near, "!" if self.usual is not None and near > self.usual else ""))
+            found.append(self._score("nearest", near, "!" if self.copied is not None and near > self.copied else ""))
         if self.texts is not None:
             found.append(self._score("prompt", float(own @ self.texts[index]), end=_PROMPT_END))
         return found

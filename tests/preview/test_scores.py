@@ -14,7 +14,7 @@ from loratools.errors import DatasetError, FileError, FormatError
 from loratools.pocket.judge import Reading
 from loratools.preview.features import Pixels, load_features
 from loratools.preview.grid import Grid, Score
-from loratools.preview.scores import Scoring, score_pictures, usual_nearest
+from loratools.preview.scores import Scoring, _Compared, score_pictures, usual_nearest
 from tests.preview.test_sheet import flat_grid
 
 
@@ -66,6 +66,27 @@ def test_what_is_usual_among_images_is_their_own_nearest_neighbours() -> None:
     vectors[3] = torch.tensor([0.8, 0.6, 0.0, 0.0])
     assert usual_nearest(vectors[:2]) is None
     assert 0.79 < (usual_nearest(vectors) or 0) <= 0.8 + 1e-6
+
+
+class Plain:
+    """Features of pictures that are vectors already."""
+
+    name = "plain"
+
+    def images(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(list(images))
+
+    def texts(self, texts: Sequence[str]) -> None:
+        return None
+
+
+def test_only_what_is_mostly_a_training_image_is_marked_as_near_as_a_copy() -> None:
+    """Images that have nothing in common make any likeness unusual; that alone is no copy."""
+    trained = list(torch.eye(8)[:4])
+    shown = [share * trained[0] + (1 - share**2) ** 0.5 * torch.eye(8)[7] for share in (0.3, 0.6, 0.8)]
+    compared = _Compared(Plain(), shown, [""] * 3, {"nearest": trained})  # type: ignore[arg-type]
+    texts = [compared.scores(index, None)[0].text for index in range(3)]
+    assert texts == ["nearest 0.30", "nearest 0.60", "nearest 0.80!"]
 
 
 def test_the_judge_reads_tags_defects_and_style(tmp_path: Path, grid: Grid, training: Path) -> None:

@@ -59,9 +59,10 @@ def test_a_broken_picture_is_told_with_its_weight_and_reason(ruin, why: str) -> 
     assert late.level == "good" and late.text == f"0.9 test: passes, breaks at 1.2 ({why})"
 
 
-def test_one_broken_picture_of_three_does_not_fail_a_row() -> None:
+def test_one_broken_picture_of_three_does_not_fail_a_row_and_one_of_two_does() -> None:
     some = [blots(BASE)[0], *drawn("ink")[1:]]
     assert judge_row({0.0: BASE, 1.0: some}).level == "good"
+    assert judge_row({0.0: BASE[:2], 1.0: some[:2]}).text == "0.9 test: fails, breaks at 1 (falls apart)"
 
 
 def test_what_changes_nothing_is_told_and_what_was_not_tested() -> None:
