@@ -12,8 +12,8 @@ model. It knows the ways in which a picture falls apart, not taste: a picture th
 - one picture for all: with several prompts or seeds, the pictures of a weight differ from each other less than
   ``_ALIKE`` times as much as the base's do.
 
-A weight breaks where at least half of its pictures do. The limits were set by eye on 320 pictures of overfit runs of two
-styles on the pocket base, and on the eight styles of drawings: those pass, and what no longer shows a figure does not.
+A weight breaks where at least half of its pictures do. The limits were set by eye on 320 pictures of overfit runs of
+two styles on the pocket base, and on drawings in every style: those pass, and what no longer shows a figure does not.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def judge_row(pictures: Mapping[float, Sequence[Pixels]]) -> Verdict:
 
 
 def broken(base: Sequence[Pixels], pictures: Sequence[Pixels]) -> str:
-    """Why half or more of ``pictures`` are broken beside the base's of the same prompts and seeds; empty if they are not."""
+    """Why half or more of ``pictures`` are broken beside the base's of the same prompts and seeds; empty if not."""
     reasons = [why for one, two in zip(base, pictures, strict=True) if (why := _reason(one, two))]
     if reasons and 2 * len(reasons) >= len(pictures):
         return max(set(reasons), key=lambda why: (reasons.count(why), why))
