@@ -14,7 +14,7 @@ from typing import Any
 from loratools.errors import RecipeError
 from loratools.files import write_text
 from loratools.recipe.plan import Planned, Planner
-from loratools.recipe.report import REPORT, Told, write_report
+from loratools.recipe.report import Told, places, write_report
 from loratools.recipe.run import SHIPPED, Ran, make_planner, run_steps
 from loratools.recipe.schedule import Failure
 from loratools.recipe.session import Session
@@ -105,7 +105,7 @@ def _result(out: Path, mine: Path, planner: Planner, ran: list[Ran], seconds: fl
     for done in grids:
         files["sheet"] = str(done.planned.out / "grid.png")
         files["page"] = str(done.planned.out / "grid.html")
-    files["report"] = str(out / REPORT)
+    files["report"] = str(places(planner)[1])
     return DemoResult(out, mine, tuple(ran), scores, files, _next_commands(out, mine, planner, ran), seconds)
 
 

@@ -140,7 +140,8 @@ def run_steps(
         with contextlib.suppress(OSError):  # tidying is no reason to fail
             store.cache.gc(limit, {planned.identity for planned in steps})
         if on_end is not None:
-            on_end(ran, failures)
+            with contextlib.suppress(*([FileError] if failures else [])):  # what failed first is what is told
+                on_end(ran, failures)
     if failures:
         raise failures[0].error
     return ran

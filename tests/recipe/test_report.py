@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -77,10 +78,34 @@ def test_a_run_leaves_its_facts_and_a_page(folder: Path) -> None:
     assert len([tag for tag, _ in found.tags if tag == "svg"]) == 2
     assert not any(tag in ("script", "link", "iframe") for tag, _ in found.tags)
     assert not re.search(r"https?://", page) and "subtracted:" in found.text
-    assert "loratools reproduce mixed.safetensors" in found.text
+    assert "loratools run r.yaml -o runs/r\n" in found.text
+    assert "loratools reproduce runs/r/mixed.safetensors" in found.text
     assert invoke("merge", "r.yaml", "--device", "cpu").exit_code == 0
     again = json.loads((folder / "runs/r/run.json").read_text(encoding="utf-8"))
     assert [(step["step"], step["state"]) for step in again["steps"]] == [("mixed", "cached")]
+
+
+def test_two_recipes_in_one_folder_keep_their_reports_apart(folder: Path) -> None:
+    """Also a file of the same name that no run wrote stays as it is."""
+    for name, weight in (("one", "1"), ("two's", "${w}")):
+        text = f'{{version: 1, base: tiny, vars: {{w: 0.5}}, steps: {{{name[:3]}: {{merge: "a:{weight}"}}}}}}'
+        (folder / f"{name}.yaml").write_text(text if "$" in text else text.replace("vars: {w: 0.5}, ", ""))
+    for recipe in ("one", "two's", "one"):
+        more = ("--set", "w=0.25") if recipe != "one" else ()
+        assert invoke("run", f"{recipe}.yaml", "-o", "work", "--device", "cpu", *more).exit_code == 0
+    facts = {name: json.loads((folder / "work" / name).read_text()) for name in ("run.json", "two's.run.json")}
+    assert [(told["recipe"]["name"], told["steps"][0]["state"]) for told in facts.values()] == [
+        ("one", "cached"), ("two's", "made"),
+    ]  # fmt: skip
+    assert shlex.split(facts["two's.run.json"]["commands"][0]) == [
+        "loratools", "run", "two's.yaml", "-o", "work", "--set", "w=0.25",
+    ]  # fmt: skip
+    assert "two&#x27;s.run.json" in (folder / "work/two's.report.html").read_text()
+    (folder / "mine").mkdir()
+    (folder / "mine/report.html").write_text("my own page")
+    done = invoke("run", "one.yaml", "-o", "mine", "--device", "cpu")
+    assert done.stdout.rstrip().endswith("report: mine/one.report.html")
+    assert (folder / "mine/report.html").read_text() == "my own page"
 
 
 def test_a_failure_is_told_and_what_does_not_need_it_is_there(folder: Path) -> None:
@@ -109,8 +134,13 @@ def test_hostile_text_is_only_text_and_pictures_are_inside(tmp_path: Path) -> No
     failed = {**step, "state": "failed", "error": evil, "kind": "merge", "options": {}}
     facts = {"recipe": {"name": evil, "file": evil, "base": evil, "text": evil, "includes": {evil: evil}},
              "finished": "2026-01-01T00:00:00+00:00", "seconds": 2.0, "versions": {evil: evil},
-             "inputs": [{"label": evil, "digest": evil, "read_by": [evil]}], "steps": [step, failed]}  # fmt: skip
-    page = draw(facts, tmp_path)
+             "commands": [evil], "inputs": [{"label": evil, "digest": evil, "read_by": [evil]}],
+             "steps": [step, failed]}  # fmt: skip
+    broken = {"losses": [0.5, float("nan")]}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/s.jsonl").write_text('{"kind": "step", "step": 1, "loss": null}\n{"kind": "step", "step": 2}\nx')
+    facts["steps"] = [*facts["steps"], {**step, "kind": "train", "out": "run", "result": broken, "terms": []}]
+    page = draw(facts, tmp_path, evil)
     assert not [tag for tag, _ in Elements(page).tags if tag == "script"]
     pictures = [attributes["src"] for tag, attributes in Elements(page).tags if tag == "img"]
     assert len(pictures) == 1 and str(pictures[0]).startswith("data:image/webp;base64,") and len(page) < 200_000

@@ -6,6 +6,8 @@ import datetime
 import hashlib
 import os
 import platform
+import shlex
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -21,7 +23,8 @@ from loratools.recipe.plan import Planned, Planner
 from loratools.recipe.run import Ran
 from loratools.recipe.schedule import Failure
 from loratools.recipe.session import Session
-from loratools.yamlio import Document
+from loratools.recipe.store import shown
+from loratools.yamlio import Document, load_yaml
 
 FORMAT = 1
 _LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "pillow")
@@ -51,7 +54,9 @@ def run_facts(told: Told) -> dict[str, Any]:
             "name": told.planner.name, "file": document.source, "base": told.planner.base,
             "sha256": hashlib.sha256(document.text.encode()).hexdigest(), "text": document.text,
             "includes": dict(document.others), "steps": _resolved(document, told.steps),
+            "vars": document.data.get("vars", {}),
         },
+        "commands": _commands(told),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": round(told.seconds, 3),
         "device": told.session.device,
@@ -69,6 +74,25 @@ def made_of(path: Path) -> list[dict[str, Any]]:
         return []
     terms = made.step.get("merge") if made is not None else None
     return [term for term in terms if isinstance(term, dict)] if isinstance(terms, list) else []
+
+
+def _commands(told: Told) -> list[str]:
+    """What to type to run the recipe again as it was run, and to make each merged file again from its header."""
+    planner = told.planner
+    run = ["loratools", "run", planner.document.source, "-o", shown(planner.work)]
+    if planner.base != planner.recipe.base:
+        run += ["--base", planner.base]
+    own = load_yaml(planner.document.text, planner.document.source).data.get("vars") or {}
+    for name, value in planner.document.data.get("vars", {}).items():
+        if name not in own or own[name] != value:
+            run += ["--set", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
+    files = [done.planned.out for done in told.ran if done.planned.kind in LORAS and made_of(done.planned.out)]
+    return [_typed(run), *(_typed(["loratools", "reproduce", shown(path)]) for path in files)]
+
+
+def _typed(words: Sequence[str]) -> str:
+    """A command line for this system's shell, whatever the names hold."""
+    return shlex.join(words) if os.name == "posix" else subprocess.list2cmdline(words)
 
 
 def _resolved(document: Document, steps: Sequence[Planned]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import math
 import os
 import string
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +24,9 @@ _PICTURES = ("grid.png", "grid.webp", "grid.jpg")
 _LONG = 400
 
 
-def draw(facts: Mapping[str, Any], work: Path) -> str:
-    """The page for the facts of :func:`loratools.recipe.report.facts.run_facts`; links are relative to ``work``."""
+def draw(facts: Mapping[str, Any], work: Path, run: str) -> str:
+    """The page for the facts of :func:`loratools.recipe.report.facts.run_facts`; links are relative to ``work``,
+    where ``run`` is the name of the file that holds the facts."""
     template = string.Template(_TEMPLATE.read_text(encoding="utf-8"))
     steps: Sequence[Mapping[str, Any]] = facts["steps"]
     recipe = facts["recipe"]
@@ -42,7 +44,8 @@ def draw(facts: Mapping[str, Any], work: Path) -> str:
         includes="".join(
             f"<h3>{_text(name)}</h3><pre>{_text(text)}</pre>" for name, text in recipe["includes"].items()
         ),
-        commands=_commands(facts),
+        commands=_text("\n".join(facts["commands"])),
+        run=_text(run),
         versions=_text(", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
     )
 
@@ -131,12 +134,12 @@ def _losses(step: Mapping[str, Any], work: Path) -> Iterator[str]:
         return
     log = next(iter(sorted((work / step["out"]).glob("*.jsonl"))), None)
     lines = list(_logged(log)) if log is not None else []
-    steps = [(float(line["step"]), float(line["loss"])) for line in lines if line.get("kind") == "step"]
-    ends = [float(line["step"]) for line in lines if line.get("kind") == "epoch"]
+    steps = [(line["step"], line["loss"]) for line in lines if line.get("kind") == "step" and _finite(line["loss"])]
+    ends = [line["step"] for line in lines if line.get("kind") == "epoch"]
     if len(ends) != len(losses):
-        ends = [float(number) for number in range(1, len(losses) + 1)]
-        steps = []
-    drawn = loss_line(steps, list(zip(ends, losses, strict=True)), f"losses of {step['step']}")
+        ends, steps = list(range(1, len(losses) + 1)), []
+    means = [(end, loss) for end, loss in zip(ends, losses, strict=True) if _finite(loss)]
+    drawn = loss_line(steps, means, f"losses of {step['step']}")
     yield f'<div class="chart">{drawn}<p>loss by step, and the mean of each epoch; lower is not always better</p></div>'
 
 
@@ -146,8 +149,13 @@ def _logged(log: Path) -> Iterator[Mapping[str, Any]]:
             value = json.loads(line)
         except ValueError:
             continue
-        if isinstance(value, dict) and ("loss" in value or value.get("kind") == "epoch") and "step" in value:
+        if isinstance(value, dict) and ("loss" in value or value.get("kind") == "epoch") and _finite(value.get("step")):
             yield value
+
+
+def _finite(value: object) -> bool:
+    """Whether there is a place for it in a drawing: a log may hold null, or the NaN of a training that went wrong."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _terms(step: Mapping[str, Any]) -> Iterator[str]:
@@ -193,19 +201,8 @@ def _input(item: Mapping[str, Any]) -> str:
             f"<td><code>{_text(item['digest'])}</code></td></tr>")  # fmt: skip
 
 
-def _commands(facts: Mapping[str, Any]) -> str:
-    lines = [f"loratools run {_quoted(facts['recipe']['file'])}"]
-    lines += [f"loratools reproduce {_quoted(step['out'])}   # digest against digest" for step in facts["steps"]
-              if step.get("terms")]  # fmt: skip
-    return _text("\n".join(lines))
-
-
 def _link(path: Path, work: Path) -> str:
     return html.escape(quote(Path(os.path.relpath(path, work)).as_posix()))
-
-
-def _quoted(text: str) -> str:
-    return f'"{text}"' if " " in text else text
 
 
 def _json(value: Any) -> str:

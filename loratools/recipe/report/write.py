@@ -1,4 +1,4 @@
-"""Both files of a run, each whole or not at all; a page that cannot be drawn must not take a good run with it."""
+"""Both files of a run, each whole or not at all, over those of the same recipe's last run and over nothing else."""
 
 from __future__ import annotations
 
@@ -6,20 +6,44 @@ import json
 from pathlib import Path
 
 from loratools.files import write_text
-from loratools.recipe.report.facts import Told, run_facts
+from loratools.recipe.plan import Planner
+from loratools.recipe.report.facts import FORMAT, Told, run_facts
 from loratools.recipe.report.page import draw
 
 RUN, REPORT = "run.json", "report.html"
 
 
 def write_report(told: Told) -> Path:
-    """Write ``run.json`` and ``report.html`` into the work folder, over those of its last run; the page is returned.
+    """Write the facts and the page of a run into its work folder, at :func:`places`; the page is returned.
 
     Raises:
         FileError: if the folder cannot be written.
     """
-    work = told.planner.work
+    run, report = places(told.planner)
     facts = run_facts(told)
-    write_text(work / RUN, json.dumps(facts, indent=1, ensure_ascii=False, default=str) + "\n")
-    write_text(work / REPORT, draw(facts, work))
-    return work / REPORT
+    write_text(run, json.dumps(facts, indent=1, ensure_ascii=False, default=str) + "\n")
+    write_text(report, draw(facts, told.planner.work, run.name))
+    return report
+
+
+def places(planner: Planner) -> tuple[Path, Path]:
+    """``run.json`` and ``report.html`` in the work folder; ``NAME.run.json`` and ``NAME.report.html`` where those names
+    are taken: by another recipe that shares the folder, or by files that no run of ours wrote."""
+    work = planner.work
+    run, report = work / RUN, work / REPORT
+    free = not run.exists() and not report.exists()
+    return (
+        (run, report)
+        if free or _tells_of(run, planner.name)
+        else (work / f"{planner.name}.{RUN}", work / f"{planner.name}.{REPORT}")
+    )
+
+
+def _tells_of(run: Path, name: str) -> bool:
+    """Whether a run of the recipe called ``name`` wrote this file."""
+    try:
+        facts = json.loads(run.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    recipe = facts.get("recipe") if isinstance(facts, dict) else None
+    return isinstance(recipe, dict) and facts.get("format") == FORMAT and recipe.get("name") == name
