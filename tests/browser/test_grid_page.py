@@ -155,6 +155,17 @@ def test_stars_survive_a_reload_and_are_exported(page: Page, tmp_path: Path) -> 
     assert [(one.at, one.stars) for one in standings(votes, ["adapter"])] == [(("ink@1",), 4.0), (("ink@2",), 2.0)]
 
 
+def test_votes_are_kept_under_a_value_s_own_name_whatever_it_is_called(page: Page, tmp_path: Path) -> None:
+    write_page(tmp_path, page_grid(tmp_path).relabelled({"ink@1": "the first"}))
+    page.open(tmp_path / "grid.html")
+    assert page.js("document.querySelector('#table tbody th').textContent").startswith("the first")
+    focus(page)
+    page.key("ArrowRight")
+    page.key("4")
+    saved = page.js("JSON.parse(Object.entries(localStorage).find(([key]) => key.includes('votes'))[1])")
+    assert [cell["at"]["adapter"] for cell in saved["cells"].values()] == ["ink@1"]
+
+
 def import_votes(page: Page, content: dict[str, Any]) -> None:
     """As if the file had been chosen in the dialog of Import."""
     page.js(f"""(() => {{

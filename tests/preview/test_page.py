@@ -123,3 +123,9 @@ def test_missing_and_empty_votes_say_what_to_do(tmp_path: Path) -> None:
         standings(read_votes(votes_file(tmp_path)), ["adapter"])
     with pytest.raises(FormatError, match="theirs are: adapter, weight"):
         standings(read_votes(votes_file(tmp_path, "ab")), ["epoch"])
+
+
+def test_a_value_that_is_called_otherwise_keeps_its_name_for_votes(tmp_path: Path) -> None:
+    other = told(draw_page(page_grid(tmp_path).relabelled({"ink@1": "first"})))
+    first, second = other["axes"][1]["values"]
+    assert (first["label"], first["name"], second["label"], second["name"]) == ("first", "ink@1", "ink@2", "")

@@ -14,11 +14,15 @@ from loratools.preview.grid import Grid, Picture, RowInfo, Score
 
 @dataclass(frozen=True)
 class Value:
-    """One place on an axis: its label, a note under it, and what pointing at it tells."""
+    """One place on an axis: its label, a note under it, and what pointing at it tells.
+
+    ``name`` is its own name where it is called otherwise, and empty where it is not: votes are kept under the name.
+    """
 
     label: str
     note: str = ""
     tip: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ def view_grid(grid: Grid) -> View:
 def _value(grid: Grid, label: str, rows: Mapping[str, RowInfo]) -> Value:
     row = rows.get(label)
     told = grid.called(label)
-    return Value(told, row.under, row.provenance[:500] or row.digest) if row else Value(told)
+    name = label if told != label else ""
+    return Value(told, row.under, row.provenance[:500] or row.digest, name) if row else Value(told, name=name)
 
 
 def _shot(grid: Grid, picture: Picture) -> Shot:

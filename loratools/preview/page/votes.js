@@ -3,8 +3,9 @@ const FORMAT = "loratools votes 1";
 const POINTS = { left: 1, tie: 0.5, right: 0 };
 const votes = { stars: {}, pairs: [], cells: {} };
 
-function place(cell) {
-  return Object.fromEntries(axes.map((axis, n) => [axis.name, label(cell, n)]));
+function place(cell) { // by the values' own names, whatever they are called on the page
+  const named = (axis, n) => axis.values[cell.at[n]].name || label(cell, n);
+  return Object.fromEntries(axes.map((axis, n) => [axis.name, named(axis, n)]));
 }
 function told(key) { // a cell's entry under "cells"; those of other grids are kept as they came
   const cell = byKey.get(key);
