@@ -3,8 +3,10 @@
 - ``from base``: 1 - the cosine to the base's picture of the same prompt and seed: 0 is the same picture;
 - ``held-out``: the mean cosine to the images that were kept from training: how well what was learned carries over;
 - ``nearest``: the cosine to the nearest training image. Marked ``!`` where it is above what 95 % of the training images
-  have to their own nearest neighbour among the others, and where at least half of what it shows (a cosine of 0.71) is
-  that image's: closer than the data is to itself, so perhaps a copy;
+  have to their own nearest neighbour among the others (closer than the data is to itself), and where the LoRA brought
+  it there: at most half as far from that image as the base's picture of the same prompt and seed is from its own
+  nearest one. The first alone marks what is alike anyhow, such as two sunsets, or noise. Where the grid has no such
+  base, at least half of what the picture shows (a cosine of 0.71) must be that image's;
 - ``prompt``: the cosine of CLIP between picture and prompt, which is low in absolute terms (0.2 to 0.35 is usual), so
   compare it with the base's; its strip ends at 0.4;
 - ``tags``, ``defects``, ``style``: of the pocket's judge: the share of asked tags that it finds, its mean grade of
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
     from loratools.pocket.judge import Reading
 
-_HALF = 0.5**0.5  # images that have little in common say little about what is too close
+_HALF = 0.5**0.5  # a cosine: half of a picture's variance is another's
+_BROUGHT = 0.5  # of the base's distance to the nearest training image
 _PROMPT_END = 0.4  # where the strip of CLIP's cosine ends
 _USUAL = 0.95  # of training images are no nearer to each other than this quantile
 
@@ -89,8 +92,7 @@ class _Compared:
         self.vectors = features.images(images)
         self.texts = features.texts(prompts)
         self.sets = {name: features.images(own) for name, own in sets.items()}
-        usual = usual_nearest(self.sets["nearest"]) if "nearest" in self.sets else None
-        self.copied = None if usual is None else max(usual, _HALF)
+        self.usual = usual_nearest(self.sets["nearest"]) if "nearest" in self.sets else None
 
     def scores(self, index: int, base: int | None) -> list[Score]:
         """Of one picture; ``base`` is the index of the picture that it is compared with."""
@@ -102,13 +104,21 @@ class _Compared:
             found.append(self._score("held-out", float((kept @ own).mean())))
         if (trained := self.sets.get("nearest")) is not None:
             near = float((trained @ own).max())
-            found.append(self._score("nearest", near, "!" if self.copied is not None and near > self.copied else ""))
+            before = None if base is None else float((trained @ self.vectors[base]).max())
+            found.append(self._score("nearest", near, "!" if _is_copy(near, before, self.usual) else ""))
         if self.texts is not None:
             found.append(self._score("prompt", float(own @ self.texts[index]), end=_PROMPT_END))
         return found
 
     def _score(self, what: str, value: float, mark: str = "", end: float = 1.0) -> Score:
         return Score(f"{what} ({self.name})", f"{what} {value:.2f}{mark}", min(1.0, max(0.0, value / end)))
+
+
+def _is_copy(near: float, before: float | None, usual: float | None) -> bool:
+    """Whether a picture at cosine ``near`` to its nearest training image may copy it; its base stood at ``before``."""
+    if usual is None:
+        return False
+    return near > max(usual, _HALF if before is None else 1 - _BROUGHT * (1 - before))
 
 
 def usual_nearest(vectors: Tensor) -> float | None:

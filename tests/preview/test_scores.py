@@ -82,11 +82,22 @@ class Plain:
 
 def test_only_what_is_mostly_a_training_image_is_marked_as_near_as_a_copy() -> None:
     """Images that have nothing in common make any likeness unusual; that alone is no copy."""
+    assert near_marks([0.3, 0.6, 0.8], base=None) == ["nearest 0.30", "nearest 0.60", "nearest 0.80!"]
+
+
+def test_a_copy_is_what_the_lora_brought_near_and_not_what_the_base_shows_anyhow() -> None:
+    """0.13 and 0.64 are those of an overfit epoch that drew a training picture's pose, 0.47 and 0.63 of two sunsets."""
+    assert near_marks([0.13, 0.64], base=0) == ["nearest 0.13", "nearest 0.64!"]
+    assert near_marks([0.47, 0.63, 0.8], base=0) == ["nearest 0.47", "nearest 0.63", "nearest 0.80!"]
+    assert near_marks([0.9, 0.9], base=0) == ["nearest 0.90", "nearest 0.90"]
+
+
+def near_marks(shares: list[float], base: int | None) -> list[str]:
+    """The figures of pictures that are so near to one of four images that have nothing in common."""
     trained = list(torch.eye(8)[:4])
-    shown = [share * trained[0] + (1 - share**2) ** 0.5 * torch.eye(8)[7] for share in (0.3, 0.6, 0.8)]
-    compared = _Compared(Plain(), shown, [""] * 3, {"nearest": trained})  # type: ignore[arg-type]
-    texts = [compared.scores(index, None)[0].text for index in range(3)]
-    assert texts == ["nearest 0.30", "nearest 0.60", "nearest 0.80!"]
+    shown = [share * trained[0] + (1 - share**2) ** 0.5 * torch.eye(8)[7] for share in shares]
+    compared = _Compared(Plain(), shown, [""] * len(shares), {"nearest": trained})  # type: ignore[arg-type]
+    return [compared.scores(index, base)[-1].text for index in range(len(shares))]
 
 
 def test_the_judge_reads_tags_defects_and_style(tmp_path: Path, grid: Grid, training: Path) -> None:

@@ -59,6 +59,29 @@ def test_a_broken_picture_is_told_with_its_weight_and_reason(ruin, why: str) -> 
     assert late.level == "good" and late.text == f"0.9 test: passes, breaks at 1.2 ({why})"
 
 
+def elsewhere(pictures: list[Pixels]) -> list[Pixels]:
+    """Whole pictures with the same spectrum, outlines and colours in other places."""
+    return [np.ascontiguousarray(255 - picture[::-1]) for picture in pictures]
+
+
+def test_another_whole_picture_is_told_and_does_not_fail() -> None:
+    found = judge_row({0.0: BASE, 0.6: BASE, 0.9: elsewhere(BASE), 1.0: elsewhere(BASE)})
+    assert found.text == "0.9 test: passes, holds up to 1; another picture than the base's from 0.9 on"
+    assert (found.level, found.holds, found.breaks) == ("note", 1.0, None)
+    late = judge_row({0.0: BASE, 1.0: mixed(BASE, drawn("ink"), 0.5), 1.2: elsewhere(BASE)})
+    assert late.level == "good"  # above 1 that is to be expected
+    one = judge_row({0.0: BASE, 1.0: [*elsewhere(BASE[:1]), *drawn("ink")[1:]]})
+    assert one.level == "good"  # one of three
+
+
+def test_what_lies_between_two_weights_is_left_open() -> None:
+    found = judge_row({0.0: BASE, 0.75: BASE, 1.0: blots(BASE)})
+    assert found.text == "0.9 test: open, holds at 0.75 and breaks at 1 (falls apart)"
+    assert (found.level, found.holds, found.breaks) == ("note", 0.75, 1.0)
+    assert judge_row({0.0: BASE, 0.75: BASE, 0.9: blots(BASE)}).level == "over"
+    assert judge_row({0.0: BASE, 1.0: blots(BASE)}).level == "over"  # nothing says that it ever holds
+
+
 def test_one_broken_picture_of_three_does_not_fail_a_row_and_one_of_two_does() -> None:
     some = [blots(BASE)[0], *drawn("ink")[1:]]
     assert judge_row({0.0: BASE, 1.0: some}).level == "good"
