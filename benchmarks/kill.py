@@ -45,6 +45,7 @@ class Kill:
 
 
 def main() -> None:
+    """Run both, compare, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=None, help="of the moments; a new one for every call unless given")

@@ -66,6 +66,7 @@ def clocked(owner: type, name: str, spent: dict[str, float], what: str) -> None:
 
 
 def main() -> None:
+    """Run with and without looking, and print what it cost and how far the results are apart."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--graph", default="auto", choices=["auto", "on", "off"])

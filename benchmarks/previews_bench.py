@@ -31,6 +31,7 @@ from loratools.preview.engine import Job, Options, Stack, marks_of
 from loratools.preview.render import GridResult, render_grid
 from loratools.preview.rows import Row
 from loratools.preview.store import Wanted
+from tests.tiny import TINY as SMALL
 
 ROOT = Path(__file__).parents[1]
 PROMPT = "1girl, cowboy_shot, blue_hair, twintails, green_eyes, white_clothes, sailor_collar, waving, smile, grass"
@@ -49,16 +50,6 @@ SD15 = Widths(
     text=768,
     text_layers=12,
     resolution=512,
-)
-SMALL = Widths(
-    unet=(16, 16, 32, 32),
-    unet_groups=8,
-    heads=2,
-    vae=(8, 8, 16, 16),
-    vae_groups=4,
-    text=16,
-    text_layers=2,
-    resolution=64,
 )
 
 

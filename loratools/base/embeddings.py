@@ -173,7 +173,8 @@ def _content(path: Path) -> Mapping[str, Any]:
             return loaded
         data = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError, UnpicklingError) as error:
-        raise FormatError(f"{path} cannot be read as an embedding ({str(error).splitlines()[0][:120]}); "
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
+        raise FormatError(f"{path} cannot be read as an embedding ({reason}); "
                           "take it out of the folder, or convert it to .safetensors") from error  # fmt: skip
     if not isinstance(data, Mapping):
         raise FormatError(f"{path} is no embedding: it holds no tensors by name; take it out of the folder")

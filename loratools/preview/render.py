@@ -200,10 +200,11 @@ def redraw(
     """Draw the sheet and the page of a rendered grid again, with other texts; nothing is rendered.
 
     ``notes`` go under row labels, ``badges`` under cells by (row label, weight), ``scores`` under pictures by key; all
-    are kept in ``grid.json``. Winners of a ``votes.json`` in the folder are marked.
+    are kept in ``grid.json``. The 0.9 test is made again, since the pictures decide it. Winners of a ``votes.json`` in
+    the folder are marked.
     """
     told = drawing or Drawing()
-    grid = told.worded(read_grid(folder).annotated(notes, badges))
+    grid = told.worded(with_verdicts(folder, read_grid(folder).annotated(notes, badges)))
     grid = replace(grid, title=title or grid.title, scores={**grid.scores, **(scores or {})})
     draw(folder, grid, told)
     return grid

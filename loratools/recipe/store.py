@@ -35,14 +35,13 @@ class Store:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other runs out of the work folder meanwhile, and clear away what a kill left half-written there.
+        """Keep other runs out of the work folder meanwhile, and clear away what a kill left half-written of the memory.
 
         Raises:
             FileError: if another run holds it.
         """
         with locked(self.memory / "run"):
-            for place in (self.memory / "steps" / "*", self.work / "*"):
-                sweep(place)
+            sweep(self.memory / "steps" / "*")
             yield
 
     def record(self, name: str) -> Record | None:

@@ -123,6 +123,7 @@ def broken(path: Path) -> None:
     [
         ("a.safetensors", broken, "cannot be read as an embedding"),
         ("a.pt", broken, "cannot be read as an embedding"),
+        ("a.pt", lambda path: path.write_bytes(b""), "cannot be read as an embedding"),
         ("a.pt", lambda path: torch.save([1], path), "holds no tensors by name"),
         ("a.pt", lambda path: torch.save({"x": Path}, path), "cannot be read as an embedding"),  # code is never run
         ("a.safetensors", lambda path: save_file({"a": torch.ones(1, 4), "b": torch.ones(1, 4)}, path), "2 tensors"),

@@ -117,5 +117,6 @@ def test_no_text_is_an_error() -> None:
 
 @pytest.mark.parametrize("text", ["[" * 4000, "(" * 4000, "[a:" * 3000 + ":1]" * 3000, "[a|" * 3000 + "]" * 3000])
 def test_deep_brackets_are_no_error(text: str) -> None:
-    for _, stage in Conjunct(text).stages(2):
-        sections(stage)
+    stages = Conjunct(text).stages(2)
+    assert stages[-1][0] == 3
+    assert all(piece.text for _, stage in stages for section in sections(stage) for piece in section)

@@ -14,6 +14,7 @@ from loratools.preview.drawing import Drawing, announce, cut, draw
 from loratools.preview.grid import AxisInfo, Grid, Score, read_grid
 from loratools.preview.layout import Table, plan_layout
 from loratools.preview.render import redraw
+from loratools.preview.verdict import with_verdicts
 from loratools.preview.sheet import GOLD, STRIPS, draw_sheet, sheet_size
 from loratools.preview.votes import FORMAT, Marks
 from tests.preview.test_sheet import flat_grid
@@ -123,10 +124,12 @@ def test_scores_are_strips_and_texts_under_cells(tmp_path: Path) -> None:
 
 def test_a_grid_is_redrawn_with_other_words(tmp_path: Path) -> None:
     grid = flat_grid(tmp_path, prompts=1, seeds=1)
-    draw(tmp_path, grid)
+    old = replace(grid, rows=tuple(replace(row, verdict=("good", "of another version")) for row in grid.rows))
+    draw(tmp_path, old)
     before = (tmp_path / "grid.png").read_bytes()
     told = redraw(tmp_path, drawing=Drawing(labels={"style-000001": "epoch one", "0.5": "half"}, captions=("why",)))
-    assert (tmp_path / "grid.png").read_bytes() != before and told.rows == grid.rows
+    assert (tmp_path / "grid.png").read_bytes() != before
+    assert told.rows == with_verdicts(tmp_path, grid).rows != old.rows  # the test is made again
     assert [heading.label for heading in Table.of(told).columns] == ["base", "half", "1"]
     page = (tmp_path / "grid.html").read_text(encoding="utf-8")
     assert "epoch one" in page and '"half"' in page and "why" in page

@@ -234,7 +234,9 @@ def _times(folder: str) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in Path(folder).rglob("*.png")}
 
 
-def test_a_work_folder_is_the_same_however_it_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_work_folder_is_the_same_however_it_is_named_and_only_its_own_leftovers_go(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe, place = folder / "r.yaml", folder / "runs/r"
     save_lora(folder / "a.safetensors", 0)
     recipe.write_text("version: 1\nbase: tiny\nsteps: {m: {merge: 'a:0.5'}, s: {resize: {lora: m, rank: 1}}}\n")
@@ -242,6 +244,11 @@ def test_a_work_folder_is_the_same_however_it_is_named(folder: Path, monkeypatch
     def cached(work: Path) -> list[bool]:
         return [done.cached for done in run_steps(make_planner(recipe, work).plan(), work, Session(device="cpu"))]
 
+    left, foreign = place / ".m.safetensors.k1ll3d.part", place / ".other.bin.x.part"
+    place.mkdir(parents=True)
+    for path in (left, foreign):
+        path.write_bytes(b"half")
     assert cached(Path("runs/r")) == [False, False] and cached(place) == [True, True]
+    assert not left.exists() and foreign.exists()  # of a killed write of this step; and somebody else's
     monkeypatch.chdir(folder / "runs")
     assert cached(Path("r")) == [True, True]

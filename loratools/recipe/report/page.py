@@ -132,25 +132,17 @@ def _losses(step: Mapping[str, Any], work: Path) -> Iterator[str]:
     losses = step.get("result", {}).get("losses")
     if not losses:
         return
-    log = next(iter(sorted((work / step["out"]).glob("*.jsonl"))), None)
-    lines = list(_logged(log)) if log is not None else []
-    steps = [(line["step"], line["loss"]) for line in lines if line.get("kind") == "step" and _finite(line["loss"])]
+    from loratools.train.read_log import read_log
+
+    epoch = min((name for name in step["files"] if name.endswith(".safetensors")), default="")
+    lines = [line for line in read_log(work / step["out"] / epoch) if _finite(line.get("step"))]
+    steps = [(line["step"], line["loss"]) for line in lines if line.get("kind") == "step" and _finite(line.get("loss"))]
     ends = [line["step"] for line in lines if line.get("kind") == "epoch"]
     if len(ends) != len(losses):
         ends, steps = list(range(1, len(losses) + 1)), []
     means = [(end, loss) for end, loss in zip(ends, losses, strict=True) if _finite(loss)]
     drawn = loss_line(steps, means, f"losses of {step['step']}")
     yield f'<div class="chart">{drawn}<p>loss by step, and the mean of each epoch; lower is not always better</p></div>'
-
-
-def _logged(log: Path) -> Iterator[Mapping[str, Any]]:
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict) and ("loss" in value or value.get("kind") == "epoch") and _finite(value.get("step")):
-            yield value
 
 
 def _finite(value: object) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from glob import escape
 from pathlib import Path
 
-from loratools.files import write_text
+from loratools.files import sweep, write_text
 from loratools.recipe.plan import Planner
 from loratools.recipe.report.facts import FORMAT, Told, run_facts
 from loratools.recipe.report.page import draw
@@ -20,6 +21,8 @@ def write_report(told: Told) -> Path:
         FileError: if the folder cannot be written.
     """
     run, report = places(told.planner)
+    for path in (run, report):
+        sweep(path.with_name(escape(path.name)))  # of a run that was killed; the work folder is held
     facts = run_facts(told)
     write_text(run, json.dumps(facts, indent=1, ensure_ascii=False, default=str) + "\n")
     write_text(report, draw(facts, told.planner.work, run.name))
