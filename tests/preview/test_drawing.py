@@ -14,8 +14,8 @@ from loratools.preview.drawing import Drawing, announce, cut, draw
 from loratools.preview.grid import AxisInfo, Grid, Score, read_grid
 from loratools.preview.layout import Table, plan_layout
 from loratools.preview.render import redraw
-from loratools.preview.verdict import with_verdicts
 from loratools.preview.sheet import GOLD, STRIPS, draw_sheet, sheet_size
+from loratools.preview.verdict import with_verdicts
 from loratools.preview.votes import FORMAT, Marks
 from tests.preview.test_sheet import flat_grid
 
