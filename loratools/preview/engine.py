@@ -100,6 +100,7 @@ class Engine:
         self._states: dict[Hashable, Hashable] = {}  # of the text encoders, by stack, within one lot
         self._branches: Branches | None = None
         self._mixing = False
+        self._widths: dict[Hashable, int] = {}  # pictures of the widest mixed batch, by their shape
         self._parking = Parking(base) if self.options.offload and base.device.type != "cpu" else None
         self._plain: UNet = compiled_unet(base) if self.options.compiled else plain_unet(base)
         on_cuda = base.device.type == "cuda" and self._parking is None
@@ -147,6 +148,7 @@ class Engine:
             GridError: if not even one picture fits the memory.
         """
         lots = self._plan(jobs)
+        self._widths = self._widest(lots, store)
         told, rendered = on_done or (lambda count: None), 0
         self._announce(lots, store)
         try:
@@ -186,6 +188,14 @@ class Engine:
             return False
         branches = Branches(self.base)
         return all(branches.fits(stack.deltas) for stack in stacks)
+
+    def _widest(self, lots: Sequence[Lot], store: Store) -> dict[Hashable, int]:
+        """How many pictures of each shape lack in the mixed batch where the most do, for graphs of one width."""
+        widths: dict[Hashable, int] = {}
+        for lot in lots if self._mixing and self._graphs is not None else ():
+            shape, count = lot.jobs[0].shape, sum(store.lacks([job.wanted]) for job in lot.jobs)
+            widths[shape] = max(count, widths.get(shape, 0))
+        return widths
 
     def _render_lot(self, lot: Lot, store: Store, writing: Writing, told: Callable[[int], None]) -> int:
         lacking = [job for batch in lot.batches for job in batch if store.lacks([job.wanted])]
@@ -266,7 +276,10 @@ class Engine:
             return None
 
     def _denoise(self, jobs: Sequence[Job]) -> Tensor:
-        first = jobs[0]
+        """The jobs' latents. A narrow mixed batch is filled up with its last picture: a graph of another width would
+        take seconds to capture, and a row more a few hundredths to compute."""
+        first, count = jobs[0], len(jobs)
+        jobs = [*jobs, *[jobs[-1]] * (min(self._most, self._widths.get(first.shape, 0)) - count)]
         positive, negative = (
             [self._guides[self._states[job.stack.key], job.steps, job.clip_skip, text] for job, text in side]
             for side in ([(job, job.prompt) for job in jobs], [(job, job.negative) for job in jobs])
@@ -274,10 +287,11 @@ class Engine:
         told = guidance(positive, negative, first.cfg)
         latents = torch.cat([initial(job.noise, job.seed, job.size) for job in jobs])
         with self._using(self.base.unet), self._beside(jobs, told):
-            return denoise_guided(
+            made = denoise_guided(
                 self.base, told, latents, first.steps, first.cfg, first.sampler,
                 seeds=[job.seed for job in jobs], kind=first.noise, unet=self._unet(jobs),
             )  # fmt: skip
+        return made[:count]
 
     def _beside(self, jobs: Sequence[Job], told: Guidance) -> contextlib.AbstractContextManager[None]:
         """Every row's own branches, where pictures of several stacks share a batch."""

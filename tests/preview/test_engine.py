@@ -18,10 +18,11 @@ from loratools.adapter.file import read
 from loratools.adapter.lowrank import LowRank
 from loratools.adapter.names import is_text
 from loratools.adapter.save import write
+from loratools.base.graph import Graphs
 from loratools.base.guide import Fixed, Guide, Mixed, Part, Stage, guidance, plain_guides
 from loratools.base.model import Base
 from loratools.base.patch import Moved
-from loratools.base.sample import denoise_guided, noise
+from loratools.base.sample import Added, UNet, denoise_guided, noise, plain_unet
 from loratools.base.text import Conditioning, condition
 from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
@@ -351,6 +352,37 @@ def test_pictures_of_several_stacks_share_batches(base: Base, tmp_path: Path, mo
         assert np.abs(pixels(a.wanted) - pixels(b.wanted)).max() <= 1
     own = {name: pixels(job.wanted) for name, job in zip(["base", "one"], (mixed[0], mixed[4]), strict=True)}
     assert np.abs(own["base"] - own["one"]).mean() > 1  # the control: a stack changes its picture
+
+
+def test_mixed_batches_of_a_graph_have_one_width(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another width would be another graph, which takes seconds to capture; what fills a batch up shows nowhere."""
+    made = {name: jobs(tmp_path / name, [stack(base, 1), stack(base, 2)], seeds=(1, 2)) for name in ("graph", "plain")}
+    monkeypatch.setattr("loratools.preview.engine._WORTH_A_GRAPH", 1)
+    with Engine(base, Options(batch=3, mixed=True)) as engine:
+        engine.render(made["plain"], Store(tmp_path / "plain"))
+    with Engine(base, Options(batch=3, mixed=True)) as engine:
+        graphs = Watched(plain_unet(base))
+        monkeypatch.setattr(engine, "_graphs", graphs)
+        assert engine.render(made["graph"], Store(tmp_path / "graph")) == 8  # three, three and two
+        assert graphs.rows == {6}
+        made["graph"][1].wanted.path.unlink()
+        graphs.rows.clear()
+        assert engine.render(made["graph"], Store(tmp_path / "graph")) == 1
+        assert graphs.rows == {2}  # nothing is filled up to what does not lack
+    for a, b in zip(made["graph"], made["plain"], strict=True):
+        assert np.abs(pixels(a.wanted) - pixels(b.wanted)).max() <= 1
+
+
+class Watched(Graphs):
+    """Stands for graphs on a machine without CUDA: runs the UNet, and knows how many rows it was given."""
+
+    def __init__(self, unet: UNet) -> None:
+        super().__init__(unet)
+        self.rows: set[int] = set()
+
+    def __call__(self, latents: Tensor, time: Tensor, hidden: Tensor, added: Added) -> Tensor:
+        self.rows.add(len(latents))
+        return self._unet(latents, time, hidden, added)
 
 
 def test_what_has_no_branch_is_patched(base: Base, tmp_path: Path) -> None:
