@@ -10,16 +10,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from loratools.adapter.lowrank import Delta, LowRank, balance
+from loratools.adapter.lowrank import Delta, LowRank
 from loratools.base.model import Base
 from loratools.base.patch import live_modules
 from loratools.base.sums import Kept, upload_all
 
+_WHOLES = 1 << 29  # bytes of rows kept: the weights of one stack follow each other
 _MOST_RANK = 256  # of one module's sum; beyond it branches cost about what they save
 
 
@@ -38,15 +40,21 @@ class Row:
 
 
 class Branches:
-    """Branches beside a base's UNet modules, for batches of up to a number of rows that grows as it is needed."""
+    """Branches beside a base's UNet modules, for batches of up to a number of rows that grows as it is needed.
+
+    All down factors of a row lie in one buffer and all up factors in another, so that a row is set by two launches.
+    """
 
     def __init__(self, base: Base) -> None:
         live = live_modules(base)
         self._modules = {name: live[name] for name in live if name.startswith("unet.") and _is_matrix(live[name])}
         self._device, self._dtype = base.device, base.dtype
         self._factors = Kept()
-        self._sides: dict[str, _Side] = {}
+        self._wholes = Kept(_WHOLES)
         self._ranks: dict[str, int] = {}
+        self._layout = _Layout({}, {})
+        self._downs = self._ups = torch.empty(0)
+        self._sides: dict[str, _Side] = {}
         self._rows = 0
 
     def fits(self, deltas: Mapping[str, Delta]) -> bool:
@@ -73,32 +81,29 @@ class Branches:
     @torch.no_grad()
     def reserve(self, rows: int) -> bool:
         """Have buffers for ``rows`` rows; whether they are others than before, so that captured graphs are stale."""
-        if rows <= self._rows and {name: side.rank for name, side in self._sides.items()} == self._ranks:
+        if rows <= self._rows and self._layout.ranks == self._ranks:
             return False
         self._rows = max(rows, self._rows)
+        self._layout = _Layout(dict(self._ranks), {name: _widths(self._modules[name]) for name in self._ranks})
+        self._wholes.clear()
         self._sides.clear()  # the old buffers' memory is free before the new ones are taken
-        self._sides = {name: self._side(name, rank) for name, rank in self._ranks.items()}
+        self._downs = self._ups = torch.empty(0)
+        self._downs = torch.zeros(self._rows, self._layout.downs, device=self._device, dtype=self._dtype)
+        self._ups = torch.zeros(self._rows, self._layout.ups, device=self._device, dtype=self._dtype)
+        self._sides = {name: self._side(name) for name in self._ranks}
         return True
 
     @torch.no_grad()
     def fill(self, pictures: Sequence[Row], owners: Sequence[int]) -> None:
         """Set row i of the next batch under ``pictures[owners[i]]``, of stacks that are known, in reserved rows."""
-        rows = len(owners)
-        torch._foreach_zero_([part[:rows] for side in self._sides.values() for part in (side.down, side.up)])
-        targets: list[Tensor] = []
-        values: list[Tensor] = []
-        for number, picture in enumerate(pictures):
-            downs, ups = self._uploaded(picture)
-            if not downs:
+        for row, owner in enumerate(owners):
+            picture = pictures[owner]
+            if not picture.names:
+                self._ups[row].zero_()
                 continue
-            scaled = torch._foreach_mul(ups, picture.weight)
-            for row in (row for row, owner in enumerate(owners) if owner == number):
-                sides = [self._sides[name] for name in picture.names]
-                targets += [side.down[row, : len(down)] for side, down in zip(sides, downs, strict=True)]
-                targets += [side.up[row, : len(up)] for side, up in zip(sides, ups, strict=True)]
-                values += [*downs, *scaled]
-        if targets:
-            torch._foreach_copy_(targets, values)
+            down, up = self._whole(picture)
+            self._downs[row].copy_(down)
+            torch.mul(up, picture.weight, out=self._ups[row])
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
@@ -112,30 +117,79 @@ class Branches:
 
     def forget(self) -> None:
         """Free buffers and factors."""
-        self._sides.clear()
         self._factors.clear()
+        self._wholes.clear()
         self._ranks.clear()
+        self._sides.clear()
+        self._layout = _Layout({}, {})
+        self._downs = self._ups = torch.empty(0)
         self._rows = 0
 
-    def _side(self, name: str, rank: int) -> _Side:
-        module = self._modules[name]
-        out, across = _widths(module)
-        down, up = (torch.zeros(self._rows, rank, width, device=self._device, dtype=self._dtype)
-                    for width in (across, out))  # fmt: skip
-        return _Convolved(down, up) if isinstance(module, nn.Conv2d) else _Side(down, up)
+    def _side(self, name: str) -> _Side:
+        down, up = self._layout.parts(name, self._downs, self._ups)
+        return _Convolved(down, up) if isinstance(self._modules[name], nn.Conv2d) else _Side(down, up)
 
-    def _uploaded(self, picture: Row) -> tuple[list[Tensor], list[Tensor]]:
+    def _whole(self, picture: Row) -> tuple[Tensor, ...]:
+        """A stack's row: all down factors as the UNet computes, all up factors in float32, as the buffers lie."""
+        names = picture.names
+        key = frozenset((name, picture.marks[name]) for name in names)
+        kept = self._wholes.get(key)
+        if kept is None:
+            down = torch.zeros(1, self._layout.downs, device=self._device, dtype=self._dtype)
+            up = torch.zeros(1, self._layout.ups, device=self._device)
+            factors = self._uploaded(picture, names)
+            rooms = [self._layout.parts(name, down, up) for name in names]
+            torch._foreach_copy_([room[0, : len(part)] for (room, _), (part, _) in zip(rooms, factors, strict=True)],
+                                 [part for part, _ in factors])  # fmt: skip
+            torch._foreach_copy_([room[0, : len(part)] for (_, room), (_, part) in zip(rooms, factors, strict=True)],
+                                 [part for _, part in factors])  # fmt: skip
+            kept = down[0], up[0]
+            self._wholes.put(key, kept)
+        return kept
+
+    def _uploaded(self, picture: Row, names: Sequence[str]) -> list[tuple[Tensor, ...]]:
         """Every module's down (r, in) and transposed up (r, out) in float32 on the device, kept by content."""
-        keys = {name: (name, picture.marks[name]) for name in picture.names}
-        known = {name: self._factors.get(key) for name, key in keys.items()}
-        lacking = [name for name, kept in known.items() if kept is None]
-        if lacking:
-            factors = [_factors(picture.deltas[name]) for name in lacking]
-            for name, pair in zip(lacking, upload_all(factors, self._device), strict=True):
-                self._factors.put(keys[name], pair)
-                known[name] = pair
-        pairs = [pair for pair in known.values() if pair is not None]
-        return [down for down, _ in pairs], [up for _, up in pairs]
+        keys = [(name, picture.marks[name]) for name in names]
+        known = {key: self._factors.get(key) for key in keys}
+        lacking = [key for key, kept in known.items() if kept is None]
+        parts = upload_all([_factors(picture.deltas[name]) for name, _ in lacking], self._device)
+        for key, made in zip(lacking, _balanced(parts), strict=True):
+            self._factors.put(key, made)
+            known[key] = made
+        return [pair for key in keys if (pair := known[key]) is not None]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where each module's factors lie in a row: ``ranks`` and ``widths`` (out, in) by name."""
+
+    ranks: Mapping[str, int]
+    widths: Mapping[str, tuple[int, int]]
+
+    @cached_property
+    def _starts(self) -> tuple[dict[str, tuple[int, int]], int, int]:
+        found, down, up = {}, 0, 0
+        for name, rank in self.ranks.items():
+            found[name] = down, up
+            out, across = self.widths[name]
+            down, up = down + _even(rank * across), up + _even(rank * out)
+        return found, down, up
+
+    @property
+    def downs(self) -> int:
+        """Numbers of a row's down factors."""
+        return self._starts[1]
+
+    @property
+    def ups(self) -> int:
+        """Numbers of a row's up factors."""
+        return self._starts[2]
+
+    def parts(self, name: str, downs: Tensor, ups: Tensor) -> tuple[Tensor, Tensor]:
+        """A module's down (rows, r, in) and up (rows, r, out) in ``downs`` (rows, numbers) and ``ups``."""
+        (down, up), rank, (out, across) = self._starts[0][name], self.ranks[name], self.widths[name]
+        return (downs[:, down : down + rank * across].view(-1, rank, across),
+                ups[:, up : up + rank * out].view(-1, rank, out))  # fmt: skip
 
 
 class _Side:
@@ -143,10 +197,6 @@ class _Side:
 
     def __init__(self, down: Tensor, up: Tensor) -> None:
         self.down, self.up = down, up
-
-    @property
-    def rank(self) -> int:
-        return self.down.shape[1]
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], y: Tensor) -> Tensor:
         """x (rows, ..., in), y (rows, ..., out): adds (x down^T) up to y, which nobody else has seen yet."""
@@ -170,11 +220,31 @@ class _Convolved(_Side):
 
 
 def _factors(delta: Delta) -> tuple[Tensor, Tensor]:
-    """down and the transposed up, balanced by powers of two: exact, and half precision loses nothing small."""
+    """down (r, in) and up (out, r)."""
     if not isinstance(delta, LowRank):
         raise TypeError("a full difference has no branch; Branches.fits() says so")
-    even = balance(delta.to(torch.float32))
-    return even.down, even.up.mT
+    return delta.down, delta.up
+
+
+def _balanced(parts: Sequence[tuple[Tensor, ...]]) -> list[tuple[Tensor, Tensor]]:
+    """Each down (r, in) and up (out, r) as down and transposed up, with every component moved by a power of two to
+    where both are alike: half precision then loses nothing that matters. Modules of one shape share their launches."""
+    by_shape: dict[Hashable, list[int]] = {}
+    for n, (down, up) in enumerate(parts):
+        by_shape.setdefault((down.shape, up.shape), []).append(n)
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    for same in by_shape.values():
+        downs, ups = torch.stack([parts[n][0] for n in same]), torch.stack([parts[n][1].mT for n in same])
+        largest = [side.abs().amax(2, keepdim=True) for side in (downs, ups)]
+        one, other = (torch.frexp(each).exponent for each in largest)
+        shift = torch.where((largest[0] == 0) | (largest[1] == 0), 0, (other - one) // 2)
+        found |= dict(zip(same, zip(torch.ldexp(downs, shift), torch.ldexp(ups, -shift), strict=True), strict=True))
+    return [found[n] for n in range(len(parts))]
+
+
+def _even(numbers: int) -> int:
+    """Rounded up to 16 bytes of half precision, which is where matrix kernels like to begin."""
+    return -(-numbers // 8) * 8
 
 
 def _is_matrix(module: nn.Module) -> bool:

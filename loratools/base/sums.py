@@ -150,19 +150,22 @@ def _uploaded(targets: Sequence[Target]) -> list[tuple[Tensor, ...]]:
 
 
 def upload_all(parts: Sequence[tuple[Tensor, ...]], device: torch.device) -> list[tuple[Tensor, ...]]:
-    """All tensors in float32 on ``device``: one copy for all, through pinned memory, so that it does not wait for what
-    is running there."""
-    flat = torch.empty(sum(part.numel() for own in parts for part in own), pin_memory=device.type == "cuda")
-    torch.cat([part.detach().flatten().to("cpu", torch.float32) for own in parts for part in own], out=flat)
-    moved, start = flat.to(device, non_blocking=True), 0
-    given = []
-    for own in parts:
-        views = []
-        for part in own:
-            views.append(moved[start : start + part.numel()].view(part.shape))
-            start += part.numel()
-        given.append(tuple(views))
-    return given
+    """All tensors in float32 on ``device``: one copy for all of a kind, as they are stored and through pinned memory,
+    so that it takes the processor little time and does not wait for what is running there."""
+    by_kind: dict[torch.dtype, list[Tensor]] = {}
+    for part in (part for own in parts for part in own):
+        by_kind.setdefault(part.dtype, []).append(part.detach().cpu())
+    moved = {kind: iter(_moved(own, kind, device)) for kind, own in by_kind.items()}
+    return [tuple(next(moved[part.dtype]) for part in own) for own in parts]
+
+
+def _moved(tensors: Sequence[Tensor], kind: torch.dtype, device: torch.device) -> list[Tensor]:
+    """Tensors of one dtype on ``device`` in float32, as views of one."""
+    sizes = [tensor.numel() for tensor in tensors]
+    flat = torch.empty(sum(sizes), dtype=kind, pin_memory=device.type == "cuda")
+    torch.cat([tensor.flatten() for tensor in tensors], out=flat)
+    whole = flat.to(device, non_blocking=True).float()
+    return [part.view(tensor.shape) for part, tensor in zip(torch.split(whole, sizes), tensors, strict=True)]
 
 
 def _groups(pairs: Sequence[Pair], factors: Mapping[str, tuple[Tensor, ...] | None]) -> Iterator[list[Pair]]:

@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +76,20 @@ def with_verdicts(folder: Path, grid: Grid) -> Grid:
 
 
 def verdicts(folder: Path, grid: Grid) -> list[Verdict | None]:
-    """A verdict for every row that has pictures beside the base's; rows are read on several threads."""
+    """A verdict for every row that has pictures beside the base's; pictures are read on several threads."""
 
-    def judge(row: int) -> Verdict | None:
-        files = _by_weight(grid, row)
-        if not files:
-            return None
-        return judge_row({weight: [read_pixels(folder / file) for file in own] for weight, own in files.items()})
+    def look(file: str) -> _Look:
+        return _Look(read_pixels(folder / file))
 
-    return list(in_order(judge, range(len(grid.rows))))
+    rows = [_by_weight(grid, row) for row in range(len(grid.rows))]
+    shared = list(dict.fromkeys(file for files in rows for file in files.get(0.0, ())))
+    base = dict(zip(shared, in_order(look, shared), strict=True))
+
+    def judge(files: Mapping[float, Sequence[str]]) -> Verdict | None:
+        looks = {weight: [base.get(file) or look(file) for file in own] for weight, own in files.items()}
+        return _judge(looks) if looks else None
+
+    return list(in_order(judge, rows))
 
 
 def _by_weight(grid: Grid, row: int) -> dict[float, list[str]]:
@@ -105,6 +111,55 @@ def _by_weight(grid: Grid, row: int) -> dict[float, list[str]]:
 
 def judge_row(pictures: Mapping[float, Sequence[Pixels]]) -> Verdict:
     """The verdict over one row's pictures (height, width, 3) in 0 to 255, by weight; weight 0 is the base."""
+    return _judge({weight: [_Look(picture) for picture in own] for weight, own in pictures.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What is compared of a picture, each measured when it is first asked for."""
+
+    pixels: Pixels
+
+    @cached_property
+    def contrast(self) -> float:
+        return float(self.pixels.std())
+
+    @cached_property
+    def octaves(self) -> npt.NDArray[np.float64]:
+        """Shares of the energy in octaves of spatial frequency, 1 to 2 cycles a picture and up."""
+        grey = self.pixels.mean(axis=2, dtype=np.float64)
+        window, octave, count = _spectrum_of(grey.shape)
+        power = np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
+        energy = np.bincount(octave, power.ravel())[1 : count + 1] + 1e-6
+        return energy / energy.sum()  # type: ignore[no-any-return]
+
+    @cached_property
+    def outlines(self) -> Pixels:
+        """How much outline each tile has."""
+        grey = self.pixels.mean(axis=2)
+        return _tiled(np.hypot(np.diff(grey, axis=0)[:, :-1], np.diff(grey, axis=1)[:-1]), _TILES)
+
+    @cached_property
+    def colours(self) -> Pixels:
+        """The colour of each patch."""
+        return _tiled(self.pixels, _PATCHES)
+
+    @cached_property
+    def clipped(self) -> float:
+        """The part of the pixels that are black or white."""
+        return float(((self.pixels <= 1) | (self.pixels >= 254)).all(axis=2).mean())
+
+
+@lru_cache(maxsize=8)
+def _spectrum_of(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], int]:
+    """A picture's window, the octave of each of its frequencies from 1 on (below 1 cycle: 0), and their number."""
+    window = np.hanning(shape[0])[:, None] * np.hanning(shape[1])
+    down, across = (np.fft.fftfreq(side) * side for side in shape)
+    octave = np.floor(np.log2(np.maximum(np.hypot(down[:, None], across), 0.5))).astype(int) + 1
+    return window, octave.ravel(), int(math.log2(min(shape) / 2))
+
+
+def _judge(pictures: Mapping[float, Sequence[_Look]]) -> Verdict:
     base = pictures[0.0]
     others = sorted((weight for weight in pictures if weight != 0), key=abs)
     if not others:
@@ -119,11 +174,11 @@ def judge_row(pictures: Mapping[float, Sequence[Pixels]]) -> Verdict:
     return replace(found, moved=_change(base, pictures[near])[0])
 
 
-def _rise(base: Sequence[Pixels], pictures: Mapping[float, Sequence[Pixels]]) -> Verdict:
+def _rise(base: Sequence[_Look], pictures: Mapping[float, Sequence[_Look]]) -> Verdict:
     """What happens from the least weight above 0 to the greatest."""
     holds, strays = 0.0, ""
     for weight, own in pictures.items():
-        if why := broken(base, own):
+        if why := _broken(base, own):
             return _breaks(holds, weight, why, strays)
         if not strays and weight <= 1 and _half([_strays(one, two) for one, two in zip(base, own, strict=True)]):
             strays = f"; another picture than the base's from {weight:g} on"
@@ -144,7 +199,7 @@ def _breaks(holds: float, weight: float, why: str, strays: str) -> Verdict:
     return Verdict(level, f"0.9 test: {said} ({why}){strays}", holds or None, weight, why)
 
 
-def broken(base: Sequence[Pixels], pictures: Sequence[Pixels]) -> str:
+def _broken(base: Sequence[_Look], pictures: Sequence[_Look]) -> str:
     """Why half or more of ``pictures`` are broken beside the base's of the same prompts and seeds; empty if not."""
     reasons = [_reason(one, two) for one, two in zip(base, pictures, strict=True)]
     if _half([bool(why) for why in reasons]):
@@ -159,51 +214,30 @@ def _half(found: Sequence[bool]) -> bool:
     return 2 * sum(found) >= len(found)
 
 
-def _strays(base: Pixels, picture: Pixels) -> bool:
-    return (
-        _agree(_outlines(base), _outlines(picture)) < _OUTLINES
-        and _agree(_tiled(base, _PATCHES), _tiled(picture, _PATCHES)) < _COLOURS
-    )
+def _strays(base: _Look, picture: _Look) -> bool:
+    return _agree(base.outlines, picture.outlines) < _OUTLINES and _agree(base.colours, picture.colours) < _COLOURS
 
 
-def _reason(base: Pixels, picture: Pixels) -> str:
-    contrast = float(picture.std()) / max(float(base.std()), 1e-3)
+def _reason(base: _Look, picture: _Look) -> str:
+    contrast = picture.contrast / max(base.contrast, 1e-3)
     if contrast < _FLAT:
         return "fades"
-    if _divergence(picture, base) > _SPECTRUM and _agree(_outlines(base), _outlines(picture)) < _OUTLINES:
+    if _divergence(picture, base) > _SPECTRUM and _agree(base.outlines, picture.outlines) < _OUTLINES:
         return "falls apart"
-    if contrast > 1 and _clipped(picture) - _clipped(base) > _BURNT:
+    if contrast > 1 and picture.clipped - base.clipped > _BURNT:
         return "burnt"
     return ""
 
 
-def _divergence(picture: Pixels, base: Pixels) -> float:
-    """Of the shares of energy in octaves of spatial frequency, 1 to 2 cycles a picture and up."""
-    one, two = _octaves(picture), _octaves(base)
-    return float((one * np.log(one / two)).sum())
-
-
-def _octaves(picture: Pixels) -> npt.NDArray[np.float64]:
-    grey = picture.mean(axis=2, dtype=np.float64)
-    window = np.hanning(grey.shape[0])[:, None] * np.hanning(grey.shape[1])
-    power = np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
-    down, across = (np.fft.fftfreq(side) * side for side in grey.shape)
-    octave = np.floor(np.log2(np.maximum(np.hypot(down[:, None], across), 0.5))).astype(int)
-    count = int(math.log2(min(grey.shape) / 2))
-    energy = np.array([power[octave == n].sum() for n in range(count)]) + 1e-6
-    return energy / energy.sum()  # type: ignore[no-any-return]
+def _divergence(picture: _Look, base: _Look) -> float:
+    """Of the shares of energy in octaves of spatial frequency."""
+    return float((picture.octaves * np.log(picture.octaves / base.octaves)).sum())
 
 
 def _agree(one: Pixels, two: Pixels) -> float:
     """The correlation over all tiles, each channel around its own mean; 0 where a picture has nothing in it."""
     a, b = one - one.mean(axis=(0, 1)), two - two.mean(axis=(0, 1))
     return float((a * b).sum() / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-9))
-
-
-def _outlines(picture: Pixels) -> Pixels:
-    """How much outline each tile has."""
-    grey = picture.mean(axis=2)
-    return _tiled(np.hypot(np.diff(grey, axis=0)[:, :-1], np.diff(grey, axis=1)[:-1]), _TILES)
 
 
 def _tiled(values: Pixels, count: int) -> Pixels:
@@ -213,21 +247,17 @@ def _tiled(values: Pixels, count: int) -> Pixels:
     return tiles
 
 
-def _clipped(picture: Pixels) -> float:
-    return float(((picture <= 1) | (picture >= 254)).all(axis=2).mean())
-
-
-def _change(base: Sequence[Pixels], pictures: Sequence[Pixels]) -> tuple[float, float]:
+def _change(base: Sequence[_Look], pictures: Sequence[_Look]) -> tuple[float, float]:
     """The mean and the greatest difference from the base."""
-    apart = [np.abs(one - two) for one, two in zip(base, pictures, strict=True)]
+    apart = [np.abs(one.pixels - two.pixels) for one, two in zip(base, pictures, strict=True)]
     return float(np.mean([each.mean() for each in apart])), max(float(each.max()) for each in apart)
 
 
-def _spread(pictures: Sequence[Pixels]) -> float:
+def _spread(pictures: Sequence[_Look]) -> float:
     """How far pictures are from their mean; 0 for sizes that differ."""
-    if len({picture.shape for picture in pictures}) > 1:
+    if len({picture.pixels.shape for picture in pictures}) > 1:
         return 0.0
-    whole = np.stack(pictures)
+    whole = np.stack([picture.pixels for picture in pictures])
     return float(np.abs(whole - whole.mean(axis=0)).mean())
 
 
