@@ -28,6 +28,7 @@ from loratools.base.noise import initial
 from loratools.base.patch import Patcher
 from loratools.base.sample import UNet, compiled_unet, decode, denoise_guided, plain_unet
 from loratools.errors import GridError
+from loratools.preview.ahead import Ahead
 from loratools.preview.encode_png import Writing
 from loratools.preview.jobs import Job, Stack, marks_of
 from loratools.preview.memory import Parking, available, need
@@ -153,8 +154,8 @@ class Engine:
         self._announce(lots, store)
         try:
             for portion in claims.portions(lots, store) if claims else [lots]:
-                with _current(self.base.device), Writing(store) as writing:
-                    for lot in portion:
+                with _current(self.base.device), Writing(store) as writing, self._ahead(portion, store) as ready:
+                    for lot in ready:
                         rendered += self._render_lot(lot, store, writing, told)
                     self._flush(writing, told)
                     told(writing.drain())
@@ -188,6 +189,16 @@ class Engine:
             return False
         branches = Branches(self.base)
         return all(branches.fits(stack.deltas) for stack in stacks)
+
+    @contextlib.contextmanager
+    def _ahead(self, lots: Sequence[Lot], store: Store) -> Iterator[Sequence[Lot]]:
+        """``lots``, what is found first, and the others' stacks read ahead where the device works meanwhile."""
+        if self.base.device.type != "cuda":
+            yield lots
+            return
+        lacking = [store.lacks(job.wanted for job in lot.jobs) for lot in lots]
+        with Ahead([lot for lot, open_ in zip(lots, lacking, strict=True) if open_]) as ahead:
+            yield [*(lot for lot, open_ in zip(lots, lacking, strict=True) if not open_), *ahead.lots]
 
     def _widest(self, lots: Sequence[Lot], store: Store) -> dict[Hashable, int]:
         """How many pictures of each shape lack in the mixed batch where the most do, for graphs of one width."""
