@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.previews_bench import FULL, TINY, Bench, Figure, Figures, machine
-from benchmarks.previews_device import compiled, edit, memory, patching, unet
+from benchmarks.previews_device import compiled, edit, layout, memory, patching, unet
 from benchmarks.previews_grids import cpu, diffusers, four, grid, merge
 from benchmarks.previews_report import report
 from benchmarks.previews_shard import shard, work_shard
@@ -36,6 +36,7 @@ PARTS: Mapping[str, Callable[[Bench], Figures]] = {
     "edit": edit,
     "merge": merge,
     "diffusers": diffusers,
+    "layout": layout,
     "compiled": compiled,
     "shard": shard,
     "cpu": cpu,
