@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from benchmarks import by_hand
 from benchmarks.previews_bench import ROOT, Bench, Figure, Figures
 
 RESULT = ROOT / "benchmarks/results/previews.md"
@@ -37,6 +38,4 @@ def report(keep: Path, parts: Mapping[str, Callable[[Bench], Figures]]) -> None:
             last = " ".join([verdict, each.note]).strip()
             lines.append(f"| {each.name} | {each.value:.4g} {each.unit} | {each.bar} | {last} |")
         lines.append("")
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text("\n".join(lines), encoding="utf-8")
-    print(RESULT)
+    by_hand.write(RESULT, "\n".join(lines))

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import by_hand
+
 Row = Mapping[str, Any]
 
 PEERS = {"sdxl": ("peer-sdxl", "sd-scripts sdxl_train_network")}  # part of ours -> the peer's part and row
@@ -44,8 +46,7 @@ def write(folder: Path, target: Path) -> None:
     ]
     for part, rows in parts.items():
         lines += [f"## {part}", "", *_table(rows), ""]
-    target.write_text("\n".join(lines), encoding="utf-8")
-    print(target)
+    by_hand.write(target, "\n".join(lines))
 
 
 def _bars(parts: Mapping[str, Sequence[Row]]) -> list[str]:
