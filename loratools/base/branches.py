@@ -105,6 +105,12 @@ class Branches:
             self._downs[row].copy_(down)
             torch.mul(up, picture.weight, out=self._ups[row])
 
+    @torch.no_grad()
+    def bring(self, picture: Row) -> None:
+        """Have what :meth:`fill` will need for a picture on the device, before it is its turn."""
+        if picture.names and self._rows:
+            self._whole(picture)
+
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         """Run the block with the branches beside the UNet's modules."""

@@ -11,37 +11,37 @@ beside the base's weights (:mod:`loratools.base.branches`).
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from loratools.base.branches import Branches
-from loratools.base.branches import Row as BranchRow
+from loratools.base.branches import Branches, Row
 from loratools.base.encode import guides
 from loratools.base.graph import Graphs
-from loratools.base.guide import Guidance, Guide, guidance
+from loratools.base.guide import Guidance, guidance
 from loratools.base.model import Base
 from loratools.base.noise import initial
 from loratools.base.patch import Patcher
-from loratools.base.sample import UNet, compiled_unet, decode, denoise_guided, plain_unet
+from loratools.base.sample import UNet, compiled_unet, denoise_guided, plain_unet
 from loratools.errors import GridError
 from loratools.preview.ahead import Ahead
+from loratools.preview.decoder import Decoder
 from loratools.preview.encode_png import Writing
 from loratools.preview.jobs import Job, Stack, marks_of
-from loratools.preview.memory import Parking, available, need
+from loratools.preview.memory import Parking, available, need, too_small
 from loratools.preview.order import Lot, even, plan_lots, plan_mixed
-from loratools.preview.store import Store, Wanted
+from loratools.preview.store import Store
+from loratools.preview.texts import Encode, Texts
 
 __all__ = ["Claims", "Encode", "Engine", "Job", "Options", "Stack", "marks_of"]
 
-Encode = Callable[[Base, Sequence[str], int, int], Sequence[Guide]]  # (base, texts, steps, clip skip) -> guides
 _WORTH_A_GRAPH = 8  # UNet calls of one shape; capturing one costs about three
-_TEXTS_AT_ONCE = 64
-_DECODED_AT_ONCE = 8
-_GUIDES_KEPT = 4096
 _FEW = 0.5  # of a batch: with more pictures a stack, patching it and filling its own batches is as fast
 
 
@@ -93,12 +93,11 @@ class Engine:
         if self.options.batch < 1:
             raise GridError(f"a batch of {self.options.batch} pictures makes no grid; use 1 or more")
         self.patcher = Patcher(base)
-        self._encode = encode
         self._say = say or (lambda text: None)
         self._most = self.options.batch
-        self._decoded = 1 if self.options.sliced else _DECODED_AT_ONCE
-        self._guides: dict[Hashable, Guide] = {}
-        self._states: dict[Hashable, Hashable] = {}  # of the text encoders, by stack, within one lot
+        self._texts = Texts(base, self.patcher, encode, self._using)
+        self._decoder = Decoder(base, self.options.sliced, self._using, self._free, self._say)
+        self._pieces: deque[Callable[[], None]] = deque()  # of what the next lot needs
         self._branches: Branches | None = None
         self._mixing = False
         self._widths: dict[Hashable, int] = {}  # pictures of the widest mixed batch, by their shape
@@ -106,7 +105,6 @@ class Engine:
         self._plain: UNet = compiled_unet(base) if self.options.compiled else plain_unet(base)
         on_cuda = base.device.type == "cuda" and self._parking is None
         self._graphs = Graphs(self._plain) if self.options.graphs and on_cuda else None
-        self._pending: list[tuple[list[Wanted | None], Tensor]] = []
         if self.options.tiled:
             base.vae.enable_tiling()
 
@@ -119,7 +117,7 @@ class Engine:
     def close(self) -> None:
         """Bring the base back to W0 and free all that is kept."""
         self.patcher.forget()
-        self._guides.clear()
+        self._texts.forget()
         if self._branches is not None:
             self._branches.forget()
         if self._graphs is not None:
@@ -155,12 +153,14 @@ class Engine:
         try:
             for portion in claims.portions(lots, store) if claims else [lots]:
                 with _current(self.base.device), Writing(store) as writing, self._ahead(portion, store) as ready:
-                    for lot in ready:
+                    for lot, following in itertools.zip_longest(ready, ready[1:]):
+                        self._soon(following, store)
                         rendered += self._render_lot(lot, store, writing, told)
-                    self._flush(writing, told)
+                    self._decoder.flush(writing, told)
                     told(writing.drain())
         finally:
-            self._pending.clear()
+            self._decoder.drop()
+            self._pieces.clear()
             self.patcher.restore()
             if self._parking:
                 self._parking.back()
@@ -219,46 +219,36 @@ class Engine:
                 continue
             for jobs, latents in self._denoised(list(batch) if lot.stack else open_jobs):
                 new = [job.wanted if store.lacks([job.wanted]) else None for job in jobs]
-                self._pending.append((new, latents))
-            if sum(len(latents) for _, latents in self._pending) >= self._wait_for:
-                self._flush(writing, told)
+                self._decoder.add(new, latents)
+            if self._decoder.full:
+                self._decoder.flush(writing, told)
             told(writing.finished())
         return len(lacking)
 
     def _prepare(self, stack: Stack | None, jobs: Sequence[Job]) -> None:
-        """Patch the stack, and encode the texts where the text encoders have not seen them in this state.
-
-        Without a stack only text encoders are patched, for the texts of each job's own stack.
-        """
+        """Patch the stack and read the texts; without a stack only text encoders are patched, for each job's own."""
         if self._parking:
             self._parking.park()
-        self._states.clear()
         if stack is not None:
             self.patcher.move(stack.deltas, stack.weight, stack.module_marks)
-            self._read_texts(stack, jobs)
+            self._texts.read(stack, jobs)
             return
-        by_stack: dict[Hashable, list[Job]] = {}
-        for job in jobs:
-            by_stack.setdefault(job.stack.key, []).append(job)
-        for own in by_stack.values():
-            under = own[0].stack
-            self.patcher.move(under.text_part, under.weight, under.module_marks)
-            self._read_texts(under, own)
+        for own in _by_stack(jobs):
+            self._texts.read_alone(own)
 
-    def _read_texts(self, stack: Stack, jobs: Sequence[Job]) -> None:
-        wanted: dict[tuple[int, int], list[str]] = {}
-        for job in jobs:
-            wanted.setdefault((job.steps, job.clip_skip), []).extend((job.prompt, job.negative))
-        state = self._states[stack.key] = self.patcher.text_state
-        for (steps, skip), texts in wanted.items():
-            lacking = [text for text in dict.fromkeys(texts) if (state, steps, skip, text) not in self._guides]
-            for start in range(0, len(lacking), _TEXTS_AT_ONCE):
-                part = lacking[start : start + _TEXTS_AT_ONCE]
-                with self._using(*self.base.text_encoders):
-                    guides = self._encode(self.base, part, steps, skip)
-                self._guides |= {(state, steps, skip, text): g for text, g in zip(part, guides, strict=True)}
-        while len(self._guides) > max(_GUIDES_KEPT, 2 * len(jobs)):
-            del self._guides[next(iter(self._guides))]
+    def _soon(self, lot: Lot | None, store: Store) -> None:
+        """Have a mixed lot prepared piece by piece between the steps of the one before it: the device is given its
+        steps faster than it takes them, and would wait for the first of ``lot`` otherwise."""
+        self._pieces.clear()
+        if lot is None or lot.stack is not None or not self._mixing or self._graphs is None or self._branches is None:
+            return
+        for own in _by_stack([job for job in lot.jobs if store.lacks([job.wanted])]):
+            self._pieces.append(partial(self._texts.read_alone, own))
+            self._pieces.append(partial(self._branches.bring, _row(own[0])))
+
+    def _step(self, _done: int) -> None:
+        if self._pieces:
+            self._pieces.popleft()()
 
     def _denoised(self, jobs: list[Job]) -> Iterator[tuple[list[Job], Tensor]]:
         """Latents of ``jobs``; in halves, and all later batches too, where memory does not suffice."""
@@ -283,7 +273,7 @@ class Engine:
             return self._denoise(jobs)
         except torch.OutOfMemoryError:
             if len(jobs) == 1:
-                raise GridError(_too_small(self.base)) from None
+                raise GridError(too_small(self.base)) from None
             return None
 
     def _denoise(self, jobs: Sequence[Job]) -> Tensor:
@@ -291,15 +281,12 @@ class Engine:
         take seconds to capture, and a row more a few hundredths to compute."""
         first, count = jobs[0], len(jobs)
         jobs = [*jobs, *[jobs[-1]] * (min(self._most, self._widths.get(first.shape, 0)) - count)]
-        positive, negative = (
-            [self._guides[self._states[job.stack.key], job.steps, job.clip_skip, text] for job, text in side]
-            for side in ([(job, job.prompt) for job in jobs], [(job, job.negative) for job in jobs])
-        )
+        positive, negative = zip(*(self._texts.of(job) for job in jobs), strict=True)
         told = guidance(positive, negative, first.cfg)
         latents = torch.cat([initial(job.noise, job.seed, job.size) for job in jobs])
         with self._using(self.base.unet), self._beside(jobs, told):
             made = denoise_guided(
-                self.base, told, latents, first.steps, first.cfg, first.sampler,
+                self.base, told, latents, first.steps, first.cfg, first.sampler, self._step,
                 seeds=[job.seed for job in jobs], kind=first.noise, unet=self._unet(jobs),
             )  # fmt: skip
         return made[:count]
@@ -311,54 +298,11 @@ class Engine:
         owners = told.owners(len(jobs))
         if self._branches.reserve(len(owners)) and self._graphs is not None:
             self._graphs.drop()
-        stacks = [BranchRow(job.stack.deltas, job.stack.weight, job.stack.module_marks) for job in jobs]
-        self._branches.fill(stacks, owners)
+        self._branches.fill([_row(job) for job in jobs], owners)
         return self._branches.attached()
 
     def _unet(self, jobs: Sequence[Job]) -> UNet:
         return self._graphs if self._graphs is not None and jobs[0].steps >= _WORTH_A_GRAPH else self._plain
-
-    @property
-    def _wait_for(self) -> int:
-        """Latents that wait for each other; on a CPU a wider decoder gains nothing."""
-        return 1 if self.base.device.type == "cpu" else self._decoded
-
-    def _flush(self, writing: Writing, told: Callable[[int], None]) -> None:
-        """Decode all latents that wait, and hand the pictures to the writers."""
-        waiting, self._pending = self._pending, []
-        by_size: dict[Hashable, list[tuple[list[Wanted | None], Tensor]]] = {}
-        for wanted, latents in waiting:
-            by_size.setdefault(tuple(latents.shape[1:]), []).append((wanted, latents))
-        for same in by_size.values():
-            items = [item for own, _ in same for item in own]
-            with self._using(self.base.vae):
-                for part in self._pictures(torch.cat([own for _, own in same])):
-                    told(writing.put(items[: len(part)], part))
-                    items = items[len(part) :]
-
-    def _pictures(self, latents: Tensor) -> Iterator[Tensor]:
-        """Pictures (b, height, width, 3) in uint8, as many at once as memory allows."""
-        done = 0
-        count = self._decoded if self._wait_for > 1 or self.options.sliced else len(latents)
-        while done < len(latents):
-            made = self._decode(latents[done : done + count])
-            if made is None:
-                count = self._decoded = max(1, min(count, len(latents) - done) // 2)
-                continue
-            done += len(made)
-            yield made
-
-    def _decode(self, latents: Tensor) -> Tensor | None:
-        """None if memory did not suffice for more than one picture."""
-        try:
-            images = decode(self.base, latents)
-            return (images.permute(0, 2, 3, 1).float() * 255).round().to(torch.uint8)
-        except torch.OutOfMemoryError:
-            if len(latents) == 1:
-                raise GridError(_too_small(self.base)) from None
-        self._free()
-        self._say(f"out of memory decoding {len(latents)} pictures at once; going on with fewer")
-        return None
 
     def _using(self, *models: object) -> contextlib.AbstractContextManager[None]:
         return self._parking.using(*models) if self._parking else contextlib.nullcontext()
@@ -381,7 +325,7 @@ class Engine:
         touched = self.patcher.size_of(names)
         if self._mixing and self._branches is not None:
             touched += self._branches.size(2 * largest)
-        wanted = need(self.base, largest, size, min(self._decoded, len(jobs)), touched,
+        wanted = need(self.base, largest, size, min(self._decoder.at_once, len(jobs)), touched,
                       offload=self._parking is not None)  # fmt: skip
         self._say(wanted.text())
 
@@ -391,6 +335,12 @@ def _current(device: torch.device) -> contextlib.AbstractContextManager[None]:
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
-def _too_small(base: Base) -> str:
-    return (f"one picture does not fit the memory of {base.device}; use a smaller --size, --offload to keep only the "
-            "working model there, or --tiled to decode in tiles")  # fmt: skip
+def _by_stack(jobs: Sequence[Job]) -> list[list[Job]]:
+    found: dict[Hashable, list[Job]] = {}
+    for job in jobs:
+        found.setdefault(job.stack.key, []).append(job)
+    return list(found.values())
+
+
+def _row(job: Job) -> Row:
+    return Row(job.stack.deltas, job.stack.weight, job.stack.module_marks)

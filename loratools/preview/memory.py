@@ -60,6 +60,12 @@ def available(device: torch.device) -> int | None:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
+def too_small(base: Base) -> str:
+    """What to do where not even one picture fits, for a person."""
+    return (f"one picture does not fit the memory of {base.device}; use a smaller --size, --offload to keep only the "
+            "working model there, or --tiled to decode in tiles")  # fmt: skip
+
+
 class Parking:
     """Keeps a base's models in main memory except the one that works. Parameters stay the same objects."""
 

@@ -68,7 +68,7 @@ class Told:
     def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.texts: list[list[str]] = []
         self.moves: list[Moved] = []
-        encode, move = engine._encode, engine.patcher.move
+        encode, move = engine._texts._encode, engine.patcher.move
 
         def encoding(base: Base, texts: Sequence[str], steps: int, skip: int) -> Sequence[Guide]:
             self.texts.append(list(texts))
@@ -78,7 +78,7 @@ class Told:
             self.moves.append(move(*arguments))
             return self.moves[-1]
 
-        monkeypatch.setattr(engine, "_encode", encoding)
+        monkeypatch.setattr(engine._texts, "_encode", encoding)
         monkeypatch.setattr(engine.patcher, "move", moving)
 
 
@@ -371,6 +371,24 @@ def test_mixed_batches_of_a_graph_have_one_width(base: Base, tmp_path: Path, mon
         assert graphs.rows == {2}  # nothing is filled up to what does not lack
     for a, b in zip(made["graph"], made["plain"], strict=True):
         assert np.abs(pixels(a.wanted) - pixels(b.wanted)).max() <= 1
+
+
+def test_the_next_mixed_batch_is_prepared_between_the_steps_of_one(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device is then never without work; what one step is too short for is done when its turn comes."""
+    made = jobs(tmp_path, [stack(base, n) for n in range(1, 7)], PROMPTS[:1])
+    monkeypatch.setattr("loratools.preview.engine._WORTH_A_GRAPH", 1)
+    with Engine(base, Options(batch=2, mixed=True)) as engine:
+        log: list[str] = []
+        monkeypatch.setattr(engine, "_graphs", Watched(lambda *inputs: log.append("step") or plain_unet(base)(*inputs)))
+        encode = engine._texts._encode
+        monkeypatch.setattr(engine._texts, "_encode", lambda *given: log.append("text") or encode(*given))
+        assert engine.render(made, Store(tmp_path)) == 6
+    steps = made[0].steps
+    assert log.count("text") == 6 and log.count("step") == 3 * steps
+    first = [n for n, what in enumerate(log) if what == "step"][:steps]
+    assert "text" in log[first[0] : first[-1] + 2]  # the second batch's, while the first one was made
 
 
 class Watched(Graphs):
