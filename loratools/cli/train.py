@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -145,6 +146,7 @@ def command(
     if not configs and not (overrides.get("images") and overrides.get("base")):
         fail_usage("give a CONFIG, or --base and --images")
     queue = [read_config(config, overrides) for config in configs] or [read_config(None, overrides)]
+    _refuse_twins(configs, queue)
     if dry_run:
         click.echo("\n\n".join(_planned(config) for config in queue))
         return
@@ -166,6 +168,17 @@ def _say_how_to_go_on(stop: Interrupted) -> NoReturn:
     if stop.ranks.writes:
         click.echo(f"{stop}; {how}", err=True)
     context.exit(128 + stop.signal)
+
+
+def _refuse_twins(configs: Sequence[str], queue: Sequence[TrainConfig]) -> None:
+    """Two runs of one folder and name would each take the other's files away."""
+    places: dict[tuple[Path, str], str] = {}
+    for source, config in zip(configs, queue, strict=False):
+        place = config.out.resolve(), config.name
+        if place in places:
+            fail_usage(f"{places[place]} and {source} are both called '{config.name}' in {config.out}, so one would "
+                       "replace the other; give each a name: (or out:) of its own")  # fmt: skip
+        places[place] = source
 
 
 def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
@@ -210,12 +223,13 @@ def _train(config: TrainConfig, *, last: bool) -> LoratoolsError | None:
 
     try:
         if not config.resume and not config.force:
-            refuse_to_begin_anew(RunFolder(config.out, config.name).state)
+            refuse_to_begin_anew(RunFolder(config.out, config.name).state, config.settings())
         result = train(config, on_epoch=tell)
     except LoratoolsError as error:
         if last:
             raise
         click.echo(f"error: {config.name}: {error}", err=True)
+        error.__traceback__ = error.__cause__ = error.__context__ = None  # they hold the run, and its memory
         return error
     if result.wrote:
         click.echo(f"{len(result.epochs)} epochs of {result.name} in {Path(config.out)}, {result.steps} steps; "

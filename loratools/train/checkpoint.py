@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -103,8 +103,9 @@ def load_state(path: Path) -> State | None:
     return state
 
 
-def refuse_to_begin_anew(path: Path) -> None:
-    """Raise if the state at ``path`` is of a run that was not finished, which beginning anew would remove.
+def refuse_to_begin_anew(path: Path, settings: Mapping[str, Any]) -> None:
+    """Raise if the state at ``path`` is of a run that beginning anew would remove: one that was not finished, or was
+    made with other settings. The same run may be made again.
 
     A state that cannot be read is nothing to go on from, and stops nobody.
 
@@ -115,10 +116,17 @@ def refuse_to_begin_anew(path: Path) -> None:
         state = load_state(path)
     except TrainingError:
         return
-    if state is not None and state.epoch < int(state.settings["epochs"]):
+    if state is None:
+        return
+    if state.epoch < int(state.settings["epochs"]):
         raise TrainingError(f"{path.parent.parent} holds a run of this name that was cut short after step {state.step} "
                             f"(epoch {state.epoch + 1}); go on with --resume, choose another --name, or begin anew "
                             "with --force")  # fmt: skip
+    counted = ["epochs"] if settings.get("max_steps") is not None else []  # which follow from the steps and the data
+    if changed := _changed(state.settings, settings, counted):
+        raise TrainingError(f"{path.parent.parent} holds a finished run of this name with other settings "
+                            f"({_shown(changed, state.settings, settings)}); choose another --name, or replace it with "
+                            "--force")  # fmt: skip
 
 
 def check_resumable(state: State, settings: Mapping[str, Any], base_digest: str, dataset_digest: str) -> None:
@@ -132,14 +140,21 @@ def check_resumable(state: State, settings: Mapping[str, Any], base_digest: str,
     free = {"base", "images", "datasets"}  # their digests are compared; a moved folder is the same data
     if not _depends_on_length(settings):
         free.add("epochs")
-    now, before = dict(settings), state.settings
-    changed = [key for key in sorted({*now, *before} - free) if now.get(key) != before.get(key)]
+    changed = _changed(state.settings, settings, free)
     changed += ["the base"] * (base_digest != state.base_digest)
     changed += ["the images or captions"] * (dataset_digest != state.dataset_digest)
     if changed:
-        shown = ", ".join(f"{key} ({before.get(key)} -> {now.get(key)})" if key in now else key for key in changed)
+        shown = _shown(changed, state.settings, settings)
         raise TrainingError(f"cannot resume: {shown} changed since the run was started; change it back, or start anew "
                             "with --force in place of --resume")  # fmt: skip
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], free: Iterable[str] = ()) -> list[str]:
+    return [key for key in sorted({*now, *before} - set(free)) if now.get(key) != before.get(key)]
+
+
+def _shown(changed: Sequence[str], before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} ({before.get(key)} -> {now.get(key)})" if key in now else key for key in changed)
 
 
 def _depends_on_length(settings: Mapping[str, Any]) -> bool:

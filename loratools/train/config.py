@@ -68,6 +68,7 @@ class TrainConfig(
     bucket_min: Count | None = None  # None: half the resolution's shorter side
     bucket_max: Count | None = None  # None: twice the resolution's longer side
     bucket_steps: Count = 64
+    guide_factor: Annotated[float, Field(gt=0)] | None = None  # of guide 004's sum; None: 2 if mirrored, else 4
     bucket_no_upscale: bool = False
     # machine
     mixed_precision: Literal["no", "fp16", "bf16"] | None = None  # None: bf16 where the device has it, else no

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
+
+from loratools.train.config_optimizer import steps_or_share
 
 Rank = Annotated[int, Field(ge=1, le=4096)]
 Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -39,7 +41,8 @@ class NetworkConfig(BaseModel):
             ranks and alphas from it.
         base_adapters: merge terms such as ``style.safetensors:0.8:GP1`` that are part of the base while training, so
             that only the difference is learned.
-        stop_text_encoder_training: steps, or a fraction of all steps below 1, after which it stays as it is.
+        stop_text_encoder_training: steps (400), a share of all steps (0.4) or a percentage (40%) after which it stays
+            as it is.
         max_token_length: 150 and 225 read captions in two and three pieces of 75 tokens.
         weighted_captions: read (word:1.2), (word) and [word] in captions as weights of their tokens.
     """
@@ -65,7 +68,7 @@ class NetworkConfig(BaseModel):
     network_weights: Path | None = None
     dim_from_weights: bool = False
     base_adapters: tuple[str, ...] = ()
-    stop_text_encoder_training: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    stop_text_encoder_training: Annotated[float, BeforeValidator(steps_or_share)] | None = None
     max_token_length: Literal[75, 150, 225] = 75
     weighted_captions: bool = False
 

@@ -16,6 +16,24 @@ Scheduler = Literal[
 ]  # fmt: skip
 
 
+def steps_or_share(value: float | str) -> float:
+    """Steps from 1 on, a share of the run below: ``100``, ``0.1`` or ``10%``. All of it is just below 1, since 1 is one
+    step.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    text = str(value).strip()
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = math.nan
+    share = text.endswith("%")
+    if not math.isfinite(number) or number < 0 or (share and number > 100):
+        raise ValueError(f"{value}: give steps (100), a fraction (0.1) or a percentage (10%)")
+    return min(number / 100, math.nextafter(1, 0)) if share else number
+
+
 class OptimizerConfig(BaseModel):
     """How the factors are moved.
 
@@ -43,11 +61,7 @@ class OptimizerConfig(BaseModel):
     @field_validator("lr_warmup", "lr_decay")
     @classmethod
     def _steps(cls, value: float | str) -> float:
-        text = str(value).strip()
-        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        if not math.isfinite(number) or number < 0 or (text.endswith("%") and number > 1):
-            raise ValueError(f"{value}: give steps (100), a fraction (0.1) or a percentage (10%)")
-        return number
+        return steps_or_share(value)
 
     @model_validator(mode="after")
     def _schedule(self) -> OptimizerConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,11 +18,13 @@ from loratools.train.dataset import Dataset, Sample
 from loratools.train.distributed import Ranks
 from loratools.train.feed import Feed
 from loratools.train.graph import Executor, Micro, Outcome, device_rates, set_rate
-from loratools.train.latents import LatentStore
+from loratools.train.latents import LatentStore, Moments
 from loratools.train.optimizers import effective_rates
 from loratools.train.schedule import scheduled
 from loratools.train.step import Inputs, Precision, Step
 from loratools.train.text import Captioner
+
+_NO_MOMENTS = Moments(torch.empty(0), torch.empty(0))
 
 Group = Sequence[Sequence[Sample]]  # the micro-batches of one optimiser step
 
@@ -46,10 +48,20 @@ class Done:
 
 
 @dataclass(frozen=True)
+class _Raw:
+    """A micro-batch as far as it can be prepared without the device; ``pixels`` where latents are not kept."""
+
+    inputs: Inputs
+    micro: Micro
+    own: list[Sample]
+    pixels: Tensor | None
+
+
+@dataclass(frozen=True)
 class _Prepared:
     step: int
     group: Group
-    micros: list[tuple[Inputs, Micro, list[Sample]]]
+    micros: list[_Raw]
 
 
 @dataclass(frozen=True)
@@ -122,12 +134,11 @@ class Engine:
         every = self._config.log_every if self._kind.device.type == "cuda" else 1
         begun = time.perf_counter()
         numbered = enumerate(groups[skip:], first + skip)
-        ahead = self._config.prefetch if self._config.cache_latents else 0
-        with Feed(numbered, self._prepare, ahead) as feed:
+        with Feed(numbered, self._prepare, self._config.prefetch) as feed:
             try:
                 for prepared in feed:
                     rates = self._set_rates(prepared.step)
-                    outcome = self.executor.step([(self._finished(i, own), m) for i, m, own in prepared.micros])
+                    outcome = self.executor.step([(self._finished(raw), raw.micro) for raw in prepared.micros])
                     if after is not None:
                         after(prepared.step + 1)
                     waiting.append(_Pending(prepared, rates, outcome))
@@ -165,11 +176,14 @@ class Engine:
             own = list(batch[first:last])
             seed = seeds.derived(self._config.seed, "step", step, index)
             micro = Micro(first, last, len(batch), len(own) / samples, seed)
-            micros.append((self._host_inputs(own or list(batch[:1]), self._captions.learns(step)), micro, own))
+            shown = own or list(batch[:1])
+            pixels = self._store.pixels(shown)
+            inputs = self._host_inputs(shown, self._captions.learns(step), kept=pixels is None)
+            micros.append(_Raw(inputs, micro, own, pixels))
         return _Prepared(step, group, micros)
 
-    def _host_inputs(self, batch: Sequence[Sample], learns_text: bool) -> Inputs:
-        moments = self._store.moments(batch)
+    def _host_inputs(self, batch: Sequence[Sample], learns_text: bool, *, kept: bool) -> Inputs:
+        moments = self._store.moments(batch) if kept else _NO_MOMENTS
         pin = _pinned if self._kind.device.type == "cuda" else _same
         words = self._captions.words([sample.caption for sample in batch]) if learns_text else None
         own, mask = self._dataset.weights(batch), self._store.masks(batch)
@@ -184,11 +198,15 @@ class Engine:
             time_ids=None if sizes is None else pin(torch.tensor(sizes, dtype=torch.float32)),
         )
 
-    def _finished(self, inputs: Inputs, own: Sequence[Sample]) -> Inputs:
-        """With the frozen text encoders' states; they need the device, so they are not made ahead."""
-        if inputs.tokens is not None or not own:
+    def _finished(self, raw: _Raw) -> Inputs:
+        """With latents that are not kept and the frozen text encoders' states, which need the device."""
+        inputs = raw.inputs
+        if raw.pixels is not None:
+            moments = self._store.encoded(raw.pixels)
+            inputs = replace(inputs, mean=moments.mean, deviation=moments.deviation)
+        if inputs.tokens is not None or not raw.own:
             return inputs
-        return inputs.with_text(self._captions.encoded([sample.caption for sample in own]))
+        return inputs.with_text(self._captions.encoded([sample.caption for sample in raw.own]))
 
     def _set_rates(self, step: int) -> dict[str, float]:
         factor = scheduled(self._config, step, self._steps)
@@ -220,7 +238,7 @@ def _read(waiting: Sequence[_Pending], begun: float) -> Iterator[Done]:
     seconds = (time.perf_counter() - begun) / len(waiting)
     for pending, loss in zip(waiting, losses, strict=True):
         prepared = pending.prepared
-        own = tuple(sample for _, _, part in prepared.micros for sample in part)
+        own = tuple(sample for raw in prepared.micros for sample in raw.own)
         yield Done(prepared.step + 1, loss, pending.rates, seconds, sum(len(batch) for batch in prepared.group), own,
                    pending.outcome.losses, pending.outcome.timesteps)  # fmt: skip
 

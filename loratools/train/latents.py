@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from loratools.base.model import Base
+from loratools.base.upload import upload
 from loratools.errors import DatasetError
 from loratools.train.dataset import Dataset, Sample
 from loratools.train.latent_cache import LatentCache
@@ -31,6 +32,10 @@ class Moments:
 
     mean: Tensor
     deviation: Tensor
+
+    def cpu(self) -> Moments:
+        """The same on the CPU."""
+        return Moments(self.mean.cpu(), self.deviation.cpu())
 
     def sample(self, noise: Tensor, scaling: float, shift: float = 0.0) -> Tensor:
         """(mean + deviation * noise - shift) * scaling: latents as the UNet knows them."""
@@ -71,10 +76,26 @@ class LatentStore:
         """How many encodings :meth:`fill` makes."""
         return sum(len(self._dataset.sides(index)) for index in range(len(self._dataset.items)))
 
+    def pixels(self, batch: Sequence[Sample]) -> Tensor | None:
+        """The pictures of a batch, (b, 3, h, w) in -1..1, cut and coloured anew, where latents are not kept. Needs no
+        device, so it can be done ahead of the step, and :meth:`encoded` then."""
+        if self._cache:
+            return None
+        return torch.stack([_pixels(self._dataset.image(sample), sample.flipped) for sample in batch])
+
+    @torch.no_grad()
+    def encoded(self, pixels: Tensor) -> Moments:
+        """The moments of :meth:`pixels`, (b, 4, h, w) on the base's device."""
+        vae: Any = self._base.vae
+        weight = next(vae.parameters())
+        posterior = vae.encode(upload(pixels, weight.device).to(weight.dtype)).latent_dist
+        return Moments(posterior.mean.float(), posterior.std.float())
+
     def moments(self, batch: Sequence[Sample]) -> Moments:
-        """The moments of a batch of one bucket, (b, 4, h, w)."""
-        if not self._cache:
-            return self._encode([(sample, self._dataset.image(sample)) for sample in batch])
+        """The moments of a batch of one bucket, (b, 4, h, w) on the CPU."""
+        pixels = self.pixels(batch)
+        if pixels is not None:
+            return self.encoded(pixels).cpu()
         found = [self._found((sample.item, sample.flipped)) for sample in batch]
         return Moments(torch.stack([m.mean for m in found]), torch.stack([m.deviation for m in found]))
 
@@ -116,7 +137,8 @@ class LatentStore:
         if not keys:
             return
         samples = [Sample(index, "", flipped) for index, flipped in keys]
-        moments = self._encode([(sample, self._dataset.image(sample)) for sample in samples])
+        pixels = torch.stack([_pixels(self._dataset.image(sample), sample.flipped) for sample in samples])
+        moments = self.encoded(pixels).cpu()
         for row, key in enumerate(keys):
             mean, deviation = moments.mean[row].clone(), moments.deviation[row].clone()
             if self._disk is None:
@@ -128,14 +150,6 @@ class LatentStore:
         item = self._dataset.items[key[0]]
         interpolation = self._dataset.folders[item.folder].interpolation
         return disk.key(item.digest, bucket=item.bucket, flipped=key[1], interpolation=interpolation, crop="centre")
-
-    @torch.no_grad()
-    def _encode(self, uses: Sequence[tuple[Sample, Image.Image]]) -> Moments:
-        vae: Any = self._base.vae
-        weight = next(vae.parameters())
-        pixels = torch.stack([_pixels(image, sample.flipped) for sample, image in uses])
-        posterior = vae.encode(pixels.to(weight.device, weight.dtype)).latent_dist
-        return Moments(posterior.mean.float().cpu(), posterior.std.float().cpu())
 
 
 def _pixels(image: Image.Image, flipped: bool) -> Tensor:

@@ -99,7 +99,14 @@ def train(
         run = _Run(config.model_copy(update={"device": device}), ranks)
         with run.ours():
             return run.go(progress and ranks.writes, on_epoch, on_step)
+    except torch.OutOfMemoryError:
+        raise TrainingError(
+            f"{config.name} does not fit the memory of {device}; lower batch_size or resolution, or set "
+            "gradient_checkpointing: true, optimizer: AdamW8bit, or te_lr: 0"
+        ) from None
     finally:
+        if device.startswith("cuda"):
+            torch.cuda.empty_cache()  # for the next run of a queue
         leave(ranks)
 
 
@@ -132,7 +139,7 @@ class _Run:
         self.optimizer = build_optimizer(config, self.groups)
         self.ema = _average(config, self.optimizer)
         self.scaler = self.kind.scaler()
-        self.plan = make_plan(config, self.base, self.dataset, self.network.sizes)
+        self.plan = make_plan(config, self.base, self.dataset, self.network.sizes, self.kind.compute.itemsize)
 
     @contextlib.contextmanager
     def ours(self) -> Iterator[None]:

@@ -68,6 +68,7 @@ class TrainPlan:
     parts: tuple[PartPlan, ...] = ()
     tags: int = 0  # different ones
     source: str = ""  # whose numbers the preset has
+    learning: str = ""  # dim, alpha, rates, optimiser and schedule, in words
     held_out: int = 0
     warnings: tuple[str, ...] = ()
     files: int = 0  # that stay, of epochs and of steps
@@ -80,12 +81,14 @@ class TrainPlan:
         """For a person: one line a fact."""
         tags = ", ".join(f"{tag} ({count})" for tag, count in self.frequent_tags)
         return "\n".join([
-            f"{self.name} on {self.base}, preset {self.preset}{self.source and f': {self.source}'}",
+            f"{self.name} on {self.base}, preset {self.preset}",
+            *(f"  after {line}" for line in [self.source] if line),
             *(f"  {f.path}: {f.images} images x {_times(f)}" for f in self.folders),
             f"images x repeats: {self.images} images, {self.samples_per_epoch} samples an epoch",
             *(f"held out to judge by: {count} images" for count in [self.held_out] if count),
             f"steps: {self.samples_per_epoch} samples x {self.epochs} epochs / {self._per_step()} = {self.steps} steps",
             *self._bucket_lines(),
+            *(line for line in [self.learning] if line),
             f"network: {self.modules} modules, {self.parameters:,} parameters, "
             f"{self.file_bytes / 2**20:.1f} MiB a file, {self.files * self.file_bytes / 2**20:.1f} MiB in all",
             f"memory: about {self.memory_bytes / 2**30:.1f} GiB (within a factor of two)",
@@ -124,8 +127,11 @@ def steps_an_epoch(config: TrainConfig, dataset: Dataset) -> int:
     return -(-dataset.batches_per_epoch(config.batch_size) // config.gradient_accumulation)
 
 
-def make_plan(config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[str, int]) -> TrainPlan:
-    """The plan of a run over ``dataset`` that trains modules of these ``sizes`` in parameters (by canonical name)."""
+def make_plan(
+    config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[str, int], computed: int = 4
+) -> TrainPlan:
+    """The plan of a run over ``dataset`` that trains modules of these ``sizes`` in parameters (by canonical name),
+    with numbers of ``computed`` bytes."""
     batches = dataset.batches_per_epoch(config.batch_size)
     steps = steps_an_epoch(config, dataset)
     parameters = sum(sizes.values())
@@ -136,7 +142,6 @@ def make_plan(config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[
     parts = tuple(_part(config, dataset, number) for number in range(len(dataset.parts)))
     largest = max((_positions(*bucket[:2]) * part.batch_size for part in parts for bucket in part.buckets), default=0)
     positions = sum(_positions(*size) * count for size, count in dataset.bucket_counts().items())
-    computed = 2 if config.mixed_precision in ("fp16", "bf16") else 4
     width = {"fp16": 2, "bf16": 2, "fp32": 4}[config.dtype]
     file_bytes = parameters * width + len(sizes) * (width + 500) + 8000  # about 500 bytes of header a module
     room = bytes_wanted(config, steps * config.epochs, file_bytes, parameters)
@@ -165,7 +170,8 @@ def make_plan(config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[
         operations=estimate.operations(base, positions * config.epochs),
         parts=parts,
         tags=len(tags),
-        source=str(presets()[config.preset]["source"]).split(",")[0],
+        source=str(presets()[config.preset]["source"]),
+        learning=_learning(config),
         held_out=len(dataset.held_out),
         warnings=(*warnings(config, dataset), *cut_captions(base, config, dataset), *too_little(config.out, room)),
         files=files_left(config, steps * config.epochs),
@@ -176,6 +182,14 @@ def _part(config: TrainConfig, dataset: Dataset, number: int) -> PartPlan:
     part, counts = dataset.parts[number], dataset.bucket_counts(number)
     buckets = tuple((*size, count) for size, count in counts.items())
     return PartPlan(part.rules.resolution, part.batch_size or config.batch_size, buckets)
+
+
+def _learning(config: TrainConfig) -> str:
+    unet, text = config.learned_rates()
+    rates = f"rates {unet:g} (UNet) and {text:g} (text encoder)" if text else f"rate {unet:g} (UNet alone)"
+    warm = f" after a warm-up of {config.lr_warmup:g}" if config.lr_warmup else ""
+    return (f"learning: dim {config.dim}, alpha {config.network_alpha:g}, {rates}, {config.optimizer}, "
+            f"{config.lr_scheduler}{warm}")  # fmt: skip
 
 
 def _positions(width: int, height: int) -> int:

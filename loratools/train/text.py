@@ -12,12 +12,13 @@ from torch import Tensor
 
 from loratools.base.model import Base
 from loratools.base.text import Conditioning
+from loratools.base.upload import upload
 from loratools.train.captions import vary
 from loratools.train.config import TrainConfig
 from loratools.train.dataset import Dataset
 from loratools.train.emphasis import token_weights, tokenize_weighted
 
-_KEPT = 1024  # encoded captions kept in memory while no text encoder is trained
+_KEPT = 256  # encoded captions kept in memory while no text encoder is trained
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ class Captioner:
         self._chunks, self._weighted = config.max_token_length // 75, config.weighted_captions
         self._learns, self._stop = config.learned_rates()[1] > 0, config.text_stops_at(steps)
         self._known: dict[str, Conditioning] = {}
+        # on a CPU one by one: a run that is resumed has other captions in memory, and shall have the same bits
+        self._together = base.device.type != "cpu"
 
     def learns(self, step: int) -> bool:
         """Whether the text encoders are trained in the step after ``step`` others."""
@@ -134,22 +137,26 @@ class Captioner:
     @torch.no_grad()
     def encoded(self, captions: Sequence[str]) -> Conditioning:
         """Hidden states of encoders that are not trained; each caption is encoded once while it is remembered."""
-        found = {caption: self._encoded(caption) for caption in dict.fromkeys(captions)}
-        rows = [found[caption] for caption in captions]
+        wanted = list(dict.fromkeys(captions))
+        lacking = [caption for caption in wanted if caption not in self._known]
+        for part in [lacking] * bool(lacking) if self._together else [[caption] for caption in lacking]:
+            self._encode(part)
+        rows = [self._known[caption] for caption in captions]
+        for caption in wanted:  # the longest unused goes first
+            self._known[caption] = self._known.pop(caption)
+        while len(self._known) > max(_KEPT, len(wanted)):
+            del self._known[next(iter(self._known))]
         pooled = [row.pooled for row in rows if row.pooled is not None]
         return Conditioning(torch.cat([row.hidden for row in rows]), torch.cat(pooled) if pooled else None)
 
-    def _encoded(self, caption: str) -> Conditioning:
-        if caption not in self._known:
-            if len(self._known) >= _KEPT:
-                self._known.pop(next(iter(self._known)))
-            for encoder in self._base.text_encoders:
-                encoder.eval()  # drop-out in their branches ends with their training
-            words, device = self.words([caption]), self._base.device
-            tokens = [ids.to(device) for ids in words.tokens]
-            emphasis = None if words.emphasis is None else [weights.to(device) for weights in words.emphasis]
-            self._known[caption] = text_states(self._base, tokens, self._clip_skip, emphasis)
-        return self._known[caption]
+    def _encode(self, captions: Sequence[str]) -> None:
+        for encoder in self._base.text_encoders:
+            encoder.eval()  # drop-out in their branches ends with their training
+        words, device = self.words(captions), self._base.device
+        tokens = [upload(ids, device) for ids in words.tokens]
+        emphasis = None if words.emphasis is None else [upload(weights, device) for weights in words.emphasis]
+        made = text_states(self._base, tokens, self._clip_skip, emphasis)
+        self._known |= {caption: made[n : n + 1] for n, caption in enumerate(captions)}
 
 
 def _last(encoder: Any, ids: Tensor, clip_skip: int) -> Tensor:

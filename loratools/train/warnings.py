@@ -10,6 +10,7 @@ from loratools.train.config import TrainConfig
 from loratools.train.dataset import Dataset
 
 _FEWEST, _MOST = 1000, 2000  # guide 004's bounds for images x repeats, counted with a factor of 2 or 4
+_STYLES = ("default", "style-004")
 _WIDEST = 3.0  # guide 003's ratio of sides
 _SHOWN = 5
 
@@ -17,8 +18,10 @@ _SHOWN = 5
 def warnings(config: TrainConfig, dataset: Dataset) -> tuple[str, ...]:
     """One sentence each, with the guide it is from; none of them stops a run."""
     found = [*_ratios(dataset), *_duplicates(dataset), *_uncaptioned(dataset)]
-    if config.preset == "style-004":
-        found += [*_faces(dataset), *_amount(config, dataset)]
+    if config.preset in _STYLES:
+        found += [*_classes(dataset), *_amount(config, dataset)]
+    if config.lr_scheduler == "constant" and config.lr_warmup:
+        found.append("lr_warmup has no say with lr_scheduler constant; use constant_with_warmup")
     if config.preset.startswith("character") and len(dataset.items) < 15:
         found.append(
             f"{len(dataset.items)} images of a character; guide 002 calls 15 to 20 enough, guide 003 asks for 50"
@@ -48,24 +51,36 @@ def _uncaptioned(dataset: Dataset) -> Iterator[str]:
         yield f"{_listed(bare)}: no caption, so that everything in them is learnt as what is always there"
 
 
-def _faces(dataset: Dataset) -> Iterator[str]:
-    """Guide 004: main pictures x repeats to faces x repeats as 4 to 1, where a folder is named for faces."""
-    faces = sum(f.count * f.repeats for f in dataset.folders if "face" in f.path.name.lower())
-    others = [f.count * f.repeats for f in dataset.folders if "face" not in f.path.name.lower()]
-    if faces and others and not 3 <= max(others) / faces <= 5:
-        yield (f"main pictures to faces are {max(others) / faces:.1f} to 1 an epoch; guide 004 asks for about 4 to 1, "
+def _classes(dataset: Dataset) -> Iterator[str]:
+    """Guide 004: main pictures x repeats to faces x repeats as 4 to 1, every other class below the faces; the classes
+    are folders, of which one is named for faces."""
+    counts = {f.path.name: f.count * f.repeats for f in dataset.folders if not f.regularisation}
+    faces = sum(count for name, count in counts.items() if "face" in name.lower())
+    others = sorted(((count, name) for name, count in counts.items() if "face" not in name.lower()), reverse=True)
+    if not faces or not others:
+        return
+    if not 3 <= others[0][0] / faces <= 5:
+        yield (f"main pictures to faces are {others[0][0] / faces:.1f} to 1 an epoch; guide 004 asks for about 4 to 1, "
                "so change the folders' repeats")  # fmt: skip
+    if more := [name for count, name in others[1:] if count > faces]:
+        yield f"{', '.join(more)}: shown more often than the faces; guide 004 keeps every other class below them"
 
 
 def _amount(config: TrainConfig, dataset: Dataset) -> Iterator[str]:
-    """Guide 004's sum; its factor reads 2 with mirrored copies and 4 without, and may be meant the other way round."""
-    count, bounds = dataset.samples_per_epoch, f"guide 004: {_FEWEST // 4} to {_MOST // 2}"
-    if 4 * count < _FEWEST:
-        yield f"{count} samples an epoch are few for a style ({bounds}); raise repeats"
-    if 2 * count > _MOST:
-        yield f"{count} samples an epoch are many for a style ({bounds}); lower repeats"
+    """Guide 004's sum, with its factor of 2 for mirrored copies and 4 without (see ``guide_factor``)."""
+    count, factor = dataset.samples_per_epoch, config.guide_factor or (2 if _mirrored(dataset) else 4)
+    told = f"guide 004 asks for {_FEWEST} to {_MOST} by its count, which is {count} x {factor:g} = {count * factor:g}"
+    if factor * count < _FEWEST:
+        yield f"{count} samples an epoch are few for a style ({told}); raise repeats"
+    if factor * count > _MOST:
+        yield f"{count} samples an epoch are many for a style ({told}); lower repeats"
     if config.epochs < 8:
         yield f"{config.epochs} epochs; guide 004 asks for 8 or more to choose from"
+
+
+def _mirrored(dataset: Dataset) -> bool:
+    """Whether any picture is also shown mirrored."""
+    return any(len(dataset.sides(index)) > 1 for index in range(len(dataset.items)))
 
 
 def _listed(paths: list[Path]) -> str:

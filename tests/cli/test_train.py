@@ -6,11 +6,16 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
 from loratools.cli.train import _GROUPS, command
+from loratools.errors import TrainingError
+from loratools.train import loop
 from loratools.train.config import TrainConfig
+from loratools.train.read_config import make_config
+from loratools.train.schedule import warmup_steps
 
 
 @pytest.fixture
@@ -50,3 +55,37 @@ def test_the_help_has_every_option_under_a_heading() -> None:
     assert all(name in text for names in _GROUPS.values() for name in names) and "--resume" in text
     for key in TrainConfig.model_fields:  # an option, or named at the end
         assert key in text or key.replace("_", "-") in text, key
+
+
+def test_a_queue_whose_runs_would_replace_each_other_does_not_begin(pictures: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.yaml").write_text(f"base: pocket\nimages: {pictures}\nout: {tmp_path}/runs\n")
+    result = CliRunner().invoke(command, [str(tmp_path / "one.yaml"), str(tmp_path / "two.yaml")])
+    assert result.exit_code == 2 and "are both called 'pics'" in result.output and "one would" in result.output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_does_not_fit_lets_the_queue_go_on(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says what to lower; torch's own error is no LoratoolsError."""
+    tried: list[str] = []
+
+    def full(run: loop._Run, *_: object) -> None:
+        tried.append(run.config.name)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop._Run, "go", full)
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.yaml").write_text(f"base: pocket\nimages: {pictures}\nout: {tmp_path}\nname: {name}\n")
+    result = CliRunner().invoke(command, [str(tmp_path / "one.yaml"), str(tmp_path / "two.yaml"), "--device", "cpu"])
+    assert tried == ["one", "two"] and isinstance(result.exception, TrainingError)
+    assert "error: one: one does not fit the memory of cpu; lower batch_size" in result.output
+
+
+@pytest.mark.parametrize(
+    ("given", "warm", "stop"), [("100%", 8, 8), ("50%", 4, 4), ("0.25", 2, 2), ("1", 1, 1), ("3", 3, 3)]
+)
+def test_steps_and_shares(given: str, warm: int, stop: int) -> None:
+    config = make_config({"base": "x", "images": "y", "lr_warmup": given, "stop_text_encoder_training": given}, "test")
+    assert warmup_steps(float(config.lr_warmup), 8) == warm and config.text_stops_at(8) == stop

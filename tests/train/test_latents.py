@@ -28,8 +28,8 @@ def _store(base: Base, config: TrainConfig) -> LatentStore:
 
 def _encodings(store: LatentStore, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
-    encode = store._encode
-    monkeypatch.setattr(store, "_encode", lambda uses: counts.append(len(uses)) or encode(uses))  # type: ignore[func-returns-value]
+    encode = store.encoded
+    monkeypatch.setattr(store, "encoded", lambda pixels: counts.append(len(pixels)) or encode(pixels))  # type: ignore[func-returns-value]
     return counts
 
 

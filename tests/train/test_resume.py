@@ -246,7 +246,7 @@ def test_an_image_that_vanishes_saves_the_state_and_comes_back(
     config: Config, pictures: Pictures, tmp_path: Path
 ) -> None:
     images = pictures(count=4)
-    common = {"epochs": 1, "batch_size": 1, "cache_latents": False}
+    common = {"epochs": 1, "batch_size": 1, "cache_latents": False, "prefetch": 0}
     whole = train(config(images, out=str(tmp_path / "whole"), **common), progress=False)
     settings = config(images, **common)
     away = [(path, path.with_suffix(".away")) for path in images.glob("*.png")]
@@ -340,8 +340,11 @@ def test_a_run_that_was_cut_short_is_not_begun_anew_by_mistake(tiny: Path, image
     result = CliRunner().invoke(command, given)
     assert isinstance(result.exception, TrainingError)
     assert "cut short after step 2 (epoch 1); go on with --resume" in str(result.exception)
-    refuse_to_begin_anew(tmp_path / "nothing")
-    refuse_to_begin_anew(resumed(settings).state)  # a run that is finished may be made again
+    refuse_to_begin_anew(tmp_path / "nothing", settings.settings())
+    finished = resumed(settings).state
+    refuse_to_begin_anew(finished, settings.settings())  # a run that is finished may be made again
+    with pytest.raises(TrainingError, match=r"finished run of this name with other settings \(dim \(\d+ -> 8\)\)"):
+        refuse_to_begin_anew(finished, settings.model_copy(update={"dim": 8}).settings())
 
 
 @pytest.mark.parametrize(
