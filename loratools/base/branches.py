@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from loratools.adapter.lowrank import Delta, LowRank
 from loratools.base.model import Base
 from loratools.base.patch import live_modules
-from loratools.base.sums import Kept, upload_all
+from loratools.base.sums import Kept, room, upload_all
 
 _WHOLES = 1 << 29  # bytes of rows kept: the weights of one stack follow each other
 _MOST_RANK = 256  # of one module's sum; beyond it branches cost about what they save
@@ -49,7 +49,7 @@ class Branches:
         live = live_modules(base)
         self._modules = {name: live[name] for name in live if name.startswith("unet.") and _is_matrix(live[name])}
         self._device, self._dtype = base.device, base.dtype
-        self._factors = Kept()
+        self._factors = Kept(room(base.device))
         self._wholes = Kept(_WHOLES)
         self._ranks: dict[str, int] = {}
         self._layout = _Layout({}, {})
@@ -121,10 +121,14 @@ class Branches:
             for handle in handles:
                 handle.remove()
 
-    def forget(self) -> None:
-        """Free buffers and factors."""
+    def shrink(self) -> None:
+        """Free what is kept only to save work."""
         self._factors.clear()
         self._wholes.clear()
+
+    def forget(self) -> None:
+        """Free buffers and factors."""
+        self.shrink()
         self._ranks.clear()
         self._sides.clear()
         self._layout = _Layout({}, {})

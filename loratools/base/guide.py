@@ -161,7 +161,7 @@ class Mixed:
 
 
 def guidance(positive: Sequence[Guide], negative: Sequence[Guide], cfg: float) -> Guidance:
-    """The cheapest guidance for a batch: prompts alone at a CFG scale of 1 and less, pairs, or parts.
+    """The cheapest guidance for a batch: prompts alone at a CFG scale of 1, pairs, or parts.
 
     Args:
         positive, negative: one for every picture.
@@ -171,7 +171,7 @@ def guidance(positive: Sequence[Guide], negative: Sequence[Guide], cfg: float) -
     told = [guide.parts[0].at(0) for guide in positive], [guide.negative.at(0) for guide in negative]
     tokens = math.lcm(*(cond.hidden.shape[1] for conds in told for cond in conds))
     cond, uncond = (join(conds, tokens) for conds in told)
-    return Fixed(cond, uncond if cfg > 1 else None)
+    return Fixed(cond, uncond if cfg != 1 else None)
 
 
 def join(conds: Sequence[Conditioning], tokens: int = 1) -> Conditioning:

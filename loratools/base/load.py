@@ -29,6 +29,7 @@ def load_base(
     dtype: str | None = "fp32",
     config: str | Path | None = None,
     offline: bool = False,
+    parked: bool = False,
 ) -> Base:
     """Load the base model ``name`` for inference (eval mode, no gradients, the terminal kept clean).
 
@@ -38,6 +39,7 @@ def load_base(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``fp32``, ``fp16``, ``bf16``; None takes fp32 on a CPU and fp16 elsewhere.
         offline: never ask the hub: a hub id has to be in its cache already.
+        parked: leave the weights in main memory, for :class:`~loratools.preview.memory.Parking` to move to ``device``.
         config: for a single file of unusual widths, a Diffusers folder whose configs (and tokenizer) describe it.
     Raises:
         BaseModelError: if it cannot be found, is something else (a LoRA, a video model), or is damaged.
@@ -46,11 +48,13 @@ def load_base(
     kind = _dtype(dtype, where)
     path, remote = _locate(str(name), offline=offline)
     digest = _digest(path)
+    home = torch.device("cpu") if parked else where
     with quiet():
         if path.is_dir():
-            base = _load_folder(path, kind, where, str(name))
+            base = _load_folder(path, kind, home, str(name))
         else:
-            base = _load_single(path, kind, where, None if config is None else Path(config))
+            base = _load_single(path, kind, home, None if config is None else Path(config))
+    base.device = where
     base.digest, base.name = digest, str(name) if remote or str(name) == "pocket" else path.stem
     return base
 
@@ -63,6 +67,15 @@ def base_digest(name: str | Path) -> str:
         BaseModelError: if there is no such base.
     """
     return _digest(_locate(str(name))[0])
+
+
+def find_base(name: str | Path) -> Path:
+    """Where a base lies; nothing is loaded.
+
+    Raises:
+        BaseModelError: if there is no such base.
+    """
+    return _locate(str(name))[0]
 
 
 def pick_device(text: str = "auto") -> torch.device:

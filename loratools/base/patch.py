@@ -108,6 +108,10 @@ class Patcher:
         self._writer.forget()
         self._saved.clear()
 
+    def shrink(self) -> None:
+        """Free what is kept only to save work; everything stays patched as it is."""
+        self._writer.forget()
+
     def size_of(self, names: Iterable[str]) -> int:
         """Bytes that the saved weights of these modules take."""
         found = (_parameter(self._modules, name) for name in names)

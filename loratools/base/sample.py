@@ -68,7 +68,7 @@ def sample(
     Args:
         cond, uncond: (b, 77, c) hidden states, or :class:`Conditioning` (SDXL needs its pooled part).
         latents: (b, 4, h, w) standard normal noise, for instance :func:`noise` of every seed.
-        steps, cfg: sampler steps, guidance scale (1 and less leave the negative prompt out).
+        steps, cfg: sampler steps, guidance scale (1 leaves the negative prompt out; less mixes it in, as in the WebUI).
         sampler: a name of :data:`SAMPLERS`, in any of its spellings.
         callback: called with the number of UNet calls done so far.
         seeds: one for every picture, for samplers that add noise at each step; each picture's noise depends on its
@@ -93,7 +93,7 @@ def denoise(
     seeds: Sequence[int] | None = None,
 ) -> Tensor:
     """The finished latents (b, 4, h, w) in the VAE's scaled space; arguments as for :func:`sample`."""
-    fixed = Fixed(_as_conditioning(cond), _as_conditioning(uncond) if cfg > 1 else None)
+    fixed = Fixed(_as_conditioning(cond), _as_conditioning(uncond) if cfg != 1 else None)
     return denoise_guided(base, fixed, latents, steps, cfg, sampler, callback, seeds=seeds)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from loratools.adapter.lowrank import Delta, LowRank
 
-_KEEP = 6 << 30  # bytes of formed deltas or factors that are kept while a row's weights follow each other
+_KEEP = 6 << 30  # bytes of formed deltas or factors that are kept at most while a row's weights follow each other
 _AT_ONCE = 1 << 25  # numbers of W0 in one launch: 128 MiB of float32, so that small cards have the room
 
 
@@ -53,7 +53,7 @@ class Writer(Protocol):
 
 def writer_for(device: torch.device) -> Writer:
     """Launches are what costs on an accelerator, and grouping changes nothing on a CPU but the order of sums."""
-    return OneByOne() if device.type == "cpu" else Grouped()
+    return OneByOne() if device.type == "cpu" else Grouped(room(device))
 
 
 class Kept:
@@ -85,6 +85,11 @@ class Kept:
         """Drop everything."""
         self._items.clear()
         self._bytes = 0
+
+
+def room(device: torch.device) -> int:
+    """How many bytes may be kept on ``device``: a quarter of what is free on a GPU, never more than six GiB."""
+    return min(_KEEP, torch.cuda.mem_get_info(device)[0] // 4) if device.type == "cuda" else _KEEP
 
 
 class OneByOne:
@@ -122,8 +127,8 @@ class Grouped:
     some 15 groups.
     """
 
-    def __init__(self) -> None:
-        self._factors = Kept()
+    def __init__(self, most: int = _KEEP) -> None:
+        self._factors = Kept(most)
 
     def write(self, pairs: Sequence[Pair], weight: float, marks: Mapping[str, Hashable]) -> None:
         """As :class:`Writer` says."""

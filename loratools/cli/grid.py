@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 
 from loratools.cli.common import DTYPES, device_option, force_option, json_option, lora_options, print_json
 from loratools.cli.shell import Command
-from loratools.errors import GridError
+from loratools.errors import FileError, GridError
 
 if TYPE_CHECKING:
     from loratools.preview.drawing import Drawing
@@ -121,7 +122,7 @@ def command(
           --x "s/r: 000001, 000002, 000003" --y "s/r: 0.2>, 0.6>, 1>" -o grid
     """
     from loratools.adapter.run import find_lora
-    from loratools.base.load import load_base
+    from loratools.base.load import find_base, load_base
     from loratools.blocks.presets import load_presets
     from loratools.preview.cells import parse_seeds, parse_size
     from loratools.preview.engine import Options
@@ -160,10 +161,15 @@ def command(
     arrangement = build_arrangement(asked, start, names)
     rank = Rank.here()
     models = models_of(arrangement, base)
-    first = load_base(models[0], device=rank.device(device), dtype=dtype)
+    drawing.check(Path(out))
+    scored.check()
+    for name in models[1:]:
+        find_base(name)
+    load = partial(load_base, device=rank.device(device), dtype=dtype, parked=offload)
+    first = load(models[0])
     result = render_axes(
         first, arrangement, out=Path(out), presets=names.presets, resolve=names.terms,
-        load=lambda name: first if name == models[0] else load_base(name, device=rank.device(device), dtype=dtype),
+        load=lambda name: first if name == models[0] else load(name),
         embeddings=Path(embeddings) if embeddings else None, title=title, progress=True, force=force, drawing=drawing,
         options=Options(batch_size, compiled=compiled, offload=offload, sliced=sliced, tiled=tiled),
     )  # fmt: skip
@@ -206,6 +212,17 @@ class _Scored:
     training: str | None
     held_out: str | None
     models: tuple[str, ...]
+
+    def check(self) -> None:
+        """Raise before anything is rendered what scoring would find missing.
+
+        Raises:
+            FileError: naming the folder.
+        """
+        for told, option in ((self.training, "--score-images"), (self.held_out, "--held-out"),
+                             *((model, "--score-model") for model in self.models)):  # fmt: skip
+            if told is not None and not Path(told).exists():
+                raise FileError(f"{told} does not exist; {option} names a folder on this machine")
 
     def draw(self, folder: Path, drawing: Drawing) -> None:
         """Score the pictures in ``folder``, and draw the figures under them."""

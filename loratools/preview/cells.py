@@ -7,6 +7,8 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
 
 from loratools.base.infotext import number
 from loratools.base.rng import OWN, check_kind
@@ -14,7 +16,7 @@ from loratools.base.samplers import find_sampler
 from loratools.errors import GridError
 from loratools.preview.ranges import parse_integers, parse_numbers
 
-RENDERER = 2  # raised when the same settings begin to give another picture
+RENDERER = 3  # raised when the same settings begin to give another picture
 _SIZE = re.compile(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*")
 
 
@@ -54,9 +56,16 @@ class Cell:
     def key(self, settings: Settings, base: str, compute: str) -> str:
         """sha256 over all that determines the picture; ``compute`` names the dtype and the kind of device."""
         content = {"renderer": RENDERER, "base": base, "compute": compute, **asdict(settings), **asdict(self)}
+        content |= _versions()
         if self.weight == 0:
             content["row"] = ""
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of the libraries that compute pictures; another one may round otherwise."""
+    return {name: version(name).partition("+")[0] for name in ("torch", "diffusers", "transformers")}
 
 
 def parse_weights(text: str) -> tuple[float, ...]:

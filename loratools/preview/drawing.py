@@ -44,6 +44,14 @@ class Drawing:
             if name not in FORMATS:
                 raise GridError(f"'{name}' is no format for a sheet; use {', '.join(FORMATS)}")
 
+    def check(self, folder: Path) -> None:
+        """Raise before anything is rendered what :func:`draw` would raise for the votes in ``folder``.
+
+        Raises:
+            FormatError: if ``votes.json`` cannot be understood.
+        """
+        read_marks(folder / "votes.json")
+
     def worded(self, grid: Grid) -> Grid:
         """``grid`` with these labels and captions; without any it keeps its own."""
         found = grid.relabelled(self.labels) if self.labels else grid

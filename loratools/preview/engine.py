@@ -34,7 +34,7 @@ from loratools.preview.ahead import Ahead
 from loratools.preview.decoder import Decoder
 from loratools.preview.encode_png import Writing
 from loratools.preview.jobs import Job, Stack, marks_of
-from loratools.preview.memory import Parking, available, need, too_small
+from loratools.preview.memory import Need, Parking, available, need, too_small
 from loratools.preview.order import Lot, even, plan_lots, plan_mixed
 from loratools.preview.store import Store
 from loratools.preview.texts import Encode, Texts
@@ -211,7 +211,11 @@ class Engine:
     def _render_lot(self, lot: Lot, store: Store, writing: Writing, told: Callable[[int], None]) -> int:
         lacking = [job for batch in lot.batches for job in batch if store.lacks([job.wanted])]
         if lacking:
-            self._prepare(lot.stack, lot.jobs if lot.stack else lacking)
+            try:
+                self._prepare(lot.stack, lot.jobs if lot.stack else lacking)
+            except torch.OutOfMemoryError:
+                self._free()
+                self._prepare(lot.stack, lot.jobs if lot.stack else lacking)
         for batch in lot.batches:
             open_jobs = [job for job in batch if store.lacks([job.wanted])]
             told(len(batch) - len(open_jobs))
@@ -308,8 +312,12 @@ class Engine:
         return self._parking.using(*models) if self._parking else contextlib.nullcontext()
 
     def _free(self) -> None:
+        """Give back all that can be made or read again."""
         if self._graphs is not None:
             self._graphs.drop()
+        if self._branches is not None:
+            self._branches.shrink()
+        self.patcher.shrink()
         if self.base.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -320,14 +328,22 @@ class Engine:
         if not jobs or free is None:
             return
         size = max((job.size for job in jobs), key=lambda size: size[0] * size[1])
-        largest = min(self._most, max(len(batch) for lot in lots for batch in lot.batches))
+        largest = max(len(batch) for lot in lots for batch in lot.batches)
         names = {name for job in jobs for name in (job.stack.text_part if self._mixing else job.stack.deltas)}
         touched = self.patcher.size_of(names)
-        if self._mixing and self._branches is not None:
-            touched += self._branches.size(2 * largest)
-        wanted = need(self.base, largest, size, min(self._decoder.at_once, len(jobs)), touched,
-                      offload=self._parking is not None)  # fmt: skip
-        self._say(wanted.text())
+
+        def wanted(batch: int) -> Need:
+            beside = self._branches.size(2 * batch) if self._mixing and self._branches is not None else 0
+            return need(self.base, batch, size, min(self._decoder.at_once, len(jobs)), touched + beside,
+                        offload=self._parking is not None)  # fmt: skip
+
+        most = asked = min(self._most, largest)
+        while most > 1 and wanted(most).more > free:
+            most = -(-most // 2)
+        if most < asked:
+            self._most = most
+        fewer = f", so {most} pictures are made at once in place of {asked}" if most < asked else ""
+        self._say(f"{wanted(most).text()}; {free / 2**30:.1f} GiB are free{fewer}")
 
 
 def _current(device: torch.device) -> contextlib.AbstractContextManager[None]:

@@ -23,11 +23,17 @@ class Need:
     weights: int
     sampling: int
     decoding: int
+    loaded: int = 0  # of the weights, what is on the device before anything is rendered
 
     @property
     def total(self) -> int:
         """The peak: sampling and decoding never run at once, but the allocator keeps what graphs hold."""
         return self.weights + self.sampling + self.decoding + _RUNTIME
+
+    @property
+    def more(self) -> int:
+        """Bytes beside what is there already."""
+        return self.weights + self.sampling + self.decoding - self.loaded
 
     def text(self) -> str:
         """For a person."""
@@ -49,7 +55,10 @@ def need(base: Base, batch: int, size: tuple[int, int], decoded: int, touched: i
     wide = base.vae.config.block_out_channels[min(1, len(base.vae.config.block_out_channels) - 1)]
     row = (height // 8) * (width // 8) * width0 * base.dtype.itemsize * _ROW
     picture = height * width * wide * base.dtype.itemsize * _PICTURE
-    return Need(max(models) if offload else sum(models) + touched, 2 * batch * row, decoded * picture)
+    sampling, decoding = 2 * batch * row, decoded * picture
+    if offload:
+        return Need(max(models), sampling, decoding)
+    return Need(sum(models) + touched, sampling, decoding, sum(models))
 
 
 def available(device: torch.device) -> int | None:
@@ -72,6 +81,7 @@ class Parking:
     def __init__(self, base: Base) -> None:
         self._models: Sequence[Any] = (base.unet, base.vae, *base.text_encoders)
         self._device = base.device
+        self._homes = [next(model.parameters()).device for model in self._models]
 
     def park(self) -> None:
         """All models to main memory."""
@@ -90,9 +100,9 @@ class Parking:
                 model.to("cpu")
 
     def back(self) -> None:
-        """All models to the device."""
-        for model in self._models:
-            model.to(self._device)
+        """All models to where they were at first."""
+        for model, home in zip(self._models, self._homes, strict=True):
+            model.to(home)
 
 
 def _bytes(model: Any) -> int:

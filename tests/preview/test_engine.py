@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from loratools.errors import BaseModelError, GridError
 from loratools.ops.merge import merge_files
 from loratools.ops.terms import Term
 from loratools.preview.engine import Engine, Job, Options, Stack, marks_of
-from loratools.preview.memory import need
+from loratools.preview.memory import Parking, need
 from loratools.preview.order import even, plan_lots
 from loratools.preview.rows import Row
 from loratools.preview.store import Store, Wanted
@@ -412,3 +413,54 @@ def test_what_has_no_branch_is_patched(base: Base, tmp_path: Path) -> None:
         assert [lot.stack is not None for lot in engine._plan(made)] == [True, True]
         linear = jobs(tmp_path, [stack(base, 1), stack(base, 2)], PROMPTS[:1])
         assert [lot.stack for lot in engine._plan(linear)] == [None]
+
+
+def move_watched(moved: list[str], model: Any, to: Callable[..., Any], *where: Any) -> Any:
+    moved.append(type(model).__name__)
+    return to(*where)
+
+
+def test_offload_moves_models_and_leaves_them_where_they_were(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two homes stand for a device and main memory: models work on one and rest on the other."""
+    made = {name: jobs(tmp_path / name, [stack(base, 1)], PROMPTS) for name in ("plain", "parked")}
+    with Engine(base) as engine:
+        engine.render(made["plain"], Store(tmp_path / "plain"))
+    with Engine(base) as engine:
+        engine._parking = Parking(base)
+        moved: list[str] = []
+        for model in (base.unet, base.vae, *base.text_encoders):
+            monkeypatch.setattr(model, "to", partial(move_watched, moved, model, model.to))
+        engine.render(made["parked"], Store(tmp_path / "parked"))
+    assert {"UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel"} <= set(moved)
+    assert all((pixels(a.wanted) == pixels(b.wanted)).all() for a, b in zip(*made.values(), strict=True))
+
+
+def test_a_state_that_does_not_fit_is_tried_again_with_less_kept(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, calls = jobs(tmp_path, [stack(base, 1)], PROMPTS[:1]), []
+    with Engine(base) as engine:
+        move = engine.patcher.move
+
+        def moving(*given: Any) -> Moved:
+            calls.append(len(calls))
+            if len(calls) == 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return move(*given)
+
+        monkeypatch.setattr(engine.patcher, "move", moving)
+        assert engine.render(made, Store(tmp_path)) == 1
+    assert calls == [0, 1]
+
+
+def test_fewer_pictures_at_once_where_it_is_known_that_they_do_not_fit(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, said = jobs(tmp_path, [stack(base, 1)], PROMPTS[:1], seeds=range(1, 9)), []
+    with Engine(base, say=said.append) as engine:
+        two = need(base, 2, (64, 64), 8, engine.patcher.size_of(made[0].stack.deltas))
+        monkeypatch.setattr("loratools.preview.engine.available", lambda _: two.more + 1)
+        engine.render(made, Store(tmp_path))
+    assert "so 2 pictures are made at once in place of 8" in said[0] and "GiB are free" in said[0]

@@ -141,7 +141,7 @@ function start() {
   if (!cells.length) { $("none").textContent = "This grid has no pictures."; $("none").hidden = false; return; }
   setTheme(recall("theme", matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
   root.style.setProperty("--ratio", grid.size[0] / grid.size[1]);
-  try { takeVotes(recall("votes." + grid.id, record())); } catch { say("Older votes of this grid could not be read"); }
+  try { takeVotes(recall(SHELF, record())); } catch { say("Older votes of this grid could not be read"); }
   if (innerWidth < 1000) togglePanel();
   if (extras.length && combinations().length > 9) extras.forEach(axis => { shown[axis] = cells[0].at[axis]; });
   filters();

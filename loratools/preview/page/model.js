@@ -31,7 +31,7 @@ function rest(cell) {
 // The cell that a cell is compared with: the pinned one at the same prompt, seed and so on, or else its base.
 let pinned = null;
 function reference(cell, base) {
-  if (pinned && !base) return cellAt([pinned.at[X], pinned.at[Y], ...cell.at.slice(2)]) || pinned;
+  if (pinned && !base) return cellAt(cell.at.map((at, n) => n > Y || axes[n].held ? at : pinned.at[n])) || pinned;
   return cell.base ? cellAt(cell.base) : undefined;
 }
 

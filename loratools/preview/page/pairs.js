@@ -1,4 +1,6 @@
-// Blind pairs: two cells of the same prompt and seed, sides by chance, no labels. The least judged come first.
+// Blind pairs: two cells of the same prompt and seed, wherever those stand, sides by chance, no labels. The least judged
+// come first.
+const spot = cell => cell.at.filter((_, axis) => !axes[axis].held).join(); // what is judged, whatever is held
 const blind = { pair: null, judged: 0, busy: false };
 const chance = list => list[Math.floor(Math.random() * list.length)];
 const fewest = (list, count) => {
@@ -12,19 +14,20 @@ function candidates() {
 }
 function draw() {
   const all = candidates(), seen = new Map(), met = new Map();
-  const rival = one => other => other.inner === one.inner && other.group !== one.group && other.key !== one.key;
+  const rival = one => other => other.key !== one.key && spot(other) !== spot(one) &&
+    axes.every((axis, n) => !axis.held || other.at[n] === one.at[n]);
   const count = (map, key) => map.get(key) || 0;
   for (const { left, right } of votes.pairs) {
     const [a, b] = [byKey.get(left), byKey.get(right)];
     if (!a || !b) continue;
-    for (const one of [a, b]) seen.set(one.group, count(seen, one.group) + 1);
-    for (const both of [a.group + "|" + b.group, b.group + "|" + a.group]) met.set(both, count(met, both) + 1);
+    for (const one of [a, b]) seen.set(spot(one), count(seen, spot(one)) + 1);
+    for (const both of [spot(a) + "|" + spot(b), spot(b) + "|" + spot(a)]) met.set(both, count(met, both) + 1);
   }
   const able = all.filter(one => all.some(rival(one)));
   if (!able.length) return null;
-  const one = chance(fewest(able, cell => count(seen, cell.group)));
-  const strange = fewest(all.filter(rival(one)), other => count(met, one.group + "|" + other.group));
-  const other = chance(fewest(strange, cell => count(seen, cell.group)));
+  const one = chance(fewest(able, cell => count(seen, spot(cell))));
+  const strange = fewest(all.filter(rival(one)), other => count(met, spot(one) + "|" + spot(other)));
+  const other = chance(fewest(strange, cell => count(seen, spot(cell))));
   return Math.random() < 0.5 ? [one, other] : [other, one];
 }
 
@@ -46,7 +49,8 @@ function nextPair() {
     made.addEventListener("click", () => { if (!dragged()) judge(n ? "right" : "left"); });
     return made;
   }));
-  const same = extras.map(axis => label(blind.pair[0], axis)).join(" · ");
+  const held = axes.map((_, n) => n).filter(n => axes[n].held && axes[n].values.length > 1);
+  const same = held.map(axis => label(blind.pair[0], axis)).join(" · ");
   $("blind-caption").replaceChildren(element("b", { textContent: "Which is better?" }),
     `  ·  ${blind.judged} judged now, ${votes.pairs.length} in all`, same ? "  ·  " + same : "");
   $("undo").disabled = !blind.judged;

@@ -11,6 +11,8 @@ from urllib.parse import quote
 from loratools.base.infotext import Facts, infotext
 from loratools.preview.grid import Grid, Picture, RowInfo, Score
 
+_HELD = ("prompt", "negative", "seed", "size")  # kinds of axes
+
 
 @dataclass(frozen=True)
 class Value:
@@ -27,10 +29,11 @@ class Value:
 
 @dataclass(frozen=True)
 class Axis:
-    """One way in which cells differ."""
+    """One way in which cells differ; what is ``held`` stays the same where two cells are compared, as a seed does."""
 
     name: str
     values: tuple[Value, ...]
+    held: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,10 @@ class View:
             "about": self.about,
             "id": self.id,
             "size": self.size,
-            "axes": [{"name": axis.name, "values": [vars(value) for value in axis.values]} for axis in self.axes],
+            "axes": [
+                {"name": axis.name, "held": axis.held, "values": [vars(value) for value in axis.values]}
+                for axis in self.axes
+            ],
             "sources": [sources.get(file, quote(file)) for file in files],
             "cells": [
                 {**vars(shot), "scores": [vars(score) for score in shot.scores], "source": index[shot.file]}
@@ -86,7 +92,11 @@ def view_grid(grid: Grid) -> View:
     """The view of a grid: its axes as they stand, with the rows' notes and provenance where rows stand on one."""
     rows = {row.label: row for row in grid.rows}
     axes = tuple(
-        Axis(axis.name, tuple(_value(grid, label, rows if axis.kind == "adapter" else {}) for label in axis.labels))
+        Axis(
+            axis.name,
+            tuple(_value(grid, label, rows if axis.kind == "adapter" else {}) for label in axis.labels),
+            axis.kind in _HELD,
+        )
         for axis in grid.shown
     )
     identity = "\0".join([grid.owner, grid.title, grid.base_digest])

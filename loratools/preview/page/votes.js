@@ -1,5 +1,7 @@
-// Stars and pairs, kept in the browser under the grid's id and exported as votes.json (loratools/preview/votes.py).
+// Stars and pairs, kept in the browser under the grid's id and the page's own place (browsers give all pages of a disk
+// one storage, and grids of one title one id), and exported as votes.json (loratools/preview/votes.py).
 const FORMAT = "loratools votes 1";
+const SHELF = ["votes", grid.id, location.pathname].join(".");
 const POINTS = { left: 1, tie: 0.5, right: 0 };
 const votes = { stars: {}, pairs: [], cells: {} };
 
@@ -22,7 +24,7 @@ function record() {
   };
 }
 function keepVotes() {
-  if (!remember("votes." + grid.id, record())) say("This browser keeps nothing for this page: export your votes");
+  if (!remember(SHELF, record())) say("This browser keeps nothing for this page: export your votes");
   $("vote-count").textContent = Object.keys(votes.stars).length + votes.pairs.length || "";
 }
 
