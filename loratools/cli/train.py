@@ -208,10 +208,13 @@ def _train(config: TrainConfig, *, last: bool) -> LoratoolsError | None:
         text = f"epoch {record.epoch:>3}  loss {record.loss:.4f}  {more}{record.seconds:6.1f} s  {record.path}"
         tqdm.write(text, file=sys.stdout)  # on a line of its own, above the bar
 
+    def note(text: str) -> None:
+        click.echo(f"note: {text}", err=True)
+
     try:
         if not config.resume and not config.force:
             refuse_to_begin_anew(RunFolder(config.out, config.name).state)
-        result = train(config, on_epoch=tell)
+        result = train(config, on_epoch=tell, on_note=note)
     except LoratoolsError as error:
         if last:
             raise
