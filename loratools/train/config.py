@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from loratools.train.config_data import DATA_PLACES, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
 from loratools.train.config_look import LOOK_ONLY, LookConfig
@@ -75,6 +75,7 @@ class TrainConfig(
     device: str = "auto"
     resume: bool = False
     force: bool = False
+    _notes: tuple[str, ...] = PrivateAttr(())
 
     @field_validator("name")
     @classmethod
@@ -125,6 +126,17 @@ class TrainConfig(
     def subsets(self) -> tuple[Subset, ...]:
         """The folders of all data sets."""
         return tuple(subset for part in self.datasets for subset in part.images) or self.images
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the file that this was read from."""
+        return self._notes
+
+    def noted(self, notes: Sequence[str]) -> TrainConfig:
+        """The same settings with ``notes``."""
+        copied = self.model_copy()
+        copied._notes = tuple(notes)
+        return copied
 
     @property
     def network_alpha(self) -> float:

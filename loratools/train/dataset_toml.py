@@ -53,6 +53,7 @@ OFF: dict[str, tuple[tuple[object, ...], str]] = {
     "network_multiplier": ((1,), "give a folder fewer num_repeats to let it count less"),
     "cache_info": ((False,), "take it out; images are read anew for every run, so that no edit is missed"),
 }
+DEFAULTS = {"buckets": False, "bucket_min": 256, "bucket_max": 1024}  # sd-scripts' own, of keys that are left out
 ONLY_DATASET = {*DATASET_KEYS, "network_multiplier", "validation_seed"}
 ONLY_SUBSET = {"image_dir", "is_reg", "alpha_mask", "metadata_file", "conditioning_data_dir"}
 VALID = {*DATASET_KEYS, *SUBSET_KEYS, *OFF, "image_dir", "validation_seed"}

@@ -34,20 +34,22 @@ def read_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     if path is None:
         return make_config(overrides or {}, "train")
     if Path(path).suffix.lower() == ".toml":
-        return make_config(overrides or {}, str(path), under=_read_toml(Path(path), overrides or {}))
+        notes: list[str] = []
+        under = _read_toml(Path(path), overrides or {}, notes)
+        return make_config(overrides or {}, str(path), under=under).noted(notes)
     document = read_yaml(path)
     if not isinstance(document.data, dict):
         raise RecipeError(f"{path} holds no settings; write `base:` and `images:` at least")
     return make_config(overrides or {}, str(path), under=document.data, document=document)
 
 
-def _read_toml(path: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    from loratools.train.dataset_toml import read_dataset_toml
+def _read_toml(path: Path, overrides: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    from loratools.train.dataset_toml import DEFAULTS, read_dataset_toml
     from loratools.train.sd_scripts import is_options, read_options
 
-    if is_options(path):
-        return read_options(path, defaults=overrides.get("preset") is None)  # a preset says what the file does not
-    return {"buckets": False, **read_dataset_toml(path)}  # as sd-scripts has it
+    if is_options(path):  # a preset says what the file does not
+        return read_options(path, notes, defaults=overrides.get("preset") is None)
+    return {**DEFAULTS, **read_dataset_toml(path)}
 
 
 def make_config(
