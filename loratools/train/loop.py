@@ -129,7 +129,9 @@ class _Run:
         self.config, self.dataset = fitted(config, _at_base_resolution(dataset, config, self.base))
         config = self.config
         _check_base(self.base, config)
-        self.samples = wanted_samples(config, self.base)
+        notes = [*config.notes]
+        self.samples = wanted_samples(config, self.base, notes)
+        self.config = config = config.noted(notes)
         self.active = BaseAdapters(config.base_adapters, self.base)
         self.active.merge()
         place(self.base, self.kind)
