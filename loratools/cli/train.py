@@ -66,7 +66,8 @@ class _Grouped(Command):
               "a folder that is named 10_ink every picture is shown ten times an epoch. Repeatable.")  # fmt: skip
 @click.option("--preset", metavar="NAME", help="One guide's numbers for a subject: style-004, character-002, "
               "character-003, object, pose or scene. What you set yourself comes before it.")  # fmt: skip
-@click.option("--vae", type=click.Path(), help="Another VAE than the base's own: a file or a Diffusers folder.")
+@click.option("--vae", type=click.Path(), help="Another VAE than the base's own: a file, a Diffusers "
+              "folder or a hub id.")  # fmt: skip
 @click.option("--offline", is_flag=True, default=None, help="Never ask the Hugging Face hub for anything.")
 @click.option("-o", "--out", type=click.Path(), help="Folder for the epoch files.  [default: runs]")
 @click.option("--name", help="What the files are called.  [default: as the images' folder]")

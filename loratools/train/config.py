@@ -42,7 +42,7 @@ class TrainConfig(
 
     # what
     base: str
-    vae: Path | None = None  # a VAE of its own: a Diffusers folder or a single file; None: the base's
+    vae: Path | None = None  # a VAE of its own: a Diffusers folder, a single file or a hub id; None: the base's
     offline: bool = False  # never ask the hub
     images: Folders = ()
     datasets: tuple[DataSet, ...] = ()  # in the place of ``images``: several, each with its own resolution and batch

@@ -125,7 +125,7 @@ class _Run:
         # in full precision for the VAE, and so not on the GPU before the rest has been cast
         self.base = load_base(config.base, device="cpu", dtype="fp32", offline=config.offline)
         if config.vae is not None:
-            self.base.vae = load_vae(config.vae, self.base.vae)
+            self.base.vae = load_vae(config.vae, self.base.vae, offline=config.offline)
         self.config, self.dataset = fitted(config, _at_base_resolution(dataset, config, self.base))
         config = self.config
         _check_base(self.base, config)
