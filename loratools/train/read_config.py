@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from loratools.errors import RecipeError, did_you_mean
+from loratools.adapter.run import find_lora
+from loratools.errors import FileError, MergeStringError, RecipeError, did_you_mean
+from loratools.ops.terms import parse_merge_string
 from loratools.train.config import TrainConfig
 from loratools.train.config_data import OF_DATA_SETS, DataSet, Subset
 from loratools.yamlio import Document, read_yaml
@@ -26,7 +30,7 @@ def read_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     """The config at ``path`` (our YAML, or sd-scripts' TOML: a dataset config or options) under ``overrides``.
 
     Overrides that are None count as not given. With no path the overrides alone must name ``base`` and ``images``.
-    Folders of images are looked for in the current folder first, then beside the config.
+    Everything that it names is looked for in the current folder first, then beside the config.
 
     Raises:
         RecipeError: for a file that cannot be read, an unknown key or preset, or a value out of range.
@@ -101,7 +105,7 @@ def _preset(name: object, source: str) -> dict[str, Any]:
 
 
 def _found(config: TrainConfig, beside: Path) -> TrainConfig:
-    """The config with its folders and files looked for beside it, where they are not in the current folder."""
+    """The config with what it names looked for beside it, where it is not in the current folder."""
 
     def place(path: Path | None) -> Path | None:
         return beside / path if path is not None and not path.exists() and (beside / path).exists() else path
@@ -111,8 +115,37 @@ def _found(config: TrainConfig, beside: Path) -> TrainConfig:
 
     parts = tuple(part.model_copy(update={"images": tuple(map(found, part.images))}) for part in config.datasets)
     prompts = place(config.sample_prompts) if isinstance(config.sample_prompts, Path) else config.sample_prompts
-    changed = {"images": tuple(map(found, config.images)), "datasets": parts, "sample_prompts": prompts}
+    base = config.base if config.base == "pocket" else _beside(config.base, beside)
+    changed = {"images": tuple(map(found, config.images)), "datasets": parts, "sample_prompts": prompts, "base": base,
+               "vae": place(config.vae), "network_weights": place(config.network_weights),
+               "base_adapters": tuple(_terms_beside(text, beside) for text in config.base_adapters)}  # fmt: skip
     return config.model_copy(update=changed)
+
+
+def _beside(name: str, folder: Path) -> str:
+    """A path of this name in ``folder``, if there is one and none here; else the name, such as a hub id, as it is."""
+    return str(folder / name) if not Path(name).expanduser().exists() and (folder / name).exists() else name
+
+
+def _terms_beside(text: str, folder: Path) -> str:
+    """A merge string with the files that lie in ``folder`` named so; one that cannot be read stays as it is."""
+    try:
+        specs = parse_merge_string(text)
+    except MergeStringError:
+        return text
+    refs = [_lora_beside(spec.ref, folder) for spec in specs]
+    if refs == [spec.ref for spec in specs]:
+        return text
+    return ",".join(replace(spec, ref=ref).text() for spec, ref in zip(specs, refs, strict=True))
+
+
+def _lora_beside(ref: str, folder: Path) -> str:
+    try:
+        find_lora(ref)
+    except FileError:
+        with contextlib.suppress(FileError):
+            return str(find_lora(ref, [folder]))
+    return ref
 
 
 def _message(error: ValidationError, source: str, document: Document | None) -> str:

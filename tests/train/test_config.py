@@ -84,6 +84,30 @@ def test_images_beside_the_config_are_found(tmp_path: Path) -> None:
     assert read_config(path).images[0].folder == tmp_path / "pics"
 
 
+@pytest.mark.parametrize("name", ["c.yaml", "c.toml"])
+def test_everything_beside_the_config_is_found(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there / "loras", there / "pocket"):
+        folder.mkdir(parents=True)
+    for file in ("m.safetensors", "vae.pt", "loras/start.safetensors", "loras/style.safetensors"):
+        (there / file).touch()
+    yaml = ("base: m.safetensors\nimages: pics\nvae: vae.pt\nnetwork_weights: loras/start.safetensors\n"
+            "base_adapters: ['loras/style:0.5:GP1,none:2', 'a:b:c:d']\n")  # fmt: skip
+    toml = ('pretrained_model_name_or_path = "m.safetensors"\ntrain_data_dir = "pics"\nvae = "vae.pt"\n'
+            'network_weights = "loras/start.safetensors"\nbase_weights = "loras/style.safetensors"\n')  # fmt: skip
+    (there / name).write_text(yaml if name == "c.yaml" else toml)
+    monkeypatch.chdir(here)
+    found = read_config(there / name)
+    assert (Path(found.base), found.vae) == (there / "m.safetensors", there / "vae.pt")
+    assert found.network_weights == there / "loras/start.safetensors"
+    style = f"{there / 'loras/style.safetensors'}"
+    assert found.base_adapters == ((f"{style}:0.5:GP1,none:2.0", "a:b:c:d") if name == "c.yaml" else (f"{style}:1.0",))
+    for base in ("pocket", "owner/model"):
+        assert read_config(there / name, {"base": base}).base == base
+    (here / "m.safetensors").touch()
+    assert read_config(there / name).base == "m.safetensors"  # the current folder comes first
+
+
 TOML = """
 [general]
 shuffle_caption = true
