@@ -44,7 +44,10 @@ class OptimizerConfig(BaseModel):
     @classmethod
     def _steps(cls, value: float | str) -> float:
         text = str(value).strip()
-        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        try:
+            number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            number = math.nan
         if not math.isfinite(number) or number < 0 or (text.endswith("%") and number > 1):
             raise ValueError(f"{value}: give steps (100), a fraction (0.1) or a percentage (10%)")
         return number

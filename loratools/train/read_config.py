@@ -15,6 +15,7 @@ from loratools.errors import FileError, MergeStringError, RecipeError, did_you_m
 from loratools.ops.terms import parse_merge_string
 from loratools.train.config import TrainConfig
 from loratools.train.config_data import OF_DATA_SETS, DataSet, Subset
+from loratools.train.mistakes import Place, first_mistake
 from loratools.yamlio import Document, read_yaml
 
 PRESETS = Path(__file__).with_name("presets.yaml")
@@ -77,7 +78,7 @@ def make_config(
     try:
         config = TrainConfig.model_validate(merged)
     except ValidationError as error:
-        raise RecipeError(_message(error, source, document)) from error
+        raise RecipeError(_message(error, merged, source, document)) from error
     beside = Path(source).parent if document is not None or source.endswith(".toml") else None
     return config if beside is None else _found(config, beside)
 
@@ -148,18 +149,16 @@ def _lora_beside(ref: str, folder: Path) -> str:
     return ref
 
 
-def _message(error: ValidationError, source: str, document: Document | None) -> str:
-    first = error.errors()[0]
-    path = tuple(part for part in first["loc"] if isinstance(part, (str, int)))
+def _message(error: ValidationError, values: Mapping[str, Any], source: str, document: Document | None) -> str:
+    unknown = next((tuple(one["loc"]) for one in error.errors() if one["type"] == "extra_forbidden"), None)
+    path, reason = (unknown, _unknown(unknown)) if unknown else first_mistake(error, values)
     key = ".".join(str(part) for part in path)
     place = document.where(path) if document is not None else f"{source}: {key}" if key else source
-    if first["type"] == "extra_forbidden":
-        in_folder = "images" in path[:-1]
-        valid = (
-            Subset if in_folder else DataSet if path[0] == "datasets" and len(path) > 1 else TrainConfig
-        ).model_fields
-        hint = did_you_mean(str(path[-1]), valid)
-        return f"{place}: there is no such setting{hint}; `loratools train --help` lists them"
-    reason = first["msg"].removeprefix("Value error, ")
-    given = "" if first["type"] in ("value_error", "missing") else f" (it is {first['input']!r:.60})"
-    return f"{place}: {reason[:1].lower()}{reason[1:]}{given}"
+    return f"{place}: {reason}"
+
+
+def _unknown(path: Place) -> str:
+    in_folder = "images" in path[:-1]
+    in_set = path[0] == "datasets" and len(path) > 1
+    valid = (Subset if in_folder else DataSet if in_set else TrainConfig).model_fields
+    return f"there is no such setting{did_you_mean(str(path[-1]), valid)}; `loratools train --help` lists them"
