@@ -15,6 +15,7 @@ from typing import Any
 from loratools.errors import RecipeError, did_you_mean
 from loratools.train.dataset_toml import DEFAULTS as DATASET_DEFAULTS
 from loratools.train.dataset_toml import load_toml, read_dataset_toml
+from loratools.train.sd_lycoris import MODULE, lycoris_settings
 from loratools.train.sd_network import network_settings
 from loratools.train.sd_scripts_options import (
     ACCEPTED,
@@ -52,7 +53,7 @@ def read_options(path: Path, notes: list[str], *, defaults: bool = True) -> dict
     given = {name: value for name, value in options.items() if name in OPTIONS and value not in ("", [])}
     settings = _drawn({OPTIONS[name]: _value(name, value, path) for name, value in given.items()})
     settings = _curves(_moved(settings), path, notes) | _text_encoder(options, path, notes)
-    settings |= _translated(options, path) | network_settings(options, str(path))
+    settings |= _translated(options, path) | _network(options, str(path), notes)
     usual = {**DEFAULTS, **({} if "epochs" in settings else {"max_steps": 1600})} if defaults else {}
     dataset = _dataset_config(options, path)
     if options.get("enable_bucket") or dataset:  # also under a preset, which knows nothing of their buckets
@@ -167,6 +168,12 @@ def _drawn(settings: dict[str, Any]) -> dict[str, Any]:
     if asked and settings.get("sample_prompts"):
         return settings
     return {name: value for name, value in settings.items() if not name.startswith("sample_")}
+
+
+def _network(options: Mapping[str, Any], source: str, notes: list[str]) -> dict[str, Any]:
+    if options.get("network_module") == MODULE:
+        return lycoris_settings(options, source, notes)
+    return network_settings(options, source)
 
 
 def _moved(settings: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from loratools.train.dataset_toml import DATASET_KEYS, SUBSET_KEYS
 from loratools.train.dataset_toml import DEFAULTS as DATASET_DEFAULTS
+from loratools.train.sd_lycoris import MODULE as LYCORIS
 from loratools.train.sd_network import OPTIONS as NETWORK_OPTIONS
 
 _SAME = (
@@ -115,8 +116,8 @@ _KEPT_IN = "leave it out; the base is kept in the type of mixed_precision, and t
 # accepted at these values and where they are switched off, else refused with what to do instead
 ONLY: dict[str, tuple[tuple[object, ...], str]] = {
     "network_module": (
-        ("networks.lora",),
-        "leave it out for LoRA and LoCon; for LoHa and LoKr set network_type in a YAML config",
+        ("networks.lora", LYCORIS),
+        "leave it out for LoRA and LoCon; for LoHa and LoKr it is lycoris.kohya",
     ),
     "save_model_as": (("safetensors",), "leave it out; files are safetensors"),
     "no_metadata": ((), "leave it out; a file says how it was made"),

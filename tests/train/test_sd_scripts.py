@@ -62,7 +62,7 @@ def test_an_option_file_is_read_with_sd_scripts_defaults(tmp_path: Path) -> None
             "full_bf16 = true",
             "'full_bf16 = True' is not supported: leave it out; the base is kept",
         ),
-        ("networks.lora", "networks.dylora", "network_module = networks.dylora.*network_type"),
+        ("networks.lora", "networks.dylora", "network_module = networks.dylora.*lycoris.kohya"),
         ("xformers = true", 'log_with = "wandb"', "'log_with = wandb' is not supported: leave it out"),
         ("xformers = true", 'resume = "state"', "pass --resume"),
         ("[5e-5]", "[5e-5, 1e-5]", "text_encoder_lr has 2 values; here both .* one, such as text_encoder_lr = 5e-05"),
