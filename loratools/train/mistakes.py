@@ -25,8 +25,9 @@ _WANTED = {  # the first word of pydantic's name of an error -> what would be ri
     "model": "keys and values",
 }
 _BOUNDS = {"greater_than_equal": "{ge} or more", "greater_than": "above {gt}", "less_than_equal": "{le} or less",
-           "less_than": "below {lt}", "too_short": "at least {min_length} long", "too_long": "{max_length} long",
-           "string_too_short": "at least {min_length} long", "literal_error": "{expected}"}  # fmt: skip
+           "less_than": "below {lt}", "too_short": "a list of {min_length} or more",
+           "too_long": "a list of at most {max_length}",
+           "string_too_short": "text of {min_length} or more letters", "literal_error": "{expected}"}  # fmt: skip
 
 
 def first_mistake(error: ValidationError, values: Mapping[str, Any]) -> tuple[Place, str]:
