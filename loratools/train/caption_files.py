@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loratools.errors import DatasetError
 from loratools.train.dataset import Folder
-from loratools.train.metadata_json import Captions, read_captions
+from loratools.train.metadata_json import Captions
 
 EXTENSIONS = (".txt", ".caption")  # of taggers and captioners; which of them are read is a folder's own ``extensions``
 _SHOWN = 10
@@ -38,18 +38,19 @@ class _Found:
     unread: tuple[Path, ...]
 
 
-def find_captions(folder: Folder, paths: Sequence[Path], word: str, notes: list[str]
-                  ) -> tuple[Folder, list[str], list[Uncaptioned]]:  # fmt: skip
+def find_captions(
+    folder: Folder, paths: Sequence[Path], listed: Captions, word: str, notes: list[str]
+) -> tuple[Folder, list[str], list[Uncaptioned]]:
     """The captions of a folder's images, and those images that have none.
 
     Args:
+        listed: what the folder's metadata file holds.
         word: stands in for all captions where no image has one in any form (sd-scripts' class-and-identifier way);
             the folder then has it as its ``class_tokens``.
         notes: gets one note for each kind of file that is not read, and why.
     Raises:
         DatasetError: for a caption or a metadata file that cannot be read.
     """
-    listed = read_captions(folder.metadata_file, folder.rules.separator) if folder.metadata_file else Captions({})
     found = [_find(path, folder, listed) for path in paths]
     if (
         folder.class_tokens is None

@@ -94,6 +94,8 @@ class TrainConfig(
         images = first_set.get("images") if isinstance(first_set, dict) else None
         first = images[0] if isinstance(images, (list, tuple)) and images else images
         folder = first.get("folder") if isinstance(first, dict) else first
+        if isinstance(first, dict) and folder in (None, listed := first.get("metadata_file")):
+            folder = Path(listed).with_suffix("") if isinstance(listed, (str, Path)) else None
         return {**value, "name": Path(folder).name} if isinstance(folder, (str, Path)) else value
 
     @model_validator(mode="after")

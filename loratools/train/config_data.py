@@ -44,7 +44,10 @@ Resolution = Annotated[tuple[int, int], AfterValidator(_multiple), BeforeValidat
 
 
 class Subset(BaseModel):
-    """One folder of images; what is left at None is taken from the run's own setting."""
+    """One folder of images; what is left at None is taken from the run's own setting.
+
+    Without ``folder`` the images are those that ``metadata_file`` names by their paths, and it stands for the folder.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -76,6 +79,17 @@ class Subset(BaseModel):
     validation_split: Split | None = None
     held_out: bool = False  # pictures to judge by, never trained on
     plain_name: bool = False  # True: the folder's name means nothing (an sd-scripts dataset config)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_list(cls, value: Any) -> Any:
+        listed = value.get("metadata_file") if isinstance(value, dict) and "folder" not in value else None
+        return {**value, "folder": listed} if listed else value
+
+    @property
+    def lists_images(self) -> bool:
+        """Whether the images are those of the metadata file, wherever they lie."""
+        return self.folder == self.metadata_file
 
 
 Folders = Annotated[tuple[Subset, ...], BeforeValidator(_folders)]

@@ -98,11 +98,13 @@ def refused_table() -> str:
 
 def _subset(inherited: Mapping[str, Any], subset: Mapping[str, Any], path: Path, place: str) -> dict[str, Any]:
     _check(subset, path, place, ONLY_DATASET)
-    if "image_dir" not in subset:
-        raise RecipeError(f"{path}: {place} has no image_dir; name its folder of images")
+    if "image_dir" not in subset and "metadata_file" not in subset:
+        raise RecipeError(f"{path}: {place} has no image_dir; name its folder of images, or a metadata_file with their "
+                          "paths")  # fmt: skip
     merged = {"num_repeats": 1, "shuffle_caption": False, **inherited, **subset}
     chosen = {ours: merged[key] for key, ours in SUBSET_KEYS.items() if key in merged}
-    return {"folder": subset["image_dir"], "plain_name": True, **chosen}
+    folder = {"folder": subset["image_dir"]} if "image_dir" in subset else {}
+    return {**folder, "plain_name": True, **chosen}
 
 
 def _check(table: Mapping[str, Any], path: Path, place: str, misplaced: set[str]) -> None:

@@ -20,6 +20,7 @@ from loratools.train.config_data import Subset
 from loratools.train.dataset import Dataset, Folder, Item, make_parts
 from loratools.train.held_out import hold_out
 from loratools.train.masks import has_alpha, unreadable
+from loratools.train.metadata_json import Captions, find_listed, read_captions
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 _REPEATED = re.compile(r"(\d+)_(.*)")
@@ -59,8 +60,8 @@ def read_dataset(config: TrainConfig, resolution: Size) -> Dataset:
     items: list[Item] = []
     missing: list[Uncaptioned] = []
     for index, folder in enumerate(folders):
-        paths = _images(folder.path)
-        folders[index], captions, bare = find_captions(folder, paths, _word(folder), notes)
+        paths, listed = _listed(folder)
+        folders[index], captions, bare = find_captions(folder, paths, listed, _word(folder), notes)
         missing += bare
         opaque = folder.alpha_mask
         for path, caption in zip(paths, captions, strict=True):
@@ -114,6 +115,9 @@ def latent_folder(config: TrainConfig) -> Path | None:
 def _folders(subset: Subset, config: TrainConfig, part: int, notes: list[str]) -> Iterator[Folder]:
     """The folder itself where it holds images, and its ``N_name`` folders."""
     root = subset.folder
+    if subset.lists_images:
+        yield _folder(root, subset, config, part)
+        return
     if not root.is_dir():
         raise DatasetError(f"there is no folder {root}; --images names a folder of images with a .txt beside each")
     inside = sorted(path for path in root.iterdir() if path.is_dir() and _images(path))
@@ -131,7 +135,7 @@ def _folders(subset: Subset, config: TrainConfig, part: int, notes: list[str]) -
 
 
 def _folder(path: Path, subset: Subset, config: TrainConfig, part: int) -> Folder:
-    named = None if subset.plain_name else _REPEATED.fullmatch(path.resolve().name)
+    named = None if subset.plain_name or subset.lists_images else _REPEATED.fullmatch(path.resolve().name)
     repeats = subset.repeats or (int(named[1]) if named else config.repeats)
     if repeats < 1:
         raise DatasetError(f"{path} asks for 0 repeats; rename it, or take it out of the images")
@@ -153,7 +157,18 @@ def _folder(path: Path, subset: Subset, config: TrainConfig, part: int) -> Folde
 def _word(folder: Folder) -> str:
     """What the name of a folder such as ``10_ink`` says is in its images."""
     named = _REPEATED.fullmatch(folder.path.resolve().name)
-    return named[2] if named else ""
+    return named[2] if named and folder.path != folder.metadata_file else ""
+
+
+def _listed(folder: Folder) -> tuple[list[Path], Captions]:
+    """A folder's images, and what its metadata file holds of them; where it is that file, the images it names."""
+    if folder.metadata_file is None:
+        return _images(folder.path), Captions({})
+    separator = folder.rules.separator
+    if folder.path != folder.metadata_file:
+        return _images(folder.path), read_captions(folder.metadata_file, separator)
+    found = find_listed(folder.metadata_file, separator, EXTENSIONS)
+    return list(found), Captions({str(path): caption for path, caption in found.items()})
 
 
 def _split(subset: Subset, share: float) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from loratools.errors import DatasetError
 from loratools.train.config import TrainConfig
 from loratools.train.dataset import open_image
 from loratools.train.loop import train
-from loratools.train.read_config import make_config
+from loratools.train.read_config import make_config, read_config
 from loratools.train.read_dataset import read_dataset
 
 
@@ -103,6 +104,33 @@ def test_captions_that_are_not_read_are_told_in_one_note_each_and_never_replaced
     (note,) = data.notes
     assert note == (f"not read: 2 .txt in {folder} (00.txt and so on), since {listed} has these images' captions; "
                     "leave metadata_file out to read them")  # fmt: skip
+
+
+@pytest.mark.parametrize("toml", [False, True])
+def test_images_are_found_by_the_paths_of_a_metadata_file(
+    pictures: Callable[..., Path], tmp_path: Path, toml: bool
+) -> None:
+    one, two = pictures("one", 2), pictures("two", 2, captions=False)
+    file = tmp_path / "3_m.json"
+    file.write_text(json.dumps({str(one / "01.png"): {"tags": "a"}, "two/01": {"caption": "b"}, "one/00.png": {}}))
+    if toml:
+        (tmp_path / "d.toml").write_text('[[datasets]]\nresolution = 64\n[[datasets.subsets]]\n'
+                                         f'metadata_file = "{file.name}"\nnum_repeats = 2\n')  # fmt: skip
+        settings = read_config(tmp_path / "d.toml", {"base": "x"})
+    else:
+        settings = _config([{"metadata_file": str(file), "repeats": 2}])
+    assert settings.name == "3_m"
+    data = read_dataset(settings, (64, 64))
+    assert [(item.path, item.caption[:5]) for item in data.items] == [
+        (one / "00.png", "1girl"), (one / "01.png", "a"), (two / "01.png", "b"),
+    ]  # fmt: skip
+    assert data.samples_per_epoch == 6 and len(data.notes) == 1 and "not read: 1 .txt" in data.notes[0]
+    file.write_text("{}")
+    with pytest.raises(DatasetError, match=r"3_m\.json lists no images"):
+        read_dataset(settings, (64, 64))
+    file.write_text('{"two/01.png": {"tags": "a"}, "gone.png": {"tags": "b"}}')
+    with pytest.raises(DatasetError, match=r"1 images that .*3_m\.json lists are not there: gone\.png; take them out"):
+        read_dataset(settings, (64, 64))
 
 
 def test_a_run_tells_its_notes(config: Callable[..., TrainConfig], pictures: Callable[..., Path]) -> None:
