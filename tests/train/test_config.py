@@ -166,6 +166,7 @@ def test_sd_scripts_toml(tmp_path: Path) -> None:
         ("keep_tokens = 0", "face_crop_aug_range = [1, 2]", "'face_crop_aug_range'.*not supported: crop"),
         ("keep_tokens = 0", "batch_size = 2", r"'batch_size' cannot stand in .*subset 2; move it to \[general\]"),
         ('image_dir = "b"', "", "subset 2 has no image_dir"),
+        ('image_dir = "b"', "foo = 1", r"unknown key 'foo' in .*; \[\[datasets\]\] 1, subset 2 has no image_dir"),
         ("[[datasets.subsets]]", "[[datasets.subset]]", "unknown key 'subset'"),
         ("[general]", "[general", "not TOML"),
     ],
