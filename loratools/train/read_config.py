@@ -153,8 +153,21 @@ def _message(error: ValidationError, values: Mapping[str, Any], source: str, doc
     unknown = next((tuple(one["loc"]) for one in error.errors() if one["type"] == "extra_forbidden"), None)
     path, reason = (unknown, _unknown(unknown)) if unknown else first_mistake(error, values)
     key = ".".join(str(part) for part in path)
+    if source.endswith(".toml") and (theirs := _theirs(path)):
+        key = f"{key} ({theirs})"
     place = document.where(path) if document is not None else f"{source}: {key}" if key else source
     return f"{place}: {reason}"
+
+
+def _theirs(path: Place) -> str:
+    """sd-scripts' name of the setting at ``path``, where it is another than ours."""
+    from loratools.train.dataset_toml import DATASET_KEYS, SUBSET_KEYS
+    from loratools.train.sd_scripts_options import OPTIONS
+
+    names = [part for part in path if isinstance(part, str)]
+    known = {ours: theirs for table in (OPTIONS, SUBSET_KEYS, DATASET_KEYS) for theirs, ours in table.items()}
+    theirs = known.get(names[-1], "") if names else ""
+    return theirs if theirs not in names else ""
 
 
 def _unknown(path: Place) -> str:
