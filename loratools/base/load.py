@@ -99,6 +99,13 @@ def pick_device(text: str = "auto") -> torch.device:
     return found
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether ``name``, which is no path of this machine, may be a model's on the hub, and is no mistyped path."""
+    path = Path(name).expanduser()
+    beside = path.parent.is_dir() and path.parent != Path()
+    return path.suffix.lower() not in _FILES and not beside and _HUB_ID.fullmatch(name) is not None
+
+
 def _dtype(name: str | None, device: torch.device) -> torch.dtype:
     if name is None:
         return torch.float32 if device.type == "cpu" else torch.float16
@@ -131,8 +138,7 @@ def _locate(name: str, *, offline: bool = False) -> tuple[Path, bool]:
                 "a Diffusers folder, a hub id, or 'pocket'"
             )
         return path, False
-    beside = path.parent.is_dir() and path.parent != Path()  # a mistyped local path, not a hub id
-    if path.suffix.lower() in _FILES or beside or not _HUB_ID.fullmatch(name):
+    if not is_hub_id(name):
         raise BaseModelError(
             f"there is no base model '{name}'{did_you_mean(name, ['pocket'])}; give a Diffusers "
             "folder, a .safetensors or .ckpt checkpoint, a hub id such as owner/model, or 'pocket'"

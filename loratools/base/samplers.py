@@ -71,7 +71,7 @@ _SCHEDULED = (
     Sampler("LMS", "LMS", {}, ("k_lms",)),
     Sampler("DPM2", "KDPM2DiscreteScheduler", {}, ("dpm_2", "k_dpm_2"), calls=2),
     Sampler("DPM2 a", "KDPM2AncestralDiscreteScheduler", {}, ("dpm_2_a", "k_dpm_2_a", "dpm_2_ancestral"), calls=2),
-    Sampler("DPM++ 2M", "DPMSolverMultistepScheduler", _MULTISTEP, ("dpmsolver++", "k_dpmpp_2m")),
+    Sampler("DPM++ 2M", "DPMSolverMultistepScheduler", _MULTISTEP, ("dpmsolver++", "dpmsolver", "k_dpmpp_2m")),
     Sampler("DPM++ 2M SDE", "DPMSolverMultistepScheduler", _SDE, ("k_dpmpp_2m_sde",)),
     Sampler("DPM++ 3M SDE", "DPMSolverMultistepScheduler", {**_SDE, "solver_order": 3}),
     Sampler("DPM++ 2S", "DPMSolverSinglestepScheduler", {**_MULTISTEP, "lower_order_final": True}, ("dpmsingle",)),

@@ -1,4 +1,4 @@
-"""A VAE of its own in the place of a base's: a Diffusers folder, or a single file as the WebUI has them."""
+"""A VAE of its own in the place of a base's: a Diffusers folder, a single file as the WebUI has them, or a hub id."""
 
 from __future__ import annotations
 
@@ -10,29 +10,34 @@ import torch
 
 from loratools.adapter.checkpoint import read_pickle
 from loratools.base import single
+from loratools.base.load import is_hub_id
 from loratools.base.quiet import quiet
 from loratools.errors import BaseModelError
 
 _FILES = (".safetensors", ".ckpt", ".pt")
 
 
-def load_vae(name: str | Path, like: Any) -> Any:
+def load_vae(name: str | Path, like: Any, *, offline: bool = False) -> Any:
     """The VAE at ``name``, on the device and in the type of ``like``, the one that it replaces (eval, no gradients).
 
     Args:
         name: a Diffusers folder of a VAE or of a whole base, or a single file of a VAE or of a whole checkpoint, under
-            CompVis' or Diffusers' names.
+            CompVis' or Diffusers' names, or the hub id of a VAE or of a whole base.
+        offline: never ask the hub: a hub id has to be in its cache already.
     Raises:
         BaseModelError: if it cannot be found or read, or its latents are not those that the base knows.
     """
-    path = Path(name).expanduser()
+    path, asked = Path(name).expanduser(), name.as_posix() if isinstance(name, Path) else name
     with quiet():
         if path.is_dir():
             found = _from_folder(path / "vae" if (path / "vae").is_dir() else path)
         elif path.is_file() and path.suffix.lower() in _FILES:
             found = _from_file(path, like)
+        elif is_hub_id(asked):
+            found = _from_hub(asked, offline)
         else:
-            raise BaseModelError(f"there is no VAE '{name}'; give a Diffusers folder, or a {', '.join(_FILES)} file")
+            raise BaseModelError(f"there is no VAE '{name}'; give a Diffusers folder, a {', '.join(_FILES)} file, or a "
+                                 "hub id such as owner/model")  # fmt: skip
     for what, ours, wanted in (
         ("latent channels", found.config.latent_channels, like.config.latent_channels),
         ("levels", len(found.config.block_out_channels), len(like.config.block_out_channels)),
@@ -50,6 +55,23 @@ def _from_folder(path: Path) -> Any:
         return AutoencoderKL.from_pretrained(path, local_files_only=True)
     except Exception as error:  # diffusers, safetensors and torch raise a dozen types for damaged files
         raise _unreadable(path, error) from error
+
+
+def _from_hub(name: str, offline: bool) -> Any:
+    """The hub's VAE of that name, or that of the base of that name."""
+    from diffusers import AutoencoderKL
+
+    failed: Exception | None = None
+    for place in ({}, {"subfolder": "vae"}):
+        try:
+            return AutoencoderKL.from_pretrained(name, local_files_only=offline, **place)
+        except (OSError, ValueError, RuntimeError) as error:
+            failed = failed or error
+    if offline:
+        raise BaseModelError(f"the VAE '{name}' is not whole in the Hugging Face cache; run once without --offline, or "
+                             "give a local folder or file") from failed  # fmt: skip
+    raise BaseModelError(f"cannot get the VAE '{name}' from the Hugging Face hub ({type(failed).__name__}); check its "
+                         "name and the connection, or give a local folder or file") from failed  # fmt: skip
 
 
 def _from_file(path: Path, like: Any) -> Any:

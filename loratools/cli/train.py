@@ -67,7 +67,8 @@ class _Grouped(Command):
               "a folder that is named 10_ink every picture is shown ten times an epoch. Repeatable.")  # fmt: skip
 @click.option("--preset", metavar="NAME", help="One guide's numbers for a subject: style-004, character-002, "
               "character-003, object, pose or scene. What you set yourself comes before it.")  # fmt: skip
-@click.option("--vae", type=click.Path(), help="Another VAE than the base's own: a file or a Diffusers folder.")
+@click.option("--vae", type=click.Path(), help="Another VAE than the base's own: a file, a Diffusers "
+              "folder or a hub id.")  # fmt: skip
 @click.option("--offline", is_flag=True, default=None, help="Never ask the Hugging Face hub for anything.")
 @click.option("-o", "--out", type=click.Path(), help="Folder for the epoch files.  [default: runs]")
 @click.option("--name", help="What the files are called.  [default: as the images' folder]")
@@ -221,10 +222,13 @@ def _train(config: TrainConfig, *, last: bool) -> LoratoolsError | None:
         text = f"epoch {record.epoch:>3}  loss {record.loss:.4f}  {more}{record.seconds:6.1f} s  {record.path}"
         tqdm.write(text, file=sys.stdout)  # on a line of its own, above the bar
 
+    def note(text: str) -> None:
+        click.echo(f"note: {text}", err=True)
+
     try:
         if not config.resume and not config.force:
             refuse_to_begin_anew(RunFolder(config.out, config.name).state, config.settings())
-        result = train(config, on_epoch=tell)
+        result = train(config, on_epoch=tell, on_note=note)
     except LoratoolsError as error:
         if last:
             raise

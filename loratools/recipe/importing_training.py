@@ -40,13 +40,15 @@ def of_toml(path: Path, base: str | None) -> Imported:
     Raises:
         RecipeError: naming an option that is unknown or not supported, and what to use instead.
     """
-    from loratools.train.dataset_toml import read_dataset_toml
+    from loratools.train.dataset_toml import DEFAULTS, read_dataset_toml
     from loratools.train.sd_scripts import is_options, read_options
 
     whole = is_options(path)
-    told = read_options(path) if whole else {"buckets": False, **read_dataset_toml(path)}
+    notes: list[str] = []
+    told = read_options(path, notes) if whole else {**DEFAULTS, **read_dataset_toml(path)}
     settings = {key: value for key, value in told.items() if key not in _ELSEWHERE and value is not None}
-    notes = [] if whole else [f"{path.name} says which pictures, not how to train: `preset: default` is this tool's"]
+    if not whole:
+        notes.append(f"{path.name} says which pictures, not how to train: `preset: default` is this tool's")
     notes += [f"'{key}: {told[key]}' is left out: results go to runs/, or -o" for key in ("out",) if key in told]
     images = {"images": told["images"]} if told.get("images") else {}
     step = {"train": {**images, **settings}}

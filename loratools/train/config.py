@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from loratools.train.config_data import DATA_PLACES, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
 from loratools.train.config_look import LOOK_ONLY, LookConfig
@@ -42,7 +42,7 @@ class TrainConfig(
 
     # what
     base: str
-    vae: Path | None = None  # a VAE of its own: a Diffusers folder or a single file; None: the base's
+    vae: Path | None = None  # a VAE of its own: a Diffusers folder, a single file or a hub id; None: the base's
     offline: bool = False  # never ask the hub
     images: Folders = ()
     datasets: tuple[DataSet, ...] = ()  # in the place of ``images``: several, each with its own resolution and batch
@@ -76,6 +76,7 @@ class TrainConfig(
     device: str = "auto"
     resume: bool = False
     force: bool = False
+    _notes: tuple[str, ...] = PrivateAttr(())
 
     @field_validator("name")
     @classmethod
@@ -94,6 +95,8 @@ class TrainConfig(
         images = first_set.get("images") if isinstance(first_set, dict) else None
         first = images[0] if isinstance(images, (list, tuple)) and images else images
         folder = first.get("folder") if isinstance(first, dict) else first
+        if isinstance(first, dict) and folder in (None, listed := first.get("metadata_file")):
+            folder = Path(listed).with_suffix("") if isinstance(listed, (str, Path)) else None
         return {**value, "name": Path(folder).name} if isinstance(folder, (str, Path)) else value
 
     @model_validator(mode="after")
@@ -126,6 +129,17 @@ class TrainConfig(
     def subsets(self) -> tuple[Subset, ...]:
         """The folders of all data sets."""
         return tuple(subset for part in self.datasets for subset in part.images) or self.images
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the file that this was read from."""
+        return self._notes
+
+    def noted(self, notes: Sequence[str]) -> TrainConfig:
+        """The same settings with ``notes``."""
+        copied = self.model_copy()
+        copied._notes = tuple(notes)
+        return copied
 
     @property
     def network_alpha(self) -> float:

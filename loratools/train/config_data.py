@@ -35,11 +35,19 @@ def _folders(value: Any) -> Any:
     return [{"folder": item} if isinstance(item, (str, Path)) else item for item in items]
 
 
+def _dotted(value: str | None) -> str | None:
+    return value if not value or value.startswith(".") else f".{value}"
+
+
+Extension = Annotated[str | None, AfterValidator(_dotted)]
 Resolution = Annotated[tuple[int, int], AfterValidator(_multiple), BeforeValidator(_pair)]  # width, height in pixels
 
 
 class Subset(BaseModel):
-    """One folder of images; what is left at None is taken from the run's own setting."""
+    """One folder of images; what is left at None is taken from the run's own setting.
+
+    Without ``folder`` the images are those that ``metadata_file`` names by their paths, and it stands for the folder.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -47,7 +55,7 @@ class Subset(BaseModel):
     repeats: Count | None = None  # None: the number before the folder's name, as in ``10_name``, or the run's
     class_tokens: str | None = None  # stands in for the caption of an image that has none
     metadata_file: Path | None = None  # captions by image: JSON ``{name: {caption, tags}}``, or JSON lines
-    caption_extension: str | None = None
+    caption_extension: Extension = None
     shuffle_tags: bool | None = None
     keep_tokens: Natural | None = None
     keep_tokens_separator: str | None = None
@@ -71,6 +79,17 @@ class Subset(BaseModel):
     validation_split: Split | None = None
     held_out: bool = False  # pictures to judge by, never trained on
     plain_name: bool = False  # True: the folder's name means nothing (an sd-scripts dataset config)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_list(cls, value: Any) -> Any:
+        listed = value.get("metadata_file") if isinstance(value, dict) and "folder" not in value else None
+        return {**value, "folder": listed} if listed else value
+
+    @property
+    def lists_images(self) -> bool:
+        """Whether the images are those of the metadata file, wherever they lie."""
+        return self.folder == self.metadata_file
 
 
 Folders = Annotated[tuple[Subset, ...], BeforeValidator(_folders)]
@@ -118,7 +137,7 @@ class DataConfig(BaseModel):
     """
 
     repeats: Count = 1
-    caption_extension: str | None = None  # None: ``.txt``, then ``.caption``
+    caption_extension: Extension = None  # None: ``.txt``, then ``.caption``
     allow_uncaptioned: bool = False
     shuffle_tags: bool = True
     keep_tokens: Natural = 0
@@ -143,11 +162,6 @@ class DataConfig(BaseModel):
     validation_seed: int | None = None  # which ones; None: the run's seed
     cache_latents: bool | Literal["disk"] = True
     cache_dir: Path | None = None  # None: ``latents`` in the folder of the epoch files
-
-    @field_validator("caption_extension")
-    @classmethod
-    def _dotted(cls, value: str | None) -> str | None:
-        return value if not value or value.startswith(".") else f".{value}"
 
     @field_validator("cache_latents", mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ OFF: dict[str, tuple[tuple[object, ...], str]] = {
     "network_multiplier": ((1,), "give a folder fewer num_repeats to let it count less"),
     "cache_info": ((False,), "take it out; images are read anew for every run, so that no edit is missed"),
 }
+DEFAULTS = {"buckets": False, "bucket_min": 256, "bucket_max": 1024}  # sd-scripts' own, of keys that are left out
 ONLY_DATASET = {*DATASET_KEYS, "network_multiplier", "validation_seed"}
 ONLY_SUBSET = {"image_dir", "is_reg", "alpha_mask", "metadata_file", "conditioning_data_dir"}
 VALID = {*DATASET_KEYS, *SUBSET_KEYS, *OFF, "image_dir", "validation_seed"}
@@ -66,20 +67,15 @@ def read_dataset_toml(path: Path) -> dict[str, Any]:
     ``.txt`` and ``.caption`` where no ``caption_extension`` is given.
 
     Raises:
-        RecipeError: naming the file, the table and the key that is unknown, misplaced or not supported.
+        RecipeError: naming the file, and the table of every key that is unknown, misplaced or not supported.
     """
     document = load_toml(path)
-    _refuse_unknown(document, {"general", "datasets"}, path, "the top level")
-    general = _table(document.get("general", {}), path, "[general]")
-    _check(general, path, "[general]", ONLY_SUBSET)
+    if wrong := list(_mistakes(document, path)):
+        raise RecipeError(f"{path}: {'; '.join(wrong)}")
     parts, seeds = [], {}
-    for number, dataset in enumerate(_tables(document.get("datasets"), path, "[[datasets]]"), 1):
-        place = f"[[datasets]] {number}"
-        own = {key: value for key, value in dataset.items() if key != "subsets"}
-        _check(own, path, place, ONLY_SUBSET)
-        merged = {**general, **own}
-        subsets = _tables(dataset.get("subsets"), path, f"{place}: [[datasets.subsets]]")
-        images = [_subset(merged, subset, path, f"{place}, subset {index}") for index, subset in enumerate(subsets, 1)]
+    for place, dataset, subsets in _datasets(document, path):
+        merged = {**document.get("general", {}), **dataset}
+        images = [_subset(merged, subset) for subset in _tables(subsets, path, place)]
         parts.append({ours: merged[key] for key, ours in DATASET_KEYS.items() if key in merged} | {"images": images})
         if "validation_seed" in merged:
             seeds[merged["validation_seed"]] = place
@@ -95,29 +91,48 @@ def refused_table() -> str:
     return "\n".join(["| key | instead |", "|---|---|", *rows])
 
 
-def _subset(inherited: Mapping[str, Any], subset: Mapping[str, Any], path: Path, place: str) -> dict[str, Any]:
-    _check(subset, path, place, ONLY_DATASET)
-    if "image_dir" not in subset:
-        raise RecipeError(f"{path}: {place} has no image_dir; name its folder of images")
+def _datasets(document: Mapping[str, Any], path: Path) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Where each data set stands, its own keys, and what it has for subsets."""
+    for number, dataset in enumerate(_tables(document.get("datasets"), path, "[[datasets]]"), 1):
+        place = f"[[datasets]] {number}"
+        own = {key: value for key, value in dataset.items() if key != "subsets"}
+        yield place, own, dataset.get("subsets")
+
+
+def _subset(inherited: Mapping[str, Any], subset: Mapping[str, Any]) -> dict[str, Any]:
     merged = {"num_repeats": 1, "shuffle_caption": False, **inherited, **subset}
     chosen = {ours: merged[key] for key, ours in SUBSET_KEYS.items() if key in merged}
-    return {"folder": subset["image_dir"], "plain_name": True, **chosen}
+    folder = {"folder": subset["image_dir"]} if "image_dir" in subset else {}
+    return {**folder, "plain_name": True, **chosen}
 
 
-def _check(table: Mapping[str, Any], path: Path, place: str, misplaced: set[str]) -> None:
-    _refuse_unknown(table, VALID, path, place)
+def _mistakes(document: Mapping[str, Any], path: Path) -> Iterator[str]:
+    yield from _unknown(document, {"general", "datasets"}, "the top level")
+    yield from _wrong(_table(document.get("general", {}), path, "[general]"), "[general]", ONLY_SUBSET)
+    for place, dataset, subsets in _datasets(document, path):
+        yield from (own := list(_wrong(dataset, place, ONLY_SUBSET)))
+        if own and subsets is None:  # misspelled, and so told
+            continue
+        for index, subset in enumerate(_tables(subsets, path, f"{place}: [[datasets.subsets]]"), 1):
+            yield from _wrong(subset, here := f"{place}, subset {index}", ONLY_DATASET)
+            if not {"image_dir", "metadata_file"} & subset.keys():
+                yield f"{here} has no image_dir; name its folder of images, or a metadata_file with their paths"
+
+
+def _wrong(table: Mapping[str, Any], place: str, misplaced: set[str]) -> Iterator[str]:
+    yield from _unknown(table, VALID, place)
     for key, value in table.items():
         if key in misplaced:
             where = "a [[datasets.subsets]] table" if key in ONLY_SUBSET else "[general] or [[datasets]]"
-            raise RecipeError(f"{path}: '{key}' cannot stand in {place}; move it to {where}")
-        if key in OFF and value not in OFF[key][0]:
-            raise RecipeError(f"{path}: '{key}' in {place} is not supported: {OFF[key][1]}")
+            yield f"'{key}' cannot stand in {place}; move it to {where}"
+        elif key in OFF and value not in OFF[key][0]:
+            yield f"'{key}' in {place} is not supported: {OFF[key][1]}"
 
 
-def _refuse_unknown(table: Mapping[str, Any], valid: set[str], path: Path, place: str) -> None:
+def _unknown(table: Mapping[str, Any], valid: set[str], place: str) -> Iterator[str]:
     for key in table:
         if key not in valid:
-            raise RecipeError(f"{path}: unknown key '{key}' in {place}{did_you_mean(key, sorted(valid))}")
+            yield f"unknown key '{key}' in {place}{did_you_mean(key, sorted(valid))}"
 
 
 def load_toml(path: Path) -> dict[str, Any]:

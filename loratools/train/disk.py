@@ -12,10 +12,13 @@ _MIB = 2**20
 
 
 def files_left(config: TrainConfig, steps: int) -> int:
-    """How many LoRA files a run of ``steps`` steps leaves: of its epochs, and of every ``save_every_steps``."""
+    """How many LoRA files a run of ``steps`` steps leaves: of its epochs, or every ``save_every_epochs`` and the last,
+    and of every ``save_every_steps``.
+    """
+    of_epochs = -(-config.epochs // (config.save_every_epochs or 1))
     of_steps = steps // config.save_every_steps if config.save_every_steps else 0
-    most = config.save_last_n or max(config.epochs, of_steps)
-    return min(config.epochs, most) + min(of_steps, most)
+    most = config.save_last_n or max(of_epochs, of_steps)
+    return min(of_epochs, most) + min(of_steps, most)
 
 
 def bytes_wanted(config: TrainConfig, steps: int, file_bytes: int, parameters: int) -> int:

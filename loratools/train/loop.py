@@ -31,7 +31,7 @@ from loratools.train.optimizers import build_optimizer, has_modes
 from loratools.train.plan import TrainPlan, fitted, make_plan
 from loratools.train.progress import bar, progress_bar
 from loratools.train.read_dataset import read_dataset
-from loratools.train.records import EpochRecord, OnEpoch, OnStep, StepRecord
+from loratools.train.records import EpochRecord, OnEpoch, OnNote, OnStep, StepRecord
 from loratools.train.run_folder import RunFolder
 from loratools.train.run_log import NoLog, RunLog
 from loratools.train.run_metadata import Facts, now
@@ -44,7 +44,7 @@ from loratools.train.watcher import Seen
 from loratools.train.watchers import watchers
 from loratools.train.writer import Writer
 
-__all__ = ["EpochRecord", "OnEpoch", "OnStep", "RunResult", "StepRecord", "plan", "train"]
+__all__ = ["EpochRecord", "OnEpoch", "OnNote", "OnStep", "RunResult", "StepRecord", "plan", "train"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,12 @@ def plan(config: TrainConfig) -> TrainPlan:
 
 
 def train(
-    config: TrainConfig, *, progress: bool = True, on_epoch: OnEpoch | None = None, on_step: OnStep | None = None
+    config: TrainConfig,
+    *,
+    progress: bool = True,
+    on_epoch: OnEpoch | None = None,
+    on_step: OnStep | None = None,
+    on_note: OnNote | None = None,
 ) -> RunResult:
     """Train a LoRA and write ``OUT/NAME-000001.safetensors`` and so on, one for every epoch.
 
@@ -88,6 +93,7 @@ def train(
         progress: bars on stderr, if that is a terminal.
         on_epoch: called when an epoch's file and state are on disk.
         on_step: called after every optimiser step.
+        on_note: called, before anything is written, with each of the plan's notes.
     Raises:
         DatasetError, BaseModelError: for images, captions or a base that cannot be used.
         FileError: if the output is someone else's, or cannot be written.
@@ -97,6 +103,9 @@ def train(
     ranks, device = join(config.device)
     try:
         run = _Run(config.model_copy(update={"device": device}), ranks)
+        if on_note is not None and ranks.writes:
+            for note in run.plan.notes:
+                on_note(note)
         with run.ours():
             return run.go(progress and ranks.writes, on_epoch, on_step)
     except torch.OutOfMemoryError:
@@ -123,11 +132,13 @@ class _Run:
         # in full precision for the VAE, and so not on the GPU before the rest has been cast
         self.base = load_base(config.base, device="cpu", dtype="fp32", offline=config.offline)
         if config.vae is not None:
-            self.base.vae = load_vae(config.vae, self.base.vae)
+            self.base.vae = load_vae(config.vae, self.base.vae, offline=config.offline)
         self.config, self.dataset = fitted(config, _at_base_resolution(dataset, config, self.base))
         config = self.config
         _check_base(self.base, config)
-        self.samples = wanted_samples(config, self.base)
+        notes = [*config.notes]
+        self.samples = wanted_samples(config, self.base, notes)
+        self.config = config = config.noted(notes)
         self.active = BaseAdapters(config.base_adapters, self.base)
         self.active.merge()
         place(self.base, self.kind)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from loratools.errors import DatasetError
+
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -31,18 +33,52 @@ def read_captions(path: Path, separator: str = ",") -> Captions:
     Raises:
         DatasetError: naming the file and the entry that cannot be read.
     """
+    return Captions(_named(_read(path, separator)))
+
+
+def find_listed(path: Path, separator: str, extensions: Collection[str]) -> dict[Path, str]:
+    """The images that a metadata file names by their paths, sorted, with their captions.
+
+    A path may lack the extension, and is looked for in the current folder, then beside the file.
+
+    Args:
+        extensions: of images, each with its dot.
+    Raises:
+        DatasetError: naming the file and the entry that cannot be read, or up to ten images that are not there.
+    """
+    found, missing = {}, []
+    for name, caption in _read(path, separator).items():
+        places = (Path(name), path.parent / name)
+        paths = [Path(f"{place}{extension}") for place in places for extension in ("", *sorted(extensions))]
+        image = next((one for one in paths if one.suffix.lower() in extensions and one.is_file()), None)
+        if image is None:
+            missing.append(name)
+        else:
+            found[image] = caption
+    if missing:
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        shown = f"{', '.join(missing[:_SHOWN])}{more}"
+        raise DatasetError(f"{len(missing)} images that {path} lists are not there: {shown}; take them out, or name "
+                           "the folder that they lie in as well")  # fmt: skip
+    if not found:
+        raise DatasetError(f"{path} lists no images; write {{'01.png': {{'tags': ...}}}}, or name a folder as well")
+    return dict(sorted(found.items()))
+
+
+def _read(path: Path, separator: str) -> dict[str, str]:
+    """Captions by the names that the file has."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"the metadata_file {path} cannot be read ({error})") from error
-    return Captions(_lines(text, path, separator) if path.suffix.lower() == ".jsonl" else _whole(text, path, separator))
+    return _lines(text, path, separator) if path.suffix.lower() == ".jsonl" else _whole(text, path, separator)
 
 
 def _whole(text: str, path: Path, separator: str) -> dict[str, str]:
     data = _json(text, f"the metadata_file {path}")
     if not isinstance(data, dict):
         raise DatasetError(f"the metadata_file {path} is no object of image names; write {{'01.png': {{'tags': ...}}}}")
-    return _named({name: _caption(entry, f"{path}: '{name}'", separator) for name, entry in data.items()})
+    return {name: _caption(entry, f"{path}: '{name}'", separator) for name, entry in data.items()}
 
 
 def _lines(text: str, path: Path, separator: str) -> dict[str, str]:
@@ -54,7 +90,7 @@ def _lines(text: str, path: Path, separator: str) -> dict[str, str]:
         if not isinstance(entry, dict) or not isinstance(entry.get("image_path"), str):
             raise DatasetError(f"{path}, line {number} names no image; give it an 'image_path'")
         found[entry["image_path"]] = _caption(entry, f"{path}, line {number}", separator)
-    return _named(found)
+    return found
 
 
 def _named(found: Mapping[str, str]) -> dict[str, str]:

@@ -163,7 +163,7 @@ def make_plan(
         parameters=parameters,
         file_bytes=file_bytes,
         frequent_tags=tuple(tags.most_common(10)),
-        notes=(*dataset.notes, *validation_notes(config, dataset)),
+        notes=(*config.notes, *dataset.notes, *validation_notes(config, dataset)),
         memory_bytes=estimate.memory(
             base, parameters, largest, computed, optimizer=config.optimizer, checkpoints=config.gradient_checkpointing
         ),

@@ -5,26 +5,25 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from loratools.errors import DatasetError
+from loratools.train import caption_files
 from loratools.train.buckets import Size, bucket_of, bucket_sizes
+from loratools.train.caption_files import Uncaptioned, find_captions, refuse_uncaptioned
 from loratools.train.captions import CaptionRules
 from loratools.train.config import TrainConfig
 from loratools.train.config_data import Subset
 from loratools.train.dataset import Dataset, Folder, Item, make_parts
 from loratools.train.held_out import hold_out
 from loratools.train.masks import has_alpha, unreadable
-from loratools.train.metadata_json import Captions, read_captions
+from loratools.train.metadata_json import Captions, find_listed, read_captions
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
-CAPTIONS = (".txt", ".caption")
 _REPEATED = re.compile(r"(\d+)_(.*)")
-_SHOWN = 10
 _RULES = {  # CaptionRules' field -> the setting
     "shuffle": "shuffle_tags",
     "keep": "keep_tokens",
@@ -59,10 +58,11 @@ def read_dataset(config: TrainConfig, resolution: Size) -> Dataset:
     parts = make_parts(config, resolution)
     sizes = [bucket_sizes(part.rules) for part in parts]
     items: list[Item] = []
-    missing: list[Path] = []
+    missing: list[Uncaptioned] = []
     for index, folder in enumerate(folders):
-        paths = _images(folder.path)
-        folders[index], captions = _captions(folder, paths, config, missing, notes)
+        paths, listed = _listed(folder)
+        folders[index], captions, bare = find_captions(folder, paths, listed, _word(folder), notes)
+        missing += bare
         opaque = folder.alpha_mask
         for path, caption in zip(paths, captions, strict=True):
             size, digest, transparent = _look(path)
@@ -71,7 +71,8 @@ def read_dataset(config: TrainConfig, resolution: Size) -> Dataset:
             opaque &= not transparent
         if opaque:
             notes.append(f"no image in {folder.path} has an alpha channel, so that alpha_mask leaves nothing out")
-    _refuse_uncaptioned(missing)
+    if not config.allow_uncaptioned:
+        refuse_uncaptioned(missing)
     items, folders = hold_out(items, folders, config, notes)
     for part in range(len(parts)):
         own = {index for index, folder in enumerate(folders) if folder.part == part}
@@ -114,6 +115,9 @@ def latent_folder(config: TrainConfig) -> Path | None:
 def _folders(subset: Subset, config: TrainConfig, part: int, notes: list[str]) -> Iterator[Folder]:
     """The folder itself where it holds images, and its ``N_name`` folders."""
     root = subset.folder
+    if subset.lists_images:
+        yield _folder(root, subset, config, part)
+        return
     if not root.is_dir():
         raise DatasetError(f"there is no folder {root}; --images names a folder of images with a .txt beside each")
     inside = sorted(path for path in root.iterdir() if path.is_dir() and _images(path))
@@ -131,7 +135,7 @@ def _folders(subset: Subset, config: TrainConfig, part: int, notes: list[str]) -
 
 
 def _folder(path: Path, subset: Subset, config: TrainConfig, part: int) -> Folder:
-    named = None if subset.plain_name else _REPEATED.fullmatch(path.resolve().name)
+    named = None if subset.plain_name or subset.lists_images else _REPEATED.fullmatch(path.resolve().name)
     repeats = subset.repeats or (int(named[1]) if named else config.repeats)
     if repeats < 1:
         raise DatasetError(f"{path} asks for 0 repeats; rename it, or take it out of the images")
@@ -142,7 +146,7 @@ def _folder(path: Path, subset: Subset, config: TrainConfig, part: int) -> Folde
 
     rules = CaptionRules(**{ours: own(setting) for ours, setting in _RULES.items()})
     extension = own("caption_extension")
-    extensions = (str(extension),) if extension else CAPTIONS
+    extensions = (str(extension),) if extension else caption_files.EXTENSIONS
     return Folder(path, repeats, rules, bool(own("flip")), subset.class_tokens, extensions,
                   metadata_file=subset.metadata_file, regularisation=subset.regularisation,
                   random_crop=own("random_crop"), color_aug=own("color_aug"),
@@ -150,56 +154,26 @@ def _folder(path: Path, subset: Subset, config: TrainConfig, part: int) -> Folde
                   mask_folder=subset.mask_folder, split=_split(subset, own("validation_split")))  # fmt: skip
 
 
+def _word(folder: Folder) -> str:
+    """What the name of a folder such as ``10_ink`` says is in its images."""
+    named = _REPEATED.fullmatch(folder.path.resolve().name)
+    return named[2] if named and folder.path != folder.metadata_file else ""
+
+
+def _listed(folder: Folder) -> tuple[list[Path], Captions]:
+    """A folder's images, and what its metadata file holds of them; where it is that file, the images it names."""
+    if folder.metadata_file is None:
+        return _images(folder.path), Captions({})
+    separator = folder.rules.separator
+    if folder.path != folder.metadata_file:
+        return _images(folder.path), read_captions(folder.metadata_file, separator)
+    found = find_listed(folder.metadata_file, separator, EXTENSIONS)
+    return list(found), Captions({str(path): caption for path, caption in found.items()})
+
+
 def _split(subset: Subset, share: float) -> float:
     """All of a folder to judge by, none of one that is there to keep the class as it is."""
     return 1.0 if subset.held_out else 0.0 if subset.regularisation else share
-
-
-def _captions(
-    folder: Folder, paths: Sequence[Path], config: TrainConfig, missing: list[Path], notes: list[str]
-) -> tuple[Folder, list[str]]:
-    listed = read_captions(folder.metadata_file, folder.rules.separator) if folder.metadata_file else Captions({})
-    files = [next((path.with_suffix(e) for e in folder.extensions if path.with_suffix(e).is_file()), None)
-             for path in paths]  # fmt: skip
-    class_tokens = folder.class_tokens
-    named = _REPEATED.fullmatch(folder.path.resolve().name)
-    if class_tokens is None and named and named[2] and not any(files) and not listed.by_name:
-        class_tokens = named[2]  # sd-scripts' class-and-identifier way of training: no captions, a word in the name
-        notes.append(f"{folder.path} has no captions; every image is captioned '{class_tokens}', from its name")
-    captions = []
-    for path, file in zip(paths, files, strict=True):
-        text = listed.of(path) or (_read_caption(file, folder.rules.wildcards) if file else "")
-        if not text and class_tokens is None and not config.allow_uncaptioned:
-            missing.append(path)
-        captions.append(text or class_tokens or "")
-        unread = [e for e in CAPTIONS if file and e != file.suffix and path.with_suffix(e).is_file()]
-        notes += [f"{path.with_suffix(e)} is not read: {file} is" for e in unread]
-    return replace(folder, class_tokens=class_tokens, count=len(paths)), captions
-
-
-def _read_caption(path: Path, lines_apart: bool = False) -> str:
-    """The caption; several lines (one tag a line, as some taggers write) are joined with commas, or else kept apart."""
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").splitlines()
-    except OSError as error:
-        raise DatasetError(f"the caption {path} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"the caption {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    return ("\n" if lines_apart else ", ").join(
-        line.strip().strip(",").strip() for line in lines if line.strip().strip(",")
-    )
-
-
-def _refuse_uncaptioned(missing: Sequence[Path]) -> None:
-    if not missing:
-        return
-    shown = ", ".join(str(path) for path in missing[:_SHOWN])
-    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-    first = missing[0].with_suffix(".txt")
-    raise DatasetError(
-        f"{len(missing)} images have no caption, or an empty one: {shown}{more}; write their tags into {first.name} "
-        "and so on, set class_tokens for the folder, or pass --allow-uncaptioned"
-    )
 
 
 def _images(folder: Path) -> list[Path]:

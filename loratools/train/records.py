@@ -38,3 +38,4 @@ class EpochRecord:
 
 OnEpoch = Callable[[EpochRecord], None]
 OnStep = Callable[[StepRecord], None]
+OnNote = Callable[[str], None]

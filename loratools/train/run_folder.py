@@ -86,8 +86,13 @@ class RunFolder:
         for path in (self.state, *self.epochs(), *self.steps(), *drawn):
             path.unlink(missing_ok=True)
 
-    def prune(self, keep: int | None) -> None:
-        """Leave only the newest ``keep`` files of epochs, and of steps; all of them for None."""
+    def prune(self, every: int | None, keep: int | None) -> None:
+        """Leave only the files of every ``every``-th epoch and of the newest one, and of them, and of steps, only the
+        newest ``keep``; all of them for None.
+        """
+        between = [path for path in self.epochs()[:-1] if _number(path) % (every or 1)]
+        for path in between:
+            path.unlink(missing_ok=True)
         if keep is not None:
             for path in (*self.epochs()[:-keep], *self.steps()[:-keep]):
                 path.unlink(missing_ok=True)
@@ -96,6 +101,10 @@ class RunFolder:
         pattern = f"{escape(self.name)}{before}{'?' * digits}.safetensors"
         found = self.out.glob(pattern) if self.out.is_dir() else ()
         return sorted(path for path in found if path.stem[-digits:].isdigit())
+
+
+def _number(path: Path) -> int:
+    return int(path.stem[-6:])
 
 
 def _log_owner(path: Path) -> str | None:

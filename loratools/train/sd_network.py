@@ -37,30 +37,43 @@ def network_settings(options: Mapping[str, Any], source: str) -> dict[str, Any]:
     Raises:
         RecipeError: naming the argument that is unknown, is no number, or cannot be said here.
     """
-    arguments = _arguments(options.get("network_args") or [], source)
-    settings: dict[str, Any] = {name: _number(name, arguments[name], source) for name in _PLAIN if name in arguments}
-    if "conv_dim" in arguments:
-        settings = {"conv_dim": int(_number("conv_dim", arguments["conv_dim"], source)), "conv_alpha": 1.0, **settings}
+    given = arguments(options.get("network_args") or [], source, ARGUMENTS, "networks.lora")
+    settings: dict[str, Any] = {name: number(name, given[name], source) for name in _PLAIN if name in given}
+    if "conv_dim" in given:
+        settings = {"conv_dim": int(number("conv_dim", given["conv_dim"], source)), "conv_alpha": 1.0, **settings}
     for name in _LISTS:
-        if name in arguments:
-            settings[name] = _by_block(name, _numbers(name, arguments[name], source), "conv_dim" in arguments, source)
-    if rates := _rates(arguments, source):
+        if name in given:
+            settings[name] = _by_block(name, _numbers(name, given[name], source), "conv_dim" in given, source)
+    if rates := _rates(given, source):
         settings["block_lr"] = rates
-    if terms := _terms(options, source):
-        settings["base_adapters"] = terms
-    return settings
+    return settings | adapters(options, source)
 
 
-def _arguments(given: Any, source: str) -> dict[str, str]:
+def adapters(options: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """``base_adapters`` of the files that ``base_weights`` names.
+
+    Raises:
+        RecipeError: for more multipliers than files.
+    """
+    terms = _terms(options, source)
+    return {"base_adapters": terms} if terms else {}
+
+
+def arguments(given: Any, source: str, known: Sequence[str], module: str) -> dict[str, str]:
+    """``network_args`` by name.
+
+    Raises:
+        RecipeError: naming the argument that ``module`` does not take here.
+    """
     found = {}
     for text in [given] if isinstance(given, str) else given:
         name, equals, value = str(text).partition("=")
         name = name.strip()
         if not equals:
             raise RecipeError(f"{source}: '{text}' in network_args is no NAME=VALUE")
-        if name not in ARGUMENTS:
-            hint = did_you_mean(name, ARGUMENTS)
-            raise RecipeError(f"{source}: network_args has '{name}', which networks.lora here does not take{hint}")
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise RecipeError(f"{source}: network_args has '{name}', which {module} here does not take{hint}")
         found[name] = value.strip()
     return found
 
@@ -86,7 +99,7 @@ def _rates(arguments: Mapping[str, str], source: str) -> dict[str, float]:
     given = {name: arguments[name] for name in _RATES[:3] if name in arguments}
     if not given:
         return {}
-    least = _number(_RATES[3], arguments.get(_RATES[3], "0"), source)
+    least = number(_RATES[3], arguments.get(_RATES[3], "0"), source)
     lists = {name: _numbers(name, text, source) for name, text in given.items() if not text[:1].isalpha()}
     known = {len(numbers) for name, numbers in lists.items() if name != "mid_lr_weight"}
     known |= {len(_numbers(name, arguments[name], source)) // 2 for name in _LISTS if name in arguments}
@@ -120,7 +133,7 @@ def _curve(text: str, count: int, source: str) -> list[float]:
     }
     if name.strip() not in curves:
         raise RecipeError(f"{source}: there is no curve '{name}' of rates{did_you_mean(name, curves)}")
-    return [value + (_number(text, lift, source) if lift else 0.0) for value in curves[name.strip()]]
+    return [value + (number(text, lift, source) if lift else 0.0) for value in curves[name.strip()]]
 
 
 def _terms(options: Mapping[str, Any], source: str) -> list[str]:
@@ -138,10 +151,15 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _numbers(name: str, text: str, source: str) -> list[float]:
-    return [_number(name, part, source) for part in text.split(",")]
+    return [number(name, part, source) for part in text.split(",")]
 
 
-def _number(name: str, text: str, source: str) -> float:
+def number(name: str, text: str, source: str) -> float:
+    """The number that an argument holds.
+
+    Raises:
+        RecipeError: if it holds none.
+    """
     try:
         return float(text)
     except ValueError:

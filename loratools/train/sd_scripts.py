@@ -7,16 +7,22 @@ every other one is refused by name (sd_scripts_options.py). What such a file lea
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from loratools.errors import RecipeError, did_you_mean
+from loratools.train.dataset_toml import DEFAULTS as DATASET_DEFAULTS
 from loratools.train.dataset_toml import load_toml, read_dataset_toml
+from loratools.train.sd_lycoris import MODULE, lycoris_settings
 from loratools.train.sd_network import network_settings
 from loratools.train.sd_scripts_options import (
     ACCEPTED,
     DEFAULTS,
+    GUI_ALIASES,
+    GUI_ONLY,
+    GUI_OPTIONS,
     METADATA,
     MOST_USED,
     ONLY,
@@ -31,22 +37,28 @@ def is_options(path: Path) -> bool:
     return not {"datasets", "general"} & load_toml(path).keys()
 
 
-def read_options(path: Path, *, defaults: bool = True) -> dict[str, Any]:
+def read_options(path: Path, notes: list[str], *, defaults: bool = True) -> dict[str, Any]:
     """Our settings for sd-scripts' option file at ``path``; with ``defaults``, sd-scripts' own for what it leaves out.
 
     ``dataset_config`` is looked for in the current folder, then beside the file.
 
+    Args:
+        notes: gets a sentence for everything that a person should know and that stops nothing.
     Raises:
-        RecipeError: naming the file and the option that is unknown or not supported, and what to use instead.
+        RecipeError: naming the file and every option that is unknown or not supported, and what to use instead.
     """
-    options = _flat(load_toml(path), path)
-    for name, value in options.items():
-        _check(name, value, path)
-    given = {name: value for name, value in options.items() if name in OPTIONS and value != ""}
+    options = _of_trainer(_flat(load_toml(path), path), path, notes)
+    if refused := [text for name, value in options.items() for text in _refusal(name, value)]:
+        raise RecipeError(f"{path}: {'; '.join(refused)}")
+    given = {name: value for name, value in options.items() if name in OPTIONS and value not in ("", [])}
     settings = _drawn({OPTIONS[name]: _value(name, value, path) for name, value in given.items()})
-    settings |= _translated(options, path) | network_settings(options, str(path))
+    settings = _curves(_moved(settings), path, notes) | _text_encoder(options, path, notes)
+    settings |= _translated(options, path) | _network(options, str(path), notes)
     usual = {**DEFAULTS, **({} if "epochs" in settings else {"max_steps": 1600})} if defaults else {}
-    return {**usual, **settings, **_dataset_config(options, path)}
+    dataset = _dataset_config(options, path)
+    if options.get("enable_bucket") or dataset:  # also under a preset, which knows nothing of their buckets
+        usual |= {key: value for key, value in DATASET_DEFAULTS.items() if key != "buckets"}
+    return {**usual, **settings, **dataset}
 
 
 def table() -> str:
@@ -59,24 +71,37 @@ def _flat(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in document.items():
         for key, inner in value.items() if isinstance(value, dict) else [(name, value)]:
-            if key in flat:
-                raise RecipeError(f"{path}: '{key}' is given in two sections; keep one")
+            if flat.get(key, inner) != inner:
+                raise RecipeError(f"{path}: '{key}' is given in two sections, as {flat[key]} and {inner}; keep one")
             flat[key] = inner
     return flat
 
 
-def _check(name: str, value: object, path: Path) -> None:
-    if name in OPTIONS or name in TOGETHER or name in ACCEPTED:
+def _of_trainer(options: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
+    """The options without those that only a GUI has; one note lists them."""
+    theirs = {name: value for name, value in options.items() if name not in GUI_ALIASES and name not in GUI_ONLY}
+    for name, own in GUI_ALIASES.items():
+        if name in options:
+            theirs.setdefault(own, options[name])
+    if found := sorted(GUI_ONLY & options.keys()):
+        notes.append(f"{path}: {', '.join(found)} of a GUI's own have no effect, as in sd-scripts")
+    return theirs
+
+
+def _refusal(name: str, value: object) -> Iterator[str]:
+    """What is wrong with an option, and what to use instead."""
+    if name in OPTIONS or name in TOGETHER or name in ACCEPTED or name in GUI_OPTIONS:
         return
     off = value in (False, "", [], {})
     if name not in ONLY:
         hint = did_you_mean(name, [*OPTIONS, *TOGETHER, *ACCEPTED, *ONLY])
         if off and not hint:
             return  # switched off: nothing is lost
-        raise RecipeError(f"{path}: the option '{name}' is not supported{hint or '; remove it to train without'}")
+        yield f"the option '{name}' is not supported{hint or ': remove it to train without'}"
+        return
     values, remedy = ONLY[name]
     if not off and value not in values:
-        raise RecipeError(f"{path}: '{name} = {value}' is not supported: {remedy}")
+        yield f"'{name} = {value}' is not supported: {remedy}"
 
 
 def _value(name: str, value: Any, path: Path) -> Any:
@@ -86,7 +111,8 @@ def _value(name: str, value: Any, path: Path) -> Any:
         return {"float": "fp32"}.get(value, value)
     if name == "text_encoder_lr" and isinstance(value, list):
         if len(set(value)) != 1:
-            raise RecipeError(f"{path}: text_encoder_lr has {len(value)} values; give one")
+            raise RecipeError(f"{path}: text_encoder_lr has {len(value)} values; here both text encoders have one, so "
+                              f"give one, such as text_encoder_lr = {value[0]}")  # fmt: skip
         return value[0]
     if name == "max_token_length":
         return int(value) or 75
@@ -142,6 +168,36 @@ def _drawn(settings: dict[str, Any]) -> dict[str, Any]:
     if asked and settings.get("sample_prompts"):
         return settings
     return {name: value for name, value in settings.items() if not name.startswith("sample_")}
+
+
+def _network(options: Mapping[str, Any], source: str, notes: list[str]) -> dict[str, Any]:
+    if options.get("network_module") == MODULE:
+        return lycoris_settings(options, source, notes)
+    return network_settings(options, source)
+
+
+def _moved(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without what changes a noise offset that is 0, as there."""
+    moot = () if settings.get("noise_offset") else ("noise_offset_random_strength", "adaptive_noise_scale")
+    return {name: value for name, value in settings.items() if name not in moot}
+
+
+def _curves(settings: dict[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
+    """Without TensorBoard where that is not installed: such files name a logging_dir whether or not it is looked at."""
+    if "tensorboard" not in settings or importlib.util.find_spec("tensorboard") is not None:
+        return settings
+    notes.append(f"{path}: logging_dir needs a package that is not installed, so no curves are kept; pip install "
+                 "'loratools[log]' for them (every loss is in NAME.jsonl anyway)")  # fmt: skip
+    return {name: value for name, value in settings.items() if name != "tensorboard"}
+
+
+def _text_encoder(options: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
+    """After how many steps it stays as it is: -1 for none at all, 0 for never."""
+    steps = options.get("stop_text_encoder_training") or 0
+    if not steps:
+        return {}
+    notes.append(f"{path}: stop_text_encoder_training counts here; sd-scripts trains a LoRA's text encoder to the end")
+    return {"te_lr": 0} if steps < 0 else {"stop_text_encoder_training": steps}
 
 
 def _folders(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ what to use instead.
 from __future__ import annotations
 
 from loratools.train.dataset_toml import DATASET_KEYS, SUBSET_KEYS
+from loratools.train.dataset_toml import DEFAULTS as DATASET_DEFAULTS
+from loratools.train.sd_lycoris import MODULE as LYCORIS
 from loratools.train.sd_network import OPTIONS as NETWORK_OPTIONS
 
 _SAME = (
@@ -63,6 +65,7 @@ OPTIONS = {
     **{theirs: ours for theirs, ours in SUBSET_KEYS.items() if theirs not in _OF_FOLDERS},
     "validation_seed": "validation_seed",
     "save_every_n_steps": "save_every_steps",
+    "save_every_n_epochs": "save_every_epochs",
     "save_last_n_epochs": "save_last_n",
     "validate_every_n_epochs": "validate_every_epochs",
     "validate_every_n_steps": "validate_every_steps",
@@ -77,8 +80,8 @@ MOST_USED = tuple(OPTIONS)[:20]
 # of these, 0 stands for none
 OR_NONE = frozenset({
     "network_alpha", "min_snr_gamma", "max_timestep", "scale_weight_norms", "adaptive_noise_scale",
-    "save_every_n_steps", "save_last_n_epochs", "validate_every_n_epochs", "validate_every_n_steps",
-    "sample_every_n_epochs", "sample_every_n_steps",
+    "save_every_n_steps", "save_every_n_epochs", "save_last_n_epochs", "validate_every_n_epochs",
+    "validate_every_n_steps", "sample_every_n_epochs", "sample_every_n_steps",
 })  # fmt: skip
 # what a file says of itself: ``metadata_title`` and so on -> ``modelspec``
 METADATA = ("title", "author", "description", "license", "tags", "usage_hint", "merged_from", "trigger_phrase",
@@ -101,7 +104,7 @@ ACCEPTED = frozenset({
     # the state is always kept, only the newest, and replaced when the next one is whole
     "save_state", "save_state_on_train_end", "save_last_n_epochs_state", "save_last_n_steps_state",
     # a run's curves and lines are named by it
-    "log_prefix", "log_tracker_name", "log_config", "console_log_level", "console_log_file",
+    "log_prefix", "log_tracker_name", "wandb_run_name", "log_config", "console_log_level", "console_log_file",
     "console_log_simple",
     # parts of deepspeed, which is refused
     "zero_stage", "offload_optimizer_device", "offload_optimizer_nvme_path", "offload_param_device",
@@ -110,17 +113,15 @@ ACCEPTED = frozenset({
 _UPLOAD = "leave it out, and upload the files when they are chosen"
 _WHERE = "leave it out; --resume finds by itself where the run was"
 _KEPT_IN = "leave it out; the base is kept in the type of mixed_precision, and the LoRA in float32"
-_EVERY_EPOCH = "leave it out; every epoch has its file, and fewer repeats make epochs shorter"
 # accepted at these values and where they are switched off, else refused with what to do instead
 ONLY: dict[str, tuple[tuple[object, ...], str]] = {
     "network_module": (
-        ("networks.lora",),
-        "leave it out for LoRA and LoCon; for LoHa and LoKr set network_type in a YAML config",
+        ("networks.lora", LYCORIS),
+        "leave it out for LoRA and LoCon; for LoHa and LoKr it is lycoris.kohya",
     ),
     "save_model_as": (("safetensors",), "leave it out; files are safetensors"),
     "no_metadata": ((), "leave it out; a file says how it was made"),
-    "save_every_n_epochs": ((1,), _EVERY_EPOCH),
-    "save_n_epoch_ratio": ((), _EVERY_EPOCH),
+    "save_n_epoch_ratio": ((), "use save_every_n_epochs"),
     "save_last_n_steps": ((), "leave it out; save_last_n_epochs counts the files of steps as well"),
     "resume": ((), "pass --resume; the run's own state is found by its name"),
     "initial_epoch": ((), _WHERE),
@@ -143,7 +144,6 @@ ONLY: dict[str, tuple[tuple[object, ...], str]] = {
     "output_config": ((), "leave it out; the log's first line holds every setting"),
     "log_with": (("tensorboard",), "leave it out; losses are in NAME.jsonl"),
     "log_tracker_config": ((), "leave it out; losses are in NAME.jsonl"),
-    "wandb_run_name": ((), "leave it out; losses are in NAME.jsonl"),
     "wandb_api_key": ((), "leave it out; losses are in NAME.jsonl"),
     "huggingface_repo_id": ((), _UPLOAD),
     "huggingface_repo_type": ((), _UPLOAD),
@@ -156,7 +156,15 @@ ONLY: dict[str, tuple[tuple[object, ...], str]] = {
     "deepspeed": ((), "start several processes with `accelerate launch -m loratools train ...`"),
     "metadata_thumbnail": ((), "leave it out; a thumbnail lies beside the file as NAME.png"),
 }
+# keys of the files that kohya_ss' and Akegarasu's GUIs write, which sd-scripts' trainers of LoRAs do not have
+GUI_ALIASES = {"lr_restart_cycles": "lr_scheduler_num_cycles"}  # -> sd-scripts' own
+GUI_OPTIONS = {"stop_text_encoder_training": "stop_text_encoder_training"}  # -> our setting
+GUI_ONLY = frozenset({
+    "epoch", "noise_offset_type", "lowvram", "model_train_type", "loraplus_lr_ratio", "loraplus_unet_lr_ratio",
+    "loraplus_text_encoder_lr_ratio",
+})  # fmt: skip
 DEFAULTS = {  # sd-scripts' own, of options that a file leaves out
-    "dim": 4, "alpha": 1, "learning_rate": 2e-6, "lr_scheduler": "constant", "shuffle_tags": False, "buckets": False,
+    "dim": 4, "alpha": 1, "learning_rate": 2e-6, "lr_scheduler": "constant", "shuffle_tags": False,
+    **DATASET_DEFAULTS,
     "resolution": 512, "cache_latents": False,
 }  # fmt: skip

@@ -76,7 +76,7 @@ class Writer:
             settings=facts.config.settings(), base_digest=self._base_digest, dataset_digest=facts.dataset.digest,
             started_at=facts.started_at, session=facts.session,
         ))  # fmt: skip
-        self._folder.prune(facts.config.save_last_n)
+        self._folder.prune(facts.config.save_every_epochs, facts.config.save_last_n)
 
     def _write(self, path: Path, epoch: int, step: int) -> tuple[Path, str]:
         facts, config = self._facts, self._facts.config

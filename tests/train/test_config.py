@@ -40,11 +40,20 @@ def test_alpha_defaults_to_dim_and_rates_to_the_common_one() -> None:
     ("line", "message"),
     [
         ("epoch: 3", r"line 3: epoch: there is no such setting \(did you mean 'epochs'\?\)"),
-        ("epochs: many", r"line 3: epochs: .*integer"),
-        ("epochs: 0", r"epochs: .*greater than or equal to 1"),
+        ("epochs: many", r"line 3: epochs: it must be a whole number \(it is 'many'\)"),
+        ("epochs: 0", r"epochs: it must be 1 or more \(it is 0\)"),
         ("resolution: 500", "multiples of 8"),
         ("resolution: [512, 516]", "512x516: both sides must be multiples of 8"),
-        ("lr_scheduler: cosinus", "lr_scheduler: .*'cosine'"),
+        ("lr_scheduler: cosinus", r"lr_scheduler: it must be 'cosine', .* \(did you mean 'cosine'\?\)"),
+        ("lr_warmup: abc", r"line 3: lr_warmup: abc: give steps \(100\), a fraction \(0\.1\) or a percentage"),
+        ("resolution: [512, abc]", r"line 3: resolution\.1: it must be a whole number \(it is 'abc'\)"),
+        ("resolution: abc", r"line 3: resolution: it must be a whole number \(it is 'abc'\)"),
+        ("cache_latents: maybe", r"line 3: cache_latents: it must be true or false or 'disk' \(it is 'maybe'\)"),
+        ("tensorboard: [1]", r"line 3: tensorboard: it must be true or false or a path \(it is \[1\]\)"),
+        ("learning_rate: fast", r"learning_rate: it must be a number \(it is 'fast'\)"),
+        ("validation_split: 1", r"validation_split: it must be below 1 \(it is 1\)"),
+        ("datasets: [{batch_size: 2}]", r"line 3: datasets\.0: 'images' is missing"),
+        ("optimizer_args: 3", r"optimizer_args: it must be keys and values \(it is 3\)"),
         ("lr_warmup: 200%", "percentage"),
         ("preset: style-04", r"no training preset 'style-04' \(did you mean 'style-004'\?\)"),
         ("mixed_precision: fp8", "mixed_precision"),
@@ -82,6 +91,30 @@ def test_images_beside_the_config_are_found(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("base: b\nimages: pics\n")
     assert read_config(path).images[0].folder == tmp_path / "pics"
+
+
+@pytest.mark.parametrize("name", ["c.yaml", "c.toml"])
+def test_everything_beside_the_config_is_found(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there / "loras", there / "pocket"):
+        folder.mkdir(parents=True)
+    for file in ("m.safetensors", "vae.pt", "loras/start.safetensors", "loras/style.safetensors"):
+        (there / file).touch()
+    yaml = ("base: m.safetensors\nimages: pics\nvae: vae.pt\nnetwork_weights: loras/start.safetensors\n"
+            "base_adapters: ['loras/style:0.5:GP1,none:2', 'a:b:c:d']\n")  # fmt: skip
+    toml = ('pretrained_model_name_or_path = "m.safetensors"\ntrain_data_dir = "pics"\nvae = "vae.pt"\n'
+            'network_weights = "loras/start.safetensors"\nbase_weights = "loras/style.safetensors"\n')  # fmt: skip
+    (there / name).write_text(yaml if name == "c.yaml" else toml)
+    monkeypatch.chdir(here)
+    found = read_config(there / name)
+    assert (Path(found.base), found.vae) == (there / "m.safetensors", there / "vae.pt")
+    assert found.network_weights == there / "loras/start.safetensors"
+    style = f"{there / 'loras/style.safetensors'}"
+    assert found.base_adapters == ((f"{style}:0.5:GP1,none:2.0", "a:b:c:d") if name == "c.yaml" else (f"{style}:1.0",))
+    for base in ("pocket", "owner/model"):
+        assert read_config(there / name, {"base": base}).base == base
+    (here / "m.safetensors").touch()
+    assert read_config(there / name).base == "m.safetensors"  # the current folder comes first
 
 
 TOML = """
@@ -133,6 +166,7 @@ def test_sd_scripts_toml(tmp_path: Path) -> None:
         ("keep_tokens = 0", "face_crop_aug_range = [1, 2]", "'face_crop_aug_range'.*not supported: crop"),
         ("keep_tokens = 0", "batch_size = 2", r"'batch_size' cannot stand in .*subset 2; move it to \[general\]"),
         ('image_dir = "b"', "", "subset 2 has no image_dir"),
+        ('image_dir = "b"', "foo = 1", r"unknown key 'foo' in .*; \[\[datasets\]\] 1, subset 2 has no image_dir"),
         ("[[datasets.subsets]]", "[[datasets.subset]]", "unknown key 'subset'"),
         ("[general]", "[general", "not TOML"),
     ],

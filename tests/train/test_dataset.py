@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from PIL import Image
 from loratools.errors import DatasetError
 from loratools.train.config import TrainConfig
 from loratools.train.dataset import open_image
-from loratools.train.read_config import make_config
+from loratools.train.loop import train
+from loratools.train.read_config import make_config, read_config
 from loratools.train.read_dataset import read_dataset
 
 
@@ -53,7 +55,9 @@ def test_caption_files(pictures: Callable[..., Path]) -> None:
     (folder / "02.caption").write_text("not read")
     data = read_dataset(_config(str(folder)), (64, 64))
     assert [item.caption for item in data.items[:2]] == ["a, b, c, d", "from caption"]
-    assert any("02.caption" in note and "02.txt" in note for note in data.notes)
+    assert [note for note in data.notes if "02.caption" in note and "the .txt of the same name" in note] == [
+        *data.notes
+    ]
     (folder / "00.caption").write_text("own")
     data = read_dataset(_config(str(folder), caption_extension="caption"), (64, 64))
     assert [item.caption for item in data.items] == ["own", "from caption", "not read"]
@@ -78,6 +82,73 @@ def test_a_named_folder_without_any_caption_trains_its_name(pictures: Callable[.
     assert any("sks girl" in note for note in data.notes)
     (folder / "00.txt").write_text("a")  # one caption: then the other is missing
     with pytest.raises(DatasetError, match=r"01\.png"):
+        read_dataset(_config(str(folder)), (64, 64))
+
+
+def test_captions_that_are_not_read_are_told_in_one_note_each_and_never_replaced_by_a_name(
+    pictures: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = pictures("10_ink", 12)
+    expected = r"12 images have no .*12 of them have a \.txt, such as 00\.txt, which is not read, since 00\.caption " \
+               r"is expected; set caption_extension to \.txt"  # fmt: skip
+    with pytest.raises(DatasetError, match=expected):
+        read_dataset(_config(str(folder), caption_extension=".caption"), (64, 64))
+    known = [{"folder": str(folder), "class_tokens": "cat"}]
+    (note,) = read_dataset(_config(known, caption_extension=".caption"), (64, 64)).notes
+    assert note == (f"not read: 12 .txt in {folder} (00.txt and so on), since captions are expected in .caption; set "
+                    "caption_extension to .txt to read them")  # fmt: skip
+    listed = tmp_path / "m.json"
+    listed.write_text('{"00.png": {"tags": "a"}, "01.png": {"tags": "b"}}')
+    data = read_dataset(_config([{"folder": str(folder), "metadata_file": str(listed)}]), (64, 64))
+    assert [item.caption[:5] for item in data.items[:3]] == ["a", "b", "1girl"]
+    (note,) = data.notes
+    assert note == (f"not read: 2 .txt in {folder} (00.txt and so on), since {listed} has these images' captions; "
+                    "leave metadata_file out to read them")  # fmt: skip
+
+
+@pytest.mark.parametrize("toml", [False, True])
+def test_images_are_found_by_the_paths_of_a_metadata_file(
+    pictures: Callable[..., Path], tmp_path: Path, toml: bool
+) -> None:
+    one, two = pictures("one", 2), pictures("two", 2, captions=False)
+    file = tmp_path / "3_m.json"
+    file.write_text(json.dumps({str(one / "01.png"): {"tags": "a"}, "two/01": {"caption": "b"}, "one/00.png": {}}))
+    if toml:
+        (tmp_path / "d.toml").write_text('[[datasets]]\nresolution = 64\n[[datasets.subsets]]\n'
+                                         f'metadata_file = "{file.name}"\nnum_repeats = 2\n')  # fmt: skip
+        settings = read_config(tmp_path / "d.toml", {"base": "x"})
+    else:
+        settings = _config([{"metadata_file": str(file), "repeats": 2}])
+    assert settings.name == "3_m"
+    data = read_dataset(settings, (64, 64))
+    assert [(item.path, item.caption[:5]) for item in data.items] == [
+        (one / "00.png", "1girl"), (one / "01.png", "a"), (two / "01.png", "b"),
+    ]  # fmt: skip
+    assert data.samples_per_epoch == 6 and len(data.notes) == 1 and "not read: 1 .txt" in data.notes[0]
+    file.write_text("{}")
+    with pytest.raises(DatasetError, match=r"3_m\.json lists no images"):
+        read_dataset(settings, (64, 64))
+    file.write_text('{"two/01.png": {"tags": "a"}, "gone.png": {"tags": "b"}}')
+    with pytest.raises(DatasetError, match=r"1 images that .*3_m\.json lists are not there: gone\.png; take them out"):
+        read_dataset(settings, (64, 64))
+
+
+def test_a_run_tells_its_notes(config: Callable[..., TrainConfig], pictures: Callable[..., Path]) -> None:
+    folder, notes = pictures(count=1), list[str]()
+    (folder / "00.caption").write_text("unread")
+    train(config(folder, epochs=1), progress=False, on_note=notes.append)
+    assert len(notes) == 1 and notes[0].startswith("not read: 1 .caption in")
+
+
+def test_the_error_of_missing_captions_names_the_extension_that_is_expected(pictures: Callable[..., Path]) -> None:
+    folder = pictures(count=2, captions=False)
+    for config in (_config(str(folder), caption_extension="tags"),
+                   _config([{"folder": str(folder), "caption_extension": "tags"}])):  # fmt: skip
+        with pytest.raises(DatasetError, match=r"write their tags into 00\.tags and so on, or name another caption_e"):
+            read_dataset(config, (64, 64))
+    (folder / "00.txt").write_text("")
+    (folder / "00.caption").write_text("full")
+    with pytest.raises(DatasetError, match=r"2 images.*1 of them have a \.caption, .*since 00\.txt is expected"):
         read_dataset(_config(str(folder)), (64, 64))
 
 

@@ -150,6 +150,21 @@ def test_files_of_steps_and_only_the_newest_stay(config: Config, pictures: Pictu
     assert sorted(settings.out.glob("*.safetensors")) == again.epochs  # an earlier run's steps go with its epochs
 
 
+def test_every_second_epoch_and_the_last_stay_also_after_a_kill(tiny: Path, images: Path, tmp_path: Path) -> None:
+    often = {"epochs": 5, "save_every_steps": None, "save_state_every_steps": 1, "ema": None}
+    every = train(eight_steps(tiny, images, tmp_path / "every", **often), progress=False)
+    settings = eight_steps(tiny, images, tmp_path / "second", save_every_epochs=2, **often)
+    assert plan(settings).files == 3
+    result = killed_thrice(settings, 6, 9, 14)
+    assert [path.name for path in result.epochs] == ["t-000002.safetensors", "t-000004.safetensors",
+                                                     "t-000005.safetensors"]  # fmt: skip
+    kept = [every.epochs[number - 1] for number in (2, 4, 5)]
+    assert [path.read_bytes() for path in result.epochs] == [path.read_bytes() for path in kept]
+    assert result.losses == every.losses
+    newest = train(settings.model_copy(update={"save_last_n": 2, "force": True}), progress=False)
+    assert [path.name for path in newest.epochs] == ["t-000004.safetensors", "t-000005.safetensors"]
+
+
 def test_the_average_is_what_is_saved_and_training_does_not_see_it(config: Config, pictures: Pictures) -> None:
     images = pictures(count=4)
     common = {"epochs": 1, "dtype": "fp32", "batch_size": 1}

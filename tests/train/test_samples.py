@@ -18,7 +18,7 @@ from loratools.base.patch import Patcher
 from loratools.errors import GridError, LoratoolsError, PromptError, TrainingError
 from loratools.train import samples
 from loratools.train.config import TrainConfig
-from loratools.train.loop import StepRecord, train
+from loratools.train.loop import StepRecord, plan, train
 from loratools.train.read_config import read_config
 from loratools.train.run_folder import RunFolder
 from loratools.train.sample_prompts import Wanted, wanted_samples
@@ -47,10 +47,10 @@ def test_a_line_of_every_option_and_one_of_none(config: Config, tmp_path: Path, 
     )
     file.write_text(text.replace("--hat ", ""), encoding="utf-8")
     defaults = base.defaults
-    one, two = wanted_samples(config(tmp_path, sample_prompts=str(file), seed=5), base)
+    one, two = wanted_samples(config(tmp_path, sample_prompts=str(file), seed=5), base, [])
     assert one == Wanted("1girl", "low quality,", (128, 64), 3, 9, 4.5, "Euler a")
     assert two == Wanted("(smile:1.2)", "", (64, 64), 5, defaults.steps, defaults.cfg, defaults.sampler)
-    (given,) = wanted_samples(config(tmp_path, sample_prompts=["x --s 3"], sample_sampler="DDIM"), base)
+    (given,) = wanted_samples(config(tmp_path, sample_prompts=["x --s 3"], sample_sampler="DDIM"), base, [])
     assert (given.prompt, given.steps, given.sampler) == ("x", 3, "DDIM")
 
 
@@ -60,7 +60,7 @@ def test_toml_and_json(config: Config, tmp_path: Path, base: Base) -> None:
     (tmp_path / "p.json").write_text(
         '[{"prompt": "a", "sample_steps": 4}, {"prompt": "b", "seed": 9, "sample_steps": 4}]'
     )
-    toml, jsons = (wanted_samples(config(tmp_path, sample_prompts=str(tmp_path / name)), base)
+    toml, jsons = (wanted_samples(config(tmp_path, sample_prompts=str(tmp_path / name)), base, [])
                    for name in ("p.toml", "p.json"))  # fmt: skip
     assert toml == jsons and [(own.prompt, own.seed, own.steps) for own in toml] == [("a", 1, 4), ("b", 9, 4)]
 
@@ -68,10 +68,9 @@ def test_toml_and_json(config: Config, tmp_path: Path, base: Base) -> None:
 @pytest.mark.parametrize(
     ("line", "message", "kind"),
     [
-        ("1girl --cn pose.png", r"prompts.txt, line 2: there is no option '--cn' here; there are --n", PromptError),
+        ("1girl --q best", r"prompts.txt, line 2: there is no option '--q' here; there are --n", PromptError),
         ("1girl --w wide", "line 2: --w is 'wide'; it must be a number", PromptError),
         ("1girl --s 0", "line 2: --s is '0'; it must be 1 or more", PromptError),
-        ("1girl --w 100", "line 2: a size of 100x64 does not fit", GridError),
         ("1girl --ss eulr", "line 2: there is no sampler 'eulr' .did you mean 'Euler'", GridError),
         ("# nothing", "prompts.txt holds no prompt", PromptError),
     ],
@@ -82,7 +81,25 @@ def test_what_a_file_gets_wrong_is_named(
     file = tmp_path / "prompts.txt"
     file.write_text(f"# first\n{line}\n", encoding="utf-8")
     with pytest.raises(kind, match=message):
-        wanted_samples(config(tmp_path, sample_prompts=str(file)), base)
+        wanted_samples(config(tmp_path, sample_prompts=str(file)), base, [])
+
+
+def test_what_sd_scripts_takes_stops_nothing(config: Config, tmp_path: Path, base: Base) -> None:
+    line = "1girl --w 100 --h 30 --d -1 --ss dpmsolver --cn pose.png --G 3.5 --fs 3 --ctr 0.5 --rcfg 1"
+    notes: list[str] = []
+    (found,) = wanted_samples(config(tmp_path, sample_prompts=[line], seed=5), base, notes)
+    assert (found.size, found.seed, found.sampler) == ((64, 96), 5, "DPM++ 2M")
+    assert [note.split()[3] for note in notes] == ["--cn", "--G", "--fs", "--ctr", "--rcfg", "100x30"]
+    assert notes[-1] == "sample_prompts, line 1: 100x30 is drawn at 96x64, since sides are multiples of 8"
+    notes.clear()
+    (tmp_path / "p.json").write_text('[{"prompt": "a", "seed": -1, "guidance_scale": 3.5}]')
+    (found,) = wanted_samples(config(tmp_path, sample_prompts=str(tmp_path / "p.json")), base, notes)
+    assert found.seed == 1 and len(notes) == 1 and "guidance_scale has no effect" in notes[0]
+
+
+def test_the_notes_of_samples_are_the_plans(config: Config, pictures: Pictures) -> None:
+    found = plan(config(pictures(count=1), sample_prompts=["1girl --w 70"]))
+    assert [note for note in found.notes if "70x64 is drawn at 64x64" in note]
 
 
 def test_a_missing_file_stops_a_run_before_it_begins(config: Config, pictures: Pictures, tmp_path: Path) -> None:
@@ -186,7 +203,10 @@ def test_a_kill_while_drawing_is_made_up_for(config: Config, pictures: Pictures,
     assert [path.name for path in folder.samples.iterdir()] == ["mine.png"]
 
 
-def test_what_sd_scripts_says_of_samples_and_validation(pictures: Pictures, tmp_path: Path) -> None:
+def test_what_sd_scripts_says_of_samples_and_validation(
+    pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())  # as if TensorBoard were installed
     (tmp_path / "prompts.txt").write_text("1girl")
     file = tmp_path / "options.toml"
     common = f'pretrained_model_name_or_path = "pocket"\ntrain_data_dir = "{pictures("10_ink").parent}"\n'

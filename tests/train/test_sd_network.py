@@ -101,3 +101,38 @@ def test_rates_by_block_and_their_curves(tmp_path: Path) -> None:
 def test_arguments_that_cannot_be_read(arguments: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=message):
         _read(tmp_path, f"network_args = {arguments}")
+
+
+@pytest.mark.parametrize("kind", ["lora", "locon", "loha", "lokr"])
+def test_lycoris_becomes_our_own_network(kind: str, tmp_path: Path) -> None:
+    text = 'network_module = "lycoris.kohya"\n'
+    common = '"bypass_mode=False", "dora_wd=False", "use_tucker=False", "module_dropout=0.1", "rank_dropout=0"'
+    config = _read(tmp_path, f'{text}network_args = ["algo={kind}", "conv_dim=4", "factor=8", {common}]')
+    assert config.network_type == {"locon": "lora"}.get(kind, kind)
+    assert (config.dim, config.alpha, config.conv_dim, config.conv_alpha) == (8, 4, 4, 4)
+    assert (config.module_dropout, config.lokr_factor) == (0.1, 8 if kind == "lokr" else -1)
+    assert len(config.notes) == 1 and "conv_in" in config.notes[0]
+    without = _read(tmp_path, f'{text}network_args = ["algo={kind}", "preset=attn-mlp"]')
+    assert without.conv_dim is None and "proj_in" in without.notes[0]
+    if kind == "lora":  # LyCORIS' defaults
+        plain = _read(tmp_path, text + 'base_weights = "style.safetensors"')
+        assert (plain.network_type, plain.conv_dim, plain.conv_alpha) == ("lora", 8, 4)
+        assert plain.base_adapters == ("style.safetensors:1.0",)
+        more = _read(tmp_path, text + 'network_args = ["dora_wd=True", "dropout=0.2", "wd_on_output=True"]')
+        assert more.dora and more.network_dropout == 0.2
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("algo=ia3", "the LyCORIS algorithm 'ia3' is not supported; there are lora, locon, loha, lokr"),
+        ("preset=attn-only", "the LyCORIS preset 'attn-only' is not supported.*; use full or attn-mlp"),
+        ("use_tucker=True", "'use_tucker=True' in network_args is not supported: leave it out"),
+        ("wd_on_output=False", "'wd_on_output=False' in network_args"),
+        ("block_dims=1", "network_args has 'block_dims', which lycoris.kohya here does not take"),
+        ("conv_dim=x", "'x' in conv_dim of network_args is no number"),
+    ],
+)
+def test_what_lycoris_has_and_we_have_not_is_named(argument: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=message):
+        _read(tmp_path, f'network_module = "lycoris.kohya"\nnetwork_args = ["{argument}"]')

@@ -62,16 +62,120 @@ def test_an_option_file_is_read_with_sd_scripts_defaults(tmp_path: Path) -> None
             "full_bf16 = true",
             "'full_bf16 = True' is not supported: leave it out; the base is kept",
         ),
-        ("networks.lora", "networks.dylora", "network_module = networks.dylora.*network_type"),
+        ("networks.lora", "networks.dylora", "network_module = networks.dylora.*lycoris.kohya"),
         ("xformers = true", 'log_with = "wandb"', "'log_with = wandb' is not supported: leave it out"),
         ("xformers = true", 'resume = "state"', "pass --resume"),
-        ("[5e-5]", "[5e-5, 1e-5]", "text_encoder_lr has 2 values"),
-        ("[train]", '[train]\nresolution = "64,64"', "'resolution' is given in two sections"),
+        ("xformers = true", 'lr_warmup_steps = "abc"', r"o\.toml: lr_warmup \(lr_warmup_steps\): abc: give steps"),
+        ("[5e-5]", "[5e-5, 1e-5]", "text_encoder_lr has 2 values; here both .* one, such as text_encoder_lr = 5e-05"),
+        ("[train]", '[train]\nresolution = "64,64"', "'resolution' is given in two sections, as 512,768 and 64,64"),
+        (
+            "full_bf16 = false",
+            "full_bf16 = true\nfoo = 1\nresume = 'x'",
+            "'full_bf16.*option 'foo' is.*'resume = x' is",
+        ),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(tmp_path: Path, before: str, after: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         _read(tmp_path, OPTIONS_FILE.replace(before, after))
+
+
+# as kohya_ss' GUI writes one
+GUI_FILE = """
+bucket_reso_steps = 64
+cache_latents = true
+caption_extension = ".txt"
+clip_skip = 1
+dynamo_backend = "no"
+enable_bucket = true
+epoch = 10
+gradient_accumulation_steps = 1
+huber_c = 0.1
+huber_scale = 1
+huber_schedule = "snr"
+learning_rate = 0.0001
+logging_dir = "log"
+loss_type = "l2"
+lr_scheduler = "cosine"
+lr_scheduler_args = []
+lr_scheduler_num_cycles = 1
+lr_scheduler_power = 1
+lr_warmup_steps = 160
+max_bucket_reso = 2048
+max_data_loader_n_workers = 0
+max_grad_norm = 1
+max_token_length = 75
+max_train_steps = 1600
+min_bucket_reso = 256
+mixed_precision = "bf16"
+network_alpha = 1
+network_args = []
+network_dim = 8
+network_module = "networks.lora"
+noise_offset_random_strength = true
+noise_offset_type = "Original"
+optimizer_args = []
+optimizer_type = "AdamW8bit"
+output_dir = "out"
+output_name = "ink"
+pretrained_model_name_or_path = "b.safetensors"
+prior_loss_weight = 1
+resolution = "512,512"
+sample_prompts = "out/prompt.txt"
+sample_sampler = "euler_a"
+save_every_n_epochs = 2
+save_model_as = "safetensors"
+save_precision = "bf16"
+text_encoder_lr = [5e-5, 5e-5]
+train_batch_size = 1
+train_data_dir = "imgs"
+unet_lr = 0.0001
+wandb_run_name = "ink"
+xformers = true
+"""
+NO_BOARD = "logging_dir needs a package that is not installed"
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_file_of_kohyas_gui_is_read_with_a_note(
+    tmp_path: Path, installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if installed else None)
+    config = _read(tmp_path, GUI_FILE)
+    assert (config.max_steps, config.save_every_epochs, config.name, config.noise_offset) == (1600, 2, "ink", 0)
+    assert config.learned_rates() == (1e-4, 5e-5) and not config.noise_offset_random_strength
+    gui, *others = config.notes
+    assert "epoch, noise_offset_type of a GUI's own have no effect, as in sd-scripts" in gui
+    assert config.tensorboard == (Path("log") if installed else False)
+    assert [NO_BOARD in note for note in others] == ([] if installed else [True])
+
+
+def test_a_file_of_akegarasus_gui_is_read(tmp_path: Path) -> None:
+    text = OPTIONS_FILE.replace("[train]", '[train]\nresolution = "512,768"\nlr_restart_cycles = 3\n'
+                                'lr_scheduler = "cosine_with_restarts"\nsave_last_n_epochs = 499')  # fmt: skip
+    config = _read(tmp_path, text.replace("[5e-5]", "[]"))
+    assert (config.lr_cycles, config.resolution, config.te_lr, config.notes) == (3, (512, 768), None, ())
+
+
+@pytest.mark.parametrize(("steps", "found"), [(0, (None, None)), (100, (100, None)), (-1, (None, 0))])
+def test_the_end_of_the_text_encoders_training(
+    tmp_path: Path, steps: int, found: tuple[int | None, int | None]
+) -> None:
+    text = OPTIONS_FILE.replace("[5e-5]", "[]") + f"stop_text_encoder_training = {steps}\n"
+    config = _read(tmp_path, text)
+    assert (config.stop_text_encoder_training, config.te_lr) == found
+    assert len(config.notes) == (steps != 0)
+
+
+def test_buckets_without_bounds_are_from_256_to_1024(tmp_path: Path) -> None:
+    for more in ({}, {"preset": "style-004"}):
+        config = _read(tmp_path, OPTIONS_FILE, **more)
+        assert (config.buckets, config.bucket_min, config.bucket_max) == (True, 256, 1024)
+    config = _read(tmp_path, OPTIONS_FILE + "min_bucket_reso = 320\n")
+    assert (config.bucket_min, config.bucket_max) == (320, 1024)
+    text = '[[datasets]]\nenable_bucket = true\n[[datasets.subsets]]\nimage_dir = "a"\n'
+    config = _read(tmp_path, text, base="b")
+    assert (config.parts()[0].bucket_min, config.parts()[0].bucket_max) == (256, 1024)
 
 
 def test_a_dataset_config_is_found_beside_the_options(tmp_path: Path) -> None:
