@@ -113,17 +113,18 @@ def _reporter(planner: Planner, planned: list[Planned], session: Session, *, qui
     """Writes ``run.json`` and ``report.html`` when a run has ended, and says where."""
     import time
 
-    from loratools.recipe.report import Told, write_report
+    from loratools.recipe.report import Told, try_report
     from loratools.recipe.store import shown
 
     begun = time.perf_counter()
 
-    def told(ran: Sequence[Ran], failures: Sequence[Failure]) -> None:
-        page = write_report(Told(planner, planned, ran, failures, session, time.perf_counter() - begun))
-        if not quiet:
+    def ended(ran: Sequence[Ran], failures: Sequence[Failure]) -> None:
+        told = Told(planner, planned, ran, failures, session, time.perf_counter() - begun)
+        page = try_report(told, lambda line: click.echo(line, err=True))
+        if page is not None and not quiet:
             click.echo(f"report: {shown(page)}")
 
-    return told
+    return ended
 
 
 def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list[str]) -> None:

@@ -140,7 +140,7 @@ def run_steps(
         with contextlib.suppress(OSError):  # tidying is no reason to fail
             store.cache.gc(limit, {planned.identity for planned in steps})
         if on_end is not None:
-            with contextlib.suppress(*([FileError] if failures else [])):  # what failed first is what is told
+            with contextlib.suppress(*([Exception] if failures else [])):  # what failed first is what is told
                 on_end(ran, failures)
     if failures:
         raise failures[0].error

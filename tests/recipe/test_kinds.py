@@ -1,0 +1,85 @@
+"""Every kind of step through the command line, with the report that a run ends with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loratools.errors import FileError
+from loratools.recipe.kinds import KINDS
+from loratools.recipe.report import page, write
+from loratools.recipe.run import make_planner, run_steps
+from loratools.recipe.session import Session
+from tests.cli.test_cli import call
+from tests.recipe.conftest import save_lora
+
+RECIPE = """\
+base: tiny
+steps:
+  pictures: {draw: {style: ink, count: 2, size: 64}}
+  style: {train: {images: pictures, epochs: 2, dim: 2}}
+  base_style: {basestyle: {images_per_framing: 1, epochs: 1, dim: 2, steps: 1, sampler: Euler}}
+  chosen: {select: {run: style, epoch: last}}
+  mixed: {merge: "a:1:GP1, b:-0.5:GP2"}
+  clean: {subtract: {style: style@2, base_style: base_style@1}}
+  mean: {soup: style@1-2}
+  moved: {fix: {merge: mixed, symptoms: hands}}
+  small: {resize: {lora: mixed, rank: 1}}
+  spelled: {convert: {lora: a, to: diffusers}}
+  baked: {merge_into: {terms: "style@2:1:te=0", into: base}}
+  back: {extract: {tuned: baked, rank: 2}}
+  sheet: {grid: {rows: [chosen, back], weights: 1, prompts: smile, steps: 1, sampler: Euler, size: 64}}
+  shared: {publish: {lora: mixed, preview: none}}
+"""
+
+
+@pytest.fixture
+def folder(here: Path, tiny_base: Path) -> Path:
+    (here / "tiny").symlink_to(tiny_base, target_is_directory=True)
+    for seed, name in enumerate("ab"):
+        save_lora(here / f"{name}.safetensors", seed)
+    (here / "r.yaml").write_text(RECIPE, encoding="utf-8")
+    return here
+
+
+def test_every_kind_runs_and_is_reported(folder: Path) -> None:
+    done = call("run", "r.yaml", "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    steps = json.loads((folder / "runs/r/run.json").read_text(encoding="utf-8"))["steps"]
+    assert {step["kind"] for step in steps} == set(KINDS)
+    assert {step["state"] for step in steps} == {"made"}
+    shown = (folder / "runs/r/report.html").read_text(encoding="utf-8")
+    assert shown.count("relative error against the exact sum") >= 7
+
+
+def test_an_error_by_block_is_a_number_or_one_among_other_facts() -> None:
+    blocks = {"IN01": 0.5, "M00": {"error": 0.25, "modules": 2}, "OUT03": float("nan")}
+    (told,) = page._errors({"result": {"error": 0.4, "blocks": blocks}})
+    assert "<b>4.0e-01</b>; most in IN01 5.0e-01, M00 2.5e-01</p>" in told
+
+
+def test_a_broken_report_neither_fails_a_run_nor_hides_its_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> str:
+        raise AttributeError("no such thing")
+
+    monkeypatch.setattr(write, "draw", broken)
+    good = call("run", "r.yaml", "--only", "mixed")
+    assert good.exit_code == 0 and "no report of this run (AttributeError: no such thing)" in good.stderr
+    (folder / "runs/r/small.safetensors").write_bytes(b"somebody's own")
+    bad = call("run", "r.yaml", "--only", "small")
+    assert bad.exit_code == 1 and "AttributeError" in bad.stderr
+    assert bad.stderr.splitlines()[-1].startswith("error: ") and "small.safetensors" in bad.stderr.splitlines()[-1]
+
+
+def test_an_ending_that_fails_does_not_hide_the_error_of_a_step(folder: Path) -> None:
+    planner = make_planner("r.yaml", Path("work"))
+    (folder / "work").mkdir()
+    (folder / "work/mixed.safetensors").write_bytes(b"somebody's own")
+
+    def broken(*_: object) -> None:
+        raise ValueError("no")
+
+    with pytest.raises(FileError, match="--force"):
+        run_steps(planner.plan(["mixed"]), Path("work"), Session(device="cpu"), on_end=broken)
