@@ -32,6 +32,7 @@ class Flags:
     jobs: int = 1
     cache: Path | None = None
     explain: tuple[str, ...] = ()
+    cache_limit: int | None = None  # bytes
 
     def values(self) -> dict[str, str]:
         """Variables from ``--set NAME=VALUE``."""
@@ -75,14 +76,16 @@ def _show(planner: Planner, planned: list[Planned], flags: Flags, plans: list[st
     if flags.dry_run:
         _dry_run(planner, planned, flags, plans or [])
         return
+    from loratools.recipe.cache import DEFAULT_LIMIT
     from loratools.recipe.run import run_steps
     from loratools.recipe.session import Session
 
+    limit = DEFAULT_LIMIT if flags.cache_limit is None else flags.cache_limit
     session = Session(flags.device, flags.force, progress=True)
     width = max(len(step.name) for step in planned)
-    ran = run_steps(planned, planner.work, session, cache=flags.cache, jobs=flags.jobs, on_fail=_teller(),
+    ran = run_steps(planned, planner.work, session, cache=flags.cache, limit=limit, jobs=flags.jobs, on_fail=_teller(),
                     on_done=None if flags.as_json else lambda done: _line(done, width),
-                    on_end=_reporter(planner, planned, session, quiet=flags.as_json))  # fmt: skip
+                    on_end=_reporter(planner, planned, session, quiet=flags.as_json), on_wait=_waiting)  # fmt: skip
     if flags.as_json:
         print_json([_facts(done.planned, "cached" if done.cached else "made", done) for done in ran])
 
@@ -94,6 +97,10 @@ def _line(done: Ran, width: int) -> None:
     state = "cached" if done.cached else f"{record.seconds:.1f} s"
     source = f"{step.inputs} -> " if step.inputs else ""
     click.echo(f"{step.name:<{width}}  {step.kind:<9}  {state:>8}  {source}{shown(step.out)}: {record.summary}")
+
+
+def _waiting(step: Planned) -> None:
+    click.echo(f"the step '{step.name}' waits: another process is making the very same for this cache", err=True)
 
 
 def _teller() -> Callable[[Failure], None]:

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from loratools.errors import FileError, RecipeError
@@ -109,6 +110,7 @@ def run_steps(
     on_done: OnDone | None = None,
     on_fail: OnFail | None = None,
     on_end: OnEnd | None = None,
+    on_wait: OnStep | None = None,
 ) -> list[Ran]:
     """Run ``steps`` in their order. Each result is recorded as soon as it is complete, so that a run that is killed
     or fails loses no finished step, and the next one goes on from there. Where a step fails, those that do not need it
@@ -120,6 +122,7 @@ def run_steps(
         jobs: how many steps that do not need each other run at once.
         on_fail: told of each step that failed, and of those that could not run for it.
         on_end: told of everything at the end, also where steps failed, while the work folder is still held.
+        on_wait: told of a step that another process is making for the same cache; it is taken from there then.
     Raises:
         LoratoolsError: of the first step that failed; FileError if another run holds the work folder.
     """
@@ -130,14 +133,14 @@ def run_steps(
     store = Store(work, cache)
 
     def one(planned: Planned) -> Ran:
-        done = _cached(store, planned) or _run(store, planned, session, on_start)
+        done = _cached(store, planned) or _run(store, planned, session, on_start, on_wait)
         if on_done is not None:
             on_done(done)
         return done
 
     with store.held():
         ran, failures = in_turn(steps, one, jobs, on_fail)
-        with contextlib.suppress(OSError):  # tidying is no reason to fail
+        with contextlib.suppress(OSError, FileError):  # tidying is no reason to fail
             store.cache.gc(limit, {planned.identity for planned in steps})
         if on_end is not None:
             with contextlib.suppress(*([Exception] if failures else [])):  # what failed first is what is told
@@ -152,8 +155,8 @@ def _cached(store: Store, planned: Planned) -> Ran | None:
     return None if record is None else Ran(planned, record, True)
 
 
-def _run(store: Store, planned: Planned, session: Session, on_start: OnStep | None) -> Ran:
-    with store.cache.making(planned.identity):
+def _run(store: Store, planned: Planned, session: Session, on_start: OnStep | None, on_wait: OnStep | None) -> Ran:
+    with store.cache.making(planned.identity, None if on_wait is None else partial(on_wait, planned)):
         goes_on = store.begin(planned)
         if (kept := _cached(store, planned)) is not None:
             return kept

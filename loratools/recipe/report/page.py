@@ -176,7 +176,7 @@ def _errors(step: Mapping[str, Any]) -> Iterator[str]:
 
 def _error(value: Any) -> float:
     """A block's error: a number of its own, or one among other facts of the block."""
-    told = value.get("error") if isinstance(value, Mapping) else value
+    told: Any = value.get("error") if isinstance(value, Mapping) else value
     return float(told) if _finite(told) else 0.0
 
 
