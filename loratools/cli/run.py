@@ -18,7 +18,7 @@ from loratools.cli.shell import Command
 @click.option("--base", help="Another base than the recipe's own.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A variable of the recipe. Repeatable.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
-              help="Steps that do not need each other at once.")  # fmt: skip
+              help="Steps that do not need each other at once; those that load a model take turns.")  # fmt: skip
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Finished results, shared with other work folders.  [default: the work folder's own]")  # fmt: skip
 @click.option("--cache-limit", metavar="SIZE",

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from loratools.adapter.file import read
 from loratools.errors import FileError
 from loratools.recipe.kinds import KINDS
+from loratools.recipe.plan import Draft, Outcome, Planned, Source
 from loratools.recipe.report import page, write
 from loratools.recipe.run import make_planner, run_steps
+from loratools.recipe.schedule import in_turn
 from loratools.recipe.session import Session
 from tests.cli.test_cli import call
 from tests.recipe.conftest import save_lora
@@ -34,6 +39,17 @@ steps:
   shared: {publish: {lora: mixed, preview: none}}
 """
 
+SEVERAL = """\
+base: tiny
+steps:
+  one: {draw: {style: ink, count: 2, size: 64}}
+  two: {draw: {style: ink, count: 2, size: 64, seed: 2}}
+  style: {train: {images: one, epochs: 1, dim: 2, network_dropout: 0.1}}
+  other: {train: {images: two, epochs: 2, dim: 2}}
+  base_style: {basestyle: {images_per_framing: 1, epochs: 1, dim: 2, steps: 1, sampler: Euler}}
+  mixed: {merge: "style@1:1, base_style@1:-1"}
+"""
+
 
 @pytest.fixture
 def folder(here: Path, tiny_base: Path) -> Path:
@@ -52,6 +68,52 @@ def test_every_kind_runs_and_is_reported(folder: Path) -> None:
     assert {step["state"] for step in steps} == {"made"}
     shown = (folder / "runs/r/report.html").read_text(encoding="utf-8")
     assert shown.count("relative error against the exact sum") >= 7
+
+
+def test_two_jobs_load_models_in_turn_and_make_the_same(folder: Path) -> None:
+    """Two threads that loaded a base at once ended in `Cannot copy out of meta tensor`."""
+    (folder / "j.yaml").write_text(SEVERAL, encoding="utf-8")
+    for jobs in ("1", "2"):
+        done = call("run", "j.yaml", "--device", "cpu", "--jobs", jobs, "-o", jobs)
+        assert done.exit_code == 0, done.output
+    runs = [{path.relative_to(work): read(path).digest for path in work.glob("*/*.safetensors")}
+            for work in (folder / "1", folder / "2")]  # fmt: skip
+    assert len(runs[0]) == 4 and runs[0] == runs[1]
+
+
+def planned(name: str, kind: str, *needs: str) -> Planned:
+    sources = tuple(Source(need, Path(need), "", need) for need in needs)
+    return Planned(name, kind, Draft({}, sources, lambda out, session: Outcome("")), Path(name), name, 1, "")
+
+
+def test_a_step_that_loads_a_model_has_torch_to_itself() -> None:
+    steps = [planned("style", "train"), planned("base", "basestyle"), planned("one", "merge"), planned("two", "merge"),
+             planned("pictures", "draw"), planned("more", "draw"), planned("sheet", "grid", "one", "style"),
+             planned("small", "resize", "one")]  # fmt: skip
+    seen, running, lock = list[set[str]](), set[str](), threading.Lock()
+
+    def run(step: Planned) -> str:
+        with lock:
+            running.add(step.kind if step.kind != "merge" else step.name)
+            seen.append(set(running))
+        assert (threading.current_thread() is threading.main_thread()) == (step.kind in ("train", "basestyle", "grid"))
+        time.sleep(0.05)
+        with lock:
+            running.discard(step.kind if step.kind != "merge" else step.name)
+        return step.name
+
+    done, failures = in_turn(steps, run, 3)
+    assert done == [step.name for step in steps] and not failures
+    for kinds in seen:
+        assert not kinds & {"train", "basestyle", "grid"} or len(kinds - {"draw"}) == 1, kinds
+    assert {"one", "two"} in seen or {"one", "two", "draw"} in seen
+
+
+def test_one_job_keeps_the_order_of_the_recipe() -> None:
+    steps = [planned("a", "merge"), planned("b", "grid", "a"), planned("c", "merge")]
+    order: list[str] = []
+    in_turn(steps, lambda step: order.append(step.name), 1)
+    assert order == ["a", "b", "c"]
 
 
 def test_an_error_by_block_is_a_number_or_one_among_other_facts() -> None:
