@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -145,3 +147,23 @@ def test_an_ending_that_fails_does_not_hide_the_error_of_a_step(folder: Path) ->
 
     with pytest.raises(FileError, match="--force"):
         run_steps(planner.plan(["mixed"]), Path("work"), Session(device="cpu"), on_end=broken)
+
+
+def test_what_a_run_reads_is_found_beside_the_recipe(folder: Path, tiny_base: Path) -> None:
+    """From another current folder; and a run keeps only the epochs that it is told to."""
+    shutil.copytree(tiny_base / "vae", folder / "mine")
+    (folder / "prompts.txt").write_text("1girl --s 1\n", encoding="utf-8")
+    more = "vae: mine, sample_prompts: prompts.txt, save_last_n: 1, epochs: 2, dim: 2"
+    (folder / "v.yaml").write_text(
+        "base: tiny\nsteps:\n  pictures: {draw: {style: ink, count: 1, size: 64}}\n"
+        f"  style: {{train: {{images: pictures, {more}}}}}\n"
+        f"  base_style: {{basestyle: {{images_per_framing: 1, steps: 1, sampler: Euler, {more}}}}}\n",
+        encoding="utf-8",
+    )
+    (folder / "elsewhere").mkdir()
+    os.chdir(folder / "elsewhere")
+    done = call("run", "../v.yaml", "--device", "cpu", "-o", "work")
+    assert done.exit_code == 0, done.output
+    for name in ("style", "base_style"):
+        assert [path.name for path in Path("work", name).glob("*.safetensors")] == [f"{name}-000002.safetensors"]
+        assert list(Path("work", name).rglob("*sample*"))
