@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,16 +141,17 @@ def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list
 
     store = Store(planner.work, flags.cache)
     states = {step.name: state_of(store, step) for step in planned}
+    expected = {step.name: Estimate(None, None, None, "") if states[step.name] in ("cached", "kept") else
+                estimate(step, store.record(step.name), store.cache) for step in planned}  # fmt: skip
     if flags.as_json:
-        print_json([_facts(step, states[step.name]) for step in planned])
+        print_json([{**_facts(step, states[step.name]), "estimate": asdict(expected[step.name])} for step in planned])
         return
-    rows = [["step", "kind", "state", "time", "size", "reads", "writes"]]
+    rows = [["step", "kind", "state", "time", "size", "memory", "basis", "reads", "writes"]]
     for s in planned:
-        told = Estimate(None, None, None, "") if states[s.name] == "cached" else estimate(s, store.record(s.name),
-                                                                                          store.cache)  # fmt: skip
-        rows.append([s.name, s.kind, states[s.name], time_text(told.seconds), size_text(told.size), s.inputs or "-",
-                     shown(s.out)])  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+        told = expected[s.name]
+        rows.append([s.name, s.kind, states[s.name], time_text(told.seconds), size_text(told.size),
+                     size_text(told.memory), told.basis or "-", s.inputs or "-", shown(s.out)])  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for step in planned:
@@ -197,5 +198,11 @@ def _facts(step: Planned, state: str, done: Ran | None = None) -> dict[str, Any]
                    for source in step.draft.sources],
     }  # fmt: skip
     if done is not None:
-        facts |= {"seconds": done.record.seconds, "summary": done.record.summary, "result": dict(done.record.facts)}
+        facts |= {
+            "seconds": done.record.seconds,
+            "size": done.record.size,
+            "memory": done.record.memory,
+            "summary": done.record.summary,
+            "result": dict(done.record.facts),
+        }
     return facts
