@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -124,8 +125,10 @@ def run_steps(
         on_end: told of everything at the end, also where steps failed, while the work folder is still held.
         on_wait: told of a step that another process is making for the same cache; it is taken from there then.
     Raises:
-        LoratoolsError: of the first step that failed; FileError if another run holds the work folder.
+        LoratoolsError: of the first step that failed; FileError if another run holds the work folder; RecipeError in
+            one of several processes that a launcher started.
     """
+    _check_alone()
     for planned in steps:
         _check_place(planned)
         if planned.draft.check is not None:
@@ -169,6 +172,15 @@ def _run(store: Store, planned: Planned, session: Session, on_start: OnStep | No
                 seal(planned.out, planned.lineage)
             seconds = time.perf_counter() - begun
         return Ran(planned, store.finish(planned, outcome, seconds, peak.bytes), False)
+
+
+def _check_alone(environment: Mapping[str, str] = os.environ) -> None:
+    world = environment.get("WORLD_SIZE", "1")
+    if world != "1":
+        raise RecipeError(
+            f"a recipe runs in one process, and this is one of {world} that a launcher started; run it without the "
+            "launcher, or launch only its `loratools train` or `loratools grid` and name the finished run in the recipe"
+        )
 
 
 def _check_place(planned: Planned) -> None:
