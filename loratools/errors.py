@@ -4,6 +4,7 @@
 
     LoratoolsError              one sentence for a person: what, where, and the remedy
     ├── FileError               a path is missing, unreadable, or would be overwritten
+    │   └── HeldError           another process is writing there at this moment
     ├── FormatError             bytes that are not what their place asks for
     │   ├── UnknownKeysError    a LoRA file with keys that no table knows
     │   ├── NeedsBaseError      a DoRA, whose difference depends on the base's weights
@@ -35,6 +36,10 @@ class LoratoolsError(Exception):
 
 class FileError(LoratoolsError):
     """A path is missing, unreadable, or exists and is not ours to overwrite."""
+
+
+class HeldError(FileError):
+    """Another process holds what would be written; it is free again when that process has ended."""
 
 
 class FormatError(LoratoolsError):

@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from loratools.errors import FileError
+from filelock import FileLock, Timeout
+
+from loratools.errors import FileError, HeldError
 
 _CHUNK = 1 << 20
 
@@ -76,45 +78,29 @@ def sha256(path: str | os.PathLike[str], *, skip: int = 0) -> str:
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold an exclusive lock file beside ``path``, so that two runs never write the same output at once.
+    """Hold an exclusive lock on ``path``, so that two runs never write the same output at once.
 
-    A lock left by a process that no longer lives is taken over.
+    The operating system drops it when its holder dies, however that happens. Its file, hidden beside ``path``, is empty
+    and stays: removing one that others are about to lock would let two in.
 
     Raises:
-        FileError: if a living process holds the lock, or the folder cannot be made or written.
+        HeldError: if another process, or another part of this one, holds the lock.
+        FileError: if the folder cannot be made or written.
     """
-    lock = Path(f"{path}.lock")
+    target = Path(path)
+    lock = FileLock(target.with_name(f".{target.name.removeprefix('.')}.lock"))
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        _take(lock)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise HeldError(f"another loratools process is writing there ({lock.lock_file}); wait for it, or end it"
+                        ) from error  # fmt: skip
     except OSError as error:
-        raise FileError(f"cannot write in {lock.parent}: {error.strerror or error}; choose another --out") from error
+        raise FileError(f"cannot write in {target.parent}: {error.strerror or error}; choose another folder") from error
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
-
-
-def _take(lock: Path) -> None:
-    for _ in range(2):
-        try:
-            with open(lock, "x", encoding="ascii") as stream:
-                stream.write(str(os.getpid()))
-            return
-        except FileExistsError:
-            if _alive(lock):
-                break
-            lock.unlink(missing_ok=True)
-    raise FileError(f"another loratools process is writing there ({lock}); wait for it, or delete that file")
-
-
-def _alive(lock: Path) -> bool:
-    try:
-        owner = int(lock.read_text(encoding="ascii") or 0)
-        os.kill(owner, 0)
-    except (OSError, ValueError) as error:
-        return isinstance(error, PermissionError)
-    return owner != os.getpid()
+        lock.release()
 
 
 def _sync(path: Path) -> None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from loratools.cli.common import json_option, print_json
-from loratools.cli.shell import Command, Group, fail_usage
+from loratools.cli.common import json_option, print_json, size_bytes
+from loratools.cli.shell import Command, Group
 
 if TYPE_CHECKING:
     from loratools.recipe.cache import Cache, Entry
-
-_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.IGNORECASE)
-_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 @click.group("cache", cls=Group)
@@ -55,7 +51,7 @@ def ls(folder: Path, as_json: bool) -> None:
 @json_option
 def gc(folder: Path, max_size: str, dry_run: bool, as_json: bool) -> None:
     """Remove the least recently used results until the rest is within --max-size."""
-    removed = _cache(folder).gc(_bytes(max_size), dry_run=dry_run)
+    removed = _cache(folder).gc(size_bytes(max_size, "--max-size"), dry_run=dry_run)
     if as_json:
         print_json([_facts(entry) for entry in removed])
         return
@@ -91,13 +87,6 @@ def _total(entries: list[Entry]) -> str:
 def _facts(entry: Entry) -> dict[str, Any]:
     return {"id": entry.identity, "step": entry.record.name, "kind": entry.record.kind, "done": entry.record.done,
             "size": entry.size, "alone": entry.alone, "used": entry.used, "key": entry.record.key}  # fmt: skip
-
-
-def _bytes(text: str) -> int:
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        fail_usage(f"--max-size {text}: write a size such as 500MiB or 20GiB")
-    return int(float(found["number"]) * 1024 ** _UNITS[found["unit"].upper()])
 
 
 def _size(count: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from loratools.cli.shell import fail_usage
 from loratools.errors import FileError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.IGNORECASE)
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,6 +41,14 @@ def device_option(function: F) -> F:
 def json_option(function: F) -> F:
     """``--json``"""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON alone on stdout.")(function)
+
+
+def size_bytes(text: str, option: str) -> int:
+    """``500MiB`` or ``20GiB`` as bytes; anything else is a mistake in using ``option``."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        fail_usage(f"{option} {text}: write a size such as 500MiB or 20GiB")
+    return int(float(found["number"]) * 1024 ** _UNITS[found["unit"].upper()])
 
 
 def unknown_option(function: F) -> F:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from loratools.cli import steps
-from loratools.cli.common import device_option, force_option, json_option
+from loratools.cli.common import device_option, force_option, json_option, size_bytes
 from loratools.cli.shell import Command
 
 
@@ -18,9 +18,11 @@ from loratools.cli.shell import Command
 @click.option("--base", help="Another base than the recipe's own.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A variable of the recipe. Repeatable.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
-              help="Steps that do not need each other at once.")  # fmt: skip
+              help="Steps that do not need each other at once; those that load a model take turns.")  # fmt: skip
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Finished results, shared with other work folders.  [default: the work folder's own]")  # fmt: skip
+@click.option("--cache-limit", metavar="SIZE",
+              help="What the cache may take beside the outputs, such as 500MiB.  [default: 20GiB]")  # fmt: skip
 @device_option
 @click.option("--dry-run", is_flag=True, help="Print the steps: cached or to do, inputs, results.")
 @click.option("--explain", multiple=True, metavar="STEP", help="Print which change made this step stale. Repeatable.")
@@ -28,7 +30,8 @@ from loratools.cli.shell import Command
 @force_option
 def command(
     recipe: str, only: tuple[str, ...], out: str | None, base: str | None, settings: tuple[str, ...], jobs: int,
-    cache: Path | None, device: str, dry_run: bool, explain: tuple[str, ...], as_json: bool, force: bool,
+    cache: Path | None, cache_limit: str | None, device: str, dry_run: bool, explain: tuple[str, ...], as_json: bool,
+    force: bool,
 ) -> None:  # fmt: skip
     """Run a recipe: every step that is not cached, in order.
 
@@ -41,5 +44,6 @@ def command(
       loratools run recipes/style.yaml --only final --dry-run
       loratools run recipes/style.yaml --explain final
     """
-    flags = steps.Flags(device, force, dry_run, as_json, settings, jobs, cache, explain)
+    limit = None if cache_limit is None else size_bytes(cache_limit, "--cache-limit")
+    flags = steps.Flags(device, force, dry_run, as_json, settings, jobs, cache, explain, limit)
     steps.run_recipe(recipe, only, out, base, flags)

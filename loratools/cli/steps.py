@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Flags:
     jobs: int = 1
     cache: Path | None = None
     explain: tuple[str, ...] = ()
+    cache_limit: int | None = None  # bytes
 
     def values(self) -> dict[str, str]:
         """Variables from ``--set NAME=VALUE``."""
@@ -75,14 +76,16 @@ def _show(planner: Planner, planned: list[Planned], flags: Flags, plans: list[st
     if flags.dry_run:
         _dry_run(planner, planned, flags, plans or [])
         return
+    from loratools.recipe.cache import DEFAULT_LIMIT
     from loratools.recipe.run import run_steps
     from loratools.recipe.session import Session
 
+    limit = DEFAULT_LIMIT if flags.cache_limit is None else flags.cache_limit
     session = Session(flags.device, flags.force, progress=True)
     width = max(len(step.name) for step in planned)
-    ran = run_steps(planned, planner.work, session, cache=flags.cache, jobs=flags.jobs, on_fail=_teller(),
+    ran = run_steps(planned, planner.work, session, cache=flags.cache, limit=limit, jobs=flags.jobs, on_fail=_teller(),
                     on_done=None if flags.as_json else lambda done: _line(done, width),
-                    on_end=_reporter(planner, planned, session, quiet=flags.as_json))  # fmt: skip
+                    on_end=_reporter(planner, planned, session, quiet=flags.as_json), on_wait=_waiting)  # fmt: skip
     if flags.as_json:
         print_json([_facts(done.planned, "cached" if done.cached else "made", done) for done in ran])
 
@@ -94,6 +97,10 @@ def _line(done: Ran, width: int) -> None:
     state = "cached" if done.cached else f"{record.seconds:.1f} s"
     source = f"{step.inputs} -> " if step.inputs else ""
     click.echo(f"{step.name:<{width}}  {step.kind:<9}  {state:>8}  {source}{shown(step.out)}: {record.summary}")
+
+
+def _waiting(step: Planned) -> None:
+    click.echo(f"the step '{step.name}' waits: another process is making the very same for this cache", err=True)
 
 
 def _teller() -> Callable[[Failure], None]:
@@ -113,17 +120,18 @@ def _reporter(planner: Planner, planned: list[Planned], session: Session, *, qui
     """Writes ``run.json`` and ``report.html`` when a run has ended, and says where."""
     import time
 
-    from loratools.recipe.report import Told, write_report
+    from loratools.recipe.report import Told, try_report
     from loratools.recipe.store import shown
 
     begun = time.perf_counter()
 
-    def told(ran: Sequence[Ran], failures: Sequence[Failure]) -> None:
-        page = write_report(Told(planner, planned, ran, failures, session, time.perf_counter() - begun))
-        if not quiet:
+    def ended(ran: Sequence[Ran], failures: Sequence[Failure]) -> None:
+        told = Told(planner, planned, ran, failures, session, time.perf_counter() - begun)
+        page = try_report(told, lambda line: click.echo(line, err=True))
+        if page is not None and not quiet:
             click.echo(f"report: {shown(page)}")
 
-    return told
+    return ended
 
 
 def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list[str]) -> None:
@@ -133,16 +141,17 @@ def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list
 
     store = Store(planner.work, flags.cache)
     states = {step.name: state_of(store, step) for step in planned}
+    expected = {step.name: Estimate(None, None, None, "") if states[step.name] in ("cached", "kept") else
+                estimate(step, store.record(step.name), store.cache) for step in planned}  # fmt: skip
     if flags.as_json:
-        print_json([_facts(step, states[step.name]) for step in planned])
+        print_json([{**_facts(step, states[step.name]), "estimate": asdict(expected[step.name])} for step in planned])
         return
-    rows = [["step", "kind", "state", "time", "size", "reads", "writes"]]
+    rows = [["step", "kind", "state", "time", "size", "memory", "basis", "reads", "writes"]]
     for s in planned:
-        told = Estimate(None, None, None, "") if states[s.name] == "cached" else estimate(s, store.record(s.name),
-                                                                                          store.cache)  # fmt: skip
-        rows.append([s.name, s.kind, states[s.name], time_text(told.seconds), size_text(told.size), s.inputs or "-",
-                     shown(s.out)])  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+        told = expected[s.name]
+        rows.append([s.name, s.kind, states[s.name], time_text(told.seconds), size_text(told.size),
+                     size_text(told.memory), told.basis or "-", s.inputs or "-", shown(s.out)])  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for step in planned:
@@ -189,5 +198,11 @@ def _facts(step: Planned, state: str, done: Ran | None = None) -> dict[str, Any]
                    for source in step.draft.sources],
     }  # fmt: skip
     if done is not None:
-        facts |= {"seconds": done.record.seconds, "summary": done.record.summary, "result": dict(done.record.facts)}
+        facts |= {
+            "seconds": done.record.seconds,
+            "size": done.record.size,
+            "memory": done.record.memory,
+            "summary": done.record.summary,
+            "result": dict(done.record.facts),
+        }
     return facts

@@ -14,12 +14,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loratools.errors import FileError
+from loratools.errors import HeldError
 from loratools.files import locked, sha256, write_text
 
 DEFAULT_LIMIT = 20 * 2**30
@@ -87,18 +87,25 @@ class Cache:
         return record if record is not None and record.done else None
 
     @contextlib.contextmanager
-    def making(self, identity: str) -> Iterator[None]:
-        """Hold an object while it is made; another process that makes the very same waits for it."""
-        lock = self._objects / f"{identity[:_DIGITS]}"
-        while True:
-            with contextlib.ExitStack() as held:
+    def making(self, identity: str, waits: Callable[[], object] | None = None) -> Iterator[None]:
+        """Hold an object while it is made; where another process makes the very same, wait for it.
+
+        Args:
+            waits: called once if there is something to wait for.
+        Raises:
+            FileError: if the cache cannot be written.
+        """
+        with contextlib.ExitStack() as held:
+            while True:
                 try:
-                    held.enter_context(locked(lock))
-                except FileError:
+                    held.enter_context(locked(self.place(identity)))
+                    break
+                except HeldError:
+                    if waits is not None:
+                        waits()
+                    waits = None
                     time.sleep(_POLL)
-                    continue
-                yield
-                return
+            yield
 
     def put(self, identity: str, record: Record, out: Path) -> None:
         """Keep a finished result; one that is there already stays."""
@@ -156,7 +163,8 @@ class Cache:
         return sorted(found, key=lambda entry: entry.used)
 
     def gc(self, limit: int, keep: Set[str] = frozenset(), *, dry_run: bool = False) -> list[Entry]:
-        """Remove the least recently used objects until what lies here alone is within ``limit`` bytes.
+        """Remove the least recently used objects until what lies here alone is within ``limit`` bytes; those that a
+        process makes or takes at this moment stay.
 
         Args:
             keep: identities that stay.
@@ -171,15 +179,25 @@ class Cache:
                 break
             if entry.identity in kept or (entry.alone == 0 and limit > 0):
                 continue
-            total -= entry.alone
-            removed.append(entry)
-            if not dry_run:
-                self.remove(entry.identity)
+            if dry_run or self._dropped(entry):
+                total -= entry.alone
+                removed.append(entry)
         if not dry_run:
             for left in self.root.glob("arriving-*"):
                 if time.time() - left.stat().st_mtime > 3600:  # of a process that was killed
                     shutil.rmtree(left, ignore_errors=True)
         return removed
+
+    def _dropped(self, entry: Entry) -> bool:
+        """Remove an object that nobody holds and nobody has used since it was looked at."""
+        try:
+            with locked(self.place(entry.identity)):
+                used = (self.place(entry.identity) / "record.json").stat().st_mtime
+                if used == entry.used:
+                    self.remove(entry.identity)
+                return used == entry.used
+        except (HeldError, FileNotFoundError):
+            return False
 
     def note(self, record: Record) -> None:
         """Remember how long a step of this kind took, for estimates."""

@@ -14,7 +14,7 @@ from typing import Any
 from loratools.errors import RecipeError
 from loratools.files import write_text
 from loratools.recipe.plan import Planned, Planner
-from loratools.recipe.report import Told, places, write_report
+from loratools.recipe.report import Told, places, try_report
 from loratools.recipe.run import SHIPPED, Ran, make_planner, run_steps
 from loratools.recipe.schedule import Failure
 from loratools.recipe.session import Session
@@ -74,7 +74,7 @@ def run_demo(
     tell(f"The base is {planner.base}. Everything goes to {shown(out)}; the recipe is {shown(mine)}.")
 
     def ended(ran: Sequence[Ran], failures: Sequence[Failure]) -> None:
-        write_report(Told(planner, planned, ran, failures, session, time.perf_counter() - begun))
+        try_report(Told(planner, planned, ran, failures, session, time.perf_counter() - begun), tell)
 
     ran = run_steps(planned, out, session, on_start=chapter, on_done=finished, on_end=ended)
     result = _result(out, mine, planner, ran, time.perf_counter() - begun)

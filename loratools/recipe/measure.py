@@ -74,7 +74,7 @@ def estimate(planned: Planned, last: Record | None, cache: Cache) -> Estimate:
     if planned.kind in _MODEL and units:
         each, size_each = _MODEL[planned.kind]
         return Estimate(each * units, int(size_each * units) if size_each else None, None,
-                        "a guess: the pocket base on two CPU cores")  # fmt: skip
+                        "guess: pocket, 2 CPU cores")  # fmt: skip
     return Estimate(None, None, None, "")
 
 

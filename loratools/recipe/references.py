@@ -203,6 +203,10 @@ def _no_lora(planned: Planned, spec: TermSpec) -> str | None:
     if any(not 1 <= number <= planned.draft.epochs for number in numbers):
         return (f"'{planned.name}@{spec.epoch}' asks for an epoch that the run will not have; it has 1 to "
                 f"{planned.draft.epochs}")  # fmt: skip
+    there = planned.draft.numbers
+    if any(number not in there for number in numbers):
+        return (f"'{planned.name}@{spec.epoch}' asks for an epoch that save_last_n: {planned.draft.kept} removes; of 1 "
+                f"to {there[-1]} it leaves those from {there[0]} on, so raise it or drop it")  # fmt: skip
     return None
 
 

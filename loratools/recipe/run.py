@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from loratools.errors import FileError, RecipeError
@@ -109,6 +111,7 @@ def run_steps(
     on_done: OnDone | None = None,
     on_fail: OnFail | None = None,
     on_end: OnEnd | None = None,
+    on_wait: OnStep | None = None,
 ) -> list[Ran]:
     """Run ``steps`` in their order. Each result is recorded as soon as it is complete, so that a run that is killed
     or fails loses no finished step, and the next one goes on from there. Where a step fails, those that do not need it
@@ -120,9 +123,12 @@ def run_steps(
         jobs: how many steps that do not need each other run at once.
         on_fail: told of each step that failed, and of those that could not run for it.
         on_end: told of everything at the end, also where steps failed, while the work folder is still held.
+        on_wait: told of a step that another process is making for the same cache; it is taken from there then.
     Raises:
-        LoratoolsError: of the first step that failed; FileError if another run holds the work folder.
+        LoratoolsError: of the first step that failed; FileError if another run holds the work folder; RecipeError in
+            one of several processes that a launcher started.
     """
+    _check_alone()
     for planned in steps:
         _check_place(planned)
         if planned.draft.check is not None:
@@ -130,17 +136,17 @@ def run_steps(
     store = Store(work, cache)
 
     def one(planned: Planned) -> Ran:
-        done = _cached(store, planned) or _run(store, planned, session, on_start)
+        done = _cached(store, planned) or _run(store, planned, session, on_start, on_wait)
         if on_done is not None:
             on_done(done)
         return done
 
     with store.held():
         ran, failures = in_turn(steps, one, jobs, on_fail)
-        with contextlib.suppress(OSError):  # tidying is no reason to fail
+        with contextlib.suppress(OSError, FileError):  # tidying is no reason to fail
             store.cache.gc(limit, {planned.identity for planned in steps})
         if on_end is not None:
-            with contextlib.suppress(*([FileError] if failures else [])):  # what failed first is what is told
+            with contextlib.suppress(*([Exception] if failures else [])):  # what failed first is what is told
                 on_end(ran, failures)
     if failures:
         raise failures[0].error
@@ -152,8 +158,8 @@ def _cached(store: Store, planned: Planned) -> Ran | None:
     return None if record is None else Ran(planned, record, True)
 
 
-def _run(store: Store, planned: Planned, session: Session, on_start: OnStep | None) -> Ran:
-    with store.cache.making(planned.identity):
+def _run(store: Store, planned: Planned, session: Session, on_start: OnStep | None, on_wait: OnStep | None) -> Ran:
+    with store.cache.making(planned.identity, None if on_wait is None else partial(on_wait, planned)):
         goes_on = store.begin(planned)
         if (kept := _cached(store, planned)) is not None:
             return kept
@@ -166,6 +172,15 @@ def _run(store: Store, planned: Planned, session: Session, on_start: OnStep | No
                 seal(planned.out, planned.lineage)
             seconds = time.perf_counter() - begun
         return Ran(planned, store.finish(planned, outcome, seconds, peak.bytes), False)
+
+
+def _check_alone(environment: Mapping[str, str] = os.environ) -> None:
+    world = environment.get("WORLD_SIZE", "1")
+    if world != "1":
+        raise RecipeError(
+            f"a recipe runs in one process, and this is one of {world} that a launcher started; run it without the "
+            "launcher, or launch only its `loratools train` or `loratools grid` and name the finished run in the recipe"
+        )
 
 
 def _check_place(planned: Planned) -> None:

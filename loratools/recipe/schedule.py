@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from loratools.recipe.plan import Planned
 
 T = TypeVar("T")
+_MODELS = frozenset({"train", "basestyle", "grid", "publish"})  # kinds that load a base model
+_PLAIN = frozenset({"draw"})  # kinds that compute nothing with torch
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,19 @@ def in_turn(
 ) -> tuple[list[T], list[Failure]]:
     """Run every step once those that it needs have run, up to ``jobs`` at once; results in the order of ``steps``.
 
-    A step that fails takes only those with it that need it. An interrupt ends at once: threads that still work are
-    left to die with the process, which is safe because every file appears whole or not at all.
+    Steps share one process, in which loading a model changes what torch makes everywhere (the device and the dtype of
+    new tensors) and training its random numbers. So a step that loads one has torch to itself: beside it only drawings
+    are made, while merges and the like run beside each other.
+
+    A step that fails takes only those with it that need it. An interrupt ends at once: a step that loads a model runs
+    in the calling thread, so it is stopped as in a run of one job; threads that still work are left to die with the
+    process, which is safe because every file appears whole or not at all.
     """
     waiting = list(steps)
     done: dict[str, T] = {}
     failures: list[Failure] = []
     answers: queue.Queue[tuple[Planned, T | Exception]] = queue.Queue()
-    running: set[str] = set()
+    running: dict[str, str] = {}  # name -> kind
 
     def answer(planned: Planned) -> tuple[Planned, T | Exception]:
         try:
@@ -46,7 +53,7 @@ def in_turn(
             return planned, error
 
     def took(planned: Planned, result: T | Exception) -> None:
-        running.discard(planned.name)
+        del running[planned.name]
         if not isinstance(result, Exception):
             done[planned.name] = result
             return
@@ -56,18 +63,32 @@ def in_turn(
         if on_fail is not None:
             on_fail(failures[-1])
 
-    while waiting or running:
+    def start() -> bool:
+        """Start what can run now; True if one step ran here, to its end."""
         ready = [step for step in waiting if all(need in done for need in step.needs)]
-        if jobs <= 1:
-            waiting.remove(ready[0])
-            took(*answer(ready[0]))
-            continue
-        for step in ready[: jobs - len(running)]:
+        if jobs > 1:
+            ready.sort(key=lambda step: step.kind in _MODELS)  # threads first, then what takes this one
+        for step in ready:
+            if len(running) >= jobs or not _fits(step.kind, running.values()):
+                continue
             waiting.remove(step)
-            running.add(step.name)
+            running[step.name] = step.kind
+            if jobs <= 1 or step.kind in _MODELS:  # where an interrupt reaches it
+                took(*answer(step))
+                return True
             threading.Thread(target=lambda step=step: answers.put(answer(step)), daemon=True).start()
-        took(*answers.get())
+        return False
+
+    while waiting or running:
+        if not start():
+            took(*answers.get())
     return [done[step.name] for step in steps if step.name in done], failures
+
+
+def _fits(kind: str, beside: Iterable[str]) -> bool:
+    """Whether a step of this kind may run in one process beside those."""
+    computing = set(beside) - _PLAIN
+    return kind in _PLAIN or not computing or not (computing | {kind}) & _MODELS
 
 
 def _needing(name: str, steps: Sequence[Planned]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from loratools.adapter.file import read
 from loratools.cli import shell
+from loratools.files import locked
 from loratools.recipe.cache import Cache
 from loratools.recipe.run import make_planner, run_steps
 from loratools.recipe.session import Session
@@ -76,6 +78,41 @@ def test_a_damaged_result_is_never_taken_from_the_cache(work: Path) -> None:
     (work / "slim.safetensors").unlink()
     assert run_recipe() == {"final": True, "slim": False}
     assert (work / "slim.safetensors").read_bytes() == good
+
+
+def test_gc_leaves_what_a_process_holds(work: Path) -> None:
+    cache = Cache(work / ".loratools")
+    held, other = cache.entries()
+    with locked(cache.place(held.identity)):
+        assert [entry.identity for entry in cache.gc(0)] == [other.identity]
+    assert [entry.identity for entry in cache.entries()] == [held.identity]
+    assert [entry.identity for entry in cache.gc(0)] == [held.identity] and not cache.entries()
+
+
+def test_a_run_keeps_the_cache_within_its_limit(work: Path) -> None:
+    limit = Cache(work / ".loratools").entries()[0].alone
+    (work.parent / "r.yaml").write_text(RECIPE.replace("-0.5:GP2", "-0.4:GP2"), encoding="utf-8")
+    assert call("run", "r.yaml", "-o", "work", "--cache-limit", f"{limit}B").exit_code == 0
+    assert {entry.record.name for entry in Cache(work / ".loratools").entries()} == {"final", "slim"}  # of this run
+    assert len(Cache(work / ".loratools").entries()) == 2
+    assert call("run", "r.yaml", "--cache-limit", "much").exit_code == 2
+
+
+def test_a_cache_that_cannot_be_written_is_said_at_once(work: Path) -> None:
+    done = call("run", "r.yaml", "-o", "elsewhere", "--cache", "style.safetensors/kept")
+    assert done.exit_code == 1 and "cannot write in style.safetensors/kept/objects" in done.stderr
+
+
+def test_a_run_says_that_it_waits_for_another(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (step, _) = make_planner("r.yaml", Path("elsewhere")).plan()
+    held = contextlib.ExitStack()
+    held.enter_context(locked(Cache(Path("kept")).place(step.identity)))
+    monkeypatch.setattr("loratools.recipe.cache.time.sleep", lambda _: held.close())
+    done = call("run", "r.yaml", "-o", "elsewhere", "--cache", "kept")
+    assert done.exit_code == 0
+    assert done.stderr.splitlines()[0] == (
+        "the step 'final' waits: another process is making the very same for this cache"
+    )
 
 
 def test_sizes_and_folders_that_make_no_sense(work: Path) -> None:

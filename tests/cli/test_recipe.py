@@ -60,12 +60,20 @@ def test_a_shared_cache_serves_another_work_folder(folder: Path) -> None:
     assert read("here/both.safetensors").digest == read("there/both.safetensors").digest
 
 
-def test_a_dry_run_says_how_long_and_how_large(folder: Path) -> None:
-    states()
-    told = call("run", "r.yaml", "--set", "weight=1", "--dry-run").stdout.splitlines()
-    assert told[0].split() == ["step", "kind", "state", "time", "size", "reads", "writes"]
-    assert "KiB" in told[1] or "MiB" in told[1]
-    assert "cached" in told[2] and " - " in told[2]
+def test_a_dry_run_says_how_long_and_how_large_and_how_it_knows(folder: Path) -> None:
+    made = json.loads(call("run", "r.yaml", "--json").stdout)
+    assert all(step["size"] > 0 and step["memory"] > 0 and step["seconds"] >= 0 for step in made)
+    asked = ("run", "r.yaml", "--set", "weight=1", "--dry-run")
+    told = call(*asked).stdout.splitlines()
+    assert told[0].split() == ["step", "kind", "state", "time", "size", "memory", "basis", "reads", "writes"]
+    assert told[1].count("iB") == 2 and "its last run" in told[1]
+    assert "cached" in told[2] and told[2].count(" - ") == 4
+    one, two, _ = json.loads(call(*asked, "--json").stdout)
+    assert one["estimate"]["size"] == made[0]["size"] and one["estimate"]["memory"] == made[0]["memory"]
+    assert one["estimate"]["basis"] == "its last run" and one["estimate"]["seconds"] >= 0
+    assert two["state"] == "cached" and two["estimate"] == {"seconds": None, "size": None, "memory": None, "basis": ""}
+    fresh = json.loads(call(*asked, "--json", "-o", "elsewhere").stdout)
+    assert [step["estimate"]["basis"] for step in fresh] == ["", "", ""]  # nothing is known, and nothing made up
 
 
 def test_every_failure_is_told_and_the_rest_still_runs(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,68 @@ def test_shipped_recipes_are_found_by_name(here: Path) -> None:
         find_recipe("nothing.yaml")
     with pytest.raises(RecipeError, match="no recipe"):
         find_recipe("elsewhere/style.yaml")
+
+
+KEPT = RECIPE.replace("epochs: 3, dim", "epochs: 3, save_last_n: 2, dim").replace("style@1-3", "style@2-3")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"style@2:1:GP1', '"style@1:1:GP1'),
+        ('{merge: "style@2-3:0.5"}', '{merge: "style@1-3:0.5"}'),
+        ('{merge: "style@2-3:0.5"}', "{soup: style@1-3}"),
+        ('{merge: "style@2-3:0.5"}', "{select: {run: style, epoch: 1}}"),
+        ("rows: [style,", 'rows: ["style@1",'),
+    ],
+)
+def test_epochs_that_the_run_removes_are_not_asked_for(folder: Path, old: str, new: str) -> None:
+    assert plan(folder, KEPT) and old in KEPT
+    with pytest.raises(RecipeError, match=r"save_last_n: 2 removes; of 1 to 3 it leaves those from 2 on"):
+        plan(folder, KEPT.replace(old, new))
+
+
+def test_which_files_a_run_leaves_is_part_of_its_key(folder: Path) -> None:
+    more = {"style", "final", "mean", "sheet"}
+    assert changed(folder, RECIPE.replace("epochs: 3, dim", "epochs: 3, save_last_n: 3, dim")) == more
+    assert changed(folder, RECIPE.replace("epochs: 3, dim", "epochs: 3, save_every_steps: 1, dim")) == more
+    assert changed(folder, RECIPE.replace("epochs: 3, dim", "epochs: 3, save_state_every_steps: 1, dim")) == set()
+
+
+def test_a_default_that_is_written_out_changes_nothing(folder: Path) -> None:
+    plain = RECIPE.replace("images_per_framing: 1, ", "")
+    plan(folder, plain)
+    before = plan(folder, plain)["base_style"].key
+    for told in ("images_per_framing: 8", 'negative: ""', "picture_seed: 1", "cfg: null"):
+        assert plan(folder, plain.replace("{basestyle: {", f"{{basestyle: {{{told}, "))["base_style"].key == before
+    assert plan(folder, RECIPE)["base_style"].key != before
+
+
+@pytest.mark.parametrize("kind", ["style", "base_style"])
+def test_a_vae_counts_by_content_and_lies_beside_the_recipe(folder: Path, tiny_base: Path, kind: str) -> None:
+    (folder / "recipes").mkdir()
+    (folder / "recipes/tiny").symlink_to(tiny_base, target_is_directory=True)
+    (folder / "recipes/p.txt").write_text("1girl\n", encoding="utf-8")
+    shutil.copytree(tiny_base / "vae", folder / "recipes/mine")
+    key = {"style": "{train: {", "base_style": "{basestyle: {"}[kind]
+    text = RECIPE.replace(key, f"{key}vae: mine, ")
+    plain, first = plan(folder / "recipes"), plan(folder / "recipes", text)
+    assert plain[kind].key != first[kind].key
+    (source,) = [source for source in first[kind].draft.sources if source.label == "mine"]
+    assert source.path == folder / "recipes/mine"
+    moved = text.replace("vae: mine", "vae: other")
+    shutil.copytree(folder / "recipes/mine", folder / "other")  # in the current folder
+    assert plan(folder / "recipes", moved)[kind].key == first[kind].key
+    with open(folder / "other/config.json", "a", encoding="utf-8") as stream:
+        stream.write("\n")
+    assert plan(folder / "recipes", moved)[kind].key != first[kind].key
+    with pytest.raises(RecipeError, match=r"vae.*there is no 'nowhere' beside the recipe"):
+        plan(folder / "recipes", text.replace("vae: mine", "vae: nowhere"))
+
+
+@pytest.mark.parametrize(("kind", "key"), [("style", "{train: {"), ("base_style", "{basestyle: {")])
+def test_sample_prompts_lie_beside_the_recipe(folder: Path, kind: str, key: str) -> None:
+    with pytest.raises(RecipeError, match=r"sample_prompts.*there is no 'nowhere.txt' beside the recipe"):
+        plan(folder, RECIPE.replace(key, f"{key}sample_prompts: nowhere.txt, "))
+    text = RECIPE.replace(key, f"{key}sample_prompts: p.txt, ")
+    assert plan(folder, text)[kind].key == plan(folder)[kind].key  # they change nothing of what is learnt

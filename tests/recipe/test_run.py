@@ -12,8 +12,8 @@ from PIL import Image
 
 from loratools.adapter.file import read
 from loratools.adapter.metadata import Provenance
-from loratools.errors import FileError, RecipeError
-from loratools.files import sha256
+from loratools.errors import FileError, HeldError, RecipeError
+from loratools.files import locked, sha256
 from loratools.pocket.judge import Reading
 from loratools.preview.grid import read_grid
 from loratools.recipe.demo import run_demo
@@ -181,10 +181,7 @@ def test_foreign_files_are_not_overwritten(folder: Path, kind: str, place: str) 
 
 def test_two_runs_at_once_are_refused(folder: Path) -> None:
     save_lora(folder / "a.safetensors", 1)
-    lock = folder / "work/.loratools/run.lock"
-    lock.parent.mkdir(parents=True)
-    lock.write_text("1", encoding="ascii")  # a process that lives
-    with pytest.raises(FileError, match="another loratools process"):
+    with locked(folder / "work/.loratools/run"), pytest.raises(HeldError, match="another loratools process"):
         run('base: tiny\nsteps: {one: {merge: "a:1"}}\n')
 
 

@@ -168,10 +168,16 @@ def _errors(step: Mapping[str, Any]) -> Iterator[str]:
     blocks = result.get("blocks")
     if not isinstance(result.get("error"), float | int) or not isinstance(blocks, dict):
         return
-    worst = sorted(((float(value.get("error", 0)), name) for name, value in blocks.items()), reverse=True)[:3]
+    worst = sorted(((_error(value), name) for name, value in blocks.items()), reverse=True)[:3]
     told = ", ".join(f"{name} {error:.1e}" for error, name in worst if error > 0)
     yield (f"<p>relative error against the exact sum <b>{result['error']:.1e}</b>"
            f"{f'; most in {_text(told)}' if told else ''}</p>")  # fmt: skip
+
+
+def _error(value: Any) -> float:
+    """A block's error: a number of its own, or one among other facts of the block."""
+    told: Any = value.get("error") if isinstance(value, Mapping) else value
+    return float(told) if _finite(told) else 0.0
 
 
 def _scores(step: Mapping[str, Any]) -> Iterator[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from glob import escape
 from pathlib import Path
 
+from loratools.errors import LoratoolsError
 from loratools.files import sweep, write_text
 from loratools.recipe.plan import Planner
 from loratools.recipe.report.facts import FORMAT, Told, run_facts
@@ -27,6 +29,17 @@ def write_report(told: Told) -> Path:
     write_text(run, json.dumps(facts, indent=1, ensure_ascii=False, default=str) + "\n")
     write_text(report, draw(facts, told.planner.work, run.name))
     return report
+
+
+def try_report(told: Told, warn: Callable[[str], None]) -> Path | None:
+    """:func:`write_report` for the end of a run, which must neither fail for its report nor have its own error hidden
+    by it: whatever goes wrong is told to ``warn`` in a sentence, and None is returned."""
+    try:
+        return write_report(told)
+    except Exception as error:
+        why = str(error) if isinstance(error, LoratoolsError) else f"{type(error).__name__}: {error}"
+        warn(f"there is no report of this run ({why}); what the run made is there all the same")
+        return None
 
 
 def places(planner: Planner) -> tuple[Path, Path]:

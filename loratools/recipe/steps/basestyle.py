@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from loratools.files import sha256
 from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
-from loratools.recipe.steps.train import checked_config, refuse_ours, settings_without_places, summary_of
+from loratools.recipe.steps.train import checked_config, located, refuse_ours, settings_without_places, summary_of
 
 REVISION = 1
 
@@ -32,11 +32,14 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     preset = "pocket-style" if planner.base == "pocket" else "style-004"
     values = {"preset": preset, **training, "base": planner.base, "images": "images", "name": name}
     config = checked_config(values, name, "basestyle", planner)
-    options = {"drawn": drawn, "prompts": sha256(PROMPTS), **settings_without_places(config)}
-    base = planner.base
-    return Draft(options, (planner.base_source(),), lambda out, session: _make(out, session, base, name, body),
-                 epochs=config.epochs, family=planner.base_family,
-                 units=3.0 * int(drawn.get("images_per_framing", 8)) * config.repeats * config.epochs)  # fmt: skip
+    generation = Generation(**drawn)
+    places, beside = located(config, name, "basestyle", planner)
+    options = {"drawn": asdict(generation), "prompts": sha256(PROMPTS), **settings_without_places(config)}
+    base, settings = planner.base, {**body, **{key: str(path) for key, path in places.items()}}
+    return Draft(options, (planner.base_source(), *beside),
+                 lambda out, session: _make(out, session, base, name, settings),
+                 epochs=config.epochs, family=planner.base_family, kept=config.save_last_n,
+                 units=3.0 * int(generation.images_per_framing) * config.repeats * config.epochs)  # fmt: skip
 
 
 def _make(out: Path, session: Session, base: str, name: str, body: dict[str, Any]) -> Outcome:

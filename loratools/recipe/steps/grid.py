@@ -107,7 +107,7 @@ def _pictures(rows: Sequence[Terms], axes: dict[str, Any], planner: Planner) -> 
     for terms in rows:
         step = terms.sources[0].step
         bare = len(terms.specs) == 1 and terms.specs[0].epoch is None and step is not None
-        count += (planner.step(step).draft.epochs or 1) if bare and step else 1
+        count += (len(planner.step(step).draft.numbers) or 1) if bare and step else 1
     weights = [weight for weight in axes["weights"] or [1] if weight != 0]
     across = math.prod(len(axis.values) for axis in axes["axes"] if axis.kind not in ("adapter", "epoch"))
     inner = max(1, len(axes["prompts"])) * max(1, len(axes["seeds"] or ()))

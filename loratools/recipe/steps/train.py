@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import RecipeError
-from loratools.recipe.plan import Draft, Outcome, Planner, Source
+from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
 from loratools.recipe.underlying import KEYS, Underlying, read_underlying
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 REVISION = 1
 # settled by the recipe or by flags, or not to be said in one
 _OURS = ("base", "out", "name", "device", "resume", "force", "datasets", "max_steps")
+_FILES = ("save_every_steps", "save_last_n")  # change no byte of a file, but which files there are
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 _COUNTED = re.compile(r"\d+_")
 
@@ -45,14 +46,16 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     }
     config = checked_config(values, name, "train", planner, under=body)
     under = read_underlying(body, name, planner)
+    places, beside = located(config, name, "train", planner)
     settings = {key: value for key, value in settings_without_places(config).items() if key not in KEYS}
     return Draft(
         {**settings, "images": _subsets(config), **under.options()},
-        (planner.base_source(), *sources, *under.sources),
-        lambda out, session: _make(out, session, config, under, planner.base_family),
+        (planner.base_source(), *sources, *under.sources, *beside),
+        lambda out, session: _make(out, session, config.model_copy(update=places), under, planner.base_family),
         epochs=config.epochs,
         family=planner.base_family,
         units=_samples(config, sources, planner),
+        kept=config.save_last_n,
     )
 
 
@@ -106,8 +109,32 @@ def refuse_ours(body: Mapping[str, Any], name: str, kind: str, planner: Planner)
 
 
 def settings_without_places(config: TrainConfig) -> dict[str, Any]:
-    """The settings that determine a run's result; the base and the images count by digest instead."""
-    return {key: value for key, value in config.settings().items() if key not in ("base", "images")}
+    """The settings that determine a run's result, and which files it leaves; what lies elsewhere, such as the base and
+    the images, counts by digest instead."""
+    kept = {key: getattr(config, key) for key in _FILES if getattr(config, key) is not None}
+    own = {"vae": "of its own"} if config.vae is not None else {}
+    settings = {key: value for key, value in config.settings().items() if key not in ("base", "images", "vae")}
+    return {**settings, **own, **kept}
+
+
+def located(config: TrainConfig, name: str, kind: str, planner: Planner) -> tuple[dict[str, Any], tuple[Source, ...]]:
+    """The settings that name files, as they are found beside the recipe or in the current folder, and those of them
+    whose content determines the result.
+
+    Raises:
+        RecipeError: if one is not there.
+    """
+    found: dict[str, Any] = {}
+    for key in ("vae", "sample_prompts"):
+        text = getattr(config, key)
+        if not isinstance(text, Path):
+            continue
+        path = planner.find(str(text))
+        if path is None:
+            told = f"there is no '{text}' beside the recipe or in the current folder; give the place of a file"
+            raise planner.fail(name, kind, key, message=told)
+        found[key] = path
+    return found, (Source(str(config.vae), found["vae"], digest_of(found["vae"])),) if "vae" in found else ()
 
 
 def summary_of(result: RunResult) -> Outcome:

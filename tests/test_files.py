@@ -1,0 +1,76 @@
+"""Locks: one holder at a time, also when an earlier one was killed, and whoever dies lets go."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+
+from loratools.errors import FileError, HeldError
+from loratools.files import locked
+
+_TRIALS = 60
+
+
+def _contend(path: Path, meet: Barrier, wins: Path) -> None:
+    """In each trial, try once; who gets in waits until the other has tried too."""
+    for trial in range(_TRIALS):
+        for name in (f"{path.name}.lock", f".{path.name}.lock"):
+            path.with_name(name).write_text("999999999")  # what a killed process left
+        meet.wait()
+        try:
+            with locked(path):
+                (wins / f"{trial}-{os.getpid()}").touch()
+                meet.wait()
+        except HeldError:
+            meet.wait()
+        meet.wait()
+
+
+def test_of_two_that_find_the_lock_of_a_dead_process_one_gets_it(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("spawn")
+    meet, wins = fork.Barrier(2, timeout=60), tmp_path / "wins"
+    wins.mkdir()
+    both = [fork.Process(target=_contend, args=(tmp_path / "out", meet, wins)) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join(120)
+    assert [one.exitcode for one in both] == [0, 0]
+    held = [path.name.split("-")[0] for path in wins.iterdir()]
+    assert len(held) == len(set(held)) == _TRIALS
+
+
+def _hold(path: Path, held: Path) -> None:
+    with locked(path):
+        held.touch()
+        time.sleep(60)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_killed_holder_lets_go_and_a_living_one_does_not(tmp_path: Path) -> None:
+    holder = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path / "out", tmp_path / "held"))
+    holder.start()
+    while not (tmp_path / "held").exists():
+        assert holder.is_alive()
+        time.sleep(0.02)
+    with pytest.raises(HeldError, match="another loratools process is writing there"), locked(tmp_path / "out"):
+        pass
+    assert holder.pid is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    with locked(tmp_path / "out"), pytest.raises(HeldError), locked(tmp_path / "out"):  # nor twice in one process
+        pass
+
+
+def test_a_place_that_cannot_be_locked_is_not_one_that_is_held(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="choose another folder") as caught, locked(tmp_path / "file/out"):
+        pass
+    assert not isinstance(caught.value, HeldError)
