@@ -93,7 +93,7 @@ class Planned:
     key: str
     revision: int
     owner: str
-    lineage: Lineage | None = None  # of a LoRA file, for its header
+    lineage: Lineage | None = None  # of a LoRA file or a run's epochs, for their headers
 
     @property
     def identity(self) -> str:
@@ -268,8 +268,8 @@ class Planner:
         out = self.outs.get(name, self.work / told)
         revision = int(module.REVISION)
         key = key_of(step.kind, revision, draft)
-        copies = step.kind == "select"  # another file's bytes, header and all
-        lineage = self._lineage(name, draft, key) if step.kind in LORAS and not copies else None
+        copies = step.kind == "select" and "-" not in draft.options["epoch"]  # another file's bytes, header and all
+        lineage = self._lineage(name, draft, key) if step.kind in LORAS | RUNS and not copies else None
         return Planned(name, step.kind, draft, out, key, revision, self.owner(name), lineage)
 
     def _lineage(self, name: str, draft: Draft, key: str) -> Lineage:

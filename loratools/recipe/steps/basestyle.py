@@ -10,7 +10,7 @@ from loratools.files import sha256
 from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
-from loratools.recipe.steps.train import checked_config, refuse_ours, settings_without_places, summary_of
+from loratools.recipe.steps.train import checked_config, refuse_ours, sealed, settings_without_places
 
 REVISION = 1
 
@@ -33,15 +33,14 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     values = {"preset": preset, **training, "base": planner.base, "images": "images", "name": name}
     config = checked_config(values, name, "basestyle", planner)
     options = {"drawn": drawn, "prompts": sha256(PROMPTS), **settings_without_places(config)}
-    base = planner.base
-    return Draft(options, (planner.base_source(),), lambda out, session: _make(out, session, base, name, body),
+    return Draft(options, (planner.base_source(),), lambda out, session: _make(out, session, name, body, planner),
                  epochs=config.epochs, family=planner.base_family,
                  units=3.0 * int(drawn.get("images_per_framing", 8)) * config.repeats * config.epochs)  # fmt: skip
 
 
-def _make(out: Path, session: Session, base: str, name: str, body: dict[str, Any]) -> Outcome:
+def _make(out: Path, session: Session, name: str, body: dict[str, Any], planner: Planner) -> Outcome:
     from loratools.train.basestyle import basestyle
 
-    result = basestyle(base, out, name=name, settings=body, device=session.device, force=session.force,
+    result = basestyle(planner.base, out, name=name, settings=body, device=session.device, force=session.force,
                        progress=session.progress)  # fmt: skip
-    return summary_of(result)
+    return sealed(result, name, planner)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import RecipeError
+from loratools.recipe.lineage import seal
 from loratools.recipe.plan import Draft, Outcome, Planner, Source
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
@@ -49,7 +50,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     return Draft(
         {**settings, "images": _subsets(config), **under.options()},
         (planner.base_source(), *sources, *under.sources),
-        lambda out, session: _make(out, session, config, under, planner.base_family),
+        lambda out, session: _make(out, session, config, under, name, planner),
         epochs=config.epochs,
         family=planner.base_family,
         units=_samples(config, sources, planner),
@@ -142,9 +143,18 @@ def _subsets(config: TrainConfig) -> list[dict[str, Any]]:
     return found
 
 
-def _make(out: Path, session: Session, config: TrainConfig, under: Underlying, family: str | None) -> Outcome:
+def sealed(result: RunResult, name: str, planner: Planner) -> Outcome:
+    """A finished run in a line, once every epoch's header holds the recipe; one process of several writes them."""
+    lineage = planner.step(name).lineage
+    if lineage is not None and result.wrote:
+        for path in result.epochs:
+            seal(path, lineage)
+    return summary_of(result)
+
+
+def _make(out: Path, session: Session, config: TrainConfig, under: Underlying, name: str, planner: Planner) -> Outcome:
     from loratools.train.loop import train
 
     changed = {"out": out, "device": session.device, "force": session.force, "resume": session.resume}
-    changed |= under.settings(family)
-    return summary_of(train(config.model_copy(update=changed), progress=session.progress))
+    changed |= under.settings(planner.base_family)
+    return sealed(train(config.model_copy(update=changed), progress=session.progress), name, planner)
