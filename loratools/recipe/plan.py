@@ -202,9 +202,17 @@ class Planner:
 
     def base_source(self) -> Source:
         """The base as something that a step reads."""
+        from loratools.adapter.checkpoint import open_checkpoint
         from loratools.base.load import base_digest
 
-        return Source(self.base, Path(self.base), base_digest(self.base))
+        try:
+            if Path(self.base).is_file() and Path(self.base).suffix == ".safetensors":
+                open_checkpoint(self.base)  # a LoRA is no base
+            return Source(self.base, Path(self.base), base_digest(self.base))
+        except LoratoolsError as error:
+            if self._rebased:
+                raise
+            raise self.document.error(("base",), str(error)) from error
 
     def base_place(self) -> Path:
         """Where the base lies on disk; ``pocket`` is the one that ships."""
@@ -240,17 +248,19 @@ class Planner:
                 raise self.document.error(("lora_dirs",), f"no folder '{text}' in {self._looked()}")
         return (*(path for path in found if path is not None), self.folder)
 
-    def presets(self, file: str | None = None) -> Presets:
-        """The built-in vectors under those of a presets ``file`` under the recipe's own ``blocks``."""
+    def presets(self, file: str | None = None, name: str | None = None) -> Presets:
+        """The built-in vectors under those of a presets ``file``, which step ``name`` names, under the recipe's own
+        ``blocks``."""
         from loratools.blocks.presets import load_presets
 
         path = None if file is None else self.find(file) or Path(file)
         try:
             return load_presets(path, self.recipe.blocks)
-        except FileError:
-            raise
         except LoratoolsError as error:
-            raise self.document.error(("blocks",), str(error)) from error
+            if file is None or name is None:
+                raise self.document.error(("blocks",), str(error)) from error
+            kind = self.recipe.steps[name].kind
+            raise self.fail(name, kind, "presets", message=str(error)) from error
 
     def train_document(self, name: str, kind: str) -> Document:
         """The body of a step whose settings another room checks, with its lines."""

@@ -52,6 +52,12 @@ def test_ls_tells_what_is_kept(work: Path) -> None:
     assert {entry["step"] for entry in told} == {"final", "slim"} and all(entry["size"] > 0 for entry in told)
 
 
+def test_a_missing_folder_is_told_as_every_mistake_is(work: Path) -> None:
+    for words in (("ls",), ("gc", "--max-size", "0")):
+        shown = call("cache", *words, "nowhere")
+        assert shown.exit_code == 1 and "there is no folder nowhere; give a run's work folder" in shown.stderr
+
+
 def test_gc_removes_the_least_recently_used_first(work: Path) -> None:
     kept = {entry.record.name: entry for entry in Cache(work / ".loratools").entries()}
     for age, name in enumerate(("slim", "final")):

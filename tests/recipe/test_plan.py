@@ -140,6 +140,12 @@ def test_files_beside_the_recipe_come_first(folder: Path) -> None:
         ("images: pictures", "images: nowhere", 7, "'nowhere' is no step"),
         ("images: pictures", "images: base_style", 7, "makes no pictures"),
         ("images: pictures, ", "", 7, "'images' is missing"),
+        ("images: pictures", "images: p.txt", 7, "'p.txt' is a file, and a folder of pictures is needed"),
+        ("images: pictures", "images: tiny", 7, "'tiny' holds no pictures; name a folder inside it, such as tiny/"),
+        ("base: tiny", "base: tinny", 2, "tinny"),
+        ("base: tiny", "base: lora.safetensors", 2, "is a LoRA, not a base model"),
+        ('"style@1-3:0.5"', '{terms: "style@1-3:0.5", presets: mine.yaml}', 10, "mine.yaml"),
+        ("prompts: p.txt", "prompts: '1girl <lora:a:one>'", 11, "the prompt's <lora:a:one>: "),
         ("dim: 2, learning", "dimm: 2, learning", 7, "(did you mean 'dim'?)"),
         ("epochs: 3", "epochs: 0", 7, "epochs"),
         ("epochs: 3", "out: x", 7, "write `out:` beside"),
@@ -154,8 +160,10 @@ def test_files_beside_the_recipe_come_first(folder: Path) -> None:
 )
 def test_mistakes_are_found_before_anything_runs(folder: Path, old: str, new: str, line: int, words: str) -> None:
     assert old in RECIPE
+    save_lora(folder / "lora.safetensors", 1)
     with pytest.raises(RecipeError) as error:
         plan(folder, RECIPE.replace(old, new, 1))
+    assert "^" in error.value.excerpt
     assert words in str(error.value)
     assert f"r.yaml, line {line}" in str(error.value), str(error.value)
     assert not (folder / "work").exists()

@@ -35,7 +35,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     presets = planner.presets()
     axes = read_axes(name, settings, planner)
     named = [(text, place, read_terms(text, name, planner, presets, "grid", *place))
-             for text, place in _names(settings, axes, presets)]  # fmt: skip
+             for text, place in _names(name, settings, axes, presets, planner)]  # fmt: skip
     options = {
         **settings.model_dump(exclude={"weights", "seeds", "size", "prompts", "rows", "sampler"}),
         **{key: value for key, value in axes.items() if key != "axes"},
@@ -63,7 +63,8 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
                  units=_pictures(rows, axes, planner) * (settings.steps or 20))  # fmt: skip
 
 
-def _names(settings: Grid, axes: dict[str, Any], presets: Presets) -> list[tuple[str, tuple[str | int, ...]]]:
+def _names(name: str, settings: Grid, axes: dict[str, Any], presets: Presets,
+           planner: Planner) -> list[tuple[str, tuple[str | int, ...]]]:  # fmt: skip
     """Every merge string and where it stands: rows, values of an axis of adapters, tags in prompts."""
     from loratools.preview.tags import merge_string, take_tags
 
@@ -75,7 +76,10 @@ def _names(settings: Grid, axes: dict[str, Any], presets: Presets) -> list[tuple
         if axis.kind in ("prompt", "s/r"):
             texts += [(str(value), (axis.slot,)) for value in axis.values]
     for text, place in texts:
-        found += [(merge_string([tag], presets), place) for tag in take_tags(text)[1]]
+        try:
+            found += [(merge_string([tag], presets), place) for tag in take_tags(text)[1]]
+        except LoratoolsError as error:
+            raise planner.fail(name, "grid", *place, message=str(error)) from error
     return found
 
 

@@ -18,7 +18,7 @@ default_out = file_out
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Read the merge string and find the checkpoint."""
     settings = step.options(MergeInto)
-    presets = planner.presets(settings.presets)
+    presets = planner.presets(settings.presets, name)
     terms = read_terms(settings.terms, name, planner, presets, "merge_into", "terms")
     into = _checkpoint(settings, name, planner)
     told = f"'{settings.into}'", model_family(into.path), "name a checkpoint of its family"

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 REVISION = 1
 # settled by the recipe or by flags, or not to be said in one
 _OURS = ("base", "out", "name", "device", "resume", "force", "datasets", "max_steps")
-_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 _COUNTED = re.compile(r"\d+_")
 
 
@@ -81,12 +80,14 @@ def checked_config(values: Mapping[str, Any], name: str, kind: str, planner: Pla
 
 def _samples(config: TrainConfig, sources: Sequence[Source], planner: Planner) -> float:
     """Images shown in all, for an estimate."""
+    from loratools.train.read_dataset import EXTENSIONS
+
     total = 0
     for subset, source in zip(config.images, sources, strict=True):
         if source.step is not None:
             count = int(planner.step(source.step).draft.units or 0)
         else:
-            count = sum(path.suffix.lower() in _PICTURES for path in source.path.iterdir())
+            count = sum(path.suffix.lower() in EXTENSIONS for path in source.path.iterdir())
         told = re.match(r"(\d+)_", subset.folder.name)
         total += count * (subset.repeats or (int(told[1]) if told else config.repeats))
     return float(total * config.epochs)
@@ -129,9 +130,25 @@ def _images(value: Any, name: str, planner: Planner) -> tuple[list[dict[str, Any
             told = (f"the step '{source.step}' is a {kind}, which makes no pictures to train on; name a `draw` step "
                     "or a folder")  # fmt: skip
             raise planner.fail(name, *place, message=told)
+        if source.step is None:
+            _check_pictures(source, name, planner, *place)
         entries.append({**entry, "folder": str(source.path)})
         sources.append(source)
     return entries, sources
+
+
+def _check_pictures(source: Source, name: str, planner: Planner, *place: str | int) -> None:
+    """Raise RecipeError if there is no folder, or not one picture in it."""
+    from loratools.train.read_dataset import EXTENSIONS
+
+    if not source.path.is_dir():
+        told = f"'{source.label}' is a file, and a folder of pictures is needed; name the folder that it lies in"
+        raise planner.fail(name, *place, message=told)
+    folders = sorted(path for path in source.path.iterdir() if path.is_dir())
+    read = [source.path, *(folder for folder in folders if _COUNTED.match(folder.name))]
+    if not any(path.suffix.lower() in EXTENSIONS for folder in read for path in folder.iterdir()):
+        hint = f"name a folder inside it, such as {source.label}/{folders[0].name}" if folders else "put some there"
+        raise planner.fail(name, *place, message=f"'{source.label}' holds no pictures; {hint}")
 
 
 def _subsets(config: TrainConfig) -> list[dict[str, Any]]:
