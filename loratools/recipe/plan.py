@@ -122,7 +122,8 @@ class Planner:
 
     Args:
         recipe: the checked recipe, and ``document`` where it came from.
-        folder: where relative paths are looked for first; the current folder comes second.
+        folder: where relative paths are looked for first; then the folders of the files that it includes, and then
+            the current folder.
         work: where results go.
         base: instead of the recipe's own.
     """
@@ -131,6 +132,7 @@ class Planner:
         self.recipe = recipe
         self.document = document
         self.folder = folder
+        self.folders = tuple(dict.fromkeys([folder, *(Path(source).parent for source in document.others)]))
         self.work = work
         self.base = self._base_name(base or recipe.base, given=base is not None)
         self._rebased = base is not None
@@ -196,9 +198,11 @@ class Planner:
         return Source(label, path, digest_of(path))
 
     def find(self, text: str) -> Path | None:
-        """The existing file or folder that ``text`` names, beside the recipe first, then in the current folder."""
+        """The existing file or folder that ``text`` names: beside the recipe first, then beside what it includes, then
+        in the current folder."""
         given = Path(text).expanduser()
-        return next((path for path in (self.folder / given, given) if path.exists()), None)
+        places = [*(folder / given for folder in self.folders), given]
+        return next((path for path in places if path.exists()), None)
 
     def base_source(self) -> Source:
         """The base as something that a step reads."""
@@ -246,7 +250,7 @@ class Planner:
         for text, path in zip(self.recipe.lora_dirs, found, strict=True):
             if path is None:
                 raise self.document.error(("lora_dirs",), f"no folder '{text}' in {self._looked()}")
-        return (*(path for path in found if path is not None), self.folder)
+        return (*(path for path in found if path is not None), *self.folders)
 
     def presets(self, file: str | None = None, name: str | None = None) -> Presets:
         """The built-in vectors under those of a presets ``file``, which step ``name`` names, under the recipe's own
@@ -300,7 +304,7 @@ class Planner:
     def _base_name(self, text: str, *, given: bool) -> str:
         if text == "pocket":
             return text
-        folders = (Path(), self.folder) if given else (self.folder, Path())
+        folders = (Path(), *self.folders) if given else (*self.folders, Path())
         return next((str(folder / text) for folder in folders if (folder / text).exists()), text)
 
     def _check_outs(self) -> None:
@@ -316,7 +320,7 @@ class Planner:
         return ", ".join(self.recipe.steps)
 
     def _looked(self) -> str:
-        return f"{self.folder} or the current folder"
+        return f"{', '.join(map(str, self.folders))} or the current folder"
 
 
 def key_of(kind: str, revision: int, draft: Draft) -> str:

@@ -181,3 +181,23 @@ def test_shipped_recipes_are_found_by_name(here: Path) -> None:
         find_recipe("nothing.yaml")
     with pytest.raises(RecipeError, match="no recipe"):
         find_recipe("elsewhere/style.yaml")
+
+
+def test_a_house_file_may_hold_more_than_is_used_and_names_what_lies_beside_it(folder: Path) -> None:
+    house = folder / "house"
+    house.mkdir()
+    save_lora(house / "ours.safetensors", 1)
+    save_lora(folder / "mine/style.safetensors", 2)
+    (house / "house.yaml").write_text(
+        'vars: {strength: 0.5, unused: 3}\nlora_dirs: loras\nsteps:\n  own: {merge: "ours.safetensors:${strength}"}\n',
+        encoding="utf-8",
+    )
+    save_lora(house / "loras/deep.safetensors", 3)
+    recipe = folder / "mine/r.yaml"
+    text = 'include: ../house/house.yaml\nsteps: {final: {merge: "own:1, style:1, deep:1"}}\n'
+    recipe.write_text(text, encoding="utf-8")
+    planned = make_planner(recipe, folder / "work").plan()
+    assert [step.name for step in planned] == ["own", "final"]
+    recipe.write_text("vars: {mine: 1}\n" + text, encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"line 1: vars\.mine: nothing uses 'mine'"):
+        make_planner(recipe, folder / "work")
