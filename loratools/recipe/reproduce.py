@@ -20,6 +20,7 @@ from loratools.adapter.run import epochs, select
 from loratools.errors import FileError, RecipeError
 from loratools.files import replacing
 from loratools.recipe.importing import import_recipe
+from loratools.recipe.importing_own import can_tell
 from loratools.recipe.lineage import Lineage, lineage_of
 from loratools.recipe.plan import Planned, Planner
 from loratools.recipe.run import planner_of, run_steps
@@ -127,10 +128,10 @@ def _file(made: Planned, old: Adapter) -> Path:
 
 
 def _planner(path: Path, work: Path, folder: Path, lora_dirs: Sequence[Path]) -> tuple[Lineage | None, Planner]:
-    """The recipe of the header; for an inline merge, the recipe that says the same."""
+    """The recipe of the header; for a command's result, the recipe that says the same."""
     lineage = lineage_of(path)
     made = Provenance.from_metadata(read(path, allow_unknown=True).metadata)
-    if lineage is None and (made is None or "merge" not in json.dumps(dict(made.step))):
+    if lineage is None and (made is None or not can_tell(made)):
         told = " It is an epoch of a training: train again with its settings, see loratools inspect." if made else ""
         raise RecipeError(f"{path} holds no recipe in its header, so there is nothing to make it again from.{told}")
     text = json.dumps(lineage.data) if lineage else import_recipe(str(path)).text

@@ -100,6 +100,9 @@ def test_inline_merges_are_made_again_too(folder: Path) -> None:
     shown = CliRunner().invoke(shell, ["merge", "other:1:GP1", "-o", "inline.safetensors"])
     assert shown.exit_code == 0, shown.output
     assert command("inline.safetensors", "--device", "cpu").stdout.startswith("the same: digest ")
+    shown = CliRunner().invoke(shell, ["resize", "other.safetensors", "--rank", "1", "-o", "slim.safetensors"])
+    assert shown.exit_code == 0, shown.output
+    assert command("slim.safetensors", "--device", "cpu").stdout.startswith("the same: digest ")
 
 
 def test_files_without_a_recipe_are_refused_by_name(folder: Path) -> None:
