@@ -22,13 +22,19 @@ def default_out(name: str) -> Path:
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Check the settings: those of the pictures here, those of the training by its own model."""
-    from loratools.train.basestyle import PROMPTS, Generation
+    from loratools.recipe.steps.grid import check_size
+    from loratools.train.basestyle import PROMPTS, Generation, read_generation
 
     body = dict(step.basestyle or {})
     refuse_ours({key: body[key] for key in body if key != "images"}, name, "basestyle", planner)
     body.setdefault("seed", planner.recipe.seed)
-    drawn = {field.name: body[field.name] for field in fields(Generation) if field.name in body}
-    training = {key: value for key, value in body.items() if key not in drawn}
+    drawn = {field.name: body[field.name] for field in fields(Generation)
+             if body.get(field.name) is not None}  # fmt: skip
+    if (mistake := read_generation(drawn)[1]) is not None:
+        raise planner.fail(name, "basestyle", mistake[0], message=mistake[1])
+    if drawn.get("size"):
+        check_size(drawn["size"], planner, name, "basestyle", "size")
+    training = {key: value for key, value in body.items() if key not in {field.name for field in fields(Generation)}}
     preset = "pocket-style" if planner.base == "pocket" else "style-004"
     values = {"preset": preset, **training, "base": planner.base, "images": "images", "name": name}
     config = checked_config(values, name, "basestyle", planner)

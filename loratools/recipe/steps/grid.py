@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import GridError, LoratoolsError, RecipeError
-from loratools.recipe.axes import USUAL_WEIGHTS, Asked, Names, build_arrangement, models_of
+from loratools.recipe.axes import USUAL_WEIGHTS, Asked, Names, build_arrangement, check_given, models_of
 from loratools.recipe.kinds import Grid
 from loratools.recipe.plan import Draft, Outcome, Planner, Source
 from loratools.recipe.references import Terms, best_epoch, check_base, read_terms, vector_values
@@ -146,7 +148,45 @@ def read_axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
             found[key] = reader()
         except LoratoolsError as error:
             raise planner.fail(name, "grid", key, message=str(error)) from error
+    _check_axes(name, settings, found, planner)
+    if found["size"]:
+        check_size(found["size"], planner, name, "grid", "size")
     return found
+
+
+def _check_axes(name: str, settings: Grid, found: dict[str, Any], planner: Planner) -> None:
+    """Raise RecipeError for an axis that says what is said before it, or that has nothing to change."""
+    from loratools.preview.arrange import check_axes
+
+    given = _given(settings)
+    for count, axis in enumerate(found["axes"], 1):
+        try:
+            check_given(axis, given, settings.seeds is not None)
+            check_axes(found["axes"][:count], settings.rows, found["prompts"])
+        except GridError as error:
+            raise planner.fail(name, "grid", axis.slot, message=str(error)) from error
+        if axis.kind == "size":
+            for size in axis.values:
+                check_size(size, planner, name, "grid", axis.slot)
+
+
+def _given(settings: Grid) -> frozenset[str]:
+    """Settings that no axis may vary too."""
+    given = {key.replace("_", " ") for key in ("cfg", "steps", "sampler", "size", "clip_skip")
+             if getattr(settings, key) is not None}  # fmt: skip
+    return frozenset(given | ({"negative"} if settings.negative else set()))
+
+
+def check_size(size: Sequence[int], planner: Planner, name: str, *place: str | int) -> None:
+    """Raise RecipeError if the base's VAE cannot make pictures of ``size`` (height, width); a base that is not a folder
+    of Diffusers here has the factor of all known families, 8."""
+    config = planner.base_place() / "vae/config.json"
+    unit = 8
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        unit = 2 ** (len(json.loads(config.read_text(encoding="utf-8"))["block_out_channels"]) - 1)
+    if any(side < unit or side % unit for side in size):
+        told = f"a size of {size[1]}x{size[0]} does not fit; width and height must be multiples of {unit}"
+        raise planner.fail(name, *place, message=told)
 
 
 def _check_judge(name: str, settings: Grid, planner: Planner, session: Session) -> None:
@@ -200,11 +240,9 @@ def _arranged(settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str
 
     places = {ref: path for terms in rows for ref, path in terms.places.items()}
     names = Names(lambda ref: places[ref], planner.find, planner.presets(), settings.missing, best_epoch)
-    given = {key.replace("_", " ") for key in ("cfg", "steps", "sampler", "size", "clip_skip")
-             if getattr(settings, key) is not None} | ({"negative"} if settings.negative else set())  # fmt: skip
     asked = Asked(
         settings.rows, {axis.slot: getattr(settings, axis.slot) for axis in axes["axes"]}, settings.weights,
-        settings.prompts, axes["seeds"], frozenset(given), settings.base_alone, settings.most,
+        settings.prompts, axes["seeds"], _given(settings), settings.base_alone, settings.most,
     )  # fmt: skip
     start = Setting("", 0, settings.negative, None, 1.0, (), settings.steps, settings.cfg, axes["sampler"],
                     tuple(axes["size"]) if axes["size"] else None, settings.clip_skip or 1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from loratools.errors import LoratoolsError
 from loratools.recipe.kinds import MergeInto
 from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
 from loratools.recipe.references import Terms, check_model, model_family, read_terms
@@ -29,8 +30,15 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
 
 
 def _checkpoint(settings: MergeInto, name: str, planner: Planner) -> Source:
+    from loratools.adapter.checkpoint import open_checkpoint
+
     if settings.into in planner.recipe.steps:
-        return planner.source(settings.into, name, "merge_into", "into")
+        source = planner.source(settings.into, name, "merge_into", "into")
+        kind = planner.step(settings.into).kind
+        if kind != "merge_into":
+            message = f"the step '{settings.into}' is a {kind}, which is no checkpoint; name a merge_into step"
+            raise planner.fail(name, "merge_into", "into", message=message)
+        return source
     path = planner.base_place() if settings.into == "base" else planner.find(settings.into)
     if path is None:
         return planner.source(settings.into, name, "merge_into", "into")  # says what there is
@@ -40,6 +48,10 @@ def _checkpoint(settings: MergeInto, name: str, planner: Planner) -> Source:
         message = (f"'{settings.into}' is {path}, and a single .safetensors checkpoint is needed; of a Diffusers "
                    "folder name the UNet's own file")  # fmt: skip
         raise planner.fail(name, "merge_into", "into", message=message)
+    try:
+        open_checkpoint(path)
+    except LoratoolsError as error:
+        raise planner.fail(name, "merge_into", "into", message=str(error)) from error
     return Source(settings.into, path, digest_of(path))
 
 
