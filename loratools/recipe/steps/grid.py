@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from loratools.base.model import Base
     from loratools.blocks.vector import Presets
     from loratools.preview.arrange import Arrangement
+    from loratools.preview.drawing import Drawing
+    from loratools.preview.engine import Options
 
 REVISION = 1
+_DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed")  # what the sheet and the page look like
+_WORKED = ("presets", "compile", "offload", "sliced", "tiled")  # what no result depends on; vectors count by value
 
 
 def default_out(name: str) -> Path:
@@ -34,12 +38,13 @@ def default_out(name: str) -> Path:
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Read rows, axes, weights, prompts, seeds and size, and find what they name."""
     settings = step.options(Grid)
-    presets = planner.presets()
+    presets = planner.presets(settings.presets, name)
     axes = read_axes(name, settings, planner)
     named = [(text, place, read_terms(text, name, planner, presets, "grid", *place))
              for text, place in _names(name, settings, axes, presets, planner)]  # fmt: skip
     options = {
-        **settings.model_dump(exclude={"weights", "seeds", "size", "prompts", "rows", "sampler"}),
+        **settings.model_dump(exclude={"weights", "seeds", "size", "prompts", "rows", "sampler", *_DRAWN, *_WORKED}),
+        **settings.model_dump(include=set(_DRAWN), exclude_defaults=True),
         **{key: value for key, value in axes.items() if key != "axes"},
         "rows": [[text, terms.options(presets)] for text, _, terms in named],
         "vectors": [vector_values(str(value), presets) for axis in axes["axes"] if axis.kind == "vector"
@@ -204,7 +209,6 @@ def _check_style(style: str, planner: Planner, name: str) -> None:
 def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str,
           planner: Planner) -> Outcome:  # fmt: skip
     from loratools.base.load import load_base
-    from loratools.preview.engine import Options
     from loratools.preview.render import render_axes
 
     arrangement, names = _arranged(settings, axes, rows, name, planner)
@@ -219,7 +223,8 @@ def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], row
     first = load(models[0])
     result = render_axes(
         first, arrangement, out=out, presets=names.presets, resolve=names.terms,
-        load=lambda model: first if model == models[0] else load(model), options=Options(settings.batch_size or 8),
+        load=lambda model: first if model == models[0] else load(model),
+        options=_engine(settings), title=settings.title, drawing=_drawing(settings),
         embeddings=planner.find(settings.embeddings) if settings.embeddings else None, progress=session.progress,
         owner=planner.owner(name), force=session.force,
     )  # fmt: skip
@@ -233,13 +238,27 @@ def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], row
     return Outcome(f"{len(built)} rows, {pictures} pictures, {result.rendered} of them rendered now", facts)
 
 
+def _engine(settings: Grid) -> Options:
+    from loratools.preview.engine import Options
+
+    return Options(settings.batch_size or 8, compiled=settings.compile, offload=settings.offload,
+                   sliced=settings.sliced, tiled=settings.tiled)  # fmt: skip
+
+
+def _drawing(settings: Grid) -> Drawing:
+    from loratools.preview.drawing import Drawing
+
+    return Drawing(settings.sheets, settings.full_size, settings.embed, settings.labels, settings.captions)
+
+
 def _arranged(settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str,
               planner: Planner) -> tuple[Arrangement, Names]:  # fmt: skip
     """The axes in their places, once all that they name has been made."""
     from loratools.preview.setting import Setting
 
     places = {ref: path for terms in rows for ref, path in terms.places.items()}
-    names = Names(lambda ref: places[ref], planner.find, planner.presets(), settings.missing, best_epoch)
+    presets = planner.presets(settings.presets)
+    names = Names(lambda ref: places[ref], planner.find, presets, settings.missing, best_epoch)
     asked = Asked(
         settings.rows, {axis.slot: getattr(settings, axis.slot) for axis in axes["axes"]}, settings.weights,
         settings.prompts, axes["seeds"], _given(settings), settings.base_alone, settings.most,

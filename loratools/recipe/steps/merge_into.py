@@ -10,7 +10,7 @@ from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
 from loratools.recipe.references import Terms, check_model, model_family, read_terms
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
-from loratools.recipe.steps.lora import file_out, open_terms
+from loratools.recipe.steps.lora import file_out, open_terms, with_base
 
 REVISION = 1
 default_out = file_out
@@ -25,7 +25,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     told = f"'{settings.into}'", model_family(into.path), "name a checkpoint of its family"
     check_model(terms, *told, planner, name, "merge_into", "terms")
     options = {"terms": terms.options(presets), "missing": settings.missing, "match_norm": settings.match_norm}
-    return Draft(options, (*terms.sources, into),
+    return Draft(options, with_base((*terms.sources, into), settings.dora, planner),
                  lambda out, session: _make(out, session, settings, terms, into.path, name, planner))  # fmt: skip
 
 
@@ -62,7 +62,8 @@ def _make(out: Path, session: Session, settings: MergeInto, terms: Terms, into: 
     from loratools.ops.merge import into_provenance
     from loratools.ops.norms import match_norms
 
-    found = open_terms(terms, planner, presets=settings.presets, missing=settings.missing)
+    found = open_terms(terms, planner, presets=settings.presets, missing=settings.missing, dora=settings.dora,
+                       allow_unknown=settings.allow_unknown)  # fmt: skip
     found = match_norms(found) if settings.match_norm else found
     made = into_provenance(found, into, planner.owner(name))
     report = merge_into(combine(found), into, out, provenance=made, force=session.force)
