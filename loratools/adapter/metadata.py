@@ -14,6 +14,7 @@ from loratools.adapter.header import read_header
 from loratools.errors import FileError, FormatError
 
 KEY = "loratools"  # the header entry that holds one JSON of provenance
+ERROR = "loratools_error"  # the relative error of what is stored against what was asked for
 
 # Facts about the base and how to prompt, which a merge keeps when its parts agree.
 _KEPT_WHEN_EQUAL = (
@@ -70,7 +71,8 @@ def inherited(sources: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, Map
         own = Provenance.from_metadata(metadata)
         if own is not None:
             found.update(own.ancestors)
-            found[digest] = {"version": own.version, "step": own.step, "inputs": list(own.inputs)}
+            error = {"error": metadata[ERROR]} if ERROR in metadata else {}
+            found[digest] = {"version": own.version, "step": own.step, "inputs": list(own.inputs), **error}
     return dict(sorted(found.items()))
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,12 +22,12 @@ from loratools import files
 from loratools.adapter.carried import Carried, Held
 from loratools.adapter.encode import NAMES, CastError, Slot, Style, bundled, encode, kohya_slots, plan_slots
 from loratools.adapter.lowrank import Delta
-from loratools.adapter.metadata import KEY, Provenance, guard_overwrite
+from loratools.adapter.metadata import ERROR, KEY, Provenance, guard_overwrite
 from loratools.adapter.names import family_of
 from loratools.adapter.parallel import in_order
 from loratools.errors import FormatError
 
-__all__ = ["DTYPES", "CastError", "Style", "Written", "file_size", "relative", "write"]
+__all__ = ["DTYPES", "CastError", "Style", "Written", "file_size", "relative", "total_error", "write"]
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 _LEGACY_OFFSET, _LEGACY_LENGTH = 0x100000, 0x10000
@@ -47,7 +47,12 @@ class Written:
     @property
     def error(self) -> float:
         """``|stored - given| / |given|`` over the whole file (Frobenius)."""
-        return relative(sum(e.error2 for e in self.errors.values()), sum(e.norm2 for e in self.errors.values()))
+        return total_error(self.errors)
+
+
+def total_error(errors: Mapping[str, CastError]) -> float:
+    """``|stored - given| / |given|`` over all modules (Frobenius)."""
+    return relative(sum(e.error2 for e in errors.values()), sum(e.norm2 for e in errors.values()))
 
 
 def write(
@@ -63,6 +68,7 @@ def write(
     alpha: float | Mapping[str, float] | None = None,
     style: Style = "kohya",
     carried: Mapping[str, Carried | Held] | None = None,
+    error: Callable[[Mapping[str, CastError]], float] | None = None,
 ) -> Written:
     """Write ``adapter`` as a ``.safetensors`` LoRA file, whole or not at all.
 
@@ -78,6 +84,7 @@ def write(
             training does, and leaves their balance alone. Only kohya's style stores it.
         style: ``kohya``, or ``diffusers``: canonical names with ``lora_A`` and ``lora_B``, the scale folded in.
         carried: further tensors to write bit for bit, by their own keys.
+        error: from what the cast lost of each module, the relative error that the header tells; None tells none.
     Raises:
         FileError: if ``path`` may not be overwritten or written.
         NonFiniteError: if a factor is not finite in ``dtype``.
@@ -92,7 +99,7 @@ def write(
     plan.check()
     texts = _metadata(place, family, metadata or {}, plan, provenance)
     with files.replacing(place) as part, open(part, "wb") as stream:
-        digest, errors = _stream(stream, adapter, plan, texts)
+        digest, errors = _stream(stream, adapter, plan, texts, error)
     return Written(place, digest, plan.alpha, plan.rank, errors)
 
 
@@ -107,7 +114,7 @@ def file_size(shapes: Mapping[str, tuple[int, ...]], ranks: Mapping[str, int], *
     stored = {bundle.stem: sum(ranks[name] for name in bundle.names) for bundle in bundles if not bundle.suffix}
     plan = _Plan(kohya_slots(bundles, stored, dtype, None), {}, dtype)
     texts = _metadata(path, family, metadata, plan, provenance)
-    head = _header({**texts, **_placeholders()}, plan)
+    head = _header({**texts, **_placeholders(True)}, plan)
     return len(head) + sum(math.prod(part.shape) for slot in plan.slots for part in slot.parts) * dtype.itemsize
 
 
@@ -138,9 +145,9 @@ class _Plan:
             raise FormatError(f"the unknown key '{twice[0]}' cannot be carried: the file has one of that name itself")
 
 
-def _stream(stream: BinaryIO, adapter: Mapping[str, Delta], plan: _Plan,
-            texts: Mapping[str, str]) -> tuple[str, dict[str, CastError]]:  # fmt: skip
-    stream.write(_header({**texts, **_placeholders()}, plan))
+def _stream(stream: BinaryIO, adapter: Mapping[str, Delta], plan: _Plan, texts: Mapping[str, str],
+            error: Callable[[Mapping[str, CastError]], float] | None) -> tuple[str, dict[str, CastError]]:  # fmt: skip
+    stream.write(_header({**texts, **_placeholders(error is not None)}, plan))
     facts = {key: text for key, text in texts.items() if key.startswith("ss_")}
     hashes, errors = _Hashes(_header(facts, plan)), {}
 
@@ -153,7 +160,7 @@ def _stream(stream: BinaryIO, adapter: Mapping[str, Delta], plan: _Plan,
         errors.update(lost)
         put(_bytes(tensor) for tensor in tensors)
     put(carried.data() for carried in plan.carried.values())
-    found = hashes.found()
+    found = hashes.found() | ({} if error is None else {ERROR: _told(error(errors))})
     stream.seek(0)
     stream.write(_header({**texts, **found}, plan))
     return found["sshs_model_hash"], errors
@@ -172,8 +179,14 @@ def _bytes(tensor: Tensor) -> memoryview:
     return data
 
 
-def _placeholders() -> dict[str, str]:
-    return {"sshs_model_hash": "0" * 64, "sshs_legacy_hash": "0" * 8}
+def _placeholders(error: bool) -> dict[str, str]:
+    texts = {"sshs_model_hash": "0" * 64, "sshs_legacy_hash": "0" * 8}
+    return texts | ({ERROR: _told(0.0)} if error else {})
+
+
+def _told(error: float) -> str:
+    """An error in a text whose length is always the same: ``1.23e-04``."""
+    return f"{error if error >= 1e-99 else 0.0:8.2e}" if error < 1e99 else f"{'inf':>8}"
 
 
 def _header(texts: Mapping[str, str], plan: _Plan) -> bytes:
@@ -223,7 +236,7 @@ class _Hashes:
 def _metadata(path: Path, family: str, given: Mapping[str, str], plan: _Plan,
               provenance: Provenance | None) -> dict[str, str]:  # fmt: skip
     kind = family_of(family)
-    texts = {key: text for key, text in given.items() if not key.startswith("sshs_") and key != KEY}
+    texts = {key: text for key, text in given.items() if not key.startswith("sshs_") and key not in (KEY, ERROR)}
     texts.setdefault("ss_output_name", path.stem)
     if kind.network is not None:
         texts.setdefault("ss_base_model_version", kind.base_model_version)

@@ -10,6 +10,7 @@ import click
 
 from loratools.cli.common import json_option, print_json, size_bytes
 from loratools.cli.shell import Command, Group
+from loratools.errors import FileError
 
 if TYPE_CHECKING:
     from loratools.recipe.cache import Cache, Entry
@@ -29,7 +30,7 @@ def command() -> None:
 
 
 @command.command("ls", cls=Command)
-@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @json_option
 def ls(folder: Path, as_json: bool) -> None:
     """List what is kept in DIR, the least recently used first.
@@ -45,7 +46,7 @@ def ls(folder: Path, as_json: bool) -> None:
 
 
 @command.command("gc", cls=Command)
-@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--max-size", default="20GiB", show_default=True, metavar="SIZE", help="Such as 500MiB; 0 removes all.")
 @click.option("--dry-run", is_flag=True, help="Say what would go.")
 @json_option
@@ -64,6 +65,8 @@ def gc(folder: Path, max_size: str, dry_run: bool, as_json: bool) -> None:
 def _cache(folder: Path) -> Cache:
     from loratools.recipe.cache import Cache
 
+    if not folder.is_dir():
+        raise FileError(f"there is no folder {folder}; give a run's work folder, such as runs/style, or a cache's own")
     memory = folder / ".loratools"
     return Cache(memory if memory.is_dir() else folder)
 

@@ -12,14 +12,15 @@ from loratools.cli.shell import Command
 @click.command("explain", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
 def command(file: Path) -> None:
-    """Tell in words how a LoRA file was made: what was merged with which weights, what was subtracted, and what each
-    part was trained on, from its header alone. Files of other trainers tell what their ss_* facts say.
+    """Tell in words how a LoRA file, or a checkpoint that LoRAs were merged into, was made.
+
+    What was merged with which weights, what was subtracted, and what each part was trained on, from the header alone.
+    Files of other trainers tell what their ss_* facts say.
 
     \b
       loratools explain my_style.safetensors
       loratools reproduce my_style.safetensors      make it again
     """
-    from loratools.adapter.file import read
-    from loratools.recipe.story import tell
+    from loratools.recipe.story import tell_file
 
-    click.echo(tell(read(file, allow_unknown=True), file.name))
+    click.echo(tell_file(file))

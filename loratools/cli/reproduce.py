@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from loratools.cli.common import device_option, json_option, print_json
+from loratools.cli.common import device_option, force_option, json_option, print_json
 from loratools.cli.shell import Command
 
 
@@ -17,9 +17,10 @@ from loratools.cli.shell import Command
               help="Where the recipe's relative paths begin.  [default: the current folder]")  # fmt: skip
 @click.option("--lora-dir", "lora_dirs", multiple=True, type=click.Path(file_okay=False, path_type=Path),
               help="Look for LoRAs here too. Repeatable.")  # fmt: skip
+@force_option
 @device_option
 @json_option
-def command(file: Path, out: Path | None, folder: Path | None, lora_dirs: tuple[Path, ...], device: str,
+def command(file: Path, out: Path | None, folder: Path | None, lora_dirs: tuple[Path, ...], force: bool, device: str,
             as_json: bool) -> None:  # fmt: skip
     """Make a file again from the recipe in its own header, from nothing, and say whether the digest is the same.
 
@@ -33,5 +34,6 @@ def command(file: Path, out: Path | None, folder: Path | None, lora_dirs: tuple[
     from loratools.recipe.reproduce import reproduce
     from loratools.recipe.session import Session
 
-    found = reproduce(file, Session(device, progress=True), out=out, folder=folder, lora_dirs=lora_dirs)
+    found = reproduce(file, Session(device, progress=True), out=out, folder=folder, lora_dirs=lora_dirs,
+                      force=force)  # fmt: skip
     print_json(found.json()) if as_json else click.echo(found.text())

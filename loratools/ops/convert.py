@@ -9,7 +9,7 @@ from typing import Any
 
 from loratools.adapter.file import Adapter, Weights, read
 from loratools.adapter.metadata import Provenance, inherited, merged_metadata
-from loratools.adapter.save import DTYPES, Style, Written, write
+from loratools.adapter.save import DTYPES, Style, Written, total_error, write
 
 _WIDEST = (("F64", "fp32"), ("F32", "fp32"), ("BF16", "bf16"), ("F16", "fp16"))
 
@@ -62,7 +62,7 @@ def convert(source: str | os.PathLike[str], out: str | os.PathLike[str], *, styl
     provenance = Provenance(step, owner, inputs, inherited([(adapter.digest, adapter.metadata)]))
     texts = {**merged_metadata([adapter.metadata]), "ss_output_name": Path(out).stem}
     written = write(adapter, out, family=adapter.family, metadata=texts, dtype=DTYPES[chosen], style=style,
-                    provenance=provenance, force=force, carried=adapter.carried)  # fmt: skip
+                    provenance=provenance, force=force, carried=adapter.carried, error=total_error)  # fmt: skip
     return _report(adapter, written, style, chosen)
 
 

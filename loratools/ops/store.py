@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from loratools.adapter.carried import Carried
+from loratools.adapter.encode import CastError
 from loratools.adapter.lowrank import Delta, LowRank, limit
 from loratools.adapter.metadata import Provenance, guard_overwrite
 from loratools.adapter.parallel import in_order
@@ -52,7 +53,8 @@ def store(
         if not len(prepared):
             raise FormatError(f"nothing is left to write to {out}: every module's difference is zero")
         written = write(prepared, out, family=source.family, metadata=metadata, dtype=dtype, provenance=provenance,
-                        force=force, carried=carried)  # fmt: skip
+                        force=force, carried=carried,
+                        error=lambda cast: report_blocks(_errors(cast, prepared), source.family)[0].error)  # fmt: skip
     return _report(written, prepared, rule)
 
 
@@ -188,9 +190,13 @@ def _padded(delta: LowRank, rank: int) -> LowRank:
     return LowRank(torch.cat([delta.up, up], 1), torch.cat([delta.down, down]), delta.shape)
 
 
+def _errors(cast: Mapping[str, CastError], prepared: Prepared) -> dict[str, ModuleError]:
+    return {name: ModuleError(known.norm2, known.root2, cast[name].error2, known.lost2)
+            for name, known in prepared.asked.items()}  # fmt: skip
+
+
 def _report(written: Written, prepared: Prepared, rule: RankRule) -> MergeReport:
-    errors = {name: ModuleError(known.norm2, known.root2, written.errors[name].error2, known.lost2)
-              for name, known in prepared.asked.items()}  # fmt: skip
+    errors = _errors(written.errors, prepared)
     total, blocks = report_blocks(errors, prepared.source.family)
     cancelled = tuple(name for name, error in errors.items() if error.cancels)
     return MergeReport(written.path, written.digest, total, blocks, rule.text(), written.rank, written.alpha,

@@ -84,7 +84,7 @@ def arrange(
     if weights is not None and "weight" not in kinds:
         _fill(axes, Axis("weight", tuple(weights)), "x")
         kinds.add("weight")
-    _check(list(axes.values()), rows, prompts)
+    check_axes(list(axes.values()), [row.label for row in rows], prompts)
     seen = "adapter" in kinds or not rows
     if not seen and (len(rows) > 1 or len(axes) < 2 or not any(KINDS[axis.kind].adapts for axis in axes.values())):
         _fill(axes, Axis("adapter", tuple(rows)), "y")
@@ -107,11 +107,11 @@ def _fill(axes: dict[str, Axis], axis: Axis, first: str) -> None:
     axes[slot] = replace(axis, slot=slot)
 
 
-def _check(asked: Sequence[Axis], rows: Sequence[Row], prompts: Sequence[str]) -> None:
+def check_axes(asked: Sequence[Axis], labels: Sequence[str], prompts: Sequence[str]) -> None:
+    """Raise GridError for axes that say the same, or have nothing to change, beside rows of these labels."""
     seen: dict[tuple[str, str, str], str] = {}
     texts = [*prompts, *(str(value) for axis in asked if axis.kind in ("prompt", "s/r") for value in axis.values)]
-    added = bool(rows) or any(axis.kind == "adapter" for axis in asked) or any(has_tag(text) for text in texts)
-    labels = [row.label for row in rows]
+    added = bool(labels) or any(axis.kind == "adapter" for axis in asked) or any(has_tag(text) for text in texts)
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise GridError(f"two rows are called '{twice}'; give them different names")
     for axis in asked:
@@ -119,7 +119,7 @@ def _check(asked: Sequence[Axis], rows: Sequence[Row], prompts: Sequence[str]) -
         if own in seen and axis.kind != "s/r":
             raise GridError(f"the axes {seen[own]} and {axis.slot} both change the {axis.title}; give it once")
         seen[own] = axis.slot
-        if axis.kind == "adapter" and rows:
+        if axis.kind == "adapter" and labels:
             raise GridError(f"the rows and the axis {axis.slot} both name what is added; give it once")
         if KINDS[axis.kind].adapts and not added:
             raise GridError(f"axis {axis.slot}: {axis.title} has nothing to change; name a LoRA among the rows, or as "

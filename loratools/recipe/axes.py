@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,10 +118,14 @@ def read_axes(asked: Asked) -> list[Axis]:
 
     axes = [parse_axis(text, slot) for slot, text in asked.axes.items()]
     for axis in axes:
-        said = axis.kind in asked.given or (axis.kind == "seed" and asked.seeds is not None)
-        if said and not axis.term:
-            raise GridError(f"the {axis.kind} is given beside the axis {axis.slot}, which varies it; give it once")
+        check_given(axis, asked.given, asked.seeds is not None)
     return axes
+
+
+def check_given(axis: Axis, given: Set[str], seeded: bool) -> None:
+    """Raise GridError if ``axis`` varies one of the settings that are given, or the seeds where those are."""
+    if (axis.kind in given or (axis.kind == "seed" and seeded)) and not axis.term:
+        raise GridError(f"the {axis.kind} is given beside the axis {axis.slot}, which varies it; give it once")
 
 
 def models_of(arrangement: Arrangement, base: str | None) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.errors import BlockError, FileError, FormatError, LoratoolsError, RecipeError
+from loratools.recipe.lineage import lineage_of
 from loratools.recipe.schema import parse_recipe
 from loratools.recipe.writing import flow, step_name
 
@@ -99,6 +100,9 @@ def _of_merge_string(text: str, base: str | None) -> Imported:
     terms = ", ".join(line.strip().rstrip(",") for line in lines if _PRESET_LINE.match(line) is None)
     if not terms:
         raise FormatError("the text holds named vectors alone; put the merge string, such as A:1:GP1,B:-1:GP2, first")
+    if ":" not in terms and "," not in terms:
+        told = f"'{terms[:60]}' is neither a file nor a merge string"
+        raise FormatError(f"{told}; give a file of another tool, or text such as A:1:GP1,B:-1:GP2")
     specs = parse_merge_string(terms)
     blocks = {found["name"]: [float(value) for value in found["values"].split(",")] for found in named}
     unknown = unknown_presets([spec.vector_text for spec in specs if spec.vector_text], blocks)
@@ -109,15 +113,18 @@ def _of_merge_string(text: str, base: str | None) -> Imported:
 def _of_lora(path: Path, base: str | None) -> Imported:
     from loratools.adapter.header import read_header
     from loratools.adapter.metadata import Provenance
+    from loratools.recipe.importing_own import of_lineage, of_step
     from loratools.recipe.importing_training import of_metadata
 
     metadata = read_header(path).metadata
     parts = [metadata[key] for key in sorted(metadata, key=_numbered) if _numbered(key) >= 0]
     if parts:
         return _of_supermerger(path, parts, base)
+    if (lineage := lineage_of(path)) is not None:
+        return of_lineage(path, lineage, base)
     made = Provenance.from_metadata(metadata)
-    if made is not None and isinstance(made.step.get("merge"), list):
-        return _of_merge(path, made.step, base)
+    if made is not None and (found := of_step(path, made, base)) is not None:
+        return found
     if not any(key.startswith("ss_") for key in metadata):
         raise FormatError(f"{path} says nothing of how it was made: no metadata of SuperMerger or sd-scripts is in it")
     return of_metadata(path, metadata, base)
@@ -152,21 +159,6 @@ def _term(name: str, ratio: float, blocks: Sequence[float]) -> str:
         return f"{shown}:{blocks[0]:.10g}"
     weight = ratio or 1.0
     return f"{shown}:{weight:.10g}:{','.join(f'{value / weight:.10g}' for value in blocks)}"
-
-
-def _of_merge(path: Path, step: Mapping[str, Any], base: str | None) -> Imported:
-    """A merge of ours, from the header's own record."""
-    terms = []
-    for told in step["merge"]:
-        name = re.sub(r"\.safetensors\Z", "", str(told.get("name")))
-        text = name if re.fullmatch(r"[\w./-]+", name) else '"' + name.replace('"', '""') + '"'
-        text += f":{float(told.get('weight', 1)):.10g}"
-        if isinstance(told.get("vector"), dict):
-            text += ":" + ",".join(f"{block}={float(value):.10g}" for block, value in told["vector"].items())
-        terms.append(text + "".join(f":{key}={float(told[key]):.10g}" for key in ("te", "unet") if key in told))
-    options = {"terms": ", ".join(terms), "rank": step.get("rank", "exact"), "dtype": step.get("dtype", "fp16")}
-    notes = [f"'{key}' of {path.name} is not taken over" for key in step if key not in ("merge", "rank", "dtype")]
-    return finished("a merge by loratools", {step_name(path.stem): {"merge": options}}, base, notes)
 
 
 def picture_text(path: Path) -> str:
@@ -219,12 +211,14 @@ def noted(unknown: Sequence[str], more: Sequence[str]) -> list[str]:
 
 
 def finished(what: str, steps: Mapping[str, Mapping[str, Any]], base: str | None, notes: Sequence[str],
-             blocks: Mapping[str, Any] | None = None, unknown: Sequence[str] = ()) -> Imported:  # fmt: skip
-    """The recipe's text, checked by the very reader of recipes."""
+             blocks: Mapping[str, Any] | None = None, unknown: Sequence[str] = (),
+             more: Mapping[str, Any] | None = None) -> Imported:  # fmt: skip
+    """The recipe's text, checked by the very reader of recipes; ``more`` are further keys of its top."""
     named = {**(blocks or {}), **dict.fromkeys(unknown, "ALL")}
     lines = [f"# Imported from {what}."]
     lines += [f"# {line}" for note in notes for line in _wrapped(note)]
     lines += ["version: 1", f"base: {flow(base or 'pocket')}"]
+    lines += [f"{key}: {flow(value)}" for key, value in (more or {}).items()]
     lines += ["blocks:", *(f"  {flow(name)}: {flow(value)}" for name, value in named.items())] if named else []
     lines += ["steps:", *(f"  {flow(name)}: {flow(step)}" for name, step in steps.items())]
     text = "\n".join(lines) + "\n"

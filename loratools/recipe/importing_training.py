@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Mapping
@@ -25,13 +26,21 @@ _SUBSET = {"shuffle_caption": "shuffle_tags", "keep_tokens": "keep_tokens", "fli
            "random_crop": "random_crop", "color_aug": "color_aug"}  # fmt: skip
 _DATA_SET = {"enable_bucket": "buckets", "min_bucket_reso": "bucket_min", "max_bucket_reso": "bucket_max",
              "batch_size_per_device": "batch_size"}  # fmt: skip
-_NOTED = {  # what a trainer may have done that is not done here, at these values
-    "ss_network_args": ("None", "{}", ""), "ss_scale_weight_norms": ("None", ""), "ss_ip_noise_gamma": ("None", ""),
-    "ss_multires_noise_iterations": ("None", "0", ""), "ss_adaptive_noise_scale": ("None", ""),
-    "ss_zero_terminal_snr": ("False", "None", ""), "ss_debiased_estimation": ("False", "None", ""),
-    "ss_loss_type": ("l2", "None", ""), "ss_vae_name": ("None", ""), "ss_reg_dataset_dirs": ("{}", "None", ""),
-    "ss_network_dropout": ("None", "0", "0.0", ""), "ss_num_reg_images": ("0", "None", ""),
+_WORDED = {  # likewise, where the value may be unknown here
+    "ss_lr_scheduler": "lr_scheduler", "ss_mixed_precision": "mixed_precision", "ss_training_comment": "comment",
+    "ss_network_dropout": "network_dropout", "ss_scale_weight_norms": "scale_weight_norms",
+    "ss_adaptive_noise_scale": "adaptive_noise_scale", "ss_multires_noise_iterations": "multires_noise_iterations",
+    "ss_ip_noise_gamma": "ip_noise_gamma", "ss_zero_terminal_snr": "zero_terminal_snr",
+    "ss_debiased_estimation": "debiased_estimation_loss", "ss_loss_type": "loss_type", "ss_vae_name": "vae",
 }  # fmt: skip
+_BESIDE = {  # what only says how another setting works, which has to be there
+    "ss_multires_noise_discount": ("multires_noise_discount", "multires_noise_iterations"),
+    "ss_noise_offset_random_strength": ("noise_offset_random_strength", "noise_offset"),
+    "ss_ip_noise_gamma_random_strength": ("ip_noise_gamma_random_strength", "ip_noise_gamma"),
+    "ss_huber_schedule": ("huber_schedule", "loss_type"), "ss_huber_c": ("huber_c", "loss_type"),
+    "ss_huber_scale": ("huber_scale", "loss_type"),
+}  # fmt: skip
+_OFF = ("0", "0.0", "False", "l2")  # what says that a setting is not in use
 
 
 def of_toml(path: Path, base: str | None) -> Imported:
@@ -70,9 +79,8 @@ def of_metadata(path: Path, metadata: Mapping[str, str], base: str | None) -> Im
     settings = {ours: _number(told[theirs]) for theirs, ours in _NUMBERS.items() if theirs in told}
     settings |= _worded(told, notes)
     settings |= _data(told)
-    for key, plain in _NOTED.items():
-        if told.get(key, plain[0]) not in plain:
-            notes.append(f"{key} = {told[key][:60]} has no place in a recipe; the result will differ")
+    if "vae" in settings:
+        notes.append(f"the header calls its VAE {settings['vae']}, not where it lay: put it beside the recipe")
     if (module := told.get("ss_network_module", "networks.lora")) != "networks.lora":
         notes.append(f"it was trained as {module}; this recipe trains a plain LoRA")
     model = told.get("ss_sd_model_name")
@@ -87,31 +95,84 @@ def _images(told: Mapping[str, str], path: Path) -> list[dict[str, Any]]:
     folders = _json(told.get("ss_dataset_dirs", ""))
     if not isinstance(folders, dict) or not folders:
         raise FormatError(f"{path} does not say which pictures it was trained on (ss_dataset_dirs)")
-    found = []
-    for name, facts in folders.items():
-        repeats = facts.get("n_repeats") if isinstance(facts, dict) else None
-        found.append({"folder": name, **({"repeats": repeats} if isinstance(repeats, int) and repeats > 0 else {})})
-    return found
+    regular = _json(told.get("ss_reg_dataset_dirs", ""))
+    class_folders = regular if isinstance(regular, dict) else {}
+    return [*(_folder(name, facts) for name, facts in folders.items()),
+            *({**_folder(name, facts), "regularisation": True} for name, facts in class_folders.items())]  # fmt: skip
+
+
+def _folder(name: str, facts: object) -> dict[str, Any]:
+    repeats = facts.get("n_repeats") if isinstance(facts, dict) else None
+    return {"folder": name, **({"repeats": repeats} if isinstance(repeats, int) and repeats > 0 else {})}
 
 
 def _worded(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
-    """Settings whose words differ: the optimizer's class, the scheduler, the precision."""
+    """Settings whose names or words differ: the optimizer and its arguments, the network's, the objective's."""
+    words = _optimizer(told, notes)
+    words |= {ours: _value(told[theirs]) for theirs, ours in _WORDED.items() if told.get(theirs, "0") not in _OFF}
+    words |= {ours: _value(told[theirs]) for theirs, (ours, of) in _BESIDE.items()
+              if of in {**words, **_positive(told)} and theirs in told and told[theirs] not in _OFF}  # fmt: skip
+    words |= _network(told, notes)
+    found: dict[str, Any] = {}
+    for key, word in words.items():
+        if _fits({**_positive(told), **found, key: word}):
+            found[key] = word
+        else:
+            notes.append(f"{key}: {word} is not known here and is left out; the result will differ")
+    return found
+
+
+def _positive(told: Mapping[str, str]) -> dict[str, Any]:
+    """The noise offset, which other settings may depend on."""
+    offset = told.get("ss_noise_offset", "0")
+    return {} if offset in _OFF else {"noise_offset": _number(offset)}
+
+
+def _fits(settings: Mapping[str, Any]) -> bool:
     from loratools.train.config import TrainConfig
 
-    words: dict[str, Any] = {}
-    if optimizer := told.get("ss_optimizer"):
-        words["optimizer"] = optimizer.partition("(")[0].rpartition(".")[2]
-    words |= {ours: told[theirs] for theirs, ours in
-              (("ss_lr_scheduler", "lr_scheduler"), ("ss_mixed_precision", "mixed_precision"),
-               ("ss_training_comment", "comment")) if theirs in told}  # fmt: skip
-    found = {}
-    for key, word in words.items():
-        try:
-            TrainConfig.model_validate({"base": "x", "images": [{"folder": "x"}], "out": "x", "name": "x", key: word})
-            found[key] = word
-        except ValueError:
-            notes.append(f"{key}: {word} is not known here and is left out")
-    return found
+    try:
+        TrainConfig.model_validate({"base": "x", "images": [{"folder": "x"}], "out": "x", "name": "x", **settings})
+    except ValueError:
+        return False
+    return True
+
+
+def _optimizer(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
+    """``bitsandbytes.optim.adamw.AdamW8bit(weight_decay=0.1,betas=(0.9, 0.99))`` by name and arguments."""
+    text = told.get("ss_optimizer")
+    if text is None:
+        return {}
+    name, _, arguments = text.partition("(")
+    found: dict[str, Any] = {"optimizer": name.rpartition(".")[2]}
+    try:
+        call = ast.parse(f"f({arguments}" if arguments else "f()", mode="eval").body
+        keywords = call.keywords if isinstance(call, ast.Call) else []
+        values = {str(one.arg): ast.literal_eval(one.value) for one in keywords}
+    except (SyntaxError, ValueError):
+        notes.append(f"the optimizer's arguments cannot be read and are left out: {arguments[:60]}")
+        return found
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return found | ({"optimizer_args": plain} if plain else {})
+
+
+def _network(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
+    """``ss_network_args``, whose values are texts; what is no setting here is noted."""
+    from loratools.train.config_network import NetworkConfig
+
+    arguments = _json(told.get("ss_network_args", ""))
+    found: dict[str, Any] = {}
+    for key, value in arguments.items() if isinstance(arguments, dict) else ():
+        if key in NetworkConfig.model_fields:
+            found[key] = _value(str(value))
+        elif str(value) not in ("None", ""):
+            notes.append(f"ss_network_args: {key} = {str(value)[:60]} has no place in a recipe; the result will differ")
+    found = {key: value for key, value in found.items() if value not in ("None", "")}
+    return dict(sorted(found.items(), key=lambda item: item[0] != "conv_dim"))  # which conv_alpha needs
+
+
+def _value(text: str) -> Any:
+    return {"True": True, "False": False}.get(text, _number(text))
 
 
 def _data(told: Mapping[str, str]) -> dict[str, Any]:

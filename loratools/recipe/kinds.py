@@ -167,7 +167,9 @@ class Subtract(_Termed):
     mode: Literal["direct", "matched", "project", "soft"] = Field(
         "direct", description="direct: all of it; matched: what lies along it; project: its directions; soft: in part"
     )
-    blocks: str | None = Field(None, description="how strongly in each block: a preset, numbers or names")
+    blocks: NumberText | None = Field(
+        None, description="how strongly in each block: a preset, numbers (text or a list) or names"
+    )
     energy: Fraction = Field(0.99, description="project, soft: the part of its energy that its directions must hold")
     side: Literal["output", "input", "both"] = Field("output", description="project, soft: which side is freed")
     mu: Above = Field(1.0, description="soft: what its directions keep is 1 / (1 + mu)")
@@ -227,6 +229,8 @@ class MergeInto(Strict):
     )
     presets: str | None = Field(None, description="a file of more named vectors")
     match_norm: bool = Field(False, description="bring the LoRAs to equal norm in each block before the weights")
+    dora: bool = Field(False, description="read DoRA files with the weights of the recipe's base")
+    allow_unknown: bool = Field(False, description="leave out keys that no table knows instead of refusing their file")
 
 
 class Publish(_Short):
@@ -303,6 +307,21 @@ class Grid(Strict):
     missing: Missing | None = Field(
         None, description="weight of the modules in blocks that a short vector does not list"
     )
+    presets: str | None = Field(None, description="a file of more named vectors")
+    title: str = Field("", description="over the sheet")
+    labels: dict[str, str] = Field(default_factory=dict, description="what a value is called: `{style@8: the eighth}`")
+    captions: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (), description="lines under the sheet; one or a list"
+    )
+    sheets: Annotated[tuple[Literal["webp", "jpg", "png"], ...], BeforeValidator(_listed)] = Field(
+        (), description="draw the sheet in these formats as well"
+    )
+    full_size: bool = Field(False, description="pictures unreduced in the files of `sheets`")
+    embed: bool = Field(False, description="a grid.html that carries its pictures: one file to send")
+    compile: bool = Field(False, description="by torch.compile: minutes to start; for hundreds of pictures")
+    offload: bool = Field(False, description="keep only the model that works on the device")
+    sliced: bool = Field(False, description="decode pictures one by one")
+    tiled: bool = Field(False, description="decode each picture in tiles")
     judge: str | None = Field(None, description="pocket only: score how much of this drawing style each row shows")
 
     @model_validator(mode="after")
@@ -312,6 +331,8 @@ class Grid(Strict):
             raise ValueError("'rows' is missing; name what to show, or an axis such as x: {adapter: [style, final]}")
         if not self.prompts and not any(axis.lstrip().lower().startswith("prompt") for axis in axes):
             raise ValueError("'prompts' is missing; give one, or an axis of them")
+        if self.full_size and not self.sheets:
+            raise ValueError("'full_size' goes with 'sheets'; say which format, such as sheets: webp")
         return self
 
 

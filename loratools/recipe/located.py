@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -51,7 +52,7 @@ def _explain(item: Mapping[str, Any], model: type[BaseModel]) -> str:
         case "missing":
             return f"'{location[-1]}' is missing"
         case "literal_error":
-            hint = did_you_mean(str(given), [word.strip("' ") for word in item["ctx"]["expected"].split(",")])
+            hint = did_you_mean(str(given), re.findall(r"'([^']*)'", item["ctx"]["expected"]))
             return f"{_shown(given)} is not one of {item['ctx']['expected']}{hint}"
         case "value_error":
             return str(item["ctx"]["error"])

@@ -100,7 +100,7 @@ class Planned:
     key: str
     revision: int
     owner: str
-    lineage: Lineage | None = None  # of a LoRA file, for its header
+    lineage: Lineage | None = None  # of a LoRA file or a run's epochs, for their headers
 
     @property
     def identity(self) -> str:
@@ -129,7 +129,8 @@ class Planner:
 
     Args:
         recipe: the checked recipe, and ``document`` where it came from.
-        folder: where relative paths are looked for first; the current folder comes second.
+        folder: where relative paths are looked for first; then the folders of the files that it includes, and then
+            the current folder.
         work: where results go.
         base: instead of the recipe's own.
     """
@@ -138,6 +139,7 @@ class Planner:
         self.recipe = recipe
         self.document = document
         self.folder = folder
+        self.folders = tuple(dict.fromkeys([folder, *(Path(source).parent for source in document.others)]))
         self.work = work
         self.base = self._base_name(base or recipe.base, given=base is not None)
         self._rebased = base is not None
@@ -203,15 +205,25 @@ class Planner:
         return Source(label, path, digest_of(path))
 
     def find(self, text: str) -> Path | None:
-        """The existing file or folder that ``text`` names, beside the recipe first, then in the current folder."""
+        """The existing file or folder that ``text`` names: beside the recipe first, then beside what it includes, then
+        in the current folder."""
         given = Path(text).expanduser()
-        return next((path for path in (self.folder / given, given) if path.exists()), None)
+        places = [*(folder / given for folder in self.folders), given]
+        return next((path for path in places if path.exists()), None)
 
     def base_source(self) -> Source:
         """The base as something that a step reads."""
+        from loratools.adapter.checkpoint import open_checkpoint
         from loratools.base.load import base_digest
 
-        return Source(self.base, Path(self.base), base_digest(self.base))
+        try:
+            if Path(self.base).is_file() and Path(self.base).suffix == ".safetensors":
+                open_checkpoint(self.base)  # a LoRA is no base
+            return Source(self.base, Path(self.base), base_digest(self.base))
+        except LoratoolsError as error:
+            if self._rebased:
+                raise
+            raise self.document.error(("base",), str(error)) from error
 
     def base_place(self) -> Path:
         """Where the base lies on disk; ``pocket`` is the one that ships."""
@@ -245,19 +257,21 @@ class Planner:
         for text, path in zip(self.recipe.lora_dirs, found, strict=True):
             if path is None:
                 raise self.document.error(("lora_dirs",), f"no folder '{text}' in {self._looked()}")
-        return (*(path for path in found if path is not None), self.folder)
+        return (*(path for path in found if path is not None), *self.folders)
 
-    def presets(self, file: str | None = None) -> Presets:
-        """The built-in vectors under those of a presets ``file`` under the recipe's own ``blocks``."""
+    def presets(self, file: str | None = None, name: str | None = None) -> Presets:
+        """The built-in vectors under those of a presets ``file``, which step ``name`` names, under the recipe's own
+        ``blocks``."""
         from loratools.blocks.presets import load_presets
 
         path = None if file is None else self.find(file) or Path(file)
         try:
             return load_presets(path, self.recipe.blocks)
-        except FileError:
-            raise
         except LoratoolsError as error:
-            raise self.document.error(("blocks",), str(error)) from error
+            if file is None or name is None:
+                raise self.document.error(("blocks",), str(error)) from error
+            kind = self.recipe.steps[name].kind
+            raise self.fail(name, kind, "presets", message=str(error)) from error
 
     def train_document(self, name: str, kind: str) -> Document:
         """The body of a step whose settings another room checks, with its lines."""
@@ -275,8 +289,8 @@ class Planner:
         out = self.outs.get(name, self.work / told)
         revision = int(module.REVISION)
         key = key_of(step.kind, revision, draft)
-        copies = step.kind == "select"  # another file's bytes, header and all
-        lineage = self._lineage(name, draft, key) if step.kind in LORAS and not copies else None
+        copies = step.kind == "select" and "-" not in draft.options["epoch"]  # another file's bytes, header and all
+        lineage = self._lineage(name, draft, key) if step.kind in LORAS | RUNS and not copies else None
         return Planned(name, step.kind, draft, out, key, revision, self.owner(name), lineage)
 
     def _lineage(self, name: str, draft: Draft, key: str) -> Lineage:
@@ -297,7 +311,7 @@ class Planner:
     def _base_name(self, text: str, *, given: bool) -> str:
         if text == "pocket":
             return text
-        folders = (Path(), self.folder) if given else (self.folder, Path())
+        folders = (Path(), *self.folders) if given else (*self.folders, Path())
         return next((str(folder / text) for folder in folders if (folder / text).exists()), text)
 
     def _check_outs(self) -> None:
@@ -313,7 +327,7 @@ class Planner:
         return ", ".join(self.recipe.steps)
 
     def _looked(self) -> str:
-        return f"{self.folder} or the current folder"
+        return f"{', '.join(map(str, self.folders))} or the current folder"
 
 
 def key_of(kind: str, revision: int, draft: Draft) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from loratools.adapter.metadata import Provenance
+from loratools.adapter.metadata import ERROR, Provenance
 
 _FACTS = (
     ("ss_sd_model_name", "base"), ("ss_num_train_images", "images shown each epoch"), ("ss_epoch", "epoch"),
@@ -25,36 +25,114 @@ def story(metadata: Mapping[str, str]) -> Iterator[str]:
         told = [f"{name} {metadata[key]}" for key, name in _FACTS if metadata.get(key, "None") not in ("", "None")]
         yield f"- Trained by another program: {', '.join(told)}." if told else "- Its header does not say."
         return
-    yield from _step(made.step, made.inputs, made.ancestors, 0)
+    own = {"step": made.step, "inputs": made.inputs, "error": metadata.get(ERROR)}
+    yield from _Telling(made.ancestors).file(own, 0)
     yield from ("", f"Made with loratools {made.version}; `loratools inspect` shows every step and digest.")
 
 
-def _step(
-    step: Mapping[str, Any], inputs: Any, ancestors: Mapping[str, Mapping[str, Any]], depth: int
-) -> Iterator[str]:
-    indent = "  " * depth
-    terms = step.get("merge")
-    if isinstance(terms, list):
-        where = f" into `{step['into'].get('name')}`" if isinstance(step.get("into"), dict) else ""
-        yield f"{indent}- Merged{where}: rank {step.get('rank', 'exact')}, {step.get('dtype', 'as it was')}."
+class _Telling:
+    """The bullets of one file's story: a sentence a step, and below it the files that went in, told the same way.
+
+    Args:
+        ancestors: digest -> a file's own ``step``, ``inputs`` and ``error``.
+    """
+
+    def __init__(self, ancestors: Mapping[str, Mapping[str, Any]]) -> None:
+        self._ancestors = ancestors
+
+    def file(self, made: Mapping[str, Any], depth: int) -> Iterator[str]:
+        """One file, from its provenance."""
+        step, inputs = made["step"], made.get("inputs")
+        inputs = [item for item in inputs if isinstance(item, dict)] if isinstance(inputs, list) else []
+        stored = _stored(step, made.get("error"))
+        names = " and ".join(f"`{item.get('name')}`" for item in inputs) or "a file"
+        match step:
+            case {"merge": [*terms]}:
+                yield _bullet(depth, f"Merged{_where(step)}{_method(step)}: {stored}.")
+                yield from self._terms(terms, depth + 1)
+            case {"subtract": {"style": [*style], "base": [*base]}}:
+                yield _bullet(depth, f"Subtracted, {_subtracted(step['subtract'])}: {stored}.")
+                yield _bullet(depth + 1, "kept:")
+                yield from self._terms(style, depth + 2)
+                yield _bullet(depth + 1, "taken away:")
+                yield from self._terms([_positive(term) for term in base], depth + 2)
+            case {"train": dict(settings)}:
+                yield _bullet(depth, _trained(settings, inputs))
+            case {"resize": _}:
+                yield _bullet(depth, f"Resized from {names}: {stored}.")
+                yield from self._inputs(inputs, depth + 1)
+            case {"extract": dict()}:
+                yield _bullet(depth, f"Extracted {_extracted(inputs, names, step['extract'])}: {stored}.")
+                yield from self._inputs(inputs, depth + 1)
+            case {"convert": _}:
+                yield _bullet(depth, f"Converted from {names} to the keys of {step.get('to')}: {stored}.")
+                yield from self._inputs(inputs, depth + 1)
+            case _:
+                yield _bullet(depth, f"Made by {', '.join(f'{key} {_short(value)}' for key, value in step.items())}.")
+                yield from self._inputs(inputs, depth + 1)
+
+    def _terms(self, terms: Iterable[Any], depth: int) -> Iterator[str]:
         for term in terms:
-            yield f"{indent}  - {_term(term)}"
-            yield from _ancestor(str(term.get("digest")), ancestors, depth + 2)
-        return
-    if isinstance(step.get("train"), dict):
-        yield f"{indent}- {_trained(step['train'], inputs)}"
-        return
-    verb = next(iter(step), "made")
-    rest = ", ".join(f"{key} {_short(value)}" for key, value in step.items())
-    yield f"{indent}- {str(verb).capitalize()}: {rest}."
-    for item in inputs if isinstance(inputs, list) else []:
-        yield from _ancestor(str(item.get("digest")), ancestors, depth + 1)
+            if isinstance(term, dict):
+                yield _bullet(depth, _term(term))
+                yield from self._ancestor(term.get("digest"), depth + 1)
+
+    def _inputs(self, inputs: Iterable[Mapping[str, Any]], depth: int) -> Iterator[str]:
+        for item in inputs:
+            yield from self._ancestor(item.get("digest"), depth)
+
+    def _ancestor(self, digest: object, depth: int) -> Iterator[str]:
+        found = self._ancestors.get(str(digest))
+        if found is not None and depth < _DEEPEST and found.get("step") and isinstance(found["step"], dict):
+            yield from self.file(found, depth)
 
 
-def _ancestor(digest: str, ancestors: Mapping[str, Mapping[str, Any]], depth: int) -> Iterator[str]:
-    found = ancestors.get(digest)
-    if found is not None and depth < _DEEPEST and isinstance(found.get("step"), dict):
-        yield from _step(found["step"], found.get("inputs"), ancestors, depth)
+def _bullet(depth: int, text: str) -> str:
+    return f"{'  ' * depth}- {text}"
+
+
+def _where(step: Mapping[str, Any]) -> str:
+    """`` into `model.safetensors` `` of a merge that changed a checkpoint."""
+    return f" into `{step['into'].get('name')}`" if isinstance(step.get("into"), dict) else ""
+
+
+def _method(step: Mapping[str, Any]) -> str:
+    """How, where that is not the plain sum."""
+    if step.get("method") == "ties":
+        return f" by TIES of density {_short(step.get('density'))}"
+    return f" as {step['compat']} does" if step.get("compat") else ""
+
+
+def _stored(step: Mapping[str, Any], error: object) -> str:
+    """``rank 8, fp16, error 1.2e-04``."""
+    if isinstance(step.get("into"), dict):
+        return "every other tensor as it was"
+    told = [f"rank {step['rank']}"] if "rank" in step else []
+    told.append(str(step.get("dtype", "as it was")))
+    return ", ".join([*told, *([f"error {str(error).strip()}"] if error is not None else [])])
+
+
+def _subtracted(how: Mapping[str, Any]) -> str:
+    """The way, and its settings."""
+    ways = {"direct": "all of it", "matched": "what lies along it", "project": "its directions", "soft": "in part"}
+    mode = str(how.get("mode"))
+    rest = {key: value for key, value in how.items() if key not in ("mode", "style", "base")}
+    told = "".join(f", {key} {_short(value)}" for key, value in rest.items())
+    return f"{mode} ({ways.get(mode, 'in its own way')}{told})"
+
+
+def _positive(term: Any) -> Any:
+    """A term that was taken away, as much as was taken."""
+    weight = term.get("weight") if isinstance(term, dict) else None
+    return {**term, "weight": -weight} if isinstance(weight, int | float) else term
+
+
+def _extracted(inputs: Iterable[Mapping[str, Any]], names: str, how: Mapping[str, Any]) -> str:
+    roles = {str(item.get("role")): item.get("name") for item in inputs}
+    conv = ", 3x3 convolutions too" if how.get("conv") else ""
+    if {"base", "tuned"} <= set(roles):
+        return f"what makes `{roles['tuned']}` out of `{roles['base']}`{conv}"
+    return f"from the full differences in {names}{conv}"
 
 
 def _term(term: Mapping[str, Any]) -> str:

@@ -74,6 +74,12 @@ def read_terms(text: str, name: str, planner: Planner, presets: Presets, *place:
         raise planner.fail(name, *place, message=str(error)) from error
     families = tuple(_family(source, planner) for source in sources)
     check_families(specs, families, planner, name, *place)
+    try:
+        for spec, family in zip(specs, families, strict=True):
+            if spec.vector_text is not None and family is not None:
+                parse_vector(spec.vector_text, presets, family)
+    except LoratoolsError as error:
+        raise planner.fail(name, *place, message=str(error)) from error
     return Terms(specs, sources, {s.ref: source.path for s, source in zip(specs, sources, strict=True)}, families)
 
 
@@ -188,6 +194,7 @@ def _source(spec: TermSpec, planner: Planner, name: str, place: Sequence[str | i
             raise planner.fail(name, *place, message=told)
         return Source(label, planned.out, f"{planned.key}@{spec.epoch or ''}", planned.name)
     path = _file(spec, planner, name, place)
+    _check_epoch(spec, path)
     return Source(label, path, _digest(path))
 
 
@@ -200,6 +207,8 @@ def _no_lora(planned: Planned, spec: TermSpec) -> str | None:
     if planned.kind not in RUNS or planned.draft.epochs is None:
         return f"the step '{planned.name}' is no run, so it has no epochs; drop '@{spec.epoch}'"
     numbers = [int(part) for part in spec.epoch.split("-") if part.isdigit()]
+    if numbers != sorted(numbers):
+        return f"'{planned.name}@{spec.epoch}' runs backwards; write {planned.name}@{numbers[-1]}-{numbers[0]}"
     if any(not 1 <= number <= planned.draft.epochs for number in numbers):
         return (f"'{planned.name}@{spec.epoch}' asks for an epoch that the run will not have; it has 1 to "
                 f"{planned.draft.epochs}")  # fmt: skip
@@ -208,6 +217,14 @@ def _no_lora(planned: Planned, spec: TermSpec) -> str | None:
         return (f"'{planned.name}@{spec.epoch}' asks for an epoch that save_last_n: {planned.draft.kept} removes; of 1 "
                 f"to {there[-1]} it leaves those from {there[0]} on, so raise it or drop it")  # fmt: skip
     return None
+
+
+def _check_epoch(spec: TermSpec, path: Path) -> None:
+    """Raise FileError if the run on disk has no such epoch; of the best one its log knows only later."""
+    from loratools.adapter.run import epochs, is_run, select
+
+    if spec.epoch not in (None, "best") and is_run(path):
+        select(epochs(path), spec.epoch, run=spec.ref)
 
 
 def _file(spec: TermSpec, planner: Planner, name: str, place: Sequence[str | int]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from typing import Any
 from loratools import __version__
 from loratools.adapter.file import Adapter, read
 from loratools.adapter.lowrank import inner
-from loratools.adapter.metadata import Provenance
+from loratools.adapter.metadata import Provenance, guard_overwrite
 from loratools.adapter.parallel import in_order
-from loratools.errors import RecipeError
+from loratools.adapter.run import epochs, select
+from loratools.errors import FileError, RecipeError
 from loratools.files import replacing
 from loratools.recipe.importing import import_recipe
+from loratools.recipe.importing_own import can_tell
 from loratools.recipe.lineage import Lineage, lineage_of
 from loratools.recipe.plan import Planned, Planner
 from loratools.recipe.run import planner_of, run_steps
@@ -61,46 +64,82 @@ class Reproduced:
 
 
 def reproduce(
-    path: Path, session: Session, *, out: Path | None = None, folder: Path | None = None, lora_dirs: Sequence[Path] = ()
-) -> Reproduced:
+    path: Path, session: Session, *, out: Path | None = None, folder: Path | None = None,
+    lora_dirs: Sequence[Path] = (), force: bool = False,
+) -> Reproduced:  # fmt: skip
     """Run the recipe in the header of ``path`` in an empty folder, with an empty cache, and compare the results.
 
     Args:
-        out: where the new file goes; it is dropped if None.
+        out: where the new file goes; it is dropped if None. Of an epoch the whole run is trained again, and the
+            epoch of its number is what counts.
         folder: where relative paths of the recipe are looked for, besides the current folder.
         lora_dirs: further folders in which LoRAs are looked for by name.
+        force: ``out`` may be a file that another step wrote, or ``path`` itself.
     Raises:
         RecipeError: if the header holds no recipe, or what it reads is not here.
-        FileError, FormatError: if the file cannot be read.
+        FileError, FormatError: if the file cannot be read, or ``out`` may not be overwritten.
         LoratoolsError: of a step that fails.
     """
     old = read(path, allow_unknown=True)
     with tempfile.TemporaryDirectory() as scratch:
         lineage, planner = _planner(path, Path(scratch) / "work", folder or Path(), lora_dirs)
         target = lineage.step if lineage else _only(planner)
-        planned = planner.plan([target])
-        made = run_steps(planned, planner.work, session)[-1].planned
-        new = read(made.out, allow_unknown=True)
+        planned = _planned(planner, target, lineage is None)
+        _guard(path, out, planned[-1].owner, force)
+        result = _file(run_steps(planned, planner.work, session)[-1].planned, old)
+        new = read(result, allow_unknown=True)
         found = Reproduced(new.digest, old.digest, 0.0 if new.digest == old.digest else _apart(old, new),
                            tuple(_notes(old, lineage, planned)))  # fmt: skip
         if out is not None:
             with replacing(out) as part:
-                part.write_bytes(made.out.read_bytes())
+                shutil.copyfile(result, part)
     return found
 
 
+def _planned(planner: Planner, target: str, inline: bool) -> list[Planned]:
+    try:
+        return planner.plan([target])
+    except RecipeError as error:
+        if not inline:
+            raise
+        told = f"{error}; the header tells its parts by name alone, so name their folder with --lora-dir"
+        raise RecipeError(told) from error
+
+
+def _guard(path: Path, out: Path | None, owner: str, force: bool) -> None:
+    """Raise FileError, before anything runs, if ``out`` may not be written."""
+    if out is None:
+        return
+    if not force and out.exists() and out.samefile(path):
+        raise FileError(
+            f"{out} is the very file that is made again; choose another --out, or overwrite it with --force"
+        )
+    guard_overwrite(out, owner, force)
+
+
+def _file(made: Planned, old: Adapter) -> Path:
+    """The file that a step made; of a run, the epoch that ``old`` is."""
+    if made.is_file:
+        return made.out
+    told = Provenance.from_metadata(old.metadata)
+    number = None if told is None else str(told.step["train"]["epoch"])
+    (epoch,) = select(epochs(made.out), number, run=made.name)
+    return epoch.path
+
+
 def _planner(path: Path, work: Path, folder: Path, lora_dirs: Sequence[Path]) -> tuple[Lineage | None, Planner]:
-    """The recipe of the header; for an inline merge, the recipe that says the same."""
+    """The recipe of the header; for a command's result, the recipe that says the same."""
     lineage = lineage_of(path)
     made = Provenance.from_metadata(read(path, allow_unknown=True).metadata)
-    if lineage is None and (made is None or "merge" not in json.dumps(dict(made.step))):
+    if lineage is None and (made is None or not can_tell(made)):
         told = " It is an epoch of a training: train again with its settings, see loratools inspect." if made else ""
         raise RecipeError(f"{path} holds no recipe in its header, so there is nothing to make it again from.{told}")
     text = json.dumps(lineage.data) if lineage else import_recipe(str(path)).text
     name = lineage.name if lineage else path.stem
     recipe, document = check_recipe(load_yaml(text, str(folder / f"{name}.yaml")))
-    if lora_dirs:
-        dirs = [*recipe.lora_dirs, *(str(place) for place in lora_dirs)]
+    beside = [] if lineage else [path.absolute().parent]  # an inline merge tells names alone
+    if lora_dirs or beside:
+        dirs = [*recipe.lora_dirs, *(str(place) for place in (*lora_dirs, *beside))]
         recipe = recipe.model_copy(update={"lora_dirs": dirs})
     return lineage, planner_of(recipe, document, folder, work)
 

@@ -1,11 +1,36 @@
-"""``loratools explain``: a LoRA file's story for a newcomer, from its header alone."""
+"""``loratools explain``: a file's story for a newcomer, from its header alone."""
 
 from __future__ import annotations
 
-from loratools.adapter.file import Adapter
+from collections.abc import Mapping
+from pathlib import Path
+
+from loratools.adapter.file import Adapter, read
+from loratools.adapter.header import read_header
+from loratools.adapter.metadata import Provenance
 from loratools.adapter.names import family_of, is_text
 from loratools.recipe.lineage import lineage_of
 from loratools.recipe.publish_story import story
+
+
+def tell_file(path: Path) -> str:
+    """What the file at ``path`` is and how it was made: a LoRA, or a checkpoint that a merge was added to.
+
+    Raises:
+        FileError, FormatError: if it cannot be read, or is neither.
+        RecipeError: if the recipe in its header is damaged.
+    """
+    metadata = read_header(path).metadata if path.is_file() and path.suffix == ".safetensors" else {}
+    return _checkpoint(metadata, path.name) if _into(metadata) else tell(read(path, allow_unknown=True), path.name)
+
+
+def _into(metadata: Mapping[str, str]) -> bool:
+    made = Provenance.from_metadata(metadata)
+    return made is not None and isinstance(made.step.get("into"), dict)
+
+
+def _checkpoint(metadata: Mapping[str, str], name: str) -> str:
+    return "\n".join([f"{name} is a base model's checkpoint that LoRAs were added to.", "", *story(metadata)])
 
 
 def tell(adapter: Adapter, name: str) -> str:

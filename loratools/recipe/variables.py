@@ -33,11 +33,14 @@ def filled(document: Document, values: Mapping[str, str]) -> Document:
 
 
 def check_used(document: Document) -> None:
-    """Raise RecipeError if nothing in the document, as it was before it was filled, uses one of its variables."""
+    """Raise RecipeError if nothing in the document, as it was before it was filled, uses one of its own variables.
+
+    Those of an included file are there for whoever includes it, and need not all be used.
+    """
     body = [value for key, value in document.data.items() if key != "vars"]
     used = set(_names(body))
     for name in document.data.get("vars", {}):
-        if name not in used:
+        if name not in used and not document.span(("vars", name)).source:
             told = f"nothing uses '{name}'; write ${{{name}}} where it belongs, or drop it"
             raise document.error(("vars", name), told, name)
 

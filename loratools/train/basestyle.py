@@ -13,14 +13,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from loratools import files
 from loratools.adapter.metadata import guard_overwrite
 from loratools.base.load import base_digest, load_base
-from loratools.errors import FileError, RecipeError, did_you_mean
+from loratools.errors import FileError, LoratoolsError, RecipeError, did_you_mean
 from loratools.train.config import TrainConfig
 from loratools.train.loop import OnEpoch, RunResult, train
 from loratools.train.read_config import make_config
@@ -33,18 +34,28 @@ FRAMINGS = ("face_focus", "cowboy_shot", "full_body")
 _RECORD_VERSION = 1
 
 
+def _sampler(name: str) -> str:
+    from loratools.base.samplers import find_sampler
+
+    try:
+        find_sampler(name)
+    except LoratoolsError as error:
+        raise ValueError(str(error)) from error
+    return name
+
+
 @dataclass(frozen=True)
 class Generation:
     """How the base's pictures are made; None takes the base's own default. ``size`` is (height, width) in pixels."""
 
-    images_per_framing: int = 8
-    picture_seed: int = 1
-    steps: int | None = None
-    cfg: float | None = None
-    sampler: str | None = None
-    size: tuple[int, int] | None = None
+    images_per_framing: Annotated[int, Field(ge=1)] = 8
+    picture_seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    steps: Annotated[int, Field(ge=1)] | None = None
+    cfg: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    sampler: Annotated[str, AfterValidator(_sampler)] | None = None
+    size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] | None = None
     negative: str = ""
-    pictures_at_once: int = 8
+    pictures_at_once: Annotated[int, Field(ge=1)] = 8
 
 
 @dataclass(frozen=True)
@@ -111,18 +122,29 @@ def basestyle(
     return result
 
 
+def read_generation(values: Mapping[str, Any]) -> tuple[Generation, tuple[str, str] | None]:
+    """How pictures are made, and the first mistake among ``values``: (key, what is wrong with it)."""
+    for key, value in values.items():
+        if isinstance(value, bool):  # which would pass for 1 or 0
+            return Generation(), (key, f"{str(value).lower()} cannot be used here")
+    try:
+        return TypeAdapter(Generation).validate_python(dict(values)), None
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        told = f"{first['input']!r} cannot be used: {message[:1].lower()}{message[1:]}"
+        return Generation(), (str(first["loc"][0]), told)
+
+
 def _split(values: Mapping[str, Any]) -> tuple[Generation, dict[str, Any]]:
     own = {field.name for field in fields(Generation)}
     valid = {*own, *TrainConfig.model_fields} - {"base", "images", "out", "name", "device", "force", "resume"}
     for key in values:
         if key not in valid:
             raise RecipeError(f"basestyle: there is no setting '{key}'{did_you_mean(key, sorted(valid))}")
-    drawn = {key: value for key, value in values.items() if key in own}
-    if "size" in drawn:
-        drawn["size"] = tuple(drawn["size"])
-    generation = Generation(**drawn)
-    if generation.images_per_framing < 1 or generation.pictures_at_once < 1:
-        raise RecipeError("basestyle: images_per_framing and pictures_at_once must be 1 or more")
+    generation, mistake = read_generation({key: value for key, value in values.items() if key in own})
+    if mistake is not None:
+        raise RecipeError(f"basestyle: {mistake[0]}: {mistake[1]}")
     return generation, {key: value for key, value in values.items() if key not in own}
 
 

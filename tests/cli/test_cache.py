@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from loratools.recipe.cache import Cache
 from loratools.recipe.run import make_planner, run_steps
 from loratools.recipe.session import Session
 from tests.recipe.conftest import save_lora
+from tests.tiny import save_tiny_base
 
 RECIPE = """\
 steps:
@@ -50,6 +52,12 @@ def test_ls_tells_what_is_kept(work: Path) -> None:
     assert shown.exit_code == 0 and "final" in shown.stdout and "2 results, " in shown.stdout
     told = json.loads(call("cache", "ls", work, "--json").stdout)
     assert {entry["step"] for entry in told} == {"final", "slim"} and all(entry["size"] > 0 for entry in told)
+
+
+def test_a_missing_folder_is_told_as_every_mistake_is(work: Path) -> None:
+    for words in (("ls",), ("gc", "--max-size", "0")):
+        shown = call("cache", *words, "nowhere")
+        assert shown.exit_code == 1 and "there is no folder nowhere; give a run's work folder" in shown.stderr
 
 
 def test_gc_removes_the_least_recently_used_first(work: Path) -> None:
@@ -130,3 +138,46 @@ def test_explain_tells_the_story(work: Path) -> None:
     foreign = call("explain", "style.safetensors")
     assert foreign.exit_code == 0 and read("style.safetensors").metadata
     assert call("explain", "nothing.safetensors").exit_code == 1
+
+
+def test_explain_tells_what_was_subtracted_resized_and_converted_and_the_error(work: Path) -> None:
+    Path("r.yaml").write_text(
+        "base: BASE\nsteps:\n"
+        "  apart: {subtract: {style: style, base_style: 'other:0.8', mode: project, energy: 0.9}}\n"
+        "  slim: {resize: {lora: apart, rank: 1}}\n"
+        "  other_keys: {convert: {lora: slim, to: diffusers}}\n".replace("BASE", "pocket"),
+        encoding="utf-8",
+    )
+    run_recipe()
+    told = call("explain", work / "other_keys.safetensors").stdout.splitlines()[2:]
+    error = r"error \d\.\d\de-\d\d"
+    expected = [
+        r"- Converted from `slim.safetensors` to the keys of diffusers: fp16, error 0.00e\+00\.",
+        rf"  - Resized from `apart.safetensors`: rank 1, fp16, {error}\.",
+        rf"    - Subtracted, project \(its directions, energy 0.9, side output\): rank exact, fp16, {error}\.",
+        r"      - kept:",
+        r"        - `style.safetensors` x 1",
+        r"      - taken away:",
+        r"        - `other.safetensors` x 0.8",
+    ]
+    for line, pattern in zip(told, expected, strict=False):
+        assert re.fullmatch(pattern, line), (line, pattern)
+    written = json.loads((work / ".loratools/steps/slim.json").read_text(encoding="utf-8"))["facts"]["error"]
+    assert f"error {written:.2e}" in told[1]
+
+
+def test_explain_tells_of_a_checkpoint_and_of_an_extraction(work: Path, tmp_path: Path) -> None:
+    base = save_tiny_base(tmp_path / "tiny") / "unet/diffusion_pytorch_model.safetensors"
+    text = "steps:\n  into: {merge_into: {terms: 'style:0.5:te=0', into: BASE}}\n"
+    text += "  back: {extract: {tuned: into, base: BASE, rank: 4}}\n"
+    Path("r.yaml").write_text(text.replace("BASE", str(base)), encoding="utf-8")
+    run_recipe()
+    shown = call("explain", work / "into.safetensors")
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.startswith("into.safetensors is a base model's checkpoint that LoRAs were added to.")
+    merged = "- Merged into `diffusion_pytorch_model.safetensors`: every other tensor as it was."
+    assert f"{merged}\n  - `style.safetensors` x 0.5, te x 0" in shown.stdout
+    told = call("explain", work / "back.safetensors").stdout
+    what = "what makes `into.safetensors` out of `diffusion_pytorch_model.safetensors`"
+    assert f"- Extracted {what}: rank 4, fp16, error " in told
+    assert call("explain", base).exit_code == 1  # a foreign checkpoint has no story

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save_file
 
+from loratools.cli import shell
 from loratools.errors import FileError, FormatError, LoratoolsError, RecipeError
 from loratools.ops.terms import parse_merge_string
 from loratools.recipe.importing import Imported, import_recipe
@@ -103,7 +105,7 @@ def test_what_is_imported_runs(here: Path, tiny_base: Path) -> None:
     ran = run_steps(make_planner("r.yaml", Path("work")).plan(), Path("work"), Session(device="cpu"))
     again = import_recipe(str(ran[0].planned.out))
     assert [term[:2] for term in terms(again)] == [("a", 1), ("b", -1)]
-    assert "BASE=1,IN01=0.6" in (terms(again)[0][2] or "")
+    assert terms(again)[0][2] == "GP1"  # the recipe in the header, as it was written
 
 
 def test_supermergers_metadata(here: Path) -> None:
@@ -177,13 +179,59 @@ def test_sd_scripts_metadata(here: Path) -> None:
     assert {key: train.get(key) for key in asked} == asked
     assert "noise_offset" not in train
     said = " ".join(found.notes)
-    assert "10_ink, not where they lay" in said and "ss_multires_noise_iterations = 6" in said
+    assert "10_ink, not where they lay" in said
+    assert train["multires_noise_iterations"] == 6 and train["optimizer_args"] == {"weight_decay": 0.1}
+
+
+def test_what_sd_scripts_did_that_is_a_setting_here_is_taken_over(here: Path) -> None:
+    more = {
+        "ss_network_args": json.dumps({"conv_alpha": "4", "conv_dim": "8", "rank_dropout": "0.1", "odd": "1"}),
+        "ss_optimizer": "torch.optim.adamw.AdamW(weight_decay=0.1,betas=(0.9, 0.99))", "ss_network_dropout": "0.2",
+        "ss_scale_weight_norms": "1.0", "ss_ip_noise_gamma": "0.1", "ss_zero_terminal_snr": "True",
+        "ss_debiased_estimation": "False", "ss_loss_type": "huber", "ss_huber_c": "0.2", "ss_vae_name": "vae.pt",
+        "ss_multires_noise_iterations": "None",
+        "ss_reg_dataset_dirs": json.dumps({"1_girl": {"n_repeats": 1, "img_count": 5}}),
+    }  # fmt: skip
+    found = import_recipe(str(bare(here / "ink.safetensors", METADATA | more)))
+    train: dict[str, Any] = steps(found)["ink"].train or {}
+    asked = {
+        "conv_dim": 8, "conv_alpha": 4, "rank_dropout": 0.1, "network_dropout": 0.2, "scale_weight_norms": 1,
+        "optimizer_args": {"weight_decay": 0.1, "betas": [0.9, 0.99]}, "ip_noise_gamma": 0.1, "huber_c": 0.2,
+        "zero_terminal_snr": True, "loss_type": "huber", "vae": "vae.pt",
+    }  # fmt: skip
+    assert {key: train.get(key) for key in asked} == asked
+    assert "debiased_estimation_loss" not in train and "multires_noise_iterations" not in train
+    assert train["images"][1] == {"folder": "1_girl", "repeats": 1, "regularisation": True}
+    said = " ".join(found.notes)
+    assert "odd = 1 has no place in a recipe" in said and "conv_dim" not in said and "its VAE vae.pt" in said
+
+
+def test_files_of_our_own_are_what_made_them(here: Path) -> None:
+    for name, seed in (("a", 1), ("b", 2)):
+        save_lora(here / f"{name}.safetensors", seed)
+    Path("r.yaml").write_text('base: pocket\nblocks: {V: ALL}\nsteps:\n  m: {merge: "a:1:V, b:-0.5"}\n'
+                              "  s: {resize: {lora: m, rank: 2}}\n", encoding="utf-8")  # fmt: skip
+    run_steps(make_planner("r.yaml", Path("work")).plan(), Path("work"), Session(device="cpu"))
+    whole = import_recipe("work/s.safetensors")
+    assert list(steps(whole)) == ["m", "s"] and "V: ALL" in whole.text
+    call = CliRunner().invoke
+    assert call(shell, ["resize", "a.safetensors", "--rank", "1", "-o", "slim.safetensors"]).exit_code == 0
+    assert call(shell, ["convert", "slim.safetensors", "-o", "d.safetensors", "--to", "diffusers"]).exit_code == 0
+    assert call(shell, ["subtract", "a:1", "b:0.5:GP2", "--mode", "project", "-o", "x.safetensors"]).exit_code == 0
+    resized = steps(import_recipe("slim.safetensors"))["slim"].resize
+    assert resized is not None and (resized.lora, resized.rank) == ("a.safetensors", "1")
+    converted = steps(import_recipe("d.safetensors"))["d"].convert
+    assert converted is not None and (converted.lora, converted.to) == ("slim.safetensors", "diffusers")
+    taken = steps(import_recipe("x.safetensors"))["x"].subtract
+    assert taken is not None and taken.style == "a:1" and taken.mode == "project"
+    assert taken.base_style.startswith("b:0.5:BASE=0.3,IN01=0.1")
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "is empty"),
+        ("hello world", "'hello world' is neither a file nor a merge string"),
         ("nothing.toml", "does not exist"),
         ("a:1:GP1,b:x", "'x'"),
         ("1girl\nSteps: 20, Sampler: Euler", "without a LoRA tag"),

@@ -141,10 +141,34 @@ def test_files_beside_the_recipe_come_first(folder: Path) -> None:
         ("images: pictures", "images: nowhere", 7, "'nowhere' is no step"),
         ("images: pictures", "images: base_style", 7, "makes no pictures"),
         ("images: pictures, ", "", 7, "'images' is missing"),
+        ("images: pictures", "images: p.txt", 7, "'p.txt' is a file, and a folder of pictures is needed"),
+        ("images: pictures", "images: tiny", 7, "'tiny' holds no pictures; name a folder inside it, such as tiny/"),
+        ("base: tiny", "base: tinny", 2, "tinny"),
+        ("base: tiny", "base: lora.safetensors", 2, "is a LoRA, not a base model"),
+        ('"style@1-3:0.5"', '{terms: "style@1-3:0.5", presets: mine.yaml}', 10, "mine.yaml"),
+        ("prompts: p.txt", "prompts: '1girl <lora:a:one>'", 11, "the prompt's <lora:a:one>: "),
         ("dim: 2, learning", "dimm: 2, learning", 7, "(did you mean 'dim'?)"),
         ("epochs: 3", "epochs: 0", 7, "epochs"),
         ("epochs: 3", "out: x", 7, "write `out:` beside"),
         ("images_per_framing: 1", "images_per_fram: 1", 8, "images_per_fram"),
+        ("images_per_framing: 1", "images_per_framing: two", 8, "basestyle.images_per_framing: 'two' cannot be used"),
+        ("images_per_framing: 1", "images_per_framing: 0", 8, "greater than or equal to 1"),
+        ("images_per_framing: 1", "images_per_framing: true", 8, "true cannot be used here"),
+        ("images_per_framing: 1", "sampler: Eulerr", 8, "Euler"),
+        ("images_per_framing: 1", "size: abc", 8, "basestyle.size: 'abc' cannot be used"),
+        ("images_per_framing: 1", "size: [513, 512]", 8, "a size of 512x513 does not fit"),
+        ("images_per_framing: 1", "steps: -3", 8, "basestyle.steps: -3 cannot be used"),
+        ("images_per_framing: 1", "cfg: high", 8, "basestyle.cfg: 'high' cannot be used"),
+        ("style@1-3", "style@3-1", 10, "'style@3-1' runs backwards; write style@1-3"),
+        ("style@1-3", "run1@9", 10, "run1 has no epoch 9; it has 1 to 2"),
+        (":-1:GP2", ":-1:" + ",".join(["1"] * 20), 9, "20"),
+        ("p.txt, size: 64", "p.txt, size: 513", 11, "a size of 513x513 does not fit; width and height must be"),
+        ("p.txt, size: 64", "p.txt, cfg: 3, x: {cfg: [4, 7]}", 11, "the cfg is given beside the axis x"),
+        ("p.txt, size: 64", "p.txt, x: {cfg: [4, 7]}, y: {cfg: [3, 5]}", 11, "the axes x and y both change the"),
+        ("p.txt, size: 64", "p.txt, x: {size: [64, 513]}", 11, "a size of 513x513 does not fit"),
+        ('{merge: "style@1-3:0.5"}', "{merge_into: {terms: final, into: lora.safetensors}}", 10, "is a LoRA, not"),
+        ('{merge: "style@1-3:0.5"}', "{merge_into: {terms: final, into: final}}", 10, "is a merge, which is no"),
+        ('{merge: "style@1-3:0.5"}', "{extract: {tuned: lora.safetensors}}", 10, "is a LoRA, not"),
         ("style: ink", "style: inc", 6, "'ink'"),
         ('"0:1:0.5"', '"0:1:x"', 11, "is not a number"),
         ("p.txt", "q.txt", 11, "no file of prompts 'q.txt'"),
@@ -155,8 +179,12 @@ def test_files_beside_the_recipe_come_first(folder: Path) -> None:
 )
 def test_mistakes_are_found_before_anything_runs(folder: Path, old: str, new: str, line: int, words: str) -> None:
     assert old in RECIPE
+    save_lora(folder / "lora.safetensors", 1)
+    for epoch in (1, 2):
+        save_lora(folder / f"run1/run1-{epoch:06d}.safetensors", epoch)
     with pytest.raises(RecipeError) as error:
         plan(folder, RECIPE.replace(old, new, 1))
+    assert "^" in error.value.excerpt
     assert words in str(error.value)
     assert f"r.yaml, line {line}" in str(error.value), str(error.value)
     assert not (folder / "work").exists()
@@ -239,3 +267,23 @@ def test_sample_prompts_lie_beside_the_recipe(folder: Path, kind: str, key: str)
         plan(folder, RECIPE.replace(key, f"{key}sample_prompts: nowhere.txt, "))
     text = RECIPE.replace(key, f"{key}sample_prompts: p.txt, ")
     assert plan(folder, text)[kind].key == plan(folder)[kind].key  # they change nothing of what is learnt
+
+
+def test_a_house_file_may_hold_more_than_is_used_and_names_what_lies_beside_it(folder: Path) -> None:
+    house = folder / "house"
+    house.mkdir()
+    save_lora(house / "ours.safetensors", 1)
+    save_lora(folder / "mine/style.safetensors", 2)
+    (house / "house.yaml").write_text(
+        'vars: {strength: 0.5, unused: 3}\nlora_dirs: loras\nsteps:\n  own: {merge: "ours.safetensors:${strength}"}\n',
+        encoding="utf-8",
+    )
+    save_lora(house / "loras/deep.safetensors", 3)
+    recipe = folder / "mine/r.yaml"
+    text = 'include: ../house/house.yaml\nsteps: {final: {merge: "own:1, style:1, deep:1"}}\n'
+    recipe.write_text(text, encoding="utf-8")
+    planned = make_planner(recipe, folder / "work").plan()
+    assert [step.name for step in planned] == ["own", "final"]
+    recipe.write_text("vars: {mine: 1}\n" + text, encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"line 1: vars\.mine: nothing uses 'mine'"):
+        make_planner(recipe, folder / "work")

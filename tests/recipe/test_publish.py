@@ -9,13 +9,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from loratools.adapter.file import read
 from loratools.adapter.header import read_header
 from loratools.adapter.metadata import Provenance
 from loratools.adapter.relabel import relabel
 from loratools.base.infotext import read_png
-from loratools.errors import FileError, RecipeError
+from loratools.errors import FileError, FormatError, RecipeError
 from loratools.files import sha256
 from loratools.recipe.publish import triggers
 from loratools.recipe.run import Ran, make_planner, run_steps
@@ -61,6 +62,42 @@ def test_what_is_merged_into_a_model_is_extracted_again(folder: Path) -> None:
     for name in UNET:
         asked = 0.5 * lora[name].dense(torch.float64)
         assert (back[name].dense(torch.float64) - asked).norm() <= 2e-3 * asked.norm()
+
+
+def test_a_grid_draws_what_its_options_say(folder: Path) -> None:
+    Path("mine.yaml").write_text("MINE: ALL\n", encoding="utf-8")
+    text = (
+        "  sheet: {grid: {rows: ['a:1:MINE'], presets: mine.yaml, weights: '0,1', prompts: x, steps: 1,\n"
+        "    sampler: Euler, size: 64, title: My sheet, labels: {'1': whole}, captions: [one, two],\n"
+        "    sheets: webp, full_size: true, embed: true, sliced: true, tiled: false, offload: false, compile: false}}\n"
+    )
+    run(text)
+    told = json.loads(Path("work/sheet/grid.json").read_text(encoding="utf-8"))
+    assert told["title"] == "My sheet" and list(told["captions"]) == ["one", "two"]
+    assert Path("work/sheet/grid.webp").is_file() and '"whole"' in json.dumps(told)
+    assert "data:image/" in Path("work/sheet/grid.html").read_text(encoding="utf-8")
+    assert run(text.replace("sliced: true", "sliced: false"))["sheet"].cached  # of no result's business
+    assert not run(text.replace("My sheet", "Another"))["sheet"].cached
+    with pytest.raises(RecipeError, match="'full_size' goes with 'sheets'"):
+        run(text.replace("sheets: webp, ", ""))
+
+
+def test_block_weights_of_a_subtraction_may_be_a_list(folder: Path) -> None:
+    save_lora(folder / "b.safetensors", 2)
+    numbers = [0.5] * 17
+    run("  one: {subtract: {style: a, base_style: b, blocks: " + json.dumps(numbers) + "}}\n"
+        "  two: {subtract: {style: a, base_style: b, blocks: '" + ",".join(map(str, numbers)) + "'}}\n")  # fmt: skip
+    assert read("work/one.safetensors").digest == read("work/two.safetensors").digest
+
+
+def test_a_dora_and_unknown_keys_are_merged_into_a_model_on_request(folder: Path) -> None:
+    tensors = load_file("a.safetensors")
+    save_file({**tensors, "odd.weight": torch.zeros(1)}, "odd.safetensors")
+    text = '  into: {merge_into: {terms: "odd:1:te=0", into: base}}\n'
+    with pytest.raises(FormatError, match="odd"):
+        run(text)
+    run(text.replace("into: base", "into: base, allow_unknown: true, dora: true"))
+    assert Path("work/into.safetensors").is_file()
 
 
 def votes(path: Path, *, stars: dict[str, int]) -> None:

@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from loratools.adapter.file import read
-from loratools.adapter.metadata import KEY
+from loratools.adapter.metadata import KEY, Provenance
 from loratools.adapter.save import write
 from loratools.cli import shell
 from loratools.errors import RecipeError
@@ -100,6 +100,9 @@ def test_inline_merges_are_made_again_too(folder: Path) -> None:
     shown = CliRunner().invoke(shell, ["merge", "other:1:GP1", "-o", "inline.safetensors"])
     assert shown.exit_code == 0, shown.output
     assert command("inline.safetensors", "--device", "cpu").stdout.startswith("the same: digest ")
+    shown = CliRunner().invoke(shell, ["resize", "other.safetensors", "--rank", "1", "-o", "slim.safetensors"])
+    assert shown.exit_code == 0, shown.output
+    assert command("slim.safetensors", "--device", "cpu").stdout.startswith("the same: digest ")
 
 
 def test_files_without_a_recipe_are_refused_by_name(folder: Path) -> None:
@@ -107,6 +110,54 @@ def test_files_without_a_recipe_are_refused_by_name(folder: Path) -> None:
     write(dict(read("other.safetensors").items()), foreign, family="sd1", dtype=torch.float32)
     shown = command(foreign)
     assert shown.exit_code == 1 and "holds no recipe" in shown.stderr
-    epoch = next(iter(sorted((made().parent / "style").glob("*.safetensors"))))
+    epoch = folder / "epoch.safetensors"
+    trained = Provenance({"train": {"epoch": 1}}, "train:x")
+    write(dict(read("other.safetensors").items()), epoch, family="sd1", dtype=torch.float32, provenance=trained)
     with pytest.raises(RecipeError, match="epoch of a training"):
         reproduce(epoch, CPU)
+
+
+def test_epochs_and_what_is_selected_and_published_of_them_come_back(folder: Path) -> None:
+    text = RECIPE[: RECIPE.index("  final:")].replace("vars: {strength: 1}\n", "")
+    text += "  first: {select: {run: style, epoch: 1}}\n  mean: {select: {run: style, epoch: 1-2}}\n"
+    Path("r.yaml").write_text(text + "  shown: {publish: {lora: first, preview: none}}\n", encoding="utf-8")
+    planner = make_planner("r.yaml", Path("work"))
+    run_steps(planner.plan(), Path("work"), CPU)
+    for epoch in (1, 2):
+        lineage = lineage_of(Path(f"work/style/style-{epoch:06d}.safetensors"))
+        assert lineage is not None and lineage.step == "style" and set(lineage.data["steps"]) == {"pictures", "style"}
+    assert Path("work/first.safetensors").read_bytes() == Path("work/style/style-000001.safetensors").read_bytes()
+    for name in ("style/style-000002", "shown/shown", "mean"):
+        assert reproduce(Path(f"work/{name}.safetensors"), CPU).equal, name
+    assert read("work/style/style-000001.safetensors").digest != read("work/style/style-000002.safetensors").digest
+
+
+def test_the_base_styles_epochs_hold_their_recipe(folder: Path) -> None:
+    options = "images_per_framing: 1, steps: 1, size: [64, 64], sampler: Euler, resolution: 64, epochs: 1, dim: 2"
+    Path("r.yaml").write_text(f"base: tiny\nsteps:\n  own: {{basestyle: {{{options}}}}}\n", encoding="utf-8")
+    made(only="own")
+    lineage = lineage_of(Path("work/own/own-000001.safetensors"))
+    assert lineage is not None and (lineage.step, set(lineage.data["steps"])) == ("own", {"own"})
+
+
+def test_a_foreign_file_is_not_overwritten_without_force(folder: Path) -> None:
+    result = made(only="unrelated")
+    before = Path("other.safetensors").read_bytes()
+    refused = command(result, "-o", "other.safetensors")
+    assert refused.exit_code == 1 and "--force" in refused.stderr
+    assert Path("other.safetensors").read_bytes() == before
+    itself = command(result, "-o", result)
+    assert itself.exit_code == 1 and "the very file that is made again" in itself.stderr
+    shutil.copyfile("other.safetensors", "foreign.safetensors")
+    assert command(result, "-o", "foreign.safetensors", "--force", "--device", "cpu").exit_code == 0
+    assert read("foreign.safetensors").digest == read(result).digest
+
+
+def test_inline_merges_find_what_lies_beside_them(folder: Path) -> None:
+    (folder / "loras").mkdir()
+    save_lora(folder / "loras/deep.safetensors", seed=5)
+    shown = CliRunner().invoke(shell, ["merge", "loras/deep.safetensors:1", "-o", "loras/inline.safetensors"])
+    assert shown.exit_code == 0, shown.output
+    assert command("loras/inline.safetensors", "--device", "cpu").stdout.startswith("the same: digest ")
+    shutil.move("loras/inline.safetensors", "inline.safetensors")
+    assert "--lora-dir" in command("inline.safetensors").stderr

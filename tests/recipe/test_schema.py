@@ -49,6 +49,8 @@ def test_a_good_recipe() -> None:
         ("{draw:", "{drow:", 7, "(did you mean 'draw'?); valid: draw, train, basestyle, select, merge"),
         ("{basestyle: }", "{basestyle: , merge: a}", 9, "exactly one of"),
         ("{basestyle: }", "{out: x}", 9, "this one has none"),
+        ("{basestyle: }", "{convert: {lora: a, to: difusers}}", 9, "(did you mean 'diffusers'?)"),
+        ("{basestyle: }", "{subtract: {style: a, base_style: b, mode: projekt}}", 9, "(did you mean 'project'?)"),
         ("weights: 0:1:0.5", "wieghts: 0:1:0.5", 11, "(did you mean 'weights'?)"),
         ("rows: [style, final], ", "", 11, "'rows' is missing"),
         ("size: 64", "dtype: fp8", 11, "'fp8' is not one of 'fp16', 'bf16' or 'fp32'"),

@@ -34,6 +34,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
 
 
 def _model(text: str, name: str, planner: Planner, key: str) -> Source:
+    from loratools.adapter.checkpoint import open_checkpoint
     from loratools.base.load import base_digest
 
     if text in planner.recipe.steps:
@@ -51,6 +52,7 @@ def _model(text: str, name: str, planner: Planner, key: str) -> Source:
     if path is None:
         return planner.source(text, name, "extract", key)  # says what there is
     try:
+        open_checkpoint(path)  # a LoRA is no model
         return Source(text, path, base_digest(path))
     except LoratoolsError as error:
         raise planner.fail(name, "extract", key, message=str(error)) from error

@@ -38,7 +38,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         raise planner.fail(name, "fix", "merge", message=message)
     own = settings.model_dump(include={"rank", "dtype"}, exclude_unset=True)
     merge = target.merge.model_copy(update=own)
-    presets = planner.presets(merge.presets)
+    presets = planner.presets(merge.presets, settings.merge)
     terms = read_terms(merge.terms, settings.merge, planner, presets, "merge", "terms")
     try:
         specs = moved(terms, settings, presets)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import GridError, LoratoolsError, RecipeError
-from loratools.recipe.axes import USUAL_WEIGHTS, Asked, Names, build_arrangement, models_of
+from loratools.recipe.axes import USUAL_WEIGHTS, Asked, Names, build_arrangement, check_given, models_of
 from loratools.recipe.kinds import Grid
 from loratools.recipe.plan import Draft, Outcome, Planner, Source
 from loratools.recipe.references import Terms, best_epoch, check_base, read_terms, vector_values
@@ -20,8 +22,12 @@ if TYPE_CHECKING:
     from loratools.base.model import Base
     from loratools.blocks.vector import Presets
     from loratools.preview.arrange import Arrangement
+    from loratools.preview.drawing import Drawing
+    from loratools.preview.engine import Options
 
 REVISION = 1
+_DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed")  # what the sheet and the page look like
+_WORKED = ("presets", "compile", "offload", "sliced", "tiled")  # what no result depends on; vectors count by value
 
 
 def default_out(name: str) -> Path:
@@ -32,12 +38,13 @@ def default_out(name: str) -> Path:
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Read rows, axes, weights, prompts, seeds and size, and find what they name."""
     settings = step.options(Grid)
-    presets = planner.presets()
+    presets = planner.presets(settings.presets, name)
     axes = read_axes(name, settings, planner)
     named = [(text, place, read_terms(text, name, planner, presets, "grid", *place))
-             for text, place in _names(settings, axes, presets)]  # fmt: skip
+             for text, place in _names(name, settings, axes, presets, planner)]  # fmt: skip
     options = {
-        **settings.model_dump(exclude={"weights", "seeds", "size", "prompts", "rows", "sampler"}),
+        **settings.model_dump(exclude={"weights", "seeds", "size", "prompts", "rows", "sampler", *_DRAWN, *_WORKED}),
+        **settings.model_dump(include=set(_DRAWN), exclude_defaults=True),
         **{key: value for key, value in axes.items() if key != "axes"},
         "rows": [[text, terms.options(presets)] for text, _, terms in named],
         "vectors": [vector_values(str(value), presets) for axis in axes["axes"] if axis.kind == "vector"
@@ -63,7 +70,8 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
                  units=_pictures(rows, axes, planner) * (settings.steps or 20))  # fmt: skip
 
 
-def _names(settings: Grid, axes: dict[str, Any], presets: Presets) -> list[tuple[str, tuple[str | int, ...]]]:
+def _names(name: str, settings: Grid, axes: dict[str, Any], presets: Presets,
+           planner: Planner) -> list[tuple[str, tuple[str | int, ...]]]:  # fmt: skip
     """Every merge string and where it stands: rows, values of an axis of adapters, tags in prompts."""
     from loratools.preview.tags import merge_string, take_tags
 
@@ -75,7 +83,10 @@ def _names(settings: Grid, axes: dict[str, Any], presets: Presets) -> list[tuple
         if axis.kind in ("prompt", "s/r"):
             texts += [(str(value), (axis.slot,)) for value in axis.values]
     for text, place in texts:
-        found += [(merge_string([tag], presets), place) for tag in take_tags(text)[1]]
+        try:
+            found += [(merge_string([tag], presets), place) for tag in take_tags(text)[1]]
+        except LoratoolsError as error:
+            raise planner.fail(name, "grid", *place, message=str(error)) from error
     return found
 
 
@@ -142,7 +153,45 @@ def read_axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
             found[key] = reader()
         except LoratoolsError as error:
             raise planner.fail(name, "grid", key, message=str(error)) from error
+    _check_axes(name, settings, found, planner)
+    if found["size"]:
+        check_size(found["size"], planner, name, "grid", "size")
     return found
+
+
+def _check_axes(name: str, settings: Grid, found: dict[str, Any], planner: Planner) -> None:
+    """Raise RecipeError for an axis that says what is said before it, or that has nothing to change."""
+    from loratools.preview.arrange import check_axes
+
+    given = _given(settings)
+    for count, axis in enumerate(found["axes"], 1):
+        try:
+            check_given(axis, given, settings.seeds is not None)
+            check_axes(found["axes"][:count], settings.rows, found["prompts"])
+        except GridError as error:
+            raise planner.fail(name, "grid", axis.slot, message=str(error)) from error
+        if axis.kind == "size":
+            for size in axis.values:
+                check_size(size, planner, name, "grid", axis.slot)
+
+
+def _given(settings: Grid) -> frozenset[str]:
+    """Settings that no axis may vary too."""
+    given = {key.replace("_", " ") for key in ("cfg", "steps", "sampler", "size", "clip_skip")
+             if getattr(settings, key) is not None}  # fmt: skip
+    return frozenset(given | ({"negative"} if settings.negative else set()))
+
+
+def check_size(size: Sequence[int], planner: Planner, name: str, *place: str | int) -> None:
+    """Raise RecipeError if the base's VAE cannot make pictures of ``size`` (height, width); a base that is not a folder
+    of Diffusers here has the factor of all known families, 8."""
+    config = planner.base_place() / "vae/config.json"
+    unit = 8
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        unit = 2 ** (len(json.loads(config.read_text(encoding="utf-8"))["block_out_channels"]) - 1)
+    if any(side < unit or side % unit for side in size):
+        told = f"a size of {size[1]}x{size[0]} does not fit; width and height must be multiples of {unit}"
+        raise planner.fail(name, *place, message=told)
 
 
 def _check_judge(name: str, settings: Grid, planner: Planner, session: Session) -> None:
@@ -160,7 +209,6 @@ def _check_style(style: str, planner: Planner, name: str) -> None:
 def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str,
           planner: Planner) -> Outcome:  # fmt: skip
     from loratools.base.load import load_base
-    from loratools.preview.engine import Options
     from loratools.preview.render import render_axes
 
     arrangement, names = _arranged(settings, axes, rows, name, planner)
@@ -175,7 +223,8 @@ def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], row
     first = load(models[0])
     result = render_axes(
         first, arrangement, out=out, presets=names.presets, resolve=names.terms,
-        load=lambda model: first if model == models[0] else load(model), options=Options(settings.batch_size or 8),
+        load=lambda model: first if model == models[0] else load(model),
+        options=_engine(settings), title=settings.title, drawing=_drawing(settings),
         embeddings=planner.find(settings.embeddings) if settings.embeddings else None, progress=session.progress,
         owner=planner.owner(name), force=session.force,
     )  # fmt: skip
@@ -189,18 +238,30 @@ def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], row
     return Outcome(f"{len(built)} rows, {pictures} pictures, {result.rendered} of them rendered now", facts)
 
 
+def _engine(settings: Grid) -> Options:
+    from loratools.preview.engine import Options
+
+    return Options(settings.batch_size or 8, compiled=settings.compile, offload=settings.offload,
+                   sliced=settings.sliced, tiled=settings.tiled)  # fmt: skip
+
+
+def _drawing(settings: Grid) -> Drawing:
+    from loratools.preview.drawing import Drawing
+
+    return Drawing(settings.sheets, settings.full_size, settings.embed, settings.labels, settings.captions)
+
+
 def _arranged(settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str,
               planner: Planner) -> tuple[Arrangement, Names]:  # fmt: skip
     """The axes in their places, once all that they name has been made."""
     from loratools.preview.setting import Setting
 
     places = {ref: path for terms in rows for ref, path in terms.places.items()}
-    names = Names(lambda ref: places[ref], planner.find, planner.presets(), settings.missing, best_epoch)
-    given = {key.replace("_", " ") for key in ("cfg", "steps", "sampler", "size", "clip_skip")
-             if getattr(settings, key) is not None} | ({"negative"} if settings.negative else set())  # fmt: skip
+    presets = planner.presets(settings.presets)
+    names = Names(lambda ref: places[ref], planner.find, presets, settings.missing, best_epoch)
     asked = Asked(
         settings.rows, {axis.slot: getattr(settings, axis.slot) for axis in axes["axes"]}, settings.weights,
-        settings.prompts, axes["seeds"], frozenset(given), settings.base_alone, settings.most,
+        settings.prompts, axes["seeds"], _given(settings), settings.base_alone, settings.most,
     )  # fmt: skip
     start = Setting("", 0, settings.negative, None, 1.0, (), settings.steps, settings.cfg, axes["sampler"],
                     tuple(axes["size"]) if axes["size"] else None, settings.clip_skip or 1,

@@ -24,7 +24,7 @@ default_out = file_out
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Read the merge string, find its files, and put block vectors in by value."""
     settings = step.options(Merge)
-    presets = planner.presets(settings.presets)
+    presets = planner.presets(settings.presets, name)
     terms = read_terms(settings.terms, name, planner, presets, "merge", "terms")
     options = {"terms": terms.options(presets), **merge_options(settings),
                "rank": rank_text(settings.rank, name, "merge", planner)}  # fmt: skip
@@ -49,7 +49,7 @@ def merge_plan(name: str, planner: Planner) -> MergePlan:
 def merge_terms(name: str, planner: Planner) -> list[Term]:
     """The terms of the merge step ``name``, their files opened; the steps that it needs must have run."""
     settings = planner.recipe.steps[name].options(Merge)
-    terms = read_terms(settings.terms, name, planner, planner.presets(settings.presets), "merge", "terms")
+    terms = read_terms(settings.terms, name, planner, planner.presets(settings.presets, name), "merge", "terms")
     return _opened(settings, terms, planner)
 
 

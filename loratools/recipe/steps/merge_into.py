@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from loratools.errors import LoratoolsError
 from loratools.recipe.kinds import MergeInto
 from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
 from loratools.recipe.references import Terms, check_model, model_family, read_terms
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
-from loratools.recipe.steps.lora import file_out, open_terms
+from loratools.recipe.steps.lora import file_out, open_terms, with_base
 
 REVISION = 1
 default_out = file_out
@@ -18,19 +19,26 @@ default_out = file_out
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Read the merge string and find the checkpoint."""
     settings = step.options(MergeInto)
-    presets = planner.presets(settings.presets)
+    presets = planner.presets(settings.presets, name)
     terms = read_terms(settings.terms, name, planner, presets, "merge_into", "terms")
     into = _checkpoint(settings, name, planner)
     told = f"'{settings.into}'", model_family(into.path), "name a checkpoint of its family"
     check_model(terms, *told, planner, name, "merge_into", "terms")
     options = {"terms": terms.options(presets), "missing": settings.missing, "match_norm": settings.match_norm}
-    return Draft(options, (*terms.sources, into),
+    return Draft(options, with_base((*terms.sources, into), settings.dora, planner),
                  lambda out, session: _make(out, session, settings, terms, into.path, name, planner))  # fmt: skip
 
 
 def _checkpoint(settings: MergeInto, name: str, planner: Planner) -> Source:
+    from loratools.adapter.checkpoint import open_checkpoint
+
     if settings.into in planner.recipe.steps:
-        return planner.source(settings.into, name, "merge_into", "into")
+        source = planner.source(settings.into, name, "merge_into", "into")
+        kind = planner.step(settings.into).kind
+        if kind != "merge_into":
+            message = f"the step '{settings.into}' is a {kind}, which is no checkpoint; name a merge_into step"
+            raise planner.fail(name, "merge_into", "into", message=message)
+        return source
     path = planner.base_place() if settings.into == "base" else planner.find(settings.into)
     if path is None:
         return planner.source(settings.into, name, "merge_into", "into")  # says what there is
@@ -40,6 +48,10 @@ def _checkpoint(settings: MergeInto, name: str, planner: Planner) -> Source:
         message = (f"'{settings.into}' is {path}, and a single .safetensors checkpoint is needed; of a Diffusers "
                    "folder name the UNet's own file")  # fmt: skip
         raise planner.fail(name, "merge_into", "into", message=message)
+    try:
+        open_checkpoint(path)
+    except LoratoolsError as error:
+        raise planner.fail(name, "merge_into", "into", message=str(error)) from error
     return Source(settings.into, path, digest_of(path))
 
 
@@ -50,7 +62,8 @@ def _make(out: Path, session: Session, settings: MergeInto, terms: Terms, into: 
     from loratools.ops.merge import into_provenance
     from loratools.ops.norms import match_norms
 
-    found = open_terms(terms, planner, presets=settings.presets, missing=settings.missing)
+    found = open_terms(terms, planner, presets=settings.presets, missing=settings.missing, dora=settings.dora,
+                       allow_unknown=settings.allow_unknown)  # fmt: skip
     found = match_norms(found) if settings.match_norm else found
     made = into_provenance(found, into, planner.owner(name))
     report = merge_into(combine(found), into, out, provenance=made, force=session.force)

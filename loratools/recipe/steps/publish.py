@@ -74,6 +74,7 @@ def _preview_sources(settings: Publish, terms: Terms, name: str, planner: Planne
 def _sampling(settings: Publish, name: str, planner: Planner) -> dict[str, Any]:
     from loratools.base.samplers import find_sampler
     from loratools.preview.cells import parse_size
+    from loratools.recipe.steps.grid import check_size
 
     readers: dict[str, Callable[[], Any]] = {
         "size": lambda: list(parse_size(settings.size)) if settings.size else None,
@@ -85,6 +86,8 @@ def _sampling(settings: Publish, name: str, planner: Planner) -> dict[str, Any]:
             found[key] = reader()
         except LoratoolsError as error:
             raise planner.fail(name, "publish", key, message=str(error)) from error
+    if found["size"]:
+        check_size(found["size"], planner, name, "publish", "size")
     return found
 
 

@@ -23,7 +23,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     from loratools.blocks.vector import parse_vector
 
     settings = step.options(Subtract)
-    presets = planner.presets(settings.presets)
+    presets = planner.presets(settings.presets, name)
     style = read_terms(settings.style, name, planner, presets, "subtract", "style")
     base = read_terms(settings.base_style, name, planner, presets, "subtract", "base_style")
     if style.family and base.family and style.family != base.family:
@@ -60,7 +60,7 @@ def _make(out: Path, session: Session, settings: Subtract, sides: tuple[Terms, T
     )  # fmt: skip
     most = math.inf if settings.most is None else settings.most
     method = Method(settings.mode, settings.energy, settings.side, settings.mu, most)
-    presets, family = planner.presets(settings.presets), style[0].adapter.family
+    presets, family = planner.presets(settings.presets, name), style[0].adapter.family
     vector = parse_vector(settings.blocks, presets, family) if settings.blocks else None
     report = subtract_files(style, base, out, method=method, vector=vector, missing=settings.missing,
                             rule=parse_rank(settings.rank), dtype=DTYPES[settings.dtype], force=session.force,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import RecipeError
+from loratools.recipe.lineage import seal
 from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
@@ -21,7 +22,6 @@ REVISION = 1
 # settled by the recipe or by flags, or not to be said in one
 _OURS = ("base", "out", "name", "device", "resume", "force", "datasets", "max_steps")
 _FILES = ("save_every_steps", "save_last_n")  # change no byte of a file, but which files there are
-_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 _COUNTED = re.compile(r"\d+_")
 
 
@@ -51,7 +51,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     return Draft(
         {**settings, "images": _subsets(config), **under.options()},
         (planner.base_source(), *sources, *under.sources, *beside),
-        lambda out, session: _make(out, session, config.model_copy(update=places), under, planner.base_family),
+        lambda out, session: _make(out, session, config.model_copy(update=places), under, name, planner),
         epochs=config.epochs,
         family=planner.base_family,
         units=_samples(config, sources, planner),
@@ -83,12 +83,14 @@ def checked_config(values: Mapping[str, Any], name: str, kind: str, planner: Pla
 
 def _samples(config: TrainConfig, sources: Sequence[Source], planner: Planner) -> float:
     """Images shown in all, for an estimate."""
+    from loratools.train.read_dataset import EXTENSIONS
+
     total = 0
     for subset, source in zip(config.images, sources, strict=True):
         if source.step is not None:
             count = int(planner.step(source.step).draft.units or 0)
         else:
-            count = sum(path.suffix.lower() in _PICTURES for path in source.path.iterdir())
+            count = sum(path.suffix.lower() in EXTENSIONS for path in source.path.iterdir())
         told = re.match(r"(\d+)_", subset.folder.name)
         total += count * (subset.repeats or (int(told[1]) if told else config.repeats))
     return float(total * config.epochs)
@@ -155,9 +157,25 @@ def _images(value: Any, name: str, planner: Planner) -> tuple[list[dict[str, Any
             told = (f"the step '{source.step}' is a {kind}, which makes no pictures to train on; name a `draw` step "
                     "or a folder")  # fmt: skip
             raise planner.fail(name, *place, message=told)
+        if source.step is None:
+            _check_pictures(source, name, planner, *place)
         entries.append({**entry, "folder": str(source.path)})
         sources.append(source)
     return entries, sources
+
+
+def _check_pictures(source: Source, name: str, planner: Planner, *place: str | int) -> None:
+    """Raise RecipeError if there is no folder, or not one picture in it."""
+    from loratools.train.read_dataset import EXTENSIONS
+
+    if not source.path.is_dir():
+        told = f"'{source.label}' is a file, and a folder of pictures is needed; name the folder that it lies in"
+        raise planner.fail(name, *place, message=told)
+    folders = sorted(path for path in source.path.iterdir() if path.is_dir())
+    read = [source.path, *(folder for folder in folders if _COUNTED.match(folder.name))]
+    if not any(path.suffix.lower() in EXTENSIONS for folder in read for path in folder.iterdir()):
+        hint = f"name a folder inside it, such as {source.label}/{folders[0].name}" if folders else "put some there"
+        raise planner.fail(name, *place, message=f"'{source.label}' holds no pictures; {hint}")
 
 
 def _subsets(config: TrainConfig) -> list[dict[str, Any]]:
@@ -169,9 +187,18 @@ def _subsets(config: TrainConfig) -> list[dict[str, Any]]:
     return found
 
 
-def _make(out: Path, session: Session, config: TrainConfig, under: Underlying, family: str | None) -> Outcome:
+def sealed(result: RunResult, name: str, planner: Planner) -> Outcome:
+    """A finished run in a line, once every epoch's header holds the recipe; one process of several writes them."""
+    lineage = planner.step(name).lineage
+    if lineage is not None and result.wrote:
+        for path in result.epochs:
+            seal(path, lineage)
+    return summary_of(result)
+
+
+def _make(out: Path, session: Session, config: TrainConfig, under: Underlying, name: str, planner: Planner) -> Outcome:
     from loratools.train.loop import train
 
     changed = {"out": out, "device": session.device, "force": session.force, "resume": session.resume}
-    changed |= under.settings(family)
-    return summary_of(train(config.model_copy(update=changed), progress=session.progress))
+    changed |= under.settings(planner.base_family)
+    return sealed(train(config.model_copy(update=changed), progress=session.progress), name, planner)
