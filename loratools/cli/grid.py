@@ -173,7 +173,7 @@ def command(
         scored.draw(Path(out), drawing)
     facts = {"png": str(result.png), "html": str(result.html), "json": str(result.json),
              "rendered": result.rendered, "reused": result.reused}  # fmt: skip
-    verdicts = {row.label: row.verdict[1] for row in result.grid.rows if row.verdict}
+    verdicts = {row.tested: row.verdict[1] for row in result.grid.rows if row.verdict}
     if as_json:
         print_json({**facts, "verdicts": verdicts})
     else:

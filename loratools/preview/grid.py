@@ -23,7 +23,9 @@ _OWN_FILES = ("grid.json", "grid.png", "grid.html", "grid.webp", "grid.jpg")
 class RowInfo:
     """A row as ``grid.json`` keeps it; ``note`` is free text under its label, such as scores.
 
-    ``verdict`` is what the 0.9 test says: a level (``good``, ``under``, ``over``, ``note``) and a line of text.
+    ``verdict`` is what the 0.9 test says: a level (``good``, ``under``, ``over``, ``note``) and a line of text. It is
+    made over all rows that are ``of`` the same (empty: the label's own), each at its pictures' weights ``times`` this;
+    with None no number says how strong the row is, and there is no verdict.
     """
 
     label: str
@@ -32,6 +34,13 @@ class RowInfo:
     loras: tuple[LoraUse, ...] = ()
     note: str = ""
     verdict: tuple[str, str] | None = None
+    of: str = ""
+    times: float | None = 1.0
+
+    @property
+    def tested(self) -> str:
+        """What the verdict is about."""
+        return self.of or self.label
 
     @property
     def under(self) -> str:

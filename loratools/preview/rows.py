@@ -21,7 +21,7 @@ class Row:
     """``label`` on the left, ``deltas`` in the model, ``provenance`` (how it was made, free text) in the pictures.
 
     ``loras`` are the files behind it, for the WebUI's tags and hashes, and ``terms`` the sum that it is, for axes that
-    change it; leave both empty for what never was a file.
+    change it; leave both empty for what never was a file. ``of`` and ``times`` are as in :class:`.grid.RowInfo`.
     """
 
     label: str
@@ -29,6 +29,8 @@ class Row:
     provenance: str = ""
     loras: tuple[LoraUse, ...] = ()
     terms: tuple[Term, ...] = ()
+    of: str = ""
+    times: float | None = 1.0
 
     @staticmethod
     def of_file(adapter: Adapter, label: str = "") -> Row:
