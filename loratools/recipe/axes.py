@@ -52,7 +52,7 @@ class Asked:
         rows: LoRA files, runs and merge strings.
         axes: ``x``, ``y``, ``z`` -> ``KIND: VALUES``.
         weights: numbers; None is the usual ones, or none where there are axes.
-        prompts: prompts, or a file of them.
+        prompts: prompts, or files of them.
         seeds: None is seed 1, or none where an axis has seeds.
         given: names of other settings (``cfg``, ``size`` ...) that were given, which no axis may vary too.
         base: whether the base alone stands beside the others.
@@ -137,7 +137,8 @@ def models_of(arrangement: Arrangement, base: str | None) -> list[str]:
 
 
 def _prompts(axis: Axis, names: Names) -> Axis:
-    return replace(axis, values=tuple(read_prompts([str(value) for value in axis.values], names.find)))
+    read = read_prompts([str(value) for value in axis.values], names.find)
+    return replace(axis, values=tuple(dict.fromkeys(read)))
 
 
 def _epochs(axis: Axis, rows: Sequence[str], names: Names) -> Axis:

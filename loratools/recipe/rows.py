@@ -45,18 +45,25 @@ def build_rows(
 
 
 def read_prompts(texts: Sequence[str], find: Callable[[str], Path | None]) -> list[str]:
-    """Prompts as they stand; a single one that names a file is read, a prompt a line, ``#`` lines left out.
+    """Prompts as they stand; each one that names a file is read, a prompt a line, ``#`` lines left out.
 
     Raises:
-        PromptError: if the file is missing, unreadable, or holds no prompt.
+        PromptError: if a file is missing, unreadable, or holds no prompt.
     """
-    if len(texts) != 1 or len(texts[0]) > 1000 or "\n" in texts[0]:
-        return list(texts)
-    path = find(texts[0])
+    return [prompt for text in texts for prompt in _prompts(text, find)]
+
+
+def _prompts(text: str, find: Callable[[str], Path | None]) -> list[str]:
+    if "\n" in text:
+        return [text]
+    try:
+        path = find(text)
+    except OSError:  # longer than a file's name may be
+        path = None
     if path is None or not path.is_file():
-        if texts[0].lower().endswith(".txt"):
-            raise PromptError(f"there is no file of prompts '{texts[0]}'; write prompts into it, one a line")
-        return list(texts)
+        if text.lower().endswith(".txt"):
+            raise PromptError(f"there is no file of prompts '{text}'; write prompts into it, one a line")
+        return [text]
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

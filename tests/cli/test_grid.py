@@ -83,6 +83,22 @@ def test_prompts_on_an_axis_may_come_from_a_file_and_base_models_too(here: Path,
     assert shown()["prompt"] == ["a cat, red", "a dog"] and shown()["base model"] == ["tiny"]
 
 
+def test_every_file_of_prompts_is_read_and_a_missing_one_is_told(here: Path, base: Path) -> None:
+    Path("one.txt").write_text("a cat\na dog\n", encoding="utf-8")
+    Path("two.txt").write_text("a bird\na cat\n", encoding="utf-8")
+    words = ["a", "--base", base, "--weights", "1"]
+    long = "a fox" + ", very red" * 60
+    done = grid(*words, "--prompt", "one.txt", "--prompt", long, "--prompt", "two.txt")
+    assert done.exit_code == 0, done.output
+    assert record()["prompts"] == ["a cat", "a dog", long, "a bird"]
+    done = grid("a", "--base", base, "--x", "prompt: one.txt; two.txt", "--force")
+    assert done.exit_code == 0, done.output
+    assert shown()["prompt"] == ["a cat", "a dog", "a bird"]
+    for more in (["--prompt", "one.txt", "--prompt", "gone.txt"], ["--x", "prompt: one.txt; gone.txt"]):
+        done = grid(*words, *more)
+        assert done.exit_code == 1 and "there is no file of prompts 'gone.txt'" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
