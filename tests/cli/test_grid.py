@@ -83,6 +83,23 @@ def test_prompts_on_an_axis_may_come_from_a_file_and_base_models_too(here: Path,
     assert shown()["prompt"] == ["a cat, red", "a dog"] and shown()["base model"] == ["tiny"]
 
 
+def test_pictures_name_the_files_of_their_loras(here: Path, base: Path) -> None:
+    from loratools.base.infotext import read_png
+
+    for n, name in enumerate(("style.v1", "style.v2", "one/last", "two/last")):
+        Path(name).parent.mkdir(exist_ok=True)
+        save_lora(Path(f"{name}.safetensors"), 20 + n)
+    done = grid("style.v1:0.1,style.v2:0.2", "run@3:0.1", "one/last:0.1,two/last:0.2,one/last:0.3:GP1", "--base", base,
+                "--prompt", "1girl", "--weights", "1")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    texts = [read_png(Path("out", cell["file"]))[0] for cell in record()["cells"] if cell["weight"]]
+    assert texts[0].startswith("1girl, <lora:style.v1:0.1>, <lora:style.v2:0.2>\n")
+    hashes = texts[0].partition("Lora hashes: ")[2]
+    assert "style.v1: " in hashes and "style.v2: " in hashes
+    assert texts[1].startswith("1girl, <lora:ink-000003:0.1>\n")
+    assert texts[2].startswith("1girl, <lora:last:0.1>, <lora:last-2:0.2>, <lora:last:0.3:lbw=")
+
+
 def test_every_file_of_prompts_is_read_and_a_missing_one_is_told(here: Path, base: Path) -> None:
     Path("one.txt").write_text("a cat\na dog\n", encoding="utf-8")
     Path("two.txt").write_text("a bird\na cat\n", encoding="utf-8")
