@@ -71,7 +71,7 @@ class Stacks:
         """
         labels = [row.label for row in self.rows]
         if twice := next((label for label in labels if labels.count(label) > 1), None):
-            raise GridError(f"two rows are called '{twice}'; give them different names")
+            raise GridError(f"two rows are called '{twice}'; give each once, by a name of its own")
         new = self.rows[len(self._infos) :]
         digests = in_order(lambda row: row.digest() if row.deltas else "", new)
         self._infos += [

@@ -79,11 +79,13 @@ def build_arrangement(asked: Asked, start: Setting, names: Names) -> Arrangement
     """
     from loratools.preview.arrange import MOST, arrange
     from loratools.preview.cells import parse_weights
+    from loratools.preview.tags import has_tag
 
     axes = read_axes(asked)
-    if not asked.rows and not axes:
-        raise GridError("there is no row; give at least one LoRA file, stack or run, or an axis such as "
-                        '--x "adapter: a.safetensors; b.safetensors"')  # fmt: skip
+    prompts = read_prompts(asked.prompts, names.find) if asked.prompts else []
+    if not asked.rows and not axes and not any(has_tag(prompt) for prompt in prompts):
+        raise GridError("there is no row; give at least one LoRA file, stack or run, <lora:NAME:1> in the prompt, or "
+                        'an axis such as --x "adapter: a.safetensors; b.safetensors"')  # fmt: skip
     weights = asked.weights or (None if axes else USUAL_WEIGHTS)
     columns = parse_weights(weights) if weights else None
     texts = list(asked.rows)
@@ -98,7 +100,6 @@ def build_arrangement(asked: Asked, start: Setting, names: Names) -> Arrangement
             found.append(replace(axis, values=tuple(rows)))
         else:
             found.append(axis if axis.kind != "prompt" else _prompts(axis, names))
-    prompts = read_prompts(asked.prompts, names.find) if asked.prompts else []
     rows = build_rows(texts, names.lookup, presets=names.presets, missing=names.missing, best=names.best)
     if len(prompts) == 1 or not any(axis.kind == "prompt" for axis in found):
         start = replace(start, prompt=prompts[0] if prompts else "")

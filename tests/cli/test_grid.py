@@ -100,6 +100,30 @@ def test_pictures_name_the_files_of_their_loras(here: Path, base: Path) -> None:
     assert texts[2].startswith("1girl, <lora:last:0.1>, <lora:last-2:0.2>, <lora:last:0.3:lbw=")
 
 
+def test_files_of_one_name_are_told_apart_by_their_folders(here: Path, base: Path) -> None:
+    for n, folder in enumerate(("one", "two", "deep/one")):
+        Path(folder).mkdir(parents=True)
+        save_lora(Path(f"{folder}/last.safetensors"), 20 + n)
+    words = ["--base", base, "--prompt", "1girl", "--weights", "1"]
+    done = grid("one/last.safetensors", "two/last", "deep/one/last", "a", *words)
+    assert done.exit_code == 0, done.output
+    assert [row["label"] for row in record()["rows"]] == [f"{here.name}/one/last", "two/last", "deep/one/last", "a"]
+    done = grid(*words, "--x", "adapter: one/last; two/last", "--force")
+    assert done.exit_code == 0 and shown()["adapter"] == ["one/last", "two/last"], done.output
+    done = grid("a", "./a", *words)
+    assert done.exit_code == 1 and "two rows are called 'a'; give each once" in done.stderr
+
+
+def test_a_pasted_prompt_alone_is_weighed(here: Path, base: Path) -> None:
+    words = ["--base", base, "--lora-dir", "run", "--prompt", "1girl, <lora:ink-000002:0.5>"]
+    done = grid(*words)
+    assert done.exit_code == 0, done.output
+    assert shown() == {"weight": ["base", "0.25", "0.5", "0.75", "1"]}
+    assert "<lora:ink-000002>: 0.9 test: " in done.stdout or "<lora:ink-000002>: changes nothing" in done.stdout
+    assert len({cell["key"] for cell in record()["cells"]}) == 5
+    assert grid(*words, "--weights", "1", "--force").exit_code == 0 and shown() == {"weight": ["base", "1"]}
+
+
 def test_every_file_of_prompts_is_read_and_a_missing_one_is_told(here: Path, base: Path) -> None:
     Path("one.txt").write_text("a cat\na dog\n", encoding="utf-8")
     Path("two.txt").write_text("a bird\na cat\n", encoding="utf-8")
