@@ -179,6 +179,8 @@ def command(
     else:
         for label, text in verdicts.items():
             click.echo(f"{label}: {text}")
+        if no_base and not verdicts and any(row.loras for row in result.grid.rows):
+            click.echo("no 0.9 test: it compares with the base, which --no-base leaves out")
         shape = " x ".join(f"{len(axis.labels)} {axis.name}" for axis in result.grid.shown if len(axis.labels) > 1)
         click.echo(f"{shape or 'one picture'}: {result.rendered} pictures rendered, {result.reused} used again\n"
                    f"{result.png}\n{result.html}\n{result.json}")  # fmt: skip

@@ -16,6 +16,7 @@ from loratools.files import write_text
 from loratools.preview.cells import Settings
 
 NAME = "grid.json"
+_MOST_ASIDE = 6
 _OWN_FILES = ("grid.json", "grid.png", "grid.html", "grid.webp", "grid.jpg")
 
 
@@ -155,6 +156,20 @@ class Grid:
             AxisInfo("prompt", self.prompts, "prompt"),
             AxisInfo("seed", tuple(str(seed) for seed in self.seeds), "seed"),
         )
+
+    def headed(self, row: RowInfo) -> bool:
+        """Whether a row's label, and its verdict under it, stand on an axis."""
+        return any(axis.kind == "adapter" and row.label in axis.labels for axis in self.shown)
+
+    @property
+    def aside(self) -> tuple[str, ...]:
+        """What no axis says of the rows: their verdicts, or the name of the only one."""
+        rows = [row for row in self.rows if row.loras and not self.headed(row)]
+        told = tuple(dict.fromkeys(f"{row.tested}:  {row.verdict[1]}" for row in rows if row.verdict))
+        if len(told) > _MOST_ASIDE:
+            return (*told[:_MOST_ASIDE], f"and {len(told) - _MOST_ASIDE} more rows, in {NAME}")
+        named = self.title.split(" · ")
+        return told or tuple(f"LoRA:  {row.label}" for row in rows if len(rows) == 1 and row.label not in named)
 
     def place(self, picture: Picture) -> tuple[int, ...]:
         """Where ``picture`` stands on every axis."""

@@ -124,6 +124,26 @@ def test_a_pasted_prompt_alone_is_weighed(here: Path, base: Path) -> None:
     assert grid(*words, "--weights", "1", "--force").exit_code == 0 and shown() == {"weight": ["base", "1"]}
 
 
+def test_a_row_that_stands_on_no_axis_is_named_and_judged(here: Path, base: Path) -> None:
+    from loratools.preview.grid import read_grid
+    from loratools.preview.page.view import view_grid
+
+    words = ["a", "--base", base, "--prompt", "1girl", "--x", "weight: 0.5,1.0", "--y", "seed: 1,2"]
+    assert grid(*words).exit_code == 0
+    made = read_grid(Path("out"))
+    (line,) = made.aside
+    assert line.startswith(("a:  0.9 test: ", "a:  changes nothing"))
+    assert "tiny · a · " in made.title
+    view = view_grid(made)
+    assert line in view.about
+    verdicts = {shot.at[0]: shot.verdict for shot in view.shots}
+    assert verdicts[0] is None and verdicts[1] is not None and verdicts[1] == verdicts[2]
+    done = grid(*words, "--no-base", "--title", "Mine")
+    assert "no 0.9 test: it compares with the base, which --no-base leaves out" in done.stdout
+    assert read_grid(Path("out")).aside == ("LoRA:  a",)
+    assert grid("a", "--base", base, "--prompt", "1girl").exit_code == 0 and read_grid(Path("out")).aside == ()
+
+
 def test_every_file_of_prompts_is_read_and_a_missing_one_is_told(here: Path, base: Path) -> None:
     Path("one.txt").write_text("a cat\na dog\n", encoding="utf-8")
     Path("two.txt").write_text("a bird\na cat\n", encoding="utf-8")
