@@ -75,7 +75,8 @@ class Facts:
 def infotext(facts: Facts) -> str:
     """The WebUI's three-part text: the prompt with its LoRA tags, the negative prompt, and ``Key: value`` pairs."""
     tags = [use.tag(facts.strength) for use in facts.loras] if facts.strength else []
-    lines = [", ".join([facts.prompt, *tags]) if facts.prompt else " ".join(tags)]
+    between = "" if not facts.prompt or not tags else " " if facts.prompt.endswith(",") else ", "
+    lines = [facts.prompt + between + (", " if facts.prompt else " ").join(tags)]
     if facts.negative:
         lines.append(f"Negative prompt: {facts.negative}")
     lines.append(", ".join(f"{key}: {quoted(value)}" for key, value in _pairs(facts).items()))

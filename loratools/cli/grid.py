@@ -179,12 +179,14 @@ def command(
         scored.draw(Path(out), drawing)
     facts = {"png": str(result.png), "html": str(result.html), "json": str(result.json),
              "rendered": result.rendered, "reused": result.reused}  # fmt: skip
-    verdicts = {row.label: row.verdict[1] for row in result.grid.rows if row.verdict}
+    verdicts = {row.tested: row.verdict[1] for row in result.grid.rows if row.verdict}
     if as_json:
         print_json({**facts, "verdicts": verdicts})
     else:
         for label, text in verdicts.items():
             click.echo(f"{label}: {text}")
+        if no_base and not verdicts and any(row.loras for row in result.grid.rows):
+            click.echo("no 0.9 test: it compares with the base, which --no-base leaves out")
         shape = " x ".join(f"{len(axis.labels)} {axis.name}" for axis in result.grid.shown if len(axis.labels) > 1)
         click.echo(f"{shape or 'one picture'}: {result.rendered} pictures rendered, {result.reused} used again\n"
                    f"{result.png}\n{result.html}\n{result.json}")  # fmt: skip

@@ -113,7 +113,7 @@ def check_axes(asked: Sequence[Axis], labels: Sequence[str], prompts: Sequence[s
     texts = [*prompts, *(str(value) for axis in asked if axis.kind in ("prompt", "s/r") for value in axis.values)]
     added = bool(labels) or any(axis.kind == "adapter" for axis in asked) or any(has_tag(text) for text in texts)
     if twice := next((label for label in labels if labels.count(label) > 1), None):
-        raise GridError(f"two rows are called '{twice}'; give them different names")
+        raise GridError(f"two rows are called '{twice}'; give each once, by a name of its own")
     for axis in asked:
         own = (axis.kind, axis.term, axis.block)
         if own in seen and axis.kind != "s/r":

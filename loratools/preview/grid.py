@@ -16,6 +16,7 @@ from loratools.files import write_text
 from loratools.preview.cells import Settings
 
 NAME = "grid.json"
+_MOST_ASIDE = 6
 _OWN_FILES = ("grid.json", "grid.png", "grid.html", "grid.webp", "grid.jpg")
 
 
@@ -23,7 +24,9 @@ _OWN_FILES = ("grid.json", "grid.png", "grid.html", "grid.webp", "grid.jpg")
 class RowInfo:
     """A row as ``grid.json`` keeps it; ``note`` is free text under its label, such as scores.
 
-    ``verdict`` is what the 0.9 test says: a level (``good``, ``under``, ``over``, ``note``) and a line of text.
+    ``verdict`` is what the 0.9 test says: a level (``good``, ``under``, ``over``, ``note``) and a line of text. It is
+    made over all rows that are ``of`` the same (empty: the label's own), each at its pictures' weights ``times`` this;
+    with None no number says how strong the row is, and there is no verdict.
     """
 
     label: str
@@ -32,6 +35,13 @@ class RowInfo:
     loras: tuple[LoraUse, ...] = ()
     note: str = ""
     verdict: tuple[str, str] | None = None
+    of: str = ""
+    times: float | None = 1.0
+
+    @property
+    def tested(self) -> str:
+        """What the verdict is about."""
+        return self.of or self.label
 
     @property
     def under(self) -> str:
@@ -146,6 +156,20 @@ class Grid:
             AxisInfo("prompt", self.prompts, "prompt"),
             AxisInfo("seed", tuple(str(seed) for seed in self.seeds), "seed"),
         )
+
+    def headed(self, row: RowInfo) -> bool:
+        """Whether a row's label, and its verdict under it, stand on an axis."""
+        return any(axis.kind == "adapter" and row.label in axis.labels for axis in self.shown)
+
+    @property
+    def aside(self) -> tuple[str, ...]:
+        """What no axis says of the rows: their verdicts, or the name of the only one."""
+        rows = [row for row in self.rows if row.loras and not self.headed(row)]
+        told = tuple(dict.fromkeys(f"{row.tested}:  {row.verdict[1]}" for row in rows if row.verdict))
+        if len(told) > _MOST_ASIDE:
+            return (*told[:_MOST_ASIDE], f"and {len(told) - _MOST_ASIDE} more rows, in {NAME}")
+        named = self.title.split(" · ")
+        return told or tuple(f"LoRA:  {row.label}" for row in rows if len(rows) == 1 and row.label not in named)
 
     def place(self, picture: Picture) -> tuple[int, ...]:
         """Where ``picture`` stands on every axis."""

@@ -170,7 +170,14 @@ def plan_layout(grid: Grid, most: int | None = None) -> Layout:
 def _with_letters(grid: Grid, table: Table, inside: tuple[int, int], picture: tuple[int, int]) -> Layout:
     tile = (inside[0] * picture[0], inside[1] * picture[1])
     headings = [*table.columns, *table.rows]
-    texts = "".join([grid.title, *grid.prompts, grid.settings.negative, *table.parts, table.corner,
+    scored = list(grid.scores.values())
+    under = [
+        *grid.badges.values(),
+        *(score.name + score.text for own in scored for score in own),
+        *grid.captions,
+        *grid.aside,
+    ]
+    texts = "".join([grid.title, *grid.prompts, grid.settings.negative, *table.parts, table.corner, *under,
                      *(f"{heading.label}{heading.under}" for heading in headings)])  # fmt: skip
     size = min(max(16, min(tile) // 11), 46)
     label, small = Lettering(size, texts), Lettering(max(13, round(size * 0.74)), texts)
@@ -180,7 +187,6 @@ def _with_letters(grid: Grid, table: Table, inside: tuple[int, int], picture: tu
     widest = max([small.width(table.corner), *(label.width(row.label) for row in table.rows), *notes])
     gutter = min(widest, max(150, tile[0])) + 2 * gap
     header = max(_heading_height(column, label, small, tile[0]) for column in table.columns) + gap
-    scored = list(grid.scores.values())
     lines = max([bool(grid.badges), *(len([score for score in own if score.text]) for own in scored)])
     badge = small.line * lines
     strips = len({score.name for own in scored for score in own if score.part is not None})

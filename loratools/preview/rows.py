@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from loratools.adapter.file import Adapter
 from loratools.adapter.lowrank import Delta, LowRank
-from loratools.base.infotext import LoraUse
+from loratools.adapter.source import is_peft
+from loratools.base.infotext import LoraUse, plain_name
 from loratools.ops.merge import combine
 from loratools.ops.terms import Term
 
@@ -21,7 +21,7 @@ class Row:
     """``label`` on the left, ``deltas`` in the model, ``provenance`` (how it was made, free text) in the pictures.
 
     ``loras`` are the files behind it, for the WebUI's tags and hashes, and ``terms`` the sum that it is, for axes that
-    change it; leave both empty for what never was a file.
+    change it; leave both empty for what never was a file. ``of`` and ``times`` are as in :class:`.grid.RowInfo`.
     """
 
     label: str
@@ -29,18 +29,20 @@ class Row:
     provenance: str = ""
     loras: tuple[LoraUse, ...] = ()
     terms: tuple[Term, ...] = ()
+    of: str = ""
+    times: float | None = 1.0
 
     @staticmethod
     def of_file(adapter: Adapter, label: str = "") -> Row:
         """One LoRA file as it is."""
-        name = adapter.path.stem if adapter.path else label or "adapter"
+        name = file_name(adapter)
         made = str(adapter.metadata.get("loratools", ""))
         return Row(label or name, adapter, made, (LoraUse(name, adapter.digest),), (Term(adapter, label=name),))
 
     @staticmethod
     def of_terms(terms: Sequence[Term], label: str) -> Row:
         """A stack, combined by the very sum that a merge writes."""
-        return Row(label, combine(terms), label, tuple(_use(term) for term in terms), tuple(terms))
+        return Row(label, combine(terms), label, _uses(terms), tuple(terms))
 
     def digest(self) -> str:
         """sha256 over every module's name, shape and numbers: what the row adds, whatever it is called."""
@@ -54,8 +56,21 @@ class Row:
         return total.hexdigest()
 
 
-def _use(term: Term) -> LoraUse:
-    path: Path | None = term.adapter.path
-    name = term.label or (path.stem if path else "adapter")
-    vector = term.vector.text() if term.vector is not None else ""
-    return LoraUse(Path(name).stem, term.adapter.digest, term.weight, vector, term.te, term.unet)
+def file_name(adapter: Adapter) -> str:
+    """The name by which other programs know a LoRA: its file's, or its folder's where PEFT names the file."""
+    folder = adapter.path.parent
+    return folder.name if is_peft(folder) else adapter.path.stem
+
+
+def _uses(terms: Sequence[Term]) -> tuple[LoraUse, ...]:
+    """Each term as a prompt names it; a counter parts different files of one name."""
+    names: dict[str, str] = {}  # plain name -> the file's digest
+    uses = []
+    for term in terms:
+        own = plain_name(file_name(term.adapter))
+        name, copy = own, 2
+        while names.setdefault(name, term.adapter.digest) != term.adapter.digest:
+            name, copy = f"{own}-{copy}", copy + 1
+        vector = term.vector.text() if term.vector is not None else ""
+        uses.append(LoraUse(name, term.adapter.digest, term.weight, vector, term.te, term.unet))
+    return tuple(uses)

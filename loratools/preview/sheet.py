@@ -227,11 +227,11 @@ def _fitted(image: Image, room: tuple[int, int]) -> Image:
 
 
 def _footer(grid: Grid, layout: Layout, width: int) -> list[str]:
-    """Prompts, negative prompt and seeds that no heading says, wrapped to the sheet's width."""
+    """Rows, prompts, negative prompt and seeds that no heading says, wrapped to the sheet's width."""
     said = {axis.kind for axis in grid.shown if axis.slot}
     many = len(grid.prompts) > 1
     shown = [] if "prompt" in said or (many and "s/r" in said) else grid.prompts[:_MOST_PROMPTS]
-    lines = list(grid.captions)
+    lines = [*grid.captions, *grid.aside]
     lines += [f"prompt {i}:  {text}" if many else f"prompt:  {text}" for i, text in enumerate(shown, start=1)]
     if shown and len(grid.prompts) > len(shown):
         lines.append(f"and {len(grid.prompts) - len(shown)} more prompts, in grid.json")

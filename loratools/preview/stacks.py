@@ -71,11 +71,12 @@ class Stacks:
         """
         labels = [row.label for row in self.rows]
         if twice := next((label for label in labels if labels.count(label) > 1), None):
-            raise GridError(f"two rows are called '{twice}'; give them different names")
+            raise GridError(f"two rows are called '{twice}'; give each once, by a name of its own")
         new = self.rows[len(self._infos) :]
         digests = in_order(lambda row: row.digest() if row.deltas else "", new)
         self._infos += [
-            RowInfo(row.label, own, row.provenance, row.loras) for row, own in zip(new, digests, strict=True)
+            RowInfo(row.label, own, row.provenance, row.loras, of=row.of, times=row.times)
+            for row, own in zip(new, digests, strict=True)
         ]
         return tuple(self._infos)
 
@@ -90,7 +91,7 @@ class Stacks:
         named = self._open(tags)
         if row is None:
             found = Row.of_terms(named, " ".join(tags)) if named else Row("base", {})
-            return edited(found, edits, self._presets)
+            return _of_tags(edited(found, edits, self._presets))
         found = edited(row, edits, self._presets)
         if not tags:
             return found
@@ -98,7 +99,10 @@ class Stacks:
             raise GridError(f"'{row.label}' is not a LoRA file or stack, so the tags of the prompt cannot join it")
         own = [replace(term, weight=term.weight * weight) for term in found.terms if weight]
         times = "" if weight == 1 else f" x {weight:g}"
-        return Row.of_terms([*own, *named], " ".join([f"{found.label}{times} +" if own else "", *tags]).strip())
+        joined = Row.of_terms([*own, *named], " ".join([f"{found.label}{times} +" if own else "", *tags]).strip())
+        known = found.times if own else None  # the tags alone are what the others are compared with
+        about = " ".join([f"{found.of or found.label} +", *tags])
+        return replace(joined, of=about, times=None if known is None else known * weight)
 
     def _open(self, tags: tuple[str, ...]) -> list[Term]:
         if not tags:
@@ -131,7 +135,27 @@ def edited(row: Row, edits: Sequence[Edit], presets: Presets) -> Row:
             names = [_name(term) for term in terms]
             raise GridError(f"'{row.label}' has no LoRA called '{edit.term}'{did_you_mean(edit.term, names)}; it has "
                             f"{', '.join(names)}")  # fmt: skip
-    return Row.of_terms(terms, " ".join([row.label, *(edit.text() for edit in edits)]))
+    made = Row.of_terms(terms, " ".join([row.label, *(edit.text() for edit in edits)]))
+    if all(edit.what in ("vector", "block") for edit in edits):
+        return made
+    kept = [edit.text() for edit in edits if edit.what in ("vector", "block")]
+    before = _strength(row)
+    return replace(made, of=" ".join([row.label, *kept]), times=_strength(made) if before == 1 else None)
+
+
+def _of_tags(row: Row) -> Row:
+    """A row of a prompt's tags: of one LoRA the tag's own weight says how strong it is, of several nothing does."""
+    if not row.loras:
+        return row
+    use = row.loras[0]
+    return replace(row, of=f"<lora:{use.name}{f':lbw={use.vector}' if use.vector else ''}>", times=_strength(row))
+
+
+def _strength(row: Row) -> float | None:
+    """The weight of the only LoRA in ``row``, the same for all of it; None where no number says that."""
+    if len(row.terms) != 1 or row.terms[0].te != row.terms[0].unet:
+        return None
+    return row.terms[0].weight * row.terms[0].unet
 
 
 def _edit(term: Term, edit: Edit, presets: Presets) -> Term:

@@ -173,8 +173,10 @@ def title_of(base: str, arrangement: Arrangement, settings: Settings) -> str:
     """What all pictures of a grid have in common, for over the sheet."""
     varied = {axis.kind for axis in arrangement.axes if len(axis.values) > 1}
     height, width = settings.size
-    parts = {"base": base, "sampler": settings.sampler, "steps": f"{settings.steps} steps",
-             "cfg": f"CFG {settings.cfg:g}", "size": f"{width}x{height}"}  # fmt: skip
+    only = arrangement.start.row if not any(axis.kind == "adapter" for axis in arrangement.axes) else None
+    parts = {"base": base, **({"row": only.label} if only else {}), "sampler": settings.sampler,
+             "steps": f"{settings.steps} steps", "cfg": f"CFG {settings.cfg:g}",
+             "size": f"{width}x{height}"}  # fmt: skip
     return " · ".join(text for kind, text in parts.items() if kind not in varied)
 
 

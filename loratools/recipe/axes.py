@@ -52,7 +52,7 @@ class Asked:
         rows: LoRA files, runs and merge strings.
         axes: ``x``, ``y``, ``z`` -> ``KIND: VALUES``.
         weights: numbers; None is the usual ones, or none where there are axes.
-        prompts: prompts, or a file of them.
+        prompts: prompts, or files of them.
         seeds: None is seed 1, or none where an axis has seeds.
         given: names of other settings (``cfg``, ``size`` ...) that were given, which no axis may vary too.
         base: whether the base alone stands beside the others.
@@ -79,11 +79,13 @@ def build_arrangement(asked: Asked, start: Setting, names: Names) -> Arrangement
     """
     from loratools.preview.arrange import MOST, arrange
     from loratools.preview.cells import parse_weights
+    from loratools.preview.tags import has_tag
 
     axes = read_axes(asked)
-    if not asked.rows and not axes:
-        raise GridError("there is no row; give at least one LoRA file, stack or run, or an axis such as "
-                        '--x "adapter: a.safetensors; b.safetensors"')  # fmt: skip
+    prompts = read_prompts(asked.prompts, names.find) if asked.prompts else []
+    if not asked.rows and not axes and not any(has_tag(prompt) for prompt in prompts):
+        raise GridError("there is no row; give at least one LoRA file, stack or run, <lora:NAME:1> in the prompt, or "
+                        'an axis such as --x "adapter: a.safetensors; b.safetensors"')  # fmt: skip
     weights = asked.weights or (None if axes else USUAL_WEIGHTS)
     columns = parse_weights(weights) if weights else None
     texts = list(asked.rows)
@@ -98,7 +100,6 @@ def build_arrangement(asked: Asked, start: Setting, names: Names) -> Arrangement
             found.append(replace(axis, values=tuple(rows)))
         else:
             found.append(axis if axis.kind != "prompt" else _prompts(axis, names))
-    prompts = read_prompts(asked.prompts, names.find) if asked.prompts else []
     rows = build_rows(texts, names.lookup, presets=names.presets, missing=names.missing, best=names.best)
     if len(prompts) == 1 or not any(axis.kind == "prompt" for axis in found):
         start = replace(start, prompt=prompts[0] if prompts else "")
@@ -141,7 +142,8 @@ def models_of(arrangement: Arrangement, base: str | None) -> list[str]:
 
 
 def _prompts(axis: Axis, names: Names) -> Axis:
-    return replace(axis, values=tuple(read_prompts([str(value) for value in axis.values], names.find)))
+    read = read_prompts([str(value) for value in axis.values], names.find)
+    return replace(axis, values=tuple(dict.fromkeys(read)))
 
 
 def _epochs(axis: Axis, rows: Sequence[str], names: Names) -> Axis:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,8 @@ def build_rows(
 ) -> list[Row]:
     """One or more rows for each text, labelled so that the label can be used in a merge string.
 
+    Files and runs of one name are told apart by their folders: ``a/last``, ``b/last``.
+
     Args:
         lookup: name -> a LoRA file or a training run.
         presets, missing, best: as for :func:`loratools.ops.terms.resolve_terms`.
@@ -35,28 +39,50 @@ def build_rows(
     from loratools.ops.terms import parse_merge_string
 
     rows: list[Row] = []
+    folders: list[tuple[str, ...]] = []
     for text in texts:
         specs = parse_merge_string(text)
         if len(specs) == 1 and _is_bare(specs[0]):
             rows += _bare(specs[0], lookup, presets, best)
+            folder = lookup(specs[0].ref).absolute().parts[:-1]
         else:
             rows.append(_stack(specs, text, lookup, presets, missing, best))
-    return rows
+            folder = ()
+        folders += [folder] * (len(rows) - len(folders))
+    labels = _apart([(*folder, row.label) for folder, row in zip(folders, rows, strict=True)])
+    return [replace(row, label=label) for row, label in zip(rows, labels, strict=True)]
+
+
+def _apart(paths: Sequence[tuple[str, ...]]) -> list[str]:
+    """The last part of each path, with as many folders before it as tell it from other paths."""
+    labels = [path[-1] for path in paths]
+    for depth in range(2, max(map(len, paths), default=0) + 1):
+        counts = Counter(label for label, _ in set(zip(labels, paths, strict=True)))
+        labels = [label if counts[label] == 1 else "/".join(path[-depth:])
+                  for label, path in zip(labels, paths, strict=True)]  # fmt: skip
+    return labels
 
 
 def read_prompts(texts: Sequence[str], find: Callable[[str], Path | None]) -> list[str]:
-    """Prompts as they stand; a single one that names a file is read, a prompt a line, ``#`` lines left out.
+    """Prompts as they stand; each one that names a file is read, a prompt a line, ``#`` lines left out.
 
     Raises:
-        PromptError: if the file is missing, unreadable, or holds no prompt.
+        PromptError: if a file is missing, unreadable, or holds no prompt.
     """
-    if len(texts) != 1 or len(texts[0]) > 1000 or "\n" in texts[0]:
-        return list(texts)
-    path = find(texts[0])
+    return [prompt for text in texts for prompt in _prompts(text, find)]
+
+
+def _prompts(text: str, find: Callable[[str], Path | None]) -> list[str]:
+    if "\n" in text:
+        return [text]
+    try:
+        path = find(text)
+    except OSError:  # longer than a file's name may be
+        path = None
     if path is None or not path.is_file():
-        if texts[0].lower().endswith(".txt"):
-            raise PromptError(f"there is no file of prompts '{texts[0]}'; write prompts into it, one a line")
-        return list(texts)
+        if text.lower().endswith(".txt"):
+            raise PromptError(f"there is no file of prompts '{text}'; write prompts into it, one a line")
+        return [text]
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

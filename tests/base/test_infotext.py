@@ -43,6 +43,10 @@ def test_the_strength_multiplies_every_lora_and_zero_names_none() -> None:
     assert "<lora:Test0-000008:0.4:" in infotext(replace(FACTS, strength=0.5))
     base = infotext(replace(FACTS, strength=0.0, negative="", clip_skip=1))
     assert base.startswith("1girl, smile\nSteps: 20") and "lora" not in base.replace("loratools", "")
+    assert infotext(replace(FACTS, prompt="1girl,")).startswith(
+        "1girl, <lora:Test0"
+    )  # a prompt whose tag was taken out
+    assert infotext(replace(FACTS, prompt="")).startswith("<lora:Test0-000008:0.8:lbw=1,0.6> <lora:abc")
     assert "Clip skip" not in base
 
 

@@ -83,6 +83,83 @@ def test_prompts_on_an_axis_may_come_from_a_file_and_base_models_too(here: Path,
     assert shown()["prompt"] == ["a cat, red", "a dog"] and shown()["base model"] == ["tiny"]
 
 
+def test_pictures_name_the_files_of_their_loras(here: Path, base: Path) -> None:
+    from loratools.base.infotext import read_png
+
+    for n, name in enumerate(("style.v1", "style.v2", "one/last", "two/last")):
+        Path(name).parent.mkdir(exist_ok=True)
+        save_lora(Path(f"{name}.safetensors"), 20 + n)
+    done = grid("style.v1:0.1,style.v2:0.2", "run@3:0.1", "one/last:0.1,two/last:0.2,one/last:0.3:GP1", "--base", base,
+                "--prompt", "1girl", "--weights", "1")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    texts = [read_png(Path("out", cell["file"]))[0] for cell in record()["cells"] if cell["weight"]]
+    assert texts[0].startswith("1girl, <lora:style.v1:0.1>, <lora:style.v2:0.2>\n")
+    hashes = texts[0].partition("Lora hashes: ")[2]
+    assert "style.v1: " in hashes and "style.v2: " in hashes
+    assert texts[1].startswith("1girl, <lora:ink-000003:0.1>\n")
+    assert texts[2].startswith("1girl, <lora:last:0.1>, <lora:last-2:0.2>, <lora:last:0.3:lbw=")
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(here: Path, base: Path) -> None:
+    for n, folder in enumerate(("one", "two", "deep/one")):
+        Path(folder).mkdir(parents=True)
+        save_lora(Path(f"{folder}/last.safetensors"), 20 + n)
+    words = ["--base", base, "--prompt", "1girl", "--weights", "1"]
+    done = grid("one/last.safetensors", "two/last", "deep/one/last", "a", *words)
+    assert done.exit_code == 0, done.output
+    assert [row["label"] for row in record()["rows"]] == [f"{here.name}/one/last", "two/last", "deep/one/last", "a"]
+    done = grid(*words, "--x", "adapter: one/last; two/last", "--force")
+    assert done.exit_code == 0 and shown()["adapter"] == ["one/last", "two/last"], done.output
+    done = grid("a", "./a", *words)
+    assert done.exit_code == 1 and "two rows are called 'a'; give each once" in done.stderr
+
+
+def test_a_pasted_prompt_alone_is_weighed(here: Path, base: Path) -> None:
+    words = ["--base", base, "--lora-dir", "run", "--prompt", "1girl, <lora:ink-000002:0.5>"]
+    done = grid(*words)
+    assert done.exit_code == 0, done.output
+    assert shown() == {"weight": ["base", "0.25", "0.5", "0.75", "1"]}
+    assert "<lora:ink-000002>: 0.9 test: " in done.stdout or "<lora:ink-000002>: changes nothing" in done.stdout
+    assert len({cell["key"] for cell in record()["cells"]}) == 5
+    assert grid(*words, "--weights", "1", "--force").exit_code == 0 and shown() == {"weight": ["base", "1"]}
+
+
+def test_a_row_that_stands_on_no_axis_is_named_and_judged(here: Path, base: Path) -> None:
+    from loratools.preview.grid import read_grid
+    from loratools.preview.page.view import view_grid
+
+    words = ["a", "--base", base, "--prompt", "1girl", "--x", "weight: 0.5,1.0", "--y", "seed: 1,2"]
+    assert grid(*words).exit_code == 0
+    made = read_grid(Path("out"))
+    (line,) = made.aside
+    assert line.startswith(("a:  0.9 test: ", "a:  changes nothing"))
+    assert "tiny · a · " in made.title
+    view = view_grid(made)
+    assert line in view.about
+    verdicts = {shot.at[0]: shot.verdict for shot in view.shots}
+    assert verdicts[0] is None and verdicts[1] is not None and verdicts[1] == verdicts[2]
+    done = grid(*words, "--no-base", "--title", "Mine")
+    assert "no 0.9 test: it compares with the base, which --no-base leaves out" in done.stdout
+    assert read_grid(Path("out")).aside == ("LoRA:  a",)
+    assert grid("a", "--base", base, "--prompt", "1girl").exit_code == 0 and read_grid(Path("out")).aside == ()
+
+
+def test_every_file_of_prompts_is_read_and_a_missing_one_is_told(here: Path, base: Path) -> None:
+    Path("one.txt").write_text("a cat\na dog\n", encoding="utf-8")
+    Path("two.txt").write_text("a bird\na cat\n", encoding="utf-8")
+    words = ["a", "--base", base, "--weights", "1"]
+    long = "a fox" + ", very red" * 60
+    done = grid(*words, "--prompt", "one.txt", "--prompt", long, "--prompt", "two.txt")
+    assert done.exit_code == 0, done.output
+    assert record()["prompts"] == ["a cat", "a dog", long, "a bird"]
+    done = grid("a", "--base", base, "--x", "prompt: one.txt; two.txt", "--force")
+    assert done.exit_code == 0, done.output
+    assert shown()["prompt"] == ["a cat", "a dog", "a bird"]
+    for more in (["--prompt", "one.txt", "--prompt", "gone.txt"], ["--x", "prompt: one.txt; gone.txt"]):
+        done = grid(*words, *more)
+        assert done.exit_code == 1 and "there is no file of prompts 'gone.txt'" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -157,6 +158,33 @@ def test_a_weight_axis_gets_the_verdicts_of_a_plain_grid(base: Base, loras: Path
     assert row.verdict is not None and plain.grid.rows[0].verdict is not None
     assert row.verdict[1][:9] == plain.grid.rows[0].verdict[1][:9]
     assert Axis("weight", (0.0,)).label(0) == "base"
+
+
+def told(result: GridResult) -> dict[str, str]:
+    """What a verdict is about -> the weights that it is told by, as one word."""
+    found = {row.tested: row.verdict[1] for row in result.grid.rows if row.verdict}
+    return {name: re.sub(r".*?(?:up to(?: a weight of)?|breaks at) ([\d.]+).*", r"\1", text) for name, text in
+            found.items()}  # fmt: skip
+
+
+def test_tags_are_judged_by_their_own_weights_and_never_against_themselves(
+    base: Base, loras: Path, tmp_path: Path
+) -> None:
+    apart = render(base, loras, tmp_path / "a", "s/r: ink, plain", "s/r: 0.2>, 0.3>", prompts=["1girl<lora:ink:0.2>"])
+    assert set(told(apart)) == {"<lora:ink>", "<lora:plain>"} and set(told(apart).values()) <= {"0.2", "0.3"}
+    assert all(row.verdict for row in apart.grid.rows if row.label != "base")
+    beside = render(base, loras, tmp_path / "b", "weight: 0.2,0.3", rows=(ink(loras),), prompts=["1girl<lora:plain:1>"])
+    assert set(told(beside)) == {"ink + <lora:plain:1>"} and set(told(beside).values()) <= {"0.2", "0.3"}
+    several = render(base, loras, tmp_path / "c", "cfg: 1,2", prompts=["1girl<lora:plain:0.2><lora:ink:0.2>"])
+    assert told(several) == {}
+
+
+def test_edits_of_strength_are_told_by_it(base: Base, loras: Path, tmp_path: Path) -> None:
+    both = render(base, loras, tmp_path / "a", "te: 0,0.3", "unet: 0,0.3", rows=(ink(loras),))
+    assert set(told(both)) == {"ink"} and told(both)["ink"] == "0.3"
+    assert {row.label for row in both.grid.rows if not row.verdict} == {"ink te=0 unet=0.3", "ink te=0.3 unet=0"}
+    blocks = render(base, loras, tmp_path / "b", "vector: ALL; GP1", "weight of ink: 0.3", rows=(ink(loras),))
+    assert set(told(blocks)) == {"ink ALL", "ink GP1"} and set(told(blocks).values()) == {"0.3"}
 
 
 # ---- prompts ---------------------------------------------------------------------------------------------------------

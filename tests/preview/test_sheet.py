@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from loratools.preview.cells import Settings
-from loratools.preview.grid import Grid, Picture, RowInfo
+from loratools.preview.grid import Grid, Picture, RowInfo, Score
 from loratools.preview.layout import arrange, plan_layout
 from loratools.preview.sheet import PAPER, draw_sheet
 from loratools.preview.type import Lettering, font_file
@@ -90,6 +90,17 @@ def test_wrapping_breaks_unbroken_words_and_marks_what_is_left_out() -> None:
     assert "".join(lines) == "x" * 100 and all(letters.width(line) <= 60 for line in lines)
     short = letters.wrap("one two three four five six", 60, most=2)
     assert len(short) == 2 and short[1].endswith("…") and letters.width(short[1]) <= 60
+
+
+def test_what_stands_under_the_pictures_is_in_the_font_too(tmp_path: Path) -> None:
+    grid = flat_grid(tmp_path)
+    assert font_file(plan_layout(grid).small.sample) is None
+    for more in (
+        replace(grid, captions=("größer",)),
+        replace(grid, badges={(0, 1.0): "größer"}),
+        replace(grid, scores={"k": (Score("near", "größer"),)}),
+    ):
+        assert "größer" in plan_layout(more).small.sample
 
 
 def test_other_alphabets_get_a_font_that_has_them() -> None:

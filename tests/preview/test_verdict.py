@@ -80,6 +80,8 @@ def test_what_lies_between_two_weights_is_left_open() -> None:
     assert (found.level, found.holds, found.breaks) == ("note", 0.75, 1.0)
     assert judge_row({0.0: BASE, 0.75: BASE, 0.9: blots(BASE)}).level == "over"
     assert judge_row({0.0: BASE, 1.0: blots(BASE)}).level == "over"  # nothing says that it ever holds
+    late = judge_row({0.0: BASE, 1.5: blots(BASE)})
+    assert late.level == "note" and late.text.startswith("0.9 test: open, breaks at 1.5 and no weight up to 0.9 was")
 
 
 def test_one_broken_picture_of_three_does_not_fail_a_row_and_one_of_two_does() -> None:

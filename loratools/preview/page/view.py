@@ -117,8 +117,10 @@ def _value(grid: Grid, label: str, rows: Mapping[str, RowInfo]) -> Value:
 
 def _shot(grid: Grid, picture: Picture) -> Shot:
     badge = grid.badges.get((picture.row, picture.weight), "")
-    return Shot(grid.place(picture), picture.file, picture.key, grid.base_place(picture), _parameters(grid, picture),
-                badge, None, grid.scores.get(picture.key, ()))  # fmt: skip
+    row, at, base = grid.rows[picture.row], grid.place(picture), grid.base_place(picture)
+    judged = picture.weight != 0 and at != base and not grid.headed(row)
+    return Shot(at, picture.file, picture.key, base, _parameters(grid, picture), badge,
+                row.verdict if judged else None, grid.scores.get(picture.key, ()))  # fmt: skip
 
 
 def _parameters(grid: Grid, picture: Picture) -> str:
@@ -137,4 +139,4 @@ def _about(grid: Grid) -> tuple[str, ...]:
     one = [f"prompt: {grid.prompts[0]}"] if len(grid.prompts) == 1 else []
     seeds: Sequence[str] = [f"seed: {grid.seeds[0]}"] if len(grid.seeds) == 1 else []
     negative = [f"negative: {grid.settings.negative}"] if grid.settings.negative else []
-    return (*grid.captions, *one, *negative, *seeds)
+    return (*grid.captions, *grid.aside, *one, *negative, *seeds)
