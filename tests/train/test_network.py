@@ -134,7 +134,7 @@ def test_blocks_that_make_no_network(base: Base, options: Any, error: type[Excep
         ({"dora": True, "module_dropout": 0.1}, "module_dropout cannot be used with dora"),
         ({"dim_from_weights": True}, "needs network_weights"),
         ({"network_weights": "x", "dim_from_weights": True, "conv_dim": 4}, "leave one out"),
-        ({"network_dropout": 1.0}, "less than 1"),
+        ({"network_dropout": 1.0}, "network_dropout: it must be below 1"),
         ({"max_token_length": 100}, "75, 150 or 225"),
         ({"graph": "on", "rank_dropout": 0.1, "gradient_checkpointing": True}, "a graph cannot draw again"),
     ],
