@@ -173,6 +173,7 @@ def test_damaged_texts_are_errors_too(folder: Path) -> None:
 )  # fmt: skip
 def test_what_leads_nowhere_is_found_before_anything_runs(folder: Path, old: str, new: str, words: str) -> None:
     (folder / "a_folder").mkdir()
+    (folder / "a_folder/1.png").touch()
     text = text_of(GOOD)
     assert old in text
     Path("m.yaml").write_text(text.replace(old, new), encoding="utf-8")
