@@ -137,8 +137,7 @@ def command(
     if not score and scored != _Scored(None, None, ()):
         raise click.UsageError("--score-images, --held-out and --score-model say what --score compares with; add it.")
     if redraw:
-        if rows or prompts or x or y or z:
-            raise click.UsageError("--redraw renders nothing: leave rows, axes and prompts out.")
+        _check_redraw()
         _redraw(Path(out), title, drawing, scored if score else None, as_json)
         return
     axes = {slot: text for slot, text in (("x", x), ("y", y), ("z", z)) if text is not None}
@@ -190,6 +189,20 @@ def command(
         shape = " x ".join(f"{len(axis.labels)} {axis.name}" for axis in result.grid.shown if len(axis.labels) > 1)
         click.echo(f"{shape or 'one picture'}: {result.rendered} pictures rendered, {result.reused} used again\n"
                    f"{result.png}\n{result.html}\n{result.json}")  # fmt: skip
+
+
+_REDRAWN = {"out", "title", "labels", "captions", "formats", "full_size", "embed", "score", "score_images", "held_out",
+            "score_models", "redraw", "as_json", "force"}  # fmt: skip
+
+
+def _check_redraw() -> None:
+    """Refuse what was given and only a rendering could heed."""
+    context = click.get_current_context()
+    given = [param for param in context.command.params if param.name and param.name not in _REDRAWN
+             and context.get_parameter_source(param.name) is click.core.ParameterSource.COMMANDLINE]  # fmt: skip
+    if given:
+        told = ", ".join(param.opts[0] if isinstance(param, click.Option) else "rows" for param in given)
+        raise click.UsageError(f"--redraw renders nothing: leave {told} out.")
 
 
 def _drawing(labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...], full: bool,

@@ -101,6 +101,12 @@ def _prompts(text: str) -> tuple[Value, ...]:
     return tuple(dict.fromkeys(split_texts(text, commas=False)))
 
 
+def _negatives(text: str) -> tuple[Value, ...]:
+    """Prompts, of which one may be empty; a separator at the end begins none."""
+    found = split_texts(text, commas=False, empty=True)
+    return tuple(dict.fromkeys(found[:-1] if not found[-1] else found))
+
+
 def _numbers(what: str) -> Callable[[str], tuple[Value, ...]]:
     return lambda text: parse_numbers(text.replace(";", ","), what)
 
@@ -145,7 +151,7 @@ KINDS: Mapping[str, Kind] = {
     "te": Kind("text encoder", _numbers("text-encoder strengths"), adapts=True),
     "unet": Kind("UNet", _numbers("UNet strengths"), adapts=True),
     "prompt": Kind("prompt", _prompts),
-    "negative": Kind("negative", _prompts),
+    "negative": Kind("negative", _negatives),
     "s/r": Kind("S/R", _texts),
     "seed": Kind("seed", _seeds),
     "cfg": Kind("CFG", _numbers("CFG scales")),
@@ -166,6 +172,7 @@ _ALIASES = {
 }  # fmt: skip
 _OF = re.compile(r"(?P<kind>.+?)\s+of\s+(?P<term>\S.*)", re.IGNORECASE)
 _BLOCK = re.compile(r"block\s+(?P<block>\S+)", re.IGNORECASE)
+_BARE = re.compile(r"[+-]?[\d.]+")
 _TERMS = ("epoch", "weight", "vector", "block", "te", "unet")
 
 
@@ -188,6 +195,10 @@ def read_axis(head: str, rest: str, slot: str) -> Axis:
         values = KINDS[kind].read(rest.strip())
     except LoratoolsError as error:
         raise GridError(f"axis {slot}, {head.strip()}: {error}") from error
+    bare = next((value for value in values if kind == "vector" and _BARE.fullmatch(str(value))), None)
+    if bare is not None:
+        raise GridError(f"axis {slot}, {head.strip()}: a comma parts values, so '{bare}' would be a whole vector; "
+                        f'write a vector of numbers in double quotes, as in "1,0.5,..."')  # fmt: skip
     if not values:
         raise GridError(f"axis {slot}, {head.strip()}: there is no value after the colon; write at least one")
     return Axis(kind, values, term, block, slot)

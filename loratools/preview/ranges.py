@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from loratools.errors import GridError
 
 MOST = 1000  # values on one axis
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_NUMBER = r"(?:[+-]\s*)?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _WEBUI = re.compile(
     rf"(?P<start>{_NUMBER})\s*-\s*(?P<end>{_NUMBER})\s*(?:\(\s*(?P<step>{_NUMBER})\s*\)|\[\s*(?P<count>\d+)\s*\])?"
 )
@@ -56,11 +56,15 @@ def _parse(text: str, what: str, *, whole: bool) -> tuple[Decimal, ...]:
 def _item(item: str, text: str, what: str, whole: bool) -> Iterator[Decimal]:
     found = _WEBUI.fullmatch(item)
     if found:
-        start, end = Decimal(found["start"]), Decimal(found["end"])
+        start, end = (Decimal("".join(found[side].split())) for side in ("start", "end"))
         if found["count"]:
             return _spread(start, end, int(found["count"]), item, what, whole)
         return _steps(
-            start, end, Decimal(found["step"] or "1").copy_abs() * _sign(found["step"], start, end), item, what
+            start,
+            end,
+            Decimal("".join((found["step"] or "1").split())).copy_abs() * _sign(found["step"], start, end),
+            item,
+            what,
         )
     parts = [_decimal(part, text, what) for part in item.split(":")]
     match parts:

@@ -8,7 +8,7 @@ from loratools.errors import GridError
 from loratools.errors import did_you_mean as nearest
 
 
-def split_texts(text: str, *, commas: bool = True) -> list[str]:
+def split_texts(text: str, *, commas: bool = True, empty: bool = False) -> list[str]:
     """The texts of a list, trimmed: parted by ``;`` where one stands outside quotes, else by commas as in a CSV line.
 
     A text in double quotes keeps its separators (``"a, b", c`` are two); ``""`` inside it is one quote, as in the
@@ -16,12 +16,13 @@ def split_texts(text: str, *, commas: bool = True) -> list[str]:
 
     Args:
         commas: whether a comma parts texts; prompts hold commas of their own.
+        empty: whether nothing between two separators is a text too, as ``""`` is in any case; else it is passed over.
     Raises:
         GridError: if a quote stays open.
     """
     semicolons = _split(text, ";")
     found = semicolons if len(semicolons) > 1 or not commas else _split(text, ",")
-    return [_unquoted(item.strip()) for item in found if item.strip()]
+    return [_unquoted(item.strip()) for item in found if empty or item.strip()]
 
 
 def _split(text: str, separator: str) -> list[str]:

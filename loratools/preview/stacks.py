@@ -197,4 +197,5 @@ def _name(term: Term) -> str:
 
 def _meant(term: Term, name: str) -> bool:
     label = _name(term)
-    return name in ("", label, Path(label).stem, Path(label).name, label.partition("@")[0])
+    run = Path(label.partition("@")[0])
+    return name in ("", label, Path(label).stem, Path(label).name, f"{run}", run.name)

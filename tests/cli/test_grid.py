@@ -196,6 +196,21 @@ def test_redraw_renders_nothing_and_needs_no_model(here: Path, base: Path) -> No
         assert done.exit_code == code and told in done.stderr
 
 
+def test_redraw_refuses_what_only_a_rendering_heeds(here: Path) -> None:
+    for more, told in ((["--weights", "0,1", "--steps", "4"], "leave --weights, --steps out"),
+                       (["a"], "leave rows out"), (["--batch-size", "8"], "leave --batch-size out")):  # fmt: skip
+        done = CliRunner().invoke(shell, ["grid", "-o", "out", "--redraw", *more])
+        assert done.exit_code == 2 and told in done.stderr, done.output
+
+
+def test_an_epoch_of_a_run_goes_by_the_run_s_name(here: Path, base: Path) -> None:
+    (here / "runs").mkdir()
+    (here / "run").rename(here / "runs/ink")
+    done = grid("runs/ink@3,a:0.5", "--base", base, "--prompt", "1girl", "--x", "weight of ink: 0,1")
+    assert done.exit_code == 0, done.output
+    assert shown()["weight of ink"] == ["0", "1"]
+
+
 def test_scores_are_drawn_when_asked(here: Path, base: Path) -> None:
     from PIL import Image
 

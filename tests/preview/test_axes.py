@@ -101,6 +101,24 @@ def test_what_is_no_axis_is_told_with_its_name_and_the_nearest_value(text: str, 
         parse_axis(text, "y")
 
 
+def test_an_empty_negative_prompt_is_a_value() -> None:
+    assert parse_axis("negative: ; lowres", "x").values == ("", "lowres")
+    assert parse_axis('negative: lowres; ""; bad;', "x").values == ("lowres", "", "bad")
+    with pytest.raises(GridError, match="no value after the colon"):
+        parse_axis("negative: ", "x")
+
+
+def test_an_unquoted_vector_is_told_of_quotes() -> None:
+    with pytest.raises(GridError, match=r"axis x, vector: a comma parts values, so '1' would be .* in double quotes"):
+        parse_axis("vector: 1,0,0,0,1,1,1,0.5,1,1,1,1,1,1,1,1,1", "x")
+    assert parse_axis('vector: GP1, "1,0,0"', "x").values == ("GP1", "1,0,0")
+
+
+def test_spaces_within_a_range_are_passed_over() -> None:
+    assert parse_axis("weight: 0-1 (+ 0.5)", "x").values == (0, 0.5, 1)
+    assert parse_axis("weight: 1-0 (- 0.5)", "x").values == (1, 0.5, 0)
+
+
 def test_titles_and_labels() -> None:
     axis = parse_axis("weight of BASE: -1,0", "x")
     assert axis.title == "weight of BASE" and axis.label(1) == "0"
