@@ -297,6 +297,20 @@ def test_plain_guides_in_parts_are_plain_guidance(base: Base) -> None:
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
 
 
+def test_a_scale_below_1_is_the_same_beside_any_other_prompt(base: Base) -> None:
+    """Between the negative prompt and the prompt, as the WebUI has it; a picture's key knows nothing of its batch."""
+    guides = plain_guides(base, [*PROMPTS, ""], 3, 1)
+    latents, made = noise(1, base.resolution), {}
+    for cfg in (0.0, 0.5, 1.0):
+        fixed, mixed = guidance(guides[:1], guides[2:], cfg), Mixed(guides[:1], guides[2:])
+        one, two = (denoise_guided(base, how, latents, 3, cfg, "DPM++ 2M") for how in (fixed, mixed))
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+        made[cfg] = one
+    alone = denoise_guided(base, guidance(guides[2:], guides[2:], 1.0), latents, 3, 1.0, "DPM++ 2M")
+    torch.testing.assert_close(made[0.0], alone, rtol=1e-4, atol=1e-4)  # 0 is the negative prompt alone
+    assert not torch.allclose(made[0.5], made[1.0], rtol=1e-3, atol=1e-3)
+
+
 def test_parts_are_summed_with_their_weights() -> None:
     """By hand: negative 1, parts 3 (weight 1) and 5 (weight -0.5), CFG 2: 1 + 2 * (2 - 0.5 * 4) = 1."""
     cond = Conditioning(torch.zeros(1, 77, 4))

@@ -26,6 +26,7 @@ def test_the_page_has_every_picture_once_and_every_cell(tmp_path: Path) -> None:
     grid = page_grid(tmp_path)
     data = told(draw_page(grid))
     assert [axis["name"] for axis in data["axes"]] == ["weight", "adapter", "prompt", "seed"]
+    assert [axis["held"] for axis in data["axes"]] == [False, False, True, True]  # blind pairs have the same of these
     assert len(data["cells"]) == 12 and len(data["sources"]) == 10  # the base's two pictures serve both rows
     for cell in data["cells"]:
         weight, row, prompt, _ = cell["at"]
