@@ -96,7 +96,7 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         raise HeldError(f"another loratools process is writing there ({lock.lock_file}); wait for it, or end it"
                         ) from error  # fmt: skip
     except OSError as error:
-        raise FileError(f"cannot write in {target.parent}: {error.strerror or error}; choose another folder") from error
+        raise FileError(f"cannot write in {target.parent}: {error.strerror or error}; choose another --out") from error
     try:
         yield
     finally:

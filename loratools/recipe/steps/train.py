@@ -136,7 +136,7 @@ def located(config: TrainConfig, name: str, kind: str, planner: Planner) -> tupl
             told = f"there is no '{text}' beside the recipe or in the current folder; give the place of a file"
             raise planner.fail(name, kind, key, message=told)
         found[key] = path
-    return found, (Source(str(config.vae), found["vae"], digest_of(found["vae"])),) if "vae" in found else ()
+    return found, (Source(found["vae"].name, found["vae"], digest_of(found["vae"])),) if "vae" in found else ()
 
 
 def summary_of(result: RunResult) -> Outcome:
