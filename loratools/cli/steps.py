@@ -130,6 +130,10 @@ def _reporter(planner: Planner, planned: list[Planned], session: Session, *, qui
         page = try_report(told, lambda line: click.echo(line, err=True))
         if page is not None and not quiet:
             click.echo(f"report: {shown(page)}")
+        if failures:
+            click.echo(
+                "what is done stays; to go on, mend what the error names and run the same command again", err=True
+            )
 
     return ended
 

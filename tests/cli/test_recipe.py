@@ -83,7 +83,8 @@ def test_every_failure_is_told_and_the_rest_still_runs(folder: Path) -> None:
     (folder / "runs/r/taken.safetensors").write_bytes(b"somebody's own")
     done = call("run", "r.yaml")
     assert done.exit_code == 1
-    first, second, error = done.stderr.splitlines()
+    first, second, how, error = done.stderr.splitlines()
+    assert how.startswith("what is done stays; to go on, mend what the error names")
     assert first == "the step 'one' failed; not run, since they need it: both"
     assert second.startswith("the step 'three' failed: ") and "--force" in second
     assert error.startswith("error: ") and "one.safetensors" in error
