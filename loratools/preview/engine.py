@@ -281,8 +281,8 @@ class Engine:
             return None
 
     def _denoise(self, jobs: Sequence[Job]) -> Tensor:
-        """The jobs' latents. A narrow mixed batch is filled up with its last picture: a graph of another width would
-        take seconds to capture, and a row more a few hundredths to compute."""
+        """The jobs' latents. A narrow mixed batch is filled up with its last picture, so that all batches replay one
+        graph: another width would be captured, and its activations kept, for itself."""
         first, count = jobs[0], len(jobs)
         jobs = [*jobs, *[jobs[-1]] * (min(self._most, self._widths.get(first.shape, 0)) - count)]
         positive, negative = zip(*(self._texts.of(job) for job in jobs), strict=True)

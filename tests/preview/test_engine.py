@@ -370,7 +370,7 @@ def test_pictures_of_several_stacks_share_batches(base: Base, tmp_path: Path, mo
 
 
 def test_mixed_batches_of_a_graph_have_one_width(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another width would be another graph, which takes seconds to capture; what fills a batch up shows nowhere."""
+    """Another width would be another graph to capture and keep; what fills a batch up shows nowhere."""
     made = {name: jobs(tmp_path / name, [stack(base, 1), stack(base, 2)], seeds=(1, 2)) for name in ("graph", "plain")}
     monkeypatch.setattr("loratools.preview.engine._WORTH_A_GRAPH", 1)
     with Engine(base, Options(batch=3, mixed=True)) as engine:

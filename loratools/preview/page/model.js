@@ -5,10 +5,7 @@ const axes = grid.axes, cells = grid.cells;
 const X = 0, Y = 1; // across and down; every further axis is shown as pages, or as tiles inside a cell
 const extras = axes.map((_, n) => n).filter(n => n > Y && axes[n].values.length > 1);
 
-for (const cell of cells) { // where it stands in the sheet, and where inside its place there
-  cell.group = cell.at.slice(0, 2).join();
-  cell.inner = cell.at.slice(2).join();
-}
+for (const cell of cells) cell.inner = cell.at.slice(2).join(); // where it stands inside its place in the sheet
 const byPlace = new Map(cells.map(cell => [cell.at.join(), cell]));
 const byKey = new Map();
 for (const cell of cells) if (!byKey.has(cell.key)) byKey.set(cell.key, cell);
