@@ -18,7 +18,8 @@ from loratools.train.config_watch import KEPT_ONLY, WatchConfig
 
 # settings that change no byte of the result
 PLACE_ONLY = frozenset({
-    "out", "device", "resume", "force", "preset", "offline", *DATA_PLACES, *SPEED_ONLY, *KEPT_ONLY, *LOOK_ONLY,
+    "out", "device", "resume", "force", "preset", "offline", "guide_factor", *DATA_PLACES, *SPEED_ONLY, *KEPT_ONLY,
+    *LOOK_ONLY,
 })  # fmt: skip
 
 Count = Annotated[int, Field(ge=1)]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 REVISION = 1
 # settled by the recipe or by flags, or not to be said in one
 _OURS = ("base", "out", "name", "device", "resume", "force", "datasets", "max_steps")
-_FILES = ("save_every_steps", "save_last_n")  # change no byte of a file, but which files there are
+_FILES = ("save_every_epochs", "save_every_steps", "save_last_n")  # change no byte of a file, but which files there are
 _COUNTED = re.compile(r"\d+_")
 
 
