@@ -69,7 +69,7 @@ class Scale:
     repeats: int
 
 
-FULL = Scale(SD15, 49408, 32, 10, tuple(n / 10 for n in range(11)), 20, 2, 2, 4, 8)
+FULL = Scale(SD15, 49408, 32, 10, tuple(n / 10 for n in range(11)), 20, 2, 2, 8, 8)
 TINY = Scale(SMALL, 2000, 2, 2, (0.0, 0.5, 1.0), 2, 1, 1, 2, 2)
 
 

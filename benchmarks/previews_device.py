@@ -23,27 +23,44 @@ from loratools.preview.memory import need
 from loratools.preview.rows import Row
 from loratools.preview.store import Store
 
+_CAP = 5.4e9  # bytes: a 6 GB card less CUDA's own context
+
 
 def memory(bench: Bench) -> Figures:
     """The peak of one picture at a time, under a cap of 6 GB less what CUDA's own context takes."""
-    bench.files  # noqa: B018 made before the cap
+    options = Options(batch=1, sliced=True)
+    rows = bench.rows(len(bench.files))
+    told = need(bench.base, 1, bench.base.resolution, 1, Patcher(bench.base).size_of(rows[0].deltas))
+    peak, said = peak_of(bench, options, stacks_of(rows[:1], (1.0, 0.5)), "memory")
+    yield Figure("memory, batch 1, sliced VAE: reserved peak", peak / 1e9, "GB", "<= 5.4 of a 6 GB card", peak <= _CAP)
+    yield Figure("memory, batch 1: what we say before it starts", told.total / 1e9, "GB", note=said)
+    peak, said = peak_of(bench, options, stacks_of(rows, (1.0,)), "memory-epochs")
+    yield Figure(f"the same, {len(rows)} epochs one after another", peak / 1e9, "GB", "<= 5.4", peak <= _CAP)
+    models = (bench.base.unet, bench.base.vae, *bench.base.text_encoders)
+    for model in models:
+        model.to("cpu")
+    peak, said = peak_of(bench, Options(1, offload=True, sliced=True), stacks_of(rows[:2], (1.0,)), "memory-offload")
+    for model in models:
+        model.to(bench.device)
+    yield Figure("the same, two epochs with --offload", peak / 1e9, "GB", note=said)
+
+
+def peak_of(bench: Bench, options: Options, stacks: Sequence[Stack], name: str) -> tuple[int, str]:
+    """Bytes that a 6 GB card has to give while a picture of each stack is made, and what the engine says; one picture
+    more than the card has is an error."""
     bench.clear()
     cuda = bench.device.type == "cuda"
     if cuda:
-        whole = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(5.4e9 / whole)
+        whole = torch.cuda.get_device_properties(bench.device).total_memory
+        torch.cuda.set_per_process_memory_fraction(_CAP / whole)
         torch.cuda.reset_peak_memory_stats()
     said: list[str] = []
-    stacks = stacks_of(bench.rows(1), (1.0, 0.5))
-    with Engine(bench.base, Options(batch=1, sliced=True), say=said.append) as engine:
-        names = set(stacks[0].deltas)
-        told = need(bench.base, 1, bench.base.resolution, 1, engine.patcher.size_of(names))
-        engine.render(jobs(bench, stacks, [PROMPT], [1]), Store(bench.work / "memory"))
+    with Engine(bench.base, options, say=said.append) as engine:
+        engine.render(jobs(bench, stacks, [PROMPT], [1]), Store(bench.work / name))
     peak = torch.cuda.max_memory_reserved() if cuda else 0
     if cuda:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    yield Figure("memory, batch 1, sliced VAE: reserved peak", peak / 1e9, "GB", "<= 5.4 of a 6 GB card", peak <= 5.4e9)
-    yield Figure("memory, batch 1: what we say before it starts", told.total / 1e9, "GB", note="; ".join(said))
+    return peak, "; ".join(said)
 
 
 def unet(bench: Bench) -> Figures:

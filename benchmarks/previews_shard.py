@@ -63,13 +63,12 @@ def launch(bench: Bench, out: Path, world: int) -> None:
 
 def work_shard(bench: Bench, out: Path) -> None:
     """One process of the sharded grid: ready together, then rendering until nothing lacks."""
-    rank = Rank.here()
-    all_jobs = jobs(
-        bench, [Stack(), *stacks_of(bench.rows(bench.scale.shard), bench.scale.weights[1:])], PROMPTS, [1], out.name
-    )
+    rank, rows = Rank.here(), bench.rows(bench.scale.shard)
+    all_jobs = jobs(bench, [Stack(), *stacks_of(rows, bench.scale.weights[1:])], PROMPTS, [1], out.name)
     with Engine(bench.base) as engine:
         own = bench.work / f"{out.name}-warm-{rank.rank}"
-        engine.render(jobs(bench, [Stack()], PROMPTS, [1], own.name), Store(own))
+        warm = stacks_of(rows[:2], [1.5])  # of no picture in the grid; their batch is as wide as the grid's
+        engine.render(jobs(bench, warm, PROMPTS, [1], own.name), Store(own))
         (out / f"ready-{rank.rank}").touch()
         while len(list(out.glob("ready-*"))) < rank.world:
             time.sleep(0.01)

@@ -178,6 +178,8 @@ def command(
         scored.draw(Path(out), drawing)
     facts = {"png": str(result.png), "html": str(result.html), "json": str(result.json),
              "rendered": result.rendered, "reused": result.reused}  # fmt: skip
+    if rank.world > 1:
+        facts["elsewhere"] = result.elsewhere
     verdicts = {row.tested: row.verdict[1] for row in result.grid.rows if row.verdict}
     if as_json:
         print_json({**facts, "verdicts": verdicts})
@@ -187,7 +189,7 @@ def command(
         if no_base and not verdicts and any(row.loras for row in result.grid.rows):
             click.echo("no 0.9 test: it compares with the base, which --no-base leaves out")
         shape = " x ".join(f"{len(axis.labels)} {axis.name}" for axis in result.grid.shown if len(axis.labels) > 1)
-        click.echo(f"{shape or 'one picture'}: {result.rendered} pictures rendered, {result.reused} used again\n"
+        click.echo(f"{shape or 'one picture'}: {result.counted}\n"
                    f"{result.png}\n{result.html}\n{result.json}")  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,16 +20,16 @@ class Ahead:
     """Gives lots whose stacks are read in order on a thread, which ends with the block.
 
     What the thread has not reached is read where it is asked for: nothing waits for the thread, and an error is raised
-    where it would be without one.
+    where it would be without one. The stacks of lots that are added have to live as long as the block.
     """
 
-    def __init__(self, lots: Sequence[Lot], most: int = _MOST) -> None:
+    def __init__(self, most: int = _MOST) -> None:
         self._room = threading.Condition()
         self._most, self._bytes, self._over = most, 0, False
         self._ready: dict[int, _Ready] = {}
         self._order: list[tuple[_Ready, Mapping[str, Hashable]]] = []
         self._stacks: dict[int, Stack] = {}
-        self.lots = [self._lot(lot) for lot in lots]
+        self._through = 0  # of the order, what the thread has read
         self._thread = threading.Thread(target=self._read, name="read ahead", daemon=True)
 
     def __enter__(self) -> Ahead:
@@ -41,6 +42,13 @@ class Ahead:
             self._over = True
             self._room.notify_all()
         self._thread.join()
+
+    def add(self, lots: Sequence[Lot]) -> list[Lot]:
+        """``lots`` with stacks that are read after those of the lots added before."""
+        with self._room:
+            made = [self._lot(lot) for lot in lots]
+            self._room.notify_all()
+        return made
 
     def take(self, ready: _Ready, name: str) -> Delta | None:
         """What the thread has read of a module, which it then forgets; it reads no module that was asked for."""
@@ -72,7 +80,7 @@ class Ahead:
 
     def _read(self) -> None:
         seen: set[Hashable] = set()
-        for ready, marks in self._order:
+        for ready, marks in self._in_order():
             for name in ready.whole:
                 if (name, marks[name]) in seen:
                     continue  # the device has it from another stack
@@ -91,6 +99,17 @@ class Ahead:
                     if name not in ready.asked:
                         ready.held[name] = delta
                         self._bytes += _size(delta)
+
+    def _in_order(self) -> Iterator[tuple[_Ready, Mapping[str, Hashable]]]:
+        """All that is added, until the block is over."""
+        for at in itertools.count():
+            with self._room:
+                self._through = at
+                self._room.wait_for(lambda: self._over or at < len(self._order))  # noqa: B023 it waits here
+                if self._over:
+                    return
+                following = self._order[at]
+            yield following
 
 
 class _Ready(Mapping[str, Delta]):

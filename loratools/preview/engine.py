@@ -11,12 +11,10 @@ beside the base's weights (:mod:`loratools.base.branches`).
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -34,23 +32,16 @@ from loratools.preview.ahead import Ahead
 from loratools.preview.decoder import Decoder
 from loratools.preview.encode_png import Writing
 from loratools.preview.jobs import Job, Stack, marks_of
-from loratools.preview.memory import Need, Parking, available, need, too_small
+from loratools.preview.memory import Need, Parking, available, fitting, need, too_small
 from loratools.preview.order import Lot, even, plan_lots, plan_mixed
 from loratools.preview.store import Store
 from loratools.preview.texts import Encode, Texts
+from loratools.preview.turns import Alone, Claims, turns
 
 __all__ = ["Claims", "Encode", "Engine", "Job", "Options", "Stack", "marks_of"]
 
 _WORTH_A_GRAPH = 8  # UNet calls of one shape; capturing one costs about three
 _FEW = 0.5  # of a batch: with more pictures a stack, patching it and filling its own batches is as fast
-
-
-class Claims(Protocol):
-    """Which lots are this process's to render, in portions; see :mod:`loratools.preview.shard`."""
-
-    def portions(self, lots: Sequence[Lot], store: Store) -> Iterator[Sequence[Lot]]:
-        """Portions of lots, each claimed until the next one is asked for."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -150,14 +141,16 @@ class Engine:
         self._widths = self._widest(lots, store)
         told, rendered = on_done or (lambda count: None), 0
         self._announce(lots, store)
+        mine = contextlib.closing((claims or Alone()).portions(lots, store))
         try:
-            for portion in claims.portions(lots, store) if claims else [lots]:
-                with _current(self.base.device), Writing(store) as writing, self._ahead(portion, store) as ready:
-                    for lot, following in itertools.zip_longest(ready, ready[1:]):
-                        self._soon(following, store)
-                        rendered += self._render_lot(lot, store, writing, told)
-                    self._decoder.flush(writing, told)
-                    told(writing.drain())
+            with _current(self.base.device), mine as portions, Writing(store) as writing, self._ahead(store) as ready:
+                for lot, following in turns(map(ready, portions)):
+                    if lot is None:
+                        self._decoder.flush(writing, told)
+                        told(writing.drain())
+                        continue
+                    self._soon(following, store)
+                    rendered += self._render_lot(lot, store, writing, told)
         finally:
             self._decoder.drop()
             self._pieces.clear()
@@ -191,14 +184,20 @@ class Engine:
         return all(branches.fits(stack.deltas) for stack in stacks)
 
     @contextlib.contextmanager
-    def _ahead(self, lots: Sequence[Lot], store: Store) -> Iterator[Sequence[Lot]]:
-        """``lots``, what is found first, and the others' stacks read ahead where the device works meanwhile."""
+    def _ahead(self, store: Store) -> Iterator[Callable[[Sequence[Lot]], Sequence[Lot]]]:
+        """What puts the found ones of some lots first, and has the others' stacks read ahead where the device works
+        meanwhile."""
         if self.base.device.type != "cuda":
-            yield lots
+            yield lambda lots: lots
             return
-        lacking = [store.lacks(job.wanted for job in lot.jobs) for lot in lots]
-        with Ahead([lot for lot, open_ in zip(lots, lacking, strict=True) if open_]) as ahead:
-            yield [*(lot for lot, open_ in zip(lots, lacking, strict=True) if not open_), *ahead.lots]
+        with Ahead() as ahead:
+
+            def ready(lots: Sequence[Lot]) -> Sequence[Lot]:
+                lacking = {lot for lot in lots if store.lacks(job.wanted for job in lot.jobs)}
+                found = [lot for lot in lots if lot not in lacking]
+                return [*found, *ahead.add([lot for lot in lots if lot in lacking])]
+
+            yield ready
 
     def _widest(self, lots: Sequence[Lot], store: Store) -> dict[Hashable, int]:
         """How many pictures of each shape lack in the mixed batch where the most do, for graphs of one width."""
@@ -337,13 +336,11 @@ class Engine:
             return need(self.base, batch, size, min(self._decoder.at_once, len(jobs)), touched + beside,
                         offload=self._parking is not None)  # fmt: skip
 
-        most = asked = min(self._most, largest)
-        while most > 1 and wanted(most).more > free:
-            most = -(-most // 2)
+        asked = min(self._most, largest)
+        most, told = fitting(wanted, asked, free)
         if most < asked:
             self._most = most
-        fewer = f", so {most} pictures are made at once in place of {asked}" if most < asked else ""
-        self._say(f"{wanted(most).text()}; {free / 2**30:.1f} GiB are free{fewer}")
+        self._say(told)
 
 
 def _current(device: torch.device) -> contextlib.AbstractContextManager[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,15 @@ class Need:
         """For a person."""
         parts = f"{_gib(self.weights)} weights, {_gib(self.sampling)} sampling, {_gib(self.decoding)} decoding"
         return f"needs about {_gib(self.total)} of memory on the device: {parts}"
+
+
+def fitting(wanted: Callable[[int], Need], asked: int, free: int) -> tuple[int, str]:
+    """How many of ``asked`` pictures a batch fit ``free`` bytes, by halves, and what that needs, for a person."""
+    most = asked
+    while most > 1 and wanted(most).more > free:
+        most = -(-most // 2)
+    fewer = f", so {most} pictures are made at once in place of {asked}" if most < asked else ""
+    return most, f"{wanted(most).text()}; {_gib(free)} are free{fewer}"
 
 
 def need(base: Base, batch: int, size: tuple[int, int], decoded: int, touched: int, *, offload: bool = False) -> Need:

@@ -30,12 +30,22 @@ from loratools.preview.work import Plan, title_of
 
 @dataclass(frozen=True)
 class GridResult:
-    """A finished grid: its folder and files, its record, and how many pictures were rendered or found."""
+    """A finished grid: its folder and files, its record, and how many pictures were rendered or found.
+
+    ``elsewhere`` counts those that other processes of the same launch rendered.
+    """
 
     folder: Path
     grid: Grid
     rendered: int
     reused: int
+    elsewhere: int = 0
+
+    @property
+    def counted(self) -> str:
+        """Where the pictures come from, for a person."""
+        others = f", {self.elsewhere} by other processes" if self.elsewhere else ""
+        return f"{self.rendered} pictures rendered{others}, {self.reused} used again"
 
     @property
     def png(self) -> Path:
@@ -217,7 +227,7 @@ class _Run:
                  on_picture: Callable[[int, int], None] | None) -> None:  # fmt: skip
         self.out, self.rank, self.options, self.progress, self.on_picture = out, rank, options, progress, on_picture
         self.plans: list[tuple[Plan, list[Job]]] = []
-        self.compute, self.rendered, self.count = "", 0, 0
+        self.compute, self.rendered, self.found, self.count = "", 0, 0, 0
 
     def check(self, base: Base, plan: Plan) -> None:
         """Raise what cannot be rendered on the plan's base; nothing is touched."""
@@ -237,26 +247,17 @@ class _Run:
             with shard.settling() if shard else contextlib.nullcontext():
                 store = Store(self.out)
                 store.settle(job.wanted for job in jobs)
+                self.found += sum(not store.lacks([job.wanted]) for job in jobs)
             self.plans.append((plan, shown))
             if before is not None and self.progress:
                 before()
             with _bar(len(jobs), self.progress) as advance:
-                self.rendered += engine.render(jobs, store, on_done=self._teller(len(jobs), advance), claims=shard)
+                told = _Teller(len(jobs), advance, self.on_picture)
+                self.rendered += engine.render(jobs, store, on_done=told, claims=shard)
+                told(told.left)  # what other processes made
         if shard:
             shard.clear()
         self.count += len(jobs)
-
-    def _teller(self, total: int, advance: Callable[[int], object]) -> Callable[[int], None]:
-        done = 0
-
-        def told(count: int) -> None:
-            nonlocal done
-            done += count
-            advance(count)
-            if self.on_picture and count:
-                self.on_picture(done, total)
-
-        return told
 
     def record(self, arrangement: Arrangement, owner: str, title: str) -> Grid:
         """The grid as ``grid.json`` keeps it."""
@@ -282,7 +283,22 @@ class _Run:
         if self.rank.main:
             grid = with_verdicts(self.out, grid)
             draw(self.out, grid, drawing)
-        return GridResult(self.out, grid, self.rendered, self.count - self.rendered)
+        return GridResult(self.out, grid, self.rendered, self.found, self.count - self.found - self.rendered)
+
+
+class _Teller:
+    """Told how many pictures have come to rest, it tells the bar and whoever listens."""
+
+    def __init__(self, total: int, advance: Callable[[int], object],
+                 on_picture: Callable[[int, int], None] | None) -> None:  # fmt: skip
+        self._total, self._advance, self._on_picture = total, advance, on_picture
+        self.left = total
+
+    def __call__(self, count: int) -> None:
+        self.left -= count
+        self._advance(count)
+        if self._on_picture and count:
+            self._on_picture(self._total - self.left, self._total)
 
 
 def _say(text: str) -> None:

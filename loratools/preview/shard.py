@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +21,9 @@ from filelock import FileLock, Timeout
 
 from loratools.errors import GridError
 from loratools.preview.order import Lot
-from loratools.preview.store import Store
+from loratools.preview.store import Store, Wanted
 
-_PORTIONS = 8  # claims in a share: finer ones break batches of decoding, coarser ones balance ill
-_LEAST = 8  # pictures in a portion
+_LEAST = 8  # pictures in a portion: a batch
 _PAUSE = 0.5  # seconds between looks at what others still have to write
 
 
@@ -80,28 +79,36 @@ class Shard:
         with self._lock("settle").acquire():
             yield
 
-    def portions(self, lots: Sequence[Lot], store: Store) -> Iterator[Sequence[Lot]]:
-        """This process's portions, then what others have left, until no picture lacks anywhere."""
-        waiting = portions(lots, self._rank)
-        while waiting:
-            left = []
-            for portion in waiting:
-                if not _lacks(portion, store):
-                    continue
+    def portions(self, lots: Sequence[Lot], store: Store) -> Generator[Sequence[Lot]]:
+        """This process's portions, then what others have left, until no picture lacks anywhere.
+
+        An empty one comes before each of the others', so that nothing is taken from them before this process is free,
+        and before it waits for them, who may be waiting for it. See :class:`~loratools.preview.turns.Claims`.
+        """
+        own, others = portions(lots, self._rank)
+        with _Held(store) as held:
+            yield from self._claimed(own, held)
+            waiting: Sequence[Sequence[Lot]] = [*own, *others]
+            while waiting := [portion for portion in waiting if _lacks(portion, store)]:
+                yield ()
+                taken = next(self._claimed(waiting, held), None)
+                if taken is None:
+                    time.sleep(self._pause)
+                else:
+                    yield taken
+
+    def _claimed(self, some: Sequence[Sequence[Lot]], held: _Held) -> Iterator[Sequence[Lot]]:
+        """Those of ``some`` that lack, and that nobody holds: they are this process's from here on."""
+        for portion in some:
+            if held.lacking(portion):
                 lock = self._lock(_name(portion))
                 try:
                     lock.acquire(blocking=False)
                 except Timeout:
-                    left.append(portion)
                     continue
-                try:
-                    if _lacks(portion, store):
-                        yield portion
-                finally:
-                    lock.release()
-            if left and len(left) == len(waiting):
-                time.sleep(self._pause)
-            waiting = left
+                held.add(lock, portion)
+                if held.lacking(portion):
+                    yield portion
 
     def clear(self) -> None:
         """Remove the lock files, once every picture is there.
@@ -115,34 +122,64 @@ class Shard:
         return FileLock(self._claims / f"{name}.lock")
 
 
-def portions(lots: Sequence[Lot], rank: Rank) -> list[Sequence[Lot]]:
-    """All lots in portions: the rank's own stretch in order, then the other stretches from their ends."""
+class _Held:
+    """The locks of portions whose pictures are still on their way to the disk; all are released with the block."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._locks: list[tuple[FileLock, Sequence[Lot]]] = []
+
+    def __enter__(self) -> _Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for lock, _portion in self._locks:
+            lock.release()
+
+    def add(self, lock: FileLock, portion: Sequence[Lot]) -> None:
+        """Hold ``lock`` until the pictures of ``portion`` are on disk."""
+        self._locks.append((lock, portion))
+
+    def lacking(self, portion: Sequence[Lot]) -> bool:
+        """Whether pictures of ``portion`` lack; releases all that are on disk meanwhile."""
+        done = [lock for lock, own in self._locks if not self._store.lacks(_wanted(own))]
+        self._locks = [(lock, own) for lock, own in self._locks if lock not in done]
+        for lock in done:
+            lock.release()
+        return _lacks(portion, self._store)
+
+
+def portions(lots: Sequence[Lot], rank: Rank) -> tuple[list[Sequence[Lot]], list[Sequence[Lot]]]:
+    """All lots in portions: the rank's own stretch in order, and the other stretches from their ends."""
     stretches = []
     for other in range(rank.world):
         start, end = other * len(lots) // rank.world, (other + 1) * len(lots) // rank.world
         stretches.append(_cut(lots[start:end]))
     own = stretches.pop(rank.rank)
-    return [*own, *(portion for stretch in stretches for portion in reversed(stretch))]
+    return own, [portion for stretch in stretches for portion in reversed(stretch)]
 
 
 def _cut(lots: Sequence[Lot]) -> list[Sequence[Lot]]:
-    """Consecutive lots of about an eighth of the pictures each."""
-    least = max(_LEAST, sum(len(lot.jobs) for lot in lots) // _PORTIONS)
+    """Consecutive lots of a batch's pictures together, or one lot that has more."""
     made: list[list[Lot]] = []
     room = 0
     for lot in lots:
         if room <= 0:
             made.append([])
-            room = least
+            room = _LEAST
         made[-1].append(lot)
         room -= len(lot.jobs)
     return list(made)
 
 
 def _lacks(portion: Sequence[Lot], store: Store) -> bool:
-    wanted = [job.wanted for lot in portion for job in lot.jobs]
+    wanted = _wanted(portion)
     store.look(wanted)
     return store.lacks(wanted)
+
+
+def _wanted(portion: Sequence[Lot]) -> list[Wanted]:
+    return [job.wanted for lot in portion for job in lot.jobs]
 
 
 def _name(portion: Sequence[Lot]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -45,17 +46,20 @@ def lots_of(*stacks: Stack) -> list[Lot]:
 
 
 def read_through(ahead: Ahead) -> None:
-    """Wait until the thread has nothing more to read."""
-    ahead._thread.join(timeout=20)
-    assert not ahead._thread.is_alive()
+    """Wait until the thread has read all that was added, or has met an error."""
+    deadline = time.monotonic() + 20
+    while ahead._thread.is_alive() and ahead._through < len(ahead._order) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert not ahead._thread.is_alive() or ahead._through == len(ahead._order)
 
 
 def test_modules_are_read_once_and_are_the_same() -> None:
     one, two = Watched(1), Watched(2)
     stacks = Stack(one, 1.0, "one"), Stack(one, 0.5, "one"), Stack(), Stack(two, 1.0, "two")
-    with Ahead(lots_of(*stacks)) as ahead:
+    with Ahead() as ahead:
+        lots = ahead.add(lots_of(*stacks))
         read_through(ahead)
-        given = [job.stack for lot in ahead.lots for job in lot.jobs]
+        given = [job.stack for lot in lots for job in lot.jobs]
         assert [(stack.key, stack.module_marks) for stack in given] == [(s.key, s.module_marks) for s in stacks]
         assert given[0].deltas is given[1].deltas and given[2].deltas == {}
         assert given[3].deltas.shapes == two.shapes and not hasattr(given[3].deltas, "ranks")  # type: ignore[attr-defined]
@@ -72,7 +76,8 @@ def test_what_the_device_has_from_another_stack_is_not_read() -> None:
     """Two vectors that differ in one block: the second one's thread reads that block alone."""
     one, two = Watched(1), Watched(1)
     marks = dict.fromkeys(NAMES, "same")
-    with Ahead(lots_of(Stack(one, 1.0, "1", marks), Stack(two, 1.0, "2", {**marks, "unet.b": "other"}))) as ahead:
+    with Ahead() as ahead:
+        ahead.add(lots_of(Stack(one, 1.0, "1", marks), Stack(two, 1.0, "2", {**marks, "unet.b": "other"})))
         read_through(ahead)
     assert [name for name, _ in one.reads] == list(NAMES) and two.reads == [("unet.b", True)]
 
@@ -81,8 +86,9 @@ def test_little_waits_to_be_asked_for() -> None:
     """The thread goes on as soon as there is room, and ends with the block even where there is none."""
     wholes = [Watched(n) for n in range(4)]
     size = 64  # bytes: 4 * 2 + 2 * 4 float32
-    with Ahead(lots_of(*(Stack(whole, 1.0, str(n)) for n, whole in enumerate(wholes))), most=2 * size) as ahead:
-        stacks = [job.stack for lot in ahead.lots for job in lot.jobs]
+    with Ahead(2 * size) as ahead:
+        lots = ahead.add(lots_of(*(Stack(whole, 1.0, str(n)) for n, whole in enumerate(wholes))))
+        stacks = [job.stack for lot in lots for job in lot.jobs]
         for stack in stacks[:2]:
             for name in NAMES:
                 stack.deltas[name]
@@ -95,10 +101,26 @@ def test_little_waits_to_be_asked_for() -> None:
 
 def test_an_error_is_met_where_it_is_asked_for() -> None:
     broken, sound = Watched(1, "unet.a"), Watched(2)
-    with Ahead(lots_of(Stack(broken, 1.0, "1"), Stack(sound, 1.0, "2"))) as ahead:
+    with Ahead() as ahead:
+        lots = ahead.add(lots_of(Stack(broken, 1.0, "1"), Stack(sound, 1.0, "2")))
         read_through(ahead)
-        first, second = (job.stack.deltas for lot in ahead.lots for job in lot.jobs)
+        first, second = (job.stack.deltas for lot in lots for job in lot.jobs)
         first["text_encoder.a"]
         with pytest.raises(ValueError, match="the file ends here"):
             first["unet.a"]
         assert second["unet.a"].shape == (4, 4)
+
+
+def test_lots_are_added_while_others_are_read() -> None:
+    """A shared grid's portions come one by one; a stack that both have is read once."""
+    one, two, three = Watched(1), Watched(2), Watched(3)
+    both = Stack(two, 1.0, "two")
+    with Ahead() as ahead:
+        first = ahead.add(lots_of(Stack(one, 1.0, "one"), both))
+        read_through(ahead)
+        second = ahead.add(lots_of(both, Stack(three, 1.0, "three")))
+        read_through(ahead)
+        given = [job.stack for lot in (*first, *second) for job in lot.jobs]
+        assert given[1].deltas is given[2].deltas
+        assert [float(stack.deltas["unet.b"].up[0, 0]) for stack in given[::3]] == [1, 3]  # type: ignore[union-attr]
+    assert two.reads == three.reads == [(name, True) for name in NAMES]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +20,10 @@ from PIL import Image
 from loratools.adapter.save import write
 from loratools.base.model import Base
 from loratools.errors import GridError
+from loratools.preview.order import Lot, plan_lots
 from loratools.preview.shard import Rank, Shard, portions
+from loratools.preview.store import Store
+from loratools.preview.turns import turns
 from tests.base.test_patch import random_deltas
 from tests.preview.test_engine import jobs, stack
 
@@ -64,6 +70,8 @@ def test_two_processes_share_a_grid_and_one_draws_it(
     assert [process.returncode for process in running] == [0, 0], told
     assert (out / "grid.png").is_file() and not (out / ".claims").exists()
     assert b"pictures rendered" in told[0][0] and told[1][0] == b""
+    counts = [int(number) for number in re.findall(rb"(\d+) (?:pictures rendered|by other|used again)", told[0][0])]
+    assert sum(counts) == 15  # five weights of three seeds
     found = cells(out)
     assert found.keys() == whole.keys() and all(np.array_equal(found[name], whole[name]) for name in whole)
     late = environment(RANK="1", WORLD_SIZE="2", LOCAL_RANK="1")  # a process that starts when all is done
@@ -87,22 +95,82 @@ def test_a_killed_grid_goes_on_to_the_same_pictures(
     assert found.keys() == whole.keys() and all(np.array_equal(found[name], whole[name]) for name in whole)
 
 
-def test_every_lot_is_someones_and_claims_of_the_living_are_left_alone(base: Base, tmp_path: Path) -> None:
-    from loratools.preview.order import plan_lots
-    from loratools.preview.store import Store
+def put(*lots: Lot) -> None:
+    for lot in lots:
+        for job in lot.jobs:
+            Store(job.wanted.path.parent).put(job.wanted, Image.new("RGB", (8, 8)))
 
+
+def test_every_lot_is_someones_and_claims_of_the_living_are_left_alone(base: Base, tmp_path: Path) -> None:
     own = stack(base, 1)
     lots = plan_lots(jobs(tmp_path, [own, stack(base, 2), stack(base, 3)], seeds=range(8)), 4)
     for rank in range(2):
-        held = [lot.stack.key for portion in portions(lots, Rank(rank, 2)) for lot in portion]
-        assert sorted(held) == sorted(lot.stack.key for lot in lots)
-    assert portions(lots, Rank(0, 2))[0][0] is lots[0] and portions(lots, Rank(1, 2))[0][0] is lots[1]
+        mine, others = portions(lots, Rank(rank, 2))
+        assert mine[0][0] is lots[rank]
+        assert {id(lot) for portion in (*mine, *others) for lot in portion} == {id(lot) for lot in lots}
     store = Store(tmp_path)
     one, two = (Shard(tmp_path, Rank(n, 2), pause=0.01).portions(lots, store) for n in range(2))
     first, second = next(one), next(two)
     assert not {lot.stack.key for lot in first} & {lot.stack.key for lot in second}
     two.close()  # its process is gone, and so is its claim
-    assert second[0] in [lot for portion in (next(one), next(one)) for lot in portion]
+    assert [second[0]] in [list(next(one)) for _ in range(4)]
+
+
+def test_a_claim_is_held_until_its_pictures_are_on_disk_and_the_next_portion_is_given_meanwhile(
+    base: Base, tmp_path: Path
+) -> None:
+    lots = plan_lots(jobs(tmp_path, [stack(base, n) for n in range(1, 6)], seeds=range(8)), 4)
+    one = Shard(tmp_path, Rank(0, 2), pause=0.01).portions(lots, Store(tmp_path))
+    first, second = next(one), next(one)  # the second while the first is still being made
+    two = Shard(tmp_path, Rank(1, 2), pause=0.01).portions(lots, Store(tmp_path))
+    others = [next(two) for _ in range(3)]
+    assert [*first, *second, *(lot for portion in others for lot in portion)] == lots
+    assert next(two) == ()  # nothing is taken from others, or waited for, before all is on disk
+    put(*first, *(lot for portion in others for lot in portion))
+    one.close()  # its process is gone: the second portion's claim with it, and the first one's pictures are there
+    assert next(two) == second
+
+
+def test_nothing_is_taken_from_others_before_a_process_is_free(base: Base, tmp_path: Path) -> None:
+    lots = plan_lots(jobs(tmp_path, [stack(base, n) for n in (1, 2)], seeds=range(8)), 8)
+    store = Store(tmp_path)
+    mine = Shard(tmp_path, Rank(0, 2), pause=0.01).portions(lots, store)
+    first = next(mine)
+    assert next(mine) == ()
+    put(*first)
+    taken = next(mine)
+    assert [*first, *taken] == lots and next(mine) == ()
+    put(*taken)
+    assert list(mine) == []
+
+
+def test_processes_that_wait_for_each_other_both_end(base: Base, tmp_path: Path) -> None:
+    """Each holds what the other lacks, and both come to the end at once."""
+    lots = plan_lots(jobs(tmp_path, [stack(base, n) for n in (1, 2)], seeds=range(8)), 8)
+    made: list[list[str]] = [[], []]
+
+    def work(rank: int) -> None:
+        store = Store(tmp_path)
+        together.wait()
+        with contextlib.closing(Shard(tmp_path, Rank(rank, 2), pause=0.01).portions(lots, store)) as mine:
+            waiting: list[Lot] = []
+            for lot, _ in turns(mine):
+                if lot is not None:
+                    waiting.append(lot)
+                    together.wait(timeout=10)
+                    continue
+                put(*waiting)  # on disk only now, as a decoder's last batch is
+                made[rank] += [job.wanted.key for lot in waiting for job in lot.jobs]
+                waiting = []
+
+    together = threading.Barrier(2)
+    threads = [threading.Thread(target=work, args=(rank,), daemon=True) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert not any(thread.is_alive() for thread in threads)
+    assert len(made[0]) == len(made[1]) == 16 and not set(made[0]) & set(made[1])
 
 
 def test_ranks_are_read_from_the_launcher() -> None:

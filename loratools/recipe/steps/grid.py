@@ -234,7 +234,7 @@ def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], row
         from loratools.recipe.score import score_grid
 
         facts["scores"] = score_grid(out, settings.judge, session.judge).json()
-    pictures = result.rendered + result.reused
+    pictures = result.rendered + result.elsewhere + result.reused
     return Outcome(f"{len(built)} rows, {pictures} pictures, {result.rendered} of them rendered now", facts)
 
 
