@@ -33,7 +33,7 @@ from loratools.preview.decoder import Decoder
 from loratools.preview.encode_png import Writing
 from loratools.preview.jobs import Job, Stack, marks_of
 from loratools.preview.memory import Need, Parking, available, fitting, need, too_small
-from loratools.preview.order import Lot, even, plan_lots, plan_mixed
+from loratools.preview.order import Lot, even, mixed, plan_lots
 from loratools.preview.store import Store
 from loratools.preview.texts import Encode, Texts
 from loratools.preview.turns import Alone, Claims, turns
@@ -169,7 +169,7 @@ class Engine:
         if self._branches is None:
             self._branches = Branches(self.base)
         self._branches.know(lot.stack.deltas for lot in lots if lot.stack)
-        return plan_mixed(jobs, self.options.batch)
+        return mixed(lots, self.options.batch)
 
     def _mixes(self, lots: Sequence[Lot]) -> bool:
         """Whether pictures of several stacks share batches: see :class:`Options`."""

@@ -6,11 +6,12 @@ import itertools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from loratools.adapter.names import is_text
+import numpy as np
+
+from loratools.preview.distances import Distances
 from loratools.preview.jobs import Job, Stack
 
-_MOST = 400  # stacks beyond this keep the order that they were given in: the search is quadratic
-_TEXT = 20  # a text encoder's module costs more than its share, because prompts are encoded again
+_MOST = 1000  # different stacks beyond this keep the order that they were given in: the search is quadratic
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +39,12 @@ def plan_lots(jobs: Sequence[Job], batch: int) -> list[Lot]:
     return in_order([Lot(own[0].stack, tuple(_batches(own, batch))) for own in by_stack.values()])
 
 
-def plan_mixed(jobs: Sequence[Job], batch: int) -> list[Lot]:
-    """Lots of one batch each, whose pictures may be under different stacks; neighbours are under near ones."""
+def mixed(lots: Sequence[Lot], batch: int) -> list[Lot]:
+    """The same pictures in lots of one batch each, which may be under different stacks; neighbours are under near
+    ones."""
     by_shape: dict[Hashable, list[Job]] = {}
-    for lot in plan_lots(jobs, batch):
-        for job in lot.jobs:
-            by_shape.setdefault(job.shape, []).append(job)
+    for job in (job for lot in lots for job in lot.jobs):
+        by_shape.setdefault(job.shape, []).append(job)
     return [Lot(None, (tuple(part),)) for same in by_shape.values() for part in even(same, batch)]
 
 
@@ -65,33 +66,17 @@ def even(items: Sequence[Job], most: int) -> list[Sequence[Job]]:
 
 
 def in_order(lots: Sequence[Lot]) -> list[Lot]:
-    """From the base on, always the nearest stack next (the first given among equals); see :func:`distance`."""
-    if len(lots) > _MOST:
-        return sorted(lots, key=lambda lot: bool(_contents(lot.stack)))
-    waiting = [(lot, _contents(lot.stack)) for lot in lots]
-    ordered, at = [], frozenset[tuple[str, Hashable, float]]()
-    while waiting:
-        here = at
-        nearest = min(range(len(waiting)), key=lambda n: distance(here, waiting[n][1]))
-        lot, at = waiting.pop(nearest)
-        ordered.append(lot)
+    """From the base on, always the nearest stack next, the first given among equals."""
+    if not lots:
+        return []
+    distances = Distances([lot.stack for lot in lots])
+    if distances.distinct > _MOST:
+        return sorted(lots, key=lambda lot: bool(lot.stack and lot.stack.key != ("", 0.0)))
+    waiting = np.ones(len(lots), dtype=bool)
+    costs, ordered = distances.from_base(), list[Lot]()
+    while waiting.any():
+        nearest = int(np.where(waiting, costs, np.inf).argmin())
+        waiting[nearest] = False
+        ordered.append(lots[nearest])
+        costs = distances.from_stack(nearest)
     return ordered
-
-
-def distance(one: frozenset[tuple[str, Hashable, float]], two: frozenset[tuple[str, Hashable, float]]) -> float:
-    """What going from one stack to another costs: 2 a module whose delta is new, less where only the weight is."""
-    differing = one ^ two
-    if not differing:
-        return 0
-    known = {(name, mark) for name, mark, _ in one}
-    cost = {name: 0.0 for name, _, _ in differing}
-    for name, mark, weight in two:
-        if name in cost and (name, mark, weight) not in one:
-            cost[name] = 1 if (name, mark) in known else 2
-    return sum(max(1.0, own) * (_TEXT if is_text(name) else 1) for name, own in cost.items())
-
-
-def _contents(stack: Stack | None) -> frozenset[tuple[str, Hashable, float]]:
-    if stack is None or stack.key == ("", 0.0):
-        return frozenset()
-    return frozenset((name, mark, stack.weight) for name, mark in stack.module_marks.items())
