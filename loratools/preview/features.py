@@ -44,7 +44,8 @@ class Pixels:
         """(n, 1728)."""
         import numpy as np
 
-        small = np.stack([np.asarray(image.convert("RGB").resize((_SIDE, _SIDE)), np.float32) for image in images])
+        thumbnails = (image.convert("RGB").resize((_SIDE, _SIDE)) for image in images)
+        small = np.stack([np.asarray(thumbnail, np.float32) for thumbnail in thumbnails])
         flat = torch.from_numpy(small).reshape(len(images), -1)
         return _unit(flat - flat.mean(1, keepdim=True))
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import torch
 from torch import Tensor
@@ -60,14 +60,14 @@ def score_pictures(folder: Path, grid: Grid, scoring: Scoring) -> dict[str, tupl
     """The scores of every distinct picture of the grid in ``folder``, by key.
 
     Raises:
-        DatasetError: for a folder of images without images.
+        DatasetError: for a folder of images without images, or an image that cannot be read.
     """
     by_key = {picture.key: picture for picture in grid.pictures}
     base_key = {grid.place(picture): picture.key for picture in grid.pictures}
     bases = {key: base_key.get(place) if (place := grid.base_place(picture)) else None
              for key, picture in by_key.items()}  # fmt: skip
     keys = list(by_key)
-    images = [open_image(folder / by_key[key].file) for key in keys]
+    images = Pictures([folder / by_key[key].file for key in keys])
     prompts = [grid.prompts[by_key[key].prompt] for key in keys]
     sets = {name: read_images(path) for name, path in
             (("nearest", scoring.training), ("held-out", scoring.held_out)) if path is not None}  # fmt: skip
@@ -156,18 +156,42 @@ def asked_tags(prompt: str) -> dict[str, str]:
     return {name: tag for name, tags in ATTRIBUTES.items() for tag in tags if tag in words}
 
 
-def read_images(folder: Path) -> list[Image]:
+class Pictures(Sequence["Image"]):
+    """Images that are opened when they are asked for: thousands of cells are more than memory holds."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Pictures: ...
+
+    def __getitem__(self, index: int | slice) -> Image | Pictures:
+        """One image, or a part that is opened later.
+
+        Raises:
+            DatasetError: for an image that cannot be read.
+        """
+        return Pictures(self._paths[index]) if isinstance(index, slice) else open_image(self._paths[index])
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+def read_images(folder: Path) -> Pictures:
     """The images of a folder, those of folders in it too.
 
     Raises:
-        DatasetError: if there are none, or one cannot be read.
+        DatasetError: if there are none.
     """
     from loratools.train.read_dataset import EXTENSIONS
 
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
     if not paths:
         raise DatasetError(f"there are no images in {folder}, which pictures are to be compared with")
-    return [open_image(path) for path in paths]
+    return Pictures(paths)
 
 
 def open_image(path: Path) -> Image:

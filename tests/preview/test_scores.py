@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from PIL import Image
 
 from loratools.errors import DatasetError, FileError, FormatError
 from loratools.pocket.judge import Reading
+from loratools.preview import scores
 from loratools.preview.features import Pixels, load_features
 from loratools.preview.grid import Grid, Score
-from loratools.preview.scores import Scoring, _Compared, score_pictures, usual_nearest
+from loratools.preview.scores import Pictures, Scoring, _Compared, score_pictures, usual_nearest
 from tests.preview.test_sheet import flat_grid
 
 
@@ -173,3 +175,23 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(FormatError, match=message):
             load_features(tmp_path)
+
+
+def test_pictures_are_opened_one_after_another(tmp_path: Path, grid: Grid, training: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """A grid of thousands of pictures is scored in the memory of a few: none outlives its turn."""
+    alive: list[weakref.ref[Image.Image]] = []
+    most = 0
+    opened = scores.open_image
+
+    def watched(path: Path) -> Image.Image:
+        nonlocal most
+        image = opened(path)
+        alive.append(weakref.ref(image))
+        most = max(most, sum(ref() is not None for ref in alive))
+        return image
+
+    monkeypatch.setattr(scores, "open_image", watched)
+    score_pictures(tmp_path, grid, Scoring(training=training))
+    assert len(alive) == 7 and most <= 2
+    assert len(Pictures([Path("a"), Path("b"), Path("c")])[1:]) == 2
