@@ -54,7 +54,8 @@ NOISE = ("own", "webui-cpu", "webui-gpu")
 @click.option("--caption", "captions", multiple=True, help="A line under the sheet. Repeatable.")
 @click.option("--sheet", "formats", multiple=True, type=click.Choice(FORMATS), help="Draw the sheet so as well.")
 @click.option("--full-size", is_flag=True, help="Pictures unreduced in --sheet's files; past 200 megapixels several.")
-@click.option("--embed", is_flag=True, help="A grid.html that carries its pictures: one file to send.")
+@click.option("--embed/--no-embed", default=None, help="A grid.html that carries its pictures: one file to send."
+              "  [default: if they are no more than 64 MiB]")  # fmt: skip
 @click.option("--score", is_flag=True, help="Figures under each picture: how far from the base and what follows.")
 @click.option("--score-images", metavar="DIR", type=click.Path(), help="Training images: the nearest one (copy risk).")
 @click.option(
@@ -74,7 +75,7 @@ def command(
     steps: int | None, cfg: float | None, sampler: str | None, size: str | None, clip_skip: int | None,
     noise: str, embeddings: str | None, batch_size: int, compiled: bool, offload: bool, sliced: bool, tiled: bool,
     out: str, title: str, labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...],
-    full_size: bool, embed: bool, score: bool, score_images: str | None, held_out: str | None,
+    full_size: bool, embed: bool | None, score: bool, score_images: str | None, held_out: str | None,
     score_models: tuple[str, ...], redraw: bool, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None,
     device: str, dtype: str | None, as_json: bool, force: bool,
 ) -> None:  # fmt: skip
@@ -208,7 +209,7 @@ def _check_redraw() -> None:
 
 
 def _drawing(labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...], full: bool,
-             embed: bool) -> Drawing:  # fmt: skip
+             embed: bool | None) -> Drawing:  # fmt: skip
     from loratools.preview.drawing import Drawing
 
     words = {}

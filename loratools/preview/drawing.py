@@ -19,6 +19,7 @@ from loratools.preview.votes import read_marks
 _MOST = 200_000_000  # pixels in one file; the WebUI refuses more as well
 _SIDES = {"png": 65_500, "jpg": 65_500, "webp": 16_383}  # the formats' own limits, and what viewers take
 FORMATS = tuple(_SIDES)
+_CARRIED = 64 << 20  # bytes of pictures in a page: it opens in about a second, and can still be sent
 _FAST = {"compress_level": 1, "compress_type": 3}  # zlib's run lengths: a third of the time for about the same bytes
 
 
@@ -29,13 +30,13 @@ class Drawing:
     Args:
         formats: further files of the sheet: ``webp``, ``jpg``, or ``png`` (of use with ``full``).
         full: these show pictures unreduced; a sheet of more than 200 megapixels is cut into several files.
-        embed: the page carries its pictures.
+        embed: the page carries its pictures; where it is None, as long as they are no more than 64 MiB together.
         labels: value -> what it is called; captions: lines under the sheet.
     """
 
     formats: tuple[str, ...] = ()
     full: bool = False
-    embed: bool = False
+    embed: bool | None = None
     labels: dict[str, str] = field(default_factory=dict)
     captions: tuple[str, ...] = ()
 
@@ -51,6 +52,13 @@ class Drawing:
             FormatError: if ``votes.json`` cannot be understood.
         """
         read_marks(folder / "votes.json")
+
+    def embeds(self, folder: Path, grid: Grid) -> bool:
+        """Whether the page of a grid in ``folder`` carries its pictures."""
+        if self.embed is not None:
+            return self.embed
+        files = {folder / picture.file for picture in grid.pictures}
+        return sum(path.stat().st_size for path in files if path.is_file()) <= _CARRIED
 
     def worded(self, grid: Grid) -> Grid:
         """``grid`` with these labels and captions; without any it keeps its own."""
@@ -77,7 +85,7 @@ def draw(folder: Path, grid: Grid, drawing: Drawing | None = None) -> None:
                     image.save(part, format="WEBP", quality=90)
                 case _:
                     image.save(part, format="JPEG", quality=92)
-    write_page(folder, grid, embed=told.embed)
+    write_page(folder, grid, embed=told.embeds(folder, grid))
 
 
 def announce(folder: Path, grid: Grid, drawing: Drawing, say: Callable[[str], None]) -> None:

@@ -317,7 +317,9 @@ class Grid(Strict):
         (), description="draw the sheet in these formats as well"
     )
     full_size: bool = Field(False, description="pictures unreduced in the files of `sheets`")
-    embed: bool = Field(False, description="a grid.html that carries its pictures: one file to send")
+    embed: bool | None = Field(
+        None, description="a grid.html that carries its pictures; by default if they are no more than 64 MiB"
+    )
     compile: bool = Field(False, description="by torch.compile: minutes to start; for hundreds of pictures")
     offload: bool = Field(False, description="keep only the model that works on the device")
     sliced: bool = Field(False, description="decode pictures one by one")

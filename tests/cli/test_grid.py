@@ -190,6 +190,8 @@ def test_redraw_renders_nothing_and_needs_no_model(here: Path, base: Path) -> No
     assert done.exit_code == 0 and json.loads(done.stdout)["rendered"] == 0, done.output
     assert record()["title"] == "Mine" and record()["labels"] == {"a": "the file"}
     assert "data:image/png;base64" in Path("out/grid.html").read_text(encoding="utf-8")
+    assert CliRunner().invoke(shell, [*words, "--no-embed"]).exit_code == 0
+    assert "data:image/png;base64" not in Path("out/grid.html").read_text(encoding="utf-8")
     for more, code, told in ((["a"], 2, "--redraw renders nothing"), (["--label", "a"], 1, "VALUE=TEXT"),
                              (["--full-size"], 1, "goes with --sheet")):  # fmt: skip
         done = CliRunner().invoke(shell, [*words, *more])

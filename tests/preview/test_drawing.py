@@ -138,3 +138,17 @@ def test_a_grid_is_redrawn_with_other_words(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"no axis has a value 'style-00001' \(did you mean 'style-000001'\?\)"):
         redraw(tmp_path, drawing=Drawing(labels={"style-00001": "x"}))
     assert Marks({}).winner == ""
+
+
+def test_the_page_carries_its_pictures_while_they_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = keyed(tmp_path, rows=2)
+    size = sum(path.stat().st_size for path in (tmp_path / "cells").rglob("*.png"))
+    for room, embed, carried in (
+        (size, None, True),
+        (size - 1, None, False),
+        (size - 1, True, True),
+        (size, False, False),
+    ):
+        monkeypatch.setattr("loratools.preview.drawing._CARRIED", room)
+        draw(tmp_path, grid, Drawing(embed=embed))
+        assert ("data:image/png" in (tmp_path / "grid.html").read_text(encoding="utf-8")) == carried, (room, embed)
