@@ -16,8 +16,8 @@ from PIL import Image
 
 from loratools.adapter.save import write
 from loratools.base.model import Base
-from loratools.errors import GridError
-from loratools.preview.shard import Rank, Shard, portions
+from loratools.launch import Rank
+from loratools.preview.shard import Shard, portions
 from tests.base.test_patch import random_deltas
 from tests.preview.test_engine import jobs, stack
 
@@ -103,13 +103,3 @@ def test_every_lot_is_someones_and_claims_of_the_living_are_left_alone(base: Bas
     assert not {lot.stack.key for lot in first} & {lot.stack.key for lot in second}
     two.close()  # its process is gone, and so is its claim
     assert second[0] in [lot for portion in (next(one), next(one)) for lot in portion]
-
-
-def test_ranks_are_read_from_the_launcher() -> None:
-    assert Rank.here({}) == Rank(0, 1, 0) and Rank.here({}).main
-    assert Rank.here({"RANK": "1", "WORLD_SIZE": "2"}) == Rank(1, 2, 1)
-    assert Rank(1, 2, 1).device("cpu") == "cpu"
-    with pytest.raises(GridError, match="RANK 2 is not below WORLD_SIZE 2"):
-        Rank.here({"RANK": "2", "WORLD_SIZE": "2"})
-    with pytest.raises(GridError, match="whole numbers"):
-        Rank.here({"RANK": "one"})
