@@ -53,10 +53,12 @@ class Word:
 
 @dataclass(frozen=True)
 class Answer:
-    """What another process says: the number of the last word that it has done all about, and what went wrong."""
+    """What another process says: the number of the last word that it has done all about, how many pictures it rendered
+    in the step of that word, and what went wrong."""
 
     secret: str
     number: int = 0
+    rendered: int = 0
     error: str = ""
 
 

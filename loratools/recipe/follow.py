@@ -38,7 +38,7 @@ def _found(root: Path, rank: Rank) -> Iterator[tuple[Place, str]]:
     """The place of this launch, once its first process has heard of this one; and the secret that it was told."""
     begun = time.monotonic()
     while time.monotonic() - begun <= crew.ALL_HERE:
-        for folder in sorted(root.glob("*/")):
+        for folder in _folders(root):
             place, secret = Place(folder), crew.new_secret()
             word = place.word()
             if word is None or word.launch != launch_name() or not place.is_led():
@@ -57,6 +57,12 @@ def _found(root: Path, rank: Rank) -> Iterator[tuple[Place, str]]:
         f"the first process of this launch has not come to {root} in {crew.ALL_HERE / 60:.0f} minutes; start all by "
         "the same command, in a folder that they share"
     )
+
+
+def _folders(root: Path) -> list[Path]:
+    with contextlib.suppress(OSError):  # not there yet, or being swept
+        return sorted(root.iterdir())
+    return []
 
 
 def _heard(place: Place, rank: Rank, secret: str) -> bool:
@@ -80,19 +86,25 @@ class _Other:
 
     def go(self, plan: Plan) -> None:
         """Heed one word after another, to the last."""
-        error, stuck, before = "", "", 0
-        while (word := self._next(before, stuck)).says != "end":
-            match word.says:
-                case "plan":
-                    error = _tried(lambda: self._plan(plan, word.steps))
-                case "share":
-                    error = _tried(lambda: self._take_part(word))
-                case "rest":
-                    error = error if word.number == before + 1 else ""  # the step was over before it was seen
-            stuck, before = error if word.needed else "", word.number
-            self._place.give(self._rank.rank, Answer(self._secret, before, error))
+        answer, stuck = Answer(self._secret), ""
+        while (word := self._next(answer.number, stuck)).says != "end":
+            rendered, error = self._heeded(word, plan, answer)
+            stuck = error if word.needed else ""
+            answer = Answer(self._secret, word.number, rendered, error)
+            self._place.give(self._rank.rank, answer)
         if word.failed:
             raise LaunchError("the run has failed, and the first process of this launch says why")
+
+    def _heeded(self, word: Word, plan: Plan, before: Answer) -> tuple[int, str]:
+        """How many pictures were rendered, and what went wrong, in the step that ``word`` is about."""
+        if word.says == "rest":  # the step may have been over before it was seen
+            return (before.rendered, before.error) if word.number == before.number + 1 else (0, "")
+        try:
+            return (self._plan(plan, word.steps) if word.says == "plan" else self._take_part(word)), ""
+        except LoratoolsError as error:
+            return 0, str(error)
+        except Exception as error:
+            return 0, f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:400]}"
 
     def _next(self, before: int, stuck: str) -> Word:
         """The word after that of number ``before``.
@@ -112,7 +124,7 @@ class _Other:
                 raise LaunchError(f"{self._rank}: {stuck}")
             time.sleep(crew.PAUSE)
 
-    def _plan(self, plan: Plan, keys: Mapping[str, str]) -> None:
+    def _plan(self, plan: Plan, keys: Mapping[str, str]) -> int:
         self._steps = {step.name: step for step in plan()}
         for name, key in keys.items():
             if name not in self._steps or self._steps[name].key != key:
@@ -121,19 +133,8 @@ class _Other:
         for step in self._steps.values():
             if step.draft.check is not None:
                 step.draft.check(self._session)
+        return 0
 
-    def _take_part(self, word: Word) -> None:
+    def _take_part(self, word: Word) -> int:
         step = self._steps[word.step]
-        if step.draft.assist is not None:
-            step.draft.assist(step.out, replace(self._session, resume=word.resumes))
-
-
-def _tried(work: Callable[[], None]) -> str:
-    """What went wrong with ``work``, if something did."""
-    try:
-        work()
-    except LoratoolsError as error:
-        return str(error)
-    except Exception as error:
-        return f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:400]}"
-    return ""
+        return step.draft.assist(step.out, replace(self._session, resume=word.resumes)) if step.draft.assist else 0

@@ -15,9 +15,9 @@ from loratools.errors import FileError, LaunchError
 from loratools.files import locked
 from loratools.launch import Rank, launch_name
 from loratools.recipe import crew
-from loratools.recipe.crew import Place, Word
+from loratools.recipe.crew import Answer, Place, Word
 from loratools.recipe.plan import Planned
-from loratools.recipe.session import Sharing, alone
+from loratools.recipe.session import Shared, Sharing, alone
 
 Tell = Callable[[str], object]
 _LEAVE = 5.0  # seconds in which the others see that all is over
@@ -90,7 +90,7 @@ class _Lead:
             raise LaunchError(errors[0])
 
     @contextlib.contextmanager
-    def share(self, step: str, *, resumes: bool, needed: bool) -> Iterator[None]:
+    def share(self, step: str, *, resumes: bool, needed: bool) -> Iterator[Shared]:
         """While entered, the others take part in ``step``; left when they have come out of it, or are gone.
 
         Raises:
@@ -100,8 +100,9 @@ class _Lead:
         if needed:
             self._need_all(step)
         self._say(says="share", step=step, resumes=resumes, needed=needed)
+        shared = Shared()
         try:
-            yield
+            yield shared
         except Exception as error:
             self._say(says="rest")
             self._wait(crew.COMES_BACK)
@@ -110,6 +111,7 @@ class _Lead:
             raise
         self._say(says="rest")
         self._wait()
+        shared.rendered = sum(answer.rendered for answer in self._answers().values())
         for text in self._errors():
             if self._on_note is not None:
                 self._on_note(f"the step '{step}' is whole, though the other processes had to do without one: {text}")
@@ -159,11 +161,14 @@ class _Lead:
                 raise LaunchError(f"{self._name(number)} {why}, and the step '{step}' needs all of them; launch the "
                                   "same again, and it goes on from here")  # fmt: skip
 
+    def _answers(self) -> dict[int, Answer]:
+        """Of those that have done all about the last word."""
+        found = {number: self._place.answer(number) for number in self._others if self._done(number)}
+        return {number: answer for number, answer in found.items() if answer is not None}
+
     def _errors(self) -> list[str]:
         """What went wrong in the others about the last word."""
-        answers = {number: self._place.answer(number) for number in self._others if self._done(number)}
-        return [f"{self._name(number)}: {answer.error}" for number, answer in answers.items()
-                if answer is not None and answer.error]  # fmt: skip
+        return [f"{self._name(number)}: {answer.error}" for number, answer in self._answers().items() if answer.error]
 
     def _name(self, number: int) -> str:
         return str(Rank(number, self._world))

@@ -23,16 +23,23 @@ def shipped_judge(images: Sequence[Image]) -> Sequence[Reading]:
     return Judge.load().read(images)
 
 
+@dataclass
+class Shared:
+    """What came of sharing a step: how many pictures the other processes rendered."""
+
+    rendered: int = 0
+
+
 class Sharing(Protocol):
     """What a step enters around the part of it in which further processes may take part, if there are any."""
 
-    def __call__(self, *, resumes: bool, needed: bool) -> contextlib.AbstractContextManager[None]:
+    def __call__(self, *, resumes: bool, needed: bool) -> contextlib.AbstractContextManager[Shared]:
         """``resumes``: earlier work is there to go on from; ``needed``: no process can be done without."""
 
 
-def alone(*, resumes: bool, needed: bool) -> contextlib.AbstractContextManager[None]:
+def alone(*, resumes: bool, needed: bool) -> contextlib.AbstractContextManager[Shared]:
     """Sharing with nobody."""
-    return contextlib.nullcontext()
+    return contextlib.nullcontext(Shared())
 
 
 @dataclass(frozen=True)

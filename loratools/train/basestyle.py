@@ -34,7 +34,7 @@ PROMPTS = Path(__file__).with_name("basestyle_prompts.yaml")
 FRAMINGS = ("face_focus", "cowboy_shot", "full_body")
 _RECORD_VERSION = 1
 
-Sharing = Callable[[bool], AbstractContextManager[None]]  # told whether the training goes on from an earlier state
+Sharing = Callable[[bool], AbstractContextManager[object]]  # told whether the training goes on from an earlier state
 
 
 def _sampler(name: str) -> str:

@@ -43,6 +43,11 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "S
 GOES_ON = "launch the same again"
 
 
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=400,
+                          check=False)  # fmt: skip
+
+
 def arguments(work: str, recipe: str = "r.yaml") -> list[str]:
     return ["run", recipe, "-o", work, "--device", "cpu"]
 
@@ -64,7 +69,9 @@ def whole(folder: Path) -> subprocess.CompletedProcess[str]:
     start = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
              "--dynamo_backend", "no", "--main_process_port", "0"]  # fmt: skip
     command = [sys.executable, "-m", "accelerate.commands.launch", *start, "-m", "loratools", *arguments("two")]
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +89,9 @@ def runs(folder: Path, whole: subprocess.CompletedProcess[str]) -> dict[str, lis
         "failing": {"args": arguments("failing", "failing.yaml")},
     }  # fmt: skip
     command = [sys.executable, "-m", "tests.recipe.launched", json.dumps(list(wanted.values()))]
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=400, check=False
+    )
     assert done.returncode == 0, done.stderr
     return dict(zip(wanted, json.loads(done.stdout), strict=True))
 

@@ -65,7 +65,8 @@ def _make(out: Path, session: Session, name: str, body: dict[str, Any], planner:
     return sealed(result, name, planner)
 
 
-def _assist(out: Path, session: Session, name: str, body: dict[str, Any], planner: Planner) -> None:
+def _assist(out: Path, session: Session, name: str, body: dict[str, Any], planner: Planner) -> int:
     from loratools.train.basestyle import assist
 
     assist(planner.base, out, name=name, settings=body, device=session.device, resumes=session.resume)
+    return 0

@@ -66,10 +66,13 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
             check_base(terms, planner, name, "grid", *place)
         sources += terms.sources
     rows = [terms for _, _, terms in named]
+
+    def assist(out: Path, session: Session) -> int:
+        return _render(out, session, settings, axes, rows, name, planner).rendered
+
     return Draft(options, tuple(sources), lambda out, session: _make(out, session, settings, axes, rows, name, planner),
                  in_place=True, check=lambda session: _check_judge(name, settings, planner, session),
-                 units=_pictures(rows, axes, planner) * (settings.steps or 20),
-                 assist=lambda out, session: _render(out, session, settings, axes, rows, name, planner))  # fmt: skip
+                 units=_pictures(rows, axes, planner) * (settings.steps or 20), assist=assist)  # fmt: skip
 
 
 def _names(name: str, settings: Grid, axes: dict[str, Any], presets: Presets,
@@ -210,16 +213,16 @@ def _check_style(style: str, planner: Planner, name: str) -> None:
 
 def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str,
           planner: Planner) -> Outcome:  # fmt: skip
-    with session.share(resumes=session.resume, needed=False):
+    with session.share(resumes=session.resume, needed=False) as shared:
         result = _render(out, session, settings, axes, rows, name, planner)
-    built = result.grid.rows
-    facts: dict[str, Any] = {"rows": [row.label for row in built], "rendered": result.rendered, "png": str(result.png)}
+    built, rendered = result.grid.rows, result.rendered + shared.rendered
+    facts: dict[str, Any] = {"rows": [row.label for row in built], "rendered": rendered, "png": str(result.png)}
     if settings.judge is not None:
         from loratools.recipe.score import score_grid
 
         facts["scores"] = score_grid(out, settings.judge, session.judge).json()
     pictures = result.rendered + result.reused
-    return Outcome(f"{len(built)} rows, {pictures} pictures, {result.rendered} of them rendered now", facts)
+    return Outcome(f"{len(built)} rows, {pictures} pictures, {rendered} of them rendered now", facts)
 
 
 def _render(out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str,

@@ -58,7 +58,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         family=planner.base_family,
         units=_samples(config, sources, planner),
         kept=config.save_last_n,
-        assist=lambda out, session: _train(out, session, config.model_copy(update=places), under, planner),
+        assist=lambda out, session: _assist(out, session, config.model_copy(update=places), under, planner),
     )
 
 
@@ -211,6 +211,11 @@ def _make(out: Path, session: Session, config: TrainConfig, under: Underlying, n
     with session.share(resumes=session.resume, needed=True):
         result = _train(out, session, config, under, planner)
     return sealed(result, name, planner)
+
+
+def _assist(out: Path, session: Session, config: TrainConfig, under: Underlying, planner: Planner) -> int:
+    _train(out, session, config, under, planner)
+    return 0
 
 
 def _train(out: Path, session: Session, config: TrainConfig, under: Underlying, planner: Planner) -> RunResult:
