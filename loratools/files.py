@@ -112,6 +112,8 @@ def is_locked(path: str | os.PathLike[str]) -> bool:
         lock.acquire(blocking=False)
     except Timeout:
         return True
+    except FileNotFoundError:  # its folder went at this moment
+        return False
     lock.release()
     return False
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loratools.errors import FileError, HeldError, LaunchError, LoratoolsError
+from loratools.errors import FileError, LaunchError, LoratoolsError
 from loratools.files import locked
 from loratools.launch import Rank, launch_name
 from loratools.recipe import crew
@@ -47,7 +47,7 @@ def _found(root: Path, rank: Rank) -> Iterator[tuple[Place, str]]:
                 try:
                     held.enter_context(locked(place.other(rank.rank)))
                     place.give(rank.rank, Answer(secret))
-                except (HeldError, FileError):  # another launch's of the same name, or one that is being swept away
+                except (FileError, OSError):  # another launch's of the same name, or one that is being swept away
                     continue
                 if _heard(place, rank, secret):
                     yield place, secret

@@ -43,16 +43,15 @@ def leading(
         return
     place = Place(root / crew.new_secret())
     with locked(place.lead):
-        lead = _Lead(place, rank, steps, on_note)
+        lead, failed = _Lead(place, rank, steps, on_note), True
         try:
             lead.gather()
             yield lambda name: partial(lead.share, name)
-        except BaseException:
-            lead.end(failed=True)
-            raise
-        lead.end(failed=False)
-    if not lead.living:  # who has not seen the end yet will
-        shutil.rmtree(root, ignore_errors=True)
+            failed = False
+        finally:
+            lead.end(failed=failed)
+            if not lead.living:  # who has not seen the end yet will
+                shutil.rmtree(root, ignore_errors=True)
 
 
 class _Lead:

@@ -147,6 +147,7 @@ def test_a_run_that_fails_ends_the_others(tmp_path: Path, threads: ThreadPoolExe
         raise TrainingError("diverged")
     with pytest.raises(LaunchError, match="the run has failed, and the first process of this launch says why"):
         other.result(5)
+    assert not root_of(tmp_path).exists()
 
 
 @pytest.mark.parametrize("steps", [(step("style", key="another"),), (step("other"),)])
