@@ -20,6 +20,7 @@ from loratools.recipe.plan import Planned
 from loratools.recipe.session import Shared, Sharing, alone
 
 Tell = Callable[[str], object]
+_SILENT = 15.0  # seconds after which it is told that somebody is waited for
 _LEAVE = 5.0  # seconds in which the others see that all is over
 
 
@@ -32,7 +33,7 @@ def leading(
     The work folder has to be held: what earlier launches left there goes.
 
     Args:
-        on_note: told of what went wrong in another process and was made up for.
+        on_note: told of whom it waits for, and of what went wrong in another process and was made up for.
     Raises:
         LaunchError: if they do not all come, one finds other than this one has, or one is gone when it is needed.
     """
@@ -74,9 +75,12 @@ class _Lead:
             LaunchError: if one does not.
         """
         self._say(says="plan")
-        begun = time.monotonic()
+        begun, told = time.monotonic(), False
         while waiting := [number for number in self._others if not self._done(number)]:
             strangers = [number for number in waiting if not self._hears(number)]
+            if strangers and not told and time.monotonic() - begun > _SILENT:
+                self._note(f"waiting for {self._name(strangers[0])}, which has not come to {self._place.root} yet")
+                told = True
             if strangers and time.monotonic() - begun > crew.ALL_HERE:
                 raise LaunchError(
                     f"{self._name(strangers[0])} has not come to {self._place.root} in "
@@ -112,8 +116,7 @@ class _Lead:
         self._wait()
         shared.rendered = sum(answer.rendered for answer in self._answers().values())
         for text in self._errors():
-            if self._on_note is not None:
-                self._on_note(f"the step '{step}' is whole, though the other processes had to do without one: {text}")
+            self._note(f"the step '{step}' is whole, though the other processes had to do without one: {text}")
 
     def end(self, *, failed: bool) -> None:
         """Let the others go, and give them a moment to."""
@@ -122,6 +125,10 @@ class _Lead:
         begun = time.monotonic()
         while self.living and time.monotonic() - begun < _LEAVE:
             time.sleep(crew.PAUSE)
+
+    def _note(self, text: str) -> None:
+        if self._on_note is not None:
+            self._on_note(text)
 
     def _say(self, **what: Any) -> None:
         said = Word(self._word.number + 1, "rest", self._word.launch, self._word.heard, self._word.steps)

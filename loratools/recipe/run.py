@@ -134,7 +134,7 @@ def run_steps(
         on_fail: told of each step that failed, and of those that could not run for it.
         on_end: told of everything at the end, also where steps failed, while the work folder is still held.
         on_wait: told of a step that another process is making for the same cache; it is taken from there then.
-        on_note: told of what went wrong in another process of the launch and was made up for.
+        on_note: told of the processes that it waits for, and of what went wrong in one and was made up for.
     Raises:
         LoratoolsError: of the first step that failed; FileError if another run holds the work folder; LaunchError if
             the processes of the launch do not find each other, or there are several and no ``rank`` is given.

@@ -14,7 +14,7 @@ import pytest
 from loratools.errors import LaunchError, LoratoolsError, TrainingError
 from loratools.files import is_locked, locked
 from loratools.launch import Rank, launch_name
-from loratools.recipe import crew
+from loratools.recipe import crew, lead
 from loratools.recipe.crew import Answer, Place, Word, root_of
 from loratools.recipe.follow import follow
 from loratools.recipe.lead import leading
@@ -165,9 +165,12 @@ def test_other_files_on_another_machine_are_found_before_anything_runs(
 def test_who_never_comes_is_not_waited_for(
     tmp_path: Path, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    notes: list[str] = []
     monkeypatch.setattr(crew, "ALL_HERE", 0.05)
-    with pytest.raises(LaunchError, match="process 2 of 2 has not come to"), leading(tmp_path, FIRST, []):
+    monkeypatch.setattr(lead, "_SILENT", 0.01)
+    with pytest.raises(LaunchError, match="process 2 of 2 has not come to"), leading(tmp_path, FIRST, [], notes.append):
         raise AssertionError
+    assert notes == [f"waiting for process 2 of 2, which has not come to {root_of(tmp_path)} yet"]
     with pytest.raises(LaunchError, match="the first process of this launch has not come to"):
         following(threads, tmp_path).result(5)
 
