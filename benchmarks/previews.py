@@ -25,7 +25,7 @@ from benchmarks.previews_device import compiled, edit, layout, memory, patching,
 from benchmarks.previews_grids import cpu, diffusers, four, grid, merge
 from benchmarks.previews_report import report
 from benchmarks.previews_shard import shard, work_shard
-from loratools.preview.shard import Rank
+from loratools.launch import Rank
 
 PARTS: Mapping[str, Callable[[Bench], Figures]] = {
     "memory": memory,

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.previews_bench import PROMPTS, ROOT, TINY, Bench, Figure, Figures, Moment, jobs, stacks_of, steady
+from loratools.launch import Rank
 from loratools.preview.engine import Engine, Stack
-from loratools.preview.shard import Rank, Shard
+from loratools.preview.shard import Shard
 from loratools.preview.store import Store
 
 

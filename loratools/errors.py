@@ -18,6 +18,7 @@
     ├── GridError               weights, rows or sizes that make no grid
     ├── DatasetError            images or captions that cannot be trained on
     ├── TrainingError           settings that cannot train, or a loss that is not a number
+    ├── LaunchError             of several processes one is missing, gone or was started wrongly
     ├── RecipeError             a recipe or config that cannot be read or resolved
     └── PocketError             the pocket base, its drawings or its judge used wrongly
 
@@ -92,6 +93,10 @@ class DatasetError(LoratoolsError):
 
 class TrainingError(LoratoolsError):
     """Settings that cannot train, or a loss that stopped being a number."""
+
+
+class LaunchError(LoratoolsError):
+    """Of several processes that a launcher started, one is missing, is gone, or was started wrongly."""
 
 
 class RecipeError(LoratoolsError):

@@ -87,8 +87,7 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         HeldError: if another process, or another part of this one, holds the lock.
         FileError: if the folder cannot be made or written.
     """
-    target = Path(path)
-    lock = FileLock(target.with_name(f".{target.name.removeprefix('.')}.lock"))
+    target, lock = Path(path), _lock(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
@@ -101,6 +100,27 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(path: str | os.PathLike[str]) -> bool:
+    """Whether somebody holds :func:`locked` on ``path``. To look is to take it for a moment, so of two that look at the
+    same time at one that is free, one may see the other."""
+    lock = _lock(path)
+    if not Path(lock.lock_file).exists():
+        return False
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    except FileNotFoundError:  # its folder went at this moment
+        return False
+    lock.release()
+    return False
+
+
+def _lock(path: str | os.PathLike[str]) -> FileLock:
+    target = Path(path)
+    return FileLock(target.with_name(f".{target.name.removeprefix('.')}.lock"))
 
 
 def _sync(path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "loratools"
 # from the top of the house to its bottom
 ROOMS = [
-    "errors", "files", "yamlio", "adapter", "blocks", "ops", "pocket", "base", "train", "preview", "recipe", "cli",
+    "errors", "files", "launch", "yamlio", "adapter", "blocks", "ops", "pocket", "base", "train", "preview", "recipe",
+    "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out

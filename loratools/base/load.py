@@ -15,6 +15,7 @@ from loratools.base.quiet import quiet
 from loratools.base.text_model import load_text_encoder, load_tokenizer, read_json
 from loratools.errors import BaseModelError, did_you_mean
 from loratools.files import sha256
+from loratools.launch import Rank
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -79,11 +80,15 @@ def find_base(name: str | Path) -> Path:
 
 
 def pick_device(text: str = "auto") -> torch.device:
-    """``auto`` is accelerate's choice: the best accelerator there is, this process's own under ``accelerate launch``.
+    """``auto`` is accelerate's choice: the best accelerator there is. Of several processes that a launcher started each
+    gets a GPU of its machine, for ``auto`` and ``cuda``.
 
     Raises:
         BaseModelError: if the device is not on this machine or is no device's name.
     """
+    here = Rank.here()
+    if text in ("auto", "cuda") and here.world > 1:  # accelerate would wait for all of them to ask
+        text = _own(here) or ("cpu" if text == "auto" else text)
     if text == "auto":
         from accelerate import PartialState
 
@@ -97,6 +102,12 @@ def pick_device(text: str = "auto") -> torch.device:
     if found.type == "mps" and not torch.backends.mps.is_available():
         raise BaseModelError("this machine has no device 'mps' that torch can use; use --device cpu or auto")
     return found
+
+
+def _own(here: Rank) -> str | None:
+    """The GPU of one of several processes."""
+    count = torch.cuda.device_count()
+    return f"cuda:{here.local % count}" if count else None
 
 
 def is_hub_id(name: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from loratools.cli.common import device_option, force_option
-from loratools.cli.shell import Command
+from loratools.cli.shell import INTERRUPTED, Command
 
 
 @click.command("demo", cls=Command)
@@ -26,7 +26,15 @@ def command(out: str, quick: bool, device: str, force: bool) -> None:
       loratools demo
       loratools demo --quick -o /tmp/demo
     """
-    from loratools.recipe.demo import run_demo
+    from loratools.launch import Rank
+    from loratools.recipe.demo import help_demo, run_demo
     from loratools.recipe.session import Session
 
-    run_demo(Path(out), Session(device, force, progress=True), click.echo, quick=quick)
+    rank, session = Rank.here(), Session(device, force, progress=True)
+    if rank.main:
+        run_demo(Path(out), session, click.echo, quick=quick, rank=rank)
+        return
+    try:
+        help_demo(Path(out), session, rank, quick=quick)
+    except KeyboardInterrupt:  # the first process tells of it
+        click.get_current_context().exit(INTERRUPTED)

@@ -125,11 +125,11 @@ def command(
     from loratools.adapter.run import find_lora
     from loratools.base.load import find_base, load_base
     from loratools.blocks.presets import load_presets
+    from loratools.launch import Rank
     from loratools.preview.cells import parse_seeds, parse_size
     from loratools.preview.engine import Options
     from loratools.preview.render import render_axes
     from loratools.preview.setting import Setting
-    from loratools.preview.shard import Rank
     from loratools.recipe.axes import Asked, Names, build_arrangement, models_of
     from loratools.recipe.references import best_epoch
 
@@ -165,7 +165,7 @@ def command(
     scored.check()
     for name in models[1:]:
         find_base(name)
-    load = partial(load_base, device=rank.device(device), dtype=dtype, parked=offload)
+    load = partial(load_base, device=device, dtype=dtype, parked=offload)
     first = load(models[0])
     result = render_axes(
         first, arrangement, out=Path(out), presets=names.presets, resolve=names.terms,

@@ -37,12 +37,14 @@ def command(
 
     A step is cached when nothing that determines its result has changed and its files are still what was written.
     Files that the recipe names are looked for beside it, then in the current folder; results go to the current
-    folder's runs/NAME. A run that is stopped goes on from there.
+    folder's runs/NAME. A run that is stopped goes on from there. Started by accelerate launch or torchrun, training and
+    grids use all GPUs.
 
     \b
       loratools run recipes/style.yaml
       loratools run recipes/style.yaml --only final --dry-run
       loratools run recipes/style.yaml --explain final
+      accelerate launch -m loratools run recipes/style.yaml
     """
     limit = None if cache_limit is None else size_bytes(cache_limit, "--cache-limit")
     flags = steps.Flags(device, force, dry_run, as_json, settings, jobs, cache, explain, limit)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loratools.cli.common import print_json, safetensors_out
-from loratools.cli.shell import fail_usage
+from loratools.cli.shell import INTERRUPTED, fail_usage
 from loratools.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -44,29 +44,59 @@ class Flags:
 
 def run_recipe(recipe: str, only: tuple[str, ...], work: str | None, base: str | None, flags: Flags) -> None:
     """Run (or show) the steps named ``only`` and what they need; all of them if none is named."""
-    from loratools.recipe.run import make_planner
+    from loratools.recipe.run import make_planner, usual_work
 
-    planner = make_planner(recipe, Path(work) if work else None, base, flags.values())
-    planned = planner.plan(only or None)
-    _show(planner, planned, flags)
+    place = Path(work) if work else usual_work(recipe)
+
+    def plan() -> tuple[Planner, list[Planned]]:
+        planner = make_planner(recipe, place, base, flags.values())
+        return planner, planner.plan(only or None)
+
+    if not helped(place, lambda: plan()[1], flags):
+        _show(*plan(), flags)
 
 
 def merge_recipe(recipe: str, out: str | None, base: str | None, flags: Flags) -> None:
     """Run (or show) the merge steps of a recipe and what they need. ``out`` is the merged file, or a folder for all."""
-    from loratools.recipe.run import make_planner, targets_of
+    from loratools.recipe.run import make_planner, targets_of, usual_work
 
     is_file = out is not None and Path(out).suffix.lower() == ".safetensors"
-    planner = make_planner(recipe, Path(out) if out is not None and not is_file else None, base, flags.values())
-    targets = targets_of(planner, "merge")
-    if out is not None and is_file:
-        if len(targets) > 1:
-            raise RecipeError(f"{recipe} has several merge steps ({', '.join(targets)}); give each an `out` there")
-        planner.outs[targets[0]] = safetensors_out(out).absolute()
-    planned = planner.plan(targets)
+    place = Path(out) if out is not None and not is_file else usual_work(recipe)
+
+    def plan() -> tuple[Planner, list[Planned], list[str]]:
+        planner = make_planner(recipe, place, base, flags.values())
+        targets = targets_of(planner, "merge")
+        if out is not None and is_file:
+            if len(targets) > 1:
+                raise RecipeError(f"{recipe} has several merge steps ({', '.join(targets)}); give each an `out` there")
+            planner.outs[targets[0]] = safetensors_out(out).absolute()
+        return planner, planner.plan(targets), targets
+
+    if helped(place, lambda: plan()[1], flags):
+        return
+    planner, planned, targets = plan()
     _show(planner, planned, flags, plans=targets)
     left = [name for name in planner.recipe.steps if name not in {step.name for step in planned}]
     if left and not flags.as_json and not flags.dry_run:
         click.echo(f"not needed for the merge: {', '.join(left)}; `loratools run {recipe}` makes them")
+
+
+def helped(work: Path, plan: Callable[[], Sequence[Planned]], flags: Flags) -> bool:
+    """Whether this is not the first of the processes that a launcher started; then it has taken part in the first's run
+    of the steps that ``plan`` finds."""
+    from loratools.launch import Rank
+
+    rank = Rank.here()
+    if rank.main or flags.explain or flags.dry_run:
+        return not rank.main
+    from loratools.recipe.follow import follow
+    from loratools.recipe.session import Session
+
+    try:
+        follow(work, rank, plan, Session(flags.device, flags.force))
+    except KeyboardInterrupt:  # the first process tells of it
+        click.get_current_context().exit(INTERRUPTED)
+    return True
 
 
 def _show(planner: Planner, planned: list[Planned], flags: Flags, plans: list[str] | None = None) -> None:
@@ -76,6 +106,7 @@ def _show(planner: Planner, planned: list[Planned], flags: Flags, plans: list[st
     if flags.dry_run:
         _dry_run(planner, planned, flags, plans or [])
         return
+    from loratools.launch import Rank
     from loratools.recipe.cache import DEFAULT_LIMIT
     from loratools.recipe.run import run_steps
     from loratools.recipe.session import Session
@@ -83,7 +114,8 @@ def _show(planner: Planner, planned: list[Planned], flags: Flags, plans: list[st
     limit = DEFAULT_LIMIT if flags.cache_limit is None else flags.cache_limit
     session = Session(flags.device, flags.force, progress=True)
     width = max(len(step.name) for step in planned)
-    ran = run_steps(planned, planner.work, session, cache=flags.cache, limit=limit, jobs=flags.jobs, on_fail=_teller(),
+    ran = run_steps(planned, planner.work, session, cache=flags.cache, limit=limit, jobs=flags.jobs, rank=Rank.here(),
+                    on_fail=_teller(), on_note=lambda text: click.echo(text, err=True),
                     on_done=None if flags.as_json else lambda done: _line(done, width),
                     on_end=_reporter(planner, planned, session, quiet=flags.as_json), on_wait=_waiting)  # fmt: skip
     if flags.as_json:

@@ -14,6 +14,7 @@ from loratools.base.rng import OWN
 from loratools.blocks.vector import Presets
 from loratools.errors import GridError, PromptError
 from loratools.files import locked
+from loratools.launch import Rank
 from loratools.preview.arrange import Arrangement, arrange
 from loratools.preview.cells import check_seeds, with_base_first
 from loratools.preview.drawing import Drawing, announce, draw
@@ -21,7 +22,7 @@ from loratools.preview.engine import Engine, Job, Options
 from loratools.preview.grid import AxisInfo, Grid, Score, guard, read_grid
 from loratools.preview.rows import Row
 from loratools.preview.setting import Setting
-from loratools.preview.shard import Rank, Shard
+from loratools.preview.shard import Shard
 from loratools.preview.stacks import Resolve, Stacks
 from loratools.preview.store import Store
 from loratools.preview.verdict import with_verdicts

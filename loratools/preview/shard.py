@@ -1,70 +1,28 @@
 """One grid by several processes: who renders what is settled by lock files in the grid's folder, and by nothing else.
 
-``accelerate launch`` (or torchrun, or any launcher that sets RANK and WORLD_SIZE) starts the processes, on one machine
-or on several that share the folder. Each renders its own stretch of the lots, portion by portion under a lock that the
-operating system drops when its holder dies; who has finished takes what still lacks from the others' ends. Rank 0 draws
-the sheet. So a process that is slow is helped, and one that dies is made up for, by the others or by the next start.
+The processes run on one machine, or on several that share the folder. Each renders its own stretch of the lots, portion
+by portion under a lock that the operating system drops when its holder dies; who has finished takes what still lacks
+from the others' ends. Rank 0 draws the sheet. So a process that is slow is helped, and one that dies is made up for, by
+the others or by the next start.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from loratools.errors import GridError
+from loratools.launch import Rank
 from loratools.preview.order import Lot
 from loratools.preview.store import Store, Wanted
 
 _LEAST = 8  # pictures in a portion: a batch
 _PAUSE = 0.5  # seconds between looks at what others still have to write
-
-
-@dataclass(frozen=True)
-class Rank:
-    """Which of how many processes this is."""
-
-    rank: int = 0
-    world: int = 1
-    local: int = 0
-
-    @staticmethod
-    def here(environment: Mapping[str, str] | None = None) -> Rank:
-        """From what launchers set.
-
-        Raises:
-            GridError: if that is no rank below its world size.
-        """
-        told = os.environ if environment is None else environment
-        try:
-            found = Rank(*(int(told.get(key, default)) for key, default in
-                           (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", told.get("RANK", "0")))))  # fmt: skip
-        except ValueError as error:
-            raise GridError(f"RANK, WORLD_SIZE and LOCAL_RANK have to be whole numbers ({error})") from error
-        if not 0 <= found.rank < found.world:
-            raise GridError(f"RANK {found.rank} is not below WORLD_SIZE {found.world}; check how this was launched")
-        return found
-
-    @property
-    def main(self) -> bool:
-        """Whether this process settles files before and draws the sheet after."""
-        return self.rank == 0
-
-    def device(self, wanted: str) -> str:
-        """The device of this process where ``wanted`` leaves it open: a GPU for each process of a machine."""
-        if self.world == 1 or wanted not in ("auto", "cuda"):
-            return wanted
-        import torch
-
-        count = torch.cuda.device_count()
-        return f"cuda:{self.local % count}" if count else wanted
 
 
 class Shard:

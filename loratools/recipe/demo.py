@@ -13,6 +13,8 @@ from typing import Any
 
 from loratools.errors import RecipeError
 from loratools.files import write_text
+from loratools.launch import Rank
+from loratools.recipe.follow import follow
 from loratools.recipe.plan import Planned, Planner
 from loratools.recipe.report import Told, places, try_report
 from loratools.recipe.run import SHIPPED, Ran, make_planner, run_steps
@@ -40,8 +42,9 @@ class DemoResult:
 
 
 def run_demo(
-    out: Path, session: Session, tell: Tell, *, quick: bool = False, base: str | None = None, recipe: Path | None = None
-) -> DemoResult:
+    out: Path, session: Session, tell: Tell, *, quick: bool = False, base: str | None = None,
+    recipe: Path | None = None, rank: Rank | None = None,
+) -> DemoResult:  # fmt: skip
     """Run the demo's recipe into ``out`` and write ``demo.json`` there.
 
     The recipe is copied into ``out``, where it can be edited; a copy that is there already is used as it is.
@@ -50,13 +53,13 @@ def run_demo(
         tell: is given each line for the terminal.
         quick: fewer pictures, epochs and cells.
         base, recipe: instead of the pocket and the shipped recipe.
+        rank: see :func:`~loratools.recipe.run.run_steps`; the others take part by :func:`help_demo`.
     Raises:
         LoratoolsError: of the step that fails; what is finished stays.
     """
     begun = time.perf_counter()
     story = read_yaml(_STORY).data
-    shipped = recipe or SHIPPED / story["recipes"]["quick" if quick else "full"]
-    mine = _copied(shipped, out, tell)
+    mine = _copied(recipe or _shipped(quick), out, tell)
     planner = make_planner(mine, out, base)
     planned = planner.plan()
     chapters = iter(range(1, len(planned) + 1))
@@ -76,12 +79,26 @@ def run_demo(
     def ended(ran: Sequence[Ran], failures: Sequence[Failure]) -> None:
         try_report(Told(planner, planned, ran, failures, session, time.perf_counter() - begun), tell)
 
-    ran = run_steps(planned, out, session, on_start=chapter, on_done=finished, on_end=ended)
+    ran = run_steps(planned, out, session, rank=rank, on_note=tell, on_start=chapter, on_done=finished, on_end=ended)
     result = _result(out, mine, planner, ran, time.perf_counter() - begun)
     write_text(out / "demo.json", json.dumps(_facts(result), indent=1, ensure_ascii=False) + "\n")
     _tell_scores(result, story["scores"], tell)
     _tell_end(result, tell)
     return result
+
+
+def help_demo(out: Path, session: Session, rank: Rank, *, quick: bool = False) -> None:
+    """Take part in a demo that the first process of this launch runs.
+
+    Raises:
+        LoratoolsError: see :func:`loratools.recipe.follow.follow`.
+    """
+    follow(out, rank, lambda: make_planner(out / _shipped(quick).name, out).plan(), session)
+
+
+def _shipped(quick: bool) -> Path:
+    name: str = read_yaml(_STORY).data["recipes"]["quick" if quick else "full"]
+    return SHIPPED / name
 
 
 def _copied(shipped: Path, out: Path, tell: Tell) -> Path:

@@ -70,6 +70,8 @@ class Draft:
         epochs: how many epochs the result has, if it is a run; ``kept``: how many of them stay, the newest.
         in_place: the step keeps what it finds of its own, from any key (a grid's cells have keys of their own).
         check: raises what can only be known with the session in hand.
+        assist: what further processes do while the first is in the part of ``make`` that it shares; it tells how many
+            pictures that were.
     """
 
     options: Mapping[str, Any]
@@ -81,6 +83,7 @@ class Draft:
     family: str | None = None  # of the LoRA that it makes, where that is known beforehand
     units: float | None = None  # how much there is to do, in units of its kind: images shown, pictures, bytes
     kept: int | None = None  # None: all epochs
+    assist: Callable[[Path, Session], int] | None = None
 
     @property
     def numbers(self) -> range:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from loratools.errors import FileError, RecipeError
+from loratools.errors import FileError, LaunchError, RecipeError
+from loratools.launch import Rank
 from loratools.recipe.cache import DEFAULT_LIMIT, Record
+from loratools.recipe.lead import leading
 from loratools.recipe.lineage import seal
 from loratools.recipe.measure import Peak
 from loratools.recipe.plan import Planned, Planner
@@ -69,7 +70,12 @@ def make_planner(
     """
     found = find_recipe(path)
     recipe, document = read_recipe(found, values)
-    return planner_of(recipe, document, found.parent, work or Path("runs") / found.stem, base)
+    return planner_of(recipe, document, found.parent, work or usual_work(found), base)
+
+
+def usual_work(path: str | Path) -> Path:
+    """Where the results of the recipe at ``path`` go if nothing else is said."""
+    return Path("runs") / Path(path).stem
 
 
 def planner_of(recipe: Recipe, document: Document, folder: Path, work: Path, base: str | None = None) -> Planner:
@@ -107,11 +113,13 @@ def run_steps(
     cache: Path | None = None,
     limit: int = DEFAULT_LIMIT,
     jobs: int = 1,
+    rank: Rank | None = None,
     on_start: OnStep | None = None,
     on_done: OnDone | None = None,
     on_fail: OnFail | None = None,
     on_end: OnEnd | None = None,
     on_wait: OnStep | None = None,
+    on_note: Callable[[str], object] | None = None,
 ) -> list[Ran]:
     """Run ``steps`` in their order. Each result is recorded as soon as it is complete, so that a run that is killed
     or fails loses no finished step, and the next one goes on from there. Where a step fails, those that do not need it
@@ -121,14 +129,17 @@ def run_steps(
         cache: a folder of finished results to share with other work folders; the work folder's own by default.
         limit: bytes that the cache may take beside the outputs; the least recently used go first.
         jobs: how many steps that do not need each other run at once.
+        rank: that of this process, the first of those that a launcher started; the others
+            :func:`~loratools.recipe.follow.follow` it, and take part in training and in grids.
         on_fail: told of each step that failed, and of those that could not run for it.
         on_end: told of everything at the end, also where steps failed, while the work folder is still held.
         on_wait: told of a step that another process is making for the same cache; it is taken from there then.
+        on_note: told of the processes that it waits for, and of what went wrong in one and was made up for.
     Raises:
-        LoratoolsError: of the first step that failed; FileError if another run holds the work folder; RecipeError in
-            one of several processes that a launcher started.
+        LoratoolsError: of the first step that failed; FileError if another run holds the work folder; LaunchError if
+            the processes of the launch do not find each other, or there are several and no ``rank`` is given.
     """
-    _check_alone()
+    rank = rank or _only()
     for planned in steps:
         _check_place(planned)
         if planned.draft.check is not None:
@@ -136,20 +147,21 @@ def run_steps(
     store = Store(work, cache)
 
     def one(planned: Planned) -> Ran:
-        done = _cached(store, planned) or _run(store, planned, session, on_start, on_wait)
+        shared = replace(session, share=sharing(planned.name))
+        done = _cached(store, planned) or _run(store, planned, shared, on_start, on_wait)
         if on_done is not None:
             on_done(done)
         return done
 
-    with store.held():
+    with store.held(), leading(work, rank, steps, on_note) as sharing:
         ran, failures = in_turn(steps, one, jobs, on_fail)
         with contextlib.suppress(OSError, FileError):  # tidying is no reason to fail
             store.cache.gc(limit, {planned.identity for planned in steps})
         if on_end is not None:
             with contextlib.suppress(*([Exception] if failures else [])):  # what failed first is what is told
                 on_end(ran, failures)
-    if failures:
-        raise failures[0].error
+        if failures:
+            raise failures[0].error
     return ran
 
 
@@ -174,13 +186,14 @@ def _run(store: Store, planned: Planned, session: Session, on_start: OnStep | No
         return Ran(planned, store.finish(planned, outcome, seconds, peak.bytes), False)
 
 
-def _check_alone(environment: Mapping[str, str] = os.environ) -> None:
-    world = environment.get("WORLD_SIZE", "1")
-    if world != "1":
-        raise RecipeError(
-            f"a recipe runs in one process, and this is one of {world} that a launcher started; run it without the "
-            "launcher, or launch only its `loratools train` or `loratools grid` and name the finished run in the recipe"
+def _only() -> Rank:
+    rank = Rank.here()
+    if rank.world > 1:
+        raise LaunchError(
+            f"this works in one process, and a launcher started {rank.world}; start it without the launcher, which is "
+            "for `loratools run`, `merge RECIPE`, `demo`, `train` and `grid`"
         )
+    return rank
 
 
 def _check_place(planned: Planned) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,6 +23,25 @@ def shipped_judge(images: Sequence[Image]) -> Sequence[Reading]:
     return Judge.load().read(images)
 
 
+@dataclass
+class Shared:
+    """What came of sharing a step: how many pictures the other processes rendered."""
+
+    rendered: int = 0
+
+
+class Sharing(Protocol):
+    """What a step enters around the part of it in which further processes may take part, if there are any."""
+
+    def __call__(self, *, resumes: bool, needed: bool) -> contextlib.AbstractContextManager[Shared]:
+        """``resumes``: earlier work is there to go on from; ``needed``: no process can be done without."""
+
+
+def alone(*, resumes: bool, needed: bool) -> contextlib.AbstractContextManager[Shared]:
+    """Sharing with nobody."""
+    return contextlib.nullcontext(Shared())
+
+
 @dataclass(frozen=True)
 class Session:
     """How steps are run; nothing here changes their results.
@@ -33,6 +52,7 @@ class Session:
         progress: bars on stderr, if that is a terminal.
         resume: unfinished work of the same step and key is there to go on from.
         judge: reads tags, style and defects from pictures.
+        share: with the other processes of a launch.
     """
 
     device: str = "auto"
@@ -40,6 +60,7 @@ class Session:
     progress: bool = False
     resume: bool = False
     judge: Judging = shipped_judge
+    share: Sharing = alone
 
 
 @contextlib.contextmanager

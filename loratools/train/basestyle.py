@@ -10,7 +10,8 @@ import json
 import random
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +33,8 @@ from loratools.yamlio import read_yaml
 PROMPTS = Path(__file__).with_name("basestyle_prompts.yaml")
 FRAMINGS = ("face_focus", "cowboy_shot", "full_body")
 _RECORD_VERSION = 1
+
+Sharing = Callable[[bool], AbstractContextManager[object]]  # told whether the training goes on from an earlier state
 
 
 def _sampler(name: str) -> str:
@@ -79,6 +82,7 @@ def basestyle(
     force: bool = False,
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
+    share: Sharing = lambda resumes: nullcontext(),
 ) -> RunResult:
     """Generate the base's pictures into ``OUT/images`` and train ``OUT/NAME-000001.safetensors`` ... on them.
 
@@ -92,6 +96,7 @@ def basestyle(
         epochs: of the training; the preset's if None.
         settings: any other fields of :class:`Generation` and of a training config, in one mapping; the preset is
             style-004, or pocket-style for the pocket base, so that style and base style are trained alike.
+        share: entered around the training, in which further processes may take part by :func:`assist`.
     Raises:
         RecipeError: for an unknown setting.
         FileError: if ``out`` holds pictures or files of someone else.
@@ -99,14 +104,9 @@ def basestyle(
     """
     name = name or re.sub(r"[^\w.-]+", "_", Path(base).stem) + "_BASE"
     given = {"images_per_framing": images_per_framing, "epochs": epochs, **(settings or {})}
-    generation, training = _split({key: value for key, value in given.items() if value is not None})
+    generation, config = _prepared(base, out, name, given, device, force)
     folder = RunFolder(Path(out), name)
-    images = folder.out / "images"
-    preset = "pocket-style" if base == "pocket" else "style-004"
-    config = make_config(
-        {"preset": preset, **training, "base": base, "images": str(images), "out": str(out), "name": name,
-         "device": device, "force": force}, "basestyle",
-    )  # fmt: skip
+    images = _images(folder.out)
     pictures = list(_pictures(base, generation))
     picture_key = _key([_RECORD_VERSION, base_digest(base), asdict(generation), [asdict(p) for p in pictures]])
     key = _key([picture_key, {**config.settings(), "base": None, "images": None}])
@@ -116,10 +116,40 @@ def basestyle(
         return finished
     _draw(base, images, pictures, picture_key, generation, device=device, force=force, progress=progress)
     files.write_text(record, json.dumps({"owner": folder.owner, "key": key}))
-    config = config.model_copy(update={"resume": known.get("key") == key})
-    result = train(config, progress=progress, on_epoch=on_epoch)
+    resumes = known.get("key") == key
+    with share(resumes):
+        result = train(config.model_copy(update={"resume": resumes}), progress=progress, on_epoch=on_epoch)
     files.write_text(record, json.dumps(_record(folder, key, result), indent=1))
     return result
+
+
+def assist(
+    base: str, out: Path, *, name: str, settings: Mapping[str, Any], device: str = "auto", resumes: bool = False
+) -> None:
+    """Take part, as a further process, in the training of a :func:`basestyle` whose pictures have been made.
+
+    Raises:
+        LoratoolsError: whatever training raises.
+    """
+    config = _prepared(base, out, name, settings, device, False)[1]
+    train(config.model_copy(update={"resume": resumes}), progress=False)
+
+
+def _prepared(
+    base: str, out: Path, name: str, given: Mapping[str, Any], device: str, force: bool
+) -> tuple[Generation, TrainConfig]:
+    """How the pictures are made, and how the training on them goes."""
+    generation, training = _split({key: value for key, value in given.items() if value is not None})
+    preset = "pocket-style" if base == "pocket" else "style-004"
+    config = make_config(
+        {"preset": preset, **training, "base": base, "images": str(_images(out)), "out": str(out), "name": name,
+         "device": device, "force": force}, "basestyle",
+    )  # fmt: skip
+    return generation, config
+
+
+def _images(out: Path) -> Path:
+    return Path(out) / "images"
 
 
 def read_generation(values: Mapping[str, Any]) -> tuple[Generation, tuple[str, str] | None]:

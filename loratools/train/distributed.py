@@ -9,11 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
-from loratools.errors import TrainingError
+from loratools.errors import LaunchError, TrainingError
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,14 @@ class Ranks:
         """Sum ``flat`` over all processes, in place.
 
         Raises:
-            TrainingError: if another process is gone.
+            LaunchError: if another process is gone.
         """
         if self.world == 1:
             return
         try:
             torch.distributed.all_reduce(flat)
         except RuntimeError as error:
-            raise TrainingError(
+            raise LaunchError(
                 f"another process of this run stopped ({str(error).splitlines()[0]}); its own message says why"
             ) from error
 
@@ -65,9 +69,31 @@ class Ranks:
 def join(device: str, environment: Mapping[str, str] = os.environ) -> tuple[Ranks, str]:
     """Join the processes that a launcher started; this process' place, and the device that it should use.
 
+    A process may join and :func:`leave` several times, if all do.
+
     Raises:
         TrainingError: if the launcher left the environment incomplete, or there are fewer GPUs than processes.
     """
+    ranks, where = _placed(device, environment)
+    if ranks.world > 1 and not torch.distributed.is_initialized():
+        if where.startswith("cuda"):
+            torch.cuda.set_device(torch.device(where))
+        _join_group("nccl" if where.startswith("cuda") else "gloo")
+    return ranks, where
+
+
+def check_device(device: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Raise what :func:`join` would, without waiting for the other processes."""
+    _placed(device, environment)
+
+
+def leave(ranks: Ranks) -> None:
+    """Leave the group again."""
+    if ranks.world > 1 and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _placed(device: str, environment: Mapping[str, str]) -> tuple[Ranks, str]:
     world = int(environment.get("WORLD_SIZE", "1"))
     if world == 1:
         return Ranks(), device
@@ -77,18 +103,24 @@ def join(device: str, environment: Mapping[str, str] = os.environ) -> tuple[Rank
         raise TrainingError(
             f"WORLD_SIZE is {world} but {error} is not set; start several processes by accelerate launch or torchrun"
         ) from error
-    where = _own_device(device, ranks)
-    if not torch.distributed.is_initialized():
-        if where.startswith("cuda"):
-            torch.cuda.set_device(torch.device(where))
-        torch.distributed.init_process_group("nccl" if where.startswith("cuda") else "gloo")
-    return ranks, where
+    return ranks, _own_device(device, ranks)
 
 
-def leave(ranks: Ranks) -> None:
-    """Leave the group again."""
-    if ranks.world > 1 and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+def _join_group(backend: str) -> None:
+    """A new group over the one store that the processes share. What an earlier group wrote into it would mislead this
+    one, so each has keys of its own; and a store of its own, as torch makes one, could be an earlier one's that is just
+    being closed."""
+    store, rank, world = _meeting()
+    number = store.add(f"groups of {rank}", 1)
+    own = PrefixStore(f"group {number}", store)
+    torch.distributed.init_process_group(backend, store=own, rank=rank, world_size=world)
+
+
+@cache
+def _meeting() -> tuple[Any, int, int]:
+    """The store at MASTER_ADDR and MASTER_PORT, this process' number and the count of all; kept until it ends."""
+    found: tuple[Any, int, int] = next(rendezvous("env://"))  # type: ignore[no-untyped-call]
+    return found
 
 
 def _own_device(device: str, ranks: Ranks) -> str:

@@ -250,6 +250,15 @@ def test_devices_and_dtypes_are_checked(folder: Path) -> None:
     assert load_base(folder, device="cpu", dtype="bf16").unet.dtype == torch.bfloat16
 
 
+def test_each_of_several_processes_gets_its_own_device_and_waits_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert pick_device("auto") == torch.device("cpu") and not torch.distributed.is_initialized()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("auto") == pick_device("cuda") == torch.device("cuda:1")
+
+
 def test_a_hub_id_that_cannot_be_had_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     import diffusers
 

@@ -19,9 +19,9 @@ from PIL import Image
 
 from loratools.adapter.save import write
 from loratools.base.model import Base
-from loratools.errors import GridError
+from loratools.launch import Rank
 from loratools.preview.order import Lot, plan_lots
-from loratools.preview.shard import Rank, Shard, portions
+from loratools.preview.shard import Shard, portions
 from loratools.preview.store import Store
 from loratools.preview.turns import turns
 from tests.base.test_patch import random_deltas
@@ -171,13 +171,3 @@ def test_processes_that_wait_for_each_other_both_end(base: Base, tmp_path: Path)
         thread.join(timeout=30)
     assert not any(thread.is_alive() for thread in threads)
     assert len(made[0]) == len(made[1]) == 16 and not set(made[0]) & set(made[1])
-
-
-def test_ranks_are_read_from_the_launcher() -> None:
-    assert Rank.here({}) == Rank(0, 1, 0) and Rank.here({}).main
-    assert Rank.here({"RANK": "1", "WORLD_SIZE": "2"}) == Rank(1, 2, 1)
-    assert Rank(1, 2, 1).device("cpu") == "cpu"
-    with pytest.raises(GridError, match="RANK 2 is not below WORLD_SIZE 2"):
-        Rank.here({"RANK": "2", "WORLD_SIZE": "2"})
-    with pytest.raises(GridError, match="whole numbers"):
-        Rank.here({"RANK": "one"})

@@ -137,17 +137,6 @@ def test_a_broken_report_neither_fails_a_run_nor_hides_its_error(folder: Path, m
     assert bad.stderr.splitlines()[-1].startswith("error: ") and "small.safetensors" in bad.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("rank", ["0", "1"])
-def test_each_process_of_a_launcher_says_how_to_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch, rank: str) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", rank)
-    done = call("run", "r.yaml", "--only", "mixed")
-    assert done.exit_code == 1 and "one of 2 that a launcher started; run it without the launcher" in done.stderr
-    assert call("run", "r.yaml", "--only", "mixed", "--dry-run").exit_code == 0
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    assert call("run", "r.yaml", "--only", "mixed").exit_code == 0
-
-
 def test_an_ending_that_fails_does_not_hide_the_error_of_a_step(folder: Path) -> None:
     planner = make_planner("r.yaml", Path("work"))
     (folder / "work").mkdir()

@@ -10,7 +10,14 @@ from loratools.files import sha256
 from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
-from loratools.recipe.steps.train import checked_config, located, refuse_ours, sealed, settings_without_places
+from loratools.recipe.steps.train import (
+    check_devices,
+    checked_config,
+    located,
+    refuse_ours,
+    sealed,
+    settings_without_places,
+)
 
 REVISION = 1
 
@@ -44,13 +51,22 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     settings = {**body, **{key: str(path) for key, path in places.items()}}
     return Draft(options, (planner.base_source(), *beside),
                  lambda out, session: _make(out, session, name, settings, planner),
-                 epochs=config.epochs, family=planner.base_family, kept=config.save_last_n,
-                 units=3.0 * int(generation.images_per_framing) * config.repeats * config.epochs)  # fmt: skip
+                 epochs=config.epochs, family=planner.base_family, kept=config.save_last_n, check=check_devices,
+                 units=3.0 * int(generation.images_per_framing) * config.repeats * config.epochs,
+                 assist=lambda out, session: _assist(out, session, name, settings, planner))  # fmt: skip
 
 
 def _make(out: Path, session: Session, name: str, body: dict[str, Any], planner: Planner) -> Outcome:
     from loratools.train.basestyle import basestyle
 
     result = basestyle(planner.base, out, name=name, settings=body, device=session.device, force=session.force,
-                       progress=session.progress)  # fmt: skip
+                       progress=session.progress,
+                       share=lambda resumes: session.share(resumes=resumes, needed=True))  # fmt: skip
     return sealed(result, name, planner)
+
+
+def _assist(out: Path, session: Session, name: str, body: dict[str, Any], planner: Planner) -> int:
+    from loratools.train.basestyle import assist
+
+    assist(planner.base, out, name=name, settings=body, device=session.device, resumes=session.resume)
+    return 0

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from loratools.preview.arrange import Arrangement
     from loratools.preview.drawing import Drawing
     from loratools.preview.engine import Options
+    from loratools.preview.render import GridResult
 
 REVISION = 1
 _DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed")  # what the sheet and the page look like
@@ -65,9 +66,13 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
             check_base(terms, planner, name, "grid", *place)
         sources += terms.sources
     rows = [terms for _, _, terms in named]
+
+    def assist(out: Path, session: Session) -> int:
+        return _render(out, session, settings, axes, rows, name, planner).rendered
+
     return Draft(options, tuple(sources), lambda out, session: _make(out, session, settings, axes, rows, name, planner),
                  in_place=True, check=lambda session: _check_judge(name, settings, planner, session),
-                 units=_pictures(rows, axes, planner) * (settings.steps or 20))  # fmt: skip
+                 units=_pictures(rows, axes, planner) * (settings.steps or 20), assist=assist)  # fmt: skip
 
 
 def _names(name: str, settings: Grid, axes: dict[str, Any], presets: Presets,
@@ -208,6 +213,21 @@ def _check_style(style: str, planner: Planner, name: str) -> None:
 
 def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str,
           planner: Planner) -> Outcome:  # fmt: skip
+    with session.share(resumes=session.resume, needed=False) as shared:
+        result = _render(out, session, settings, axes, rows, name, planner)
+    built, rendered = result.grid.rows, result.rendered + shared.rendered
+    facts: dict[str, Any] = {"rows": [row.label for row in built], "rendered": rendered, "png": str(result.png)}
+    if settings.judge is not None:
+        from loratools.recipe.score import score_grid
+
+        facts["scores"] = score_grid(out, settings.judge, session.judge).json()
+    pictures = result.rendered + result.elsewhere + result.reused
+    return Outcome(f"{len(built)} rows, {pictures} pictures, {rendered} of them rendered now", facts)
+
+
+def _render(out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str,
+            planner: Planner) -> GridResult:  # fmt: skip
+    """The pictures, the sheet and the page; of several processes each renders a part, and the first draws the rest."""
     from loratools.base.load import load_base
     from loratools.preview.render import render_axes
 
@@ -221,21 +241,13 @@ def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], row
         return base
 
     first = load(models[0])
-    result = render_axes(
+    return render_axes(
         first, arrangement, out=out, presets=names.presets, resolve=names.terms,
         load=lambda model: first if model == models[0] else load(model),
         options=_engine(settings), title=settings.title, drawing=_drawing(settings),
         embeddings=planner.find(settings.embeddings) if settings.embeddings else None, progress=session.progress,
         owner=planner.owner(name), force=session.force,
     )  # fmt: skip
-    built = result.grid.rows
-    facts: dict[str, Any] = {"rows": [row.label for row in built], "rendered": result.rendered, "png": str(result.png)}
-    if settings.judge is not None:
-        from loratools.recipe.score import score_grid
-
-        facts["scores"] = score_grid(out, settings.judge, session.judge).json()
-    pictures = result.rendered + result.elsewhere + result.reused
-    return Outcome(f"{len(built)} rows, {pictures} pictures, {result.rendered} of them rendered now", facts)
 
 
 def _engine(settings: Grid) -> Options:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import RecipeError
+from loratools.launch import Rank
 from loratools.recipe.lineage import seal
 from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
 from loratools.recipe.schema import Step
@@ -52,10 +53,12 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         {**settings, "images": _subsets(config), **under.options()},
         (planner.base_source(), *sources, *under.sources, *beside),
         lambda out, session: _make(out, session, config.model_copy(update=places), under, name, planner),
+        check=check_devices,
         epochs=config.epochs,
         family=planner.base_family,
         units=_samples(config, sources, planner),
         kept=config.save_last_n,
+        assist=lambda out, session: _assist(out, session, config.model_copy(update=places), under, planner),
     )
 
 
@@ -188,17 +191,36 @@ def _subsets(config: TrainConfig) -> list[dict[str, Any]]:
 
 
 def sealed(result: RunResult, name: str, planner: Planner) -> Outcome:
-    """A finished run in a line, once every epoch's header holds the recipe; one process of several writes them."""
+    """A finished run in a line, once every epoch's header holds the recipe."""
     lineage = planner.step(name).lineage
-    if lineage is not None and result.wrote:
+    if lineage is not None:
         for path in result.epochs:
             seal(path, lineage)
     return summary_of(result)
 
 
+def check_devices(session: Session) -> None:
+    """Raise TrainingError, before any step runs, where one of several processes has no device to train on."""
+    if Rank.here().world > 1:
+        from loratools.train.distributed import check_device
+
+        check_device(session.device)
+
+
 def _make(out: Path, session: Session, config: TrainConfig, under: Underlying, name: str, planner: Planner) -> Outcome:
+    with session.share(resumes=session.resume, needed=True):
+        result = _train(out, session, config, under, planner)
+    return sealed(result, name, planner)
+
+
+def _assist(out: Path, session: Session, config: TrainConfig, under: Underlying, planner: Planner) -> int:
+    _train(out, session, config, under, planner)
+    return 0
+
+
+def _train(out: Path, session: Session, config: TrainConfig, under: Underlying, planner: Planner) -> RunResult:
     from loratools.train.loop import train
 
     changed = {"out": out, "device": session.device, "force": session.force, "resume": session.resume}
     changed |= under.settings(planner.base_family)
-    return sealed(train(config.model_copy(update=changed), progress=session.progress), name, planner)
+    return train(config.model_copy(update=changed), progress=session.progress)
