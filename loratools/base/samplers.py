@@ -152,8 +152,13 @@ class Sampler:
 
         scheduler = self.scheduler(config)
         scheduler.set_timesteps(steps)
-        told = even_times(int(scheduler.config.num_train_timesteps), steps)
+        last = int(scheduler.config.num_train_timesteps)
+        told, apart = even_times(last, steps), last // steps
         called = told[:-1] or told
+        if len(told) > 1 and told[0] - told[1] != apart:  # past training's last time, and brought back to it
+            kept = torch.cat([scheduler.alphas_cumprod, scheduler.alphas_cumprod[-1:]])
+            kept[told[0] - apart] = kept[told[1]]
+            scheduler.alphas_cumprod = kept
         if self.method.kind == "PNDMScheduler":
             called = [*called[:1], *told[1:2], *called[1:]]  # its first step calls at both ends
         scheduler.timesteps = torch.tensor(called)
@@ -201,14 +206,14 @@ def find_sampler(name: str) -> Sampler:
     if (plain := _BY_WORD.get(wanted)) is not None:
         return Sampler(plain)
     for method, schedule in _split(wanted):
-        if schedule == UNIFORM or schedule == AUTOMATIC and not method.automatic:
+        if schedule == UNIFORM or (schedule == AUTOMATIC and not method.automatic):
             return Sampler(method)
         if method.scheduled:
             return Sampler(method, method.automatic if schedule == AUTOMATIC else schedule)
         raise GridError(f"'{name}': {method.name} has noise levels of its own; leave out '{schedule}'")
     if wanted.startswith(_plain(_ADAPTIVE)):
         raise GridError(f"{_ADAPTIVE} sizes its steps by each picture's errors, which pictures of one batch cannot "
-                        "share; use 'DPM fast', which takes the same steps at fixed sizes")  # fmt: skip
+                        "share; use 'DPM fast', its sibling of fixed steps")  # fmt: skip
     every = [*SAMPLERS, *(f"{method.name} {word}" for method in _METHODS if method.scheduled for word in SCHEDULES)]
     hint = did_you_mean(name, every) or f"; there are {', '.join(SAMPLERS)}, with schedule types such as Karras"
     raise GridError(f"there is no sampler '{name}'{hint}")
@@ -221,11 +226,8 @@ def from_webui(sampler: str, schedule: str) -> Sampler:
         GridError: if one of them is unknown.
     """
     found = find_sampler(sampler)
-    if not schedule or found.schedule:
-        return found
-    if (
-        not found.method.scheduled or found.method.name == "UniPC"
-    ):  # the WebUI writes the type, and takes its own levels
+    heeded = found.method.scheduled and found.method.name != "UniPC"  # the others write the type down, and that is all
+    if not schedule or found.schedule or not heeded:
         return found
     return find_sampler(f"{found.method.name} {schedule}")
 

@@ -112,6 +112,8 @@ def dpm_fast(x: Tensor, levels: Sequence[float], noise: Noise) -> Walk:
     """Lu et al. 2022, DPM-Solver-fast: n calls in steps of order 3 and a rest, even in the logarithm; each goes lower
     than its end and back up with fresh noise, as the WebUI has it."""
     calls, high, low = len(levels) - 1, levels[0], levels[-2]
+    if calls == 1:
+        return (yield x, high)
     orders = [3] * (calls // 3 - 1) + [2, 1] if calls % 3 == 0 else [3] * (calls // 3) + [calls % 3]
     stops = [high * (low / high) ** (n / len(orders)) for n in range(len(orders) + 1)]
     for order, (now, after) in zip(orders, pairwise(stops), strict=True):

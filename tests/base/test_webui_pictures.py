@@ -285,10 +285,12 @@ def test_lcm_asks_at_its_own_times(base: Base) -> None:
     assert (made(base, "LCM", kind="webui-cpu") - x).abs().max() > 0.1 * x.std()
 
 
-TIMES = {4: [1, 251, 501, 751], 6: [1, 167, 333, 499, 665, 831, 997]}  # every 1000 // 6 below 1000: one more than 6
+TIMES = {  # every 1000 // n below 1000, and 1 to it: one more than n where that does not divide
+    3: [1, 334, 667, 999], 4: [1, 251, 501, 751], 6: [1, 167, 333, 499, 665, 831, 997],
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("steps", [4, 6])
+@pytest.mark.parametrize("steps", [3, 4, 6])
 @pytest.mark.parametrize("sampler", ["DDIM", "DDIM CFG++", "PLMS"])
 def test_timed_samplers_end_at_the_first_time(base: Base, sampler: str, steps: int) -> None:
     """Song et al. 2021, eq. 12; Liu et al. 2022, PNDM, eq. 13; Chung et al. 2024, algorithm 2."""
