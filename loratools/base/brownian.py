@@ -30,7 +30,7 @@ class Path:
         """The way from ``now`` to the lower ``after``, at unit deviation."""
         for level in (now, after):
             if not self._at:
-                self._at[level] = torch.zeros_like(self._draw())
+                self._at[level] = torch.zeros(())
             elif level not in self._at:
                 lowest = min(self._at)
                 self._at[level] = self._at[lowest] + self._draw() * math.sqrt(lowest - level)

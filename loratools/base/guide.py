@@ -172,7 +172,7 @@ class Mixed:
         return predicted[: len(self._weights)]
 
 
-def guidance(positive: Sequence[Guide], negative: Sequence[Guide], guided: bool = True) -> Guidance:
+def guidance(positive: Sequence[Guide], negative: Sequence[Guide], guided: bool) -> Guidance:
     """The cheapest guidance for a batch: prompts alone, pairs, or parts.
 
     Args:

@@ -15,8 +15,8 @@ from loratools.errors import GridError
 CONFIG = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
           "clip_sample": False, "steps_offset": 1, "timestep_spacing": "leading"}  # fmt: skip
 WEBUI_1_8 = (  # the list of names before schedule types were a setting of their own
-    "DPM++ 2M Karras; DPM++ SDE Karras; DPM++ 2M SDE Exponential; DPM++ 2M SDE Karras; Euler a; Euler; LMS; Heun; DPM2; "
-    "DPM2 a; DPM++ 2S a; DPM++ 2M; DPM++ SDE; DPM++ 2M SDE; DPM++ 2M SDE Heun; DPM++ 2M SDE Heun Karras; "
+    "DPM++ 2M Karras; DPM++ SDE Karras; DPM++ 2M SDE Exponential; DPM++ 2M SDE Karras; Euler a; Euler; LMS; Heun; "
+    "DPM2; DPM2 a; DPM++ 2S a; DPM++ 2M; DPM++ SDE; DPM++ 2M SDE; DPM++ 2M SDE Heun; DPM++ 2M SDE Heun Karras; "
     "DPM++ 2M SDE Heun Exponential; DPM++ 3M SDE; DPM++ 3M SDE Karras; DPM++ 3M SDE Exponential; DPM fast; LMS Karras; "
     "DPM2 Karras; DPM2 a Karras; DPM++ 2S a Karras; Restart; DDIM; PLMS; UniPC; LCM"
 )

@@ -271,7 +271,7 @@ def made(base: Base, sampler: str, steps: int = STEPS, kind: str = "webui-gpu") 
 
 
 def test_lcm_asks_at_its_own_times(base: Base) -> None:
-    """Luo et al. 2023: 50 levels were distilled. The WebUI's lie evenly among them, and the nearest one's time is told."""
+    """Luo et al. 2023 distilled 50 levels: the WebUI's lie evenly among them, and the nearest one's time is told."""
     known = training(base)[19::20]
     sigmas = levels(known, STEPS).float().tolist()
     numbers = Philox(SEED)
