@@ -7,6 +7,7 @@ that name. A plain name keeps diffusers' own levels, and under the WebUI's noise
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -81,9 +82,15 @@ class Sampler:
 
     def scheduler(self, config: Mapping[str, Any]) -> Any:
         """A fresh scheduler of diffusers on the base's own noise schedule ``config``."""
-        asked = {_DIFFUSERS[self.schedule]: True} if self.schedule in _DIFFUSERS else {}
+        asked = {_DIFFUSERS[self.schedule]: True} if self._known else {}
         with quiet():
             return _class(self.method.kind).from_config({**config, **_UNASKED, **self.method.settings, **asked})
+
+    @property
+    def _known(self) -> bool:
+        """Whether the schedule type is one that this scheduler of diffusers makes itself."""
+        taken = inspect.signature(_class(self.method.kind).__init__).parameters
+        return _DIFFUSERS.get(self.schedule) in taken
 
     def prepared(self, config: Mapping[str, Any], steps: int, *, webui: bool = False, xl: bool = False) -> Any:
         """A scheduler set to ``steps``, whose ``timesteps`` are its UNet calls.
@@ -94,8 +101,7 @@ class Sampler:
         """
         if not self.method.kind:
             return self._walked(config, steps, xl)
-        levelled = self.schedule not in ("", *_DIFFUSERS) or webui
-        if levelled and self.method.scheduled:
+        if self.method.scheduled and (webui or (self.schedule and not self._known)):
             return self._levelled(config, steps, xl, webui)
         if webui and self.method.kind in _TIMED:
             return self._timed(config, steps)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from loratools.base.levels import beta_quantile, even_times, levels, times, training_levels
-from loratools.base.samplers import SCHEDULES, find_sampler
+from loratools.base.samplers import SAMPLERS, SCHEDULES, find_sampler
 from tests.base.test_samplers import CONFIG
 
 
@@ -57,6 +57,23 @@ def test_sdxl_has_aligned_levels_of_its_own(known: Tensor) -> None:
     assert levels(known, 11, "Align Your Steps")[4].item() == pytest.approx(1.886)
     made = find_sampler("Euler Align Your Steps").prepared(CONFIG, 11, xl=True)
     assert made.sigmas[4].item() == pytest.approx(1.342)
+
+
+@pytest.mark.parametrize("name", [name for name, own in SAMPLERS.items() if own.method.scheduled and name != "LCM"])
+@pytest.mark.parametrize("webui", [False, True])
+def test_every_schedule_type_is_heeded(known: Tensor, name: str, webui: bool) -> None:
+    """Not for LCM, whose levels lie among its own 50."""
+    trim = SAMPLERS[name].method.trimmed
+    for schedule in SCHEDULES:
+        found = find_sampler(f"{name} {schedule}").prepared(CONFIG, 7, webui=webui)
+        wanted = levels(known, 7 + trim, schedule)
+        if webui or schedule not in ("Karras", "Exponential"):
+            assert torch.as_tensor(found.sigmas)[0].item() == pytest.approx(wanted[0].item(), rel=1e-5), schedule
+            made = {round(float(level), 3) for level in found.sigmas}
+            assert made >= {round(float(level), 3) for level in wanted[1 : -2 if trim else -1]}, schedule
+        else:  # diffusers' own may begin at its own first time
+            plain = find_sampler(name).prepared(CONFIG, 7, webui=webui)
+            assert list(map(float, found.sigmas)) != list(map(float, plain.sigmas)), schedule
 
 
 def test_quantiles_are_those_of_the_beta_distribution() -> None:

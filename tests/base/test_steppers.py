@@ -145,8 +145,23 @@ def test_restarts_keep_to_the_number_of_steps(steps: int) -> None:
     assert all(0.02 < low < 0.3 and 1 < high < 3.5 for low, high in back)
 
 
-def test_the_third_order_is_exact_for_a_clean_picture_on_a_line() -> None:
-    """Linear in lambda = -log sigma, the second difference vanishes and the first carries all: no noise, h = 2h."""
+def test_both_predictions_say_the_same(start: Tensor) -> None:
+    """Salimans and Ho 2022, eq. for v: alpha * noise - sigma * clean, at unit variance."""
+    made = []
+    for kind in ("epsilon", "v_prediction"):
+        walk = find_sampler("DPM2 Karras").prepared({**CONFIG, "prediction_type": kind}, 9)
+        x = start * walk.init_noise_sigma
+        for sigma, time in zip(walk.sigmas, walk.timesteps, strict=True):
+            clean, alpha = two_clouds(x, sigma), (sigma**2 + 1) ** -0.5
+            noise = (x - clean) / sigma
+            told = noise if kind == "epsilon" else alpha * noise - alpha * sigma * clean
+            x = walk.step(told, time, x, None)[0]
+        made.append(x)
+    torch.testing.assert_close(made[0], made[1], rtol=1e-3, atol=1e-4)
+
+
+def test_extrapolation_is_exact_for_a_clean_picture_on_a_line() -> None:
+    """Linear in lambda = -log sigma, the first difference carries all of it, without noise and after the first step."""
     sigmas = [8.0, 4.0, 2.0, 1.0]
 
     def drifting(x: Tensor, sigma: float) -> Tensor:
