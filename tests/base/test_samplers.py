@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from loratools.base.guide import Fixed
+from loratools.base.guide import Fixed, Guide, Mixed
 from loratools.base.model import Base
 from loratools.base.noise import initial
 from loratools.base.rng import KINDS
@@ -130,9 +130,14 @@ def test_cfg_plus_plus_needs_the_negative_prompt_at_any_scale(base: Base) -> Non
     """At 12.5, the paper's 1, the picture follows the prompt alone, and is noised again by the negative one."""
     assert find_sampler("DDIM CFG++").guided(1) and find_sampler("DDIM CFG++").scale(12.5) == 1
     assert not find_sampler("DDIM").guided(1) and find_sampler("DDIM").scale(7) == 7
+    told = Guide.plain(condition(base, ["1girl"])), Guide.plain(condition(base, [""]))
+    parts = denoise_guided(
+        base, Mixed(told[:1], told[1:]), initial("own", 1, (64, 64)), 4, 12.5, "DDIM CFG++", seeds=[1]
+    )
     made = [
         denoise_guided(base, Fixed(condition(base, ["1girl"]), condition(base, [negative])),
                        initial("own", 1, (64, 64)), 4, 12.5, "DDIM CFG++", seeds=[1])
         for negative in ("", "bad, worse")
     ]  # fmt: skip
     assert (made[0] - made[1]).abs().max() > 1e-2
+    torch.testing.assert_close(made[0], parts, rtol=1e-3, atol=1e-3)

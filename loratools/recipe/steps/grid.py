@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from loratools.preview.drawing import Drawing
     from loratools.preview.engine import Options
 
-REVISION = 1
+REVISION = 2
 _DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed")  # what the sheet and the page look like
 _WORKED = ("presets", "compile", "offload", "sliced", "tiled")  # what no result depends on; vectors count by value
 
