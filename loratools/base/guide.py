@@ -91,6 +91,10 @@ class Guidance(Protocol):
         """(r, 4, h, w) -> (b, 4, h, w)."""
         ...
 
+    def without(self, predicted: Tensor) -> Tensor:
+        """(r, 4, h, w) -> (b, 4, h, w): what the negative prompts alone predict."""
+        ...
+
 
 class Fixed:
     """Classifier-free guidance with one conditioning (b, 77 n, c) for all steps, in diffusers' order: negative first.
@@ -120,6 +124,10 @@ class Fixed:
             return predicted
         without, with_prompt = predicted.chunk(2)
         return without + cfg * (with_prompt - without)
+
+    def without(self, predicted: Tensor) -> Tensor:
+        """The first half of the rows."""
+        return predicted.chunk(2)[0] if self._guided else predicted
 
 
 class Mixed:
@@ -159,19 +167,24 @@ class Mixed:
             mixed.append(without + sum(cfg * weight * (predicted[next(parts)] - without) for weight in weights))
         return torch.stack(mixed)
 
+    def without(self, predicted: Tensor) -> Tensor:
+        """As many rows as there are pictures."""
+        return predicted[: len(self._weights)]
 
-def guidance(positive: Sequence[Guide], negative: Sequence[Guide], cfg: float) -> Guidance:
-    """The cheapest guidance for a batch: prompts alone at a CFG scale of 1, pairs, or parts.
+
+def guidance(positive: Sequence[Guide], negative: Sequence[Guide], guided: bool) -> Guidance:
+    """The cheapest guidance for a batch: prompts alone, pairs, or parts.
 
     Args:
         positive, negative: one for every picture.
+        guided: whether the negative prompts take part: :meth:`loratools.base.samplers.Sampler.guided`.
     """
     if not all(guide.steady for guide in positive) or any(len(guide.negative.stages) > 1 for guide in negative):
         return Mixed(positive, negative)
     told = [guide.parts[0].at(0) for guide in positive], [guide.negative.at(0) for guide in negative]
     tokens = math.lcm(*(cond.hidden.shape[1] for conds in told for cond in conds))
     cond, uncond = (join(conds, tokens) for conds in told)
-    return Fixed(cond, uncond if cfg != 1 else None)
+    return Fixed(cond, uncond if guided else None)
 
 
 def join(conds: Sequence[Conditioning], tokens: int = 1) -> Conditioning:

@@ -6,8 +6,8 @@
 ``webui-gpu``   the WebUI's ``RNG: GPU`` and ``NV``: what torch draws on an NVIDIA card, computed on the CPU
 ==============  =======================================================================================================
 
-The two of the WebUI also step through its noise levels (:mod:`loratools.base.webui_steps`), without which the same
-numbers make another picture.
+The two of the WebUI also step through its noise levels (:mod:`loratools.base.levels`), without which the same numbers
+make another picture.
 
 CUDA's generator is Philox 4x32-10 (Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"):
 ten rounds of multiplications turn a counter and a key into four random words. Torch gives number i of a tensor the
@@ -19,13 +19,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from loratools.base.brownian import Path, Tree
+from loratools.base.rng import OWN
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -40,9 +44,40 @@ def initial(kind: str, seed: int, size: tuple[int, int]) -> Tensor:
         kind: one of :data:`loratools.base.rng.KINDS`.
         size: (height, width) in pixels.
     """
+    return stream(kind, seed)(latent_shape(size))
+
+
+def stream(kind: str, seed: int) -> Callable[[Sequence[int]], Tensor]:
+    """A seed's normal numbers, tensor by tensor: shape -> float32."""
     if kind == "webui-gpu":
-        return Philox(seed).normal(latent_shape(size))
-    return torch.randn(latent_shape(size), generator=torch.Generator("cpu").manual_seed(seed))
+        return Philox(seed).normal
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return lambda shape: torch.randn(tuple(shape), generator=generator)
+
+
+def step_noise(kind: str, seeds: Sequence[int], size: tuple[int, int], ends: tuple[float, float] | None
+               ) -> Callable[[float, float], Tensor]:  # fmt: skip
+    """What samplers of ours draw on the way from one noise level to another: (b, 4, h, w) of unit deviation, each
+    picture's of its own seed.
+
+    Args:
+        ends: the lowest and the highest level of a Brownian path; None for draws that know of no other, each standing
+            where :func:`initial` left off.
+    """
+    shape = latent_shape(size)
+    ways: list[Callable[[float, float], Tensor]] = []
+    for seed in seeds:
+        if ends is not None and kind != OWN:
+            ways.append(Tree(seed, *ends, lambda word: stream(kind, word)(shape)))
+            continue
+        numbers = stream(kind, seed)
+        numbers(shape)
+        ways.append(partial(_fresh, partial(numbers, shape)) if ends is None else Path(partial(numbers, shape)))
+    return lambda now, after: torch.cat([way(now, after) for way in ways])
+
+
+def _fresh(draw: Callable[[], Tensor], now: float, after: float) -> Tensor:
+    return draw()
 
 
 def latent_shape(size: tuple[int, int]) -> tuple[int, int, int, int]:

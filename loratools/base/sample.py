@@ -12,7 +12,7 @@ from torch import Tensor
 
 from loratools.base.guide import Fixed, Guidance
 from loratools.base.model import Base
-from loratools.base.noise import drawing, generators, initial
+from loratools.base.noise import drawing, generators, initial, step_noise
 from loratools.base.rng import OWN
 from loratools.base.samplers import SAMPLERS, Sampler, find_sampler
 from loratools.base.text import Conditioning
@@ -93,7 +93,7 @@ def denoise(
     seeds: Sequence[int] | None = None,
 ) -> Tensor:
     """The finished latents (b, 4, h, w) in the VAE's scaled space; arguments as for :func:`sample`."""
-    fixed = Fixed(_as_conditioning(cond), _as_conditioning(uncond) if cfg != 1 else None)
+    fixed = Fixed(_as_conditioning(cond), _as_conditioning(uncond) if find_sampler(sampler).guided(cfg) else None)
     return denoise_guided(base, fixed, latents, steps, cfg, sampler, callback, seeds=seeds)
 
 
@@ -127,9 +127,14 @@ def denoise_guided(
     own = list(seeds) if seeds is not None else list(range(len(latents)))
     if len(own) != len(latents):
         raise GridError(f"{len(own)} seeds were given for {len(latents)} pictures; give one for each")
-    scheduler = find_sampler(sampler).prepared(base.scheduler_config, steps, webui=kind != OWN)
-    turns = generators(own, size) if _draws(scheduler) else []
-    extra = {"generator": turns} if turns else {}
+    found = find_sampler(sampler)
+    scheduler = found.prepared(base.scheduler_config, steps, webui=kind != OWN, xl=base.family == "sdxl")
+    takes = inspect.signature(scheduler.step).parameters
+    turns = generators(own, size) if "generator" in takes else []  # draws only if its method does: eta stays at 0
+    extra: dict[str, Any] = {"generator": turns} if turns else {}
+    if "noise" in takes:
+        draw = step_noise(kind, own, size, scheduler.brownian)
+        extra["noise"] = lambda now, after: upload(draw(now, after), base.device)
     times = upload(scheduler.timesteps, base.device)
     run = unet or plain_unet(base)
     latents = upload(latents, base.device).to(base.dtype) * scheduler.init_noise_sigma
@@ -140,7 +145,10 @@ def denoise_guided(
         if told is None or told[0] is not now:
             told = now, _inputs(base, now, size)
         inputs = scheduler.scale_model_input(guidance.spread(latents), t)
-        predicted = guidance.mix(run(inputs, times[index], *told[1]), cfg)
+        rows = run(inputs, times[index], *told[1])
+        predicted = guidance.mix(rows, found.scale(cfg))
+        if "negative" in takes:
+            extra["negative"] = guidance.without(rows)
         with drawn:
             latents = scheduler.step(predicted, t, latents, **extra, return_dict=False)[0].to(base.dtype)
         if callback:
@@ -175,11 +183,6 @@ def decode(base: Base, latents: Tensor) -> Tensor:
     scaled = latents.to(base.vae.dtype) / base.vae.config.scaling_factor
     images: Tensor = base.vae.decode(scaled, return_dict=False)[0]
     return (images * 0.5 + 0.5).clamp(0, 1)
-
-
-def _draws(scheduler: Any) -> bool:
-    """Whether the scheduler may draw noise at a step; ``eta`` stays at its deterministic 0."""
-    return "generator" in inspect.signature(scheduler.step).parameters
 
 
 def _step_of(index: int, steps: int, calls: int) -> int:

@@ -75,7 +75,7 @@ def _vector(text: str, presets: Presets, family: str) -> BlockVector | None:
 )
 @click.option("--steps", type=int, help="Sampler steps.  [default: the base's]")
 @click.option("--cfg", type=float, help="Guidance.  [default: the base's]")
-@click.option("--sampler", help="A WebUI or k-diffusion name.  [default: the base's]")
+@click.option("--sampler", help="The WebUI's sampler and schedule type, as in `grid`.  [default: the base's]")
 @click.option("--size", help="WIDTHxHEIGHT.  [default: the base's]")
 @click.option("--batch-size", type=int, default=8, show_default=True, help="Pictures at once.")
 @click.option("-o", "--out", required=True, type=click.Path(), help="Folder for pictures, effect.png and effect.json.")

@@ -35,7 +35,8 @@ NOISE = ("own", "webui-cpu", "webui-gpu")
 @click.option("--seed", "seeds", metavar="NUMBERS", help="1, or 1,2, or 1-4.  [default: 1]")
 @click.option("--steps", type=int, help="Sampler steps.  [default: the base's own]")
 @click.option("--cfg", type=float, help="CFG scale.  [default: the base's own]")
-@click.option("--sampler", help='As the WebUI spells it, such as "DPM++ 2M Karras".  [default: the base\'s own]')
+@click.option("--sampler", help='The WebUI\'s sampler and schedule type, such as "DPM++ 2M Karras".  '
+              "[default: the base's own]")  # fmt: skip
 @click.option("--size", metavar="WxH", help="Width x height in pixels.  [default: the base's own]")
 @click.option("--clip-skip", type=int, help="1 is the last layer.  [default: 1]")
 @click.option("--noise", type=click.Choice(NOISE), default=NOISE[0], show_default=True,
@@ -101,7 +102,7 @@ def command(
       negative   lowres; lowres, blurry
       s/r        red hair, blue hair, "long, green hair"        Prompt S/R
       seed, cfg, steps, clip skip          numbers
-      sampler    Euler a, DPM++ 2M Karras
+      sampler    Euler a, DPM++ 2M Karras, Euler SGM Uniform        (sampler and schedule type)
       size       512x768, 768x512
       base       model.safetensors; other.safetensors           (in --base's place)
 

@@ -14,7 +14,7 @@ negative       the negative prompt                                        ``lowr
 s/r            words of both prompts (Prompt S/R)                         ``red hair, blue hair, "long, green hair"``
 seed           the starting noise                                         whole numbers
 cfg, steps     the CFG scale, the sampler steps                           numbers
-sampler        the sampler, as the WebUI spells it                        ``Euler a, DPM++ 2M Karras``
+sampler        the WebUI's sampler and schedule type                      ``Euler a, DPM++ 2M Karras``
 size           width x height                                             ``512x768, 768x512``
 clip skip      the text encoder's layer                                   whole numbers
 base           the base model                                             files, folders, hub ids

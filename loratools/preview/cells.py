@@ -16,7 +16,7 @@ from loratools.base.samplers import find_sampler
 from loratools.errors import GridError
 from loratools.preview.ranges import parse_integers, parse_numbers
 
-RENDERER = 3  # raised when the same settings begin to give another picture
+RENDERER = 4  # raised when the same settings begin to give another picture
 _SIZE = re.compile(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*")
 
 

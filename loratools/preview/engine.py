@@ -26,7 +26,7 @@ from loratools.base.guide import Guidance, guidance
 from loratools.base.model import Base
 from loratools.base.noise import initial
 from loratools.base.patch import Patcher
-from loratools.base.sample import UNet, compiled_unet, denoise_guided, plain_unet
+from loratools.base.sample import UNet, compiled_unet, denoise_guided, find_sampler, plain_unet
 from loratools.errors import GridError
 from loratools.preview.ahead import Ahead
 from loratools.preview.decoder import Decoder
@@ -285,7 +285,7 @@ class Engine:
         first, count = jobs[0], len(jobs)
         jobs = [*jobs, *[jobs[-1]] * (min(self._most, self._widths.get(first.shape, 0)) - count)]
         positive, negative = zip(*(self._texts.of(job) for job in jobs), strict=True)
-        told = guidance(positive, negative, first.cfg)
+        told = guidance(positive, negative, find_sampler(first.sampler).guided(first.cfg))
         latents = torch.cat([initial(job.noise, job.seed, job.size) for job in jobs])
         with self._using(self.base.unet), self._beside(jobs, told):
             made = denoise_guided(

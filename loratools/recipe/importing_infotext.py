@@ -102,7 +102,6 @@ def _vector_name(tag: str) -> str | None:
 def _sampling(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
     from loratools.base.infotext import Parameters
     from loratools.base.rng import OWN
-    from loratools.base.samplers import find_sampler
 
     readers: dict[str, tuple[str, Callable[[str], Any]]] = {
         "Steps": ("steps", int),
@@ -110,7 +109,7 @@ def _sampling(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
         "Seed": ("seeds", int),
         "Clip skip": ("clip_skip", int),
         "Size": ("size", _size),
-        "Sampler": ("sampler", lambda text: find_sampler(_sampler(text, told)).name),
+        "Sampler": ("sampler", lambda text: _sampler(text, told)),
     }
     found: dict[str, Any] = {}
     for key, value in told.items():
@@ -133,7 +132,10 @@ def _size(text: str) -> str:
 
 
 def _sampler(text: str, told: Mapping[str, str]) -> str:
-    from loratools.base.samplers import SCHEDULES
+    """The sampler's full name; in our own pictures both settings are meant as they stand."""
+    from loratools.base.samplers import find_sampler, from_webui
 
     schedule = told.get("Schedule type", "")
-    return f"{text} {schedule}" if schedule in SCHEDULES and not text.endswith(schedule) else text
+    if told.get("Version", "").startswith("loratools"):
+        return find_sampler(f"{text} {schedule}").name
+    return from_webui(text, schedule).name

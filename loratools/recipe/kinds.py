@@ -258,7 +258,9 @@ class Publish(_Short):
     size: NumberText | None = Field(None, description="render: 512 or 512x768")
     steps: Count | None = Field(None, description="render: sampler steps; the base's own if left out")
     cfg: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(None, description="render: guidance scale")
-    sampler: str | None = Field(None, description="render: a WebUI name such as `DPM++ 2M Karras`")
+    sampler: str | None = Field(
+        None, description="render: the WebUI's sampler and schedule type, such as `DPM++ 2M Karras`"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Publish:
@@ -295,7 +297,7 @@ class Grid(Strict):
     seeds: NumberText | None = Field(None, description="1, [1, 2] or 1-4; the recipe's seed if left out")
     steps: Count | None = Field(None, description="sampler steps; the base's own if left out")
     cfg: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(None, description="guidance scale")
-    sampler: str | None = Field(None, description="a WebUI name such as `DPM++ 2M Karras`")
+    sampler: str | None = Field(None, description="the WebUI's sampler and schedule type, such as `DPM++ 2M Karras`")
     size: NumberText | None = Field(None, description="512 or 512x768")
     clip_skip: Annotated[int, Field(ge=1, le=12)] | None = Field(None, description="1: the last text layer")
     noise: Literal["own", "webui-cpu", "webui-gpu"] = Field(

@@ -15,7 +15,7 @@ from loratools.base.encode import conditioning
 from loratools.base.guide import guidance
 from loratools.base.infotext import Facts, LoraUse, infotext, write_png
 from loratools.base.model import Base
-from loratools.base.sample import decode, denoise_guided, noise
+from loratools.base.sample import decode, denoise_guided, find_sampler, noise
 from loratools.errors import TrainingError
 from loratools.train.checkpoint import Position
 from loratools.train.progress import Progress
@@ -112,7 +112,7 @@ class Sampler(Watcher):
 def render(base: Base, wanted: Wanted, clip_skip: int) -> np.ndarray:
     """One picture, uint8 (height, width, 3), with what is in the base's modules now; a grid's cell is the same."""
     positive, negative = conditioning(base, wanted.prompt, wanted.negative, wanted.steps, clip_skip)
-    told = guidance([positive], [negative], wanted.cfg)
+    told = guidance([positive], [negative], find_sampler(wanted.sampler).guided(wanted.cfg))
     latents = denoise_guided(base, told, noise(wanted.seed, wanted.size), wanted.steps, wanted.cfg, wanted.sampler,
                              seeds=[wanted.seed])  # fmt: skip
     picture: np.ndarray = decode(base, latents)[0].permute(1, 2, 0).float().cpu().numpy()

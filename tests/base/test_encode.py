@@ -157,7 +157,7 @@ def test_and_is_parts_of_a_prompt_and_a_word_of_a_negative_one(base: Base) -> No
     assert negative.negative.weight == 1
     wanted = condition(base, ["red AND hat :0.5"]).hidden
     torch.testing.assert_close(negative.negative.at(0).hidden, wanted, rtol=1e-5, atol=1e-5)
-    told = guidance([positive], [negative], 7)
+    told = guidance([positive], [negative], True)
     assert isinstance(told, Mixed) and told.owners(1) == [0, 0, 0]
     torch.testing.assert_close(told.at(0).hidden[:1], wanted, rtol=1e-5, atol=1e-5)
 
@@ -177,9 +177,9 @@ def test_unequal_lengths_attend_as_if_they_were_alone() -> None:
     assert join([short, Conditioning(torch.randn(1, 231, 8)), long]).hidden.shape == (3, 462, 8)
     sides = even([short, long])
     assert torch.equal(sides[0].hidden[:, 77:], short.hidden[:, -1:].expand(-1, 77, -1)) and sides[1] is long
-    fixed = guidance([Guide.plain(long)], [Guide.plain(short)], 7)
+    fixed = guidance([Guide.plain(long)], [Guide.plain(short)], True)
     assert torch.equal(fixed.at(0).hidden[0, 77:], short.hidden[0])
-    mixed = guidance([Guide((Part((Stage(0, short),)), Part((Stage(0, long),))))], [Guide.plain(short)], 7)
+    mixed = guidance([Guide((Part((Stage(0, short),)), Part((Stage(0, long),))))], [Guide.plain(short)], True)
     assert torch.equal(mixed.at(0).hidden[1, 153], short.hidden[0, -1])
 
 

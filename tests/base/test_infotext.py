@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -37,6 +38,18 @@ def test_the_text_is_what_the_webui_reads_back() -> None:
             "hashes: Test", 'hashes: "Test'
         )
     )
+
+
+@pytest.mark.parametrize(
+    ("sampler", "told"),
+    [
+        ("DPM++ 2M", "DPM++ 2M, Schedule type: Uniform"), ("Euler", "Euler"), ("DDIM CFG++", "DDIM CFG++"),
+        ("Euler SGM Uniform", "Euler, Schedule type: SGM Uniform"),
+        ("DPM++ 2M SDE Heun Karras", "DPM++ 2M SDE Heun, Schedule type: Karras"),
+    ],
+)  # fmt: skip
+def test_the_schedule_type_is_told_where_automatic_would_be_another(sampler: str, told: str) -> None:
+    assert f"Steps: 20, Sampler: {told}, CFG scale" in infotext(replace(FACTS, sampler=sampler))
 
 
 def test_the_strength_multiplies_every_lora_and_zero_names_none() -> None:

@@ -90,6 +90,17 @@ def test_step_noise_is_the_kinds_and_each_pictures_own(base: Base) -> None:
     assert (denoised(base, "webui-cpu", [4]) - both[1:]).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "sampler", ["DPM++ 2S a Karras", "DPM++ SDE Karras", "DPM++ 3M SDE", "DPM2 a", "DPM fast", "LCM"]
+)
+def test_a_pictures_noise_is_its_own_in_any_batch(base: Base, kind: str, sampler: str) -> None:
+    both, again = denoised(base, kind, [3, 4], sampler), denoised(base, kind, [3, 4], sampler)
+    assert torch.equal(both, again)
+    torch.testing.assert_close(both[1:], denoised(base, kind, [4], sampler), rtol=1e-3, atol=1e-3)
+    assert (both[0] - both[1]).abs().max() > 1e-2
+
+
 def test_an_ancestral_step_adds_the_streams_second_draw(base: Base) -> None:
     """Euler a by hand for one step of a zero prediction, whose noise alone is left."""
     size = (64, 64)

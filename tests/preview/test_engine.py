@@ -23,7 +23,7 @@ from loratools.base.graph import Graphs
 from loratools.base.guide import Fixed, Guide, Mixed, Part, Stage, guidance, plain_guides
 from loratools.base.model import Base
 from loratools.base.patch import Moved
-from loratools.base.sample import Added, UNet, denoise_guided, noise, plain_unet
+from loratools.base.sample import Added, UNet, denoise_guided, find_sampler, noise, plain_unet
 from loratools.base.text import Conditioning, condition
 from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
@@ -289,9 +289,9 @@ def test_an_error_of_a_writer_is_not_lost(base: Base, tmp_path: Path, monkeypatc
 
 def test_plain_guides_in_parts_are_plain_guidance(base: Base) -> None:
     guides = plain_guides(base, [*PROMPTS, ""], 3, 1)
-    assert isinstance(guidance(guides[:2], [guides[2]] * 2, 4.0), Fixed)
+    assert isinstance(guidance(guides[:2], [guides[2]] * 2, True), Fixed)
     latents = torch.cat([noise(seed, base.resolution) for seed in (1, 2)])
-    fixed = guidance(guides[:2], [guides[2]] * 2, 4.0)
+    fixed = guidance(guides[:2], [guides[2]] * 2, True)
     mixed = Mixed(guides[:2], [guides[2]] * 2)
     one, two = (denoise_guided(base, how, latents, 3, 4.0, "DPM++ 2M") for how in (fixed, mixed))
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
@@ -302,11 +302,12 @@ def test_a_scale_below_1_is_the_same_beside_any_other_prompt(base: Base) -> None
     guides = plain_guides(base, [*PROMPTS, ""], 3, 1)
     latents, made = noise(1, base.resolution), {}
     for cfg in (0.0, 0.5, 1.0):
-        fixed, mixed = guidance(guides[:1], guides[2:], cfg), Mixed(guides[:1], guides[2:])
+        guided = find_sampler("DPM++ 2M").guided(cfg)
+        fixed, mixed = guidance(guides[:1], guides[2:], guided), Mixed(guides[:1], guides[2:])
         one, two = (denoise_guided(base, how, latents, 3, cfg, "DPM++ 2M") for how in (fixed, mixed))
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
         made[cfg] = one
-    alone = denoise_guided(base, guidance(guides[2:], guides[2:], 1.0), latents, 3, 1.0, "DPM++ 2M")
+    alone = denoise_guided(base, guidance(guides[2:], guides[2:], False), latents, 3, 1.0, "DPM++ 2M")
     torch.testing.assert_close(made[0.0], alone, rtol=1e-4, atol=1e-4)  # 0 is the negative prompt alone
     assert not torch.allclose(made[0.5], made[1.0], rtol=1e-3, atol=1e-3)
 
@@ -315,7 +316,7 @@ def test_parts_are_summed_with_their_weights() -> None:
     """By hand: negative 1, parts 3 (weight 1) and 5 (weight -0.5), CFG 2: 1 + 2 * (2 - 0.5 * 4) = 1."""
     cond = Conditioning(torch.zeros(1, 77, 4))
     one, two = Part((Stage(0, cond),)), Part((Stage(0, cond),), -0.5)
-    how = guidance([Guide((one, two)), Guide((one,))], [Guide.plain(cond)] * 2, 2.0)
+    how = guidance([Guide((one, two)), Guide((one,))], [Guide.plain(cond)] * 2, True)
     latents = torch.arange(2.0).reshape(2, 1, 1, 1)
     assert how.spread(latents).flatten().tolist() == [0, 1, 0, 0, 1]  # two negatives, then two parts and one
     predicted = torch.tensor([1.0, 10.0, 3.0, 5.0, 11.0]).reshape(5, 1, 1, 1)
@@ -325,7 +326,7 @@ def test_parts_are_summed_with_their_weights() -> None:
 def test_stages_follow_each_other_and_shorter_prompts_are_lengthened() -> None:
     early, late = (Conditioning(torch.full((1, tokens, 2), value)) for tokens, value in ((77, 1.0), (154, 2.0)))
     guide = Guide((Part((Stage(2, early), Stage(0, late))),))
-    how = guidance([guide], [Guide.plain(early)], 7.0)
+    how = guidance([guide], [Guide.plain(early)], True)
     assert how.at(0) is how.at(1) and how.at(1) is not how.at(2)
     assert how.at(1).hidden.shape == (2, 77, 2) and how.at(2).hidden.shape == (2, 154, 2)
     assert how.at(2).hidden[0].unique().tolist() == [1.0] and how.at(2).hidden[1].unique().tolist() == [2.0]

@@ -87,6 +87,24 @@ def test_the_noise_of_a_picture_is_kept(told: str, noise: str) -> None:
     assert "RNG" not in " ".join(found.notes)
 
 
+@pytest.mark.parametrize(
+    ("told", "sampler"),
+    [
+        ("Sampler: DPM++ 2M SDE Heun Karras", "DPM++ 2M SDE Heun Karras"), ("Sampler: DPM++ 2M", "DPM++ 2M"),
+        ("Sampler: DPM++ 2M, Schedule type: Automatic", "DPM++ 2M Karras"),
+        ("Sampler: Euler, Schedule type: Align Your Steps", "Euler Align Your Steps"),
+        ("Sampler: DDIM, Schedule type: Karras", "DDIM"), ("Sampler: UniPC, Schedule type: Karras", "UniPC"),
+        ("Sampler: UniPC, Schedule type: Karras, Version: loratools 1", "UniPC Karras"),
+        ("Sampler: Euler, Schedule type: Turbo", None), ("Sampler: DPM adaptive, Schedule type: Automatic", None),
+    ],
+)  # fmt: skip
+def test_sampler_and_schedule_type_are_one_name(told: str, sampler: str | None) -> None:
+    found = import_recipe(f"<lora:style:0.8>\nSteps: 20, {told}, Seed: 1, Size: 64x64", is_text=True)
+    grid = steps(found)["picture"].grid
+    assert grid is not None and grid.sampler == sampler
+    assert ("is left out" in " ".join(found.notes)) is (sampler is None)
+
+
 def test_supermergers_string_with_its_named_vectors() -> None:
     vector = ",".join(["1"] * 16 + ["0.5"])
     found = import_recipe(f"Test0:1:MINE,AnythingV5RE_BASE:-1:OTHER\nMINE:{vector}\nUNUSED:{vector}", base="b")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from loratools.preview.engine import Options
     from loratools.preview.render import GridResult
 
-REVISION = 1
+REVISION = 2
 _DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed")  # what the sheet and the page look like
 _WORKED = ("presets", "compile", "offload", "sliced", "tiled")  # what no result depends on; vectors count by value
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from loratools.preview.grid import Grid, Picture
     from loratools.recipe.publish import Published
 
-REVISION = 1
+REVISION = 2
 _MARKER = ".published.json"  # says whose folder it is
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
