@@ -323,6 +323,16 @@ class Grid(Strict):
     sliced: bool = Field(False, description="decode pictures one by one")
     tiled: bool = Field(False, description="decode each picture in tiles")
     judge: str | None = Field(None, description="pocket only: score how much of this drawing style each row shows")
+    score: bool = Field(False, description="figures under each picture: how far from the base and what follows")
+    score_images: str | None = Field(
+        None, description="score: training images, a folder or a `draw` step: the nearest one (copy risk)"
+    )
+    held_out: str | None = Field(
+        None, description="score: images that were not trained on, a folder or a `draw` step: closeness to them"
+    )
+    score_models: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (), description="score: folders of a CLIP or DINO on this machine, to compare by; one or a list"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Grid:
@@ -333,6 +343,9 @@ class Grid(Strict):
             raise ValueError("'prompts' is missing; give one, or an axis of them")
         if self.full_size and not self.sheets:
             raise ValueError("'full_size' goes with 'sheets'; say which format, such as sheets: webp")
+        compared = [key for key in ("score_images", "held_out", "score_models") if getattr(self, key)]
+        if compared and not self.score:
+            raise ValueError(f"'{compared[0]}' says what 'score' compares with; add score: true")
         return self
 
 

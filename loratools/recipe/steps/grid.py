@@ -16,6 +16,7 @@ from loratools.recipe.plan import Draft, Outcome, Planner, Source
 from loratools.recipe.references import Terms, best_epoch, check_base, read_terms, vector_values
 from loratools.recipe.rows import read_prompts
 from loratools.recipe.schema import Step
+from loratools.recipe.score_by import compared_with, scored_by
 from loratools.recipe.session import Session, shipped_judge
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from loratools.preview.engine import Options
 
 REVISION = 1
-_DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed")  # what the sheet and the page look like
+_DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed", "score")  # how the sheet and the page look
+_SCORED = ("score_images", "held_out", "score_models")  # by content, and which of them each is
 _WORKED = ("presets", "compile", "offload", "sliced", "tiled")  # what no result depends on; vectors count by value
 
 
@@ -43,7 +45,8 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     named = [(text, place, read_terms(text, name, planner, presets, "grid", *place))
              for text, place in _names(name, settings, axes, presets, planner)]  # fmt: skip
     options = {
-        **settings.model_dump(exclude={"weights", "seeds", "size", "prompts", "rows", "sampler", *_DRAWN, *_WORKED}),
+        **settings.model_dump(exclude={"weights", "seeds", "size", "prompts", "rows", "sampler", *_DRAWN, *_WORKED,
+                                       *_SCORED}),
         **settings.model_dump(include=set(_DRAWN), exclude_defaults=True),
         **{key: value for key, value in axes.items() if key != "axes"},
         "rows": [[text, terms.options(presets)] for text, _, terms in named],
@@ -52,6 +55,9 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     }  # fmt: skip
     if settings.judge is not None:
         _check_style(settings.judge, planner, name)
+    compared = compared_with(settings, name, planner)
+    if compared:
+        options["compared"] = [key for key, _ in compared]
     vae = planner.vae()
     models = _models(axes, planner)
     folder = _embeddings(name, settings, planner)
@@ -59,13 +65,15 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         *(models or [planner.base_source()]),
         *([vae] if vae else []),
         *([folder] if folder else []),
+        *(source for _, source in compared),
     ]
     for _, place, terms in named:
         if not models:
             check_base(terms, planner, name, "grid", *place)
         sources += terms.sources
     rows = [terms for _, _, terms in named]
-    return Draft(options, tuple(sources), lambda out, session: _make(out, session, settings, axes, rows, name, planner),
+    return Draft(options, tuple(sources),
+                 lambda out, session: _make(out, session, settings, axes, rows, compared, name, planner),
                  in_place=True, check=lambda session: _check_judge(name, settings, planner, session),
                  units=_pictures(rows, axes, planner) * (settings.steps or 20))  # fmt: skip
 
@@ -206,8 +214,8 @@ def _check_style(style: str, planner: Planner, name: str) -> None:
     check_style(style, planner, name, "grid", "judge")
 
 
-def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str,
-          planner: Planner) -> Outcome:  # fmt: skip
+def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms],
+          compared: Sequence[tuple[str, Source]], name: str, planner: Planner) -> Outcome:  # fmt: skip
     from loratools.base.load import load_base
     from loratools.preview.render import render_axes
 
@@ -233,7 +241,9 @@ def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], row
     if settings.judge is not None:
         from loratools.recipe.score import score_grid
 
-        facts["scores"] = score_grid(out, settings.judge, session.judge).json()
+        facts["scores"] = score_grid(out, settings.judge, session.judge, _drawing(settings)).json()
+    if settings.score:
+        scored_by(compared).draw(out, session.judge, _drawing(settings))
     pictures = result.rendered + result.reused
     return Outcome(f"{len(built)} rows, {pictures} pictures, {result.rendered} of them rendered now", facts)
 
@@ -263,8 +273,8 @@ def _arranged(settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str
         settings.rows, {axis.slot: getattr(settings, axis.slot) for axis in axes["axes"]}, settings.weights,
         settings.prompts, axes["seeds"], _given(settings), settings.base_alone, settings.most,
     )  # fmt: skip
-    start = Setting("", 0, settings.negative, None, 1.0, (), settings.steps, settings.cfg, axes["sampler"],
-                    tuple(axes["size"]) if axes["size"] else None, settings.clip_skip or 1,
+    start = Setting("", 0, settings.negative, steps=settings.steps, cfg=settings.cfg, sampler=axes["sampler"],
+                    size=tuple(axes["size"]) if axes["size"] else None, clip_skip=settings.clip_skip or 1,
                     noise=settings.noise)  # fmt: skip
     try:
         return build_arrangement(asked, start, names), names
