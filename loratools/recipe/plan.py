@@ -67,7 +67,8 @@ class Draft:
         options: everything but the sources that determines the result, as JSON values.
         sources: what is read.
         make: runs the step.
-        epochs: how many epochs the result has, if it is a run; ``kept``: how many of them stay, the newest.
+        epochs: how many epochs it trains, if it is a run, and ``numbers`` those of them whose files stay, while
+            ``pruned_by`` are the settings that remove the others.
         in_place: the step keeps what it finds of its own, from any key (a grid's cells have keys of their own).
         check: raises what can only be known with the session in hand.
     """
@@ -80,13 +81,8 @@ class Draft:
     check: Callable[[Session], None] | None = None  # raises before any step runs
     family: str | None = None  # of the LoRA that it makes, where that is known beforehand
     units: float | None = None  # how much there is to do, in units of its kind: images shown, pictures, bytes
-    kept: int | None = None  # None: all epochs
-
-    @property
-    def numbers(self) -> range:
-        """The epochs that will be there; none where it is no run."""
-        last = self.epochs or 0
-        return range(1 if self.kept is None else max(1, last - self.kept + 1), last + 1)
+    numbers: tuple[int, ...] = ()
+    pruned_by: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

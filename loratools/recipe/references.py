@@ -212,11 +212,18 @@ def _no_lora(planned: Planned, spec: TermSpec) -> str | None:
     if any(not 1 <= number <= planned.draft.epochs for number in numbers):
         return (f"'{planned.name}@{spec.epoch}' asks for an epoch that the run will not have; it has 1 to "
                 f"{planned.draft.epochs}")  # fmt: skip
-    there = planned.draft.numbers
-    if any(number not in there for number in numbers):
-        return (f"'{planned.name}@{spec.epoch}' asks for an epoch that save_last_n: {planned.draft.kept} removes; of 1 "
-                f"to {there[-1]} it leaves those from {there[0]} on, so raise it or drop it")  # fmt: skip
-    return None
+    wanted = range(numbers[0], numbers[-1] + 1) if numbers else range(0)
+    removed = [number for number in wanted if number not in planned.draft.numbers]
+    return _removed(f"'{planned.name}@{spec.epoch}'", removed[0], planned) if removed else None
+
+
+def _removed(asked: str, number: int, planned: Planned) -> str:
+    """That the run takes the file of epoch ``number`` away, and by which setting."""
+    every, left = planned.draft.pruned_by.get("save_every_epochs"), planned.draft.numbers
+    name = "save_every_epochs" if every is not None and number % every else "save_last_n"
+    told = ", ".join(map(str, left[:8])) + (" ..." if len(left) > 8 else "")
+    return (f"{asked} asks for epoch {number}, whose file {name}: {planned.draft.pruned_by[name]} removes; of 1 to "
+            f"{planned.draft.epochs} there will be {told}, so ask for one of them or change the setting")  # fmt: skip
 
 
 def _check_epoch(spec: TermSpec, path: Path) -> None:

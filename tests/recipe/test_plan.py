@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -212,9 +213,6 @@ def test_shipped_recipes_are_found_by_name(here: Path) -> None:
         find_recipe("elsewhere/style.yaml")
 
 
-KEPT = RECIPE.replace("epochs: 3, dim", "epochs: 3, save_last_n: 2, dim").replace("style@1-3", "style@2-3")
-
-
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -225,10 +223,33 @@ KEPT = RECIPE.replace("epochs: 3, dim", "epochs: 3, save_last_n: 2, dim").replac
         ("rows: [style,", 'rows: ["style@1",'),
     ],
 )
-def test_epochs_that_the_run_removes_are_not_asked_for(folder: Path, old: str, new: str) -> None:
-    assert plan(folder, KEPT) and old in KEPT
-    with pytest.raises(RecipeError, match=r"save_last_n: 2 removes; of 1 to 3 it leaves those from 2 on"):
-        plan(folder, KEPT.replace(old, new))
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("save_last_n: 2", "save_last_n: 2 removes; of 1 to 3 there will be 2, 3, so ask for one of them"),
+        ("save_every_epochs: 2", "save_every_epochs: 2 removes; of 1 to 3 there will be 2, 3, so ask"),
+        ("save_every_epochs: 2, save_last_n: 2", "save_every_epochs: 2 removes; of 1 to 3 there will be 2, 3,"),
+    ],
+)
+def test_epochs_that_the_run_removes_are_not_asked_for(
+    folder: Path, setting: str, told: str, old: str, new: str
+) -> None:
+    kept = RECIPE.replace("epochs: 3, dim", f"epochs: 3, {setting}, dim").replace("style@1-3", "style@2-3")
+    assert plan(folder, kept) and old in kept
+    with pytest.raises(RecipeError, match="epoch 1, whose file " + re.escape(told)):
+        plan(folder, kept.replace(old, new))
+
+
+def test_an_epoch_within_a_range_may_be_one_that_the_run_removes(folder: Path) -> None:
+    text = RECIPE.replace("epochs: 3, dim", "epochs: 6, save_every_epochs: 2, save_last_n: 2, dim")
+    for asked, told in (
+        ("4-6", "epoch 5, whose file save_every_epochs: 2"),
+        ("2", "epoch 2, whose file save_last_n: 2"),
+    ):
+        with pytest.raises(
+            RecipeError, match=f"'style@{asked}' asks for {told} removes; of 1 to 6 there will be 4, 6,"
+        ):
+            plan(folder, text.replace("style@2:1:GP1", "style@6:1:GP1").replace("style@1-3", f"style@{asked}"))
 
 
 def test_which_files_a_run_leaves_is_part_of_its_key(folder: Path) -> None:

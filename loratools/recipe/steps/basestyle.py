@@ -10,7 +10,15 @@ from loratools.files import sha256
 from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
-from loratools.recipe.steps.train import checked_config, located, refuse_ours, sealed, settings_without_places
+from loratools.recipe.steps.train import (
+    checked_config,
+    located,
+    pruned_by,
+    refuse_ours,
+    sealed,
+    settings_without_places,
+    staying,
+)
 
 REVISION = 1
 
@@ -44,7 +52,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     settings = {**body, **{key: str(path) for key, path in places.items()}}
     return Draft(options, (planner.base_source(), *beside),
                  lambda out, session: _make(out, session, name, settings, planner),
-                 epochs=config.epochs, family=planner.base_family, kept=config.save_last_n,
+                 epochs=config.epochs, family=planner.base_family, numbers=staying(config), pruned_by=pruned_by(config),
                  units=3.0 * int(generation.images_per_framing) * config.repeats * config.epochs)  # fmt: skip
 
 

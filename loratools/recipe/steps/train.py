@@ -55,8 +55,22 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         epochs=config.epochs,
         family=planner.base_family,
         units=_samples(config, sources, planner),
-        kept=config.save_last_n,
+        numbers=staying(config),
+        pruned_by=pruned_by(config),
     )
+
+
+def staying(config: TrainConfig) -> tuple[int, ...]:
+    """The epochs whose files are there once a run has ended."""
+    from loratools.train import run_folder
+
+    return run_folder.staying(range(1, config.epochs + 1), config.save_every_epochs, config.save_last_n)
+
+
+def pruned_by(config: TrainConfig) -> dict[str, int]:
+    """The settings by which a run removes epochs' files."""
+    given = {"save_every_epochs": config.save_every_epochs, "save_last_n": config.save_last_n}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def checked_config(values: Mapping[str, Any], name: str, kind: str, planner: Planner,
