@@ -236,15 +236,28 @@ class Planner:
             return open_checkpoint(self.base_place()).family
         return None
 
+    @cached_property
     def vae(self) -> Source | None:
         """The VAE that pictures are decoded with instead of the base's own, as something that a step reads."""
         if self.recipe.vae is None:
             return None
-        path = self.find(self.recipe.vae)
-        if path is None or not (path / "config.json").is_file():
-            told = f"'{self.recipe.vae}' is no Diffusers VAE folder in {self._looked()}"
-            raise self.document.error(("vae",), told)
-        return Source(self.recipe.vae, path, digest_of(path))
+        try:
+            return self.vae_source(self.recipe.vae)
+        except LoratoolsError as error:
+            raise self.document.error(("vae",), str(error)) from error
+
+    def vae_source(self, text: str, *, offline: bool = False) -> Source:
+        """The VAE ``text`` by its content: a folder or file as :meth:`find` finds it, or a hub id, fetched if need be.
+
+        Raises:
+            BaseModelError: if it is none of them.
+        """
+        from loratools.base.vae_place import find_vae, vae_digest
+
+        mistyped = [folder / text for folder in self.folders if Path(text).parent != Path()
+                    and (folder / text).parent.is_dir()]  # fmt: skip
+        place = find_vae(self.find(text) or next(iter(mistyped), text), offline=offline)
+        return Source(text, place, vae_digest(place))
 
     @cached_property
     def lora_dirs(self) -> tuple[Path, ...]:

@@ -101,7 +101,9 @@ class Recipe(Strict):
         default_factory=dict, description="named values for `${name}` anywhere below; `--set name=value` overrides"
     )
     base: str = Field("pocket", description="a Diffusers folder, a .safetensors or .ckpt file, a hub id, or pocket")
-    vae: str | None = Field(None, description="a Diffusers VAE folder that grids decode with, instead of the base's")
+    vae: str | None = Field(
+        None, description="what grids decode with instead of the base's own: a Diffusers folder, a file or a hub id"
+    )
     seed: Seed = Field(1, description="of every step that does not name its own")
     blocks: dict[str, list[Number] | str] = Field(
         default_factory=dict, description="named block vectors, over the built-in ones: numbers, or text"

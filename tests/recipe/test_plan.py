@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -286,7 +287,7 @@ def test_a_vae_counts_by_content_and_lies_beside_the_recipe(folder: Path, tiny_b
     with open(folder / "other/config.json", "a", encoding="utf-8") as stream:
         stream.write("\n")
     assert plan(folder / "recipes", moved)[kind].key != first[kind].key
-    with pytest.raises(RecipeError, match=r"vae.*there is no 'nowhere' beside the recipe"):
+    with pytest.raises(RecipeError, match=r"\.vae: there is no VAE 'nowhere'; give a Diffusers folder"):
         plan(folder / "recipes", text.replace("vae: mine", "vae: nowhere"))
 
 
@@ -316,3 +317,45 @@ def test_a_house_file_may_hold_more_than_is_used_and_names_what_lies_beside_it(f
     recipe.write_text("vars: {mine: 1}\n" + text, encoding="utf-8")
     with pytest.raises(RecipeError, match=r"line 1: vars\.mine: nothing uses 'mine'"):
         make_planner(recipe, folder / "work")
+
+
+@pytest.mark.parametrize(
+    "where", ["vae: owner/vae\nsteps", "{train: {vae: owner/vae, ", "{basestyle: {vae: owner/vae, "]
+)
+def test_a_vae_of_the_hub_counts_by_its_content(
+    folder: Path, tiny_base: Path, hub: Callable[[str, Path], Path], where: str
+) -> None:
+    place = hub("owner/vae", tiny_base / "vae")
+    text = RECIPE.replace("steps" if "steps" in where else where.partition("vae")[0], where, 1)
+    before, found = plan(folder), plan(folder, text)
+    stale = {name for name in before if before[name].key != found[name].key}
+    assert stale and stale <= {"style", "base_style", "final", "mean", "sheet"}
+    sources = {source.path for step in found.values() for source in step.draft.sources if source.label == "owner/vae"}
+    assert sources == {place}
+    copied = Path(shutil.copytree(tiny_base / "vae", folder / "mine"))
+    assert {name: step.key for name, step in plan(folder, text.replace("owner/vae", "mine")).items()} == {
+        name: step.key for name, step in found.items()
+    }
+    (copied / "config.json").write_text(" " + (copied / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
+    changed = plan(folder, text.replace("owner/vae", "mine"))
+    assert {name for name in found if found[name].key != changed[name].key} == stale
+
+
+@pytest.mark.parametrize(
+    ("vae", "told"),
+    [
+        ("owner/other", "cannot get the VAE 'owner/other' from the Hugging Face hub"),
+        ("tiny/vea", "there is no VAE '.*tiny/vea'"),  # in a folder that is there, so the hub is not asked
+        ("p.txt", "there is no VAE '.*p.txt'; give a Diffusers folder, a .safetensors, .ckpt, .pt file, or a hub id"),
+        ("run", ".*run has no config.json, so it is no Diffusers folder of a VAE"),
+    ],
+)
+def test_a_vae_that_is_none_is_told_where_it_stands(
+    folder: Path, hub: Callable[[str, Path], Path], vae: str, told: str
+) -> None:
+    (folder / "run").mkdir()
+    with pytest.raises(RecipeError, match=rf"r.yaml, line 3: vae: {told}") as error:
+        plan(folder, RECIPE.replace("blocks:", f"vae: {vae}\nblocks:", 1))
+    assert "^" in error.value.excerpt
+    with pytest.raises(RecipeError, match=rf"r.yaml, line 7: steps.style.train.vae: {told}"):
+        plan(folder, RECIPE.replace("train: {", f"train: {{vae: {vae}, ", 1))

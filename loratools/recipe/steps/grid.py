@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools.errors import GridError, LoratoolsError, RecipeError
+from loratools.errors import GridError, LoratoolsError
 from loratools.recipe.axes import USUAL_WEIGHTS, Asked, Names, build_arrangement, check_given, models_of
 from loratools.recipe.kinds import Grid
 from loratools.recipe.plan import Draft, Outcome, Planner, Source
@@ -58,12 +58,11 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     compared = compared_with(settings, name, planner)
     if compared:
         options["compared"] = [key for key, _ in compared]
-    vae = planner.vae()
     models = _models(axes, planner)
     folder = _embeddings(name, settings, planner)
     sources: list[Source] = [
         *(models or [planner.base_source()]),
-        *([vae] if vae else []),
+        *([planner.vae] if planner.vae else []),
         *([folder] if folder else []),
         *(source for _, source in compared),
     ]
@@ -217,6 +216,7 @@ def _check_style(style: str, planner: Planner, name: str) -> None:
 def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms],
           compared: Sequence[tuple[str, Source]], name: str, planner: Planner) -> Outcome:  # fmt: skip
     from loratools.base.load import load_base
+    from loratools.base.vae import use_vae
     from loratools.preview.render import render_axes
 
     arrangement, names = _arranged(settings, axes, rows, name, planner)
@@ -224,8 +224,8 @@ def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], row
 
     def load(model: str) -> Base:
         base = load_base(model, device=session.device, dtype=settings.dtype)
-        if (vae := planner.vae()) is not None:
-            base.vae = load_vae(vae.path, base)
+        if planner.vae is not None:
+            use_vae(base, planner.vae.path)
         return base
 
     first = load(models[0])
@@ -280,19 +280,3 @@ def _arranged(settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str
         return build_arrangement(asked, start, names), names
     except GridError as error:
         raise planner.fail(name, "grid", message=str(error)) from error
-
-
-def load_vae(folder: Path, base: Base) -> Any:
-    """A Diffusers VAE on the base's device and in its VAE's dtype.
-
-    Raises:
-        RecipeError: if its latents have another depth than the base's.
-    """
-    from diffusers import AutoencoderKL
-
-    weight = next(base.vae.parameters())
-    vae = AutoencoderKL.from_pretrained(folder, torch_dtype=weight.dtype).to(weight.device).eval().requires_grad_(False)
-    if vae.config.latent_channels != base.vae.config.latent_channels:
-        raise RecipeError(f"the VAE {folder} has latents of {vae.config.latent_channels} channels, and the base's have "
-                          f"{base.vae.config.latent_channels}; take a VAE of the base's family")  # fmt: skip
-    return vae

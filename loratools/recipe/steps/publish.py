@@ -58,8 +58,8 @@ def _preview_sources(settings: Publish, terms: Terms, name: str, planner: Planne
     if settings.preview == "render":
         check_base(terms, planner, name, "publish", "lora")
         yield planner.base_source()
-        if (vae := planner.vae()) is not None:
-            yield vae
+        if planner.vae is not None:
+            yield planner.vae
         return
     found = planner.source(settings.preview, name, "publish", "preview")
     if found.step is not None and planner.step(found.step).kind != "grid":
@@ -205,14 +205,14 @@ def _copy(source: Path, place: Path) -> None:
 def _render(place: Path, session: Session, made: Published, options: dict[str, Any], planner: Planner) -> None:
     from loratools.adapter.file import read
     from loratools.base.load import load_base
+    from loratools.base.vae import use_vae
     from loratools.preview.render import render_grid
     from loratools.preview.rows import Row
-    from loratools.recipe.steps.grid import load_vae
 
     settings = made.settings
     base = load_base(planner.base, device=session.device, dtype=None)
-    if (vae := planner.vae()) is not None:
-        base.vae = load_vae(vae.path, base)
+    if planner.vae is not None:
+        use_vae(base, planner.vae.path)
     prompt = settings.prompt if settings.prompt is not None else made.activation
     row = Row.of_file(read(place.with_suffix(".safetensors")), made.name)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as spare:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools.errors import RecipeError
+from loratools.errors import LoratoolsError, RecipeError
 from loratools.recipe.lineage import seal
-from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
+from loratools.recipe.plan import Draft, Outcome, Planner, Source
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
 from loratools.recipe.underlying import KEYS, Underlying, read_underlying
@@ -141,16 +142,24 @@ def located(config: TrainConfig, name: str, kind: str, planner: Planner) -> tupl
         RecipeError: if one is not there.
     """
     found: dict[str, Any] = {}
-    for key in ("vae", "sample_prompts"):
-        text = getattr(config, key)
-        if not isinstance(text, Path):
-            continue
-        path = planner.find(str(text))
+    sources: list[Source] = []
+    if isinstance(config.sample_prompts, Path):
+        found["sample_prompts"] = path = planner.find(str(config.sample_prompts))
         if path is None:
-            told = f"there is no '{text}' beside the recipe or in the current folder; give the place of a file"
-            raise planner.fail(name, kind, key, message=told)
-        found[key] = path
-    return found, (Source(found["vae"].name, found["vae"], digest_of(found["vae"])),) if "vae" in found else ()
+            told = (
+                f"there is no '{config.sample_prompts}' beside the recipe or in the current folder; give a file's place"
+            )
+            raise planner.fail(name, kind, "sample_prompts", message=told)
+    if config.vae is not None:
+        text = config.vae.as_posix()
+        try:
+            source = planner.vae_source(text, offline=config.offline)
+        except LoratoolsError as error:
+            raise planner.fail(name, kind, "vae", message=str(error)) from error
+        if (here := planner.find(text)) is not None:  # headers tell a hub's by its id
+            found["vae"], source = here, replace(source, label=here.name)
+        sources.append(source)
+    return found, tuple(sources)
 
 
 def summary_of(result: RunResult) -> Outcome:
