@@ -48,14 +48,27 @@ def _sampler(name: str) -> str:
 class Generation:
     """How the base's pictures are made; None takes the base's own default. ``size`` is (height, width) in pixels."""
 
-    images_per_framing: Annotated[int, Field(ge=1)] = 8
-    picture_seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
-    steps: Annotated[int, Field(ge=1)] | None = None
-    cfg: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    sampler: Annotated[str, AfterValidator(_sampler)] | None = None
-    size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] | None = None
-    negative: str = ""
-    pictures_at_once: Annotated[int, Field(ge=1)] = 8
+    images_per_framing: Annotated[
+        int, Field(ge=1, description="pictures of each of face_focus, cowboy_shot and full_body")
+    ] = 8
+    picture_seed: Annotated[int, Field(ge=0, lt=2**63, description="of the pictures; `seed` is the training's")] = 1
+    steps: Annotated[
+        Annotated[int, Field(ge=1)] | None, Field(description="sampler steps; the base's own if left out")
+    ] = None
+    cfg: Annotated[
+        Annotated[float, Field(ge=0, allow_inf_nan=False)] | None,
+        Field(description="guidance scale; the base's own if left out"),
+    ] = None
+    sampler: Annotated[
+        Annotated[str, AfterValidator(_sampler)] | None,
+        Field(description="a WebUI name such as `DPM++ 2M Karras`; the base's own if left out"),
+    ] = None
+    size: Annotated[
+        tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] | None,
+        Field(description="[height, width] in pixels; the base's own if left out"),
+    ] = None
+    negative: Annotated[str, Field(description="the negative prompt")] = ""
+    pictures_at_once: Annotated[int, Field(ge=1, description="pictures of a batch, which changes none of them")] = 8
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 REVISION = 1
 # settled by the recipe or by flags, or not to be said in one
-_OURS = ("base", "out", "name", "device", "resume", "force", "datasets", "max_steps")
+OURS = ("base", "out", "name", "device", "resume", "force", "datasets", "max_steps")
 _FILES = ("save_every_epochs", "save_every_steps", "save_last_n")  # change no byte of a file, but which files there are
 _COUNTED = re.compile(r"\d+_")
 
@@ -113,7 +113,7 @@ def _samples(config: TrainConfig, sources: Sequence[Source], planner: Planner) -
 
 def refuse_ours(body: Mapping[str, Any], name: str, kind: str, planner: Planner) -> None:
     """Raise RecipeError for a setting that a recipe settles elsewhere."""
-    for key in _OURS:
+    for key in OURS:
         if key in body:
             hint = {
                 "base": "write `base:` at the top of the recipe",
