@@ -94,7 +94,7 @@ class Draw(Strict):
     count: Count = Field(24, description="how many pictures")
     seed: Seed | None = Field(None, description="the recipe's seed if left out")
     size: Annotated[int, Field(ge=32, le=1024)] = Field(128, description="side in pixels")
-    figure: tuple[str, ...] = Field(
+    figure: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
         (), description="tags that every picture has, such as [blue_hair, twintails]: a character"
     )
     trigger: str | None = Field(None, description="a word at the front of every caption")
@@ -174,6 +174,14 @@ class Subtract(_Termed):
     side: Literal["output", "input", "both"] = Field("output", description="project, soft: which side is freed")
     mu: Above = Field(1.0, description="soft: what its directions keep is 1 / (1 + mu)")
     most: Annotated[float, Field(ge=0)] | None = Field(None, description="matched: the largest multiple removed")
+
+    @model_validator(mode="after")
+    def _of_its_mode(self) -> Subtract:
+        modes = {"energy": "project soft", "side": "project soft", "mu": "soft", "most": "matched"}
+        for key, fit in modes.items():
+            if key in self.model_fields_set and self.mode not in fit.split():
+                raise ValueError(f"'{key}' goes with mode: {fit.replace(' ', ' or ')}; this one is {self.mode}")
+        return self
 
 
 class Soup(_Termed):
@@ -267,7 +275,7 @@ class Publish(_Short):
             raise ValueError(f"'{given[0]}' goes with preview: render; drop it, or the other preview")
         if self.row is not None and self.preview in ("render", "none"):
             raise ValueError("'row' goes with a preview that is a grid; name its step at 'preview'")
-        if self.name is not None and ("/" in self.name or "\\" in self.name):
+        if self.name is not None and (set(self.name) & set('/\\:*?"<>|') or self.name.startswith(".")):
             raise ValueError(f"'{self.name}' is no plain file name; the folder is named with 'out' beside the kind")
         return self
 

@@ -156,6 +156,7 @@ class Planner:
                 raise RecipeError(f"{self.document.source} has no step '{name}'{hint}; it has {self._steps()}")
             self.step(name)
         self._check_outs()
+        _ = self.lora_dirs  # each is there, whether a name was looked for in it or not
         if wanted is None:
             check_reach(list(self._done.values()), self.document)
         return list(self._done.values())
@@ -203,6 +204,8 @@ class Planner:
     def find(self, text: str) -> Path | None:
         """The existing file or folder that ``text`` names: beside the recipe first, then beside what it includes, then
         in the current folder."""
+        if not text.strip():
+            return None
         given = Path(text).expanduser()
         places = [*(folder / given for folder in self.folders), given]
         return next((path for path in places if path.exists()), None)

@@ -68,11 +68,11 @@ def read_terms(text: str, name: str, planner: Planner, presets: Presets, *place:
             if spec.vector_text is not None:
                 parse_vector(spec.vector_text, presets)
         sources = tuple(_source(spec, planner, name, place) for spec in specs)
+        families = tuple(_family(source, planner) for source in sources)
     except RecipeError:
         raise
     except LoratoolsError as error:
         raise planner.fail(name, *place, message=str(error)) from error
-    families = tuple(_family(source, planner) for source in sources)
     check_families(specs, families, planner, name, *place)
     try:
         for spec, family in zip(specs, families, strict=True):
@@ -114,16 +114,19 @@ def one_file(terms: Terms) -> Path:
 
 
 def _family(source: Source, planner: Planner) -> str | None:
-    from loratools.adapter.file import read
+    """The family of a step's LoRA or of a file's, where it is known.
+
+    Raises:
+        LoratoolsError: for a file that is no LoRA.
+    """
+    from loratools.adapter.file import open_adapter
     from loratools.adapter.run import epochs
 
     if source.step is not None:
         return planner.step(source.step).draft.family
     path = source.path if source.path.is_file() else epochs(source.path)[0].path
-    with contextlib.suppress(LoratoolsError):  # a DoRA or unknown keys: the step itself will say
-        found = read(path).family
-        return found if found != "unknown" else None
-    return None
+    found = open_adapter(path, allow_unknown=True).family  # whether it may be a DoRA, the step itself will say
+    return found if found != "unknown" else None
 
 
 def check_families(specs: Sequence[TermSpec], families: Sequence[str | None], planner: Planner, name: str,
@@ -202,6 +205,21 @@ def _no_lora(planned: Planned, spec: TermSpec) -> str | None:
     """Why a step's result cannot stand here, or None if it can."""
     if planned.kind not in LORAS | RUNS:
         return f"the step '{planned.name}' is a {planned.kind}, which makes no LoRA"
+    return _no_epoch(planned, spec)
+
+
+def why_no_epoch(spec: TermSpec, path: Path, planner: Planner) -> str | None:
+    """Why the step or run that ``spec`` names will not have its epoch, or None if it will."""
+    if spec.ref in planner.recipe.steps:
+        return _no_epoch(planner.step(spec.ref), spec)
+    try:
+        _check_epoch(spec, path)
+    except FileError as error:
+        return str(error)
+    return None
+
+
+def _no_epoch(planned: Planned, spec: TermSpec) -> str | None:
     if spec.epoch is None:
         return None
     if planned.kind not in RUNS or planned.draft.epochs is None:

@@ -24,6 +24,7 @@ from loratools.base.load import base_digest, load_base
 from loratools.errors import FileError, LoratoolsError, RecipeError, did_you_mean
 from loratools.train.config import TrainConfig
 from loratools.train.loop import OnEpoch, RunResult, train
+from loratools.train.mistakes import wanted
 from loratools.train.read_config import make_config
 from loratools.train.run_folder import RunFolder
 from loratools.train.seeds import derived
@@ -65,7 +66,7 @@ class Generation:
     ] = None
     size: Annotated[
         tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] | None,
-        Field(description="[height, width] in pixels; the base's own if left out"),
+        Field(description="[height, width] in pixels, in a recipe 512 or 512x768 too; the base's own if left out"),
     ] = None
     negative: Annotated[str, Field(description="the negative prompt")] = ""
     pictures_at_once: Annotated[int, Field(ge=1, description="pictures of a batch, which changes none of them")] = 8
@@ -145,7 +146,8 @@ def read_generation(values: Mapping[str, Any]) -> tuple[Generation, tuple[str, s
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
-        told = f"{first['input']!r} cannot be used: {message[:1].lower()}{message[1:]}"
+        right = f"it must be {known}" if (known := wanted(first)) else f"{message[:1].lower()}{message[1:]}"
+        told = f"{first['input']!r} cannot be used: {right}"
         return Generation(), (str(first["loc"][0]), told)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.errors import GridError, LoratoolsError
 from loratools.recipe.axes import USUAL_WEIGHTS, Asked, Names, build_arrangement, check_given, models_of
+from loratools.recipe.grid_ahead import NamesAhead, check_grid, place_of
 from loratools.recipe.kinds import Grid
 from loratools.recipe.plan import Draft, Outcome, Planner, Source
 from loratools.recipe.references import Terms, best_epoch, check_base, read_terms, vector_values
@@ -58,7 +59,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     compared = compared_with(settings, name, planner)
     if compared:
         options["compared"] = [key for key, _ in compared]
-    models = _models(axes, planner)
+    models = _models(name, axes, planner)
     folder = _embeddings(name, settings, planner)
     sources: list[Source] = [
         *(models or [planner.base_source()]),
@@ -71,6 +72,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
             check_base(terms, planner, name, "grid", *place)
         sources += terms.sources
     rows = [terms for _, _, terms in named]
+    check_grid(name, settings, _ahead(name, settings, axes, rows, planner), rows, planner)
     return Draft(options, tuple(sources),
                  lambda out, session: _make(out, session, settings, axes, rows, compared, name, planner),
                  in_place=True, check=lambda session: _check_judge(name, settings, planner, session),
@@ -97,13 +99,16 @@ def _names(name: str, settings: Grid, axes: dict[str, Any], presets: Presets,
     return found
 
 
-def _models(axes: dict[str, Any], planner: Planner) -> list[Source]:
+def _models(name: str, axes: dict[str, Any], planner: Planner) -> list[Source]:
     """The base models on an axis."""
     from loratools.base.load import base_digest
 
     axis = next((axis for axis in axes["axes"] if axis.kind == "base"), None)
     names = [str(value) for value in axis.values] if axis is not None else []
-    return [Source(name, planner.find(name) or Path(name), base_digest(name)) for name in names]
+    try:
+        return [Source(text, planner.find(text) or Path(text), base_digest(text)) for text in names]
+    except LoratoolsError as error:
+        raise planner.fail(name, "grid", axis.slot if axis else "x", message=str(error)) from error
 
 
 def _embeddings(name: str, settings: Grid, planner: Planner) -> Source | None:
@@ -219,7 +224,8 @@ def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], row
     from loratools.base.vae import use_vae
     from loratools.preview.render import render_axes
 
-    arrangement, names = _arranged(settings, axes, rows, name, planner)
+    names = _names_there(settings, rows, planner)
+    arrangement = _arranged(settings, axes, names, name, planner)
     models = models_of(arrangement, planner.base)
 
     def load(model: str) -> Base:
@@ -261,14 +267,36 @@ def _drawing(settings: Grid) -> Drawing:
     return Drawing(settings.sheets, settings.full_size, settings.embed, settings.labels, settings.captions)
 
 
-def _arranged(settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str,
-              planner: Planner) -> tuple[Arrangement, Names]:  # fmt: skip
-    """The axes in their places, once all that they name has been made."""
-    from loratools.preview.setting import Setting
+def arranged_ahead(name: str, planner: Planner) -> Arrangement:
+    """What the grid step ``name`` will show, its rows by label alone.
 
+    Raises:
+        RecipeError: for what cannot be arranged.
+    """
+    settings = planner.recipe.steps[name].options(Grid)
+    presets = planner.presets(settings.presets, name)
+    axes = read_axes(name, settings, planner)
+    rows = [read_terms(text, name, planner, presets, "grid", *place)
+            for text, place in _names(name, settings, axes, presets, planner)]  # fmt: skip
+    return _ahead(name, settings, axes, rows, planner)
+
+
+def _ahead(name: str, settings: Grid, axes: dict[str, Any], rows: Sequence[Terms], planner: Planner) -> Arrangement:
+    there = _names_there(settings, rows, planner)
+    names = NamesAhead(there.lookup, there.find, there.presets, there.missing, there.best, planner=planner)
+    return _arranged(settings, axes, names, name, planner)
+
+
+def _names_there(settings: Grid, rows: Sequence[Terms], planner: Planner) -> Names:
     places = {ref: path for terms in rows for ref, path in terms.places.items()}
     presets = planner.presets(settings.presets)
-    names = Names(lambda ref: places[ref], planner.find, presets, settings.missing, best_epoch)
+    return Names(lambda ref: places[ref], planner.find, presets, settings.missing, best_epoch)
+
+
+def _arranged(settings: Grid, axes: dict[str, Any], names: Names, name: str, planner: Planner) -> Arrangement:
+    """The axes in their places."""
+    from loratools.preview.setting import Setting
+
     asked = Asked(
         settings.rows, {axis.slot: getattr(settings, axis.slot) for axis in axes["axes"]}, settings.weights,
         settings.prompts, axes["seeds"], _given(settings), settings.base_alone, settings.most,
@@ -277,6 +305,6 @@ def _arranged(settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str
                     size=tuple(axes["size"]) if axes["size"] else None, clip_skip=settings.clip_skip or 1,
                     noise=settings.noise)  # fmt: skip
     try:
-        return build_arrangement(asked, start, names), names
-    except GridError as error:
-        raise planner.fail(name, "grid", message=str(error)) from error
+        return build_arrangement(asked, start, names)
+    except LoratoolsError as error:
+        raise planner.fail(name, "grid", *place_of(str(error), settings), message=str(error)) from error

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools.errors import FileError, LoratoolsError
+from loratools.errors import FileError, LoratoolsError, did_you_mean
 from loratools.files import write_text
 from loratools.recipe.kinds import Publish
 from loratools.recipe.plan import Draft, Outcome, Planner, Source
@@ -65,10 +65,38 @@ def _preview_sources(settings: Publish, terms: Terms, name: str, planner: Planne
     if found.step is not None and planner.step(found.step).kind != "grid":
         message = f"the step '{found.step}' is a {planner.step(found.step).kind}, which shows no pictures; name a grid"
         raise planner.fail(name, "publish", "preview", message=message)
+    if found.step is not None or found.path.is_dir():
+        _check_row(settings, terms, found, name, planner)
     if found.step is None and found.path.is_file() and found.path.suffix.lower() not in _PICTURES:
         message = f"'{settings.preview}' is no picture; give a {', '.join(_PICTURES)} file, or a grid step"
         raise planner.fail(name, "publish", "preview", message=message)
     yield found
+
+
+def _check_row(settings: Publish, terms: Terms, grid: Source, name: str, planner: Planner) -> None:
+    """Raise RecipeError if the grid has, or will have, no row for the LoRA."""
+    labels = _rows_of(grid, name, planner)
+    row, source = settings.row or settings.lora, terms.sources[0]
+    copied = source.step is None or planner.step(source.step).kind == "select"  # which rows of other names may hold
+    if labels is None or row in labels or (settings.row is None and copied):
+        return
+    hint = did_you_mean(row, labels)
+    told = f"the grid '{grid.label}' has no row '{row}'{hint}; name one of its rows with `row`: {', '.join(labels)}"
+    raise planner.fail(name, "publish", "row" if settings.row is not None else "preview", message=told)
+
+
+def _rows_of(grid: Source, name: str, planner: Planner) -> list[str] | None:
+    """The labels of a grid's rows; None where they are not known before it is there."""
+    from loratools.preview.grid import read_grid
+    from loratools.recipe.grid_ahead import told_rows
+    from loratools.recipe.steps.grid import arranged_ahead
+
+    if grid.step is not None:
+        return told_rows(arranged_ahead(grid.step, planner))
+    try:
+        return [row.label for row in read_grid(grid.path).rows]
+    except LoratoolsError as error:
+        raise planner.fail(name, "publish", "preview", message=str(error)) from error
 
 
 def _sampling(settings: Publish, name: str, planner: Planner) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         raise planner.fail(name, "subtract", "base_style", message=message)
     if settings.blocks is not None:
         try:
-            parse_vector(settings.blocks, presets)
+            parse_vector(settings.blocks, presets, style.family or base.family)
         except LoratoolsError as error:
             raise planner.fail(name, "subtract", "blocks", message=str(error)) from error
     options: dict[str, Any] = {
