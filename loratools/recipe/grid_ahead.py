@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from loratools.errors import GridError, LoratoolsError, did_you_mean
 from loratools.recipe.axes import Names
-from loratools.recipe.kinds import RUNS, Grid
+from loratools.recipe.kinds import RUNS
+from loratools.recipe.kinds_look import Grid
 from loratools.recipe.plan import Planner
 from loratools.recipe.references import Terms, why_no_epoch
 from loratools.recipe.rows import row_labels

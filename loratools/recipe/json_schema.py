@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from loratools.recipe.kinds import KINDS, SHORT
+from loratools.recipe.kinds import KINDS
+from loratools.recipe.options import SHORT
 from loratools.recipe.schema import Recipe
 from loratools.recipe.steps.train import OURS
 

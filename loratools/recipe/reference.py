@@ -7,7 +7,8 @@ from dataclasses import fields
 
 from pydantic.fields import FieldInfo
 
-from loratools.recipe.kinds import KINDS, SHORT, Strict
+from loratools.recipe.kinds import KINDS
+from loratools.recipe.options import SHORT, Strict
 
 _ELSEWHERE = {
     "train": "One LoRA file an epoch. Its options are those of a `loratools train` file; `images` is a folder, a list "

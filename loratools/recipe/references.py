@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.errors import BlockError, FileError, LoratoolsError, RecipeError
 from loratools.recipe.kinds import LORAS, RUNS
-from loratools.recipe.plan import Planned, Planner, Source, digest_of
+from loratools.recipe.places import Source, digest_of
+from loratools.recipe.plan import Planned, Planner
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from loratools.errors import LoratoolsError
-from loratools.recipe.kinds import Grid
-from loratools.recipe.plan import Planner, Source, digest_of
+from loratools.recipe.kinds_look import Grid
+from loratools.recipe.places import Source, digest_of
+from loratools.recipe.plan import Planner
 
 if TYPE_CHECKING:
     from loratools.preview.scored import ScoredBy

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from loratools.recipe.plan import Planner, Source
+from loratools.recipe.places import Source
+from loratools.recipe.plan import Planner
 from loratools.recipe.references import Terms, check_base, one_file, read_one, read_terms
 
 if TYPE_CHECKING:

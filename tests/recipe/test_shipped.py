@@ -34,7 +34,9 @@ def smaller(text: str) -> str:
     for key, value in NUMBERS.items():
         text = re.sub(rf"\b{key}: ([\d:.]+|\[1, 2\])", f"{key}: {value}", text)
     text = re.sub(r"style@\d", "style@1", re.sub(r", repeats: \d+", "", text))
-    return text.replace("preset: pocket-style", "preset: pocket-style, repeats: 1").replace("judge: ink", "judge: ink\n      steps: 1")
+    return text.replace("preset: pocket-style", "preset: pocket-style, repeats: 1").replace(
+        "judge: ink", "judge: ink\n      steps: 1"
+    )
 
 
 def run(name: str, cache: Path) -> set[str]:

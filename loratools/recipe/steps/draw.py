@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.errors import FileError, PocketError
 from loratools.files import replacing, write_text
-from loratools.recipe.kinds import Draw
+from loratools.recipe.kinds_look import Draw
 from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session, bar

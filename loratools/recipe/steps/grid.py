@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from loratools.errors import GridError, LoratoolsError
 from loratools.recipe.axes import USUAL_WEIGHTS, Asked, Names, build_arrangement, check_given, models_of
 from loratools.recipe.grid_ahead import NamesAhead, check_grid, place_of
-from loratools.recipe.kinds import Grid
-from loratools.recipe.plan import Draft, Outcome, Planner, Source
+from loratools.recipe.kinds_look import Grid
+from loratools.recipe.places import Source
+from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.references import Terms, best_epoch, check_base, read_terms, vector_values
 from loratools.recipe.rows import read_prompts
 from loratools.recipe.schema import Step

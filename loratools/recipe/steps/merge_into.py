@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from loratools.errors import LoratoolsError
-from loratools.recipe.kinds import MergeInto
-from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
+from loratools.recipe.kinds_lora import MergeInto
+from loratools.recipe.places import Source, digest_of
+from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.references import Terms, check_model, model_family, read_terms
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.errors import FileError, LoratoolsError, did_you_mean
 from loratools.files import write_text
-from loratools.recipe.kinds import Publish
-from loratools.recipe.plan import Draft, Outcome, Planner, Source
+from loratools.recipe.kinds_look import Publish
+from loratools.recipe.places import Source
+from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.references import Terms, check_base, one_file, read_one
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session

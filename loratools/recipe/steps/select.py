@@ -9,8 +9,10 @@ from pathlib import Path
 
 from loratools.errors import FileError, LoratoolsError, RecipeError
 from loratools.files import replacing, sha256
-from loratools.recipe.kinds import RUNS, Select
-from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
+from loratools.recipe.kinds import RUNS
+from loratools.recipe.kinds_lora import Select
+from loratools.recipe.places import Source, digest_of
+from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.references import Terms, one_file, quoted, read_terms
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session

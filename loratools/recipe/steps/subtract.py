@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.errors import LoratoolsError
-from loratools.recipe.kinds import Subtract
+from loratools.recipe.kinds_lora import Subtract
 from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.references import Terms, read_terms, vector_values
 from loratools.recipe.schema import Step

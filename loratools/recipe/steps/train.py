@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.errors import LoratoolsError, RecipeError, did_you_mean
 from loratools.recipe.lineage import seal
-from loratools.recipe.plan import Draft, Outcome, Planner, Source
+from loratools.recipe.places import Source
+from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
 from loratools.recipe.underlying import KEYS, Underlying, read_underlying
