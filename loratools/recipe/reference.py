@@ -13,8 +13,8 @@ from loratools.recipe.options import SHORT, Strict
 _ELSEWHERE = {
     "train": "One LoRA file an epoch. Its options are those of a `loratools train` file; `images` is a folder, a list "
     "of folders, or a `draw` step; `base_adapters` and `network_weights` may name steps too.",
-    "basestyle": "The LoRA of what the base draws by itself. Its options are those of `train` (names of steps too), without "
-    "`images`, and how the pictures are drawn:",
+    "basestyle": "The LoRA of what the base draws by itself. Its options are those of `train` (names of steps too), "
+    "without `images`, and how the pictures are drawn:",
 }
 
 
