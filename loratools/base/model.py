@@ -30,7 +30,8 @@ class Base:
     """A base model in memory, on one device and in one dtype, in eval mode and without gradients.
 
     ``text_encoders`` and ``tokenizers`` have one entry (SD 1.x, 2.x) or two (SDXL). ``resolution`` is the pictures'
-    default (height, width) in pixels. ``digest`` is what :func:`loratools.base.load.base_digest` returns.
+    default (height, width) in pixels. ``digest`` is what :func:`loratools.base.load.base_digest` returns, and
+    ``vae_digest`` that of a VAE of another place than the base's, if it has one (:func:`loratools.base.vae.use_vae`).
     """
 
     unet: Any
@@ -45,6 +46,12 @@ class Base:
     device: torch.device
     dtype: torch.dtype
     defaults: Defaults = field(default_factory=Defaults)
+    vae_digest: str = ""
+
+    @property
+    def drawn_by(self) -> str:
+        """What determines its pictures: its digest, and that of a VAE of another place."""
+        return f"{self.digest} {self.vae_digest}" if self.vae_digest else self.digest
 
     @property
     def text_encoder(self) -> Any:

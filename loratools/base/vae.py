@@ -10,34 +10,23 @@ import torch
 
 from loratools.adapter.checkpoint import read_pickle
 from loratools.base import single
-from loratools.base.load import is_hub_id
+from loratools.base.model import Base
 from loratools.base.quiet import quiet
+from loratools.base.vae_place import find_vae, vae_digest
 from loratools.errors import BaseModelError
-
-_FILES = (".safetensors", ".ckpt", ".pt")
 
 
 def load_vae(name: str | Path, like: Any, *, offline: bool = False) -> Any:
     """The VAE at ``name``, on the device and in the type of ``like``, the one that it replaces (eval, no gradients).
 
     Args:
-        name: a Diffusers folder of a VAE or of a whole base, or a single file of a VAE or of a whole checkpoint, under
-            CompVis' or Diffusers' names, or the hub id of a VAE or of a whole base.
-        offline: never ask the hub: a hub id has to be in its cache already.
+        name, offline: as for :func:`.vae_place.find_vae`; a single file has CompVis' names or Diffusers'.
     Raises:
         BaseModelError: if it cannot be found or read, or its latents are not those that the base knows.
     """
-    path, asked = Path(name).expanduser(), name.as_posix() if isinstance(name, Path) else name
+    place = find_vae(name, offline=offline)
     with quiet():
-        if path.is_dir():
-            found = _from_folder(path / "vae" if (path / "vae").is_dir() else path)
-        elif path.is_file() and path.suffix.lower() in _FILES:
-            found = _from_file(path, like)
-        elif is_hub_id(asked):
-            found = _from_hub(asked, offline)
-        else:
-            raise BaseModelError(f"there is no VAE '{name}'; give a Diffusers folder, a {', '.join(_FILES)} file, or a "
-                                 "hub id such as owner/model")  # fmt: skip
+        found = _from_folder(place) if place.is_dir() else _from_file(place, like)
     for what, ours, wanted in (
         ("latent channels", found.config.latent_channels, like.config.latent_channels),
         ("levels", len(found.config.block_out_channels), len(like.config.block_out_channels)),
@@ -48,6 +37,16 @@ def load_vae(name: str | Path, like: Any, *, offline: bool = False) -> Any:
     return found.to(weight.device, weight.dtype).eval().requires_grad_(False)
 
 
+def use_vae(base: Base, name: str | Path) -> None:
+    """Put the VAE at ``name`` in the place of the one that ``base`` has.
+
+    Raises:
+        BaseModelError: as :func:`load_vae`.
+    """
+    place = find_vae(name)
+    base.vae, base.vae_digest = load_vae(place, base.vae), vae_digest(place)
+
+
 def _from_folder(path: Path) -> Any:
     from diffusers import AutoencoderKL
 
@@ -55,23 +54,6 @@ def _from_folder(path: Path) -> Any:
         return AutoencoderKL.from_pretrained(path, local_files_only=True)
     except Exception as error:  # diffusers, safetensors and torch raise a dozen types for damaged files
         raise _unreadable(path, error) from error
-
-
-def _from_hub(name: str, offline: bool) -> Any:
-    """The hub's VAE of that name, or that of the base of that name."""
-    from diffusers import AutoencoderKL
-
-    failed: Exception | None = None
-    for place in ({}, {"subfolder": "vae"}):
-        try:
-            return AutoencoderKL.from_pretrained(name, local_files_only=offline, **place)
-        except (OSError, ValueError, RuntimeError) as error:
-            failed = failed or error
-    if offline:
-        raise BaseModelError(f"the VAE '{name}' is not whole in the Hugging Face cache; run once without --offline, or "
-                             "give a local folder or file") from failed  # fmt: skip
-    raise BaseModelError(f"cannot get the VAE '{name}' from the Hugging Face hub ({type(failed).__name__}); check its "
-                         "name and the connection, or give a local folder or file") from failed  # fmt: skip
 
 
 def _from_file(path: Path, like: Any) -> Any:

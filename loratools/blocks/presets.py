@@ -80,10 +80,14 @@ def _numbers(what: str, values: object) -> list[float]:
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise FileError(f"there is no presets file '{path}'; give a .yaml, or LoRA Block Weight's .txt") from error
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"presets file {path} cannot be read: {error}") from error
     if path.suffix.lower() == ".txt":
         found = elemental_presets(text) if looks_elemental(text) else _lbw(text)
+        if not found:
+            raise BlockError(f"presets file {path} holds no vector; write NAME:1,0.5,... in a line of its own")
         return {name: Deferred(value) for name, value in found.items()}
     entries = load_yaml(text, str(path)).data
     if not isinstance(entries, dict):

@@ -12,7 +12,7 @@ from loratools.cli.common import device_option, force_option, json_option, print
 from loratools.cli.shell import Command
 
 if TYPE_CHECKING:
-    from loratools.recipe.edit import Fixed
+    from loratools.recipe.edit_result import Fixed
 
 
 @click.command("fix", cls=Command)
@@ -79,7 +79,7 @@ def undo(recipe: str, dry_run: bool, as_json: bool) -> None:
     \b
       loratools blocks undo my_style.yaml
     """
-    from loratools.recipe.edit import undo as walk_back
+    from loratools.recipe.edit_undo import undo as walk_back
     from loratools.recipe.run import find_recipe
 
     outcome = walk_back(_own(find_recipe(recipe)), dry_run=dry_run)

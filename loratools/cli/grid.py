@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +11,13 @@ import click
 
 from loratools.cli.common import DTYPES, device_option, force_option, json_option, lora_options, print_json
 from loratools.cli.shell import Command
-from loratools.errors import FileError, GridError
+from loratools.errors import GridError
 
 if TYPE_CHECKING:
     from loratools.preview.drawing import Drawing
+    from loratools.preview.render import GridResult
+    from loratools.preview.scored import ScoredBy
+    from loratools.recipe.axes import Asked, Names
 
 FORMATS = ("webp", "jpg", "png")
 NOISE = ("own", "webui-cpu", "webui-gpu")
@@ -123,49 +126,34 @@ def command(
       loratools grid --base m.safetensors --prompt "1girl, <lora:ink-000001:0.2>" \\
           --x "s/r: 000001, 000002, 000003" --y "s/r: 0.2>, 0.6>, 1>" -o grid
     """
-    from loratools.adapter.run import find_lora
     from loratools.base.load import find_base, load_base
-    from loratools.blocks.presets import load_presets
     from loratools.launch import Rank
-    from loratools.preview.cells import parse_seeds, parse_size
     from loratools.preview.engine import Options
     from loratools.preview.render import render_axes
     from loratools.preview.setting import Setting
-    from loratools.recipe.axes import Asked, Names, build_arrangement, models_of
-    from loratools.recipe.references import best_epoch
+    from loratools.recipe.axes import build_arrangement, models_of
+    from loratools.recipe.session import shipped_judge
 
     drawing = _drawing(labels, captions, formats, full_size, embed)
-    scored = _Scored(score_images, held_out, score_models)
-    if not score and scored != _Scored(None, None, ()):
-        raise click.UsageError("--score-images, --held-out and --score-model say what --score compares with; add it.")
+    scored = _scored(score, score_images, held_out, score_models)
     if redraw:
         _check_redraw()
-        _redraw(Path(out), title, drawing, scored if score else None, as_json)
+        _redraw(Path(out), title, drawing, scored, as_json)
         return
-    axes = {slot: text for slot, text in (("x", x), ("y", y), ("z", z)) if text is not None}
-    kinds = [text.partition(":")[0].strip().lower() for text in axes.values()]
-    if not prompts and not any(kind.startswith("prompt") for kind in kinds):
-        raise click.UsageError("Missing option '--prompt': give one or more, or an axis of them.")
-    if base is None and not {"base", "model", "checkpoint", "checkpoint name"} & set(kinds):
-        raise click.UsageError("Missing option '--base': name a base model, or an axis of them.")
     given = {"negative": negative, "cfg": cfg, "steps": steps, "sampler": sampler, "size": size,
              "clip skip": clip_skip, "base": base}  # fmt: skip
-    asked = Asked(
-        rows, axes, weights, prompts,
-        parse_seeds(seeds) if seeds else None, frozenset(key for key, value in given.items() if value is not None),
-        not no_base, most,
-    )  # fmt: skip
-    start = Setting("", 0, negative or "", None, 1.0, (), steps, cfg, sampler, parse_size(size) if size else None,
-                    1 if clip_skip is None else clip_skip, noise=noise)  # fmt: skip
-    names = Names(lambda ref: find_lora(ref, lora_dirs), lambda text: Path(text) if Path(text).is_file() else None,
-                  load_presets(presets), None if missing is None else float(missing), best_epoch)  # fmt: skip
+    asked = _asked(rows, {"x": x, "y": y, "z": z}, weights, prompts, seeds, given, not no_base, most)
+    start = Setting("", 0, negative or "", steps=steps, cfg=cfg, sampler=sampler, size=_size(size),
+                    clip_skip=1 if clip_skip is None else clip_skip, noise=noise)  # fmt: skip
+    names = _names(lora_dirs, presets, missing)
     arrangement = build_arrangement(asked, start, names)
-    rank = Rank.here()
     models = models_of(arrangement, base)
     drawing.check(Path(out))
-    scored.check()
+    if scored is not None:
+        scored.check()
     for name in models[1:]:
         find_base(name)
+    rank = Rank.here()
     load = partial(load_base, device=device, dtype=dtype, parked=offload)
     first = load(models[0])
     result = render_axes(
@@ -176,23 +164,61 @@ def command(
     )  # fmt: skip
     if not rank.main:
         return
-    if score:
-        scored.draw(Path(out), drawing)
-    facts = {"png": str(result.png), "html": str(result.html), "json": str(result.json),
-             "rendered": result.rendered, "reused": result.reused}  # fmt: skip
-    if rank.world > 1:
-        facts["elsewhere"] = result.elsewhere
+    if scored is not None:
+        scored.draw(Path(out), shipped_judge, drawing)
+    _tell(result, no_base, as_json)
+
+
+def _asked(
+    rows: tuple[str, ...], slots: Mapping[str, str | None], weights: str | None, prompts: tuple[str, ...],
+    seeds: str | None, given: Mapping[str, object], base_alone: bool, most: int | None,
+) -> Asked:  # fmt: skip
+    """What is asked for, once it is known that prompts and a base are named; ``given`` are other settings."""
+    from loratools.preview.cells import parse_seeds
+    from loratools.recipe.axes import Asked
+
+    axes = {slot: text for slot, text in slots.items() if text is not None}
+    kinds = [text.partition(":")[0].strip().lower() for text in axes.values()]
+    if not prompts and not any(kind.startswith("prompt") for kind in kinds):
+        raise click.UsageError("Missing option '--prompt': give one or more, or an axis of them.")
+    if given["base"] is None and not {"base", "model", "checkpoint", "checkpoint name"} & set(kinds):
+        raise click.UsageError("Missing option '--base': name a base model, or an axis of them.")
+    said = frozenset(key for key, value in given.items() if value is not None)
+    return Asked(rows, axes, weights, prompts, parse_seeds(seeds) if seeds else None, said, base_alone, most)
+
+
+def _names(lora_dirs: tuple[str, ...], presets: str | None, missing: str | None) -> Names:
+    """Names are looked for in the current folder, those of LoRAs in ``lora_dirs`` too."""
+    from loratools.adapter.run import find_lora
+    from loratools.blocks.presets import load_presets
+    from loratools.recipe.axes import Names
+    from loratools.recipe.references import best_epoch
+
+    return Names(lambda ref: find_lora(ref, lora_dirs), lambda text: Path(text) if Path(text).is_file() else None,
+                 load_presets(presets), None if missing is None else float(missing), best_epoch)  # fmt: skip
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    from loratools.preview.cells import parse_size
+
+    return parse_size(text) if text else None
+
+
+def _tell(result: GridResult, no_base: bool, as_json: bool) -> None:
+    """What was rendered, what the 0.9 test says, and where the files lie."""
     verdicts = {row.tested: row.verdict[1] for row in result.grid.rows if row.verdict}
     if as_json:
-        print_json({**facts, "verdicts": verdicts})
-    else:
-        for label, text in verdicts.items():
-            click.echo(f"{label}: {text}")
-        if no_base and not verdicts and any(row.loras for row in result.grid.rows):
-            click.echo("no 0.9 test: it compares with the base, which --no-base leaves out")
-        shape = " x ".join(f"{len(axis.labels)} {axis.name}" for axis in result.grid.shown if len(axis.labels) > 1)
-        click.echo(f"{shape or 'one picture'}: {result.counted}\n"
-                   f"{result.png}\n{result.html}\n{result.json}")  # fmt: skip
+        facts = {"png": str(result.png), "html": str(result.html), "json": str(result.json),
+                 "rendered": result.rendered, "reused": result.reused, "verdicts": verdicts}  # fmt: skip
+        print_json(facts | ({"elsewhere": result.elsewhere} if result.elsewhere else {}))
+        return
+    for label, text in verdicts.items():
+        click.echo(f"{label}: {text}")
+    if no_base and not verdicts and any(row.loras for row in result.grid.rows):
+        click.echo("no 0.9 test: it compares with the base, which --no-base leaves out")
+    shape = " x ".join(f"{len(axis.labels)} {axis.name}" for axis in result.grid.shown if len(axis.labels) > 1)
+    click.echo(f"{shape or 'one picture'}: {result.counted}\n"
+               f"{result.png}\n{result.html}\n{result.json}")  # fmt: skip
 
 
 _REDRAWN = {"out", "title", "labels", "captions", "formats", "full_size", "embed", "score", "score_images", "held_out",
@@ -224,48 +250,29 @@ def _drawing(labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[
     return Drawing(formats, full, embed, words, captions)
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """What ``--score`` compares with."""
+def _scored(score: bool, training: str | None, held_out: str | None, models: tuple[str, ...]) -> ScoredBy | None:
+    """What ``--score`` compares with; None without it."""
+    from loratools.preview.scored import ScoredBy
 
-    training: str | None
-    held_out: str | None
-    models: tuple[str, ...]
-
-    def check(self) -> None:
-        """Raise before anything is rendered what scoring would find missing.
-
-        Raises:
-            FileError: naming the folder.
-        """
-        for told, option in ((self.training, "--score-images"), (self.held_out, "--held-out"),
-                             *((model, "--score-model") for model in self.models)):  # fmt: skip
-            if told is not None and not Path(told).exists():
-                raise FileError(f"{told} does not exist; {option} names a folder on this machine")
-
-    def draw(self, folder: Path, drawing: Drawing) -> None:
-        """Score the pictures in ``folder``, and draw the figures under them."""
-        from loratools.preview.features import load_features
-        from loratools.preview.grid import read_grid
-        from loratools.preview.render import redraw
-        from loratools.preview.scores import Scoring, score_pictures
-        from loratools.recipe.session import shipped_judge
-
-        grid = read_grid(folder)
-        scoring = Scoring(
-            tuple(load_features(Path(model)) for model in self.models),
-            Path(self.training) if self.training else None, Path(self.held_out) if self.held_out else None,
-            shipped_judge if grid.base == "pocket" else None,
-        )  # fmt: skip
-        redraw(folder, scores=score_pictures(folder, grid, scoring), drawing=drawing)
+    found = ScoredBy(
+        Path(training) if training else None, Path(held_out) if held_out else None, tuple(Path(name) for name in models)
+    )
+    if score:
+        return found
+    if found != ScoredBy():
+        raise click.UsageError("--score-images, --held-out and --score-model say what --score compares with; add it.")
+    return None
 
 
-def _redraw(folder: Path, title: str, drawing: Drawing, scored: _Scored | None, as_json: bool) -> None:
+def _redraw(folder: Path, title: str, drawing: Drawing, scored: ScoredBy | None, as_json: bool) -> None:
     from loratools.preview.render import redraw
+    from loratools.recipe.session import shipped_judge
 
-    if scored is not None:
-        scored.draw(folder, drawing)
-    grid = redraw(folder, title=title, drawing=drawing)
+    if scored is None:
+        grid = redraw(folder, title=title, drawing=drawing)
+    else:
+        scored.check()
+        grid = scored.draw(folder, shipped_judge, drawing, title)
     facts = {name: str(folder / f"grid.{name}") for name in ("png", "html", "json")}
     if as_json:
         print_json({**facts, "rendered": 0, "reused": len({picture.key for picture in grid.pictures})})

@@ -113,6 +113,20 @@ def load_features(folder: Path) -> Features:
         FileError: if there is none.
         FormatError: if it is neither a CLIP nor a vision transformer, or cannot be loaded.
     """
+    kind = model_kind(folder)
+    try:
+        return Clip(folder) if kind == "clip" else Dino(folder)
+    except (OSError, ValueError) as error:
+        raise FormatError(f"the {kind} model in {folder} cannot be loaded: {error}") from error
+
+
+def model_kind(folder: Path) -> str:
+    """What the config in ``folder`` says that the model there is: ``clip``, ``dinov2`` and so on.
+
+    Raises:
+        FileError: if there is none.
+        FormatError: if it is neither a CLIP nor a vision transformer.
+    """
     config = folder / "config.json"
     try:
         kind = str(json.loads(config.read_text(encoding="utf-8"))["model_type"])
@@ -123,10 +137,7 @@ def load_features(folder: Path) -> Features:
         raise FormatError(f"{config} is not a model's config; give a CLIP or DINO as transformers saves it") from error
     if kind != "clip" and not kind.startswith(("dino", "vit")):
         raise FormatError(f"{folder} is a '{kind}' model; a CLIP, a DINO or another vision transformer is needed")
-    try:
-        return Clip(folder) if kind == "clip" else Dino(folder)
-    except (OSError, ValueError) as error:
-        raise FormatError(f"the {kind} model in {folder} cannot be loaded: {error}") from error
+    return kind
 
 
 class _Preparation:

@@ -289,15 +289,26 @@ def read_grid(folder: Path) -> Grid:
 
     Raises:
         FileError: if there is none.
-        FormatError: if its ``grid.json`` cannot be understood.
+        FormatError: if its ``grid.json`` cannot be understood, or does not tell what a verdict needs.
     """
     path = folder / NAME
     try:
-        return Grid.from_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        found = Grid.from_json(text)
     except OSError as error:
         raise FileError(f"{path} is missing or unreadable; render the grid first") from error
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{path} is not a grid's record ({type(error).__name__}); render the grid again") from error
+    if '"times"' not in text and _varies_strength(found):
+        raise FormatError(f"{path} was written by a version that did not say how strong each row's LoRA is; render the "
+                          "grid again, its pictures are used again")  # fmt: skip
+    return found
+
+
+def _varies_strength(grid: Grid) -> bool:
+    """Whether more than the pictures' weights says how strong rows are: tags in prompts, or axes of a stack's parts."""
+    parts = any(axis.kind in ("te", "unet") or (axis.kind == "weight" and " of " in axis.name) for axis in grid.axes)
+    return parts or any("<lora:" in row.label.lower() or "<lyco:" in row.label.lower() for row in grid.rows)
 
 
 def write_grid(folder: Path, grid: Grid) -> None:

@@ -39,6 +39,9 @@ _PROMPT_END = 0.4  # where the strip of CLIP's cosine ends
 _USUAL = 0.95  # of training images are no nearer to each other than this quantile
 
 
+Judging = Callable[[Sequence["Image"]], Sequence["Reading"]]  # a judge: pictures -> what is read in each
+
+
 @dataclass(frozen=True)
 class Scoring:
     """By what pictures are scored.
@@ -53,7 +56,7 @@ class Scoring:
     features: tuple[Features, ...] = ()
     training: Path | None = None
     held_out: Path | None = None
-    judge: Callable[[Sequence[Image]], Sequence[Reading]] | None = None
+    judge: Judging | None = None
 
 
 def score_pictures(folder: Path, grid: Grid, scoring: Scoring) -> dict[str, tuple[Score, ...]]:
@@ -131,9 +134,8 @@ def usual_nearest(vectors: Tensor) -> float | None:
 
 
 def judged(
-    judge: Callable[[Sequence[Image]], Sequence[Reading]], images: Sequence[Image], prompts: Sequence[str],
-    sets: Sequence[Sequence[Image]],
-) -> list[list[Score]]:  # fmt: skip
+    judge: Judging, images: Sequence[Image], prompts: Sequence[str], sets: Sequence[Sequence[Image]]
+) -> list[list[Score]]:
     """What the pocket's judge says of every picture; the style is compared with the last of ``sets``."""
     wanted = _mean_style(judge(sets[-1])) if sets else None
     found = []
@@ -186,12 +188,21 @@ def read_images(folder: Path) -> Pictures:
     Raises:
         DatasetError: if there are none.
     """
+    return Pictures(images_in(folder))
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Where the images of a folder lie, those of folders in it too.
+
+    Raises:
+        DatasetError: if there are none.
+    """
     from loratools.train.read_dataset import EXTENSIONS
 
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
     if not paths:
         raise DatasetError(f"there are no images in {folder}, which pictures are to be compared with")
-    return Pictures(paths)
+    return paths
 
 
 def open_image(path: Path) -> Image:

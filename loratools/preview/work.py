@@ -53,7 +53,7 @@ class Plan:
                  embeddings: Embeddings | None = None) -> None:  # fmt: skip
         self.encode = Encoder(embeddings)
         self._named: dict[tuple[str, str, int], tuple[tuple[str, str], ...]] = {}
-        self.model, self.arrangement = (base.name, base.digest), arrangement
+        self.model, self.arrangement, self._drawn_by = (base.name, base.digest), arrangement, base.drawn_by
         self.places = [self._place(base, at, setting, stacks) for at, setting in _in_rows(arrangement)
                        if setting.base == name]  # fmt: skip
         self.rows = stacks.rows
@@ -101,7 +101,7 @@ class Plan:
             weight = stacked.weight if info.digest else 0.0
             digests = tuple(digest for _, digest in place.embeddings)
             cell = Cell(info.digest, weight, stacked.prompt, place.setting.seed, digests)
-            key = cell.key(place.settings, self.model[1], compute)
+            key = cell.key(place.settings, self._drawn_by, compute)
             if key not in distinct:
                 path = self._path(out, place, names[stacked.row] if weight else "base", weight, taken)
                 stack = Stack(self.rows[stacked.row].deltas, weight, info.digest, marks[stacked.row])

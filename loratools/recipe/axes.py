@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loratools.errors import GridError
+from loratools.errors import GridError, LoratoolsError
 from loratools.recipe.rows import build_rows, read_prompts
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from loratools.ops.terms import Term
     from loratools.preview.arrange import Arrangement
     from loratools.preview.axes import Axis
+    from loratools.preview.rows import Row
     from loratools.preview.setting import Setting
 
 USUAL_WEIGHTS = "0:1:0.25"
@@ -35,6 +36,16 @@ class Names:
     presets: Presets
     missing: float | None = None
     best: Callable[[Path], int] | None = None
+
+    def rows(self, texts: Sequence[str]) -> list[Row]:
+        """The rows that merge strings, files and runs mean, opened."""
+        return build_rows(texts, self.lookup, presets=self.presets, missing=self.missing, best=self.best)
+
+    def is_run(self, ref: str) -> bool:
+        """Whether ``ref`` is a training run."""
+        from loratools.adapter.run import is_run
+
+        return is_run(self.lookup(ref))
 
     def terms(self, text: str) -> list[Term]:
         """A merge string's terms, their files opened."""
@@ -95,12 +106,10 @@ def build_arrangement(asked: Asked, start: Setting, names: Names) -> Arrangement
             found.append(_epochs(axis, texts, names))
             texts = []
         elif axis.kind == "adapter":
-            rows = build_rows([str(value) for value in axis.values], names.lookup, presets=names.presets,
-                              missing=names.missing, best=names.best)  # fmt: skip
-            found.append(replace(axis, values=tuple(rows)))
+            found.append(replace(axis, values=tuple(names.rows([str(value) for value in axis.values]))))
         else:
             found.append(axis if axis.kind != "prompt" else _prompts(axis, names))
-    rows = build_rows(texts, names.lookup, presets=names.presets, missing=names.missing, best=names.best)
+    rows = names.rows(texts)
     if len(prompts) == 1 or not any(axis.kind == "prompt" for axis in found):
         start = replace(start, prompt=prompts[0] if prompts else "")
     return arrange(
@@ -142,19 +151,21 @@ def models_of(arrangement: Arrangement, base: str | None) -> list[str]:
 
 
 def _prompts(axis: Axis, names: Names) -> Axis:
-    read = read_prompts([str(value) for value in axis.values], names.find)
+    try:
+        read = read_prompts([str(value) for value in axis.values], names.find)
+    except LoratoolsError as error:
+        raise GridError(f"axis {axis.slot}: {error}") from error
     return replace(axis, values=tuple(dict.fromkeys(read)))
 
 
 def _epochs(axis: Axis, rows: Sequence[str], names: Names) -> Axis:
     """The one row with the epochs of its run in its place, as an axis of rows."""
-    from loratools.adapter.run import is_run
     from loratools.ops.terms import parse_merge_string
 
     if len(rows) != 1:
         raise GridError(f"axis {axis.slot}: epoch needs one row with a training run in it, and there are {len(rows)}")
     specs = parse_merge_string(rows[0])
-    runs = [n for n, spec in enumerate(specs) if is_run(names.lookup(spec.ref)) and axis.term in ("", spec.ref)]
+    runs = [n for n, spec in enumerate(specs) if names.is_run(spec.ref) and axis.term in ("", spec.ref)]
     if len(runs) != 1:
         told = ", ".join(spec.ref for spec in specs)
         raise GridError(f"axis {axis.slot}: epoch needs one training run in '{rows[0]}', and {len(runs)} of {told} are "
@@ -163,5 +174,7 @@ def _epochs(axis: Axis, rows: Sequence[str], names: Names) -> Axis:
     for value in axis.values:
         changed = [replace(spec, epoch=str(value)) if n == runs[0] else spec for n, spec in enumerate(specs)]
         texts.append(",".join(spec.text() for spec in changed))
-    rows_found = build_rows(texts, names.lookup, presets=names.presets, missing=names.missing, best=names.best)
-    return replace(axis, kind="adapter", term="", values=tuple(rows_found))
+    try:
+        return replace(axis, kind="adapter", term="", values=tuple(names.rows(texts)))
+    except LoratoolsError as error:
+        raise GridError(f"axis {axis.slot}, epoch: {error}") from error

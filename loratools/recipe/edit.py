@@ -1,4 +1,4 @@
-"""Symptom fixes: a recipe's vectors edited in place, number by number, every other byte of the file kept; and undone.
+"""Symptom fixes: a recipe's vectors edited in place, number by number, every other byte of the file kept.
 
 What was done is kept beside the recipe, in ``.NAME.fixes.json``, so that the next fix of a symptom goes to its next
 step. An edit holds the very texts that it replaced; where the recipe was edited by hand since, undo goes number by
@@ -8,62 +8,22 @@ number instead, and leaves those that are no longer what the fix wrote.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from loratools.blocks.presets import load_presets
 from loratools.blocks.symptoms import Step, Symptom, Together, find_symptom, together
 from loratools.blocks.vector import Presets
 from loratools.errors import LoratoolsError, RecipeError
 from loratools.files import locked, write_bytes
-from loratools.recipe.edit_log import Change, Edit, Made, Source, load_log, save_log, sidecar
+from loratools.recipe.edit_log import Change, Edit, Made, Source, load_log, real_place, save_log, sidecar
+from loratools.recipe.edit_result import Fixed
 from loratools.recipe.schema import Recipe
-from loratools.recipe.spans import Located, MergeText, Replacement, applied, locate, merge_text, prepared
+from loratools.recipe.spans import ROLES, Located, MergeText, Replacement, applied, locate, merge_text, prepared
 from loratools.yamlio import Document
 
-_ROLES = {"GP1": 1, "GP2": -1}  # the vector of the first term of that sign
 STEP = Decimal("0.1")
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """What a fix did (or would do), or what an undo took back.
-
-    Attributes:
-        text: the recipe's text afterwards, and ``old`` before.
-        notes: overlaps, conflicts and what was left alone, for the person.
-    """
-
-    recipe: Path
-    made: tuple[Made, ...]
-    changes: tuple[Change, ...]
-    conflicts: tuple[str, ...]
-    notes: tuple[str, ...]
-    old: str
-    text: str
-    written: bool = False
-
-    def json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "recipe": str(self.recipe),
-            "written": self.written,
-            "symptoms": [asdict(one) for one in self.made],
-            "changes": [{**asdict(one), "before": float(one.before), "after": float(one.after)}
-                        for one in self.changes],
-            "conflicts": list(self.conflicts),
-            "notes": list(self.notes),
-        }  # fmt: skip
-
-    def lines(self) -> list[str]:
-        """For a person: what was tried, every number before and after, and what to know."""
-        lines = [f"{one.symptom}, step {one.step}: {one.say}" for one in self.made]
-        width = max((len(change.vector) for change in self.changes), default=0)
-        lines += [f"  {change.vector:<{width}}  {change.block:<6}  {change.before} -> {change.after}"
-                  for change in self.changes]  # fmt: skip
-        return [*lines, *(f"conflict: {text}" for text in self.conflicts), *(f"note: {text}" for text in self.notes)]
 
 
 def fix(
@@ -81,7 +41,7 @@ def fix(
     """
     if size <= 0:
         raise RecipeError(f"a step of {size} moves nothing; use a positive number such as 0.1")
-    recipe = _real(recipe)
+    recipe = real_place(recipe)
     with locked(sidecar(recipe)):
         source = Source.read(recipe)
         log = load_log(recipe, source.digest)
@@ -92,31 +52,6 @@ def fix(
         save_log(recipe, [*log, edit])
         write_bytes(recipe, source.encoded(outcome.text))
     return replace(outcome, written=True)
-
-
-def undo(recipe: Path, *, dry_run: bool = False) -> Fixed:
-    """Take back the last fix.
-
-    Raises:
-        RecipeError: if there is none, or none of its numbers is still what it wrote.
-    """
-    recipe = _real(recipe)
-    with locked(sidecar(recipe)):
-        source = Source.read(recipe)
-        log = load_log(recipe, source.digest)
-        if not log:
-            raise RecipeError(f"{recipe} has no fix to undo; `loratools blocks fix {recipe} --symptom hands` makes one")
-        outcome = _taken_back(source, log[-1])
-        if dry_run:
-            return outcome
-        write_bytes(recipe, source.encoded(outcome.text))
-        save_log(recipe, log[:-1])
-    return replace(outcome, written=True)
-
-
-def _real(recipe: Path) -> Path:
-    """Where a link points, so that the file behind it is edited and the link stays one."""
-    return recipe.resolve() if recipe.is_symlink() else recipe
 
 
 def history(recipe: Path) -> list[Edit]:
@@ -137,11 +72,11 @@ def _plan(
     source: Source, log: Sequence[Edit], chosen: Sequence[Symptom], size: Decimal, merge: str | None
 ) -> tuple[Edit, Fixed]:
     steps = _choose(source, log, chosen, merge)
-    roles = [role for role in _ROLES if any(move.role == role for _, step in steps for move in step.moves)]
+    roles = [role for role in ROLES if any(move.role == role for _, step in steps for move in step.moves)]
     text, passes, notes = _prepare(source, merge, roles)
     recipe, document = source.parsed(text)
     merged = merge_text(document, recipe, merge)
-    found = {role: locate(document, recipe, merged, term) for role, term in _terms(merged, roles).items()}
+    found = {role: locate(document, recipe, merged, term) for role, term in merged.of_roles(roles).items()}
     _check_apart(found, document)
     notes += [
         f"the merge has no term for {role}, so only the other vector moves" for role in roles if role not in found
@@ -164,21 +99,16 @@ def _choose(
     source: Source, log: Sequence[Edit], chosen: Sequence[Symptom], merge: str | None
 ) -> list[tuple[int, Step]]:
     """Each symptom's next step, judged on a text in which every vector that can be edited is ready for it."""
-    text, _, _ = _prepare(source, merge, tuple(_ROLES), strict=False)
+    text, _, _ = _prepare(source, merge, tuple(ROLES), strict=False)
     recipe, document = source.parsed(text)
     merged = merge_text(document, recipe, merge)
     found: dict[str, Located | None] = {}
-    for role, term in _terms(merged, tuple(_ROLES)).items():
+    for role, term in merged.of_roles(tuple(ROLES)).items():
         try:
             found[role] = locate(document, recipe, merged, term)
         except RecipeError:
             found[role] = None  # the step that needs it will say why
     return [_next(symptom, log, text, found, merged) for symptom in chosen]
-
-
-def _terms(merged: MergeText, roles: Sequence[str]) -> dict[str, int]:
-    terms = {role: merged.first(_ROLES[role]) for role in roles}
-    return {role: term for role, term in terms.items() if term is not None}
 
 
 def _prepare(
@@ -190,10 +120,10 @@ def _prepare(
         strict: raise for a vector that cannot be made ready; otherwise it stays.
     """
     text, passes, notes = source.text, list[tuple[Replacement, ...]](), list[str]()
-    for role in reversed(list(_ROLES)):  # each goes to the front, so GP1 comes to stand first
+    for role in reversed(list(ROLES)):  # each goes to the front, so GP1 comes to stand first
         recipe, document = source.parsed(text)
         merged = merge_text(document, recipe, merge)
-        term = _terms(merged, roles).get(role)
+        term = merged.of_roles(roles).get(role)
         if term is None:
             continue
         try:
@@ -307,50 +237,3 @@ def _against(changes: Sequence[Change], log: Sequence[Edit]) -> list[str]:
 
 def _rises(change: Change) -> bool:
     return Decimal(change.after) > Decimal(change.before)
-
-
-def _taken_back(source: Source, edit: Edit) -> Fixed:
-    if source.digest == edit.after:
-        text = source.text
-        for one in reversed(edit.passes):
-            text, _ = applied(text, one)
-        return _undone(source, edit, edit.changes, (), text)
-    return _by_number(source, edit)
-
-
-def _by_number(source: Source, edit: Edit) -> Fixed:
-    """The recipe was edited by hand since: only numbers that are still what the fix wrote go back."""
-    recipe, document = source.parsed(source.text)
-    merged = merge_text(document, recipe, edit.merge)
-    found = {role: locate(document, recipe, merged, term) for role, term in _terms(merged, _used(edit)).items()}
-    back, done, left = list[Replacement](), list[Change](), list[Change]()
-    for change in edit.changes:
-        place = _place(change, found, merged)
-        if place is not None and source.text[slice(*place)] == change.after:
-            back.append(Replacement(*place, change.before))
-            done.append(change)
-        else:
-            left.append(change)
-    if not done:
-        raise RecipeError(f"{source.path} was edited by hand since the last fix, and none of its numbers is still what "
-                          f"the fix wrote; delete {sidecar(source.path).name} to forget the fixes")  # fmt: skip
-    text, _ = applied(source.text, back)
-    names = ", ".join(f"{change.vector} {change.block}" for change in left)
-    notes = ("the recipe was edited by hand since, so only numbers that the fix wrote went back",)
-    return _undone(source, edit, done, (*notes, *([f"left as they are: {names}"] if left else [])), text)
-
-
-def _used(edit: Edit) -> list[str]:
-    return [role for role in _ROLES if any(change.role == role for change in edit.changes)]
-
-
-def _place(change: Change, found: dict[str, Located], merged: MergeText) -> tuple[int, int] | None:
-    if change.role == "strength":
-        return merged.weights.get(int(change.block) - 1)
-    return found[change.role].places.get(change.block) if change.role in found else None
-
-
-def _undone(source: Source, edit: Edit, changes: Sequence[Change], notes: Sequence[str], text: str) -> Fixed:
-    reverse = tuple(replace(change, before=change.after, after=change.before) for change in changes)
-    made = tuple(replace(one, say=f"undone: {one.say}") for one in edit.made)
-    return Fixed(source.path, made, reverse, (), tuple(notes), source.text, text)

@@ -136,3 +136,8 @@ def save_log(recipe: Path, edits: Sequence[Edit]) -> None:
         return
     content = {"version": 1, "recipe": recipe.name, "edits": [asdict(edit) for edit in edits]}
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def real_place(recipe: Path) -> Path:
+    """Where a link points, so that the file behind it is edited and the link stays one."""
+    return recipe.resolve() if recipe.is_symlink() else recipe

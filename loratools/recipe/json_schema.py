@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from loratools.recipe.kinds import KINDS, SHORT
+from pydantic import TypeAdapter
+
+from loratools.recipe.kinds import KINDS
+from loratools.recipe.options import SHORT
 from loratools.recipe.schema import Recipe
+from loratools.recipe.steps.train import OURS
 
 SHIPPED = Path(__file__).with_name("recipes") / "recipe.schema.json"
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _VARIABLE = {"type": "string", "pattern": r"\$\{\s*\w+\s*\}", "description": "a variable of `vars`"}
-_ELSEWHERE = ("base", "out", "name", "device", "resume", "force")  # a recipe says these in other places
 
 Schema = dict[str, Any]
 
@@ -54,33 +56,54 @@ def _kind(kind: str, name: str, part: Schema) -> Schema:
 
 
 def _training() -> Schema:
+    """Training's own settings, room by room, without those that a recipe says elsewhere or not at all."""
     from loratools.train.config import TrainConfig
 
     told = TrainConfig.model_json_schema()
-    told["properties"] = {key: value for key, value in told["properties"].items() if key not in _ELSEWHERE}
-    told["properties"]["preset"] = {"enum": sorted(_presets()), "description": "named settings"}
-    told["properties"]["images"] = {
-        "description": "a folder, a `draw` step, or a list of folders with settings of their own",
-        "anyOf": [{"type": "string"}, {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "object"}]}}],
+    # pydantic puts the settings of parents first, and the last parent's before the others'
+    names = ["images", *(name for model in (TrainConfig, *TrainConfig.__bases__) for name in model.__annotations__)]
+    about = {name: told["properties"][name] for name in names if name in told["properties"] and name not in OURS}
+    about["seed"] = _seed(about["seed"])
+    about["preset"] = {"enum": sorted(_presets()), **_described(about["preset"])}
+    folder: Schema = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Subset"}]}
+    about["images"] = {
+        "description": "a folder, a `draw` step, or a list of them, each with settings of its own if need be",
+        "anyOf": [{"type": "string"}, {"type": "array", "items": folder, "minItems": 1}],
     }
-    told["required"] = ["images"]
-    return told
+    return told | {"properties": about, "required": ["images"],
+                   "$defs": {"Subset": _subset(told["$defs"]["Subset"], about)}}  # fmt: skip
+
+
+def _subset(told: Schema, run: Mapping[str, Schema]) -> Schema:
+    """A folder's settings; those that are the run's own where they are left out are described as that."""
+    about = {name: value | {"description": f"of this folder: {run[name]['description']}"}
+             if "description" not in value else value for name, value in told["properties"].items()}  # fmt: skip
+    return told | {"properties": about, "description": "A folder of pictures, its settings over the run's own."}
 
 
 def _basestyle(training: Schema) -> Schema:
     from loratools.train.basestyle import Generation
 
-    drawn: Schema = {field.name: {"default": field.default} for field in fields(Generation)}
+    drawn = TypeAdapter(Generation).json_schema()["properties"]
     told = {**training, "properties": {**training["properties"], **drawn}}
     del told["required"], told["properties"]["images"]
     told["properties"] = {key: _or_null(value) for key, value in told["properties"].items()}  # null: not given
     return told | {"description": "The LoRA of what the base draws by itself."}
 
 
+def _seed(value: Schema) -> Schema:
+    told = {key: item for key, item in value.items() if key != "default"}
+    return told | {"description": "the recipe's seed if left out"}
+
+
+def _described(value: Schema) -> Schema:
+    return {key: value[key] for key in ("description", "default") if key in value}
+
+
 def _or_null(value: Schema) -> Schema:
-    about = {key: value[key] for key in ("description", "default") if key in value}
+    about = _described(value)
     rest = {key: item for key, item in value.items() if key not in about}
-    return about | ({"anyOf": [*(rest.get("anyOf") or [rest]), {"type": "null"}]} if rest else {})
+    return about | {"anyOf": [*(rest.get("anyOf") or [rest]), {"type": "null"}]}
 
 
 def _presets() -> Mapping[str, Any]:

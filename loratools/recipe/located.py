@@ -5,23 +5,24 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from loratools.errors import RecipeError, did_you_mean
+from loratools.train.mistakes import wanted
 from loratools.yamlio import Document, Place
 
 
 def located(error: ValidationError, document: Document, model: type[BaseModel]) -> RecipeError:
     """The first mistake (by line) that ``model`` found in ``document``, with its place, and how many more there are."""
 
-    def order(item: Mapping[str, Any]) -> tuple[int, bool]:
+    def order(item: ErrorDetails) -> tuple[int, bool]:
         return document.span(_real(document.data, item["loc"])).line, item["type"] == "missing"
 
     found = sorted(error.errors(), key=order)
-    first: Mapping[str, Any] = found[0]
+    first = found[0]
     more = f" (and {len(found) - 1} more after it)" if len(found) > 1 else ""
     place, told = _real(document.data, first["loc"]), _explain(first, model)
     word = str(first["loc"][-1]) if first["type"] == "extra_forbidden" else None
@@ -43,7 +44,7 @@ def _real(data: Any, location: tuple[str | int, ...]) -> Place:
     return tuple(place)
 
 
-def _explain(item: Mapping[str, Any], model: type[BaseModel]) -> str:
+def _explain(item: ErrorDetails, model: type[BaseModel]) -> str:
     location, given = item["loc"], item.get("input")
     match item["type"]:
         case "extra_forbidden":
@@ -56,7 +57,16 @@ def _explain(item: Mapping[str, Any], model: type[BaseModel]) -> str:
             return f"{_shown(given)} is not one of {item['ctx']['expected']}{hint}"
         case "value_error":
             return str(item["ctx"]["error"])
-    return f"{_shown(given)} cannot be used: {item['msg'][:1].lower()}{item['msg'][1:]}"
+    return f"{_shown(given)} cannot be used: {_right(item, model)}"
+
+
+def _right(item: ErrorDetails, model: type[BaseModel]) -> str:
+    """What would be right in the place of a value that is wrong."""
+    if item["type"] == "model_type":
+        valid = _fields(model, item["loc"])
+        return f"write its options as keys, such as {{{valid[0]}: ...}}; valid: {', '.join(valid)}"
+    told = wanted(item)
+    return f"it must be {told}" if told else f"{item['msg'][:1].lower()}{item['msg'][1:]}"
 
 
 def _shown(value: Any) -> str:

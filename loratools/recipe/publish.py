@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools.recipe.kinds import Publish
+from loratools.recipe.kinds_look import Publish
 from loratools.recipe.publish_story import story
 
 if TYPE_CHECKING:

@@ -7,13 +7,14 @@ from dataclasses import fields
 
 from pydantic.fields import FieldInfo
 
-from loratools.recipe.kinds import KINDS, SHORT, Strict
+from loratools.recipe.kinds import KINDS
+from loratools.recipe.options import SHORT, Strict
 
 _ELSEWHERE = {
     "train": "One LoRA file an epoch. Its options are those of a `loratools train` file; `images` is a folder, a list "
     "of folders, or a `draw` step; `base_adapters` and `network_weights` may name steps too.",
-    "basestyle": "The LoRA of what the base draws by itself. Its options are those of `train`, without "
-    "`images`, and how the pictures are drawn:",
+    "basestyle": "The LoRA of what the base draws by itself. Its options are those of `train` (names of steps too), "
+    "without `images`, and how the pictures are drawn:",
 }
 
 
@@ -39,18 +40,21 @@ def _training(kind: str) -> Iterator[str]:
     """The settings of training by name and default; what a recipe says elsewhere is left out."""
     from loratools.recipe.json_schema import json_schema
 
-    told = json_schema()["$defs"][kind.capitalize()]["properties"]
+    whole = json_schema()["$defs"][kind.capitalize()]
+    told, needed = whole["properties"], whole.get("required", ())
     if kind == "basestyle":
         told = {name: about for name, about in told.items() if name in _drawn()}
-    yield from ("| option | default |", "|---|---|")
-    yield from (f"| `{name}` | {_written(about.get('default'))} |" for name, about in told.items())
+    yield from ("| option | default | |", "|---|---|---|")
+    for name, about in told.items():
+        default = "needed" if name in needed else _written(about.get("default"))
+        yield _row(name, default, about["description"])
     yield ""
 
 
-def _drawn() -> dict[str, object]:
+def _drawn() -> set[str]:
     from loratools.train.basestyle import Generation
 
-    return {field.name: field.default for field in fields(Generation)}
+    return {field.name for field in fields(Generation)}
 
 
 def _needed_first(item: tuple[str, FieldInfo]) -> bool:
@@ -59,7 +63,11 @@ def _needed_first(item: tuple[str, FieldInfo]) -> bool:
 
 def _option(name: str, field: FieldInfo) -> str:
     default = "needed" if field.is_required() else _written(field.default)
-    return f"| `{name}` | {default} | {(field.description or '').replace('|', '&#124;')} |"
+    return _row(name, default, field.description or "")
+
+
+def _row(name: str, default: str, about: str) -> str:
+    return f"| `{name}` | {default} | {about.replace('|', '&#124;')} |"
 
 
 def _written(value: object) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.errors import BlockError, FileError, LoratoolsError, RecipeError
 from loratools.recipe.kinds import LORAS, RUNS
-from loratools.recipe.plan import Planned, Planner, Source, digest_of
+from loratools.recipe.places import Source, digest_of
+from loratools.recipe.plan import Planned, Planner
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
@@ -68,11 +69,11 @@ def read_terms(text: str, name: str, planner: Planner, presets: Presets, *place:
             if spec.vector_text is not None:
                 parse_vector(spec.vector_text, presets)
         sources = tuple(_source(spec, planner, name, place) for spec in specs)
+        families = tuple(_family(source, planner) for source in sources)
     except RecipeError:
         raise
     except LoratoolsError as error:
         raise planner.fail(name, *place, message=str(error)) from error
-    families = tuple(_family(source, planner) for source in sources)
     check_families(specs, families, planner, name, *place)
     try:
         for spec, family in zip(specs, families, strict=True):
@@ -114,16 +115,19 @@ def one_file(terms: Terms) -> Path:
 
 
 def _family(source: Source, planner: Planner) -> str | None:
-    from loratools.adapter.file import read
+    """The family of a step's LoRA or of a file's, where it is known.
+
+    Raises:
+        LoratoolsError: for a file that is no LoRA.
+    """
+    from loratools.adapter.file import open_adapter
     from loratools.adapter.run import epochs
 
     if source.step is not None:
         return planner.step(source.step).draft.family
     path = source.path if source.path.is_file() else epochs(source.path)[0].path
-    with contextlib.suppress(LoratoolsError):  # a DoRA or unknown keys: the step itself will say
-        found = read(path).family
-        return found if found != "unknown" else None
-    return None
+    found = open_adapter(path, allow_unknown=True).family  # whether it may be a DoRA, the step itself will say
+    return found if found != "unknown" else None
 
 
 def check_families(specs: Sequence[TermSpec], families: Sequence[str | None], planner: Planner, name: str,
@@ -202,6 +206,21 @@ def _no_lora(planned: Planned, spec: TermSpec) -> str | None:
     """Why a step's result cannot stand here, or None if it can."""
     if planned.kind not in LORAS | RUNS:
         return f"the step '{planned.name}' is a {planned.kind}, which makes no LoRA"
+    return _no_epoch(planned, spec)
+
+
+def why_no_epoch(spec: TermSpec, path: Path, planner: Planner) -> str | None:
+    """Why the step or run that ``spec`` names will not have its epoch, or None if it will."""
+    if spec.ref in planner.recipe.steps:
+        return _no_epoch(planner.step(spec.ref), spec)
+    try:
+        _check_epoch(spec, path)
+    except FileError as error:
+        return str(error)
+    return None
+
+
+def _no_epoch(planned: Planned, spec: TermSpec) -> str | None:
     if spec.epoch is None:
         return None
     if planned.kind not in RUNS or planned.draft.epochs is None:
@@ -212,11 +231,18 @@ def _no_lora(planned: Planned, spec: TermSpec) -> str | None:
     if any(not 1 <= number <= planned.draft.epochs for number in numbers):
         return (f"'{planned.name}@{spec.epoch}' asks for an epoch that the run will not have; it has 1 to "
                 f"{planned.draft.epochs}")  # fmt: skip
-    there = planned.draft.numbers
-    if any(number not in there for number in numbers):
-        return (f"'{planned.name}@{spec.epoch}' asks for an epoch that save_last_n: {planned.draft.kept} removes; of 1 "
-                f"to {there[-1]} it leaves those from {there[0]} on, so raise it or drop it")  # fmt: skip
-    return None
+    wanted = range(numbers[0], numbers[-1] + 1) if numbers else range(0)
+    removed = [number for number in wanted if number not in planned.draft.numbers]
+    return _removed(f"'{planned.name}@{spec.epoch}'", removed[0], planned) if removed else None
+
+
+def _removed(asked: str, number: int, planned: Planned) -> str:
+    """That the run takes the file of epoch ``number`` away, and by which setting."""
+    every, left = planned.draft.pruned_by.get("save_every_epochs"), planned.draft.numbers
+    name = "save_every_epochs" if every is not None and number % every else "save_last_n"
+    told = ", ".join(map(str, left[:8])) + (" ..." if len(left) > 8 else "")
+    return (f"{asked} asks for epoch {number}, whose file {name}: {planned.draft.pruned_by[name]} removes; of 1 to "
+            f"{planned.draft.epochs} there will be {told}, so ask for one of them or change the setting")  # fmt: skip
 
 
 def _check_epoch(spec: TermSpec, path: Path) -> None:

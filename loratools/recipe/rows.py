@@ -39,18 +39,66 @@ def build_rows(
     from loratools.ops.terms import parse_merge_string
 
     rows: list[Row] = []
-    folders: list[tuple[str, ...]] = []
+    counts = []
     for text in texts:
         specs = parse_merge_string(text)
-        if len(specs) == 1 and _is_bare(specs[0]):
-            rows += _bare(specs[0], lookup, presets, best)
-            folder = lookup(specs[0].ref).absolute().parts[:-1]
-        else:
-            rows.append(_stack(specs, text, lookup, presets, missing, best))
-            folder = ()
-        folders += [folder] * (len(rows) - len(folders))
-    labels = _apart([(*folder, row.label) for folder, row in zip(folders, rows, strict=True)])
+        bare = len(specs) == 1 and _is_bare(specs[0])
+        found = (
+            _bare(specs[0], lookup, presets, best) if bare else [_stack(specs, text, lookup, presets, missing, best)]
+        )
+        rows += found
+        counts.append(len(found))
+    labels = _labelled(texts, lookup, [row.label for row in rows], counts)
     return [replace(row, label=label) for row, label in zip(rows, labels, strict=True)]
+
+
+def row_labels(texts: Sequence[str], lookup: Callable[[str], Path],
+               numbers: Callable[[str], Sequence[int] | None]) -> list[str]:  # fmt: skip
+    """The labels of :func:`build_rows` before the rows are there; of an epoch that only a log knows, ``NAME@best``.
+
+    Args:
+        lookup: name -> where a LoRA file or a training run is or will be.
+        numbers: name -> the epochs of a run, or None for a file.
+    """
+    from loratools.ops.terms import parse_merge_string
+
+    labels: list[str] = []
+    counts = []
+    for text in texts:
+        specs = parse_merge_string(text)
+        found = (
+            _bare_labels(specs[0], numbers(specs[0].ref)) if len(specs) == 1 and _is_bare(specs[0]) else [text.strip()]
+        )
+        labels += found
+        counts.append(len(found))
+    return _labelled(texts, lookup, labels, counts)
+
+
+def _bare_labels(spec: TermSpec, numbers: Sequence[int] | None) -> list[str]:
+    name = _name(spec)
+    if numbers is None:
+        return [name]
+    if spec.epoch is None:
+        return [f"{name}@{number}" for number in numbers]
+    number = numbers[-1] if spec.epoch == "last" else spec.epoch if spec.epoch == "best" else int(spec.epoch)
+    return [f"{name}@{number}"]
+
+
+def _name(spec: TermSpec) -> str:
+    return Path(spec.ref).name.removesuffix(".safetensors")
+
+
+def _labelled(texts: Sequence[str], lookup: Callable[[str], Path], labels: Sequence[str],
+              counts: Sequence[int]) -> list[str]:  # fmt: skip
+    """The labels told apart by folders; ``counts`` are how many of them each text gave."""
+    from loratools.ops.terms import parse_merge_string
+
+    folders: list[tuple[str, ...]] = []
+    for text, count in zip(texts, counts, strict=True):
+        specs = parse_merge_string(text)
+        bare = len(specs) == 1 and _is_bare(specs[0])
+        folders += [lookup(specs[0].ref).absolute().parts[:-1] if bare else ()] * count
+    return _apart([(*folder, label) for folder, label in zip(folders, labels, strict=True)])
 
 
 def _apart(paths: Sequence[tuple[str, ...]]) -> list[str]:
@@ -106,7 +154,7 @@ def _bare(
     from loratools.preview.rows import Row
 
     place = lookup(spec.ref)
-    name = Path(spec.ref).name.removesuffix(".safetensors")
+    name = _name(spec)
     if spec.epoch is not None or place.is_file():
         (term,) = resolve_terms([spec], lookup, presets=presets, best=best)
         number = "" if spec.epoch is None else "@" + term.label.rpartition("@")[2]

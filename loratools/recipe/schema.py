@@ -10,18 +10,15 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from loratools.errors import RecipeError
-from loratools.recipe import kinds
-from loratools.recipe.kinds import KINDS, Number, Seed, Strict
+from loratools.recipe import kinds_look, kinds_lora
+from loratools.recipe.kinds import KINDS
 from loratools.recipe.located import located
+from loratools.recipe.options import Number, Seed, Strict, listed
 from loratools.recipe.parts import combined
 from loratools.recipe.variables import check_used, filled
 from loratools.yamlio import Document, load_yaml, read_yaml
 
 _STEP_NAME = re.compile(r"\w[\w.-]*\Z")
-
-
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
 
 
 def _step_name(value: str) -> str:
@@ -38,20 +35,20 @@ Options = TypeVar("Options", bound=Strict)
 class Step(Strict):
     """One step: exactly one kind, and perhaps the name of its file or folder."""
 
-    draw: kinds.Draw | None = None
+    draw: kinds_look.Draw | None = None
     train: dict[str, Any] | None = None  # the settings of `loratools train`, checked by its own model
     basestyle: dict[str, Any] | None = None
-    select: kinds.Select | None = None
-    merge: kinds.Merge | None = None
-    subtract: kinds.Subtract | None = None
-    soup: kinds.Soup | None = None
-    fix: kinds.Fix | None = None
-    resize: kinds.Resize | None = None
-    extract: kinds.Extract | None = None
-    convert: kinds.Convert | None = None
-    merge_into: kinds.MergeInto | None = None
-    grid: kinds.Grid | None = None
-    publish: kinds.Publish | None = None
+    select: kinds_lora.Select | None = None
+    merge: kinds_lora.Merge | None = None
+    subtract: kinds_lora.Subtract | None = None
+    soup: kinds_lora.Soup | None = None
+    fix: kinds_lora.Fix | None = None
+    resize: kinds_lora.Resize | None = None
+    extract: kinds_lora.Extract | None = None
+    convert: kinds_lora.Convert | None = None
+    merge_into: kinds_lora.MergeInto | None = None
+    grid: kinds_look.Grid | None = None
+    publish: kinds_look.Publish | None = None
     out: str | None = Field(None, description="the name of its file or folder; the step's own name if left out")
 
     @model_validator(mode="before")
@@ -94,19 +91,21 @@ class Recipe(Strict):
     """A whole recipe file."""
 
     version: Literal[1] = Field(1, description="of this format")
-    include: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+    include: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         (), description="recipes whose vars, blocks, lora_dirs and steps come first; this file's own entries win"
     )
     vars: dict[str, bool | int | float | str] = Field(
         default_factory=dict, description="named values for `${name}` anywhere below; `--set name=value` overrides"
     )
     base: str = Field("pocket", description="a Diffusers folder, a .safetensors or .ckpt file, a hub id, or pocket")
-    vae: str | None = Field(None, description="a Diffusers VAE folder that grids decode with, instead of the base's")
+    vae: str | None = Field(
+        None, description="what grids decode with instead of the base's own: a Diffusers folder, a file or a hub id"
+    )
     seed: Seed = Field(1, description="of every step that does not name its own")
     blocks: dict[str, list[Number] | str] = Field(
         default_factory=dict, description="named block vectors, over the built-in ones: numbers, or text"
     )
-    lora_dirs: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+    lora_dirs: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         (), description="folders in which LoRA names are looked for, besides the recipe's own"
     )
     steps: dict[StepName, Step] = Field(min_length=1, description="name: {kind: options, out: file or folder}")

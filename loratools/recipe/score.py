@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from loratools.pocket.judge import Reading
+    from loratools.preview.drawing import Drawing
     from loratools.preview.grid import Grid
 
 FILE = "scores.json"
@@ -71,9 +72,9 @@ class Scores:
         return {"style": self.style, "weight": self.weight, "base": asdict(self.base), "rows": rows, "cells": cells}
 
 
-def score_grid(folder: Path, style: str, judge: Judging) -> Scores:
-    """Have ``judge`` read every picture of the grid in ``folder``, write ``scores.json`` and draw the sheet again
-    with the scores on it.
+def score_grid(folder: Path, style: str, judge: Judging, drawing: Drawing | None = None) -> Scores:
+    """Have ``judge`` read every picture of the grid in ``folder``, write ``scores.json`` and make ``drawing`` of it
+    again with the scores on it.
 
     Raises:
         PocketError: if the judge knows no such style.
@@ -91,7 +92,7 @@ def score_grid(folder: Path, style: str, judge: Judging) -> Scores:
     }
     scores = Scores(style, judged, base, rows)
     write_text(folder / FILE, json.dumps(scores.json(), indent=1, ensure_ascii=False) + "\n")
-    redraw(folder, notes=scores.notes, badges=scores.badges)
+    redraw(folder, notes=scores.notes, badges=scores.badges, drawing=drawing)
     return scores
 
 

@@ -15,6 +15,7 @@ from loratools.ops.terms import TermSpec, parse_merge_string
 from loratools.recipe.schema import Recipe
 from loratools.yamlio import Document, Place, Span
 
+ROLES = {"GP1": 1, "GP2": -1}  # whose vector the rules for symptoms move: of the first term of that sign
 Range = tuple[int, int]  # half-open, in characters of the document's text
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
 _PROBE = "73501.25"  # a weight that nobody writes
@@ -54,6 +55,11 @@ class MergeText:
     def first(self, sign: int) -> int | None:
         """The first term of that sign."""
         return next((index for index, spec in enumerate(self.specs) if spec.weight * sign > 0), None)
+
+    def of_roles(self, roles: Sequence[str]) -> dict[str, int]:
+        """Which term each of the :data:`ROLES` is, of those that there are."""
+        terms = {role: self.first(ROLES[role]) for role in roles}
+        return {role: term for role, term in terms.items() if term is not None}
 
 
 def merge_text(document: Document, recipe: Recipe, step: str | None) -> MergeText:

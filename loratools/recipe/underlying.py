@@ -1,4 +1,4 @@
-"""The LoRAs that a ``train`` step builds on: ``base_adapters`` and ``network_weights``, which may be earlier steps."""
+"""The LoRAs that a training step builds on: ``base_adapters`` and ``network_weights``, which may be earlier steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from loratools.recipe.plan import Planner, Source
+from loratools.recipe.places import Source
+from loratools.recipe.plan import Planner
 from loratools.recipe.references import Terms, check_base, one_file, read_one, read_terms
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ class Underlying:
         return self.adapters if self.start is None else (*self.adapters, self.start)
 
 
-def read_underlying(body: Mapping[str, Any], name: str, planner: Planner) -> Underlying:
-    """What the settings ``body`` of the train step ``name`` build on.
+def read_underlying(body: Mapping[str, Any], name: str, kind: str, planner: Planner) -> Underlying:
+    """What the settings ``body`` of the step ``name``, a train or basestyle, build on.
 
     Raises:
         RecipeError: naming the line, for what is no step and no file, or a LoRA of another family than the base's.
@@ -68,14 +69,14 @@ def read_underlying(body: Mapping[str, Any], name: str, planner: Planner) -> Und
     presets = planner.presets()
     given = body.get("base_adapters") or []
     texts = [given] if isinstance(given, str) else list(given)
-    whole: tuple[str | int, ...] = ("train", "base_adapters")
+    whole: tuple[str | int, ...] = (kind, "base_adapters")
     places = [whole if isinstance(given, str) else (*whole, number) for number in range(len(texts))]
     adapters = tuple(read_terms(str(text), name, planner, presets, *place)
                      for text, place in zip(texts, places, strict=True))  # fmt: skip
     start = body.get("network_weights")
-    begun = read_one(str(start), name, planner, "train", "network_weights") if start else None
+    begun = read_one(str(start), name, planner, kind, "network_weights") if start else None
     for terms, place in zip(adapters, places, strict=True):
         check_base(terms, planner, name, *place)
     if begun is not None:
-        check_base(begun, planner, name, "train", "network_weights")
+        check_base(begun, planner, name, kind, "network_weights")
     return Underlying(adapters, begun, presets)

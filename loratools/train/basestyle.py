@@ -25,6 +25,7 @@ from loratools.base.load import base_digest, load_base
 from loratools.errors import FileError, LoratoolsError, RecipeError, did_you_mean
 from loratools.train.config import TrainConfig
 from loratools.train.loop import OnEpoch, RunResult, train
+from loratools.train.mistakes import wanted
 from loratools.train.read_config import make_config
 from loratools.train.run_folder import RunFolder
 from loratools.train.seeds import derived
@@ -51,14 +52,27 @@ def _sampler(name: str) -> str:
 class Generation:
     """How the base's pictures are made; None takes the base's own default. ``size`` is (height, width) in pixels."""
 
-    images_per_framing: Annotated[int, Field(ge=1)] = 8
-    picture_seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
-    steps: Annotated[int, Field(ge=1)] | None = None
-    cfg: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    sampler: Annotated[str, AfterValidator(_sampler)] | None = None
-    size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] | None = None
-    negative: str = ""
-    pictures_at_once: Annotated[int, Field(ge=1)] = 8
+    images_per_framing: Annotated[
+        int, Field(ge=1, description="pictures of each of face_focus, cowboy_shot and full_body")
+    ] = 8
+    picture_seed: Annotated[int, Field(ge=0, lt=2**63, description="of the pictures; `seed` is the training's")] = 1
+    steps: Annotated[
+        Annotated[int, Field(ge=1)] | None, Field(description="sampler steps; the base's own if left out")
+    ] = None
+    cfg: Annotated[
+        Annotated[float, Field(ge=0, allow_inf_nan=False)] | None,
+        Field(description="guidance scale; the base's own if left out"),
+    ] = None
+    sampler: Annotated[
+        Annotated[str, AfterValidator(_sampler)] | None,
+        Field(description="a WebUI name such as `DPM++ 2M Karras`; the base's own if left out"),
+    ] = None
+    size: Annotated[
+        tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] | None,
+        Field(description="[height, width] in pixels, in a recipe 512 or 512x768 too; the base's own if left out"),
+    ] = None
+    negative: Annotated[str, Field(description="the negative prompt")] = ""
+    pictures_at_once: Annotated[int, Field(ge=1, description="pictures of a batch, which changes none of them")] = 8
 
 
 @dataclass(frozen=True)
@@ -162,7 +176,8 @@ def read_generation(values: Mapping[str, Any]) -> tuple[Generation, tuple[str, s
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
-        told = f"{first['input']!r} cannot be used: {message[:1].lower()}{message[1:]}"
+        right = f"it must be {known}" if (known := wanted(first)) else f"{message[:1].lower()}{message[1:]}"
+        told = f"{first['input']!r} cannot be used: {right}"
         return Generation(), (str(first["loc"][0]), told)
 
 

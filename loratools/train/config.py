@@ -42,41 +42,73 @@ class TrainConfig(
     """
 
     # what
-    base: str
-    vae: Path | None = None  # a VAE of its own: a Diffusers folder, a single file or a hub id; None: the base's
-    offline: bool = False  # never ask the hub
-    images: Folders = ()
-    datasets: tuple[DataSet, ...] = ()  # in the place of ``images``: several, each with its own resolution and batch
-    out: Path = Path("runs")
-    name: str = ""
-    preset: str = "default"
-    comment: str | None = None
-    modelspec: Mapping[Described, str] = Field(default_factory=dict)  # what the files say of themselves to a person
+    base: str = Field(description="a Diffusers folder, a .safetensors or .ckpt file, a hub id, or pocket")
+    vae: Path | None = Field(
+        default=None,
+        description="a VAE of its own: a Diffusers folder, a single file or a hub id; the base's if left out",
+    )
+    offline: bool = Field(default=False, description="never ask the hub")
+    images: Folders = Field(
+        default=(), description="folders of pictures, each with captions beside them; one or a list"
+    )
+    datasets: tuple[DataSet, ...] = Field(
+        default=(), description="in the place of `images`: several, each with its own resolution and batch"
+    )
+    out: Path = Field(default=Path("runs"), description="folder of the epoch files")
+    name: str = Field(default="", description="what the files are called; the images' folder if left out")
+    preset: str = Field(
+        default="default",
+        description="a guide's numbers: style-004, character-002, character-003, object, pose, scene or pocket-style",
+    )
+    comment: str | None = Field(default=None, description="free text for the files' headers")
+    modelspec: Mapping[Described, str] = Field(
+        default_factory=dict,
+        description="what the files say of themselves to a person: title, author, description, license and so on",
+    )
     # how long, how much
-    epochs: Count = 10
-    max_steps: Count | None = None  # in the place of ``epochs``: as many whole epochs as these optimiser steps take
-    batch_size: Count = 1
-    gradient_accumulation: Count = 1
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    epochs: Count = Field(default=10, description="times through all pictures; each leaves a file")
+    max_steps: Count | None = Field(
+        default=None, description="in the place of `epochs`: as many whole epochs as these optimiser steps take"
+    )
+    batch_size: Count = Field(default=1, description="pictures a step")
+    gradient_accumulation: Count = Field(default=1, description="batches whose gradients make one step")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=1, description="the same seed gives the same files")
     # network
-    dim: Annotated[int, Field(ge=1, le=4096)] = 32
-    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # None: as dim
+    dim: Annotated[int, Field(ge=1, le=4096)] = Field(default=32, description="rank of the LoRA")
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="the LoRA is scaled by alpha / dim; `dim` if left out"
+    )
     # text
-    clip_skip: Annotated[int, Field(ge=1, le=12)] = 1
+    clip_skip: Annotated[int, Field(ge=1, le=12)] = Field(
+        default=1, description="1: the last text layer; 2 for anime bases of NovelAI's family"
+    )
     # images
-    resolution: Resolution | None = None
-    buckets: bool = True
-    bucket_min: Count | None = None  # None: half the resolution's shorter side
-    bucket_max: Count | None = None  # None: twice the resolution's longer side
-    bucket_steps: Count = 64
-    guide_factor: Annotated[float, Field(gt=0)] | None = None  # of guide 004's sum; None: 2 if mirrored, else 4
-    bucket_no_upscale: bool = False
+    resolution: Resolution | None = Field(
+        default=None, description="512 or 512x768 in pixels; the base's own if left out"
+    )
+    buckets: bool = Field(
+        default=True,
+        description="pictures of other shapes get sizes of the same area; false: all are cut to `resolution`",
+    )
+    bucket_min: Count | None = Field(
+        default=None, description="least side of a bucket in pixels; half the resolution's shorter side if left out"
+    )
+    bucket_max: Count | None = Field(
+        default=None, description="greatest side of a bucket in pixels; twice the resolution's longer side if left out"
+    )
+    bucket_steps: Count = Field(default=64, description="sides of buckets are multiples of this many pixels")
+    guide_factor: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="of guide 004's sum for the number of steps; 2 if mirrored, else 4, if left out"
+    )
+    bucket_no_upscale: bool = Field(default=False, description="small pictures keep their size")
     # machine
-    mixed_precision: Literal["no", "fp16", "bf16"] | None = None  # None: bf16 where the device has it, else no
-    dtype: Literal["fp16", "bf16", "fp32"] = "fp16"  # of the files
-    device: str = "auto"
-    resume: bool = False
-    force: bool = False
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = Field(
+        default=None, description="what is computed in; bf16 where the device has it, else no, if left out"
+    )
+    dtype: Literal["fp16", "bf16", "fp32"] = Field(default="fp16", description="number type of the files")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps")
+    resume: bool = Field(default=False, description="go on with a run that was cut short")
+    force: bool = Field(default=False, description="overwrite another run's files")
     _notes: tuple[str, ...] = PrivateAttr(())
 
     @field_validator("name")

@@ -51,10 +51,15 @@ class Subset(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    folder: Path
-    repeats: Count | None = None  # None: the number before the folder's name, as in ``10_name``, or the run's
-    class_tokens: str | None = None  # stands in for the caption of an image that has none
-    metadata_file: Path | None = None  # captions by image: JSON ``{name: {caption, tags}}``, or JSON lines
+    folder: Path = Field(description="the folder, or in a recipe a `draw` step")
+    repeats: Count | None = Field(
+        default=None,
+        description="times an epoch shows each picture; the number before the folder's name, or the run's, if left out",
+    )
+    class_tokens: str | None = Field(default=None, description="stands in for the caption of a picture that has none")
+    metadata_file: Path | None = Field(
+        default=None, description="captions by picture: JSON `{name: {caption, tags}}`, or JSON lines"
+    )
     caption_extension: Extension = None
     shuffle_tags: bool | None = None
     keep_tokens: Natural | None = None
@@ -69,16 +74,20 @@ class Subset(BaseModel):
     token_warmup: Warmup | None = None
     caption_prefix: str | None = None
     caption_suffix: str | None = None
-    regularisation: bool = False  # pictures of the class: shown as often as all others, at ``prior_loss_weight``
+    regularisation: bool = Field(
+        default=False, description="pictures of the class: shown as often as all others, at `prior_loss_weight`"
+    )
     flip: bool | None = None
     random_crop: bool | None = None
     color_aug: bool | None = None
     resize_interpolation: Interpolation | None = None
     alpha_mask: bool | None = None
-    mask_folder: Path | None = None  # a picture of the same name for each image: where it is black nothing is learnt
+    mask_folder: Path | None = Field(
+        default=None, description="a picture of the same name for each: where it is black nothing is learnt"
+    )
     validation_split: Split | None = None
-    held_out: bool = False  # pictures to judge by, never trained on
-    plain_name: bool = False  # True: the folder's name means nothing (an sd-scripts dataset config)
+    held_out: bool = Field(default=False, description="pictures to judge by, never trained on")
+    plain_name: bool = Field(default=False, description="the folder's name means nothing, not even a number in front")
 
     @model_validator(mode="before")
     @classmethod
@@ -130,38 +139,57 @@ OF_DATA_SETS = tuple(name for name in DataSet.model_fields if name != "images")
 
 
 class DataConfig(BaseModel):
-    """The run's own settings of captions and caches.
+    """The run's own settings of captions, pictures and caches."""
 
-    ``token_warmup`` is in batches, or a fraction of the run below 1. ``cache_latents`` is true (in memory), ``disk``
-    (in ``cache_dir`` as well, for the next run) or false (every use of an image is encoded).
-    """
-
-    repeats: Count = 1
-    caption_extension: Extension = None  # None: ``.txt``, then ``.caption``
-    allow_uncaptioned: bool = False
-    shuffle_tags: bool = True
-    keep_tokens: Natural = 0
-    keep_tokens_separator: str = ""
-    caption_separator: Annotated[str, Field(min_length=1)] = ","
-    secondary_separator: str = ""
-    wildcards: bool = False
-    caption_dropout: Fraction = 0.0
-    caption_dropout_every: Natural = 0
-    tag_dropout: Fraction = 0.0
-    token_warmup_min: Natural = 1
-    token_warmup: Warmup = 0.0
-    caption_prefix: str = ""
-    caption_suffix: str = ""
-    prior_loss_weight: Warmup = 1.0  # of regularisation images
-    flip: bool = False
-    random_crop: bool = False
-    color_aug: bool = False
-    resize_interpolation: Interpolation | None = None  # None: Lanczos to shrink, bicubic to grow
-    alpha_mask: bool = False  # an image's alpha channel weighs the loss
-    validation_split: Split = 0.0  # share of each folder's images that is held out, to judge by
-    validation_seed: int | None = None  # which ones; None: the run's seed
-    cache_latents: bool | Literal["disk"] = True
-    cache_dir: Path | None = None  # None: ``latents`` in the folder of the epoch files
+    repeats: Count = Field(
+        default=1, description="times an epoch shows each picture, where its folder's name does not say (`10_ink`)"
+    )
+    caption_extension: Extension = Field(default=None, description="of caption files; .txt, then .caption, if left out")
+    allow_uncaptioned: bool = Field(default=False, description="also train pictures that have no caption")
+    shuffle_tags: bool = Field(default=True, description="each use of a picture gets its tags in another order")
+    keep_tokens: Natural = Field(default=0, description="so many tags stay in front")
+    keep_tokens_separator: str = Field(
+        default="", description="all tags before this text stay in front, and those after a second one at the end"
+    )
+    caption_separator: Annotated[str, Field(min_length=1)] = Field(
+        default=",", description="what parts tags in a caption"
+    )
+    secondary_separator: str = Field(
+        default="", description="within a tag, parts what stays together when tags are shuffled or left out"
+    )
+    wildcards: bool = Field(default=False, description="one line of a caption file of several, and one of each `{a|b}`")
+    caption_dropout: Fraction = Field(default=0.0, description="chance that a picture is shown without its caption")
+    caption_dropout_every: Natural = Field(
+        default=0, description="every so many epochs all captions are left out; 0: never"
+    )
+    tag_dropout: Fraction = Field(default=0.0, description="chance of leaving out each tag that is not kept in front")
+    token_warmup_min: Natural = Field(
+        default=1, description="tags of a caption at the start, where `token_warmup` is set"
+    )
+    token_warmup: Warmup = Field(
+        default=0.0, description="batches, or a fraction of the run, in which captions grow to all of their tags"
+    )
+    caption_prefix: str = Field(default="", description="text in front of every caption")
+    caption_suffix: str = Field(default="", description="text after every caption")
+    prior_loss_weight: Warmup = Field(default=1.0, description="of the loss of regularisation images")
+    flip: bool = Field(default=False, description="mirror pictures at random")
+    random_crop: bool = Field(default=False, description="cut large pictures at a random place, not in the middle")
+    color_aug: bool = Field(default=False, description="shift hue and contrast at random")
+    resize_interpolation: Interpolation | None = Field(
+        default=None, description="how pictures are resized; Lanczos to shrink and bicubic to grow, if left out"
+    )
+    alpha_mask: bool = Field(default=False, description="a picture's alpha channel weighs the loss")
+    validation_split: Split = Field(
+        default=0.0, description="share of each folder's pictures that is held out, to judge by"
+    )
+    validation_seed: int | None = Field(default=None, description="which ones; the run's seed if left out")
+    cache_latents: bool | Literal["disk"] = Field(
+        default=True,
+        description="true: in memory; disk: in `cache_dir` as well, for the next run; false: encoded at every use",
+    )
+    cache_dir: Path | None = Field(
+        default=None, description="where latents are kept; `latents` in the run's folder if left out"
+    )
 
     @field_validator("cache_latents", mode="before")
     @classmethod

@@ -24,20 +24,31 @@ class LookConfig(BaseModel):
     0. Without any, images that are trained on are measured where an interval asks for it: their noise is fixed as
     well, but they cannot show that a run learns by heart.
 
-    ``sample_prompts`` is a file in sd-scripts' syntax, or a list of such lines, drawn after every epoch unless an
-    interval is given. ``tensorboard`` true keeps curves in ``NAME-tensorboard`` beside the epoch files, a folder in
-    that folder's ``NAME``.
+    ``tensorboard`` true keeps curves in ``NAME-tensorboard`` beside the epoch files, a folder in that folder's
+    ``NAME``.
     """
 
-    validate_every_epochs: _OrNever = None  # None: 1 where images are held out; 0: never
-    validate_every_steps: _Every = None
-    validation_images: _Every = None  # at most so many; None: all that are held out, or 8 that are trained on
-    sample_prompts: Path | tuple[str, ...] | None = None
-    sample_every_epochs: _Every = None
-    sample_every_steps: _Every = None
-    sample_at_first: bool = False  # also of the base, before the first step
-    sample_sampler: str | None = None  # None: the base's own
-    tensorboard: bool | Path = False
+    validate_every_epochs: _OrNever = Field(
+        default=None,
+        description="measure the validation loss every so many epochs; 1 where pictures are held out; 0: never",
+    )
+    validate_every_steps: _Every = Field(default=None, description="measure it every so many steps as well")
+    validation_images: _Every = Field(
+        default=None,
+        description="measure it of at most so many pictures; all that are held out, or 8 of the others, if left out",
+    )
+    sample_prompts: Path | tuple[str, ...] | None = Field(
+        default=None, description="a file of prompts in sd-scripts' syntax, or a list of such lines, to draw samples of"
+    )
+    sample_every_epochs: _Every = Field(
+        default=None, description="draw samples every so many epochs; 1 where no interval is given"
+    )
+    sample_every_steps: _Every = Field(default=None, description="draw samples every so many steps")
+    sample_at_first: bool = Field(default=False, description="draw samples before the first step too")
+    sample_sampler: str | None = Field(
+        default=None, description="of samples whose line does not say; the base's own if left out"
+    )
+    tensorboard: bool | Path = Field(default=False, description="keep curves for TensorBoard: true, or a folder")
 
     @field_validator("sample_prompts", mode="before")
     @classmethod

@@ -22,55 +22,73 @@ ByBlock = str | None
 class NetworkConfig(BaseModel):
     """What is trained, beside ``dim`` and ``alpha``, which every module has where nothing else is said.
 
-    Args:
-        network_type: ``lora``, or LyCORIS' ``loha`` (elementwise product of two) and ``lokr`` (Kronecker product).
-        lokr_factor: greatest size of the smaller of LoKr's two matrices, -1 for as square as can be.
-        conv_dim, conv_alpha: of the residual blocks' and samplers' 3x3 convolutions (LoCon), whose linear modules and
-            1x1 convolutions are then trained at ``dim``; ``conv_alpha`` None is each module's rank.
-        block_dims, block_alphas: by block name, group, range or elemental rule (see docs/blocks.md), or as numbers in
-            a scheme's order; a rank of 0 leaves a block's modules untrained. ``BASE`` is the text encoders.
-        conv_block_dims, conv_block_alphas: the same for 3x3 convolutions.
-        block_lr: factors on the learning rate by block, or a preset such as GP1; 0 leaves a block untrained.
-        network_dropout, rank_dropout, module_dropout: chance of leaving out an inner activation, a rank of a sample, a
-            module of a step.
-        dora: train magnitude and direction apart (2402.09353). The file then needs its base to be merged.
-        rslora: scale by alpha / sqrt(rank) (2312.03732), folded into the file.
-        loraplus_lr_ratio: factor on the learning rate of every ``up`` (LoRA+, 2402.12354); 16 is the paper's.
-        scale_weight_norms: greatest norm of a module's difference, kept after every step.
-        network_weights: a LoRA to start from, of these ranks or smaller ones; ``dim_from_weights`` takes its modules,
-            ranks and alphas from it.
-        base_adapters: merge terms such as ``style.safetensors:0.8:GP1`` that are part of the base while training, so
-            that only the difference is learned.
-        stop_text_encoder_training: steps (400), a share of all steps (0.4) or a percentage (40%) after which it stays
-            as it is.
-        max_token_length: 150 and 225 read captions in two and three pieces of 75 tokens.
-        weighted_captions: read (word:1.2), (word) and [word] in captions as weights of their tokens.
+    With ``conv_dim`` the residual blocks' and samplers' linear modules and 1x1 convolutions are trained at ``dim`` too.
+    By block is by name, group, range or elemental rule (see docs/blocks.md); ``BASE`` is the text encoders.
     """
 
-    network_type: Literal["lora", "loha", "lokr"] = "lora"
-    lokr_factor: Annotated[int, Field(ge=-1, le=4096)] = -1
-    conv_dim: Rank | None = None
-    conv_alpha: Alpha | None = None
-    block_dims: ByBlock = None
-    block_alphas: ByBlock = None
-    conv_block_dims: ByBlock = None
-    conv_block_alphas: ByBlock = None
-    block_lr: ByBlock = None
-    network_dropout: Dropped = 0.0
-    rank_dropout: Dropped = 0.0
-    module_dropout: Dropped = 0.0
-    dora: bool = False
-    rslora: bool = False
-    loraplus_lr_ratio: Ratio | None = None
-    loraplus_unet_lr_ratio: Ratio | None = None  # None: loraplus_lr_ratio
-    loraplus_text_encoder_lr_ratio: Ratio | None = None
-    scale_weight_norms: Ratio | None = None
-    network_weights: Path | None = None
-    dim_from_weights: bool = False
-    base_adapters: tuple[str, ...] = ()
-    stop_text_encoder_training: Annotated[float, BeforeValidator(steps_or_share)] | None = None
-    max_token_length: Literal[75, 150, 225] = 75
-    weighted_captions: bool = False
+    network_type: Literal["lora", "loha", "lokr"] = Field(
+        default="lora", description="lora, or LyCORIS' loha (elementwise product of two) and lokr (Kronecker product)"
+    )
+    lokr_factor: Annotated[int, Field(ge=-1, le=4096)] = Field(
+        default=-1, description="greatest size of the smaller of LoKr's two matrices; -1: as square as can be"
+    )
+    conv_dim: Rank | None = Field(
+        default=None, description="rank of the 3x3 convolutions, which are trained too (LoCon) if it is given"
+    )
+    conv_alpha: Alpha | None = Field(
+        default=None, description="alpha of the 3x3 convolutions; each one's rank if left out"
+    )
+    block_dims: ByBlock = Field(
+        default=None,
+        description="ranks by block, `{IN: 8, OUT03-OUT05: 64}`, or numbers in a scheme's order; 0: untrained",
+    )
+    block_alphas: ByBlock = Field(default=None, description="alphas by block, written as `block_dims`")
+    conv_block_dims: ByBlock = Field(
+        default=None, description="ranks of 3x3 convolutions by block, written as `block_dims`"
+    )
+    conv_block_alphas: ByBlock = Field(
+        default=None, description="alphas of 3x3 convolutions by block, written as `block_dims`"
+    )
+    block_lr: ByBlock = Field(
+        default=None,
+        description="factors on the learning rate by block, or a preset such as GP1; 0 leaves a block untrained",
+    )
+    network_dropout: Dropped = Field(default=0.0, description="chance of leaving out an inner activation")
+    rank_dropout: Dropped = Field(default=0.0, description="chance of leaving out a rank of a sample")
+    module_dropout: Dropped = Field(default=0.0, description="chance of leaving out a module of a step")
+    dora: bool = Field(
+        default=False, description="magnitude and direction apart (2402.09353); such a file needs its base to be merged"
+    )
+    rslora: bool = Field(default=False, description="scale by alpha / sqrt(dim) (2312.03732), folded into the file")
+    loraplus_lr_ratio: Ratio | None = Field(
+        default=None, description="LoRA+ (2402.12354): factor on the learning rate of every `up`; 16 is the paper's"
+    )
+    loraplus_unet_lr_ratio: Ratio | None = Field(
+        default=None, description="the same of the UNet alone; `loraplus_lr_ratio` if left out"
+    )
+    loraplus_text_encoder_lr_ratio: Ratio | None = Field(
+        default=None, description="the same of the text encoder alone; `loraplus_lr_ratio` if left out"
+    )
+    scale_weight_norms: Ratio | None = Field(
+        default=None, description="greatest norm of a module's difference, kept after every step"
+    )
+    network_weights: Path | None = Field(
+        default=None, description="a LoRA to start from, of these ranks or smaller ones"
+    )
+    dim_from_weights: bool = Field(default=False, description="take modules, ranks and alphas from `network_weights`")
+    base_adapters: tuple[str, ...] = Field(
+        default=(),
+        description="merge terms that are part of the base while training, so that only the difference is learnt",
+    )
+    stop_text_encoder_training: Annotated[float, BeforeValidator(steps_or_share)] | None = Field(
+        default=None, description="steps (400) or a share of all (0.4, 40%) after which the text encoder stays as it is"
+    )
+    max_token_length: Literal[75, 150, 225] = Field(
+        default=75, description="150, 225: long captions in two or three pieces of 75 tokens"
+    )
+    weighted_captions: bool = Field(
+        default=False, description="(word:1.2), (word) and [word] in captions are weights of their tokens"
+    )
 
     @field_validator("block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas", "block_lr", mode="before")
     @classmethod

@@ -14,35 +14,52 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class ObjectiveConfig(BaseModel):
-    """The objective.
+    """The objective. A base's file that holds only tensors cannot say that it predicts v."""
 
-    ``prediction`` None is what the base says of itself; a file that holds only tensors cannot say that it predicts v.
-    Timesteps are drawn from ``min_timestep`` to below ``max_timestep`` (None: all). ``noise_offset`` moves whole
-    channels (times a random share of itself with ``noise_offset_random_strength``), by more where the latents' mean is
-    large with ``adaptive_noise_scale``. ``multires_noise_iterations`` adds noise of coarser grids, each weaker by
-    ``multires_noise_discount``. ``ip_noise_gamma`` perturbs what the model sees, not what it should say.
-    ``huber_schedule`` and the two after it belong to ``loss_type`` huber and smooth_l1.
-    """
-
-    prediction: Literal["epsilon", "v_prediction"] | None = None
-    zero_terminal_snr: bool = False
-    min_timestep: Annotated[int, Field(ge=0)] = 0
-    max_timestep: Annotated[int, Field(ge=1)] | None = None
-    noise_offset: NonNegative = 0.0
-    noise_offset_random_strength: bool = False
-    adaptive_noise_scale: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    multires_noise_iterations: Annotated[int, Field(ge=0, le=32)] = 0  # 6 to 10 are usual
-    multires_noise_discount: Annotated[float, Field(ge=0, le=1)] = 0.3
-    ip_noise_gamma: NonNegative = 0.0
-    ip_noise_gamma_random_strength: bool = False
-    loss_type: Literal["l2", "l1", "huber", "smooth_l1"] = "l2"
-    huber_schedule: Literal["snr", "exponential", "constant"] = "snr"
-    huber_c: Annotated[float, Field(gt=0, le=1)] = 0.1
-    huber_scale: Positive = 1.0
-    min_snr_gamma: Positive | None = None
-    debiased_estimation_loss: bool = False
-    scale_v_pred_loss_like_noise_pred: bool = False
-    v_pred_like_loss: NonNegative = 0.0
+    prediction: Literal["epsilon", "v_prediction"] | None = Field(
+        default=None, description="what the base predicts; what it says of itself if left out"
+    )
+    zero_terminal_snr: bool = Field(
+        default=False, description="the schedule ends in pure noise; for bases that predict v"
+    )
+    min_timestep: Annotated[int, Field(ge=0)] = Field(default=0, description="least timestep that is drawn")
+    max_timestep: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="timesteps are drawn from below it; all if left out"
+    )
+    noise_offset: NonNegative = Field(
+        default=0.0,
+        description="moves whole channels of the noise, so that dark and bright pictures can be learnt; 0.1 is usual",
+    )
+    noise_offset_random_strength: bool = Field(default=False, description="a random share of `noise_offset` each time")
+    adaptive_noise_scale: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        default=None, description="more `noise_offset` where the latents' mean is large: this many times it"
+    )
+    multires_noise_iterations: Annotated[int, Field(ge=0, le=32)] = Field(
+        default=0, description="noise of so many coarser grids on top; 6 to 10 are usual"
+    )
+    multires_noise_discount: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.3, description="how much weaker each coarser grid is"
+    )
+    ip_noise_gamma: NonNegative = Field(
+        default=0.0, description="the model sees this much more noise than it should name"
+    )
+    ip_noise_gamma_random_strength: bool = Field(
+        default=False, description="a random share of `ip_noise_gamma` each time"
+    )
+    loss_type: Literal["l2", "l1", "huber", "smooth_l1"] = Field(default="l2", description="how errors are measured")
+    huber_schedule: Literal["snr", "exponential", "constant"] = Field(
+        default="snr", description="huber, smooth_l1: how the threshold goes with the timestep"
+    )
+    huber_c: Annotated[float, Field(gt=0, le=1)] = Field(default=0.1, description="huber, smooth_l1: the threshold")
+    huber_scale: Positive = Field(default=1.0, description="huber, smooth_l1: factor on the threshold")
+    min_snr_gamma: Positive | None = Field(default=None, description="weighs the easy timesteps less; 5 is usual")
+    debiased_estimation_loss: bool = Field(default=False, description="weighs by 1 / sqrt(snr), for v by 1 / (snr + 1)")
+    scale_v_pred_loss_like_noise_pred: bool = Field(
+        default=False, description="v: weighs timesteps as the prediction of noise does"
+    )
+    v_pred_like_loss: NonNegative = Field(
+        default=0.0, description="epsilon: adds this much of the loss as a prediction of v has it"
+    )
 
     @model_validator(mode="after")
     def _objective(self) -> ObjectiveConfig:

@@ -35,28 +35,44 @@ def steps_or_share(value: float | str) -> float:
 
 
 class OptimizerConfig(BaseModel):
-    """How the factors are moved.
+    """How the factors are moved, and how fast over a run."""
 
-    ``unet_lr`` and ``te_lr`` None are ``learning_rate``, and 0 leaves that part untrained. ``lr_warmup`` and
-    ``lr_decay`` are steps, a fraction of all steps (below 1), or text such as ``10%``. ``lr_min_ratio`` is the share of
-    the rate that cosine_with_min_lr, warmup_stable_decay and polynomial end at; ``lr_rules`` is piecewise_constant's
-    ``1:100,0.5:200,0.1``: the rate times 1 for the first 100 steps, 0.5 until 200, 0.1 after them.
-    """
-
-    learning_rate: Rate = 1e-4
-    unet_lr: Rate | None = None
-    te_lr: Rate | None = None
-    optimizer: str = "AdamW"
-    optimizer_args: Mapping[str, Any] = Field(default_factory=dict)
-    lr_scheduler: Scheduler = "cosine"
-    lr_warmup: float | str = 0
-    lr_decay: float | str = 0  # of warmup_stable_decay
-    lr_cycles: Annotated[int, Field(ge=1)] = 1  # of cosine_with_restarts; half-waves of the two that end at a minimum
-    lr_power: Annotated[float, Field(gt=0)] = 1.0  # of polynomial
-    lr_min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
-    lr_timescale: Annotated[int, Field(ge=1)] | None = None  # of inverse_sqrt; None: the warm-up, or 10000
-    lr_rules: str = ""
-    max_grad_norm: Rate = 1.0  # 0: no clipping
+    learning_rate: Rate = Field(default=1e-4, description="of all that is trained, where nothing else is said")
+    unet_lr: Rate | None = Field(
+        default=None, description="of the UNet; 0 leaves it untrained; `learning_rate` if left out"
+    )
+    te_lr: Rate | None = Field(
+        default=None, description="of the text encoder; 0 leaves it untrained; `learning_rate` if left out"
+    )
+    optimizer: str = Field(
+        default="AdamW", description="AdamW, AdamW8bit, Prodigy, Lion and others; see docs/training.md"
+    )
+    optimizer_args: Mapping[str, Any] = Field(
+        default_factory=dict, description="the optimiser's own arguments, such as `{weight_decay: 0.1}`"
+    )
+    lr_scheduler: Scheduler = Field(default="cosine", description="how the rates go over the run")
+    lr_warmup: float | str = Field(
+        default=0, description="steps, or a share of all (0.1, 10%), in which the rates rise from 0"
+    )
+    lr_decay: float | str = Field(
+        default=0, description="warmup_stable_decay: steps, or a share of all, in which the rates fall"
+    )
+    lr_cycles: Annotated[int, Field(ge=1)] = Field(
+        default=1, description="cosine_with_restarts: waves; half-waves of the two that end at a minimum"
+    )
+    lr_power: Annotated[float, Field(gt=0)] = Field(default=1.0, description="polynomial: its power")
+    lr_min_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0,
+        description="share of the rate at the end of cosine_with_min_lr, warmup_stable_decay and polynomial",
+    )
+    lr_timescale: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="inverse_sqrt: its time scale in steps; the warm-up, or 10000, if left out"
+    )
+    lr_rules: str = Field(
+        default="",
+        description="piecewise_constant: `1:100,0.5:200,0.1` is x 1 for 100 steps, x 0.5 until 200, then x 0.1",
+    )
+    max_grad_norm: Rate = Field(default=1.0, description="gradients are scaled down to this norm; 0: never")
 
     @field_validator("lr_warmup", "lr_decay")
     @classmethod

@@ -10,15 +10,18 @@ SPEED_ONLY = frozenset({"graph", "gradient_checkpointing", "prefetch", "log_ever
 
 
 class SpeedConfig(BaseModel):
-    """How fast, and in how much memory.
+    """How fast, and in how much memory."""
 
-    ``graph`` auto captures a step as one CUDA graph where the steps that are left repay the capture; ``compile``
-    puts torch.compile under it, which takes minutes and pays on long runs; ``gradient_checkpointing`` computes the
-    UNet's activations twice instead of keeping them.
-    """
-
-    graph: Literal["auto", "on", "off"] = "auto"
-    compile: bool = False
-    gradient_checkpointing: bool = False
-    prefetch: Annotated[int, Field(ge=0, le=64)] = 4  # batches prepared ahead in a thread; 0: none
-    log_every: Annotated[int, Field(ge=1)] = 10  # steps between readings of the losses from a GPU
+    graph: Literal["auto", "on", "off"] = Field(
+        default="auto", description="a step as one CUDA graph; auto: where the steps that are left repay it"
+    )
+    compile: bool = Field(default=False, description="by torch.compile: minutes to start; for long runs")
+    gradient_checkpointing: bool = Field(
+        default=False, description="less memory, more time: the UNet's activations are computed twice"
+    )
+    prefetch: Annotated[int, Field(ge=0, le=64)] = Field(
+        default=4, description="batches that are prepared ahead in a thread; 0: none"
+    )
+    log_every: Annotated[int, Field(ge=1)] = Field(
+        default=10, description="steps between readings of the losses from a GPU"
+    )

@@ -15,12 +15,20 @@ _Every = Annotated[int, Field(ge=1)] | None
 class WatchConfig(BaseModel):
     """What is saved, and when; every epoch writes its file and the state anyway, and the last one's file stays.
 
-    ``save_every_epochs`` n keeps the file of every n-th epoch, and removes another when the epoch after it is saved.
-    ``save_last_n`` keeps the newest n files of epochs, and the newest n of steps, and removes older ones.
+    What is not kept is removed when the state after it is saved, so that a run that is stopped has a file to show.
     """
 
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay a step of the averaged weights, which are then saved
-    save_every_epochs: _Every = None  # None: all
-    save_every_steps: _Every = None  # NAME-step00000100.safetensors
-    save_last_n: _Every = None  # None: all
-    save_state_every_steps: _Every = None  # for --resume, beside the one of every epoch
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="saves the average of the weights, whose decay a step is this; 0.999 is usual"
+    )
+    save_every_epochs: _Every = Field(
+        default=None, description="keep the file of every so many epochs, and the last; all if left out"
+    )
+    save_every_steps: _Every = Field(default=None, description="files within epochs as well, every so many steps")
+    save_last_n: _Every = Field(
+        default=None, description="keep only the newest so many files of epochs, and of steps; all if left out"
+    )
+    save_state_every_steps: _Every = Field(
+        default=None,
+        description="save what a stopped run goes on from every so many steps, beside the end of every epoch",
+    )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from loratools.train.config import TrainConfig
+from loratools.train.run_folder import staying
 
 _MIB = 2**20
 
@@ -15,10 +16,9 @@ def files_left(config: TrainConfig, steps: int) -> int:
     """How many LoRA files a run of ``steps`` steps leaves: of its epochs, or every ``save_every_epochs`` and the last,
     and of every ``save_every_steps``.
     """
-    of_epochs = -(-config.epochs // (config.save_every_epochs or 1))
+    of_epochs = len(staying(range(1, config.epochs + 1), config.save_every_epochs, config.save_last_n))
     of_steps = steps // config.save_every_steps if config.save_every_steps else 0
-    most = config.save_last_n or max(of_epochs, of_steps)
-    return min(of_epochs, most) + min(of_steps, most)
+    return of_epochs + min(of_steps, config.save_last_n or of_steps)
 
 
 def bytes_wanted(config: TrainConfig, steps: int, file_bytes: int, parameters: int) -> int:

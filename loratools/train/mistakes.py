@@ -43,7 +43,7 @@ def first_mistake(error: ValidationError, values: Mapping[str, Any]) -> tuple[Pl
     at = _place(first["loc"], values)
     if first["type"] == "value_error":
         return at, first["msg"].removeprefix("Value error, ")
-    forms = [_wanted(other) for other in found if _place(other["loc"], values) == at]
+    forms = [wanted(other) for other in found if _place(other["loc"], values) == at]
     told = [form for form in dict.fromkeys(forms) if form is not None]
     given = first["input"]
     if not told:
@@ -53,7 +53,8 @@ def first_mistake(error: ValidationError, values: Mapping[str, Any]) -> tuple[Pl
     return at, f"it must be {' or '.join(told)} (it is {given!r:.60}){did_you_mean(str(given), known)}"
 
 
-def _wanted(error: ErrorDetails) -> str | None:
+def wanted(error: ErrorDetails) -> str | None:
+    """What would be right in the place of the value that ``error`` is about; None where only pydantic can say."""
     if error["type"] in _BOUNDS:
         bounds = {name: f"{value:g}" if isinstance(value, float) else value for name, value in error["ctx"].items()}
         return _BOUNDS[error["type"]].format(**bounds)

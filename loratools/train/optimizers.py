@@ -86,8 +86,8 @@ def build_optimizer(config: OptimizerConfig, groups: Sequence[dict[str, Any]]) -
     """
     kind = optimizer_class(config.optimizer)
     arguments = {**_implied(config.optimizer), **config.optimizer_args}
-    _check_arguments(kind, arguments)
-    _check_rates(kind, config, [group["lr"] for group in groups])
+    check_arguments(config)
+    check_rates(config, [group["lr"] for group in groups])
     fast = {"fused": True} if kind is torch.optim.AdamW and not {"foreach", "capturable"} & set(arguments) else {}
     try:
         optimizer = kind(list(groups), **{**_required(kind, config), **fast, **arguments})
@@ -159,16 +159,20 @@ def _required(kind: type, config: OptimizerConfig) -> dict[str, float]:
     return {"lr": config.learning_rate} if rate is not None and rate.default is inspect.Parameter.empty else {}
 
 
-def _check_arguments(kind: type, arguments: Mapping[str, Any]) -> None:
+def check_arguments(config: OptimizerConfig) -> None:
+    """Raise TrainingError for one of the ``optimizer_args`` that the config's optimiser does not take."""
+    kind = optimizer_class(config.optimizer)
     valid = inspect.signature(kind).parameters
     free = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in valid.values())
-    for key in arguments:
+    for key in config.optimizer_args:
         if key not in valid and not free:
             raise TrainingError(f"{kind.__name__} takes no argument '{key}'{did_you_mean(key, valid)}; "
                                 f"it takes {', '.join(list(valid)[1:])}")  # fmt: skip
 
 
-def _check_rates(kind: type, config: OptimizerConfig, rates: Sequence[float]) -> None:
+def check_rates(config: OptimizerConfig, rates: Sequence[float]) -> None:
+    """Raise TrainingError for learning ``rates``, the text encoder's first, that the optimiser cannot use."""
+    kind = optimizer_class(config.optimizer)
     if "ScheduleFree" in kind.__name__ and not config.lr_scheduler.startswith("constant"):
         raise TrainingError(f"{kind.__name__} takes the place of a schedule; set lr_scheduler: constant, or "
                             "constant_with_warmup")  # fmt: skip

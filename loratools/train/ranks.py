@@ -17,6 +17,8 @@ from loratools.errors import TrainingError
 from loratools.train.config_network import NetworkConfig
 from loratools.train.start import Start
 
+BY_BLOCK = ("block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas", "block_lr")
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -77,13 +79,11 @@ class _Sizes:
     """Rank, alpha and rate by module, from settings by kind and by block."""
 
     def __init__(self, family: str, rank: int, alpha: float | None, options: NetworkConfig) -> None:
-        self._family, self._rank, self._alpha, self._options = family, rank, alpha, options
+        self._rank, self._alpha, self._options = rank, alpha, options
         self._scheme = full_scheme(family)
-        self._dims = self._vector("block_dims", options.block_dims)
-        self._alphas = self._vector("block_alphas", options.block_alphas)
-        self._conv_dims = self._vector("conv_block_dims", options.conv_block_dims)
-        self._conv_alphas = self._vector("conv_block_alphas", options.conv_block_alphas)
-        self._rates = self._vector("block_lr", options.block_lr)
+        given = {name: getattr(options, name) for name in BY_BLOCK}
+        found = {name: block_vector(name, text, family) for name, text in given.items() if text is not None}
+        self._dims, self._alphas, self._conv_dims, self._conv_alphas, self._rates = map(found.get, BY_BLOCK)
 
     def at(self, name: str, module: nn.Module) -> tuple[int, float]:
         """Rank and alpha of one module; a rank of 0 leaves it out."""
@@ -91,30 +91,37 @@ class _Sizes:
         dims, alphas = (self._conv_dims, self._conv_alphas) if wide else (self._dims, self._alphas)
         usual, alpha = (self._options.conv_dim or 0, self._options.conv_alpha) if wide else (self._rank, self._alpha)
         told = self._value(dims, name)
-        rank = usual if told is None else _whole(told, "conv_block_dims" if wide else "block_dims")
+        rank = usual if told is None else int(told)
         scale = self._value(alphas, name)
         return rank, float(scale if scale is not None else alpha if alpha is not None else rank)
 
     def rate(self, name: str) -> float:
         """The factor on a module's learning rate."""
         told = self._value(self._rates, name)
-        if told is not None and told < 0:
-            raise TrainingError(f"block_lr has {told:g}, and a learning rate cannot be negative; use 0 or more")
         return 1.0 if told is None else told
 
     def _value(self, vector: BlockVector | None, name: str) -> float | None:
         block = self._scheme.block_of(name) if vector is not None else None
         return None if vector is None or block is None else vector.at(block, name)
 
-    def _vector(self, setting: str, text: str | None) -> BlockVector | None:
-        if text is None:
-            return None
-        vector = parse_vector(text, load_presets() if setting == "block_lr" else {}, self._family)
-        only_rules = all(is_rule(item.partition("=")[0]) for item in split_items(text))
-        return replace(vector, weights={}) if only_rules else vector
+
+def block_vector(setting: str, text: str, family: str | None) -> BlockVector:
+    """What one of :data:`BY_BLOCK` says; blocks that it does not name have no say where it is of rules alone.
+
+    Raises:
+        BlockError: for an unknown block or preset, or a count of numbers that the family (None: any) does not have.
+        TrainingError: for a rank that is no whole number, or a rate or alpha below 0.
+    """
+    vector = parse_vector(text, load_presets() if setting == "block_lr" else {}, family)
+    only_rules = all(is_rule(item.partition("=")[0]) for item in split_items(text))
+    vector = replace(vector, weights={}) if only_rules else vector
+    for value in (*vector.weights.values(), *(rule.weight for rule in vector.rules)):
+        _check(value, setting)
+    return vector
 
 
-def _whole(value: float, setting: str) -> int:
-    if value != int(value) or not 0 <= value <= 4096:
+def _check(value: float, setting: str) -> None:
+    if setting.endswith("dims") and (value != int(value) or not 0 <= value <= 4096):
         raise TrainingError(f"{setting} has {value:g}, which is no rank; use whole numbers from 0 (untrained) to 4096")
-    return int(value)
+    if value < 0:
+        raise TrainingError(f"{setting} has {value:g}, which cannot be negative; use 0 or more")

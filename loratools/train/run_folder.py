@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -90,17 +91,23 @@ class RunFolder:
         """Leave only the files of every ``every``-th epoch and of the newest one, and of them, and of steps, only the
         newest ``keep``; all of them for None.
         """
-        between = [path for path in self.epochs()[:-1] if _number(path) % (every or 1)]
-        for path in between:
+        by_number = {_number(path): path for path in self.epochs()}
+        stay = staying(tuple(by_number), every, keep)
+        steps = self.steps()[:-keep] if keep is not None else []
+        for path in (*(path for number, path in by_number.items() if number not in stay), *steps):
             path.unlink(missing_ok=True)
-        if keep is not None:
-            for path in (*self.epochs()[:-keep], *self.steps()[:-keep]):
-                path.unlink(missing_ok=True)
 
     def _numbered(self, before: str, digits: int) -> list[Path]:
         pattern = f"{escape(self.name)}{before}{'?' * digits}.safetensors"
         found = self.out.glob(pattern) if self.out.is_dir() else ()
         return sorted(path for path in found if path.stem[-digits:].isdigit())
+
+
+def staying(numbers: Sequence[int], every: int | None, keep: int | None) -> tuple[int, ...]:
+    """Of the epochs ``numbers``, in order, those whose files stay: every ``every``-th and the newest one, and of them
+    the newest ``keep``; all of them for None."""
+    left = tuple(number for number in numbers if number == numbers[-1] or number % (every or 1) == 0)
+    return left if keep is None else left[-keep:]
 
 
 def _number(path: Path) -> int:

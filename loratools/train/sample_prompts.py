@@ -87,6 +87,23 @@ def wanted_samples(config: TrainConfig, base: Base, notes: list[str]) -> list[Wa
     return [_resolved(where, given, config, base, notes) for where, given in _lines(config.sample_prompts, notes)]
 
 
+def check_prompts(prompts: Path | tuple[str, ...]) -> None:
+    """Raise what is wrong with ``prompts`` whatever the base is.
+
+    Raises:
+        PromptError, GridError: as :func:`wanted_samples`.
+    """
+    for where, given in _lines(prompts, []):
+        _sampler(where, given.get("sample_sampler"))
+
+
+def _sampler(where: str, name: str | None) -> None:
+    try:
+        find_sampler(name) if name else None
+    except GridError as error:
+        raise GridError(f"{where}: {error}") from error
+
+
 def _lines(prompts: Path | tuple[str, ...] | None, notes: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Where each prompt stands, and what is said of it."""
     if isinstance(prompts, Path):

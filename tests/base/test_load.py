@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from loratools.base.load import base_digest, load_base, pick_device
 from loratools.base.model import Base
 from loratools.base.text import encode
 from loratools.base.text_model import build_text_encoder, canonical, flat, load_tokenizer
-from loratools.base.vae import load_vae
 from loratools.errors import BaseModelError, LoratoolsError
 from loratools.files import sha256
 from tests.base.compvis import to_compvis, write_single_file
@@ -276,45 +274,6 @@ def test_a_hub_id_loads_what_diffusers_downloads(folder: Path, monkeypatch: pyte
 
     monkeypatch.setattr(diffusers.DiffusionPipeline, "download", lambda name, **_: str(folder))
     assert load_base("owner/model", device="cpu").name == "owner/model"
-
-
-@pytest.mark.parametrize("whole", [False, True])
-def test_a_vae_of_a_hub_id_is_what_diffusers_finds(
-    folder: Path, base: Base, whole: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from diffusers import AutoencoderKL
-
-    asked, real = [], AutoencoderKL.from_pretrained
-
-    def found(name: str, **options: Any) -> Any:
-        asked.append((name, options["local_files_only"]))
-        if whole and "subfolder" not in options:
-            raise OSError("no config.json")
-        return real(folder / "vae", local_files_only=True)
-
-    monkeypatch.setattr(AutoencoderKL, "from_pretrained", found)
-    assert same_weights(load_vae(Path("owner/vae"), base.vae, offline=whole), base.vae)
-    assert asked == [("owner/vae", whole)] * (1 + whole)
-
-
-@pytest.mark.parametrize(
-    ("offline", "message"),
-    [(True, "'owner/vae' is not whole in the .*--offline"), (False, r"cannot get the VAE 'owner/vae' .*\(OSError\)")],
-)
-def test_a_vae_that_the_hub_does_not_give_is_one_sentence(
-    base: Base, offline: bool, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from diffusers import AutoencoderKL
-
-    def refused(*args: object, **kwargs: object) -> None:
-        raise OSError("no route to host\nsecond line")
-
-    monkeypatch.setattr(AutoencoderKL, "from_pretrained", refused)
-    with pytest.raises(BaseModelError, match=message) as caught:
-        load_vae("owner/vae", base.vae, offline=offline)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(BaseModelError, match=r"there is no VAE 'vae\.ckpt'; .* or a hub id"):
-        load_vae("vae.ckpt", base.vae)
 
 
 def test_pocket_without_its_weights_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

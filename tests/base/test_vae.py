@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from loratools.base.load import load_base
 from loratools.base.vae import load_vae
+from loratools.base.vae_place import find_vae, vae_digest
 from loratools.errors import BaseModelError
 from tests.base.compvis import to_compvis, write_single_file
 from tests.tiny import save_tiny_base
@@ -63,6 +65,42 @@ def test_what_is_no_vae_of_the_family_is_named(bases: tuple[Path, Path], tmp_pat
                           ("cut.safetensors", "not a complete"), ("wide", "has 2 levels, the base's")):  # fmt: skip
         with pytest.raises(BaseModelError, match=message):
             load_vae(tmp_path / name, like)
+
+
+def test_a_hub_id_is_its_own_vae_or_that_of_a_whole_base(
+    bases: tuple[Path, Path], hub: Callable[[str, Path], Path]
+) -> None:
+    like = load_base(str(bases[0]), device="cpu").vae
+    own, whole = hub("owner/vae", bases[1] / "vae"), hub("owner/base", bases[1])
+    assert find_vae("owner/vae") == own and find_vae(Path("owner/base"), offline=True) == whole / "vae"
+    wanted = AutoencoderKL.from_pretrained(bases[1] / "vae").state_dict()
+    for name in ("owner/vae", "owner/base"):
+        assert all(torch.equal(value, wanted[key]) for key, value in load_vae(name, like).state_dict().items())
+
+
+def test_a_vae_counts_by_what_loading_reads(
+    bases: tuple[Path, Path], tmp_path: Path, hub: Callable[[str, Path], Path]
+) -> None:
+    first = vae_digest(hub("owner/vae", bases[1] / "vae"))
+    assert first == vae_digest(find_vae(bases[1])) != vae_digest(find_vae(bases[0]))
+    shutil.copytree(bases[1] / "vae", tmp_path / "mine")
+    for name in ("README.md", "diffusion_pytorch_model.bin"):  # what a download may or may not have brought along
+        (tmp_path / "mine" / name).touch()
+    assert vae_digest(find_vae(tmp_path / "mine")) == first
+
+
+@pytest.mark.parametrize(
+    ("offline", "message"),
+    [(True, "'owner/vae' is not whole in the .*--offline"), (False, r"cannot get the VAE 'owner/vae' .*Error\)")],
+)
+def test_a_vae_that_the_hub_does_not_give_is_one_sentence(
+    offline: bool, message: str, hub: Callable[[str, Path], Path]
+) -> None:
+    with pytest.raises(BaseModelError, match=message) as caught:
+        find_vae("owner/vae", offline=offline)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BaseModelError, match=r"there is no VAE 'vae\.ckpt'; .* or a hub id"):
+        find_vae("vae.ckpt")
 
 
 def test_offline_names_the_cache() -> None:

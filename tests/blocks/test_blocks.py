@@ -188,7 +188,7 @@ def test_presets_that_are_none_are_named(tmp_path: Path, content: str, error: ty
     (tmp_path / "mine.yaml").write_text(content)
     with pytest.raises(error, match=message):
         load_presets(tmp_path / "mine.yaml")
-    with pytest.raises(FileError, match="cannot be read"):
+    with pytest.raises(FileError, match="there is no presets file"):
         load_presets(tmp_path / "none.yaml")
 
 

@@ -227,6 +227,21 @@ def test_scores_are_drawn_when_asked(here: Path, base: Path) -> None:
     assert done.exit_code == 2 and "add it" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--score-images", "none"), "there is no folder 'none'"),
+        (("--held-out", "run"), "there are no images in run"),
+        (("--score-model", "run"), "run holds no model"),
+    ],
+)
+def test_what_scores_compare_with_is_looked_at_before_anything_is_rendered(
+    here: Path, base: Path, words: tuple[str, str], told: str
+) -> None:
+    done = grid("a", "--base", base, "--prompt", "1girl", "--score", *words)
+    assert done.exit_code == 1 and told in done.stderr and not Path("out").exists()
+
+
 def test_noise_and_embeddings(here: Path, base: Path) -> None:
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from hashlib import sha256
@@ -19,7 +20,7 @@ from loratools.base.infotext import parameters, read_png
 from loratools.base.model import Base
 from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
-from loratools.errors import GridError, PromptError
+from loratools.errors import FormatError, GridError, PromptError
 from loratools.ops.terms import Term, parse_merge_string, resolve_terms
 from loratools.preview.arrange import arrange
 from loratools.preview.axes import Axis, parse_axis
@@ -185,6 +186,34 @@ def test_edits_of_strength_are_told_by_it(base: Base, loras: Path, tmp_path: Pat
     assert {row.label for row in both.grid.rows if not row.verdict} == {"ink te=0 unet=0.3", "ink te=0.3 unet=0"}
     blocks = render(base, loras, tmp_path / "b", "vector: ALL; GP1", "weight of ink: 0.3", rows=(ink(loras),))
     assert set(told(blocks)) == {"ink ALL", "ink GP1"} and set(told(blocks).values()) == {"0.3"}
+
+
+def older(folder: Path) -> None:
+    """``grid.json`` as it was before rows said what they are of, and how strong."""
+    record = json.loads((folder / "grid.json").read_text(encoding="utf-8"))
+    record["rows"] = [{key: row[key] for key in row if key not in ("of", "times")} for row in record["rows"]]
+    (folder / "grid.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("axis", "prompt"), [("s/r: 0.2>, 0.3>", "1girl<lora:ink:0.2>"), ("te: 0,0.3", "1girl"), ("weight of ink: 1", "x")]
+)
+def test_an_older_record_of_parts_at_other_strengths_asks_to_be_rendered_again(
+    base: Base, loras: Path, tmp_path: Path, axis: str, prompt: str
+) -> None:
+    rows = () if "lora" in prompt else (ink(loras),)
+    first = render(base, loras, tmp_path, axis, rows=rows, prompts=[prompt])
+    older(tmp_path)
+    with pytest.raises(FormatError, match="render the grid again, its pictures are used again"):
+        redraw(tmp_path)
+    again = render(base, loras, tmp_path, axis, rows=rows, prompts=[prompt])
+    assert again.rendered == 0 and again.grid == first.grid == redraw(tmp_path)
+
+
+def test_an_older_record_of_plain_rows_is_judged_as_ever(base: Base, loras: Path, tmp_path: Path) -> None:
+    first = render(base, loras, tmp_path, "weight: 0.5,1", "block M00: 0,1", rows=(ink(loras),))
+    older(tmp_path)
+    assert redraw(tmp_path) == first.grid
 
 
 # ---- prompts ---------------------------------------------------------------------------------------------------------

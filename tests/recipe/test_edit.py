@@ -13,7 +13,9 @@ from loratools.blocks.symptoms import find_symptom, symptoms
 from loratools.blocks.vector import find_preset
 from loratools.errors import BlockError, FileError, RecipeError
 from loratools.ops.terms import parse_merge_string
-from loratools.recipe.edit import fix, history, sidecar, sized, undo
+from loratools.recipe.edit import fix, history, sized
+from loratools.recipe.edit_log import sidecar
+from loratools.recipe.edit_undo import undo
 from loratools.recipe.schema import read_recipe
 
 RECIPE = """\

@@ -14,7 +14,8 @@ import pytest
 from loratools.adapter.file import read
 from loratools.errors import FileError
 from loratools.recipe.kinds import KINDS
-from loratools.recipe.plan import Draft, Outcome, Planned, Source
+from loratools.recipe.places import Source
+from loratools.recipe.plan import Draft, Outcome, Planned
 from loratools.recipe.report import page, write
 from loratools.recipe.run import make_planner, run_steps
 from loratools.recipe.schedule import in_turn

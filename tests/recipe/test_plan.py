@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -152,10 +154,10 @@ def test_files_beside_the_recipe_come_first(folder: Path) -> None:
         ("epochs: 3", "out: x", 7, "write `out:` beside"),
         ("images_per_framing: 1", "images_per_fram: 1", 8, "images_per_fram"),
         ("images_per_framing: 1", "images_per_framing: two", 8, "basestyle.images_per_framing: 'two' cannot be used"),
-        ("images_per_framing: 1", "images_per_framing: 0", 8, "greater than or equal to 1"),
+        ("images_per_framing: 1", "images_per_framing: 0", 8, "0 cannot be used: it must be 1 or more"),
         ("images_per_framing: 1", "images_per_framing: true", 8, "true cannot be used here"),
         ("images_per_framing: 1", "sampler: Eulerr", 8, "Euler"),
-        ("images_per_framing: 1", "size: abc", 8, "basestyle.size: 'abc' cannot be used"),
+        ("images_per_framing: 1", "size: abc", 8, "basestyle.size: 'abc' is not a size; write WIDTHxHEIGHT"),
         ("images_per_framing: 1", "size: [513, 512]", 8, "a size of 512x513 does not fit"),
         ("images_per_framing: 1", "steps: -3", 8, "basestyle.steps: -3 cannot be used"),
         ("images_per_framing: 1", "cfg: high", 8, "basestyle.cfg: 'high' cannot be used"),
@@ -166,6 +168,14 @@ def test_files_beside_the_recipe_come_first(folder: Path) -> None:
         ("p.txt, size: 64", "p.txt, cfg: 3, x: {cfg: [4, 7]}", 11, "the cfg is given beside the axis x"),
         ("p.txt, size: 64", "p.txt, x: {cfg: [4, 7]}, y: {cfg: [3, 5]}", 11, "the axes x and y both change the"),
         ("p.txt, size: 64", "p.txt, x: {size: [64, 513]}", 11, "a size of 513x513 does not fit"),
+        ("p.txt, size: 64", "p.txt, score_images: pictures", 11, "'score_images' says what 'score' compares with; add"),
+        ("p.txt, size: 64", "p.txt, score: true, score_images: picturs", 11, "(did you mean 'pictures'?)"),
+        ("p.txt, size: 64", "p.txt, score: true, score_images: style", 11, "the step 'style' is a train, which makes"),
+        ("p.txt, size: 64", "p.txt, score: true, held_out: run1", 11, "there are no images in"),
+        ("p.txt, size: 64", "p.txt, score: true, held_out: p.txt", 11, "there is no folder "),
+        ("p.txt, size: 64", "p.txt, score: true, score_models: clip", 11, "there is no folder 'clip'"),
+        ("p.txt, size: 64", "p.txt, score: true, score_models: [run1]", 11, "holds no model (no config.json)"),
+        ("p.txt, size: 64", "p.txt, score: true, score_models: tiny/vae", 11, "is not a model's config"),
         ('{merge: "style@1-3:0.5"}', "{merge_into: {terms: final, into: lora.safetensors}}", 10, "is a LoRA, not"),
         ('{merge: "style@1-3:0.5"}', "{merge_into: {terms: final, into: final}}", 10, "is a merge, which is no"),
         ('{merge: "style@1-3:0.5"}', "{extract: {tuned: lora.safetensors}}", 10, "is a LoRA, not"),
@@ -204,9 +214,6 @@ def test_shipped_recipes_are_found_by_name(here: Path) -> None:
         find_recipe("elsewhere/style.yaml")
 
 
-KEPT = RECIPE.replace("epochs: 3, dim", "epochs: 3, save_last_n: 2, dim").replace("style@1-3", "style@2-3")
-
-
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -217,10 +224,33 @@ KEPT = RECIPE.replace("epochs: 3, dim", "epochs: 3, save_last_n: 2, dim").replac
         ("rows: [style,", 'rows: ["style@1",'),
     ],
 )
-def test_epochs_that_the_run_removes_are_not_asked_for(folder: Path, old: str, new: str) -> None:
-    assert plan(folder, KEPT) and old in KEPT
-    with pytest.raises(RecipeError, match=r"save_last_n: 2 removes; of 1 to 3 it leaves those from 2 on"):
-        plan(folder, KEPT.replace(old, new))
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("save_last_n: 2", "save_last_n: 2 removes; of 1 to 3 there will be 2, 3, so ask for one of them"),
+        ("save_every_epochs: 2", "save_every_epochs: 2 removes; of 1 to 3 there will be 2, 3, so ask"),
+        ("save_every_epochs: 2, save_last_n: 2", "save_every_epochs: 2 removes; of 1 to 3 there will be 2, 3,"),
+    ],
+)
+def test_epochs_that_the_run_removes_are_not_asked_for(
+    folder: Path, setting: str, told: str, old: str, new: str
+) -> None:
+    kept = RECIPE.replace("epochs: 3, dim", f"epochs: 3, {setting}, dim").replace("style@1-3", "style@2-3")
+    assert plan(folder, kept) and old in kept
+    with pytest.raises(RecipeError, match="epoch 1, whose file " + re.escape(told)):
+        plan(folder, kept.replace(old, new))
+
+
+def test_an_epoch_within_a_range_may_be_one_that_the_run_removes(folder: Path) -> None:
+    text = RECIPE.replace("epochs: 3, dim", "epochs: 6, save_every_epochs: 2, save_last_n: 2, dim")
+    for asked, told in (
+        ("4-6", "epoch 5, whose file save_every_epochs: 2"),
+        ("2", "epoch 2, whose file save_last_n: 2"),
+    ):
+        with pytest.raises(
+            RecipeError, match=f"'style@{asked}' asks for {told} removes; of 1 to 6 there will be 4, 6,"
+        ):
+            plan(folder, text.replace("style@2:1:GP1", "style@6:1:GP1").replace("style@1-3", f"style@{asked}"))
 
 
 def test_which_files_a_run_leaves_is_part_of_its_key(folder: Path) -> None:
@@ -257,7 +287,7 @@ def test_a_vae_counts_by_content_and_lies_beside_the_recipe(folder: Path, tiny_b
     with open(folder / "other/config.json", "a", encoding="utf-8") as stream:
         stream.write("\n")
     assert plan(folder / "recipes", moved)[kind].key != first[kind].key
-    with pytest.raises(RecipeError, match=r"vae.*there is no 'nowhere' beside the recipe"):
+    with pytest.raises(RecipeError, match=r"\.vae: there is no VAE 'nowhere'; give a Diffusers folder"):
         plan(folder / "recipes", text.replace("vae: mine", "vae: nowhere"))
 
 
@@ -287,3 +317,45 @@ def test_a_house_file_may_hold_more_than_is_used_and_names_what_lies_beside_it(f
     recipe.write_text("vars: {mine: 1}\n" + text, encoding="utf-8")
     with pytest.raises(RecipeError, match=r"line 1: vars\.mine: nothing uses 'mine'"):
         make_planner(recipe, folder / "work")
+
+
+@pytest.mark.parametrize(
+    "where", ["vae: owner/vae\nsteps", "{train: {vae: owner/vae, ", "{basestyle: {vae: owner/vae, "]
+)
+def test_a_vae_of_the_hub_counts_by_its_content(
+    folder: Path, tiny_base: Path, hub: Callable[[str, Path], Path], where: str
+) -> None:
+    place = hub("owner/vae", tiny_base / "vae")
+    text = RECIPE.replace("steps" if "steps" in where else where.partition("vae")[0], where, 1)
+    before, found = plan(folder), plan(folder, text)
+    stale = {name for name in before if before[name].key != found[name].key}
+    assert stale and stale <= {"style", "base_style", "final", "mean", "sheet"}
+    sources = {source.path for step in found.values() for source in step.draft.sources if source.label == "owner/vae"}
+    assert sources == {place}
+    copied = Path(shutil.copytree(tiny_base / "vae", folder / "mine"))
+    assert {name: step.key for name, step in plan(folder, text.replace("owner/vae", "mine")).items()} == {
+        name: step.key for name, step in found.items()
+    }
+    (copied / "config.json").write_text(" " + (copied / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
+    changed = plan(folder, text.replace("owner/vae", "mine"))
+    assert {name for name in found if found[name].key != changed[name].key} == stale
+
+
+@pytest.mark.parametrize(
+    ("vae", "told"),
+    [
+        ("owner/other", "cannot get the VAE 'owner/other' from the Hugging Face hub"),
+        ("tiny/vea", "there is no VAE '.*tiny/vea'"),  # in a folder that is there, so the hub is not asked
+        ("p.txt", "there is no VAE '.*p.txt'; give a Diffusers folder, a .safetensors, .ckpt, .pt file, or a hub id"),
+        ("run", ".*run has no config.json, so it is no Diffusers folder of a VAE"),
+    ],
+)
+def test_a_vae_that_is_none_is_told_where_it_stands(
+    folder: Path, hub: Callable[[str, Path], Path], vae: str, told: str
+) -> None:
+    (folder / "run").mkdir()
+    with pytest.raises(RecipeError, match=rf"r.yaml, line 3: vae: {told}") as error:
+        plan(folder, RECIPE.replace("blocks:", f"vae: {vae}\nblocks:", 1))
+    assert "^" in error.value.excerpt
+    with pytest.raises(RecipeError, match=rf"r.yaml, line 7: steps.style.train.vae: {told}"):
+        plan(folder, RECIPE.replace("train: {", f"train: {{vae: {vae}, ", 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from loratools.recipe.store import Store
 from loratools.train.records import OnStep
 from loratools.train.session import Session as Training
 from tests.recipe.conftest import MODULES, save_lora
+from tests.tiny import save_tiny_base
 
 RECIPE = """\
 version: 1
@@ -225,6 +226,45 @@ def test_the_demo_tells_its_story_and_goes_on_from_what_is_there(folder: Path) -
     assert facts["scores"]["style"] == "ink"
     assert Path(facts["files"]["sheet"]).is_file()
     assert Path("demo/small.yaml").read_text(encoding="utf-8") == text
+
+
+SCORED = """\
+base: tiny
+steps:
+  pictures: {draw: {style: ink, count: 3, size: 64}}
+  sheet: {grid: {rows: a, weights: 1, prompts: smile, steps: 1, size: 64, judge: ink, embed: true, score: true,
+                 score_images: pictures, held_out: kept}}
+"""
+
+
+def test_a_grid_is_scored_by_what_a_step_drew_and_by_a_folder(folder: Path) -> None:
+    save_lora(folder / "a.safetensors", 0)
+    (folder / "kept").mkdir()
+    Image.new("RGB", (64, 64), (200, 30, 30)).save("kept/1.png")
+    assert stale(run(SCORED)) == {"pictures", "sheet"}
+    grid = read_grid(Path("work/sheet"))
+    names = [[score.name for score in own] for own in grid.scores.values()]
+    assert names == [["from base (pixels)", "held-out (pixels)", "nearest (pixels)"]] * 2
+    assert grid.rows[0].note.startswith("style 0.")  # the other judgement stands beside them
+    assert "data:image" in Path("work/sheet/grid.html").read_text(encoding="utf-8")  # and the page is still embedded
+    assert stale(run(SCORED)) == set()
+    Image.new("RGB", (64, 64), (30, 30, 200)).save("kept/1.png")
+    assert stale(run(SCORED)) == {"sheet"}
+    assert read_grid(Path("work/sheet")).scores != grid.scores
+    plain = SCORED.replace("score: true", "score: false").replace("score_images: pictures, held_out: kept", "most: 9")
+    assert stale(run(plain)) == {"sheet"} and not read_grid(Path("work/sheet")).scores
+
+
+def test_another_vae_renders_every_picture_anew(folder: Path, hub: Callable[[str, Path], Path]) -> None:
+    save_lora(folder / "a.safetensors", 0)
+    hub("owner/vae", save_tiny_base(folder / "other", seed=5) / "vae")
+    text = "base: tiny\nsteps: {sheet: {grid: {rows: a, weights: 1, prompts: smile, steps: 1, size: 64}}}\n"
+    assert stale(run(text)) == {"sheet"}
+    own = {path.name: path.read_bytes() for path in Path("work/sheet/cells").rglob("*.png")}
+    assert stale(run(text + "vae: owner/vae\n")) == {"sheet"}
+    other = {path.name: path.read_bytes() for path in Path("work/sheet/cells").rglob("*.png")}
+    assert own.keys() == other.keys() and all(own[name] != other[name] for name in own)
+    assert stale(run(text + "vae: owner/vae\n")) == set()
 
 
 def _times(folder: str) -> dict[str, int]:

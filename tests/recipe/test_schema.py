@@ -43,7 +43,7 @@ def test_a_good_recipe() -> None:
         ("version: 1", "version: 2", 1, "version: 2 is not one of 1"),
         ("seed: 3", "sead: 3", 3, "sead: there is no such key (did you mean 'seed'?)"),
         ("seed: 3", "seed: x", 3, "seed: 'x' cannot be used"),
-        ("seed: 3", "seed: -1", 3, "greater than or equal to 0"),
+        ("seed: 3", "seed: -1", 3, "-1 cannot be used: it must be 0 or more"),
         ("[1, 0.5,", "[1, half,", 5, "blocks.MINE.1"),
         ("style: ink", "styl: ink", 7, "(did you mean 'style'?)"),
         ("{draw:", "{drow:", 7, "(did you mean 'draw'?); valid: draw, train, basestyle, select, merge"),

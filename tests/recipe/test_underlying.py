@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from loratools.adapter.header import read_header
 from loratools.errors import RecipeError
 from loratools.recipe.plan import Planned
-from loratools.recipe.run import make_planner
+from loratools.recipe.run import make_planner, run_steps
 from loratools.recipe.session import Session
 from tests.recipe.conftest import save_lora
 
@@ -85,3 +87,20 @@ def test_the_run_is_told_places_and_numbers(folder: Path, monkeypatch: pytest.Mo
 def test_what_is_nothing_is_told_with_its_line(folder: Path) -> None:
     with pytest.raises(RecipeError, match=r"line 8.*'bace_style' is no step.*'base_style'"):
         plan(folder, RECIPE.replace("base_style@last", "bace_style@last"))
+
+
+def test_a_base_style_stands_on_steps_too(folder: Path) -> None:
+    text = (
+        "version: 1\nbase: tiny\nsteps:\n"
+        "  half: {merge: 'file:0.5'}\n"
+        "  base_style: {basestyle: {images_per_framing: 1, epochs: 1, dim: 2, steps: 1, size: 64, "
+        "base_adapters: 'half:1', network_weights: file.safetensors}}\n"
+    )
+    step = plan(folder, text)["base_style"]
+    assert step.needs == ("half",)
+    assert step.key != plan(folder, text.replace("file:0.5", "file:0.4"))["base_style"].key
+    (folder / "r.yaml").write_text(text, encoding="utf-8")
+    work = folder / "work"
+    run_steps(make_planner(folder / "r.yaml", work).plan(), work, Session(device="cpu"))
+    settings = json.loads(read_header(work / "base_style/base_style-000001.safetensors").metadata["loratools"])
+    assert str(work / "half.safetensors") in json.dumps(settings)

@@ -28,7 +28,7 @@ from loratools.train.ema import Ema
 from loratools.train.inject import Network
 from loratools.train.loop import OnStep, RunResult, StepRecord, plan, train
 from loratools.train.read_config import make_config
-from loratools.train.run_folder import RunFolder
+from loratools.train.run_folder import RunFolder, staying
 from loratools.train.stop import Interrupted, StopRequest
 
 Config = Callable[..., TrainConfig]
@@ -381,6 +381,27 @@ def test_more_epochs_only_where_no_step_depends_on_how_many(settings: dict[str, 
     told = contextlib.nullcontext() if allowed else pytest.raises(TrainingError, match=r"epochs \(2 -> 4\) changed")
     with told:
         check_resumable(state, {**settings, "epochs": 4}, "b", "d")
+
+
+@pytest.mark.parametrize(
+    ("every", "keep", "left"),
+    [
+        (None, None, (1, 2, 3, 4, 5)),
+        (2, None, (2, 4, 5)),
+        (None, 2, (4, 5)),
+        (2, 2, (4, 5)),
+        (5, 9, (5,)),
+        (9, 1, (5,)),
+    ],
+)
+def test_which_epochs_stay_is_known_before_the_first(
+    tmp_path: Path, every: int | None, keep: int | None, left: tuple[int, ...]
+) -> None:
+    folder = RunFolder(tmp_path, "style")
+    for number in range(1, 6):
+        folder.epoch(number).touch()
+        folder.prune(every, keep)
+    assert [int(path.stem[-1]) for path in folder.epochs()] == list(left) == list(staying(range(1, 6), every, keep))
 
 
 def test_a_plan_counts_the_files_that_stay_and_warns_of_a_small_disk(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loratools.errors import FileError
 from loratools.files import replacing
-from loratools.recipe.kinds import Convert
+from loratools.recipe.kinds_lora import Convert
 from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.references import Terms, one_file, read_one
 from loratools.recipe.schema import Step

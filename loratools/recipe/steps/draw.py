@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.errors import FileError, PocketError
 from loratools.files import replacing, write_text
-from loratools.recipe.kinds import Draw
+from loratools.recipe.kinds_look import Draw
 from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session, bar
@@ -70,6 +70,9 @@ def figure_of(rng: random.Random, settings: Draw) -> Figure:
     for tag in settings.figure:
         if tag not in of:
             raise unknown("tag", tag, of)
+        other = next((known for known in settings.figure if of[known] == of[tag] and known != tag), None)
+        if other is not None:
+            raise PocketError(f"'{tag}' and '{other}' are both its {of[tag].replace('_', ' ')}; keep one")
     figure = random_figure(rng, style=settings.style)
     fixed: dict[str, Any] = {of[tag]: tag for tag in settings.figure}
     return replace(figure, **fixed)

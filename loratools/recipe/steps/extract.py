@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from loratools.errors import LoratoolsError
-from loratools.recipe.kinds import Extract
-from loratools.recipe.plan import Draft, Outcome, Planner, Source
+from loratools.recipe.kinds_lora import Extract
+from loratools.recipe.places import Source
+from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.references import model_family
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session

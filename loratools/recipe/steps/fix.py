@@ -11,10 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loratools.errors import BlockError, LoratoolsError
-from loratools.recipe.kinds import Fix
+from loratools.recipe.kinds_lora import Fix
 from loratools.recipe.plan import Draft, Planner
 from loratools.recipe.references import Terms, read_terms
 from loratools.recipe.schema import Step
+from loratools.recipe.spans import ROLES
 from loratools.recipe.steps.lora import file_out, rank_text, with_base
 from loratools.recipe.steps.merge import merge_options, write_merge
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 REVISION = 1
 default_out = file_out
-_ROLES = {"GP1": 1, "GP2": -1}  # the vector of the first term of that sign
 
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
@@ -65,7 +65,7 @@ def moved(terms: Terms, settings: Fix, presets: Presets) -> tuple[TermSpec, ...]
     for index in range(settings.times):
         steps = [(symptom, found) for symptom in chosen if (found := symptom.step_at(index)) is not None]
         plan = together(steps)
-        for role, sign in _ROLES.items():
+        for role, sign in ROLES.items():
             place = next((at for at, spec in enumerate(specs) if spec.weight * sign > 0), None)
             if place is not None:
                 specs[place] = _moved(specs[place], role, plan, settings.step, presets, terms.family or "sd1")

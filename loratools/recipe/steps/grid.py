@@ -9,13 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools.errors import GridError, LoratoolsError, RecipeError
+from loratools.errors import GridError, LoratoolsError
 from loratools.recipe.axes import USUAL_WEIGHTS, Asked, Names, build_arrangement, check_given, models_of
-from loratools.recipe.kinds import Grid
-from loratools.recipe.plan import Draft, Outcome, Planner, Source
+from loratools.recipe.grid_ahead import NamesAhead, check_grid, place_of
+from loratools.recipe.kinds_look import Grid
+from loratools.recipe.places import Source
+from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.references import Terms, best_epoch, check_base, read_terms, vector_values
 from loratools.recipe.rows import read_prompts
 from loratools.recipe.schema import Step
+from loratools.recipe.score_by import compared_with, scored_by
 from loratools.recipe.session import Session, shipped_judge
 
 if TYPE_CHECKING:
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
     from loratools.preview.render import GridResult
 
 REVISION = 2
-_DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed")  # what the sheet and the page look like
+_DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed", "score")  # how the sheet and the page look
+_SCORED = ("score_images", "held_out", "score_models")  # by content, and which of them each is
 _WORKED = ("presets", "compile", "offload", "sliced", "tiled")  # what no result depends on; vectors count by value
 
 
@@ -44,7 +48,8 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     named = [(text, place, read_terms(text, name, planner, presets, "grid", *place))
              for text, place in _names(name, settings, axes, presets, planner)]  # fmt: skip
     options = {
-        **settings.model_dump(exclude={"weights", "seeds", "size", "prompts", "rows", "sampler", *_DRAWN, *_WORKED}),
+        **settings.model_dump(exclude={"weights", "seeds", "size", "prompts", "rows", "sampler", *_DRAWN, *_WORKED,
+                                       *_SCORED}),
         **settings.model_dump(include=set(_DRAWN), exclude_defaults=True),
         **{key: value for key, value in axes.items() if key != "axes"},
         "rows": [[text, terms.options(presets)] for text, _, terms in named],
@@ -53,24 +58,29 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     }  # fmt: skip
     if settings.judge is not None:
         _check_style(settings.judge, planner, name)
-    vae = planner.vae()
-    models = _models(axes, planner)
+    compared = compared_with(settings, name, planner)
+    if compared:
+        options["compared"] = [key for key, _ in compared]
+    models = _models(name, axes, planner)
     folder = _embeddings(name, settings, planner)
     sources: list[Source] = [
         *(models or [planner.base_source()]),
-        *([vae] if vae else []),
+        *([planner.vae] if planner.vae else []),
         *([folder] if folder else []),
+        *(source for _, source in compared),
     ]
     for _, place, terms in named:
         if not models:
             check_base(terms, planner, name, "grid", *place)
         sources += terms.sources
     rows = [terms for _, _, terms in named]
+    check_grid(name, settings, _ahead(name, settings, axes, rows, planner), rows, planner)
 
     def assist(out: Path, session: Session) -> int:
         return _render(out, session, settings, axes, rows, name, planner).rendered
 
-    return Draft(options, tuple(sources), lambda out, session: _make(out, session, settings, axes, rows, name, planner),
+    return Draft(options, tuple(sources),
+                 lambda out, session: _make(out, session, settings, axes, rows, compared, name, planner),
                  in_place=True, check=lambda session: _check_judge(name, settings, planner, session),
                  units=_pictures(rows, axes, planner) * (settings.steps or 20), assist=assist)  # fmt: skip
 
@@ -95,13 +105,16 @@ def _names(name: str, settings: Grid, axes: dict[str, Any], presets: Presets,
     return found
 
 
-def _models(axes: dict[str, Any], planner: Planner) -> list[Source]:
+def _models(name: str, axes: dict[str, Any], planner: Planner) -> list[Source]:
     """The base models on an axis."""
     from loratools.base.load import base_digest
 
     axis = next((axis for axis in axes["axes"] if axis.kind == "base"), None)
     names = [str(value) for value in axis.values] if axis is not None else []
-    return [Source(name, planner.find(name) or Path(name), base_digest(name)) for name in names]
+    try:
+        return [Source(text, planner.find(text) or Path(text), base_digest(text)) for text in names]
+    except LoratoolsError as error:
+        raise planner.fail(name, "grid", axis.slot if axis else "x", message=str(error)) from error
 
 
 def _embeddings(name: str, settings: Grid, planner: Planner) -> Source | None:
@@ -211,8 +224,8 @@ def _check_style(style: str, planner: Planner, name: str) -> None:
     check_style(style, planner, name, "grid", "judge")
 
 
-def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str,
-          planner: Planner) -> Outcome:  # fmt: skip
+def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms],
+          compared: Sequence[tuple[str, Source]], name: str, planner: Planner) -> Outcome:  # fmt: skip
     with session.share(resumes=session.resume, needed=False) as shared:
         result = _render(out, session, settings, axes, rows, name, planner)
     built, rendered = result.grid.rows, result.rendered + shared.rendered
@@ -220,7 +233,9 @@ def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], row
     if settings.judge is not None:
         from loratools.recipe.score import score_grid
 
-        facts["scores"] = score_grid(out, settings.judge, session.judge).json()
+        facts["scores"] = score_grid(out, settings.judge, session.judge, _drawing(settings)).json()
+    if settings.score:
+        scored_by(compared).draw(out, session.judge, _drawing(settings))
     pictures = result.rendered + result.elsewhere + result.reused
     return Outcome(f"{len(built)} rows, {pictures} pictures, {rendered} of them rendered now", facts)
 
@@ -229,15 +244,17 @@ def _render(out: Path, session: Session, settings: Grid, axes: dict[str, Any], r
             planner: Planner) -> GridResult:  # fmt: skip
     """The pictures, the sheet and the page; of several processes each renders a part, and the first draws the rest."""
     from loratools.base.load import load_base
+    from loratools.base.vae import use_vae
     from loratools.preview.render import render_axes
 
-    arrangement, names = _arranged(settings, axes, rows, name, planner)
+    names = _names_there(settings, rows, planner)
+    arrangement = _arranged(settings, axes, names, name, planner)
     models = models_of(arrangement, planner.base)
 
     def load(model: str) -> Base:
         base = load_base(model, device=session.device, dtype=settings.dtype)
-        if (vae := planner.vae()) is not None:
-            base.vae = load_vae(vae.path, base)
+        if planner.vae is not None:
+            use_vae(base, planner.vae.path)
         return base
 
     first = load(models[0])
@@ -263,38 +280,44 @@ def _drawing(settings: Grid) -> Drawing:
     return Drawing(settings.sheets, settings.full_size, settings.embed, settings.labels, settings.captions)
 
 
-def _arranged(settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str,
-              planner: Planner) -> tuple[Arrangement, Names]:  # fmt: skip
-    """The axes in their places, once all that they name has been made."""
-    from loratools.preview.setting import Setting
+def arranged_ahead(name: str, planner: Planner) -> Arrangement:
+    """What the grid step ``name`` will show, its rows by label alone.
 
+    Raises:
+        RecipeError: for what cannot be arranged.
+    """
+    settings = planner.recipe.steps[name].options(Grid)
+    presets = planner.presets(settings.presets, name)
+    axes = read_axes(name, settings, planner)
+    rows = [read_terms(text, name, planner, presets, "grid", *place)
+            for text, place in _names(name, settings, axes, presets, planner)]  # fmt: skip
+    return _ahead(name, settings, axes, rows, planner)
+
+
+def _ahead(name: str, settings: Grid, axes: dict[str, Any], rows: Sequence[Terms], planner: Planner) -> Arrangement:
+    there = _names_there(settings, rows, planner)
+    names = NamesAhead(there.lookup, there.find, there.presets, there.missing, there.best, planner=planner)
+    return _arranged(settings, axes, names, name, planner)
+
+
+def _names_there(settings: Grid, rows: Sequence[Terms], planner: Planner) -> Names:
     places = {ref: path for terms in rows for ref, path in terms.places.items()}
     presets = planner.presets(settings.presets)
-    names = Names(lambda ref: places[ref], planner.find, presets, settings.missing, best_epoch)
+    return Names(lambda ref: places[ref], planner.find, presets, settings.missing, best_epoch)
+
+
+def _arranged(settings: Grid, axes: dict[str, Any], names: Names, name: str, planner: Planner) -> Arrangement:
+    """The axes in their places."""
+    from loratools.preview.setting import Setting
+
     asked = Asked(
         settings.rows, {axis.slot: getattr(settings, axis.slot) for axis in axes["axes"]}, settings.weights,
         settings.prompts, axes["seeds"], _given(settings), settings.base_alone, settings.most,
     )  # fmt: skip
-    start = Setting("", 0, settings.negative, None, 1.0, (), settings.steps, settings.cfg, axes["sampler"],
-                    tuple(axes["size"]) if axes["size"] else None, settings.clip_skip or 1,
+    start = Setting("", 0, settings.negative, steps=settings.steps, cfg=settings.cfg, sampler=axes["sampler"],
+                    size=tuple(axes["size"]) if axes["size"] else None, clip_skip=settings.clip_skip or 1,
                     noise=settings.noise)  # fmt: skip
     try:
-        return build_arrangement(asked, start, names), names
-    except GridError as error:
-        raise planner.fail(name, "grid", message=str(error)) from error
-
-
-def load_vae(folder: Path, base: Base) -> Any:
-    """A Diffusers VAE on the base's device and in its VAE's dtype.
-
-    Raises:
-        RecipeError: if its latents have another depth than the base's.
-    """
-    from diffusers import AutoencoderKL
-
-    weight = next(base.vae.parameters())
-    vae = AutoencoderKL.from_pretrained(folder, torch_dtype=weight.dtype).to(weight.device).eval().requires_grad_(False)
-    if vae.config.latent_channels != base.vae.config.latent_channels:
-        raise RecipeError(f"the VAE {folder} has latents of {vae.config.latent_channels} channels, and the base's have "
-                          f"{base.vae.config.latent_channels}; take a VAE of the base's family")  # fmt: skip
-    return vae
+        return build_arrangement(asked, start, names)
+    except LoratoolsError as error:
+        raise planner.fail(name, "grid", *place_of(str(error), settings), message=str(error)) from error

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import RankError
-from loratools.recipe.plan import Outcome, Planner, Source
+from loratools.recipe.places import Source
+from loratools.recipe.plan import Outcome, Planner
 from loratools.recipe.references import Terms, best_epoch
 
 if TYPE_CHECKING:

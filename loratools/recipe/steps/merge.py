@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools.recipe.kinds import Merge
+from loratools.recipe.kinds_lora import Merge
 from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.references import Terms, read_terms
 from loratools.recipe.schema import Step

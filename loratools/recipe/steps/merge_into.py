@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from loratools.errors import LoratoolsError
-from loratools.recipe.kinds import MergeInto
-from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
+from loratools.recipe.kinds_lora import MergeInto
+from loratools.recipe.places import Source, digest_of
+from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.references import Terms, check_model, model_family, read_terms
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
@@ -45,8 +46,9 @@ def _checkpoint(settings: MergeInto, name: str, planner: Planner) -> Source:
     if settings.into == "base" and path.is_dir():
         path = path / "unet" / "diffusion_pytorch_model.safetensors"  # what a Diffusers base has of a checkpoint
     if not path.is_file() or path.suffix.lower() != ".safetensors":
-        message = (f"'{settings.into}' is {path}, and a single .safetensors checkpoint is needed; of a Diffusers "
-                   "folder name the UNet's own file")  # fmt: skip
+        what = "the recipe's base" if settings.into == "base" else f"'{settings.into}'"
+        message = (f"{what} is no single .safetensors checkpoint, and one is needed; of a Diffusers folder name the "
+                   "UNet's own file")  # fmt: skip
         raise planner.fail(name, "merge_into", "into", message=message)
     try:
         open_checkpoint(path)

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools.errors import FileError, LoratoolsError
+from loratools.errors import FileError, LoratoolsError, did_you_mean
 from loratools.files import write_text
-from loratools.recipe.kinds import Publish
-from loratools.recipe.plan import Draft, Outcome, Planner, Source
+from loratools.recipe.kinds_look import Publish
+from loratools.recipe.places import Source
+from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.references import Terms, check_base, one_file, read_one
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
@@ -58,17 +59,45 @@ def _preview_sources(settings: Publish, terms: Terms, name: str, planner: Planne
     if settings.preview == "render":
         check_base(terms, planner, name, "publish", "lora")
         yield planner.base_source()
-        if (vae := planner.vae()) is not None:
-            yield vae
+        if planner.vae is not None:
+            yield planner.vae
         return
     found = planner.source(settings.preview, name, "publish", "preview")
     if found.step is not None and planner.step(found.step).kind != "grid":
         message = f"the step '{found.step}' is a {planner.step(found.step).kind}, which shows no pictures; name a grid"
         raise planner.fail(name, "publish", "preview", message=message)
+    if found.step is not None or found.path.is_dir():
+        _check_row(settings, terms, found, name, planner)
     if found.step is None and found.path.is_file() and found.path.suffix.lower() not in _PICTURES:
         message = f"'{settings.preview}' is no picture; give a {', '.join(_PICTURES)} file, or a grid step"
         raise planner.fail(name, "publish", "preview", message=message)
     yield found
+
+
+def _check_row(settings: Publish, terms: Terms, grid: Source, name: str, planner: Planner) -> None:
+    """Raise RecipeError if the grid has, or will have, no row for the LoRA."""
+    labels = _rows_of(grid, name, planner)
+    row, source = settings.row or settings.lora, terms.sources[0]
+    copied = source.step is None or planner.step(source.step).kind == "select"  # which rows of other names may hold
+    if labels is None or row in labels or (settings.row is None and copied):
+        return
+    hint = did_you_mean(row, labels)
+    told = f"the grid '{grid.label}' has no row '{row}'{hint}; name one of its rows with `row`: {', '.join(labels)}"
+    raise planner.fail(name, "publish", "row" if settings.row is not None else "preview", message=told)
+
+
+def _rows_of(grid: Source, name: str, planner: Planner) -> list[str] | None:
+    """The labels of a grid's rows; None where they are not known before it is there."""
+    from loratools.preview.grid import read_grid
+    from loratools.recipe.grid_ahead import told_rows
+    from loratools.recipe.steps.grid import arranged_ahead
+
+    if grid.step is not None:
+        return told_rows(arranged_ahead(grid.step, planner))
+    try:
+        return [row.label for row in read_grid(grid.path).rows]
+    except LoratoolsError as error:
+        raise planner.fail(name, "publish", "preview", message=str(error)) from error
 
 
 def _sampling(settings: Publish, name: str, planner: Planner) -> dict[str, Any]:
@@ -205,14 +234,14 @@ def _copy(source: Path, place: Path) -> None:
 def _render(place: Path, session: Session, made: Published, options: dict[str, Any], planner: Planner) -> None:
     from loratools.adapter.file import read
     from loratools.base.load import load_base
+    from loratools.base.vae import use_vae
     from loratools.preview.render import render_grid
     from loratools.preview.rows import Row
-    from loratools.recipe.steps.grid import load_vae
 
     settings = made.settings
     base = load_base(planner.base, device=session.device, dtype=None)
-    if (vae := planner.vae()) is not None:
-        base.vae = load_vae(vae.path, base)
+    if planner.vae is not None:
+        use_vae(base, planner.vae.path)
     prompt = settings.prompt if settings.prompt is not None else made.activation
     row = Row.of_file(read(place.with_suffix(".safetensors")), made.name)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as spare:

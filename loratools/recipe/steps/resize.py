@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loratools.recipe.kinds import Resize
+from loratools.recipe.kinds_lora import Resize
 from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.references import Terms, one_file, read_one
 from loratools.recipe.schema import Step

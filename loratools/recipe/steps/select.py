@@ -9,8 +9,10 @@ from pathlib import Path
 
 from loratools.errors import FileError, LoratoolsError, RecipeError
 from loratools.files import replacing, sha256
-from loratools.recipe.kinds import Select
-from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
+from loratools.recipe.kinds import RUNS
+from loratools.recipe.kinds_lora import Select
+from loratools.recipe.places import Source, digest_of
+from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.references import Terms, one_file, quoted, read_terms
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
@@ -24,7 +26,8 @@ _LABEL = re.compile(r"(?:(?P<name>.+)[@-])?0*(?P<number>\d+)(?:\.safetensors)?")
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Find the run, and the epoch where it is known by now."""
     settings = step.options(Select)
-    epoch, extra = settings.epoch, tuple[Source, ...]()
+    _check_run(settings.run, name, planner)
+    epoch, extra, where = settings.epoch, tuple[Source, ...](), "epoch"
     if settings.votes is not None:
         path = planner.find(settings.votes)
         if path is None:
@@ -33,16 +36,31 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
             epoch = str(winner(path, settings.run))
         except LoratoolsError as error:
             raise planner.fail(name, "select", "votes", message=str(error)) from error
-        extra = (Source(settings.votes, path, digest_of(path)),)
+        extra, where = (Source(settings.votes, path, digest_of(path)),), "votes"
     if not re.fullmatch(r"best|last|\d+(-\d+)?", epoch):
         message = f"'{epoch}' is no epoch; write best, last, a number such as 8, or a range such as 6-8"
         raise planner.fail(name, "select", "epoch", message=message)
-    if planner.recipe.steps.get(settings.run) is None and planner.find(settings.run) is None:
-        planner.source(settings.run, name, "select", "run")  # says what there is
-    terms = read_terms(quoted(f"{settings.run}@{epoch}"), name, planner, {}, "select")
+    terms = read_terms(quoted(f"{settings.run}@{epoch}"), name, planner, {}, "select", where)
     return Draft({"epoch": epoch}, (*terms.sources, *extra),
                  lambda out, session: _make(out, session, settings, terms, name, planner),
                  family=terms.family)  # fmt: skip
+
+
+def _check_run(run: str, name: str, planner: Planner) -> None:
+    """Raise RecipeError unless ``run`` is a training step or a run on disk."""
+    from loratools.adapter.run import epochs
+
+    source = planner.source(run, name, "select", "run")
+    if source.step is not None:
+        kind = planner.step(source.step).kind
+        if kind not in RUNS:
+            told = f"the step '{run}' is a {kind}, which has no epochs; name a train or basestyle, or a run on disk"
+            raise planner.fail(name, "select", "run", message=told)
+        return
+    try:
+        epochs(source.path)
+    except LoratoolsError as error:
+        raise planner.fail(name, "select", "run", message=str(error)) from error
 
 
 def winner(votes: Path, run: str) -> int:

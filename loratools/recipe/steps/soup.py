@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loratools.recipe.kinds import Merge, Soup
+from loratools.recipe.kinds_lora import Merge, Soup
 from loratools.recipe.plan import Draft, Planner
 from loratools.recipe.references import Terms, check_families, quoted, read_terms
 from loratools.recipe.schema import Step

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.errors import LoratoolsError
-from loratools.recipe.kinds import Subtract
+from loratools.recipe.kinds_lora import Subtract
 from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.references import Terms, read_terms, vector_values
 from loratools.recipe.schema import Step
@@ -31,7 +31,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         raise planner.fail(name, "subtract", "base_style", message=message)
     if settings.blocks is not None:
         try:
-            parse_vector(settings.blocks, presets)
+            parse_vector(settings.blocks, presets, style.family or base.family)
         except LoratoolsError as error:
             raise planner.fail(name, "subtract", "blocks", message=str(error)) from error
     options: dict[str, Any] = {

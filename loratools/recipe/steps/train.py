@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools.errors import RecipeError
+from loratools.errors import LoratoolsError, RecipeError, did_you_mean
 from loratools.launch import Rank
 from loratools.recipe.lineage import seal
-from loratools.recipe.plan import Draft, Outcome, Planner, Source, digest_of
+from loratools.recipe.places import Source
+from loratools.recipe.plan import Draft, Outcome, Planner
 from loratools.recipe.schema import Step
 from loratools.recipe.session import Session
 from loratools.recipe.underlying import KEYS, Underlying, read_underlying
@@ -21,9 +23,10 @@ if TYPE_CHECKING:
 
 REVISION = 1
 # settled by the recipe or by flags, or not to be said in one
-_OURS = ("base", "out", "name", "device", "resume", "force", "datasets", "max_steps")
+OURS = ("base", "out", "name", "device", "resume", "force", "datasets", "max_steps")
 _FILES = ("save_every_epochs", "save_every_steps", "save_last_n")  # change no byte of a file, but which files there are
 _COUNTED = re.compile(r"\d+_")
+_TOLD = re.compile(r".*?, line \d+: (?:(?P<key>[\w.]+): )?(?P<message>.*)", re.DOTALL)
 
 
 def default_out(name: str) -> Path:
@@ -34,7 +37,7 @@ def default_out(name: str) -> Path:
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Check the settings by training's own model, and find the images."""
     body = dict(step.train or {})
-    refuse_ours(body, name, "train", planner)
+    refuse_keys(body, name, "train", planner)
     if not body.get("images"):
         raise planner.fail(name, "train", message="'images' is missing; name a folder, or a `draw` step")
     entries, sources = _images(body["images"], name, planner)
@@ -46,8 +49,9 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         "seed": body.get("seed", planner.recipe.seed),
     }
     config = checked_config(values, name, "train", planner, under=body)
-    under = read_underlying(body, name, planner)
+    under = read_underlying(body, name, "train", planner)
     places, beside = located(config, name, "train", planner)
+    check_settings(config.model_copy(update=places), name, "train", planner)
     settings = {key: value for key, value in settings_without_places(config).items() if key not in KEYS}
     return Draft(
         {**settings, "images": _subsets(config), **under.options()},
@@ -57,9 +61,23 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         epochs=config.epochs,
         family=planner.base_family,
         units=_samples(config, sources, planner),
-        kept=config.save_last_n,
+        numbers=staying(config),
+        pruned_by=pruned_by(config),
         assist=lambda out, session: _assist(out, session, config.model_copy(update=places), under, planner),
     )
+
+
+def staying(config: TrainConfig) -> tuple[int, ...]:
+    """The epochs whose files are there once a run has ended."""
+    from loratools.train import run_folder
+
+    return run_folder.staying(range(1, config.epochs + 1), config.save_every_epochs, config.save_last_n)
+
+
+def pruned_by(config: TrainConfig) -> dict[str, int]:
+    """The settings by which a run removes epochs' files."""
+    given = {"save_every_epochs": config.save_every_epochs, "save_last_n": config.save_last_n}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def checked_config(values: Mapping[str, Any], name: str, kind: str, planner: Planner,
@@ -75,13 +93,21 @@ def checked_config(values: Mapping[str, Any], name: str, kind: str, planner: Pla
     try:
         return make_config(values, planner.document.source, under=under, document=document)
     except RecipeError as error:
-        text = str(error)
-        key = re.match(r".*, line \d+: ([\w.]+)", text)
-        place = tuple(int(part) if part.isdigit() else part for part in key[1].split(".")) if key else ()
-        whole = ("steps", name, kind, *place)
-        if key is None:  # no place of its own, such as an unknown preset
-            raise planner.document.error(whole, text.removeprefix(f"{planner.document.source}: ")) from error
-        raise RecipeError(text, planner.document.excerpt(whole, None, text)) from error
+        told = _TOLD.match(str(error))
+        if told is None:  # no line of its own, such as an unknown preset
+            message = str(error).removeprefix(f"{planner.document.source}: ")
+            raise planner.fail(name, kind, "preset", message=message) from error
+        key = told["key"] or told["message"].partition(" ")[0]  # what two settings make together begins with one
+        place = [int(part) if part.isdigit() else part for part in key.split(".")]
+        raise planner.fail(name, kind, *place, message=told["message"]) from error
+
+
+def check_settings(config: TrainConfig, name: str, kind: str, planner: Planner) -> None:
+    """Raise RecipeError for what would end the run although each setting is of the right kind."""
+    from loratools.train.beforehand import mistakes
+
+    for place, told in mistakes(config, planner.base_family):
+        raise planner.fail(name, kind, *place, message=told)
 
 
 def _samples(config: TrainConfig, sources: Sequence[Source], planner: Planner) -> float:
@@ -99,18 +125,30 @@ def _samples(config: TrainConfig, sources: Sequence[Source], planner: Planner) -
     return float(total * config.epochs)
 
 
-def refuse_ours(body: Mapping[str, Any], name: str, kind: str, planner: Planner) -> None:
-    """Raise RecipeError for a setting that a recipe settles elsewhere."""
-    for key in _OURS:
-        if key in body:
-            hint = {
-                "base": "write `base:` at the top of the recipe",
-                "out": "write `out:` beside the step's kind",
-                "name": "the step's own name is the run's",
-                "datasets": "write folders under `images`, or train by a config of its own",
-                "max_steps": "write `epochs`, which other steps can name",
-            }.get(key, f"use --{key}" if key != "resume" else "an interrupted run goes on by itself")
-            raise planner.fail(name, kind, key, message=f"'{key}' does not stand here; {hint}")
+def refuse_keys(body: Mapping[str, Any], name: str, kind: str, planner: Planner, own: Collection[str] = ()) -> None:
+    """Raise RecipeError for a key that is no setting of training's, none of the step's ``own``, or that a recipe
+    settles elsewhere."""
+    from loratools.train.config import TrainConfig
+
+    valid = [key for key in (*TrainConfig.model_fields, *own) if key not in OURS]
+    for key in body:
+        if key in OURS:
+            raise planner.fail(name, kind, key, message=f"'{key}' does not stand here; {_elsewhere(key)}")
+        if key not in valid:
+            told = f"there is no such key{did_you_mean(key, valid)}; `loratools recipe steps {kind}` lists them"
+            raise planner.fail(name, kind, key, message=told)
+
+
+def _elsewhere(key: str) -> str:
+    """Where a recipe says what training's setting ``key`` would."""
+    return {
+        "base": "write `base:` at the top of the recipe",
+        "out": "write `out:` beside the step's kind",
+        "name": "the step's own name is the run's",
+        "datasets": "write folders under `images`, or train by a config of its own",
+        "max_steps": "write `epochs`, which other steps can name",
+        "resume": "an interrupted run goes on by itself",
+    }.get(key, f"use --{key}")
 
 
 def settings_without_places(config: TrainConfig) -> dict[str, Any]:
@@ -130,16 +168,24 @@ def located(config: TrainConfig, name: str, kind: str, planner: Planner) -> tupl
         RecipeError: if one is not there.
     """
     found: dict[str, Any] = {}
-    for key in ("vae", "sample_prompts"):
-        text = getattr(config, key)
-        if not isinstance(text, Path):
-            continue
-        path = planner.find(str(text))
+    sources: list[Source] = []
+    if isinstance(config.sample_prompts, Path):
+        found["sample_prompts"] = path = planner.find(str(config.sample_prompts))
         if path is None:
-            told = f"there is no '{text}' beside the recipe or in the current folder; give the place of a file"
-            raise planner.fail(name, kind, key, message=told)
-        found[key] = path
-    return found, (Source(found["vae"].name, found["vae"], digest_of(found["vae"])),) if "vae" in found else ()
+            told = (
+                f"there is no '{config.sample_prompts}' beside the recipe or in the current folder; give a file's place"
+            )
+            raise planner.fail(name, kind, "sample_prompts", message=told)
+    if config.vae is not None:
+        text = config.vae.as_posix()
+        try:
+            source = planner.vae_source(text, offline=config.offline)
+        except LoratoolsError as error:
+            raise planner.fail(name, kind, "vae", message=str(error)) from error
+        if (here := planner.find(text)) is not None:  # headers tell a hub's by its id
+            found["vae"], source = here, replace(source, label=here.name)
+        sources.append(source)
+    return found, tuple(sources)
 
 
 def summary_of(result: RunResult) -> Outcome:
@@ -154,7 +200,9 @@ def _images(value: Any, name: str, planner: Planner) -> tuple[list[dict[str, Any
     for index, item in enumerate(value if isinstance(value, list) else [value]):
         place = ("train", "images", index) if isinstance(value, list) else ("train", "images")
         entry = dict(item) if isinstance(item, dict) else {"folder": item}
-        source = planner.source(str(entry.get("folder", "")), name, *place)
+        if not entry.get("folder"):
+            raise planner.fail(name, *place, message="'folder' is missing; name a folder, or a `draw` step")
+        source = planner.source(str(entry["folder"]), name, *place)
         if source.step is not None and planner.step(source.step).kind != "draw":
             kind = planner.step(source.step).kind
             told = (f"the step '{source.step}' is a {kind}, which makes no pictures to train on; name a `draw` step "
