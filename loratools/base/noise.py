@@ -17,7 +17,6 @@ a normal number of its first two words by Box and Muller's method.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -36,6 +35,8 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
+Stream = Callable[[Sequence[int]], Tensor]
+
 
 def initial(kind: str, seed: int, size: tuple[int, int]) -> Tensor:
     """The starting latents (1, 4, height / 8, width / 8) of a seed, float32, standard normal.
@@ -47,7 +48,7 @@ def initial(kind: str, seed: int, size: tuple[int, int]) -> Tensor:
     return stream(kind, seed)(latent_shape(size))
 
 
-def stream(kind: str, seed: int) -> Callable[[Sequence[int]], Tensor]:
+def stream(kind: str, seed: int) -> Stream:
     """A seed's normal numbers, tensor by tensor: shape -> float32."""
     if kind == "webui-gpu":
         return Philox(seed).normal
@@ -83,29 +84,6 @@ def _fresh(draw: Callable[[], Tensor], now: float, after: float) -> Tensor:
 def latent_shape(size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Of one picture's latents."""
     return 1, 4, size[0] // 8, size[1] // 8
-
-
-def generators(seeds: Sequence[int], size: tuple[int, int]) -> list[torch.Generator]:
-    """One CPU generator a picture for samplers that draw at each step, each standing where :func:`initial` left off."""
-    made = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    for generator in made:
-        torch.randn(latent_shape(size), generator=generator)
-    return made
-
-
-def drawing(
-    kind: str, own: Sequence[torch.Generator], seeds: Sequence[int], size: tuple[int, int]
-) -> contextlib.AbstractContextManager[object]:
-    """What is entered around each sampler step, so that its draws from ``own`` generators are ``kind``'s.
-
-    Schedulers take torch's generators and nothing else; for CUDA's numbers the generators only say whose turn it is.
-    """
-    if kind != "webui-gpu":
-        return contextlib.nullcontext()
-    streams = [Philox(seed) for seed in seeds[: len(own)]]
-    for stream in streams:
-        stream.normal(latent_shape(size))
-    return _Drawn(own, streams)
 
 
 class Philox:
@@ -149,19 +127,26 @@ def _box_muller(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return made
 
 
-class _Drawn(TorchFunctionMode):
-    """``torch.randn`` with one of some generators draws from its stream instead."""
+class Draws(TorchFunctionMode):
+    """For schedulers that draw at each step and take torch's generators and nothing else: inside the block a draw from
+    one of :attr:`generators` is the next one of that picture's seed, each standing where :func:`initial` left off.
 
-    def __init__(self, own: Sequence[torch.Generator], streams: Sequence[Philox]) -> None:
+    They ask for numbers in the dtype that they compute in. In half precision some versions of torch draw other numbers
+    of a seed, so these are always drawn in float32; a generator only says whose turn it is.
+    """
+
+    def __init__(self, kind: str, seeds: Sequence[int], size: tuple[int, int]) -> None:
         super().__init__()
-        self._streams = {id(generator): stream for generator, stream in zip(own, streams, strict=True)}
-        self._kept = tuple(own)  # ids stay theirs
+        self.generators = [torch.Generator("cpu") for _ in seeds]
+        self._streams = {id(own): stream(kind, seed) for own, seed in zip(self.generators, seeds, strict=True)}
+        for numbers in self._streams.values():
+            numbers(latent_shape(size))
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = kwargs or {}
-        stream = self._streams.get(id(given.get("generator"))) if func is torch.randn else None
-        if stream is None:
+        numbers = self._streams.get(id(given.get("generator"))) if func is torch.randn else None
+        if numbers is None:
             return func(*args, **given)
-        return stream.normal(args[0] if args else given["size"]).to(given.get("device"), given.get("dtype"))
+        return numbers(args[0] if args else given["size"]).to(given.get("device"), given.get("dtype"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from loratools.base.guide import Fixed, Guidance
 from loratools.base.model import Base
-from loratools.base.noise import drawing, generators, initial, step_noise
+from loratools.base.noise import Draws, initial, step_noise
 from loratools.base.rng import OWN
 from loratools.base.samplers import SAMPLERS, Sampler, find_sampler
 from loratools.base.text import Conditioning
@@ -130,8 +131,8 @@ def denoise_guided(
     found = find_sampler(sampler)
     scheduler = found.prepared(base.scheduler_config, steps, webui=kind != OWN, xl=base.family == "sdxl")
     takes = inspect.signature(scheduler.step).parameters
-    turns = generators(own, size) if "generator" in takes else []  # draws only if its method does: eta stays at 0
-    extra: dict[str, Any] = {"generator": turns} if turns else {}
+    draws = Draws(kind, own, size) if "generator" in takes else None  # some draw only where eta is not 0
+    extra: dict[str, Any] = {"generator": draws.generators} if draws else {}
     if "noise" in takes:
         draw = step_noise(kind, own, size, scheduler.brownian)
         extra["noise"] = lambda now, after: upload(draw(now, after), base.device)
@@ -139,7 +140,6 @@ def denoise_guided(
     run = unet or plain_unet(base)
     latents = upload(latents, base.device).to(base.dtype) * scheduler.init_noise_sigma
     told: tuple[Conditioning, Inputs] | None = None
-    drawn = drawing(kind, turns, own, size)
     for index, t in enumerate(scheduler.timesteps):
         now = guidance.at(_step_of(index, steps, len(scheduler.timesteps)))
         if told is None or told[0] is not now:
@@ -149,7 +149,7 @@ def denoise_guided(
         predicted = guidance.mix(rows, found.scale(cfg))
         if "negative" in takes:
             extra["negative"] = guidance.without(rows)
-        with drawn:
+        with draws or contextlib.nullcontext():
             latents = scheduler.step(predicted, t, latents, **extra, return_dict=False)[0].to(base.dtype)
         if callback:
             callback(index + 1)

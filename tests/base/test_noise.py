@@ -6,7 +6,7 @@ import torch
 
 from loratools.base.guide import Fixed
 from loratools.base.model import Base
-from loratools.base.noise import Philox, drawing, generators, initial, philox
+from loratools.base.noise import Draws, Philox, initial, philox
 from loratools.base.rng import KINDS, check_kind, kind_of
 from loratools.base.sample import denoise_guided
 from loratools.base.samplers import find_sampler
@@ -108,10 +108,10 @@ def test_an_ancestral_step_adds_the_streams_second_draw(base: Base) -> None:
     for kind in ("own", "webui-gpu"):
         scheduler = find_sampler("Euler a").scheduler(base.scheduler_config)
         scheduler.set_timesteps(4)
-        turns = generators([5], size)
         zero = torch.zeros(1, 4, 8, 8)
-        with drawing(kind, turns, [5], size):
-            moved.append(scheduler.step(zero, scheduler.timesteps[0], zero, generator=turns, return_dict=False)[0])
+        with Draws(kind, [5], size) as draws:
+            drawn = draws.generators
+            moved.append(scheduler.step(zero, scheduler.timesteps[0], zero, generator=drawn, return_dict=False)[0])
         start, end = scheduler.sigmas[:2]
         up = (end**2 * (start**2 - end**2) / start**2) ** 0.5
         moved[-1] = moved[-1] / up
@@ -121,3 +121,18 @@ def test_an_ancestral_step_adds_the_streams_second_draw(base: Base) -> None:
     stream.normal((1, 4, 8, 8))
     torch.testing.assert_close(moved[0], torch.randn(1, 4, 8, 8, generator=plain), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(moved[1], stream.normal((1, 4, 8, 8)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_draws_in_half_precision_are_those_of_float32_rounded(kind: str, dtype: torch.dtype) -> None:
+    """Torch's own in half precision are not: some versions draw other numbers of the same seed altogether."""
+    shape = (1, 4, 8, 8)
+    with Draws(kind, [5, 6], (64, 64)) as whole:
+        wanted = [torch.randn(shape, generator=own) for own in whole.generators]
+    with Draws(kind, [5, 6], (64, 64)) as draws:
+        half = [torch.randn(shape, generator=own, dtype=dtype, device="cpu") for own in draws.generators]
+        other = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+    assert all(torch.equal(a.to(dtype), b) for a, b in zip(wanted, half, strict=True))
+    assert not torch.equal(wanted[0], wanted[1]) and not torch.equal(wanted[0], initial(kind, 5, (64, 64)))
+    assert torch.equal(other, initial("own", 5, (64, 64)))  # anybody else's are left alone
