@@ -1,7 +1,7 @@
 """Every shipped recipe on the pocket base: from an empty cache, and again from the cache.
 
-    python benchmarks/recipes.py                    all nine, as they ship
-    python benchmarks/recipes.py --only slim two-loras --small --out /tmp/x.md
+    python -m benchmarks.recipes                    all nine, as they ship
+    python -m benchmarks.recipes --only slim two-loras --small --out /tmp/x.md
 
 Writes a table of times to ``results/recipes.md``. The recipes share one cache, as ``--cache`` lets them: a training
 that several of them ask for is run once, in the first. ``from-kohya`` is given epoch-grid's epochs as another
@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks import by_hand
 from loratools.adapter.header import read_header
 from loratools.adapter.run import epochs
 from loratools.recipe.run import SHIPPED, make_planner, run_steps
@@ -80,7 +81,7 @@ def table(found: Sequence[Timed], small: bool) -> str:
     lines = [
         "# Shipped recipes on the pocket base",
         "",
-        f"`python benchmarks/recipes.py{' --small' if small else ''}`, {where}.",
+        f"`python -m benchmarks.recipes{' --small' if small else ''}`, {where}.",
         "The recipes share one cache, in the table's order: a training that an earlier one ran is not run again.",
         "Seconds are wall time, planning included.",
         "",
@@ -114,9 +115,7 @@ def main() -> None:
             found.append(timed(name, Path("runs") / name, Path("cache"), given.small))
             print(f"{name:<16} {found[-1].first:7.1f} s   again {found[-1].again:5.2f} s", flush=True)
         os.chdir(out.parent)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(table(found, given.small), encoding="utf-8")
-    print(out)
+    by_hand.write(out, table(found, given.small))
 
 
 if __name__ == "__main__":
