@@ -55,7 +55,7 @@ class Estimate:
 
 # Guesses for the pocket base on two CPU cores, until a step has run once; seconds and bytes a unit (``Draft.units``).
 _MODEL = {
-    "draw": (0.03, 12_000), "train": (0.05, None), "basestyle": (0.12, None), "grid": (0.004, None),
+    "draw": (0.03, 12_000), "train": (0.05, None), "basestyle": (0.12, None), "grid": (0.07, None),
 }  # fmt: skip
 
 
