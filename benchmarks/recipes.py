@@ -99,6 +99,7 @@ def table(found: Sequence[Timed], small: bool) -> str:
 
 
 def main() -> None:
+    """Parse, run the recipes that are asked for, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=ORDER, default=list(ORDER))
     parser.add_argument("--small", action="store_true", help="the smallest settings; style has none and is left out")

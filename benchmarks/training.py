@@ -260,7 +260,7 @@ def ddp_worker(args: argparse.Namespace) -> None:
     args.device = device
     bench = Bench(args.sd15, args.work / f"rank{ranks.rank}", args, args.size, ranks)
     found = bench.measure(4 * ranks.world, graph="on")
-    if ranks.writes:
+    if ranks.main:
         args.ddp_worker.write_text(json.dumps(found))
     leave(ranks)
 

@@ -29,9 +29,12 @@ class Rank:
         """From what launchers set.
 
         Raises:
-            LaunchError: if that is no rank below its world size.
+            LaunchError: if that is no rank below its world size, or there are several processes without one.
         """
         told = os.environ if environment is None else environment
+        if told.get("WORLD_SIZE", "1") != "1" and "RANK" not in told:
+            raise LaunchError(f"WORLD_SIZE is {told['WORLD_SIZE']} but RANK is not set; start several processes by "
+                              "accelerate launch or torchrun")  # fmt: skip
         try:
             found = Rank(*(int(told.get(key, default)) for key, default in
                            (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", told.get("RANK", "0")))))  # fmt: skip

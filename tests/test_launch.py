@@ -14,6 +14,8 @@ def test_ranks_are_read_from_the_launcher() -> None:
     assert str(Rank(1, 2)) == "process 2 of 2"
     with pytest.raises(LaunchError, match="RANK 2 is not below WORLD_SIZE 2"):
         Rank.here({"RANK": "2", "WORLD_SIZE": "2"})
+    with pytest.raises(LaunchError, match="WORLD_SIZE is 2 but RANK is not set; start several processes by accelerate"):
+        Rank.here({"WORLD_SIZE": "2"})
     with pytest.raises(LaunchError, match="whole numbers"):
         Rank.here({"RANK": "one"})
 

@@ -40,7 +40,7 @@ class Walked:
         self.timesteps = at.float()
         self._done = 0
         self._walk: Walk | None = None
-        self._x: Tensor | None = None
+        self._x = torch.empty(0)  # what the call at hand is made of, once the walk has begun
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """``sample`` at the unit variance that the UNet was trained on."""
@@ -58,7 +58,6 @@ class Walked:
         if self._walk is None:
             self._walk = self._formula(sample.float(), self._levels, noise)
             self._x = next(self._walk)[0]
-        assert self._x is not None
         clean = self._clean(self._x, model_output.float(), self.sigmas[self._done])
         self._done += 1
         try:

@@ -166,7 +166,7 @@ def _say_how_to_go_on(stop: Interrupted) -> NoReturn:
     how = f"to go on: loratools train {shlex.join(given)}"
     if stop.ranks.world > 1:
         how = "to go on, launch it again with --resume"
-    if stop.ranks.writes:
+    if stop.ranks.main:
         click.echo(f"{stop}; {how}", err=True)
     context.exit(128 + stop.signal)
 

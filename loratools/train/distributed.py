@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,20 +17,11 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from loratools.errors import LaunchError, TrainingError
+from loratools.launch import Rank
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """This process among ``world``; number 0 is the one that writes. ``local`` counts within one machine."""
-
-    rank: int = 0
-    world: int = 1
-    local: int = 0
-
-    @property
-    def writes(self) -> bool:
-        """Whether this process writes files and speaks."""
-        return self.rank == 0
+class Ranks(Rank):
+    """This process among those of one training; the main one is the one that writes."""
 
     def rows(self, count: int) -> tuple[int, int]:
         """First and last (exclusive) of this process' rows of a batch of ``count``; shares differ by one at most."""
@@ -72,7 +62,8 @@ def join(device: str, environment: Mapping[str, str] = os.environ) -> tuple[Rank
     A process may join and :func:`leave` several times, if all do.
 
     Raises:
-        TrainingError: if the launcher left the environment incomplete, or there are fewer GPUs than processes.
+        LaunchError: if the launcher left the environment incomplete.
+        TrainingError: if there are fewer GPUs than processes.
     """
     ranks, where = _placed(device, environment)
     if ranks.world > 1 and not torch.distributed.is_initialized():
@@ -94,16 +85,9 @@ def leave(ranks: Ranks) -> None:
 
 
 def _placed(device: str, environment: Mapping[str, str]) -> tuple[Ranks, str]:
-    world = int(environment.get("WORLD_SIZE", "1"))
-    if world == 1:
-        return Ranks(), device
-    try:
-        ranks = Ranks(int(environment["RANK"]), world, int(environment.get("LOCAL_RANK", environment["RANK"])))
-    except (KeyError, ValueError) as error:
-        raise TrainingError(
-            f"WORLD_SIZE is {world} but {error} is not set; start several processes by accelerate launch or torchrun"
-        ) from error
-    return ranks, _own_device(device, ranks)
+    here = Rank.here(environment)
+    ranks = Ranks(here.rank, here.world, here.local)
+    return ranks, device if ranks.world == 1 else _own_device(device, ranks)
 
 
 def _join_group(backend: str) -> None:

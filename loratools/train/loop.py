@@ -103,11 +103,11 @@ def train(
     ranks, device = join(config.device)
     try:
         run = _Run(config.model_copy(update={"device": device}), ranks)
-        if on_note is not None and ranks.writes:
+        if on_note is not None and ranks.main:
             for note in run.plan.notes:
                 on_note(note)
         with run.ours():
-            return run.go(progress and ranks.writes, on_epoch, on_step)
+            return run.go(progress and ranks.main, on_epoch, on_step)
     except torch.OutOfMemoryError:
         raise TrainingError(
             f"{config.name} does not fit the memory of {device}; lower batch_size or resolution, or set "
@@ -156,7 +156,7 @@ class _Run:
     def ours(self) -> Iterator[None]:
         """Hold the run's files, checked and swept; only the process that writes does, the others follow it."""
         with contextlib.ExitStack() as stack:
-            if self.ranks.writes:
+            if self.ranks.main:
                 stack.enter_context(locked(self.folder.out / self.config.name))
                 self.folder.guard(force=self.config.force)
                 self.folder.sweep()
@@ -172,16 +172,16 @@ class _Run:
             self._train(state, position, progress, on_epoch, on_step)
         paths = [path for path in self.folder.epochs() if int(path.stem[-6:]) <= self.config.epochs]
         return RunResult(self.config.name, paths, self.folder.log, self.folder.state, position.losses, position.step,
-                         time.perf_counter() - begun, self.plan, wrote=self.ranks.writes)  # fmt: skip
+                         time.perf_counter() - begun, self.plan, wrote=self.ranks.main)  # fmt: skip
 
     def _train(
         self, state: State | None, position: Position, progress: bool, on_epoch: OnEpoch | None, on_step: OnStep | None
     ) -> None:
         store, facts = self._latents(progress), self._facts(state)
         self.ranks.wait()  # the state has been read
-        if state is None and self.ranks.writes:
+        if state is None and self.ranks.main:
             self.folder.clear()
-        curves = board(self.config, position.step, writes=self.ranks.writes)
+        curves = board(self.config, position.step, writes=self.ranks.main)
         with self._log(state) as log, curves as shown_board, self._training(), StopRequest(self.ranks) as stop:
             engine = self._engine(store)
             writer = Writer(self.folder, facts, self.network, self.ema, self.optimizer, self.scaler,
@@ -211,7 +211,7 @@ class _Run:
     def _log(self, state: State | None) -> Iterator[RunLog | NoLog]:
         first = {"settings": self.config.settings(), "steps": self.plan.steps}
         keep = state.step if state else None
-        log = RunLog(self.folder, first, keep) if self.ranks.writes else NoLog()
+        log = RunLog(self.folder, first, keep) if self.ranks.main else NoLog()
         with contextlib.closing(log):
             yield log
 

@@ -56,7 +56,7 @@ class Sampler(Watcher):
     def _draw(self, position: Position, *, missing: bool) -> None:
         """The pictures of this moment, or those of them that are missing, and the sheet of all moments."""
         seen, ranks = self._seen, self._seen.ranks
-        if ranks.writes:
+        if ranks.main:
             paths = [seen.folder.sample(position.epoch, position.step, number, ended=position.into == 0)
                      for number in range(1, len(self._wanted) + 1)]  # fmt: skip
             todo = [(number, path) for number, path in enumerate(paths, start=1) if not (missing and path.is_file())]

@@ -83,7 +83,7 @@ class Session:
             ):
                 position.seconds = before + time.perf_counter() - begun
                 record = self._took(number, done)
-                if on_step is not None and self._ranks.writes:
+                if on_step is not None and self._ranks.main:
                     on_step(record)
                 self._between(number)
         except DatasetError as error:
@@ -109,7 +109,7 @@ class Session:
         config, position = self._config, self._position
         if due(config.save_every_steps, position.step):
             self._check()
-            if self._ranks.writes:
+            if self._ranks.main:
                 self._writer.step(number, position.step)
         if position.into == self._per_epoch:
             return
@@ -125,7 +125,7 @@ class Session:
         """Everything of an epoch that is over."""
         config, position, number = self._config, self._position, self._position.epoch + 1
         self._check()
-        path, digest = self._writer.epoch(number, position.step) if self._ranks.writes else self._writer.others(number)
+        path, digest = self._writer.epoch(number, position.step) if self._ranks.main else self._writer.others(number)
         loss = position.total / position.count
         record = EpochRecord(number, position.step, loss, position.seconds, path, digest)
         for watcher in self._watchers:
@@ -133,7 +133,7 @@ class Session:
         position.epoch, position.into, position.total, position.count, position.seconds = number, 0, 0.0, 0, 0.0
         position.losses = [*position.losses, loss]
         self._save()
-        if self._ranks.writes and on_epoch is not None:
+        if self._ranks.main and on_epoch is not None:
             figures = {name: value for watcher in self._watchers for name, value in watcher.figures().items()}
             on_epoch(replace(record, figures=figures))
         for watcher in self._watchers:
@@ -158,7 +158,7 @@ class Session:
     def _save(self) -> None:
         self._check()
         watched = {watcher.name: watcher.state() for watcher in self._watchers}
-        if self._ranks.writes:
+        if self._ranks.main:
             self._writer.state(self._position, watched)
 
     def _check(self) -> None:

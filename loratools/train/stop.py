@@ -54,7 +54,7 @@ class StopRequest:
         return self.asked > 0
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if not self.asked and self._ranks.writes:
+        if not self.asked and self._ranks.main:
             again = "; once more stops at once" if self._ranks.world == 1 else ""
             # not print: the signal may have come in the middle of one
             os.write(2, f"\nfinishing the step and saving the state{again}\n".encode())

@@ -59,7 +59,7 @@ class Tally(Watcher):
         return {"sums": self._gathered()}
 
     def load(self, state: dict[str, Any]) -> None:
-        if state and self._seen.ranks.writes:  # of several processes one goes on with the sum of all
+        if state and self._seen.ranks.main:  # of several processes one goes on with the sum of all
             self._sums.copy_(state["sums"])
 
     def _read(self) -> None:

@@ -44,7 +44,7 @@ class Seen:
 
 class Watcher:
     """Override what is of interest. Looking must change nothing that is trained; every process of a run calls all of
-    these at the same moments, and only the one whose ``ranks.writes`` may write.
+    these at the same moments, and only the one whose ``ranks.main`` may write.
 
     ``name`` is the watcher's place in the state; no two of a run have the same.
     """

@@ -30,11 +30,11 @@ def folder(here: Path, tiny_base: Path) -> Path:
     return here
 
 
-def plan(**steps: str) -> None:
-    """Plan the recipe with these steps over the usual ones, a line each from the third on."""
+def plan(**steps: str) -> list[str]:
+    """The steps, planned, of the recipe with these over the usual ones, a line each from the third on."""
     lines = ["base: tiny", "steps:", *(f"  {name}: {{{step}}}" for name, step in {**STEPS, **steps}.items())]
     Path("m.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    make_planner("m.yaml").plan()
+    return [planned.name for planned in make_planner("m.yaml").plan()]
 
 
 def mistake(place: str, body: str) -> tuple[str, str]:
@@ -148,7 +148,7 @@ def test_grids(folder: Path, body: str, word: str, words: str) -> None:
     ],
 )
 def test_a_grid_without_mistakes_passes(folder: Path, body: str) -> None:
-    plan(new=f"grid: {{{body}, prompts: 1girl}}")
+    assert "new" in plan(new=f"grid: {{{body}, prompts: 1girl}}")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,8 @@ def test_a_grid_without_mistakes_passes(folder: Path, body: str) -> None:
 )
 def test_a_row_that_may_be_there_is_not_refused(folder: Path, lora: str, preview: str) -> None:
     changed = "grid: {rows: [style@2, final], x: {'block OUT03': [0, 1]}, prompts: 1girl}"
-    plan(chosen="select: {run: style, epoch: 2}", changed=changed, out=f"publish: {{lora: {lora}, preview: {preview}}}")
+    out = f"publish: {{lora: {lora}, preview: {preview}}}"
+    assert "out" in plan(chosen="select: {run: style, epoch: 2}", changed=changed, out=out)
 
 
 def test_a_folder_of_loras_is_there_whether_it_is_needed_or_not(folder: Path) -> None:

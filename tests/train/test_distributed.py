@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from loratools.adapter.file import read
-from loratools.errors import TrainingError
+from loratools.errors import LaunchError, TrainingError
 from loratools.train.config import TrainConfig
 from loratools.train.distributed import Ranks, join
 from loratools.train.loop import train
@@ -42,7 +42,7 @@ def test_one_process_needs_no_group() -> None:
 
 
 def test_a_half_set_environment_and_one_device_for_two_are_errors() -> None:
-    with pytest.raises(TrainingError, match="'RANK' is not set; start several processes by accelerate launch"):
+    with pytest.raises(LaunchError, match="RANK is not set; start several processes by accelerate launch"):
         join("auto", {"WORLD_SIZE": "2"})
     with pytest.raises(TrainingError, match="names one device for 2 processes"):
         join("cuda:1", {"WORLD_SIZE": "2", "RANK": "0"})
