@@ -192,6 +192,7 @@ def test_who_goes_while_the_recipe_is_read_is_not_waited_for(tmp_path: Path, thr
 
 def test_one_process_of_several_is_not_run_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
     with pytest.raises(LoratoolsError, match="this works in one process, and a launcher started 2"):
         run_steps([], tmp_path, Session())
 

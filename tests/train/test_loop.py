@@ -10,7 +10,7 @@ import torch
 
 from loratools.adapter.file import read
 from loratools.adapter.metadata import Provenance
-from loratools.errors import BaseModelError, DatasetError, FileError, LoratoolsError, TrainingError
+from loratools.errors import BaseModelError, DatasetError, FileError, LaunchError, LoratoolsError, TrainingError
 from loratools.train import objective
 from loratools.train.checkpoint import load_state
 from loratools.train.config import TrainConfig
@@ -274,5 +274,5 @@ def test_bf16_trains_on_the_cpu(config: Config, pictures: Pictures) -> None:
 
 def test_several_processes_are_refused(config: Config, pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(TrainingError, match="several processes"):
+    with pytest.raises(LaunchError, match="several processes"):
         train(config(pictures(count=1)), progress=False)
