@@ -112,23 +112,30 @@ def main() -> None:
     print(text)
 
 
-def _units(styles: Sequence[str], seeds: Sequence[int], size: Size, work: Path, device: str,
-           jobs: int) -> list[Unit]:  # fmt: skip
+def _units(styles: Sequence[str], seeds: Sequence[int], size: Size, work: Path, device: str, jobs: int) -> list[Unit]:
     """Every style and seed, in ``jobs`` processes; what an earlier run left in ``work`` is used again."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         bases = {seed: pool.submit(_base_style, seed, size, work, device) for seed in seeds}
         made = {seed: found.result() for seed, found in bases.items()}
         pairs = [(style, seed) for seed in seeds for style in styles]
-        units = [pool.submit(_unit, style, seed, made[seed], size, work / f"{style}-{seed}", device)
-                 for style, seed in pairs]  # fmt: skip
+        units = [
+            pool.submit(_unit, style, seed, made[seed], size, work / f"{style}-{seed}", device) for style, seed in pairs
+        ]
         return [unit.result() for unit in units]
 
 
 def _base_style(seed: int, size: Size, work: Path, device: str) -> Path:
     full = size.epochs > QUICK.epochs  # sizes travel between processes by value
-    made = basestyle("pocket", work / f"base_style-{seed}", name="base_style", images_per_framing=size.base_images,
-                     device=device, epochs=4 if full else 1, progress=False,
-                     settings={"seed": seed, "repeats": 5 if full else 1})  # fmt: skip
+    made = basestyle(
+        "pocket",
+        work / f"base_style-{seed}",
+        name="base_style",
+        images_per_framing=size.base_images,
+        device=device,
+        epochs=4 if full else 1,
+        progress=False,
+        settings={"seed": seed, "repeats": 5 if full else 1},
+    )
     print(f"base style {seed}: {made.seconds:.0f} s", flush=True)
     return made.epochs[-1]
 
@@ -138,14 +145,25 @@ def _unit(style: str, seed: int, base_style: Path, size: Size, work: Path, devic
     base = load_base("pocket", device=device)
     _draw(work / "images", style, seed, size.images)
     images = [{"folder": str(work / "images"), "repeats": size.repeats}]
-    settings = {"base": "pocket", "images": images, "out": str(work / "run"), "name": "style", "seed": seed,
-                "preset": "pocket-style", "epochs": size.epochs, "device": device, "resume": True}  # fmt: skip
+    settings = {
+        "base": "pocket",
+        "images": images,
+        "out": str(work / "run"),
+        "name": "style",
+        "seed": seed,
+        "preset": "pocket-style",
+        "epochs": size.epochs,
+        "device": device,
+        "resume": True,
+    }
     run = train(read_config(overrides=settings), progress=False)
     variants = _variants(work / "run", base_style, size)
     a, b = read(run.epochs[-1]), read(base_style)
     rows = [Row.of_terms([Term(a, 1.0, label="style")], "overfit alone")]
-    rows += [Row.of_terms([Term(read(run.epochs[number - 1]), 1.0, label="style")], f"epoch {number}")
-             for number in size.earlier]  # fmt: skip
+    rows += [
+        Row.of_terms([Term(read(run.epochs[number - 1]), 1.0, label="style")], f"epoch {number}")
+        for number in size.earlier
+    ]
     rows += [Row.of_terms([Term(a, strength, label="style")], f"strength {strength:g}") for strength in STRENGTHS]
     rows += [Row.of_terms([Term(a, 1.0, _without(block), label="style")], f"without {block}") for block in _BLOCKS]
     for name, (gp1, gp2) in variants.items():
@@ -222,37 +240,59 @@ def report(units: Sequence[Unit], size: Size) -> str:
     """The results as Markdown."""
     names = [name for name in units[0].scores if name != "base alone" and not name.startswith("without ")]
     lines = [
-        "# Block rules, measured on the pocket base", "",
+        "# Block rules, measured on the pocket base",
+        "",
         f"{len(units)} overfit LoRAs ({', '.join(dict.fromkeys(unit.style for unit in units))}; seeds "
         f"{', '.join(map(str, dict.fromkeys(unit.seed for unit in units)))}): {size.images} drawings with defects of "
         f"grade 2 and 3, {size.epochs} epochs. {size.prompts} prompts x {len(size.seeds)} seeds a cell. Grades are 0 "
-        "(none) to 3 (bad), style and tags 0 to 1; mean ± standard deviation over the LoRAs.", "",
-        "## What there is", "",
+        "(none) to 3 (bad), style and tags 0 to 1; mean ± standard deviation over the LoRAs.",
+        "",
+        "## What there is",
+        "",
         "| vectors | style | tags | defects | " + " | ".join(FAULTS) + " |",
         "|---|" + "---|" * (3 + len(FAULTS)),
-    ]  # fmt: skip
+    ]
     for name in ("base alone", *names):
-        cells = [_spread([value(unit.scores[name], what) for unit in units]).lstrip("+")
-                 for what in ("style", "obedience", "defects", *FAULTS)]  # fmt: skip
+        cells = [
+            _spread([value(unit.scores[name], what) for unit in units]).lstrip("+")
+            for what in ("style", "obedience", "defects", *FAULTS)
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += ["", "## What each rule does to what it is for", "",
-              "Differences to the guide's own vectors, paired. A rule works where its defect falls (its style rises) "
-              f"while style and tags stay; changes under {_NOISE} count as none.", "",
-              "| rule | for | change | better in | worse in | style | tags | all defects |",
-              "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines += [
+        "",
+        "## What each rule does to what it is for",
+        "",
+        "Differences to the guide's own vectors, paired. A rule works where its defect falls (its style rises) "
+        f"while style and tags stay; changes under {_NOISE} count as none.",
+        "",
+        "| rule | for | change | better in | worse in | style | tags | all defects |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for symptom in symptoms():
         for steps in size.steps:
             lines.append(_line(f"{symptom} x{steps}", _TARGET[symptom], units))
     for name in ("suggested GP2", "suggested GP1", "suggested both"):
         lines.append(_line(name, "defects", units))
-    lines += ["", "## What each block holds", "",
-              "The overfit LoRA alone with one block left out, against itself whole. A block that held a defect lowers "
-              "it by being absent.", "",
-              "| without | style | tags | defects | " + " | ".join(FAULTS) + " |",
-              "|---|" + "---|" * (3 + len(FAULTS))]  # fmt: skip
+    lines += [
+        "",
+        "## What each block holds",
+        "",
+        "The overfit LoRA alone with one block left out, against itself whole. A block that held a defect lowers "
+        "it by being absent.",
+        "",
+        "| without | style | tags | defects | " + " | ".join(FAULTS) + " |",
+        "|---|" + "---|" * (3 + len(FAULTS)),
+    ]
     for block in _BLOCKS:
-        change = [_spread([value(unit.scores[f"without {block}"], what) - value(unit.scores["overfit alone"], what)
-                           for unit in units]) for what in ("style", "obedience", "defects", *FAULTS)]  # fmt: skip
+        change = [
+            _spread(
+                [
+                    value(unit.scores[f"without {block}"], what) - value(unit.scores["overfit alone"], what)
+                    for unit in units
+                ]
+            )
+            for what in ("style", "obedience", "defects", *FAULTS)
+        ]
         lines.append(f"| {block} | {' | '.join(change)} |")
     seconds = sum(unit.seconds for unit in units)
     return "\n".join([*lines, "", f"{seconds / 60:.0f} minutes on {units[0].grid.grid.compute}.", ""])
@@ -262,8 +302,10 @@ def _line(name: str, target: str, units: Sequence[Unit]) -> str:
     change = [value(u.scores[name], target) - value(u.scores[GUIDE], target) for u in units]
     good = [one if target == "style" else -one for one in change]
     better, worse = sum(one > _NOISE for one in good), sum(one < -_NOISE for one in good)
-    rest = [_spread([value(u.scores[name], what) - value(u.scores[GUIDE], what) for u in units])
-            for what in ("style", "obedience", "defects")]  # fmt: skip
+    rest = [
+        _spread([value(u.scores[name], what) - value(u.scores[GUIDE], what) for u in units])
+        for what in ("style", "obedience", "defects")
+    ]
     return f"| {name} | {target} | {_spread(change)} | {better} of {len(units)} | {worse} | {' | '.join(rest)} |"
 
 
@@ -273,9 +315,18 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _json(units: Sequence[Unit]) -> list[dict[str, Any]]:
-    return [{"style": unit.style, "seed": unit.seed, "seconds": unit.seconds,
-             "scores": {name: {"style": s.style, "obedience": s.obedience, "defects": s.defects, "faults": s.faults}
-                        for name, s in unit.scores.items()}} for unit in units]  # fmt: skip
+    return [
+        {
+            "style": unit.style,
+            "seed": unit.seed,
+            "seconds": unit.seconds,
+            "scores": {
+                name: {"style": s.style, "obedience": s.obedience, "defects": s.defects, "faults": s.faults}
+                for name, s in unit.scores.items()
+            },
+        }
+        for unit in units
+    ]
 
 
 def _pictures(units: Sequence[Unit], folder: Path) -> None:
@@ -287,8 +338,10 @@ def _pictures(units: Sequence[Unit], folder: Path) -> None:
         early = next(name for name in unit.scores if name.startswith("epoch "))
         names = ["overfit alone", early, GUIDE, *(f"{symptom} x{last}" for symptom in symptoms()), "suggested both"]
         columns = [Column("base", tuple(unit.grid.paths("overfit alone", 0.0)[::2]))]
-        columns += [Column(name, tuple(unit.grid.paths(name, 1.0)[::2]), f"defects {unit.scores[name].defects:.2f}")
-                    for name in names]  # fmt: skip
+        columns += [
+            Column(name, tuple(unit.grid.paths(name, 1.0)[::2]), f"defects {unit.scores[name].defects:.2f}")
+            for name in names
+        ]
         sheet = folder / f"{unit.style}-{unit.seed}.png"
         write_strip(sheet, f"{unit.style}, seed {unit.seed}", columns)
         with Image.open(sheet) as opened:

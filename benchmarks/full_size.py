@@ -14,8 +14,16 @@ from loratools.pocket.assemble import build_parts, save_folder
 from loratools.pocket.tokenizer import train_tokenizer
 
 WORDS = ["1girl, red hair, smile", "blue eyes, cowboy shot", "full body, face focus", "ink style, waving, hat"] * 20
-TINY = Widths(unet=(16, 16, 32, 32), unet_groups=8, heads=2, vae=(8, 8, 16, 16), vae_groups=4, text=16, text_layers=2,
-              resolution=64)  # fmt: skip
+TINY = Widths(
+    unet=(16, 16, 32, 32),
+    unet_groups=8,
+    heads=2,
+    vae=(8, 8, 16, 16),
+    vae_groups=4,
+    text=16,
+    text_layers=2,
+    resolution=64,
+)
 
 
 def tiny(folder: Path) -> Path:
@@ -50,9 +58,16 @@ def sdxl(folder: Path) -> Path:
 
 def tiny_sdxl(folder: Path) -> Path:
     """The same parts, very narrow, for rehearsing on a CPU."""
-    unet = {"sample_size": 8, "block_out_channels": (16, 32, 32), "cross_attention_dim": 40, "norm_num_groups": 8,
-            "attention_head_dim": (2, 2, 2), "transformer_layers_per_block": (1, 1, 2), "addition_time_embed_dim": 8,
-            "projection_class_embeddings_input_dim": 72}  # fmt: skip
+    unet = {
+        "sample_size": 8,
+        "block_out_channels": (16, 32, 32),
+        "cross_attention_dim": 40,
+        "norm_num_groups": 8,
+        "attention_head_dim": (2, 2, 2),
+        "transformer_layers_per_block": (1, 1, 2),
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 72,
+    }
     vae = {**_VAE, "block_out_channels": (8, 8, 16, 16), "norm_num_groups": 4, "sample_size": 64}
     widths = ((16, 2, 2, "quick_gelu"), (24, 2, 2, "gelu"))
     return _sdxl(folder, {**_SDXL_UNET, **unet}, vae, widths, torch.float32)
@@ -93,29 +108,45 @@ def pictures(folder: Path, size: int, count: int) -> Path:
 
 
 _VAE: dict[str, Any] = {
-    "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,
-    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
-}  # fmt: skip
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+}
 _SDXL_UNET: dict[str, Any] = {
-    "use_linear_projection": True, "addition_embed_type": "text_time",
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-}  # fmt: skip
+}
 _SDXL_WIDTHS: dict[str, Any] = {
-    "sample_size": 128, "block_out_channels": (320, 640, 1280), "cross_attention_dim": 2048,
-    "attention_head_dim": (5, 10, 20), "transformer_layers_per_block": (1, 2, 10),
-    "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
-}  # fmt: skip
+    "sample_size": 128,
+    "block_out_channels": (320, 640, 1280),
+    "cross_attention_dim": 2048,
+    "attention_head_dim": (5, 10, 20),
+    "transformer_layers_per_block": (1, 2, 10),
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
 
 
 def _clip(width: int, layers: int, heads: int, act: str) -> Any:
     from transformers import CLIPTextConfig
 
     return CLIPTextConfig(
-        vocab_size=49408, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-        num_attention_heads=heads, max_position_embeddings=77, hidden_act=act, projection_dim=width,
-        bos_token_id=49406, eos_token_id=49407, pad_token_id=1,
-    )  # fmt: skip
+        vocab_size=49408,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        max_position_embeddings=77,
+        hidden_act=act,
+        projection_dim=width,
+        bos_token_id=49406,
+        eos_token_id=49407,
+        pad_token_id=1,
+    )
 
 
 def _calm(unet: Any) -> None:

@@ -166,28 +166,32 @@ def report(found: Comparison, seed: int) -> str:
     busy = sum(kill.half != "-" for kill in found.kills)
     rows = [f"| {number} | {kill.moment} | {kill.step} | {kill.half} |" for number, kill in enumerate(found.kills, 1)]
     same = "every one with the same bytes" if not found.different else f"different: {', '.join(found.different)}"
-    return "\n".join([
-        "# Killed twenty times" if len(found.kills) == 20 else f"# Killed {len(found.kills)} times",
-        "",
-        f"Written by `python -m benchmarks.kill --kills {len(found.kills)} --seed {seed} --report` (torch "
-        f"{torch.__version__}, one thread, {platform.machine()}); the seed repeats the moments as far as a clock can.",
-        "",
-        f"A run of {total} steps, {EPOCHS} epochs, with flips, drop-out of captions and factors, shuffled tags and an "
-        f"average of the weights, killed {len(found.kills)} times by SIGKILL ({busy} of them while a file was half "
-        "written) and gone on with `--resume` each time, against the same run that nobody stopped:",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| LoRA files ({EPOCHS} of epochs, {found.files - EPOCHS} of steps) | {found.files}, {same} |",
-        f"| steps in the log | {'1 to ' + str(total) + ', each once, in both' if counted else 'NOT the same'} |",
-        f"| losses of all steps and epochs | {'equal, every digit' if found.losses_equal else 'NOT the same'} |",
-        f"| temporary files and locks that are left | {', '.join(found.left) or 'none'} |",
-        "",
-        "| kill | moment | last step in the log | half written |",
-        "|---|---|---|---|",
-        *rows,
-        "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "# Killed twenty times" if len(found.kills) == 20 else f"# Killed {len(found.kills)} times",
+            "",
+            f"Written by `python -m benchmarks.kill --kills {len(found.kills)} --seed {seed} --report` (torch "
+            f"{torch.__version__}, one thread, {platform.machine()}); the seed repeats the moments as far as "
+            f"a clock can.",
+            "",
+            f"A run of {total} steps, {EPOCHS} epochs, with flips, drop-out of captions and factors, shuffled "
+            f"tags and an "
+            f"average of the weights, killed {len(found.kills)} times by SIGKILL ({busy} of them while a file was half "
+            "written) and gone on with `--resume` each time, against the same run that nobody stopped:",
+            "",
+            "| | |",
+            "|---|---|",
+            f"| LoRA files ({EPOCHS} of epochs, {found.files - EPOCHS} of steps) | {found.files}, {same} |",
+            f"| steps in the log | {'1 to ' + str(total) + ', each once, in both' if counted else 'NOT the same'} |",
+            f"| losses of all steps and epochs | {'equal, every digit' if found.losses_equal else 'NOT the same'} |",
+            f"| temporary files and locks that are left | {', '.join(found.left) or 'none'} |",
+            "",
+            "| kill | moment | last step in the log | half written |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -33,11 +33,22 @@ def one(args: argparse.Namespace) -> None:
     """One run; a line of JSON with what it took."""
     size = 64 if args.tiny else 512
     settings = {
-        "base": str(args.out / "base"), "images": str(full_size.pictures(args.out / "images", size, 16)),
-        "out": str(args.out / args.one), "name": "t", "epochs": 3, "repeats": args.repeats, "batch_size": 4, "dim": 32,
-        "validation_split": 0.25, "validate_every_epochs": 0, "dtype": "fp32", "force": True, "network_dropout": 0.1,
-        "graph": args.graph, **(LOOKING if args.one == "looking" else {}),
-    }  # fmt: skip
+        "base": str(args.out / "base"),
+        "images": str(full_size.pictures(args.out / "images", size, 16)),
+        "out": str(args.out / args.one),
+        "name": "t",
+        "epochs": 3,
+        "repeats": args.repeats,
+        "batch_size": 4,
+        "dim": 32,
+        "validation_split": 0.25,
+        "validate_every_epochs": 0,
+        "dtype": "fp32",
+        "force": True,
+        "network_dropout": 0.1,
+        "graph": args.graph,
+        **(LOOKING if args.one == "looking" else {}),
+    }
     spent = {"validation": 0.0, "samples": 0.0}
     clocked(validation.Validator, "_tell", spent, "validation")
     clocked(samples.Sampler, "_draw", spent, "samples")
@@ -46,8 +57,11 @@ def one(args: argparse.Namespace) -> None:
     lines = [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
     steps = [line["loss"] for line in lines if line["kind"] == "step"]
     epochs = [line["seconds"] for line in lines if line["kind"] == "epoch"]
-    print(json.dumps({"losses": steps, "file": str(run.epochs[-1]), "last_epoch_s": epochs[-1], "peak_gib": peak,
-                      **spent}))  # fmt: skip
+    print(
+        json.dumps(
+            {"losses": steps, "file": str(run.epochs[-1]), "last_epoch_s": epochs[-1], "peak_gib": peak, **spent}
+        )
+    )
 
 
 def clocked(owner: type, name: str, spent: dict[str, float], what: str) -> None:

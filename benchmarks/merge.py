@@ -124,9 +124,13 @@ def sd15(folder: Path, repeats: int, *, dense: bool, peer: Path | None) -> list[
         save_file(lora_tensors(rank=32, alpha=16.0, sizes=SD15, seed=seed), path)
     out = folder / "merged.safetensors"
     copy, exact, small = _interleaved(
-        [lambda: copied(first, second, folder / "copy.bin"), lambda: merged(first, second, out, Exact()),
-         lambda: merged(first, second, out, Fixed(32))], repeats,
-    )  # fmt: skip
+        [
+            lambda: copied(first, second, folder / "copy.bin"),
+            lambda: merged(first, second, out, Exact()),
+            lambda: merged(first, second, out, Fixed(32)),
+        ],
+        repeats,
+    )
     rows = [
         Row("SD1.5, rank 32 + 32: a copy that hashes input and output and syncs", f"{copy:.3f} s", "", None),
         _at_most("exact merge and save", exact, f"{exact:.3f} s, {exact / copy:.2f} x the copy", exact / copy, 3.0),
@@ -135,16 +139,29 @@ def sd15(folder: Path, repeats: int, *, dense: bool, peer: Path | None) -> list[
     if dense:
         thin = _seconds(lambda: thin_svds(first, second))
         ratio = thin / small
-        rows.append(Row("thin fp32 SVD of every dense delta", f"{thin:.1f} s, {ratio:.0f} x ours", ">= 20 x",
-                        ratio >= 20))  # fmt: skip
+        rows.append(
+            Row("thin fp32 SVD of every dense delta", f"{thin:.1f} s, {ratio:.0f} x ours", ">= 20 x", ratio >= 20)
+        )
     if peer is not None:
         theirs, inside = _timed(lambda: sd_scripts(peer.resolve(), first, second, folder / "peer.safetensors"))
         ours, within = _timed(lambda: in_own_process(first, second, out, "32")["seconds"])
         ratio = inside / within
-        rows.append(Row("sd-scripts svd_merge_lora to 32, from two files to one",
-                        f"{inside:.1f} s to {within:.2f} s, {ratio:.0f} x ours", ">= 50 x", ratio >= 50))  # fmt: skip
-        rows.append(Row("the same with the start of each one's process, in which torch's import is most of ours",
-                        f"{theirs:.1f} s to {ours:.2f} s, {theirs / ours:.0f} x ours", "", None))  # fmt: skip
+        rows.append(
+            Row(
+                "sd-scripts svd_merge_lora to 32, from two files to one",
+                f"{inside:.1f} s to {within:.2f} s, {ratio:.0f} x ours",
+                ">= 50 x",
+                ratio >= 50,
+            )
+        )
+        rows.append(
+            Row(
+                "the same with the start of each one's process, in which torch's import is most of ours",
+                f"{theirs:.1f} s to {ours:.2f} s, {theirs / ours:.0f} x ours",
+                "",
+                None,
+            )
+        )
     else:
         rows.append(Row("sd-scripts svd_merge_lora", "not measured: needs --sd-scripts PATH", ">= 50 x", None))
     return rows
@@ -160,10 +177,22 @@ def sdxl(folder: Path) -> list[Row]:
         found = in_own_process(first, second, folder / "merged.safetensors", rank)
         assert found["modules"] == _SDXL_MODULES
         what = f"SDXL, rank 128 + 128, --rank {rank}"
-        rows.append(Row(f"{what}: time", f"{found['seconds']:.1f} s", f"<= {bar:.0f} s" if bar else "",
-                        found["seconds"] <= bar if bar else None))  # fmt: skip
-        rows.append(Row(f"{what}: peak RssAnon over the bare interpreter's", f"{found['peak'] / 1e9:.2f} GB",
-                        "<= 1.5 GB", found["peak"] <= 1.5e9))  # fmt: skip
+        rows.append(
+            Row(
+                f"{what}: time",
+                f"{found['seconds']:.1f} s",
+                f"<= {bar:.0f} s" if bar else "",
+                found["seconds"] <= bar if bar else None,
+            )
+        )
+        rows.append(
+            Row(
+                f"{what}: peak RssAnon over the bare interpreter's",
+                f"{found['peak'] / 1e9:.2f} GB",
+                "<= 1.5 GB",
+                found["peak"] <= 1.5e9,
+            )
+        )
     return rows
 
 
@@ -226,8 +255,9 @@ def sd_scripts(checkout: Path, first: Path, second: Path, out: Path) -> float:
         "PYTHONPATH": os.pathsep.join([str(checkout), str(checkout / "networks")]),
     }
     command = [sys.executable, "-c", _PEER, *map(str, words)]
-    done = subprocess.run(command, cwd=checkout, check=True, env={**os.environ, **threads}, capture_output=True,
-                          text=True)  # fmt: skip
+    done = subprocess.run(
+        command, cwd=checkout, check=True, env={**os.environ, **threads}, capture_output=True, text=True
+    )
     return float(done.stdout.splitlines()[-1])
 
 
@@ -244,8 +274,10 @@ def _sdxl_tensors(seed: int) -> dict[str, torch.Tensor]:
     rest = [name for name in lora_targets("sdxl") if name not in set(wide)]
     channels = (320, 640, 1280)
     options = {"rank": 128, "alpha": 64.0, "seed": seed}
-    return {**lora_tensors("sdxl", names=wide, sizes=Sizes(channels, 1280, 2048), **options),
-            **lora_tensors("sdxl", names=rest, sizes=Sizes(channels, 768, 2048), **options)}  # fmt: skip
+    return {
+        **lora_tensors("sdxl", names=wide, sizes=Sizes(channels, 1280, 2048), **options),
+        **lora_tensors("sdxl", names=rest, sizes=Sizes(channels, 768, 2048), **options),
+    }
 
 
 def _interleaved(works: list[Callable[[], None]], repeats: int) -> list[float]:

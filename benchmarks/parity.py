@@ -151,8 +151,14 @@ def _batch(models: Models, side: int, *, masked: bool) -> Inputs:
     sizes = (
         torch.tensor([[600.0, 512, 0, 11, 512, 512], [512, 800, 40, 0, 512, 512]]) if models.family == "sdxl" else None
     )
-    return Inputs(mean, torch.zeros_like(mean), tokens=models.tokens(generator), weight=torch.tensor([1.0, 0.7]),
-                  time_ids=sizes, mask=mask)  # fmt: skip
+    return Inputs(
+        mean,
+        torch.zeros_like(mean),
+        tokens=models.tokens(generator),
+        weight=torch.tensor([1.0, 0.7]),
+        time_ids=sizes,
+        mask=mask,
+    )
 
 
 def _ours(models: Models, network: Network, batch: Inputs, settings: Mapping[str, Any], recorder: Recorder) -> Measured:
@@ -206,18 +212,31 @@ def _report(rows: list[str], side: int) -> str:
     import transformers
 
     good = sum("| agrees |" in row and "proves nothing" not in row for row in rows)
-    return "\n".join([
-        "# Parity with sd-scripts", "",
-        f"{good} of {len(rows)} cases agree to {LIMIT:g} (relative) in the loss and in every LoRA factor's gradient, "
-        "and each one's control fails.", "",
-        "A case is one step on the same random weights in full shapes, LoRA factors (rank 8, alpha 4, neither zero), "
-        f"{side} x {side} latents, tokens and random numbers, batch 2, float32 on a CPU. sd-scripts' side is its own "
-        "`process_batch` over its own UNet class and `networks.lora`. The gradient's figure is the largest over all "
-        "factors of |ours - theirs| / |theirs|. A control is the same comparison with one setting of ours changed.", "",
-        f"torch {torch.__version__}, diffusers {diffusers.__version__}, transformers {transformers.__version__}, "
-        f"{platform.machine()}. Made by `benchmarks/parity.py`.", "",
-        "| base | case | loss | gradients | | control |", "|---|---|---|---|---|---|", *rows, "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "# Parity with sd-scripts",
+            "",
+            f"{good} of {len(rows)} cases agree to {LIMIT:g} (relative) in the loss and in every LoRA "
+            f"factor's gradient, "
+            "and each one's control fails.",
+            "",
+            "A case is one step on the same random weights in full shapes, LoRA factors (rank 8, alpha 4, "
+            "neither zero), "
+            f"{side} x {side} latents, tokens and random numbers, batch 2, float32 on a CPU. sd-scripts' side "
+            f"is its own "
+            "`process_batch` over its own UNet class and `networks.lora`. The gradient's figure is the "
+            "largest over all "
+            "factors of |ours - theirs| / |theirs|. A control is the same comparison with one setting of ours changed.",
+            "",
+            f"torch {torch.__version__}, diffusers {diffusers.__version__}, transformers {transformers.__version__}, "
+            f"{platform.machine()}. Made by `benchmarks/parity.py`.",
+            "",
+            "| base | case | loss | gradients | | control |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
 
 
 if __name__ == "__main__":

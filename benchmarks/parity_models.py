@@ -15,27 +15,50 @@ from loratools.train.inject import Network
 
 _WORDS, _BEGIN, _END = 49406, 49406, 49407
 _CLIP_L = {
-    "vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
-    "num_attention_heads": 12, "max_position_embeddings": 77, "hidden_act": "quick_gelu", "projection_dim": 768,
-    "bos_token_id": _BEGIN, "eos_token_id": _END, "pad_token_id": _END,
-}  # fmt: skip
+    "vocab_size": 49408,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 77,
+    "hidden_act": "quick_gelu",
+    "projection_dim": 768,
+    "bos_token_id": _BEGIN,
+    "eos_token_id": _END,
+    "pad_token_id": _END,
+}
 _CLIP_G = {
-    **_CLIP_L, "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20,
-    "hidden_act": "gelu", "projection_dim": 1280,
-}  # fmt: skip
+    **_CLIP_L,
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "hidden_act": "gelu",
+    "projection_dim": 1280,
+}
 _SD1_UNET = {
-    "sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8,
-    "block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2,
+    "sample_size": 64,
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
     "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
     "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-}  # fmt: skip
+}
 _SDXL_UNET = {
-    "sample_size": 128, "cross_attention_dim": 2048, "attention_head_dim": (5, 10, 20),
-    "block_out_channels": (320, 640, 1280), "layers_per_block": 2, "transformer_layers_per_block": (1, 2, 10),
+    "sample_size": 128,
+    "cross_attention_dim": 2048,
+    "attention_head_dim": (5, 10, 20),
+    "block_out_channels": (320, 640, 1280),
+    "layers_per_block": 2,
+    "transformer_layers_per_block": (1, 2, 10),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "use_linear_projection": True,
-    "addition_embed_type": "text_time", "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
-}  # fmt: skip
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
 
 
 @dataclass(frozen=True)
@@ -107,8 +130,19 @@ def _models(family: str, unet: Any, encoders: list[Any], theirs: nn.Module, copi
     for model in (unet, *encoders, theirs, *copies):
         model.requires_grad_(False).eval()
     vae = SimpleNamespace(config=SimpleNamespace(scaling_factor=scale, shift_factor=None))
-    base = Base(unet, vae, tuple(encoders), (), scheduler_config(), family, "", family, (512, 512), torch.device("cpu"),
-                torch.float32)  # fmt: skip
+    base = Base(
+        unet,
+        vae,
+        tuple(encoders),
+        (),
+        scheduler_config(),
+        family,
+        "",
+        family,
+        (512, 512),
+        torch.device("cpu"),
+        torch.float32,
+    )
     return Models(family, base, theirs, copies, scale)
 
 

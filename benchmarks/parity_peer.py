@@ -47,8 +47,15 @@ def load(checkout: Path) -> SimpleNamespace:
     for missing in {"torchvision"} - sys.modules.keys():
         sys.modules[missing] = mock.MagicMock()
     sys.path.insert(0, str(checkout))
-    library = ("train_util", "model_util", "original_unet", "sdxl_original_unet", "sdxl_model_util", "strategy_sd",
-               "strategy_sdxl")  # fmt: skip
+    library = (
+        "train_util",
+        "model_util",
+        "original_unet",
+        "sdxl_original_unet",
+        "sdxl_model_util",
+        "strategy_sd",
+        "strategy_sdxl",
+    )
     found = {name: importlib.import_module(f"library.{name}") for name in library}
     scripts = {name: importlib.import_module(name) for name in ("train_network", "sdxl_train_network")}
     return SimpleNamespace(**found, **scripts, lora=importlib.import_module("networks.lora"))
@@ -67,8 +74,9 @@ class Peer:
         encoders = models.text_encoders if models.family == "sdxl" else models.text_encoders[0]
         self._network = peers.lora.create_network(1.0, rank, alpha, None, encoders, models.unet)
         self._network.apply_to(encoders, models.unet, True, True)
-        self._modules = {_stem(module.lora_name): module for module in
-                         (*self._network.text_encoder_loras, *self._network.unet_loras)}  # fmt: skip
+        self._modules = {
+            _stem(module.lora_name): module for module in (*self._network.text_encoder_loras, *self._network.unet_loras)
+        }
         with torch.no_grad():
             for name, branch in network.branches.items():
                 module = self._modules[kohya_name(name, models.family)]
@@ -85,9 +93,18 @@ class Peer:
         fixed = mock.patch.object(self._peers.train_util, "get_timesteps", lambda *_: recorder.timesteps)
         with recorder.replaying(args), fixed:
             loss = self._trainer().process_batch(
-                self._batch(batch), self._models.text_encoders, self._models.unet, self._network, None, scheduler,
-                torch.float32, torch.float32, _Accelerator(), args, *self._strategies(args),
-            )  # fmt: skip
+                self._batch(batch),
+                self._models.text_encoders,
+                self._models.unet,
+                self._network,
+                None,
+                scheduler,
+                torch.float32,
+                torch.float32,
+                _Accelerator(),
+                args,
+                *self._strategies(args),
+            )
         loss.backward()
         gradients = {}
         for stem, module in self._modules.items():
@@ -110,8 +127,11 @@ class Peer:
         return self._peers.strategy_sd.SdTextEncodingStrategy(args.clip_skip), tokenize
 
     def _batch(self, inputs: Inputs) -> dict[str, Any]:
-        batch: dict[str, Any] = {"latents": inputs.mean.clone(), "input_ids_list": list(inputs.tokens or ()),
-                                 "loss_weights": inputs.weight}  # fmt: skip
+        batch: dict[str, Any] = {
+            "latents": inputs.mean.clone(),
+            "input_ids_list": list(inputs.tokens or ()),
+            "loss_weights": inputs.weight,
+        }
         if inputs.mask is not None:
             batch["alpha_masks"] = inputs.mask[:, 0]
         if inputs.time_ids is not None:

@@ -117,8 +117,9 @@ class Bench:
     def rows(self, count: int) -> list[Row]:
         return [Row.of_file(read(path)) for path in self.files[:count]]
 
-    def grid(self, rows: Sequence[Row], prompts: Sequence[str], name: str,
-             options: Options | None = None) -> tuple[GridResult, list[Moment]]:  # fmt: skip
+    def grid(
+        self, rows: Sequence[Row], prompts: Sequence[str], name: str, options: Options | None = None
+    ) -> tuple[GridResult, list[Moment]]:
         """A rendered grid, and when how many of its pictures had come to rest, in seconds from the start."""
         start, at = time.perf_counter(), []
         result = render_grid(

@@ -30,8 +30,17 @@ from loratools.recipe.session import Session
 from loratools.yamlio import read_yaml
 
 RESULTS = Path(__file__).with_name("results") / "recipes.md"
-ORDER = ("style-quick", "epoch-grid", "block-sweep", "fix-hands", "slim", "into-checkpoint", "two-loras", "from-kohya",
-         "style")  # fmt: skip
+ORDER = (
+    "style-quick",
+    "epoch-grid",
+    "block-sweep",
+    "fix-hands",
+    "slim",
+    "into-checkpoint",
+    "two-loras",
+    "from-kohya",
+    "style",
+)
 SMALL = {"pictures": "4", "epochs": "2", "repeats": "1", "drawn": "1", "steps": "2"}
 
 
@@ -88,8 +97,11 @@ def table(found: Sequence[Timed], small: bool) -> str:
         "| recipe | steps | from an empty cache | again | all cached | made |",
         "|---|---:|---:|---:|---|---:|",
     ]
-    lines += [f"| {t.name} | {t.steps} | {t.first:.1f} s | {t.again:.2f} s | {'yes' if t.cached else 'NO'} | "
-              f"{t.bytes / 2**20:.1f} MiB |" for t in found]  # fmt: skip
+    lines += [
+        f"| {t.name} | {t.steps} | {t.first:.1f} s | {t.again:.2f} s | {'yes' if t.cached else 'NO'} | "
+        f"{t.bytes / 2**20:.1f} MiB |"
+        for t in found
+    ]
     whole = sum(t.first for t in found)
     lines += [
         "",

@@ -54,8 +54,15 @@ class Models:
 
         train_tokenizer(WORDS, folder, vocabulary=600)
         size = 1 + max(json.loads((folder / "vocab.json").read_text()).values())
-        shared = {"vocab_size": size, "hidden_size": 32, "intermediate_size": 64, "projection_dim": 24,
-                  "num_attention_heads": 2, "bos_token_id": size - 2, "eos_token_id": size - 1}  # fmt: skip
+        shared = {
+            "vocab_size": size,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "projection_dim": 24,
+            "num_attention_heads": 2,
+            "bos_token_id": size - 2,
+            "eos_token_id": size - 1,
+        }
         torch.manual_seed(0)
         self.first = CLIPTextModel(CLIPTextConfig(num_hidden_layers=12, **shared)).eval()
         self.second = CLIPTextModelWithProjection(CLIPTextConfig(num_hidden_layers=6, **shared)).eval()

@@ -116,8 +116,15 @@ class Bench:
         later = [record.seconds for record in done[len(done) // 2 :]]
         steady = statistics.median(later)
         peak = torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else 0.0
-        return {"batch": batch, "s_per_step": steady, "images_per_s": batch / steady, "peak_gib": peak,
-                "start_s": total - steady * len(done), "steps": len(done), "loss": done[-1].loss}  # fmt: skip
+        return {
+            "batch": batch,
+            "s_per_step": steady,
+            "images_per_s": batch / steady,
+            "peak_gib": peak,
+            "start_s": total - steady * len(done),
+            "steps": len(done),
+            "loss": done[-1].loss,
+        }
 
 
 def part_peer(args: argparse.Namespace, rows: Rows, module: str = "train_network") -> None:
@@ -144,17 +151,27 @@ def part_peer(args: argparse.Namespace, rows: Rows, module: str = "train_network
         log = args.out / f"{module}{batch}.log"
         with log.open("w") as stream:
             code = subprocess.run(
-                [sys.executable, script, args.sd_scripts, result, module, *arguments], cwd=args.sd_scripts,
-                stdout=stream, stderr=subprocess.STDOUT, check=False, timeout=args.peer_timeout,
-            ).returncode  # fmt: skip
+                [sys.executable, script, args.sd_scripts, result, module, *arguments],
+                cwd=args.sd_scripts,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=args.peer_timeout,
+            ).returncode
         found = json.loads(result.read_text()) if result.exists() else {"times": [], "peak": 0}
         gaps = [late - early for early, late in zip(found["times"], found["times"][1:], strict=False)]
         if code or not gaps:
             rows.add(f"{module} failed", batch=batch, code=code, log=log.read_text()[-1500:])
             continue
         steady = statistics.median(gaps[len(gaps) // 2 :])
-        rows.add(f"sd-scripts {module}", batch=batch, s_per_step=steady, images_per_s=batch / steady,
-                 peak_gib=found["peak"] / GIB, steps=len(gaps) + 1)  # fmt: skip
+        rows.add(
+            f"sd-scripts {module}",
+            batch=batch,
+            s_per_step=steady,
+            images_per_s=batch / steady,
+            peak_gib=found["peak"] / GIB,
+            steps=len(gaps) + 1,
+        )
 
 
 def part_peer_sdxl(args: argparse.Namespace, rows: Rows) -> None:
@@ -168,8 +185,9 @@ def part_ours(args: argparse.Namespace, rows: Rows) -> None:
     for batch in args.batches:
         rows.add("ours, graph", **bench.measure(batch, graph="on"))
         rows.add("ours, eager", **bench.measure(batch, args.steps // 2))
-    rows.add("ours, graph, gradient accumulation 2", **bench.measure(args.batches[0], graph="on",
-                                                                    gradient_accumulation=2))  # fmt: skip
+    rows.add(
+        "ours, graph, gradient accumulation 2", **bench.measure(args.batches[0], graph="on", gradient_accumulation=2)
+    )
 
 
 def part_check(args: argparse.Namespace, rows: Rows) -> None:
@@ -216,8 +234,17 @@ def part_sdxl(args: argparse.Namespace, rows: Rows) -> None:
     bench = Bench(args.sdxl, args.work, args, size)
     rows.add("SDXL: load and encode", peak_gib=_peak())
     least = {"graph": "on", "gradient_checkpointing": True, "te_lr": 0.0}
-    eight = [("SDXL, small card: checkpointing, UNet only, AdamW8bit, graph off", 1,
-              {**least, "graph": "off", "optimizer": "AdamW8bit"})] if _installed("bitsandbytes") else []  # fmt: skip
+    eight = (
+        [
+            (
+                "SDXL, small card: checkpointing, UNet only, AdamW8bit, graph off",
+                1,
+                {**least, "graph": "off", "optimizer": "AdamW8bit"},
+            )
+        ]
+        if _installed("bitsandbytes")
+        else []
+    )
     for name, batch, settings in (
         ("SDXL, small card: checkpointing, UNet only, graph", 1, least),
         *eight,
@@ -276,9 +303,13 @@ def part_cpu(args: argparse.Namespace, rows: Rows) -> None:
     bench.run.kind = loop.precision(bench.config, torch.device("cpu"))
     loop.place(bench.run.base, bench.run.kind)
     for batch in (1, 4):
-        pairs = [(bench.measure(batch)["s_per_step"],
-                  seconds_per_step(weights_folder(), args.work / "pictures128x8", batch, args.dim, args.steps))
-                 for _ in range(3)]  # fmt: skip
+        pairs = [
+            (
+                bench.measure(batch)["s_per_step"],
+                seconds_per_step(weights_folder(), args.work / "pictures128x8", batch, args.dim, args.steps),
+            )
+            for _ in range(3)
+        ]
         ours, plain = (statistics.median(side) for side in zip(*pairs, strict=True))
         rows.add("pocket base on a CPU", batch=batch, s_per_step=ours, plain_s_per_step=plain, ratio=plain / ours)
 

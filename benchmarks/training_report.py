@@ -67,21 +67,28 @@ def _bars(parts: Mapping[str, Sequence[Row]]) -> list[str]:
             lines.append(f"| the same, at most 1.1 x its peak memory | {memory:.2f} x | {_verdict(memory <= 1.1)} |")
     for row in parts.get("check", ()):
         if "equal_to_the_bit" in row and row["name"].startswith("graph against eager"):
-            lines.append(f"| {row['name']}: the same weights after {row['steps']} steps | {row['weights']:.2g} apart | "
-                         f"{_verdict(row['equal_to_the_bit'] or row['weights'] < 1e-4)} |")  # fmt: skip
+            lines.append(
+                f"| {row['name']}: the same weights after {row['steps']} steps | {row['weights']:.2g} apart | "
+                f"{_verdict(row['equal_to_the_bit'] or row['weights'] < 1e-4)} |"
+            )
     for row in parts.get("cpu", ()):
-        lines.append(f"| {row['name']}, batch {row['batch']}: no slower than bare diffusers + PEFT | "
-                     f"{row['ratio']:.2f} x its steps/s | {_verdict(row['ratio'] >= 1)} |")  # fmt: skip
+        lines.append(
+            f"| {row['name']}, batch {row['batch']}: no slower than bare diffusers + PEFT | "
+            f"{row['ratio']:.2f} x its steps/s | {_verdict(row['ratio'] >= 1)} |"
+        )
     for part, name, limit in LIMITS:
         found = _find(parts.get(part, ()), name, None)
         if found:
-            lines.append(f"| {name}: within {limit:g} GiB | {found['peak_gib']:.2f} GiB | "
-                         f"{_verdict(found['peak_gib'] <= limit)} |")  # fmt: skip
+            lines.append(
+                f"| {name}: within {limit:g} GiB | {found['peak_gib']:.2f} GiB | "
+                f"{_verdict(found['peak_gib'] <= limit)} |"
+            )
     several = [row for row in parts.get("ddp", ()) if "images_per_s" in row]
     if len(several) == 2:
         ratio = several[1]["images_per_s"] / several[0]["images_per_s"]
-        lines.append(f"| two GPUs, four images each: at least 1.7 x one's images/s | {ratio:.2f} x | "
-                     f"{_verdict(ratio >= 1.7)} |")  # fmt: skip
+        lines.append(
+            f"| two GPUs, four images each: at least 1.7 x one's images/s | {ratio:.2f} x | {_verdict(ratio >= 1.7)} |"
+        )
     return [*lines, ""] if len(lines) > 2 else []
 
 

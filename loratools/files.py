@@ -92,8 +92,9 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     except Timeout as error:
-        raise HeldError(f"another loratools process is writing there ({lock.lock_file}); wait for it, or end it"
-                        ) from error  # fmt: skip
+        raise HeldError(
+            f"another loratools process is writing there ({lock.lock_file}); wait for it, or end it"
+        ) from error
     except OSError as error:
         raise FileError(f"cannot write in {target.parent}: {error.strerror or error}; choose another --out") from error
     try:

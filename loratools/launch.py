@@ -33,11 +33,17 @@ class Rank:
         """
         told = os.environ if environment is None else environment
         if told.get("WORLD_SIZE", "1") != "1" and "RANK" not in told:
-            raise LaunchError(f"WORLD_SIZE is {told['WORLD_SIZE']} but RANK is not set; start several processes by "
-                              "accelerate launch or torchrun")  # fmt: skip
+            raise LaunchError(
+                f"WORLD_SIZE is {told['WORLD_SIZE']} but RANK is not set; start several processes by "
+                "accelerate launch or torchrun"
+            )
         try:
-            found = Rank(*(int(told.get(key, default)) for key, default in
-                           (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", told.get("RANK", "0")))))  # fmt: skip
+            found = Rank(
+                *(
+                    int(told.get(key, default))
+                    for key, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", told.get("RANK", "0")))
+                )
+            )
         except ValueError as error:
             raise LaunchError(f"RANK, WORLD_SIZE and LOCAL_RANK have to be whole numbers ({error})") from error
         if not 0 <= found.rank < found.world:

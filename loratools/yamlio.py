@@ -116,8 +116,10 @@ class Document:
         number = text.count("\n", 0, start) + 1
         width = max(1, min(end, begin + len(line)) - start)
         gutter = " " * len(str(number))
-        return (f"{gutter}--> {span.source or self.source}:{number}:{start - begin + 1}\n{number} | {line}\n"
-                f"{gutter} | {_blank(line[: start - begin])}{'^' * width}")  # fmt: skip
+        return (
+            f"{gutter}--> {span.source or self.source}:{number}:{start - begin + 1}\n{number} | {line}\n"
+            f"{gutter} | {_blank(line[: start - begin])}{'^' * width}"
+        )
 
 
 def _word(text: str, within: tuple[int, int], word: str | None, message: str) -> tuple[int, int] | None:

@@ -96,15 +96,19 @@ def relative_error(result: Path | str, terms: Sequence[tuple[Path | str, float, 
     return math.sqrt(error2 / norm2)
 
 
-def _compared(result: Path | str, terms: Sequence[tuple[Path | str, float, Sequence[float] | None]]
-              ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+def _compared(
+    result: Path | str, terms: Sequence[tuple[Path | str, float, Sequence[float] | None]]
+) -> Iterator[tuple[Tensor, Tensor]]:
     files = [(Stored(path), weight, vector) for path, weight, vector in terms]
     stored = Stored(result)
     assert set(stored.stems) == {stem for file, _, _ in files for stem in file.stems}
     for stem in stored.stems:
         whole = stored.parts(stem)
-        given = [(file.parts(stem), weight * sd1_weight(stem, vector)) for file, weight, vector in files
-                 if stem in file.stems]  # fmt: skip
+        given = [
+            (file.parts(stem), weight * sd1_weight(stem, vector))
+            for file, weight, vector in files
+            if stem in file.stems
+        ]
         for start in range(0, whole["lora_up.weight"].shape[0], _ROWS):
             asked = torch.stack([weight * dense(_rows(parts, start)) for parts, weight in given]).sum(0)
             yield dense(_rows(whole, start)).sub_(asked), asked

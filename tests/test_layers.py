@@ -11,9 +11,20 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "loratools"
 # from the top of the house to its bottom
 ROOMS = [
-    "errors", "files", "launch", "yamlio", "adapter", "blocks", "ops", "pocket", "base", "train", "preview", "recipe",
+    "errors",
+    "files",
+    "launch",
+    "yamlio",
+    "adapter",
+    "blocks",
+    "ops",
+    "pocket",
+    "base",
+    "train",
+    "preview",
+    "recipe",
     "cli",
-]  # fmt: skip
+]
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
 LATE = {"diffusers", "transformers", "accelerate", "matplotlib", "peft"}  # at the top of no module of any room

@@ -23,10 +23,19 @@ from loratools.errors import BaseModelError, FileError, FormatError
 
 COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 TORCH_DTYPES = {
-    "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "I64": torch.int64,
-    "I8": torch.int8, "U8": torch.uint8, "I16": torch.int16, "I32": torch.int32, "BOOL": torch.bool,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
-}  # fmt: skip
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "I64": torch.int64,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
 _CROSS = tuple(f"{UNET}input_blocks.{block}.1.transformer_blocks.0.attn2.to_k.weight" for block in (1, 4))
 _FAMILY_OF_CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 _LORA_MARKS = ("lora_up", "lora_down", "lora_A", "lora_B", ".lora.", "hada_w", "lokr_w")
@@ -61,8 +70,14 @@ class Checkpoint(Mapping[str, Tensor]):
         shapes: parameter -> shape, known without reading the tensor.
     """
 
-    def __init__(self, path: Path, family: str | None, stores: Iterable[_Store], places: Mapping[str, Place],
-                 metadata: Mapping[str, str]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        path: Path,
+        family: str | None,
+        stores: Iterable[_Store],
+        places: Mapping[str, Place],
+        metadata: Mapping[str, str],
+    ) -> None:
         self.path = path
         self.family = family
         self.metadata = metadata

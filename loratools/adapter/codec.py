@@ -32,9 +32,11 @@ _ROLES = {
 
 # PEFT writes the adapter's own name between these and the rest: lora_A.default.weight
 _NAMED = {
-    ("lora_A", "weight"): "down", ("lora_B", "weight"): "up", ("lora_B", "bias"): "up_bias",
+    ("lora_A", "weight"): "down",
+    ("lora_B", "weight"): "up",
+    ("lora_B", "bias"): "up_bias",
     ("lora_magnitude_vector", "weight"): "magnitude",
-}  # fmt: skip
+}
 
 # early Diffusers and XLabs end the path itself in _lora, then say down or up
 _AFTER_LORA = {"down.weight": "down", "up.weight": "up"}
@@ -43,10 +45,20 @@ _LORA_ENDS = ("_lora", "_lora1", "_lora2")
 _ROTATES = "it multiplies the base weight instead of adding to it, so it has no strength to scale or sum"
 # Kinds that are no sum, by a suffix that only they have, with the reason.
 _REFUSED = {
-    "oft_blocks": "OFT", "oft_diag": "OFT", "oft_R.weight": "OFT", "oft_R": "OFT", "oft_r": "OFT", "boft_R": "BOFT",
-    "boft_s": "BOFT", "on_input": "IA3", "ia3_l": "IA3", "a1.weight": "GLoRA", "a2.weight": "GLoRA",
-    "b1.weight": "GLoRA", "b2.weight": "GLoRA",
-}  # fmt: skip
+    "oft_blocks": "OFT",
+    "oft_diag": "OFT",
+    "oft_R.weight": "OFT",
+    "oft_R": "OFT",
+    "oft_r": "OFT",
+    "boft_R": "BOFT",
+    "boft_s": "BOFT",
+    "on_input": "IA3",
+    "ia3_l": "IA3",
+    "a1.weight": "GLoRA",
+    "a2.weight": "GLoRA",
+    "b1.weight": "GLoRA",
+    "b2.weight": "GLoRA",
+}
 
 _CHECKPOINT = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.", "conv_in.",
                "down_blocks.", "text_model.", "encoder.", "decoder.", "transformer_blocks.", "double_blocks.",
@@ -105,8 +117,14 @@ class Decoded:
     leftover: tuple[str, ...]
 
 
-def decode(path: Path, tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str], *, component: str = "",
-           allow_unknown: bool = False) -> Decoded:  # fmt: skip
+def decode(
+    path: Path,
+    tensors: Mapping[str, TensorInfo],
+    metadata: Mapping[str, str],
+    *,
+    component: str = "",
+    allow_unknown: bool = False,
+) -> Decoded:
     """What the tensors of a LoRA file are.
 
     Args:
@@ -191,10 +209,14 @@ def _kind(roles: Mapping[str, str]) -> str:
 
 _DORA = {"dora", "magnitude"}
 _USED = {
-    "lora": {"up", "down", "up_bias"}, "tucker": {"up", "down", "mid"}, "loha": {"w1_a", "w1_b", "w2_a", "w2_b", "t1",
-    "t2"}, "lokr": {"lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"},
-    "diff": {"diff"}, "norm": {"w_norm"}, "": set(),
-}  # fmt: skip
+    "lora": {"up", "down", "up_bias"},
+    "tucker": {"up", "down", "mid"},
+    "loha": {"w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"},
+    "lokr": {"lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"},
+    "diff": {"diff"},
+    "norm": {"w_norm"},
+    "": set(),
+}
 
 
 def _has_bias(roles: Mapping[str, str]) -> bool:
@@ -205,8 +227,15 @@ def _located(stem: str, component: str) -> str:
     return f"{component}.{peft_path(stem)}" if component and stem.startswith("base_model.model.") else stem
 
 
-def _group(path: Path, stem: str, kind: str, roles: Mapping[str, str], place: Place,
-           tensors: Mapping[str, TensorInfo], family: str) -> Group:  # fmt: skip
+def _group(
+    path: Path,
+    stem: str,
+    kind: str,
+    roles: Mapping[str, str],
+    place: Place,
+    tensors: Mapping[str, TensorInfo],
+    family: str,
+) -> Group:
     extra = set(roles) - _USED[kind] - {"alpha", "bias"} - (set() if kind in ("", "norm") else _DORA)
     if extra or not (kind or "bias" in roles):
         only = _listed(roles[role] for role in (extra or roles))
@@ -248,8 +277,16 @@ def _add_pieces(path: Path, pieces: dict[str, Piece], group: Group, tensors: Map
         raise (error if str(error).startswith(str(path)) else _broken(path, group.stem, error)) from None
 
 
-def _add(path: Path, pieces: dict[str, Piece], group: Group, found: Iterable[Rows], end: str,
-         rest: tuple[int, ...], *, bias: bool) -> None:  # fmt: skip
+def _add(
+    path: Path,
+    pieces: dict[str, Piece],
+    group: Group,
+    found: Iterable[Rows],
+    end: str,
+    rest: tuple[int, ...],
+    *,
+    bias: bool,
+) -> None:
     for module, rows in zip(group.place.names, found, strict=True):
         name = f"{module}{end}"
         if name in pieces:
@@ -272,21 +309,26 @@ def _no_lora(path: Path, tensors: Mapping[str, TensorInfo]) -> FormatError:
         return FormatError(f"{path} holds no tensors; export it again")
     if any(key.startswith(_CHECKPOINT) for key in tensors):
         return FormatError(f"{path} is a base model's checkpoint, not a LoRA; give it as --base instead")
-    return FormatError(f"{path} is not a LoRA: no lora_up/lora_down pair among its {len(tensors)} tensors, such as "
-                       f"{_listed(tensors)}")  # fmt: skip
+    return FormatError(
+        f"{path} is not a LoRA: no lora_up/lora_down pair among its {len(tensors)} tensors, such as {_listed(tensors)}"
+    )
 
 
 def _refusal(path: Path, keys: list[str]) -> str:
     kind = _REFUSED[_split(keys[0])[1]]
-    return (f"{path} is of the kind {kind}, which is refused: {_ROTATES}. {len(keys)} keys: {_listed(keys)}; "
-            "bake it into a model with the tool that made it, and extract a LoRA from that")  # fmt: skip
+    return (
+        f"{path} is of the kind {kind}, which is refused: {_ROTATES}. {len(keys)} keys: {_listed(keys)}; "
+        "bake it into a model with the tool that made it, and extract a LoRA from that"
+    )
 
 
 def _unknown_message(path: Path, keys: list[str], family: str) -> str:
     embeddings = sum(key.startswith("bundle_emb.") for key in keys)
     what = f" ({embeddings} of them bundled textual-inversion embeddings)" if embeddings else ""
-    return (f"{path} has {len(keys)} keys{what} that mean nothing in {family_of(family).title}: {_listed(keys)}; "
-            "nothing is dropped in silence: --allow-unknown carries them through untouched")  # fmt: skip
+    return (
+        f"{path} has {len(keys)} keys{what} that mean nothing in {family_of(family).title}: {_listed(keys)}; "
+        "nothing is dropped in silence: --allow-unknown carries them through untouched"
+    )
 
 
 def _listed(keys: Iterable[str]) -> str:

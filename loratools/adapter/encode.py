@@ -89,8 +89,13 @@ class _Bundle:
     shape: Shape
 
 
-def plan_slots(adapter: Mapping[str, Delta], family: str, style: Style, dtype: torch.dtype,
-               alpha: float | Mapping[str, float] | None) -> list[Slot]:  # fmt: skip
+def plan_slots(
+    adapter: Mapping[str, Delta],
+    family: str,
+    style: Style,
+    dtype: torch.dtype,
+    alpha: float | Mapping[str, float] | None,
+) -> list[Slot]:
     """The stored weights of ``adapter`` in the file's order, every shape and rank decided.
 
     Raises:
@@ -103,16 +108,19 @@ def plan_slots(adapter: Mapping[str, Delta], family: str, style: Style, dtype: t
         raise FormatError(f"LoRA files are written as fp16, bf16 or fp32, not {dtype}")
     shapes, ranks, dense = _layout(adapter)
     if style == "diffusers":
-        slots = [_diffusers_slot(name, shapes[name], limit(shapes[name]) if name in dense else ranks[name])
-                 for name in adapter]  # fmt: skip
+        slots = [
+            _diffusers_slot(name, shapes[name], limit(shapes[name]) if name in dense else ranks[name])
+            for name in adapter
+        ]
         return sorted(slots, key=lambda slot: slot.parts[0].key)
     bundles = bundled(shapes, family)
     heights = {bundle.stem: _rank(adapter, bundle, ranks) for bundle in bundles if not _full(bundle, dense)}
     return kohya_slots(bundles, heights, dtype, alpha)
 
 
-def kohya_slots(bundles: Sequence[_Bundle], ranks: Mapping[str, int], dtype: torch.dtype,
-                alpha: float | Mapping[str, float] | None) -> list[Slot]:  # fmt: skip
+def kohya_slots(
+    bundles: Sequence[_Bundle], ranks: Mapping[str, int], dtype: torch.dtype, alpha: float | Mapping[str, float] | None
+) -> list[Slot]:
     """kohya's slots in order: factors where ``ranks`` has the stem, else full differences."""
     highest = max((ranks[b.stem] for b in bundles if not b.suffix and b.stem in ranks), default=1)
 
@@ -123,8 +131,11 @@ def kohya_slots(bundles: Sequence[_Bundle], ranks: Mapping[str, int], dtype: tor
         rank, shape, ones = ranks[bundle.stem], bundle.shape, (1,) * (len(bundle.shape) - 2)
         wanted = alpha[bundle.names[0]] if isinstance(alpha, Mapping) else alpha
         stored = float(torch.tensor(float(highest if wanted is None else wanted), dtype=dtype))
-        parts = (Part(f"{bundle.stem}.alpha", ()), Part(f"{bundle.stem}.lora_down.weight", (rank, *shape[1:])),
-                 Part(f"{bundle.stem}.lora_up.weight", (shape[0], rank, *ones)))  # fmt: skip
+        parts = (
+            Part(f"{bundle.stem}.alpha", ()),
+            Part(f"{bundle.stem}.lora_down.weight", (rank, *shape[1:])),
+            Part(f"{bundle.stem}.lora_up.weight", (shape[0], rank, *ones)),
+        )
         return Slot(bundle.names, bundle.rows, shape, parts, "kohya", rank, stored, alpha is None)
 
     return sorted((slot(bundle) for bundle in bundles), key=lambda slot: slot.parts[0].key)
@@ -143,8 +154,7 @@ def bundled(shapes: Mapping[str, Shape], family: str) -> list[_Bundle]:
     return [_bundle(stem, suffix, members, shapes, family) for (stem, suffix), members in groups.items()]
 
 
-def encode(adapter: Mapping[str, Delta], slot: Slot,
-           dtype: torch.dtype) -> tuple[list[Tensor], dict[str, CastError]]:  # fmt: skip
+def encode(adapter: Mapping[str, Delta], slot: Slot, dtype: torch.dtype) -> tuple[list[Tensor], dict[str, CastError]]:
     """The tensors of one slot as they are stored, and what each of its modules loses by that.
 
     Raises:
@@ -159,8 +169,9 @@ def encode(adapter: Mapping[str, Delta], slot: Slot,
     if [tuple(tensor.shape) for tensor in tensors] != [part.shape for part in slot.parts]:
         raise FormatError(f"module {slot.names[0]} changed its shape while it was written")
     if not all(finite(tensor) for tensor in tensors):
-        raise NonFiniteError(f"module {slot.names[0]} does not fit into {NAMES[dtype]} (or is not finite); write with "
-                             "another --dtype")  # fmt: skip
+        raise NonFiniteError(
+            f"module {slot.names[0]} does not fit into {NAMES[dtype]} (or is not finite); write with another --dtype"
+        )
     return tensors, errors
 
 
@@ -180,8 +191,10 @@ def _encode_full(delta: Delta, slot: Slot, dtype: torch.dtype) -> tuple[list[Ten
     value = _plain(delta.dense(torch.float32)).reshape(slot.shape)
     stored = value.to(dtype)
     squares, lost = value.double() ** 2, (value.double() - stored.double()) ** 2
-    errors = {name: CastError(float(take(squares, rows).sum()), float(take(lost, rows).sum()))
-              for name, rows in zip(slot.names, slot.rows, strict=True)}  # fmt: skip
+    errors = {
+        name: CastError(float(take(squares, rows).sum()), float(take(lost, rows).sum()))
+        for name, rows in zip(slot.names, slot.rows, strict=True)
+    }
     return [stored], errors
 
 
@@ -228,8 +241,10 @@ def cast_error(given: LowRank, up: Tensor, down: Tensor, scale: float) -> CastEr
 
 def _diffusers_slot(name: str, shape: Shape, rank: int) -> Slot:
     if len(shape) < 2:
-        raise FormatError(f"{name} is a difference of a bias or a norm, for which Diffusers' LoRA files have no word; "
-                          "write it in kohya's style, --to kohya")  # fmt: skip
+        raise FormatError(
+            f"{name} is a difference of a bias or a norm, for which Diffusers' LoRA files have no word; "
+            "write it in kohya's style, --to kohya"
+        )
     ones = (1,) * (len(shape) - 2)
     parts = (Part(f"{name}.lora_A.weight", (rank, *shape[1:])), Part(f"{name}.lora_B.weight", (shape[0], rank, *ones)))
     return Slot((name,), (((0, shape[0]),),), shape, parts, "diffusers", rank)

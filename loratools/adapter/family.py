@@ -107,34 +107,55 @@ class Module:
 UNKNOWN = Family("unknown", "a model that no table knows", "", "", None, ())
 
 _SD1 = Family(
-    "sd1", "Stable Diffusion 1", "sd_v1", "stable-diffusion-v1/lora",
+    "sd1",
+    "Stable Diffusion 1",
+    "sd_v1",
+    "stable-diffusion-v1/lora",
     UNet((1, 1, 1, 0), 1, (0, 1, 1, 1), linear_projection=False, original_names=False),
     (TextEncoder("text_encoder", "lora_te", 12, "clip_l"),),
-)  # fmt: skip
+)
 _SD2 = Family(
-    "sd2", "Stable Diffusion 2", "sd_v2", "stable-diffusion-v2-512/lora",
+    "sd2",
+    "Stable Diffusion 2",
+    "sd_v2",
+    "stable-diffusion-v2-512/lora",
     UNet((1, 1, 1, 0), 1, (0, 1, 1, 1), linear_projection=False, original_names=False),
     (TextEncoder("text_encoder", "lora_te", 23, "clip_h"),),
-)  # fmt: skip
+)
 _SDXL = Family(
-    "sdxl", "Stable Diffusion XL", "sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora",
+    "sdxl",
+    "Stable Diffusion XL",
+    "sdxl_base_v1-0",
+    "stable-diffusion-xl-v1-base/lora",
     UNet((0, 2, 10), 10, (10, 2, 0), linear_projection=True, original_names=True),
-    (TextEncoder("text_encoder", "lora_te1", 12, "clip_l"),
-     TextEncoder("text_encoder_2", "lora_te2", 32, "clip_g", projection=True)),
-)  # fmt: skip
+    (
+        TextEncoder("text_encoder", "lora_te1", 12, "clip_l"),
+        TextEncoder("text_encoder_2", "lora_te2", 32, "clip_g", projection=True),
+    ),
+)
 _SD3 = Family(
-    "sd3", "Stable Diffusion 3", "sd3", "stable-diffusion-3-medium/lora",
+    "sd3",
+    "Stable Diffusion 3",
+    "sd3",
+    "stable-diffusion-3-medium/lora",
     Transformer("sd3", double=38),
-    (TextEncoder("text_encoder", "lora_te1", 12, "clip_l", projection=True),
-     TextEncoder("text_encoder_2", "lora_te2", 32, "clip_g", projection=True),
-     TextEncoder("text_encoder_3", "lora_te3", 24, "t5xxl", "t5")),
-)  # fmt: skip
+    (
+        TextEncoder("text_encoder", "lora_te1", 12, "clip_l", projection=True),
+        TextEncoder("text_encoder_2", "lora_te2", 32, "clip_g", projection=True),
+        TextEncoder("text_encoder_3", "lora_te3", 24, "t5xxl", "t5"),
+    ),
+)
 _FLUX = Family(
-    "flux", "Flux", "flux1", "flux-1-dev/lora",
+    "flux",
+    "Flux",
+    "flux1",
+    "flux-1-dev/lora",
     Transformer("flux", double=19, single=38),
-    (TextEncoder("text_encoder", "lora_te1", 12, "clip_l"),
-     TextEncoder("text_encoder_2", "lora_te3", 24, "t5xxl", "t5", more_prefixes=("lora_te2",))),
-)  # fmt: skip
+    (
+        TextEncoder("text_encoder", "lora_te1", 12, "clip_l"),
+        TextEncoder("text_encoder_2", "lora_te3", 24, "t5xxl", "t5", more_prefixes=("lora_te2",)),
+    ),
+)
 
 FAMILIES: dict[str, Family] = {family.name: family for family in (_SD1, _SD2, _SDXL, _SD3, _FLUX)}
 

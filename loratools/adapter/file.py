@@ -31,10 +31,18 @@ __all__ = ["Adapter", "Weights", "Written", "header", "read", "write"]
 Weights = Mapping[str, Tensor]  # a base's tensors by canonical parameter name: unet.down_blocks...to_q.weight
 
 _DTYPES = {
-    "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64,
-    "I8": torch.int8, "U8": torch.uint8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
-}  # fmt: skip
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
 _NO_FACTORS = ("alpha", "bias", "up_bias")
 
 
@@ -86,8 +94,9 @@ class Adapter(Mapping[str, Delta]):
             return self._bias(name, piece, dtype)
         group = piece.group
         with self._open() as stream:
-            tensors = {role: self._tensor(stream, key, dtype) for role, key in group.keys.items()
-                       if role not in _NO_FACTORS}  # fmt: skip
+            tensors = {
+                role: self._tensor(stream, key, dtype) for role, key in group.keys.items() if role not in _NO_FACTORS
+            }
         whole = lower(group.kind, tensors, group.shape, self._scale(name, group))
         return cut(self._decomposed(group, whole, tensors) if group.dora else whole, piece.rows)
 
@@ -128,8 +137,11 @@ class Adapter(Mapping[str, Delta]):
     def dtypes(self) -> tuple[str, ...]:
         """The storage types of the factors, as safetensors spells them, sorted."""
         tensors = self._header.tensors
-        return tuple(sorted({tensors[key].dtype for p in self._pieces.values() for r, key in p.group.keys.items()
-                             if r != "alpha"}))  # fmt: skip
+        return tuple(
+            sorted(
+                {tensors[key].dtype for p in self._pieces.values() for r, key in p.group.keys.items() if r != "alpha"}
+            )
+        )
 
     def stem(self, name: str) -> str:
         """How the file itself spells a module."""
@@ -158,8 +170,9 @@ class Adapter(Mapping[str, Delta]):
         whole = join(list(zip(found, weights, strict=True)), group.shape).dense()
         role = "magnitude" if "magnitude" in tensors else "dora"
         try:
-            return difference(whole, direction.dense().reshape(group.shape), tensors[role],
-                              per_output=role == "magnitude")  # fmt: skip
+            return difference(
+                whole, direction.dense().reshape(group.shape), tensors[role], per_output=role == "magnitude"
+            )
         except ShapeError as error:
             raise FormatError(f"{self.path}: module '{group.stem}' is broken: {error}; export it again") from None
 
@@ -171,8 +184,10 @@ class Adapter(Mapping[str, Delta]):
         value = self._base[f"{name}.weight"]
         shape = (rows, *group.shape[1:])
         if not same_matrix(tuple(value.shape), shape):
-            raise ShapeError(f"{name} is {shape} in {self.path} and {tuple(value.shape)} in the base; "
-                             "the DoRA was trained on another one")  # fmt: skip
+            raise ShapeError(
+                f"{name} is {shape} in {self.path} and {tuple(value.shape)} in the base; "
+                "the DoRA was trained on another one"
+            )
         return Dense(value)
 
     def _read_alphas(self) -> dict[str, float]:
@@ -206,8 +221,10 @@ class Adapter(Mapping[str, Delta]):
             raise FormatError(f"{self.path}: '{key}' should be one number, not {self._header.tensors[key].shape}")
         value = float(self._tensor(stream, key, torch.float64))
         if value == 0:
-            raise FormatError(f"{self.path}: '{key}' is 0, which erases the module; set it, or remove the key so that "
-                              "it counts as the rank")  # fmt: skip
+            raise FormatError(
+                f"{self.path}: '{key}' is 0, which erases the module; set it, or remove the key so that "
+                "it counts as the rank"
+            )
         return value
 
     def _carry(self, key: str) -> Carried:
@@ -224,8 +241,9 @@ class Adapter(Mapping[str, Delta]):
             raise FileError(f"{self.path} changed while it was being read; run the command again")
         value = torch.frombuffer(data, dtype=_DTYPES[info.dtype]).reshape(info.shape).to(dtype)
         if not finite(value):
-            raise NonFiniteError(f"{self.path}: '{key}' holds NaN or infinity; its training diverged, use an earlier "
-                                 "epoch")  # fmt: skip
+            raise NonFiniteError(
+                f"{self.path}: '{key}' holds NaN or infinity; its training diverged, use an earlier epoch"
+            )
         return value
 
     def _open(self) -> BinaryIO:
@@ -257,16 +275,23 @@ def read(path: str | os.PathLike[str], base: Weights | None = None, allow_unknow
 def open_adapter(path: str | os.PathLike[str], base: Weights | None = None, allow_unknown: bool = False) -> Adapter:
     """As :func:`read`, but a DoRA without a base is refused only when such a module is looked up: for describing it."""
     source = open_source(path)
-    decoded = decode(source.path, source.header.tensors, source.header.metadata, component=source.component,
-                     allow_unknown=allow_unknown)  # fmt: skip
+    decoded = decode(
+        source.path,
+        source.header.tensors,
+        source.header.metadata,
+        component=source.component,
+        allow_unknown=allow_unknown,
+    )
     return Adapter(source, decoded, base)
 
 
 def needs_base_message(adapter: Adapter) -> str:
     """Why a DoRA is refused, for a person."""
     names = sorted(name for name, kind in adapter.kinds.items() if kind == "dora")
-    return (f"{adapter.path} is a DoRA ({len(names)} modules, such as {names[0]}): it rescales the base's own weights, "
-            "so its difference cannot be told without them; give the base of its training with --base")  # fmt: skip
+    return (
+        f"{adapter.path} is a DoRA ({len(names)} modules, such as {names[0]}): it rescales the base's own weights, "
+        "so its difference cannot be told without them; give the base of its training with --base"
+    )
 
 
 def _is_dense(piece: Piece) -> bool:

@@ -10,16 +10,31 @@ from loratools.adapter.names import resolve
 from loratools.adapter.place import SINGLE_ROWS
 
 # how a modelspec.architecture begins
-_ARCHITECTURES = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2", "sdxl": "stable-diffusion-xl",
-                  "sd3": "stable-diffusion-3", "flux": "flux-1"}  # fmt: skip
-_CROSS = ("attn2_to_k", "attn2_to_v", "attn2.to_k", "attn2.to_v", "attn2.processor.to_k_lora",
-          "attn2.processor.to_v_lora")  # fmt: skip
+_ARCHITECTURES = {
+    "sd1": "stable-diffusion-v1",
+    "sd2": "stable-diffusion-v2",
+    "sdxl": "stable-diffusion-xl",
+    "sd3": "stable-diffusion-3",
+    "flux": "flux-1",
+}
+_CROSS = (
+    "attn2_to_k",
+    "attn2_to_v",
+    "attn2.to_k",
+    "attn2.to_v",
+    "attn2.processor.to_k_lora",
+    "attn2.processor.to_v_lora",
+)
 _ORIGINAL_UNET = ("input_blocks", "middle_block", "output_blocks")
 _SD3_WIDTHS = (1536, 2432)  # SD3 and SD3.5 medium, SD3.5 large; Flux is 3072 wide
 
 
-def identify(stems: Iterable[str], roles: Mapping[str, Mapping[str, str]], tensors: Mapping[str, TensorInfo],
-             metadata: Mapping[str, str]) -> str:  # fmt: skip
+def identify(
+    stems: Iterable[str],
+    roles: Mapping[str, Mapping[str, str]],
+    tensors: Mapping[str, TensorInfo],
+    metadata: Mapping[str, str],
+) -> str:
     """The family, a key of ``FAMILIES``, or ``unknown``.
 
     A family fits if it has every module. UNet names are so distinctive that one which has most of them fits too, and
@@ -43,8 +58,12 @@ def identify(stems: Iterable[str], roles: Mapping[str, Mapping[str, str]], tenso
     return _claimed(fitting, metadata) or _by_width(fitting, stems, roles, tensors)
 
 
-def _successor(stems: Iterable[str], roles: Mapping[str, Mapping[str, str]], tensors: Mapping[str, TensorInfo],
-               metadata: Mapping[str, str]) -> bool:  # fmt: skip
+def _successor(
+    stems: Iterable[str],
+    roles: Mapping[str, Mapping[str, str]],
+    tensors: Mapping[str, TensorInfo],
+    metadata: Mapping[str, str],
+) -> bool:
     """Whether a file with Flux's names is for Flux 2, whose single blocks' first layer is higher than 7 widths."""
     if metadata.get("modelspec.architecture", "").startswith("flux-2"):
         return True
@@ -63,8 +82,9 @@ def _claimed(families: list[str], metadata: Mapping[str, str]) -> str | None:
     return next((family for family in families if architecture.startswith(_ARCHITECTURES[family])), None)
 
 
-def _by_width(families: list[str], stems: list[str], roles: Mapping[str, Mapping[str, str]],
-              tensors: Mapping[str, TensorInfo]) -> str:  # fmt: skip
+def _by_width(
+    families: list[str], stems: list[str], roles: Mapping[str, Mapping[str, str]], tensors: Mapping[str, TensorInfo]
+) -> str:
     """SD2's prompt is 1024 wide and SDXL's 2048; every other width (768, or a small model's) is taken for SD1."""
     for stem in stems:
         shape = tensors[roles[stem]["down"]].shape if "down" in roles[stem] else ()

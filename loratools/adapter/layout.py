@@ -62,10 +62,14 @@ def _lora_layout(up: Shape, down: Shape) -> tuple[Shape, int]:
 
 
 def _tucker_layout(up: Shape, down: Shape, mid: Shape) -> tuple[Shape, int]:
-    _require(len(up) >= 2 and len(down) >= 2 and len(mid) == 4 and 0 not in (*up, *down, *mid),
-             f"Tucker factors of shapes {up}, {mid} and {down} do not fit")  # fmt: skip
-    _require(up[1] == mid[0] and mid[1] == down[0] and math.prod((*up[2:], *down[2:])) == 1,
-             f"lora_up {up}, lora_mid {mid} and lora_down {down} disagree over the rank")  # fmt: skip
+    _require(
+        len(up) >= 2 and len(down) >= 2 and len(mid) == 4 and 0 not in (*up, *down, *mid),
+        f"Tucker factors of shapes {up}, {mid} and {down} do not fit",
+    )
+    _require(
+        up[1] == mid[0] and mid[1] == down[0] and math.prod((*up[2:], *down[2:])) == 1,
+        f"lora_up {up}, lora_mid {mid} and lora_down {down} disagree over the rank",
+    )
     return (up[0], down[1], *mid[2:]), mid[0]
 
 

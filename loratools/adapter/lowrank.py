@@ -182,8 +182,9 @@ def concatenate(terms: Sequence[tuple[float, Delta]]) -> Delta:
 def _scaled_ups(terms: Sequence[tuple[float, LowRank]]) -> Tensor:
     """The ``up`` factors side by side, each times its weight, in one pass over the memory."""
     kinds = [delta.up.dtype for _, delta in terms]
-    side = terms[0][1].up.new_empty((terms[0][1].shape[0], sum(delta.rank for _, delta in terms)),
-                                    dtype=max(kinds, key=lambda kind: kind.itemsize))  # fmt: skip
+    side = terms[0][1].up.new_empty(
+        (terms[0][1].shape[0], sum(delta.rank for _, delta in terms)), dtype=max(kinds, key=lambda kind: kind.itemsize)
+    )
     start = 0
     for weight, delta in terms:
         torch.mul(delta.up, weight, out=side[:, start : start + delta.rank])

@@ -58,8 +58,13 @@ class Provenance:
         """The provenance in a header's metadata, or None where there is none or another program wrote the key."""
         try:
             found = json.loads(metadata[KEY])
-            return Provenance(dict(found["step"]), str(found["owner"]), list(found["inputs"]),
-                              dict(found["ancestors"]), str(found["version"]))  # fmt: skip
+            return Provenance(
+                dict(found["step"]),
+                str(found["owner"]),
+                list(found["inputs"]),
+                dict(found["ancestors"]),
+                str(found["version"]),
+            )
         except (KeyError, ValueError, TypeError, RecursionError):
             return None
 

@@ -159,19 +159,32 @@ def _namespaces(family: str) -> tuple[_Namespace, ...]:
     main, found = kind.component, []
     for encoder in kind.text:
         flat = (f"{encoder.prefix}_", *(f"{prefix}_" for prefix in encoder.more_prefixes))
-        dotted = (f"{encoder.component}.", f"base_model.model.{encoder.component}.",
-                  f"text_encoders.{encoder.bundle}.transformer.", f"{encoder.bundle}.transformer.",
-                  f"{encoder.bundle}.")  # fmt: skip
+        dotted = (
+            f"{encoder.component}.",
+            f"base_model.model.{encoder.component}.",
+            f"text_encoders.{encoder.bundle}.transformer.",
+            f"{encoder.bundle}.transformer.",
+            f"{encoder.bundle}.",
+        )
         found += [_Namespace(prefix, encoder.component, True) for prefix in flat]
         found += [_Namespace(prefix, encoder.component, False) for prefix in dotted]
     for prefix in ("lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_"):
         found.append(_Namespace(prefix, main, True))
-    for prefix in (f"{main}.", "diffusion_model.", "model.diffusion_model.", f"base_model.model.{main}.",
-                   "base_model.model.", ""):  # fmt: skip
+    for prefix in (
+        f"{main}.",
+        "diffusion_model.",
+        "model.diffusion_model.",
+        f"base_model.model.{main}.",
+        "base_model.model.",
+        "",
+    ):
         found.append(_Namespace(prefix, main, False))
     for encoder in kind.text:  # without a component, only the path tells; the first encoder that has it is meant
-        found += [_Namespace("base_model.model.", encoder.component, False), _Namespace("", encoder.component, False),
-                  _Namespace("lycoris_", encoder.component, True)]  # fmt: skip
+        found += [
+            _Namespace("base_model.model.", encoder.component, False),
+            _Namespace("", encoder.component, False),
+            _Namespace("lycoris_", encoder.component, True),
+        ]
     return tuple(found)
 
 

@@ -49,8 +49,10 @@ def folder_settings(config: Path) -> Mapping[str, Any]:
         raise FormatError(f"{config} is no JSON object, so the LoRA's alpha is unknown; save the folder again")
     kind = str(found.get("peft_type", "LORA")).upper()
     if kind not in _ADDITIVE:
-        raise FormatError(f"{config} is of the kind {kind}, which is no sum of weights and cannot be merged; "
-                          "bake it into a model, and extract a LoRA from that")  # fmt: skip
+        raise FormatError(
+            f"{config} is of the kind {kind}, which is no sum of weights and cannot be merged; "
+            "bake it into a model, and extract a LoRA from that"
+        )
     alpha = found.get("lora_alpha", found.get("alpha"))
     if alpha is None:
         raise FormatError(f"{config} gives no lora_alpha, so the LoRA's scale is unknown; save the folder again")

@@ -70,8 +70,10 @@ def height_of(place: Place, rows: dict[str, int], columns: int | None) -> int:
     if place.cut == "single":
         last = place.names[-1]
         width = columns or next((height for name, height in rows.items() if name != last), rows.get(last, 0) // 4)
-        _require(all(height == width for name, height in rows.items() if name != last),
-                 f"{', '.join(rows)} should be {width} rows high")  # fmt: skip
+        _require(
+            all(height == width for name, height in rows.items() if name != last),
+            f"{', '.join(rows)} should be {width} rows high",
+        )
         return 3 * width + rows.get(last, (SINGLE_ROWS - 3) * width)
     return next(iter(rows.values()))
 

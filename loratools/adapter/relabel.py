@@ -18,9 +18,13 @@ _PIECE = 1 << 20
 
 
 def relabel(
-    source: str | os.PathLike[str], out: str | os.PathLike[str], texts: Mapping[str, str], *, owner: str = "",
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    texts: Mapping[str, str],
+    *,
+    owner: str = "",
     force: bool = False,
-) -> str:  # fmt: skip
+) -> str:
     """Write the LoRA file ``source`` to ``out`` with ``texts`` over its header's metadata, whole or not at all.
 
     ``sshs_model_hash`` (sha256 after the header) stays what it is; ``sshs_legacy_hash``, which AUTOMATIC1111's hash

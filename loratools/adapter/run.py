@@ -66,8 +66,9 @@ def epochs(run: Path | str) -> list[Epoch]:
     return found
 
 
-def select(found: Sequence[Epoch], selector: str | None, *, run: str = "the run",
-           best: Callable[[], int] | None = None) -> list[Epoch]:  # fmt: skip
+def select(
+    found: Sequence[Epoch], selector: str | None, *, run: str = "the run", best: Callable[[], int] | None = None
+) -> list[Epoch]:
     """The epochs that a selector means: None and ``last`` the last, ``6-8`` a range, ``best`` what ``best()`` says.
 
     Raises:

@@ -103,9 +103,16 @@ def write(
     return Written(place, digest, plan.alpha, plan.rank, errors)
 
 
-def file_size(shapes: Mapping[str, tuple[int, ...]], ranks: Mapping[str, int], *, family: str,
-              metadata: Mapping[str, str], dtype: torch.dtype, provenance: Provenance | None,
-              path: Path) -> int:  # fmt: skip
+def file_size(
+    shapes: Mapping[str, tuple[int, ...]],
+    ranks: Mapping[str, int],
+    *,
+    family: str,
+    metadata: Mapping[str, str],
+    dtype: torch.dtype,
+    provenance: Provenance | None,
+    path: Path,
+) -> int:
     """Bytes of the kohya file that ``write`` would make of low-rank modules with these shapes and ranks.
 
     Fused modules are reckoned as if none of them shared its ``down``; the file may be smaller then.
@@ -145,8 +152,13 @@ class _Plan:
             raise FormatError(f"the unknown key '{twice[0]}' cannot be carried: the file has one of that name itself")
 
 
-def _stream(stream: BinaryIO, adapter: Mapping[str, Delta], plan: _Plan, texts: Mapping[str, str],
-            error: Callable[[Mapping[str, CastError]], float] | None) -> tuple[str, dict[str, CastError]]:  # fmt: skip
+def _stream(
+    stream: BinaryIO,
+    adapter: Mapping[str, Delta],
+    plan: _Plan,
+    texts: Mapping[str, str],
+    error: Callable[[Mapping[str, CastError]], float] | None,
+) -> tuple[str, dict[str, CastError]]:
     stream.write(_header({**texts, **_placeholders(error is not None)}, plan))
     facts = {key: text for key, text in texts.items() if key.startswith("ss_")}
     hashes, errors = _Hashes(_header(facts, plan)), {}
@@ -233,8 +245,9 @@ class _Hashes:
         return {"sshs_model_hash": self._digest.hexdigest(), "sshs_legacy_hash": old}
 
 
-def _metadata(path: Path, family: str, given: Mapping[str, str], plan: _Plan,
-              provenance: Provenance | None) -> dict[str, str]:  # fmt: skip
+def _metadata(
+    path: Path, family: str, given: Mapping[str, str], plan: _Plan, provenance: Provenance | None
+) -> dict[str, str]:
     kind = family_of(family)
     texts = {key: text for key, text in given.items() if not key.startswith("sshs_") and key not in (KEY, ERROR)}
     texts.setdefault("ss_output_name", path.stem)

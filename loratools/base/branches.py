@@ -149,10 +149,14 @@ class Branches:
             up = torch.zeros(1, self._layout.ups, device=self._device)
             factors = self._uploaded(picture, names)
             rooms = [self._layout.parts(name, down, up) for name in names]
-            torch._foreach_copy_([room[0, : len(part)] for (room, _), (part, _) in zip(rooms, factors, strict=True)],
-                                 [part for part, _ in factors])  # fmt: skip
-            torch._foreach_copy_([room[0, : len(part)] for (_, room), (_, part) in zip(rooms, factors, strict=True)],
-                                 [part for _, part in factors])  # fmt: skip
+            torch._foreach_copy_(
+                [room[0, : len(part)] for (room, _), (part, _) in zip(rooms, factors, strict=True)],
+                [part for part, _ in factors],
+            )
+            torch._foreach_copy_(
+                [room[0, : len(part)] for (_, room), (_, part) in zip(rooms, factors, strict=True)],
+                [part for _, part in factors],
+            )
             kept = down[0], up[0]
             self._wholes.put(key, kept)
         return kept
@@ -198,8 +202,10 @@ class _Layout:
     def parts(self, name: str, downs: Tensor, ups: Tensor) -> tuple[Tensor, Tensor]:
         """A module's down (rows, r, in) and up (rows, r, out) in ``downs`` (rows, numbers) and ``ups``."""
         (down, up), rank, (out, across) = self._starts[0][name], self.ranks[name], self.widths[name]
-        return (downs[:, down : down + rank * across].view(-1, rank, across),
-                ups[:, up : up + rank * out].view(-1, rank, out))  # fmt: skip
+        return (
+            downs[:, down : down + rank * across].view(-1, rank, across),
+            ups[:, up : up + rank * out].view(-1, rank, out),
+        )
 
 
 class _Side:

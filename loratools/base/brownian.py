@@ -75,8 +75,9 @@ class Tree:
             place, depth = 2 * place + right, depth + 1
         return below if wanted == low else above
 
-    def _middle(self, place: tuple[int, int], low: float, middle: float, high: float, below: Tensor,
-                above: Tensor) -> Tensor:  # fmt: skip
+    def _middle(
+        self, place: tuple[int, int], low: float, middle: float, high: float, below: Tensor, above: Tensor
+    ) -> Tensor:
         """The bridge's value at ``middle``: the mean of both ends by their nearness, and noise."""
         if place in self._middles:
             return self._middles[place]

@@ -117,8 +117,10 @@ class Embeddings:
                 "take its name out of the prompt, or its file out of the folder"
             )
         if len(one.vectors[0]) > self._most:
-            raise PromptError(f"the embedding '{one.name}' has {len(one.vectors[0])} vectors, and {self._most} are the "
-                              "most that a chunk of a prompt holds; take its name out of the prompt")  # fmt: skip
+            raise PromptError(
+                f"the embedding '{one.name}' has {len(one.vectors[0])} vectors, and {self._most} are the "
+                "most that a chunk of a prompt holds; take its name out of the prompt"
+            )
 
 
 def read(folder: Path, base: Base) -> Embeddings:
@@ -158,8 +160,10 @@ def read_file(path: Path) -> Embedding:
     data = _content(path)
     vectors = tuple(_matrix(own, path) for own in _tensors(data, path))
     if len({len(own) for own in vectors}) != 1:
-        raise FormatError(f"{path} has {' and '.join(str(len(own)) for own in vectors)} vectors for its two text "
-                          "encoders, and they must be as many; the file is damaged")  # fmt: skip
+        raise FormatError(
+            f"{path} has {' and '.join(str(len(own)) for own in vectors)} vectors for its two text "
+            "encoders, and they must be as many; the file is damaged"
+        )
     return Embedding(path.stem, sha256(path), vectors)
 
 
@@ -174,8 +178,10 @@ def _content(path: Path) -> Mapping[str, Any]:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError, UnpicklingError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
-        raise FormatError(f"{path} cannot be read as an embedding ({reason}); "
-                          "take it out of the folder, or convert it to .safetensors") from error  # fmt: skip
+        raise FormatError(
+            f"{path} cannot be read as an embedding ({reason}); "
+            "take it out of the folder, or convert it to .safetensors"
+        ) from error
     if not isinstance(data, Mapping):
         raise FormatError(f"{path} is no embedding: it holds no tensors by name; take it out of the folder")
     return data
@@ -190,8 +196,10 @@ def _tensors(data: Mapping[str, Any], path: Path) -> list[Any]:
         return [data["clip_l"], data["clip_g"]]
     tensors = [value for value in data.values() if isinstance(value, Tensor)]
     if len(tensors) != 1:
-        raise FormatError(f"{path} is no embedding: it holds {len(tensors)} tensors, not one (or clip_l and clip_g); "
-                          "take it out of the folder")  # fmt: skip
+        raise FormatError(
+            f"{path} is no embedding: it holds {len(tensors)} tensors, not one (or clip_l and clip_g); "
+            "take it out of the folder"
+        )
     return tensors
 
 

@@ -175,8 +175,12 @@ def _encode(base: Base, rows: Sequence[Sequence[Chunk]], clip_skip: int) -> Cond
 @contextlib.contextmanager
 def _inserted(encoder: Any, chunks: Sequence[Chunk]) -> Iterator[None]:
     """Embeddings' vectors in the place of their tokens' own, while the encoder reads ``chunks``."""
-    vectors = [(row, n + 1, slot.vector) for row, chunk in enumerate(chunks) for n, slot in enumerate(chunk)
-               if slot.vector is not None]  # fmt: skip
+    vectors = [
+        (row, n + 1, slot.vector)
+        for row, chunk in enumerate(chunks)
+        for n, slot in enumerate(chunk)
+        if slot.vector is not None
+    ]
     if not vectors:
         yield
         return

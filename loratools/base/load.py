@@ -163,8 +163,9 @@ def _download(name: str, offline: bool) -> Path:
 
     with quiet():
         try:
-            return Path(DiffusionPipeline.download(name, safety_checker=None, feature_extractor=None,
-                                                   local_files_only=offline))  # fmt: skip
+            return Path(
+                DiffusionPipeline.download(name, safety_checker=None, feature_extractor=None, local_files_only=offline)
+            )
         except (OSError, ValueError, RuntimeError) as error:
             if offline:
                 raise BaseModelError(

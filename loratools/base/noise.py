@@ -56,8 +56,9 @@ def stream(kind: str, seed: int) -> Stream:
     return lambda shape: torch.randn(tuple(shape), generator=generator)
 
 
-def step_noise(kind: str, seeds: Sequence[int], size: tuple[int, int], ends: tuple[float, float] | None
-               ) -> Callable[[float, float], Tensor]:  # fmt: skip
+def step_noise(
+    kind: str, seeds: Sequence[int], size: tuple[int, int], ends: tuple[float, float] | None
+) -> Callable[[float, float], Tensor]:
     """What samplers of ours draw on the way from one noise level to another: (b, 4, h, w) of unit deviation, each
     picture's of its own seed.
 
@@ -110,9 +111,11 @@ def philox(counter: np.ndarray, key: np.ndarray) -> np.ndarray:
     for _ in range(10):
         first, second = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]
         a, b, c, d = (
-            (second >> _HALF) ^ b ^ np.uint64(left), second & _LOW,
-            (first >> _HALF) ^ d ^ np.uint64(right), first & _LOW,
-        )  # fmt: skip
+            (second >> _HALF) ^ b ^ np.uint64(left),
+            second & _LOW,
+            (first >> _HALF) ^ d ^ np.uint64(right),
+            first & _LOW,
+        )
         left, right = (left + _WEYL[0]) & 0xFFFFFFFF, (right + _WEYL[1]) & 0xFFFFFFFF
     return np.stack([a, b, c, d])
 

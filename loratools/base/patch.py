@@ -72,8 +72,11 @@ class Patcher:
             for target in differing:
                 self._save(target)
                 self._now[target.name] = wanted[target.name]
-            self._writer.write([(target, self._saved[target.name]) for target in differing], weight,
-                               {target.name: wanted[target.name][0] for target in differing})  # fmt: skip
+            self._writer.write(
+                [(target, self._saved[target.name]) for target in differing],
+                weight,
+                {target.name: wanted[target.name][0] for target in differing},
+            )
         except BaseException:
             self.restore()
             raise

@@ -125,8 +125,9 @@ class Sampler:
         if self.method.trimmed:
             sigmas = torch.cat([sigmas[:-2], sigmas[-1:]])
         prediction = str(config.get("prediction_type", "epsilon"))
-        return Walked(FORMULAS[self.method.name], training, sigmas, prediction, told=told,
-                      brownian=self.method.brownian)  # fmt: skip
+        return Walked(
+            FORMULAS[self.method.name], training, sigmas, prediction, told=told, brownian=self.method.brownian
+        )
 
     def _levelled(self, config: Mapping[str, Any], steps: int, xl: bool, webui: bool) -> Any:
         """A scheduler of diffusers on other levels than its own."""
@@ -189,8 +190,14 @@ _METHODS = (
     Method("DPM2", "", {}, ("dpm_2", "k_dpm_2"), True, "Karras", trimmed=True),
     Method("DPM2 a", "", {}, ("dpm_2_a", "k_dpm_2_a", "dpm_2_ancestral"), True, "Karras", trimmed=True),
     Method("DPM++ 2S a", "", {}, ("k_dpmpp_2s_a", "dpmpp_2s_ancestral"), True, "Karras"),
-    Method("DPM++ 2M", "DPMSolverMultistepScheduler", _MULTISTEP, ("dpmsolver++", "dpmsolver", "k_dpmpp_2m"), True,
-           "Karras"),
+    Method(
+        "DPM++ 2M",
+        "DPMSolverMultistepScheduler",
+        _MULTISTEP,
+        ("dpmsolver++", "dpmsolver", "k_dpmpp_2m"),
+        True,
+        "Karras",
+    ),
     Method("DPM++ SDE", "", {}, ("k_dpmpp_sde",), True, "Karras", brownian=True),
     Method("DPM++ 2M SDE", "", {}, ("k_dpmpp_2m_sde",), True, "Exponential", brownian=True),
     Method("DPM++ 2M SDE Heun", "", {}, ("k_dpmpp_2m_sde_heun",), True, "Exponential", brownian=True),
@@ -198,7 +205,7 @@ _METHODS = (
     Method("DPM fast", "", {}, ("k_dpm_fast",)),
     Method("Restart", "", {}, (), True, "Karras"),
     Method("DPM++ 2S", "DPMSolverSinglestepScheduler", _SINGLE, ("dpmsingle",), scheduled=True),
-)  # fmt: skip
+)
 SAMPLERS: Mapping[str, Sampler] = {method.name: Sampler(method) for method in _METHODS}
 
 
@@ -218,8 +225,10 @@ def find_sampler(name: str) -> Sampler:
             return Sampler(method, method.automatic if schedule == AUTOMATIC else schedule)
         raise GridError(f"'{name}': {method.name} has noise levels of its own; leave out '{schedule}'")
     if wanted.startswith(_plain(_ADAPTIVE)):
-        raise GridError(f"{_ADAPTIVE} sizes its steps by each picture's errors, which pictures of one batch cannot "
-                        "share; use 'DPM fast', its sibling of fixed steps")  # fmt: skip
+        raise GridError(
+            f"{_ADAPTIVE} sizes its steps by each picture's errors, which pictures of one batch cannot "
+            "share; use 'DPM fast', its sibling of fixed steps"
+        )
     every = [*SAMPLERS, *(f"{method.name} {word}" for method in _METHODS if method.scheduled for word in SCHEDULES)]
     hint = did_you_mean(name, every) or f"; there are {', '.join(SAMPLERS)}, with schedule types such as Karras"
     raise GridError(f"there is no sampler '{name}'{hint}")

@@ -71,9 +71,12 @@ def _from_file(path: Path, like: Any) -> Any:
         like.save_config(Path(folder) / "vae")
         try:
             return AutoencoderKL.from_single_file(
-                {f"{single.VAE}{key}": value for key, value in tensors.items()}, config=folder, subfolder="vae",
-                torch_dtype=torch.float32, local_files_only=True,
-            )  # fmt: skip
+                {f"{single.VAE}{key}": value for key, value in tensors.items()},
+                config=folder,
+                subfolder="vae",
+                torch_dtype=torch.float32,
+                local_files_only=True,
+            )
         except (ValueError, RuntimeError, KeyError, IndexError, OSError, AttributeError) as error:
             raise _unreadable(path, error) from error
 

@@ -30,15 +30,18 @@ def find_vae(name: str | Path, *, offline: bool = False) -> Path:
     if path.is_dir():
         own = path / "vae" if (path / "vae").is_dir() else path
         if not (own / _CONFIG).is_file():
-            raise BaseModelError(f"{path} has no {_CONFIG}, so it is no Diffusers folder of a VAE; give one, a "
-                                 f"{', '.join(FILES)} file, or a hub id such as owner/model")  # fmt: skip
+            raise BaseModelError(
+                f"{path} has no {_CONFIG}, so it is no Diffusers folder of a VAE; give one, a "
+                f"{', '.join(FILES)} file, or a hub id such as owner/model"
+            )
         return own
     if path.is_file() and path.suffix.lower() in FILES:
         return path
     if is_hub_id(asked):
         return _fetched(asked, offline)
-    raise BaseModelError(f"there is no VAE '{name}'; give a Diffusers folder, a {', '.join(FILES)} file, or a hub id "
-                         "such as owner/model")  # fmt: skip
+    raise BaseModelError(
+        f"there is no VAE '{name}'; give a Diffusers folder, a {', '.join(FILES)} file, or a hub id such as owner/model"
+    )
 
 
 def vae_digest(place: Path) -> str:
@@ -65,10 +68,14 @@ def _fetched(name: str, offline: bool) -> Path:
         except (OSError, ValueError, RuntimeError) as error:
             failed = failed or error
     if offline:
-        raise BaseModelError(f"the VAE '{name}' is not whole in the Hugging Face cache; run once without --offline, or "
-                             "give a local folder or file") from failed  # fmt: skip
-    raise BaseModelError(f"cannot get the VAE '{name}' from the Hugging Face hub ({type(failed).__name__}); check its "
-                         "name and the connection, or give a local folder or file") from failed  # fmt: skip
+        raise BaseModelError(
+            f"the VAE '{name}' is not whole in the Hugging Face cache; run once without --offline, or "
+            "give a local folder or file"
+        ) from failed
+    raise BaseModelError(
+        f"cannot get the VAE '{name}' from the Hugging Face hub ({type(failed).__name__}); check its "
+        "name and the connection, or give a local folder or file"
+    ) from failed
 
 
 def _fetched_part(name: str, part: str | None, offline: bool) -> Path:

@@ -25,9 +25,15 @@ class Walked:
     """
 
     def __init__(
-        self, formula: Formula, training: Tensor, levels: Tensor, prediction: str, *,
-        told: Tensor | None = None, brownian: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        formula: Formula,
+        training: Tensor,
+        levels: Tensor,
+        prediction: str,
+        *,
+        told: Tensor | None = None,
+        brownian: bool = False,
+    ) -> None:
         self._formula, self._prediction = formula, prediction
         self._levels = levels.float().tolist()  # as the WebUI rounds them
         self.brownian = (min(level for level in self._levels if level > 0), self._levels[0]) if brownian else None

@@ -12,12 +12,15 @@ from loratools.errors import BlockError
 
 # diffusers' set_adapters takes a list a level, for the levels with attention: block -> (down|up, level)
 _LEVELS = {
-    "sd1-17": {"down": {"block_0": "IN01 IN02", "block_1": "IN04 IN05", "block_2": "IN07 IN08"},
-               "up": {"block_1": "OUT03 OUT04 OUT05", "block_2": "OUT06 OUT07 OUT08",
-                      "block_3": "OUT09 OUT10 OUT11"}},
-    "sdxl-12": {"down": {"block_1": "IN04 IN05", "block_2": "IN07 IN08"},
-                "up": {"block_0": "OUT00 OUT01 OUT02", "block_1": "OUT03 OUT04 OUT05"}},
-}  # fmt: skip
+    "sd1-17": {
+        "down": {"block_0": "IN01 IN02", "block_1": "IN04 IN05", "block_2": "IN07 IN08"},
+        "up": {"block_1": "OUT03 OUT04 OUT05", "block_2": "OUT06 OUT07 OUT08", "block_3": "OUT09 OUT10 OUT11"},
+    },
+    "sdxl-12": {
+        "down": {"block_1": "IN04 IN05", "block_2": "IN07 IN08"},
+        "up": {"block_0": "OUT00 OUT01 OUT02", "block_1": "OUT03 OUT04 OUT05"},
+    },
+}
 
 
 def numbers_of(vector: BlockVector) -> list[float]:
@@ -32,8 +35,10 @@ def numbers_of(vector: BlockVector) -> list[float]:
     absent = [name for name in vector.scheme.names if not vector.lists(name)]
     extra = [name for name in vector.weights if name not in vector.scheme.names]
     if absent or extra:
-        raise BlockError(f"the vector is not one of {vector.scheme.title}: it lists {' '.join(vector.weights)}; "
-                         "convert it with --to and --missing")  # fmt: skip
+        raise BlockError(
+            f"the vector is not one of {vector.scheme.title}: it lists {' '.join(vector.weights)}; "
+            "convert it with --to and --missing"
+        )
     return [vector.weight(name) for name in vector.scheme.names]
 
 
@@ -83,13 +88,17 @@ def as_diffusers(vector: BlockVector) -> dict[str, Any]:
     """
     levels = _LEVELS.get(vector.scheme.name)
     if levels is None:
-        raise BlockError(f"diffusers' set_adapters has no place for {vector.scheme.title}; convert it first with "
-                         "--to 17 (SD1) or --to 12 (SDXL)")  # fmt: skip
+        raise BlockError(
+            f"diffusers' set_adapters has no place for {vector.scheme.title}; convert it first with "
+            "--to 17 (SD1) or --to 12 (SDXL)"
+        )
     numbers_of(vector)
     text = {"text_encoder": vector.weight("BASE")}
     text |= {"text_encoder_2": vector.weight("BASE")} if vector.scheme.family == "sdxl" else {}
-    sides = {side: {level: [vector.weight(name) for name in names.split()] for level, names in blocks.items()}
-             for side, blocks in levels.items()}  # fmt: skip
+    sides = {
+        side: {level: [vector.weight(name) for name in names.split()] for level, names in blocks.items()}
+        for side, blocks in levels.items()
+    }
     return {**text, "unet": {"down": sides["down"], "mid": vector.weight("M00"), "up": sides["up"]}}
 
 

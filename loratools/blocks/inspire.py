@@ -154,10 +154,14 @@ def order_for(vector: BlockVector) -> Order:
 def _slot_weight(vector: BlockVector, slot: Slot, order: Order) -> float:
     absent = [block for block in slot.blocks if not vector.lists(block)]
     if absent:
-        raise BlockError(f"{order.title} needs a weight for {' '.join(absent)}, which the vector does not list; "
-                         "convert it first with --missing 1 or 0")  # fmt: skip
-    found = {vector.weight(block) if not slot.part else float(vector.at(block, f"unet.{slot.part}") or 0.0)
-             for block in slot.blocks}  # fmt: skip
+        raise BlockError(
+            f"{order.title} needs a weight for {' '.join(absent)}, which the vector does not list; "
+            "convert it first with --missing 1 or 0"
+        )
+    found = {
+        vector.weight(block) if not slot.part else float(vector.at(block, f"unet.{slot.part}") or 0.0)
+        for block in slot.blocks
+    }
     if len(found) > 1:
         raise BlockError(f"{order.title} has one number for {' '.join(slot.blocks)}, whose weights differ here")
     return found.pop()
@@ -181,8 +185,12 @@ def _numbers(body: str, order: Order) -> list[float]:
     unknown = [key for key in told if key not in ("A", "B", "seed")]
     if unknown or not all(is_number(value) for value in told.values()):
         raise BlockError(f"'{clip(body)}' holds more than numbers, letters, A=, B= and seed=")
-    letters = Letters(int(float(told["seed"])) if "seed" in told else None, inspire=True,
-                      a=float(told.get("A", 4)), b=float(told.get("B", 1)))  # fmt: skip
+    letters = Letters(
+        int(float(told["seed"])) if "seed" in told else None,
+        inspire=True,
+        a=float(told.get("A", 4)),
+        b=float(told.get("B", 1)),
+    )
     values = [letters.resolve(item) for item in items if "=" not in item]
     if len(values) != order.length:
         raise BlockError(f"{order.name} takes {order.length} numbers, and '{clip(body)}' has {len(values)}")
@@ -210,8 +218,9 @@ def _places(order: Order, section: str, first: str | None, last: str | None, ite
     found = [place for place, slot in enumerate(order.slots) if slot.section == section]
     if not found:
         here = dict.fromkeys(slot.section for slot in order.slots)
-        raise BlockError(f"'{item}': {order.name} has no section '{section}'{did_you_mean(section, here)}; "
-                         f"it has {' '.join(here)}")  # fmt: skip
+        raise BlockError(
+            f"'{item}': {order.name} has no section '{section}'{did_you_mean(section, here)}; it has {' '.join(here)}"
+        )
     begin = int(first) if first else 1
     end = int(last) if last else begin if first else len(found)
     if not 1 <= begin <= end <= len(found):

@@ -111,8 +111,17 @@ class NumberedScheme(Scheme):
 
 
 _TEXT = ("text_encoder", "lora_te", "lycoris_text", "conditioner.", "cond_stage_model.")
-_NETWORK = ("model.diffusion_model.", "diffusion_model.", "base_model.model.", "transformer.", "unet.", "lora_unet_",
-            "lora_transformer_", "lycoris_", "model.")  # fmt: skip
+_NETWORK = (
+    "model.diffusion_model.",
+    "diffusion_model.",
+    "base_model.model.",
+    "transformer.",
+    "unet.",
+    "lora_unet_",
+    "lora_transformer_",
+    "lycoris_",
+    "model.",
+)
 _NUMBERED = re.compile(r"(?P<container>[A-Za-z]\w*?(?:\.[A-Za-z]\w*?)*?)[._](?P<number>\d{1,4})(?=[._]|$)")
 
 

@@ -118,8 +118,10 @@ def together(chosen: Sequence[tuple[Symptom, Step]]) -> Together:
         moves[spot] = max(values, key=abs)
         if len(asked) > 1:
             shared.append(spot)
-    conflicts = tuple(f"{_pull(asked, -1)} lowers and {_pull(asked, 1)} raises {where}: left as it is, treat one first"
-                      for asked, where in _by_pull(torn, pulls))  # fmt: skip
+    conflicts = tuple(
+        f"{_pull(asked, -1)} lowers and {_pull(asked, 1)} raises {where}: left as it is, treat one first"
+        for asked, where in _by_pull(torn, pulls)
+    )
     notes = [f"{' and '.join(asked)} both move {where}: moved once" for asked, where in _by_pull(shared, pulls)]
     return Together(moves, strength, conflicts, (*notes, *_overlaps(chosen)))
 

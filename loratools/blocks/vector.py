@@ -121,8 +121,9 @@ class BlockVector:
             raise BlockError(f"a vector of {self.scheme.title} and one of {other.scheme.title} have other blocks")
         if self.rules or other.rules:
             raise BlockError("vectors with elemental rules cannot be multiplied or mixed; add the rules afterwards")
-        both = {name: merge(weight, other.weights[name]) for name, weight in self.weights.items()
-                if name in other.weights}  # fmt: skip
+        both = {
+            name: merge(weight, other.weights[name]) for name, weight in self.weights.items() if name in other.weights
+        }
         return BlockVector(self.scheme, both)
 
 
@@ -202,9 +203,7 @@ def find_preset(name: str, presets: Presets, family: str | None = None, letters:
     raise BlockError(f"preset '{name}' is for {made_for}, and this model is {family}; write a vector for {family}")
 
 
-def _deferred(
-    name: str, text: str, presets: Presets, family: str | None, letters: Letters | None
-) -> BlockVector:  # fmt: skip
+def _deferred(name: str, text: str, presets: Presets, family: str | None, letters: Letters | None) -> BlockVector:
     """A preset that is kept as text, since its letters wait for a seed and its rules for a family."""
     told = letters or Letters()
     extra = [f"seed={told.seed}"] if told.seed is not None else []

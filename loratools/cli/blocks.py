@@ -52,8 +52,10 @@ def list_(presets: str | None, as_json: bool) -> None:
     known = load_presets(presets)
     if as_json:
         schemes = {scheme.name: {"title": scheme.title, "blocks": list(scheme.names)} for scheme in SCHEMES.values()}
-        vectors = {name: {"text": found} if isinstance(found, str) else
-                   {one.scheme.name: dict(one.weights) for one in found} for name, found in known.items()}  # fmt: skip
+        vectors = {
+            name: {"text": found} if isinstance(found, str) else {one.scheme.name: dict(one.weights) for one in found}
+            for name, found in known.items()
+        }
         print_json({"schemes": schemes, "presets": vectors})
         return
     for scheme in SCHEMES.values():
@@ -65,8 +67,9 @@ def list_(presets: str | None, as_json: bool) -> None:
             click.echo(f"{name:<{width}}  as used  {_short(found)}")
             continue
         for vector in found:
-            click.echo(f"{name:<{width}}  {vector.scheme.name:<8}  |{_clip(sparkline(vector))}|  "
-                       f"{_short(vector.text())}")  # fmt: skip
+            click.echo(
+                f"{name:<{width}}  {vector.scheme.name:<8}  |{_clip(sparkline(vector))}|  {_short(vector.text())}"
+            )
 
 
 @command.command("show")
@@ -78,9 +81,14 @@ def list_(presets: str | None, as_json: bool) -> None:
 @click.option("--seed", type=int, help="Of the random letters R and U.")
 @json_option
 def show(
-    vector: str, presets: str | None, family: str | None, lora: str | None, png: str | None, seed: int | None,
+    vector: str,
+    presets: str | None,
+    family: str | None,
+    lora: str | None,
+    png: str | None,
+    seed: int | None,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Explain VECTOR: what it gives to each block, where that block is and what it is known to govern.
 
     VECTOR is a preset, numbers, names and groups with weights, a preset with changes, mix(A,B,0.5), inspire-20:..., or
@@ -110,9 +118,16 @@ def show(
 
         write_bars(Path(png), _short(vector), rows)
     if as_json:
-        print_json({"scheme": found.scheme.name, "blocks": dict(found.weights), "text": found.text(),
-                    "rules": [rule.text() for rule in found.rules], "rows": [row.json() for row in rows],
-                    "png": png})  # fmt: skip
+        print_json(
+            {
+                "scheme": found.scheme.name,
+                "blocks": dict(found.weights),
+                "text": found.text(),
+                "rules": [rule.text() for rule in found.rules],
+                "rows": [row.json() for row in rows],
+                "png": png,
+            }
+        )
         return
     click.echo(f"{found.scheme.title}\n{_table(rows)}")
     for rule in found.rules:
@@ -131,9 +146,16 @@ def show(
 @click.option("--seed", type=int, help="Of the random letters R and U.")
 @json_option
 def convert(
-    vector: str, to: str | None, missing: str | None, drop: bool, form: str | None, name: str, presets: str | None,
-    seed: int | None, as_json: bool,
-) -> None:  # fmt: skip
+    vector: str,
+    to: str | None,
+    missing: str | None,
+    drop: bool,
+    form: str | None,
+    name: str,
+    presets: str | None,
+    seed: int | None,
+    as_json: bool,
+) -> None:
     """Write VECTOR in another order, by block name, or as another tool writes it.
 
     \b
@@ -162,8 +184,14 @@ def convert(
         text = found.text()
     if as_json:
         numbers = None if order is None else inspire_numbers(found, order, drop=drop)
-        print_json({"scheme": order.name if order else found.scheme.name, "blocks": dict(found.weights),
-                    "numbers": numbers, "text": text})  # fmt: skip
+        print_json(
+            {
+                "scheme": order.name if order else found.scheme.name,
+                "blocks": dict(found.weights),
+                "numbers": numbers,
+                "text": text,
+            }
+        )
     else:
         click.echo(text if isinstance(text, str) else json.dumps(text, indent=1))
 
@@ -203,9 +231,13 @@ def _table(rows: Sequence[BlockRow]) -> str:
         lines.append([row.block, row.known.size or "-", weight, *_part(row.part), drawn, row.known.governs])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     left = (0, 1, len(widths) - 2, len(widths) - 1)
-    return "\n".join("  ".join(cell.ljust(width) if place in left else cell.rjust(width)
-                              for place, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
-                     for line in lines)  # fmt: skip
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place in left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
 
 
 def _part(part: Part | None) -> list[str]:

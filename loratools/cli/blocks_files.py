@@ -85,10 +85,25 @@ def _vector(text: str, presets: Presets, family: str) -> BlockVector | None:
 @json_option
 @force_option
 def analyze_effect(
-    lora: str, base: str, prompts: tuple[str, ...], negative: str, seeds: str, weight: float, nudge: float,
-    steps: int | None, cfg: float | None, sampler: str | None, size: str | None, batch_size: int, out: str,
-    lora_dirs: tuple[str, ...], device: str, dtype: str | None, as_json: bool, force: bool,
-) -> None:  # fmt: skip
+    lora: str,
+    base: str,
+    prompts: tuple[str, ...],
+    negative: str,
+    seeds: str,
+    weight: float,
+    nudge: float,
+    steps: int | None,
+    cfg: float | None,
+    sampler: str | None,
+    size: str | None,
+    batch_size: int,
+    out: str,
+    lora_dirs: tuple[str, ...],
+    device: str,
+    dtype: str | None,
+    as_json: bool,
+    force: bool,
+) -> None:
     """Render each block of LORA alone and left out, and report how much each changes the pictures.
 
     Means over all prompts and seeds, with their spread: several of both, or the numbers are about one picture.

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 @click.command("fix", cls=Command)
 @click.argument("recipe", type=click.Path())
-@click.option("--symptom", "names", multiple=True, metavar="NAME",
-              help="hands, limbs, face, clothes, style or chaos. Repeatable.")  # fmt: skip
+@click.option(
+    "--symptom", "names", multiple=True, metavar="NAME", help="hands, limbs, face, clothes, style or chaos. Repeatable."
+)
 @click.option("--step", default="0.1", show_default=True, metavar="SIZE", help="Size of one step, absolute.")
 @click.option("--merge", metavar="STEP", help="The merge step that is meant, where the recipe has several.")
 @click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
@@ -31,9 +32,20 @@ if TYPE_CHECKING:
 @force_option
 @json_option
 def fix(
-    recipe: str, names: tuple[str, ...], step: str, merge: str | None, dry_run: bool, render: bool, preview_step: bool,
-    sizes: str, out: str | None, base: str | None, device: str, force: bool, as_json: bool,
-) -> None:  # fmt: skip
+    recipe: str,
+    names: tuple[str, ...],
+    step: str,
+    merge: str | None,
+    dry_run: bool,
+    render: bool,
+    preview_step: bool,
+    sizes: str,
+    out: str | None,
+    base: str | None,
+    device: str,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Edit RECIPE's block vectors for what is wrong with its pictures, by the style method's rules.
 
     Only the numbers themselves change; comments, order and spacing stay. The next fix of the same symptom goes to the
@@ -62,9 +74,13 @@ def fix(
     if as_json:
         print_json({**outcome.json(), "strip": strip})
         return
-    click.echo(strip if strip else "nothing was written (--dry-run)" if dry_run else
-               f"{path} was edited; `loratools merge {path}` makes the new file, `loratools blocks undo {path}` goes "
-               "back")  # fmt: skip
+    click.echo(
+        strip
+        if strip
+        else "nothing was written (--dry-run)"
+        if dry_run
+        else f"{path} was edited; `loratools merge {path}` makes the new file, `loratools blocks undo {path}` goes back"
+    )
 
 
 @click.command("undo", cls=Command)
@@ -109,17 +125,22 @@ def _size(text: str) -> Decimal:
     return size
 
 
-def _render(
-    outcome: Fixed, merge: str | None, out: str | None, base: str | None, device: str, force: bool
-) -> str:  # fmt: skip
+def _render(outcome: Fixed, merge: str | None, out: str | None, base: str | None, device: str, force: bool) -> str:
     texts = {"before": outcome.old, "after": outcome.text}
     return _strip(outcome.recipe, texts, merge, "fix", out, base, device, force)
 
 
 def _preview(
-    path: Path, names: tuple[str, ...], sizes: str, merge: str | None, out: str | None, base: str | None, device: str,
-    force: bool, as_json: bool,
-) -> None:  # fmt: skip
+    path: Path,
+    names: tuple[str, ...],
+    sizes: str,
+    merge: str | None,
+    out: str | None,
+    base: str | None,
+    device: str,
+    force: bool,
+    as_json: bool,
+) -> None:
     from loratools.preview.cells import parse_weights
     from loratools.recipe.edit import sized
 
@@ -129,14 +150,22 @@ def _preview(
     if as_json:
         print_json({"recipe": str(path), "sizes": [float(size) for size in steps], "strip": strip})
     else:
-        click.echo(f"{strip}\nPick a size, then: loratools blocks fix {path} "
-                   f"{' '.join(f'--symptom {name}' for name in names)} --step SIZE")  # fmt: skip
+        click.echo(
+            f"{strip}\nPick a size, then: loratools blocks fix {path} "
+            f"{' '.join(f'--symptom {name}' for name in names)} --step SIZE"
+        )
 
 
 def _strip(
-    path: Path, texts: dict[str, str], merge: str | None, name: str, out: str | None, base: str | None, device: str,
+    path: Path,
+    texts: dict[str, str],
+    merge: str | None,
+    name: str,
+    out: str | None,
+    base: str | None,
+    device: str,
     force: bool,
-) -> str:  # fmt: skip
+) -> str:
     from loratools.recipe.compare import compare
     from loratools.recipe.schema import read_recipe
     from loratools.recipe.session import Session
@@ -152,9 +181,19 @@ def _list(as_json: bool) -> None:
     from loratools.blocks.symptoms import symptoms
 
     if as_json:
-        print_json({one.name: {"title": one.title, "repeats": one.repeats, "steps": [
-            {"say": step.say, "moves": [move.text() for move in step.moves], "strength": step.strength}
-            for step in one.steps]} for one in symptoms().values()})  # fmt: skip
+        print_json(
+            {
+                one.name: {
+                    "title": one.title,
+                    "repeats": one.repeats,
+                    "steps": [
+                        {"say": step.say, "moves": [move.text() for move in step.moves], "strength": step.strength}
+                        for step in one.steps
+                    ],
+                }
+                for one in symptoms().values()
+            }
+        )
         return
     for one in symptoms().values():
         click.echo(f"{one.name}: {one.title}")

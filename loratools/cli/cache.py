@@ -88,8 +88,16 @@ def _total(entries: list[Entry]) -> str:
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
-    return {"id": entry.identity, "step": entry.record.name, "kind": entry.record.kind, "done": entry.record.done,
-            "size": entry.size, "alone": entry.alone, "used": entry.used, "key": entry.record.key}  # fmt: skip
+    return {
+        "id": entry.identity,
+        "step": entry.record.name,
+        "kind": entry.record.kind,
+        "done": entry.record.done,
+        "size": entry.size,
+        "alone": entry.alone,
+        "used": entry.used,
+        "key": entry.record.key,
+    }
 
 
 def _size(count: int) -> str:

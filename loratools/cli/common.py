@@ -88,14 +88,18 @@ def base_place(base: str) -> Path:
 def lora_options(function: F) -> F:
     """``--lora-dir``, ``--presets`` and ``--missing``: how names and block vectors in a merge string are read."""
     function = click.option(
-        "--missing", type=click.Choice(["1", "0"]),
+        "--missing",
+        type=click.Choice(["1", "0"]),
         help="Weight of the modules in blocks that a short vector does not list.",
-    )(function)  # fmt: skip
+    )(function)
     function = click.option("--presets", type=click.Path(), help="A file of more named block vectors.")(function)
     return click.option(
-        "--lora-dir", "lora_dirs", multiple=True, type=click.Path(),
+        "--lora-dir",
+        "lora_dirs",
+        multiple=True,
+        type=click.Path(),
         help="Folder in which LoRA names are looked for. Repeatable; the current folder is always one.",
-    )(function)  # fmt: skip
+    )(function)
 
 
 def store_options(function: F) -> F:
@@ -107,9 +111,12 @@ def store_options(function: F) -> F:
 def rank_option(function: F) -> F:
     """``--rank``"""
     return click.option(
-        "--rank", metavar="RULE", default="exact", show_default=True,
+        "--rank",
+        metavar="RULE",
+        default="exact",
+        show_default=True,
         help="exact, a number, error=0.01, energy=0.999 or size=36MiB.",
-    )(function)  # fmt: skip
+    )(function)
 
 
 def short_terms(text: str) -> str:
@@ -147,8 +154,14 @@ def safetensors_out(out: str | Path) -> Path:
     return path
 
 
-def read_terms(text: str, lora_dirs: Sequence[str], presets: str | None, missing: str | None,
-               allow_unknown: bool = False, base: str | None = None) -> list[Any]:  # fmt: skip
+def read_terms(
+    text: str,
+    lora_dirs: Sequence[str],
+    presets: str | None,
+    missing: str | None,
+    allow_unknown: bool = False,
+    base: str | None = None,
+) -> list[Any]:
     """The terms of a merge string on the command line, their files opened.
 
     Raises:
@@ -160,5 +173,12 @@ def read_terms(text: str, lora_dirs: Sequence[str], presets: str | None, missing
 
     weight = None if missing is None else float(missing)
     specs = parse_merge_string(text)
-    return resolve_terms(specs, lora_dirs=lora_dirs, presets=load_presets(presets), missing=weight, best=best_epoch,
-                         allow_unknown=allow_unknown, base=base_weights(base))  # fmt: skip
+    return resolve_terms(
+        specs,
+        lora_dirs=lora_dirs,
+        presets=load_presets(presets),
+        missing=weight,
+        best=best_epoch,
+        allow_unknown=allow_unknown,
+        base=base_weights(base),
+    )

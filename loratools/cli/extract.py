@@ -38,7 +38,14 @@ def command(
     place, rule = safetensors_out(out), parse_rank(rank)
     names = " ".join(Path(path).name for path in (base, tuned) if path)
     report = extract_files(
-        None if base is None else base_place(base), base_place(tuned), place, rule=rule, conv=conv,
-        dtype=DTYPES[dtype], seed=seed, force=force, owner=f"extract {names} {rule.text()}",
-    )  # fmt: skip
+        None if base is None else base_place(base),
+        base_place(tuned),
+        place,
+        rule=rule,
+        conv=conv,
+        dtype=DTYPES[dtype],
+        seed=seed,
+        force=force,
+        owner=f"extract {names} {rule.text()}",
+    )
     print_json(report.json()) if as_json else click.echo(report.text())

@@ -26,8 +26,12 @@ NOISE = ("own", "webui-cpu", "webui-gpu")
 @click.command("grid", cls=Command)
 @click.argument("rows", nargs=-1, metavar="ROWS...")
 @click.option("--base", help="A Diffusers folder, a .safetensors or .ckpt file, a hub id, or pocket.  [required]")
-@click.option("--weights", metavar="NUMBERS", help="0:1:0.25 with the end in, 0-1 (+0.25), 0-1 [5], or 0,0.5,1."
-              "  [default: 0:1:0.25, across, if no axis is given]")  # fmt: skip
+@click.option(
+    "--weights",
+    metavar="NUMBERS",
+    help="0:1:0.25 with the end in, 0-1 (+0.25), 0-1 [5], or 0,0.5,1."
+    "  [default: 0:1:0.25, across, if no axis is given]",
+)
 @click.option("--x", metavar="AXIS", help='What differs across: "KIND: VALUES", such as "cfg: 4,7,10".')
 @click.option("--y", metavar="AXIS", help="What differs down.")
 @click.option("--z", metavar="AXIS", help="What differs between sub-grids.")
@@ -38,12 +42,18 @@ NOISE = ("own", "webui-cpu", "webui-gpu")
 @click.option("--seed", "seeds", metavar="NUMBERS", help="1, or 1,2, or 1-4.  [default: 1]")
 @click.option("--steps", type=int, help="Sampler steps.  [default: the base's own]")
 @click.option("--cfg", type=float, help="CFG scale.  [default: the base's own]")
-@click.option("--sampler", help='The WebUI\'s sampler and schedule type, such as "DPM++ 2M Karras".  '
-              "[default: the base's own]")  # fmt: skip
+@click.option(
+    "--sampler", help="The WebUI's sampler and schedule type, such as \"DPM++ 2M Karras\".  [default: the base's own]"
+)
 @click.option("--size", metavar="WxH", help="Width x height in pixels.  [default: the base's own]")
 @click.option("--clip-skip", type=int, help="1 is the last layer.  [default: 1]")
-@click.option("--noise", type=click.Choice(NOISE), default=NOISE[0], show_default=True,
-              help="webui-gpu, webui-cpu: the WebUI's noise and noise levels, by its setting of RNG.")  # fmt: skip
+@click.option(
+    "--noise",
+    type=click.Choice(NOISE),
+    default=NOISE[0],
+    show_default=True,
+    help="webui-gpu, webui-cpu: the WebUI's noise and noise levels, by its setting of RNG.",
+)
 @click.option(
     "--embeddings", metavar="DIR", type=click.Path(), help="Textual-inversion embeddings for prompts to name."
 )
@@ -58,15 +68,24 @@ NOISE = ("own", "webui-cpu", "webui-gpu")
 @click.option("--caption", "captions", multiple=True, help="A line under the sheet. Repeatable.")
 @click.option("--sheet", "formats", multiple=True, type=click.Choice(FORMATS), help="Draw the sheet so as well.")
 @click.option("--full-size", is_flag=True, help="Pictures unreduced in --sheet's files; past 200 megapixels several.")
-@click.option("--embed/--no-embed", default=None, help="A grid.html that carries its pictures: one file to send."
-              "  [default: if they are no more than 64 MiB]")  # fmt: skip
+@click.option(
+    "--embed/--no-embed",
+    default=None,
+    help="A grid.html that carries its pictures: one file to send.  [default: if they are no more than 64 MiB]",
+)
 @click.option("--score", is_flag=True, help="Figures under each picture: how far from the base and what follows.")
 @click.option("--score-images", metavar="DIR", type=click.Path(), help="Training images: the nearest one (copy risk).")
 @click.option(
     "--held-out", metavar="DIR", type=click.Path(), help="Images that were not trained on: closeness to them."
 )
-@click.option("--score-model", "score_models", multiple=True, metavar="DIR", type=click.Path(),
-              help="A CLIP or DINO on this machine, to compare by. Repeatable.")  # fmt: skip
+@click.option(
+    "--score-model",
+    "score_models",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(),
+    help="A CLIP or DINO on this machine, to compare by. Repeatable.",
+)
 @click.option("--redraw", is_flag=True, help="Render nothing: draw the grid in --out again, with other words or files.")
 @lora_options
 @device_option
@@ -74,15 +93,49 @@ NOISE = ("own", "webui-cpu", "webui-gpu")
 @json_option
 @force_option
 def command(
-    rows: tuple[str, ...], base: str | None, weights: str | None, x: str | None, y: str | None, z: str | None,
-    no_base: bool, most: int | None, prompts: tuple[str, ...], negative: str | None, seeds: str | None,
-    steps: int | None, cfg: float | None, sampler: str | None, size: str | None, clip_skip: int | None,
-    noise: str, embeddings: str | None, batch_size: int, compiled: bool, offload: bool, sliced: bool, tiled: bool,
-    out: str, title: str, labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...],
-    full_size: bool, embed: bool | None, score: bool, score_images: str | None, held_out: str | None,
-    score_models: tuple[str, ...], redraw: bool, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None,
-    device: str, dtype: str | None, as_json: bool, force: bool,
-) -> None:  # fmt: skip
+    rows: tuple[str, ...],
+    base: str | None,
+    weights: str | None,
+    x: str | None,
+    y: str | None,
+    z: str | None,
+    no_base: bool,
+    most: int | None,
+    prompts: tuple[str, ...],
+    negative: str | None,
+    seeds: str | None,
+    steps: int | None,
+    cfg: float | None,
+    sampler: str | None,
+    size: str | None,
+    clip_skip: int | None,
+    noise: str,
+    embeddings: str | None,
+    batch_size: int,
+    compiled: bool,
+    offload: bool,
+    sliced: bool,
+    tiled: bool,
+    out: str,
+    title: str,
+    labels: tuple[str, ...],
+    captions: tuple[str, ...],
+    formats: tuple[str, ...],
+    full_size: bool,
+    embed: bool | None,
+    score: bool,
+    score_images: str | None,
+    held_out: str | None,
+    score_models: tuple[str, ...],
+    redraw: bool,
+    lora_dirs: tuple[str, ...],
+    presets: str | None,
+    missing: str | None,
+    device: str,
+    dtype: str | None,
+    as_json: bool,
+    force: bool,
+) -> None:
     """Render every row at every weight, or any two or three things against each other, beside the base alone.
 
     ROWS are LoRA files, stacks such as "A:1:GP1,B:-1:GP2", or a training run's folder, which gives a row for each
@@ -140,11 +193,27 @@ def command(
         _check_redraw()
         _redraw(Path(out), title, drawing, scored, as_json)
         return
-    given = {"negative": negative, "cfg": cfg, "steps": steps, "sampler": sampler, "size": size,
-             "clip skip": clip_skip, "base": base}  # fmt: skip
+    given = {
+        "negative": negative,
+        "cfg": cfg,
+        "steps": steps,
+        "sampler": sampler,
+        "size": size,
+        "clip skip": clip_skip,
+        "base": base,
+    }
     asked = _asked(rows, {"x": x, "y": y, "z": z}, weights, prompts, seeds, given, not no_base, most)
-    start = Setting("", 0, negative or "", steps=steps, cfg=cfg, sampler=sampler, size=_size(size),
-                    clip_skip=1 if clip_skip is None else clip_skip, noise=noise)  # fmt: skip
+    start = Setting(
+        "",
+        0,
+        negative or "",
+        steps=steps,
+        cfg=cfg,
+        sampler=sampler,
+        size=_size(size),
+        clip_skip=1 if clip_skip is None else clip_skip,
+        noise=noise,
+    )
     names = _names(lora_dirs, presets, missing)
     arrangement = build_arrangement(asked, start, names)
     models = models_of(arrangement, base)
@@ -157,11 +226,19 @@ def command(
     load = partial(load_base, device=device, dtype=dtype, parked=offload)
     first = load(models[0])
     result = render_axes(
-        first, arrangement, out=Path(out), presets=names.presets, resolve=names.terms,
+        first,
+        arrangement,
+        out=Path(out),
+        presets=names.presets,
+        resolve=names.terms,
         load=lambda name: first if name == models[0] else load(name),
-        embeddings=Path(embeddings) if embeddings else None, title=title, progress=True, force=force, drawing=drawing,
+        embeddings=Path(embeddings) if embeddings else None,
+        title=title,
+        progress=True,
+        force=force,
+        drawing=drawing,
         options=Options(batch_size, compiled=compiled, offload=offload, sliced=sliced, tiled=tiled),
-    )  # fmt: skip
+    )
     if not rank.main:
         return
     if scored is not None:
@@ -170,9 +247,15 @@ def command(
 
 
 def _asked(
-    rows: tuple[str, ...], slots: Mapping[str, str | None], weights: str | None, prompts: tuple[str, ...],
-    seeds: str | None, given: Mapping[str, object], base_alone: bool, most: int | None,
-) -> Asked:  # fmt: skip
+    rows: tuple[str, ...],
+    slots: Mapping[str, str | None],
+    weights: str | None,
+    prompts: tuple[str, ...],
+    seeds: str | None,
+    given: Mapping[str, object],
+    base_alone: bool,
+    most: int | None,
+) -> Asked:
     """What is asked for, once it is known that prompts and a base are named; ``given`` are other settings."""
     from loratools.preview.cells import parse_seeds
     from loratools.recipe.axes import Asked
@@ -194,8 +277,13 @@ def _names(lora_dirs: tuple[str, ...], presets: str | None, missing: str | None)
     from loratools.recipe.axes import Names
     from loratools.recipe.references import best_epoch
 
-    return Names(lambda ref: find_lora(ref, lora_dirs), lambda text: Path(text) if Path(text).is_file() else None,
-                 load_presets(presets), None if missing is None else float(missing), best_epoch)  # fmt: skip
+    return Names(
+        lambda ref: find_lora(ref, lora_dirs),
+        lambda text: Path(text) if Path(text).is_file() else None,
+        load_presets(presets),
+        None if missing is None else float(missing),
+        best_epoch,
+    )
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -208,8 +296,14 @@ def _tell(result: GridResult, no_base: bool, as_json: bool) -> None:
     """What was rendered, what the 0.9 test says, and where the files lie."""
     verdicts = {row.tested: row.verdict[1] for row in result.grid.rows if row.verdict}
     if as_json:
-        facts = {"png": str(result.png), "html": str(result.html), "json": str(result.json),
-                 "rendered": result.rendered, "reused": result.reused, "verdicts": verdicts}  # fmt: skip
+        facts = {
+            "png": str(result.png),
+            "html": str(result.html),
+            "json": str(result.json),
+            "rendered": result.rendered,
+            "reused": result.reused,
+            "verdicts": verdicts,
+        }
         print_json(facts | ({"elsewhere": result.elsewhere} if result.elsewhere else {}))
         return
     for label, text in verdicts.items():
@@ -217,8 +311,7 @@ def _tell(result: GridResult, no_base: bool, as_json: bool) -> None:
     if no_base and not verdicts and any(row.loras for row in result.grid.rows):
         click.echo("no 0.9 test: it compares with the base, which --no-base leaves out")
     shape = " x ".join(f"{len(axis.labels)} {axis.name}" for axis in result.grid.shown if len(axis.labels) > 1)
-    click.echo(f"{shape or 'one picture'}: {result.counted}\n"
-               f"{result.png}\n{result.html}\n{result.json}")  # fmt: skip
+    click.echo(f"{shape or 'one picture'}: {result.counted}\n{result.png}\n{result.html}\n{result.json}")
 
 
 _REDRAWN = {"out", "title", "labels", "captions", "formats", "full_size", "embed", "score", "score_images", "held_out",
@@ -228,15 +321,21 @@ _REDRAWN = {"out", "title", "labels", "captions", "formats", "full_size", "embed
 def _check_redraw() -> None:
     """Refuse what was given and only a rendering could heed."""
     context = click.get_current_context()
-    given = [param for param in context.command.params if param.name and param.name not in _REDRAWN
-             and context.get_parameter_source(param.name) is click.core.ParameterSource.COMMANDLINE]  # fmt: skip
+    given = [
+        param
+        for param in context.command.params
+        if param.name
+        and param.name not in _REDRAWN
+        and context.get_parameter_source(param.name) is click.core.ParameterSource.COMMANDLINE
+    ]
     if given:
         told = ", ".join(param.opts[0] if isinstance(param, click.Option) else "rows" for param in given)
         raise click.UsageError(f"--redraw renders nothing: leave {told} out.")
 
 
-def _drawing(labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...], full: bool,
-             embed: bool | None) -> Drawing:  # fmt: skip
+def _drawing(
+    labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...], full: bool, embed: bool | None
+) -> Drawing:
     from loratools.preview.drawing import Drawing
 
     words = {}

@@ -64,21 +64,39 @@ class _Inline:
     "--rank", metavar="RULE", help="exact, a number, error=0.01, energy=0.999 or size=36MiB.  [default: exact]"
 )
 @click.option("--dtype", type=DTYPES, help="Storage type.  [default: fp16]")
-@click.option("--method", type=click.Choice(["exact", "ties"]), default="exact", show_default=True,
-              help="exact: the weighted sum; ties: trim, elect signs and average, in the core space.")  # fmt: skip
+@click.option(
+    "--method",
+    type=click.Choice(["exact", "ties"]),
+    default="exact",
+    show_default=True,
+    help="exact: the weighted sum; ties: trim, elect signs and average, in the core space.",
+)
 @click.option("--density", type=float, help="ties: the part of the entries that takes part.  [default: 0.5]")
 @click.option("--match-norm", is_flag=True, help="Bring the LoRAs to equal norm in each block before the weights.")
 @click.option("--into", type=click.Path(), metavar="BASE", help="Add the result to this .safetensors checkpoint.")
-@click.option("--compat", type=click.Choice(["supermerger", "supermerger-strength", "lbw"]),
-              help="What another tool would make of TERMS, with its distance from what was asked.")  # fmt: skip
+@click.option(
+    "--compat",
+    type=click.Choice(["supermerger", "supermerger-strength", "lbw"]),
+    help="What another tool would make of TERMS, with its distance from what was asked.",
+)
 @click.option("--base", help="Terms: the base that a DoRA depends on. Recipe: another base than its own.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A variable of the recipe. Repeatable.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
-              help="Recipe: steps that do not need each other at once.")  # fmt: skip
-@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              help="Recipe: finished results, shared with other work folders.")  # fmt: skip
-@click.option("--explain", multiple=True, metavar="STEP",
-              help="Recipe: print which change made this step stale. Repeatable.")  # fmt: skip
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Recipe: steps that do not need each other at once.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Recipe: finished results, shared with other work folders.",
+)
+@click.option(
+    "--explain", multiple=True, metavar="STEP", help="Recipe: print which change made this step stale. Repeatable."
+)
 @device_option
 @click.option(
     "--dry-run", is_flag=True, help="Print the resolved plan: file, block, weight, modules, share of the norm."
@@ -87,12 +105,29 @@ class _Inline:
 @json_option
 @force_option
 def command(
-    source: str, out: str | None, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None,
-    rank: str | None, dtype: str | None, method: str, density: float | None, match_norm: bool, into: str | None,
-    compat: Literal["supermerger", "supermerger-strength", "lbw"] | None, base: str | None,
-    settings: tuple[str, ...], jobs: int, cache: Path | None, explain: tuple[str, ...], device: str, dry_run: bool,
-    allow_unknown: bool, as_json: bool, force: bool,
-) -> None:  # fmt: skip
+    source: str,
+    out: str | None,
+    lora_dirs: tuple[str, ...],
+    presets: str | None,
+    missing: str | None,
+    rank: str | None,
+    dtype: str | None,
+    method: str,
+    density: float | None,
+    match_norm: bool,
+    into: str | None,
+    compat: Literal["supermerger", "supermerger-strength", "lbw"] | None,
+    base: str | None,
+    settings: tuple[str, ...],
+    jobs: int,
+    cache: Path | None,
+    explain: tuple[str, ...],
+    device: str,
+    dry_run: bool,
+    allow_unknown: bool,
+    as_json: bool,
+    force: bool,
+) -> None:
     """Write the exact weighted sum of LoRA files.
 
     TERMS is "A:1:GP1,B:-1:GP2": NAME:weight[:vector][:te=x][:unet=y], where NAME is a file, a run (its last epoch),
@@ -139,8 +174,9 @@ def _inline(asked: _Inline) -> None:
 
     place = None if asked.out is None else safetensors_out(asked.out)
     rule = parse_rank(asked.rank or "exact")
-    terms: list[Term] = read_terms(asked.text, asked.lora_dirs, asked.presets, _missing(asked),
-                                     asked.allow_unknown, asked.base)  # fmt: skip
+    terms: list[Term] = read_terms(
+        asked.text, asked.lora_dirs, asked.presets, _missing(asked), asked.allow_unknown, asked.base
+    )
     terms = match_norms(terms) if asked.match_norm else terms
     source = _source(asked, terms)
     if asked.dry_run or place is None:
@@ -150,8 +186,16 @@ def _inline(asked: _Inline) -> None:
     if asked.into:
         _print(_into(asked, asked.into, source or combine(terms), terms, place, owner), asked.as_json)
         return
-    report = merge_files(terms, place, rule=rule, dtype=TORCH_DTYPES[asked.dtype or "fp16"], force=asked.force,
-                         owner=owner, source=source, method=_method(asked))  # fmt: skip
+    report = merge_files(
+        terms,
+        place,
+        rule=rule,
+        dtype=TORCH_DTYPES[asked.dtype or "fp16"],
+        force=asked.force,
+        owner=owner,
+        source=source,
+        method=_method(asked),
+    )
     _print(report, asked.as_json)
 
 

@@ -36,9 +36,11 @@ def new(file: Path, yes: bool, force: bool, **flags: Any) -> None:
     given = {key: value for key, value in flags.items() if value is not None}
     if not yes and _asks():
         given["kind"] = given.get("kind") or click.prompt(
-            "What should the recipe make", type=click.Choice(["style", "character", "merge", "grid"]), default="style",
+            "What should the recipe make",
+            type=click.Choice(["style", "character", "merge", "grid"]),
+            default="style",
             err=True,
-        )  # fmt: skip
+        )
         for key, text, default in questions(given["kind"]):
             if key not in given:
                 given[key] = click.prompt(text, default=default, type=type(default), err=True)

@@ -13,15 +13,30 @@ from loratools.cli.shell import Command
 @click.command("reproduce", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Keep the new file here.")
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path),
-              help="Where the recipe's relative paths begin.  [default: the current folder]")  # fmt: skip
-@click.option("--lora-dir", "lora_dirs", multiple=True, type=click.Path(file_okay=False, path_type=Path),
-              help="Look for LoRAs here too. Repeatable.")  # fmt: skip
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the recipe's relative paths begin.  [default: the current folder]",
+)
+@click.option(
+    "--lora-dir",
+    "lora_dirs",
+    multiple=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Look for LoRAs here too. Repeatable.",
+)
 @force_option
 @device_option
 @json_option
-def command(file: Path, out: Path | None, folder: Path | None, lora_dirs: tuple[Path, ...], force: bool, device: str,
-            as_json: bool) -> None:  # fmt: skip
+def command(
+    file: Path,
+    out: Path | None,
+    folder: Path | None,
+    lora_dirs: tuple[Path, ...],
+    force: bool,
+    device: str,
+    as_json: bool,
+) -> None:
     """Make a file again from the recipe in its own header, from nothing, and say whether the digest is the same.
 
     Everything that the recipe reads has to be here: pictures, LoRAs, the base. Steps that only a CPU's sums decide
@@ -34,6 +49,5 @@ def command(file: Path, out: Path | None, folder: Path | None, lora_dirs: tuple[
     from loratools.recipe.reproduce import reproduce
     from loratools.recipe.session import Session
 
-    found = reproduce(file, Session(device, progress=True), out=out, folder=folder, lora_dirs=lora_dirs,
-                      force=force)  # fmt: skip
+    found = reproduce(file, Session(device, progress=True), out=out, folder=folder, lora_dirs=lora_dirs, force=force)
     print_json(found.json()) if as_json else click.echo(found.text())

@@ -41,6 +41,12 @@ def command(file: str, out: str, rank: str, base: str | None, as_json: bool, dty
     from loratools.ops.resize import resize_file
 
     place, rule = safetensors_out(out), parse_rank(rank)
-    report = resize_file(read(file, base_weights(base)), place, rule=rule, dtype=DTYPES[dtype], force=force,
-                         owner=f"resize {Path(file).name} {rule.text()}")  # fmt: skip
+    report = resize_file(
+        read(file, base_weights(base)),
+        place,
+        rule=rule,
+        dtype=DTYPES[dtype],
+        force=force,
+        owner=f"resize {Path(file).name} {rule.text()}",
+    )
     print_json(report.json()) if as_json else click.echo(report.text())

@@ -17,22 +17,44 @@ from loratools.cli.shell import Command
 @click.option("-o", "--out", type=click.Path(), help="Folder for the results.  [default: runs/NAME]")
 @click.option("--base", help="Another base than the recipe's own.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A variable of the recipe. Repeatable.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
-              help="Steps that do not need each other at once; those that load a model take turns.")  # fmt: skip
-@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              help="Finished results, shared with other work folders.  [default: the work folder's own]")  # fmt: skip
-@click.option("--cache-limit", metavar="SIZE",
-              help="What the cache may take beside the outputs, such as 500MiB.  [default: 20GiB]")  # fmt: skip
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Steps that do not need each other at once; those that load a model take turns.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Finished results, shared with other work folders.  [default: the work folder's own]",
+)
+@click.option(
+    "--cache-limit",
+    metavar="SIZE",
+    help="What the cache may take beside the outputs, such as 500MiB.  [default: 20GiB]",
+)
 @device_option
 @click.option("--dry-run", is_flag=True, help="Print the steps: cached or to do, inputs, results.")
 @click.option("--explain", multiple=True, metavar="STEP", help="Print which change made this step stale. Repeatable.")
 @json_option
 @force_option
 def command(
-    recipe: str, only: tuple[str, ...], out: str | None, base: str | None, settings: tuple[str, ...], jobs: int,
-    cache: Path | None, cache_limit: str | None, device: str, dry_run: bool, explain: tuple[str, ...], as_json: bool,
+    recipe: str,
+    only: tuple[str, ...],
+    out: str | None,
+    base: str | None,
+    settings: tuple[str, ...],
+    jobs: int,
+    cache: Path | None,
+    cache_limit: str | None,
+    device: str,
+    dry_run: bool,
+    explain: tuple[str, ...],
+    as_json: bool,
     force: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Run a recipe: every step that is not cached, in order.
 
     A step is cached when nothing that determines its result has changed and its files are still what was written.

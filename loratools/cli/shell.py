@@ -130,8 +130,9 @@ def _say(text: str, code: int) -> int:
     """One paragraph on stderr; wrapped only for a terminal, so that scripts find it on one line."""
     text = " ".join(text.split())
     width = min(os.get_terminal_size(2).columns, 120) if sys.stderr.isatty() else 0
-    click.echo(textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False) if width > 40 else text,
-               err=True)  # fmt: skip
+    click.echo(
+        textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False) if width > 40 else text, err=True
+    )
     return code
 
 

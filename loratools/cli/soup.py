@@ -27,9 +27,17 @@ from loratools.cli.shell import Command
 @json_option
 @store_options
 def command(
-    files: tuple[str, ...], out: str, rank: str, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None,
-    base: str | None, as_json: bool, dtype: str, force: bool,
-) -> None:  # fmt: skip
+    files: tuple[str, ...],
+    out: str,
+    rank: str,
+    lora_dirs: tuple[str, ...],
+    presets: str | None,
+    missing: str | None,
+    base: str | None,
+    as_json: bool,
+    dtype: str,
+    force: bool,
+) -> None:
     """Average LoRAs: the merge of each FILE at weight 1/n. A FILE may be RUN@6-8, the mean of those epochs.
 
     \b

@@ -114,10 +114,20 @@ def _show(planner: Planner, planned: list[Planned], flags: Flags, plans: list[st
     limit = DEFAULT_LIMIT if flags.cache_limit is None else flags.cache_limit
     session = Session(flags.device, flags.force, progress=True)
     width = max(len(step.name) for step in planned)
-    ran = run_steps(planned, planner.work, session, cache=flags.cache, limit=limit, jobs=flags.jobs, rank=Rank.here(),
-                    on_fail=_teller(), on_note=lambda text: click.echo(text, err=True),
-                    on_done=None if flags.as_json else lambda done: _line(done, width),
-                    on_end=_reporter(planner, planned, session, quiet=flags.as_json), on_wait=_waiting)  # fmt: skip
+    ran = run_steps(
+        planned,
+        planner.work,
+        session,
+        cache=flags.cache,
+        limit=limit,
+        jobs=flags.jobs,
+        rank=Rank.here(),
+        on_fail=_teller(),
+        on_note=lambda text: click.echo(text, err=True),
+        on_done=None if flags.as_json else lambda done: _line(done, width),
+        on_end=_reporter(planner, planned, session, quiet=flags.as_json),
+        on_wait=_waiting,
+    )
     if flags.as_json:
         print_json([_facts(done.planned, "cached" if done.cached else "made", done) for done in ran])
 
@@ -177,16 +187,31 @@ def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list
 
     store = Store(planner.work, flags.cache)
     states = {step.name: state_of(store, step) for step in planned}
-    expected = {step.name: Estimate(None, None, None, "") if states[step.name] in ("cached", "kept") else
-                estimate(step, store.record(step.name), store.cache) for step in planned}  # fmt: skip
+    expected = {
+        step.name: Estimate(None, None, None, "")
+        if states[step.name] in ("cached", "kept")
+        else estimate(step, store.record(step.name), store.cache)
+        for step in planned
+    }
     if flags.as_json:
         print_json([{**_facts(step, states[step.name]), "estimate": asdict(expected[step.name])} for step in planned])
         return
     rows = [["step", "kind", "state", "time", "size", "memory", "basis", "reads", "writes"]]
     for s in planned:
         told = expected[s.name]
-        rows.append([s.name, s.kind, states[s.name], time_text(told.seconds), size_text(told.size),
-                     size_text(told.memory), told.basis or "-", s.inputs or "-", shown(s.out)])  # fmt: skip
+        rows.append(
+            [
+                s.name,
+                s.kind,
+                states[s.name],
+                time_text(told.seconds),
+                size_text(told.size),
+                size_text(told.memory),
+                told.basis or "-",
+                s.inputs or "-",
+                shown(s.out),
+            ]
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -229,10 +254,15 @@ def _merge_plan(planner: Planner, step: Planned, states: dict[str, str]) -> None
 
 def _facts(step: Planned, state: str, done: Ran | None = None) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "step": step.name, "kind": step.kind, "state": state, "key": step.key, "out": str(step.out),
-        "inputs": [{"name": source.label, "digest": source.digest, "step": source.step}
-                   for source in step.draft.sources],
-    }  # fmt: skip
+        "step": step.name,
+        "kind": step.kind,
+        "state": state,
+        "key": step.key,
+        "out": str(step.out),
+        "inputs": [
+            {"name": source.label, "digest": source.digest, "step": source.step} for source in step.draft.sources
+        ],
+    }
     if done is not None:
         facts |= {
             "seconds": done.record.seconds,

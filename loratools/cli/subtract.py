@@ -25,14 +25,27 @@ from loratools.cli.shell import Command, fail_usage
 @click.argument("base_style")
 @click.option("-o", "--out", type=click.Path(), help="The file to write.")
 @click.option(
-    "--mode", type=click.Choice(["direct", "matched", "project", "soft"]), default="direct", show_default=True,
+    "--mode",
+    type=click.Choice(["direct", "matched", "project", "soft"]),
+    default="direct",
+    show_default=True,
     help="direct: all of it; matched: only what the style has along it; project: its directions; soft: those in part.",
-)  # fmt: skip
+)
 @click.option("--blocks", metavar="VEC", help="How strongly in each block: a preset, numbers or names.")
-@click.option("--energy", type=float, default=0.99, show_default=True,
-              help="project, soft: the part of BASE_STYLE's energy that its directions must hold.")  # fmt: skip
-@click.option("--side", type=click.Choice(["output", "input", "both"]), default="output", show_default=True,
-              help="project, soft: which side is freed of its directions.")  # fmt: skip
+@click.option(
+    "--energy",
+    type=float,
+    default=0.99,
+    show_default=True,
+    help="project, soft: the part of BASE_STYLE's energy that its directions must hold.",
+)
+@click.option(
+    "--side",
+    type=click.Choice(["output", "input", "both"]),
+    default="output",
+    show_default=True,
+    help="project, soft: which side is freed of its directions.",
+)
 @click.option("--mu", type=float, default=1.0, show_default=True, help="soft: its directions keep 1 / (1 + mu).")
 @click.option("--most", type=float, help="matched: the largest multiple of BASE_STYLE that is removed.")
 @rank_option
@@ -42,11 +55,25 @@ from loratools.cli.shell import Command, fail_usage
 @json_option
 @store_options
 def command(
-    style: str, base_style: str, out: str | None, mode: Literal["direct", "matched", "project", "soft"],
-    blocks: str | None, energy: float, side: Literal["output", "input", "both"], mu: float, most: float | None,
-    rank: str, lora_dirs: tuple[str, ...], presets: str | None, missing: str | None, base: str | None,
-    dry_run: bool, as_json: bool, dtype: str, force: bool,
-) -> None:  # fmt: skip
+    style: str,
+    base_style: str,
+    out: str | None,
+    mode: Literal["direct", "matched", "project", "soft"],
+    blocks: str | None,
+    energy: float,
+    side: Literal["output", "input", "both"],
+    mu: float,
+    most: float | None,
+    rank: str,
+    lora_dirs: tuple[str, ...],
+    presets: str | None,
+    missing: str | None,
+    base: str | None,
+    dry_run: bool,
+    as_json: bool,
+    dtype: str,
+    force: bool,
+) -> None:
     """Remove BASE_STYLE from STYLE; both are LoRA files or merge strings.
 
     Prints for each block the cosine between the two, the energy removed and the norm kept. direct with --blocks V is
@@ -72,7 +99,15 @@ def command(
     vector = parse_vector(blocks, load_presets(presets), first[0].adapter.family) if blocks else None
     owner = f"subtract {mode} {short_terms(style)} - {short_terms(base_style)}" + (f" {blocks}" if blocks else "")
     report = subtract_files(
-        first, second, None if dry_run else place, method=method, vector=vector,
-        missing=None if missing is None else float(missing), rule=rule, dtype=DTYPES[dtype], force=force, owner=owner,
-    )  # fmt: skip
+        first,
+        second,
+        None if dry_run else place,
+        method=method,
+        vector=vector,
+        missing=None if missing is None else float(missing),
+        rule=rule,
+        dtype=DTYPES[dtype],
+        force=force,
+        owner=owner,
+    )
     print_json(report.json()) if as_json else click.echo(report.text())

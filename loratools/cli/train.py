@@ -24,14 +24,24 @@ _GROUPS = {  # heading of the help -> options, in order
     "What to train on": ("--base", "--images", "--preset", "--vae"),
     "How long": ("--epochs", "--repeats", "--batch-size", "--resolution", "--dry-run"),
     "The LoRA, and how fast it learns": (
-        "--dim", "--alpha", "--conv-dim", "--conv-alpha", "--unet-lr", "--te-lr", "--optimizer", "--lr-scheduler",
-        "--lr-warmup", "--noise-offset", "--clip-skip", "--network-weights",
+        "--dim",
+        "--alpha",
+        "--conv-dim",
+        "--conv-alpha",
+        "--unet-lr",
+        "--te-lr",
+        "--optimizer",
+        "--lr-scheduler",
+        "--lr-warmup",
+        "--noise-offset",
+        "--clip-skip",
+        "--network-weights",
     ),
     "Captions": ("--shuffle-tags", "--keep-tokens", "--allow-uncaptioned"),
     "Files": ("--out", "--name", "--dtype", "--resume", "--force"),
     "The machine": ("--device", "--mixed-precision", "--seed", "--offline"),
     "Everything else": ("--set",),
-}  # fmt: skip
+}
 
 
 class _Grouped(Command):
@@ -61,19 +71,37 @@ class _Grouped(Command):
 
 @click.command("train", cls=_Grouped)
 @click.argument("configs", nargs=-1, metavar="[CONFIG]...")
-@click.option("--base", metavar="BASE", help="The model to train on: a .safetensors or .ckpt file, a Diffusers folder, "
-              "a hub id, or pocket.")  # fmt: skip
-@click.option("--images", multiple=True, metavar="FOLDER", help="Pictures, each with a .txt of its tags beside it. In "
-              "a folder that is named 10_ink every picture is shown ten times an epoch. Repeatable.")  # fmt: skip
-@click.option("--preset", metavar="NAME", help="One guide's numbers for a subject: style-004, character-002, "
-              "character-003, object, pose or scene. What you set yourself comes before it.")  # fmt: skip
-@click.option("--vae", type=click.Path(), help="Another VAE than the base's own: a file, a Diffusers "
-              "folder or a hub id.")  # fmt: skip
+@click.option(
+    "--base",
+    metavar="BASE",
+    help="The model to train on: a .safetensors or .ckpt file, a Diffusers folder, a hub id, or pocket.",
+)
+@click.option(
+    "--images",
+    multiple=True,
+    metavar="FOLDER",
+    help="Pictures, each with a .txt of its tags beside it. In "
+    "a folder that is named 10_ink every picture is shown ten times an epoch. Repeatable.",
+)
+@click.option(
+    "--preset",
+    metavar="NAME",
+    help="One guide's numbers for a subject: style-004, character-002, "
+    "character-003, object, pose or scene. What you set yourself comes before it.",
+)
+@click.option(
+    "--vae", type=click.Path(), help="Another VAE than the base's own: a file, a Diffusers folder or a hub id."
+)
 @click.option("--offline", is_flag=True, default=None, help="Never ask the Hugging Face hub for anything.")
 @click.option("-o", "--out", type=click.Path(), help="Folder for the epoch files.  [default: runs]")
 @click.option("--name", help="What the files are called.  [default: as the images' folder]")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of a CONFIG, such as --set "
-              "tag_dropout=0.1. Repeatable.")  # fmt: skip
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any key of a CONFIG, such as --set tag_dropout=0.1. Repeatable.",
+)
 @click.option(
     "--epochs", type=int, help="Times through all pictures. Each leaves a file to choose from.  [default: 10]"
 )
@@ -83,45 +111,77 @@ class _Grouped(Command):
     type=float,
     help="The LoRA is scaled by alpha / dim: a small alpha learns more slowly at the same rates.  [default: as dim]",
 )
-@click.option("--conv-dim", type=int, help="Rank of the 3x3 convolutions, which are then trained too (LoCon): more "
-              "texture, a larger file.")  # fmt: skip
+@click.option(
+    "--conv-dim",
+    type=int,
+    help="Rank of the 3x3 convolutions, which are then trained too (LoCon): more texture, a larger file.",
+)
 @click.option("--conv-alpha", type=float, help="alpha of the 3x3 convolutions.  [default: as conv-dim]")
 @click.option("--network-weights", metavar="FILE", help="A LoRA to go on from.")
-@click.option("--unet-lr", type=float, help="Learning rate of the UNet, which paints; 0 leaves it as it is.  "
-              "[default: 1e-4]")  # fmt: skip
-@click.option("--te-lr", type=float, help="Learning rate of the text encoder, which reads the tags; 0 leaves it as it "
-              "is.  [default: 1e-4]")  # fmt: skip
+@click.option(
+    "--unet-lr", type=float, help="Learning rate of the UNet, which paints; 0 leaves it as it is.  [default: 1e-4]"
+)
+@click.option(
+    "--te-lr",
+    type=float,
+    help="Learning rate of the text encoder, which reads the tags; 0 leaves it as it is.  [default: 1e-4]",
+)
 @click.option(
     "--optimizer",
     metavar="NAME",
     help="AdamW, AdamW8bit (less memory), Prodigy (finds its rate), Lion and others.  [default: AdamW]",
 )
-@click.option("--lr-scheduler", metavar="NAME", help="How the rates fall: cosine, constant, constant_with_warmup, "
-              "linear and so on.  [default: cosine]")  # fmt: skip
+@click.option(
+    "--lr-scheduler",
+    metavar="NAME",
+    help="How the rates fall: cosine, constant, constant_with_warmup, linear and so on.  [default: cosine]",
+)
 @click.option("--lr-warmup", metavar="STEPS", help="Steps in which the rates rise from 0; or a share such as 5%.")
-@click.option("--noise-offset", type=float, help="Above 0 lets very dark and bright pictures be learnt; style-004 has "
-              "0.1.")  # fmt: skip
+@click.option(
+    "--noise-offset", type=float, help="Above 0 lets very dark and bright pictures be learnt; style-004 has 0.1."
+)
 @click.option("--clip-skip", type=int, help="2 for anime bases of NovelAI's family, else 1.  [default: 1]")
 @click.option("--batch-size", type=int, help="Pictures a step: more are faster and need more memory.  [default: 1]")
-@click.option("--repeats", type=int, help="Times an epoch shows each picture, where its folder's name does not say.  "
-              "[default: 1]")  # fmt: skip
-@click.option("--resolution", metavar="SIZE", help="512 or 512x768; pictures of other shapes get sizes of the same "
-              "area.  [default: the base's own]")  # fmt: skip
-@click.option("--shuffle-tags/--no-shuffle-tags", default=None, help="Give each use of a picture its tags in another "
-              "order.  [default: shuffle]")  # fmt: skip
-@click.option("--keep-tokens", type=int, help="The first so many tags stay in front, such as the one that calls the "
-              "LoRA.  [default: 0]")  # fmt: skip
+@click.option(
+    "--repeats", type=int, help="Times an epoch shows each picture, where its folder's name does not say.  [default: 1]"
+)
+@click.option(
+    "--resolution",
+    metavar="SIZE",
+    help="512 or 512x768; pictures of other shapes get sizes of the same area.  [default: the base's own]",
+)
+@click.option(
+    "--shuffle-tags/--no-shuffle-tags",
+    default=None,
+    help="Give each use of a picture its tags in another order.  [default: shuffle]",
+)
+@click.option(
+    "--keep-tokens",
+    type=int,
+    help="The first so many tags stay in front, such as the one that calls the LoRA.  [default: 0]",
+)
 @click.option("--allow-uncaptioned", is_flag=True, default=None, help="Also train pictures that have no tags.")
 @click.option("--seed", type=int, help="The same seed gives the same LoRA.  [default: 1]")
 @click.option("--dtype", type=DTYPES, help="Number type of the files.  [default: fp16]")
-@click.option("--mixed-precision", type=click.Choice(["no", "fp16", "bf16"]), help="What is computed in.  [default: "
-              "bf16 where the GPU has it]")  # fmt: skip
+@click.option(
+    "--mixed-precision",
+    type=click.Choice(["no", "fp16", "bf16"]),
+    help="What is computed in.  [default: bf16 where the GPU has it]",
+)
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")
 @click.option("--resume", is_flag=True, default=None, help="Go on with a run that was cut short, where it was.")
-@click.option("--force", is_flag=True, default=None, help="Overwrite files that this run did not write, "
-              "and begin anew over a run that was cut short.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Train nothing: print steps, sizes, buckets, tags, file size, time and "
-              "memory to expect, and what the guides would warn of.")  # fmt: skip
+@click.option(
+    "--force",
+    is_flag=True,
+    default=None,
+    help="Overwrite files that this run did not write, and begin anew over a run that was cut short.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Train nothing: print steps, sizes, buckets, tags, file size, time and "
+    "memory to expect, and what the guides would warn of.",
+)
 def command(
     configs: tuple[str, ...], dry_run: bool, images: tuple[str, ...], settings: tuple[str, ...], **given: Any
 ) -> None:
@@ -177,8 +237,10 @@ def _refuse_twins(configs: Sequence[str], queue: Sequence[TrainConfig]) -> None:
     for source, config in zip(configs, queue, strict=False):
         place = config.out.resolve(), config.name
         if place in places:
-            fail_usage(f"{places[place]} and {source} are both called '{config.name}' in {config.out}, so one would "
-                       "replace the other; give each a name: (or out:) of its own")  # fmt: skip
+            fail_usage(
+                f"{places[place]} and {source} are both called '{config.name}' in {config.out}, so one would "
+                "replace the other; give each a name: (or out:) of its own"
+            )
         places[place] = source
 
 
@@ -203,9 +265,13 @@ def _planned(config: TrainConfig) -> str:
 
     device, found = pick_device(config.device), plan(config)
     seconds = estimate.seconds(
-        found.operations, found.batches_per_epoch * found.epochs, found.modules, device,
-        precision(config, device).compute, graph=config.graph != "off",
-    )  # fmt: skip
+        found.operations,
+        found.batches_per_epoch * found.epochs,
+        found.modules,
+        device,
+        precision(config, device).compute,
+        graph=config.graph != "off",
+    )
     return f"{found.text()}\ntime: about {estimate.spelled(seconds)} on {device} (within a factor of two or three)"
 
 
@@ -236,6 +302,8 @@ def _train(config: TrainConfig, *, last: bool) -> LoratoolsError | None:
         error.__traceback__ = error.__cause__ = error.__context__ = None  # they hold the run, and its memory
         return error
     if result.wrote:
-        click.echo(f"{len(result.epochs)} epochs of {result.name} in {Path(config.out)}, {result.steps} steps; "
-                   f"log {result.log}")  # fmt: skip
+        click.echo(
+            f"{len(result.epochs)} epochs of {result.name} in {Path(config.out)}, {result.steps} steps; "
+            f"log {result.log}"
+        )
     return None

@@ -45,8 +45,13 @@ class BlockAnalysis:
 
     def json(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"modules": self.modules, "norm": self.norm, "share": self.share,
-                "effective_rank": self.effective_rank, "stable_rank": self.stable_rank}  # fmt: skip
+        return {
+            "modules": self.modules,
+            "norm": self.norm,
+            "share": self.share,
+            "effective_rank": self.effective_rank,
+            "stable_rank": self.stable_rank,
+        }
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,13 @@ class BlockLikeness:
 
     def json(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"modules": self.modules, "cosine": self.cosine, "overlap": self.overlap, "angle": self.angle,
-                "down_cosine": self.down}  # fmt: skip
+        return {
+            "modules": self.modules,
+            "cosine": self.cosine,
+            "overlap": self.overlap,
+            "angle": self.angle,
+            "down_cosine": self.down,
+        }
 
 
 @dataclass(frozen=True)
@@ -89,8 +99,10 @@ class Analysis:
 
     def json(self) -> dict[str, Any]:
         """One file's ``blocks``; for two, ``files`` and the ``likeness`` by block and in total."""
-        told = [{"path": str(path), "blocks": {name: one.json() for name, one in blocks.items()}}
-                for path, blocks in zip(self.paths, self.blocks, strict=True)]  # fmt: skip
+        told = [
+            {"path": str(path), "blocks": {name: one.json() for name, one in blocks.items()}}
+            for path, blocks in zip(self.paths, self.blocks, strict=True)
+        ]
         if self.total is None:
             return told[0]
         likeness = {name: one.json() for name, one in self.likeness.items()}
@@ -102,8 +114,10 @@ class Analysis:
         if self.total is not None:
             parts.append(f"together\n{_likeness_table({**self.likeness, 'total': self.total})}")
         if self.shared_start:
-            parts.append("warning: the down factors are alike, so the two trainings started from the same random A; "
-                         "cosine and overlap then say less about what was learnt")  # fmt: skip
+            parts.append(
+                "warning: the down factors are alike, so the two trainings started from the same random A; "
+                "cosine and overlap then say less about what was learnt"
+            )
         return "\n\n".join(parts)
 
 
@@ -126,11 +140,13 @@ def analyze(
         _check(*adapters)
     measured = dict(in_order(lambda name: (name, _measure(name, adapters)), names))
     groups = grouped(names, adapters[0].family)
-    blocks = tuple(_summaries([measured[name].ones[index] for name in names], names, groups)
-                   for index in range(len(adapters)))  # fmt: skip
+    blocks = tuple(
+        _summaries([measured[name].ones[index] for name in names], names, groups) for index in range(len(adapters))
+    )
     pairs = {name: one.pair for name, one in measured.items() if one.pair is not None}
-    likeness = {block: _likeness([pairs[name] for name in members if name in pairs])
-                for block, members in groups.items()}  # fmt: skip
+    likeness = {
+        block: _likeness([pairs[name] for name in members if name in pairs]) for block, members in groups.items()
+    }
     total = _likeness(list(pairs.values())) if len(adapters) == 2 else None
     paths = tuple(adapter.path for adapter in adapters)
     return Analysis(paths, blocks, {b: one for b, one in likeness.items() if one.modules} if total else {}, total)
@@ -189,8 +205,10 @@ class _Measured:
 
 def _check(first: Adapter, second: Adapter) -> None:
     if first.family != second.family:
-        raise FormatError(f"{first.path} is a {first.family} LoRA and {second.path} is {second.family}; "
-                          "only LoRAs of one family can be compared")  # fmt: skip
+        raise FormatError(
+            f"{first.path} is a {first.family} LoRA and {second.path} is {second.family}; "
+            "only LoRAs of one family can be compared"
+        )
     for name in first:
         if name in second and not same_matrix(first.shapes[name], second.shapes[name]):
             raise ShapeError(shapes_differ(name, first, first.shapes[name], second))
@@ -233,8 +251,9 @@ def _directions(found: Spectrum) -> tuple[Tensor, Tensor]:
     return found.u[:, :count], found.v[:count]
 
 
-def _summaries(ones: Sequence[_One | None], names: Sequence[str],
-               groups: Mapping[str, Sequence[str]]) -> dict[str, BlockAnalysis]:  # fmt: skip
+def _summaries(
+    ones: Sequence[_One | None], names: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> dict[str, BlockAnalysis]:
     known = {name: one for name, one in zip(names, ones, strict=True) if one is not None}
     whole = sum(one.norm2 for one in known.values()) or 1.0
     found = {}
@@ -255,8 +274,13 @@ def _likeness(pairs: Sequence[_Pair]) -> BlockLikeness:
     downs = [pair.down for pair in pairs if pair.down is not None]
     size = math.sqrt(sum(one for _, one, _ in downs) * sum(other for _, _, other in downs))
     down = sum(dot for dot, _, _ in downs) / size if size else None
-    return BlockLikeness(len(pairs), sum(pair.dot for pair in pairs) / both, _mean([pair.overlap for pair in pairs]),
-                         _mean([pair.angle for pair in pairs]), down)  # fmt: skip
+    return BlockLikeness(
+        len(pairs),
+        sum(pair.dot for pair in pairs) / both,
+        _mean([pair.overlap for pair in pairs]),
+        _mean([pair.angle for pair in pairs]),
+        down,
+    )
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -265,13 +289,30 @@ def _mean(values: Sequence[float]) -> float:
 
 def _block_table(blocks: Mapping[str, BlockAnalysis]) -> str:
     rows = [["block", "modules", "norm", "share", "effective rank", "stable rank"]]
-    rows += [[name, str(one.modules), f"{one.norm:.4g}", f"{100 * one.share:.1f} %", f"{one.effective_rank:.1f}",
-              f"{one.stable_rank:.1f}"] for name, one in blocks.items()]  # fmt: skip
+    rows += [
+        [
+            name,
+            str(one.modules),
+            f"{one.norm:.4g}",
+            f"{100 * one.share:.1f} %",
+            f"{one.effective_rank:.1f}",
+            f"{one.stable_rank:.1f}",
+        ]
+        for name, one in blocks.items()
+    ]
     return table(rows)
 
 
 def _likeness_table(blocks: Mapping[str, BlockLikeness]) -> str:
     rows = [["block", "cosine", "overlap", "angle", "cosine of down"]]
-    rows += [[name, f"{one.cosine:.3f}", f"{one.overlap:.3f}", f"{one.angle:.1f}",
-              "-" if one.down is None else f"{one.down:.3f}"] for name, one in blocks.items()]  # fmt: skip
+    rows += [
+        [
+            name,
+            f"{one.cosine:.3f}",
+            f"{one.overlap:.3f}",
+            f"{one.angle:.1f}",
+            "-" if one.down is None else f"{one.down:.3f}",
+        ]
+        for name, one in blocks.items()
+    ]
     return table(rows)

@@ -135,8 +135,10 @@ def _common_shapes(terms: Sequence[Term]) -> dict[str, tuple[int, ...]]:
 
 def shapes_differ(name: str, one: Adapter, shape: tuple[int, ...], other: Adapter) -> str:
     """The message for two files that disagree over a module."""
-    return (f"module {name} is {shape} in {one.path} and {other.shapes[name]} in {other.path}; they were trained on "
-            "different base models and cannot be added")  # fmt: skip
+    return (
+        f"module {name} is {shape} in {one.path} and {other.shapes[name]} in {other.path}; they were trained on "
+        "different base models and cannot be added"
+    )
 
 
 def _seen_as(delta: Delta, shape: tuple[int, ...]) -> Delta:

@@ -30,19 +30,37 @@ class Converted:
 
     def json(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"source": str(self.source), "path": str(self.path), "family": self.family, "style": self.style,
-                "dtype": self.dtype, "modules": self.modules, "carried": self.carried, "digest": self.digest,
-                "error": self.error}  # fmt: skip
+        return {
+            "source": str(self.source),
+            "path": str(self.path),
+            "family": self.family,
+            "style": self.style,
+            "dtype": self.dtype,
+            "modules": self.modules,
+            "carried": self.carried,
+            "digest": self.digest,
+            "error": self.error,
+        }
 
     def text(self) -> str:
         """One line."""
         carried = f", {self.carried} unknown keys carried" if self.carried else ""
-        return (f"{self.path}  {self.family} in {self.style} style, {self.modules} modules, {self.dtype}, "
-                f"error {self.error:.2e}{carried}")  # fmt: skip
+        return (
+            f"{self.path}  {self.family} in {self.style} style, {self.modules} modules, {self.dtype}, "
+            f"error {self.error:.2e}{carried}"
+        )
 
 
-def convert(source: str | os.PathLike[str], out: str | os.PathLike[str], *, style: Style, dtype: str | None = None,
-            base: Weights | None = None, allow_unknown: bool = False, force: bool = False) -> Converted:  # fmt: skip
+def convert(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    style: Style,
+    dtype: str | None = None,
+    base: Weights | None = None,
+    allow_unknown: bool = False,
+    force: bool = False,
+) -> Converted:
     """Rewrite a LoRA file or PEFT folder.
 
     Args:
@@ -61,8 +79,18 @@ def convert(source: str | os.PathLike[str], out: str | os.PathLike[str], *, styl
     owner = f"convert {adapter.path.name} --to {style}"
     provenance = Provenance(step, owner, inputs, inherited([(adapter.digest, adapter.metadata)]))
     texts = {**merged_metadata([adapter.metadata]), "ss_output_name": Path(out).stem}
-    written = write(adapter, out, family=adapter.family, metadata=texts, dtype=DTYPES[chosen], style=style,
-                    provenance=provenance, force=force, carried=adapter.carried, error=total_error)  # fmt: skip
+    written = write(
+        adapter,
+        out,
+        family=adapter.family,
+        metadata=texts,
+        dtype=DTYPES[chosen],
+        style=style,
+        provenance=provenance,
+        force=force,
+        carried=adapter.carried,
+        error=total_error,
+    )
     return _report(adapter, written, style, chosen)
 
 
@@ -74,5 +102,14 @@ def _own_dtype(adapter: Adapter) -> str:
 
 
 def _report(adapter: Adapter, written: Written, style: Style, dtype: str) -> Converted:
-    return Converted(adapter.path, written.path, adapter.family, style, dtype, len(adapter), len(adapter.carried),
-                     written.digest, written.error)  # fmt: skip
+    return Converted(
+        adapter.path,
+        written.path,
+        adapter.family,
+        style,
+        dtype,
+        len(adapter),
+        len(adapter.carried),
+        written.digest,
+        written.error,
+    )

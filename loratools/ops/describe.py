@@ -26,12 +26,21 @@ if TYPE_CHECKING:
 
 _VECTORS = ("norm", "bias")  # kinds without a rank
 _TRAINING = (
-    ("base", "ss_sd_model_name"), ("epoch", "ss_epoch"), ("of epochs", "ss_num_epochs"), ("steps", "ss_steps"),
-    ("images", "ss_num_train_images"), ("unet lr", "ss_unet_lr"), ("text encoder lr", "ss_text_encoder_lr"),
-    ("optimizer", "ss_optimizer"), ("scheduler", "ss_lr_scheduler"), ("resolution", "ss_resolution"),
-    ("clip skip", "ss_clip_skip"), ("noise offset", "ss_noise_offset"), ("seed", "ss_seed"),
+    ("base", "ss_sd_model_name"),
+    ("epoch", "ss_epoch"),
+    ("of epochs", "ss_num_epochs"),
+    ("steps", "ss_steps"),
+    ("images", "ss_num_train_images"),
+    ("unet lr", "ss_unet_lr"),
+    ("text encoder lr", "ss_text_encoder_lr"),
+    ("optimizer", "ss_optimizer"),
+    ("scheduler", "ss_lr_scheduler"),
+    ("resolution", "ss_resolution"),
+    ("clip skip", "ss_clip_skip"),
+    ("noise offset", "ss_noise_offset"),
+    ("seed", "ss_seed"),
     ("trigger", "modelspec.trigger_phrase"),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -163,8 +172,9 @@ def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Descr
     """
     source = open_source(path)
     tensors = source.header.tensors
-    decoded = decode(source.path, tensors, source.header.metadata, component=source.component,
-                     allow_unknown=allow_unknown)  # fmt: skip
+    decoded = decode(
+        source.path, tensors, source.header.metadata, component=source.component, allow_unknown=allow_unknown
+    )
     pieces = decoded.pieces
     kinds = {name: piece.kind for name, piece in pieces.items()}
     ranks = _ranks(kinds, {name: piece.rank for name, piece in pieces.items()})
@@ -172,11 +182,22 @@ def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Descr
     counts = Counter(scheme.block_of(name) or NO_BLOCK for name in pieces)
     order = (*in_order(scheme, (name for name in counts if name != NO_BLOCK)), NO_BLOCK)
     return Description(
-        Path(path), decoded.family, scheme.name, _kind(kinds, {name: piece.shape for name, piece in pieces.items()}),
-        len(pieces), Counter(ranks.values()), {}, _dtypes(pieces, {key: info.dtype for key, info in tensors.items()}),
-        {name: BlockFacts(counts[name], None) for name in order if counts[name]}, source.header.size, None, None,
-        source.header.metadata, decoded.leftover, sum(kind == "dora" for kind in kinds.values()),
-    )  # fmt: skip
+        Path(path),
+        decoded.family,
+        scheme.name,
+        _kind(kinds, {name: piece.shape for name, piece in pieces.items()}),
+        len(pieces),
+        Counter(ranks.values()),
+        {},
+        _dtypes(pieces, {key: info.dtype for key, info in tensors.items()}),
+        {name: BlockFacts(counts[name], None) for name in order if counts[name]},
+        source.header.size,
+        None,
+        None,
+        source.header.metadata,
+        decoded.leftover,
+        sum(kind == "dora" for kind in kinds.values()),
+    )
 
 
 def _ranks(kinds: Mapping[str, str], ranks: Mapping[str, int]) -> dict[str, int]:

@@ -62,11 +62,21 @@ def extract_files(
     first, second = open_checkpoint(base), open_checkpoint(tuned)
     source = Extracted(first, second, conv, rule, seed, dtype)
     step = {"extract": {"conv": conv, "seed": seed}, "rank": rule.text(), "dtype": _short(dtype)}
-    inputs = [{"role": role, "name": one.path.name, "digest": digest_of(one)}
-              for role, one in (("base", first), ("tuned", second))]  # fmt: skip
+    inputs = [
+        {"role": role, "name": one.path.name, "digest": digest_of(one)}
+        for role, one in (("base", first), ("tuned", second))
+    ]
     texts = {"ss_output_name": place.stem, "modelspec.title": place.stem, "ss_sd_model_name": first.path.name}
-    return store(source, place, rule=rule, dtype=dtype, metadata=texts, force=force, trim=True,
-                 provenance=Provenance(step, owner, inputs))  # fmt: skip
+    return store(
+        source,
+        place,
+        rule=rule,
+        dtype=dtype,
+        metadata=texts,
+        force=force,
+        trim=True,
+        provenance=Provenance(step, owner, inputs),
+    )
 
 
 def digest_of(checkpoint: Checkpoint) -> str:
@@ -77,17 +87,21 @@ def digest_of(checkpoint: Checkpoint) -> str:
     return hashlib.sha256("".join(files.sha256(path) for path in found).encode()).hexdigest()
 
 
-def _from_adapter(adapter: Adapter, out: Path, rule: RankRule, dtype: torch.dtype, seed: int, force: bool,
-                  owner: str) -> MergeReport:  # fmt: skip
+def _from_adapter(
+    adapter: Adapter, out: Path, rule: RankRule, dtype: torch.dtype, seed: int, force: bool, owner: str
+) -> MergeReport:
     if not adapter.dense:
-        raise FormatError(f"{adapter.path} holds no full differences to extract from; give --base and two models, or "
-                          "change its rank with resize")  # fmt: skip
+        raise FormatError(
+            f"{adapter.path} holds no full differences to extract from; give --base and two models, or "
+            "change its rank with resize"
+        )
     terms = [Term(adapter, label=adapter.path.stem)]
     step = {"extract": {"seed": seed}, "rank": rule.text(), "dtype": _short(dtype)}
     made = provenance_of(terms, rule, dtype, owner, step)
     source = _Lowered(combine(terms), rule, seed, dtype)
-    return store(source, out, rule=rule, dtype=dtype, metadata=merge_texts(terms, out), provenance=made, force=force,
-                 trim=True)  # fmt: skip
+    return store(
+        source, out, rule=rule, dtype=dtype, metadata=merge_texts(terms, out), provenance=made, force=force, trim=True
+    )
 
 
 def _short(dtype: torch.dtype) -> str:
@@ -141,13 +155,16 @@ class Extracted(_Sketched):
         ShapeError: if a module's shapes differ.
     """
 
-    def __init__(self, base: Checkpoint, tuned: Checkpoint, conv: bool, rule: RankRule, seed: int,
-                 dtype: torch.dtype) -> None:  # fmt: skip
+    def __init__(
+        self, base: Checkpoint, tuned: Checkpoint, conv: bool, rule: RankRule, seed: int, dtype: torch.dtype
+    ) -> None:
         super().__init__(rule, seed, dtype)
         if base.family != tuned.family:
-            raise BaseModelError(f"{base.path} is {base.family or 'of an unknown family'} and {tuned.path} is "
-                                 f"{tuned.family or 'of an unknown family'}; extract needs one model before and after "
-                                 "tuning")  # fmt: skip
+            raise BaseModelError(
+                f"{base.path} is {base.family or 'of an unknown family'} and {tuned.path} is "
+                f"{tuned.family or 'of an unknown family'}; extract needs one model before and after "
+                "tuning"
+            )
         self.family = _known_family(base)
         self._base = base
         self._tuned = tuned
@@ -166,15 +183,19 @@ class Extracted(_Sketched):
         for name in names:
             one, other = self._base.shapes[f"{name}.weight"], self._tuned.shapes[f"{name}.weight"]
             if math.prod(one) != math.prod(other) or one[0] != other[0]:
-                raise ShapeError(f"module {name} is {one} in {self._base.path} and {other} in {self._tuned.path}; "
-                                 "they are not one model before and after tuning")  # fmt: skip
+                raise ShapeError(
+                    f"module {name} is {one} in {self._base.path} and {other} in {self._tuned.path}; "
+                    "they are not one model before and after tuning"
+                )
         return names
 
 
 def _known_family(checkpoint: Checkpoint) -> str:
     if checkpoint.family is None:
-        raise BaseModelError(f"{checkpoint.path} is of no model family whose modules are known here; give an SD1, SD2 "
-                             "or SDXL checkpoint or Diffusers folder")  # fmt: skip
+        raise BaseModelError(
+            f"{checkpoint.path} is of no model family whose modules are known here; give an SD1, SD2 "
+            "or SDXL checkpoint or Diffusers folder"
+        )
     return checkpoint.family
 
 

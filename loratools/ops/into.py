@@ -60,8 +60,13 @@ class IntoReport:
     def json(self) -> dict[str, Any]:
         """``{"path","modules","size","error","blocks": {NAME: error}}``."""
         blocks = {name: one.error for name, one in self.blocks.items()}
-        return {"path": str(self.path), "modules": self.modules, "size": self.size, "error": self.total.error,
-                "blocks": blocks}  # fmt: skip
+        return {
+            "path": str(self.path),
+            "modules": self.modules,
+            "size": self.size,
+            "error": self.total.error,
+            "blocks": blocks,
+        }
 
     def text(self) -> str:
         """A table of rounding errors by block."""
@@ -71,8 +76,14 @@ class IntoReport:
         return "\n".join([facts, table(rows)])
 
 
-def merge_into(source: Source, base: str | os.PathLike[str], out: str | os.PathLike[str], *, provenance: Provenance,
-               force: bool = False) -> IntoReport:  # fmt: skip
+def merge_into(
+    source: Source,
+    base: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    provenance: Provenance,
+    force: bool = False,
+) -> IntoReport:
     """Write the checkpoint ``base`` with ``source`` added to its weights, whole or not at all.
 
     Dtypes stay; tensors that no module changes, and every header entry, stay byte for byte; the header gains how the
@@ -101,17 +112,23 @@ def merge_into(source: Source, base: str | os.PathLike[str], out: str | os.PathL
 def _check(checkpoint: Checkpoint, source: Source) -> None:
     lost = [name for name in _changing(source) if weight_name(name) not in checkpoint]
     if checkpoint.family not in (None, source.family):
-        raise BaseModelError(f"{checkpoint.path} is {checkpoint.family} and the LoRA is for {source.family}; "
-                             "a LoRA fits only the family it was trained on")  # fmt: skip
+        raise BaseModelError(
+            f"{checkpoint.path} is {checkpoint.family} and the LoRA is for {source.family}; "
+            "a LoRA fits only the family it was trained on"
+        )
     if lost:
-        raise BaseModelError(f"{checkpoint.path} lacks {len(lost)} modules that the LoRA changes, such as {lost[0]}; "
-                             "give the full checkpoint of its family, or leave them out with te=0")  # fmt: skip
+        raise BaseModelError(
+            f"{checkpoint.path} lacks {len(lost)} modules that the LoRA changes, such as {lost[0]}; "
+            "give the full checkpoint of its family, or leave them out with te=0"
+        )
     for name in _changing(source):
         shape = source.shapes[name]
         stored = checkpoint.shapes[weight_name(name)]
         if stored[0] != shape[0] or math.prod(stored) != math.prod(shape):
-            raise ShapeError(f"module {name} is {shape} in the LoRA and {stored} in {checkpoint.path}; it was trained "
-                             "on a different base model")  # fmt: skip
+            raise ShapeError(
+                f"module {name} is {shape} in the LoRA and {stored} in {checkpoint.path}; it was trained "
+                "on a different base model"
+            )
 
 
 def _changing(source: Source) -> list[str]:
@@ -169,8 +186,10 @@ class _Stream:
         if len(data) != info.end - info.start:
             raise FileError(f"{self._path} changed while it was being read; run the command again")
         stored = torch.frombuffer(data, dtype=TORCH_DTYPES[info.dtype]).reshape(info.shape)
-        found = {self._modules[part.name]: self._add(taken(stored, part), self._modules[part.name])
-                 for part in self._parts(key)}  # fmt: skip
+        found = {
+            self._modules[part.name]: self._add(taken(stored, part), self._modules[part.name])
+            for part in self._parts(key)
+        }
         return info, bytes(data), found
 
     def _add(self, weight: Tensor, module: str) -> Written:
@@ -180,8 +199,10 @@ class _Stream:
         wanted = weight.to(precise) + change
         weight.copy_(wanted)
         if not finite(weight.to(precise)):
-            raise NonFiniteError(f"{self._path}: {module} does not fit into {weight.dtype} with the LoRA added (or is "
-                                 "not finite); use smaller weights")  # fmt: skip
+            raise NonFiniteError(
+                f"{self._path}: {module} does not fit into {weight.dtype} with the LoRA added (or is "
+                "not finite); use smaller weights"
+            )
         missed = torch.linalg.vector_norm((weight.to(precise) - wanted).double())
         return Written(float(torch.linalg.vector_norm(change.double())) ** 2, float(missed) ** 2)
 

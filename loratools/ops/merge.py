@@ -75,8 +75,16 @@ def merge_files(
         pass  # each keeps its own, which the header is about to name
     texts = merge_texts(terms, place, metadata)
     made = provenance_of(terms, rule, dtype, owner, step or _resolved(terms, rule, dtype, method))
-    report = store(source or combine(terms), place, rule=rule, dtype=dtype, metadata=texts, provenance=made,
-                   force=force, carried=all_carried(adapters_of(terms)))  # fmt: skip
+    report = store(
+        source or combine(terms),
+        place,
+        rule=rule,
+        dtype=dtype,
+        metadata=texts,
+        provenance=made,
+        force=force,
+        carried=all_carried(adapters_of(terms)),
+    )
     return report if source is None else replace(report, distance=verify(place, terms))
 
 
@@ -91,8 +99,9 @@ def adapters_of(terms: Sequence[Term]) -> list[Adapter]:
     return list({id(term.adapter): term.adapter for term in terms}.values())
 
 
-def provenance_of(terms: Sequence[Term], rule: RankRule, dtype: torch.dtype, owner: str,
-                step: Mapping[str, Any] | None) -> Provenance:  # fmt: skip
+def provenance_of(
+    terms: Sequence[Term], rule: RankRule, dtype: torch.dtype, owner: str, step: Mapping[str, Any] | None
+) -> Provenance:
     """How a result of ``terms`` was made: the resolved ``step``, and its sources by digest."""
     adapters = adapters_of(terms)
     resolved = step or _resolved(terms, rule, dtype, None)
@@ -100,19 +109,25 @@ def provenance_of(terms: Sequence[Term], rule: RankRule, dtype: torch.dtype, own
     return Provenance(resolved, owner, inputs, inherited([(a.digest, a.metadata) for a in adapters]))
 
 
-def into_provenance(terms: Sequence[Term], base: str | os.PathLike[str], owner: str,
-                    method: Mapping[str, Any] | None = None) -> Provenance:  # fmt: skip
+def into_provenance(
+    terms: Sequence[Term], base: str | os.PathLike[str], owner: str, method: Mapping[str, Any] | None = None
+) -> Provenance:
     """How a checkpoint was made by adding ``terms`` to the file ``base``."""
     whole = {"name": Path(base).name, "sha256": files.sha256(base) if Path(base).is_file() else ""}
     step = {"merge": [term_facts(term) for term in terms], "into": whole, **(method or {})}
     adapters = adapters_of(terms)
     inputs = [{"name": adapter.path.name, "digest": adapter.digest} for adapter in adapters]
-    return Provenance(step, owner, [*inputs, {"name": whole["name"], "digest": whole["sha256"]}],
-                      inherited([(adapter.digest, adapter.metadata) for adapter in adapters]))  # fmt: skip
+    return Provenance(
+        step,
+        owner,
+        [*inputs, {"name": whole["name"], "digest": whole["sha256"]}],
+        inherited([(adapter.digest, adapter.metadata) for adapter in adapters]),
+    )
 
 
-def _resolved(terms: Sequence[Term], rule: RankRule, dtype: torch.dtype,
-              method: Mapping[str, Any] | None) -> dict[str, Any]:  # fmt: skip
+def _resolved(
+    terms: Sequence[Term], rule: RankRule, dtype: torch.dtype, method: Mapping[str, Any] | None
+) -> dict[str, Any]:
     short = {value: key for key, value in DTYPES.items()}[dtype]
     facts = [term_facts(term) for term in terms]
     return {"merge": facts, "rank": rule.text(), "dtype": short, **(method or {})}

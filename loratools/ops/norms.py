@@ -21,8 +21,12 @@ def match_norms(terms: Sequence[Term]) -> list[Term]:
     for block in {block for found in norms.values() for block in found}:
         logs = [math.log(found[block]) for found in norms.values() if found.get(block, 0.0) > 0]
         targets[block] = math.exp(sum(logs) / len(logs)) if logs else 0.0
-    return [replace(term, scales={block: targets[block] / norm for block, norm in norms[id(term.adapter)].items()
-                                  if norm > 0}) for term in terms]  # fmt: skip
+    return [
+        replace(
+            term, scales={block: targets[block] / norm for block, norm in norms[id(term.adapter)].items() if norm > 0}
+        )
+        for term in terms
+    ]
 
 
 def _block_norms(term: Term) -> dict[str, float]:

@@ -39,8 +39,10 @@ class MergePlan:
 
     def json(self) -> dict[str, Any]:
         """``{"rows": [{"file","block","weight","modules","share"}], "unblocked": [module, ...]}``."""
-        rows = [{"file": r.file, "block": r.block, "weight": r.weight, "modules": r.modules, "share": r.share}
-                for r in self.rows]  # fmt: skip
+        rows = [
+            {"file": r.file, "block": r.block, "weight": r.weight, "modules": r.modules, "share": r.share}
+            for r in self.rows
+        ]
         return {"rows": rows, "unblocked": list(self.unblocked)}
 
     def text(self) -> str:

@@ -28,8 +28,9 @@ class ModuleError:
         return self.norm2 < 0.25 * self.root2
 
     def __add__(self, other: ModuleError) -> ModuleError:
-        return ModuleError(self.norm2 + other.norm2, self.root2 + other.root2, self.stored2 + other.stored2,
-                           self.lost2 + other.lost2)  # fmt: skip
+        return ModuleError(
+            self.norm2 + other.norm2, self.root2 + other.root2, self.stored2 + other.stored2, self.lost2 + other.lost2
+        )
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,20 @@ class MergeReport:
     def json(self) -> dict[str, Any]:
         """As JSON values."""
         return {
-            "path": str(self.path), "digest": self.digest, "error": self.total.error, "storage": self.total.storage,
-            "truncation": self.total.truncation, "rank": self.rank, "alpha": self.alpha, "rule": self.rule,
-            "modules": self.modules, "size": self.size, "cancelled": list(self.cancelled),
+            "path": str(self.path),
+            "digest": self.digest,
+            "error": self.total.error,
+            "storage": self.total.storage,
+            "truncation": self.total.truncation,
+            "rank": self.rank,
+            "alpha": self.alpha,
+            "rule": self.rule,
+            "modules": self.modules,
+            "size": self.size,
+            "cancelled": list(self.cancelled),
             "blocks": {name: block.json() for name, block in self.blocks.items()},
             **({"distance": self.distance.json()} if self.distance else {}),
-        }  # fmt: skip
+        }
 
     def text(self) -> str:
         """A table of errors by block under one line of facts."""

@@ -80,9 +80,17 @@ def resize_file(
     rule, place, terms = rule or Exact(), Path(out), [Term(adapter, label=adapter.path.stem)]
     short = {value: key for key, value in DTYPES.items()}[dtype]
     step = {"resize": {"name": adapter.path.name, "digest": adapter.digest}, "rank": rule.text(), "dtype": short}
-    stored = store(combine(terms), place, rule=rule, dtype=dtype, metadata=merge_texts(terms, place), force=force,
-                   provenance=provenance_of(terms, rule, dtype, owner, step), trim=True,
-                   carried=adapter.carried)  # fmt: skip
+    stored = store(
+        combine(terms),
+        place,
+        rule=rule,
+        dtype=dtype,
+        metadata=merge_texts(terms, place),
+        force=force,
+        provenance=provenance_of(terms, rule, dtype, owner, step),
+        trim=True,
+        carried=adapter.carried,
+    )
     ranks = {}
     for block, names in grouped(stored.ranks, adapter.family).items():
         kept = [stored.ranks[name] for name in names]

@@ -52,9 +52,17 @@ def store(
         prepared = _Layout(source, rule, dtype, metadata, provenance, out).prepare(spool, trim)
         if not len(prepared):
             raise FormatError(f"nothing is left to write to {out}: every module's difference is zero")
-        written = write(prepared, out, family=source.family, metadata=metadata, dtype=dtype, provenance=provenance,
-                        force=force, carried=carried,
-                        error=lambda cast: report_blocks(_errors(cast, prepared), source.family)[0].error)  # fmt: skip
+        written = write(
+            prepared,
+            out,
+            family=source.family,
+            metadata=metadata,
+            dtype=dtype,
+            provenance=provenance,
+            force=force,
+            carried=carried,
+            error=lambda cast: report_blocks(_errors(cast, prepared), source.family)[0].error,
+        )
     return _report(written, prepared, rule)
 
 
@@ -99,8 +107,15 @@ class Prepared(Mapping[str, Delta]):
 class _Layout:
     """How a source's modules are laid out under a rule: their ranks, known at once or after every SVD."""
 
-    def __init__(self, source: Source, rule: RankRule, dtype: torch.dtype, metadata: Mapping[str, str],
-                 provenance: Provenance, out: Path) -> None:  # fmt: skip
+    def __init__(
+        self,
+        source: Source,
+        rule: RankRule,
+        dtype: torch.dtype,
+        metadata: Mapping[str, str],
+        provenance: Provenance,
+        out: Path,
+    ) -> None:
         self._source = source
         self._rule = rule
         self._dtype = dtype
@@ -160,8 +175,15 @@ class _Layout:
     def _fit(self, rule: Size, values: Mapping[str, torch.Tensor], ranks: Mapping[str, int]) -> dict[str, int]:
         shapes = {name: self._source.shapes[name] for name in ranks}
         costs = {name: (shape[0] + math.prod(shape[1:])) * self._dtype.itemsize for name, shape in shapes.items()}
-        whole = file_size(shapes, ranks, family=self._source.family, metadata=self._metadata, dtype=self._dtype,
-                          provenance=self._provenance, path=self._out)  # fmt: skip
+        whole = file_size(
+            shapes,
+            ranks,
+            family=self._source.family,
+            metadata=self._metadata,
+            dtype=self._dtype,
+            provenance=self._provenance,
+            path=self._out,
+        )
         rest = whole - sum(costs[name] * rank for name, rank in ranks.items())
         return allocate(values, costs, rule.size - rest)
 
@@ -169,8 +191,9 @@ class _Layout:
 def _values_alone(found: Decomposed, count: int | None) -> Decomposed:
     """What remains to be known of a module once its factors are let go: its singular values, or the first of them."""
     empty = torch.empty(0)
-    return Decomposed(Spectrum(empty, found.spectrum.s[:count].clone(), empty, found.spectrum.shape), found.norm2,
-                      found.root2)  # fmt: skip
+    return Decomposed(
+        Spectrum(empty, found.spectrum.s[:count].clone(), empty, found.spectrum.shape), found.norm2, found.root2
+    )
 
 
 def _asked(found: Decomposed, rank: int) -> ModuleError:
@@ -191,13 +214,26 @@ def _padded(delta: LowRank, rank: int) -> LowRank:
 
 
 def _errors(cast: Mapping[str, CastError], prepared: Prepared) -> dict[str, ModuleError]:
-    return {name: ModuleError(known.norm2, known.root2, cast[name].error2, known.lost2)
-            for name, known in prepared.asked.items()}  # fmt: skip
+    return {
+        name: ModuleError(known.norm2, known.root2, cast[name].error2, known.lost2)
+        for name, known in prepared.asked.items()
+    }
 
 
 def _report(written: Written, prepared: Prepared, rule: RankRule) -> MergeReport:
     errors = _errors(written.errors, prepared)
     total, blocks = report_blocks(errors, prepared.source.family)
     cancelled = tuple(name for name, error in errors.items() if error.cancels)
-    return MergeReport(written.path, written.digest, total, blocks, rule.text(), written.rank, written.alpha,
-                       len(written.errors), written.path.stat().st_size, cancelled, dict(prepared.ranks))  # fmt: skip
+    return MergeReport(
+        written.path,
+        written.digest,
+        total,
+        blocks,
+        rule.text(),
+        written.rank,
+        written.alpha,
+        len(written.errors),
+        written.path.stat().st_size,
+        cancelled,
+        dict(prepared.ranks),
+    )

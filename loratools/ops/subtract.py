@@ -70,8 +70,12 @@ class Method:
 
     def json(self) -> dict[str, Any]:
         """The settings that this mode uses, for the header."""
-        used: dict[Mode, tuple[str, ...]] = {"direct": (), "matched": ("most",), "project": ("energy", "side"),
-                                             "soft": ("energy", "side", "mu")}  # fmt: skip
+        used: dict[Mode, tuple[str, ...]] = {
+            "direct": (),
+            "matched": ("most",),
+            "project": ("energy", "side"),
+            "soft": ("energy", "side", "mu"),
+        }
         values = {key: getattr(self, key) for key in used[self.mode]}
         return {"mode": self.mode} | {key: value for key, value in values.items() if value != math.inf}
 
@@ -87,8 +91,13 @@ class Removal:
     kept2: float = 0.0
 
     def __add__(self, other: Removal) -> Removal:
-        return Removal(self.dot + other.dot, self.style2 + other.style2, self.base2 + other.base2,
-                       self.taken2 + other.taken2, self.kept2 + other.kept2)  # fmt: skip
+        return Removal(
+            self.dot + other.dot,
+            self.style2 + other.style2,
+            self.base2 + other.base2,
+            self.taken2 + other.taken2,
+            self.kept2 + other.kept2,
+        )
 
     @property
     def cosine(self) -> float:
@@ -177,9 +186,16 @@ def subtract_files(
         if method.mode == "direct":
             stored = merge_files(asked, place, rule=rule, dtype=dtype, force=force, owner=owner, step=step)
         else:
-            stored = store(source, place, rule=rule, dtype=dtype, metadata=merge_texts(style, place), force=force,
-                           provenance=provenance_of(asked, rule, dtype, owner, step),
-                           carried=all_carried(adapters_of(style)))  # fmt: skip
+            stored = store(
+                source,
+                place,
+                rule=rule,
+                dtype=dtype,
+                metadata=merge_texts(style, place),
+                force=force,
+                provenance=provenance_of(asked, rule, dtype, owner, step),
+                carried=all_carried(adapters_of(style)),
+            )
     groups = grouped(source.found, source.family)
     blocks = {block: sum((source.found[name] for name in names), Removal()) for block, names in groups.items()}
     return SubtractReport(method, sum(source.found.values(), Removal()), blocks, stored)
@@ -187,15 +203,24 @@ def subtract_files(
 
 def _removed(term: Term, vector: BlockVector | None, missing: float | None) -> Term:
     both = vector if term.vector is None or vector is None else term.vector.composed(vector)
-    return replace(term, weight=-term.weight, vector=both or term.vector,
-                   missing=term.missing if missing is None else missing)  # fmt: skip
+    return replace(
+        term, weight=-term.weight, vector=both or term.vector, missing=term.missing if missing is None else missing
+    )
 
 
-def _step(style: Sequence[Term], removed: Sequence[Term], method: Method, rule: RankRule,
-          dtype: torch.dtype) -> dict[str, Any]:  # fmt: skip
+def _step(
+    style: Sequence[Term], removed: Sequence[Term], method: Method, rule: RankRule, dtype: torch.dtype
+) -> dict[str, Any]:
     short = {value: key for key, value in DTYPES.items()}[dtype]
-    return {"subtract": {"style": [term_facts(term) for term in style], "base": [term_facts(t) for t in removed],
-                         **method.json()}, "rank": rule.text(), "dtype": short}  # fmt: skip
+    return {
+        "subtract": {
+            "style": [term_facts(term) for term in style],
+            "base": [term_facts(t) for t in removed],
+            **method.json(),
+        },
+        "rank": rule.text(),
+        "dtype": short,
+    }
 
 
 class Without(Source):

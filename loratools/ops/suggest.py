@@ -97,13 +97,25 @@ class Suggestion:
         head += ["growth", "GP1", "guide's"] if self.growth else []
         rows = [head]
         for name, found in self.blocks.items():
-            row = [name, str(found.modules), f"{found.style:.3g}", f"{found.base:.3g}", f"{found.coefficient:+.3f}",
-                   f"{found.cosine:+.3f}", f"{found.overlap:.3f}", f"{found.chance:.3f}", f"{self.gp2[name]:.3f}",
-                   _shown(self.guide_gp2.get(name))]  # fmt: skip
+            row = [
+                name,
+                str(found.modules),
+                f"{found.style:.3g}",
+                f"{found.base:.3g}",
+                f"{found.coefficient:+.3f}",
+                f"{found.cosine:+.3f}",
+                f"{found.overlap:.3f}",
+                f"{found.chance:.3f}",
+                f"{self.gp2[name]:.3f}",
+                _shown(self.guide_gp2.get(name)),
+            ]
             if self.growth and name in self.growth:
                 mark = " !" if self.growth[name].suspect else "  "
-                row += [f"{100 * self.growth[name].growth:+.0f} %{mark}", f"{self.gp1[name]:.3f}",
-                         _shown(self.guide_gp1.get(name))]  # fmt: skip
+                row += [
+                    f"{100 * self.growth[name].growth:+.0f} %{mark}",
+                    f"{self.gp1[name]:.3f}",
+                    _shown(self.guide_gp1.get(name)),
+                ]
             rows.append(row + ["-"] * (len(head) - len(row)))
         lines = [table(rows), "", f"GP2 that removes the base's part and no more: {_list(self.gp2)}"]
         if self.growth:
@@ -208,8 +220,10 @@ def _pair(name: str, style: Adapter, base: Adapter) -> _Pair:
     if a is None or b is None:
         return _Pair(0.0 if a is None else a.norm() ** 2, 0.0 if b is None else b.norm() ** 2, 0.0, None)
     if math.prod(a.shape) != math.prod(b.shape) or a.shape[0] != b.shape[0]:
-        raise ShapeError(f"{name} is {tuple(a.shape)} in {style.path} and {tuple(b.shape)} in {base.path}; they are "
-                         "of different models")  # fmt: skip
+        raise ShapeError(
+            f"{name} is {tuple(a.shape)} in {style.path} and {tuple(b.shape)} in {base.path}; they are "
+            "of different models"
+        )
     product = 0.0 if len(a.shape) == 1 != len(b.shape) else inner(a, b)
     return _Pair(a.norm() ** 2, b.norm() ** 2, product, _overlap(a, b))
 
@@ -242,9 +256,13 @@ def _alignment(pairs: Sequence[_Pair]) -> Alignment:
     overlaps = [pair.overlap for pair in pairs if pair.overlap is not None]
     both = math.sqrt(style2 * base2)
     return Alignment(
-        len(pairs), math.sqrt(style2), math.sqrt(base2), product / base2 if base2 > 0 else 0.0,
-        product / both if both > 0 else 0.0, *_means(overlaps),
-    )  # fmt: skip
+        len(pairs),
+        math.sqrt(style2),
+        math.sqrt(base2),
+        product / base2 if base2 > 0 else 0.0,
+        product / both if both > 0 else 0.0,
+        *_means(overlaps),
+    )
 
 
 def _means(overlaps: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -111,8 +111,10 @@ class Term:
         present = sorted({block for module in self.adapter if (block := self.block(module)) is not None})
         for name in self.vector.weights:
             if name not in present:
-                raise BlockError(f"{self.label} has no module in block {name}{did_you_mean(name, present)}; its blocks "
-                                 f"are {' '.join(present) or 'none'}")  # fmt: skip
+                raise BlockError(
+                    f"{self.label} has no module in block {name}{did_you_mean(name, present)}; its blocks "
+                    f"are {' '.join(present) or 'none'}"
+                )
 
     def _block_weight(self, module: str) -> float:
         block = self.block(module) if self.vector is not None else None
@@ -179,8 +181,7 @@ def resolve_terms(
             adapter = opened[path] = opened.get(path) or read(path, base, allow_unknown)
             vector = None if spec.vector_text is None else parse_vector(spec.vector_text, presets, adapter.family)
             written = spec.vector_text is not None and _is_number(spec.vector_text.split(",")[0])
-            term = Term(adapter, spec.weight / len(places), vector, spec.te, spec.unet, label, missing,
-                        written=written)  # fmt: skip
+            term = Term(adapter, spec.weight / len(places), vector, spec.te, spec.unet, label, missing, written=written)
             term.check()
             terms.append(term)
     return terms
@@ -204,8 +205,10 @@ def _term(fields: list[str], text: str) -> TermSpec:
     if not ref:
         raise MergeStringError(f"'{text}' has an empty term; write NAME:weight[:vector], terms parted by one comma")
     if len(fields) == 1 and _is_number(fields[0]):
-        raise MergeStringError(f"'{fields[0].strip()}' in '{text}' is a number, not a LoRA; a vector follows "
-                               "a weight, as in A:1:1,0.5,..., and a file of that name needs quotes")  # fmt: skip
+        raise MergeStringError(
+            f"'{fields[0].strip()}' in '{text}' is a number, not a LoRA; a vector follows "
+            "a weight, as in A:1:1,0.5,..., and a file of that name needs quotes"
+        )
     name = parse_reference(ref)
     spec = TermSpec(name.name, epoch=name.selector)
     rest = [field.strip() for field in fields[1:]]

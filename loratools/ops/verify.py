@@ -40,8 +40,10 @@ def verify(path: str | os.PathLike[str], terms: Sequence[Term]) -> Verification:
             pieces.append((-1.0, asked))
         if name in stored:
             pieces.append((1.0, stored.delta(name, torch.float64)))
-        root2 = sum(s * s * norm2_of(t.adapter.delta(name, torch.float64)) for t, s in
-                    (combined.parts(name) if name in combined else ()))  # fmt: skip
+        root2 = sum(
+            s * s * norm2_of(t.adapter.delta(name, torch.float64))
+            for t, s in (combined.parts(name) if name in combined else ())
+        )
         norm2 = 0.0 if asked is None else norm2_of(asked)
         return name, ModuleError(norm2, root2, norm2_of(concatenate(pieces)), 0.0)
 

@@ -96,8 +96,10 @@ def arrange(
     found = Arrangement(tuple(_with_base(ordered, prompts) if base else ordered), start)
     if found.count > most:
         sizes = " x ".join(f"{len(axis.values)} {axis.title}" for axis in found.axes if len(axis.values) > 1)
-        raise GridError(f"the axes ask for {sizes} = {found.count} pictures, and {most} are allowed; ask for fewer, or "
-                        f"allow them with --most {found.count}")  # fmt: skip
+        raise GridError(
+            f"the axes ask for {sizes} = {found.count} pictures, and {most} are allowed; ask for fewer, or "
+            f"allow them with --most {found.count}"
+        )
     return found
 
 
@@ -122,8 +124,10 @@ def check_axes(asked: Sequence[Axis], labels: Sequence[str], prompts: Sequence[s
         if axis.kind == "adapter" and labels:
             raise GridError(f"the rows and the axis {axis.slot} both name what is added; give it once")
         if KINDS[axis.kind].adapts and not added:
-            raise GridError(f"axis {axis.slot}: {axis.title} has nothing to change; name a LoRA among the rows, or as "
-                            "<lora:NAME:1> in the prompt")  # fmt: skip
+            raise GridError(
+                f"axis {axis.slot}: {axis.title} has nothing to change; name a LoRA among the rows, or as "
+                "<lora:NAME:1> in the prompt"
+            )
         if axis.kind == "prompt" and len(prompts) > 1:
             raise GridError(f"several prompts are given beside the axis {axis.slot} of prompts; give them once")
 

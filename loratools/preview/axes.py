@@ -197,8 +197,10 @@ def read_axis(head: str, rest: str, slot: str) -> Axis:
         raise GridError(f"axis {slot}, {head.strip()}: {error}") from error
     bare = next((value for value in values if kind == "vector" and _BARE.fullmatch(str(value))), None)
     if bare is not None:
-        raise GridError(f"axis {slot}, {head.strip()}: a comma parts values, so '{bare}' would be a whole vector; "
-                        f'write a vector of numbers in double quotes, as in "1,0.5,..."')  # fmt: skip
+        raise GridError(
+            f"axis {slot}, {head.strip()}: a comma parts values, so '{bare}' would be a whole vector; "
+            f'write a vector of numbers in double quotes, as in "1,0.5,..."'
+        )
     if not values:
         raise GridError(f"axis {slot}, {head.strip()}: there is no value after the colon; write at least one")
     return Axis(kind, values, term, block, slot)

@@ -28,8 +28,9 @@ class Decoder:
         say: told when memory made it decode fewer.
     """
 
-    def __init__(self, base: Base, sliced: bool, using: Using, free: Callable[[], None],
-                 say: Callable[[str], None]) -> None:  # fmt: skip
+    def __init__(
+        self, base: Base, sliced: bool, using: Using, free: Callable[[], None], say: Callable[[str], None]
+    ) -> None:
         self._base, self._sliced, self._using, self._free, self._say = base, sliced, using, free, say
         self.at_once = 1 if sliced else AT_ONCE
         self._waiting: list[tuple[list[Wanted | None], Tensor]] = []

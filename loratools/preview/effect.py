@@ -91,8 +91,10 @@ class Effect:
     def text(self) -> str:
         """A table and two sparklines."""
         rows = [["block", "modules", "alone", "missed when off", *([f"at ±{self.nudge:g}"] if self.nudge else [])]]
-        rows += [[name, str(one.modules), one.alone.text(), one.missed.text(),
-                  *([one.nudged.text()] if one.nudged else [])] for name, one in self.blocks.items()]  # fmt: skip
+        rows += [
+            [name, str(one.modules), one.alone.text(), one.missed.text(), *([one.nudged.text()] if one.nudged else [])]
+            for name, one in self.blocks.items()
+        ]
         alone = sparks([one.alone.mean for one in self.blocks.values()])
         missed = sparks([one.missed.mean for one in self.blocks.values()])
         note = f"the whole LoRA at {self.weight:g} changes a pixel by {self.whole.text()} (of 1)"
@@ -175,9 +177,11 @@ def _measured(
     for name, count in zip(held, modules, strict=True):
         alone = _relative(base, result.paths(f"only {name}", weight), reach)
         missed = _relative(whole, result.paths(f"without {name}", weight), reach)
-        moved = [value for side in ("up", "down")
-                 for value in (_relative(whole, result.paths(f"{name} {side}", weight), reach) if nudge else [])
-                 ]  # fmt: skip
+        moved = [
+            value
+            for side in ("up", "down")
+            for value in (_relative(whole, result.paths(f"{name} {side}", weight), reach) if nudge else [])
+        ]
         blocks[name] = BlockEffect(count, Spread.of(alone), Spread.of(missed), Spread.of(moved) if moved else None)
     return Effect(label, weight, len(base), Spread.of(reach), blocks, result.folder, result.rendered, nudge)
 
@@ -210,8 +214,10 @@ def draw_strip(path: Path, effect: Effect) -> None:
     sheet = Image.new("RGB", (width, top + lines * side + 64), PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((16, 14), title, fill=INK, font=head.font)
-    rows = [("only this block", [one.alone for one in effect.blocks.values()]),
-            ("missed when off", [one.missed for one in effect.blocks.values()])]  # fmt: skip
+    rows = [
+        ("only this block", [one.alone for one in effect.blocks.values()]),
+        ("missed when off", [one.missed for one in effect.blocks.values()]),
+    ]
     nudged = [one.nudged for one in effect.blocks.values() if one.nudged is not None]
     rows += [(f"at ±{effect.nudge:g}", nudged)] if nudged else []
     bottom = top + len(rows) * side

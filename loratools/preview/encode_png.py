@@ -60,8 +60,9 @@ class Writing:
     def __enter__(self) -> Writing:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:  # fmt: skip
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._pool.shutdown(wait=True)
 
     def _save(self, item: Wanted, host: Tensor, index: int, ready: torch.cuda.Event | None) -> None:

@@ -77,8 +77,14 @@ class Engine:
         say: told what rendering needs before it starts, and when memory made it work in smaller batches.
     """
 
-    def __init__(self, base: Base, options: Options | None = None, *, encode: Encode = guides,
-                 say: Callable[[str], None] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        base: Base,
+        options: Options | None = None,
+        *,
+        encode: Encode = guides,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
         self.base = base
         self.options = options or Options()
         if self.options.batch < 1:
@@ -121,8 +127,14 @@ class Engine:
         for stack in stacks:
             self.patcher.check(stack.deltas)
 
-    def render(self, jobs: Sequence[Job], store: Store, *, on_done: Callable[[int], None] | None = None,
-               claims: Claims | None = None) -> int:  # fmt: skip
+    def render(
+        self,
+        jobs: Sequence[Job],
+        store: Store,
+        *,
+        on_done: Callable[[int], None] | None = None,
+        claims: Claims | None = None,
+    ) -> int:
         """Render every job whose picture ``store`` lacks, and save it there.
 
         A batch of one stack with one lacking picture is rendered whole, so that a resumed grid has the pictures of an
@@ -289,9 +301,17 @@ class Engine:
         latents = torch.cat([initial(job.noise, job.seed, job.size) for job in jobs])
         with self._using(self.base.unet), self._beside(jobs, told):
             made = denoise_guided(
-                self.base, told, latents, first.steps, first.cfg, first.sampler, self._step,
-                seeds=[job.seed for job in jobs], kind=first.noise, unet=self._unet(jobs),
-            )  # fmt: skip
+                self.base,
+                told,
+                latents,
+                first.steps,
+                first.cfg,
+                first.sampler,
+                self._step,
+                seeds=[job.seed for job in jobs],
+                kind=first.noise,
+                unet=self._unet(jobs),
+            )
         return made[:count]
 
     def _beside(self, jobs: Sequence[Job], told: Guidance) -> contextlib.AbstractContextManager[None]:
@@ -333,8 +353,14 @@ class Engine:
 
         def wanted(batch: int) -> Need:
             beside = self._branches.size(2 * batch) if self._mixing and self._branches is not None else 0
-            return need(self.base, batch, size, min(self._decoder.at_once, len(jobs)), touched + beside,
-                        offload=self._parking is not None)  # fmt: skip
+            return need(
+                self.base,
+                batch,
+                size,
+                min(self._decoder.at_once, len(jobs)),
+                touched + beside,
+                offload=self._parking is not None,
+            )
 
         asked = min(self._most, largest)
         most, told = fitting(wanted, asked, free)

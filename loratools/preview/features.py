@@ -70,8 +70,10 @@ class Clip:
     def images(self, images: Sequence[Image]) -> Tensor:
         """(n, projection)."""
         vision = self._model.vision_model
-        found = [self._model.visual_projection(vision(pixel_values=part).pooler_output)
-                 for part in _batches(images, self._prepare)]  # fmt: skip
+        found = [
+            self._model.visual_projection(vision(pixel_values=part).pooler_output)
+            for part in _batches(images, self._prepare)
+        ]
         return _unit(torch.cat(found).float())
 
     @torch.inference_mode()
@@ -131,8 +133,9 @@ def model_kind(folder: Path) -> str:
     try:
         kind = str(json.loads(config.read_text(encoding="utf-8"))["model_type"])
     except OSError as error:
-        raise FileError(f"{folder} holds no model (no {config.name}); give a folder with a CLIP or DINO as "
-                        "transformers saves it") from error  # fmt: skip
+        raise FileError(
+            f"{folder} holds no model (no {config.name}); give a folder with a CLIP or DINO as transformers saves it"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{config} is not a model's config; give a CLIP or DINO as transformers saves it") from error
     if kind != "clip" and not kind.startswith(("dino", "vit")):

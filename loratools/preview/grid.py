@@ -205,8 +205,9 @@ class Grid:
         known = [label for axis in self.shown for label in axis.labels]
         for label in labels:
             if label not in known:
-                raise FormatError(f"no axis has a value '{label}'{did_you_mean(label, known)}; values are "
-                                  f"{', '.join(known[:20])}")  # fmt: skip
+                raise FormatError(
+                    f"no axis has a value '{label}'{did_you_mean(label, known)}; values are {', '.join(known[:20])}"
+                )
         return replace(self, labels={k: v for k, v in {**self.labels, **labels}.items() if v})
 
     def annotated(
@@ -268,8 +269,15 @@ def _settings_json(settings: Settings) -> dict[str, Any]:
 
 def _settings(told: Mapping[str, Any]) -> Settings:
     width, height = told["size"]
-    return Settings(told["steps"], told["cfg"], told["sampler"], (height, width), told["negative"], told["clip_skip"],
-                    told.get("noise", OWN))  # fmt: skip
+    return Settings(
+        told["steps"],
+        told["cfg"],
+        told["sampler"],
+        (height, width),
+        told["negative"],
+        told["clip_skip"],
+        told.get("noise", OWN),
+    )
 
 
 def _row(told: Mapping[str, Any]) -> RowInfo:
@@ -300,8 +308,10 @@ def read_grid(folder: Path) -> Grid:
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{path} is not a grid's record ({type(error).__name__}); render the grid again") from error
     if '"times"' not in text and _varies_strength(found):
-        raise FormatError(f"{path} was written by a version that did not say how strong each row's LoRA is; render the "
-                          "grid again, its pictures are used again")  # fmt: skip
+        raise FormatError(
+            f"{path} was written by a version that did not say how strong each row's LoRA is; render the "
+            "grid again, its pictures are used again"
+        )
     return found
 
 

@@ -46,8 +46,13 @@ class Table:
         ]
         across, down = axes[0].name, axes[1].name if axes[1].kind not in ("adapter", "prompt") else ""
         corner = f"{down} ↓   {across} →" if down and len(axes[1].labels) > 1 else across
-        return Table(_headings(grid, axes[0]), _headings(grid, axes[1]), tuple(titles) if parts else ("",),
-                     tuple(len(axis.labels) for axis in axes[2:] if not axis.slot), corner)  # fmt: skip
+        return Table(
+            _headings(grid, axes[0]),
+            _headings(grid, axes[1]),
+            tuple(titles) if parts else ("",),
+            tuple(len(axis.labels) for axis in axes[2:] if not axis.slot),
+            corner,
+        )
 
 
 @dataclass(frozen=True)
@@ -127,8 +132,10 @@ class Layout:
         """Where a table begins."""
         down, across = divmod(part, self.beside)
         width, height = self.block
-        return (self.margin + across * (width + 4 * self.gap) - self.origin[0],
-                self.margin + self.title.line + self.gap + down * (height + 4 * self.gap) - self.origin[1])  # fmt: skip
+        return (
+            self.margin + across * (width + 4 * self.gap) - self.origin[0],
+            self.margin + self.title.line + self.gap + down * (height + 4 * self.gap) - self.origin[1],
+        )
 
     def _x(self, column: int) -> int:
         apart = self.gap * 2 if column and self.table.columns[0].base else 0
@@ -177,8 +184,17 @@ def _with_letters(grid: Grid, table: Table, inside: tuple[int, int], picture: tu
         *grid.captions,
         *grid.aside,
     ]
-    texts = "".join([grid.title, *grid.prompts, grid.settings.negative, *table.parts, table.corner, *under,
-                     *(f"{heading.label}{heading.under}" for heading in headings)])  # fmt: skip
+    texts = "".join(
+        [
+            grid.title,
+            *grid.prompts,
+            grid.settings.negative,
+            *table.parts,
+            table.corner,
+            *under,
+            *(f"{heading.label}{heading.under}" for heading in headings),
+        ]
+    )
     size = min(max(16, min(tile) // 11), 46)
     label, small = Lettering(size, texts), Lettering(max(13, round(size * 0.74)), texts)
     title = Lettering(round(size * 1.05), texts)

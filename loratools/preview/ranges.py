@@ -37,8 +37,10 @@ def parse_integers(text: str, what: str) -> tuple[int, ...]:
     """
     values = _parse(text, what, whole=True)
     if broken := next((value for value in values if value != value.to_integral_value()), None):
-        raise GridError(f"'{text}' gives {broken} for the {what}, which have to be whole numbers; the nearest is "
-                        f"{int(broken.to_integral_value())}")  # fmt: skip
+        raise GridError(
+            f"'{text}' gives {broken} for the {what}, which have to be whole numbers; the nearest is "
+            f"{int(broken.to_integral_value())}"
+        )
     return tuple(int(value) for value in values)
 
 

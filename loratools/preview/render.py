@@ -128,12 +128,28 @@ def render_grid(
     if not prompts:
         raise PromptError("there is no prompt; give at least one with --prompt")
     start = Setting("", 0, negative, None, 1.0, (), steps, cfg, sampler, size, clip_skip, noise=noise)
-    found = arrange([], start, rows=rows, weights=with_base_first(weights), prompts=prompts, seeds=check_seeds(seeds),
-                    most=sys.maxsize)  # fmt: skip
+    found = arrange(
+        [],
+        start,
+        rows=rows,
+        weights=with_base_first(weights),
+        prompts=prompts,
+        seeds=check_seeds(seeds),
+        most=sys.maxsize,
+    )
     return render_axes(
-        base, found, out=out, embeddings=embeddings, options=replace(options or Options(), batch=batch_size),
-        title=title, notes=notes, progress=progress, on_picture=on_picture, owner=owner, force=force,
-    )  # fmt: skip
+        base,
+        found,
+        out=out,
+        embeddings=embeddings,
+        options=replace(options or Options(), batch=batch_size),
+        title=title,
+        notes=notes,
+        progress=progress,
+        on_picture=on_picture,
+        owner=owner,
+        force=force,
+    )
 
 
 def render_axes(
@@ -224,8 +240,9 @@ def redraw(
 class _Run:
     """One rendering of a grid, base by base."""
 
-    def __init__(self, out: Path, rank: Rank, options: Options, progress: bool,
-                 on_picture: Callable[[int, int], None] | None) -> None:  # fmt: skip
+    def __init__(
+        self, out: Path, rank: Rank, options: Options, progress: bool, on_picture: Callable[[int, int], None] | None
+    ) -> None:
         self.out, self.rank, self.options, self.progress, self.on_picture = out, rank, options, progress, on_picture
         self.plans: list[tuple[Plan, list[Job]]] = []
         self.compute, self.rendered, self.found, self.count = "", 0, 0, 0
@@ -265,12 +282,17 @@ class _Run:
         first, infos = self.plans[0][0], self.plans[-1][0].infos
         prompts = tuple(dict.fromkeys(prompt for plan, _ in self.plans for prompt in plan.prompts))
         common = first.places[0].settings
-        pictures = [picture for plan, shown in self.plans
-                    for picture in plan.pictures(self.out, shown, prompts, common)]  # fmt: skip
-        axes = () if first.plain else tuple(
-            AxisInfo(axis.title, tuple(axis.label(n) for n in range(len(axis.values))), axis.kind, axis.slot)
-            for axis in arrangement.axes
-        )  # fmt: skip
+        pictures = [
+            picture for plan, shown in self.plans for picture in plan.pictures(self.out, shown, prompts, common)
+        ]
+        axes = (
+            ()
+            if first.plain
+            else tuple(
+                AxisInfo(axis.title, tuple(axis.label(n) for n in range(len(axis.values))), axis.kind, axis.slot)
+                for axis in arrangement.axes
+            )
+        )
         if not axes:
             pictures = [replace(picture, at=(), base=None) for picture in pictures]
         weights = tuple(dict.fromkeys(picture.weight for picture in pictures))
@@ -290,8 +312,9 @@ class _Run:
 class _Teller:
     """Told how many pictures have come to rest, it tells the bar and whoever listens."""
 
-    def __init__(self, total: int, advance: Callable[[int], object],
-                 on_picture: Callable[[int, int], None] | None) -> None:  # fmt: skip
+    def __init__(
+        self, total: int, advance: Callable[[int], object], on_picture: Callable[[int, int], None] | None
+    ) -> None:
         self._total, self._advance, self._on_picture = total, advance, on_picture
         self.left = total
 

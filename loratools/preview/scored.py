@@ -46,8 +46,12 @@ class ScoredBy:
         from loratools.preview.scores import Scoring, score_pictures
 
         grid = read_grid(folder)
-        scoring = Scoring(tuple(load_features(model) for model in self.models), self.training, self.held_out,
-                          judge if grid.base == "pocket" else None)  # fmt: skip
+        scoring = Scoring(
+            tuple(load_features(model) for model in self.models),
+            self.training,
+            self.held_out,
+            judge if grid.base == "pocket" else None,
+        )
         return redraw(folder, scores=score_pictures(folder, grid, scoring), drawing=drawing, title=title)
 
 

@@ -67,13 +67,17 @@ def score_pictures(folder: Path, grid: Grid, scoring: Scoring) -> dict[str, tupl
     """
     by_key = {picture.key: picture for picture in grid.pictures}
     base_key = {grid.place(picture): picture.key for picture in grid.pictures}
-    bases = {key: base_key.get(place) if (place := grid.base_place(picture)) else None
-             for key, picture in by_key.items()}  # fmt: skip
+    bases = {
+        key: base_key.get(place) if (place := grid.base_place(picture)) else None for key, picture in by_key.items()
+    }
     keys = list(by_key)
     images = Pictures([folder / by_key[key].file for key in keys])
     prompts = [grid.prompts[by_key[key].prompt] for key in keys]
-    sets = {name: read_images(path) for name, path in
-            (("nearest", scoring.training), ("held-out", scoring.held_out)) if path is not None}  # fmt: skip
+    sets = {
+        name: read_images(path)
+        for name, path in (("nearest", scoring.training), ("held-out", scoring.held_out))
+        if path is not None
+    }
     found: dict[str, list[Score]] = {key: [] for key in keys}
     for features in scoring.features or (Pixels(),):
         compared = _Compared(features, images, prompts, sets)
@@ -89,8 +93,9 @@ def score_pictures(folder: Path, grid: Grid, scoring: Scoring) -> dict[str, tupl
 class _Compared:
     """Everything as vectors of one kind of features."""
 
-    def __init__(self, features: Features, images: Sequence[Image], prompts: Sequence[str],
-                 sets: Mapping[str, Sequence[Image]]) -> None:  # fmt: skip
+    def __init__(
+        self, features: Features, images: Sequence[Image], prompts: Sequence[str], sets: Mapping[str, Sequence[Image]]
+    ) -> None:
         self.name = features.name
         self.vectors = features.images(images)
         self.texts = features.texts(prompts)

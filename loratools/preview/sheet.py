@@ -56,10 +56,15 @@ def draw_sheet(
     pen.text((layout.margin - left, layout.margin - top), line, fill=INK, font=layout.title.font)
     for part in range(len(layout.table.parts)):
         _draw_headings(pen, layout, part)
-    cells = [((layout.left(column, part), layout.top(row, part)), pictures)
-             for (part, row, column), pictures in by_cell(grid).items()]  # fmt: skip
-    shown = [(at, pictures) for at, pictures in cells if -layout.tile[0] < at[0] < sheet.width
-             and -layout.tile[1] - layout.under < at[1] < sheet.height]  # fmt: skip
+    cells = [
+        ((layout.left(column, part), layout.top(row, part)), pictures)
+        for (part, row, column), pictures in by_cell(grid).items()
+    ]
+    shown = [
+        (at, pictures)
+        for at, pictures in cells
+        if -layout.tile[0] < at[0] < sheet.width and -layout.tile[1] - layout.under < at[1] < sheet.height
+    ]
     tiles = in_order(lambda cell: [_read_fitted(folder / own.file, layout.picture) for own in cell[1]], shown)
     for (at, pictures), tile in zip(shown, tiles, strict=True):
         _draw_tile(sheet, tile, layout, at)
@@ -77,8 +82,9 @@ def _draw_marks(pen: Any, layout: Layout, pictures: Sequence[Picture], at: tuple
         width, height = layout.picture
         if picture.key == marks.winner:
             thick = max(3, layout.gap // 2)
-            pen.rectangle((x - thick, y - thick, x + width + thick - 1, y + height + thick - 1), outline=GOLD,
-                          width=thick)  # fmt: skip
+            pen.rectangle(
+                (x - thick, y - thick, x + width + thick - 1, y + height + thick - 1), outline=GOLD, width=thick
+            )
         count, size = marks.stars.get(picture.key, 0), max(10, min(width, height) // 9)
         if count:
             pen.rectangle((x, y + height - size, x + count * size, y + height), fill=INK)
@@ -104,8 +110,7 @@ def _draw_under(pen: Any, grid: Grid, layout: Layout, pictures: Sequence[Picture
         top = y + (n + 1) * layout.strip - layout.strip // 2
         low = top + max(2, layout.strip // 2 - 1)
         pen.rectangle((at[0], top, at[0] + layout.tile[0] - 1, low), fill=LINE)
-        pen.rectangle((at[0], top, at[0] + round((layout.tile[0] - 1) * score.part), low),
-                      fill=STRIPS[n % len(STRIPS)])  # fmt: skip
+        pen.rectangle((at[0], top, at[0] + round((layout.tile[0] - 1) * score.part), low), fill=STRIPS[n % len(STRIPS)])
     badge = grid.badges.get((pictures[0].row, pictures[0].weight))
     texts = [badge] if badge else [score.text for score in scores if score.text]
     top = y + layout.under - layout.badge + layout.small.line // 2

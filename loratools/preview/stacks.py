@@ -133,8 +133,10 @@ def edited(row: Row, edits: Sequence[Edit], presets: Presets) -> Row:
         terms = [_edit(term, edit, presets) if _meant(term, edit.term) else term for term in terms]
         if not any(_meant(term, edit.term) for term in terms):
             names = [_name(term) for term in terms]
-            raise GridError(f"'{row.label}' has no LoRA called '{edit.term}'{did_you_mean(edit.term, names)}; it has "
-                            f"{', '.join(names)}")  # fmt: skip
+            raise GridError(
+                f"'{row.label}' has no LoRA called '{edit.term}'{did_you_mean(edit.term, names)}; it has "
+                f"{', '.join(names)}"
+            )
     made = Row.of_terms(terms, " ".join([row.label, *(edit.text() for edit in edits)]))
     if all(edit.what in ("vector", "block") for edit in edits):
         return made
@@ -186,8 +188,10 @@ def _with_block(term: Term, word: str, value: float) -> BlockVector:
     changed = [block for block in blocks if any(term.block(module) == block for module in term.adapter)]
     if not changed:
         present = dict.fromkeys(block for module in term.adapter if (block := term.block(module)) is not None)
-        raise BlockError(f"{_name(term)} has no module in block {word}{did_you_mean(word, present)}; its blocks are "
-                         f"{' '.join(present) or 'none'}")  # fmt: skip
+        raise BlockError(
+            f"{_name(term)} has no module in block {word}{did_you_mean(word, present)}; its blocks are "
+            f"{' '.join(present) or 'none'}"
+        )
     return replace(vector, weights={**vector.weights, **dict.fromkeys(blocks, value)})
 
 

@@ -42,8 +42,9 @@ def write_strip(path: Path, title: str, columns: Sequence[Column]) -> None:
     for index, column in enumerate(columns):
         x = 2 * _GAP + index * (room + _GAP)
         pen.text((x + room // 2, 2 * _GAP + head.line), column.label, fill=INK, font=label.font, anchor="ma")
-        pen.text((x + room // 2, 2 * _GAP + head.line + label.line), column.note, fill=GREY, font=small.font,
-                 anchor="ma")  # fmt: skip
+        pen.text(
+            (x + room // 2, 2 * _GAP + head.line + label.line), column.note, fill=GREY, font=small.font, anchor="ma"
+        )
         for row, picture in enumerate(column.pictures):
             with Image.open(picture) as opened:
                 shown = opened.convert("RGB").resize((wide, tall), Image.Resampling.NEAREST)

@@ -10,8 +10,19 @@ from typing import Any
 
 _WORDS = re.compile(r"(?<=\s)(?=\S)")
 _PARTS = re.compile(r"(?<=[\-_/.,+])")  # where a word that is too long may break, such as a file's name
-_WIDE_FONTS = ("NotoSansCJK", "NotoSansSC", "SourceHanSans", "msyh", "simhei", "PingFang", "Hiragino", "YuGoth",
-               "wqy-", "DroidSansFallback", "Arial Unicode")  # fmt: skip
+_WIDE_FONTS = (
+    "NotoSansCJK",
+    "NotoSansSC",
+    "SourceHanSans",
+    "msyh",
+    "simhei",
+    "PingFang",
+    "Hiragino",
+    "YuGoth",
+    "wqy-",
+    "DroidSansFallback",
+    "Arial Unicode",
+)
 
 
 @dataclass(frozen=True)

@@ -49,13 +49,15 @@ class Plan:
         GridError, PromptError, BlockError, FileError: what is wrong with a place.
     """
 
-    def __init__(self, base: Base, arrangement: Arrangement, stacks: Stacks, name: str = "",
-                 embeddings: Embeddings | None = None) -> None:  # fmt: skip
+    def __init__(
+        self, base: Base, arrangement: Arrangement, stacks: Stacks, name: str = "", embeddings: Embeddings | None = None
+    ) -> None:
         self.encode = Encoder(embeddings)
         self._named: dict[tuple[str, str, int], tuple[tuple[str, str], ...]] = {}
         self.model, self.arrangement, self._drawn_by = (base.name, base.digest), arrangement, base.drawn_by
-        self.places = [self._place(base, at, setting, stacks) for at, setting in _in_rows(arrangement)
-                       if setting.base == name]  # fmt: skip
+        self.places = [
+            self._place(base, at, setting, stacks) for at, setting in _in_rows(arrangement) if setting.base == name
+        ]
         self.rows = stacks.rows
         self.infos = stacks.infos()
         self.prompts = tuple(dict.fromkeys(place.stacked.prompt for place in self.places))
@@ -77,11 +79,15 @@ class Plan:
         axes = self.arrangement.axes
         kinds = [(axis.kind, axis.term, axis.slot) for axis in axes]
         usual = [("weight", "", "x"), ("adapter", "", "y"), ("prompt", "", ""), ("seed", "", "")]
-        return kinds == usual and 0 in axes[0].values and all(
-            (place.stacked.row, place.stacked.weight, self.prompts.index(place.stacked.prompt))
-            == (place.at[1], place.setting.weight, place.at[2])
-            for place in self.places
-        )  # fmt: skip
+        return (
+            kinds == usual
+            and 0 in axes[0].values
+            and all(
+                (place.stacked.row, place.stacked.weight, self.prompts.index(place.stacked.prompt))
+                == (place.at[1], place.setting.weight, place.at[2])
+                for place in self.places
+            )
+        )
 
     @property
     def stacks(self) -> list[Stack]:
@@ -115,10 +121,18 @@ class Plan:
         for place, job in zip(self.places, shown, strict=True):
             file = job.wanted.path.relative_to(out).as_posix()
             yield Picture(
-                place.stacked.row, place.stacked.weight, prompts.index(place.stacked.prompt), place.setting.seed, file,
-                job.wanted.key, place.at, place.base, place.settings if place.settings != common else None,
-                self.model if several else None, place.embeddings,
-            )  # fmt: skip
+                place.stacked.row,
+                place.stacked.weight,
+                prompts.index(place.stacked.prompt),
+                place.setting.seed,
+                file,
+                job.wanted.key,
+                place.at,
+                place.base,
+                place.settings if place.settings != common else None,
+                self.model if several else None,
+                place.embeddings,
+            )
 
     def _job(self, place: Place, stack: Stack, info: RowInfo, path: Path, key: str) -> Job:
         settings, seed, prompt = place.settings, place.setting.seed, place.stacked.prompt
@@ -134,8 +148,19 @@ class Plan:
             "adapter": info.digest if stack.weight else "",
             "provenance": info.provenance if stack.weight else "",
         }
-        return Job(stack, prompt, seed, Wanted(path, key, infotext(facts), made), settings.steps, settings.cfg,
-                   settings.sampler, settings.size, settings.negative, settings.clip_skip, settings.noise)  # fmt: skip
+        return Job(
+            stack,
+            prompt,
+            seed,
+            Wanted(path, key, infotext(facts), made),
+            settings.steps,
+            settings.cfg,
+            settings.sampler,
+            settings.size,
+            settings.negative,
+            settings.clip_skip,
+            settings.noise,
+        )
 
     def _path(self, out: Path, place: Place, folder: str, weight: float, taken: set[Path]) -> Path:
         """A name that says what the picture is; a counter parts those that would be called the same."""
@@ -161,10 +186,14 @@ def settings_on(base: Base, setting: Setting) -> Settings:
     """
     own = base.defaults
     found = Settings(
-        own.steps if setting.steps is None else setting.steps, own.cfg if setting.cfg is None else setting.cfg,
-        setting.sampler or own.sampler, setting.size or base.resolution, setting.negative, setting.clip_skip,
+        own.steps if setting.steps is None else setting.steps,
+        own.cfg if setting.cfg is None else setting.cfg,
+        setting.sampler or own.sampler,
+        setting.size or base.resolution,
+        setting.negative,
+        setting.clip_skip,
         setting.noise,
-    )  # fmt: skip
+    )
     check_size(base, found.size)
     return found
 
@@ -174,9 +203,14 @@ def title_of(base: str, arrangement: Arrangement, settings: Settings) -> str:
     varied = {axis.kind for axis in arrangement.axes if len(axis.values) > 1}
     height, width = settings.size
     only = arrangement.start.row if not any(axis.kind == "adapter" for axis in arrangement.axes) else None
-    parts = {"base": base, **({"row": only.label} if only else {}), "sampler": settings.sampler,
-             "steps": f"{settings.steps} steps", "cfg": f"CFG {settings.cfg:g}",
-             "size": f"{width}x{height}"}  # fmt: skip
+    parts = {
+        "base": base,
+        **({"row": only.label} if only else {}),
+        "sampler": settings.sampler,
+        "steps": f"{settings.steps} steps",
+        "cfg": f"CFG {settings.cfg:g}",
+        "size": f"{width}x{height}",
+    }
     return " · ".join(text for kind, text in parts.items() if kind not in varied)
 
 

@@ -51,8 +51,9 @@ class Names:
         """A merge string's terms, their files opened."""
         from loratools.ops.terms import parse_merge_string, resolve_terms
 
-        return resolve_terms(parse_merge_string(text), self.lookup, presets=self.presets, missing=self.missing,
-                             best=self.best)  # fmt: skip
+        return resolve_terms(
+            parse_merge_string(text), self.lookup, presets=self.presets, missing=self.missing, best=self.best
+        )
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,10 @@ def build_arrangement(asked: Asked, start: Setting, names: Names) -> Arrangement
     axes = read_axes(asked)
     prompts = read_prompts(asked.prompts, names.find) if asked.prompts else []
     if not asked.rows and not axes and not any(has_tag(prompt) for prompt in prompts):
-        raise GridError("there is no row; give at least one LoRA file, stack or run, <lora:NAME:1> in the prompt, or "
-                        'an axis such as --x "adapter: a.safetensors; b.safetensors"')  # fmt: skip
+        raise GridError(
+            "there is no row; give at least one LoRA file, stack or run, <lora:NAME:1> in the prompt, or "
+            'an axis such as --x "adapter: a.safetensors; b.safetensors"'
+        )
     weights = asked.weights or (None if axes else USUAL_WEIGHTS)
     columns = parse_weights(weights) if weights else None
     texts = list(asked.rows)
@@ -113,9 +116,15 @@ def build_arrangement(asked: Asked, start: Setting, names: Names) -> Arrangement
     if len(prompts) == 1 or not any(axis.kind == "prompt" for axis in found):
         start = replace(start, prompt=prompts[0] if prompts else "")
     return arrange(
-        found, start, rows=rows, weights=columns, prompts=prompts,
-        seeds=asked.seeds or (1,), base=asked.base, most=asked.most or MOST,
-    )  # fmt: skip
+        found,
+        start,
+        rows=rows,
+        weights=columns,
+        prompts=prompts,
+        seeds=asked.seeds or (1,),
+        base=asked.base,
+        most=asked.most or MOST,
+    )
 
 
 def read_axes(asked: Asked) -> list[Axis]:
@@ -168,8 +177,10 @@ def _epochs(axis: Axis, rows: Sequence[str], names: Names) -> Axis:
     runs = [n for n, spec in enumerate(specs) if names.is_run(spec.ref) and axis.term in ("", spec.ref)]
     if len(runs) != 1:
         told = ", ".join(spec.ref for spec in specs)
-        raise GridError(f"axis {axis.slot}: epoch needs one training run in '{rows[0]}', and {len(runs)} of {told} are "
-                        "runs; say which one with \"epoch of NAME: 1-8\"")  # fmt: skip
+        raise GridError(
+            f"axis {axis.slot}: epoch needs one training run in '{rows[0]}', and {len(runs)} of {told} are "
+            'runs; say which one with "epoch of NAME: 1-8"'
+        )
     texts = []
     for value in axis.values:
         changed = [replace(spec, epoch=str(value)) if n == runs[0] else spec for n, spec in enumerate(specs)]

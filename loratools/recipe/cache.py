@@ -201,8 +201,13 @@ class Cache:
 
     def note(self, record: Record) -> None:
         """Remember how long a step of this kind took, for estimates."""
-        fact = {"kind": record.kind, "units": record.units, "seconds": record.seconds, "size": record.size,
-                "memory": record.memory}  # fmt: skip
+        fact = {
+            "kind": record.kind,
+            "units": record.units,
+            "seconds": record.seconds,
+            "size": record.size,
+            "memory": record.memory,
+        }
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.root / "history.jsonl", "a", encoding="utf-8") as stream:
             stream.write(json.dumps(fact) + "\n")

@@ -64,12 +64,23 @@ def compare(
     rows = [Row.of_terms(merge_terms(merge, planner), label) for label, planner in planners.items()]
     out = last.work / name
     result = render_grid(
-        load_base(last.base, device=session.device, dtype=settings.dtype), rows, [1.0], axes["prompts"], out=out,
-        negative=settings.negative, seeds=axes["seeds"], steps=settings.steps, cfg=settings.cfg,
-        sampler=axes["sampler"], size=tuple(axes["size"]) if axes["size"] else None,
-        clip_skip=settings.clip_skip or 1, batch_size=settings.batch_size or 8, progress=session.progress,
-        owner=last.owner(f"blocks-{name}"), force=session.force,
-    )  # fmt: skip
+        load_base(last.base, device=session.device, dtype=settings.dtype),
+        rows,
+        [1.0],
+        axes["prompts"],
+        out=out,
+        negative=settings.negative,
+        seeds=axes["seeds"],
+        steps=settings.steps,
+        cfg=settings.cfg,
+        sampler=axes["sampler"],
+        size=tuple(axes["size"]) if axes["size"] else None,
+        clip_skip=settings.clip_skip or 1,
+        batch_size=settings.batch_size or 8,
+        progress=session.progress,
+        owner=last.owner(f"blocks-{name}"),
+        force=session.force,
+    )
     columns = [Column("base", tuple(result.paths(rows[0].label, 0.0)))]
     columns += [Column(row.label, tuple(result.paths(row.label, 1.0))) for row in rows]
     write_strip(out / "strip.png", f"{recipe.name}: {merge}", columns)

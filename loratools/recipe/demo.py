@@ -42,9 +42,15 @@ class DemoResult:
 
 
 def run_demo(
-    out: Path, session: Session, tell: Tell, *, quick: bool = False, base: str | None = None,
-    recipe: Path | None = None, rank: Rank | None = None,
-) -> DemoResult:  # fmt: skip
+    out: Path,
+    session: Session,
+    tell: Tell,
+    *,
+    quick: bool = False,
+    base: str | None = None,
+    recipe: Path | None = None,
+    rank: Rank | None = None,
+) -> DemoResult:
     """Run the demo's recipe into ``out`` and write ``demo.json`` there.
 
     The recipe is copied into ``out``, where it can be edited; a copy that is there already is used as it is.
@@ -169,10 +175,17 @@ def _quoted(text: str) -> str:
 
 def _facts(result: DemoResult) -> dict[str, Any]:
     steps = [
-        {"step": done.planned.name, "kind": done.planned.kind, "out": str(done.planned.out), "key": done.planned.key,
-         "cached": done.cached, "seconds": done.record.seconds, "summary": done.record.summary}
+        {
+            "step": done.planned.name,
+            "kind": done.planned.kind,
+            "out": str(done.planned.out),
+            "key": done.planned.key,
+            "cached": done.cached,
+            "seconds": done.record.seconds,
+            "summary": done.record.summary,
+        }
         for done in result.ran
-    ]  # fmt: skip
+    ]
     return {
         "recipe": str(result.recipe),
         "seconds": round(result.seconds, 3),
@@ -193,8 +206,10 @@ def _tell_scores(result: DemoResult, text: str, tell: Tell) -> None:
     tell(f"  {'':<{width}}  style  tags   defects  hands")
     for row in rows:
         hands = row["faults"].get("hands", 0.0)
-        tell(f"  {row['label']:<{width}}  {row['style']:>5.2f}  {100 * row['obedience']:>3.0f} %  "
-             f"{row['defects']:>7.2f}  {hands:>5.2f}")  # fmt: skip
+        tell(
+            f"  {row['label']:<{width}}  {row['style']:>5.2f}  {100 * row['obedience']:>3.0f} %  "
+            f"{row['defects']:>7.2f}  {hands:>5.2f}"
+        )
 
 
 def _tell_end(result: DemoResult, tell: Tell) -> None:

@@ -148,8 +148,10 @@ def _presets(source: Source, recipe: Recipe, merged: MergeText) -> Presets:
 
 def _check_apart(found: Mapping[str, Located], document: Document) -> None:
     if len(found) == 2 and set(found["GP1"].places.values()) & set(found["GP2"].places.values()):
-        raise RecipeError(f"{document.source}: both terms of the merge use the vector {found['GP1'].label}; give the "
-                          "base style a vector of its own first")  # fmt: skip
+        raise RecipeError(
+            f"{document.source}: both terms of the merge use the vector {found['GP1'].label}; give the "
+            "base style a vector of its own first"
+        )
 
 
 def _next(
@@ -160,8 +162,10 @@ def _next(
         step = symptom.step_at(index)
         if step is not None and _moves_anything(step, text, found, merged):
             return min(index, len(symptom.steps) - 1), step
-    raise RecipeError(f"{symptom.name}: the rules have nothing more to try here; look at the images and the epoch "
-                      "instead, or walk back with `loratools blocks undo`")  # fmt: skip
+    raise RecipeError(
+        f"{symptom.name}: the rules have nothing more to try here; look at the images and the epoch "
+        "instead, or walk back with `loratools blocks undo`"
+    )
 
 
 def _moves_anything(step: Step, text: str, found: Mapping[str, Located | None], merged: MergeText) -> bool:
@@ -192,8 +196,10 @@ def _changes(
         if target is None:
             continue
         if block not in target.places:
-            raise RecipeError(f"the rules speak of SD1's blocks, and {target.label} is of {target.scheme.title}, which "
-                              f"has no {block}; edit it by hand, `loratools blocks suggest` has numbers")  # fmt: skip
+            raise RecipeError(
+                f"the rules speak of SD1's blocks, and {target.label} is of {target.scheme.title}, which "
+                f"has no {block}; edit it by hand, `loratools blocks suggest` has numbers"
+            )
         place = target.places[block]
         after = _moved(text[slice(*place)], by * size)
         if after is not None:
@@ -231,8 +237,9 @@ def _against(changes: Sequence[Change], log: Sequence[Edit]) -> list[str]:
                     found.setdefault(f"{names} had {'raised' if _rises(old) else 'lowered'}", []).append(
                         f"{new.role} {new.block}"
                     )
-    return [f"this goes against an earlier fix: {what} {', '.join(dict.fromkeys(where))}"
-            for what, where in found.items()]  # fmt: skip
+    return [
+        f"this goes against an earlier fix: {what} {', '.join(dict.fromkeys(where))}" for what, where in found.items()
+    ]
 
 
 def _rises(change: Change) -> bool:

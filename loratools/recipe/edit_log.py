@@ -122,10 +122,14 @@ def load_log(recipe: Path, digest: str) -> list[Edit]:
 
 def _edit(item: dict[str, Any]) -> Edit:
     return Edit(
-        item["merge"], tuple(Made(**one) for one in item["made"]), item["size"], item["before"], item["after"],
+        item["merge"],
+        tuple(Made(**one) for one in item["made"]),
+        item["size"],
+        item["before"],
+        item["after"],
         tuple(tuple(Replacement(**one) for one in part) for part in item["passes"]),
         tuple(Change(**one) for one in item["changes"]),
-    )  # fmt: skip
+    )
 
 
 def save_log(recipe: Path, edits: Sequence[Edit]) -> None:

@@ -33,16 +33,19 @@ class Fixed:
             "recipe": str(self.recipe),
             "written": self.written,
             "symptoms": [asdict(one) for one in self.made],
-            "changes": [{**asdict(one), "before": float(one.before), "after": float(one.after)}
-                        for one in self.changes],
+            "changes": [
+                {**asdict(one), "before": float(one.before), "after": float(one.after)} for one in self.changes
+            ],
             "conflicts": list(self.conflicts),
             "notes": list(self.notes),
-        }  # fmt: skip
+        }
 
     def lines(self) -> list[str]:
         """For a person: what was tried, every number before and after, and what to know."""
         lines = [f"{one.symptom}, step {one.step}: {one.say}" for one in self.made]
         width = max((len(change.vector) for change in self.changes), default=0)
-        lines += [f"  {change.vector:<{width}}  {change.block:<6}  {change.before} -> {change.after}"
-                  for change in self.changes]  # fmt: skip
+        lines += [
+            f"  {change.vector:<{width}}  {change.block:<6}  {change.before} -> {change.after}"
+            for change in self.changes
+        ]
         return [*lines, *(f"conflict: {text}" for text in self.conflicts), *(f"note: {text}" for text in self.notes)]

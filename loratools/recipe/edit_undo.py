@@ -56,8 +56,10 @@ def _by_number(source: Source, edit: Edit) -> Fixed:
         else:
             left.append(change)
     if not done:
-        raise RecipeError(f"{source.path} was edited by hand since the last fix, and none of its numbers is still what "
-                          f"the fix wrote; delete {sidecar(source.path).name} to forget the fixes")  # fmt: skip
+        raise RecipeError(
+            f"{source.path} was edited by hand since the last fix, and none of its numbers is still what "
+            f"the fix wrote; delete {sidecar(source.path).name} to forget the fixes"
+        )
     text, _ = applied(source.text, back)
     names = ", ".join(f"{change.vector} {change.block}" for change in left)
     notes = ("the recipe was edited by hand since, so only numbers that the fix wrote went back",)

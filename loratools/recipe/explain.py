@@ -43,11 +43,14 @@ def _same_key(record: Record, planned: Planned, store: Store) -> list[str]:
         return ["it was interrupted; it goes on from there"]
     if store.fresh(planned) is not None:
         return []
-    damaged = [name for name, digest in record.files.items() if _digest(planned.out / name if name else planned.out)
-               != digest]  # fmt: skip
+    damaged = [
+        name for name, digest in record.files.items() if _digest(planned.out / name if name else planned.out) != digest
+    ]
     named = ", ".join(shown(planned.out / name if name else planned.out) for name in damaged[:3])
-    return [f"nothing that determines it changed, but {named} {'is' if len(damaged) == 1 else 'are'} gone or not what "
-            "was written"]  # fmt: skip
+    return [
+        f"nothing that determines it changed, but {named} {'is' if len(damaged) == 1 else 'are'} gone or not what "
+        "was written"
+    ]
 
 
 def _changes(record: Record, planned: Planned, steps: Mapping[str, Planned], store: Store) -> Iterator[str]:
@@ -77,8 +80,7 @@ def _sources(record: Record, planned: Planned, steps: Mapping[str, Planned], sto
                 yield f"the content of {label} changed"
                 continue
             yield f"the step '{source.step}' changed:"
-            yield from (f"  {line}" for line in explain(steps[source.step], steps, store)
-                        or ["it has run anew since"])  # fmt: skip
+            yield from (f"  {line}" for line in explain(steps[source.step], steps, store) or ["it has run anew since"])
 
 
 def differences(before: Any, now: Any, place: Keys = ()) -> Iterator[tuple[Keys, Any, Any]]:

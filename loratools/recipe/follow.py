@@ -118,8 +118,9 @@ class _Other:
             if word is not None and word.number > before:
                 return word
             if not led:
-                raise LaunchError("the first process of this launch is gone; launch the same again to go on from "
-                                  "what is done")  # fmt: skip
+                raise LaunchError(
+                    "the first process of this launch is gone; launch the same again to go on from what is done"
+                )
             if stuck and time.monotonic() - begun > crew.COMES_BACK:
                 raise LaunchError(f"{self._rank}: {stuck}")
             time.sleep(crew.PAUSE)
@@ -128,8 +129,10 @@ class _Other:
         self._steps = {step.name: step for step in plan()}
         for name, key in keys.items():
             if name not in self._steps or self._steps[name].key != key:
-                raise LaunchError(f"the step '{name}' reads other things here than in the first process; all need the "
-                                  "same recipe and the same files")  # fmt: skip
+                raise LaunchError(
+                    f"the step '{name}' reads other things here than in the first process; all need the "
+                    "same recipe and the same files"
+                )
         for step in self._steps.values():
             if step.draft.check is not None:
                 step.draft.check(self._session)

@@ -99,10 +99,13 @@ def told_rows(arrangement: Arrangement) -> list[str] | None:
     from loratools.preview.rows import Row
     from loratools.preview.tags import has_tag
 
-    changed = any(KINDS[axis.kind].adapts and (axis.term or axis.kind not in ("adapter", "weight"))
-                  for axis in arrangement.axes)  # fmt: skip
-    texts = [arrangement.start.prompt, *(str(value) for axis in arrangement.axes if axis.kind in ("prompt", "s/r")
-                                         for value in axis.values)]  # fmt: skip
+    changed = any(
+        KINDS[axis.kind].adapts and (axis.term or axis.kind not in ("adapter", "weight")) for axis in arrangement.axes
+    )
+    texts = [
+        arrangement.start.prompt,
+        *(str(value) for axis in arrangement.axes if axis.kind in ("prompt", "s/r") for value in axis.values),
+    ]
     rows = [value for axis in arrangement.axes for value in axis.values if isinstance(value, Row)]
     rows = rows or ([arrangement.start.row] if arrangement.start.row is not None else [])
     labels = [row.label for row in rows]
@@ -122,8 +125,9 @@ def _check_axis(axis: Axis, rows: Sequence[Terms], planner: Planner, settings: G
     try:
         if axis.term and not any(_meant(spec, axis.term) for spec in specs):
             names = list(dict.fromkeys(spec.ref for spec in specs))
-            raise GridError(f"no row has a LoRA called '{axis.term}'{did_you_mean(axis.term, names)}; there are "
-                            f"{', '.join(names)}")  # fmt: skip
+            raise GridError(
+                f"no row has a LoRA called '{axis.term}'{did_you_mean(axis.term, names)}; there are {', '.join(names)}"
+            )
         if axis.block and family is not None and (scheme := full_scheme(family)).names:
             expand(axis.block, scheme)
         if axis.kind == "vector":
@@ -148,6 +152,8 @@ def _check_labels(name: str, settings: Grid, arrangement: Arrangement, planner: 
         return
     for value in settings.labels:
         if value not in known:
-            told = (f"no axis has a value '{value}'{did_you_mean(value, known)}; values are "
-                    f"{', '.join(dict.fromkeys(known[:20]))}")  # fmt: skip
+            told = (
+                f"no axis has a value '{value}'{did_you_mean(value, known)}; values are "
+                f"{', '.join(dict.fromkeys(known[:20]))}"
+            )
             raise planner.fail(name, "grid", "labels", value, message=told)

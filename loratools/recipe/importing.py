@@ -205,14 +205,22 @@ def unknown_presets(vectors: Sequence[str], blocks: Mapping[str, Any]) -> list[s
 
 
 def noted(unknown: Sequence[str], more: Sequence[str]) -> list[str]:
-    named = [f"the vector '{name}' is not known here; write its numbers at `blocks:`, where ALL stands now"
-             for name in unknown]  # fmt: skip
+    named = [
+        f"the vector '{name}' is not known here; write its numbers at `blocks:`, where ALL stands now"
+        for name in unknown
+    ]
     return [*named, *more]
 
 
-def finished(what: str, steps: Mapping[str, Mapping[str, Any]], base: str | None, notes: Sequence[str],
-             blocks: Mapping[str, Any] | None = None, unknown: Sequence[str] = (),
-             more: Mapping[str, Any] | None = None) -> Imported:  # fmt: skip
+def finished(
+    what: str,
+    steps: Mapping[str, Mapping[str, Any]],
+    base: str | None,
+    notes: Sequence[str],
+    blocks: Mapping[str, Any] | None = None,
+    unknown: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
+) -> Imported:
     """The recipe's text, checked by the very reader of recipes; ``more`` are further keys of its top."""
     named = {**(blocks or {}), **dict.fromkeys(unknown, "ALL")}
     lines = [f"# Imported from {what}."]

@@ -18,8 +18,18 @@ _PAIR = re.compile(r"\s*(?P<key>[A-Za-z][\w /-]*?):\s*(?P<value>\"(?:[^\"\\]|\\.
 _LAST = re.compile(r"^Steps: \d+", re.MULTILINE)
 _NEGATIVE = "Negative prompt:"
 _WINDOW = re.compile(r":(?:start|stop|step|dyn)=[^:<>]*", re.IGNORECASE)
-_QUIET = ("Model", "Model hash", "Version", "Lora hashes", "Schedule type", "Size", "TI hashes", "VAE hash",
-          "RNG", "Noise")  # fmt: skip
+_QUIET = (
+    "Model",
+    "Model hash",
+    "Version",
+    "Lora hashes",
+    "Schedule type",
+    "Size",
+    "TI hashes",
+    "VAE hash",
+    "RNG",
+    "Noise",
+)
 
 
 def of_infotext(text: str, base: str | None) -> Imported:
@@ -31,8 +41,10 @@ def of_infotext(text: str, base: str | None) -> Imported:
     prompt, negative, told = split(text)
     notes: list[str] = []
     tags = [_tag(tag, notes) for tag in _TAGS.findall(prompt)]
-    notes += [f"{tag} stands in the negative prompt, where it changes nothing; it is left out"
-              for tag in _TAGS.findall(negative)]  # fmt: skip
+    notes += [
+        f"{tag} stands in the negative prompt, where it changes nothing; it is left out"
+        for tag in _TAGS.findall(negative)
+    ]
     vectors = [vector for tag in _TAGS.findall(prompt) if (vector := _vector_name(tag)) is not None]
     unknown = unknown_presets(vectors, {})
     grid = {

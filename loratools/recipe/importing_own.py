@@ -19,8 +19,14 @@ def of_lineage(path: Path, lineage: Lineage, base: str | None) -> Imported:
     """The recipe in the header, as it was: ``base`` is another one than it names."""
     rest = {key: value for key, value in lineage.data.items() if key not in ("version", "base", "blocks", "steps")}
     note = f"{path.name} is what its step '{lineage.step}' made; its paths begin where '{lineage.name}' lay"
-    return finished(f"the recipe in the header of {path.name}", lineage.data["steps"], base or lineage.data.get("base"),
-                    [note], lineage.data.get("blocks"), more=rest)  # fmt: skip
+    return finished(
+        f"the recipe in the header of {path.name}",
+        lineage.data["steps"],
+        base or lineage.data.get("base"),
+        [note],
+        lineage.data.get("blocks"),
+        more=rest,
+    )
 
 
 def of_step(path: Path, made: Provenance, base: str | None) -> Imported | None:

@@ -15,31 +15,58 @@ from loratools.recipe.writing import step_name
 
 _ELSEWHERE = ("base", "out", "name", "device", "resume", "force", "images")
 _NUMBERS = {  # sd-scripts' entry -> our setting, where the value means the same
-    "ss_network_dim": "dim", "ss_network_alpha": "alpha", "ss_learning_rate": "learning_rate",
-    "ss_unet_lr": "unet_lr", "ss_text_encoder_lr": "te_lr", "ss_num_epochs": "epochs",
-    "ss_gradient_accumulation_steps": "gradient_accumulation", "ss_lr_warmup_steps": "lr_warmup",
-    "ss_max_grad_norm": "max_grad_norm", "ss_seed": "seed", "ss_noise_offset": "noise_offset",
-    "ss_min_snr_gamma": "min_snr_gamma", "ss_clip_skip": "clip_skip", "ss_prior_loss_weight": "prior_loss_weight",
-    "ss_caption_dropout_rate": "caption_dropout", "ss_caption_tag_dropout_rate": "tag_dropout",
-}  # fmt: skip
-_SUBSET = {"shuffle_caption": "shuffle_tags", "keep_tokens": "keep_tokens", "flip_aug": "flip",
-           "random_crop": "random_crop", "color_aug": "color_aug"}  # fmt: skip
-_DATA_SET = {"enable_bucket": "buckets", "min_bucket_reso": "bucket_min", "max_bucket_reso": "bucket_max",
-             "batch_size_per_device": "batch_size"}  # fmt: skip
+    "ss_network_dim": "dim",
+    "ss_network_alpha": "alpha",
+    "ss_learning_rate": "learning_rate",
+    "ss_unet_lr": "unet_lr",
+    "ss_text_encoder_lr": "te_lr",
+    "ss_num_epochs": "epochs",
+    "ss_gradient_accumulation_steps": "gradient_accumulation",
+    "ss_lr_warmup_steps": "lr_warmup",
+    "ss_max_grad_norm": "max_grad_norm",
+    "ss_seed": "seed",
+    "ss_noise_offset": "noise_offset",
+    "ss_min_snr_gamma": "min_snr_gamma",
+    "ss_clip_skip": "clip_skip",
+    "ss_prior_loss_weight": "prior_loss_weight",
+    "ss_caption_dropout_rate": "caption_dropout",
+    "ss_caption_tag_dropout_rate": "tag_dropout",
+}
+_SUBSET = {
+    "shuffle_caption": "shuffle_tags",
+    "keep_tokens": "keep_tokens",
+    "flip_aug": "flip",
+    "random_crop": "random_crop",
+    "color_aug": "color_aug",
+}
+_DATA_SET = {
+    "enable_bucket": "buckets",
+    "min_bucket_reso": "bucket_min",
+    "max_bucket_reso": "bucket_max",
+    "batch_size_per_device": "batch_size",
+}
 _WORDED = {  # likewise, where the value may be unknown here
-    "ss_lr_scheduler": "lr_scheduler", "ss_mixed_precision": "mixed_precision", "ss_training_comment": "comment",
-    "ss_network_dropout": "network_dropout", "ss_scale_weight_norms": "scale_weight_norms",
-    "ss_adaptive_noise_scale": "adaptive_noise_scale", "ss_multires_noise_iterations": "multires_noise_iterations",
-    "ss_ip_noise_gamma": "ip_noise_gamma", "ss_zero_terminal_snr": "zero_terminal_snr",
-    "ss_debiased_estimation": "debiased_estimation_loss", "ss_loss_type": "loss_type", "ss_vae_name": "vae",
-}  # fmt: skip
+    "ss_lr_scheduler": "lr_scheduler",
+    "ss_mixed_precision": "mixed_precision",
+    "ss_training_comment": "comment",
+    "ss_network_dropout": "network_dropout",
+    "ss_scale_weight_norms": "scale_weight_norms",
+    "ss_adaptive_noise_scale": "adaptive_noise_scale",
+    "ss_multires_noise_iterations": "multires_noise_iterations",
+    "ss_ip_noise_gamma": "ip_noise_gamma",
+    "ss_zero_terminal_snr": "zero_terminal_snr",
+    "ss_debiased_estimation": "debiased_estimation_loss",
+    "ss_loss_type": "loss_type",
+    "ss_vae_name": "vae",
+}
 _BESIDE = {  # what only says how another setting works, which has to be there
     "ss_multires_noise_discount": ("multires_noise_discount", "multires_noise_iterations"),
     "ss_noise_offset_random_strength": ("noise_offset_random_strength", "noise_offset"),
     "ss_ip_noise_gamma_random_strength": ("ip_noise_gamma_random_strength", "ip_noise_gamma"),
-    "ss_huber_schedule": ("huber_schedule", "loss_type"), "ss_huber_c": ("huber_c", "loss_type"),
+    "ss_huber_schedule": ("huber_schedule", "loss_type"),
+    "ss_huber_c": ("huber_c", "loss_type"),
     "ss_huber_scale": ("huber_scale", "loss_type"),
-}  # fmt: skip
+}
 _OFF = ("0", "0.0", "False", "l2")  # what says that a setting is not in use
 
 
@@ -61,8 +88,9 @@ def of_toml(path: Path, base: str | None) -> Imported:
     notes += [f"'{key}: {told[key]}' is left out: results go to runs/, or -o" for key in ("out",) if key in told]
     images = {"images": told["images"]} if told.get("images") else {}
     step = {"train": {**images, **settings}}
-    return finished("sd-scripts' TOML", {step_name(str(told.get("name") or path.stem)): step},
-                    base or told.get("base"), notes)  # fmt: skip
+    return finished(
+        "sd-scripts' TOML", {step_name(str(told.get("name") or path.stem)): step}, base or told.get("base"), notes
+    )
 
 
 def of_metadata(path: Path, metadata: Mapping[str, str], base: str | None) -> Imported:
@@ -87,8 +115,9 @@ def of_metadata(path: Path, metadata: Mapping[str, str], base: str | None) -> Im
     if base is None:
         notes.append(f"name the base's file at `base:`; the header calls it {model or 'nothing'}")
     step = {"train": {"images": images, **settings}}
-    return finished("sd-scripts' metadata", {step_name(told.get("ss_output_name", path.stem)): step},
-                    base or model, notes)  # fmt: skip
+    return finished(
+        "sd-scripts' metadata", {step_name(told.get("ss_output_name", path.stem)): step}, base or model, notes
+    )
 
 
 def _images(told: Mapping[str, str], path: Path) -> list[dict[str, Any]]:
@@ -97,8 +126,10 @@ def _images(told: Mapping[str, str], path: Path) -> list[dict[str, Any]]:
         raise FormatError(f"{path} does not say which pictures it was trained on (ss_dataset_dirs)")
     regular = _json(told.get("ss_reg_dataset_dirs", ""))
     class_folders = regular if isinstance(regular, dict) else {}
-    return [*(_folder(name, facts) for name, facts in folders.items()),
-            *({**_folder(name, facts), "regularisation": True} for name, facts in class_folders.items())]  # fmt: skip
+    return [
+        *(_folder(name, facts) for name, facts in folders.items()),
+        *({**_folder(name, facts), "regularisation": True} for name, facts in class_folders.items()),
+    ]
 
 
 def _folder(name: str, facts: object) -> dict[str, Any]:
@@ -110,8 +141,11 @@ def _worded(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
     """Settings whose names or words differ: the optimizer and its arguments, the network's, the objective's."""
     words = _optimizer(told, notes)
     words |= {ours: _value(told[theirs]) for theirs, ours in _WORDED.items() if told.get(theirs, "0") not in _OFF}
-    words |= {ours: _value(told[theirs]) for theirs, (ours, of) in _BESIDE.items()
-              if of in {**words, **_positive(told)} and theirs in told and told[theirs] not in _OFF}  # fmt: skip
+    words |= {
+        ours: _value(told[theirs])
+        for theirs, (ours, of) in _BESIDE.items()
+        if of in {**words, **_positive(told)} and theirs in told and told[theirs] not in _OFF
+    }
     words |= _network(told, notes)
     found: dict[str, Any] = {}
     for key, word in words.items():
@@ -186,8 +220,11 @@ def _data(told: Mapping[str, str]) -> dict[str, Any]:
         found["batch_size"] = _number(told["ss_total_batch_size"])
     subsets = first.get("subsets")
     subset = subsets[0] if isinstance(subsets, list) and subsets and isinstance(subsets[0], dict) else {}
-    plain = {key: told[f"ss_{key}"] == "True" for key in ("shuffle_caption", "flip_aug", "random_crop", "color_aug")
-             if f"ss_{key}" in told}  # fmt: skip
+    plain = {
+        key: told[f"ss_{key}"] == "True"
+        for key in ("shuffle_caption", "flip_aug", "random_crop", "color_aug")
+        if f"ss_{key}" in told
+    }
     plain |= {"keep_tokens": _number(told["ss_keep_tokens"])} if "ss_keep_tokens" in told else {}
     for key, ours in _SUBSET.items():
         value = subset.get(key, plain.get(key))

@@ -70,14 +70,21 @@ def _training() -> Schema:
         "description": "a folder, a `draw` step, or a list of them, each with settings of its own if need be",
         "anyOf": [{"type": "string"}, {"type": "array", "items": folder, "minItems": 1}],
     }
-    return told | {"properties": about, "required": ["images"],
-                   "$defs": {"Subset": _subset(told["$defs"]["Subset"], about)}}  # fmt: skip
+    return told | {
+        "properties": about,
+        "required": ["images"],
+        "$defs": {"Subset": _subset(told["$defs"]["Subset"], about)},
+    }
 
 
 def _subset(told: Schema, run: Mapping[str, Schema]) -> Schema:
     """A folder's settings; those that are the run's own where they are left out are described as that."""
-    about = {name: value | {"description": f"of this folder: {run[name]['description']}"}
-             if "description" not in value else value for name, value in told["properties"].items()}  # fmt: skip
+    about = {
+        name: value | {"description": f"of this folder: {run[name]['description']}"}
+        if "description" not in value
+        else value
+        for name, value in told["properties"].items()
+    }
     return told | {"properties": about, "description": "A folder of pictures, its settings over the run's own."}
 
 

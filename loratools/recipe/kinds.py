@@ -7,10 +7,21 @@ from loratools.recipe.kinds_lora import Convert, Extract, Fix, Merge, MergeInto,
 from loratools.recipe.options import Strict
 
 KINDS: dict[str, type[Strict] | None] = {  # None: the settings of another room's model
-    "draw": Draw, "train": None, "basestyle": None, "select": Select, "merge": Merge, "subtract": Subtract,
-    "soup": Soup, "fix": Fix, "resize": Resize, "extract": Extract, "convert": Convert, "merge_into": MergeInto,
-    "grid": Grid, "publish": Publish,
-}  # fmt: skip
+    "draw": Draw,
+    "train": None,
+    "basestyle": None,
+    "select": Select,
+    "merge": Merge,
+    "subtract": Subtract,
+    "soup": Soup,
+    "fix": Fix,
+    "resize": Resize,
+    "extract": Extract,
+    "convert": Convert,
+    "merge_into": MergeInto,
+    "grid": Grid,
+    "publish": Publish,
+}
 FILES = frozenset({"select", "merge", "subtract", "soup", "fix", "resize", "extract", "convert", "merge_into"})
 LORAS = frozenset(FILES - {"merge_into"})  # kinds whose file is a LoRA
 RUNS = frozenset({"train", "basestyle"})

@@ -164,8 +164,10 @@ class _Lead:
         for number in self._others:
             if not self._place.lives(number) or not self._done(number):
                 why = "does not come out of an earlier step" if self._place.lives(number) else "is gone"
-                raise LaunchError(f"{self._name(number)} {why}, and the step '{step}' needs all of them; launch the "
-                                  "same again, and it goes on from here")  # fmt: skip
+                raise LaunchError(
+                    f"{self._name(number)} {why}, and the step '{step}' needs all of them; launch the "
+                    "same again, and it goes on from here"
+                )
 
     def _answers(self) -> dict[int, Answer]:
         """Of those that have done all about the last word."""

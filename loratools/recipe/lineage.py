@@ -41,8 +41,7 @@ class Lineage:
 
     def json(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"name": self.name, "step": self.step, "key": self.key, "inputs": dict(self.inputs),
-                "data": self.data}  # fmt: skip
+        return {"name": self.name, "step": self.step, "key": self.key, "inputs": dict(self.inputs), "data": self.data}
 
 
 def reduced(data: Mapping[str, Any], steps: Sequence[str], base: str | None) -> dict[str, Any]:
@@ -74,7 +73,12 @@ def lineage_of(path: Path) -> Lineage | None:
     text = read_header(path).metadata.get(KEY)
     try:
         told = json.loads(text or "{}").get(_KEY)
-        return None if told is None else Lineage(str(told["name"]), str(told["step"]), str(told["key"]),
-                                                 dict(told["data"]), dict(told["inputs"]))  # fmt: skip
+        return (
+            None
+            if told is None
+            else Lineage(
+                str(told["name"]), str(told["step"]), str(told["key"]), dict(told["data"]), dict(told["inputs"])
+            )
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecipeError(f"the recipe in the header of {path} is damaged ({error}), so it says nothing") from error

@@ -26,8 +26,9 @@ class Peak:
             Path("/proc/self/clear_refs").write_text("5")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:  # fmt: skip
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.bytes = _peak()
 
 
@@ -55,8 +56,11 @@ class Estimate:
 
 # Guesses for the pocket base on two CPU cores, until a step has run once; seconds and bytes a unit (``Draft.units``).
 _MODEL = {
-    "draw": (0.03, 12_000), "train": (0.05, None), "basestyle": (0.12, None), "grid": (0.07, None),
-}  # fmt: skip
+    "draw": (0.03, 12_000),
+    "train": (0.05, None),
+    "basestyle": (0.12, None),
+    "grid": (0.07, None),
+}
 
 
 def estimate(planned: Planned, last: Record | None, cache: Cache) -> Estimate:
@@ -73,8 +77,7 @@ def estimate(planned: Planned, last: Record | None, cache: Cache) -> Estimate:
         return Estimate(seconds * (units or 1.0), int(size), memory or None, f"{len(past)} past {planned.kind} steps")
     if planned.kind in _MODEL and units:
         each, size_each = _MODEL[planned.kind]
-        return Estimate(each * units, int(size_each * units) if size_each else None, None,
-                        "guess: pocket, 2 CPU cores")  # fmt: skip
+        return Estimate(each * units, int(size_each * units) if size_each else None, None, "guess: pocket, 2 CPU cores")
     return Estimate(None, None, None, "")
 
 

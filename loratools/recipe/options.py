@@ -17,10 +17,16 @@ from pydantic import (
 )
 
 SHORT = {  # the option that may stand alone
-    "select": "run", "merge": "terms", "soup": "files", "resize": "lora", "convert": "lora",
-    "subtract": "style", "extract": "tuned", "fix": "merge",
+    "select": "run",
+    "merge": "terms",
+    "soup": "files",
+    "resize": "lora",
+    "convert": "lora",
+    "subtract": "style",
+    "extract": "tuned",
+    "fix": "merge",
     "publish": "lora",
-}  # fmt: skip
+}
 
 
 def listed(value: Any) -> Any:

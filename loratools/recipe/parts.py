@@ -69,8 +69,11 @@ def _over(top: Document, under: Document) -> Document:
 
 
 def _kept(spans: Mapping[Place, Span], taken: set[Place], source: str) -> dict[Place, Span]:
-    return {path: span if span.source else replace(span, source=source) for path, span in spans.items()
-            if path and path[:1] not in taken and path[:2] not in taken}  # fmt: skip
+    return {
+        path: span if span.source else replace(span, source=source)
+        for path, span in spans.items()
+        if path and path[:1] not in taken and path[:2] not in taken
+    }
 
 
 def _listed(value: Any) -> list[Any]:

@@ -117,8 +117,9 @@ class Places:
         """
         from loratools.base.vae_place import find_vae, vae_digest
 
-        mistyped = [folder / text for folder in self.folders if Path(text).parent != Path()
-                    and (folder / text).parent.is_dir()]  # fmt: skip
+        mistyped = [
+            folder / text for folder in self.folders if Path(text).parent != Path() and (folder / text).parent.is_dir()
+        ]
         place = find_vae(self.find(text) or next(iter(mistyped), text), offline=offline)
         return Source(text, place, vae_digest(place))
 

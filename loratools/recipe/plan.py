@@ -163,8 +163,7 @@ class Planner(Places):
         path = self.find(label)
         if path is None:
             hint = did_you_mean(label, self.recipe.steps)
-            told = (f"'{label}' is no step{hint} and no file or folder in {self.looked()}; the steps are "
-                    f"{self._steps()}")  # fmt: skip
+            told = f"'{label}' is no step{hint} and no file or folder in {self.looked()}; the steps are {self._steps()}"
             raise self.fail(name, *place, message=told)
         return Source(label, path, digest_of(path))
 
@@ -199,8 +198,11 @@ class Planner(Places):
                 elif source.step not in steps:
                     steps.append(source.step)
                     waiting.append(self._done[source.step].draft)
-        data = reduced(self.document.data, [step for step in self.recipe.steps if step in steps],
-                       self.base if self.rebased else None)  # fmt: skip
+        data = reduced(
+            self.document.data,
+            [step for step in self.recipe.steps if step in steps],
+            self.base if self.rebased else None,
+        )
         return Lineage(self.name, name, key, data, inputs)
 
     def _check_outs(self) -> None:

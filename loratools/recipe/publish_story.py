@@ -9,11 +9,19 @@ from typing import Any
 from loratools.adapter.metadata import ERROR, Provenance
 
 _FACTS = (
-    ("ss_sd_model_name", "base"), ("ss_num_train_images", "images shown each epoch"), ("ss_epoch", "epoch"),
-    ("ss_num_epochs", "of epochs"), ("ss_steps", "steps"), ("ss_network_dim", "dim"), ("ss_network_alpha", "alpha"),
-    ("ss_learning_rate", "learning rate"), ("ss_optimizer", "optimizer"), ("ss_resolution", "resolution"),
-    ("ss_clip_skip", "clip skip"), ("ss_seed", "seed"),
-)  # fmt: skip
+    ("ss_sd_model_name", "base"),
+    ("ss_num_train_images", "images shown each epoch"),
+    ("ss_epoch", "epoch"),
+    ("ss_num_epochs", "of epochs"),
+    ("ss_steps", "steps"),
+    ("ss_network_dim", "dim"),
+    ("ss_network_alpha", "alpha"),
+    ("ss_learning_rate", "learning rate"),
+    ("ss_optimizer", "optimizer"),
+    ("ss_resolution", "resolution"),
+    ("ss_clip_skip", "clip skip"),
+    ("ss_seed", "seed"),
+)
 _TRAINED = ("images_shown", "preset", "dim", "alpha", "learning_rate", "optimizer", "resolution", "seed")
 _DEEPEST = 12
 
@@ -153,8 +161,10 @@ def _runs(vector: Mapping[str, Any]) -> str:
             runs[-1][0].append(name)
         else:
             runs.append(([name], value))
-    return ", ".join(f"{names[0]} to {names[-1]} {_short(value)}" if len(names) > 1 else f"{names[0]} {_short(value)}"
-                     for names, value in runs)  # fmt: skip
+    return ", ".join(
+        f"{names[0]} to {names[-1]} {_short(value)}" if len(names) > 1 else f"{names[0]} {_short(value)}"
+        for names, value in runs
+    )
 
 
 def _trained(settings: Mapping[str, Any], inputs: Any) -> str:

@@ -92,8 +92,12 @@ def read_one(text: str, name: str, planner: Planner, *place: str | int) -> Terms
     """
     terms = read_terms(quoted(text), name, planner, {}, *place)
     if "-" in (terms.specs[0].epoch or ""):
-        raise planner.fail(name, *place, message=f"'{text}' is several epochs, and one LoRA is needed here; make "
-                           "their mean first, with a `soup` step")  # fmt: skip
+        raise planner.fail(
+            name,
+            *place,
+            message=f"'{text}' is several epochs, and one LoRA is needed here; make "
+            "their mean first, with a `soup` step",
+        )
     return terms
 
 
@@ -130,14 +134,17 @@ def _family(source: Source, planner: Planner) -> str | None:
     return found if found != "unknown" else None
 
 
-def check_families(specs: Sequence[TermSpec], families: Sequence[str | None], planner: Planner, name: str,
-                   *place: str | int) -> None:  # fmt: skip
+def check_families(
+    specs: Sequence[TermSpec], families: Sequence[str | None], planner: Planner, name: str, *place: str | int
+) -> None:
     """Raise RecipeError if two of the LoRAs whose families are known are of different ones."""
     known = [(spec, family) for spec, family in zip(specs, families, strict=True) if family]
     for spec, family in known:
         if family != known[0][1]:
-            told = (f"'{spec.ref}' is a LoRA for {family} and '{known[0][0].ref}' one for {known[0][1]}; only LoRAs of "
-                    "one model family add up")  # fmt: skip
+            told = (
+                f"'{spec.ref}' is a LoRA for {family} and '{known[0][0].ref}' one for {known[0][1]}; only LoRAs of "
+                "one model family add up"
+            )
             raise planner.fail(name, *place, message=told)
 
 
@@ -147,8 +154,9 @@ def check_base(terms: Terms, planner: Planner, name: str, *place: str | int) -> 
     check_model(terms, *told, planner, name, *place)
 
 
-def check_model(terms: Terms, model: str, family: str | None, remedy: str, planner: Planner, name: str,
-                *place: str | int) -> None:  # fmt: skip
+def check_model(
+    terms: Terms, model: str, family: str | None, remedy: str, planner: Planner, name: str, *place: str | int
+) -> None:
     """Raise RecipeError if a LoRA is of another model family than the ``model`` that it is meant to change."""
     for spec, own in zip(terms.specs, terms.families, strict=True):
         if own and family and own != family:
@@ -229,8 +237,10 @@ def _no_epoch(planned: Planned, spec: TermSpec) -> str | None:
     if numbers != sorted(numbers):
         return f"'{planned.name}@{spec.epoch}' runs backwards; write {planned.name}@{numbers[-1]}-{numbers[0]}"
     if any(not 1 <= number <= planned.draft.epochs for number in numbers):
-        return (f"'{planned.name}@{spec.epoch}' asks for an epoch that the run will not have; it has 1 to "
-                f"{planned.draft.epochs}")  # fmt: skip
+        return (
+            f"'{planned.name}@{spec.epoch}' asks for an epoch that the run will not have; it has 1 to "
+            f"{planned.draft.epochs}"
+        )
     wanted = range(numbers[0], numbers[-1] + 1) if numbers else range(0)
     removed = [number for number in wanted if number not in planned.draft.numbers]
     return _removed(f"'{planned.name}@{spec.epoch}'", removed[0], planned) if removed else None
@@ -241,8 +251,10 @@ def _removed(asked: str, number: int, planned: Planned) -> str:
     every, left = planned.draft.pruned_by.get("save_every_epochs"), planned.draft.numbers
     name = "save_every_epochs" if every is not None and number % every else "save_last_n"
     told = ", ".join(map(str, left[:8])) + (" ..." if len(left) > 8 else "")
-    return (f"{asked} asks for epoch {number}, whose file {name}: {planned.draft.pruned_by[name]} removes; of 1 to "
-            f"{planned.draft.epochs} there will be {told}, so ask for one of them or change the setting")  # fmt: skip
+    return (
+        f"{asked} asks for epoch {number}, whose file {name}: {planned.draft.pruned_by[name]} removes; of 1 to "
+        f"{planned.draft.epochs} there will be {told}, so ask for one of them or change the setting"
+    )
 
 
 def _check_epoch(spec: TermSpec, path: Path) -> None:

@@ -50,23 +50,35 @@ class Reproduced:
 
     def json(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"equal": self.equal, "digest": self.digest, "wanted": self.wanted, "difference": self.difference,
-                "notes": list(self.notes)}  # fmt: skip
+        return {
+            "equal": self.equal,
+            "digest": self.digest,
+            "wanted": self.wanted,
+            "difference": self.difference,
+            "notes": list(self.notes),
+        }
 
     def text(self) -> str:
         """In words."""
         if self.equal:
             head = f"the same: digest {self.digest}"
         else:
-            head = (f"not the same bits: digest {self.digest[:12]}, the file's is {self.wanted[:12]}; the relative "
-                    f"difference is {self.difference:.1e}")  # fmt: skip
+            head = (
+                f"not the same bits: digest {self.digest[:12]}, the file's is {self.wanted[:12]}; the relative "
+                f"difference is {self.difference:.1e}"
+            )
         return "\n".join([head, *(f"  {note}" for note in self.notes)])
 
 
 def reproduce(
-    path: Path, session: Session, *, out: Path | None = None, folder: Path | None = None,
-    lora_dirs: Sequence[Path] = (), force: bool = False,
-) -> Reproduced:  # fmt: skip
+    path: Path,
+    session: Session,
+    *,
+    out: Path | None = None,
+    folder: Path | None = None,
+    lora_dirs: Sequence[Path] = (),
+    force: bool = False,
+) -> Reproduced:
     """Run the recipe in the header of ``path`` in an empty folder, with an empty cache, and compare the results.
 
     Args:
@@ -88,8 +100,12 @@ def reproduce(
         _guard(path, out, planned[-1].owner, force)
         result = _file(run_steps(planned, planner.work, session)[-1].planned, old)
         new = read(result, allow_unknown=True)
-        found = Reproduced(new.digest, old.digest, 0.0 if new.digest == old.digest else _apart(old, new),
-                           tuple(_notes(old, lineage, planned)))  # fmt: skip
+        found = Reproduced(
+            new.digest,
+            old.digest,
+            0.0 if new.digest == old.digest else _apart(old, new),
+            tuple(_notes(old, lineage, planned)),
+        )
         if out is not None:
             with replacing(out) as part:
                 shutil.copyfile(result, part)
@@ -154,13 +170,18 @@ def _notes(old: Adapter, lineage: Lineage | None, planned: Sequence[Planned]) ->
 
     now = {source.label: source.digest for step in planned for source in step.draft.sources if source.step is None}
     before = lineage.inputs if lineage else {}
-    notes = [f"{label} is not what it was: {now[label][:12]}, and {digest[:12]} when the file was made"
-             for label, digest in before.items() if now.get(label, digest) != digest]  # fmt: skip
+    notes = [
+        f"{label} is not what it was: {now[label][:12]}, and {digest[:12]} when the file was made"
+        for label, digest in before.items()
+        if now.get(label, digest) != digest
+    ]
     made = Provenance.from_metadata(old.metadata)
     if made is not None and made.version != __version__:
         notes.append(f"loratools {made.version} made it, this is {__version__}")
-    notes.append(f"{torch.get_num_threads()} threads, torch {torch.__version__}; training repeats bit for bit on a CPU "
-                 "with equal ones")  # fmt: skip
+    notes.append(
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}; training repeats bit for bit on a CPU "
+        "with equal ones"
+    )
     return notes
 
 

@@ -52,8 +52,9 @@ def build_rows(
     return [replace(row, label=label) for row, label in zip(rows, labels, strict=True)]
 
 
-def row_labels(texts: Sequence[str], lookup: Callable[[str], Path],
-               numbers: Callable[[str], Sequence[int] | None]) -> list[str]:  # fmt: skip
+def row_labels(
+    texts: Sequence[str], lookup: Callable[[str], Path], numbers: Callable[[str], Sequence[int] | None]
+) -> list[str]:
     """The labels of :func:`build_rows` before the rows are there; of an epoch that only a log knows, ``NAME@best``.
 
     Args:
@@ -88,8 +89,9 @@ def _name(spec: TermSpec) -> str:
     return Path(spec.ref).name.removesuffix(".safetensors")
 
 
-def _labelled(texts: Sequence[str], lookup: Callable[[str], Path], labels: Sequence[str],
-              counts: Sequence[int]) -> list[str]:  # fmt: skip
+def _labelled(
+    texts: Sequence[str], lookup: Callable[[str], Path], labels: Sequence[str], counts: Sequence[int]
+) -> list[str]:
     """The labels told apart by folders; ``counts`` are how many of them each text gave."""
     from loratools.ops.terms import parse_merge_string
 
@@ -106,8 +108,9 @@ def _apart(paths: Sequence[tuple[str, ...]]) -> list[str]:
     labels = [path[-1] for path in paths]
     for depth in range(2, max(map(len, paths), default=0) + 1):
         counts = Counter(label for label, _ in set(zip(labels, paths, strict=True)))
-        labels = [label if counts[label] == 1 else "/".join(path[-depth:])
-                  for label, path in zip(labels, paths, strict=True)]  # fmt: skip
+        labels = [
+            label if counts[label] == 1 else "/".join(path[-depth:]) for label, path in zip(labels, paths, strict=True)
+        ]
     return labels
 
 

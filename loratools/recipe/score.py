@@ -67,8 +67,11 @@ class Scores:
     def json(self) -> dict[str, Any]:
         """As JSON values: the rows at the judged weight, and every cell."""
         rows = [{"label": label, **asdict(self.row(label))} for label in self.rows]
-        cells = [{"label": label, "weight": weight, **asdict(score)}
-                 for label, by in self.rows.items() for weight, score in by.items()]  # fmt: skip
+        cells = [
+            {"label": label, "weight": weight, **asdict(score)}
+            for label, by in self.rows.items()
+            for weight, score in by.items()
+        ]
         return {"style": self.style, "weight": self.weight, "base": asdict(self.base), "rows": rows, "cells": cells}
 
 

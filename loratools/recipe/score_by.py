@@ -20,10 +20,15 @@ def compared_with(settings: Grid, name: str, planner: Planner) -> list[tuple[str
     Raises:
         RecipeError: at the option, for a folder without images, a model that cannot be used, or a step that makes none.
     """
-    found = [(key, _images(str(getattr(settings, key)), name, key, planner)) for key in ("score_images", "held_out")
-             if getattr(settings, key) is not None]  # fmt: skip
-    return [*found, *(("score_models", _model(text, name, number, planner))
-                      for number, text in enumerate(settings.score_models))]  # fmt: skip
+    found = [
+        (key, _images(str(getattr(settings, key)), name, key, planner))
+        for key in ("score_images", "held_out")
+        if getattr(settings, key) is not None
+    ]
+    return [
+        *found,
+        *(("score_models", _model(text, name, number, planner)) for number, text in enumerate(settings.score_models)),
+    ]
 
 
 def scored_by(compared: Sequence[tuple[str, Source]]) -> ScoredBy:

@@ -100,8 +100,10 @@ def prepared(document: Document, recipe: Recipe, merge: MergeText, term: int, pr
     if name is not None and (isinstance(recipe.blocks[name], list) or _is_list(str(recipe.blocks[name]))):
         return []
     if re.search(r"[,(=:]", text):
-        raise RecipeError(f"{document.where(('steps', merge.step))}: '{text}' stands inside the merge string; give it "
-                          "a name under `blocks:` and use that name, so that its numbers can be edited")  # fmt: skip
+        raise RecipeError(
+            f"{document.where(('steps', merge.step))}: '{text}' stands inside the merge string; give it "
+            "a name under `blocks:` and use that name, so that its numbers can be edited"
+        )
     numbers = _listed(parse_vector(text, presets), text, document)
     if name is not None:
         span = _own_span(document, ("blocks", name))
@@ -179,8 +181,10 @@ def _changed(old: str, new: str) -> int | None:
 def _vector_text(document: Document, merge: MergeText, term: int) -> str:
     spec = merge.specs[term]
     if spec.vector_text is None:
-        raise RecipeError(f"{document.where(('steps', merge.step))}: {spec.ref} has no block vector; give it one, such "
-                          f"as {spec.ref}:{spec.weight:g}:ALL")  # fmt: skip
+        raise RecipeError(
+            f"{document.where(('steps', merge.step))}: {spec.ref} has no block vector; give it one, such "
+            f"as {spec.ref}:{spec.weight:g}:ALL"
+        )
     return spec.vector_text
 
 
@@ -202,8 +206,10 @@ def _scheme(numbers: Sequence[float], what: str, document: Document) -> Scheme:
 def _listed(vector: BlockVector, text: str, document: Document) -> str:
     names = vector.scheme.names
     if vector.rules or tuple(vector.weights) != names:
-        raise RecipeError(f"{document.source}: the vector '{text}' does not list exactly the blocks of "
-                          f"{vector.scheme.title}; write its numbers under `blocks:`")  # fmt: skip
+        raise RecipeError(
+            f"{document.source}: the vector '{text}' does not list exactly the blocks of "
+            f"{vector.scheme.title}; write its numbers under `blocks:`"
+        )
     return "[" + ", ".join(repr(vector.weights[name]) for name in names) + "]"
 
 
@@ -235,8 +241,10 @@ def _own_span(document: Document, place: Place) -> Span:
     span = document.spans[place]
     if span.source:
         what = ".".join(str(part) for part in place)
-        raise RecipeError(f"{what} stands in {span.source}, which {document.source} includes, and other recipes may "
-                          "use it too; copy it into the recipe itself to edit it")  # fmt: skip
+        raise RecipeError(
+            f"{what} stands in {span.source}, which {document.source} includes, and other recipes may "
+            "use it too; copy it into the recipe itself to edit it"
+        )
     return span
 
 
@@ -247,8 +255,10 @@ def _begin(document: Document, place: Place, value: str) -> int:
     for skip in (0, 1):
         if raw[skip : len(raw) - skip] == value and (skip == 0 or raw[0] in "'\""):
             return span.start + skip
-    raise RecipeError(f"{document.where(place)}: write this text in one line and without escapes, then its numbers "
-                      "can be edited in place")  # fmt: skip
+    raise RecipeError(
+        f"{document.where(place)}: write this text in one line and without escapes, then its numbers "
+        "can be edited in place"
+    )
 
 
 def _data(document: Document, place: Place) -> object:

@@ -92,9 +92,15 @@ class Store:
         found = digests(planned.out)
         size = sum((planned.out / name if name else planned.out).stat().st_size for name in found)
         record = replace(
-            self._new(planned), done=True, files=found, seconds=round(seconds, 3), summary=outcome.summary,
-            facts=json.loads(json.dumps(dict(outcome.facts), default=str)), size=size, memory=memory,
-        )  # fmt: skip
+            self._new(planned),
+            done=True,
+            files=found,
+            seconds=round(seconds, 3),
+            summary=outcome.summary,
+            facts=json.loads(json.dumps(dict(outcome.facts), default=str)),
+            size=size,
+            memory=memory,
+        )
         self._write(record)
         self.cache.put(planned.identity, record, planned.out)
         self.cache.note(record)
@@ -104,9 +110,16 @@ class Store:
         draft = planned.draft
         sources = [{"label": s.label, "digest": s.digest, "step": s.step} for s in draft.sources]
         return Record(
-            planned.key, self._place(planned.out), name=planned.name, kind=planned.kind, revision=planned.revision,
-            version=__version__, options=json.loads(json.dumps(draft.options)), sources=sources, units=draft.units,
-        )  # fmt: skip
+            planned.key,
+            self._place(planned.out),
+            name=planned.name,
+            kind=planned.kind,
+            revision=planned.revision,
+            version=__version__,
+            options=json.loads(json.dumps(draft.options)),
+            sources=sources,
+            units=draft.units,
+        )
 
     def _is_inside(self, out: Path) -> bool:
         return out.resolve().is_relative_to(self.work.resolve())

@@ -71,8 +71,9 @@ def read_underlying(body: Mapping[str, Any], name: str, kind: str, planner: Plan
     texts = [given] if isinstance(given, str) else list(given)
     whole: tuple[str | int, ...] = (kind, "base_adapters")
     places = [whole if isinstance(given, str) else (*whole, number) for number in range(len(texts))]
-    adapters = tuple(read_terms(str(text), name, planner, presets, *place)
-                     for text, place in zip(texts, places, strict=True))  # fmt: skip
+    adapters = tuple(
+        read_terms(str(text), name, planner, presets, *place) for text, place in zip(texts, places, strict=True)
+    )
     start = body.get("network_weights")
     begun = read_one(str(start), name, planner, kind, "network_weights") if start else None
     for terms, place in zip(adapters, places, strict=True):

@@ -27,8 +27,9 @@ def filled(document: Document, values: Mapping[str, str]) -> Document:
     known = {name: _plain(document, name, value) for name, value in told.items()}
     for name, text in values.items():
         known[name] = _told(document, known, name, text)
-    body = {key: value if key == "vars" else _fill(document, value, (key,), known)
-            for key, value in document.data.items()}  # fmt: skip
+    body = {
+        key: value if key == "vars" else _fill(document, value, (key,), known) for key, value in document.data.items()
+    }
     return replace(document, data={**body, "vars": known} if "vars" in body else body)
 
 
@@ -69,8 +70,9 @@ def _told(document: Document, known: Mapping[str, Any], name: str, text: str) ->
     """The command line's value for a variable, of the type that the recipe's own has."""
     if name not in known:
         have = f"it has {', '.join(known)}" if known else "it has none; write `vars:` into it"
-        raise RecipeError(f"--set {name}={text}: {document.source} has no variable '{name}'"
-                          f"{did_you_mean(name, known)}; {have}")  # fmt: skip
+        raise RecipeError(
+            f"--set {name}={text}: {document.source} has no variable '{name}'{did_you_mean(name, known)}; {have}"
+        )
     kind = type(known[name])
     if kind is str:
         return text
@@ -78,8 +80,9 @@ def _told(document: Document, known: Mapping[str, Any], name: str, text: str) ->
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind and not (kind is int and type(value) is float):
-        raise RecipeError(f"--set {name}={text}: {name} should be {_TYPES[kind]}, as in {document.source} "
-                          f"({name}: {known[name]})")  # fmt: skip
+        raise RecipeError(
+            f"--set {name}={text}: {name} should be {_TYPES[kind]}, as in {document.source} ({name}: {known[name]})"
+        )
     return value
 
 

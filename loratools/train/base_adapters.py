@@ -31,8 +31,10 @@ class BaseAdapters:
         self._base, self._terms = base, _resolved(terms, base)
         for adapter in self._adapters():
             if adapter.family != base.family:
-                raise TrainingError(f"base_adapters has {adapter.path} for {family_of(adapter.family).title} and the "
-                                    f"base is {family_of(base.family).title}; leave it out")  # fmt: skip
+                raise TrainingError(
+                    f"base_adapters has {adapter.path} for {family_of(adapter.family).title} and the "
+                    f"base is {family_of(base.family).title}; leave it out"
+                )
 
     def merge(self) -> None:
         """Add the sum to the base's weights, exactly: in full precision, before they are cast for training.
@@ -53,8 +55,10 @@ class BaseAdapters:
     @property
     def inputs(self) -> list[dict[str, str]]:
         """Name and digest of every file, for the header."""
-        return [{"name": str(adapter.path), "digest": adapter.digest, "kind": "base adapter"}
-                for adapter in self._adapters()]  # fmt: skip
+        return [
+            {"name": str(adapter.path), "digest": adapter.digest, "kind": "base adapter"}
+            for adapter in self._adapters()
+        ]
 
     def _adapters(self) -> list[Adapter]:
         return list({id(term.adapter): term.adapter for term in self._terms}.values())

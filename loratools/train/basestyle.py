@@ -156,9 +156,18 @@ def _prepared(
     generation, training = _split({key: value for key, value in given.items() if value is not None})
     preset = "pocket-style" if base == "pocket" else "style-004"
     config = make_config(
-        {"preset": preset, **training, "base": base, "images": str(_images(out)), "out": str(out), "name": name,
-         "device": device, "force": force}, "basestyle",
-    )  # fmt: skip
+        {
+            "preset": preset,
+            **training,
+            "base": base,
+            "images": str(_images(out)),
+            "out": str(out),
+            "name": name,
+            "device": device,
+            "force": force,
+        },
+        "basestyle",
+    )
     return generation, config
 
 
@@ -231,8 +240,9 @@ def _draw(
     missing = [p for p in pictures if not (images / f"{p.stem}.txt").is_file()]
     if not missing:
         return
-    with tqdm(total=len(missing), desc="pictures", unit="image", file=sys.stderr,
-              disable=None if progress else True) as bar:  # fmt: skip
+    with tqdm(
+        total=len(missing), desc="pictures", unit="image", file=sys.stderr, disable=None if progress else True
+    ) as bar:
         loaded = load_base(base, device=device, dtype=None)
         for start in range(0, len(missing), generation.pictures_at_once):
             part = missing[start : start + generation.pictures_at_once]
@@ -288,8 +298,9 @@ def _finished(folder: RunFolder, known: Mapping[str, Any]) -> RunResult | None:
         guard_overwrite(path, folder.owner, False)
         if read(path).digest != known["files"][path.name]:
             return None
-    return RunResult(folder.name, paths, folder.log, folder.state, list(known["losses"]), int(known["steps"]),
-                     0.0, None, True)  # fmt: skip
+    return RunResult(
+        folder.name, paths, folder.log, folder.state, list(known["losses"]), int(known["steps"]), 0.0, None, True
+    )
 
 
 def _record(folder: RunFolder, key: str, result: RunResult) -> dict[str, Any]:

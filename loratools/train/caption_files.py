@@ -78,8 +78,10 @@ def refuse_uncaptioned(missing: Sequence[Uncaptioned]) -> None:
     beside = next((one for one in missing if one.unread), None)
     if beside is not None and beside.unread is not None:
         count = sum(one.unread is not None for one in missing)
-        told = (f"{count} of them have a {beside.unread.suffix}, such as {beside.unread.name}, which is not read, "
-                f"since {beside.wanted.name} is expected; set caption_extension to {beside.unread.suffix}")  # fmt: skip
+        told = (
+            f"{count} of them have a {beside.unread.suffix}, such as {beside.unread.name}, which is not read, "
+            f"since {beside.wanted.name} is expected; set caption_extension to {beside.unread.suffix}"
+        )
     else:
         told = f"write their tags into {missing[0].wanted.name} and so on, or name another caption_extension"
     raise DatasetError(

@@ -76,8 +76,9 @@ def save_state(path: Path, state: State) -> None:
         with files.replacing(path) as part:
             torch.save({"version": _STATE_VERSION, **vars(state)}, part)
     except (OSError, RuntimeError) as error:  # torch tells of a full disk as the latter
-        raise FileError(f"cannot write {path}: {told(error)}; free some space and go on with --resume, the state "
-                        "before is whole") from error  # fmt: skip
+        raise FileError(
+            f"cannot write {path}: {told(error)}; free some space and go on with --resume, the state before is whole"
+        ) from error
 
 
 def told(error: BaseException) -> str:
@@ -119,14 +120,18 @@ def refuse_to_begin_anew(path: Path, settings: Mapping[str, Any]) -> None:
     if state is None:
         return
     if state.epoch < int(state.settings["epochs"]):
-        raise TrainingError(f"{path.parent.parent} holds a run of this name that was cut short after step {state.step} "
-                            f"(epoch {state.epoch + 1}); go on with --resume, choose another --name, or begin anew "
-                            "with --force")  # fmt: skip
+        raise TrainingError(
+            f"{path.parent.parent} holds a run of this name that was cut short after step {state.step} "
+            f"(epoch {state.epoch + 1}); go on with --resume, choose another --name, or begin anew "
+            "with --force"
+        )
     counted = ["epochs"] if settings.get("max_steps") is not None else []  # which follow from the steps and the data
     if changed := _changed(state.settings, settings, counted):
-        raise TrainingError(f"{path.parent.parent} holds a finished run of this name with other settings "
-                            f"({_shown(changed, state.settings, settings)}); choose another --name, or replace it with "
-                            "--force")  # fmt: skip
+        raise TrainingError(
+            f"{path.parent.parent} holds a finished run of this name with other settings "
+            f"({_shown(changed, state.settings, settings)}); choose another --name, or replace it with "
+            "--force"
+        )
 
 
 def check_resumable(state: State, settings: Mapping[str, Any], base_digest: str, dataset_digest: str) -> None:
@@ -145,8 +150,10 @@ def check_resumable(state: State, settings: Mapping[str, Any], base_digest: str,
     changed += ["the images or captions"] * (dataset_digest != state.dataset_digest)
     if changed:
         shown = _shown(changed, state.settings, settings)
-        raise TrainingError(f"cannot resume: {shown} changed since the run was started; change it back, or start anew "
-                            "with --force in place of --resume")  # fmt: skip
+        raise TrainingError(
+            f"cannot resume: {shown} changed since the run was started; change it back, or start anew "
+            "with --force in place of --resume"
+        )
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any], free: Iterable[str] = ()) -> list[str]:

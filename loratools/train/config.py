@@ -17,16 +17,37 @@ from loratools.train.config_speed import SPEED_ONLY, SpeedConfig
 from loratools.train.config_watch import KEPT_ONLY, WatchConfig
 
 # settings that change no byte of the result
-PLACE_ONLY = frozenset({
-    "out", "device", "resume", "force", "preset", "offline", "guide_factor", *DATA_PLACES, *SPEED_ONLY, *KEPT_ONLY,
-    *LOOK_ONLY,
-})  # fmt: skip
+PLACE_ONLY = frozenset(
+    {
+        "out",
+        "device",
+        "resume",
+        "force",
+        "preset",
+        "offline",
+        "guide_factor",
+        *DATA_PLACES,
+        *SPEED_ONLY,
+        *KEPT_ONLY,
+        *LOOK_ONLY,
+    }
+)
 
 Count = Annotated[int, Field(ge=1)]
 
 
-Described = Literal["title", "author", "description", "license", "tags", "usage_hint", "merged_from", "trigger_phrase",
-                    "preprocessor", "is_negative_embedding"]  # fmt: skip
+Described = Literal[
+    "title",
+    "author",
+    "description",
+    "license",
+    "tags",
+    "usage_hint",
+    "merged_from",
+    "trigger_phrase",
+    "preprocessor",
+    "is_negative_embedding",
+]
 
 
 class _Strict(BaseModel):
@@ -137,18 +158,25 @@ class TrainConfig(
         if self.learned_rates() == (0, 0):
             raise ValueError("unet_lr and te_lr are both 0, so there is nothing to train; raise one of them")
         if self.graph == "on" and self.drops and self.gradient_checkpointing:
-            raise ValueError("a graph cannot draw again what dropout left out under gradient_checkpointing; set graph: "
-                             "off, or leave one of them out")  # fmt: skip
+            raise ValueError(
+                "a graph cannot draw again what dropout left out under gradient_checkpointing; set graph: "
+                "off, or leave one of them out"
+            )
         if bool(self.images) == bool(self.datasets):
             raise ValueError("give either `images` or `datasets`; a data set lists its folders under its own `images`")
         for part in self.parts():
             if part.buckets and part.bucket_steps is not None and part.bucket_steps % 8:
                 raise ValueError(f"bucket_steps {part.bucket_steps} is no multiple of 8; 64 is usual")
-        changing = [name for name in ("random_crop", "color_aug")
-                    if getattr(self, name) or any(getattr(subset, name) for subset in self.subsets())]  # fmt: skip
+        changing = [
+            name
+            for name in ("random_crop", "color_aug")
+            if getattr(self, name) or any(getattr(subset, name) for subset in self.subsets())
+        ]
         if changing and self.cache_latents:
-            raise ValueError(f"{changing[0]} changes an image at every use, which cache_latents cannot keep; set "
-                             "cache_latents: false, or leave it out")  # fmt: skip
+            raise ValueError(
+                f"{changing[0]} changes an image at every use, which cache_latents cannot keep; set "
+                "cache_latents: false, or leave it out"
+            )
         return self
 
     def parts(self) -> tuple[DataSet, ...]:

@@ -103,9 +103,17 @@ class Subset(BaseModel):
 
 Folders = Annotated[tuple[Subset, ...], BeforeValidator(_folders)]
 # what a folder says of itself alone; everything else in a Subset may also be said for its data set
-ONLY_FOLDER = frozenset({
-    "folder", "class_tokens", "metadata_file", "regularisation", "mask_folder", "held_out", "plain_name",
-})  # fmt: skip
+ONLY_FOLDER = frozenset(
+    {
+        "folder",
+        "class_tokens",
+        "metadata_file",
+        "regularisation",
+        "mask_folder",
+        "held_out",
+        "plain_name",
+    }
+)
 
 
 class DataSet(BaseModel):

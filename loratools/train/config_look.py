@@ -8,10 +8,19 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 # change no byte of the epoch files
-LOOK_ONLY = frozenset({
-    "validate_every_epochs", "validate_every_steps", "validation_images", "sample_prompts", "sample_every_epochs",
-    "sample_every_steps", "sample_at_first", "sample_sampler", "tensorboard",
-})  # fmt: skip
+LOOK_ONLY = frozenset(
+    {
+        "validate_every_epochs",
+        "validate_every_steps",
+        "validation_images",
+        "sample_prompts",
+        "sample_every_epochs",
+        "sample_every_steps",
+        "sample_at_first",
+        "sample_sampler",
+        "tensorboard",
+    }
+)
 
 _Every = Annotated[int, Field(ge=1)] | None
 _OrNever = Annotated[int, Field(ge=0)] | None
@@ -57,11 +66,13 @@ class LookConfig(BaseModel):
 
     @model_validator(mode="after")
     def _drawable(self) -> LookConfig:
-        asked = [name for name in ("sample_every_epochs", "sample_every_steps", "sample_at_first")
-                 if getattr(self, name)]  # fmt: skip
+        asked = [
+            name for name in ("sample_every_epochs", "sample_every_steps", "sample_at_first") if getattr(self, name)
+        ]
         if asked and not self.sample_prompts:
-            raise ValueError(f"{asked[0]} is set but there are no prompts; name a file of them, or list them, at "
-                             "sample_prompts")  # fmt: skip
+            raise ValueError(
+                f"{asked[0]} is set but there are no prompts; name a file of them, or list them, at sample_prompts"
+            )
         return self
 
     @property

@@ -118,16 +118,26 @@ class NetworkConfig(BaseModel):
             raise ValueError("lokr_factor is for network_type lokr, and 1 or more (-1: as square as can be)")
         if self.dim_from_weights and self.network_weights is None:
             raise ValueError("dim_from_weights needs network_weights, the file to take the ranks from")
-        own = [name for name in ("conv_dim", "block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas")
-               if getattr(self, name) is not None]  # fmt: skip
+        own = [
+            name
+            for name in ("conv_dim", "block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas")
+            if getattr(self, name) is not None
+        ]
         if self.dim_from_weights and own:
             raise ValueError(f"{own[0]} and dim_from_weights both say how large the network is; leave one out")
         return self
 
     def _check_other_type(self) -> None:
         """What is said of two factors has no meaning for more of them."""
-        unfit = ("dora", "network_dropout", "rank_dropout", "loraplus_lr_ratio", "loraplus_unet_lr_ratio",
-                 "loraplus_text_encoder_lr_ratio", "network_weights")  # fmt: skip
+        unfit = (
+            "dora",
+            "network_dropout",
+            "rank_dropout",
+            "loraplus_lr_ratio",
+            "loraplus_unet_lr_ratio",
+            "loraplus_text_encoder_lr_ratio",
+            "network_weights",
+        )
         if given := [name for name in unfit if getattr(self, name)]:
             raise ValueError(f"{given[0]} is for network_type lora; leave it out of a {self.network_type}")
 

@@ -64,16 +64,20 @@ class ObjectiveConfig(BaseModel):
     @model_validator(mode="after")
     def _objective(self) -> ObjectiveConfig:
         if self.max_timestep is not None and self.min_timestep >= self.max_timestep:
-            raise ValueError(f"min_timestep {self.min_timestep} leaves nothing below max_timestep {self.max_timestep}; "
-                             "lower it")  # fmt: skip
+            raise ValueError(
+                f"min_timestep {self.min_timestep} leaves nothing below max_timestep {self.max_timestep}; lower it"
+            )
         if not self.noise_offset:
             for name in ("adaptive_noise_scale", "noise_offset_random_strength"):
                 if getattr(self, name):
                     raise ValueError(f"{name} changes the noise_offset, which is 0; set one, or leave it out")
         if self.ip_noise_gamma_random_strength and not self.ip_noise_gamma:
-            raise ValueError("ip_noise_gamma_random_strength changes the ip_noise_gamma, which is 0; set one, or leave "
-                             "it out")  # fmt: skip
+            raise ValueError(
+                "ip_noise_gamma_random_strength changes the ip_noise_gamma, which is 0; set one, or leave it out"
+            )
         if self.adaptive_noise_scale is not None and self.multires_noise_iterations:
-            raise ValueError("adaptive_noise_scale and multires_noise_iterations do not go together, since one depends "
-                             "on the images and the other scales the whole batch; keep one")  # fmt: skip
+            raise ValueError(
+                "adaptive_noise_scale and multires_noise_iterations do not go together, since one depends "
+                "on the images and the other scales the whole batch; keep one"
+            )
         return self

@@ -11,9 +11,18 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scheduler = Literal[
-    "cosine", "constant", "linear", "constant_with_warmup", "cosine_with_warmup", "cosine_with_restarts", "polynomial",
-    "cosine_with_min_lr", "warmup_stable_decay", "inverse_sqrt", "piecewise_constant",
-]  # fmt: skip
+    "cosine",
+    "constant",
+    "linear",
+    "constant_with_warmup",
+    "cosine_with_warmup",
+    "cosine_with_restarts",
+    "polynomial",
+    "cosine_with_min_lr",
+    "warmup_stable_decay",
+    "inverse_sqrt",
+    "piecewise_constant",
+]
 
 
 def steps_or_share(value: float | str) -> float:
@@ -85,8 +94,11 @@ class OptimizerConfig(BaseModel):
         for name, (setting, nothing) in needed.items():
             given = getattr(self, setting) != nothing
             if given != (self.lr_scheduler == name):
-                raise ValueError(f"lr_scheduler {name} needs {setting}" if not given else
-                                 f"{setting} is for lr_scheduler {name}; leave it out")  # fmt: skip
+                raise ValueError(
+                    f"lr_scheduler {name} needs {setting}"
+                    if not given
+                    else f"{setting} is for lr_scheduler {name}; leave it out"
+                )
         ending = ("cosine_with_min_lr", "warmup_stable_decay", "polynomial")
         if self.lr_min_ratio and self.lr_scheduler not in ending:
             raise ValueError(f"lr_min_ratio is for lr_scheduler {', '.join(ending[:2])} or {ending[2]}; leave it out")

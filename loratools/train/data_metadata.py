@@ -58,8 +58,9 @@ def _prior(dataset: Dataset, part: int | None = None) -> int:
 
 def _data_set(config: TrainConfig, dataset: Dataset, part: int) -> dict[str, object]:
     rules, counts, prior = dataset.parts[part].rules, dataset.bucket_counts(part), _prior(dataset, part)
-    buckets = {str(number): {"resolution": list(size), "count": count}
-               for number, (size, count) in enumerate(counts.items())}  # fmt: skip
+    buckets = {
+        str(number): {"resolution": list(size), "count": count} for number, (size, count) in enumerate(counts.items())
+    }
     own = [index for index, folder in enumerate(dataset.folders) if folder.part == part]
     return {
         "is_dreambooth": True,

@@ -98,17 +98,27 @@ class Engine:
     ) -> None:
         self._config, self._base, self.stepper, self._kind, self._ranks = config, base, stepper, kind, ranks
         self._optimizer, self._scaler, self._dataset, self._store, self._steps = (
-            optimizer, scaler, dataset, store, steps,
-        )  # fmt: skip
+            optimizer,
+            scaler,
+            dataset,
+            store,
+            steps,
+        )
         self._timesteps = int(base.scheduler_config.get("num_train_timesteps", 1000))
         self._captions = Captioner(base, config, steps)
         device_rates(optimizer, kind.device)
         redrawn = config.drops and config.gradient_checkpointing  # by generators that are set on the host
         self.executor = Executor(
-            self._work, scaler, optimizer, kind.device, ranks,
-            clip=config.max_grad_norm, accumulates=config.gradient_accumulation > 1,
-            mode="off" if redrawn else config.graph, after=stepper.limit_norms(),
-        )  # fmt: skip
+            self._work,
+            scaler,
+            optimizer,
+            kind.device,
+            ranks,
+            clip=config.max_grad_norm,
+            accumulates=config.gradient_accumulation > 1,
+            mode="off" if redrawn else config.graph,
+            after=stepper.limit_norms(),
+        )
 
     def epoch(
         self,
@@ -239,8 +249,16 @@ def _read(waiting: Sequence[_Pending], begun: float) -> Iterator[Done]:
     for pending, loss in zip(waiting, losses, strict=True):
         prepared = pending.prepared
         own = tuple(sample for raw in prepared.micros for sample in raw.own)
-        yield Done(prepared.step + 1, loss, pending.rates, seconds, sum(len(batch) for batch in prepared.group), own,
-                   pending.outcome.losses, pending.outcome.timesteps)  # fmt: skip
+        yield Done(
+            prepared.step + 1,
+            loss,
+            pending.rates,
+            seconds,
+            sum(len(batch) for batch in prepared.group),
+            own,
+            pending.outcome.losses,
+            pending.outcome.timesteps,
+        )
 
 
 def _pinned(tensor: Tensor) -> Tensor:

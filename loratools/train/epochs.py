@@ -67,11 +67,21 @@ class RunReport:
         """As JSON values."""
         return {
             "run": str(self.run),
-            "epochs": [{"epoch": own.number, "file": str(own.path), "loss": own.loss, "validation": own.validation,
-                        "norm": own.norm, "drift": own.drift} for own in self.epochs],
+            "epochs": [
+                {
+                    "epoch": own.number,
+                    "file": str(own.path),
+                    "loss": own.loss,
+                    "validation": own.validation,
+                    "norm": own.norm,
+                    "drift": own.drift,
+                }
+                for own in self.epochs
+            ],
             "shortlist": [{"epoch": pick.number, "why": pick.why} for pick in self.shortlist],
-            "untrained_validation": self.untrained, "held_out": self.held_out,
-        }  # fmt: skip
+            "untrained_validation": self.untrained,
+            "held_out": self.held_out,
+        }
 
     def text(self) -> str:
         """A table, the shortlist with its reasons, and what the guides' band is worth."""
@@ -82,8 +92,10 @@ class RunReport:
             lines.append(f"{0:>5}  {_number(None, 7, 4)}  {_number(self.untrained, 7, 4)}  {0:>8.3g}  {_percent(None)}")
         for own in self.epochs:
             mark = "*" if own.number in chosen else " "
-            lines.append(f"{own.number:>5}{mark} {_number(own.loss, 7, 4)}  {_number(own.validation, 7, 4)}  "
-                         f"{own.norm:>8.3g}  {_percent(own.drift)}  {_bar(own.loss, losses)}".rstrip())  # fmt: skip
+            lines.append(
+                f"{own.number:>5}{mark} {_number(own.loss, 7, 4)}  {_number(own.validation, 7, 4)}  "
+                f"{own.norm:>8.3g}  {_percent(own.drift)}  {_bar(own.loss, losses)}".rstrip()
+            )
         lines += ["", "shortlist (*), the first one first:"]
         lines += [f"  {pick.number}: {pick.why}" for pick in self.shortlist]
         if not self.held_out:
@@ -94,8 +106,11 @@ class RunReport:
         if losses:
             within = [own.number for own in self.epochs if own.loss is not None and _in_band(own.loss)]
             told = f"epochs {_ranges(within)} lie in it" if within else "no epoch lies in it"
-            lines += ["", f"folk evidence: guides for SD 1.5 call a training loss of {FOLK_BAND[0]} to {FOLK_BAND[1]} "
-                          f"best; {told}. Look at a grid before you believe it."]  # fmt: skip
+            lines += [
+                "",
+                f"folk evidence: guides for SD 1.5 call a training loss of {FOLK_BAND[0]} to {FOLK_BAND[1]} "
+                f"best; {told}. Look at a grid before you believe it.",
+            ]
         return "\n".join(lines)
 
 
@@ -112,10 +127,11 @@ def report(run: Path | str) -> RunReport:
     told = logged(found[0].path)
     norms = _norms(found)
     facts = tuple(
-        EpochFacts(epoch.number, epoch.path, told.losses.get(epoch.number), told.validations.get(epoch.number),
-                   norm, drift)
+        EpochFacts(
+            epoch.number, epoch.path, told.losses.get(epoch.number), told.validations.get(epoch.number), norm, drift
+        )
         for epoch, (norm, drift) in zip(found, norms, strict=True)
-    )  # fmt: skip
+    )
     chosen = shortlist(facts, held_out=told.held_out)
     return RunReport(Path(run), facts, chosen, told.untrained, told.held_out)
 
@@ -149,8 +165,10 @@ def plot(found: RunReport, path: Path | str) -> None:
     figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, 1, sharex=True)
-    for name, colour, values in (("training loss", "#35618f", [own.loss for own in found.epochs]),
-                                 ("validation loss", "#b5533c", [own.validation for own in found.epochs])):  # fmt: skip
+    for name, colour, values in (
+        ("training loss", "#35618f", [own.loss for own in found.epochs]),
+        ("validation loss", "#b5533c", [own.validation for own in found.epochs]),
+    ):
         if any(value is not None for value in values):
             upper.plot(numbers, [math.nan if v is None else v for v in values], "o-", color=colour, label=name)
     if upper.lines:
@@ -194,14 +212,19 @@ def _settled(facts: Sequence[EpochFacts]) -> tuple[Pick, ...]:
     if not drifts:
         return (Pick(facts[0].number, "the only epoch"),)
     limit = _SETTLED * max(drifts.values())
-    settled = [number for number, drift in drifts.items()
-               if all(later <= limit for other, later in drifts.items() if other >= number)]  # fmt: skip
+    settled = [
+        number
+        for number, drift in drifts.items()
+        if all(later <= limit for other, later in drifts.items() if other >= number)
+    ]
     if not settled:
         return (Pick(facts[-1].number, "the last; it still drifts as fast as ever, so the run may be too short"),)
     last = settled[-1]
     spread = sorted({settled[round(n * (len(settled) - 1) / (_MOST - 1))] for n in range(_MOST)})
-    whys = {settled[0]: f"from here on each epoch moves at most {limit:.0%}, half of the fastest one",
-            last: "the last of those that have settled"}  # fmt: skip
+    whys = {
+        settled[0]: f"from here on each epoch moves at most {limit:.0%}, half of the fastest one",
+        last: "the last of those that have settled",
+    }
     return tuple(Pick(number, whys.get(number, "between them; there is no log to tell more")) for number in spread)
 
 

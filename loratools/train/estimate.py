@@ -56,8 +56,9 @@ def operations(base: Base, positions: int) -> float:
     return 2.0 * 2 * parameters * positions / _REUSE
 
 
-def seconds(operations: float, batches: int, modules: int, device: torch.device, dtype: torch.dtype,
-            *, graph: bool) -> float:  # fmt: skip
+def seconds(
+    operations: float, batches: int, modules: int, device: torch.device, dtype: torch.dtype, *, graph: bool
+) -> float:
     """Of a run of ``batches`` batches in all over a network of ``modules`` modules, whose operations these are."""
     how = "graph" if graph and device.type == "cuda" else device.type
     return operations / throughput(device, dtype) + batches * modules * _STARTED.get(how, _STARTED["cuda"])

@@ -228,9 +228,10 @@ class Executor:
     def _seed(self, seed: int) -> None:
         self._generator.manual_seed(seed)
         default = (
-            torch.cuda.default_generators[self._device.index or 0] if self._device.type == "cuda"
+            torch.cuda.default_generators[self._device.index or 0]
+            if self._device.type == "cuda"
             else torch.default_generator
-        )  # fmt: skip
+        )
         default.manual_seed(seed ^ 0x5DEECE66D)  # dropout's
 
     def _flat_gradients(self) -> Tensor:
@@ -300,8 +301,10 @@ def expected_key(inputs: Inputs, micro: Micro) -> Hashable:
 
 def to_device(inputs: Inputs, device: torch.device, *, copy: bool = False) -> Inputs:
     """The inputs on ``device``; from pinned memory without waiting."""
-    moved = {field.name: _map(getattr(inputs, field.name), lambda t: t.to(device, non_blocking=True, copy=copy))
-             for field in fields(inputs)}  # fmt: skip
+    moved = {
+        field.name: _map(getattr(inputs, field.name), lambda t: t.to(device, non_blocking=True, copy=copy))
+        for field in fields(inputs)
+    }
     return Inputs(**moved)
 
 

@@ -89,8 +89,9 @@ class Network:
 
     def parameters(self, component: str) -> list[nn.Parameter]:
         """Every factor of a component that is trained (``unet``, ``text_encoder``), in the files' order."""
-        chosen = [branch for name, branch in self.branches.items()
-                  if name.startswith(component) and self.plan[name].trained]  # fmt: skip
+        chosen = [
+            branch for name, branch in self.branches.items() if name.startswith(component) and self.plan[name].trained
+        ]
         return [factor for branch in chosen for factor in branch.factors().values()]
 
     @contextlib.contextmanager
@@ -183,14 +184,17 @@ _KINDS: dict[str, tuple[type[Branch], type[Branch]]] = {  # beside linear module
 def _branch(module: nn.Module, name: str, plan: Planned, options: NetworkConfig, seed: int) -> Branch:
     generator, wide = seeds.generator(seed, "network", name), isinstance(module, nn.Conv2d)
     if not (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)):
-        raise TrainingError(f"{name} of this base is a {type(module).__name__}; only linear modules and convolutions "
-                            "of one group can be trained")  # fmt: skip
+        raise TrainingError(
+            f"{name} of this base is a {type(module).__name__}; only linear modules and convolutions "
+            "of one group can be trained"
+        )
     drop = _drop(options, 1 if wide else -1)
     plain = "dora" if options.dora else "lora" if drop is None else "dropped"
     kind = _KINDS[plain if options.network_type == "lora" else options.network_type][wide]
     if issubclass(kind, Lokr):
-        branch: Branch = kind(module, plan.rank, plan.alpha, generator, stabilised=options.rslora, drop=drop,
-                              factor=options.lokr_factor)  # fmt: skip
+        branch: Branch = kind(
+            module, plan.rank, plan.alpha, generator, stabilised=options.rslora, drop=drop, factor=options.lokr_factor
+        )
     else:
         branch = kind(module, plan.rank, plan.alpha, generator, stabilised=options.rslora, drop=drop)
     return branch if plan.trained else branch.requires_grad_(False).eval()

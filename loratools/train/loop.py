@@ -144,8 +144,9 @@ class _Run:
         place(self.base, self.kind)
         self.schedule = objective.schedule(self.base.scheduler_config, config).to(device)
         unet_lr, te_lr = config.learned_rates()
-        self.network = Network(self.base, config.dim, config.alpha, config.seed, unet=unet_lr > 0, text=te_lr > 0,
-                               options=config)  # fmt: skip
+        self.network = Network(
+            self.base, config.dim, config.alpha, config.seed, unet=unet_lr > 0, text=te_lr > 0, options=config
+        )
         self.groups = parameter_groups(self.network, config)
         self.optimizer = build_optimizer(config, self.groups)
         self.ema = _average(config, self.optimizer)
@@ -171,8 +172,17 @@ class _Run:
         if position.epoch < self.config.epochs:
             self._train(state, position, progress, on_epoch, on_step)
         paths = [path for path in self.folder.epochs() if int(path.stem[-6:]) <= self.config.epochs]
-        return RunResult(self.config.name, paths, self.folder.log, self.folder.state, position.losses, position.step,
-                         time.perf_counter() - begun, self.plan, wrote=self.ranks.main)  # fmt: skip
+        return RunResult(
+            self.config.name,
+            paths,
+            self.folder.log,
+            self.folder.state,
+            position.losses,
+            position.step,
+            time.perf_counter() - begun,
+            self.plan,
+            wrote=self.ranks.main,
+        )
 
     def _train(
         self, state: State | None, position: Position, progress: bool, on_epoch: OnEpoch | None, on_step: OnStep | None
@@ -184,21 +194,62 @@ class _Run:
         curves = board(self.config, position.step, writes=self.ranks.main)
         with self._log(state) as log, curves as shown_board, self._training(), StopRequest(self.ranks) as stop:
             engine = self._engine(store)
-            writer = Writer(self.folder, facts, self.network, self.ema, self.optimizer, self.scaler,
-                            self._inputs(), self.active.base_digest, log)  # fmt: skip
-            seen = Seen(self.config, self.ranks, self.folder, self.base, self.network, self.dataset, store,
-                        engine.stepper, self.kind, log, writer.saved_weights)  # fmt: skip
+            writer = Writer(
+                self.folder,
+                facts,
+                self.network,
+                self.ema,
+                self.optimizer,
+                self.scaler,
+                self._inputs(),
+                self.active.base_digest,
+                log,
+            )
+            seen = Seen(
+                self.config,
+                self.ranks,
+                self.folder,
+                self.base,
+                self.network,
+                self.dataset,
+                store,
+                engine.stepper,
+                self.kind,
+                log,
+                writer.saved_weights,
+            )
             with progress_bar(progress, self.kind.device, total=self.plan.steps, done=position.step) as shown:
                 looking = watchers(seen, shown, shown_board, self.samples, self.plan.steps)
                 for watcher in looking:
                     watcher.load(state.watched.get(watcher.name, {}) if state else {})
-                Session(self.config, self.ranks, self.kind, position, self.plan.steps_per_epoch, engine, self.network,
-                        self.ema, writer, looking, stop).run(on_epoch, on_step)  # fmt: skip
+                Session(
+                    self.config,
+                    self.ranks,
+                    self.kind,
+                    position,
+                    self.plan.steps_per_epoch,
+                    engine,
+                    self.network,
+                    self.ema,
+                    writer,
+                    looking,
+                    stop,
+                ).run(on_epoch, on_step)
 
     def _engine(self, store: LatentStore) -> Engine:
         stepper = Step(self.base, self.network, self.schedule, self.config, self.kind)
-        return Engine(self.config, self.base, stepper, self.optimizer, self.scaler, self.dataset, store, self.kind,
-                      self.ranks, self.plan.steps)  # fmt: skip
+        return Engine(
+            self.config,
+            self.base,
+            stepper,
+            self.optimizer,
+            self.scaler,
+            self.dataset,
+            store,
+            self.kind,
+            self.ranks,
+            self.plan.steps,
+        )
 
     @contextlib.contextmanager
     def _training(self) -> Iterator[None]:
@@ -238,8 +289,16 @@ class _Run:
 
     def _facts(self, state: State | None) -> Facts:
         session = seeds.derived(self.config.seed, self.config.settings(), self.dataset.digest) & 0xFFFFFFFF
-        return Facts(self.config, self.base, self.dataset, self.kind.name, self.plan.batches_per_epoch, self.plan.steps,
-                     state.started_at if state else now(), state.session if state else session)  # fmt: skip
+        return Facts(
+            self.config,
+            self.base,
+            self.dataset,
+            self.kind.name,
+            self.plan.batches_per_epoch,
+            self.plan.steps,
+            state.started_at if state else now(),
+            state.session if state else session,
+        )
 
     def _latents(self, progress: bool) -> LatentStore:
         """Encode every image in full precision."""

@@ -58,8 +58,10 @@ def find_listed(path: Path, separator: str, extensions: Collection[str]) -> dict
     if missing:
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         shown = f"{', '.join(missing[:_SHOWN])}{more}"
-        raise DatasetError(f"{len(missing)} images that {path} lists are not there: {shown}; take them out, or name "
-                           "the folder that they lie in as well")  # fmt: skip
+        raise DatasetError(
+            f"{len(missing)} images that {path} lists are not there: {shown}; take them out, or name "
+            "the folder that they lie in as well"
+        )
     if not found:
         raise DatasetError(f"{path} lists no images; write {{'01.png': {{'tags': ...}}}}, or name a folder as well")
     return dict(sorted(found.items()))

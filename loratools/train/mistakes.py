@@ -24,10 +24,16 @@ _WANTED = {  # the first word of pydantic's name of an error -> what would be ri
     "dict": "keys and values",
     "model": "keys and values",
 }
-_BOUNDS = {"greater_than_equal": "{ge} or more", "greater_than": "above {gt}", "less_than_equal": "{le} or less",
-           "less_than": "below {lt}", "too_short": "a list of {min_length} or more",
-           "too_long": "a list of at most {max_length}",
-           "string_too_short": "text of {min_length} or more letters", "literal_error": "{expected}"}  # fmt: skip
+_BOUNDS = {
+    "greater_than_equal": "{ge} or more",
+    "greater_than": "above {gt}",
+    "less_than_equal": "{le} or less",
+    "less_than": "below {lt}",
+    "too_short": "a list of {min_length} or more",
+    "too_long": "a list of at most {max_length}",
+    "string_too_short": "text of {min_length} or more letters",
+    "literal_error": "{expected}",
+}
 
 
 def first_mistake(error: ValidationError, values: Mapping[str, Any]) -> tuple[Place, str]:
@@ -65,9 +71,11 @@ def _place(where: tuple[int | str, ...], values: Any) -> Place:
     """``where`` up to the last key or number that ``values`` have."""
     found: list[str | int] = []
     for part in where:
-        inside = part in values if isinstance(values, Mapping) else (
-            isinstance(values, (list, tuple)) and isinstance(part, int) and part < len(values)
-        )  # fmt: skip
+        inside = (
+            part in values
+            if isinstance(values, Mapping)
+            else (isinstance(values, (list, tuple)) and isinstance(part, int) and part < len(values))
+        )
         if not inside:
             break
         values = values[part]

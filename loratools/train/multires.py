@@ -24,8 +24,9 @@ def multires(noise: Tensor, iterations: int, discount: float, generator: torch.G
     for level in range(iterations):
         most = (max(1, high >> level), max(1, wide >> level))
         grid = torch.randn((batch, channels, *most), generator=generator, device=device)
-        rows, columns = (side.floor().clamp(min=1) for side in (high / ratios[level] ** level,
-                                                                wide / ratios[level] ** level))  # fmt: skip
+        rows, columns = (
+            side.floor().clamp(min=1) for side in (high / ratios[level] ** level, wide / ratios[level] ** level)
+        )
         noise = noise + goes_on * discount**level * enlarged(grid, rows, columns, (high, wide))
         goes_on = goes_on * (rows > 1) * (columns > 1)
         if 1 in most:

@@ -95,8 +95,11 @@ def schedule(config: Mapping[str, Any], settings: ObjectiveConfig | None = None)
             settings that make no sense with what the model predicts.
     """
     settings = settings or ObjectiveConfig()
-    steps, first, last = (config.get("num_train_timesteps", 1000), config.get("beta_start", 0.00085),
-                          config.get("beta_end", 0.012))  # fmt: skip
+    steps, first, last = (
+        config.get("num_train_timesteps", 1000),
+        config.get("beta_start", 0.00085),
+        config.get("beta_end", 0.012),
+    )
     match config.get("beta_schedule", "scaled_linear"):
         case "scaled_linear":
             betas = torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float32) ** 2
@@ -196,9 +199,7 @@ def thresholds(plan: Schedule, timesteps: Tensor, settings: ObjectiveConfig) -> 
     return delta * settings.huber_scale
 
 
-def errors(
-    prediction: Tensor, wanted: Tensor, timesteps: Tensor, plan: Schedule, settings: ObjectiveConfig
-) -> Tensor:  # fmt: skip
+def errors(prediction: Tensor, wanted: Tensor, timesteps: Tensor, plan: Schedule, settings: ObjectiveConfig) -> Tensor:
     """The loss of every number (b, c, h, w) in float32, with d = prediction - wanted and delta of :func:`thresholds`.
 
     l2 is d^2, l1 |d|, huber 2 delta (sqrt(d^2 + delta^2) - delta), smooth_l1 the same without the first delta.
@@ -231,10 +232,14 @@ def _check(settings: ObjectiveConfig, prediction: str, steps: int) -> None:
     if settings.min_timestep >= steps:
         raise TrainingError(f"min_timestep {settings.min_timestep} is not below the base's {steps} timesteps; lower it")
     if settings.zero_terminal_snr and not velocity:
-        raise TrainingError("zero_terminal_snr ends in pure noise, of which an epsilon prediction says nothing about "
-                            "the picture; use it with a base that predicts v, or leave it out")  # fmt: skip
+        raise TrainingError(
+            "zero_terminal_snr ends in pure noise, of which an epsilon prediction says nothing about "
+            "the picture; use it with a base that predicts v, or leave it out"
+        )
     if settings.scale_v_pred_loss_like_noise_pred and not velocity:
-        raise TrainingError("scale_v_pred_loss_like_noise_pred is for bases that predict v, and this one predicts "
-                            "epsilon; leave it out, or set prediction: v_prediction")  # fmt: skip
+        raise TrainingError(
+            "scale_v_pred_loss_like_noise_pred is for bases that predict v, and this one predicts "
+            "epsilon; leave it out, or set prediction: v_prediction"
+        )
     if settings.v_pred_like_loss and velocity:
         raise TrainingError("v_pred_like_loss is for bases that predict epsilon, and this one predicts v; leave it out")

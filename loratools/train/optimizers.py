@@ -39,17 +39,26 @@ def _free(name: str) -> _Named:
 
 _NESTEROV = {"momentum": 0.9, "nesterov": True}
 _NAMED = {
-    **{name: _bitsandbytes(name) for name in (
-        "AdamW8bit", "PagedAdamW", "PagedAdamW8bit", "PagedAdamW32bit", "Lion8bit", "PagedLion8bit", "AdEMAMix8bit",
-        "PagedAdEMAMix8bit",
-    )},
+    **{
+        name: _bitsandbytes(name)
+        for name in (
+            "AdamW8bit",
+            "PagedAdamW",
+            "PagedAdamW8bit",
+            "PagedAdamW32bit",
+            "Lion8bit",
+            "PagedLion8bit",
+            "AdEMAMix8bit",
+            "PagedAdEMAMix8bit",
+        )
+    },
     "SGDNesterov": _Named("torch.optim.SGD", "torch", _NESTEROV),
     "SGDNesterov8bit": _Named("bitsandbytes.optim.SGD8bit", "bitsandbytes", _NESTEROV),
     "Lion": _Named("lion_pytorch.Lion", "lion-pytorch"),
     "Prodigy": _Named("prodigyopt.Prodigy", "prodigyopt"),
     "Adafactor": _Named("transformers.optimization.Adafactor", "transformers"),  # torch's by its dotted path
     **{name: _free(name) for name in ("AdamWScheduleFree", "RAdamScheduleFree", "SGDScheduleFree")},
-}  # fmt: skip
+}
 
 
 def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
@@ -59,8 +68,10 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
         TrainingError: if there is none, or its package is not installed; it says what there is, or what to install.
     """
     if name.lower().startswith("dadapt"):
-        raise TrainingError(f"'{name}' is not offered, since D-Adaptation is no longer maintained; use its successor: "
-                            "optimizer: Prodigy with learning_rate: 1")  # fmt: skip
+        raise TrainingError(
+            f"'{name}' is not offered, since D-Adaptation is no longer maintained; use its successor: "
+            "optimizer: Prodigy with learning_rate: 1"
+        )
     known = {key.lower(): key for key in (*_torch_optimizers(), *_NAMED)}
     short = known.get(name.lower())
     if short in _NAMED:
@@ -71,8 +82,10 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
     if "." not in name:
         hint = did_you_mean(name, known.values())
         listed = ", ".join(sorted(known.values()))
-        raise TrainingError(f"there is no optimizer '{name}'{hint}; there are {listed}, and any class by its dotted "
-                            "path, such as bitsandbytes.optim.LAMB8bit")  # fmt: skip
+        raise TrainingError(
+            f"there is no optimizer '{name}'{hint}; there are {listed}, and any class by its dotted "
+            "path, such as bitsandbytes.optim.LAMB8bit"
+        )
     return _imported(name, "install its package")
 
 
@@ -94,8 +107,11 @@ def build_optimizer(config: OptimizerConfig, groups: Sequence[dict[str, Any]]) -
     except (TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(f"{kind.__name__} refuses its settings ({error}); correct optimizer_args") from error
     if any(group.get("relative_step") for group in optimizer.param_groups):
-        warnings.warn("Adafactor chooses its rates itself: learning_rate, unet_lr, te_lr and lr_scheduler have no say, "
-                      "unless optimizer_args has relative_step: false", stacklevel=2)  # fmt: skip
+        warnings.warn(
+            "Adafactor chooses its rates itself: learning_rate, unet_lr, te_lr and lr_scheduler have no say, "
+            "unless optimizer_args has relative_step: false",
+            stacklevel=2,
+        )
     if has_modes(optimizer):
         optimizer.train()  # type: ignore[attr-defined]
     return optimizer
@@ -166,24 +182,31 @@ def check_arguments(config: OptimizerConfig) -> None:
     free = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in valid.values())
     for key in config.optimizer_args:
         if key not in valid and not free:
-            raise TrainingError(f"{kind.__name__} takes no argument '{key}'{did_you_mean(key, valid)}; "
-                                f"it takes {', '.join(list(valid)[1:])}")  # fmt: skip
+            raise TrainingError(
+                f"{kind.__name__} takes no argument '{key}'{did_you_mean(key, valid)}; "
+                f"it takes {', '.join(list(valid)[1:])}"
+            )
 
 
 def check_rates(config: OptimizerConfig, rates: Sequence[float]) -> None:
     """Raise TrainingError for learning ``rates``, the text encoder's first, that the optimiser cannot use."""
     kind = optimizer_class(config.optimizer)
     if "ScheduleFree" in kind.__name__ and not config.lr_scheduler.startswith("constant"):
-        raise TrainingError(f"{kind.__name__} takes the place of a schedule; set lr_scheduler: constant, or "
-                            "constant_with_warmup")  # fmt: skip
+        raise TrainingError(
+            f"{kind.__name__} takes the place of a schedule; set lr_scheduler: constant, or constant_with_warmup"
+        )
     if kind.__name__ != "Prodigy":
         return
     if len(set(rates)) > 1:
-        raise TrainingError(f"Prodigy finds one rate for all, but unet_lr and te_lr are {rates[-1]:g} and {rates[0]:g}"
-                            "; give one learning_rate, or set one of them to 0")  # fmt: skip
+        raise TrainingError(
+            f"Prodigy finds one rate for all, but unet_lr and te_lr are {rates[-1]:g} and {rates[0]:g}"
+            "; give one learning_rate, or set one of them to 0"
+        )
     if rates and rates[0] < _LOWEST_FACTOR:
-        raise TrainingError(f"Prodigy multiplies the rate that it finds by {rates[0]:g}, so that nothing would be "
-                            "learnt; set learning_rate: 1")  # fmt: skip
+        raise TrainingError(
+            f"Prodigy multiplies the rate that it finds by {rates[0]:g}, so that nothing would be "
+            "learnt; set learning_rate: 1"
+        )
 
 
 def has_modes(optimizer: torch.optim.Optimizer) -> bool:

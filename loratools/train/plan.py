@@ -80,22 +80,25 @@ class TrainPlan:
     def text(self) -> str:
         """For a person: one line a fact."""
         tags = ", ".join(f"{tag} ({count})" for tag, count in self.frequent_tags)
-        return "\n".join([
-            f"{self.name} on {self.base}, preset {self.preset}",
-            *(f"  after {line}" for line in [self.source] if line),
-            *(f"  {f.path}: {f.images} images x {_times(f)}" for f in self.folders),
-            f"images x repeats: {self.images} images, {self.samples_per_epoch} samples an epoch",
-            *(f"held out to judge by: {count} images" for count in [self.held_out] if count),
-            f"steps: {self.samples_per_epoch} samples x {self.epochs} epochs / {self._per_step()} = {self.steps} steps",
-            *self._bucket_lines(),
-            *(line for line in [self.learning] if line),
-            f"network: {self.modules} modules, {self.parameters:,} parameters, "
-            f"{self.file_bytes / 2**20:.1f} MiB a file, {self.files * self.file_bytes / 2**20:.1f} MiB in all",
-            f"memory: about {self.memory_bytes / 2**30:.1f} GiB (within a factor of two)",
-            f"tags: {self.tags} different ones; most frequent: {tags or 'none'}",
-            *(f"warning: {warning}" for warning in self.warnings),
-            *(f"note: {note}" for note in self.notes),
-        ])  # fmt: skip
+        return "\n".join(
+            [
+                f"{self.name} on {self.base}, preset {self.preset}",
+                *(f"  after {line}" for line in [self.source] if line),
+                *(f"  {f.path}: {f.images} images x {_times(f)}" for f in self.folders),
+                f"images x repeats: {self.images} images, {self.samples_per_epoch} samples an epoch",
+                *(f"held out to judge by: {count} images" for count in [self.held_out] if count),
+                f"steps: {self.samples_per_epoch} samples x {self.epochs} epochs / {self._per_step()} "
+                f"= {self.steps} steps",
+                *self._bucket_lines(),
+                *(line for line in [self.learning] if line),
+                f"network: {self.modules} modules, {self.parameters:,} parameters, "
+                f"{self.file_bytes / 2**20:.1f} MiB a file, {self.files * self.file_bytes / 2**20:.1f} MiB in all",
+                f"memory: about {self.memory_bytes / 2**30:.1f} GiB (within a factor of two)",
+                f"tags: {self.tags} different ones; most frequent: {tags or 'none'}",
+                *(f"warning: {warning}" for warning in self.warnings),
+                *(f"note: {note}" for note in self.notes),
+            ]
+        )
 
     def _per_step(self) -> str:
         """What a step takes, and why it is more steps than the division says: the last batch of a bucket is smaller."""
@@ -188,8 +191,10 @@ def _learning(config: TrainConfig) -> str:
     unet, text = config.learned_rates()
     rates = f"rates {unet:g} (UNet) and {text:g} (text encoder)" if text else f"rate {unet:g} (UNet alone)"
     warm = f" after a warm-up of {config.lr_warmup:g}" if config.lr_warmup else ""
-    return (f"learning: dim {config.dim}, alpha {config.network_alpha:g}, {rates}, {config.optimizer}, "
-            f"{config.lr_scheduler}{warm}")  # fmt: skip
+    return (
+        f"learning: dim {config.dim}, alpha {config.network_alpha:g}, {rates}, {config.optimizer}, "
+        f"{config.lr_scheduler}{warm}"
+    )
 
 
 def _positions(width: int, height: int) -> int:

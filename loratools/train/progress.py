@@ -62,8 +62,9 @@ def progress_bar(shown: bool, device: torch.device, *, total: int, done: int) ->
 def bar(shown: bool, *, total: int, unit: str, initial: int = 0, desc: str | None = None) -> Any:
     """A tqdm bar on stderr, if that is a terminal and ``shown``."""
     disabled = None if shown else True
-    return tqdm(file=sys.stderr, disable=disabled, dynamic_ncols=True, total=total, unit=unit, initial=initial,
-                desc=desc)  # fmt: skip
+    return tqdm(
+        file=sys.stderr, disable=disabled, dynamic_ncols=True, total=total, unit=unit, initial=initial, desc=desc
+    )
 
 
 def memory(device: torch.device) -> int:

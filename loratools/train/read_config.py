@@ -117,9 +117,15 @@ def _found(config: TrainConfig, beside: Path) -> TrainConfig:
     parts = tuple(part.model_copy(update={"images": tuple(map(found, part.images))}) for part in config.datasets)
     prompts = place(config.sample_prompts) if isinstance(config.sample_prompts, Path) else config.sample_prompts
     base = config.base if config.base == "pocket" else _beside(config.base, beside)
-    changed = {"images": tuple(map(found, config.images)), "datasets": parts, "sample_prompts": prompts, "base": base,
-               "vae": place(config.vae), "network_weights": place(config.network_weights),
-               "base_adapters": tuple(_terms_beside(text, beside) for text in config.base_adapters)}  # fmt: skip
+    changed = {
+        "images": tuple(map(found, config.images)),
+        "datasets": parts,
+        "sample_prompts": prompts,
+        "base": base,
+        "vae": place(config.vae),
+        "network_weights": place(config.network_weights),
+        "base_adapters": tuple(_terms_beside(text, beside) for text in config.base_adapters),
+    }
     return config.model_copy(update=changed)
 
 

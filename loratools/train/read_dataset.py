@@ -78,9 +78,15 @@ def read_dataset(config: TrainConfig, resolution: Size) -> Dataset:
         own = {index for index, folder in enumerate(folders) if folder.part == part}
         _note_surplus([item for item in items if item.folder in own], folders, notes)
     return Dataset(
-        tuple(items), tuple(folders), parts, _digest(items, folders, config), tuple(notes), latent_folder(config),
-        config.prior_loss_weight, config.epochs,
-    )  # fmt: skip
+        tuple(items),
+        tuple(folders),
+        parts,
+        _digest(items, folders, config),
+        tuple(notes),
+        latent_folder(config),
+        config.prior_loss_weight,
+        config.epochs,
+    )
 
 
 def _note_surplus(items: Sequence[Item], folders: Sequence[Folder], notes: list[str]) -> None:

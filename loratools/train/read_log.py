@@ -61,8 +61,10 @@ class Parts:
 
     def json(self) -> dict[str, Any]:
         """As JSON values, images with the highest later loss first."""
-        return {kind: [{"name": name, "earlier": one, "later": two} for name, (one, two) in found]
-                for kind, found in (("images", self._hardest()), ("timesteps", self.timesteps.items()))}  # fmt: skip
+        return {
+            kind: [{"name": name, "earlier": one, "later": two} for name, (one, two) in found]
+            for kind, found in (("images", self._hardest()), ("timesteps", self.timesteps.items()))
+        }
 
     def text(self) -> str:
         """For a person: the images that are learnt worst, and where in the noise the loss is."""
@@ -89,8 +91,10 @@ def parts_of(run: Path | str) -> Parts:
     found = epochs(run)
     told = [record for record in read_log(found[0].path) if record.get("kind") == "losses"]
     if not told:
-        raise FileError(f"{run} has no log that tells losses by image; runs of loratools from this version on keep one "
-                        "beside their files")  # fmt: skip
+        raise FileError(
+            f"{run} has no log that tells losses by image; runs of loratools from this version on keep one "
+            "beside their files"
+        )
     half = told[len(told) // 2 - 1 if len(told) > 1 else 0]["epoch"]
     images, timesteps = _Halves(), _Halves()
     for record in told:

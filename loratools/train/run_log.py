@@ -57,8 +57,10 @@ class RunLog:
             self._stream.close()
 
     def _failed(self, error: OSError) -> FileError:
-        return FileError(f"cannot write {self._path}: {error.strerror or error}; free some space and go on with "
-                         "--resume, the last state is whole")  # fmt: skip
+        return FileError(
+            f"cannot write {self._path}: {error.strerror or error}; free some space and go on with "
+            "--resume, the last state is whole"
+        )
 
 
 class NoLog:

@@ -136,8 +136,9 @@ def _option(text: str, place: str, notes: list[str]) -> tuple[str, Any] | None:
         notes.append(f"{place}: --{name} has no effect; {_ONLY_THERE}")
         return None
     if name.lower() not in _OPTIONS:
-        raise PromptError(f"{place}: there is no option '--{name}' here; there are "
-                          f"{', '.join(f'--{known}' for known in _OPTIONS)}")  # fmt: skip
+        raise PromptError(
+            f"{place}: there is no option '--{name}' here; there are {', '.join(f'--{known}' for known in _OPTIONS)}"
+        )
     key, read = _OPTIONS[name.lower()]
     return key, _value(f"--{name}", value.strip(), read, place)
 
@@ -152,8 +153,10 @@ def _tables(path: Path, tables: Any, notes: list[str]) -> Iterator[tuple[str, di
                 notes.append(f"{place}: {key} has no effect; {_ONLY_THERE}")
                 continue
             if key != "prompt" and key not in _BY_NAME:
-                raise PromptError(f"{place}: there is no key '{key}'{did_you_mean(key, ['prompt', *_BY_NAME])}; there "
-                                  f"are prompt, {', '.join(_BY_NAME)}")  # fmt: skip
+                raise PromptError(
+                    f"{place}: there is no key '{key}'{did_you_mean(key, ['prompt', *_BY_NAME])}; there "
+                    f"are prompt, {', '.join(_BY_NAME)}"
+                )
             given[key] = _value(key, str(value), str if key == "prompt" else _BY_NAME[key][1], place)
         yield place, {"prompt": "", **given}
 
@@ -175,9 +178,15 @@ def _resolved(where: str, given: Mapping[str, Any], config: TrainConfig, base: B
         sampler = find_sampler(given.get("sample_sampler") or config.sample_sampler or base.defaults.sampler).name
     except GridError as error:
         raise GridError(f"{where}: {error}") from error
-    return Wanted(given["prompt"], given.get("negative_prompt", ""), size, config.seed if seed is None else seed,
-                  given.get("sample_steps", base.defaults.steps), given.get("scale", base.defaults.cfg),
-                  sampler)  # fmt: skip
+    return Wanted(
+        given["prompt"],
+        given.get("negative_prompt", ""),
+        size,
+        config.seed if seed is None else seed,
+        given.get("sample_steps", base.defaults.steps),
+        given.get("scale", base.defaults.cfg),
+        sampler,
+    )
 
 
 def _rounded(where: str, size: tuple[int, int], notes: list[str]) -> tuple[int, int]:
@@ -192,8 +201,10 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         told = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise PromptError(f"cannot read sample_prompts {path}: {told}; name a file of prompts, or list them in the "
-                          "config as `sample_prompts: [1girl --w 512]`") from error  # fmt: skip
+        raise PromptError(
+            f"cannot read sample_prompts {path}: {told}; name a file of prompts, or list them in the "
+            "config as `sample_prompts: [1girl --w 512]`"
+        ) from error
 
 
 def _toml(path: Path, text: str) -> Any:

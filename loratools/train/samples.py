@@ -57,8 +57,10 @@ class Sampler(Watcher):
         """The pictures of this moment, or those of them that are missing, and the sheet of all moments."""
         seen, ranks = self._seen, self._seen.ranks
         if ranks.main:
-            paths = [seen.folder.sample(position.epoch, position.step, number, ended=position.into == 0)
-                     for number in range(1, len(self._wanted) + 1)]  # fmt: skip
+            paths = [
+                seen.folder.sample(position.epoch, position.step, number, ended=position.into == 0)
+                for number in range(1, len(self._wanted) + 1)
+            ]
             todo = [(number, path) for number, path in enumerate(paths, start=1) if not (missing and path.is_file())]
             lora = self._lora(position) if todo else []
             with seen.saved_weights(), eagerly(seen.config), _decoding(seen.base) if todo else contextlib.nullcontext():
@@ -89,9 +91,11 @@ class Sampler(Watcher):
                 return render(base, wanted, skip)
         except torch.OutOfMemoryError as error:
             height, width = wanted.size
-            raise TrainingError(f"the GPU's memory does not suffice to draw a sample of {width}x{height} beside the "
-                                "training; give smaller --w and --h, or leave sample_prompts out, and go on with "
-                                "--resume") from error  # fmt: skip
+            raise TrainingError(
+                f"the GPU's memory does not suffice to draw a sample of {width}x{height} beside the "
+                "training; give smaller --w and --h, or leave sample_prompts out, and go on with "
+                "--resume"
+            ) from error
 
     def _lora(self, position: Position) -> list[LoraUse]:
         """The file of these weights, if they have one."""
@@ -102,10 +106,19 @@ class Sampler(Watcher):
     def _facts(self, wanted: Wanted, position: Position, lora: Sequence[LoraUse]) -> Facts:
         base = self._seen.base
         return Facts(
-            prompt=wanted.prompt, negative=wanted.negative, steps=wanted.steps, sampler=wanted.sampler, cfg=wanted.cfg,
-            seed=wanted.seed, size=wanted.size, model=Path(base.name).stem, model_digest=base.digest,
-            clip_skip=self._seen.config.clip_skip, loras=lora, extra={"Training step": str(position.step)},
-        )  # fmt: skip
+            prompt=wanted.prompt,
+            negative=wanted.negative,
+            steps=wanted.steps,
+            sampler=wanted.sampler,
+            cfg=wanted.cfg,
+            seed=wanted.seed,
+            size=wanted.size,
+            model=Path(base.name).stem,
+            model_digest=base.digest,
+            clip_skip=self._seen.config.clip_skip,
+            loras=lora,
+            extra={"Training step": str(position.step)},
+        )
 
 
 @torch.no_grad()
@@ -113,8 +126,9 @@ def render(base: Base, wanted: Wanted, clip_skip: int) -> np.ndarray:
     """One picture, uint8 (height, width, 3), with what is in the base's modules now; a grid's cell is the same."""
     positive, negative = conditioning(base, wanted.prompt, wanted.negative, wanted.steps, clip_skip)
     told = guidance([positive], [negative], find_sampler(wanted.sampler).guided(wanted.cfg))
-    latents = denoise_guided(base, told, noise(wanted.seed, wanted.size), wanted.steps, wanted.cfg, wanted.sampler,
-                             seeds=[wanted.seed])  # fmt: skip
+    latents = denoise_guided(
+        base, told, noise(wanted.seed, wanted.size), wanted.steps, wanted.cfg, wanted.sampler, seeds=[wanted.seed]
+    )
     picture: np.ndarray = decode(base, latents)[0].permute(1, 2, 0).float().cpu().numpy()
     return (picture * 255).round().astype(np.uint8)
 

@@ -16,10 +16,17 @@ def warmup_steps(warmup: float, total: int) -> int:
 def scheduled(config: OptimizerConfig, step: int, total: int) -> float:
     """The factor on every learning rate of a run at ``step`` (0 is the first) of ``total``."""
     return rate_factor(
-        config.lr_scheduler, step, total, warmup_steps(float(config.lr_warmup), total), cycles=config.lr_cycles,
-        power=config.lr_power, least=config.lr_min_ratio, decay=warmup_steps(float(config.lr_decay), total),
-        timescale=config.lr_timescale, steps=config.lr_rules,
-    )  # fmt: skip
+        config.lr_scheduler,
+        step,
+        total,
+        warmup_steps(float(config.lr_warmup), total),
+        cycles=config.lr_cycles,
+        power=config.lr_power,
+        least=config.lr_min_ratio,
+        decay=warmup_steps(float(config.lr_decay), total),
+        timescale=config.lr_timescale,
+        steps=config.lr_rules,
+    )
 
 
 def rate_factor(

@@ -13,8 +13,14 @@ from typing import Any
 from loratools.errors import RecipeError, did_you_mean
 from loratools.ops.terms import TermSpec
 
-_PLAIN = ("conv_alpha", "rank_dropout", "module_dropout", "loraplus_lr_ratio", "loraplus_unet_lr_ratio",
-          "loraplus_text_encoder_lr_ratio")  # fmt: skip
+_PLAIN = (
+    "conv_alpha",
+    "rank_dropout",
+    "module_dropout",
+    "loraplus_lr_ratio",
+    "loraplus_unet_lr_ratio",
+    "loraplus_text_encoder_lr_ratio",
+)
 _LISTS = ("block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas")
 _RATES = ("down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold")
 ARGUMENTS = ("conv_dim", *_PLAIN, *_LISTS, *_RATES)
@@ -108,8 +114,10 @@ def _rates(arguments: Mapping[str, str], source: str) -> dict[str, float]:
     elif known & {9, 11}:
         parts = _SDXL
     else:
-        raise RecipeError(f"{source}: {' and '.join(given)} do not tell whether they are for SD1 or SDXL; write out 12 "
-                          "numbers of down_lr_weight for SD1 and SD2, or 9 for SDXL")  # fmt: skip
+        raise RecipeError(
+            f"{source}: {' and '.join(given)} do not tell whether they are for SD1 or SDXL; write out 12 "
+            "numbers of down_lr_weight for SD1 and SD2, or 9 for SDXL"
+        )
     pairs: list[tuple[str, float]] = []
     for name, blocks in zip(_RATES, parts, strict=False):
         numbers = lists.get(name) or _curve(given.get(name, "ones"), len(blocks), source)

@@ -111,8 +111,10 @@ def _value(name: str, value: Any, path: Path) -> Any:
         return {"float": "fp32"}.get(value, value)
     if name == "text_encoder_lr" and isinstance(value, list):
         if len(set(value)) != 1:
-            raise RecipeError(f"{path}: text_encoder_lr has {len(value)} values; here both text encoders have one, so "
-                              f"give one, such as text_encoder_lr = {value[0]}")  # fmt: skip
+            raise RecipeError(
+                f"{path}: text_encoder_lr has {len(value)} values; here both text encoders have one, so "
+                f"give one, such as text_encoder_lr = {value[0]}"
+            )
         return value[0]
     if name == "max_token_length":
         return int(value) or 75
@@ -186,8 +188,10 @@ def _curves(settings: dict[str, Any], path: Path, notes: list[str]) -> dict[str,
     """Without TensorBoard where that is not installed: such files name a logging_dir whether or not it is looked at."""
     if "tensorboard" not in settings or importlib.util.find_spec("tensorboard") is not None:
         return settings
-    notes.append(f"{path}: logging_dir needs a package that is not installed, so no curves are kept; pip install "
-                 "'loratools[log]' for them (every loss is in NAME.jsonl anyway)")  # fmt: skip
+    notes.append(
+        f"{path}: logging_dir needs a package that is not installed, so no curves are kept; pip install "
+        "'loratools[log]' for them (every loss is in NAME.jsonl anyway)"
+    )
     return {name: value for name, value in settings.items() if name != "tensorboard"}
 
 

@@ -78,14 +78,35 @@ OPTIONS = {
 }
 MOST_USED = tuple(OPTIONS)[:20]
 # of these, 0 stands for none
-OR_NONE = frozenset({
-    "network_alpha", "min_snr_gamma", "max_timestep", "scale_weight_norms", "adaptive_noise_scale",
-    "save_every_n_steps", "save_every_n_epochs", "save_last_n_epochs", "validate_every_n_epochs",
-    "validate_every_n_steps", "sample_every_n_epochs", "sample_every_n_steps",
-})  # fmt: skip
+OR_NONE = frozenset(
+    {
+        "network_alpha",
+        "min_snr_gamma",
+        "max_timestep",
+        "scale_weight_norms",
+        "adaptive_noise_scale",
+        "save_every_n_steps",
+        "save_every_n_epochs",
+        "save_last_n_epochs",
+        "validate_every_n_epochs",
+        "validate_every_n_steps",
+        "sample_every_n_epochs",
+        "sample_every_n_steps",
+    }
+)
 # what a file says of itself: ``metadata_title`` and so on -> ``modelspec``
-METADATA = ("title", "author", "description", "license", "tags", "usage_hint", "merged_from", "trigger_phrase",
-            "preprocessor", "is_negative_embedding")  # fmt: skip
+METADATA = (
+    "title",
+    "author",
+    "description",
+    "license",
+    "tags",
+    "usage_hint",
+    "merged_from",
+    "trigger_phrase",
+    "preprocessor",
+    "is_negative_embedding",
+)
 # translated together with another option, see sd_scripts.py
 TOGETHER = frozenset({
     "dataset_config", "cache_latents", "cache_latents_to_disk", "network_train_unet_only",
@@ -159,12 +180,24 @@ ONLY: dict[str, tuple[tuple[object, ...], str]] = {
 # keys of the files that kohya_ss' and Akegarasu's GUIs write, which sd-scripts' trainers of LoRAs do not have
 GUI_ALIASES = {"lr_restart_cycles": "lr_scheduler_num_cycles"}  # -> sd-scripts' own
 GUI_OPTIONS = {"stop_text_encoder_training": "stop_text_encoder_training"}  # -> our setting
-GUI_ONLY = frozenset({
-    "epoch", "noise_offset_type", "lowvram", "model_train_type", "loraplus_lr_ratio", "loraplus_unet_lr_ratio",
-    "loraplus_text_encoder_lr_ratio",
-})  # fmt: skip
+GUI_ONLY = frozenset(
+    {
+        "epoch",
+        "noise_offset_type",
+        "lowvram",
+        "model_train_type",
+        "loraplus_lr_ratio",
+        "loraplus_unet_lr_ratio",
+        "loraplus_text_encoder_lr_ratio",
+    }
+)
 DEFAULTS = {  # sd-scripts' own, of options that a file leaves out
-    "dim": 4, "alpha": 1, "learning_rate": 2e-6, "lr_scheduler": "constant", "shuffle_tags": False,
+    "dim": 4,
+    "alpha": 1,
+    "learning_rate": 2e-6,
+    "lr_scheduler": "constant",
+    "shuffle_tags": False,
     **DATASET_DEFAULTS,
-    "resolution": 512, "cache_latents": False,
-}  # fmt: skip
+    "resolution": 512,
+    "cache_latents": False,
+}

@@ -98,8 +98,15 @@ class Session:
         position.step, position.into = done.step, position.into + 1
         position.total, position.count = position.total + done.loss * done.samples, position.count + done.samples
         position.average = self._average.add(done.loss)
-        record = StepRecord(done.step, number, done.loss, done.rates.get("unet", 0.0),
-                            done.rates.get("text_encoder", 0.0), done.seconds, position.average)  # fmt: skip
+        record = StepRecord(
+            done.step,
+            number,
+            done.loss,
+            done.rates.get("unet", 0.0),
+            done.rates.get("text_encoder", 0.0),
+            done.seconds,
+            position.average,
+        )
         for watcher in self._watchers:
             watcher.stepped(done, record)
         return record
@@ -180,8 +187,9 @@ class Session:
             self._save()
         except (FileError, TrainingError) as second:
             return second
-        return DatasetError(f"{error}; the state after step {self._position.step} is saved, so go on with --resume "
-                            "when it is back")  # fmt: skip
+        return DatasetError(
+            f"{error}; the state after step {self._position.step} is saved, so go on with --resume when it is back"
+        )
 
     def _diverged(self, what: str) -> TrainingError:
         remedy = "lower the learning rate" + ("" if self._kind.name == "no" else " or train with --mixed-precision no")

@@ -110,9 +110,12 @@ class Step:
         noise = objective.target_noise(draws, latents, config)
         noisy = objective.noised(self._plan, latents, objective.perturbed(draws, noise), draws.timesteps)
         prediction = self._base.unet(
-            noisy.to(compute), draws.timesteps, encoder_hidden_states=text.hidden,
-            added_cond_kwargs=_added(text.pooled, batch.time_ids), return_dict=False,
-        )[0]  # fmt: skip
+            noisy.to(compute),
+            draws.timesteps,
+            encoder_hidden_states=text.hidden,
+            added_cond_kwargs=_added(text.pooled, batch.time_ids),
+            return_dict=False,
+        )[0]
         wanted = objective.target(self._plan, latents, noise, draws.timesteps)
         error = objective.errors(prediction, wanted, draws.timesteps, self._plan, config)
         weight = objective.weights(self._plan, draws.timesteps, config)

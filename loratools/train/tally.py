@@ -48,8 +48,11 @@ class Tally(Watcher):
         losses, counts = self._gathered()
         self._sums.zero_()
         bands = losses.sum(0) / counts.sum(0)  # NaN for a band of no use
-        told = {"bands": self._bands(bands), "images": self._by_image(losses, counts),
-                "relative": self._by_image((losses / bands).nan_to_num(0.0), counts)}  # fmt: skip
+        told = {
+            "bands": self._bands(bands),
+            "images": self._by_image(losses, counts),
+            "relative": self._by_image((losses / bands).nan_to_num(0.0), counts),
+        }
         self._seen.log.write("losses", {"epoch": record.epoch, "step": record.step, **told})
         for band, loss in enumerate(_numbers(bands)):
             if loss is not None:
@@ -88,8 +91,10 @@ class Tally(Watcher):
         return {name: mean for name, mean in zip(self._names, means, strict=True) if mean is not None}
 
     def _bands(self, means: Tensor) -> list[dict[str, Any]]:
-        return [{"from": self._first(band), "to": self._first(band + 1) - 1, "loss": loss}
-                for band, loss in enumerate(_numbers(means))]  # fmt: skip
+        return [
+            {"from": self._first(band), "to": self._first(band + 1) - 1, "loss": loss}
+            for band, loss in enumerate(_numbers(means))
+        ]
 
     def _first(self, band: int) -> int:
         return -(-band * self._timesteps // BANDS)

@@ -81,8 +81,10 @@ def check_board(config: TrainConfig) -> None:
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
-        raise TrainingError("tensorboard needs a package that is not installed: pip install 'loratools[log]', or set "
-                            "tensorboard: false (every loss is in NAME.jsonl anyway)") from error  # fmt: skip
+        raise TrainingError(
+            "tensorboard needs a package that is not installed: pip install 'loratools[log]', or set "
+            "tensorboard: false (every loss is in NAME.jsonl anyway)"
+        ) from error
 
 
 @contextlib.contextmanager

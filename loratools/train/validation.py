@@ -54,8 +54,10 @@ class Validation:
     def json(self) -> dict[str, Any]:
         """As the log has it."""
         edges = band_edges(*self.timesteps)
-        bands = [{"from": edges[band], "to": edges[band + 1] - 1, "loss": loss}
-                 for band, loss in enumerate(self.losses.mean(0).tolist())]  # fmt: skip
+        bands = [
+            {"from": edges[band], "to": edges[band + 1] - 1, "loss": loss}
+            for band, loss in enumerate(self.losses.mean(0).tolist())
+        ]
         images = dict(zip(self.names, self.losses.mean(1).tolist(), strict=True))
         return {"loss": self.loss, "held_out": self.held_out, "bands": bands, "images": images}
 
@@ -179,9 +181,10 @@ def validates(config: TrainConfig, dataset: Dataset) -> bool:
 def chosen(config: TrainConfig, dataset: Dataset) -> tuple[int, ...]:
     """The items that are measured: held out ones, else a few that are trained on; the same in every run of a seed."""
     own = dataset.held_out or tuple(
-        index for index, (item, uses) in enumerate(zip(dataset.items, dataset.uses(), strict=True))
+        index
+        for index, (item, uses) in enumerate(zip(dataset.items, dataset.uses(), strict=True))
         if uses and not dataset.folders[item.folder].regularisation
-    )  # fmt: skip
+    )
     most = config.validation_images or (len(own) if dataset.held_out else _TRAINED)
     seed = _seed(config)
     ranked = sorted(own, key=lambda at: hashlib.sha256(f"judged/{seed}/{dataset.items[at].digest}".encode()).digest())
@@ -191,9 +194,11 @@ def chosen(config: TrainConfig, dataset: Dataset) -> tuple[int, ...]:
 def validation_notes(config: TrainConfig, dataset: Dataset) -> Iterator[str]:
     """What a person should know of the validation loss before the run."""
     if validates(config, dataset) and not dataset.held_out:
-        yield (f"no image is held out, so the validation loss is of {len(chosen(config, dataset))} images that are "
-               "trained on: it shows what is learnt, and not what is learnt by heart; validation_split: 0.1 holds a "
-               "tenth out")  # fmt: skip
+        yield (
+            f"no image is held out, so the validation loss is of {len(chosen(config, dataset))} images that are "
+            "trained on: it shows what is learnt, and not what is learnt by heart; validation_split: 0.1 holds a "
+            "tenth out"
+        )
 
 
 @contextlib.contextmanager

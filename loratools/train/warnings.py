@@ -60,8 +60,10 @@ def _classes(dataset: Dataset) -> Iterator[str]:
     if not faces or not others:
         return
     if not 3 <= others[0][0] / faces <= 5:
-        yield (f"main pictures to faces are {others[0][0] / faces:.1f} to 1 an epoch; guide 004 asks for about 4 to 1, "
-               "so change the folders' repeats")  # fmt: skip
+        yield (
+            f"main pictures to faces are {others[0][0] / faces:.1f} to 1 an epoch; guide 004 asks for about 4 to 1, "
+            "so change the folders' repeats"
+        )
     if more := [name for count, name in others[1:] if count > faces]:
         yield f"{', '.join(more)}: shown more often than the faces; guide 004 keeps every other class below them"
 

@@ -70,12 +70,22 @@ class Writer:
         """Everything that a :class:`State` holds; files that are then too old to stay are removed."""
         facts = self._facts
         self._log.sync()
-        save_state(self._folder.state, State(
-            **vars(position), network=self._network.state(), ema=self._ema.state() if self._ema else None,
-            optimizer=self._optimizer.state_dict(), scaler=self._scaler.state_dict(), watched=dict(watched),
-            settings=facts.config.settings(), base_digest=self._base_digest, dataset_digest=facts.dataset.digest,
-            started_at=facts.started_at, session=facts.session,
-        ))  # fmt: skip
+        save_state(
+            self._folder.state,
+            State(
+                **vars(position),
+                network=self._network.state(),
+                ema=self._ema.state() if self._ema else None,
+                optimizer=self._optimizer.state_dict(),
+                scaler=self._scaler.state_dict(),
+                watched=dict(watched),
+                settings=facts.config.settings(),
+                base_digest=self._base_digest,
+                dataset_digest=facts.dataset.digest,
+                started_at=facts.started_at,
+                session=facts.session,
+            ),
+        )
         self._folder.prune(facts.config.save_every_epochs, facts.config.save_last_n)
 
     def _write(self, path: Path, epoch: int, step: int) -> tuple[Path, str]:
@@ -85,11 +95,18 @@ class Writer:
             deltas, extras = self._network.deltas(), self._network.extras(DTYPES[config.dtype])
         try:
             written = write(
-                deltas, path, family=facts.base.family, metadata=header(facts, epoch, step), dtype=DTYPES[config.dtype],
-                provenance=Provenance(made, self._folder.owner, self._inputs), force=config.force,
-                alpha=self._network.alphas, carried=extras,
-            )  # fmt: skip
+                deltas,
+                path,
+                family=facts.base.family,
+                metadata=header(facts, epoch, step),
+                dtype=DTYPES[config.dtype],
+                provenance=Provenance(made, self._folder.owner, self._inputs),
+                force=config.force,
+                alpha=self._network.alphas,
+                carried=extras,
+            )
         except OSError as error:
-            raise FileError(f"cannot write {path}: {told(error)}; free some space and go on with --resume, the last "
-                            "state is whole") from error  # fmt: skip
+            raise FileError(
+                f"cannot write {path}: {told(error)}; free some space and go on with --resume, the last state is whole"
+            ) from error
         return written.path, written.digest

@@ -57,14 +57,21 @@ def test_every_module_of_every_family_has_an_original_name() -> None:
 def open_clip(layers: int, width: int = 6) -> dict[str, Tensor]:
     """OpenCLIP's text tower under its own names."""
     torch.manual_seed(0)
-    tower = {"token_embedding.weight": torch.randn(9, width), "text_projection": torch.randn(width, 4),
-             "positional_embedding": torch.randn(7, width), "ln_final.weight": torch.randn(width),
-             "logit_scale": torch.tensor(1.0)}  # fmt: skip
+    tower = {
+        "token_embedding.weight": torch.randn(9, width),
+        "text_projection": torch.randn(width, 4),
+        "positional_embedding": torch.randn(7, width),
+        "ln_final.weight": torch.randn(width),
+        "logit_scale": torch.tensor(1.0),
+    }
     for layer in range(layers):
         stem = f"transformer.resblocks.{layer}."
-        tower |= {f"{stem}attn.in_proj_weight": torch.randn(3 * width, width),
-                  f"{stem}attn.in_proj_bias": torch.randn(3 * width), f"{stem}mlp.c_fc.weight": torch.randn(8, width),
-                  f"{stem}attn.out_proj.weight": torch.randn(width, width)}  # fmt: skip
+        tower |= {
+            f"{stem}attn.in_proj_weight": torch.randn(3 * width, width),
+            f"{stem}attn.in_proj_bias": torch.randn(3 * width),
+            f"{stem}mlp.c_fc.weight": torch.randn(8, width),
+            f"{stem}attn.out_proj.weight": torch.randn(width, width),
+        }
     return tower
 
 
@@ -88,8 +95,10 @@ def test_fused_projections_are_split(tmp_path: Path, family: str, prefix: str, c
         assert found.places[name].part.third == third
     assert torch.equal(found[f"{component}.text_projection.weight"], tower["text_projection"].T)
     assert found.shapes[f"{component}.text_projection.weight"] == (4, 6)
-    assert torch.equal(found["unet.down_blocks.1.attentions.0.proj_in.weight"],
-                       file["model.diffusion_model.input_blocks.4.1.proj_in.weight"])  # fmt: skip
+    assert torch.equal(
+        found["unet.down_blocks.1.attentions.0.proj_in.weight"],
+        file["model.diffusion_model.input_blocks.4.1.proj_in.weight"],
+    )
     assert not any("first_stage" in name or "logit" in name for name in found)
 
 

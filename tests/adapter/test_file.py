@@ -23,8 +23,10 @@ STEM = "lora_unet_mid_block_attentions_0_proj_in"
 Q = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 
 
-@pytest.mark.parametrize(("family", "conv", "count"), [("sd1", False, 264), ("sd1", True, 350), ("sd2", False, 330),
-                                                       ("sdxl", False, 986), ("sdxl", True, 1052)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("family", "conv", "count"),
+    [("sd1", False, 264), ("sd1", True, 350), ("sd2", False, 330), ("sdxl", False, 986), ("sdxl", True, 1052)],
+)
 def test_whole_trees_read_as_the_oracle_says(tmp_path: Path, family: str, conv: bool, count: int) -> None:
     metadata = {"ss_base_model_version": "sd_v2"} if family == "sd2" else {}
     sizes = {"sizes": TINY_XL} if family == "sdxl" else {}
@@ -189,25 +191,42 @@ def broken(**changes: torch.Tensor | None) -> dict[str, torch.Tensor]:
         (broken(lora_up__weight=torch.zeros(16)), FormatError, "no matrices"),
         (broken(lora_up__weight=torch.zeros(16, 4, 3, 3)), FormatError, "1x1"),
         (broken(lora_up__weight=None), FormatError, "other factors are missing"),
-        (broken(lora_up__weight=torch.zeros(16, 0, 1, 1), lora_down__weight=torch.zeros(0, 16, 1, 1)), FormatError,
-         "are empty"),
-        (lora_tensors(names=[PROJ, Q, f"{Q[:-4]}to_k"]) | {"lora_unet_nonsense.lora_up.weight": torch.zeros(2, 2),
-          "lora_unet_nonsense.lora_down.weight": torch.zeros(2, 2)}, UnknownKeysError,
-         "lora_unet_nonsense.lora_down.weight"),
+        (
+            broken(lora_up__weight=torch.zeros(16, 0, 1, 1), lora_down__weight=torch.zeros(0, 16, 1, 1)),
+            FormatError,
+            "are empty",
+        ),
+        (
+            lora_tensors(names=[PROJ, Q, f"{Q[:-4]}to_k"])
+            | {
+                "lora_unet_nonsense.lora_up.weight": torch.zeros(2, 2),
+                "lora_unet_nonsense.lora_down.weight": torch.zeros(2, 2),
+            },
+            UnknownKeysError,
+            "lora_unet_nonsense.lora_down.weight",
+        ),
         (lora_tensors(names=[PROJ]) | {"surprise.weight": torch.zeros(2)}, UnknownKeysError, "surprise.weight"),
-        (lora_tensors(names=[PROJ]) | {f"{STEM}.dora_scale": torch.zeros(2)}, NeedsBaseError,
-         "is a DoRA .*give the base"),
+        (
+            lora_tensors(names=[PROJ]) | {f"{STEM}.dora_scale": torch.zeros(2)},
+            NeedsBaseError,
+            "is a DoRA .*give the base",
+        ),
         (lora_tensors(names=[PROJ]) | {f"{STEM}.diff": torch.zeros(2, 2)}, FormatError, "beside what makes it a lora"),
         ({f"{STEM}.oft_blocks": torch.zeros(2)}, UnknownKeysError, "OFT"),
         ({f"{STEM}.on_input": torch.zeros(2), f"{STEM}.weight": torch.zeros(2)}, UnknownKeysError, "IA3"),
-        ({"lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight": torch.zeros(2, 2),
-          "lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": torch.zeros(2, 2)}, FormatError,
-         "qkv' is broken: 2 rows cannot be cut into 3"),
+        (
+            {
+                "lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight": torch.zeros(2, 2),
+                "lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": torch.zeros(2, 2),
+            },
+            FormatError,
+            "qkv' is broken: 2 rows cannot be cut into 3",
+        ),
         ({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(2)}, FormatError, "base model's checkpoint"),
         ({"conv_in.weight": torch.zeros(2)}, FormatError, "base model's checkpoint"),
         ({"emb_params": torch.zeros(2, 768)}, FormatError, "is not a LoRA"),
     ],
-)  # fmt: skip
+)
 def test_files_that_are_no_sound_lora_are_named(
     tmp_path: Path, tensors: dict[str, torch.Tensor], error: type[Exception], message: str
 ) -> None:
@@ -249,8 +268,11 @@ def test_a_module_in_two_spellings_is_refused(tmp_path: Path) -> None:
 def test_dotted_diffusers_names_are_read(tmp_path: Path, spelling: tuple[str, str]) -> None:
     down, up = torch.randn(2, 8), torch.randn(8, 2)
     text = "text_encoder.encoder.layers.0.self_attn.q_proj"
-    tensors = {f"{stem}.{part}": tensor.clone() for stem in (Q, text)
-               for part, tensor in zip(spelling, (down, up), strict=True)}  # fmt: skip
+    tensors = {
+        f"{stem}.{part}": tensor.clone()
+        for stem in (Q, text)
+        for part, tensor in zip(spelling, (down, up), strict=True)
+    }
     adapter = read(save(tmp_path / "a.safetensors", tensors))
     assert list(adapter) == ["text_encoder.text_model.encoder.layers.0.self_attn.q_proj", Q]
     assert torch.allclose(adapter[Q].dense(), up.double() @ down.double(), rtol=1e-6)
@@ -270,10 +292,10 @@ def test_the_alpha_that_diffusers_writes_into_the_header_counts(tmp_path: Path) 
 def test_the_family_is_told_by_metadata_or_width(tmp_path: Path) -> None:
     names = ["unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"]
     for width, family in ((768, "sd1"), (128, "sd1"), (1024, "sd2"), (2048, "sdxl")):
-        tensors = {"lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight":
-                   torch.randn(2, width),
-                   "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_up.weight":
-                   torch.randn(16, 2)}  # fmt: skip
+        tensors = {
+            "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight": torch.randn(2, width),
+            "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_up.weight": torch.randn(16, 2),
+        }
         assert read(save(tmp_path / f"{width}.safetensors", tensors)).family == family
     tiny = save(tmp_path / "v2.safetensors", lora_tensors("sd2", names=names), {"ss_base_model_version": "sd_v2_v"})
     assert read(tiny).family == "sd2"

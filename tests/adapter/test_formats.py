@@ -29,8 +29,16 @@ def t(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
 
 
-def factors(stem: str, out: int, columns: int, *, rank: int = 2, down: str = "lora_down.weight",
-            up: str = "lora_up.weight", seed: int = 0) -> dict[str, Tensor]:  # fmt: skip
+def factors(
+    stem: str,
+    out: int,
+    columns: int,
+    *,
+    rank: int = 2,
+    down: str = "lora_down.weight",
+    up: str = "lora_up.weight",
+    seed: int = 0,
+) -> dict[str, Tensor]:
     return {f"{stem}.{down}": t(rank, columns, seed=seed), f"{stem}.{up}": t(out, rank, seed=seed + 1)}
 
 
@@ -47,8 +55,9 @@ def far(adapter: Adapter, name: str, asked: Tensor) -> float:
 def alike(one: Adapter, other: Adapter) -> float:
     """The greatest relative difference over the modules of both, which must be the same."""
     assert set(one) == set(other)
-    return max(float((one[n].dense() - other[n].dense().reshape(one.shapes[n])).norm()) / (one[n].norm() or 1)
-               for n in one)  # fmt: skip
+    return max(
+        float((one[n].dense() - other[n].dense().reshape(one.shapes[n])).norm()) / (one[n].norm() or 1) for n in one
+    )
 
 
 # --- fused weights ---------------------------------------------------------------------------------------------------
@@ -57,13 +66,16 @@ BLOCK = "transformer.transformer_blocks.0"
 SINGLE = "transformer.single_transformer_blocks.0"
 
 
-@pytest.mark.parametrize(("stem", "down", "up"), [
-    ("lora_unet_double_blocks_0_img_attn_qkv", "lora_down.weight", "lora_up.weight"),
-    ("diffusion_model.double_blocks.0.img_attn.qkv", "lora_A.weight", "lora_B.weight"),
-    ("double_blocks.0.img_attn.qkv", "lora_A.weight", "lora_B.weight"),
-    ("double_blocks.0.processor.qkv_lora1", "down.weight", "up.weight"),
-    ("base_model.model.double_blocks.0.img_attn.qkv", "lora_A.default.weight", "lora_B.default.weight"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stem", "down", "up"),
+    [
+        ("lora_unet_double_blocks_0_img_attn_qkv", "lora_down.weight", "lora_up.weight"),
+        ("diffusion_model.double_blocks.0.img_attn.qkv", "lora_A.weight", "lora_B.weight"),
+        ("double_blocks.0.img_attn.qkv", "lora_A.weight", "lora_B.weight"),
+        ("double_blocks.0.processor.qkv_lora1", "down.weight", "up.weight"),
+        ("base_model.model.double_blocks.0.img_attn.qkv", "lora_A.default.weight", "lora_B.default.weight"),
+    ],
+)
 def test_a_fused_qkv_is_cut_by_rows(tmp_path: Path, stem: str, down: str, up: str) -> None:
     tensors = factors(stem, 3 * F, F, down=down, up=up)
     adapter = read(save(tmp_path / "a.safetensors", tensors))
@@ -75,11 +87,18 @@ def test_a_fused_qkv_is_cut_by_rows(tmp_path: Path, stem: str, down: str, up: st
 
 def flux_tensors(rank: int = 2) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    shapes = {"double_blocks_0_img_attn_qkv": (3 * F, F), "double_blocks_0_txt_attn_qkv": (3 * F, F),
-              "double_blocks_0_img_attn_proj": (F, F), "double_blocks_0_img_mlp_0": (4 * F, F),
-              "double_blocks_0_txt_mod_lin": (6 * F, F), "single_blocks_0_linear1": (7 * F, F),
-              "single_blocks_0_linear2": (F, 5 * F), "single_blocks_0_modulation_lin": (3 * F, F),
-              "final_layer_adaLN_modulation_1": (2 * F, F), "final_layer_linear": (8, F)}  # fmt: skip
+    shapes = {
+        "double_blocks_0_img_attn_qkv": (3 * F, F),
+        "double_blocks_0_txt_attn_qkv": (3 * F, F),
+        "double_blocks_0_img_attn_proj": (F, F),
+        "double_blocks_0_img_mlp_0": (4 * F, F),
+        "double_blocks_0_txt_mod_lin": (6 * F, F),
+        "single_blocks_0_linear1": (7 * F, F),
+        "single_blocks_0_linear2": (F, 5 * F),
+        "single_blocks_0_modulation_lin": (3 * F, F),
+        "final_layer_adaLN_modulation_1": (2 * F, F),
+        "final_layer_linear": (8, F),
+    }
     for seed, (stem, shape) in enumerate(shapes.items()):
         tensors |= factors(f"lora_unet_{stem}", *shape, rank=rank, seed=10 * seed)
         tensors[f"lora_unet_{stem}.alpha"] = torch.tensor(1.0 + seed)
@@ -93,15 +112,18 @@ def test_flux_cut_and_joined_is_the_file_itself(tmp_path: Path) -> None:
     written = load_file(write(source, path, family="flux", dtype=torch.float32).path)
     assert set(written) == set(given)
     for stem in {key.partition(".")[0] for key in given}:
-        one, two = (dense({k.partition(".")[2]: v.double() for k, v in file.items() if k.startswith(f"{stem}.")})
-                    for file in (given, written))  # fmt: skip
+        one, two = (
+            dense({k.partition(".")[2]: v.double() for k, v in file.items() if k.startswith(f"{stem}.")})
+            for file in (given, written)
+        )
         assert float((one - two).norm() / one.norm()) < 1e-6, stem
         assert written[f"{stem}.lora_down.weight"].shape[0] == 2  # a shared down stays shared
 
 
 def test_the_last_layers_halves_change_places(tmp_path: Path) -> None:
     tensors = factors("lora_unet_final_layer_adaLN_modulation_1", 2 * F, F) | factors(
-        "lora_unet_single_blocks_0_linear2", F, 5 * F)  # fmt: skip
+        "lora_unet_single_blocks_0_linear2", F, 5 * F
+    )
     adapter = read(save(tmp_path / "a.safetensors", tensors))
     whole = product({k: v for k, v in tensors.items() if "final" in k})
     assert far(adapter, "transformer.norm_out.linear", torch.cat([whole[F:], whole[:F]])) < 1e-6
@@ -141,17 +163,20 @@ def test_sd3_is_cut_and_joined(tmp_path: Path) -> None:
 PATH = Q.removeprefix("unet.")
 
 
-@pytest.mark.parametrize(("stem", "down", "up"), [
-    (f"unet.{PATH}", "lora.down.weight", "lora.up.weight"),
-    (f"unet.{PATH}", "lora_A.weight", "lora_B.weight"),
-    (f"unet.{PATH}", "lora_linear_layer.down.weight", "lora_linear_layer.up.weight"),
-    (f"unet.{PATH.removesuffix('to_q')}processor.to_q_lora", "down.weight", "up.weight"),
-    (f"{PATH.removesuffix('to_q')}processor.to_q_lora", "down.weight", "up.weight"),
-    (f"base_model.model.{PATH}", "lora_A.default.weight", "lora_B.default.weight"),
-    ("diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q", "lora_down.weight", "lora_up.weight"),
-    (f"lycoris_{PATH.replace('.', '_')}", "lora_down.weight", "lora_up.weight"),
-    (STEM, "lora_down.weight", "lora_up.weight"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stem", "down", "up"),
+    [
+        (f"unet.{PATH}", "lora.down.weight", "lora.up.weight"),
+        (f"unet.{PATH}", "lora_A.weight", "lora_B.weight"),
+        (f"unet.{PATH}", "lora_linear_layer.down.weight", "lora_linear_layer.up.weight"),
+        (f"unet.{PATH.removesuffix('to_q')}processor.to_q_lora", "down.weight", "up.weight"),
+        (f"{PATH.removesuffix('to_q')}processor.to_q_lora", "down.weight", "up.weight"),
+        (f"base_model.model.{PATH}", "lora_A.default.weight", "lora_B.default.weight"),
+        ("diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q", "lora_down.weight", "lora_up.weight"),
+        (f"lycoris_{PATH.replace('.', '_')}", "lora_down.weight", "lora_up.weight"),
+        (STEM, "lora_down.weight", "lora_up.weight"),
+    ],
+)
 def test_one_module_in_every_spelling(tmp_path: Path, stem: str, down: str, up: str) -> None:
     tensors = factors(stem, 8, 8, down=down, up=up)
     adapter = read(save(tmp_path / "a.safetensors", tensors, {"ss_base_model_version": "sd_v1"}))
@@ -210,18 +235,28 @@ def dora(weight: Tensor, direction: Tensor, magnitude: Tensor, axis: int) -> Ten
     return magnitude.double() * moved / norm - weight.double()
 
 
-@pytest.mark.parametrize(("shape", "magnitude", "axis"), [
-    ((8, 6), (8, 1), 0), ((8, 6), (1, 6), 1), ((6, 6), (1, 6), 1), ((8, 6, 3, 3), (8, 1, 1, 1), 0),
-    ((8, 6, 3, 3), (1, 6, 1, 1), 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("shape", "magnitude", "axis"),
+    [
+        ((8, 6), (8, 1), 0),
+        ((8, 6), (1, 6), 1),
+        ((6, 6), (1, 6), 1),
+        ((8, 6, 3, 3), (8, 1, 1, 1), 0),
+        ((8, 6, 3, 3), (1, 6, 1, 1), 1),
+    ],
+)
 def test_dora_is_exact_with_the_base_at_hand(
     tmp_path: Path, shape: tuple[int, ...], magnitude: tuple[int, ...], axis: int
 ) -> None:
     name = "unet.mid_block.resnets.0.conv1" if len(shape) == 4 else Q
     stem = "lora_unet_mid_block_resnets_0_conv1" if len(shape) == 4 else STEM
     ones = (1,) * (len(shape) - 2)
-    tensors = {f"{stem}.lora_down.weight": t(2, *shape[1:]), f"{stem}.lora_up.weight": t(shape[0], 2, *ones),
-               f"{stem}.alpha": torch.tensor(1.0), f"{stem}.dora_scale": t(*magnitude).abs()}  # fmt: skip
+    tensors = {
+        f"{stem}.lora_down.weight": t(2, *shape[1:]),
+        f"{stem}.lora_up.weight": t(shape[0], 2, *ones),
+        f"{stem}.alpha": torch.tensor(1.0),
+        f"{stem}.dora_scale": t(*magnitude).abs(),
+    }
     path, weight = save(tmp_path / "a.safetensors", tensors), t(*shape, seed=3)
     direction = dense({k.partition(".")[2]: v.double() for k, v in tensors.items() if "dora" not in k}).reshape(shape)
     adapter = read(path, base={f"{name}.weight": weight})
@@ -270,13 +305,28 @@ def test_kinds_that_are_no_sum_are_refused_by_name(tmp_path: Path, key: str, kin
 KINDS = st.sampled_from(["lora", "tucker", "loha", "loha_t", "lokr", "lokr_low", "lokr_t", "diff"])
 
 
-@given(KINDS, st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.booleans(), st.sampled_from([None, 0.5, 3.0]),
-       st.sampled_from([torch.float32, torch.float16, torch.bfloat16]), st.integers(0, 99))  # fmt: skip
+@given(
+    KINDS,
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.booleans(),
+    st.sampled_from([None, 0.5, 3.0]),
+    st.sampled_from([torch.float32, torch.float16, torch.bfloat16]),
+    st.integers(0, 99),
+)
 @settings(max_examples=120, deadline=None)
 def test_random_kinds_ranks_alphas_and_shapes(
-    tmp_path_factory: pytest.TempPathFactory, kind: str, a: int, b: int, rank: int, conv: bool, alpha: float | None,
-    dtype: torch.dtype, seed: int,
-) -> None:  # fmt: skip
+    tmp_path_factory: pytest.TempPathFactory,
+    kind: str,
+    a: int,
+    b: int,
+    rank: int,
+    conv: bool,
+    alpha: float | None,
+    dtype: torch.dtype,
+    seed: int,
+) -> None:
     conv = conv or kind in ("tucker", "loha_t", "lokr_t")
     out, columns, k = 2 * a, 2 * b, 3 if conv else 1
     kernel = (3, 3) if conv else ()
@@ -296,8 +346,11 @@ def test_random_kinds_ranks_alphas_and_shapes(
         case "lora":
             parts = {"lora_down.weight": t(rank, columns, *kernel, seed=seed), "lora_up.weight": t(out, rank, *ones)}
         case "tucker":
-            parts = {"lora_down.weight": t(rank, columns, 1, 1), "lora_up.weight": t(out, rank, 1, 1, seed=seed),
-                     "lora_mid.weight": t(rank, rank, 3, 3)}  # fmt: skip
+            parts = {
+                "lora_down.weight": t(rank, columns, 1, 1),
+                "lora_up.weight": t(out, rank, 1, 1, seed=seed),
+                "lora_mid.weight": t(rank, rank, 3, 3),
+            }
         case "loha" | "loha_t":
             parts = side("hada_w1", out, columns, kind == "loha_t") | side("hada_w2", out, columns, kind == "loha_t")
         case "lokr":
@@ -387,8 +440,10 @@ def test_peft_folders_that_are_wrong_are_named(
 # --- unknown families ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prefix", ["lora_unet_blocks_{}_self_attn_q", "diffusion_model.blocks.{}.self_attn.q",
-                                    "transformer.blocks.{}.self_attn.q"])  # fmt: skip
+@pytest.mark.parametrize(
+    "prefix",
+    ["lora_unet_blocks_{}_self_attn_q", "diffusion_model.blocks.{}.self_attn.q", "transformer.blocks.{}.self_attn.q"],
+)
 def test_an_unknown_model_keeps_its_own_names(tmp_path: Path, prefix: str) -> None:
     tensors: dict[str, Tensor] = {}
     for i in range(3):
@@ -403,8 +458,11 @@ def test_an_unknown_model_keeps_its_own_names(tmp_path: Path, prefix: str) -> No
 
 def test_a_model_with_some_of_fluxs_names_is_not_flux(tmp_path: Path) -> None:
     tensors: dict[str, Tensor] = {}
-    for stem in ("transformer.transformer_blocks.0.attn.to_q", "transformer.transformer_blocks.50.attn.to_q",
-                 "transformer.transformer_blocks.0.img_mlp.net.2"):  # fmt: skip
+    for stem in (
+        "transformer.transformer_blocks.0.attn.to_q",
+        "transformer.transformer_blocks.50.attn.to_q",
+        "transformer.transformer_blocks.0.img_mlp.net.2",
+    ):
         tensors |= factors(stem, 8, 8, down="lora_A.weight", up="lora_B.weight")
     assert read(save(tmp_path / "a.safetensors", tensors)).family == "unknown"
 

@@ -24,8 +24,14 @@ def t(*shape: int) -> Tensor:
 TUCKER = {"lora_up.weight": t(8, R, 1, 1), "lora_down.weight": t(4, 6, 1, 1), "lora_mid.weight": t(R, 4, 3, 3)}
 LOHA = {"hada_w1_a": t(8, R), "hada_w1_b": t(R, 9), "hada_w2_a": t(8, R), "hada_w2_b": t(R, 9)}
 LOHA_CONV = {"hada_w1_a": t(8, R), "hada_w1_b": t(R, 36), "hada_w2_a": t(8, R), "hada_w2_b": t(R, 36)}
-LOHA_TUCKER = {"hada_t1": t(R, R, 3, 3), "hada_w1_a": t(R, 8), "hada_w1_b": t(R, 6), "hada_t2": t(R, R, 3, 3),
-               "hada_w2_a": t(R, 8), "hada_w2_b": t(R, 6)}  # fmt: skip
+LOHA_TUCKER = {
+    "hada_t1": t(R, R, 3, 3),
+    "hada_w1_a": t(R, 8),
+    "hada_w1_b": t(R, 6),
+    "hada_t2": t(R, R, 3, 3),
+    "hada_w2_a": t(R, 8),
+    "hada_w2_b": t(R, 6),
+}
 CASES: list[tuple[str, str, dict[str, Tensor], type]] = [
     ("tucker", CONV, TUCKER, LowRank),
     ("loha", LINEAR, LOHA, LowRank),

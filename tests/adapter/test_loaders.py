@@ -60,20 +60,27 @@ def test_diffusers_loads_transformers_exactly(tmp_path: Path, family: str) -> No
 def test_diffusers_loads_a_unet_exactly(tmp_path: Path) -> None:
     from diffusers import UNet2DConditionModel
 
-    model = UNet2DConditionModel(block_out_channels=(4, 4, 4, 4), attention_head_dim=2, norm_num_groups=2,
-                                 cross_attention_dim=4)  # fmt: skip
+    model = UNet2DConditionModel(
+        block_out_channels=(4, 4, 4, 4), attention_head_dim=2, norm_num_groups=2, cross_attention_dim=4
+    )
     deltas = random_lora(model, "unet", "sd1")
     path = write(deltas, tmp_path / "a.safetensors", family="sd1", dtype=torch.float32, style="diffusers").path
     assert check(read(path), added(model, load_file(path), "unet")) < 1e-6
 
 
 LYCORIS: list[tuple[str, dict[str, object]]] = [
-    ("LoConModule", {}), ("LoConModule", {"use_tucker": True}), ("LohaModule", {}),
+    ("LoConModule", {}),
+    ("LoConModule", {"use_tucker": True}),
+    ("LohaModule", {}),
     ("LohaModule", {"use_tucker": True}),
-    ("LokrModule", {}), ("LokrModule", {"decompose_both": True, "lora_dim": 1}), ("LokrModule", {"lora_dim": 1000}),
-    ("LokrModule", {"use_tucker": True}), ("LokrModule", {"decompose_both": True, "lora_dim": 1, "use_tucker": True}),
-    ("LokrModule", {"use_scalar": True}), ("FullModule", {}),
-]  # fmt: skip
+    ("LokrModule", {}),
+    ("LokrModule", {"decompose_both": True, "lora_dim": 1}),
+    ("LokrModule", {"lora_dim": 1000}),
+    ("LokrModule", {"use_tucker": True}),
+    ("LokrModule", {"decompose_both": True, "lora_dim": 1, "use_tucker": True}),
+    ("LokrModule", {"use_scalar": True}),
+    ("FullModule", {}),
+]
 LINEAR = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 CONV = "unet.mid_block.resnets.0.conv1"
 
@@ -144,8 +151,9 @@ def test_diffusers_loads_a_text_encoder_exactly(tmp_path: Path) -> None:
     deltas = {}
     for index, name in enumerate(names):
         shape, rank = shapes.get(name.rpartition(".")[2], (8, 8)), 1 + index % 3
-        deltas[name] = LowRank(torch.randn(shape[0], rank, generator=generator),
-                               torch.randn(rank, shape[1], generator=generator), shape)  # fmt: skip
+        deltas[name] = LowRank(
+            torch.randn(shape[0], rank, generator=generator), torch.randn(rank, shape[1], generator=generator), shape
+        )
     path = write(deltas, tmp_path / "a.safetensors", family="sd1", dtype=torch.float32, style="diffusers").path
     StableDiffusionPipeline.load_lora_into_text_encoder(load_file(path), None, model, prefix="text_encoder")
     loaded = {}
@@ -161,15 +169,18 @@ def test_diffusers_own_converter_reads_our_fused_flux_as_we_do(tmp_path: Path) -
     from diffusers.loaders.lora_conversion_utils import _convert_kohya_flux_lora_to_diffusers
 
     width, generator = 3072, torch.Generator().manual_seed(0)
-    names = {f"transformer_blocks.0.attn.{part}": (width, width)
-             for part in ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj", "to_out.0")}  # fmt: skip
+    names = {
+        f"transformer_blocks.0.attn.{part}": (width, width)
+        for part in ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj", "to_out.0")
+    }
     names |= {f"single_transformer_blocks.0.attn.{part}": (width, width) for part in ("to_q", "to_k", "to_v")}
     names["single_transformer_blocks.0.proj_mlp"] = (4 * width, width)
     deltas = {}
     for index, (name, shape) in enumerate(names.items()):
         rank = 1 + index % 2
-        deltas[f"transformer.{name}"] = LowRank(torch.randn(shape[0], rank, generator=generator),
-                                                torch.randn(rank, shape[1], generator=generator), shape)  # fmt: skip
+        deltas[f"transformer.{name}"] = LowRank(
+            torch.randn(shape[0], rank, generator=generator), torch.randn(rank, shape[1], generator=generator), shape
+        )
     path = write(deltas, tmp_path / "a.safetensors", family="flux", dtype=torch.float32).path
     converted = _convert_kohya_flux_lora_to_diffusers(load_file(path))
     for name, delta in deltas.items():

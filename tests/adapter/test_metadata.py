@@ -44,9 +44,15 @@ def test_several_parts_keep_what_they_agree_on_and_unite_their_tags() -> None:
         "ss_dataset_dirs": json.dumps({"imgs": {"n_repeats": 2, "img_count": 8}}),
         "modelspec.date": "2026-01-01",
     }
-    two = {"ss_clip_skip": "2", "ss_resolution": "(768, 768)", "ss_epoch": "3", "ss_output_name": "base",
-           "ss_tag_frequency": json.dumps({"imgs": {"1girl": 5}, "more": {"hat": 1}}), "ss_dataset_dirs": "not json",
-           "modelspec.date": "2025-05-05"}  # fmt: skip
+    two = {
+        "ss_clip_skip": "2",
+        "ss_resolution": "(768, 768)",
+        "ss_epoch": "3",
+        "ss_output_name": "base",
+        "ss_tag_frequency": json.dumps({"imgs": {"1girl": 5}, "more": {"hat": 1}}),
+        "ss_dataset_dirs": "not json",
+        "modelspec.date": "2025-05-05",
+    }
     merged = merged_metadata([one, two])
     assert merged["ss_clip_skip"] == "2" and "ss_resolution" not in merged and "ss_epoch" not in merged
     assert json.loads(merged["ss_tag_frequency"]) == {"imgs": {"ink": 8, "1girl": 5}, "more": {"hat": 1}}

@@ -42,31 +42,52 @@ def test_every_name_goes_to_kohya_and_back(family: str) -> None:
     ("family", "stem", "canonical"),
     [
         ("sd1", "lora_te_text_model_encoder_layers_0_mlp_fc1", "text_encoder.text_model.encoder.layers.0.mlp.fc1"),
-        ("sd1", "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_out_0",
-         "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0"),
-        ("sd1", "lora_unet_up_blocks_1_attentions_2_transformer_blocks_0_ff_net_0_proj",
-         "unet.up_blocks.1.attentions.2.transformer_blocks.0.ff.net.0.proj"),
+        (
+            "sd1",
+            "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_out_0",
+            "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0",
+        ),
+        (
+            "sd1",
+            "lora_unet_up_blocks_1_attentions_2_transformer_blocks_0_ff_net_0_proj",
+            "unet.up_blocks.1.attentions.2.transformer_blocks.0.ff.net.0.proj",
+        ),
         ("sd1", "lora_unet_down_blocks_1_resnets_0_conv_shortcut", "unet.down_blocks.1.resnets.0.conv_shortcut"),
         ("sd1", "lora_unet_up_blocks_0_upsamplers_0_conv", "unet.up_blocks.0.upsamplers.0.conv"),
         ("sd2", "lora_te_text_model_encoder_layers_22_mlp_fc2", "text_encoder.text_model.encoder.layers.22.mlp.fc2"),
-        ("sdxl", "lora_te1_text_model_encoder_layers_0_self_attn_q_proj",
-         "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"),
-        ("sdxl", "lora_te2_text_model_encoder_layers_31_mlp_fc2",
-         "text_encoder_2.text_model.encoder.layers.31.mlp.fc2"),
+        (
+            "sdxl",
+            "lora_te1_text_model_encoder_layers_0_self_attn_q_proj",
+            "text_encoder.text_model.encoder.layers.0.self_attn.q_proj",
+        ),
+        (
+            "sdxl",
+            "lora_te2_text_model_encoder_layers_31_mlp_fc2",
+            "text_encoder_2.text_model.encoder.layers.31.mlp.fc2",
+        ),
         ("sdxl", "lora_unet_input_blocks_4_1_proj_in", "unet.down_blocks.1.attentions.0.proj_in"),
-        ("sdxl", "lora_unet_input_blocks_8_1_transformer_blocks_9_attn2_to_v",
-         "unet.down_blocks.2.attentions.1.transformer_blocks.9.attn2.to_v"),
-        ("sdxl", "lora_unet_middle_block_1_transformer_blocks_0_ff_net_0_proj",
-         "unet.mid_block.attentions.0.transformer_blocks.0.ff.net.0.proj"),
-        ("sdxl", "lora_unet_output_blocks_0_1_transformer_blocks_0_attn1_to_q",
-         "unet.up_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"),
+        (
+            "sdxl",
+            "lora_unet_input_blocks_8_1_transformer_blocks_9_attn2_to_v",
+            "unet.down_blocks.2.attentions.1.transformer_blocks.9.attn2.to_v",
+        ),
+        (
+            "sdxl",
+            "lora_unet_middle_block_1_transformer_blocks_0_ff_net_0_proj",
+            "unet.mid_block.attentions.0.transformer_blocks.0.ff.net.0.proj",
+        ),
+        (
+            "sdxl",
+            "lora_unet_output_blocks_0_1_transformer_blocks_0_attn1_to_q",
+            "unet.up_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
+        ),
         ("sdxl", "lora_unet_input_blocks_1_0_in_layers_2", "unet.down_blocks.0.resnets.0.conv1"),
         ("sdxl", "lora_unet_input_blocks_4_0_skip_connection", "unet.down_blocks.1.resnets.0.conv_shortcut"),
         ("sdxl", "lora_unet_input_blocks_3_0_op", "unet.down_blocks.0.downsamplers.0.conv"),
         ("sdxl", "lora_unet_output_blocks_2_2_conv", "unet.up_blocks.0.upsamplers.0.conv"),
         ("sdxl", "lora_unet_middle_block_2_emb_layers_1", "unet.mid_block.resnets.1.time_emb_proj"),
     ],
-)  # fmt: skip
+)
 def test_names_that_other_tools_write(family: str, stem: str, canonical: str) -> None:
     assert canonical_name(stem, family) == canonical
     assert kohya_name(canonical, family) == stem

@@ -35,8 +35,15 @@ def test_what_peft_saves_reads_as_it_merges(
 ) -> None:
     torch.manual_seed(1)
     model = Block()
-    config = peft.LoraConfig(r=2, lora_alpha=6, target_modules=["to_q", "to_k"], use_rslora=rslora, use_dora=dora,
-                             lora_bias=not dora, **patterns)  # fmt: skip
+    config = peft.LoraConfig(
+        r=2,
+        lora_alpha=6,
+        target_modules=["to_q", "to_k"],
+        use_rslora=rslora,
+        use_dora=dora,
+        lora_bias=not dora,
+        **patterns,
+    )
     before = {f"unet.{key}": value.detach().clone() for key, value in model.state_dict().items()}
     wrapped = peft.get_peft_model(model, config)
     for key, parameter in wrapped.named_parameters():
@@ -45,8 +52,9 @@ def test_what_peft_saves_reads_as_it_merges(
     wrapped.save_pretrained(tmp_path / "adapter")
     adapter = read(tmp_path / "adapter", base=before)
     after = {f"unet.{key}": value for key, value in wrapped.merge_and_unload().state_dict().items()}
-    assert {name for name in adapter if not name.endswith("bias")} == {k.removesuffix(".weight") for k in before
-                                                                        if k.endswith("weight")}  # fmt: skip
+    assert {name for name in adapter if not name.endswith("bias")} == {
+        k.removesuffix(".weight") for k in before if k.endswith("weight")
+    }
     for name in adapter:
         key = name if name.endswith("bias") else f"{name}.weight"
         asked = after[key].double() - before[key].double()

@@ -29,8 +29,12 @@ def decaying(shape: tuple[int, ...], rank: int, seed: int) -> LowRank:
     return LowRank(up, torch.randn(rank, math.prod(shape[1:]), generator=generator), shape)
 
 
-@given(SHAPES, st.integers(1, 14), st.integers(0, 99), st.sampled_from([
-    Exact(), Fixed(1), Fixed(3), Error(0.1), Error(0.5), Energy(0.9), Energy(0.999)]))  # fmt: skip
+@given(
+    SHAPES,
+    st.integers(1, 14),
+    st.integers(0, 99),
+    st.sampled_from([Exact(), Fixed(1), Fixed(3), Error(0.1), Error(0.5), Energy(0.9), Energy(0.999)]),
+)
 @settings(max_examples=80, deadline=None)
 def test_compression_is_the_dense_svds_truncation(shape: tuple[int, ...], rank: int, seed: int, rule: RankRule) -> None:
     delta = decaying(shape, rank, seed)
@@ -79,24 +83,52 @@ def test_ranks_that_cannot_be_are_named() -> None:
 
 @pytest.mark.parametrize(
     ("text", "rule"),
-    [("exact", Exact()), ("32", Fixed(32)), ("rank=8", Fixed(8)), ("error=0.01", Error(0.01)),
-     ("ERROR=1e-3", Error(1e-3)),
-     ("energy=0.999", Energy(0.999)), ("size=36MiB", Size(36 * 2**20)), ("size=1.5GB", Size(1_500_000_000)),
-     ("size=10mb", Size(10_000_000)), ("size=2M", Size(2_000_000)), ("size=512", Size(512))],
-)  # fmt: skip
+    [
+        ("exact", Exact()),
+        ("32", Fixed(32)),
+        ("rank=8", Fixed(8)),
+        ("error=0.01", Error(0.01)),
+        ("ERROR=1e-3", Error(1e-3)),
+        ("energy=0.999", Energy(0.999)),
+        ("size=36MiB", Size(36 * 2**20)),
+        ("size=1.5GB", Size(1_500_000_000)),
+        ("size=10mb", Size(10_000_000)),
+        ("size=2M", Size(2_000_000)),
+        ("size=512", Size(512)),
+    ],
+)
 def test_rules_are_read(text: str, rule: RankRule) -> None:
     assert parse_rank(text) == rule and parse_rank(rule.text()) == rule
 
 
-@pytest.mark.parametrize("text", ["", "0", "-3", "3.5", "error=2", "error=", "energy=0", "energy=1.1", "size=0",
-                                  "size=10XB", "size=MiB", "full", "error=nan", "9" * 30])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "0",
+        "-3",
+        "3.5",
+        "error=2",
+        "error=",
+        "energy=0",
+        "energy=1.1",
+        "size=0",
+        "size=10XB",
+        "size=MiB",
+        "full",
+        "error=nan",
+        "9" * 30,
+    ],
+)
 def test_rules_that_make_no_sense_are_named(text: str) -> None:
     with pytest.raises(RankError):
         parse_rank(text)
 
 
-@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 20), st.integers(0, 999)), min_size=1, max_size=6),
-       st.integers(0, 300))  # fmt: skip
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.integers(1, 20), st.integers(0, 999)), min_size=1, max_size=6),
+    st.integers(0, 300),
+)
 @settings(max_examples=60, deadline=None)
 def test_the_budget_is_kept_and_spent_where_values_are_largest(modules: list[tuple[int, int, int]], extra: int) -> None:
     values, costs = {}, {}

@@ -61,17 +61,28 @@ def test_selectors(tmp_path: Path) -> None:
     found = epochs(tmp_path)
     assert numbers(select(found, None)) == [4] == numbers(select(found, "last"))
     assert numbers(select(found, "2-3")) == [2, 3] and numbers(select(found, "best", best=lambda: 2)) == [2]
-    for selector, message in (("9", "no epoch 9; it has 1 to 4"), ("3-5", "no epoch 5"), ("3-2", "no epoch"),
-                              ("best", "needs the run's log")):  # fmt: skip
+    for selector, message in (
+        ("9", "no epoch 9; it has 1 to 4"),
+        ("3-5", "no epoch 5"),
+        ("3-2", "no epoch"),
+        ("best", "needs the run's log"),
+    ):
         with pytest.raises(FileError, match=message):
             select(found, selector)
 
 
 @pytest.mark.parametrize(
     ("text", "name", "selector"),
-    [("ink@8", "ink", "8"), ("ink@6-8", "ink", "6-8"), ("ink@best", "ink", "best"), ("me@home", "me@home", None),
-     ("a@2.safetensors", "a@2.safetensors", None), ("a@1@2", "a@1", "2"), ("@2", "@2", None)],
-)  # fmt: skip
+    [
+        ("ink@8", "ink", "8"),
+        ("ink@6-8", "ink", "6-8"),
+        ("ink@best", "ink", "best"),
+        ("me@home", "me@home", None),
+        ("a@2.safetensors", "a@2.safetensors", None),
+        ("a@1@2", "a@1", "2"),
+        ("@2", "@2", None),
+    ],
+)
 def test_references(text: str, name: str, selector: str | None) -> None:
     assert parse_reference(text) == Reference(name, selector)
 

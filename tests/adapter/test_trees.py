@@ -21,19 +21,37 @@ def flux() -> nn.Module:
     from diffusers import FluxTransformer2DModel
 
     return FluxTransformer2DModel(
-        patch_size=1, in_channels=4, num_layers=19, num_single_layers=38, attention_head_dim=8, num_attention_heads=1,
-        joint_attention_dim=8, pooled_projection_dim=8, axes_dims_rope=(2, 2, 4), guidance_embeds=True,
-    )  # fmt: skip
+        patch_size=1,
+        in_channels=4,
+        num_layers=19,
+        num_single_layers=38,
+        attention_head_dim=8,
+        num_attention_heads=1,
+        joint_attention_dim=8,
+        pooled_projection_dim=8,
+        axes_dims_rope=(2, 2, 4),
+        guidance_embeds=True,
+    )
 
 
 def sd3(layers: int = 38) -> nn.Module:
     from diffusers import SD3Transformer2DModel
 
     return SD3Transformer2DModel(
-        sample_size=4, patch_size=2, in_channels=4, num_layers=layers, attention_head_dim=8, num_attention_heads=1,
-        joint_attention_dim=8, caption_projection_dim=8, pooled_projection_dim=8, out_channels=4, pos_embed_max_size=4,
-        dual_attention_layers=tuple(range(13)), qk_norm="rms_norm",
-    )  # fmt: skip
+        sample_size=4,
+        patch_size=2,
+        in_channels=4,
+        num_layers=layers,
+        attention_head_dim=8,
+        num_attention_heads=1,
+        joint_attention_dim=8,
+        caption_projection_dim=8,
+        pooled_projection_dim=8,
+        out_channels=4,
+        pos_embed_max_size=4,
+        dual_attention_layers=tuple(range(13)),
+        qk_norm="rms_norm",
+    )
 
 
 def test_flux_is_the_live_models_tree() -> None:
@@ -54,12 +72,18 @@ def test_unet_norms_are_the_live_models(family: str) -> None:
 
     sizes = {
         "sd1": {"block_out_channels": (4, 4, 4, 4), "attention_head_dim": 2},
-        "sdxl": {"block_out_channels": (4, 4, 4), "attention_head_dim": 2, "use_linear_projection": True,
-                 "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-                 "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-                 "transformer_layers_per_block": (1, 2, 10), "addition_embed_type": "text_time",
-                 "addition_time_embed_dim": 4, "projection_class_embeddings_input_dim": 32},
-    }[family]  # fmt: skip
+        "sdxl": {
+            "block_out_channels": (4, 4, 4),
+            "attention_head_dim": 2,
+            "use_linear_projection": True,
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": (1, 2, 10),
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 4,
+            "projection_class_embeddings_input_dim": 32,
+        },
+    }[family]
     live = weighted(UNet2DConditionModel(norm_num_groups=2, cross_attention_dim=4, **sizes), "unet")
     known = {m.name: m for m in (*module_tree(family), *other_tree(family)) if m.name.startswith("unet.")}
     # equal channels everywhere need no shortcuts on the way down
@@ -86,8 +110,14 @@ def test_every_module_is_reached_by_every_namespace(family: str) -> None:
         flat = path.replace(".", "_")
         spellings = [module.name, f"base_model.model.{module.name}"]
         if component == main:
-            spellings += [f"diffusion_model.{path}", f"base_model.model.{path}", path, f"lora_unet_{flat}",
-                          f"lora_transformer_{flat}", f"lycoris_{flat}"]  # fmt: skip
+            spellings += [
+                f"diffusion_model.{path}",
+                f"base_model.model.{path}",
+                path,
+                f"lora_unet_{flat}",
+                f"lora_transformer_{flat}",
+                f"lycoris_{flat}",
+            ]
         for spelling in spellings:
             place = resolve(spelling, family)
             assert place is not None and place.names == (module.name,) and place.cut == "whole", spelling
@@ -107,36 +137,75 @@ def test_every_module_is_in_one_block_or_known_to_be_in_none(family: str) -> Non
 @pytest.mark.parametrize(
     ("family", "stem", "names"),
     [
-        ("flux", "lora_unet_double_blocks_3_img_attn_qkv",
-         [f"transformer.transformer_blocks.3.attn.to_{x}" for x in "qkv"]),
-        ("flux", "diffusion_model.double_blocks.3.txt_attn.qkv",
-         [f"transformer.transformer_blocks.3.attn.add_{x}_proj" for x in "qkv"]),
-        ("flux", "single_blocks.0.linear1", [*(f"transformer.single_transformer_blocks.0.attn.to_{x}" for x in "qkv"),
-                                             "transformer.single_transformer_blocks.0.proj_mlp"]),
-        ("flux", "double_blocks.0.processor.qkv_lora2",
-         [f"transformer.transformer_blocks.0.attn.add_{x}_proj" for x in "qkv"]),
+        (
+            "flux",
+            "lora_unet_double_blocks_3_img_attn_qkv",
+            [f"transformer.transformer_blocks.3.attn.to_{x}" for x in "qkv"],
+        ),
+        (
+            "flux",
+            "diffusion_model.double_blocks.3.txt_attn.qkv",
+            [f"transformer.transformer_blocks.3.attn.add_{x}_proj" for x in "qkv"],
+        ),
+        (
+            "flux",
+            "single_blocks.0.linear1",
+            [
+                *(f"transformer.single_transformer_blocks.0.attn.to_{x}" for x in "qkv"),
+                "transformer.single_transformer_blocks.0.proj_mlp",
+            ],
+        ),
+        (
+            "flux",
+            "double_blocks.0.processor.qkv_lora2",
+            [f"transformer.transformer_blocks.0.attn.add_{x}_proj" for x in "qkv"],
+        ),
         ("flux", "double_blocks.0.processor.proj_lora1", ["transformer.transformer_blocks.0.attn.to_out.0"]),
         ("flux", "lora_te1_text_model_encoder_layers_0_mlp_fc1", ["text_encoder.text_model.encoder.layers.0.mlp.fc1"]),
-        ("flux", "lora_te3_encoder_block_0_layer_0_SelfAttention_q",
-         ["text_encoder_2.encoder.block.0.layer.0.SelfAttention.q"]),
-        ("flux", "text_encoders.t5xxl.transformer.encoder.block.1.layer.1.DenseReluDense.wo",
-         ["text_encoder_2.encoder.block.1.layer.1.DenseReluDense.wo"]),
-        ("sd3", "lora_unet_joint_blocks_0_x_block_attn2_qkv",
-         [f"transformer.transformer_blocks.0.attn2.to_{x}" for x in "qkv"]),
-        ("sd3", "lora_te3_encoder_block_0_layer_0_SelfAttention_o",
-         ["text_encoder_3.encoder.block.0.layer.0.SelfAttention.o"]),
-        ("sdxl", "text_encoders.clip_g.transformer.text_model.encoder.layers.3.mlp.fc2",
-         ["text_encoder_2.text_model.encoder.layers.3.mlp.fc2"]),
-        ("sdxl", "diffusion_model.output_blocks.0.1.transformer_blocks.0.attn1.to_q",
-         ["unet.up_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"]),
+        (
+            "flux",
+            "lora_te3_encoder_block_0_layer_0_SelfAttention_q",
+            ["text_encoder_2.encoder.block.0.layer.0.SelfAttention.q"],
+        ),
+        (
+            "flux",
+            "text_encoders.t5xxl.transformer.encoder.block.1.layer.1.DenseReluDense.wo",
+            ["text_encoder_2.encoder.block.1.layer.1.DenseReluDense.wo"],
+        ),
+        (
+            "sd3",
+            "lora_unet_joint_blocks_0_x_block_attn2_qkv",
+            [f"transformer.transformer_blocks.0.attn2.to_{x}" for x in "qkv"],
+        ),
+        (
+            "sd3",
+            "lora_te3_encoder_block_0_layer_0_SelfAttention_o",
+            ["text_encoder_3.encoder.block.0.layer.0.SelfAttention.o"],
+        ),
+        (
+            "sdxl",
+            "text_encoders.clip_g.transformer.text_model.encoder.layers.3.mlp.fc2",
+            ["text_encoder_2.text_model.encoder.layers.3.mlp.fc2"],
+        ),
+        (
+            "sdxl",
+            "diffusion_model.output_blocks.0.1.transformer_blocks.0.attn1.to_q",
+            ["unet.up_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"],
+        ),
         ("sdxl", "lora_unet_input_blocks_1_0_in_layers_0", ["unet.down_blocks.0.resnets.0.norm1"]),
-        ("sd1", "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora",
-         ["unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0"]),
-        ("sd1", "text_encoder.text_model.encoder.layers.0.self_attn.to_q_lora",
-         ["text_encoder.text_model.encoder.layers.0.self_attn.q_proj"]),
+        (
+            "sd1",
+            "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora",
+            ["unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0"],
+        ),
+        (
+            "sd1",
+            "text_encoder.text_model.encoder.layers.0.self_attn.to_q_lora",
+            ["text_encoder.text_model.encoder.layers.0.self_attn.q_proj"],
+        ),
         ("sd1", "lora_te_encoder_layers_0_mlp_fc1", ["text_encoder.text_model.encoder.layers.0.mlp.fc1"]),
     ],
-)  # fmt: skip
+)
 def test_spellings_that_other_tools_write(family: str, stem: str, names: list[str]) -> None:
     place = resolve(stem, family)
     assert place is not None and list(place.names) == names

@@ -25,8 +25,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One file of each kind, one in a folder below, and one for another base."""
     folder = tmp_path_factory.mktemp("embeddings")
     torch.manual_seed(0)
-    torch.save({"string_to_token": {"*": 265}, "string_to_param": {"*": torch.nn.Parameter(torch.randn(3, WIDTH))},
-                "name": "other", "step": 1}, folder / "badink.pt")  # fmt: skip
+    torch.save(
+        {
+            "string_to_token": {"*": 265},
+            "string_to_param": {"*": torch.nn.Parameter(torch.randn(3, WIDTH))},
+            "name": "other",
+            "step": 1,
+        },
+        folder / "badink.pt",
+    )
     torch.save({"<hat>": torch.randn(WIDTH)}, folder / "hatty.bin")
     (folder / "more").mkdir()
     save_file({"emb_params": torch.randn(2, WIDTH).half()}, folder / "more" / "badink-v2.safetensors")
@@ -59,8 +66,11 @@ def embedded(base: Base, known: Embeddings, text: str) -> Tensor:
 
 def test_files_of_every_kind_are_read(known: Embeddings, files: Path) -> None:
     assert {one.name: tuple(one.vectors[0].shape) for one in known} == {
-        "badink": (3, 16), "hatty": (1, 16), "badink-v2": (2, 16), "xlstyle": (2, 768)
-    }  # fmt: skip
+        "badink": (3, 16),
+        "hatty": (1, 16),
+        "badink-v2": (2, 16),
+        "xlstyle": (2, 768),
+    }
     one = next(one for one in known if one.name == "badink")
     assert one.digest == sha256((files / "badink.pt").read_bytes()).hexdigest()
     assert [tuple(own.shape) for own in read_file(files / "xlstyle.safetensors").vectors] == [(2, 768), (2, 1280)]
@@ -101,8 +111,10 @@ def test_sdxl_takes_a_vector_for_each_encoder(tmp_path: Path) -> None:
     folder.mkdir()
     save_file({"clip_l": torch.ones(1, 16), "clip_g": torch.full((1, 16), 2.0)}, folder / "both.safetensors")
     seen: list[Tensor] = []
-    handles = [encoder.get_input_embeddings().register_forward_hook(lambda _m, _i, out: seen.append(out), prepend=False)
-               for encoder in xl.text_encoders]  # fmt: skip
+    handles = [
+        encoder.get_input_embeddings().register_forward_hook(lambda _m, _i, out: seen.append(out), prepend=False)
+        for encoder in xl.text_encoders
+    ]
     known = read(folder, xl)
     (chunk,) = chunked(xl.tokenizer, sections("both"), known.finder(1))
     assert chunk[0].vector is not None and chunk[0].vector.unique().tolist() == [2.0]
@@ -129,10 +141,13 @@ def broken(path: Path) -> None:
         ("a.safetensors", lambda path: save_file({"a": torch.ones(1, 4), "b": torch.ones(1, 4)}, path), "2 tensors"),
         ("a.safetensors", lambda path: save_file({"a": torch.ones(2, 2, 4)}, path), "should be"),
         ("a.safetensors", lambda path: save_file({"a": torch.full((1, 4), torch.nan)}, path), "NaN"),
-        ("a.safetensors", lambda path: save_file({"clip_l": torch.ones(1, 4), "clip_g": torch.ones(2, 4)}, path),
-         "as many"),
+        (
+            "a.safetensors",
+            lambda path: save_file({"clip_l": torch.ones(1, 4), "clip_g": torch.ones(2, 4)}, path),
+            "as many",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_files_are_told(tmp_path: Path, name: str, write, told: str) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path / name)
     with pytest.raises(FormatError, match=told):

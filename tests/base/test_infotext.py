@@ -24,8 +24,19 @@ from loratools.base.infotext import (
 from loratools.base.rng import KINDS, RNG
 
 STYLE = LoraUse("Test0-000008", "3f2a9c0d11ee" + "0" * 52, 0.8, "1,0.6")
-FACTS = Facts("1girl, smile", "lowres, bad hands", 20, "DPM++ 2M Karras", 7.0, 1, (768, 512), "AnythingV5",
-              "7f96a1a9ca" + "0" * 54, clip_skip=2, loras=(STYLE, LoraUse("a:b,c", "", -1, te=0.5)))  # fmt: skip
+FACTS = Facts(
+    "1girl, smile",
+    "lowres, bad hands",
+    20,
+    "DPM++ 2M Karras",
+    7.0,
+    1,
+    (768, 512),
+    "AnythingV5",
+    "7f96a1a9ca" + "0" * 54,
+    clip_skip=2,
+    loras=(STYLE, LoraUse("a:b,c", "", -1, te=0.5)),
+)
 
 
 def test_the_text_is_what_the_webui_reads_back() -> None:
@@ -43,11 +54,13 @@ def test_the_text_is_what_the_webui_reads_back() -> None:
 @pytest.mark.parametrize(
     ("sampler", "told"),
     [
-        ("DPM++ 2M", "DPM++ 2M, Schedule type: Uniform"), ("Euler", "Euler"), ("DDIM CFG++", "DDIM CFG++"),
+        ("DPM++ 2M", "DPM++ 2M, Schedule type: Uniform"),
+        ("Euler", "Euler"),
+        ("DDIM CFG++", "DDIM CFG++"),
         ("Euler SGM Uniform", "Euler, Schedule type: SGM Uniform"),
         ("DPM++ 2M SDE Heun Karras", "DPM++ 2M SDE Heun, Schedule type: Karras"),
     ],
-)  # fmt: skip
+)
 def test_the_schedule_type_is_told_where_automatic_would_be_another(sampler: str, told: str) -> None:
     assert f"Steps: 20, Sampler: {told}, CFG scale" in infotext(replace(FACTS, sampler=sampler))
 
@@ -118,8 +131,9 @@ words = st.text(st.characters(exclude_categories=("C", "Z"), include_characters=
     skip=st.integers(1, 12),
     noise=st.sampled_from(KINDS),
 )
-def test_what_is_written_is_read(prompt: str, negative: str, model: str, names: list[str], seed: int,
-                                 size: tuple[int, int], skip: int, noise: str) -> None:  # fmt: skip
+def test_what_is_written_is_read(
+    prompt: str, negative: str, model: str, names: list[str], seed: int, size: tuple[int, int], skip: int, noise: str
+) -> None:
     """Lines lose the spaces around them, and a prompt with a line that says ``Negative prompt:`` is another one."""
     assume(not any(line.strip().startswith("Negative prompt:") for line in f"{prompt}\n{negative}".split("\n")))
     uses = {plain_name(name): "0123456789abcdef" * 4 for name in names if plain_name(name)}

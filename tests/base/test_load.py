@@ -121,16 +121,18 @@ def test_the_shipped_vocabulary_is_clips() -> None:
 def test_open_clip_names_and_fused_projections_are_converted() -> None:
     torch.manual_seed(0)
     fused = torch.randn(12, 4)
-    out = single.from_open_clip({
-        "transformer.resblocks.3.attn.in_proj_weight": fused,
-        "transformer.resblocks.3.attn.in_proj_bias": fused[:, 0],
-        "transformer.resblocks.3.mlp.c_fc.weight": torch.ones(2),
-        "transformer.resblocks.3.ln_2.bias": torch.ones(3),
-        "positional_embedding": torch.ones(77, 4),
-        "ln_final.weight": torch.ones(4),
-        "text_projection": torch.arange(8.0).reshape(4, 2),
-        "logit_scale": torch.ones(()),
-    })  # fmt: skip
+    out = single.from_open_clip(
+        {
+            "transformer.resblocks.3.attn.in_proj_weight": fused,
+            "transformer.resblocks.3.attn.in_proj_bias": fused[:, 0],
+            "transformer.resblocks.3.mlp.c_fc.weight": torch.ones(2),
+            "transformer.resblocks.3.ln_2.bias": torch.ones(3),
+            "positional_embedding": torch.ones(77, 4),
+            "ln_final.weight": torch.ones(4),
+            "text_projection": torch.arange(8.0).reshape(4, 2),
+            "logit_scale": torch.ones(()),
+        }
+    )
     layer = "text_model.encoder.layers.3."
     assert torch.equal(out[layer + "self_attn.k_proj.weight"], fused[4:8])
     assert torch.equal(out[layer + "self_attn.v_proj.bias"], fused[8:, 0])

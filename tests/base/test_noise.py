@@ -19,10 +19,13 @@ from loratools.errors import GridError
     [
         ([0, 0, 0, 0], [0, 0], [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
         ([0xFFFFFFFF] * 4, [0xFFFFFFFF] * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
-        ([0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344], [0xA4093822, 0x299F31D0],
-         [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]),
+        (
+            [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+            [0xA4093822, 0x299F31D0],
+            [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+        ),
     ],
-)  # fmt: skip
+)
 def test_philox_gives_the_published_answers(counter: list[int], key: list[int], wanted: list[int]) -> None:
     """The known-answer vectors of Random123, the library of the algorithm's authors."""
     got = philox(np.array(counter, dtype=np.uint64)[:, None], np.array(key, dtype=np.uint64))
@@ -31,11 +34,13 @@ def test_philox_gives_the_published_answers(counter: list[int], key: list[int], 
 
 def test_normal_numbers_are_cudas() -> None:
     """``torch.manual_seed(0); torch.randn(3, 4, device="cuda")``, as many have printed it."""
-    wanted = torch.tensor([
-        [-0.92466259, -0.42534415, -2.6438457, 0.14518388],
-        [-0.12086647, -0.57972564, -0.62285122, -0.32838709],
-        [-1.07454231, -0.36314407, -1.67105067, 2.26550497],
-    ])  # fmt: skip
+    wanted = torch.tensor(
+        [
+            [-0.92466259, -0.42534415, -2.6438457, 0.14518388],
+            [-0.12086647, -0.57972564, -0.62285122, -0.32838709],
+            [-1.07454231, -0.36314407, -1.67105067, 2.26550497],
+        ]
+    )
     torch.testing.assert_close(Philox(0).normal((3, 4)), wanted, rtol=0, atol=2e-6)
 
 

@@ -31,8 +31,11 @@ def random_deltas(base: Base, *, conv: bool = False, seed: int = 0, rank: int = 
 
 
 def weights(base: Base) -> dict[str, Tensor]:
-    return {f"{part}.{name}": value.clone() for part, model in base.components().items()
-            for name, value in model.state_dict().items()}  # fmt: skip
+    return {
+        f"{part}.{name}": value.clone()
+        for part, model in base.components().items()
+        for name, value in model.state_dict().items()
+    }
 
 
 def changed(before: Mapping[str, Tensor], base: Base) -> set[str]:

@@ -12,8 +12,15 @@ from loratools.base.samplers import SAMPLERS, SCHEDULES, find_sampler, from_webu
 from loratools.base.text import condition
 from loratools.errors import GridError
 
-CONFIG = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
-          "clip_sample": False, "steps_offset": 1, "timestep_spacing": "leading"}  # fmt: skip
+CONFIG = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
 WEBUI_1_8 = (  # the list of names before schedule types were a setting of their own
     "DPM++ 2M Karras; DPM++ SDE Karras; DPM++ 2M SDE Exponential; DPM++ 2M SDE Karras; Euler a; Euler; LMS; Heun; "
     "DPM2; DPM2 a; DPM++ 2S a; DPM++ 2M; DPM++ SDE; DPM++ 2M SDE; DPM++ 2M SDE Heun; DPM++ 2M SDE Heun Karras; "
@@ -30,19 +37,38 @@ def test_the_webuis_old_names_are_ours(name: str) -> None:
 @pytest.mark.parametrize(
     ("spelling", "name"),
     [
-        ("dpm++ 2m", "DPM++ 2M"), ("sample_dpmpp_2m", "DPM++ 2M"), ("dpmpp_2m_karras", "DPM++ 2M Karras"),
-        ("k_euler_a", "Euler a"), ("Euler ancestral", "Euler a"), ("sample_euler_ancestral", "Euler a"),
-        ("EULER", "Euler"), ("PNDM", "PLMS"), ("uni_pc", "UniPC"), ("DPM++ SDE exponential", "DPM++ SDE Exponential"),
-        ("sample_dpmpp_sde", "DPM++ SDE"), ("dpm_2_ancestral", "DPM2 a"), ("lms karras", "LMS Karras"), ("lcm", "LCM"),
-        ("k_dpmpp_2m_sde_heun_ka", "DPM++ 2M SDE Heun Karras"), ("k_dpmpp_2m_sde_exp", "DPM++ 2M SDE Exponential"),
-        ("sample_dpmpp_2s_ancestral", "DPM++ 2S a"), ("euler_sgm_uniform", "Euler SGM Uniform"),
-        ("SGMUniform Euler", ""), ("Euler SGMUniform", "Euler SGM Uniform"), ("Euler AYS", "Euler Align Your Steps"),
-        ("UniPC Karras", "UniPC Karras"), ("Heun DDIM", "Heun DDIM"), ("ddim_cfgpp", "DDIM CFG++"),
-        ("Euler Uniform", "Euler"), ("DPM++ 2M Uniform", "DPM++ 2M"), ("Euler Automatic", "Euler"),
-        ("DPM++ 2M Automatic", "DPM++ 2M Karras"), ("DPM++ 3M SDE automatic", "DPM++ 3M SDE Exponential"),
+        ("dpm++ 2m", "DPM++ 2M"),
+        ("sample_dpmpp_2m", "DPM++ 2M"),
+        ("dpmpp_2m_karras", "DPM++ 2M Karras"),
+        ("k_euler_a", "Euler a"),
+        ("Euler ancestral", "Euler a"),
+        ("sample_euler_ancestral", "Euler a"),
+        ("EULER", "Euler"),
+        ("PNDM", "PLMS"),
+        ("uni_pc", "UniPC"),
+        ("DPM++ SDE exponential", "DPM++ SDE Exponential"),
+        ("sample_dpmpp_sde", "DPM++ SDE"),
+        ("dpm_2_ancestral", "DPM2 a"),
+        ("lms karras", "LMS Karras"),
+        ("lcm", "LCM"),
+        ("k_dpmpp_2m_sde_heun_ka", "DPM++ 2M SDE Heun Karras"),
+        ("k_dpmpp_2m_sde_exp", "DPM++ 2M SDE Exponential"),
+        ("sample_dpmpp_2s_ancestral", "DPM++ 2S a"),
+        ("euler_sgm_uniform", "Euler SGM Uniform"),
+        ("SGMUniform Euler", ""),
+        ("Euler SGMUniform", "Euler SGM Uniform"),
+        ("Euler AYS", "Euler Align Your Steps"),
+        ("UniPC Karras", "UniPC Karras"),
+        ("Heun DDIM", "Heun DDIM"),
+        ("ddim_cfgpp", "DDIM CFG++"),
+        ("Euler Uniform", "Euler"),
+        ("DPM++ 2M Uniform", "DPM++ 2M"),
+        ("Euler Automatic", "Euler"),
+        ("DPM++ 2M Automatic", "DPM++ 2M Karras"),
+        ("DPM++ 3M SDE automatic", "DPM++ 3M SDE Exponential"),
         ("DDIM Automatic", "DDIM"),
     ],
-)  # fmt: skip
+)
 def test_samplers_are_known_by_many_names(spelling: str, name: str) -> None:
     if name:
         assert find_sampler(spelling).name == name
@@ -63,13 +89,19 @@ def test_automatic_is_what_the_webui_takes() -> None:
 @pytest.mark.parametrize(
     ("told", "name"),
     [
-        (("DPM++ 2M", ""), "DPM++ 2M"), (("DPM++ 2M", "Automatic"), "DPM++ 2M Karras"),
-        (("DPM++ 2M", "Uniform"), "DPM++ 2M"), (("DPM++ 2M Karras", ""), "DPM++ 2M Karras"),
-        (("DPM++ 2M Karras", "Exponential"), "DPM++ 2M Karras"), (("Euler", "Automatic"), "Euler"),
-        (("Euler", "KL Optimal"), "Euler KL Optimal"), (("DDIM", "Karras"), "DDIM"), (("UniPC", "Karras"), "UniPC"),
-        (("DPM fast", "Karras"), "DPM fast"), (("LCM", "SGM Uniform"), "LCM SGM Uniform"),
+        (("DPM++ 2M", ""), "DPM++ 2M"),
+        (("DPM++ 2M", "Automatic"), "DPM++ 2M Karras"),
+        (("DPM++ 2M", "Uniform"), "DPM++ 2M"),
+        (("DPM++ 2M Karras", ""), "DPM++ 2M Karras"),
+        (("DPM++ 2M Karras", "Exponential"), "DPM++ 2M Karras"),
+        (("Euler", "Automatic"), "Euler"),
+        (("Euler", "KL Optimal"), "Euler KL Optimal"),
+        (("DDIM", "Karras"), "DDIM"),
+        (("UniPC", "Karras"), "UniPC"),
+        (("DPM fast", "Karras"), "DPM fast"),
+        (("LCM", "SGM Uniform"), "LCM SGM Uniform"),
     ],
-)  # fmt: skip
+)
 def test_the_webuis_two_settings(told: tuple[str, str], name: str) -> None:
     assert from_webui(*told).name == name
 
@@ -85,11 +117,14 @@ def test_the_two_settings_that_are_written_are_read_back() -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("DPM++ 2M Karas", r"did you mean 'DPM\+\+ 2M Karras'"), ("zzz", "there are DDIM"),
-        ("Euler Turbo", "no sampler 'Euler Turbo'"), ("DDIM Karras", "DDIM has noise levels of its own.*'Karras'"),
-        ("DPM adaptive", "cannot share; use 'DPM fast'"), ("dpm_adaptive_karras", "use 'DPM fast'"),
+        ("DPM++ 2M Karas", r"did you mean 'DPM\+\+ 2M Karras'"),
+        ("zzz", "there are DDIM"),
+        ("Euler Turbo", "no sampler 'Euler Turbo'"),
+        ("DDIM Karras", "DDIM has noise levels of its own.*'Karras'"),
+        ("DPM adaptive", "cannot share; use 'DPM fast'"),
+        ("dpm_adaptive_karras", "use 'DPM fast'"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_sampler_is_told(name: str, told: str) -> None:
     with pytest.raises(GridError, match=told):
         find_sampler(name)
@@ -135,9 +170,16 @@ def test_cfg_plus_plus_needs_the_negative_prompt_at_any_scale(base: Base) -> Non
         base, Mixed(told[:1], told[1:]), initial("own", 1, (64, 64)), 4, 12.5, "DDIM CFG++", seeds=[1]
     )
     made = [
-        denoise_guided(base, Fixed(condition(base, ["1girl"]), condition(base, [negative])),
-                       initial("own", 1, (64, 64)), 4, 12.5, "DDIM CFG++", seeds=[1])
+        denoise_guided(
+            base,
+            Fixed(condition(base, ["1girl"]), condition(base, [negative])),
+            initial("own", 1, (64, 64)),
+            4,
+            12.5,
+            "DDIM CFG++",
+            seeds=[1],
+        )
         for negative in ("", "bad, worse")
-    ]  # fmt: skip
+    ]
     assert (made[0] - made[1]).abs().max() > 1e-2
     torch.testing.assert_close(made[0], parts, rtol=1e-3, atol=1e-3)

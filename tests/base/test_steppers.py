@@ -71,8 +71,10 @@ ODE = {"Euler": 0.04, "Heun": 0.01, "LMS": 0.01, "DPM2": 0.02, "DPM++ 2M": 0.01,
 @pytest.mark.parametrize("schedule", ["", *SCHEDULES])
 @pytest.mark.parametrize("name", ODE)
 def test_every_schedule_leads_to_the_same_solution(start: Tensor, solution: Tensor, name: str, schedule: str) -> None:
-    coarse, fine = ((run(f"{name} {schedule}", two_clouds, start, steps, webui=bool(schedule)) - solution).abs().mean()
-                    for steps in (10, 80))  # fmt: skip
+    coarse, fine = (
+        (run(f"{name} {schedule}", two_clouds, start, steps, webui=bool(schedule)) - solution).abs().mean()
+        for steps in (10, 80)
+    )
     assert fine < ODE[name] and fine < coarse / 2
 
 

@@ -31,16 +31,23 @@ def pipe(folder: Path):  # type: ignore[no-untyped-def]
 
 def ours(base: Base, sampler: str, seeds: list[int], prompts: list[str] = PROMPTS, cfg: float = 7.5) -> np.ndarray:
     latents = torch.cat([noise(seed, base.resolution) for seed in seeds])
-    made = denoise(base, condition(base, prompts), condition(base, [""] * len(prompts)), latents, 3, cfg, sampler,
-                   seeds=seeds)  # fmt: skip
+    made = denoise(
+        base, condition(base, prompts), condition(base, [""] * len(prompts)), latents, 3, cfg, sampler, seeds=seeds
+    )
     return decode(base, made).permute(0, 2, 3, 1).numpy()
 
 
 def theirs(pipe, base: Base, sampler: str, seeds: list[int], cfg: float = 7.5, prompts=PROMPTS) -> np.ndarray:  # type: ignore[no-untyped-def]
     pipe.scheduler = find_sampler(sampler).scheduler(base.scheduler_config)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return pipe(prompts, negative_prompt=[""] * len(prompts), num_inference_steps=3, guidance_scale=cfg,
-                output_type="np", generator=generators).images  # fmt: skip
+    return pipe(
+        prompts,
+        negative_prompt=[""] * len(prompts),
+        num_inference_steps=3,
+        guidance_scale=cfg,
+        output_type="np",
+        generator=generators,
+    ).images
 
 
 DIFFUSERS = [name for name, own in SAMPLERS.items() if own.method.kind not in ("", "CFG++")]
@@ -132,10 +139,26 @@ def test_sdxl_gives_its_pipelines_picture(tmp_path: Path) -> None:
         pipe = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
     pipe.set_progress_bar_config(disable=True)
     prompts = ["red hair", "blue eyes"]
-    made = denoise(base, condition(base, prompts), condition(base, ["bad"] * 2),
-                   torch.cat([noise(seed, (64, 64)) for seed in (3, 4)]), 3, 5, "Euler", seeds=[3, 4])  # fmt: skip
+    made = denoise(
+        base,
+        condition(base, prompts),
+        condition(base, ["bad"] * 2),
+        torch.cat([noise(seed, (64, 64)) for seed in (3, 4)]),
+        3,
+        5,
+        "Euler",
+        seeds=[3, 4],
+    )
     pipe.scheduler = find_sampler("Euler").scheduler(base.scheduler_config)
-    wanted = pipe(prompts, negative_prompt=["bad"] * 2, num_inference_steps=3, guidance_scale=5, output_type="np",
-                  height=64, width=64, generator=[torch.Generator().manual_seed(s) for s in (3, 4)]).images  # fmt: skip
+    wanted = pipe(
+        prompts,
+        negative_prompt=["bad"] * 2,
+        num_inference_steps=3,
+        guidance_scale=5,
+        output_type="np",
+        height=64,
+        width=64,
+        generator=[torch.Generator().manual_seed(s) for s in (3, 4)],
+    ).images
     got = decode(base, made).permute(0, 2, 3, 1).numpy()
     assert np.abs(got - wanted).max() < 1e-5

@@ -58,11 +58,19 @@ def test_what_is_no_vae_of_the_family_is_named(bases: tuple[Path, Path], tmp_pat
     like = load_base(str(bases[0]), device="cpu").vae
     save_file({"lora.up": torch.zeros(2)}, tmp_path / "lora.safetensors")
     (tmp_path / "cut.safetensors").write_bytes(_diffusers_file(bases[0], tmp_path).read_bytes()[:900])
-    wide = AutoencoderKL(block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, norm_num_groups=4,
-                         up_block_types=("UpDecoderBlock2D",) * 2)  # fmt: skip
+    wide = AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        norm_num_groups=4,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+    )
     wide.save_pretrained(tmp_path / "wide")
-    for name, message in (("nowhere", "there is no VAE"), ("lora.safetensors", "holds no VAE"),
-                          ("cut.safetensors", "not a complete"), ("wide", "has 2 levels, the base's")):  # fmt: skip
+    for name, message in (
+        ("nowhere", "there is no VAE"),
+        ("lora.safetensors", "holds no VAE"),
+        ("cut.safetensors", "not a complete"),
+        ("wide", "has 2 levels, the base's"),
+    ):
         with pytest.raises(BaseModelError, match=message):
             load_vae(tmp_path / name, like)
 

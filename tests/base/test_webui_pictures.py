@@ -165,8 +165,10 @@ def dpmpp_m_sde(x: Tensor, sigmas: list[float], denoise: Denoise, noise: Draw, o
         e = math.exp(-2 * h)
         x = e * x + (1 - e) * cleans[0]
         if len(cleans) > 1:
-            slopes = [(a - b) / (p - q) for (a, p), (b, q) in
-                      itertools.pairwise(list(zip(cleans, lambdas, strict=True))[:order])]  # fmt: skip
+            slopes = [
+                (a - b) / (p - q)
+                for (a, p), (b, q) in itertools.pairwise(list(zip(cleans, lambdas, strict=True))[:order])
+            ]
             linear = 1 - (1 - e) / (2 * h)
             if len(slopes) == 1:
                 x = x + h * slopes[0] * (linear if rule == "heun" else (1 - e) / 2)
@@ -286,8 +288,10 @@ def test_lcm_asks_at_its_own_times(base: Base) -> None:
 
 
 TIMES = {  # every 1000 // n below 1000, and 1 to it: one more than n where that does not divide
-    3: [1, 334, 667, 999], 4: [1, 251, 501, 751], 6: [1, 167, 333, 499, 665, 831, 997],
-}  # fmt: skip
+    3: [1, 334, 667, 999],
+    4: [1, 251, 501, 751],
+    6: [1, 167, 333, 499, 665, 831, 997],
+}
 
 
 @pytest.mark.parametrize("steps", [3, 4, 6])
@@ -311,8 +315,12 @@ def test_timed_samplers_end_at_the_first_time(base: Base, sampler: str, steps: i
                 slopes = [told, *slopes][:4]
                 if len(slopes) == 1:
                     told = (told + mixed(predicted(base, moved(x, now, after, told, told), float(after)))) / 2
-                weights = {1: [], 2: [3 / 2, -1 / 2], 3: [23 / 12, -16 / 12, 5 / 12],
-                           4: [55 / 24, -59 / 24, 37 / 24, -9 / 24]}[len(slopes)]  # fmt: skip
+                weights = {
+                    1: [],
+                    2: [3 / 2, -1 / 2],
+                    3: [23 / 12, -16 / 12, 5 / 12],
+                    4: [55 / 24, -59 / 24, 37 / 24, -9 / 24],
+                }[len(slopes)]
                 back = told = sum((w * slope for w, slope in zip(weights, slopes, strict=False)), told * (not weights))
             x = moved(x, now, after, told, back)
     assert (made(base, sampler, steps) - x).abs().max() < 2e-3 * x.std()

@@ -117,8 +117,12 @@ def test_vectors_in_every_form() -> None:
 @pytest.mark.parametrize(
     ("text", "family", "message"),
     [
-        (",".join("1" * 16), "sd1", r"has 16 numbers; accepted lengths are 12 \(SDXL LoRA\), 17 \(SD1/SD2 LoRA\), 20 "
-         r"\(SDXL LoCon\), 26 \(SD1/SD2 LoCon\), 61 \(Flux\); this model, sd1, takes 17 or 26"),
+        (
+            ",".join("1" * 16),
+            "sd1",
+            r"has 16 numbers; accepted lengths are 12 \(SDXL LoRA\), 17 \(SD1/SD2 LoRA\), 20 "
+            r"\(SDXL LoCon\), 26 \(SD1/SD2 LoCon\), 61 \(Flux\); this model, sd1, takes 17 or 26",
+        ),
         (",".join("1" * 12), "sd1", "has 12 numbers.*takes 17 or 26"),
         (",".join("1" * 17), "sdxl", "takes 12 or 20"),
         ("GP3", "sd1", r"unknown block preset 'GP3' \(did you mean 'GP\d'\?\); known presets: GP1, GP2"),
@@ -135,7 +139,7 @@ def test_vectors_in_every_form() -> None:
         ("", "sd1", "is empty"),
         ("1,,1", "sd1", "not a number"),
     ],
-)  # fmt: skip
+)
 def test_vectors_that_cannot_be_read_are_named(text: str, family: str, message: str) -> None:
     with pytest.raises(BlockError, match=message):
         parse_vector(text, PRESETS, family)
@@ -180,10 +184,14 @@ def test_presets_of_the_user_win(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "error", "message"),
-    [("A: [1, 2]", BlockError, "the preset 'A' has 2 numbers"), ("A: 5", BlockError, "should be a list"),
-     ("A: [1, x]", BlockError, "numbers only"), ("- 1", BlockError, "should map names"),
-     ("a: [", RecipeError, "mine.yaml")],
-)  # fmt: skip
+    [
+        ("A: [1, 2]", BlockError, "the preset 'A' has 2 numbers"),
+        ("A: 5", BlockError, "should be a list"),
+        ("A: [1, x]", BlockError, "numbers only"),
+        ("- 1", BlockError, "should map names"),
+        ("a: [", RecipeError, "mine.yaml"),
+    ],
+)
 def test_presets_that_are_none_are_named(tmp_path: Path, content: str, error: type[Exception], message: str) -> None:
     (tmp_path / "mine.yaml").write_text(content)
     with pytest.raises(error, match=message):
@@ -201,6 +209,9 @@ def test_schemes_are_found_by_family() -> None:
 def test_the_room_knows_no_adapter_and_no_torch() -> None:
     for path in Path(str(loratools.blocks.__file__)).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else (
-                [node.module or ""] if isinstance(node, ast.ImportFrom) else [])  # fmt: skip
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else ([node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+            )
             assert not [name for name in names if name.startswith(("torch", "loratools.adapter", "loratools.ops"))]

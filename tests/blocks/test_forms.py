@@ -126,8 +126,10 @@ def test_rules_replace_the_weight_of_the_modules_that_they_match() -> None:
     with pytest.raises(BlockError, match="cannot be multiplied or mixed"):
         vector.mixed(vector, 0.5)
     assert parse_rule("IN05-OUT05/attn", 0, SD1_26).blocks == {
-        *(f"IN{n:02d}" for n in range(5, 12)), "M00", *(f"OUT{n:02d}" for n in range(6))
-    }  # fmt: skip
+        *(f"IN{n:02d}" for n in range(5, 12)),
+        "M00",
+        *(f"OUT{n:02d}" for n in range(6)),
+    }
     outside = parse_rule("NOT IN BASE/NOT attn ff", 0, SD1_26)
     assert outside.blocks == {"M00", *(f"OUT{n:02d}" for n in range(12))}
     assert not outside.applies("OUT03", attn) and outside.applies("OUT03", "unet.up_blocks.1.attentions.0.proj_in")
@@ -136,8 +138,10 @@ def test_rules_replace_the_weight_of_the_modules_that_they_match() -> None:
 def test_elemental_presets_as_they_are(tmp_path: Path) -> None:
     text = "ATTNDEEPON:IN05-OUT05:attn:1\n\nMINE:IN01 M00:proj ff:0.5,\nNOT OUT:attn2:0\n\nXYZ:::1\n"
     assert elemental_presets(text) == {
-        "ATTNDEEPON": "IN05-OUT05/attn=1", "MINE": "IN01 M00/proj ff=0.5,NOT OUT/attn2=0", "XYZ": "*/_=1"
-    }  # fmt: skip
+        "ATTNDEEPON": "IN05-OUT05/attn=1",
+        "MINE": "IN01 M00/proj ff=0.5,NOT OUT/attn2=0",
+        "XYZ": "*/_=1",
+    }
     (tmp_path / "elempresets.txt").write_text(text)
     presets = load_presets(tmp_path / "elempresets.txt")
     mine = parse_vector("GP2,lbwe=mine", presets, "sd1")
@@ -149,9 +153,20 @@ def test_elemental_presets_as_they_are(tmp_path: Path) -> None:
 def test_lbw_preset_files_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "lbwpresets.txt"
     path.write_text(
-        "see also: the README\nMINE:" + ",".join(["0.5"] * 17) + "\nMINE:" + ",".join(["0.25"] * 17)
-        + "\n#OLD:" + ",".join(["1"] * 17) + "\nRAND:" + ",".join(["R"] * 17) + "\nSHORT:1,1,1\r\n"
-        + "XL:" + ",".join(["1"] * 12) + "\n", encoding="utf-8-sig")  # fmt: skip
+        "see also: the README\nMINE:"
+        + ",".join(["0.5"] * 17)
+        + "\nMINE:"
+        + ",".join(["0.25"] * 17)
+        + "\n#OLD:"
+        + ",".join(["1"] * 17)
+        + "\nRAND:"
+        + ",".join(["R"] * 17)
+        + "\nSHORT:1,1,1\r\n"
+        + "XL:"
+        + ",".join(["1"] * 12)
+        + "\n",
+        encoding="utf-8-sig",
+    )
     presets = load_presets(path)
     assert find_preset("mine", presets).weight("BASE") == 0.25, "the last one of a name wins, as there"
     assert not {"see also", "OLD", "#OLD"} & set(presets)
@@ -181,8 +196,13 @@ def test_conversion_reproduces_the_measured_table() -> None:
 
 def test_inspire_orders_hold_what_they_should() -> None:
     assert {name: order.length for name, order in ORDERS.items()} == {
-        "inspire-12": 12, "inspire-17": 17, "inspire-20": 20, "inspire-21": 21, "inspire-27": 27, "inspire-58": 58
-    }  # fmt: skip
+        "inspire-12": 12,
+        "inspire-17": 17,
+        "inspire-20": 20,
+        "inspire-21": 21,
+        "inspire-27": 27,
+        "inspire-58": 58,
+    }
     assert all(len(o.slots) == o.length or o.name == "inspire-20" for o in ORDERS.values())
     lycoris = parse_vector("inspire-27:" + numbers(27), PRESETS, "sd1")
     assert lycoris.weight("IN11") == 12 and lycoris.weight("M00") == 14 and lycoris.weight("OUT00") == 16
@@ -246,11 +266,15 @@ def test_prompt_tags(text: str, tag: tuple[str, float, float, str | None]) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<lora::1>", "names no LoRA"), ("<lora:x:1:start=10>", "window of sampler steps"),
-        ("<lora:x:1:dyn=8>", "truncates the rank"), ("<lora:x:1:lwb=GP1>", "'lwb=' .* is unknown"),
-        ("<lora:x:te=z>", "te= .* is 'z'"), ("<lora:x:GP1:GP2>", "both 'GP1' and 'GP2'"), ("lora:x:1", "no prompt tag"),
+        ("<lora::1>", "names no LoRA"),
+        ("<lora:x:1:start=10>", "window of sampler steps"),
+        ("<lora:x:1:dyn=8>", "truncates the rank"),
+        ("<lora:x:1:lwb=GP1>", "'lwb=' .* is unknown"),
+        ("<lora:x:te=z>", "te= .* is 'z'"),
+        ("<lora:x:GP1:GP2>", "both 'GP1' and 'GP2'"),
+        ("lora:x:1", "no prompt tag"),
     ],
-)  # fmt: skip
+)
 def test_prompt_tags_that_cannot_be_read(text: str, message: str) -> None:
     with pytest.raises(BlockError, match=message):
         parse_tag(text, PRESETS)
@@ -295,8 +319,15 @@ def test_explanations_and_sparklines() -> None:
     assert sparkline(find_preset("INS", PRESETS)) == "████" + " " * 13
     for family in ("sd1", "sdxl"):
         assert {row.block for row in explain(parse_vector("ALL=1", PRESETS, family)) if not row.known.governs} <= {
-            "IN00", "IN01", "IN02", "IN03", "IN06", "OUT06", "OUT07", "OUT08"
-        }  # fmt: skip
+            "IN00",
+            "IN01",
+            "IN02",
+            "IN03",
+            "IN06",
+            "OUT06",
+            "OUT07",
+            "OUT08",
+        }
 
 
 def test_every_module_has_a_weight_under_every_whole_vector() -> None:

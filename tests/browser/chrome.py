@@ -17,9 +17,17 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 KEYS = {
-    "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "PageUp": 33, "PageDown": 34, "Enter": 13,
-    "Escape": 27, " ": 32, "Tab": 9,
-}  # fmt: skip
+    "ArrowLeft": 37,
+    "ArrowUp": 38,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+    "PageUp": 33,
+    "PageDown": 34,
+    "Enter": 13,
+    "Escape": 27,
+    " ": 32,
+    "Tab": 9,
+}
 _PATIENCE = 60.0  # seconds for an answer: generous, as machines are shared
 
 
@@ -94,8 +102,9 @@ class Page:
 
     def js(self, expression: str) -> Any:
         """The value of an expression (a promise is awaited)."""
-        told = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True,
-                         userGesture=True)  # fmt: skip
+        told = self.call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True, userGesture=True
+        )
         if "exceptionDetails" in told:
             raise ChromeError(told["exceptionDetails"].get("exception", {}).get("description", "the script threw"))
         return told["result"].get("value")
@@ -154,14 +163,25 @@ def chrome(profile: Path) -> Iterator[Page]:
     # Chromium reads commands from descriptor 3 and answers on 4; high numbers here cannot be in their way
     read, write = (fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (theirs_in, theirs_out))
     options = [
-        "--headless=new", "--remote-debugging-pipe", f"--user-data-dir={profile}", "--no-sandbox", "--disable-gpu",
-        "--no-first-run", "--disable-extensions", "--disable-background-networking", "--disable-dev-shm-usage",
-        "--mute-audio", "--hide-scrollbars",
-    ]  # fmt: skip
+        "--headless=new",
+        "--remote-debugging-pipe",
+        f"--user-data-dir={profile}",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-extensions",
+        "--disable-background-networking",
+        "--disable-dev-shm-usage",
+        "--mute-audio",
+        "--hide-scrollbars",
+    ]
     process = subprocess.Popen(
-        ["bash", "-c", f'exec "$0" "$@" 3<&{read} 4>&{write}', binary, *options], pass_fds=(read, write),
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        ["bash", "-c", f'exec "$0" "$@" 3<&{read} 4>&{write}', binary, *options],
+        pass_fds=(read, write),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     for end in (theirs_in, theirs_out, read, write):
         os.close(end)
     try:

@@ -181,8 +181,10 @@ def test_imported_votes_join_and_rank_as_the_reader_ranks_them(page: Page, tmp_p
     keys = {(p.row, p.weight): p.key for p in grid.pictures if p.prompt == 0}
     cells = {keys[r, w]: {"at": {"adapter": f"ink@{r + 1}", "weight": f"{w:g}"}} for r in (0, 1) for w in (0.5, 1.0)}
     games = [(0, 0.5, 1, 0.5, "left"), (0, 0.5, 0, 1.0, "left"), (1, 1.0, 0, 0.5, "right"), (0, 1.0, 1, 0.5, "tie")]
-    pairs = [{"left": keys[a, b], "right": keys[c, d], "won": won, "when": str(n)}
-             for n, (a, b, c, d, won) in enumerate(games)]  # fmt: skip
+    pairs = [
+        {"left": keys[a, b], "right": keys[c, d], "won": won, "when": str(n)}
+        for n, (a, b, c, d, won) in enumerate(games)
+    ]
     content = {"format": "loratools votes 1", "cells": cells, "stars": {keys[1, 0.5]: 3}, "pairs": pairs}
     (tmp_path / "votes.json").write_text(json.dumps(content))
     for _ in range(2):  # the second time changes nothing
@@ -191,8 +193,10 @@ def test_imported_votes_join_and_rank_as_the_reader_ranks_them(page: Page, tmp_p
         page.js("document.getElementById('status').textContent = ''")
     focus(page)
     page.key("r")
-    rows = page.js("[...document.querySelectorAll('#standings-table tbody tr')]"
-                   ".map(row => [...row.cells].map(cell => cell.textContent))")  # fmt: skip
+    rows = page.js(
+        "[...document.querySelectorAll('#standings-table tbody tr')]"
+        ".map(row => [...row.cells].map(cell => cell.textContent))"
+    )
     expected = standings(read_votes(tmp_path / "votes.json"), ["adapter", "weight"])
     assert [row[0] for row in rows] == [" × ".join(one.at) for one in expected]
     for row, one in zip(rows, expected, strict=True):
@@ -206,8 +210,10 @@ def test_blind_pairs_hide_labels_and_end_in_standings(page: Page) -> None:
     page.key("v")
     title = "document.getElementById('blind')"
     for key in ("ArrowLeft", "ArrowRight", "ArrowDown", "ArrowLeft"):
-        told = page.js(f"{title}.innerText + [...{title}.querySelectorAll('[aria-label], [title], img')]"
-                       ".map(one => one.ariaLabel + one.title + one.alt).join()")  # fmt: skip
+        told = page.js(
+            f"{title}.innerText + [...{title}.querySelectorAll('[aria-label], [title], img')]"
+            ".map(one => one.ariaLabel + one.title + one.alt).join()"
+        )
         assert "ink@" not in told and "0.5" not in told
         before = page.js("document.getElementById('vote-count').textContent")
         page.key(key)

@@ -34,9 +34,15 @@ def test_the_pictures_that_are_learnt_worst(tmp_path: Path) -> None:
     write_run(tmp_path, [0.12, 0.09, 0.08])
     shown = run("epochs", tmp_path, "--images")
     assert shown.exit_code == 1 and "no log that tells losses by image" in shown.stderr
-    lines = [{"kind": "losses", "epoch": epoch, "bands": [{"from": 0, "to": 99, "loss": loss}, {"from": 100, "to": 199,
-              "loss": None}], "relative": {"a/easy.png": loss, "a/hard.png": 2 * loss}}
-             for epoch, loss in ((1, 0.5), (2, 0.2), (3, 0.1))]  # fmt: skip
+    lines = [
+        {
+            "kind": "losses",
+            "epoch": epoch,
+            "bands": [{"from": 0, "to": 99, "loss": loss}, {"from": 100, "to": 199, "loss": None}],
+            "relative": {"a/easy.png": loss, "a/hard.png": 2 * loss},
+        }
+        for epoch, loss in ((1, 0.5), (2, 0.2), (3, 0.1))
+    ]
     with (tmp_path / "ink.jsonl").open("a", encoding="utf-8") as log:
         log.write("\n" + "\n".join(json.dumps(line) for line in lines))
     shown = run("epochs", tmp_path, "--images")

@@ -85,8 +85,11 @@ def test_unknown_keys_are_fatal_unless_they_are_carried(tmp_path: Path) -> None:
     one = save(tmp_path / "a.safetensors", lora_tensors(names=[Q]) | extra)
     two = save(tmp_path / "b.safetensors", lora_tensors(names=[Q], seed=1))
     out = tmp_path / "o.safetensors"
-    for words in (["merge", f'"{one}":1,"{two}":-1', "-o", out], ["inspect", one],
-                  ["convert", one, "-o", out, "--to", "kohya"]):  # fmt: skip
+    for words in (
+        ["merge", f'"{one}":1,"{two}":-1', "-o", out],
+        ["inspect", one],
+        ["convert", one, "-o", out, "--to", "kohya"],
+    ):
         out.unlink(missing_ok=True)
         assert "'bundle_emb.cat.clip_l'" in told(*words) and not out.exists()
         done = call(*words, "--allow-unknown")

@@ -44,8 +44,9 @@ def shown() -> dict[str, list[str]]:
 
 
 def test_epochs_against_a_block_with_the_base_in_front(here: Path, base: Path) -> None:
-    done = grid("run", "--base", base, "--prompt", "1girl", "--x", "epoch: 1-3 (+2)", "--y", "block OUT11: 0-1 [2]",
-                "--json")  # fmt: skip
+    done = grid(
+        "run", "--base", base, "--prompt", "1girl", "--x", "epoch: 1-3 (+2)", "--y", "block OUT11: 0-1 [2]", "--json"
+    )
     assert done.exit_code == 0, done.output
     assert shown() == {"adapter": ["base", "run@1", "run@3"], "OUT11": ["0", "1"]}
     assert json.loads(done.stdout)["rendered"] == 5
@@ -68,8 +69,18 @@ def test_rows_take_the_free_place_and_weights_are_an_axis_when_given(here: Path,
 
 
 def test_tags_in_a_prompt_need_no_row(here: Path, base: Path) -> None:
-    done = grid("--base", base, "--prompt", "1girl, <lora:ink-000001:0.2>", "--lora-dir", "run",
-                "--x", "s/r: 000001, 000003", "--y", "s/r: 0.2>, 1>")  # fmt: skip
+    done = grid(
+        "--base",
+        base,
+        "--prompt",
+        "1girl, <lora:ink-000001:0.2>",
+        "--lora-dir",
+        "run",
+        "--x",
+        "s/r: 000001, 000003",
+        "--y",
+        "s/r: 0.2>, 1>",
+    )
     assert done.exit_code == 0, done.output
     assert shown() == {"S/R": ["0.2>", "1>"]} or len(record()["axes"]) == 4
     assert [axis["labels"] for axis in record()["axes"][:2]] == [["base", "000001", "000003"], ["0.2>", "1>"]]
@@ -89,8 +100,17 @@ def test_pictures_name_the_files_of_their_loras(here: Path, base: Path) -> None:
     for n, name in enumerate(("style.v1", "style.v2", "one/last", "two/last")):
         Path(name).parent.mkdir(exist_ok=True)
         save_lora(Path(f"{name}.safetensors"), 20 + n)
-    done = grid("style.v1:0.1,style.v2:0.2", "run@3:0.1", "one/last:0.1,two/last:0.2,one/last:0.3:GP1", "--base", base,
-                "--prompt", "1girl", "--weights", "1")  # fmt: skip
+    done = grid(
+        "style.v1:0.1,style.v2:0.2",
+        "run@3:0.1",
+        "one/last:0.1,two/last:0.2,one/last:0.3:GP1",
+        "--base",
+        base,
+        "--prompt",
+        "1girl",
+        "--weights",
+        "1",
+    )
     assert done.exit_code == 0, done.output
     texts = [read_png(Path("out", cell["file"]))[0] for cell in record()["cells"] if cell["weight"]]
     assert texts[0].startswith("1girl, <lora:style.v1:0.1>, <lora:style.v2:0.2>\n")
@@ -192,15 +212,21 @@ def test_redraw_renders_nothing_and_needs_no_model(here: Path, base: Path) -> No
     assert "data:image/png;base64" in Path("out/grid.html").read_text(encoding="utf-8")
     assert CliRunner().invoke(shell, [*words, "--no-embed"]).exit_code == 0
     assert "data:image/png;base64" not in Path("out/grid.html").read_text(encoding="utf-8")
-    for more, code, told in ((["a"], 2, "--redraw renders nothing"), (["--label", "a"], 1, "VALUE=TEXT"),
-                             (["--full-size"], 1, "goes with --sheet")):  # fmt: skip
+    for more, code, told in (
+        (["a"], 2, "--redraw renders nothing"),
+        (["--label", "a"], 1, "VALUE=TEXT"),
+        (["--full-size"], 1, "goes with --sheet"),
+    ):
         done = CliRunner().invoke(shell, [*words, *more])
         assert done.exit_code == code and told in done.stderr
 
 
 def test_redraw_refuses_what_only_a_rendering_heeds(here: Path) -> None:
-    for more, told in ((["--weights", "0,1", "--steps", "4"], "leave --weights, --steps out"),
-                       (["a"], "leave rows out"), (["--batch-size", "8"], "leave --batch-size out")):  # fmt: skip
+    for more, told in (
+        (["--weights", "0,1", "--steps", "4"], "leave --weights, --steps out"),
+        (["a"], "leave rows out"),
+        (["--batch-size", "8"], "leave --batch-size out"),
+    ):
         done = CliRunner().invoke(shell, ["grid", "-o", "out", "--redraw", *more])
         assert done.exit_code == 2 and told in done.stderr, done.output
 

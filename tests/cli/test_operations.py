@@ -103,8 +103,19 @@ def test_into_a_model_and_back_out_of_it(loras: Path, tmp_path_factory: pytest.T
     found = told("merge", "one:0.5", "--into", "base.safetensors", "-o", "model.safetensors")
     assert found["modules"] == 1
     assert set(load_file(base)) == set(load_file("model.safetensors"))
-    out = told("extract", "--base", "base.safetensors", "--tuned", "model.safetensors", "-o", "x.safetensors",
-               "--rank", "2", "--dtype", "fp32")  # fmt: skip
+    out = told(
+        "extract",
+        "--base",
+        "base.safetensors",
+        "--tuned",
+        "model.safetensors",
+        "-o",
+        "x.safetensors",
+        "--rank",
+        "2",
+        "--dtype",
+        "fp32",
+    )
     assert out["modules"] == 1 and out["error"] < 1e-5
     wanted = 0.5 * read("one.safetensors")[name].dense()
     assert torch.allclose(read("x.safetensors")[name].dense(), wanted, atol=1e-4)

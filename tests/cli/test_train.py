@@ -33,8 +33,15 @@ def test_a_dry_run_says_what_will_happen(pictures: Path) -> None:
             "--device", "cpu", "--preset", "style-004"]  # fmt: skip
     result = CliRunner().invoke(command, args)
     assert result.exit_code == 0, result.output
-    for part in ("images x repeats: 2 images, 6 samples", "6 samples x 5 epochs", "buckets: 128x128 (6)",
-                 "memory: about", "time: about", "warning: 6 samples an epoch are few", "a (2), b (2)"):  # fmt: skip
+    for part in (
+        "images x repeats: 2 images, 6 samples",
+        "6 samples x 5 epochs",
+        "buckets: 128x128 (6)",
+        "memory: about",
+        "time: about",
+        "warning: 6 samples an epoch are few",
+        "a (2), b (2)",
+    ):
         assert part in result.output
 
 

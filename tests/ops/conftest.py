@@ -51,8 +51,10 @@ class Made:
 
 def _lora(shape: Sequence[int], rank: int, random: torch.Generator) -> dict[str, Tensor]:
     ones = (1,) * (len(shape) - 2)
-    return {"lora_up.weight": torch.randn(shape[0], rank, *ones, generator=random),
-            "lora_down.weight": torch.randn(rank, *shape[1:], generator=random)}  # fmt: skip
+    return {
+        "lora_up.weight": torch.randn(shape[0], rank, *ones, generator=random),
+        "lora_down.weight": torch.randn(rank, *shape[1:], generator=random),
+    }
 
 
 def _loha(shape: Sequence[int], rank: int, random: torch.Generator) -> dict[str, Tensor]:
@@ -62,9 +64,11 @@ def _loha(shape: Sequence[int], rank: int, random: torch.Generator) -> dict[str,
 
 
 def _lokr(shape: Sequence[int], rank: int, random: torch.Generator) -> dict[str, Tensor]:
-    return {"lokr_w1": torch.randn(2, 1, generator=random),
-            "lokr_w2_a": torch.randn(shape[0] // 2, rank, generator=random),
-            "lokr_w2_b": torch.randn(rank, torch.Size(shape[1:]).numel(), generator=random)}  # fmt: skip
+    return {
+        "lokr_w1": torch.randn(2, 1, generator=random),
+        "lokr_w2_a": torch.randn(shape[0] // 2, rank, generator=random),
+        "lokr_w2_b": torch.randn(rank, torch.Size(shape[1:]).numel(), generator=random),
+    }
 
 
 def _diff(shape: Sequence[int], rank: int, random: torch.Generator) -> dict[str, Tensor]:

@@ -36,8 +36,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for key, tensor in second.items():
         if "layers_11_" in key and key.endswith("lora_up.weight"):
             tensor.zero_()
-    return {"A": save(folder / "A.safetensors", lora_tensors(rank=4, alpha=2.0, seed=1)),
-            "B": save(folder / "B.safetensors", second)}  # fmt: skip
+    return {
+        "A": save(folder / "A.safetensors", lora_tensors(rank=4, alpha=2.0, seed=1)),
+        "B": save(folder / "B.safetensors", second),
+    }
 
 
 def fixtures() -> list[dict[str, Path]]:
@@ -63,8 +65,10 @@ def test_the_style_merge_is_exact_to_half_precision(pair: dict[str, Path], tmp_p
 
 
 def test_sd15s_own_shapes_merge_exactly(tmp_path: Path) -> None:
-    files = {name: save(tmp_path / f"{name}.safetensors", lora_tensors(sizes=SD15, rank=rank, alpha=alpha, seed=rank))
-             for name, rank, alpha in (("A", 2, 1.0), ("B", 1, 1.0))}  # fmt: skip
+    files = {
+        name: save(tmp_path / f"{name}.safetensors", lora_tensors(sizes=SD15, rank=rank, alpha=alpha, seed=rank))
+        for name, rank, alpha in (("A", 2, 1.0), ("B", 1, 1.0))
+    }
     report = merge_files(terms("A:1:GP1,B:-1:GP2", **files), tmp_path / "m.safetensors")
     stored, parts = Stored(report.path), [(Stored(files["A"]), GP1), (Stored(files["B"]), GP2)]
     stem = "lora_unet_up_blocks_3_attentions_1_proj_in"
@@ -175,8 +179,11 @@ def test_kinds_ranks_shapes_and_absent_modules_mix(tmp_path: Path) -> None:
     linear = {key: t.flatten(1) if t.dim() == 4 else t for key, t in linear.items()}
     value = torch.randn(16, 16)
     full = write({Q: Dense(value)}, tmp_path / "full.safetensors", family="sd1", dtype=torch.float32).path
-    files = {"A": save(tmp_path / "a.safetensors", lora_tensors(names=[PROJ, Q], rank=2)),
-             "B": save(tmp_path / "b.safetensors", linear), "C": full}  # fmt: skip
+    files = {
+        "A": save(tmp_path / "a.safetensors", lora_tensors(names=[PROJ, Q], rank=2)),
+        "B": save(tmp_path / "b.safetensors", linear),
+        "C": full,
+    }
     asked = terms("A:1,B:-0.5,C:2", **files)
     for rule in (Exact(), Fixed(4)):
         report = merge_files(asked, tmp_path / "m.safetensors", dtype=torch.float32, rule=rule, force=True)
@@ -214,8 +221,11 @@ def test_sdxl_merges_with_its_own_vectors(tmp_path: Path) -> None:
     asked = terms("X:1:1,0,0,0,0,0,0,0,0,0,0,0.5,X:0.25:te=2:unet=0", X=path)
     report = merge_files(asked, tmp_path / "m.safetensors")
     stored, source = Stored(report.path), Stored(path)
-    strengths = {"lora_te2_text_model_encoder_layers_31_mlp_fc2": 1.5, "lora_unet_input_blocks_4_1_proj_in": 0,
-                 "lora_unet_output_blocks_5_1_proj_in": 0.5}  # fmt: skip
+    strengths = {
+        "lora_te2_text_model_encoder_layers_31_mlp_fc2": 1.5,
+        "lora_unet_input_blocks_4_1_proj_in": 0,
+        "lora_unet_output_blocks_5_1_proj_in": 0.5,
+    }
     for stem, strength in strengths.items():
         assert torch.allclose(stored.dense(stem), strength * source.dense(stem), rtol=2e-3, atol=1e-7)
     assert list(report.blocks) == ["BASE", "IN04", "IN05", "IN07", "IN08", "M00", *(f"OUT0{i}" for i in range(6))]

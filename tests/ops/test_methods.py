@@ -34,8 +34,10 @@ from tests.tiny import save_tiny_base
 
 
 def pair(folder: Path, **settings: object) -> dict[str, Path]:
-    return {name: Made(seed=seed, **settings).save(folder / f"{name}.safetensors")  # type: ignore[arg-type]
-            for seed, name in enumerate("AB")}  # fmt: skip
+    return {
+        name: Made(seed=seed, **settings).save(folder / f"{name}.safetensors")  # type: ignore[arg-type]
+        for seed, name in enumerate("AB")
+    }
 
 
 def test_ties_of_plain_matrices() -> None:
@@ -82,8 +84,10 @@ def test_a_ties_merge_says_how_far_it_is_from_the_sum(tmp_path: Path) -> None:
 
 
 def test_matched_norms_are_equal_in_every_block(tmp_path: Path) -> None:
-    files = {"A": Made(seed=1, alpha=9.0, zero=(TEXT,)).save(tmp_path / "A.safetensors"),
-             "B": Made(seed=2).save(tmp_path / "B.safetensors")}  # fmt: skip
+    files = {
+        "A": Made(seed=1, alpha=9.0, zero=(TEXT,)).save(tmp_path / "A.safetensors"),
+        "B": Made(seed=2).save(tmp_path / "B.safetensors"),
+    }
     matched = match_norms(terms("A:2,B:-1", **files))
     a, b = dense(files["A"]), dense(files["B"])
     for name in (LINEAR, POINT, CONV):
@@ -102,26 +106,41 @@ def test_matched_norms_are_equal_in_every_block(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def sixteen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("sixteen")
-    return {name: save(folder / f"{name}.safetensors", lora_tensors(rank=2, alpha=2.0, seed=seed, dtype=torch.float32))
-            for seed, name in enumerate("AB")}  # fmt: skip
+    return {
+        name: save(folder / f"{name}.safetensors", lora_tensors(rank=2, alpha=2.0, seed=seed, dtype=torch.float32))
+        for seed, name in enumerate("AB")
+    }
 
 
 def factors(path: Path) -> Mapping[str, tuple[Tensor, Tensor]]:
     tensors = load_file(path)
     stems = {key.partition(".")[0] for key in tensors}
-    return {stem: (tensors[f"{stem}.lora_up.weight"].flatten(1).double(),
-                   tensors[f"{stem}.lora_down.weight"].flatten(1).double()) for stem in stems}  # fmt: skip
+    return {
+        stem: (
+            tensors[f"{stem}.lora_up.weight"].flatten(1).double(),
+            tensors[f"{stem}.lora_down.weight"].flatten(1).double(),
+        )
+        for stem in stems
+    }
 
 
 @pytest.mark.parametrize(
     ("text", "tool", "measured"),
-    [("A:0.5", "supermerger", 0.5), ("A:-1", "supermerger", 2.0), ("A:1,B:-1", "supermerger", 1.73),
-     ("A:1:GP1,B:-1:GP2", "supermerger", 0.45), ("A:0.5", "supermerger-strength", 0.0),
-     ("A:-1", "supermerger-strength", 0.0), ("A:1,B:-1", "supermerger-strength", 1.0),
-     ("A:1:GP1,B:-1:GP2", "supermerger-strength", 0.63), ("A:1:GP1,B:-1:GP2", "lbw", 0.0)],
-)  # fmt: skip
-def test_other_tools_errors_are_reproduced(sixteen: dict[str, Path], tmp_path: Path, text: str, tool: Tool,
-                                           measured: float) -> None:  # fmt: skip
+    [
+        ("A:0.5", "supermerger", 0.5),
+        ("A:-1", "supermerger", 2.0),
+        ("A:1,B:-1", "supermerger", 1.73),
+        ("A:1:GP1,B:-1:GP2", "supermerger", 0.45),
+        ("A:0.5", "supermerger-strength", 0.0),
+        ("A:-1", "supermerger-strength", 0.0),
+        ("A:1,B:-1", "supermerger-strength", 1.0),
+        ("A:1:GP1,B:-1:GP2", "supermerger-strength", 0.63),
+        ("A:1:GP1,B:-1:GP2", "lbw", 0.0),
+    ],
+)
+def test_other_tools_errors_are_reproduced(
+    sixteen: dict[str, Path], tmp_path: Path, text: str, tool: Tool, measured: float
+) -> None:
     asked = terms(text, **sixteen)
     report = merge_files(asked, tmp_path / "o.safetensors", source=compatible(asked, tool), dtype=torch.float32)
     assert report.distance is not None
@@ -157,8 +176,11 @@ def test_other_tools_read_vectors_in_their_own_way(tmp_path: Path) -> None:
 
 
 def test_what_other_tools_cannot_do_is_said(tmp_path: Path) -> None:
-    files = {"A": Made().save(tmp_path / "A.safetensors"), "B": Made(rank=2).save(tmp_path / "B.safetensors"),
-             "H": Made("loha").save(tmp_path / "H.safetensors")}  # fmt: skip
+    files = {
+        "A": Made().save(tmp_path / "A.safetensors"),
+        "B": Made(rank=2).save(tmp_path / "B.safetensors"),
+        "H": Made("loha").save(tmp_path / "H.safetensors"),
+    }
     for text in ("A:1,B:1", "H:1"):
         with pytest.raises(FormatError, match="plain LoRAs of one rank"):
             compatible(terms(text, **files), "supermerger")
@@ -221,12 +243,17 @@ def test_merging_into_a_model_changes_only_its_modules(base: Path, tmp_path: Pat
 def test_fused_rows_are_written_where_they_were_read(tmp_path: Path) -> None:
     key = "conditioner.embedders.1.model.transformer.resblocks.3.attn.in_proj_weight"
     torch.manual_seed(0)
-    save_file({key: torch.randn(24, 8), "model.diffusion_model.input_blocks.4.1.proj_in.weight": torch.randn(4, 4)},
-              tmp_path / "xl.safetensors")  # fmt: skip
+    save_file(
+        {key: torch.randn(24, 8), "model.diffusion_model.input_blocks.4.1.proj_in.weight": torch.randn(4, 4)},
+        tmp_path / "xl.safetensors",
+    )
     stem = "lora_te2_text_model_encoder_layers_3_self_attn_v_proj"
     up, down = torch.randn(8, 2), torch.randn(2, 8)
-    path = save(tmp_path / "A.safetensors", {f"{stem}.lora_up.weight": up, f"{stem}.lora_down.weight": down},
-                {"ss_base_model_version": "sdxl_base_v1-0"})  # fmt: skip
+    path = save(
+        tmp_path / "A.safetensors",
+        {f"{stem}.lora_up.weight": up, f"{stem}.lora_down.weight": down},
+        {"ss_base_model_version": "sdxl_base_v1-0"},
+    )
     asked = [Term(read(path), 1.0, label="A")]
     made = into_provenance(asked, tmp_path / "xl.safetensors", "me")
     report = merge_into(combine(asked), tmp_path / "xl.safetensors", tmp_path / "o.safetensors", provenance=made)
@@ -257,8 +284,7 @@ def test_a_model_that_does_not_fit_is_named_and_nothing_is_written(base: Path, t
     save_file(part, tmp_path / "part.safetensors")
     with pytest.raises(BaseModelError, match="lacks 1 modules"):
         into("A:1", tmp_path / "part.safetensors")
-    merge_into(combine(terms("A:1:te=0", **files)), tmp_path / "part.safetensors", out,
-               provenance=Provenance({}, "me"))  # fmt: skip
+    merge_into(combine(terms("A:1:te=0", **files)), tmp_path / "part.safetensors", out, provenance=Provenance({}, "me"))
     out.unlink()
     assert not out.exists() and not list(tmp_path.glob("*.part"))
 

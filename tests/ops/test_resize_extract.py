@@ -25,11 +25,14 @@ from tests.ops.conftest import CONV, KINDS, LINEAR, POINT, TEXT, Made, dense, di
 from tests.tiny import TINY, save_tiny_base
 
 
-@given(st.builds(Made, st.sampled_from(KINDS), st.integers(1, 4), st.sampled_from([None, 0.7]), st.integers(0, 9)),
-       st.sampled_from([Exact(), Fixed(2), Error(0.3), Energy(0.8)]))  # fmt: skip
+@given(
+    st.builds(Made, st.sampled_from(KINDS), st.integers(1, 4), st.sampled_from([None, 0.7]), st.integers(0, 9)),
+    st.sampled_from([Exact(), Fixed(2), Error(0.3), Energy(0.8)]),
+)
 @settings(max_examples=30, deadline=None)
-def test_resize_is_the_best_approximation(tmp_path_factory: pytest.TempPathFactory, made: Made,
-                                          rule: Exact | Fixed | Error | Energy) -> None:  # fmt: skip
+def test_resize_is_the_best_approximation(
+    tmp_path_factory: pytest.TempPathFactory, made: Made, rule: Exact | Fixed | Error | Energy
+) -> None:
     folder = tmp_path_factory.mktemp("r")
     path = made.save(folder / "a.safetensors")
     asked = dense(path)
@@ -94,13 +97,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("rule", [Fixed(3), Error(1e-4), Energy(0.999999), Size(60_000)])
 @pytest.mark.parametrize("before", ["base", "folder"])
-def test_extract_finds_the_change(models: dict[str, Path], tmp_path: Path, rule: Fixed | Error | Energy | Size,
-                                  before: str) -> None:  # fmt: skip
+def test_extract_finds_the_change(
+    models: dict[str, Path], tmp_path: Path, rule: Fixed | Error | Energy | Size, before: str
+) -> None:
     out = tmp_path / "o.safetensors"
     report = extract_files(models[before], models["tuned"], out, rule=rule, conv=True, dtype=torch.float32)
     one, other = open_checkpoint(models["base"]), open_checkpoint(models["tuned"])
-    asked = {name: (other[f"{name}.weight"].double() - one[f"{name}.weight"].double()).flatten(1)
-             for name in (LINEAR, POINT, CONV, TEXT)}  # fmt: skip
+    asked = {
+        name: (other[f"{name}.weight"].double() - one[f"{name}.weight"].double()).flatten(1)
+        for name in (LINEAR, POINT, CONV, TEXT)
+    }
     assert set(read(out)) == set(asked)  # what is the same in both is left out
     assert distance(out, asked) <= max(1e-6, getattr(rule, "relative", 0), 1e-3 * isinstance(rule, Energy))
     assert report.error == pytest.approx(distance(out, asked), rel=1e-2, abs=2e-6)

@@ -47,8 +47,9 @@ class Counted(Source):
 @pytest.mark.parametrize("rule", [Exact(), Fixed(2), Error(0.3), Size(120_000)])
 def test_only_a_few_modules_are_held(tmp_path: Path, rule: RankRule, costly: bool) -> None:
     source = Counted(costly)
-    report = store(source, tmp_path / "o.safetensors", rule=rule, dtype=torch.float16, metadata={},
-                   provenance=Provenance({}, "me"))  # fmt: skip
+    report = store(
+        source, tmp_path / "o.safetensors", rule=rule, dtype=torch.float16, metadata={}, provenance=Provenance({}, "me")
+    )
     assert report.modules == len(source) == 264
     assert source.most <= 4 * min(len(os.sched_getaffinity(0)), 8) + 4
     assert report.error < 1
@@ -56,6 +57,15 @@ def test_only_a_few_modules_are_held(tmp_path: Path, rule: RankRule, costly: boo
 
 @pytest.mark.parametrize("rule", [Error(0.3), Size(120_000)])
 def test_keeping_factors_and_computing_them_again_give_the_same_file(tmp_path: Path, rule: RankRule) -> None:
-    reports = [store(Counted(costly), tmp_path / f"{costly}/o.safetensors", rule=rule, dtype=torch.float16,
-                     metadata={}, provenance=Provenance({}, "me")) for costly in (False, True)]  # fmt: skip
+    reports = [
+        store(
+            Counted(costly),
+            tmp_path / f"{costly}/o.safetensors",
+            rule=rule,
+            dtype=torch.float16,
+            metadata={},
+            provenance=Provenance({}, "me"),
+        )
+        for costly in (False, True)
+    ]
     assert reports[0].digest == reports[1].digest and reports[0].error == pytest.approx(reports[1].error)

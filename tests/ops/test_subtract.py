@@ -43,17 +43,29 @@ def oracle(s: Tensor, r: Tensor, method: Method) -> Tensor:
     return s - c * (left @ v.T @ v if method.side != "output" else left)
 
 
-MADE = st.builds(Made, st.sampled_from(KINDS), st.integers(1, 4), st.sampled_from([None, 0.7, 4.0]), st.integers(0, 9),
-                 st.sampled_from([(), (TEXT,), (LINEAR, CONV)]))  # fmt: skip
-METHODS = st.builds(Method, st.sampled_from(["matched", "project", "soft"]), st.sampled_from([0.5, 0.9, 1.0]),
-                    st.sampled_from(["output", "input", "both"]), st.sampled_from([0.5, 3.0]),
-                    st.sampled_from([float("inf"), 0.2]))  # fmt: skip
+MADE = st.builds(
+    Made,
+    st.sampled_from(KINDS),
+    st.integers(1, 4),
+    st.sampled_from([None, 0.7, 4.0]),
+    st.integers(0, 9),
+    st.sampled_from([(), (TEXT,), (LINEAR, CONV)]),
+)
+METHODS = st.builds(
+    Method,
+    st.sampled_from(["matched", "project", "soft"]),
+    st.sampled_from([0.5, 0.9, 1.0]),
+    st.sampled_from(["output", "input", "both"]),
+    st.sampled_from([0.5, 3.0]),
+    st.sampled_from([float("inf"), 0.2]),
+)
 
 
 @given(MADE, MADE, METHODS)
 @settings(max_examples=60, deadline=None)
-def test_every_mode_is_its_formula(tmp_path_factory: pytest.TempPathFactory, one: Made, other: Made,
-                                   method: Method) -> None:  # fmt: skip
+def test_every_mode_is_its_formula(
+    tmp_path_factory: pytest.TempPathFactory, one: Made, other: Made, method: Method
+) -> None:
     folder = tmp_path_factory.mktemp("s")
     files = {"S": one.save(folder / "s.safetensors"), "R": other.save(folder / "r.safetensors")}
     s, r = dense(files["S"]), dense(files["R"])
@@ -79,11 +91,14 @@ def test_every_mode_is_its_formula(tmp_path_factory: pytest.TempPathFactory, one
 
 def test_direct_with_blocks_is_the_merge(tmp_path: Path) -> None:
     names = (LINEAR, POINT, TEXT)
-    files = {"A": Made(seed=1, names=names).save(tmp_path / "A.safetensors"),
-             "B": Made(rank=2, seed=2, names=names).save(tmp_path / "B.safetensors")}  # fmt: skip
+    files = {
+        "A": Made(seed=1, names=names).save(tmp_path / "A.safetensors"),
+        "B": Made(rank=2, seed=2, names=names).save(tmp_path / "B.safetensors"),
+    }
     vector = parse_vector("GP2", PRESETS, "sd1")
-    report = subtract_files(terms("A:1", **files), terms("B:1", **files), tmp_path / "s.safetensors",
-                            method=Method(), vector=vector)  # fmt: skip
+    report = subtract_files(
+        terms("A:1", **files), terms("B:1", **files), tmp_path / "s.safetensors", method=Method(), vector=vector
+    )
     merged = merge_files(terms("A:1,B:-1:GP2", **files), tmp_path / "m.safetensors")
     assert report.stored is not None and report.stored.digest == merged.digest
     one, other = load_file(tmp_path / "s.safetensors"), load_file(tmp_path / "m.safetensors")
@@ -99,14 +114,23 @@ def test_direct_with_blocks_is_the_merge(tmp_path: Path) -> None:
 
 def test_block_weights_scale_what_is_removed(tmp_path: Path) -> None:
     names = (LINEAR, POINT)
-    files = {"A": Made(seed=1, names=names).save(tmp_path / "A.safetensors"),
-             "B": Made(seed=2, names=names).save(tmp_path / "B.safetensors")}  # fmt: skip
+    files = {
+        "A": Made(seed=1, names=names).save(tmp_path / "A.safetensors"),
+        "B": Made(seed=2, names=names).save(tmp_path / "B.safetensors"),
+    }
     vector = parse_vector("IN01=0.5,M00=0", PRESETS, "sd1")
     s, r = dense(files["A"]), dense(files["B"])
     for method in (Method("matched"), Method("project", 0.9), Method("project", 0.9, "both"), Method("soft", mu=2)):
         out = tmp_path / "o.safetensors"
-        subtract_files(terms("A:1", **files), terms("B:1", **files), out, method=method, vector=vector,
-                       dtype=torch.float32, force=True)  # fmt: skip
+        subtract_files(
+            terms("A:1", **files),
+            terms("B:1", **files),
+            out,
+            method=method,
+            vector=vector,
+            dtype=torch.float32,
+            force=True,
+        )
         whole = oracle(s[LINEAR], r[LINEAR], method)
         assert distance(out, {LINEAR: 0.5 * (s[LINEAR] + whole), POINT: s[POINT]}) < 1e-6, method
 
@@ -131,9 +155,11 @@ def test_a_rank_rule_goes_with_every_mode(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_subtracted_is_named_and_nothing_is_written(tmp_path: Path) -> None:
-    files = {"A": Made(names=(POINT,)).save(tmp_path / "A.safetensors"),
-             "W": save(tmp_path / "W.safetensors", lora_tensors(names=[POINT], sizes=Sizes((8, 12, 20, 20)))),
-             "X": save(tmp_path / "X.safetensors", lora_tensors("sdxl", rank=1, sizes=TINY_XL))}  # fmt: skip
+    files = {
+        "A": Made(names=(POINT,)).save(tmp_path / "A.safetensors"),
+        "W": save(tmp_path / "W.safetensors", lora_tensors(names=[POINT], sizes=Sizes((8, 12, 20, 20)))),
+        "X": save(tmp_path / "X.safetensors", lora_tensors("sdxl", rank=1, sizes=TINY_XL)),
+    }
     out = tmp_path / "o.safetensors"
     for other, kind in (("W", ShapeError), ("X", FormatError)):
         with pytest.raises(kind):

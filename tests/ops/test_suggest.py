@@ -76,8 +76,10 @@ def test_the_suggested_gp2_leaves_nothing_along_the_base_and_no_more(pair: tuple
 def test_an_opposed_base_is_not_added_and_zeros_give_no_nonsense(tmp_path: Path) -> None:
     base = lora_tensors(rank=2, seed=1)
     style = {key: -value if "lora_up" in key else value for key, value in base.items()}
-    zeros = {key: torch.zeros_like(value) if "mid_block" in key and "lora_up" in key else value
-             for key, value in base.items()}  # fmt: skip
+    zeros = {
+        key: torch.zeros_like(value) if "mid_block" in key and "lora_up" in key else value
+        for key, value in base.items()
+    }
     a, b = save(tmp_path / "a.safetensors", style), save(tmp_path / "b.safetensors", zeros)
     for found in (suggest(a, b), suggest(b, a)):
         assert set(found.gp2.values()) == {0.0}

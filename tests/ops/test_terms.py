@@ -25,21 +25,27 @@ NAMES = ["unet.mid_block.attentions.0.proj_in"]
         ("A:0.5:te=0.3:unet=2", [TermSpec("A", 0.5, None, 0.3, 2)]),
         ("A:te=0", [TermSpec("A", 1, None, 0)]),
         ("A:1:GP1:UNET=0.5,B:1", [TermSpec("A", 1, "GP1", 1, 0.5), TermSpec("B")]),
-        (f"A:0.8:{INLINE},B:-1:{INLINE}:te=0,C",
-         [TermSpec("A", 0.8, INLINE), TermSpec("B", -1, INLINE, 0), TermSpec("C")]),
+        (
+            f"A:0.8:{INLINE},B:-1:{INLINE}:te=0,C",
+            [TermSpec("A", 0.8, INLINE), TermSpec("B", -1, INLINE, 0), TermSpec("C")],
+        ),
         ("A:1:OUT03=0.8,MID=0.5,B:1", [TermSpec("A", 1, "OUT03=0.8,MID=0.5"), TermSpec("B")]),
         ("A:1:GP1,OUT03=0.8,B:1", [TermSpec("A", 1, "GP1,OUT03=0.8"), TermSpec("B")]),
-        (r"C:\loras\a b.safetensors:1:GP1,D:/x.safetensors:-1",
-         [TermSpec(r"C:\loras\a b.safetensors", 1, "GP1"), TermSpec("D:/x.safetensors", -1)]),
+        (
+            r"C:\loras\a b.safetensors:1:GP1,D:/x.safetensors:-1",
+            [TermSpec(r"C:\loras\a b.safetensors", 1, "GP1"), TermSpec("D:/x.safetensors", -1)],
+        ),
         ("C:1", [TermSpec("C", 1)]),
         ('"a,b:c d.safetensors":1:GP1,"q""q":-1', [TermSpec("a,b:c d.safetensors", 1, "GP1"), TermSpec('q"q', -1)]),
         (r'"C:\x,y\a.safetensors":2', [TermSpec(r"C:\x,y\a.safetensors", 2)]),
-        ("style@8:1,style@6-8:0.5,run@best", [TermSpec("style", 1, epoch="8"), TermSpec("style", 0.5, epoch="6-8"),
-                                              TermSpec("run", epoch="best")]),
+        (
+            "style@8:1,style@6-8:0.5,run@best",
+            [TermSpec("style", 1, epoch="8"), TermSpec("style", 0.5, epoch="6-8"), TermSpec("run", epoch="best")],
+        ),
         ("../a/b.safetensors:1e-1", [TermSpec("../a/b.safetensors", 0.1)]),
         ('"0.5":1', [TermSpec("0.5", 1)]),
     ],
-)  # fmt: skip
+)
 def test_merge_strings(text: str, terms: list[TermSpec]) -> None:
     assert parse_merge_string(text) == terms
 
@@ -78,8 +84,15 @@ VECTORS = st.one_of(
     st.lists(st.floats(-3, 3), min_size=1, max_size=30).map(lambda values: ",".join(map(repr, values))),
 )
 NUMBERS = st.floats(-100, 100)
-SPECS = st.builds(TermSpec, REFS.filter(lambda t: "@" not in t), NUMBERS, VECTORS, NUMBERS, NUMBERS,
-                  st.sampled_from([None, "8", "6-8", "best"]))  # fmt: skip
+SPECS = st.builds(
+    TermSpec,
+    REFS.filter(lambda t: "@" not in t),
+    NUMBERS,
+    VECTORS,
+    NUMBERS,
+    NUMBERS,
+    st.sampled_from([None, "8", "6-8", "best"]),
+)
 
 
 @given(st.lists(SPECS, min_size=1, max_size=5))

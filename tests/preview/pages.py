@@ -31,9 +31,20 @@ def page_grid(folder: Path, *, labels: tuple[str, ...] = ("ink@1", "ink@2"), pro
                 )
                 pictures.append(Picture(row, weight, prompt, 1, file, hashlib.sha256(file.encode()).hexdigest()))
     rows = tuple(RowInfo(label, f"d{n}", loras=(LoraUse("ink", f"d{n}"),)) for n, label in enumerate(labels))
-    return Grid("me", "title", "tiny", "digest", "float32 cpu", rows, WEIGHTS,
-                tuple(f"prompt{p}" for p in range(prompts)), (1,), Settings(2, 7.0, "DDIM", (side, side)),
-                tuple(pictures), {(0, 1.0): "0.93"})  # fmt: skip
+    return Grid(
+        "me",
+        "title",
+        "tiny",
+        "digest",
+        "float32 cpu",
+        rows,
+        WEIGHTS,
+        tuple(f"prompt{p}" for p in range(prompts)),
+        (1,),
+        Settings(2, 7.0, "DDIM", (side, side)),
+        tuple(pictures),
+        {(0, 1.0): "0.93"},
+    )
 
 
 def page_view(folder: Path) -> View:

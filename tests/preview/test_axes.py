@@ -139,13 +139,22 @@ def test_rows_and_weights_take_the_free_places_and_the_base_stands_first() -> No
     assert axes(rows=rows, weights=(0.5, 1.0)) == [("weight", (0, 0.5, 1), "x"), ("adapter", rows, "y")]
     assert axes("cfg: 4,7", rows=rows) == [("cfg", (4, 7), "x"), ("adapter", (None, *rows), "y")]
     assert axes("cfg: 4,7", "steps: 1,2", rows=rows[:1]) == [
-        ("cfg", (4, 7), "x"), ("steps", (1, 2), "y"), ("adapter", (None, INK), "z")]  # fmt: skip
+        ("cfg", (4, 7), "x"),
+        ("steps", (1, 2), "y"),
+        ("adapter", (None, INK), "z"),
+    ]
     assert axes("vector: GP1; ALL", "seed: 1,2", rows=rows[:1]) == [
-        ("vector", (None, "GP1", "ALL"), "x"), ("seed", (1, 2), "y")]  # fmt: skip
+        ("vector", (None, "GP1", "ALL"), "x"),
+        ("seed", (1, 2), "y"),
+    ]
     assert axes("weight: 0.5,1", rows=rows[:1], base=False) == [("weight", (0.5, 1), "x"), ("adapter", (INK,), "y")]
     assert axes("weight of b: 0,1", "te: 0,1", "unet: 0,1", rows=rows, seeds=[1, 2]) == [
-        ("weight", (0, 1), "x"), ("te", (0, 1), "y"), ("unet", (0, 1), "z"), ("adapter", (None, *rows), "z2"),
-        ("seed", (1, 2), "")]  # fmt: skip
+        ("weight", (0, 1), "x"),
+        ("te", (0, 1), "y"),
+        ("unet", (0, 1), "z"),
+        ("adapter", (None, *rows), "z2"),
+        ("seed", (1, 2), ""),
+    ]
 
 
 def test_tags_in_prompts_have_a_base_too() -> None:
@@ -164,7 +173,7 @@ def test_tags_in_prompts_have_a_base_too() -> None:
         (("cfg: 1-10", "steps: 1-10"), {"most": 99}, r"10 CFG x 10 steps = 100 pictures, and 99 .*--most 100"),
         ((), {"rows": (INK, INK)}, "two rows are called 'ink'"),
     ],
-)  # fmt: skip
+)
 def test_axes_that_do_not_go_together_are_told(
     texts: tuple[str, ...], options: dict[str, object], message: str
 ) -> None:
@@ -177,8 +186,13 @@ def test_texts_are_replaced_after_everything_else_and_in_order() -> None:
     found = arrange(asked, START, prompts=["1girl"], seeds=[1], base=False)
     with pytest.raises(GridError, match=r"axis x \(Prompt S/R\): 'hair' stands neither in the prompt 'cat'"):
         list(found.places())
-    chained = arrange([parse_axis("s/r: a, b", "x"), parse_axis("s/r: b, c", "y")], Setting("a b", 0),
-                      prompts=["a b"], seeds=[1], base=False)  # fmt: skip
+    chained = arrange(
+        [parse_axis("s/r: a, b", "x"), parse_axis("s/r: b, c", "y")],
+        Setting("a b", 0),
+        prompts=["a b"],
+        seeds=[1],
+        base=False,
+    )
     prompts = {at[:2]: setting.prompt for at, setting in chained.places()}
     assert prompts == {(0, 0): "a b", (0, 1): "a c", (1, 0): "b b", (1, 1): "c c"}
 

@@ -45,8 +45,14 @@ def render(base: Base, loras: Path, out: Path, *texts: str, rows: tuple[Row, ...
     start = Setting("", 0, steps=1, sampler="DDIM")
     prompts = options.pop("prompts", ["1girl"])
     asked = [parse_axis(text, slot) for text, slot in zip(texts, "xyz", strict=False)]
-    found = arrange(asked, replace(start, prompt=prompts[0]), rows=rows, prompts=prompts, seeds=[1],
-                    base=options.pop("with_base", True))  # fmt: skip
+    found = arrange(
+        asked,
+        replace(start, prompt=prompts[0]),
+        rows=rows,
+        prompts=prompts,
+        seeds=[1],
+        base=options.pop("with_base", True),
+    )
 
     def resolve(text: str) -> list[Term]:
         return resolve_terms(parse_merge_string(text), lora_dirs=[loras], presets=PRESETS)
@@ -106,8 +112,10 @@ def test_settings_differ_along_axes(base: Base, loras: Path, tmp_path: Path) -> 
     assert "Steps: 2, Sampler: DDIM, CFG scale: 7" in read_png(result.folder / picture.file)[0]
     assert "cfg" not in result.grid.title.lower() and "DDIM" in result.grid.title
     assert read_grid(result.folder) == result.grid
-    assert render(base, loras, tmp_path / "a", "cfg: 1,7,9", "steps: 1,2", "size: 64, 64x72",
-                  rows=(ink(loras),)).rendered == 8  # fmt: skip
+    assert (
+        render(base, loras, tmp_path / "a", "cfg: 1,7,9", "steps: 1,2", "size: 64, 64x72", rows=(ink(loras),)).rendered
+        == 8
+    )
     before = (tmp_path / "a/grid.png").read_bytes()
     assert redraw(tmp_path / "a", title="other").axes and (tmp_path / "a/grid.png").read_bytes() != before
 
@@ -164,8 +172,9 @@ def test_a_weight_axis_gets_the_verdicts_of_a_plain_grid(base: Base, loras: Path
 def told(result: GridResult) -> dict[str, str]:
     """What a verdict is about -> the weights that it is told by, as one word."""
     found = {row.tested: row.verdict[1] for row in result.grid.rows if row.verdict}
-    return {name: re.sub(r".*?(?:up to(?: a weight of)?|breaks at) ([\d.]+).*", r"\1", text) for name, text in
-            found.items()}  # fmt: skip
+    return {
+        name: re.sub(r".*?(?:up to(?: a weight of)?|breaks at) ([\d.]+).*", r"\1", text) for name, text in found.items()
+    }
 
 
 def test_tags_are_judged_by_their_own_weights_and_never_against_themselves(
@@ -249,8 +258,10 @@ def test_embeddings_are_in_the_picture_its_key_and_its_text(base: Base, loras: P
 
 def test_the_webuis_noise_is_another_picture_of_the_same_seed(base: Base, loras: Path, tmp_path: Path) -> None:
     row = ink(loras)
-    own, card = (render_grid(base, [row], [1.0], ["1girl"], out=tmp_path / kind, steps=2, sampler="Euler a", noise=kind)
-                 for kind in ("own", "webui-gpu"))  # fmt: skip
+    own, card = (
+        render_grid(base, [row], [1.0], ["1girl"], out=tmp_path / kind, steps=2, sampler="Euler a", noise=kind)
+        for kind in ("own", "webui-gpu")
+    )
     assert read_grid(card.folder).settings.noise == "webui-gpu"
     one, two = (result.paths(row.label, 1.0)[0] for result in (own, card))
     assert (parameters(read_png(one)[0]).pairs["RNG"], parameters(read_png(two)[0]).pairs["RNG"]) == ("CPU", "NV")

@@ -43,12 +43,20 @@ def test_weights_are_read(text: str, weights: tuple[float, ...]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0:1", "write START:END:STEP"), ("0:1:0", "never reaches"), ("0:1:-0.1", "never reaches"),
-        ("a", "'a' in the weights"), ("", "empty place"), ("1,,2", "empty place"), ("nan", "not a number"),
-        ("inf", "not a number"), ("0:1:0.0001", "asks for 10001 weights"), ("0:1:0.1:2", "write START:END:STEP"),
-        ("0:1:", "'' in the weights"), ("0--", "'0--' in the weights"),
+        ("0:1", "write START:END:STEP"),
+        ("0:1:0", "never reaches"),
+        ("0:1:-0.1", "never reaches"),
+        ("a", "'a' in the weights"),
+        ("", "empty place"),
+        ("1,,2", "empty place"),
+        ("nan", "not a number"),
+        ("inf", "not a number"),
+        ("0:1:0.0001", "asks for 10001 weights"),
+        ("0:1:0.1:2", "write START:END:STEP"),
+        ("0:1:", "'' in the weights"),
+        ("0--", "'0--' in the weights"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_weights_is_told(text: str, message: str) -> None:
     with pytest.raises(GridError, match=message):
         parse_weights(text)
@@ -107,9 +115,18 @@ def test_the_key_follows_everything_that_makes_the_picture() -> None:
         replace(CELL, seed=2).key(SETTINGS, "base", "float32 cpu"),
         CELL.key(SETTINGS, "other", "float32 cpu"),
         CELL.key(SETTINGS, "base", "float16 cuda"),
-        *(CELL.key(replace(SETTINGS, **{name: value}), "base", "float32 cpu") for name, value in {
-            "steps": 21, "cfg": 7.5, "sampler": "DDIM", "size": (64, 72), "negative": "x", "clip_skip": 2}.items()),
-    }  # fmt: skip
+        *(
+            CELL.key(replace(SETTINGS, **{name: value}), "base", "float32 cpu")
+            for name, value in {
+                "steps": 21,
+                "cfg": 7.5,
+                "sampler": "DDIM",
+                "size": (64, 72),
+                "negative": "x",
+                "clip_skip": 2,
+            }.items()
+        ),
+    }
     assert len(others) == 12 and key not in others
 
 

@@ -64,8 +64,14 @@ def theirs(base: Base, pipe: Any, file: Path, scale: float = 1.0) -> np.ndarray:
         pipe.set_adapters(["x"], [scale])
     try:
         latents = torch.cat([noise(seed, base.resolution) for seed in SEEDS])
-        images = pipe(PROMPTS, negative_prompt=[NEGATIVE] * len(PROMPTS), num_inference_steps=STEPS,
-                      guidance_scale=CFG, latents=latents, output_type="np").images  # fmt: skip
+        images = pipe(
+            PROMPTS,
+            negative_prompt=[NEGATIVE] * len(PROMPTS),
+            num_inference_steps=STEPS,
+            guidance_scale=CFG,
+            latents=latents,
+            output_type="np",
+        ).images
     finally:
         pipe.unload_lora_weights()
     return np.asarray(images)

@@ -31,9 +31,12 @@ def rgb(color: str) -> tuple[int, ...]:
 
 def three_axes(grid: Grid) -> Grid:
     """The same pictures with prompts across, weights down and rows as sub-grids."""
-    axes = (AxisInfo("prompt", grid.prompts, "prompt", "x"), AxisInfo("weight", ("base", "0.5", "1"), "weight", "y"),
-            AxisInfo("adapter", tuple(row.label for row in grid.rows), "adapter", "z"),
-            AxisInfo("seed", tuple(map(str, grid.seeds)), "seed"))  # fmt: skip
+    axes = (
+        AxisInfo("prompt", grid.prompts, "prompt", "x"),
+        AxisInfo("weight", ("base", "0.5", "1"), "weight", "y"),
+        AxisInfo("adapter", tuple(row.label for row in grid.rows), "adapter", "z"),
+        AxisInfo("seed", tuple(map(str, grid.seeds)), "seed"),
+    )
     placed = [
         replace(p, at=(p.prompt, (0.0, 0.5, 1.0).index(p.weight), p.row, p.seed), base=(p.prompt, 0, p.row, p.seed))
         for p in grid.pictures
@@ -65,11 +68,15 @@ def test_a_huge_sheet_is_cut_into_files_that_join_to_it(tmp_path: Path, monkeypa
     told = Drawing(("png", "webp"), full=True)
     announce(tmp_path, grid, told, said.append)
     draw(tmp_path, grid, told)
-    parts = {tuple(int(n) for n in path.stem.split("-")[1:]): np.asarray(Image.open(path))
-             for path in tmp_path.glob("grid-*.png")}  # fmt: skip
+    parts = {
+        tuple(int(n) for n in path.stem.split("-")[1:]): np.asarray(Image.open(path))
+        for path in tmp_path.glob("grid-*.png")
+    }
     assert len(parts) > 1 and len(said) == 1 + 2 * len(parts) and all("pixels" in line for line in said)
-    rows = [np.concatenate([parts[r, c] for c in sorted({c for _, c in parts})], axis=1)
-            for r in sorted({r for r, _ in parts})]  # fmt: skip
+    rows = [
+        np.concatenate([parts[r, c] for c in sorted({c for _, c in parts})], axis=1)
+        for r in sorted({r for r, _ in parts})
+    ]
     assert np.array_equal(np.concatenate(rows), np.asarray(draw_sheet(tmp_path, grid)))
 
 
@@ -92,8 +99,12 @@ def test_votes_mark_stars_and_the_winner(tmp_path: Path) -> None:
     plain = draw_sheet(tmp_path, grid)
     layout = plan_layout(grid)
     left, top = layout.left(2), layout.top(0)
-    votes = {"format": FORMAT, "cells": {key: {"at": {"adapter": key}} for key in ("k1", "k2")}, "stars": {"k1": 3},
-             "pairs": [{"left": "k2", "right": "k1", "won": "left"}]}  # fmt: skip
+    votes = {
+        "format": FORMAT,
+        "cells": {key: {"at": {"adapter": key}} for key in ("k1", "k2")},
+        "stars": {"k1": 3},
+        "pairs": [{"left": "k2", "right": "k1", "won": "left"}],
+    }
     (tmp_path / "votes.json").write_text(json.dumps(votes), encoding="utf-8")
     draw(tmp_path, grid)
     with Image.open(tmp_path / "grid.png") as image:

@@ -18,8 +18,10 @@ from loratools.preview.strip import Column, write_strip
 from tests.loras import Sizes, lora_tensors, save
 
 SIZES = Sizes((16, 16, 32, 32), 16, 16)
-HELD = ["unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_v",
-        "unet.up_blocks.3.attentions.2.transformer_blocks.0.ff.net.2"]  # fmt: skip
+HELD = [
+    "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_v",
+    "unet.up_blocks.3.attentions.2.transformer_blocks.0.ff.net.2",
+]
 
 
 def test_a_block_that_does_everything_and_one_that_does_nothing(base: Base, tmp_path: Path) -> None:
@@ -45,11 +47,14 @@ def test_a_block_that_does_everything_and_one_that_does_nothing(base: Base, tmp_
 
 
 def test_a_lora_that_changes_nothing_is_an_error(base: Base, tmp_path: Path) -> None:
-    tensors = {key: value * (0 if "lora_up" in key else 1)
-               for key, value in lora_tensors(names=HELD, sizes=SIZES, rank=1).items()}  # fmt: skip
+    tensors = {
+        key: value * (0 if "lora_up" in key else 1)
+        for key, value in lora_tensors(names=HELD, sizes=SIZES, rank=1).items()
+    }
     with pytest.raises(GridError, match="changes no picture"):
-        analyze_effect(base, read(save(tmp_path / "x.safetensors", tensors)), ["a"], out=tmp_path / "e", seeds=(1,),
-                       steps=1)  # fmt: skip
+        analyze_effect(
+            base, read(save(tmp_path / "x.safetensors", tensors)), ["a"], out=tmp_path / "e", seeds=(1,), steps=1
+        )
 
 
 def test_distance_is_the_root_mean_square(tmp_path: Path) -> None:

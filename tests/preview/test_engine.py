@@ -45,8 +45,9 @@ def stack(base: Base, seed: int, weight: float = 1.0, *, text: bool = True) -> S
     return Stack(deltas, weight, f"stack-{seed}-{text}")
 
 
-def jobs(out: Path, stacks: Sequence[Stack], prompts: Sequence[str] = PROMPTS, seeds: Sequence[int] = (1,),
-         **changes: Any) -> list[Job]:  # fmt: skip
+def jobs(
+    out: Path, stacks: Sequence[Stack], prompts: Sequence[str] = PROMPTS, seeds: Sequence[int] = (1,), **changes: Any
+) -> list[Job]:
     made = []
     for n, own in enumerate(stacks):
         for prompt in prompts:
@@ -89,8 +90,12 @@ def test_batches_are_even_and_stacks_ordered_by_what_they_rewrite(base: Base, tm
     stacks = [one, two, replace(one, weight=0.5), Stack(), replace(two, weight=0.5)]
     lots = plan_lots(jobs(tmp_path, stacks, seeds=(1, 2, 3)), 4)
     assert [lot.stack.key for lot in lots] == [
-        ("", 0.0), ("stack-1-True", 1.0), ("stack-1-True", 0.5), ("stack-2-True", 1.0), ("stack-2-True", 0.5)
-    ]  # fmt: skip
+        ("", 0.0),
+        ("stack-1-True", 1.0),
+        ("stack-1-True", 0.5),
+        ("stack-2-True", 1.0),
+        ("stack-2-True", 0.5),
+    ]
     assert all([len(batch) for batch in lot.batches] == [3, 3] for lot in lots)
 
 
@@ -99,10 +104,14 @@ def test_a_vectors_values_lie_next_to_each_other(base: Base, tmp_path: Path) -> 
     deltas = stack(base, 1, text=False).deltas
     blocks = {name: name.split(".")[1] for name in deltas}
     stacks = [
-        Stack(deltas, 1.0, f"{a}-{b}", {name: a if block == "mid_block" else b if block == "up_blocks" else 1
-                                        for name, block in blocks.items()})
+        Stack(
+            deltas,
+            1.0,
+            f"{a}-{b}",
+            {name: a if block == "mid_block" else b if block == "up_blocks" else 1 for name, block in blocks.items()},
+        )
         for a, b in [(1, 1), (2, 2), (1, 2), (2, 1), (3, 1)]
-    ]  # fmt: skip
+    ]
     order = [lot.stack.digest for lot in plan_lots(jobs(tmp_path, stacks, PROMPTS[:1]), 8)]
     assert order == ["1-1", "2-1", "3-1", "2-2", "1-2"] or order == ["1-1", "2-1", "3-1", "1-2", "2-2"]
 
@@ -150,8 +159,17 @@ def test_a_random_live_stack_is_the_merged_file(base: Base, tmp_path: Path, seed
         write(deltas, path, family="sd1", dtype=rng.choice([torch.float16, torch.float32]))
         width = rng.choice([17, 26])
         vector = parse_vector(",".join(f"{rng.uniform(-1, 1):.2f}" for _ in range(width)), presets, "sd1")
-        terms.append(Term(read(path), rng.uniform(-1, 1), vector, te=rng.choice([1.0, 0.5] if locon else [1.0, 0.0]),
-                          unet=rng.choice([1.0, -0.7]), label=str(n), missing=1.0))  # fmt: skip
+        terms.append(
+            Term(
+                read(path),
+                rng.uniform(-1, 1),
+                vector,
+                te=rng.choice([1.0, 0.5] if locon else [1.0, 0.0]),
+                unet=rng.choice([1.0, -0.7]),
+                label=str(n),
+                missing=1.0,
+            )
+        )
     merge_files(terms, tmp_path / "merged.safetensors", dtype=torch.float32)
     rows = [Row.of_terms(terms, "live"), Row.of_file(read(tmp_path / "merged.safetensors"))]
     made = []
@@ -190,8 +208,10 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
     with Engine(base, say=said.append) as engine:
         greedy_memory(engine, monkeypatch, 4, torch.OutOfMemoryError)
         assert engine.render(small, Store(tmp_path / "a")) == 12
-    assert said == ["out of memory with 6 pictures at once; going on with 3",
-                    "out of memory with 3 pictures at once; going on with 2"]  # fmt: skip
+    assert said == [
+        "out of memory with 6 pictures at once; going on with 3",
+        "out of memory with 3 pictures at once; going on with 2",
+    ]
     with Engine(base) as engine:
         engine.render(usual, Store(tmp_path / "b"))
     assert all(np.abs(pixels(a.wanted) - pixels(b.wanted)).max() <= 1 for a, b in zip(small, usual, strict=True))
@@ -233,8 +253,12 @@ def test_decoding_that_lacks_memory_takes_fewer_pictures(
 def test_options_change_how_not_what(base: Base, tmp_path: Path) -> None:
     own = [stack(base, 1)]
     made = []
-    for name, options in {"plain": Options(), "sliced": Options(sliced=True), "tiled": Options(tiled=True),
-                          "offload": Options(offload=True)}.items():  # fmt: skip
+    for name, options in {
+        "plain": Options(),
+        "sliced": Options(sliced=True),
+        "tiled": Options(tiled=True),
+        "offload": Options(offload=True),
+    }.items():
         mine = jobs(tmp_path / name, own)
         with Engine(base, options) as engine:
             engine.render(mine, Store(tmp_path / name))
@@ -273,8 +297,11 @@ def test_only_what_lacks_is_written_but_its_whole_batch_rendered(base: Base, tmp
         assert engine.render(own, Store(tmp_path)) == 1
     assert np.array_equal(pixels(own[2].wanted), first)
     assert [job.wanted.path.stat().st_mtime_ns == then for job, then in zip(own, times, strict=True)] == [
-        True, True, False, True
-    ]  # fmt: skip
+        True,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_an_error_of_a_writer_is_not_lost(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,10 @@ PROMPTS = ["1girl, red hair", "full body"]
 @pytest.fixture(scope="module")
 def rows(base: Base) -> list[Row]:
     made = [random_deltas(base, seed=seed) for seed in (1, 2)]
-    return [Row(f"ink-00000{n}", deltas, loras=(LoraUse(f"ink-00000{n}", f"{n}" * 64),))
-            for n, deltas in enumerate(made, start=1)]  # fmt: skip
+    return [
+        Row(f"ink-00000{n}", deltas, loras=(LoraUse(f"ink-00000{n}", f"{n}" * 64),))
+        for n, deltas in enumerate(made, start=1)
+    ]
 
 
 def render(base: Base, rows: list[Row], out: Path, **changes: object) -> GridResult:
@@ -43,8 +45,11 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def files(folder: Path) -> dict[str, int]:
-    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in folder.rglob("*.png")
-            if path.name != "grid.png"}  # fmt: skip
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_mtime_ns
+        for path in folder.rglob("*.png")
+        if path.name != "grid.png"
+    }
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +117,9 @@ def test_a_second_run_renders_nothing_and_a_change_renders_only_that(
     before = files(tmp_path)
     again = render(base, rows, tmp_path)
     assert (again.rendered, again.reused) == (0, 20) and files(tmp_path) == before
-    more = render_grid(base, rows, (0.5, 0.75, 1.0), PROMPTS, out=tmp_path, seeds=(1, 2), steps=2, sampler="DDIM",
-                       batch_size=3)  # fmt: skip
+    more = render_grid(
+        base, rows, (0.5, 0.75, 1.0), PROMPTS, out=tmp_path, seeds=(1, 2), steps=2, sampler="DDIM", batch_size=3
+    )
     assert (more.rendered, more.reused) == (8, 20)
     edited = [rows[0], Row("ink-000002", random_deltas(base, seed=3))]
     assert render(base, edited, tmp_path).rendered == 8
@@ -168,8 +174,10 @@ def test_repeated_prompts_and_seeds_count_once(base: Base, rows: list[Row], tmp_
 def test_a_live_stack_is_the_merged_file(base: Base, tmp_path: Path) -> None:
     for name, seed in (("style", 5), ("plain", 6)):
         write(random_deltas(base, seed=seed), tmp_path / f"{name}.safetensors", family="sd1", dtype=torch.float32)
-    terms = [Term(read(tmp_path / "style.safetensors"), 0.8, label="style"),
-             Term(read(tmp_path / "plain.safetensors"), -1.0, te=0.5, label="plain")]  # fmt: skip
+    terms = [
+        Term(read(tmp_path / "style.safetensors"), 0.8, label="style"),
+        Term(read(tmp_path / "plain.safetensors"), -1.0, te=0.5, label="plain"),
+    ]
     merge_files(terms, tmp_path / "merged.safetensors", dtype=torch.float32)
     live = Row.of_terms(terms, "live")
     merged = Row.of_file(read(tmp_path / "merged.safetensors"))

@@ -125,8 +125,9 @@ def tiny_clip(folder: Path) -> Path:
     )
     words = Tokenizer(models.WordLevel({"<pad>": 0, "<s>": 1, "</s>": 2, "1girl": 3, "cat": 4, "?": 5}, "?"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>", bos_token="<s>",
-                            unk_token="?").save_pretrained(folder)  # fmt: skip
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", eos_token="</s>", bos_token="<s>", unk_token="?"
+    ).save_pretrained(folder)
     return folder
 
 
@@ -170,15 +171,19 @@ def test_features_are_transformers_own(tmp_path: Path) -> None:
 def test_what_is_no_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="holds no model"):
         load_features(tmp_path)
-    for text, message in (("[]", "not a model's config"), ('{"model_type": "bert"}', "'bert' model"),
-                          ('{"model_type": "clip"}', "clip model in .* cannot be loaded")):  # fmt: skip
+    for text, message in (
+        ("[]", "not a model's config"),
+        ('{"model_type": "bert"}', "'bert' model"),
+        ('{"model_type": "clip"}', "clip model in .* cannot be loaded"),
+    ):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(FormatError, match=message):
             load_features(tmp_path)
 
 
-def test_pictures_are_opened_one_after_another(tmp_path: Path, grid: Grid, training: Path,
-                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_pictures_are_opened_one_after_another(
+    tmp_path: Path, grid: Grid, training: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A grid of thousands of pictures is scored in the memory of a few: none outlives its turn."""
     alive: list[weakref.ref[Image.Image]] = []
     most = 0

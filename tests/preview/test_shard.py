@@ -62,10 +62,14 @@ def test_two_processes_share_a_grid_and_one_draws_it(
 ) -> None:
     out = tmp_path / "grid"
     running = [
-        subprocess.Popen(command(folder, lora, out), env=environment(RANK=str(n), WORLD_SIZE="2", LOCAL_RANK=str(n)),
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            command(folder, lora, out),
+            env=environment(RANK=str(n), WORLD_SIZE="2", LOCAL_RANK=str(n)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         for n in range(2)
-    ]  # fmt: skip
+    ]
     told = [process.communicate(timeout=120) for process in running]
     assert [process.returncode for process in running] == [0, 0], told
     assert (out / "grid.png").is_file() and not (out / ".claims").exists()
@@ -83,8 +87,9 @@ def test_a_killed_grid_goes_on_to_the_same_pictures(
     folder: Path, lora: Path, whole: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     out = tmp_path / "grid"
-    started = subprocess.Popen(command(folder, lora, out), env=environment(), stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)  # fmt: skip
+    started = subprocess.Popen(
+        command(folder, lora, out), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 60
     while started.poll() is None and not list(out.rglob("cells/**/*.png")) and time.monotonic() < deadline:
         time.sleep(0.005)

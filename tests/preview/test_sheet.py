@@ -28,8 +28,19 @@ def flat_grid(folder: Path, *, rows: int = 2, prompts: int = 2, seeds: int = 2, 
                     Image.new("RGB", (side, side), color).save(folder / file)
                     pictures.append(Picture(row, weight, prompt, seed, file, "k"))
     infos = tuple(RowInfo(f"style-{row:06d}", str(row)) for row in range(rows))
-    return Grid("me", "title", "tiny", "d", "float32 cpu", infos, WEIGHTS, tuple(f"prompt{p}" for p in range(prompts)),
-                tuple(range(seeds)), Settings(2, 7.0, "DDIM", (side, side)), tuple(pictures))  # fmt: skip
+    return Grid(
+        "me",
+        "title",
+        "tiny",
+        "d",
+        "float32 cpu",
+        infos,
+        WEIGHTS,
+        tuple(f"prompt{p}" for p in range(prompts)),
+        tuple(range(seeds)),
+        Settings(2, 7.0, "DDIM", (side, side)),
+        tuple(pictures),
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,8 +75,12 @@ def test_tiny_pictures_are_enlarged_by_whole_factors(tmp_path: Path) -> None:
 
 def test_a_huge_grid_stays_within_what_viewers_open(tmp_path: Path) -> None:
     grid = flat_grid(tmp_path, rows=1, prompts=1, seeds=1)
-    big = replace(grid, rows=grid.rows * 100, weights=tuple(n / 100 for n in range(100)),
-                  settings=replace(grid.settings, size=(1024, 1024)))  # fmt: skip
+    big = replace(
+        grid,
+        rows=grid.rows * 100,
+        weights=tuple(n / 100 for n in range(100)),
+        settings=replace(grid.settings, size=(1024, 1024)),
+    )
     layout = plan_layout(big)
     assert layout.left(100) * layout.top(100) < 178_956_970  # Pillow refuses more
     assert layout.picture[0] >= 8

@@ -51,7 +51,7 @@ def test_a_style_passes(style: str) -> None:
         (lambda pictures: [pictures[0]] * len(pictures), "one picture for all prompts and seeds"),
     ],
     ids=["blots", "noise", "fades", "burnt", "the same"],
-)  # fmt: skip
+)
 def test_a_broken_picture_is_told_with_its_weight_and_reason(ruin, why: str) -> None:  # type: ignore[no-untyped-def]
     found = judge_row({0.0: BASE, 0.6: BASE, 0.8: ruin(BASE), 1.0: ruin(BASE)})
     assert found.level == "over" and (found.holds, found.breaks, found.why) == (0.6, 0.8, why)

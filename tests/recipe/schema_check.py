@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 _TYPES: dict[str, Any] = {
-    "string": str, "array": list, "object": dict, "null": type(None), "boolean": bool,
-}  # fmt: skip
+    "string": str,
+    "array": list,
+    "object": dict,
+    "null": type(None),
+    "boolean": bool,
+}
 
 
 def wrong(value: Any, schema: Any, parts: Any) -> Iterator[str]:

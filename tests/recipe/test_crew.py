@@ -44,8 +44,9 @@ GOES_ON = "launch the same again"
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=400,
-                          check=False)  # fmt: skip
+    return subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=400, check=False
+    )
 
 
 def arguments(work: str, recipe: str = "r.yaml") -> list[str]:
@@ -66,8 +67,19 @@ def folder(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> subprocess.CompletedProcess[str]:
     """From nothing to the grid, by the launcher that the documentation names."""
-    start = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
-             "--dynamo_backend", "no", "--main_process_port", "0"]  # fmt: skip
+    start = [
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+    ]
     command = [sys.executable, "-m", "accelerate.commands.launch", *start, "-m", "loratools", *arguments("two")]
     return subprocess.run(
         command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False
@@ -82,12 +94,14 @@ def runs(folder: Path, whole: subprocess.CompletedProcess[str]) -> dict[str, lis
         "one": {"args": arguments("one"), "world": 1},
         "cached": {"args": arguments("two")},
         "planned": {"args": [*arguments("two"), "--dry-run"]},
-        "first dies": {"args": arguments("first"),
-                       "dies": {"rank": 0, "while_writing": ".mine.safetensors.*", "nth": 1}},
+        "first dies": {
+            "args": arguments("first"),
+            "dies": {"rank": 0, "while_writing": ".mine.safetensors.*", "nth": 1},
+        },
         "first again": {"args": arguments("first")},
         "other dies": {"args": arguments("other"), "dies": {"rank": 1, "step": 1}},
         "failing": {"args": arguments("failing", "failing.yaml")},
-    }  # fmt: skip
+    }
     command = [sys.executable, "-m", "tests.recipe.launched", json.dumps(list(wanted.values()))]
     done = subprocess.run(
         command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=400, check=False

@@ -60,8 +60,9 @@ def test_fix_twice_and_undo_once_leaves_exactly_the_expected_text(recipe: Path) 
     first = fix(recipe, ["hands"])
     assert first.written and recipe.read_text() == HANDS
     assert [(c.vector, c.block, c.before, c.after) for c in first.changes[:2]] == [
-        ("GP1", "IN04", "0.9", "0.8"), ("GP1", "IN05", "0.9", "0.8")
-    ]  # fmt: skip
+        ("GP1", "IN04", "0.9", "0.8"),
+        ("GP1", "IN05", "0.9", "0.8"),
+    ]
     fix(recipe, ["hands"])
     assert recipe.read_text() == TWICE, "what is at 0 stays at 0"
     back = undo(recipe)
@@ -212,7 +213,7 @@ def test_a_kill_between_the_two_writes_is_survived(recipe: Path) -> None:
         ('"b:-1:GP2"', "", "clothes", "the rules have nothing more to try"),
         ('"a\\u003A1:GP1"', "", "limbs", "in one line and without escapes"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_edited_is_named_and_untouched(
     tmp_path: Path, merge: str, blocks: str, symptom: str, message: str
 ) -> None:

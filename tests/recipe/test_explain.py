@@ -85,8 +85,9 @@ def test_the_command_line_tells_it_and_runs_nothing() -> None:
     Path("r.yaml").write_text(RECIPE.replace("-0.5", "-0.7"), encoding="utf-8")
     shown = command("--explain", "slim", "--explain", "apart")
     assert shown.exit_code == 0, shown.output
-    assert shown.stdout == ("slim: to do\n  the step 'final' changed:\n    other.safetensors's weight: -0.5 -> -0.7\n"
-                            "apart: cached\n")  # fmt: skip
+    assert shown.stdout == (
+        "slim: to do\n  the step 'final' changed:\n    other.safetensors's weight: -0.5 -> -0.7\napart: cached\n"
+    )
     assert json.loads(command("--explain", "apart", "--json").stdout) == [
         {"step": "apart", "state": "cached", "changes": []}
     ]

@@ -90,14 +90,17 @@ def test_the_noise_of_a_picture_is_kept(told: str, noise: str) -> None:
 @pytest.mark.parametrize(
     ("told", "sampler"),
     [
-        ("Sampler: DPM++ 2M SDE Heun Karras", "DPM++ 2M SDE Heun Karras"), ("Sampler: DPM++ 2M", "DPM++ 2M"),
+        ("Sampler: DPM++ 2M SDE Heun Karras", "DPM++ 2M SDE Heun Karras"),
+        ("Sampler: DPM++ 2M", "DPM++ 2M"),
         ("Sampler: DPM++ 2M, Schedule type: Automatic", "DPM++ 2M Karras"),
         ("Sampler: Euler, Schedule type: Align Your Steps", "Euler Align Your Steps"),
-        ("Sampler: DDIM, Schedule type: Karras", "DDIM"), ("Sampler: UniPC, Schedule type: Karras", "UniPC"),
+        ("Sampler: DDIM, Schedule type: Karras", "DDIM"),
+        ("Sampler: UniPC, Schedule type: Karras", "UniPC"),
         ("Sampler: UniPC, Schedule type: Karras, Version: loratools 1", "UniPC Karras"),
-        ("Sampler: Euler, Schedule type: Turbo", None), ("Sampler: DPM adaptive, Schedule type: Automatic", None),
+        ("Sampler: Euler, Schedule type: Turbo", None),
+        ("Sampler: DPM adaptive, Schedule type: Automatic", None),
     ],
-)  # fmt: skip
+)
 def test_sampler_and_schedule_type_are_one_name(told: str, sampler: str | None) -> None:
     found = import_recipe(f"<lora:style:0.8>\nSteps: 20, {told}, Seed: 1, Size: 64x64", is_text=True)
     grid = steps(found)["picture"].grid
@@ -175,8 +178,14 @@ def test_sd_scripts_options(here: Path) -> None:
     train = steps(found)["my_style"].train
     assert train is not None
     assert {key: train[key] for key in ("images", "epochs", "dim", "alpha", "unet_lr", "te_lr", "optimizer")} == {
-        "images": "images", "epochs": 8, "dim": 16, "alpha": 8, "unet_lr": 1e-4, "te_lr": 5e-5, "optimizer": "AdamW8bit"
-    }  # fmt: skip
+        "images": "images",
+        "epochs": 8,
+        "dim": 16,
+        "alpha": 8,
+        "unet_lr": 1e-4,
+        "te_lr": 5e-5,
+        "optimizer": "AdamW8bit",
+    }
     assert train["lr_scheduler"] == "constant"  # sd-scripts' own default
     Path("config.toml").write_text(OPTIONS + "ip_noise_gama = 0.1\n", encoding="utf-8")
     with pytest.raises(RecipeError, match=r"config\.toml: the option 'ip_noise_gama' is not supported"):
@@ -204,19 +213,33 @@ def test_sd_scripts_metadata(here: Path) -> None:
 def test_what_sd_scripts_did_that_is_a_setting_here_is_taken_over(here: Path) -> None:
     more = {
         "ss_network_args": json.dumps({"conv_alpha": "4", "conv_dim": "8", "rank_dropout": "0.1", "odd": "1"}),
-        "ss_optimizer": "torch.optim.adamw.AdamW(weight_decay=0.1,betas=(0.9, 0.99))", "ss_network_dropout": "0.2",
-        "ss_scale_weight_norms": "1.0", "ss_ip_noise_gamma": "0.1", "ss_zero_terminal_snr": "True",
-        "ss_debiased_estimation": "False", "ss_loss_type": "huber", "ss_huber_c": "0.2", "ss_vae_name": "vae.pt",
+        "ss_optimizer": "torch.optim.adamw.AdamW(weight_decay=0.1,betas=(0.9, 0.99))",
+        "ss_network_dropout": "0.2",
+        "ss_scale_weight_norms": "1.0",
+        "ss_ip_noise_gamma": "0.1",
+        "ss_zero_terminal_snr": "True",
+        "ss_debiased_estimation": "False",
+        "ss_loss_type": "huber",
+        "ss_huber_c": "0.2",
+        "ss_vae_name": "vae.pt",
         "ss_multires_noise_iterations": "None",
         "ss_reg_dataset_dirs": json.dumps({"1_girl": {"n_repeats": 1, "img_count": 5}}),
-    }  # fmt: skip
+    }
     found = import_recipe(str(bare(here / "ink.safetensors", METADATA | more)))
     train: dict[str, Any] = steps(found)["ink"].train or {}
     asked = {
-        "conv_dim": 8, "conv_alpha": 4, "rank_dropout": 0.1, "network_dropout": 0.2, "scale_weight_norms": 1,
-        "optimizer_args": {"weight_decay": 0.1, "betas": [0.9, 0.99]}, "ip_noise_gamma": 0.1, "huber_c": 0.2,
-        "zero_terminal_snr": True, "loss_type": "huber", "vae": "vae.pt",
-    }  # fmt: skip
+        "conv_dim": 8,
+        "conv_alpha": 4,
+        "rank_dropout": 0.1,
+        "network_dropout": 0.2,
+        "scale_weight_norms": 1,
+        "optimizer_args": {"weight_decay": 0.1, "betas": [0.9, 0.99]},
+        "ip_noise_gamma": 0.1,
+        "huber_c": 0.2,
+        "zero_terminal_snr": True,
+        "loss_type": "huber",
+        "vae": "vae.pt",
+    }
     assert {key: train.get(key) for key in asked} == asked
     assert "debiased_estimation_loss" not in train and "multires_noise_iterations" not in train
     assert train["images"][1] == {"folder": "1_girl", "repeats": 1, "regularisation": True}
@@ -227,8 +250,10 @@ def test_what_sd_scripts_did_that_is_a_setting_here_is_taken_over(here: Path) ->
 def test_files_of_our_own_are_what_made_them(here: Path) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         save_lora(here / f"{name}.safetensors", seed)
-    Path("r.yaml").write_text('base: pocket\nblocks: {V: ALL}\nsteps:\n  m: {merge: "a:1:V, b:-0.5"}\n'
-                              "  s: {resize: {lora: m, rank: 2}}\n", encoding="utf-8")  # fmt: skip
+    Path("r.yaml").write_text(
+        'base: pocket\nblocks: {V: ALL}\nsteps:\n  m: {merge: "a:1:V, b:-0.5"}\n  s: {resize: {lora: m, rank: 2}}\n',
+        encoding="utf-8",
+    )
     run_steps(make_planner("r.yaml", Path("work")).plan(), Path("work"), Session(device="cpu"))
     whole = import_recipe("work/s.safetensors")
     assert list(steps(whole)) == ["m", "s"] and "V: ALL" in whole.text

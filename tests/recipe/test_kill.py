@@ -47,8 +47,15 @@ def whole(folder: Path) -> dict[str, str]:
 
 
 def killed(folder: Path, *arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "tests.recipe.killed", "r.yaml", *arguments], cwd=folder,
-                          env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.recipe.killed", "r.yaml", *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -91,8 +98,9 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_nothing_half_done(folder: Path, who
     place = folder / "stopped"
     place.mkdir()
     command = [sys.executable, "-m", "loratools", "run", str(folder / "r.yaml"), "-o", "work", "--device", "cpu"]
-    started = subprocess.Popen(command, cwd=place, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True)  # fmt: skip
+    started = subprocess.Popen(
+        command, cwd=place, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     log, deadline = place / "work/style/style.jsonl", time.monotonic() + 60
     while started.poll() is None and not log.exists() and time.monotonic() < deadline:
         time.sleep(0.002)

@@ -79,8 +79,10 @@ def test_two_jobs_load_models_in_turn_and_make_the_same(folder: Path) -> None:
     for jobs in ("1", "2"):
         done = call("run", "j.yaml", "--device", "cpu", "--jobs", jobs, "-o", jobs)
         assert done.exit_code == 0, done.output
-    runs = [{path.relative_to(work): read(path).digest for path in work.glob("*/*.safetensors")}
-            for work in (folder / "1", folder / "2")]  # fmt: skip
+    runs = [
+        {path.relative_to(work): read(path).digest for path in work.glob("*/*.safetensors")}
+        for work in (folder / "1", folder / "2")
+    ]
     assert len(runs[0]) == 4 and runs[0] == runs[1]
 
 
@@ -90,9 +92,16 @@ def planned(name: str, kind: str, *needs: str) -> Planned:
 
 
 def test_a_step_that_loads_a_model_has_torch_to_itself() -> None:
-    steps = [planned("style", "train"), planned("base", "basestyle"), planned("one", "merge"), planned("two", "merge"),
-             planned("pictures", "draw"), planned("more", "draw"), planned("sheet", "grid", "one", "style"),
-             planned("small", "resize", "one")]  # fmt: skip
+    steps = [
+        planned("style", "train"),
+        planned("base", "basestyle"),
+        planned("one", "merge"),
+        planned("two", "merge"),
+        planned("pictures", "draw"),
+        planned("more", "draw"),
+        planned("sheet", "grid", "one", "style"),
+        planned("small", "resize", "one"),
+    ]
     seen, running, lock = list[set[str]](), set[str](), threading.Lock()
 
     def run(step: Planned) -> str:

@@ -104,8 +104,10 @@ def test_the_error_of_another_is_told_by_the_first(tmp_path: Path, threads: Thre
     with leading(tmp_path, FIRST, [step("style")], notes.append) as sharing:
         with sharing("style")(resumes=False, needed=False):
             time.sleep(0.1)
-        assert notes == ["the step 'style' is whole, though the other processes had to do without one: process 2 of 2: "
-                         "the device is full"]  # fmt: skip
+        assert notes == [
+            "the step 'style' is whole, though the other processes had to do without one: process 2 of 2: "
+            "the device is full"
+        ]
         with (
             pytest.raises(LaunchError, match="process 2 of 2: the device is full"),
             sharing("style")(resumes=False, needed=True),

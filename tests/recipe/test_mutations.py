@@ -168,9 +168,9 @@ def test_damaged_texts_are_errors_too(folder: Path) -> None:
         ("${weight}", "${wieght}", "no variable 'wieght' (did you mean 'weight'?)"),
         ("lora: a,", "lora: b,", "'b' is no step"),
         ("tuned: model", "tuned: small", "which makes no model"),
-        ("terms: \"a:1:te=0\"", "terms: \"back:1\"", "in a circle"),
+        ('terms: "a:1:te=0"', 'terms: "back:1"', "in a circle"),
     ],
-)  # fmt: skip
+)
 def test_what_leads_nowhere_is_found_before_anything_runs(folder: Path, old: str, new: str, words: str) -> None:
     (folder / "a_folder").mkdir()
     (folder / "a_folder/1.png").touch()

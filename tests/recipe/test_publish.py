@@ -85,8 +85,10 @@ def test_a_grid_draws_what_its_options_say(folder: Path) -> None:
 def test_block_weights_of_a_subtraction_may_be_a_list(folder: Path) -> None:
     save_lora(folder / "b.safetensors", 2)
     numbers = [0.5] * 17
-    run("  one: {subtract: {style: a, base_style: b, blocks: " + json.dumps(numbers) + "}}\n"
-        "  two: {subtract: {style: a, base_style: b, blocks: '" + ",".join(map(str, numbers)) + "'}}\n")  # fmt: skip
+    run(
+        "  one: {subtract: {style: a, base_style: b, blocks: " + json.dumps(numbers) + "}}\n"
+        "  two: {subtract: {style: a, base_style: b, blocks: '" + ",".join(map(str, numbers)) + "'}}\n"
+    )
     assert read("work/one.safetensors").digest == read("work/two.safetensors").digest
 
 
@@ -143,12 +145,19 @@ def test_publish_renders_and_tells(folder: Path) -> None:
     run(text)
     made = Path("work/my_style")
     assert sorted(path.name for path in made.iterdir() if not path.name.startswith(".")) == [
-        "README.md", "my_style.json", "my_style.png", "my_style.safetensors"
-    ]  # fmt: skip
+        "README.md",
+        "my_style.json",
+        "my_style.png",
+        "my_style.safetensors",
+    ]
     assert json.loads((made / "my_style.json").read_text(encoding="utf-8")) == {
-        "description": "A test", "sd version": "SD1", "activation text": "ink_style, 1girl", "preferred weight": 0.7,
-        "negative text": "blurry", "notes": "See | this",
-    }  # fmt: skip
+        "description": "A test",
+        "sd version": "SD1",
+        "activation text": "ink_style, 1girl",
+        "preferred weight": 0.7,
+        "negative text": "blurry",
+        "notes": "See | this",
+    }
     lora, final = read(made / "my_style.safetensors"), read("work/final.safetensors")
     assert lora.digest == final.digest == lora.metadata["sshs_model_hash"]
     assert (lora.metadata["ss_output_name"], lora.metadata["modelspec.license"]) == ("my_style", "cc-by-4.0")
@@ -244,7 +253,8 @@ def test_a_relabelled_file_is_the_very_file_that_would_have_been_written(folder:
     header = read_header("work/final.safetensors")
     relabel("work/final.safetensors", "new.safetensors", dict(header.metadata))
     assert sha256("new.safetensors") == sha256("work/final.safetensors")
-    texts = {key: text for key, text in read_header("work/other.safetensors").metadata.items()
-             if not key.startswith("sshs_")}  # fmt: skip
+    texts = {
+        key: text for key, text in read_header("work/other.safetensors").metadata.items() if not key.startswith("sshs_")
+    }
     relabel("work/final.safetensors", "renamed.safetensors", texts)
     assert sha256("renamed.safetensors") == sha256("work/other.safetensors")

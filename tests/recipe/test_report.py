@@ -95,11 +95,18 @@ def test_two_recipes_in_one_folder_keep_their_reports_apart(folder: Path) -> Non
         assert invoke("run", f"{recipe}.yaml", "-o", "work", "--device", "cpu", *more).exit_code == 0
     facts = {name: json.loads((folder / "work" / name).read_text()) for name in ("run.json", "two's.run.json")}
     assert [(told["recipe"]["name"], told["steps"][0]["state"]) for told in facts.values()] == [
-        ("one", "cached"), ("two's", "made"),
-    ]  # fmt: skip
+        ("one", "cached"),
+        ("two's", "made"),
+    ]
     assert shlex.split(facts["two's.run.json"]["commands"][0]) == [
-        "loratools", "run", "two's.yaml", "-o", "work", "--set", "w=0.25",
-    ]  # fmt: skip
+        "loratools",
+        "run",
+        "two's.yaml",
+        "-o",
+        "work",
+        "--set",
+        "w=0.25",
+    ]
     assert "two&#x27;s.run.json" in (folder / "work/two's.report.html").read_text()
     (folder / "mine").mkdir()
     (folder / "mine/report.html").write_text("my own page")
@@ -117,8 +124,11 @@ def test_a_failure_is_told_and_what_does_not_need_it_is_there(folder: Path) -> N
     assert done.exit_code == 1
     facts = json.loads((folder / "work/run.json").read_text(encoding="utf-8"))
     assert {step["step"]: step["state"] for step in facts["steps"]} == {
-        "mixed": "made", "small": "made", "broken": "failed", "after": "not run",
-    }  # fmt: skip
+        "mixed": "made",
+        "small": "made",
+        "broken": "failed",
+        "after": "not run",
+    }
     page = Elements((folder / "work/report.html").read_text(encoding="utf-8"))
     assert "broken failed" in page.text and "goes on from here" in page.text
 
@@ -132,10 +142,15 @@ def test_hostile_text_is_only_text_and_pictures_are_inside(tmp_path: Path) -> No
             "files": {evil: evil}, "summary": evil, "result": {"scores": {"style": evil, "rows": [{"label": evil}]}},
             "terms": [{"name": evil, "weight": -1, "vector": {evil: 0.5}}]}  # fmt: skip
     failed = {**step, "state": "failed", "error": evil, "kind": "merge", "options": {}}
-    facts = {"recipe": {"name": evil, "file": evil, "base": evil, "text": evil, "includes": {evil: evil}},
-             "finished": "2026-01-01T00:00:00+00:00", "seconds": 2.0, "versions": {evil: evil},
-             "commands": [evil], "inputs": [{"label": evil, "digest": evil, "read_by": [evil]}],
-             "steps": [step, failed]}  # fmt: skip
+    facts = {
+        "recipe": {"name": evil, "file": evil, "base": evil, "text": evil, "includes": {evil: evil}},
+        "finished": "2026-01-01T00:00:00+00:00",
+        "seconds": 2.0,
+        "versions": {evil: evil},
+        "commands": [evil],
+        "inputs": [{"label": evil, "digest": evil, "read_by": [evil]}],
+        "steps": [step, failed],
+    }
     broken = {"losses": [0.5, float("nan")]}
     (tmp_path / "run").mkdir()
     (tmp_path / "run/s.jsonl").write_text('{"kind": "step", "step": 1, "loss": null}\n{"kind": "step", "step": 2}\nx')

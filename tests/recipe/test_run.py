@@ -70,9 +70,9 @@ def stale(ran: dict[str, bool]) -> set[str]:
 def test_from_pictures_to_the_grid_and_then_from_the_cache(folder: Path) -> None:
     assert stale(run(RECIPE)) == {"pictures", "style", "base_style", "final", "sheet"}
     style, base, merged = (
-        read(f"work/{name}") for name in
-        ("style/style-000002.safetensors", "base_style/base_style-000001.safetensors", "mine.safetensors")
-    )  # fmt: skip
+        read(f"work/{name}")
+        for name in ("style/style-000002.safetensors", "base_style/base_style-000001.safetensors", "mine.safetensors")
+    )
     name = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_v"  # M00: 0.4 in MINE, 0.1 in GP2
     asked = 0.4 * style[name].dense(torch.float64) - 0.1 * base[name].dense(torch.float64)
     error = (merged[name].dense(torch.float64) - asked).norm() / asked.norm()

@@ -133,9 +133,15 @@ def test_the_schema_fits_every_shipped_recipe(path: Path) -> None:
 
 def test_the_schema_sees_mistakes() -> None:
     schema = json_schema()
-    for text in ("{}", "steps: {a: {drow: {style: ink}}}", "steps: {a: {draw: {style: ink, count: many}}}",
-                 "steps: {a: {merge: {term: x}}}", "steps: {a: {merge: x, draw: {style: ink}}}", "sead: 1\nsteps: {}",
-                 "steps: {a: {train: {images: x, epochs: some}}}"):  # fmt: skip
+    for text in (
+        "{}",
+        "steps: {a: {drow: {style: ink}}}",
+        "steps: {a: {draw: {style: ink, count: many}}}",
+        "steps: {a: {merge: {term: x}}}",
+        "steps: {a: {merge: x, draw: {style: ink}}}",
+        "sead: 1\nsteps: {}",
+        "steps: {a: {train: {images: x, epochs: some}}}",
+    ):
         assert list(wrong(load_yaml(text).data, schema, schema["$defs"])), text
 
 

@@ -44,10 +44,17 @@ def test_it_waits_for_the_steps_that_it_builds_on(folder: Path) -> None:
     assert set(plan(folder)["style"].needs) == {"pictures", "base_style"}
 
 
-@pytest.mark.parametrize(("old", "new", "stale"), [
-    ("epochs: 2", "epochs: 3", True), ("0.5:MINE", "0.6:MINE", True), ("[0.7", "[0.8", True),
-    ("MINE", "mine", False), ('"file:1"', '"file:2"', True), ("@last", "@1", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new", "stale"),
+    [
+        ("epochs: 2", "epochs: 3", True),
+        ("0.5:MINE", "0.6:MINE", True),
+        ("[0.7", "[0.8", True),
+        ("MINE", "mine", False),
+        ('"file:1"', '"file:2"', True),
+        ("@last", "@1", True),
+    ],
+)
 def test_what_changes_it_makes_it_stale(folder: Path, old: str, new: str, stale: bool) -> None:
     changed = RECIPE.replace(old, new) if old == "MINE" else RECIPE.replace(old, new, 1)
     assert (plan(folder)["style"].key != plan(folder, changed)["style"].key) is stale

@@ -28,8 +28,9 @@ def _run(config: Path, kill: Kill | None, *, resume: bool) -> int:
     settings = read_config(config, {"resume": resume})
     log = settings.out / f"{settings.name}.jsonl"
     before = log.stat().st_ino if log.exists() else 0
-    return forked(lambda: train(settings, progress=False), kill,
-                  lambda: (log.stat().st_ino if log.exists() else 0) != before)  # fmt: skip
+    return forked(
+        lambda: train(settings, progress=False), kill, lambda: (log.stat().st_ino if log.exists() else 0) != before
+    )
 
 
 if __name__ == "__main__":

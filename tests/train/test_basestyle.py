@@ -56,8 +56,11 @@ def test_a_killed_generation_goes_on_where_it_stopped(
         _run(tiny, tmp_path, pictures_at_once=1)
     _run(tiny, tmp_path, pictures_at_once=1)
     assert [stem for call in calls for stem in call] == [
-        "face_focus_000", "cowboy_shot_000", "cowboy_shot_000", "full_body_000",
-    ]  # fmt: skip
+        "face_focus_000",
+        "cowboy_shot_000",
+        "cowboy_shot_000",
+        "full_body_000",
+    ]
 
 
 def test_someone_elses_pictures_are_left_alone(tiny: Path, tmp_path: Path) -> None:

@@ -16,8 +16,13 @@ def found(family: str | None = "sd1", **settings: Any) -> dict[tuple[str | int, 
 
 
 def test_good_settings_have_none() -> None:
-    assert not found(block_lr="GP1", block_dims="IN=4,OUT03=8", sample_prompts=["1girl --ss euler_a"],
-                     optimizer="RMSprop", optimizer_args={"alpha": 0.9})  # fmt: skip
+    assert not found(
+        block_lr="GP1",
+        block_dims="IN=4,OUT03=8",
+        sample_prompts=["1girl --ss euler_a"],
+        optimizer="RMSprop",
+        optimizer_args={"alpha": 0.9},
+    )
 
 
 @pytest.mark.parametrize(

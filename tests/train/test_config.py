@@ -100,10 +100,14 @@ def test_everything_beside_the_config_is_found(tmp_path: Path, name: str, monkey
         folder.mkdir(parents=True)
     for file in ("m.safetensors", "vae.pt", "loras/start.safetensors", "loras/style.safetensors"):
         (there / file).touch()
-    yaml = ("base: m.safetensors\nimages: pics\nvae: vae.pt\nnetwork_weights: loras/start.safetensors\n"
-            "base_adapters: ['loras/style:0.5:GP1,none:2', 'a:b:c:d']\n")  # fmt: skip
-    toml = ('pretrained_model_name_or_path = "m.safetensors"\ntrain_data_dir = "pics"\nvae = "vae.pt"\n'
-            'network_weights = "loras/start.safetensors"\nbase_weights = "loras/style.safetensors"\n')  # fmt: skip
+    yaml = (
+        "base: m.safetensors\nimages: pics\nvae: vae.pt\nnetwork_weights: loras/start.safetensors\n"
+        "base_adapters: ['loras/style:0.5:GP1,none:2', 'a:b:c:d']\n"
+    )
+    toml = (
+        'pretrained_model_name_or_path = "m.safetensors"\ntrain_data_dir = "pics"\nvae = "vae.pt"\n'
+        'network_weights = "loras/start.safetensors"\nbase_weights = "loras/style.safetensors"\n'
+    )
     (there / name).write_text(yaml if name == "c.yaml" else toml)
     monkeypatch.chdir(here)
     found = read_config(there / name)

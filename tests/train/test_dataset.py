@@ -89,21 +89,27 @@ def test_captions_that_are_not_read_are_told_in_one_note_each_and_never_replaced
     pictures: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = pictures("10_ink", 12)
-    expected = r"12 images have no .*12 of them have a \.txt, such as 00\.txt, which is not read, since 00\.caption " \
-               r"is expected; set caption_extension to \.txt"  # fmt: skip
+    expected = (
+        r"12 images have no .*12 of them have a \.txt, such as 00\.txt, which is not read, since 00\.caption "
+        r"is expected; set caption_extension to \.txt"
+    )
     with pytest.raises(DatasetError, match=expected):
         read_dataset(_config(str(folder), caption_extension=".caption"), (64, 64))
     known = [{"folder": str(folder), "class_tokens": "cat"}]
     (note,) = read_dataset(_config(known, caption_extension=".caption"), (64, 64)).notes
-    assert note == (f"not read: 12 .txt in {folder} (00.txt and so on), since captions are expected in .caption; set "
-                    "caption_extension to .txt to read them")  # fmt: skip
+    assert note == (
+        f"not read: 12 .txt in {folder} (00.txt and so on), since captions are expected in .caption; set "
+        "caption_extension to .txt to read them"
+    )
     listed = tmp_path / "m.json"
     listed.write_text('{"00.png": {"tags": "a"}, "01.png": {"tags": "b"}}')
     data = read_dataset(_config([{"folder": str(folder), "metadata_file": str(listed)}]), (64, 64))
     assert [item.caption[:5] for item in data.items[:3]] == ["a", "b", "1girl"]
     (note,) = data.notes
-    assert note == (f"not read: 2 .txt in {folder} (00.txt and so on), since {listed} has these images' captions; "
-                    "leave metadata_file out to read them")  # fmt: skip
+    assert note == (
+        f"not read: 2 .txt in {folder} (00.txt and so on), since {listed} has these images' captions; "
+        "leave metadata_file out to read them"
+    )
 
 
 @pytest.mark.parametrize("toml", [False, True])
@@ -114,16 +120,19 @@ def test_images_are_found_by_the_paths_of_a_metadata_file(
     file = tmp_path / "3_m.json"
     file.write_text(json.dumps({str(one / "01.png"): {"tags": "a"}, "two/01": {"caption": "b"}, "one/00.png": {}}))
     if toml:
-        (tmp_path / "d.toml").write_text('[[datasets]]\nresolution = 64\n[[datasets.subsets]]\n'
-                                         f'metadata_file = "{file.name}"\nnum_repeats = 2\n')  # fmt: skip
+        (tmp_path / "d.toml").write_text(
+            f'[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nmetadata_file = "{file.name}"\nnum_repeats = 2\n'
+        )
         settings = read_config(tmp_path / "d.toml", {"base": "x"})
     else:
         settings = _config([{"metadata_file": str(file), "repeats": 2}])
     assert settings.name == "3_m"
     data = read_dataset(settings, (64, 64))
     assert [(item.path, item.caption[:5]) for item in data.items] == [
-        (one / "00.png", "1girl"), (one / "01.png", "a"), (two / "01.png", "b"),
-    ]  # fmt: skip
+        (one / "00.png", "1girl"),
+        (one / "01.png", "a"),
+        (two / "01.png", "b"),
+    ]
     assert data.samples_per_epoch == 6 and len(data.notes) == 1 and "not read: 1 .txt" in data.notes[0]
     file.write_text("{}")
     with pytest.raises(DatasetError, match=r"3_m\.json lists no images"):
@@ -142,8 +151,10 @@ def test_a_run_tells_its_notes(config: Callable[..., TrainConfig], pictures: Cal
 
 def test_the_error_of_missing_captions_names_the_extension_that_is_expected(pictures: Callable[..., Path]) -> None:
     folder = pictures(count=2, captions=False)
-    for config in (_config(str(folder), caption_extension="tags"),
-                   _config([{"folder": str(folder), "caption_extension": "tags"}])):  # fmt: skip
+    for config in (
+        _config(str(folder), caption_extension="tags"),
+        _config([{"folder": str(folder), "caption_extension": "tags"}]),
+    ):
         with pytest.raises(DatasetError, match=r"write their tags into 00\.tags and so on, or name another caption_e"):
             read_dataset(config, (64, 64))
     (folder / "00.txt").write_text("")

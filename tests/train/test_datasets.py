@@ -176,8 +176,11 @@ def test_a_length_in_steps_becomes_whole_epochs(tiny: Path, pictures: Pictures, 
 
 
 def test_held_out_images_are_never_trained_and_always_the_same(pictures: Pictures) -> None:
-    images = [{"folder": str(pictures("a", 10)), "validation_split": 0.3}, str(pictures("b", 2)),
-              {"folder": str(pictures("judge", 3)), "held_out": True}]  # fmt: skip
+    images = [
+        {"folder": str(pictures("a", 10)), "validation_split": 0.3},
+        str(pictures("b", 2)),
+        {"folder": str(pictures("judge", 3)), "held_out": True},
+    ]
     config = _config(images=images, caption_prefix="ink", shuffle_tags=True, flip=True, caption_dropout=0.5)
     data = read_dataset(config, (64, 64))
     assert len(data.held_out) == 6 and {12, 13, 14} < set(data.held_out)
@@ -286,8 +289,10 @@ def test_the_mask_reaches_the_loss(pictures: Pictures, tiny: Path, tmp_path: Pat
 def test_a_vae_of_its_own_encodes_the_images(pictures: Pictures, tiny: Path, tmp_path: Path) -> None:
     other = save_tiny_base(tmp_path / "other", seed=5)
     settings = {"epochs": 1, "dim": 4, "device": "cpu", "base": str(tiny), "images": str(pictures("a", 2)), "name": "t"}
-    runs = [train(make_config({**settings, "out": str(tmp_path / str(vae)), "vae": vae}, "test"), progress=False)
-            for vae in (None, str(other / "vae"), str(tiny))]  # fmt: skip
+    runs = [
+        train(make_config({**settings, "out": str(tmp_path / str(vae)), "vae": vae}, "test"), progress=False)
+        for vae in (None, str(other / "vae"), str(tiny))
+    ]
     digests = [read(run.epochs[0]).digest for run in runs]
     assert digests[0] == digests[2] != digests[1]
     assert read(runs[1].epochs[0]).metadata["ss_vae_name"] == "vae"

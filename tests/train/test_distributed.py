@@ -54,9 +54,20 @@ def test_two_processes_learn_what_one_does(config: Config, pictures: Pictures, t
     settings = config(pictures(count=3), epochs=2, dtype="fp32", out=str(tmp_path / "one"), **looking)
     one = train(settings, progress=False)
     written = tmp_path / "c.yaml"
-    values = {"base": settings.base, "images": str(settings.images[0].folder), "out": str(tmp_path / "two"),
-              "name": "t", "epochs": 2, "batch_size": 2, "dim": 4, "alpha": 2, "learning_rate": 2e-3, "dtype": "fp32",
-              "device": "cpu", **looking}  # fmt: skip
+    values = {
+        "base": settings.base,
+        "images": str(settings.images[0].folder),
+        "out": str(tmp_path / "two"),
+        "name": "t",
+        "epochs": 2,
+        "batch_size": 2,
+        "dim": 4,
+        "alpha": 2,
+        "learning_rate": 2e-3,
+        "dtype": "fp32",
+        "device": "cpu",
+        **looking,
+    }
     written.write_text(json.dumps(values))
     done = _launched("loratools", "train", str(written))
     assert done.returncode == 0, done.stderr

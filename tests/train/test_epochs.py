@@ -61,8 +61,10 @@ def test_training_loss_decides_among_the_later_half(tmp_path: Path) -> None:
 
 
 def test_validation_decides_where_every_epoch_has_it() -> None:
-    facts = [EpochFacts(n, Path(f"{n}"), 0.1 - n / 100, value, 1.0, 0.1)
-             for n, value in enumerate((0.2, 0.1001, 0.1, 0.12), start=1)]  # fmt: skip
+    facts = [
+        EpochFacts(n, Path(f"{n}"), 0.1 - n / 100, value, 1.0, 0.1)
+        for n, value in enumerate((0.2, 0.1001, 0.1, 0.12), start=1)
+    ]
     assert [pick.number for pick in shortlist(facts)] == [3, 2]
     assert "validation" in shortlist(facts)[0].why
     some = [replace(facts[0], validation=None), *facts[1:]]

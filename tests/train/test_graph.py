@@ -33,9 +33,16 @@ class Toy:
         device_rates(self.optimizer, self.device)
         scaler = torch.amp.GradScaler(device, enabled=bool(settings.pop("fp16", False)))
         self.scaler = scaler
-        self.executor = Executor(self.work, scaler, self.optimizer, self.device, Ranks(), clip=0.5,
-                                 accumulates=bool(settings.get("accumulates")),
-                                 mode=settings.get("mode", "off"))  # type: ignore[arg-type]  # fmt: skip
+        self.executor = Executor(
+            self.work,
+            scaler,
+            self.optimizer,
+            self.device,
+            Ranks(),
+            clip=0.5,
+            accumulates=bool(settings.get("accumulates")),
+            mode=settings.get("mode", "off"),
+        )  # type: ignore[arg-type]
 
     def work(self, inputs: Inputs, micro: Micro, generator: torch.Generator) -> Outcome:
         noise = torch.randn(micro.total, generator=generator, device=self.device)[micro.first : micro.last]
@@ -106,8 +113,11 @@ def test_the_draws_depend_on_the_seed_and_not_on_what_ran_before() -> None:
 def test_a_captured_shape_is_told_by_every_input() -> None:
     one = inputs(0)
     assert shape_key(one) == shape_key(inputs(5))
-    other = [Inputs(torch.zeros(1, 3), torch.zeros(1, 3)), Inputs(one.mean.half(), one.deviation),
-             Inputs(one.mean, one.deviation, tokens=torch.zeros(2, 77, dtype=torch.int64))]  # fmt: skip
+    other = [
+        Inputs(torch.zeros(1, 3), torch.zeros(1, 3)),
+        Inputs(one.mean.half(), one.deviation),
+        Inputs(one.mean, one.deviation, tokens=torch.zeros(2, 77, dtype=torch.int64)),
+    ]
     assert len({shape_key(each) for each in (one, *other)}) == 4
 
 
@@ -194,8 +204,17 @@ def test_a_run_as_graphs_equals_an_eager_one(config: Config, pictures: Pictures)
     images = pictures(count=4)
     files = []
     for mode in ("off", "on"):
-        settings = config(images, name=mode, epochs=1, repeats=8, graph=mode, device="cuda", dtype="fp32",
-                          mixed_precision="no", learning_rate=1e-3)  # fmt: skip
+        settings = config(
+            images,
+            name=mode,
+            epochs=1,
+            repeats=8,
+            graph=mode,
+            device="cuda",
+            dtype="fp32",
+            mixed_precision="no",
+            learning_rate=1e-3,
+        )
         files.append(read(train(settings, progress=False).epochs[0]))
     eager, graph = files
     apart = sum(float((eager[name].dense() - graph[name].dense()).norm()) ** 2 for name in eager)

@@ -26,9 +26,15 @@ def _sd15_on_meta() -> Base:
         unet = UNet2DConditionModel(
             sample_size=64, cross_attention_dim=768, attention_head_dim=8, block_out_channels=(320, 640, 1280, 1280)
         )
-        text = CLIPTextModel(CLIPTextConfig(
-            hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, projection_dim=768
-        ))  # fmt: skip
+        text = CLIPTextModel(
+            CLIPTextConfig(
+                hidden_size=768,
+                intermediate_size=3072,
+                num_hidden_layers=12,
+                num_attention_heads=12,
+                projection_dim=768,
+            )
+        )
     return Base(unet, None, (text,), (None,), {}, "sd1", "", "sd15", (512, 512), torch.device("meta"), torch.float32)
 
 

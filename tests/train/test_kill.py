@@ -29,8 +29,17 @@ def test_a_run_killed_three_times_leaves_the_bytes_of_one_that_was_not(
     values = {"epochs": 3, "batch_size": 1, "ema": 0.9, "save_state_every_steps": 1, "save_every_steps": 3}
     train(config(pictures(count=4), out=str(tmp_path / "whole"), **values), progress=False)
     images, killed = tmp_path / "images", tmp_path / "killed"
-    given = {"base": config(images).base, "images": str(images), "out": str(killed), "name": "t", "dim": 4, "alpha": 2,
-             "learning_rate": 2e-3, "device": "cpu", **values}  # fmt: skip
+    given = {
+        "base": config(images).base,
+        "images": str(images),
+        "out": str(killed),
+        "name": "t",
+        "dim": 4,
+        "alpha": 2,
+        "learning_rate": 2e-3,
+        "device": "cpu",
+        **values,
+    }
     written = tmp_path / "killed.yaml"
     written.write_text(json.dumps(given))
     kills = [
@@ -45,8 +54,9 @@ def test_a_run_killed_three_times_leaves_the_bytes_of_one_that_was_not(
     assert json.loads(done.stdout) == [signal.SIGKILL] * 3 + [0], (kills, done.stderr)
     assert bytes_in(killed) == bytes_in(tmp_path / "whole"), kills
     assert not [path for path in killed.rglob("*") if path.suffix == ".part"]
-    steps = [[line for line in lines(folder) if line["kind"] in ("step", "epoch")]
-             for folder in (killed, tmp_path / "whole")]  # fmt: skip
+    steps = [
+        [line for line in lines(folder) if line["kind"] in ("step", "epoch")] for folder in (killed, tmp_path / "whole")
+    ]
     counted = [[(line["kind"], line["step"], line["loss"]) for line in each] for each in steps]
     assert counted[0] == counted[1] and len(counted[0]) == 12 + 3, kills
 

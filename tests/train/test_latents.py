@@ -63,9 +63,14 @@ def test_disk_equals_memory_and_is_read_by_the_next_run(
     [("image", 1), ("vae", 4), ("bucket", 4), ("interpolation", 4), ("truncated", 1), ("bit", 1), ("foreign", 1)],
 )
 def test_what_was_made_from_something_else_is_made_again(
-    tiny: Path, config: Callable[..., TrainConfig], pictures: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path, change: str, again: int,
-) -> None:  # fmt: skip
+    tiny: Path,
+    config: Callable[..., TrainConfig],
+    pictures: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    change: str,
+    again: int,
+) -> None:
     base, folder = load_base(str(tiny), device="cpu", dtype="fp32"), pictures()
     settings: dict[str, Any] = {"cache_latents": "disk", "cache_dir": str(tmp_path / "cache")}
     _store(base, config(folder, **settings)).fill()
@@ -108,8 +113,14 @@ def test_an_entry_that_goes_while_training_is_made_again(
 def test_random_crops_and_colours_differ_by_use_and_are_functions_of_it(
     config: Callable[..., TrainConfig], pictures: Callable[..., Path]
 ) -> None:
-    settings = config(pictures(count=1, size=(192, 64)), random_crop=True, color_aug=True, cache_latents=False,
-                      buckets=False, repeats=12)  # fmt: skip
+    settings = config(
+        pictures(count=1, size=(192, 64)),
+        random_crop=True,
+        color_aug=True,
+        cache_latents=False,
+        buckets=False,
+        repeats=12,
+    )
     data = read_dataset(settings, (64, 64))
     samples = [sample for batch in data.epoch(1, 1, 4) for sample in batch]
     pixels = [data.image(sample).tobytes() for sample in samples]

@@ -48,8 +48,10 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
 ) -> None:
     images = pictures(count=3)
     common = {"flip": True, "noise_offset": 0.1, "caption_dropout": 0.2, "min_snr_gamma": 5, "clip_skip": 2}
-    runs = [train(config(images, out=str(tmp_path / place), seed=seed, **common), progress=False)
-            for place, seed in (("a", 1), ("b", 1), ("c", 2))]  # fmt: skip
+    runs = [
+        train(config(images, out=str(tmp_path / place), seed=seed, **common), progress=False)
+        for place, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
     one, two, other = ([path.read_bytes() for path in run.epochs] for run in runs)
     assert one == two and one[0] != other[0]
 
@@ -89,8 +91,13 @@ def test_keys_metadata_and_provenance(config: Config, pictures: Pictures) -> Non
     }  # fmt: skip
     assert {key: facts.get(key) for key in wanted} == wanted
     assert json.loads(facts["ss_tag_frequency"])["3_ink"] == {
-        "1girl": 2, "red hair": 2, "smile": 2, "blue eyes": 2, "tag0": 1, "tag1": 1,
-    }  # fmt: skip
+        "1girl": 2,
+        "red hair": 2,
+        "smile": 2,
+        "blue eyes": 2,
+        "tag0": 1,
+        "tag1": 1,
+    }
     made = Provenance.from_metadata(facts)
     assert made is not None and made.owner == "train:t" and made.step["train"]["dim"] == 4
     assert {entry["kind"] for entry in made.inputs} == {"base", "images"}
@@ -163,8 +170,9 @@ def test_accumulation_equals_one_large_batch(
     images = pictures(count=4)
     common = {"epochs": 1, "dtype": "fp32", "shuffle_tags": False, "max_grad_norm": 0, "optimizer": "SGD"}
     one = read(train(config(images, name="one", batch_size=4, **common), progress=False).epochs[0])
-    two = read(train(config(images, name="two", batch_size=2, gradient_accumulation=2, **common),
-                     progress=False).epochs[0])  # fmt: skip
+    two = read(
+        train(config(images, name="two", batch_size=2, gradient_accumulation=2, **common), progress=False).epochs[0]
+    )
     for name in one:
         torch.testing.assert_close(one[name].dense(), two[name].dense(), rtol=2e-3, atol=1e-9)
 
@@ -187,8 +195,9 @@ def test_nan_stops_at_once_and_keeps_the_epochs_before(
 
     def poison(record: EpochRecord) -> None:
         monkeypatch.setattr(Network, "finite", lambda _: True)
-        drawn = objective.Draws(torch.full((2, 4, 8, 8), torch.nan), torch.zeros(2, 4, 8, 8),
-                                torch.zeros(2, dtype=torch.int64))  # fmt: skip
+        drawn = objective.Draws(
+            torch.full((2, 4, 8, 8), torch.nan), torch.zeros(2, 4, 8, 8), torch.zeros(2, dtype=torch.int64)
+        )
         monkeypatch.setattr(objective, "draw", lambda *_: drawn)
 
     with pytest.raises(TrainingError, match=r"the loss is nan at step 2.*lower the learning rate"):
@@ -198,8 +207,9 @@ def test_nan_stops_at_once_and_keeps_the_epochs_before(
 
 
 def test_a_learning_rate_that_explodes_is_an_error_not_a_file(config: Config, pictures: Pictures) -> None:
-    settings = config(pictures(count=2), epochs=6, learning_rate=1e30, lr_scheduler="constant", optimizer="SGD",
-                      max_grad_norm=0)  # fmt: skip
+    settings = config(
+        pictures(count=2), epochs=6, learning_rate=1e30, lr_scheduler="constant", optimizer="SGD", max_grad_norm=0
+    )
     with pytest.raises(LoratoolsError, match=r"diverged|not finite"):
         train(settings, progress=False)
     for path in settings.out.glob("*.safetensors"):

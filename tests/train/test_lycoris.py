@@ -71,9 +71,18 @@ def test_output_and_gradients_are_those_of_the_dense_weight(kind: str, rank: int
 
 @pytest.mark.parametrize(
     ("size", "factor", "found"),
-    [(128, -1, (8, 16)), (128, 4, (4, 32)), (250, -1, (10, 25)), (360, 4, (4, 90)), (127, 8, (1, 127)),
-     (512, -1, (16, 32)), (1024, -1, (32, 32)), (250, 8, (5, 50)), (8, 16, (2, 4))],
-)  # fmt: skip
+    [
+        (128, -1, (8, 16)),
+        (128, 4, (4, 32)),
+        (250, -1, (10, 25)),
+        (360, 4, (4, 90)),
+        (127, 8, (1, 127)),
+        (512, -1, (16, 32)),
+        (1024, -1, (32, 32)),
+        (250, 8, (5, 50)),
+        (8, 16, (2, 4)),
+    ],
+)
 def test_sizes_are_split_as_lycoris_does(size: int, factor: int, found: tuple[int, int]) -> None:
     assert split(size, factor) == found
 
@@ -83,8 +92,19 @@ def test_sizes_are_split_as_lycoris_does(size: int, factor: int, found: tuple[in
 def test_a_trained_file_is_read_back_as_what_was_trained(
     kind: str, dtype: str, config: Config, pictures: Pictures
 ) -> None:
-    settings = config(pictures(count=2), epochs=1, network_type=kind, dim=3, alpha=1.5, conv_dim=2, learning_rate=1e-2,
-                      dtype=dtype, scale_weight_norms=3, module_dropout=0.1, batch_size=1)  # fmt: skip
+    settings = config(
+        pictures(count=2),
+        epochs=1,
+        network_type=kind,
+        dim=3,
+        alpha=1.5,
+        conv_dim=2,
+        learning_rate=1e-2,
+        dtype=dtype,
+        scale_weight_norms=3,
+        module_dropout=0.1,
+        batch_size=1,
+    )
     result = train(settings, progress=False)
     adapter, state = read(result.epochs[0]), load_state(result.state)
     assert state is not None and set(adapter.kinds.values()) == {kind} and len(adapter) > 250
@@ -93,8 +113,11 @@ def test_a_trained_file_is_read_back_as_what_was_trained(
     assert f'"algo": "{kind}"' in adapter.metadata["ss_network_args"]
     tolerance = 1e-5 if dtype == "fp32" else 2e-3
     for name, rank in ((QUERY, 3), (CONV, 2)):
-        factors = {key.rpartition(".")[2]: value.double() for key, value in state.network.items()
-                   if key.rpartition(".")[0] == name}  # fmt: skip
+        factors = {
+            key.rpartition(".")[2]: value.double()
+            for key, value in state.network.items()
+            if key.rpartition(".")[0] == name
+        }
         scale = (1.5 if name == QUERY else 2) / rank
         wanted = _dense(kind, factors, scale, adapter.shapes[name])
         assert float((adapter[name].dense() - wanted).norm()) <= tolerance * float(wanted.norm()) and wanted.any()

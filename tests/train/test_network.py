@@ -55,8 +55,15 @@ def _moved(network: Network, seed: int = 5) -> Network:
 
 
 def _saved(network: Network, path: Path, **settings: Any) -> Path:
-    write(network.deltas(), path, family="sd1", alpha=network.alphas, carried=network.extras(torch.float32),
-          dtype=torch.float32, **settings)  # fmt: skip
+    write(
+        network.deltas(),
+        path,
+        family="sd1",
+        alpha=network.alphas,
+        carried=network.extras(torch.float32),
+        dtype=torch.float32,
+        **settings,
+    )
     return path
 
 
@@ -78,13 +85,18 @@ def test_sdxl_trains_794_modules_and_66_more_with_convolutions() -> None:
 
     with torch.device("meta"):
         unet = UNet2DConditionModel(
-            sample_size=128, cross_attention_dim=2048, block_out_channels=(320, 640, 1280),
+            sample_size=128,
+            cross_attention_dim=2048,
+            block_out_channels=(320, 640, 1280),
             attention_head_dim=(5, 10, 20),
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), use_linear_projection=True,
-            transformer_layers_per_block=(1, 2, 10), addition_embed_type="text_time", addition_time_embed_dim=256,
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            use_linear_projection=True,
+            transformer_layers_per_block=(1, 2, 10),
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
             projection_class_embeddings_input_dim=2816,
-        )  # fmt: skip
+        )
     meta = torch.device("meta")
     base = Base(unet, None, (), (), {}, "sdxl", "", "sdxl", (1024, 1024), meta, torch.float32)
     assert len(Network(base, 1, 1, 0).branches) == 722
@@ -93,9 +105,14 @@ def test_sdxl_trains_794_modules_and_66_more_with_convolutions() -> None:
 
 def test_ranks_and_alphas_by_block(base: Base) -> None:
     network = _network(
-        base, 4, None, conv_dim=3, block_dims={"IN": 8, "MID": 0, "IN01/attn1": 2, "BASE": 5},
-        block_alphas="IN01=1,OUT03=6", conv_block_dims={"IN04": 7},
-    )  # fmt: skip
+        base,
+        4,
+        None,
+        conv_dim=3,
+        block_dims={"IN": 8, "MID": 0, "IN01/attn1": 2, "BASE": 5},
+        block_alphas="IN01=1,OUT03=6",
+        conv_block_dims={"IN04": 7},
+    )
     found = {name: (branch.rank, branch.alpha) for name, branch in network.branches.items()}
     assert found[QUERY] == (2, 1) and found[QUERY.replace("attn1", "attn2")] == (8, 1)
     assert found[QUERY.replace("down_blocks.0", "down_blocks.1")] == (8, 8)  # alpha as the rank
@@ -158,8 +175,11 @@ def test_a_plain_lora_has_plain_modules(base: Base) -> None:
 def test_dora_is_the_papers_formula_and_gradient(kind: str, bias: bool) -> None:
     """y = m (W + s B A) / |W + s B A| x + b, with the norm held constant for the gradients (section 4.3)."""
     torch.manual_seed(0)
-    frozen, x = (torch.nn.Linear(6, 5, bias=bias), torch.randn(3, 7, 6)) if kind == "linear" else (
-        torch.nn.Conv2d(6, 5, 3, padding=1, bias=bias), torch.randn(3, 6, 4, 4))  # fmt: skip
+    frozen, x = (
+        (torch.nn.Linear(6, 5, bias=bias), torch.randn(3, 7, 6))
+        if kind == "linear"
+        else (torch.nn.Conv2d(6, 5, 3, padding=1, bias=bias), torch.randn(3, 6, 4, 4))
+    )
     frozen, x = frozen.double().requires_grad_(False), x.double()
     made = (DoraLinear if kind == "linear" else DoraConv)(frozen, 3, 1.5, torch.Generator().manual_seed(1)).double()
     run: Any = functional.linear if kind == "linear" else lambda x, w, b: functional.conv2d(x, w, b, padding=1)
@@ -201,8 +221,10 @@ def test_dropped_activations_are_those_that_the_generator_draws(base: Base) -> N
     network = _moved(_network(base, rank_dropout=0.4, conv_dim=2))
     linear, conv = network.branches[QUERY], network.branches[CONV]
     assert isinstance(linear, DroppedLinear) and isinstance(conv, DroppedConv)
-    for branch, x, axes in ((linear, torch.randn(3, 5, linear.shape[1]), (1,)),
-                            (conv, torch.randn(3, conv.shape[1], 4, 4), (-1, -1))):  # fmt: skip
+    for branch, x, axes in (
+        (linear, torch.randn(3, 5, linear.shape[1]), (1,)),
+        (conv, torch.randn(3, conv.shape[1], 4, 4), (-1, -1)),
+    ):
         torch.manual_seed(1)
         y = branch(x)
         torch.manual_seed(1)
@@ -210,8 +232,11 @@ def test_dropped_activations_are_those_that_the_generator_draws(base: Base) -> N
         for row in range(3):
             weight = ((branch.up * mask[row] * branch.scale) @ branch.down).reshape(branch.shape)
             wanted: Any = branch.frozen(x[row : row + 1])
-            part: Any = (functional.linear(x[row : row + 1], weight) if len(axes) == 1
-                         else functional.conv2d(x[row : row + 1], weight, None, branch.frozen.stride, 1))  # fmt: skip
+            part: Any = (
+                functional.linear(x[row : row + 1], weight)
+                if len(axes) == 1
+                else functional.conv2d(x[row : row + 1], weight, None, branch.frozen.stride, 1)
+            )
             torch.testing.assert_close(y[row : row + 1], wanted + part, rtol=1e-4, atol=1e-5)
     assert 0 < int((mask == 0).sum()) < mask.numel()
 
@@ -235,8 +260,15 @@ def test_drops_leave_out_their_share_and_nothing_at_rest(base: Base) -> None:
 def test_checkpointing_draws_the_same_again(config: Config, pictures: Pictures) -> None:
     images, files = pictures(count=2), []
     for name, checkpointing in (("plain", False), ("again", True)):
-        settings = config(images, name=name, epochs=1, dtype="fp32", rank_dropout=0.5, network_dropout=0.3,
-                          gradient_checkpointing=checkpointing)  # fmt: skip
+        settings = config(
+            images,
+            name=name,
+            epochs=1,
+            dtype="fp32",
+            rank_dropout=0.5,
+            network_dropout=0.3,
+            gradient_checkpointing=checkpointing,
+        )
         files.append(read(train(settings, progress=False).epochs[0]))
     for name in files[0]:
         torch.testing.assert_close(files[0][name].dense(), files[1][name].dense(), rtol=1e-4, atol=1e-8)
@@ -246,8 +278,14 @@ def test_checkpointing_draws_the_same_again(config: Config, pictures: Pictures) 
 
 
 def test_rates_by_block_and_loraplus(base: Base, config: Config, tmp_path: Path) -> None:
-    settings = config(tmp_path, unet_lr=1e-4, te_lr=1e-5, block_lr={"IN01": 0.5, "MID": 0}, loraplus_lr_ratio=16,
-                      loraplus_text_encoder_lr_ratio=4)  # fmt: skip
+    settings = config(
+        tmp_path,
+        unet_lr=1e-4,
+        te_lr=1e-5,
+        block_lr={"IN01": 0.5, "MID": 0},
+        loraplus_lr_ratio=16,
+        loraplus_text_encoder_lr_ratio=4,
+    )
     network = Network(base, 4, 2, 0, options=settings)
     groups = parameter_groups(network, settings)
     rates = {id(factor): group["lr"] for group in groups for factor in group["params"]}
@@ -334,8 +372,11 @@ def test_the_text_encoder_stops(
 def test_a_network_starts_at_a_file(base: Base, tmp_path: Path) -> None:
     path = _saved(_moved(_network(base, 4, 2)), tmp_path / "start.safetensors")
     adapter = read(path)
-    for network in (_network(base, 4, 2, network_weights=path), _network(base, 6, 1, network_weights=path),
-                    _network(base, 9, 9, network_weights=path, dim_from_weights=True)):  # fmt: skip
+    for network in (
+        _network(base, 4, 2, network_weights=path),
+        _network(base, 6, 1, network_weights=path),
+        _network(base, 9, 9, network_weights=path, dim_from_weights=True),
+    ):
         for name, delta in network.deltas().items():
             torch.testing.assert_close(delta.dense(), adapter[name].dense(), rtol=1e-5, atol=1e-8)
     assert network.branches[QUERY].rank == 4 and network.branches[QUERY].alpha == 2
@@ -365,8 +406,11 @@ def test_a_start_of_another_kind_is_refused(base: Base, tmp_path: Path) -> None:
     dora = _saved(_moved(_network(base, dora=True)), tmp_path / "dora.safetensors")
     with pytest.raises(TrainingError, match="'dora'"):
         _network(base, network_weights=dora)
-    deltas = {name.replace("down_blocks.0", "down_blocks.1"): delta for name, delta in _network(base).deltas().items()
-              if name == QUERY}  # fmt: skip
+    deltas = {
+        name.replace("down_blocks.0", "down_blocks.1"): delta
+        for name, delta in _network(base).deltas().items()
+        if name == QUERY
+    }
     write(deltas, tmp_path / "xl.safetensors", family="sdxl")
     with pytest.raises(TrainingError, match="is for Stable Diffusion XL and the base is Stable Diffusion 1"):
         _network(base, network_weights=tmp_path / "xl.safetensors")
@@ -412,9 +456,20 @@ def test_a_run_of_every_option_resumes_to_the_same_bytes(
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     images = pictures(count=2)
-    common = {"epochs": 2, "conv_dim": 2, "conv_alpha": 1, "dora": True, "rslora": True, "rank_dropout": 0.2,
-              "network_dropout": 0.1, "loraplus_lr_ratio": 4, "scale_weight_norms": 5, "block_dims": {"IN": 3},
-              "stop_text_encoder_training": 0.5, "block_lr": {"OUT": 0.5}}  # fmt: skip
+    common = {
+        "epochs": 2,
+        "conv_dim": 2,
+        "conv_alpha": 1,
+        "dora": True,
+        "rslora": True,
+        "rank_dropout": 0.2,
+        "network_dropout": 0.1,
+        "loraplus_lr_ratio": 4,
+        "scale_weight_norms": 5,
+        "block_dims": {"IN": 3},
+        "stop_text_encoder_training": 0.5,
+        "block_lr": {"OUT": 0.5},
+    }
     whole = train(config(images, out=str(tmp_path / "a"), **common), progress=False)
     settings = config(images, out=str(tmp_path / "b"), **common)
 
@@ -434,16 +489,29 @@ def test_a_run_of_every_option_resumes_to_the_same_bytes(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("options", [
-    {"rank_dropout": 0.3, "network_dropout": 0.1, "module_dropout": 0.2, "conv_dim": 2},
-    {"dora": True, "conv_dim": 2, "scale_weight_norms": 0.05, "loraplus_lr_ratio": 4},
-    {"stop_text_encoder_training": 0.5, "max_token_length": 150, "weighted_captions": True},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rank_dropout": 0.3, "network_dropout": 0.1, "module_dropout": 0.2, "conv_dim": 2},
+        {"dora": True, "conv_dim": 2, "scale_weight_norms": 0.05, "loraplus_lr_ratio": 4},
+        {"stop_text_encoder_training": 0.5, "max_token_length": 150, "weighted_captions": True},
+    ],
+)
 def test_graphs_hold_every_option(options: Any, config: Config, pictures: Pictures) -> None:
     images, files = pictures(count=4), []
     for mode in ("off", "on"):
-        settings = config(images, name=mode, epochs=1, repeats=8, graph=mode, device="cuda", dtype="fp32",
-                          mixed_precision="no", learning_rate=1e-3, **options)  # fmt: skip
+        settings = config(
+            images,
+            name=mode,
+            epochs=1,
+            repeats=8,
+            graph=mode,
+            device="cuda",
+            dtype="fp32",
+            mixed_precision="no",
+            learning_rate=1e-3,
+            **options,
+        )
         train(settings, progress=False)
         state = load_state(settings.out / f"{mode}-state" / "state.pt")
         assert state is not None

@@ -72,10 +72,13 @@ def test_a_base_that_cannot_say_what_it_predicts_is_told() -> None:
         ("v_prediction", {"debiased_estimation_loss": True}, lambda s: 1 / (min(s, 1000) + 1)),
         ("v_prediction", {"scale_v_pred_loss_like_noise_pred": True}, lambda s: min(s, 1000) / (min(s, 1000) + 1)),
         ("epsilon", {"v_pred_like_loss": 0.3}, lambda s: 1 + 0.3 * (min(s, 1000) + 1) / min(s, 1000)),
-        ("epsilon", {"min_snr_gamma": 1, "v_pred_like_loss": 0.3},
-         lambda s: min(s, 1) / s * (1 + 0.3 * (min(s, 1000) + 1) / min(s, 1000))),
+        (
+            "epsilon",
+            {"min_snr_gamma": 1, "v_pred_like_loss": 0.3},
+            lambda s: min(s, 1) / s * (1 + 0.3 * (min(s, 1000) + 1) / min(s, 1000)),
+        ),
     ],
-)  # fmt: skip
+)
 def test_weights_by_signal_to_noise(prediction: str, given: dict[str, Any], formula: Any) -> None:
     ours = plan(prediction, **given)
     snr = (ours.abar / (1 - ours.abar)).tolist()
@@ -90,8 +93,14 @@ def test_losses(kind: str, schedule: str) -> None:
     a, b, ours = torch.randn(SHAPE), torch.randn(SHAPE), plan()
     abar = ours.abar[TIMES]
     sigma = torch.sqrt(1 / abar - 1)
-    delta = 1.5 * {"snr": 0.8 / (1 + sigma) ** 2 + 0.2, "exponential": torch.exp(math.log(0.2) * TIMES / 1000),
-                   "constant": torch.full((3,), 0.2)}[schedule][:, None, None, None]  # fmt: skip
+    delta = (
+        1.5
+        * {
+            "snr": 0.8 / (1 + sigma) ** 2 + 0.2,
+            "exponential": torch.exp(math.log(0.2) * TIMES / 1000),
+            "constant": torch.full((3,), 0.2),
+        }[schedule][:, None, None, None]
+    )
     root = 2 * (torch.sqrt((a - b) ** 2 + delta**2) - delta)
     wanted = {"l2": (a - b) ** 2, "l1": (a - b).abs(), "huber": delta * root, "smooth_l1": root}[kind]
     torch.testing.assert_close(objective.errors(a, b, TIMES, ours, given), wanted)
@@ -147,8 +156,9 @@ def test_an_adaptive_offset_follows_the_latents_means(scale: float) -> None:
     offset = torch.randn((3, 4, 1, 1), generator=_after(2, latents))
     strength = (0.1 + scale * latents.mean((2, 3), keepdim=True).abs()).clamp(min=0)
     torch.testing.assert_close(objective.target_noise(draws, latents, given), draws.noise + strength * offset)
-    torch.testing.assert_close(objective.target_noise(draws.rows(1, 3), latents[1:], given),
-                               (draws.noise + strength * offset)[1:])  # fmt: skip
+    torch.testing.assert_close(
+        objective.target_noise(draws.rows(1, 3), latents[1:], given), (draws.noise + strength * offset)[1:]
+    )
 
 
 def test_perturbation_is_seen_but_not_named() -> None:

@@ -25,14 +25,18 @@ NAMED: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
     "AdamWScheduleFree": ("schedulefree", "schedulefree.adamw_schedulefree.AdamWScheduleFree", CONSTANT, {}),
     "RAdamScheduleFree": ("schedulefree", "schedulefree.radam_schedulefree.RAdamScheduleFree", CONSTANT, {}),
     "SGDScheduleFree": ("schedulefree", "schedulefree.sgd_schedulefree.SGDScheduleFree", CONSTANT, {}),
-    "Adafactor": ("transformers", "transformers.optimization.Adafactor",
-                  {"optimizer_args": {"relative_step": False}}, {"relative_step": False}),
+    "Adafactor": (
+        "transformers",
+        "transformers.optimization.Adafactor",
+        {"optimizer_args": {"relative_step": False}},
+        {"relative_step": False},
+    ),
     "SGDNesterov": ("torch", "torch.optim.sgd.SGD", {}, {"momentum": 0.9, "nesterov": True}),
     "AdamW8bit": ("bitsandbytes", "bitsandbytes.optim.adamw.AdamW8bit", {}, {}),
     "PagedAdamW8bit": ("bitsandbytes", "bitsandbytes.optim.adamw.PagedAdamW8bit", {}, {}),
     "Lion8bit": ("bitsandbytes", "bitsandbytes.optim.lion.Lion8bit", {}, {}),
     "SGDNesterov8bit": ("bitsandbytes", "bitsandbytes.optim.sgd.SGD8bit", {}, {"momentum": 0.9, "nesterov": True}),
-}  # fmt: skip
+}
 FREE = ("AdamWScheduleFree", "RAdamScheduleFree", "SGDScheduleFree")
 
 
@@ -44,8 +48,11 @@ def groups(config: OptimizerConfig) -> list[dict[str, Any]]:
     """Two factors of 8-bit optimisers' least size, as the loop groups them."""
     torch.manual_seed(1)
     rates = zip(("text_encoder", "unet"), config.learned_rates()[::-1], strict=True)
-    return [{"params": [torch.nn.Parameter(torch.randn(64, 65))], "lr": rate, "base_lr": rate, "name": name}
-            for name, rate in rates if rate]  # fmt: skip
+    return [
+        {"params": [torch.nn.Parameter(torch.randn(64, 65))], "lr": rate, "base_lr": rate, "name": name}
+        for name, rate in rates
+        if rate
+    ]
 
 
 def descend(optimizer: torch.optim.Optimizer, steps: int, first: int = 0) -> torch.Tensor:

@@ -80,8 +80,9 @@ def bases(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
 
 
 @pytest.mark.parametrize(("family", "name"), OF)
-def test_a_step_is_that_of_diffusers_and_peft(family: str, name: str, bases: dict[str, Path], config: Config,
-                                              tmp_path: Path) -> None:  # fmt: skip
+def test_a_step_is_that_of_diffusers_and_peft(
+    family: str, name: str, bases: dict[str, Path], config: Config, tmp_path: Path
+) -> None:
     case, folder = CASES[name], bases[family]
     ours, file = _ours(folder, config(tmp_path, base=str(folder), **case.settings), tmp_path)
     theirs = _theirs(folder, file, case.settings)
@@ -135,8 +136,12 @@ def _theirs(folder: Path, file: Path, settings: dict[str, Any]) -> Measured:
     pipe.load_lora_weights(file.parent, weight_name=file.name)
     parts = {"unet": pipe.unet, "text_encoder": pipe.text_encoder}
     parts |= {"text_encoder_2": pipe.text_encoder_2} if wide else {}
-    factors = {f"{part}.{key}": value for part, model in parts.items() for key, value in model.named_parameters()
-               if "lora_" in key}  # fmt: skip
+    factors = {
+        f"{part}.{key}": value
+        for part, model in parts.items()
+        for key, value in model.named_parameters()
+        if "lora_" in key
+    }
     for value in factors.values():
         value.requires_grad_(True)
     generator = torch.Generator().manual_seed(5)

@@ -25,8 +25,10 @@ def config(tiny: Path, tmp_path: Path) -> Make:
 
 
 def _folders(pictures: Callable[..., Path], count: int) -> list[dict[str, object]]:
-    return [{"folder": str(pictures("own", 4)), "repeats": 2},
-            {"folder": str(pictures("prior", count)), "regularisation": True}]  # fmt: skip
+    return [
+        {"folder": str(pictures("own", 4)), "repeats": 2},
+        {"folder": str(pictures("prior", count)), "regularisation": True},
+    ]
 
 
 def test_they_are_as_many_as_the_others(pictures: Callable[..., Path], config: Make) -> None:
@@ -47,6 +49,8 @@ def test_a_surplus_is_named(pictures: Callable[..., Path], config: Make) -> None
 
 def test_the_weight_reaches_the_loss(pictures: Callable[..., Path], config: Make) -> None:
     folders = _folders(pictures, 3)
-    losses = [train(config(folders, name=f"w{weight}", prior_loss_weight=weight),
-                    progress=False).losses[0] for weight in (1.0, 0.0)]  # fmt: skip
+    losses = [
+        train(config(folders, name=f"w{weight}", prior_loss_weight=weight), progress=False).losses[0]
+        for weight in (1.0, 0.0)
+    ]
     assert 0.2 * losses[0] < losses[1] < 0.8 * losses[0]

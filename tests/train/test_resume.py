@@ -67,8 +67,17 @@ def whole(tiny: Path, images: Path) -> RunResult:
 
 def eight_steps(tiny: Path, images: Path, out: Path, **settings: object) -> TrainConfig:
     """Two epochs of four steps, with an average, and files of steps 3 and 6."""
-    given = {"epochs": 2, "batch_size": 1, "dim": 4, "alpha": 2, "learning_rate": 2e-3, "device": "cpu", "name": "t",
-             "ema": 0.9, "save_every_steps": 3}  # fmt: skip
+    given = {
+        "epochs": 2,
+        "batch_size": 1,
+        "dim": 4,
+        "alpha": 2,
+        "learning_rate": 2e-3,
+        "device": "cpu",
+        "name": "t",
+        "ema": 0.9,
+        "save_every_steps": 3,
+    }
     places = {"base": str(tiny), "images": str(images), "out": str(out)}
     return make_config({**given, **places, **settings}, "test")
 
@@ -96,10 +105,14 @@ def logged(result: RunResult, kind: str) -> list[dict[str, object]]:
 
 def same(one: RunResult, two: RunResult) -> bool:
     """Whether both left the same bytes, losses and counts."""
-    steps = [[line[key] for line in logged(result, "step") for key in ("step", "epoch", "loss", "average")]
-             for result in (one, two)]  # fmt: skip
-    files_of = [[(path.name, path.read_bytes()) for path in sorted(result.log.parent.glob("*.safetensors"))]
-                for result in (one, two)]  # fmt: skip
+    steps = [
+        [line[key] for line in logged(result, "step") for key in ("step", "epoch", "loss", "average")]
+        for result in (one, two)
+    ]
+    files_of = [
+        [(path.name, path.read_bytes()) for path in sorted(result.log.parent.glob("*.safetensors"))]
+        for result in (one, two)
+    ]
     return files_of[0] == files_of[1] and steps[0] == steps[1] and one.losses == two.losses and one.steps == two.steps
 
 
@@ -126,8 +139,17 @@ def test_a_run_killed_thrice_in_mid_epoch_leaves_what_a_whole_one_does(
 
 def test_draws_and_stages_go_on_where_they_were(tiny: Path, images: Path, tmp_path: Path) -> None:
     """Everything that is drawn, two micro-batches a step, and text encoders that stop in the third step."""
-    drawn = {"flip": True, "network_dropout": 0.2, "caption_dropout": 0.3, "shuffle_tags": True, "noise_offset": 0.1,
-             "gradient_accumulation": 2, "epochs": 3, "stop_text_encoder_training": 0.4, "ema": None}  # fmt: skip
+    drawn = {
+        "flip": True,
+        "network_dropout": 0.2,
+        "caption_dropout": 0.3,
+        "shuffle_tags": True,
+        "noise_offset": 0.1,
+        "gradient_accumulation": 2,
+        "epochs": 3,
+        "stop_text_encoder_training": 0.4,
+        "ema": None,
+    }
     one, two = (
         eight_steps(tiny, images, tmp_path / name, save_state_every_steps=1, **drawn) for name in ("whole", "killed")
     )
@@ -138,8 +160,12 @@ def test_files_of_steps_and_only_the_newest_stay(config: Config, pictures: Pictu
     settings = config(pictures(count=3), epochs=3, batch_size=1, save_every_steps=2, save_last_n=2)
     result = train(settings, progress=False)
     names = sorted(path.name for path in settings.out.glob("*.safetensors"))
-    assert names == ["t-000002.safetensors", "t-000003.safetensors", "t-step00000006.safetensors",
-                     "t-step00000008.safetensors"]  # fmt: skip
+    assert names == [
+        "t-000002.safetensors",
+        "t-000003.safetensors",
+        "t-step00000006.safetensors",
+        "t-step00000008.safetensors",
+    ]
     assert result.epochs == [settings.out / name for name in names[:2]]
     made = {name: read(settings.out / name) for name in names}
     assert made[names[2]].digest == made[names[0]].digest  # step 6 ends epoch 2
@@ -156,8 +182,11 @@ def test_every_second_epoch_and_the_last_stay_also_after_a_kill(tiny: Path, imag
     settings = eight_steps(tiny, images, tmp_path / "second", save_every_epochs=2, **often)
     assert plan(settings).files == 3
     result = killed_thrice(settings, 6, 9, 14)
-    assert [path.name for path in result.epochs] == ["t-000002.safetensors", "t-000004.safetensors",
-                                                     "t-000005.safetensors"]  # fmt: skip
+    assert [path.name for path in result.epochs] == [
+        "t-000002.safetensors",
+        "t-000004.safetensors",
+        "t-000005.safetensors",
+    ]
     kept = [every.epochs[number - 1] for number in (2, 4, 5)]
     assert [path.read_bytes() for path in result.epochs] == [path.read_bytes() for path in kept]
     assert result.losses == every.losses
@@ -208,9 +237,7 @@ def test_an_average_of_an_average_is_refused(
         train(config(pictures(count=1), ema=0.9), progress=False)
 
 
-@pytest.mark.parametrize(
-    ("victim", "nth", "left"), [("t-state/state.pt", 3, 2), ("t-000001.safetensors", 1, 3)]
-)  # fmt: skip
+@pytest.mark.parametrize(("victim", "nth", "left"), [("t-state/state.pt", 3, 2), ("t-000001.safetensors", 1, 3)])
 def test_a_full_disk_leaves_the_state_and_says_what_to_do(
     victim: str, nth: int, left: int, tiny: Path, images: Path, whole: RunResult, tmp_path: Path
 ) -> None:
@@ -375,8 +402,17 @@ def test_a_run_that_was_cut_short_is_not_begun_anew_by_mistake(tiny: Path, image
     ],
 )
 def test_more_epochs_only_where_no_step_depends_on_how_many(settings: dict[str, object], allowed: bool) -> None:
-    common = {"network": {}, "ema": None, "optimizer": {}, "scaler": {}, "watched": {}, "base_digest": "b",
-              "dataset_digest": "d", "started_at": 0.0, "session": 1}  # fmt: skip
+    common = {
+        "network": {},
+        "ema": None,
+        "optimizer": {},
+        "scaler": {},
+        "watched": {},
+        "base_digest": "b",
+        "dataset_digest": "d",
+        "started_at": 0.0,
+        "session": 1,
+    }
     state = State(settings={**settings, "epochs": 2}, **common)
     told = contextlib.nullcontext() if allowed else pytest.raises(TrainingError, match=r"epochs \(2 -> 4\) changed")
     with told:

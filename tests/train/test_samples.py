@@ -55,13 +55,16 @@ def test_a_line_of_every_option_and_one_of_none(config: Config, tmp_path: Path, 
 
 
 def test_toml_and_json(config: Config, tmp_path: Path, base: Base) -> None:
-    (tmp_path / "p.toml").write_text('[prompt]\nwidth = 64\nsample_steps = 4\n[[prompt.subset]]\nprompt = "a"\n'
-                                     '[[prompt.subset]]\nprompt = "b"\nseed = 9\n')  # fmt: skip
+    (tmp_path / "p.toml").write_text(
+        '[prompt]\nwidth = 64\nsample_steps = 4\n[[prompt.subset]]\nprompt = "a"\n'
+        '[[prompt.subset]]\nprompt = "b"\nseed = 9\n'
+    )
     (tmp_path / "p.json").write_text(
         '[{"prompt": "a", "sample_steps": 4}, {"prompt": "b", "seed": 9, "sample_steps": 4}]'
     )
-    toml, jsons = (wanted_samples(config(tmp_path, sample_prompts=str(tmp_path / name)), base, [])
-                   for name in ("p.toml", "p.json"))  # fmt: skip
+    toml, jsons = (
+        wanted_samples(config(tmp_path, sample_prompts=str(tmp_path / name)), base, []) for name in ("p.toml", "p.json")
+    )
     assert toml == jsons and [(own.prompt, own.seed, own.steps) for own in toml] == [("a", 1, 4), ("b", 9, 4)]
 
 
@@ -129,8 +132,9 @@ def test_samples_are_the_networks_own_and_change_no_byte(
     folder = tmp_path / "seen" / "t-samples"
     moments = ["e000000", "e000001", "e000002", "s00000002", "s00000004"]
     assert sorted(path.name for path in folder.iterdir()) == [
-        *(f"{moment}_0{number}.png" for moment in moments for number in (1, 2)), "sheet.png",
-    ]  # fmt: skip
+        *(f"{moment}_0{number}.png" for moment in moments for number in (1, 2)),
+        "sheet.png",
+    ]
     wanted = Wanted("1girl, smile", "hat", (64, 64), 7, 2, 2.5, "Euler a")
     bare = render(base, wanted, 1)
     with Patcher(base).applied(read(seen.epochs[-1])):

@@ -37,7 +37,9 @@ def _plan(config: TrainConfig) -> Any:
 
 
 def test_options_of_the_network_keep_their_names(tmp_path: Path) -> None:
-    config = _read(tmp_path, """
+    config = _read(
+        tmp_path,
+        """
         network_args = ["conv_dim=2", "rank_dropout=0.1", "module_dropout=.2", "loraplus_unet_lr_ratio=16"]
         network_dropout = 0.3
         scale_weight_norms = 1.0
@@ -46,7 +48,8 @@ def test_options_of_the_network_keep_their_names(tmp_path: Path) -> None:
         base_weights = ["a b.safetensors", "c.safetensors"]
         base_weights_multiplier = [0.5]
         v2 = true
-    """)  # fmt: skip
+    """,
+    )
     assert (config.conv_dim, config.conv_alpha) == (2, 1.0)  # its alpha is 1 where it is left out
     assert (config.network_dropout, config.rank_dropout, config.module_dropout) == (0.3, 0.1, 0.2)
     assert (config.scale_weight_norms, config.max_token_length, config.weighted_captions) == (1.0, 150, True)

@@ -151,8 +151,11 @@ def test_a_file_of_kohyas_gui_is_read_with_a_note(
 
 
 def test_a_file_of_akegarasus_gui_is_read(tmp_path: Path) -> None:
-    text = OPTIONS_FILE.replace("[train]", '[train]\nresolution = "512,768"\nlr_restart_cycles = 3\n'
-                                'lr_scheduler = "cosine_with_restarts"\nsave_last_n_epochs = 499')  # fmt: skip
+    text = OPTIONS_FILE.replace(
+        "[train]",
+        '[train]\nresolution = "512,768"\nlr_restart_cycles = 3\n'
+        'lr_scheduler = "cosine_with_restarts"\nsave_last_n_epochs = 499',
+    )
     config = _read(tmp_path, text.replace("[5e-5]", "[]"))
     assert (config.lr_cycles, config.resolution, config.te_lr, config.notes) == (3, (512, 768), None, ())
 
@@ -202,15 +205,19 @@ def test_the_tables_in_the_manual_are_these() -> None:
 # every option of their trainers of LoRAs for SD1, SD2 and SDXL, and every key of their dataset config by level
 THEIR_OPTIONS = (Path(__file__).parent / "sd_scripts_options.txt").read_text().split()
 THEIR_KEYS = {
-    "dataset": ("batch_size bucket_no_upscale bucket_reso_steps enable_bucket max_bucket_reso min_bucket_reso "
-                "validation_seed validation_split resolution network_multiplier resize_interpolation"),
-    "subset": ("color_aug face_crop_aug_range flip_aug num_repeats random_crop shuffle_caption keep_tokens "
-               "keep_tokens_separator secondary_separator caption_separator enable_wildcard token_warmup_min "
-               "token_warmup_step caption_prefix caption_suffix custom_attributes resize_interpolation "
-               "caption_dropout_every_n_epochs caption_dropout_rate caption_tag_dropout_rate caption_extension "
-               "class_tokens cache_info"),
+    "dataset": (
+        "batch_size bucket_no_upscale bucket_reso_steps enable_bucket max_bucket_reso min_bucket_reso "
+        "validation_seed validation_split resolution network_multiplier resize_interpolation"
+    ),
+    "subset": (
+        "color_aug face_crop_aug_range flip_aug num_repeats random_crop shuffle_caption keep_tokens "
+        "keep_tokens_separator secondary_separator caption_separator enable_wildcard token_warmup_min "
+        "token_warmup_step caption_prefix caption_suffix custom_attributes resize_interpolation "
+        "caption_dropout_every_n_epochs caption_dropout_rate caption_tag_dropout_rate caption_extension "
+        "class_tokens cache_info"
+    ),
     "only subset": "is_reg alpha_mask metadata_file conditioning_data_dir",
-}  # fmt: skip
+}
 
 
 def test_every_option_of_theirs_is_in_one_table() -> None:
@@ -233,9 +240,17 @@ def _without(name: str) -> str:
     return "\n".join(line for line in OPTIONS_FILE.splitlines() if line.partition(" ")[0] != name and line[:1] != "[")
 
 
-VALUES = {"resolution": "64", "face_crop_aug_range": "[1.0, 2.0]", "custom_attributes": "{a = 1}",
-          "token_warmup_step": "0.5", "validation_split": "0.1", "caption_dropout_rate": "0.1", "network_multiplier":
-          "0.5", "caption_tag_dropout_rate": "0.1", "resize_interpolation": '"lanczos"'}  # fmt: skip
+VALUES = {
+    "resolution": "64",
+    "face_crop_aug_range": "[1.0, 2.0]",
+    "custom_attributes": "{a = 1}",
+    "token_warmup_step": "0.5",
+    "validation_split": "0.1",
+    "caption_dropout_rate": "0.1",
+    "network_multiplier": "0.5",
+    "caption_tag_dropout_rate": "0.1",
+    "resize_interpolation": '"lanczos"',
+}
 _TEXT = ("separator", "prefix", "suffix", "extension", "tokens", "file", "dir")
 
 

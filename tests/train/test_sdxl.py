@@ -41,8 +41,15 @@ def _inputs(rows: int = 2, **text: Any) -> Inputs:
 def test_a_trained_file_is_what_diffusers_applies(tiny_xl: Path, config: Config, pictures: Pictures) -> None:
     from diffusers import StableDiffusionXLPipeline
 
-    settings = config(pictures(count=3, size=(80, 64)), base=str(tiny_xl), batch_size=1, epochs=1, dtype="fp32",
-                      learning_rate=1e-2, clip_skip=2)  # fmt: skip
+    settings = config(
+        pictures(count=3, size=(80, 64)),
+        base=str(tiny_xl),
+        batch_size=1,
+        epochs=1,
+        dtype="fp32",
+        learning_rate=1e-2,
+        clip_skip=2,
+    )
     result = train(settings, progress=False)
     assert result.steps == 3
     adapter = read(result.epochs[0])
@@ -58,10 +65,13 @@ def test_a_trained_file_is_what_diffusers_applies(tiny_xl: Path, config: Config,
     pipe.fuse_lora()
     pipe.unload_lora_weights()
     changed = {
-        part: {key: value - before[part][key] for key, value in model.state_dict().items()
-               if not torch.equal(value, before[part][key])}
+        part: {
+            key: value - before[part][key]
+            for key, value in model.state_dict().items()
+            if not torch.equal(value, before[part][key])
+        }
         for part, model in parts.items()
-    }  # fmt: skip
+    }
     assert sum(map(len, changed.values())) == len(adapter) - len(idle)
     for name, delta in adapter.items():
         if name not in idle:
@@ -96,9 +106,11 @@ def test_the_loss_is_that_of_diffusers_parts(tiny_xl: Path, config: Config, tmp_
         noisy = pipe.scheduler.__class__.from_config(pipe.scheduler.config)
         abar = noisy.alphas_cumprod[draws.timesteps].view(-1, 1, 1, 1)
         predicted = base.unet(
-            abar.sqrt() * latents + (1 - abar).sqrt() * draws.noise, draws.timesteps, encoder_hidden_states=hidden,
+            abar.sqrt() * latents + (1 - abar).sqrt() * draws.noise,
+            draws.timesteps,
+            encoder_hidden_states=hidden,
             added_cond_kwargs={"text_embeds": pooled, "time_ids": batch.time_ids},
-        ).sample  # fmt: skip
+        ).sample
     wanted = (predicted - draws.noise).square().mean((1, 2, 3))
     torch.testing.assert_close(losses, wanted, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(cached, wanted, rtol=1e-5, atol=1e-6)

@@ -51,8 +51,10 @@ def test_an_sd2_base_that_predicts_v_is_trained_on_v(tiny_sd2: Path, config: Con
     assert result.steps == 3 and len(adapter) == 192 + 12 and adapter.family == "sd2"
     facts = adapter.metadata
     assert (facts["ss_v2"], facts["ss_base_model_version"], facts["modelspec.prediction_type"]) == (
-        "True", "sd_v2_v", "v",
-    )  # fmt: skip
+        "True",
+        "sd_v2_v",
+        "v",
+    )
     assert facts["modelspec.architecture"] == "stable-diffusion-v2-768-v/lora"
     projection = adapter["unet.down_blocks.0.attentions.0.proj_in"]
     assert len(projection.shape) == 2 and projection.norm() > 0
@@ -89,6 +91,8 @@ def test_masks_reach_the_loss(config: Config, pictures: Pictures) -> None:
         clear = image.convert("RGBA")
     clear.putalpha(0)
     clear.save(images / "00.png")
-    losses = [train(config(images, name=f"m{mask}", epochs=1, alpha_mask=mask), progress=False).losses[0]
-              for mask in (True, False)]  # fmt: skip
+    losses = [
+        train(config(images, name=f"m{mask}", epochs=1, alpha_mask=mask), progress=False).losses[0]
+        for mask in (True, False)
+    ]
     assert losses[0] == 0 < losses[1]

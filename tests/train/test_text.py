@@ -117,8 +117,16 @@ def test_a_run_reads_long_and_weighted_captions(te_lr: float, config: Config, pi
     images, files = pictures(count=1), []
     for name, end in (("one", "hat"), ("two", "smile"), ("three", "(hat:1.6)")):
         (images / "00.txt").write_text(LONG[:-2] + ", " + end)
-        settings = config(images, name=name, epochs=1, te_lr=te_lr, max_token_length=225, weighted_captions=True,
-                          shuffle_tags=False, dtype="fp32")  # fmt: skip
+        settings = config(
+            images,
+            name=name,
+            epochs=1,
+            te_lr=te_lr,
+            max_token_length=225,
+            weighted_captions=True,
+            shuffle_tags=False,
+            dtype="fp32",
+        )
         files.append(read(train(settings, progress=False).epochs[0]))
     name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v"
     deltas = [file[name].dense() for file in files]

@@ -29,8 +29,16 @@ def test_the_guides_rules(pictures: Callable[..., Path]) -> None:
     shutil.copy(face / "00.png", face / "copy.png")
     pictures("root/1_wide", 2, (64, 256))
     text = _warned(root, "style-004", allow_uncaptioned=True, epochs=4)
-    for part in ("0.4 to 1 an epoch", "37 samples an epoch are few", "4 epochs; guide 004", "2 images (", "over 3:1",
-                 "copy.png", "1 images are there more than once", "no caption"):  # fmt: skip
+    for part in (
+        "0.4 to 1 an epoch",
+        "37 samples an epoch are few",
+        "4 epochs; guide 004",
+        "2 images (",
+        "over 3:1",
+        "copy.png",
+        "1 images are there more than once",
+        "no caption",
+    ):
         assert part in text
     assert "are many" in _warned(
         root, "style-004", allow_uncaptioned=True, images=[{"folder": str(face), "repeats": 900}]

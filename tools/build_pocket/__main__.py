@@ -101,9 +101,16 @@ def _device() -> str:
 
 
 STAGES = {
-    "draw-codec": _draw("codec"), "draw-base": _draw("base"), "draw-judge": _draw("judge"), "vae": _vae,
-    "encode": _encode, "judge": _judge, "unet": _unet, "install": _install, "card": _card,
-}  # fmt: skip
+    "draw-codec": _draw("codec"),
+    "draw-base": _draw("base"),
+    "draw-judge": _draw("judge"),
+    "vae": _vae,
+    "encode": _encode,
+    "judge": _judge,
+    "unet": _unet,
+    "install": _install,
+    "card": _card,
+}
 
 if __name__ == "__main__":
     main()

@@ -103,9 +103,13 @@ def view_grid(grid: Grid) -> View:
     sizes = [grid.settings_of(picture).size for picture in grid.pictures] or [grid.settings.size]
     height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
     return View(
-        grid.title, _about(grid), hashlib.sha256(identity.encode()).hexdigest()[:16], (width, height), axes,
+        grid.title,
+        _about(grid),
+        hashlib.sha256(identity.encode()).hexdigest()[:16],
+        (width, height),
+        axes,
         tuple(_shot(grid, picture) for picture in grid.pictures),
-    )  # fmt: skip
+    )
 
 
 def _value(grid: Grid, label: str, rows: Mapping[str, RowInfo]) -> Value:
@@ -119,8 +123,16 @@ def _shot(grid: Grid, picture: Picture) -> Shot:
     badge = grid.badges.get((picture.row, picture.weight), "")
     row, at, base = grid.rows[picture.row], grid.place(picture), grid.base_place(picture)
     judged = picture.weight != 0 and at != base and not grid.headed(row)
-    return Shot(at, picture.file, picture.key, base, _parameters(grid, picture), badge,
-                row.verdict if judged else None, grid.scores.get(picture.key, ()))  # fmt: skip
+    return Shot(
+        at,
+        picture.file,
+        picture.key,
+        base,
+        _parameters(grid, picture),
+        badge,
+        row.verdict if judged else None,
+        grid.scores.get(picture.key, ()),
+    )
 
 
 def _parameters(grid: Grid, picture: Picture) -> str:

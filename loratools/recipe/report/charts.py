@@ -56,8 +56,10 @@ def loss_line(steps: Sequence[tuple[float, float]], epochs: Sequence[tuple[float
     for number in range(4):
         value = low + room + (high - low - 2 * room) * number / 3
         y = place(0, value)[1]
-        parts.append(f'<line class="rule" x1="{_LEFT}" x2="{_WIDE - 12}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                     f'<text class="tick" x="{_LEFT - 6}" y="{y + 3:.1f}">{value:.3g}</text>')  # fmt: skip
+        parts.append(
+            f'<line class="rule" x1="{_LEFT}" x2="{_WIDE - 12}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text class="tick" x="{_LEFT - 6}" y="{y + 3:.1f}">{value:.3g}</text>'
+        )
     if len(shown) > 1:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in shown))
         parts.append(f'<polyline class="thin" points="{path}"/>')
@@ -79,8 +81,10 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def _svg(width: float, height: float, title: str, body: str, kind: str) -> str:
-    return (f'<svg class="{kind}" viewBox="0 0 {width:g} {height:g}" width="{width:g}" role="img">'
-            f"<title>{html.escape(title)}</title>{body}</svg>")  # fmt: skip
+    return (
+        f'<svg class="{kind}" viewBox="0 0 {width:g} {height:g}" width="{width:g}" role="img">'
+        f"<title>{html.escape(title)}</title>{body}</svg>"
+    )
 
 
 def _short(value: float) -> str:

@@ -51,9 +51,13 @@ def run_facts(told: Told) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "recipe": {
-            "name": told.planner.name, "file": document.source, "base": told.planner.base,
-            "sha256": hashlib.sha256(document.text.encode()).hexdigest(), "text": document.text,
-            "includes": dict(document.others), "steps": _resolved(document, told.steps),
+            "name": told.planner.name,
+            "file": document.source,
+            "base": told.planner.base,
+            "sha256": hashlib.sha256(document.text.encode()).hexdigest(),
+            "text": document.text,
+            "includes": dict(document.others),
+            "steps": _resolved(document, told.steps),
             "vars": document.data.get("vars", {}),
         },
         "commands": _commands(told),
@@ -63,7 +67,7 @@ def run_facts(told: Told) -> dict[str, Any]:
         "versions": _versions(),
         "inputs": _inputs(told.steps),
         "steps": [_step(step, told) for step in told.steps],
-    }  # fmt: skip
+    }
 
 
 def made_of(path: Path) -> list[dict[str, Any]]:
@@ -104,20 +108,33 @@ def _step(step: Planned, told: Told) -> dict[str, Any]:
     done = next((ran for ran in told.ran if ran.planned.name == step.name), None)
     failure = next((failure for failure in told.failures if failure.planned.name == step.name), None)
     facts: dict[str, Any] = {
-        "step": step.name, "kind": step.kind, "state": "not run", "key": step.key, "out": os.path.relpath(
-            step.out, told.planner.work), "options": step.draft.options,
+        "step": step.name,
+        "kind": step.kind,
+        "state": "not run",
+        "key": step.key,
+        "out": os.path.relpath(step.out, told.planner.work),
+        "options": step.draft.options,
         "reads": [{"label": s.label, "digest": s.digest, "step": s.step} for s in step.draft.sources],
-    }  # fmt: skip
+    }
     if failure is not None:
         return facts | {"state": "failed", "error": str(failure.error)}
     if done is None:
         return facts
     record = done.record
     terms = made_of(step.out) if step.kind in LORAS else []
-    return facts | {
-        "state": "cached" if done.cached else "made", "seconds": record.seconds, "memory": record.memory,
-        "size": record.size, "files": record.files, "summary": record.summary, "result": record.facts,
-    } | ({"terms": terms} if terms else {})  # fmt: skip
+    return (
+        facts
+        | {
+            "state": "cached" if done.cached else "made",
+            "seconds": record.seconds,
+            "memory": record.memory,
+            "size": record.size,
+            "files": record.files,
+            "summary": record.summary,
+            "result": record.facts,
+        }
+        | ({"terms": terms} if terms else {})
+    )
 
 
 def _inputs(steps: Sequence[Planned]) -> list[dict[str, Any]]:
@@ -127,8 +144,10 @@ def _inputs(steps: Sequence[Planned]) -> list[dict[str, Any]]:
         for source in step.draft.sources:
             if source.step is None:
                 found.setdefault((source.label, source.digest), []).append(step.name)
-    return [{"label": label, "digest": digest, "read_by": list(dict.fromkeys(names))}
-            for (label, digest), names in found.items()]  # fmt: skip
+    return [
+        {"label": label, "digest": digest, "read_by": list(dict.fromkeys(names))}
+        for (label, digest), names in found.items()
+    ]
 
 
 def _versions() -> Mapping[str, str]:

@@ -60,9 +60,11 @@ def _summary(facts: Mapping[str, Any]) -> str:
 
 
 def _trouble(step: Mapping[str, Any]) -> str:
-    return (f'<section class="trouble"><h2>{_text(step["step"])} failed</h2><p>{_text(step["error"])}</p>'
-            "<p>What had been made stays. Mend this and run the recipe again; it goes on from here.</p>"
-            "</section>")  # fmt: skip
+    return (
+        f'<section class="trouble"><h2>{_text(step["step"])} failed</h2><p>{_text(step["error"])}</p>'
+        "<p>What had been made stays. Mend this and run the recipe again; it goes on from here.</p>"
+        "</section>"
+    )
 
 
 def _pictures(step: Mapping[str, Any], work: Path) -> str:
@@ -107,10 +109,12 @@ def _row(step: Mapping[str, Any], work: Path) -> str:
     memory = size_text(step.get("memory")) if step.get("memory") else "-"
     told = step.get("summary", step.get("error", ""))
     state = step["state"]
-    return (f'<tr><th scope="row">{_text(step["step"])}</th><td>{_text(step["kind"])}</td>'
-            f'<td><span class="state {_STATES[state]}">{state}</span></td><td class="n">{time}</td>'
-            f'<td class="n">{size}</td><td class="n">{memory}</td><td>{_text(reads)}</td><td>{out}</td>'
-            f"<td>{_text(told)}</td></tr>")  # fmt: skip
+    return (
+        f'<tr><th scope="row">{_text(step["step"])}</th><td>{_text(step["kind"])}</td>'
+        f'<td><span class="state {_STATES[state]}">{state}</span></td><td class="n">{time}</td>'
+        f'<td class="n">{size}</td><td class="n">{memory}</td><td>{_text(reads)}</td><td>{out}</td>'
+        f"<td>{_text(told)}</td></tr>"
+    )
 
 
 def _details(step: Mapping[str, Any], work: Path) -> str:
@@ -120,10 +124,14 @@ def _details(step: Mapping[str, Any], work: Path) -> str:
         parts.append(f"<details><summary>options</summary><pre>{_json(step['options'])}</pre></details>")
     files: Mapping[str, str] = step.get("files", {})
     if files:
-        rows = "".join(f"<tr><td>{_text(name or step['out'])}</td><td><code>{_text(digest)}</code></td></tr>"
-                       for name, digest in list(files.items())[:_LONG])  # fmt: skip
-        parts.append(f"<details><summary>{len(files)} file{'s' * (len(files) != 1)}, sha256</summary>"
-                     f"<table>{rows}</table></details>")  # fmt: skip
+        rows = "".join(
+            f"<tr><td>{_text(name or step['out'])}</td><td><code>{_text(digest)}</code></td></tr>"
+            for name, digest in list(files.items())[:_LONG]
+        )
+        parts.append(
+            f"<details><summary>{len(files)} file{'s' * (len(files) != 1)}, sha256</summary>"
+            f"<table>{rows}</table></details>"
+        )
     head = f"<h3>{_text(step['step'])} <small>{_text(step['kind'])} · key <code>{step['key'][:12]}</code></small></h3>"
     return f'<section class="step">{head}{"".join(parts)}</section>'
 
@@ -170,8 +178,10 @@ def _errors(step: Mapping[str, Any]) -> Iterator[str]:
         return
     worst = sorted(((_error(value), name) for name, value in blocks.items()), reverse=True)[:3]
     told = ", ".join(f"{name} {error:.1e}" for error, name in worst if error > 0)
-    yield (f"<p>relative error against the exact sum <b>{result['error']:.1e}</b>"
-           f"{f'; most in {_text(told)}' if told else ''}</p>")  # fmt: skip
+    yield (
+        f"<p>relative error against the exact sum <b>{result['error']:.1e}</b>"
+        f"{f'; most in {_text(told)}' if told else ''}</p>"
+    )
 
 
 def _error(value: Any) -> float:
@@ -190,13 +200,17 @@ def _scores(step: Mapping[str, Any]) -> Iterator[str]:
         f'<td class="n">{100 * row.get("obedience", 0):.0f} %</td><td class="n">{row.get("defects", 0):.2f}</td></tr>'
         for row in rows
     )
-    yield (f"<table class=\"scores\"><tr><th>at weight {scores.get('weight', 1):g}</th><th>style "
-           f"{_text(scores.get('style', ''))}</th><th>tags</th><th>defects</th></tr>{body}</table>")  # fmt: skip
+    yield (
+        f'<table class="scores"><tr><th>at weight {scores.get("weight", 1):g}</th><th>style '
+        f"{_text(scores.get('style', ''))}</th><th>tags</th><th>defects</th></tr>{body}</table>"
+    )
 
 
 def _input(item: Mapping[str, Any]) -> str:
-    return (f"<tr><td>{_text(item['label'])}</td><td>{_text(', '.join(item['read_by']))}</td>"
-            f"<td><code>{_text(item['digest'])}</code></td></tr>")  # fmt: skip
+    return (
+        f"<tr><td>{_text(item['label'])}</td><td>{_text(', '.join(item['read_by']))}</td>"
+        f"<td><code>{_text(item['digest'])}</code></td></tr>"
+    )
 
 
 def _link(path: Path, work: Path) -> str:

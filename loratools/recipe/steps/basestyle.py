@@ -55,12 +55,18 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     plain = {key: value for key, value in settings_without_places(config).items() if key not in KEYS}
     options = {"drawn": asdict(generation), "prompts": sha256(PROMPTS), **plain, **under.options()}
     settings = {**training, **asdict(generation), **{key: str(path) for key, path in places.items()}}
-    return Draft(options, (planner.base_source(), *under.sources, *beside),
-                 lambda out, session: _make(out, session, name, settings, under, planner),
-                 epochs=config.epochs, family=planner.base_family, numbers=staying(config), pruned_by=pruned_by(config),
-                 check=check_devices,
-                 units=3.0 * int(generation.images_per_framing) * config.repeats * config.epochs,
-                 assist=lambda out, session: _assist(out, session, name, settings, under, planner))  # fmt: skip
+    return Draft(
+        options,
+        (planner.base_source(), *under.sources, *beside),
+        lambda out, session: _make(out, session, name, settings, under, planner),
+        epochs=config.epochs,
+        family=planner.base_family,
+        numbers=staying(config),
+        pruned_by=pruned_by(config),
+        check=check_devices,
+        units=3.0 * int(generation.images_per_framing) * config.repeats * config.epochs,
+        assist=lambda out, session: _assist(out, session, name, settings, under, planner),
+    )
 
 
 def _own() -> tuple[str, ...]:
@@ -89,19 +95,28 @@ def _generation(body: dict[str, Any], name: str, planner: Planner) -> Generation
     return generation
 
 
-def _make(out: Path, session: Session, name: str, settings: dict[str, Any], under: Underlying,
-          planner: Planner) -> Outcome:  # fmt: skip
+def _make(
+    out: Path, session: Session, name: str, settings: dict[str, Any], under: Underlying, planner: Planner
+) -> Outcome:
     from loratools.train.basestyle import basestyle
 
     whole = {**settings, **under.settings(planner.base_family)}
-    result = basestyle(planner.base, out, name=name, settings=whole, device=session.device, force=session.force,
-                       progress=session.progress,
-                       share=lambda resumes: session.share(resumes=resumes, needed=True))  # fmt: skip
+    result = basestyle(
+        planner.base,
+        out,
+        name=name,
+        settings=whole,
+        device=session.device,
+        force=session.force,
+        progress=session.progress,
+        share=lambda resumes: session.share(resumes=resumes, needed=True),
+    )
     return sealed(result, name, planner)
 
 
-def _assist(out: Path, session: Session, name: str, settings: dict[str, Any], under: Underlying,
-            planner: Planner) -> int:  # fmt: skip
+def _assist(
+    out: Path, session: Session, name: str, settings: dict[str, Any], under: Underlying, planner: Planner
+) -> int:
     from loratools.train.basestyle import assist
 
     whole = {**settings, **under.settings(planner.base_family)}

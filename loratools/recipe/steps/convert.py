@@ -23,9 +23,12 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     settings = step.options(Convert)
     terms = read_one(settings.lora, name, planner, "convert", "lora")
     options = settings.model_dump(include={"to", "dtype", "allow_unknown"})
-    return Draft(options, with_base(terms.sources, settings.dora, planner),
-                 lambda out, session: _make(out, session, settings, terms, planner),
-                 family=terms.family)  # fmt: skip
+    return Draft(
+        options,
+        with_base(terms.sources, settings.dora, planner),
+        lambda out, session: _make(out, session, settings, terms, planner),
+        family=terms.family,
+    )
 
 
 def _make(out: Path, session: Session, settings: Convert, terms: Terms, planner: Planner) -> Outcome:
@@ -36,8 +39,15 @@ def _make(out: Path, session: Session, settings: Convert, terms: Terms, planner:
     fresh = out.with_name(f".{out.name}.new.safetensors")
     base = base_weights(planner) if settings.dora else None
     try:
-        made = convert(one_file(terms), fresh, style=settings.to, dtype=settings.dtype, base=base,
-                       allow_unknown=settings.allow_unknown, force=True)  # fmt: skip
+        made = convert(
+            one_file(terms),
+            fresh,
+            style=settings.to,
+            dtype=settings.dtype,
+            base=base,
+            allow_unknown=settings.allow_unknown,
+            force=True,
+        )
         with replacing(out) as part:
             shutil.copyfile(fresh, part)
     finally:

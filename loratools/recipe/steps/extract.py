@@ -22,16 +22,23 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     settings = step.options(Extract)
     tuned = _model(settings.tuned, name, planner, "tuned")
     base = _model(settings.base, name, planner, "base") if settings.base else planner.base_source()
-    options = {"rank": rank_text(settings.rank, name, "extract", planner), "dtype": settings.dtype,
-               "conv": settings.conv, "seed": settings.seed}  # fmt: skip
+    options = {
+        "rank": rank_text(settings.rank, name, "extract", planner),
+        "dtype": settings.dtype,
+        "conv": settings.conv,
+        "seed": settings.seed,
+    }
     before = base.path if settings.base else planner.base_place()
     families = model_family(before), model_family(tuned.path)
     if None not in families and families[0] != families[1]:
         message = f"'{settings.tuned}' is a model of {families[1]} and the base of {families[0]}; both must be of one"
         raise planner.fail(name, "extract", "tuned", message=message)
-    return Draft(options, (base, tuned), lambda out, session: _make(out, session, settings, before, tuned.path, name,
-                                                                    planner),
-                 family=planner.base_family if settings.base is None else None)  # fmt: skip
+    return Draft(
+        options,
+        (base, tuned),
+        lambda out, session: _make(out, session, settings, before, tuned.path, name, planner),
+        family=planner.base_family if settings.base is None else None,
+    )
 
 
 def _model(text: str, name: str, planner: Planner, key: str) -> Source:
@@ -59,12 +66,23 @@ def _model(text: str, name: str, planner: Planner, key: str) -> Source:
         raise planner.fail(name, "extract", key, message=str(error)) from error
 
 
-def _make(out: Path, session: Session, settings: Extract, base: Path, tuned: Path, name: str,
-          planner: Planner) -> Outcome:  # fmt: skip
+def _make(
+    out: Path, session: Session, settings: Extract, base: Path, tuned: Path, name: str, planner: Planner
+) -> Outcome:
     from loratools.adapter.rank import parse_rank
     from loratools.adapter.save import DTYPES
     from loratools.ops.extract import extract_files
 
-    return told(extract_files(base, tuned, out, rule=parse_rank(settings.rank), conv=settings.conv,
-                              dtype=DTYPES[settings.dtype], seed=settings.seed, force=session.force,
-                              owner=planner.owner(name)))  # fmt: skip
+    return told(
+        extract_files(
+            base,
+            tuned,
+            out,
+            rule=parse_rank(settings.rank),
+            conv=settings.conv,
+            dtype=DTYPES[settings.dtype],
+            seed=settings.seed,
+            force=session.force,
+            owner=planner.owner(name),
+        )
+    )

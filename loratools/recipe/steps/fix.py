@@ -45,11 +45,17 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     except LoratoolsError as error:
         raise planner.fail(name, "fix", message=str(error)) from error
     terms = replace(terms, specs=specs)
-    options = {"terms": terms.options(presets), **merge_options(merge),
-               "rank": rank_text(merge.rank, name, "fix", planner)}  # fmt: skip
-    return Draft(options, with_base(terms.sources, merge.dora, planner),
-                 lambda out, session: write_merge(out, session, merge, terms, name, planner),
-                 family=terms.family)  # fmt: skip
+    options = {
+        "terms": terms.options(presets),
+        **merge_options(merge),
+        "rank": rank_text(merge.rank, name, "fix", planner),
+    }
+    return Draft(
+        options,
+        with_base(terms.sources, merge.dora, planner),
+        lambda out, session: write_merge(out, session, merge, terms, name, planner),
+        family=terms.family,
+    )
 
 
 def moved(terms: Terms, settings: Fix, presets: Presets) -> tuple[TermSpec, ...]:

@@ -45,17 +45,24 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     settings = step.options(Grid)
     presets = planner.presets(settings.presets, name)
     axes = read_axes(name, settings, planner)
-    named = [(text, place, read_terms(text, name, planner, presets, "grid", *place))
-             for text, place in _names(name, settings, axes, presets, planner)]  # fmt: skip
+    named = [
+        (text, place, read_terms(text, name, planner, presets, "grid", *place))
+        for text, place in _names(name, settings, axes, presets, planner)
+    ]
     options = {
-        **settings.model_dump(exclude={"weights", "seeds", "size", "prompts", "rows", "sampler", *_DRAWN, *_WORKED,
-                                       *_SCORED}),
+        **settings.model_dump(
+            exclude={"weights", "seeds", "size", "prompts", "rows", "sampler", *_DRAWN, *_WORKED, *_SCORED}
+        ),
         **settings.model_dump(include=set(_DRAWN), exclude_defaults=True),
         **{key: value for key, value in axes.items() if key != "axes"},
         "rows": [[text, terms.options(presets)] for text, _, terms in named],
-        "vectors": [vector_values(str(value), presets) for axis in axes["axes"] if axis.kind == "vector"
-                    for value in axis.values],
-    }  # fmt: skip
+        "vectors": [
+            vector_values(str(value), presets)
+            for axis in axes["axes"]
+            if axis.kind == "vector"
+            for value in axis.values
+        ],
+    }
     if settings.judge is not None:
         _check_style(settings.judge, planner, name)
     compared = compared_with(settings, name, planner)
@@ -79,14 +86,20 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     def assist(out: Path, session: Session) -> int:
         return _render(out, session, settings, axes, rows, name, planner).rendered
 
-    return Draft(options, tuple(sources),
-                 lambda out, session: _make(out, session, settings, axes, rows, compared, name, planner),
-                 in_place=True, check=lambda session: _check_judge(name, settings, planner, session),
-                 units=_pictures(rows, axes, planner) * (settings.steps or 20), assist=assist)  # fmt: skip
+    return Draft(
+        options,
+        tuple(sources),
+        lambda out, session: _make(out, session, settings, axes, rows, compared, name, planner),
+        in_place=True,
+        check=lambda session: _check_judge(name, settings, planner, session),
+        units=_pictures(rows, axes, planner) * (settings.steps or 20),
+        assist=assist,
+    )
 
 
-def _names(name: str, settings: Grid, axes: dict[str, Any], presets: Presets,
-           planner: Planner) -> list[tuple[str, tuple[str | int, ...]]]:  # fmt: skip
+def _names(
+    name: str, settings: Grid, axes: dict[str, Any], presets: Presets, planner: Planner
+) -> list[tuple[str, tuple[str | int, ...]]]:
     """Every merge string and where it stands: rows, values of an axis of adapters, tags in prompts."""
     from loratools.preview.tags import merge_string, take_tags
 
@@ -195,8 +208,11 @@ def _check_axes(name: str, settings: Grid, found: dict[str, Any], planner: Plann
 
 def _given(settings: Grid) -> frozenset[str]:
     """Settings that no axis may vary too."""
-    given = {key.replace("_", " ") for key in ("cfg", "steps", "sampler", "size", "clip_skip")
-             if getattr(settings, key) is not None}  # fmt: skip
+    given = {
+        key.replace("_", " ")
+        for key in ("cfg", "steps", "sampler", "size", "clip_skip")
+        if getattr(settings, key) is not None
+    }
     return frozenset(given | ({"negative"} if settings.negative else set()))
 
 
@@ -224,8 +240,16 @@ def _check_style(style: str, planner: Planner, name: str) -> None:
     check_style(style, planner, name, "grid", "judge")
 
 
-def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms],
-          compared: Sequence[tuple[str, Source]], name: str, planner: Planner) -> Outcome:  # fmt: skip
+def _make(
+    out: Path,
+    session: Session,
+    settings: Grid,
+    axes: dict[str, Any],
+    rows: list[Terms],
+    compared: Sequence[tuple[str, Source]],
+    name: str,
+    planner: Planner,
+) -> Outcome:
     with session.share(resumes=session.resume, needed=False) as shared:
         result = _render(out, session, settings, axes, rows, name, planner)
     built, rendered = result.grid.rows, result.rendered + shared.rendered
@@ -240,8 +264,9 @@ def _make(out: Path, session: Session, settings: Grid, axes: dict[str, Any], row
     return Outcome(f"{len(built)} rows, {pictures} pictures, {rendered} of them rendered now", facts)
 
 
-def _render(out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str,
-            planner: Planner) -> GridResult:  # fmt: skip
+def _render(
+    out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str, planner: Planner
+) -> GridResult:
     """The pictures, the sheet and the page; of several processes each renders a part, and the first draws the rest."""
     from loratools.base.load import load_base
     from loratools.base.vae import use_vae
@@ -259,19 +284,32 @@ def _render(out: Path, session: Session, settings: Grid, axes: dict[str, Any], r
 
     first = load(models[0])
     return render_axes(
-        first, arrangement, out=out, presets=names.presets, resolve=names.terms,
+        first,
+        arrangement,
+        out=out,
+        presets=names.presets,
+        resolve=names.terms,
         load=lambda model: first if model == models[0] else load(model),
-        options=_engine(settings), title=settings.title, drawing=_drawing(settings),
-        embeddings=planner.find(settings.embeddings) if settings.embeddings else None, progress=session.progress,
-        owner=planner.owner(name), force=session.force,
-    )  # fmt: skip
+        options=_engine(settings),
+        title=settings.title,
+        drawing=_drawing(settings),
+        embeddings=planner.find(settings.embeddings) if settings.embeddings else None,
+        progress=session.progress,
+        owner=planner.owner(name),
+        force=session.force,
+    )
 
 
 def _engine(settings: Grid) -> Options:
     from loratools.preview.engine import Options
 
-    return Options(settings.batch_size or 8, compiled=settings.compile, offload=settings.offload,
-                   sliced=settings.sliced, tiled=settings.tiled)  # fmt: skip
+    return Options(
+        settings.batch_size or 8,
+        compiled=settings.compile,
+        offload=settings.offload,
+        sliced=settings.sliced,
+        tiled=settings.tiled,
+    )
 
 
 def _drawing(settings: Grid) -> Drawing:
@@ -289,8 +327,10 @@ def arranged_ahead(name: str, planner: Planner) -> Arrangement:
     settings = planner.recipe.steps[name].options(Grid)
     presets = planner.presets(settings.presets, name)
     axes = read_axes(name, settings, planner)
-    rows = [read_terms(text, name, planner, presets, "grid", *place)
-            for text, place in _names(name, settings, axes, presets, planner)]  # fmt: skip
+    rows = [
+        read_terms(text, name, planner, presets, "grid", *place)
+        for text, place in _names(name, settings, axes, presets, planner)
+    ]
     return _ahead(name, settings, axes, rows, planner)
 
 
@@ -311,12 +351,26 @@ def _arranged(settings: Grid, axes: dict[str, Any], names: Names, name: str, pla
     from loratools.preview.setting import Setting
 
     asked = Asked(
-        settings.rows, {axis.slot: getattr(settings, axis.slot) for axis in axes["axes"]}, settings.weights,
-        settings.prompts, axes["seeds"], _given(settings), settings.base_alone, settings.most,
-    )  # fmt: skip
-    start = Setting("", 0, settings.negative, steps=settings.steps, cfg=settings.cfg, sampler=axes["sampler"],
-                    size=tuple(axes["size"]) if axes["size"] else None, clip_skip=settings.clip_skip or 1,
-                    noise=settings.noise)  # fmt: skip
+        settings.rows,
+        {axis.slot: getattr(settings, axis.slot) for axis in axes["axes"]},
+        settings.weights,
+        settings.prompts,
+        axes["seeds"],
+        _given(settings),
+        settings.base_alone,
+        settings.most,
+    )
+    start = Setting(
+        "",
+        0,
+        settings.negative,
+        steps=settings.steps,
+        cfg=settings.cfg,
+        sampler=axes["sampler"],
+        size=tuple(axes["size"]) if axes["size"] else None,
+        clip_skip=settings.clip_skip or 1,
+        noise=settings.noise,
+    )
     try:
         return build_arrangement(asked, start, names)
     except LoratoolsError as error:

@@ -35,14 +35,27 @@ def rank_text(text: str, name: str, kind: str, planner: Planner) -> str:
         raise planner.fail(name, kind, "rank", message=str(error)) from error
 
 
-def open_terms(terms: Terms, planner: Planner, *, presets: str | None = None, missing: float | None = None,
-               dora: bool = False, allow_unknown: bool = False) -> list[Term]:  # fmt: skip
+def open_terms(
+    terms: Terms,
+    planner: Planner,
+    *,
+    presets: str | None = None,
+    missing: float | None = None,
+    dora: bool = False,
+    allow_unknown: bool = False,
+) -> list[Term]:
     """The terms, their files opened; the steps that they need must have run."""
     from loratools.ops.terms import resolve_terms
 
-    return resolve_terms(terms.specs, terms.lookup(), presets=planner.presets(presets), missing=missing,
-                         best=best_epoch, allow_unknown=allow_unknown,
-                         base=base_weights(planner) if dora else None)  # fmt: skip
+    return resolve_terms(
+        terms.specs,
+        terms.lookup(),
+        presets=planner.presets(presets),
+        missing=missing,
+        best=best_epoch,
+        allow_unknown=allow_unknown,
+        base=base_weights(planner) if dora else None,
+    )
 
 
 def base_weights(planner: Planner) -> Weights:

@@ -26,11 +26,17 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     settings = step.options(Merge)
     presets = planner.presets(settings.presets, name)
     terms = read_terms(settings.terms, name, planner, presets, "merge", "terms")
-    options = {"terms": terms.options(presets), **merge_options(settings),
-               "rank": rank_text(settings.rank, name, "merge", planner)}  # fmt: skip
-    return Draft(options, with_base(terms.sources, settings.dora, planner),
-                 lambda out, session: write_merge(out, session, settings, terms, name, planner),
-                 family=terms.family)  # fmt: skip
+    options = {
+        "terms": terms.options(presets),
+        **merge_options(settings),
+        "rank": rank_text(settings.rank, name, "merge", planner),
+    }
+    return Draft(
+        options,
+        with_base(terms.sources, settings.dora, planner),
+        lambda out, session: write_merge(out, session, settings, terms, name, planner),
+        family=terms.family,
+    )
 
 
 def merge_options(settings: Merge) -> dict[str, Any]:
@@ -59,8 +65,14 @@ def _opened(settings: Merge, terms: Terms, planner: Planner) -> list[Term]:
     missing = settings.missing
     if settings.compat and missing is None:
         missing = 1  # those tools never ask: what they leave out is measured against keeping it
-    found = open_terms(terms, planner, presets=settings.presets, missing=missing, dora=settings.dora,
-                       allow_unknown=settings.allow_unknown)  # fmt: skip
+    found = open_terms(
+        terms,
+        planner,
+        presets=settings.presets,
+        missing=missing,
+        dora=settings.dora,
+        allow_unknown=settings.allow_unknown,
+    )
     return match_norms(found) if settings.match_norm else found
 
 
@@ -72,9 +84,15 @@ def write_merge(out: Path, session: Session, settings: Merge, terms: Terms, name
 
     found = _opened(settings, terms, planner)
     report = merge_files(
-        found, out, rule=parse_rank(settings.rank), dtype=DTYPES[settings.dtype], force=session.force,
-        owner=planner.owner(name), source=_source(settings, found), method=_method(settings),
-    )  # fmt: skip
+        found,
+        out,
+        rule=parse_rank(settings.rank),
+        dtype=DTYPES[settings.dtype],
+        force=session.force,
+        owner=planner.owner(name),
+        source=_source(settings, found),
+        method=_method(settings),
+    )
     return told(report)
 
 

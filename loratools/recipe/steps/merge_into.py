@@ -26,8 +26,11 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     told = f"'{settings.into}'", model_family(into.path), "name a checkpoint of its family"
     check_model(terms, *told, planner, name, "merge_into", "terms")
     options = {"terms": terms.options(presets), "missing": settings.missing, "match_norm": settings.match_norm}
-    return Draft(options, with_base((*terms.sources, into), settings.dora, planner),
-                 lambda out, session: _make(out, session, settings, terms, into.path, name, planner))  # fmt: skip
+    return Draft(
+        options,
+        with_base((*terms.sources, into), settings.dora, planner),
+        lambda out, session: _make(out, session, settings, terms, into.path, name, planner),
+    )
 
 
 def _checkpoint(settings: MergeInto, name: str, planner: Planner) -> Source:
@@ -47,8 +50,10 @@ def _checkpoint(settings: MergeInto, name: str, planner: Planner) -> Source:
         path = path / "unet" / "diffusion_pytorch_model.safetensors"  # what a Diffusers base has of a checkpoint
     if not path.is_file() or path.suffix.lower() != ".safetensors":
         what = "the recipe's base" if settings.into == "base" else f"'{settings.into}'"
-        message = (f"{what} is no single .safetensors checkpoint, and one is needed; of a Diffusers folder name the "
-                   "UNet's own file")  # fmt: skip
+        message = (
+            f"{what} is no single .safetensors checkpoint, and one is needed; of a Diffusers folder name the "
+            "UNet's own file"
+        )
         raise planner.fail(name, "merge_into", "into", message=message)
     try:
         open_checkpoint(path)
@@ -57,15 +62,22 @@ def _checkpoint(settings: MergeInto, name: str, planner: Planner) -> Source:
     return Source(settings.into, path, digest_of(path))
 
 
-def _make(out: Path, session: Session, settings: MergeInto, terms: Terms, into: Path, name: str,
-          planner: Planner) -> Outcome:  # fmt: skip
+def _make(
+    out: Path, session: Session, settings: MergeInto, terms: Terms, into: Path, name: str, planner: Planner
+) -> Outcome:
     from loratools.ops.combine import combine
     from loratools.ops.into import merge_into
     from loratools.ops.merge import into_provenance
     from loratools.ops.norms import match_norms
 
-    found = open_terms(terms, planner, presets=settings.presets, missing=settings.missing, dora=settings.dora,
-                       allow_unknown=settings.allow_unknown)  # fmt: skip
+    found = open_terms(
+        terms,
+        planner,
+        presets=settings.presets,
+        missing=settings.missing,
+        dora=settings.dora,
+        allow_unknown=settings.allow_unknown,
+    )
     found = match_norms(found) if settings.match_norm else found
     made = into_provenance(found, into, planner.owner(name))
     report = merge_into(combine(found), into, out, provenance=made, force=session.force)

@@ -49,8 +49,9 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
             "seed": planner.recipe.seed if settings.seed is None else settings.seed,
             **_sampling(settings, name, planner),
         }
-    return Draft(options, tuple(sources),
-                 lambda out, session: _make(out, session, settings, terms, options, name, planner))  # fmt: skip
+    return Draft(
+        options, tuple(sources), lambda out, session: _make(out, session, settings, terms, options, name, planner)
+    )
 
 
 def _preview_sources(settings: Publish, terms: Terms, name: str, planner: Planner) -> Iterator[Source]:
@@ -120,8 +121,9 @@ def _sampling(settings: Publish, name: str, planner: Planner) -> dict[str, Any]:
     return found
 
 
-def _make(out: Path, session: Session, settings: Publish, terms: Terms, options: dict[str, Any], name: str,
-          planner: Planner) -> Outcome:  # fmt: skip
+def _make(
+    out: Path, session: Session, settings: Publish, terms: Terms, options: dict[str, Any], name: str, planner: Planner
+) -> Outcome:
     from loratools.adapter.relabel import relabel
     from loratools.ops.describe import describe
     from loratools.recipe.publish import Published, card, header_texts, sidecar, triggers
@@ -246,10 +248,20 @@ def _render(place: Path, session: Session, made: Published, options: dict[str, A
     row = Row.of_file(read(place.with_suffix(".safetensors")), made.name)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as spare:
         result = render_grid(
-            base, [row], [settings.weight], [prompt or made.title], out=Path(spare),
-            negative=settings.negative, seeds=[options["seed"]], steps=settings.steps, cfg=settings.cfg,
-            sampler=options["sampler"], size=_pair(options["size"]), batch_size=1, owner=made.name,
-        )  # fmt: skip
+            base,
+            [row],
+            [settings.weight],
+            [prompt or made.title],
+            out=Path(spare),
+            negative=settings.negative,
+            seeds=[options["seed"]],
+            steps=settings.steps,
+            cfg=settings.cfg,
+            sampler=options["sampler"],
+            size=_pair(options["size"]),
+            batch_size=1,
+            owner=made.name,
+        )
         (picture,) = result.paths(made.name, settings.weight)
         shutil.copyfile(picture, place)
 

@@ -20,9 +20,12 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     settings = step.options(Resize)
     terms = read_one(settings.lora, name, planner, "resize", "lora")
     options = {"rank": rank_text(settings.rank, name, "resize", planner), "dtype": settings.dtype}
-    return Draft(options, with_base(terms.sources, settings.dora, planner),
-                 lambda out, session: _make(out, session, settings, terms, name, planner),
-                 family=terms.family)  # fmt: skip
+    return Draft(
+        options,
+        with_base(terms.sources, settings.dora, planner),
+        lambda out, session: _make(out, session, settings, terms, name, planner),
+        family=terms.family,
+    )
 
 
 def _make(out: Path, session: Session, settings: Resize, terms: Terms, name: str, planner: Planner) -> Outcome:
@@ -32,6 +35,12 @@ def _make(out: Path, session: Session, settings: Resize, terms: Terms, name: str
     from loratools.ops.resize import resize_file
 
     adapter = read(one_file(terms), base_weights(planner) if settings.dora else None)
-    report = resize_file(adapter, out, rule=parse_rank(settings.rank), dtype=DTYPES[settings.dtype],
-                         force=session.force, owner=planner.owner(name))  # fmt: skip
+    report = resize_file(
+        adapter,
+        out,
+        rule=parse_rank(settings.rank),
+        dtype=DTYPES[settings.dtype],
+        force=session.force,
+        owner=planner.owner(name),
+    )
     return told(report.stored, report.json())

@@ -41,9 +41,12 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         message = f"'{epoch}' is no epoch; write best, last, a number such as 8, or a range such as 6-8"
         raise planner.fail(name, "select", "epoch", message=message)
     terms = read_terms(quoted(f"{settings.run}@{epoch}"), name, planner, {}, "select", where)
-    return Draft({"epoch": epoch}, (*terms.sources, *extra),
-                 lambda out, session: _make(out, session, settings, terms, name, planner),
-                 family=terms.family)  # fmt: skip
+    return Draft(
+        {"epoch": epoch},
+        (*terms.sources, *extra),
+        lambda out, session: _make(out, session, settings, terms, name, planner),
+        family=terms.family,
+    )
 
 
 def _check_run(run: str, name: str, planner: Planner) -> None:

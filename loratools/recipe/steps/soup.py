@@ -16,8 +16,10 @@ default_out = file_out
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Each file at weight 1/n; a range of epochs counts as one file, which is their mean."""
     settings = step.options(Soup)
-    found = [read_terms(f"{quoted(text)}:{1 / len(settings.files)!r}", name, planner, {}, "soup", "files", index)
-             for index, text in enumerate(settings.files)]  # fmt: skip
+    found = [
+        read_terms(f"{quoted(text)}:{1 / len(settings.files)!r}", name, planner, {}, "soup", "files", index)
+        for index, text in enumerate(settings.files)
+    ]
     terms = Terms(
         tuple(spec for one in found for spec in one.specs),
         tuple(source for one in found for source in one.sources),
@@ -26,8 +28,14 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     )
     check_families(terms.specs, terms.families, planner, name, "soup", "files")
     merge = Merge.model_validate({"terms": "", **settings.model_dump(exclude={"files"})})
-    options = {"terms": terms.options({}), **merge_options(merge),
-               "rank": rank_text(settings.rank, name, "soup", planner)}  # fmt: skip
-    return Draft(options, with_base(terms.sources, settings.dora, planner),
-                 lambda out, session: write_merge(out, session, merge, terms, name, planner),
-                 family=terms.family)  # fmt: skip
+    options = {
+        "terms": terms.options({}),
+        **merge_options(merge),
+        "rank": rank_text(settings.rank, name, "soup", planner),
+    }
+    return Draft(
+        options,
+        with_base(terms.sources, settings.dora, planner),
+        lambda out, session: write_merge(out, session, merge, terms, name, planner),
+        family=terms.family,
+    )

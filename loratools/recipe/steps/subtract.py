@@ -42,28 +42,48 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         "blocks": None if settings.blocks is None else vector_values(settings.blocks, presets),
     }
     sources = with_base((*style.sources, *base.sources), settings.dora, planner)
-    return Draft(options, sources, lambda out, session: _make(out, session, settings, (style, base), name, planner),
-                 family=style.family or base.family)  # fmt: skip
+    return Draft(
+        options,
+        sources,
+        lambda out, session: _make(out, session, settings, (style, base), name, planner),
+        family=style.family or base.family,
+    )
 
 
-def _make(out: Path, session: Session, settings: Subtract, sides: tuple[Terms, Terms], name: str,
-          planner: Planner) -> Outcome:  # fmt: skip
+def _make(
+    out: Path, session: Session, settings: Subtract, sides: tuple[Terms, Terms], name: str, planner: Planner
+) -> Outcome:
     from loratools.adapter.rank import parse_rank
     from loratools.adapter.save import DTYPES
     from loratools.blocks.vector import parse_vector
     from loratools.ops.subtract import Method, subtract_files
 
     style, base = (
-        open_terms(terms, planner, presets=settings.presets, missing=settings.missing, dora=settings.dora,
-                   allow_unknown=settings.allow_unknown)
+        open_terms(
+            terms,
+            planner,
+            presets=settings.presets,
+            missing=settings.missing,
+            dora=settings.dora,
+            allow_unknown=settings.allow_unknown,
+        )
         for terms in sides
-    )  # fmt: skip
+    )
     most = math.inf if settings.most is None else settings.most
     method = Method(settings.mode, settings.energy, settings.side, settings.mu, most)
     presets, family = planner.presets(settings.presets, name), style[0].adapter.family
     vector = parse_vector(settings.blocks, presets, family) if settings.blocks else None
-    report = subtract_files(style, base, out, method=method, vector=vector, missing=settings.missing,
-                            rule=parse_rank(settings.rank), dtype=DTYPES[settings.dtype], force=session.force,
-                            owner=planner.owner(name))  # fmt: skip
+    report = subtract_files(
+        style,
+        base,
+        out,
+        method=method,
+        vector=vector,
+        missing=settings.missing,
+        rule=parse_rank(settings.rank),
+        dtype=DTYPES[settings.dtype],
+        force=session.force,
+        owner=planner.owner(name),
+    )
     outcome = told(report.written, report.json())
     return Outcome(f"{outcome.summary}, {100 * report.total.removed:.1f} % removed", outcome.facts)

@@ -80,8 +80,9 @@ def pruned_by(config: TrainConfig) -> dict[str, int]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def checked_config(values: Mapping[str, Any], name: str, kind: str, planner: Planner,
-                   under: Mapping[str, Any] | None = None) -> TrainConfig:  # fmt: skip
+def checked_config(
+    values: Mapping[str, Any], name: str, kind: str, planner: Planner, under: Mapping[str, Any] | None = None
+) -> TrainConfig:
     """Training's own check of a step's settings; its error gets the line as it stands in the recipe.
 
     Raises:
@@ -205,8 +206,10 @@ def _images(value: Any, name: str, planner: Planner) -> tuple[list[dict[str, Any
         source = planner.source(str(entry["folder"]), name, *place)
         if source.step is not None and planner.step(source.step).kind != "draw":
             kind = planner.step(source.step).kind
-            told = (f"the step '{source.step}' is a {kind}, which makes no pictures to train on; name a `draw` step "
-                    "or a folder")  # fmt: skip
+            told = (
+                f"the step '{source.step}' is a {kind}, which makes no pictures to train on; name a `draw` step "
+                "or a folder"
+            )
             raise planner.fail(name, *place, message=told)
         if source.step is None:
             _check_pictures(source, name, planner, *place)
