@@ -23,25 +23,25 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from loratools.adapter.file import read
+from loratools.adapter.files.file import read
 from loratools.base.load import load_base
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import SD1_17
 from loratools.blocks.symptoms import Symptom, symptoms
 from loratools.blocks.vector import BlockVector, find_preset
 from loratools.files import write_text
-from loratools.ops.suggest import suggest
-from loratools.ops.terms import Term
+from loratools.ops.analysis.suggest import suggest
+from loratools.ops.merging.terms import Term
 from loratools.pocket.draw import FAULTS, draw, random_figure
 from loratools.pocket.draw.stylebook import STYLES as STYLEBOOK
-from loratools.preview.render import GridResult, render_grid
-from loratools.preview.rows import Row
-from loratools.preview.strip import Column, write_strip
-from loratools.recipe.score import Score, mean_score
-from loratools.recipe.session import shipped_judge
-from loratools.train.basestyle import basestyle
-from loratools.train.loop import train
-from loratools.train.read_config import read_config
+from loratools.preview.request.rows import Row
+from loratools.preview.run import GridResult, render_grid
+from loratools.preview.sheet.strip import Column, write_strip
+from loratools.recipe.plan.context import shipped_judge
+from loratools.recipe.steps.pictures.grid_judge import Score, mean_score
+from loratools.train.basestyle.basestyle import basestyle
+from loratools.train.config.read import read_config
+from loratools.train.trainer import train
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks/results/blocks.md"

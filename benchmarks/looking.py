@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from benchmarks import full_size
-from loratools.adapter.file import read
-from loratools.train import samples, validation
-from loratools.train.loop import train
-from loratools.train.read_config import make_config
+from loratools.adapter.files.file import read
+from loratools.train.callbacks import samples, validation
+from loratools.train.config.read import make_config
+from loratools.train.trainer import train
 
 LOOKING: dict[str, Any] = {
     "validate_every_epochs": 1,

@@ -25,11 +25,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from loratools.adapter.file import read
-from loratools.adapter.names import lora_targets
-from loratools.adapter.rank import Exact, Fixed, RankRule
-from loratools.ops.merge import merge_files
-from loratools.ops.terms import Term
+from loratools.adapter.algebra.rank import Exact, Fixed, RankRule
+from loratools.adapter.architectures.names import lora_targets
+from loratools.adapter.files.file import read
+from loratools.ops.merging.merge import merge_files
+from loratools.ops.merging.terms import Term
 from tests.loras import SD15, Sizes, lora_tensors
 
 ROOT = Path(__file__).parents[1]
@@ -56,10 +56,10 @@ def watch():
 watcher = threading.Thread(target=watch)
 watcher.start()
 try:
-    from loratools.adapter.file import read
-    from loratools.adapter.rank import parse_rank
-    from loratools.ops.merge import merge_files
-    from loratools.ops.terms import Term
+    from loratools.adapter.files.file import read
+    from loratools.adapter.algebra.rank import parse_rank
+    from loratools.ops.merging.merge import merge_files
+    from loratools.ops.merging.terms import Term
 
     start = time.perf_counter()
     first, second, out, rank = sys.argv[1:]

@@ -29,12 +29,12 @@ from parity_peer import Peer
 from parity_replay import Recorder
 from torch import Tensor
 
-from loratools.adapter.names import kohya_name
-from loratools.train import objective
-from loratools.train.config import TrainConfig
-from loratools.train.inject import Network
-from loratools.train.read_config import make_config
-from loratools.train.step import Inputs, Step, precision
+from loratools.adapter.architectures.names import kohya_name
+from loratools.train.config.config import TrainConfig
+from loratools.train.config.read import make_config
+from loratools.train.network.network import Network
+from loratools.train.step import objective
+from loratools.train.step.step import Inputs, Step, precision
 
 LIMIT = 1e-4
 RANK, ALPHA, SEED = 8, 4.0, 22  # one of the two samples lies above min-SNR's usual gamma

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from loratools.base.model import Base
 from loratools.pocket.architecture import scheduler_config
-from loratools.train.inject import Network
+from loratools.train.network.network import Network
 
 _WORDS, _BEGIN, _END = 49406, 49406, 49407
 _CLIP_L = {

@@ -16,9 +16,9 @@ import torch
 from parity_models import Models
 from parity_replay import Recorder
 
-from loratools.adapter.names import kohya_name
-from loratools.train.inject import Network
-from loratools.train.step import Inputs
+from loratools.adapter.architectures.names import kohya_name
+from loratools.train.network.network import Network
+from loratools.train.step.step import Inputs
 
 _END = 49407
 OPTIONS: dict[str, Any] = {  # its defaults, of all that a step reads

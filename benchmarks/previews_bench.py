@@ -16,21 +16,21 @@ from typing import Any
 
 import torch
 
-from loratools.adapter.file import read
-from loratools.adapter.lowrank import LowRank
-from loratools.adapter.names import lora_targets
-from loratools.adapter.save import write
+from loratools.adapter.algebra.lowrank import LowRank
+from loratools.adapter.architectures.names import lora_targets
+from loratools.adapter.files.file import read
+from loratools.adapter.files.save import write
 from loratools.base.model import Base
-from loratools.base.patch import live_modules
+from loratools.base.patching.patch import live_modules
 from loratools.base.quiet import quiet
-from loratools.base.samplers import find_sampler
+from loratools.base.sampling.samplers import find_sampler
 from loratools.base.text_model import load_tokenizer
 from loratools.pocket import weights_folder
 from loratools.pocket.architecture import Widths, scheduler_config, text_config, unet_config, vae_config
-from loratools.preview.engine import Job, Options, Stack, marks_of
-from loratools.preview.render import GridResult, render_grid
-from loratools.preview.rows import Row
-from loratools.preview.store import Wanted
+from loratools.preview.render.engine import Job, Options, Stack, marks_of
+from loratools.preview.render.picture_store import Wanted
+from loratools.preview.request.rows import Row
+from loratools.preview.run import GridResult, render_grid
 from tests.tiny import TINY as SMALL
 
 ROOT = Path(__file__).parents[1]

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 
 from benchmarks.previews_bench import PROMPT, Bench, Figure, Figures, jobs, stacks_of
-from loratools.adapter.file import read
-from loratools.base.branches import Branches
-from loratools.base.graph import captured
-from loratools.base.patch import Patcher, live_modules
-from loratools.base.sample import compiled_unet, plain_unet
+from loratools.adapter.files.file import read
+from loratools.base.patching.batched_lora import Branches
+from loratools.base.patching.patch import Patcher, live_modules
+from loratools.base.sampling.cuda_graph import captured
+from loratools.base.sampling.sample import compiled_unet, plain_unet
 from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
-from loratools.ops.terms import Term
-from loratools.preview.engine import Engine, Options, Stack, marks_of
-from loratools.preview.memory import need
-from loratools.preview.rows import Row
-from loratools.preview.store import Store
+from loratools.ops.merging.terms import Term
+from loratools.preview.render.engine import Engine, Options, Stack, marks_of
+from loratools.preview.render.memory import need
+from loratools.preview.render.picture_store import Store
+from loratools.preview.request.rows import Row
 
 _CAP = 5.4e9  # bytes: a 6 GB card less CUDA's own context
 

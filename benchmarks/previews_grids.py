@@ -25,17 +25,17 @@ from benchmarks.previews_bench import (
     random_lora,
     steady,
 )
-from loratools.adapter.file import read
+from loratools.adapter.files.file import read
 from loratools.base.load import load_base
 from loratools.base.quiet import quiet
 from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
-from loratools.ops.merge import merge_files
-from loratools.ops.terms import Term
+from loratools.ops.merging.merge import merge_files
+from loratools.ops.merging.terms import Term
 from loratools.pocket import weights_folder
-from loratools.preview.engine import Options
-from loratools.preview.render import render_grid
-from loratools.preview.rows import Row
+from loratools.preview.render.engine import Options
+from loratools.preview.request.rows import Row
+from loratools.preview.run import render_grid
 
 
 def diffusers(bench: Bench) -> Figures:

@@ -23,10 +23,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks import by_hand
+from loratools.adapter.files.epoch_files import epochs
 from loratools.adapter.header import read_header
-from loratools.adapter.run import epochs
-from loratools.recipe.run import SHIPPED, make_planner, run_steps
-from loratools.recipe.session import Session
+from loratools.recipe.plan.context import Session
+from loratools.recipe.run.runner import make_planner, run_steps
+from loratools.recipe.shipped import RECIPES
 from loratools.yamlio import read_yaml
 
 RESULTS = Path(__file__).with_name("results") / "recipes.md"
@@ -58,7 +59,7 @@ class Timed:
 
 def timed(name: str, work: Path, cache: Path, small: bool) -> Timed:
     """Run a recipe twice."""
-    known = read_yaml(SHIPPED / f"{name}.yaml").data.get("vars", {})
+    known = read_yaml(RECIPES / f"{name}.yaml").data.get("vars", {})
     values = {key: value for key, value in SMALL.items() if small and key in known}
 
     def run() -> tuple[float, int, bool]:

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from benchmarks.full_size import WORDS
 from loratools.base.model import Base
+from loratools.dataset.caption_weights import tokenize_weighted
 from loratools.pocket.tokenizer import train_tokenizer
-from loratools.train.emphasis import tokenize_weighted
-from loratools.train.text import in_chunks, text_states, tokenize
+from loratools.train.step.text_states import in_chunks, text_states, tokenize
 
 CAPTIONS = (
     "1girl, (red hair:1.4), [smile], " + "blue eyes, cowboy shot, " * 14,

@@ -32,14 +32,14 @@ from typing import Any
 import torch
 
 from benchmarks import full_size
-from loratools.train import loop
-from loratools.train.config import TrainConfig
+from loratools.train import trainer
+from loratools.train.config.config import TrainConfig
+from loratools.train.config.read import make_config
 from loratools.train.distributed import Ranks, join, leave
-from loratools.train.engine import Engine
-from loratools.train.groups import parameter_groups
-from loratools.train.inject import Network
-from loratools.train.optimizers import build_optimizer
-from loratools.train.read_config import make_config
+from loratools.train.network.network import Network
+from loratools.train.optim.optimizers import build_optimizer
+from loratools.train.optim.param_groups import parameter_groups
+from loratools.train.step.runner import Engine
 
 ROOT = Path(__file__).parents[1]
 GPU_PARTS = ("peer", "ours", "check", "memory", "sdxl", "compile")
@@ -85,7 +85,7 @@ class Bench:
             "mixed_precision": "bf16", "device": args.device, "log_every": 5, "noise_offset": 0.0, **different,
         }  # fmt: skip
         self.config = make_config(settings, "benchmark")
-        self.run = loop._Run(self.config, ranks)
+        self.run = trainer._Run(self.config, ranks)
         self.store = self.run._latents(False)
 
     def trained(self, batch: int, steps: int, *, by_rule: bool = False, **settings: Any) -> Iterator[Any]:
@@ -95,8 +95,8 @@ class Bench:
         run.network = Network(run.base, config.dim, config.alpha, config.seed, text=config.learned_rates()[1] > 0)
         run.optimizer = build_optimizer(config, parameter_groups(run.network, config))
         run.scaler = run.kind.scaler()
-        run.dataset = loop._at_base_resolution(
-            loop.read_dataset(config, config.resolution or (512, 512)), config, run.base
+        run.dataset = trainer._at_base_resolution(
+            trainer.read_dataset(config, config.resolution or (512, 512)), config, run.base
         )
         with run._training():
             torch.backends.cudnn.benchmark &= not by_rule
@@ -300,8 +300,8 @@ def part_cpu(args: argparse.Namespace, rows: Rows) -> None:
     args.device, args.steps = "cpu", args.cpu_steps
     bench = Bench(weights_folder(), args.work, args, 128)
     bench.config = bench.config.model_copy(update={"mixed_precision": "no"})
-    bench.run.kind = loop.precision(bench.config, torch.device("cpu"))
-    loop.place(bench.run.base, bench.run.kind)
+    bench.run.kind = trainer.precision(bench.config, torch.device("cpu"))
+    trainer.place(bench.run.base, bench.run.kind)
     for batch in (1, 4):
         pairs = [
             (

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from loratools.adapter.names import kohya_name, lora_targets
+from loratools.adapter.architectures.names import kohya_name, lora_targets
 
 FIXTURES = Path(__file__).parents[1] / "../shared/fixtures"
 

@@ -1,1 +1,1 @@
-"""What a LoRA file is: bytes to an :class:`~loratools.adapter.file.Adapter` of exact low-rank pieces, and back."""
+"""What a LoRA file is: bytes to an :class:`~loratools.adapter.files.file.Adapter` of exact pieces, and back."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools import __version__
-from loratools.base.rng import KINDS, OWN, RNG, kind_of
-from loratools.base.samplers import split_name
+from loratools.base.sampling.noise_kinds import KINDS, OWN, RNG, kind_of
+from loratools.base.sampling.samplers import split_name
 from loratools.files import replacing
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class LoraUse:
 class Facts:
     """All that made a picture; ``size`` is (height, width) in pixels, ``strength`` multiplies every LoRA.
 
-    ``noise`` is a kind of :mod:`loratools.base.noise`; ``embeddings`` are the names that the prompts use, with the
-    sha256 of their files.
+    ``noise`` is a kind of :mod:`loratools.base.sampling.noise`; ``embeddings`` are the names that the prompts use,
+    with the sha256 of their files.
     """
 
     prompt: str

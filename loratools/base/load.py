@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from loratools.base import single
+from loratools.base import single_file
 from loratools.base.model import FAMILY_DEFAULTS, Base, Defaults
 from loratools.base.quiet import quiet
 from loratools.base.text_model import load_text_encoder, load_tokenizer, read_json
@@ -40,7 +40,8 @@ def load_base(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``fp32``, ``fp16``, ``bf16``; None takes fp32 on a CPU and fp16 elsewhere.
         offline: never ask the hub: a hub id has to be in its cache already.
-        parked: leave the weights in main memory, for :class:`~loratools.preview.memory.Parking` to move to ``device``.
+        parked: leave the weights in main memory, for :class:`~loratools.preview.render.memory.Parking` to move
+            to ``device``.
         config: for a single file of unusual widths, a Diffusers folder whose configs (and tokenizer) describe it.
     Raises:
         BaseModelError: if it cannot be found, is something else (a LoRA, a video model), or is damaged.
@@ -207,18 +208,18 @@ def _load_folder(path: Path, dtype: torch.dtype, device: torch.device, source: s
 
 
 def _load_single(path: Path, dtype: torch.dtype, device: torch.device, config: Path | None) -> Base:
-    state = single.read_state(path)
+    state = single_file.read_state(path)
     if config is None:
-        family = single.family_of(path, state)
-        config = single.CONFIGS / family
+        family = single_file.family_of(path, state)
+        config = single_file.CONFIGS / family
     else:
-        single.check_channels(path, state)
+        single_file.check_channels(path, state)
         _check_index(config)
         family = _family(read_json(config / "unet" / "config.json"), (config / "text_encoder_2").is_dir())
-    unet, vae, encoders = single.build_parts(path, state, family, config, dtype)
+    unet, vae, encoders = single_file.build_parts(path, state, family, config, dtype)
     vae.to(_vae_dtype(config, dtype))
     base = _assemble(unet, vae, encoders, config, device, dtype)
-    if prediction := single.prediction_of(path, state):
+    if prediction := single_file.prediction_of(path, state):
         base.scheduler_config["prediction_type"] = prediction
     return base
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from loratools.adapter.checkpoint import read_pickle
-from loratools.base import single
+from loratools.adapter.files.checkpoint import read_pickle
+from loratools.base import single_file
 from loratools.base.model import Base
 from loratools.base.quiet import quiet
-from loratools.base.vae_place import find_vae, vae_digest
+from loratools.base.vae_path import find_vae, vae_digest
 from loratools.errors import BaseModelError
 
 
@@ -71,7 +71,7 @@ def _from_file(path: Path, like: Any) -> Any:
         like.save_config(Path(folder) / "vae")
         try:
             return AutoencoderKL.from_single_file(
-                {f"{single.VAE}{key}": value for key, value in tensors.items()},
+                {f"{single_file.VAE}{key}": value for key, value in tensors.items()},
                 config=folder,
                 subfolder="vae",
                 torch_dtype=torch.float32,
@@ -86,11 +86,11 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix.lower() == ".safetensors":
         from safetensors.torch import load_file
 
-        single.read_shapes(path)
+        single_file.read_shapes(path)
         state = dict(load_file(path))
     else:
         state = read_pickle(path)
-    own = {key.removeprefix(single.VAE): value for key, value in state.items() if key.startswith(single.VAE)}
+    own = {key.removeprefix(single_file.VAE): value for key, value in state.items() if key.startswith(single_file.VAE)}
     own = own or {key: value for key, value in state.items() if not key.startswith(("loss.", "model_ema."))}
     if "encoder.conv_in.weight" not in own:
         raise BaseModelError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from loratools.blocks.names import expand
+from loratools.blocks.groups import expand
 from loratools.blocks.scheme import Scheme
 from loratools.blocks.text import number
 from loratools.errors import BlockError

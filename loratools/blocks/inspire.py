@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loratools.blocks.elements import ElementRule, parse_rule
-from loratools.blocks.letters import Letters
+from loratools.blocks.placeholders import Letters
 from loratools.blocks.scheme import full_scheme
 from loratools.blocks.text import clip, is_number, split_items
 from loratools.blocks.vector import BlockVector

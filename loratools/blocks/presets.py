@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.blocks.elements import elemental_presets, looks_elemental
-from loratools.blocks.letters import is_letter
+from loratools.blocks.placeholders import is_letter
 from loratools.blocks.text import is_number
 from loratools.blocks.vector import BlockVector, Presets, parse_vector, vector_from
 from loratools.errors import BlockError, FileError

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from loratools.blocks.elements import ElementRule, is_rule, parse_rule
-from loratools.blocks.letters import Letters
-from loratools.blocks.names import expand, is_group
+from loratools.blocks.groups import expand, is_group
+from loratools.blocks.placeholders import Letters
 from loratools.blocks.scheme import Scheme, full_scheme, scheme_of_length
 from loratools.blocks.text import clip, is_number, number, split_items
 from loratools.errors import BlockError, did_you_mean

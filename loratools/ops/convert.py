@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loratools.adapter.file import Adapter, Weights, read
-from loratools.adapter.metadata import Provenance, inherited, merged_metadata
-from loratools.adapter.save import DTYPES, Style, Written, total_error, write
+from loratools.adapter.files.file import Adapter, Weights, read
+from loratools.adapter.files.metadata import Provenance, inherited, merged_metadata
+from loratools.adapter.files.save import DTYPES, Style, Written, total_error, write
 
 _WIDEST = (("F64", "fp32"), ("F32", "fp32"), ("BF16", "bf16"), ("F16", "fp16"))
 

@@ -12,21 +12,21 @@ from pathlib import Path
 import torch
 
 from loratools import files
-from loratools.adapter.checkpoint import Checkpoint, open_checkpoint
-from loratools.adapter.file import Adapter, read
-from loratools.adapter.lowrank import Delta, Dense, limit
-from loratools.adapter.metadata import Provenance
-from loratools.adapter.names import lora_targets
-from loratools.adapter.rank import Energy, Error, Fixed, RankRule, Size
-from loratools.adapter.save import DTYPES
+from loratools.adapter.algebra.lowrank import Delta, Dense, limit
+from loratools.adapter.algebra.rank import Energy, Error, Fixed, RankRule, Size
+from loratools.adapter.architectures.names import lora_targets
+from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint
+from loratools.adapter.files.file import Adapter, read
+from loratools.adapter.files.metadata import Provenance
+from loratools.adapter.files.save import DTYPES
 from loratools.errors import BaseModelError, FormatError, NonFiniteError, ShapeError
-from loratools.ops.combine import Combined, combine
-from loratools.ops.merge import merge_texts, provenance_of
+from loratools.ops.merging.combine import Combined, combine
+from loratools.ops.merging.lazy_result import Decomposed, Source
+from loratools.ops.merging.merge import merge_texts, provenance_of
+from loratools.ops.merging.terms import Term
+from loratools.ops.merging.write_result import store
+from loratools.ops.randomized_svd import leading, thin
 from loratools.ops.report import MergeReport
-from loratools.ops.sketch import leading, thin
-from loratools.ops.source import Decomposed, Source
-from loratools.ops.store import store
-from loratools.ops.terms import Term
 
 _FIRST = 32  # components that a rule by error or energy starts with; twice as many each time they are too few
 _UNEVEN = 4  # under a size, no module gets more than this times the average rank

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.blocks.scheme import NO_BLOCK, full_scheme, in_order
-from loratools.ops.table import table
+from loratools.ops.text_table import table
 
 
 @dataclass(frozen=True)

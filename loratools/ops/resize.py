@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from loratools.adapter.file import Adapter
-from loratools.adapter.rank import Exact, RankRule
-from loratools.adapter.save import DTYPES
-from loratools.ops.combine import combine
-from loratools.ops.merge import merge_texts, provenance_of
+from loratools.adapter.algebra.rank import Exact, RankRule
+from loratools.adapter.files.file import Adapter
+from loratools.adapter.files.save import DTYPES
+from loratools.ops.merging.combine import combine
+from loratools.ops.merging.merge import merge_texts, provenance_of
+from loratools.ops.merging.terms import Term
+from loratools.ops.merging.write_result import store
 from loratools.ops.report import MergeReport, grouped
-from loratools.ops.store import store
-from loratools.ops.table import table
-from loratools.ops.terms import Term
+from loratools.ops.text_table import table
 
 
 @dataclass(frozen=True)

@@ -21,20 +21,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from loratools.adapter.carried import all_carried
-from loratools.adapter.lowrank import Delta, Dense, LowRank, Vector, concatenate, inner, limit
+from loratools.adapter.algebra.lowrank import Delta, Dense, LowRank, Vector, concatenate, inner, limit
+from loratools.adapter.algebra.rank import Energy, Exact, RankRule, choose, spectrum
+from loratools.adapter.files.passthrough import all_carried
+from loratools.adapter.files.save import DTYPES
 from loratools.adapter.parallel import in_order
-from loratools.adapter.rank import Energy, Exact, RankRule, choose, spectrum
-from loratools.adapter.save import DTYPES
 from loratools.blocks.vector import BlockVector
 from loratools.errors import MergeStringError
-from loratools.ops.combine import Combined, combine
-from loratools.ops.merge import adapters_of, merge_files, merge_texts, provenance_of, term_facts
+from loratools.ops.merging.combine import Combined, combine
+from loratools.ops.merging.lazy_result import Source, norm2_of
+from loratools.ops.merging.merge import adapters_of, merge_files, merge_texts, provenance_of, term_facts
+from loratools.ops.merging.terms import Term
+from loratools.ops.merging.write_result import store
 from loratools.ops.report import MergeReport, grouped
-from loratools.ops.source import Source, norm2_of
-from loratools.ops.store import store
-from loratools.ops.table import table
-from loratools.ops.terms import Term
+from loratools.ops.text_table import table
 
 Mode = Literal["direct", "matched", "project", "soft"]
 Side = Literal["output", "input", "both"]
@@ -169,8 +169,8 @@ def subtract_files(
         vector: how strongly in each block, 1 everywhere if None; on top of the terms' own weights and vectors.
         missing: the weight of blocks that ``vector`` does not list; None makes modules there an error.
     Raises:
-        LoratoolsError: of the kinds that :func:`loratools.ops.merge.merge_files` names; ShapeError and FormatError if
-            the two sides were trained on different bases.
+        LoratoolsError: of the kinds that :func:`loratools.ops.merging.merge.merge_files` names; ShapeError and
+            FormatError if the two sides were trained on different bases.
     """
     rule = rule or Exact()
     removed = [_removed(term, vector, missing) for term in base]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loratools.errors import RecipeError
-from loratools.recipe.plan import Planner
-from loratools.recipe.run import planner_of, run_steps
-from loratools.recipe.schema import check_recipe
-from loratools.recipe.session import Session
+from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.run.runner import planner_of, run_steps
+from loratools.recipe.schema.recipe import check_recipe
 from loratools.yamlio import load_yaml
 
 
@@ -47,11 +47,11 @@ def compare(
         LoratoolsError: of the step that fails.
     """
     from loratools.base.load import load_base
-    from loratools.preview.render import render_grid
-    from loratools.preview.rows import Row
-    from loratools.preview.strip import Column, write_strip
-    from loratools.recipe.steps.grid import read_axes
-    from loratools.recipe.steps.merge import merge_terms
+    from loratools.preview.request.rows import Row
+    from loratools.preview.run import render_grid
+    from loratools.preview.sheet.strip import Column, write_strip
+    from loratools.recipe.steps.lora.merge import merge_terms
+    from loratools.recipe.steps.pictures.grid import read_axes
 
     planners = {label: _planner(recipe, text, work, base) for label, text in texts.items()}
     last = list(planners.values())[-1]

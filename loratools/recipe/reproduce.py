@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from loratools import __version__
-from loratools.adapter.file import Adapter, read
-from loratools.adapter.lowrank import inner
-from loratools.adapter.metadata import Provenance, guard_overwrite
+from loratools.adapter.algebra.lowrank import inner
+from loratools.adapter.files.epoch_files import epochs, select
+from loratools.adapter.files.file import Adapter, read
+from loratools.adapter.files.metadata import Provenance, guard_overwrite
 from loratools.adapter.parallel import in_order
-from loratools.adapter.run import epochs, select
 from loratools.errors import FileError, RecipeError
 from loratools.files import replacing
-from loratools.recipe.importing import import_recipe
-from loratools.recipe.importing_own import can_tell
-from loratools.recipe.lineage import Lineage, lineage_of
-from loratools.recipe.plan import Planned, Planner
-from loratools.recipe.run import planner_of, run_steps
-from loratools.recipe.schema import check_recipe
-from loratools.recipe.session import Session
+from loratools.recipe.importers.detect import import_recipe
+from loratools.recipe.importers.loratools_file import can_tell
+from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.lineage import Lineage, lineage_of
+from loratools.recipe.plan.planner import Planned, Planner
+from loratools.recipe.run.runner import planner_of, run_steps
+from loratools.recipe.schema.recipe import check_recipe
 from loratools.yamlio import load_yaml
 
 

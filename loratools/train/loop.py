@@ -1,329 +1,205 @@
-"""The run: from a config to one file an epoch."""
+"""The loop itself: steps, and between them what has to be written, in an order that no kill can spoil.
+
+Everything that is due at one moment is written in the order: files, log, state, pictures and the like. A kill before
+the state is whole goes back to the one before, and what came after that is made again, byte for byte; a kill after it
+loses at most what a watcher does last, and makes up for when the run goes on.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 
-import torch
-
-from loratools.base.load import load_base, pick_device
-from loratools.base.model import Base
-from loratools.base.vae import load_vae
-from loratools.errors import TrainingError
-from loratools.files import locked
-from loratools.train import objective, seeds
-from loratools.train.base_adapters import BaseAdapters
-from loratools.train.checkpoint import Position, State, check_resumable, load_state
-from loratools.train.config import TrainConfig
-from loratools.train.dataset import Dataset
-from loratools.train.distributed import Ranks, join, leave
-from loratools.train.ema import Ema
-from loratools.train.engine import Engine
-from loratools.train.groups import parameter_groups
-from loratools.train.inject import Network
-from loratools.train.latents import LatentStore
-from loratools.train.memory import accelerated, parked, place
-from loratools.train.optimizers import build_optimizer, has_modes
-from loratools.train.plan import TrainPlan, fitted, make_plan
-from loratools.train.progress import bar, progress_bar
-from loratools.train.read_dataset import read_dataset
-from loratools.train.records import EpochRecord, OnEpoch, OnNote, OnStep, StepRecord
-from loratools.train.run_folder import RunFolder
-from loratools.train.run_log import NoLog, RunLog
-from loratools.train.run_metadata import Facts, now
-from loratools.train.sample_prompts import wanted_samples
-from loratools.train.session import Session
-from loratools.train.step import Step, precision
-from loratools.train.stop import StopRequest
-from loratools.train.tensorboard import board, check_board
-from loratools.train.watcher import Seen
-from loratools.train.watchers import watchers
-from loratools.train.writer import Writer
-
-__all__ = ["EpochRecord", "OnEpoch", "OnNote", "OnStep", "RunResult", "StepRecord", "plan", "train"]
+from loratools.errors import DatasetError, FileError, LoratoolsError, TrainingError
+from loratools.train.callbacks.callback import Watcher
+from loratools.train.callbacks.progress import Average
+from loratools.train.callbacks.records import EpochRecord, OnEpoch, OnStep, StepRecord
+from loratools.train.config.config import TrainConfig
+from loratools.train.distributed import Ranks
+from loratools.train.interrupt import Interrupted, StopRequest
+from loratools.train.network.ema import Ema
+from loratools.train.network.network import Network
+from loratools.train.output.state import Position
+from loratools.train.output.writer import Writer
+from loratools.train.step.runner import Done, Engine
+from loratools.train.step.step import Precision
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """What a run left behind. ``losses`` is the mean loss of each epoch, in order; ``steps`` the optimiser's.
-
-    ``wrote`` is False in those of several processes that left the writing, and the telling, to the first.
-    """
-
-    name: str
-    epochs: list[Path]
-    log: Path
-    state: Path
-    losses: list[float]
-    steps: int
-    seconds: float
-    plan: TrainPlan | None  # None for a run that was found finished
-    cached: bool = False
-    wrote: bool = True
-
-
-def plan(config: TrainConfig) -> TrainPlan:
-    """What :func:`train` would do; reads the base and the images, writes nothing.
-
-    Raises:
-        LoratoolsError: everything that :func:`train` finds wrong before its first step.
-    """
-    return _Run(config).plan
-
-
-def train(
-    config: TrainConfig,
-    *,
-    progress: bool = True,
-    on_epoch: OnEpoch | None = None,
-    on_step: OnStep | None = None,
-    on_note: OnNote | None = None,
-) -> RunResult:
-    """Train a LoRA and write ``OUT/NAME-000001.safetensors`` and so on, one for every epoch.
-
-    Data order, captions, noise and timesteps are functions of the seed and of where in the run they are used, so a
-    run on a CPU repeats bit for bit, and one that was killed and resumed gives the bytes of one that was not.
+class Session:
+    """Takes a run from ``position`` to its last epoch.
 
     Args:
-        config: see :func:`loratools.train.read_config.read_config`.
-        progress: bars on stderr, if that is a terminal.
-        on_epoch: called when an epoch's file and state are on disk.
-        on_step: called after every optimiser step.
-        on_note: called, before anything is written, with each of the plan's notes.
-    Raises:
-        DatasetError, BaseModelError: for images, captions or a base that cannot be used.
-        FileError: if the output is someone else's, or cannot be written.
-        TrainingError: for settings that cannot train, or a loss that is not a number; finished epochs stay.
-        Interrupted: after a first Ctrl-C, when the step is done and the state saved.
+        position: where the run is; kept up to date.
+        steps_per_epoch: optimiser steps.
+        ema: taken along after every step, where there is one.
+        watchers: called in this order.
+        stop: entered, so that it hears of signals.
     """
-    ranks, device = join(config.device)
-    try:
-        run = _Run(config.model_copy(update={"device": device}), ranks)
-        if on_note is not None and ranks.main:
-            for note in run.plan.notes:
-                on_note(note)
-        with run.ours():
-            return run.go(progress and ranks.main, on_epoch, on_step)
-    except torch.OutOfMemoryError:
-        raise TrainingError(
-            f"{config.name} does not fit the memory of {device}; lower batch_size or resolution, or set "
-            "gradient_checkpointing: true, optimizer: AdamW8bit, or te_lr: 0"
-        ) from None
-    finally:
-        if device.startswith("cuda"):
-            torch.cuda.empty_cache()  # for the next run of a queue
-        leave(ranks)
 
-
-class _Run:
-    """One run's parts, built and checked before anything is written."""
-
-    def __init__(self, config: TrainConfig, ranks: Ranks = Ranks()) -> None:  # noqa: B008  (frozen)
-        self.config, self.ranks = config, ranks
-        self.folder = RunFolder(config.out, config.name)
-        device = pick_device(config.device)
-        self.kind = precision(config, device)
-        check_board(config)
-        dataset = read_dataset(config, config.resolution or (512, 512))
-        # in full precision for the VAE, and so not on the GPU before the rest has been cast
-        self.base = load_base(config.base, device="cpu", dtype="fp32", offline=config.offline)
-        if config.vae is not None:
-            self.base.vae = load_vae(config.vae, self.base.vae, offline=config.offline)
-        self.config, self.dataset = fitted(config, _at_base_resolution(dataset, config, self.base))
-        config = self.config
-        _check_base(self.base, config)
-        notes = [*config.notes]
-        self.samples = wanted_samples(config, self.base, notes)
-        self.config = config = config.noted(notes)
-        self.active = BaseAdapters(config.base_adapters, self.base)
-        self.active.merge()
-        place(self.base, self.kind)
-        self.schedule = objective.schedule(self.base.scheduler_config, config).to(device)
-        unet_lr, te_lr = config.learned_rates()
-        self.network = Network(
-            self.base, config.dim, config.alpha, config.seed, unet=unet_lr > 0, text=te_lr > 0, options=config
-        )
-        self.groups = parameter_groups(self.network, config)
-        self.optimizer = build_optimizer(config, self.groups)
-        self.ema = _average(config, self.optimizer)
-        self.scaler = self.kind.scaler()
-        self.plan = make_plan(config, self.base, self.dataset, self.network.sizes, self.kind.compute.itemsize)
-
-    @contextlib.contextmanager
-    def ours(self) -> Iterator[None]:
-        """Hold the run's files, checked and swept; only the process that writes does, the others follow it."""
-        with contextlib.ExitStack() as stack:
-            if self.ranks.main:
-                stack.enter_context(locked(self.folder.out / self.config.name))
-                self.folder.guard(force=self.config.force)
-                self.folder.sweep()
-            self.ranks.wait()
-            yield
-
-    def go(self, progress: bool, on_epoch: OnEpoch | None, on_step: OnStep | None) -> RunResult:
-        """Everything from the latents to the last file."""
-        begun = time.perf_counter()
-        state = self._resumed()
-        position = state.position() if state else Position()
-        if position.epoch < self.config.epochs:
-            self._train(state, position, progress, on_epoch, on_step)
-        paths = [path for path in self.folder.epochs() if int(path.stem[-6:]) <= self.config.epochs]
-        return RunResult(
-            self.config.name,
-            paths,
-            self.folder.log,
-            self.folder.state,
-            position.losses,
-            position.step,
-            time.perf_counter() - begun,
-            self.plan,
-            wrote=self.ranks.main,
-        )
-
-    def _train(
-        self, state: State | None, position: Position, progress: bool, on_epoch: OnEpoch | None, on_step: OnStep | None
+    def __init__(
+        self,
+        config: TrainConfig,
+        ranks: Ranks,
+        kind: Precision,
+        position: Position,
+        steps_per_epoch: int,
+        engine: Engine,
+        network: Network,
+        ema: Ema | None,
+        writer: Writer,
+        watchers: Sequence[Watcher],
+        stop: StopRequest,
     ) -> None:
-        store, facts = self._latents(progress), self._facts(state)
-        self.ranks.wait()  # the state has been read
-        if state is None and self.ranks.main:
-            self.folder.clear()
-        curves = board(self.config, position.step, writes=self.ranks.main)
-        with self._log(state) as log, curves as shown_board, self._training(), StopRequest(self.ranks) as stop:
-            engine = self._engine(store)
-            writer = Writer(
-                self.folder,
-                facts,
-                self.network,
-                self.ema,
-                self.optimizer,
-                self.scaler,
-                self._inputs(),
-                self.active.base_digest,
-                log,
-            )
-            seen = Seen(
-                self.config,
-                self.ranks,
-                self.folder,
-                self.base,
-                self.network,
-                self.dataset,
-                store,
-                engine.stepper,
-                self.kind,
-                log,
-                writer.saved_weights,
-            )
-            with progress_bar(progress, self.kind.device, total=self.plan.steps, done=position.step) as shown:
-                looking = watchers(seen, shown, shown_board, self.samples, self.plan.steps)
-                for watcher in looking:
-                    watcher.load(state.watched.get(watcher.name, {}) if state else {})
-                Session(
-                    self.config,
-                    self.ranks,
-                    self.kind,
-                    position,
-                    self.plan.steps_per_epoch,
-                    engine,
-                    self.network,
-                    self.ema,
-                    writer,
-                    looking,
-                    stop,
-                ).run(on_epoch, on_step)
+        self._config, self._ranks, self._kind, self._position = config, ranks, kind, position
+        self._per_epoch, self._engine, self._network, self._ema = steps_per_epoch, engine, network, ema
+        self._writer, self._watchers, self._stop = writer, watchers, stop
+        self._average = Average(position.average)
+        self._stop_at: int | None = None  # the step after which to stop, once a signal has asked for it
 
-    def _engine(self, store: LatentStore) -> Engine:
-        stepper = Step(self.base, self.network, self.schedule, self.config, self.kind)
-        return Engine(
-            self.config,
-            self.base,
-            stepper,
-            self.optimizer,
-            self.scaler,
-            self.dataset,
-            store,
-            self.kind,
-            self.ranks,
-            self.plan.steps,
+    def run(self, on_epoch: OnEpoch | None, on_step: OnStep | None) -> None:
+        """Train the epochs that are left.
+
+        Raises:
+            Interrupted: after a signal, when the step is done and the state saved.
+            DatasetError: for an image that cannot be read any more; the state of the step before it is saved.
+            FileError: if something cannot be written; the last state is whole.
+            TrainingError: for a loss or a weight that is not a number; the last state is from before it.
+        """
+        for watcher in self._watchers:
+            watcher.began(self._position)
+        while self._position.epoch < self._config.epochs:
+            self._steps(self._position.epoch + 1, on_step)
+            self._end(on_epoch)
+
+    def _steps(self, number: int, on_step: OnStep | None) -> None:
+        position = self._position
+        before, begun = position.seconds, time.perf_counter()
+        first = position.step - position.into
+        try:
+            for done in self._engine.epoch(
+                number, first, skip=position.into, read_after=self._reads_after, after=self._averaged
+            ):
+                position.seconds = before + time.perf_counter() - begun
+                record = self._took(number, done)
+                if on_step is not None and self._ranks.main:
+                    on_step(record)
+                self._between(number)
+        except DatasetError as error:
+            raise self._kept(error) from error
+        position.seconds = before + time.perf_counter() - begun
+
+    def _took(self, number: int, done: Done) -> StepRecord:
+        """Count one step whose loss is known."""
+        position = self._position
+        if not math.isfinite(done.loss):
+            raise self._diverged(f"the loss is {done.loss} at step {done.step} (epoch {number})")
+        position.step, position.into = done.step, position.into + 1
+        position.total, position.count = position.total + done.loss * done.samples, position.count + done.samples
+        position.average = self._average.add(done.loss)
+        record = StepRecord(
+            done.step,
+            number,
+            done.loss,
+            done.rates.get("unet", 0.0),
+            done.rates.get("text_encoder", 0.0),
+            done.seconds,
+            position.average,
+        )
+        for watcher in self._watchers:
+            watcher.stepped(done, record)
+        return record
+
+    def _between(self, number: int) -> None:
+        """What is due after a step; at the last one of an epoch all but the step's file is left to the epoch's end."""
+        config, position = self._config, self._position
+        if due(config.save_every_steps, position.step):
+            self._check()
+            if self._ranks.main:
+                self._writer.step(number, position.step)
+        if position.into == self._per_epoch:
+            return
+        stops = position.step == self._stop_at
+        if stops or due(config.save_state_every_steps, position.step):
+            self._save()
+        for watcher in self._watchers:
+            watcher.after(position)
+        if stops:
+            self._interrupt()
+
+    def _end(self, on_epoch: OnEpoch | None) -> None:
+        """Everything of an epoch that is over."""
+        config, position, number = self._config, self._position, self._position.epoch + 1
+        self._check()
+        path, digest = self._writer.epoch(number, position.step) if self._ranks.main else self._writer.others(number)
+        loss = position.total / position.count
+        record = EpochRecord(number, position.step, loss, position.seconds, path, digest)
+        for watcher in self._watchers:
+            watcher.ended(record)
+        position.epoch, position.into, position.total, position.count, position.seconds = number, 0, 0.0, 0, 0.0
+        position.losses = [*position.losses, loss]
+        self._save()
+        if self._ranks.main and on_epoch is not None:
+            figures = {name: value for watcher in self._watchers for name, value in watcher.figures().items()}
+            on_epoch(replace(record, figures=figures))
+        for watcher in self._watchers:
+            watcher.after(position)
+        if number < config.epochs and self._stop.agreed():
+            self._interrupt()
+
+    def _reads_after(self, step: int) -> bool:
+        """Whether the losses up to ``step`` must be known before the next step runs."""
+        config = self._config
+        if (self._ranks.world == 1 or step % config.log_every == 0) and self._stop.agreed():
+            self._stop_at = step
+            return True
+        if due(config.save_every_steps, step) or due(config.save_state_every_steps, step):
+            return True
+        return any(watcher.due(step) for watcher in self._watchers)
+
+    def _averaged(self, step: int) -> None:
+        if self._ema is not None:
+            self._ema.update(step)
+
+    def _save(self) -> None:
+        self._check()
+        watched = {watcher.name: watcher.state() for watcher in self._watchers}
+        if self._ranks.main:
+            self._writer.state(self._position, watched)
+
+    def _check(self) -> None:
+        if not self._network.finite():
+            step = self._position.step
+            raise self._diverged(f"a weight is not a number after step {step}")
+
+    def _interrupt(self) -> None:
+        steps = self._per_epoch * self._config.epochs
+        raise Interrupted(self._position.step, steps, self._stop.asked, self._ranks)
+
+    def _kept(self, error: DatasetError) -> LoratoolsError:
+        """``error`` with what was saved because of it; the one of saving, where that failed too."""
+        if self._ranks.world > 1:  # the others are in the middle of a step
+            return DatasetError(f"{error}; go on from the last state with --resume when it is back")
+        if self._position.step == 0:
+            return error
+        try:
+            self._save()
+        except (FileError, TrainingError) as second:
+            return second
+        return DatasetError(
+            f"{error}; the state after step {self._position.step} is saved, so go on with --resume when it is back"
         )
 
-    @contextlib.contextmanager
-    def _training(self) -> Iterator[None]:
-        """The network in its base, the base set up for speed, and the process' generators as they were afterwards."""
-        devices = [self.kind.device] if self.kind.device.type == "cuda" else []
-        with self.network.attached(), accelerated(self.base, self.config), torch.random.fork_rng(devices):
-            yield
-
-    @contextlib.contextmanager
-    def _log(self, state: State | None) -> Iterator[RunLog | NoLog]:
-        first = {"settings": self.config.settings(), "steps": self.plan.steps}
-        keep = state.step if state else None
-        log = RunLog(self.folder, first, keep) if self.ranks.main else NoLog()
-        with contextlib.closing(log):
-            yield log
-
-    def _inputs(self) -> list[dict[str, str]]:
-        """Name, digest and kind of all that goes into a file."""
-        return [
-            {"name": self.config.base, "digest": self.base.digest, "kind": "base"},
-            *({"name": str(f.path), "digest": self.dataset.digest, "kind": "images"} for f in self.dataset.folders),
-            *self.active.inputs,
-            *([self.network.start.input] if self.network.start else []),
-        ]
-
-    def _resumed(self) -> State | None:
-        state = load_state(self.folder.state) if self.config.resume else None
-        if state is None:
-            return None
-        check_resumable(state, self.config.settings(), self.active.base_digest, self.dataset.digest)
-        self.network.load(state.network)
-        self.optimizer.load_state_dict(state.optimizer)
-        self.scaler.load_state_dict(state.scaler)
-        if self.ema is not None and state.ema is not None:
-            self.ema.load(state.ema)
-        return state
-
-    def _facts(self, state: State | None) -> Facts:
-        session = seeds.derived(self.config.seed, self.config.settings(), self.dataset.digest) & 0xFFFFFFFF
-        return Facts(
-            self.config,
-            self.base,
-            self.dataset,
-            self.kind.name,
-            self.plan.batches_per_epoch,
-            self.plan.steps,
-            state.started_at if state else now(),
-            state.session if state else session,
+    def _diverged(self, what: str) -> TrainingError:
+        remedy = "lower the learning rate" + ("" if self._kind.name == "no" else " or train with --mixed-precision no")
+        kept = "; the files and the state before it are whole" if self._position.step else ""
+        begin = f" (--network-weights begins from the file of epoch {self._position.epoch})" * (
+            self._position.epoch > 0
         )
-
-    def _latents(self, progress: bool) -> LatentStore:
-        """Encode every image in full precision."""
-        store = LatentStore(self.base, self.dataset, cache=self.config.cache_latents)
-        if self.config.cache_latents:
-            with parked(self.base), bar(progress, total=store.count(), desc="latents", unit="image") as shown:
-                store.fill(shown.update)
-                self.base.vae.to("cpu")
-        return store
+        return TrainingError(f"training diverged: {what}; {remedy}{begin}{kept}")
 
 
-def _average(config: TrainConfig, optimizer: torch.optim.Optimizer) -> Ema | None:
-    if config.ema is None:
-        return None
-    if has_modes(optimizer):
-        raise TrainingError(f"{type(optimizer).__name__} saves an average of its own; leave ema out")
-    return Ema([factor for group in optimizer.param_groups for factor in group["params"]], config.ema)
-
-
-def _at_base_resolution(dataset: Dataset, config: TrainConfig, base: Base) -> Dataset:
-    height, width = base.resolution
-    return dataset if config.resolution else dataset.at(config, (width, height))
-
-
-def _check_base(base: Base, config: TrainConfig) -> None:
-    layers: int = min(encoder.config.num_hidden_layers for encoder in base.text_encoders)
-    if config.clip_skip > layers:
-        raise TrainingError(f"clip_skip {config.clip_skip} is above the {layers} layers of the base's text encoder")
+def due(every: int | None, number: int) -> bool:
+    """Whether ``number`` (from 1) is one of every ``every``."""
+    return every is not None and number % every == 0

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from loratools.adapter.file import read
+from loratools.adapter.files.file import read
 from loratools.adapter.header import header, read_header
 from loratools.errors import FileError, FormatError, LoratoolsError
 from tests.loras import lora_tensors

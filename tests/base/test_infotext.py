@@ -21,7 +21,7 @@ from loratools.base.infotext import (
     read_png,
     write_png,
 )
-from loratools.base.rng import KINDS, RNG
+from loratools.base.sampling.noise_kinds import KINDS, RNG
 
 STYLE = LoraUse("Test0-000008", "3f2a9c0d11ee" + "0" * 52, 0.8, "1,0.6")
 FACTS = Facts(

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from loratools.base import single
+from loratools.base import single_file
 from loratools.base.load import base_digest, load_base, pick_device
 from loratools.base.model import Base
-from loratools.base.text import encode
+from loratools.base.prompt.conditioning import encode
 from loratools.base.text_model import build_text_encoder, canonical, flat, load_tokenizer
 from loratools.errors import BaseModelError, LoratoolsError
 from loratools.files import sha256
@@ -77,14 +77,14 @@ def test_a_sidecar_or_a_key_tells_v_prediction(folder: Path, tmp_path: Path) -> 
     sidecar.write_text("model: 3")
     with pytest.raises(BaseModelError, match=r"v\.yaml"):
         load_base(file, device="cpu", config=folder)
-    assert single.prediction_of(file, {"v_pred": torch.zeros(0)}) == "v_prediction"
+    assert single_file.prediction_of(file, {"v_pred": torch.zeros(0)}) == "v_prediction"
 
 
 @pytest.mark.parametrize(("width", "family"), [(768, "sd1"), (1024, "sd2"), (2048, "sdxl")])
 def test_the_family_is_seen_from_the_context_width(width: int, family: str) -> None:
     block = 4 if family == "sdxl" else 1
     key = f"model.diffusion_model.input_blocks.{block}.1.transformer_blocks.0.attn2.to_k.weight"
-    assert single.family_of(Path("x"), {key: torch.zeros(320, width)}) == family
+    assert single_file.family_of(Path("x"), {key: torch.zeros(320, width)}) == family
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
@@ -93,7 +93,7 @@ def test_shipped_configs_build_models_of_the_known_size(family: str) -> None:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     sizes = {"sd1": (859520964, 123060480), "sd2": (865910724, 340387840), "sdxl": (2567463684, 123060480)}
-    folder = single.CONFIGS / family
+    folder = single_file.CONFIGS / family
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder, subfolder="unet"))
         vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder, subfolder="vae"))
@@ -109,19 +109,19 @@ def test_shipped_configs_build_models_of_the_known_size(family: str) -> None:
 
 
 def test_the_shipped_vocabulary_is_clips() -> None:
-    tokenizer = load_tokenizer(single.CONFIGS / "sd1/tokenizer")
+    tokenizer = load_tokenizer(single_file.CONFIGS / "sd1/tokenizer")
     assert tokenizer("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
     assert len(tokenizer) == 49408
     padded = tokenizer("a", padding="max_length").input_ids
     assert len(padded) == 77 and padded[-1] == 49407
-    second = load_tokenizer(single.CONFIGS / "sdxl/tokenizer_2")
+    second = load_tokenizer(single_file.CONFIGS / "sdxl/tokenizer_2")
     assert second("a", padding="max_length").input_ids[-3:] == [0, 0, 0]
 
 
 def test_open_clip_names_and_fused_projections_are_converted() -> None:
     torch.manual_seed(0)
     fused = torch.randn(12, 4)
-    out = single.from_open_clip(
+    out = single_file.from_open_clip(
         {
             "transformer.resblocks.3.attn.in_proj_weight": fused,
             "transformer.resblocks.3.attn.in_proj_bias": fused[:, 0],
@@ -235,7 +235,7 @@ def test_an_inpainting_model_is_refused(folder: Path, tmp_path: Path) -> None:
 def test_a_config_of_other_widths_is_told(folder: Path, tmp_path: Path) -> None:
     file = write_single_file(folder, tmp_path / "x.safetensors")
     with pytest.raises(BaseModelError, match=r"x\.safetensors"):
-        load_base(file, device="cpu", config=single.CONFIGS / "sd1")
+        load_base(file, device="cpu", config=single_file.CONFIGS / "sd1")
 
 
 def test_devices_and_dtypes_are_checked(folder: Path) -> None:

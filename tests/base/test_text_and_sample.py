@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from loratools.base.lms import coefficient
 from loratools.base.load import load_base
 from loratools.base.model import Base
+from loratools.base.prompt.conditioning import condition, encode, token_count
 from loratools.base.quiet import quiet
-from loratools.base.sample import check_size, decode, denoise, noise, sample
-from loratools.base.samplers import SAMPLERS, find_sampler
-from loratools.base.text import condition, encode, token_count
+from loratools.base.sampling.lms import coefficient
+from loratools.base.sampling.sample import check_size, decode, denoise, noise, sample
+from loratools.base.sampling.samplers import SAMPLERS, find_sampler
 from loratools.errors import GridError, PromptError
 from tests.base.tiny_xl import save_tiny_xl
 

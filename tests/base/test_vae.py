@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from loratools.base.load import load_base
 from loratools.base.vae import load_vae
-from loratools.base.vae_place import find_vae, vae_digest
+from loratools.base.vae_path import find_vae, vae_digest
 from loratools.errors import BaseModelError
 from tests.base.compvis import to_compvis, write_single_file
 from tests.tiny import save_tiny_base

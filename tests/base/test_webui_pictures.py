@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from loratools.base.brownian import Tree
-from loratools.base.guide import Fixed
-from loratools.base.levels import levels, times
-from loratools.base.lms import coefficient
 from loratools.base.model import Base
-from loratools.base.noise import Philox, initial
-from loratools.base.sample import denoise_guided, plain_unet
-from loratools.base.text import condition
+from loratools.base.prompt.conditioning import condition
+from loratools.base.prompt.guidance import Fixed
+from loratools.base.sampling.brownian import Tree
+from loratools.base.sampling.lms import coefficient
+from loratools.base.sampling.noise import Philox, initial
+from loratools.base.sampling.sample import denoise_guided, plain_unet
+from loratools.base.sampling.sigmas import levels, times
 
 STEPS, CFG, SEED, SIZE = 6, 4.0, 11, (64, 64)
 SHAPE = (1, 4, 8, 8)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import loratools.blocks
-from loratools.adapter.names import kohya_name, lora_targets, module_tree
+from loratools.adapter.architectures.names import kohya_name, lora_targets, module_tree
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import (
     FLUX_61,

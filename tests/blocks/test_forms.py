@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loratools.adapter.names import lora_targets
+from loratools.adapter.architectures.names import lora_targets
 from loratools.blocks.elements import elemental_presets, parse_rule
 from loratools.blocks.explain import Part, explain, sparkline
 from loratools.blocks.export import as_diffusers, as_inspire, as_lbw, as_prompt, scheme_named
 from loratools.blocks.inspire import ORDERS, find_order, inspire_numbers
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import FLUX_61, SD1_17, SD1_26, SDXL_12, SDXL_20, full_scheme
-from loratools.blocks.tag import LoraTag, parse_tag
 from loratools.blocks.vector import find_preset, parse_vector, vector_from
+from loratools.blocks.webui_tag import LoraTag, parse_tag
 from loratools.errors import BlockError
 from tests.oracle import GP1
 

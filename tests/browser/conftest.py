@@ -9,7 +9,7 @@ import pytest
 
 from loratools.preview.page import write_page
 from tests.browser.chrome import Page, chrome
-from tests.preview.pages import page_grid
+from tests.preview.page.pages import page_grid
 
 
 @pytest.fixture(scope="module")

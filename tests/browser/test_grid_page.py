@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from loratools.preview.page import draw_view, write_page
-from loratools.preview.votes import read_votes, standings
+from loratools.preview.record.votes import read_votes, standings
 from tests.browser.chrome import Page
-from tests.preview.pages import EVIL, page_grid, page_view
+from tests.preview.page.pages import EVIL, page_grid, page_view
 
 FOCUS = "document.activeElement.ariaLabel"
 

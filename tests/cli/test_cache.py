@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from loratools.adapter.file import read
-from loratools.cli import shell
+from loratools.adapter.files.file import read
+from loratools.cli import app
 from loratools.files import locked
-from loratools.recipe.cache import Cache
-from loratools.recipe.run import make_planner, run_steps
-from loratools.recipe.session import Session
+from loratools.recipe.plan.context import Session
+from loratools.recipe.run.cache import Cache
+from loratools.recipe.run.runner import make_planner, run_steps
 from tests.recipe.conftest import save_lora
 from tests.tiny import save_tiny_base
 
@@ -28,7 +28,7 @@ steps:
 
 
 def call(*words: object) -> Result:
-    return CliRunner().invoke(shell, [str(word) for word in words])
+    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def run_recipe() -> dict[str, bool]:
@@ -115,7 +115,7 @@ def test_a_run_says_that_it_waits_for_another(work: Path, monkeypatch: pytest.Mo
     (step, _) = make_planner("r.yaml", Path("elsewhere")).plan()
     held = contextlib.ExitStack()
     held.enter_context(locked(Cache(Path("kept")).place(step.identity)))
-    monkeypatch.setattr("loratools.recipe.cache.time.sleep", lambda _: held.close())
+    monkeypatch.setattr("loratools.recipe.run.cache.time.sleep", lambda _: held.close())
     done = call("run", "r.yaml", "-o", "elsewhere", "--cache", "kept")
     assert done.exit_code == 0
     assert done.stderr.splitlines()[0] == (

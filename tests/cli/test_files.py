@@ -12,16 +12,16 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
-from loratools.adapter.file import read
-from loratools.cli import shell
-from tests.adapter.test_formats import STEM, Q, factors, flux_tensors, peft_folder, t
+from loratools.adapter.files.file import read
+from loratools.cli import app
+from tests.adapter.files.test_formats import STEM, Q, factors, flux_tensors, peft_folder, t
 from tests.loras import lora_tensors, save
 
 ROOT = Path(__file__).parents[2]
 
 
 def call(*words: str | Path) -> Result:
-    return CliRunner().invoke(shell, [str(word) for word in words])
+    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def told(*words: str | Path) -> str:
@@ -35,7 +35,7 @@ def told(*words: str | Path) -> str:
 def test_brief_needs_no_torch_and_says_what_the_whole_one_says(tmp_path: Path) -> None:
     path = save(tmp_path / "a.safetensors", lora_tensors(rank=3, conv=True), {"ss_base_model_version": "sd_v1"})
     code = (
-        "import json, sys\nfrom loratools.ops.describe import brief\n"
+        "import json, sys\nfrom loratools.ops.analysis.describe import brief\n"
         f"print(json.dumps(brief({str(path)!r}).json()))\n"
         "heavy = {'torch', 'numpy', 'safetensors', 'diffusers', 'transformers'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
@@ -55,7 +55,7 @@ def test_brief_needs_no_torch_and_says_what_the_whole_one_says(tmp_path: Path) -
 def test_inspect_imports_no_diffusers(tmp_path: Path) -> None:
     path = save(tmp_path / "a.safetensors", lora_tensors(rank=1))
     code = (
-        f"import sys\nfrom loratools.ops.describe import describe\ndescribe({str(path)!r})\n"
+        f"import sys\nfrom loratools.ops.analysis.describe import describe\ndescribe({str(path)!r})\n"
         "sys.exit('imported' if {'diffusers', 'transformers'} & set(sys.modules) else 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from loratools.adapter.checkpoint import open_checkpoint
-from loratools.adapter.file import read
+from loratools.adapter.files.checkpoint import open_checkpoint
+from loratools.adapter.files.file import read
 from tests.base.compvis import write_single_file
 from tests.cli.test_cli import call
 from tests.recipe.conftest import MODULES, save_lora

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loratools.adapter.file import read
+from loratools.adapter.files.file import read
 from tests.cli.test_cli import call
 from tests.recipe.conftest import save_lora
 

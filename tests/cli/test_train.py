@@ -10,12 +10,12 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from loratools.cli.train import _GROUPS, command
+from loratools.cli.training.train import _GROUPS, command
 from loratools.errors import TrainingError
-from loratools.train import loop
-from loratools.train.config import TrainConfig
-from loratools.train.read_config import make_config
-from loratools.train.schedule import warmup_steps
+from loratools.train import trainer
+from loratools.train.config.config import TrainConfig
+from loratools.train.config.read import make_config
+from loratools.train.optim.lr_schedule import warmup_steps
 
 
 @pytest.fixture
@@ -82,11 +82,11 @@ def test_a_run_that_does_not_fit_lets_the_queue_go_on(
     """And says what to lower; torch's own error is no LoratoolsError."""
     tried: list[str] = []
 
-    def full(run: loop._Run, *_: object) -> None:
+    def full(run: trainer._Run, *_: object) -> None:
         tried.append(run.config.name)
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(loop._Run, "go", full)
+    monkeypatch.setattr(trainer._Run, "go", full)
     for name in ("one", "two"):
         (tmp_path / f"{name}.yaml").write_text(f"base: pocket\nimages: {pictures}\nout: {tmp_path}\nname: {name}\n")
     result = CliRunner().invoke(command, [str(tmp_path / "one.yaml"), str(tmp_path / "two.yaml"), "--device", "cpu"])

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from loratools.adapter.checkpoint import open_checkpoint
-from loratools.adapter.file import read
-from loratools.adapter.rank import Energy, Error, Exact, Fixed, Size
+from loratools.adapter.algebra.rank import Energy, Error, Exact, Fixed, Size
+from loratools.adapter.files.checkpoint import open_checkpoint
+from loratools.adapter.files.file import read
 from loratools.errors import BaseModelError, FileError, FormatError, NonFiniteError, RankError, ShapeError
 from loratools.ops.extract import extract_files
-from loratools.ops.merge import merge_files
+from loratools.ops.merging.merge import merge_files
+from loratools.ops.randomized_svd import leading
 from loratools.ops.resize import resize_file
-from loratools.ops.sketch import leading
 from tests.base.compvis import write_single_file
 from tests.ops.conftest import CONV, KINDS, LINEAR, POINT, TEXT, Made, dense, distance, terms
 from tests.tiny import TINY, save_tiny_base
@@ -165,11 +165,13 @@ def test_the_sketch_is_near_the_best(decay: float) -> None:
 
 
 def test_a_sketch_that_missed_something_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    from loratools.ops import sketch
+    from loratools.ops import randomized_svd
 
     torch.manual_seed(0)
     matrix = torch.randn(200, 3) @ torch.randn(3, 200)
-    monkeypatch.setattr(sketch, "_range", lambda matrix, random: torch.linalg.qr(torch.randn(200, 10).double()).Q)
+    monkeypatch.setattr(
+        randomized_svd, "_range", lambda matrix, random: torch.linalg.qr(torch.randn(200, 10).double()).Q
+    )
     found = leading(matrix, 2, (200, 200), seed=1)
     assert len(found.s) == 200  # the thin SVD's
     assert torch.allclose(found.s[:3], torch.linalg.svdvals(matrix.double())[:3])

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from loratools.adapter.rank import Fixed
+from loratools.adapter.algebra.rank import Fixed
 from loratools.blocks.vector import parse_vector
 from loratools.errors import FileError, FormatError, MergeStringError, ShapeError
-from loratools.ops.merge import merge_files
+from loratools.ops.merging.merge import merge_files
 from loratools.ops.subtract import Method, subtract_files
 from tests.loras import TINY_XL, Sizes, lora_tensors, save
 from tests.ops.conftest import CONV, KINDS, LINEAR, POINT, PRESETS, TEXT, Made, dense, distance, terms

@@ -14,21 +14,21 @@ import pytest
 import torch
 from PIL import Image
 
-from loratools.adapter.file import read
-from loratools.adapter.save import write
+from loratools.adapter.files.file import read
+from loratools.adapter.files.save import write
 from loratools.base.infotext import parameters, read_png
 from loratools.base.model import Base
 from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
 from loratools.errors import FormatError, GridError, PromptError
-from loratools.ops.terms import Term, parse_merge_string, resolve_terms
-from loratools.preview.arrange import arrange
-from loratools.preview.axes import Axis, parse_axis
-from loratools.preview.grid import read_grid
-from loratools.preview.render import GridResult, redraw, render_axes, render_grid
-from loratools.preview.rows import Row
-from loratools.preview.setting import Setting
-from tests.base.test_patch import random_deltas
+from loratools.ops.merging.terms import Term, parse_merge_string, resolve_terms
+from loratools.preview.record.grid import read_grid
+from loratools.preview.request.arrange import arrange
+from loratools.preview.request.axes import Axis, parse_axis
+from loratools.preview.request.rows import Row
+from loratools.preview.request.setting import Setting
+from loratools.preview.run import GridResult, redraw, render_axes, render_grid
+from tests.base.patching.test_patch import random_deltas
 
 PRESETS = load_presets(None)
 

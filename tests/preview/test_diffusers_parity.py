@@ -11,24 +11,24 @@ import pytest
 import torch
 from PIL import Image
 
-from loratools.adapter.file import read
-from loratools.adapter.lowrank import Delta, LowRank
-from loratools.adapter.save import write
+from loratools.adapter.algebra.lowrank import Delta, LowRank
+from loratools.adapter.files.file import read
+from loratools.adapter.files.save import write
 from loratools.base.load import load_base
 from loratools.base.model import Base
-from loratools.base.patch import Patcher
+from loratools.base.patching.patch import Patcher
+from loratools.base.prompt.conditioning import condition
 from loratools.base.quiet import quiet
-from loratools.base.sample import decode, denoise, noise
-from loratools.base.samplers import find_sampler
-from loratools.base.text import condition
+from loratools.base.sampling.sample import decode, denoise, noise
+from loratools.base.sampling.samplers import find_sampler
 from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
-from loratools.ops.merge import combine, merge_files
-from loratools.ops.terms import Term
+from loratools.ops.merging.merge import combine, merge_files
+from loratools.ops.merging.terms import Term
 from loratools.pocket import weights_folder
-from loratools.train.loop import train
-from loratools.train.read_config import make_config
-from tests.base.test_patch import random_deltas
+from loratools.train.config.read import make_config
+from loratools.train.trainer import train
+from tests.base.patching.test_patch import random_deltas
 
 PROMPTS, NEGATIVE, SEEDS = ["1girl, red hair, smile", "full body, blue eyes"], "bad hands", (11, 12)
 SAMPLER, STEPS, CFG = "DDIM", 8, 3.0  # strong guidance on few steps multiplies float32 rounding itself past the bar

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from loratools.adapter.file import write
-from loratools.adapter.lowrank import LowRank
+from loratools.adapter.algebra.lowrank import LowRank
+from loratools.adapter.files.file import write
 from tests.tiny import save_tiny_base
 
 

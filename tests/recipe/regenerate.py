@@ -5,15 +5,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loratools.recipe.json_schema import SHIPPED, schema_text
-from loratools.recipe.reference import reference
+from loratools.recipe.schema.json_schema import schema_text
+from loratools.recipe.schema.option_table import reference
+from loratools.recipe.shipped import SCHEMA
 
 DOCS = Path(__file__).parents[2] / "docs/recipes.md"
 FIRST = "### `draw`"
 
 
 def regenerate() -> None:
-    SHIPPED.write_text(schema_text(), encoding="utf-8")
+    SCHEMA.write_text(schema_text(), encoding="utf-8")
     written = DOCS.read_text(encoding="utf-8")
     DOCS.write_text(written[: written.index(FIRST)] + reference().rstrip() + "\n", encoding="utf-8")
 

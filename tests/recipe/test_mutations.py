@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from loratools.adapter.file import write
-from loratools.adapter.lowrank import LowRank
+from loratools.adapter.algebra.lowrank import LowRank
+from loratools.adapter.files.file import write
 from loratools.errors import LoratoolsError, RecipeError
-from loratools.recipe.json_schema import json_schema
-from loratools.recipe.kinds import KINDS
-from loratools.recipe.run import make_planner
-from loratools.recipe.writing import flow
+from loratools.recipe.importers.write import flow
+from loratools.recipe.run.runner import make_planner
+from loratools.recipe.schema.json_schema import json_schema
+from loratools.recipe.schema.kinds import KINDS
 from loratools.yamlio import load_yaml
 from tests.recipe.conftest import save_lora
 from tests.recipe.schema_check import wrong

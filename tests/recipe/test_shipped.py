@@ -12,16 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from loratools.adapter.file import read
+from loratools.adapter.files.epoch_files import epochs
+from loratools.adapter.files.file import read
 from loratools.adapter.header import read_header
-from loratools.adapter.run import epochs
-from loratools.recipe.run import SHIPPED
+from loratools.recipe.shipped import RECIPES
 from loratools.yamlio import load_yaml
 from tests.cli.test_cli import call
 
 SMALL = {"pictures": "4", "epochs": "2", "repeats": "1", "drawn": "1", "steps": "1"}
 NUMBERS = {"count": "4", "epochs": "1", "images_per_framing": "1", "weights": "0:1:1", "seeds": "1"}
-NAMES = sorted(path.stem for path in SHIPPED.glob("*.yaml") if path.stem != "from-kohya")
+NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml") if path.stem != "from-kohya")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def smaller(text: str) -> str:
 
 def run(name: str, cache: Path) -> set[str]:
     """The states of all steps."""
-    text = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
+    text = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")
     known = load_yaml(text).data.get("vars")
     if known is None:
         Path(f"{name}.yaml").write_text(smaller(text), encoding="utf-8")

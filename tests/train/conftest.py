@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from loratools.train.config import TrainConfig
-from loratools.train.read_config import make_config
+from loratools.train.config.config import TrainConfig
+from loratools.train.config.read import make_config
 from tests.tiny import save_tiny_base
 
 

@@ -14,8 +14,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: F401  (now, and not in every run)
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
-from loratools.train.loop import train
-from loratools.train.read_config import read_config
+from loratools.train.config.read import read_config
+from loratools.train.trainer import train
 from tests.killing import Kill, forked
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from loratools.adapter.file import read
+from loratools.adapter.files.file import read
 from loratools.errors import FileError, RecipeError
-from loratools.train import basestyle as room
-from loratools.train.basestyle import FRAMINGS, PROMPTS, basestyle
-from loratools.train.loop import RunResult
+from loratools.train.basestyle.basestyle import FRAMINGS, PROMPTS, basestyle
+from loratools.train.basestyle.basestyle import basestyle as room
+from loratools.train.trainer import RunResult
 from loratools.yamlio import read_yaml
 
 QUICK = {"steps": 1, "dim": 2, "batch_size": 4}

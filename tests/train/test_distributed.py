@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from loratools.adapter.file import read
+from loratools.adapter.files.file import read
 from loratools.errors import LaunchError, TrainingError
-from loratools.train.config import TrainConfig
+from loratools.train.config.config import TrainConfig
 from loratools.train.distributed import Ranks, join
-from loratools.train.loop import train
+from loratools.train.trainer import train
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]

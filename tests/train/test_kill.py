@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from loratools.train.config import TrainConfig
-from loratools.train.loop import train
+from loratools.train.config.config import TrainConfig
+from loratools.train.trainer import train
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from loratools.adapter.file import read
-from loratools.adapter.metadata import Provenance
+from loratools.adapter.files.file import read
+from loratools.adapter.files.metadata import Provenance
 from loratools.errors import BaseModelError, DatasetError, FileError, LaunchError, LoratoolsError, TrainingError
-from loratools.train import objective
-from loratools.train.checkpoint import load_state
-from loratools.train.config import TrainConfig
-from loratools.train.inject import Network
-from loratools.train.loop import EpochRecord, plan, train
+from loratools.train.config.config import TrainConfig
+from loratools.train.network.network import Network
+from loratools.train.output.state import load_state
+from loratools.train.step import objective
+from loratools.train.trainer import EpochRecord, plan, train
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]

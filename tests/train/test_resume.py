@@ -19,17 +19,17 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from loratools import files
-from loratools.adapter.file import read
-from loratools.cli.train import command
+from loratools.adapter.files.file import read
+from loratools.cli.training.train import command
 from loratools.errors import DatasetError, FileError, TrainingError
-from loratools.train.checkpoint import State, check_resumable, load_state, refuse_to_begin_anew
-from loratools.train.config import TrainConfig
-from loratools.train.ema import Ema
-from loratools.train.inject import Network
-from loratools.train.loop import OnStep, RunResult, StepRecord, plan, train
-from loratools.train.read_config import make_config
-from loratools.train.run_folder import RunFolder, staying
-from loratools.train.stop import Interrupted, StopRequest
+from loratools.train.config.config import TrainConfig
+from loratools.train.config.read import make_config
+from loratools.train.interrupt import Interrupted, StopRequest
+from loratools.train.network.ema import Ema
+from loratools.train.network.network import Network
+from loratools.train.output.run_folder import RunFolder, staying
+from loratools.train.output.state import State, check_resumable, load_state, refuse_to_begin_anew
+from loratools.train.trainer import OnStep, RunResult, StepRecord, plan, train
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
@@ -232,7 +232,7 @@ def test_an_average_is_put_back_bit_for_bit() -> None:
 def test_an_average_of_an_average_is_refused(
     config: Config, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loratools.train.loop.has_modes", lambda _: True)  # as of a schedule-free optimiser
+    monkeypatch.setattr("loratools.train.trainer.has_modes", lambda _: True)  # as of a schedule-free optimiser
     with pytest.raises(TrainingError, match="AdamW saves an average of its own; leave ema out"):
         train(config(pictures(count=1), ema=0.9), progress=False)
 
@@ -353,7 +353,7 @@ def test_ctrl_c_prints_the_command_that_goes_on(pictures: Pictures, monkeypatch:
     def stopped(*_: object, **__: object) -> None:
         raise Interrupted(3, 10, signal.SIGINT)
 
-    monkeypatch.setattr("loratools.train.loop.train", stopped)
+    monkeypatch.setattr("loratools.train.trainer.train", stopped)
     given = ["--base", "my base.safetensors", "--images", str(pictures(count=1))]
     result = CliRunner().invoke(command, given)
     assert result.exit_code == 130

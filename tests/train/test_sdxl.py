@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from loratools.adapter.file import read
+from loratools.adapter.files.file import read
 from loratools.base.load import load_base
-from loratools.base.text import condition
-from loratools.train import objective
-from loratools.train.config import TrainConfig
-from loratools.train.graph import copy_into, shape_key, to_device
-from loratools.train.inject import Network
-from loratools.train.loop import train
-from loratools.train.objective import Draws
-from loratools.train.step import Inputs, Step, precision
-from loratools.train.text import Captioner
+from loratools.base.prompt.conditioning import condition
+from loratools.train.config.config import TrainConfig
+from loratools.train.network.network import Network
+from loratools.train.step import objective
+from loratools.train.step.executor import copy_into, shape_key, to_device
+from loratools.train.step.objective import Draws
+from loratools.train.step.step import Inputs, Step, precision
+from loratools.train.step.text_states import Captioner
+from loratools.train.trainer import train
 from tests.base.tiny_xl import save_tiny_xl
 
 Config = Callable[..., TrainConfig]

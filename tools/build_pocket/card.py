@@ -90,8 +90,8 @@ def write(settings: Settings, work: Path, weights: Path | None, count: int) -> N
 def sample_installed(folder: Path, prompts: Sequence[str]) -> list[Image.Image]:
     """Pictures of the installed base through the product's own sampler, 20 steps, its default CFG."""
     from loratools.base.load import load_base
-    from loratools.base.sample import noise, sample
-    from loratools.base.text import encode
+    from loratools.base.prompt.conditioning import encode
+    from loratools.base.sampling.sample import noise, sample
 
     base = load_base(str(folder), device="cpu", dtype="fp32")
     pictures: list[Image.Image] = []

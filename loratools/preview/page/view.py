@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from loratools.base.infotext import Facts, infotext
-from loratools.preview.grid import Grid, Picture, RowInfo, Score
+from loratools.preview.record.grid import Grid, Picture, RowInfo, Score
 
 _HELD = ("prompt", "negative", "seed", "size")  # kinds of axes
 

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from loratools import __version__
+from loratools.adapter.files.metadata import Provenance
 from loratools.adapter.header import read_header
-from loratools.adapter.metadata import Provenance
 from loratools.errors import LoratoolsError
-from loratools.recipe.kinds import LORAS
-from loratools.recipe.plan import Planned, Planner
-from loratools.recipe.run import Ran
-from loratools.recipe.schedule import Failure
-from loratools.recipe.session import Session
-from loratools.recipe.store import shown
+from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.planner import Planned, Planner
+from loratools.recipe.run.runner import Ran
+from loratools.recipe.run.scheduler import Failure
+from loratools.recipe.run.work_folder import shown
+from loratools.recipe.schema.kinds import LORAS
 from loratools.yamlio import Document, load_yaml
 
 FORMAT = 1

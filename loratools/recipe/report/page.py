@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from loratools.recipe.measure import size_text, time_text
 from loratools.recipe.report.charts import loss_line, vector_bars
+from loratools.recipe.run.estimate import size_text, time_text
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _WIDEST, _TALLEST = 1600, 4000  # pixels of a picture inside the page
@@ -140,7 +140,7 @@ def _losses(step: Mapping[str, Any], work: Path) -> Iterator[str]:
     losses = step.get("result", {}).get("losses")
     if not losses:
         return
-    from loratools.train.read_log import read_log
+    from loratools.train.output.read_log import read_log
 
     epoch = min((name for name in step["files"] if name.endswith(".safetensors")), default="")
     lines = [line for line in read_log(work / step["out"] / epoch) if _finite(line.get("step"))]

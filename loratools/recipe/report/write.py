@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loratools.errors import LoratoolsError
 from loratools.files import sweep, write_text
-from loratools.recipe.plan import Planner
+from loratools.recipe.plan.planner import Planner
 from loratools.recipe.report.facts import FORMAT, Told, run_facts
 from loratools.recipe.report.page import draw
 

@@ -1,0 +1,265 @@
+"""Every module name of the known families, generated from each one's structure: canonical, kohya, and all others read.
+
+A canonical name is the Diffusers dotted path with the component first: ``unet.down_blocks.0.attentions.0.proj_in``,
+``transformer.transformer_blocks.0.attn.to_q``, ``text_encoder.text_model.encoder.layers.0.mlp.fc1``. It keeps
+``text_model.`` whatever transformers is installed. SDXL's, SD3's and Flux's kohya files use the original networks'
+names; both spellings are read, the original one is written. An unknown family's modules keep the file's own names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from loratools.adapter.algebra.fused_rows import Place
+from loratools.adapter.architectures import text_encoders, transformer, unet
+from loratools.adapter.architectures.family import (
+    FAMILIES,
+    UNKNOWN,
+    Family,
+    Module,
+    TextEncoder,
+    Transformer,
+    UNet,
+    family_of,
+)
+from loratools.errors import FormatError, did_you_mean
+
+__all__ = [
+    "FAMILIES", "UNKNOWN", "Family", "Module", "Place", "canonical_name", "family_of", "is_text", "known_canonical",
+    "kohya_name", "kohya_places", "lora_targets", "module_tree", "other_tree", "resolve",
+]  # fmt: skip
+
+_MAX_TEXT_LAYERS = 64  # no text encoder is deeper; the table costs nothing
+_NEVER_TRAINED = ("unet.conv_in", "unet.conv_out", "unet.time_embedding", "unet.add_embedding")
+
+
+@lru_cache(maxsize=32)
+def module_tree(family: str, text_layers: int | None = None) -> tuple[Module, ...]:
+    """Every module of ``family`` that LoRA or LoCon can change, text encoders first; none of an unknown family.
+
+    Args:
+        family: a key of ``FAMILIES``, or ``unknown``.
+        text_layers: depth of each text encoder; the family's own if None.
+    """
+    kind = family_of(family)
+    found: list[Module] = []
+    for encoder in kind.text:
+        found += _below(encoder.component, text_encoders.modules(encoder, text_layers or encoder.layers))
+    match kind.network:
+        case UNet() as net:
+            found += _below("unet", unet.modules(net))
+        case Transformer() as net:
+            found += _below("transformer", transformer.modules(net))
+    return tuple(found)
+
+
+@lru_cache(maxsize=32)
+def other_tree(family: str, text_layers: int | None = None) -> tuple[Module, ...]:
+    """The other modules with weights, which only full differences change: norms, embeddings, text projections."""
+    kind = family_of(family)
+    found: list[Module] = []
+    for encoder in kind.text:
+        found += _below(encoder.component, text_encoders.others(encoder, text_layers or encoder.layers))
+    match kind.network:
+        case UNet() as net:
+            found += _below("unet", unet.norms(net))
+        case Transformer() as net:
+            found += _below("transformer", transformer.norms(net))
+    return tuple(found)
+
+
+def lora_targets(family: str, names: Iterable[str] | None = None, *, conv: bool = False) -> tuple[str, ...]:
+    """The canonical names that sd-scripts' networks train: attention, feed-forward and text layers.
+
+    Args:
+        family: a key of ``FAMILIES``.
+        names: keep only these (a live model's own modules); the family's full tree if None.
+        conv: also the residual blocks' and samplers' convolutions, as ``conv_dim`` does.
+    """
+    if names is None:
+        return tuple(m.name for m in module_tree(family) if _trained(m, conv))
+    deepest = {m.name: m for m in module_tree(family, _MAX_TEXT_LAYERS)}
+    return tuple(name for name in names if name in deepest and _trained(deepest[name], conv))
+
+
+def kohya_name(canonical: str, family: str) -> str:
+    """The kohya stem (``lora_unet_...``, ``lora_te_...``) of the weight that holds a module, as sd-scripts writes it.
+
+    Raises:
+        FormatError: if the family has no such module.
+    """
+    if family == UNKNOWN.name:
+        return canonical
+    table = _kohya_stems(family)
+    if canonical not in table:
+        raise FormatError(f"{family_of(family).title} has no module '{canonical}'{did_you_mean(canonical, table)}")
+    return table[canonical]
+
+
+@lru_cache(maxsize=8)
+def kohya_places(family: str) -> dict[str, Place]:
+    """kohya stem -> the modules that it holds: several where the original network fuses them."""
+    kind = family_of(family)
+    table: dict[str, Place] = {}
+    for encoder in kind.text:
+        for module in (
+            *text_encoders.modules(encoder, _MAX_TEXT_LAYERS),
+            *text_encoders.others(encoder, _MAX_TEXT_LAYERS),
+        ):
+            table[f"{encoder.prefix}_{_flat(module.name)}"] = Place((f"{encoder.component}.{module.name}",))
+    for path, place in _kohya_network(kind):
+        table[f"lora_unet_{_flat(path)}"] = _placed(kind.component, place)
+    return table
+
+
+def canonical_name(stem: str, family: str) -> str | None:
+    """The canonical name of the one module that a stem, in any spelling, holds whole; else None."""
+    place = resolve(stem, family)
+    return place.names[0] if place is not None and place.cut == "whole" else None
+
+
+def known_canonical(name: str, family: str) -> bool:
+    """Whether ``name`` is a canonical module name of ``family``; an unknown family knows every name."""
+    return family == UNKNOWN.name or name in _kohya_stems(family)
+
+
+def is_text(name: str) -> bool:
+    """Whether a module belongs to a text encoder, by its canonical name or an unknown family's own."""
+    return name.startswith(("text_encoder", "lora_te", "lycoris_text", "conditioner.", "cond_stage_model."))
+
+
+def resolve(stem: str, family: str) -> Place | None:
+    """The modules that a key's stem means in ``family``, in any spelling that is known, or None.
+
+    Two dimensions are decided apart: the namespace (which component, and whether its path is dotted or flat), and the
+    path below it (Diffusers' new or old, the original network's, an attention processor's).
+    """
+    if family == UNKNOWN.name:
+        return Place((stem,))
+    for space in _namespaces(family):
+        if stem.startswith(space.prefix):
+            paths = _paths(family, space.component)
+            found = (paths.flat if space.flat else paths.dotted).get(stem[len(space.prefix) :])
+            if found is not None:
+                return found
+    return None
+
+
+@dataclass(frozen=True)
+class _Namespace:
+    """A beginning of key names: what stands after ``prefix`` is a path of ``component``."""
+
+    prefix: str
+    component: str
+    flat: bool
+
+
+@dataclass(frozen=True)
+class _Paths:
+    """Every spelling of one component's paths: with dots, and with underscores."""
+
+    dotted: dict[str, Place]
+    flat: dict[str, Place]
+
+
+@lru_cache(maxsize=8)
+def _namespaces(family: str) -> tuple[_Namespace, ...]:
+    """All beginnings, the more specific ones first."""
+    kind = family_of(family)
+    main, found = kind.component, []
+    for encoder in kind.text:
+        flat = (f"{encoder.prefix}_", *(f"{prefix}_" for prefix in encoder.more_prefixes))
+        dotted = (
+            f"{encoder.component}.",
+            f"base_model.model.{encoder.component}.",
+            f"text_encoders.{encoder.bundle}.transformer.",
+            f"{encoder.bundle}.transformer.",
+            f"{encoder.bundle}.",
+        )
+        found += [_Namespace(prefix, encoder.component, True) for prefix in flat]
+        found += [_Namespace(prefix, encoder.component, False) for prefix in dotted]
+    for prefix in ("lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_"):
+        found.append(_Namespace(prefix, main, True))
+    for prefix in (
+        f"{main}.",
+        "diffusion_model.",
+        "model.diffusion_model.",
+        f"base_model.model.{main}.",
+        "base_model.model.",
+        "",
+    ):
+        found.append(_Namespace(prefix, main, False))
+    for encoder in kind.text:  # without a component, only the path tells; the first encoder that has it is meant
+        found += [
+            _Namespace("base_model.model.", encoder.component, False),
+            _Namespace("", encoder.component, False),
+            _Namespace("lycoris_", encoder.component, True),
+        ]
+    return tuple(found)
+
+
+@lru_cache(maxsize=32)
+def _paths(family: str, component: str) -> _Paths:
+    dotted: dict[str, Place] = {}
+    for path, place in _spellings(family_of(family), component):
+        dotted.setdefault(path, _placed(component, place))
+    return _Paths(dotted, {_flat(path): place for path, place in reversed(dotted.items())})
+
+
+def _spellings(kind: Family, component: str) -> Iterator[tuple[str, Place]]:
+    for encoder in kind.text:
+        if encoder.component == component:
+            yield from _text_spellings(encoder)
+    if component != kind.component:
+        return
+    match kind.network:
+        case UNet() as net:
+            for module in (*unet.modules(net), *unet.norms(net)):
+                yield module.name, Place((module.name,))
+                yield unet.original_path(net, module.name), Place((module.name,))
+                yield from ((path, Place((module.name,))) for path in unet.old_paths(module.name))
+        case Transformer() as net:
+            for module in (*transformer.modules(net), *transformer.norms(net)):
+                yield module.name, Place((module.name,))
+            yield from transformer.originals(net)
+            yield from transformer.processor_paths(net)
+
+
+def _text_spellings(encoder: TextEncoder) -> Iterator[tuple[str, Place]]:
+    for module in (*text_encoders.modules(encoder, _MAX_TEXT_LAYERS), *text_encoders.others(encoder, _MAX_TEXT_LAYERS)):
+        yield from ((path, Place((module.name,))) for path in text_encoders.other_paths(module.name))
+
+
+def _kohya_network(kind: Family) -> Iterator[tuple[str, Place]]:
+    match kind.network:
+        case UNet() as net:
+            for module in (*unet.modules(net), *unet.norms(net)):
+                path = unet.original_path(net, module.name) if net.original_names else module.name
+                yield path, Place((module.name,))
+        case Transformer() as net:
+            yield from transformer.originals(net)
+
+
+@lru_cache(maxsize=8)
+def _kohya_stems(family: str) -> dict[str, str]:
+    return {name: stem for stem, place in kohya_places(family).items() for name in place.names}
+
+
+def _below(component: str, modules: Iterable[Module]) -> Iterator[Module]:
+    return (replace(module, name=f"{component}.{module.name}") for module in modules)
+
+
+def _placed(component: str, place: Place) -> Place:
+    return replace(place, names=tuple(f"{component}.{name}" for name in place.names))
+
+
+def _flat(path: str) -> str:
+    return path.replace(".", "_")
+
+
+def _trained(module: Module, conv: bool) -> bool:
+    if module.attention or not conv or not module.name.startswith("unet."):
+        return module.attention
+    return not module.name.startswith(_NEVER_TRAINED)

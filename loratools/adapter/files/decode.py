@@ -1,0 +1,337 @@
+"""Tensor names to modules: which keys belong together, what kind of adapter they are, and which modules they change.
+
+The format is decided along independent dimensions: the namespace and spelling of the path (:mod:`.names`), the suffix,
+where alpha stands, and whether a DoRA magnitude goes with it. Torch is not needed, so a header can be told quickly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from loratools.adapter.algebra.fused_rows import Place, Rows, count_rows, rows_of
+from loratools.adapter.algebra.shapes import layout, limit
+from loratools.adapter.architectures.identify import identify
+from loratools.adapter.architectures.names import family_of, module_tree, resolve
+from loratools.adapter.header import TensorInfo
+from loratools.errors import FormatError, UnknownKeysError
+
+_ROLES = {
+    "lora_down.weight": "down", "lora_up.weight": "up", "lora_mid.weight": "mid", "alpha": "alpha",
+    "lora_A.weight": "down", "lora_B.weight": "up", "lora.down.weight": "down", "lora.up.weight": "up",
+    "lora_linear_layer.down.weight": "down", "lora_linear_layer.up.weight": "up",
+    "hada_w1_a": "w1_a", "hada_w1_b": "w1_b", "hada_w2_a": "w2_a", "hada_w2_b": "w2_b", "hada_t1": "t1",
+    "hada_t2": "t2", "lokr_w1": "lokr_w1", "lokr_w1_a": "lokr_w1_a", "lokr_w1_b": "lokr_w1_b", "lokr_w2": "lokr_w2",
+    "lokr_w2_a": "lokr_w2_a", "lokr_w2_b": "lokr_w2_b", "lokr_t2": "lokr_t2", "diff": "diff", "w_norm": "w_norm",
+    "b_norm": "bias", "diff_b": "bias", "lora_B.bias": "up_bias", "lora_up.bias": "up_bias", "lora.up.bias": "up_bias",
+    "dora_scale": "dora", "lora_magnitude_vector": "magnitude", "lora_magnitude_vector.weight": "magnitude",
+    "magnitude": "magnitude",
+}  # fmt: skip
+
+# PEFT writes the adapter's own name between these and the rest: lora_A.default.weight
+_NAMED = {
+    ("lora_A", "weight"): "down",
+    ("lora_B", "weight"): "up",
+    ("lora_B", "bias"): "up_bias",
+    ("lora_magnitude_vector", "weight"): "magnitude",
+}
+
+# early Diffusers and XLabs end the path itself in _lora, then say down or up
+_AFTER_LORA = {"down.weight": "down", "up.weight": "up"}
+_LORA_ENDS = ("_lora", "_lora1", "_lora2")
+
+_ROTATES = "it multiplies the base weight instead of adding to it, so it has no strength to scale or sum"
+# Kinds that are no sum, by a suffix that only they have, with the reason.
+_REFUSED = {
+    "oft_blocks": "OFT",
+    "oft_diag": "OFT",
+    "oft_R.weight": "OFT",
+    "oft_R": "OFT",
+    "oft_r": "OFT",
+    "boft_R": "BOFT",
+    "boft_s": "BOFT",
+    "on_input": "IA3",
+    "ia3_l": "IA3",
+    "a1.weight": "GLoRA",
+    "a2.weight": "GLoRA",
+    "b1.weight": "GLoRA",
+    "b2.weight": "GLoRA",
+}
+
+_CHECKPOINT = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.", "conv_in.",
+               "down_blocks.", "text_model.", "encoder.", "decoder.", "transformer_blocks.", "double_blocks.",
+               "joint_blocks.", "blocks.", "layers.", "model.")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Group:
+    """The tensors of one stem: ``keys`` maps a role (``up``, ``down``, ``alpha``, ...) to the tensor's name.
+
+    ``kind`` is ``lora``, ``tucker``, ``loha``, ``lokr``, ``diff``, ``norm`` or, for a bias alone, empty. ``shape`` and
+    ``rank`` are those of the whole stored difference, which ``place`` may cut into several modules' rows.
+    """
+
+    stem: str
+    kind: str
+    keys: Mapping[str, str]
+    place: Place
+    shape: tuple[int, ...]
+    rank: int
+
+    @property
+    def dora(self) -> bool:
+        """Whether the weight is decomposed: its difference then depends on the base."""
+        return "dora" in self.keys or "magnitude" in self.keys
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One canonical name's part of a group: some rows of its difference, or of its bias."""
+
+    group: Group
+    rows: Rows
+    shape: tuple[int, ...]
+    bias: bool
+
+    @property
+    def kind(self) -> str:
+        """What it is stored as: the group's kind, ``dora``, or ``bias``."""
+        if self.bias:
+            return "bias"
+        return "dora" if self.group.dora else self.group.kind
+
+    @property
+    def rank(self) -> int:
+        """Columns of its ``up``; the highest possible where it is no product."""
+        return self.group.rank if self.kind in ("lora", "tucker", "loha", "lokr") else limit(self.shape)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A LoRA file's family, its pieces by canonical name (sorted), and the keys that nothing is known of."""
+
+    family: str
+    pieces: Mapping[str, Piece]
+    leftover: tuple[str, ...]
+
+
+def decode(
+    path: Path,
+    tensors: Mapping[str, TensorInfo],
+    metadata: Mapping[str, str],
+    *,
+    component: str = "",
+    allow_unknown: bool = False,
+) -> Decoded:
+    """What the tensors of a LoRA file are.
+
+    Args:
+        component: which one a PEFT folder's bare paths belong to, where that is known.
+        allow_unknown: leave the keys that no table knows to the caller instead of refusing the file.
+    Raises:
+        FormatError: if it is no LoRA file, a module lacks a factor, is given twice, or its factors do not fit.
+        UnknownKeysError: if any key is of a kind that is no sum; or is unknown, without ``allow_unknown``.
+    """
+    stems, leftover = _gather(path, tensors)
+    if refused := [key for key in leftover if _split(key)[1] in _REFUSED]:
+        raise UnknownKeysError(_refusal(path, refused))
+    kinds = {stem: _kind(roles) for stem, roles in stems.items()}
+    if not any(kinds.values()) and not any(_has_bias(roles) for roles in stems.values()):
+        raise _no_lora(path, tensors)
+    known = {_located(stem, component): stem for stem in stems}
+    family = identify(known, {place: stems[stem] for place, stem in known.items()}, tensors, metadata)
+    pieces: dict[str, Piece] = {}
+    for spelled, stem in known.items():
+        place = resolve(spelled, family)
+        if place is None:
+            leftover += stems[stem].values()
+            continue
+        group = _group(path, stem, kinds[stem], stems[stem], place, tensors, family)
+        _add_pieces(path, pieces, group, tensors)
+    if leftover and not allow_unknown:
+        raise UnknownKeysError(_unknown_message(path, leftover, family))
+    return Decoded(family, dict(sorted(pieces.items())), tuple(sorted(leftover)))
+
+
+def peft_path(stem: str) -> str:
+    """A stem's path as PEFT's own patterns see it."""
+    return stem.removeprefix("base_model.model.")
+
+
+def _gather(path: Path, tensors: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    stems: dict[str, dict[str, str]] = {}
+    unknown = []
+    for key in tensors:
+        stem, suffix = _split(key)
+        role = _role(suffix)
+        if role is None:
+            unknown.append(key)
+            continue
+        roles = stems.setdefault(stem, {})
+        if role in roles:
+            raise FormatError(f"{path} gives the same factor twice, as '{roles[role]}' and as '{key}'; export it again")
+        roles[role] = key
+    return stems, unknown
+
+
+def _split(key: str) -> tuple[str, str]:
+    """``(stem, suffix)`` by the longest suffix that is known; a key without one is all stem."""
+    parts = key.split(".")
+    for length in range(min(3, len(parts) - 1), 0, -1):
+        stem, suffix = ".".join(parts[:-length]), ".".join(parts[-length:])
+        if suffix in _AFTER_LORA and not stem.endswith(_LORA_ENDS):
+            continue
+        if _role(suffix) is not None or suffix in _REFUSED:
+            return stem, suffix
+    return key, ""
+
+
+def _role(suffix: str) -> str | None:
+    found = _ROLES.get(suffix) or _AFTER_LORA.get(suffix)
+    if found is None and suffix.count(".") == 2:
+        first, _, last = suffix.split(".")
+        return _NAMED.get((first, last))
+    return found
+
+
+def _kind(roles: Mapping[str, str]) -> str:
+    have = set(roles)
+    if {"up", "down"} <= have:
+        return "tucker" if "mid" in have else "lora"
+    if {"w1_a", "w1_b", "w2_a", "w2_b"} <= have:
+        return "loha"
+    if have & {"lokr_w1", "lokr_w1_a"} and have & {"lokr_w2", "lokr_w2_a"}:
+        return "lokr"
+    return "diff" if "diff" in have else "norm" if "w_norm" in have else ""
+
+
+_DORA = {"dora", "magnitude"}
+_USED = {
+    "lora": {"up", "down", "up_bias"},
+    "tucker": {"up", "down", "mid"},
+    "loha": {"w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"},
+    "lokr": {"lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"},
+    "diff": {"diff"},
+    "norm": {"w_norm"},
+    "": set(),
+}
+
+
+def _has_bias(roles: Mapping[str, str]) -> bool:
+    return "bias" in roles or "up_bias" in roles
+
+
+def _located(stem: str, component: str) -> str:
+    return f"{component}.{peft_path(stem)}" if component and stem.startswith("base_model.model.") else stem
+
+
+def _group(
+    path: Path,
+    stem: str,
+    kind: str,
+    roles: Mapping[str, str],
+    place: Place,
+    tensors: Mapping[str, TensorInfo],
+    family: str,
+) -> Group:
+    extra = set(roles) - _USED[kind] - {"alpha", "bias"} - (set() if kind in ("", "norm") else _DORA)
+    if extra or not (kind or "bias" in roles):
+        only = _listed(roles[role] for role in (extra or roles))
+        if kind:
+            raise FormatError(f"{path}: '{stem}' has {only} beside what makes it a {kind}; export it again")
+        raise FormatError(f"{path}: '{stem}' has only {only}; its other factors are missing; export it again")
+    if not kind:
+        return Group(stem, kind, roles, place, (), 0)
+    shapes = {role: tensors[key].shape for role, key in roles.items()}
+    try:
+        shape, rank = layout(kind, shapes, _kernels(family).get(place.names[0], 1))
+    except FormatError as error:
+        raise _broken(path, stem, error) from None
+    return Group(stem, "norm" if len(shape) == 1 else kind, _norm_roles(roles, shape), place, shape, rank)
+
+
+def _norm_roles(roles: Mapping[str, str], shape: tuple[int, ...]) -> Mapping[str, str]:
+    """A full difference of one dimension is a normalisation's, however it is called."""
+    if len(shape) > 1 or "diff" not in roles:
+        return roles
+    return {"w_norm" if role == "diff" else role: key for role, key in roles.items()}
+
+
+def _add_pieces(path: Path, pieces: dict[str, Piece], group: Group, tensors: Mapping[str, TensorInfo]) -> None:
+    columns = group.shape[1] if len(group.shape) > 1 else None
+    bias = next((tensors[group.keys[role]].shape for role in ("bias", "up_bias") if role in group.keys), None)
+    if {"bias", "up_bias"} <= set(group.keys):
+        raise FormatError(f"{path}: '{group.stem}' gives its bias twice; export it again")
+    try:
+        if group.shape:
+            end = ".weight" if len(group.shape) == 1 else ""
+            found = rows_of(group.place, group.shape[0], columns)
+            _add(path, pieces, group, found, end, group.shape[1:], bias=False)
+        if bias is not None:
+            if len(bias) != 1 or 0 in bias or (group.shape and bias != group.shape[:1]):
+                raise FormatError(f"its bias of shape {bias} does not fit its weight of shape {group.shape}")
+            _add(path, pieces, group, rows_of(group.place, bias[0], columns), ".bias", (), bias=True)
+    except FormatError as error:
+        raise (error if str(error).startswith(str(path)) else _broken(path, group.stem, error)) from None
+
+
+def _add(
+    path: Path,
+    pieces: dict[str, Piece],
+    group: Group,
+    found: Iterable[Rows],
+    end: str,
+    rest: tuple[int, ...],
+    *,
+    bias: bool,
+) -> None:
+    for module, rows in zip(group.place.names, found, strict=True):
+        name = f"{module}{end}"
+        if name in pieces:
+            first = pieces[name].group.stem
+            raise FormatError(f"{path} gives {name} twice, as '{first}' and as '{group.stem}'; export it again")
+        pieces[name] = Piece(group, rows, (count_rows(rows), *rest), bias)
+
+
+def _broken(path: Path, stem: str, error: FormatError) -> FormatError:
+    return FormatError(f"{path}: module '{stem}' is broken: {error}; export the file again")
+
+
+@lru_cache(maxsize=8)
+def _kernels(family: str) -> dict[str, int]:
+    return {module.name: module.kernel for module in module_tree(family) if module.kernel != 1}
+
+
+def _no_lora(path: Path, tensors: Mapping[str, TensorInfo]) -> FormatError:
+    if not tensors:
+        return FormatError(f"{path} holds no tensors; export it again")
+    if any(key.startswith(_CHECKPOINT) for key in tensors):
+        return FormatError(f"{path} is a base model's checkpoint, not a LoRA; give it as --base instead")
+    return FormatError(
+        f"{path} is not a LoRA: no lora_up/lora_down pair among its {len(tensors)} tensors, such as {_listed(tensors)}"
+    )
+
+
+def _refusal(path: Path, keys: list[str]) -> str:
+    kind = _REFUSED[_split(keys[0])[1]]
+    return (
+        f"{path} is of the kind {kind}, which is refused: {_ROTATES}. {len(keys)} keys: {_listed(keys)}; "
+        "bake it into a model with the tool that made it, and extract a LoRA from that"
+    )
+
+
+def _unknown_message(path: Path, keys: list[str], family: str) -> str:
+    embeddings = sum(key.startswith("bundle_emb.") for key in keys)
+    what = f" ({embeddings} of them bundled textual-inversion embeddings)" if embeddings else ""
+    return (
+        f"{path} has {len(keys)} keys{what} that mean nothing in {family_of(family).title}: {_listed(keys)}; "
+        "nothing is dropped in silence: --allow-unknown carries them through untouched"
+    )
+
+
+def _listed(keys: Iterable[str]) -> str:
+    keys = list(keys)
+    shown = ", ".join(f"'{key[:100]}'" for key in keys[:4])
+    return f"{shown} and {len(keys) - 4} more" if len(keys) > 4 else shown

@@ -1,0 +1,310 @@
+"""From differences to the tensors of a file: which keys, which shapes, which ranks, and what the cast loses.
+
+Two styles. kohya's stores one ``alpha`` for the whole file and fuses what the original networks fuse; Diffusers' stores
+``lora_A`` and ``lora_B`` by canonical name with the scale folded in, so that no alpha is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from loratools.adapter.algebra.fuse import cut_factors, join, same_down, take
+from loratools.adapter.algebra.fused_rows import Place, Rows, height_of, rows_of
+from loratools.adapter.algebra.lowrank import Delta, LowRank, balance, finite, gram
+from loratools.adapter.algebra.shapes import limit
+from loratools.adapter.architectures.names import UNKNOWN, kohya_name, kohya_places, other_tree
+from loratools.errors import FormatError, NonFiniteError
+
+NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
+Style = Literal["kohya", "diffusers"]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CastError:
+    """What storing one module cost, squared: ``norm2`` of what was asked, ``error2`` of what the file misses of it."""
+
+    norm2: float
+    error2: float
+
+
+@runtime_checkable
+class Laid(Protocol):
+    """A mapping that knows its modules' shapes and ranks without computing their factors."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+    @property
+    def ranks(self) -> Mapping[str, int]: ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """One tensor to write."""
+
+    key: str
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One stored weight: the canonical ``names`` that it holds, each at its ``rows`` of ``shape``.
+
+    ``kind`` is ``kohya`` or ``diffusers`` factors, or ``full``. ``alpha`` is stored, ``scale`` = alpha / rank.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[Rows, ...]
+    shape: Shape
+    parts: tuple[Part, ...]
+    kind: Literal["kohya", "diffusers", "full"]
+    rank: int
+    alpha: float = 1.0
+    balanced: bool = True
+
+    @property
+    def scale(self) -> float:
+        """What the stored product is multiplied by."""
+        return self.alpha / self.rank if self.kind == "kohya" else 1.0
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is a convolution wider than 1x1."""
+        return any(size > 1 for size in self.shape[2:])
+
+
+@dataclass(frozen=True)
+class _Bundle:
+    """The canonical names that one stored weight will hold, before its rank is known."""
+
+    stem: str
+    suffix: str
+    names: tuple[str, ...]
+    rows: tuple[Rows, ...]
+    shape: Shape
+
+
+def plan_slots(
+    adapter: Mapping[str, Delta],
+    family: str,
+    style: Style,
+    dtype: torch.dtype,
+    alpha: float | Mapping[str, float] | None,
+) -> list[Slot]:
+    """The stored weights of ``adapter`` in the file's order, every shape and rank decided.
+
+    Raises:
+        FormatError: if there is nothing to write, the style has no word for a difference, or a module is not of the
+            family.
+    """
+    if not len(adapter):
+        raise FormatError("an adapter of no modules cannot be written")
+    if dtype not in NAMES:
+        raise FormatError(f"LoRA files are written as fp16, bf16 or fp32, not {dtype}")
+    shapes, ranks, dense = _layout(adapter)
+    if style == "diffusers":
+        slots = [
+            _diffusers_slot(name, shapes[name], limit(shapes[name]) if name in dense else ranks[name])
+            for name in adapter
+        ]
+        return sorted(slots, key=lambda slot: slot.parts[0].key)
+    bundles = bundled(shapes, family)
+    heights = {bundle.stem: _rank(adapter, bundle, ranks) for bundle in bundles if not _full(bundle, dense)}
+    return kohya_slots(bundles, heights, dtype, alpha)
+
+
+def kohya_slots(
+    bundles: Sequence[_Bundle], ranks: Mapping[str, int], dtype: torch.dtype, alpha: float | Mapping[str, float] | None
+) -> list[Slot]:
+    """kohya's slots in order: factors where ``ranks`` has the stem, else full differences."""
+    highest = max((ranks[b.stem] for b in bundles if not b.suffix and b.stem in ranks), default=1)
+
+    def slot(bundle: _Bundle) -> Slot:
+        if bundle.suffix or bundle.stem not in ranks:
+            parts: tuple[Part, ...] = (Part(f"{bundle.stem}.{bundle.suffix or 'diff'}", bundle.shape),)
+            return Slot(bundle.names, bundle.rows, bundle.shape, parts, "full", limit(bundle.shape))
+        rank, shape, ones = ranks[bundle.stem], bundle.shape, (1,) * (len(bundle.shape) - 2)
+        wanted = alpha[bundle.names[0]] if isinstance(alpha, Mapping) else alpha
+        stored = float(torch.tensor(float(highest if wanted is None else wanted), dtype=dtype))
+        parts = (
+            Part(f"{bundle.stem}.alpha", ()),
+            Part(f"{bundle.stem}.lora_down.weight", (rank, *shape[1:])),
+            Part(f"{bundle.stem}.lora_up.weight", (shape[0], rank, *ones)),
+        )
+        return Slot(bundle.names, bundle.rows, shape, parts, "kohya", rank, stored, alpha is None)
+
+    return sorted((slot(bundle) for bundle in bundles), key=lambda slot: slot.parts[0].key)
+
+
+def bundled(shapes: Mapping[str, Shape], family: str) -> list[_Bundle]:
+    """The names of ``shapes`` by the kohya weight that holds them.
+
+    Raises:
+        FormatError: if a module is not of the family, or fused ones do not fit together.
+    """
+    groups: dict[tuple[str, str], dict[str, str]] = {}
+    for name in shapes:
+        module, suffix = _parameter(name, shapes, family)
+        groups.setdefault((kohya_name(module, family), suffix), {})[module] = name
+    return [_bundle(stem, suffix, members, shapes, family) for (stem, suffix), members in groups.items()]
+
+
+def encode(adapter: Mapping[str, Delta], slot: Slot, dtype: torch.dtype) -> tuple[list[Tensor], dict[str, CastError]]:
+    """The tensors of one slot as they are stored, and what each of its modules loses by that.
+
+    Raises:
+        NonFiniteError: if an entry is not finite in ``dtype``.
+    """
+    given = [(rows, adapter[name]) for name, rows in zip(slot.names, slot.rows, strict=True)]
+    whole = given[0][1] if given[0][0] == ((0, slot.shape[0]),) else join(given, slot.shape)
+    if slot.kind == "full":
+        tensors, errors = _encode_full(whole, slot, dtype)
+    else:
+        tensors, errors = _encode_factors(whole if isinstance(whole, LowRank) else _as_factors(whole), slot, dtype)
+    if [tuple(tensor.shape) for tensor in tensors] != [part.shape for part in slot.parts]:
+        raise FormatError(f"module {slot.names[0]} changed its shape while it was written")
+    if not all(finite(tensor) for tensor in tensors):
+        raise NonFiniteError(
+            f"module {slot.names[0]} does not fit into {NAMES[dtype]} (or is not finite); write with another --dtype"
+        )
+    return tensors, errors
+
+
+def _encode_factors(delta: LowRank, slot: Slot, dtype: torch.dtype) -> tuple[list[Tensor], dict[str, CastError]]:
+    """alpha, down and up as they are stored, and the error of the cast from Gram matrices of the rounding itself."""
+    given = _plain_factors(delta).scaled(1 / slot.scale)
+    given = balance(given) if slot.balanced else given
+    up, down = given.up.to(dtype), given.down.to(dtype)
+    errors = {}
+    for name, rows in zip(slot.names, slot.rows, strict=True):
+        errors[name] = cast_error(cut_factors(given, rows), take(up, rows), down, slot.scale)
+    tensors = [down.reshape(slot.parts[-2].shape), up.reshape(slot.parts[-1].shape)]
+    return [torch.tensor(slot.alpha, dtype=dtype), *tensors] if slot.kind == "kohya" else tensors, errors
+
+
+def _encode_full(delta: Delta, slot: Slot, dtype: torch.dtype) -> tuple[list[Tensor], dict[str, CastError]]:
+    value = _plain(delta.dense(torch.float32)).reshape(slot.shape)
+    stored = value.to(dtype)
+    squares, lost = value.double() ** 2, (value.double() - stored.double()) ** 2
+    errors = {
+        name: CastError(float(take(squares, rows).sum()), float(take(lost, rows).sum()))
+        for name, rows in zip(slot.names, slot.rows, strict=True)
+    }
+    return [stored], errors
+
+
+def _as_factors(delta: Delta) -> LowRank:
+    """A full difference as the product of itself and a unit matrix, which is exact."""
+    matrix = delta.dense(torch.float32).reshape(delta.shape[0], -1)
+    rows, columns = matrix.shape
+    unit = torch.eye(min(rows, columns))
+    return LowRank(unit, matrix, delta.shape) if rows <= columns else LowRank(matrix, unit, delta.shape)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32)
+
+
+def _plain_factors(delta: LowRank) -> LowRank:
+    """``delta`` itself where its factors are plain already, so that what is known of it stays known."""
+    factors = (delta.up, delta.down)
+    if all(f.dtype == torch.float32 and f.device.type == "cpu" and not f.requires_grad for f in factors):
+        return delta
+    return LowRank(_plain(delta.up), _plain(delta.down), delta.shape)
+
+
+def cast_error(given: LowRank, up: Tensor, down: Tensor, scale: float) -> CastError:
+    """``|scale * given|^2`` and ``|scale * (given - up @ down)|^2`` for factors that were rounded from ``given``'s.
+
+    The difference is ``(u - u') d' + u (d - d')``: rounding residues are exact in float32, nothing cancels.
+    """
+    kept_up, kept_down = up.to(given.up.dtype), down.to(given.down.dtype)
+    exact_up, exact_down = torch.equal(kept_up, given.up), torch.equal(kept_down, given.down)
+    gram_up, gram_down = given.grams
+    norm2 = float((gram_up * gram_down).sum())
+    if exact_up and exact_down:
+        return CastError(max(norm2, 0.0) * scale**2, 0.0)
+    lost_up, lost_down = given.up - kept_up, given.down - kept_down
+    if exact_down:
+        error2 = float((gram(lost_up, lost_up) * gram_down).sum())
+    else:
+        gram_kept = gram(kept_down.T, kept_down.T)
+        errors = gram(lost_up, lost_up) * gram_kept + gram_up * gram(lost_down.T, lost_down.T)
+        error2 = float((errors + 2 * gram(lost_up, given.up) * gram(kept_down.T, lost_down.T)).sum())
+    return CastError(max(norm2, 0.0) * scale**2, max(error2, 0.0) * scale**2)
+
+
+def _diffusers_slot(name: str, shape: Shape, rank: int) -> Slot:
+    if len(shape) < 2:
+        raise FormatError(
+            f"{name} is a difference of a bias or a norm, for which Diffusers' LoRA files have no word; "
+            "write it in kohya's style, --to kohya"
+        )
+    ones = (1,) * (len(shape) - 2)
+    parts = (Part(f"{name}.lora_A.weight", (rank, *shape[1:])), Part(f"{name}.lora_B.weight", (shape[0], rank, *ones)))
+    return Slot((name,), (((0, shape[0]),),), shape, parts, "diffusers", rank)
+
+
+def _bundle(stem: str, suffix: str, members: Mapping[str, str], shapes: Mapping[str, Shape], family: str) -> _Bundle:
+    place = Place((stem,)) if family == UNKNOWN.name else kohya_places(family)[stem]
+    heights = {module: shapes[name][0] for module, name in members.items()}
+    first = shapes[next(iter(members.values()))]
+    weight = shapes.get(next(iter(members)), first)  # a bias's own weight tells how wide it is
+    columns = weight[1] if len(weight) > 1 else None
+    try:
+        if len({shapes[name][1:] for name in members.values()}) > 1:
+            raise FormatError("its parts have different widths")
+        out = height_of(place, heights, columns)
+        found = dict(zip(place.names, rows_of(place, out, columns), strict=True))
+    except FormatError as error:
+        raise FormatError(f"'{stem}' cannot be put together: {error}") from None
+    present = [module for module in place.names if module in members] or list(members)
+    rows = tuple(found.get(module, ((0, out),)) for module in present)
+    return _Bundle(stem, suffix, tuple(members[module] for module in present), rows, (out, *first[1:]))
+
+
+def _parameter(name: str, shapes: Mapping[str, Shape], family: str) -> tuple[str, str]:
+    """A name's module, and the suffix of its key where it is a vector; else an empty one."""
+    if len(shapes[name]) > 1:
+        return name, ""
+    module, _, kind = name.rpartition(".")
+    if kind == "weight":
+        return module, "w_norm"
+    if kind != "bias":
+        return name, "diff"
+    normal = f"{module}.weight" in shapes or module in {m.name for m in other_tree(family, 64) if m.kind == "norm"}
+    return module, "b_norm" if normal else "diff_b"
+
+
+def _full(bundle: _Bundle, dense: set[str]) -> bool:
+    return bool(bundle.suffix) or any(name in dense for name in bundle.names)
+
+
+def _rank(adapter: Mapping[str, Delta], bundle: _Bundle, ranks: Mapping[str, int]) -> int:
+    """The rank of what a bundle stores: its parts' own if they share ``down``, else all of theirs together.
+
+    Sharing shows only in the factors, so those of fused modules are looked up once more than others.
+    """
+    found = [ranks[name] for name in bundle.names]
+    if len(found) > 1 and len(set(found)) == 1:
+        deltas = [delta for name in bundle.names if isinstance(delta := adapter[name], LowRank)]
+        if len(deltas) == len(found) and same_down(deltas):
+            return found[0]
+    return sum(found)
+
+
+def _layout(adapter: Mapping[str, Delta]) -> tuple[Mapping[str, Shape], Mapping[str, int], set[str]]:
+    if isinstance(adapter, Laid):
+        dense: set[str] = set(getattr(adapter, "dense", ()))
+        return adapter.shapes, adapter.ranks, dense
+    shapes, ranks, full = {}, {}, set()
+    for name, delta in adapter.items():
+        shapes[name], ranks[name] = delta.shape, delta.rank
+        if not isinstance(delta, LowRank):
+            full.add(name)
+    return shapes, ranks, full

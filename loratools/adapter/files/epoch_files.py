@@ -1,0 +1,146 @@
+"""What a training run's folder is (``NAME-000001.safetensors`` ...), and what ``name@8`` and ``name@6-8`` mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loratools.adapter.files.metadata import KEY
+from loratools.adapter.files.source import is_peft, weights_of
+from loratools.adapter.header import read_header
+from loratools.errors import FileError, FormatError, did_you_mean
+
+_NUMBERED = re.compile(r"(?P<name>.+)-(?P<number>\d{6})\.safetensors")
+_SELECTOR = re.compile(r"(?P<name>.+)@(?P<selector>\d+(?:-\d+)?|best|last)")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch file of a run; ``number`` counts from 1."""
+
+    number: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A name in a merge string or recipe; ``selector`` is ``8``, ``6-8``, ``best``, ``last`` or None."""
+
+    name: str
+    selector: str | None = None
+
+
+def parse_reference(text: str) -> Reference:
+    """Split ``name@8`` at its last ``@`` if an epoch follows it; every other name stays whole."""
+    match = _SELECTOR.fullmatch(text)
+    return Reference(match["name"], match["selector"]) if match else Reference(text)
+
+
+def is_run(path: Path | str) -> bool:
+    """Whether ``path`` is a run: a folder with epoch files, or ``FOLDER/NAME`` of such files. A PEFT folder is none."""
+    if is_peft(Path(path)):
+        return False
+    try:
+        return bool(epochs(path))
+    except FileError:
+        return False
+
+
+def epochs(run: Path | str) -> list[Epoch]:
+    """The epoch files of a run, in order.
+
+    Args:
+        run: the folder, or ``FOLDER/NAME`` where a folder holds several runs. sd-scripts leaves its last epoch as
+            ``NAME.safetensors`` without a number; it comes last.
+    Raises:
+        FileError: if there is no such run, or the folder holds several.
+    """
+    place = Path(run)
+    if place.is_dir():
+        return _of_folder(place)
+    found = _named(place.parent, place.name)
+    if not found:
+        raise FileError(f"{place} is no training run: no folder, and no {place.name}-000001.safetensors beside it")
+    return found
+
+
+def select(
+    found: Sequence[Epoch], selector: str | None, *, run: str = "the run", best: Callable[[], int] | None = None
+) -> list[Epoch]:
+    """The epochs that a selector means: None and ``last`` the last, ``6-8`` a range, ``best`` what ``best()`` says.
+
+    Raises:
+        FileError: if an epoch does not exist, or ``best`` is not known.
+    """
+    if selector in (None, "last"):
+        return [found[-1]]
+    if selector == "best":
+        if best is None:
+            raise FileError(f"{run}@best needs the run's log; name an epoch instead, such as {run}@{found[-1].number}")
+        selector = str(best())
+    first, _, last = str(selector).partition("-")
+    wanted = range(int(first), int(last or first) + 1)
+    by_number = {epoch.number: epoch for epoch in found}
+    absent = [number for number in wanted if number not in by_number]
+    if absent or not wanted:
+        have = f"{found[0].number} to {found[-1].number}" if len(found) > 1 else str(found[0].number)
+        raise FileError(f"{run} has no epoch {absent[0] if absent else selector}; it has {have}")
+    return [by_number[number] for number in wanted]
+
+
+def find_lora(name: str, folders: Iterable[Path | str] = ()) -> Path:
+    """What ``name`` means: a file, a PEFT folder's file, or a run, as a path or as a name (with or without
+    ``.safetensors``) in one of ``folders`` or the current folder, the first one winning.
+
+    Raises:
+        FileError: if nothing is found; the message names the nearest file.
+    """
+    places = [Path(folder) for folder in folders]
+    candidates = [Path(name).expanduser(), *(folder / name for folder in places)]
+    for candidate in candidates:
+        for path in (candidate, candidate.with_name(f"{candidate.name}.safetensors")):
+            if path.is_file():
+                return path
+            if is_peft(path):
+                return weights_of(path)
+        if is_run(candidate):
+            return candidate
+    stems = [path.stem for folder in (*places, Path()) for path in sorted(folder.glob("*.safetensors"))]
+    where = ", ".join(str(folder) for folder in (*places, "the current folder"))
+    raise FileError(f"no LoRA '{name}'{did_you_mean(name, stems)} in {where}; give a path, or --lora-dir")
+
+
+def _of_folder(folder: Path) -> list[Epoch]:
+    files = [path.name for path in folder.glob("*.safetensors")]
+    names = sorted({match["name"] for file in files if (match := _NUMBERED.fullmatch(file))})
+    if not names and len(files) == 1:
+        names = [Path(files[0]).stem]
+    if not names:
+        raise FileError(f"{folder} holds no epoch files such as NAME-000001.safetensors; give a training run's folder")
+    if len(names) > 1:
+        raise FileError(f"{folder} holds several runs ({', '.join(names)}); give one, such as {folder / names[0]}")
+    return _named(folder, names[0])
+
+
+def _named(folder: Path, name: str) -> list[Epoch]:
+    numbered = [(match, path) for path in folder.glob("*.safetensors") if (match := _NUMBERED.fullmatch(path.name))]
+    found = sorted((int(match["number"]), path) for match, path in numbered if match["name"] == name)
+    last = folder / f"{name}.safetensors"
+    if last.is_file() and _foreign(last):
+        found.append((max(_told_epoch(last), found[-1][0] + 1 if found else 1), last))
+    return [Epoch(number, path) for number, path in found]
+
+
+def _foreign(path: Path) -> bool:
+    """Whether another trainer wrote it: our own unnumbered files are results, never a run's last epoch."""
+    try:
+        return KEY not in read_header(path).metadata
+    except FormatError:
+        return False
+
+
+def _told_epoch(path: Path) -> int:
+    told = read_header(path).metadata.get("ss_epoch", "")
+    return int(told) if told.isdigit() and len(told) < 7 else 0

@@ -1,0 +1,300 @@
+"""LoRA files: read lazily as exact differences by module, and written whole with true hashes and one alpha."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from loratools import files
+from loratools.adapter.algebra.dora import difference
+from loratools.adapter.algebra.fuse import cut, join, take
+from loratools.adapter.algebra.fused_rows import count_rows, rows_of
+from loratools.adapter.algebra.lowrank import Delta, Dense, Vector, finite, limit, same_matrix
+from loratools.adapter.algebra.shapes import scale_rank
+from loratools.adapter.algebra.to_lowrank import lower
+from loratools.adapter.files.decode import Decoded, Group, Piece, decode, peft_path
+from loratools.adapter.files.passthrough import Carried
+from loratools.adapter.files.peft import told_alpha
+from loratools.adapter.files.save import Written, write
+from loratools.adapter.files.source import Source, open_source
+from loratools.adapter.header import header
+from loratools.errors import FileError, FormatError, NeedsBaseError, NonFiniteError, ShapeError
+
+__all__ = ["Adapter", "Weights", "Written", "header", "read", "write"]
+
+Weights = Mapping[str, Tensor]  # a base's tensors by canonical parameter name: unet.down_blocks...to_q.weight
+
+_DTYPES = {
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+_NO_FACTORS = ("alpha", "bias", "up_bias")
+
+
+class Adapter(Mapping[str, Delta]):
+    """A LoRA file as a lazy mapping: canonical module name -> difference in float32, alpha folded in once.
+
+    Opening reads the header and the alphas; each lookup reads one module's bytes. Names are sorted. Differences of
+    biases and norms are ``Vector``s under their parameter's name, ``MODULE.bias`` or ``NORM.weight``.
+
+    Attributes:
+        path: where the file is (a PEFT folder's weights).
+        family: a key of ``names.FAMILIES``, or ``unknown``, whose modules keep the file's own names.
+        metadata: the header's free text, as it stands.
+        shapes: module -> shape of its difference.
+        ranks: module -> columns of its ``up``.
+        kinds: module -> ``lora``, ``tucker``, ``loha``, ``lokr``, ``diff``, ``norm``, ``bias`` or ``dora``.
+        alphas: module -> the stored alpha; modules without one (alpha = rank) are absent.
+        carried: tensors that no table knows, by their own names; only where the reader was told to allow them.
+    """
+
+    def __init__(self, source: Source, decoded: Decoded, base: Weights | None = None) -> None:
+        self.path = source.path
+        self.family = decoded.family
+        self.metadata = source.header.metadata
+        self._source = source
+        self._header = source.header
+        self._base = base
+        self._pieces = decoded.pieces
+        self.shapes = {name: piece.shape for name, piece in self._pieces.items()}
+        self.ranks = {name: piece.rank for name, piece in self._pieces.items()}
+        self.kinds = {name: piece.kind for name, piece in self._pieces.items()}
+        self.alphas = self._read_alphas()
+        self.carried = {key: self._carry(key) for key in decoded.leftover}
+        self._digest: str | None = None
+
+    def __getitem__(self, name: str) -> Delta:
+        return self.delta(name)
+
+    def delta(self, name: str, dtype: torch.dtype = torch.float32) -> Delta:
+        """One module's difference, folded in ``dtype``.
+
+        Raises:
+            NonFiniteError: if a factor holds NaN or infinity.
+            NeedsBaseError: if it is a DoRA and the reader was given no base, or the base lacks the module.
+            ShapeError: if a DoRA's base weight is of another shape.
+        """
+        piece = self._pieces[name]
+        if piece.bias:
+            return self._bias(name, piece, dtype)
+        group = piece.group
+        with self._open() as stream:
+            tensors = {
+                role: self._tensor(stream, key, dtype) for role, key in group.keys.items() if role not in _NO_FACTORS
+            }
+        whole = lower(group.kind, tensors, group.shape, self._scale(name, group))
+        return cut(self._decomposed(group, whole, tensors) if group.dora else whole, piece.rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pieces)
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._pieces
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Canonical module names, sorted."""
+        return tuple(self._pieces)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the bytes after the header: what a true ``sshs_model_hash`` says."""
+        if self._digest is None:  # not a cached_property: before Python 3.12 those let one thread in at a time
+            self._digest = files.sha256(self.path, skip=self._header.data_start)
+        return self._digest
+
+    @cached_property
+    def dense(self) -> frozenset[str]:
+        """The modules whose difference is not low-rank: full ones, vectors, DoRA, and LoKr without a saving."""
+        return frozenset(name for name, piece in self._pieces.items() if _is_dense(piece))
+
+    @cached_property
+    def needs_base(self) -> frozenset[str]:
+        """The modules whose difference cannot be told, because they are DoRA and no base was given."""
+        if self._base is not None:
+            return frozenset()
+        return frozenset(name for name, kind in self.kinds.items() if kind == "dora")
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The storage types of the factors, as safetensors spells them, sorted."""
+        tensors = self._header.tensors
+        return tuple(
+            sorted(
+                {tensors[key].dtype for p in self._pieces.values() for r, key in p.group.keys.items() if r != "alpha"}
+            )
+        )
+
+    def stem(self, name: str) -> str:
+        """How the file itself spells a module."""
+        return self._pieces[name].group.stem
+
+    def _scale(self, name: str, group: Group) -> float:
+        rank = scale_rank(group.kind, {role: self._header.tensors[key].shape for role, key in group.keys.items()})
+        alpha = self.alphas.get(name)
+        return 1.0 if rank is None or alpha is None else alpha / rank
+
+    def _bias(self, name: str, piece: Piece, dtype: torch.dtype) -> Vector:
+        """A bias's difference: as it stands, or for a bias of ``lora_B`` scaled like the product that it stands by."""
+        group = piece.group
+        with self._open() as stream:
+            if "bias" in group.keys:
+                return Vector(take(self._tensor(stream, group.keys["bias"], dtype), piece.rows))
+            value = self._tensor(stream, group.keys["up_bias"], dtype)
+        return Vector(take(value, piece.rows)).scaled(self._scale(name, group))
+
+    def _decomposed(self, group: Group, direction: Delta, tensors: Mapping[str, Tensor]) -> Delta:
+        """The difference of a DoRA group, whose stored weight is put together from the base's own modules."""
+        found = rows_of(group.place, group.shape[0], group.shape[1])
+        weights = [
+            self._weight(name, group, count_rows(rows)) for name, rows in zip(group.place.names, found, strict=True)
+        ]
+        whole = join(list(zip(found, weights, strict=True)), group.shape).dense()
+        role = "magnitude" if "magnitude" in tensors else "dora"
+        try:
+            return difference(
+                whole, direction.dense().reshape(group.shape), tensors[role], per_output=role == "magnitude"
+            )
+        except ShapeError as error:
+            raise FormatError(f"{self.path}: module '{group.stem}' is broken: {error}; export it again") from None
+
+    def _weight(self, name: str, group: Group, rows: int) -> Dense:
+        if self._base is None:
+            raise NeedsBaseError(needs_base_message(self))
+        if f"{name}.weight" not in self._base:
+            raise NeedsBaseError(f"{self.path} has a DoRA for {name}, which the given base lacks; give its own base")
+        value = self._base[f"{name}.weight"]
+        shape = (rows, *group.shape[1:])
+        if not same_matrix(tuple(value.shape), shape):
+            raise ShapeError(
+                f"{name} is {shape} in {self.path} and {tuple(value.shape)} in the base; "
+                "the DoRA was trained on another one"
+            )
+        return Dense(value)
+
+    def _read_alphas(self) -> dict[str, float]:
+        alphas: dict[str, float] = {}
+        stored: dict[str, float] = {}
+        with self._open() as stream:
+            for name, piece in self._pieces.items():
+                key = piece.group.keys.get("alpha")
+                if key is not None and key not in stored:
+                    stored[key] = self._alpha(stream, key)
+                told = self._told_alpha(piece.group) if key is None else stored[key]
+                if told is not None:
+                    alphas[name] = told
+        return alphas
+
+    def _told_alpha(self, group: Group) -> float | None:
+        """The alpha that the settings give to a dotted (Diffusers, PEFT) name."""
+        settings = self._source.settings
+        if not settings or group.rank == 0 or "." not in group.stem:
+            return None
+        first, _, rest = group.stem.partition(".")
+        if self._source.folder:
+            first, rest = "", peft_path(group.stem)
+        try:
+            return told_alpha(settings, first, rest, group.rank)
+        except FormatError as error:
+            raise FormatError(f"{self.path}: {error}; export the file again") from None
+
+    def _alpha(self, stream: BinaryIO, key: str) -> float:
+        if math.prod(self._header.tensors[key].shape) != 1:
+            raise FormatError(f"{self.path}: '{key}' should be one number, not {self._header.tensors[key].shape}")
+        value = float(self._tensor(stream, key, torch.float64))
+        if value == 0:
+            raise FormatError(
+                f"{self.path}: '{key}' is 0, which erases the module; set it, or remove the key so that "
+                "it counts as the rank"
+            )
+        return value
+
+    def _carry(self, key: str) -> Carried:
+        info = self._header.tensors[key]
+        return Carried(info.dtype, info.shape, self.path, self._header.data_start + info.start, info.end - info.start)
+
+    def _tensor(self, stream: BinaryIO, key: str, dtype: torch.dtype = torch.float32) -> Tensor:
+        info = self._header.tensors[key]
+        if info.dtype not in _DTYPES:
+            raise FormatError(f"{self.path}: '{key}' is stored as {info.dtype}, which no LoRA uses; save it as F16")
+        stream.seek(self._header.data_start + info.start)
+        data = bytearray(info.end - info.start)
+        if stream.readinto(data) != len(data):  # type: ignore[attr-defined]
+            raise FileError(f"{self.path} changed while it was being read; run the command again")
+        value = torch.frombuffer(data, dtype=_DTYPES[info.dtype]).reshape(info.shape).to(dtype)
+        if not finite(value):
+            raise NonFiniteError(
+                f"{self.path}: '{key}' holds NaN or infinity; its training diverged, use an earlier epoch"
+            )
+        return value
+
+    def _open(self) -> BinaryIO:
+        try:
+            return open(self.path, "rb", buffering=0)  # whole tensors are read: a buffer would only copy them
+        except OSError as error:
+            raise FileError(f"{self.path} cannot be read: {error.strerror or error}") from error
+
+
+def read(path: str | os.PathLike[str], base: Weights | None = None, allow_unknown: bool = False) -> Adapter:
+    """Open a LoRA file or PEFT folder; factors are read when a module is looked up.
+
+    Args:
+        base: the weights that a DoRA was trained on, by canonical parameter name (``unet.....to_q.weight``).
+        allow_unknown: keep keys that no table knows under ``Adapter.carried`` instead of refusing the file.
+    Raises:
+        FileError: if it is missing or unreadable.
+        FormatError: if it is not a LoRA, is truncated, a module's factors do not fit, or an alpha is 0.
+        UnknownKeysError: if any key is of a kind or module that no table knows.
+        NeedsBaseError: if it holds DoRA modules and no ``base`` is given.
+        NonFiniteError: if an alpha (or, on lookup, a factor) is NaN or infinite.
+    """
+    adapter = open_adapter(path, base, allow_unknown)
+    if adapter.needs_base:
+        raise NeedsBaseError(needs_base_message(adapter))
+    return adapter
+
+
+def open_adapter(path: str | os.PathLike[str], base: Weights | None = None, allow_unknown: bool = False) -> Adapter:
+    """As :func:`read`, but a DoRA without a base is refused only when such a module is looked up: for describing it."""
+    source = open_source(path)
+    decoded = decode(
+        source.path,
+        source.header.tensors,
+        source.header.metadata,
+        component=source.component,
+        allow_unknown=allow_unknown,
+    )
+    return Adapter(source, decoded, base)
+
+
+def needs_base_message(adapter: Adapter) -> str:
+    """Why a DoRA is refused, for a person."""
+    names = sorted(name for name, kind in adapter.kinds.items() if kind == "dora")
+    return (
+        f"{adapter.path} is a DoRA ({len(names)} modules, such as {names[0]}): it rescales the base's own weights, "
+        "so its difference cannot be told without them; give the base of its training with --base"
+    )
+
+
+def _is_dense(piece: Piece) -> bool:
+    if piece.kind == "lokr":
+        return piece.group.rank >= limit(piece.group.shape)
+    return piece.kind in ("diff", "norm", "bias", "dora")

@@ -1,0 +1,273 @@
+"""Writing LoRA files: factors folded and balanced, one alpha, hashes of the very bytes that are written.
+
+The header goes first but holds the hash of what follows, so it is written twice: with placeholders of the same length,
+then in place. Modules are encoded on every core and written one by one; nothing is held whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from loratools import files
+from loratools.adapter.algebra.lowrank import Delta
+from loratools.adapter.architectures.names import family_of
+from loratools.adapter.files.encode import NAMES, CastError, Slot, Style, bundled, encode, kohya_slots, plan_slots
+from loratools.adapter.files.metadata import ERROR, KEY, Provenance, guard_overwrite
+from loratools.adapter.files.passthrough import Carried, Held
+from loratools.adapter.parallel import in_order
+from loratools.errors import FormatError
+
+__all__ = ["DTYPES", "CastError", "Style", "Written", "file_size", "relative", "total_error", "write"]
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+_LEGACY_OFFSET, _LEGACY_LENGTH = 0x100000, 0x10000
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file that was written: its ``digest`` (sha256 after the header), its one ``alpha`` and greatest ``rank``,
+    and per canonical module name what the cast to its storage type lost."""
+
+    path: Path
+    digest: str
+    alpha: float
+    rank: int
+    errors: Mapping[str, CastError]
+
+    @property
+    def error(self) -> float:
+        """``|stored - given| / |given|`` over the whole file (Frobenius)."""
+        return total_error(self.errors)
+
+
+def total_error(errors: Mapping[str, CastError]) -> float:
+    """``|stored - given| / |given|`` over all modules (Frobenius)."""
+    return relative(sum(e.error2 for e in errors.values()), sum(e.norm2 for e in errors.values()))
+
+
+def write(
+    adapter: Mapping[str, Delta],
+    path: str | os.PathLike[str],
+    *,
+    family: str,
+    metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype = torch.float16,
+    provenance: Provenance | None = None,
+    owner: str = "",
+    force: bool = False,
+    alpha: float | Mapping[str, float] | None = None,
+    style: Style = "kohya",
+    carried: Mapping[str, Carried | Held] | None = None,
+    error: Callable[[Mapping[str, CastError]], float] | None = None,
+) -> Written:
+    """Write ``adapter`` as a ``.safetensors`` LoRA file, whole or not at all.
+
+    Args:
+        adapter: canonical module name -> difference; looked up once each, in the file's order, on several threads.
+            Modules that the original network fuses (Flux, SD3) are looked up twice.
+        family: a key of ``names.FAMILIES``, or ``unknown``; it decides how the keys are spelled.
+        metadata: header text to carry. ``ss_network_*`` and ``sshs_*`` are set to what is true of the written bytes.
+        dtype: float16, bfloat16 or float32, for factors and alphas alike.
+        provenance: how the file was made; ``owner`` is taken from it if not given.
+        alpha: None writes one alpha for the file, its greatest rank, and balances the factors by powers of two.
+            A number (or one by module) stores the factors so that ``alpha / rank * up @ down`` is the difference, as
+            training does, and leaves their balance alone. Only kohya's style stores it.
+        style: ``kohya``, or ``diffusers``: canonical names with ``lora_A`` and ``lora_B``, the scale folded in.
+        carried: further tensors to write bit for bit, by their own keys.
+        error: from what the cast lost of each module, the relative error that the header tells; None tells none.
+    Raises:
+        FileError: if ``path`` may not be overwritten or written.
+        NonFiniteError: if a factor is not finite in ``dtype``.
+        FormatError: if there is nothing to write, a module is not of the family, or the style has no word for it.
+    """
+    owner = owner or (provenance.owner if provenance else "")
+    provenance = provenance or (Provenance({}, owner) if owner else None)
+    place = Path(path)
+    guard_overwrite(place, owner, force)
+    slots = plan_slots(adapter, family, style, dtype, alpha) if adapter or not carried else []
+    plan = _Plan(slots, dict(sorted((carried or {}).items())), dtype)
+    plan.check()
+    texts = _metadata(place, family, metadata or {}, plan, provenance)
+    with files.replacing(place) as part, open(part, "wb") as stream:
+        digest, errors = _stream(stream, adapter, plan, texts, error)
+    return Written(place, digest, plan.alpha, plan.rank, errors)
+
+
+def file_size(
+    shapes: Mapping[str, tuple[int, ...]],
+    ranks: Mapping[str, int],
+    *,
+    family: str,
+    metadata: Mapping[str, str],
+    dtype: torch.dtype,
+    provenance: Provenance | None,
+    path: Path,
+) -> int:
+    """Bytes of the kohya file that ``write`` would make of low-rank modules with these shapes and ranks.
+
+    Fused modules are reckoned as if none of them shared its ``down``; the file may be smaller then.
+    """
+    bundles = bundled(shapes, family)
+    stored = {bundle.stem: sum(ranks[name] for name in bundle.names) for bundle in bundles if not bundle.suffix}
+    plan = _Plan(kohya_slots(bundles, stored, dtype, None), {}, dtype)
+    texts = _metadata(path, family, metadata, plan, provenance)
+    head = _header({**texts, **_placeholders(True)}, plan)
+    return len(head) + sum(math.prod(part.shape) for slot in plan.slots for part in slot.parts) * dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a file will hold: slots in their order, then tensors carried as they are."""
+
+    slots: list[Slot]
+    carried: Mapping[str, Carried | Held]
+    dtype: torch.dtype
+
+    @property
+    def rank(self) -> int:
+        """The greatest rank of any product; 1 where there is none."""
+        return max((slot.rank for slot in self.slots if slot.kind != "full"), default=1)
+
+    @property
+    def alpha(self) -> float:
+        """The alpha in the file; where factors are folded, what it would be: the rank."""
+        stored = next((slot.alpha for slot in self.slots if slot.kind == "kohya"), None)
+        folded = any(slot.kind == "diffusers" for slot in self.slots)
+        return float(self.rank) if folded else 1.0 if stored is None else stored
+
+    def check(self) -> None:
+        """Raise FormatError if a carried key is one of the file's own."""
+        own = {part.key for slot in self.slots for part in slot.parts}
+        if twice := sorted(own & set(self.carried)):
+            raise FormatError(f"the unknown key '{twice[0]}' cannot be carried: the file has one of that name itself")
+
+
+def _stream(
+    stream: BinaryIO,
+    adapter: Mapping[str, Delta],
+    plan: _Plan,
+    texts: Mapping[str, str],
+    error: Callable[[Mapping[str, CastError]], float] | None,
+) -> tuple[str, dict[str, CastError]]:
+    stream.write(_header({**texts, **_placeholders(error is not None)}, plan))
+    facts = {key: text for key, text in texts.items() if key.startswith("ss_")}
+    hashes, errors = _Hashes(_header(facts, plan)), {}
+
+    def put(pieces: Iterable[bytes | memoryview]) -> None:
+        for data in pieces:
+            hashes.update(data)
+            stream.write(data)
+
+    for tensors, lost in in_order(lambda slot: encode(adapter, slot, plan.dtype), plan.slots):
+        errors.update(lost)
+        put(_bytes(tensor) for tensor in tensors)
+    put(carried.data() for carried in plan.carried.values())
+    found = hashes.found() | ({} if error is None else {ERROR: _told(error(errors))})
+    stream.seek(0)
+    stream.write(_header({**texts, **found}, plan))
+    return found["sshs_model_hash"], errors
+
+
+def relative(error2: float, reference2: float) -> float:
+    """sqrt(error2 / reference2); of a zero request 0 if the result is 0, else infinite."""
+    if reference2 == 0:
+        return 0.0 if error2 == 0 else math.inf
+    return math.sqrt(error2 / reference2)
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    flat = tensor.contiguous().reshape(-1)
+    data: memoryview = flat.view(torch.uint8).numpy().data
+    return data
+
+
+def _placeholders(error: bool) -> dict[str, str]:
+    texts = {"sshs_model_hash": "0" * 64, "sshs_legacy_hash": "0" * 8}
+    return texts | ({ERROR: _told(0.0)} if error else {})
+
+
+def _told(error: float) -> str:
+    """An error in a text whose length is always the same: ``1.23e-04``."""
+    return f"{error if error >= 1e-99 else 0.0:8.2e}" if error < 1e99 else f"{'inf':>8}"
+
+
+def _header(texts: Mapping[str, str], plan: _Plan) -> bytes:
+    """The file's first bytes: the header's length and the header, padded to 8 bytes as the library does."""
+    safe = {key: text.encode("utf-8", "replace").decode("utf-8") for key, text in sorted(texts.items())}
+    entries: dict[str, object] = {"__metadata__": safe}
+    position = 0
+
+    def add(key: str, dtype: str, shape: tuple[int, ...], size: int) -> int:
+        entries[key] = {"dtype": dtype, "shape": list(shape), "data_offsets": [position, position + size]}
+        return position + size
+
+    for part in (part for slot in plan.slots for part in slot.parts):
+        position = add(part.key, NAMES[plan.dtype], part.shape, math.prod(part.shape) * plan.dtype.itemsize)
+    for key, carried in plan.carried.items():
+        position = add(key, carried.dtype, carried.shape, carried.size)
+    raw = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    raw += b" " * (-len(raw) % 8)
+    return len(raw).to_bytes(8, "little") + raw
+
+
+class _Hashes:
+    """Both hashes of a file while its data goes by, after a ``head`` that has only the ``ss_*`` metadata.
+
+    The old one, AUTOMATIC1111's, is the first 8 hex digits of sha256 over 64 KiB at 1 MiB of such a file.
+    """
+
+    def __init__(self, head: bytes) -> None:
+        self._digest = hashlib.sha256()
+        self._piece = bytearray(head[_LEGACY_OFFSET : _LEGACY_OFFSET + _LEGACY_LENGTH])
+        self._start = max(_LEGACY_OFFSET - len(head), 0)
+        self._end = self._start + _LEGACY_LENGTH - len(self._piece)
+        self._seen = 0
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes after the header."""
+        self._digest.update(data)
+        self._piece += data[max(self._start - self._seen, 0) : max(self._end - self._seen, 0)]
+        self._seen += len(data)
+
+    def found(self) -> dict[str, str]:
+        """The header's entries."""
+        old = hashlib.sha256(self._piece).hexdigest()[:8]
+        return {"sshs_model_hash": self._digest.hexdigest(), "sshs_legacy_hash": old}
+
+
+def _metadata(
+    path: Path, family: str, given: Mapping[str, str], plan: _Plan, provenance: Provenance | None
+) -> dict[str, str]:
+    kind = family_of(family)
+    texts = {key: text for key, text in given.items() if not key.startswith("sshs_") and key not in (KEY, ERROR)}
+    texts.setdefault("ss_output_name", path.stem)
+    if kind.network is not None:
+        texts.setdefault("ss_base_model_version", kind.base_model_version)
+        texts.setdefault("ss_v2", str(family == "sd2"))
+        texts.setdefault("modelspec.architecture", kind.architecture)
+    texts.setdefault("modelspec.sai_model_spec", "1.0.1")
+    texts.setdefault("modelspec.title", path.stem)
+    factors = [slot for slot in plan.slots if slot.kind != "full"]
+    wide = [slot for slot in factors if slot.wide]
+    plain = [slot.rank for slot in factors if not slot.wide]
+    texts["ss_network_module"] = texts.get("ss_network_module", "networks.lora")
+    if plan.slots:
+        texts["ss_network_dim"] = str(max(plain or [plan.rank]))
+        texts["ss_network_alpha"] = str(plan.alpha)
+    if wide:
+        shown = wide[0].alpha if wide[0].kind == "kohya" else float(max(slot.rank for slot in wide))
+        arguments = {"conv_dim": str(max(slot.rank for slot in wide)), "conv_alpha": str(shown)}
+        texts.setdefault("ss_network_args", json.dumps(arguments))
+    if provenance is not None:
+        texts[KEY] = provenance.to_json()
+    return texts

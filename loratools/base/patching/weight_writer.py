@@ -1,0 +1,207 @@
+"""W0 + w * delta written into live weights: module by module, or all modules of one shape in one launch."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from loratools.adapter.algebra.lowrank import Delta, LowRank
+
+_KEEP = 6 << 30  # bytes of formed deltas or factors that are kept at most while a row's weights follow each other
+_AT_ONCE = 1 << 25  # numbers of W0 in one launch: 128 MiB of float32, so that small cards have the room
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """One parameter that a delta goes to; the delta is read from its mapping when it is needed."""
+
+    name: str
+    parameter: nn.Parameter
+    deltas: Mapping[str, Delta]
+
+    @property
+    def delta(self) -> Delta:
+        """The difference itself, which may come from a file."""
+        return self.deltas[self.name]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The difference's shape, from the mapping's ``shapes`` where it has them: no factor is read for it."""
+        shapes = getattr(self.deltas, "shapes", None)
+        return tuple(shapes[self.name] if shapes is not None else self.delta.shape)
+
+
+Pair = tuple[Target, Tensor]  # a target and its saved W0
+
+
+class Writer(Protocol):
+    """A way to write sums; what it forms or uploads is kept by ``marks``, which name the deltas' content."""
+
+    def write(self, pairs: Sequence[Pair], weight: float, marks: Mapping[str, Hashable]) -> None:
+        """Set every target's parameter to W0 + ``weight`` * delta, summed in float32 and cast once."""
+        ...
+
+    def forget(self) -> None:
+        """Free all that is kept."""
+        ...
+
+
+def writer_for(device: torch.device) -> Writer:
+    """Launches are what costs on an accelerator, and grouping changes nothing on a CPU but the order of sums."""
+    return OneByOne() if device.type == "cpu" else Grouped(room(device))
+
+
+class Kept:
+    """Tensors by key, the longest unused dropped first once they take more than ``most`` bytes."""
+
+    def __init__(self, most: int = _KEEP) -> None:
+        self._most, self._bytes = most, 0
+        self._items: OrderedDict[Hashable, tuple[Tensor, ...]] = OrderedDict()
+
+    def get(self, key: Hashable) -> tuple[Tensor, ...] | None:
+        """What is kept under ``key``."""
+        found = self._items.get(key)
+        if found is not None:
+            self._items.move_to_end(key)
+        return found
+
+    def put(self, key: Hashable, tensors: tuple[Tensor, ...]) -> None:
+        """Keep ``tensors`` unless they alone are too large."""
+        size = sum(tensor.nbytes for tensor in tensors)
+        if size > self._most:
+            return
+        self._items[key] = tensors
+        self._bytes += size
+        while self._bytes > self._most:
+            _, dropped = self._items.popitem(last=False)
+            self._bytes -= sum(tensor.nbytes for tensor in dropped)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._items.clear()
+        self._bytes = 0
+
+
+def room(device: torch.device) -> int:
+    """How many bytes may be kept on ``device``: a quarter of what is free on a GPU, never more than six GiB."""
+    return min(_KEEP, torch.cuda.mem_get_info(device)[0] // 4) if device.type == "cuda" else _KEEP
+
+
+class OneByOne:
+    """A product and a sum for every module: the order of additions is that of the module alone, whatever else changes.
+
+    That is what makes a live stack and its merged file bit-equal in float32.
+    """
+
+    def __init__(self) -> None:
+        self._formed = Kept()
+
+    def write(self, pairs: Sequence[Pair], weight: float, marks: Mapping[str, Hashable]) -> None:
+        """As :class:`Writer` says; deltas are formed once for all weights of a row."""
+        for target, saved in pairs:
+            formed = self._form(target, marks[target.name])
+            target.parameter.copy_(torch.add(saved.float(), formed.reshape(saved.shape), alpha=weight))
+
+    def forget(self) -> None:
+        """Free the formed deltas."""
+        self._formed.clear()
+
+    def _form(self, target: Target, mark: Hashable) -> Tensor:
+        key = (target.name, mark)
+        kept = self._formed.get(key)
+        if kept is None:
+            kept = (_dense(target.delta, target.parameter.device),)
+            self._formed.put(key, kept)
+        return kept[0]
+
+
+class Grouped:
+    """Modules of one shape and rank in one batched product: ``baddbmm(W0, up, down)`` with the weight as its alpha.
+
+    Only factors travel to the device and stay there; whole deltas are never kept. SD 1.5's 192 attention modules are
+    some 15 groups.
+    """
+
+    def __init__(self, most: int = _KEEP) -> None:
+        self._factors = Kept(most)
+
+    def write(self, pairs: Sequence[Pair], weight: float, marks: Mapping[str, Hashable]) -> None:
+        """As :class:`Writer` says."""
+        known = {target.name: self._factors.get((target.name, marks[target.name])) for target, _ in pairs}
+        lacking = [target for target, _ in pairs if known[target.name] is None]
+        for target, parts in zip(lacking, _uploaded(lacking), strict=True):
+            self._factors.put((target.name, marks[target.name]), parts)
+            known[target.name] = parts
+        for group in _groups(pairs, known):
+            _write_group(group, [known[target.name] or () for target, _ in group], weight)
+
+    def forget(self) -> None:
+        """Free the factors."""
+        self._factors.clear()
+
+
+def _uploaded(targets: Sequence[Target]) -> list[tuple[Tensor, ...]]:
+    """Every delta's factors, or its whole value, in float32 on the device."""
+    if not targets:
+        return []
+    deltas = [target.delta for target in targets]
+    parts = [(delta.up, delta.down) if isinstance(delta, LowRank) else (delta.value,) for delta in deltas]
+    return upload_all(parts, targets[0].parameter.device)
+
+
+def upload_all(parts: Sequence[tuple[Tensor, ...]], device: torch.device) -> list[tuple[Tensor, ...]]:
+    """All tensors in float32 on ``device``: one copy for all of a kind, as they are stored and through pinned memory,
+    so that it takes the processor little time and does not wait for what is running there."""
+    by_kind: dict[torch.dtype, list[Tensor]] = {}
+    for part in (part for own in parts for part in own):
+        by_kind.setdefault(part.dtype, []).append(part.detach().cpu())
+    moved = {kind: iter(_moved(own, kind, device)) for kind, own in by_kind.items()}
+    return [tuple(next(moved[part.dtype]) for part in own) for own in parts]
+
+
+def _moved(tensors: Sequence[Tensor], kind: torch.dtype, device: torch.device) -> list[Tensor]:
+    """Tensors of one dtype on ``device`` in float32, as views of one."""
+    sizes = [tensor.numel() for tensor in tensors]
+    flat = torch.empty(sum(sizes), dtype=kind, pin_memory=device.type == "cuda")
+    torch.cat([tensor.flatten() for tensor in tensors], out=flat)
+    whole = flat.to(device, non_blocking=True).float()
+    return [part.view(tensor.shape) for part, tensor in zip(torch.split(whole, sizes), tensors, strict=True)]
+
+
+def _groups(pairs: Sequence[Pair], factors: Mapping[str, tuple[Tensor, ...] | None]) -> Iterator[list[Pair]]:
+    """Pairs whose factors have the same shapes and weights the same dtype, at most ``_AT_ONCE`` numbers each."""
+    by_shape: dict[Hashable, list[Pair]] = {}
+    for pair in pairs:
+        shapes = tuple(tuple(part.shape) for part in factors[pair[0].name] or ())
+        by_shape.setdefault((shapes, pair[1].dtype), []).append(pair)
+    for same in by_shape.values():
+        most = max(1, _AT_ONCE // max(1, same[0][1].numel()))
+        for start in range(0, len(same), most):
+            yield same[start : start + most]
+
+
+def _write_group(group: Sequence[Pair], factors: Sequence[tuple[Tensor, ...]], weight: float) -> None:
+    saved = [w0 for _, w0 in group]
+    if len(factors[0]) == 2:
+        start = torch.stack([w0.reshape(w0.shape[0], -1) for w0 in saved]).float()
+        ups, downs = (torch.stack(side) for side in zip(*factors, strict=True))
+        sums = torch.baddbmm(start, ups, downs, alpha=weight)
+    else:
+        values = torch.stack([value.reshape(w0.shape) for (value,), w0 in zip(factors, saved, strict=True)])
+        sums = torch.add(torch.stack(saved).float(), values, alpha=weight)
+    torch._foreach_copy_(
+        [target.parameter for target, _ in group],
+        [whole.reshape(w0.shape) for whole, w0 in zip(sums, saved, strict=True)],
+    )
+
+
+def _dense(delta: Delta, device: torch.device) -> Tensor:
+    """The delta multiplied out in float32 on ``device``: only the factors travel there."""
+    if isinstance(delta, LowRank):
+        return delta.up.to(device, torch.float32) @ delta.down.to(device, torch.float32)
+    return delta.value.to(device, torch.float32)

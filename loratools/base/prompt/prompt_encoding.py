@@ -1,0 +1,218 @@
+"""Prompts in the WebUI's syntax -> what guides a picture.
+
+A text is chunks of 75 tokens, each encoded alone and laid one after the other along the tokens; a token's weight
+multiplies its state, and the chunk's mean is brought back to what it was (the WebUI's "original" emphasis). The mean
+is each chunk's own, so that a picture does not depend on what else is encoded with it. A plain prompt that fits one
+chunk gets exactly the states of :func:`loratools.base.prompt.conditioning.condition`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loratools.base.model import Base
+from loratools.base.prompt.conditioning import Conditioning, check_clip_skip, merged, states
+from loratools.base.prompt.embeddings import Embedding, Embeddings
+from loratools.base.prompt.guidance import Guide, Part, Stage
+from loratools.base.prompt.prompt import Conjunct, Prompt, parse, sections
+from loratools.base.prompt.prompt_chunks import Chunk, chunked, token_row, weight_row
+from loratools.errors import PromptError
+
+_AT_ONCE = 64  # chunks
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What an engine is given as ``encode``: :func:`guides` with the embeddings that prompts may name."""
+
+    embeddings: Embeddings | None = None
+
+    def __call__(self, base: Base, texts: Sequence[str], steps: int, clip_skip: int) -> list[Guide]:
+        return guides(base, texts, steps, clip_skip, self.embeddings)
+
+
+def conditioning(
+    base: Base, prompt: str, negative: str, steps: int, clip_skip: int = 1, embeddings: Embeddings | None = None
+) -> tuple[Guide, Guide]:
+    """One picture's guides, for its prompt and its negative prompt; see :func:`guides`."""
+    positive, other = guides(base, [prompt, negative], steps, clip_skip, embeddings)
+    return positive, other
+
+
+def guides(
+    base: Base, texts: Sequence[str], steps: int, clip_skip: int = 1, embeddings: Embeddings | None = None
+) -> list[Guide]:
+    """Every text's guide, encoded in common batches under what is patched into the text encoders now.
+
+    A guide serves as a prompt or as a negative prompt, where ``AND`` is a word like another.
+
+    Args:
+        steps: sampler steps, which ``[a:b:0.5]`` counts in.
+        clip_skip: as for :func:`loratools.base.prompt.conditioning.condition`.
+        embeddings: of this base; their names in a text are replaced by their vectors.
+    Raises:
+        PromptError: without a text, for a layer that does not exist, or an embedding that does not fit the base.
+    """
+    if not texts:
+        raise PromptError("there is no prompt; give at least one (an empty one is allowed)")
+    check_clip_skip(base, clip_skip)
+    prompts = [parse(text) for text in texts]
+    plan = _Plan(base, steps, embeddings)
+    for prompt in prompts:
+        for conjunct in _uses(prompt):
+            plan.add(conjunct)
+    made = plan.encoded(clip_skip)
+    return [_guide(prompt, made, base.family) for prompt in prompts]
+
+
+def used(base: Base, texts: Sequence[str], steps: int, embeddings: Embeddings) -> tuple[Embedding, ...]:
+    """The embeddings that ``texts`` name at any step, in order; no model is run.
+
+    Raises:
+        PromptError: if one does not fit the base.
+    """
+    found: dict[str, Embedding] = {}
+    for text in texts:
+        for conjunct in _uses(parse(text)):
+            for _, stage in conjunct.stages(steps):
+                for section in sections(stage):
+                    found |= {one.name: one for piece in section for one in embeddings.named(piece.text)}
+    return tuple(found.values())
+
+
+def _uses(prompt: Prompt) -> tuple[Conjunct, ...]:
+    return prompt.parts if prompt.simple else (*prompt.parts, prompt.whole)
+
+
+def _guide(prompt: Prompt, made: Mapping[str, tuple[Stage, ...]], family: str) -> Guide:
+    """An empty negative prompt is zeros to SDXL, which is how it was trained, and so do the WebUI and diffusers."""
+    parts = tuple(Part(made[conjunct.text], conjunct.weight) for conjunct in prompt.parts)
+    if family == "sdxl" and prompt.text == "":
+        return Guide(parts, Part((Stage(0, _zeros(parts[0].at(0))),)))
+    return Guide(parts, None if prompt.simple else Part(made[prompt.text]))
+
+
+def _zeros(cond: Conditioning) -> Conditioning:
+    pooled = None if cond.pooled is None else torch.zeros_like(cond.pooled)
+    return Conditioning(torch.zeros_like(cond.hidden), pooled)
+
+
+@dataclass
+class _Plan:
+    """The chunks that some texts need, each encoded once; a conjunct's stages all have the chunks of its longest."""
+
+    base: Base
+    steps: int
+    embeddings: Embeddings | None
+    rows: dict[tuple[str, int], list[Chunk]] = field(default_factory=dict)  # (text, number) -> one for each encoder
+    lengths: dict[str, tuple[tuple[tuple[int, str], ...], int]] = field(default_factory=dict)
+
+    def add(self, conjunct: Conjunct) -> None:
+        """Note what one side of an ``AND`` needs."""
+        if conjunct.text in self.lengths:
+            return
+        stages = conjunct.stages(self.steps)
+        counts = {text: self._cut(text) for _, text in stages}
+        longest = max(counts.values())
+        if min(counts.values()) < longest:
+            self._cut("")
+        self.lengths[conjunct.text] = stages, longest
+
+    def _cut(self, text: str) -> int:
+        """How many chunks ``text`` has."""
+        split = sections(text)
+        sides = []
+        for which, tokenizer in enumerate(self.base.tokenizers):
+            find = self.embeddings.finder(which) if self.embeddings else _nothing
+            sides.append(chunked(tokenizer, split, find))
+        count = max(len(side) for side in sides)
+        for n in range(count):
+            self.rows.setdefault((text, n), [side[n] if n < len(side) else [] for side in sides])
+        return count
+
+    def encoded(self, clip_skip: int) -> dict[str, tuple[Stage, ...]]:
+        """Every conjunct's stages; equal texts share one conditioning."""
+        keys = list(self.rows)
+        states: dict[tuple[str, int], Conditioning] = {}
+        for start in range(0, len(keys), _AT_ONCE):
+            part = keys[start : start + _AT_ONCE]
+            made = _encode(self.base, [self.rows[key] for key in part], clip_skip)
+            states |= {key: made[n : n + 1] for n, key in enumerate(part)}
+        kept: dict[tuple[str, int], Conditioning] = {}
+        found = {}
+        for name, (stages, longest) in self.lengths.items():
+            for _, text in stages:
+                if (text, longest) not in kept:
+                    kept[text, longest] = _laid_out([states.get((text, n)) or states["", 0] for n in range(longest)])
+            found[name] = tuple(Stage(until, kept[text, longest]) for until, text in stages)
+        return found
+
+
+def _laid_out(chunks: Sequence[Conditioning]) -> Conditioning:
+    """Chunks one after the other; SDXL's pooled state is the first one's."""
+    first = chunks[0]
+    return first if len(chunks) == 1 else Conditioning(torch.cat([one.hidden for one in chunks], 1), first.pooled)
+
+
+def _encode(base: Base, rows: Sequence[Sequence[Chunk]], clip_skip: int) -> Conditioning:
+    """The states (b, 77, c) of b chunks."""
+    parts = []
+    for which, (encoder, tokenizer) in enumerate(zip(base.text_encoders, base.tokenizers, strict=True)):
+        chunks = [row[which] for row in rows]
+        tokens = torch.tensor([token_row(tokenizer, chunk) for chunk in chunks])
+        with _inserted(encoder, chunks):
+            made = states(base, which, tokens, clip_skip)
+        parts.append(Conditioning(_weighted(made.hidden, chunks), made.pooled))
+    return merged(parts)
+
+
+@contextlib.contextmanager
+def _inserted(encoder: Any, chunks: Sequence[Chunk]) -> Iterator[None]:
+    """Embeddings' vectors in the place of their tokens' own, while the encoder reads ``chunks``."""
+    vectors = [
+        (row, n + 1, slot.vector)
+        for row, chunk in enumerate(chunks)
+        for n, slot in enumerate(chunk)
+        if slot.vector is not None
+    ]
+    if not vectors:
+        yield
+        return
+
+    def put(_module: object, _inputs: object, output: Tensor) -> Tensor:
+        output = output.clone()
+        for row, column, vector in vectors:
+            output[row, column] = vector.to(output)
+        return output
+
+    handle = encoder.get_input_embeddings().register_forward_hook(put)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _weighted(hidden: Tensor, chunks: Sequence[Chunk]) -> Tensor:
+    """Each token's state times its weight, and each chunk's mean brought back to what it was."""
+    weights = [weight_row(chunk, hidden.shape[1]) for chunk in chunks]
+    if all(row is None for row in weights):
+        return hidden
+    rows = []
+    for own, row in zip(hidden, weights, strict=True):
+        if row is not None:
+            exact = own.float()
+            moved = exact * row.to(exact.device)[:, None]
+            before, after = exact.mean(), moved.mean()
+            own = (moved * torch.where(after == 0, 1, before / after)).to(own.dtype)
+        rows.append(own)
+    return torch.stack(rows)
+
+
+def _nothing(_ids: Sequence[int], _position: int) -> None:
+    return None

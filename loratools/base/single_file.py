@@ -1,0 +1,176 @@
+"""Single-file checkpoints (CompVis key names): what is inside, and how its parts are built without a network."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loratools.adapter.architectures.compvis import TEXT, UNET, open_clip_parts
+from loratools.adapter.files.checkpoint import read_pickle
+from loratools.base.text_model import build_text_encoder
+from loratools.errors import BaseModelError
+
+CONFIGS = Path(__file__).parent / "configs"
+VAE = "first_stage_model."
+_CROSS = UNET + "input_blocks.{}.1.transformer_blocks.0.attn2.to_k.weight"
+_FAMILY_OF_CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
+_MAX_HEADER = 100 << 20
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Tensor names and shapes of a ``.safetensors`` file from its header alone.
+
+    Raises:
+        BaseModelError: if the file is cut off or is not safetensors.
+    """
+    size = path.stat().st_size
+    broken = BaseModelError(f"{path} is not a complete .safetensors file (cut off or damaged); download it again")
+    try:
+        with open(path, "rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(size, _MAX_HEADER):
+                raise broken
+            header = json.loads(stream.read(length))
+        tensors = {name: info for name, info in header.items() if name != "__metadata__"}
+        end = max((info["data_offsets"][1] for info in tensors.values()), default=0)
+    except (struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise broken from error
+    if 8 + length + end > size:
+        raise broken
+    return {name: tuple(info["shape"]) for name, info in tensors.items()}
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a single-file base by their own names, memory-mapped where the format allows it.
+
+    Raises:
+        BaseModelError: if the file is damaged, holds pickled code, or is a LoRA.
+    """
+    if path.suffix.lower() == ".safetensors":
+        from safetensors.torch import load_file
+
+        check_base(path, read_shapes(path))
+        return dict(load_file(path))
+    state = read_pickle(path)
+    check_base(path, {name: tuple(value.shape) for name, value in state.items()})
+    return state
+
+
+def check_base(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise BaseModelError unless ``shapes`` has a UNet, a VAE and a text encoder under CompVis names."""
+    parts: dict[str, str | tuple[str, ...]] = {
+        "a UNet": UNET,
+        "a VAE": VAE,
+        "a text encoder": ("cond_stage_model.", "conditioner.embedders."),
+    }
+    missing = [part for part, prefix in parts.items() if not any(name.startswith(prefix) for name in shapes)]
+    if not missing:
+        return
+    if any(_is_lora_key(name) for name in shapes):
+        raise BaseModelError(f"{path} is a LoRA, not a base model; give the checkpoint that it was trained on")
+    if len(missing) == len(parts):
+        raise BaseModelError(
+            f"{path} is not a Stable Diffusion checkpoint (SD 1.x, 2.x or SDXL); give one, or a Diffusers folder"
+        )
+    raise BaseModelError(f"{path} lacks {' and '.join(missing)}; give a full checkpoint, or a Diffusers folder")
+
+
+def _is_lora_key(name: str) -> bool:
+    marks = ("lora_", ".lora", "lycoris_", "hada_w", "lokr_w")
+    return any(mark in name for mark in marks)
+
+
+def family_of(path: Path, state: Mapping[str, torch.Tensor]) -> str:
+    """``sd1``, ``sd2`` or ``sdxl``, from the width of the cross-attention's context and the input channels.
+
+    Raises:
+        BaseModelError: for inpainting models, SDXL's refiner, and widths of no known family.
+    """
+    check_channels(path, state)
+    for block in (1, 4):
+        weight = state.get(_CROSS.format(block))
+        if weight is not None and (family := _FAMILY_OF_CONTEXT.get(weight.shape[1])):
+            return family
+    raise BaseModelError(
+        f"{path} is of a family that is not known here (SD 1.x, 2.x and SDXL are); "
+        "if it is one of them with other widths, give its Diffusers configs as well"
+    )
+
+
+def check_channels(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Raise BaseModelError if the UNet wants other inputs than four latent channels (inpainting, depth)."""
+    first = state.get(UNET + "input_blocks.0.0.weight")
+    if first is not None and first.shape[1] != 4:
+        raise BaseModelError(
+            f"{path} takes {first.shape[1]} input channels (an inpainting or depth model); "
+            "give the plain text-to-image model"
+        )
+
+
+def build_parts(
+    path: Path, state: dict[str, torch.Tensor], family: str, config: Path, dtype: torch.dtype
+) -> tuple[Any, Any, tuple[Any, ...]]:
+    """``(unet, vae, text encoders)`` of a single-file checkpoint, by the configs of the Diffusers folder ``config``.
+
+    Raises:
+        BaseModelError: if tensors are missing or do not fit the configs.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    try:
+        unet = UNet2DConditionModel.from_single_file(
+            _part(state, UNET), config=str(config), subfolder="unet", torch_dtype=dtype, local_files_only=True
+        )
+        vae = AutoencoderKL.from_single_file(
+            _part(state, VAE), config=str(config), subfolder="vae", torch_dtype=dtype, local_files_only=True
+        )
+    except (ValueError, RuntimeError, KeyError, IndexError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BaseModelError(
+            f"{path} does not fit the {family} layout ({reason}); is it another kind of model, or damaged?"
+        ) from error
+    encoders = []
+    for prefix, name in zip(TEXT[family], ("text_encoder", "text_encoder_2"), strict=False):
+        weights = _part(state, prefix, strip=True)
+        if prefix.endswith(".model."):
+            weights = from_open_clip(weights)
+        encoders.append(build_text_encoder(config / name, weights, dtype, str(path)))
+    return unet, vae, tuple(encoders)
+
+
+def _part(state: Mapping[str, torch.Tensor], prefix: str, *, strip: bool = False) -> dict[str, torch.Tensor]:
+    cut = len(prefix) if strip else 0
+    return {name[cut:]: value for name, value in state.items() if name.startswith(prefix)}
+
+
+def prediction_of(path: Path, state: Mapping[str, torch.Tensor]) -> str | None:
+    """``v_prediction`` where the file says so: an SDXL ``v_pred`` key, or the WebUI's sidecar ``NAME.yaml``."""
+    if "v_pred" in state:
+        return "v_prediction"
+    sidecar = path.with_suffix(".yaml")
+    if sidecar.is_file():
+        import yaml
+
+        try:
+            told = yaml.safe_load(sidecar.read_text(encoding="utf-8"))["model"]["params"].get("parameterization", "eps")
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+            raise BaseModelError(
+                f"{sidecar} (the config beside {path.name}) cannot be read; repair or remove it"
+            ) from error
+        return "v_prediction" if told == "v" else "epsilon"
+    return None
+
+
+def from_open_clip(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """OpenCLIP's text tower under transformers' names: q, k and v are split, the projection is transposed."""
+    out = {}
+    for key, value in state.items():
+        for part in open_clip_parts(key):
+            piece = value if part.third is None else value.chunk(3)[part.third]
+            out[part.name] = (piece.T if part.transposed else piece).contiguous()
+    return out

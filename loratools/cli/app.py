@@ -1,0 +1,163 @@
+"""Click, with commands that are imported when they run, and errors as one paragraph with an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import textwrap
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import click
+
+from loratools.errors import LoratoolsError, did_you_mean
+
+DONE, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 130, 141
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command of the top level: the folder of ``loratools/cli`` that its module is in, and its line of help."""
+
+    folder: str
+    help: str
+
+
+class Command(click.Command):
+    """A command that takes ``--debug`` after its name too."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        debug = click.Option(["--debug"], is_flag=True, expose_value=False, hidden=True)
+        return [*super().get_params(ctx), debug]
+
+
+class Group(click.Group):
+    """A group whose unknown commands are answered with the nearest one."""
+
+    command_class = Command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            hint = did_you_mean(args[0], known)
+            ctx.fail(f"there is no command '{args[0]}'{hint}; there are {', '.join(known)}")
+        return super().resolve_command(ctx, args)
+
+
+class Shell(Group):
+    """The top of the command line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_commands())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _commands():
+            return None
+        folder = _commands()[cmd_name].folder
+        command: click.Command = importlib.import_module(f"loratools.cli.{folder}.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in _commands().items()])
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run, and exit with 0 (done), 1 (an error, told in one paragraph), 2 (syntax) or 130 (interrupted)."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, False, **extra)
+        given = list(sys.argv[1:] if args is None else args)
+        try:
+            result = super().main(given, prog_name, complete_var, False, **extra)
+            sys.stdout.flush()
+        except BaseException as error:
+            sys.exit(report(error, debug="--debug" in given))
+        sys.exit(result if isinstance(result, int) and not isinstance(result, bool) else DONE)
+
+
+def report(error: BaseException, *, debug: bool) -> int:
+    """Tell an error on stderr as a person needs it; returns the exit code.
+
+    Anything that is not an error (such as SystemExit) is raised again.
+    """
+    match error:
+        case BrokenPipeError():
+            return _close_pipe()
+        case click.UsageError():
+            return _usage(error)
+        case click.exceptions.Exit():
+            return error.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            return _say("interrupted; what is finished stays, run the same command again to go on", INTERRUPTED)
+        case Exception() if debug:
+            traceback.print_exception(error)
+            return _say(f"error: {error}", FAILED)
+        case LoratoolsError():
+            code = _say(f"error: {error}", FAILED)
+            if excerpt := getattr(error, "excerpt", ""):
+                click.echo(excerpt, err=True)
+            return code
+        case click.ClickException():
+            return _say(f"error: {error.format_message()}", FAILED)
+        case MemoryError():
+            return _say("error: out of memory; close other programs, or use smaller sizes or batches", FAILED)
+        case OSError():
+            where = f" ({error.filename})" if error.filename else ""
+            return _say(f"error: {(error.strerror or str(error)).lower()}{where}; --debug shows where", FAILED)
+        case Exception():
+            return _unexpected(error)
+    raise error
+
+
+def _unexpected(error: Exception) -> int:
+    name = type(error).__name__
+    if name == "OutOfMemoryError":
+        return _say("error: the device ran out of memory; use a smaller --batch-size or size, or --device cpu", FAILED)
+    told = " ".join(str(error).split())[:400]
+    return _say(f"error: unexpected {name}: {told}; this looks like a bug, --debug shows where", FAILED)
+
+
+def _usage(error: click.UsageError) -> int:
+    if error.ctx is not None:
+        click.echo(error.ctx.get_usage(), err=True)
+    message = error.format_message().rstrip(".")
+    hint = f"; see {error.ctx.command_path} --help" if error.ctx is not None else ""
+    return _say(f"error: {message[:1].lower()}{message[1:]}{hint}", error.exit_code)
+
+
+def _say(text: str, code: int) -> int:
+    """One paragraph on stderr; wrapped only for a terminal, so that scripts find it on one line."""
+    text = " ".join(text.split())
+    width = min(os.get_terminal_size(2).columns, 120) if sys.stderr.isatty() else 0
+    click.echo(
+        textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False) if width > 40 else text, err=True
+    )
+    return code
+
+
+def _close_pipe() -> int:
+    """Whoever read our output went away (``| head``): end without a word, also when Python closes stdout."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_CLOSED
+
+
+def _commands() -> Mapping[str, Entry]:
+    from loratools.cli import COMMANDS
+
+    return COMMANDS
+
+
+def fail_usage(message: str) -> NoReturn:
+    """Leave with exit code 2: the command line itself makes no sense."""
+    raise click.UsageError(message, click.get_current_context(silent=True))

@@ -1,0 +1,252 @@
+"""``loratools blocks``"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loratools.cli.app import Group
+from loratools.cli.blocks import files, fix
+from loratools.cli.options import json_option, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from loratools.blocks.explain import BlockRow, Part
+    from loratools.blocks.vector import BlockVector
+
+_FORMS = ["lbw", "prompt", "inspire", "diffusers"]
+
+
+@click.group("blocks", cls=Group)
+def command() -> None:
+    """Show, convert, fix and suggest block vectors: the numbers that weigh each part of a LoRA.
+
+    \b
+      loratools blocks show GP1,OUT03=0.8
+      loratools blocks fix my_recipe.yaml --symptom hands
+      loratools blocks suggest style.safetensors base_style.safetensors
+    """
+
+
+for _more in (fix.fix, fix.undo, files.suggest, files.analyze_effect):
+    command.add_command(_more)
+
+
+@command.command("list")
+@click.option("--presets", type=click.Path(), help="A file of more named block vectors.")
+@json_option
+def list_(presets: str | None, as_json: bool) -> None:
+    """List every scheme (a family's ordered blocks) and every preset with its values and their picture.
+
+    \b
+      loratools blocks list --presets lbwpresets.txt
+    """
+    from loratools.blocks.explain import sparkline
+    from loratools.blocks.presets import load_presets
+    from loratools.blocks.scheme import SCHEMES
+
+    known = load_presets(presets)
+    if as_json:
+        schemes = {scheme.name: {"title": scheme.title, "blocks": list(scheme.names)} for scheme in SCHEMES.values()}
+        vectors = {
+            name: {"text": found} if isinstance(found, str) else {one.scheme.name: dict(one.weights) for one in found}
+            for name, found in known.items()
+        }
+        print_json({"schemes": schemes, "presets": vectors})
+        return
+    for scheme in SCHEMES.values():
+        click.echo(f"{scheme.name}  {scheme.title}\n  {' '.join(scheme.names)}")
+    click.echo("")
+    width = max(len(name) for name in known)
+    for name, found in known.items():
+        if isinstance(found, str):
+            click.echo(f"{name:<{width}}  as used  {_short(found)}")
+            continue
+        for vector in found:
+            click.echo(
+                f"{name:<{width}}  {vector.scheme.name:<8}  |{_clip(sparkline(vector))}|  {_short(vector.text())}"
+            )
+
+
+@command.command("show")
+@click.argument("vector")
+@click.option("--presets", type=click.Path(), help="A file of more named block vectors.")
+@click.option("--family", type=click.Choice(["sd1", "sd2", "sdxl", "flux"]), help="The model family it is meant for.")
+@click.option("--lora", type=click.Path(), help="A LoRA file: show its share of each block before and after.")
+@click.option("--png", type=click.Path(), help="Draw the vector to this picture.")
+@click.option("--seed", type=int, help="Of the random letters R and U.")
+@json_option
+def show(
+    vector: str,
+    presets: str | None,
+    family: str | None,
+    lora: str | None,
+    png: str | None,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """Explain VECTOR: what it gives to each block, where that block is and what it is known to govern.
+
+    VECTOR is a preset, numbers, names and groups with weights, a preset with changes, mix(A,B,0.5), inspire-20:..., or
+    a prompt's <lora:NAME:1:lbw=...>.
+
+    \b
+      loratools blocks show GP1
+      loratools blocks show "IN=0.5,MID=1,OUT04-OUT08=0.3,TE=0"
+      loratools blocks show GP1,OUT03=0.8 --lora style.safetensors --png gp1.png
+    """
+    from loratools.blocks.explain import explain
+
+    parts: Mapping[str, Part] | None = None
+    if lora is None:
+        found = _read(vector, presets, family, seed)
+    else:
+        from loratools.adapter.files.epoch_files import find_lora
+        from loratools.adapter.files.file import read
+        from loratools.ops.analysis.block_shares import parts_of
+
+        adapter = read(find_lora(lora))
+        found = _read(vector, presets, adapter.family, seed)
+        parts = parts_of(adapter, found)
+    rows = explain(found, parts)
+    if png is not None:
+        from loratools.preview.sheet.block_chart import write_bars
+
+        write_bars(Path(png), _short(vector), rows)
+    if as_json:
+        print_json(
+            {
+                "scheme": found.scheme.name,
+                "blocks": dict(found.weights),
+                "text": found.text(),
+                "rules": [rule.text() for rule in found.rules],
+                "rows": [row.json() for row in rows],
+                "png": png,
+            }
+        )
+        return
+    click.echo(f"{found.scheme.title}\n{_table(rows)}")
+    for rule in found.rules:
+        click.echo(f"rule  {rule.text()}: {len(rule.blocks)} blocks, replaces their weight there")
+    click.echo(f"\n{found.text()}" + (f"\n{png}" if png else ""))
+
+
+@command.command("convert")
+@click.argument("vector")
+@click.option("--to", "to", metavar="N", help="12, 17, 20, 26, 61, a scheme's name, or inspire-12|17|20|21|27|58.")
+@click.option("--missing", type=click.Choice(["1", "0"]), help="Weight of blocks that VECTOR does not list.")
+@click.option("--drop", is_flag=True, help="Leave out weights that the new order has no place for.")
+@click.option("--as", "form", type=click.Choice(_FORMS), help="Print it as another tool writes it.")
+@click.option("--name", default="MINE", show_default=True, help="The preset's or LoRA's name, for --as lbw and prompt.")
+@click.option("--presets", type=click.Path(), help="A file of more named block vectors.")
+@click.option("--seed", type=int, help="Of the random letters R and U.")
+@json_option
+def convert(
+    vector: str,
+    to: str | None,
+    missing: str | None,
+    drop: bool,
+    form: str | None,
+    name: str,
+    presets: str | None,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """Write VECTOR in another order, by block name, or as another tool writes it.
+
+    \b
+      loratools blocks convert GP1 --to 26 --missing 0
+      loratools blocks convert GP1 --as prompt --name my_style
+      loratools blocks convert GP1 --to inspire-27 --missing 1 --drop
+    """
+    from loratools.blocks import export
+    from loratools.blocks.inspire import find_order, inspire_numbers
+
+    found = _read(vector, presets, None, seed)
+    order = find_order(to) if to is not None and to.lower().startswith("inspire") else None
+    if to is not None or missing is not None:
+        fill = None if missing is None else float(missing)
+        scheme = found.scheme if to is None else _target(order.scheme if order else to, found)
+        found = found.converted(scheme, fill, drop=drop)
+    if form == "diffusers":
+        text: Any = export.as_diffusers(found)
+    elif form == "inspire" or order is not None:
+        text = export.as_inspire(found, order, drop=drop)
+    elif form == "lbw":
+        text = export.as_lbw(found, name)
+    elif form == "prompt":
+        text = export.as_prompt(found, name)
+    else:
+        text = found.text()
+    if as_json:
+        numbers = None if order is None else inspire_numbers(found, order, drop=drop)
+        print_json(
+            {
+                "scheme": order.name if order else found.scheme.name,
+                "blocks": dict(found.weights),
+                "numbers": numbers,
+                "text": text,
+            }
+        )
+    else:
+        click.echo(text if isinstance(text, str) else json.dumps(text, indent=1))
+
+
+def _target(text: str, found: BlockVector) -> Any:
+    from loratools.blocks.export import scheme_named
+    from loratools.blocks.scheme import full_scheme
+
+    return scheme_named(text, found.scheme.family) if text else full_scheme(found.scheme.family)
+
+
+def _read(text: str, presets: str | None, family: str | None, seed: int | None) -> BlockVector:
+    """A vector in any form, a prompt's tag too."""
+    from loratools.blocks.presets import load_presets
+    from loratools.blocks.vector import parse_vector
+    from loratools.blocks.webui_tag import is_tag, parse_tag
+    from loratools.errors import BlockError
+
+    known = load_presets(presets)
+    if not is_tag(text):
+        return parse_vector(text if seed is None else f"{text},seed={seed}", known, family)
+    tag = parse_tag(text if seed is None else text.rstrip()[:-1] + f":seed={seed}>", known, family)
+    if tag.vector is None:
+        raise BlockError(f"'{text}' has no block vector; write lbw= with a preset or numbers in it")
+    return tag.vector
+
+
+def _table(rows: Sequence[BlockRow]) -> str:
+    """Aligned columns; the bars and what is known come last, to the left."""
+    from loratools.blocks.explain import bar
+
+    parts = any(row.part is not None for row in rows)
+    lines = [["block", "where", "weight", *(["modules", "before", "after"] if parts else []), "", "known to govern"]]
+    for row in rows:
+        weight = "-" if row.weight is None else f"{row.weight:g}"
+        drawn = "" if row.weight is None else bar(row.weight)
+        lines.append([row.block, row.known.size or "-", weight, *_part(row.part), drawn, row.known.governs])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    left = (0, 1, len(widths) - 2, len(widths) - 1)
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place in left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _part(part: Part | None) -> list[str]:
+    return [] if part is None else [str(part.modules), f"{100 * part.before:.1f} %", f"{100 * part.after:.1f} %"]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 90 else f"{text[:87]}..."
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= 26 else f"{text[:25]}…"

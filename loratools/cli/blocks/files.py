@@ -1,0 +1,134 @@
+"""``loratools blocks suggest`` and ``blocks analyze-effect``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from loratools.cli.app import Command
+from loratools.cli.options import DTYPES, device_option, force_option, json_option, print_json
+
+if TYPE_CHECKING:
+    from loratools.blocks.vector import BlockVector, Presets
+
+
+@click.command("suggest", cls=Command)
+@click.argument("style")
+@click.argument("base_style")
+@click.option("--lora-dir", "lora_dirs", multiple=True, type=click.Path(), help="Folder with LoRA files. Repeatable.")
+@click.option("--gp1", default="GP1", show_default=True, metavar="VECTOR", help="The style's vector, to start from.")
+@click.option("--gp2", default="GP2", show_default=True, metavar="VECTOR", help="The guide's, shown beside ours.")
+@click.option("--presets", type=click.Path(), help="A file of more named block vectors.")
+@json_option
+def suggest(
+    style: str, base_style: str, lora_dirs: tuple[str, ...], gp1: str, gp2: str, presets: str | None, as_json: bool
+) -> None:
+    """Suggest block vectors from the files alone.
+
+    Per block: how much of STYLE lies along BASE_STYLE (the matched coefficient <S,R>/|R|^2, the cosine, the overlap of
+    the subspaces), and the GP2 that removes that part and no more. Where STYLE is a training run's folder with three
+    epochs or more, also a GP1 that holds back the blocks whose norm keeps growing while the rest has settled.
+
+    \b
+      loratools blocks suggest runs/style/style runs/style/base_style
+      loratools blocks suggest style.safetensors base_style.safetensors --json
+    """
+    from loratools.adapter.files.epoch_files import epochs, find_lora
+    from loratools.adapter.files.file import read
+    from loratools.blocks.presets import load_presets
+    from loratools.ops.analysis.suggest import suggest as work_out
+
+    place, other = find_lora(style, lora_dirs), find_lora(base_style, lora_dirs)
+    family = read(place if place.is_file() else epochs(place)[-1].path).family
+    known = load_presets(presets)
+    found = work_out(place, other, _vector(gp1, known, family), _vector(gp2, known, family))
+    if as_json:
+        print_json(found.json())
+    else:
+        click.echo(found.text())
+
+
+def _vector(text: str, presets: Presets, family: str) -> BlockVector | None:
+    """A vector of the family; the guide's own names mean nothing where the guide has no numbers for the family."""
+    from loratools.blocks.vector import find_preset, parse_vector
+    from loratools.errors import BlockError
+
+    if text not in ("GP1", "GP2"):
+        return parse_vector(text, presets, family)
+    try:
+        return find_preset(text, presets, family)
+    except BlockError:
+        return None
+
+
+@click.command("analyze-effect", cls=Command)
+@click.argument("lora")
+@click.option("--base", required=True, help="Diffusers folder, single file, hub id, or pocket.")
+@click.option("--prompt", "prompts", multiple=True, required=True, help="A prompt, or a file of them. Repeatable.")
+@click.option("--negative", default="", help="The negative prompt.")
+@click.option("--seed", "seeds", default="1,2,3", show_default=True, help="1,2 or 1-4.")
+@click.option("--weight", type=float, default=1.0, show_default=True, help="Of the LoRA.")
+@click.option(
+    "--nudge", type=float, default=0.0, help="Also move each block's weight up and down by this, such as 0.2."
+)
+@click.option("--steps", type=int, help="Sampler steps.  [default: the base's]")
+@click.option("--cfg", type=float, help="Guidance.  [default: the base's]")
+@click.option("--sampler", help="The WebUI's sampler and schedule type, as in `grid`.  [default: the base's]")
+@click.option("--size", help="WIDTHxHEIGHT.  [default: the base's]")
+@click.option("--batch-size", type=int, default=8, show_default=True, help="Pictures at once.")
+@click.option("-o", "--out", required=True, type=click.Path(), help="Folder for pictures, effect.png and effect.json.")
+@click.option("--lora-dir", "lora_dirs", multiple=True, type=click.Path(), help="Folder with LoRA files. Repeatable.")
+@device_option
+@click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
+@json_option
+@force_option
+def analyze_effect(
+    lora: str,
+    base: str,
+    prompts: tuple[str, ...],
+    negative: str,
+    seeds: str,
+    weight: float,
+    nudge: float,
+    steps: int | None,
+    cfg: float | None,
+    sampler: str | None,
+    size: str | None,
+    batch_size: int,
+    out: str,
+    lora_dirs: tuple[str, ...],
+    device: str,
+    dtype: str | None,
+    as_json: bool,
+    force: bool,
+) -> None:
+    """Render each block of LORA alone and left out, and report how much each changes the pictures.
+
+    Means over all prompts and seeds, with their spread: several of both, or the numbers are about one picture.
+    Pictures that an interrupted run left are used again.
+
+    \b
+      loratools blocks analyze-effect style --base pocket --prompt "1girl, smile" --seed 1-4 -o effect
+    """
+    from loratools.adapter.files.epoch_files import epochs, find_lora
+    from loratools.adapter.files.file import read
+    from loratools.base.load import load_base
+    from loratools.preview.block_effect import analyze_effect as measure
+    from loratools.preview.record.cells import parse_seeds, parse_size
+    from loratools.preview.request.read_rows import read_prompts
+
+    place = find_lora(lora, lora_dirs)
+    adapter = read(place if place.is_file() else epochs(place)[-1].path)
+    numbers, pixels = parse_seeds(seeds), parse_size(size) if size else None
+    texts = read_prompts(prompts, lambda text: Path(text) if Path(text).is_file() else None)
+    effect = measure(
+        load_base(base, device=device, dtype=dtype), adapter, texts, out=Path(out), seeds=numbers, weight=weight,
+        nudge=nudge, label=adapter.path.stem, negative=negative, steps=steps, cfg=cfg, sampler=sampler, size=pixels,
+        batch_size=batch_size, progress=True, force=force,
+    )  # fmt: skip
+    if as_json:
+        print_json(effect.json())
+    else:
+        click.echo(f"{effect.text()}\n{effect.folder / 'effect.png'}")

@@ -1,0 +1,4 @@
+"""Commands on LoRA files.
+
+Parse, call one function, print.
+"""

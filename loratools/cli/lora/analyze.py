@@ -1,0 +1,33 @@
+"""``loratools analyze``"""
+
+from __future__ import annotations
+
+import click
+
+from loratools.cli.app import Command
+from loratools.cli.options import base_option, base_weights, json_option, print_json
+
+
+@click.command("analyze", cls=Command)
+@click.argument("file")
+@click.argument("file2", required=False)
+@click.option("--plot", type=click.Path(), metavar="PNG", help="Also draw it.")
+@base_option
+@json_option
+def command(file: str, file2: str | None, plot: str | None, base: str | None, as_json: bool) -> None:
+    """Show a LoRA's norm, share and effective rank by block; for two files also how alike they are.
+
+    Cosine is between the differences, overlap between the directions they use; the cosine of the down factors tells
+    whether two trainings started from the same random numbers.
+
+    \b
+      loratools analyze style.safetensors
+      loratools analyze style.safetensors base_style.safetensors --plot likeness.png
+    """
+    from loratools.ops.analysis.analyze import analyze
+    from loratools.ops.analysis.analyze import plot as draw
+
+    found = analyze(file, file2, base_weights(base))
+    if plot:
+        draw(found, plot)
+    print_json(found.json()) if as_json else click.echo(found.text())

@@ -1,0 +1,56 @@
+"""``loratools convert``"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import click
+
+from loratools.cli.app import Command
+from loratools.cli.options import (
+    DTYPES,
+    base_option,
+    base_weights,
+    force_option,
+    json_option,
+    print_json,
+    safetensors_out,
+    unknown_option,
+)
+
+
+@click.command("convert", cls=Command)
+@click.argument("source", metavar="FILE|FOLDER")
+@click.option("-o", "--out", required=True, type=click.Path(), help="The file to write.")
+@click.option("--to", "style", required=True, type=click.Choice(["kohya", "diffusers"]), help="How keys are spelled.")
+@click.option("--dtype", type=DTYPES, help="Storage type.  [default: the file's own]")
+@base_option
+@unknown_option
+@json_option
+@force_option
+def command(
+    source: str,
+    out: str,
+    style: Literal["kohya", "diffusers"],
+    dtype: str | None,
+    base: str | None,
+    allow_unknown: bool,
+    as_json: bool,
+    force: bool,
+) -> None:
+    """Rewrite a LoRA file (or a PEFT folder) in kohya's or Diffusers' style; its differences stay the same.
+
+    Every kind is lowered to plain factors with the scale folded in, so that LoHa, LoKr and Tucker files load where
+    only LoRA does. kohya is what WebUIs and ComfyUI read; diffusers needs no alpha and loads exactly.
+
+    \b
+      loratools convert style.safetensors -o style_diffusers.safetensors --to diffusers
+      loratools convert my_peft_folder -o style.safetensors --to kohya
+    """
+    from loratools.ops.convert import convert
+
+    place = safetensors_out(out)
+    made = convert(
+        source, place, style=style, dtype=dtype, base=base_weights(base), allow_unknown=allow_unknown, force=force
+    )
+    print_json(made.json()) if as_json else click.echo(made.text())

@@ -1,0 +1,51 @@
+"""``loratools extract``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from loratools.cli.app import Command
+from loratools.cli.options import base_place, json_option, print_json, safetensors_out, store_options
+
+
+@click.command("extract", cls=Command)
+@click.option("--base", type=click.Path(), help="The model before tuning; leave it out for a full-difference adapter.")
+@click.option("--tuned", required=True, type=click.Path(), help="The model after tuning.")
+@click.option("-o", "--out", required=True, type=click.Path(), help="The file to write.")
+@click.option("--rank", metavar="RULE", required=True, help="A number, error=0.1, energy=0.99, size=36MiB or exact.")
+@click.option("--conv", is_flag=True, help="3x3 convolutions too.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random projections.")
+@json_option
+@store_options
+def command(
+    base: str | None, tuned: str, out: str, rank: str, conv: bool, seed: int, as_json: bool, dtype: str, force: bool
+) -> None:
+    """Make a LoRA of what turns the model --base into the model --tuned, the loss stated for each block.
+
+    Models are single .safetensors or .ckpt files, or Diffusers folders. Text encoders count where both have them;
+    modules that are the same in both are left out. Only a small part of a full fine-tune has low rank, so look at the
+    error: error=0.3 tells how much rank it takes.
+
+    \b
+      loratools extract --base sd15.safetensors --tuned mine.safetensors -o mine_lora.safetensors --rank 64
+    """
+    from loratools.adapter.algebra.rank import parse_rank
+    from loratools.adapter.files.save import DTYPES
+    from loratools.ops.extract import extract_files
+
+    place, rule = safetensors_out(out), parse_rank(rank)
+    names = " ".join(Path(path).name for path in (base, tuned) if path)
+    report = extract_files(
+        None if base is None else base_place(base),
+        base_place(tuned),
+        place,
+        rule=rule,
+        conv=conv,
+        dtype=DTYPES[dtype],
+        seed=seed,
+        force=force,
+        owner=f"extract {names} {rule.text()}",
+    )
+    print_json(report.json()) if as_json else click.echo(report.text())

@@ -1,0 +1,32 @@
+"""``loratools inspect``"""
+
+from __future__ import annotations
+
+import click
+
+from loratools.cli.app import Command
+from loratools.cli.options import json_option, print_json, unknown_option
+
+
+@click.command("inspect", cls=Command)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--brief", is_flag=True, help="Read the headers alone: no norms, alphas or hashes; instant.")
+@unknown_option
+@json_option
+def command(files: tuple[str, ...], brief: bool, allow_unknown: bool, as_json: bool) -> None:
+    """Say what LoRA files are: family, kind, ranks, alpha, modules and norm per block, hashes (stored and true),
+    training facts, and how they were made.
+
+    \b
+      loratools inspect my_style.safetensors
+      loratools inspect runs/style/*.safetensors --json
+      loratools inspect ~/loras/*.safetensors --brief
+    """
+    from loratools.ops.analysis.describe import brief as brief_of
+    from loratools.ops.analysis.describe import describe
+
+    found = [(brief_of if brief else describe)(path, allow_unknown=allow_unknown) for path in files]
+    if as_json:
+        print_json(found[0].json() if len(found) == 1 else [one.json() for one in found])
+    else:
+        click.echo("\n\n".join(one.text() for one in found))

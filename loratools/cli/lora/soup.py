@@ -1,0 +1,56 @@
+"""``loratools soup``"""
+
+from __future__ import annotations
+
+import click
+
+from loratools.cli.app import Command
+from loratools.cli.options import (
+    base_option,
+    json_option,
+    lora_options,
+    print_json,
+    rank_option,
+    read_terms,
+    safetensors_out,
+    short_terms,
+    store_options,
+)
+
+
+@click.command("soup", cls=Command)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("-o", "--out", required=True, type=click.Path(), help="The file to write.")
+@rank_option
+@lora_options
+@base_option
+@json_option
+@store_options
+def command(
+    files: tuple[str, ...],
+    out: str,
+    rank: str,
+    lora_dirs: tuple[str, ...],
+    presets: str | None,
+    missing: str | None,
+    base: str | None,
+    as_json: bool,
+    dtype: str,
+    force: bool,
+) -> None:
+    """Average LoRAs: the merge of each FILE at weight 1/n. A FILE may be RUN@6-8, the mean of those epochs.
+
+    \b
+      loratools soup runs/style@6-8 -o soup.safetensors
+      loratools soup style-000006 style-000007 --lora-dir runs/style -o soup.safetensors
+    """
+    from loratools.adapter.algebra.rank import parse_rank
+    from loratools.adapter.files.save import DTYPES
+    from loratools.ops.merging.merge import merge_files
+
+    place, rule = safetensors_out(out), parse_rank(rank)
+    quoted = ['"' + name.replace('"', '""') + '"' for name in files]
+    text = ",".join(f"{name}:{1 / len(files)!r}" for name in quoted)
+    terms = read_terms(text, lora_dirs, presets, missing, base=base)
+    report = merge_files(terms, place, rule=rule, dtype=DTYPES[dtype], force=force, owner=f"soup {short_terms(text)}")
+    print_json(report.json()) if as_json else click.echo(report.text())

@@ -1,0 +1,184 @@
+"""What several commands share: options that are spelled the same everywhere, JSON output, names of LoRA files."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from loratools.cli.app import fail_usage
+from loratools.errors import FileError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.IGNORECASE)
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DTYPES = click.Choice(["fp16", "bf16", "fp32"])
+
+
+def force_option(function: F) -> F:
+    """``--force``"""
+    return click.option("--force", is_flag=True, help="Overwrite files that this command did not write.")(function)
+
+
+def device_option(function: F) -> F:
+    """``--device``"""
+    return click.option(
+        "--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:N or mps."
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """``--json``"""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON alone on stdout.")(function)
+
+
+def size_bytes(text: str, option: str) -> int:
+    """``500MiB`` or ``20GiB`` as bytes; anything else is a mistake in using ``option``."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        fail_usage(f"{option} {text}: write a size such as 500MiB or 20GiB")
+    return int(float(found["number"]) * 1024 ** _UNITS[found["unit"].upper()])
+
+
+def unknown_option(function: F) -> F:
+    """``--allow-unknown``"""
+    return click.option(
+        "--allow-unknown", is_flag=True, help="Carry keys that no table knows through untouched, instead of refusing."
+    )(function)
+
+
+def base_option(function: F) -> F:
+    """``--base``: the weights that a DoRA was trained on."""
+    return click.option("--base", metavar="BASE", help="The base model, which the differences of a DoRA depend on.")(
+        function
+    )
+
+
+def base_weights(base: str | None) -> Mapping[str, Tensor] | None:
+    """The base model's tensors by canonical name, read one by one as they are needed.
+
+    Raises:
+        LoratoolsError: if it is missing, or no base model.
+    """
+    if base is None:
+        return None
+    from loratools.adapter.files.checkpoint import open_checkpoint
+
+    return open_checkpoint(base_place(base))
+
+
+def base_place(base: str) -> Path:
+    """Where a base model lies; ``pocket`` is the one that ships."""
+    from loratools.pocket import weights_folder
+
+    return weights_folder() if base == "pocket" else Path(base)
+
+
+def lora_options(function: F) -> F:
+    """``--lora-dir``, ``--presets`` and ``--missing``: how names and block vectors in a merge string are read."""
+    function = click.option(
+        "--missing",
+        type=click.Choice(["1", "0"]),
+        help="Weight of the modules in blocks that a short vector does not list.",
+    )(function)
+    function = click.option("--presets", type=click.Path(), help="A file of more named block vectors.")(function)
+    return click.option(
+        "--lora-dir",
+        "lora_dirs",
+        multiple=True,
+        type=click.Path(),
+        help="Folder in which LoRA names are looked for. Repeatable; the current folder is always one.",
+    )(function)
+
+
+def store_options(function: F) -> F:
+    """``--dtype`` and ``--force``"""
+    function = force_option(function)
+    return click.option("--dtype", type=DTYPES, default="fp16", show_default=True, help="Storage type.")(function)
+
+
+def rank_option(function: F) -> F:
+    """``--rank``"""
+    return click.option(
+        "--rank",
+        metavar="RULE",
+        default="exact",
+        show_default=True,
+        help="exact, a number, error=0.01, energy=0.999 or size=36MiB.",
+    )(function)
+
+
+def short_terms(text: str) -> str:
+    """A merge string without folders: who may overwrite a result should not depend on where its parts lie."""
+    from loratools.ops.merging.terms import parse_merge_string
+
+    return ",".join(replace(spec, ref=Path(spec.ref).name).text() for spec in parse_merge_string(text))
+
+
+def print_json(value: Any) -> None:
+    """Strict JSON on stdout; a number that JSON has no word for (infinity) becomes null."""
+    click.echo(json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+    return value
+
+
+def safetensors_out(out: str | Path) -> Path:
+    """``--out`` as a LoRA file's path.
+
+    Raises:
+        FileError: if it does not end in ``.safetensors``.
+    """
+    path = Path(out).expanduser()
+    if path.suffix.lower() != ".safetensors":
+        raise FileError(f"--out {out} is no name for a LoRA file; end it in .safetensors")
+    return path
+
+
+def read_terms(
+    text: str,
+    lora_dirs: Sequence[str],
+    presets: str | None,
+    missing: str | None,
+    allow_unknown: bool = False,
+    base: str | None = None,
+) -> list[Any]:
+    """The terms of a merge string on the command line, their files opened.
+
+    Raises:
+        LoratoolsError: for text that is no merge string, a file that is none, or a vector that does not fit.
+    """
+    from loratools.blocks.presets import load_presets
+    from loratools.ops.merging.terms import parse_merge_string, resolve_terms
+    from loratools.recipe.plan.lora_refs import best_epoch
+
+    weight = None if missing is None else float(missing)
+    specs = parse_merge_string(text)
+    return resolve_terms(
+        specs,
+        lora_dirs=lora_dirs,
+        presets=load_presets(presets),
+        missing=weight,
+        best=best_epoch,
+        allow_unknown=allow_unknown,
+        base=base_weights(base),
+    )

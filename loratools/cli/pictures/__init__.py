@@ -1,0 +1,4 @@
+"""Commands that render.
+
+Parse, call one function, print.
+"""

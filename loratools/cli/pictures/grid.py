@@ -1,0 +1,379 @@
+"""``loratools grid``"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from loratools.cli.app import Command
+from loratools.cli.options import DTYPES, device_option, force_option, json_option, lora_options, print_json
+from loratools.errors import GridError
+
+if TYPE_CHECKING:
+    from loratools.preview.judge.score_request import ScoredBy
+    from loratools.preview.request.read_axes import Asked, Names
+    from loratools.preview.run import GridResult
+    from loratools.preview.sheet.write import Drawing
+
+FORMATS = ("webp", "jpg", "png")
+NOISE = ("own", "webui-cpu", "webui-gpu")
+
+
+@click.command("grid", cls=Command)
+@click.argument("rows", nargs=-1, metavar="ROWS...")
+@click.option("--base", help="A Diffusers folder, a .safetensors or .ckpt file, a hub id, or pocket.  [required]")
+@click.option(
+    "--weights",
+    metavar="NUMBERS",
+    help="0:1:0.25 with the end in, 0-1 (+0.25), 0-1 [5], or 0,0.5,1."
+    "  [default: 0:1:0.25, across, if no axis is given]",
+)
+@click.option("--x", metavar="AXIS", help='What differs across: "KIND: VALUES", such as "cfg: 4,7,10".')
+@click.option("--y", metavar="AXIS", help="What differs down.")
+@click.option("--z", metavar="AXIS", help="What differs between sub-grids.")
+@click.option("--no-base", is_flag=True, help="Leave the base alone out; it stands first otherwise.")
+@click.option("--most", type=click.IntRange(1), help="Pictures that are allowed.  [default: 5000]")
+@click.option("--prompt", "prompts", multiple=True, help="A prompt, or a .txt file with one a line. Repeatable.")
+@click.option("--negative", help="Negative prompt.")
+@click.option("--seed", "seeds", metavar="NUMBERS", help="1, or 1,2, or 1-4.  [default: 1]")
+@click.option("--steps", type=int, help="Sampler steps.  [default: the base's own]")
+@click.option("--cfg", type=float, help="CFG scale.  [default: the base's own]")
+@click.option(
+    "--sampler", help="The WebUI's sampler and schedule type, such as \"DPM++ 2M Karras\".  [default: the base's own]"
+)
+@click.option("--size", metavar="WxH", help="Width x height in pixels.  [default: the base's own]")
+@click.option("--clip-skip", type=int, help="1 is the last layer.  [default: 1]")
+@click.option(
+    "--noise",
+    type=click.Choice(NOISE),
+    default=NOISE[0],
+    show_default=True,
+    help="webui-gpu, webui-cpu: the WebUI's noise and noise levels, by its setting of RNG.",
+)
+@click.option(
+    "--embeddings", metavar="DIR", type=click.Path(), help="Textual-inversion embeddings for prompts to name."
+)
+@click.option("--batch-size", type=int, default=8, show_default=True, help="Pictures at once.")
+@click.option("--compile", "compiled", is_flag=True, help="By torch.compile: minutes to start; for hundreds of cells.")
+@click.option("--offload", is_flag=True, help="Keep only the model that works on the device.")
+@click.option("--sliced", is_flag=True, help="Decode pictures one by one.")
+@click.option("--tiled", is_flag=True, help="Decode each picture in tiles.")
+@click.option("-o", "--out", required=True, type=click.Path(), help="Folder for cells, grid.png, grid.html, grid.json.")
+@click.option("--title", default="", help="Over the sheet.")
+@click.option("--label", "labels", multiple=True, metavar="VALUE=TEXT", help="What a value is called. Repeatable.")
+@click.option("--caption", "captions", multiple=True, help="A line under the sheet. Repeatable.")
+@click.option("--sheet", "formats", multiple=True, type=click.Choice(FORMATS), help="Draw the sheet so as well.")
+@click.option("--full-size", is_flag=True, help="Pictures unreduced in --sheet's files; past 200 megapixels several.")
+@click.option(
+    "--embed/--no-embed",
+    default=None,
+    help="A grid.html that carries its pictures: one file to send.  [default: if they are no more than 64 MiB]",
+)
+@click.option("--score", is_flag=True, help="Figures under each picture: how far from the base and what follows.")
+@click.option("--score-images", metavar="DIR", type=click.Path(), help="Training images: the nearest one (copy risk).")
+@click.option(
+    "--held-out", metavar="DIR", type=click.Path(), help="Images that were not trained on: closeness to them."
+)
+@click.option(
+    "--score-model",
+    "score_models",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(),
+    help="A CLIP or DINO on this machine, to compare by. Repeatable.",
+)
+@click.option("--redraw", is_flag=True, help="Render nothing: draw the grid in --out again, with other words or files.")
+@lora_options
+@device_option
+@click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
+@json_option
+@force_option
+def command(
+    rows: tuple[str, ...],
+    base: str | None,
+    weights: str | None,
+    x: str | None,
+    y: str | None,
+    z: str | None,
+    no_base: bool,
+    most: int | None,
+    prompts: tuple[str, ...],
+    negative: str | None,
+    seeds: str | None,
+    steps: int | None,
+    cfg: float | None,
+    sampler: str | None,
+    size: str | None,
+    clip_skip: int | None,
+    noise: str,
+    embeddings: str | None,
+    batch_size: int,
+    compiled: bool,
+    offload: bool,
+    sliced: bool,
+    tiled: bool,
+    out: str,
+    title: str,
+    labels: tuple[str, ...],
+    captions: tuple[str, ...],
+    formats: tuple[str, ...],
+    full_size: bool,
+    embed: bool | None,
+    score: bool,
+    score_images: str | None,
+    held_out: str | None,
+    score_models: tuple[str, ...],
+    redraw: bool,
+    lora_dirs: tuple[str, ...],
+    presets: str | None,
+    missing: str | None,
+    device: str,
+    dtype: str | None,
+    as_json: bool,
+    force: bool,
+) -> None:
+    """Render every row at every weight, or any two or three things against each other, beside the base alone.
+
+    ROWS are LoRA files, stacks such as "A:1:GP1,B:-1:GP2", or a training run's folder, which gives a row for each
+    epoch. Pictures that an interrupted run left are used again.
+
+    \b
+      loratools grid runs/style --base model.safetensors --prompt "1girl, smile" --seed 1,2 -o grid
+      loratools grid a.safetensors "a:0.8:GP1" --base pocket --prompt prompts.txt --weights 0,0.5,1 -o grid
+
+    --x, --y and --z take "KIND: VALUES". Kinds of axes:
+
+    \b
+      adapter    a.safetensors; runs/ink; "A:1:GP1,B:-1:GP2"    (in ROWS' place)
+      epoch      1-8 (+2), or 2, best      of the run in ROWS
+      weight     0-1 (+0.1)                "weight of NAME": of one LoRA of a stack
+      vector     GP1; ALL; "1,0.5,..."     block vectors; "vector of NAME" too
+      block OUT04                          one block's weight, or a group's: 0, 0.5, 1
+      te, unet   0-1 [3]                   strength in the text encoder, the UNet
+      prompt     a cat, red; a dog         or a .txt file; parted by ";"
+      negative   lowres; lowres, blurry
+      s/r        red hair, blue hair, "long, green hair"        Prompt S/R
+      seed, cfg, steps, clip skip          numbers
+      sampler    Euler a, DPM++ 2M Karras, Euler SGM Uniform        (sampler and schedule type)
+      size       512x768, 768x512
+      base       model.safetensors; other.safetensors           (in --base's place)
+
+    Prompts are read as the WebUI reads them: (a:1.2), [a], [a:b:0.5], [a|b], BREAK and AND.
+
+    \b
+    Numbers are 0:1:0.25, 0-1 (+0.25), 0-1 [5] (five of them), 1-4, or lists. LoRAs in prompts as the
+    WebUI writes them, <lora:NAME:0.8:lbw=GP1>, are added; ROWS may then be left out.
+
+    A votes.json that grid.html exported into the folder marks stars and the winner on the sheet; --redraw draws
+    them, or other words, on pictures that are there.
+
+    \b
+      loratools grid -o grid --redraw --title "Ink, third try" --label "runs/ink@8=epoch 8" --embed
+      loratools grid runs/ink --base pocket --prompt 1girl --x "epoch: 1-8" --y "block OUT03: 0-1 [3]" -o grid
+      loratools grid style.safetensors --base m.safetensors --prompt 1girl --x "cfg: 4,7,10" \\
+          --y "sampler: Euler a, DPM++ 2M Karras" -o grid
+      loratools grid --base m.safetensors --prompt "1girl, <lora:ink-000001:0.2>" \\
+          --x "s/r: 000001, 000002, 000003" --y "s/r: 0.2>, 0.6>, 1>" -o grid
+    """
+    from loratools.base.load import find_base, load_base
+    from loratools.launch import Rank
+    from loratools.preview.render.engine import Options
+    from loratools.preview.request.read_axes import build_arrangement, models_of
+    from loratools.preview.request.setting import Setting
+    from loratools.preview.run import render_axes
+    from loratools.recipe.plan.context import shipped_judge
+
+    drawing = _drawing(labels, captions, formats, full_size, embed)
+    scored = _scored(score, score_images, held_out, score_models)
+    if redraw:
+        _check_redraw()
+        _redraw(Path(out), title, drawing, scored, as_json)
+        return
+    given = {
+        "negative": negative,
+        "cfg": cfg,
+        "steps": steps,
+        "sampler": sampler,
+        "size": size,
+        "clip skip": clip_skip,
+        "base": base,
+    }
+    asked = _asked(rows, {"x": x, "y": y, "z": z}, weights, prompts, seeds, given, not no_base, most)
+    start = Setting(
+        "",
+        0,
+        negative or "",
+        steps=steps,
+        cfg=cfg,
+        sampler=sampler,
+        size=_size(size),
+        clip_skip=1 if clip_skip is None else clip_skip,
+        noise=noise,
+    )
+    names = _names(lora_dirs, presets, missing)
+    arrangement = build_arrangement(asked, start, names)
+    models = models_of(arrangement, base)
+    drawing.check(Path(out))
+    if scored is not None:
+        scored.check()
+    for name in models[1:]:
+        find_base(name)
+    rank = Rank.here()
+    load = partial(load_base, device=device, dtype=dtype, parked=offload)
+    first = load(models[0])
+    result = render_axes(
+        first,
+        arrangement,
+        out=Path(out),
+        presets=names.presets,
+        resolve=names.terms,
+        load=lambda name: first if name == models[0] else load(name),
+        embeddings=Path(embeddings) if embeddings else None,
+        title=title,
+        progress=True,
+        force=force,
+        drawing=drawing,
+        options=Options(batch_size, compiled=compiled, offload=offload, sliced=sliced, tiled=tiled),
+    )
+    if not rank.main:
+        return
+    if scored is not None:
+        scored.draw(Path(out), shipped_judge, drawing)
+    _tell(result, no_base, as_json)
+
+
+def _asked(
+    rows: tuple[str, ...],
+    slots: Mapping[str, str | None],
+    weights: str | None,
+    prompts: tuple[str, ...],
+    seeds: str | None,
+    given: Mapping[str, object],
+    base_alone: bool,
+    most: int | None,
+) -> Asked:
+    """What is asked for, once it is known that prompts and a base are named; ``given`` are other settings."""
+    from loratools.preview.record.cells import parse_seeds
+    from loratools.preview.request.read_axes import Asked
+
+    axes = {slot: text for slot, text in slots.items() if text is not None}
+    kinds = [text.partition(":")[0].strip().lower() for text in axes.values()]
+    if not prompts and not any(kind.startswith("prompt") for kind in kinds):
+        raise click.UsageError("Missing option '--prompt': give one or more, or an axis of them.")
+    if given["base"] is None and not {"base", "model", "checkpoint", "checkpoint name"} & set(kinds):
+        raise click.UsageError("Missing option '--base': name a base model, or an axis of them.")
+    said = frozenset(key for key, value in given.items() if value is not None)
+    return Asked(rows, axes, weights, prompts, parse_seeds(seeds) if seeds else None, said, base_alone, most)
+
+
+def _names(lora_dirs: tuple[str, ...], presets: str | None, missing: str | None) -> Names:
+    """Names are looked for in the current folder, those of LoRAs in ``lora_dirs`` too."""
+    from loratools.adapter.files.epoch_files import find_lora
+    from loratools.blocks.presets import load_presets
+    from loratools.preview.request.read_axes import Names
+    from loratools.recipe.plan.lora_refs import best_epoch
+
+    return Names(
+        lambda ref: find_lora(ref, lora_dirs),
+        lambda text: Path(text) if Path(text).is_file() else None,
+        load_presets(presets),
+        None if missing is None else float(missing),
+        best_epoch,
+    )
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    from loratools.preview.record.cells import parse_size
+
+    return parse_size(text) if text else None
+
+
+def _tell(result: GridResult, no_base: bool, as_json: bool) -> None:
+    """What was rendered, what the 0.9 test says, and where the files lie."""
+    verdicts = {row.tested: row.verdict[1] for row in result.grid.rows if row.verdict}
+    if as_json:
+        facts = {
+            "png": str(result.png),
+            "html": str(result.html),
+            "json": str(result.json),
+            "rendered": result.rendered,
+            "reused": result.reused,
+            "verdicts": verdicts,
+        }
+        print_json(facts | ({"elsewhere": result.elsewhere} if result.elsewhere else {}))
+        return
+    for label, text in verdicts.items():
+        click.echo(f"{label}: {text}")
+    if no_base and not verdicts and any(row.loras for row in result.grid.rows):
+        click.echo("no 0.9 test: it compares with the base, which --no-base leaves out")
+    shape = " x ".join(f"{len(axis.labels)} {axis.name}" for axis in result.grid.shown if len(axis.labels) > 1)
+    click.echo(f"{shape or 'one picture'}: {result.counted}\n{result.png}\n{result.html}\n{result.json}")
+
+
+_REDRAWN = {"out", "title", "labels", "captions", "formats", "full_size", "embed", "score", "score_images", "held_out",
+            "score_models", "redraw", "as_json", "force"}  # fmt: skip
+
+
+def _check_redraw() -> None:
+    """Refuse what was given and only a rendering could heed."""
+    context = click.get_current_context()
+    given = [
+        param
+        for param in context.command.params
+        if param.name
+        and param.name not in _REDRAWN
+        and context.get_parameter_source(param.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        told = ", ".join(param.opts[0] if isinstance(param, click.Option) else "rows" for param in given)
+        raise click.UsageError(f"--redraw renders nothing: leave {told} out.")
+
+
+def _drawing(
+    labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...], full: bool, embed: bool | None
+) -> Drawing:
+    from loratools.preview.sheet.write import Drawing
+
+    words = {}
+    for label in labels:
+        value, equals, text = label.rpartition("=")
+        if not equals or not value:
+            raise GridError(f"--label '{label}' should be VALUE=TEXT, such as \"style@8=epoch 8\"")
+        words[value] = text
+    if full and not formats:
+        raise GridError("--full-size goes with --sheet; say which format, such as --sheet webp")
+    return Drawing(formats, full, embed, words, captions)
+
+
+def _scored(score: bool, training: str | None, held_out: str | None, models: tuple[str, ...]) -> ScoredBy | None:
+    """What ``--score`` compares with; None without it."""
+    from loratools.preview.judge.score_request import ScoredBy
+
+    found = ScoredBy(
+        Path(training) if training else None, Path(held_out) if held_out else None, tuple(Path(name) for name in models)
+    )
+    if score:
+        return found
+    if found != ScoredBy():
+        raise click.UsageError("--score-images, --held-out and --score-model say what --score compares with; add it.")
+    return None
+
+
+def _redraw(folder: Path, title: str, drawing: Drawing, scored: ScoredBy | None, as_json: bool) -> None:
+    from loratools.preview.run import redraw
+    from loratools.recipe.plan.context import shipped_judge
+
+    if scored is None:
+        grid = redraw(folder, title=title, drawing=drawing)
+    else:
+        scored.check()
+        grid = scored.draw(folder, shipped_judge, drawing, title)
+    facts = {name: str(folder / f"grid.{name}") for name in ("png", "html", "json")}
+    if as_json:
+        print_json({**facts, "rendered": 0, "reused": len({picture.key for picture in grid.pictures})})
+    else:
+        click.echo("\n".join(facts.values()))

@@ -1,0 +1,4 @@
+"""Commands on recipes, their cache and their results.
+
+Parse, call one function, print.
+"""

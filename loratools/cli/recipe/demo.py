@@ -1,0 +1,40 @@
+"""``loratools demo``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from loratools.cli.app import INTERRUPTED, Command
+from loratools.cli.options import device_option, force_option
+
+
+@click.command("demo", cls=Command)
+@click.option("-o", "--out", default="demo", show_default=True, type=click.Path(), help="Folder for everything.")
+@click.option("--quick", is_flag=True, help="Fewer pictures, epochs and cells: about a minute.")
+@device_option
+@force_option
+def command(out: str, quick: bool, device: str, force: bool) -> None:
+    """See the whole story on a small built-in model, on a CPU, with nothing to download.
+
+    Draws pictures in a new style with their tags, trains a LoRA for 8 epochs, makes the LoRA of the base's own style,
+    subtracts it with GP1 and GP2, renders epochs x weights with the merged file in the last row, and has a judge score
+    every row. A second run goes on from what is there.
+
+    \b
+      loratools demo
+      loratools demo --quick -o /tmp/demo
+    """
+    from loratools.launch import Rank
+    from loratools.recipe.demo.demo import help_demo, run_demo
+    from loratools.recipe.plan.context import Session
+
+    rank, session = Rank.here(), Session(device, force, progress=True)
+    if rank.main:
+        run_demo(Path(out), session, click.echo, quick=quick, rank=rank)
+        return
+    try:
+        help_demo(Path(out), session, rank, quick=quick)
+    except KeyboardInterrupt:  # the first process tells of it
+        click.get_current_context().exit(INTERRUPTED)

@@ -1,0 +1,26 @@
+"""``loratools explain``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from loratools.cli.app import Command
+
+
+@click.command("explain", cls=Command)
+@click.argument("file", type=click.Path(path_type=Path))
+def command(file: Path) -> None:
+    """Tell in words how a LoRA file, or a checkpoint that LoRAs were merged into, was made.
+
+    What was merged with which weights, what was subtracted, and what each part was trained on, from the header alone.
+    Files of other trainers tell what their ss_* facts say.
+
+    \b
+      loratools explain my_style.safetensors
+      loratools reproduce my_style.safetensors      make it again
+    """
+    from loratools.recipe.publish.explain_file import tell_file
+
+    click.echo(tell_file(file))

@@ -1,0 +1,53 @@
+"""``loratools reproduce``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from loratools.cli.app import Command
+from loratools.cli.options import device_option, force_option, json_option, print_json
+
+
+@click.command("reproduce", cls=Command)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Keep the new file here.")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the recipe's relative paths begin.  [default: the current folder]",
+)
+@click.option(
+    "--lora-dir",
+    "lora_dirs",
+    multiple=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Look for LoRAs here too. Repeatable.",
+)
+@force_option
+@device_option
+@json_option
+def command(
+    file: Path,
+    out: Path | None,
+    folder: Path | None,
+    lora_dirs: tuple[Path, ...],
+    force: bool,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Make a file again from the recipe in its own header, from nothing, and say whether the digest is the same.
+
+    Everything that the recipe reads has to be here: pictures, LoRAs, the base. Steps that only a CPU's sums decide
+    give the same bits; where they do not, the relative difference is printed and what is other than it was.
+
+    \b
+      loratools reproduce my_style.safetensors
+      loratools reproduce my_style.safetensors --folder ~/loras/ink -o again.safetensors
+    """
+    from loratools.recipe.plan.context import Session
+    from loratools.recipe.reproduce import reproduce
+
+    found = reproduce(file, Session(device, progress=True), out=out, folder=folder, lora_dirs=lora_dirs, force=force)
+    print_json(found.json()) if as_json else click.echo(found.text())

@@ -1,0 +1,39 @@
+"""``loratools epochs``"""
+
+from __future__ import annotations
+
+import click
+
+from loratools.cli.app import Command
+from loratools.cli.options import json_option, print_json
+
+
+@click.command("epochs", cls=Command)
+@click.argument("run")
+@click.option("--plot", type=click.Path(), metavar="PNG", help="Also draw losses, norm and drift.")
+@click.option("--images", is_flag=True, help="Also list the pictures that are learnt worst, and the loss by timesteps.")
+@json_option
+def command(run: str, plot: str | None, images: bool, as_json: bool) -> None:
+    """Show a training run epoch by epoch, and which epochs are worth looking at.
+
+    RUN is its folder, or FOLDER/NAME where a folder holds several. Norm is the size of what was learnt, drift how far
+    an epoch moved from the one before. Where pictures are held out (validation_split), their loss decides. Runs of
+    other trainers have no log of losses: there drift alone decides.
+
+    \b
+      loratools epochs runs/style
+      loratools epochs runs/style --plot epochs.png
+      loratools grid runs/style --base model.safetensors --prompt "1girl, smile" -o grid     then look
+    """
+    from loratools.train.output.epoch_report import plot as draw
+    from loratools.train.output.epoch_report import report
+    from loratools.train.output.read_log import parts_of
+
+    found = report(run)
+    parts = parts_of(run) if images else None
+    if plot:
+        draw(found, plot)
+    if as_json:
+        print_json({**found.json(), **(parts.json() if parts else {})})
+    else:
+        click.echo("\n\n".join(each.text() for each in (found, parts) if each is not None))

@@ -1,0 +1,309 @@
+"""``loratools train``"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from loratools.cli.app import Command, fail_usage
+from loratools.cli.options import DTYPES
+from loratools.errors import LoratoolsError, TrainingError
+
+if TYPE_CHECKING:
+    from loratools.train.config.config import TrainConfig
+    from loratools.train.interrupt import Interrupted
+
+_GIVEN = "loratools.cli.training.train"  # key of the command line as it was given
+
+_GROUPS = {  # heading of the help -> options, in order
+    "What to train on": ("--base", "--images", "--preset", "--vae"),
+    "How long": ("--epochs", "--repeats", "--batch-size", "--resolution", "--dry-run"),
+    "The LoRA, and how fast it learns": (
+        "--dim",
+        "--alpha",
+        "--conv-dim",
+        "--conv-alpha",
+        "--unet-lr",
+        "--te-lr",
+        "--optimizer",
+        "--lr-scheduler",
+        "--lr-warmup",
+        "--noise-offset",
+        "--clip-skip",
+        "--network-weights",
+    ),
+    "Captions": ("--shuffle-tags", "--keep-tokens", "--allow-uncaptioned"),
+    "Files": ("--out", "--name", "--dtype", "--resume", "--force"),
+    "The machine": ("--device", "--mixed-precision", "--seed", "--offline"),
+    "Everything else": ("--set",),
+}
+
+
+class _Grouped(Command):
+    """A command whose help has a heading for each kind of option, and names every other key of a config."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_GIVEN] = list(args)  # to say how to go on after Ctrl-C
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        left = {option.opts[-1]: record for option in options if (record := option.get_help_record(ctx))}
+        for heading, names in _GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([left.pop(name) for name in names])
+        with formatter.section("Other"):
+            formatter.write_dl(list(left.values()))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from loratools.train.config.config import TrainConfig
+
+        shown = {name for option in self.params for name in (option.name, option.opts[-1].lstrip("-"))}
+        keys = [name for name in TrainConfig.model_fields if name not in shown and name.replace("_", "-") not in shown]
+        with formatter.section("Keys for a CONFIG or --set that are no options (docs/training.md tells what they do)"):
+            formatter.write_text(", ".join(sorted(keys)))
+
+
+@click.command("train", cls=_Grouped)
+@click.argument("configs", nargs=-1, metavar="[CONFIG]...")
+@click.option(
+    "--base",
+    metavar="BASE",
+    help="The model to train on: a .safetensors or .ckpt file, a Diffusers folder, a hub id, or pocket.",
+)
+@click.option(
+    "--images",
+    multiple=True,
+    metavar="FOLDER",
+    help="Pictures, each with a .txt of its tags beside it. In "
+    "a folder that is named 10_ink every picture is shown ten times an epoch. Repeatable.",
+)
+@click.option(
+    "--preset",
+    metavar="NAME",
+    help="One guide's numbers for a subject: style-004, character-002, "
+    "character-003, object, pose or scene. What you set yourself comes before it.",
+)
+@click.option(
+    "--vae", type=click.Path(), help="Another VAE than the base's own: a file, a Diffusers folder or a hub id."
+)
+@click.option("--offline", is_flag=True, default=None, help="Never ask the Hugging Face hub for anything.")
+@click.option("-o", "--out", type=click.Path(), help="Folder for the epoch files.  [default: runs]")
+@click.option("--name", help="What the files are called.  [default: as the images' folder]")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any key of a CONFIG, such as --set tag_dropout=0.1. Repeatable.",
+)
+@click.option(
+    "--epochs", type=int, help="Times through all pictures. Each leaves a file to choose from.  [default: 10]"
+)
+@click.option("--dim", type=int, help="Rank of the LoRA: more holds finer detail, in a larger file.  [default: 32]")
+@click.option(
+    "--alpha",
+    type=float,
+    help="The LoRA is scaled by alpha / dim: a small alpha learns more slowly at the same rates.  [default: as dim]",
+)
+@click.option(
+    "--conv-dim",
+    type=int,
+    help="Rank of the 3x3 convolutions, which are then trained too (LoCon): more texture, a larger file.",
+)
+@click.option("--conv-alpha", type=float, help="alpha of the 3x3 convolutions.  [default: as conv-dim]")
+@click.option("--network-weights", metavar="FILE", help="A LoRA to go on from.")
+@click.option(
+    "--unet-lr", type=float, help="Learning rate of the UNet, which paints; 0 leaves it as it is.  [default: 1e-4]"
+)
+@click.option(
+    "--te-lr",
+    type=float,
+    help="Learning rate of the text encoder, which reads the tags; 0 leaves it as it is.  [default: 1e-4]",
+)
+@click.option(
+    "--optimizer",
+    metavar="NAME",
+    help="AdamW, AdamW8bit (less memory), Prodigy (finds its rate), Lion and others.  [default: AdamW]",
+)
+@click.option(
+    "--lr-scheduler",
+    metavar="NAME",
+    help="How the rates fall: cosine, constant, constant_with_warmup, linear and so on.  [default: cosine]",
+)
+@click.option("--lr-warmup", metavar="STEPS", help="Steps in which the rates rise from 0; or a share such as 5%.")
+@click.option(
+    "--noise-offset", type=float, help="Above 0 lets very dark and bright pictures be learnt; style-004 has 0.1."
+)
+@click.option("--clip-skip", type=int, help="2 for anime bases of NovelAI's family, else 1.  [default: 1]")
+@click.option("--batch-size", type=int, help="Pictures a step: more are faster and need more memory.  [default: 1]")
+@click.option(
+    "--repeats", type=int, help="Times an epoch shows each picture, where its folder's name does not say.  [default: 1]"
+)
+@click.option(
+    "--resolution",
+    metavar="SIZE",
+    help="512 or 512x768; pictures of other shapes get sizes of the same area.  [default: the base's own]",
+)
+@click.option(
+    "--shuffle-tags/--no-shuffle-tags",
+    default=None,
+    help="Give each use of a picture its tags in another order.  [default: shuffle]",
+)
+@click.option(
+    "--keep-tokens",
+    type=int,
+    help="The first so many tags stay in front, such as the one that calls the LoRA.  [default: 0]",
+)
+@click.option("--allow-uncaptioned", is_flag=True, default=None, help="Also train pictures that have no tags.")
+@click.option("--seed", type=int, help="The same seed gives the same LoRA.  [default: 1]")
+@click.option("--dtype", type=DTYPES, help="Number type of the files.  [default: fp16]")
+@click.option(
+    "--mixed-precision",
+    type=click.Choice(["no", "fp16", "bf16"]),
+    help="What is computed in.  [default: bf16 where the GPU has it]",
+)
+@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")
+@click.option("--resume", is_flag=True, default=None, help="Go on with a run that was cut short, where it was.")
+@click.option(
+    "--force",
+    is_flag=True,
+    default=None,
+    help="Overwrite files that this run did not write, and begin anew over a run that was cut short.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Train nothing: print steps, sizes, buckets, tags, file size, time and "
+    "memory to expect, and what the guides would warn of.",
+)
+def command(
+    configs: tuple[str, ...], dry_run: bool, images: tuple[str, ...], settings: tuple[str, ...], **given: Any
+) -> None:
+    """Train a LoRA on your pictures, and keep a file of every epoch to choose from.
+
+    The least it needs is a base model and a folder of pictures with tags. Look at a --dry-run first, then train, then
+    see the epochs side by side with `loratools grid`. docs/training.md goes through all of it.
+
+    \b
+      loratools train --base model.safetensors --images photos --preset style-004 -o runs/ink --dry-run
+      loratools train --base model.safetensors --images photos --preset style-004 -o runs/ink
+      loratools train ink.yaml poses.yaml                 settings from files; several are a queue
+      loratools train ink.yaml --epochs 12 --resume       options come before what a file says
+
+    CONFIG is YAML with these options as keys (unet_lr: 1e-4), or a TOML file of sd-scripts': a dataset config, or the
+    options that it reads with --config_file.
+    """
+    from loratools.train.config.read import read_config
+    from loratools.train.interrupt import Interrupted
+
+    overrides = {**_settings(settings), **{key: value for key, value in given.items() if value is not None}}
+    overrides |= {"images": list(images)} if images else {}
+    if not configs and not (overrides.get("images") and overrides.get("base")):
+        fail_usage("give a CONFIG, or --base and --images")
+    queue = [read_config(config, overrides) for config in configs] or [read_config(None, overrides)]
+    _refuse_twins(configs, queue)
+    if dry_run:
+        click.echo("\n\n".join(_planned(config) for config in queue))
+        return
+    try:
+        failed = [error for config in queue if (error := _train(config, last=config is queue[-1])) is not None]
+    except Interrupted as stop:
+        _say_how_to_go_on(stop)
+    if failed:
+        raise TrainingError(f"{len(failed)} of {len(queue)} runs failed; the last one: {failed[-1]}") from failed[-1]
+
+
+def _say_how_to_go_on(stop: Interrupted) -> NoReturn:
+    """After the state was saved: the command that goes on, and the exit code of what asked to stop."""
+    context = click.get_current_context()
+    given = [*context.meta[_GIVEN], *([] if context.params["resume"] else ["--resume"])]
+    how = f"to go on: loratools train {shlex.join(given)}"
+    if stop.ranks.world > 1:
+        how = "to go on, launch it again with --resume"
+    if stop.ranks.main:
+        click.echo(f"{stop}; {how}", err=True)
+    context.exit(128 + stop.signal)
+
+
+def _refuse_twins(configs: Sequence[str], queue: Sequence[TrainConfig]) -> None:
+    """Two runs of one folder and name would each take the other's files away."""
+    places: dict[tuple[Path, str], str] = {}
+    for source, config in zip(configs, queue, strict=False):
+        place = config.out.resolve(), config.name
+        if place in places:
+            fail_usage(
+                f"{places[place]} and {source} are both called '{config.name}' in {config.out}, so one would "
+                "replace the other; give each a name: (or out:) of its own"
+            )
+        places[place] = source
+
+
+def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
+    """The values of ``--set``, read as YAML would."""
+    from loratools.yamlio import load_yaml
+
+    values: dict[str, Any] = {}
+    for text in texts:
+        key, found, value = text.partition("=")
+        if not found or not key.strip():
+            fail_usage(f"--set {text}: write KEY=VALUE, such as --set tag_dropout=0.1")
+        values[key.strip().replace("-", "_")] = load_yaml(value, f"--set {key}").data
+    return values
+
+
+def _planned(config: TrainConfig) -> str:
+    from loratools.base.load import pick_device
+    from loratools.train.dry_run import estimate
+    from loratools.train.step.step import precision
+    from loratools.train.trainer import plan
+
+    device, found = pick_device(config.device), plan(config)
+    seconds = estimate.seconds(
+        found.operations,
+        found.batches_per_epoch * found.epochs,
+        found.modules,
+        device,
+        precision(config, device).compute,
+        graph=config.graph != "off",
+    )
+    return f"{found.text()}\ntime: about {estimate.spelled(seconds)} on {device} (within a factor of two or three)"
+
+
+def _train(config: TrainConfig, *, last: bool) -> LoratoolsError | None:
+    """Run one config of the queue; the error of one that is not the last is told and lets the queue go on."""
+    from tqdm import tqdm
+
+    from loratools.train.output.run_folder import RunFolder
+    from loratools.train.output.state import refuse_to_begin_anew
+    from loratools.train.trainer import EpochRecord, train
+
+    def tell(record: EpochRecord) -> None:
+        more = "".join(f"{name} {value:.4f}  " for name, value in record.figures.items())
+        text = f"epoch {record.epoch:>3}  loss {record.loss:.4f}  {more}{record.seconds:6.1f} s  {record.path}"
+        tqdm.write(text, file=sys.stdout)  # on a line of its own, above the bar
+
+    def note(text: str) -> None:
+        click.echo(f"note: {text}", err=True)
+
+    try:
+        if not config.resume and not config.force:
+            refuse_to_begin_anew(RunFolder(config.out, config.name).state, config.settings())
+        result = train(config, on_epoch=tell, on_note=note)
+    except LoratoolsError as error:
+        if last:
+            raise
+        click.echo(f"error: {config.name}: {error}", err=True)
+        error.__traceback__ = error.__cause__ = error.__context__ = None  # they hold the run, and its memory
+        return error
+    if result.wrote:
+        click.echo(
+            f"{len(result.epochs)} epochs of {result.name} in {Path(config.out)}, {result.steps} steps; "
+            f"log {result.log}"
+        )
+    return None

@@ -1,0 +1,38 @@
+"""What a block vector does to a LoRA's norm, block by block."""
+
+from __future__ import annotations
+
+from loratools.adapter.files.file import Adapter
+from loratools.adapter.parallel import in_order
+from loratools.blocks.explain import Part
+from loratools.blocks.scheme import NO_BLOCK, full_scheme
+from loratools.blocks.vector import BlockVector
+from loratools.ops.merging.terms import Term
+
+
+def parts_of(adapter: Adapter, vector: BlockVector, missing: float | None = None) -> dict[str, Part]:
+    """Each block's modules, and its share of the sum of squared norms before and after ``vector``.
+
+    Args:
+        missing: the weight of blocks that the vector does not list; None leaves them as they are, for the picture's
+            sake: a merge would refuse.
+    Raises:
+        BlockError: if the vector is of another family.
+    """
+    vector_term = Term(adapter, 1.0, vector, missing=1.0 if missing is None else missing)
+    scheme = full_scheme(adapter.family)
+    groups: dict[str, list[tuple[float, float]]] = {name: [] for name in scheme.names}
+
+    def measure(name: str) -> tuple[str, float]:
+        return name, adapter[name].norm() ** 2
+
+    for name, square in in_order(measure, adapter):
+        block = scheme.block_of(name) or NO_BLOCK
+        groups.setdefault(block, []).append((square, square * vector_term.strength(name) ** 2))
+    before = sum(a for group in groups.values() for a, _ in group) or 1.0
+    after = sum(b for group in groups.values() for _, b in group) or 1.0
+    return {
+        name: Part(len(group), sum(a for a, _ in group) / before, sum(b for _, b in group) / after)
+        for name, group in groups.items()
+        if group
+    }

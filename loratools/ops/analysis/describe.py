@@ -1,0 +1,254 @@
+"""What a LoRA file is, in facts: family, kind, ranks, blocks, hashes (stored and true) and how it was made.
+
+``brief`` needs the header alone and neither torch nor a tensor's bytes; ``describe`` reads every tensor once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loratools.adapter.files.decode import Piece, decode
+from loratools.adapter.files.metadata import KEY, Provenance
+from loratools.adapter.files.source import open_source
+from loratools.blocks.scheme import NO_BLOCK, SCHEMES, Scheme, full_scheme, in_order
+from loratools.files import sha256
+from loratools.ops.text_table import table
+
+if TYPE_CHECKING:
+    from loratools.adapter.files.file import Adapter
+
+_VECTORS = ("norm", "bias")  # kinds without a rank
+_TRAINING = (
+    ("base", "ss_sd_model_name"),
+    ("epoch", "ss_epoch"),
+    ("of epochs", "ss_num_epochs"),
+    ("steps", "ss_steps"),
+    ("images", "ss_num_train_images"),
+    ("unet lr", "ss_unet_lr"),
+    ("text encoder lr", "ss_text_encoder_lr"),
+    ("optimizer", "ss_optimizer"),
+    ("scheduler", "ss_lr_scheduler"),
+    ("resolution", "ss_resolution"),
+    ("clip skip", "ss_clip_skip"),
+    ("noise offset", "ss_noise_offset"),
+    ("seed", "ss_seed"),
+    ("trigger", "modelspec.trigger_phrase"),
+)
+
+
+@dataclass(frozen=True)
+class BlockFacts:
+    """One block's part: its modules, and the Frobenius norm of all their differences together (None if not read)."""
+
+    modules: int
+    norm: float | None
+
+
+@dataclass(frozen=True)
+class Description:
+    """A LoRA file described.
+
+    Attributes:
+        kind: ``lora`` (linear and 1x1 layers), ``locon`` (3x3 convolutions too), or what its modules are (``loha``,
+            ``lokr``, ``diff``, ``dora``, ``norm``, ``bias``); several are joined by ``+``.
+        ranks, alphas: how many modules have each; a module without a stored alpha counts as alpha = rank. Vectors have
+            neither.
+        sha256: of the whole file. ``model_hash``: of the bytes after the header, as a true ``sshs_model_hash`` says.
+            Both are None, and ``alphas`` is empty, where the header alone was read.
+        unknown: keys that no table knows, which operations carry through untouched.
+        needs_base: modules whose difference depends on a base (DoRA); they are not in the norms.
+    """
+
+    path: Path
+    family: str
+    scheme: str
+    kind: str
+    modules: int
+    ranks: Mapping[int, int]
+    alphas: Mapping[float, int]
+    dtypes: tuple[str, ...]
+    blocks: Mapping[str, BlockFacts]
+    size: int
+    sha256: str | None
+    model_hash: str | None
+    metadata: Mapping[str, str]
+    unknown: tuple[str, ...] = ()
+    needs_base: int = 0
+
+    @property
+    def made(self) -> Provenance | None:
+        """How it was made, if loratools made it."""
+        return Provenance.from_metadata(self.metadata)
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values. ``ranks`` lists the distinct ranks; what the file itself claims stands under ``metadata``."""
+        return {
+            "path": str(self.path),
+            "family": self.family,
+            "scheme": self.scheme,
+            "kind": self.kind,
+            "modules": self.modules,
+            "ranks": sorted(self.ranks),
+            "rank_counts": {str(rank): count for rank, count in sorted(self.ranks.items())},
+            "alphas": sorted(self.alphas),
+            "dtypes": list(self.dtypes),
+            "blocks": {name: {"modules": block.modules, "norm": block.norm} for name, block in self.blocks.items()},
+            "size": self.size,
+            "sha256": self.sha256,
+            "model_hash": self.model_hash,
+            "metadata": dict(self.metadata),
+            "unknown": list(self.unknown),
+            "needs_base": self.needs_base,
+        }
+
+    def text(self) -> str:
+        """For a person: facts, training, how it was made, and a table of blocks."""
+        lines = [f"{self.path}", *(f"  {name:<16}{value}" for name, value in self._facts())]
+        rows = [["block", "modules", "norm"]]
+        rows += [[name, str(b.modules), "-" if b.norm is None else f"{b.norm:.4g}"] for name, b in self.blocks.items()]
+        return "\n".join([*lines, table(rows)])
+
+    def _facts(self) -> list[tuple[str, str]]:
+        facts = [
+            ("family", f"{self.family}, {self.kind}, blocks {self.scheme}"),
+            ("modules", str(self.modules)),
+            ("rank", _counts(self.ranks)),
+            ("alpha", _counts(self.alphas)),
+            ("dtype", ", ".join(self.dtypes)),
+            ("size", f"{self.size / 2**20:.2f} MiB"),
+            ("sha256", self.sha256 or ""),
+            ("model hash", self._hash_text()),
+            ("unknown keys", ", ".join(self.unknown[:8]) + (", ..." if len(self.unknown) > 8 else "")),
+            ("needs a base", f"{self.needs_base} DoRA modules, whose norm is not counted" if self.needs_base else ""),
+        ]
+        facts = [(name, text) for name, text in facts if text]
+        facts += [(name, self.metadata[key]) for name, key in _TRAINING if self.metadata.get(key, "None") != "None"]
+        made = self.made
+        return facts if made is None else [*facts, *_made(made)]
+
+    def _hash_text(self) -> str:
+        stored = self.metadata.get("sshs_model_hash")
+        if self.model_hash is None:
+            return f"{stored} (stored; not checked)" if stored else ""
+        if stored is None:
+            return f"{self.model_hash} (none is stored)"
+        return (
+            f"{self.model_hash} ({'the stored one is the same' if stored == self.model_hash else f'STORED: {stored}'})"
+        )
+
+
+def describe(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Description:
+    """Read a LoRA file and describe it; every tensor is read once. A DoRA is described without its base.
+
+    Raises:
+        FileError, FormatError: if it is missing, damaged, or no LoRA.
+        UnknownKeysError: for keys that no table knows, without ``allow_unknown``.
+    """
+    from loratools.adapter.files.file import open_adapter
+
+    adapter = open_adapter(path, allow_unknown=allow_unknown)
+    ranks = _ranks(adapter.kinds, adapter.ranks)
+    scheme = _scheme(adapter.family, tuple(adapter))
+    alphas = Counter(adapter.alphas.get(name, float(rank)) for name, rank in ranks.items())
+    return Description(
+        Path(path), adapter.family, scheme.name, _kind(adapter.kinds, adapter.shapes), len(adapter),
+        Counter(ranks.values()), alphas, adapter.dtypes, _blocks(adapter, scheme), adapter.path.stat().st_size,
+        sha256(adapter.path), adapter.digest, adapter.metadata, tuple(adapter.carried), len(adapter.needs_base),
+    )  # fmt: skip
+
+
+def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Description:
+    """Describe a LoRA file by its header alone: no norms, alphas or hashes. Torch is not imported.
+
+    Raises:
+        FileError, FormatError: as :func:`describe`.
+    """
+    source = open_source(path)
+    tensors = source.header.tensors
+    decoded = decode(
+        source.path, tensors, source.header.metadata, component=source.component, allow_unknown=allow_unknown
+    )
+    pieces = decoded.pieces
+    kinds = {name: piece.kind for name, piece in pieces.items()}
+    ranks = _ranks(kinds, {name: piece.rank for name, piece in pieces.items()})
+    scheme = _scheme(decoded.family, tuple(pieces))
+    counts = Counter(scheme.block_of(name) or NO_BLOCK for name in pieces)
+    order = (*in_order(scheme, (name for name in counts if name != NO_BLOCK)), NO_BLOCK)
+    return Description(
+        Path(path),
+        decoded.family,
+        scheme.name,
+        _kind(kinds, {name: piece.shape for name, piece in pieces.items()}),
+        len(pieces),
+        Counter(ranks.values()),
+        {},
+        _dtypes(pieces, {key: info.dtype for key, info in tensors.items()}),
+        {name: BlockFacts(counts[name], None) for name in order if counts[name]},
+        source.header.size,
+        None,
+        None,
+        source.header.metadata,
+        decoded.leftover,
+        sum(kind == "dora" for kind in kinds.values()),
+    )
+
+
+def _ranks(kinds: Mapping[str, str], ranks: Mapping[str, int]) -> dict[str, int]:
+    return {name: rank for name, rank in ranks.items() if kinds[name] not in _VECTORS}
+
+
+def _dtypes(pieces: Mapping[str, Piece], dtypes: Mapping[str, str]) -> tuple[str, ...]:
+    keys = (key for piece in pieces.values() for role, key in piece.group.keys.items() if role != "alpha")
+    return tuple(sorted({dtypes[key] for key in keys}))
+
+
+def _scheme(family: str, names: tuple[str, ...]) -> Scheme:
+    """The shortest scheme of the family that has a block for everything which the full one has a block for."""
+    full = full_scheme(family)
+    placed = [name for name in names if full.block_of(name) is not None]
+    fitting = [scheme for scheme in SCHEMES.values() if family in scheme.families]
+    fitting = [scheme for scheme in fitting if all(scheme.block_of(name) is not None for name in placed)]
+    return min(fitting, key=lambda scheme: len(scheme.blocks), default=full)
+
+
+def _kind(kinds: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    found = sorted(set(kinds.values()))
+    if not set(found) <= {"lora", "tucker"}:
+        return "+".join(found)
+    wide = any(len(shape) >= 4 and math.prod(shape[2:]) > 1 for shape in shapes.values())
+    return "locon" if wide or "tucker" in found else "lora"
+
+
+def _blocks(adapter: Adapter, scheme: Scheme) -> dict[str, BlockFacts]:
+    from loratools.adapter.parallel import in_order as on_every_core
+
+    def measure(name: str) -> tuple[str, float]:
+        return name, 0.0 if name in adapter.needs_base else adapter[name].norm() ** 2
+
+    squares: dict[str, list[float]] = {}
+    for name, square in on_every_core(measure, adapter):
+        squares.setdefault(scheme.block_of(name) or NO_BLOCK, []).append(square)
+    order = (*in_order(scheme, (name for name in squares if name != NO_BLOCK)), NO_BLOCK)
+    return {name: BlockFacts(len(squares[name]), math.sqrt(sum(squares[name]))) for name in order if name in squares}
+
+
+def _counts(values: Mapping[Any, int]) -> str:
+    if not values:
+        return ""
+    if len(values) == 1:
+        return f"{next(iter(values)):g}"
+    return ", ".join(f"{value:g} ({count})" for value, count in sorted(values.items()))
+
+
+def _made(made: Provenance) -> list[tuple[str, str]]:
+    inputs = ", ".join(str(item.get("name", "?")) for item in made.inputs)
+    step = json.dumps(made.step, ensure_ascii=False)
+    shown = step if len(step) <= 300 else f"{step[:297]}..."
+    return [("made by", f"{KEY} {made.version}, {made.owner}"), ("from", inputs or "nothing"), ("step", shown)]

@@ -1,0 +1,146 @@
+"""The merge: the exact weighted sum of adapters, and only if a rank is asked for, its best approximation.
+
+``combine`` is the one definition of what strength, block vector and alpha mean; previews use it too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loratools import files
+from loratools.adapter.algebra.rank import Exact, RankRule
+from loratools.adapter.files.file import Adapter
+from loratools.adapter.files.metadata import Provenance, guard_overwrite, inherited, merged_metadata
+from loratools.adapter.files.passthrough import all_carried
+from loratools.adapter.files.save import DTYPES
+from loratools.adapter.parallel import in_order
+from loratools.ops.merging.combine import Combined, combine
+from loratools.ops.merging.lazy_result import Source
+from loratools.ops.merging.plan import MergePlan, PlanRow, plan
+from loratools.ops.merging.terms import Term
+from loratools.ops.merging.verify import verify
+from loratools.ops.merging.write_result import store
+from loratools.ops.report import MergeReport, Verification
+
+__all__ = [
+    "Combined",
+    "MergePlan",
+    "MergeReport",
+    "PlanRow",
+    "Verification",
+    "combine",
+    "merge_files",
+    "plan",
+    "verify",
+]
+
+
+def merge_files(
+    terms: Sequence[Term],
+    out: str | os.PathLike[str],
+    *,
+    rule: RankRule | None = None,
+    dtype: torch.dtype = torch.float16,
+    force: bool = False,
+    owner: str = "merge",
+    step: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    source: Source | None = None,
+    method: Mapping[str, Any] | None = None,
+) -> MergeReport:
+    """Write the weighted sum of ``terms`` as one LoRA file.
+
+    Args:
+        rule: how the rank is chosen; None or ``Exact()`` keeps the exact sum.
+        dtype: storage type.
+        force: overwrite a file that ``owner`` did not write.
+        owner: the recipe step or command that may write this file again.
+        step: the resolved step for the header; by default the terms, the rule and the dtype.
+        metadata: header text over what is merged from the parts.
+        source: what is written instead of the exact sum; ``terms`` are then what was asked, and the report's
+            ``distance`` says how far the two are apart.
+        method: how ``source`` was made, for the header.
+    Raises:
+        LoratoolsError: of the kinds that :func:`combine` and ``adapter.write`` name; RankError for an impossible rule.
+    """
+    rule, place = rule or Exact(), Path(out)
+    guard_overwrite(place, owner, force)
+    for _ in in_order(lambda adapter: adapter.digest, adapters_of(terms)):
+        pass  # each keeps its own, which the header is about to name
+    texts = merge_texts(terms, place, metadata)
+    made = provenance_of(terms, rule, dtype, owner, step or _resolved(terms, rule, dtype, method))
+    report = store(
+        source or combine(terms),
+        place,
+        rule=rule,
+        dtype=dtype,
+        metadata=texts,
+        provenance=made,
+        force=force,
+        carried=all_carried(adapters_of(terms)),
+    )
+    return report if source is None else replace(report, distance=verify(place, terms))
+
+
+def merge_texts(terms: Sequence[Term], out: Path, metadata: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Header text of a file made from ``terms``: what they agree on, its own name, and ``metadata`` over it."""
+    texts = merged_metadata([adapter.metadata for adapter in adapters_of(terms)])
+    return {**texts, "ss_output_name": out.stem, "modelspec.title": out.stem, **(metadata or {})}
+
+
+def adapters_of(terms: Sequence[Term]) -> list[Adapter]:
+    """The terms' files, each once."""
+    return list({id(term.adapter): term.adapter for term in terms}.values())
+
+
+def provenance_of(
+    terms: Sequence[Term], rule: RankRule, dtype: torch.dtype, owner: str, step: Mapping[str, Any] | None
+) -> Provenance:
+    """How a result of ``terms`` was made: the resolved ``step``, and its sources by digest."""
+    adapters = adapters_of(terms)
+    resolved = step or _resolved(terms, rule, dtype, None)
+    inputs = [{"name": adapter.path.name, "digest": adapter.digest} for adapter in adapters]
+    return Provenance(resolved, owner, inputs, inherited([(a.digest, a.metadata) for a in adapters]))
+
+
+def into_provenance(
+    terms: Sequence[Term], base: str | os.PathLike[str], owner: str, method: Mapping[str, Any] | None = None
+) -> Provenance:
+    """How a checkpoint was made by adding ``terms`` to the file ``base``."""
+    whole = {"name": Path(base).name, "sha256": files.sha256(base) if Path(base).is_file() else ""}
+    step = {"merge": [term_facts(term) for term in terms], "into": whole, **(method or {})}
+    adapters = adapters_of(terms)
+    inputs = [{"name": adapter.path.name, "digest": adapter.digest} for adapter in adapters]
+    return Provenance(
+        step,
+        owner,
+        [*inputs, {"name": whole["name"], "digest": whole["sha256"]}],
+        inherited([(adapter.digest, adapter.metadata) for adapter in adapters]),
+    )
+
+
+def _resolved(
+    terms: Sequence[Term], rule: RankRule, dtype: torch.dtype, method: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    short = {value: key for key, value in DTYPES.items()}[dtype]
+    facts = [term_facts(term) for term in terms]
+    return {"merge": facts, "rank": rule.text(), "dtype": short, **(method or {})}
+
+
+def term_facts(term: Term) -> dict[str, Any]:
+    """A term as the header tells it: the file by name and digest, weight, vector by value, splits."""
+    facts: dict[str, Any] = {"name": term.adapter.path.name, "digest": term.adapter.digest, "weight": term.weight}
+    if term.vector is not None:
+        facts["vector"] = dict(term.vector.weights)
+        if term.vector.rules:
+            facts["rules"] = {rule.where: rule.weight for rule in term.vector.rules}
+        facts["missing"] = term.missing
+    if term.scales:
+        facts["scales"] = dict(term.scales)
+    return facts | {key: value for key, value in (("te", term.te), ("unet", term.unet)) if value != 1}

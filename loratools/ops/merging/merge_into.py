@@ -1,0 +1,226 @@
+"""A merge written into a checkpoint: streamed tensor by tensor, every other byte as it was."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from loratools import files
+from loratools.adapter.algebra.lowrank import finite
+from loratools.adapter.architectures.compvis import Part
+from loratools.adapter.files.checkpoint import TORCH_DTYPES, Checkpoint, open_checkpoint, taken
+from loratools.adapter.files.metadata import KEY, Provenance, guard_overwrite
+from loratools.adapter.header import Header, TensorInfo, read_header
+from loratools.adapter.parallel import in_order
+from loratools.errors import BaseModelError, FileError, NonFiniteError, ShapeError
+from loratools.ops.merging.combine import Combined
+from loratools.ops.merging.lazy_result import Source
+from loratools.ops.report import grouped
+from loratools.ops.text_table import table
+
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Written:
+    """Sums over modules: squared norms of the change that was asked for, and of what rounding missed of it."""
+
+    asked2: float = 0.0
+    missed2: float = 0.0
+
+    def __add__(self, other: Written) -> Written:
+        return Written(self.asked2 + other.asked2, self.missed2 + other.missed2)
+
+    @property
+    def error(self) -> float:
+        """``|stored - (W + d)| / |d|``."""
+        if self.asked2 == 0:
+            return 0.0 if self.missed2 == 0 else math.inf
+        return math.sqrt(self.missed2 / self.asked2)
+
+
+@dataclass(frozen=True)
+class IntoReport:
+    """A written checkpoint: where, how many modules changed, and the rounding of its dtype against the change."""
+
+    path: Path
+    modules: int
+    size: int
+    total: Written
+    blocks: Mapping[str, Written]
+
+    def json(self) -> dict[str, Any]:
+        """``{"path","modules","size","error","blocks": {NAME: error}}``."""
+        blocks = {name: one.error for name, one in self.blocks.items()}
+        return {
+            "path": str(self.path),
+            "modules": self.modules,
+            "size": self.size,
+            "error": self.total.error,
+            "blocks": blocks,
+        }
+
+    def text(self) -> str:
+        """A table of rounding errors by block."""
+        rows = [["block", "rounding / change"]]
+        rows += [[name, f"{one.error:.2e}"] for name, one in (*self.blocks.items(), ("total", self.total))]
+        facts = f"{self.path}  {self.modules} modules changed, {self.size / 2**20:.1f} MiB"
+        return "\n".join([facts, table(rows)])
+
+
+def merge_into(
+    source: Source,
+    base: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    provenance: Provenance,
+    force: bool = False,
+) -> IntoReport:
+    """Write the checkpoint ``base`` with ``source`` added to its weights, whole or not at all.
+
+    Dtypes stay; tensors that no module changes, and every header entry, stay byte for byte; the header gains how the
+    file was made.
+
+    Raises:
+        BaseModelError: if ``base`` is no single safetensors checkpoint, or lacks a module that ``source`` changes.
+        ShapeError: if a module's shape is not the weight's.
+        NonFiniteError: if a changed weight does not fit its dtype.
+        FileError: if ``out`` may not be overwritten or written.
+    """
+    place, target = Path(base), Path(out)
+    if place.is_dir() or place.suffix.lower() != ".safetensors":
+        raise BaseModelError(f"--into {place}: a single .safetensors checkpoint is needed here; convert it first")
+    guard_overwrite(target, provenance.owner, force)
+    checkpoint = open_checkpoint(place)
+    _check(checkpoint, source)
+    stream = _Stream(checkpoint, source, read_header(place))
+    with files.replacing(target) as part, open(part, "wb") as to:
+        stream.write(to, provenance)
+    groups = grouped(stream.found, source.family)
+    blocks = {block: sum((stream.found[name] for name in names), Written()) for block, names in groups.items()}
+    return IntoReport(target, len(stream.found), target.stat().st_size, sum(stream.found.values(), Written()), blocks)
+
+
+def _check(checkpoint: Checkpoint, source: Source) -> None:
+    lost = [name for name in _changing(source) if weight_name(name) not in checkpoint]
+    if checkpoint.family not in (None, source.family):
+        raise BaseModelError(
+            f"{checkpoint.path} is {checkpoint.family} and the LoRA is for {source.family}; "
+            "a LoRA fits only the family it was trained on"
+        )
+    if lost:
+        raise BaseModelError(
+            f"{checkpoint.path} lacks {len(lost)} modules that the LoRA changes, such as {lost[0]}; "
+            "give the full checkpoint of its family, or leave them out with te=0"
+        )
+    for name in _changing(source):
+        shape = source.shapes[name]
+        stored = checkpoint.shapes[weight_name(name)]
+        if stored[0] != shape[0] or math.prod(stored) != math.prod(shape):
+            raise ShapeError(
+                f"module {name} is {shape} in the LoRA and {stored} in {checkpoint.path}; it was trained "
+                "on a different base model"
+            )
+
+
+def _changing(source: Source) -> list[str]:
+    """The modules that are changed at all: of a sum, those with a term whose strength is not 0."""
+    return [name for name in source if not isinstance(source, Combined) or source.parts(name)]
+
+
+def weight_name(name: str) -> str:
+    """The parameter that a module's difference is added to; a name that already is a parameter's stays."""
+    return name if name.endswith((".weight", ".bias")) else f"{name}.weight"
+
+
+class _Stream:
+    """The copying of one file, tensor by tensor in its own order."""
+
+    def __init__(self, checkpoint: Checkpoint, source: Source, header: Header) -> None:
+        self._path = checkpoint.path
+        self._source = source
+        self._header = header
+        self._held = checkpoint.held_by(checkpoint.path)
+        self._modules = {weight_name(name): name for name in _changing(source)}
+        self.found: dict[str, Written] = {}
+
+    def write(self, to: BinaryIO, provenance: Provenance) -> None:
+        to.write(_head(self._path, provenance))
+        with open(self._path, "rb") as stream:
+            stream.seek(self._header.data_start)
+            for runs, info, data in self._pieces():
+                _copy(stream, to, runs)
+                if info is not None:
+                    stream.seek(info.end - info.start, 1)
+                    to.write(data)
+
+    def _pieces(self) -> Iterator[tuple[int, TensorInfo | None, bytes]]:
+        """(bytes to copy as they are, then a tensor to replace, its new bytes), in the file's order."""
+        order = sorted(self._header.tensors.items(), key=lambda item: (item[1].start, item[1].end))
+        changed = [(key, info) for key, info in order if self._parts(key)]
+        position = 0
+        for info, data, found in in_order(self._change, changed):
+            self.found.update(found)
+            yield info.start - position, info, data
+            position = info.end
+        yield max((info.end for info in self._header.tensors.values()), default=0) - position, None, b""
+
+    def _parts(self, key: str) -> list[Part]:
+        return [part for part in self._held.get(key, []) if part.name in self._modules]
+
+    def _change(self, item: tuple[str, TensorInfo]) -> tuple[TensorInfo, bytes, dict[str, Written]]:
+        key, info = item
+        if info.dtype not in TORCH_DTYPES or not TORCH_DTYPES[info.dtype].is_floating_point:
+            raise BaseModelError(f"{self._path}: '{key}' is stored as {info.dtype}, to which nothing can be added")
+        with open(self._path, "rb") as stream:
+            stream.seek(self._header.data_start + info.start)
+            data = bytearray(stream.read(info.end - info.start))
+        if len(data) != info.end - info.start:
+            raise FileError(f"{self._path} changed while it was being read; run the command again")
+        stored = torch.frombuffer(data, dtype=TORCH_DTYPES[info.dtype]).reshape(info.shape)
+        found = {
+            self._modules[part.name]: self._add(taken(stored, part), self._modules[part.name])
+            for part in self._parts(key)
+        }
+        return info, bytes(data), found
+
+    def _add(self, weight: Tensor, module: str) -> Written:
+        """Add a module's difference to a view of the stored tensor, in float32 (float64 for a float64 weight)."""
+        precise = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        change = self._source[module].dense(precise).reshape(weight.shape)
+        wanted = weight.to(precise) + change
+        weight.copy_(wanted)
+        if not finite(weight.to(precise)):
+            raise NonFiniteError(
+                f"{self._path}: {module} does not fit into {weight.dtype} with the LoRA added (or is "
+                "not finite); use smaller weights"
+            )
+        missed = torch.linalg.vector_norm((weight.to(precise) - wanted).double())
+        return Written(float(torch.linalg.vector_norm(change.double())) ** 2, float(missed) ** 2)
+
+
+def _head(path: Path, provenance: Provenance) -> bytes:
+    """The file's own header with one more metadata entry; all others stay as they are written."""
+    with open(path, "rb") as stream:
+        entries = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    texts = {**entries.pop("__metadata__", {}), KEY: provenance.to_json()}
+    raw = json.dumps({"__metadata__": texts, **entries}, separators=(",", ":"), ensure_ascii=False).encode()
+    raw += b" " * (-len(raw) % 8)
+    return len(raw).to_bytes(8, "little") + raw
+
+
+def _copy(stream: BinaryIO, to: BinaryIO, count: int) -> None:
+    while count:
+        piece = stream.read(min(count, _CHUNK))
+        if not piece:
+            raise FileError("the checkpoint changed while it was being copied; run the command again")
+        to.write(piece)
+        count -= len(piece)

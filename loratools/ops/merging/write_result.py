@@ -1,0 +1,239 @@
+"""Storing what an operation computed: exactly, or by a rank rule, with the error of both told by module and block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+
+from loratools.adapter.algebra.lowrank import Delta, LowRank, limit
+from loratools.adapter.algebra.rank import Exact, Fixed, RankRule, Size, Spectrum, allocate, spectrum
+from loratools.adapter.files.encode import CastError
+from loratools.adapter.files.metadata import Provenance, guard_overwrite
+from loratools.adapter.files.passthrough import Carried
+from loratools.adapter.files.save import Written, file_size, write
+from loratools.adapter.parallel import in_order
+from loratools.errors import FormatError, RankError
+from loratools.ops.merging.lazy_result import Decomposed, Source
+from loratools.ops.merging.spool import Spool
+from loratools.ops.report import MergeReport, ModuleError, report_blocks
+
+_CANCELS = 0.25  # of the sum of squares: |asked| is under half of its root
+_NOISE = 1e-12  # of that root: what float64 leaves of terms that cancel to nothing
+
+
+def store(
+    source: Source,
+    out: Path,
+    *,
+    rule: RankRule,
+    dtype: torch.dtype,
+    metadata: Mapping[str, str],
+    provenance: Provenance,
+    force: bool = False,
+    trim: bool = False,
+    carried: Mapping[str, Carried] | None = None,
+) -> MergeReport:
+    """Write ``source`` as one LoRA file; ``provenance.owner`` may write it again.
+
+    Args:
+        rule: ``Exact()`` stores the factors as they are; any other rule stores the best approximation it allows.
+        trim: find every module's true rank by SVD first, so that ``Exact()`` drops what adds nothing, and leave out
+            modules that are all zero.
+        carried: tensors that no table knows, written as they are.
+    Raises:
+        LoratoolsError: of the kinds that ``adapter.write`` names; RankError for an impossible rule; FormatError if
+            nothing is left to write.
+    """
+    guard_overwrite(out, provenance.owner, force)
+    with Spool(out.parent) as spool:
+        prepared = _Layout(source, rule, dtype, metadata, provenance, out).prepare(spool, trim)
+        if not len(prepared):
+            raise FormatError(f"nothing is left to write to {out}: every module's difference is zero")
+        written = write(
+            prepared,
+            out,
+            family=source.family,
+            metadata=metadata,
+            dtype=dtype,
+            provenance=provenance,
+            force=force,
+            carried=carried,
+            error=lambda cast: report_blocks(_errors(cast, prepared), source.family)[0].error,
+        )
+    return _report(written, prepared, rule)
+
+
+class Prepared(Mapping[str, Delta]):
+    """What is stored for each module of a source, and what that cost against the source itself."""
+
+    def __init__(self, source: Source, ranks: Mapping[str, int], factors: Mapping[str, LowRank] | None = None) -> None:
+        self.source = source
+        self.shapes = {name: source.shapes[name] for name in source.shapes if name in ranks}
+        self.dense = source.dense if factors is None and ranks is source.ranks else frozenset[str]()
+        self.ranks = ranks
+        self.asked: dict[str, ModuleError] = {}
+        self._factors = factors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, name: str) -> Delta:
+        if self._factors is not None:
+            return self._factors[name]
+        if self.ranks is self.source.ranks:
+            return self._exact(name, self.source[name])
+        rank = self.ranks[name]
+        found = self.source.decompose(name, Fixed(rank))
+        self.asked[name] = _asked(found, rank)
+        return _padded(found.spectrum.truncated(rank), rank)
+
+    def _exact(self, name: str, delta: Delta) -> Delta:
+        """The sum as it is; factors of terms that cancel are re-balanced by SVD, or the cast would drown the rest."""
+        norm2, root2 = self.source.norms2(name, delta)
+        if not isinstance(delta, LowRank) or norm2 >= _CANCELS * root2:
+            self.asked[name] = ModuleError(norm2, root2, 0.0, 0.0)
+            return delta
+        found = _without_noise(spectrum(delta), root2)
+        self.asked[name] = ModuleError(found.lost2(0), root2, 0.0, 0.0)
+        return _padded(found.truncated(delta.rank), delta.rank)
+
+
+class _Layout:
+    """How a source's modules are laid out under a rule: their ranks, known at once or after every SVD."""
+
+    def __init__(
+        self,
+        source: Source,
+        rule: RankRule,
+        dtype: torch.dtype,
+        metadata: Mapping[str, str],
+        provenance: Provenance,
+        out: Path,
+    ) -> None:
+        self._source = source
+        self._rule = rule
+        self._dtype = dtype
+        self._metadata = metadata
+        self._provenance = provenance
+        self._out = out
+
+    def prepare(self, spool: Spool, trim: bool) -> Prepared:
+        source = self._source
+        if isinstance(self._rule, Fixed):
+            highest = max(limit(shape) for shape in source.shapes.values())
+            if self._rule.rank > highest:
+                raise RankError(
+                    f"rank {self._rule.rank} is above what any module can have, which is {highest}; ask for less"
+                )
+        if trim:
+            return self._decomposed(spool, trim=True)
+        match self._rule:
+            case Exact():
+                return Prepared(source, source.ranks)
+            case Fixed(rank):
+                return Prepared(source, {n: min(rank, r, limit(source.shapes[n])) for n, r in source.ranks.items()})
+        return self._decomposed(spool, trim=False)
+
+    def _decomposed(self, spool: Spool, *, trim: bool) -> Prepared:
+        """Rules whose ranks are known only after every module's SVD.
+
+        A source that is quick to decompose is decomposed again when it is written; a costly one's factors are kept on
+        disk meanwhile.
+        """
+
+        def decompose(name: str) -> tuple[str, int, Decomposed, LowRank | None]:
+            found = self._source.decompose(name, self._rule)
+            rank = self._rank(found, trim)
+            kept = found.spectrum.truncated(rank) if self._source.costly else None
+            return name, rank, _values_alone(found, rank if isinstance(self._rule, Size) else None), kept
+
+        ranks: dict[str, int] = {}
+        known: dict[str, Decomposed] = {}
+        for name, rank, found, kept in in_order(decompose, self._source):
+            if trim and found.norm2 == 0:
+                continue
+            ranks[name], known[name] = rank, found
+            if kept is not None:
+                spool.add(name, kept)
+        if isinstance(self._rule, Size) and ranks:
+            ranks = self._fit(self._rule, {name: found.spectrum.s for name, found in known.items()}, ranks)
+        spool.ranks.update({name: rank for name, rank in ranks.items() if name in spool})
+        prepared = Prepared(self._source, ranks, spool if self._source.costly else None)
+        prepared.asked.update({name: _asked(found, ranks[name]) for name, found in known.items()})
+        return prepared
+
+    def _rank(self, found: Decomposed, trim: bool) -> int:
+        rank = found.rank(Exact() if isinstance(self._rule, Size) else self._rule)
+        return min(rank, found.rank(Exact())) if trim else rank
+
+    def _fit(self, rule: Size, values: Mapping[str, torch.Tensor], ranks: Mapping[str, int]) -> dict[str, int]:
+        shapes = {name: self._source.shapes[name] for name in ranks}
+        costs = {name: (shape[0] + math.prod(shape[1:])) * self._dtype.itemsize for name, shape in shapes.items()}
+        whole = file_size(
+            shapes,
+            ranks,
+            family=self._source.family,
+            metadata=self._metadata,
+            dtype=self._dtype,
+            provenance=self._provenance,
+            path=self._out,
+        )
+        rest = whole - sum(costs[name] * rank for name, rank in ranks.items())
+        return allocate(values, costs, rule.size - rest)
+
+
+def _values_alone(found: Decomposed, count: int | None) -> Decomposed:
+    """What remains to be known of a module once its factors are let go: its singular values, or the first of them."""
+    empty = torch.empty(0)
+    return Decomposed(
+        Spectrum(empty, found.spectrum.s[:count].clone(), empty, found.spectrum.shape), found.norm2, found.root2
+    )
+
+
+def _asked(found: Decomposed, rank: int) -> ModuleError:
+    return ModuleError(found.norm2, found.root2, 0.0, found.lost2(rank))
+
+
+def _without_noise(found: Spectrum, root2: float) -> Spectrum:
+    return Spectrum(found.u, torch.where(found.s > _NOISE * math.sqrt(root2), found.s, 0.0), found.v, found.shape)
+
+
+def _padded(delta: LowRank, rank: int) -> LowRank:
+    """``delta`` with zero components up to ``rank``, which the file's layout has promised."""
+    lack = rank - delta.rank
+    if lack <= 0:
+        return delta
+    up, down = torch.zeros(delta.shape[0], lack), torch.zeros(lack, delta.down.shape[1])
+    return LowRank(torch.cat([delta.up, up], 1), torch.cat([delta.down, down]), delta.shape)
+
+
+def _errors(cast: Mapping[str, CastError], prepared: Prepared) -> dict[str, ModuleError]:
+    return {
+        name: ModuleError(known.norm2, known.root2, cast[name].error2, known.lost2)
+        for name, known in prepared.asked.items()
+    }
+
+
+def _report(written: Written, prepared: Prepared, rule: RankRule) -> MergeReport:
+    errors = _errors(written.errors, prepared)
+    total, blocks = report_blocks(errors, prepared.source.family)
+    cancelled = tuple(name for name, error in errors.items() if error.cancels)
+    return MergeReport(
+        written.path,
+        written.digest,
+        total,
+        blocks,
+        rule.text(),
+        written.rank,
+        written.alpha,
+        len(written.errors),
+        written.path.stat().st_size,
+        cancelled,
+        dict(prepared.ranks),
+    )

@@ -1,0 +1,234 @@
+"""Figures under each picture of a grid: how far from the base, how close to images, how obedient. Never one number.
+
+- ``from base``: 1 - the cosine to the base's picture of the same prompt and seed: 0 is the same picture;
+- ``held-out``: the mean cosine to the images that were kept from training: how well what was learned carries over;
+- ``nearest``: the cosine to the nearest training image. Marked ``!`` where it is above what 95 % of the training images
+  have to their own nearest neighbour among the others (closer than the data is to itself), and where the LoRA brought
+  it there: at most half as far from that image as the base's picture of the same prompt and seed is from its own
+  nearest one. The first alone marks what is alike anyhow, such as two sunsets, or noise. Where the grid has no such
+  base, at least half of what the picture shows (a cosine of 0.71) must be that image's;
+- ``prompt``: the cosine of CLIP between picture and prompt, which is low in absolute terms (0.2 to 0.35 is usual), so
+  compare it with the base's; its strip ends at 0.4;
+- ``tags``, ``defects``, ``style``: of the pocket's judge: the share of asked tags that it finds, its mean grade of
+  defects (0 none to 3 bad), and the cosine of its style probabilities to the mean of the images'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, overload
+
+import torch
+from torch import Tensor
+
+from loratools.errors import DatasetError
+from loratools.preview.judge.features import Features, Pixels
+from loratools.preview.record.grid import Grid, Score
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from loratools.pocket.judge import Reading
+
+_HALF = 0.5**0.5  # a cosine: half of a picture's variance is another's
+_BROUGHT = 0.5  # of the base's distance to the nearest training image
+_PROMPT_END = 0.4  # where the strip of CLIP's cosine ends
+_USUAL = 0.95  # of training images are no nearer to each other than this quantile
+
+
+Judging = Callable[[Sequence["Image"]], Sequence["Reading"]]  # a judge: pictures -> what is read in each
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """By what pictures are scored.
+
+    Args:
+        features: comparisons; pixels alone where there are none.
+        training: folder of training images, for ``nearest``.
+        held_out: folder of images that were not trained on.
+        judge: reads pictures of the pocket base.
+    """
+
+    features: tuple[Features, ...] = ()
+    training: Path | None = None
+    held_out: Path | None = None
+    judge: Judging | None = None
+
+
+def score_pictures(folder: Path, grid: Grid, scoring: Scoring) -> dict[str, tuple[Score, ...]]:
+    """The scores of every distinct picture of the grid in ``folder``, by key.
+
+    Raises:
+        DatasetError: for a folder of images without images, or an image that cannot be read.
+    """
+    by_key = {picture.key: picture for picture in grid.pictures}
+    base_key = {grid.place(picture): picture.key for picture in grid.pictures}
+    bases = {
+        key: base_key.get(place) if (place := grid.base_place(picture)) else None for key, picture in by_key.items()
+    }
+    keys = list(by_key)
+    images = Pictures([folder / by_key[key].file for key in keys])
+    prompts = [grid.prompts[by_key[key].prompt] for key in keys]
+    sets = {
+        name: read_images(path)
+        for name, path in (("nearest", scoring.training), ("held-out", scoring.held_out))
+        if path is not None
+    }
+    found: dict[str, list[Score]] = {key: [] for key in keys}
+    for features in scoring.features or (Pixels(),):
+        compared = _Compared(features, images, prompts, sets)
+        for n, key in enumerate(keys):
+            base = bases[key]
+            found[key] += compared.scores(n, keys.index(base) if base is not None else None)
+    if scoring.judge is not None:
+        for key, own in zip(keys, judged(scoring.judge, images, prompts, list(sets.values())), strict=True):
+            found[key] += own
+    return {key: tuple(own) for key, own in found.items()}
+
+
+class _Compared:
+    """Everything as vectors of one kind of features."""
+
+    def __init__(
+        self, features: Features, images: Sequence[Image], prompts: Sequence[str], sets: Mapping[str, Sequence[Image]]
+    ) -> None:
+        self.name = features.name
+        self.vectors = features.images(images)
+        self.texts = features.texts(prompts)
+        self.sets = {name: features.images(own) for name, own in sets.items()}
+        self.usual = usual_nearest(self.sets["nearest"]) if "nearest" in self.sets else None
+
+    def scores(self, index: int, base: int | None) -> list[Score]:
+        """Of one picture; ``base`` is the index of the picture that it is compared with."""
+        own = self.vectors[index]
+        found = []
+        if base is not None:
+            found.append(self._score("from base", max(0.0, 1 - float(own @ self.vectors[base]))))
+        if (kept := self.sets.get("held-out")) is not None:
+            found.append(self._score("held-out", float((kept @ own).mean())))
+        if (trained := self.sets.get("nearest")) is not None:
+            near = float((trained @ own).max())
+            before = None if base is None else float((trained @ self.vectors[base]).max())
+            found.append(self._score("nearest", near, "!" if _is_copy(near, before, self.usual) else ""))
+        if self.texts is not None:
+            found.append(self._score("prompt", float(own @ self.texts[index]), end=_PROMPT_END))
+        return found
+
+    def _score(self, what: str, value: float, mark: str = "", end: float = 1.0) -> Score:
+        return Score(f"{what} ({self.name})", f"{what} {value:.2f}{mark}", min(1.0, max(0.0, value / end)))
+
+
+def _is_copy(near: float, before: float | None, usual: float | None) -> bool:
+    """Whether a picture at cosine ``near`` to its nearest training image may copy it; its base stood at ``before``."""
+    if usual is None:
+        return False
+    return near > max(usual, _HALF if before is None else 1 - _BROUGHT * (1 - before))
+
+
+def usual_nearest(vectors: Tensor) -> float | None:
+    """The cosine that 95 % of the vectors (n, d) stay below to their nearest neighbour; None for fewer than three."""
+    if len(vectors) < 3:
+        return None
+    among = vectors @ vectors.T
+    among.fill_diagonal_(-1)
+    return float(torch.quantile(among.amax(1), _USUAL))
+
+
+def judged(
+    judge: Judging, images: Sequence[Image], prompts: Sequence[str], sets: Sequence[Sequence[Image]]
+) -> list[list[Score]]:
+    """What the pocket's judge says of every picture; the style is compared with the last of ``sets``."""
+    wanted = _mean_style(judge(sets[-1])) if sets else None
+    found = []
+    for reading, prompt in zip(judge(images), prompts, strict=True):
+        obeyed, defects = reading.obeys(asked_tags(prompt)), fmean(reading.faults.values())
+        own = [Score("tags (judge)", f"tags {100 * obeyed:.0f} %", obeyed)]
+        own.append(Score("defects (judge)", f"defects {defects:.2f}", defects / 3))
+        if wanted is not None:
+            style = _cosine(reading.style, wanted)
+            own.append(Score("style (judge)", f"style {style:.2f}", style))
+        found.append(own)
+    return found
+
+
+def asked_tags(prompt: str) -> dict[str, str]:
+    """The attributes that a prompt asks for, such as ``{"framing": "full_body"}``; other words count for nothing."""
+    from loratools.pocket.draw import ATTRIBUTES
+
+    words = {word.strip().replace(" ", "_") for word in prompt.split(",")}
+    return {name: tag for name, tags in ATTRIBUTES.items() for tag in tags if tag in words}
+
+
+class Pictures(Sequence["Image"]):
+    """Images that are opened when they are asked for: thousands of cells are more than memory holds."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Pictures: ...
+
+    def __getitem__(self, index: int | slice) -> Image | Pictures:
+        """One image, or a part that is opened later.
+
+        Raises:
+            DatasetError: for an image that cannot be read.
+        """
+        return Pictures(self._paths[index]) if isinstance(index, slice) else open_image(self._paths[index])
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+def read_images(folder: Path) -> Pictures:
+    """The images of a folder, those of folders in it too.
+
+    Raises:
+        DatasetError: if there are none.
+    """
+    return Pictures(images_in(folder))
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Where the images of a folder lie, those of folders in it too.
+
+    Raises:
+        DatasetError: if there are none.
+    """
+    from loratools.dataset.scan import EXTENSIONS
+
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    if not paths:
+        raise DatasetError(f"there are no images in {folder}, which pictures are to be compared with")
+    return paths
+
+
+def open_image(path: Path) -> Image:
+    """An image in RGB.
+
+    Raises:
+        DatasetError: if it cannot be read.
+    """
+    from PIL import Image as images
+
+    try:
+        with images.open(path) as opened:
+            return opened.convert("RGB")
+    except (OSError, SyntaxError) as error:
+        raise DatasetError(f"{path} cannot be read as an image: {error}") from error
+
+
+def _mean_style(readings: Sequence[Reading]) -> dict[str, float]:
+    return {name: fmean(reading.style[name] for reading in readings) for name in readings[0].style}
+
+
+def _cosine(one: Mapping[str, float], two: Mapping[str, float]) -> float:
+    a, b = (torch.tensor([own[name] for name in one]) for own in (one, two))
+    return float(torch.nn.functional.cosine_similarity(a, b, dim=0))

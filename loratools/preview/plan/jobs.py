@@ -1,0 +1,103 @@
+"""What an engine renders: pictures as jobs, and the stacks of adapters that they are made under."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from loratools.adapter.algebra.lowrank import Delta
+from loratools.adapter.architectures.names import is_text
+from loratools.adapter.files.file import Adapter
+from loratools.base.sampling.noise_kinds import OWN
+from loratools.ops.merging.combine import Combined
+from loratools.preview.render.picture_store import Wanted
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """What is added to the base: ``weight`` * ``deltas``. Stacks of one ``digest`` and weight are patched once.
+
+    Args:
+        digest: of every number in ``deltas``; empty for the base alone.
+        marks: for every module a key of its delta's content, such as the (adapter digest, strength) pairs that it is
+            the sum of. Going from one stack to the next then writes only modules whose mark or weight differs: one
+            block's value in a vector costs one block. By default a module's mark is the whole stack's digest.
+    """
+
+    deltas: Mapping[str, Delta] = field(default_factory=dict)
+    weight: float = 1.0
+    digest: str = ""
+    marks: Mapping[str, Hashable] | None = None
+
+    @property
+    def key(self) -> tuple[str, float]:
+        """Equal for stacks that are the same; the base alone is ("", 0)."""
+        return (self.digest, self.weight) if self.weight != 0 and self.deltas else ("", 0.0)
+
+    @property
+    def module_marks(self) -> Mapping[str, Hashable]:
+        """:attr:`marks`, or every module's default one."""
+        return self.marks if self.marks is not None else dict.fromkeys(self.deltas, self.digest)
+
+    @cached_property
+    def text_part(self) -> Mapping[str, Delta]:
+        """What goes to the text encoders alone; no factor is read for it."""
+        return _Part(self.deltas, tuple(name for name in self.deltas if is_text(name)))
+
+
+class _Part(Mapping[str, Delta]):
+    """Some names of another mapping, as lazy as that one."""
+
+    def __init__(self, whole: Mapping[str, Delta], names: tuple[str, ...]) -> None:
+        self._whole, self._names = whole, names
+        shapes = getattr(whole, "shapes", None)
+        self.shapes = {name: (shapes or {}).get(name) or tuple(whole[name].shape) for name in names}
+
+    def __getitem__(self, name: str) -> Delta:
+        if name not in self.shapes:
+            raise KeyError(name)
+        return self._whole[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def marks_of(deltas: Mapping[str, Delta]) -> Mapping[str, Hashable] | None:
+    """A key of every module's content without reading a factor: files by digest, and the strengths of their sum.
+
+    None for a mapping that is neither a file nor a sum of files.
+    """
+    if isinstance(deltas, Adapter):
+        return dict.fromkeys(deltas, ((deltas.digest, 1.0),))
+    if isinstance(deltas, Combined):
+        return {
+            name: tuple((term.adapter.digest, strength) for term, strength in deltas.parts(name)) for name in deltas
+        }
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One picture and where it is saved; ``size`` is (height, width) in pixels, ``noise`` a kind of
+    :mod:`loratools.base.sampling.noise`."""
+
+    stack: Stack
+    prompt: str
+    seed: int
+    wanted: Wanted
+    steps: int
+    cfg: float
+    sampler: str
+    size: tuple[int, int]
+    negative: str = ""
+    clip_skip: int = 1
+    noise: str = OWN
+
+    @property
+    def shape(self) -> tuple[int, float, str, tuple[int, int], str]:
+        """Jobs of one stack that agree in this share batches."""
+        return self.steps, self.cfg, self.sampler, self.size, self.noise

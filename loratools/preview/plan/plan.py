@@ -1,0 +1,227 @@
+"""An arrangement on one base -> jobs: every place's picture, its key, its file, and the texts inside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loratools.base.infotext import Facts, infotext
+from loratools.base.model import Base
+from loratools.base.prompt.embeddings import Embeddings
+from loratools.base.prompt.prompt_encoding import Encoder, used
+from loratools.base.sampling.sample import check_size
+from loratools.errors import PromptError
+from loratools.preview.plan.resolve import Stacked, Stacks
+from loratools.preview.record.cells import Cell, Settings, cell_path, folder_names
+from loratools.preview.record.grid import Picture, RowInfo
+from loratools.preview.render.engine import Job, Stack, marks_of
+from loratools.preview.render.picture_store import Wanted
+from loratools.preview.request.arrange import Arrangement
+from loratools.preview.request.axes import Axis
+from loratools.preview.request.setting import Setting
+
+_IN_PATH = ("adapter", "weight", "vector", "block", "te", "unet", "prompt", "s/r", "seed")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place of an arrangement on one base: where it stands, what is added there, and how it is sampled.
+
+    ``embeddings`` are those that its prompts name, with the sha256 of their files.
+    """
+
+    at: tuple[int, ...]
+    base: tuple[int, ...] | None
+    setting: Setting
+    stacked: Stacked
+    settings: Settings
+    embeddings: tuple[tuple[str, str], ...] = ()
+
+
+class Plan:
+    """Everything that an arrangement asks of one base, before anything is rendered.
+
+    Args:
+        embeddings: of this base, which prompts may name.
+    Raises:
+        GridError, PromptError, BlockError, FileError: what is wrong with a place.
+    """
+
+    def __init__(
+        self, base: Base, arrangement: Arrangement, stacks: Stacks, name: str = "", embeddings: Embeddings | None = None
+    ) -> None:
+        self.encode = Encoder(embeddings)
+        self._named: dict[tuple[str, str, int], tuple[tuple[str, str], ...]] = {}
+        self.model, self.arrangement, self._drawn_by = (base.name, base.digest), arrangement, base.drawn_by
+        self.places = [
+            self._place(base, at, setting, stacks) for at, setting in _in_rows(arrangement) if setting.base == name
+        ]
+        self.rows = stacks.rows
+        self.infos = stacks.infos()
+        self.prompts = tuple(dict.fromkeys(place.stacked.prompt for place in self.places))
+
+    def _place(self, base: Base, at: tuple[int, ...], setting: Setting, stacks: Stacks) -> Place:
+        stacked, settings = stacks.find(setting), settings_on(base, setting)
+        texts = stacked.prompt, settings.negative, settings.steps
+        if texts not in self._named:
+            self._named[texts] = self._embeddings(base, *texts)
+        return Place(at, self.arrangement.base_of(at), setting, stacked, settings, self._named[texts])
+
+    def _embeddings(self, base: Base, prompt: str, negative: str, steps: int) -> tuple[tuple[str, str], ...]:
+        known = self.encode.embeddings
+        return tuple((one.name, one.digest) for one in used(base, (prompt, negative), steps, known)) if known else ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether rows, weights, prompts and seeds alone say where each picture stands, with the base in front."""
+        axes = self.arrangement.axes
+        kinds = [(axis.kind, axis.term, axis.slot) for axis in axes]
+        usual = [("weight", "", "x"), ("adapter", "", "y"), ("prompt", "", ""), ("seed", "", "")]
+        return (
+            kinds == usual
+            and 0 in axes[0].values
+            and all(
+                (place.stacked.row, place.stacked.weight, self.prompts.index(place.stacked.prompt))
+                == (place.at[1], place.setting.weight, place.at[2])
+                for place in self.places
+            )
+        )
+
+    @property
+    def stacks(self) -> list[Stack]:
+        """Each row's deltas, to be checked against the base."""
+        used = dict.fromkeys(place.stacked.row for place in self.places)
+        return [Stack(self.rows[row].deltas) for row in used]
+
+    def jobs(self, out: Path, compute: str) -> tuple[list[Job], list[Job]]:
+        """The distinct pictures, and for every place the one that it shows."""
+        names = folder_names([row.label for row in self.rows])
+        marks = [marks_of(row.deltas) for row in self.rows]
+        distinct: dict[str, Job] = {}
+        taken: set[Path] = set()
+        shown = []
+        for place in self.places:
+            info, stacked = self.infos[place.stacked.row], place.stacked
+            weight = stacked.weight if info.digest else 0.0
+            digests = tuple(digest for _, digest in place.embeddings)
+            cell = Cell(info.digest, weight, stacked.prompt, place.setting.seed, digests)
+            key = cell.key(place.settings, self._drawn_by, compute)
+            if key not in distinct:
+                path = self._path(out, place, names[stacked.row] if weight else "base", weight, taken)
+                stack = Stack(self.rows[stacked.row].deltas, weight, info.digest, marks[stacked.row])
+                distinct[key] = self._job(place, stack, info, path, key)
+            shown.append(distinct[key])
+        return list(distinct.values()), shown
+
+    def pictures(self, out: Path, shown: Sequence[Job], prompts: Sequence[str], common: Settings) -> Iterator[Picture]:
+        """The record of every place, in the order of the places."""
+        several = any(axis.kind == "base" for axis in self.arrangement.axes)
+        for place, job in zip(self.places, shown, strict=True):
+            file = job.wanted.path.relative_to(out).as_posix()
+            yield Picture(
+                place.stacked.row,
+                place.stacked.weight,
+                prompts.index(place.stacked.prompt),
+                place.setting.seed,
+                file,
+                job.wanted.key,
+                place.at,
+                place.base,
+                place.settings if place.settings != common else None,
+                self.model if several else None,
+                place.embeddings,
+            )
+
+    def _job(self, place: Place, stack: Stack, info: RowInfo, path: Path, key: str) -> Job:
+        settings, seed, prompt = place.settings, place.setting.seed, place.stacked.prompt
+        loras = info.loras if stack.weight else ()
+        facts = Facts(prompt, settings.negative, settings.steps, settings.sampler, settings.cfg, seed, settings.size,
+                      *self.model, settings.clip_skip, loras, stack.weight, settings.noise,
+                      place.embeddings)  # fmt: skip
+        made = {
+            "key": key,
+            "base": self.model[1],
+            "row": info.label if stack.weight else "",
+            "weight": stack.weight,
+            "adapter": info.digest if stack.weight else "",
+            "provenance": info.provenance if stack.weight else "",
+        }
+        return Job(
+            stack,
+            prompt,
+            seed,
+            Wanted(path, key, infotext(facts), made),
+            settings.steps,
+            settings.cfg,
+            settings.sampler,
+            settings.size,
+            settings.negative,
+            settings.clip_skip,
+            settings.noise,
+        )
+
+    def _path(self, out: Path, place: Place, folder: str, weight: float, taken: set[Path]) -> Path:
+        """A name that says what the picture is; a counter parts those that would be called the same."""
+        prompt = self.prompts.index(place.stacked.prompt) + 1
+        extra = "".join(
+            f"_{_slug(axis, index)}"
+            for axis, index in zip(self.arrangement.axes, place.at, strict=True)
+            if axis.kind not in _IN_PATH and len(axis.values) > 1
+        )
+        wanted = out / cell_path(folder, weight, prompt, place.setting.seed)
+        path, copy = wanted.with_name(f"{wanted.stem}{extra}.png"), 2
+        while path in taken:
+            path, copy = wanted.with_name(f"{wanted.stem}{extra}-{copy}.png"), copy + 1
+        taken.add(path)
+        return path
+
+
+def settings_on(base: Base, setting: Setting) -> Settings:
+    """How a setting is sampled on ``base``, with the base's own values where it leaves them open.
+
+    Raises:
+        GridError: for a size that does not fit the base, no steps, or an unknown sampler.
+    """
+    own = base.defaults
+    found = Settings(
+        own.steps if setting.steps is None else setting.steps,
+        own.cfg if setting.cfg is None else setting.cfg,
+        setting.sampler or own.sampler,
+        setting.size or base.resolution,
+        setting.negative,
+        setting.clip_skip,
+        setting.noise,
+    )
+    check_size(base, found.size)
+    return found
+
+
+def title_of(base: str, arrangement: Arrangement, settings: Settings) -> str:
+    """What all pictures of a grid have in common, for over the sheet."""
+    varied = {axis.kind for axis in arrangement.axes if len(axis.values) > 1}
+    height, width = settings.size
+    only = arrangement.start.row if not any(axis.kind == "adapter" for axis in arrangement.axes) else None
+    parts = {
+        "base": base,
+        **({"row": only.label} if only else {}),
+        "sampler": settings.sampler,
+        "steps": f"{settings.steps} steps",
+        "cfg": f"CFG {settings.cfg:g}",
+        "size": f"{width}x{height}",
+    }
+    return " · ".join(text for kind, text in parts.items() if kind not in varied)
+
+
+def _in_rows(arrangement: Arrangement) -> list[tuple[tuple[int, ...], Setting]]:
+    """Every place, row by row."""
+    if not all(axis.values for axis in arrangement.axes if axis.kind == "prompt"):
+        raise PromptError("there is no prompt; give at least one with --prompt")
+    return sorted(arrangement.places(), key=lambda place: (place[0][1:2], place[0][:1], place[0][2:]))
+
+
+def _slug(axis: Axis, index: int) -> str:
+    if axis.kind in ("negative", "base"):
+        return f"{axis.kind}{index + 1}"
+    return re.sub(r"[^\w.+-]+", "_", f"{axis.kind.split()[0]}{axis.label(index)}")

@@ -1,0 +1,348 @@
+"""A grid on disk: ``grid.json`` says what is where, and the sheet and the page are drawn from it alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from loratools import __version__
+from loratools.base.infotext import LoraUse, number
+from loratools.base.sampling.noise_kinds import OWN
+from loratools.errors import FileError, FormatError, did_you_mean
+from loratools.files import write_text
+from loratools.preview.record.cells import Settings
+
+NAME = "grid.json"
+_MOST_ASIDE = 6
+_OWN_FILES = ("grid.json", "grid.png", "grid.html", "grid.webp", "grid.jpg")
+
+
+@dataclass(frozen=True)
+class RowInfo:
+    """A row as ``grid.json`` keeps it; ``note`` is free text under its label, such as scores.
+
+    ``verdict`` is what the 0.9 test says: a level (``good``, ``under``, ``over``, ``note``) and a line of text. It is
+    made over all rows that are ``of`` the same (empty: the label's own), each at its pictures' weights ``times`` this;
+    with None no number says how strong the row is, and there is no verdict.
+    """
+
+    label: str
+    digest: str
+    provenance: str = ""
+    loras: tuple[LoraUse, ...] = ()
+    note: str = ""
+    verdict: tuple[str, str] | None = None
+    of: str = ""
+    times: float | None = 1.0
+
+    @property
+    def tested(self) -> str:
+        """What the verdict is about."""
+        return self.of or self.label
+
+    @property
+    def under(self) -> str:
+        """All that stands under the label."""
+        return "\n".join(text for text in (self.note, self.verdict[1] if self.verdict else "") if text)
+
+
+@dataclass(frozen=True)
+class AxisInfo:
+    """An axis as ``grid.json`` keeps it: its name, its values as text, and where it stands.
+
+    ``slot`` is ``x`` (across), ``y`` (down), ``z`` and on (a sub-grid for each value), or empty for what fills a cell.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    kind: str = ""
+    slot: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture: indices into the grid's rows and prompts, and its file below the grid's folder.
+
+    Args:
+        at: its place on every axis, and ``base`` that of the base it is compared with; a plain grid's follow from
+            the rest.
+        settings: where they differ from the grid's.
+        model: name and digest of its base model, where the grid has several.
+        embeddings: those that its prompts name, with the sha256 of their files.
+    """
+
+    row: int
+    weight: float
+    prompt: int
+    seed: int
+    file: str
+    key: str
+    at: tuple[int, ...] = ()
+    base: tuple[int, ...] | None = None
+    settings: Settings | None = None
+    model: tuple[str, str] | None = None
+    embeddings: tuple[tuple[str, str], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields, those of a plain grid's pictures alone where there is no more to say."""
+        told = asdict(self)
+        if self.settings is not None:
+            told["settings"] = _settings_json(self.settings)
+        return {key: value for key, value in told.items() if value not in ((), None)}
+
+    @staticmethod
+    def from_json(told: Mapping[str, Any]) -> Picture:
+        """The inverse of :meth:`to_json`."""
+        lists = {key: tuple(told[key]) for key in ("at", "base", "model") if key in told}
+        settings = {"settings": _settings(told["settings"])} if "settings" in told else {}
+        named = tuple((name, digest) for name, digest in told.get("embeddings", ()))
+        return Picture(**{**told, **lists, **settings, "embeddings": named})
+
+
+@dataclass(frozen=True)
+class Score:
+    """One figure of a picture: its name, its text, and its part of the way from 0 to 1 where it is drawn as a strip."""
+
+    name: str
+    text: str
+    part: float | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All that is known of a rendered grid; ``badges`` are short texts under single cells, by (row, weight).
+
+    A plain grid has rows down and weights across, with prompts and seeds in each cell; every other one has ``axes``.
+
+    Args:
+        labels: what a value is called on the sheet and the page, where that is not its own text.
+        captions: lines under the sheet.
+        scores: figures of pictures, by key.
+    """
+
+    owner: str
+    title: str
+    base: str
+    base_digest: str
+    compute: str
+    rows: tuple[RowInfo, ...]
+    weights: tuple[float, ...]
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    settings: Settings
+    pictures: tuple[Picture, ...] = ()
+    badges: Mapping[tuple[int, float], str] = field(default_factory=dict)
+    axes: tuple[AxisInfo, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    captions: tuple[str, ...] = ()
+    scores: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
+
+    def called(self, label: str) -> str:
+        """What a value is called where it is shown."""
+        return self.labels.get(label, label)
+
+    @property
+    def shown(self) -> tuple[AxisInfo, ...]:
+        """The axes: across, down, and further ones."""
+        if self.axes:
+            return self.axes
+        weights = tuple("base" if weight == 0 else number(weight) for weight in self.weights)
+        return (
+            AxisInfo("weight", weights, "weight", "x"),
+            AxisInfo("adapter", tuple(row.label for row in self.rows), "adapter", "y"),
+            AxisInfo("prompt", self.prompts, "prompt"),
+            AxisInfo("seed", tuple(str(seed) for seed in self.seeds), "seed"),
+        )
+
+    def headed(self, row: RowInfo) -> bool:
+        """Whether a row's label, and its verdict under it, stand on an axis."""
+        return any(axis.kind == "adapter" and row.label in axis.labels for axis in self.shown)
+
+    @property
+    def aside(self) -> tuple[str, ...]:
+        """What no axis says of the rows: their verdicts, or the name of the only one."""
+        rows = [row for row in self.rows if row.loras and not self.headed(row)]
+        told = tuple(dict.fromkeys(f"{row.tested}:  {row.verdict[1]}" for row in rows if row.verdict))
+        if len(told) > _MOST_ASIDE:
+            return (*told[:_MOST_ASIDE], f"and {len(told) - _MOST_ASIDE} more rows, in {NAME}")
+        named = self.title.split(" · ")
+        return told or tuple(f"LoRA:  {row.label}" for row in rows if len(rows) == 1 and row.label not in named)
+
+    def place(self, picture: Picture) -> tuple[int, ...]:
+        """Where ``picture`` stands on every axis."""
+        if self.axes:
+            return picture.at
+        return (self.weights.index(picture.weight), picture.row, picture.prompt, self.seeds.index(picture.seed))
+
+    def base_place(self, picture: Picture) -> tuple[int, ...] | None:
+        """Where the base stands that ``picture`` is compared with, if there is one."""
+        if self.axes:
+            return picture.base
+        return (self.weights.index(0), *self.place(picture)[1:]) if 0 in self.weights else None
+
+    def settings_of(self, picture: Picture) -> Settings:
+        """How ``picture`` was sampled."""
+        return picture.settings or self.settings
+
+    def cell(self, row: int, weight: float) -> list[Picture]:
+        """The pictures of one cell, prompts before seeds."""
+        found = [picture for picture in self.pictures if picture.row == row and picture.weight == weight]
+        return sorted(found, key=lambda picture: (picture.prompt, self.seeds.index(picture.seed)))
+
+    def cells(self) -> Iterator[tuple[int, float]]:
+        """Every (row, weight), row by row."""
+        return ((row, weight) for row in range(len(self.rows)) for weight in self.weights)
+
+    def relabelled(self, labels: Mapping[str, str]) -> Grid:
+        """The same grid with values called otherwise; an empty text gives a value its own name back.
+
+        Raises:
+            FormatError: for a value that stands on no axis.
+        """
+        known = [label for axis in self.shown for label in axis.labels]
+        for label in labels:
+            if label not in known:
+                raise FormatError(
+                    f"no axis has a value '{label}'{did_you_mean(label, known)}; values are {', '.join(known[:20])}"
+                )
+        return replace(self, labels={k: v for k, v in {**self.labels, **labels}.items() if v})
+
+    def annotated(
+        self, notes: Mapping[str, str] | None = None, badges: Mapping[tuple[str, float], str] | None = None
+    ) -> Grid:
+        """The same grid with ``notes`` by row label and ``badges`` by (row label, weight) over those it has."""
+        notes, badges = notes or {}, badges or {}
+        rows = tuple(replace(row, note=notes.get(row.label, row.note)) for row in self.rows)
+        index = {row.label: i for i, row in enumerate(self.rows)}
+        _known("notes", notes, index)
+        _known("badges", [label for label, _ in badges], index)
+        own = {(index[label], weight): text for (label, weight), text in badges.items()}
+        return replace(self, rows=rows, badges={**self.badges, **own})
+
+    def to_json(self) -> str:
+        """``grid.json``'s text: sizes as [width, height], files relative to its folder with forward slashes."""
+        more = {
+            "axes": [asdict(axis) for axis in self.axes],
+            "labels": dict(self.labels),
+            "captions": self.captions,
+            "scores": {key: [asdict(score) for score in own] for key, own in self.scores.items()},
+        }
+        content = {
+            "version": __version__,
+            "owner": self.owner,
+            "title": self.title,
+            "base": {"name": self.base, "digest": self.base_digest},
+            "compute": self.compute,
+            **_settings_json(self.settings),
+            "weights": self.weights,
+            "prompts": self.prompts,
+            "seeds": self.seeds,
+            "rows": [asdict(row) for row in self.rows],
+            "badges": [{"row": row, "weight": weight, "text": text} for (row, weight), text in self.badges.items()],
+            **{key: value for key, value in more.items() if value},
+            "cells": [picture.to_json() for picture in self.pictures],
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> Grid:
+        """The inverse of :meth:`to_json`; KeyError, TypeError or ValueError if it is not such a text."""
+        told: dict[str, Any] = json.loads(text)
+        axes = tuple(AxisInfo(**{**axis, "labels": tuple(axis["labels"])}) for axis in told.get("axes", ()))
+        rows = tuple(_row(row) for row in told["rows"])
+        badges = {(badge["row"], badge["weight"]): badge["text"] for badge in told["badges"]}
+        scores = {key: tuple(Score(**one) for one in own) for key, own in told.get("scores", {}).items()}
+        pictures = tuple(Picture.from_json(picture) for picture in told["cells"])
+        return Grid(
+            told["owner"], told["title"], told["base"]["name"], told["base"]["digest"], told["compute"], rows,
+            tuple(told["weights"]), tuple(told["prompts"]), tuple(told["seeds"]), _settings(told), pictures, badges,
+            axes, told.get("labels", {}), tuple(told.get("captions", ())), scores,
+        )  # fmt: skip
+
+
+def _settings_json(settings: Settings) -> dict[str, Any]:
+    return {**asdict(settings), "size": [settings.size[1], settings.size[0]]}
+
+
+def _settings(told: Mapping[str, Any]) -> Settings:
+    width, height = told["size"]
+    return Settings(
+        told["steps"],
+        told["cfg"],
+        told["sampler"],
+        (height, width),
+        told["negative"],
+        told["clip_skip"],
+        told.get("noise", OWN),
+    )
+
+
+def _row(told: Mapping[str, Any]) -> RowInfo:
+    verdict = told.get("verdict")
+    uses = tuple(LoraUse(**use) for use in told["loras"])
+    return RowInfo(**{**told, "loras": uses, "verdict": tuple(verdict) if verdict else None})
+
+
+def _known(what: str, given: Mapping[str, str] | Sequence[str], index: Mapping[str, int]) -> None:
+    for label in given:
+        if label not in index:
+            raise FormatError(f"{what} name the row '{label}', which the grid does not have; rows: {', '.join(index)}")
+
+
+def read_grid(folder: Path) -> Grid:
+    """The grid that lies in ``folder``.
+
+    Raises:
+        FileError: if there is none.
+        FormatError: if its ``grid.json`` cannot be understood, or does not tell what a verdict needs.
+    """
+    path = folder / NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = Grid.from_json(text)
+    except OSError as error:
+        raise FileError(f"{path} is missing or unreadable; render the grid first") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{path} is not a grid's record ({type(error).__name__}); render the grid again") from error
+    if '"times"' not in text and _varies_strength(found):
+        raise FormatError(
+            f"{path} was written by a version that did not say how strong each row's LoRA is; render the "
+            "grid again, its pictures are used again"
+        )
+    return found
+
+
+def _varies_strength(grid: Grid) -> bool:
+    """Whether more than the pictures' weights says how strong rows are: tags in prompts, or axes of a stack's parts."""
+    parts = any(axis.kind in ("te", "unet") or (axis.kind == "weight" and " of " in axis.name) for axis in grid.axes)
+    return parts or any("<lora:" in row.label.lower() or "<lyco:" in row.label.lower() for row in grid.rows)
+
+
+def write_grid(folder: Path, grid: Grid) -> None:
+    """Write ``grid.json``, whole or not at all."""
+    write_text(folder / NAME, grid.to_json())
+
+
+def guard(folder: Path, owner: str, force: bool) -> None:
+    """Let a grid be written to ``folder`` if no other owner's grid lies there, or ``force`` is given.
+
+    Raises:
+        FileError: naming what is in the way.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder} is a file; give a folder with --out")
+    taken = [name for name in _OWN_FILES if (folder / name).exists()]
+    if force or not taken:
+        return
+    made = None
+    if NAME in taken:
+        try:
+            made = json.loads((folder / NAME).read_text(encoding="utf-8")).get("owner")
+        except (OSError, ValueError, AttributeError):
+            made = None
+    if made != owner:
+        who = f"was written by '{made}'" if made else "was not written by this step"
+        raise FileError(f"{folder / taken[0]} exists and {who}; choose another --out, or overwrite it with --force")

@@ -1,0 +1,91 @@
+"""Latents that wait until a batch of them is decoded, and the pictures handed to the writers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from loratools.base.model import Base
+from loratools.base.sampling.sample import decode
+from loratools.errors import GridError
+from loratools.preview.render.memory import too_small
+from loratools.preview.render.picture_store import Wanted
+from loratools.preview.render.png_writer import Writing
+from loratools.preview.render.prompt_cache import Using
+
+AT_ONCE = 8
+
+
+class Decoder:
+    """Decodes as many latents at once as is worth it and as memory allows.
+
+    Args:
+        sliced: one by one.
+        using: has models on the device while they work.
+        free: gives back what memory can be spared.
+        say: told when memory made it decode fewer.
+    """
+
+    def __init__(
+        self, base: Base, sliced: bool, using: Using, free: Callable[[], None], say: Callable[[str], None]
+    ) -> None:
+        self._base, self._sliced, self._using, self._free, self._say = base, sliced, using, free, say
+        self.at_once = 1 if sliced else AT_ONCE
+        self._waiting: list[tuple[list[Wanted | None], Tensor]] = []
+
+    def add(self, wanted: Sequence[Wanted | None], latents: Tensor) -> None:
+        """Have ``latents`` wait; each is saved as its ``wanted``, or not at all."""
+        self._waiting.append((list(wanted), latents))
+
+    @property
+    def full(self) -> bool:
+        """Whether enough wait for a decoding to be worth it."""
+        return sum(len(latents) for _, latents in self._waiting) >= self._wide
+
+    def flush(self, writing: Writing, told: Callable[[int], None]) -> None:
+        """Decode all that wait and hand the pictures to ``writing``; ``told`` hears how many have come to rest."""
+        waiting, self._waiting = self._waiting, []
+        by_size: dict[Hashable, list[tuple[list[Wanted | None], Tensor]]] = {}
+        for wanted, latents in waiting:
+            by_size.setdefault(tuple(latents.shape[1:]), []).append((wanted, latents))
+        for same in by_size.values():
+            items = [item for own, _ in same for item in own]
+            with self._using(self._base.vae):
+                for part in self._pictures(torch.cat([own for _, own in same])):
+                    told(writing.put(items[: len(part)], part))
+                    items = items[len(part) :]
+
+    def drop(self) -> None:
+        """Forget all that wait."""
+        self._waiting.clear()
+
+    @property
+    def _wide(self) -> int:
+        """Latents that wait for each other; on a CPU a wider decoder gains nothing."""
+        return 1 if self._base.device.type == "cpu" else self.at_once
+
+    def _pictures(self, latents: Tensor) -> Iterator[Tensor]:
+        """Pictures (b, height, width, 3) in uint8, as many at once as memory allows."""
+        done = 0
+        count = self.at_once if self._wide > 1 or self._sliced else len(latents)
+        while done < len(latents):
+            made = self._decode(latents[done : done + count])
+            if made is None:
+                count = self.at_once = max(1, min(count, len(latents) - done) // 2)
+                continue
+            done += len(made)
+            yield made
+
+    def _decode(self, latents: Tensor) -> Tensor | None:
+        """None if memory did not suffice for more than one picture."""
+        try:
+            images = decode(self._base, latents)
+            return (images.permute(0, 2, 3, 1).float() * 255).round().to(torch.uint8)
+        except torch.OutOfMemoryError:
+            if len(latents) == 1:
+                raise GridError(too_small(self._base)) from None
+        self._free()
+        self._say(f"out of memory decoding {len(latents)} pictures at once; going on with fewer")
+        return None

@@ -1,0 +1,84 @@
+"""Pictures to disk beside the rendering: copied off the device without waiting, compressed on threads."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+from loratools.preview.render.picture_store import Store, Wanted
+
+_AHEAD = 4  # batches that may wait for a thread; the renderer then waits too, so that memory stays bounded
+
+
+class Writing:
+    """A pool of threads that save pictures in a store. Leaving it waits until all are on disk, whatever happened.
+
+    zlib and disks leave Python's lock alone, so threads are enough. An error of a thread is raised by the next call.
+    """
+
+    def __init__(self, store: Store, threads: int = 0) -> None:
+        self._store = store
+        self._pool = ThreadPoolExecutor(threads or max(1, min(8, (os.cpu_count() or 2) - 1)))
+        self._waiting: deque[tuple[list[Future[None]], int]] = deque()
+
+    def put(self, wanted: Sequence[Wanted | None], pictures: Tensor) -> int:
+        """Save ``pictures`` (b, height, width, 3) in uint8, which the device may still be working on.
+
+        Args:
+            wanted: what each is saved as; None for those that are not.
+        Returns:
+            How many pictures of this and earlier calls have come to rest since the last call.
+        """
+        host, ready = _to_host(pictures)
+        futures = [self._pool.submit(self._save, item, host, n, ready) for n, item in enumerate(wanted) if item]
+        self._waiting.append((futures, len(futures)))
+        return self.finished(wait=len(self._waiting) > _AHEAD)
+
+    def finished(self, *, wait: bool = False) -> int:
+        """How many pictures have come to rest since the last call; ``wait`` waits for the oldest batch."""
+        count = 0
+        while self._waiting and (wait or all(future.done() for future in self._waiting[0][0])):
+            futures, size = self._waiting.popleft()
+            for future in futures:
+                future.result()
+            count, wait = count + size, False
+        return count
+
+    def drain(self) -> int:
+        """Wait for all; how many have come to rest since the last call."""
+        count = 0
+        while self._waiting:
+            count += self.finished(wait=True)
+        return count
+
+    def __enter__(self) -> Writing:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True)
+
+    def _save(self, item: Wanted, host: Tensor, index: int, ready: torch.cuda.Event | None) -> None:
+        from PIL import Image
+
+        if ready is not None:
+            ready.synchronize()
+        self._store.put(item, Image.fromarray(host[index].numpy()))
+
+
+def _to_host(pictures: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """A copy in pinned memory, and the event after which it is complete."""
+    if pictures.device.type != "cuda":
+        return pictures.cpu(), None
+    host = torch.empty(pictures.shape, dtype=pictures.dtype, pin_memory=True)
+    host.copy_(pictures, non_blocking=True)
+    ready = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+    ready.record()
+    return host, ready

@@ -1,0 +1,142 @@
+"""Differences of the stacks to come, read from their files while the device works on the ones before."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from loratools.adapter.algebra.lowrank import Delta, LowRank
+from loratools.preview.plan.jobs import Job, Stack
+from loratools.preview.render.batches import Lot
+
+_MOST = 1 << 29  # bytes that may wait to be asked for
+
+
+class Ahead:
+    """Gives lots whose stacks are read in order on a thread, which ends with the block.
+
+    What the thread has not reached is read where it is asked for: nothing waits for the thread, and an error is raised
+    where it would be without one. The stacks of lots that are added have to live as long as the block.
+    """
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._room = threading.Condition()
+        self._most, self._bytes, self._over = most, 0, False
+        self._ready: dict[int, _Ready] = {}
+        self._order: list[tuple[_Ready, Mapping[str, Hashable]]] = []
+        self._stacks: dict[int, Stack] = {}
+        self._through = 0  # of the order, what the thread has read
+        self._thread = threading.Thread(target=self._read, name="read ahead", daemon=True)
+
+    def __enter__(self) -> Ahead:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._room:
+            self._over = True
+            self._room.notify_all()
+        self._thread.join()
+
+    def add(self, lots: Sequence[Lot]) -> list[Lot]:
+        """``lots`` with stacks that are read after those of the lots added before."""
+        with self._room:
+            made = [self._lot(lot) for lot in lots]
+            self._room.notify_all()
+        return made
+
+    def take(self, ready: _Ready, name: str) -> Delta | None:
+        """What the thread has read of a module, which it then forgets; it reads no module that was asked for."""
+        with self._room:
+            delta = ready.held.pop(name, None)
+            ready.asked.add(name)
+            if delta is not None:
+                self._bytes -= _size(delta)
+                self._room.notify_all()
+            return delta
+
+    def _lot(self, lot: Lot) -> Lot:
+        batches = tuple(tuple(self._job(job) for job in batch) for batch in lot.batches)
+        return Lot(self._stack(lot.stack) if lot.stack else None, batches)
+
+    def _job(self, job: Job) -> Job:
+        return replace(job, stack=self._stack(job.stack))
+
+    def _stack(self, stack: Stack) -> Stack:
+        if not stack.deltas or not stack.weight:
+            return stack
+        if id(stack) not in self._stacks:
+            ready = self._ready.get(id(stack.deltas))
+            if ready is None:
+                ready = self._ready[id(stack.deltas)] = _Ready(stack.deltas, self)
+                self._order.append((ready, stack.module_marks))
+            self._stacks[id(stack)] = replace(stack, deltas=ready)
+        return self._stacks[id(stack)]
+
+    def _read(self) -> None:
+        seen: set[Hashable] = set()
+        for ready, marks in self._in_order():
+            for name in ready.whole:
+                if (name, marks[name]) in seen:
+                    continue  # the device has it from another stack
+                seen.add((name, marks[name]))
+                with self._room:
+                    self._room.wait_for(lambda: self._over or self._bytes < self._most)
+                    if self._over:
+                        return
+                    if name in ready.asked:
+                        continue
+                try:
+                    delta = ready.whole[name]
+                except Exception:  # whoever asks for it meets it again
+                    return
+                with self._room:
+                    if name not in ready.asked:
+                        ready.held[name] = delta
+                        self._bytes += _size(delta)
+
+    def _in_order(self) -> Iterator[tuple[_Ready, Mapping[str, Hashable]]]:
+        """All that is added, until the block is over."""
+        for at in itertools.count():
+            with self._room:
+                self._through = at
+                self._room.wait_for(lambda: self._over or at < len(self._order))  # noqa: B023 it waits here
+                if self._over:
+                    return
+                following = self._order[at]
+            yield following
+
+
+class _Ready(Mapping[str, Delta]):
+    """Another mapping, and what the thread has read of it."""
+
+    def __init__(self, whole: Mapping[str, Delta], ahead: Ahead) -> None:
+        self.whole, self._ahead = whole, ahead
+        self.held: dict[str, Delta] = {}
+        self.asked: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        """``shapes``, ``ranks`` and ``dense``, where the mapping has them."""
+        if name in ("shapes", "ranks", "dense"):
+            return getattr(self.whole, name)
+        raise AttributeError(name)
+
+    def __getitem__(self, name: str) -> Delta:
+        delta = self._ahead.take(self, name)
+        return self.whole[name] if delta is None else delta
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.whole)
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+
+def _size(delta: Delta) -> int:
+    return delta.up.nbytes + delta.down.nbytes if isinstance(delta, LowRank) else delta.value.nbytes

@@ -1,0 +1,73 @@
+"""Prompts as guides, encoded once for every state of the text encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
+
+from loratools.base.model import Base
+from loratools.base.patching.patch import Patcher
+from loratools.base.prompt.guidance import Guide
+from loratools.preview.plan.jobs import Job, Stack
+
+Encode = Callable[[Base, Sequence[str], int, int], Sequence[Guide]]  # (base, texts, steps, clip skip) -> guides
+Using = Callable[..., AbstractContextManager[None]]  # models -> they are on the device inside the block
+_AT_ONCE = 64
+_KEPT = 4096
+
+
+class Texts:
+    """The guides of jobs, under the text encoders that each job's stack makes.
+
+    Args:
+        encode: how texts are read under what is patched into the text encoders now.
+        using: has models on the device while they work.
+    """
+
+    def __init__(self, base: Base, patcher: Patcher, encode: Encode, using: Using) -> None:
+        self._base, self._patcher, self._encode, self._using = base, patcher, encode, using
+        self._guides: dict[Hashable, Guide] = {}
+        self._states: dict[Hashable, Hashable] = {}  # of the text encoders, by stack
+
+    def of(self, job: Job) -> tuple[Guide, Guide]:
+        """The guides of a job's prompt and negative prompt, which have been read."""
+        state = self._states[job.stack.key]
+        positive, negative = (
+            self._guides[state, job.steps, job.clip_skip, text] for text in (job.prompt, job.negative)
+        )
+        return positive, negative
+
+    def read(self, stack: Stack, jobs: Sequence[Job]) -> None:
+        """Read the texts of ``jobs``, all of ``stack``, which is patched."""
+        wanted: dict[tuple[int, int], list[str]] = {}
+        for job in jobs:
+            wanted.setdefault((job.steps, job.clip_skip), []).extend((job.prompt, job.negative))
+        state = self._states[stack.key] = self._patcher.text_state
+        for (steps, skip), texts in wanted.items():
+            lacking = [text for text in dict.fromkeys(texts) if (state, steps, skip, text) not in self._guides]
+            for start in range(0, len(lacking), _AT_ONCE):
+                part = lacking[start : start + _AT_ONCE]
+                with self._using(*self._base.text_encoders):
+                    guides = self._encode(self._base, part, steps, skip)
+                self._guides |= {(state, steps, skip, text): g for text, g in zip(part, guides, strict=True)}
+        while len(self._guides) > max(_KEPT, 2 * len(jobs)):
+            del self._guides[next(iter(self._guides))]
+
+    def read_alone(self, jobs: Sequence[Job]) -> None:
+        """Read the texts of ``jobs``, all of one stack, with text encoders alone patched, unless they are known."""
+        if all(self._knows(job) for job in jobs):
+            return
+        stack = jobs[0].stack
+        self._patcher.move(stack.text_part, stack.weight, stack.module_marks)
+        self.read(stack, jobs)
+
+    def forget(self) -> None:
+        """Drop every guide."""
+        self._guides.clear()
+        self._states.clear()
+
+    def _knows(self, job: Job) -> bool:
+        state = self._states.get(job.stack.key)
+        return state is not None and all(
+            (state, job.steps, job.clip_skip, text) in self._guides for text in (job.prompt, job.negative)
+        )

@@ -1,0 +1,224 @@
+"""Axes of a grid from text such as ``weight: 0-1 (+0.25)`` or ``block OUT04: 0, 0.5, 1``.
+
+=============  =========================================================  =============================================
+kind           what differs from value to value                           values
+=============  =========================================================  =============================================
+adapter        the row: a file, a run (all its epochs), a merge string    ``runs/ink; "A:1:GP1,B:-1:GP2"``
+epoch          the epoch of the run among the rows                        ``2,4,8`` or ``1-8`` or ``2, best``
+weight         the whole row, or one term of it: ``weight of NAME``       numbers
+vector         a block vector over the row, or over ``of NAME``           ``GP1; ALL; "1,0.5,..."``
+block NAME     the weight of one block, or of a group such as ``IN``      numbers
+te, unet       the strength of the text encoders, of the UNet             numbers
+prompt         the prompt                                                 ``a cat, red; a dog`` or a .txt file
+negative       the negative prompt                                        ``lowres; lowres, bad hands``
+s/r            words of both prompts (Prompt S/R)                         ``red hair, blue hair, "long, green hair"``
+seed           the starting noise                                         whole numbers
+cfg, steps     the CFG scale, the sampler steps                           numbers
+sampler        the WebUI's sampler and schedule type                      ``Euler a, DPM++ 2M Karras``
+size           width x height                                             ``512x768, 768x512``
+clip skip      the text encoder's layer                                   whole numbers
+base           the base model                                             files, folders, hub ids
+=============  =========================================================  =============================================
+
+Numbers: ``0:1:0.25``, ``0-1 (+0.25)``, ``0-1 [5]``, lists, all mixed. Texts are parted by ``;``, or by commas where
+none stands (never in prompts); a text in double quotes keeps its separators.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from loratools.base.infotext import number
+from loratools.base.sampling.samplers import find_sampler
+from loratools.errors import GridError, LoratoolsError, did_you_mean
+from loratools.preview.record.cells import check_seeds, parse_size
+from loratools.preview.request.numbers import parse_integers, parse_numbers
+from loratools.preview.request.rows import Row
+from loratools.preview.request.search_replace import split_texts
+
+Value: TypeAlias = float | int | str | tuple[int, int] | Row | None  # None: the base alone
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One way in which pictures differ.
+
+    Args:
+        kind: a name of :data:`KINDS`.
+        values: of a type that goes with the kind; None is the base alone, beside which the others are seen.
+        term: the name of the one LoRA in a stack that is meant, for kinds that change a row; empty for all.
+        block: the block or group of blocks, for the kind ``block``.
+        slot: where it was asked for: ``x``, ``y``, ``z``, or empty for what fills up each cell (prompts, seeds).
+    """
+
+    kind: str
+    values: tuple[Value, ...]
+    term: str = ""
+    block: str = ""
+    slot: str = ""
+
+    @property
+    def title(self) -> str:
+        """What stands before its values."""
+        name = self.block or KINDS[self.kind].title
+        return f"{name} of {self.term}" if self.term else name
+
+    def label(self, index: int) -> str:
+        """One value as text."""
+        value = self.values[index]
+        match value:
+            case None:
+                return "base"
+            case Row():
+                return value.label
+            case (height, width):
+                return f"{width}x{height}"
+            case str():
+                return Path(value).stem if self.kind == "base" and Path(value).exists() else value
+        if self.kind == "weight" and not self.term and value == 0:
+            return "base"
+        return number(float(value)) if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of axis: its title, how its values are read, and whether it changes what is added to the base."""
+
+    title: str
+    read: Callable[[str], tuple[Value, ...]]
+    adapts: bool = False
+
+
+def _texts(text: str) -> tuple[Value, ...]:
+    return tuple(dict.fromkeys(split_texts(text)))
+
+
+def _prompts(text: str) -> tuple[Value, ...]:
+    return tuple(dict.fromkeys(split_texts(text, commas=False)))
+
+
+def _negatives(text: str) -> tuple[Value, ...]:
+    """Prompts, of which one may be empty; a separator at the end begins none."""
+    found = split_texts(text, commas=False, empty=True)
+    return tuple(dict.fromkeys(found[:-1] if not found[-1] else found))
+
+
+def _numbers(what: str) -> Callable[[str], tuple[Value, ...]]:
+    return lambda text: parse_numbers(text.replace(";", ","), what)
+
+
+def _integers(what: str, least: int = 1) -> Callable[[str], tuple[Value, ...]]:
+    def read(text: str) -> tuple[Value, ...]:
+        values = parse_integers(text.replace(";", ","), what)
+        low = min(values)
+        if low < least:
+            raise GridError(f"{low} is too small for the {what}; use {least} or more")
+        return values
+
+    return read
+
+
+def _seeds(text: str) -> tuple[Value, ...]:
+    return check_seeds(parse_integers(text.replace(";", ","), "seeds"))
+
+
+def _samplers(text: str) -> tuple[Value, ...]:
+    return tuple(dict.fromkeys(find_sampler(item).name for item in split_texts(text)))
+
+
+def _sizes(text: str) -> tuple[Value, ...]:
+    return tuple(dict.fromkeys(parse_size(item) for item in split_texts(text)))
+
+
+def _epochs(text: str) -> tuple[Value, ...]:
+    """Numbers and ranges, and the words that choose an epoch of a run."""
+    found: list[Value] = []
+    for item in split_texts(text):
+        found += [item] if item in ("best", "last") else [str(n) for n in parse_integers(item, "epochs")]
+    return tuple(dict.fromkeys(found))
+
+
+KINDS: Mapping[str, Kind] = {
+    "adapter": Kind("adapter", _texts, adapts=True),
+    "epoch": Kind("adapter", _epochs, adapts=True),
+    "weight": Kind("weight", _numbers("weights"), adapts=True),
+    "vector": Kind("blocks", _texts, adapts=True),
+    "block": Kind("block", _numbers("block weights"), adapts=True),
+    "te": Kind("text encoder", _numbers("text-encoder strengths"), adapts=True),
+    "unet": Kind("UNet", _numbers("UNet strengths"), adapts=True),
+    "prompt": Kind("prompt", _prompts),
+    "negative": Kind("negative", _negatives),
+    "s/r": Kind("S/R", _texts),
+    "seed": Kind("seed", _seeds),
+    "cfg": Kind("CFG", _numbers("CFG scales")),
+    "steps": Kind("steps", _integers("steps")),
+    "sampler": Kind("sampler", _samplers),
+    "size": Kind("size", _sizes),
+    "clip skip": Kind("clip skip", _integers("clip skips")),
+    "base": Kind("base model", _texts),
+}
+_ALIASES = {
+    "lora": "adapter", "row": "adapter", "rows": "adapter", "epochs": "epoch",
+    "weights": "weight", "strength": "weight", "blocks": "vector", "lbw": "vector", "text encoder": "te",
+    "prompts": "prompt", "negative prompt": "negative",
+    "prompt s/r": "s/r", "sr": "s/r", "search/replace": "s/r", "replace": "s/r",
+    "seeds": "seed", "cfg scale": "cfg", "step": "steps", "samplers": "sampler", "sizes": "size",
+    "clip_skip": "clip skip", "clip-skip": "clip skip", "clipskip": "clip skip",
+    "checkpoint": "base", "checkpoint name": "base", "model": "base",
+}  # fmt: skip
+_OF = re.compile(r"(?P<kind>.+?)\s+of\s+(?P<term>\S.*)", re.IGNORECASE)
+_BLOCK = re.compile(r"block\s+(?P<block>\S+)", re.IGNORECASE)
+_BARE = re.compile(r"[+-]?[\d.]+")
+_TERMS = ("epoch", "weight", "vector", "block", "te", "unet")
+
+
+def parse_axis(text: str, slot: str) -> Axis:
+    """The axis that ``text`` (``KIND: values``) means, to stand at ``slot``.
+
+    Raises:
+        GridError: naming the slot and the nearest kind or value, if it cannot be read.
+    """
+    head, colon, rest = text.partition(":")
+    if not colon:
+        raise GridError(f"axis {slot}: '{text}' has no values; write KIND: VALUES, such as \"weight: 0-1 (+0.25)\"")
+    return read_axis(head, rest, slot)
+
+
+def read_axis(head: str, rest: str, slot: str) -> Axis:
+    """The same from the two sides of the colon."""
+    kind, term, block = _kind(head.strip(), slot)
+    try:
+        values = KINDS[kind].read(rest.strip())
+    except LoratoolsError as error:
+        raise GridError(f"axis {slot}, {head.strip()}: {error}") from error
+    bare = next((value for value in values if kind == "vector" and _BARE.fullmatch(str(value))), None)
+    if bare is not None:
+        raise GridError(
+            f"axis {slot}, {head.strip()}: a comma parts values, so '{bare}' would be a whole vector; "
+            f'write a vector of numbers in double quotes, as in "1,0.5,..."'
+        )
+    if not values:
+        raise GridError(f"axis {slot}, {head.strip()}: there is no value after the colon; write at least one")
+    return Axis(kind, values, term, block, slot)
+
+
+def _kind(head: str, slot: str) -> tuple[str, str, str]:
+    """The kind, the one LoRA that is meant, and the block."""
+    of = _OF.fullmatch(head)
+    name, term = (of["kind"], of["term"].strip('"')) if of else (head, "")
+    word, block = " ".join(name.lower().split()), ""
+    if found := _BLOCK.fullmatch(name):
+        word, block = "block", found["block"]
+    word = _ALIASES.get(word, word)
+    if word not in KINDS:
+        near = did_you_mean(word, [*KINDS, *_ALIASES])
+        raise GridError(f"axis {slot}: '{head}' is no kind of axis{near}; kinds are {', '.join(KINDS)}")
+    if word == "block" and not block:
+        raise GridError(f'axis {slot}: which block? Write its name, such as "block OUT04: 0,0.5,1"')
+    if term and word not in _TERMS:
+        raise GridError(f"axis {slot}: 'of {term}' goes with {', '.join(_TERMS)}, not with {word}; drop it")
+    return word, term, block

@@ -1,0 +1,76 @@
+"""A row of a grid: what is added to the base, and what it is called."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from loratools.adapter.algebra.lowrank import Delta, LowRank
+from loratools.adapter.files.file import Adapter
+from loratools.adapter.files.source import is_peft
+from loratools.base.infotext import LoraUse, plain_name
+from loratools.ops.merging.merge import combine
+from loratools.ops.merging.terms import Term
+
+
+@dataclass(frozen=True)
+class Row:
+    """``label`` on the left, ``deltas`` in the model, ``provenance`` (how it was made, free text) in the pictures.
+
+    ``loras`` are the files behind it, for the WebUI's tags and hashes, and ``terms`` the sum that it is, for axes that
+    change it; leave both empty for what never was a file. ``of`` and ``times`` are as in :class:`.grid.RowInfo`.
+    """
+
+    label: str
+    deltas: Mapping[str, Delta]
+    provenance: str = ""
+    loras: tuple[LoraUse, ...] = ()
+    terms: tuple[Term, ...] = ()
+    of: str = ""
+    times: float | None = 1.0
+
+    @staticmethod
+    def of_file(adapter: Adapter, label: str = "") -> Row:
+        """One LoRA file as it is."""
+        name = file_name(adapter)
+        made = str(adapter.metadata.get("loratools", ""))
+        return Row(label or name, adapter, made, (LoraUse(name, adapter.digest),), (Term(adapter, label=name),))
+
+    @staticmethod
+    def of_terms(terms: Sequence[Term], label: str) -> Row:
+        """A stack, combined by the very sum that a merge writes."""
+        return Row(label, combine(terms), label, _uses(terms), tuple(terms))
+
+    def digest(self) -> str:
+        """sha256 over every module's name, shape and numbers: what the row adds, whatever it is called."""
+        total = hashlib.sha256()
+        for name in sorted(self.deltas):
+            delta = self.deltas[name]
+            parts = (delta.up, delta.down) if isinstance(delta, LowRank) else (delta.value,)
+            total.update(f"{name}{tuple(delta.shape)}{[tuple(part.shape) for part in parts]}\n".encode())
+            for part in parts:
+                total.update(part.detach().to("cpu", torch.float32).contiguous().numpy().data)
+        return total.hexdigest()
+
+
+def file_name(adapter: Adapter) -> str:
+    """The name by which other programs know a LoRA: its file's, or its folder's where PEFT names the file."""
+    folder = adapter.path.parent
+    return folder.name if is_peft(folder) else adapter.path.stem
+
+
+def _uses(terms: Sequence[Term]) -> tuple[LoraUse, ...]:
+    """Each term as a prompt names it; a counter parts different files of one name."""
+    names: dict[str, str] = {}  # plain name -> the file's digest
+    uses = []
+    for term in terms:
+        own = plain_name(file_name(term.adapter))
+        name, copy = own, 2
+        while names.setdefault(name, term.adapter.digest) != term.adapter.digest:
+            name, copy = f"{own}-{copy}", copy + 1
+        vector = term.vector.text() if term.vector is not None else ""
+        uses.append(LoraUse(name, term.adapter.digest, term.weight, vector, term.te, term.unet))
+    return tuple(uses)

@@ -1,0 +1,91 @@
+"""What one picture of a grid is asked to be, and how the value of an axis changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from loratools.base.infotext import number
+from loratools.base.sampling.noise_kinds import OWN
+from loratools.preview.request.axes import Axis, Value
+from loratools.preview.request.rows import Row
+from loratools.preview.request.search_replace import replace_all
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of a row: its ``what`` (``weight``, ``vector``, ``block``, ``te``, ``unet``) becomes ``value``.
+
+    ``term`` names the one LoRA of the stack that is meant (empty: all), ``block`` the block or group of blocks.
+    """
+
+    what: str
+    value: float | str
+    term: str = ""
+    block: str = ""
+
+    def text(self) -> str:
+        """For a label: ``GP1``, ``OUT04=0.5``, ``te=0.5``, ``weight of BASE=-1``."""
+        value = self.value if isinstance(self.value, str) else number(self.value)
+        of = f" of {self.term}" if self.term else ""
+        return f"{value}{of}" if self.what == "vector" else f"{self.block or self.what}{of}={value}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A picture before its LoRAs are opened; None stands for the base's own. ``size`` is (height, width) in pixels.
+
+    ``base`` is the name of a base model where a grid has several; ``row`` is what is added, ``weight`` times; with a
+    ``weight`` of 0 it is the base alone.
+    """
+
+    prompt: str
+    seed: int
+    negative: str = ""
+    row: Row | None = None
+    weight: float = 1.0
+    edits: tuple[Edit, ...] = ()
+    steps: int | None = None
+    cfg: float | None = None
+    sampler: str | None = None
+    size: tuple[int, int] | None = None
+    clip_skip: int = 1
+    base: str = ""
+    noise: str = OWN
+
+
+def applied(start: Setting, axes: Sequence[Axis], at: Sequence[int]) -> Setting:
+    """``start`` with the value at ``at`` of every axis; texts are replaced last, in the order of the axes.
+
+    Raises:
+        GridError: if a text that is to be replaced does not stand in the prompts.
+    """
+    found = start
+    places = sorted(zip(axes, at, strict=True), key=lambda place: place[0].kind == "s/r")
+    for axis, index in places:
+        found = _with(found, axis, axis.values[index])
+    return found
+
+
+def _with(setting: Setting, axis: Axis, value: Value) -> Setting:
+    if value is None:
+        return replace(setting, weight=0.0)
+    match axis.kind:
+        case "adapter":
+            return replace(setting, row=cast(Row, value))
+        case "weight" if not axis.term:
+            return replace(setting, weight=setting.weight * cast(float, value))
+        case "weight" | "vector" | "block" | "te" | "unet":
+            edit = Edit(axis.kind, cast("float | str", value), axis.term, axis.block)
+            return replace(setting, edits=(*setting.edits, edit))
+        case "s/r":
+            where = f"axis {axis.slot}"
+            texts = replace_all(str(axis.values[_first(axis)]), str(value), setting.prompt, setting.negative, where)
+            return replace(setting, prompt=texts[0], negative=texts[1])
+    changes: dict[str, Any] = {axis.kind.replace(" ", "_"): value}
+    return replace(setting, **changes)
+
+
+def _first(axis: Axis) -> int:
+    return next(index for index, value in enumerate(axis.values) if value is not None)

@@ -1,0 +1,223 @@
+"""The demo: the shipped recipe on the pocket base, told as a story; a second run goes on from what is there."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loratools.errors import RecipeError
+from loratools.files import write_text
+from loratools.launch import Rank
+from loratools.recipe.launch.worker import follow
+from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.planner import Planned, Planner
+from loratools.recipe.report import Told, places, try_report
+from loratools.recipe.run.runner import Ran, make_planner, run_steps
+from loratools.recipe.run.scheduler import Failure
+from loratools.recipe.run.work_folder import shown
+from loratools.recipe.shipped import RECIPES
+from loratools.yamlio import read_yaml
+
+_STORY = Path(__file__).with_name("demo.yaml")
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made. ``scores`` is what the judge read, as in the grid's ``scores.json``; ``next`` are commands
+    that work as they stand."""
+
+    out: Path
+    recipe: Path
+    ran: tuple[Ran, ...]
+    scores: Mapping[str, Any]
+    files: Mapping[str, str]
+    next: tuple[str, ...]
+    seconds: float
+
+
+def run_demo(
+    out: Path,
+    session: Session,
+    tell: Tell,
+    *,
+    quick: bool = False,
+    base: str | None = None,
+    recipe: Path | None = None,
+    rank: Rank | None = None,
+) -> DemoResult:
+    """Run the demo's recipe into ``out`` and write ``demo.json`` there.
+
+    The recipe is copied into ``out``, where it can be edited; a copy that is there already is used as it is.
+
+    Args:
+        tell: is given each line for the terminal.
+        quick: fewer pictures, epochs and cells.
+        base, recipe: instead of the pocket and the shipped recipe.
+        rank: see :func:`~loratools.recipe.run.runner.run_steps`; the others take part by :func:`help_demo`.
+    Raises:
+        LoratoolsError: of the step that fails; what is finished stays.
+    """
+    begun = time.perf_counter()
+    story = read_yaml(_STORY).data
+    mine = _copied(recipe or _shipped(quick), out, tell)
+    planner = make_planner(mine, out, base)
+    planned = planner.plan()
+    chapters = iter(range(1, len(planned) + 1))
+
+    def chapter(done: Ran | Planned) -> None:
+        step = done.planned if isinstance(done, Ran) else done
+        tell(f"\n{next(chapters)}/{len(planned)}  {story['captions'].get(step.kind, step.kind)}")
+
+    def finished(done: Ran) -> None:
+        if done.cached:
+            chapter(done)
+        state = "already there" if done.cached else f"{done.record.seconds:.1f} s"
+        tell(f"     {shown(done.planned.out)}: {done.record.summary}  ({state})")
+
+    tell(f"The base is {planner.base}. Everything goes to {shown(out)}; the recipe is {shown(mine)}.")
+
+    def ended(ran: Sequence[Ran], failures: Sequence[Failure]) -> None:
+        try_report(Told(planner, planned, ran, failures, session, time.perf_counter() - begun), tell)
+
+    ran = run_steps(planned, out, session, rank=rank, on_note=tell, on_start=chapter, on_done=finished, on_end=ended)
+    result = _result(out, mine, planner, ran, time.perf_counter() - begun)
+    write_text(out / "demo.json", json.dumps(_facts(result), indent=1, ensure_ascii=False) + "\n")
+    _tell_scores(result, story["scores"], tell)
+    _tell_end(result, tell)
+    return result
+
+
+def help_demo(out: Path, session: Session, rank: Rank, *, quick: bool = False) -> None:
+    """Take part in a demo that the first process of this launch runs.
+
+    Raises:
+        LoratoolsError: see :func:`loratools.recipe.launch.worker.follow`.
+    """
+    follow(out, rank, lambda: make_planner(out / _shipped(quick).name, out).plan(), session)
+
+
+def _shipped(quick: bool) -> Path:
+    name: str = read_yaml(_STORY).data["recipes"]["quick" if quick else "full"]
+    return RECIPES / name
+
+
+def _copied(shipped: Path, out: Path, tell: Tell) -> Path:
+    mine = out / shipped.name
+    if out.is_file():
+        raise RecipeError(f"{out} is a file; the demo needs a folder, so give another --out")
+    if not mine.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(shipped, mine)
+    elif mine.read_bytes() != shipped.read_bytes():
+        tell(f"Using {shown(mine)} as it was edited; delete it to start from the shipped one.")
+    return mine
+
+
+def _result(out: Path, mine: Path, planner: Planner, ran: list[Ran], seconds: float) -> DemoResult:
+    grids = [done for done in ran if done.planned.kind == "grid"]
+    scores: Mapping[str, Any] = next(
+        (done.record.facts["scores"] for done in grids if "scores" in done.record.facts), {}
+    )
+    files = {done.planned.name: str(done.planned.out) for done in ran}
+    for done in grids:
+        files["sheet"] = str(done.planned.out / "grid.png")
+        files["page"] = str(done.planned.out / "grid.html")
+    files["report"] = str(places(planner)[1])
+    return DemoResult(out, mine, tuple(ran), scores, files, _next_commands(out, mine, planner, ran), seconds)
+
+
+def _next_commands(out: Path, mine: Path, planner: Planner, ran: list[Ran]) -> tuple[str, ...]:
+    """Three commands, with this very demo's files."""
+    base = "" if planner.base == planner.recipe.base else f" --base {_quoted(planner.base)}"
+    commands = [f"loratools run {_quoted(shown(mine))} -o {_quoted(shown(out))}{base}"]
+    merges = [done for done in ran if done.planned.kind == "merge"]
+    if merges:
+        merged = merges[-1].planned
+        settings = planner.recipe.steps[merged.name].merge
+        terms = _with_places(settings.terms if settings else "", planner)
+        prompt = _prompt(planner)
+        commands.append(f"loratools verify {_quoted(shown(merged.out))} {_quoted(terms)}")
+        commands.append(
+            f"loratools grid {_quoted(terms)} {_quoted(shown(merged.out))} --base {_quoted(planner.base)} "
+            f"--prompt {_quoted(prompt)} --seed 7 -o {_quoted(shown(out / 'try'))}"
+        )
+    return tuple(commands)
+
+
+def _with_places(text: str, planner: Planner) -> str:
+    """A merge string of step names as one of paths."""
+    from dataclasses import replace
+
+    from loratools.ops.merging.terms import parse_merge_string
+
+    steps = planner.recipe.steps
+    specs = parse_merge_string(text)
+    placed = [replace(s, ref=shown(planner.step(s.ref).out)) if s.ref in steps else s for s in specs]
+    return re.sub(r":(-?\d+)\.0\b", r":\1", ",".join(spec.text() for spec in placed))  # 1, as a person writes it
+
+
+def _prompt(planner: Planner) -> str:
+    grids = [step.grid for step in planner.recipe.steps.values() if step.grid is not None]
+    return grids[-1].prompts[0] if grids else "1girl"
+
+
+def _quoted(text: str) -> str:
+    """For a shell of any system; what needs no quotes gets none."""
+    plain = text and all(letter.isalnum() or letter in "/\\._-+@:" for letter in text)
+    return text if plain else '"' + text.replace('"', '\\"') + '"'
+
+
+def _facts(result: DemoResult) -> dict[str, Any]:
+    steps = [
+        {
+            "step": done.planned.name,
+            "kind": done.planned.kind,
+            "out": str(done.planned.out),
+            "key": done.planned.key,
+            "cached": done.cached,
+            "seconds": done.record.seconds,
+            "summary": done.record.summary,
+        }
+        for done in result.ran
+    ]
+    return {
+        "recipe": str(result.recipe),
+        "seconds": round(result.seconds, 3),
+        "steps": steps,
+        "scores": dict(result.scores),
+        "files": dict(result.files),
+        "next": list(result.next),
+    }
+
+
+def _tell_scores(result: DemoResult, text: str, tell: Tell) -> None:
+    if not result.scores:
+        return
+    scores = result.scores
+    rows = [{"label": "base alone", **scores["base"]}, *scores["rows"]]
+    width = max(len(row["label"]) for row in rows)
+    tell(f"\n{text.format(weight=scores['weight'], style=scores['style'])}\n")
+    tell(f"  {'':<{width}}  style  tags   defects  hands")
+    for row in rows:
+        hands = row["faults"].get("hands", 0.0)
+        tell(
+            f"  {row['label']:<{width}}  {row['style']:>5.2f}  {100 * row['obedience']:>3.0f} %  "
+            f"{row['defects']:>7.2f}  {hands:>5.2f}"
+        )
+
+
+def _tell_end(result: DemoResult, tell: Tell) -> None:
+    tell(f"\nDone in {result.seconds:.0f} s. Look at:")
+    for name in ("sheet", "page", "report"):
+        if name in result.files:
+            tell(f"  {shown(Path(result.files[name]))}")
+    tell(f"  {shown(result.out)}\n\nThen try (edit a number of {shown(result.recipe)} before the first):")
+    for command in result.next:
+        tell(f"  {command}")

@@ -1,0 +1,249 @@
+"""sd-scripts' settings as a recipe that trains: its TOML, or the ``ss_*`` metadata of a file that it wrote."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loratools.errors import FormatError
+from loratools.recipe.importers.detect import Imported, finished
+from loratools.recipe.importers.write import step_name
+
+_ELSEWHERE = ("base", "out", "name", "device", "resume", "force", "images")
+_NUMBERS = {  # sd-scripts' entry -> our setting, where the value means the same
+    "ss_network_dim": "dim",
+    "ss_network_alpha": "alpha",
+    "ss_learning_rate": "learning_rate",
+    "ss_unet_lr": "unet_lr",
+    "ss_text_encoder_lr": "te_lr",
+    "ss_num_epochs": "epochs",
+    "ss_gradient_accumulation_steps": "gradient_accumulation",
+    "ss_lr_warmup_steps": "lr_warmup",
+    "ss_max_grad_norm": "max_grad_norm",
+    "ss_seed": "seed",
+    "ss_noise_offset": "noise_offset",
+    "ss_min_snr_gamma": "min_snr_gamma",
+    "ss_clip_skip": "clip_skip",
+    "ss_prior_loss_weight": "prior_loss_weight",
+    "ss_caption_dropout_rate": "caption_dropout",
+    "ss_caption_tag_dropout_rate": "tag_dropout",
+}
+_SUBSET = {
+    "shuffle_caption": "shuffle_tags",
+    "keep_tokens": "keep_tokens",
+    "flip_aug": "flip",
+    "random_crop": "random_crop",
+    "color_aug": "color_aug",
+}
+_DATA_SET = {
+    "enable_bucket": "buckets",
+    "min_bucket_reso": "bucket_min",
+    "max_bucket_reso": "bucket_max",
+    "batch_size_per_device": "batch_size",
+}
+_WORDED = {  # likewise, where the value may be unknown here
+    "ss_lr_scheduler": "lr_scheduler",
+    "ss_mixed_precision": "mixed_precision",
+    "ss_training_comment": "comment",
+    "ss_network_dropout": "network_dropout",
+    "ss_scale_weight_norms": "scale_weight_norms",
+    "ss_adaptive_noise_scale": "adaptive_noise_scale",
+    "ss_multires_noise_iterations": "multires_noise_iterations",
+    "ss_ip_noise_gamma": "ip_noise_gamma",
+    "ss_zero_terminal_snr": "zero_terminal_snr",
+    "ss_debiased_estimation": "debiased_estimation_loss",
+    "ss_loss_type": "loss_type",
+    "ss_vae_name": "vae",
+}
+_BESIDE = {  # what only says how another setting works, which has to be there
+    "ss_multires_noise_discount": ("multires_noise_discount", "multires_noise_iterations"),
+    "ss_noise_offset_random_strength": ("noise_offset_random_strength", "noise_offset"),
+    "ss_ip_noise_gamma_random_strength": ("ip_noise_gamma_random_strength", "ip_noise_gamma"),
+    "ss_huber_schedule": ("huber_schedule", "loss_type"),
+    "ss_huber_c": ("huber_c", "loss_type"),
+    "ss_huber_scale": ("huber_scale", "loss_type"),
+}
+_OFF = ("0", "0.0", "False", "l2")  # what says that a setting is not in use
+
+
+def of_toml(path: Path, base: str | None) -> Imported:
+    """A file of options (``--config_file``) or a dataset config, as a recipe that trains.
+
+    Raises:
+        RecipeError: naming an option that is unknown or not supported, and what to use instead.
+    """
+    from loratools.train.sd_scripts.config_file import is_options, read_options
+    from loratools.train.sd_scripts.dataset_toml import DEFAULTS, read_dataset_toml
+
+    whole = is_options(path)
+    notes: list[str] = []
+    told = read_options(path, notes) if whole else {**DEFAULTS, **read_dataset_toml(path)}
+    settings = {key: value for key, value in told.items() if key not in _ELSEWHERE and value is not None}
+    if not whole:
+        notes.append(f"{path.name} says which pictures, not how to train: `preset: default` is this tool's")
+    notes += [f"'{key}: {told[key]}' is left out: results go to runs/, or -o" for key in ("out",) if key in told]
+    images = {"images": told["images"]} if told.get("images") else {}
+    step = {"train": {**images, **settings}}
+    return finished(
+        "sd-scripts' TOML", {step_name(str(told.get("name") or path.stem)): step}, base or told.get("base"), notes
+    )
+
+
+def of_metadata(path: Path, metadata: Mapping[str, str], base: str | None) -> Imported:
+    """The training that a file's ``ss_*`` entries tell of. They name folders, never where those lay.
+
+    Raises:
+        FormatError: if they do not say which pictures.
+    """
+    told = {key: text for key, text in metadata.items() if text not in ("None", "")}
+    notes: list[str] = []
+    images = _images(told, path)
+    names = ", ".join(image["folder"] for image in images)
+    notes.append(f"the header names the folders {names}, not where they lay: put them beside the recipe")
+    settings = {ours: _number(told[theirs]) for theirs, ours in _NUMBERS.items() if theirs in told}
+    settings |= _worded(told, notes)
+    settings |= _data(told)
+    if "vae" in settings:
+        notes.append(f"the header calls its VAE {settings['vae']}, not where it lay: put it beside the recipe")
+    if (module := told.get("ss_network_module", "networks.lora")) != "networks.lora":
+        notes.append(f"it was trained as {module}; this recipe trains a plain LoRA")
+    model = told.get("ss_sd_model_name")
+    if base is None:
+        notes.append(f"name the base's file at `base:`; the header calls it {model or 'nothing'}")
+    step = {"train": {"images": images, **settings}}
+    return finished(
+        "sd-scripts' metadata", {step_name(told.get("ss_output_name", path.stem)): step}, base or model, notes
+    )
+
+
+def _images(told: Mapping[str, str], path: Path) -> list[dict[str, Any]]:
+    folders = _json(told.get("ss_dataset_dirs", ""))
+    if not isinstance(folders, dict) or not folders:
+        raise FormatError(f"{path} does not say which pictures it was trained on (ss_dataset_dirs)")
+    regular = _json(told.get("ss_reg_dataset_dirs", ""))
+    class_folders = regular if isinstance(regular, dict) else {}
+    return [
+        *(_folder(name, facts) for name, facts in folders.items()),
+        *({**_folder(name, facts), "regularisation": True} for name, facts in class_folders.items()),
+    ]
+
+
+def _folder(name: str, facts: object) -> dict[str, Any]:
+    repeats = facts.get("n_repeats") if isinstance(facts, dict) else None
+    return {"folder": name, **({"repeats": repeats} if isinstance(repeats, int) and repeats > 0 else {})}
+
+
+def _worded(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
+    """Settings whose names or words differ: the optimizer and its arguments, the network's, the objective's."""
+    words = _optimizer(told, notes)
+    words |= {ours: _value(told[theirs]) for theirs, ours in _WORDED.items() if told.get(theirs, "0") not in _OFF}
+    words |= {
+        ours: _value(told[theirs])
+        for theirs, (ours, of) in _BESIDE.items()
+        if of in {**words, **_positive(told)} and theirs in told and told[theirs] not in _OFF
+    }
+    words |= _network(told, notes)
+    found: dict[str, Any] = {}
+    for key, word in words.items():
+        if _fits({**_positive(told), **found, key: word}):
+            found[key] = word
+        else:
+            notes.append(f"{key}: {word} is not known here and is left out; the result will differ")
+    return found
+
+
+def _positive(told: Mapping[str, str]) -> dict[str, Any]:
+    """The noise offset, which other settings may depend on."""
+    offset = told.get("ss_noise_offset", "0")
+    return {} if offset in _OFF else {"noise_offset": _number(offset)}
+
+
+def _fits(settings: Mapping[str, Any]) -> bool:
+    from loratools.train.config.config import TrainConfig
+
+    try:
+        TrainConfig.model_validate({"base": "x", "images": [{"folder": "x"}], "out": "x", "name": "x", **settings})
+    except ValueError:
+        return False
+    return True
+
+
+def _optimizer(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
+    """``bitsandbytes.optim.adamw.AdamW8bit(weight_decay=0.1,betas=(0.9, 0.99))`` by name and arguments."""
+    text = told.get("ss_optimizer")
+    if text is None:
+        return {}
+    name, _, arguments = text.partition("(")
+    found: dict[str, Any] = {"optimizer": name.rpartition(".")[2]}
+    try:
+        call = ast.parse(f"f({arguments}" if arguments else "f()", mode="eval").body
+        keywords = call.keywords if isinstance(call, ast.Call) else []
+        values = {str(one.arg): ast.literal_eval(one.value) for one in keywords}
+    except (SyntaxError, ValueError):
+        notes.append(f"the optimizer's arguments cannot be read and are left out: {arguments[:60]}")
+        return found
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return found | ({"optimizer_args": plain} if plain else {})
+
+
+def _network(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
+    """``ss_network_args``, whose values are texts; what is no setting here is noted."""
+    from loratools.train.config.network import NetworkConfig
+
+    arguments = _json(told.get("ss_network_args", ""))
+    found: dict[str, Any] = {}
+    for key, value in arguments.items() if isinstance(arguments, dict) else ():
+        if key in NetworkConfig.model_fields:
+            found[key] = _value(str(value))
+        elif str(value) not in ("None", ""):
+            notes.append(f"ss_network_args: {key} = {str(value)[:60]} has no place in a recipe; the result will differ")
+    found = {key: value for key, value in found.items() if value not in ("None", "")}
+    return dict(sorted(found.items(), key=lambda item: item[0] != "conv_dim"))  # which conv_alpha needs
+
+
+def _value(text: str) -> Any:
+    return {"True": True, "False": False}.get(text, _number(text))
+
+
+def _data(told: Mapping[str, str]) -> dict[str, Any]:
+    sets = _json(told.get("ss_datasets", ""))
+    first = sets[0] if isinstance(sets, list) and sets and isinstance(sets[0], dict) else {}
+    found: dict[str, Any] = {ours: first[key] for key, ours in _DATA_SET.items() if first.get(key) is not None}
+    size = first.get("resolution") or _json(told.get("ss_resolution", "").translate({40: "[", 41: "]"}))
+    if isinstance(size, list) and len(size) == 2:
+        found["resolution"] = size
+    if "ss_total_batch_size" in told and "batch_size" not in found:
+        found["batch_size"] = _number(told["ss_total_batch_size"])
+    subsets = first.get("subsets")
+    subset = subsets[0] if isinstance(subsets, list) and subsets and isinstance(subsets[0], dict) else {}
+    plain = {
+        key: told[f"ss_{key}"] == "True"
+        for key in ("shuffle_caption", "flip_aug", "random_crop", "color_aug")
+        if f"ss_{key}" in told
+    }
+    plain |= {"keep_tokens": _number(told["ss_keep_tokens"])} if "ss_keep_tokens" in told else {}
+    for key, ours in _SUBSET.items():
+        value = subset.get(key, plain.get(key))
+        if value is not None:
+            found[ours] = value
+    return found
+
+
+def _number(text: str) -> Any:
+    if re.fullmatch(r"-?\d+", text):
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

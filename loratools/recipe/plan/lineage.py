@@ -1,0 +1,84 @@
+"""The recipe that a file was made by, in its header: the step, the steps before it, and digests of all that they read.
+
+It stands under ``recipe`` in the header's ``loratools`` JSON: variables and includes are put in, steps that the file
+does not depend on are left out, and paths stand as the recipe's author wrote them. Tensors, and so the file's digest,
+do not change by it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loratools.adapter.files.metadata import KEY
+from loratools.adapter.files.rewrite_header import relabel
+from loratools.adapter.header import read_header
+from loratools.errors import FormatError, RecipeError
+
+_KEY = "recipe"
+_LEFT_OUT = ("steps", "vars", "include")  # what is in the steps already
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """How one step's result can be made again.
+
+    Args:
+        name: of the recipe, which its files' owner holds.
+        step: whose result it is; ``data`` holds it and all that it needs, as a recipe.
+        key: the step's key: equal where everything that determines the result is.
+        inputs: label -> digest of every file and folder that any of the steps reads.
+    """
+
+    name: str
+    step: str
+    key: str
+    data: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"name": self.name, "step": self.step, "key": self.key, "inputs": dict(self.inputs), "data": self.data}
+
+
+def reduced(data: Mapping[str, Any], steps: Sequence[str], base: str | None) -> dict[str, Any]:
+    """A recipe's data with only ``steps``; ``base`` is another one than it names."""
+    rest = {key: value for key, value in data.items() if key not in _LEFT_OUT}
+    rest |= {} if base is None else {"base": base}
+    return {**rest, "steps": {name: data["steps"][name] for name in steps}}
+
+
+def seal(path: Path, lineage: Lineage) -> None:
+    """Write ``lineage`` into the header of a LoRA file of ours; others are left alone."""
+    try:
+        text = read_header(path).metadata.get(KEY)
+    except FormatError:
+        return
+    if text is None:
+        return
+    told = json.loads(text) | {_KEY: lineage.json()}
+    relabel(path, path, {KEY: json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)}, force=True)
+
+
+def lineage_of(path: Path) -> Lineage | None:
+    """What :func:`seal` wrote; None for a file that no recipe made.
+
+    Raises:
+        FileError, FormatError: if it cannot be read.
+        RecipeError: if the header's entry is damaged.
+    """
+    text = read_header(path).metadata.get(KEY)
+    try:
+        told = json.loads(text or "{}").get(_KEY)
+        return (
+            None
+            if told is None
+            else Lineage(
+                str(told["name"]), str(told["step"]), str(told["key"]), dict(told["data"]), dict(told["inputs"])
+            )
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RecipeError(f"the recipe in the header of {path} is damaged ({error}), so it says nothing") from error

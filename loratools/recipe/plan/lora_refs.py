@@ -1,0 +1,290 @@
+"""What a merge string inside a recipe refers to: earlier steps by name (``style@8``), runs and files on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loratools.errors import BlockError, FileError, LoratoolsError, RecipeError
+from loratools.recipe.plan.paths import Source, digest_of
+from loratools.recipe.plan.planner import Planned, Planner
+from loratools.recipe.schema.kinds import LORAS, RUNS
+
+if TYPE_CHECKING:
+    from loratools.blocks.vector import Presets
+    from loratools.ops.merging.terms import TermSpec
+
+_FAMILIES = ("sd1", "sdxl", "flux")  # sd2 has the blocks of sd1
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A merge string, read: its terms, what they read, and each name's place on disk."""
+
+    specs: tuple[TermSpec, ...]
+    sources: tuple[Source, ...]
+    places: dict[str, Path]
+    families: tuple[str | None, ...] = ()  # of each term's LoRA, where that is known before anything runs
+
+    @property
+    def family(self) -> str | None:
+        """The family of all of them, if it is known."""
+        return next((family for family in self.families if family), None)
+
+    def lookup(self) -> Callable[[str], Path]:
+        """Name -> file or run, for :func:`loratools.ops.merging.terms.resolve_terms`."""
+        return lambda ref: self.places[ref]
+
+    def options(self, presets: Presets) -> list[dict[str, Any]]:
+        """The terms as JSON values that change only when the sum does: vectors by value, names left out."""
+        return [
+            {
+                "weight": spec.weight,
+                "te": spec.te,
+                "unet": spec.unet,
+                "epoch": spec.epoch,
+                "vector": None if spec.vector_text is None else vector_values(spec.vector_text, presets),
+            }
+            for spec in self.specs
+        ]
+
+
+def read_terms(text: str, name: str, planner: Planner, presets: Presets, *place: str | int) -> Terms:
+    """Read ``text`` in step ``name`` and find everything that it names.
+
+    Raises:
+        RecipeError: naming the file and the line, for text that is no merge string, a name that is nothing, an epoch
+            that the run will not have, or a block vector that is none.
+    """
+    from loratools.blocks.vector import parse_vector
+    from loratools.ops.merging.terms import parse_merge_string
+
+    try:
+        specs = tuple(parse_merge_string(text))
+        for spec in specs:
+            if spec.vector_text is not None:
+                parse_vector(spec.vector_text, presets)
+        sources = tuple(_source(spec, planner, name, place) for spec in specs)
+        families = tuple(_family(source, planner) for source in sources)
+    except RecipeError:
+        raise
+    except LoratoolsError as error:
+        raise planner.fail(name, *place, message=str(error)) from error
+    check_families(specs, families, planner, name, *place)
+    try:
+        for spec, family in zip(specs, families, strict=True):
+            if spec.vector_text is not None and family is not None:
+                parse_vector(spec.vector_text, presets, family)
+    except LoratoolsError as error:
+        raise planner.fail(name, *place, message=str(error)) from error
+    return Terms(specs, sources, {s.ref: source.path for s, source in zip(specs, sources, strict=True)}, families)
+
+
+def read_one(text: str, name: str, planner: Planner, *place: str | int) -> Terms:
+    """One LoRA by the name of a step, an epoch of one, or a file.
+
+    Raises:
+        RecipeError: as for :func:`read_terms`; for a range of epochs, which is several.
+    """
+    terms = read_terms(quoted(text), name, planner, {}, *place)
+    if "-" in (terms.specs[0].epoch or ""):
+        raise planner.fail(
+            name,
+            *place,
+            message=f"'{text}' is several epochs, and one LoRA is needed here; make "
+            "their mean first, with a `soup` step",
+        )
+    return terms
+
+
+def quoted(text: str) -> str:
+    """A name as a merge string holds it, whatever letters it has."""
+    return '"' + text.replace('"', '""') + '"'
+
+
+def one_file(terms: Terms) -> Path:
+    """The file that :func:`read_one` means; the steps that it needs must have run."""
+    from loratools.adapter.files.epoch_files import epochs, is_run, select
+
+    spec = terms.specs[0]
+    place = terms.places[spec.ref]
+    if (place.is_file() and spec.epoch is None) or not is_run(place):
+        return place
+    (chosen,) = select(epochs(place), spec.epoch, run=spec.ref, best=lambda: best_epoch(place))
+    return chosen.path
+
+
+def _family(source: Source, planner: Planner) -> str | None:
+    """The family of a step's LoRA or of a file's, where it is known.
+
+    Raises:
+        LoratoolsError: for a file that is no LoRA.
+    """
+    from loratools.adapter.files.epoch_files import epochs
+    from loratools.adapter.files.file import open_adapter
+
+    if source.step is not None:
+        return planner.step(source.step).draft.family
+    path = source.path if source.path.is_file() else epochs(source.path)[0].path
+    found = open_adapter(path, allow_unknown=True).family  # whether it may be a DoRA, the step itself will say
+    return found if found != "unknown" else None
+
+
+def check_families(
+    specs: Sequence[TermSpec], families: Sequence[str | None], planner: Planner, name: str, *place: str | int
+) -> None:
+    """Raise RecipeError if two of the LoRAs whose families are known are of different ones."""
+    known = [(spec, family) for spec, family in zip(specs, families, strict=True) if family]
+    for spec, family in known:
+        if family != known[0][1]:
+            told = (
+                f"'{spec.ref}' is a LoRA for {family} and '{known[0][0].ref}' one for {known[0][1]}; only LoRAs of "
+                "one model family add up"
+            )
+            raise planner.fail(name, *place, message=told)
+
+
+def check_base(terms: Terms, planner: Planner, name: str, *place: str | int) -> None:
+    """Raise RecipeError if a LoRA is of another model family than the recipe's base, which it is meant to change."""
+    told = f"the base {planner.base}", planner.base_family, "name a base of its family at `base:`"
+    check_model(terms, *told, planner, name, *place)
+
+
+def check_model(
+    terms: Terms, model: str, family: str | None, remedy: str, planner: Planner, name: str, *place: str | int
+) -> None:
+    """Raise RecipeError if a LoRA is of another model family than the ``model`` that it is meant to change."""
+    for spec, own in zip(terms.specs, terms.families, strict=True):
+        if own and family and own != family:
+            raise planner.fail(
+                name, *place, message=f"'{spec.ref}' is a LoRA for {own} and {model} is {family}; {remedy}"
+            )
+
+
+def model_family(path: Path) -> str | None:
+    """The family of a model on disk, or None where it is not there yet, or is of none that is known."""
+    from loratools.adapter.files.checkpoint import open_checkpoint
+
+    with contextlib.suppress(LoratoolsError):
+        return open_checkpoint(path).family
+    return None
+
+
+def vector_values(text: str, presets: Presets) -> list[list[Any]]:
+    """What a vector's text means, whatever its spelling: for each scheme that it fits, the weights by block."""
+    from loratools.blocks.vector import parse_vector
+
+    found = []
+    for family in _FAMILIES:
+        with contextlib.suppress(BlockError):  # it does not fit this family
+            vector = parse_vector(text, presets, family)
+            rules = [[[rule.where, rule.weight] for rule in vector.rules]] if vector.rules else []
+            found.append([vector.scheme.name, dict(vector.weights), *rules])
+    return found
+
+
+def best_epoch(run: Path) -> int:
+    """The first epoch of ``run``'s shortlist, see :func:`loratools.train.output.epoch_report.shortlist`.
+
+    Raises:
+        FileError: if there is no such run.
+    """
+    from loratools.train.output.epoch_report import report
+
+    return report(run).shortlist[0].number
+
+
+def _source(spec: TermSpec, planner: Planner, name: str, place: Sequence[str | int]) -> Source:
+    label = spec.ref if spec.epoch is None else f"{spec.ref}@{spec.epoch}"
+    if spec.ref in planner.recipe.steps:
+        planned = planner.step(spec.ref)
+        if (told := _no_lora(planned, spec)) is not None:
+            raise planner.fail(name, *place, message=told)
+        return Source(label, planned.out, f"{planned.key}@{spec.epoch or ''}", planned.name)
+    path = _file(spec, planner, name, place)
+    _check_epoch(spec, path)
+    return Source(label, path, _digest(path))
+
+
+def _no_lora(planned: Planned, spec: TermSpec) -> str | None:
+    """Why a step's result cannot stand here, or None if it can."""
+    if planned.kind not in LORAS | RUNS:
+        return f"the step '{planned.name}' is a {planned.kind}, which makes no LoRA"
+    return _no_epoch(planned, spec)
+
+
+def why_no_epoch(spec: TermSpec, path: Path, planner: Planner) -> str | None:
+    """Why the step or run that ``spec`` names will not have its epoch, or None if it will."""
+    if spec.ref in planner.recipe.steps:
+        return _no_epoch(planner.step(spec.ref), spec)
+    try:
+        _check_epoch(spec, path)
+    except FileError as error:
+        return str(error)
+    return None
+
+
+def _no_epoch(planned: Planned, spec: TermSpec) -> str | None:
+    if spec.epoch is None:
+        return None
+    if planned.kind not in RUNS or planned.draft.epochs is None:
+        return f"the step '{planned.name}' is no run, so it has no epochs; drop '@{spec.epoch}'"
+    numbers = [int(part) for part in spec.epoch.split("-") if part.isdigit()]
+    if numbers != sorted(numbers):
+        return f"'{planned.name}@{spec.epoch}' runs backwards; write {planned.name}@{numbers[-1]}-{numbers[0]}"
+    if any(not 1 <= number <= planned.draft.epochs for number in numbers):
+        return (
+            f"'{planned.name}@{spec.epoch}' asks for an epoch that the run will not have; it has 1 to "
+            f"{planned.draft.epochs}"
+        )
+    wanted = range(numbers[0], numbers[-1] + 1) if numbers else range(0)
+    removed = [number for number in wanted if number not in planned.draft.numbers]
+    return _removed(f"'{planned.name}@{spec.epoch}'", removed[0], planned) if removed else None
+
+
+def _removed(asked: str, number: int, planned: Planned) -> str:
+    """That the run takes the file of epoch ``number`` away, and by which setting."""
+    every, left = planned.draft.pruned_by.get("save_every_epochs"), planned.draft.numbers
+    name = "save_every_epochs" if every is not None and number % every else "save_last_n"
+    told = ", ".join(map(str, left[:8])) + (" ..." if len(left) > 8 else "")
+    return (
+        f"{asked} asks for epoch {number}, whose file {name}: {planned.draft.pruned_by[name]} removes; of 1 to "
+        f"{planned.draft.epochs} there will be {told}, so ask for one of them or change the setting"
+    )
+
+
+def _check_epoch(spec: TermSpec, path: Path) -> None:
+    """Raise FileError if the run on disk has no such epoch; of the best one its log knows only later."""
+    from loratools.adapter.files.epoch_files import epochs, is_run, select
+
+    if spec.epoch not in (None, "best") and is_run(path):
+        select(epochs(path), spec.epoch, run=spec.ref)
+
+
+def _file(spec: TermSpec, planner: Planner, name: str, place: Sequence[str | int]) -> Path:
+    from loratools.adapter.files.epoch_files import find_lora
+
+    whole = spec.ref if spec.epoch is None else f"{spec.ref}@{spec.epoch}"
+    for text in (whole, f"{whole}.safetensors", spec.ref, f"{spec.ref}.safetensors"):
+        found = planner.find(text)
+        if found is not None:
+            return found
+    try:
+        return find_lora(spec.ref, planner.lora_dirs)
+    except FileError:
+        return planner.source(spec.ref, name, *place).path  # says what there is
+
+
+def _digest(path: Path) -> str:
+    from loratools.adapter.files.epoch_files import epochs, is_run
+
+    if path.is_dir() or not path.exists():
+        if not is_run(path):
+            epochs(path)  # says why
+        lines = [f"{epoch.number} {digest_of(epoch.path)}" for epoch in epochs(path)]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return digest_of(path)

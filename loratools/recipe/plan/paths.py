@@ -1,0 +1,173 @@
+"""Where the names of a recipe lie: files and folders beside it, its base, its VAE, its presets."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loratools.errors import FileError, LoratoolsError, RecipeError
+from loratools.files import sha256
+from loratools.recipe.schema.recipe import Recipe
+from loratools.yamlio import Document
+
+if TYPE_CHECKING:
+    from loratools.blocks.vector import Presets
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something that a step reads: a file, a folder or an earlier step.
+
+    Args:
+        label: as the recipe writes it.
+        path: where it lies, or will lie once ``step`` has run.
+        digest: of its content; for a step, what stands for it: its key.
+        step: the step that makes it, if one does.
+    """
+
+    label: str
+    path: Path
+    digest: str
+    step: str | None = None
+
+
+class Places:
+    """What a recipe's names mean on this machine, and the place in the file of what is wrong with one.
+
+    Args:
+        recipe: the checked recipe, and ``document`` where it came from.
+        folder: where relative paths are looked for first; then the folders of the files that it includes, and then
+            the current folder.
+        base: instead of the recipe's own.
+    """
+
+    def __init__(self, recipe: Recipe, document: Document, folder: Path, base: str | None = None) -> None:
+        self.recipe = recipe
+        self.document = document
+        self.folder = folder
+        self.folders = tuple(dict.fromkeys([folder, *(Path(source).parent for source in document.others)]))
+        self.base = self._base_name(base or recipe.base, given=base is not None)
+        self.rebased = base is not None
+
+    def where(self, name: str, *place: str | int) -> str:
+        """``FILE, line N: steps.NAME...`` for the start of a message."""
+        return self.document.where(("steps", name, *place))
+
+    def fail(self, name: str, *place: str | int, message: str) -> RecipeError:
+        """A RecipeError that tells the place inside step ``name``, with the line and a caret under the word."""
+        return self.document.error(("steps", name, *place), message)
+
+    def find(self, text: str) -> Path | None:
+        """The existing file or folder that ``text`` names: beside the recipe first, then beside what it includes, then
+        in the current folder."""
+        if not text.strip():
+            return None
+        given = Path(text).expanduser()
+        places = [*(folder / given for folder in self.folders), given]
+        return next((path for path in places if path.exists()), None)
+
+    def base_source(self) -> Source:
+        """The base as something that a step reads."""
+        from loratools.adapter.files.checkpoint import open_checkpoint
+        from loratools.base.load import base_digest
+
+        try:
+            if Path(self.base).is_file() and Path(self.base).suffix == ".safetensors":
+                open_checkpoint(self.base)  # a LoRA is no base
+            return Source(self.base, Path(self.base), base_digest(self.base))
+        except LoratoolsError as error:
+            if self.rebased:
+                raise
+            raise self.document.error(("base",), str(error)) from error
+
+    def base_place(self) -> Path:
+        """Where the base lies on disk; ``pocket`` is the one that ships."""
+        from loratools.pocket import weights_folder
+
+        return weights_folder() if self.base == "pocket" else Path(self.base)
+
+    @cached_property
+    def base_family(self) -> str | None:
+        """The base's model family, or None where its files are not here to be read (a hub id) or are of none."""
+        from loratools.adapter.files.checkpoint import open_checkpoint
+
+        with contextlib.suppress(LoratoolsError):
+            return open_checkpoint(self.base_place()).family
+        return None
+
+    @cached_property
+    def vae(self) -> Source | None:
+        """The VAE that pictures are decoded with instead of the base's own, as something that a step reads."""
+        if self.recipe.vae is None:
+            return None
+        try:
+            return self.vae_source(self.recipe.vae)
+        except LoratoolsError as error:
+            raise self.document.error(("vae",), str(error)) from error
+
+    def vae_source(self, text: str, *, offline: bool = False) -> Source:
+        """The VAE ``text`` by its content: a folder or file as :meth:`find` finds it, or a hub id, fetched if need be.
+
+        Raises:
+            BaseModelError: if it is none of them.
+        """
+        from loratools.base.vae_path import find_vae, vae_digest
+
+        mistyped = [
+            folder / text for folder in self.folders if Path(text).parent != Path() and (folder / text).parent.is_dir()
+        ]
+        place = find_vae(self.find(text) or next(iter(mistyped), text), offline=offline)
+        return Source(text, place, vae_digest(place))
+
+    @cached_property
+    def lora_dirs(self) -> tuple[Path, ...]:
+        """Folders in which LoRA names are looked for."""
+        found = [self.find(text) for text in self.recipe.lora_dirs]
+        for text, path in zip(self.recipe.lora_dirs, found, strict=True):
+            if path is None:
+                raise self.document.error(("lora_dirs",), f"no folder '{text}' in {self.looked()}")
+        return (*(path for path in found if path is not None), *self.folders)
+
+    def presets(self, file: str | None = None, name: str | None = None) -> Presets:
+        """The built-in vectors under those of a presets ``file``, which step ``name`` names, under the recipe's own
+        ``blocks``."""
+        from loratools.blocks.presets import load_presets
+
+        path = None if file is None else self.find(file) or Path(file)
+        try:
+            return load_presets(path, self.recipe.blocks)
+        except LoratoolsError as error:
+            if file is None or name is None:
+                raise self.document.error(("blocks",), str(error)) from error
+            kind = self.recipe.steps[name].kind
+            raise self.fail(name, kind, "presets", message=str(error)) from error
+
+    def looked(self) -> str:
+        """The folders that :meth:`find` looks into, for a message."""
+        return f"{', '.join(map(str, self.folders))} or the current folder"
+
+    def _base_name(self, text: str, *, given: bool) -> str:
+        if text == "pocket":
+            return text
+        folders = (Path(), *self.folders) if given else (*self.folders, Path())
+        return next((str(folder / text) for folder in folders if (folder / text).exists()), text)
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file, or over the names and digests of all the files in a folder; hidden ones do not count.
+
+    Raises:
+        FileError: if one cannot be read.
+    """
+    try:
+        if path.is_file():
+            return sha256(path)
+        found = sorted(item for item in path.rglob("*") if item.is_file() and not item.name.startswith("."))
+        lines = [f"{item.relative_to(path).as_posix()} {sha256(item)}" for item in found]
+    except OSError as error:
+        raise FileError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,184 @@
+"""How a file was made, as the bullets of a model card: its header's steps, from the last one back to the pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from loratools.adapter.files.metadata import ERROR, Provenance
+
+_FACTS = (
+    ("ss_sd_model_name", "base"),
+    ("ss_num_train_images", "images shown each epoch"),
+    ("ss_epoch", "epoch"),
+    ("ss_num_epochs", "of epochs"),
+    ("ss_steps", "steps"),
+    ("ss_network_dim", "dim"),
+    ("ss_network_alpha", "alpha"),
+    ("ss_learning_rate", "learning rate"),
+    ("ss_optimizer", "optimizer"),
+    ("ss_resolution", "resolution"),
+    ("ss_clip_skip", "clip skip"),
+    ("ss_seed", "seed"),
+)
+_TRAINED = ("images_shown", "preset", "dim", "alpha", "learning_rate", "optimizer", "resolution", "seed")
+_DEEPEST = 12
+
+
+def story(metadata: Mapping[str, str]) -> Iterator[str]:
+    """Markdown bullets, what was made last first; a file of another trainer tells its ``ss_*`` facts."""
+    made = Provenance.from_metadata(metadata)
+    if made is None or not made.step:
+        told = [f"{name} {metadata[key]}" for key, name in _FACTS if metadata.get(key, "None") not in ("", "None")]
+        yield f"- Trained by another program: {', '.join(told)}." if told else "- Its header does not say."
+        return
+    own = {"step": made.step, "inputs": made.inputs, "error": metadata.get(ERROR)}
+    yield from _Telling(made.ancestors).file(own, 0)
+    yield from ("", f"Made with loratools {made.version}; `loratools inspect` shows every step and digest.")
+
+
+class _Telling:
+    """The bullets of one file's story: a sentence a step, and below it the files that went in, told the same way.
+
+    Args:
+        ancestors: digest -> a file's own ``step``, ``inputs`` and ``error``.
+    """
+
+    def __init__(self, ancestors: Mapping[str, Mapping[str, Any]]) -> None:
+        self._ancestors = ancestors
+
+    def file(self, made: Mapping[str, Any], depth: int) -> Iterator[str]:
+        """One file, from its provenance."""
+        step, inputs = made["step"], made.get("inputs")
+        inputs = [item for item in inputs if isinstance(item, dict)] if isinstance(inputs, list) else []
+        stored = _stored(step, made.get("error"))
+        names = " and ".join(f"`{item.get('name')}`" for item in inputs) or "a file"
+        match step:
+            case {"merge": [*terms]}:
+                yield _bullet(depth, f"Merged{_where(step)}{_method(step)}: {stored}.")
+                yield from self._terms(terms, depth + 1)
+            case {"subtract": {"style": [*style], "base": [*base]}}:
+                yield _bullet(depth, f"Subtracted, {_subtracted(step['subtract'])}: {stored}.")
+                yield _bullet(depth + 1, "kept:")
+                yield from self._terms(style, depth + 2)
+                yield _bullet(depth + 1, "taken away:")
+                yield from self._terms([_positive(term) for term in base], depth + 2)
+            case {"train": dict(settings)}:
+                yield _bullet(depth, _trained(settings, inputs))
+            case {"resize": _}:
+                yield _bullet(depth, f"Resized from {names}: {stored}.")
+                yield from self._inputs(inputs, depth + 1)
+            case {"extract": dict()}:
+                yield _bullet(depth, f"Extracted {_extracted(inputs, names, step['extract'])}: {stored}.")
+                yield from self._inputs(inputs, depth + 1)
+            case {"convert": _}:
+                yield _bullet(depth, f"Converted from {names} to the keys of {step.get('to')}: {stored}.")
+                yield from self._inputs(inputs, depth + 1)
+            case _:
+                yield _bullet(depth, f"Made by {', '.join(f'{key} {_short(value)}' for key, value in step.items())}.")
+                yield from self._inputs(inputs, depth + 1)
+
+    def _terms(self, terms: Iterable[Any], depth: int) -> Iterator[str]:
+        for term in terms:
+            if isinstance(term, dict):
+                yield _bullet(depth, _term(term))
+                yield from self._ancestor(term.get("digest"), depth + 1)
+
+    def _inputs(self, inputs: Iterable[Mapping[str, Any]], depth: int) -> Iterator[str]:
+        for item in inputs:
+            yield from self._ancestor(item.get("digest"), depth)
+
+    def _ancestor(self, digest: object, depth: int) -> Iterator[str]:
+        found = self._ancestors.get(str(digest))
+        if found is not None and depth < _DEEPEST and found.get("step") and isinstance(found["step"], dict):
+            yield from self.file(found, depth)
+
+
+def _bullet(depth: int, text: str) -> str:
+    return f"{'  ' * depth}- {text}"
+
+
+def _where(step: Mapping[str, Any]) -> str:
+    """`` into `model.safetensors` `` of a merge that changed a checkpoint."""
+    return f" into `{step['into'].get('name')}`" if isinstance(step.get("into"), dict) else ""
+
+
+def _method(step: Mapping[str, Any]) -> str:
+    """How, where that is not the plain sum."""
+    if step.get("method") == "ties":
+        return f" by TIES of density {_short(step.get('density'))}"
+    return f" as {step['compat']} does" if step.get("compat") else ""
+
+
+def _stored(step: Mapping[str, Any], error: object) -> str:
+    """``rank 8, fp16, error 1.2e-04``."""
+    if isinstance(step.get("into"), dict):
+        return "every other tensor as it was"
+    told = [f"rank {step['rank']}"] if "rank" in step else []
+    told.append(str(step.get("dtype", "as it was")))
+    return ", ".join([*told, *([f"error {str(error).strip()}"] if error is not None else [])])
+
+
+def _subtracted(how: Mapping[str, Any]) -> str:
+    """The way, and its settings."""
+    ways = {"direct": "all of it", "matched": "what lies along it", "project": "its directions", "soft": "in part"}
+    mode = str(how.get("mode"))
+    rest = {key: value for key, value in how.items() if key not in ("mode", "style", "base")}
+    told = "".join(f", {key} {_short(value)}" for key, value in rest.items())
+    return f"{mode} ({ways.get(mode, 'in its own way')}{told})"
+
+
+def _positive(term: Any) -> Any:
+    """A term that was taken away, as much as was taken."""
+    weight = term.get("weight") if isinstance(term, dict) else None
+    return {**term, "weight": -weight} if isinstance(weight, int | float) else term
+
+
+def _extracted(inputs: Iterable[Mapping[str, Any]], names: str, how: Mapping[str, Any]) -> str:
+    roles = {str(item.get("role")): item.get("name") for item in inputs}
+    conv = ", 3x3 convolutions too" if how.get("conv") else ""
+    if {"base", "tuned"} <= set(roles):
+        return f"what makes `{roles['tuned']}` out of `{roles['base']}`{conv}"
+    return f"from the full differences in {names}{conv}"
+
+
+def _term(term: Mapping[str, Any]) -> str:
+    parts = [f"`{term.get('name')}` x {_short(term.get('weight', 1))}"]
+    parts += [f"{key} x {_short(term[key])}" for key in ("te", "unet") if key in term]
+    if isinstance(term.get("vector"), dict):
+        parts.append(f"blocks {_runs(term['vector'])}")
+    weight = term.get("weight", 1)
+    taken = "subtracted: " if isinstance(weight, int | float) and weight < 0 else ""
+    return taken + ", ".join(parts)
+
+
+def _runs(vector: Mapping[str, Any]) -> str:
+    """``BASE 1, IN01 0.6, IN02 to IN05 0.9``: neighbours of one value together."""
+    runs: list[tuple[list[str], Any]] = []
+    for name, value in vector.items():
+        if runs and runs[-1][1] == value:
+            runs[-1][0].append(name)
+        else:
+            runs.append(([name], value))
+    return ", ".join(
+        f"{names[0]} to {names[-1]} {_short(value)}" if len(names) > 1 else f"{names[0]} {_short(value)}"
+        for names, value in runs
+    )
+
+
+def _trained(settings: Mapping[str, Any], inputs: Any) -> str:
+    base = next((str(item.get("name")) for item in inputs or [] if item.get("kind") == "base"), "")
+    told = [f"{key.replace('_', ' ')} {_short(settings[key])}" for key in _TRAINED if settings.get(key) is not None]
+    of = f"epoch {settings.get('epoch')} of {settings.get('epochs')}"
+    return f"Trained on {base}: {of}, {', '.join(told)}." if base else f"Trained: {of}, {', '.join(told)}."
+
+
+def _short(value: object) -> str:
+    match value:
+        case float():
+            return f"{value:g}"
+        case str():
+            return value if len(value) <= 80 else f"{value[:77]}..."
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."

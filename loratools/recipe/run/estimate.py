@@ -1,0 +1,103 @@
+"""How much memory a step took at most, and what steps to come will take, told from past ones."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from loratools.recipe.plan.planner import Planned
+from loratools.recipe.run.cache import Cache, Record
+
+_STATUS = Path("/proc/self/status")
+
+
+class Peak:
+    """Measures the process's greatest resident memory inside the block, in ``bytes``; on a system that cannot be asked
+    for a block alone, since the process began."""
+
+    bytes = 0
+
+    def __enter__(self) -> Peak:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bytes = _peak()
+
+
+def _peak() -> int:
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    with contextlib.suppress(ImportError):
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else 1024 * most
+    return 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a step is expected to take; None where nothing is known. ``basis`` says how that is known."""
+
+    seconds: float | None
+    size: int | None
+    memory: int | None
+    basis: str
+
+
+# Guesses for the pocket base on two CPU cores, until a step has run once; seconds and bytes a unit (``Draft.units``).
+_MODEL = {
+    "draw": (0.03, 12_000),
+    "train": (0.05, None),
+    "basestyle": (0.12, None),
+    "grid": (0.07, None),
+}
+
+
+def estimate(planned: Planned, last: Record | None, cache: Cache) -> Estimate:
+    """The step's own last run, scaled to how much there is to do now; else past steps of its kind; else a model."""
+    units = planned.draft.units
+    if last is not None and last.done and last.kind == planned.kind:
+        scale = units / last.units if units and last.units else 1.0
+        return Estimate(last.seconds * scale, last.size, last.memory or None, "its last run")
+    past = cache.history(planned.kind)[-20:]
+    if past:
+        seconds = statistics.median(_each(fact["seconds"], fact["units"] if units else None) for fact in past)
+        size = statistics.median(int(fact["size"]) for fact in past)
+        memory = max(int(fact["memory"]) for fact in past)
+        return Estimate(seconds * (units or 1.0), int(size), memory or None, f"{len(past)} past {planned.kind} steps")
+    if planned.kind in _MODEL and units:
+        each, size_each = _MODEL[planned.kind]
+        return Estimate(each * units, int(size_each * units) if size_each else None, None, "guess: pocket, 2 CPU cores")
+    return Estimate(None, None, None, "")
+
+
+def _each(seconds: float, units: float | None) -> float:
+    return seconds / units if units else seconds
+
+
+def time_text(seconds: float | None) -> str:
+    """``3 s``, ``12 min`` or ``2.5 h``."""
+    if seconds is None:
+        return "-"
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def size_text(size: int | None) -> str:
+    """``12.3 MiB``."""
+    if size is None:
+        return "-"
+    if size < 2**20:
+        return f"{size / 2**10:.0f} KiB"
+    return f"{size / 2**20:.1f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"

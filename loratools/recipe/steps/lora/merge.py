@@ -1,0 +1,116 @@
+"""``merge``: the exact weighted sum of earlier steps and LoRA files, or another method's by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.lora_refs import Terms, read_terms
+from loratools.recipe.plan.planner import Draft, Outcome, Planner
+from loratools.recipe.schema.lora_steps import Merge
+from loratools.recipe.schema.recipe import Step
+from loratools.recipe.steps.lora.common import file_out, open_terms, rank_text, told, with_base
+
+if TYPE_CHECKING:
+    from loratools.ops.merging.lazy_result import Source
+    from loratools.ops.merging.merge import MergePlan
+    from loratools.ops.merging.terms import Term
+
+REVISION = 1
+default_out = file_out
+
+
+def draft(name: str, step: Step, planner: Planner) -> Draft:
+    """Read the merge string, find its files, and put block vectors in by value."""
+    settings = step.options(Merge)
+    presets = planner.presets(settings.presets, name)
+    terms = read_terms(settings.terms, name, planner, presets, "merge", "terms")
+    options = {
+        "terms": terms.options(presets),
+        **merge_options(settings),
+        "rank": rank_text(settings.rank, name, "merge", planner),
+    }
+    return Draft(
+        options,
+        with_base(terms.sources, settings.dora, planner),
+        lambda out, session: write_merge(out, session, settings, terms, name, planner),
+        family=terms.family,
+    )
+
+
+def merge_options(settings: Merge) -> dict[str, Any]:
+    """The options that determine a merge beside its terms; those at their defaults are left out."""
+    always = {"dtype": settings.dtype, "missing": settings.missing}
+    return always | settings.model_dump(include={"method", "density", "match_norm", "compat"}, exclude_defaults=True)
+
+
+def merge_plan(name: str, planner: Planner) -> MergePlan:
+    """What the merge step ``name`` would do, block by block; the steps that it needs must have run."""
+    from loratools.ops.merging.merge import plan
+
+    return plan(merge_terms(name, planner))
+
+
+def merge_terms(name: str, planner: Planner) -> list[Term]:
+    """The terms of the merge step ``name``, their files opened; the steps that it needs must have run."""
+    settings = planner.recipe.steps[name].options(Merge)
+    terms = read_terms(settings.terms, name, planner, planner.presets(settings.presets, name), "merge", "terms")
+    return _opened(settings, terms, planner)
+
+
+def _opened(settings: Merge, terms: Terms, planner: Planner) -> list[Term]:
+    from loratools.ops.analysis.norms import match_norms
+
+    missing = settings.missing
+    if settings.compat and missing is None:
+        missing = 1  # those tools never ask: what they leave out is measured against keeping it
+    found = open_terms(
+        terms,
+        planner,
+        presets=settings.presets,
+        missing=missing,
+        dora=settings.dora,
+        allow_unknown=settings.allow_unknown,
+    )
+    return match_norms(found) if settings.match_norm else found
+
+
+def write_merge(out: Path, session: Session, settings: Merge, terms: Terms, name: str, planner: Planner) -> Outcome:
+    """Write the sum of ``terms`` as ``settings`` say."""
+    from loratools.adapter.algebra.rank import parse_rank
+    from loratools.adapter.files.save import DTYPES
+    from loratools.ops.merging.merge import merge_files
+
+    found = _opened(settings, terms, planner)
+    report = merge_files(
+        found,
+        out,
+        rule=parse_rank(settings.rank),
+        dtype=DTYPES[settings.dtype],
+        force=session.force,
+        owner=planner.owner(name),
+        source=_source(settings, found),
+        method=_method(settings),
+    )
+    return told(report)
+
+
+def _source(settings: Merge, terms: list[Term]) -> Source | None:
+    """What is written in place of the exact sum, or None for the sum itself."""
+    from loratools.ops.merging.compat import compatible
+    from loratools.ops.merging.ties import Ties
+
+    if settings.method == "ties":
+        return Ties(terms, _density(settings))
+    return compatible(terms, settings.compat) if settings.compat else None
+
+
+def _method(settings: Merge) -> dict[str, Any]:
+    """What the header tells beside the terms; nothing for the plain sum."""
+    ties = {"method": "ties", "density": _density(settings)} if settings.method == "ties" else {}
+    return ties | ({"compat": settings.compat} if settings.compat else {})
+
+
+def _density(settings: Merge) -> float:
+    return 0.5 if settings.density is None else settings.density

@@ -1,0 +1,377 @@
+"""``grid``: every row at every weight, or any axes, beside the base alone: pictures, a labelled sheet and a page."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loratools.errors import GridError, LoratoolsError
+from loratools.preview.request.read_axes import USUAL_WEIGHTS, Asked, Names, build_arrangement, check_given, models_of
+from loratools.preview.request.read_rows import read_prompts
+from loratools.recipe.plan.context import Session, shipped_judge
+from loratools.recipe.plan.lora_refs import Terms, best_epoch, check_base, read_terms, vector_values
+from loratools.recipe.plan.paths import Source
+from loratools.recipe.plan.planner import Draft, Outcome, Planner
+from loratools.recipe.schema.picture_steps import Grid
+from loratools.recipe.schema.recipe import Step
+from loratools.recipe.steps.pictures.grid_check import NamesAhead, check_grid, place_of
+from loratools.recipe.steps.pictures.grid_scores import compared_with, scored_by
+
+if TYPE_CHECKING:
+    from loratools.base.model import Base
+    from loratools.blocks.vector import Presets
+    from loratools.preview.render.engine import Options
+    from loratools.preview.request.arrange import Arrangement
+    from loratools.preview.run import GridResult
+    from loratools.preview.sheet.write import Drawing
+
+REVISION = 2
+_DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed", "score")  # how the sheet and the page look
+_SCORED = ("score_images", "held_out", "score_models")  # by content, and which of them each is
+_WORKED = ("presets", "compile", "offload", "sliced", "tiled")  # what no result depends on; vectors count by value
+
+
+def default_out(name: str) -> Path:
+    """A folder."""
+    return Path(name)
+
+
+def draft(name: str, step: Step, planner: Planner) -> Draft:
+    """Read rows, axes, weights, prompts, seeds and size, and find what they name."""
+    settings = step.options(Grid)
+    presets = planner.presets(settings.presets, name)
+    axes = read_axes(name, settings, planner)
+    named = [
+        (text, place, read_terms(text, name, planner, presets, "grid", *place))
+        for text, place in _names(name, settings, axes, presets, planner)
+    ]
+    options = {
+        **settings.model_dump(
+            exclude={"weights", "seeds", "size", "prompts", "rows", "sampler", *_DRAWN, *_WORKED, *_SCORED}
+        ),
+        **settings.model_dump(include=set(_DRAWN), exclude_defaults=True),
+        **{key: value for key, value in axes.items() if key != "axes"},
+        "rows": [[text, terms.options(presets)] for text, _, terms in named],
+        "vectors": [
+            vector_values(str(value), presets)
+            for axis in axes["axes"]
+            if axis.kind == "vector"
+            for value in axis.values
+        ],
+    }
+    if settings.judge is not None:
+        _check_style(settings.judge, planner, name)
+    compared = compared_with(settings, name, planner)
+    if compared:
+        options["compared"] = [key for key, _ in compared]
+    models = _models(name, axes, planner)
+    folder = _embeddings(name, settings, planner)
+    sources: list[Source] = [
+        *(models or [planner.base_source()]),
+        *([planner.vae] if planner.vae else []),
+        *([folder] if folder else []),
+        *(source for _, source in compared),
+    ]
+    for _, place, terms in named:
+        if not models:
+            check_base(terms, planner, name, "grid", *place)
+        sources += terms.sources
+    rows = [terms for _, _, terms in named]
+    check_grid(name, settings, _ahead(name, settings, axes, rows, planner), rows, planner)
+
+    def assist(out: Path, session: Session) -> int:
+        return _render(out, session, settings, axes, rows, name, planner).rendered
+
+    return Draft(
+        options,
+        tuple(sources),
+        lambda out, session: _make(out, session, settings, axes, rows, compared, name, planner),
+        in_place=True,
+        check=lambda session: _check_judge(name, settings, planner, session),
+        units=_pictures(rows, axes, planner) * (settings.steps or 20),
+        assist=assist,
+    )
+
+
+def _names(
+    name: str, settings: Grid, axes: dict[str, Any], presets: Presets, planner: Planner
+) -> list[tuple[str, tuple[str | int, ...]]]:
+    """Every merge string and where it stands: rows, values of an axis of adapters, tags in prompts."""
+    from loratools.preview.request.prompt_loras import merge_string, take_tags
+
+    found: list[tuple[str, tuple[str | int, ...]]] = [(text, ("rows", n)) for n, text in enumerate(settings.rows)]
+    texts: list[tuple[str, tuple[str | int, ...]]] = [(text, ("prompts",)) for text in axes["prompts"]]
+    for axis in axes["axes"]:
+        if axis.kind == "adapter":
+            found += [(str(value), (axis.slot,)) for value in axis.values]
+        if axis.kind in ("prompt", "s/r"):
+            texts += [(str(value), (axis.slot,)) for value in axis.values]
+    for text, place in texts:
+        try:
+            found += [(merge_string([tag], presets), place) for tag in take_tags(text)[1]]
+        except LoratoolsError as error:
+            raise planner.fail(name, "grid", *place, message=str(error)) from error
+    return found
+
+
+def _models(name: str, axes: dict[str, Any], planner: Planner) -> list[Source]:
+    """The base models on an axis."""
+    from loratools.base.load import base_digest
+
+    axis = next((axis for axis in axes["axes"] if axis.kind == "base"), None)
+    names = [str(value) for value in axis.values] if axis is not None else []
+    try:
+        return [Source(text, planner.find(text) or Path(text), base_digest(text)) for text in names]
+    except LoratoolsError as error:
+        raise planner.fail(name, "grid", axis.slot if axis else "x", message=str(error)) from error
+
+
+def _embeddings(name: str, settings: Grid, planner: Planner) -> Source | None:
+    """The folder of embeddings, by the content of its files."""
+    from loratools.base.prompt.embeddings import folder_digest
+
+    if settings.embeddings is None:
+        return None
+    try:
+        path = planner.find(settings.embeddings) or Path(settings.embeddings)
+        return Source(settings.embeddings, path, folder_digest(path))
+    except LoratoolsError as error:
+        raise planner.fail(name, "grid", "embeddings", message=str(error)) from error
+
+
+def _pictures(rows: Sequence[Terms], axes: dict[str, Any], planner: Planner) -> int:
+    """About how many pictures there will be: a bare run is a row for each of its epochs."""
+    count = 0
+    for terms in rows:
+        step = terms.sources[0].step
+        bare = len(terms.specs) == 1 and terms.specs[0].epoch is None and step is not None
+        count += (len(planner.step(step).draft.numbers) or 1) if bare and step else 1
+    weights = [weight for weight in axes["weights"] or [1] if weight != 0]
+    across = math.prod(len(axis.values) for axis in axes["axes"] if axis.kind not in ("adapter", "epoch"))
+    inner = max(1, len(axes["prompts"])) * max(1, len(axes["seeds"] or ()))
+    return (max(1, count) * len(weights) + 1) * across * inner
+
+
+def read_axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
+    """The axes and the sampler by value; each mistake is told with its own line."""
+    from loratools.base.sampling.samplers import find_sampler
+    from loratools.preview.record.cells import parse_seeds, parse_size, parse_weights
+    from loratools.preview.request.axes import parse_axis
+
+    slots = {slot: text for slot in ("x", "y", "z") if (text := getattr(settings, slot)) is not None}
+    found: dict[str, Any] = {"axes": []}
+    for slot, text in slots.items():
+        try:
+            found["axes"].append(parse_axis(text, slot))
+        except LoratoolsError as error:
+            raise planner.fail(name, "grid", slot, message=str(error)) from error
+    weights = settings.weights or (None if slots else USUAL_WEIGHTS)
+    seeds = settings.seeds or str(planner.recipe.seed)
+    seeded = settings.seeds is None and any(axis.kind == "seed" for axis in found["axes"])
+    readers: dict[str, Callable[[], Any]] = {
+        "weights": lambda: list(parse_weights(weights)) if weights else None,
+        "seeds": lambda: None if seeded else list(parse_seeds(seeds)),
+        "size": lambda: list(parse_size(settings.size)) if settings.size else None,
+        "prompts": lambda: read_prompts(settings.prompts, planner.find) if settings.prompts else [],
+        "sampler": lambda: find_sampler(settings.sampler).name if settings.sampler else None,
+    }
+    for key, reader in readers.items():
+        try:
+            found[key] = reader()
+        except LoratoolsError as error:
+            raise planner.fail(name, "grid", key, message=str(error)) from error
+    _check_axes(name, settings, found, planner)
+    if found["size"]:
+        check_size(found["size"], planner, name, "grid", "size")
+    return found
+
+
+def _check_axes(name: str, settings: Grid, found: dict[str, Any], planner: Planner) -> None:
+    """Raise RecipeError for an axis that says what is said before it, or that has nothing to change."""
+    from loratools.preview.request.arrange import check_axes
+
+    given = _given(settings)
+    for count, axis in enumerate(found["axes"], 1):
+        try:
+            check_given(axis, given, settings.seeds is not None)
+            check_axes(found["axes"][:count], settings.rows, found["prompts"])
+        except GridError as error:
+            raise planner.fail(name, "grid", axis.slot, message=str(error)) from error
+        if axis.kind == "size":
+            for size in axis.values:
+                check_size(size, planner, name, "grid", axis.slot)
+
+
+def _given(settings: Grid) -> frozenset[str]:
+    """Settings that no axis may vary too."""
+    given = {
+        key.replace("_", " ")
+        for key in ("cfg", "steps", "sampler", "size", "clip_skip")
+        if getattr(settings, key) is not None
+    }
+    return frozenset(given | ({"negative"} if settings.negative else set()))
+
+
+def check_size(size: Sequence[int], planner: Planner, name: str, *place: str | int) -> None:
+    """Raise RecipeError if the base's VAE cannot make pictures of ``size`` (height, width); a base that is not a folder
+    of Diffusers here has the factor of all known families, 8."""
+    config = planner.base_place() / "vae/config.json"
+    unit = 8
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        unit = 2 ** (len(json.loads(config.read_text(encoding="utf-8"))["block_out_channels"]) - 1)
+    if any(side < unit or side % unit for side in size):
+        told = f"a size of {size[1]}x{size[0]} does not fit; width and height must be multiples of {unit}"
+        raise planner.fail(name, *place, message=told)
+
+
+def _check_judge(name: str, settings: Grid, planner: Planner, session: Session) -> None:
+    if settings.judge is not None and planner.base != "pocket" and session.judge is shipped_judge:
+        told = "the judge reads pictures of the pocket base only; remove `judge` for other bases"
+        raise planner.fail(name, "grid", "judge", message=told)
+
+
+def _check_style(style: str, planner: Planner, name: str) -> None:
+    from loratools.recipe.steps.pictures.draw import check_style
+
+    check_style(style, planner, name, "grid", "judge")
+
+
+def _make(
+    out: Path,
+    session: Session,
+    settings: Grid,
+    axes: dict[str, Any],
+    rows: list[Terms],
+    compared: Sequence[tuple[str, Source]],
+    name: str,
+    planner: Planner,
+) -> Outcome:
+    with session.share(resumes=session.resume, needed=False) as shared:
+        result = _render(out, session, settings, axes, rows, name, planner)
+    built, rendered = result.grid.rows, result.rendered + shared.rendered
+    facts: dict[str, Any] = {"rows": [row.label for row in built], "rendered": rendered, "png": str(result.png)}
+    if settings.judge is not None:
+        from loratools.recipe.steps.pictures.grid_judge import score_grid
+
+        facts["scores"] = score_grid(out, settings.judge, session.judge, _drawing(settings)).json()
+    if settings.score:
+        scored_by(compared).draw(out, session.judge, _drawing(settings))
+    pictures = result.rendered + result.elsewhere + result.reused
+    return Outcome(f"{len(built)} rows, {pictures} pictures, {rendered} of them rendered now", facts)
+
+
+def _render(
+    out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str, planner: Planner
+) -> GridResult:
+    """The pictures, the sheet and the page; of several processes each renders a part, and the first draws the rest."""
+    from loratools.base.load import load_base
+    from loratools.base.vae import use_vae
+    from loratools.preview.run import render_axes
+
+    names = _names_there(settings, rows, planner)
+    arrangement = _arranged(settings, axes, names, name, planner)
+    models = models_of(arrangement, planner.base)
+
+    def load(model: str) -> Base:
+        base = load_base(model, device=session.device, dtype=settings.dtype)
+        if planner.vae is not None:
+            use_vae(base, planner.vae.path)
+        return base
+
+    first = load(models[0])
+    return render_axes(
+        first,
+        arrangement,
+        out=out,
+        presets=names.presets,
+        resolve=names.terms,
+        load=lambda model: first if model == models[0] else load(model),
+        options=_engine(settings),
+        title=settings.title,
+        drawing=_drawing(settings),
+        embeddings=planner.find(settings.embeddings) if settings.embeddings else None,
+        progress=session.progress,
+        owner=planner.owner(name),
+        force=session.force,
+    )
+
+
+def _engine(settings: Grid) -> Options:
+    from loratools.preview.render.engine import Options
+
+    return Options(
+        settings.batch_size or 8,
+        compiled=settings.compile,
+        offload=settings.offload,
+        sliced=settings.sliced,
+        tiled=settings.tiled,
+    )
+
+
+def _drawing(settings: Grid) -> Drawing:
+    from loratools.preview.sheet.write import Drawing
+
+    return Drawing(settings.sheets, settings.full_size, settings.embed, settings.labels, settings.captions)
+
+
+def arranged_ahead(name: str, planner: Planner) -> Arrangement:
+    """What the grid step ``name`` will show, its rows by label alone.
+
+    Raises:
+        RecipeError: for what cannot be arranged.
+    """
+    settings = planner.recipe.steps[name].options(Grid)
+    presets = planner.presets(settings.presets, name)
+    axes = read_axes(name, settings, planner)
+    rows = [
+        read_terms(text, name, planner, presets, "grid", *place)
+        for text, place in _names(name, settings, axes, presets, planner)
+    ]
+    return _ahead(name, settings, axes, rows, planner)
+
+
+def _ahead(name: str, settings: Grid, axes: dict[str, Any], rows: Sequence[Terms], planner: Planner) -> Arrangement:
+    there = _names_there(settings, rows, planner)
+    names = NamesAhead(there.lookup, there.find, there.presets, there.missing, there.best, planner=planner)
+    return _arranged(settings, axes, names, name, planner)
+
+
+def _names_there(settings: Grid, rows: Sequence[Terms], planner: Planner) -> Names:
+    places = {ref: path for terms in rows for ref, path in terms.places.items()}
+    presets = planner.presets(settings.presets)
+    return Names(lambda ref: places[ref], planner.find, presets, settings.missing, best_epoch)
+
+
+def _arranged(settings: Grid, axes: dict[str, Any], names: Names, name: str, planner: Planner) -> Arrangement:
+    """The axes in their places."""
+    from loratools.preview.request.setting import Setting
+
+    asked = Asked(
+        settings.rows,
+        {axis.slot: getattr(settings, axis.slot) for axis in axes["axes"]},
+        settings.weights,
+        settings.prompts,
+        axes["seeds"],
+        _given(settings),
+        settings.base_alone,
+        settings.most,
+    )
+    start = Setting(
+        "",
+        0,
+        settings.negative,
+        steps=settings.steps,
+        cfg=settings.cfg,
+        sampler=axes["sampler"],
+        size=tuple(axes["size"]) if axes["size"] else None,
+        clip_skip=settings.clip_skip or 1,
+        noise=settings.noise,
+    )
+    try:
+        return build_arrangement(asked, start, names)
+    except LoratoolsError as error:
+        raise planner.fail(name, "grid", *place_of(str(error), settings), message=str(error)) from error

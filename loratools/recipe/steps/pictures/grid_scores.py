@@ -1,0 +1,71 @@
+"""What a grid step scores its pictures by: folders of images, which `draw` steps may make, and models on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from loratools.errors import LoratoolsError
+from loratools.recipe.plan.paths import Source, digest_of
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.schema.picture_steps import Grid
+
+if TYPE_CHECKING:
+    from loratools.preview.judge.score_request import ScoredBy
+
+
+def compared_with(settings: Grid, name: str, planner: Planner) -> list[tuple[str, Source]]:
+    """What the pictures of the grid step ``name`` are compared with: (option, source).
+
+    Raises:
+        RecipeError: at the option, for a folder without images, a model that cannot be used, or a step that makes none.
+    """
+    found = [
+        (key, _images(str(getattr(settings, key)), name, key, planner))
+        for key in ("score_images", "held_out")
+        if getattr(settings, key) is not None
+    ]
+    return [
+        *found,
+        *(("score_models", _model(text, name, number, planner)) for number, text in enumerate(settings.score_models)),
+    ]
+
+
+def scored_by(compared: Sequence[tuple[str, Source]]) -> ScoredBy:
+    """What :func:`compared_with` found, as folders; the steps that the grid needs must have run."""
+    from loratools.preview.judge.score_request import ScoredBy
+
+    images = {key: source.path for key, source in compared}
+    models = tuple(source.path for key, source in compared if key == "score_models")
+    return ScoredBy(images.get("score_images"), images.get("held_out"), models)
+
+
+def _images(text: str, name: str, key: str, planner: Planner) -> Source:
+    from loratools.preview.judge.score_request import check_images
+
+    found = planner.source(text, name, "grid", key)
+    if found.step is not None:
+        kind = planner.step(found.step).kind
+        if kind != "draw":
+            told = f"the step '{text}' is a {kind}, which makes no images; name a folder or a `draw` step"
+            raise planner.fail(name, "grid", key, message=told)
+        return found
+    try:
+        check_images(found.path)
+    except LoratoolsError as error:
+        raise planner.fail(name, "grid", key, message=str(error)) from error
+    return found
+
+
+def _model(text: str, name: str, number: int, planner: Planner) -> Source:
+    from loratools.preview.judge.score_request import check_model
+
+    path = planner.find(text)
+    if path is None:
+        told = f"there is no folder '{text}' beside the recipe or in the current folder; models are not downloaded"
+        raise planner.fail(name, "grid", "score_models", number, message=told)
+    try:
+        check_model(path)
+    except LoratoolsError as error:
+        raise planner.fail(name, "grid", "score_models", number, message=str(error)) from error
+    return Source(text, path, digest_of(path))

@@ -1,0 +1,112 @@
+"""Whose loss, and at which noise: means over an epoch by image and by band of timesteps.
+
+At little noise the loss is tens of times what it is at much, so that an image's mean says first of all which timesteps
+it happened to get. Its relative loss is free of that: each use counts by the mean loss of all images in its band.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loratools.train.callbacks.callback import Seen, Watcher
+from loratools.train.callbacks.records import EpochRecord, StepRecord
+from loratools.train.callbacks.tensorboard import Board, NoBoard
+from loratools.train.data.dataset import Item
+from loratools.train.step.runner import Done
+
+BANDS = 10
+_UNREAD = 256  # steps whose losses may lie on the device before they are read together
+
+
+class Tally(Watcher):
+    """Writes a ``losses`` line an epoch: the losses as they were weighted for training, by image and by noise.
+
+    The losses are read in bunches, when the loop has waited for them anyway.
+    """
+
+    name = "tally"
+
+    def __init__(self, seen: Seen, board: Board | NoBoard) -> None:
+        self._seen, self._board = seen, board
+        self._names = short_names(seen.dataset.items)
+        self._timesteps = int(seen.base.scheduler_config.get("num_train_timesteps", 1000))
+        self._sums = torch.zeros(2, len(self._names), BANDS, dtype=torch.float64)  # losses, and how many
+        self._unread: list[Done] = []
+
+    def stepped(self, done: Done, record: StepRecord) -> None:
+        self._unread.append(done)
+        if len(self._unread) >= _UNREAD:
+            self._read()
+
+    def ended(self, record: EpochRecord) -> None:
+        losses, counts = self._gathered()
+        self._sums.zero_()
+        bands = losses.sum(0) / counts.sum(0)  # NaN for a band of no use
+        told = {
+            "bands": self._bands(bands),
+            "images": self._by_image(losses, counts),
+            "relative": self._by_image((losses / bands).nan_to_num(0.0), counts),
+        }
+        self._seen.log.write("losses", {"epoch": record.epoch, "step": record.step, **told})
+        for band, loss in enumerate(_numbers(bands)):
+            if loss is not None:
+                self._board.scalar(f"timesteps/{self._first(band):04d}", loss, record.step)
+
+    def state(self) -> dict[str, Any]:
+        return {"sums": self._gathered()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        if state and self._seen.ranks.main:  # of several processes one goes on with the sum of all
+            self._sums.copy_(state["sums"])
+
+    def _read(self) -> None:
+        """Count the steps that wait; two copies from the device for all of them."""
+        if not self._unread:
+            return
+        losses = torch.cat([done.losses for done in self._unread]).cpu().double()
+        bands = torch.cat([done.timesteps for done in self._unread]).cpu() * BANDS // self._timesteps
+        items = torch.tensor([sample.item for done in self._unread for sample in done.own], dtype=torch.long)
+        self._unread = []
+        self._sums[0].index_put_((items, bands), losses, accumulate=True)
+        self._sums[1].index_put_((items, bands), torch.ones_like(losses), accumulate=True)
+
+    def _gathered(self) -> Tensor:
+        """The sums over all processes of the run."""
+        self._read()
+        if self._seen.ranks.world == 1:
+            return self._sums.clone()
+        whole = self._sums.clone().to(self._seen.kind.device)
+        self._seen.ranks.sum(whole)
+        return whole.cpu()
+
+    def _by_image(self, sums: Tensor, counts: Tensor) -> dict[str, float]:
+        """Means over all bands; images that were not seen are left out."""
+        means = _numbers(sums.sum(1) / counts.sum(1))
+        return {name: mean for name, mean in zip(self._names, means, strict=True) if mean is not None}
+
+    def _bands(self, means: Tensor) -> list[dict[str, Any]]:
+        return [
+            {"from": self._first(band), "to": self._first(band + 1) - 1, "loss": loss}
+            for band, loss in enumerate(_numbers(means))
+        ]
+
+    def _first(self, band: int) -> int:
+        return -(-band * self._timesteps // BANDS)
+
+
+def short_names(items: Sequence[Item]) -> list[str]:
+    """``folder/file`` of every image, or its whole path where two are called the same."""
+    short = [f"{item.path.parent.name}/{item.path.name}" for item in items]
+    known = Counter(short)
+    return [name if known[name] == 1 else str(item.path) for name, item in zip(short, items, strict=True)]
+
+
+def _numbers(means: Tensor) -> list[float | None]:
+    """None for those of nothing."""
+    return [None if math.isnan(mean) else mean for mean in means.tolist()]

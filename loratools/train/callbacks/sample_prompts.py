@@ -1,0 +1,226 @@
+"""The prompts that a run draws while it goes on, in sd-scripts' syntax: a text file, TOML, JSON, or lines in a config.
+
+A line is a prompt and its options: ``1girl, smile --n low quality --w 512 --h 768 --d 1 --l 7 --s 28 --ss euler_a``.
+Lines that begin with ``#`` are comments.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loratools.base.model import Base
+from loratools.base.sampling.sample import check_size, find_sampler
+from loratools.errors import GridError, PromptError, did_you_mean
+from loratools.train.config.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One picture that is drawn again and again; ``size`` is (height, width), ``sampler`` a name of ours."""
+
+    prompt: str
+    negative: str
+    size: tuple[int, int]
+    seed: int
+    steps: int
+    cfg: float
+    sampler: str
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError("it must be 1 or more")
+    return value
+
+
+def _seed(text: str) -> int | None:
+    """None below 0, which stands for no seed."""
+    value = int(text)
+    if value >= 2**63:
+        raise ValueError("it must be below 2 to the power of 63")
+    return value if value >= 0 else None
+
+
+_Read = Callable[[str], Any]
+# option of a line -> what it is called in TOML and JSON, and how its value is read
+_OPTIONS: Mapping[str, tuple[str, _Read]] = {
+    "n": ("negative_prompt", str),
+    "w": ("width", _count),
+    "h": ("height", _count),
+    "d": ("seed", _seed),
+    "l": ("scale", float),
+    "s": ("sample_steps", _count),
+    "ss": ("sample_sampler", str),
+}
+# of other families, or of a ControlNet beside the base: option of a line -> what it is called in TOML and JSON
+_ELSEWHERE: Mapping[str, str] = {
+    "cn": "controlnet_image",
+    "g": "guidance_scale",
+    "fs": "flow_shift",
+    "ctr": "cfg_trunc_ratio",
+    "rcfg": "renorm_cfg",
+}
+_BY_NAME = {name: (name, read) for name, read in _OPTIONS.values()}
+_ONLY_THERE = "it is of a ControlNet or of another family of models"
+_OPTION = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
+
+
+def wanted_samples(config: TrainConfig, base: Base, notes: list[str]) -> list[Wanted]:
+    """Every picture of the config's ``sample_prompts``; what a line does not say is the base's own.
+
+    Without ``--d`` a line has the run's seed, so that all its pictures begin at the same noise. As in sd-scripts, sides
+    are rounded down to multiples of 8, and a seed below 0 is none.
+
+    Args:
+        notes: gets a sentence for every size that is rounded, and every option that only other families have.
+    Raises:
+        PromptError: naming the file and the line, for a file or an option that cannot be read.
+        GridError: for a sampler or a size that the base does not have.
+    """
+    return [_resolved(where, given, config, base, notes) for where, given in _lines(config.sample_prompts, notes)]
+
+
+def check_prompts(prompts: Path | tuple[str, ...]) -> None:
+    """Raise what is wrong with ``prompts`` whatever the base is.
+
+    Raises:
+        PromptError, GridError: as :func:`wanted_samples`.
+    """
+    for where, given in _lines(prompts, []):
+        _sampler(where, given.get("sample_sampler"))
+
+
+def _sampler(where: str, name: str | None) -> None:
+    try:
+        find_sampler(name) if name else None
+    except GridError as error:
+        raise GridError(f"{where}: {error}") from error
+
+
+def _lines(prompts: Path | tuple[str, ...] | None, notes: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each prompt stands, and what is said of it."""
+    if isinstance(prompts, Path):
+        text = _text(prompts)
+        match prompts.suffix.lower():
+            case ".toml":
+                yield from _tables(prompts, _toml(prompts, text), notes)
+            case ".json":
+                yield from _tables(prompts, _json(prompts, text), notes)
+            case _:
+                yield from _numbered(f"{prompts}, line", text.splitlines(), notes)
+    elif prompts is not None:
+        yield from _numbered("sample_prompts, line", prompts, notes)
+
+
+def _numbered(where: str, lines: Any, notes: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    found = [(f"{where} {number}", line.strip()) for number, line in enumerate(lines, start=1)]
+    found = [(place, line) for place, line in found if line and not line.startswith("#")]
+    if not found:
+        raise PromptError(f"{where.removesuffix(', line')} holds no prompt; write one a line")
+    for place, line in found:
+        prompt, *options = _OPTION.split(line)
+        read = (_option(option, place, notes) for option in options)
+        yield place, {"prompt": prompt.strip(), **dict(option for option in read if option is not None)}
+
+
+def _option(text: str, place: str, notes: list[str]) -> tuple[str, Any] | None:
+    name, _, value = text.partition(" ")
+    if name.lower() in _ELSEWHERE:
+        notes.append(f"{place}: --{name} has no effect; {_ONLY_THERE}")
+        return None
+    if name.lower() not in _OPTIONS:
+        raise PromptError(
+            f"{place}: there is no option '--{name}' here; there are {', '.join(f'--{known}' for known in _OPTIONS)}"
+        )
+    key, read = _OPTIONS[name.lower()]
+    return key, _value(f"--{name}", value.strip(), read, place)
+
+
+def _tables(path: Path, tables: Any, notes: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise PromptError(f"{path} holds no prompts; list them, each with its `prompt`")
+    for number, table in enumerate(tables, start=1):
+        place, given = f"{path}, prompt {number}", {}
+        for key, value in table.items():
+            if key in _ELSEWHERE.values():
+                notes.append(f"{place}: {key} has no effect; {_ONLY_THERE}")
+                continue
+            if key != "prompt" and key not in _BY_NAME:
+                raise PromptError(
+                    f"{place}: there is no key '{key}'{did_you_mean(key, ['prompt', *_BY_NAME])}; there "
+                    f"are prompt, {', '.join(_BY_NAME)}"
+                )
+            given[key] = _value(key, str(value), str if key == "prompt" else _BY_NAME[key][1], place)
+        yield place, {"prompt": "", **given}
+
+
+def _value(name: str, text: str, read: _Read, place: str) -> Any:
+    try:
+        return read(text)
+    except ValueError as error:
+        told = str(error) if str(error).startswith("it must") else "it must be a number"
+        raise PromptError(f"{place}: {name} is '{text}'; {told}") from error
+
+
+def _resolved(where: str, given: Mapping[str, Any], config: TrainConfig, base: Base, notes: list[str]) -> Wanted:
+    height, width = base.resolution
+    size = _rounded(where, (given.get("height", height), given.get("width", width)), notes)
+    seed = given.get("seed")
+    try:
+        check_size(base, size)
+        sampler = find_sampler(given.get("sample_sampler") or config.sample_sampler or base.defaults.sampler).name
+    except GridError as error:
+        raise GridError(f"{where}: {error}") from error
+    return Wanted(
+        given["prompt"],
+        given.get("negative_prompt", ""),
+        size,
+        config.seed if seed is None else seed,
+        given.get("sample_steps", base.defaults.steps),
+        given.get("scale", base.defaults.cfg),
+        sampler,
+    )
+
+
+def _rounded(where: str, size: tuple[int, int], notes: list[str]) -> tuple[int, int]:
+    height, width = (max(side - side % 8, 64) if side % 8 else side for side in size)
+    if (height, width) != size:
+        notes.append(f"{where}: {size[1]}x{size[0]} is drawn at {width}x{height}, since sides are multiples of 8")
+    return height, width
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        told = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise PromptError(
+            f"cannot read sample_prompts {path}: {told}; name a file of prompts, or list them in the "
+            "config as `sample_prompts: [1girl --w 512]`"
+        ) from error
+
+
+def _toml(path: Path, text: str) -> Any:
+    """``[prompt]`` with what all have, and ``[[prompt.subset]]`` for each."""
+    try:
+        table = tomllib.loads(text).get("prompt", {})
+    except tomllib.TOMLDecodeError as error:
+        raise PromptError(f"cannot read {path}: {error}; write [prompt] and [[prompt.subset]]") from error
+    if not isinstance(table, dict):
+        return table
+    shared = {key: value for key, value in table.items() if key != "subset"}
+    return [{**shared, **own} for own in table.get("subset", [{}] if shared else [])]
+
+
+def _json(path: Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise PromptError(f"cannot read {path}: {error}; write a list of prompts") from error

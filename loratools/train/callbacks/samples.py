@@ -1,0 +1,157 @@
+"""Pictures that a run draws of itself: the same prompts and noise each time, so that only the weights differ."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from loratools.adapter.files.file import open_adapter
+from loratools.base.infotext import Facts, LoraUse, infotext, write_png
+from loratools.base.model import Base
+from loratools.base.prompt.guidance import guidance
+from loratools.base.prompt.prompt_encoding import conditioning
+from loratools.base.sampling.sample import decode, denoise_guided, find_sampler, noise
+from loratools.errors import TrainingError
+from loratools.train.callbacks.callback import Seen, Watcher
+from loratools.train.callbacks.progress import Progress
+from loratools.train.callbacks.sample_prompts import Wanted
+from loratools.train.callbacks.sample_sheet import draw_sheet
+from loratools.train.callbacks.tensorboard import Board, NoBoard
+from loratools.train.callbacks.validation import eagerly
+from loratools.train.loop import due
+from loratools.train.output.state import Position
+
+
+class Sampler(Watcher):
+    """Draws with the weights that are saved, after they are: a kill loses pictures, and resuming draws those again."""
+
+    name = "samples"
+
+    def __init__(self, seen: Seen, wanted: Sequence[Wanted], board: Board | NoBoard, bar: Progress) -> None:
+        self._seen, self._wanted, self._board, self._bar = seen, wanted, board, bar
+
+    def due(self, step: int) -> bool:
+        return due(self._seen.config.sample_every_steps, step)
+
+    def began(self, position: Position) -> None:
+        if self._asked(position):
+            self._draw(position, missing=True)
+
+    def after(self, position: Position) -> None:
+        if self._asked(position):
+            self._draw(position, missing=False)
+
+    def _asked(self, position: Position) -> bool:
+        config = self._seen.config
+        if position.step == 0:
+            return config.sample_at_first
+        ended = position.into == 0 and due(config.samples_every_epochs, position.epoch)
+        return ended or self.due(position.step)
+
+    def _draw(self, position: Position, *, missing: bool) -> None:
+        """The pictures of this moment, or those of them that are missing, and the sheet of all moments."""
+        seen, ranks = self._seen, self._seen.ranks
+        if ranks.main:
+            paths = [
+                seen.folder.sample(position.epoch, position.step, number, ended=position.into == 0)
+                for number in range(1, len(self._wanted) + 1)
+            ]
+            todo = [(number, path) for number, path in enumerate(paths, start=1) if not (missing and path.is_file())]
+            lora = self._lora(position) if todo else []
+            with seen.saved_weights(), eagerly(seen.config), _decoding(seen.base) if todo else contextlib.nullcontext():
+                for number, path in todo:
+                    self._one(number, path, position, lora)
+            draw_sheet(seen.folder.samples, [own.prompt for own in self._wanted])
+            self._board.flush()
+        ranks.wait()
+
+    def _one(self, number: int, path: Path, position: Position, lora: Sequence[LoraUse]) -> None:
+        wanted = self._wanted[number - 1]
+        self._bar.doing(f"sample {number}/{len(self._wanted)}")
+        pixels = self._picture(wanted)
+        from PIL import Image
+
+        made = {"run": self._seen.config.name, "epoch": position.epoch, "step": position.step, "number": number}
+        write_png(Image.fromarray(pixels), path, infotext(self._facts(wanted, position, lora)), {"sample": made})
+        self._board.picture(f"samples/{number:02d}", pixels, position.step)
+
+    def _picture(self, wanted: Wanted) -> np.ndarray:
+        """Its pixels; decoded in tiles where memory does not suffice for the whole, as beside a training SDXL."""
+        base, skip = self._seen.base, self._seen.config.clip_skip
+        with contextlib.suppress(torch.OutOfMemoryError):
+            return render(base, wanted, skip)
+        torch.cuda.empty_cache()
+        try:
+            with _in_tiles(base.vae):
+                return render(base, wanted, skip)
+        except torch.OutOfMemoryError as error:
+            height, width = wanted.size
+            raise TrainingError(
+                f"the GPU's memory does not suffice to draw a sample of {width}x{height} beside the "
+                "training; give smaller --w and --h, or leave sample_prompts out, and go on with "
+                "--resume"
+            ) from error
+
+    def _lora(self, position: Position) -> list[LoraUse]:
+        """The file of these weights, if they have one."""
+        folder = self._seen.folder
+        path = folder.epoch(position.epoch) if position.into == 0 else folder.step(position.step)
+        return [LoraUse(path.stem, open_adapter(path).digest)] if position.step and path.is_file() else []
+
+    def _facts(self, wanted: Wanted, position: Position, lora: Sequence[LoraUse]) -> Facts:
+        base = self._seen.base
+        return Facts(
+            prompt=wanted.prompt,
+            negative=wanted.negative,
+            steps=wanted.steps,
+            sampler=wanted.sampler,
+            cfg=wanted.cfg,
+            seed=wanted.seed,
+            size=wanted.size,
+            model=Path(base.name).stem,
+            model_digest=base.digest,
+            clip_skip=self._seen.config.clip_skip,
+            loras=lora,
+            extra={"Training step": str(position.step)},
+        )
+
+
+@torch.no_grad()
+def render(base: Base, wanted: Wanted, clip_skip: int) -> np.ndarray:
+    """One picture, uint8 (height, width, 3), with what is in the base's modules now; a grid's cell is the same."""
+    positive, negative = conditioning(base, wanted.prompt, wanted.negative, wanted.steps, clip_skip)
+    told = guidance([positive], [negative], find_sampler(wanted.sampler).guided(wanted.cfg))
+    latents = denoise_guided(
+        base, told, noise(wanted.seed, wanted.size), wanted.steps, wanted.cfg, wanted.sampler, seeds=[wanted.seed]
+    )
+    picture: np.ndarray = decode(base, latents)[0].permute(1, 2, 0).float().cpu().numpy()
+    return (picture * 255).round().astype(np.uint8)
+
+
+@contextlib.contextmanager
+def _decoding(base: Base) -> Iterator[None]:
+    """Inside the block the VAE is on the base's device; afterwards where it was, for the sake of small cards."""
+    before = next(base.vae.parameters()).device
+    try:
+        base.vae.to(base.device)
+        yield
+    finally:
+        base.vae.to(before)
+
+
+@contextlib.contextmanager
+def _in_tiles(vae: Any) -> Iterator[None]:
+    """Inside the block pictures are decoded in overlapping tiles of half the VAE's own size."""
+    before = vae.tile_sample_min_size, vae.tile_latent_min_size
+    try:
+        vae.tile_sample_min_size, vae.tile_latent_min_size = (size // 2 for size in before)
+        vae.enable_tiling()
+        yield
+    finally:
+        vae.disable_tiling()
+        vae.tile_sample_min_size, vae.tile_latent_min_size = before

@@ -1,0 +1,107 @@
+"""The curves of a run for TensorBoard, through PyTorch's own writer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loratools.errors import TrainingError
+from loratools.train.callbacks.callback import Watcher
+from loratools.train.callbacks.records import EpochRecord, StepRecord
+from loratools.train.config.config import TrainConfig
+from loratools.train.step.runner import Done
+
+
+class Board:
+    """Writes numbers and pictures as TensorBoard's events.
+
+    Args:
+        writer: a ``torch.utils.tensorboard.SummaryWriter``.
+    """
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """One point of the curve ``name``."""
+        self._writer.add_scalar(name, value, step)
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """A picture (height, width, 3) in uint8."""
+        self._writer.add_image(name, pixels, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """See what was written into the file."""
+        self._writer.flush()
+
+
+class NoBoard:
+    """Stands for TensorBoard in a run, or a process, without it."""
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """Nothing."""
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+
+class Curves(Watcher):
+    """The curves that every run has: the loss, its moving average and the learning rates by step, the loss by epoch."""
+
+    name = "curves"
+
+    def __init__(self, board: Board | NoBoard) -> None:
+        self._board = board
+
+    def stepped(self, done: Done, record: StepRecord) -> None:
+        for name in ("loss", "average"):
+            self._board.scalar(f"loss/{name}", getattr(record, name), record.step)
+        for name, rate in done.rates.items():
+            self._board.scalar(f"rate/{name}", rate, record.step)
+
+    def ended(self, record: EpochRecord) -> None:
+        self._board.scalar("loss/epoch", record.loss, record.step)
+
+    def state(self) -> dict[str, Any]:
+        self._board.flush()
+        return {}
+
+
+def check_board(config: TrainConfig) -> None:
+    """Raise TrainingError, with the remedies, if curves are asked for and TensorBoard's package is missing."""
+    if not config.tensorboard:
+        return
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise TrainingError(
+            "tensorboard needs a package that is not installed: pip install 'loratools[log]', or set "
+            "tensorboard: false (every loss is in NAME.jsonl anyway)"
+        ) from error
+
+
+@contextlib.contextmanager
+def board(config: TrainConfig, step: int, *, writes: bool) -> Iterator[Board | NoBoard]:
+    """The board of a run that goes on after ``step``; what an earlier attempt wrote of later steps is hidden."""
+    if not config.tensorboard or not writes:
+        yield NoBoard()
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer: Any = SummaryWriter(str(board_folder(config)), purge_step=step + 1 if step else 0)  # type: ignore[no-untyped-call]
+    with contextlib.closing(writer):
+        yield Board(writer)
+
+
+def board_folder(config: TrainConfig) -> Path:
+    """Where the curves lie: beside the epoch files, or in a folder for each run in the one that was named."""
+    if isinstance(config.tensorboard, Path):
+        return config.tensorboard / config.name
+    return config.out / f"{config.name}-tensorboard"

@@ -1,0 +1,212 @@
+"""What a training run is asked to do: every setting, its range and its default, as one frozen model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from loratools.train.config.data import DATA_PLACES, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
+from loratools.train.config.monitoring import LOOK_ONLY, LookConfig
+from loratools.train.config.network import NetworkConfig
+from loratools.train.config.objective import ObjectiveConfig
+from loratools.train.config.optimizer import OptimizerConfig
+from loratools.train.config.performance import SPEED_ONLY, SpeedConfig
+from loratools.train.config.saving import KEPT_ONLY, WatchConfig
+
+# settings that change no byte of the result
+PLACE_ONLY = frozenset(
+    {
+        "out",
+        "device",
+        "resume",
+        "force",
+        "preset",
+        "offline",
+        "guide_factor",
+        *DATA_PLACES,
+        *SPEED_ONLY,
+        *KEPT_ONLY,
+        *LOOK_ONLY,
+    }
+)
+
+Count = Annotated[int, Field(ge=1)]
+
+
+Described = Literal[
+    "title",
+    "author",
+    "description",
+    "license",
+    "tags",
+    "usage_hint",
+    "merged_from",
+    "trigger_phrase",
+    "preprocessor",
+    "is_negative_embedding",
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
+
+
+class TrainConfig(
+    DataConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig, SpeedConfig, WatchConfig, LookConfig, _Strict
+):
+    """The settings of one run. A preset's values come first, then the file's, then the command line's.
+
+    ``resolution`` None is the base's own.
+    """
+
+    # what
+    base: str = Field(description="a Diffusers folder, a .safetensors or .ckpt file, a hub id, or pocket")
+    vae: Path | None = Field(
+        default=None,
+        description="a VAE of its own: a Diffusers folder, a single file or a hub id; the base's if left out",
+    )
+    offline: bool = Field(default=False, description="never ask the hub")
+    images: Folders = Field(
+        default=(), description="folders of pictures, each with captions beside them; one or a list"
+    )
+    datasets: tuple[DataSet, ...] = Field(
+        default=(), description="in the place of `images`: several, each with its own resolution and batch"
+    )
+    out: Path = Field(default=Path("runs"), description="folder of the epoch files")
+    name: str = Field(default="", description="what the files are called; the images' folder if left out")
+    preset: str = Field(
+        default="default",
+        description="a guide's numbers: style-004, character-002, character-003, object, pose, scene or pocket-style",
+    )
+    comment: str | None = Field(default=None, description="free text for the files' headers")
+    modelspec: Mapping[Described, str] = Field(
+        default_factory=dict,
+        description="what the files say of themselves to a person: title, author, description, license and so on",
+    )
+    # how long, how much
+    epochs: Count = Field(default=10, description="times through all pictures; each leaves a file")
+    max_steps: Count | None = Field(
+        default=None, description="in the place of `epochs`: as many whole epochs as these optimiser steps take"
+    )
+    batch_size: Count = Field(default=1, description="pictures a step")
+    gradient_accumulation: Count = Field(default=1, description="batches whose gradients make one step")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=1, description="the same seed gives the same files")
+    # network
+    dim: Annotated[int, Field(ge=1, le=4096)] = Field(default=32, description="rank of the LoRA")
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="the LoRA is scaled by alpha / dim; `dim` if left out"
+    )
+    # text
+    clip_skip: Annotated[int, Field(ge=1, le=12)] = Field(
+        default=1, description="1: the last text layer; 2 for anime bases of NovelAI's family"
+    )
+    # images
+    resolution: Resolution | None = Field(
+        default=None, description="512 or 512x768 in pixels; the base's own if left out"
+    )
+    buckets: bool = Field(
+        default=True,
+        description="pictures of other shapes get sizes of the same area; false: all are cut to `resolution`",
+    )
+    bucket_min: Count | None = Field(
+        default=None, description="least side of a bucket in pixels; half the resolution's shorter side if left out"
+    )
+    bucket_max: Count | None = Field(
+        default=None, description="greatest side of a bucket in pixels; twice the resolution's longer side if left out"
+    )
+    bucket_steps: Count = Field(default=64, description="sides of buckets are multiples of this many pixels")
+    guide_factor: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="of guide 004's sum for the number of steps; 2 if mirrored, else 4, if left out"
+    )
+    bucket_no_upscale: bool = Field(default=False, description="small pictures keep their size")
+    # machine
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = Field(
+        default=None, description="what is computed in; bf16 where the device has it, else no, if left out"
+    )
+    dtype: Literal["fp16", "bf16", "fp32"] = Field(default="fp16", description="number type of the files")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps")
+    resume: bool = Field(default=False, description="go on with a run that was cut short")
+    force: bool = Field(default=False, description="overwrite another run's files")
+    _notes: tuple[str, ...] = PrivateAttr(())
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if value != value.strip() or value.startswith(".") or any(letter in value for letter in '/\\:*?"<>|\0\n'):
+            raise ValueError(f"'{value}' cannot be a file's name; use letters, digits, '-' and '_'")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("name"):
+            return value
+        datasets = value.get("datasets")
+        first_set = datasets[0] if isinstance(datasets, (list, tuple)) and datasets else value
+        images = first_set.get("images") if isinstance(first_set, dict) else None
+        first = images[0] if isinstance(images, (list, tuple)) and images else images
+        folder = first.get("folder") if isinstance(first, dict) else first
+        if isinstance(first, dict) and folder in (None, listed := first.get("metadata_file")):
+            folder = Path(listed).with_suffix("") if isinstance(listed, (str, Path)) else None
+        return {**value, "name": Path(folder).name} if isinstance(folder, (str, Path)) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        if self.learned_rates() == (0, 0):
+            raise ValueError("unet_lr and te_lr are both 0, so there is nothing to train; raise one of them")
+        if self.graph == "on" and self.drops and self.gradient_checkpointing:
+            raise ValueError(
+                "a graph cannot draw again what dropout left out under gradient_checkpointing; set graph: "
+                "off, or leave one of them out"
+            )
+        if bool(self.images) == bool(self.datasets):
+            raise ValueError("give either `images` or `datasets`; a data set lists its folders under its own `images`")
+        for part in self.parts():
+            if part.buckets and part.bucket_steps is not None and part.bucket_steps % 8:
+                raise ValueError(f"bucket_steps {part.bucket_steps} is no multiple of 8; 64 is usual")
+        changing = [
+            name
+            for name in ("random_crop", "color_aug")
+            if getattr(self, name) or any(getattr(subset, name) for subset in self.subsets())
+        ]
+        if changing and self.cache_latents:
+            raise ValueError(
+                f"{changing[0]} changes an image at every use, which cache_latents cannot keep; set "
+                "cache_latents: false, or leave it out"
+            )
+        return self
+
+    def parts(self) -> tuple[DataSet, ...]:
+        """The run's data sets with the run's own settings filled in; a ``resolution`` of None is the base's."""
+        found = []
+        for part in self.datasets or (DataSet(images=self.images),):
+            unset = [name for name in OF_DATA_SETS if getattr(part, name) is None]
+            found.append(part.model_copy(update={name: getattr(self, name) for name in unset}))
+        return tuple(found)
+
+    def subsets(self) -> tuple[Subset, ...]:
+        """The folders of all data sets."""
+        return tuple(subset for part in self.datasets for subset in part.images) or self.images
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the file that this was read from."""
+        return self._notes
+
+    def noted(self, notes: Sequence[str]) -> TrainConfig:
+        """The same settings with ``notes``."""
+        copied = self.model_copy()
+        copied._notes = tuple(notes)
+        return copied
+
+    @property
+    def network_alpha(self) -> float:
+        """alpha as it is written: ``dim`` where none was given, so that the scale is 1."""
+        return float(self.dim if self.alpha is None else self.alpha)
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting that has a say in the result, as plain JSON values."""
+        return self.model_dump(mode="json", exclude=set(PLACE_ONLY))

@@ -1,0 +1,183 @@
+"""From a file, a preset and flags to a :class:`TrainConfig`; every mistake is named with its file, key and remedy."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from loratools.adapter.files.epoch_files import find_lora
+from loratools.errors import FileError, MergeStringError, RecipeError, did_you_mean
+from loratools.ops.merging.terms import parse_merge_string
+from loratools.train.config.config import TrainConfig
+from loratools.train.config.data import OF_DATA_SETS, DataSet, Subset
+from loratools.validation import Place, first_mistake
+from loratools.yamlio import Document, read_yaml
+
+PRESETS = Path(__file__).with_name("presets.yaml")
+_PATHS = ("folder", "metadata_file", "mask_folder")
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """The named settings that ship, each ``{"source": text, "settings": {...}}``."""
+    return dict(read_yaml(PRESETS).data)
+
+
+def read_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+    """The config at ``path`` (our YAML, or sd-scripts' TOML: a dataset config or options) under ``overrides``.
+
+    Overrides that are None count as not given. With no path the overrides alone must name ``base`` and ``images``.
+    Everything that it names is looked for in the current folder first, then beside the config.
+
+    Raises:
+        RecipeError: for a file that cannot be read, an unknown key or preset, or a value out of range.
+    """
+    if path is None:
+        return make_config(overrides or {}, "train")
+    if Path(path).suffix.lower() == ".toml":
+        notes: list[str] = []
+        under = _read_toml(Path(path), overrides or {}, notes)
+        return make_config(overrides or {}, str(path), under=under).noted(notes)
+    document = read_yaml(path)
+    if not isinstance(document.data, dict):
+        raise RecipeError(f"{path} holds no settings; write `base:` and `images:` at least")
+    return make_config(overrides or {}, str(path), under=document.data, document=document)
+
+
+def _read_toml(path: Path, overrides: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    from loratools.train.sd_scripts.config_file import is_options, read_options
+    from loratools.train.sd_scripts.dataset_toml import DEFAULTS, read_dataset_toml
+
+    if is_options(path):  # a preset says what the file does not
+        return read_options(path, notes, defaults=overrides.get("preset") is None)
+    return {**DEFAULTS, **read_dataset_toml(path)}
+
+
+def make_config(
+    values: Mapping[str, Any],
+    source: str,
+    *,
+    under: Mapping[str, Any] | None = None,
+    document: Document | None = None,
+) -> TrainConfig:
+    """``values`` over ``under`` over the preset's settings, checked.
+
+    Raises:
+        RecipeError: naming ``source`` (and the line, where ``document`` knows it), the key and the nearest valid one.
+    """
+    over = {key: value for key, value in values.items() if value is not None}
+    given = {**_without(under or {}, over), **over}
+    merged = {**_preset(given.get("preset", "default"), source), **given}
+    for key in ("base", "images"):
+        if merged.get(key) in (None, "", [], ()) and not (key == "images" and merged.get("datasets")):
+            raise RecipeError(f"{source}: '{key}' is missing; give it in the config or as --{key}")
+    try:
+        config = TrainConfig.model_validate(merged)
+    except ValidationError as error:
+        raise RecipeError(_message(error, merged, source, document)) from error
+    beside = Path(source).parent if document is not None or source.endswith(".toml") else None
+    return config if beside is None else _found(config, beside)
+
+
+def _without(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``under`` without what ``over`` replaces: a length in steps, all data sets, or a setting that these share."""
+    if over.get("epochs"):
+        under = {key: value for key, value in under.items() if key != "max_steps"}
+    if over.get("images"):
+        return {key: value for key, value in under.items() if key != "datasets"}
+    taken = {key for key in over if key in OF_DATA_SETS or (key in Subset.model_fields and key != "folder")}
+    parts = under.get("datasets")
+    if not taken or not isinstance(parts, list):
+        return dict(under)
+    left = [{key: part[key] for key in part if key not in taken} if isinstance(part, dict) else part for part in parts]
+    return {**under, "datasets": left}
+
+
+def _preset(name: object, source: str) -> dict[str, Any]:
+    known = presets()
+    if not isinstance(name, str) or name not in known:
+        hint = did_you_mean(str(name), known)
+        raise RecipeError(f"{source}: there is no training preset '{name}'{hint}; there are {', '.join(known)}")
+    return dict(known[name]["settings"])
+
+
+def _found(config: TrainConfig, beside: Path) -> TrainConfig:
+    """The config with what it names looked for beside it, where it is not in the current folder."""
+
+    def place(path: Path | None) -> Path | None:
+        return beside / path if path is not None and not path.exists() and (beside / path).exists() else path
+
+    def found(subset: Subset) -> Subset:
+        return subset.model_copy(update={name: place(getattr(subset, name)) for name in _PATHS})
+
+    parts = tuple(part.model_copy(update={"images": tuple(map(found, part.images))}) for part in config.datasets)
+    prompts = place(config.sample_prompts) if isinstance(config.sample_prompts, Path) else config.sample_prompts
+    base = config.base if config.base == "pocket" else _beside(config.base, beside)
+    changed = {
+        "images": tuple(map(found, config.images)),
+        "datasets": parts,
+        "sample_prompts": prompts,
+        "base": base,
+        "vae": place(config.vae),
+        "network_weights": place(config.network_weights),
+        "base_adapters": tuple(_terms_beside(text, beside) for text in config.base_adapters),
+    }
+    return config.model_copy(update=changed)
+
+
+def _beside(name: str, folder: Path) -> str:
+    """A path of this name in ``folder``, if there is one and none here; else the name, such as a hub id, as it is."""
+    return str(folder / name) if not Path(name).expanduser().exists() and (folder / name).exists() else name
+
+
+def _terms_beside(text: str, folder: Path) -> str:
+    """A merge string with the files that lie in ``folder`` named so; one that cannot be read stays as it is."""
+    try:
+        specs = parse_merge_string(text)
+    except MergeStringError:
+        return text
+    refs = [_lora_beside(spec.ref, folder) for spec in specs]
+    if refs == [spec.ref for spec in specs]:
+        return text
+    return ",".join(replace(spec, ref=ref).text() for spec, ref in zip(specs, refs, strict=True))
+
+
+def _lora_beside(ref: str, folder: Path) -> str:
+    try:
+        find_lora(ref)
+    except FileError:
+        with contextlib.suppress(FileError):
+            return str(find_lora(ref, [folder]))
+    return ref
+
+
+def _message(error: ValidationError, values: Mapping[str, Any], source: str, document: Document | None) -> str:
+    unknown = next((tuple(one["loc"]) for one in error.errors() if one["type"] == "extra_forbidden"), None)
+    path, reason = (unknown, _unknown(unknown)) if unknown else first_mistake(error, values)
+    key = ".".join(str(part) for part in path)
+    if source.endswith(".toml") and (theirs := _theirs(path)):
+        key = f"{key} ({theirs})"
+    place = document.where(path) if document is not None else f"{source}: {key}" if key else source
+    return f"{place}: {reason}"
+
+
+def _theirs(path: Place) -> str:
+    """sd-scripts' name of the setting at ``path``, where it is another than ours."""
+    from loratools.train.sd_scripts.dataset_toml import DATASET_KEYS, SUBSET_KEYS
+    from loratools.train.sd_scripts.options import OPTIONS
+
+    names = [part for part in path if isinstance(part, str)]
+    known = {ours: theirs for table in (OPTIONS, SUBSET_KEYS, DATASET_KEYS) for theirs, ours in table.items()}
+    theirs = known.get(names[-1], "") if names else ""
+    return theirs if theirs not in names else ""
+
+
+def _unknown(path: Place) -> str:
+    in_folder = "images" in path[:-1]
+    in_set = path[0] == "datasets" and len(path) > 1
+    valid = (Subset if in_folder else DataSet if in_set else TrainConfig).model_fields
+    return f"there is no such setting{did_you_mean(str(path[-1]), valid)}; `loratools train --help` lists them"

@@ -1,0 +1,280 @@
+"""A run's images and captions, put into batches whose order is a function of (seed, epoch)."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from loratools.dataset.captions import CaptionRules, Moment, vary
+from loratools.dataset.images import mask_of, on_white, unreadable
+from loratools.errors import DatasetError
+from loratools.train.config.config import TrainConfig
+from loratools.train.config.data import DataSet
+from loratools.train.data.augment import recolored
+from loratools.train.data.buckets import BucketRules, Size, bucket_of, bucket_sizes, cover, fit
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image: where it is, its caption as written, its folder's rules, and the size it is trained at.
+
+    ``mask`` is a picture whose dark parts are not learnt; one that is ``held_out`` is judged by and never trained on.
+    """
+
+    path: Path
+    caption: str
+    folder: int  # index into Dataset.folders
+    size: Size
+    bucket: Size
+    digest: str
+    mask: Path | None = None
+    held_out: bool = False
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One folder after its name, its own settings and the run's have been put together; it trains ``count`` images."""
+
+    path: Path
+    repeats: int
+    rules: CaptionRules
+    flip: bool
+    class_tokens: str | None
+    extensions: tuple[str, ...]
+    count: int = 0
+    metadata_file: Path | None = None
+    regularisation: bool = False
+    random_crop: bool = False
+    color_aug: bool = False
+    interpolation: str | None = None
+    part: int = 0  # index into Dataset.parts
+    alpha_mask: bool = False
+    mask_folder: Path | None = None
+    split: float = 0.0  # share of its images that is held out
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One use of an image in an epoch: which, its caption this time, and whether it is mirrored."""
+
+    item: int
+    caption: str
+    flipped: bool
+    draw: str | None = None  # names the random crop and colours of this use; None where pixels do not change
+
+
+@dataclass(frozen=True)
+class Part:
+    """One data set of a run; its images share batches with each other alone. A ``batch_size`` of None is the run's."""
+
+    rules: BucketRules
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Every image of a run. ``notes`` are things that a person should know and that stop nothing."""
+
+    items: tuple[Item, ...]
+    folders: tuple[Folder, ...]
+    parts: tuple[Part, ...]
+    digest: str
+    notes: tuple[str, ...] = field(default=())
+    cache_dir: Path | None = None  # where its latents are kept on disk; None: nowhere
+    prior_loss_weight: float = 1.0
+    epochs: int = 1  # of the run, which a token warm-up given as a fraction counts by
+
+    @property
+    def buckets(self) -> BucketRules:
+        """The rules of the first part, which is the only one unless a run has several data sets."""
+        return self.parts[0].rules
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Images x repeats."""
+        return sum(self.uses())
+
+    @property
+    def held_out(self) -> tuple[int, ...]:
+        """Indices into ``items`` of the images that no epoch shows."""
+        return tuple(index for index, item in enumerate(self.items) if item.held_out)
+
+    @property
+    def masked(self) -> bool:
+        """Whether any image has a mask for the loss."""
+        return any(folder.alpha_mask or folder.mask_folder for folder in self.folders)
+
+    def uses(self) -> list[int]:
+        """How often an epoch shows each item: its folder's repeats, and not at all what is held out.
+
+        Regularisation images are gone through again and again until they are as many as all others of their data set,
+        as in sd-scripts.
+        """
+        counts = [0 if item.held_out else self.folders[item.folder].repeats for item in self.items]
+        for part in range(len(self.parts)):
+            own = [index for index, item in enumerate(self.items) if self.folders[item.folder].part == part]
+            prior = [index for index in own if self.folders[self.items[index].folder].regularisation]
+            wanted = sum(counts[index] for index in own) - sum(counts[index] for index in prior)
+            for place, index in enumerate(prior):
+                counts[index] = wanted // len(prior) + (place < wanted % len(prior))
+        return counts
+
+    def weights(self, batch: Sequence[Sample]) -> list[float] | None:
+        """Each sample's weight in the loss; None where all images of the run count as one."""
+        if self.prior_loss_weight == 1 or not any(folder.regularisation for folder in self.folders):
+            return None
+        prior = [self.folders[self.items[sample.item].folder].regularisation for sample in batch]
+        return [self.prior_loss_weight if each else 1.0 for each in prior]
+
+    def batches_per_epoch(self, batch_size: int) -> int:
+        """Batches never mix data sets or buckets, so each bucket may end in a smaller one.
+
+        Args:
+            batch_size: of the data sets that have none of their own.
+        """
+        return sum(
+            -(-count // (part.batch_size or batch_size))
+            for number, part in enumerate(self.parts)
+            for count in self.bucket_counts(number).values()
+        )
+
+    def at(self, config: TrainConfig, resolution: Size) -> Dataset:
+        """The same images in the buckets of another default resolution (width, height)."""
+        parts = make_parts(config, resolution)
+        sizes = [bucket_sizes(part.rules) for part in parts]
+        owners = [self.folders[item.folder].part for item in self.items]
+        items = tuple(
+            replace(item, bucket=bucket_of(item.size, parts[part].rules, sizes[part]))
+            for item, part in zip(self.items, owners, strict=True)
+        )
+        return replace(self, items=items, parts=parts)
+
+    def bucket_counts(self, part: int | None = None) -> dict[Size, int]:
+        """Samples an epoch per bucket, buckets sorted; of one part, or of all together."""
+        counts: dict[Size, int] = defaultdict(int)
+        for item, uses in zip(self.items, self.uses(), strict=True):
+            if uses and part in (None, self.folders[item.folder].part):
+                counts[item.bucket] += uses
+        return dict(sorted(counts.items()))
+
+    def epoch(self, number: int, seed: int, batch_size: int) -> list[list[Sample]]:
+        """The batches of epoch ``number``: every image exactly ``repeats`` times, each use with its own shuffle.
+
+        A function of its arguments and the dataset alone: no worker, process or earlier epoch has a say.
+
+        Args:
+            batch_size: of the data sets that have none of their own.
+        """
+        uses: dict[tuple[int, Size], list[tuple[int, int]]] = defaultdict(list)
+        for index, (item, count) in enumerate(zip(self.items, self.uses(), strict=True)):
+            if count:
+                uses[self.folders[item.folder].part, item.bucket] += [(index, repeat) for repeat in range(count)]
+        rng = random.Random(f"order/{seed}/{number}")
+        batches = []
+        for part, bucket in sorted(uses):
+            here, size = uses[part, bucket], self.parts[part].batch_size or batch_size
+            rng.shuffle(here)
+            batches += [here[at : at + size] for at in range(0, len(here), size)]
+        rng.shuffle(batches)
+        before, count = (number - 1) * len(batches), len(batches) * self.epochs
+        return [
+            [self._sample(index, repeat, seed, Moment(number, before + place, count)) for index, repeat in batch]
+            for place, batch in enumerate(batches)
+        ]
+
+    def held_out_batches(self, batch_size: int) -> list[list[Sample]]:
+        """The images that are held out, each once, with its whole caption as it is written, never mirrored.
+
+        Batches are of one data set and bucket; their order is the items', so that two epochs are judged alike.
+        """
+        return self.plain_batches(self.held_out, batch_size)
+
+    def plain_batches(self, indices: Sequence[int], batch_size: int) -> list[list[Sample]]:
+        """Batches of these items as :meth:`held_out_batches` makes them."""
+        found: dict[tuple[int, Size], list[Sample]] = defaultdict(list)
+        for index in indices:
+            item = self.items[index]
+            caption = vary(item.caption, self.folders[item.folder].rules.plain, random.Random(f"plain/{index}"))
+            found[self.folders[item.folder].part, item.bucket].append(Sample(index, caption, False))
+        return [here[at : at + batch_size] for here in found.values() for at in range(0, len(here), batch_size)]
+
+    def sides(self, index: int) -> tuple[bool, ...]:
+        """Whether an item is used as it is (False), mirrored (True), or both."""
+        item = self.items[index]
+        return (False, True) if self.folders[item.folder].flip and not item.held_out else (False,)
+
+    def _sample(self, index: int, repeat: int, seed: int, moment: Moment) -> Sample:
+        item, rng = self.items[index], random.Random(f"sample/{seed}/{moment.epoch}/{index}/{repeat}")
+        folder = self.folders[item.folder]
+        flipped = folder.flip and rng.random() < 0.5
+        changes = folder.random_crop or folder.color_aug
+        draw = f"pixels/{seed}/{moment.epoch}/{index}/{repeat}" if changes else None
+        return Sample(index, vary(item.caption, folder.rules, rng, moment), flipped, draw)
+
+    def image(self, sample: Sample) -> Image.Image:
+        """The picture of one use, at its bucket's size, with that use's crop and colours, not mirrored."""
+        item, folder = self.items[sample.item], self.folders[self.items[sample.item].folder]
+        rng = random.Random(sample.draw)
+        image = open_image(item, rng if folder.random_crop and sample.draw else None, folder.interpolation)
+        return recolored(image, rng) if folder.color_aug and sample.draw else image
+
+    def mask(self, sample: Sample) -> Image.Image | None:
+        """What of that picture counts in the loss, white for all and black for none; None where everything counts."""
+        item, folder = self.items[sample.item], self.folders[self.items[sample.item].folder]
+        rng = random.Random(sample.draw) if folder.random_crop and sample.draw else None
+        mask = mask_of(item.path, item.mask, alpha=folder.alpha_mask)
+        return None if mask is None else fit(mask, item.bucket, rng, "box")
+
+    def time_ids(self, sample: Sample) -> tuple[int, int, int, int, int, int]:
+        """SDXL's size conditioning: original height and width, the crop's top and left, the bucket's height and width.
+
+        The crop is in the resized picture's pixels; of a mirrored use it is the mirrored picture's.
+        """
+        item, folder = self.items[sample.item], self.folders[self.items[sample.item].folder]
+        rng = random.Random(sample.draw) if folder.random_crop and sample.draw else None
+        covering, (left, top) = cover(item.size, item.bucket, rng)
+        left = covering[0] - item.bucket[0] - left if sample.flipped else left
+        return (item.size[1], item.size[0], top, left, item.bucket[1], item.bucket[0])
+
+
+def open_image(item: Item, crop: random.Random | None = None, interpolation: str | None = None) -> Image.Image:
+    """The image as RGB at its bucket's size; EXIF rotation is applied and transparency becomes white.
+
+    Raises:
+        DatasetError: if the file cannot be decoded.
+    """
+    try:
+        with Image.open(item.path) as file:
+            return fit(on_white(ImageOps.exif_transpose(file)), item.bucket, crop, interpolation)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DatasetError(unreadable(item.path, error)) from error
+
+
+def make_parts(config: TrainConfig, resolution: Size) -> tuple[Part, ...]:
+    """The config's data sets; ``resolution`` (width, height) stands in where neither they nor the run have one.
+
+    Raises:
+        DatasetError: if the smallest side is above the largest.
+    """
+    own = [part.batch_size for part in config.datasets] or [None]
+    return tuple(Part(bucket_rules(part, resolution), size) for part, size in zip(config.parts(), own, strict=True))
+
+
+def bucket_rules(part: DataSet, resolution: Size) -> BucketRules:
+    """The buckets of one data set of :meth:`TrainConfig.parts`.
+
+    Raises:
+        DatasetError: if the smallest side is above the largest.
+    """
+    width, height = part.resolution or resolution
+    steps = part.bucket_steps or 64
+    smallest = part.bucket_min or max(min(width, height) // 2, steps)
+    largest = part.bucket_max or 2 * max(width, height)
+    if part.buckets and smallest > largest:
+        raise DatasetError(f"bucket_min {smallest} is above bucket_max {largest}; lower it")
+    return BucketRules((width, height), bool(part.buckets), smallest, largest, steps, bool(part.bucket_no_upscale))

@@ -1,0 +1,52 @@
+"""What of a run's settings can be found wrong before its base is loaded: optimiser, block vectors, samples, files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from loratools.base.sampling.samplers import find_sampler
+from loratools.errors import FileError, LoratoolsError
+from loratools.train.callbacks.sample_prompts import check_prompts
+from loratools.train.config.config import TrainConfig
+from loratools.train.network.targets import BY_BLOCK, block_vector
+from loratools.train.optim.optimizers import check_arguments, check_rates, optimizer_class
+from loratools.validation import Place
+
+_BESIDE = ("mask_folder", "metadata_file")
+
+
+def mistakes(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, str]]:
+    """Every mistake that would end the run: where the setting stands, and a sentence.
+
+    Args:
+        family: the base's, or None where it is not known yet.
+    """
+    for place, check in _checks(config, family):
+        try:
+            check()
+        except LoratoolsError as error:
+            yield place, str(error)
+
+
+def _checks(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, Callable[[], object]]]:
+    yield ("optimizer",), partial(optimizer_class, config.optimizer)
+    yield ("optimizer_args",), partial(check_arguments, config)
+    yield ("optimizer",), partial(check_rates, config, [rate for rate in reversed(config.learned_rates()) if rate])
+    for setting in BY_BLOCK:
+        if (text := getattr(config, setting)) is not None:
+            yield (setting,), partial(block_vector, setting, text, family)
+    if config.sample_sampler is not None:
+        yield ("sample_sampler",), partial(find_sampler, config.sample_sampler)
+    if config.sample_prompts:
+        yield ("sample_prompts",), partial(check_prompts, config.sample_prompts)
+    for number, subset in enumerate(config.images):
+        for key in _BESIDE:
+            if (path := getattr(subset, key)) is not None:
+                yield ("images", number, key), partial(_check_there, path)
+
+
+def _check_there(path: Path) -> None:
+    if not path.exists():
+        raise FileError(f"there is no '{path}'; name what lies on this machine")

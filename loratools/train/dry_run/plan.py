@@ -1,0 +1,205 @@
+"""What a run will do, before it does it: images, repeats, steps, buckets, modules, and the size of its files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from loratools.base.model import Base
+from loratools.train.callbacks.validation import validation_notes
+from loratools.train.config.config import TrainConfig
+from loratools.train.config.read import presets
+from loratools.train.data.dataset import Dataset
+from loratools.train.dry_run import estimate
+from loratools.train.dry_run.advice import warnings
+from loratools.train.dry_run.disk import bytes_wanted, files_left, too_little
+from loratools.train.output.header_data import tags_by_folder
+from loratools.train.step.text_states import cut_captions
+
+
+@dataclass(frozen=True)
+class FolderPlan:
+    """One folder's share of an epoch."""
+
+    path: str
+    images: int
+    repeats: int
+    regularisation: bool = False
+
+
+@dataclass(frozen=True)
+class PartPlan:
+    """One data set's share of an epoch: ``resolution`` (width, height), and (width, height, samples) of each bucket."""
+
+    resolution: tuple[int, int]
+    batch_size: int
+    buckets: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Counts of a run. ``samples`` are images shown in all; ``steps`` are optimiser steps in all.
+
+    ``images`` are those that are trained on, ``held_out`` those that it is judged by.
+    """
+
+    name: str
+    base: str
+    preset: str
+    folders: tuple[FolderPlan, ...]
+    images: int
+    samples_per_epoch: int
+    batches_per_epoch: int
+    steps_per_epoch: int
+    epochs: int
+    samples: int
+    steps: int
+    batch_size: int
+    buckets: tuple[tuple[int, int, int], ...]  # width, height, samples an epoch
+    modules: int
+    parameters: int
+    file_bytes: int
+    frequent_tags: tuple[tuple[str, int], ...]
+    notes: tuple[str, ...]
+    memory_bytes: int  # of a step; rough, see estimate
+    operations: float  # of all steps; rough
+    parts: tuple[PartPlan, ...] = ()
+    tags: int = 0  # different ones
+    source: str = ""  # whose numbers the preset has
+    learning: str = ""  # dim, alpha, rates, optimiser and schedule, in words
+    held_out: int = 0
+    warnings: tuple[str, ...] = ()
+    files: int = 0  # that stay, of epochs and of steps
+
+    def json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """For a person: one line a fact."""
+        tags = ", ".join(f"{tag} ({count})" for tag, count in self.frequent_tags)
+        return "\n".join(
+            [
+                f"{self.name} on {self.base}, preset {self.preset}",
+                *(f"  after {line}" for line in [self.source] if line),
+                *(f"  {f.path}: {f.images} images x {_times(f)}" for f in self.folders),
+                f"images x repeats: {self.images} images, {self.samples_per_epoch} samples an epoch",
+                *(f"held out to judge by: {count} images" for count in [self.held_out] if count),
+                f"steps: {self.samples_per_epoch} samples x {self.epochs} epochs / {self._per_step()} "
+                f"= {self.steps} steps",
+                *self._bucket_lines(),
+                *(line for line in [self.learning] if line),
+                f"network: {self.modules} modules, {self.parameters:,} parameters, "
+                f"{self.file_bytes / 2**20:.1f} MiB a file, {self.files * self.file_bytes / 2**20:.1f} MiB in all",
+                f"memory: about {self.memory_bytes / 2**30:.1f} GiB (within a factor of two)",
+                f"tags: {self.tags} different ones; most frequent: {tags or 'none'}",
+                *(f"warning: {warning}" for warning in self.warnings),
+                *(f"note: {note}" for note in self.notes),
+            ]
+        )
+
+    def _per_step(self) -> str:
+        """What a step takes, and why it is more steps than the division says: the last batch of a bucket is smaller."""
+        sizes = " or ".join(str(size) for size in dict.fromkeys(part.batch_size for part in self.parts))
+        accumulated = -(-self.batches_per_epoch // self.steps_per_epoch)
+        several = f" x {accumulated} batches a step" if accumulated > 1 else ""
+        return f"batch {sizes}{several} ({self.batches_per_epoch} batches an epoch)"
+
+    def _bucket_lines(self) -> list[str]:
+        lines = []
+        for number, part in enumerate(self.parts, 1):
+            buckets = ", ".join(f"{width}x{height} ({count})" for width, height, count in part.buckets)
+            width, height = part.resolution
+            several = f" of data set {number} ({width}x{height}, batches of {part.batch_size})"
+            lines.append(f"buckets{several if len(self.parts) > 1 else ''}: {buckets}")
+        return lines
+
+
+def fitted(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, Dataset]:
+    """With the number of epochs that ``max_steps`` comes to over this data set, the last one whole."""
+    if config.max_steps is None:
+        return config, dataset
+    epochs = -(-config.max_steps // steps_an_epoch(config, dataset))
+    return config.model_copy(update={"epochs": epochs}), replace(dataset, epochs=epochs)
+
+
+def steps_an_epoch(config: TrainConfig, dataset: Dataset) -> int:
+    """Optimiser steps: batches, by as many as are accumulated."""
+    return -(-dataset.batches_per_epoch(config.batch_size) // config.gradient_accumulation)
+
+
+def make_plan(
+    config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[str, int], computed: int = 4
+) -> TrainPlan:
+    """The plan of a run over ``dataset`` that trains modules of these ``sizes`` in parameters (by canonical name),
+    with numbers of ``computed`` bytes."""
+    batches = dataset.batches_per_epoch(config.batch_size)
+    steps = steps_an_epoch(config, dataset)
+    parameters = sum(sizes.values())
+    samples = dataset.samples_per_epoch
+    tags: Counter[str] = Counter()
+    for counts in tags_by_folder(dataset).values():
+        tags.update(counts)
+    parts = tuple(_part(config, dataset, number) for number in range(len(dataset.parts)))
+    largest = max((_positions(*bucket[:2]) * part.batch_size for part in parts for bucket in part.buckets), default=0)
+    positions = sum(_positions(*size) * count for size, count in dataset.bucket_counts().items())
+    width = {"fp16": 2, "bf16": 2, "fp32": 4}[config.dtype]
+    file_bytes = parameters * width + len(sizes) * (width + 500) + 8000  # about 500 bytes of header a module
+    room = bytes_wanted(config, steps * config.epochs, file_bytes, parameters)
+    return TrainPlan(
+        name=config.name,
+        base=config.base,
+        preset=config.preset,
+        folders=tuple(FolderPlan(str(f.path), f.count, f.repeats, f.regularisation) for f in dataset.folders),
+        images=len(dataset.items) - len(dataset.held_out),
+        samples_per_epoch=samples,
+        batches_per_epoch=batches,
+        steps_per_epoch=steps,
+        epochs=config.epochs,
+        samples=samples * config.epochs,
+        steps=steps * config.epochs,
+        batch_size=config.batch_size,
+        buckets=tuple((*size, count) for size, count in dataset.bucket_counts().items()),
+        modules=len(sizes),
+        parameters=parameters,
+        file_bytes=file_bytes,
+        frequent_tags=tuple(tags.most_common(10)),
+        notes=(*config.notes, *dataset.notes, *validation_notes(config, dataset)),
+        memory_bytes=estimate.memory(
+            base, parameters, largest, computed, optimizer=config.optimizer, checkpoints=config.gradient_checkpointing
+        ),
+        operations=estimate.operations(base, positions * config.epochs),
+        parts=parts,
+        tags=len(tags),
+        source=str(presets()[config.preset]["source"]),
+        learning=_learning(config),
+        held_out=len(dataset.held_out),
+        warnings=(*warnings(config, dataset), *cut_captions(base, config, dataset), *too_little(config.out, room)),
+        files=files_left(config, steps * config.epochs),
+    )
+
+
+def _part(config: TrainConfig, dataset: Dataset, number: int) -> PartPlan:
+    part, counts = dataset.parts[number], dataset.bucket_counts(number)
+    buckets = tuple((*size, count) for size, count in counts.items())
+    return PartPlan(part.rules.resolution, part.batch_size or config.batch_size, buckets)
+
+
+def _learning(config: TrainConfig) -> str:
+    unet, text = config.learned_rates()
+    rates = f"rates {unet:g} (UNet) and {text:g} (text encoder)" if text else f"rate {unet:g} (UNet alone)"
+    warm = f" after a warm-up of {config.lr_warmup:g}" if config.lr_warmup else ""
+    return (
+        f"learning: dim {config.dim}, alpha {config.network_alpha:g}, {rates}, {config.optimizer}, "
+        f"{config.lr_scheduler}{warm}"
+    )
+
+
+def _positions(width: int, height: int) -> int:
+    return width * height // 64
+
+
+def _times(folder: FolderPlan) -> str:
+    return "as often as the others need (regularisation)" if folder.regularisation else str(folder.repeats)

@@ -1,0 +1,81 @@
+"""Adapters that are a part of the base while another one is trained, so that only the difference to them is learned."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from loratools.adapter.architectures.names import family_of
+from loratools.adapter.files.file import Adapter
+from loratools.base.model import Base
+from loratools.base.patching.patch import Patcher, live_modules
+from loratools.blocks.presets import load_presets
+from loratools.errors import TrainingError
+from loratools.ops.merging.merge import combine
+from loratools.ops.merging.terms import Term, parse_merge_string, resolve_terms
+
+
+class BaseAdapters:
+    """The sum of ``terms``, each ``file:weight[:vector]``, for one base.
+
+    Raises:
+        MergeStringError, FileError, FormatError, BlockError: as a merge of them would.
+        TrainingError: if they are for another model family.
+    """
+
+    def __init__(self, terms: Sequence[str], base: Base) -> None:
+        self._base, self._terms = base, _resolved(terms, base)
+        for adapter in self._adapters():
+            if adapter.family != base.family:
+                raise TrainingError(
+                    f"base_adapters has {adapter.path} for {family_of(adapter.family).title} and the "
+                    f"base is {family_of(base.family).title}; leave it out"
+                )
+
+    def merge(self) -> None:
+        """Add the sum to the base's weights, exactly: in full precision, before they are cast for training.
+
+        Which modules a network trains does not depend on it.
+        """
+        if self._terms:
+            Patcher(self._base).move(combine(self._terms))
+
+    @property
+    def base_digest(self) -> str:
+        """What the base is with the sum in it: its own digest where there is none."""
+        if not self._terms:
+            return self._base.digest
+        parts = [self._base.digest, *(f"{term.adapter.digest} {term.weight!r}" for term in self._terms)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @property
+    def inputs(self) -> list[dict[str, str]]:
+        """Name and digest of every file, for the header."""
+        return [
+            {"name": str(adapter.path), "digest": adapter.digest, "kind": "base adapter"}
+            for adapter in self._adapters()
+        ]
+
+    def _adapters(self) -> list[Adapter]:
+        return list({id(term.adapter): term.adapter for term in self._terms}.values())
+
+
+def _resolved(terms: Sequence[str], base: Base) -> list[Term]:
+    if not terms:
+        return []
+    specs = [spec for text in terms for spec in parse_merge_string(text)]
+    return resolve_terms(specs, lora_dirs=[Path()], presets=load_presets(), base=_weights(base))
+
+
+def _weights(base: Base) -> dict[str, Tensor]:
+    """The base's own weights by parameter name, for adapters that rescale them (DoRA); they are copied when used."""
+    found = {}
+    for name, module in live_modules(base).items():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, torch.nn.Parameter):
+            found[f"{name}.weight"] = weight.detach()
+    return found

@@ -1,0 +1,73 @@
+"""A LoRA file that a network starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from loratools.adapter.algebra.lowrank import LowRank, same_matrix
+from loratools.adapter.architectures.names import family_of
+from loratools.adapter.files.file import open_adapter
+from loratools.errors import TrainingError
+from loratools.train.network.layers import Branch, Lora
+
+
+class Start:
+    """The modules of ``network_weights``.
+
+    Raises:
+        FileError, FormatError: if the file cannot be read or is no LoRA.
+        TrainingError: if it is for another model family, or holds what is no product of two factors.
+    """
+
+    def __init__(self, path: Path, family: str) -> None:
+        self.path, self._adapter = path, open_adapter(path)
+        if self._adapter.family != family:
+            raise TrainingError(
+                f"network_weights {path} is for {family_of(self._adapter.family).title} and the base is "
+                f"{family_of(family).title}; start from a LoRA of the base's family"
+            )
+        if self._adapter.dense:
+            name = sorted(self._adapter.dense)[0]
+            raise TrainingError(
+                f"network_weights {path} holds {name} as '{self._adapter.kinds[name]}', from which no branch can "
+                "start; give a plain LoRA or LoCon"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Canonical module names, sorted."""
+        return self._adapter.names
+
+    @property
+    def input(self) -> dict[str, str]:
+        """Name and digest, for the header of what is trained."""
+        return {"name": str(self.path), "digest": self._adapter.digest, "kind": "start"}
+
+    def rank(self, name: str) -> int:
+        """A module's rank; 0 for one that the file does not have."""
+        return self._adapter.ranks.get(name, 0)
+
+    def alpha(self, name: str) -> float:
+        """A module's stored alpha, or its rank where the file has none."""
+        return self._adapter.alphas.get(name, float(self.rank(name)))
+
+    @torch.no_grad()
+    def put(self, name: str, branch: Branch) -> None:
+        """Let ``branch`` begin at the file's difference exactly; ranks above the file's begin as ever, at nothing."""
+        delta = self._adapter[name]
+        if not isinstance(delta, LowRank) or not isinstance(branch, Lora):
+            raise TrainingError(f"network_weights {self.path} has {name} as two factors, and this network has not")
+        if delta.rank > branch.rank:
+            raise TrainingError(
+                f"network_weights {self.path} has {name} at rank {self.rank(name)}, above this network's "
+                f"{branch.rank}; raise dim (or conv_dim), or set dim_from_weights"
+            )
+        if not same_matrix(tuple(delta.shape), branch.shape):
+            raise TrainingError(
+                f"network_weights {self.path} has {name} of shape {tuple(delta.shape)} where the base's is "
+                f"{branch.shape}; it was made for another base"
+            )
+        branch.up[:, : delta.rank] = (delta.up / branch.scale).to(branch.up)
+        branch.down[: delta.rank] = delta.down.to(branch.down)

@@ -1,0 +1,43 @@
+"""The optimiser's parameter groups: one for every learning rate that a network has."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from loratools.train.config.config import TrainConfig
+from loratools.train.network.network import Network
+
+
+def parameter_groups(network: Network, config: TrainConfig) -> list[dict[str, Any]]:
+    """Groups with their ``params``, ``lr`` and ``base_lr``, text encoders first.
+
+    ``part`` is ``unet`` or ``text_encoder``. ``name`` is the part's own for the group at its plain rate (or the first
+    one, where none is), and says what is different of the others: their ``block_lr``, or LoRA+'s ``up``.
+    """
+    unet_lr, te_lr = config.learned_rates()
+    groups = []
+    for part, rate in (("text_encoder", te_lr), ("unet", unet_lr)):
+        found: dict[float, list[nn.Parameter]] = defaultdict(list)
+        for factor, parameter in _factors(network, config, part):
+            found[factor].append(parameter)
+        plain = 1.0 if 1.0 in found else next(iter(found), 1.0)
+        for factor, parameters in found.items() if rate else ():
+            name = part if factor == plain else f"{part} x {factor:g}"
+            groups.append(
+                {"params": parameters, "lr": rate * factor, "base_lr": rate * factor, "name": name, "part": part}
+            )
+    return groups
+
+
+def _factors(network: Network, config: TrainConfig, part: str) -> Iterator[tuple[float, nn.Parameter]]:
+    """Every trained parameter of a part, with the factor on its rate: its block's, times LoRA+'s for ``up``."""
+    plus = config.plus_ratio(part)
+    for name, branch in network.branches.items():
+        plan = network.plan[name]
+        if name.startswith(part) and plan.trained:
+            for side, parameter in branch.factors().items():
+                yield plan.rate * (plus if side == "up" else 1.0), parameter

@@ -1,0 +1,123 @@
+"""Where a run's files lie, which of them are its own, and which may go."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+
+from loratools.adapter.files.metadata import guard_overwrite
+from loratools.errors import FileError
+from loratools.files import sweep
+
+_DRAWN = re.compile(r"(e\d{6,}|s\d{8,})_\d{2,}\.png|sheet\.png")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where the files of the run ``name`` lie in ``out``, and whose they are."""
+
+    out: Path
+    name: str
+
+    @property
+    def owner(self) -> str:
+        """Written into every file; only the same owner may overwrite it without force."""
+        return f"train:{self.name}"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object a line."""
+        return self.out / f"{self.name}.jsonl"
+
+    @property
+    def state(self) -> Path:
+        """The file to resume from, replaced whole at the end of every epoch and wherever else it is saved."""
+        return self.out / f"{self.name}-state" / "state.pt"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of the pictures that the run draws of itself."""
+        return self.out / f"{self.name}-samples"
+
+    def epoch(self, number: int) -> Path:
+        """``NAME-000001.safetensors``."""
+        return self.out / f"{self.name}-{number:06d}.safetensors"
+
+    def epochs(self) -> list[Path]:
+        """The numbered files that exist, in order."""
+        return self._numbered("-", 6)
+
+    def step(self, number: int) -> Path:
+        """``NAME-step00000100.safetensors``."""
+        return self.out / f"{self.name}-step{number:08d}.safetensors"
+
+    def steps(self) -> list[Path]:
+        """The files of steps that exist, in order."""
+        return self._numbered("-step", 8)
+
+    def sample(self, epoch: int, step: int, number: int, *, ended: bool) -> Path:
+        """``e000001_01.png`` of an epoch's end (0: before the first), ``s00000100_01.png`` of a step within one."""
+        return self.samples / f"{f'e{epoch:06d}' if ended else f's{step:08d}'}_{number:02d}.png"
+
+    def guard(self, *, force: bool) -> None:
+        """Raise before any work is done if a file of this run's name is someone else's.
+
+        Raises:
+            FileError: naming the file and the remedy.
+        """
+        for path in (*self.epochs(), *self.steps()):
+            guard_overwrite(path, self.owner, force)
+        if self.log.exists() and not force and _log_owner(self.log) != self.owner:
+            raise FileError(f"{self.log} exists and was not written by this run; choose another --name, or --force")
+
+    def sweep(self) -> None:
+        """Remove the half-written temporary files that a kill left behind; only while the run's lock is held."""
+        mine = escape(self.name)
+        own = (f"{mine}-??????.safetensors", f"{mine}-step????????.safetensors", f"{mine}.jsonl")
+        for place in (*(self.out / name for name in own), self.state, self.samples / "*.png"):
+            sweep(place)
+
+    def clear(self) -> None:
+        """Take an earlier run of the same name away, so that its epochs never mix with the new ones."""
+        drawn = [path for path in self.samples.glob("*.png") if _DRAWN.fullmatch(path.name)]
+        for path in (self.state, *self.epochs(), *self.steps(), *drawn):
+            path.unlink(missing_ok=True)
+
+    def prune(self, every: int | None, keep: int | None) -> None:
+        """Leave only the files of every ``every``-th epoch and of the newest one, and of them, and of steps, only the
+        newest ``keep``; all of them for None.
+        """
+        by_number = {_number(path): path for path in self.epochs()}
+        stay = staying(tuple(by_number), every, keep)
+        steps = self.steps()[:-keep] if keep is not None else []
+        for path in (*(path for number, path in by_number.items() if number not in stay), *steps):
+            path.unlink(missing_ok=True)
+
+    def _numbered(self, before: str, digits: int) -> list[Path]:
+        pattern = f"{escape(self.name)}{before}{'?' * digits}.safetensors"
+        found = self.out.glob(pattern) if self.out.is_dir() else ()
+        return sorted(path for path in found if path.stem[-digits:].isdigit())
+
+
+def staying(numbers: Sequence[int], every: int | None, keep: int | None) -> tuple[int, ...]:
+    """Of the epochs ``numbers``, in order, those whose files stay: every ``every``-th and the newest one, and of them
+    the newest ``keep``; all of them for None."""
+    left = tuple(number for number in numbers if number == numbers[-1] or number % (every or 1) == 0)
+    return left if keep is None else left[-keep:]
+
+
+def _number(path: Path) -> int:
+    return int(path.stem[-6:])
+
+
+def _log_owner(path: Path) -> str | None:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            found = json.loads(stream.readline() or "null")
+    except (OSError, ValueError):
+        return None
+    return found.get("owner") if isinstance(found, dict) else None

@@ -1,0 +1,223 @@
+"""sd-scripts' ``--config_file``: its training options, in TOML with or without sections, as our settings.
+
+Options with the same meaning here are translated, options that ask for what is always done here are accepted, and
+every other one is refused by name (sd_scripts_options.py). What such a file leaves out is as sd-scripts has it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from loratools.errors import RecipeError, did_you_mean
+from loratools.train.sd_scripts.dataset_toml import DEFAULTS as DATASET_DEFAULTS
+from loratools.train.sd_scripts.dataset_toml import load_toml, read_dataset_toml
+from loratools.train.sd_scripts.lycoris_args import MODULE, lycoris_settings
+from loratools.train.sd_scripts.network_args import network_settings
+from loratools.train.sd_scripts.options import (
+    ACCEPTED,
+    DEFAULTS,
+    GUI_ALIASES,
+    GUI_ONLY,
+    GUI_OPTIONS,
+    METADATA,
+    MOST_USED,
+    ONLY,
+    OPTIONS,
+    OR_NONE,
+    TOGETHER,
+)
+
+
+def is_options(path: Path) -> bool:
+    """Whether the TOML at ``path`` is a file of options, and not a dataset config."""
+    return not {"datasets", "general"} & load_toml(path).keys()
+
+
+def read_options(path: Path, notes: list[str], *, defaults: bool = True) -> dict[str, Any]:
+    """Our settings for sd-scripts' option file at ``path``; with ``defaults``, sd-scripts' own for what it leaves out.
+
+    ``dataset_config`` is looked for in the current folder, then beside the file.
+
+    Args:
+        notes: gets a sentence for everything that a person should know and that stops nothing.
+    Raises:
+        RecipeError: naming the file and every option that is unknown or not supported, and what to use instead.
+    """
+    options = _of_trainer(_flat(load_toml(path), path), path, notes)
+    if refused := [text for name, value in options.items() for text in _refusal(name, value)]:
+        raise RecipeError(f"{path}: {'; '.join(refused)}")
+    given = {name: value for name, value in options.items() if name in OPTIONS and value not in ("", [])}
+    settings = _drawn({OPTIONS[name]: _value(name, value, path) for name, value in given.items()})
+    settings = _curves(_moved(settings), path, notes) | _text_encoder(options, path, notes)
+    settings |= _translated(options, path) | _network(options, str(path), notes)
+    usual = {**DEFAULTS, **({} if "epochs" in settings else {"max_steps": 1600})} if defaults else {}
+    dataset = _dataset_config(options, path)
+    if options.get("enable_bucket") or dataset:  # also under a preset, which knows nothing of their buckets
+        usual |= {key: value for key, value in DATASET_DEFAULTS.items() if key != "buckets"}
+    return {**usual, **settings, **dataset}
+
+
+def table() -> str:
+    """The twenty most used options as a Markdown table, for docs/training.md."""
+    rows = [f"| `{name}` | `{OPTIONS[name]}` |" for name in MOST_USED]
+    return "\n".join(["| sd-scripts | loratools |", "|---|---|", *rows])
+
+
+def _flat(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in document.items():
+        for key, inner in value.items() if isinstance(value, dict) else [(name, value)]:
+            if flat.get(key, inner) != inner:
+                raise RecipeError(f"{path}: '{key}' is given in two sections, as {flat[key]} and {inner}; keep one")
+            flat[key] = inner
+    return flat
+
+
+def _of_trainer(options: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
+    """The options without those that only a GUI has; one note lists them."""
+    theirs = {name: value for name, value in options.items() if name not in GUI_ALIASES and name not in GUI_ONLY}
+    for name, own in GUI_ALIASES.items():
+        if name in options:
+            theirs.setdefault(own, options[name])
+    if found := sorted(GUI_ONLY & options.keys()):
+        notes.append(f"{path}: {', '.join(found)} of a GUI's own have no effect, as in sd-scripts")
+    return theirs
+
+
+def _refusal(name: str, value: object) -> Iterator[str]:
+    """What is wrong with an option, and what to use instead."""
+    if name in OPTIONS or name in TOGETHER or name in ACCEPTED or name in GUI_OPTIONS:
+        return
+    off = value in (False, "", [], {})
+    if name not in ONLY:
+        hint = did_you_mean(name, [*OPTIONS, *TOGETHER, *ACCEPTED, *ONLY])
+        if off and not hint:
+            return  # switched off: nothing is lost
+        yield f"the option '{name}' is not supported{hint or ': remove it to train without'}"
+        return
+    values, remedy = ONLY[name]
+    if not off and value not in values:
+        yield f"'{name} = {value}' is not supported: {remedy}"
+
+
+def _value(name: str, value: Any, path: Path) -> Any:
+    if name == "optimizer_args":
+        return dict(_pair(text, path) for text in value)
+    if name == "save_precision":
+        return {"float": "fp32"}.get(value, value)
+    if name == "text_encoder_lr" and isinstance(value, list):
+        if len(set(value)) != 1:
+            raise RecipeError(
+                f"{path}: text_encoder_lr has {len(value)} values; here both text encoders have one, so "
+                f"give one, such as text_encoder_lr = {value[0]}"
+            )
+        return value[0]
+    if name == "max_token_length":
+        return int(value) or 75
+    return None if name in OR_NONE and value == 0 else value
+
+
+def _pair(text: object, path: Path) -> tuple[str, Any]:
+    name, found, value = str(text).partition("=")
+    if not found:
+        raise RecipeError(f"{path}: '{text}' in optimizer_args is no NAME=VALUE")
+    try:
+        return name.strip(), ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        return name.strip(), value.strip()
+
+
+def _rules(arguments: object, path: Path) -> dict[str, Any]:
+    """piecewise_constant's rules: the only argument that a schedule here takes beyond its options."""
+    pairs = dict(_pair(text, path) for text in (arguments if isinstance(arguments, list) else [arguments]))
+    if set(pairs) != {"step_rules"}:
+        raise RecipeError(f"{path}: lr_scheduler_args has {', '.join(sorted(pairs))}; only step_rules is supported")
+    return {"lr_rules": str(pairs["step_rules"])}
+
+
+def _translated(options: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    if options.get("cache_latents_to_disk"):
+        settings["cache_latents"] = "disk"
+    elif "cache_latents" in options:
+        settings["cache_latents"] = options["cache_latents"]
+    if options.get("v_parameterization"):
+        settings["prediction"] = "v_prediction"
+    if options.get("lr_scheduler_args"):
+        settings |= _rules(options["lr_scheduler_args"], path)
+    if options.get("network_train_unet_only"):
+        settings["te_lr"] = 0
+    if options.get("network_train_text_encoder_only"):
+        settings["unet_lr"] = 0
+    for name, optimizer in (("use_8bit_adam", "AdamW8bit"), ("use_lion_optimizer", "Lion")):
+        if options.get(name):
+            settings["optimizer"] = optimizer
+    described = {name: str(options[key]) for name in METADATA if options.get(key := f"metadata_{name}")}
+    if described:
+        settings["modelspec"] = described
+    if options.get("max_train_steps") and not options.get("max_train_epochs"):
+        settings["max_steps"] = options["max_train_steps"]
+    return settings | _folders(options)
+
+
+def _drawn(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without prompts, or without a time to draw them, nothing is drawn there, whatever else is said of samples."""
+    asked = any(settings.get(name) for name in ("sample_every_epochs", "sample_every_steps", "sample_at_first"))
+    if asked and settings.get("sample_prompts"):
+        return settings
+    return {name: value for name, value in settings.items() if not name.startswith("sample_")}
+
+
+def _network(options: Mapping[str, Any], source: str, notes: list[str]) -> dict[str, Any]:
+    if options.get("network_module") == MODULE:
+        return lycoris_settings(options, source, notes)
+    return network_settings(options, source)
+
+
+def _moved(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without what changes a noise offset that is 0, as there."""
+    moot = () if settings.get("noise_offset") else ("noise_offset_random_strength", "adaptive_noise_scale")
+    return {name: value for name, value in settings.items() if name not in moot}
+
+
+def _curves(settings: dict[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
+    """Without TensorBoard where that is not installed: such files name a logging_dir whether or not it is looked at."""
+    if "tensorboard" not in settings or importlib.util.find_spec("tensorboard") is not None:
+        return settings
+    notes.append(
+        f"{path}: logging_dir needs a package that is not installed, so no curves are kept; pip install "
+        "'loratools[log]' for them (every loss is in NAME.jsonl anyway)"
+    )
+    return {name: value for name, value in settings.items() if name != "tensorboard"}
+
+
+def _text_encoder(options: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
+    """After how many steps it stays as it is: -1 for none at all, 0 for never."""
+    steps = options.get("stop_text_encoder_training") or 0
+    if not steps:
+        return {}
+    notes.append(f"{path}: stop_text_encoder_training counts here; sd-scripts trains a LoRA's text encoder to the end")
+    return {"te_lr": 0} if steps < 0 else {"stop_text_encoder_training": steps}
+
+
+def _folders(options: Mapping[str, Any]) -> dict[str, Any]:
+    """``train_data_dir`` with what else is said of its folders, and ``reg_data_dir``."""
+    more = {"mask_folder": options.get("conditioning_data_dir"), "metadata_file": options.get("in_json")}
+    more = {key: value for key, value in more.items() if value}
+    prior = options.get("reg_data_dir")
+    if not options.get("train_data_dir") or not (more or prior):
+        return {}
+    images = [{"folder": options["train_data_dir"], **more}]
+    return {"images": [*images, *([{"folder": prior, "regularisation": True}] if prior else [])]}
+
+
+def _dataset_config(options: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    if not options.get("dataset_config"):
+        return {}
+    named = Path(options["dataset_config"])
+    found = named if named.exists() or not (path.parent / named).exists() else path.parent / named
+    return read_dataset_toml(found)

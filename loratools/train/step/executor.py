@@ -1,0 +1,337 @@
+"""A whole training step as one CUDA graph: captured once for every shape of batch, then replayed.
+
+A LoRA step on a fast GPU is some ten thousand kernels of a few microseconds: eager execution waits for Python to
+launch them. A graph launches them at once. What makes the replay equal the eager step:
+
+- inputs are copied into buffers that the graph reads; noise, timesteps and dropout come from generators registered
+  with the graph and seeded anew before every step by a function of (seed, step), eager or not;
+- learning rates, the loss scale and the optimiser's step counts are tensors;
+- the first steps of a shape run eagerly, for real, on the stream that captures: they are the warm-up, so nothing has
+  to be restored, and capturing itself executes nothing.
+
+With one micro-batch a step on one process everything from the draws to the optimiser is one graph. With gradient
+accumulation or several processes, forward and backward are a graph that adds to one flat gradient buffer, and the
+optimiser's step is another. An optimiser that reads numbers on the host (most outside torch.optim) runs eagerly
+after the first.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from loratools.errors import TrainingError
+from loratools.train.distributed import Ranks
+from loratools.train.step.step import Inputs
+
+_WARM = 2  # eager steps of the first shape: lazy set-up, then cuDNN's choice; one of every other shape
+_REPAID = 12  # replays of a shape from which a capture (about two eager steps and an instantiation) is repaid
+
+Work = Callable[[Inputs, "Micro", torch.Generator], "Outcome"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one step or micro-batch, on the device: ``loss`` (its share, or the step's), per-sample losses, timesteps."""
+
+    loss: Tensor
+    losses: Tensor
+    timesteps: Tensor
+
+    def clone(self) -> Outcome:
+        """A copy that the next replay does not overwrite."""
+        return Outcome(self.loss.clone(), self.losses.clone(), self.timesteps.clone())
+
+
+@dataclass(frozen=True)
+class Micro:
+    """One micro-batch of this process: rows ``first`` to ``last`` of the ``total`` rows that all processes draw for.
+
+    ``share`` is this part's share of the optimiser step's samples: its weight in the loss. ``seed`` is what this
+    micro-batch's draws are a function of.
+    """
+
+    first: int
+    last: int
+    total: int
+    share: float
+    seed: int
+
+
+@dataclass
+class _Captured:
+    graph: torch.cuda.CUDAGraph
+    inputs: Inputs
+    outcome: Outcome
+
+
+class Executor:
+    """Runs optimiser steps, by replaying graphs where that pays and eagerly elsewhere; both compute the same.
+
+    Args:
+        work: draws, forward and backward of one micro-batch; adds to the factors' gradients.
+        scaler: of the loss, for fp16; disabled otherwise.
+        optimizer: its groups hold every factor; see :func:`device_rates`.
+        clip: greatest norm of the gradient, 0 for none.
+        mode: ``auto``, ``on`` or ``off``; graphs need a CUDA device whatever is asked for.
+        after: called after every optimiser step, as a part of it; it may read nothing on the host.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        scaler: torch.amp.GradScaler,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        ranks: Ranks,
+        *,
+        clip: float,
+        accumulates: bool,
+        mode: Literal["auto", "on", "off"],
+        after: Callable[[], None] | None = None,
+    ) -> None:
+        self._work, self._scaler, self._optimizer, self._ranks = work, scaler, optimizer, ranks
+        self._clip, self._mode = clip, mode if device.type == "cuda" else "off"
+        self._after = after
+        self._device = device
+        self._generator = torch.Generator(device)
+        self._factors = [factor for group in optimizer.param_groups for factor in group["params"]]
+        alone = not accumulates and ranks.world == 1
+        self._whole = alone and (self._mode == "off" or steps_on_device(optimizer, scaler))
+        self._flat = None if self._whole else self._flat_gradients()
+        self._graphs: dict[Hashable, _Captured] = {}
+        self._finish_graph: torch.cuda.CUDAGraph | None = None
+        self._pool: Any = torch.cuda.graph_pool_handle() if self._mode != "off" else None
+        self._eager_uses: Counter[Hashable] = Counter()
+        self._left: Mapping[Hashable, int] = {}
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+    def expect(self, uses: Mapping[Hashable, int]) -> None:
+        """How often each :func:`expected_key` is still to come: what ``auto`` weighs a capture against."""
+        self._left = uses
+
+    def step(self, micros: Sequence[tuple[Inputs, Micro]]) -> Outcome:
+        """One optimiser step, in order with the current stream's work; this step's own copies of what came out."""
+        if self._stream is None:
+            return self._step(micros)
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            outcome = self._step(micros)
+        current.wait_stream(self._stream)
+        return outcome
+
+    def _step(self, micros: Sequence[tuple[Inputs, Micro]]) -> Outcome:
+        if self._flat is not None:
+            self._flat.zero_()
+        # a process that has no row of a small last batch has no micro-batch either
+        parts = [self._run(inputs, micro) for inputs, micro in micros if micro.first < micro.last]
+        loss = torch.stack([part.loss for part in parts]).sum() if parts else torch.zeros((), device=self._device)
+        if self._ranks.world > 1 and self._flat is not None:
+            self._flat[-1].copy_(loss)
+            self._ranks.sum(self._flat)
+            loss = self._flat[-1].clone()
+        if not self._whole:
+            self._finish_once()
+        none = torch.zeros(0, device=self._device)
+        timesteps = torch.cat([none.long(), *(part.timesteps for part in parts)])
+        return Outcome(loss, torch.cat([none, *(part.losses for part in parts)]), timesteps)
+
+    def _run(self, inputs: Inputs, micro: Micro) -> Outcome:
+        self._seed(micro.seed)
+        key = (shape_key(inputs), micro.first, micro.last, micro.total, micro.share)
+        found, left = self._graphs.get(key), self._left.get(expected_key(inputs, micro), 0)
+        if found is None and repays(self._mode, self._eager_uses[key], not self._graphs, left):
+            found = self._capture(inputs, micro)
+            if found is not None:
+                self._graphs[key] = found
+        if found is None:
+            self._eager_uses[key] += 1
+            return self._body(to_device(inputs, self._device), micro)
+        copy_into(found.inputs, inputs)
+        found.graph.replay()
+        return found.outcome.clone()
+
+    def _body(self, inputs: Inputs, micro: Micro) -> Outcome:
+        outcome = self._work(inputs, micro, self._generator)
+        if self._whole:
+            self._finish()
+            for factor in self._factors:
+                factor.grad = None  # backward then hands over its own tensors, which saves an addition each
+        return outcome
+
+    def _finish(self) -> None:
+        self._scaler.unscale_(self._optimizer)
+        if self._clip:
+            torch.nn.utils.clip_grad_norm_(self._factors, self._clip)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        if self._after is not None:
+            self._after()
+
+    def _finish_once(self) -> None:
+        """The optimiser's step outside the micro-batches' graphs: its own graph from its second time on."""
+        capturable = self._mode != "off" and self._flat is not None and steps_on_device(self._optimizer, self._scaler)
+        if not capturable or not self._graphs:
+            self._finish()
+            return
+        if self._finish_graph is None:
+            self._finish_graph = torch.cuda.CUDAGraph()
+            with self._capturing(self._finish_graph):
+                self._finish()
+        self._finish_graph.replay()
+
+    def _capture(self, inputs: Inputs, micro: Micro) -> _Captured | None:
+        """The graph of this shape; None, and none of any later shape, if something in the step cannot be captured."""
+        static = to_device(inputs, self._device, copy=True)
+        try:
+            graph = torch.cuda.CUDAGraph()
+            graph.register_generator_state(self._generator)
+            with self._capturing(graph):
+                outcome = self._body(static, micro)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            if self._mode == "on" or self._scaler.is_enabled():  # a scaler cannot take half a step back
+                raise TrainingError(f"the step cannot be captured as a graph ({reason}); set graph: off") from error
+            warnings.warn(f"steps run eagerly, since one cannot be captured as a graph ({reason})", stacklevel=2)
+            self._mode = "off"
+            self._recover(micro)
+            return None
+        return _Captured(graph, static, outcome)
+
+    def _recover(self, micro: Micro) -> None:
+        """Undo what a broken capture leaves: gradients that were never computed, and generators that take it to go on.
+
+        PyTorch tells generators that a capture has ended only when one ends well, so a whole one of next to nothing
+        follows.
+        """
+        if self._whole:
+            for factor in self._factors:
+                factor.grad = None
+        if self._device.type == "cuda":
+            graph = torch.cuda.CUDAGraph()
+            graph.register_generator_state(self._generator)
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                torch.zeros((), device=self._device)
+        self._seed(micro.seed)
+
+    def _capturing(self, graph: torch.cuda.CUDAGraph) -> torch.cuda.graph:
+        # thread_local: the feeding thread may pin memory meanwhile
+        return torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local")
+
+    def _seed(self, seed: int) -> None:
+        self._generator.manual_seed(seed)
+        default = (
+            torch.cuda.default_generators[self._device.index or 0]
+            if self._device.type == "cuda"
+            else torch.default_generator
+        )
+        default.manual_seed(seed ^ 0x5DEECE66D)  # dropout's
+
+    def _flat_gradients(self) -> Tensor:
+        """One buffer of all gradients, and one number more for the loss; the factors' ``grad`` are views of it."""
+        sizes = [factor.numel() for factor in self._factors]
+        flat = torch.zeros(sum(sizes) + 1, device=self._device)
+        for factor, part in zip(self._factors, torch.split(flat[:-1], sizes), strict=True):
+            factor.grad = part.view_as(factor)
+        return flat
+
+
+def repays(mode: str, eager: int, first: bool, left: int) -> bool:
+    """Whether a shape that has run eagerly ``eager`` times should be captured now.
+
+    Args:
+        first: nothing has been captured yet, so that the eager steps also warm the process up.
+        left: how often the shape is still to come.
+    """
+    if mode == "off" or eager < (_WARM if first else 1):
+        return False
+    return mode == "on" or left >= _REPAID
+
+
+def device_rates(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """On a GPU, make each group's learning rate a tensor and the optimiser's step capturable, where it can be.
+
+    Call it again after ``load_state_dict``, which brings back what was saved, perhaps on another device.
+    """
+    if not _capturable(optimizer):
+        return
+    on_gpu = device.type == "cuda"
+    for group in optimizer.param_groups:
+        rate = float(group["lr"])
+        group["lr"] = torch.tensor(rate, dtype=torch.float32, device=device) if on_gpu else rate
+        group["capturable"] = on_gpu
+        for factor in group["params"]:  # of a state that was loaded
+            state = optimizer.state.get(factor, {})
+            if on_gpu and torch.is_tensor(state.get("step")):
+                state["step"] = state["step"].to(device)
+    setattr(optimizer, "_warned_capturable_if_run_uncaptured", True)  # noqa: B010  (the first steps are eager)
+
+
+def set_rate(group: dict[str, Any], rate: float) -> None:
+    """Set a group's learning rate, in place where it is a tensor that a graph reads."""
+    if torch.is_tensor(group["lr"]):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
+
+
+def steps_on_device(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> bool:
+    """Whether the optimiser's step reads nothing on the host, so that it can be part of a graph."""
+    skips = not scaler.is_enabled() or bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+    return skips and all(bool(group.get("capturable")) for group in optimizer.param_groups)
+
+
+def shape_key(inputs: Inputs) -> Hashable:
+    """What a graph is captured for: the shape and type of every input that is there."""
+    return tuple(_described(getattr(inputs, field.name)) for field in fields(inputs))
+
+
+def expected_key(inputs: Inputs, micro: Micro) -> Hashable:
+    """What is known of a batch before it is read: its latents' size (width, height) and its rows."""
+    height, width = inputs.mean.shape[-2:]
+    return (width, height), micro.total
+
+
+def to_device(inputs: Inputs, device: torch.device, *, copy: bool = False) -> Inputs:
+    """The inputs on ``device``; from pinned memory without waiting."""
+    moved = {
+        field.name: _map(getattr(inputs, field.name), lambda t: t.to(device, non_blocking=True, copy=copy))
+        for field in fields(inputs)
+    }
+    return Inputs(**moved)
+
+
+def copy_into(static: Inputs, inputs: Inputs) -> None:
+    """Overwrite the buffers of ``static`` by ``inputs`` of the same shapes."""
+    for field in fields(inputs):
+        for into, value in zip(_leaves(getattr(static, field.name)), _leaves(getattr(inputs, field.name)), strict=True):
+            into.copy_(value, non_blocking=True)
+
+
+def _capturable(optimizer: torch.optim.Optimizer) -> bool:
+    return type(optimizer).__module__.startswith("torch.optim") and "capturable" in optimizer.defaults
+
+
+def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, (tuple, list)):
+        return tuple(_map(part, change) for part in value)
+    return change(value) if torch.is_tensor(value) else value
+
+
+def _leaves(value: Any) -> list[Tensor]:
+    if isinstance(value, (tuple, list)):
+        return [leaf for part in value for leaf in _leaves(part)]
+    return [value] if torch.is_tensor(value) else []
+
+
+def _described(value: Any) -> Hashable:
+    if isinstance(value, (tuple, list)):
+        return tuple(_described(part) for part in value)
+    return (tuple(value.shape), str(value.dtype)) if torch.is_tensor(value) else value

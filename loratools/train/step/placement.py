@@ -1,0 +1,92 @@
+"""Where the frozen base lies while it is trained, in which type, and what of its activations is kept."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from loratools.base.model import Base
+from loratools.base.quiet import quiet
+from loratools.train.config.config import TrainConfig
+from loratools.train.step.step import Precision
+
+_SHAPES_COMPILED = 64  # torch.compile gives up on a module after eight shapes unless told otherwise
+
+
+def place(base: Base, kind: Precision) -> None:
+    """Cast the UNet and the text encoders to the type they are trained in, then put the whole base on the device.
+
+    The cast comes first, on the CPU, so that a full-precision SDXL never has to fit the GPU. The VAE stays as it is.
+    """
+    with quiet():
+        for part in (base.unet, *base.text_encoders):
+            part.to(kind.compute)
+            part.to(kind.device)
+        base.vae.to(kind.device)
+    base.device, base.dtype = kind.device, kind.compute
+
+
+@contextlib.contextmanager
+def parked(base: Base) -> Iterator[None]:
+    """Keep the UNet and the text encoders in the CPU's memory inside the block, which needs the VAE alone."""
+    parts = (base.unet, *base.text_encoders) if base.device.type == "cuda" else ()
+    try:
+        for part in parts:
+            part.to("cpu")
+        torch.cuda.empty_cache() if parts else None
+        yield
+    finally:
+        for part in parts:
+            part.to(base.device)
+
+
+@contextlib.contextmanager
+def accelerated(base: Base, config: TrainConfig) -> Iterator[None]:
+    """Inside the block the base runs as the config asks: with checkpoints, compiled, and with cuDNN's best choices."""
+    on_gpu = base.device.type == "cuda"
+    benchmark = torch.backends.cudnn.benchmark
+    parts = (base.unet, *base.text_encoders) if config.compile else ()
+    try:
+        torch.backends.cudnn.benchmark = on_gpu or benchmark
+        if config.gradient_checkpointing:
+            base.unet.enable_gradient_checkpointing(_checkpoint_drawing if config.drops else _checkpoint)
+        with contextlib.ExitStack() as stack:
+            if parts:
+                stack.enter_context(_many_shapes())
+            for part in parts:
+                part.compile(dynamic=False)
+            yield
+    finally:
+        torch.backends.cudnn.benchmark = benchmark
+        if config.gradient_checkpointing:
+            base.unet.disable_gradient_checkpointing()
+        for part in parts:
+            part._compiled_call_impl = None
+
+
+def _checkpoint(module: Any, *inputs: Any) -> Any:
+    """Recompute ``module`` in the backward pass. Nothing is dropped, so there is nothing to draw again.
+
+    Keeping the generators' state, which torch does by default, reads them on the host: a graph cannot hold that.
+    """
+    from torch.utils.checkpoint import checkpoint
+
+    return checkpoint(module.__call__, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+
+def _checkpoint_drawing(module: Any, *inputs: Any) -> Any:
+    """As :func:`_checkpoint`, drawing again what the network dropped in the forward pass."""
+    from torch.utils.checkpoint import checkpoint
+
+    return checkpoint(module.__call__, *inputs, use_reentrant=False, preserve_rng_state=True)
+
+
+def _many_shapes() -> contextlib.AbstractContextManager[None]:
+    import torch._dynamo
+
+    limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
+    patch: contextlib.AbstractContextManager[None] = torch._dynamo.config.patch({limit: _SHAPES_COMPILED})
+    return patch

@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from loratools.adapter.algebra.lowrank import LowRank
+from loratools.adapter.files.epoch_files import Epoch, Reference, epochs, find_lora, is_run, parse_reference, select
+from loratools.adapter.files.file import write
+from loratools.adapter.files.metadata import Provenance
+from loratools.errors import FileError
+from tests.loras import lora_tensors, save
+
+NAMES = ["unet.mid_block.attentions.0.proj_in"]
+
+
+def make(folder: Path, *files: str, metadata: dict[str, str] | None = None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in files:
+        save(folder / f"{name}.safetensors", lora_tensors(names=NAMES, rank=1), metadata)
+
+
+def numbers(found: list[Epoch]) -> list[int]:
+    return [epoch.number for epoch in found]
+
+
+def test_epochs_come_in_order_and_a_foreign_last_one_counts(tmp_path: Path) -> None:
+    make(tmp_path, "ink-000002", "ink-000010", "ink-000001")
+    assert numbers(epochs(tmp_path)) == [1, 2, 10] == numbers(epochs(tmp_path / "ink"))
+    make(tmp_path, "ink", metadata={"ss_epoch": "12"})
+    assert numbers(epochs(tmp_path)) == [1, 2, 10, 12]
+    make(tmp_path, "ink", metadata={"ss_epoch": "3"})
+    assert numbers(epochs(tmp_path)) == [1, 2, 10, 11] and is_run(tmp_path)
+
+
+def test_our_own_results_are_no_epochs(tmp_path: Path) -> None:
+    make(tmp_path, "ink-000001")
+    delta = LowRank(torch.ones(4, 1), torch.ones(1, 4), (4, 4))
+    write({NAMES[0]: delta}, tmp_path / "ink.safetensors", family="sd1", provenance=Provenance({}, "me"))
+    assert numbers(epochs(tmp_path)) == [1]
+
+
+def test_folders_that_are_no_run_or_several_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="holds no epoch files"):
+        epochs(tmp_path)
+    make(tmp_path, "a", "b")
+    with pytest.raises(FileError, match="holds no epoch files"):
+        epochs(tmp_path)
+    make(tmp_path, "a-000001", "b-000001")
+    with pytest.raises(FileError, match=r"several runs \(a, b\)"):
+        epochs(tmp_path)
+    assert numbers(epochs(tmp_path / "b")) == [1, 2] and not is_run(tmp_path / "c")
+
+
+def test_a_single_unnumbered_file_is_a_run_of_one(tmp_path: Path) -> None:
+    make(tmp_path, "ink", metadata={"ss_epoch": "5"})
+    assert numbers(epochs(tmp_path)) == [5]
+
+
+def test_selectors(tmp_path: Path) -> None:
+    make(tmp_path, *(f"ink-{n:06d}" for n in (1, 2, 3, 4)))
+    found = epochs(tmp_path)
+    assert numbers(select(found, None)) == [4] == numbers(select(found, "last"))
+    assert numbers(select(found, "2-3")) == [2, 3] and numbers(select(found, "best", best=lambda: 2)) == [2]
+    for selector, message in (
+        ("9", "no epoch 9; it has 1 to 4"),
+        ("3-5", "no epoch 5"),
+        ("3-2", "no epoch"),
+        ("best", "needs the run's log"),
+    ):
+        with pytest.raises(FileError, match=message):
+            select(found, selector)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "selector"),
+    [
+        ("ink@8", "ink", "8"),
+        ("ink@6-8", "ink", "6-8"),
+        ("ink@best", "ink", "best"),
+        ("me@home", "me@home", None),
+        ("a@2.safetensors", "a@2.safetensors", None),
+        ("a@1@2", "a@1", "2"),
+        ("@2", "@2", None),
+    ],
+)
+def test_references(text: str, name: str, selector: str | None) -> None:
+    assert parse_reference(text) == Reference(name, selector)
+
+
+def test_names_are_found_in_folders_and_near_misses_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "loras", "style")
+    make(tmp_path / "runs/ink", "ink-000001")
+    monkeypatch.chdir(tmp_path)
+    assert find_lora("style", ["loras"]) == Path("loras/style.safetensors") == find_lora("loras/style")
+    assert find_lora("style.safetensors", ["loras"]).is_file() and find_lora("runs/ink") == Path("runs/ink")
+    with pytest.raises(FileError, match=r"no LoRA 'stlye' \(did you mean 'style'\?\)"):
+        find_lora("stlye", ["loras"])

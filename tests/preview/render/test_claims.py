@@ -1,0 +1,178 @@
+"""Several processes on one grid, and a process that is killed: real processes, on a tiny base."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from loratools.adapter.files.save import write
+from loratools.base.model import Base
+from loratools.launch import Rank
+from loratools.preview.render.batches import Lot, plan_lots
+from loratools.preview.render.claims import Shard, portions
+from loratools.preview.render.lookahead import turns
+from loratools.preview.render.picture_store import Store
+from tests.base.patching.test_patch import random_deltas
+from tests.preview.render.test_engine import jobs, stack
+
+
+def command(folder: Path, lora: Path, out: Path, steps: int = 2) -> list[str]:
+    return [sys.executable, "-m", "loratools", "grid", str(lora), "--base", str(folder), "--weights", "0:1:0.25",
+            "--prompt", "1girl", "--seed", "1,2,3", "--steps", str(steps), "--device", "cpu", "-o",
+            str(out)]  # fmt: skip
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", **more}
+
+
+def cells(out: Path) -> dict[str, np.ndarray]:
+    return {path.relative_to(out).as_posix(): np.asarray(Image.open(path)) for path in (out / "cells").rglob("*.png")}
+
+
+@pytest.fixture(scope="module")
+def lora(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lora") / "ink.safetensors"
+    write(random_deltas(base, seed=1), path, family="sd1", dtype=torch.float32)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path, lora: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """The grid of one process that nothing disturbs."""
+    out = tmp_path_factory.mktemp("whole") / "grid"
+    subprocess.run(command(folder, lora, out), check=True, env=environment(), capture_output=True)
+    return cells(out)
+
+
+def test_two_processes_share_a_grid_and_one_draws_it(
+    folder: Path, lora: Path, whole: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    out = tmp_path / "grid"
+    running = [
+        subprocess.Popen(
+            command(folder, lora, out),
+            env=environment(RANK=str(n), WORLD_SIZE="2", LOCAL_RANK=str(n)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for n in range(2)
+    ]
+    told = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0, 0], told
+    assert (out / "grid.png").is_file() and not (out / ".claims").exists()
+    assert b"pictures rendered" in told[0][0] and told[1][0] == b""
+    counts = [int(number) for number in re.findall(rb"(\d+) (?:pictures rendered|by other|used again)", told[0][0])]
+    assert sum(counts) == 15  # five weights of three seeds
+    found = cells(out)
+    assert found.keys() == whole.keys() and all(np.array_equal(found[name], whole[name]) for name in whole)
+    late = environment(RANK="1", WORLD_SIZE="2", LOCAL_RANK="1")  # a process that starts when all is done
+    subprocess.run(command(folder, lora, out), check=True, env=late, capture_output=True)
+    assert not (out / ".claims").exists()
+
+
+def test_a_killed_grid_goes_on_to_the_same_pictures(
+    folder: Path, lora: Path, whole: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    out = tmp_path / "grid"
+    started = subprocess.Popen(
+        command(folder, lora, out), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while started.poll() is None and not list(out.rglob("cells/**/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    subprocess.run(command(folder, lora, out), check=True, env=environment(), capture_output=True)
+    found = cells(out)
+    assert found.keys() == whole.keys() and all(np.array_equal(found[name], whole[name]) for name in whole)
+
+
+def put(*lots: Lot) -> None:
+    for lot in lots:
+        for job in lot.jobs:
+            Store(job.wanted.path.parent).put(job.wanted, Image.new("RGB", (8, 8)))
+
+
+def test_every_lot_is_someones_and_claims_of_the_living_are_left_alone(base: Base, tmp_path: Path) -> None:
+    own = stack(base, 1)
+    lots = plan_lots(jobs(tmp_path, [own, stack(base, 2), stack(base, 3)], seeds=range(8)), 4)
+    for rank in range(2):
+        mine, others = portions(lots, Rank(rank, 2))
+        assert mine[0][0] is lots[rank]
+        assert {id(lot) for portion in (*mine, *others) for lot in portion} == {id(lot) for lot in lots}
+    store = Store(tmp_path)
+    one, two = (Shard(tmp_path, Rank(n, 2), pause=0.01).portions(lots, store) for n in range(2))
+    first, second = next(one), next(two)
+    assert not {lot.stack.key for lot in first} & {lot.stack.key for lot in second}
+    two.close()  # its process is gone, and so is its claim
+    assert [second[0]] in [list(next(one)) for _ in range(4)]
+
+
+def test_a_claim_is_held_until_its_pictures_are_on_disk_and_the_next_portion_is_given_meanwhile(
+    base: Base, tmp_path: Path
+) -> None:
+    lots = plan_lots(jobs(tmp_path, [stack(base, n) for n in range(1, 6)], seeds=range(8)), 4)
+    one = Shard(tmp_path, Rank(0, 2), pause=0.01).portions(lots, Store(tmp_path))
+    first, second = next(one), next(one)  # the second while the first is still being made
+    two = Shard(tmp_path, Rank(1, 2), pause=0.01).portions(lots, Store(tmp_path))
+    others = [next(two) for _ in range(3)]
+    assert [*first, *second, *(lot for portion in others for lot in portion)] == lots
+    assert next(two) == ()  # nothing is taken from others, or waited for, before all is on disk
+    put(*first, *(lot for portion in others for lot in portion))
+    one.close()  # its process is gone: the second portion's claim with it, and the first one's pictures are there
+    assert next(two) == second
+
+
+def test_nothing_is_taken_from_others_before_a_process_is_free(base: Base, tmp_path: Path) -> None:
+    lots = plan_lots(jobs(tmp_path, [stack(base, n) for n in (1, 2)], seeds=range(8)), 8)
+    store = Store(tmp_path)
+    mine = Shard(tmp_path, Rank(0, 2), pause=0.01).portions(lots, store)
+    first = next(mine)
+    assert next(mine) == ()
+    put(*first)
+    taken = next(mine)
+    assert [*first, *taken] == lots and next(mine) == ()
+    put(*taken)
+    assert list(mine) == []
+
+
+def test_processes_that_wait_for_each_other_both_end(base: Base, tmp_path: Path) -> None:
+    """Each holds what the other lacks, and both come to the end at once."""
+    lots = plan_lots(jobs(tmp_path, [stack(base, n) for n in (1, 2)], seeds=range(8)), 8)
+    made: list[list[str]] = [[], []]
+
+    def work(rank: int) -> None:
+        store = Store(tmp_path)
+        together.wait()
+        with contextlib.closing(Shard(tmp_path, Rank(rank, 2), pause=0.01).portions(lots, store)) as mine:
+            waiting: list[Lot] = []
+            for lot, _ in turns(mine):
+                if lot is not None:
+                    waiting.append(lot)
+                    together.wait(timeout=10)
+                    continue
+                put(*waiting)  # on disk only now, as a decoder's last batch is
+                made[rank] += [job.wanted.key for lot in waiting for job in lot.jobs]
+                waiting = []
+
+    together = threading.Barrier(2)
+    threads = [threading.Thread(target=work, args=(rank,), daemon=True) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert not any(thread.is_alive() for thread in threads)
+    assert len(made[0]) == len(made[1]) == 16 and not set(made[0]) & set(made[1])

@@ -1,0 +1,508 @@
+"""The engine: what it patches, encodes and batches, and what it does when memory or a stack fails."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from loratools.adapter.algebra.lowrank import LowRank
+from loratools.adapter.architectures.names import is_text
+from loratools.adapter.files.file import read
+from loratools.adapter.files.save import write
+from loratools.base.model import Base
+from loratools.base.patching.patch import Moved
+from loratools.base.prompt.conditioning import Conditioning, condition
+from loratools.base.prompt.guidance import Fixed, Guide, Mixed, Part, Stage, guidance, plain_guides
+from loratools.base.sampling.cuda_graph import Graphs
+from loratools.base.sampling.sample import Added, UNet, denoise_guided, find_sampler, noise, plain_unet
+from loratools.blocks.presets import load_presets
+from loratools.blocks.vector import parse_vector
+from loratools.errors import BaseModelError, GridError
+from loratools.ops.merging.merge import merge_files
+from loratools.ops.merging.terms import Term
+from loratools.preview.render.batches import even, plan_lots
+from loratools.preview.render.engine import Engine, Job, Options, Stack, marks_of
+from loratools.preview.render.memory import Parking, need
+from loratools.preview.render.picture_store import Store, Wanted
+from loratools.preview.request.rows import Row
+from tests.base.patching.test_patch import changed, random_deltas, weights
+
+PROMPTS = ("1girl, red hair", "full body")
+
+
+def stack(base: Base, seed: int, weight: float = 1.0, *, text: bool = True) -> Stack:
+    deltas = {name: delta for name, delta in random_deltas(base, seed=seed).items() if text or not is_text(name)}
+    return Stack(deltas, weight, f"stack-{seed}-{text}")
+
+
+def jobs(
+    out: Path, stacks: Sequence[Stack], prompts: Sequence[str] = PROMPTS, seeds: Sequence[int] = (1,), **changes: Any
+) -> list[Job]:
+    made = []
+    for n, own in enumerate(stacks):
+        for prompt in prompts:
+            for seed in seeds:
+                key = f"{n}-{prompt}-{seed}"
+                wanted = Wanted(out / "cells" / f"{key}.png", key, "", {"key": key})
+                job = Job(own, prompt, seed, wanted, 2, 4.0, "DDIM", (64, 64))
+                made.append(replace(job, **changes))
+    return made
+
+
+def pixels(wanted: Wanted) -> np.ndarray:
+    with Image.open(wanted.path) as image:
+        return np.asarray(image).astype(int)
+
+
+class Told:
+    """Texts that were encoded, and modules that were written, by an engine that is watched."""
+
+    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.texts: list[list[str]] = []
+        self.moves: list[Moved] = []
+        encode, move = engine._texts._encode, engine.patcher.move
+
+        def encoding(base: Base, texts: Sequence[str], steps: int, skip: int) -> Sequence[Guide]:
+            self.texts.append(list(texts))
+            return encode(base, texts, steps, skip)
+
+        def moving(*arguments: Any) -> Moved:
+            self.moves.append(move(*arguments))
+            return self.moves[-1]
+
+        monkeypatch.setattr(engine._texts, "_encode", encoding)
+        monkeypatch.setattr(engine.patcher, "move", moving)
+
+
+def test_batches_are_even_and_stacks_ordered_by_what_they_rewrite(base: Base, tmp_path: Path) -> None:
+    assert [len(part) for part in even(range(10), 8)] == [5, 5]  # type: ignore[arg-type]
+    one, two = stack(base, 1), stack(base, 2)
+    stacks = [one, two, replace(one, weight=0.5), Stack(), replace(two, weight=0.5)]
+    lots = plan_lots(jobs(tmp_path, stacks, seeds=(1, 2, 3)), 4)
+    assert [lot.stack.key for lot in lots] == [
+        ("", 0.0),
+        ("stack-1-True", 1.0),
+        ("stack-1-True", 0.5),
+        ("stack-2-True", 1.0),
+        ("stack-2-True", 0.5),
+    ]
+    assert all([len(batch) for batch in lot.batches] == [3, 3] for lot in lots)
+
+
+def test_a_vectors_values_lie_next_to_each_other(base: Base, tmp_path: Path) -> None:
+    """Four values of one block and two of another: neighbours differ in one block."""
+    deltas = stack(base, 1, text=False).deltas
+    blocks = {name: name.split(".")[1] for name in deltas}
+    stacks = [
+        Stack(
+            deltas,
+            1.0,
+            f"{a}-{b}",
+            {name: a if block == "mid_block" else b if block == "up_blocks" else 1 for name, block in blocks.items()},
+        )
+        for a, b in [(1, 1), (2, 2), (1, 2), (2, 1), (3, 1)]
+    ]
+    order = [lot.stack.digest for lot in plan_lots(jobs(tmp_path, stacks, PROMPTS[:1]), 8)]
+    assert order == ["1-1", "2-1", "3-1", "2-2", "1-2"] or order == ["1-1", "2-1", "3-1", "1-2", "2-2"]
+
+
+def test_equal_stacks_are_patched_once_and_texts_encoded_once_a_state(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deltas = stack(base, 1, text=False)
+    whole = stack(base, 2)
+    stacks = [Stack(), deltas, Stack(deltas.deltas, 1.0, deltas.digest), replace(deltas, weight=0.5), whole]
+    before = weights(base)
+    with Engine(base) as engine:
+        told = Told(engine, monkeypatch)
+        assert engine.render(jobs(tmp_path, stacks), Store(tmp_path)) == 10
+    assert told.texts == [[PROMPTS[0], "", PROMPTS[1]]] * 2  # the base's serve all that leaves the text encoder alone
+    assert [move.modules for move in told.moves] == [0, len(deltas.deltas), len(deltas.deltas), len(whole.deltas)]
+    assert not changed(before, base)
+
+
+def test_a_batch_of_prompts_and_seeds_gives_each_its_own_picture(base: Base, tmp_path: Path) -> None:
+    own = [stack(base, 1)]
+    together, alone = jobs(tmp_path / "a", own, seeds=(1, 2)), jobs(tmp_path / "b", own, seeds=(1, 2))
+    with Engine(base, Options(batch=4)) as engine:
+        engine.render(together, Store(tmp_path / "a"))
+    with Engine(base, Options(batch=1)) as engine:
+        engine.render(alone, Store(tmp_path / "b"))
+    shots = [pixels(job.wanted) for job in together]
+    for one, two in zip(shots, alone, strict=True):
+        assert np.abs(one - pixels(two.wanted)).max() <= 1
+    assert min(np.abs(a - b).mean() for n, a in enumerate(shots) for b in shots[:n]) > 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_random_live_stack_is_the_merged_file(base: Base, tmp_path: Path, seed: int) -> None:
+    """Several adapters, LoCon or not, negative weights, vectors, te and unet factors.
+
+    Bit for bit where the sum's modules have one rank. With several ranks the file's one alpha scales factors by other
+    than powers of two, which rounds them by one unit of float32; then pictures agree to the last level.
+    """
+    locon = seed < 2
+    rng, presets, terms = random.Random(seed), load_presets(), []
+    for n in range(rng.randint(2, 4)):
+        path = tmp_path / f"{n}.safetensors"
+        deltas = random_deltas(base, conv=locon or n % 2 == 1, seed=10 * seed + n, rank=rng.randint(1, 4))
+        write(deltas, path, family="sd1", dtype=rng.choice([torch.float16, torch.float32]))
+        width = rng.choice([17, 26])
+        vector = parse_vector(",".join(f"{rng.uniform(-1, 1):.2f}" for _ in range(width)), presets, "sd1")
+        terms.append(
+            Term(
+                read(path),
+                rng.uniform(-1, 1),
+                vector,
+                te=rng.choice([1.0, 0.5] if locon else [1.0, 0.0]),
+                unet=rng.choice([1.0, -0.7]),
+                label=str(n),
+                missing=1.0,
+            )
+        )
+    merge_files(terms, tmp_path / "merged.safetensors", dtype=torch.float32)
+    rows = [Row.of_terms(terms, "live"), Row.of_file(read(tmp_path / "merged.safetensors"))]
+    made = []
+    for row in rows:
+        stacks = [Stack(row.deltas, weight, row.label, marks_of(row.deltas)) for weight in (1.0, -0.5)]
+        own = jobs(tmp_path / row.label, stacks)
+        with Engine(base) as engine:
+            engine.render(own, Store(tmp_path / row.label))
+        made.append([pixels(job.wanted) for job in own])
+    assert (len(set(rows[0].deltas.ranks.values())) == 1) == locon  # type: ignore[attr-defined]
+    assert max(np.abs(one - two).max() for one, two in zip(*made, strict=True)) <= (0 if locon else 1)
+    bare = jobs(tmp_path / "base", [Stack()])
+    with Engine(base) as engine:
+        engine.render(bare, Store(tmp_path / "base"))
+    assert all(np.abs(pixels(job.wanted) - shot).mean() > 1 for job, shot in zip(bare, made[0], strict=False))
+
+
+def greedy_memory(engine: Engine, monkeypatch: pytest.MonkeyPatch, most: int, kind: type[Exception]) -> None:
+    """A UNet that has memory for ``most`` rows."""
+    run = engine._plain
+
+    def limited(latents: Tensor, *others: Any) -> Tensor:
+        if len(latents) > most:
+            raise kind("out of memory")
+        return run(latents, *others)
+
+    monkeypatch.setattr(engine, "_plain", limited)
+
+
+def test_too_little_memory_halves_the_batch_and_goes_on(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [stack(base, 1), stack(base, 2)]
+    said: list[str] = []
+    small, usual = jobs(tmp_path / "a", own, seeds=(1, 2, 3)), jobs(tmp_path / "b", own, seeds=(1, 2, 3))
+    with Engine(base, say=said.append) as engine:
+        greedy_memory(engine, monkeypatch, 4, torch.OutOfMemoryError)
+        assert engine.render(small, Store(tmp_path / "a")) == 12
+    assert said == [
+        "out of memory with 6 pictures at once; going on with 3",
+        "out of memory with 3 pictures at once; going on with 2",
+    ]
+    with Engine(base) as engine:
+        engine.render(usual, Store(tmp_path / "b"))
+    assert all(np.abs(pixels(a.wanted) - pixels(b.wanted)).max() <= 1 for a, b in zip(small, usual, strict=True))
+
+
+def test_no_memory_for_one_picture_is_told_with_the_remedy(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = weights(base)
+    with Engine(base) as engine, monkeypatch.context() as patch:
+        greedy_memory(engine, patch, 1, torch.OutOfMemoryError)
+        with pytest.raises(GridError, match=r"one picture does not fit.*--offload.*--tiled"):
+            engine.render(jobs(tmp_path, [stack(base, 1)]), Store(tmp_path))
+    with Engine(base) as engine, monkeypatch.context() as patch:
+        greedy_memory(engine, patch, 1, ZeroDivisionError)  # other errors are not swallowed, and leave no patch behind
+        with pytest.raises(ZeroDivisionError):
+            engine.render(jobs(tmp_path, [stack(base, 1)]), Store(tmp_path))
+    assert not changed(before, base)
+
+
+def test_decoding_that_lacks_memory_takes_fewer_pictures(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder, sizes = base.vae.decode, []
+
+    def limited(latents: Tensor, **others: Any) -> Any:
+        sizes.append(len(latents))
+        if len(latents) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return decoder(latents, **others)
+
+    monkeypatch.setattr(base.vae, "decode", limited)
+    said: list[str] = []
+    with Engine(base, say=said.append) as engine:
+        assert engine.render(jobs(tmp_path, [Stack()], seeds=(1, 2)), Store(tmp_path)) == 4
+    assert sizes == [4, 2, 2] and said == ["out of memory decoding 4 pictures at once; going on with fewer"]
+
+
+def test_options_change_how_not_what(base: Base, tmp_path: Path) -> None:
+    own = [stack(base, 1)]
+    made = []
+    for name, options in {
+        "plain": Options(),
+        "sliced": Options(sliced=True),
+        "tiled": Options(tiled=True),
+        "offload": Options(offload=True),
+    }.items():
+        mine = jobs(tmp_path / name, own)
+        with Engine(base, options) as engine:
+            engine.render(mine, Store(tmp_path / name))
+        made.append([pixels(job.wanted) for job in mine])
+    assert not base.vae.use_tiling
+    for other in made[1:]:
+        assert all(np.abs(one - two).max() <= 1 for one, two in zip(made[0], other, strict=True))
+    with pytest.raises(GridError, match="a batch of 0 pictures"):
+        Engine(base, Options(batch=0))
+
+
+def test_what_is_needed_is_said_in_parts(base: Base) -> None:
+    small, large = (need(base, batch, (64, 64), batch, 1000) for batch in (1, 8))
+    assert large.total > small.total and large.sampling == 8 * small.sampling and large.weights == small.weights
+    assert need(base, 1, (64, 64), 1, 1000, offload=True).weights < small.weights
+    assert "GiB of memory on the device" in small.text()
+
+
+def test_a_stack_that_does_not_fit_is_refused_before_anything(base: Base, tmp_path: Path) -> None:
+    bad = Stack({"unet.nowhere": random_deltas(base)["unet.mid_block.attentions.0.proj_in"]}, 1.0, "bad")
+    with Engine(base) as engine:
+        with pytest.raises(BaseModelError, match=r"unet\.nowhere"):
+            engine.check([bad])
+        with pytest.raises(BaseModelError):
+            engine.render(jobs(tmp_path, [bad]), Store(tmp_path))
+
+
+def test_only_what_lacks_is_written_but_its_whole_batch_rendered(base: Base, tmp_path: Path) -> None:
+    own = jobs(tmp_path, [stack(base, 1)], seeds=(1, 2))
+    done: list[int] = []
+    with Engine(base) as engine:
+        engine.render(own, Store(tmp_path), on_done=done.append)
+        assert sum(done) == 4
+        first, times = pixels(own[2].wanted), [job.wanted.path.stat().st_mtime_ns for job in own]
+        own[2].wanted.path.unlink()
+        assert engine.render(own, Store(tmp_path)) == 1
+    assert np.array_equal(pixels(own[2].wanted), first)
+    assert [job.wanted.path.stat().st_mtime_ns == then for job, then in zip(own, times, strict=True)] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+
+
+def test_an_error_of_a_writer_is_not_lost(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    monkeypatch.setattr(store, "put", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with Engine(base) as engine, pytest.raises(OSError, match="disk full"):
+        engine.render(jobs(tmp_path, [Stack()]), store)
+
+
+# ---- guidance --------------------------------------------------------------------------------------------------------
+
+
+def test_plain_guides_in_parts_are_plain_guidance(base: Base) -> None:
+    guides = plain_guides(base, [*PROMPTS, ""], 3, 1)
+    assert isinstance(guidance(guides[:2], [guides[2]] * 2, True), Fixed)
+    latents = torch.cat([noise(seed, base.resolution) for seed in (1, 2)])
+    fixed = guidance(guides[:2], [guides[2]] * 2, True)
+    mixed = Mixed(guides[:2], [guides[2]] * 2)
+    one, two = (denoise_guided(base, how, latents, 3, 4.0, "DPM++ 2M") for how in (fixed, mixed))
+    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+
+
+def test_a_scale_below_1_is_the_same_beside_any_other_prompt(base: Base) -> None:
+    """Between the negative prompt and the prompt, as the WebUI has it; a picture's key knows nothing of its batch."""
+    guides = plain_guides(base, [*PROMPTS, ""], 3, 1)
+    latents, made = noise(1, base.resolution), {}
+    for cfg in (0.0, 0.5, 1.0):
+        guided = find_sampler("DPM++ 2M").guided(cfg)
+        fixed, mixed = guidance(guides[:1], guides[2:], guided), Mixed(guides[:1], guides[2:])
+        one, two = (denoise_guided(base, how, latents, 3, cfg, "DPM++ 2M") for how in (fixed, mixed))
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+        made[cfg] = one
+    alone = denoise_guided(base, guidance(guides[2:], guides[2:], False), latents, 3, 1.0, "DPM++ 2M")
+    torch.testing.assert_close(made[0.0], alone, rtol=1e-4, atol=1e-4)  # 0 is the negative prompt alone
+    assert not torch.allclose(made[0.5], made[1.0], rtol=1e-3, atol=1e-3)
+
+
+def test_parts_are_summed_with_their_weights() -> None:
+    """By hand: negative 1, parts 3 (weight 1) and 5 (weight -0.5), CFG 2: 1 + 2 * (2 - 0.5 * 4) = 1."""
+    cond = Conditioning(torch.zeros(1, 77, 4))
+    one, two = Part((Stage(0, cond),)), Part((Stage(0, cond),), -0.5)
+    how = guidance([Guide((one, two)), Guide((one,))], [Guide.plain(cond)] * 2, True)
+    latents = torch.arange(2.0).reshape(2, 1, 1, 1)
+    assert how.spread(latents).flatten().tolist() == [0, 1, 0, 0, 1]  # two negatives, then two parts and one
+    predicted = torch.tensor([1.0, 10.0, 3.0, 5.0, 11.0]).reshape(5, 1, 1, 1)
+    assert how.mix(predicted, 2.0).flatten().tolist() == [1 + 2 * (2 - 0.5 * 4), 10 + 2 * 1]
+
+
+def test_stages_follow_each_other_and_shorter_prompts_are_lengthened() -> None:
+    early, late = (Conditioning(torch.full((1, tokens, 2), value)) for tokens, value in ((77, 1.0), (154, 2.0)))
+    guide = Guide((Part((Stage(2, early), Stage(0, late))),))
+    how = guidance([guide], [Guide.plain(early)], True)
+    assert how.at(0) is how.at(1) and how.at(1) is not how.at(2)
+    assert how.at(1).hidden.shape == (2, 77, 2) and how.at(2).hidden.shape == (2, 154, 2)
+    assert how.at(2).hidden[0].unique().tolist() == [1.0] and how.at(2).hidden[1].unique().tolist() == [2.0]
+
+
+def test_two_call_samplers_count_a_step_once(base: Base) -> None:
+    asked: list[int] = []
+
+    class Watched(Fixed):
+        def at(self, step: int) -> Conditioning:
+            asked.append(step)
+            return super().at(step)
+
+    how = Watched(condition(base, ["a"]), condition(base, [""]))
+    denoise_guided(base, how, noise(1, (64, 64)), 4, 3.0, "Heun")
+    assert asked == sorted(asked) and set(asked) == {0, 1, 2, 3}
+
+
+def test_pictures_of_several_stacks_share_batches(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Branches in one batch give what patching gives; text encoders are patched stack by stack, W0 stays."""
+    one, two = stack(base, 1), stack(base, 2, text=False)
+    stacks = [Stack(), one, replace(one, weight=-0.5), two, replace(two, weight=2.0)]
+    patched, mixed = (jobs(tmp_path / name, stacks, seeds=(1, 2)) for name in ("patched", "mixed"))
+    with Engine(base, Options(batch=3, mixed=False)) as engine:
+        engine.render(patched, Store(tmp_path / "patched"))
+    before, rows = weights(base), []
+    with Engine(base, Options(batch=3, mixed=True)) as engine:
+        plain = engine._plain
+        monkeypatch.setattr(engine, "_plain", lambda *inputs: rows.append(len(inputs[0])) or plain(*inputs))
+        assert engine.render(mixed, Store(tmp_path / "mixed")) == 20
+        assert engine.render(mixed, Store(tmp_path / "mixed")) == 0
+        for job in mixed[3:5]:
+            job.wanted.path.unlink()
+        rows.clear()
+        assert engine.render(mixed, Store(tmp_path / "mixed")) == 2
+        assert set(rows) == {2} or set(rows) == {4}  # only what lacks, under CFG
+    assert not changed(before, base)
+    for a, b in zip(patched, mixed, strict=True):
+        assert np.abs(pixels(a.wanted) - pixels(b.wanted)).max() <= 1
+    own = {name: pixels(job.wanted) for name, job in zip(["base", "one"], (mixed[0], mixed[4]), strict=True)}
+    assert np.abs(own["base"] - own["one"]).mean() > 1  # the control: a stack changes its picture
+
+
+def test_mixed_batches_of_a_graph_have_one_width(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another width would be another graph to capture and keep; what fills a batch up shows nowhere."""
+    made = {name: jobs(tmp_path / name, [stack(base, 1), stack(base, 2)], seeds=(1, 2)) for name in ("graph", "plain")}
+    monkeypatch.setattr("loratools.preview.render.engine._WORTH_A_GRAPH", 1)
+    with Engine(base, Options(batch=3, mixed=True)) as engine:
+        engine.render(made["plain"], Store(tmp_path / "plain"))
+    with Engine(base, Options(batch=3, mixed=True)) as engine:
+        graphs = Watched(plain_unet(base))
+        monkeypatch.setattr(engine, "_graphs", graphs)
+        assert engine.render(made["graph"], Store(tmp_path / "graph")) == 8  # three, three and two
+        assert graphs.rows == {6}
+        made["graph"][1].wanted.path.unlink()
+        graphs.rows.clear()
+        assert engine.render(made["graph"], Store(tmp_path / "graph")) == 1
+        assert graphs.rows == {2}  # nothing is filled up to what does not lack
+    for a, b in zip(made["graph"], made["plain"], strict=True):
+        assert np.abs(pixels(a.wanted) - pixels(b.wanted)).max() <= 1
+
+
+def test_the_next_mixed_batch_is_prepared_between_the_steps_of_one(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device is then never without work; what one step is too short for is done when its turn comes."""
+    made = jobs(tmp_path, [stack(base, n) for n in range(1, 7)], PROMPTS[:1])
+    monkeypatch.setattr("loratools.preview.render.engine._WORTH_A_GRAPH", 1)
+    with Engine(base, Options(batch=2, mixed=True)) as engine:
+        log: list[str] = []
+        monkeypatch.setattr(engine, "_graphs", Watched(lambda *inputs: log.append("step") or plain_unet(base)(*inputs)))
+        encode = engine._texts._encode
+        monkeypatch.setattr(engine._texts, "_encode", lambda *given: log.append("text") or encode(*given))
+        assert engine.render(made, Store(tmp_path)) == 6
+    steps = made[0].steps
+    assert log.count("text") == 6 and log.count("step") == 3 * steps
+    first = [n for n, what in enumerate(log) if what == "step"][:steps]
+    assert "text" in log[first[0] : first[-1] + 2]  # the second batch's, while the first one was made
+
+
+class Watched(Graphs):
+    """Stands for graphs on a machine without CUDA: runs the UNet, and knows how many rows it was given."""
+
+    def __init__(self, unet: UNet) -> None:
+        super().__init__(unet)
+        self.rows: set[int] = set()
+
+    def __call__(self, latents: Tensor, time: Tensor, hidden: Tensor, added: Added) -> Tensor:
+        self.rows.add(len(latents))
+        return self._unet(latents, time, hidden, added)
+
+
+def test_what_has_no_branch_is_patched(base: Base, tmp_path: Path) -> None:
+    conv = "unet.conv_in"
+    width = base.unet.conv_in.weight.shape[0]
+    full = Stack({conv: LowRank(torch.ones(width, 1), torch.full((1, 36), 1e-3), (width, 4, 3, 3))}, 1.0, "conv")
+    made = jobs(tmp_path, [full, stack(base, 1)], PROMPTS[:1])
+    with Engine(base, Options(mixed=True)) as engine:
+        assert [lot.stack is not None for lot in engine._plan(made)] == [True, True]
+        linear = jobs(tmp_path, [stack(base, 1), stack(base, 2)], PROMPTS[:1])
+        assert [lot.stack for lot in engine._plan(linear)] == [None]
+
+
+def move_watched(moved: list[str], model: Any, to: Callable[..., Any], *where: Any) -> Any:
+    moved.append(type(model).__name__)
+    return to(*where)
+
+
+def test_offload_moves_models_and_leaves_them_where_they_were(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two homes stand for a device and main memory: models work on one and rest on the other."""
+    made = {name: jobs(tmp_path / name, [stack(base, 1)], PROMPTS) for name in ("plain", "parked")}
+    with Engine(base) as engine:
+        engine.render(made["plain"], Store(tmp_path / "plain"))
+    with Engine(base) as engine:
+        engine._parking = Parking(base)
+        moved: list[str] = []
+        for model in (base.unet, base.vae, *base.text_encoders):
+            monkeypatch.setattr(model, "to", partial(move_watched, moved, model, model.to))
+        engine.render(made["parked"], Store(tmp_path / "parked"))
+    assert {"UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel"} <= set(moved)
+    assert all((pixels(a.wanted) == pixels(b.wanted)).all() for a, b in zip(*made.values(), strict=True))
+
+
+def test_a_state_that_does_not_fit_is_tried_again_with_less_kept(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, calls = jobs(tmp_path, [stack(base, 1)], PROMPTS[:1]), []
+    with Engine(base) as engine:
+        move = engine.patcher.move
+
+        def moving(*given: Any) -> Moved:
+            calls.append(len(calls))
+            if len(calls) == 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return move(*given)
+
+        monkeypatch.setattr(engine.patcher, "move", moving)
+        assert engine.render(made, Store(tmp_path)) == 1
+    assert calls == [0, 1]
+
+
+def test_fewer_pictures_at_once_where_it_is_known_that_they_do_not_fit(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, said = jobs(tmp_path, [stack(base, 1)], PROMPTS[:1], seeds=range(1, 9)), []
+    with Engine(base, say=said.append) as engine:
+        two = need(base, 2, (64, 64), 8, engine.patcher.size_of(made[0].stack.deltas))
+        monkeypatch.setattr("loratools.preview.render.engine.available", lambda _: two.more + 1)
+        engine.render(made, Store(tmp_path))
+    assert "so 2 pictures are made at once in place of 8" in said[0] and "GiB are free" in said[0]

@@ -1,0 +1,296 @@
+"""What other tools leave, as recipes: each text is read by the recipe's own reader, and what is lost is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import save_file
+
+from loratools.cli import app
+from loratools.errors import FileError, FormatError, LoratoolsError, RecipeError
+from loratools.ops.merging.terms import parse_merge_string
+from loratools.recipe.importers.detect import Imported, import_recipe
+from loratools.recipe.plan.context import Session
+from loratools.recipe.run.runner import make_planner, run_steps
+from loratools.recipe.schema.recipe import Step, parse_recipe
+from tests.recipe.conftest import save_lora
+
+INFOTEXT = """\
+masterpiece, <lora:style:0.8:lbw=OUTALL>, 1girl <lora:my char:0.7:0.5:lbw=1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1:stop=20>
+Negative prompt: bad, worse
+Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6.5, Seed: 12345, Size: 512x768, Model hash: abc, \
+Model: anything, Clip skip: 2, Hires upscale: 2, Lora hashes: "style: abc, char: def", Version: v1.9"""
+OPTIONS = """\
+[model]
+pretrained_model_name_or_path = "base.safetensors"
+[data]
+train_data_dir = "images"
+resolution = "512,768"
+[training]
+output_dir = "out"
+output_name = "my style"
+max_train_epochs = 8
+network_dim = 16
+network_alpha = 8
+unet_lr = 1e-4
+text_encoder_lr = 5e-5
+optimizer_type = "AdamW8bit"
+cache_latents = true
+"""
+METADATA = {
+    "ss_output_name": "ink", "ss_sd_model_name": "any.safetensors", "ss_network_module": "networks.lora",
+    "ss_network_dim": "16", "ss_network_alpha": "8.0", "ss_unet_lr": "0.0001", "ss_text_encoder_lr": "5e-05",
+    "ss_num_epochs": "8", "ss_optimizer": "bitsandbytes.optim.adamw.AdamW8bit(weight_decay=0.1)",
+    "ss_lr_scheduler": "cosine_with_restarts", "ss_lr_warmup_steps": "50", "ss_seed": "42", "ss_clip_skip": "2",
+    "ss_noise_offset": "None", "ss_min_snr_gamma": "5.0", "ss_multires_noise_iterations": "6",
+    "ss_dataset_dirs": json.dumps({"10_ink": {"n_repeats": 10, "img_count": 24}}),
+    "ss_datasets": json.dumps([{
+        "batch_size_per_device": 2, "resolution": [512, 512], "enable_bucket": True,
+        "subsets": [{"shuffle_caption": True, "keep_tokens": 1, "flip_aug": False}],
+    }]),
+}  # fmt: skip
+
+
+def steps(found: Imported) -> dict[str, Step]:
+    return dict(parse_recipe(found.text)[0].steps)
+
+
+def terms(found: Imported, name: str = "final") -> list[tuple[str, float, str | None, float, float]]:
+    merge = steps(found)[name].merge
+    assert merge is not None
+    return [(s.ref, s.weight, s.vector_text, s.te, s.unet) for s in parse_merge_string(merge.terms)]
+
+
+def bare(path: Path, metadata: dict[str, str]) -> Path:
+    """A LoRA file of another program."""
+    save_file({"lora_unet_mid.lora_up.weight": torch.zeros(2, 1)}, path, metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("told", "noise"),
+    [("", "webui-gpu"), ("RNG: NV, ", "webui-gpu"), ("RNG: CPU, ", "webui-cpu"), ("Version: loratools 1, ", "own")],
+)
+def test_the_noise_of_a_picture_is_kept(told: str, noise: str) -> None:
+    """A seed without its noise is another picture; the WebUI draws on the card unless it says otherwise."""
+    text = f"<lora:style:0.8>\nSteps: 20, Sampler: Euler, {told}Seed: 1, Size: 64x64"
+    found = import_recipe(text, is_text=True)
+    grid = steps(found)["picture"].grid
+    assert grid is not None and grid.noise == noise
+    assert "RNG" not in " ".join(found.notes)
+
+
+@pytest.mark.parametrize(
+    ("told", "sampler"),
+    [
+        ("Sampler: DPM++ 2M SDE Heun Karras", "DPM++ 2M SDE Heun Karras"),
+        ("Sampler: DPM++ 2M", "DPM++ 2M"),
+        ("Sampler: DPM++ 2M, Schedule type: Automatic", "DPM++ 2M Karras"),
+        ("Sampler: Euler, Schedule type: Align Your Steps", "Euler Align Your Steps"),
+        ("Sampler: DDIM, Schedule type: Karras", "DDIM"),
+        ("Sampler: UniPC, Schedule type: Karras", "UniPC"),
+        ("Sampler: UniPC, Schedule type: Karras, Version: loratools 1", "UniPC Karras"),
+        ("Sampler: Euler, Schedule type: Turbo", None),
+        ("Sampler: DPM adaptive, Schedule type: Automatic", None),
+    ],
+)
+def test_sampler_and_schedule_type_are_one_name(told: str, sampler: str | None) -> None:
+    found = import_recipe(f"<lora:style:0.8>\nSteps: 20, {told}, Seed: 1, Size: 64x64", is_text=True)
+    grid = steps(found)["picture"].grid
+    assert grid is not None and grid.sampler == sampler
+    assert ("is left out" in " ".join(found.notes)) is (sampler is None)
+
+
+def test_supermergers_string_with_its_named_vectors() -> None:
+    vector = ",".join(["1"] * 16 + ["0.5"])
+    found = import_recipe(f"Test0:1:MINE,AnythingV5RE_BASE:-1:OTHER\nMINE:{vector}\nUNUSED:{vector}", base="b")
+    assert terms(found) == [("Test0", 1, "MINE", 1, 1), ("AnythingV5RE_BASE", -1, "OTHER", 1, 1)]
+    recipe, _ = parse_recipe(found.text)
+    assert recipe.base == "b" and recipe.blocks["OTHER"] == "ALL"
+    assert recipe.blocks["MINE"] == [1] * 16 + [0.5]
+    assert "'OTHER' is not known here" in found.notes[0] and "squared" in found.notes[1]
+    assert found.notes[0][:30] in found.text  # the recipe tells it too
+
+
+def test_what_is_imported_runs(here: Path, tiny_base: Path) -> None:
+    save_lora(here / "a.safetensors", 1)
+    save_lora(here / "b.safetensors", 2)
+    Path("r.yaml").write_text(import_recipe("a:1:GP1,b:-1:GP2", base=str(tiny_base)).text, encoding="utf-8")
+    ran = run_steps(make_planner("r.yaml", Path("work")).plan(), Path("work"), Session(device="cpu"))
+    again = import_recipe(str(ran[0].planned.out))
+    assert [term[:2] for term in terms(again)] == [("a", 1), ("b", -1)]
+    assert terms(again)[0][2] == "GP1"  # the recipe in the header, as it was written
+
+
+def test_supermergers_metadata(here: Path) -> None:
+    parts = [("style", "0.5", [0.5] * 25 + [0.25]), ("base", "-1", [-1.0] * 26)]
+    metadata = {
+        f"sshs_cp{n}": json.dumps(
+            {"ss_output_name": name, "sshs_ratio": ratio, "sshs_blocks": ",".join(map(str, blocks))}
+        )
+        for n, (name, ratio, blocks) in enumerate(parts)
+    }
+    found = import_recipe(str(bare(here / "m.safetensors", metadata)))
+    assert terms(found, "m") == [("style", 0.5, ",".join(["1"] * 25 + ["0.5"]), 1, 1), ("base", -1, None, 1, 1)]
+    with pytest.raises(FormatError, match="sshs_cp0 is not what SuperMerger writes"):
+        import_recipe(str(bare(here / "x.safetensors", {"sshs_cp0": "{}"})))
+
+
+def test_an_infotext_is_a_merge_and_a_picture() -> None:
+    found = import_recipe(INFOTEXT)
+    vector = "1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1"
+    assert terms(found) == [("style", 0.8, "OUTALL", 1, 1), ("my char", 1, vector, 0.7, 0.5)]
+    grid = steps(found)["picture"].grid
+    assert grid is not None
+    assert (grid.prompts, grid.negative) == (("masterpiece, 1girl",), "bad, worse")
+    assert (grid.steps, grid.cfg, grid.seeds, grid.size, grid.clip_skip) == (20, 6.5, "12345", "512x768", 2)
+    assert grid.sampler == "DPM++ 2M Karras"
+    said = " ".join(found.notes)
+    assert "'stop=20'" in said and "'Hires upscale: 2'" in said and "the model anything" in said
+    assert "Lora hashes" not in said
+
+
+def test_a_picture_holds_its_infotext(here: Path) -> None:
+    info = PngInfo()
+    info.add_text("parameters", INFOTEXT)
+    Image.new("RGB", (8, 8)).save("a.png", pnginfo=info)
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + INFOTEXT.encode("utf-16-be")
+    Image.new("RGB", (8, 8)).save("b.jpg", exif=exif)
+    assert import_recipe("a.png") == import_recipe("b.jpg") == import_recipe(INFOTEXT)
+    Image.new("RGB", (8, 8)).save("c.png")
+    with pytest.raises(FormatError, match="no generation parameters"):
+        import_recipe("c.png")
+
+
+def test_sd_scripts_options(here: Path) -> None:
+    Path("config.toml").write_text(OPTIONS, encoding="utf-8")
+    found = import_recipe("config.toml")
+    recipe, _ = parse_recipe(found.text)
+    assert recipe.base == "base.safetensors"
+    train = steps(found)["my_style"].train
+    assert train is not None
+    assert {key: train[key] for key in ("images", "epochs", "dim", "alpha", "unet_lr", "te_lr", "optimizer")} == {
+        "images": "images",
+        "epochs": 8,
+        "dim": 16,
+        "alpha": 8,
+        "unet_lr": 1e-4,
+        "te_lr": 5e-5,
+        "optimizer": "AdamW8bit",
+    }
+    assert train["lr_scheduler"] == "constant"  # sd-scripts' own default
+    Path("config.toml").write_text(OPTIONS + "ip_noise_gama = 0.1\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"config\.toml: the option 'ip_noise_gama' is not supported"):
+        import_recipe("config.toml")
+
+
+def test_sd_scripts_metadata(here: Path) -> None:
+    found = import_recipe(str(bare(here / "ink.safetensors", METADATA)))
+    recipe, _ = parse_recipe(found.text)
+    assert recipe.base == "any.safetensors"
+    train: dict[str, Any] = steps(found)["ink"].train or {}
+    assert train["images"] == [{"folder": "10_ink", "repeats": 10}]
+    asked = {
+        "dim": 16, "alpha": 8, "unet_lr": 1e-4, "te_lr": 5e-5, "epochs": 8, "optimizer": "AdamW8bit", "lr_warmup": 50,
+        "lr_scheduler": "cosine_with_restarts", "seed": 42, "clip_skip": 2, "min_snr_gamma": 5, "batch_size": 2,
+        "resolution": [512, 512], "buckets": True, "shuffle_tags": True, "keep_tokens": 1, "flip": False,
+    }  # fmt: skip
+    assert {key: train.get(key) for key in asked} == asked
+    assert "noise_offset" not in train
+    said = " ".join(found.notes)
+    assert "10_ink, not where they lay" in said
+    assert train["multires_noise_iterations"] == 6 and train["optimizer_args"] == {"weight_decay": 0.1}
+
+
+def test_what_sd_scripts_did_that_is_a_setting_here_is_taken_over(here: Path) -> None:
+    more = {
+        "ss_network_args": json.dumps({"conv_alpha": "4", "conv_dim": "8", "rank_dropout": "0.1", "odd": "1"}),
+        "ss_optimizer": "torch.optim.adamw.AdamW(weight_decay=0.1,betas=(0.9, 0.99))",
+        "ss_network_dropout": "0.2",
+        "ss_scale_weight_norms": "1.0",
+        "ss_ip_noise_gamma": "0.1",
+        "ss_zero_terminal_snr": "True",
+        "ss_debiased_estimation": "False",
+        "ss_loss_type": "huber",
+        "ss_huber_c": "0.2",
+        "ss_vae_name": "vae.pt",
+        "ss_multires_noise_iterations": "None",
+        "ss_reg_dataset_dirs": json.dumps({"1_girl": {"n_repeats": 1, "img_count": 5}}),
+    }
+    found = import_recipe(str(bare(here / "ink.safetensors", METADATA | more)))
+    train: dict[str, Any] = steps(found)["ink"].train or {}
+    asked = {
+        "conv_dim": 8,
+        "conv_alpha": 4,
+        "rank_dropout": 0.1,
+        "network_dropout": 0.2,
+        "scale_weight_norms": 1,
+        "optimizer_args": {"weight_decay": 0.1, "betas": [0.9, 0.99]},
+        "ip_noise_gamma": 0.1,
+        "huber_c": 0.2,
+        "zero_terminal_snr": True,
+        "loss_type": "huber",
+        "vae": "vae.pt",
+    }
+    assert {key: train.get(key) for key in asked} == asked
+    assert "debiased_estimation_loss" not in train and "multires_noise_iterations" not in train
+    assert train["images"][1] == {"folder": "1_girl", "repeats": 1, "regularisation": True}
+    said = " ".join(found.notes)
+    assert "odd = 1 has no place in a recipe" in said and "conv_dim" not in said and "its VAE vae.pt" in said
+
+
+def test_files_of_our_own_are_what_made_them(here: Path) -> None:
+    for name, seed in (("a", 1), ("b", 2)):
+        save_lora(here / f"{name}.safetensors", seed)
+    Path("r.yaml").write_text(
+        'base: pocket\nblocks: {V: ALL}\nsteps:\n  m: {merge: "a:1:V, b:-0.5"}\n  s: {resize: {lora: m, rank: 2}}\n',
+        encoding="utf-8",
+    )
+    run_steps(make_planner("r.yaml", Path("work")).plan(), Path("work"), Session(device="cpu"))
+    whole = import_recipe("work/s.safetensors")
+    assert list(steps(whole)) == ["m", "s"] and "V: ALL" in whole.text
+    call = CliRunner().invoke
+    assert call(app, ["resize", "a.safetensors", "--rank", "1", "-o", "slim.safetensors"]).exit_code == 0
+    assert call(app, ["convert", "slim.safetensors", "-o", "d.safetensors", "--to", "diffusers"]).exit_code == 0
+    assert call(app, ["subtract", "a:1", "b:0.5:GP2", "--mode", "project", "-o", "x.safetensors"]).exit_code == 0
+    resized = steps(import_recipe("slim.safetensors"))["slim"].resize
+    assert resized is not None and (resized.lora, resized.rank) == ("a.safetensors", "1")
+    converted = steps(import_recipe("d.safetensors"))["d"].convert
+    assert converted is not None and (converted.lora, converted.to) == ("slim.safetensors", "diffusers")
+    taken = steps(import_recipe("x.safetensors"))["x"].subtract
+    assert taken is not None and taken.style == "a:1" and taken.mode == "project"
+    assert taken.base_style.startswith("b:0.5:BASE=0.3,IN01=0.1")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("hello world", "'hello world' is neither a file nor a merge string"),
+        ("nothing.toml", "does not exist"),
+        ("a:1:GP1,b:x", "'x'"),
+        ("1girl\nSteps: 20, Sampler: Euler", "without a LoRA tag"),
+        ("<lora:a:1:foo=1>", "'foo=' in"),
+        ("MINE:1,1,1,1,1,1,1,1,1,1,1,1", "named vectors alone"),
+    ],
+)
+def test_what_cannot_be_imported(here: Path, text: str, words: str) -> None:
+    with pytest.raises(LoratoolsError) as error:
+        import_recipe(text)
+    assert words in str(error.value)
+
+
+def test_a_file_without_a_word(here: Path) -> None:
+    with pytest.raises(FormatError, match="says nothing of how it was made"):
+        import_recipe(str(bare(here / "a.safetensors", {})))
+    Path("a.png").write_bytes(b"no picture")
+    with pytest.raises(FileError, match="cannot be read as a picture"):
+        import_recipe("a.png")

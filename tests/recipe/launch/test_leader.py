@@ -1,0 +1,210 @@
+"""What the processes of a launch say to each other, each in a thread of this one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loratools.errors import LaunchError, LoratoolsError, TrainingError
+from loratools.files import is_locked, locked
+from loratools.launch import Rank, launch_name
+from loratools.recipe.launch import leader, protocol
+from loratools.recipe.launch.leader import leading
+from loratools.recipe.launch.protocol import Answer, Place, Word, root_of
+from loratools.recipe.launch.worker import follow
+from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.planner import Draft, Outcome, Planned
+from loratools.recipe.run.runner import run_steps
+
+FIRST, OTHER = Rank(0, 2), Rank(1, 2)
+Assist = Callable[[Path, Session], int]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "PAUSE", 0.005)
+    monkeypatch.setattr(protocol, "ALL_HERE", 5.0)
+    monkeypatch.setattr(protocol, "COMES_BACK", 0.2)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+def step(name: str, assist: Assist | None = None, key: str = "key") -> Planned:
+    draft = Draft({}, (), lambda out, session: Outcome(""), assist=assist)
+    return Planned(name, "grid", draft, Path("out"), key, 1, "owner")
+
+
+def following(threads: ThreadPoolExecutor, work: Path, *steps: Planned) -> Future[None]:
+    return threads.submit(follow, work, OTHER, lambda: steps, Session(progress=True))
+
+
+def test_the_other_takes_part_in_what_is_shared_and_only_then(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    seen: list[Session] = []
+
+    def assist(out: Path, session: Session) -> int:
+        seen.append(session)
+        return 3
+
+    other = following(threads, tmp_path, step("sheet", assist), step("alone"))
+    with leading(tmp_path, FIRST, [step("sheet"), step("alone")]) as sharing:
+        for resumes in (True, False):
+            before, deadline = len(seen), time.monotonic() + 5
+            with sharing("sheet")(resumes=resumes, needed=True) as shared:
+                while len(seen) == before and time.monotonic() < deadline:
+                    time.sleep(0.001)
+            assert shared.rendered == 3 and seen[-1].resume == resumes and not seen[-1].progress
+        before = len(seen)
+        with sharing("sheet")(resumes=False, needed=False) as shared:  # over before the other may have seen it
+            pass
+        assert shared.rendered == 3 * (len(seen) - before)
+        with sharing("alone")(resumes=False, needed=False) as shared:
+            pass
+        assert shared.rendered == 0
+    assert other.result(5) is None
+    assert not root_of(tmp_path).exists()
+
+
+def test_what_earlier_launches_left_misleads_nobody(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    def never(out: Path, session: Session) -> int:
+        raise AssertionError("an old word was heeded")
+
+    old = Word(5, "share", launch_name(), {"1": "old"}, step="sheet", needed=True)
+    for name, word in {"dead": old, "another": Word(5, "end", "of another port", failed=True)}.items():
+        Place(root_of(tmp_path) / name).say(word)
+    held = Place(root_of(tmp_path) / "alive")  # what two that look at the same moment may take for a living one
+    held.say(old)
+    held.give(1, Answer("old", 4))
+    with locked(held.lead):
+        other = following(threads, tmp_path, step("sheet", never))
+        deadline = time.monotonic() + 5
+        while not held.lives(1) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert held.lives(1) and not other.done()
+    with leading(tmp_path, FIRST, [step("sheet")]):
+        pass
+    assert other.result(5) is None
+
+
+def test_the_error_of_another_is_told_by_the_first(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    def full(out: Path, session: Session) -> int:
+        raise TrainingError("the device is full")
+
+    notes: list[str] = []
+    other = following(threads, tmp_path, step("style", full))
+    with leading(tmp_path, FIRST, [step("style")], notes.append) as sharing:
+        with sharing("style")(resumes=False, needed=False):
+            time.sleep(0.1)
+        assert notes == [
+            "the step 'style' is whole, though the other processes had to do without one: process 2 of 2: "
+            "the device is full"
+        ]
+        with (
+            pytest.raises(LaunchError, match="process 2 of 2: the device is full"),
+            sharing("style")(resumes=False, needed=True),
+        ):
+            time.sleep(0.1)
+            raise LaunchError("another process of this run stopped")
+        with (
+            pytest.raises(TrainingError, match="my own"),
+            sharing("style")(resumes=False, needed=True),
+        ):
+            raise TrainingError("my own")
+    assert other.result(5) is None
+
+
+def test_who_failed_in_a_step_that_the_first_stays_in_ends(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    def full(out: Path, session: Session) -> int:
+        raise ValueError("some\nbug")
+
+    other = following(threads, tmp_path, step("style", full))
+    with leading(tmp_path, FIRST, [step("style")]) as sharing:
+        with (
+            sharing("style")(resumes=False, needed=True),
+            pytest.raises(LaunchError, match="process 2 of 2: unexpected ValueError: some bug"),
+        ):
+            other.result(5)  # a launcher would end all now
+        with (
+            pytest.raises(LaunchError, match="process 2 of 2 is gone, and the step 'next' needs all of them"),
+            sharing("next")(resumes=False, needed=True),
+        ):
+            pass
+        with sharing("sheet")(resumes=False, needed=False) as shared:  # a grid can do without
+            pass
+    assert shared.rendered == 0
+
+
+def test_a_run_that_fails_ends_the_others(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    other = following(threads, tmp_path, step("style"))
+    with pytest.raises(TrainingError), leading(tmp_path, FIRST, [step("style")]):
+        raise TrainingError("diverged")
+    with pytest.raises(LaunchError, match="the run has failed, and the first process of this launch says why"):
+        other.result(5)
+    assert not root_of(tmp_path).exists()
+
+
+@pytest.mark.parametrize("steps", [(step("style", key="another"),), (step("other"),)])
+def test_other_files_on_another_machine_are_found_before_anything_runs(
+    tmp_path: Path, threads: ThreadPoolExecutor, steps: tuple[Planned, ...]
+) -> None:
+    other = following(threads, tmp_path, *steps)
+    told = "process 2 of 2: the step 'style' reads other things here than in the first process"
+    with pytest.raises(LaunchError, match=told), leading(tmp_path, FIRST, [step("style")]):
+        raise AssertionError
+    with pytest.raises(LaunchError, match="the run has failed"):
+        other.result(5)
+
+
+def test_who_never_comes_is_not_waited_for(
+    tmp_path: Path, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(protocol, "ALL_HERE", 0.05)
+    monkeypatch.setattr(leader, "_SILENT", 0.01)
+    with pytest.raises(LaunchError, match="process 2 of 2 has not come to"), leading(tmp_path, FIRST, [], notes.append):
+        raise AssertionError
+    assert notes == [f"waiting for process 2 of 2, which has not come to {root_of(tmp_path)} yet"]
+    with pytest.raises(LaunchError, match="the first process of this launch has not come to"):
+        following(threads, tmp_path).result(5)
+
+
+def test_who_goes_while_the_recipe_is_read_is_not_waited_for(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    def interrupted() -> Any:
+        raise KeyboardInterrupt
+
+    def other() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            follow(tmp_path, OTHER, interrupted, Session())
+
+    gone = threads.submit(other)
+    told = "process 2 of 2 is gone; its own message says why"
+    with pytest.raises(LaunchError, match=told), leading(tmp_path, FIRST, []):
+        raise AssertionError
+    assert gone.result(5) is None
+
+
+def test_one_process_of_several_is_not_run_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(LoratoolsError, match="this works in one process, and a launcher started 2"):
+        run_steps([], tmp_path, Session())
+
+
+def test_a_lock_is_seen_from_outside(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path / "x") and not list(tmp_path.iterdir())
+    with locked(tmp_path / "x"):
+        assert is_locked(tmp_path / "x")
+        seen = threading.Thread(target=lambda: is_locked(tmp_path / "x"))
+        seen.start()
+        seen.join()
+        assert is_locked(tmp_path / "x")
+    assert not is_locked(tmp_path / "x")
