@@ -1,39 +1,104 @@
-"""The house's one rule: a room imports only from the rooms above it, and light ones import nothing heavy."""
+"""The house's rules: rooms, floors inside them, no circles, no heaps, and light rooms import nothing heavy.
+
+A room, and a floor inside a room, imports only from what stands before it in its list here: imports inside functions
+and under ``TYPE_CHECKING`` count too.
+"""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "loratools"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "loratools"
 # from the top of the house to its bottom
 ROOMS = [
-    "errors",
-    "files",
-    "launch",
-    "yamlio",
-    "adapter",
-    "blocks",
-    "ops",
-    "pocket",
-    "base",
-    "train",
-    "preview",
-    "recipe",
-    "cli",
-]
+    "errors", "files", "launch", "dtypes", "yamlio", "validation", "imaging", "adapter", "blocks", "ops", "pocket",
+    "dataset", "base", "train", "preview", "recipe", "cli",
+]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
+# inside a room, floor by floor; the folders and files of one floor do not import one another
+FLOORS: dict[str, list[str]] = {
+    "adapter": ["header parallel", "algebra", "architectures", "files"],
+    "ops": ["text_table report randomized_svd", "merging", "analysis", "subtract resize extract convert"],
+    "base": [
+        "quiet to_device model text_model", "single_file", "load", "vae_path", "vae", "prompt", "sampling patching",
+        "infotext generate",
+    ],
+    "train": [
+        "distributed sd_scripts seeds", "config interrupt", "data", "network", "optim", "output step", "callbacks",
+        "dry_run loop", "trainer", "basestyle",
+    ],
+    "preview": [
+        "request", "record", "judge page plan", "render sheet", "redraw run", "block_effect",
+    ],
+    "recipe": [
+        "shipped", "schema", "edit plan", "importers publish launch", "steps", "run", "report",
+        "compare reproduce demo",
+    ],
+    "cli": ["app", "options", "recipe_output", "lora recipe pictures training blocks"],
+}  # fmt: skip
 LATE = {"diffusers", "transformers", "accelerate", "matplotlib", "peft"}  # at the top of no module of any room
 HEAVY = LATE | {"torch", "safetensors", "numpy", "PIL", "tqdm"}
 LIGHT_ROOMS = ("blocks", "recipe", "cli")  # what `loratools --help` and a recipe's checks touch
+HEAP = 20  # files that one folder may hold
 
 
 def modules() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py") if "weights" not in path.parts)
+
+
+@cache
+def house() -> dict[str, Path]:
+    """Dotted name -> file, of everything that is ours and not a test."""
+    files = [path for top in ("loratools", "benchmarks", "tools") for path in sorted((ROOT / top).rglob("*.py"))]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+
+
+@cache
+def arrows(name: str) -> frozenset[str]:
+    """The modules of the house that the module ``name`` imports, wherever in it the import stands."""
+    tree = ast.parse(house()[name].read_text(encoding="utf-8"))
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & house().keys()
+            found |= inner or {str(node.module)}
+    return frozenset((found & house().keys()) - {name})
+
+
+def circles(names: Iterator[str] | list[str]) -> list[list[str]]:
+    """Every circle of imports among ``names``, as the sorted names of its modules (Tarjan's components)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    result: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in sorted(arrows(name)):
+            if other not in index:
+                visit(other)
+            if other in stack:
+                low[name] = min(low[name], low[other])
+        if low[name] == index[name]:
+            cut = stack.index(name)
+            if len(stack) - cut > 1:
+                result.append(sorted(stack[cut:]))
+            del stack[cut:]
+
+    for name in names:
+        if name not in index:
+            visit(name)
+    return result
 
 
 def room_of(path: Path) -> str:
@@ -94,6 +159,53 @@ def test_nothing_heavy_is_imported_early(path: Path) -> None:
         if room_of(path) == "cli" and name.startswith("loratools."):
             room = name.split(".")[1]
             assert room in ("cli", "errors", "__version__"), f"{path}:{line}: {name} belongs inside the command"
+
+
+def floor_of(room: str, name: str) -> int:
+    """The floor of ``loratools.ROOM.PLACE...``, counted from the top."""
+    place = name.split(".")[2]
+    for number, floor in enumerate(FLOORS[room]):
+        if place in floor.split():
+            return number
+    raise AssertionError(f"loratools/{room}/{place} stands on no floor; give it a place in FLOORS")
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_a_floor_imports_only_from_floors_above(room: str) -> None:
+    wrong = []
+    prefix = f"loratools.{room}."
+    for name in (name for name in house() if name.startswith(prefix)):
+        own, place = floor_of(room, name), name.split(".")[2]
+        for other in sorted(arrows(name)):
+            if not other.startswith(prefix) or other.split(".")[2] == place:
+                continue
+            if floor_of(room, other) >= own:
+                wrong.append(f"{name} imports {other}, which stands no higher")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_imports_itself_round_a_corner() -> None:
+    assert not circles(sorted(house()))
+
+
+def test_no_folder_is_a_heap_and_each_says_what_belongs_there() -> None:
+    folders: dict[Path, list[Path]] = {}
+    for path in house().values():
+        folders.setdefault(path.parent, []).append(path)
+    for folder, files in folders.items():
+        assert len([path for path in files if path.name != "__init__.py"]) <= HEAP, f"{folder}: a heap"
+        init = folder / "__init__.py"
+        assert init in files, f"{folder} has no __init__.py"
+        assert ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))), f"{init} does not say what belongs here"
+
+
+def test_the_tree_can_be_checked_out_on_windows() -> None:
+    reserved = set('<>:"|?*\\')
+    tops = ("loratools", "benchmarks", "tools", "tests", "recipes", "docs", ".ci")
+    for path in (path for top in tops for path in (ROOT / top, *(ROOT / top).rglob("*"))):
+        if "__pycache__" not in path.parts:
+            assert not path.is_symlink(), f"{path}: a symlink, which a Windows checkout turns into a text file"
+            assert not reserved & set(path.name) and not path.name.endswith((".", " ")), f"{path}: no name for Windows"
 
 
 def test_the_check_sees_what_it_should() -> None:
