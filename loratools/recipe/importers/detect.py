@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.errors import BlockError, FileError, FormatError, LoratoolsError, RecipeError
+from loratools.ops.merging.merge_string import quoted
 from loratools.recipe.importers.write import flow, step_name
 from loratools.recipe.plan.lineage import lineage_of
 from loratools.recipe.schema.recipe import parse_recipe
@@ -93,7 +94,7 @@ def _of_text(text: str, base: str | None, source: str = "the text") -> Imported:
 
 def _of_merge_string(text: str, base: str | None) -> Imported:
     """SuperMerger's text: the terms, and, on lines of their own, named vectors."""
-    from loratools.ops.merging.terms import parse_merge_string
+    from loratools.ops.merging.merge_string import parse_merge_string
 
     lines = [line for line in text.strip().splitlines() if line.strip()]
     named = [found for line in lines if (found := _PRESET_LINE.match(line)) is not None]
@@ -154,7 +155,7 @@ def _of_supermerger(path: Path, parts: Sequence[str], base: str | None) -> Impor
 
 
 def _term(name: str, ratio: float, blocks: Sequence[float]) -> str:
-    shown = name if re.fullmatch(r"[\w./-]+", name) else '"' + name.replace('"', '""') + '"'
+    shown = name if re.fullmatch(r"[\w./-]+", name) else quoted(name)
     if len(set(blocks)) == 1:
         return f"{shown}:{blocks[0]:.10g}"
     weight = ratio or 1.0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.adapter.files.metadata import Provenance
+from loratools.ops.merging.merge_string import quoted
 from loratools.recipe.importers.detect import Imported, finished
 from loratools.recipe.importers.write import step_name
 from loratools.recipe.plan.lineage import Lineage
@@ -79,7 +80,7 @@ def _terms(terms: Iterable[Mapping[str, Any]]) -> str:
 
 def _term(told: Mapping[str, Any]) -> str:
     name = re.sub(r"\.safetensors\Z", "", str(told.get("name")))
-    text = name if re.fullmatch(r"[\w./-]+", name) else '"' + name.replace('"', '""') + '"'
+    text = name if re.fullmatch(r"[\w./-]+", name) else quoted(name)
     text += f":{float(told.get('weight', 1)):.10g}"
     if isinstance(told.get("vector"), dict):
         text += ":" + ",".join(f"{block}={float(value):.10g}" for block, value in told["vector"].items())

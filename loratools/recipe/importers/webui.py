@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import BlockError, LoratoolsError
+from loratools.ops.merging.merge_string import quoted
 from loratools.recipe.importers.detect import Imported, finished, noted, unknown_presets
 
 if TYPE_CHECKING:
@@ -93,9 +94,9 @@ def _tag(text: str, notes: list[str]) -> str:
     held = re.sub(r"(?i):(?:lbw|w)=[^:<>]*", "", shown) if name is not None else shown
     tag = _read(held)
     vector = [name] if name is not None else [tag.vector.text()] if tag.vector is not None else []
-    quoted = tag.name if re.fullmatch(r"[\w./-]+", tag.name) else '"' + tag.name.replace('"', '""') + '"'
+    ref = tag.name if re.fullmatch(r"[\w./-]+", tag.name) else quoted(tag.name)
     split = [] if tag.te == tag.unet else [f"te={tag.te:.10g}", f"unet={tag.unet:.10g}"]
-    return ":".join([quoted, "1" if split else f"{tag.unet:.10g}", *vector, *split])
+    return ":".join([ref, "1" if split else f"{tag.unet:.10g}", *vector, *split])
 
 
 def _read(text: str) -> LoraTag:

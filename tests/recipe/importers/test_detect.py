@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from loratools.cli import app
 from loratools.errors import FileError, FormatError, LoratoolsError, RecipeError
-from loratools.ops.merging.terms import parse_merge_string
+from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.recipe.importers.detect import Imported, import_recipe
 from loratools.recipe.plan.context import Session
 from loratools.recipe.run.runner import make_planner, run_steps
