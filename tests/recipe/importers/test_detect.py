@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save_file
 
-from loratools.cli import app
+from loratools.cli import shell
 from loratools.errors import FileError, FormatError, LoratoolsError, RecipeError
 from loratools.ops.merging.terms import parse_merge_string
 from loratools.recipe.importers.detect import Imported, import_recipe
@@ -258,9 +258,9 @@ def test_files_of_our_own_are_what_made_them(here: Path) -> None:
     whole = import_recipe("work/s.safetensors")
     assert list(steps(whole)) == ["m", "s"] and "V: ALL" in whole.text
     call = CliRunner().invoke
-    assert call(app, ["resize", "a.safetensors", "--rank", "1", "-o", "slim.safetensors"]).exit_code == 0
-    assert call(app, ["convert", "slim.safetensors", "-o", "d.safetensors", "--to", "diffusers"]).exit_code == 0
-    assert call(app, ["subtract", "a:1", "b:0.5:GP2", "--mode", "project", "-o", "x.safetensors"]).exit_code == 0
+    assert call(shell, ["resize", "a.safetensors", "--rank", "1", "-o", "slim.safetensors"]).exit_code == 0
+    assert call(shell, ["convert", "slim.safetensors", "-o", "d.safetensors", "--to", "diffusers"]).exit_code == 0
+    assert call(shell, ["subtract", "a:1", "b:0.5:GP2", "--mode", "project", "-o", "x.safetensors"]).exit_code == 0
     resized = steps(import_recipe("slim.safetensors"))["slim"].resize
     assert resized is not None and (resized.lora, resized.rank) == ("a.safetensors", "1")
     converted = steps(import_recipe("d.safetensors"))["d"].convert

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from loratools.cli import app
+from loratools.cli import shell
 from loratools.errors import FileError, RecipeError
 from loratools.recipe.importers.starter import Answers, questions, starter
 from loratools.recipe.importers.write import flow, step_name, write_new
@@ -67,24 +67,24 @@ def test_every_answer_is_asked_for() -> None:
 
 def test_the_commands(here: Path) -> None:
     run = CliRunner().invoke
-    assert run(app, ["recipe", "new", "a.yaml", "--yes", "--epochs", "2"]).exit_code == 0
+    assert run(shell, ["recipe", "new", "a.yaml", "--yes", "--epochs", "2"]).exit_code == 0
     assert "epochs: 2" in Path("a.yaml").read_text(encoding="utf-8")
-    again = run(app, ["recipe", "new", "a.yaml", "--yes"])
+    again = run(shell, ["recipe", "new", "a.yaml", "--yes"])
     assert isinstance(again.exception, FileError) or again.exit_code == 1
-    assert run(app, ["recipe", "schema", "-o", "s.json"]).exit_code == 0
-    assert run(app, ["recipe", "schema", "-o", "s.json"]).exit_code == 0  # our own may be replaced
+    assert run(shell, ["recipe", "schema", "-o", "s.json"]).exit_code == 0
+    assert run(shell, ["recipe", "schema", "-o", "s.json"]).exit_code == 0  # our own may be replaced
     assert Path("s.json").read_text(encoding="utf-8") == schema_text()
-    assert "`preferred" not in run(app, ["recipe", "steps", "resize"]).stdout
-    assert run(app, ["recipe", "steps", "resize"]).stdout.startswith("### `resize`")
-    assert run(app, ["recipe", "steps", "resise"]).exit_code == 1
-    shown = run(app, ["recipe", "import", "a:1:GP1"])
+    assert "`preferred" not in run(shell, ["recipe", "steps", "resize"]).stdout
+    assert run(shell, ["recipe", "steps", "resize"]).stdout.startswith("### `resize`")
+    assert run(shell, ["recipe", "steps", "resise"]).exit_code == 1
+    shown = run(shell, ["recipe", "import", "a:1:GP1"])
     assert shown.exit_code == 0 and parse_recipe(shown.stdout)[0].steps["final"].kind == "merge"
 
 
 def test_answers_are_asked_for_on_a_terminal(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loratools.cli.recipe.new._asks", lambda: True)
     answers = "character\ntiny\nmy images\n5\nmika\n1girl, smile\n"
-    told = CliRunner().invoke(app, ["recipe", "new", "a.yaml", "--preset", "pocket-style"], input=answers)
+    told = CliRunner().invoke(shell, ["recipe", "new", "a.yaml", "--preset", "pocket-style"], input=answers)
     assert told.exit_code == 0, told.output
     recipe, _ = parse_recipe(Path("a.yaml").read_text(encoding="utf-8"))
     assert recipe.base == "tiny"
