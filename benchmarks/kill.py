@@ -86,7 +86,7 @@ def compare(folder: Path, kills: int, rng: random.Random) -> Comparison:
         raise SystemExit("the run that was killed could not go on")
     one, two = (contents(folder / name) for name in ("whole", "killed"))
     logs = [lines(folder / name) for name in ("whole", "killed")]
-    left = [path.name for path in (folder / "killed").rglob("*") if path.suffix in (".part", ".lock")]
+    left = [path.name for path in (folder / "killed").rglob("*") if path.suffix == ".part"]
     steps = tuple([int(line["step"]) for line in log if line["kind"] == "step"] for log in logs)
     losses = [[line["loss"] for line in log if line["kind"] in ("step", "epoch")] for log in logs]
     different = sorted(name for name in {*one, *two} if one.get(name) != two.get(name))
@@ -185,7 +185,7 @@ def report(comparison: Comparison, seed: int) -> str:
             f"| steps in the log | {f'1 to {total}, each once, in both' if counted else 'NOT the same'} |",
             "| losses of all steps and epochs | "
             f"{'equal, every digit' if comparison.losses_equal else 'NOT the same'} |",
-            f"| temporary files and locks that are left | {', '.join(comparison.left) or 'none'} |",
+            f"| temporary files that are left | {', '.join(comparison.left) or 'none'} |",
             "",
             "| kill | moment | last step in the log | half written |",
             "|---|---|---|---|",
