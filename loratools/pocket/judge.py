@@ -154,6 +154,15 @@ class Judge:
         ]
 
 
+def shipped_judge(images: Sequence[Image.Image]) -> list[Reading]:
+    """What the judge of this package reads in each of ``images``, in their order.
+
+    Raises:
+        PocketError: if the judge's weights are not in this install.
+    """
+    return Judge.load().read(images)
+
+
 def pixels(images: Sequence[Image.Image]) -> Tensor:
     """Pictures as float32 (n, 3, 128, 128) in [-1, 1]."""
     small = [

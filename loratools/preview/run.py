@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loratools.base.model import Base
-from loratools.base.prompt.embeddings import Embeddings, read
+from loratools.base.prompt.embeddings import Embeddings, read_embeddings
 from loratools.base.sampling.noise_kinds import OWN
 from loratools.blocks.vector import Presets
 from loratools.errors import GridError, PromptError
@@ -193,7 +193,7 @@ def render_axes(
     current = load(names[0]) if names[0] and load else base
 
     def known(model: Base) -> Embeddings | None:
-        return read(embeddings, model) if embeddings is not None else None
+        return read_embeddings(embeddings, model) if embeddings is not None else None
 
     plan = Plan(current, arrangement, stacks, names[0], known(current))
     run.check(current, plan)

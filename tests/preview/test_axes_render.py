@@ -21,7 +21,8 @@ from loratools.base.model import Base
 from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
 from loratools.errors import FormatError, GridError, PromptError
-from loratools.ops.merging.terms import Term, parse_merge_string, resolve_terms
+from loratools.ops.merging.merge_string import parse_merge_string
+from loratools.ops.merging.terms import Term, resolve_terms
 from loratools.preview.record.grid import read_grid
 from loratools.preview.request.arrange import arrange
 from loratools.preview.request.axes import Axis, parse_axis

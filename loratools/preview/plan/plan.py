@@ -10,7 +10,7 @@ from pathlib import Path
 from loratools.base.infotext import Facts, infotext
 from loratools.base.model import Base
 from loratools.base.prompt.embeddings import Embeddings
-from loratools.base.prompt.prompt_encoding import Encoder, used
+from loratools.base.prompt.prompt_encoding import PromptEncoder, used_embeddings
 from loratools.base.sampling.sample import check_size
 from loratools.errors import PromptError
 from loratools.preview.plan.resolve import Stacked, Stacks
@@ -52,7 +52,7 @@ class Plan:
     def __init__(
         self, base: Base, arrangement: Arrangement, stacks: Stacks, name: str = "", embeddings: Embeddings | None = None
     ) -> None:
-        self.encode = Encoder(embeddings)
+        self.encode = PromptEncoder(embeddings)
         self._named: dict[tuple[str, str, int], tuple[tuple[str, str], ...]] = {}
         self.model, self.arrangement, self._drawn_by = (base.name, base.digest), arrangement, base.drawn_by
         self.places = [
@@ -71,7 +71,11 @@ class Plan:
 
     def _embeddings(self, base: Base, prompt: str, negative: str, steps: int) -> tuple[tuple[str, str], ...]:
         known = self.encode.embeddings
-        return tuple((one.name, one.digest) for one in used(base, (prompt, negative), steps, known)) if known else ()
+        return (
+            tuple((one.name, one.digest) for one in used_embeddings(base, (prompt, negative), steps, known))
+            if known
+            else ()
+        )
 
     @property
     def plain(self) -> bool:

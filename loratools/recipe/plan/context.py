@@ -18,9 +18,9 @@ Judging = Callable[[Sequence["Image"]], Sequence["Reading"]]  # pictures -> what
 
 def shipped_judge(images: Sequence[Image]) -> Sequence[Reading]:
     """The pocket's own judge."""
-    from loratools.pocket.judge import Judge
+    from loratools.pocket import judge
 
-    return Judge.load().read(images)
+    return judge.shipped_judge(images)
 
 
 @dataclass
