@@ -18,7 +18,8 @@ from loratools.base.sampling.sample import compiled_unet, plain_unet
 from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
 from loratools.ops.merging.terms import Term
-from loratools.preview.render.engine import Engine, Options, Stack, marks_of
+from loratools.preview.plan.jobs import Stack, marks_of
+from loratools.preview.render.engine import Engine, Options
 from loratools.preview.render.memory import need
 from loratools.preview.render.picture_store import Store
 from loratools.preview.request.rows import Row
