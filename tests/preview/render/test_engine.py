@@ -409,6 +409,12 @@ def test_pictures_of_several_stacks_share_batches(base: Base, tmp_path: Path, mo
     assert np.abs(own["base"] - own["one"]).mean() > 1  # the control: a stack changes its picture
 
 
+def replace_graphs(engine: Engine, graphs: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ``graphs`` stand where CUDA graphs would."""
+    monkeypatch.setattr(engine, "_graphs", graphs)
+    monkeypatch.setattr(engine._mixed, "_graphs", graphs)
+
+
 def test_mixed_batches_of_a_graph_have_one_width(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another width would be another graph to capture and keep; what fills a batch up shows nowhere."""
     made = {name: jobs(tmp_path / name, [stack(base, 1), stack(base, 2)], seeds=(1, 2)) for name in ("graph", "plain")}
@@ -417,7 +423,7 @@ def test_mixed_batches_of_a_graph_have_one_width(base: Base, tmp_path: Path, mon
         engine.render(made["plain"], PictureStore(tmp_path / "plain"))
     with Engine(base, EngineOptions(batch=3, mixed=True)) as engine:
         graphs = Watched(plain_unet(base))
-        monkeypatch.setattr(engine, "_graphs", graphs)
+        replace_graphs(engine, graphs, monkeypatch)
         assert engine.render(made["graph"], PictureStore(tmp_path / "graph")) == 8  # three, three and two
         assert graphs.rows == {6}
         made["graph"][1].wanted.path.unlink()
@@ -436,7 +442,7 @@ def test_the_next_mixed_batch_is_prepared_between_the_steps_of_one(
     monkeypatch.setattr("loratools.preview.render.engine._WORTH_A_GRAPH", 1)
     with Engine(base, EngineOptions(batch=2, mixed=True)) as engine:
         log: list[str] = []
-        monkeypatch.setattr(engine, "_graphs", Watched(lambda *inputs: log.append("step") or plain_unet(base)(*inputs)))
+        replace_graphs(engine, Watched(lambda *inputs: log.append("step") or plain_unet(base)(*inputs)), monkeypatch)
         encode = engine._prompts._encode
         monkeypatch.setattr(engine._prompts, "_encode", lambda *given: log.append("text") or encode(*given))
         assert engine.render(made, PictureStore(tmp_path)) == 6
