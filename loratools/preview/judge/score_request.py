@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from loratools.errors import FileError
 
 if TYPE_CHECKING:
-    from loratools.preview.judge.scores import Judging
+    from loratools.pocket.judge import JudgeFunction
     from loratools.preview.record.grid import Grid
     from loratools.preview.sheet.write import Drawing
 
@@ -34,7 +34,7 @@ class ScoredBy:
         for model in self.models:
             check_model(model)
 
-    def draw(self, folder: Path, judge: Judging, drawing: Drawing, title: str = "") -> Grid:
+    def draw(self, folder: Path, judge: JudgeFunction, drawing: Drawing, title: str = "") -> Grid:
         """Score the grid in ``folder`` and draw the figures under its pictures; ``judge`` reads the pocket's alone.
 
         Raises:
