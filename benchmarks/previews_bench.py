@@ -27,8 +27,8 @@ from loratools.base.sampling.samplers import find_sampler
 from loratools.base.text_model import load_tokenizer
 from loratools.pocket import weights_folder
 from loratools.pocket.architecture import Widths, scheduler_config, text_config, unet_config, vae_config
-from loratools.preview.render.engine import Job, Options, Stack, marks_of
-from loratools.preview.render.picture_store import Wanted
+from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
+from loratools.preview.render.engine import Options
 from loratools.preview.request.rows import Row
 from loratools.preview.run import GridResult, render_grid
 from tests.tiny import TINY as SMALL

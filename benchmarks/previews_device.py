@@ -11,14 +11,15 @@ import torch
 
 from benchmarks.previews_bench import PROMPT, Bench, Figure, Figures, jobs, stacks_of
 from loratools.adapter.files.file import read
-from loratools.base.patching.batched_lora import Branches
+from loratools.base.patching.batched_lora import BatchedLora
 from loratools.base.patching.patch import Patcher, live_modules
-from loratools.base.sampling.cuda_graph import captured
+from loratools.base.sampling.cuda_graph import capture_graph
 from loratools.base.sampling.sample import compiled_unet, plain_unet
 from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
 from loratools.ops.merging.terms import Term
-from loratools.preview.render.engine import Engine, Options, Stack, marks_of
+from loratools.preview.plan.jobs import Stack, marks_of
+from loratools.preview.render.engine import Engine, Options
 from loratools.preview.render.memory import need
 from loratools.preview.render.picture_store import Store
 from loratools.preview.request.rows import Row
@@ -71,7 +72,7 @@ def unet(bench: Bench) -> Figures:
     for batch in (1, 4, 8):
         seconds = bench.seconds[f"unet {batch}"] = unet_seconds(bench, plain_unet(bench.base), batch)
         yield Figure(f"UNet graph alone, batch {batch}", seconds, "s/image")
-    branches = Branches(bench.base)
+    branches = BatchedLora(bench.base)
     branches.know([read(bench.files[0])])
     branches.reserve(16)
     with branches.attached():
@@ -110,7 +111,7 @@ def unet_seconds(bench: Bench, run: Any, batch: int) -> float:
     t = torch.tensor(500, device=bench.device)
     hidden = torch.randn(2 * batch, 77, context, device=bench.device, dtype=bench.dtype)
     with torch.no_grad():
-        graph, _ = captured(lambda: run(x, t, hidden, None), torch.cuda.graph_pool_handle())
+        graph, _ = capture_graph(lambda: run(x, t, hidden, None), torch.cuda.graph_pool_handle())
     graph.replay()
     bench.sync()
     start = time.perf_counter()

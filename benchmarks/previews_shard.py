@@ -13,8 +13,9 @@ import torch
 
 from benchmarks.previews_bench import PROMPTS, ROOT, TINY, Bench, Figure, Figures, Moment, jobs, stacks_of, steady
 from loratools.launch import Rank
+from loratools.preview.plan.jobs import Stack
 from loratools.preview.render.claims import Shard
-from loratools.preview.render.engine import Engine, Stack
+from loratools.preview.render.engine import Engine
 from loratools.preview.render.picture_store import Store
 
 

@@ -157,8 +157,12 @@ class Judge:
         ]
 
 
-def shipped_judge(images: Sequence[Image.Image]) -> Sequence[Reading]:
-    """What the judge that ships reads in each of ``images``."""
+def shipped_judge(images: Sequence[Image.Image]) -> list[Reading]:
+    """What the judge of this package reads in each of ``images``, in their order.
+
+    Raises:
+        PocketError: if the judge's weights are not in this install.
+    """
     return Judge.load().read(images)
 
 

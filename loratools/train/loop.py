@@ -2,7 +2,7 @@
 
 Everything that is due at one moment is written in the order: files, log, state, pictures and the like. A kill before
 the state is whole goes back to the one before, and what came after that is made again, byte for byte; a kill after it
-loses at most what a watcher does last, and makes up for when the run goes on.
+loses at most what a callback does last, and makes up for when the run goes on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from loratools.errors import DatasetError, FileError, LoratoolsError, TrainingError
-from loratools.train.callbacks.callback import Watcher
+from loratools.train.callbacks.callback import Callback, due
 from loratools.train.callbacks.progress import Average
 from loratools.train.callbacks.records import EpochRecord, OnEpoch, OnStep, StepRecord
 from loratools.train.config.config import TrainConfig
@@ -34,7 +34,7 @@ class Session:
         position: where the run is; kept up to date.
         steps_per_epoch: optimiser steps.
         ema: taken along after every step, where there is one.
-        watchers: called in this order.
+        callbacks: called in this order.
         stop: entered, so that it hears of signals.
     """
 
@@ -49,12 +49,12 @@ class Session:
         network: Network,
         ema: Ema | None,
         writer: Writer,
-        watchers: Sequence[Watcher],
+        callbacks: Sequence[Callback],
         stop: StopRequest,
     ) -> None:
         self._config, self._ranks, self._kind, self._position = config, ranks, kind, position
         self._per_epoch, self._engine, self._network, self._ema = steps_per_epoch, engine, network, ema
-        self._writer, self._watchers, self._stop = writer, watchers, stop
+        self._writer, self._callbacks, self._stop = writer, callbacks, stop
         self._average = Average(position.average)
         self._stop_at: int | None = None  # the step after which to stop, once a signal has asked for it
 
@@ -67,8 +67,8 @@ class Session:
             FileError: if something cannot be written; the last state is whole.
             TrainingError: for a loss or a weight that is not a number; the last state is from before it.
         """
-        for watcher in self._watchers:
-            watcher.began(self._position)
+        for callback in self._callbacks:
+            callback.on_train_begin(self._position)
         while self._position.epoch < self._config.epochs:
             self._steps(self._position.epoch + 1, on_step)
             self._end(on_epoch)
@@ -107,8 +107,8 @@ class Session:
             done.seconds,
             position.average,
         )
-        for watcher in self._watchers:
-            watcher.stepped(done, record)
+        for callback in self._callbacks:
+            callback.on_step_end(done, record)
         return record
 
     def _between(self, number: int) -> None:
@@ -123,8 +123,8 @@ class Session:
         stops = position.step == self._stop_at
         if stops or due(config.save_state_every_steps, position.step):
             self._save()
-        for watcher in self._watchers:
-            watcher.after(position)
+        for callback in self._callbacks:
+            callback.on_saved(position)
         if stops:
             self._interrupt()
 
@@ -135,16 +135,16 @@ class Session:
         path, digest = self._writer.epoch(number, position.step) if self._ranks.main else self._writer.others(number)
         loss = position.total / position.count
         record = EpochRecord(number, position.step, loss, position.seconds, path, digest)
-        for watcher in self._watchers:
-            watcher.ended(record)
+        for callback in self._callbacks:
+            callback.on_epoch_end(record)
         position.epoch, position.into, position.total, position.count, position.seconds = number, 0, 0.0, 0, 0.0
         position.losses = [*position.losses, loss]
         self._save()
         if self._ranks.main and on_epoch is not None:
-            figures = {name: value for watcher in self._watchers for name, value in watcher.figures().items()}
-            on_epoch(replace(record, figures=figures))
-        for watcher in self._watchers:
-            watcher.after(position)
+            metrics = {name: value for callback in self._callbacks for name, value in callback.metrics().items()}
+            on_epoch(replace(record, metrics=metrics))
+        for callback in self._callbacks:
+            callback.on_saved(position)
         if number < config.epochs and self._stop.agreed():
             self._interrupt()
 
@@ -156,7 +156,7 @@ class Session:
             return True
         if due(config.save_every_steps, step) or due(config.save_state_every_steps, step):
             return True
-        return any(watcher.due(step) for watcher in self._watchers)
+        return any(callback.due(step) for callback in self._callbacks)
 
     def _averaged(self, step: int) -> None:
         if self._ema is not None:
@@ -164,7 +164,7 @@ class Session:
 
     def _save(self) -> None:
         self._check()
-        watched = {watcher.name: watcher.state() for watcher in self._watchers}
+        watched = {callback.name: callback.state_dict() for callback in self._callbacks}
         if self._ranks.main:
             self._writer.state(self._position, watched)
 
@@ -198,8 +198,3 @@ class Session:
             self._position.epoch > 0
         )
         return TrainingError(f"training diverged: {what}; {remedy}{begin}{kept}")
-
-
-def due(every: int | None, number: int) -> bool:
-    """Whether ``number`` (from 1) is one of every ``every``."""
-    return every is not None and number % every == 0

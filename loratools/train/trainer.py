@@ -17,12 +17,12 @@ from loratools.dataset.scan import read_dataset
 from loratools.errors import TrainingError
 from loratools.files import locked
 from loratools.train import seeds
-from loratools.train.callbacks.all import watchers
-from loratools.train.callbacks.callback import Seen
+from loratools.train.callbacks import make_callbacks
+from loratools.train.callbacks.callback import RunView
 from loratools.train.callbacks.progress import bar, progress_bar
 from loratools.train.callbacks.records import EpochRecord, OnEpoch, OnNote, OnStep, StepRecord
-from loratools.train.callbacks.sample_prompts import wanted_samples
-from loratools.train.callbacks.tensorboard import board, check_board
+from loratools.train.callbacks.sample_prompts import read_sample_prompts
+from loratools.train.callbacks.tensorboard import check_tensorboard, open_tensorboard
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset
 from loratools.train.data.latents import LatentStore
@@ -128,7 +128,7 @@ class _Run:
         self.folder = RunFolder(config.out, config.name)
         device = pick_device(config.device)
         self.kind = precision(config, device)
-        check_board(config)
+        check_tensorboard(config)
         dataset = read_dataset(config, config.resolution or (512, 512))
         # in full precision for the VAE, and so not on the GPU before the rest has been cast
         self.base = load_base(config.base, device="cpu", dtype="fp32", offline=config.offline)
@@ -138,7 +138,7 @@ class _Run:
         config = self.config
         _check_base(self.base, config)
         notes = [*config.notes]
-        self.samples = wanted_samples(config, self.base, notes)
+        self.samples = read_sample_prompts(config, self.base, notes)
         self.config = config = config.noted(notes)
         self.active = BaseAdapters(config.base_adapters, self.base)
         self.active.merge()
@@ -192,7 +192,7 @@ class _Run:
         self.ranks.wait()  # the state has been read
         if state is None and self.ranks.main:
             self.folder.clear()
-        curves = board(self.config, position.step, writes=self.ranks.main)
+        curves = open_tensorboard(self.config, position.step, writes=self.ranks.main)
         with self._log(state) as log, curves as shown_board, self._training(), StopRequest(self.ranks) as stop:
             engine = self._engine(store)
             writer = Writer(
@@ -206,7 +206,7 @@ class _Run:
                 self.active.base_digest,
                 log,
             )
-            seen = Seen(
+            view = RunView(
                 self.config,
                 self.ranks,
                 self.folder,
@@ -220,9 +220,9 @@ class _Run:
                 writer.saved_weights,
             )
             with progress_bar(progress, self.kind.device, total=self.plan.steps, done=position.step) as shown:
-                looking = watchers(seen, shown, shown_board, self.samples, self.plan.steps)
-                for watcher in looking:
-                    watcher.load(state.watched.get(watcher.name, {}) if state else {})
+                callbacks = make_callbacks(view, shown, shown_board, self.samples, self.plan.steps)
+                for callback in callbacks:
+                    callback.load_state_dict(state.watched.get(callback.name, {}) if state else {})
                 Session(
                     self.config,
                     self.ranks,
@@ -233,7 +233,7 @@ class _Run:
                     self.network,
                     self.ema,
                     writer,
-                    looking,
+                    callbacks,
                     stop,
                 ).run(on_epoch, on_step)
 

@@ -284,7 +284,7 @@ def _train(config: TrainConfig, *, last: bool) -> LoratoolsError | None:
     from loratools.train.trainer import EpochRecord, train
 
     def tell(record: EpochRecord) -> None:
-        more = "".join(f"{name} {value:.4f}  " for name, value in record.figures.items())
+        more = "".join(f"{name} {value:.4f}  " for name, value in record.metrics.items())
         text = f"epoch {record.epoch:>3}  loss {record.loss:.4f}  {more}{record.seconds:6.1f} s  {record.path}"
         tqdm.write(text, file=sys.stdout)  # on a line of its own, above the bar
 

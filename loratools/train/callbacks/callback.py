@@ -1,4 +1,4 @@
-"""What looks at a run while it goes on: the log, the bar, and whatever else wants to see steps, epochs or weights."""
+"""The base class of what is called while a run goes on: after steps, after epochs and after saving."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from loratools.train.step.step import Precision, Step
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The parts of a run that a watcher may look at; the network is attached to its base.
+class RunView:
+    """The parts of a run that a callback may look at; the network is attached to its base.
 
     ``saved_weights`` is a context: inside it the network holds what a file of this moment would hold (the average of a
     run with ``ema``, the x of schedule-free optimisers) and drops nothing; afterwards it is as it was, bit for bit.
@@ -42,45 +42,64 @@ class Seen:
     saved_weights: Callable[[], contextlib.AbstractContextManager[None]]
 
 
-class Watcher:
-    """Override what is of interest. Looking must change nothing that is trained; every process of a run calls all of
-    these at the same moments, and only the one whose ``ranks.main`` may write.
+class Callback:
+    """Override what is of interest; a callback must change nothing that is trained.
 
-    ``name`` is the watcher's place in the state; no two of a run have the same.
+    Every process of a run calls all of these methods at the same moments, and only the one whose ``ranks.main`` is true
+    may write files.
+
+    Attributes:
+        name: the callback's key in the state file; no two of a run have the same.
     """
 
-    name = "watcher"
+    name = "callback"
 
     def due(self, step: int) -> bool:
-        """Whether to look at the weights right after optimiser step ``step``: the loop then waits for the device, and
-        no later step has run when :meth:`stepped` and :meth:`after` are called for this one."""
+        """Whether this callback reads the weights right after optimiser step ``step``.
+
+        The loop then waits for the device, and no later step has run when :meth:`on_step_end` and :meth:`on_saved` are
+        called for this one.
+        """
         return False
 
-    def began(self, position: Position) -> None:
-        """Before the first step of this process: step 0, or that of the state from which the run goes on.
+    def on_train_begin(self, position: Position) -> None:
+        """Before the first step of this process: at step 0, or at that of the state from which the run is resumed.
 
-        The place to make up for what :meth:`after` did not finish before a kill.
+        Work of :meth:`on_saved` that a kill has interrupted is to be done again here.
         """
 
-    def stepped(self, done: Done, record: StepRecord) -> None:
-        """A step's loss was read, and nothing of this moment is saved yet: what is logged here is logged once, however
-        often the run is killed. Losses and timesteps of ``done`` are ready, but weights only if the step was due."""
+    def on_step_end(self, done: Done, record: StepRecord) -> None:
+        """A step's loss was read, and nothing of this step is saved yet.
 
-    def ended(self, record: EpochRecord) -> None:
-        """An epoch's file is written, its state is not: the weights are the epoch's, and logging is as in
-        :meth:`stepped`. In processes that do not write, the record's file is not theirs and its digest is empty."""
+        What is logged here appears in the log once, however often the run is killed and resumed. The losses and
+        timesteps of ``done`` are ready; the weights are those of this step only if :meth:`due` said so.
+        """
 
-    def figures(self) -> dict[str, float]:
-        """What is told to a person of the epoch that :meth:`ended` has just seen, beside its loss."""
+    def on_epoch_end(self, record: EpochRecord) -> None:
+        """An epoch's file is written, its state is not; the weights are the epoch's.
+
+        Logging is as in :meth:`on_step_end`. In processes that do not write, the record's digest is empty.
+        """
+
+    def metrics(self) -> dict[str, float]:
+        """What to print beside the loss for the epoch of the last :meth:`on_epoch_end`, by name."""
         return {}
 
-    def after(self, position: Position) -> None:
-        """Everything that was due at ``position`` is on disk, so that slow work loses nothing to a kill; after every
-        step and, once, at every epoch's end (``position.into`` 0). Weights are ready as in :meth:`stepped`."""
+    def on_saved(self, position: Position) -> None:
+        """Everything that was due at ``position`` is on disk, so this is the place for slow work.
 
-    def state(self) -> dict[str, Any]:
-        """Numbers and tensors to carry over a kill; every process calls it at the same moment."""
+        Called after every step and, once, at the end of every epoch (``position.into`` 0). The weights are ready as in
+        :meth:`on_step_end`.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Numbers and tensors to save for a resumed run; every process calls it at the same moment."""
         return {}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Put back what :meth:`state` gave."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state_dict` gave."""
+
+
+def due(every: int | None, number: int) -> bool:
+    """Whether ``number`` (from 1) is a multiple of ``every``; never for None."""
+    return every is not None and number % every == 0

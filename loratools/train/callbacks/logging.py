@@ -1,15 +1,15 @@
-"""The log and the bar of a run, as the watcher that every run has."""
+"""The log and the bar of a run, as the callback that every run has."""
 
 from __future__ import annotations
 
-from loratools.train.callbacks.callback import Watcher
+from loratools.train.callbacks.callback import Callback
 from loratools.train.callbacks.progress import Progress
 from loratools.train.callbacks.records import EpochRecord, StepRecord
 from loratools.train.output.log import NoLog, RunLog
 from loratools.train.step.runner import Done
 
 
-class Teller(Watcher):
+class LogCallback(Callback):
     """Writes every step and every epoch into the log, and shows the steps on the bar."""
 
     name = "teller"
@@ -17,11 +17,11 @@ class Teller(Watcher):
     def __init__(self, log: RunLog | NoLog, bar: Progress, epochs: int) -> None:
         self._log, self._bar, self._epochs = log, bar, epochs
 
-    def stepped(self, done: Done, record: StepRecord) -> None:
+    def on_step_end(self, done: Done, record: StepRecord) -> None:
         self._log.write("step", vars(record))
         title = f"epoch {record.epoch}/{self._epochs}"
         self._bar.step(title, record.loss, record.average, done.samples, record.seconds)
 
-    def ended(self, record: EpochRecord) -> None:
-        told = {name: value for name, value in vars(record).items() if name != "figures"}
+    def on_epoch_end(self, record: EpochRecord) -> None:
+        told = {name: value for name, value in vars(record).items() if name != "metrics"}
         self._log.write("epoch", {**told, "path": record.path.name})

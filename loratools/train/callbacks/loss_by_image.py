@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loratools.train.callbacks.callback import Seen, Watcher
+from loratools.train.callbacks.callback import Callback, RunView
 from loratools.train.callbacks.records import EpochRecord, StepRecord
-from loratools.train.callbacks.tensorboard import Board, NoBoard
+from loratools.train.callbacks.tensorboard import NoTensorBoard, TensorBoard
 from loratools.train.data.dataset import Item
 from loratools.train.step.runner import Done
 
@@ -24,7 +24,7 @@ BANDS = 10
 _UNREAD = 256  # steps whose losses may lie on the device before they are read together
 
 
-class Tally(Watcher):
+class LossByImage(Callback):
     """Writes a ``losses`` line an epoch: the losses as they were weighted for training, by image and by noise.
 
     The losses are read in bunches, when the loop has waited for them anyway.
@@ -32,19 +32,19 @@ class Tally(Watcher):
 
     name = "tally"
 
-    def __init__(self, seen: Seen, board: Board | NoBoard) -> None:
-        self._seen, self._board = seen, board
-        self._names = short_names(seen.dataset.items)
-        self._timesteps = int(seen.base.scheduler_config.get("num_train_timesteps", 1000))
+    def __init__(self, run: RunView, board: TensorBoard | NoTensorBoard) -> None:
+        self._run, self._board = run, board
+        self._names = short_names(run.dataset.items)
+        self._timesteps = int(run.base.scheduler_config.get("num_train_timesteps", 1000))
         self._sums = torch.zeros(2, len(self._names), BANDS, dtype=torch.float64)  # losses, and how many
         self._unread: list[Done] = []
 
-    def stepped(self, done: Done, record: StepRecord) -> None:
+    def on_step_end(self, done: Done, record: StepRecord) -> None:
         self._unread.append(done)
         if len(self._unread) >= _UNREAD:
             self._read()
 
-    def ended(self, record: EpochRecord) -> None:
+    def on_epoch_end(self, record: EpochRecord) -> None:
         losses, counts = self._gathered()
         self._sums.zero_()
         bands = losses.sum(0) / counts.sum(0)  # NaN for a band of no use
@@ -53,16 +53,16 @@ class Tally(Watcher):
             "images": self._by_image(losses, counts),
             "relative": self._by_image((losses / bands).nan_to_num(0.0), counts),
         }
-        self._seen.log.write("losses", {"epoch": record.epoch, "step": record.step, **told})
+        self._run.log.write("losses", {"epoch": record.epoch, "step": record.step, **told})
         for band, loss in enumerate(_numbers(bands)):
             if loss is not None:
                 self._board.scalar(f"timesteps/{self._first(band):04d}", loss, record.step)
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {"sums": self._gathered()}
 
-    def load(self, state: dict[str, Any]) -> None:
-        if state and self._seen.ranks.main:  # of several processes one goes on with the sum of all
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state and self._run.ranks.main:  # of several processes one goes on with the sum of all
             self._sums.copy_(state["sums"])
 
     def _read(self) -> None:
@@ -79,14 +79,14 @@ class Tally(Watcher):
     def _gathered(self) -> Tensor:
         """The sums over all processes of the run."""
         self._read()
-        if self._seen.ranks.world == 1:
+        if self._run.ranks.world == 1:
             return self._sums.clone()
-        whole = self._sums.clone().to(self._seen.kind.device)
-        self._seen.ranks.sum(whole)
+        whole = self._sums.clone().to(self._run.kind.device)
+        self._run.ranks.sum(whole)
         return whole.cpu()
 
     def _by_image(self, sums: Tensor, counts: Tensor) -> dict[str, float]:
-        """Means over all bands; images that were not seen are left out."""
+        """Means over all bands; images that were not shown are left out."""
         means = _numbers(sums.sum(1) / counts.sum(1))
         return {name: mean for name, mean in zip(self._names, means, strict=True) if mean is not None}
 

@@ -24,7 +24,7 @@ class StepRecord:
 class EpochRecord:
     """One finished epoch: its mean loss over all samples, its file and the file's digest.
 
-    ``figures`` is what else was measured, by name, such as ``validation``; it is there when ``on_epoch`` is called.
+    ``metrics`` is what else was measured, by name, such as ``validation``; it is there when ``on_epoch`` is called.
     """
 
     epoch: int
@@ -33,7 +33,7 @@ class EpochRecord:
     seconds: float
     path: Path
     digest: str
-    figures: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 OnEpoch = Callable[[EpochRecord], None]

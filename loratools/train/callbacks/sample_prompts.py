@@ -21,7 +21,7 @@ from loratools.train.config.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SamplePrompt:
     """One picture that is drawn again and again; ``size`` is (height, width), ``sampler`` a name of ours."""
 
     prompt: str
@@ -72,7 +72,7 @@ _ONLY_THERE = "it is of a ControlNet or of another family of models"
 _OPTION = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
 
 
-def wanted_samples(config: TrainConfig, base: Base, notes: list[str]) -> list[Wanted]:
+def read_sample_prompts(config: TrainConfig, base: Base, notes: list[str]) -> list[SamplePrompt]:
     """Every picture of the config's ``sample_prompts``; what a line does not say is the base's own.
 
     Without ``--d`` a line has the run's seed, so that all its pictures begin at the same noise. As in sd-scripts, sides
@@ -91,7 +91,7 @@ def check_prompts(prompts: Path | tuple[str, ...]) -> None:
     """Raise what is wrong with ``prompts`` whatever the base is.
 
     Raises:
-        PromptError, GridError: as :func:`wanted_samples`.
+        PromptError, GridError: as :func:`read_sample_prompts`.
     """
     for where, given in _lines(prompts, []):
         _sampler(where, given.get("sample_sampler"))
@@ -169,7 +169,7 @@ def _value(name: str, text: str, read: _Read, place: str) -> Any:
         raise PromptError(f"{place}: {name} is '{text}'; {told}") from error
 
 
-def _resolved(where: str, given: Mapping[str, Any], config: TrainConfig, base: Base, notes: list[str]) -> Wanted:
+def _resolved(where: str, given: Mapping[str, Any], config: TrainConfig, base: Base, notes: list[str]) -> SamplePrompt:
     height, width = base.resolution
     size = _rounded(where, (given.get("height", height), given.get("width", width)), notes)
     seed = given.get("seed")
@@ -178,7 +178,7 @@ def _resolved(where: str, given: Mapping[str, Any], config: TrainConfig, base: B
         sampler = find_sampler(given.get("sample_sampler") or config.sample_sampler or base.defaults.sampler).name
     except GridError as error:
         raise GridError(f"{where}: {error}") from error
-    return Wanted(
+    return SamplePrompt(
         given["prompt"],
         given.get("negative_prompt", ""),
         size,

@@ -14,40 +14,41 @@ from loratools.adapter.files.file import open_adapter
 from loratools.base.infotext import Facts, LoraUse, infotext, write_png
 from loratools.base.model import Base
 from loratools.base.prompt.guidance import guidance
-from loratools.base.prompt.prompt_encoding import conditioning
+from loratools.base.prompt.prompt_encoding import encode_pair
 from loratools.base.sampling.sample import decode, denoise_guided, find_sampler, noise
 from loratools.errors import TrainingError
-from loratools.train.callbacks.callback import Seen, Watcher
+from loratools.train.callbacks.callback import Callback, RunView, due
 from loratools.train.callbacks.progress import Progress
-from loratools.train.callbacks.sample_prompts import Wanted
+from loratools.train.callbacks.sample_prompts import SamplePrompt
 from loratools.train.callbacks.sample_sheet import draw_sheet
-from loratools.train.callbacks.tensorboard import Board, NoBoard
+from loratools.train.callbacks.tensorboard import NoTensorBoard, TensorBoard
 from loratools.train.callbacks.validation import eagerly
-from loratools.train.loop import due
 from loratools.train.output.state import Position
 
 
-class Sampler(Watcher):
+class SampleCallback(Callback):
     """Draws with the weights that are saved, after they are: a kill loses pictures, and resuming draws those again."""
 
     name = "samples"
 
-    def __init__(self, seen: Seen, wanted: Sequence[Wanted], board: Board | NoBoard, bar: Progress) -> None:
-        self._seen, self._wanted, self._board, self._bar = seen, wanted, board, bar
+    def __init__(
+        self, run: RunView, wanted: Sequence[SamplePrompt], board: TensorBoard | NoTensorBoard, bar: Progress
+    ) -> None:
+        self._run, self._wanted, self._board, self._bar = run, wanted, board, bar
 
     def due(self, step: int) -> bool:
-        return due(self._seen.config.sample_every_steps, step)
+        return due(self._run.config.sample_every_steps, step)
 
-    def began(self, position: Position) -> None:
+    def on_train_begin(self, position: Position) -> None:
         if self._asked(position):
             self._draw(position, missing=True)
 
-    def after(self, position: Position) -> None:
+    def on_saved(self, position: Position) -> None:
         if self._asked(position):
             self._draw(position, missing=False)
 
     def _asked(self, position: Position) -> bool:
-        config = self._seen.config
+        config = self._run.config
         if position.step == 0:
             return config.sample_at_first
         ended = position.into == 0 and due(config.samples_every_epochs, position.epoch)
@@ -55,18 +56,18 @@ class Sampler(Watcher):
 
     def _draw(self, position: Position, *, missing: bool) -> None:
         """The pictures of this moment, or those of them that are missing, and the sheet of all moments."""
-        seen, ranks = self._seen, self._seen.ranks
+        run, ranks = self._run, self._run.ranks
         if ranks.main:
             paths = [
-                seen.folder.sample(position.epoch, position.step, number, ended=position.into == 0)
+                run.folder.sample(position.epoch, position.step, number, ended=position.into == 0)
                 for number in range(1, len(self._wanted) + 1)
             ]
             todo = [(number, path) for number, path in enumerate(paths, start=1) if not (missing and path.is_file())]
             lora = self._lora(position) if todo else []
-            with seen.saved_weights(), eagerly(seen.config), _decoding(seen.base) if todo else contextlib.nullcontext():
+            with run.saved_weights(), eagerly(run.config), _decoding(run.base) if todo else contextlib.nullcontext():
                 for number, path in todo:
                     self._one(number, path, position, lora)
-            draw_sheet(seen.folder.samples, [own.prompt for own in self._wanted])
+            draw_sheet(run.folder.samples, [own.prompt for own in self._wanted])
             self._board.flush()
         ranks.wait()
 
@@ -76,13 +77,13 @@ class Sampler(Watcher):
         pixels = self._picture(wanted)
         from PIL import Image
 
-        made = {"run": self._seen.config.name, "epoch": position.epoch, "step": position.step, "number": number}
+        made = {"run": self._run.config.name, "epoch": position.epoch, "step": position.step, "number": number}
         write_png(Image.fromarray(pixels), path, infotext(self._facts(wanted, position, lora)), {"sample": made})
         self._board.picture(f"samples/{number:02d}", pixels, position.step)
 
-    def _picture(self, wanted: Wanted) -> np.ndarray:
+    def _picture(self, wanted: SamplePrompt) -> np.ndarray:
         """Its pixels; decoded in tiles where memory does not suffice for the whole, as beside a training SDXL."""
-        base, skip = self._seen.base, self._seen.config.clip_skip
+        base, skip = self._run.base, self._run.config.clip_skip
         with contextlib.suppress(torch.OutOfMemoryError):
             return render(base, wanted, skip)
         torch.cuda.empty_cache()
@@ -99,12 +100,12 @@ class Sampler(Watcher):
 
     def _lora(self, position: Position) -> list[LoraUse]:
         """The file of these weights, if they have one."""
-        folder = self._seen.folder
+        folder = self._run.folder
         path = folder.epoch(position.epoch) if position.into == 0 else folder.step(position.step)
         return [LoraUse(path.stem, open_adapter(path).digest)] if position.step and path.is_file() else []
 
-    def _facts(self, wanted: Wanted, position: Position, lora: Sequence[LoraUse]) -> Facts:
-        base = self._seen.base
+    def _facts(self, wanted: SamplePrompt, position: Position, lora: Sequence[LoraUse]) -> Facts:
+        base = self._run.base
         return Facts(
             prompt=wanted.prompt,
             negative=wanted.negative,
@@ -115,16 +116,16 @@ class Sampler(Watcher):
             size=wanted.size,
             model=Path(base.name).stem,
             model_digest=base.digest,
-            clip_skip=self._seen.config.clip_skip,
+            clip_skip=self._run.config.clip_skip,
             loras=lora,
             extra={"Training step": str(position.step)},
         )
 
 
 @torch.no_grad()
-def render(base: Base, wanted: Wanted, clip_skip: int) -> np.ndarray:
+def render(base: Base, wanted: SamplePrompt, clip_skip: int) -> np.ndarray:
     """One picture, uint8 (height, width, 3), with what is in the base's modules now; a grid's cell is the same."""
-    positive, negative = conditioning(base, wanted.prompt, wanted.negative, wanted.steps, clip_skip)
+    positive, negative = encode_pair(base, wanted.prompt, wanted.negative, wanted.steps, clip_skip)
     told = guidance([positive], [negative], find_sampler(wanted.sampler).guided(wanted.cfg))
     latents = denoise_guided(
         base, told, noise(wanted.seed, wanted.size), wanted.steps, wanted.cfg, wanted.sampler, seeds=[wanted.seed]

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from loratools.errors import TrainingError
-from loratools.train.callbacks.callback import Watcher
+from loratools.train.callbacks.callback import Callback
 from loratools.train.callbacks.records import EpochRecord, StepRecord
 from loratools.train.config.config import TrainConfig
 from loratools.train.step.runner import Done
 
 
-class Board:
+class TensorBoard:
     """Writes numbers and pictures as TensorBoard's events.
 
     Args:
@@ -39,7 +39,7 @@ class Board:
         self._writer.flush()
 
 
-class NoBoard:
+class NoTensorBoard:
     """Stands for TensorBoard in a run, or a process, without it."""
 
     def scalar(self, name: str, value: float, step: int) -> None:
@@ -52,29 +52,29 @@ class NoBoard:
         """Nothing."""
 
 
-class Curves(Watcher):
+class TensorBoardCallback(Callback):
     """The curves that every run has: the loss, its moving average and the learning rates by step, the loss by epoch."""
 
     name = "curves"
 
-    def __init__(self, board: Board | NoBoard) -> None:
+    def __init__(self, board: TensorBoard | NoTensorBoard) -> None:
         self._board = board
 
-    def stepped(self, done: Done, record: StepRecord) -> None:
+    def on_step_end(self, done: Done, record: StepRecord) -> None:
         for name in ("loss", "average"):
             self._board.scalar(f"loss/{name}", getattr(record, name), record.step)
         for name, rate in done.rates.items():
             self._board.scalar(f"rate/{name}", rate, record.step)
 
-    def ended(self, record: EpochRecord) -> None:
+    def on_epoch_end(self, record: EpochRecord) -> None:
         self._board.scalar("loss/epoch", record.loss, record.step)
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         self._board.flush()
         return {}
 
 
-def check_board(config: TrainConfig) -> None:
+def check_tensorboard(config: TrainConfig) -> None:
     """Raise TrainingError, with the remedies, if curves are asked for and TensorBoard's package is missing."""
     if not config.tensorboard:
         return
@@ -88,19 +88,19 @@ def check_board(config: TrainConfig) -> None:
 
 
 @contextlib.contextmanager
-def board(config: TrainConfig, step: int, *, writes: bool) -> Iterator[Board | NoBoard]:
+def open_tensorboard(config: TrainConfig, step: int, *, writes: bool) -> Iterator[TensorBoard | NoTensorBoard]:
     """The board of a run that goes on after ``step``; what an earlier attempt wrote of later steps is hidden."""
     if not config.tensorboard or not writes:
-        yield NoBoard()
+        yield NoTensorBoard()
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    writer: Any = SummaryWriter(str(board_folder(config)), purge_step=step + 1 if step else 0)  # type: ignore[no-untyped-call]
+    writer: Any = SummaryWriter(str(tensorboard_folder(config)), purge_step=step + 1 if step else 0)  # type: ignore[no-untyped-call]
     with contextlib.closing(writer):
-        yield Board(writer)
+        yield TensorBoard(writer)
 
 
-def board_folder(config: TrainConfig) -> Path:
+def tensorboard_folder(config: TrainConfig) -> Path:
     """Where the curves lie: beside the epoch files, or in a folder for each run in the one that was named."""
     if isinstance(config.tensorboard, Path):
         return config.tensorboard / config.name

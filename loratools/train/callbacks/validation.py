@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from loratools.train import seeds
-from loratools.train.callbacks.callback import Seen, Watcher
+from loratools.train.callbacks.callback import Callback, RunView, due
 from loratools.train.callbacks.loss_by_image import short_names
 from loratools.train.callbacks.progress import Progress
 from loratools.train.callbacks.records import EpochRecord, StepRecord
-from loratools.train.callbacks.tensorboard import Board, NoBoard
+from loratools.train.callbacks.tensorboard import NoTensorBoard, TensorBoard
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset, Sample
-from loratools.train.loop import due
 from loratools.train.output.state import Position
 from loratools.train.step import objective
 from loratools.train.step.executor import to_device
@@ -63,7 +62,7 @@ class Validation:
         return {"loss": self.loss, "held_out": self.held_out, "bands": bands, "images": images}
 
 
-class Validator(Watcher):
+class ValidationCallback(Callback):
     """Measures the weights that are saved, whenever the config asks for it, and writes a ``validation`` line.
 
     The first line is of step 0, before anything was learnt.
@@ -71,31 +70,31 @@ class Validator(Watcher):
 
     name = "validation"
 
-    def __init__(self, seen: Seen, board: Board | NoBoard, bar: Progress, steps: int) -> None:
-        self._seen, self._board, self._bar = seen, board, bar
-        self._captions = Captioner(seen.base, seen.config, steps)
-        self._chosen = chosen(seen.config, seen.dataset)
-        self._every = every_epochs(seen.config, seen.dataset)
+    def __init__(self, run: RunView, board: TensorBoard | NoTensorBoard, bar: Progress, steps: int) -> None:
+        self._run, self._board, self._bar = run, board, bar
+        self._captions = Captioner(run.base, run.config, steps)
+        self._chosen = chosen(run.config, run.dataset)
+        self._every = every_epochs(run.config, run.dataset)
         self._measured = -1, 0.0  # step and loss of the last line
         self._ended = -1
 
     def due(self, step: int) -> bool:
-        return due(self._seen.config.validate_every_steps, step)
+        return due(self._run.config.validate_every_steps, step)
 
-    def began(self, position: Position) -> None:
+    def on_train_begin(self, position: Position) -> None:
         if position.step == 0:
             self._tell(0, 0)
 
-    def stepped(self, done: Done, record: StepRecord) -> None:
+    def on_step_end(self, done: Done, record: StepRecord) -> None:
         if self.due(record.step):
             self._tell(record.epoch, record.step)
 
-    def ended(self, record: EpochRecord) -> None:
+    def on_epoch_end(self, record: EpochRecord) -> None:
         self._ended = record.step
         if due(self._every, record.epoch) and self._measured[0] != record.step:
             self._tell(record.epoch, record.step)
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         step, loss = self._measured
         return {"validation": loss} if step == self._ended else {}
 
@@ -103,25 +102,25 @@ class Validator(Watcher):
         self._bar.doing("validation loss")
         found = self.measure()
         self._measured = step, found.loss
-        self._seen.log.write("validation", {"epoch": epoch, "step": step, **found.json()})
+        self._run.log.write("validation", {"epoch": epoch, "step": step, **found.json()})
         self._board.scalar("validation/loss", found.loss, step)
 
     @torch.no_grad()
     def measure(self) -> Validation:
         """The loss of the weights that would be saved now; every process measures its share."""
-        seen = self._seen
-        config, dataset, ranks, device = seen.config, seen.dataset, seen.ranks, seen.kind.device
+        run = self._run
+        config, dataset, ranks, device = run.config, run.dataset, run.ranks, run.kind.device
         rows = {index: row for row, index in enumerate(self._chosen)}
         found: list[Tensor] = []
         places: list[tuple[int, int]] = []
         least = 1 if config.gradient_checkpointing else _ROWS
         batches = dataset.plain_batches(self._chosen, max(config.batch_size, least))
-        with seen.saved_weights(), eagerly(config):
+        with run.saved_weights(), eagerly(config):
             for batch in batches[ranks.rank :: ranks.world]:
                 inputs = to_device(self._inputs(batch), device)
                 for band in range(BANDS):
                     draws = self._draws(batch, tuple(inputs.mean.shape[1:]), band)
-                    found.append(seen.stepper.losses(inputs, draws))
+                    found.append(run.stepper.losses(inputs, draws))
                     places += [(rows[sample.item], band) for sample in batch]
         losses = torch.zeros(len(rows), BANDS)
         if places:
@@ -133,32 +132,32 @@ class Validator(Watcher):
 
     def _inputs(self, batch: Sequence[Sample]) -> Inputs:
         """Always with tokens: the states of a text encoder that is trained are never those of the epoch before."""
-        seen = self._seen
-        moments, words = seen.store.moments(batch), self._captions.words([sample.caption for sample in batch])
-        sizes = [seen.dataset.time_ids(sample) for sample in batch] if seen.base.family == "sdxl" else None
+        run = self._run
+        moments, words = run.store.moments(batch), self._captions.words([sample.caption for sample in batch])
+        sizes = [run.dataset.time_ids(sample) for sample in batch] if run.base.family == "sdxl" else None
         return Inputs(
             moments.mean,
             moments.deviation,
             tokens=words.tokens,
             emphasis=words.emphasis,
-            mask=seen.store.masks(batch),
+            mask=run.store.masks(batch),
             time_ids=None if sizes is None else torch.tensor(sizes, dtype=torch.float32),
         )
 
     def _draws(self, batch: Sequence[Sample], shape: tuple[int, ...], band: int) -> Draws:
         """A function of each image's bytes and the band, whatever else is in the batch."""
-        config, (first, last) = self._seen.config, self._span()
+        config, (first, last) = self._run.config, self._span()
         edges = band_edges(first, last)
         drawn = []
         for sample in batch:
-            generator = seeds.generator(_seed(config), "validation", self._seen.dataset.items[sample.item].digest, band)
+            generator = seeds.generator(_seed(config), "validation", self._run.dataset.items[sample.item].digest, band)
             draws = objective.draw((1, *shape), last, config, generator)
             times = torch.randint(edges[band], max(edges[band + 1], edges[band] + 1), (1,), generator=generator)
             drawn.append(replace(draws, timesteps=times))
-        return _stacked(drawn, self._seen.kind.device)
+        return _stacked(drawn, self._run.kind.device)
 
     def _span(self) -> tuple[int, int]:
-        config, base = self._seen.config, self._seen.base
+        config, base = self._run.config, self._run.base
         last = int(base.scheduler_config.get("num_train_timesteps", 1000))
         return config.min_timestep, last if config.max_timestep is None else config.max_timestep
 

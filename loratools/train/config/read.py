@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from loratools.adapter.files.epoch_files import find_lora
 from loratools.errors import FileError, MergeStringError, RecipeError, did_you_mean
-from loratools.ops.merging.terms import parse_merge_string
+from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.data import OF_DATA_SETS, DataSet, Subset
 from loratools.validation import Place, first_mistake

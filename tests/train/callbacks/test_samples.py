@@ -17,9 +17,9 @@ from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
 from loratools.errors import GridError, LoratoolsError, PromptError, TrainingError
 from loratools.train.callbacks import samples
-from loratools.train.callbacks.sample_prompts import Wanted, wanted_samples
+from loratools.train.callbacks.sample_prompts import SamplePrompt, read_sample_prompts
 from loratools.train.callbacks.samples import render
-from loratools.train.callbacks.tensorboard import board_folder
+from loratools.train.callbacks.tensorboard import tensorboard_folder
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import read_config
 from loratools.train.output.run_folder import RunFolder
@@ -47,10 +47,10 @@ def test_a_line_of_every_option_and_one_of_none(config: Config, tmp_path: Path, 
     )
     file.write_text(text.replace("--hat ", ""), encoding="utf-8")
     defaults = base.defaults
-    one, two = wanted_samples(config(tmp_path, sample_prompts=str(file), seed=5), base, [])
-    assert one == Wanted("1girl", "low quality,", (128, 64), 3, 9, 4.5, "Euler a")
-    assert two == Wanted("(smile:1.2)", "", (64, 64), 5, defaults.steps, defaults.cfg, defaults.sampler)
-    (given,) = wanted_samples(config(tmp_path, sample_prompts=["x --s 3"], sample_sampler="DDIM"), base, [])
+    one, two = read_sample_prompts(config(tmp_path, sample_prompts=str(file), seed=5), base, [])
+    assert one == SamplePrompt("1girl", "low quality,", (128, 64), 3, 9, 4.5, "Euler a")
+    assert two == SamplePrompt("(smile:1.2)", "", (64, 64), 5, defaults.steps, defaults.cfg, defaults.sampler)
+    (given,) = read_sample_prompts(config(tmp_path, sample_prompts=["x --s 3"], sample_sampler="DDIM"), base, [])
     assert (given.prompt, given.steps, given.sampler) == ("x", 3, "DDIM")
 
 
@@ -63,7 +63,8 @@ def test_toml_and_json(config: Config, tmp_path: Path, base: Base) -> None:
         '[{"prompt": "a", "sample_steps": 4}, {"prompt": "b", "seed": 9, "sample_steps": 4}]'
     )
     toml, jsons = (
-        wanted_samples(config(tmp_path, sample_prompts=str(tmp_path / name)), base, []) for name in ("p.toml", "p.json")
+        read_sample_prompts(config(tmp_path, sample_prompts=str(tmp_path / name)), base, [])
+        for name in ("p.toml", "p.json")
     )
     assert toml == jsons and [(own.prompt, own.seed, own.steps) for own in toml] == [("a", 1, 4), ("b", 9, 4)]
 
@@ -84,19 +85,19 @@ def test_what_a_file_gets_wrong_is_named(
     file = tmp_path / "prompts.txt"
     file.write_text(f"# first\n{line}\n", encoding="utf-8")
     with pytest.raises(kind, match=message):
-        wanted_samples(config(tmp_path, sample_prompts=str(file)), base, [])
+        read_sample_prompts(config(tmp_path, sample_prompts=str(file)), base, [])
 
 
 def test_what_sd_scripts_takes_stops_nothing(config: Config, tmp_path: Path, base: Base) -> None:
     line = "1girl --w 100 --h 30 --d -1 --ss dpmsolver --cn pose.png --G 3.5 --fs 3 --ctr 0.5 --rcfg 1"
     notes: list[str] = []
-    (found,) = wanted_samples(config(tmp_path, sample_prompts=[line], seed=5), base, notes)
+    (found,) = read_sample_prompts(config(tmp_path, sample_prompts=[line], seed=5), base, notes)
     assert (found.size, found.seed, found.sampler) == ((64, 96), 5, "DPM++ 2M")
     assert [note.split()[3] for note in notes] == ["--cn", "--G", "--fs", "--ctr", "--rcfg", "100x30"]
     assert notes[-1] == "sample_prompts, line 1: 100x30 is drawn at 96x64, since sides are multiples of 8"
     notes.clear()
     (tmp_path / "p.json").write_text('[{"prompt": "a", "seed": -1, "guidance_scale": 3.5}]')
-    (found,) = wanted_samples(config(tmp_path, sample_prompts=str(tmp_path / "p.json")), base, notes)
+    (found,) = read_sample_prompts(config(tmp_path, sample_prompts=str(tmp_path / "p.json")), base, notes)
     assert found.seed == 1 and len(notes) == 1 and "guidance_scale has no effect" in notes[0]
 
 
@@ -135,7 +136,7 @@ def test_samples_are_the_networks_own_and_change_no_byte(
         *(f"{moment}_0{number}.png" for moment in moments for number in (1, 2)),
         "sheet.png",
     ]
-    wanted = Wanted("1girl, smile", "hat", (64, 64), 7, 2, 2.5, "Euler a")
+    wanted = SamplePrompt("1girl, smile", "hat", (64, 64), 7, 2, 2.5, "Euler a")
     bare = render(base, wanted, 1)
     with Patcher(base).applied(read(seen.epochs[-1])):
         patched = render(base, wanted, 1)
@@ -153,7 +154,9 @@ def test_samples_are_the_networks_own_and_change_no_byte(
 
 
 def test_weights_in_a_prompt_count(base: Base) -> None:
-    one, two = (render(base, Wanted(prompt, "", (64, 64), 1, 2, 3.0, "DDIM"), 1) for prompt in ("hat", "(hat:1.4)"))
+    one, two = (
+        render(base, SamplePrompt(prompt, "", (64, 64), 1, 2, 3.0, "DDIM"), 1) for prompt in ("hat", "(hat:1.4)")
+    )
     assert one.shape == two.shape == (64, 64, 3) and not np.array_equal(one, two)
 
 
@@ -221,6 +224,6 @@ def test_what_sd_scripts_says_of_samples_and_validation(
     found = read_config(file)
     assert (found.sample_prompts, found.sample_sampler) == (tmp_path / "prompts.txt", "euler_a")
     assert (found.samples_every_epochs, found.validate_every_steps) == (2, 50)
-    assert found.tensorboard == Path("logs") and board_folder(found) == Path("logs") / found.name
+    assert found.tensorboard == Path("logs") and tensorboard_folder(found) == Path("logs") / found.name
     file.write_text(f'{common}sample_prompts = "prompts.txt"\nsample_sampler = "euler_a"\nsample_every_n_steps = 0\n')
     assert read_config(file).sample_prompts is None  # as there: nobody says when

@@ -15,7 +15,7 @@ from loratools.dataset.scan import read_dataset
 from loratools.errors import LoratoolsError, TrainingError
 from loratools.recipe.plan.lora_refs import best_epoch
 from loratools.train import seeds
-from loratools.train.callbacks.tensorboard import check_board
+from loratools.train.callbacks.tensorboard import check_tensorboard
 from loratools.train.callbacks.validation import BANDS, band_edges, chosen
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.latents import LatentStore
@@ -53,7 +53,7 @@ def test_looking_changes_no_byte_and_a_kill_no_line(config: Config, pictures: Pi
     told = lines(seen, "validation")
     assert [(line["epoch"], line["step"]) for line in told] == [(0, 0), (1, 2), (1, 3), (2, 4), (2, 6)]
     assert len({line["loss"] for line in told}) == 5
-    assert [end.figures for end in ends] == [{"validation": told[2]["loss"]}, {"validation": told[4]["loss"]}]
+    assert [end.metrics for end in ends] == [{"validation": told[2]["loss"]}, {"validation": told[4]["loss"]}]
 
     def kill(record: StepRecord) -> None:
         if record.step == 5:
@@ -201,7 +201,7 @@ def test_a_missing_tensorboard_is_named_before_anything_is_read(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(TrainingError, match=r"pip install 'loratools\[log\]'"):
         train(config(tmp_path / "no images", tensorboard=True), progress=False)
-    check_board(config(tmp_path))
+    check_tensorboard(config(tmp_path))
 
 
 def test_samples_without_prompts_are_refused(config: Config, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from loratools.errors import FileError, LoratoolsError, RecipeError
 from loratools.files import replacing, sha256
+from loratools.ops.merging.merge_string import quoted
 from loratools.recipe.plan.context import RunContext
-from loratools.recipe.plan.lora_refs import Terms, one_file, quoted, read_terms
+from loratools.recipe.plan.lora_refs import Terms, one_file, read_terms
 from loratools.recipe.plan.paths import digest_of
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
