@@ -17,7 +17,7 @@ from loratools.recipe.plan.paths import RecipePaths, digest_of
 from loratools.recipe.plan.step import Draft, Planned, StepInput, key_of
 from loratools.recipe.schema.kinds import LORAS, RUNS, folder_of
 from loratools.recipe.schema.recipe import Recipe, Step
-from loratools.yamlio import Document, Place
+from loratools.yamlio import Document
 
 
 class Planner:
@@ -92,11 +92,6 @@ class Planner:
     def error(self, name: str, *place: str | int, message: str) -> RecipeError:
         """A RecipeError about ``place`` inside step ``name``, with the line and a caret under the word."""
         return self.document.error(("steps", name, *place), message)
-
-    def train_document(self, name: str, kind: str) -> Document:
-        """The body of a step whose settings another room checks, with its lines."""
-        place: Place = ("steps", name, kind)
-        return self.document.within(place)
 
     def owner(self, name: str) -> str:
         """Who may overwrite this step's files: the same step of a recipe of the same name."""
