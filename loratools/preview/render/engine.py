@@ -28,7 +28,7 @@ from loratools.base.sampling.cuda_graph import UNetGraphs
 from loratools.base.sampling.noise import initial_latents
 from loratools.base.sampling.sample import UNet, compiled_unet, denoise_guided, find_sampler, plain_unet
 from loratools.errors import GridError
-from loratools.preview.plan.jobs import Job, Stack, marks_of
+from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.render.batches import Lot, even, mixed, plan_lots
 from loratools.preview.render.decoder import Decoder
 from loratools.preview.render.lookahead import Alone, Claims, turns
@@ -37,8 +37,6 @@ from loratools.preview.render.picture_store import Store
 from loratools.preview.render.png_writer import Writing
 from loratools.preview.render.prefetch import Ahead
 from loratools.preview.render.prompt_cache import Encode, Texts
-
-__all__ = ["Claims", "Encode", "Engine", "Job", "Options", "Stack", "marks_of"]
 
 _WORTH_A_GRAPH = 8  # UNet calls of one shape; capturing one costs about three
 _FEW = 0.5  # of a batch: with more pictures a stack, patching it and filling its own batches is as fast

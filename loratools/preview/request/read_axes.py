@@ -90,8 +90,8 @@ def build_arrangement(asked: Asked, start: Setting, names: Names) -> Arrangement
     Raises:
         LoratoolsError: for an axis that cannot be read or says what was said before, or a name that is nothing.
     """
-    from loratools.preview.record.cells import parse_weights
     from loratools.preview.request.arrange import MOST, arrange
+    from loratools.preview.request.numbers import parse_weights
     from loratools.preview.request.prompt_loras import has_tag
 
     axes = read_axes(asked)

@@ -38,10 +38,11 @@ from loratools.blocks.vector import parse_vector
 from loratools.errors import BaseModelError, GridError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
+from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
 from loratools.preview.render.batches import even, plan_lots
-from loratools.preview.render.engine import Engine, Job, Options, Stack, marks_of
+from loratools.preview.render.engine import Engine, Options
 from loratools.preview.render.memory import Parking, need
-from loratools.preview.render.picture_store import Store, Wanted
+from loratools.preview.render.picture_store import Store
 from loratools.preview.request.rows import Row
 from tests.base.patching.test_patch import changed, random_deltas, weights
 
