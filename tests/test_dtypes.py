@@ -27,7 +27,7 @@ def test_sizes_are_those_of_torch() -> None:
 
 
 def test_a_type_that_loras_are_not_written_in_is_named() -> None:
-    with pytest.raises(FormatError, match="written as fp16, bf16 or fp32, not torch.float64"):
+    with pytest.raises(FormatError, match=r"written as fp16, bf16 or fp32, not torch\.float64"):
         dtype_name(torch.float64)
 
 
