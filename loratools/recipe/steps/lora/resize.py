@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, one_file, read_one
-from loratools.recipe.plan.planner import Draft, Outcome, Planner
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Draft, Outcome
 from loratools.recipe.schema.lora_steps import Resize
 from loratools.recipe.schema.recipe import Step
 from loratools.recipe.steps.lora.common import base_weights, file_out, rank_text, told, with_base
@@ -22,13 +23,13 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     options = {"rank": rank_text(settings.rank, name, "resize", planner), "dtype": settings.dtype}
     return Draft(
         options,
-        with_base(terms.sources, settings.dora, planner),
-        lambda out, session: _make(out, session, settings, terms, name, planner),
+        with_base(terms.inputs, settings.dora, planner),
+        lambda out, context: _make(out, context, settings, terms, name, planner),
         family=terms.family,
     )
 
 
-def _make(out: Path, session: Session, settings: Resize, terms: Terms, name: str, planner: Planner) -> Outcome:
+def _make(out: Path, context: RunContext, settings: Resize, terms: Terms, name: str, planner: Planner) -> Outcome:
     from loratools.adapter.algebra.rank import parse_rank
     from loratools.adapter.files.file import read
     from loratools.dtypes import torch_dtype
@@ -40,7 +41,7 @@ def _make(out: Path, session: Session, settings: Resize, terms: Terms, name: str
         out,
         rule=parse_rank(settings.rank),
         dtype=torch_dtype(settings.dtype),
-        force=session.force,
+        force=context.force,
         owner=planner.owner(name),
     )
     return told(report.stored, report.json())
