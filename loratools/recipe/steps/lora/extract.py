@@ -70,7 +70,7 @@ def _make(
     out: Path, context: RunContext, settings: Extract, base: Path, tuned: Path, name: str, planner: Planner
 ) -> Outcome:
     from loratools.adapter.algebra.rank import parse_rank
-    from loratools.adapter.files.save import DTYPES
+    from loratools.dtypes import torch_dtype
     from loratools.ops.extract import extract_files
 
     return told(
@@ -80,7 +80,7 @@ def _make(
             out,
             rule=parse_rank(settings.rank),
             conv=settings.conv,
-            dtype=DTYPES[settings.dtype],
+            dtype=torch_dtype(settings.dtype),
             seed=settings.seed,
             force=context.force,
             owner=planner.owner(name),

@@ -80,7 +80,7 @@ def _opened(settings: Merge, terms: Terms, planner: Planner) -> list[Term]:
 def write_merge(out: Path, context: RunContext, settings: Merge, terms: Terms, name: str, planner: Planner) -> Outcome:
     """Write the sum of ``terms`` as ``settings`` say."""
     from loratools.adapter.algebra.rank import parse_rank
-    from loratools.adapter.files.save import DTYPES
+    from loratools.dtypes import torch_dtype
     from loratools.ops.merging.merge import merge_files
 
     found = _opened(settings, terms, planner)
@@ -88,7 +88,7 @@ def write_merge(out: Path, context: RunContext, settings: Merge, terms: Terms, n
         found,
         out,
         rule=parse_rank(settings.rank),
-        dtype=DTYPES[settings.dtype],
+        dtype=torch_dtype(settings.dtype),
         force=context.force,
         owner=planner.owner(name),
         source=_source(settings, found),

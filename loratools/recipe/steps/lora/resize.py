@@ -32,7 +32,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
 def _make(out: Path, context: RunContext, settings: Resize, terms: Terms, name: str, planner: Planner) -> Outcome:
     from loratools.adapter.algebra.rank import parse_rank
     from loratools.adapter.files.file import read
-    from loratools.adapter.files.save import DTYPES
+    from loratools.dtypes import torch_dtype
     from loratools.ops.resize import resize_file
 
     adapter = read(one_file(terms), base_weights(planner) if settings.dora else None)
@@ -40,7 +40,7 @@ def _make(out: Path, context: RunContext, settings: Resize, terms: Terms, name: 
         adapter,
         out,
         rule=parse_rank(settings.rank),
-        dtype=DTYPES[settings.dtype],
+        dtype=torch_dtype(settings.dtype),
         force=context.force,
         owner=planner.owner(name),
     )

@@ -55,8 +55,8 @@ def _make(
     out: Path, context: RunContext, settings: Subtract, sides: tuple[Terms, Terms], name: str, planner: Planner
 ) -> Outcome:
     from loratools.adapter.algebra.rank import parse_rank
-    from loratools.adapter.files.save import DTYPES
     from loratools.blocks.vector import parse_vector
+    from loratools.dtypes import torch_dtype
     from loratools.ops.subtract import Method, subtract_files
 
     style, base = (
@@ -82,7 +82,7 @@ def _make(
         vector=vector,
         missing=settings.missing,
         rule=parse_rank(settings.rank),
-        dtype=DTYPES[settings.dtype],
+        dtype=torch_dtype(settings.dtype),
         force=context.force,
         owner=planner.owner(name),
     )
