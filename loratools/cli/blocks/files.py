@@ -117,17 +117,28 @@ def analyze_effect(
     from loratools.base.load import load_base
     from loratools.preview.block_effect import analyze_effect as measure
     from loratools.preview.request.numbers import parse_seeds, parse_size
-    from loratools.preview.request.read_rows import read_prompts
+    from loratools.preview.request.options import EngineOptions
+    from loratools.preview.request.read_prompts import read_prompts
+    from loratools.preview.request.request import Sampling
 
     place = find_lora(lora, lora_dirs)
     adapter = read(place if place.is_file() else epochs(place)[-1].path)
     numbers, pixels = parse_seeds(seeds), parse_size(size) if size else None
     texts = read_prompts(prompts, lambda text: Path(text) if Path(text).is_file() else None)
     effect = measure(
-        load_base(base, device=device, dtype=dtype), adapter, texts, out=Path(out), seeds=numbers, weight=weight,
-        nudge=nudge, label=adapter.path.stem, negative=negative, steps=steps, cfg=cfg, sampler=sampler, size=pixels,
-        batch_size=batch_size, progress=True, force=force,
-    )  # fmt: skip
+        load_base(base, device=device, dtype=dtype),
+        adapter,
+        texts,
+        out=Path(out),
+        seeds=numbers,
+        weight=weight,
+        nudge=nudge,
+        label=adapter.path.stem,
+        sampling=Sampling(negative, steps, cfg, sampler, pixels),
+        options=EngineOptions(batch_size),
+        progress=True,
+        force=force,
+    )
     if as_json:
         print_json(effect.json())
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,8 @@ from loratools.cli.options import DTYPES, device_option, force_option, json_opti
 from loratools.errors import GridError
 
 if TYPE_CHECKING:
-    from loratools.preview.judge.score_request import ScoreRequest
-    from loratools.preview.request.options import SheetOptions
-    from loratools.preview.request.read_axes import GridRequest, NameLookup
+    from loratools.preview.request.options import ScoreRequest, SheetOptions
+    from loratools.preview.request.read_rows import NameLookup
     from loratools.preview.run import GridResult
 
 FORMATS = ("webp", "jpg", "png")
@@ -179,104 +177,65 @@ def command(
       loratools grid --base m.safetensors --prompt "1girl, <lora:ink-000001:0.2>" \\
           --x "s/r: 000001, 000002, 000003" --y "s/r: 0.2>, 0.6>, 1>" -o grid
     """
-    from loratools.base.load import find_base, load_base
     from loratools.launch import Rank
     from loratools.pocket.judge import shipped_judge
     from loratools.preview.redraw import draw_scores
+    from loratools.preview.request.axes import parse_axis
+    from loratools.preview.request.numbers import parse_seeds, parse_size
     from loratools.preview.request.options import EngineOptions
-    from loratools.preview.request.read_axes import build_arrangement, models_of
-    from loratools.preview.request.setting import Setting
-    from loratools.preview.run import render_axes
-    from loratools.preview.sheet.write import check_votes
+    from loratools.preview.request.read_axes import build_arrangement
+    from loratools.preview.request.request import GridRequest, ModelRequest, Sampling
+    from loratools.preview.request.row_text import RowText
+    from loratools.preview.run import GridOutput, render_request
 
-    drawing = _drawing(labels, captions, formats, full_size, embed)
-    scored = _scored(score, score_images, held_out, score_models)
+    sheet = _sheet(labels, captions, formats, full_size, embed)
+    scores = _scores(score, score_images, held_out, score_models)
     if redraw:
         _check_redraw()
-        _redraw(Path(out), title, drawing, scored, as_json)
+        _redraw(Path(out), title, sheet, scores, as_json)
         return
-    given = {
-        "negative": negative,
-        "cfg": cfg,
-        "steps": steps,
-        "sampler": sampler,
-        "size": size,
-        "clip skip": clip_skip,
-        "base": base,
-    }
-    asked = _asked(rows, {"x": x, "y": y, "z": z}, weights, prompts, seeds, given, not no_base, most)
-    start = Setting(
-        "",
-        0,
-        negative or "",
-        steps=steps,
-        cfg=cfg,
-        sampler=sampler,
-        size=_size(size),
-        clip_skip=1 if clip_skip is None else clip_skip,
-        noise=noise,
+    axes = {slot: text for slot, text in {"x": x, "y": y, "z": z}.items() if text is not None}
+    _check_required(axes, prompts, base)
+    request = GridRequest(
+        rows=[RowText.parse(row) for row in rows],
+        axes=[parse_axis(text, slot) for slot, text in axes.items()],
+        weights=weights,
+        prompts=prompts,
+        seeds=parse_seeds(seeds) if seeds else None,
+        sampling=Sampling(negative, steps, cfg, sampler, parse_size(size) if size else None, clip_skip, noise),
+        model=ModelRequest(base, device=device, dtype=dtype),
+        embeddings=Path(embeddings) if embeddings else None,
+        base_alone=not no_base,
+        most=most,
+        engine=EngineOptions(batch_size, compiled=compiled, offload=offload, sliced=sliced, tiled=tiled),
+        title=title,
+        sheet=sheet,
+        score=scores,
     )
     names = _names(lora_dirs, presets, missing)
-    arrangement = build_arrangement(asked, start, names)
-    models = models_of(arrangement, base)
-    check_votes(Path(out))
-    if scored is not None:
-        scored.check()
-    for name in models[1:]:
-        find_base(name)
-    rank = Rank.here()
-    load = partial(load_base, device=device, dtype=dtype, parked=offload)
-    first = load(models[0])
-    result = render_axes(
-        first,
-        arrangement,
-        out=Path(out),
-        presets=names.presets,
-        resolve=names.terms,
-        load=lambda name: first if name == models[0] else load(name),
-        embeddings=Path(embeddings) if embeddings else None,
-        title=title,
-        progress=True,
-        force=force,
-        drawing=drawing,
-        options=EngineOptions(batch_size, compiled=compiled, offload=offload, sliced=sliced, tiled=tiled),
-    )
-    if not rank.main:
+    arrangement = build_arrangement(request, names)
+    result = render_request(request, arrangement, names, GridOutput(Path(out), force=force, progress=True))
+    if not Rank.here().main:
         return
-    if scored is not None:
-        draw_scores(Path(out), scored, shipped_judge, drawing)
-    _tell(result, no_base, as_json)
+    if scores is not None:
+        draw_scores(Path(out), scores, shipped_judge, sheet)
+    _report(result, no_base, as_json)
 
 
-def _asked(
-    rows: tuple[str, ...],
-    slots: Mapping[str, str | None],
-    weights: str | None,
-    prompts: tuple[str, ...],
-    seeds: str | None,
-    given: Mapping[str, object],
-    base_alone: bool,
-    most: int | None,
-) -> GridRequest:
-    """What is asked for, once it is known that prompts and a base are named; ``given`` are other settings."""
-    from loratools.preview.request.numbers import parse_seeds
-    from loratools.preview.request.read_axes import GridRequest
-
-    axes = {slot: text for slot, text in slots.items() if text is not None}
+def _check_required(axes: Mapping[str, str], prompts: tuple[str, ...], base: str | None) -> None:
+    """Raise a usage error unless prompts and a base are named, by an option or by an axis."""
     kinds = [text.partition(":")[0].strip().lower() for text in axes.values()]
     if not prompts and not any(kind.startswith("prompt") for kind in kinds):
         raise click.UsageError("Missing option '--prompt': give one or more, or an axis of them.")
-    if given["base"] is None and not {"base", "model", "checkpoint", "checkpoint name"} & set(kinds):
+    if base is None and not {"base", "model", "checkpoint", "checkpoint name"} & set(kinds):
         raise click.UsageError("Missing option '--base': name a base model, or an axis of them.")
-    said = frozenset(key for key, value in given.items() if value is not None)
-    return GridRequest(rows, axes, weights, prompts, parse_seeds(seeds) if seeds else None, said, base_alone, most)
 
 
 def _names(lora_dirs: tuple[str, ...], presets: str | None, missing: str | None) -> NameLookup:
-    """NameLookup are looked for in the current folder, those of LoRAs in ``lora_dirs`` too."""
+    """Names are looked for in the current folder, those of LoRAs in ``lora_dirs`` too."""
     from loratools.adapter.files.epoch_files import find_lora
     from loratools.blocks.presets import load_presets
-    from loratools.preview.request.read_axes import NameLookup
+    from loratools.preview.request.read_rows import NameLookup
     from loratools.recipe.plan.lora_refs import best_epoch
 
     return NameLookup(
@@ -288,13 +247,7 @@ def _names(lora_dirs: tuple[str, ...], presets: str | None, missing: str | None)
     )
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
-    from loratools.preview.request.numbers import parse_size
-
-    return parse_size(text) if text else None
-
-
-def _tell(result: GridResult, no_base: bool, as_json: bool) -> None:
+def _report(result: GridResult, no_base: bool, as_json: bool) -> None:
     """What was rendered, what the 0.9 test says, and where the files lie."""
     verdicts = {row.tested: row.verdict[1] for row in result.grid.rows if row.verdict}
     if as_json:
@@ -321,7 +274,7 @@ _REDRAWN = {"out", "title", "labels", "captions", "formats", "full_size", "embed
 
 
 def _check_redraw() -> None:
-    """Refuse what was given and only a rendering could heed."""
+    """Raise a usage error for options that only a rendering reads."""
     context = click.get_current_context()
     given = [
         param
@@ -331,11 +284,11 @@ def _check_redraw() -> None:
         and context.get_parameter_source(param.name) is click.core.ParameterSource.COMMANDLINE
     ]
     if given:
-        told = ", ".join(param.opts[0] if isinstance(param, click.Option) else "rows" for param in given)
-        raise click.UsageError(f"--redraw renders nothing: leave {told} out.")
+        names = ", ".join(param.opts[0] if isinstance(param, click.Option) else "rows" for param in given)
+        raise click.UsageError(f"--redraw renders nothing: leave {names} out.")
 
 
-def _drawing(
+def _sheet(
     labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...], full: bool, embed: bool | None
 ) -> SheetOptions:
     from loratools.preview.request.options import SheetOptions
@@ -351,9 +304,9 @@ def _drawing(
     return SheetOptions(formats, full, embed, words, captions)
 
 
-def _scored(score: bool, training: str | None, held_out: str | None, models: tuple[str, ...]) -> ScoreRequest | None:
+def _scores(score: bool, training: str | None, held_out: str | None, models: tuple[str, ...]) -> ScoreRequest | None:
     """What ``--score`` compares with; None without it."""
-    from loratools.preview.judge.score_request import ScoreRequest
+    from loratools.preview.request.options import ScoreRequest
 
     found = ScoreRequest(
         Path(training) if training else None, Path(held_out) if held_out else None, tuple(Path(name) for name in models)
@@ -365,15 +318,16 @@ def _scored(score: bool, training: str | None, held_out: str | None, models: tup
     return None
 
 
-def _redraw(folder: Path, title: str, drawing: SheetOptions, scored: ScoreRequest | None, as_json: bool) -> None:
+def _redraw(folder: Path, title: str, sheet: SheetOptions, scores: ScoreRequest | None, as_json: bool) -> None:
     from loratools.pocket.judge import shipped_judge
+    from loratools.preview.judge.score_request import check_scores
     from loratools.preview.redraw import draw_scores, redraw
 
-    if scored is None:
-        grid = redraw(folder, title=title, options=drawing)
+    if scores is None:
+        grid = redraw(folder, title=title, options=sheet)
     else:
-        scored.check()
-        grid = draw_scores(folder, scored, shipped_judge, drawing, title)
+        check_scores(scores)
+        grid = draw_scores(folder, scores, shipped_judge, sheet, title)
     facts = {name: str(folder / f"grid.{name}") for name in ("png", "html", "json")}
     if as_json:
         print_json({**facts, "rendered": 0, "reused": len({picture.key for picture in grid.pictures})})
