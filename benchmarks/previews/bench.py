@@ -1,4 +1,4 @@
-"""What the parts of benchmarks/previews.py share: how large everything is, random models and LoRAs, figures."""
+"""What the parts of the previews benchmark share: how large everything is, random models and LoRAs, figures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from loratools.preview.request.rows import Row
 from loratools.preview.run import GridResult, render_grid
 from tests.tiny import TINY as SMALL
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROMPT = "1girl, cowboy_shot, blue_hair, twintails, green_eyes, white_clothes, sailor_collar, waving, smile, grass"
 PROMPTS = (
     PROMPT,
