@@ -45,7 +45,7 @@ FLOORS: dict[str, list[str]] = {
 }  # fmt: skip
 LATE = {"diffusers", "transformers", "accelerate", "matplotlib", "peft"}  # at the top of no module of any room
 HEAVY = LATE | {"torch", "safetensors", "numpy", "PIL", "tqdm"}
-LIGHT_ROOMS = ("blocks", "recipe", "cli")  # what `loratools --help` and a recipe's checks touch
+LIGHT_ROOMS = ("dtypes", "blocks", "recipe", "cli")  # what `loratools --help` and a recipe's checks touch
 HEAP = 20  # files that one folder may hold
 SKIPPED_FORMATS = 60  # tables that are read better as they were typed, in all
 PARAMETERS = 16  # that one function may take
@@ -171,7 +171,9 @@ def test_nothing_heavy_is_imported_early(path: Path) -> None:
         assert name.split(".")[0] not in forbidden, f"{path}:{line}: import {name} where it is needed"
         if room_of(path) == "cli" and name.startswith("loratools."):
             room = name.split(".")[1]
-            assert room in ("cli", "errors", "__version__"), f"{path}:{line}: {name} belongs inside the command"
+            assert room in ("cli", "errors", "dtypes", "__version__"), (
+                f"{path}:{line}: {name} belongs inside the command"
+            )
 
 
 def floor_of(room: str, name: str) -> int:

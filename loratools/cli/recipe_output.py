@@ -15,7 +15,8 @@ from loratools.errors import RecipeError
 
 if TYPE_CHECKING:
     from loratools.recipe.observer import StepResult
-    from loratools.recipe.plan.planner import Planned, Planner
+    from loratools.recipe.plan.planner import Planner
+    from loratools.recipe.plan.step import Planned
     from loratools.recipe.run.estimate import Forecast
 
 
@@ -91,10 +92,10 @@ def joined_as_worker(work: Path, plan: Callable[[], Sequence[Planned]], flags: F
     if rank.main or flags.explain or flags.dry_run:
         return not rank.main
     from loratools.recipe.launch.worker import follow
-    from loratools.recipe.plan.context import Session
+    from loratools.recipe.plan.context import RunContext
 
     try:
-        follow(work, rank, plan, Session(flags.device, flags.force))
+        follow(work, rank, plan, RunContext(flags.device, flags.force))
     except KeyboardInterrupt:  # the first process reports it
         click.get_current_context().exit(INTERRUPTED)
     return True
@@ -108,21 +109,21 @@ def _run_or_show(planner: Planner, planned: list[Planned], flags: Flags, plans: 
         _dry_run(planner, planned, flags, plans or [])
         return
     from loratools.launch import Rank
-    from loratools.recipe.plan.context import Session
+    from loratools.recipe.plan.context import RunContext
     from loratools.recipe.report import RunPrinter
     from loratools.recipe.run.cache import DEFAULT_LIMIT
     from loratools.recipe.run.runner import run_steps
 
-    session = Session(flags.device, flags.force, progress=True)
+    context = RunContext(flags.device, flags.force, progress=True)
     results = run_steps(
         planned,
         planner.work,
-        session,
+        context,
         cache=flags.cache,
         limit=DEFAULT_LIMIT if flags.cache_limit is None else flags.cache_limit,
         jobs=flags.jobs,
         rank=Rank.here(),
-        observer=RunPrinter(planner, planned, session, out=None if flags.as_json else click.echo, err=_echo_error),
+        observer=RunPrinter(planner, planned, context, out=None if flags.as_json else click.echo, err=_echo_error),
     )
     if flags.as_json:
         print_json([_facts(done.planned, "cached" if done.cached else "made", done) for done in results])
@@ -166,7 +167,7 @@ def _forecast_row(forecast: Forecast) -> list[str]:
         size_text(expected.size),
         size_text(expected.memory),
         expected.basis or "-",
-        step.inputs or "-",
+        step.reads or "-",
         shown(step.out),
     ]
 
@@ -211,7 +212,7 @@ def _facts(step: Planned, state: str, done: StepResult | None = None) -> dict[st
         "key": step.key,
         "out": str(step.out),
         "inputs": [
-            {"name": source.label, "digest": source.digest, "step": source.step} for source in step.draft.sources
+            {"name": source.label, "digest": source.digest, "step": source.step} for source in step.draft.inputs
         ],
     }
     if done is not None:

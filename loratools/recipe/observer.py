@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loratools.recipe.plan.planner import Planned
+from loratools.recipe.plan.step import Planned
 from loratools.recipe.record import Record
 
 

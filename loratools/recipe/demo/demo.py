@@ -16,8 +16,9 @@ from loratools.files import write_text
 from loratools.launch import Rank
 from loratools.recipe.launch.worker import follow
 from loratools.recipe.observer import RunObserver, StepFailure, StepResult
-from loratools.recipe.plan.context import Session
-from loratools.recipe.plan.planner import Planned, Planner
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Planned
 from loratools.recipe.report import FinishedRun, report_paths, try_report
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.run.work_folder import shown
@@ -44,7 +45,7 @@ class DemoResult:
 
 def run_demo(
     out: Path,
-    session: Session,
+    context: RunContext,
     tell: Tell,
     *,
     quick: bool = False,
@@ -69,9 +70,9 @@ def run_demo(
     own_recipe = _copied(recipe or _shipped(quick), out, tell)
     planner = make_planner(own_recipe, out, base)
     planned = planner.plan()
-    observer = _Narrator(planner, planned, session, story["captions"], tell, begun)
-    tell(f"The base is {planner.base}. Everything goes to {shown(out)}; the recipe is {shown(own_recipe)}.")
-    ran = run_steps(planned, out, session, rank=rank, observer=observer)
+    observer = _Narrator(planner, planned, context, story["captions"], tell, begun)
+    tell(f"The base is {planner.paths.base}. Everything goes to {shown(out)}; the recipe is {shown(own_recipe)}.")
+    ran = run_steps(planned, out, context, rank=rank, observer=observer)
     result = _result(out, own_recipe, planner, ran, time.perf_counter() - begun)
     write_text(out / "demo.json", json.dumps(_facts(result), indent=1, ensure_ascii=False) + "\n")
     _tell_scores(result, story["scores"], tell)
@@ -90,7 +91,7 @@ class _Narrator(RunObserver):
 
     planner: Planner
     steps: Sequence[Planned]
-    session: Session
+    context: RunContext
     captions: Mapping[str, str]
     tell: Tell
     begun: float
@@ -111,16 +112,16 @@ class _Narrator(RunObserver):
 
     def on_end(self, results: Sequence[StepResult], failures: Sequence[StepFailure]) -> None:
         seconds = time.perf_counter() - self.begun
-        try_report(FinishedRun(self.planner, self.steps, results, failures, self.session, seconds), self.tell)
+        try_report(FinishedRun(self.planner, self.steps, results, failures, self.context, seconds), self.tell)
 
 
-def help_demo(out: Path, session: Session, rank: Rank, *, quick: bool = False) -> None:
+def help_demo(out: Path, context: RunContext, rank: Rank, *, quick: bool = False) -> None:
     """Take part in a demo that the first process of this launch runs.
 
     Raises:
         LoratoolsError: see :func:`loratools.recipe.launch.worker.follow`.
     """
-    follow(out, rank, lambda: make_planner(out / _shipped(quick).name, out).plan(), session)
+    follow(out, rank, lambda: make_planner(out / _shipped(quick).name, out).plan(), context)
 
 
 def _shipped(quick: bool) -> Path:
@@ -157,7 +158,7 @@ def _result(out: Path, own_recipe: Path, planner: Planner, ran: list[StepResult]
 
 def _next_commands(out: Path, own_recipe: Path, planner: Planner, ran: list[StepResult]) -> tuple[str, ...]:
     """Three commands, with this very demo's files."""
-    base = "" if planner.base == planner.recipe.base else f" --base {_quoted(planner.base)}"
+    base = "" if planner.paths.base == planner.recipe.base else f" --base {_quoted(planner.paths.base)}"
     commands = [f"loratools run {_quoted(shown(own_recipe))} -o {_quoted(shown(out))}{base}"]
     merges = [done for done in ran if done.planned.kind == "merge"]
     if merges:
@@ -167,7 +168,7 @@ def _next_commands(out: Path, own_recipe: Path, planner: Planner, ran: list[Step
         prompt = _prompt(planner)
         commands.append(f"loratools verify {_quoted(shown(merged.out))} {_quoted(terms)}")
         commands.append(
-            f"loratools grid {_quoted(terms)} {_quoted(shown(merged.out))} --base {_quoted(planner.base)} "
+            f"loratools grid {_quoted(terms)} {_quoted(shown(merged.out))} --base {_quoted(planner.paths.base)} "
             f"--prompt {_quoted(prompt)} --seed 7 -o {_quoted(shown(out / 'try'))}"
         )
     return tuple(commands)

@@ -18,7 +18,7 @@ from loratools.recipe.launch import protocol
 from loratools.recipe.launch.protocol import LaunchFolder, Message, Reply
 from loratools.recipe.observer import RunObserver
 from loratools.recipe.plan.context import Shared, Sharing, alone
-from loratools.recipe.plan.planner import Planned
+from loratools.recipe.plan.step import Planned
 
 _QUIET = 15.0  # seconds of waiting after which the user is informed
 _END_TIMEOUT = 5.0  # seconds in which the workers see that the run is over

@@ -13,13 +13,13 @@ from loratools.files import locked
 from loratools.launch import Rank, launch_name
 from loratools.recipe.launch import protocol
 from loratools.recipe.launch.protocol import LaunchFolder, Message, Reply
-from loratools.recipe.plan.context import Session
-from loratools.recipe.plan.planner import Planned
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.step import Planned
 
 Plan = Callable[[], Sequence[Planned]]
 
 
-def follow(work: Path, rank: Rank, plan: Plan, session: Session) -> None:
+def follow(work: Path, rank: Rank, plan: Plan, context: RunContext) -> None:
     """Take part in a run of steps until its leader ends it; nothing is written or printed but in shared steps.
 
     Args:
@@ -30,7 +30,7 @@ def follow(work: Path, rank: Rank, plan: Plan, session: Session) -> None:
         LoratoolsError: of a step that failed here, where the others do not come out of it.
     """
     with _joined(protocol.root_of(work), rank) as (folder, token):
-        _Worker(folder, rank, token, session).run(plan)
+        _Worker(folder, rank, token, context).run(plan)
 
 
 @contextlib.contextmanager
@@ -79,9 +79,9 @@ def _acknowledged(folder: LaunchFolder, rank: Rank, token: str) -> bool:
 class _Worker:
     """One process that follows the leader."""
 
-    def __init__(self, folder: LaunchFolder, rank: Rank, token: str, session: Session) -> None:
+    def __init__(self, folder: LaunchFolder, rank: Rank, token: str, context: RunContext) -> None:
         self._folder, self._rank, self._token = folder, rank, token
-        self._session = replace(session, progress=False)
+        self._context = replace(context, progress=False)
         self._steps: dict[str, Planned] = {}
 
     def run(self, plan: Plan) -> None:
@@ -135,11 +135,11 @@ class _Worker:
                 )
         for step in self._steps.values():
             if step.draft.check is not None:
-                step.draft.check(self._session)
+                step.draft.check(self._context)
         return 0
 
     def _take_part(self, message: Message) -> int:
         step = self._steps[message.step]
         if step.draft.assist is None:
             return 0
-        return step.draft.assist(step.out, replace(self._session, resume=message.resumes))
+        return step.draft.assist(step.out, replace(self._context, resume=message.resumes))

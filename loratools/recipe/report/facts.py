@@ -19,8 +19,9 @@ from loratools.adapter.files.metadata import Provenance
 from loratools.adapter.header import read_header
 from loratools.errors import LoratoolsError
 from loratools.recipe.observer import StepFailure, StepResult
-from loratools.recipe.plan.context import Session
-from loratools.recipe.plan.planner import Planned, Planner
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.work_folder import shown
 from loratools.recipe.schema.kinds import LORAS
 from loratools.yamlio import Document, load_yaml
@@ -40,7 +41,7 @@ class FinishedRun:
     steps: Sequence[Planned]
     results: Sequence[StepResult]
     failures: Sequence[StepFailure]
-    session: Session
+    context: RunContext
     seconds: float
 
 
@@ -55,7 +56,7 @@ def run_facts(run: FinishedRun) -> dict[str, Any]:
         "recipe": {
             "name": run.planner.name,
             "file": document.source,
-            "base": run.planner.base,
+            "base": run.planner.paths.base,
             "sha256": hashlib.sha256(document.text.encode()).hexdigest(),
             "text": document.text,
             "includes": dict(document.others),
@@ -65,7 +66,7 @@ def run_facts(run: FinishedRun) -> dict[str, Any]:
         "commands": _commands(run),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": round(run.seconds, 3),
-        "device": run.session.device,
+        "device": run.context.device,
         "versions": _versions(),
         "inputs": _inputs(run.steps),
         "steps": [_step(step, run) for step in run.steps],
@@ -86,8 +87,8 @@ def _commands(run: FinishedRun) -> list[str]:
     """What to type to run the recipe again as it was run, and to make each merged file again from its header."""
     planner = run.planner
     command = ["loratools", "run", planner.document.source, "-o", shown(planner.work)]
-    if planner.base != planner.recipe.base:
-        command += ["--base", planner.base]
+    if planner.paths.base != planner.recipe.base:
+        command += ["--base", planner.paths.base]
     own = load_yaml(planner.document.text, planner.document.source).data.get("vars") or {}
     for name, value in planner.document.data.get("vars", {}).items():
         if name not in own or own[name] != value:
@@ -116,7 +117,7 @@ def _step(step: Planned, run: FinishedRun) -> dict[str, Any]:
         "key": step.key,
         "out": os.path.relpath(step.out, run.planner.work),
         "options": step.draft.options,
-        "reads": [{"label": s.label, "digest": s.digest, "step": s.step} for s in step.draft.sources],
+        "reads": [{"label": s.label, "digest": s.digest, "step": s.step} for s in step.draft.inputs],
     }
     if failure is not None:
         return facts | {"state": "failed", "error": str(failure.error)}
@@ -143,7 +144,7 @@ def _inputs(steps: Sequence[Planned]) -> list[dict[str, Any]]:
     """Everything that was read and that no step made, each once, with the steps that read it."""
     readers: dict[tuple[str, str], list[str]] = {}
     for step in steps:
-        for source in step.draft.sources:
+        for source in step.draft.inputs:
             if source.step is None:
                 readers.setdefault((source.label, source.digest), []).append(step.name)
     return [

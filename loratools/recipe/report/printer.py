@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from loratools.recipe.observer import RunObserver, StepFailure, StepResult
-from loratools.recipe.plan.context import Session
-from loratools.recipe.plan.planner import Planned, Planner
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Planned
 from loratools.recipe.report.facts import FinishedRun
 from loratools.recipe.report.write import try_report
 from loratools.recipe.run.work_folder import shown
@@ -25,9 +26,9 @@ class RunPrinter(RunObserver):
     """
 
     def __init__(
-        self, planner: Planner, steps: Sequence[Planned], session: Session, *, out: Print | None, err: Print
+        self, planner: Planner, steps: Sequence[Planned], context: RunContext, *, out: Print | None, err: Print
     ) -> None:
-        self._planner, self._steps, self._session, self._out, self._err = planner, steps, session, out, err
+        self._planner, self._steps, self._context, self._out, self._err = planner, steps, context, out, err
         self._width = max(len(step.name) for step in steps)
         self._begun = time.perf_counter()
         self._failed = False
@@ -40,7 +41,7 @@ class RunPrinter(RunObserver):
             return
         step, record = result.planned, result.record
         state = "cached" if result.cached else f"{record.seconds:.1f} s"
-        inputs = f"{step.inputs} -> " if step.inputs else ""
+        inputs = f"{step.reads} -> " if step.reads else ""
         self._out(
             f"{step.name:<{self._width}}  {step.kind:<9}  {state:>8}  {inputs}{shown(step.out)}: {record.summary}"
         )
@@ -56,7 +57,7 @@ class RunPrinter(RunObserver):
 
     def on_end(self, results: Sequence[StepResult], failures: Sequence[StepFailure]) -> None:
         seconds = time.perf_counter() - self._begun
-        run = FinishedRun(self._planner, self._steps, results, failures, self._session, seconds)
+        run = FinishedRun(self._planner, self._steps, results, failures, self._context, seconds)
         page = try_report(run, self._err)
         if page is not None and self._out is not None:
             self._out(f"report: {shown(page)}")

@@ -12,9 +12,10 @@ from loratools.errors import FileError, LaunchError, RecipeError
 from loratools.launch import Rank
 from loratools.recipe.launch.leader import leading
 from loratools.recipe.observer import RunObserver, StepResult
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lineage import seal
-from loratools.recipe.plan.planner import Planned, Planner
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.cache import DEFAULT_LIMIT
 from loratools.recipe.run.estimate import Peak
 from loratools.recipe.run.scheduler import run_in_order
@@ -92,7 +93,7 @@ def state_of(folder: WorkFolder, planned: Planned) -> str:
 def run_steps(
     steps: Sequence[Planned],
     work: Path,
-    session: Session,
+    context: RunContext,
     *,
     cache: Path | None = None,
     limit: int = DEFAULT_LIMIT,
@@ -119,11 +120,11 @@ def run_steps(
     for planned in steps:
         _check_out(planned)
         if planned.draft.check is not None:
-            planned.draft.check(session)
+            planned.draft.check(context)
     folder = WorkFolder(work, cache)
 
     def run_one(planned: Planned) -> StepResult:
-        own = replace(session, share=sharing(planned.name))
+        own = replace(context, share=sharing(planned.name))
         result = _cached(folder, planned) or _run(folder, planned, own, observer)
         observer.on_done(result)
         return result
@@ -144,7 +145,7 @@ def _cached(folder: WorkFolder, planned: Planned) -> StepResult | None:
     return None if record is None else StepResult(planned, record, True)
 
 
-def _run(folder: WorkFolder, planned: Planned, session: Session, observer: RunObserver) -> StepResult:
+def _run(folder: WorkFolder, planned: Planned, context: RunContext, observer: RunObserver) -> StepResult:
     with folder.cache.making(planned.identity, lambda: observer.on_wait(planned)):
         resume = folder.begin(planned)
         if (kept := _cached(folder, planned)) is not None:
@@ -152,7 +153,7 @@ def _run(folder: WorkFolder, planned: Planned, session: Session, observer: RunOb
         observer.on_start(planned)
         with Peak() as peak:
             begun = time.perf_counter()
-            outcome = planned.draft.make(planned.out, replace(session, resume=resume))
+            outcome = planned.draft.make(planned.out, replace(context, resume=resume))
             if planned.lineage is not None and planned.out.is_file():
                 seal(planned.out, planned.lineage)
             seconds = time.perf_counter() - begun

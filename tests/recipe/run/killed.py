@@ -20,7 +20,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: F401  (now, a
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
 from loratools.recipe.observer import StepResult
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps
 from tests.killing import Kill, forked, started
 
@@ -40,7 +40,7 @@ def _run(recipe: Path, folder: Path, cache: Path | None = None) -> list[StepResu
     folder.mkdir(exist_ok=True)
     os.chdir(folder)
     planner = make_planner(recipe, Path("work"))
-    return run_steps(planner.plan(), Path("work"), Session(device="cpu"), cache=cache)
+    return run_steps(planner.plan(), Path("work"), RunContext(device="cpu"), cache=cache)
 
 
 def _killed(recipe: Path, folder: Path, kill: Kill | None) -> int:
