@@ -13,7 +13,6 @@ import torch
 from loratools.base.load import load_base, pick_device
 from loratools.base.model import Base
 from loratools.base.vae import load_vae
-from loratools.dataset.scan import read_dataset
 from loratools.errors import TrainingError
 from loratools.files import locked
 from loratools.train import seeds
@@ -26,6 +25,7 @@ from loratools.train.callbacks.tensorboard import check_tensorboard, open_tensor
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset
 from loratools.train.data.latents import LatentStore
+from loratools.train.data.read import read_dataset
 from loratools.train.distributed import Ranks, join, leave
 from loratools.train.dry_run.plan import TrainPlan, fitted, make_plan
 from loratools.train.interrupt import StopRequest
