@@ -34,10 +34,10 @@ from loratools.ops.analysis.suggest import suggest
 from loratools.ops.merging.terms import Term
 from loratools.pocket.draw import FAULTS, draw, random_figure
 from loratools.pocket.draw.stylebook import STYLES as STYLEBOOK
-from loratools.preview.request.rows import Row
+from loratools.pocket.judge import shipped_judge
+from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
 from loratools.preview.sheet.strip import Column, write_strip
-from loratools.recipe.plan.context import shipped_judge
 from loratools.recipe.steps.pictures.grid_judge import Score, mean_score
 from loratools.train.basestyle.basestyle import basestyle
 from loratools.train.config.read import read_config
@@ -99,16 +99,16 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--jobs", type=int, default=1, help="processes; on a GPU the pocket base leaves room for many")
     parser.add_argument("--quick", action="store_true", help="one style, a few steps: does it run?")
-    told = parser.parse_args()
-    size = QUICK if told.quick else FULL
-    styles = told.styles.split(",")[: 1 if told.quick else None]
-    seeds = [int(text) for text in told.seeds.split(",")][: 1 if told.quick else None]
-    work = told.work / ("quick" if told.quick else "full")
-    units = _units(styles, seeds, size, work, told.device, told.jobs)
+    args = parser.parse_args()
+    size = QUICK if args.quick else FULL
+    styles = args.styles.split(",")[: 1 if args.quick else None]
+    seeds = [int(text) for text in args.seeds.split(",")][: 1 if args.quick else None]
+    work = args.work / ("quick" if args.quick else "full")
+    units = _units(styles, seeds, size, work, args.device, args.jobs)
     text = report(units, size)
-    write_text(told.out, text)
-    write_text(told.out.with_suffix(".json"), json.dumps(_json(units), indent=1) + "\n")
-    _pictures(units, told.out.with_suffix(""))
+    write_text(args.out, text)
+    write_text(args.out.with_suffix(".json"), json.dumps(_json(units), indent=1) + "\n")
+    _pictures(units, args.out.with_suffix(""))
     print(text)
 
 
@@ -116,7 +116,7 @@ def _units(styles: Sequence[str], seeds: Sequence[int], size: Size, work: Path, 
     """Every style and seed, in ``jobs`` processes; what an earlier run left in ``work`` is used again."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         bases = {seed: pool.submit(_base_style, seed, size, work, device) for seed in seeds}
-        made = {seed: found.result() for seed, found in bases.items()}
+        made = {seed: base.result() for seed, base in bases.items()}
         pairs = [(style, seed) for seed in seeds for style in styles]
         units = [
             pool.submit(_unit, style, seed, made[seed], size, work / f"{style}-{seed}", device) for style, seed in pairs
@@ -159,15 +159,15 @@ def _unit(style: str, seed: int, base_style: Path, size: Size, work: Path, devic
     run = train(read_config(overrides=settings), progress=False)
     variants = _variants(work / "run", base_style, size)
     a, b = read(run.epochs[-1]), read(base_style)
-    rows = [Row.of_terms([Term(a, 1.0, label="style")], "overfit alone")]
+    rows = [GridRow.of_terms([Term(a, 1.0, label="style")], "overfit alone")]
     rows += [
-        Row.of_terms([Term(read(run.epochs[number - 1]), 1.0, label="style")], f"epoch {number}")
+        GridRow.of_terms([Term(read(run.epochs[number - 1]), 1.0, label="style")], f"epoch {number}")
         for number in size.earlier
     ]
-    rows += [Row.of_terms([Term(a, strength, label="style")], f"strength {strength:g}") for strength in STRENGTHS]
-    rows += [Row.of_terms([Term(a, 1.0, _without(block), label="style")], f"without {block}") for block in _BLOCKS]
+    rows += [GridRow.of_terms([Term(a, strength, label="style")], f"strength {strength:g}") for strength in STRENGTHS]
+    rows += [GridRow.of_terms([Term(a, 1.0, _without(block), label="style")], f"without {block}") for block in _BLOCKS]
     for name, (gp1, gp2) in variants.items():
-        rows.append(Row.of_terms([Term(a, 1.0, gp1, label="style"), Term(b, -1.0, gp2, label="base")], name))
+        rows.append(GridRow.of_terms([Term(a, 1.0, gp1, label="style"), Term(b, -1.0, gp2, label="base")], name))
     prompts = [f"{STYLEBOOK[style].tag}, {text}" for text in _PROMPTS[: size.prompts]]
     grid = render_grid(base, rows, [1.0], prompts, out=work / "grid", seeds=size.seeds, owner="bench", force=True)
     asked = [prompt for prompt in prompts for _ in size.seeds]
@@ -194,13 +194,13 @@ def _variants(run: Path, base_style: Path, size: Size) -> dict[str, tuple[BlockV
     """The pairs (GP1, GP2) that are compared."""
     presets = load_presets()
     gp1, gp2 = find_preset("GP1", presets, "sd1"), find_preset("GP2", presets, "sd1")
-    found = {GUIDE: (gp1, gp2)}
+    variants = {GUIDE: (gp1, gp2)}
     for symptom in symptoms().values():
         for steps in size.steps:
-            found[f"{symptom.name} x{steps}"] = treated(gp1, gp2, symptom, steps)
+            variants[f"{symptom.name} x{steps}"] = treated(gp1, gp2, symptom, steps)
     ours = suggest(run, base_style, gp1, gp2)
     mine1, mine2 = BlockVector(SD1_17, ours.gp1), BlockVector(SD1_17, ours.gp2)
-    return {**found, "suggested GP2": (gp1, mine2), "suggested GP1": (mine1, gp2), "suggested both": (mine1, mine2)}
+    return {**variants, "suggested GP2": (gp1, mine2), "suggested GP1": (mine1, gp2), "suggested both": (mine1, mine2)}
 
 
 def treated(gp1: BlockVector, gp2: BlockVector, symptom: Symptom, count: int) -> tuple[BlockVector, BlockVector]:

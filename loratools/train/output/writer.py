@@ -11,7 +11,7 @@ import torch
 
 from loratools.adapter.files.metadata import Provenance
 from loratools.adapter.files.save import write
-from loratools.base.load import DTYPES
+from loratools.dtypes import torch_dtype
 from loratools.errors import FileError
 from loratools.train.network.ema import Ema
 from loratools.train.network.network import Network
@@ -92,14 +92,14 @@ class Writer:
         facts, config = self._facts, self._facts.config
         made = {"train": {**config.settings(), "epoch": epoch}}
         with self.saved_weights():
-            deltas, extras = self._network.deltas(), self._network.extras(DTYPES[config.dtype])
+            deltas, extras = self._network.deltas(), self._network.extras(torch_dtype(config.dtype))
         try:
             written = write(
                 deltas,
                 path,
                 family=facts.base.family,
                 metadata=header(facts, epoch, step),
-                dtype=DTYPES[config.dtype],
+                dtype=torch_dtype(config.dtype),
                 provenance=Provenance(made, self._folder.owner, self._inputs),
                 force=config.force,
                 alpha=self._network.alphas,
