@@ -41,7 +41,7 @@ FLOORS: dict[str, list[str]] = {
         "shipped", "schema", "edit plan", "importers publish launch", "steps", "run", "report",
         "compare reproduce demo",
     ],
-    "cli": ["app", "options", "recipe_output", "lora recipe pictures training blocks"],
+    "cli": ["commands", "app", "options", "recipe_output", "lora recipe pictures training blocks"],
 }  # fmt: skip
 LATE = {"diffusers", "transformers", "accelerate", "matplotlib", "peft"}  # at the top of no module of any room
 HEAVY = LATE | {"torch", "safetensors", "numpy", "PIL", "tqdm"}

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from loratools.base.model import Base
 from loratools.base.prompt.conditioning import condition
-from loratools.base.prompt.guidance import Fixed
-from loratools.base.sampling.brownian import Tree
+from loratools.base.prompt.guidance import StaticGuidance
+from loratools.base.sampling.brownian import BrownianTree
 from loratools.base.sampling.lms import coefficient
-from loratools.base.sampling.noise import Philox, initial
+from loratools.base.sampling.noise import Philox, initial_latents
 from loratools.base.sampling.sample import denoise_guided, plain_unet
-from loratools.base.sampling.sigmas import levels, times
+from loratools.base.sampling.sigmas import schedule_sigmas, timesteps_of
 
 STEPS, CFG, SEED, SIZE = 6, 4.0, 11, (64, 64)
 SHAPE = (1, 4, 8, 8)
@@ -43,8 +43,8 @@ def predicted(base: Base, x: Tensor, time: float) -> Tensor:
     return plain_unet(base)(both, torch.tensor(time), prompts(base).at(0).hidden, None).double()
 
 
-def prompts(base: Base) -> Fixed:
-    return Fixed(condition(base, ["1girl"]), condition(base, [""]))
+def prompts(base: Base) -> StaticGuidance:
+    return StaticGuidance(condition(base, ["1girl"]), condition(base, [""]))
 
 
 def mixed(told: Tensor, cfg: float = CFG) -> Tensor:
@@ -211,10 +211,10 @@ def dpm_fast(x: Tensor, sigmas: list[float], denoise: Denoise, noise: Draw) -> T
 
 def restart(x: Tensor, sigmas: list[float], denoise: Denoise, noise: Draw) -> Tensor:
     """Xu et al. 2023 at 20 steps: eleven of Karras' levels, and nine more steps from near 2 down to near 0.1."""
-    whole = levels(torch.tensor([sigmas[-2], sigmas[0]]), 11, "Karras").tolist()
+    whole = schedule_sigmas(torch.tensor([sigmas[-2], sigmas[0]]), 11, "Karras").tolist()
     low = min(range(12), key=lambda n: abs(whole[n] - 0.1))
     high = min(range(12), key=lambda n: abs(whole[n] - 2.0))
-    again = levels(torch.tensor([whole[low], whole[high]]), 10, "Karras").tolist()[:-1]
+    again = schedule_sigmas(torch.tensor([whole[low], whole[high]]), 10, "Karras").tolist()[:-1]
     x = heun(x, whole[: low + 1], denoise, noise)
     x = x + noise(whole[low], whole[high]) * (whole[high] ** 2 - whole[low] ** 2) ** 0.5
     return heun(heun(x, again, denoise, noise), whole[low:], denoise, noise)
@@ -250,16 +250,16 @@ def test_a_seed_makes_the_webuis_picture(base: Base, sampler: str, formula, sche
     steps = MANY if sampler == "Restart" else STEPS
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
-        time = times(known, torch.tensor([sigma]))[0].item()
+        time = timesteps_of(known, torch.tensor([sigma]))[0].item()
         return x - sigma * mixed(predicted(base, x / (sigma**2 + 1) ** 0.5, time))
 
     trim = sampler.startswith(("DPM2", "DPM++ 3M"))
-    found = levels(known, steps + trim, schedule)
+    found = schedule_sigmas(known, steps + trim, schedule)
     sigmas = (trimmed(found) if trim else found).float().tolist()
     numbers = Philox(SEED)
     start = numbers.normal(SHAPE).double() * sigmas[0]
     lowest = min(sigma for sigma in sigmas if sigma)
-    tree = Tree(SEED, lowest, sigmas[0], lambda seed: Philox(seed).normal(SHAPE).double())
+    tree = BrownianTree(SEED, lowest, sigmas[0], lambda seed: Philox(seed).normal(SHAPE).double())
     with torch.no_grad():
         wanted = formula(start, sigmas, denoise, tree if "SDE" in sampler else lambda now, after: numbers.normal(SHAPE))
     got, other = made(base, sampler, steps), made(base, sampler, steps, "own")
@@ -269,13 +269,15 @@ def test_a_seed_makes_the_webuis_picture(base: Base, sampler: str, formula, sche
 
 
 def made(base: Base, sampler: str, steps: int = STEPS, kind: str = "webui-gpu") -> Tensor:
-    return denoise_guided(base, prompts(base), initial(kind, SEED, SIZE), steps, CFG, sampler, seeds=[SEED], kind=kind)
+    return denoise_guided(
+        base, prompts(base), initial_latents(kind, SEED, SIZE), steps, CFG, sampler, seeds=[SEED], kind=kind
+    )
 
 
 def test_lcm_asks_at_its_own_times(base: Base) -> None:
     """Luo et al. 2023 distilled 50 levels: the WebUI's lie evenly among them, and the nearest one's time is told."""
     known = training(base)[19::20]
-    sigmas = levels(known, STEPS).float().tolist()
+    sigmas = schedule_sigmas(known, STEPS).float().tolist()
     numbers = Philox(SEED)
     x = numbers.normal(SHAPE) * sigmas[0]
     with torch.no_grad():

@@ -18,8 +18,9 @@ from loratools.errors import BaseModelError, FileError, GridError, LoratoolsErro
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
 from loratools.preview.record.grid import read_grid
+from loratools.preview.redraw import redraw
 from loratools.preview.request.rows import Row
-from loratools.preview.run import GridResult, redraw, render_grid
+from loratools.preview.run import GridResult, render_grid
 from tests.base.patching.test_patch import changed, random_deltas, weights
 
 PROMPTS = ["1girl, red hair", "full body"]

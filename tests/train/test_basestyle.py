@@ -7,8 +7,8 @@ from PIL import Image
 
 from loratools.adapter.files.file import read
 from loratools.errors import FileError, RecipeError
+from loratools.train.basestyle import basestyle as room
 from loratools.train.basestyle.basestyle import FRAMINGS, PROMPTS, basestyle
-from loratools.train.basestyle.basestyle import basestyle as room
 from loratools.train.trainer import RunResult
 from loratools.yamlio import read_yaml
 

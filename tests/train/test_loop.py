@@ -71,7 +71,7 @@ def test_resume_refuses_other_settings_and_other_images(config: Config, pictures
 def test_keys_metadata_and_provenance(config: Config, pictures: Pictures) -> None:
     from safetensors import safe_open
 
-    expected = (Path(__file__).parent / "sd15_modules.txt").read_text().split()
+    expected = (Path(__file__).parent / "network/sd15_modules.txt").read_text().split()
     result = train(config(pictures("3_ink", 2), epochs=1, alpha=1.5, noise_offset=0.1, comment="hello"), progress=False)
     with safe_open(result.epochs[0], "pt") as file:
         stems = sorted({key.split(".")[0] for key in file.keys()})  # noqa: SIM118

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from loratools.adapter.algebra.lowrank import Delta, LowRank
 from loratools.base.model import Base
 from loratools.base.patching.patch import live_modules
-from loratools.base.patching.weight_writer import Kept, room, upload_all
+from loratools.base.patching.weight_writer import TensorCache, cache_bytes, upload_all
 
 _WHOLES = 1 << 29  # bytes of rows kept: the weights of one stack follow each other
 _MOST_RANK = 256  # of one module's sum; beyond it branches cost about what they save
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class RowAdapters:
     """What one picture's rows are under: ``weight`` * ``deltas``, whose contents ``marks`` name by module."""
 
     deltas: Mapping[str, Delta]
@@ -39,7 +39,7 @@ class Row:
         return [name for name in self.deltas if name.startswith("unet.")] if self.weight else []
 
 
-class Branches:
+class BatchedLora:
     """Branches beside a base's UNet modules, for batches of up to a number of rows that grows as it is needed.
 
     All down factors of a row lie in one buffer and all up factors in another, so that a row is set by two launches.
@@ -49,8 +49,8 @@ class Branches:
         live = live_modules(base)
         self._modules = {name: live[name] for name in live if name.startswith("unet.") and _is_matrix(live[name])}
         self._device, self._dtype = base.device, base.dtype
-        self._factors = Kept(room(base.device))
-        self._wholes = Kept(_WHOLES)
+        self._factors = TensorCache(cache_bytes(base.device))
+        self._wholes = TensorCache(_WHOLES)
         self._ranks: dict[str, int] = {}
         self._layout = _Layout({}, {})
         self._downs = self._ups = torch.empty(0)
@@ -94,7 +94,7 @@ class Branches:
         return True
 
     @torch.no_grad()
-    def fill(self, pictures: Sequence[Row], owners: Sequence[int]) -> None:
+    def fill(self, pictures: Sequence[RowAdapters], owners: Sequence[int]) -> None:
         """Set row i of the next batch under ``pictures[owners[i]]``, of stacks that are known, in reserved rows."""
         for row, owner in enumerate(owners):
             picture = pictures[owner]
@@ -106,7 +106,7 @@ class Branches:
             torch.mul(up, picture.weight, out=self._ups[row])
 
     @torch.no_grad()
-    def bring(self, picture: Row) -> None:
+    def bring(self, picture: RowAdapters) -> None:
         """Have what :meth:`fill` will need for a picture on the device, before it is its turn."""
         if picture.names and self._rows:
             self._whole(picture)
@@ -139,7 +139,7 @@ class Branches:
         down, up = self._layout.parts(name, self._downs, self._ups)
         return _Convolved(down, up) if isinstance(self._modules[name], nn.Conv2d) else _Side(down, up)
 
-    def _whole(self, picture: Row) -> tuple[Tensor, ...]:
+    def _whole(self, picture: RowAdapters) -> tuple[Tensor, ...]:
         """A stack's row: all down factors as the UNet computes, all up factors in float32, as the buffers lie."""
         names = picture.names
         key = frozenset((name, picture.marks[name]) for name in names)
@@ -150,18 +150,18 @@ class Branches:
             factors = self._uploaded(picture, names)
             rooms = [self._layout.parts(name, down, up) for name in names]
             torch._foreach_copy_(
-                [room[0, : len(part)] for (room, _), (part, _) in zip(rooms, factors, strict=True)],
+                [into[0, : len(part)] for (into, _), (part, _) in zip(rooms, factors, strict=True)],
                 [part for part, _ in factors],
             )
             torch._foreach_copy_(
-                [room[0, : len(part)] for (_, room), (_, part) in zip(rooms, factors, strict=True)],
+                [into[0, : len(part)] for (_, into), (_, part) in zip(rooms, factors, strict=True)],
                 [part for _, part in factors],
             )
             kept = down[0], up[0]
             self._wholes.put(key, kept)
         return kept
 
-    def _uploaded(self, picture: Row, names: Sequence[str]) -> list[tuple[Tensor, ...]]:
+    def _uploaded(self, picture: RowAdapters, names: Sequence[str]) -> list[tuple[Tensor, ...]]:
         """Every module's down (r, in) and transposed up (r, out) in float32 on the device, kept by content."""
         keys = [(name, picture.marks[name]) for name in names]
         known = {key: self._factors.get(key) for key in keys}

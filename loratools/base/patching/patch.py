@@ -20,7 +20,7 @@ Marks = Mapping[str, Hashable]
 
 
 @dataclass(frozen=True)
-class Moved:
+class PatchChange:
     """What a move changed: how many modules, and whether prompts have to be encoded again."""
 
     modules: int
@@ -56,7 +56,7 @@ class Patcher:
         return frozenset((name, *state) for name, state in self._now.items() if is_text(name))
 
     @torch.no_grad()
-    def move(self, deltas: Mapping[str, Delta], weight: float = 1.0, marks: Marks | None = None) -> Moved:
+    def move(self, deltas: Mapping[str, Delta], weight: float = 1.0, marks: Marks | None = None) -> PatchChange:
         """Bring every weight to W0 + ``weight`` * delta, writing only the modules that are not there already.
 
         Raises:
@@ -81,7 +81,7 @@ class Patcher:
             self.restore()
             raise
         names = [*stale, *(target.name for target in differing)]
-        return Moved(len(names), any(is_text(name) for name in names))
+        return PatchChange(len(names), any(is_text(name) for name in names))
 
     def restore(self) -> None:
         """Bring every weight back to W0."""

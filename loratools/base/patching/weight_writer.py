@@ -53,10 +53,10 @@ class Writer(Protocol):
 
 def writer_for(device: torch.device) -> Writer:
     """Launches are what costs on an accelerator, and grouping changes nothing on a CPU but the order of sums."""
-    return OneByOne() if device.type == "cpu" else Grouped(room(device))
+    return SingleWriter() if device.type == "cpu" else GroupedWriter(cache_bytes(device))
 
 
-class Kept:
+class TensorCache:
     """Tensors by key, the longest unused dropped first once they take more than ``most`` bytes."""
 
     def __init__(self, most: int = _KEEP) -> None:
@@ -87,19 +87,19 @@ class Kept:
         self._bytes = 0
 
 
-def room(device: torch.device) -> int:
+def cache_bytes(device: torch.device) -> int:
     """How many bytes may be kept on ``device``: a quarter of what is free on a GPU, never more than six GiB."""
     return min(_KEEP, torch.cuda.mem_get_info(device)[0] // 4) if device.type == "cuda" else _KEEP
 
 
-class OneByOne:
+class SingleWriter:
     """A product and a sum for every module: the order of additions is that of the module alone, whatever else changes.
 
     That is what makes a live stack and its merged file bit-equal in float32.
     """
 
     def __init__(self) -> None:
-        self._formed = Kept()
+        self._formed = TensorCache()
 
     def write(self, pairs: Sequence[Pair], weight: float, marks: Mapping[str, Hashable]) -> None:
         """As :class:`Writer` says; deltas are formed once for all weights of a row."""
@@ -120,7 +120,7 @@ class OneByOne:
         return kept[0]
 
 
-class Grouped:
+class GroupedWriter:
     """Modules of one shape and rank in one batched product: ``baddbmm(W0, up, down)`` with the weight as its alpha.
 
     Only factors travel to the device and stay there; whole deltas are never kept. SD 1.5's 192 attention modules are
@@ -128,7 +128,7 @@ class Grouped:
     """
 
     def __init__(self, most: int = _KEEP) -> None:
-        self._factors = Kept(most)
+        self._factors = TensorCache(most)
 
     def write(self, pairs: Sequence[Pair], weight: float, marks: Mapping[str, Hashable]) -> None:
         """As :class:`Writer` says."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from loratools.base.model import Base
-from loratools.base.prompt.prompt_chunks import Find
+from loratools.base.prompt.prompt_chunks import FindEmbedding
 from loratools.errors import FileError, FormatError, PromptError
 from loratools.files import sha256
 
@@ -96,7 +96,7 @@ class Embeddings:
                 return one, len(name)
         return None
 
-    def finder(self, which: int) -> Find:
+    def finder(self, which: int) -> FindEmbedding:
         """:meth:`at` for one text encoder, with its vectors."""
 
         def find(ids: Sequence[int], position: int) -> tuple[Tensor, int] | None:
@@ -123,7 +123,7 @@ class Embeddings:
             )
 
 
-def read(folder: Path, base: Base) -> Embeddings:
+def read_embeddings(folder: Path, base: Base) -> Embeddings:
     """All embeddings in ``folder`` and the folders below it, by their files' names.
 
     One that is made for another kind of base is an error only when a prompt names it.
@@ -133,7 +133,7 @@ def read(folder: Path, base: Base) -> Embeddings:
         FormatError: naming the file that is no embedding.
         PromptError: if two have the same name.
     """
-    return Embeddings(base, [read_file(path) for path in _files(folder)])
+    return Embeddings(base, [read_embedding(path) for path in _files(folder)])
 
 
 def folder_digest(folder: Path) -> str:
@@ -151,7 +151,7 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def read_file(path: Path) -> Embedding:
+def read_embedding(path: Path) -> Embedding:
     """One embedding; its vectors in float32.
 
     Raises:

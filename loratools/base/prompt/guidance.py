@@ -29,7 +29,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Part:
+class ScheduledConditioning:
     """One conjunct of a prompt: its stages in order, and its weight."""
 
     stages: tuple[Stage, ...]
@@ -41,22 +41,22 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Guide:
+class PromptConditioning:
     """One picture's prompt in parts, or its negative prompt, which always is one part.
 
     ``whole`` is the text as a negative prompt where that is not its first part: ``AND`` is a word there.
     """
 
-    parts: tuple[Part, ...]
-    whole: Part | None = None
+    parts: tuple[ScheduledConditioning, ...]
+    whole: ScheduledConditioning | None = None
 
     @staticmethod
-    def plain(cond: Conditioning) -> Guide:
+    def plain(cond: Conditioning) -> PromptConditioning:
         """A prompt that is the same (1, 77 n, c) at every step."""
-        return Guide((Part((Stage(0, cond),)),))
+        return PromptConditioning((ScheduledConditioning((Stage(0, cond),)),))
 
     @property
-    def negative(self) -> Part:
+    def negative(self) -> ScheduledConditioning:
         """What it is as a negative prompt."""
         return self.whole or self.parts[0]
 
@@ -66,10 +66,10 @@ class Guide:
         return len(self.parts) == 1 and self.parts[0].weight == 1 and len(self.parts[0].stages) == 1
 
 
-def plain_guides(base: Base, texts: Sequence[str], steps: int, clip_skip: int) -> list[Guide]:
+def plain_guides(base: Base, texts: Sequence[str], steps: int, clip_skip: int) -> list[PromptConditioning]:
     """Every text as it stands, encoded in one batch under what is patched into the text encoders now."""
     cond = condition(base, texts, clip_skip)
-    return [Guide.plain(cond[n : n + 1]) for n in range(len(texts))]
+    return [PromptConditioning.plain(cond[n : n + 1]) for n in range(len(texts))]
 
 
 class Guidance(Protocol):
@@ -96,7 +96,7 @@ class Guidance(Protocol):
         ...
 
 
-class Fixed:
+class StaticGuidance:
     """Classifier-free guidance with one conditioning (b, 77 n, c) for all steps, in diffusers' order: negative first.
 
     Without a negative conditioning the rows are the pictures (CFG scales of 1 and less).
@@ -104,7 +104,7 @@ class Fixed:
 
     def __init__(self, cond: Conditioning, uncond: Conditioning | None) -> None:
         self._guided = uncond is not None
-        self._all = cond if uncond is None else join([uncond, cond])
+        self._all = cond if uncond is None else concat([uncond, cond])
 
     def owners(self, count: int) -> list[int]:
         """Every picture once, or twice in turn."""
@@ -130,10 +130,10 @@ class Fixed:
         return predicted.chunk(2)[0] if self._guided else predicted
 
 
-class Mixed:
+class ComposedGuidance:
     """Guides of any kind: one row for every picture's negative prompt, then one for every part of every prompt."""
 
-    def __init__(self, positive: Sequence[Guide], negative: Sequence[Guide]) -> None:
+    def __init__(self, positive: Sequence[PromptConditioning], negative: Sequence[PromptConditioning]) -> None:
         if len(positive) != len(negative):
             raise PromptError(f"{len(positive)} prompts and {len(negative)} negative prompts do not make pairs")
         self._negative = [guide.negative for guide in negative]
@@ -153,9 +153,9 @@ class Mixed:
     def at(self, step: int) -> Conditioning:
         """Joined anew only at steps where some stage begins."""
         now = [part.at(step) for part in self._negative]
-        now += [cond for parts in self._positive for cond in even([part.at(step) for part in parts])]
+        now += [cond for parts in self._positive for cond in pad_to_longest([part.at(step) for part in parts])]
         if self._kept is None or any(a is not b for a, b in zip(now, self._kept[0], strict=True)):
-            self._kept = now, join(now)
+            self._kept = now, concat(now)
         return self._kept[1]
 
     def mix(self, predicted: Tensor, cfg: float) -> Tensor:
@@ -172,7 +172,7 @@ class Mixed:
         return predicted[: len(self._weights)]
 
 
-def guidance(positive: Sequence[Guide], negative: Sequence[Guide], guided: bool) -> Guidance:
+def guidance(positive: Sequence[PromptConditioning], negative: Sequence[PromptConditioning], guided: bool) -> Guidance:
     """The cheapest guidance for a batch: prompts alone, pairs, or parts.
 
     Args:
@@ -180,14 +180,14 @@ def guidance(positive: Sequence[Guide], negative: Sequence[Guide], guided: bool)
         guided: whether the negative prompts take part: :meth:`loratools.base.sampling.samplers.Sampler.guided`.
     """
     if not all(guide.steady for guide in positive) or any(len(guide.negative.stages) > 1 for guide in negative):
-        return Mixed(positive, negative)
+        return ComposedGuidance(positive, negative)
     told = [guide.parts[0].at(0) for guide in positive], [guide.negative.at(0) for guide in negative]
     tokens = math.lcm(*(cond.hidden.shape[1] for conds in told for cond in conds))
-    cond, uncond = (join(conds, tokens) for conds in told)
-    return Fixed(cond, uncond if guided else None)
+    cond, uncond = (concat(conds, tokens) for conds in told)
+    return StaticGuidance(cond, uncond if guided else None)
 
 
-def join(conds: Sequence[Conditioning], tokens: int = 1) -> Conditioning:
+def concat(conds: Sequence[Conditioning], tokens: int = 1) -> Conditioning:
     """Conditionings one below the other, each repeated along its tokens until all have the same number of them, and a
     multiple of ``tokens``.
 
@@ -199,7 +199,7 @@ def join(conds: Sequence[Conditioning], tokens: int = 1) -> Conditioning:
     return Conditioning(hidden, torch.cat(pooled) if len(pooled) == len(conds) else None)
 
 
-def even(conds: Sequence[Conditioning]) -> list[Conditioning]:
+def pad_to_longest(conds: Sequence[Conditioning]) -> list[Conditioning]:
     """The parts of one picture, shorter ones lengthened to the longest by repeating their last state, as the WebUI
     does with the sides of ``AND``."""
     longest = max(cond.hidden.shape[1] for cond in conds)

@@ -15,7 +15,7 @@ BACKTRACK = 20  # tokens after a comma that move to the next chunk with it, rath
 
 
 @dataclass(frozen=True, eq=False)
-class Slot:
+class PromptToken:
     """One token, how much it weighs, and the embedding's vector (c,) that stands in its place, if one does."""
 
     token: int
@@ -23,12 +23,12 @@ class Slot:
     vector: Tensor | None = None
 
 
-Chunk = list[Slot]
-Find = Callable[[Sequence[int], int], tuple[Tensor, int] | None]
+Chunk = list[PromptToken]
+FindEmbedding = Callable[[Sequence[int], int], tuple[Tensor, int] | None]
 """(token ids, position) -> the vectors (n, c) that begin there, and how many of the tokens are their name."""
 
 
-def chunked(tokenizer: Any, sections: Sequence[Section], find: Find) -> list[Chunk]:
+def split_chunks(tokenizer: Any, sections: Sequence[Section], find: FindEmbedding) -> list[Chunk]:
     """At least one chunk; a section begins a new one, and an embedding is never torn apart."""
     filling = _Filling(tokenizer.model_max_length - 2)
     comma = tokenizer.get_vocab().get(",</w>")
@@ -41,10 +41,10 @@ def chunked(tokenizer: Any, sections: Sequence[Section], find: Find) -> list[Chu
                 filling.make_room(ids[position] == comma)
                 found = find(ids, position)
                 if found is None:
-                    filling.put([Slot(ids[position], piece.weight)])
+                    filling.put([PromptToken(ids[position], piece.weight)])
                     position += 1
                 else:
-                    filling.put([Slot(0, piece.weight, vector) for vector in found[0]])
+                    filling.put([PromptToken(0, piece.weight, vector) for vector in found[0]])
                     position += found[1]
     return filling.finished()
 
@@ -94,7 +94,7 @@ class _Filling:
         if len(self._now) == self._length:
             self.close()
 
-    def put(self, slots: Sequence[Slot]) -> None:
+    def put(self, slots: Sequence[PromptToken]) -> None:
         """Add slots that belong together."""
         if len(self._now) + len(slots) > self._length:
             self.close()

@@ -19,35 +19,35 @@ from torch import Tensor
 from loratools.base.model import Base
 from loratools.base.prompt.conditioning import Conditioning, check_clip_skip, merged, states
 from loratools.base.prompt.embeddings import Embedding, Embeddings
-from loratools.base.prompt.guidance import Guide, Part, Stage
+from loratools.base.prompt.guidance import PromptConditioning, ScheduledConditioning, Stage
 from loratools.base.prompt.prompt import Conjunct, Prompt, parse, sections
-from loratools.base.prompt.prompt_chunks import Chunk, chunked, token_row, weight_row
+from loratools.base.prompt.prompt_chunks import Chunk, split_chunks, token_row, weight_row
 from loratools.errors import PromptError
 
 _AT_ONCE = 64  # chunks
 
 
 @dataclass(frozen=True)
-class Encoder:
+class PromptEncoder:
     """What an engine is given as ``encode``: :func:`guides` with the embeddings that prompts may name."""
 
     embeddings: Embeddings | None = None
 
-    def __call__(self, base: Base, texts: Sequence[str], steps: int, clip_skip: int) -> list[Guide]:
-        return guides(base, texts, steps, clip_skip, self.embeddings)
+    def __call__(self, base: Base, texts: Sequence[str], steps: int, clip_skip: int) -> list[PromptConditioning]:
+        return encode_prompts(base, texts, steps, clip_skip, self.embeddings)
 
 
-def conditioning(
+def encode_pair(
     base: Base, prompt: str, negative: str, steps: int, clip_skip: int = 1, embeddings: Embeddings | None = None
-) -> tuple[Guide, Guide]:
+) -> tuple[PromptConditioning, PromptConditioning]:
     """One picture's guides, for its prompt and its negative prompt; see :func:`guides`."""
-    positive, other = guides(base, [prompt, negative], steps, clip_skip, embeddings)
+    positive, other = encode_prompts(base, [prompt, negative], steps, clip_skip, embeddings)
     return positive, other
 
 
-def guides(
+def encode_prompts(
     base: Base, texts: Sequence[str], steps: int, clip_skip: int = 1, embeddings: Embeddings | None = None
-) -> list[Guide]:
+) -> list[PromptConditioning]:
     """Every text's guide, encoded in common batches under what is patched into the text encoders now.
 
     A guide serves as a prompt or as a negative prompt, where ``AND`` is a word like another.
@@ -71,7 +71,7 @@ def guides(
     return [_guide(prompt, made, base.family) for prompt in prompts]
 
 
-def used(base: Base, texts: Sequence[str], steps: int, embeddings: Embeddings) -> tuple[Embedding, ...]:
+def used_embeddings(base: Base, texts: Sequence[str], steps: int, embeddings: Embeddings) -> tuple[Embedding, ...]:
     """The embeddings that ``texts`` name at any step, in order; no model is run.
 
     Raises:
@@ -90,12 +90,12 @@ def _uses(prompt: Prompt) -> tuple[Conjunct, ...]:
     return prompt.parts if prompt.simple else (*prompt.parts, prompt.whole)
 
 
-def _guide(prompt: Prompt, made: Mapping[str, tuple[Stage, ...]], family: str) -> Guide:
+def _guide(prompt: Prompt, made: Mapping[str, tuple[Stage, ...]], family: str) -> PromptConditioning:
     """An empty negative prompt is zeros to SDXL, which is how it was trained, and so do the WebUI and diffusers."""
-    parts = tuple(Part(made[conjunct.text], conjunct.weight) for conjunct in prompt.parts)
+    parts = tuple(ScheduledConditioning(made[conjunct.text], conjunct.weight) for conjunct in prompt.parts)
     if family == "sdxl" and prompt.text == "":
-        return Guide(parts, Part((Stage(0, _zeros(parts[0].at(0))),)))
-    return Guide(parts, None if prompt.simple else Part(made[prompt.text]))
+        return PromptConditioning(parts, ScheduledConditioning((Stage(0, _zeros(parts[0].at(0))),)))
+    return PromptConditioning(parts, None if prompt.simple else ScheduledConditioning(made[prompt.text]))
 
 
 def _zeros(cond: Conditioning) -> Conditioning:
@@ -130,7 +130,7 @@ class _Plan:
         sides = []
         for which, tokenizer in enumerate(self.base.tokenizers):
             find = self.embeddings.finder(which) if self.embeddings else _nothing
-            sides.append(chunked(tokenizer, split, find))
+            sides.append(split_chunks(tokenizer, split, find))
         count = max(len(side) for side in sides)
         for n in range(count):
             self.rows.setdefault((text, n), [side[n] if n < len(side) else [] for side in sides])

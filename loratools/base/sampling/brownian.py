@@ -19,7 +19,7 @@ _DIGITS = 6  # of its levels
 _KEPT = 9  # halvings whose middles are kept; deeper ones are hardly met twice
 
 
-class Path:
+class BrownianPath:
     """A path that is drawn as it is walked, from the highest level down."""
 
     def __init__(self, draw: Callable[[], Tensor]) -> None:
@@ -39,7 +39,7 @@ class Path:
         return way
 
 
-class Tree:
+class BrownianTree:
     """torchsde's tree of one seed.
 
     Args:

@@ -15,7 +15,7 @@ _WARM = 2  # calls before the capture, in which libraries choose their kernels
 _MOST = 4  # graphs kept; each holds the activations of its shape
 
 
-class Graphs:
+class UNetGraphs:
     """Replays of one UNet, by the shapes of its inputs. Weights are read where they lie, so patching them in place
     changes what a replay gives; moving them elsewhere does not, and needs :meth:`drop`.
 
@@ -54,7 +54,7 @@ class Graphs:
 
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
-        graph, output = captured(call, self._pool)
+        graph, output = capture_graph(call, self._pool)
         return _Captured(graph, (x, t, states, *own.values()), output)
 
 
@@ -71,7 +71,7 @@ class _Captured:
         return self._output.clone()  # some samplers keep predictions for later steps
 
 
-def captured(call: Callable[[], Tensor], pool: Any) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+def capture_graph(call: Callable[[], Tensor], pool: Any) -> tuple[torch.cuda.CUDAGraph, Tensor]:
     """``call`` as a graph and its output; only what this thread does is watched, so others may go on meanwhile."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True

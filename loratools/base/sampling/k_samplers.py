@@ -21,23 +21,23 @@ from torch import Tensor
 
 from loratools.base.sampling.sigmas import karras
 
-Walk: TypeAlias = Generator[tuple[Tensor, float], Tensor, Tensor]
-Noise: TypeAlias = Callable[[float, float], Tensor]
-Formula: TypeAlias = Callable[[Tensor, Sequence[float], Noise], Walk]
+Solver: TypeAlias = Generator[tuple[Tensor, float], Tensor, Tensor]
+NoiseSampler: TypeAlias = Callable[[float, float], Tensor]
+KSampler: TypeAlias = Callable[[Tensor, Sequence[float], NoiseSampler], Solver]
 
 
-def ancestral(now: float, after: float) -> tuple[float, float]:
+def ancestral_step(now: float, after: float) -> tuple[float, float]:
     """Ho et al. 2020, eq. 7, as levels: how far to go down, and the deviation of the noise that leads back up to
     ``after``."""
     up = min(after, after * math.sqrt(now**2 - after**2) / now)
     return math.sqrt(after**2 - up**2), up
 
 
-def dpm_2(x: Tensor, levels: Sequence[float], noise: Noise, *, renewed: bool = False) -> Walk:
+def dpm_2(x: Tensor, levels: Sequence[float], noise: NoiseSampler, *, renewed: bool = False) -> Solver:
     """Lu et al. 2022, DPM-Solver-2 with Karras et al.'s steps: the slope halfway (of the logarithms) leads the whole
     way. ``renewed`` goes lower each time, and back up with fresh noise."""
     for now, after in pairwise(levels):
-        down, up = ancestral(now, after) if renewed else (after, 0.0)
+        down, up = ancestral_step(now, after) if renewed else (after, 0.0)
         clean = yield x, now
         if down == 0:
             x = clean
@@ -51,10 +51,10 @@ def dpm_2(x: Tensor, levels: Sequence[float], noise: Noise, *, renewed: bool = F
     return x
 
 
-def dpmpp_2s_ancestral(x: Tensor, levels: Sequence[float], noise: Noise) -> Walk:
+def dpmpp_2s_ancestral(x: Tensor, levels: Sequence[float], noise: NoiseSampler) -> Solver:
     """Lu et al. 2022, DPM-Solver++(2S), algorithm 1 at r = 1/2, to a lower level, and back up with fresh noise."""
     for now, after in pairwise(levels):
-        down, up = ancestral(now, after)
+        down, up = ancestral_step(now, after)
         clean = yield x, now
         if down > 0:
             middle = math.sqrt(now * down)
@@ -65,7 +65,7 @@ def dpmpp_2s_ancestral(x: Tensor, levels: Sequence[float], noise: Noise) -> Walk
     return x
 
 
-def dpmpp_sde(x: Tensor, levels: Sequence[float], noise: Noise) -> Walk:
+def dpmpp_sde(x: Tensor, levels: Sequence[float], noise: NoiseSampler) -> Solver:
     """DPM-Solver++(2S) on the reverse SDE at r = 1/2: both halves are ancestral steps along one Brownian path."""
     for now, after in pairwise(levels):
         clean = yield x, now
@@ -73,15 +73,15 @@ def dpmpp_sde(x: Tensor, levels: Sequence[float], noise: Noise) -> Walk:
             x = clean
             continue
         middle = math.sqrt(now * after)
-        down, up = ancestral(now, middle)
+        down, up = ancestral_step(now, middle)
         half = _towards(x, clean, down / now) + noise(now, middle) * up
         clean = yield half, middle
-        down, up = ancestral(now, after)
+        down, up = ancestral_step(now, after)
         x = _towards(x, clean, down / now) + noise(now, after) * up
     return x
 
 
-def dpmpp_multistep_sde(x: Tensor, levels: Sequence[float], noise: Noise, *, order: int, heun: bool) -> Walk:
+def dpmpp_multistep_sde(x: Tensor, levels: Sequence[float], noise: NoiseSampler, *, order: int, heun: bool) -> Solver:
     """Lu et al. 2022, SDE-DPM-Solver++(2M), eq. 17, and its third order: the clean picture is extrapolated from up to
     three calls. ``heun`` integrates the slope exactly, where the midpoint rule takes half the step."""
     found: list[tuple[Tensor, float]] = []  # earlier clean pictures, and the step that followed each; newest first
@@ -108,7 +108,7 @@ def dpmpp_multistep_sde(x: Tensor, levels: Sequence[float], noise: Noise, *, ord
     return x
 
 
-def dpm_fast(x: Tensor, levels: Sequence[float], noise: Noise) -> Walk:
+def dpm_fast(x: Tensor, levels: Sequence[float], noise: NoiseSampler) -> Solver:
     """Lu et al. 2022, DPM-Solver-fast: n calls in steps of order 3 and a rest, even in the logarithm; each goes lower
     than its end and back up with fresh noise, as the WebUI has it."""
     calls, high, low = len(levels) - 1, levels[0], levels[-2]
@@ -117,13 +117,13 @@ def dpm_fast(x: Tensor, levels: Sequence[float], noise: Noise) -> Walk:
     orders = [3] * (calls // 3 - 1) + [2, 1] if calls % 3 == 0 else [3] * (calls // 3) + [calls % 3]
     stops = [high * (low / high) ** (n / len(orders)) for n in range(len(orders) + 1)]
     for order, (now, after) in zip(orders, pairwise(stops), strict=True):
-        down = max(low, ancestral(now, after)[0])
+        down = max(low, ancestral_step(now, after)[0])
         x = yield from _dpm_step(x, now, down, order)
         x = x + noise(now, after) * math.sqrt(max(after**2 - down**2, 0.0))
     return x
 
 
-def _dpm_step(x: Tensor, now: float, after: float, order: int) -> Walk:
+def _dpm_step(x: Tensor, now: float, after: float, order: int) -> Solver:
     """DPM-Solver-1, -2 (algorithm 1, r = 1/2) and -3 (algorithm 2, r = 1/3 and 2/3): calls after equal parts of the
     logarithmic step, whose slopes bend the last one."""
     h = math.log(now / after)
@@ -144,7 +144,7 @@ def _dpm_step(x: Tensor, now: float, after: float, order: int) -> Walk:
     return held(1, (second - slope) * 1.5)[0]
 
 
-def restart(x: Tensor, levels: Sequence[float], noise: Noise) -> Walk:
+def restart(x: Tensor, levels: Sequence[float], noise: NoiseSampler) -> Solver:
     """Xu et al. 2023, Restart: Heun's steps, and from 20 steps on the last levels once or twice over, with noise."""
     before = levels[0]
     for now, after in restart_steps(levels):
@@ -175,7 +175,7 @@ def _karras(high: float, low: float, count: int) -> list[float]:
     return [float(level) for level in karras(ramp.new_tensor(high), ramp.new_tensor(low), ramp)]
 
 
-def _heun_step(x: Tensor, now: float, after: float) -> Walk:
+def _heun_step(x: Tensor, now: float, after: float) -> Solver:
     """Karras et al. 2022, algorithm 1."""
     clean = yield x, now
     if after == 0:
@@ -186,7 +186,7 @@ def _heun_step(x: Tensor, now: float, after: float) -> Walk:
     return x + (slope + (ahead - clean) / after) / 2 * (after - now)
 
 
-def lcm(x: Tensor, levels: Sequence[float], noise: Noise) -> Walk:
+def lcm(x: Tensor, levels: Sequence[float], noise: NoiseSampler) -> Solver:
     """Luo et al. 2023, algorithm 1: each call's clean picture with fresh noise on it. The paper's boundary factors are
     1 within 1e-5 at the times of its 50 levels."""
     for now, after in pairwise(levels):
@@ -201,7 +201,7 @@ def _towards(x: Tensor, clean: Tensor, share: float) -> Tensor:
     return x * share + clean * (1 - share)
 
 
-FORMULAS: Mapping[str, Formula] = {
+K_SAMPLERS: Mapping[str, KSampler] = {
     "DPM2": dpm_2,
     "DPM2 a": partial(dpm_2, renewed=True),
     "DPM++ 2S a": dpmpp_2s_ancestral,

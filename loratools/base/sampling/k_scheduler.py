@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loratools.base.sampling.k_samplers import Formula, Noise, Walk
-from loratools.base.sampling.sigmas import times
+from loratools.base.sampling.k_samplers import KSampler, NoiseSampler, Solver
+from loratools.base.sampling.sigmas import timesteps_of
 
 
-class Walked:
+class KScheduler:
     """The formula's calls in order. Where they lie is known beforehand, from a walk without pictures.
 
     Args:
@@ -26,7 +26,7 @@ class Walked:
 
     def __init__(
         self,
-        formula: Formula,
+        formula: KSampler,
         training: Tensor,
         levels: Tensor,
         prediction: str,
@@ -38,14 +38,14 @@ class Walked:
         self._levels = levels.float().tolist()  # as the WebUI rounds them
         self.brownian = (min(level for level in self._levels if level > 0), self._levels[0]) if brownian else None
         self.init_noise_sigma = self._levels[0]
-        self.sigmas = asked(formula, self._levels)
+        self.sigmas = model_sigmas(formula, self._levels)
         wanted = torch.tensor(self.sigmas, dtype=torch.float64)
-        at = times(training, wanted)
+        at = timesteps_of(training, wanted)
         if told is not None:
             at = told[(wanted.log()[:, None] - training[told].log()).abs().argmin(1)]
         self.timesteps = at.float()
         self._done = 0
-        self._walk: Walk | None = None
+        self._walk: Solver | None = None
         self._x = torch.empty(0)  # what the call at hand is made of, once the walk has begun
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
@@ -53,7 +53,7 @@ class Walked:
         return sample / math.hypot(self.sigmas[self._done], 1)
 
     def step(
-        self, model_output: Tensor, timestep: Any, sample: Tensor, noise: Noise, return_dict: bool = False
+        self, model_output: Tensor, timestep: Any, sample: Tensor, noise: NoiseSampler, return_dict: bool = False
     ) -> tuple[Tensor, Tensor]:
         """What the next call is asked for (in the end the finished picture), and the clean picture of this one.
 
@@ -78,7 +78,7 @@ class Walked:
         return x - predicted * sigma
 
 
-def asked(formula: Formula, levels: Sequence[float]) -> list[float]:
+def model_sigmas(formula: KSampler, levels: Sequence[float]) -> list[float]:
     """The level of every call that ``formula`` makes."""
     zero = torch.zeros((), dtype=torch.float64)
     walk, found = formula(zero, levels, lambda now, after: zero), []

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from loratools.base.sampling.brownian import Path, Tree
+from loratools.base.sampling.brownian import BrownianPath, BrownianTree
 from loratools.base.sampling.noise_kinds import OWN
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
@@ -38,17 +38,17 @@ _HALF = np.uint64(32)
 Stream = Callable[[Sequence[int]], Tensor]
 
 
-def initial(kind: str, seed: int, size: tuple[int, int]) -> Tensor:
+def initial_latents(kind: str, seed: int, size: tuple[int, int]) -> Tensor:
     """The starting latents (1, 4, height / 8, width / 8) of a seed, float32, standard normal.
 
     Args:
         kind: one of :data:`loratools.base.sampling.noise_kinds.KINDS`.
         size: (height, width) in pixels.
     """
-    return stream(kind, seed)(latent_shape(size))
+    return noise_stream(kind, seed)(latent_shape(size))
 
 
-def stream(kind: str, seed: int) -> Stream:
+def noise_stream(kind: str, seed: int) -> Stream:
     """A seed's normal numbers, tensor by tensor: shape -> float32."""
     if kind == "webui-gpu":
         return Philox(seed).normal
@@ -70,11 +70,11 @@ def step_noise(
     ways: list[Callable[[float, float], Tensor]] = []
     for seed in seeds:
         if ends is not None and kind != OWN:
-            ways.append(Tree(seed, *ends, lambda word: stream(kind, word)(shape)))
+            ways.append(BrownianTree(seed, *ends, lambda word: noise_stream(kind, word)(shape)))
             continue
-        numbers = stream(kind, seed)
+        numbers = noise_stream(kind, seed)
         numbers(shape)
-        ways.append(partial(_fresh, partial(numbers, shape)) if ends is None else Path(partial(numbers, shape)))
+        ways.append(partial(_fresh, partial(numbers, shape)) if ends is None else BrownianPath(partial(numbers, shape)))
     return lambda now, after: torch.cat([way(now, after) for way in ways])
 
 
@@ -130,7 +130,7 @@ def _box_muller(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return made
 
 
-class Draws(TorchFunctionMode):
+class SeededDraws(TorchFunctionMode):
     """For schedulers that draw at each step and take torch's generators and nothing else: inside the block a draw from
     one of :attr:`generators` is the next one of that picture's seed, each standing where :func:`initial` left off.
 
@@ -141,7 +141,7 @@ class Draws(TorchFunctionMode):
     def __init__(self, kind: str, seeds: Sequence[int], size: tuple[int, int]) -> None:
         super().__init__()
         self.generators = [torch.Generator("cpu") for _ in seeds]
-        self._streams = {id(own): stream(kind, seed) for own, seed in zip(self.generators, seeds, strict=True)}
+        self._streams = {id(own): noise_stream(kind, seed) for own, seed in zip(self.generators, seeds, strict=True)}
         for numbers in self._streams.values():
             numbers(latent_shape(size))
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from loratools.base.model import Base
 from loratools.base.prompt.conditioning import Conditioning
-from loratools.base.prompt.guidance import Fixed, Guidance
-from loratools.base.sampling.noise import Draws, initial, step_noise
+from loratools.base.prompt.guidance import Guidance, StaticGuidance
+from loratools.base.sampling.noise import SeededDraws, initial_latents, step_noise
 from loratools.base.sampling.noise_kinds import OWN
 from loratools.base.sampling.samplers import SAMPLERS, Sampler, find_sampler
 from loratools.base.to_device import upload
@@ -49,7 +49,7 @@ def check_size(base: Base, size: tuple[int, int]) -> None:
 
 def noise(seed: int, size: tuple[int, int]) -> Tensor:
     """The starting latents (1, 4, height / 8, width / 8) of a seed: float32 from a CPU generator, on every machine."""
-    return initial(OWN, seed, size)
+    return initial_latents(OWN, seed, size)
 
 
 def sample(
@@ -94,7 +94,9 @@ def denoise(
     seeds: Sequence[int] | None = None,
 ) -> Tensor:
     """The finished latents (b, 4, h, w) in the VAE's scaled space; arguments as for :func:`sample`."""
-    fixed = Fixed(_as_conditioning(cond), _as_conditioning(uncond) if find_sampler(sampler).guided(cfg) else None)
+    fixed = StaticGuidance(
+        _as_conditioning(cond), _as_conditioning(uncond) if find_sampler(sampler).guided(cfg) else None
+    )
     return denoise_guided(base, fixed, latents, steps, cfg, sampler, callback, seeds=seeds)
 
 
@@ -120,7 +122,7 @@ def denoise_guided(
         kind: where the noise of each step comes from, and whose noise levels are used: see
             :mod:`loratools.base.sampling.noise`.
         unet: (latents (r, 4, h, w), time, conditioning's hidden states, SDXL's added conditions) -> prediction, for
-            instance :class:`~loratools.base.sampling.cuda_graph.Graphs`; the base's own UNet by default.
+            instance :class:`~loratools.base.sampling.cuda_graph.UNetGraphs`; the base's own UNet by default.
     """
     if steps < 1:
         raise GridError(f"{steps} sampler steps make no picture; use 1 or more")
@@ -131,7 +133,7 @@ def denoise_guided(
     found = find_sampler(sampler)
     scheduler = found.prepared(base.scheduler_config, steps, webui=kind != OWN, xl=base.family == "sdxl")
     takes = inspect.signature(scheduler.step).parameters
-    draws = Draws(kind, own, size) if "generator" in takes else None  # some draw only where eta is not 0
+    draws = SeededDraws(kind, own, size) if "generator" in takes else None  # some draw only where eta is not 0
     extra: dict[str, Any] = {"generator": draws.generators} if draws else {}
     if "noise" in takes:
         draw = step_noise(kind, own, size, scheduler.brownian)

@@ -113,40 +113,40 @@ class Sampler:
         """One of our formulas."""
         import torch
 
-        from loratools.base.sampling.k_samplers import FORMULAS
-        from loratools.base.sampling.k_scheduler import Walked
-        from loratools.base.sampling.sigmas import levels, training_levels
+        from loratools.base.sampling.k_samplers import K_SAMPLERS
+        from loratools.base.sampling.k_scheduler import KScheduler
+        from loratools.base.sampling.sigmas import schedule_sigmas, training_sigmas
 
-        training, told = training_levels({**config, **_UNASKED}), None
+        training, told = training_sigmas({**config, **_UNASKED}), None
         if self.method.name == "LCM":  # was distilled on every twentieth level
             told = torch.arange(19, len(training), 20)
         known = training if told is None else training[told]
-        sigmas = levels(known, steps + self.method.trimmed, self.schedule, xl=xl)
+        sigmas = schedule_sigmas(known, steps + self.method.trimmed, self.schedule, xl=xl)
         if self.method.trimmed:
             sigmas = torch.cat([sigmas[:-2], sigmas[-1:]])
         prediction = str(config.get("prediction_type", "epsilon"))
-        return Walked(
-            FORMULAS[self.method.name], training, sigmas, prediction, told=told, brownian=self.method.brownian
+        return KScheduler(
+            K_SAMPLERS[self.method.name], training, sigmas, prediction, told=told, brownian=self.method.brownian
         )
 
     def _levelled(self, config: Mapping[str, Any], steps: int, xl: bool, webui: bool) -> Any:
         """A scheduler of diffusers on other levels than its own."""
-        from loratools.base.sampling.sigmas import levels, set_levels, training_levels, unipc_levels
+        from loratools.base.sampling.sigmas import schedule_sigmas, set_sigmas, training_sigmas, unipc_sigmas
 
-        training, at = training_levels({**config, **_UNASKED}), None
+        training, at = training_sigmas({**config, **_UNASKED}), None
         settings: dict[str, Any] = {"timestep_spacing": "linspace"}
         if webui and not self.schedule and self.method.name == "UniPC":
-            sigmas, at = unipc_levels(training, steps)
+            sigmas, at = unipc_sigmas(training, steps)
             settings |= {"solver_order": 3, "solver_type": "bh1", "final_sigmas_type": "sigma_min"}
         else:
-            sigmas = levels(training, steps, self.schedule, xl=xl)
+            sigmas = schedule_sigmas(training, steps, self.schedule, xl=xl)
             if sigmas[-1] > 0:
                 settings["final_sigmas_type"] = "sigma_min"
                 settings |= {"lower_order_final": False} if self.method.name == "DPM++ 2M" else {}
         method = replace(self.method, settings={**self.method.settings, **settings})
         scheduler = Sampler(method).scheduler(config)
         scheduler.set_timesteps(len(sigmas) - 1)
-        set_levels(scheduler, training, sigmas, at)
+        set_sigmas(scheduler, training, sigmas, at)
         if at is not None:
             scheduler.init_noise_sigma = 1.0  # whatever the first level is
         return scheduler
@@ -155,12 +155,12 @@ class Sampler:
         """DDIM and its kin at the WebUI's times: the last is where it ends, and not called."""
         import torch
 
-        from loratools.base.sampling.sigmas import even_times
+        from loratools.base.sampling.sigmas import uniform_timesteps
 
         scheduler = self.scheduler(config)
         scheduler.set_timesteps(steps)
         last = int(scheduler.config.num_train_timesteps)
-        told, apart = even_times(last, steps), last // steps
+        told, apart = uniform_timesteps(last, steps), last // steps
         called = told[:-1] or told
         if len(told) > 1 and told[0] - told[1] != apart:  # past training's last time, and brought back to it
             kept = torch.cat([scheduler.alphas_cumprod, scheduler.alphas_cumprod[-1:]])

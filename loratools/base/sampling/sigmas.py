@@ -35,7 +35,7 @@ _ALIGNED = {
 }
 
 
-def training_levels(config: Mapping[str, Any]) -> Tensor:
+def training_sigmas(config: Mapping[str, Any]) -> Tensor:
     """A base's sigmas (t,), rising with time, float64, of its scheduler's ``config``."""
     with quiet():
         from diffusers import EulerDiscreteScheduler
@@ -44,7 +44,7 @@ def training_levels(config: Mapping[str, Any]) -> Tensor:
     return ((1 - kept) / kept) ** 0.5
 
 
-def levels(training: Tensor, steps: int, schedule: str = "", *, xl: bool = False) -> Tensor:
+def schedule_sigmas(training: Tensor, steps: int, schedule: str = "", *, xl: bool = False) -> Tensor:
     """The sigmas (steps + 1,) from the highest to the last, float64; DDIM has more where ``steps`` does not divide.
 
     Args:
@@ -64,18 +64,18 @@ def levels(training: Tensor, steps: int, schedule: str = "", *, xl: bool = False
         case "Exponential" | "Polyexponential":
             made = (high.log() + ramp * (low.log() - high.log())).exp()
         case "SGM Uniform":
-            made = at_times(known, last * (1 - torch.arange(steps) / steps))
+            made = sigmas_at(known, last * (1 - torch.arange(steps) / steps))
         case "Simple":
             made = known[[last - int(n * len(known) / steps) for n in range(steps)]]
         case "DDIM":
             made = known[1 :: max(len(known) // steps, 1)].flip(0)
         case "Align Your Steps":
             table = torch.tensor(_ALIGNED[xl], dtype=torch.float64)
-            made = at_times(table, ramp * (len(table) - 1))
+            made = sigmas_at(table, ramp * (len(table) - 1))
         case "Beta":
             made = low + (high - low) * torch.tensor([beta_quantile(1 - float(at)) for at in ramp]).double()
         case _:
-            made = at_times(known, last * (1 - ramp))
+            made = sigmas_at(known, last * (1 - ramp))
     return torch.cat([made, made.new_zeros(1)])
 
 
@@ -84,14 +84,14 @@ def karras(high: Tensor, low: Tensor, ramp: Tensor) -> Tensor:
     return (high ** (1 / _RHO) + ramp * (low ** (1 / _RHO) - high ** (1 / _RHO))) ** _RHO
 
 
-def at_times(known: Tensor, at: Tensor) -> Tensor:
+def sigmas_at(known: Tensor, at: Tensor) -> Tensor:
     """The levels at fractional times ``at``, log-linear between neighbours."""
     left = at.floor().long().clamp(max=len(known) - 2)
     logs = known.double().log()
     return (logs[left] + (at - left) * (logs[left + 1] - logs[left])).exp()
 
 
-def times(training: Tensor, sigmas: Tensor) -> Tensor:
+def timesteps_of(training: Tensor, sigmas: Tensor) -> Tensor:
     """The times, between 0 and t - 1, at which training's noise has these levels, float64."""
     known, wanted = training.double().log(), sigmas.double().log()
     right = torch.searchsorted(known, wanted).clamp(1, len(known) - 1)
@@ -118,18 +118,18 @@ def beta_quantile(share: float) -> float:
     return below
 
 
-def set_levels(scheduler: Any, training: Tensor, sigmas: Tensor, at: Tensor | None = None) -> None:
+def set_sigmas(scheduler: Any, training: Tensor, sigmas: Tensor, at: Tensor | None = None) -> None:
     """Give a scheduler of diffusers other levels than those of its ``set_timesteps``.
 
     Args:
         scheduler: one that keeps ``sigmas``, already set to ``len(sigmas) - 1`` steps.
         at: the times (n,) of ``sigmas`` (n + 1,), if they are told otherwise than :func:`times` does.
     """
-    told = times(training, sigmas[:-1]) if at is None else at
+    told = timesteps_of(training, sigmas[:-1]) if at is None else at
     if hasattr(scheduler, "state_in_first_order"):  # Heun calls the UNet at both ends of a step, unless it ends at 0
         ends = sigmas[1:] if sigmas[-1] > 0 else sigmas[1:-1]
         calls = 2 * len(told) - int(sigmas[-1] == 0)
-        told = torch.cat([told[:1], times(training, ends).repeat_interleave(2)])[:calls]
+        told = torch.cat([told[:1], timesteps_of(training, ends).repeat_interleave(2)])[:calls]
         sigmas = torch.cat([sigmas[:1], ends.repeat_interleave(2), sigmas[-1:]])
     scheduler.sigmas = sigmas.float()
     scheduler.timesteps = told.float()
@@ -138,15 +138,15 @@ def set_levels(scheduler: Any, training: Tensor, sigmas: Tensor, at: Tensor | No
         scheduler.init_noise_sigma = float(sigmas[0] / (sigmas[0] ** 2 + 1) ** 0.5)
 
 
-def unipc_levels(training: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+def unipc_sigmas(training: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """The WebUI's own levels (n + 1,) and times (n,) for UniPC: even times down to the first one, and between two
     of them log-linear in alpha (Lu et al. 2022, DPM-Solver, app. D.4)."""
-    count = len(even_times(len(training), steps))
+    count = len(uniform_timesteps(len(training), steps))
     at = (len(training) - 1) * (1 - torch.arange(count + 1, dtype=torch.float64) / count)
-    kept = at_times((training.double() ** 2 + 1) ** -0.5, at)
+    kept = sigmas_at((training.double() ** 2 + 1) ** -0.5, at)
     return (1 - kept**2).sqrt() / kept, at[:-1]
 
 
-def even_times(training: int, steps: int) -> list[int]:
+def uniform_timesteps(training: int, steps: int) -> list[int]:
     """The WebUI's times for DDIM and its kin, falling; one more than ``steps`` where those do not divide."""
     return [min(time + 1, training - 1) for time in range(0, training, training // steps)][::-1]

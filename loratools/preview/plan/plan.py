@@ -10,14 +10,13 @@ from pathlib import Path
 from loratools.base.infotext import Facts, infotext
 from loratools.base.model import Base
 from loratools.base.prompt.embeddings import Embeddings
-from loratools.base.prompt.prompt_encoding import Encoder, used
+from loratools.base.prompt.prompt_encoding import PromptEncoder, used_embeddings
 from loratools.base.sampling.sample import check_size
 from loratools.errors import PromptError
+from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
 from loratools.preview.plan.resolve import Stacked, Stacks
 from loratools.preview.record.cells import Cell, Settings, cell_path, folder_names
 from loratools.preview.record.grid import Picture, RowInfo
-from loratools.preview.render.engine import Job, Stack, marks_of
-from loratools.preview.render.picture_store import Wanted
 from loratools.preview.request.arrange import Arrangement
 from loratools.preview.request.axes import Axis
 from loratools.preview.request.setting import Setting
@@ -52,7 +51,7 @@ class Plan:
     def __init__(
         self, base: Base, arrangement: Arrangement, stacks: Stacks, name: str = "", embeddings: Embeddings | None = None
     ) -> None:
-        self.encode = Encoder(embeddings)
+        self.encode = PromptEncoder(embeddings)
         self._named: dict[tuple[str, str, int], tuple[tuple[str, str], ...]] = {}
         self.model, self.arrangement, self._drawn_by = (base.name, base.digest), arrangement, base.drawn_by
         self.places = [
@@ -71,7 +70,11 @@ class Plan:
 
     def _embeddings(self, base: Base, prompt: str, negative: str, steps: int) -> tuple[tuple[str, str], ...]:
         known = self.encode.embeddings
-        return tuple((one.name, one.digest) for one in used(base, (prompt, negative), steps, known)) if known else ()
+        return (
+            tuple((one.name, one.digest) for one in used_embeddings(base, (prompt, negative), steps, known))
+            if known
+            else ()
+        )
 
     @property
     def plain(self) -> bool:

@@ -10,8 +10,8 @@ from torch import Tensor
 from loratools.base.model import Base
 from loratools.base.sampling.sample import decode
 from loratools.errors import GridError
+from loratools.preview.plan.jobs import Wanted
 from loratools.preview.render.memory import too_small
-from loratools.preview.render.picture_store import Wanted
 from loratools.preview.render.png_writer import Writing
 from loratools.preview.render.prompt_cache import Using
 

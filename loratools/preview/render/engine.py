@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from loratools.base.model import Base
-from loratools.base.patching.batched_lora import Branches, Row
+from loratools.base.patching.batched_lora import BatchedLora, RowAdapters
 from loratools.base.patching.patch import Patcher
 from loratools.base.prompt.guidance import Guidance, guidance
-from loratools.base.prompt.prompt_encoding import guides
-from loratools.base.sampling.cuda_graph import Graphs
-from loratools.base.sampling.noise import initial
+from loratools.base.prompt.prompt_encoding import encode_prompts
+from loratools.base.sampling.cuda_graph import UNetGraphs
+from loratools.base.sampling.noise import initial_latents
 from loratools.base.sampling.sample import UNet, compiled_unet, denoise_guided, find_sampler, plain_unet
 from loratools.errors import GridError
-from loratools.preview.plan.jobs import Job, Stack, marks_of
+from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.render.batches import Lot, even, mixed, plan_lots
 from loratools.preview.render.decoder import Decoder
 from loratools.preview.render.lookahead import Alone, Claims, turns
@@ -37,8 +37,6 @@ from loratools.preview.render.picture_store import Store
 from loratools.preview.render.png_writer import Writing
 from loratools.preview.render.prefetch import Ahead
 from loratools.preview.render.prompt_cache import Encode, Texts
-
-__all__ = ["Claims", "Encode", "Engine", "Job", "Options", "Stack", "marks_of"]
 
 _WORTH_A_GRAPH = 8  # UNet calls of one shape; capturing one costs about three
 _FEW = 0.5  # of a batch: with more pictures a stack, patching it and filling its own batches is as fast
@@ -82,7 +80,7 @@ class Engine:
         base: Base,
         options: Options | None = None,
         *,
-        encode: Encode = guides,
+        encode: Encode = encode_prompts,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.base = base
@@ -95,13 +93,13 @@ class Engine:
         self._texts = Texts(base, self.patcher, encode, self._using)
         self._decoder = Decoder(base, self.options.sliced, self._using, self._free, self._say)
         self._pieces: deque[Callable[[], None]] = deque()  # of what the next lot needs
-        self._branches: Branches | None = None
+        self._branches: BatchedLora | None = None
         self._mixing = False
         self._widths: dict[Hashable, int] = {}  # pictures of the widest mixed batch, by their shape
         self._parking = Parking(base) if self.options.offload and base.device.type != "cpu" else None
         self._plain: UNet = compiled_unet(base) if self.options.compiled else plain_unet(base)
         on_cuda = base.device.type == "cuda" and self._parking is None
-        self._graphs = Graphs(self._plain) if self.options.graphs and on_cuda else None
+        self._graphs = UNetGraphs(self._plain) if self.options.graphs and on_cuda else None
         if self.options.tiled:
             base.vae.enable_tiling()
 
@@ -179,7 +177,7 @@ class Engine:
         if not self._mixing:
             return lots
         if self._branches is None:
-            self._branches = Branches(self.base)
+            self._branches = BatchedLora(self.base)
         self._branches.know(lot.stack.deltas for lot in lots if lot.stack)
         return mixed(lots, self.options.batch)
 
@@ -192,7 +190,7 @@ class Engine:
         pays = self._graphs is not None and filled <= _FEW * self._most
         if not (pays or wanted):
             return False
-        branches = Branches(self.base)
+        branches = BatchedLora(self.base)
         return all(branches.fits(stack.deltas) for stack in stacks)
 
     @contextlib.contextmanager
@@ -298,7 +296,7 @@ class Engine:
         jobs = [*jobs, *[jobs[-1]] * (min(self._most, self._widths.get(first.shape, 0)) - count)]
         positive, negative = zip(*(self._texts.of(job) for job in jobs), strict=True)
         told = guidance(positive, negative, find_sampler(first.sampler).guided(first.cfg))
-        latents = torch.cat([initial(job.noise, job.seed, job.size) for job in jobs])
+        latents = torch.cat([initial_latents(job.noise, job.seed, job.size) for job in jobs])
         with self._using(self.base.unet), self._beside(jobs, told):
             made = denoise_guided(
                 self.base,
@@ -381,5 +379,5 @@ def _by_stack(jobs: Sequence[Job]) -> list[list[Job]]:
     return list(found.values())
 
 
-def _row(job: Job) -> Row:
-    return Row(job.stack.deltas, job.stack.weight, job.stack.module_marks)
+def _row(job: Job) -> RowAdapters:
+    return RowAdapters(job.stack.deltas, job.stack.weight, job.stack.module_marks)

@@ -7,10 +7,12 @@ from contextlib import AbstractContextManager
 
 from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
-from loratools.base.prompt.guidance import Guide
+from loratools.base.prompt.guidance import PromptConditioning
 from loratools.preview.plan.jobs import Job, Stack
 
-Encode = Callable[[Base, Sequence[str], int, int], Sequence[Guide]]  # (base, texts, steps, clip skip) -> guides
+Encode = Callable[
+    [Base, Sequence[str], int, int], Sequence[PromptConditioning]
+]  # (base, texts, steps, clip skip) -> guides
 Using = Callable[..., AbstractContextManager[None]]  # models -> they are on the device inside the block
 _AT_ONCE = 64
 _KEPT = 4096
@@ -26,10 +28,10 @@ class Texts:
 
     def __init__(self, base: Base, patcher: Patcher, encode: Encode, using: Using) -> None:
         self._base, self._patcher, self._encode, self._using = base, patcher, encode, using
-        self._guides: dict[Hashable, Guide] = {}
+        self._guides: dict[Hashable, PromptConditioning] = {}
         self._states: dict[Hashable, Hashable] = {}  # of the text encoders, by stack
 
-    def of(self, job: Job) -> tuple[Guide, Guide]:
+    def of(self, job: Job) -> tuple[PromptConditioning, PromptConditioning]:
         """The guides of a job's prompt and negative prompt, which have been read."""
         state = self._states[job.stack.key]
         positive, negative = (

@@ -28,7 +28,7 @@ from loratools.train.config.read import make_config
 from loratools.train.output.run_folder import RunFolder
 from loratools.train.seeds import derived
 from loratools.train.trainer import OnEpoch, RunResult, train
-from loratools.validation import wanted
+from loratools.validation import mistakes
 from loratools.yamlio import read_yaml
 
 PROMPTS = Path(__file__).with_name("basestyle_prompts.yaml")
@@ -183,11 +183,8 @@ def read_generation(values: Mapping[str, Any]) -> tuple[Generation, tuple[str, s
     try:
         return TypeAdapter(Generation).validate_python(dict(values)), None
     except ValidationError as error:
-        first = error.errors()[0]
-        message = first["msg"].removeprefix("Value error, ")
-        right = f"it must be {known}" if (known := wanted(first)) else f"{message[:1].lower()}{message[1:]}"
-        told = f"{first['input']!r} cannot be used: {right}"
-        return Generation(), (str(first["loc"][0]), told)
+        first = mistakes(error, values)[0]
+        return Generation(), (str(first.place[0]), first.message)
 
 
 def _split(values: Mapping[str, Any]) -> tuple[Generation, dict[str, Any]]:

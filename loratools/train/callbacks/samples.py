@@ -14,7 +14,7 @@ from loratools.adapter.files.file import open_adapter
 from loratools.base.infotext import Facts, LoraUse, infotext, write_png
 from loratools.base.model import Base
 from loratools.base.prompt.guidance import guidance
-from loratools.base.prompt.prompt_encoding import conditioning
+from loratools.base.prompt.prompt_encoding import encode_pair
 from loratools.base.sampling.sample import decode, denoise_guided, find_sampler, noise
 from loratools.errors import TrainingError
 from loratools.train.callbacks.callback import Callback, RunView, due
@@ -125,7 +125,7 @@ class SampleCallback(Callback):
 @torch.no_grad()
 def render(base: Base, wanted: SamplePrompt, clip_skip: int) -> np.ndarray:
     """One picture, uint8 (height, width, 3), with what is in the base's modules now; a grid's cell is the same."""
-    positive, negative = conditioning(base, wanted.prompt, wanted.negative, wanted.steps, clip_skip)
+    positive, negative = encode_pair(base, wanted.prompt, wanted.negative, wanted.steps, clip_skip)
     told = guidance([positive], [negative], find_sampler(wanted.sampler).guided(wanted.cfg))
     latents = denoise_guided(
         base, told, noise(wanted.seed, wanted.size), wanted.steps, wanted.cfg, wanted.sampler, seeds=[wanted.seed]

@@ -11,8 +11,8 @@ from loratools.adapter.algebra.lowrank import Delta, Dense, LowRank, Vector
 from loratools.adapter.architectures.names import lora_targets, module_tree
 from loratools.base.load import load_base
 from loratools.base.model import Base
-from loratools.base.patching.patch import Moved, Patcher, live_modules
-from loratools.base.patching.weight_writer import Grouped, Kept
+from loratools.base.patching.patch import PatchChange, Patcher, live_modules
+from loratools.base.patching.weight_writer import GroupedWriter, TensorCache
 from loratools.errors import BaseModelError, ShapeError
 
 
@@ -180,7 +180,7 @@ def test_grouped_sums_are_the_dense_formula_and_leave_no_trace(folder, dtype: st
     deltas[f"{norm}.bias"] = Vector(torch.full_like(modules[norm].bias, 2.0, dtype=torch.float32))
     deltas[conv] = Dense(torch.ones(modules[conv].weight.shape))
     patcher = Patcher(base)
-    patcher._writer = Grouped()
+    patcher._writer = GroupedWriter()
     for weight in (0.7, -1.3):
         patcher.move(deltas, weight)
         for name, delta in deltas.items():
@@ -213,12 +213,12 @@ def test_a_thousand_moves_leave_the_weights_as_they_were(folder, dtype: str) -> 
 def test_only_modules_that_differ_are_written(base: Base) -> None:
     deltas, before, patcher = random_deltas(base), weights(base), Patcher(base)
     marks = dict.fromkeys(deltas, "first")
-    assert patcher.move(deltas, 1.0, marks) == Moved(len(deltas), text=True)
-    assert patcher.move(dict(deltas), 1.0, marks) == Moved(0, text=False)
+    assert patcher.move(deltas, 1.0, marks) == PatchChange(len(deltas), text=True)
+    assert patcher.move(dict(deltas), 1.0, marks) == PatchChange(0, text=False)
     block = [name for name in deltas if name.startswith("unet.mid_block")]
     other = {**deltas, **{name: deltas[name].scaled(0.5) for name in block}}
     text = patcher.text_state
-    assert patcher.move(other, 1.0, {**marks, **dict.fromkeys(block, "half")}) == Moved(len(block), text=False)
+    assert patcher.move(other, 1.0, {**marks, **dict.fromkeys(block, "half")}) == PatchChange(len(block), text=False)
     assert patcher.text_state == text
     alone = weights(base)
     patcher.restore()
@@ -240,7 +240,7 @@ def test_what_is_no_longer_asked_for_is_taken_away(base: Base) -> None:
 
 
 def test_kept_tensors_stay_under_their_limit() -> None:
-    kept = Kept(most=100)
+    kept = TensorCache(most=100)
     for name in "abc":
         kept.put(name, (torch.zeros(10),))
         kept.get("a")

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from loratools.base.load import load_base
 from loratools.base.model import Base
-from loratools.base.prompt.embeddings import Embeddings, read, read_file
+from loratools.base.prompt.embeddings import Embeddings, read_embedding, read_embeddings
 from loratools.base.prompt.prompt import sections
-from loratools.base.prompt.prompt_chunks import chunked
-from loratools.base.prompt.prompt_encoding import guides, used
+from loratools.base.prompt.prompt_chunks import split_chunks
+from loratools.base.prompt.prompt_encoding import encode_prompts, used_embeddings
 from loratools.errors import FileError, FormatError, LoratoolsError, PromptError
 from tests.base.tiny_xl import save_tiny_xl
 
@@ -44,7 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def known(files: Path, base: Base) -> Embeddings:
-    return read(files, base)
+    return read_embeddings(files, base)
 
 
 def vectors(known: Embeddings, name: str) -> Tensor:
@@ -57,7 +57,7 @@ def embedded(base: Base, known: Embeddings, text: str) -> Tensor:
     embeddings = getattr(base.text_encoder, "text_model", base.text_encoder).embeddings
     handle = embeddings.register_forward_hook(lambda _m, _i, out: seen.append(out))
     try:
-        guides(base, [text], 4, embeddings=known)
+        encode_prompts(base, [text], 4, embeddings=known)
     finally:
         handle.remove()
     places: Tensor = embeddings.position_embedding.weight
@@ -73,7 +73,7 @@ def test_files_of_every_kind_are_read(known: Embeddings, files: Path) -> None:
     }
     one = next(one for one in known if one.name == "badink")
     assert one.digest == sha256((files / "badink.pt").read_bytes()).hexdigest()
-    assert [tuple(own.shape) for own in read_file(files / "xlstyle.safetensors").vectors] == [(2, 768), (2, 1280)]
+    assert [tuple(own.shape) for own in read_embedding(files / "xlstyle.safetensors").vectors] == [(2, 768), (2, 1280)]
 
 
 def test_vectors_stand_where_the_name_stood(base: Base, known: Embeddings) -> None:
@@ -86,23 +86,26 @@ def test_vectors_stand_where_the_name_stood(base: Base, known: Embeddings) -> No
 
 
 def test_a_chunk_never_tears_an_embedding(base: Base, known: Embeddings) -> None:
-    assert [len(one) for one in chunked(base.tokenizer, sections("hat " * 73 + "badink"), known.finder(0))] == [73, 3]
-    assert [len(one) for one in chunked(base.tokenizer, sections("hat " * 72 + "badink"), known.finder(0))] == [75]
-    moved = chunked(base.tokenizer, sections("hat " * 70 + ", badink hat hat"), known.finder(0))
+    assert [len(one) for one in split_chunks(base.tokenizer, sections("hat " * 73 + "badink"), known.finder(0))] == [
+        73,
+        3,
+    ]
+    assert [len(one) for one in split_chunks(base.tokenizer, sections("hat " * 72 + "badink"), known.finder(0))] == [75]
+    moved = split_chunks(base.tokenizer, sections("hat " * 70 + ", badink hat hat"), known.finder(0))
     assert [len(one) for one in moved] == [71, 5]
     assert [slot.vector is not None for slot in moved[1]] == [True] * 3 + [False] * 2
 
 
 def test_who_is_named_at_any_step(base: Base, known: Embeddings) -> None:
-    names = [one.name for one in used(base, ["a [hat:badink:0.5] AND hatty", "badink-v2, badink"], 4, known)]
+    names = [one.name for one in used_embeddings(base, ["a [hat:badink:0.5] AND hatty", "badink-v2, badink"], 4, known)]
     assert names == ["badink", "hatty", "badink-v2"]
-    assert used(base, ["bad ink"], 4, known) == ()
+    assert used_embeddings(base, ["bad ink"], 4, known) == ()
 
 
 def test_one_for_another_base_is_an_error_where_it_is_named(base: Base, known: Embeddings) -> None:
-    assert guides(base, ["hat"], 4, embeddings=known)
+    assert encode_prompts(base, ["hat"], 4, embeddings=known)
     with pytest.raises(PromptError, match=r"'xlstyle' is for SDXL \(768\+1280\).*width 16"):
-        guides(base, ["hat, xlstyle"], 4, embeddings=known)
+        encode_prompts(base, ["hat, xlstyle"], 4, embeddings=known)
 
 
 def test_sdxl_takes_a_vector_for_each_encoder(tmp_path: Path) -> None:
@@ -115,10 +118,10 @@ def test_sdxl_takes_a_vector_for_each_encoder(tmp_path: Path) -> None:
         encoder.get_input_embeddings().register_forward_hook(lambda _m, _i, out: seen.append(out), prepend=False)
         for encoder in xl.text_encoders
     ]
-    known = read(folder, xl)
-    (chunk,) = chunked(xl.tokenizer, sections("both"), known.finder(1))
+    known = read_embeddings(folder, xl)
+    (chunk,) = split_chunks(xl.tokenizer, sections("both"), known.finder(1))
     assert chunk[0].vector is not None and chunk[0].vector.unique().tolist() == [2.0]
-    with_it, without = (guides(xl, ["both"], 4, embeddings=own)[0].parts[0].at(0) for own in (known, None))
+    with_it, without = (encode_prompts(xl, ["both"], 4, embeddings=own)[0].parts[0].at(0) for own in (known, None))
     for handle in handles:
         handle.remove()
     differing = (with_it.hidden - without.hidden).abs().amax((0, 1))
@@ -151,19 +154,19 @@ def broken(path: Path) -> None:
 def test_bad_files_are_told(tmp_path: Path, name: str, write, told: str) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path / name)
     with pytest.raises(FormatError, match=told):
-        read_file(tmp_path / name)
+        read_embedding(tmp_path / name)
 
 
 def test_bad_folders_are_told(tmp_path: Path, base: Base) -> None:
     with pytest.raises(FileError, match="no folder of embeddings"):
-        read(tmp_path / "none", base)
+        read_embeddings(tmp_path / "none", base)
     with pytest.raises(FileError, match="holds no embedding"):
-        read(tmp_path, base)
+        read_embeddings(tmp_path, base)
     for name in ("one.pt", "ONE.bin"):
         torch.save({"x": torch.ones(WIDTH)}, tmp_path / name)
     with pytest.raises(LoratoolsError, match="two embeddings are called"):
-        read(tmp_path, base)
+        read_embeddings(tmp_path, base)
     (tmp_path / "one.pt").unlink()
     torch.save({"x": torch.ones(80, WIDTH)}, tmp_path / "ONE.bin")
     with pytest.raises(PromptError, match="has 80 vectors, and 75"):
-        guides(base, ["one"], 4, embeddings=read(tmp_path, base))
+        encode_prompts(base, ["one"], 4, embeddings=read_embeddings(tmp_path, base))

@@ -10,10 +10,18 @@ from torch import Tensor
 from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.base.prompt.conditioning import Conditioning, condition
-from loratools.base.prompt.guidance import Guide, Mixed, Part, Stage, even, guidance, join
+from loratools.base.prompt.guidance import (
+    ComposedGuidance,
+    PromptConditioning,
+    ScheduledConditioning,
+    Stage,
+    concat,
+    guidance,
+    pad_to_longest,
+)
 from loratools.base.prompt.prompt import sections
-from loratools.base.prompt.prompt_chunks import chunked, token_row
-from loratools.base.prompt.prompt_encoding import Encoder, conditioning, guides
+from loratools.base.prompt.prompt_chunks import split_chunks, token_row
+from loratools.base.prompt.prompt_encoding import PromptEncoder, encode_pair, encode_prompts
 from loratools.errors import PromptError
 from tests.base.tiny_xl import save_tiny_xl
 
@@ -27,7 +35,7 @@ def xl(tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 def hidden(base: Base, text: str, **settings: int) -> Tensor:
     """Of a text that is the same at all steps."""
-    (guide,) = guides(base, [text], settings.pop("steps", 4), **settings)
+    (guide,) = encode_prompts(base, [text], settings.pop("steps", 4), **settings)
     (stage,) = guide.parts[0].stages
     return stage.cond.hidden
 
@@ -48,14 +56,14 @@ def by_hand(base: Base, tokens: list[int]) -> Tensor:
 
 
 def lengths(base: Base, text: str) -> list[int]:
-    return [len(chunk) for chunk in chunked(base.tokenizer, sections(text), lambda ids, position: None)]
+    return [len(chunk) for chunk in split_chunks(base.tokenizer, sections(text), lambda ids, position: None)]
 
 
 def test_plain_prompts_are_what_they_were_bit_for_bit(base: Base, xl: Base) -> None:
     prompts = ["1girl, red hair", "", "blue eyes; ink style, hat!", TAG * 25]
     for model, skip in ((base, 1), (base, 2), (xl, 1), (xl, 3)):
         wanted = condition(model, prompts, skip)
-        for n, guide in enumerate(guides(model, prompts, 20, skip)):
+        for n, guide in enumerate(encode_prompts(model, prompts, 20, skip)):
             assert guide.steady and (guide.whole is None or (model is xl and prompts[n] == ""))
             cond = guide.parts[0].at(0)
             assert torch.equal(cond.hidden, wanted.hidden[n : n + 1])
@@ -100,7 +108,9 @@ def test_a_weight_multiplies_states_and_the_mean_is_kept(base: Base) -> None:
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
     assert (got - plain).abs().max() > 0.05
     assert torch.equal(hidden(base, "[(1girl:1.0)], red hair"), hidden(base, "[1girl], red hair"))
-    alone, beside = (guides(base, texts, 4)[0].parts[0].at(0).hidden for texts in (["(hat)"], ["(hat)", "(a:9)"]))
+    alone, beside = (
+        encode_prompts(base, texts, 4)[0].parts[0].at(0).hidden for texts in (["(hat)"], ["(hat)", "(a:9)"])
+    )
     torch.testing.assert_close(alone, beside, rtol=1e-5, atol=1e-5)
     assert torch.isfinite(hidden(base, "(hat:0)")).all()
 
@@ -110,14 +120,14 @@ def test_padding_is_the_tokenizers(base: Base) -> None:
     tokenizer = copy.deepcopy(base.tokenizer)
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
     other = replace(base, tokenizers=(tokenizer,))
-    (chunk,) = chunked(tokenizer, sections("hat"), lambda ids, position: None)
+    (chunk,) = split_chunks(tokenizer, sections("hat"), lambda ids, position: None)
     assert token_row(tokenizer, chunk)[3:] == [0] * 74
     assert torch.equal(hidden(other, "hat"), condition(other, ["hat"]).hidden)
     assert not torch.equal(hidden(other, "hat"), hidden(base, "hat"))
 
 
 def test_sdxl_weighs_each_encoder_and_pools_the_first_chunk(xl: Base) -> None:
-    (guide,) = guides(xl, ["red hair BREAK (hat:1.3)"], 4)
+    (guide,) = encode_prompts(xl, ["red hair BREAK (hat:1.3)"], 4)
     cond, first, second = guide.parts[0].at(0), condition(xl, ["red hair"]), condition(xl, ["hat"]).hidden
     assert cond.hidden.shape == (1, 154, 32) and cond.pooled is not None and first.pooled is not None
     torch.testing.assert_close(cond.pooled, first.pooled, rtol=1e-5, atol=1e-5)
@@ -130,27 +140,27 @@ def test_sdxl_weighs_each_encoder_and_pools_the_first_chunk(xl: Base) -> None:
 
 def test_sdxls_empty_negative_prompt_is_zeros(xl: Base, base: Base) -> None:
     """As in diffusers' pipeline without a negative prompt, and in the WebUI."""
-    positive, negative = conditioning(xl, "", "", 4)
+    positive, negative = encode_pair(xl, "", "", 4)
     cond = negative.negative.at(0)
     assert cond.pooled is not None and not cond.hidden.any() and not cond.pooled.any()
     assert torch.equal(positive.parts[0].at(0).hidden, condition(xl, [""]).hidden)
-    assert conditioning(base, "", "", 4)[1].negative.at(0).hidden.any()
+    assert encode_pair(base, "", "", 4)[1].negative.at(0).hidden.any()
 
 
 def test_stages_hold_their_texts_in_chunks_of_the_longest(base: Base) -> None:
-    (guide,) = guides(base, ["[red:hair BREAK hat:0.5] a"], 10)
+    (guide,) = encode_prompts(base, ["[red:hair BREAK hat:0.5] a"], 10)
     (part,) = guide.parts
     assert [stage.until for stage in part.stages] == [6, 11]
     torch.testing.assert_close(part.at(0).hidden[:, :77], hidden(base, "red a"), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(part.at(5).hidden[:, 77:], hidden(base, ""), rtol=1e-5, atol=1e-5)
     assert part.at(5) is part.at(0) and part.at(6) is part.at(9)
     torch.testing.assert_close(part.at(6).hidden, hidden(base, "hair BREAK hat a"), rtol=1e-5, atol=1e-5)
-    (turns,) = guides(base, ["[red|hat]"], 4)
+    (turns,) = encode_prompts(base, ["[red|hat]"], 4)
     assert turns.parts[0].at(2) is not turns.parts[0].at(1) and turns.parts[0].at(3) is turns.parts[0].at(1)
 
 
 def test_and_is_parts_of_a_prompt_and_a_word_of_a_negative_one(base: Base) -> None:
-    positive, negative = conditioning(base, "red AND hat :0.5", "red AND hat :0.5", 4)
+    positive, negative = encode_pair(base, "red AND hat :0.5", "red AND hat :0.5", 4)
     assert [part.weight for part in positive.parts] == [1, 0.5]
     assert torch.equal(positive.parts[1].at(0).hidden, positive.parts[1].at(3).hidden)
     torch.testing.assert_close(positive.parts[1].at(0).hidden, hidden(base, "hat"), rtol=1e-5, atol=1e-5)
@@ -158,7 +168,7 @@ def test_and_is_parts_of_a_prompt_and_a_word_of_a_negative_one(base: Base) -> No
     wanted = condition(base, ["red AND hat :0.5"]).hidden
     torch.testing.assert_close(negative.negative.at(0).hidden, wanted, rtol=1e-5, atol=1e-5)
     told = guidance([positive], [negative], True)
-    assert isinstance(told, Mixed) and told.owners(1) == [0, 0, 0]
+    assert isinstance(told, ComposedGuidance) and told.owners(1) == [0, 0, 0]
     torch.testing.assert_close(told.at(0).hidden[:1], wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -166,7 +176,7 @@ def test_unequal_lengths_attend_as_if_they_were_alone() -> None:
     """Copies of all states change no weighted mean; a last state repeated would."""
     torch.manual_seed(0)
     short, long = (Conditioning(torch.randn(1, tokens, 8)) for tokens in (77, 154))
-    both = join([short, long])
+    both = concat([short, long])
     query = torch.randn(1, 5, 8)
 
     def attended(states: Tensor) -> Tensor:
@@ -174,17 +184,21 @@ def test_unequal_lengths_attend_as_if_they_were_alone() -> None:
 
     assert both.hidden.shape == (2, 154, 8)
     torch.testing.assert_close(attended(both.hidden[:1]), attended(short.hidden), rtol=1e-5, atol=1e-6)
-    assert join([short, Conditioning(torch.randn(1, 231, 8)), long]).hidden.shape == (3, 462, 8)
-    sides = even([short, long])
+    assert concat([short, Conditioning(torch.randn(1, 231, 8)), long]).hidden.shape == (3, 462, 8)
+    sides = pad_to_longest([short, long])
     assert torch.equal(sides[0].hidden[:, 77:], short.hidden[:, -1:].expand(-1, 77, -1)) and sides[1] is long
-    fixed = guidance([Guide.plain(long)], [Guide.plain(short)], True)
+    fixed = guidance([PromptConditioning.plain(long)], [PromptConditioning.plain(short)], True)
     assert torch.equal(fixed.at(0).hidden[0, 77:], short.hidden[0])
-    mixed = guidance([Guide((Part((Stage(0, short),)), Part((Stage(0, long),))))], [Guide.plain(short)], True)
+    mixed = guidance(
+        [PromptConditioning((ScheduledConditioning((Stage(0, short),)), ScheduledConditioning((Stage(0, long),))))],
+        [PromptConditioning.plain(short)],
+        True,
+    )
     assert torch.equal(mixed.at(0).hidden[1, 153], short.hidden[0, -1])
 
 
 def test_mistakes_are_told(base: Base) -> None:
     with pytest.raises(PromptError, match="no prompt"):
-        guides(base, [], 4)
+        encode_prompts(base, [], 4)
     with pytest.raises(PromptError, match="clip skip 9 is outside"):
-        Encoder()(base, ["a"], 4, 9)
+        PromptEncoder()(base, ["a"], 4, 9)

@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from loratools.base.sampling.brownian import Path, Tree
-from loratools.base.sampling.noise import step_noise, stream
+from loratools.base.sampling.brownian import BrownianPath, BrownianTree
+from loratools.base.sampling.noise import noise_stream, step_noise
 
 LEVELS = [14.6, 9.7003, 1.1, 0.03]
 
 
 def draw(seed: int) -> torch.Tensor:
-    return stream("webui-cpu", seed)((4,))
+    return noise_stream("webui-cpu", seed)((4,))
 
 
 @pytest.mark.parametrize(
@@ -36,16 +36,16 @@ def draw(seed: int) -> torch.Tensor:
 )
 def test_the_tree_is_torchsdes(seed: int, ways: list[list[float]]) -> None:
     """``-torchsde.BrownianTree(0.03, torch.zeros(4), 14.6, entropy=seed)(b, a)``, torchsde 0.2.6 on a CPU."""
-    tree = Tree(seed, LEVELS[-1], LEVELS[0], draw)
+    tree = BrownianTree(seed, LEVELS[-1], LEVELS[0], draw)
     for now, after, wanted in zip(LEVELS, LEVELS[1:], ways, strict=False):
         assert (tree(now, after) * (now - after) ** 0.5).tolist() == pytest.approx(wanted, abs=3e-6)
 
 
 def test_a_tree_is_a_function_of_its_seed_whatever_is_asked() -> None:
-    one, other = (Tree(7, 0.03, 14.6, draw) for _ in range(2))
+    one, other = (BrownianTree(7, 0.03, 14.6, draw) for _ in range(2))
     other(10.0, 3.0)
     assert torch.equal(one(2.0, 1.0), other(2.0, 1.0))
-    assert not torch.equal(one(1.0, 0.5), Tree(8, 0.03, 14.6, draw)(1.0, 0.5))
+    assert not torch.equal(one(1.0, 0.5), BrownianTree(8, 0.03, 14.6, draw)(1.0, 0.5))
 
 
 @pytest.mark.parametrize("kind", ["own", "webui-gpu"])
@@ -63,7 +63,7 @@ def test_ways_that_overlap_agree_and_have_unit_deviation(kind: str) -> None:
 
 def test_draws_stand_where_the_first_noise_left_off() -> None:
     for kind in ("own", "webui-cpu", "webui-gpu"):
-        numbers = stream(kind, 5)
+        numbers = noise_stream(kind, 5)
         skipped = numbers((1, 4, 8, 8))
         way = step_noise(kind, [5], (64, 64), None)
         wanted = [numbers((1, 4, 8, 8)) for _ in range(2)]
@@ -73,7 +73,7 @@ def test_draws_stand_where_the_first_noise_left_off() -> None:
 
 
 def test_our_path_forgets_what_lies_behind() -> None:
-    path = Path(lambda: torch.randn(4))
+    path = BrownianPath(lambda: torch.randn(4))
     for now in range(50, 1, -1):
         path(float(now), float(now - 1))
     assert len(path._at) == 2

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from loratools.base.sampling.brownian import Path
-from loratools.base.sampling.k_samplers import FORMULAS, restart_steps
-from loratools.base.sampling.k_scheduler import Walked, asked
+from loratools.base.sampling.brownian import BrownianPath
+from loratools.base.sampling.k_samplers import K_SAMPLERS, restart_steps
+from loratools.base.sampling.k_scheduler import KScheduler, model_sigmas
 from loratools.base.sampling.samplers import SCHEDULES, find_sampler
-from loratools.base.sampling.sigmas import levels, training_levels
+from loratools.base.sampling.sigmas import schedule_sigmas, training_sigmas
 from tests.base.sampling.test_samplers import CONFIG
 
 SPREAD, MEAN = 0.5, 0.7
@@ -33,7 +33,7 @@ def two_clouds(x: Tensor, sigma: float) -> Tensor:
 def run(name: str, denoise: Denoise, x: Tensor, steps: int, webui: bool) -> Tensor:
     """The sampling loop with ``denoise`` for a UNet; ``x`` has unit variance."""
     scheduler = find_sampler(name).prepared(CONFIG, steps, webui=webui)
-    given = {"noise": None} if isinstance(scheduler, Walked) else {}
+    given = {"noise": None} if isinstance(scheduler, KScheduler) else {}
     unit = hasattr(scheduler, "lambda_t")  # keeps pictures of unit variance
     x = x * scheduler.init_noise_sigma
     for index, time in enumerate(scheduler.timesteps):
@@ -46,7 +46,7 @@ def run(name: str, denoise: Denoise, x: Tensor, steps: int, webui: bool) -> Tens
 
 def heun(denoise: Denoise, x: Tensor, steps: int = 4000) -> Tensor:
     """A fine solution of the probability-flow ODE: Karras et al. 2022, algorithm 1."""
-    sigmas = levels(training_levels(CONFIG), steps, "Karras").tolist()
+    sigmas = schedule_sigmas(training_sigmas(CONFIG), steps, "Karras").tolist()
     x = x * sigmas[0]
     for now, after in itertools.pairwise(sigmas):
         slope = (x - denoise(x, now)) / now
@@ -83,8 +83,8 @@ def test_second_order_means_a_quarter_of_the_error(name: str) -> None:
     x = torch.linspace(-2, 2, 41, dtype=torch.float64)
     errors = []
     for steps in (8, 16, 32):
-        sigmas = levels(training_levels(CONFIG), steps, "Karras")
-        walk, at = FORMULAS[name], sigmas.tolist()
+        sigmas = schedule_sigmas(training_sigmas(CONFIG), steps, "Karras")
+        walk, at = K_SAMPLERS[name], sigmas.tolist()
         if name == "Restart" and steps > 16:
             break
         moved = walked(walk, x, at)
@@ -121,25 +121,25 @@ def test_samples_have_the_clouds_mean_and_spread(name: str) -> None:
     draw = torch.Generator().manual_seed(2)
     x = torch.randn(40000, generator=draw).double()
     steps = 90 if name == "DPM fast" else 40
-    sigmas = levels(training_levels(CONFIG), steps, "Karras").tolist()
+    sigmas = schedule_sigmas(training_sigmas(CONFIG), steps, "Karras").tolist()
 
     def numbers() -> Tensor:
         return torch.randn(len(x), generator=draw).double()
 
-    made = walked(FORMULAS[name], x, sigmas, Path(numbers) if "SDE" in name else lambda now, after: numbers())
+    made = walked(K_SAMPLERS[name], x, sigmas, BrownianPath(numbers) if "SDE" in name else lambda now, after: numbers())
     assert made.mean().item() == pytest.approx(MEAN, abs=0.01)
     assert made.std().item() == pytest.approx(SPREAD, abs=0.02)
 
 
 def test_fast_steps_make_the_calls_that_they_are_given() -> None:
     for calls in range(1, 12):
-        sigmas = levels(training_levels(CONFIG), calls).tolist()
-        assert len(asked(FORMULAS["DPM fast"], sigmas)) == calls
+        sigmas = schedule_sigmas(training_sigmas(CONFIG), calls).tolist()
+        assert len(model_sigmas(K_SAMPLERS["DPM fast"], sigmas)) == calls
 
 
 @pytest.mark.parametrize("steps", [8, 19, 20, 35, 36, 50])
 def test_restarts_keep_to_the_number_of_steps(steps: int) -> None:
-    sigmas = levels(training_levels(CONFIG), steps, "Karras").tolist()
+    sigmas = schedule_sigmas(training_sigmas(CONFIG), steps, "Karras").tolist()
     made = restart_steps(sigmas)
     assert len(made) == steps and made[-1][1] == 0 and made[0][0] == pytest.approx(sigmas[0])
     back = [(before[1], after[0]) for before, after in itertools.pairwise(made) if after[0] != before[1]]
@@ -169,7 +169,7 @@ def test_extrapolation_is_exact_for_a_clean_picture_on_a_line() -> None:
     def drifting(x: Tensor, sigma: float) -> Tensor:
         return torch.tensor(3.0 - torch.tensor(sigma).log().item(), dtype=torch.float64)
 
-    walk = FORMULAS["DPM++ 3M SDE"](torch.tensor(5.0).double(), sigmas, lambda now, after: torch.zeros(()))
+    walk = K_SAMPLERS["DPM++ 3M SDE"](torch.tensor(5.0).double(), sigmas, lambda now, after: torch.zeros(()))
     held, level = next(walk)
     seen = [held]
     try:

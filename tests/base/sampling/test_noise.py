@@ -6,8 +6,8 @@ import torch
 
 from loratools.base.model import Base
 from loratools.base.prompt.conditioning import condition
-from loratools.base.prompt.guidance import Fixed
-from loratools.base.sampling.noise import Draws, Philox, initial, philox
+from loratools.base.prompt.guidance import StaticGuidance
+from loratools.base.sampling.noise import Philox, SeededDraws, initial_latents, philox
 from loratools.base.sampling.noise_kinds import KINDS, check_kind, kind_of
 from loratools.base.sampling.sample import denoise_guided
 from loratools.base.sampling.samplers import find_sampler
@@ -55,16 +55,16 @@ def test_normal_numbers_are_this_cards(seed: int) -> None:
 
 def test_a_seed_and_a_size_make_the_noise() -> None:
     for kind in KINDS:
-        one = initial(kind, 7, (64, 32))
+        one = initial_latents(kind, 7, (64, 32))
         assert one.shape == (1, 4, 8, 4) and one.dtype == torch.float32
-        assert torch.equal(one, initial(kind, 7, (64, 32)))
-        assert not torch.equal(one, initial(kind, 8, (64, 32)))
-        wide = initial(kind, 7, (512, 512))
+        assert torch.equal(one, initial_latents(kind, 7, (64, 32)))
+        assert not torch.equal(one, initial_latents(kind, 8, (64, 32)))
+        wide = initial_latents(kind, 7, (512, 512))
         assert abs(wide.mean().item()) < 0.03 and abs(wide.std().item() - 1) < 0.02
-    high = initial("webui-gpu", 7 + 2**32, (64, 32))
-    assert not torch.equal(initial("webui-gpu", 7, (64, 32)), high)
-    assert torch.equal(initial("own", 7, (64, 32)), initial("webui-cpu", 7, (64, 32)))
-    assert not torch.equal(initial("own", 7, (64, 32)), initial("webui-gpu", 7, (64, 32)))
+    high = initial_latents("webui-gpu", 7 + 2**32, (64, 32))
+    assert not torch.equal(initial_latents("webui-gpu", 7, (64, 32)), high)
+    assert torch.equal(initial_latents("own", 7, (64, 32)), initial_latents("webui-cpu", 7, (64, 32)))
+    assert not torch.equal(initial_latents("own", 7, (64, 32)), initial_latents("webui-gpu", 7, (64, 32)))
 
 
 def test_each_draw_is_another() -> None:
@@ -81,8 +81,8 @@ def test_unknown_kinds_are_told() -> None:
 
 def denoised(base: Base, kind: str, seeds: list[int], sampler: str = "Euler a") -> torch.Tensor:
     cond, uncond = condition(base, ["a"] * len(seeds)), condition(base, [""] * len(seeds))
-    latents = torch.cat([initial("own", 1, (64, 64))] * len(seeds))
-    return denoise_guided(base, Fixed(cond, uncond), latents, 3, 4.0, sampler, seeds=seeds, kind=kind)
+    latents = torch.cat([initial_latents("own", 1, (64, 64))] * len(seeds))
+    return denoise_guided(base, StaticGuidance(cond, uncond), latents, 3, 4.0, sampler, seeds=seeds, kind=kind)
 
 
 def test_step_noise_is_the_kinds_and_each_pictures_own(base: Base) -> None:
@@ -114,7 +114,7 @@ def test_an_ancestral_step_adds_the_streams_second_draw(base: Base) -> None:
         scheduler = find_sampler("Euler a").scheduler(base.scheduler_config)
         scheduler.set_timesteps(4)
         zero = torch.zeros(1, 4, 8, 8)
-        with Draws(kind, [5], size) as draws:
+        with SeededDraws(kind, [5], size) as draws:
             drawn = draws.generators
             moved.append(scheduler.step(zero, scheduler.timesteps[0], zero, generator=drawn, return_dict=False)[0])
         start, end = scheduler.sigmas[:2]
@@ -133,11 +133,11 @@ def test_an_ancestral_step_adds_the_streams_second_draw(base: Base) -> None:
 def test_draws_in_half_precision_are_those_of_float32_rounded(kind: str, dtype: torch.dtype) -> None:
     """Torch's own in half precision are not: some versions draw other numbers of the same seed altogether."""
     shape = (1, 4, 8, 8)
-    with Draws(kind, [5, 6], (64, 64)) as whole:
+    with SeededDraws(kind, [5, 6], (64, 64)) as whole:
         wanted = [torch.randn(shape, generator=own) for own in whole.generators]
-    with Draws(kind, [5, 6], (64, 64)) as draws:
+    with SeededDraws(kind, [5, 6], (64, 64)) as draws:
         half = [torch.randn(shape, generator=own, dtype=dtype, device="cpu") for own in draws.generators]
         other = torch.randn(shape, generator=torch.Generator().manual_seed(5))
     assert all(torch.equal(a.to(dtype), b) for a, b in zip(wanted, half, strict=True))
-    assert not torch.equal(wanted[0], wanted[1]) and not torch.equal(wanted[0], initial(kind, 5, (64, 64)))
-    assert torch.equal(other, initial("own", 5, (64, 64)))  # anybody else's are left alone
+    assert not torch.equal(wanted[0], wanted[1]) and not torch.equal(wanted[0], initial_latents(kind, 5, (64, 64)))
+    assert torch.equal(other, initial_latents("own", 5, (64, 64)))  # anybody else's are left alone

@@ -5,8 +5,8 @@ import torch
 
 from loratools.base.model import Base
 from loratools.base.prompt.conditioning import condition
-from loratools.base.prompt.guidance import Fixed, Guide, Mixed
-from loratools.base.sampling.noise import initial
+from loratools.base.prompt.guidance import ComposedGuidance, PromptConditioning, StaticGuidance
+from loratools.base.sampling.noise import initial_latents
 from loratools.base.sampling.noise_kinds import KINDS
 from loratools.base.sampling.sample import denoise_guided, plain_unet
 from loratools.base.sampling.samplers import SAMPLERS, SCHEDULES, find_sampler, from_webui, split_name
@@ -155,8 +155,10 @@ def test_a_run_makes_as_many_model_calls_as_it_says(base: Base, name: str) -> No
             calls.append(float(inputs[1]))  # noqa: B023
             return plain_unet(base)(*inputs)
 
-        fixed = Fixed(condition(base, ["a"]), condition(base, [""]))
-        denoise_guided(base, fixed, initial(kind, 1, (64, 64)), 3, 4.0, name, seeds=[1], kind=kind, unet=counted)
+        fixed = StaticGuidance(condition(base, ["a"]), condition(base, [""]))
+        denoise_guided(
+            base, fixed, initial_latents(kind, 1, (64, 64)), 3, 4.0, name, seeds=[1], kind=kind, unet=counted
+        )
         said = find_sampler(name).prepared(base.scheduler_config, 3, webui=kind != "own").timesteps
         assert calls == pytest.approx(said.tolist())
 
@@ -165,15 +167,21 @@ def test_cfg_plus_plus_needs_the_negative_prompt_at_any_scale(base: Base) -> Non
     """At 12.5, the paper's 1, the picture follows the prompt alone, and is noised again by the negative one."""
     assert find_sampler("DDIM CFG++").guided(1) and find_sampler("DDIM CFG++").scale(12.5) == 1
     assert not find_sampler("DDIM").guided(1) and find_sampler("DDIM").scale(7) == 7
-    told = Guide.plain(condition(base, ["1girl"])), Guide.plain(condition(base, [""]))
+    told = PromptConditioning.plain(condition(base, ["1girl"])), PromptConditioning.plain(condition(base, [""]))
     parts = denoise_guided(
-        base, Mixed(told[:1], told[1:]), initial("own", 1, (64, 64)), 4, 12.5, "DDIM CFG++", seeds=[1]
+        base,
+        ComposedGuidance(told[:1], told[1:]),
+        initial_latents("own", 1, (64, 64)),
+        4,
+        12.5,
+        "DDIM CFG++",
+        seeds=[1],
     )
     made = [
         denoise_guided(
             base,
-            Fixed(condition(base, ["1girl"]), condition(base, [negative])),
-            initial("own", 1, (64, 64)),
+            StaticGuidance(condition(base, ["1girl"]), condition(base, [negative])),
+            initial_latents("own", 1, (64, 64)),
             4,
             12.5,
             "DDIM CFG++",

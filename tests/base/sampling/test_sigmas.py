@@ -7,13 +7,19 @@ import torch
 from torch import Tensor
 
 from loratools.base.sampling.samplers import SAMPLERS, SCHEDULES, find_sampler
-from loratools.base.sampling.sigmas import beta_quantile, even_times, levels, times, training_levels
+from loratools.base.sampling.sigmas import (
+    beta_quantile,
+    schedule_sigmas,
+    timesteps_of,
+    training_sigmas,
+    uniform_timesteps,
+)
 from tests.base.sampling.test_samplers import CONFIG
 
 
 @pytest.fixture(scope="module")
 def known() -> Tensor:
-    return training_levels(CONFIG)
+    return training_sigmas(CONFIG)
 
 
 def test_trainings_levels_are_the_noise_schedules(known: Tensor) -> None:
@@ -25,7 +31,7 @@ def test_trainings_levels_are_the_noise_schedules(known: Tensor) -> None:
 @pytest.mark.parametrize("schedule", ["", *SCHEDULES])
 @pytest.mark.parametrize("steps", [1, 2, 7, 20])
 def test_levels_fall_from_near_the_last_one(known: Tensor, schedule: str, steps: int) -> None:
-    found = levels(known, steps, schedule)
+    found = schedule_sigmas(known, steps, schedule)
     assert len(found) == steps + 1 + (schedule == "DDIM" and steps == 7)
     assert (found[1:] < found[:-1]).all() and found.dtype == torch.float64
     assert found[0] == pytest.approx(float(known[-1]), rel=1e-3) or schedule == "DDIM"
@@ -49,12 +55,12 @@ def test_levels_by_hand(known: Tensor) -> None:
     }
     assert set(middle) == {"", *SCHEDULES}
     for schedule, wanted in middle.items():
-        assert levels(known, 3, schedule)[1].item() == pytest.approx(wanted, rel=1e-6), schedule
+        assert schedule_sigmas(known, 3, schedule)[1].item() == pytest.approx(wanted, rel=1e-6), schedule
 
 
 def test_sdxl_has_aligned_levels_of_its_own(known: Tensor) -> None:
-    assert levels(known, 11, "Align Your Steps", xl=True)[4].item() == pytest.approx(1.342)
-    assert levels(known, 11, "Align Your Steps")[4].item() == pytest.approx(1.886)
+    assert schedule_sigmas(known, 11, "Align Your Steps", xl=True)[4].item() == pytest.approx(1.342)
+    assert schedule_sigmas(known, 11, "Align Your Steps")[4].item() == pytest.approx(1.886)
     made = find_sampler("Euler Align Your Steps").prepared(CONFIG, 11, xl=True)
     assert made.sigmas[4].item() == pytest.approx(1.342)
 
@@ -66,7 +72,7 @@ def test_every_schedule_type_is_heeded(known: Tensor, name: str, webui: bool) ->
     trim = SAMPLERS[name].method.trimmed
     for schedule in SCHEDULES:
         found = find_sampler(f"{name} {schedule}").prepared(CONFIG, 7, webui=webui)
-        wanted = levels(known, 7 + trim, schedule)
+        wanted = schedule_sigmas(known, 7 + trim, schedule)
         if webui or schedule not in ("Karras", "Exponential"):
             assert torch.as_tensor(found.sigmas)[0].item() == pytest.approx(wanted[0].item(), rel=1e-5), schedule
             made = {round(float(level), 3) for level in found.sigmas}
@@ -83,14 +89,14 @@ def test_quantiles_are_those_of_the_beta_distribution() -> None:
 
 
 def test_times_lie_between_trainings(known: Tensor) -> None:
-    assert times(known, known[[0, 17, 999]]).tolist() == pytest.approx([0, 17, 999])
-    assert times(known, (known[3:4] * known[4:5]) ** 0.5).item() == pytest.approx(3.5)
-    assert times(known, torch.tensor([1e-3, 99.0])).tolist() == [0, 999]
+    assert timesteps_of(known, known[[0, 17, 999]]).tolist() == pytest.approx([0, 17, 999])
+    assert timesteps_of(known, (known[3:4] * known[4:5]) ** 0.5).item() == pytest.approx(3.5)
+    assert timesteps_of(known, torch.tensor([1e-3, 99.0])).tolist() == [0, 999]
 
 
 def test_the_webuis_even_times() -> None:
-    assert even_times(1000, 4) == [751, 501, 251, 1]
-    assert even_times(1000, 12)[:2] == [997, 914] and len(even_times(1000, 12)) == 13
+    assert uniform_timesteps(1000, 4) == [751, 501, 251, 1]
+    assert uniform_timesteps(1000, 12)[:2] == [997, 914] and len(uniform_timesteps(1000, 12)) == 13
     assert find_sampler("DDIM").prepared(CONFIG, 4, webui=True).timesteps.tolist() == [751, 501, 251]
     assert find_sampler("PLMS").prepared(CONFIG, 4, webui=True).timesteps.tolist() == [751, 501, 501, 251]
     assert find_sampler("DDIM").prepared(CONFIG, 1, webui=True).timesteps.tolist() == [1]

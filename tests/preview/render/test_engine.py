@@ -20,20 +20,29 @@ from loratools.adapter.architectures.names import is_text
 from loratools.adapter.files.file import read
 from loratools.adapter.files.save import write
 from loratools.base.model import Base
-from loratools.base.patching.patch import Moved
+from loratools.base.patching.patch import PatchChange
 from loratools.base.prompt.conditioning import Conditioning, condition
-from loratools.base.prompt.guidance import Fixed, Guide, Mixed, Part, Stage, guidance, plain_guides
-from loratools.base.sampling.cuda_graph import Graphs
+from loratools.base.prompt.guidance import (
+    ComposedGuidance,
+    PromptConditioning,
+    ScheduledConditioning,
+    Stage,
+    StaticGuidance,
+    guidance,
+    plain_guides,
+)
+from loratools.base.sampling.cuda_graph import UNetGraphs
 from loratools.base.sampling.sample import Added, UNet, denoise_guided, find_sampler, noise, plain_unet
 from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
 from loratools.errors import BaseModelError, GridError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
+from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
 from loratools.preview.render.batches import even, plan_lots
-from loratools.preview.render.engine import Engine, Job, Options, Stack, marks_of
+from loratools.preview.render.engine import Engine, Options
 from loratools.preview.render.memory import Parking, need
-from loratools.preview.render.picture_store import Store, Wanted
+from loratools.preview.render.picture_store import Store
 from loratools.preview.request.rows import Row
 from tests.base.patching.test_patch import changed, random_deltas, weights
 
@@ -69,14 +78,14 @@ class Told:
 
     def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.texts: list[list[str]] = []
-        self.moves: list[Moved] = []
+        self.moves: list[PatchChange] = []
         encode, move = engine._texts._encode, engine.patcher.move
 
-        def encoding(base: Base, texts: Sequence[str], steps: int, skip: int) -> Sequence[Guide]:
+        def encoding(base: Base, texts: Sequence[str], steps: int, skip: int) -> Sequence[PromptConditioning]:
             self.texts.append(list(texts))
             return encode(base, texts, steps, skip)
 
-        def moving(*arguments: Any) -> Moved:
+        def moving(*arguments: Any) -> PatchChange:
             self.moves.append(move(*arguments))
             return self.moves[-1]
 
@@ -316,10 +325,10 @@ def test_an_error_of_a_writer_is_not_lost(base: Base, tmp_path: Path, monkeypatc
 
 def test_plain_guides_in_parts_are_plain_guidance(base: Base) -> None:
     guides = plain_guides(base, [*PROMPTS, ""], 3, 1)
-    assert isinstance(guidance(guides[:2], [guides[2]] * 2, True), Fixed)
+    assert isinstance(guidance(guides[:2], [guides[2]] * 2, True), StaticGuidance)
     latents = torch.cat([noise(seed, base.resolution) for seed in (1, 2)])
     fixed = guidance(guides[:2], [guides[2]] * 2, True)
-    mixed = Mixed(guides[:2], [guides[2]] * 2)
+    mixed = ComposedGuidance(guides[:2], [guides[2]] * 2)
     one, two = (denoise_guided(base, how, latents, 3, 4.0, "DPM++ 2M") for how in (fixed, mixed))
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
 
@@ -330,7 +339,7 @@ def test_a_scale_below_1_is_the_same_beside_any_other_prompt(base: Base) -> None
     latents, made = noise(1, base.resolution), {}
     for cfg in (0.0, 0.5, 1.0):
         guided = find_sampler("DPM++ 2M").guided(cfg)
-        fixed, mixed = guidance(guides[:1], guides[2:], guided), Mixed(guides[:1], guides[2:])
+        fixed, mixed = guidance(guides[:1], guides[2:], guided), ComposedGuidance(guides[:1], guides[2:])
         one, two = (denoise_guided(base, how, latents, 3, cfg, "DPM++ 2M") for how in (fixed, mixed))
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
         made[cfg] = one
@@ -342,8 +351,10 @@ def test_a_scale_below_1_is_the_same_beside_any_other_prompt(base: Base) -> None
 def test_parts_are_summed_with_their_weights() -> None:
     """By hand: negative 1, parts 3 (weight 1) and 5 (weight -0.5), CFG 2: 1 + 2 * (2 - 0.5 * 4) = 1."""
     cond = Conditioning(torch.zeros(1, 77, 4))
-    one, two = Part((Stage(0, cond),)), Part((Stage(0, cond),), -0.5)
-    how = guidance([Guide((one, two)), Guide((one,))], [Guide.plain(cond)] * 2, True)
+    one, two = ScheduledConditioning((Stage(0, cond),)), ScheduledConditioning((Stage(0, cond),), -0.5)
+    how = guidance(
+        [PromptConditioning((one, two)), PromptConditioning((one,))], [PromptConditioning.plain(cond)] * 2, True
+    )
     latents = torch.arange(2.0).reshape(2, 1, 1, 1)
     assert how.spread(latents).flatten().tolist() == [0, 1, 0, 0, 1]  # two negatives, then two parts and one
     predicted = torch.tensor([1.0, 10.0, 3.0, 5.0, 11.0]).reshape(5, 1, 1, 1)
@@ -352,8 +363,8 @@ def test_parts_are_summed_with_their_weights() -> None:
 
 def test_stages_follow_each_other_and_shorter_prompts_are_lengthened() -> None:
     early, late = (Conditioning(torch.full((1, tokens, 2), value)) for tokens, value in ((77, 1.0), (154, 2.0)))
-    guide = Guide((Part((Stage(2, early), Stage(0, late))),))
-    how = guidance([guide], [Guide.plain(early)], True)
+    guide = PromptConditioning((ScheduledConditioning((Stage(2, early), Stage(0, late))),))
+    how = guidance([guide], [PromptConditioning.plain(early)], True)
     assert how.at(0) is how.at(1) and how.at(1) is not how.at(2)
     assert how.at(1).hidden.shape == (2, 77, 2) and how.at(2).hidden.shape == (2, 154, 2)
     assert how.at(2).hidden[0].unique().tolist() == [1.0] and how.at(2).hidden[1].unique().tolist() == [2.0]
@@ -362,7 +373,7 @@ def test_stages_follow_each_other_and_shorter_prompts_are_lengthened() -> None:
 def test_two_call_samplers_count_a_step_once(base: Base) -> None:
     asked: list[int] = []
 
-    class Watched(Fixed):
+    class Watched(StaticGuidance):
         def at(self, step: int) -> Conditioning:
             asked.append(step)
             return super().at(step)
@@ -434,7 +445,7 @@ def test_the_next_mixed_batch_is_prepared_between_the_steps_of_one(
     assert "text" in log[first[0] : first[-1] + 2]  # the second batch's, while the first one was made
 
 
-class Watched(Graphs):
+class Watched(UNetGraphs):
     """Stands for graphs on a machine without CUDA: runs the UNet, and knows how many rows it was given."""
 
     def __init__(self, unet: UNet) -> None:
@@ -486,7 +497,7 @@ def test_a_state_that_does_not_fit_is_tried_again_with_less_kept(
     with Engine(base) as engine:
         move = engine.patcher.move
 
-        def moving(*given: Any) -> Moved:
+        def moving(*given: Any) -> PatchChange:
             calls.append(len(calls))
             if len(calls) == 1:
                 raise torch.OutOfMemoryError("CUDA out of memory")

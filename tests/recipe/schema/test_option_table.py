@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loratools.recipe.schema.json_schema import json_schema
-from loratools.recipe.schema.kinds import KINDS
+from loratools.recipe.schema.kinds import KINDS, folder_of
 from loratools.recipe.schema.option_table import reference
 from loratools.recipe.steps.lora.train import OURS
 
@@ -23,7 +23,7 @@ def test_the_documentation_lists_every_step_and_option() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_its_step(kind: str) -> None:
-    assert find_spec(f"loratools.recipe.steps.{kind}") is not None
+    assert find_spec(f"loratools.recipe.steps.{folder_of(kind)}.{kind}") is not None
 
 
 @pytest.mark.parametrize(
