@@ -34,10 +34,10 @@ from loratools.ops.analysis.suggest import suggest
 from loratools.ops.merging.terms import Term
 from loratools.pocket.draw import FAULTS, draw, random_figure
 from loratools.pocket.draw.stylebook import STYLES as STYLEBOOK
+from loratools.pocket.judge import shipped_judge
 from loratools.preview.request.rows import Row
 from loratools.preview.run import GridResult, render_grid
 from loratools.preview.sheet.strip import Column, write_strip
-from loratools.recipe.plan.context import shipped_judge
 from loratools.recipe.steps.pictures.grid_judge import Score, mean_score
 from loratools.train.basestyle.basestyle import basestyle
 from loratools.train.config.read import read_config

@@ -13,11 +13,11 @@ from loratools.base import single_file
 from loratools.base.model import FAMILY_DEFAULTS, Base, Defaults
 from loratools.base.quiet import quiet
 from loratools.base.text_model import load_text_encoder, load_tokenizer, read_json
+from loratools.dtypes import DTYPE_NAMES, torch_dtype
 from loratools.errors import BaseModelError, did_you_mean
 from loratools.files import sha256
 from loratools.launch import Rank
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = (".safetensors", ".ckpt")
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
@@ -121,9 +121,9 @@ def is_hub_id(name: str) -> bool:
 def _dtype(name: str | None, device: torch.device) -> torch.dtype:
     if name is None:
         return torch.float32 if device.type == "cpu" else torch.float16
-    if name not in DTYPES:
-        raise BaseModelError(f"'{name}' is not a dtype{did_you_mean(name, DTYPES)}; use fp32, fp16 or bf16")
-    return DTYPES[name]
+    if name not in DTYPE_NAMES:
+        raise BaseModelError(f"'{name}' is not a dtype{did_you_mean(name, DTYPE_NAMES)}; use fp32, fp16 or bf16")
+    return torch_dtype(name)
 
 
 def _locate(name: str, *, offline: bool = False) -> tuple[Path, bool]:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from loratools.pocket.judge import JudgeFunction
 from loratools.preview.judge.features import load_features
 from loratools.preview.judge.score_request import ScoreRequest
-from loratools.preview.judge.scores import Judging, Scoring, score_pictures
+from loratools.preview.judge.scores import Scoring, score_pictures
 from loratools.preview.judge.verdict import with_verdicts
 from loratools.preview.record.grid import Grid, Score, read_grid
 from loratools.preview.sheet.write import SheetOptions, draw
@@ -37,7 +38,7 @@ def redraw(
 
 
 def draw_scores(
-    folder: Path, request: ScoreRequest, judge: Judging, drawing: SheetOptions | None = None, title: str = ""
+    folder: Path, request: ScoreRequest, judge: JudgeFunction, drawing: SheetOptions | None = None, title: str = ""
 ) -> Grid:
     """Score the pictures of the grid in ``folder`` and draw the figures under them.
 

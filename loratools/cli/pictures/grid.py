@@ -181,12 +181,12 @@ def command(
     """
     from loratools.base.load import find_base, load_base
     from loratools.launch import Rank
+    from loratools.pocket.judge import shipped_judge
     from loratools.preview.redraw import draw_scores
     from loratools.preview.render.engine import Options
     from loratools.preview.request.read_axes import build_arrangement, models_of
     from loratools.preview.request.setting import Setting
     from loratools.preview.run import render_axes
-    from loratools.recipe.plan.context import shipped_judge
 
     drawing = _drawing(labels, captions, formats, full_size, embed)
     scored = _scored(score, score_images, held_out, score_models)
@@ -365,8 +365,8 @@ def _scored(score: bool, training: str | None, held_out: str | None, models: tup
 
 
 def _redraw(folder: Path, title: str, drawing: SheetOptions, scored: ScoreRequest | None, as_json: bool) -> None:
+    from loratools.pocket.judge import shipped_judge
     from loratools.preview.redraw import draw_scores, redraw
-    from loratools.recipe.plan.context import shipped_judge
 
     if scored is None:
         grid = redraw(folder, title=title, drawing=drawing)

@@ -9,7 +9,7 @@ from typing import Any
 
 from loratools.adapter.files.metadata import Provenance
 from loratools.adapter.files.save import write
-from loratools.base.load import DTYPES
+from loratools.dtypes import torch_dtype
 from loratools.errors import FileError
 from loratools.train.optim.trainable import Trainable
 from loratools.train.output.header import HeaderFacts, header
@@ -69,14 +69,14 @@ class Writer:
         facts, config, network = self.facts, self.facts.config, self.trained.network
         made = {"train": {**config.settings(), "epoch": epoch}}
         with self.trained.saved_weights():
-            deltas, extras = network.deltas(), network.extras(DTYPES[config.dtype])
+            deltas, extras = network.deltas(), network.extras(torch_dtype(config.dtype))
         try:
             written = write(
                 deltas,
                 path,
                 family=facts.base.family,
                 metadata=header(facts, epoch, step),
-                dtype=DTYPES[config.dtype],
+                dtype=torch_dtype(config.dtype),
                 provenance=Provenance(made, self.folder.owner, [dict(entry) for entry in self.inputs]),
                 force=config.force,
                 alpha=network.alphas,

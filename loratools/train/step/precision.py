@@ -7,10 +7,9 @@ from typing import Literal
 
 import torch
 
+from loratools.dtypes import torch_dtype
 from loratools.errors import TrainingError
 from loratools.train.config.config import TrainConfig
-
-_COMPUTE = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Precision:
     @property
     def compute(self) -> torch.dtype:
         """The dtype that the frozen base is kept in while training."""
-        return _COMPUTE.get(self.name, torch.float32)
+        return torch.float32 if self.name == "no" else torch_dtype(self.name)
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which only fp16 needs; it starts low, so that the first steps are not lost to overflow."""

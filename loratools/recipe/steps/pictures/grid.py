@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from loratools.errors import GridError, LoratoolsError
 from loratools.preview.request.read_axes import USUAL_WEIGHTS, Asked, Names, build_arrangement, check_given, models_of
 from loratools.preview.request.read_rows import read_prompts
-from loratools.recipe.plan.context import Session, shipped_judge
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, best_epoch, check_base, read_terms, vector_values
-from loratools.recipe.plan.paths import Source
-from loratools.recipe.plan.planner import Draft, Outcome, Planner
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.picture_steps import Grid
 from loratools.recipe.schema.recipe import Step
 from loratools.recipe.steps.pictures.grid_check import NamesAhead, check_grid, place_of
@@ -43,7 +43,7 @@ def default_out(name: str) -> Path:
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Read rows, axes, weights, prompts, seeds and size, and find what they name."""
     settings = step.options(Grid)
-    presets = planner.presets(settings.presets, name)
+    presets = planner.paths.presets(settings.presets, name)
     axes = read_axes(name, settings, planner)
     named = [
         (text, place, read_terms(text, name, planner, presets, "grid", *place))
@@ -70,28 +70,28 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         options["compared"] = [key for key, _ in compared]
     models = _models(name, axes, planner)
     folder = _embeddings(name, settings, planner)
-    sources: list[Source] = [
-        *(models or [planner.base_source()]),
-        *([planner.vae] if planner.vae else []),
+    sources: list[StepInput] = [
+        *(models or [planner.paths.base_input()]),
+        *([planner.paths.vae] if planner.paths.vae else []),
         *([folder] if folder else []),
         *(source for _, source in compared),
     ]
     for _, place, terms in named:
         if not models:
             check_base(terms, planner, name, "grid", *place)
-        sources += terms.sources
+        sources += terms.inputs
     rows = [terms for _, _, terms in named]
     check_grid(name, settings, _ahead(name, settings, axes, rows, planner), rows, planner)
 
-    def assist(out: Path, session: Session) -> int:
-        return _render(out, session, settings, axes, rows, name, planner).rendered
+    def assist(out: Path, context: RunContext) -> int:
+        return _render(out, context, settings, axes, rows, name, planner).rendered
 
     return Draft(
         options,
         tuple(sources),
-        lambda out, session: _make(out, session, settings, axes, rows, compared, name, planner),
+        lambda out, context: _make(out, context, settings, axes, rows, compared, name, planner),
         in_place=True,
-        check=lambda session: _check_judge(name, settings, planner, session),
+        check=lambda context: _check_judge(name, settings, planner, context),
         units=_pictures(rows, axes, planner) * (settings.steps or 20),
         assist=assist,
     )
@@ -114,40 +114,40 @@ def _names(
         try:
             found += [(merge_string([tag], presets), place) for tag in take_tags(text)[1]]
         except LoratoolsError as error:
-            raise planner.fail(name, "grid", *place, message=str(error)) from error
+            raise planner.error(name, "grid", *place, message=str(error)) from error
     return found
 
 
-def _models(name: str, axes: dict[str, Any], planner: Planner) -> list[Source]:
+def _models(name: str, axes: dict[str, Any], planner: Planner) -> list[StepInput]:
     """The base models on an axis."""
     from loratools.base.load import base_digest
 
     axis = next((axis for axis in axes["axes"] if axis.kind == "base"), None)
     names = [str(value) for value in axis.values] if axis is not None else []
     try:
-        return [Source(text, planner.find(text) or Path(text), base_digest(text)) for text in names]
+        return [StepInput(text, planner.paths.find(text) or Path(text), base_digest(text)) for text in names]
     except LoratoolsError as error:
-        raise planner.fail(name, "grid", axis.slot if axis else "x", message=str(error)) from error
+        raise planner.error(name, "grid", axis.slot if axis else "x", message=str(error)) from error
 
 
-def _embeddings(name: str, settings: Grid, planner: Planner) -> Source | None:
+def _embeddings(name: str, settings: Grid, planner: Planner) -> StepInput | None:
     """The folder of embeddings, by the content of its files."""
     from loratools.base.prompt.embeddings import folder_digest
 
     if settings.embeddings is None:
         return None
     try:
-        path = planner.find(settings.embeddings) or Path(settings.embeddings)
-        return Source(settings.embeddings, path, folder_digest(path))
+        path = planner.paths.find(settings.embeddings) or Path(settings.embeddings)
+        return StepInput(settings.embeddings, path, folder_digest(path))
     except LoratoolsError as error:
-        raise planner.fail(name, "grid", "embeddings", message=str(error)) from error
+        raise planner.error(name, "grid", "embeddings", message=str(error)) from error
 
 
 def _pictures(rows: Sequence[Terms], axes: dict[str, Any], planner: Planner) -> int:
     """About how many pictures there will be: a bare run is a row for each of its epochs."""
     count = 0
     for terms in rows:
-        step = terms.sources[0].step
+        step = terms.inputs[0].step
         bare = len(terms.specs) == 1 and terms.specs[0].epoch is None and step is not None
         count += (len(planner.step(step).draft.numbers) or 1) if bare and step else 1
     weights = [weight for weight in axes["weights"] or [1] if weight != 0]
@@ -168,7 +168,7 @@ def read_axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
         try:
             found["axes"].append(parse_axis(text, slot))
         except LoratoolsError as error:
-            raise planner.fail(name, "grid", slot, message=str(error)) from error
+            raise planner.error(name, "grid", slot, message=str(error)) from error
     weights = settings.weights or (None if slots else USUAL_WEIGHTS)
     seeds = settings.seeds or str(planner.recipe.seed)
     seeded = settings.seeds is None and any(axis.kind == "seed" for axis in found["axes"])
@@ -176,14 +176,14 @@ def read_axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
         "weights": lambda: list(parse_weights(weights)) if weights else None,
         "seeds": lambda: None if seeded else list(parse_seeds(seeds)),
         "size": lambda: list(parse_size(settings.size)) if settings.size else None,
-        "prompts": lambda: read_prompts(settings.prompts, planner.find) if settings.prompts else [],
+        "prompts": lambda: read_prompts(settings.prompts, planner.paths.find) if settings.prompts else [],
         "sampler": lambda: find_sampler(settings.sampler).name if settings.sampler else None,
     }
     for key, reader in readers.items():
         try:
             found[key] = reader()
         except LoratoolsError as error:
-            raise planner.fail(name, "grid", key, message=str(error)) from error
+            raise planner.error(name, "grid", key, message=str(error)) from error
     _check_axes(name, settings, found, planner)
     if found["size"]:
         check_size(found["size"], planner, name, "grid", "size")
@@ -200,7 +200,7 @@ def _check_axes(name: str, settings: Grid, found: dict[str, Any], planner: Plann
             check_given(axis, given, settings.seeds is not None)
             check_axes(found["axes"][:count], settings.rows, found["prompts"])
         except GridError as error:
-            raise planner.fail(name, "grid", axis.slot, message=str(error)) from error
+            raise planner.error(name, "grid", axis.slot, message=str(error)) from error
         if axis.kind == "size":
             for size in axis.values:
                 check_size(size, planner, name, "grid", axis.slot)
@@ -219,19 +219,19 @@ def _given(settings: Grid) -> frozenset[str]:
 def check_size(size: Sequence[int], planner: Planner, name: str, *place: str | int) -> None:
     """Raise RecipeError if the base's VAE cannot make pictures of ``size`` (height, width); a base that is not a folder
     of Diffusers here has the factor of all known families, 8."""
-    config = planner.base_place() / "vae/config.json"
+    config = planner.paths.base_path() / "vae/config.json"
     unit = 8
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         unit = 2 ** (len(json.loads(config.read_text(encoding="utf-8"))["block_out_channels"]) - 1)
     if any(side < unit or side % unit for side in size):
         told = f"a size of {size[1]}x{size[0]} does not fit; width and height must be multiples of {unit}"
-        raise planner.fail(name, *place, message=told)
+        raise planner.error(name, *place, message=told)
 
 
-def _check_judge(name: str, settings: Grid, planner: Planner, session: Session) -> None:
-    if settings.judge is not None and planner.base != "pocket" and session.judge is shipped_judge:
+def _check_judge(name: str, settings: Grid, planner: Planner, context: RunContext) -> None:
+    if settings.judge is not None and planner.paths.base != "pocket" and context.judge is None:
         told = "the judge reads pictures of the pocket base only; remove `judge` for other bases"
-        raise planner.fail(name, "grid", "judge", message=told)
+        raise planner.error(name, "grid", "judge", message=told)
 
 
 def _check_style(style: str, planner: Planner, name: str) -> None:
@@ -242,32 +242,32 @@ def _check_style(style: str, planner: Planner, name: str) -> None:
 
 def _make(
     out: Path,
-    session: Session,
+    context: RunContext,
     settings: Grid,
     axes: dict[str, Any],
     rows: list[Terms],
-    compared: Sequence[tuple[str, Source]],
+    compared: Sequence[tuple[str, StepInput]],
     name: str,
     planner: Planner,
 ) -> Outcome:
-    with session.share(resumes=session.resume, needed=False) as shared:
-        result = _render(out, session, settings, axes, rows, name, planner)
+    with context.share(resumes=context.resume, needed=False) as shared:
+        result = _render(out, context, settings, axes, rows, name, planner)
     built, rendered = result.grid.rows, result.rendered + shared.rendered
     facts: dict[str, Any] = {"rows": [row.label for row in built], "rendered": rendered, "png": str(result.png)}
     if settings.judge is not None:
         from loratools.recipe.steps.pictures.grid_judge import score_grid
 
-        facts["scores"] = score_grid(out, settings.judge, session.judge, _drawing(settings)).json()
+        facts["scores"] = score_grid(out, settings.judge, context.judge_function(), _drawing(settings)).json()
     if settings.score:
         from loratools.preview.redraw import draw_scores
 
-        draw_scores(out, scored_by(compared), session.judge, _drawing(settings))
+        draw_scores(out, scored_by(compared), context.judge_function(), _drawing(settings))
     pictures = result.rendered + result.elsewhere + result.reused
     return Outcome(f"{len(built)} rows, {pictures} pictures, {rendered} of them rendered now", facts)
 
 
 def _render(
-    out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str, planner: Planner
+    out: Path, context: RunContext, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str, planner: Planner
 ) -> GridResult:
     """The pictures, the sheet and the page; of several processes each renders a part, and the first draws the rest."""
     from loratools.base.load import load_base
@@ -276,12 +276,12 @@ def _render(
 
     names = _names_there(settings, rows, planner)
     arrangement = _arranged(settings, axes, names, name, planner)
-    models = models_of(arrangement, planner.base)
+    models = models_of(arrangement, planner.paths.base)
 
     def load(model: str) -> Base:
-        base = load_base(model, device=session.device, dtype=settings.dtype)
-        if planner.vae is not None:
-            use_vae(base, planner.vae.path)
+        base = load_base(model, device=context.device, dtype=settings.dtype)
+        if planner.paths.vae is not None:
+            use_vae(base, planner.paths.vae.path)
         return base
 
     first = load(models[0])
@@ -295,10 +295,10 @@ def _render(
         options=_engine(settings),
         title=settings.title,
         drawing=_drawing(settings),
-        embeddings=planner.find(settings.embeddings) if settings.embeddings else None,
-        progress=session.progress,
+        embeddings=planner.paths.find(settings.embeddings) if settings.embeddings else None,
+        progress=context.progress,
         owner=planner.owner(name),
-        force=session.force,
+        force=context.force,
     )
 
 
@@ -327,7 +327,7 @@ def arranged_ahead(name: str, planner: Planner) -> Arrangement:
         RecipeError: for what cannot be arranged.
     """
     settings = planner.recipe.steps[name].options(Grid)
-    presets = planner.presets(settings.presets, name)
+    presets = planner.paths.presets(settings.presets, name)
     axes = read_axes(name, settings, planner)
     rows = [
         read_terms(text, name, planner, presets, "grid", *place)
@@ -344,8 +344,8 @@ def _ahead(name: str, settings: Grid, axes: dict[str, Any], rows: Sequence[Terms
 
 def _names_there(settings: Grid, rows: Sequence[Terms], planner: Planner) -> Names:
     places = {ref: path for terms in rows for ref, path in terms.places.items()}
-    presets = planner.presets(settings.presets)
-    return Names(lambda ref: places[ref], planner.find, presets, settings.missing, best_epoch)
+    presets = planner.paths.presets(settings.presets)
+    return Names(lambda ref: places[ref], planner.paths.find, presets, settings.missing, best_epoch)
 
 
 def _arranged(settings: Grid, axes: dict[str, Any], names: Names, name: str, planner: Planner) -> Arrangement:
@@ -376,4 +376,4 @@ def _arranged(settings: Grid, axes: dict[str, Any], names: Names, name: str, pla
     try:
         return build_arrangement(asked, start, names)
     except LoratoolsError as error:
-        raise planner.fail(name, "grid", *place_of(str(error), settings), message=str(error)) from error
+        raise planner.error(name, "grid", *place_of(str(error), settings), message=str(error)) from error

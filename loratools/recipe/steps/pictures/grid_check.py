@@ -80,7 +80,7 @@ def check_grid(name: str, settings: Grid, arrangement: Arrangement, rows: Sequen
         for axis in arrangement.axes:
             _check_axis(axis, rows, planner, settings)
     except LoratoolsError as error:
-        raise planner.fail(name, "grid", *place_of(str(error), settings), message=str(error)) from error
+        raise planner.error(name, "grid", *place_of(str(error), settings), message=str(error)) from error
     _check_labels(name, settings, arrangement, planner)
 
 
@@ -119,7 +119,7 @@ def _check_axis(axis: Axis, rows: Sequence[Terms], planner: Planner, settings: G
     from loratools.blocks.scheme import full_scheme
     from loratools.blocks.vector import parse_vector
 
-    families = [terms.family or planner.base_family for terms in rows]
+    families = [terms.family or planner.paths.base_family for terms in rows]
     family = next((family for family in families if family), None)
     specs = [spec for terms in rows for spec in terms.specs]
     try:
@@ -131,7 +131,7 @@ def _check_axis(axis: Axis, rows: Sequence[Terms], planner: Planner, settings: G
         if axis.block and family is not None and (scheme := full_scheme(family)).names:
             expand(axis.block, scheme)
         if axis.kind == "vector":
-            presets = planner.presets(settings.presets)
+            presets = planner.paths.presets(settings.presets)
             for value in axis.values:
                 if value is not None:
                     parse_vector(str(value), presets, family)
@@ -156,4 +156,4 @@ def _check_labels(name: str, settings: Grid, arrangement: Arrangement, planner: 
                 f"no axis has a value '{value}'{did_you_mean(value, known)}; values are "
                 f"{', '.join(dict.fromkeys(known[:20]))}"
             )
-            raise planner.fail(name, "grid", "labels", value, message=told)
+            raise planner.error(name, "grid", "labels", value, message=told)

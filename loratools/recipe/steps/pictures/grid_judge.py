@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.errors import PocketError, did_you_mean
 from loratools.files import write_text
-from loratools.recipe.plan.context import Judging
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from loratools.pocket.judge import Reading
+    from loratools.pocket.judge import JudgeFunction, Reading
     from loratools.preview.record.grid import Grid
     from loratools.preview.sheet.write import SheetOptions
 
@@ -75,7 +74,7 @@ class Scores:
         return {"style": self.style, "weight": self.weight, "base": asdict(self.base), "rows": rows, "cells": cells}
 
 
-def score_grid(folder: Path, style: str, judge: Judging, drawing: SheetOptions | None = None) -> Scores:
+def score_grid(folder: Path, style: str, judge: JudgeFunction, drawing: SheetOptions | None = None) -> Scores:
     """Have ``judge`` read every picture of the grid in ``folder``, write ``scores.json`` and make ``drawing`` of it
     again with the scores on it.
 
@@ -99,7 +98,7 @@ def score_grid(folder: Path, style: str, judge: Judging, drawing: SheetOptions |
     return scores
 
 
-def _score(folder: Path, grid: Grid, row: int, weight: float, style: str, judge: Judging) -> Score:
+def _score(folder: Path, grid: Grid, row: int, weight: float, style: str, judge: JudgeFunction) -> Score:
     pictures = grid.cell(row, weight)
     readings = judge([_open(folder / picture.file) for picture in pictures])
     prompts = [grid.prompts[picture.prompt] for picture in pictures]
