@@ -40,7 +40,7 @@ def load_base(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``fp32``, ``fp16``, ``bf16``; None takes fp32 on a CPU and fp16 elsewhere.
         offline: never ask the hub: a hub id has to be in its cache already.
-        parked: leave the weights in main memory, for :class:`~loratools.preview.render.memory.Parking` to move
+        parked: leave the weights in main memory, for :class:`~loratools.preview.render.memory.Offloader` to move
             to ``device``.
         config: for a single file of unusual widths, a Diffusers folder whose configs (and tokenizer) describe it.
     Raises:

@@ -47,7 +47,7 @@ def compare(
         LoratoolsError: of the step that fails.
     """
     from loratools.base.load import load_base
-    from loratools.preview.request.rows import Row
+    from loratools.preview.request.rows import GridRow
     from loratools.preview.run import render_grid
     from loratools.preview.sheet.strip import Column, write_strip
     from loratools.recipe.steps.lora.merge import merge_terms
@@ -61,7 +61,7 @@ def compare(
         raise RecipeError(f"{recipe} has no grid step, whose prompts and seeds the pictures need; add one")
     axes = read_axes(grid, settings, last)
     run_steps(last.plan([merge]), last.work, context)
-    rows = [Row.of_terms(merge_terms(merge, planner), label) for label, planner in planners.items()]
+    rows = [GridRow.of_terms(merge_terms(merge, planner), label) for label, planner in planners.items()]
     out = last.work / name
     result = render_grid(
         load_base(last.paths.base, device=context.device, dtype=settings.dtype),

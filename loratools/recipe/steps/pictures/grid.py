@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import GridError, LoratoolsError
-from loratools.preview.request.read_axes import USUAL_WEIGHTS, Asked, Names, build_arrangement, check_given, models_of
+from loratools.preview.request.read_axes import (
+    USUAL_WEIGHTS,
+    GridRequest,
+    NameLookup,
+    build_arrangement,
+    check_given,
+    models_of,
+)
 from loratools.preview.request.read_rows import read_prompts
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, best_epoch, check_base, read_terms, vector_values
@@ -18,16 +25,15 @@ from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.picture_steps import Grid
 from loratools.recipe.schema.recipe import Step
-from loratools.recipe.steps.pictures.grid_check import NamesAhead, check_grid, place_of
+from loratools.recipe.steps.pictures.grid_check import PlannedNames, check_grid, place_of
 from loratools.recipe.steps.pictures.grid_scores import compared_with, scored_by
 
 if TYPE_CHECKING:
     from loratools.base.model import Base
     from loratools.blocks.vector import Presets
-    from loratools.preview.render.engine import Options
     from loratools.preview.request.arrange import Arrangement
+    from loratools.preview.request.options import EngineOptions, SheetOptions
     from loratools.preview.run import GridResult
-    from loratools.preview.sheet.write import SheetOptions
 
 REVISION = 2
 _DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed", "score")  # how the sheet and the page look
@@ -302,10 +308,10 @@ def _render(
     )
 
 
-def _engine(settings: Grid) -> Options:
-    from loratools.preview.render.engine import Options
+def _engine(settings: Grid) -> EngineOptions:
+    from loratools.preview.request.options import EngineOptions
 
-    return Options(
+    return EngineOptions(
         settings.batch_size or 8,
         compiled=settings.compile,
         offload=settings.offload,
@@ -315,7 +321,7 @@ def _engine(settings: Grid) -> Options:
 
 
 def _drawing(settings: Grid) -> SheetOptions:
-    from loratools.preview.sheet.write import SheetOptions
+    from loratools.preview.request.options import SheetOptions
 
     return SheetOptions(settings.sheets, settings.full_size, settings.embed, settings.labels, settings.captions)
 
@@ -338,21 +344,21 @@ def arranged_ahead(name: str, planner: Planner) -> Arrangement:
 
 def _ahead(name: str, settings: Grid, axes: dict[str, Any], rows: Sequence[Terms], planner: Planner) -> Arrangement:
     there = _names_there(settings, rows, planner)
-    names = NamesAhead(there.lookup, there.find, there.presets, there.missing, there.best, planner=planner)
+    names = PlannedNames(there.lookup, there.find, there.presets, there.missing, there.best, planner=planner)
     return _arranged(settings, axes, names, name, planner)
 
 
-def _names_there(settings: Grid, rows: Sequence[Terms], planner: Planner) -> Names:
+def _names_there(settings: Grid, rows: Sequence[Terms], planner: Planner) -> NameLookup:
     places = {ref: path for terms in rows for ref, path in terms.places.items()}
     presets = planner.paths.presets(settings.presets)
-    return Names(lambda ref: places[ref], planner.paths.find, presets, settings.missing, best_epoch)
+    return NameLookup(lambda ref: places[ref], planner.paths.find, presets, settings.missing, best_epoch)
 
 
-def _arranged(settings: Grid, axes: dict[str, Any], names: Names, name: str, planner: Planner) -> Arrangement:
+def _arranged(settings: Grid, axes: dict[str, Any], names: NameLookup, name: str, planner: Planner) -> Arrangement:
     """The axes in their places."""
     from loratools.preview.request.setting import Setting
 
-    asked = Asked(
+    asked = GridRequest(
         settings.rows,
         {axis.slot: getattr(settings, axis.slot) for axis in axes["axes"]},
         settings.weights,

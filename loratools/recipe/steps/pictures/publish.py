@@ -245,7 +245,7 @@ def _render(place: Path, context: RunContext, made: Published, options: dict[str
     from loratools.adapter.files.file import read
     from loratools.base.load import load_base
     from loratools.base.vae import use_vae
-    from loratools.preview.request.rows import Row
+    from loratools.preview.request.rows import GridRow
     from loratools.preview.run import render_grid
 
     settings = made.settings
@@ -253,7 +253,7 @@ def _render(place: Path, context: RunContext, made: Published, options: dict[str
     if planner.paths.vae is not None:
         use_vae(base, planner.paths.vae.path)
     prompt = settings.prompt if settings.prompt is not None else made.activation
-    row = Row.of_file(read(place.with_suffix(".safetensors")), made.name)
+    row = GridRow.of_file(read(place.with_suffix(".safetensors")), made.name)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as spare:
         result = render_grid(
             base,
