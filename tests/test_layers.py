@@ -32,7 +32,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "train": [
         "distributed sd_scripts seeds", "config interrupt", "data", "network", "optim", "output step", "callbacks",
-        "dry_run loop", "trainer", "basestyle",
+        "dry_run loop", "setup", "trainer", "basestyle",
     ],
     "preview": [
         "request", "record", "judge page plan", "render sheet", "redraw run", "block_effect",
