@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from benchmarks import full_size
-from loratools.dataset.scan import read_dataset
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config
+from loratools.train.data.read import read_dataset
 from loratools.train.distributed import Ranks
 from loratools.train.setup import at_base_resolution, setup_run, setup_trainable
 from loratools.train.step.step import DenoisingStep

@@ -9,12 +9,12 @@ import torch
 from loratools.base.load import load_base, pick_device
 from loratools.base.model import Base
 from loratools.base.vae import load_vae
-from loratools.dataset.scan import read_dataset
 from loratools.errors import TrainingError
 from loratools.train.callbacks.sample_prompts import SamplePrompt, read_sample_prompts
 from loratools.train.callbacks.tensorboard import check_tensorboard
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset
+from loratools.train.data.read import read_dataset
 from loratools.train.distributed import Ranks
 from loratools.train.dry_run.plan import TrainPlan, fitted, make_plan
 from loratools.train.network.base_adapters import BaseAdapters

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from loratools.dataset.folder import Item
 from loratools.train.callbacks.callback import Callback, RunView
 from loratools.train.callbacks.records import EpochRecord, StepRecord
 from loratools.train.callbacks.tensorboard import NoTensorBoard, TensorBoard
-from loratools.train.data.dataset import Item
 from loratools.train.step.runner import FinishedStep
 
 BANDS = 10

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from loratools.base.load import load_base
-from loratools.dataset.scan import read_dataset
 from loratools.errors import LoratoolsError, TrainingError
 from loratools.recipe.plan.lora_refs import best_epoch
 from loratools.train import seeds
@@ -19,6 +18,7 @@ from loratools.train.callbacks.tensorboard import check_tensorboard
 from loratools.train.callbacks.validation import BANDS, band_edges, chosen
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.latents import LatentStore
+from loratools.train.data.read import read_dataset
 from loratools.train.network.network import Network
 from loratools.train.output.epoch_report import report
 from loratools.train.step import objective
@@ -80,7 +80,7 @@ def test_it_is_the_mean_loss_at_fixed_draws_of_the_images_held_out(config: Confi
     network = Network(base, settings.dim, settings.alpha, settings.seed, options=settings)
     step = DenoisingStep(base, network, schedule, settings, Precision("no", device))
     words, edges, found = Captioner(base, settings, 1), band_edges(0, 1000), torch.zeros(2, BANDS)
-    for row, batch in enumerate(dataset.held_out_batches(1)):
+    for row, batch in enumerate(dataset.plain_batches(dataset.held_out, 1)):
         moments = store.moments(batch)
         inputs = config_inputs(moments.mean, moments.deviation, words.words([batch[0].caption]).tokens)
         for band in range(BANDS):
