@@ -21,8 +21,8 @@ from loratools.base.prompt.conditioning import condition
 from loratools.base.quiet import quiet
 from loratools.base.sampling.sample import decode, denoise, noise
 from loratools.base.sampling.samplers import find_sampler
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
-from loratools.blocks.vector import parse_vector
 from loratools.ops.merging.merge import combine, merge_files
 from loratools.ops.merging.terms import Term
 from loratools.pocket import weights_folder
