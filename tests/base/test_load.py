@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from loratools.base import single_file
-from loratools.base.load import base_digest, load_base, pick_device
+from loratools.base.base_path import base_digest
+from loratools.base.load import load_base, pick_device
 from loratools.base.model import Base
 from loratools.base.prompt.conditioning import encode
 from loratools.base.text_model import build_text_encoder, canonical, flat, load_tokenizer

@@ -233,7 +233,7 @@ class Engine:
 
     def _expect(self, groups: Sequence[Group], epochs_left: int) -> None:
         """Tell the executor how often each (bucket, rows) is still to come."""
-        scale = 2 ** (len(self._base.vae.config.block_out_channels) - 1)
+        scale = self._base.vae_scale_factor
         sizes: Counter[Hashable] = Counter()
         for batch in (batch for group in groups for batch in group):
             width, height = self._dataset.items[batch[0].item].bucket

@@ -43,7 +43,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
 
 def _model(text: str, name: str, planner: Planner, key: str) -> Source:
     from loratools.adapter.files.checkpoint import open_checkpoint
-    from loratools.base.load import base_digest
+    from loratools.base.base_path import POCKET, base_digest, base_path
 
     if text in planner.recipe.steps:
         source = planner.source(text, name, "extract", key)
@@ -52,10 +52,8 @@ def _model(text: str, name: str, planner: Planner, key: str) -> Source:
             message = f"the step '{text}' is a {kind}, which makes no model; name a merge_into step, a file or a folder"
             raise planner.fail(name, "extract", key, message=message)
         return source
-    if text == "pocket":
-        from loratools.pocket import weights_folder
-
-        return Source(text, weights_folder(), base_digest(text))
+    if text == POCKET:
+        return Source(text, base_path(text), base_digest(text))
     path = planner.find(text)
     if path is None:
         return planner.source(text, name, "extract", key)  # says what there is
