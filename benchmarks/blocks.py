@@ -99,16 +99,16 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--jobs", type=int, default=1, help="processes; on a GPU the pocket base leaves room for many")
     parser.add_argument("--quick", action="store_true", help="one style, a few steps: does it run?")
-    told = parser.parse_args()
-    size = QUICK if told.quick else FULL
-    styles = told.styles.split(",")[: 1 if told.quick else None]
-    seeds = [int(text) for text in told.seeds.split(",")][: 1 if told.quick else None]
-    work = told.work / ("quick" if told.quick else "full")
-    units = _units(styles, seeds, size, work, told.device, told.jobs)
+    args = parser.parse_args()
+    size = QUICK if args.quick else FULL
+    styles = args.styles.split(",")[: 1 if args.quick else None]
+    seeds = [int(text) for text in args.seeds.split(",")][: 1 if args.quick else None]
+    work = args.work / ("quick" if args.quick else "full")
+    units = _units(styles, seeds, size, work, args.device, args.jobs)
     text = report(units, size)
-    write_text(told.out, text)
-    write_text(told.out.with_suffix(".json"), json.dumps(_json(units), indent=1) + "\n")
-    _pictures(units, told.out.with_suffix(""))
+    write_text(args.out, text)
+    write_text(args.out.with_suffix(".json"), json.dumps(_json(units), indent=1) + "\n")
+    _pictures(units, args.out.with_suffix(""))
     print(text)
 
 
@@ -116,7 +116,7 @@ def _units(styles: Sequence[str], seeds: Sequence[int], size: Size, work: Path, 
     """Every style and seed, in ``jobs`` processes; what an earlier run left in ``work`` is used again."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         bases = {seed: pool.submit(_base_style, seed, size, work, device) for seed in seeds}
-        made = {seed: found.result() for seed, found in bases.items()}
+        made = {seed: base.result() for seed, base in bases.items()}
         pairs = [(style, seed) for seed in seeds for style in styles]
         units = [
             pool.submit(_unit, style, seed, made[seed], size, work / f"{style}-{seed}", device) for style, seed in pairs
@@ -194,13 +194,13 @@ def _variants(run: Path, base_style: Path, size: Size) -> dict[str, tuple[BlockV
     """The pairs (GP1, GP2) that are compared."""
     presets = load_presets()
     gp1, gp2 = find_preset("GP1", presets, "sd1"), find_preset("GP2", presets, "sd1")
-    found = {GUIDE: (gp1, gp2)}
+    variants = {GUIDE: (gp1, gp2)}
     for symptom in symptoms().values():
         for steps in size.steps:
-            found[f"{symptom.name} x{steps}"] = treated(gp1, gp2, symptom, steps)
+            variants[f"{symptom.name} x{steps}"] = treated(gp1, gp2, symptom, steps)
     ours = suggest(run, base_style, gp1, gp2)
     mine1, mine2 = BlockVector(SD1_17, ours.gp1), BlockVector(SD1_17, ours.gp2)
-    return {**found, "suggested GP2": (gp1, mine2), "suggested GP1": (mine1, gp2), "suggested both": (mine1, mine2)}
+    return {**variants, "suggested GP2": (gp1, mine2), "suggested GP1": (mine1, gp2), "suggested both": (mine1, mine2)}
 
 
 def treated(gp1: BlockVector, gp2: BlockVector, symptom: Symptom, count: int) -> tuple[BlockVector, BlockVector]:

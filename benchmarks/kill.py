@@ -86,7 +86,7 @@ def compare(folder: Path, kills: int, rng: random.Random) -> Comparison:
         raise SystemExit("the run that was killed could not go on")
     one, two = (contents(folder / name) for name in ("whole", "killed"))
     logs = [lines(folder / name) for name in ("whole", "killed")]
-    left = [path.name for path in (folder / "killed").rglob("*") if path.suffix in (".part", ".lock")]
+    left = [path.name for path in (folder / "killed").rglob("*") if path.suffix == ".part"]
     steps = tuple([int(line["step"]) for line in log if line["kind"] == "step"] for log in logs)
     losses = [[line["loss"] for line in log if line["kind"] in ("step", "epoch")] for log in logs]
     different = sorted(name for name in {*one, *two} if one.get(name) != two.get(name))
@@ -150,45 +150,46 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def lines(folder: Path) -> list[dict[str, object]]:
-    path, found = folder / f"{NAME}.jsonl", []
+    path, records = folder / f"{NAME}.jsonl", []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
-            found.append(json.loads(line))
+            records.append(json.loads(line))
         except ValueError:
             break  # cut short by the kill
-    return found
+    return records
 
 
-def report(found: Comparison, seed: int) -> str:
+def report(comparison: Comparison, seed: int) -> str:
     """The note, in Markdown."""
-    total = PICTURES * EPOCHS
-    counted = all(steps == list(range(1, total + 1)) for steps in found.counts)
-    busy = sum(kill.half != "-" for kill in found.kills)
-    rows = [f"| {number} | {kill.moment} | {kill.step} | {kill.half} |" for number, kill in enumerate(found.kills, 1)]
-    same = "every one with the same bytes" if not found.different else f"different: {', '.join(found.different)}"
+    total, kills = PICTURES * EPOCHS, comparison.kills
+    counted = all(steps == list(range(1, total + 1)) for steps in comparison.counts)
+    busy = sum(kill.half != "-" for kill in kills)
+    same = "every one with the same bytes"
+    if comparison.different:
+        same = f"different: {', '.join(comparison.different)}"
     return "\n".join(
         [
-            "# Killed twenty times" if len(found.kills) == 20 else f"# Killed {len(found.kills)} times",
+            "# Killed twenty times" if len(kills) == 20 else f"# Killed {len(kills)} times",
             "",
-            f"Written by `python -m benchmarks.kill --kills {len(found.kills)} --seed {seed} --report` (torch "
-            f"{torch.__version__}, one thread, {platform.machine()}); the seed repeats the moments as far as "
-            f"a clock can.",
+            f"Written by `python -m benchmarks.kill --kills {len(kills)} --seed {seed} --report` (torch "
+            f"{torch.__version__}, one thread, {platform.machine()}); the seed repeats the moments as far as a clock "
+            "can.",
             "",
-            f"A run of {total} steps, {EPOCHS} epochs, with flips, drop-out of captions and factors, shuffled "
-            f"tags and an "
-            f"average of the weights, killed {len(found.kills)} times by SIGKILL ({busy} of them while a file was half "
+            f"A run of {total} steps, {EPOCHS} epochs, with flips, drop-out of captions and factors, shuffled tags and "
+            f"an average of the weights, killed {len(kills)} times by SIGKILL ({busy} of them while a file was half "
             "written) and gone on with `--resume` each time, against the same run that nobody stopped:",
             "",
             "| | |",
             "|---|---|",
-            f"| LoRA files ({EPOCHS} of epochs, {found.files - EPOCHS} of steps) | {found.files}, {same} |",
-            f"| steps in the log | {'1 to ' + str(total) + ', each once, in both' if counted else 'NOT the same'} |",
-            f"| losses of all steps and epochs | {'equal, every digit' if found.losses_equal else 'NOT the same'} |",
-            f"| temporary files and locks that are left | {', '.join(found.left) or 'none'} |",
+            f"| LoRA files ({EPOCHS} of epochs, {comparison.files - EPOCHS} of steps) | {comparison.files}, {same} |",
+            f"| steps in the log | {f'1 to {total}, each once, in both' if counted else 'NOT the same'} |",
+            "| losses of all steps and epochs | "
+            f"{'equal, every digit' if comparison.losses_equal else 'NOT the same'} |",
+            f"| temporary files that are left | {', '.join(comparison.left) or 'none'} |",
             "",
             "| kill | moment | last step in the log | half written |",
             "|---|---|---|---|",
-            *rows,
+            *(f"| {number} | {kill.moment} | {kill.step} | {kill.half} |" for number, kill in enumerate(kills, 1)),
             "",
         ]
     )

@@ -93,11 +93,11 @@ def main() -> None:
         return
     if not (args.out / "base").exists():
         (full_size.tiny if args.tiny else full_size.sd15)(args.out / "base")
-    found = {}
+    runs = {}
     for kind in ("plain", "looking"):
         command = [sys.executable, "-m", "benchmarks.looking", *sys.argv[1:], "--one", kind]
-        found[kind] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    print("\n".join(table(found["plain"], found["looking"])))
+        runs[kind] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    print("\n".join(table(runs["plain"], runs["looking"])))
 
 
 def table(plain: dict[str, Any], looking: dict[str, Any]) -> list[str]:

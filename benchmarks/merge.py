@@ -174,23 +174,23 @@ def sdxl(folder: Path) -> list[Row]:
         save_file(_sdxl_tensors(seed), path)
     rows = []
     for rank, bar in (("exact", None), ("128", 60.0), ("size=800MiB", 60.0)):
-        found = in_own_process(first, second, folder / "merged.safetensors", rank)
-        assert found["modules"] == _SDXL_MODULES
+        spent = in_own_process(first, second, folder / "merged.safetensors", rank)
+        assert spent["modules"] == _SDXL_MODULES
         what = f"SDXL, rank 128 + 128, --rank {rank}"
         rows.append(
             Row(
                 f"{what}: time",
-                f"{found['seconds']:.1f} s",
+                f"{spent['seconds']:.1f} s",
                 f"<= {bar:.0f} s" if bar else "",
-                found["seconds"] <= bar if bar else None,
+                spent["seconds"] <= bar if bar else None,
             )
         )
         rows.append(
             Row(
                 f"{what}: peak RssAnon over the bare interpreter's",
-                f"{found['peak'] / 1e9:.2f} GB",
+                f"{spent['peak'] / 1e9:.2f} GB",
                 "<= 1.5 GB",
-                found["peak"] <= 1.5e9,
+                spent["peak"] <= 1.5e9,
             )
         )
     return rows
@@ -265,8 +265,8 @@ def in_own_process(first: Path, second: Path, out: Path, rank: str) -> dict[str,
     """A merge in a process of its own: its seconds, its peak anonymous bytes over a bare interpreter's, its modules."""
     words = [sys.executable, "-c", _MEASURED, str(first), str(second), str(out), rank]
     done = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    measured: dict[str, float] = json.loads(done.stdout)
+    return measured
 
 
 def _sdxl_tensors(seed: int) -> dict[str, torch.Tensor]:
@@ -284,18 +284,18 @@ def _interleaved(works: list[Callable[[], None]], repeats: int) -> list[float]:
     """Medians of several works, taken in turns so that a busy moment does not fall on one of them."""
     times: list[list[float]] = [[] for _ in works]
     for turn in range(repeats + 1):
-        for work, found in zip(works, times, strict=True):
+        for work, own in zip(works, times, strict=True):
             seconds = _seconds(work)
             if turn:  # the first turn warms caches
-                found.append(seconds)
-    return [statistics.median(found) for found in times]
+                own.append(seconds)
+    return [statistics.median(own) for own in times]
 
 
 def _timed(work: Callable[[], float]) -> tuple[float, float]:
-    """The seconds that ``work`` took, and those that it tells."""
+    """The seconds that ``work`` took, and those that it reports."""
     start = time.perf_counter()
-    told = work()
-    return time.perf_counter() - start, told
+    inside = work()
+    return time.perf_counter() - start, inside
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -4,7 +4,7 @@
     python -m benchmarks.recipes --only slim two-loras --small --out /tmp/x.md
 
 Writes a table of times to ``results/recipes.md``. The recipes share one cache, as ``--cache`` lets them: a training
-that several of them ask for is run once, in the first. ``from-kohya`` is given epoch-grid's epochs as another
+that several of them ask for is run once, in the first. ``from-kohya`` is args epoch-grid's epochs as another
 trainer leaves them.
 """
 
@@ -77,14 +77,14 @@ def timed(name: str, work: Path, cache: Path, small: bool) -> Timed:
 def foreign(run: Path, out: Path) -> None:
     """A run as sd-scripts leaves it: nothing of ours in the headers, the last epoch without a number."""
     out.mkdir(exist_ok=True)
-    found = epochs(run)
-    for epoch in found:
+    trained = epochs(run)
+    for epoch in trained:
         texts = {key: text for key, text in read_header(epoch.path).metadata.items() if key.startswith("ss_")}
-        name = "ink" if epoch is found[-1] else f"ink-{epoch.number:06d}"
+        name = "ink" if epoch is trained[-1] else f"ink-{epoch.number:06d}"
         save_file(load_file(epoch.path), out / f"{name}.safetensors", texts)
 
 
-def table(found: Sequence[Timed], small: bool) -> str:
+def table(rows: Sequence[Timed], small: bool) -> str:
     """The report."""
     threads = torch.get_num_threads()
     where = f"{platform.machine()} CPU, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}"
@@ -101,12 +101,12 @@ def table(found: Sequence[Timed], small: bool) -> str:
     lines += [
         f"| {t.name} | {t.steps} | {t.first:.1f} s | {t.again:.2f} s | {'yes' if t.cached else 'NO'} | "
         f"{t.bytes / 2**20:.1f} MiB |"
-        for t in found
+        for t in rows
     ]
-    whole = sum(t.first for t in found)
+    whole = sum(t.first for t in rows)
     lines += [
         "",
-        f"Together {whole:.0f} s from an empty cache; the slowest from the cache {max(t.again for t in found):.2f} s.",
+        f"Together {whole:.0f} s from an empty cache; the slowest from the cache {max(t.again for t in rows):.2f} s.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -117,19 +117,19 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=ORDER, default=list(ORDER))
     parser.add_argument("--small", action="store_true", help="the smallest settings; style has none and is left out")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
-    out = given.out.absolute()
-    names = [name for name in ORDER if name in given.only and not (given.small and name.startswith("style"))]
+    args = parser.parse_args()
+    out = args.out.absolute()
+    names = [name for name in ORDER if name in args.only and not (args.small and name.startswith("style"))]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        found = []
+        rows = []
         for name in names:
             if name == "from-kohya":
                 foreign(Path("runs/epoch-grid/style"), Path("kohya_run"))
-            found.append(timed(name, Path("runs") / name, Path("cache"), given.small))
-            print(f"{name:<16} {found[-1].first:7.1f} s   again {found[-1].again:5.2f} s", flush=True)
+            rows.append(timed(name, Path("runs") / name, Path("cache"), args.small))
+            print(f"{name:<16} {rows[-1].first:7.1f} s   again {rows[-1].again:5.2f} s", flush=True)
         os.chdir(out.parent)
-    by_hand.write(out, table(found, given.small))
+    by_hand.write(out, table(rows, args.small))
 
 
 if __name__ == "__main__":

@@ -81,9 +81,9 @@ def ours(base: Base, chunks: int, skip: int, weighted: bool) -> tuple[list[Tenso
     if not weighted:
         ids = [tokenize(tokenizer, CAPTIONS, chunks) for tokenizer in base.tokenizers]
         return ids, text_states(base, ids, skip)
-    found = [tokenize_weighted(tokenizer, CAPTIONS, 75 * chunks + 2) for tokenizer in base.tokenizers]
-    ids = [in_chunks(tokenizer, each, chunks) for tokenizer, (each, _) in zip(base.tokenizers, found, strict=True)]
-    return ids, text_states(base, ids, skip, [weights for _, weights in found])
+    weighed = [tokenize_weighted(tokenizer, CAPTIONS, 75 * chunks + 2) for tokenizer in base.tokenizers]
+    ids = [in_chunks(tokenizer, each, chunks) for tokenizer, (each, _) in zip(base.tokenizers, weighed, strict=True)]
+    return ids, text_states(base, ids, skip, [weights for _, weights in weighed])
 
 
 def theirs(tokenizing: Any, encoding: Any, encoders: list[Any], weighted: bool) -> tuple[list[Tensor], list[Tensor]]:
@@ -114,15 +114,15 @@ def cases(checkout: Path, models: Models) -> Iterator[tuple[str, float]]:
             encoders = [models.first, models.second]
             ids, (one, two, pooled) = theirs(reading, sdxl.SdxlTextEncodingStrategy(), encoders, weighted)
             mine, states = ours(models.base("sdxl", (models.plain, models.padded)), chunks, 1, weighted)
-            found = _apart(mine, ids, [states.hidden, states.pooled], [torch.cat([one, two], -1), pooled])
-            yield f"SDXL, {what}", found
+            apart = _apart(mine, ids, [states.hidden, states.pooled], [torch.cat([one, two], -1), pooled])
+            yield f"SDXL, {what}", apart
 
 
-def _apart(mine: list[Tensor], ids: list[Tensor], found: list[Tensor], wanted: list[Tensor]) -> float:
+def _apart(mine: list[Tensor], ids: list[Tensor], states: list[Tensor], wanted: list[Tensor]) -> float:
     for own, other in zip(mine, ids, strict=True):
         if not torch.equal(own, other.reshape(own.shape)):
             return float("nan")
-    pairs = zip(found, wanted, strict=True)
+    pairs = zip(states, wanted, strict=True)
     return max(float((own - other).abs().max() / other.abs().max()) for own, other in pairs)
 
 

@@ -45,9 +45,11 @@ def cells(folder: Path) -> Iterator[tuple[str, str, str]]:
         own, base = grid.cell(row, weight), grid.cell(row, 0.0)
         if weight > 0 and own and len(own) == len(base):
             pixels = {at: [read_pixels(folder / p.file) for p in part] for at, part in ((0.0, base), (weight, own))}
-            found = judge_row(pixels)
-            told = "breaks" if found.breaks is not None else "strays" if "another picture" in found.text else "holds"
-            yield f"{folder.name} {grid.rows[row].label} at {weight:g}", kind(grid, own, readings), told
+            verdict = judge_row(pixels)
+            answer = (
+                "breaks" if verdict.breaks is not None else "strays" if "another picture" in verdict.text else "holds"
+            )
+            yield f"{folder.name} {grid.rows[row].label} at {weight:g}", kind(grid, own, readings), answer
 
 
 def main() -> None:
@@ -56,12 +58,12 @@ def main() -> None:
     parser.add_argument("grids", nargs="+", type=Path)
     count: Counter[tuple[str, str]] = Counter()
     for folder in parser.parse_args().grids:
-        for where, actual, told in cells(folder):
-            count[actual, told] += 1
-            if (actual, told) in MISSES:
-                print(f"  {where}: {actual}, and the test says that it {told}")
+        for where, actual, answer in cells(folder):
+            count[actual, answer] += 1
+            if (actual, answer) in MISSES:
+                print(f"  {where}: {actual}, and the test says that it {answer}")
     for actual in KINDS:
-        print(f"{actual}: " + ", ".join(f"{count[actual, told]} {told}" for told in ANSWERS))
+        print(f"{actual}: " + ", ".join(f"{count[actual, answer]} {answer}" for answer in ANSWERS))
 
 
 if __name__ == "__main__":

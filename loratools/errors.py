@@ -102,12 +102,20 @@ class LaunchError(LoratoolsError):
 class RecipeError(LoratoolsError):
     """A recipe or training config that cannot be read, resolved or run.
 
-    ``excerpt`` is the line that is meant, with carets under the word, where the mistake has a place in a file.
+    Attributes:
+        excerpt: the line that is meant, with carets under the word, where the mistake has a place in a file.
+        place: the keys and list positions from the root of the file, or of the settings, to the value that is wrong;
+            None where the mistake is not about one value.
+        reason: the message without the file and the place.
     """
 
-    def __init__(self, message: str, excerpt: str = "") -> None:
+    def __init__(
+        self, message: str, excerpt: str = "", *, place: tuple[str | int, ...] | None = None, reason: str = ""
+    ) -> None:
         super().__init__(message)
         self.excerpt = excerpt
+        self.place = place
+        self.reason = reason or message
 
 
 class PocketError(LoratoolsError):

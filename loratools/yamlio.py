@@ -103,7 +103,8 @@ class Document:
         Args:
             word: the very word that is wrong; by default the message's own first quoted one that stands there.
         """
-        return RecipeError(f"{self.where(path)}: {message}", self.excerpt(path, word, message))
+        excerpt = self.excerpt(path, word, message)
+        return RecipeError(f"{self.where(path)}: {message}", excerpt, place=path, reason=message)
 
     def excerpt(self, path: Place, word: str | None = None, message: str = "") -> str:
         """The line of ``path`` with carets under the word that is meant, and ``FILE:line:column`` above it."""

@@ -21,6 +21,6 @@ def test_ranks_are_read_from_the_launcher() -> None:
 
 
 def test_a_launch_is_called_the_same_in_all_its_processes() -> None:
-    told = {"MASTER_PORT": "29500", "WORLD_SIZE": "2"}
-    assert launch_name({**told, "RANK": "0"}) == launch_name({**told, "RANK": "1"})
-    assert launch_name(told) != launch_name({**told, "MASTER_PORT": "29501"})
+    environment = {"MASTER_PORT": "29500", "WORLD_SIZE": "2"}
+    assert launch_name({**environment, "RANK": "0"}) == launch_name({**environment, "RANK": "1"})
+    assert launch_name(environment) != launch_name({**environment, "MASTER_PORT": "29501"})

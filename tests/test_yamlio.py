@@ -48,9 +48,9 @@ from loratools.yamlio import load_yaml, read_yaml
     ],
 )
 def test_plain_values(text: str, value: object) -> None:
-    found = load_yaml(f"key: {text}").data["key"]
-    assert found == value
-    assert type(found) is type(value)
+    parsed = load_yaml(f"key: {text}").data["key"]
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 def test_not_a_number() -> None:

@@ -72,9 +72,12 @@ def generate(base: Base, pictures: Sequence[PictureRequest], embeddings: Embeddi
         pictures: one batch; they may differ in prompt, negative prompt and seed alone.
         embeddings: those that the prompts may name.
     Raises:
-        GridError: if the pictures differ in more, or a size, sampler or number of steps cannot be used.
+        GridError: if there is no picture, the pictures differ in more, or a size, a sampler or a number of steps cannot
+            be used.
         PromptError: for a clip skip or an embedding that does not fit the base.
     """
+    if not pictures:
+        raise GridError("no picture is asked for; give at least one")
     first = pictures[0]
     check_size(first.size, base.vae_scale_factor)
     if any(_shared(own) != _shared(first) or own.clip_skip != first.clip_skip for own in pictures):
@@ -112,9 +115,7 @@ def denoise_batch(
     first, factor = pictures[0], base.vae_scale_factor
     latents = torch.cat([initial_latents(own.noise, own.seed, own.size, factor) for own in pictures])
     sampling = Sampling(first.steps, first.cfg, first.sampler, first.noise)
-    return denoise(
-        base, guidance, latents, [own.seed for own in pictures], sampling, callback=callback, unet=unet
-    )
+    return denoise(base, guidance, latents, [own.seed for own in pictures], sampling, callback=callback, unet=unet)
 
 
 def _shared(own: Sampled) -> tuple[object, ...]:

@@ -7,23 +7,15 @@ import os
 import sys
 import textwrap
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
 
+from loratools.cli.commands import COMMANDS
 from loratools.errors import LoratoolsError, did_you_mean
 
 DONE, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 130, 141
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A command of the top level: the folder of ``loratools/cli`` that its module is in, and its line of help."""
-
-    folder: str
-    help: str
 
 
 class Command(click.Command):
@@ -53,18 +45,18 @@ class Shell(Group):
     """The top of the command line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_commands())
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _commands():
+        if cmd_name not in COMMANDS:
             return None
-        folder = _commands()[cmd_name].folder
+        folder = COMMANDS[cmd_name].folder
         command: click.Command = importlib.import_module(f"loratools.cli.{folder}.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in _commands().items()])
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
 
     def main(
         self,
@@ -150,12 +142,6 @@ def _close_pipe() -> int:
     """Whoever read our output went away (``| head``): end without a word, also when Python closes stdout."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return PIPE_CLOSED
-
-
-def _commands() -> Mapping[str, Entry]:
-    from loratools.cli import COMMANDS
-
-    return COMMANDS
 
 
 def fail_usage(message: str) -> NoReturn:

@@ -115,7 +115,7 @@ def rank_option(function: F) -> F:
 
 def short_terms(text: str) -> str:
     """A merge string without folders: who may overwrite a result should not depend on where its parts lie."""
-    from loratools.ops.merging.terms import parse_merge_string
+    from loratools.ops.merging.merge_string import parse_merge_string
 
     return ",".join(replace(spec, ref=Path(spec.ref).name).text() for spec in parse_merge_string(text))
 
@@ -162,7 +162,8 @@ def read_terms(
         LoratoolsError: for text that is no merge string, a file that is none, or a vector that does not fit.
     """
     from loratools.blocks.presets import load_presets
-    from loratools.ops.merging.terms import parse_merge_string, resolve_terms
+    from loratools.ops.merging.merge_string import parse_merge_string
+    from loratools.ops.merging.terms import resolve_terms
     from loratools.recipe.plan.lora_refs import best_epoch
 
     weight = None if missing is None else float(missing)

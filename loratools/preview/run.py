@@ -16,17 +16,18 @@ from loratools.errors import GridError, PromptError
 from loratools.files import locked
 from loratools.launch import Rank
 from loratools.preview.judge.verdict import with_verdicts
+from loratools.preview.plan.jobs import Job
 from loratools.preview.plan.plan import Plan, title_of
 from loratools.preview.plan.resolve import Resolve, Stacks
-from loratools.preview.record.cells import check_seeds, with_base_first
-from loratools.preview.record.grid import AxisInfo, Grid, Score, guard, read_grid
+from loratools.preview.record.grid import AxisInfo, Grid, guard
 from loratools.preview.render.claims import Shard
-from loratools.preview.render.engine import Engine, Job, Options
+from loratools.preview.render.engine import Engine, Options
 from loratools.preview.render.picture_store import Store
 from loratools.preview.request.arrange import Arrangement, arrange
+from loratools.preview.request.numbers import check_seeds, with_base_first
 from loratools.preview.request.rows import Row
 from loratools.preview.request.setting import Setting
-from loratools.preview.sheet.write import Drawing, announce, draw
+from loratools.preview.sheet.write import SheetOptions, announce, draw
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def render_axes(
     on_picture: Callable[[int, int], None] | None = None,
     owner: str = "grid",
     force: bool = False,
-    drawing: Drawing | None = None,
+    drawing: SheetOptions | None = None,
 ) -> GridResult:
     """Render every place of ``arrangement``, as :func:`render_grid` does for rows and weights.
 
@@ -197,7 +198,7 @@ def render_axes(
 
     plan = Plan(current, arrangement, stacks, names[0], known(current))
     run.check(current, plan)
-    told = drawing or Drawing()
+    told = drawing or SheetOptions()
 
     def record() -> Grid:
         return told.worded(run.record(arrangement, owner, title).annotated(notes))
@@ -213,28 +214,6 @@ def render_axes(
             plan = Plan(current, arrangement, stacks, name, known(current))
             run.render(current, plan)
         return run.finish(record(), told)
-
-
-def redraw(
-    folder: Path,
-    *,
-    notes: Mapping[str, str] | None = None,
-    badges: Mapping[tuple[str, float], str] | None = None,
-    title: str = "",
-    scores: Mapping[str, tuple[Score, ...]] | None = None,
-    drawing: Drawing | None = None,
-) -> Grid:
-    """Draw the sheet and the page of a rendered grid again, with other texts; nothing is rendered.
-
-    ``notes`` go under row labels, ``badges`` under cells by (row label, weight), ``scores`` under pictures by key; all
-    are kept in ``grid.json``. The 0.9 test is made again, since the pictures decide it. Winners of a ``votes.json`` in
-    the folder are marked.
-    """
-    told = drawing or Drawing()
-    grid = told.worded(with_verdicts(folder, read_grid(folder).annotated(notes, badges)))
-    grid = replace(grid, title=title or grid.title, scores={**grid.scores, **(scores or {})})
-    draw(folder, grid, told)
-    return grid
 
 
 class _Run:
@@ -301,7 +280,7 @@ class _Run:
         return Grid(owner, title or title_of(name, arrangement, common), name, digest, self.compute, infos, weights,
                     prompts, seeds, common, tuple(pictures), axes=axes)  # fmt: skip
 
-    def finish(self, grid: Grid, drawing: Drawing) -> GridResult:
+    def finish(self, grid: Grid, drawing: SheetOptions) -> GridResult:
         """Judge the rows, and write the record, the sheet and the page."""
         if self.rank.main:
             grid = with_verdicts(self.out, grid)

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from loratools.cli import shell
+from loratools.cli import cli
 from tests.recipe.conftest import save_lora
 from tests.tiny import save_tiny_base
 
@@ -23,7 +23,7 @@ steps:
 
 
 def call(*words: str | Path) -> Result:
-    return CliRunner().invoke(shell, ["blocks", *(str(word) for word in words)])
+    return CliRunner().invoke(cli, ["blocks", *(str(word) for word in words)])
 
 
 def told(*words: str | Path) -> dict[str, object]:

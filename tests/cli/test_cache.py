@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from loratools.adapter.files.file import read
-from loratools.cli import shell
+from loratools.cli import cli
 from loratools.files import locked
 from loratools.recipe.plan.context import Session
 from loratools.recipe.run.cache import Cache
@@ -28,7 +28,7 @@ steps:
 
 
 def call(*words: object) -> Result:
-    return CliRunner().invoke(shell, [str(word) for word in words])
+    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 def run_recipe() -> dict[str, bool]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from loratools import __version__
 from loratools.adapter.files.file import read
-from loratools.cli import COMMANDS, shell
+from loratools.cli import COMMANDS, cli
 from loratools.cli.app import report
 from tests.recipe.conftest import MODULES, save_lora
 from tests.tiny import save_tiny_base
@@ -25,7 +25,7 @@ FIXTURES = ROOT / "../shared/fixtures"
 
 
 def call(*words: str | Path) -> Result:
-    return CliRunner().invoke(shell, [str(word) for word in words])
+    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 @pytest.fixture

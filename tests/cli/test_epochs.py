@@ -7,12 +7,12 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from loratools.cli import shell
+from loratools.cli import cli
 from tests.train.output.test_epoch_report import write_run
 
 
 def run(*words: object) -> Result:
-    return CliRunner().invoke(shell, [str(word) for word in words])
+    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 def test_epochs_tells_people_and_scripts(tmp_path: Path) -> None:

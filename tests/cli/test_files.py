@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
 from loratools.adapter.files.file import read
-from loratools.cli import shell
+from loratools.cli import cli
 from tests.adapter.files.test_formats import STEM, Q, factors, flux_tensors, peft_folder, t
 from tests.loras import lora_tensors, save
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def call(*words: str | Path) -> Result:
-    return CliRunner().invoke(shell, [str(word) for word in words])
+    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 def told(*words: str | Path) -> str:

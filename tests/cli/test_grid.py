@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from loratools.cli import shell
+from loratools.cli import cli
 from tests.recipe.conftest import save_lora
 from tests.tiny import save_tiny_base
 
@@ -32,7 +32,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def grid(*words: str | Path) -> Result:
     common = ["--steps", "1", "--size", "64", "--device", "cpu", "-o", "out"]
-    return CliRunner().invoke(shell, ["grid", *(str(word) for word in words), *common])
+    return CliRunner().invoke(cli, ["grid", *(str(word) for word in words), *common])
 
 
 def record() -> dict[str, Any]:
@@ -206,18 +206,18 @@ def test_mistakes_are_told_in_one_sentence(here: Path, base: Path, words: tuple[
 def test_redraw_renders_nothing_and_needs_no_model(here: Path, base: Path) -> None:
     assert grid("a", "--base", base, "--prompt", "1girl", "--weights", "0,1").exit_code == 0
     words = ["grid", "-o", "out", "--redraw"]
-    done = CliRunner().invoke(shell, [*words, "--title", "Mine", "--label", "a=the file", "--embed", "--json"])
+    done = CliRunner().invoke(cli, [*words, "--title", "Mine", "--label", "a=the file", "--embed", "--json"])
     assert done.exit_code == 0 and json.loads(done.stdout)["rendered"] == 0, done.output
     assert record()["title"] == "Mine" and record()["labels"] == {"a": "the file"}
     assert "data:image/png;base64" in Path("out/grid.html").read_text(encoding="utf-8")
-    assert CliRunner().invoke(shell, [*words, "--no-embed"]).exit_code == 0
+    assert CliRunner().invoke(cli, [*words, "--no-embed"]).exit_code == 0
     assert "data:image/png;base64" not in Path("out/grid.html").read_text(encoding="utf-8")
     for more, code, told in (
         (["a"], 2, "--redraw renders nothing"),
         (["--label", "a"], 1, "VALUE=TEXT"),
         (["--full-size"], 1, "goes with --sheet"),
     ):
-        done = CliRunner().invoke(shell, [*words, *more])
+        done = CliRunner().invoke(cli, [*words, *more])
         assert done.exit_code == code and told in done.stderr
 
 
@@ -227,7 +227,7 @@ def test_redraw_refuses_what_only_a_rendering_heeds(here: Path) -> None:
         (["a"], "leave rows out"),
         (["--batch-size", "8"], "leave --batch-size out"),
     ):
-        done = CliRunner().invoke(shell, ["grid", "-o", "out", "--redraw", *more])
+        done = CliRunner().invoke(cli, ["grid", "-o", "out", "--redraw", *more])
         assert done.exit_code == 2 and told in done.stderr, done.output
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from loratools.adapter.architectures.names import kohya_name
 from loratools.adapter.files.file import read
 from loratools.blocks.presets import load_presets
-from loratools.ops.merging.terms import Term, parse_merge_string, resolve_terms
+from loratools.ops.merging.merge_string import parse_merge_string
+from loratools.ops.merging.terms import Term, resolve_terms
 
 PRESETS = load_presets()
 LINEAR = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"

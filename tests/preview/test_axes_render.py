@@ -21,13 +21,15 @@ from loratools.base.model import Base
 from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
 from loratools.errors import FormatError, GridError, PromptError
-from loratools.ops.merging.terms import Term, parse_merge_string, resolve_terms
+from loratools.ops.merging.merge_string import parse_merge_string
+from loratools.ops.merging.terms import Term, resolve_terms
 from loratools.preview.record.grid import read_grid
+from loratools.preview.redraw import redraw
 from loratools.preview.request.arrange import arrange
 from loratools.preview.request.axes import Axis, parse_axis
 from loratools.preview.request.rows import Row
 from loratools.preview.request.setting import Setting
-from loratools.preview.run import GridResult, redraw, render_axes, render_grid
+from loratools.preview.run import GridResult, render_axes, render_grid
 from tests.base.patching.test_patch import random_deltas
 
 PRESETS = load_presets(None)

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from loratools.adapter.files.file import read
 from loratools.adapter.files.metadata import KEY, Provenance
 from loratools.adapter.files.save import write
-from loratools.cli import shell
+from loratools.cli import cli
 from loratools.errors import RecipeError
 from loratools.recipe.plan.context import Session
 from loratools.recipe.plan.lineage import lineage_of
@@ -50,7 +50,7 @@ def made(values: dict[str, str] | None = None, only: str = "final") -> Path:
 
 
 def command(*words: object) -> Result:
-    return CliRunner().invoke(shell, ["reproduce", *(str(word) for word in words)])
+    return CliRunner().invoke(cli, ["reproduce", *(str(word) for word in words)])
 
 
 def test_a_trained_and_merged_file_comes_back_bit_for_bit_without_its_cache(folder: Path) -> None:
@@ -97,10 +97,10 @@ def test_lineage_changes_no_tensor_and_later_files_stay_small(folder: Path) -> N
 
 
 def test_inline_merges_are_made_again_too(folder: Path) -> None:
-    shown = CliRunner().invoke(shell, ["merge", "other:1:GP1", "-o", "inline.safetensors"])
+    shown = CliRunner().invoke(cli, ["merge", "other:1:GP1", "-o", "inline.safetensors"])
     assert shown.exit_code == 0, shown.output
     assert command("inline.safetensors", "--device", "cpu").stdout.startswith("the same: digest ")
-    shown = CliRunner().invoke(shell, ["resize", "other.safetensors", "--rank", "1", "-o", "slim.safetensors"])
+    shown = CliRunner().invoke(cli, ["resize", "other.safetensors", "--rank", "1", "-o", "slim.safetensors"])
     assert shown.exit_code == 0, shown.output
     assert command("slim.safetensors", "--device", "cpu").stdout.startswith("the same: digest ")
 
@@ -156,7 +156,7 @@ def test_a_foreign_file_is_not_overwritten_without_force(folder: Path) -> None:
 def test_inline_merges_find_what_lies_beside_them(folder: Path) -> None:
     (folder / "loras").mkdir()
     save_lora(folder / "loras/deep.safetensors", seed=5)
-    shown = CliRunner().invoke(shell, ["merge", "loras/deep.safetensors:1", "-o", "loras/inline.safetensors"])
+    shown = CliRunner().invoke(cli, ["merge", "loras/deep.safetensors:1", "-o", "loras/inline.safetensors"])
     assert shown.exit_code == 0, shown.output
     assert command("loras/inline.safetensors", "--device", "cpu").stdout.startswith("the same: digest ")
     shutil.move("loras/inline.safetensors", "inline.safetensors")

@@ -116,7 +116,7 @@ def analyze_effect(
     from loratools.adapter.files.file import read
     from loratools.base.load import load_base
     from loratools.preview.block_effect import analyze_effect as measure
-    from loratools.preview.record.cells import parse_seeds, parse_size
+    from loratools.preview.request.numbers import parse_seeds, parse_size
     from loratools.preview.request.read_rows import read_prompts
 
     place = find_lora(lora, lora_dirs)

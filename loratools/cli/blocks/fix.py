@@ -141,7 +141,7 @@ def _preview(
     force: bool,
     as_json: bool,
 ) -> None:
-    from loratools.preview.record.cells import parse_weights
+    from loratools.preview.request.numbers import parse_weights
     from loratools.recipe.edit.fix import sized
 
     steps = [Decimal(str(size)) for size in parse_weights(sizes)]

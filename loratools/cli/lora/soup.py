@@ -47,10 +47,10 @@ def command(
     from loratools.adapter.algebra.rank import parse_rank
     from loratools.adapter.files.save import DTYPES
     from loratools.ops.merging.merge import merge_files
+    from loratools.ops.merging.merge_string import quoted
 
     place, rule = safetensors_out(out), parse_rank(rank)
-    quoted = ['"' + name.replace('"', '""') + '"' for name in files]
-    text = ",".join(f"{name}:{1 / len(files)!r}" for name in quoted)
+    text = ",".join(f"{quoted(name)}:{1 / len(files)!r}" for name in files)
     terms = read_terms(text, lora_dirs, presets, missing, base=base)
     report = merge_files(terms, place, rule=rule, dtype=DTYPES[dtype], force=force, owner=f"soup {short_terms(text)}")
     print_json(report.json()) if as_json else click.echo(report.text())

@@ -14,10 +14,10 @@ from loratools.cli.options import DTYPES, device_option, force_option, json_opti
 from loratools.errors import GridError
 
 if TYPE_CHECKING:
-    from loratools.preview.judge.score_request import ScoredBy
+    from loratools.preview.judge.score_request import ScoreRequest
     from loratools.preview.request.read_axes import Asked, Names
     from loratools.preview.run import GridResult
-    from loratools.preview.sheet.write import Drawing
+    from loratools.preview.sheet.write import SheetOptions
 
 FORMATS = ("webp", "jpg", "png")
 NOISE = ("own", "webui-cpu", "webui-gpu")
@@ -182,6 +182,7 @@ def command(
     from loratools.base.base_path import locate_base
     from loratools.base.load import load_base
     from loratools.launch import Rank
+    from loratools.preview.redraw import draw_scores
     from loratools.preview.render.engine import Options
     from loratools.preview.request.read_axes import build_arrangement, models_of
     from loratools.preview.request.setting import Setting
@@ -243,7 +244,7 @@ def command(
     if not rank.main:
         return
     if scored is not None:
-        scored.draw(Path(out), shipped_judge, drawing)
+        draw_scores(Path(out), scored, shipped_judge, drawing)
     _tell(result, no_base, as_json)
 
 
@@ -258,7 +259,7 @@ def _asked(
     most: int | None,
 ) -> Asked:
     """What is asked for, once it is known that prompts and a base are named; ``given`` are other settings."""
-    from loratools.preview.record.cells import parse_seeds
+    from loratools.preview.request.numbers import parse_seeds
     from loratools.preview.request.read_axes import Asked
 
     axes = {slot: text for slot, text in slots.items() if text is not None}
@@ -288,7 +289,7 @@ def _names(lora_dirs: tuple[str, ...], presets: str | None, missing: str | None)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
-    from loratools.preview.record.cells import parse_size
+    from loratools.preview.request.numbers import parse_size
 
     return parse_size(text) if text else None
 
@@ -336,8 +337,8 @@ def _check_redraw() -> None:
 
 def _drawing(
     labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...], full: bool, embed: bool | None
-) -> Drawing:
-    from loratools.preview.sheet.write import Drawing
+) -> SheetOptions:
+    from loratools.preview.sheet.write import SheetOptions
 
     words = {}
     for label in labels:
@@ -347,32 +348,32 @@ def _drawing(
         words[value] = text
     if full and not formats:
         raise GridError("--full-size goes with --sheet; say which format, such as --sheet webp")
-    return Drawing(formats, full, embed, words, captions)
+    return SheetOptions(formats, full, embed, words, captions)
 
 
-def _scored(score: bool, training: str | None, held_out: str | None, models: tuple[str, ...]) -> ScoredBy | None:
+def _scored(score: bool, training: str | None, held_out: str | None, models: tuple[str, ...]) -> ScoreRequest | None:
     """What ``--score`` compares with; None without it."""
-    from loratools.preview.judge.score_request import ScoredBy
+    from loratools.preview.judge.score_request import ScoreRequest
 
-    found = ScoredBy(
+    found = ScoreRequest(
         Path(training) if training else None, Path(held_out) if held_out else None, tuple(Path(name) for name in models)
     )
     if score:
         return found
-    if found != ScoredBy():
+    if found != ScoreRequest():
         raise click.UsageError("--score-images, --held-out and --score-model say what --score compares with; add it.")
     return None
 
 
-def _redraw(folder: Path, title: str, drawing: Drawing, scored: ScoredBy | None, as_json: bool) -> None:
-    from loratools.preview.run import redraw
+def _redraw(folder: Path, title: str, drawing: SheetOptions, scored: ScoreRequest | None, as_json: bool) -> None:
+    from loratools.preview.redraw import draw_scores, redraw
     from loratools.recipe.plan.context import shipped_judge
 
     if scored is None:
         grid = redraw(folder, title=title, drawing=drawing)
     else:
         scored.check()
-        grid = scored.draw(folder, shipped_judge, drawing, title)
+        grid = draw_scores(folder, scored, shipped_judge, drawing, title)
     facts = {name: str(folder / f"grid.{name}") for name in ("png", "html", "json")}
     if as_json:
         print_json({**facts, "rendered": 0, "reused": len({picture.key for picture in grid.pictures})})

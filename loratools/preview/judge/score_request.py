@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from loratools.errors import FileError
 
-if TYPE_CHECKING:
-    from loratools.preview.judge.scores import Judging
-    from loratools.preview.record.grid import Grid
-    from loratools.preview.sheet.write import Drawing
-
 
 @dataclass(frozen=True)
-class ScoredBy:
+class ScoreRequest:
     """``training`` and ``held_out`` are folders of images, ``models`` those of a CLIP or DINO; see :mod:`.scores`."""
 
     training: Path | None = None
@@ -33,26 +27,6 @@ class ScoredBy:
                 check_images(folder)
         for model in self.models:
             check_model(model)
-
-    def draw(self, folder: Path, judge: Judging, drawing: Drawing, title: str = "") -> Grid:
-        """Score the grid in ``folder`` and draw the figures under its pictures; ``judge`` reads the pocket's alone.
-
-        Raises:
-            LoratoolsError: as :func:`.scores.score_pictures` and :func:`.features.load_features`.
-        """
-        from loratools.preview.judge.features import load_features
-        from loratools.preview.judge.scores import Scoring, score_pictures
-        from loratools.preview.record.grid import read_grid
-        from loratools.preview.run import redraw
-
-        grid = read_grid(folder)
-        scoring = Scoring(
-            tuple(load_features(model) for model in self.models),
-            self.training,
-            self.held_out,
-            judge if grid.base == "pocket" else None,
-        )
-        return redraw(folder, scores=score_pictures(folder, grid, scoring), drawing=drawing, title=title)
 
 
 def check_images(folder: Path) -> None:

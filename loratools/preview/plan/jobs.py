@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from loratools.adapter.algebra.lowrank import Delta
 from loratools.adapter.architectures.names import is_text
 from loratools.adapter.files.file import Adapter
 from loratools.base.sampling.noise_kinds import OWN
 from loratools.ops.merging.combine import Combined
-from loratools.preview.render.picture_store import Wanted
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,16 @@ def marks_of(deltas: Mapping[str, Delta]) -> Mapping[str, Hashable] | None:
             name: tuple((term.adapter.digest, strength) for term, strength in deltas.parts(name)) for name in deltas
         }
     return None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A picture that the grid asks for: its file, its key, and the texts that belong in it."""
+
+    path: Path
+    key: str
+    parameters: str
+    made: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,15 +9,14 @@ from pathlib import Path
 
 from loratools.base.infotext import Facts, infotext
 from loratools.base.model import Base
+from loratools.base.picture_size import check_size
 from loratools.base.prompt.embeddings import Embeddings
 from loratools.base.prompt.prompt_encoding import PromptEncoder, used_embeddings
-from loratools.base.picture_size import check_size
 from loratools.errors import PromptError
+from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
 from loratools.preview.plan.resolve import Stacked, Stacks
 from loratools.preview.record.cells import Cell, Settings, cell_path, folder_names
 from loratools.preview.record.grid import Picture, RowInfo
-from loratools.preview.render.engine import Job, Stack, marks_of
-from loratools.preview.render.picture_store import Wanted
 from loratools.preview.request.arrange import Arrangement
 from loratools.preview.request.axes import Axis
 from loratools.preview.request.setting import Setting

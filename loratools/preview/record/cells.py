@@ -1,11 +1,11 @@
-"""What a grid is made of: axes read from text, and cells with a key of everything that determines their picture."""
+"""Cells of a grid: how each is sampled, a key of everything that determines its picture, and its file name."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -14,10 +14,8 @@ from loratools.base.infotext import number
 from loratools.base.sampling.noise_kinds import OWN, check_kind
 from loratools.base.sampling.samplers import find_sampler
 from loratools.errors import GridError
-from loratools.preview.request.numbers import parse_integers, parse_numbers
 
 RENDERER = 4  # raised when the same settings begin to give another picture
-_SIZE = re.compile(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*")
 
 
 @dataclass(frozen=True)
@@ -66,66 +64,6 @@ class Cell:
 def _versions() -> dict[str, str]:
     """Of the libraries that compute pictures; another one may round otherwise."""
     return {name: version(name).partition("+")[0] for name in ("torch", "diffusers", "transformers")}
-
-
-def parse_weights(text: str) -> tuple[float, ...]:
-    """``0:1:0.25`` (the end is included, and never passed), ``0-1 (+0.25)``, ``0,0.5,1``, or several of them mixed.
-
-    Raises:
-        GridError: if it is not that, or gives more than a thousand weights.
-    """
-    return parse_numbers(text, "weights")
-
-
-def with_base_first(weights: Iterable[float]) -> tuple[float, ...]:
-    """The weights without repetition, with 0 (the base itself) in front.
-
-    Raises:
-        GridError: if one is not finite.
-    """
-    rest = []
-    for weight in weights:
-        if not abs(weight) < float("inf"):
-            raise GridError(f"a weight of {weight} makes no picture; use finite numbers")
-        rest.append(float(weight))
-    return (0.0, *dict.fromkeys(weight for weight in rest if weight != 0))
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """``1,2`` or ``1-4`` or ``1-9 (+2)`` or several of them.
-
-    Raises:
-        GridError: if it is not that, or no generator takes one of them.
-    """
-    return check_seeds(parse_integers(text, "seeds"))
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """``512x768`` (width x height, as the WebUI writes it) as (height, width); ``512`` is a square.
-
-    Raises:
-        GridError: if it is not that.
-    """
-    if text.strip().isdigit():
-        text = f"{text}x{text}"
-    found = _SIZE.fullmatch(text)
-    if not found:
-        raise GridError(f"'{text}' is not a size; write WIDTHxHEIGHT such as 512x768")
-    return int(found[2]), int(found[1])
-
-
-def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    """The seeds without repetition.
-
-    Raises:
-        GridError: if there are none, or one is outside what torch's generators take.
-    """
-    if not seeds:
-        raise GridError("there is no seed; give at least one")
-    for seed in seeds:
-        if not 0 <= seed < 2**63:
-            raise GridError(f"{seed} is not a seed; use whole numbers from 0 to 2**63 - 1")
-    return tuple(dict.fromkeys(seeds))
 
 
 def folder_names(labels: Sequence[str]) -> list[str]:

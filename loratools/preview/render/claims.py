@@ -18,8 +18,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from loratools.launch import Rank
+from loratools.preview.plan.jobs import Wanted
 from loratools.preview.render.batches import Lot
-from loratools.preview.render.picture_store import Store, Wanted
+from loratools.preview.render.picture_store import Store
 
 _LEAST = 8  # pictures in a portion: a batch
 _PAUSE = 0.5  # seconds between looks at what others still have to write

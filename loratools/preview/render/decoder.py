@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from loratools.base.model import Base
-from loratools.base.sampling.sample import decode
+from loratools.base.sampling.sample import decode_pixels
 from loratools.errors import GridError
+from loratools.preview.plan.jobs import Wanted
 from loratools.preview.render.memory import too_small
-from loratools.preview.render.picture_store import Wanted
 from loratools.preview.render.png_writer import Writing
 from loratools.preview.render.prompt_cache import Using
 
@@ -81,8 +81,7 @@ class Decoder:
     def _decode(self, latents: Tensor) -> Tensor | None:
         """None if memory did not suffice for more than one picture."""
         try:
-            images = decode(self._base, latents)
-            return (images.permute(0, 2, 3, 1).float() * 255).round().to(torch.uint8)
+            return decode_pixels(self._base, latents)
         except torch.OutOfMemoryError:
             if len(latents) == 1:
                 raise GridError(too_small(self._base)) from None

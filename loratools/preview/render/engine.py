@@ -19,16 +19,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from loratools.base.generate import batch_guidance, denoise_batch
 from loratools.base.model import Base
 from loratools.base.patching.batched_lora import BatchedLora, RowAdapters
 from loratools.base.patching.patch import Patcher
-from loratools.base.prompt.guidance import Guidance, guidance
+from loratools.base.prompt.guidance import Guidance
 from loratools.base.prompt.prompt_encoding import encode_prompts
 from loratools.base.sampling.cuda_graph import UNetGraphs
-from loratools.base.sampling.noise import initial_latents
-from loratools.base.sampling.sample import UNet, compiled_unet, denoise_guided, find_sampler, plain_unet
+from loratools.base.sampling.sample import UNet, compiled_unet, plain_unet
 from loratools.errors import GridError
-from loratools.preview.plan.jobs import Job, Stack, marks_of
+from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.render.batches import Lot, even, mixed, plan_lots
 from loratools.preview.render.decoder import Decoder
 from loratools.preview.render.lookahead import Alone, Claims, turns
@@ -37,8 +37,6 @@ from loratools.preview.render.picture_store import Store
 from loratools.preview.render.png_writer import Writing
 from loratools.preview.render.prefetch import Ahead
 from loratools.preview.render.prompt_cache import Encode, Texts
-
-__all__ = ["Claims", "Encode", "Engine", "Job", "Options", "Stack", "marks_of"]
 
 _WORTH_A_GRAPH = 8  # UNet calls of one shape; capturing one costs about three
 _FEW = 0.5  # of a batch: with more pictures a stack, patching it and filling its own batches is as fast
@@ -296,29 +294,16 @@ class Engine:
         graph: another width would be captured, and its activations kept, for itself."""
         first, count = jobs[0], len(jobs)
         jobs = [*jobs, *[jobs[-1]] * (min(self._most, self._widths.get(first.shape, 0)) - count)]
-        positive, negative = zip(*(self._texts.of(job) for job in jobs), strict=True)
-        told = guidance(positive, negative, find_sampler(first.sampler).guided(first.cfg))
-        latents = torch.cat([initial_latents(job.noise, job.seed, job.size) for job in jobs])
-        with self._using(self.base.unet), self._beside(jobs, told):
-            made = denoise_guided(
-                self.base,
-                told,
-                latents,
-                first.steps,
-                first.cfg,
-                first.sampler,
-                self._step,
-                seeds=[job.seed for job in jobs],
-                kind=first.noise,
-                unet=self._unet(jobs),
-            )
-        return made[:count]
+        guidance = batch_guidance(first, [self._texts.of(job) for job in jobs])
+        with self._using(self.base.unet), self._beside(jobs, guidance):
+            latents = denoise_batch(self.base, jobs, guidance, callback=self._step, unet=self._unet(jobs))
+        return latents[:count]
 
-    def _beside(self, jobs: Sequence[Job], told: Guidance) -> contextlib.AbstractContextManager[None]:
+    def _beside(self, jobs: Sequence[Job], guidance: Guidance) -> contextlib.AbstractContextManager[None]:
         """Every row's own branches, where pictures of several stacks share a batch."""
         if not self._mixing or self._branches is None:
             return contextlib.nullcontext()
-        owners = told.owners(len(jobs))
+        owners = guidance.row_owners(len(jobs))
         if self._branches.reserve(len(owners)) and self._graphs is not None:
             self._graphs.drop()
         self._branches.fill([_row(job) for job in jobs], owners)

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loratools.base.infotext import read_png, write_png
+from loratools.preview.plan.jobs import Wanted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A picture that the grid asks for: its file, its key, and the texts that belong in it."""
-
-    path: Path
-    key: str
-    parameters: str
-    made: dict[str, Any]
 
 
 class Store:

@@ -11,7 +11,8 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from loratools.preview.render.picture_store import Store, Wanted
+from loratools.preview.plan.jobs import Wanted
+from loratools.preview.render.picture_store import Store
 
 _AHEAD = 4  # batches that may wait for a thread; the renderer then waits too, so that memory stays bounded
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from loratools.errors import GridError
-from loratools.preview.record.cells import with_base_first
 from loratools.preview.request.axes import KINDS, Axis
+from loratools.preview.request.numbers import with_base_first
 from loratools.preview.request.prompt_loras import has_tag, take_tags
 from loratools.preview.request.rows import Row
 from loratools.preview.request.setting import Setting, applied

@@ -35,8 +35,7 @@ from typing import TypeAlias
 from loratools.base.infotext import number
 from loratools.base.sampling.samplers import find_sampler
 from loratools.errors import GridError, LoratoolsError, did_you_mean
-from loratools.preview.record.cells import check_seeds, parse_size
-from loratools.preview.request.numbers import parse_integers, parse_numbers
+from loratools.preview.request.numbers import check_seeds, parse_integers, parse_numbers, parse_size
 from loratools.preview.request.rows import Row
 from loratools.preview.request.search_replace import split_texts
 

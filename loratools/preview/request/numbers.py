@@ -7,7 +7,7 @@ in decimals, so ``0:1:0.1`` holds 0.3 and not 0.30000000000000004.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 
 from loratools.errors import GridError
@@ -17,6 +17,7 @@ _NUMBER = r"(?:[+-]\s*)?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _WEBUI = re.compile(
     rf"(?P<start>{_NUMBER})\s*-\s*(?P<end>{_NUMBER})\s*(?:\(\s*(?P<step>{_NUMBER})\s*\)|\[\s*(?P<count>\d+)\s*\])?"
 )
+_SIZE = re.compile(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*")
 _FORMS = "START:END:STEP such as 0:1:0.25, 0-1 (+0.25), 0-1 [5], or a list 0,0.5,1"
 
 
@@ -42,6 +43,66 @@ def parse_integers(text: str, what: str) -> tuple[int, ...]:
             f"{int(broken.to_integral_value())}"
         )
     return tuple(int(value) for value in values)
+
+
+def parse_weights(text: str) -> tuple[float, ...]:
+    """``0:1:0.25`` (the end is included, and never passed), ``0-1 (+0.25)``, ``0,0.5,1``, or several of them mixed.
+
+    Raises:
+        GridError: if it is not that, or gives more than a thousand weights.
+    """
+    return parse_numbers(text, "weights")
+
+
+def with_base_first(weights: Iterable[float]) -> tuple[float, ...]:
+    """The weights without repetition, with 0 (the base itself) in front.
+
+    Raises:
+        GridError: if one is not finite.
+    """
+    rest = []
+    for weight in weights:
+        if not abs(weight) < float("inf"):
+            raise GridError(f"a weight of {weight} makes no picture; use finite numbers")
+        rest.append(float(weight))
+    return (0.0, *dict.fromkeys(weight for weight in rest if weight != 0))
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """``1,2`` or ``1-4`` or ``1-9 (+2)`` or several of them.
+
+    Raises:
+        GridError: if it is not that, or no generator takes one of them.
+    """
+    return check_seeds(parse_integers(text, "seeds"))
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``512x768`` (width x height, as the WebUI writes it) as (height, width); ``512`` is a square.
+
+    Raises:
+        GridError: if it is not that.
+    """
+    if text.strip().isdigit():
+        text = f"{text}x{text}"
+    found = _SIZE.fullmatch(text)
+    if not found:
+        raise GridError(f"'{text}' is not a size; write WIDTHxHEIGHT such as 512x768")
+    return int(found[2]), int(found[1])
+
+
+def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    """The seeds without repetition.
+
+    Raises:
+        GridError: if there are none, or one is outside what torch's generators take.
+    """
+    if not seeds:
+        raise GridError("there is no seed; give at least one")
+    for seed in seeds:
+        if not 0 <= seed < 2**63:
+            raise GridError(f"{seed} is not a seed; use whole numbers from 0 to 2**63 - 1")
+    return tuple(dict.fromkeys(seeds))
 
 
 def _parse(text: str, what: str, *, whole: bool) -> tuple[Decimal, ...]:

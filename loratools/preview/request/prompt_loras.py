@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from loratools.blocks.vector import Presets
 from loratools.blocks.webui_tag import parse_tag
 from loratools.errors import LoratoolsError, PromptError
+from loratools.ops.merging.merge_string import quoted
 
 _TAG = re.compile(r"<(?:lora|lyco):[^<>]*>", re.IGNORECASE)
 
@@ -34,6 +35,5 @@ def merge_string(tags: Sequence[str], presets: Presets, family: str | None = Non
             found = parse_tag(tag, presets, family)
         except LoratoolsError as error:
             raise PromptError(f"the prompt's {tag}: {error}") from error
-        quoted = '"' + found.name.replace('"', '""') + '"'
-        terms.append(quoted + found.term().removeprefix(found.name))
+        terms.append(quoted(found.name) + found.term().removeprefix(found.name))
     return ",".join(terms)

@@ -49,7 +49,8 @@ class Names:
 
     def terms(self, text: str) -> list[Term]:
         """A merge string's terms, their files opened."""
-        from loratools.ops.merging.terms import parse_merge_string, resolve_terms
+        from loratools.ops.merging.merge_string import parse_merge_string
+        from loratools.ops.merging.terms import resolve_terms
 
         return resolve_terms(
             parse_merge_string(text), self.lookup, presets=self.presets, missing=self.missing, best=self.best
@@ -89,8 +90,8 @@ def build_arrangement(asked: Asked, start: Setting, names: Names) -> Arrangement
     Raises:
         LoratoolsError: for an axis that cannot be read or says what was said before, or a name that is nothing.
     """
-    from loratools.preview.record.cells import parse_weights
     from loratools.preview.request.arrange import MOST, arrange
+    from loratools.preview.request.numbers import parse_weights
     from loratools.preview.request.prompt_loras import has_tag
 
     axes = read_axes(asked)
@@ -169,7 +170,7 @@ def _prompts(axis: Axis, names: Names) -> Axis:
 
 def _epochs(axis: Axis, rows: Sequence[str], names: Names) -> Axis:
     """The one row with the epochs of its run in its place, as an axis of rows."""
-    from loratools.ops.merging.terms import parse_merge_string
+    from loratools.ops.merging.merge_string import parse_merge_string
 
     if len(rows) != 1:
         raise GridError(f"axis {axis.slot}: epoch needs one row with a training run in it, and there are {len(rows)}")

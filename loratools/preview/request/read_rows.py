@@ -12,7 +12,7 @@ from loratools.errors import PromptError
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
-    from loratools.ops.merging.terms import TermSpec
+    from loratools.ops.merging.merge_string import TermSpec
     from loratools.preview.request.rows import Row
 
 _COMMENT = "#"
@@ -36,7 +36,7 @@ def build_rows(
     Raises:
         LoratoolsError: for text that is no merge string, or a name that is nothing.
     """
-    from loratools.ops.merging.terms import parse_merge_string
+    from loratools.ops.merging.merge_string import parse_merge_string
 
     rows: list[Row] = []
     counts = []
@@ -61,7 +61,7 @@ def row_labels(
         lookup: name -> where a LoRA file or a training run is or will be.
         numbers: name -> the epochs of a run, or None for a file.
     """
-    from loratools.ops.merging.terms import parse_merge_string
+    from loratools.ops.merging.merge_string import parse_merge_string
 
     labels: list[str] = []
     counts = []
@@ -93,7 +93,7 @@ def _labelled(
     texts: Sequence[str], lookup: Callable[[str], Path], labels: Sequence[str], counts: Sequence[int]
 ) -> list[str]:
     """The labels told apart by folders; ``counts`` are how many of them each text gave."""
-    from loratools.ops.merging.terms import parse_merge_string
+    from loratools.ops.merging.merge_string import parse_merge_string
 
     folders: list[tuple[str, ...]] = []
     for text, count in zip(texts, counts, strict=True):

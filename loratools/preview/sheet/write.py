@@ -24,7 +24,7 @@ _FAST = {"compress_level": 1, "compress_type": 3}  # zlib's run lengths: a third
 
 
 @dataclass(frozen=True)
-class Drawing:
+class SheetOptions:
     """What is drawn beside ``grid.png`` and ``grid.html``, and with which words.
 
     Args:
@@ -66,13 +66,13 @@ class Drawing:
         return replace(found, captions=self.captions) if self.captions else found
 
 
-def draw(folder: Path, grid: Grid, drawing: Drawing | None = None) -> None:
+def draw(folder: Path, grid: Grid, drawing: SheetOptions | None = None) -> None:
     """Write the record, the sheet and the page of ``grid``, whose pictures lie in ``folder``.
 
     Raises:
         FormatError: if ``votes.json`` in the folder, whose winners are marked, cannot be understood.
     """
-    told = drawing or Drawing()
+    told = drawing or SheetOptions()
     marks = read_marks(folder / "votes.json")
     write_grid(folder, grid)
     for path, box, full in _files(folder, grid, told):
@@ -88,7 +88,7 @@ def draw(folder: Path, grid: Grid, drawing: Drawing | None = None) -> None:
     write_page(folder, grid, embed=told.embeds(folder, grid))
 
 
-def announce(folder: Path, grid: Grid, drawing: Drawing, say: Callable[[str], None]) -> None:
+def announce(folder: Path, grid: Grid, drawing: SheetOptions, say: Callable[[str], None]) -> None:
     """Say before anything is rendered how large the sheet will be, and whether pictures are reduced on it."""
     small, whole = plan_layout(grid), plan_layout(grid, sys.maxsize)
     width, height = sheet_size(grid, small)
@@ -100,7 +100,7 @@ def announce(folder: Path, grid: Grid, drawing: Drawing, say: Callable[[str], No
         say(f"{path.name}: {box[2] - box[0]} x {box[3] - box[1]} pixels")
 
 
-def _files(folder: Path, grid: Grid, drawing: Drawing) -> Iterator[tuple[Path, Box, bool]]:
+def _files(folder: Path, grid: Grid, drawing: SheetOptions) -> Iterator[tuple[Path, Box, bool]]:
     """Every file of the sheet, the part of the sheet that it shows, and whether that is the unreduced one."""
     width, height = sheet_size(grid, plan_layout(grid))
     yield folder / "grid.png", (0, 0, width, height), False

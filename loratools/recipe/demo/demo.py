@@ -155,7 +155,7 @@ def _with_places(text: str, planner: Planner) -> str:
     """A merge string of step names as one of paths."""
     from dataclasses import replace
 
-    from loratools.ops.merging.terms import parse_merge_string
+    from loratools.ops.merging.merge_string import parse_merge_string
 
     steps = planner.recipe.steps
     specs = parse_merge_string(text)

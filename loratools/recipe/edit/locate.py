@@ -11,7 +11,7 @@ from loratools.blocks.scheme import Scheme
 from loratools.blocks.text import is_number, split_items
 from loratools.blocks.vector import BlockVector, Presets, parse_vector, vector_from
 from loratools.errors import BlockError, LoratoolsError, RecipeError
-from loratools.ops.merging.terms import TermSpec, parse_merge_string
+from loratools.ops.merging.merge_string import TermSpec, parse_merge_string
 from loratools.recipe.schema.recipe import Recipe
 from loratools.yamlio import Document, Place, Span
 

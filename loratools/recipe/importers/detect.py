@@ -1,21 +1,23 @@
-"""``loratools recipe import``: what another tool left, as a recipe; what has no place in one is said in ``notes``.
+"""``loratools recipe import``: finds out what a file or text is, and hands it to the reader of its kind.
 
-Read are SuperMerger's merge string (with its lines of named vectors), the metadata that it writes, sd-scripts' TOML and
-``ss_*`` metadata, and the WebUI's generation parameters with LoRA Block Weight's tags.
+Understood are SuperMerger's merge string (with its lines of named vectors), the metadata that it writes, sd-scripts'
+TOML and ``ss_*`` metadata, and the WebUI's generation parameters with LoRA Block Weight's tags.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from loratools.errors import BlockError, FileError, FormatError, LoratoolsError, RecipeError
-from loratools.recipe.importers.write import flow, step_name
+from loratools.errors import FileError, FormatError
+from loratools.recipe.importers.loratools_file import of_lineage, of_step
+from loratools.recipe.importers.model import Imported, imported_recipe, preset_notes, term_name, unknown_presets
+from loratools.recipe.importers.sd_scripts import of_metadata, of_toml
+from loratools.recipe.importers.webui import of_infotext
+from loratools.recipe.importers.write import step_name
 from loratools.recipe.plan.lineage import lineage_of
-from loratools.recipe.schema.recipe import parse_recipe
 
 _TAG = re.compile(r"<(?:lora|lyco):", re.IGNORECASE)
 _PRESET_LINE = re.compile(r"\s*(?P<name>[^\s:,]+)\s*:\s*(?P<values>[-\d.]+(?:\s*,\s*[-\d.]+){11,})\s*\Z")
@@ -25,15 +27,6 @@ _SQUARED = (
     "the sum as it is written. `compat: supermerger` beside the terms repeats what that tool computes, or "
     "`supermerger-strength` for its 'same to Strength'"
 )
-
-
-@dataclass(frozen=True)
-class Imported:
-    """A recipe's text, what it was made from in a few words, and what could not be said in it."""
-
-    text: str
-    what: str
-    notes: tuple[str, ...] = ()
 
 
 def import_recipe(source: str, *, base: str | None = None, is_text: bool = False) -> Imported:
@@ -51,8 +44,6 @@ def import_recipe(source: str, *, base: str | None = None, is_text: bool = False
         return _of_text(source, base)
     match path.suffix.lower():
         case ".toml":
-            from loratools.recipe.importers.sd_scripts import of_toml
-
             return of_toml(path, base)
         case ".safetensors":
             return _of_lora(path, base)
@@ -83,8 +74,6 @@ def _of_text(text: str, base: str | None, source: str = "the text") -> Imported:
     if not text.strip():
         raise FormatError(f"{source} is empty; give a merge string or generation parameters")
     if _TAG.search(text):
-        from loratools.recipe.importers.webui import of_infotext
-
         return of_infotext(text, base)
     if re.search(r"^Steps: \d+", text, re.MULTILINE):
         raise FormatError(f"{source} holds generation parameters without a LoRA tag such as <lora:NAME:1>")
@@ -93,28 +82,29 @@ def _of_text(text: str, base: str | None, source: str = "the text") -> Imported:
 
 def _of_merge_string(text: str, base: str | None) -> Imported:
     """SuperMerger's text: the terms, and, on lines of their own, named vectors."""
-    from loratools.ops.merging.terms import parse_merge_string
+    from loratools.ops.merging.merge_string import parse_merge_string
 
     lines = [line for line in text.strip().splitlines() if line.strip()]
-    named = [found for line in lines if (found := _PRESET_LINE.match(line)) is not None]
+    presets = [match for line in lines if (match := _PRESET_LINE.match(line)) is not None]
     terms = ", ".join(line.strip().rstrip(",") for line in lines if _PRESET_LINE.match(line) is None)
     if not terms:
         raise FormatError("the text holds named vectors alone; put the merge string, such as A:1:GP1,B:-1:GP2, first")
     if ":" not in terms and "," not in terms:
-        told = f"'{terms[:60]}' is neither a file nor a merge string"
-        raise FormatError(f"{told}; give a file of another tool, or text such as A:1:GP1,B:-1:GP2")
+        raise FormatError(
+            f"'{terms[:60]}' is neither a file nor a merge string; give a file of another tool, or text such as "
+            "A:1:GP1,B:-1:GP2"
+        )
     specs = parse_merge_string(terms)
-    blocks = {found["name"]: [float(value) for value in found["values"].split(",")] for found in named}
+    blocks = {match["name"]: [float(value) for value in match["values"].split(",")] for match in presets}
     unknown = unknown_presets([spec.vector_text for spec in specs if spec.vector_text], blocks)
-    body = {"final": {"merge": terms}}
-    return finished("SuperMerger's merge string", body, base, noted(unknown, [_SQUARED]), blocks, unknown)
+    notes = [*preset_notes(unknown), _SQUARED]
+    steps = {"final": {"merge": terms}}
+    return imported_recipe("SuperMerger's merge string", steps, base, notes, blocks=blocks, unknown=unknown)
 
 
 def _of_lora(path: Path, base: str | None) -> Imported:
     from loratools.adapter.files.metadata import Provenance
     from loratools.adapter.header import read_header
-    from loratools.recipe.importers.loratools_file import of_lineage, of_step
-    from loratools.recipe.importers.sd_scripts import of_metadata
 
     metadata = read_header(path).metadata
     parts = [metadata[key] for key in sorted(metadata, key=_numbered) if _numbered(key) >= 0]
@@ -123,8 +113,8 @@ def _of_lora(path: Path, base: str | None) -> Imported:
     if (lineage := lineage_of(path)) is not None:
         return of_lineage(path, lineage, base)
     made = Provenance.from_metadata(metadata)
-    if made is not None and (found := of_step(path, made, base)) is not None:
-        return found
+    if made is not None and (imported := of_step(path, made, base)) is not None:
+        return imported
     if not any(key.startswith("ss_") for key in metadata):
         raise FormatError(f"{path} says nothing of how it was made: no metadata of SuperMerger or sd-scripts is in it")
     return of_metadata(path, metadata, base)
@@ -132,29 +122,27 @@ def _of_lora(path: Path, base: str | None) -> Imported:
 
 def _numbered(key: str) -> int:
     """``3`` for SuperMerger's ``sshs_cp3``, which holds the fourth file's metadata; -1 for any other key."""
-    found = re.fullmatch(r"sshs_cp(\d{1,4})", key)
-    return int(found[1]) if found else -1
+    match = re.fullmatch(r"sshs_cp(\d{1,4})", key)
+    return int(match[1]) if match else -1
 
 
 def _of_supermerger(path: Path, parts: Sequence[str], base: str | None) -> Imported:
     """The files with ``sshs_ratio`` and ``sshs_blocks``, whose 26 numbers hold the ratio already."""
-    import json
-
     terms, notes = [], [_SQUARED, f"{path.name} does not say whether 'same to Strength' was on"]
     for number, text in enumerate(parts):
         try:
-            told = json.loads(text)
-            name, ratio = str(told.get("ss_output_name") or f"lora{number}"), float(told["sshs_ratio"])
-            blocks = [float(value) for value in str(told["sshs_blocks"]).split(",")]
+            entry = json.loads(text)
+            name, ratio = str(entry.get("ss_output_name") or f"lora{number}"), float(entry["sshs_ratio"])
+            blocks = [float(value) for value in str(entry["sshs_blocks"]).split(",")]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{path}: its entry sshs_cp{number} is not what SuperMerger writes ({error})") from error
         terms.append(_term(name, ratio, blocks))
-    body = {step_name(path.stem): {"merge": ", ".join(terms)}}
-    return finished("SuperMerger's metadata", body, base, notes)
+    steps = {step_name(path.stem): {"merge": ", ".join(terms)}}
+    return imported_recipe("SuperMerger's metadata", steps, base, notes)
 
 
 def _term(name: str, ratio: float, blocks: Sequence[float]) -> str:
-    shown = name if re.fullmatch(r"[\w./-]+", name) else '"' + name.replace('"', '""') + '"'
+    shown = term_name(name)
     if len(set(blocks)) == 1:
         return f"{shown}:{blocks[0]:.10g}"
     weight = ratio or 1.0
@@ -172,12 +160,12 @@ def picture_text(path: Path) -> str:
 
     try:
         with Image.open(path) as image:
-            told = image.info.get("parameters") or _comment(image.getexif().get_ifd(0x8769).get(0x9286, b""))
+            parameters = image.info.get("parameters") or _comment(image.getexif().get_ifd(0x8769).get(0x9286, b""))
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise FileError(f"{path} cannot be read as a picture: {error}") from error
-    if not told:
+    if not parameters:
         raise FormatError(f"{path} holds no generation parameters; it was saved without them, or by another program")
-    return str(told)
+    return str(parameters)
 
 
 def _comment(value: object) -> str:
@@ -186,58 +174,3 @@ def _comment(value: object) -> str:
         return str(value)
     encoding = "utf-16-be" if value[:7] == b"UNICODE" else "utf-8"
     return value[8:].decode(encoding, "replace").strip("\0 ")
-
-
-def unknown_presets(vectors: Sequence[str], blocks: Mapping[str, Any]) -> list[str]:
-    """The vectors that are neither numbers nor known names."""
-    from loratools.blocks.presets import load_presets
-    from loratools.blocks.vector import parse_vector
-
-    known, unknown = load_presets(blocks), []
-    for text in dict.fromkeys(vectors):
-        try:
-            parse_vector(text, known)
-        except BlockError:
-            if not re.fullmatch(r"[^\s,:=()]+", text):
-                raise
-            unknown.append(text)
-    return unknown
-
-
-def noted(unknown: Sequence[str], more: Sequence[str]) -> list[str]:
-    named = [
-        f"the vector '{name}' is not known here; write its numbers at `blocks:`, where ALL stands now"
-        for name in unknown
-    ]
-    return [*named, *more]
-
-
-def finished(
-    what: str,
-    steps: Mapping[str, Mapping[str, Any]],
-    base: str | None,
-    notes: Sequence[str],
-    blocks: Mapping[str, Any] | None = None,
-    unknown: Sequence[str] = (),
-    more: Mapping[str, Any] | None = None,
-) -> Imported:
-    """The recipe's text, checked by the very reader of recipes; ``more`` are further keys of its top."""
-    named = {**(blocks or {}), **dict.fromkeys(unknown, "ALL")}
-    lines = [f"# Imported from {what}."]
-    lines += [f"# {line}" for note in notes for line in _wrapped(note)]
-    lines += ["version: 1", f"base: {flow(base or 'pocket')}"]
-    lines += [f"{key}: {flow(value)}" for key, value in (more or {}).items()]
-    lines += ["blocks:", *(f"  {flow(name)}: {flow(value)}" for name, value in named.items())] if named else []
-    lines += ["steps:", *(f"  {flow(name)}: {flow(step)}" for name, step in steps.items())]
-    text = "\n".join(lines) + "\n"
-    try:
-        parse_recipe(text, "<imported>")
-    except LoratoolsError as error:
-        raise RecipeError(f"what {what} asks for is no recipe here: {error}") from error
-    return Imported(text, what, tuple(notes))
-
-
-def _wrapped(text: str) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, 116, break_long_words=False, break_on_hyphens=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.errors import FormatError
-from loratools.recipe.importers.detect import Imported, finished
+from loratools.recipe.importers.model import Imported, imported_recipe
 from loratools.recipe.importers.write import step_name
 
 _ELSEWHERE = ("base", "out", "name", "device", "resume", "force", "images")
@@ -81,15 +81,15 @@ def of_toml(path: Path, base: str | None) -> Imported:
 
     whole = is_options(path)
     notes: list[str] = []
-    told = read_options(path, notes) if whole else {**DEFAULTS, **read_dataset_toml(path)}
-    settings = {key: value for key, value in told.items() if key not in _ELSEWHERE and value is not None}
+    options = read_options(path, notes) if whole else {**DEFAULTS, **read_dataset_toml(path)}
+    settings = {key: value for key, value in options.items() if key not in _ELSEWHERE and value is not None}
     if not whole:
         notes.append(f"{path.name} says which pictures, not how to train: `preset: default` is this tool's")
-    notes += [f"'{key}: {told[key]}' is left out: results go to runs/, or -o" for key in ("out",) if key in told]
-    images = {"images": told["images"]} if told.get("images") else {}
+    notes += [f"'{key}: {options[key]}' is left out: results go to runs/, or -o" for key in ("out",) if key in options]
+    images = {"images": options["images"]} if options.get("images") else {}
     step = {"train": {**images, **settings}}
-    return finished(
-        "sd-scripts' TOML", {step_name(str(told.get("name") or path.stem)): step}, base or told.get("base"), notes
+    return imported_recipe(
+        "sd-scripts' TOML", {step_name(str(options.get("name") or path.stem)): step}, base or options.get("base"), notes
     )
 
 
@@ -99,32 +99,32 @@ def of_metadata(path: Path, metadata: Mapping[str, str], base: str | None) -> Im
     Raises:
         FormatError: if they do not say which pictures.
     """
-    told = {key: text for key, text in metadata.items() if text not in ("None", "")}
+    metadata = {key: text for key, text in metadata.items() if text not in ("None", "")}
     notes: list[str] = []
-    images = _images(told, path)
+    images = _images(metadata, path)
     names = ", ".join(image["folder"] for image in images)
     notes.append(f"the header names the folders {names}, not where they lay: put them beside the recipe")
-    settings = {ours: _number(told[theirs]) for theirs, ours in _NUMBERS.items() if theirs in told}
-    settings |= _worded(told, notes)
-    settings |= _data(told)
+    settings = {ours: _number(metadata[theirs]) for theirs, ours in _NUMBERS.items() if theirs in metadata}
+    settings |= _worded(metadata, notes)
+    settings |= _data(metadata)
     if "vae" in settings:
         notes.append(f"the header calls its VAE {settings['vae']}, not where it lay: put it beside the recipe")
-    if (module := told.get("ss_network_module", "networks.lora")) != "networks.lora":
+    if (module := metadata.get("ss_network_module", "networks.lora")) != "networks.lora":
         notes.append(f"it was trained as {module}; this recipe trains a plain LoRA")
-    model = told.get("ss_sd_model_name")
+    model = metadata.get("ss_sd_model_name")
     if base is None:
         notes.append(f"name the base's file at `base:`; the header calls it {model or 'nothing'}")
     step = {"train": {"images": images, **settings}}
-    return finished(
-        "sd-scripts' metadata", {step_name(told.get("ss_output_name", path.stem)): step}, base or model, notes
+    return imported_recipe(
+        "sd-scripts' metadata", {step_name(metadata.get("ss_output_name", path.stem)): step}, base or model, notes
     )
 
 
-def _images(told: Mapping[str, str], path: Path) -> list[dict[str, Any]]:
-    folders = _json(told.get("ss_dataset_dirs", ""))
+def _images(metadata: Mapping[str, str], path: Path) -> list[dict[str, Any]]:
+    folders = _json(metadata.get("ss_dataset_dirs", ""))
     if not isinstance(folders, dict) or not folders:
         raise FormatError(f"{path} does not say which pictures it was trained on (ss_dataset_dirs)")
-    regular = _json(told.get("ss_reg_dataset_dirs", ""))
+    regular = _json(metadata.get("ss_reg_dataset_dirs", ""))
     class_folders = regular if isinstance(regular, dict) else {}
     return [
         *(_folder(name, facts) for name, facts in folders.items()),
@@ -137,28 +137,30 @@ def _folder(name: str, facts: object) -> dict[str, Any]:
     return {"folder": name, **({"repeats": repeats} if isinstance(repeats, int) and repeats > 0 else {})}
 
 
-def _worded(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
+def _worded(metadata: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
     """Settings whose names or words differ: the optimizer and its arguments, the network's, the objective's."""
-    words = _optimizer(told, notes)
-    words |= {ours: _value(told[theirs]) for theirs, ours in _WORDED.items() if told.get(theirs, "0") not in _OFF}
+    words = _optimizer(metadata, notes)
     words |= {
-        ours: _value(told[theirs])
-        for theirs, (ours, of) in _BESIDE.items()
-        if of in {**words, **_positive(told)} and theirs in told and told[theirs] not in _OFF
+        ours: _value(metadata[theirs]) for theirs, ours in _WORDED.items() if metadata.get(theirs, "0") not in _OFF
     }
-    words |= _network(told, notes)
-    found: dict[str, Any] = {}
+    words |= {
+        ours: _value(metadata[theirs])
+        for theirs, (ours, of) in _BESIDE.items()
+        if of in {**words, **_positive(metadata)} and theirs in metadata and metadata[theirs] not in _OFF
+    }
+    words |= _network(metadata, notes)
+    settings: dict[str, Any] = {}
     for key, word in words.items():
-        if _fits({**_positive(told), **found, key: word}):
-            found[key] = word
+        if _fits({**_positive(metadata), **settings, key: word}):
+            settings[key] = word
         else:
             notes.append(f"{key}: {word} is not known here and is left out; the result will differ")
-    return found
+    return settings
 
 
-def _positive(told: Mapping[str, str]) -> dict[str, Any]:
+def _positive(metadata: Mapping[str, str]) -> dict[str, Any]:
     """The noise offset, which other settings may depend on."""
-    offset = told.get("ss_noise_offset", "0")
+    offset = metadata.get("ss_noise_offset", "0")
     return {} if offset in _OFF else {"noise_offset": _number(offset)}
 
 
@@ -172,65 +174,65 @@ def _fits(settings: Mapping[str, Any]) -> bool:
     return True
 
 
-def _optimizer(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
+def _optimizer(metadata: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
     """``bitsandbytes.optim.adamw.AdamW8bit(weight_decay=0.1,betas=(0.9, 0.99))`` by name and arguments."""
-    text = told.get("ss_optimizer")
+    text = metadata.get("ss_optimizer")
     if text is None:
         return {}
     name, _, arguments = text.partition("(")
-    found: dict[str, Any] = {"optimizer": name.rpartition(".")[2]}
+    settings: dict[str, Any] = {"optimizer": name.rpartition(".")[2]}
     try:
         call = ast.parse(f"f({arguments}" if arguments else "f()", mode="eval").body
         keywords = call.keywords if isinstance(call, ast.Call) else []
         values = {str(one.arg): ast.literal_eval(one.value) for one in keywords}
     except (SyntaxError, ValueError):
         notes.append(f"the optimizer's arguments cannot be read and are left out: {arguments[:60]}")
-        return found
+        return settings
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-    return found | ({"optimizer_args": plain} if plain else {})
+    return settings | ({"optimizer_args": plain} if plain else {})
 
 
-def _network(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
+def _network(metadata: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
     """``ss_network_args``, whose values are texts; what is no setting here is noted."""
     from loratools.train.config.network import NetworkConfig
 
-    arguments = _json(told.get("ss_network_args", ""))
-    found: dict[str, Any] = {}
+    arguments = _json(metadata.get("ss_network_args", ""))
+    settings: dict[str, Any] = {}
     for key, value in arguments.items() if isinstance(arguments, dict) else ():
         if key in NetworkConfig.model_fields:
-            found[key] = _value(str(value))
+            settings[key] = _value(str(value))
         elif str(value) not in ("None", ""):
             notes.append(f"ss_network_args: {key} = {str(value)[:60]} has no place in a recipe; the result will differ")
-    found = {key: value for key, value in found.items() if value not in ("None", "")}
-    return dict(sorted(found.items(), key=lambda item: item[0] != "conv_dim"))  # which conv_alpha needs
+    settings = {key: value for key, value in settings.items() if value not in ("None", "")}
+    return dict(sorted(settings.items(), key=lambda item: item[0] != "conv_dim"))  # which conv_alpha needs
 
 
 def _value(text: str) -> Any:
     return {"True": True, "False": False}.get(text, _number(text))
 
 
-def _data(told: Mapping[str, str]) -> dict[str, Any]:
-    sets = _json(told.get("ss_datasets", ""))
+def _data(metadata: Mapping[str, str]) -> dict[str, Any]:
+    sets = _json(metadata.get("ss_datasets", ""))
     first = sets[0] if isinstance(sets, list) and sets and isinstance(sets[0], dict) else {}
-    found: dict[str, Any] = {ours: first[key] for key, ours in _DATA_SET.items() if first.get(key) is not None}
-    size = first.get("resolution") or _json(told.get("ss_resolution", "").translate({40: "[", 41: "]"}))
+    settings: dict[str, Any] = {ours: first[key] for key, ours in _DATA_SET.items() if first.get(key) is not None}
+    size = first.get("resolution") or _json(metadata.get("ss_resolution", "").translate({40: "[", 41: "]"}))
     if isinstance(size, list) and len(size) == 2:
-        found["resolution"] = size
-    if "ss_total_batch_size" in told and "batch_size" not in found:
-        found["batch_size"] = _number(told["ss_total_batch_size"])
+        settings["resolution"] = size
+    if "ss_total_batch_size" in metadata and "batch_size" not in settings:
+        settings["batch_size"] = _number(metadata["ss_total_batch_size"])
     subsets = first.get("subsets")
     subset = subsets[0] if isinstance(subsets, list) and subsets and isinstance(subsets[0], dict) else {}
     plain = {
-        key: told[f"ss_{key}"] == "True"
+        key: metadata[f"ss_{key}"] == "True"
         for key in ("shuffle_caption", "flip_aug", "random_crop", "color_aug")
-        if f"ss_{key}" in told
+        if f"ss_{key}" in metadata
     }
-    plain |= {"keep_tokens": _number(told["ss_keep_tokens"])} if "ss_keep_tokens" in told else {}
+    plain |= {"keep_tokens": _number(metadata["ss_keep_tokens"])} if "ss_keep_tokens" in metadata else {}
     for key, ours in _SUBSET.items():
         value = subset.get(key, plain.get(key))
         if value is not None:
-            found[ours] = value
-    return found
+            settings[ours] = value
+    return settings
 
 
 def _number(text: str) -> Any:

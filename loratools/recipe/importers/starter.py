@@ -105,7 +105,7 @@ def _given(answers: Answers) -> Iterator[str]:
         )
     prompt = answers.prompt or _PROMPT
     if answers.kind == "grid":
-        from loratools.ops.merging.terms import parse_merge_string
+        from loratools.ops.merging.merge_string import parse_merge_string
 
         yield from _seen([spec.text() for spec in parse_merge_string(answers.loras)], prompt)
         return

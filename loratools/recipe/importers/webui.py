@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import BlockError, LoratoolsError
-from loratools.recipe.importers.detect import Imported, finished, noted, unknown_presets
+from loratools.recipe.importers.model import Imported, imported_recipe, preset_notes, term_name, unknown_presets
 
 if TYPE_CHECKING:
     from loratools.blocks.webui_tag import LoraTag
@@ -38,7 +38,7 @@ def of_infotext(text: str, base: str | None) -> Imported:
     Raises:
         BlockError: for a LoRA tag that cannot be read.
     """
-    prompt, negative, told = split(text)
+    prompt, negative, parameters = split(text)
     notes: list[str] = []
     tags = [_tag(tag, notes) for tag in _TAGS.findall(prompt)]
     notes += [
@@ -52,18 +52,19 @@ def of_infotext(text: str, base: str | None) -> Imported:
         "weights": 1,
         "prompts": [_plain(prompt) or "1girl"],
         **({"negative": _plain(negative)} if _plain(negative) else {}),
-        **_sampling(told, notes),
+        **_sampling(parameters, notes),
     }
-    if base is None and "Model" in told:
-        notes.append(f"the picture was made with the model {told['Model']}; name that base's file at `base:`")
+    if base is None and "Model" in parameters:
+        notes.append(f"the picture was made with the model {parameters['Model']}; name that base's file at `base:`")
     steps: dict[str, dict[str, Any]] = {"final": {"merge": ", ".join(tags)}, "picture": {"grid": grid}}
-    return finished("generation parameters", steps, base, noted(unknown, notes), None, unknown)
+    notes = [*preset_notes(unknown), *notes]
+    return imported_recipe("generation parameters", steps, base, notes, unknown=unknown)
 
 
 def split(text: str) -> tuple[str, str, dict[str, str]]:
     """The prompt, the negative prompt, and the ``Key: value`` pairs of the last line."""
-    found = _LAST.search(text)
-    head, tail = (text[: found.start()], text[found.start() :]) if found else (text, "")
+    match = _LAST.search(text)
+    head, tail = (text[: match.start()], text[match.start() :]) if match else (text, "")
     prompt, _, negative = head.partition(_NEGATIVE)
     pairs = {pair["key"]: _unquoted(pair["value"]) for pair in _PAIR.finditer(" ".join(tail.split("\n")))}
     return prompt.strip(), negative.strip(), pairs
@@ -93,9 +94,8 @@ def _tag(text: str, notes: list[str]) -> str:
     held = re.sub(r"(?i):(?:lbw|w)=[^:<>]*", "", shown) if name is not None else shown
     tag = _read(held)
     vector = [name] if name is not None else [tag.vector.text()] if tag.vector is not None else []
-    quoted = tag.name if re.fullmatch(r"[\w./-]+", tag.name) else '"' + tag.name.replace('"', '""') + '"'
     split = [] if tag.te == tag.unet else [f"te={tag.te:.10g}", f"unet={tag.unet:.10g}"]
-    return ":".join([quoted, "1" if split else f"{tag.unet:.10g}", *vector, *split])
+    return ":".join([term_name(tag.name), "1" if split else f"{tag.unet:.10g}", *vector, *split])
 
 
 def _read(text: str) -> LoraTag:
@@ -107,11 +107,11 @@ def _read(text: str) -> LoraTag:
 
 def _vector_name(tag: str) -> str | None:
     """The preset's name in ``lbw=NAME``, which stays a name in the recipe; numbers are none."""
-    found = re.search(r"(?i):(?:lbw|w)=(?P<name>[^:<>,=()]+)(?=[:>])", tag)
-    return found["name"].strip() if found and not re.fullmatch(r"[-\d.\s]+", found["name"]) else None
+    match = re.search(r"(?i):(?:lbw|w)=(?P<name>[^:<>,=()]+)(?=[:>])", tag)
+    return match["name"].strip() if match and not re.fullmatch(r"[-\d.\s]+", match["name"]) else None
 
 
-def _sampling(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
+def _sampling(parameters: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
     from loratools.base.infotext import Parameters
     from loratools.base.sampling.noise_kinds import OWN
 
@@ -121,20 +121,20 @@ def _sampling(told: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
         "Seed": ("seeds", int),
         "Clip skip": ("clip_skip", int),
         "Size": ("size", _size),
-        "Sampler": ("sampler", lambda text: _sampler(text, told)),
+        "Sampler": ("sampler", lambda text: _sampler(text, parameters)),
     }
-    found: dict[str, Any] = {}
-    for key, value in told.items():
+    settings: dict[str, Any] = {}
+    for key, value in parameters.items():
         if key in readers:
             name, read = readers[key]
             try:
-                found[name] = read(value)
+                settings[name] = read(value)
             except (ValueError, LoratoolsError) as error:
                 notes.append(f"'{key}: {value}' is left out: {error}")
         elif key not in _QUIET:
             notes.append(f"'{key}: {value}' has no place in a recipe and is left out")
-    noise = Parameters("", "", told).noise
-    return {**found, **({"noise": noise} if "Seed" in told and noise != OWN else {})}
+    noise = Parameters("", "", parameters).noise
+    return {**settings, **({"noise": noise} if "Seed" in parameters and noise != OWN else {})}
 
 
 def _size(text: str) -> str:
@@ -143,11 +143,11 @@ def _size(text: str) -> str:
     return text
 
 
-def _sampler(text: str, told: Mapping[str, str]) -> str:
+def _sampler(text: str, parameters: Mapping[str, str]) -> str:
     """The sampler's full name; in our own pictures both settings are meant as they stand."""
     from loratools.base.sampling.samplers import find_sampler, from_webui
 
-    schedule = told.get("Schedule type", "")
-    if told.get("Version", "").startswith("loratools"):
+    schedule = parameters.get("Schedule type", "")
+    if parameters.get("Version", "").startswith("loratools"):
         return find_sampler(f"{text} {schedule}").name
     return from_webui(text, schedule).name

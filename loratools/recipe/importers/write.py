@@ -35,8 +35,7 @@ def flow(value: Any) -> str:
 
 def step_name(text: str) -> str:
     """A name that a step may have, from any text."""
-    found = re.sub(r"[^\w.-]+", "_", text.strip()).strip("_.-")
-    return found or "final"
+    return re.sub(r"[^\w.-]+", "_", text.strip()).strip("_.-") or "final"
 
 
 def write_new(path: Path, text: str, force: bool) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import BlockError, FileError, LoratoolsError, RecipeError
+from loratools.ops.merging.merge_string import quoted
 from loratools.recipe.plan.paths import Source, digest_of
 from loratools.recipe.plan.planner import Planned, Planner
 from loratools.recipe.schema.kinds import LORAS, RUNS
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
-    from loratools.ops.merging.terms import TermSpec
+    from loratools.ops.merging.merge_string import TermSpec
 
 _FAMILIES = ("sd1", "sdxl", "flux")  # sd2 has the blocks of sd1
 
@@ -61,7 +62,7 @@ def read_terms(text: str, name: str, planner: Planner, presets: Presets, *place:
             that the run will not have, or a block vector that is none.
     """
     from loratools.blocks.vector import parse_vector
-    from loratools.ops.merging.terms import parse_merge_string
+    from loratools.ops.merging.merge_string import parse_merge_string
 
     try:
         specs = tuple(parse_merge_string(text))
@@ -99,11 +100,6 @@ def read_one(text: str, name: str, planner: Planner, *place: str | int) -> Terms
             "their mean first, with a `soup` step",
         )
     return terms
-
-
-def quoted(text: str) -> str:
-    """A name as a merge string holds it, whatever letters it has."""
-    return '"' + text.replace('"', '""') + '"'
 
 
 def one_file(terms: Terms) -> Path:

@@ -22,7 +22,7 @@ from loratools.recipe.plan.paths import Places, Source, digest_of
 from loratools.recipe.plan.unused import check_reach
 from loratools.recipe.schema.kinds import FILES, LORAS, RUNS, folder_of
 from loratools.recipe.schema.recipe import Recipe, Step
-from loratools.yamlio import Document, Place
+from loratools.yamlio import Document
 
 if TYPE_CHECKING:
     from loratools.recipe.plan.context import Session
@@ -166,11 +166,6 @@ class Planner(Places):
             told = f"'{label}' is no step{hint} and no file or folder in {self.looked()}; the steps are {self._steps()}"
             raise self.fail(name, *place, message=told)
         return Source(label, path, digest_of(path))
-
-    def train_document(self, name: str, kind: str) -> Document:
-        """The body of a step whose settings another room checks, with its lines."""
-        place: Place = ("steps", name, kind)
-        return self.document.within(place)
 
     def owner(self, name: str) -> str:
         """Who may overwrite this step's files: the same step of a recipe of the same name."""

@@ -8,7 +8,6 @@ AUTOMATIC1111's WebUI (and Forge) read ``NAME.json`` beside ``NAME.safetensors``
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -14,8 +14,8 @@ from loratools.recipe.schema import lora_steps, picture_steps
 from loratools.recipe.schema.fields import Number, Seed, Strict, listed
 from loratools.recipe.schema.include import combined
 from loratools.recipe.schema.kinds import KINDS
-from loratools.recipe.schema.located import located
 from loratools.recipe.schema.variables import check_used, filled
+from loratools.validation import refusal
 from loratools.yamlio import Document, load_yaml, read_yaml
 
 _STEP_NAME = re.compile(r"\w[\w.-]*\Z")
@@ -140,6 +140,6 @@ def check_recipe(document: Document, values: Mapping[str, str] | None = None) ->
     try:
         recipe = Recipe.model_validate(document.data)
     except ValidationError as error:
-        raise located(error, document, Recipe) from error
+        raise refusal(error, document, Recipe) from error
     check_used(whole)  # after all else: a mistyped key hides what it holds
     return recipe, document

@@ -18,7 +18,7 @@ from loratools.base.base_path import POCKET
 from loratools.base.model import Base
 from loratools.errors import FileError, LoratoolsError
 from loratools.train.seeds import derived
-from loratools.validation import wanted
+from loratools.validation import mistakes
 from loratools.yamlio import read_yaml
 
 if TYPE_CHECKING:
@@ -82,10 +82,8 @@ def read_generation(values: Mapping[str, Any]) -> tuple[Generation, tuple[str, s
     try:
         return TypeAdapter(Generation).validate_python(dict(values)), None
     except ValidationError as error:
-        first = error.errors()[0]
-        message = first["msg"].removeprefix("Value error, ")
-        right = f"it must be {known}" if (known := wanted(first)) else f"{message[:1].lower()}{message[1:]}"
-        return Generation(), (str(first["loc"][0]), f"{first['input']!r} cannot be used: {right}")
+        first = mistakes(error, values)[0]
+        return Generation(), (str(first.place[0]), first.message)
 
 
 def style_pictures(base: str, generation: Generation) -> Iterator[StylePicture]:

@@ -85,14 +85,14 @@ class SampleCallback(Callback):
         self._board.picture(f"samples/{number:02d}", pixels, position.step)
 
     def _picture(self, request: PictureRequest) -> np.ndarray:
-        """uint8 (height, width, 3); decoded in tiles where memory does not suffice for the whole, as beside a training SDXL."""
+        """uint8 (height, width, 3); decoded in tiles if the whole does not fit the memory beside a training SDXL."""
         base = self._run.base
         with contextlib.suppress(torch.OutOfMemoryError):
-            return generate(base, [request])[0]
+            return _draw(base, request)
         torch.cuda.empty_cache()
         try:
             with _in_tiles(base.vae):
-                return generate(base, [request])[0]
+                return _draw(base, request)
         except torch.OutOfMemoryError as error:
             height, width = request.size
             raise TrainingError(
@@ -123,6 +123,13 @@ class SampleCallback(Callback):
             loras=lora,
             extra={"Training step": str(position.step)},
         )
+
+
+def _draw(base: Base, request: PictureRequest) -> np.ndarray:
+    """uint8 (height, width, 3), with what is in the base's modules now; a grid's picture is the same."""
+    (picture,) = generate(base, [request])
+    pixels: np.ndarray = picture
+    return pixels
 
 
 @contextlib.contextmanager

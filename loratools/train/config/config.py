@@ -15,6 +15,7 @@ from loratools.train.config.objective import ObjectiveConfig
 from loratools.train.config.optimizer import OptimizerConfig
 from loratools.train.config.performance import SPEED_ONLY, SpeedConfig
 from loratools.train.config.saving import KEPT_ONLY, WatchConfig
+from loratools.validation import conflict
 
 # settings that change no byte of the result
 PLACE_ONLY = frozenset(
@@ -156,26 +157,30 @@ class TrainConfig(
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
         if self.learned_rates() == (0, 0):
-            raise ValueError("unet_lr and te_lr are both 0, so there is nothing to train; raise one of them")
+            raise conflict("unet_lr", "unet_lr and te_lr are both 0, so there is nothing to train; raise one of them")
         if self.graph == "on" and self.drops and self.gradient_checkpointing:
-            raise ValueError(
+            raise conflict(
+                "graph",
                 "a graph cannot draw again what dropout left out under gradient_checkpointing; set graph: "
-                "off, or leave one of them out"
+                "off, or leave one of them out",
             )
         if bool(self.images) == bool(self.datasets):
-            raise ValueError("give either `images` or `datasets`; a data set lists its folders under its own `images`")
+            raise conflict(
+                "images", "give either `images` or `datasets`; a data set lists its folders under its own `images`"
+            )
         for part in self.parts():
             if part.buckets and part.bucket_steps is not None and part.bucket_steps % 8:
-                raise ValueError(f"bucket_steps {part.bucket_steps} is no multiple of 8; 64 is usual")
+                raise conflict("bucket_steps", f"bucket_steps {part.bucket_steps} is no multiple of 8; 64 is usual")
         changing = [
             name
             for name in ("random_crop", "color_aug")
             if getattr(self, name) or any(getattr(subset, name) for subset in self.subsets())
         ]
         if changing and self.cache_latents:
-            raise ValueError(
+            raise conflict(
+                changing[0],
                 f"{changing[0]} changes an image at every use, which cache_latents cannot keep; set "
-                "cache_latents: false, or leave it out"
+                "cache_latents: false, or leave it out",
             )
         return self
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from loratools.validation import conflict
+
 # change no byte of the epoch files
 LOOK_ONLY = frozenset(
     {
@@ -70,8 +72,9 @@ class LookConfig(BaseModel):
             name for name in ("sample_every_epochs", "sample_every_steps", "sample_at_first") if getattr(self, name)
         ]
         if asked and not self.sample_prompts:
-            raise ValueError(
-                f"{asked[0]} is set but there are no prompts; name a file of them, or list them, at sample_prompts"
+            raise conflict(
+                asked[0],
+                f"{asked[0]} is set but there are no prompts; name a file of them, or list them, at sample_prompts",
             )
         return self
 

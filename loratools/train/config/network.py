@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
 from loratools.train.config.optimizer import steps_or_share
+from loratools.validation import conflict
 
 Rank = Annotated[int, Field(ge=1, le=4096)]
 Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -107,24 +108,34 @@ class NetworkConfig(BaseModel):
     @model_validator(mode="after")
     def _network_is_consistent(self) -> NetworkConfig:
         if self.conv_alpha is not None and not self.trains_convolutions:
-            raise ValueError("conv_alpha is given without conv_dim; give both, or leave it out")
+            raise conflict("conv_alpha", "conv_alpha is given without conv_dim; give both, or leave it out")
         if self.conv_block_alphas is not None and not self.trains_convolutions:
-            raise ValueError("conv_block_alphas is given without conv_dim or conv_block_dims; give one of them too")
+            raise conflict(
+                "conv_block_alphas",
+                "conv_block_alphas is given without conv_dim or conv_block_dims; give one of them too",
+            )
         if self.dora and self.module_dropout:
-            raise ValueError("module_dropout cannot be used with dora, whose magnitude would stay; use rank_dropout")
+            raise conflict(
+                "module_dropout",
+                "module_dropout cannot be used with dora, whose magnitude would stay; use rank_dropout",
+            )
         if self.network_type != "lora":
             self._check_other_type()
         if self.lokr_factor == 0 or (self.lokr_factor != -1 and self.network_type != "lokr"):
-            raise ValueError("lokr_factor is for network_type lokr, and 1 or more (-1: as square as can be)")
+            raise conflict(
+                "lokr_factor", "lokr_factor is for network_type lokr, and 1 or more (-1: as square as can be)"
+            )
         if self.dim_from_weights and self.network_weights is None:
-            raise ValueError("dim_from_weights needs network_weights, the file to take the ranks from")
+            raise conflict(
+                "dim_from_weights", "dim_from_weights needs network_weights, the file to take the ranks from"
+            )
         own = [
             name
             for name in ("conv_dim", "block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas")
             if getattr(self, name) is not None
         ]
         if self.dim_from_weights and own:
-            raise ValueError(f"{own[0]} and dim_from_weights both say how large the network is; leave one out")
+            raise conflict(own[0], f"{own[0]} and dim_from_weights both say how large the network is; leave one out")
         return self
 
     def _check_other_type(self) -> None:
@@ -139,7 +150,7 @@ class NetworkConfig(BaseModel):
             "network_weights",
         )
         if given := [name for name in unfit if getattr(self, name)]:
-            raise ValueError(f"{given[0]} is for network_type lora; leave it out of a {self.network_type}")
+            raise conflict(given[0], f"{given[0]} is for network_type lora; leave it out of a {self.network_type}")
 
     @property
     def trains_convolutions(self) -> bool:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from loratools.validation import conflict
+
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -64,20 +66,23 @@ class ObjectiveConfig(BaseModel):
     @model_validator(mode="after")
     def _objective(self) -> ObjectiveConfig:
         if self.max_timestep is not None and self.min_timestep >= self.max_timestep:
-            raise ValueError(
-                f"min_timestep {self.min_timestep} leaves nothing below max_timestep {self.max_timestep}; lower it"
+            raise conflict(
+                "min_timestep",
+                f"min_timestep {self.min_timestep} leaves nothing below max_timestep {self.max_timestep}; lower it",
             )
         if not self.noise_offset:
             for name in ("adaptive_noise_scale", "noise_offset_random_strength"):
                 if getattr(self, name):
-                    raise ValueError(f"{name} changes the noise_offset, which is 0; set one, or leave it out")
+                    raise conflict(name, f"{name} changes the noise_offset, which is 0; set one, or leave it out")
         if self.ip_noise_gamma_random_strength and not self.ip_noise_gamma:
-            raise ValueError(
-                "ip_noise_gamma_random_strength changes the ip_noise_gamma, which is 0; set one, or leave it out"
+            raise conflict(
+                "ip_noise_gamma_random_strength",
+                "ip_noise_gamma_random_strength changes the ip_noise_gamma, which is 0; set one, or leave it out",
             )
         if self.adaptive_noise_scale is not None and self.multires_noise_iterations:
-            raise ValueError(
+            raise conflict(
+                "adaptive_noise_scale",
                 "adaptive_noise_scale and multires_noise_iterations do not go together, since one depends "
-                "on the images and the other scales the whole batch; keep one"
+                "on the images and the other scales the whole batch; keep one",
             )
         return self

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from loratools.validation import conflict
+
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scheduler = Literal[
     "cosine",
@@ -88,23 +90,28 @@ class OptimizerConfig(BaseModel):
     def _steps(cls, value: float | str) -> float:
         return steps_or_share(value)
 
+    @field_validator("lr_rules")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        rules(value)
+        return value
+
     @model_validator(mode="after")
     def _schedule(self) -> OptimizerConfig:
         needed = {"piecewise_constant": ("lr_rules", ""), "warmup_stable_decay": ("lr_decay", 0)}
         for name, (setting, nothing) in needed.items():
             given = getattr(self, setting) != nothing
             if given != (self.lr_scheduler == name):
-                raise ValueError(
-                    f"lr_scheduler {name} needs {setting}"
-                    if not given
-                    else f"{setting} is for lr_scheduler {name}; leave it out"
-                )
+                if given:
+                    raise conflict(setting, f"{setting} is for lr_scheduler {name}; leave it out")
+                raise conflict("lr_scheduler", f"lr_scheduler {name} needs {setting}")
         ending = ("cosine_with_min_lr", "warmup_stable_decay", "polynomial")
         if self.lr_min_ratio and self.lr_scheduler not in ending:
-            raise ValueError(f"lr_min_ratio is for lr_scheduler {', '.join(ending[:2])} or {ending[2]}; leave it out")
+            raise conflict(
+                "lr_min_ratio", f"lr_min_ratio is for lr_scheduler {', '.join(ending[:2])} or {ending[2]}; leave it out"
+            )
         if self.lr_timescale is not None and self.lr_scheduler != "inverse_sqrt":
-            raise ValueError("lr_timescale is for lr_scheduler inverse_sqrt; leave it out")
-        rules(self.lr_rules)
+            raise conflict("lr_timescale", "lr_timescale is for lr_scheduler inverse_sqrt; leave it out")
         return self
 
     def learned_rates(self) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from loratools.adapter.files.epoch_files import find_lora
 from loratools.errors import FileError, MergeStringError, RecipeError, did_you_mean
-from loratools.ops.merging.terms import parse_merge_string
+from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.train.config.config import TrainConfig
-from loratools.train.config.data import OF_DATA_SETS, DataSet, Subset
-from loratools.validation import Place, first_mistake
-from loratools.yamlio import Document, read_yaml
+from loratools.train.config.data import OF_DATA_SETS, Subset
+from loratools.validation import and_more, first_of, mistakes
+from loratools.yamlio import Document, Place, read_yaml
 
 PRESETS = Path(__file__).with_name("presets.yaml")
 _PATHS = ("folder", "metadata_file", "mask_folder")
@@ -74,11 +74,12 @@ def make_config(
     merged = {**_preset(given.get("preset", "default"), source), **given}
     for key in ("base", "images"):
         if merged.get(key) in (None, "", [], ()) and not (key == "images" and merged.get("datasets")):
-            raise RecipeError(f"{source}: '{key}' is missing; give it in the config or as --{key}")
+            reason = f"'{key}' is missing; give it in the config or as --{key}"
+            raise RecipeError(f"{source}: {reason}", place=(), reason=reason)
     try:
         config = TrainConfig.model_validate(merged)
     except ValidationError as error:
-        raise RecipeError(_message(error, merged, source, document)) from error
+        raise _refusal(error, merged, source, document, over) from error
     beside = Path(source).parent if document is not None or source.endswith(".toml") else None
     return config if beside is None else _found(config, beside)
 
@@ -101,7 +102,8 @@ def _preset(name: object, source: str) -> dict[str, Any]:
     known = presets()
     if not isinstance(name, str) or name not in known:
         hint = did_you_mean(str(name), known)
-        raise RecipeError(f"{source}: there is no training preset '{name}'{hint}; there are {', '.join(known)}")
+        reason = f"there is no training preset '{name}'{hint}; there are {', '.join(known)}"
+        raise RecipeError(f"{source}: {reason}", place=("preset",), reason=reason)
     return dict(known[name]["settings"])
 
 
@@ -155,14 +157,20 @@ def _lora_beside(ref: str, folder: Path) -> str:
     return ref
 
 
-def _message(error: ValidationError, values: Mapping[str, Any], source: str, document: Document | None) -> str:
-    unknown = next((tuple(one["loc"]) for one in error.errors() if one["type"] == "extra_forbidden"), None)
-    path, reason = (unknown, _unknown(unknown)) if unknown else first_mistake(error, values)
-    key = ".".join(str(part) for part in path)
-    if source.endswith(".toml") and (theirs := _theirs(path)):
+def _refusal(
+    error: ValidationError, values: Mapping[str, Any], source: str, document: Document | None, over: Collection[str]
+) -> RecipeError:
+    """The first mistake in ``values``, with its line where it stands in ``document`` and not in ``over``."""
+    wrong = mistakes(error, values, TrainConfig, "loratools train --help")
+    first = first_of(wrong, document)
+    message = f"{first.message}{and_more(wrong)}"
+    if document is not None and first.place in document.spans and first.place[:1] not in {(key,) for key in over}:
+        return document.error(first.place, message, first.word)
+    key = ".".join(str(part) for part in first.place)
+    if source.endswith(".toml") and (theirs := _theirs(first.place)):
         key = f"{key} ({theirs})"
-    place = document.where(path) if document is not None else f"{source}: {key}" if key else source
-    return f"{place}: {reason}"
+    where = f"{source}: {key}" if key else source
+    return RecipeError(f"{where}: {message}", place=first.place, reason=message)
 
 
 def _theirs(path: Place) -> str:
@@ -174,10 +182,3 @@ def _theirs(path: Place) -> str:
     known = {ours: theirs for table in (OPTIONS, SUBSET_KEYS, DATASET_KEYS) for theirs, ours in table.items()}
     theirs = known.get(names[-1], "") if names else ""
     return theirs if theirs not in names else ""
-
-
-def _unknown(path: Place) -> str:
-    in_folder = "images" in path[:-1]
-    in_set = path[0] == "datasets" and len(path) > 1
-    valid = (Subset if in_folder else DataSet if in_set else TrainConfig).model_fields
-    return f"there is no such setting{did_you_mean(str(path[-1]), valid)}; `loratools train --help` lists them"

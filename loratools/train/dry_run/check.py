@@ -12,7 +12,7 @@ from loratools.train.callbacks.sample_prompts import check_prompts
 from loratools.train.config.config import TrainConfig
 from loratools.train.network.targets import BY_BLOCK, block_vector
 from loratools.train.optim.optimizers import check_arguments, check_rates, optimizer_class
-from loratools.validation import Place
+from loratools.yamlio import Place
 
 _BESIDE = ("mask_folder", "metadata_file")
 

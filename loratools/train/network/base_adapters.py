@@ -16,7 +16,8 @@ from loratools.base.patching.patch import Patcher, live_modules
 from loratools.blocks.presets import load_presets
 from loratools.errors import TrainingError
 from loratools.ops.merging.merge import combine
-from loratools.ops.merging.terms import Term, parse_merge_string, resolve_terms
+from loratools.ops.merging.merge_string import parse_merge_string
+from loratools.ops.merging.terms import Term, resolve_terms
 
 
 class BaseAdapters:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loratools.errors import RecipeError, did_you_mean
-from loratools.ops.merging.terms import TermSpec
+from loratools.ops.merging.merge_string import TermSpec
 
 _PLAIN = (
     "conv_alpha",

@@ -18,7 +18,8 @@ from loratools.errors import BlockError, FileError, ShapeError
 from loratools.ops.analysis.block_shares import parts_of
 from loratools.ops.analysis.suggest import align, suggest
 from loratools.ops.merging.merge import combine
-from loratools.ops.merging.terms import Term, parse_merge_string, resolve_terms
+from loratools.ops.merging.merge_string import parse_merge_string
+from loratools.ops.merging.terms import Term, resolve_terms
 from tests.loras import TINY_XL, Sizes, lora_tensors, save
 
 PRESETS = load_presets()

@@ -15,7 +15,8 @@ from loratools.adapter.files.metadata import Provenance
 from loratools.blocks.presets import load_presets
 from loratools.errors import FileError, FormatError, MergeStringError, NonFiniteError, RankError, ShapeError
 from loratools.ops.merging.merge import combine, merge_files, plan, verify
-from loratools.ops.merging.terms import Term, parse_merge_string, resolve_terms
+from loratools.ops.merging.merge_string import parse_merge_string
+from loratools.ops.merging.terms import Term, resolve_terms
 from tests.loras import FIXTURES, SD15, TINY_XL, Sizes, lora_tensors, save
 from tests.oracle import GP1, GP2, Stored, relative_error
 

@@ -7,17 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loratools.errors import GridError
-from loratools.preview.record.cells import (
-    Cell,
-    Settings,
-    cell_path,
-    check_seeds,
-    folder_names,
-    parse_seeds,
-    parse_size,
-    parse_weights,
-    with_base_first,
-)
+from loratools.preview.record.cells import Cell, Settings, cell_path, folder_names
+from loratools.preview.request.numbers import check_seeds, parse_seeds, parse_size, parse_weights, with_base_first
 
 
 @pytest.mark.parametrize(

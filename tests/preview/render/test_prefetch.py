@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from loratools.adapter.algebra.lowrank import Delta, LowRank
-from loratools.preview.plan.jobs import Job, Stack
+from loratools.preview.plan.jobs import Job, Stack, Wanted
 from loratools.preview.render.batches import Lot
-from loratools.preview.render.picture_store import Wanted
 from loratools.preview.render.prefetch import Ahead
 
 NAMES = ("text_encoder.a", "unet.a", "unet.b")

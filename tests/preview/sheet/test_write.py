@@ -12,11 +12,11 @@ from loratools.errors import FormatError, GridError
 from loratools.preview.judge.verdict import with_verdicts
 from loratools.preview.record.grid import AxisInfo, Grid, Score, read_grid
 from loratools.preview.record.votes import FORMAT, Marks
-from loratools.preview.run import redraw
+from loratools.preview.redraw import redraw
 from loratools.preview.sheet import write
 from loratools.preview.sheet.layout import Table, plan_layout
 from loratools.preview.sheet.sheet import GOLD, STRIPS, draw_sheet, sheet_size
-from loratools.preview.sheet.write import Drawing, announce, cut, draw
+from loratools.preview.sheet.write import SheetOptions, announce, cut, draw
 from tests.preview.sheet.test_sheet import flat_grid
 
 
@@ -65,7 +65,7 @@ def test_a_huge_sheet_is_cut_into_files_that_join_to_it(tmp_path: Path, monkeypa
     grid = flat_grid(tmp_path)
     monkeypatch.setattr(write, "_MOST", 300_000)
     said: list[str] = []
-    told = Drawing(("png", "webp"), full=True)
+    told = SheetOptions(("png", "webp"), full=True)
     announce(tmp_path, grid, told, said.append)
     draw(tmp_path, grid, told)
     parts = {
@@ -82,7 +82,7 @@ def test_a_huge_sheet_is_cut_into_files_that_join_to_it(tmp_path: Path, monkeypa
 
 def test_other_formats_show_the_sheet(tmp_path: Path) -> None:
     grid = flat_grid(tmp_path, prompts=1, seeds=1)
-    draw(tmp_path, grid, Drawing(("webp", "jpg"), embed=True))
+    draw(tmp_path, grid, SheetOptions(("webp", "jpg"), embed=True))
     for name in ("webp", "jpg"):
         with Image.open(tmp_path / f"grid.{name}") as image:
             assert image.size == sheet_size(grid, plan_layout(grid))
@@ -91,7 +91,7 @@ def test_other_formats_show_the_sheet(tmp_path: Path) -> None:
             )
     assert "data:image/png;base64" in (tmp_path / "grid.html").read_text(encoding="utf-8")
     with pytest.raises(GridError, match="'gif' is no format"):
-        Drawing(("gif",))
+        SheetOptions(("gif",))
 
 
 def test_votes_mark_stars_and_the_winner(tmp_path: Path) -> None:
@@ -138,16 +138,18 @@ def test_a_grid_is_redrawn_with_other_words(tmp_path: Path) -> None:
     old = replace(grid, rows=tuple(replace(row, verdict=("good", "of another version")) for row in grid.rows))
     draw(tmp_path, old)
     before = (tmp_path / "grid.png").read_bytes()
-    told = redraw(tmp_path, drawing=Drawing(labels={"style-000001": "epoch one", "0.5": "half"}, captions=("why",)))
+    told = redraw(
+        tmp_path, drawing=SheetOptions(labels={"style-000001": "epoch one", "0.5": "half"}, captions=("why",))
+    )
     assert (tmp_path / "grid.png").read_bytes() != before
     assert told.rows == with_verdicts(tmp_path, grid).rows != old.rows  # the test is made again
     assert [heading.label for heading in Table.of(told).columns] == ["base", "half", "1"]
     page = (tmp_path / "grid.html").read_text(encoding="utf-8")
     assert "epoch one" in page and '"half"' in page and "why" in page
     assert redraw(tmp_path).labels == told.labels  # kept until they are given anew
-    assert redraw(tmp_path, drawing=Drawing(labels={"0.5": ""})).labels == {"style-000001": "epoch one"}
+    assert redraw(tmp_path, drawing=SheetOptions(labels={"0.5": ""})).labels == {"style-000001": "epoch one"}
     with pytest.raises(FormatError, match=r"no axis has a value 'style-00001' \(did you mean 'style-000001'\?\)"):
-        redraw(tmp_path, drawing=Drawing(labels={"style-00001": "x"}))
+        redraw(tmp_path, drawing=SheetOptions(labels={"style-00001": "x"}))
     assert Marks({}).winner == ""
 
 
@@ -161,5 +163,5 @@ def test_the_page_carries_its_pictures_while_they_are_few(tmp_path: Path, monkey
         (size, False, False),
     ):
         monkeypatch.setattr("loratools.preview.sheet.write._CARRIED", room)
-        draw(tmp_path, grid, Drawing(embed=embed))
+        draw(tmp_path, grid, SheetOptions(embed=embed))
         assert ("data:image/png" in (tmp_path / "grid.html").read_text(encoding="utf-8")) == carried, (room, embed)

@@ -12,7 +12,7 @@ from loratools.blocks.presets import load_presets
 from loratools.blocks.symptoms import find_symptom, symptoms
 from loratools.blocks.vector import find_preset
 from loratools.errors import BlockError, FileError, RecipeError
-from loratools.ops.merging.terms import parse_merge_string
+from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.recipe.edit.fix import fix, history, sized
 from loratools.recipe.edit.log import sidecar
 from loratools.recipe.edit.undo import undo

@@ -13,9 +13,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save_file
 
-from loratools.cli import shell
+from loratools.cli import cli
 from loratools.errors import FileError, FormatError, LoratoolsError, RecipeError
-from loratools.ops.merging.terms import parse_merge_string
+from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.recipe.importers.detect import Imported, import_recipe
 from loratools.recipe.plan.context import Session
 from loratools.recipe.run.runner import make_planner, run_steps
@@ -58,12 +58,12 @@ METADATA = {
 }  # fmt: skip
 
 
-def steps(found: Imported) -> dict[str, Step]:
-    return dict(parse_recipe(found.text)[0].steps)
+def steps(imported: Imported) -> dict[str, Step]:
+    return dict(parse_recipe(imported.text)[0].steps)
 
 
-def terms(found: Imported, name: str = "final") -> list[tuple[str, float, str | None, float, float]]:
-    merge = steps(found)[name].merge
+def terms(imported: Imported, name: str = "final") -> list[tuple[str, float, str | None, float, float]]:
+    merge = steps(imported)[name].merge
     assert merge is not None
     return [(s.ref, s.weight, s.vector_text, s.te, s.unet) for s in parse_merge_string(merge.terms)]
 
@@ -75,20 +75,20 @@ def bare(path: Path, metadata: dict[str, str]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("told", "noise"),
+    ("settings", "noise"),
     [("", "webui-gpu"), ("RNG: NV, ", "webui-gpu"), ("RNG: CPU, ", "webui-cpu"), ("Version: loratools 1, ", "own")],
 )
-def test_the_noise_of_a_picture_is_kept(told: str, noise: str) -> None:
+def test_the_noise_of_a_picture_is_kept(settings: str, noise: str) -> None:
     """A seed without its noise is another picture; the WebUI draws on the card unless it says otherwise."""
-    text = f"<lora:style:0.8>\nSteps: 20, Sampler: Euler, {told}Seed: 1, Size: 64x64"
-    found = import_recipe(text, is_text=True)
-    grid = steps(found)["picture"].grid
+    text = f"<lora:style:0.8>\nSteps: 20, Sampler: Euler, {settings}Seed: 1, Size: 64x64"
+    imported = import_recipe(text, is_text=True)
+    grid = steps(imported)["picture"].grid
     assert grid is not None and grid.noise == noise
-    assert "RNG" not in " ".join(found.notes)
+    assert "RNG" not in " ".join(imported.notes)
 
 
 @pytest.mark.parametrize(
-    ("told", "sampler"),
+    ("settings", "sampler"),
     [
         ("Sampler: DPM++ 2M SDE Heun Karras", "DPM++ 2M SDE Heun Karras"),
         ("Sampler: DPM++ 2M", "DPM++ 2M"),
@@ -101,22 +101,22 @@ def test_the_noise_of_a_picture_is_kept(told: str, noise: str) -> None:
         ("Sampler: DPM adaptive, Schedule type: Automatic", None),
     ],
 )
-def test_sampler_and_schedule_type_are_one_name(told: str, sampler: str | None) -> None:
-    found = import_recipe(f"<lora:style:0.8>\nSteps: 20, {told}, Seed: 1, Size: 64x64", is_text=True)
-    grid = steps(found)["picture"].grid
+def test_sampler_and_schedule_type_are_one_name(settings: str, sampler: str | None) -> None:
+    imported = import_recipe(f"<lora:style:0.8>\nSteps: 20, {settings}, Seed: 1, Size: 64x64", is_text=True)
+    grid = steps(imported)["picture"].grid
     assert grid is not None and grid.sampler == sampler
-    assert ("is left out" in " ".join(found.notes)) is (sampler is None)
+    assert ("is left out" in " ".join(imported.notes)) is (sampler is None)
 
 
 def test_supermergers_string_with_its_named_vectors() -> None:
     vector = ",".join(["1"] * 16 + ["0.5"])
-    found = import_recipe(f"Test0:1:MINE,AnythingV5RE_BASE:-1:OTHER\nMINE:{vector}\nUNUSED:{vector}", base="b")
-    assert terms(found) == [("Test0", 1, "MINE", 1, 1), ("AnythingV5RE_BASE", -1, "OTHER", 1, 1)]
-    recipe, _ = parse_recipe(found.text)
+    imported = import_recipe(f"Test0:1:MINE,AnythingV5RE_BASE:-1:OTHER\nMINE:{vector}\nUNUSED:{vector}", base="b")
+    assert terms(imported) == [("Test0", 1, "MINE", 1, 1), ("AnythingV5RE_BASE", -1, "OTHER", 1, 1)]
+    recipe, _ = parse_recipe(imported.text)
     assert recipe.base == "b" and recipe.blocks["OTHER"] == "ALL"
     assert recipe.blocks["MINE"] == [1] * 16 + [0.5]
-    assert "'OTHER' is not known here" in found.notes[0] and "squared" in found.notes[1]
-    assert found.notes[0][:30] in found.text  # the recipe tells it too
+    assert "'OTHER' is not known here" in imported.notes[0] and "squared" in imported.notes[1]
+    assert imported.notes[0][:30] in imported.text  # the recipe tells it too
 
 
 def test_what_is_imported_runs(here: Path, tiny_base: Path) -> None:
@@ -137,22 +137,22 @@ def test_supermergers_metadata(here: Path) -> None:
         )
         for n, (name, ratio, blocks) in enumerate(parts)
     }
-    found = import_recipe(str(bare(here / "m.safetensors", metadata)))
-    assert terms(found, "m") == [("style", 0.5, ",".join(["1"] * 25 + ["0.5"]), 1, 1), ("base", -1, None, 1, 1)]
+    imported = import_recipe(str(bare(here / "m.safetensors", metadata)))
+    assert terms(imported, "m") == [("style", 0.5, ",".join(["1"] * 25 + ["0.5"]), 1, 1), ("base", -1, None, 1, 1)]
     with pytest.raises(FormatError, match="sshs_cp0 is not what SuperMerger writes"):
         import_recipe(str(bare(here / "x.safetensors", {"sshs_cp0": "{}"})))
 
 
 def test_an_infotext_is_a_merge_and_a_picture() -> None:
-    found = import_recipe(INFOTEXT)
+    imported = import_recipe(INFOTEXT)
     vector = "1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1"
-    assert terms(found) == [("style", 0.8, "OUTALL", 1, 1), ("my char", 1, vector, 0.7, 0.5)]
-    grid = steps(found)["picture"].grid
+    assert terms(imported) == [("style", 0.8, "OUTALL", 1, 1), ("my char", 1, vector, 0.7, 0.5)]
+    grid = steps(imported)["picture"].grid
     assert grid is not None
     assert (grid.prompts, grid.negative) == (("masterpiece, 1girl",), "bad, worse")
     assert (grid.steps, grid.cfg, grid.seeds, grid.size, grid.clip_skip) == (20, 6.5, "12345", "512x768", 2)
     assert grid.sampler == "DPM++ 2M Karras"
-    said = " ".join(found.notes)
+    said = " ".join(imported.notes)
     assert "'stop=20'" in said and "'Hires upscale: 2'" in said and "the model anything" in said
     assert "Lora hashes" not in said
 
@@ -172,10 +172,10 @@ def test_a_picture_holds_its_infotext(here: Path) -> None:
 
 def test_sd_scripts_options(here: Path) -> None:
     Path("config.toml").write_text(OPTIONS, encoding="utf-8")
-    found = import_recipe("config.toml")
-    recipe, _ = parse_recipe(found.text)
+    imported = import_recipe("config.toml")
+    recipe, _ = parse_recipe(imported.text)
     assert recipe.base == "base.safetensors"
-    train = steps(found)["my_style"].train
+    train = steps(imported)["my_style"].train
     assert train is not None
     assert {key: train[key] for key in ("images", "epochs", "dim", "alpha", "unet_lr", "te_lr", "optimizer")} == {
         "images": "images",
@@ -193,10 +193,10 @@ def test_sd_scripts_options(here: Path) -> None:
 
 
 def test_sd_scripts_metadata(here: Path) -> None:
-    found = import_recipe(str(bare(here / "ink.safetensors", METADATA)))
-    recipe, _ = parse_recipe(found.text)
+    imported = import_recipe(str(bare(here / "ink.safetensors", METADATA)))
+    recipe, _ = parse_recipe(imported.text)
     assert recipe.base == "any.safetensors"
-    train: dict[str, Any] = steps(found)["ink"].train or {}
+    train: dict[str, Any] = steps(imported)["ink"].train or {}
     assert train["images"] == [{"folder": "10_ink", "repeats": 10}]
     asked = {
         "dim": 16, "alpha": 8, "unet_lr": 1e-4, "te_lr": 5e-5, "epochs": 8, "optimizer": "AdamW8bit", "lr_warmup": 50,
@@ -205,7 +205,7 @@ def test_sd_scripts_metadata(here: Path) -> None:
     }  # fmt: skip
     assert {key: train.get(key) for key in asked} == asked
     assert "noise_offset" not in train
-    said = " ".join(found.notes)
+    said = " ".join(imported.notes)
     assert "10_ink, not where they lay" in said
     assert train["multires_noise_iterations"] == 6 and train["optimizer_args"] == {"weight_decay": 0.1}
 
@@ -225,8 +225,8 @@ def test_what_sd_scripts_did_that_is_a_setting_here_is_taken_over(here: Path) ->
         "ss_multires_noise_iterations": "None",
         "ss_reg_dataset_dirs": json.dumps({"1_girl": {"n_repeats": 1, "img_count": 5}}),
     }
-    found = import_recipe(str(bare(here / "ink.safetensors", METADATA | more)))
-    train: dict[str, Any] = steps(found)["ink"].train or {}
+    imported = import_recipe(str(bare(here / "ink.safetensors", METADATA | more)))
+    train: dict[str, Any] = steps(imported)["ink"].train or {}
     asked = {
         "conv_dim": 8,
         "conv_alpha": 4,
@@ -243,7 +243,7 @@ def test_what_sd_scripts_did_that_is_a_setting_here_is_taken_over(here: Path) ->
     assert {key: train.get(key) for key in asked} == asked
     assert "debiased_estimation_loss" not in train and "multires_noise_iterations" not in train
     assert train["images"][1] == {"folder": "1_girl", "repeats": 1, "regularisation": True}
-    said = " ".join(found.notes)
+    said = " ".join(imported.notes)
     assert "odd = 1 has no place in a recipe" in said and "conv_dim" not in said and "its VAE vae.pt" in said
 
 
@@ -258,9 +258,9 @@ def test_files_of_our_own_are_what_made_them(here: Path) -> None:
     whole = import_recipe("work/s.safetensors")
     assert list(steps(whole)) == ["m", "s"] and "V: ALL" in whole.text
     call = CliRunner().invoke
-    assert call(shell, ["resize", "a.safetensors", "--rank", "1", "-o", "slim.safetensors"]).exit_code == 0
-    assert call(shell, ["convert", "slim.safetensors", "-o", "d.safetensors", "--to", "diffusers"]).exit_code == 0
-    assert call(shell, ["subtract", "a:1", "b:0.5:GP2", "--mode", "project", "-o", "x.safetensors"]).exit_code == 0
+    assert call(cli, ["resize", "a.safetensors", "--rank", "1", "-o", "slim.safetensors"]).exit_code == 0
+    assert call(cli, ["convert", "slim.safetensors", "-o", "d.safetensors", "--to", "diffusers"]).exit_code == 0
+    assert call(cli, ["subtract", "a:1", "b:0.5:GP2", "--mode", "project", "-o", "x.safetensors"]).exit_code == 0
     resized = steps(import_recipe("slim.safetensors"))["slim"].resize
     assert resized is not None and (resized.lora, resized.rank) == ("a.safetensors", "1")
     converted = steps(import_recipe("d.safetensors"))["d"].convert

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from loratools.cli import shell
+from loratools.cli import cli
 from loratools.errors import FileError, RecipeError
 from loratools.recipe.importers.starter import Answers, questions, starter
 from loratools.recipe.importers.write import flow, step_name, write_new
@@ -67,25 +67,25 @@ def test_every_answer_is_asked_for() -> None:
 
 def test_the_commands(here: Path) -> None:
     run = CliRunner().invoke
-    assert run(shell, ["recipe", "new", "a.yaml", "--yes", "--epochs", "2"]).exit_code == 0
+    assert run(cli, ["recipe", "new", "a.yaml", "--yes", "--epochs", "2"]).exit_code == 0
     assert "epochs: 2" in Path("a.yaml").read_text(encoding="utf-8")
-    again = run(shell, ["recipe", "new", "a.yaml", "--yes"])
+    again = run(cli, ["recipe", "new", "a.yaml", "--yes"])
     assert isinstance(again.exception, FileError) or again.exit_code == 1
-    assert run(shell, ["recipe", "schema", "-o", "s.json"]).exit_code == 0
-    assert run(shell, ["recipe", "schema", "-o", "s.json"]).exit_code == 0  # our own may be replaced
+    assert run(cli, ["recipe", "schema", "-o", "s.json"]).exit_code == 0
+    assert run(cli, ["recipe", "schema", "-o", "s.json"]).exit_code == 0  # our own may be replaced
     assert Path("s.json").read_text(encoding="utf-8") == schema_text()
-    assert "`preferred" not in run(shell, ["recipe", "steps", "resize"]).stdout
-    assert run(shell, ["recipe", "steps", "resize"]).stdout.startswith("### `resize`")
-    assert run(shell, ["recipe", "steps", "resise"]).exit_code == 1
-    shown = run(shell, ["recipe", "import", "a:1:GP1"])
+    assert "`preferred" not in run(cli, ["recipe", "steps", "resize"]).stdout
+    assert run(cli, ["recipe", "steps", "resize"]).stdout.startswith("### `resize`")
+    assert run(cli, ["recipe", "steps", "resise"]).exit_code == 1
+    shown = run(cli, ["recipe", "import", "a:1:GP1"])
     assert shown.exit_code == 0 and parse_recipe(shown.stdout)[0].steps["final"].kind == "merge"
 
 
 def test_answers_are_asked_for_on_a_terminal(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loratools.cli.recipe.new._asks", lambda: True)
     answers = "character\ntiny\nmy images\n5\nmika\n1girl, smile\n"
-    told = CliRunner().invoke(shell, ["recipe", "new", "a.yaml", "--preset", "pocket-style"], input=answers)
-    assert told.exit_code == 0, told.output
+    result = CliRunner().invoke(cli, ["recipe", "new", "a.yaml", "--preset", "pocket-style"], input=answers)
+    assert result.exit_code == 0, result.output
     recipe, _ = parse_recipe(Path("a.yaml").read_text(encoding="utf-8"))
     assert recipe.base == "tiny"
     assert recipe.steps["character"].train == {"images": "my images", "preset": "pocket-style", "epochs": 5}
@@ -117,11 +117,11 @@ def test_the_shipped_schema_is_the_models_own() -> None:
 
 
 def test_the_schema_knows_every_step_and_every_reference_leads_somewhere() -> None:
-    told = json_schema()
-    step = told["$defs"]["Step"]
+    schema = json_schema()
+    step = schema["$defs"]["Step"]
     assert set(step["properties"]) == set(Step.model_fields)
     assert [item["required"] for item in step["oneOf"]] == [[kind] for kind in KINDS]
-    assert {ref.removeprefix("#/$defs/") for ref in references(told)} <= set(told["$defs"])
+    assert {ref.removeprefix("#/$defs/") for ref in references(schema)} <= set(schema["$defs"])
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)

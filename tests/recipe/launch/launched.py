@@ -23,7 +23,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: F401  (now, and not in every run)
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
-from loratools.cli import shell
+from loratools.cli import cli
 from loratools.train.loop import Session
 from tests.killing import started
 
@@ -66,7 +66,7 @@ def _run(rank: int, world: int, port: int, arguments: list[str], dies: dict[str,
     if "step" in dies:
         _die_in_step(dies["step"])
     try:
-        shell.main(arguments)
+        cli.main(arguments)
     except SystemExit as end:
         sys.stdout.flush()
         os._exit(int(end.code or 0))

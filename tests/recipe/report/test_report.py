@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from loratools.cli import shell
+from loratools.cli import cli
 from loratools.files import sha256
 from loratools.recipe.report.charts import loss_line, vector_bars
 from loratools.recipe.report.page import draw
@@ -55,7 +55,7 @@ def folder(here: Path, tiny_base: Path) -> Path:
 
 
 def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(shell, list(arguments))
+    return CliRunner().invoke(cli, list(arguments))
 
 
 def test_a_run_leaves_its_facts_and_a_page(folder: Path) -> None:

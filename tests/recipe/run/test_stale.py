@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from loratools.cli import shell
+from loratools.cli import cli
 from loratools.files import sha256
 from loratools.recipe.plan.context import Session
 from loratools.recipe.run.runner import make_planner, run_steps
@@ -41,7 +41,7 @@ def told(text: str, *names: str) -> dict[str, list[str]]:
 
 
 def command(*words: str) -> Result:
-    return CliRunner().invoke(shell, ["run", "r.yaml", "-o", "work", *words])
+    return CliRunner().invoke(cli, ["run", "r.yaml", "-o", "work", *words])
 
 
 @pytest.fixture(autouse=True)

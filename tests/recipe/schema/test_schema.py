@@ -41,10 +41,10 @@ def test_a_good_recipe() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "words"),
     [
-        ("version: 1", "version: 2", 1, "version: 2 is not one of 1"),
+        ("version: 1", "version: 2", 1, "version: it must be 1 (it is 2)"),
         ("seed: 3", "sead: 3", 3, "sead: there is no such key (did you mean 'seed'?)"),
-        ("seed: 3", "seed: x", 3, "seed: 'x' cannot be used"),
-        ("seed: 3", "seed: -1", 3, "-1 cannot be used: it must be 0 or more"),
+        ("seed: 3", "seed: x", 3, "seed: it must be a whole number (it is 'x')"),
+        ("seed: 3", "seed: -1", 3, "seed: it must be 0 or more (it is -1)"),
         ("[1, 0.5,", "[1, half,", 5, "blocks.MINE.1"),
         ("style: ink", "styl: ink", 7, "(did you mean 'style'?)"),
         ("{draw:", "{drow:", 7, "(did you mean 'draw'?); valid: draw, train, basestyle, select, merge"),
@@ -54,7 +54,7 @@ def test_a_good_recipe() -> None:
         ("{basestyle: }", "{subtract: {style: a, base_style: b, mode: projekt}}", 9, "(did you mean 'project'?)"),
         ("weights: 0:1:0.5", "wieghts: 0:1:0.5", 11, "(did you mean 'weights'?)"),
         ("rows: [style, final], ", "", 11, "'rows' is missing"),
-        ("size: 64", "dtype: fp8", 11, "'fp8' is not one of 'fp16', 'bf16' or 'fp32'"),
+        ("size: 64", "dtype: fp8", 11, "it must be 'fp16', 'bf16' or 'fp32' (it is 'fp8')"),
         ("out: x.safetensors", "out: ../x.safetensors", 10, "inside the work folder"),
         ("  final:", "  fin al:", 10, "the step name 'fin al'"),
         ("base: pocket", "base: pocket\nbase: other", 3, "already given in line 2"),

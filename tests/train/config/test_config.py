@@ -39,7 +39,7 @@ def test_alpha_defaults_to_dim_and_rates_to_the_common_one() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("epoch: 3", r"line 3: epoch: there is no such setting \(did you mean 'epochs'\?\)"),
+        ("epoch: 3", r"line 3: epoch: there is no such key \(did you mean 'epochs'\?\)"),
         ("epochs: many", r"line 3: epochs: it must be a whole number \(it is 'many'\)"),
         ("epochs: 0", r"epochs: it must be 1 or more \(it is 0\)"),
         ("resolution: 500", "multiples of 8"),

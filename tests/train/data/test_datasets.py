@@ -123,7 +123,7 @@ def test_several_tables_of_sd_scripts_toml(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("datasets: [{images: a, batchsize: 2}]", r"line 2: datasets\.0\.batchsize: .*did you mean 'batch_size'"),
-        ("datasets: [{images: a, folder: b}]", r"datasets\.0\.folder: there is no such setting"),
+        ("datasets: [{images: a, folder: b}]", r"datasets\.0\.folder: there is no such key"),
         ("datasets: [{images: [{folder: a, keep_token: 1}]}]", "did you mean 'keep_tokens'"),
         ("datasets: [{images: a}]\nimages: b", "give either `images` or `datasets`"),
         ("datasets: [{images: a, resolution: 100}]", "multiples of 8"),

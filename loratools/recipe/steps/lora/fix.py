@@ -22,7 +22,7 @@ from loratools.recipe.steps.lora.merge import merge_options, write_merge
 if TYPE_CHECKING:
     from loratools.blocks.symptoms import Together
     from loratools.blocks.vector import Presets
-    from loratools.ops.merging.terms import TermSpec
+    from loratools.ops.merging.merge_string import TermSpec
 
 REVISION = 1
 default_out = file_out

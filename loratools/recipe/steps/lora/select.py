@@ -9,8 +9,9 @@ from pathlib import Path
 
 from loratools.errors import FileError, LoratoolsError, RecipeError
 from loratools.files import replacing, sha256
+from loratools.ops.merging.merge_string import quoted
 from loratools.recipe.plan.context import Session
-from loratools.recipe.plan.lora_refs import Terms, one_file, quoted, read_terms
+from loratools.recipe.plan.lora_refs import Terms, one_file, read_terms
 from loratools.recipe.plan.paths import Source, digest_of
 from loratools.recipe.plan.planner import Draft, Outcome, Planner
 from loratools.recipe.schema.kinds import RUNS

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from loratools.recipe.plan.lora_refs import Terms, check_families, quoted, read_terms
+from loratools.ops.merging.merge_string import quoted
+from loratools.recipe.plan.lora_refs import Terms, check_families, read_terms
 from loratools.recipe.plan.planner import Draft, Planner
 from loratools.recipe.schema.lora_steps import Merge, Soup
 from loratools.recipe.schema.recipe import Step

@@ -26,7 +26,6 @@ REVISION = 1
 OURS = ("base", "out", "name", "device", "resume", "force", "datasets", "max_steps")
 _FILES = ("save_every_epochs", "save_every_steps", "save_last_n")  # change no byte of a file, but which files there are
 _COUNTED = re.compile(r"\d+_")
-_TOLD = re.compile(r".*?, line \d+: (?:(?P<key>[\w.]+): )?(?P<message>.*)", re.DOTALL)
 
 
 def default_out(name: str) -> Path:
@@ -90,17 +89,10 @@ def checked_config(
     """
     from loratools.train.config.read import make_config
 
-    document = planner.train_document(name, kind)
     try:
-        return make_config(values, planner.document.source, under=under, document=document)
+        return make_config(values, planner.document.source, under=under)
     except RecipeError as error:
-        told = _TOLD.match(str(error))
-        if told is None:  # no line of its own, such as an unknown preset
-            message = str(error).removeprefix(f"{planner.document.source}: ")
-            raise planner.fail(name, kind, "preset", message=message) from error
-        key = told["key"] or told["message"].partition(" ")[0]  # what two settings make together begins with one
-        place = [int(part) if part.isdigit() else part for part in key.split(".")]
-        raise planner.fail(name, kind, *place, message=told["message"]) from error
+        raise planner.fail(name, kind, *(error.place or ()), message=error.reason) from error
 
 
 def check_settings(config: TrainConfig, name: str, kind: str, planner: Planner) -> None:

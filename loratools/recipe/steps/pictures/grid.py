@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from loratools.preview.render.engine import Options
     from loratools.preview.request.arrange import Arrangement
     from loratools.preview.run import GridResult
-    from loratools.preview.sheet.write import Drawing
+    from loratools.preview.sheet.write import SheetOptions
 
 REVISION = 2
 _DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed", "score")  # how the sheet and the page look
@@ -159,8 +157,8 @@ def _pictures(rows: Sequence[Terms], axes: dict[str, Any], planner: Planner) -> 
 def read_axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
     """The axes and the sampler by value; each mistake is told with its own line."""
     from loratools.base.sampling.samplers import find_sampler
-    from loratools.preview.record.cells import parse_seeds, parse_size, parse_weights
     from loratools.preview.request.axes import parse_axis
+    from loratools.preview.request.numbers import parse_seeds, parse_size, parse_weights
 
     slots = {slot: text for slot in ("x", "y", "z") if (text := getattr(settings, slot)) is not None}
     found: dict[str, Any] = {"axes": []}
@@ -258,7 +256,9 @@ def _make(
 
         facts["scores"] = score_grid(out, settings.judge, session.judge, _drawing(settings)).json()
     if settings.score:
-        scored_by(compared).draw(out, session.judge, _drawing(settings))
+        from loratools.preview.redraw import draw_scores
+
+        draw_scores(out, scored_by(compared), session.judge, _drawing(settings))
     pictures = result.rendered + result.elsewhere + result.reused
     return Outcome(f"{len(built)} rows, {pictures} pictures, {rendered} of them rendered now", facts)
 
@@ -311,10 +311,10 @@ def _engine(settings: Grid) -> Options:
     )
 
 
-def _drawing(settings: Grid) -> Drawing:
-    from loratools.preview.sheet.write import Drawing
+def _drawing(settings: Grid) -> SheetOptions:
+    from loratools.preview.sheet.write import SheetOptions
 
-    return Drawing(settings.sheets, settings.full_size, settings.embed, settings.labels, settings.captions)
+    return SheetOptions(settings.sheets, settings.full_size, settings.embed, settings.labels, settings.captions)
 
 
 def arranged_ahead(name: str, planner: Planner) -> Arrangement:

@@ -20,7 +20,7 @@ from loratools.recipe.schema.kinds import RUNS
 from loratools.recipe.schema.picture_steps import Grid
 
 if TYPE_CHECKING:
-    from loratools.ops.merging.terms import TermSpec
+    from loratools.ops.merging.merge_string import TermSpec
     from loratools.preview.request.arrange import Arrangement
     from loratools.preview.request.axes import Axis
     from loratools.preview.request.rows import Row
@@ -44,7 +44,7 @@ class NamesAhead(Names):
         Raises:
             GridError: for an epoch that a run will not have.
         """
-        from loratools.ops.merging.terms import parse_merge_string
+        from loratools.ops.merging.merge_string import parse_merge_string
         from loratools.preview.request.rows import Row
 
         for spec in (spec for text in texts for spec in parse_merge_string(text)):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from loratools.pocket.judge import Reading
     from loratools.preview.record.grid import Grid
-    from loratools.preview.sheet.write import Drawing
+    from loratools.preview.sheet.write import SheetOptions
 
 FILE = "scores.json"
 
@@ -75,7 +75,7 @@ class Scores:
         return {"style": self.style, "weight": self.weight, "base": asdict(self.base), "rows": rows, "cells": cells}
 
 
-def score_grid(folder: Path, style: str, judge: Judging, drawing: Drawing | None = None) -> Scores:
+def score_grid(folder: Path, style: str, judge: Judging, drawing: SheetOptions | None = None) -> Scores:
     """Have ``judge`` read every picture of the grid in ``folder``, write ``scores.json`` and make ``drawing`` of it
     again with the scores on it.
 
@@ -83,7 +83,7 @@ def score_grid(folder: Path, style: str, judge: Judging, drawing: Drawing | None
         PocketError: if the judge knows no such style.
     """
     from loratools.preview.record.grid import read_grid
-    from loratools.preview.run import redraw
+    from loratools.preview.redraw import redraw
 
     grid = read_grid(folder)
     weights = [weight for weight in grid.weights if weight != 0]

@@ -11,7 +11,7 @@ from loratools.recipe.plan.planner import Planner
 from loratools.recipe.schema.picture_steps import Grid
 
 if TYPE_CHECKING:
-    from loratools.preview.judge.score_request import ScoredBy
+    from loratools.preview.judge.score_request import ScoreRequest
 
 
 def compared_with(settings: Grid, name: str, planner: Planner) -> list[tuple[str, Source]]:
@@ -31,13 +31,13 @@ def compared_with(settings: Grid, name: str, planner: Planner) -> list[tuple[str
     ]
 
 
-def scored_by(compared: Sequence[tuple[str, Source]]) -> ScoredBy:
+def scored_by(compared: Sequence[tuple[str, Source]]) -> ScoreRequest:
     """What :func:`compared_with` found, as folders; the steps that the grid needs must have run."""
-    from loratools.preview.judge.score_request import ScoredBy
+    from loratools.preview.judge.score_request import ScoreRequest
 
     images = {key: source.path for key, source in compared}
     models = tuple(source.path for key, source in compared if key == "score_models")
-    return ScoredBy(images.get("score_images"), images.get("held_out"), models)
+    return ScoreRequest(images.get("score_images"), images.get("held_out"), models)
 
 
 def _images(text: str, name: str, key: str, planner: Planner) -> Source:

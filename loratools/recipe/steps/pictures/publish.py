@@ -103,7 +103,7 @@ def _rows_of(grid: Source, name: str, planner: Planner) -> list[str] | None:
 
 def _sampling(settings: Publish, name: str, planner: Planner) -> dict[str, Any]:
     from loratools.base.sampling.samplers import find_sampler
-    from loratools.preview.record.cells import parse_size
+    from loratools.preview.request.numbers import parse_size
     from loratools.recipe.steps.pictures.grid import check_size
 
     readers: dict[str, Callable[[], Any]] = {

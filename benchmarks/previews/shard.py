@@ -1,4 +1,4 @@
-"""The part of benchmarks/previews.py that shares a grid between processes, and what each of them runs."""
+"""The part of the previews benchmark that shares a grid between processes, and what each of them runs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.previews_bench import PROMPTS, ROOT, TINY, Bench, Figure, Figures, Moment, jobs, stacks_of, steady
+from benchmarks.previews.bench import PROMPTS, ROOT, TINY, Bench, Figure, Figures, Moment, jobs, stacks_of, steady
 from loratools.launch import Rank
+from loratools.preview.plan.jobs import Stack
 from loratools.preview.render.claims import Shard
-from loratools.preview.render.engine import Engine, Stack
+from loratools.preview.render.engine import Engine
 from loratools.preview.render.picture_store import Store
 
 
@@ -25,10 +26,10 @@ def shard(bench: Bench) -> Figures:
     for world in (1, 2):
         out = bench.work / f"shard-{world}"
         launch(bench, out, world)
-        told = [json.loads(path.read_text()) for path in out.glob("done-*.json")]
-        spent[world] = max(each["end"] for each in told) - min(each["start"] for each in told)
-        pace[world] = sum(1 / steady(each["at"]) for each in told)
-        shares = ", ".join(f"{each['rendered']}, the first after {each['at'][0][0]:.2f} s" for each in told)
+        done = [json.loads(path.read_text()) for path in out.glob("done-*.json")]
+        spent[world] = max(each["end"] for each in done) - min(each["start"] for each in done)
+        pace[world] = sum(1 / steady(each["at"]) for each in done)
+        shares = ", ".join(f"{each['rendered']}, the first after {each['at'][0][0]:.2f} s" for each in done)
         yield Figure(
             f"sharded grid, {world} process{'es' if world > 1 else ''}", spent[world], note=f"pictures: {shares}"
         )
@@ -79,11 +80,11 @@ def work_shard(bench: Bench, out: Path) -> None:
             time.sleep(0.01)
         start, at = time.time(), list[Moment]()
 
-        def told(count: int) -> None:
+        def note(count: int) -> None:
             if count:
                 at.append((time.time() - start, count + (at[-1][1] if at else 0)))
 
-        rendered = engine.render(all_jobs, Store(out), on_done=told, claims=Shard(out, rank, pause=0.05))
+        rendered = engine.render(all_jobs, Store(out), on_done=note, claims=Shard(out, rank, pause=0.05))
         end = time.time()
-    done = {"start": start, "end": end, "rendered": rendered, "at": at}
-    (out / f"done-{rank.rank}.json").write_text(json.dumps(done))
+    record = {"start": start, "end": end, "rendered": rendered, "at": at}
+    (out / f"done-{rank.rank}.json").write_text(json.dumps(record))

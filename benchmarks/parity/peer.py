@@ -13,9 +13,9 @@ from typing import Any
 from unittest import mock
 
 import torch
-from parity_models import Models
-from parity_replay import Recorder
 
+from benchmarks.parity.models import Measured, Models
+from benchmarks.parity.replay import Recorder
 from loratools.adapter.architectures.names import kohya_name
 from loratools.train.network.network import Network
 from loratools.train.step.step import Inputs
@@ -56,9 +56,9 @@ def load(checkout: Path) -> SimpleNamespace:
         "strategy_sd",
         "strategy_sdxl",
     )
-    found = {name: importlib.import_module(f"library.{name}") for name in library}
+    modules = {name: importlib.import_module(f"library.{name}") for name in library}
     scripts = {name: importlib.import_module(name) for name in ("train_network", "sdxl_train_network")}
-    return SimpleNamespace(**found, **scripts, lora=importlib.import_module("networks.lora"))
+    return SimpleNamespace(**modules, **scripts, lora=importlib.import_module("networks.lora"))
 
 
 class Peer:
@@ -83,10 +83,8 @@ class Peer:
                 for theirs, factor in ((module.lora_down, branch.down), (module.lora_up, branch.up)):
                     theirs.weight.copy_(factor.reshape(theirs.weight.shape))
 
-    def measure(self, batch: Inputs, options: Mapping[str, Any], recorder: Recorder) -> Any:
+    def measure(self, batch: Inputs, options: Mapping[str, Any], recorder: Recorder) -> Measured:
         """The loss and gradients of one step with the numbers that ``recorder`` noted."""
-        from parity import Measured
-
         args = argparse.Namespace(**{**OPTIONS, **options})
         self._network.zero_grad()
         scheduler = self._trainer().get_noise_scheduler(args, torch.device("cpu"))
@@ -156,5 +154,5 @@ class _Accelerator:
 
 def _stem(name: str) -> str:
     """The name as it is in files: newer transformers have no ``text_model`` in some of their module trees."""
-    kind, found, rest = name.partition("_encoder_layers_")
-    return f"{kind}_text_model{found}{rest}" if found and not kind.endswith("_text_model") else name
+    kind, layers, rest = name.partition("_encoder_layers_")
+    return f"{kind}_text_model{layers}{rest}" if layers and not kind.endswith("_text_model") else name

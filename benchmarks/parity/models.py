@@ -1,8 +1,8 @@
-"""Random models in full shapes for the parity benchmark: our Base, and sd-scripts' models over the same tensors."""
+"""Random models in full shapes: our Base, and sd-scripts' models over the same tensors; and what a step gives."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,6 +59,14 @@ _SDXL_UNET = {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
 }
+
+
+@dataclass
+class Measured:
+    """A loss and the gradient of every factor, by the names of the files' keys."""
+
+    loss: float
+    gradients: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Writes benchmarks/results/training.md from the JSON that the parts of benchmarks/training.py left."""
+"""Writes benchmarks/results/training.md from the JSON that the parts of the training benchmark left."""
 
 from __future__ import annotations
 
@@ -77,12 +77,10 @@ def _bars(parts: Mapping[str, Sequence[Row]]) -> list[str]:
             f"{row['ratio']:.2f} x its steps/s | {_verdict(row['ratio'] >= 1)} |"
         )
     for part, name, limit in LIMITS:
-        found = _find(parts.get(part, ()), name, None)
-        if found:
-            lines.append(
-                f"| {name}: within {limit:g} GiB | {found['peak_gib']:.2f} GiB | "
-                f"{_verdict(found['peak_gib'] <= limit)} |"
-            )
+        row = _find(parts.get(part, ()), name, None)
+        if row:
+            peak = row["peak_gib"]
+            lines.append(f"| {name}: within {limit:g} GiB | {peak:.2f} GiB | {_verdict(peak <= limit)} |")
     several = [row for row in parts.get("ddp", ()) if "images_per_s" in row]
     if len(several) == 2:
         ratio = several[1]["images_per_s"] / several[0]["images_per_s"]

@@ -1,4 +1,4 @@
-"""Parts of benchmarks/previews.py that render grids: against diffusers, on a GPU and on a CPU, and a merged file."""
+"""Parts of the previews benchmark that render grids: against diffusers, on a GPU and on a CPU, and a merged file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.previews_bench import (
+from benchmarks.previews.bench import (
     CFG,
     PROMPT,
     PROMPTS,

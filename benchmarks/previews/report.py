@@ -1,4 +1,4 @@
-"""Writes benchmarks/results/previews.md from the JSON that the parts of benchmarks/previews.py left."""
+"""Writes benchmarks/results/previews.md from the JSON that the parts of the previews benchmark left."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks import by_hand
-from benchmarks.previews_bench import ROOT, Bench, Figure, Figures
+from benchmarks.previews.bench import ROOT, Bench, Figure, Figures
 
 RESULT = ROOT / "benchmarks/results/previews.md"
 
@@ -24,16 +24,16 @@ def report(keep: Path, parts: Mapping[str, Callable[[Bench], Figures]]) -> None:
         path = keep / f"{part}.json"
         if not path.is_file():
             continue
-        told = json.loads(path.read_text())
+        record = json.loads(path.read_text())
         lines += [
             f"## {part}",
             "",
-            f"{(parts[part].__doc__ or '').splitlines()[0]} ({told['machine']}, {told['seconds']:.0f} s)",
+            f"{(parts[part].__doc__ or '').splitlines()[0]} ({record['machine']}, {record['seconds']:.0f} s)",
             "",
             "| | | bar | |",
             "|---|---|---|---|",
         ]
-        for each in (Figure(**row) for row in told["figures"]):
+        for each in (Figure(**row) for row in record["figures"]):
             verdict = {None: "", True: "met", False: "**missed**"}[each.met]
             last = " ".join([verdict, each.note]).strip()
             lines.append(f"| {each.name} | {each.value:.4g} {each.unit} | {each.bar} | {last} |")

@@ -1,6 +1,6 @@
 """Runs sd-scripts' own trainer in this process and notes when each of its optimiser steps ended.
 
-``python benchmarks/sd_scripts_steps.py CHECKOUT RESULT.json train_network|sdxl_train_network ARGUMENTS...``
+``python benchmarks/training/sd_scripts_steps.py CHECKOUT RESULT.json train_network|sdxl_train_network ARGUMENTS...``
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def main(checkout: str, result: str, module: str, arguments: list[str]) -> None:
     original = torch.optim.AdamW.step
 
     def step(self: Any, *given: Any, **named: Any) -> Any:
-        found = original(self, *given, **named)
+        result = original(self, *given, **named)
         times.append(time.perf_counter())
         if torch.cuda.is_available() and len(times) == _WARM:
             torch.cuda.reset_peak_memory_stats()
-        return found
+        return result
 
     torch.optim.AdamW.step = step  # type: ignore[method-assign,assignment]
     script = importlib.import_module(module)

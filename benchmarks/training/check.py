@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-if TYPE_CHECKING:
-    from benchmarks.training import Bench
+from benchmarks.training.bench import Bench
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What the parts of benchmarks/previews.py share: how large everything is, random models and LoRAs, figures."""
+"""What the parts of the previews benchmark share: how large everything is, random models and LoRAs, figures."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from loratools.base.sampling.samplers import find_sampler
 from loratools.base.text_model import load_tokenizer
 from loratools.pocket import weights_folder
 from loratools.pocket.architecture import Widths, scheduler_config, text_config, unet_config, vae_config
-from loratools.preview.render.engine import Job, Options, Stack, marks_of
-from loratools.preview.render.picture_store import Wanted
+from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
+from loratools.preview.render.engine import Options
 from loratools.preview.request.rows import Row
 from loratools.preview.run import GridResult, render_grid
 from tests.tiny import TINY as SMALL
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROMPT = "1girl, cowboy_shot, blue_hair, twintails, green_eyes, white_clothes, sailor_collar, waving, smile, grass"
 PROMPTS = (
     PROMPT,

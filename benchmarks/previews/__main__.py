@@ -20,11 +20,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.previews_bench import FULL, TINY, Bench, Figure, Figures, machine
-from benchmarks.previews_device import compiled, edit, layout, memory, patching, unet
-from benchmarks.previews_grids import cpu, diffusers, four, grid, merge
-from benchmarks.previews_report import report
-from benchmarks.previews_shard import shard, work_shard
+from benchmarks.previews.bench import FULL, TINY, Bench, Figure, Figures, machine
+from benchmarks.previews.device import compiled, edit, layout, memory, patching, unet
+from benchmarks.previews.grids import cpu, diffusers, four, grid, merge
+from benchmarks.previews.report import report
+from benchmarks.previews.shard import shard, work_shard
 from loratools.launch import Rank
 
 PARTS: Mapping[str, Callable[[Bench], Figures]] = {
@@ -63,8 +63,8 @@ def run_part(name: str, bench: Bench, keep: Path | None) -> bool:
     print(f"   {spent:.1f} s", flush=True)
     if keep and figures:
         keep.mkdir(parents=True, exist_ok=True)
-        told = {"machine": machine(bench.device), "seconds": spent, "figures": [asdict(each) for each in figures]}
-        (keep / f"{name}.json").write_text(json.dumps(told, indent=1))
+        record = {"machine": machine(bench.device), "seconds": spent, "figures": [asdict(each) for each in figures]}
+        (keep / f"{name}.json").write_text(json.dumps(record, indent=1))
         (keep / "seconds.json").write_text(json.dumps(bench.seconds))
     bench.clear()
     return done
@@ -80,29 +80,29 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder for pictures and LoRA files; temporary by default")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
-    told = parser.parse_args()
-    if told.list:
+    args = parser.parse_args()
+    if args.list:
         print("\n".join(f"{name:<10} {(part.__doc__ or '').splitlines()[0]}" for name, part in PARTS.items()))
         return
-    scale = TINY if told.tiny else FULL
-    cuda = torch.cuda.is_available() and not told.tiny
+    scale = TINY if args.tiny else FULL
+    cuda = torch.cuda.is_available() and not args.tiny
     device = torch.device(f"cuda:{Rank.here().local % torch.cuda.device_count()}" if cuda else "cpu")
     if cuda:
         torch.cuda.set_device(device)
     with contextlib.ExitStack() as stack:
-        work = told.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        work = args.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         work.mkdir(parents=True, exist_ok=True)
         bench = Bench(scale, device, work)
-        if told.worker:
-            work_shard(bench, told.worker)
+        if args.worker:
+            work_shard(bench, args.worker)
             return
-        if told.keep and (told.keep / "seconds.json").is_file():
-            bench.seconds = json.loads((told.keep / "seconds.json").read_text())
-        names = list(PARTS) if told.parts == "all" else [name for name in told.parts.split(",") if name]
+        if args.keep and (args.keep / "seconds.json").is_file():
+            bench.seconds = json.loads((args.keep / "seconds.json").read_text())
+        names = list(PARTS) if args.parts == "all" else [name for name in args.parts.split(",") if name]
         print(machine(device), flush=True)
-        failed = [name for name in names if not run_part(name, bench, told.keep)]
-    if told.report and told.keep:
-        report(told.keep, PARTS)
+        failed = [name for name in names if not run_part(name, bench, args.keep)]
+    if args.report and args.keep:
+        report(args.keep, PARTS)
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 

@@ -1,6 +1,6 @@
 """Does a step of ours compute what a step of sd-scripts computes? The losses and every LoRA gradient, side by side.
 
-``python benchmarks/parity.py --sd-scripts CHECKOUT [--family sd1] [--family sdxl] [--case TEXT] [--latents 16]``
+``python -m benchmarks.parity --sd-scripts CHECKOUT [--family sd1] [--family sdxl] [--case TEXT] [--latents 16]``
 
 Both sides get the same random weights in the model family's full shapes, the same LoRA factors, latents, tokens and
 random numbers, in float32 on the CPU; sd-scripts' own ``process_batch`` runs on its own UNet class. Each case has a
@@ -14,21 +14,19 @@ from __future__ import annotations
 
 import argparse
 import gc
-import importlib
 import math
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from parity_models import Models, lora_factors, sd1, sdxl
-from parity_peer import Peer
-from parity_replay import Recorder
-from torch import Tensor
 
+from benchmarks.parity.models import Measured, Models, lora_factors, sd1, sdxl
+from benchmarks.parity.peer import Peer, load
+from benchmarks.parity.replay import Recorder
 from loratools.adapter.architectures.names import kohya_name
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config
@@ -82,14 +80,6 @@ CASES = (
 )  # fmt: skip
 
 
-@dataclass
-class Measured:
-    """A loss and the gradient of every factor, by the names of the files' keys."""
-
-    loss: float
-    gradients: dict[str, Tensor] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Difference:
     """Relative differences: of the loss, and the largest of all factors' gradients (Frobenius) with its name."""
@@ -111,17 +101,17 @@ def main() -> None:
     parser.add_argument("--family", action="append", choices=["sd1", "sdxl"], help="repeatable  [default: sd1]")
     parser.add_argument("--case", action="append", help="only cases whose title has this text; repeatable")
     parser.add_argument("--latents", type=int, default=16, help="side of the square latents")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results") / "parity.md")
-    given = parser.parse_args()
-    peers = importlib.import_module("parity_peer").load(given.sd_scripts)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results/parity.md")
+    args = parser.parse_args()
+    peers = load(args.sd_scripts)
     rows: list[str] = []
-    for family in given.family or ["sd1"]:
+    for family in args.family or ["sd1"]:
         models = {"sd1": sd1, "sdxl": sdxl}[family](peers)
-        rows += _rows(models, peers, given.latents, given.case)
+        rows += _rows(models, peers, args.latents, args.case)
         del models
         gc.collect()
-    given.out.write_text(_report(rows, given.latents))
-    print(given.out.read_text())
+    args.out.write_text(_report(rows, args.latents))
+    print(args.out.read_text())
 
 
 def _rows(models: Models, peers: Any, side: int, only: list[str] | None) -> list[str]:
@@ -189,18 +179,18 @@ def _compared(ours: Measured, theirs: Measured) -> Difference:
     for name, gradient in theirs.gradients.items():
         # where both are nothing but rounding (q and k of one token) there is nothing to compare
         scale = max(gradient.norm().item(), 1e-7 * largest)
-        found = (ours.gradients[name] - gradient).norm().item() / scale
-        if not found <= worst:
-            worst, where = found, name
+        difference = (ours.gradients[name] - gradient).norm().item() / scale
+        if not difference <= worst:  # also where it is not a number
+            worst, where = difference, name
     return Difference(abs(ours.loss - theirs.loss) / abs(theirs.loss), worst, where)
 
 
-def _row(family: str, title: str, found: Difference, control: Difference, changed: Mapping[str, Any]) -> str:
-    verdict = "agrees" if found.agrees else f"**differs** at {found.where}"
+def _row(family: str, title: str, difference: Difference, control: Difference, changed: Mapping[str, Any]) -> str:
+    verdict = "agrees" if difference.agrees else f"**differs** at {difference.where}"
     text = ", ".join(f"{key}: {value}" for key, value in changed.items())
     failed = f"fails, loss {control.loss:.0e}, gradients {_short(control.gradient)}"
     shown = failed if not control.agrees else "**passes, so the case proves nothing**"
-    return f"| {family} | {title} | {found.loss:.1e} | {found.gradient:.1e} | {verdict} | {text}: {shown} |"
+    return f"| {family} | {title} | {difference.loss:.1e} | {difference.gradient:.1e} | {verdict} | {text}: {shown} |"
 
 
 def _short(value: float) -> str:
@@ -229,7 +219,7 @@ def _report(rows: list[str], side: int) -> str:
             "factors of |ours - theirs| / |theirs|. A control is the same comparison with one setting of ours changed.",
             "",
             f"torch {torch.__version__}, diffusers {diffusers.__version__}, transformers {transformers.__version__}, "
-            f"{platform.machine()}. Made by `benchmarks/parity.py`.",
+            f"{platform.machine()}. Made by `python -m benchmarks.parity`.",
             "",
             "| base | case | loss | gradients | | control |",
             "|---|---|---|---|---|---|",

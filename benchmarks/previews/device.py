@@ -1,4 +1,4 @@
-"""Parts of benchmarks/previews.py that work on the loaded model: memory, the UNet alone, patching, editing."""
+"""Parts of the previews benchmark that work on the loaded model: memory, the UNet alone, patching, editing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.previews_bench import PROMPT, Bench, Figure, Figures, jobs, stacks_of
+from benchmarks.previews.bench import PROMPT, Bench, Figure, Figures, jobs, stacks_of
 from loratools.adapter.files.file import read
 from loratools.base.patching.batched_lora import BatchedLora
 from loratools.base.patching.patch import Patcher, live_modules
@@ -18,7 +18,8 @@ from loratools.base.sampling.sample import compiled_unet, plain_unet
 from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
 from loratools.ops.merging.terms import Term
-from loratools.preview.render.engine import Engine, Options, Stack, marks_of
+from loratools.preview.plan.jobs import Stack, marks_of
+from loratools.preview.render.engine import Engine, Options
 from loratools.preview.render.memory import need
 from loratools.preview.render.picture_store import Store
 from loratools.preview.request.rows import Row
@@ -30,10 +31,10 @@ def memory(bench: Bench) -> Figures:
     """The peak of one picture at a time, under a cap of 6 GB less what CUDA's own context takes."""
     options = Options(batch=1, sliced=True)
     rows = bench.rows(len(bench.files))
-    told = need(bench.base, 1, bench.base.resolution, 1, Patcher(bench.base).size_of(rows[0].deltas))
+    needed = need(bench.base, 1, bench.base.resolution, 1, Patcher(bench.base).size_of(rows[0].deltas))
     peak, said = peak_of(bench, options, stacks_of(rows[:1], (1.0, 0.5)), "memory")
     yield Figure("memory, batch 1, sliced VAE: reserved peak", peak / 1e9, "GB", "<= 5.4 of a 6 GB card", peak <= _CAP)
-    yield Figure("memory, batch 1: what we say before it starts", told.total / 1e9, "GB", note=said)
+    yield Figure("memory, batch 1: what we say before it starts", needed.total / 1e9, "GB", note=said)
     peak, said = peak_of(bench, options, stacks_of(rows, (1.0,)), "memory-epochs")
     yield Figure(f"the same, {len(rows)} epochs one after another", peak / 1e9, "GB", "<= 5.4", peak <= _CAP)
     models = (bench.base.unet, bench.base.vae, *bench.base.text_encoders)

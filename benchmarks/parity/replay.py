@@ -57,10 +57,10 @@ class Recorder:
 
         def corner(*shape: Any, **_: Any) -> Tensor:
             batch, channels, rows, columns = shape[0] if len(shape) == 1 else shape
-            found = grids.pop(0)
-            if found.shape[:2] != (batch, channels) or found.shape[2] < rows or found.shape[3] < columns:
-                raise SystemExit(f"sd-scripts draws {shape}, ours drew {tuple(found.shape)}")
-            return found[..., :rows, :columns].clone()
+            drawn = grids.pop(0)
+            if drawn.shape[:2] != (batch, channels) or drawn.shape[2] < rows or drawn.shape[3] < columns:
+                raise SystemExit(f"sd-scripts draws {shape}, ours drew {tuple(drawn.shape)}")
+            return drawn[..., :rows, :columns].clone()
 
         with (
             mock.patch("torch.randn_like", lambda *_, **__: full.pop(0).clone()),
