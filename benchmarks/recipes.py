@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from benchmarks import by_hand
 from loratools.adapter.files.epoch_files import epochs
 from loratools.adapter.header import read_header
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.shipped import RECIPES
 from loratools.yamlio import read_yaml
@@ -65,7 +65,7 @@ def timed(name: str, work: Path, cache: Path, small: bool) -> Timed:
     def run() -> tuple[float, int, bool]:
         begun = time.perf_counter()
         planner = make_planner(f"{name}.yaml", work, values=values)
-        ran = run_steps(planner.plan(), work, Session(), cache=cache)
+        ran = run_steps(planner.plan(), work, RunContext(), cache=cache)
         return time.perf_counter() - begun, len(ran), all(done.cached for done in ran)
 
     first, steps, _ = run()

@@ -15,11 +15,10 @@ from statistics import fmean
 
 from PIL import Image
 
-from loratools.pocket.judge import Reading
+from loratools.pocket.judge import Reading, shipped_judge
 from loratools.preview.judge.scores import asked_tags
 from loratools.preview.judge.verdict import judge_row, read_pixels
 from loratools.preview.record.grid import Grid, Picture, read_grid
-from loratools.recipe.plan.context import shipped_judge
 
 KINDS, ANSWERS = ("broken", "between", "sound"), ("breaks", "strays", "holds")
 MISSES = (("broken", "strays"), ("broken", "holds"), ("sound", "breaks"), ("sound", "strays"))

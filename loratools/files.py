@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -64,6 +64,18 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` as UTF-8 to ``path``, whole or not at all; line ends stay as they are given."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def find_beside(name: str | os.PathLike[str], folders: Iterable[Path]) -> Path | None:
+    """The existing file or folder that a config, a recipe or a list of pictures names; None where there is none.
+
+    Args:
+        folders: those of the files that name it; the first that has it wins, and the current folder comes last.
+    """
+    if not os.fspath(name).strip():
+        return None
+    path = Path(name).expanduser()
+    return next((place for place in (*(folder / path for folder in folders), path) if place.exists()), None)
 
 
 def sha256(path: str | os.PathLike[str], *, skip: int = 0) -> str:

@@ -32,7 +32,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "train": [
         "distributed sd_scripts seeds", "config interrupt", "data", "network", "optim", "output step", "callbacks",
-        "dry_run loop", "trainer", "basestyle",
+        "dry_run loop", "setup", "trainer", "basestyle",
     ],
     "preview": [
         "request", "record", "judge page plan", "render sheet", "redraw run", "block_effect",
@@ -45,8 +45,18 @@ FLOORS: dict[str, list[str]] = {
 }  # fmt: skip
 LATE = {"diffusers", "transformers", "accelerate", "matplotlib", "peft"}  # at the top of no module of any room
 HEAVY = LATE | {"torch", "safetensors", "numpy", "PIL", "tqdm"}
-LIGHT_ROOMS = ("blocks", "recipe", "cli")  # what `loratools --help` and a recipe's checks touch
+LIGHT_ROOMS = ("dtypes", "blocks", "recipe", "cli")  # what `loratools --help` and a recipe's checks touch
 HEAP = 20  # files that one folder may hold
+SKIPPED_FORMATS = 60  # tables that are read better as they were typed, in all
+PARAMETERS = 16  # that one function may take
+MANY_PARAMETERS = {  # functions that still take more; a list that only becomes shorter
+    "loratools.cli.blocks.files.analyze_effect": 18,
+    "loratools.cli.lora.merge.command": 22,
+    "loratools.cli.lora.subtract.command": 18,
+    "loratools.cli.pictures.grid.command": 42,
+    "loratools.preview.block_effect.analyze_effect": 17,
+    "loratools.preview.run.render_grid": 22,
+}
 
 
 def modules() -> list[Path]:
@@ -61,17 +71,21 @@ def house() -> dict[str, Path]:
 
 
 @cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def arrows(name: str) -> frozenset[str]:
     """The modules of the house that the module ``name`` imports, wherever in it the import stands."""
-    tree = ast.parse(house()[name].read_text(encoding="utf-8"))
-    found: set[str] = set()
-    for node in ast.walk(tree):
+    targets: set[str] = set()
+    for node in ast.walk(parsed(house()[name])):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            targets |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             inner = {f"{node.module}.{alias.name}" for alias in node.names} & house().keys()
-            found |= inner or {str(node.module)}
-    return frozenset((found & house().keys()) - {name})
+            targets |= inner or {str(node.module)}
+    return frozenset((targets & house().keys()) - {name})
 
 
 def circles(names: Iterator[str] | list[str]) -> list[list[str]]:
@@ -144,8 +158,7 @@ def test_a_room_imports_only_from_rooms_above(path: Path) -> None:
     if room in ("__init__", "__main__"):
         return
     assert room in ABOVE, f"loratools/{room} is no room; give it a place in ROOMS"
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for name, line in imports(tree):
+    for name, line in imports(parsed(path)):
         parts = name.split(".")
         if parts[0] == "loratools" and len(parts) > 1 and parts[1] != "__version__":
             assert parts[1] in ABOVE[room], f"{path}:{line}: {room} imports {name}, which lies below it"
@@ -154,11 +167,13 @@ def test_a_room_imports_only_from_rooms_above(path: Path) -> None:
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_nothing_heavy_is_imported_early(path: Path) -> None:
     forbidden = HEAVY if room_of(path) in LIGHT_ROOMS else LATE
-    for name, line in imported_at_import(ast.parse(path.read_text(encoding="utf-8"))):
+    for name, line in imported_at_import(parsed(path)):
         assert name.split(".")[0] not in forbidden, f"{path}:{line}: import {name} where it is needed"
         if room_of(path) == "cli" and name.startswith("loratools."):
             room = name.split(".")[1]
-            assert room in ("cli", "errors", "__version__"), f"{path}:{line}: {name} belongs inside the command"
+            assert room in ("cli", "errors", "dtypes", "__version__"), (
+                f"{path}:{line}: {name} belongs inside the command"
+            )
 
 
 def floor_of(room: str, name: str) -> int:
@@ -196,7 +211,7 @@ def test_no_folder_is_a_heap_and_each_says_what_belongs_there() -> None:
         assert len([path for path in files if path.name != "__init__.py"]) <= HEAP, f"{folder}: a heap"
         init = folder / "__init__.py"
         assert init in files, f"{folder} has no __init__.py"
-        assert ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))), f"{init} does not say what belongs here"
+        assert ast.get_docstring(parsed(init)), f"{init} does not say what belongs here"
 
 
 def test_the_tree_can_be_checked_out_on_windows() -> None:
@@ -208,10 +223,52 @@ def test_the_tree_can_be_checked_out_on_windows() -> None:
             assert not reserved & set(path.name) and not path.name.endswith((".", " ")), f"{path}: no name for Windows"
 
 
+def signatures(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """(dotted name, number of parameters) of every function: ``self``, ``*args`` and ``**kwargs`` count one each."""
+    for node in ast.iter_child_nodes(tree):
+        inner = prefix
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = f"{prefix}.{node.name}"
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            own = node.args
+            both = (own.vararg, own.kwarg)
+            yield inner, sum(map(len, (own.posonlyargs, own.args, own.kwonlyargs))) + sum(map(bool, both))
+        yield from signatures(node, inner)
+
+
+def test_no_function_takes_more_parameters_than_one_can_keep_in_mind() -> None:
+    many = {
+        name: count
+        for module, path in house().items()
+        for name, count in signatures(parsed(path), module)
+        if count > PARAMETERS
+    }
+    worse = {name: count for name, count in many.items() if count > MANY_PARAMETERS.get(name, PARAMETERS)}
+    assert not worse, f"hand an object over instead: {worse}"
+    mended = MANY_PARAMETERS.keys() - many.keys()
+    assert not mended, f"strike them from MANY_PARAMETERS: {sorted(mended)}"
+
+
+def test_a_mistake_is_an_error_of_its_own_and_no_assertion() -> None:
+    places = [
+        f"{path}:{node.lineno}" for path in modules() for node in ast.walk(parsed(path)) if isinstance(node, ast.Assert)
+    ]
+    assert not places, f"raise an error of loratools/errors.py, or write code that needs no assertion: {places}"
+
+
+def test_the_formatter_decides_nearly_everywhere() -> None:
+    marker = "# fmt" + ": skip"
+    tops = ("loratools", "benchmarks", "tools", "tests")
+    counts = [path.read_text(encoding="utf-8").count(marker) for top in tops for path in (ROOT / top).rglob("*.py")]
+    assert sum(counts) <= SKIPPED_FORMATS
+
+
 def test_the_check_sees_what_it_should() -> None:
     bad = ast.parse(
         "import os\nif True:\n    import torch\nclass A:\n    import numpy\ndef f():\n    import diffusers\n"
     )
     assert {name for name, _ in imported_at_import(bad)} == {"os", "torch", "numpy"}
+    wide = ast.parse("class A:\n    def f(self, a, /, b, *c, d, **e):\n        def g(): pass\n")
+    assert list(signatures(wide)) == [(".A.f", 6), (".A.f.g", 0)]
     typed = ast.parse("if TYPE_CHECKING:\n    import torch\n")
     assert not list(imported_at_import(typed))

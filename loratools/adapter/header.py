@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loratools.dtypes import ITEM_SIZES
 from loratools.errors import FileError, FormatError
 
 _LONGEST = 100_000_000  # bytes; the safetensors library's own limit
-ITEM_SIZES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
-    "I32": 4, "U32": 4, "F32": 4, "F64": 8, "I64": 8, "U64": 8,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)

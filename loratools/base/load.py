@@ -14,10 +14,9 @@ from loratools.base.model import FAMILY_DEFAULTS, Base, Defaults
 from loratools.base.picture_size import LATENT_CHANNELS, vae_scale_factor
 from loratools.base.quiet import quiet
 from loratools.base.text_model import load_text_encoder, load_tokenizer, read_json
+from loratools.dtypes import DTYPE_NAMES, torch_dtype
 from loratools.errors import BaseModelError, did_you_mean
 from loratools.launch import Rank
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def load_base(
@@ -38,7 +37,7 @@ def load_base(
         dtype: ``fp32``, ``fp16``, ``bf16``; None takes fp32 on a CPU and fp16 elsewhere.
         config: for a single file of unusual widths, a Diffusers folder whose configs (and tokenizer) describe it.
         offline: never ask the hub: a hub model has to be in its cache already.
-        parked: leave the weights in main memory; :class:`~loratools.preview.render.memory.Parking` then moves each
+        parked: leave the weights in main memory; :class:`~loratools.preview.render.memory.Offloader` then moves each
             model to ``device`` while it works.
     Raises:
         BaseModelError: if it cannot be found, is something else (a LoRA, a video model), or is damaged.
@@ -92,9 +91,9 @@ def _gpu_of(rank: Rank) -> str | None:
 def _dtype(name: str | None, device: torch.device) -> torch.dtype:
     if name is None:
         return torch.float32 if device.type == "cpu" else torch.float16
-    if name not in DTYPES:
-        raise BaseModelError(f"'{name}' is not a dtype{did_you_mean(name, DTYPES)}; use fp32, fp16 or bf16")
-    return DTYPES[name]
+    if name not in DTYPE_NAMES:
+        raise BaseModelError(f"'{name}' is not a dtype{did_you_mean(name, DTYPE_NAMES)}; use fp32, fp16 or bf16")
+    return torch_dtype(name)
 
 
 def _load_folder(path: Path, dtype: torch.dtype, device: torch.device, source: str) -> Base:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from loratools.cli.app import fail_usage
+from loratools.dtypes import DTYPE_NAMES
 from loratools.errors import FileError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DTYPES = click.Choice(["fp16", "bf16", "fp32"])
+DTYPES = click.Choice(DTYPE_NAMES)
 
 
 def force_option(function: F) -> F:

@@ -14,8 +14,9 @@ from loratools.cli.options import print_json, safetensors_out
 from loratools.errors import RecipeError
 
 if TYPE_CHECKING:
-    from loratools.recipe.plan.context import Session
-    from loratools.recipe.plan.planner import Planned, Planner
+    from loratools.recipe.plan.context import RunContext
+    from loratools.recipe.plan.planner import Planner
+    from loratools.recipe.plan.step import Planned
     from loratools.recipe.run.runner import OnEnd, Ran
     from loratools.recipe.run.scheduler import Failure
 
@@ -90,10 +91,10 @@ def helped(work: Path, plan: Callable[[], Sequence[Planned]], flags: Flags) -> b
     if rank.main or flags.explain or flags.dry_run:
         return not rank.main
     from loratools.recipe.launch.worker import follow
-    from loratools.recipe.plan.context import Session
+    from loratools.recipe.plan.context import RunContext
 
     try:
-        follow(work, rank, plan, Session(flags.device, flags.force))
+        follow(work, rank, plan, RunContext(flags.device, flags.force))
     except KeyboardInterrupt:  # the first process tells of it
         click.get_current_context().exit(INTERRUPTED)
     return True
@@ -107,17 +108,17 @@ def _show(planner: Planner, planned: list[Planned], flags: Flags, plans: list[st
         _dry_run(planner, planned, flags, plans or [])
         return
     from loratools.launch import Rank
-    from loratools.recipe.plan.context import Session
+    from loratools.recipe.plan.context import RunContext
     from loratools.recipe.run.cache import DEFAULT_LIMIT
     from loratools.recipe.run.runner import run_steps
 
     limit = DEFAULT_LIMIT if flags.cache_limit is None else flags.cache_limit
-    session = Session(flags.device, flags.force, progress=True)
+    context = RunContext(flags.device, flags.force, progress=True)
     width = max(len(step.name) for step in planned)
     ran = run_steps(
         planned,
         planner.work,
-        session,
+        context,
         cache=flags.cache,
         limit=limit,
         jobs=flags.jobs,
@@ -125,7 +126,7 @@ def _show(planner: Planner, planned: list[Planned], flags: Flags, plans: list[st
         on_fail=_teller(),
         on_note=lambda text: click.echo(text, err=True),
         on_done=None if flags.as_json else lambda done: _line(done, width),
-        on_end=_reporter(planner, planned, session, quiet=flags.as_json),
+        on_end=_reporter(planner, planned, context, quiet=flags.as_json),
         on_wait=_waiting,
     )
     if flags.as_json:
@@ -137,7 +138,7 @@ def _line(done: Ran, width: int) -> None:
 
     step, record = done.planned, done.record
     state = "cached" if done.cached else f"{record.seconds:.1f} s"
-    source = f"{step.inputs} -> " if step.inputs else ""
+    source = f"{step.reads} -> " if step.reads else ""
     click.echo(f"{step.name:<{width}}  {step.kind:<9}  {state:>8}  {source}{shown(step.out)}: {record.summary}")
 
 
@@ -158,7 +159,7 @@ def _teller() -> Callable[[Failure], None]:
     return tell
 
 
-def _reporter(planner: Planner, planned: list[Planned], session: Session, *, quiet: bool) -> OnEnd:
+def _reporter(planner: Planner, planned: list[Planned], context: RunContext, *, quiet: bool) -> OnEnd:
     """Writes ``run.json`` and ``report.html`` when a run has ended, and says where."""
     import time
 
@@ -168,7 +169,7 @@ def _reporter(planner: Planner, planned: list[Planned], session: Session, *, qui
     begun = time.perf_counter()
 
     def ended(ran: Sequence[Ran], failures: Sequence[Failure]) -> None:
-        told = Told(planner, planned, ran, failures, session, time.perf_counter() - begun)
+        told = Told(planner, planned, ran, failures, context, time.perf_counter() - begun)
         page = try_report(told, lambda line: click.echo(line, err=True))
         if page is not None and not quiet:
             click.echo(f"report: {shown(page)}")
@@ -208,7 +209,7 @@ def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list
                 size_text(told.size),
                 size_text(told.memory),
                 told.basis or "-",
-                s.inputs or "-",
+                s.reads or "-",
                 shown(s.out),
             ]
         )
@@ -260,7 +261,7 @@ def _facts(step: Planned, state: str, done: Ran | None = None) -> dict[str, Any]
         "key": step.key,
         "out": str(step.out),
         "inputs": [
-            {"name": source.label, "digest": source.digest, "step": source.step} for source in step.draft.sources
+            {"name": source.label, "digest": source.digest, "step": source.step} for source in step.draft.inputs
         ],
     }
     if done is not None:

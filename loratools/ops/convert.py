@@ -9,9 +9,8 @@ from typing import Any
 
 from loratools.adapter.files.file import Adapter, Weights, read
 from loratools.adapter.files.metadata import Provenance, inherited, merged_metadata
-from loratools.adapter.files.save import DTYPES, Style, Written, total_error, write
-
-_WIDEST = (("F64", "fp32"), ("F32", "fp32"), ("BF16", "bf16"), ("F16", "fp16"))
+from loratools.adapter.files.save import Style, Written, total_error, write
+from loratools.dtypes import torch_dtype
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def convert(
         out,
         family=adapter.family,
         metadata=texts,
-        dtype=DTYPES[chosen],
+        dtype=torch_dtype(chosen),
         style=style,
         provenance=provenance,
         force=force,
@@ -95,10 +94,10 @@ def convert(
 
 
 def _own_dtype(adapter: Adapter) -> str:
-    own = adapter.dtypes
-    if {"F16", "BF16"} <= set(own):
-        return "fp32"  # neither holds the other
-    return next((name for stored, name in _WIDEST if stored in own), "fp16")
+    own = set(adapter.dtypes)
+    if own & {"F64", "F32"} or {"F16", "BF16"} <= own:  # of the two narrow types neither holds the other
+        return "fp32"
+    return "bf16" if "BF16" in own else "fp16"
 
 
 def _report(adapter: Adapter, written: Written, style: Style, dtype: str) -> Converted:

@@ -18,7 +18,7 @@ from loratools.adapter.architectures.names import lora_targets
 from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint
 from loratools.adapter.files.file import Adapter, read
 from loratools.adapter.files.metadata import Provenance
-from loratools.adapter.files.save import DTYPES
+from loratools.dtypes import dtype_name
 from loratools.errors import BaseModelError, FormatError, NonFiniteError, ShapeError
 from loratools.ops.merging.combine import Combined, combine
 from loratools.ops.merging.lazy_result import Decomposed, Source
@@ -61,7 +61,7 @@ def extract_files(
         return _from_adapter(read(tuned), place, rule, dtype, seed, force, owner)
     first, second = open_checkpoint(base), open_checkpoint(tuned)
     source = Extracted(first, second, conv, rule, seed, dtype)
-    step = {"extract": {"conv": conv, "seed": seed}, "rank": rule.text(), "dtype": _short(dtype)}
+    step = {"extract": {"conv": conv, "seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
     inputs = [
         {"role": role, "name": one.path.name, "digest": digest_of(one)}
         for role, one in (("base", first), ("tuned", second))
@@ -96,16 +96,12 @@ def _from_adapter(
             "change its rank with resize"
         )
     terms = [Term(adapter, label=adapter.path.stem)]
-    step = {"extract": {"seed": seed}, "rank": rule.text(), "dtype": _short(dtype)}
+    step = {"extract": {"seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
     made = provenance_of(terms, rule, dtype, owner, step)
     source = _Lowered(combine(terms), rule, seed, dtype)
     return store(
         source, out, rule=rule, dtype=dtype, metadata=merge_texts(terms, out), provenance=made, force=force, trim=True
     )
-
-
-def _short(dtype: torch.dtype) -> str:
-    return {value: key for key, value in DTYPES.items()}[dtype]
 
 
 class _Sketched(Source):

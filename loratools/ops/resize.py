@@ -12,7 +12,7 @@ import torch
 
 from loratools.adapter.algebra.rank import Exact, RankRule
 from loratools.adapter.files.file import Adapter
-from loratools.adapter.files.save import DTYPES
+from loratools.dtypes import dtype_name
 from loratools.ops.merging.combine import combine
 from loratools.ops.merging.merge import merge_texts, provenance_of
 from loratools.ops.merging.terms import Term
@@ -78,8 +78,11 @@ def resize_file(
         LoratoolsError: of the kinds that reading ``adapter`` and ``adapter.write`` name.
     """
     rule, place, terms = rule or Exact(), Path(out), [Term(adapter, label=adapter.path.stem)]
-    short = {value: key for key, value in DTYPES.items()}[dtype]
-    step = {"resize": {"name": adapter.path.name, "digest": adapter.digest}, "rank": rule.text(), "dtype": short}
+    step = {
+        "resize": {"name": adapter.path.name, "digest": adapter.digest},
+        "rank": rule.text(),
+        "dtype": dtype_name(dtype),
+    }
     stored = store(
         combine(terms),
         place,

@@ -24,9 +24,9 @@ from torch import Tensor
 from loratools.adapter.algebra.lowrank import Delta, Dense, LowRank, Vector, concatenate, inner, limit
 from loratools.adapter.algebra.rank import Energy, Exact, RankRule, choose, spectrum
 from loratools.adapter.files.passthrough import all_carried
-from loratools.adapter.files.save import DTYPES
 from loratools.adapter.parallel import in_order
 from loratools.blocks.vector import BlockVector
+from loratools.dtypes import dtype_name
 from loratools.errors import MergeStringError
 from loratools.ops.merging.combine import Combined, combine
 from loratools.ops.merging.lazy_result import Source, norm2_of
@@ -211,7 +211,6 @@ def _removed(term: Term, vector: BlockVector | None, missing: float | None) -> T
 def _step(
     style: Sequence[Term], removed: Sequence[Term], method: Method, rule: RankRule, dtype: torch.dtype
 ) -> dict[str, Any]:
-    short = {value: key for key, value in DTYPES.items()}[dtype]
     return {
         "subtract": {
             "style": [term_facts(term) for term in style],
@@ -219,7 +218,7 @@ def _step(
             **method.json(),
         },
         "rank": rule.text(),
-        "dtype": short,
+        "dtype": dtype_name(dtype),
     }
 
 

@@ -8,7 +8,7 @@ its drawings are made from tags, so a classifier trained on them reads the same 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -52,6 +52,9 @@ class Reading:
         """Share of the ``asked`` attributes whose tag was read; 1.0 when nothing was asked."""
         found = [self.tags.get(attribute) == tag for attribute, tag in asked.items()]
         return sum(found) / len(found) if found else 1.0
+
+
+JudgeFunction = Callable[[Sequence[Image.Image]], Sequence[Reading]]  # pictures -> what is read in each
 
 
 class JudgeNet(nn.Module):

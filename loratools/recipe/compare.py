@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loratools.errors import RecipeError
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.run.runner import planner_of, run_steps
 from loratools.recipe.schema.recipe import check_recipe
@@ -27,7 +27,7 @@ def compare(
     recipe: Path,
     texts: Mapping[str, str],
     merge: str,
-    session: Session,
+    context: RunContext,
     *,
     name: str = "fix",
     work: Path | None = None,
@@ -47,7 +47,7 @@ def compare(
         LoratoolsError: of the step that fails.
     """
     from loratools.base.load import load_base
-    from loratools.preview.request.rows import Row
+    from loratools.preview.request.rows import GridRow
     from loratools.preview.run import render_grid
     from loratools.preview.sheet.strip import Column, write_strip
     from loratools.recipe.steps.lora.merge import merge_terms
@@ -60,11 +60,11 @@ def compare(
     if grid is None or settings is None:
         raise RecipeError(f"{recipe} has no grid step, whose prompts and seeds the pictures need; add one")
     axes = read_axes(grid, settings, last)
-    run_steps(last.plan([merge]), last.work, session)
-    rows = [Row.of_terms(merge_terms(merge, planner), label) for label, planner in planners.items()]
+    run_steps(last.plan([merge]), last.work, context)
+    rows = [GridRow.of_terms(merge_terms(merge, planner), label) for label, planner in planners.items()]
     out = last.work / name
     result = render_grid(
-        load_base(last.base, device=session.device, dtype=settings.dtype),
+        load_base(last.paths.base, device=context.device, dtype=settings.dtype),
         rows,
         [1.0],
         axes["prompts"],
@@ -77,9 +77,9 @@ def compare(
         size=tuple(axes["size"]) if axes["size"] else None,
         clip_skip=settings.clip_skip or 1,
         batch_size=settings.batch_size or 8,
-        progress=session.progress,
+        progress=context.progress,
         owner=last.owner(f"blocks-{name}"),
-        force=session.force,
+        force=context.force,
     )
     columns = [Column("base", tuple(result.paths(rows[0].label, 0.0)))]
     columns += [Column(row.label, tuple(result.paths(row.label, 1.0))) for row in rows]

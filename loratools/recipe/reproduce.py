@@ -21,9 +21,10 @@ from loratools.errors import FileError, RecipeError
 from loratools.files import replacing
 from loratools.recipe.importers.detect import import_recipe
 from loratools.recipe.importers.loratools_file import can_tell
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lineage import Lineage, lineage_of
-from loratools.recipe.plan.planner import Planned, Planner
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.runner import planner_of, run_steps
 from loratools.recipe.schema.recipe import check_recipe
 from loratools.yamlio import load_yaml
@@ -72,7 +73,7 @@ class Reproduced:
 
 def reproduce(
     path: Path,
-    session: Session,
+    context: RunContext,
     *,
     out: Path | None = None,
     folder: Path | None = None,
@@ -98,7 +99,7 @@ def reproduce(
         target = lineage.step if lineage else _only(planner)
         planned = _planned(planner, target, lineage is None)
         _guard(path, out, planned[-1].owner, force)
-        result = _file(run_steps(planned, planner.work, session)[-1].planned, old)
+        result = _file(run_steps(planned, planner.work, context)[-1].planned, old)
         new = read(result, allow_unknown=True)
         found = Reproduced(
             new.digest,
@@ -168,7 +169,7 @@ def _notes(old: Adapter, lineage: Lineage | None, planned: Sequence[Planned]) ->
     """Inputs whose content is other than it was, and another version of the tool."""
     import torch
 
-    now = {source.label: source.digest for step in planned for source in step.draft.sources if source.step is None}
+    now = {source.label: source.digest for step in planned for source in step.draft.inputs if source.step is None}
     before = lineage.inputs if lineage else {}
     notes = [
         f"{label} is not what it was: {now[label][:12]}, and {digest[:12]} when the file was made"

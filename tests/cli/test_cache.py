@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from loratools.adapter.files.file import read
 from loratools.cli import cli
 from loratools.files import locked
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.cache import Cache
 from loratools.recipe.run.runner import make_planner, run_steps
 from tests.recipe.conftest import save_lora
@@ -34,7 +34,7 @@ def call(*words: object) -> Result:
 def run_recipe() -> dict[str, bool]:
     """step -> whether it was cached."""
     planner = make_planner("r.yaml", Path("work"))
-    return {ran.planned.name: ran.cached for ran in run_steps(planner.plan(), Path("work"), Session(device="cpu"))}
+    return {ran.planned.name: ran.cached for ran in run_steps(planner.plan(), Path("work"), RunContext(device="cpu"))}
 
 
 @pytest.fixture(autouse=True)

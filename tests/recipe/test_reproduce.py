@@ -15,7 +15,7 @@ from loratools.adapter.files.metadata import KEY, Provenance
 from loratools.adapter.files.save import write
 from loratools.cli import cli
 from loratools.errors import RecipeError
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lineage import lineage_of
 from loratools.recipe.reproduce import reproduce
 from loratools.recipe.run.runner import make_planner, run_steps
@@ -33,7 +33,7 @@ steps:
   final: {merge: "style@2:${strength}:MINE, other.safetensors:-1:GP2", out: mine.safetensors}
   unrelated: {resize: {lora: other.safetensors, rank: "1"}}
 """
-CPU = Session(device="cpu")
+CPU = RunContext(device="cpu")
 
 
 @pytest.fixture

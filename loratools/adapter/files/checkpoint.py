@@ -19,23 +19,10 @@ from torch import Tensor
 
 from loratools.adapter.architectures.compvis import TEXT, UNET, Part, parts_of, with_text_model
 from loratools.adapter.header import Header, read_header
+from loratools.dtypes import torch_dtype_of
 from loratools.errors import BaseModelError, FileError, FormatError
 
 COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
-TORCH_DTYPES = {
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-    "I64": torch.int64,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "I16": torch.int16,
-    "I32": torch.int32,
-    "BOOL": torch.bool,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}
 _CROSS = tuple(f"{UNET}input_blocks.{block}.1.transformer_blocks.0.attn2.to_k.weight" for block in (1, 4))
 _FAMILY_OF_CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 _LORA_MARKS = ("lora_up", "lora_down", "lora_A", "lora_B", ".lora.", "hada_w", "lokr_w")
@@ -231,7 +218,8 @@ class _Safetensors:
 
     def read(self, key: str) -> Tensor:
         info = self.header.tensors[key]
-        if info.dtype not in TORCH_DTYPES:
+        stored = torch_dtype_of(info.dtype)
+        if stored is None:
             raise FormatError(f"{self.path}: '{key}' is stored as {info.dtype}, which is not supported; save it as F16")
         data = bytearray(info.end - info.start)
         try:
@@ -243,8 +231,8 @@ class _Safetensors:
         if count != len(data):
             raise FileError(f"{self.path} changed while it was being read; run the command again")
         if not data:
-            return torch.empty(info.shape, dtype=TORCH_DTYPES[info.dtype])
-        return torch.frombuffer(data, dtype=TORCH_DTYPES[info.dtype]).reshape(info.shape)
+            return torch.empty(info.shape, dtype=stored)
+        return torch.frombuffer(data, dtype=stored).reshape(info.shape)
 
 
 class _Pickle:

@@ -18,9 +18,9 @@ from loratools.adapter.algebra.fused_rows import Place, Rows, height_of, rows_of
 from loratools.adapter.algebra.lowrank import Delta, LowRank, balance, finite, gram
 from loratools.adapter.algebra.shapes import limit
 from loratools.adapter.architectures.names import UNKNOWN, kohya_name, kohya_places, other_tree
+from loratools.dtypes import dtype_name, stored_name
 from loratools.errors import FormatError, NonFiniteError
 
-NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
 Style = Literal["kohya", "diffusers"]
 Shape = tuple[int, ...]
 
@@ -104,8 +104,7 @@ def plan_slots(
     """
     if not len(adapter):
         raise FormatError("an adapter of no modules cannot be written")
-    if dtype not in NAMES:
-        raise FormatError(f"LoRA files are written as fp16, bf16 or fp32, not {dtype}")
+    dtype_name(dtype)  # raises for a type that LoRA files are not written in
     shapes, ranks, dense = _layout(adapter)
     if style == "diffusers":
         slots = [
@@ -170,7 +169,8 @@ def encode(adapter: Mapping[str, Delta], slot: Slot, dtype: torch.dtype) -> tupl
         raise FormatError(f"module {slot.names[0]} changed its shape while it was written")
     if not all(finite(tensor) for tensor in tensors):
         raise NonFiniteError(
-            f"module {slot.names[0]} does not fit into {NAMES[dtype]} (or is not finite); write with another --dtype"
+            f"module {slot.names[0]} does not fit into {stored_name(dtype)} (or is not finite); "
+            "write with another --dtype"
         )
     return tensors, errors
 

@@ -24,25 +24,13 @@ from loratools.adapter.files.peft import told_alpha
 from loratools.adapter.files.save import Written, write
 from loratools.adapter.files.source import Source, open_source
 from loratools.adapter.header import header
+from loratools.dtypes import torch_dtype_of
 from loratools.errors import FileError, FormatError, NeedsBaseError, NonFiniteError, ShapeError
 
 __all__ = ["Adapter", "Weights", "Written", "header", "read", "write"]
 
 Weights = Mapping[str, Tensor]  # a base's tensors by canonical parameter name: unet.down_blocks...to_q.weight
 
-_DTYPES = {
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "I16": torch.int16,
-    "I32": torch.int32,
-    "I64": torch.int64,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}
 _NO_FACTORS = ("alpha", "bias", "up_bias")
 
 
@@ -233,13 +221,14 @@ class Adapter(Mapping[str, Delta]):
 
     def _tensor(self, stream: BinaryIO, key: str, dtype: torch.dtype = torch.float32) -> Tensor:
         info = self._header.tensors[key]
-        if info.dtype not in _DTYPES:
+        stored = torch_dtype_of(info.dtype)
+        if stored is None or stored == torch.bool:
             raise FormatError(f"{self.path}: '{key}' is stored as {info.dtype}, which no LoRA uses; save it as F16")
         stream.seek(self._header.data_start + info.start)
         data = bytearray(info.end - info.start)
         if stream.readinto(data) != len(data):  # type: ignore[attr-defined]
             raise FileError(f"{self.path} changed while it was being read; run the command again")
-        value = torch.frombuffer(data, dtype=_DTYPES[info.dtype]).reshape(info.shape).to(dtype)
+        value = torch.frombuffer(data, dtype=stored).reshape(info.shape).to(dtype)
         if not finite(value):
             raise NonFiniteError(
                 f"{self.path}: '{key}' holds NaN or infinity; its training diverged, use an earlier epoch"

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from loratools.dtypes import stored_name
 from loratools.errors import FileError, FormatError
 
 
@@ -49,7 +50,7 @@ class Held:
     @property
     def dtype(self) -> str:
         """safetensors' name of its type."""
-        return {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}[self.tensor.dtype]
+        return stored_name(self.tensor.dtype)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -21,15 +21,15 @@ from torch import Tensor
 from loratools import files
 from loratools.adapter.algebra.lowrank import Delta
 from loratools.adapter.architectures.names import family_of
-from loratools.adapter.files.encode import NAMES, CastError, Slot, Style, bundled, encode, kohya_slots, plan_slots
+from loratools.adapter.files.encode import CastError, Slot, Style, bundled, encode, kohya_slots, plan_slots
 from loratools.adapter.files.metadata import ERROR, KEY, Provenance, guard_overwrite
 from loratools.adapter.files.passthrough import Carried, Held
 from loratools.adapter.parallel import in_order
+from loratools.dtypes import stored_name
 from loratools.errors import FormatError
 
-__all__ = ["DTYPES", "CastError", "Style", "Written", "file_size", "relative", "total_error", "write"]
+__all__ = ["CastError", "Style", "Written", "file_size", "relative", "total_error", "write"]
 
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 _LEGACY_OFFSET, _LEGACY_LENGTH = 0x100000, 0x10000
 
 
@@ -212,7 +212,7 @@ def _header(texts: Mapping[str, str], plan: _Plan) -> bytes:
         return position + size
 
     for part in (part for slot in plan.slots for part in slot.parts):
-        position = add(part.key, NAMES[plan.dtype], part.shape, math.prod(part.shape) * plan.dtype.itemsize)
+        position = add(part.key, stored_name(plan.dtype), part.shape, math.prod(part.shape) * plan.dtype.itemsize)
     for key, carried in plan.carried.items():
         position = add(key, carried.dtype, carried.shape, carried.size)
     raw = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode("utf-8")

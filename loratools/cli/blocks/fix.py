@@ -168,13 +168,13 @@ def _strip(
 ) -> str:
     from loratools.recipe.compare import compare
     from loratools.recipe.edit.locate import merge_text
-    from loratools.recipe.plan.context import Session
+    from loratools.recipe.plan.context import RunContext
     from loratools.recipe.schema.recipe import read_recipe
 
     recipe, document = read_recipe(path)
     step = merge_text(document, recipe, merge).step
-    session = Session(device, force, progress=True)
-    return str(compare(path, texts, step, session, name=name, work=Path(out) if out else None, base=base).strip)
+    context = RunContext(device, force, progress=True)
+    return str(compare(path, texts, step, context, name=name, work=Path(out) if out else None, base=base).strip)
 
 
 def _list(as_json: bool) -> None:

@@ -32,8 +32,8 @@ def command(
       loratools extract --base sd15.safetensors --tuned mine.safetensors -o mine_lora.safetensors --rank 64
     """
     from loratools.adapter.algebra.rank import parse_rank
-    from loratools.adapter.files.save import DTYPES
     from loratools.base.base_path import base_path
+    from loratools.dtypes import torch_dtype
     from loratools.ops.extract import extract_files
 
     place, rule = safetensors_out(out), parse_rank(rank)
@@ -44,7 +44,7 @@ def command(
         place,
         rule=rule,
         conv=conv,
-        dtype=DTYPES[dtype],
+        dtype=torch_dtype(dtype),
         seed=seed,
         force=force,
         owner=f"extract {names} {rule.text()}",

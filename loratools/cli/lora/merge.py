@@ -167,7 +167,7 @@ def command(
 
 def _inline(asked: _Inline) -> None:
     from loratools.adapter.algebra.rank import parse_rank
-    from loratools.adapter.files.save import DTYPES as TORCH_DTYPES
+    from loratools.dtypes import torch_dtype
     from loratools.ops.analysis.norms import match_norms
     from loratools.ops.merging.combine import combine
     from loratools.ops.merging.merge import merge_files, plan
@@ -190,7 +190,7 @@ def _inline(asked: _Inline) -> None:
         terms,
         place,
         rule=rule,
-        dtype=TORCH_DTYPES[asked.dtype or "fp16"],
+        dtype=torch_dtype(asked.dtype or "fp16"),
         force=asked.force,
         owner=owner,
         source=source,

@@ -37,7 +37,7 @@ def command(file: str, out: str, rank: str, base: str | None, as_json: bool, dty
     """
     from loratools.adapter.algebra.rank import parse_rank
     from loratools.adapter.files.file import read
-    from loratools.adapter.files.save import DTYPES
+    from loratools.dtypes import torch_dtype
     from loratools.ops.resize import resize_file
 
     place, rule = safetensors_out(out), parse_rank(rank)
@@ -45,7 +45,7 @@ def command(file: str, out: str, rank: str, base: str | None, as_json: bool, dty
         read(file, base_weights(base)),
         place,
         rule=rule,
-        dtype=DTYPES[dtype],
+        dtype=torch_dtype(dtype),
         force=force,
         owner=f"resize {Path(file).name} {rule.text()}",
     )

@@ -45,12 +45,14 @@ def command(
       loratools soup style-000006 style-000007 --lora-dir runs/style -o soup.safetensors
     """
     from loratools.adapter.algebra.rank import parse_rank
-    from loratools.adapter.files.save import DTYPES
+    from loratools.dtypes import torch_dtype
     from loratools.ops.merging.merge import merge_files
     from loratools.ops.merging.merge_string import quoted
 
     place, rule = safetensors_out(out), parse_rank(rank)
     text = ",".join(f"{quoted(name)}:{1 / len(files)!r}" for name in files)
     terms = read_terms(text, lora_dirs, presets, missing, base=base)
-    report = merge_files(terms, place, rule=rule, dtype=DTYPES[dtype], force=force, owner=f"soup {short_terms(text)}")
+    report = merge_files(
+        terms, place, rule=rule, dtype=torch_dtype(dtype), force=force, owner=f"soup {short_terms(text)}"
+    )
     print_json(report.json()) if as_json else click.echo(report.text())

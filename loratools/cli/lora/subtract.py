@@ -86,9 +86,9 @@ def command(
     import math
 
     from loratools.adapter.algebra.rank import parse_rank
-    from loratools.adapter.files.save import DTYPES
     from loratools.blocks.presets import load_presets
     from loratools.blocks.vector import parse_vector
+    from loratools.dtypes import torch_dtype
     from loratools.ops.subtract import Method, subtract_files
 
     if out is None and not dry_run:
@@ -106,7 +106,7 @@ def command(
         vector=vector,
         missing=None if missing is None else float(missing),
         rule=rule,
-        dtype=DTYPES[dtype],
+        dtype=torch_dtype(dtype),
         force=force,
         owner=owner,
     )

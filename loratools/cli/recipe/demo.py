@@ -28,13 +28,13 @@ def command(out: str, quick: bool, device: str, force: bool) -> None:
     """
     from loratools.launch import Rank
     from loratools.recipe.demo.demo import help_demo, run_demo
-    from loratools.recipe.plan.context import Session
+    from loratools.recipe.plan.context import RunContext
 
-    rank, session = Rank.here(), Session(device, force, progress=True)
+    rank, context = Rank.here(), RunContext(device, force, progress=True)
     if rank.main:
-        run_demo(Path(out), session, click.echo, quick=quick, rank=rank)
+        run_demo(Path(out), context, click.echo, quick=quick, rank=rank)
         return
     try:
-        help_demo(Path(out), session, rank, quick=quick)
+        help_demo(Path(out), context, rank, quick=quick)
     except KeyboardInterrupt:  # the first process tells of it
         click.get_current_context().exit(INTERRUPTED)

@@ -46,8 +46,8 @@ def command(
       loratools reproduce my_style.safetensors
       loratools reproduce my_style.safetensors --folder ~/loras/ink -o again.safetensors
     """
-    from loratools.recipe.plan.context import Session
+    from loratools.recipe.plan.context import RunContext
     from loratools.recipe.reproduce import reproduce
 
-    found = reproduce(file, Session(device, progress=True), out=out, folder=folder, lora_dirs=lora_dirs, force=force)
+    found = reproduce(file, RunContext(device, progress=True), out=out, folder=folder, lora_dirs=lora_dirs, force=force)
     print_json(found.json()) if as_json else click.echo(found.text())

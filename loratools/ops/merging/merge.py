@@ -18,8 +18,8 @@ from loratools.adapter.algebra.rank import Exact, RankRule
 from loratools.adapter.files.file import Adapter
 from loratools.adapter.files.metadata import Provenance, guard_overwrite, inherited, merged_metadata
 from loratools.adapter.files.passthrough import all_carried
-from loratools.adapter.files.save import DTYPES
 from loratools.adapter.parallel import in_order
+from loratools.dtypes import dtype_name
 from loratools.ops.merging.combine import Combined, combine
 from loratools.ops.merging.lazy_result import Source
 from loratools.ops.merging.plan import MergePlan, PlanRow, plan
@@ -128,9 +128,8 @@ def into_provenance(
 def _resolved(
     terms: Sequence[Term], rule: RankRule, dtype: torch.dtype, method: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    short = {value: key for key, value in DTYPES.items()}[dtype]
     facts = [term_facts(term) for term in terms]
-    return {"merge": facts, "rank": rule.text(), "dtype": short, **(method or {})}
+    return {"merge": facts, "rank": rule.text(), "dtype": dtype_name(dtype), **(method or {})}
 
 
 def term_facts(term: Term) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from torch import Tensor
 from loratools import files
 from loratools.adapter.algebra.lowrank import finite
 from loratools.adapter.architectures.compvis import Part
-from loratools.adapter.files.checkpoint import TORCH_DTYPES, Checkpoint, open_checkpoint, taken
+from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint, taken
 from loratools.adapter.files.metadata import KEY, Provenance, guard_overwrite
 from loratools.adapter.header import Header, TensorInfo, read_header
 from loratools.adapter.parallel import in_order
+from loratools.dtypes import torch_dtype_of
 from loratools.errors import BaseModelError, FileError, NonFiniteError, ShapeError
 from loratools.ops.merging.combine import Combined
 from loratools.ops.merging.lazy_result import Source
@@ -178,14 +179,15 @@ class _Stream:
 
     def _change(self, item: tuple[str, TensorInfo]) -> tuple[TensorInfo, bytes, dict[str, Written]]:
         key, info = item
-        if info.dtype not in TORCH_DTYPES or not TORCH_DTYPES[info.dtype].is_floating_point:
+        dtype = torch_dtype_of(info.dtype)
+        if dtype is None or not dtype.is_floating_point:
             raise BaseModelError(f"{self._path}: '{key}' is stored as {info.dtype}, to which nothing can be added")
         with open(self._path, "rb") as stream:
             stream.seek(self._header.data_start + info.start)
             data = bytearray(stream.read(info.end - info.start))
         if len(data) != info.end - info.start:
             raise FileError(f"{self._path} changed while it was being read; run the command again")
-        stored = torch.frombuffer(data, dtype=TORCH_DTYPES[info.dtype]).reshape(info.shape)
+        stored = torch.frombuffer(data, dtype=dtype).reshape(info.shape)
         found = {
             self._modules[part.name]: self._add(taken(stored, part), self._modules[part.name])
             for part in self._parts(key)

@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -31,15 +31,12 @@ from loratools.preview.record.grid import Grid, Score
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from loratools.pocket.judge import Reading
+    from loratools.pocket.judge import JudgeFunction, Reading
 
 _HALF = 0.5**0.5  # a cosine: half of a picture's variance is another's
 _BROUGHT = 0.5  # of the base's distance to the nearest training image
 _PROMPT_END = 0.4  # where the strip of CLIP's cosine ends
 _USUAL = 0.95  # of training images are no nearer to each other than this quantile
-
-
-Judging = Callable[[Sequence["Image"]], Sequence["Reading"]]  # a judge: pictures -> what is read in each
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Scoring:
     features: tuple[Features, ...] = ()
     training: Path | None = None
     held_out: Path | None = None
-    judge: Judging | None = None
+    judge: JudgeFunction | None = None
 
 
 def score_pictures(folder: Path, grid: Grid, scoring: Scoring) -> dict[str, tuple[Score, ...]]:
@@ -139,7 +136,7 @@ def usual_nearest(vectors: Tensor) -> float | None:
 
 
 def judged(
-    judge: Judging, images: Sequence[Image], prompts: Sequence[str], sets: Sequence[Sequence[Image]]
+    judge: JudgeFunction, images: Sequence[Image], prompts: Sequence[str], sets: Sequence[Sequence[Image]]
 ) -> list[list[Score]]:
     """What the pocket's judge says of every picture; the style is compared with the last of ``sets``."""
     wanted = _mean_style(judge(sets[-1])) if sets else None
@@ -202,9 +199,9 @@ def images_in(folder: Path) -> list[Path]:
     Raises:
         DatasetError: if there are none.
     """
-    from loratools.dataset.scan import EXTENSIONS
+    from loratools.dataset.folder import IMAGE_EXTENSIONS
 
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_EXTENSIONS)
     if not paths:
         raise DatasetError(f"there are no images in {folder}, which pictures are to be compared with")
     return paths

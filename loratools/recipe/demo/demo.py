@@ -15,8 +15,9 @@ from loratools.errors import RecipeError
 from loratools.files import write_text
 from loratools.launch import Rank
 from loratools.recipe.launch.worker import follow
-from loratools.recipe.plan.context import Session
-from loratools.recipe.plan.planner import Planned, Planner
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Planned
 from loratools.recipe.report import Told, places, try_report
 from loratools.recipe.run.runner import Ran, make_planner, run_steps
 from loratools.recipe.run.scheduler import Failure
@@ -44,7 +45,7 @@ class DemoResult:
 
 def run_demo(
     out: Path,
-    session: Session,
+    context: RunContext,
     tell: Tell,
     *,
     quick: bool = False,
@@ -81,12 +82,12 @@ def run_demo(
         state = "already there" if done.cached else f"{done.record.seconds:.1f} s"
         tell(f"     {shown(done.planned.out)}: {done.record.summary}  ({state})")
 
-    tell(f"The base is {planner.base}. Everything goes to {shown(out)}; the recipe is {shown(mine)}.")
+    tell(f"The base is {planner.paths.base}. Everything goes to {shown(out)}; the recipe is {shown(mine)}.")
 
     def ended(ran: Sequence[Ran], failures: Sequence[Failure]) -> None:
-        try_report(Told(planner, planned, ran, failures, session, time.perf_counter() - begun), tell)
+        try_report(Told(planner, planned, ran, failures, context, time.perf_counter() - begun), tell)
 
-    ran = run_steps(planned, out, session, rank=rank, on_note=tell, on_start=chapter, on_done=finished, on_end=ended)
+    ran = run_steps(planned, out, context, rank=rank, on_note=tell, on_start=chapter, on_done=finished, on_end=ended)
     result = _result(out, mine, planner, ran, time.perf_counter() - begun)
     write_text(out / "demo.json", json.dumps(_facts(result), indent=1, ensure_ascii=False) + "\n")
     _tell_scores(result, story["scores"], tell)
@@ -94,13 +95,13 @@ def run_demo(
     return result
 
 
-def help_demo(out: Path, session: Session, rank: Rank, *, quick: bool = False) -> None:
+def help_demo(out: Path, context: RunContext, rank: Rank, *, quick: bool = False) -> None:
     """Take part in a demo that the first process of this launch runs.
 
     Raises:
         LoratoolsError: see :func:`loratools.recipe.launch.worker.follow`.
     """
-    follow(out, rank, lambda: make_planner(out / _shipped(quick).name, out).plan(), session)
+    follow(out, rank, lambda: make_planner(out / _shipped(quick).name, out).plan(), context)
 
 
 def _shipped(quick: bool) -> Path:
@@ -135,7 +136,7 @@ def _result(out: Path, mine: Path, planner: Planner, ran: list[Ran], seconds: fl
 
 def _next_commands(out: Path, mine: Path, planner: Planner, ran: list[Ran]) -> tuple[str, ...]:
     """Three commands, with this very demo's files."""
-    base = "" if planner.base == planner.recipe.base else f" --base {_quoted(planner.base)}"
+    base = "" if planner.paths.base == planner.recipe.base else f" --base {_quoted(planner.paths.base)}"
     commands = [f"loratools run {_quoted(shown(mine))} -o {_quoted(shown(out))}{base}"]
     merges = [done for done in ran if done.planned.kind == "merge"]
     if merges:
@@ -145,7 +146,7 @@ def _next_commands(out: Path, mine: Path, planner: Planner, ran: list[Ran]) -> t
         prompt = _prompt(planner)
         commands.append(f"loratools verify {_quoted(shown(merged.out))} {_quoted(terms)}")
         commands.append(
-            f"loratools grid {_quoted(terms)} {_quoted(shown(merged.out))} --base {_quoted(planner.base)} "
+            f"loratools grid {_quoted(terms)} {_quoted(shown(merged.out))} --base {_quoted(planner.paths.base)} "
             f"--prompt {_quoted(prompt)} --seed 7 -o {_quoted(shown(out / 'try'))}"
         )
     return tuple(commands)

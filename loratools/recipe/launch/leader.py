@@ -17,7 +17,7 @@ from loratools.launch import Rank, launch_name
 from loratools.recipe.launch import protocol
 from loratools.recipe.launch.protocol import Answer, Place, Word
 from loratools.recipe.plan.context import Shared, Sharing, alone
-from loratools.recipe.plan.planner import Planned
+from loratools.recipe.plan.step import Planned
 
 Tell = Callable[[str], object]
 _SILENT = 15.0  # seconds after which it is told that somebody is waited for

@@ -13,13 +13,13 @@ from loratools.files import locked
 from loratools.launch import Rank, launch_name
 from loratools.recipe.launch import protocol
 from loratools.recipe.launch.protocol import Answer, Place, Word
-from loratools.recipe.plan.context import Session
-from loratools.recipe.plan.planner import Planned
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.step import Planned
 
 Plan = Callable[[], Sequence[Planned]]
 
 
-def follow(work: Path, rank: Rank, plan: Plan, session: Session) -> None:
+def follow(work: Path, rank: Rank, plan: Plan, context: RunContext) -> None:
     """Take part in a run of steps, until its first process ends it; nothing is written or said but in those steps.
 
     Args:
@@ -30,7 +30,7 @@ def follow(work: Path, rank: Rank, plan: Plan, session: Session) -> None:
         LoratoolsError: of a step that failed here, where the others do not come out of it.
     """
     with _found(protocol.root_of(work), rank) as (place, secret):
-        _Other(place, rank, secret, session).go(plan)
+        _Other(place, rank, secret, context).go(plan)
 
 
 @contextlib.contextmanager
@@ -79,9 +79,9 @@ def _heard(place: Place, rank: Rank, secret: str) -> bool:
 class _Other:
     """One process that follows."""
 
-    def __init__(self, place: Place, rank: Rank, secret: str, session: Session) -> None:
+    def __init__(self, place: Place, rank: Rank, secret: str, context: RunContext) -> None:
         self._place, self._rank, self._secret = place, rank, secret
-        self._session = replace(session, progress=False)
+        self._session = replace(context, progress=False)
         self._steps: dict[str, Planned] = {}
 
     def go(self, plan: Plan) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from loratools.recipe.plan.lora_refs import Terms, check_base, one_file, read_one, read_terms
-from loratools.recipe.plan.paths import Source
 from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import StepInput
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
@@ -17,7 +17,7 @@ KEYS = ("base_adapters", "network_weights")
 
 
 @dataclass(frozen=True)
-class Underlying:
+class BaseAdapters:
     """What a run stands on: merge terms that are part of its base, and a file that it starts from."""
 
     adapters: tuple[Terms, ...]
@@ -25,9 +25,9 @@ class Underlying:
     presets: Presets
 
     @property
-    def sources(self) -> tuple[Source, ...]:
+    def inputs(self) -> tuple[StepInput, ...]:
         """Everything that has to be there before the run."""
-        return tuple(source for terms in self._all() for source in terms.sources)
+        return tuple(source for terms in self._all() for source in terms.inputs)
 
     def options(self) -> dict[str, Any]:
         """What determines the result beside the sources' content; nothing where the step builds on nothing."""
@@ -60,13 +60,13 @@ class Underlying:
         return self.adapters if self.start is None else (*self.adapters, self.start)
 
 
-def read_underlying(body: Mapping[str, Any], name: str, kind: str, planner: Planner) -> Underlying:
+def read_base_adapters(body: Mapping[str, Any], name: str, kind: str, planner: Planner) -> BaseAdapters:
     """What the settings ``body`` of the step ``name``, a train or basestyle, build on.
 
     Raises:
         RecipeError: naming the line, for what is no step and no file, or a LoRA of another family than the base's.
     """
-    presets = planner.presets()
+    presets = planner.paths.presets()
     given = body.get("base_adapters") or []
     texts = [given] if isinstance(given, str) else list(given)
     whole: tuple[str | int, ...] = (kind, "base_adapters")
@@ -80,4 +80,4 @@ def read_underlying(body: Mapping[str, Any], name: str, kind: str, planner: Plan
         check_base(terms, planner, name, *place)
     if begun is not None:
         check_base(begun, planner, name, kind, "network_weights")
-    return Underlying(adapters, begun, presets)
+    return BaseAdapters(adapters, begun, presets)

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from loratools.pocket.judge import Reading
-
-Judging = Callable[[Sequence["Image"]], Sequence["Reading"]]  # pictures -> what is read in each
-
-
-def shipped_judge(images: Sequence[Image]) -> Sequence[Reading]:
-    """The pocket's own judge."""
-    from loratools.pocket import judge
-
-    return judge.shipped_judge(images)
+    from loratools.pocket.judge import JudgeFunction
 
 
 @dataclass
@@ -43,7 +32,7 @@ def alone(*, resumes: bool, needed: bool) -> contextlib.AbstractContextManager[S
 
 
 @dataclass(frozen=True)
-class Session:
+class RunContext:
     """How steps are run; nothing here changes their results.
 
     Args:
@@ -51,7 +40,7 @@ class Session:
         force: overwrite files that the step did not write.
         progress: bars on stderr, if that is a terminal.
         resume: unfinished work of the same step and key is there to go on from.
-        judge: reads tags, style and defects from pictures.
+        judge: reads tags, style and defects from pictures; None is the pocket's own, see :meth:`judge_function`.
         share: with the other processes of a launch.
     """
 
@@ -59,14 +48,20 @@ class Session:
     force: bool = False
     progress: bool = False
     resume: bool = False
-    judge: Judging = shipped_judge
+    judge: JudgeFunction | None = None
     share: Sharing = alone
+
+    def judge_function(self) -> JudgeFunction:
+        """The judge to read pictures with."""
+        from loratools.pocket.judge import shipped_judge
+
+        return self.judge or shipped_judge
 
 
 @contextlib.contextmanager
-def bar(session: Session, what: str, total: int) -> Iterator[Callable[[int], object]]:
-    """A progress bar on stderr, if the session wants one; yields what advances it."""
-    if not session.progress:
+def bar(context: RunContext, what: str, total: int) -> Iterator[Callable[[int], object]]:
+    """A progress bar on stderr, if the run wants one; yields what advances it."""
+    if not context.progress:
         yield lambda count: None
         return
     from tqdm import tqdm

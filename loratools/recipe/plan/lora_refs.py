@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.errors import BlockError, FileError, LoratoolsError, RecipeError
 from loratools.ops.merging.merge_string import quoted
-from loratools.recipe.plan.paths import Source, digest_of
-from loratools.recipe.plan.planner import Planned, Planner
+from loratools.recipe.plan.paths import digest_of
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Planned, StepInput
 from loratools.recipe.schema.kinds import LORAS, RUNS
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Terms:
     """A merge string, read: its terms, what they read, and each name's place on disk."""
 
     specs: tuple[TermSpec, ...]
-    sources: tuple[Source, ...]
+    inputs: tuple[StepInput, ...]
     places: dict[str, Path]
     families: tuple[str | None, ...] = ()  # of each term's LoRA, where that is known before anything runs
 
@@ -74,14 +75,14 @@ def read_terms(text: str, name: str, planner: Planner, presets: Presets, *place:
     except RecipeError:
         raise
     except LoratoolsError as error:
-        raise planner.fail(name, *place, message=str(error)) from error
+        raise planner.error(name, *place, message=str(error)) from error
     check_families(specs, families, planner, name, *place)
     try:
         for spec, family in zip(specs, families, strict=True):
             if spec.vector_text is not None and family is not None:
                 parse_vector(spec.vector_text, presets, family)
     except LoratoolsError as error:
-        raise planner.fail(name, *place, message=str(error)) from error
+        raise planner.error(name, *place, message=str(error)) from error
     return Terms(specs, sources, {s.ref: source.path for s, source in zip(specs, sources, strict=True)}, families)
 
 
@@ -93,7 +94,7 @@ def read_one(text: str, name: str, planner: Planner, *place: str | int) -> Terms
     """
     terms = read_terms(quoted(text), name, planner, {}, *place)
     if "-" in (terms.specs[0].epoch or ""):
-        raise planner.fail(
+        raise planner.error(
             name,
             *place,
             message=f"'{text}' is several epochs, and one LoRA is needed here; make "
@@ -114,7 +115,7 @@ def one_file(terms: Terms) -> Path:
     return chosen.path
 
 
-def _family(source: Source, planner: Planner) -> str | None:
+def _family(source: StepInput, planner: Planner) -> str | None:
     """The family of a step's LoRA or of a file's, where it is known.
 
     Raises:
@@ -141,12 +142,12 @@ def check_families(
                 f"'{spec.ref}' is a LoRA for {family} and '{known[0][0].ref}' one for {known[0][1]}; only LoRAs of "
                 "one model family add up"
             )
-            raise planner.fail(name, *place, message=told)
+            raise planner.error(name, *place, message=told)
 
 
 def check_base(terms: Terms, planner: Planner, name: str, *place: str | int) -> None:
     """Raise RecipeError if a LoRA is of another model family than the recipe's base, which it is meant to change."""
-    told = f"the base {planner.base}", planner.base_family, "name a base of its family at `base:`"
+    told = f"the base {planner.paths.base}", planner.paths.base_family, "name a base of its family at `base:`"
     check_model(terms, *told, planner, name, *place)
 
 
@@ -156,7 +157,7 @@ def check_model(
     """Raise RecipeError if a LoRA is of another model family than the ``model`` that it is meant to change."""
     for spec, own in zip(terms.specs, terms.families, strict=True):
         if own and family and own != family:
-            raise planner.fail(
+            raise planner.error(
                 name, *place, message=f"'{spec.ref}' is a LoRA for {own} and {model} is {family}; {remedy}"
             )
 
@@ -194,16 +195,16 @@ def best_epoch(run: Path) -> int:
     return report(run).shortlist[0].number
 
 
-def _source(spec: TermSpec, planner: Planner, name: str, place: Sequence[str | int]) -> Source:
+def _source(spec: TermSpec, planner: Planner, name: str, place: Sequence[str | int]) -> StepInput:
     label = spec.ref if spec.epoch is None else f"{spec.ref}@{spec.epoch}"
     if spec.ref in planner.recipe.steps:
         planned = planner.step(spec.ref)
         if (told := _no_lora(planned, spec)) is not None:
-            raise planner.fail(name, *place, message=told)
-        return Source(label, planned.out, f"{planned.key}@{spec.epoch or ''}", planned.name)
+            raise planner.error(name, *place, message=told)
+        return StepInput(label, planned.out, f"{planned.key}@{spec.epoch or ''}", planned.name)
     path = _file(spec, planner, name, place)
     _check_epoch(spec, path)
-    return Source(label, path, _digest(path))
+    return StepInput(label, path, _digest(path))
 
 
 def _no_lora(planned: Planned, spec: TermSpec) -> str | None:
@@ -266,13 +267,13 @@ def _file(spec: TermSpec, planner: Planner, name: str, place: Sequence[str | int
 
     whole = spec.ref if spec.epoch is None else f"{spec.ref}@{spec.epoch}"
     for text in (whole, f"{whole}.safetensors", spec.ref, f"{spec.ref}.safetensors"):
-        found = planner.find(text)
+        found = planner.paths.find(text)
         if found is not None:
             return found
     try:
-        return find_lora(spec.ref, planner.lora_dirs)
+        return find_lora(spec.ref, planner.paths.lora_dirs)
     except FileError:
-        return planner.source(spec.ref, name, *place).path  # says what there is
+        return planner.input(spec.ref, name, *place).path  # says what there is
 
 
 def _digest(path: Path) -> str:

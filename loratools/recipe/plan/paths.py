@@ -1,16 +1,16 @@
-"""Where the names of a recipe lie: files and folders beside it, its base, its VAE, its presets."""
+"""Where the files lie that a recipe names: beside it or in the current folder; its base, its VAE, its presets."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loratools.errors import FileError, LoratoolsError, RecipeError
+from loratools.errors import FileError, LoratoolsError
 from loratools.files import sha256
+from loratools.recipe.plan.step import StepInput
 from loratools.recipe.schema.recipe import Recipe
 from loratools.yamlio import Document
 
@@ -18,25 +18,8 @@ if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
 
 
-@dataclass(frozen=True)
-class Source:
-    """Something that a step reads: a file, a folder or an earlier step.
-
-    Args:
-        label: as the recipe writes it.
-        path: where it lies, or will lie once ``step`` has run.
-        digest: of its content; for a step, what stands for it: its key.
-        step: the step that makes it, if one does.
-    """
-
-    label: str
-    path: Path
-    digest: str
-    step: str | None = None
-
-
-class Places:
-    """What a recipe's names mean on this machine, and the place in the file of what is wrong with one.
+class RecipePaths:
+    """What a recipe's names of files, base, VAE and presets mean on this machine.
 
     Args:
         recipe: the checked recipe, and ``document`` where it came from.
@@ -53,14 +36,6 @@ class Places:
         self.base = self._base_name(base or recipe.base, given=base is not None)
         self.rebased = base is not None
 
-    def where(self, name: str, *place: str | int) -> str:
-        """``FILE, line N: steps.NAME...`` for the start of a message."""
-        return self.document.where(("steps", name, *place))
-
-    def fail(self, name: str, *place: str | int, message: str) -> RecipeError:
-        """A RecipeError that tells the place inside step ``name``, with the line and a caret under the word."""
-        return self.document.error(("steps", name, *place), message)
-
     def find(self, text: str) -> Path | None:
         """The existing file or folder that ``text`` names: beside the recipe first, then beside what it includes, then
         in the current folder."""
@@ -70,7 +45,7 @@ class Places:
         places = [*(folder / given for folder in self.folders), given]
         return next((path for path in places if path.exists()), None)
 
-    def base_source(self) -> Source:
+    def base_input(self) -> StepInput:
         """The base as something that a step reads."""
         from loratools.adapter.files.checkpoint import open_checkpoint
         from loratools.base.base_path import base_digest
@@ -78,13 +53,13 @@ class Places:
         try:
             if Path(self.base).is_file() and Path(self.base).suffix == ".safetensors":
                 open_checkpoint(self.base)  # a LoRA is no base
-            return Source(self.base, Path(self.base), base_digest(self.base))
+            return StepInput(self.base, Path(self.base), base_digest(self.base))
         except LoratoolsError as error:
             if self.rebased:
                 raise
             raise self.document.error(("base",), str(error)) from error
 
-    def base_place(self) -> Path:
+    def base_path(self) -> Path:
         """Where the base lies on disk; ``pocket`` is the one that ships."""
         from loratools.base.base_path import base_path
 
@@ -96,20 +71,20 @@ class Places:
         from loratools.adapter.files.checkpoint import open_checkpoint
 
         with contextlib.suppress(LoratoolsError):
-            return open_checkpoint(self.base_place()).family
+            return open_checkpoint(self.base_path()).family
         return None
 
     @cached_property
-    def vae(self) -> Source | None:
+    def vae(self) -> StepInput | None:
         """The VAE that pictures are decoded with instead of the base's own, as something that a step reads."""
         if self.recipe.vae is None:
             return None
         try:
-            return self.vae_source(self.recipe.vae)
+            return self.vae_input(self.recipe.vae)
         except LoratoolsError as error:
             raise self.document.error(("vae",), str(error)) from error
 
-    def vae_source(self, text: str, *, offline: bool = False) -> Source:
+    def vae_input(self, text: str, *, offline: bool = False) -> StepInput:
         """The VAE ``text`` by its content: a folder or file as :meth:`find` finds it, or a hub id, fetched if need be.
 
         Raises:
@@ -121,7 +96,7 @@ class Places:
             folder / text for folder in self.folders if Path(text).parent != Path() and (folder / text).parent.is_dir()
         ]
         place = find_vae(self.find(text) or next(iter(mistyped), text), offline=offline)
-        return Source(text, place, vae_digest(place))
+        return StepInput(text, place, vae_digest(place))
 
     @cached_property
     def lora_dirs(self) -> tuple[Path, ...]:
@@ -129,7 +104,7 @@ class Places:
         found = [self.find(text) for text in self.recipe.lora_dirs]
         for text, path in zip(self.recipe.lora_dirs, found, strict=True):
             if path is None:
-                raise self.document.error(("lora_dirs",), f"no folder '{text}' in {self.looked()}")
+                raise self.document.error(("lora_dirs",), f"no folder '{text}' in {self.searched()}")
         return (*(path for path in found if path is not None), *self.folders)
 
     def presets(self, file: str | None = None, name: str | None = None) -> Presets:
@@ -144,9 +119,9 @@ class Places:
             if file is None or name is None:
                 raise self.document.error(("blocks",), str(error)) from error
             kind = self.recipe.steps[name].kind
-            raise self.fail(name, kind, "presets", message=str(error)) from error
+            raise self.document.error(("steps", name, kind, "presets"), str(error)) from error
 
-    def looked(self) -> str:
+    def searched(self) -> str:
         """The folders that :meth:`find` looks into, for a message."""
         return f"{', '.join(map(str, self.folders))} or the current folder"
 

@@ -18,8 +18,9 @@ from loratools import __version__
 from loratools.adapter.files.metadata import Provenance
 from loratools.adapter.header import read_header
 from loratools.errors import LoratoolsError
-from loratools.recipe.plan.context import Session
-from loratools.recipe.plan.planner import Planned, Planner
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.runner import Ran
 from loratools.recipe.run.scheduler import Failure
 from loratools.recipe.run.work_folder import shown
@@ -38,7 +39,7 @@ class Told:
     steps: Sequence[Planned]
     ran: Sequence[Ran]
     failures: Sequence[Failure]
-    session: Session
+    context: RunContext
     seconds: float
 
 
@@ -53,7 +54,7 @@ def run_facts(told: Told) -> dict[str, Any]:
         "recipe": {
             "name": told.planner.name,
             "file": document.source,
-            "base": told.planner.base,
+            "base": told.planner.paths.base,
             "sha256": hashlib.sha256(document.text.encode()).hexdigest(),
             "text": document.text,
             "includes": dict(document.others),
@@ -63,7 +64,7 @@ def run_facts(told: Told) -> dict[str, Any]:
         "commands": _commands(told),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": round(told.seconds, 3),
-        "device": told.session.device,
+        "device": told.context.device,
         "versions": _versions(),
         "inputs": _inputs(told.steps),
         "steps": [_step(step, told) for step in told.steps],
@@ -84,8 +85,8 @@ def _commands(told: Told) -> list[str]:
     """What to type to run the recipe again as it was run, and to make each merged file again from its header."""
     planner = told.planner
     run = ["loratools", "run", planner.document.source, "-o", shown(planner.work)]
-    if planner.base != planner.recipe.base:
-        run += ["--base", planner.base]
+    if planner.paths.base != planner.recipe.base:
+        run += ["--base", planner.paths.base]
     own = load_yaml(planner.document.text, planner.document.source).data.get("vars") or {}
     for name, value in planner.document.data.get("vars", {}).items():
         if name not in own or own[name] != value:
@@ -114,7 +115,7 @@ def _step(step: Planned, told: Told) -> dict[str, Any]:
         "key": step.key,
         "out": os.path.relpath(step.out, told.planner.work),
         "options": step.draft.options,
-        "reads": [{"label": s.label, "digest": s.digest, "step": s.step} for s in step.draft.sources],
+        "reads": [{"label": s.label, "digest": s.digest, "step": s.step} for s in step.draft.inputs],
     }
     if failure is not None:
         return facts | {"state": "failed", "error": str(failure.error)}
@@ -141,7 +142,7 @@ def _inputs(steps: Sequence[Planned]) -> list[dict[str, Any]]:
     """Everything that was read and that no step made, each once, with the steps that read it."""
     found: dict[tuple[str, str], list[str]] = {}
     for step in steps:
-        for source in step.draft.sources:
+        for source in step.draft.inputs:
             if source.step is None:
                 found.setdefault((source.label, source.digest), []).append(step.name)
     return [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from loratools.recipe.plan.planner import Planned
+from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.cache import Cache, Record
 
 _STATUS = Path("/proc/self/status")

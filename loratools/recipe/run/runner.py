@@ -12,9 +12,10 @@ from pathlib import Path
 from loratools.errors import FileError, LaunchError, RecipeError
 from loratools.launch import Rank
 from loratools.recipe.launch.leader import leading
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lineage import seal
-from loratools.recipe.plan.planner import Planned, Planner
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.cache import DEFAULT_LIMIT, Record
 from loratools.recipe.run.estimate import Peak
 from loratools.recipe.run.scheduler import Failure, in_turn
@@ -107,7 +108,7 @@ def state_of(store: Store, planned: Planned) -> str:
 def run_steps(
     steps: Sequence[Planned],
     work: Path,
-    session: Session,
+    context: RunContext,
     *,
     cache: Path | None = None,
     limit: int = DEFAULT_LIMIT,
@@ -142,11 +143,11 @@ def run_steps(
     for planned in steps:
         _check_place(planned)
         if planned.draft.check is not None:
-            planned.draft.check(session)
+            planned.draft.check(context)
     store = Store(work, cache)
 
     def one(planned: Planned) -> Ran:
-        shared = replace(session, share=sharing(planned.name))
+        shared = replace(context, share=sharing(planned.name))
         done = _cached(store, planned) or _run(store, planned, shared, on_start, on_wait)
         if on_done is not None:
             on_done(done)
@@ -169,7 +170,7 @@ def _cached(store: Store, planned: Planned) -> Ran | None:
     return None if record is None else Ran(planned, record, True)
 
 
-def _run(store: Store, planned: Planned, session: Session, on_start: OnStep | None, on_wait: OnStep | None) -> Ran:
+def _run(store: Store, planned: Planned, context: RunContext, on_start: OnStep | None, on_wait: OnStep | None) -> Ran:
     with store.cache.making(planned.identity, None if on_wait is None else partial(on_wait, planned)):
         goes_on = store.begin(planned)
         if (kept := _cached(store, planned)) is not None:
@@ -178,7 +179,7 @@ def _run(store: Store, planned: Planned, session: Session, on_start: OnStep | No
             on_start(planned)
         with Peak() as peak:
             begun = time.perf_counter()
-            outcome = planned.draft.make(planned.out, replace(session, resume=goes_on))
+            outcome = planned.draft.make(planned.out, replace(context, resume=goes_on))
             if planned.lineage is not None and planned.out.is_file():
                 seal(planned.out, planned.lineage)
             seconds = time.perf_counter() - begun

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from loratools.recipe.plan.planner import Planned
+from loratools.recipe.plan.step import Planned
 
 T = TypeVar("T")
 _MODELS = frozenset({"train", "basestyle", "grid", "publish"})  # kinds that load a base model

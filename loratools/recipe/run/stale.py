@@ -8,7 +8,7 @@ from typing import Any
 
 from loratools import __version__
 from loratools.files import sha256
-from loratools.recipe.plan.planner import Planned
+from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.cache import Record
 from loratools.recipe.run.work_folder import Store, shown
 
@@ -61,7 +61,7 @@ def _changes(record: Record, planned: Planned, steps: Mapping[str, Planned], sto
         yield f"loratools was {record.version} and is {__version__} now"
     if record.revision != planned.revision:
         yield f"what a {planned.kind} step computes was revised"
-    labels = [source.label for source in planned.draft.sources]
+    labels = [source.label for source in planned.draft.inputs]
     for place, before, now in differences(record.options, planned.draft.options):
         yield f"{_place(place, labels)}: {_value(before)} -> {_value(now)}"
     yield from _sources(record, planned, steps, store)
@@ -69,7 +69,7 @@ def _changes(record: Record, planned: Planned, steps: Mapping[str, Planned], sto
 
 def _sources(record: Record, planned: Planned, steps: Mapping[str, Planned], store: Store) -> Iterator[str]:
     before = {str(source["label"]): source for source in record.sources}
-    now = {source.label: source for source in planned.draft.sources}
+    now = {source.label: source for source in planned.draft.inputs}
     for label in before.keys() - now.keys():
         yield f"'{label}' is no longer read"
     for label, source in now.items():

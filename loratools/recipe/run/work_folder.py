@@ -17,7 +17,7 @@ from pathlib import Path
 
 from loratools import __version__
 from loratools.files import locked, sweep, write_text
-from loratools.recipe.plan.planner import Outcome, Planned
+from loratools.recipe.plan.step import Outcome, Planned
 from loratools.recipe.run.cache import Cache, Record, digests, intact, read_record
 
 
@@ -108,7 +108,7 @@ class Store:
 
     def _new(self, planned: Planned) -> Record:
         draft = planned.draft
-        sources = [{"label": s.label, "digest": s.digest, "step": s.step} for s in draft.sources]
+        sources = [{"label": s.label, "digest": s.digest, "step": s.step} for s in draft.inputs]
         return Record(
             planned.key,
             self._place(planned.out),

@@ -71,7 +71,6 @@ _AXIS = {"anyOf": [{"type": "string"}, {"type": "object", "minProperties": 1, "m
 AxisText = Annotated[str, BeforeValidator(_axis), WithJsonSchema(_AXIS)]
 Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
-Dtype = Literal["fp16", "bf16", "fp32"]
 Missing = Literal[0, 1]
 
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from loratools.recipe.schema.fields import Above, Count, Dtype, Fraction, Missing, NumberText, Short, Strict, Texts
+from loratools.dtypes import Dtype
+from loratools.recipe.schema.fields import Above, Count, Fraction, Missing, NumberText, Short, Strict, Texts
 
 
 class Select(Short):

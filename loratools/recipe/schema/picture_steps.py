@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from loratools.recipe.schema.fields import AxisText, Count, Dtype, Missing, NumberText, Seed, Short, Strict, listed
+from loratools.dtypes import Dtype
+from loratools.recipe.schema.fields import AxisText, Count, Missing, NumberText, Seed, Short, Strict, listed
 
 
 class Draw(Strict):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from loratools.dtypes import Dtype
 from loratools.train.config.data import DATA_PLACES, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
 from loratools.train.config.monitoring import LOOK_ONLY, LookConfig
 from loratools.train.config.network import NetworkConfig
@@ -127,7 +128,7 @@ class TrainConfig(
     mixed_precision: Literal["no", "fp16", "bf16"] | None = Field(
         default=None, description="what is computed in; bf16 where the device has it, else no, if left out"
     )
-    dtype: Literal["fp16", "bf16", "fp32"] = Field(default="fp16", description="number type of the files")
+    dtype: Dtype = Field(default="fp16", description="number type of the files")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps")
     resume: bool = Field(default=False, description="go on with a run that was cut short")
     force: bool = Field(default=False, description="overwrite another run's files")

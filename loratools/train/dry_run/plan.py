@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from loratools.base.model import Base
+from loratools.dtypes import item_size
 from loratools.train.callbacks.validation import validation_notes
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import presets
@@ -145,7 +146,7 @@ def make_plan(
     parts = tuple(_part(config, dataset, number) for number in range(len(dataset.parts)))
     largest = max((_positions(*bucket[:2]) * part.batch_size for part in parts for bucket in part.buckets), default=0)
     positions = sum(_positions(*size) * count for size, count in dataset.bucket_counts().items())
-    width = {"fp16": 2, "bf16": 2, "fp32": 4}[config.dtype]
+    width = item_size(config.dtype)
     file_bytes = parameters * width + len(sizes) * (width + 500) + 8000  # about 500 bytes of header a module
     room = bytes_wanted(config, steps * config.epochs, file_bytes, parameters)
     return TrainPlan(

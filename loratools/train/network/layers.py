@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -170,8 +171,7 @@ class Magnitude(Lora):
 
     @torch.no_grad()
     def _norm(self) -> Tensor:
-        weight = self.frozen.weight
-        assert isinstance(weight, Tensor)  # the constructor has seen to that
+        weight = cast(Tensor, self.frozen.weight)  # nn.Module types any attribute as a tensor or a module
         with torch.autocast(weight.device.type, enabled=False):
             moved = torch.addmm(weight.to(self.up.dtype).flatten(1), self.up, self.down, alpha=self.scale)
             norm: Tensor = torch.linalg.vector_norm(moved, dim=1)

@@ -29,7 +29,7 @@ def now() -> float:
 
 
 @dataclass(frozen=True)
-class Facts:
+class HeaderFacts:
     """What stays the same over a run, resumed or not."""
 
     config: TrainConfig
@@ -42,7 +42,7 @@ class Facts:
     session: int
 
 
-def header(facts: Facts, epoch: int, step: int) -> dict[str, str]:
+def header(facts: HeaderFacts, epoch: int, step: int) -> dict[str, str]:
     """Every metadata entry of the file of ``epoch``, written after ``step`` optimiser steps, all as text."""
     values = {
         **_training(facts),
@@ -60,7 +60,7 @@ def _text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
 
 
-def _training(facts: Facts) -> dict[str, object]:
+def _training(facts: HeaderFacts) -> dict[str, object]:
     config = facts.config
     unet_lr, te_lr = config.learned_rates()
     kind = optimizer_class(config.optimizer)
@@ -110,7 +110,7 @@ def _objective(config: ObjectiveConfig) -> dict[str, object]:
     }
 
 
-def _network(facts: Facts) -> dict[str, object]:
+def _network(facts: HeaderFacts) -> dict[str, object]:
     arguments = facts.config.network_args()
     return {
         "network_module": "networks.lora" if facts.config.network_type == "lora" else "lycoris.kohya",
@@ -123,7 +123,7 @@ def _network(facts: Facts) -> dict[str, object]:
     }
 
 
-def _model(facts: Facts) -> dict[str, object]:
+def _model(facts: HeaderFacts) -> dict[str, object]:
     from loratools.adapter.architectures.names import family_of
 
     base = facts.base
@@ -165,7 +165,7 @@ def _unused() -> dict[str, object]:
     }
 
 
-def _modelspec(facts: Facts, moment: float) -> dict[str, str]:
+def _modelspec(facts: HeaderFacts, moment: float) -> dict[str, str]:
     from loratools import __version__
 
     config, base = facts.config, facts.base

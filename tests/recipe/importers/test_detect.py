@@ -17,7 +17,7 @@ from loratools.cli import cli
 from loratools.errors import FileError, FormatError, LoratoolsError, RecipeError
 from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.recipe.importers.detect import Imported, import_recipe
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.schema.recipe import Step, parse_recipe
 from tests.recipe.conftest import save_lora
@@ -123,7 +123,7 @@ def test_what_is_imported_runs(here: Path, tiny_base: Path) -> None:
     save_lora(here / "a.safetensors", 1)
     save_lora(here / "b.safetensors", 2)
     Path("r.yaml").write_text(import_recipe("a:1:GP1,b:-1:GP2", base=str(tiny_base)).text, encoding="utf-8")
-    ran = run_steps(make_planner("r.yaml", Path("work")).plan(), Path("work"), Session(device="cpu"))
+    ran = run_steps(make_planner("r.yaml", Path("work")).plan(), Path("work"), RunContext(device="cpu"))
     again = import_recipe(str(ran[0].planned.out))
     assert [term[:2] for term in terms(again)] == [("a", 1), ("b", -1)]
     assert terms(again)[0][2] == "GP1"  # the recipe in the header, as it was written
@@ -254,7 +254,7 @@ def test_files_of_our_own_are_what_made_them(here: Path) -> None:
         'base: pocket\nblocks: {V: ALL}\nsteps:\n  m: {merge: "a:1:V, b:-0.5"}\n  s: {resize: {lora: m, rank: 2}}\n',
         encoding="utf-8",
     )
-    run_steps(make_planner("r.yaml", Path("work")).plan(), Path("work"), Session(device="cpu"))
+    run_steps(make_planner("r.yaml", Path("work")).plan(), Path("work"), RunContext(device="cpu"))
     whole = import_recipe("work/s.safetensors")
     assert list(steps(whole)) == ["m", "s"] and "V: ALL" in whole.text
     call = CliRunner().invoke

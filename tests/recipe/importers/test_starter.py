@@ -14,7 +14,7 @@ from loratools.cli import cli
 from loratools.errors import FileError, RecipeError
 from loratools.recipe.importers.starter import Answers, questions, starter
 from loratools.recipe.importers.write import flow, step_name, write_new
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.schema.json_schema import json_schema, schema_text
 from loratools.recipe.schema.kinds import KINDS
@@ -39,7 +39,7 @@ def test_a_merge_starter_runs(here: Path, tiny_base: Path) -> None:
     answers = Answers("merge", str(tiny_base), loras="a:1:GP1, b:-1:GP2", name="my best", prompt="1girl")
     text = starter(answers, Path("m.yaml")).replace("seeds: 1 ", "size: 64\n      steps: 1\n      seeds: 1 ")
     Path("m.yaml").write_text(text.replace("0:1:0.25", "1"), encoding="utf-8")
-    run_steps(make_planner("m.yaml", Path("work")).plan(), Path("work"), Session(device="cpu"))
+    run_steps(make_planner("m.yaml", Path("work")).plan(), Path("work"), RunContext(device="cpu"))
     assert Path("work/my_best/my_best.png").is_file()
     grid = starter(Answers("grid", str(tiny_base), loras="a:0.5, b"), Path("g.yaml"))
     assert parse_recipe(grid)[0].steps["sheet"].grid.rows == ("a:0.5", "b:1.0")  # type: ignore[union-attr]
@@ -106,7 +106,7 @@ def test_a_trained_starter_runs(here: Path, tiny_base: Path, kind: Any) -> None:
     for old, new in smaller:
         text = text.replace(old, new)
     Path("s.yaml").write_text(text, encoding="utf-8")
-    ran = run_steps(make_planner("s.yaml", Path("work")).plan(), Path("work"), Session(device="cpu"))
+    ran = run_steps(make_planner("s.yaml", Path("work")).plan(), Path("work"), RunContext(device="cpu"))
     assert {path.name for path in ran[-1].planned.out.iterdir()} >= {f"my_{kind}.png", f"my_{kind}.json", "README.md"}
 
 

@@ -18,12 +18,12 @@ from loratools.recipe.launch import leader, protocol
 from loratools.recipe.launch.leader import leading
 from loratools.recipe.launch.protocol import Answer, Place, Word, root_of
 from loratools.recipe.launch.worker import follow
-from loratools.recipe.plan.context import Session
-from loratools.recipe.plan.planner import Draft, Outcome, Planned
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.step import Draft, Outcome, Planned
 from loratools.recipe.run.runner import run_steps
 
 FIRST, OTHER = Rank(0, 2), Rank(1, 2)
-Assist = Callable[[Path, Session], int]
+Assist = Callable[[Path, RunContext], int]
 
 
 @pytest.fixture(autouse=True)
@@ -40,19 +40,19 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def step(name: str, assist: Assist | None = None, key: str = "key") -> Planned:
-    draft = Draft({}, (), lambda out, session: Outcome(""), assist=assist)
+    draft = Draft({}, (), lambda out, context: Outcome(""), assist=assist)
     return Planned(name, "grid", draft, Path("out"), key, 1, "owner")
 
 
 def following(threads: ThreadPoolExecutor, work: Path, *steps: Planned) -> Future[None]:
-    return threads.submit(follow, work, OTHER, lambda: steps, Session(progress=True))
+    return threads.submit(follow, work, OTHER, lambda: steps, RunContext(progress=True))
 
 
 def test_the_other_takes_part_in_what_is_shared_and_only_then(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
-    seen: list[Session] = []
+    seen: list[RunContext] = []
 
-    def assist(out: Path, session: Session) -> int:
-        seen.append(session)
+    def assist(out: Path, context: RunContext) -> int:
+        seen.append(context)
         return 3
 
     other = following(threads, tmp_path, step("sheet", assist), step("alone"))
@@ -75,7 +75,7 @@ def test_the_other_takes_part_in_what_is_shared_and_only_then(tmp_path: Path, th
 
 
 def test_what_earlier_launches_left_misleads_nobody(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
-    def never(out: Path, session: Session) -> int:
+    def never(out: Path, context: RunContext) -> int:
         raise AssertionError("an old word was heeded")
 
     old = Word(5, "share", launch_name(), {"1": "old"}, step="sheet", needed=True)
@@ -96,7 +96,7 @@ def test_what_earlier_launches_left_misleads_nobody(tmp_path: Path, threads: Thr
 
 
 def test_the_error_of_another_is_told_by_the_first(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
-    def full(out: Path, session: Session) -> int:
+    def full(out: Path, context: RunContext) -> int:
         raise TrainingError("the device is full")
 
     notes: list[str] = []
@@ -123,7 +123,7 @@ def test_the_error_of_another_is_told_by_the_first(tmp_path: Path, threads: Thre
 
 
 def test_who_failed_in_a_step_that_the_first_stays_in_ends(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
-    def full(out: Path, session: Session) -> int:
+    def full(out: Path, context: RunContext) -> int:
         raise ValueError("some\nbug")
 
     other = following(threads, tmp_path, step("style", full))
@@ -183,7 +183,7 @@ def test_who_goes_while_the_recipe_is_read_is_not_waited_for(tmp_path: Path, thr
 
     def other() -> None:
         with pytest.raises(KeyboardInterrupt):
-            follow(tmp_path, OTHER, interrupted, Session())
+            follow(tmp_path, OTHER, interrupted, RunContext())
 
     gone = threads.submit(other)
     told = "process 2 of 2 is gone; its own message says why"
@@ -196,7 +196,7 @@ def test_one_process_of_several_is_not_run_without_the_others(tmp_path: Path, mo
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(LoratoolsError, match="this works in one process, and a launcher started 2"):
-        run_steps([], tmp_path, Session())
+        run_steps([], tmp_path, RunContext())
 
 
 def test_a_lock_is_seen_from_outside(tmp_path: Path) -> None:

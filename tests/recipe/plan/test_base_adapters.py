@@ -10,8 +10,8 @@ import pytest
 
 from loratools.adapter.header import read_header
 from loratools.errors import RecipeError
-from loratools.recipe.plan.context import Session
-from loratools.recipe.plan.planner import Planned
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.runner import make_planner, run_steps
 from tests.recipe.conftest import save_lora
 
@@ -80,7 +80,7 @@ def test_the_run_is_told_places_and_numbers(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(trainer, "train", stop)
     style = plan(folder)["style"]
     with pytest.raises(KeyboardInterrupt):
-        style.draft.make(style.out, Session(device="cpu"))
+        style.draft.make(style.out, RunContext(device="cpu"))
     (config,) = told
     first, second = config.base_adapters
     assert (
@@ -108,6 +108,6 @@ def test_a_base_style_stands_on_steps_too(folder: Path) -> None:
     assert step.key != plan(folder, text.replace("file:0.5", "file:0.4"))["base_style"].key
     (folder / "r.yaml").write_text(text, encoding="utf-8")
     work = folder / "work"
-    run_steps(make_planner(folder / "r.yaml", work).plan(), work, Session(device="cpu"))
+    run_steps(make_planner(folder / "r.yaml", work).plan(), work, RunContext(device="cpu"))
     settings = json.loads(read_header(work / "base_style/base_style-000001.safetensors").metadata["loratools"])
     assert str(work / "half.safetensors") in json.dumps(settings)

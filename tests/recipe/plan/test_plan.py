@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from loratools.errors import RecipeError
-from loratools.recipe.plan.planner import Planned
+from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.runner import find_recipe, make_planner
 from tests.recipe.conftest import save_lora
 
@@ -122,7 +122,7 @@ def test_files_beside_the_recipe_come_first(folder: Path) -> None:
     save_lora(folder / "a.safetensors", 2)
     save_lora(folder / "b.safetensors", 3)
     (step,) = make_planner(deep / "r.yaml").plan()
-    assert [source.path for source in step.draft.sources] == [deep / "a.safetensors", Path("b.safetensors")]
+    assert [source.path for source in step.draft.inputs] == [deep / "a.safetensors", Path("b.safetensors")]
     assert step.out == Path("runs/r/out.safetensors")
     first = step.key
     save_lora(deep / "a.safetensors", 4)
@@ -284,7 +284,7 @@ def test_a_vae_counts_by_content_and_lies_beside_the_recipe(folder: Path, tiny_b
     text = RECIPE.replace(key, f"{key}vae: mine, ")
     plain, first = plan(folder / "recipes"), plan(folder / "recipes", text)
     assert plain[kind].key != first[kind].key
-    (source,) = [source for source in first[kind].draft.sources if source.label == "mine"]
+    (source,) = [source for source in first[kind].draft.inputs if source.label == "mine"]
     assert source.path == folder / "recipes/mine"
     moved = text.replace("vae: mine", "vae: other")
     shutil.copytree(folder / "recipes/mine", folder / "other")  # in the current folder
@@ -335,7 +335,7 @@ def test_a_vae_of_the_hub_counts_by_its_content(
     before, found = plan(folder), plan(folder, text)
     stale = {name for name in before if before[name].key != found[name].key}
     assert stale and stale <= {"style", "base_style", "final", "mean", "sheet"}
-    sources = {source.path for step in found.values() for source in step.draft.sources if source.label == "owner/vae"}
+    sources = {source.path for step in found.values() for source in step.draft.inputs if source.label == "owner/vae"}
     assert sources == {place}
     copied = Path(shutil.copytree(tiny_base / "vae", folder / "mine"))
     assert {name: step.key for name, step in plan(folder, text.replace("owner/vae", "mine")).items()} == {

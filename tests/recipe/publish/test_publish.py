@@ -18,7 +18,7 @@ from loratools.adapter.header import read_header
 from loratools.base.infotext import read_png
 from loratools.errors import FileError, FormatError, RecipeError
 from loratools.files import sha256
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.publish.card import triggers
 from loratools.recipe.run.runner import Ran, make_planner, run_steps
 from loratools.yamlio import load_yaml
@@ -37,7 +37,7 @@ def folder(here: Path, tiny_base: Path) -> Path:
 def run(text: str, only: list[str] | None = None, *, force: bool = False) -> dict[str, Ran]:
     Path("r.yaml").write_text("base: tiny\nsteps:\n" + text, encoding="utf-8")
     planner = make_planner("r.yaml", Path("work"))
-    ran = run_steps(planner.plan(only), Path("work"), Session(device="cpu", force=force))
+    ran = run_steps(planner.plan(only), Path("work"), RunContext(device="cpu", force=force))
     return {done.planned.name: done for done in ran}
 
 

@@ -19,7 +19,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: F401  (now, and not in every run)
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import Ran, make_planner, run_steps
 from tests.killing import Kill, forked, started
 
@@ -39,7 +39,7 @@ def _run(recipe: Path, folder: Path, cache: Path | None = None) -> list[Ran]:
     folder.mkdir(exist_ok=True)
     os.chdir(folder)
     planner = make_planner(recipe, Path("work"))
-    return run_steps(planner.plan(), Path("work"), Session(device="cpu"), cache=cache)
+    return run_steps(planner.plan(), Path("work"), RunContext(device="cpu"), cache=cache)
 
 
 def _killed(recipe: Path, folder: Path, kill: Kill | None) -> int:

@@ -17,11 +17,11 @@ from loratools.files import locked, sha256
 from loratools.pocket.judge import Reading
 from loratools.preview.record.grid import read_grid
 from loratools.recipe.demo.demo import run_demo
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps, state_of
 from loratools.recipe.run.work_folder import Store
 from loratools.train.callbacks.records import OnStep
-from loratools.train.loop import Session as Training
+from loratools.train.loop import TrainingLoop
 from tests.recipe.conftest import MODULES, save_lora
 from tests.tiny import save_tiny_base
 
@@ -55,11 +55,11 @@ def folder(here: Path, tiny_base: Path) -> Path:
     return here
 
 
-def run(text: str, only: list[str] | None = None, session: Session | None = None) -> dict[str, bool]:
+def run(text: str, only: list[str] | None = None, context: RunContext | None = None) -> dict[str, bool]:
     """step -> whether it was cached."""
     Path("r.yaml").write_text(text, encoding="utf-8")
     planner = make_planner("r.yaml", Path("work"))
-    ran = run_steps(planner.plan(only), Path("work"), session or Session(device="cpu", judge=judge))
+    ran = run_steps(planner.plan(only), Path("work"), context or RunContext(device="cpu", judge=judge))
     return {done.planned.name: done.cached for done in ran}
 
 
@@ -120,15 +120,15 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_tensors(folder: Path, mon
     run(RECIPE, ["style"])
     whole = [read(path).digest for path in sorted(Path("work/style").glob("*.safetensors"))]
     Path("work").rename("other")
-    real, epochs = Training._steps, []
+    real, epochs = TrainingLoop._steps, []
 
-    def one_epoch_only(self: Training, number: int, on_step: OnStep | None) -> None:
+    def one_epoch_only(self: TrainingLoop, number: int, on_step: OnStep | None) -> None:
         epochs.append(number)
         if number == 2 and epochs.count(2) == 1:
             raise KeyboardInterrupt
         real(self, number, on_step)
 
-    monkeypatch.setattr(Training, "_steps", one_epoch_only)
+    monkeypatch.setattr(TrainingLoop, "_steps", one_epoch_only)
     with pytest.raises(KeyboardInterrupt):
         run(RECIPE, ["style"])
     planner = make_planner("r.yaml", Path("work"))
@@ -150,7 +150,7 @@ def test_a_failing_step_keeps_what_is_done(folder: Path) -> None:
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError):
-        run(text, session=Session(device="cpu", judge=broken))
+        run(text, context=RunContext(device="cpu", judge=broken))
     cells = _times("work/sheet/cells")
     assert stale(run(text)) == {"sheet"}
     assert _times("work/sheet/cells") == cells
@@ -160,7 +160,7 @@ def test_the_shipped_judge_reads_the_pocket_only(folder: Path) -> None:
     save_lora(folder / "a.safetensors", 1)
     text = "base: tiny\nsteps: {sheet: {grid: {rows: a, prompts: x, judge: ink}}}\n"
     with pytest.raises(RecipeError, match="pocket base only"):
-        run(text, session=Session(device="cpu"))
+        run(text, context=RunContext(device="cpu"))
     assert not Path("work/sheet").exists()
 
 
@@ -177,7 +177,7 @@ def test_foreign_files_are_not_overwritten(folder: Path, kind: str, place: str) 
     with pytest.raises(FileError, match="--force"):
         run(text)
     assert foreign.read_bytes() == b"mine"
-    assert stale(run(text, session=Session(device="cpu", force=True))) == {"one"}
+    assert stale(run(text, context=RunContext(device="cpu", force=True))) == {"one"}
 
 
 def test_two_runs_at_once_are_refused(folder: Path) -> None:
@@ -213,7 +213,7 @@ def test_the_demo_tells_its_story_and_goes_on_from_what_is_there(folder: Path) -
     for again in (False, True):
         told: list[str] = []
         result = run_demo(
-            Path("demo"), Session(device="cpu", judge=judge), told.append, base="tiny", recipe=Path("small.yaml")
+            Path("demo"), RunContext(device="cpu", judge=judge), told.append, base="tiny", recipe=Path("small.yaml")
         )
         story = "\n".join(told)
         assert all(f"\n{n}/5  " in story for n in range(1, 6))
@@ -279,7 +279,7 @@ def test_a_work_folder_is_the_same_however_it_is_named_and_only_its_own_leftover
     recipe.write_text("version: 1\nbase: tiny\nsteps: {m: {merge: 'a:0.5'}, s: {resize: {lora: m, rank: 1}}}\n")
 
     def cached(work: Path) -> list[bool]:
-        return [done.cached for done in run_steps(make_planner(recipe, work).plan(), work, Session(device="cpu"))]
+        return [done.cached for done in run_steps(make_planner(recipe, work).plan(), work, RunContext(device="cpu"))]
 
     left, foreign = place / ".m.safetensors.k1ll3d.part", place / ".other.bin.x.part"
     place.mkdir(parents=True)

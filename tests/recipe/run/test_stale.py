@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from loratools.cli import cli
 from loratools.files import sha256
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.run.stale import differences, explain
 from loratools.recipe.run.work_folder import Store
@@ -31,7 +31,7 @@ def run(text: str) -> dict[str, bool]:
     """step -> whether it was cached."""
     Path("r.yaml").write_text(text, encoding="utf-8")
     planner = make_planner("r.yaml", Path("work"))
-    return {ran.planned.name: ran.cached for ran in run_steps(planner.plan(), Path("work"), Session(device="cpu"))}
+    return {ran.planned.name: ran.cached for ran in run_steps(planner.plan(), Path("work"), RunContext(device="cpu"))}
 
 
 def told(text: str, *names: str) -> dict[str, list[str]]:

@@ -13,9 +13,8 @@ import pytest
 
 from loratools.adapter.files.file import read
 from loratools.errors import FileError
-from loratools.recipe.plan.context import Session
-from loratools.recipe.plan.paths import Source
-from loratools.recipe.plan.planner import Draft, Outcome, Planned
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.step import Draft, Outcome, Planned, StepInput
 from loratools.recipe.report import page, write
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.run.scheduler import in_turn
@@ -87,8 +86,8 @@ def test_two_jobs_load_models_in_turn_and_make_the_same(folder: Path) -> None:
 
 
 def planned(name: str, kind: str, *needs: str) -> Planned:
-    sources = tuple(Source(need, Path(need), "", need) for need in needs)
-    return Planned(name, kind, Draft({}, sources, lambda out, session: Outcome("")), Path(name), name, 1, "")
+    sources = tuple(StepInput(need, Path(need), "", need) for need in needs)
+    return Planned(name, kind, Draft({}, sources, lambda out, context: Outcome("")), Path(name), name, 1, "")
 
 
 def test_a_step_that_loads_a_model_has_torch_to_itself() -> None:
@@ -156,7 +155,7 @@ def test_an_ending_that_fails_does_not_hide_the_error_of_a_step(folder: Path) ->
         raise ValueError("no")
 
     with pytest.raises(FileError, match="--force"):
-        run_steps(planner.plan(["mixed"]), Path("work"), Session(device="cpu"), on_end=broken)
+        run_steps(planner.plan(["mixed"]), Path("work"), RunContext(device="cpu"), on_end=broken)
 
 
 def test_what_a_run_reads_is_found_beside_the_recipe(folder: Path, tiny_base: Path) -> None:

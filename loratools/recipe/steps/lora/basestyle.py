@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.errors import LoratoolsError
 from loratools.files import sha256
-from loratools.recipe.plan.base_adapters import KEYS, Underlying, read_underlying
-from loratools.recipe.plan.context import Session
-from loratools.recipe.plan.planner import Draft, Outcome, Planner
+from loratools.recipe.plan.base_adapters import KEYS, BaseAdapters, read_base_adapters
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Draft, Outcome
 from loratools.recipe.schema.recipe import Step
 from loratools.recipe.steps.lora.train import (
     check_devices,
@@ -42,14 +43,14 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     body = {"seed": planner.recipe.seed, **(step.basestyle or {})}
     own = _own()
     if "images" in body:
-        raise planner.fail(name, "basestyle", "images", message="'images' does not stand here; the base draws them")
+        raise planner.error(name, "basestyle", "images", message="'images' does not stand here; the base draws them")
     refuse_keys(body, name, "basestyle", planner, own)
     generation = _generation(body, name, planner)
     training = {key: value for key, value in body.items() if key not in own}
-    preset = "pocket-style" if planner.base == "pocket" else "style-004"
-    values = {"preset": preset, **training, "base": planner.base, "images": "images", "name": name}
+    preset = "pocket-style" if planner.paths.base == "pocket" else "style-004"
+    values = {"preset": preset, **training, "base": planner.paths.base, "images": "images", "name": name}
     config = checked_config(values, name, "basestyle", planner)
-    under = read_underlying(body, name, "basestyle", planner)
+    under = read_base_adapters(body, name, "basestyle", planner)
     places, beside = located(config, name, "basestyle", planner)
     check_settings(config.model_copy(update=places), name, "basestyle", planner)
     plain = {key: value for key, value in settings_without_places(config).items() if key not in KEYS}
@@ -57,15 +58,15 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     settings = {**training, **asdict(generation), **{key: str(path) for key, path in places.items()}}
     return Draft(
         options,
-        (planner.base_source(), *under.sources, *beside),
-        lambda out, session: _make(out, session, name, settings, under, planner),
+        (planner.paths.base_input(), *under.inputs, *beside),
+        lambda out, context: _make(out, context, name, settings, under, planner),
         epochs=config.epochs,
-        family=planner.base_family,
+        family=planner.paths.base_family,
         numbers=staying(config),
         pruned_by=pruned_by(config),
         check=check_devices,
         units=3.0 * int(generation.images_per_framing) * config.repeats * config.epochs,
-        assist=lambda out, session: _assist(out, session, name, settings, under, planner),
+        assist=lambda out, context: _assist(out, context, name, settings, under, planner),
     )
 
 
@@ -86,39 +87,39 @@ def _generation(body: dict[str, Any], name: str, planner: Planner) -> Generation
         try:
             drawn["size"] = parse_size(str(size))
         except LoratoolsError as error:
-            raise planner.fail(name, "basestyle", "size", message=str(error)) from error
+            raise planner.error(name, "basestyle", "size", message=str(error)) from error
     generation, mistake = read_generation(drawn)
     if mistake is not None:
-        raise planner.fail(name, "basestyle", mistake[0], message=mistake[1])
+        raise planner.error(name, "basestyle", mistake[0], message=mistake[1])
     if generation.size is not None:
         check_size(generation.size, planner, name, "basestyle", "size")
     return generation
 
 
 def _make(
-    out: Path, session: Session, name: str, settings: dict[str, Any], under: Underlying, planner: Planner
+    out: Path, context: RunContext, name: str, settings: dict[str, Any], under: BaseAdapters, planner: Planner
 ) -> Outcome:
     from loratools.train.basestyle.basestyle import basestyle
 
-    whole = {**settings, **under.settings(planner.base_family)}
+    whole = {**settings, **under.settings(planner.paths.base_family)}
     result = basestyle(
-        planner.base,
+        planner.paths.base,
         out,
         name=name,
         settings=whole,
-        device=session.device,
-        force=session.force,
-        progress=session.progress,
-        share=lambda resumes: session.share(resumes=resumes, needed=True),
+        device=context.device,
+        force=context.force,
+        progress=context.progress,
+        share=lambda resumes: context.share(resumes=resumes, needed=True),
     )
     return sealed(result, name, planner)
 
 
 def _assist(
-    out: Path, session: Session, name: str, settings: dict[str, Any], under: Underlying, planner: Planner
+    out: Path, context: RunContext, name: str, settings: dict[str, Any], under: BaseAdapters, planner: Planner
 ) -> int:
     from loratools.train.basestyle.basestyle import assist
 
-    whole = {**settings, **under.settings(planner.base_family)}
-    assist(planner.base, out, name=name, settings=whole, device=session.device, resumes=session.resume)
+    whole = {**settings, **under.settings(planner.paths.base_family)}
+    assist(planner.paths.base, out, name=name, settings=whole, device=context.device, resumes=context.resume)
     return 0

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.errors import RankError
 from loratools.recipe.plan.lora_refs import Terms, best_epoch
-from loratools.recipe.plan.paths import Source
-from loratools.recipe.plan.planner import Outcome, Planner
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Outcome, StepInput
 
 if TYPE_CHECKING:
     from loratools.adapter.files.file import Weights
@@ -32,7 +32,7 @@ def rank_text(text: str, name: str, kind: str, planner: Planner) -> str:
     try:
         return parse_rank(text).text()
     except RankError as error:
-        raise planner.fail(name, kind, "rank", message=str(error)) from error
+        raise planner.error(name, kind, "rank", message=str(error)) from error
 
 
 def open_terms(
@@ -50,7 +50,7 @@ def open_terms(
     return resolve_terms(
         terms.specs,
         terms.lookup(),
-        presets=planner.presets(presets),
+        presets=planner.paths.presets(presets),
         missing=missing,
         best=best_epoch,
         allow_unknown=allow_unknown,
@@ -62,12 +62,12 @@ def base_weights(planner: Planner) -> Weights:
     """The base's tensors by canonical name, read as they are needed."""
     from loratools.adapter.files.checkpoint import open_checkpoint
 
-    return open_checkpoint(planner.base_place())
+    return open_checkpoint(planner.paths.base_path())
 
 
-def with_base(sources: tuple[Source, ...], dora: bool, planner: Planner) -> tuple[Source, ...]:
+def with_base(sources: tuple[StepInput, ...], dora: bool, planner: Planner) -> tuple[StepInput, ...]:
     """The sources, and the base where DoRA files depend on it."""
-    return (*sources, planner.base_source()) if dora else sources
+    return (*sources, planner.paths.base_input()) if dora else sources
 
 
 def told(report: MergeReport, facts: dict[str, Any] | None = None) -> Outcome:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from loratools.errors import FileError
 from loratools.files import replacing
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, one_file, read_one
-from loratools.recipe.plan.planner import Draft, Outcome, Planner
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Draft, Outcome
 from loratools.recipe.schema.lora_steps import Convert
 from loratools.recipe.schema.recipe import Step
 from loratools.recipe.steps.lora.common import base_weights, file_out, with_base
@@ -25,16 +26,16 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     options = settings.model_dump(include={"to", "dtype", "allow_unknown"})
     return Draft(
         options,
-        with_base(terms.sources, settings.dora, planner),
-        lambda out, session: _make(out, session, settings, terms, planner),
+        with_base(terms.inputs, settings.dora, planner),
+        lambda out, context: _make(out, context, settings, terms, planner),
         family=terms.family,
     )
 
 
-def _make(out: Path, session: Session, settings: Convert, terms: Terms, planner: Planner) -> Outcome:
+def _make(out: Path, context: RunContext, settings: Convert, terms: Terms, planner: Planner) -> Outcome:
     from loratools.ops.convert import convert
 
-    if out.exists() and not session.force:
+    if out.exists() and not context.force:
         raise FileError(f"{out} exists and was not written by this step; give it another `out`, or use --force")
     fresh = out.with_name(f".{out.name}.new.safetensors")
     base = base_weights(planner) if settings.dora else None

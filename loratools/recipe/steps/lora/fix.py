@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from loratools.errors import BlockError, LoratoolsError
 from loratools.recipe.edit.locate import ROLES
 from loratools.recipe.plan.lora_refs import Terms, read_terms
-from loratools.recipe.plan.planner import Draft, Planner
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Draft
 from loratools.recipe.schema.lora_steps import Fix
 from loratools.recipe.schema.recipe import Step
 from loratools.recipe.steps.lora.common import file_out, rank_text, with_base
@@ -35,15 +36,15 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     if target is None or target.merge is None:
         merges = ", ".join(key for key, one in planner.recipe.steps.items() if one.merge is not None) or "none"
         message = f"'{settings.merge}' is no merge step; this recipe's merge steps: {merges}"
-        raise planner.fail(name, "fix", "merge", message=message)
+        raise planner.error(name, "fix", "merge", message=message)
     own = settings.model_dump(include={"rank", "dtype"}, exclude_unset=True)
     merge = target.merge.model_copy(update=own)
-    presets = planner.presets(merge.presets, settings.merge)
+    presets = planner.paths.presets(merge.presets, settings.merge)
     terms = read_terms(merge.terms, settings.merge, planner, presets, "merge", "terms")
     try:
         specs = moved(terms, settings, presets)
     except LoratoolsError as error:
-        raise planner.fail(name, "fix", message=str(error)) from error
+        raise planner.error(name, "fix", message=str(error)) from error
     terms = replace(terms, specs=specs)
     options = {
         "terms": terms.options(presets),
@@ -52,8 +53,8 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     }
     return Draft(
         options,
-        with_base(terms.sources, merge.dora, planner),
-        lambda out, session: write_merge(out, session, merge, terms, name, planner),
+        with_base(terms.inputs, merge.dora, planner),
+        lambda out, context: write_merge(out, context, merge, terms, name, planner),
         family=terms.family,
     )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, read_terms
-from loratools.recipe.plan.planner import Draft, Outcome, Planner
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Draft, Outcome
 from loratools.recipe.schema.lora_steps import Merge
 from loratools.recipe.schema.recipe import Step
 from loratools.recipe.steps.lora.common import file_out, open_terms, rank_text, told, with_base
@@ -24,7 +25,7 @@ default_out = file_out
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Read the merge string, find its files, and put block vectors in by value."""
     settings = step.options(Merge)
-    presets = planner.presets(settings.presets, name)
+    presets = planner.paths.presets(settings.presets, name)
     terms = read_terms(settings.terms, name, planner, presets, "merge", "terms")
     options = {
         "terms": terms.options(presets),
@@ -33,8 +34,8 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     }
     return Draft(
         options,
-        with_base(terms.sources, settings.dora, planner),
-        lambda out, session: write_merge(out, session, settings, terms, name, planner),
+        with_base(terms.inputs, settings.dora, planner),
+        lambda out, context: write_merge(out, context, settings, terms, name, planner),
         family=terms.family,
     )
 
@@ -55,7 +56,7 @@ def merge_plan(name: str, planner: Planner) -> MergePlan:
 def merge_terms(name: str, planner: Planner) -> list[Term]:
     """The terms of the merge step ``name``, their files opened; the steps that it needs must have run."""
     settings = planner.recipe.steps[name].options(Merge)
-    terms = read_terms(settings.terms, name, planner, planner.presets(settings.presets, name), "merge", "terms")
+    terms = read_terms(settings.terms, name, planner, planner.paths.presets(settings.presets, name), "merge", "terms")
     return _opened(settings, terms, planner)
 
 
@@ -76,10 +77,10 @@ def _opened(settings: Merge, terms: Terms, planner: Planner) -> list[Term]:
     return match_norms(found) if settings.match_norm else found
 
 
-def write_merge(out: Path, session: Session, settings: Merge, terms: Terms, name: str, planner: Planner) -> Outcome:
+def write_merge(out: Path, context: RunContext, settings: Merge, terms: Terms, name: str, planner: Planner) -> Outcome:
     """Write the sum of ``terms`` as ``settings`` say."""
     from loratools.adapter.algebra.rank import parse_rank
-    from loratools.adapter.files.save import DTYPES
+    from loratools.dtypes import torch_dtype
     from loratools.ops.merging.merge import merge_files
 
     found = _opened(settings, terms, planner)
@@ -87,8 +88,8 @@ def write_merge(out: Path, session: Session, settings: Merge, terms: Terms, name
         found,
         out,
         rule=parse_rank(settings.rank),
-        dtype=DTYPES[settings.dtype],
-        force=session.force,
+        dtype=torch_dtype(settings.dtype),
+        force=context.force,
         owner=planner.owner(name),
         source=_source(settings, found),
         method=_method(settings),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from loratools.errors import LoratoolsError
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, check_model, model_family, read_terms
-from loratools.recipe.plan.paths import Source, digest_of
-from loratools.recipe.plan.planner import Draft, Outcome, Planner
+from loratools.recipe.plan.paths import digest_of
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.lora_steps import MergeInto
 from loratools.recipe.schema.recipe import Step
 from loratools.recipe.steps.lora.common import file_out, open_terms, with_base
@@ -20,7 +21,7 @@ default_out = file_out
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Read the merge string and find the checkpoint."""
     settings = step.options(MergeInto)
-    presets = planner.presets(settings.presets, name)
+    presets = planner.paths.presets(settings.presets, name)
     terms = read_terms(settings.terms, name, planner, presets, "merge_into", "terms")
     into = _checkpoint(settings, name, planner)
     told = f"'{settings.into}'", model_family(into.path), "name a checkpoint of its family"
@@ -28,24 +29,24 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     options = {"terms": terms.options(presets), "missing": settings.missing, "match_norm": settings.match_norm}
     return Draft(
         options,
-        with_base((*terms.sources, into), settings.dora, planner),
-        lambda out, session: _make(out, session, settings, terms, into.path, name, planner),
+        with_base((*terms.inputs, into), settings.dora, planner),
+        lambda out, context: _make(out, context, settings, terms, into.path, name, planner),
     )
 
 
-def _checkpoint(settings: MergeInto, name: str, planner: Planner) -> Source:
+def _checkpoint(settings: MergeInto, name: str, planner: Planner) -> StepInput:
     from loratools.adapter.files.checkpoint import open_checkpoint
 
     if settings.into in planner.recipe.steps:
-        source = planner.source(settings.into, name, "merge_into", "into")
+        source = planner.input(settings.into, name, "merge_into", "into")
         kind = planner.step(settings.into).kind
         if kind != "merge_into":
             message = f"the step '{settings.into}' is a {kind}, which is no checkpoint; name a merge_into step"
-            raise planner.fail(name, "merge_into", "into", message=message)
+            raise planner.error(name, "merge_into", "into", message=message)
         return source
-    path = planner.base_place() if settings.into == "base" else planner.find(settings.into)
+    path = planner.paths.base_path() if settings.into == "base" else planner.paths.find(settings.into)
     if path is None:
-        return planner.source(settings.into, name, "merge_into", "into")  # says what there is
+        return planner.input(settings.into, name, "merge_into", "into")  # says what there is
     if settings.into == "base" and path.is_dir():
         path = path / "unet" / "diffusion_pytorch_model.safetensors"  # what a Diffusers base has of a checkpoint
     if not path.is_file() or path.suffix.lower() != ".safetensors":
@@ -54,16 +55,16 @@ def _checkpoint(settings: MergeInto, name: str, planner: Planner) -> Source:
             f"{what} is no single .safetensors checkpoint, and one is needed; of a Diffusers folder name the "
             "UNet's own file"
         )
-        raise planner.fail(name, "merge_into", "into", message=message)
+        raise planner.error(name, "merge_into", "into", message=message)
     try:
         open_checkpoint(path)
     except LoratoolsError as error:
-        raise planner.fail(name, "merge_into", "into", message=str(error)) from error
-    return Source(settings.into, path, digest_of(path))
+        raise planner.error(name, "merge_into", "into", message=str(error)) from error
+    return StepInput(settings.into, path, digest_of(path))
 
 
 def _make(
-    out: Path, session: Session, settings: MergeInto, terms: Terms, into: Path, name: str, planner: Planner
+    out: Path, context: RunContext, settings: MergeInto, terms: Terms, into: Path, name: str, planner: Planner
 ) -> Outcome:
     from loratools.ops.analysis.norms import match_norms
     from loratools.ops.merging.combine import combine
@@ -80,6 +81,6 @@ def _make(
     )
     found = match_norms(found) if settings.match_norm else found
     made = into_provenance(found, into, planner.owner(name))
-    report = merge_into(combine(found), into, out, provenance=made, force=session.force)
+    report = merge_into(combine(found), into, out, provenance=made, force=context.force)
     text = f"{report.modules} modules changed, {report.size / 2**20:.1f} MiB, rounding {report.total.error:.1e}"
     return Outcome(text, report.json())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, one_file, read_one
-from loratools.recipe.plan.planner import Draft, Outcome, Planner
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Draft, Outcome
 from loratools.recipe.schema.lora_steps import Resize
 from loratools.recipe.schema.recipe import Step
 from loratools.recipe.steps.lora.common import base_weights, file_out, rank_text, told, with_base
@@ -22,16 +23,16 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     options = {"rank": rank_text(settings.rank, name, "resize", planner), "dtype": settings.dtype}
     return Draft(
         options,
-        with_base(terms.sources, settings.dora, planner),
-        lambda out, session: _make(out, session, settings, terms, name, planner),
+        with_base(terms.inputs, settings.dora, planner),
+        lambda out, context: _make(out, context, settings, terms, name, planner),
         family=terms.family,
     )
 
 
-def _make(out: Path, session: Session, settings: Resize, terms: Terms, name: str, planner: Planner) -> Outcome:
+def _make(out: Path, context: RunContext, settings: Resize, terms: Terms, name: str, planner: Planner) -> Outcome:
     from loratools.adapter.algebra.rank import parse_rank
     from loratools.adapter.files.file import read
-    from loratools.adapter.files.save import DTYPES
+    from loratools.dtypes import torch_dtype
     from loratools.ops.resize import resize_file
 
     adapter = read(one_file(terms), base_weights(planner) if settings.dora else None)
@@ -39,8 +40,8 @@ def _make(out: Path, session: Session, settings: Resize, terms: Terms, name: str
         adapter,
         out,
         rule=parse_rank(settings.rank),
-        dtype=DTYPES[settings.dtype],
-        force=session.force,
+        dtype=torch_dtype(settings.dtype),
+        force=context.force,
         owner=planner.owner(name),
     )
     return told(report.stored, report.json())

@@ -10,10 +10,11 @@ from pathlib import Path
 from loratools.errors import FileError, LoratoolsError, RecipeError
 from loratools.files import replacing, sha256
 from loratools.ops.merging.merge_string import quoted
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, one_file, read_terms
-from loratools.recipe.plan.paths import Source, digest_of
-from loratools.recipe.plan.planner import Draft, Outcome, Planner
+from loratools.recipe.plan.paths import digest_of
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.kinds import RUNS
 from loratools.recipe.schema.lora_steps import Select
 from loratools.recipe.schema.recipe import Step
@@ -28,24 +29,24 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Find the run, and the epoch where it is known by now."""
     settings = step.options(Select)
     _check_run(settings.run, name, planner)
-    epoch, extra, where = settings.epoch, tuple[Source, ...](), "epoch"
+    epoch, extra, where = settings.epoch, tuple[StepInput, ...](), "epoch"
     if settings.votes is not None:
-        path = planner.find(settings.votes)
+        path = planner.paths.find(settings.votes)
         if path is None:
-            raise planner.fail(name, "select", "votes", message=f"there is no file '{settings.votes}'")
+            raise planner.error(name, "select", "votes", message=f"there is no file '{settings.votes}'")
         try:
             epoch = str(winner(path, settings.run))
         except LoratoolsError as error:
-            raise planner.fail(name, "select", "votes", message=str(error)) from error
-        extra, where = (Source(settings.votes, path, digest_of(path)),), "votes"
+            raise planner.error(name, "select", "votes", message=str(error)) from error
+        extra, where = (StepInput(settings.votes, path, digest_of(path)),), "votes"
     if not re.fullmatch(r"best|last|\d+(-\d+)?", epoch):
         message = f"'{epoch}' is no epoch; write best, last, a number such as 8, or a range such as 6-8"
-        raise planner.fail(name, "select", "epoch", message=message)
+        raise planner.error(name, "select", "epoch", message=message)
     terms = read_terms(quoted(f"{settings.run}@{epoch}"), name, planner, {}, "select", where)
     return Draft(
         {"epoch": epoch},
-        (*terms.sources, *extra),
-        lambda out, session: _make(out, session, settings, terms, name, planner),
+        (*terms.inputs, *extra),
+        lambda out, context: _make(out, context, settings, terms, name, planner),
         family=terms.family,
     )
 
@@ -54,17 +55,17 @@ def _check_run(run: str, name: str, planner: Planner) -> None:
     """Raise RecipeError unless ``run`` is a training step or a run on disk."""
     from loratools.adapter.files.epoch_files import epochs
 
-    source = planner.source(run, name, "select", "run")
+    source = planner.input(run, name, "select", "run")
     if source.step is not None:
         kind = planner.step(source.step).kind
         if kind not in RUNS:
             told = f"the step '{run}' is a {kind}, which has no epochs; name a train or basestyle, or a run on disk"
-            raise planner.fail(name, "select", "run", message=told)
+            raise planner.error(name, "select", "run", message=told)
         return
     try:
         epochs(source.path)
     except LoratoolsError as error:
-        raise planner.fail(name, "select", "run", message=str(error)) from error
+        raise planner.error(name, "select", "run", message=str(error)) from error
 
 
 def winner(votes: Path, run: str) -> int:
@@ -109,14 +110,14 @@ def _epoch(label: str, run: str) -> int | None:
     return int(found["number"]) if found and found["name"] in (None, run, Path(run).name) else None
 
 
-def _make(out: Path, session: Session, settings: Select, terms: Terms, name: str, planner: Planner) -> Outcome:
+def _make(out: Path, context: RunContext, settings: Select, terms: Terms, name: str, planner: Planner) -> Outcome:
     if "-" in (terms.specs[0].epoch or ""):
         from loratools.ops.merging.merge import merge_files
 
-        report = merge_files(open_terms(terms, planner), out, force=session.force, owner=planner.owner(name))
+        report = merge_files(open_terms(terms, planner), out, force=context.force, owner=planner.owner(name))
         return told(report)
     path = one_file(terms)
-    if out.exists() and not session.force and sha256(out) != sha256(path):
+    if out.exists() and not context.force and sha256(out) != sha256(path):
         raise FileError(f"{out} exists and was not written by this step; give it another `out`, or use --force")
     if out.resolve() == path.resolve():
         raise RecipeError(f"the step '{name}' would copy {path} onto itself; give it another `out`")

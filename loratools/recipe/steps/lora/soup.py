@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from loratools.ops.merging.merge_string import quoted
 from loratools.recipe.plan.lora_refs import Terms, check_families, read_terms
-from loratools.recipe.plan.planner import Draft, Planner
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Draft
 from loratools.recipe.schema.lora_steps import Merge, Soup
 from loratools.recipe.schema.recipe import Step
 from loratools.recipe.steps.lora.common import file_out, rank_text, with_base
@@ -23,7 +24,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     ]
     terms = Terms(
         tuple(spec for one in found for spec in one.specs),
-        tuple(source for one in found for source in one.sources),
+        tuple(source for one in found for source in one.inputs),
         {ref: path for one in found for ref, path in one.places.items()},
         tuple(family for one in found for family in one.families),
     )
@@ -36,7 +37,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     }
     return Draft(
         options,
-        with_base(terms.sources, settings.dora, planner),
-        lambda out, session: write_merge(out, session, merge, terms, name, planner),
+        with_base(terms.inputs, settings.dora, planner),
+        lambda out, context: write_merge(out, context, merge, terms, name, planner),
         family=terms.family,
     )

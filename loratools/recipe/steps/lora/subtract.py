@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from loratools.errors import LoratoolsError
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, read_terms, vector_values
-from loratools.recipe.plan.planner import Draft, Outcome, Planner
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Draft, Outcome
 from loratools.recipe.schema.lora_steps import Subtract
 from loratools.recipe.schema.recipe import Step
 from loratools.recipe.steps.lora.common import file_out, open_terms, rank_text, told, with_base
@@ -23,17 +24,17 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     from loratools.blocks.vector import parse_vector
 
     settings = step.options(Subtract)
-    presets = planner.presets(settings.presets, name)
+    presets = planner.paths.presets(settings.presets, name)
     style = read_terms(settings.style, name, planner, presets, "subtract", "style")
     base = read_terms(settings.base_style, name, planner, presets, "subtract", "base_style")
     if style.family and base.family and style.family != base.family:
         message = f"'{settings.base_style}' is for {base.family} and the style for {style.family}; both must be of one"
-        raise planner.fail(name, "subtract", "base_style", message=message)
+        raise planner.error(name, "subtract", "base_style", message=message)
     if settings.blocks is not None:
         try:
             parse_vector(settings.blocks, presets, style.family or base.family)
         except LoratoolsError as error:
-            raise planner.fail(name, "subtract", "blocks", message=str(error)) from error
+            raise planner.error(name, "subtract", "blocks", message=str(error)) from error
     options: dict[str, Any] = {
         **settings.model_dump(include={"mode", "energy", "side", "mu", "most", "dtype", "missing"}),
         "rank": rank_text(settings.rank, name, "subtract", planner),
@@ -41,21 +42,21 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         "base_style": base.options(presets),
         "blocks": None if settings.blocks is None else vector_values(settings.blocks, presets),
     }
-    sources = with_base((*style.sources, *base.sources), settings.dora, planner)
+    sources = with_base((*style.inputs, *base.inputs), settings.dora, planner)
     return Draft(
         options,
         sources,
-        lambda out, session: _make(out, session, settings, (style, base), name, planner),
+        lambda out, context: _make(out, context, settings, (style, base), name, planner),
         family=style.family or base.family,
     )
 
 
 def _make(
-    out: Path, session: Session, settings: Subtract, sides: tuple[Terms, Terms], name: str, planner: Planner
+    out: Path, context: RunContext, settings: Subtract, sides: tuple[Terms, Terms], name: str, planner: Planner
 ) -> Outcome:
     from loratools.adapter.algebra.rank import parse_rank
-    from loratools.adapter.files.save import DTYPES
     from loratools.blocks.vector import parse_vector
+    from loratools.dtypes import torch_dtype
     from loratools.ops.subtract import Method, subtract_files
 
     style, base = (
@@ -71,7 +72,7 @@ def _make(
     )
     most = math.inf if settings.most is None else settings.most
     method = Method(settings.mode, settings.energy, settings.side, settings.mu, most)
-    presets, family = planner.presets(settings.presets, name), style[0].adapter.family
+    presets, family = planner.paths.presets(settings.presets, name), style[0].adapter.family
     vector = parse_vector(settings.blocks, presets, family) if settings.blocks else None
     report = subtract_files(
         style,
@@ -81,8 +82,8 @@ def _make(
         vector=vector,
         missing=settings.missing,
         rule=parse_rank(settings.rank),
-        dtype=DTYPES[settings.dtype],
-        force=session.force,
+        dtype=torch_dtype(settings.dtype),
+        force=context.force,
         owner=planner.owner(name),
     )
     outcome = told(report.written, report.json())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.errors import LoratoolsError, RecipeError, did_you_mean
 from loratools.launch import Rank
-from loratools.recipe.plan.base_adapters import KEYS, Underlying, read_underlying
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.base_adapters import KEYS, BaseAdapters, read_base_adapters
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lineage import seal
-from loratools.recipe.plan.paths import Source
-from loratools.recipe.plan.planner import Draft, Outcome, Planner
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.recipe import Step
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ REVISION = 1
 # settled by the recipe or by flags, or not to be said in one
 OURS = ("base", "out", "name", "device", "resume", "force", "datasets", "max_steps")
 _FILES = ("save_every_epochs", "save_every_steps", "save_last_n")  # change no byte of a file, but which files there are
-_COUNTED = re.compile(r"\d+_")
 
 
 def default_out(name: str) -> Path:
@@ -38,31 +36,31 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     body = dict(step.train or {})
     refuse_keys(body, name, "train", planner)
     if not body.get("images"):
-        raise planner.fail(name, "train", message="'images' is missing; name a folder, or a `draw` step")
+        raise planner.error(name, "train", message="'images' is missing; name a folder, or a `draw` step")
     entries, sources = _images(body["images"], name, planner)
     values = {
-        "base": planner.base,
+        "base": planner.paths.base,
         "images": entries,
         "out": str(planner.work / (step.out or default_out(name))),
         "name": name,
         "seed": body.get("seed", planner.recipe.seed),
     }
     config = checked_config(values, name, "train", planner, under=body)
-    under = read_underlying(body, name, "train", planner)
+    under = read_base_adapters(body, name, "train", planner)
     places, beside = located(config, name, "train", planner)
     check_settings(config.model_copy(update=places), name, "train", planner)
     settings = {key: value for key, value in settings_without_places(config).items() if key not in KEYS}
     return Draft(
         {**settings, "images": _subsets(config), **under.options()},
-        (planner.base_source(), *sources, *under.sources, *beside),
-        lambda out, session: _make(out, session, config.model_copy(update=places), under, name, planner),
+        (planner.paths.base_input(), *sources, *under.inputs, *beside),
+        lambda out, context: _make(out, context, config.model_copy(update=places), under, name, planner),
         check=check_devices,
         epochs=config.epochs,
-        family=planner.base_family,
+        family=planner.paths.base_family,
         units=_samples(config, sources, planner),
         numbers=staying(config),
         pruned_by=pruned_by(config),
-        assist=lambda out, session: _assist(out, session, config.model_copy(update=places), under, planner),
+        assist=lambda out, context: _assist(out, context, config.model_copy(update=places), under, planner),
     )
 
 
@@ -92,30 +90,26 @@ def checked_config(
     try:
         return make_config(values, planner.document.source, under=under)
     except RecipeError as error:
-        raise planner.fail(name, kind, *(error.place or ()), message=error.reason) from error
+        raise planner.error(name, kind, *(error.place or ()), message=error.reason) from error
 
 
 def check_settings(config: TrainConfig, name: str, kind: str, planner: Planner) -> None:
     """Raise RecipeError for what would end the run although each setting is of the right kind."""
     from loratools.train.dry_run.check import mistakes
 
-    for place, told in mistakes(config, planner.base_family):
-        raise planner.fail(name, kind, *place, message=told)
+    for place, told in mistakes(config, planner.paths.base_family):
+        raise planner.error(name, kind, *place, message=told)
 
 
-def _samples(config: TrainConfig, sources: Sequence[Source], planner: Planner) -> float:
+def _samples(config: TrainConfig, sources: Sequence[StepInput], planner: Planner) -> float:
     """Images shown in all, for an estimate."""
-    from loratools.dataset.scan import EXTENSIONS
+    from loratools.train.data.read import samples_per_epoch
 
-    total = 0
-    for subset, source in zip(config.images, sources, strict=True):
-        if source.step is not None:
-            count = int(planner.step(source.step).draft.units or 0)
-        else:
-            count = sum(path.suffix.lower() in EXTENSIONS for path in source.path.iterdir())
-        told = re.match(r"(\d+)_", subset.folder.name)
-        total += count * (subset.repeats or (int(told[1]) if told else config.repeats))
-    return float(total * config.epochs)
+    pairs = zip(config.images, sources, strict=True)
+    drawn = {subset.folder: planner.step(source.step).draft.units for subset, source in pairs if source.step}
+    return float(
+        samples_per_epoch(config, {folder: int(units or 0) for folder, units in drawn.items()}) * config.epochs
+    )
 
 
 def refuse_keys(body: Mapping[str, Any], name: str, kind: str, planner: Planner, own: Collection[str] = ()) -> None:
@@ -126,10 +120,10 @@ def refuse_keys(body: Mapping[str, Any], name: str, kind: str, planner: Planner,
     valid = [key for key in (*TrainConfig.model_fields, *own) if key not in OURS]
     for key in body:
         if key in OURS:
-            raise planner.fail(name, kind, key, message=f"'{key}' does not stand here; {_elsewhere(key)}")
+            raise planner.error(name, kind, key, message=f"'{key}' does not stand here; {_elsewhere(key)}")
         if key not in valid:
             told = f"there is no such key{did_you_mean(key, valid)}; `loratools recipe steps {kind}` lists them"
-            raise planner.fail(name, kind, key, message=told)
+            raise planner.error(name, kind, key, message=told)
 
 
 def _elsewhere(key: str) -> str:
@@ -153,7 +147,9 @@ def settings_without_places(config: TrainConfig) -> dict[str, Any]:
     return {**settings, **own, **kept}
 
 
-def located(config: TrainConfig, name: str, kind: str, planner: Planner) -> tuple[dict[str, Any], tuple[Source, ...]]:
+def located(
+    config: TrainConfig, name: str, kind: str, planner: Planner
+) -> tuple[dict[str, Any], tuple[StepInput, ...]]:
     """The settings that name files, as they are found beside the recipe or in the current folder, and those of them
     whose content determines the result.
 
@@ -161,21 +157,21 @@ def located(config: TrainConfig, name: str, kind: str, planner: Planner) -> tupl
         RecipeError: if one is not there.
     """
     found: dict[str, Any] = {}
-    sources: list[Source] = []
+    sources: list[StepInput] = []
     if isinstance(config.sample_prompts, Path):
-        found["sample_prompts"] = path = planner.find(str(config.sample_prompts))
+        found["sample_prompts"] = path = planner.paths.find(str(config.sample_prompts))
         if path is None:
             told = (
                 f"there is no '{config.sample_prompts}' beside the recipe or in the current folder; give a file's place"
             )
-            raise planner.fail(name, kind, "sample_prompts", message=told)
+            raise planner.error(name, kind, "sample_prompts", message=told)
     if config.vae is not None:
         text = config.vae.as_posix()
         try:
-            source = planner.vae_source(text, offline=config.offline)
+            source = planner.paths.vae_input(text, offline=config.offline)
         except LoratoolsError as error:
-            raise planner.fail(name, kind, "vae", message=str(error)) from error
-        if (here := planner.find(text)) is not None:  # headers tell a hub's by its id
+            raise planner.error(name, kind, "vae", message=str(error)) from error
+        if (here := planner.paths.find(text)) is not None:  # headers tell a hub's by its id
             found["vae"], source = here, replace(source, label=here.name)
         sources.append(source)
     return found, tuple(sources)
@@ -188,21 +184,21 @@ def summary_of(result: RunResult) -> Outcome:
     return Outcome(text, {"epochs": len(result.epochs), "steps": result.steps, "losses": losses})
 
 
-def _images(value: Any, name: str, planner: Planner) -> tuple[list[dict[str, Any]], list[Source]]:
+def _images(value: Any, name: str, planner: Planner) -> tuple[list[dict[str, Any]], list[StepInput]]:
     entries, sources = [], []
     for index, item in enumerate(value if isinstance(value, list) else [value]):
         place = ("train", "images", index) if isinstance(value, list) else ("train", "images")
         entry = dict(item) if isinstance(item, dict) else {"folder": item}
         if not entry.get("folder"):
-            raise planner.fail(name, *place, message="'folder' is missing; name a folder, or a `draw` step")
-        source = planner.source(str(entry["folder"]), name, *place)
+            raise planner.error(name, *place, message="'folder' is missing; name a folder, or a `draw` step")
+        source = planner.input(str(entry["folder"]), name, *place)
         if source.step is not None and planner.step(source.step).kind != "draw":
             kind = planner.step(source.step).kind
             told = (
                 f"the step '{source.step}' is a {kind}, which makes no pictures to train on; name a `draw` step "
                 "or a folder"
             )
-            raise planner.fail(name, *place, message=told)
+            raise planner.error(name, *place, message=told)
         if source.step is None:
             _check_pictures(source, name, planner, *place)
         entries.append({**entry, "folder": str(source.path)})
@@ -210,27 +206,28 @@ def _images(value: Any, name: str, planner: Planner) -> tuple[list[dict[str, Any
     return entries, sources
 
 
-def _check_pictures(source: Source, name: str, planner: Planner, *place: str | int) -> None:
+def _check_pictures(source: StepInput, name: str, planner: Planner, *place: str | int) -> None:
     """Raise RecipeError if there is no folder, or not one picture in it."""
-    from loratools.dataset.scan import EXTENSIONS
+    from loratools.dataset.folder import folders_read
 
     if not source.path.is_dir():
-        told = f"'{source.label}' is a file, and a folder of pictures is needed; name the folder that it lies in"
-        raise planner.fail(name, *place, message=told)
-    folders = sorted(path for path in source.path.iterdir() if path.is_dir())
-    read = [source.path, *(folder for folder in folders if _COUNTED.match(folder.name))]
-    if not any(path.suffix.lower() in EXTENSIONS for folder in read for path in folder.iterdir()):
+        message = f"'{source.label}' is a file, and a folder of pictures is needed; name the folder that it lies in"
+        raise planner.error(name, *place, message=message)
+    if not folders_read(source.path):
+        folders = sorted(path for path in source.path.iterdir() if path.is_dir())
         hint = f"name a folder inside it, such as {source.label}/{folders[0].name}" if folders else "put some there"
-        raise planner.fail(name, *place, message=f"'{source.label}' holds no pictures; {hint}")
+        raise planner.error(name, *place, message=f"'{source.label}' holds no pictures; {hint}")
 
 
 def _subsets(config: TrainConfig) -> list[dict[str, Any]]:
     """Each folder's settings; of its path only a name such as ``10_name`` counts, which tells the repeats."""
-    found = []
-    for subset in config.images:
-        folder = subset.folder.name if _COUNTED.match(subset.folder.name) else ""
-        found.append({**subset.model_dump(mode="json"), "folder": folder})
-    return found
+    from loratools.dataset.folder import folder_repeats
+
+    named = [folder_repeats(subset.folder) for subset in config.images]
+    names = [f"{name.repeats}_{name.word}" if name else "" for name in named]
+    return [
+        {**subset.model_dump(mode="json"), "folder": name} for subset, name in zip(config.images, names, strict=True)
+    ]
 
 
 def sealed(result: RunResult, name: str, planner: Planner) -> Outcome:
@@ -242,28 +239,30 @@ def sealed(result: RunResult, name: str, planner: Planner) -> Outcome:
     return summary_of(result)
 
 
-def check_devices(session: Session) -> None:
+def check_devices(context: RunContext) -> None:
     """Raise TrainingError, before any step runs, where one of several processes has no device to train on."""
     if Rank.here().world > 1:
         from loratools.train.distributed import check_device
 
-        check_device(session.device)
+        check_device(context.device)
 
 
-def _make(out: Path, session: Session, config: TrainConfig, under: Underlying, name: str, planner: Planner) -> Outcome:
-    with session.share(resumes=session.resume, needed=True):
-        result = _train(out, session, config, under, planner)
+def _make(
+    out: Path, context: RunContext, config: TrainConfig, under: BaseAdapters, name: str, planner: Planner
+) -> Outcome:
+    with context.share(resumes=context.resume, needed=True):
+        result = _train(out, context, config, under, planner)
     return sealed(result, name, planner)
 
 
-def _assist(out: Path, session: Session, config: TrainConfig, under: Underlying, planner: Planner) -> int:
-    _train(out, session, config, under, planner)
+def _assist(out: Path, context: RunContext, config: TrainConfig, under: BaseAdapters, planner: Planner) -> int:
+    _train(out, context, config, under, planner)
     return 0
 
 
-def _train(out: Path, session: Session, config: TrainConfig, under: Underlying, planner: Planner) -> RunResult:
+def _train(out: Path, context: RunContext, config: TrainConfig, under: BaseAdapters, planner: Planner) -> RunResult:
     from loratools.train.trainer import train
 
-    changed = {"out": out, "device": session.device, "force": session.force, "resume": session.resume}
-    changed |= under.settings(planner.base_family)
-    return train(config.model_copy(update=changed), progress=session.progress)
+    changed = {"out": out, "device": context.device, "force": context.force, "resume": context.resume}
+    changed |= under.settings(planner.paths.base_family)
+    return train(config.model_copy(update=changed), progress=context.progress)

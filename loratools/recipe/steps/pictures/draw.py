@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.errors import FileError, PocketError
 from loratools.files import replacing, write_text
-from loratools.recipe.plan.context import Session, bar
-from loratools.recipe.plan.planner import Draft, Outcome, Planner
+from loratools.recipe.plan.context import RunContext, bar
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Draft, Outcome
 from loratools.recipe.schema.picture_steps import Draw
 from loratools.recipe.schema.recipe import Step
 
@@ -37,7 +38,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     more = settings.model_dump(include={"figure", "trigger"}, exclude_defaults=True)
     options = {**settings.model_dump(include={"style", "count", "size"}), **more, "seed": seed}
     owner = planner.owner(name)
-    return Draft(options, (), lambda out, session: _make(out, session, settings, seed, owner), units=settings.count)
+    return Draft(options, (), lambda out, context: _make(out, context, settings, seed, owner), units=settings.count)
 
 
 def check_style(style: str, planner: Planner, name: str, *place: str) -> None:
@@ -47,14 +48,14 @@ def check_style(style: str, planner: Planner, name: str, *place: str) -> None:
     try:
         random_figure(random.Random(0), style=style)
     except PocketError as error:
-        raise planner.fail(name, *place, message=str(error)) from error
+        raise planner.error(name, *place, message=str(error)) from error
 
 
 def _check_figure(settings: Draw, planner: Planner, name: str) -> None:
     try:
         figure_of(random.Random(0), settings)
     except PocketError as error:
-        raise planner.fail(name, "draw", "figure", message=str(error)) from error
+        raise planner.error(name, "draw", "figure", message=str(error)) from error
 
 
 def figure_of(rng: random.Random, settings: Draw) -> Figure:
@@ -78,10 +79,10 @@ def figure_of(rng: random.Random, settings: Draw) -> Figure:
     return replace(figure, **fixed)
 
 
-def _make(out: Path, session: Session, settings: Draw, seed: int, owner: str) -> Outcome:
-    _clear(out, owner, session.force)
+def _make(out: Path, context: RunContext, settings: Draw, seed: int, owner: str) -> Outcome:
+    _clear(out, owner, context.force)
     write_text(out / _MARKER, json.dumps({"owner": owner}))
-    with bar(session, "drawing", settings.count) as advance:
+    with bar(context, "drawing", settings.count) as advance:
         for number in range(1, settings.count + 1):
             _one(out / f"{number:04d}", settings, seed, number)
             advance(1)

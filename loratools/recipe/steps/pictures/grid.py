@@ -8,24 +8,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import GridError, LoratoolsError
-from loratools.preview.request.read_axes import USUAL_WEIGHTS, Asked, Names, build_arrangement, check_given, models_of
+from loratools.preview.request.read_axes import (
+    USUAL_WEIGHTS,
+    GridRequest,
+    NameLookup,
+    build_arrangement,
+    check_given,
+    models_of,
+)
 from loratools.preview.request.read_rows import read_prompts
-from loratools.recipe.plan.context import Session, shipped_judge
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, best_epoch, check_base, read_terms, vector_values
-from loratools.recipe.plan.paths import Source
-from loratools.recipe.plan.planner import Draft, Outcome, Planner
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.picture_steps import Grid
 from loratools.recipe.schema.recipe import Step
-from loratools.recipe.steps.pictures.grid_check import NamesAhead, check_grid, place_of
+from loratools.recipe.steps.pictures.grid_check import PlannedNames, check_grid, place_of
 from loratools.recipe.steps.pictures.grid_scores import compared_with, scored_by
 
 if TYPE_CHECKING:
     from loratools.base.model import Base
     from loratools.blocks.vector import Presets
-    from loratools.preview.render.engine import Options
     from loratools.preview.request.arrange import Arrangement
+    from loratools.preview.request.options import EngineOptions, SheetOptions
     from loratools.preview.run import GridResult
-    from loratools.preview.sheet.write import SheetOptions
 
 REVISION = 2
 _DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed", "score")  # how the sheet and the page look
@@ -41,7 +47,7 @@ def default_out(name: str) -> Path:
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Read rows, axes, weights, prompts, seeds and size, and find what they name."""
     settings = step.options(Grid)
-    presets = planner.presets(settings.presets, name)
+    presets = planner.paths.presets(settings.presets, name)
     axes = read_axes(name, settings, planner)
     named = [
         (text, place, read_terms(text, name, planner, presets, "grid", *place))
@@ -68,28 +74,28 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         options["compared"] = [key for key, _ in compared]
     models = _models(name, axes, planner)
     folder = _embeddings(name, settings, planner)
-    sources: list[Source] = [
-        *(models or [planner.base_source()]),
-        *([planner.vae] if planner.vae else []),
+    sources: list[StepInput] = [
+        *(models or [planner.paths.base_input()]),
+        *([planner.paths.vae] if planner.paths.vae else []),
         *([folder] if folder else []),
         *(source for _, source in compared),
     ]
     for _, place, terms in named:
         if not models:
             check_base(terms, planner, name, "grid", *place)
-        sources += terms.sources
+        sources += terms.inputs
     rows = [terms for _, _, terms in named]
     check_grid(name, settings, _ahead(name, settings, axes, rows, planner), rows, planner)
 
-    def assist(out: Path, session: Session) -> int:
-        return _render(out, session, settings, axes, rows, name, planner).rendered
+    def assist(out: Path, context: RunContext) -> int:
+        return _render(out, context, settings, axes, rows, name, planner).rendered
 
     return Draft(
         options,
         tuple(sources),
-        lambda out, session: _make(out, session, settings, axes, rows, compared, name, planner),
+        lambda out, context: _make(out, context, settings, axes, rows, compared, name, planner),
         in_place=True,
-        check=lambda session: _check_judge(name, settings, planner, session),
+        check=lambda context: _check_judge(name, settings, planner, context),
         units=_pictures(rows, axes, planner) * (settings.steps or 20),
         assist=assist,
     )
@@ -112,40 +118,40 @@ def _names(
         try:
             found += [(merge_string([tag], presets), place) for tag in take_tags(text)[1]]
         except LoratoolsError as error:
-            raise planner.fail(name, "grid", *place, message=str(error)) from error
+            raise planner.error(name, "grid", *place, message=str(error)) from error
     return found
 
 
-def _models(name: str, axes: dict[str, Any], planner: Planner) -> list[Source]:
+def _models(name: str, axes: dict[str, Any], planner: Planner) -> list[StepInput]:
     """The base models on an axis."""
     from loratools.base.base_path import base_digest
 
     axis = next((axis for axis in axes["axes"] if axis.kind == "base"), None)
     names = [str(value) for value in axis.values] if axis is not None else []
     try:
-        return [Source(text, planner.find(text) or Path(text), base_digest(text)) for text in names]
+        return [StepInput(text, planner.paths.find(text) or Path(text), base_digest(text)) for text in names]
     except LoratoolsError as error:
-        raise planner.fail(name, "grid", axis.slot if axis else "x", message=str(error)) from error
+        raise planner.error(name, "grid", axis.slot if axis else "x", message=str(error)) from error
 
 
-def _embeddings(name: str, settings: Grid, planner: Planner) -> Source | None:
+def _embeddings(name: str, settings: Grid, planner: Planner) -> StepInput | None:
     """The folder of embeddings, by the content of its files."""
     from loratools.base.prompt.embeddings import folder_digest
 
     if settings.embeddings is None:
         return None
     try:
-        path = planner.find(settings.embeddings) or Path(settings.embeddings)
-        return Source(settings.embeddings, path, folder_digest(path))
+        path = planner.paths.find(settings.embeddings) or Path(settings.embeddings)
+        return StepInput(settings.embeddings, path, folder_digest(path))
     except LoratoolsError as error:
-        raise planner.fail(name, "grid", "embeddings", message=str(error)) from error
+        raise planner.error(name, "grid", "embeddings", message=str(error)) from error
 
 
 def _pictures(rows: Sequence[Terms], axes: dict[str, Any], planner: Planner) -> int:
     """About how many pictures there will be: a bare run is a row for each of its epochs."""
     count = 0
     for terms in rows:
-        step = terms.sources[0].step
+        step = terms.inputs[0].step
         bare = len(terms.specs) == 1 and terms.specs[0].epoch is None and step is not None
         count += (len(planner.step(step).draft.numbers) or 1) if bare and step else 1
     weights = [weight for weight in axes["weights"] or [1] if weight != 0]
@@ -166,7 +172,7 @@ def read_axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
         try:
             found["axes"].append(parse_axis(text, slot))
         except LoratoolsError as error:
-            raise planner.fail(name, "grid", slot, message=str(error)) from error
+            raise planner.error(name, "grid", slot, message=str(error)) from error
     weights = settings.weights or (None if slots else USUAL_WEIGHTS)
     seeds = settings.seeds or str(planner.recipe.seed)
     seeded = settings.seeds is None and any(axis.kind == "seed" for axis in found["axes"])
@@ -174,14 +180,14 @@ def read_axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
         "weights": lambda: list(parse_weights(weights)) if weights else None,
         "seeds": lambda: None if seeded else list(parse_seeds(seeds)),
         "size": lambda: list(parse_size(settings.size)) if settings.size else None,
-        "prompts": lambda: read_prompts(settings.prompts, planner.find) if settings.prompts else [],
+        "prompts": lambda: read_prompts(settings.prompts, planner.paths.find) if settings.prompts else [],
         "sampler": lambda: find_sampler(settings.sampler).name if settings.sampler else None,
     }
     for key, reader in readers.items():
         try:
             found[key] = reader()
         except LoratoolsError as error:
-            raise planner.fail(name, "grid", key, message=str(error)) from error
+            raise planner.error(name, "grid", key, message=str(error)) from error
     _check_axes(name, settings, found, planner)
     if found["size"]:
         check_size(found["size"], planner, name, "grid", "size")
@@ -198,7 +204,7 @@ def _check_axes(name: str, settings: Grid, found: dict[str, Any], planner: Plann
             check_given(axis, given, settings.seeds is not None)
             check_axes(found["axes"][:count], settings.rows, found["prompts"])
         except GridError as error:
-            raise planner.fail(name, "grid", axis.slot, message=str(error)) from error
+            raise planner.error(name, "grid", axis.slot, message=str(error)) from error
         if axis.kind == "size":
             for size in axis.values:
                 check_size(size, planner, name, "grid", axis.slot)
@@ -220,15 +226,15 @@ def check_size(size: Sequence[int], planner: Planner, name: str, *place: str | i
     from loratools.base import picture_size
 
     try:
-        picture_size.check_size(size, picture_size.scale_factor_of_folder(planner.base_place()))
+        picture_size.check_size(size, picture_size.scale_factor_of_folder(planner.paths.base_path()))
     except GridError as error:
-        raise planner.fail(name, *place, message=str(error)) from error
+        raise planner.error(name, *place, message=str(error)) from error
 
 
-def _check_judge(name: str, settings: Grid, planner: Planner, session: Session) -> None:
-    if settings.judge is not None and planner.base != "pocket" and session.judge is shipped_judge:
+def _check_judge(name: str, settings: Grid, planner: Planner, context: RunContext) -> None:
+    if settings.judge is not None and planner.paths.base != "pocket" and context.judge is None:
         told = "the judge reads pictures of the pocket base only; remove `judge` for other bases"
-        raise planner.fail(name, "grid", "judge", message=told)
+        raise planner.error(name, "grid", "judge", message=told)
 
 
 def _check_style(style: str, planner: Planner, name: str) -> None:
@@ -239,32 +245,32 @@ def _check_style(style: str, planner: Planner, name: str) -> None:
 
 def _make(
     out: Path,
-    session: Session,
+    context: RunContext,
     settings: Grid,
     axes: dict[str, Any],
     rows: list[Terms],
-    compared: Sequence[tuple[str, Source]],
+    compared: Sequence[tuple[str, StepInput]],
     name: str,
     planner: Planner,
 ) -> Outcome:
-    with session.share(resumes=session.resume, needed=False) as shared:
-        result = _render(out, session, settings, axes, rows, name, planner)
+    with context.share(resumes=context.resume, needed=False) as shared:
+        result = _render(out, context, settings, axes, rows, name, planner)
     built, rendered = result.grid.rows, result.rendered + shared.rendered
     facts: dict[str, Any] = {"rows": [row.label for row in built], "rendered": rendered, "png": str(result.png)}
     if settings.judge is not None:
         from loratools.recipe.steps.pictures.grid_judge import score_grid
 
-        facts["scores"] = score_grid(out, settings.judge, session.judge, _drawing(settings)).json()
+        facts["scores"] = score_grid(out, settings.judge, context.judge_function(), _drawing(settings)).json()
     if settings.score:
         from loratools.preview.redraw import draw_scores
 
-        draw_scores(out, scored_by(compared), session.judge, _drawing(settings))
+        draw_scores(out, scored_by(compared), context.judge_function(), _drawing(settings))
     pictures = result.rendered + result.elsewhere + result.reused
     return Outcome(f"{len(built)} rows, {pictures} pictures, {rendered} of them rendered now", facts)
 
 
 def _render(
-    out: Path, session: Session, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str, planner: Planner
+    out: Path, context: RunContext, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str, planner: Planner
 ) -> GridResult:
     """The pictures, the sheet and the page; of several processes each renders a part, and the first draws the rest."""
     from loratools.base.load import load_base
@@ -273,12 +279,12 @@ def _render(
 
     names = _names_there(settings, rows, planner)
     arrangement = _arranged(settings, axes, names, name, planner)
-    models = models_of(arrangement, planner.base)
+    models = models_of(arrangement, planner.paths.base)
 
     def load(model: str) -> Base:
-        base = load_base(model, device=session.device, dtype=settings.dtype)
-        if planner.vae is not None:
-            use_vae(base, planner.vae.path)
+        base = load_base(model, device=context.device, dtype=settings.dtype)
+        if planner.paths.vae is not None:
+            use_vae(base, planner.paths.vae.path)
         return base
 
     first = load(models[0])
@@ -292,17 +298,17 @@ def _render(
         options=_engine(settings),
         title=settings.title,
         drawing=_drawing(settings),
-        embeddings=planner.find(settings.embeddings) if settings.embeddings else None,
-        progress=session.progress,
+        embeddings=planner.paths.find(settings.embeddings) if settings.embeddings else None,
+        progress=context.progress,
         owner=planner.owner(name),
-        force=session.force,
+        force=context.force,
     )
 
 
-def _engine(settings: Grid) -> Options:
-    from loratools.preview.render.engine import Options
+def _engine(settings: Grid) -> EngineOptions:
+    from loratools.preview.request.options import EngineOptions
 
-    return Options(
+    return EngineOptions(
         settings.batch_size or 8,
         compiled=settings.compile,
         offload=settings.offload,
@@ -312,7 +318,7 @@ def _engine(settings: Grid) -> Options:
 
 
 def _drawing(settings: Grid) -> SheetOptions:
-    from loratools.preview.sheet.write import SheetOptions
+    from loratools.preview.request.options import SheetOptions
 
     return SheetOptions(settings.sheets, settings.full_size, settings.embed, settings.labels, settings.captions)
 
@@ -324,7 +330,7 @@ def arranged_ahead(name: str, planner: Planner) -> Arrangement:
         RecipeError: for what cannot be arranged.
     """
     settings = planner.recipe.steps[name].options(Grid)
-    presets = planner.presets(settings.presets, name)
+    presets = planner.paths.presets(settings.presets, name)
     axes = read_axes(name, settings, planner)
     rows = [
         read_terms(text, name, planner, presets, "grid", *place)
@@ -335,21 +341,21 @@ def arranged_ahead(name: str, planner: Planner) -> Arrangement:
 
 def _ahead(name: str, settings: Grid, axes: dict[str, Any], rows: Sequence[Terms], planner: Planner) -> Arrangement:
     there = _names_there(settings, rows, planner)
-    names = NamesAhead(there.lookup, there.find, there.presets, there.missing, there.best, planner=planner)
+    names = PlannedNames(there.lookup, there.find, there.presets, there.missing, there.best, planner=planner)
     return _arranged(settings, axes, names, name, planner)
 
 
-def _names_there(settings: Grid, rows: Sequence[Terms], planner: Planner) -> Names:
+def _names_there(settings: Grid, rows: Sequence[Terms], planner: Planner) -> NameLookup:
     places = {ref: path for terms in rows for ref, path in terms.places.items()}
-    presets = planner.presets(settings.presets)
-    return Names(lambda ref: places[ref], planner.find, presets, settings.missing, best_epoch)
+    presets = planner.paths.presets(settings.presets)
+    return NameLookup(lambda ref: places[ref], planner.paths.find, presets, settings.missing, best_epoch)
 
 
-def _arranged(settings: Grid, axes: dict[str, Any], names: Names, name: str, planner: Planner) -> Arrangement:
+def _arranged(settings: Grid, axes: dict[str, Any], names: NameLookup, name: str, planner: Planner) -> Arrangement:
     """The axes in their places."""
     from loratools.preview.request.setting import Setting
 
-    asked = Asked(
+    asked = GridRequest(
         settings.rows,
         {axis.slot: getattr(settings, axis.slot) for axis in axes["axes"]},
         settings.weights,
@@ -373,4 +379,4 @@ def _arranged(settings: Grid, axes: dict[str, Any], names: Names, name: str, pla
     try:
         return build_arrangement(asked, start, names)
     except LoratoolsError as error:
-        raise planner.fail(name, "grid", *place_of(str(error), settings), message=str(error)) from error
+        raise planner.error(name, "grid", *place_of(str(error), settings), message=str(error)) from error

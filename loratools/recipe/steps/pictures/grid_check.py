@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loratools.errors import GridError, LoratoolsError, did_you_mean
-from loratools.preview.request.read_axes import Names
+from loratools.preview.request.read_axes import NameLookup
 from loratools.preview.request.read_rows import row_labels
 from loratools.recipe.plan.lora_refs import Terms, why_no_epoch
 from loratools.recipe.plan.planner import Planner
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from loratools.ops.merging.merge_string import TermSpec
     from loratools.preview.request.arrange import Arrangement
     from loratools.preview.request.axes import Axis
-    from loratools.preview.request.rows import Row
+    from loratools.preview.request.rows import GridRow
 
 _AXIS = re.compile(r"axis ([xyz])\b")
 
 
 @dataclass(frozen=True)
-class NamesAhead(Names):
-    """Names of what need not be there yet.
+class PlannedNames(NameLookup):
+    """NameLookup of what need not be there yet.
 
     Args:
         planner: knows the steps that will make it.
@@ -38,19 +38,19 @@ class NamesAhead(Names):
 
     planner: Planner = field(kw_only=True)
 
-    def rows(self, texts: Sequence[str]) -> list[Row]:
+    def rows(self, texts: Sequence[str]) -> list[GridRow]:
         """Rows of labels alone.
 
         Raises:
             GridError: for an epoch that a run will not have.
         """
         from loratools.ops.merging.merge_string import parse_merge_string
-        from loratools.preview.request.rows import Row
+        from loratools.preview.request.rows import GridRow
 
         for spec in (spec for text in texts for spec in parse_merge_string(text)):
             if (told := why_no_epoch(spec, self.lookup(spec.ref), self.planner)) is not None:
                 raise GridError(told)
-        return [Row(label, {}) for label in row_labels(texts, self.lookup, self.numbers)]
+        return [GridRow(label, {}) for label in row_labels(texts, self.lookup, self.numbers)]
 
     def is_run(self, ref: str) -> bool:
         """Whether ``ref`` is or will be a training run."""
@@ -80,7 +80,7 @@ def check_grid(name: str, settings: Grid, arrangement: Arrangement, rows: Sequen
         for axis in arrangement.axes:
             _check_axis(axis, rows, planner, settings)
     except LoratoolsError as error:
-        raise planner.fail(name, "grid", *place_of(str(error), settings), message=str(error)) from error
+        raise planner.error(name, "grid", *place_of(str(error), settings), message=str(error)) from error
     _check_labels(name, settings, arrangement, planner)
 
 
@@ -97,7 +97,7 @@ def told_rows(arrangement: Arrangement) -> list[str] | None:
     only a run's log will know which epoch is best."""
     from loratools.preview.request.axes import KINDS
     from loratools.preview.request.prompt_loras import has_tag
-    from loratools.preview.request.rows import Row
+    from loratools.preview.request.rows import GridRow
 
     changed = any(
         KINDS[axis.kind].adapts and (axis.term or axis.kind not in ("adapter", "weight")) for axis in arrangement.axes
@@ -106,7 +106,7 @@ def told_rows(arrangement: Arrangement) -> list[str] | None:
         arrangement.start.prompt,
         *(str(value) for axis in arrangement.axes if axis.kind in ("prompt", "s/r") for value in axis.values),
     ]
-    rows = [value for axis in arrangement.axes for value in axis.values if isinstance(value, Row)]
+    rows = [value for axis in arrangement.axes for value in axis.values if isinstance(value, GridRow)]
     rows = rows or ([arrangement.start.row] if arrangement.start.row is not None else [])
     labels = [row.label for row in rows]
     unknown = changed or any(has_tag(text) for text in texts) or any(label.endswith("@best") for label in labels)
@@ -119,7 +119,7 @@ def _check_axis(axis: Axis, rows: Sequence[Terms], planner: Planner, settings: G
     from loratools.blocks.scheme import full_scheme
     from loratools.blocks.vector import parse_vector
 
-    families = [terms.family or planner.base_family for terms in rows]
+    families = [terms.family or planner.paths.base_family for terms in rows]
     family = next((family for family in families if family), None)
     specs = [spec for terms in rows for spec in terms.specs]
     try:
@@ -131,7 +131,7 @@ def _check_axis(axis: Axis, rows: Sequence[Terms], planner: Planner, settings: G
         if axis.block and family is not None and (scheme := full_scheme(family)).names:
             expand(axis.block, scheme)
         if axis.kind == "vector":
-            presets = planner.presets(settings.presets)
+            presets = planner.paths.presets(settings.presets)
             for value in axis.values:
                 if value is not None:
                     parse_vector(str(value), presets, family)
@@ -156,4 +156,4 @@ def _check_labels(name: str, settings: Grid, arrangement: Arrangement, planner: 
                 f"no axis has a value '{value}'{did_you_mean(value, known)}; values are "
                 f"{', '.join(dict.fromkeys(known[:20]))}"
             )
-            raise planner.fail(name, "grid", "labels", value, message=told)
+            raise planner.error(name, "grid", "labels", value, message=told)

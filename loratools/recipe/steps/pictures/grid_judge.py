@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.errors import PocketError, did_you_mean
 from loratools.files import write_text
-from loratools.recipe.plan.context import Judging
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from loratools.pocket.judge import Reading
+    from loratools.pocket.judge import JudgeFunction, Reading
     from loratools.preview.record.grid import Grid
-    from loratools.preview.sheet.write import SheetOptions
+    from loratools.preview.request.options import SheetOptions
 
 FILE = "scores.json"
 
@@ -75,7 +74,7 @@ class Scores:
         return {"style": self.style, "weight": self.weight, "base": asdict(self.base), "rows": rows, "cells": cells}
 
 
-def score_grid(folder: Path, style: str, judge: Judging, drawing: SheetOptions | None = None) -> Scores:
+def score_grid(folder: Path, style: str, judge: JudgeFunction, drawing: SheetOptions | None = None) -> Scores:
     """Have ``judge`` read every picture of the grid in ``folder``, write ``scores.json`` and make ``drawing`` of it
     again with the scores on it.
 
@@ -95,11 +94,11 @@ def score_grid(folder: Path, style: str, judge: Judging, drawing: SheetOptions |
     }
     scores = Scores(style, judged, base, rows)
     write_text(folder / FILE, json.dumps(scores.json(), indent=1, ensure_ascii=False) + "\n")
-    redraw(folder, notes=scores.notes, badges=scores.badges, drawing=drawing)
+    redraw(folder, notes=scores.notes, badges=scores.badges, options=drawing)
     return scores
 
 
-def _score(folder: Path, grid: Grid, row: int, weight: float, style: str, judge: Judging) -> Score:
+def _score(folder: Path, grid: Grid, row: int, weight: float, style: str, judge: JudgeFunction) -> Score:
     pictures = grid.cell(row, weight)
     readings = judge([_open(folder / picture.file) for picture in pictures])
     prompts = [grid.prompts[picture.prompt] for picture in pictures]

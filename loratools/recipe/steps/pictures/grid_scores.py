@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from loratools.errors import LoratoolsError
-from loratools.recipe.plan.paths import Source, digest_of
+from loratools.recipe.plan.paths import digest_of
 from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import StepInput
 from loratools.recipe.schema.picture_steps import Grid
 
 if TYPE_CHECKING:
     from loratools.preview.judge.score_request import ScoreRequest
 
 
-def compared_with(settings: Grid, name: str, planner: Planner) -> list[tuple[str, Source]]:
+def compared_with(settings: Grid, name: str, planner: Planner) -> list[tuple[str, StepInput]]:
     """What the pictures of the grid step ``name`` are compared with: (option, source).
 
     Raises:
@@ -31,7 +32,7 @@ def compared_with(settings: Grid, name: str, planner: Planner) -> list[tuple[str
     ]
 
 
-def scored_by(compared: Sequence[tuple[str, Source]]) -> ScoreRequest:
+def scored_by(compared: Sequence[tuple[str, StepInput]]) -> ScoreRequest:
     """What :func:`compared_with` found, as folders; the steps that the grid needs must have run."""
     from loratools.preview.judge.score_request import ScoreRequest
 
@@ -40,32 +41,32 @@ def scored_by(compared: Sequence[tuple[str, Source]]) -> ScoreRequest:
     return ScoreRequest(images.get("score_images"), images.get("held_out"), models)
 
 
-def _images(text: str, name: str, key: str, planner: Planner) -> Source:
+def _images(text: str, name: str, key: str, planner: Planner) -> StepInput:
     from loratools.preview.judge.score_request import check_images
 
-    found = planner.source(text, name, "grid", key)
+    found = planner.input(text, name, "grid", key)
     if found.step is not None:
         kind = planner.step(found.step).kind
         if kind != "draw":
             told = f"the step '{text}' is a {kind}, which makes no images; name a folder or a `draw` step"
-            raise planner.fail(name, "grid", key, message=told)
+            raise planner.error(name, "grid", key, message=told)
         return found
     try:
         check_images(found.path)
     except LoratoolsError as error:
-        raise planner.fail(name, "grid", key, message=str(error)) from error
+        raise planner.error(name, "grid", key, message=str(error)) from error
     return found
 
 
-def _model(text: str, name: str, number: int, planner: Planner) -> Source:
+def _model(text: str, name: str, number: int, planner: Planner) -> StepInput:
     from loratools.preview.judge.score_request import check_model
 
-    path = planner.find(text)
+    path = planner.paths.find(text)
     if path is None:
         told = f"there is no folder '{text}' beside the recipe or in the current folder; models are not downloaded"
-        raise planner.fail(name, "grid", "score_models", number, message=told)
+        raise planner.error(name, "grid", "score_models", number, message=told)
     try:
         check_model(path)
     except LoratoolsError as error:
-        raise planner.fail(name, "grid", "score_models", number, message=str(error)) from error
-    return Source(text, path, digest_of(path))
+        raise planner.error(name, "grid", "score_models", number, message=str(error)) from error
+    return StepInput(text, path, digest_of(path))

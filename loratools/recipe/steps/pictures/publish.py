@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.errors import FileError, LoratoolsError, did_you_mean
 from loratools.files import write_text
-from loratools.recipe.plan.context import Session
+from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, check_base, one_file, read_one
-from loratools.recipe.plan.paths import Source
-from loratools.recipe.plan.planner import Draft, Outcome, Planner
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.picture_steps import Publish
 from loratools.recipe.schema.recipe import Step
 
@@ -41,53 +41,53 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Find the LoRA and the preview."""
     settings = step.options(Publish)
     terms = read_one(settings.lora, name, planner, "publish", "lora")
-    sources = [*terms.sources, *_preview_sources(settings, terms, name, planner)]
+    sources = [*terms.inputs, *_preview_sources(settings, terms, name, planner)]
     title = settings.name or Path(step.out or name).name
-    options = {**settings.model_dump(), "name": title, "base": planner.base}
+    options = {**settings.model_dump(), "name": title, "base": planner.paths.base}
     if settings.preview == "render":
         options |= {
             "seed": planner.recipe.seed if settings.seed is None else settings.seed,
             **_sampling(settings, name, planner),
         }
     return Draft(
-        options, tuple(sources), lambda out, session: _make(out, session, settings, terms, options, name, planner)
+        options, tuple(sources), lambda out, context: _make(out, context, settings, terms, options, name, planner)
     )
 
 
-def _preview_sources(settings: Publish, terms: Terms, name: str, planner: Planner) -> Iterator[Source]:
+def _preview_sources(settings: Publish, terms: Terms, name: str, planner: Planner) -> Iterator[StepInput]:
     if settings.preview == "none":
         return
     if settings.preview == "render":
         check_base(terms, planner, name, "publish", "lora")
-        yield planner.base_source()
-        if planner.vae is not None:
-            yield planner.vae
+        yield planner.paths.base_input()
+        if planner.paths.vae is not None:
+            yield planner.paths.vae
         return
-    found = planner.source(settings.preview, name, "publish", "preview")
+    found = planner.input(settings.preview, name, "publish", "preview")
     if found.step is not None and planner.step(found.step).kind != "grid":
         message = f"the step '{found.step}' is a {planner.step(found.step).kind}, which shows no pictures; name a grid"
-        raise planner.fail(name, "publish", "preview", message=message)
+        raise planner.error(name, "publish", "preview", message=message)
     if found.step is not None or found.path.is_dir():
         _check_row(settings, terms, found, name, planner)
     if found.step is None and found.path.is_file() and found.path.suffix.lower() not in _PICTURES:
         message = f"'{settings.preview}' is no picture; give a {', '.join(_PICTURES)} file, or a grid step"
-        raise planner.fail(name, "publish", "preview", message=message)
+        raise planner.error(name, "publish", "preview", message=message)
     yield found
 
 
-def _check_row(settings: Publish, terms: Terms, grid: Source, name: str, planner: Planner) -> None:
+def _check_row(settings: Publish, terms: Terms, grid: StepInput, name: str, planner: Planner) -> None:
     """Raise RecipeError if the grid has, or will have, no row for the LoRA."""
     labels = _rows_of(grid, name, planner)
-    row, source = settings.row or settings.lora, terms.sources[0]
+    row, source = settings.row or settings.lora, terms.inputs[0]
     copied = source.step is None or planner.step(source.step).kind == "select"  # which rows of other names may hold
     if labels is None or row in labels or (settings.row is None and copied):
         return
     hint = did_you_mean(row, labels)
     told = f"the grid '{grid.label}' has no row '{row}'{hint}; name one of its rows with `row`: {', '.join(labels)}"
-    raise planner.fail(name, "publish", "row" if settings.row is not None else "preview", message=told)
+    raise planner.error(name, "publish", "row" if settings.row is not None else "preview", message=told)
 
 
-def _rows_of(grid: Source, name: str, planner: Planner) -> list[str] | None:
+def _rows_of(grid: StepInput, name: str, planner: Planner) -> list[str] | None:
     """The labels of a grid's rows; None where they are not known before it is there."""
     from loratools.preview.record.grid import read_grid
     from loratools.recipe.steps.pictures.grid import arranged_ahead
@@ -98,7 +98,7 @@ def _rows_of(grid: Source, name: str, planner: Planner) -> list[str] | None:
     try:
         return [row.label for row in read_grid(grid.path).rows]
     except LoratoolsError as error:
-        raise planner.fail(name, "publish", "preview", message=str(error)) from error
+        raise planner.error(name, "publish", "preview", message=str(error)) from error
 
 
 def _sampling(settings: Publish, name: str, planner: Planner) -> dict[str, Any]:
@@ -115,14 +115,20 @@ def _sampling(settings: Publish, name: str, planner: Planner) -> dict[str, Any]:
         try:
             found[key] = reader()
         except LoratoolsError as error:
-            raise planner.fail(name, "publish", key, message=str(error)) from error
+            raise planner.error(name, "publish", key, message=str(error)) from error
     if found["size"]:
         check_size(found["size"], planner, name, "publish", "size")
     return found
 
 
 def _make(
-    out: Path, session: Session, settings: Publish, terms: Terms, options: dict[str, Any], name: str, planner: Planner
+    out: Path,
+    context: RunContext,
+    settings: Publish,
+    terms: Terms,
+    options: dict[str, Any],
+    name: str,
+    planner: Planner,
 ) -> Outcome:
     from loratools.adapter.files.rewrite_header import relabel
     from loratools.ops.analysis.describe import describe
@@ -131,10 +137,10 @@ def _make(
     lora, owner = one_file(terms), planner.owner(name)
     found = describe(lora, allow_unknown=True)
     activation = ", ".join(triggers(found.metadata)) if settings.activation is None else settings.activation
-    made = Published(settings, options["name"], found, activation, planner.base)
-    with _swapped(out, owner, session.force) as folder:
+    made = Published(settings, options["name"], found, activation, planner.paths.base)
+    with _swapped(out, owner, context.force) as folder:
         digest = relabel(lora, folder / f"{made.name}.safetensors", header_texts(made), owner=owner)
-        picture = _picture(folder, session, made, options, planner)
+        picture = _picture(folder, context, made, options, planner)
         write_text(folder / f"{made.name}.json", sidecar(made))
         write_text(folder / "README.md", card(made, picture))
         files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
@@ -172,15 +178,17 @@ def _ours(out: Path, owner: str) -> bool:
         return False
 
 
-def _picture(folder: Path, session: Session, made: Published, options: dict[str, Any], planner: Planner) -> str | None:
+def _picture(
+    folder: Path, context: RunContext, made: Published, options: dict[str, Any], planner: Planner
+) -> str | None:
     """Put the preview beside the LoRA in ``folder``; its name, or None without one."""
     place, text = folder / f"{made.name}.png", made.settings.preview
     if text == "none":
         return None
     if text == "render":
-        _render(place, session, made, options, planner)
+        _render(place, context, made, options, planner)
         return place.name
-    source = planner.step(text).out if text in planner.recipe.steps else planner.find(text)
+    source = planner.step(text).out if text in planner.recipe.steps else planner.paths.find(text)
     if source is None:
         raise FileError(f"the preview '{text}' is gone; name another")
     _copy(_cell(source, made) if source.is_dir() else source, place)
@@ -233,19 +241,19 @@ def _copy(source: Path, place: Path) -> None:
         raise FileError(f"{source} cannot be read as a picture: {error}") from error
 
 
-def _render(place: Path, session: Session, made: Published, options: dict[str, Any], planner: Planner) -> None:
+def _render(place: Path, context: RunContext, made: Published, options: dict[str, Any], planner: Planner) -> None:
     from loratools.adapter.files.file import read
     from loratools.base.load import load_base
     from loratools.base.vae import use_vae
-    from loratools.preview.request.rows import Row
+    from loratools.preview.request.rows import GridRow
     from loratools.preview.run import render_grid
 
     settings = made.settings
-    base = load_base(planner.base, device=session.device, dtype=None)
-    if planner.vae is not None:
-        use_vae(base, planner.vae.path)
+    base = load_base(planner.paths.base, device=context.device, dtype=None)
+    if planner.paths.vae is not None:
+        use_vae(base, planner.paths.vae.path)
     prompt = settings.prompt if settings.prompt is not None else made.activation
-    row = Row.of_file(read(place.with_suffix(".safetensors")), made.name)
+    row = GridRow.of_file(read(place.with_suffix(".safetensors")), made.name)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as spare:
         result = render_grid(
             base,

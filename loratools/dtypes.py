@@ -1,0 +1,84 @@
+"""Number types, once: the names that people give (``fp16``), safetensors' (``F16``), their bytes, and torch's types.
+
+torch is imported when a type of its is asked for, so that the command line can list the names without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Literal, get_args
+
+from loratools.errors import FormatError
+
+if TYPE_CHECKING:
+    import torch
+
+Dtype = Literal["fp16", "bf16", "fp32"]  # what files are written in and models are run in
+DTYPE_NAMES: tuple[str, ...] = get_args(Dtype)
+_STORED: Mapping[str, str] = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}
+# every type that a safetensors file may hold -> bytes of one number
+ITEM_SIZES: Mapping[str, int] = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
+    "I32": 4, "U32": 4, "F32": 4, "F64": 8, "I64": 8, "U64": 8,
+}  # fmt: skip
+# those of them that torch computes with -> torch's name
+_TORCH: Mapping[str, str] = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "I16": "int16",
+    "I32": "int32",
+    "I64": "int64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+}
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """torch's type of one of the :data:`DTYPE_NAMES`: ``fp16`` -> ``torch.float16``."""
+    return _of_torch(_TORCH[_STORED[name]])
+
+
+def torch_dtype_of(stored: str) -> torch.dtype | None:
+    """torch's type of safetensors' ``stored`` (``F16``); None for a type that torch does not compute with."""
+    return _of_torch(_TORCH[stored]) if stored in _TORCH else None
+
+
+@cache
+def _of_torch(name: str) -> torch.dtype:
+    import torch
+
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+@cache
+def dtype_name(dtype: torch.dtype) -> str:
+    """``fp16`` for ``torch.float16``.
+
+    Raises:
+        FormatError: if LoRA files are not written in that type.
+    """
+    for name in DTYPE_NAMES:
+        if torch_dtype(name) == dtype:
+            return name
+    raise FormatError(f"LoRA files are written as fp16, bf16 or fp32, not {dtype}")
+
+
+def stored_name(dtype: torch.dtype) -> str:
+    """safetensors' name of a type that LoRA files are written in: ``F16`` for ``torch.float16``.
+
+    Raises:
+        FormatError: if LoRA files are not written in that type.
+    """
+    return _STORED[dtype_name(dtype)]
+
+
+def item_size(name: str) -> int:
+    """Bytes of one number of one of the :data:`DTYPE_NAMES`."""
+    return ITEM_SIZES[_STORED[name]]
