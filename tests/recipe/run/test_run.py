@@ -19,7 +19,7 @@ from loratools.preview.record.grid import read_grid
 from loratools.recipe.demo.demo import run_demo
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps, state_of
-from loratools.recipe.run.work_folder import Store
+from loratools.recipe.run.work_folder import WorkFolder
 from loratools.train.callbacks.records import OnStep
 from loratools.train.loop import TrainingLoop
 from tests.recipe.conftest import MODULES, save_lora
@@ -132,7 +132,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_tensors(folder: Path, mon
     with pytest.raises(KeyboardInterrupt):
         run(RECIPE, ["style"])
     planner = make_planner("r.yaml", Path("work"))
-    states = {step.name: state_of(Store(Path("work")), step) for step in planner.plan(["style"])}
+    states = {step.name: state_of(WorkFolder(Path("work")), step) for step in planner.plan(["style"])}
     assert states == {"pictures": "cached", "style": "unfinished"}
     assert stale(run(RECIPE, ["style"])) == {"style"}
     assert epochs == [1, 2, 2]
