@@ -48,7 +48,7 @@ class RecipePaths:
     def base_input(self) -> StepInput:
         """The base as something that a step reads."""
         from loratools.adapter.files.checkpoint import open_checkpoint
-        from loratools.base.load import base_digest
+        from loratools.base.base_path import base_digest
 
         try:
             if Path(self.base).is_file() and Path(self.base).suffix == ".safetensors":
@@ -61,9 +61,9 @@ class RecipePaths:
 
     def base_path(self) -> Path:
         """Where the base lies on disk; ``pocket`` is the one that ships."""
-        from loratools.pocket import weights_folder
+        from loratools.base.base_path import base_path
 
-        return weights_folder() if self.base == "pocket" else Path(self.base)
+        return base_path(self.base)
 
     @cached_property
     def base_family(self) -> str | None:
