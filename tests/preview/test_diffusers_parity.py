@@ -33,7 +33,8 @@ from tests.base.plain import noise, plain_latents
 PROMPTS, NEGATIVE, SEEDS = ["1girl, red hair, smile", "full body, blue eyes"], "bad hands", (11, 12)
 SAMPLER, STEPS, CFG = "DDIM", 8, 3.0  # strong guidance on few steps multiplies float32 rounding itself past the bar
 TOLERANCE = 0.1 / 255
-BASES = ["tiny", *(["pocket"] if (weights_folder() / "model_index.json").is_file() else [])]
+POCKET = pytest.param("pocket", marks=pytest.mark.slow)
+BASES = ["tiny", *([POCKET] if (weights_folder() / "model_index.json").is_file() else [])]
 
 
 @pytest.fixture(scope="module", params=BASES)
