@@ -10,8 +10,8 @@ from typing import Any
 
 from loratools.blocks.explain import BlockRow, BlockShare
 from loratools.files import replacing
+from loratools.imaging.colours import GREY, INK, LINE, PAPER
 from loratools.imaging.lettering import Lettering
-from loratools.preview.sheet.sheet import GREY, INK, LINE, PAPER
 
 _BAR, _PART = "#3b6ea5", "#c98b3c"
 _WIDE, _TALL = 46, 220  # a column's width and the height of weight 1, in pixels
