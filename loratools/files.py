@@ -114,7 +114,13 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` as UTF-8 to ``path``, whole or not at all; line ends stay as they are given."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, utf8_text(text).encode("utf-8"))
+
+
+def utf8_text(text: str) -> str:
+    """``text`` with a ``?`` for each character that UTF-8 cannot hold: half a surrogate pair, as other programs leave
+    in metadata that they cut (``"\\ud83d"`` in JSON)."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def find_beside(name: str | os.PathLike[str], folders: Iterable[Path]) -> Path | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from loratools.errors import FileError, HeldError
-from loratools.files import locked, replacing_folder
+from loratools.files import locked, replacing_folder, write_text
 from tests.at_once import at_once
 
 _TRIALS = 60
@@ -75,6 +75,11 @@ def test_a_place_that_cannot_be_locked_is_not_one_that_is_held(tmp_path: Path) -
     with pytest.raises(FileError, match="choose another --out") as caught, locked(tmp_path / "file/out"):
         pass
     assert not isinstance(caught.value, HeldError)
+
+
+def test_text_that_utf8_cannot_hold_is_written_with_question_marks(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "é \ud83d\n")
+    assert (tmp_path / "a.txt").read_bytes() == "é ?\n".encode()
 
 
 def _write_folder(path: Path, number: int) -> None:

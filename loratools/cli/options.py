@@ -75,15 +75,9 @@ def base_weights(base: str | None) -> Mapping[str, Tensor] | None:
     if base is None:
         return None
     from loratools.adapter.files.checkpoint import open_checkpoint
+    from loratools.base.base_path import base_path
 
-    return open_checkpoint(base_place(base))
-
-
-def base_place(base: str) -> Path:
-    """Where a base model lies; ``pocket`` is the one that ships."""
-    from loratools.pocket import weights_folder
-
-    return weights_folder() if base == "pocket" else Path(base)
+    return open_checkpoint(base_path(base))
 
 
 def lora_options(function: F) -> F:

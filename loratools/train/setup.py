@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
+from loratools.base.generate import PictureRequest
 from loratools.base.load import load_base, pick_device
 from loratools.base.model import Base
 from loratools.base.vae import load_vae
 from loratools.errors import TrainingError
-from loratools.train.callbacks.sample_prompts import SamplePrompt, read_sample_prompts
+from loratools.train.callbacks.sample_prompts import read_sample_prompts
 from loratools.train.callbacks.tensorboard import check_tensorboard
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset
@@ -45,7 +46,7 @@ class RunParts:
     base: Base
     base_adapters: BaseAdapters
     dataset: Dataset
-    samples: tuple[SamplePrompt, ...]
+    samples: tuple[PictureRequest, ...]
     schedule: NoiseSchedule
     trained: Trainable
     plan: TrainPlan
@@ -97,7 +98,7 @@ def check_clip_skip(config: TrainConfig, base: Base) -> None:
         raise TrainingError(f"clip_skip {config.clip_skip} is above the {layers} layers of the base's text encoder")
 
 
-def setup_samples(config: TrainConfig, base: Base) -> tuple[tuple[SamplePrompt, ...], TrainConfig]:
+def setup_samples(config: TrainConfig, base: Base) -> tuple[tuple[PictureRequest, ...], TrainConfig]:
     """The samples to draw, and ``config`` with a note on each option of theirs that has no effect."""
     notes = [*config.notes]
     samples = read_sample_prompts(config, base, notes)

@@ -179,7 +179,8 @@ def command(
       loratools grid --base m.safetensors --prompt "1girl, <lora:ink-000001:0.2>" \\
           --x "s/r: 000001, 000002, 000003" --y "s/r: 0.2>, 0.6>, 1>" -o grid
     """
-    from loratools.base.load import find_base, load_base
+    from loratools.base.base_path import locate_base
+    from loratools.base.load import load_base
     from loratools.launch import Rank
     from loratools.pocket.judge import shipped_judge
     from loratools.preview.redraw import draw_scores
@@ -223,7 +224,7 @@ def command(
     if scored is not None:
         scored.check()
     for name in models[1:]:
-        find_base(name)
+        locate_base(name)
     rank = Rank.here()
     load = partial(load_base, device=device, dtype=dtype, parked=offload)
     first = load(models[0])

@@ -8,7 +8,6 @@ AUTOMATIC1111's WebUI (and Forge) read ``NAME.json`` beside ``NAME.safetensors``
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 VERSIONS = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL", "sd3": "SD3"}  # the WebUI's names; all others are Unknown
 _MOST_TRIGGERS = 8
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _WIDTH = 24  # of a bar in the card's table of blocks
 
 
@@ -50,8 +48,10 @@ class Published:
 
     @property
     def base_model(self) -> str | None:
-        """The base's hub id: as told, or the recipe's own base where that is one."""
-        hub = _HUB_ID.fullmatch(self.base) is not None and not Path(self.base).exists()
+        """The base's hub id: the one that the step names, or the recipe's own base where that is one."""
+        from loratools.base.base_path import is_hub_id
+
+        hub = is_hub_id(self.base) and not Path(self.base).exists()
         return self.settings.base_model or (self.base if hub else None)
 
 

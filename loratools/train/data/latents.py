@@ -108,7 +108,7 @@ class LatentStore:
         key = (sample.item, sample.flipped)
         known = self._masks.get(key) if self._cache else None
         if known is None:
-            scale = 2 ** (len(self._base.vae.config.block_out_channels) - 1)
+            scale = self._base.vae_scale_factor
             bucket, mask = self._dataset.items[sample.item].bucket, self._dataset.mask(sample)
             all_of_it = torch.ones(1, bucket[1] // scale, bucket[0] // scale)
             known = all_of_it if mask is None else _at_latent_size(mask, scale, sample.flipped)

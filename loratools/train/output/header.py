@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from loratools.adapter.header import legacy_hash
 from loratools.base.model import Base
 from loratools.files import sha256
 from loratools.train.config.config import TrainConfig
@@ -19,7 +19,6 @@ from loratools.train.optim.lr_schedule import warmup_steps
 from loratools.train.optim.optimizers import optimizer_class
 from loratools.train.output.header_data import described
 
-_LEGACY_OFFSET, _LEGACY_LENGTH = 0x100000, 0x10000
 _ARCHITECTURES = {"sd1": "stable-diffusion-v1/lora", "sdxl": "stable-diffusion-xl-v1-base/lora"}
 
 
@@ -133,7 +132,7 @@ def _model(facts: HeaderFacts) -> dict[str, object]:
         "v2": base.family == "sd2",
         "base_model_version": family_of(base.family).base_model_version + ("_v" if velocity else ""),
         "sd_model_name": path.name,
-        "sd_model_hash": _legacy_hash(path) if path.is_file() else base.digest[:8],
+        "sd_model_hash": legacy_hash(path) if path.is_file() else base.digest[:8],
         "new_sd_model_hash": base.digest,
         **_vae(facts.config.vae),
     }
@@ -145,13 +144,7 @@ def _vae(path: Path | None) -> dict[str, object]:
         return {}
     if not path.is_file():
         return {"vae_name": path.name}
-    return {"vae_name": path.name, "vae_hash": _legacy_hash(path), "new_vae_hash": sha256(path)}
-
-
-def _legacy_hash(path: Path) -> str:
-    with open(path, "rb") as stream:
-        stream.seek(_LEGACY_OFFSET)
-        return hashlib.sha256(stream.read(_LEGACY_LENGTH)).hexdigest()[:8]
+    return {"vae_name": path.name, "vae_hash": legacy_hash(path), "new_vae_hash": sha256(path)}
 
 
 def _unused() -> dict[str, object]:

@@ -230,7 +230,7 @@ class StepRunner:
 
     def _expect(self, groups: Sequence[Group], epochs_left: int) -> None:
         """Give the executor the number of uses of each (bucket, rows) that are still to come."""
-        scale = 2 ** (len(self._base.vae.config.block_out_channels) - 1)
+        scale = self._base.vae_scale_factor
         sizes: Counter[Hashable] = Counter()
         for batch in (batch for group in groups for batch in group):
             width, height = self._dataset.items[batch[0].item].bucket

@@ -16,7 +16,10 @@ from PIL import Image
 from loratools.adapter.files.file import Adapter, read
 from loratools.recipe.launch.protocol import LaunchFolder, Message, root_of
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork and no SIGKILL")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork and no SIGKILL"),
+    pytest.mark.slow,
+]
 ROOT = Path(__file__).parents[3]
 RECIPE = """\
 version: 1

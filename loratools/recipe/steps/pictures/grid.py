@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -126,7 +124,7 @@ def _names(
 
 def _models(name: str, axes: dict[str, Any], planner: Planner) -> list[StepInput]:
     """The base models on an axis."""
-    from loratools.base.load import base_digest
+    from loratools.base.base_path import base_digest
 
     axis = next((axis for axis in axes["axes"] if axis.kind == "base"), None)
     names = [str(value) for value in axis.values] if axis is not None else []
@@ -225,13 +223,12 @@ def _given(settings: Grid) -> frozenset[str]:
 def check_size(size: Sequence[int], planner: Planner, name: str, *place: str | int) -> None:
     """Raise RecipeError if the base's VAE cannot make pictures of ``size`` (height, width); a base that is not a folder
     of Diffusers here has the factor of all known families, 8."""
-    config = planner.paths.base_path() / "vae/config.json"
-    unit = 8
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        unit = 2 ** (len(json.loads(config.read_text(encoding="utf-8"))["block_out_channels"]) - 1)
-    if any(side < unit or side % unit for side in size):
-        told = f"a size of {size[1]}x{size[0]} does not fit; width and height must be multiples of {unit}"
-        raise planner.error(name, *place, message=told)
+    from loratools.base import picture_size
+
+    try:
+        picture_size.check_size(size, picture_size.scale_factor_of_folder(planner.paths.base_path()))
+    except GridError as error:
+        raise planner.error(name, *place, message=str(error)) from error
 
 
 def _check_judge(name: str, settings: Grid, planner: Planner, context: RunContext) -> None:
