@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.scheme import Scheme
-from loratools.blocks.text import is_number, split_items
-from loratools.blocks.vector import BlockVector, Presets, parse_vector, vector_from
+from loratools.blocks.tokens import is_number, split_items
+from loratools.blocks.vector import BlockVector, Presets, vector_from
 from loratools.errors import BlockError, LoratoolsError, RecipeError
 from loratools.ops.merging.merge_string import TermSpec, parse_merge_string
 from loratools.recipe.schema.recipe import Recipe

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from loratools.blocks.parse import find_preset
 from loratools.blocks.presets import load_presets
 from loratools.blocks.symptoms import find_symptom, symptoms
-from loratools.blocks.vector import find_preset
 from loratools.errors import BlockError, FileError, RecipeError
 from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.recipe.edit.fix import fix, history, sized

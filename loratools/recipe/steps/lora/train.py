@@ -12,6 +12,7 @@ from loratools.launch import Rank
 from loratools.recipe.plan.base_adapters import KEYS, BaseAdapters, read_base_adapters
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lineage import seal
+from loratools.recipe.plan.paths import digest_of
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.recipe import Step
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 REVISION = 1
 # settled by the recipe or by flags, or not to be said in one
 OURS = ("base", "out", "name", "device", "resume", "force", "datasets", "max_steps")
+_BESIDE_IMAGES = ("metadata_file", "mask_folder")
 _FILES = ("save_every_epochs", "save_every_steps", "save_last_n")  # change no byte of a file, but which files there are
 
 
@@ -174,6 +176,8 @@ def located(
         if (here := planner.paths.find(text)) is not None:  # headers tell a hub's by its id
             found["vae"], source = here, replace(source, label=here.name)
         sources.append(source)
+    beside = [getattr(subset, key) for subset in config.images for key in _BESIDE_IMAGES]
+    sources += [StepInput(path.name, path, digest_of(path)) for path in beside if path is not None and path.exists()]
     return found, tuple(sources)
 
 
@@ -201,7 +205,8 @@ def _images(value: Any, name: str, planner: Planner) -> tuple[list[dict[str, Any
             raise planner.error(name, *place, message=told)
         if source.step is None:
             _check_pictures(source, name, planner, *place)
-        entries.append({**entry, "folder": str(source.path)})
+        paths = {key: planner.paths.find(str(entry[key])) or entry[key] for key in _BESIDE_IMAGES if entry.get(key)}
+        entries.append({**entry, **paths, "folder": str(source.path)})
         sources.append(source)
     return entries, sources
 
@@ -220,14 +225,17 @@ def _check_pictures(source: StepInput, name: str, planner: Planner, *place: str 
 
 
 def _subsets(config: TrainConfig) -> list[dict[str, Any]]:
-    """Each folder's settings; of its path only a name such as ``10_name`` counts, which tells the repeats."""
+    """Each folder's settings; of its path only a name such as ``10_name`` counts, which tells the repeats, and of the
+    other paths that they are given: what lies there counts by digest."""
     from loratools.dataset.folder import folder_repeats
 
     named = [folder_repeats(subset.folder) for subset in config.images]
     names = [f"{name.repeats}_{name.word}" if name else "" for name in named]
-    return [
-        {**subset.model_dump(mode="json"), "folder": name} for subset, name in zip(config.images, names, strict=True)
-    ]
+    subsets = []
+    for subset, name in zip(config.images, names, strict=True):
+        given = {key: "given" for key in _BESIDE_IMAGES if getattr(subset, key) is not None}
+        subsets.append({**subset.model_dump(mode="json"), **given, "folder": name})
+    return subsets
 
 
 def sealed(result: RunResult, name: str, planner: Planner) -> Outcome:
