@@ -25,10 +25,11 @@ from typing import Any
 
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
+from loratools.blocks.parse import find_preset
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import SD1_17
 from loratools.blocks.symptoms import Symptom, symptoms
-from loratools.blocks.vector import BlockVector, find_preset
+from loratools.blocks.vector import BlockVector
 from loratools.files import write_text
 from loratools.ops.analysis.suggest import suggest
 from loratools.ops.merging.terms import Term

@@ -210,12 +210,12 @@ class Trainer:
 
     def _inputs(self) -> tuple[dict[str, str], ...]:
         """Name, digest and kind of everything that goes into a file."""
-        parts, start = self._parts, self._parts.trained.network.start
+        parts, init_weights = self._parts, self._parts.trained.network.init_weights
         return (
             {"name": parts.config.base, "digest": parts.base.digest, "kind": "base"},
             *({"name": str(f.path), "digest": parts.dataset.digest, "kind": "images"} for f in parts.dataset.folders),
             *parts.base_adapters.inputs,
-            *([start.input] if start else []),
+            *([init_weights.input] if init_weights else []),
         )
 
     def _resumed(self) -> State | None:

@@ -15,7 +15,7 @@ from loratools.cli.options import json_option, print_json
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from loratools.blocks.explain import BlockRow, Part
+    from loratools.blocks.explain import BlockRow, BlockShare
     from loratools.blocks.vector import BlockVector
 
 _FORMS = ["lbw", "prompt", "inspire", "diffusers"]
@@ -101,7 +101,7 @@ def show(
     """
     from loratools.blocks.explain import explain
 
-    parts: Mapping[str, Part] | None = None
+    parts: Mapping[str, BlockShare] | None = None
     if lora is None:
         found = _read(vector, presets, family, seed)
     else:
@@ -205,8 +205,8 @@ def _target(text: str, found: BlockVector) -> Any:
 
 def _read(text: str, presets: str | None, family: str | None, seed: int | None) -> BlockVector:
     """A vector in any form, a prompt's tag too."""
+    from loratools.blocks.parse import parse_vector
     from loratools.blocks.presets import load_presets
-    from loratools.blocks.vector import parse_vector
     from loratools.blocks.webui_tag import is_tag, parse_tag
     from loratools.errors import BlockError
 
@@ -240,7 +240,7 @@ def _table(rows: Sequence[BlockRow]) -> str:
     )
 
 
-def _part(part: Part | None) -> list[str]:
+def _part(part: BlockShare | None) -> list[str]:
     return [] if part is None else [str(part.modules), f"{100 * part.before:.1f} %", f"{100 * part.after:.1f} %"]
 
 

@@ -52,7 +52,7 @@ def suggest(
 
 def _vector(text: str, presets: Presets, family: str) -> BlockVector | None:
     """A vector of the family; the guide's own names mean nothing where the guide has no numbers for the family."""
-    from loratools.blocks.vector import find_preset, parse_vector
+    from loratools.blocks.parse import find_preset, parse_vector
     from loratools.errors import BlockError
 
     if text not in ("GP1", "GP2"):

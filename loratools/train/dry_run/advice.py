@@ -88,9 +88,9 @@ def _amount(config: TrainConfig, dataset: Dataset) -> Iterator[str]:
         f"guide 004 asks for {_FEWEST} to {_MOST} by its count, which is {count} x {factor:g} = {count * factor:g}"
     )
     if factor * count < _FEWEST:
-        yield f"{count} samples an epoch are few for a style ({wanted}); raise repeats"
+        yield f"{count} samples an epoch are few for a style ({by_guide}); raise repeats"
     if factor * count > _MOST:
-        yield f"{count} samples an epoch are many for a style ({wanted}); lower repeats"
+        yield f"{count} samples an epoch are many for a style ({by_guide}); lower repeats"
     if config.epochs < 8:
         yield f"{config.epochs} epochs; guide 004 asks for 8 or more to choose from"
 

@@ -12,13 +12,14 @@ from PIL import Image
 
 from loratools.adapter.files.file import read
 from loratools.base.generate import PictureRequest, generate
-from loratools.base.infotext import read_png
+from loratools.base.infotext import read_png, write_png
 from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
 from loratools.base.sampling import sample
 from loratools.errors import GridError, LoratoolsError, PromptError, TrainingError
 from loratools.train.callbacks.sample_prompts import read_sample_prompts
+from loratools.train.callbacks.sample_sheet import draw_sheet
 from loratools.train.callbacks.tensorboard import tensorboard_folder
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import read_config
@@ -220,3 +221,27 @@ def test_what_sd_scripts_says_of_samples_and_validation(
     assert found.tensorboard == Path("logs") and tensorboard_folder(found) == Path("logs") / found.name
     file.write_text(f'{common}sample_prompts = "prompts.txt"\nsample_sampler = "euler_a"\nsample_every_n_steps = 0\n')
     assert read_config(file)[0].sample_prompts is None  # as there: nobody says when
+
+
+def sample_file(folder: Path, number: int, prompt: str = "x") -> None:
+    made = {"run": "t", "epoch": 1, "step": 3, "number": number}
+    write_png(Image.new("RGB", (64, 64), "red"), folder / f"e000001_{number:02d}.png", prompt, {"sample": made})
+
+
+def test_a_sheet_letters_prompts_in_other_alphabets(tmp_path: Path) -> None:
+    """Pillow's built-in font has a box for each of these."""
+    sheets = []
+    for prompt in ("\u03b1\u03b2\u03b3", "\u03b4\u03b5\u03b6"):
+        sample_file(tmp_path, 1)
+        path = draw_sheet(tmp_path, [prompt])
+        assert path is not None
+        sheets.append(np.asarray(Image.open(path)))
+    assert sheets[0].shape == sheets[1].shape and not np.array_equal(*sheets)
+
+
+def test_samples_of_prompts_that_are_gone_are_not_on_the_sheet(tmp_path: Path) -> None:
+    sample_file(tmp_path, 3)
+    assert draw_sheet(tmp_path, ["a", "b"]) is None
+    sample_file(tmp_path, 2)
+    path = draw_sheet(tmp_path, ["a", "b"])
+    assert path is not None and Image.open(path).size[0] == 8 + 256 + 8

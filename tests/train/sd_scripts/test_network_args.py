@@ -9,7 +9,7 @@ import pytest
 from loratools.errors import RecipeError
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import read_config
-from loratools.train.network.targets import planned
+from loratools.train.network.targets import find_targets
 from tests.train.network.test_inject import _sd15_on_meta
 
 FILE = """
@@ -37,7 +37,7 @@ def _plan(config: TrainConfig) -> Any:
     from loratools.base.patching.patch import live_modules
 
     live = live_modules(_sd15_on_meta())
-    return planned("sd1", live, config.dim, config.alpha, config, ["unet", "text_encoder"], None)
+    return find_targets("sd1", live, config.dim, config.alpha, config, ["unet", "text_encoder"], None)
 
 
 def test_options_of_the_network_keep_their_names(tmp_path: Path) -> None:
