@@ -153,7 +153,7 @@ def read_terms(
     text: str,
     lora_dirs: Sequence[str],
     presets: str | None,
-    missing: str | None,
+    missing: str | float | None,
     allow_unknown: bool = False,
     base: str | None = None,
 ) -> list[Any]:
