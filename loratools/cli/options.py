@@ -46,10 +46,10 @@ def json_option(function: F) -> F:
 
 def size_bytes(text: str, option: str) -> int:
     """``500MiB`` or ``20GiB`` as bytes; anything else is a mistake in using ``option``."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
         fail_usage(f"{option} {text}: write a size such as 500MiB or 20GiB")
-    return int(float(found["number"]) * 1024 ** _UNITS[found["unit"].upper()])
+    return int(float(match["number"]) * 1024 ** _UNITS[match["unit"].upper()])
 
 
 def unknown_option(function: F) -> F:
@@ -75,15 +75,9 @@ def base_weights(base: str | None) -> Mapping[str, Tensor] | None:
     if base is None:
         return None
     from loratools.adapter.files.checkpoint import open_checkpoint
+    from loratools.base.base_path import base_path
 
-    return open_checkpoint(base_place(base))
-
-
-def base_place(base: str) -> Path:
-    """Where a base model lies; ``pocket`` is the one that ships."""
-    from loratools.pocket import weights_folder
-
-    return weights_folder() if base == "pocket" else Path(base)
+    return open_checkpoint(base_path(base))
 
 
 def lora_options(function: F) -> F:
@@ -159,7 +153,7 @@ def read_terms(
     text: str,
     lora_dirs: Sequence[str],
     presets: str | None,
-    missing: str | None,
+    missing: str | float | None,
     allow_unknown: bool = False,
     base: str | None = None,
 ) -> list[Any]:

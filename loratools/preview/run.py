@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from loratools.base.load import find_base, load_base
+from loratools.base.base_path import locate_base
+from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.base.prompt.embeddings import read_embeddings
 from loratools.base.vae import use_vae
@@ -136,7 +137,7 @@ def render_request(request: GridRequest, arrangement: Arrangement, names: NameLo
         check_scores(request.score)
     models = models_of(arrangement, request.model.base)
     for name in models:
-        find_base(name)
+        locate_base(name)
 
     return render_axes(
         arrangement,

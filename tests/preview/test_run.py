@@ -13,8 +13,7 @@ from loratools.adapter.files.file import read
 from loratools.adapter.files.save import write
 from loratools.base.infotext import LoraUse, read_png
 from loratools.base.model import Base
-from loratools.base.prompt.conditioning import condition
-from loratools.base.sampling.sample import noise, sample
+from loratools.base.sampling.sample import Sampling, decode_pixels
 from loratools.errors import BaseModelError, FileError, GridError, LoratoolsError, PromptError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
@@ -23,6 +22,7 @@ from loratools.preview.redraw import redraw
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
 from tests.base.patching.test_patch import changed, random_deltas, weights
+from tests.base.plain import plain_latents
 from tests.preview.flat import flat
 
 PROMPTS = ["1girl, red hair", "full body"]
@@ -61,11 +61,10 @@ def done(base: Base, rows: list[GridRow], tmp_path_factory: pytest.TempPathFacto
 
 
 def test_the_base_column_is_what_the_base_alone_gives(base: Base, done: GridResult) -> None:
-    cond, uncond = condition(base, PROMPTS), condition(base, [""])
     for batch in ([(0, 1), (0, 2), (1, 1)], [(1, 2)]):
-        latents = torch.cat([noise(seed, base.resolution) for _, seed in batch])
-        alone = sample(base, cond[[p for p, _ in batch]], uncond[[0] * len(batch)], latents, 2, 7.0, "DDIM")
-        for (prompt, seed), image in zip(batch, alone, strict=True):
+        prompts, seeds = [PROMPTS[prompt] for prompt, _ in batch], [seed for _, seed in batch]
+        alone = decode_pixels(base, plain_latents(base, prompts, seeds, Sampling(2, 7.0, "DDIM")))
+        for (prompt, seed), image in zip(batch, alone.numpy(), strict=True):
             path = done.paths("ink-000001", 0.0)[prompt * 2 + seed - 1]
             assert np.array_equal(pixels(path), image)
     assert done.paths("ink-000001", 0.0) == done.paths("ink-000002", 0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -18,12 +17,12 @@ from loratools.adapter.algebra.lowrank import finite
 from loratools.adapter.architectures.compvis import Part
 from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint, taken
 from loratools.adapter.files.metadata import KEY, Provenance, guard_overwrite
-from loratools.adapter.header import Header, TensorInfo, read_header
+from loratools.adapter.header import Header, TensorInfo, encode_header, read_header
 from loratools.adapter.parallel import in_order
 from loratools.dtypes import torch_dtype_of
 from loratools.errors import BaseModelError, FileError, NonFiniteError, ShapeError
 from loratools.ops.merging.combine import Combined
-from loratools.ops.merging.lazy_result import Source
+from loratools.ops.merging.lazy_result import LazyResult
 from loratools.ops.report import grouped
 from loratools.ops.text_table import table
 
@@ -78,7 +77,7 @@ class IntoReport:
 
 
 def merge_into(
-    source: Source,
+    source: LazyResult,
     base: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
@@ -110,7 +109,7 @@ def merge_into(
     return IntoReport(target, len(stream.found), target.stat().st_size, sum(stream.found.values(), Written()), blocks)
 
 
-def _check(checkpoint: Checkpoint, source: Source) -> None:
+def _check(checkpoint: Checkpoint, source: LazyResult) -> None:
     lost = [name for name in _changing(source) if weight_name(name) not in checkpoint]
     if checkpoint.family not in (None, source.family):
         raise BaseModelError(
@@ -132,7 +131,7 @@ def _check(checkpoint: Checkpoint, source: Source) -> None:
             )
 
 
-def _changing(source: Source) -> list[str]:
+def _changing(source: LazyResult) -> list[str]:
     """The modules that are changed at all: of a sum, those with a term whose strength is not 0."""
     return [name for name in source if not isinstance(source, Combined) or source.parts(name)]
 
@@ -145,7 +144,7 @@ def weight_name(name: str) -> str:
 class _Stream:
     """The copying of one file, tensor by tensor in its own order."""
 
-    def __init__(self, checkpoint: Checkpoint, source: Source, header: Header) -> None:
+    def __init__(self, checkpoint: Checkpoint, source: LazyResult, header: Header) -> None:
         self._path = checkpoint.path
         self._source = source
         self._header = header
@@ -154,7 +153,8 @@ class _Stream:
         self.found: dict[str, Written] = {}
 
     def write(self, to: BinaryIO, provenance: Provenance) -> None:
-        to.write(_head(self._path, provenance))
+        texts = {**self._header.metadata, KEY: provenance.to_json()}
+        to.write(encode_header(texts, self._header.tensors))
         with open(self._path, "rb") as stream:
             stream.seek(self._header.data_start)
             for runs, info, data in self._pieces():
@@ -207,16 +207,6 @@ class _Stream:
             )
         missed = torch.linalg.vector_norm((weight.to(precise) - wanted).double())
         return Written(float(torch.linalg.vector_norm(change.double())) ** 2, float(missed) ** 2)
-
-
-def _head(path: Path, provenance: Provenance) -> bytes:
-    """The file's own header with one more metadata entry; all others stay as they are written."""
-    with open(path, "rb") as stream:
-        entries = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    texts = {**entries.pop("__metadata__", {}), KEY: provenance.to_json()}
-    raw = json.dumps({"__metadata__": texts, **entries}, separators=(",", ":"), ensure_ascii=False).encode()
-    raw += b" " * (-len(raw) % 8)
-    return len(raw).to_bytes(8, "little") + raw
 
 
 def _copy(stream: BinaryIO, to: BinaryIO, count: int) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from loratools.base.infotext import Facts, infotext
 from loratools.base.model import Base
+from loratools.base.picture_size import check_size
 from loratools.base.prompt.embeddings import Embeddings
 from loratools.base.prompt.prompt_encoding import PromptEncoder, used_embeddings
-from loratools.base.sampling.sample import check_size
 from loratools.errors import PromptError
 from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
 from loratools.preview.plan.resolve import Stacked, Stacks
@@ -197,7 +197,7 @@ def settings_on(base: Base, setting: Setting) -> Settings:
         setting.clip_skip,
         setting.noise,
     )
-    check_size(base, found.size)
+    check_size(found.size, base.vae_scale_factor)
     return found
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from loratools.base.model import Base
-from loratools.base.sampling.sample import decode
+from loratools.base.sampling.sample import decode_pixels
 from loratools.errors import GridError
 from loratools.preview.plan.jobs import Wanted
 from loratools.preview.render.memory import too_small
@@ -81,8 +81,7 @@ class Decoder:
     def _decode(self, latents: Tensor) -> Tensor | None:
         """None if memory did not suffice for more than one picture."""
         try:
-            images = decode(self._base, latents)
-            return (images.permute(0, 2, 3, 1).float() * 255).round().to(torch.uint8)
+            return decode_pixels(self._base, latents)
         except torch.OutOfMemoryError:
             if len(latents) == 1:
                 raise GridError(too_small(self._base)) from None

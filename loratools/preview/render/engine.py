@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from loratools.base.generate import batch_guidance, denoise_batch
 from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
-from loratools.base.prompt.guidance import guidance
 from loratools.base.prompt.prompt_encoding import encode_prompts
 from loratools.base.sampling.cuda_graph import UNetGraphs
-from loratools.base.sampling.noise import initial_latents
-from loratools.base.sampling.sample import UNet, compiled_unet, denoise_guided, find_sampler, plain_unet
+from loratools.base.sampling.sample import UNet, compiled_unet, plain_unet
 from loratools.errors import GridError
 from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.render.batches import StackBatch, even, plan_stack_batches
@@ -227,23 +226,10 @@ class Engine:
         """The jobs' latents (b, 4, height / 8, width / 8)."""
         first, count = jobs[0], len(jobs)
         jobs = self._mixed.padded(jobs, self._most)
-        positive, negative = zip(*(self._prompts.of(job) for job in jobs), strict=True)
-        guides = guidance(positive, negative, find_sampler(first.sampler).guided(first.cfg))
-        latents = torch.cat([initial_latents(job.noise, job.seed, job.size) for job in jobs])
-        with self._using(self.base.unet), self._mixed.attached(jobs, guides):
-            made = denoise_guided(
-                self.base,
-                guides,
-                latents,
-                first.steps,
-                first.cfg,
-                first.sampler,
-                self._mixed.step,
-                seeds=[job.seed for job in jobs],
-                kind=first.noise,
-                unet=self._unet(jobs),
-            )
-        return made[:count]
+        guidance = batch_guidance(first, [self._prompts.of(job) for job in jobs])
+        with self._using(self.base.unet), self._mixed.attached(jobs, guidance):
+            latents = denoise_batch(self.base, jobs, guidance, callback=self._mixed.step, unet=self._unet(jobs))
+        return latents[:count]
 
     def _unet(self, jobs: Sequence[Job]) -> UNet:
         return self._graphs if self._graphs is not None and jobs[0].steps >= _WORTH_A_GRAPH else self._plain

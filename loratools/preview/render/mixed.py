@@ -111,7 +111,7 @@ class MixedBatches:
         """The branches of every row, attached to the UNet inside the block, if the batch is a mixed one."""
         if not self.active or self._branches is None:
             return contextlib.nullcontext()
-        owners = guidance.owners(len(jobs))
+        owners = guidance.row_owners(len(jobs))
         if self._branches.reserve(len(owners)) and self._graphs is not None:
             self._graphs.drop()
         self._branches.fill([_adapters(job) for job in jobs], owners)

@@ -87,7 +87,7 @@ def _subset(told: Schema, run: Mapping[str, Schema]) -> Schema:
 
 
 def _basestyle(training: Schema) -> Schema:
-    from loratools.train.basestyle.basestyle import Generation
+    from loratools.train.basestyle.generate import Generation
 
     drawn = TypeAdapter(Generation).json_schema()["properties"]
     told = {**training, "properties": {**training["properties"], **drawn}}

@@ -52,7 +52,7 @@ def _training(kind: str) -> Iterator[str]:
 
 
 def _drawn() -> set[str]:
-    from loratools.train.basestyle.basestyle import Generation
+    from loratools.train.basestyle.generate import Generation
 
     return {field.name for field in fields(Generation)}
 

@@ -36,8 +36,8 @@ def parameter_groups(network: Network, config: TrainConfig) -> list[dict[str, An
 def _factors(network: Network, config: TrainConfig, part: str) -> Iterator[tuple[float, nn.Parameter]]:
     """Every trained parameter of a part, with the factor on its rate: its block's, times LoRA+'s for ``up``."""
     plus = config.plus_ratio(part)
-    for name, branch in network.branches.items():
-        plan = network.plan[name]
-        if name.startswith(part) and plan.trained:
-            for side, parameter in branch.factors().items():
-                yield plan.rate * (plus if side == "up" else 1.0), parameter
+    for name, layer in network.layers.items():
+        target = network.targets[name]
+        if name.startswith(part) and target.trained:
+            for side, parameter in layer.factors().items():
+                yield target.rate * (plus if side == "up" else 1.0), parameter

@@ -29,12 +29,12 @@ from loratools.base.prompt.guidance import (
     Stage,
     StaticGuidance,
     guidance,
-    plain_guides,
 )
 from loratools.base.sampling.cuda_graph import UNetGraphs
-from loratools.base.sampling.sample import Added, UNet, denoise_guided, find_sampler, noise, plain_unet
+from loratools.base.sampling.sample import AddedConditions, Sampling, UNet, denoise, plain_unet
+from loratools.base.sampling.samplers import find_sampler
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
-from loratools.blocks.vector import parse_vector
 from loratools.errors import BaseModelError, GridError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
@@ -46,6 +46,7 @@ from loratools.preview.render.picture_store import PictureStore
 from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.rows import GridRow
 from tests.base.patching.test_patch import changed, random_deltas, weights
+from tests.base.plain import noise, plain_conditionings
 
 PROMPTS = ("1girl, red hair", "full body")
 
@@ -325,26 +326,26 @@ def test_an_error_of_a_writer_is_not_lost(base: Base, tmp_path: Path, monkeypatc
 
 
 def test_plain_guides_in_parts_are_plain_guidance(base: Base) -> None:
-    guides = plain_guides(base, [*PROMPTS, ""], 3, 1)
+    guides = plain_conditionings(base, [*PROMPTS, ""])
     assert isinstance(guidance(guides[:2], [guides[2]] * 2, True), StaticGuidance)
     latents = torch.cat([noise(seed, base.resolution) for seed in (1, 2)])
     fixed = guidance(guides[:2], [guides[2]] * 2, True)
     mixed = ComposedGuidance(guides[:2], [guides[2]] * 2)
-    one, two = (denoise_guided(base, how, latents, 3, 4.0, "DPM++ 2M") for how in (fixed, mixed))
+    one, two = (denoise(base, how, latents, [1, 2], Sampling(3, 4.0, "DPM++ 2M")) for how in (fixed, mixed))
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
 
 
 def test_a_scale_below_1_is_the_same_beside_any_other_prompt(base: Base) -> None:
     """Between the negative prompt and the prompt, as the WebUI has it; a picture's key knows nothing of its batch."""
-    guides = plain_guides(base, [*PROMPTS, ""], 3, 1)
+    guides = plain_conditionings(base, [*PROMPTS, ""])
     latents, made = noise(1, base.resolution), {}
     for cfg in (0.0, 0.5, 1.0):
         guided = find_sampler("DPM++ 2M").guided(cfg)
         fixed, mixed = guidance(guides[:1], guides[2:], guided), ComposedGuidance(guides[:1], guides[2:])
-        one, two = (denoise_guided(base, how, latents, 3, cfg, "DPM++ 2M") for how in (fixed, mixed))
+        one, two = (denoise(base, how, latents, [1], Sampling(3, cfg, "DPM++ 2M")) for how in (fixed, mixed))
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
         made[cfg] = one
-    alone = denoise_guided(base, guidance(guides[2:], guides[2:], False), latents, 3, 1.0, "DPM++ 2M")
+    alone = denoise(base, guidance(guides[2:], guides[2:], False), latents, [1], Sampling(3, 1.0, "DPM++ 2M"))
     torch.testing.assert_close(made[0.0], alone, rtol=1e-4, atol=1e-4)  # 0 is the negative prompt alone
     assert not torch.allclose(made[0.5], made[1.0], rtol=1e-3, atol=1e-3)
 
@@ -357,9 +358,9 @@ def test_parts_are_summed_with_their_weights() -> None:
         [PromptConditioning((one, two)), PromptConditioning((one,))], [PromptConditioning.plain(cond)] * 2, True
     )
     latents = torch.arange(2.0).reshape(2, 1, 1, 1)
-    assert how.spread(latents).flatten().tolist() == [0, 1, 0, 0, 1]  # two negatives, then two parts and one
+    assert how.expand(latents).flatten().tolist() == [0, 1, 0, 0, 1]  # two negatives, then two parts and one
     predicted = torch.tensor([1.0, 10.0, 3.0, 5.0, 11.0]).reshape(5, 1, 1, 1)
-    assert how.mix(predicted, 2.0).flatten().tolist() == [1 + 2 * (2 - 0.5 * 4), 10 + 2 * 1]
+    assert how.combine(predicted, 2.0).flatten().tolist() == [1 + 2 * (2 - 0.5 * 4), 10 + 2 * 1]
 
 
 def test_stages_follow_each_other_and_shorter_prompts_are_lengthened() -> None:
@@ -380,7 +381,7 @@ def test_two_call_samplers_count_a_step_once(base: Base) -> None:
             return super().at(step)
 
     how = Watched(condition(base, ["a"]), condition(base, [""]))
-    denoise_guided(base, how, noise(1, (64, 64)), 4, 3.0, "Heun")
+    denoise(base, how, noise(1, (64, 64)), [1], Sampling(4, 3.0, "Heun"))
     assert asked == sorted(asked) and set(asked) == {0, 1, 2, 3}
 
 
@@ -459,7 +460,7 @@ class Watched(UNetGraphs):
         super().__init__(unet)
         self.rows: set[int] = set()
 
-    def __call__(self, latents: Tensor, time: Tensor, hidden: Tensor, added: Added) -> Tensor:
+    def __call__(self, latents: Tensor, time: Tensor, hidden: Tensor, added: AddedConditions) -> Tensor:
         self.rows.add(len(latents))
         return self._unet(latents, time, hidden, added)
 

@@ -26,9 +26,9 @@ from loratools.recipe.steps.lora.train import (
 )
 
 if TYPE_CHECKING:
-    from loratools.train.basestyle.basestyle import Generation
+    from loratools.train.basestyle.generate import Generation
 
-REVISION = 1
+REVISION = 2  # 2: prompts are read in the WebUI's syntax and at any length
 
 
 def default_out(name: str) -> Path:
@@ -38,7 +38,7 @@ def default_out(name: str) -> Path:
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Check the settings: those of the pictures here, those of the training by its own model."""
-    from loratools.train.basestyle.basestyle import PROMPTS
+    from loratools.train.basestyle.generate import PROMPTS
 
     body = {"seed": planner.recipe.seed, **(step.basestyle or {})}
     own = _own()
@@ -71,7 +71,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
 
 
 def _own() -> tuple[str, ...]:
-    from loratools.train.basestyle.basestyle import Generation
+    from loratools.train.basestyle.generate import Generation
 
     return tuple(field.name for field in fields(Generation))
 
@@ -80,7 +80,7 @@ def _generation(body: dict[str, Any], name: str, planner: Planner) -> Generation
     """How the pictures are drawn; what is null is not given."""
     from loratools.preview.request.numbers import parse_size
     from loratools.recipe.steps.pictures.picture_size import check_size
-    from loratools.train.basestyle.basestyle import read_generation
+    from loratools.train.basestyle.generate import read_generation
 
     drawn = {key: body[key] for key in _own() if body.get(key) is not None}
     if isinstance(size := drawn.get("size"), str | int) and not isinstance(size, bool):

@@ -43,7 +43,7 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
 
 def _model(text: str, name: str, planner: Planner, key: str) -> StepInput:
     from loratools.adapter.files.checkpoint import open_checkpoint
-    from loratools.base.load import base_digest
+    from loratools.base.base_path import POCKET, base_digest, base_path
 
     if text in planner.recipe.steps:
         source = planner.input(text, name, "extract", key)
@@ -52,10 +52,8 @@ def _model(text: str, name: str, planner: Planner, key: str) -> StepInput:
             message = f"the step '{text}' is a {kind}, which makes no model; name a merge_into step, a file or a folder"
             raise planner.error(name, "extract", key, message=message)
         return source
-    if text == "pocket":
-        from loratools.pocket import weights_folder
-
-        return StepInput(text, weights_folder(), base_digest(text))
+    if text == POCKET:
+        return StepInput(text, base_path(text), base_digest(text))
     path = planner.paths.find(text)
     if path is None:
         return planner.input(text, name, "extract", key)  # says what there is

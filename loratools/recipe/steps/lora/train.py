@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from loratools.launch import Rank
 from loratools.recipe.plan.base_adapters import KEYS, BaseAdapters, read_base_adapters
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lineage import seal
+from loratools.recipe.plan.paths import digest_of
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.recipe import Step
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 REVISION = 1
 # settled by the recipe or by flags, or not to be said in one
 OURS = ("base", "out", "name", "device", "resume", "force", "datasets", "max_steps")
+_BESIDE_IMAGES = ("metadata_file", "mask_folder")
 _FILES = ("save_every_epochs", "save_every_steps", "save_last_n")  # change no byte of a file, but which files there are
-_COUNTED = re.compile(r"\d+_")
 
 
 def default_out(name: str) -> Path:
@@ -105,17 +105,13 @@ def check_settings(config: TrainConfig, name: str, kind: str, planner: Planner) 
 
 def _samples(config: TrainConfig, sources: Sequence[StepInput], planner: Planner) -> float:
     """Images shown in all, for an estimate."""
-    from loratools.dataset.scan import EXTENSIONS
+    from loratools.train.data.read import samples_per_epoch
 
-    total = 0
-    for subset, source in zip(config.images, sources, strict=True):
-        if source.step is not None:
-            count = int(planner.step(source.step).draft.units or 0)
-        else:
-            count = sum(path.suffix.lower() in EXTENSIONS for path in source.path.iterdir())
-        told = re.match(r"(\d+)_", subset.folder.name)
-        total += count * (subset.repeats or (int(told[1]) if told else config.repeats))
-    return float(total * config.epochs)
+    pairs = zip(config.images, sources, strict=True)
+    drawn = {subset.folder: planner.step(source.step).draft.units for subset, source in pairs if source.step}
+    return float(
+        samples_per_epoch(config, {folder: int(units or 0) for folder, units in drawn.items()}) * config.epochs
+    )
 
 
 def refuse_keys(body: Mapping[str, Any], name: str, kind: str, planner: Planner, own: Collection[str] = ()) -> None:
@@ -180,6 +176,8 @@ def located(
         if (here := planner.paths.find(text)) is not None:  # headers tell a hub's by its id
             found["vae"], source = here, replace(source, label=here.name)
         sources.append(source)
+    beside = [getattr(subset, key) for subset in config.images for key in _BESIDE_IMAGES]
+    sources += [StepInput(path.name, path, digest_of(path)) for path in beside if path is not None and path.exists()]
     return found, tuple(sources)
 
 
@@ -207,32 +205,37 @@ def _images(value: Any, name: str, planner: Planner) -> tuple[list[dict[str, Any
             raise planner.error(name, *place, message=told)
         if source.step is None:
             _check_pictures(source, name, planner, *place)
-        entries.append({**entry, "folder": str(source.path)})
+        paths = {key: planner.paths.find(str(entry[key])) or entry[key] for key in _BESIDE_IMAGES if entry.get(key)}
+        entries.append({**entry, **paths, "folder": str(source.path)})
         sources.append(source)
     return entries, sources
 
 
 def _check_pictures(source: StepInput, name: str, planner: Planner, *place: str | int) -> None:
     """Raise RecipeError if there is no folder, or not one picture in it."""
-    from loratools.dataset.scan import EXTENSIONS
+    from loratools.dataset.folder import folders_read
 
     if not source.path.is_dir():
-        told = f"'{source.label}' is a file, and a folder of pictures is needed; name the folder that it lies in"
-        raise planner.error(name, *place, message=told)
-    folders = sorted(path for path in source.path.iterdir() if path.is_dir())
-    read = [source.path, *(folder for folder in folders if _COUNTED.match(folder.name))]
-    if not any(path.suffix.lower() in EXTENSIONS for folder in read for path in folder.iterdir()):
+        message = f"'{source.label}' is a file, and a folder of pictures is needed; name the folder that it lies in"
+        raise planner.error(name, *place, message=message)
+    if not folders_read(source.path):
+        folders = sorted(path for path in source.path.iterdir() if path.is_dir())
         hint = f"name a folder inside it, such as {source.label}/{folders[0].name}" if folders else "put some there"
         raise planner.error(name, *place, message=f"'{source.label}' holds no pictures; {hint}")
 
 
 def _subsets(config: TrainConfig) -> list[dict[str, Any]]:
-    """Each folder's settings; of its path only a name such as ``10_name`` counts, which tells the repeats."""
-    found = []
-    for subset in config.images:
-        folder = subset.folder.name if _COUNTED.match(subset.folder.name) else ""
-        found.append({**subset.model_dump(mode="json"), "folder": folder})
-    return found
+    """Each folder's settings; of its path only a name such as ``10_name`` counts, which tells the repeats, and of the
+    other paths that they are given: what lies there counts by digest."""
+    from loratools.dataset.folder import folder_repeats
+
+    named = [folder_repeats(subset.folder) for subset in config.images]
+    names = [f"{name.repeats}_{name.word}" if name else "" for name in named]
+    subsets = []
+    for subset, name in zip(config.images, names, strict=True):
+        given = {key: "given" for key in _BESIDE_IMAGES if getattr(subset, key) is not None}
+        subsets.append({**subset.model_dump(mode="json"), **given, "folder": name})
+    return subsets
 
 
 def sealed(result: RunResult, name: str, planner: Planner) -> Outcome:

@@ -54,8 +54,8 @@ def planned_row_labels(arrangement: Arrangement) -> list[str] | None:
 def _check_axis(axis: Axis, grid: GridStep) -> None:
     """Raise GridError for a LoRA, a block or a vector that no row has."""
     from loratools.blocks.groups import expand
+    from loratools.blocks.parse import parse_vector
     from loratools.blocks.scheme import full_scheme
-    from loratools.blocks.vector import parse_vector
 
     families = [terms.family or grid.planner.paths.base_family for terms in grid.terms]
     family = next((family for family in families if family), None)

@@ -230,7 +230,7 @@ class GridStep:
         Raises:
             RecipeError: at the axis, for one that is none.
         """
-        from loratools.base.load import base_digest
+        from loratools.base.base_path import base_digest
 
         axis = next((axis for axis in self.axes.axes if axis.kind == "base"), None)
         if axis is None:

@@ -6,7 +6,6 @@ The folder appears whole: it is made under a hidden name beside its place, and t
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import FileError, LoratoolsError, did_you_mean
-from loratools.files import write_text
+from loratools.files import replacing_folder, write_text
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, check_base, one_file, read_one
 from loratools.recipe.plan.planner import Planner
@@ -157,18 +156,9 @@ def _swapped(out: Path, owner: str, force: bool) -> Iterator[Path]:
     """
     if out.exists() and not _ours(out, owner) and not force and (out.is_file() or any(out.iterdir())):
         raise FileError(f"{out} exists and was not written by this step; give it another `out`, or use --force")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    spare = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:80]}.", suffix=".part"))
-    fresh, old = spare / "new", spare / "old"
-    fresh.mkdir()
-    try:
+    with replacing_folder(out) as fresh:
         write_text(fresh / _MARKER, json.dumps({"owner": owner}))
         yield fresh
-        if out.exists():
-            os.replace(out, old)
-        os.replace(fresh, out)
-    finally:
-        shutil.rmtree(spare, ignore_errors=True)
 
 
 def _ours(out: Path, owner: str) -> bool:
@@ -207,7 +197,7 @@ def _cell(folder: Path, made: Published) -> Path:
     labels, row = [info.label for info in grid.rows], made.settings.row or made.settings.lora
     wanted = labels.index(row) if row in labels else None
     if wanted is None and made.settings.row is None:
-        wanted = _by_digest(grid, made.found.model_hash)
+        wanted = _by_digest(grid, made.description.model_hash)
     if wanted is None:
         told = f"the grid {folder} has no row '{row}'; name one of its rows with `row`: {', '.join(labels)}"
         raise FileError(told)
