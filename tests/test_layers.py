@@ -54,8 +54,6 @@ MANY_PARAMETERS = {  # functions that still take more; a list that only becomes 
     "loratools.cli.lora.merge.command": 22,
     "loratools.cli.lora.subtract.command": 18,
     "loratools.cli.pictures.grid.command": 42,
-    "loratools.preview.block_effect.analyze_effect": 17,
-    "loratools.preview.run.render_grid": 22,
 }
 
 
