@@ -56,7 +56,7 @@ def setup_run(config: TrainConfig, ranks: Ranks = Ranks()) -> RunParts:  # noqa:
     """Every part of the run of ``config``, checked.
 
     Raises:
-        LoratoolsError: everything that is found wrong before the first step.
+        LoratoolsError: for everything that can be wrong before the first step.
     """
     precision = pick_precision(config, pick_device(config.device))
     check_tensorboard(config)
