@@ -12,7 +12,7 @@ from loratools.cli.app import Command
 from loratools.cli.options import device_option, force_option, json_option, print_json
 
 if TYPE_CHECKING:
-    from loratools.recipe.edit.result import Fixed
+    from loratools.recipe.edit.log import EditResult
 
 
 @click.command("fix", cls=Command)
@@ -125,7 +125,7 @@ def _size(text: str) -> Decimal:
     return size
 
 
-def _render(outcome: Fixed, merge: str | None, out: str | None, base: str | None, device: str, force: bool) -> str:
+def _render(outcome: EditResult, merge: str | None, out: str | None, base: str | None, device: str, force: bool) -> str:
     texts = {"before": outcome.old, "after": outcome.text}
     return _strip(outcome.recipe, texts, merge, "fix", out, base, device, force)
 

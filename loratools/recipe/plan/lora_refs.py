@@ -63,7 +63,7 @@ def read_terms(text: str, name: str, planner: Planner, presets: Presets, *place:
         RecipeError: naming the file and the line, for text that is no merge string, a name that is nothing, an epoch
             that the run will not have, or a block vector that is none.
     """
-    from loratools.blocks.vector import parse_vector
+    from loratools.blocks.parse import parse_vector
     from loratools.ops.merging.merge_string import parse_merge_string
 
     try:
@@ -174,7 +174,7 @@ def model_family(path: Path) -> str | None:
 
 def vector_values(text: str, presets: Presets) -> list[list[Any]]:
     """What a vector's text means, whatever its spelling: for each scheme that it fits, the weights by block."""
-    from loratools.blocks.vector import parse_vector
+    from loratools.blocks.parse import parse_vector
 
     found = []
     for family in _FAMILIES:

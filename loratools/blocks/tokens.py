@@ -1,4 +1,4 @@
-"""Small text tools of the room: splitting at separators outside parentheses, and what counts as a number."""
+"""What block vectors are read from: items between separators outside parentheses, and numbers."""
 
 from __future__ import annotations
 
