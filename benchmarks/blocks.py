@@ -157,7 +157,7 @@ def _unit(style: str, seed: int, base_style: Path, size: Size, work: Path, devic
         "device": device,
         "resume": True,
     }
-    run = train(read_config(overrides=settings), progress=False)
+    run = train(read_config(overrides=settings)[0], progress=False)
     variants = _variants(work / "run", base_style, size)
     a, b = read(run.epochs[-1]), read(base_style)
     rows = [GridRow.of_terms([Term(a, 1.0, label="style")], "overfit alone")]

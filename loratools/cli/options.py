@@ -46,10 +46,10 @@ def json_option(function: F) -> F:
 
 def size_bytes(text: str, option: str) -> int:
     """``500MiB`` or ``20GiB`` as bytes; anything else is a mistake in using ``option``."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
         fail_usage(f"{option} {text}: write a size such as 500MiB or 20GiB")
-    return int(float(found["number"]) * 1024 ** _UNITS[found["unit"].upper()])
+    return int(float(match["number"]) * 1024 ** _UNITS[match["unit"].upper()])
 
 
 def unknown_option(function: F) -> F:
@@ -153,7 +153,7 @@ def read_terms(
     text: str,
     lora_dirs: Sequence[str],
     presets: str | None,
-    missing: str | None,
+    missing: str | float | None,
     allow_unknown: bool = False,
     base: str | None = None,
 ) -> list[Any]:

@@ -29,7 +29,7 @@ from loratools.blocks.vector import BlockVector
 from loratools.dtypes import dtype_name
 from loratools.errors import MergeStringError
 from loratools.ops.merging.combine import Combined, combine
-from loratools.ops.merging.lazy_result import Source, norm2_of
+from loratools.ops.merging.lazy_result import LazyResult, norm2_of
 from loratools.ops.merging.merge import adapters_of, merge_files, merge_texts, provenance_of, term_facts
 from loratools.ops.merging.terms import Term
 from loratools.ops.merging.write_result import store
@@ -222,7 +222,7 @@ def _step(
     }
 
 
-class Without(Source):
+class Without(LazyResult):
     """The style with the base's part removed by a method, lazily by module; ``found`` fills with what was removed.
 
     Args:

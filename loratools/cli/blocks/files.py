@@ -43,11 +43,11 @@ def suggest(
     place, other = find_lora(style, lora_dirs), find_lora(base_style, lora_dirs)
     family = read(place if place.is_file() else epochs(place)[-1].path).family
     known = load_presets(presets)
-    found = work_out(place, other, _vector(gp1, known, family), _vector(gp2, known, family))
+    suggestion = work_out(place, other, _vector(gp1, known, family), _vector(gp2, known, family))
     if as_json:
-        print_json(found.json())
+        print_json(suggestion.json())
     else:
-        click.echo(found.text())
+        click.echo(suggestion.text())
 
 
 def _vector(text: str, presets: Presets, family: str) -> BlockVector | None:

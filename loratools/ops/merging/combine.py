@@ -16,11 +16,11 @@ from loratools.adapter.algebra.rank import RankRule, spectrum
 from loratools.adapter.architectures.names import UNKNOWN, family_of
 from loratools.adapter.files.file import Adapter
 from loratools.errors import FormatError, MergeStringError, NonFiniteError, ShapeError
-from loratools.ops.merging.lazy_result import Decomposed, Source, norm2_of
+from loratools.ops.merging.lazy_result import Decomposed, LazyResult, norm2_of
 from loratools.ops.merging.terms import Term
 
 
-class Combined(Source):
+class Combined(LazyResult):
     """The exact weighted sum of terms, lazily by module, in float32; names sorted.
 
     Attributes:

@@ -22,7 +22,7 @@ from loratools.adapter.parallel import in_order
 from loratools.dtypes import torch_dtype_of
 from loratools.errors import BaseModelError, FileError, NonFiniteError, ShapeError
 from loratools.ops.merging.combine import Combined
-from loratools.ops.merging.lazy_result import Source
+from loratools.ops.merging.lazy_result import LazyResult
 from loratools.ops.report import grouped
 from loratools.ops.text_table import table
 
@@ -77,7 +77,7 @@ class IntoReport:
 
 
 def merge_into(
-    source: Source,
+    source: LazyResult,
     base: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
@@ -109,7 +109,7 @@ def merge_into(
     return IntoReport(target, len(stream.found), target.stat().st_size, sum(stream.found.values(), Written()), blocks)
 
 
-def _check(checkpoint: Checkpoint, source: Source) -> None:
+def _check(checkpoint: Checkpoint, source: LazyResult) -> None:
     lost = [name for name in _changing(source) if weight_name(name) not in checkpoint]
     if checkpoint.family not in (None, source.family):
         raise BaseModelError(
@@ -131,7 +131,7 @@ def _check(checkpoint: Checkpoint, source: Source) -> None:
             )
 
 
-def _changing(source: Source) -> list[str]:
+def _changing(source: LazyResult) -> list[str]:
     """The modules that are changed at all: of a sum, those with a term whose strength is not 0."""
     return [name for name in source if not isinstance(source, Combined) or source.parts(name)]
 
@@ -144,7 +144,7 @@ def weight_name(name: str) -> str:
 class _Stream:
     """The copying of one file, tensor by tensor in its own order."""
 
-    def __init__(self, checkpoint: Checkpoint, source: Source, header: Header) -> None:
+    def __init__(self, checkpoint: Checkpoint, source: LazyResult, header: Header) -> None:
         self._path = checkpoint.path
         self._source = source
         self._header = header

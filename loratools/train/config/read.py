@@ -23,8 +23,11 @@ def presets() -> dict[str, dict[str, Any]]:
     return dict(read_yaml(PRESETS).data)
 
 
-def read_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-    """The config at ``path`` (our YAML, or sd-scripts' TOML: a dataset config or options) under ``overrides``.
+def read_config(
+    path: str | Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> tuple[TrainConfig, tuple[str, ...]]:
+    """The config at ``path`` (our YAML, or sd-scripts' TOML: a dataset config or options) under ``overrides``, and a
+    sentence for everything in it that a person should know and that stops nothing.
 
     Overrides that are None count as not given. With no path the overrides alone must name ``base`` and ``images``.
     What the file names is looked for beside it first, then in the current folder; what overrides name the other way
@@ -34,15 +37,15 @@ def read_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
         RecipeError: for a file that cannot be read, an unknown key or preset, or a value out of range.
     """
     if path is None:
-        return make_config(overrides or {}, "train")
+        return make_config(overrides or {}, "train"), ()
     if Path(path).suffix.lower() == ".toml":
         notes: list[str] = []
         under = _read_toml(Path(path), overrides or {}, notes)
-        return make_config(overrides or {}, str(path), under=under).noted(notes)
+        return make_config(overrides or {}, str(path), under=under), tuple(notes)
     document = read_yaml(path)
     if not isinstance(document.data, dict):
         raise RecipeError(f"{path} holds no settings; write `base:` and `images:` at least")
-    return make_config(overrides or {}, str(path), under=document.data, document=document)
+    return make_config(overrides or {}, str(path), under=document.data, document=document), ()
 
 
 def _read_toml(path: Path, overrides: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
