@@ -183,7 +183,7 @@ def read_terms(
     from loratools.blocks.presets import load_presets
     from loratools.ops.merging.merge_string import parse_merge_string
     from loratools.ops.merging.terms import resolve_terms
-    from loratools.recipe.plan.lora_refs import best_epoch
+    from loratools.train.output.epoch_report import best_epoch
 
     weight = None if missing is None else float(missing)
     specs = parse_merge_string(text)
