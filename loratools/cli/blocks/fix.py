@@ -133,7 +133,7 @@ def _size(text: str) -> Decimal:
 
 def _preview(path: Path, flags: FixFlags) -> None:
     """Render a strip over sizes of the edit."""
-    from loratools.preview.request.options import parse_weights
+    from loratools.preview.request.numbers import parse_weights
     from loratools.recipe.edit.fix import sized
 
     sizes = [Decimal(str(size)) for size in parse_weights(flags.sizes)]
