@@ -18,12 +18,13 @@ from loratools.preview.request.read_axes import build_arrangement
 from loratools.preview.request.read_prompts import read_prompts
 from loratools.preview.request.read_rows import NameLookup, distinct_labels, planned_labels
 from loratools.preview.request.row_text import RowText
-from loratools.recipe.plan.lora_refs import Terms, best_epoch, read_terms, why_no_epoch
+from loratools.recipe.plan.lora_refs import Terms, read_terms, why_no_epoch
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import StepInput
 from loratools.recipe.schema.kinds import RUNS
 from loratools.recipe.schema.picture_steps import Grid
 from loratools.recipe.steps.pictures.picture_size import check_size
+from loratools.train.output.epoch_report import best_epoch
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
