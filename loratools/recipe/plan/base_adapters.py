@@ -48,7 +48,7 @@ class BaseAdapters:
         return found
 
     def _text(self, terms: Terms, family: str | None) -> str:
-        from loratools.blocks.vector import parse_vector
+        from loratools.blocks.parse import parse_vector
 
         told = []
         for spec in terms.specs:

@@ -14,7 +14,7 @@ from loratools.train.network.layers import Lora, LoraDropoutConv, LoraDropoutLin
 class DoraLayer(Lora):
     """DoRA (2402.09353, eq. 5): ``m * (W + s up down) / |W + s up down|``, with a norm and a magnitude for each row.
 
-    ``magnitude`` (out,) starts at the rows' own norms. As in the paper (section 4.3), no gradient goes through the norm.
+    ``magnitude`` (out,) starts at the rows' own norms. As in the paper (section 4.3), no gradient passes the norm.
     """
 
     def extras(self) -> dict[str, Tensor]:

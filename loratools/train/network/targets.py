@@ -9,10 +9,11 @@ from torch import nn
 
 from loratools.adapter.architectures.names import is_text, lora_targets
 from loratools.blocks.elements import is_rule
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import full_scheme
-from loratools.blocks.text import split_items
-from loratools.blocks.vector import BlockVector, parse_vector
+from loratools.blocks.tokens import split_items
+from loratools.blocks.vector import BlockVector
 from loratools.errors import TrainingError
 from loratools.train.config.network import NetworkConfig
 from loratools.train.network.init_weights import InitWeights

@@ -25,7 +25,7 @@ from loratools.train.network.layers import LoraDropoutConv, LoraDropoutLinear, M
 from loratools.train.network.network import LoraConv, Network
 from loratools.train.optim.param_groups import parameter_groups
 from loratools.train.output.state import load_state
-from loratools.train.trainer import plan, train
+from loratools.train.trainer import dry_run, train
 from tests.train.network.test_inject import _sd15_on_meta
 
 Config = Callable[..., TrainConfig]
@@ -430,9 +430,9 @@ def test_base_adapters_are_in_the_base_and_not_in_the_file(
         wanted = live[name].weight + weight * adapter[name].dense().float().reshape(live[name].weight.shape)  # type: ignore[operator]
         torch.testing.assert_close(now[name].weight, wanted, rtol=1e-6, atol=1e-7)
     images = pictures(count=2)
-    without = plan(config(images, epochs=1))
+    without = dry_run(config(images, epochs=1))
     settings = config(images, epochs=1, base_adapters=terms)
-    assert plan(settings).modules == without.modules == 204  # though the style has convolutions too
+    assert dry_run(settings).modules == without.modules == 204  # though the style has convolutions too
     result = read(train(settings, progress=False).epochs[0])
     assert len(result) == 204 and result[QUERY].norm() < 0.5 * adapter[QUERY].norm()
     assert [given["digest"] for given in _inputs_of(result) if given["kind"] == "base adapter"] == [adapter.digest]

@@ -14,8 +14,8 @@ from loratools.recipe.schema.recipe import Step
 from loratools.recipe.steps.lora.common import file_out, open_terms, rank_text, told, with_base
 
 if TYPE_CHECKING:
-    from loratools.ops.merging.lazy_result import Source
     from loratools.ops.merging.merge import MergePlan
+    from loratools.ops.merging.method import MergeMethod
     from loratools.ops.merging.terms import Term
 
 REVISION = 1
@@ -60,21 +60,24 @@ def merge_terms(name: str, planner: Planner) -> list[Term]:
     return _opened(settings, terms, planner)
 
 
-def _opened(settings: Merge, terms: Terms, planner: Planner) -> list[Term]:
-    from loratools.ops.analysis.norms import match_norms
+def merge_method(settings: Merge) -> MergeMethod:
+    """What the step makes of its terms."""
+    from loratools.ops.merging.method import MergeMethod
 
-    missing = settings.missing
-    if settings.compat and missing is None:
-        missing = 1  # those tools never ask: what they leave out is measured against keeping it
-    found = open_terms(
+    return MergeMethod(settings.method, settings.density, settings.match_norm, settings.compat)
+
+
+def _opened(settings: Merge, terms: Terms, planner: Planner) -> list[Term]:
+    method = merge_method(settings)
+    opened = open_terms(
         terms,
         planner,
         presets=settings.presets,
-        missing=missing,
+        missing=method.missing(settings.missing),
         dora=settings.dora,
         allow_unknown=settings.allow_unknown,
     )
-    return match_norms(found) if settings.match_norm else found
+    return method.prepared(opened)
 
 
 def write_merge(out: Path, context: RunContext, settings: Merge, terms: Terms, name: str, planner: Planner) -> Outcome:
@@ -83,35 +86,13 @@ def write_merge(out: Path, context: RunContext, settings: Merge, terms: Terms, n
     from loratools.dtypes import torch_dtype
     from loratools.ops.merging.merge import merge_files
 
-    found = _opened(settings, terms, planner)
     report = merge_files(
-        found,
+        _opened(settings, terms, planner),
         out,
         rule=parse_rank(settings.rank),
         dtype=torch_dtype(settings.dtype),
         force=context.force,
         owner=planner.owner(name),
-        source=_source(settings, found),
-        method=_method(settings),
+        method=merge_method(settings),
     )
     return told(report)
-
-
-def _source(settings: Merge, terms: list[Term]) -> Source | None:
-    """What is written in place of the exact sum, or None for the sum itself."""
-    from loratools.ops.merging.compat import compatible
-    from loratools.ops.merging.ties import Ties
-
-    if settings.method == "ties":
-        return Ties(terms, _density(settings))
-    return compatible(terms, settings.compat) if settings.compat else None
-
-
-def _method(settings: Merge) -> dict[str, Any]:
-    """What the header tells beside the terms; nothing for the plain sum."""
-    ties = {"method": "ties", "density": _density(settings)} if settings.method == "ties" else {}
-    return ties | ({"compat": settings.compat} if settings.compat else {})
-
-
-def _density(settings: Merge) -> float:
-    return 0.5 if settings.density is None else settings.density

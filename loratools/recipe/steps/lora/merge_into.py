@@ -66,10 +66,10 @@ def _checkpoint(settings: MergeInto, name: str, planner: Planner) -> StepInput:
 def _make(
     out: Path, context: RunContext, settings: MergeInto, terms: Terms, into: Path, name: str, planner: Planner
 ) -> Outcome:
-    from loratools.ops.analysis.norms import match_norms
     from loratools.ops.merging.combine import combine
     from loratools.ops.merging.merge import into_provenance
     from loratools.ops.merging.merge_into import merge_into
+    from loratools.ops.merging.norms import match_norms
 
     found = open_terms(
         terms,

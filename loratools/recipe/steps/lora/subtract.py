@@ -21,7 +21,7 @@ default_out = file_out
 
 def draft(name: str, step: Step, planner: Planner) -> Draft:
     """Read both merge strings and the block weights."""
-    from loratools.blocks.vector import parse_vector
+    from loratools.blocks.parse import parse_vector
 
     settings = step.options(Subtract)
     presets = planner.paths.presets(settings.presets, name)
@@ -55,7 +55,7 @@ def _make(
     out: Path, context: RunContext, settings: Subtract, sides: tuple[Terms, Terms], name: str, planner: Planner
 ) -> Outcome:
     from loratools.adapter.algebra.rank import parse_rank
-    from loratools.blocks.vector import parse_vector
+    from loratools.blocks.parse import parse_vector
     from loratools.dtypes import torch_dtype
     from loratools.ops.subtract import Method, subtract_files
 

@@ -197,7 +197,7 @@ def _cell(folder: Path, made: Published) -> Path:
     labels, row = [info.label for info in grid.rows], made.settings.row or made.settings.lora
     wanted = labels.index(row) if row in labels else None
     if wanted is None and made.settings.row is None:
-        wanted = _by_digest(grid, made.found.model_hash)
+        wanted = _by_digest(grid, made.description.model_hash)
     if wanted is None:
         told = f"the grid {folder} has no row '{row}'; name one of its rows with `row`: {', '.join(labels)}"
         raise FileError(told)
