@@ -36,10 +36,6 @@ class Moments:
         """The same on the CPU."""
         return Moments(self.mean.cpu(), self.deviation.cpu())
 
-    def sample(self, noise: Tensor, scaling: float, shift: float = 0.0) -> Tensor:
-        """(mean + deviation * noise - shift) * scaling: latents as the UNet knows them."""
-        return (self.mean + self.deviation * noise - shift) * scaling
-
 
 class LatentStore:
     """The moments of every image (and of its mirror image, where its folder flips), on the CPU.
