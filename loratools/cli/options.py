@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -23,8 +24,25 @@ _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 DTYPES = click.Choice(DTYPE_NAMES)
+
+
+def as_object(options: Callable[..., T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
+    """Hand a command its arguments and flags as one object, a dataclass whose fields have click's names.
+
+    It stands below the command's options, directly above its function.
+    """
+
+    def decorate(function: Callable[[T], None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(**values: Any) -> None:
+            function(options(**values))
+
+        return command
+
+    return decorate
 
 
 def force_option(function: F) -> F:
@@ -165,7 +183,7 @@ def read_terms(
     from loratools.blocks.presets import load_presets
     from loratools.ops.merging.merge_string import parse_merge_string
     from loratools.ops.merging.terms import resolve_terms
-    from loratools.recipe.plan.lora_refs import best_epoch
+    from loratools.train.output.epoch_report import best_epoch
 
     weight = None if missing is None else float(missing)
     specs = parse_merge_string(text)

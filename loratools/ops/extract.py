@@ -81,7 +81,7 @@ def extract_files(
 
 def digest_of(checkpoint: Checkpoint) -> str:
     """sha256 of a single file, or over the hex digests of a folder's weight files in order."""
-    found = sorted({place.file for place in checkpoint.places.values()})
+    found = sorted({location.file for location in checkpoint.locations.values()})
     if len(found) == 1:
         return files.sha256(found[0])
     return hashlib.sha256("".join(files.sha256(path) for path in found).encode()).hexdigest()

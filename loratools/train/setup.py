@@ -59,7 +59,7 @@ def setup_run(config: TrainConfig, ranks: Ranks = Ranks(), notes: Sequence[str] 
     Args:
         notes: what a person should know of the config's file.
     Raises:
-        LoratoolsError: everything that is found wrong before the first step.
+        LoratoolsError: for everything that can be wrong before the first step.
     """
     precision = pick_precision(config, pick_device(config.device))
     check_tensorboard(config)

@@ -278,7 +278,7 @@ def _names(lora_dirs: tuple[str, ...], presets: str | None, missing: str | None)
     from loratools.adapter.files.epoch_files import find_lora
     from loratools.blocks.presets import load_presets
     from loratools.preview.request.read_axes import NameLookup
-    from loratools.recipe.plan.lora_refs import best_epoch
+    from loratools.train.output.epoch_report import best_epoch
 
     return NameLookup(
         lambda ref: find_lora(ref, lora_dirs),

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.adapter.files.decode import Piece, decode
+from loratools.adapter.files.lora_file import open_lora_file
 from loratools.adapter.files.metadata import KEY, Provenance
-from loratools.adapter.files.source import open_source
 from loratools.blocks.scheme import NO_BLOCK, SCHEMES, Scheme, full_scheme, sorted_blocks
 from loratools.files import sha256
 from loratools.ops.text_table import table
@@ -170,7 +170,7 @@ def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Descr
     Raises:
         FileError, FormatError: as :func:`describe`.
     """
-    source = open_source(path)
+    source = open_lora_file(path)
     tensors = source.header.tensors
     decoded = decode(
         source.path, tensors, source.header.metadata, component=source.component, allow_unknown=allow_unknown

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from loratools import files
 from loratools.adapter.algebra.lowrank import finite
-from loratools.adapter.architectures.compvis import Part
+from loratools.adapter.architectures.compvis import ParameterView
 from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint, taken
 from loratools.adapter.files.metadata import KEY, Provenance, guard_overwrite
 from loratools.adapter.header import Header, TensorInfo, encode_header, read_header
@@ -166,7 +166,7 @@ class _Stream:
     def _pieces(self) -> Iterator[tuple[int, TensorInfo | None, bytes]]:
         """(bytes to copy as they are, then a tensor to replace, its new bytes), in the file's order."""
         order = sorted(self._header.tensors.items(), key=lambda item: (item[1].start, item[1].end))
-        changed = [(key, info) for key, info in order if self._parts(key)]
+        changed = [(key, info) for key, info in order if self._views(key)]
         position = 0
         for info, data, found in in_order(self._change, changed):
             self.found.update(found)
@@ -174,8 +174,8 @@ class _Stream:
             position = info.end
         yield max((info.end for info in self._header.tensors.values()), default=0) - position, None, b""
 
-    def _parts(self, key: str) -> list[Part]:
-        return [part for part in self._held.get(key, []) if part.name in self._modules]
+    def _views(self, key: str) -> list[ParameterView]:
+        return [view for view in self._held.get(key, []) if view.name in self._modules]
 
     def _change(self, item: tuple[str, TensorInfo]) -> tuple[TensorInfo, bytes, dict[str, Written]]:
         key, info = item
@@ -189,8 +189,8 @@ class _Stream:
             raise FileError(f"{self._path} changed while it was being read; run the command again")
         stored = torch.frombuffer(data, dtype=dtype).reshape(info.shape)
         found = {
-            self._modules[part.name]: self._add(taken(stored, part), self._modules[part.name])
-            for part in self._parts(key)
+            self._modules[view.name]: self._add(taken(stored, view), self._modules[view.name])
+            for view in self._views(key)
         }
         return info, bytes(data), found
 

@@ -15,6 +15,7 @@ from loratools.recipe.plan.paths import digest_of
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned, StepInput
 from loratools.recipe.schema.kinds import LORAS, RUNS
+from loratools.train.output.epoch_report import best_epoch
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
@@ -182,17 +183,6 @@ def vector_values(text: str, presets: Presets) -> list[list[Any]]:
             rules = [[[rule.where, rule.weight] for rule in vector.rules]] if vector.rules else []
             found.append([vector.scheme.name, dict(vector.weights), *rules])
     return found
-
-
-def best_epoch(run: Path) -> int:
-    """The first epoch of ``run``'s shortlist, see :func:`loratools.train.output.epoch_report.shortlist`.
-
-    Raises:
-        FileError: if there is no such run.
-    """
-    from loratools.train.output.epoch_report import report
-
-    return report(run).shortlist[0].number
 
 
 def _source(spec: TermSpec, planner: Planner, name: str, place: Sequence[str | int]) -> StepInput:

@@ -7,7 +7,7 @@ from loratools.adapter.architectures.names import (
     family_of,
     known_canonical,
     kohya_name,
-    kohya_places,
+    kohya_weights,
     lora_targets,
     module_tree,
     other_tree,
@@ -32,7 +32,7 @@ def test_the_trees_have_the_counts_that_sd_scripts_makes(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_name_goes_to_kohya_and_back(family: str) -> None:
     names = [module.name for module in (*module_tree(family), *other_tree(family))]
-    places = {stem: place for stem, place in kohya_places(family).items() if set(place.names) <= set(names)}
+    places = {stem: place for stem, place in kohya_weights(family).items() if set(place.names) <= set(names)}
     assert sorted(name for place in places.values() for name in place.names) == sorted(names)
     for stem, place in places.items():
         assert resolve(stem, family) == place and {kohya_name(name, family) for name in place.names} == {stem}

@@ -220,7 +220,7 @@ def test_merging_into_a_model_changes_only_its_modules(base: Path, tmp_path: Pat
     report = merge_into(combine(asked), base, tmp_path / "model.safetensors", provenance=made)
     before, after, change = load_file(base), load_file(report.path), dense(files["A"])
     assert list(safe_open(base, "pt").keys()) == list(safe_open(report.path, "pt").keys())
-    places = {open_checkpoint(base).places[f"{name}.weight"].key: name for name in change}
+    places = {open_checkpoint(base).locations[f"{name}.weight"].key: name for name in change}
     for key, tensor in before.items():
         assert after[key].dtype == tensor.dtype
         if key not in places:

@@ -12,7 +12,6 @@ import torch
 
 from loratools.base.load import load_base
 from loratools.errors import LoratoolsError, TrainingError
-from loratools.recipe.plan.lora_refs import best_epoch
 from loratools.train import seeds
 from loratools.train.callbacks.tensorboard import check_tensorboard
 from loratools.train.callbacks.validation import BANDS, band_edges, chosen
@@ -20,7 +19,7 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.data.latents import LatentStore
 from loratools.train.data.read import read_dataset
 from loratools.train.network.network import Network
-from loratools.train.output.epoch_report import report
+from loratools.train.output.epoch_report import best_epoch, report
 from loratools.train.step import objective
 from loratools.train.step.precision import Precision
 from loratools.train.step.step import DenoisingStep

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import RankError
-from loratools.recipe.plan.lora_refs import Terms, best_epoch
+from loratools.recipe.plan.lora_refs import Terms
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Outcome, StepInput
+from loratools.train.output.epoch_report import best_epoch
 
 if TYPE_CHECKING:
     from loratools.adapter.files.file import Weights

@@ -18,13 +18,14 @@ from loratools.preview.request.read_axes import (
 )
 from loratools.preview.request.read_rows import read_prompts
 from loratools.recipe.plan.context import RunContext
-from loratools.recipe.plan.lora_refs import Terms, best_epoch, check_base, read_terms, vector_values
+from loratools.recipe.plan.lora_refs import Terms, check_base, read_terms, vector_values
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.picture_steps import Grid
 from loratools.recipe.schema.recipe import Step
 from loratools.recipe.steps.pictures.grid_check import PlannedNames, check_grid, place_of
 from loratools.recipe.steps.pictures.grid_scores import compared_with, scored_by
+from loratools.train.output.epoch_report import best_epoch
 
 if TYPE_CHECKING:
     from loratools.base.model import Base
