@@ -17,11 +17,11 @@ from loratools import __version__
 from loratools.adapter.files.file import read
 from loratools.cli import COMMANDS, cli
 from loratools.cli.app import report
+from tests.loras import trained
 from tests.recipe.conftest import MODULES, save_lora
 from tests.tiny import save_tiny_base
 
 ROOT = Path(__file__).parents[2]
-FIXTURES = ROOT / "../shared/fixtures"
 
 
 def call(*words: str | Path) -> Result:
@@ -307,10 +307,8 @@ def test_train_and_grid(loras: Path, tmp_path_factory: pytest.TempPathFactory) -
     assert Image.open(loras / "grid/grid.png").size[0] > 64
 
 
-def test_the_fixtures_of_a_foreign_trainer(tmp_path: Path) -> None:
-    a, b = FIXTURES / "sdscripts-sd15-style-r8a4.safetensors", FIXTURES / "sdscripts-sd15-base-r4a1.safetensors"
-    if not a.is_file():  # then made files of the same kind take their place
-        a, b = save_lora(tmp_path / "a.safetensors", 1), save_lora(tmp_path / "b.safetensors", 2)
+def test_files_that_sd_scripts_trained_merge_and_verify(tmp_path: Path) -> None:
+    a, b = trained("style-r8a4"), trained("base-r4a1")
     out = tmp_path / "c.safetensors"
     done = call("merge", f"{a}:1:GP1,{b}:-1:GP2", "-o", out)
     assert done.exit_code == 0, done.output

@@ -12,9 +12,9 @@ from loratools.adapter.architectures.names import kohya_name
 from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.train.network.network import LoraConv, LoraLinear, Network
+from tests.loras import trained
 
 EXPECTED = (Path(__file__).parent / "sd15_modules.txt").read_text().split()
-FIXTURES = Path(__file__).parents[3] / "../shared/fixtures"
 
 
 def _sd15_on_meta() -> Base:
@@ -57,14 +57,15 @@ def test_sd15_has_the_264_modules_that_sd_scripts_trains() -> None:
     assert len(Network(_sd15_on_meta(), 8, 4, 0, unet=False).layers) == 72
 
 
-def test_keys_and_shapes_are_those_of_a_trained_file() -> None:
+def test_there_is_a_key_for_each_factor_of_each_module() -> None:
     shapes = _files_shapes(Network(_sd15_on_meta(), 8, 4, 0))
     assert sorted({key.split(".")[0] for key in shapes}) == EXPECTED and len(shapes) == 792
-    path = FIXTURES / "sdscripts-sd15-style-r8a4.safetensors"
-    if path.is_file():
-        with safe_open(path, "pt") as file:
-            theirs = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-        assert shapes == theirs
+
+
+def test_keys_and_shapes_are_those_of_a_file_that_sd_scripts_trained() -> None:
+    with safe_open(trained("style-r8a4"), "pt") as file:
+        theirs = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    assert _files_shapes(Network(_sd15_on_meta(), 8, 4, 0)) == theirs
 
 
 def _frozen(kind: str) -> tuple[torch.nn.Module, torch.Tensor]:
