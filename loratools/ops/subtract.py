@@ -196,9 +196,9 @@ def subtract_files(
                 provenance=provenance_of(asked, rule, dtype, owner, step),
                 carried=all_carried(adapters_of(style)),
             )
-    groups = grouped(source.found, source.family)
-    blocks = {block: sum((source.found[name] for name in names), Removal()) for block, names in groups.items()}
-    return SubtractReport(method, sum(source.found.values(), Removal()), blocks, stored)
+    groups = grouped(source.removed, source.family)
+    blocks = {block: sum((source.removed[name] for name in names), Removal()) for block, names in groups.items()}
+    return SubtractReport(method, sum(source.removed.values(), Removal()), blocks, stored)
 
 
 def _removed(term: Term, vector: BlockVector | None, missing: float | None) -> Term:
@@ -223,7 +223,7 @@ def _step(
 
 
 class Without(LazyResult):
-    """The style with the base's part removed by a method, lazily by module; ``found`` fills with what was removed.
+    """The style with the base's part removed by a method, lazily by module; ``removed`` fills with what was removed.
 
     Args:
         style: S. ``base``: R at the strengths of its own terms.
@@ -234,7 +234,7 @@ class Without(LazyResult):
         self.family = style.family
         self.shapes = style.shapes
         self.dense = style.dense | (base.dense & set(style.shapes) if method.mode == "matched" else frozenset[str]())
-        self.found: dict[str, Removal] = {}
+        self.removed: dict[str, Removal] = {}
         self._style = style
         self._base = base
         self._method = method
@@ -250,7 +250,7 @@ class Without(LazyResult):
         return self.measure(name)
 
     def measure(self, name: str) -> Delta:
-        """One module's result, computed in float64; what was removed goes into ``found``."""
+        """One module's result, computed in float64; what was removed goes into ``removed``."""
         s = _of(self._style, name, self._base)
         r = _of(self._weighted, name, self._style)  # v R, whose directions are R's
         result = self._apply(name, s, r)
@@ -261,13 +261,13 @@ class Without(LazyResult):
         if kept2 <= _NOISE**2 * style2:  # all of it was removed, and rounding is no style
             result, kept2 = result.scaled(0.0), 0.0
         taken = concatenate([(1.0, s), (-1.0, result)])
-        self.found[name] = Removal(inner(s, r), style2, norm2_of(r), norm2_of(taken), kept2)
+        self.removed[name] = Removal(inner(s, r), style2, norm2_of(r), norm2_of(taken), kept2)
         return _single(result)
 
     def norms2(self, name: str, delta: Delta) -> tuple[float, float]:
         """Only the matched difference is a sum whose terms may cancel; projections are computed without cancelling."""
-        found = self.found[name]
-        return norm2_of(delta), found.style2 + found.taken2 if self._method.mode == "matched" else found.kept2
+        removed = self.removed[name]
+        return norm2_of(delta), removed.style2 + removed.taken2 if self._method.mode == "matched" else removed.kept2
 
     def _apply(self, name: str, s: Delta, r: Delta) -> Delta:
         match self._method.mode:
@@ -299,12 +299,12 @@ class Without(LazyResult):
 def directions(delta: Delta, energy: float) -> tuple[Tensor, Tensor]:
     """``U`` (out, k) and ``V^T`` (k, in * kh * kw): the leading singular vectors that hold ``energy``; k is 0 for a
     zero difference."""
-    found = spectrum(delta)
-    if not bool(found.s[0] > 0):
-        return found.u[:, :0], found.v[:0]
+    whole = spectrum(delta)
+    if not bool(whole.s[0] > 0):
+        return whole.u[:, :0], whole.v[:0]
     columns = max(delta.shape[0], math.prod(delta.shape[1:]))
-    rank = min(choose(found.s, Energy(energy), columns), choose(found.s, Exact(), columns))
-    return found.u[:, :rank], found.v[:rank]
+    rank = min(choose(whole.s, Energy(energy), columns), choose(whole.s, Exact(), columns))
+    return whole.u[:, :rank], whole.v[:rank]
 
 
 def _matched(s: Delta, base: Delta, weighted: Delta, most: float) -> Delta:
@@ -340,9 +340,9 @@ def _projected(s: Delta, u: Tensor, v: Tensor, strength: float, side: Side) -> D
 def _canonical(delta: LowRank) -> LowRank:
     """The same by SVD: what a projection leaves are components that cancel in part, which a half-precision cast would
     show."""
-    found = spectrum(delta)
-    root = found.s.sqrt()
-    return LowRank(found.u * root, found.v * root[:, None], delta.shape)
+    whole = spectrum(delta)
+    root = whole.s.sqrt()
+    return LowRank(whole.u * root, whole.v * root[:, None], delta.shape)
 
 
 def _projected_dense(s: Delta, u: Tensor, v: Tensor, strength: float, side: Side) -> Delta:

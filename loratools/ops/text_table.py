@@ -1,4 +1,4 @@
-"""Rows as plain text; light, since a file's header is told with it."""
+"""Rows as plain text; imports nothing heavy, since describing a file's header needs it."""
 
 from __future__ import annotations
 

@@ -77,15 +77,15 @@ def test_every_mode_is_its_formula(
         report = subtract_files(terms("S:1", **files), terms("R:1", **files), out, method=method, dtype=dtype)
         norm = sum(float(matrix.norm()) ** 2 for matrix in asked.values()) ** 0.5
         taken = sum(float((s[name] - asked[name]).norm()) ** 2 for name in s)
-        found = dense(out)
-        error = sum(float((found[name] - asked[name]).norm()) ** 2 for name in asked) ** 0.5
+        result = dense(out)
+        error = sum(float((result[name] - asked[name]).norm()) ** 2 for name in asked) ** 0.5
         parts = (scale**2 + taken) ** 0.5 if method.mode == "matched" else norm  # a matched difference stores both
         assert error <= 2**0.5 * bound * parts + 1e-9 * scale, (error, parts)
         assert report.total.kept == pytest.approx(norm / scale, rel=1e-5, abs=1e-6)
         assert report.total.removed == pytest.approx(taken / scale**2, rel=1e-4, abs=1e-9)
         assert report.stored is not None
-        told = report.stored.error * (parts if norm < parts / 2 else norm)  # relative to the parts where they cancel
-        assert told == pytest.approx(error, rel=0.02, abs=1e-6 * scale)
+        stated = report.stored.error * (parts if norm < parts / 2 else norm)  # relative to the parts where they cancel
+        assert stated == pytest.approx(error, rel=0.02, abs=1e-6 * scale)
         out.unlink()
 
 
@@ -104,8 +104,8 @@ def test_direct_with_blocks_is_the_merge(tmp_path: Path) -> None:
     one, other = load_file(tmp_path / "s.safetensors"), load_file(tmp_path / "m.safetensors")
     assert all(torch.equal(one[key], other[key]) for key in other)
     assert set(report.blocks) == {"BASE", "IN01", "M00"}
-    told = json.loads(json.dumps(report.json()))
-    assert told["mode"] == "direct" and {"cosine", "removed", "kept", "error"} <= set(told["blocks"]["M00"])
+    content = json.loads(json.dumps(report.json()))
+    assert content["mode"] == "direct" and {"cosine", "removed", "kept", "error"} <= set(content["blocks"]["M00"])
     assert "energy removed" in report.text() and "error" in report.text()
     composed = subtract_files(terms("A:1", **files), terms("B:0.5:GP1", **files), None, method=Method(), vector=vector)
     b, total = dense(files["B"]), composed.blocks["IN01"]

@@ -293,12 +293,12 @@ def _rank(adapter: Mapping[str, Delta], bundle: _Bundle, ranks: Mapping[str, int
 
     Sharing shows only in the factors, so those of fused modules are looked up once more than others.
     """
-    found = [ranks[name] for name in bundle.names]
-    if len(found) > 1 and len(set(found)) == 1:
+    own = [ranks[name] for name in bundle.names]
+    if len(own) > 1 and len(set(own)) == 1:
         deltas = [delta for name in bundle.names if isinstance(delta := adapter[name], LowRank)]
-        if len(deltas) == len(found) and same_down(deltas):
-            return found[0]
-    return sum(found)
+        if len(deltas) == len(own) and same_down(deltas):
+            return own[0]
+    return sum(own)
 
 
 def _layout(adapter: Mapping[str, Delta]) -> tuple[Mapping[str, Shape], Mapping[str, int], set[str]]:

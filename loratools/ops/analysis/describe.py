@@ -219,11 +219,11 @@ def _scheme(family: str, names: tuple[str, ...]) -> Scheme:
 
 
 def _kind(kinds: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> str:
-    found = sorted(set(kinds.values()))
-    if not set(found) <= {"lora", "tucker"}:
-        return "+".join(found)
+    present = sorted(set(kinds.values()))
+    if not set(present) <= {"lora", "tucker"}:
+        return "+".join(present)
     wide = any(len(shape) >= 4 and math.prod(shape[2:]) > 1 for shape in shapes.values())
-    return "locon" if wide or "tucker" in found else "lora"
+    return "locon" if wide or "tucker" in present else "lora"
 
 
 def _blocks(adapter: Adapter, scheme: Scheme) -> dict[str, BlockFacts]:

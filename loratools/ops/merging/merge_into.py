@@ -104,9 +104,10 @@ def merge_into(
     stream = _Stream(checkpoint, source, read_header(place))
     with files.replacing(target) as part, open(part, "wb") as to:
         stream.write(to, provenance)
-    groups = grouped(stream.found, source.family)
-    blocks = {block: sum((stream.found[name] for name in names), Written()) for block, names in groups.items()}
-    return IntoReport(target, len(stream.found), target.stat().st_size, sum(stream.found.values(), Written()), blocks)
+    written = stream.written
+    groups = grouped(written, source.family)
+    blocks = {block: sum((written[name] for name in names), Written()) for block, names in groups.items()}
+    return IntoReport(target, len(written), target.stat().st_size, sum(written.values(), Written()), blocks)
 
 
 def _check(checkpoint: Checkpoint, source: LazyResult) -> None:
@@ -150,7 +151,7 @@ class _Stream:
         self._header = header
         self._held = checkpoint.held_by(checkpoint.path)
         self._modules = {weight_name(name): name for name in _changing(source)}
-        self.found: dict[str, Written] = {}
+        self.written: dict[str, Written] = {}
 
     def write(self, to: BinaryIO, provenance: Provenance) -> None:
         texts = {**self._header.metadata, KEY: provenance.to_json()}
@@ -168,8 +169,8 @@ class _Stream:
         order = sorted(self._header.tensors.items(), key=lambda item: (item[1].start, item[1].end))
         changed = [(key, info) for key, info in order if self._views(key)]
         position = 0
-        for info, data, found in in_order(self._change, changed):
-            self.found.update(found)
+        for info, data, written in in_order(self._change, changed):
+            self.written.update(written)
             yield info.start - position, info, data
             position = info.end
         yield max((info.end for info in self._header.tensors.values()), default=0) - position, None, b""
@@ -188,11 +189,11 @@ class _Stream:
         if len(data) != info.end - info.start:
             raise FileError(f"{self._path} changed while it was being read; run the command again")
         stored = torch.frombuffer(data, dtype=dtype).reshape(info.shape)
-        found = {
+        written = {
             self._modules[view.name]: self._add(taken(stored, view), self._modules[view.name])
             for view in self._views(key)
         }
-        return info, bytes(data), found
+        return info, bytes(data), written
 
     def _add(self, weight: Tensor, module: str) -> Written:
         """Add a module's difference to a view of the stored tensor, in float32 (float64 for a float64 weight)."""

@@ -79,8 +79,8 @@ def _trimmed(matrix: Tensor, density: float) -> Tensor:
 
 def _basis(stacked: Tensor) -> Tensor:
     """The left singular vectors of all inputs' canonical factors side by side: the same however they were written."""
-    found: Tensor = torch.linalg.svd(stacked, full_matrices=False).U
-    return found
+    basis: Tensor = torch.linalg.svd(stacked, full_matrices=False).U
+    return basis
 
 
 def _core(one: Spectrum, left: Tensor, right: Tensor) -> Tensor:
