@@ -153,7 +153,9 @@ def suggest(
     along = {name: block.coefficient for name, block in blocks.items()}
     removing = {name: max(0.0, weight * along.get(name, 0.0)) for name, weight in ours.items()}
     theirs = {name: weight for name, weight in gp2.weights.items() if name in names} if gp2 is not None else {}
-    return Suggestion(scheme.name, blocks, ours, removing, guide, theirs, growth)
+    return Suggestion(
+        scheme=scheme.name, blocks=blocks, gp1=ours, gp2=removing, guide_gp1=guide, guide_gp2=theirs, growth=growth
+    )
 
 
 def align(style: Adapter, base: Adapter, scheme: Scheme) -> dict[str, Alignment]:

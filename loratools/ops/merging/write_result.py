@@ -93,7 +93,7 @@ class Prepared(Mapping[str, Delta]):
         rank = self.ranks[name]
         decomposed = self.source.decompose(name, Fixed(rank))
         self.asked[name] = _asked(decomposed, rank)
-        return _padded(decomposed.spectrum.truncated(rank), rank)
+        return decomposed.spectrum.truncated(rank).padded(rank)
 
     def _exact(self, name: str, delta: Delta) -> Delta:
         """The sum as it is; factors of terms that cancel are re-balanced by SVD, or the cast would drown the rest."""
@@ -103,7 +103,7 @@ class Prepared(Mapping[str, Delta]):
             return delta
         whole = _without_noise(spectrum(delta), root2)
         self.asked[name] = ModuleError(whole.lost2(0), root2, 0.0, 0.0)
-        return _padded(whole.truncated(delta.rank), delta.rank)
+        return whole.truncated(delta.rank).padded(delta.rank)
 
 
 class _Layout:
@@ -205,15 +205,6 @@ def _without_noise(whole: Spectrum, root2: float) -> Spectrum:
     return Spectrum(whole.u, torch.where(whole.s > _NOISE * math.sqrt(root2), whole.s, 0.0), whole.v, whole.shape)
 
 
-def _padded(delta: LowRank, rank: int) -> LowRank:
-    """``delta`` with zero components up to ``rank``, which the file's layout has promised."""
-    lack = rank - delta.rank
-    if lack <= 0:
-        return delta
-    up, down = torch.zeros(delta.shape[0], lack), torch.zeros(lack, delta.down.shape[1])
-    return LowRank(torch.cat([delta.up, up], 1), torch.cat([delta.down, down]), delta.shape)
-
-
 def _errors(cast: Mapping[str, CastError], prepared: Prepared) -> dict[str, ModuleError]:
     return {
         name: ModuleError(known.norm2, known.root2, cast[name].error2, known.lost2)
@@ -226,15 +217,15 @@ def _report(written: Written, prepared: Prepared, rule: RankRule) -> MergeReport
     total, blocks = report_blocks(errors, prepared.source.family)
     cancelled = tuple(name for name, error in errors.items() if error.cancels)
     return MergeReport(
-        written.path,
-        written.digest,
-        total,
-        blocks,
-        rule.text(),
-        written.rank,
-        written.alpha,
-        len(written.errors),
-        written.path.stat().st_size,
-        cancelled,
-        dict(prepared.ranks),
+        path=written.path,
+        digest=written.digest,
+        total=total,
+        blocks=blocks,
+        rule=rule.text(),
+        rank=written.rank,
+        alpha=written.alpha,
+        modules=len(written.errors),
+        size=written.path.stat().st_size,
+        cancelled=cancelled,
+        ranks=dict(prepared.ranks),
     )
