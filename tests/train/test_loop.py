@@ -224,7 +224,7 @@ def test_plan_counts_without_writing(config: Config, pictures: Pictures) -> None
     assert (found.images, found.samples_per_epoch, found.batches_per_epoch) == (9, 23, 6)
     assert (found.steps_per_epoch, found.steps, found.samples, found.modules) == (3, 30, 230, 204)
     sums = "23 samples x 10 epochs / batch 4 x 2 batches a step (6 batches an epoch) = 30 steps"
-    assert sums in found.text() and json.dumps(found.json())
+    assert sums in found.text()
     assert not settings.out.exists()
     small = settings.model_copy(update={"epochs": 1})
     size = train(small, progress=False).epochs[0].stat().st_size
