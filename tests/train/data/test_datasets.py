@@ -265,8 +265,8 @@ def test_masks_in_a_folder_of_their_own(pictures: Pictures, tmp_path: Path, tiny
     for name, shade in (("00", 0), ("01", 51)):
         Image.new("L", (64, 64), shade).save(masks / f"{name}.jpg")
     data = read_dataset(_config(images=images), (64, 64))
-    masks = _masks(data, tiny)
-    assert (masks[0] == 0).all() and np.allclose(masks[1], 0.2, atol=0.01)
+    weights = _masks(data, tiny)
+    assert (weights[0] == 0).all() and np.allclose(weights[1], 0.2, atol=0.01)
     Image.new("L", (64, 64), 255).save(masks / "00.jpg")
     assert read_dataset(_config(images=images), (64, 64)).digest != data.digest
     Image.new("L", (32, 64), 255).save(masks / "00.jpg")
