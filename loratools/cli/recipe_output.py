@@ -44,9 +44,9 @@ class Flags:
 
 def run_recipe(recipe: str, only: tuple[str, ...], work: str | None, base: str | None, flags: Flags) -> None:
     """Run (or show) the steps named ``only`` and what they need; all of them if none is named."""
-    from loratools.recipe.run.runner import make_planner, usual_work
+    from loratools.recipe.run.runner import default_work, make_planner
 
-    place = Path(work) if work else usual_work(recipe)
+    place = Path(work) if work else default_work(recipe)
 
     def plan() -> tuple[Planner, list[Planned]]:
         planner = make_planner(recipe, place, base, flags.values())
@@ -58,10 +58,10 @@ def run_recipe(recipe: str, only: tuple[str, ...], work: str | None, base: str |
 
 def merge_recipe(recipe: str, out: str | None, base: str | None, flags: Flags) -> None:
     """Run (or show) the merge steps of a recipe and what they need. ``out`` is the merged file, or a folder for all."""
-    from loratools.recipe.run.runner import make_planner, targets_of, usual_work
+    from loratools.recipe.run.runner import default_work, make_planner, targets_of
 
     is_file = out is not None and Path(out).suffix.lower() == ".safetensors"
-    place = Path(out) if out is not None and not is_file else usual_work(recipe)
+    place = Path(out) if out is not None and not is_file else default_work(recipe)
 
     def plan() -> tuple[Planner, list[Planned], list[str]]:
         planner = make_planner(recipe, place, base, flags.values())
@@ -134,6 +134,7 @@ def _echo_error(text: str) -> None:
 
 
 def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list[str]) -> None:
+    from loratools.ops.text_table import table
     from loratools.recipe.run.estimate import forecast
     from loratools.recipe.run.runner import state_of
     from loratools.recipe.run.work_folder import WorkFolder
@@ -145,9 +146,7 @@ def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list
         return
     rows = [["step", "kind", "state", "time", "size", "memory", "basis", "reads", "writes"]]
     rows += [_forecast_row(one) for one in forecasts]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    click.echo(table(rows, left=range(len(rows[0]))))
     states = {one.planned.name: one.state for one in forecasts}
     for step in planned:
         if step.name in plans:
@@ -156,7 +155,7 @@ def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list
 
 def _forecast_row(forecast: Forecast) -> list[str]:
     from loratools.recipe.run.estimate import size_text, time_text
-    from loratools.recipe.run.work_folder import shown
+    from loratools.recipe.run.work_folder import short_path
 
     step, expected = forecast.planned, forecast.estimate
     return [
@@ -168,7 +167,7 @@ def _forecast_row(forecast: Forecast) -> list[str]:
         size_text(expected.memory),
         expected.basis or "-",
         step.reads or "-",
-        shown(step.out),
+        short_path(step.out),
     ]
 
 

@@ -89,12 +89,13 @@ def command(
     from loratools.blocks.parse import parse_vector
     from loratools.blocks.presets import load_presets
     from loratools.dtypes import torch_dtype
-    from loratools.ops.subtract import Method, subtract_files
+    from loratools.ops.style_removal import SubtractMethod
+    from loratools.ops.subtract import subtract_files
 
     if out is None and not dry_run:
         fail_usage("where to? give -o FILE.safetensors, or --dry-run")
     place = None if out is None else safetensors_out(out)
-    method, rule = Method(mode, energy, side, mu, math.inf if most is None else most), parse_rank(rank)
+    method, rule = SubtractMethod(mode, energy, side, mu, math.inf if most is None else most), parse_rank(rank)
     first, second = (read_terms(text, lora_dirs, presets, missing, base=base) for text in (style, base_style))
     vector = parse_vector(blocks, load_presets(presets), first[0].adapter.family) if blocks else None
     owner = f"subtract {mode} {short_terms(style)} - {short_terms(base_style)}" + (f" {blocks}" if blocks else "")

@@ -79,7 +79,7 @@ def _own() -> tuple[str, ...]:
 def _generation(body: dict[str, Any], name: str, planner: Planner) -> Generation:
     """How the pictures are drawn; what is null is not given."""
     from loratools.preview.request.numbers import parse_size
-    from loratools.recipe.steps.pictures.grid import check_size
+    from loratools.recipe.steps.pictures.picture_size import check_size
     from loratools.train.basestyle.generate import read_generation
 
     drawn = {key: body[key] for key in _own() if body.get(key) is not None}

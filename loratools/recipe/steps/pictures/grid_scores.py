@@ -12,7 +12,7 @@ from loratools.recipe.plan.step import StepInput
 from loratools.recipe.schema.picture_steps import Grid
 
 if TYPE_CHECKING:
-    from loratools.preview.judge.score_request import ScoreRequest
+    from loratools.preview.request.options import ScoreRequest
 
 
 def compared_with(settings: Grid, name: str, planner: Planner) -> list[tuple[str, StepInput]]:
@@ -32,9 +32,9 @@ def compared_with(settings: Grid, name: str, planner: Planner) -> list[tuple[str
     ]
 
 
-def scored_by(compared: Sequence[tuple[str, StepInput]]) -> ScoreRequest:
+def score_request(compared: Sequence[tuple[str, StepInput]]) -> ScoreRequest:
     """What :func:`compared_with` found, as folders; the steps that the grid needs must have run."""
-    from loratools.preview.judge.score_request import ScoreRequest
+    from loratools.preview.request.options import ScoreRequest
 
     images = {key: source.path for key, source in compared}
     models = tuple(source.path for key, source in compared if key == "score_models")
@@ -48,8 +48,8 @@ def _images(text: str, name: str, key: str, planner: Planner) -> StepInput:
     if found.step is not None:
         kind = planner.step(found.step).kind
         if kind != "draw":
-            told = f"the step '{text}' is a {kind}, which makes no images; name a folder or a `draw` step"
-            raise planner.error(name, "grid", key, message=told)
+            message = f"the step '{text}' is a {kind}, which makes no images; name a folder or a `draw` step"
+            raise planner.error(name, "grid", key, message=message)
         return found
     try:
         check_images(found.path)
@@ -63,8 +63,8 @@ def _model(text: str, name: str, number: int, planner: Planner) -> StepInput:
 
     path = planner.paths.find(text)
     if path is None:
-        told = f"there is no folder '{text}' beside the recipe or in the current folder; models are not downloaded"
-        raise planner.error(name, "grid", "score_models", number, message=told)
+        message = f"there is no folder '{text}' beside the recipe or in the current folder; models are not downloaded"
+        raise planner.error(name, "grid", "score_models", number, message=message)
     try:
         check_model(path)
     except LoratoolsError as error:

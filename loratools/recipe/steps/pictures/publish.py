@@ -89,11 +89,11 @@ def _check_row(settings: Publish, terms: Terms, grid: StepInput, name: str, plan
 def _rows_of(grid: StepInput, name: str, planner: Planner) -> list[str] | None:
     """The labels of a grid's rows; None where they are not known before it is there."""
     from loratools.preview.record.grid import read_grid
-    from loratools.recipe.steps.pictures.grid import arranged_ahead
-    from loratools.recipe.steps.pictures.grid_check import told_rows
+    from loratools.recipe.steps.pictures.grid_check import planned_row_labels
+    from loratools.recipe.steps.pictures.grid_step import GridStep
 
     if grid.step is not None:
-        return told_rows(arranged_ahead(grid.step, planner))
+        return planned_row_labels(GridStep.read(grid.step, planner).planned())
     try:
         return [row.label for row in read_grid(grid.path).rows]
     except LoratoolsError as error:
@@ -103,7 +103,7 @@ def _rows_of(grid: StepInput, name: str, planner: Planner) -> list[str] | None:
 def _sampling(settings: Publish, name: str, planner: Planner) -> dict[str, Any]:
     from loratools.base.sampling.samplers import find_sampler
     from loratools.preview.request.numbers import parse_size
-    from loratools.recipe.steps.pictures.grid import check_size
+    from loratools.recipe.steps.pictures.picture_size import check_size
 
     readers: dict[str, Callable[[], Any]] = {
         "size": lambda: list(parse_size(settings.size)) if settings.size else None,
@@ -233,15 +233,14 @@ def _copy(source: Path, place: Path) -> None:
 
 def _render(place: Path, context: RunContext, made: Published, options: dict[str, Any], planner: Planner) -> None:
     from loratools.adapter.files.file import read
-    from loratools.base.load import load_base
-    from loratools.base.vae import use_vae
+    from loratools.preview.request.options import EngineOptions
+    from loratools.preview.request.request import ModelRequest, Sampling
     from loratools.preview.request.rows import GridRow
-    from loratools.preview.run import render_grid
+    from loratools.preview.run import load_model, render_grid
 
     settings = made.settings
-    base = load_base(planner.paths.base, device=context.device, dtype=None)
-    if planner.paths.vae is not None:
-        use_vae(base, planner.paths.vae.path)
+    vae = planner.paths.vae
+    base = load_model(planner.paths.base, ModelRequest(vae=vae.path if vae else None, device=context.device))
     prompt = settings.prompt if settings.prompt is not None else made.activation
     row = GridRow.of_file(read(place.with_suffix(".safetensors")), made.name)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as spare:
@@ -251,13 +250,11 @@ def _render(place: Path, context: RunContext, made: Published, options: dict[str
             [settings.weight],
             [prompt or made.title],
             out=Path(spare),
-            negative=settings.negative,
+            sampling=Sampling(
+                settings.negative, settings.steps, settings.cfg, options["sampler"], _pair(options["size"])
+            ),
             seeds=[options["seed"]],
-            steps=settings.steps,
-            cfg=settings.cfg,
-            sampler=options["sampler"],
-            size=_pair(options["size"]),
-            batch_size=1,
+            options=EngineOptions(batch=1),
             owner=made.name,
         )
         (picture,) = result.paths(made.name, settings.weight)
