@@ -82,5 +82,5 @@ def _make(
     found = match_norms(found) if settings.match_norm else found
     made = into_provenance(found, into, planner.owner(name))
     report = merge_into(combine(found), into, out, provenance=made, force=context.force)
-    text = f"{report.modules} modules changed, {report.size / 2**20:.1f} MiB, rounding {report.total.error:.1e}"
+    text = f"{report.modules} modules changed, {report.size / 2**20:.1f} MiB, rounding {report.total.relative:.1e}"
     return Outcome(text, report.json())

@@ -57,7 +57,8 @@ def _make(
     from loratools.adapter.algebra.rank import parse_rank
     from loratools.blocks.parse import parse_vector
     from loratools.dtypes import torch_dtype
-    from loratools.ops.subtract import Method, subtract_files
+    from loratools.ops.style_removal import SubtractMethod
+    from loratools.ops.subtract import subtract_files
 
     style, base = (
         open_terms(
@@ -71,7 +72,7 @@ def _make(
         for terms in sides
     )
     most = math.inf if settings.most is None else settings.most
-    method = Method(settings.mode, settings.energy, settings.side, settings.mu, most)
+    method = SubtractMethod(settings.mode, settings.energy, settings.side, settings.mu, most)
     presets, family = planner.paths.presets(settings.presets, name), style[0].adapter.family
     vector = parse_vector(settings.blocks, presets, family) if settings.blocks else None
     report = subtract_files(
