@@ -35,7 +35,7 @@ from loratools.ops.merging.terms import Term
 from loratools.pocket.draw import FAULTS, draw, random_figure
 from loratools.pocket.draw.stylebook import STYLES as STYLEBOOK
 from loratools.pocket.judge import shipped_judge
-from loratools.preview.request.rows import Row
+from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
 from loratools.preview.sheet.strip import Column, write_strip
 from loratools.recipe.steps.pictures.grid_judge import Score, mean_score
@@ -159,15 +159,15 @@ def _unit(style: str, seed: int, base_style: Path, size: Size, work: Path, devic
     run = train(read_config(overrides=settings), progress=False)
     variants = _variants(work / "run", base_style, size)
     a, b = read(run.epochs[-1]), read(base_style)
-    rows = [Row.of_terms([Term(a, 1.0, label="style")], "overfit alone")]
+    rows = [GridRow.of_terms([Term(a, 1.0, label="style")], "overfit alone")]
     rows += [
-        Row.of_terms([Term(read(run.epochs[number - 1]), 1.0, label="style")], f"epoch {number}")
+        GridRow.of_terms([Term(read(run.epochs[number - 1]), 1.0, label="style")], f"epoch {number}")
         for number in size.earlier
     ]
-    rows += [Row.of_terms([Term(a, strength, label="style")], f"strength {strength:g}") for strength in STRENGTHS]
-    rows += [Row.of_terms([Term(a, 1.0, _without(block), label="style")], f"without {block}") for block in _BLOCKS]
+    rows += [GridRow.of_terms([Term(a, strength, label="style")], f"strength {strength:g}") for strength in STRENGTHS]
+    rows += [GridRow.of_terms([Term(a, 1.0, _without(block), label="style")], f"without {block}") for block in _BLOCKS]
     for name, (gp1, gp2) in variants.items():
-        rows.append(Row.of_terms([Term(a, 1.0, gp1, label="style"), Term(b, -1.0, gp2, label="base")], name))
+        rows.append(GridRow.of_terms([Term(a, 1.0, gp1, label="style"), Term(b, -1.0, gp2, label="base")], name))
     prompts = [f"{STYLEBOOK[style].tag}, {text}" for text in _PROMPTS[: size.prompts]]
     grid = render_grid(base, rows, [1.0], prompts, out=work / "grid", seeds=size.seeds, owner="bench", force=True)
     asked = [prompt for prompt in prompts for _ in size.seeds]

@@ -50,7 +50,7 @@ def one(args: argparse.Namespace) -> None:
         **(LOOKING if args.one == "looking" else {}),
     }
     spent = {"validation": 0.0, "samples": 0.0}
-    clocked(validation.ValidationCallback, "_tell", spent, "validation")
+    clocked(validation.ValidationCallback, "_record", spent, "validation")
     clocked(samples.SampleCallback, "_draw", spent, "samples")
     run = train(make_config(settings, "benchmark"), progress=False)
     peak = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0

@@ -27,18 +27,18 @@ FLOORS: dict[str, list[str]] = {
     "adapter": ["header parallel", "algebra", "architectures", "files"],
     "ops": ["text_table report randomized_svd", "merging", "analysis", "subtract resize extract convert"],
     "base": [
-        "quiet to_device model text_model", "single_file", "load", "vae_path", "vae", "prompt", "sampling patching",
-        "infotext generate",
+        "quiet to_device picture_size", "base_path model text_model", "single_file vae_path", "load", "vae", "prompt",
+        "sampling patching", "infotext generate",
     ],
     "train": [
         "distributed sd_scripts seeds", "config interrupt", "data", "network", "optim", "output step", "callbacks",
-        "dry_run loop", "trainer", "basestyle",
+        "dry_run loop", "setup", "trainer", "basestyle",
     ],
     "preview": [
         "request", "record", "judge page plan", "render sheet", "redraw run", "block_effect",
     ],
     "recipe": [
-        "shipped", "schema", "edit plan", "importers publish launch", "steps", "run", "report",
+        "shipped", "schema", "plan record", "observer", "importers publish launch", "steps", "edit run", "report",
         "compare reproduce demo",
     ],
     "cli": ["commands", "app", "options", "recipe_output", "lora recipe pictures training blocks"],

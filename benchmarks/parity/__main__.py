@@ -32,7 +32,9 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config
 from loratools.train.network.network import Network
 from loratools.train.step import objective
-from loratools.train.step.step import Inputs, Step, precision
+from loratools.train.step.batch import Inputs
+from loratools.train.step.precision import pick_precision
+from loratools.train.step.step import DenoisingStep
 
 LIMIT = 1e-4
 RANK, ALPHA, SEED = 8, 4.0, 22  # one of the two samples lies above min-SNR's usual gamma
@@ -153,11 +155,11 @@ def _batch(models: Models, side: int, *, masked: bool) -> Inputs:
 
 def _ours(models: Models, network: Network, batch: Inputs, settings: Mapping[str, Any], recorder: Recorder) -> Measured:
     config: TrainConfig = make_config({"base": "base", "images": "images", "mixed_precision": "no", **settings}, "case")
-    plan = objective.schedule(models.base.scheduler_config, config)
+    schedule = objective.noise_schedule(models.base.scheduler_config, config)
     for branch in network.branches.values():
         branch.zero_grad()
     with network.attached():
-        step = Step(models.base, network, plan, config, precision(config, torch.device("cpu")))
+        step = DenoisingStep(models.base, network, schedule, config, pick_precision(config, torch.device("cpu")))
         with recorder.noting():
             draws = objective.draw(tuple(batch.mean.shape), 1000, config, torch.Generator().manual_seed(SEED))
         recorder.timesteps = draws.timesteps

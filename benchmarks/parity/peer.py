@@ -18,7 +18,7 @@ from benchmarks.parity.models import Measured, Models
 from benchmarks.parity.replay import Recorder
 from loratools.adapter.architectures.names import kohya_name
 from loratools.train.network.network import Network
-from loratools.train.step.step import Inputs
+from loratools.train.step.batch import Inputs
 
 _END = 49407
 OPTIONS: dict[str, Any] = {  # its defaults, of all that a step reads

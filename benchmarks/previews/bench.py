@@ -28,8 +28,8 @@ from loratools.base.text_model import load_tokenizer
 from loratools.pocket import weights_folder
 from loratools.pocket.architecture import Widths, scheduler_config, text_config, unet_config, vae_config
 from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
-from loratools.preview.render.engine import Options
-from loratools.preview.request.rows import Row
+from loratools.preview.request.options import EngineOptions
+from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
 from tests.tiny import TINY as SMALL
 
@@ -114,11 +114,11 @@ class Bench:
             for n in range(1, self.scale.epochs + 1)
         ]
 
-    def rows(self, count: int) -> list[Row]:
-        return [Row.of_file(read(path)) for path in self.files[:count]]
+    def rows(self, count: int) -> list[GridRow]:
+        return [GridRow.of_file(read(path)) for path in self.files[:count]]
 
     def grid(
-        self, rows: Sequence[Row], prompts: Sequence[str], name: str, options: Options | None = None
+        self, rows: Sequence[GridRow], prompts: Sequence[str], name: str, options: EngineOptions | None = None
     ) -> tuple[GridResult, list[Moment]]:
         """A rendered grid, and when how many of its pictures had come to rest, in seconds from the start."""
         start, at = time.perf_counter(), []
@@ -206,7 +206,7 @@ def pipeline(base: Base) -> Any:
     return pipe
 
 
-def stacks_of(rows: Sequence[Row], weights: Sequence[float]) -> list[Stack]:
+def stacks_of(rows: Sequence[GridRow], weights: Sequence[float]) -> list[Stack]:
     return [Stack(row.deltas, weight, row.label, marks_of(row.deltas)) for row in rows for weight in weights]
 
 

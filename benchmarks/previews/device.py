@@ -19,17 +19,18 @@ from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
 from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import Stack, marks_of
-from loratools.preview.render.engine import Engine, Options
+from loratools.preview.render.engine import Engine
 from loratools.preview.render.memory import need
-from loratools.preview.render.picture_store import Store
-from loratools.preview.request.rows import Row
+from loratools.preview.render.picture_store import PictureStore
+from loratools.preview.request.options import EngineOptions
+from loratools.preview.request.rows import GridRow
 
 _CAP = 5.4e9  # bytes: a 6 GB card less CUDA's own context
 
 
 def memory(bench: Bench) -> Figures:
     """The peak of one picture at a time, under a cap of 6 GB less what CUDA's own context takes."""
-    options = Options(batch=1, sliced=True)
+    options = EngineOptions(batch=1, sliced=True)
     rows = bench.rows(len(bench.files))
     needed = need(bench.base, 1, bench.base.resolution, 1, Patcher(bench.base).size_of(rows[0].deltas))
     peak, said = peak_of(bench, options, stacks_of(rows[:1], (1.0, 0.5)), "memory")
@@ -40,13 +41,15 @@ def memory(bench: Bench) -> Figures:
     models = (bench.base.unet, bench.base.vae, *bench.base.text_encoders)
     for model in models:
         model.to("cpu")
-    peak, said = peak_of(bench, Options(1, offload=True, sliced=True), stacks_of(rows[:2], (1.0,)), "memory-offload")
+    peak, said = peak_of(
+        bench, EngineOptions(1, offload=True, sliced=True), stacks_of(rows[:2], (1.0,)), "memory-offload"
+    )
     for model in models:
         model.to(bench.device)
     yield Figure("the same, two epochs with --offload", peak / 1e9, "GB", note=said)
 
 
-def peak_of(bench: Bench, options: Options, stacks: Sequence[Stack], name: str) -> tuple[int, str]:
+def peak_of(bench: Bench, options: EngineOptions, stacks: Sequence[Stack], name: str) -> tuple[int, str]:
     """Bytes that a 6 GB card has to give while a picture of each stack is made, and what the engine says; one picture
     more than the card has is an error."""
     bench.clear()
@@ -57,7 +60,7 @@ def peak_of(bench: Bench, options: Options, stacks: Sequence[Stack], name: str) 
         torch.cuda.reset_peak_memory_stats()
     said: list[str] = []
     with Engine(bench.base, options, say=said.append) as engine:
-        engine.render(jobs(bench, stacks, [PROMPT], [1]), Store(bench.work / name))
+        engine.render(jobs(bench, stacks, [PROMPT], [1]), PictureStore(bench.work / name))
     peak = torch.cuda.max_memory_reserved() if cuda else 0
     if cuda:
         torch.cuda.set_per_process_memory_fraction(1.0)
@@ -153,7 +156,7 @@ def patching(bench: Bench) -> Figures:
     same = all(torch.equal(modules[name].weight, value) for name, value in before.items())  # type: ignore[arg-type]
     yield Figure("W0 bit-identical after a thousand moves (1 = yes)", float(same), "", "1", same)
     start = time.perf_counter()
-    fresh = Row.of_file(read(bench.files[-1]))
+    fresh = GridRow.of_file(read(bench.files[-1]))
     patcher.move(fresh.deltas, 1.0, marks_of(fresh.deltas))
     bench.sync()
     yield Figure("a move to an epoch that is still on disk", 1000 * (time.perf_counter() - start), "ms")
@@ -166,10 +169,10 @@ def edit(bench: Bench) -> Figures:
     vectors = [parse_vector("1," * 8 + f"{value:g}" + ",1" * 8, load_presets(), "sd1") for value in (0.5, 0.7)]
     blocks = []
     for vector in vectors:
-        row = Row.of_terms([Term(adapter, 1.0, vector, label="style")], "style")
+        row = GridRow.of_terms([Term(adapter, 1.0, vector, label="style")], "style")
         blocks.append(Stack(row.deltas, 1.0, row.digest(), marks_of(row.deltas)))
-    whole = stacks_of([Row.of_file(adapter)], (0.9, 0.8))
-    with Engine(bench.base, Options(batch=1)) as engine:
+    whole = stacks_of([GridRow.of_file(adapter)], (0.9, 0.8))
+    with Engine(bench.base, EngineOptions(batch=1)) as engine:
         plain = alternate(bench, engine, [Stack(), Stack()], "plain")
         weight = alternate(bench, engine, whole, "weight")
         block = alternate(bench, engine, blocks, "block")
@@ -184,7 +187,7 @@ def alternate(bench: Bench, engine: Engine, stacks: Sequence[Stack], name: str) 
     spent = []
     for n in range(2 + bench.scale.repeats):
         own = jobs(bench, [stacks[n % 2]], [PROMPT], [n], name)
-        store = Store(bench.work / name)
+        store = PictureStore(bench.work / name)
         bench.sync()
         start = time.perf_counter()
         engine.render(own, store)

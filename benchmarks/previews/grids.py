@@ -33,8 +33,8 @@ from loratools.blocks.vector import parse_vector
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
 from loratools.pocket import weights_folder
-from loratools.preview.render.engine import Options
-from loratools.preview.request.rows import Row
+from loratools.preview.request.options import EngineOptions
+from loratools.preview.request.rows import GridRow
 from loratools.preview.run import render_grid
 
 
@@ -101,7 +101,7 @@ def grid(bench: Bench) -> Figures:
         "ours against the pure UNet graph at batch 8, steady", settled / alone, "x", "<= 1.3", settled / alone <= 1.3
     )
     rows, alone = bench.rows(scale.four), bench.seconds.get("unet 1", math.nan)
-    _, at = bench.grid(rows, [PROMPT], "patched", Options(mixed=False))
+    _, at = bench.grid(rows, [PROMPT], "patched", EngineOptions(mixed=False))
     yield Figure("the same by patching every cell, at batch 1, steady", steady(at), "s/image")
     yield Figure("patching against the pure UNet graph at batch 1, steady", steady(at) / alone, "x")
 
@@ -137,7 +137,7 @@ def merge(bench: Bench) -> Figures:
         ]
         merged = bench.work / f"{name}-merged.safetensors"
         merge_files(terms, merged, force=True)
-        rows = [Row.of_terms(terms, "live"), Row.of_file(read(merged))]
+        rows = [GridRow.of_terms(terms, "live"), GridRow.of_file(read(merged))]
         result = render_grid(
             base,
             rows,
@@ -178,7 +178,7 @@ def cpu(bench: Bench) -> Figures:
         ("two prompts, four seeds", PROMPTS[:2], seeds, 8),
     ):
         start = time.perf_counter()
-        rows = [Row.of_file(read(path)) for path in files]
+        rows = [GridRow.of_file(read(path)) for path in files]
         result = render_grid(
             base,
             rows,

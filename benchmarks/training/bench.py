@@ -7,21 +7,20 @@ import json
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks import full_size
-from loratools.train import trainer
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config
+from loratools.train.data.read import read_dataset
 from loratools.train.distributed import Ranks
-from loratools.train.network.network import Network
-from loratools.train.optim.optimizers import build_optimizer
-from loratools.train.optim.param_groups import parameter_groups
-from loratools.train.step.runner import Engine
+from loratools.train.setup import at_base_resolution, setup_run, setup_trainable
+from loratools.train.step.step import DenoisingStep
+from loratools.train.trainer import Trainer, attached, make_runner
 
 ROOT = Path(__file__).parents[2]
 GIB = 2**30
@@ -98,23 +97,19 @@ class Bench:
             "mixed_precision": "bf16", "device": options.device, "log_every": 5, "noise_offset": 0.0, **different,
         }  # fmt: skip
         self.config = make_config(settings, "benchmark")
-        self.run = trainer._Run(self.config, ranks)
-        self.store = self.run._latents(False)
+        self.run = setup_run(self.config, ranks)
+        self.store = Trainer(self.run).latents()
 
     def trained(self, batch: int, steps: int, *, by_rule: bool = False, **settings: Any) -> Iterator[Any]:
         """The steps of a fresh network, whose run is then at ``self.run``; ``by_rule`` has cuDNN time nothing."""
         run, config = self.run, self._config(batch, steps, settings)
-        run.config = config
-        run.network = Network(run.base, config.dim, config.alpha, config.seed, text=config.learned_rates()[1] > 0)
-        run.optimizer = build_optimizer(config, parameter_groups(run.network, config))
-        run.scaler = run.kind.scaler()
-        run.dataset = trainer._at_base_resolution(
-            trainer.read_dataset(config, config.resolution or (512, 512)), config, run.base
-        )
-        with run._training():
+        dataset = at_base_resolution(read_dataset(config, config.resolution or (512, 512)), config, run.base)
+        trained = setup_trainable(config, run.base, run.precision)
+        self.run = run = replace(run, config=config, dataset=dataset, trained=trained)
+        with attached(run):
             torch.backends.cudnn.benchmark &= not by_rule
-            engine: Engine = run._engine(self.store)
-            yield from engine.epoch(1, 0)
+            step = DenoisingStep(run.base, trained.network, run.schedule, config, run.precision)
+            yield from make_runner(run, self.store, step).epoch(1, 0)
 
     def _config(self, batch: int, steps: int, settings: Mapping[str, Any]) -> TrainConfig:
         wanted = {"batch_size": batch, "repeats": -(-batch * steps // self.count), "graph": "off", **settings}

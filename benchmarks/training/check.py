@@ -51,7 +51,7 @@ def _run(bench: Bench, steps: int, **settings: Any) -> _Run:
     """The factors after ``steps`` pictures, and every loss on the way."""
     settings = {"seed": 7, "learning_rate": 1e-3, **settings}
     losses = [record.loss for record in bench.trained(1, steps, by_rule=True, **settings)]
-    return {name: factor.clone() for name, factor in bench.run.network.state().items()}, losses
+    return {name: factor.clone() for name, factor in bench.run.trained.network.state().items()}, losses
 
 
 def _row(name: str, one: _Run, other: _Run) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from benchmarks.training.bench import ROOT, Bench, Options, Rows, fresh_memory, 
 from benchmarks.training.check import compared, deterministic
 from benchmarks.training.plain_loop import seconds_per_step
 from loratools.pocket import weights_folder
-from loratools.train import trainer
 from loratools.train.distributed import join, leave
+from loratools.train.step.placement import place
+from loratools.train.step.precision import pick_precision
 
 SMALLEST: dict[str, Any] = {"graph": "on", "gradient_checkpointing": True, "te_lr": 0.0}
 SDXL: tuple[tuple[str, int, dict[str, Any]], ...] = (  # row, batch, settings
@@ -140,8 +141,8 @@ def part_cpu(options: Options, rows: Rows) -> None:
     options = dataclasses.replace(options, device="cpu", steps=options.cpu_steps)
     bench = Bench(weights_folder(), options.work, options, 128)
     bench.config = bench.config.model_copy(update={"mixed_precision": "no"})
-    bench.run.kind = trainer.precision(bench.config, torch.device("cpu"))
-    trainer.place(bench.run.base, bench.run.kind)
+    bench.run = dataclasses.replace(bench.run, precision=pick_precision(bench.config, torch.device("cpu")))
+    place(bench.run.base, bench.run.precision)
     pictures = options.work / "pictures128x8"
     for batch in (1, 4):
         pairs = [

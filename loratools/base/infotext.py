@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loratools import __version__
 from loratools.base.sampling.noise_kinds import KINDS, OWN, RNG, kind_of
 from loratools.base.sampling.samplers import split_name
-from loratools.files import replacing
+from loratools.files import replacing, utf8_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -195,9 +195,9 @@ def write_png(image: Image, path: Path, parameters: str, made: Mapping[str, Any]
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    info.add_text("parameters", parameters)
+    info.add_text("parameters", utf8_text(parameters))
     if made is not None:
-        info.add_text(KEY, json.dumps(made, ensure_ascii=False, separators=(",", ":")))
+        info.add_text(KEY, utf8_text(json.dumps(made, ensure_ascii=False, separators=(",", ":"))))
     with replacing(path) as part:
         image.save(part, format="PNG", pnginfo=info)
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from loratools.base.load import is_hub_id
+from loratools.base.base_path import is_hub_id
 from loratools.base.quiet import quiet
 from loratools.errors import BaseModelError
 from loratools.files import sha256

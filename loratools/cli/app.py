@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import textwrap
@@ -69,6 +70,9 @@ class Shell(Group):
         """Run, and exit with 0 (done), 1 (an error, told in one paragraph), 2 (syntax) or 130 (interrupted)."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            # other people's metadata may hold what stdout cannot show
+            sys.stdout.reconfigure(errors="replace")
         given = list(sys.argv[1:] if args is None else args)
         try:
             result = super().main(given, prog_name, complete_var, False, **extra)

@@ -75,15 +75,9 @@ def base_weights(base: str | None) -> Mapping[str, Tensor] | None:
     if base is None:
         return None
     from loratools.adapter.files.checkpoint import open_checkpoint
+    from loratools.base.base_path import base_path
 
-    return open_checkpoint(base_place(base))
-
-
-def base_place(base: str) -> Path:
-    """Where a base model lies; ``pocket`` is the one that ships."""
-    from loratools.pocket import weights_folder
-
-    return weights_folder() if base == "pocket" else Path(base)
+    return open_checkpoint(base_path(base))
 
 
 def lora_options(function: F) -> F:
@@ -171,7 +165,7 @@ def read_terms(
     from loratools.blocks.presets import load_presets
     from loratools.ops.merging.merge_string import parse_merge_string
     from loratools.ops.merging.terms import resolve_terms
-    from loratools.recipe.plan.lora_refs import best_epoch
+    from loratools.train.output.epoch_report import best_epoch
 
     weight = None if missing is None else float(missing)
     specs = parse_merge_string(text)

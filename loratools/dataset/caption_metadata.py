@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from loratools.dataset.folder import IMAGE_EXTENSIONS
 from loratools.errors import DatasetError
+from loratools.files import find_beside
 
 _SHOWN = 10
 
@@ -36,35 +38,32 @@ def read_captions(path: Path, separator: str = ",") -> Captions:
     return Captions(_named(_read(path, separator)))
 
 
-def find_listed(path: Path, separator: str, extensions: Collection[str]) -> dict[Path, str]:
+def find_listed(path: Path, separator: str) -> dict[Path, str]:
     """The images that a metadata file names by their paths, sorted, with their captions.
 
-    A path may lack the extension, and is looked for in the current folder, then beside the file.
+    A path may lack the extension, and is looked for beside the file, then in the current folder.
 
-    Args:
-        extensions: of images, each with its dot.
     Raises:
         DatasetError: naming the file and the entry that cannot be read, or up to ten images that are not there.
     """
-    found, missing = {}, []
+    captions, missing = dict[Path, str](), list[str]()
     for name, caption in _read(path, separator).items():
-        places = (Path(name), path.parent / name)
-        paths = [Path(f"{place}{extension}") for place in places for extension in ("", *sorted(extensions))]
-        image = next((one for one in paths if one.suffix.lower() in extensions and one.is_file()), None)
+        spellings = (find_beside(f"{name}{extension}", [path.parent]) for extension in ("", *sorted(IMAGE_EXTENSIONS)))
+        files = (file for file in spellings if file is not None and file.is_file())
+        image = next((file for file in files if file.suffix.lower() in IMAGE_EXTENSIONS), None)
         if image is None:
             missing.append(name)
         else:
-            found[image] = caption
+            captions[image] = caption
     if missing:
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        shown = f"{', '.join(missing[:_SHOWN])}{more}"
         raise DatasetError(
-            f"{len(missing)} images that {path} lists are not there: {shown}; take them out, or name "
-            "the folder that they lie in as well"
+            f"{len(missing)} images that {path} lists are not there: {', '.join(missing[:_SHOWN])}{more}; "
+            "take them out, or name the folder that they lie in as well"
         )
-    if not found:
+    if not captions:
         raise DatasetError(f"{path} lists no images; write {{'01.png': {{'tags': ...}}}}, or name a folder as well")
-    return dict(sorted(found.items()))
+    return dict(sorted(captions.items()))
 
 
 def _read(path: Path, separator: str) -> dict[str, str]:
@@ -84,21 +83,21 @@ def _whole(text: str, path: Path, separator: str) -> dict[str, str]:
 
 
 def _lines(text: str, path: Path, separator: str) -> dict[str, str]:
-    found = {}
+    captions = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         entry = _json(line, f"{path}, line {number}")
         if not isinstance(entry, dict) or not isinstance(entry.get("image_path"), str):
             raise DatasetError(f"{path}, line {number} names no image; give it an 'image_path'")
-        found[entry["image_path"]] = _caption(entry, f"{path}, line {number}", separator)
-    return found
+        captions[entry["image_path"]] = _caption(entry, f"{path}, line {number}", separator)
+    return captions
 
 
-def _named(found: Mapping[str, str]) -> dict[str, str]:
+def _named(captions: Mapping[str, str]) -> dict[str, str]:
     """Also under the names alone, where these are not taken; paths of another machine still find their images."""
-    known = dict(found)
-    for name, caption in found.items():
+    known = dict(captions)
+    for name, caption in captions.items():
         known.setdefault(PurePath(name.replace("\\", "/")).name, caption)
     return known
 

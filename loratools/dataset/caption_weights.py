@@ -28,8 +28,8 @@ def weighted(caption: str) -> list[tuple[str, float]]:
         start = opened[bracket].pop()
         pieces[start:] = [(text, weight * factor) for text, weight in pieces[start:]]
 
-    for found in _PART.finditer(caption):
-        part, number = found[0], _number(found["weight"])
+    for match in _PART.finditer(caption):
+        part, number = match[0], _number(match["weight"])
         if part in opened:
             opened[part].append(len(pieces))
         elif number is not None and opened["("]:
@@ -39,7 +39,7 @@ def weighted(caption: str) -> list[tuple[str, float]]:
         elif part == "]" and opened["["]:
             close("[", _LESS)
         else:
-            pieces.append((found["literal"] if part.startswith("\\") else part, 1.0))
+            pieces.append((match["literal"] if part.startswith("\\") else part, 1.0))
     for bracket, factor in (("(", _MORE), ("[", _LESS)):
         while opened[bracket]:
             close(bracket, factor)
@@ -57,9 +57,9 @@ def token_weights(tokenizer: Any, caption: str) -> tuple[list[int], list[float]]
     ids: list[int] = []
     weights: list[float] = []
     for text, weight in weighted(caption):
-        found = tokenizer(text, verbose=False).input_ids[1:-1]  # silent: what is too long is cut here
-        ids += found
-        weights += [weight] * len(found)
+        piece = tokenizer(text, verbose=False).input_ids[1:-1]  # silent: what is too long is cut here
+        ids += piece
+        weights += [weight] * len(piece)
     return ids, weights
 
 

@@ -1,27 +1,49 @@
-"""What of a picture counts in the loss: its own alpha channel, or a picture of the same name in another folder.
+"""The pixels of one picture: opened, fitted to a size, varied in colour, and what of them counts in the loss.
 
-As in sd-scripts, a mask is brought to the latents' size by averaging and multiplies the loss there.
+As in sd-scripts, a mask (the picture's own alpha channel, or a picture of the same name in another folder) multiplies
+the loss.
 """
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image, ImageChops, ImageOps
-from torch import Tensor
+from PIL import Image, ImageChops, ImageEnhance, ImageOps
 
+from loratools.dataset.folder import Size
 from loratools.errors import DatasetError
 
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for a broken file
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_CHANGE = 1 / 3  # chance of a change of colour, as in sd-scripts
+_HUE = 16 / 360  # of the circle, either way: sd-scripts' 8 of OpenCV's 180
+_BRIGHTNESS = 0.25  # either way: what sd-scripts' exponent on 0..255 comes to
 
-def mask_of(path: Path, mask: Path | None, *, alpha: bool) -> Image.Image | None:
-    """The mask of the image at ``path`` in its own size, mode L; None where all of it counts.
 
-    Where it has an alpha channel that is asked for, and a picture ``mask`` as well, both have to let a place through.
+def open_image(path: Path) -> Image.Image:
+    """The picture as RGB; EXIF rotation is applied and transparency becomes white.
 
     Raises:
-        DatasetError: if a file cannot be decoded, or the mask is of another size than its image.
+        DatasetError: if the file cannot be decoded.
+    """
+    return on_white(_opened(path))
+
+
+def open_mask(path: Path, mask: Path | None, *, alpha: bool) -> Image.Image | None:
+    """The mask of the picture at ``path`` in its own size, mode L; None where all of it counts.
+
+    Where both its alpha channel is asked for and there is a picture ``mask``, they are multiplied.
+
+    Raises:
+        DatasetError: if a file cannot be decoded, or the mask is of another size than its picture.
     """
     opacity = _alpha(path) if alpha else None
     if mask is None:
@@ -35,11 +57,36 @@ def mask_of(path: Path, mask: Path | None, *, alpha: bool) -> Image.Image | None
     return given if opacity is None else ImageChops.multiply(given, opacity)
 
 
-def at_latent_size(mask: Image.Image, scale: int, flipped: bool) -> Tensor:
-    """(1, h, w) in 0..1: the mean of each ``scale`` x ``scale`` pixels, mirrored if the picture is."""
-    values = torch.from_numpy(np.asarray(mask, dtype=np.float32).copy())[None] / 255
-    pooled = torch.nn.functional.avg_pool2d(values, scale)
-    return pooled.flip(-1) if flipped else pooled
+def fit(
+    image: Image.Image, size: Size, rng: random.Random | None = None, interpolation: str | None = None
+) -> Image.Image:
+    """Resize until ``size`` is covered, then crop: the centre, or the place that ``rng`` draws.
+
+    ``interpolation`` None is Lanczos when shrinking and bicubic when growing.
+    """
+    covering, (left, top) = cover(image.size, size, rng)
+    if covering != image.size:
+        shrinks = covering[0] < image.width or covering[1] < image.height
+        image = image.resize(covering, INTERPOLATIONS[interpolation or ("lanczos" if shrinks else "bicubic")])
+    return image.crop((left, top, left + size[0], top + size[1]))
+
+
+def cover(size: Size, least: Size, rng: random.Random | None = None) -> tuple[Size, tuple[int, int]]:
+    """The size that a picture of ``size`` is brought to so that it covers ``least``, and the crop's left and top."""
+    scale = max(least[0] / size[0], least[1] / size[1])
+    width, height = (max(round(side * scale), needed) for side, needed in zip(size, least, strict=True))
+    spare = (width - least[0], height - least[1])
+    corner = (spare[0] // 2, spare[1] // 2) if rng is None else (rng.randint(0, spare[0]), rng.randint(0, spare[1]))
+    return (width, height), corner
+
+
+def recolored(image: Image.Image, rng: random.Random) -> Image.Image:
+    """In one of three uses, ``image`` (RGB) with its hue turned or its brightness changed a little."""
+    if rng.random() >= _CHANGE:
+        return image
+    if rng.random() < 0.5:
+        return _turned(image, rng.uniform(-_HUE, _HUE))
+    return ImageEnhance.Brightness(image).enhance(1 + rng.uniform(-_BRIGHTNESS, _BRIGHTNESS))
 
 
 def has_alpha(image: Image.Image) -> bool:
@@ -56,9 +103,15 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def unreadable(path: Path, error: Exception) -> str:
-    """What to say of an image that cannot be decoded."""
+    """The message for a picture that cannot be decoded."""
     reason = "it is no image that can be read" if "identify" in str(error) else str(error)
     return f"the image {path} cannot be read ({reason}); replace it, or take it out of the folder"
+
+
+def _turned(image: Image.Image, turn: float) -> Image.Image:
+    values = np.asarray(image.convert("HSV")).copy()
+    values[..., 0] = (values[..., 0].astype(np.int16) + round(turn * 256)) % 256
+    return Image.fromarray(values, "HSV").convert("RGB")
 
 
 def _alpha(path: Path) -> Image.Image | None:
@@ -70,5 +123,5 @@ def _opened(path: Path) -> Image.Image:
     try:
         with Image.open(path) as file:
             return ImageOps.exif_transpose(file)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise DatasetError(unreadable(path, error)) from error

@@ -25,7 +25,7 @@ from loratools.files import replacing, write_text
 from loratools.imaging.lettering import Lettering
 from loratools.ops.merging.terms import Term
 from loratools.ops.text_table import table
-from loratools.preview.request.rows import Row
+from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
 from loratools.preview.sheet.sheet import GREY, INK, PAPER
 
@@ -138,7 +138,7 @@ def analyze_effect(
     held = [*(name for name in scheme.names if name in found), *sorted(found - set(scheme.names))]
     if not held:
         raise GridError(f"{adapter.path} changes no block that {scheme.title} knows, so there is nothing to tell apart")
-    rows = [Row.of_terms([Term(adapter, 1.0, label="whole")], "whole")]
+    rows = [GridRow.of_terms([Term(adapter, 1.0, label="whole")], "whole")]
     for name in held:
         rows += [_row(adapter, held, name, 1.0, 0.0, f"only {name}")]
         rows += [_row(adapter, held, name, here, 1.0, label) for label, here in _around(name, nudge).items()]
@@ -159,11 +159,11 @@ def _around(name: str, nudge: float) -> dict[str, float]:
     return {f"without {name}": 0.0, **nudged}
 
 
-def _row(adapter: Adapter, held: Sequence[str], block: str, here: float, elsewhere: float, label: str) -> Row:
+def _row(adapter: Adapter, held: Sequence[str], block: str, here: float, elsewhere: float, label: str) -> GridRow:
     """The LoRA with one block at ``here`` and all others at ``elsewhere``; modules in no block stay at 1."""
     scheme = full_scheme(adapter.family)
     vector = BlockVector(scheme, {name: here if name == block else elsewhere for name in held})
-    return Row.of_terms([Term(adapter, 1.0, vector, label=label)], label)
+    return GridRow.of_terms([Term(adapter, 1.0, vector, label=label)], label)
 
 
 def _measured(

@@ -12,7 +12,8 @@ from loratools.preview.judge.score_request import ScoreRequest
 from loratools.preview.judge.scores import Scoring, score_pictures
 from loratools.preview.judge.verdict import with_verdicts
 from loratools.preview.record.grid import Grid, Score, read_grid
-from loratools.preview.sheet.write import SheetOptions, draw
+from loratools.preview.request.options import SheetOptions
+from loratools.preview.sheet.write import draw, worded
 
 
 def redraw(
@@ -22,7 +23,7 @@ def redraw(
     badges: Mapping[tuple[str, float], str] | None = None,
     title: str = "",
     scores: Mapping[str, tuple[Score, ...]] | None = None,
-    drawing: SheetOptions | None = None,
+    options: SheetOptions | None = None,
 ) -> Grid:
     """Draw the sheet and the page of a rendered grid again, with other texts; nothing is rendered.
 
@@ -30,15 +31,15 @@ def redraw(
     are kept in ``grid.json``. The 0.9 test is made again, since the pictures decide it. Winners of a ``votes.json`` in
     the folder are marked.
     """
-    told = drawing or SheetOptions()
-    grid = told.worded(with_verdicts(folder, read_grid(folder).annotated(notes, badges)))
+    options = options or SheetOptions()
+    grid = worded(with_verdicts(folder, read_grid(folder).annotated(notes, badges)), options)
     grid = replace(grid, title=title or grid.title, scores={**grid.scores, **(scores or {})})
-    draw(folder, grid, told)
+    draw(folder, grid, options)
     return grid
 
 
 def draw_scores(
-    folder: Path, request: ScoreRequest, judge: JudgeFunction, drawing: SheetOptions | None = None, title: str = ""
+    folder: Path, request: ScoreRequest, judge: JudgeFunction, options: SheetOptions | None = None, title: str = ""
 ) -> Grid:
     """Score the pictures of the grid in ``folder`` and draw the figures under them.
 
@@ -54,4 +55,4 @@ def draw_scores(
         request.held_out,
         judge if grid.base == "pocket" else None,
     )
-    return redraw(folder, scores=score_pictures(folder, grid, scoring), drawing=drawing, title=title)
+    return redraw(folder, scores=score_pictures(folder, grid, scoring), options=options, title=title)

@@ -17,17 +17,18 @@ from loratools.files import locked
 from loratools.launch import Rank
 from loratools.preview.judge.verdict import with_verdicts
 from loratools.preview.plan.jobs import Job
-from loratools.preview.plan.plan import Plan, title_of
+from loratools.preview.plan.plan import PlannedPictures, title_of
 from loratools.preview.plan.resolve import Resolve, Stacks
 from loratools.preview.record.grid import AxisInfo, Grid, guard
-from loratools.preview.render.claims import Shard
-from loratools.preview.render.engine import Engine, Options
-from loratools.preview.render.picture_store import Store
+from loratools.preview.render.claims import FileClaims
+from loratools.preview.render.engine import Engine
+from loratools.preview.render.picture_store import PictureStore
 from loratools.preview.request.arrange import Arrangement, arrange
 from loratools.preview.request.numbers import check_seeds, with_base_first
-from loratools.preview.request.rows import Row
+from loratools.preview.request.options import EngineOptions, SheetOptions
+from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import Setting
-from loratools.preview.sheet.write import SheetOptions, announce, draw
+from loratools.preview.sheet.write import announce, draw, worded
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class GridResult:
 
 def render_grid(
     base: Base,
-    rows: Sequence[Row],
+    rows: Sequence[GridRow],
     weights: Sequence[float],
     prompts: Sequence[str],
     *,
@@ -93,7 +94,7 @@ def render_grid(
     noise: str = OWN,
     embeddings: Path | None = None,
     batch_size: int = 8,
-    options: Options | None = None,
+    options: EngineOptions | None = None,
     title: str = "",
     notes: Mapping[str, str] | None = None,
     progress: bool = False,
@@ -143,7 +144,7 @@ def render_grid(
         found,
         out=out,
         embeddings=embeddings,
-        options=replace(options or Options(), batch=batch_size),
+        options=replace(options or EngineOptions(), batch=batch_size),
         title=title,
         notes=notes,
         progress=progress,
@@ -162,7 +163,7 @@ def render_axes(
     resolve: Resolve | None = None,
     load: Callable[[str], Base] | None = None,
     embeddings: Path | None = None,
-    options: Options | None = None,
+    options: EngineOptions | None = None,
     title: str = "",
     notes: Mapping[str, str] | None = None,
     progress: bool = False,
@@ -189,60 +190,65 @@ def render_axes(
     names = [str(value) for axis in arrangement.axes if axis.kind == "base" for value in axis.values] or [""]
     if names != [""] and load is None:
         raise GridError("an axis names base models, and nothing tells how they are loaded")
-    run = _Run(out, rank, options or Options(), progress and rank.main, on_picture)
+    run = _Run(out, rank, options or EngineOptions(), progress and rank.main, on_picture)
 
     current = load(names[0]) if names[0] and load else base
 
     def known(model: Base) -> Embeddings | None:
         return read_embeddings(embeddings, model) if embeddings is not None else None
 
-    plan = Plan(current, arrangement, stacks, names[0], known(current))
+    plan = PlannedPictures(current, arrangement, stacks, names[0], known(current))
     run.check(current, plan)
-    told = drawing or SheetOptions()
+    sheet = drawing or SheetOptions()
 
     def record() -> Grid:
-        return told.worded(run.record(arrangement, owner, title).annotated(notes))
+        return worded(run.record(arrangement, owner, title).annotated(notes), sheet)
 
     def tell() -> None:
-        announce(out, record(), told, _say)
+        announce(out, record(), sheet, _say)
 
     with locked(out / "grid") if rank.main else contextlib.nullcontext():
         run.render(current, plan, tell if progress and rank.main and len(names) == 1 else None)
         for name in names[1:]:
             del current, plan  # one base in memory at a time
             current = load(name) if load else base
-            plan = Plan(current, arrangement, stacks, name, known(current))
+            plan = PlannedPictures(current, arrangement, stacks, name, known(current))
             run.render(current, plan)
-        return run.finish(record(), told)
+        return run.finish(record(), sheet)
 
 
 class _Run:
     """One rendering of a grid, base by base."""
 
     def __init__(
-        self, out: Path, rank: Rank, options: Options, progress: bool, on_picture: Callable[[int, int], None] | None
+        self,
+        out: Path,
+        rank: Rank,
+        options: EngineOptions,
+        progress: bool,
+        on_picture: Callable[[int, int], None] | None,
     ) -> None:
         self.out, self.rank, self.options, self.progress, self.on_picture = out, rank, options, progress, on_picture
-        self.plans: list[tuple[Plan, list[Job]]] = []
+        self.plans: list[tuple[PlannedPictures, list[Job]]] = []
         self.compute, self.rendered, self.found, self.count = "", 0, 0, 0
 
-    def check(self, base: Base, plan: Plan) -> None:
+    def check(self, base: Base, plan: PlannedPictures) -> None:
         """Raise what cannot be rendered on the plan's base; nothing is touched."""
         with self._engine(base, plan) as engine:
             engine.check(plan.stacks)
 
-    def _engine(self, base: Base, plan: Plan) -> Engine:
+    def _engine(self, base: Base, plan: PlannedPictures) -> Engine:
         return Engine(base, self.options, encode=plan.encode, say=_say if self.progress else None)
 
-    def render(self, base: Base, plan: Plan, before: Callable[[], None] | None = None) -> None:
+    def render(self, base: Base, plan: PlannedPictures, before: Callable[[], None] | None = None) -> None:
         """Render what lacks of one base's places; ``before`` is called when it is known what that is."""
         self.compute = f"{base.dtype}".removeprefix("torch.") + f" {base.device.type}"
         with self._engine(base, plan) as engine:
             engine.check(plan.stacks)
             jobs, shown = plan.jobs(self.out, self.compute)
-            shard = Shard(self.out, self.rank) if self.rank.world > 1 else None
+            shard = FileClaims(self.out, self.rank) if self.rank.world > 1 else None
             with shard.settling() if shard else contextlib.nullcontext():
-                store = Store(self.out)
+                store = PictureStore(self.out)
                 store.settle(job.wanted for job in jobs)
                 self.found += sum(not store.lacks([job.wanted]) for job in jobs)
             self.plans.append((plan, shown))

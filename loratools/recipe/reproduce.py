@@ -136,7 +136,7 @@ def _guard(path: Path, out: Path | None, owner: str, force: bool) -> None:
 
 def _file(made: Planned, old: Adapter) -> Path:
     """The file that a step made; of a run, the epoch that ``old`` is."""
-    if made.is_file:
+    if made.step_kind.makes_file:
         return made.out
     told = Provenance.from_metadata(old.metadata)
     number = None if told is None else str(told.step["train"]["epoch"])

@@ -1,8 +1,8 @@
-"""The loop itself: steps, and between them what has to be written, in an order that no kill can spoil.
+"""The training loop: steps, and between them what has to be written, in an order that is safe against kills.
 
-Everything that is due at one moment is written in the order: files, log, state, pictures and the like. A kill before
-the state is whole goes back to the one before, and what came after that is made again, byte for byte; a kill after it
-loses at most what a callback does last, and makes up for when the run goes on.
+Everything that is due at one moment is written in the order: files, log, state, pictures and the like. After a kill
+before the state is whole, a resumed run begins at the state before it and makes what came after it again, byte for
+byte. A kill after the state loses at most what callbacks do on saving, and a resumed run does that again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from loratools.errors import DatasetError, FileError, LoratoolsError, TrainingError
 from loratools.train.callbacks.callback import Callback, due
@@ -19,42 +19,42 @@ from loratools.train.callbacks.records import EpochRecord, OnEpoch, OnStep, Step
 from loratools.train.config.config import TrainConfig
 from loratools.train.distributed import Ranks
 from loratools.train.interrupt import Interrupted, StopRequest
-from loratools.train.network.ema import Ema
-from loratools.train.network.network import Network
+from loratools.train.optim.trainable import Trainable
 from loratools.train.output.state import Position
 from loratools.train.output.writer import Writer
-from loratools.train.step.runner import Done, Engine
-from loratools.train.step.step import Precision
+from loratools.train.step.precision import Precision
+from loratools.train.step.runner import FinishedStep, StepRunner
 
 
-class Session:
-    """Takes a run from ``position`` to its last epoch.
+@dataclass(frozen=True)
+class LoopParts:
+    """What a :class:`TrainingLoop` works with.
 
-    Args:
-        position: where the run is; kept up to date.
-        steps_per_epoch: optimiser steps.
-        ema: taken along after every step, where there is one.
+    Attributes:
         callbacks: called in this order.
-        stop: entered, so that it hears of signals.
+        stop: entered, so that it receives signals.
+        steps_per_epoch: optimiser steps.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        ranks: Ranks,
-        kind: Precision,
-        position: Position,
-        steps_per_epoch: int,
-        engine: Engine,
-        network: Network,
-        ema: Ema | None,
-        writer: Writer,
-        callbacks: Sequence[Callback],
-        stop: StopRequest,
-    ) -> None:
-        self._config, self._ranks, self._kind, self._position = config, ranks, kind, position
-        self._per_epoch, self._engine, self._network, self._ema = steps_per_epoch, engine, network, ema
-        self._writer, self._callbacks, self._stop = writer, callbacks, stop
+    config: TrainConfig
+    ranks: Ranks
+    precision: Precision
+    runner: StepRunner
+    trained: Trainable
+    writer: Writer
+    callbacks: Sequence[Callback]
+    stop: StopRequest
+    steps_per_epoch: int
+
+
+class TrainingLoop:
+    """Takes a run from ``position``, which is kept up to date, to its last epoch."""
+
+    def __init__(self, parts: LoopParts, position: Position) -> None:
+        self._config, self._ranks, self._position = parts.config, parts.ranks, position
+        self._precision, self._runner, self._trained = parts.precision, parts.runner, parts.trained
+        self._writer, self._callbacks, self._stop = parts.writer, parts.callbacks, parts.stop
+        self._steps_per_epoch = parts.steps_per_epoch
         self._average = Average(position.average)
         self._stop_at: int | None = None  # the step after which to stop, once a signal has asked for it
 
@@ -65,32 +65,32 @@ class Session:
             Interrupted: after a signal, when the step is done and the state saved.
             DatasetError: for an image that cannot be read any more; the state of the step before it is saved.
             FileError: if something cannot be written; the last state is whole.
-            TrainingError: for a loss or a weight that is not a number; the last state is from before it.
+            TrainingError: for a loss or a weight that is not a number; the last state was saved before it.
         """
         for callback in self._callbacks:
             callback.on_train_begin(self._position)
         while self._position.epoch < self._config.epochs:
             self._steps(self._position.epoch + 1, on_step)
-            self._end(on_epoch)
+            self._end_epoch(on_epoch)
 
     def _steps(self, number: int, on_step: OnStep | None) -> None:
         position = self._position
         before, begun = position.seconds, time.perf_counter()
         first = position.step - position.into
         try:
-            for done in self._engine.epoch(
-                number, first, skip=position.into, read_after=self._reads_after, after=self._averaged
+            for done in self._runner.epoch(
+                number, first, skip=position.into, read_after=self._must_read_after, after=self._update_ema
             ):
                 position.seconds = before + time.perf_counter() - begun
-                record = self._took(number, done)
+                record = self._count(number, done)
                 if on_step is not None and self._ranks.main:
                     on_step(record)
-                self._between(number)
+                self._after_step(number)
         except DatasetError as error:
-            raise self._kept(error) from error
+            raise self._saved_before(error) from error
         position.seconds = before + time.perf_counter() - begun
 
-    def _took(self, number: int, done: Done) -> StepRecord:
+    def _count(self, number: int, done: FinishedStep) -> StepRecord:
         """Count one step whose loss is known."""
         position = self._position
         if not math.isfinite(done.loss):
@@ -111,14 +111,14 @@ class Session:
             callback.on_step_end(done, record)
         return record
 
-    def _between(self, number: int) -> None:
-        """What is due after a step; at the last one of an epoch all but the step's file is left to the epoch's end."""
+    def _after_step(self, number: int) -> None:
+        """What is due after a step; after the last one of an epoch :meth:`_end_epoch` does all but the step's file."""
         config, position = self._config, self._position
         if due(config.save_every_steps, position.step):
-            self._check()
+            self._check_weights()
             if self._ranks.main:
                 self._writer.step(number, position.step)
-        if position.into == self._per_epoch:
+        if position.into == self._steps_per_epoch:
             return
         stops = position.step == self._stop_at
         if stops or due(config.save_state_every_steps, position.step):
@@ -128,11 +128,13 @@ class Session:
         if stops:
             self._interrupt()
 
-    def _end(self, on_epoch: OnEpoch | None) -> None:
-        """Everything of an epoch that is over."""
+    def _end_epoch(self, on_epoch: OnEpoch | None) -> None:
+        """Write the file of the epoch that is over, call the callbacks and save the state."""
         config, position, number = self._config, self._position, self._position.epoch + 1
-        self._check()
-        path, digest = self._writer.epoch(number, position.step) if self._ranks.main else self._writer.others(number)
+        self._check_weights()
+        path, digest = self._writer.folder.epoch(number), ""
+        if self._ranks.main:
+            path, digest = self._writer.epoch(number, position.step)
         loss = position.total / position.count
         record = EpochRecord(number, position.step, loss, position.seconds, path, digest)
         for callback in self._callbacks:
@@ -148,7 +150,7 @@ class Session:
         if number < config.epochs and self._stop.agreed():
             self._interrupt()
 
-    def _reads_after(self, step: int) -> bool:
+    def _must_read_after(self, step: int) -> bool:
         """Whether the losses up to ``step`` must be known before the next step runs."""
         config = self._config
         if (self._ranks.world == 1 or step % config.log_every == 0) and self._stop.agreed():
@@ -158,27 +160,27 @@ class Session:
             return True
         return any(callback.due(step) for callback in self._callbacks)
 
-    def _averaged(self, step: int) -> None:
-        if self._ema is not None:
-            self._ema.update(step)
+    def _update_ema(self, step: int) -> None:
+        if self._trained.ema is not None:
+            self._trained.ema.update(step)
 
     def _save(self) -> None:
-        self._check()
+        self._check_weights()
         watched = {callback.name: callback.state_dict() for callback in self._callbacks}
         if self._ranks.main:
             self._writer.state(self._position, watched)
 
-    def _check(self) -> None:
-        if not self._network.finite():
+    def _check_weights(self) -> None:
+        if not self._trained.network.finite():
             step = self._position.step
             raise self._diverged(f"a weight is not a number after step {step}")
 
     def _interrupt(self) -> None:
-        steps = self._per_epoch * self._config.epochs
+        steps = self._steps_per_epoch * self._config.epochs
         raise Interrupted(self._position.step, steps, self._stop.asked, self._ranks)
 
-    def _kept(self, error: DatasetError) -> LoratoolsError:
-        """``error`` with what was saved because of it; the one of saving, where that failed too."""
+    def _saved_before(self, error: DatasetError) -> LoratoolsError:
+        """Save the state; ``error`` with its remedy, or the error of saving where that failed too."""
         if self._ranks.world > 1:  # the others are in the middle of a step
             return DatasetError(f"{error}; go on from the last state with --resume when it is back")
         if self._position.step == 0:
@@ -192,7 +194,8 @@ class Session:
         )
 
     def _diverged(self, what: str) -> TrainingError:
-        remedy = "lower the learning rate" + ("" if self._kind.name == "no" else " or train with --mixed-precision no")
+        remedy = "lower the learning rate"
+        remedy += "" if self._precision.name == "no" else " or train with --mixed-precision no"
         kept = "; the files and the state before it are whole" if self._position.step else ""
         begin = f" (--network-weights begins from the file of epoch {self._position.epoch})" * (
             self._position.epoch > 0

@@ -1,19 +1,16 @@
-"""The run: from a config to one file an epoch."""
+"""A whole run: from a config to one file an epoch."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from loratools.base.load import load_base, pick_device
-from loratools.base.model import Base
-from loratools.base.vae import load_vae
-from loratools.dataset.scan import read_dataset
 from loratools.errors import TrainingError
 from loratools.files import locked
 from loratools.train import seeds
@@ -21,29 +18,22 @@ from loratools.train.callbacks import make_callbacks
 from loratools.train.callbacks.callback import RunView
 from loratools.train.callbacks.progress import bar, progress_bar
 from loratools.train.callbacks.records import EpochRecord, OnEpoch, OnNote, OnStep, StepRecord
-from loratools.train.callbacks.sample_prompts import read_sample_prompts
-from loratools.train.callbacks.tensorboard import check_tensorboard, open_tensorboard
+from loratools.train.callbacks.tensorboard import open_tensorboard
 from loratools.train.config.config import TrainConfig
-from loratools.train.data.dataset import Dataset
 from loratools.train.data.latents import LatentStore
-from loratools.train.distributed import Ranks, join, leave
-from loratools.train.dry_run.plan import TrainPlan, fitted, make_plan
+from loratools.train.distributed import join, leave
+from loratools.train.dry_run.plan import TrainPlan
 from loratools.train.interrupt import StopRequest
-from loratools.train.loop import Session
-from loratools.train.network.base_adapters import BaseAdapters
-from loratools.train.network.ema import Ema
-from loratools.train.network.network import Network
-from loratools.train.optim.optimizers import build_optimizer, has_modes
-from loratools.train.optim.param_groups import parameter_groups
-from loratools.train.output.header import Facts, now
+from loratools.train.loop import LoopParts, TrainingLoop
+from loratools.train.output.header import HeaderFacts, now
 from loratools.train.output.log import NoLog, RunLog
 from loratools.train.output.run_folder import RunFolder
 from loratools.train.output.state import Position, State, check_resumable, load_state
 from loratools.train.output.writer import Writer
-from loratools.train.step import objective
-from loratools.train.step.placement import accelerated, parked, place
-from loratools.train.step.runner import Engine
-from loratools.train.step.step import Step, precision
+from loratools.train.setup import RunParts, setup_run
+from loratools.train.step.placement import accelerated, parked
+from loratools.train.step.runner import RunnerParts, StepRunner
+from loratools.train.step.step import DenoisingStep
 
 __all__ = ["EpochRecord", "OnEpoch", "OnNote", "OnStep", "RunResult", "StepRecord", "plan", "train"]
 
@@ -52,7 +42,7 @@ __all__ = ["EpochRecord", "OnEpoch", "OnNote", "OnStep", "RunResult", "StepRecor
 class RunResult:
     """What a run left behind. ``losses`` is the mean loss of each epoch, in order; ``steps`` the optimiser's.
 
-    ``wrote`` is False in those of several processes that left the writing, and the telling, to the first.
+    ``wrote`` is False in those of several processes that left the writing, and the messages, to the first.
     """
 
     name: str
@@ -62,7 +52,7 @@ class RunResult:
     losses: list[float]
     steps: int
     seconds: float
-    plan: TrainPlan | None  # None for a run that was found finished
+    plan: TrainPlan | None  # None for a run that was already finished
     cached: bool = False
     wrote: bool = True
 
@@ -73,7 +63,7 @@ def plan(config: TrainConfig) -> TrainPlan:
     Raises:
         LoratoolsError: everything that :func:`train` finds wrong before its first step.
     """
-    return _Run(config).plan
+    return setup_run(config).plan
 
 
 def train(
@@ -83,6 +73,7 @@ def train(
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
     on_note: OnNote | None = None,
+    recipe: Mapping[str, Any] | None = None,
 ) -> RunResult:
     """Train a LoRA and write ``OUT/NAME-000001.safetensors`` and so on, one for every epoch.
 
@@ -95,6 +86,7 @@ def train(
         on_epoch: called when an epoch's file and state are on disk.
         on_step: called after every optimiser step.
         on_note: called, before anything is written, with each of the plan's notes.
+        recipe: the recipe that the run is of, for the files' headers.
     Raises:
         DatasetError, BaseModelError: for images, captions or a base that cannot be used.
         FileError: if the output is someone else's, or cannot be written.
@@ -103,12 +95,11 @@ def train(
     """
     ranks, device = join(config.device)
     try:
-        run = _Run(config.model_copy(update={"device": device}), ranks)
+        parts = setup_run(config.model_copy(update={"device": device}), ranks)
         if on_note is not None and ranks.main:
-            for note in run.plan.notes:
+            for note in parts.plan.notes:
                 on_note(note)
-        with run.ours():
-            return run.go(progress and ranks.main, on_epoch, on_step)
+        return Trainer(parts, progress=progress and ranks.main, recipe=recipe).run(on_epoch, on_step)
     except torch.OutOfMemoryError:
         raise TrainingError(
             f"{config.name} does not fit the memory of {device}; lower batch_size or resolution, or set "
@@ -120,211 +111,179 @@ def train(
         leave(ranks)
 
 
-class _Run:
-    """One run's parts, built and checked before anything is written."""
+class Trainer:
+    """Runs what :func:`loratools.train.setup.setup_run` has set up.
 
-    def __init__(self, config: TrainConfig, ranks: Ranks = Ranks()) -> None:  # noqa: B008  (frozen)
-        self.config, self.ranks = config, ranks
-        self.folder = RunFolder(config.out, config.name)
-        device = pick_device(config.device)
-        self.kind = precision(config, device)
-        check_tensorboard(config)
-        dataset = read_dataset(config, config.resolution or (512, 512))
-        # in full precision for the VAE, and so not on the GPU before the rest has been cast
-        self.base = load_base(config.base, device="cpu", dtype="fp32", offline=config.offline)
-        if config.vae is not None:
-            self.base.vae = load_vae(config.vae, self.base.vae, offline=config.offline)
-        self.config, self.dataset = fitted(config, _at_base_resolution(dataset, config, self.base))
-        config = self.config
-        _check_base(self.base, config)
-        notes = [*config.notes]
-        self.samples = read_sample_prompts(config, self.base, notes)
-        self.config = config = config.noted(notes)
-        self.active = BaseAdapters(config.base_adapters, self.base)
-        self.active.merge()
-        place(self.base, self.kind)
-        self.schedule = objective.schedule(self.base.scheduler_config, config).to(device)
-        unet_lr, te_lr = config.learned_rates()
-        self.network = Network(
-            self.base, config.dim, config.alpha, config.seed, unet=unet_lr > 0, text=te_lr > 0, options=config
-        )
-        self.groups = parameter_groups(self.network, config)
-        self.optimizer = build_optimizer(config, self.groups)
-        self.ema = _average(config, self.optimizer)
-        self.scaler = self.kind.scaler()
-        self.plan = make_plan(config, self.base, self.dataset, self.network.sizes, self.kind.compute.itemsize)
+    Args:
+        progress: whether this process shows bars.
+        recipe: the recipe that the run is of, for the files' headers.
+    """
+
+    def __init__(self, parts: RunParts, *, progress: bool = False, recipe: Mapping[str, Any] | None = None) -> None:
+        self._parts, self._progress, self._recipe = parts, progress, recipe
+        self._folder = RunFolder(parts.config.out, parts.config.name)
+
+    def run(self, on_epoch: OnEpoch | None = None, on_step: OnStep | None = None) -> RunResult:
+        """Everything from the latents to the last file."""
+        parts, folder = self._parts, self._folder
+        with self._owned_files():
+            begun = time.perf_counter()
+            state = self._resumed()
+            position = state.position() if state else Position()
+            if position.epoch < parts.config.epochs:
+                self._train(state, position, on_epoch, on_step)
+            return RunResult(
+                name=parts.config.name,
+                epochs=[path for path in folder.epochs() if int(path.stem[-6:]) <= parts.config.epochs],
+                log=folder.log,
+                state=folder.state,
+                losses=position.losses,
+                steps=position.step,
+                seconds=time.perf_counter() - begun,
+                plan=parts.plan,
+                wrote=parts.ranks.main,
+            )
 
     @contextlib.contextmanager
-    def ours(self) -> Iterator[None]:
-        """Hold the run's files, checked and swept; only the process that writes does, the others follow it."""
+    def _owned_files(self) -> Iterator[None]:
+        """Hold the lock on the run's files, checked and swept; only the process that writes does, the others wait."""
+        config, ranks = self._parts.config, self._parts.ranks
         with contextlib.ExitStack() as stack:
-            if self.ranks.main:
-                stack.enter_context(locked(self.folder.out / self.config.name))
-                self.folder.guard(force=self.config.force)
-                self.folder.sweep()
-            self.ranks.wait()
+            if ranks.main:
+                stack.enter_context(locked(self._folder.out / config.name))
+                self._folder.guard(force=config.force)
+                self._folder.sweep()
+            ranks.wait()
             yield
 
-    def go(self, progress: bool, on_epoch: OnEpoch | None, on_step: OnStep | None) -> RunResult:
-        """Everything from the latents to the last file."""
-        begun = time.perf_counter()
-        state = self._resumed()
-        position = state.position() if state else Position()
-        if position.epoch < self.config.epochs:
-            self._train(state, position, progress, on_epoch, on_step)
-        paths = [path for path in self.folder.epochs() if int(path.stem[-6:]) <= self.config.epochs]
-        return RunResult(
-            self.config.name,
-            paths,
-            self.folder.log,
-            self.folder.state,
-            position.losses,
-            position.step,
-            time.perf_counter() - begun,
-            self.plan,
-            wrote=self.ranks.main,
-        )
-
-    def _train(
-        self, state: State | None, position: Position, progress: bool, on_epoch: OnEpoch | None, on_step: OnStep | None
-    ) -> None:
-        store, facts = self._latents(progress), self._facts(state)
-        self.ranks.wait()  # the state has been read
-        if state is None and self.ranks.main:
-            self.folder.clear()
-        curves = open_tensorboard(self.config, position.step, writes=self.ranks.main)
-        with self._log(state) as log, curves as shown_board, self._training(), StopRequest(self.ranks) as stop:
-            engine = self._engine(store)
+    def _train(self, state: State | None, position: Position, on_epoch: OnEpoch | None, on_step: OnStep | None) -> None:
+        parts, ranks = self._parts, self._parts.ranks
+        store, facts = self.latents(), self._header_facts(state)
+        ranks.wait()  # until every process has read the state
+        if state is None and ranks.main:
+            self._folder.clear()
+        tensorboard = open_tensorboard(parts.config, position.step, writes=ranks.main)
+        with self._log(state) as log, tensorboard as board, attached(parts), StopRequest(ranks) as stop:
+            step = DenoisingStep(parts.base, parts.trained.network, parts.schedule, parts.config, parts.precision)
+            runner = make_runner(parts, store, step)
             writer = Writer(
-                self.folder,
+                self._folder,
                 facts,
-                self.network,
-                self.ema,
-                self.optimizer,
-                self.scaler,
+                parts.trained,
                 self._inputs(),
-                self.active.base_digest,
+                parts.base_adapters.base_digest,
                 log,
+                recipe=self._recipe,
             )
-            view = RunView(
-                self.config,
-                self.ranks,
-                self.folder,
-                self.base,
-                self.network,
-                self.dataset,
-                store,
-                engine.stepper,
-                self.kind,
-                log,
-                writer.saved_weights,
-            )
-            with progress_bar(progress, self.kind.device, total=self.plan.steps, done=position.step) as shown:
-                callbacks = make_callbacks(view, shown, shown_board, self.samples, self.plan.steps)
+            device, total = parts.precision.device, parts.plan.steps
+            with progress_bar(self._progress, device, total=total, done=position.step) as steps_bar:
+                callbacks = make_callbacks(self._view(store, step, log), steps_bar, board, parts.samples, total)
                 for callback in callbacks:
                     callback.load_state_dict(state.watched.get(callback.name, {}) if state else {})
-                Session(
-                    self.config,
-                    self.ranks,
-                    self.kind,
-                    position,
-                    self.plan.steps_per_epoch,
-                    engine,
-                    self.network,
-                    self.ema,
-                    writer,
-                    callbacks,
-                    stop,
-                ).run(on_epoch, on_step)
+                loop = LoopParts(
+                    config=parts.config,
+                    ranks=ranks,
+                    precision=parts.precision,
+                    runner=runner,
+                    trained=parts.trained,
+                    writer=writer,
+                    callbacks=callbacks,
+                    stop=stop,
+                    steps_per_epoch=parts.plan.steps_per_epoch,
+                )
+                TrainingLoop(loop, position).run(on_epoch, on_step)
 
-    def _engine(self, store: LatentStore) -> Engine:
-        stepper = Step(self.base, self.network, self.schedule, self.config, self.kind)
-        return Engine(
-            self.config,
-            self.base,
-            stepper,
-            self.optimizer,
-            self.scaler,
-            self.dataset,
-            store,
-            self.kind,
-            self.ranks,
-            self.plan.steps,
+    def _view(self, store: LatentStore, step: DenoisingStep, log: RunLog | NoLog) -> RunView:
+        parts = self._parts
+        return RunView(
+            config=parts.config,
+            ranks=parts.ranks,
+            folder=self._folder,
+            base=parts.base,
+            dataset=parts.dataset,
+            store=store,
+            step=step,
+            precision=parts.precision,
+            log=log,
+            saved_weights=parts.trained.saved_weights,
         )
-
-    @contextlib.contextmanager
-    def _training(self) -> Iterator[None]:
-        """The network in its base, the base set up for speed, and the process' generators as they were afterwards."""
-        devices = [self.kind.device] if self.kind.device.type == "cuda" else []
-        with self.network.attached(), accelerated(self.base, self.config), torch.random.fork_rng(devices):
-            yield
 
     @contextlib.contextmanager
     def _log(self, state: State | None) -> Iterator[RunLog | NoLog]:
-        first = {"settings": self.config.settings(), "steps": self.plan.steps}
-        keep = state.step if state else None
-        log = RunLog(self.folder, first, keep) if self.ranks.main else NoLog()
+        parts = self._parts
+        first = {"settings": parts.config.settings(), "steps": parts.plan.steps}
+        log = RunLog(self._folder, first, state.step if state else None) if parts.ranks.main else NoLog()
         with contextlib.closing(log):
             yield log
 
-    def _inputs(self) -> list[dict[str, str]]:
-        """Name, digest and kind of all that goes into a file."""
-        return [
-            {"name": self.config.base, "digest": self.base.digest, "kind": "base"},
-            *({"name": str(f.path), "digest": self.dataset.digest, "kind": "images"} for f in self.dataset.folders),
-            *self.active.inputs,
-            *([self.network.start.input] if self.network.start else []),
-        ]
-
-    def _resumed(self) -> State | None:
-        state = load_state(self.folder.state) if self.config.resume else None
-        if state is None:
-            return None
-        check_resumable(state, self.config.settings(), self.active.base_digest, self.dataset.digest)
-        self.network.load(state.network)
-        self.optimizer.load_state_dict(state.optimizer)
-        self.scaler.load_state_dict(state.scaler)
-        if self.ema is not None and state.ema is not None:
-            self.ema.load(state.ema)
-        return state
-
-    def _facts(self, state: State | None) -> Facts:
-        session = seeds.derived(self.config.seed, self.config.settings(), self.dataset.digest) & 0xFFFFFFFF
-        return Facts(
-            self.config,
-            self.base,
-            self.dataset,
-            self.kind.name,
-            self.plan.batches_per_epoch,
-            self.plan.steps,
-            state.started_at if state else now(),
-            state.session if state else session,
+    def _inputs(self) -> tuple[dict[str, str], ...]:
+        """Name, digest and kind of everything that goes into a file."""
+        parts, start = self._parts, self._parts.trained.network.start
+        return (
+            {"name": parts.config.base, "digest": parts.base.digest, "kind": "base"},
+            *({"name": str(f.path), "digest": parts.dataset.digest, "kind": "images"} for f in parts.dataset.folders),
+            *parts.base_adapters.inputs,
+            *([start.input] if start else []),
         )
 
-    def _latents(self, progress: bool) -> LatentStore:
-        """Encode every image in full precision."""
-        store = LatentStore(self.base, self.dataset, cache=self.config.cache_latents)
-        if self.config.cache_latents:
-            with parked(self.base), bar(progress, total=store.count(), desc="latents", unit="image") as shown:
+    def _resumed(self) -> State | None:
+        """The state that the config asks to go on from, put into the network and the optimiser."""
+        parts = self._parts
+        state = load_state(self._folder.state) if parts.config.resume else None
+        if state is None:
+            return None
+        check_resumable(state, parts.config.settings(), parts.base_adapters.base_digest, parts.dataset.digest)
+        state.restore(parts.trained)
+        return state
+
+    def _header_facts(self, state: State | None) -> HeaderFacts:
+        parts, config = self._parts, self._parts.config
+        session = seeds.derived(config.seed, config.settings(), parts.dataset.digest) & 0xFFFFFFFF
+        return HeaderFacts(
+            config=config,
+            base=parts.base,
+            dataset=parts.dataset,
+            precision=parts.precision.name,
+            batches_per_epoch=parts.plan.batches_per_epoch,
+            total_steps=parts.plan.steps,
+            started_at=state.started_at if state else now(),
+            session=state.session if state else session,
+        )
+
+    def latents(self) -> LatentStore:
+        """The latents' store, filled if the config keeps latents."""
+        parts = self._parts
+        store = LatentStore(parts.base, parts.dataset, cache=parts.config.cache_latents)
+        if parts.config.cache_latents:
+            with parked(parts.base), bar(self._progress, total=store.count(), desc="latents", unit="image") as shown:
                 store.fill(shown.update)
-                self.base.vae.to("cpu")
+                parts.base.vae.to("cpu")
         return store
 
 
-def _average(config: TrainConfig, optimizer: torch.optim.Optimizer) -> Ema | None:
-    if config.ema is None:
-        return None
-    if has_modes(optimizer):
-        raise TrainingError(f"{type(optimizer).__name__} saves an average of its own; leave ema out")
-    return Ema([factor for group in optimizer.param_groups for factor in group["params"]], config.ema)
+@contextlib.contextmanager
+def attached(parts: RunParts) -> Iterator[None]:
+    """Inside the block the network is in its base, and the base is set up for speed; afterwards all is as it was.
+
+    PyTorch's own generators are afterwards as they were before, too.
+    """
+    devices = [parts.precision.device] if parts.precision.device.type == "cuda" else []
+    with parts.trained.network.attached(), accelerated(parts.base, parts.config), torch.random.fork_rng(devices):
+        yield
 
 
-def _at_base_resolution(dataset: Dataset, config: TrainConfig, base: Base) -> Dataset:
-    height, width = base.resolution
-    return dataset if config.resolution else dataset.at(config, (width, height))
-
-
-def _check_base(base: Base, config: TrainConfig) -> None:
-    layers: int = min(encoder.config.num_hidden_layers for encoder in base.text_encoders)
-    if config.clip_skip > layers:
-        raise TrainingError(f"clip_skip {config.clip_skip} is above the {layers} layers of the base's text encoder")
+def make_runner(parts: RunParts, store: LatentStore, step: DenoisingStep) -> StepRunner:
+    """What runs the optimiser steps of the run."""
+    return StepRunner(
+        RunnerParts(
+            config=parts.config,
+            ranks=parts.ranks,
+            precision=parts.precision,
+            base=parts.base,
+            dataset=parts.dataset,
+            store=store,
+            trained=parts.trained,
+            step=step,
+            steps=parts.plan.steps,
+        )
+    )

@@ -85,6 +85,8 @@ def test_a_png_carries_both_texts(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.png"
     write_png(Image.new("RGB", (8, 8)), path, "1girl, 画风\nSteps: 1", {"key": "k", "row": "стиль"})
     assert read_png(path) == ("1girl, 画风\nSteps: 1", {"key": "k", "row": "стиль"})
+    write_png(Image.new("RGB", (8, 8)), path, "画 \ud83d", {"row": "\ud83d"})  # half an emoji, out of a LoRA's header
+    assert read_png(path) == ("画 ?", {"row": "?"})
     write_png(Image.effect_noise((64, 64), 90), path, "x", {"key": "k"})
     path.write_bytes(path.read_bytes()[:-2000])
     assert read_png(path) == ("", {})

@@ -15,10 +15,11 @@ from torch import Tensor
 from loratools.base.model import Base
 from loratools.base.prompt.conditioning import condition
 from loratools.base.prompt.guidance import StaticGuidance
+from loratools.base.sampling import sample
 from loratools.base.sampling.brownian import BrownianTree
 from loratools.base.sampling.lms import coefficient
 from loratools.base.sampling.noise import Philox, initial_latents
-from loratools.base.sampling.sample import denoise_guided, plain_unet
+from loratools.base.sampling.sample import Sampling, plain_unet
 from loratools.base.sampling.sigmas import schedule_sigmas, timesteps_of
 
 STEPS, CFG, SEED, SIZE = 6, 4.0, 11, (64, 64)
@@ -269,9 +270,8 @@ def test_a_seed_makes_the_webuis_picture(base: Base, sampler: str, formula, sche
 
 
 def made(base: Base, sampler: str, steps: int = STEPS, kind: str = "webui-gpu") -> Tensor:
-    return denoise_guided(
-        base, prompts(base), initial_latents(kind, SEED, SIZE), steps, CFG, sampler, seeds=[SEED], kind=kind
-    )
+    start = initial_latents(kind, SEED, SIZE)
+    return sample.denoise(base, prompts(base), start, [SEED], Sampling(steps, CFG, sampler, kind))
 
 
 def test_lcm_asks_at_its_own_times(base: Base) -> None:

@@ -91,7 +91,7 @@ def test_a_damaged_result_is_never_taken_from_the_cache(work: Path) -> None:
 def test_gc_leaves_what_a_process_holds(work: Path) -> None:
     cache = Cache(work / ".loratools")
     held, other = cache.entries()
-    with locked(cache.place(held.identity)):
+    with locked(cache.folder(held.identity)):
         assert [entry.identity for entry in cache.gc(0)] == [other.identity]
     assert [entry.identity for entry in cache.entries()] == [held.identity]
     assert [entry.identity for entry in cache.gc(0)] == [held.identity] and not cache.entries()
@@ -114,8 +114,8 @@ def test_a_cache_that_cannot_be_written_is_said_at_once(work: Path) -> None:
 def test_a_run_says_that_it_waits_for_another(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (step, _) = make_planner("r.yaml", Path("elsewhere")).plan()
     held = contextlib.ExitStack()
-    held.enter_context(locked(Cache(Path("kept")).place(step.identity)))
-    monkeypatch.setattr("loratools.recipe.run.cache.time.sleep", lambda _: held.close())
+    held.enter_context(locked(Cache(Path("kept")).folder(step.identity)))
+    monkeypatch.setattr("loratools.files.time.sleep", lambda _: held.close())
     done = call("run", "r.yaml", "-o", "elsewhere", "--cache", "kept")
     assert done.exit_code == 0
     assert done.stderr.splitlines()[0] == (

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from loratools.adapter.files.file import read
+from loratools.adapter.files.rewrite_header import relabel
+from loratools.adapter.header import read_header
 from loratools.cli import cli
 from tests.adapter.files.test_formats import STEM, Q, factors, flux_tensors, peft_folder, t
 from tests.loras import lora_tensors, save
@@ -50,6 +53,40 @@ def test_brief_needs_no_torch_and_says_what_the_whole_one_says(tmp_path: Path) -
     }
     assert quick["sha256"] is None and all(block["norm"] is None for block in quick["blocks"].values())
     assert "OUT11" in call("inspect", path, "--brief").stdout
+
+
+def test_text_that_utf8_cannot_hold_is_carried_as_a_question_mark(tmp_path: Path) -> None:
+    """Trainers cut comments in the middle of an emoji, and JSON holds the half that is left."""
+    half = "a \\ud83d b"
+    texts = {
+        "ss_training_comment": json.loads(f'"{half}"'),
+        "ss_tag_frequency": f'{{"{half}": {{"{half}": 1}}}}',
+        "loratools": f'{{"version": "{half}", "step": {{"merge": "{half}"}}, "inputs": [], "ancestors": {{}}}}',
+    }
+    good = save(tmp_path / "good.safetensors", lora_tensors(rank=1, names=[Q]), {"ss_training_comment": "x"})
+    data = good.read_bytes()
+    header = read_header(good)
+    entries = json.loads(data[8 : header.data_start]) | {"__metadata__": texts}
+    raw = json.dumps(entries).encode()
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(len(raw).to_bytes(8, "little") + raw + data[header.data_start :])
+    for words in (
+        ["inspect", path],
+        ["inspect", path, "--json"],
+        ["inspect", path, "--brief"],
+        ["merge", f"{path}:1", "-o", tmp_path / "merged.safetensors", "--json"],
+        ["convert", path, "--to", "diffusers", "-o", tmp_path / "converted.safetensors"],
+        ["resize", path, "--rank", "1", "-o", tmp_path / "resized.safetensors"],
+    ):
+        command = [sys.executable, "-m", "loratools", *map(str, words)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+        assert done.returncode == 0, (words[0], done.stderr)
+    for name in ("merged", "converted", "resized"):
+        with safe_open(tmp_path / f"{name}.safetensors", "pt") as file:
+            assert file.metadata()["ss_training_comment"] == "a ? b"
+    relabel(path, tmp_path / "named.safetensors", {"modelspec.title": texts["ss_training_comment"]})
+    with safe_open(tmp_path / "named.safetensors", "pt") as file:
+        assert file.metadata()["ss_training_comment"] == file.metadata()["modelspec.title"] == "a ? b"
 
 
 def test_inspect_imports_no_diffusers(tmp_path: Path) -> None:

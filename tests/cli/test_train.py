@@ -82,11 +82,11 @@ def test_a_run_that_does_not_fit_lets_the_queue_go_on(
     """And says what to lower; torch's own error is no LoratoolsError."""
     tried: list[str] = []
 
-    def full(run: trainer._Run, *_: object) -> None:
-        tried.append(run.config.name)
+    def full(run: trainer.Trainer, *_: object) -> None:
+        tried.append(run._parts.config.name)
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(trainer._Run, "go", full)
+    monkeypatch.setattr(trainer.Trainer, "run", full)
     for name in ("one", "two"):
         (tmp_path / f"{name}.yaml").write_text(f"base: pocket\nimages: {pictures}\nout: {tmp_path}\nname: {name}\n")
     result = CliRunner().invoke(command, [str(tmp_path / "one.yaml"), str(tmp_path / "two.yaml"), "--device", "cpu"])

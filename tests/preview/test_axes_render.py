@@ -27,7 +27,7 @@ from loratools.preview.record.grid import read_grid
 from loratools.preview.redraw import redraw
 from loratools.preview.request.arrange import arrange
 from loratools.preview.request.axes import Axis, parse_axis
-from loratools.preview.request.rows import Row
+from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import Setting
 from loratools.preview.run import GridResult, render_axes, render_grid
 from tests.base.patching.test_patch import random_deltas
@@ -43,7 +43,9 @@ def loras(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def render(base: Base, loras: Path, out: Path, *texts: str, rows: tuple[Row, ...] = (), **options: Any) -> GridResult:
+def render(
+    base: Base, loras: Path, out: Path, *texts: str, rows: tuple[GridRow, ...] = (), **options: Any
+) -> GridResult:
     start = Setting("", 0, steps=1, sampler="DDIM")
     prompts = options.pop("prompts", ["1girl"])
     asked = [parse_axis(text, slot) for text, slot in zip(texts, "xyz", strict=False)]
@@ -62,8 +64,8 @@ def render(base: Base, loras: Path, out: Path, *texts: str, rows: tuple[Row, ...
     return render_axes(base, found, out=out, presets=PRESETS, resolve=resolve, **options)
 
 
-def ink(loras: Path) -> Row:
-    return Row.of_file(read(loras / "ink.safetensors"))
+def ink(loras: Path) -> GridRow:
+    return GridRow.of_file(read(loras / "ink.safetensors"))
 
 
 def at(result: GridResult, *place: int) -> np.ndarray:
@@ -72,7 +74,7 @@ def at(result: GridResult, *place: int) -> np.ndarray:
         return np.asarray(image)
 
 
-def row_alone(base: Base, row: Row, out: Path, weight: float = 1.0, **settings: Any) -> np.ndarray:
+def row_alone(base: Base, row: GridRow, out: Path, weight: float = 1.0, **settings: Any) -> np.ndarray:
     made = render_grid(base, [row], [weight], ["1girl"], out=out, **{"steps": 1, "sampler": "DDIM", **settings})
     with Image.open(made.paths(row.label, weight)[0]) as image:
         return np.asarray(image)
@@ -83,7 +85,7 @@ def test_blocks_and_strengths_are_those_of_a_merge(base: Base, loras: Path, tmp_
     result = render(base, loras, tmp_path / "a", "block M00: 0, 1", "te: 0,1", rows=(ink(loras),))
     assert [axis.labels for axis in result.grid.shown[:2]] == [("base", "0", "1"), ("0", "1")]
     vector = parse_vector("ALL,MID=0", PRESETS, "sd1")
-    wanted = row_alone(base, Row.of_terms([Term(adapter, vector=vector, te=0.0)], "w"), tmp_path / "b")
+    wanted = row_alone(base, GridRow.of_terms([Term(adapter, vector=vector, te=0.0)], "w"), tmp_path / "b")
     assert np.array_equal(at(result, 1, 0), wanted)
     assert np.array_equal(at(result, 2, 1), row_alone(base, ink(loras), tmp_path / "c"))
     assert np.array_equal(at(result, 0, 0), at(result, 0, 1)) and not np.array_equal(at(result, 0, 0), wanted)
@@ -94,10 +96,10 @@ def test_blocks_and_strengths_are_those_of_a_merge(base: Base, loras: Path, tmp_
 
 def test_one_lora_of_a_stack_is_weighed(base: Base, loras: Path, tmp_path: Path) -> None:
     terms = [Term(read(loras / f"{name}.safetensors"), label=name) for name in ("ink", "plain")]
-    stack = Row.of_terms(terms, "stack")
+    stack = GridRow.of_terms(terms, "stack")
     result = render(base, loras, tmp_path / "a", "weight of plain: -1,0", rows=(stack,), with_base=False)
     assert np.array_equal(at(result, 1), row_alone(base, ink(loras), tmp_path / "b"))
-    wanted = Row.of_terms([terms[0], replace(terms[1], weight=-1.0)], "w")
+    wanted = GridRow.of_terms([terms[0], replace(terms[1], weight=-1.0)], "w")
     assert np.array_equal(at(result, 0), row_alone(base, wanted, tmp_path / "c"))
     with pytest.raises(GridError, match=r"'stack' has no LoRA called 'plane' \(did you mean 'plain'\?\); it has ink"):
         render(base, loras, tmp_path / "d", "weight of plane: 0,1", rows=(stack,))
@@ -126,7 +128,7 @@ def test_tags_in_prompts_are_adapters(base: Base, loras: Path, tmp_path: Path) -
     prompt = "1girl<lora:ink:0.5:lbw=ALL,M00=0.5>"
     result = render(base, loras, tmp_path / "a", "s/r: ink:0.5, ink:1", "s/r: M00, OUT05", prompts=[prompt])
     assert [axis.labels for axis in result.grid.shown[:2]] == [("base", "ink:0.5", "ink:1"), ("M00", "OUT05")]
-    row = Row.of_terms(
+    row = GridRow.of_terms(
         [Term(read(loras / "ink.safetensors"), vector=parse_vector("ALL,OUT05=0.5", PRESETS, "sd1"))], "w"
     )
     assert np.array_equal(at(result, 2, 1), row_alone(base, row, tmp_path / "b"))
@@ -138,8 +140,8 @@ def test_tags_in_prompts_are_adapters(base: Base, loras: Path, tmp_path: Path) -
 def test_tags_stand_beside_rows(base: Base, loras: Path, tmp_path: Path) -> None:
     result = render(base, loras, tmp_path / "a", "weight: 0.5,1", rows=(ink(loras),), prompts=["1girl<lora:plain:1>"])
     terms = [Term(read(loras / "ink.safetensors"), 0.5), Term(read(loras / "plain.safetensors"))]
-    assert np.array_equal(at(result, 1), row_alone(base, Row.of_terms(terms, "w"), tmp_path / "b"))
-    plain = Row.of_file(read(loras / "plain.safetensors"))
+    assert np.array_equal(at(result, 1), row_alone(base, GridRow.of_terms(terms, "w"), tmp_path / "b"))
+    plain = GridRow.of_file(read(loras / "plain.safetensors"))
     assert np.array_equal(at(result, 0), row_alone(base, plain, tmp_path / "c"))  # what the row is compared with
     with pytest.raises(PromptError, match=r"<lora:nobody:1>.*nobody"):
         render(base, loras, tmp_path / "d", "cfg: 1,2", prompts=["1girl<lora:nobody:1>"])

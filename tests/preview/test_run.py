@@ -12,30 +12,30 @@ from loratools.adapter.files.file import read
 from loratools.adapter.files.save import write
 from loratools.base.infotext import LoraUse, read_png
 from loratools.base.model import Base
-from loratools.base.prompt.conditioning import condition
-from loratools.base.sampling.sample import noise, sample
+from loratools.base.sampling.sample import Sampling, decode_pixels
 from loratools.errors import BaseModelError, FileError, GridError, LoratoolsError, PromptError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
 from loratools.preview.record.grid import read_grid
 from loratools.preview.redraw import redraw
-from loratools.preview.request.rows import Row
+from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
 from tests.base.patching.test_patch import changed, random_deltas, weights
+from tests.base.plain import plain_latents
 
 PROMPTS = ["1girl, red hair", "full body"]
 
 
 @pytest.fixture(scope="module")
-def rows(base: Base) -> list[Row]:
+def rows(base: Base) -> list[GridRow]:
     made = [random_deltas(base, seed=seed) for seed in (1, 2)]
     return [
-        Row(f"ink-00000{n}", deltas, loras=(LoraUse(f"ink-00000{n}", f"{n}" * 64),))
+        GridRow(f"ink-00000{n}", deltas, loras=(LoraUse(f"ink-00000{n}", f"{n}" * 64),))
         for n, deltas in enumerate(made, start=1)
     ]
 
 
-def render(base: Base, rows: list[Row], out: Path, **changes: object) -> GridResult:
+def render(base: Base, rows: list[GridRow], out: Path, **changes: object) -> GridResult:
     settings: dict[str, object] = {"seeds": (1, 2), "steps": 2, "sampler": "DDIM", "batch_size": 3}
     return render_grid(base, rows, (0.5, 1.0), PROMPTS, out=out, **{**settings, **changes})  # type: ignore[arg-type]
 
@@ -54,16 +54,15 @@ def files(folder: Path) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def done(base: Base, rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> GridResult:
+def done(base: Base, rows: list[GridRow], tmp_path_factory: pytest.TempPathFactory) -> GridResult:
     return render(base, rows, tmp_path_factory.mktemp("grid"))
 
 
 def test_the_base_column_is_what_the_base_alone_gives(base: Base, done: GridResult) -> None:
-    cond, uncond = condition(base, PROMPTS), condition(base, [""])
     for batch in ([(0, 1), (0, 2), (1, 1)], [(1, 2)]):
-        latents = torch.cat([noise(seed, base.resolution) for _, seed in batch])
-        alone = sample(base, cond[[p for p, _ in batch]], uncond[[0] * len(batch)], latents, 2, 7.0, "DDIM")
-        for (prompt, seed), image in zip(batch, alone, strict=True):
+        prompts, seeds = [PROMPTS[prompt] for prompt, _ in batch], [seed for _, seed in batch]
+        alone = decode_pixels(base, plain_latents(base, prompts, seeds, Sampling(2, 7.0, "DDIM")))
+        for (prompt, seed), image in zip(batch, alone.numpy(), strict=True):
             path = done.paths("ink-000001", 0.0)[prompt * 2 + seed - 1]
             assert np.array_equal(pixels(path), image)
     assert done.paths("ink-000001", 0.0) == done.paths("ink-000002", 0.0)
@@ -81,7 +80,7 @@ def test_every_cell_is_there_and_differs(done: GridResult) -> None:
 
 
 def test_a_cell_is_the_same_alone_and_after_others(
-    base: Base, rows: list[Row], done: GridResult, tmp_path: Path
+    base: Base, rows: list[GridRow], done: GridResult, tmp_path: Path
 ) -> None:
     only = render(base, rows[1:], tmp_path / "only")
     for weight in (0.0, 0.5, 1.0):
@@ -89,7 +88,7 @@ def test_a_cell_is_the_same_alone_and_after_others(
             assert np.array_equal(pixels(one), pixels(two))
 
 
-def test_the_base_is_untouched_afterwards(base: Base, rows: list[Row], tmp_path: Path) -> None:
+def test_the_base_is_untouched_afterwards(base: Base, rows: list[GridRow], tmp_path: Path) -> None:
     before = weights(base)
     render(base, rows, tmp_path)
     assert not changed(before, base)
@@ -112,7 +111,7 @@ def test_the_record_can_be_read_back(done: GridResult) -> None:
 
 
 def test_a_second_run_renders_nothing_and_a_change_renders_only_that(
-    base: Base, rows: list[Row], tmp_path: Path
+    base: Base, rows: list[GridRow], tmp_path: Path
 ) -> None:
     render(base, rows, tmp_path)
     before = files(tmp_path)
@@ -122,12 +121,12 @@ def test_a_second_run_renders_nothing_and_a_change_renders_only_that(
         base, rows, (0.5, 0.75, 1.0), PROMPTS, out=tmp_path, seeds=(1, 2), steps=2, sampler="DDIM", batch_size=3
     )
     assert (more.rendered, more.reused) == (8, 20)
-    edited = [rows[0], Row("ink-000002", random_deltas(base, seed=3))]
+    edited = [rows[0], GridRow("ink-000002", random_deltas(base, seed=3))]
     assert render(base, edited, tmp_path).rendered == 8
     assert render(base, edited, tmp_path, cfg=5).rendered == 20
 
 
-def test_a_broken_run_goes_on(base: Base, rows: list[Row], done: GridResult, tmp_path: Path) -> None:
+def test_a_broken_run_goes_on(base: Base, rows: list[GridRow], done: GridResult, tmp_path: Path) -> None:
     class Killed(BaseException):
         pass
 
@@ -148,10 +147,10 @@ def test_a_broken_run_goes_on(base: Base, rows: list[Row], done: GridResult, tmp
         assert np.array_equal(pixels(tmp_path / one.file), pixels(done.folder / two.file))
 
 
-def test_new_labels_move_pictures_without_rendering(base: Base, rows: list[Row], tmp_path: Path) -> None:
+def test_new_labels_move_pictures_without_rendering(base: Base, rows: list[GridRow], tmp_path: Path) -> None:
     render(base, rows, tmp_path)
     first = pixels(tmp_path / "cells/ink-000001/1/prompt1_1.png")
-    swapped = [Row("ink-000002", rows[0].deltas), Row("ink-000001", rows[1].deltas)]
+    swapped = [GridRow("ink-000002", rows[0].deltas), GridRow("ink-000001", rows[1].deltas)]
     again = render(base, swapped, tmp_path)
     assert again.rendered == 0
     path = again.paths("ink-000002", 1.0)[0]
@@ -160,14 +159,14 @@ def test_new_labels_move_pictures_without_rendering(base: Base, rows: list[Row],
     assert read_png(path)[1]["row"] == "ink-000002"
 
 
-def test_rows_of_the_same_content_are_rendered_once(base: Base, rows: list[Row], tmp_path: Path) -> None:
-    twin = Row("twin", rows[0].deltas)
+def test_rows_of_the_same_content_are_rendered_once(base: Base, rows: list[GridRow], tmp_path: Path) -> None:
+    twin = GridRow("twin", rows[0].deltas)
     result = render(base, [rows[0], twin], tmp_path)
     assert result.rendered == 4 + 2 * 4
     assert result.paths("twin", 1.0) == result.paths("ink-000001", 1.0)
 
 
-def test_repeated_prompts_and_seeds_count_once(base: Base, rows: list[Row], tmp_path: Path) -> None:
+def test_repeated_prompts_and_seeds_count_once(base: Base, rows: list[GridRow], tmp_path: Path) -> None:
     result = render_grid(base, rows[:1], (1.0, 1.0), ["a", "a"], out=tmp_path, seeds=(1, 1), steps=1)
     assert result.rendered == 2 and result.grid.weights == (0.0, 1.0)
 
@@ -180,8 +179,8 @@ def test_a_live_stack_is_the_merged_file(base: Base, tmp_path: Path) -> None:
         Term(read(tmp_path / "plain.safetensors"), -1.0, te=0.5, label="plain"),
     ]
     merge_files(terms, tmp_path / "merged.safetensors", dtype=torch.float32)
-    live = Row.of_terms(terms, "live")
-    merged = Row.of_file(read(tmp_path / "merged.safetensors"))
+    live = GridRow.of_terms(terms, "live")
+    merged = GridRow.of_file(read(tmp_path / "merged.safetensors"))
     assert live.digest() == merged.digest()
     one = render(base, [live], tmp_path / "live", seeds=(1,), size=(64, 64))
     two = render(base, [merged], tmp_path / "merged", seeds=(1,))
@@ -192,13 +191,13 @@ def test_a_live_stack_is_the_merged_file(base: Base, tmp_path: Path) -> None:
     digest = read(tmp_path / "merged.safetensors").digest[:12]
     assert f'"merged: {digest}"' in read_png(two.paths("merged", 0.5)[0])[0]
     merge_files(terms, tmp_path / "half.safetensors", dtype=torch.float16)
-    half = render(base, [Row.of_file(read(tmp_path / "half.safetensors"))], tmp_path / "half", seeds=(1,))
+    half = render(base, [GridRow.of_file(read(tmp_path / "half.safetensors"))], tmp_path / "half", seeds=(1,))
     for a, b in zip(one.paths("live", 1.0), half.paths("half", 1.0), strict=True):
         assert np.abs(pixels(a).astype(int) - pixels(b)).mean() < 1
         assert np.abs(pixels(a).astype(int) - pixels(half.paths("half", 0.0)[0])).mean() > 1
 
 
-def test_another_owners_grid_is_not_overwritten(base: Base, rows: list[Row], tmp_path: Path) -> None:
+def test_another_owners_grid_is_not_overwritten(base: Base, rows: list[GridRow], tmp_path: Path) -> None:
     small = {"seeds": (1,), "steps": 1, "owner": "recipe/sheet"}
     render(base, rows[:1], tmp_path, **small)
     render(base, rows[:1], tmp_path, **small)
@@ -212,7 +211,7 @@ def test_another_owners_grid_is_not_overwritten(base: Base, rows: list[Row], tmp
         render(base, rows[:1], tmp_path / "cells/base/0/prompt1_1.png", **small)
 
 
-def test_notes_and_badges_are_added_without_rendering(base: Base, rows: list[Row], tmp_path: Path) -> None:
+def test_notes_and_badges_are_added_without_rendering(base: Base, rows: list[GridRow], tmp_path: Path) -> None:
     result = render(base, rows, tmp_path, seeds=(1,), steps=1)
     plain, before = pixels(result.png), files(tmp_path)
     grid = redraw(
@@ -229,9 +228,9 @@ def test_notes_and_badges_are_added_without_rendering(base: Base, rows: list[Row
         redraw(tmp_path / "cells")
 
 
-def test_bad_requests_are_told_before_anything_is_written(base: Base, rows: list[Row], tmp_path: Path) -> None:
+def test_bad_requests_are_told_before_anything_is_written(base: Base, rows: list[GridRow], tmp_path: Path) -> None:
     out = tmp_path / "grid"
-    stranger = Row("x", {**rows[0].deltas, "unet.nowhere": rows[0].deltas["unet.mid_block.attentions.0.proj_in"]})
+    stranger = GridRow("x", {**rows[0].deltas, "unet.nowhere": rows[0].deltas["unet.mid_block.attentions.0.proj_in"]})
     for error, changes in (
         (GridError, {"rows": []}),
         (GridError, {"rows": [rows[0], rows[0]]}),

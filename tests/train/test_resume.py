@@ -232,7 +232,7 @@ def test_an_average_is_put_back_bit_for_bit() -> None:
 def test_an_average_of_an_average_is_refused(
     config: Config, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loratools.train.trainer.has_modes", lambda _: True)  # as of a schedule-free optimiser
+    monkeypatch.setattr("loratools.train.setup.has_modes", lambda _: True)  # as of a schedule-free optimiser
     with pytest.raises(TrainingError, match="AdamW saves an average of its own; leave ema out"):
         train(config(pictures(count=1), ema=0.9), progress=False)
 

@@ -15,9 +15,11 @@ from loratools.base.prompt.conditioning import condition
 from loratools.train.config.config import TrainConfig
 from loratools.train.network.network import Network
 from loratools.train.step import objective
-from loratools.train.step.executor import copy_into, shape_key, to_device
+from loratools.train.step.batch import Inputs
+from loratools.train.step.cuda_graph import copy_into, shape_key
 from loratools.train.step.objective import Draws
-from loratools.train.step.step import Inputs, Step, precision
+from loratools.train.step.precision import pick_precision
+from loratools.train.step.step import DenoisingStep
 from loratools.train.step.text_states import Captioner
 from loratools.train.trainer import train
 from tests.base.tiny_xl import save_tiny_xl
@@ -86,7 +88,7 @@ def test_the_loss_is_that_of_diffusers_parts(tiny_xl: Path, config: Config, tmp_
     from diffusers import StableDiffusionXLPipeline
 
     base, settings = load_base(tiny_xl, device="cpu"), config(tmp_path, base=str(tiny_xl))
-    plan, kind = objective.schedule(base.scheduler_config), precision(settings, torch.device("cpu"))
+    schedule, precision = objective.noise_schedule(base.scheduler_config), pick_precision(settings, torch.device("cpu"))
     captions = ["1girl, red hair", "blue eyes, smile, hat"]
     network = Network(base, 4, 2, 0)
     for branch in network.branches.values():
@@ -95,7 +97,7 @@ def test_the_loss_is_that_of_diffusers_parts(tiny_xl: Path, config: Config, tmp_
     pipe = StableDiffusionXLPipeline.from_pretrained(tiny_xl)
     with network.attached():
         words = Captioner(base, settings, 10).words(captions)
-        step = Step(base, network, plan, settings, kind)
+        step = DenoisingStep(base, network, schedule, settings, precision)
         losses = step.losses(_inputs(tokens=words.tokens), draws)
         cached = step.losses(_inputs().with_text(Captioner(base, settings, 10).encoded(captions)), draws)
         losses.sum().backward()
@@ -149,7 +151,7 @@ def test_states_of_frozen_encoders_are_those_of_sampling(tiny_xl: Path, config: 
 def test_a_graphs_buffers_take_every_field() -> None:
     tokens = tuple(torch.full((2, 1, 77), value) for value in (1, 2))
     one, two = _inputs(tokens=tokens), _inputs(tokens=tuple(ids + 5 for ids in tokens), pooled=None)
-    static = to_device(one, torch.device("cpu"), copy=True)
+    static = one.to(torch.device("cpu"), copy=True)
     assert shape_key(one) == shape_key(two) != shape_key(_inputs())
     two.time_ids.add_(1)
     copy_into(static, two)

@@ -24,13 +24,12 @@ from loratools.adapter.architectures.names import family_of
 from loratools.adapter.files.encode import CastError, Slot, Style, bundled, encode, kohya_slots, plan_slots
 from loratools.adapter.files.metadata import ERROR, KEY, Provenance, guard_overwrite
 from loratools.adapter.files.passthrough import Carried, Held
+from loratools.adapter.header import LegacyHash, TensorInfo, encode_header
 from loratools.adapter.parallel import in_order
 from loratools.dtypes import stored_name
 from loratools.errors import FormatError
 
 __all__ = ["CastError", "Style", "Written", "file_size", "relative", "total_error", "write"]
-
-_LEGACY_OFFSET, _LEGACY_LENGTH = 0x100000, 0x10000
 
 
 @dataclass(frozen=True)
@@ -172,10 +171,10 @@ def _stream(
         errors.update(lost)
         put(_bytes(tensor) for tensor in tensors)
     put(carried.data() for carried in plan.carried.values())
-    found = hashes.found() | ({} if error is None else {ERROR: _told(error(errors))})
+    measured = hashes.texts() | ({} if error is None else {ERROR: _error_text(error(errors))})
     stream.seek(0)
-    stream.write(_header({**texts, **found}, plan))
-    return found["sshs_model_hash"], errors
+    stream.write(_header({**texts, **measured}, plan))
+    return measured["sshs_model_hash"], errors
 
 
 def relative(error2: float, reference2: float) -> float:
@@ -193,56 +192,46 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 def _placeholders(error: bool) -> dict[str, str]:
     texts = {"sshs_model_hash": "0" * 64, "sshs_legacy_hash": "0" * 8}
-    return texts | ({ERROR: _told(0.0)} if error else {})
+    return texts | ({ERROR: _error_text(0.0)} if error else {})
 
 
-def _told(error: float) -> str:
+def _error_text(error: float) -> str:
     """An error in a text whose length is always the same: ``1.23e-04``."""
     return f"{error if error >= 1e-99 else 0.0:8.2e}" if error < 1e99 else f"{'inf':>8}"
 
 
 def _header(texts: Mapping[str, str], plan: _Plan) -> bytes:
-    """The file's first bytes: the header's length and the header, padded to 8 bytes as the library does."""
-    safe = {key: text.encode("utf-8", "replace").decode("utf-8") for key, text in sorted(texts.items())}
-    entries: dict[str, object] = {"__metadata__": safe}
+    """The file's first bytes, its metadata sorted by key."""
+    tensors: dict[str, TensorInfo] = {}
     position = 0
 
     def add(key: str, dtype: str, shape: tuple[int, ...], size: int) -> int:
-        entries[key] = {"dtype": dtype, "shape": list(shape), "data_offsets": [position, position + size]}
+        tensors[key] = TensorInfo(dtype, shape, position, position + size)
         return position + size
 
     for part in (part for slot in plan.slots for part in slot.parts):
         position = add(part.key, stored_name(plan.dtype), part.shape, math.prod(part.shape) * plan.dtype.itemsize)
     for key, carried in plan.carried.items():
         position = add(key, carried.dtype, carried.shape, carried.size)
-    raw = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    raw += b" " * (-len(raw) % 8)
-    return len(raw).to_bytes(8, "little") + raw
+    return encode_header(dict(sorted(texts.items())), tensors)
 
 
 class _Hashes:
-    """Both hashes of a file while its data goes by, after a ``head`` that has only the ``ss_*`` metadata.
-
-    The old one, AUTOMATIC1111's, is the first 8 hex digits of sha256 over 64 KiB at 1 MiB of such a file.
-    """
+    """Both hashes of a file while its data goes by: sha256 of the data, and the WebUI's old one, which also reads a
+    ``head`` with only the ``ss_*`` metadata."""
 
     def __init__(self, head: bytes) -> None:
         self._digest = hashlib.sha256()
-        self._piece = bytearray(head[_LEGACY_OFFSET : _LEGACY_OFFSET + _LEGACY_LENGTH])
-        self._start = max(_LEGACY_OFFSET - len(head), 0)
-        self._end = self._start + _LEGACY_LENGTH - len(self._piece)
-        self._seen = 0
+        self._legacy = LegacyHash(head)
 
     def update(self, data: bytes | memoryview) -> None:
         """Take the next bytes after the header."""
         self._digest.update(data)
-        self._piece += data[max(self._start - self._seen, 0) : max(self._end - self._seen, 0)]
-        self._seen += len(data)
+        self._legacy.update(data)
 
-    def found(self) -> dict[str, str]:
+    def texts(self) -> dict[str, str]:
         """The header's entries."""
-        old = hashlib.sha256(self._piece).hexdigest()[:8]
-        return {"sshs_model_hash": self._digest.hexdigest(), "sshs_legacy_hash": old}
+        return {"sshs_model_hash": self._digest.hexdigest(), "sshs_legacy_hash": self._legacy.hexdigest()}
 
 
 def _metadata(

@@ -32,11 +32,6 @@ class Conditioning:
         return Conditioning(self.hidden.to(dtype), None if self.pooled is None else self.pooled.to(dtype))
 
 
-def encode(base: Base, prompts: Sequence[str], clip_skip: int = 1) -> Tensor:
-    """The prompts' hidden states (b, 77, c), in the text encoder's dtype; see :func:`condition`."""
-    return condition(base, prompts, clip_skip).hidden
-
-
 def condition(base: Base, prompts: Sequence[str], clip_skip: int = 1) -> Conditioning:
     """Encode ``prompts`` as they stand, each cut at CLIP's 77 tokens, as diffusers does.
 
@@ -89,8 +84,3 @@ def _tokens(base: Base, which: int, prompts: Sequence[str]) -> Tensor:
         list(prompts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     ).input_ids
     return made
-
-
-def token_count(base: Base, prompt: str) -> int:
-    """How many tokens of the 75 that fit ``prompt`` takes, begin and end not counted."""
-    return len(base.tokenizer(prompt).input_ids) - 2

@@ -92,10 +92,10 @@ def _uses(prompt: Prompt) -> tuple[Conjunct, ...]:
 
 def _guide(prompt: Prompt, made: Mapping[str, tuple[Stage, ...]], family: str) -> PromptConditioning:
     """An empty negative prompt is zeros to SDXL, which is how it was trained, and so do the WebUI and diffusers."""
-    parts = tuple(ScheduledConditioning(made[conjunct.text], conjunct.weight) for conjunct in prompt.parts)
+    conjuncts = tuple(ScheduledConditioning(made[conjunct.text], conjunct.weight) for conjunct in prompt.parts)
     if family == "sdxl" and prompt.text == "":
-        return PromptConditioning(parts, ScheduledConditioning((Stage(0, _zeros(parts[0].at(0))),)))
-    return PromptConditioning(parts, None if prompt.simple else ScheduledConditioning(made[prompt.text]))
+        return PromptConditioning(conjuncts, ScheduledConditioning((Stage(0, _zeros(conjuncts[0].at(0))),)))
+    return PromptConditioning(conjuncts, None if prompt.simple else ScheduledConditioning(made[prompt.text]))
 
 
 def _zeros(cond: Conditioning) -> Conditioning:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loratools.base.sampling.sample import Added, UNet
+from loratools.base.sampling.sample import AddedConditions, UNet
 
 _WARM = 2  # calls before the capture, in which libraries choose their kernels
 _MOST = 4  # graphs kept; each holds the activations of its shape
@@ -29,7 +29,7 @@ class UNetGraphs:
         self._pool: Any = None
 
     @torch.no_grad()
-    def __call__(self, latents: Tensor, time: Tensor, hidden: Tensor, added: Added) -> Tensor:
+    def __call__(self, latents: Tensor, time: Tensor, hidden: Tensor, added: AddedConditions) -> Tensor:
         """The UNet's prediction (r, 4, h, w); captured the first time that inputs have these shapes."""
         inputs = (latents, time, hidden, *(added or {}).values())
         key = tuple((tuple(value.shape), value.dtype) for value in inputs)
@@ -45,7 +45,7 @@ class UNetGraphs:
         self._captured.clear()
         self._pool = None
 
-    def _capture(self, latents: Tensor, time: Tensor, hidden: Tensor, added: Added) -> _Captured:
+    def _capture(self, latents: Tensor, time: Tensor, hidden: Tensor, added: AddedConditions) -> _Captured:
         own = {name: value.clone() for name, value in (added or {}).items()}
         x, t, states = latents.clone(), time.clone(), hidden.clone()
 

@@ -92,7 +92,7 @@ class Sampler:
         taken = inspect.signature(_class(self.method.kind).__init__).parameters
         return _DIFFUSERS.get(self.schedule) in taken
 
-    def prepared(self, config: Mapping[str, Any], steps: int, *, webui: bool = False, xl: bool = False) -> Any:
+    def make_scheduler(self, config: Mapping[str, Any], steps: int, *, webui: bool = False, xl: bool = False) -> Any:
         """A scheduler set to ``steps``, whose ``timesteps`` are its UNet calls.
 
         Args:

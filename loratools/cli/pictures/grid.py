@@ -15,9 +15,9 @@ from loratools.errors import GridError
 
 if TYPE_CHECKING:
     from loratools.preview.judge.score_request import ScoreRequest
-    from loratools.preview.request.read_axes import Asked, Names
+    from loratools.preview.request.options import SheetOptions
+    from loratools.preview.request.read_axes import GridRequest, NameLookup
     from loratools.preview.run import GridResult
-    from loratools.preview.sheet.write import SheetOptions
 
 FORMATS = ("webp", "jpg", "png")
 NOISE = ("own", "webui-cpu", "webui-gpu")
@@ -179,14 +179,16 @@ def command(
       loratools grid --base m.safetensors --prompt "1girl, <lora:ink-000001:0.2>" \\
           --x "s/r: 000001, 000002, 000003" --y "s/r: 0.2>, 0.6>, 1>" -o grid
     """
-    from loratools.base.load import find_base, load_base
+    from loratools.base.base_path import locate_base
+    from loratools.base.load import load_base
     from loratools.launch import Rank
     from loratools.pocket.judge import shipped_judge
     from loratools.preview.redraw import draw_scores
-    from loratools.preview.render.engine import Options
+    from loratools.preview.request.options import EngineOptions
     from loratools.preview.request.read_axes import build_arrangement, models_of
     from loratools.preview.request.setting import Setting
     from loratools.preview.run import render_axes
+    from loratools.preview.sheet.write import check_votes
 
     drawing = _drawing(labels, captions, formats, full_size, embed)
     scored = _scored(score, score_images, held_out, score_models)
@@ -218,11 +220,11 @@ def command(
     names = _names(lora_dirs, presets, missing)
     arrangement = build_arrangement(asked, start, names)
     models = models_of(arrangement, base)
-    drawing.check(Path(out))
+    check_votes(Path(out))
     if scored is not None:
         scored.check()
     for name in models[1:]:
-        find_base(name)
+        locate_base(name)
     rank = Rank.here()
     load = partial(load_base, device=device, dtype=dtype, parked=offload)
     first = load(models[0])
@@ -238,7 +240,7 @@ def command(
         progress=True,
         force=force,
         drawing=drawing,
-        options=Options(batch_size, compiled=compiled, offload=offload, sliced=sliced, tiled=tiled),
+        options=EngineOptions(batch_size, compiled=compiled, offload=offload, sliced=sliced, tiled=tiled),
     )
     if not rank.main:
         return
@@ -256,10 +258,10 @@ def _asked(
     given: Mapping[str, object],
     base_alone: bool,
     most: int | None,
-) -> Asked:
+) -> GridRequest:
     """What is asked for, once it is known that prompts and a base are named; ``given`` are other settings."""
     from loratools.preview.request.numbers import parse_seeds
-    from loratools.preview.request.read_axes import Asked
+    from loratools.preview.request.read_axes import GridRequest
 
     axes = {slot: text for slot, text in slots.items() if text is not None}
     kinds = [text.partition(":")[0].strip().lower() for text in axes.values()]
@@ -268,17 +270,17 @@ def _asked(
     if given["base"] is None and not {"base", "model", "checkpoint", "checkpoint name"} & set(kinds):
         raise click.UsageError("Missing option '--base': name a base model, or an axis of them.")
     said = frozenset(key for key, value in given.items() if value is not None)
-    return Asked(rows, axes, weights, prompts, parse_seeds(seeds) if seeds else None, said, base_alone, most)
+    return GridRequest(rows, axes, weights, prompts, parse_seeds(seeds) if seeds else None, said, base_alone, most)
 
 
-def _names(lora_dirs: tuple[str, ...], presets: str | None, missing: str | None) -> Names:
-    """Names are looked for in the current folder, those of LoRAs in ``lora_dirs`` too."""
+def _names(lora_dirs: tuple[str, ...], presets: str | None, missing: str | None) -> NameLookup:
+    """NameLookup are looked for in the current folder, those of LoRAs in ``lora_dirs`` too."""
     from loratools.adapter.files.epoch_files import find_lora
     from loratools.blocks.presets import load_presets
-    from loratools.preview.request.read_axes import Names
-    from loratools.recipe.plan.lora_refs import best_epoch
+    from loratools.preview.request.read_axes import NameLookup
+    from loratools.train.output.epoch_report import best_epoch
 
-    return Names(
+    return NameLookup(
         lambda ref: find_lora(ref, lora_dirs),
         lambda text: Path(text) if Path(text).is_file() else None,
         load_presets(presets),
@@ -337,7 +339,7 @@ def _check_redraw() -> None:
 def _drawing(
     labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...], full: bool, embed: bool | None
 ) -> SheetOptions:
-    from loratools.preview.sheet.write import SheetOptions
+    from loratools.preview.request.options import SheetOptions
 
     words = {}
     for label in labels:
@@ -369,7 +371,7 @@ def _redraw(folder: Path, title: str, drawing: SheetOptions, scored: ScoreReques
     from loratools.preview.redraw import draw_scores, redraw
 
     if scored is None:
-        grid = redraw(folder, title=title, drawing=drawing)
+        grid = redraw(folder, title=title, options=drawing)
     else:
         scored.check()
         grid = draw_scores(folder, scored, shipped_judge, drawing, title)

@@ -36,5 +36,5 @@ def command(out: str, quick: bool, device: str, force: bool) -> None:
         return
     try:
         help_demo(Path(out), context, rank, quick=quick)
-    except KeyboardInterrupt:  # the first process tells of it
+    except KeyboardInterrupt:  # the first process reports it
         click.get_current_context().exit(INTERRUPTED)

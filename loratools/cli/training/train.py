@@ -260,7 +260,7 @@ def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
 def _planned(config: TrainConfig) -> str:
     from loratools.base.load import pick_device
     from loratools.train.dry_run import estimate
-    from loratools.train.step.step import precision
+    from loratools.train.step.precision import pick_precision
     from loratools.train.trainer import plan
 
     device, found = pick_device(config.device), plan(config)
@@ -269,7 +269,7 @@ def _planned(config: TrainConfig) -> str:
         found.batches_per_epoch * found.epochs,
         found.modules,
         device,
-        precision(config, device).compute,
+        pick_precision(config, device).compute,
         graph=config.graph != "off",
     )
     return f"{found.text()}\ntime: about {estimate.spelled(seconds)} on {device} (within a factor of two or three)"

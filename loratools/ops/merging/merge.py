@@ -53,6 +53,7 @@ def merge_files(
     metadata: Mapping[str, str] | None = None,
     source: Source | None = None,
     method: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any] | None = None,
 ) -> MergeReport:
     """Write the weighted sum of ``terms`` as one LoRA file.
 
@@ -66,6 +67,7 @@ def merge_files(
         source: what is written instead of the exact sum; ``terms`` are then what was asked, and the report's
             ``distance`` says how far the two are apart.
         method: how ``source`` was made, for the header.
+        recipe: the recipe that the merge is of, for the header.
     Raises:
         LoratoolsError: of the kinds that :func:`combine` and ``adapter.write`` name; RankError for an impossible rule.
     """
@@ -74,7 +76,7 @@ def merge_files(
     for _ in in_order(lambda adapter: adapter.digest, adapters_of(terms)):
         pass  # each keeps its own, which the header is about to name
     texts = merge_texts(terms, place, metadata)
-    made = provenance_of(terms, rule, dtype, owner, step or _resolved(terms, rule, dtype, method))
+    made = provenance_of(terms, rule, dtype, owner, step or _resolved(terms, rule, dtype, method), recipe)
     report = store(
         source or combine(terms),
         place,
@@ -100,13 +102,19 @@ def adapters_of(terms: Sequence[Term]) -> list[Adapter]:
 
 
 def provenance_of(
-    terms: Sequence[Term], rule: RankRule, dtype: torch.dtype, owner: str, step: Mapping[str, Any] | None
+    terms: Sequence[Term],
+    rule: RankRule,
+    dtype: torch.dtype,
+    owner: str,
+    step: Mapping[str, Any] | None,
+    recipe: Mapping[str, Any] | None = None,
 ) -> Provenance:
     """How a result of ``terms`` was made: the resolved ``step``, and its sources by digest."""
     adapters = adapters_of(terms)
     resolved = step or _resolved(terms, rule, dtype, None)
     inputs = [{"name": adapter.path.name, "digest": adapter.digest} for adapter in adapters]
-    return Provenance(resolved, owner, inputs, inherited([(a.digest, a.metadata) for a in adapters]))
+    ancestors = inherited([(a.digest, a.metadata) for a in adapters])
+    return Provenance(resolved, owner, inputs, ancestors, recipe=recipe)
 
 
 def into_provenance(

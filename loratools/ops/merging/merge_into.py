@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from loratools.adapter.algebra.lowrank import finite
 from loratools.adapter.architectures.compvis import Part
 from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint, taken
 from loratools.adapter.files.metadata import KEY, Provenance, guard_overwrite
-from loratools.adapter.header import Header, TensorInfo, read_header
+from loratools.adapter.header import Header, TensorInfo, encode_header, read_header
 from loratools.adapter.parallel import in_order
 from loratools.dtypes import torch_dtype_of
 from loratools.errors import BaseModelError, FileError, NonFiniteError, ShapeError
@@ -154,7 +153,8 @@ class _Stream:
         self.found: dict[str, Written] = {}
 
     def write(self, to: BinaryIO, provenance: Provenance) -> None:
-        to.write(_head(self._path, provenance))
+        texts = {**self._header.metadata, KEY: provenance.to_json()}
+        to.write(encode_header(texts, self._header.tensors))
         with open(self._path, "rb") as stream:
             stream.seek(self._header.data_start)
             for runs, info, data in self._pieces():
@@ -207,16 +207,6 @@ class _Stream:
             )
         missed = torch.linalg.vector_norm((weight.to(precise) - wanted).double())
         return Written(float(torch.linalg.vector_norm(change.double())) ** 2, float(missed) ** 2)
-
-
-def _head(path: Path, provenance: Provenance) -> bytes:
-    """The file's own header with one more metadata entry; all others stay as they are written."""
-    with open(path, "rb") as stream:
-        entries = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    texts = {**entries.pop("__metadata__", {}), KEY: provenance.to_json()}
-    raw = json.dumps({"__metadata__": texts, **entries}, separators=(",", ":"), ensure_ascii=False).encode()
-    raw += b" " * (-len(raw) % 8)
-    return len(raw).to_bytes(8, "little") + raw
 
 
 def _copy(stream: BinaryIO, to: BinaryIO, count: int) -> None:

@@ -199,9 +199,9 @@ def images_in(folder: Path) -> list[Path]:
     Raises:
         DatasetError: if there are none.
     """
-    from loratools.dataset.scan import EXTENSIONS
+    from loratools.dataset.folder import IMAGE_EXTENSIONS
 
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_EXTENSIONS)
     if not paths:
         raise DatasetError(f"there are no images in {folder}, which pictures are to be compared with")
     return paths

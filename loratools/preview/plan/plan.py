@@ -9,9 +9,9 @@ from pathlib import Path
 
 from loratools.base.infotext import Facts, infotext
 from loratools.base.model import Base
+from loratools.base.picture_size import check_size
 from loratools.base.prompt.embeddings import Embeddings
 from loratools.base.prompt.prompt_encoding import PromptEncoder, used_embeddings
-from loratools.base.sampling.sample import check_size
 from loratools.errors import PromptError
 from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
 from loratools.preview.plan.resolve import Stacked, Stacks
@@ -25,7 +25,7 @@ _IN_PATH = ("adapter", "weight", "vector", "block", "te", "unet", "prompt", "s/r
 
 
 @dataclass(frozen=True)
-class Place:
+class PlannedPicture:
     """One place of an arrangement on one base: where it stands, what is added there, and how it is sampled.
 
     ``embeddings`` are those that its prompts name, with the sha256 of their files.
@@ -39,7 +39,7 @@ class Place:
     embeddings: tuple[tuple[str, str], ...] = ()
 
 
-class Plan:
+class PlannedPictures:
     """Everything that an arrangement asks of one base, before anything is rendered.
 
     Args:
@@ -61,12 +61,12 @@ class Plan:
         self.infos = stacks.infos()
         self.prompts = tuple(dict.fromkeys(place.stacked.prompt for place in self.places))
 
-    def _place(self, base: Base, at: tuple[int, ...], setting: Setting, stacks: Stacks) -> Place:
+    def _place(self, base: Base, at: tuple[int, ...], setting: Setting, stacks: Stacks) -> PlannedPicture:
         stacked, settings = stacks.find(setting), settings_on(base, setting)
         texts = stacked.prompt, settings.negative, settings.steps
         if texts not in self._named:
             self._named[texts] = self._embeddings(base, *texts)
-        return Place(at, self.arrangement.base_of(at), setting, stacked, settings, self._named[texts])
+        return PlannedPicture(at, self.arrangement.base_of(at), setting, stacked, settings, self._named[texts])
 
     def _embeddings(self, base: Base, prompt: str, negative: str, steps: int) -> tuple[tuple[str, str], ...]:
         known = self.encode.embeddings
@@ -137,7 +137,7 @@ class Plan:
                 place.embeddings,
             )
 
-    def _job(self, place: Place, stack: Stack, info: RowInfo, path: Path, key: str) -> Job:
+    def _job(self, place: PlannedPicture, stack: Stack, info: RowInfo, path: Path, key: str) -> Job:
         settings, seed, prompt = place.settings, place.setting.seed, place.stacked.prompt
         loras = info.loras if stack.weight else ()
         facts = Facts(prompt, settings.negative, settings.steps, settings.sampler, settings.cfg, seed, settings.size,
@@ -165,7 +165,7 @@ class Plan:
             settings.noise,
         )
 
-    def _path(self, out: Path, place: Place, folder: str, weight: float, taken: set[Path]) -> Path:
+    def _path(self, out: Path, place: PlannedPicture, folder: str, weight: float, taken: set[Path]) -> Path:
         """A name that says what the picture is; a counter parts those that would be called the same."""
         prompt = self.prompts.index(place.stacked.prompt) + 1
         extra = "".join(
@@ -197,7 +197,7 @@ def settings_on(base: Base, setting: Setting) -> Settings:
         setting.clip_skip,
         setting.noise,
     )
-    check_size(base, found.size)
+    check_size(found.size, base.vae_scale_factor)
     return found
 
 

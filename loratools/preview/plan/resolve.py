@@ -14,7 +14,7 @@ from loratools.errors import BlockError, GridError, LoratoolsError, PromptError,
 from loratools.ops.merging.terms import Term
 from loratools.preview.record.grid import RowInfo
 from loratools.preview.request.prompt_loras import merge_string, take_tags
-from loratools.preview.request.rows import Row
+from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import Edit, Setting
 
 Resolve = Callable[[str], Sequence[Term]]  # a merge string -> its terms, their files opened
@@ -42,7 +42,7 @@ class Stacks:
         self._presets, self._resolve, self._family = presets, resolve, family
         self._index: dict[Hashable, int] = {}
         self._infos: list[RowInfo] = []
-        self.rows: list[Row] = []
+        self.rows: list[GridRow] = []
 
     def find(self, setting: Setting) -> Stacked:
         """The row, weight and prompt of ``setting``; the same row for settings that differ in neither.
@@ -80,17 +80,17 @@ class Stacks:
         ]
         return tuple(self._infos)
 
-    def _place(self, row: Row | None, edits: tuple[Edit, ...], tags: tuple[str, ...], weight: float) -> int:
+    def _place(self, row: GridRow | None, edits: tuple[Edit, ...], tags: tuple[str, ...], weight: float) -> int:
         key = (id(row), edits, tags, weight)
         if key not in self._index:
             self._index[key] = len(self.rows)
             self.rows.append(self._make(row, edits, tags, weight))
         return self._index[key]
 
-    def _make(self, row: Row | None, edits: tuple[Edit, ...], tags: tuple[str, ...], weight: float) -> Row:
+    def _make(self, row: GridRow | None, edits: tuple[Edit, ...], tags: tuple[str, ...], weight: float) -> GridRow:
         named = self._open(tags)
         if row is None:
-            found = Row.of_terms(named, " ".join(tags)) if named else Row("base", {})
+            found = GridRow.of_terms(named, " ".join(tags)) if named else GridRow("base", {})
             return _of_tags(edited(found, edits, self._presets))
         found = edited(row, edits, self._presets)
         if not tags:
@@ -99,7 +99,7 @@ class Stacks:
             raise GridError(f"'{row.label}' is not a LoRA file or stack, so the tags of the prompt cannot join it")
         own = [replace(term, weight=term.weight * weight) for term in found.terms if weight]
         times = "" if weight == 1 else f" x {weight:g}"
-        joined = Row.of_terms([*own, *named], " ".join([f"{found.label}{times} +" if own else "", *tags]).strip())
+        joined = GridRow.of_terms([*own, *named], " ".join([f"{found.label}{times} +" if own else "", *tags]).strip())
         known = found.times if own else None  # the tags alone are what the others are compared with
         about = " ".join([f"{found.of or found.label} +", *tags])
         return replace(joined, of=about, times=None if known is None else known * weight)
@@ -117,7 +117,7 @@ class Stacks:
             raise PromptError(f"{' '.join(tags)} in a prompt: {error}") from error
 
 
-def edited(row: Row, edits: Sequence[Edit], presets: Presets) -> Row:
+def edited(row: GridRow, edits: Sequence[Edit], presets: Presets) -> GridRow:
     """``row`` with every edit over it; its label says them.
 
     Raises:
@@ -137,7 +137,7 @@ def edited(row: Row, edits: Sequence[Edit], presets: Presets) -> Row:
                 f"'{row.label}' has no LoRA called '{edit.term}'{did_you_mean(edit.term, names)}; it has "
                 f"{', '.join(names)}"
             )
-    made = Row.of_terms(terms, " ".join([row.label, *(edit.text() for edit in edits)]))
+    made = GridRow.of_terms(terms, " ".join([row.label, *(edit.text() for edit in edits)]))
     if all(edit.what in ("vector", "block") for edit in edits):
         return made
     kept = [edit.text() for edit in edits if edit.what in ("vector", "block")]
@@ -145,7 +145,7 @@ def edited(row: Row, edits: Sequence[Edit], presets: Presets) -> Row:
     return replace(made, of=" ".join([row.label, *kept]), times=_strength(made) if before == 1 else None)
 
 
-def _of_tags(row: Row) -> Row:
+def _of_tags(row: GridRow) -> GridRow:
     """A row of a prompt's tags: of one LoRA the tag's own weight says how strong it is, of several nothing does."""
     if not row.loras:
         return row
@@ -153,7 +153,7 @@ def _of_tags(row: Row) -> Row:
     return replace(row, of=f"<lora:{use.name}{f':lbw={use.vector}' if use.vector else ''}>", times=_strength(row))
 
 
-def _strength(row: Row) -> float | None:
+def _strength(row: GridRow) -> float | None:
     """The weight of the only LoRA in ``row``, the same for all of it; None where no number says that."""
     if len(row.terms) != 1 or row.terms[0].te != row.terms[0].unet:
         return None

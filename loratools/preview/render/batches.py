@@ -1,21 +1,26 @@
-"""Jobs -> lots: pictures of one stack in even batches, and stacks in the order that rewrites the fewest weights."""
+"""Jobs -> stack batches: pictures of one stack in even batches, in the order that rewrites the fewest weights."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from loratools.adapter.architectures.names import is_text
 from loratools.preview.plan.jobs import Job, Stack
-from loratools.preview.render.distances import Distances
 
 _MOST = 1000  # different stacks beyond this keep the order that they were given in: the search is quadratic
+_TEXT = 20  # a text encoder's module costs more than its share, because prompts are encoded again
+_BASE: Mapping[str, Hashable] = {}
+
+Costs = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Lot:
+class StackBatch:
     """A stack and the batches of pictures that are made under it; no stack where each picture is under its own."""
 
     stack: Stack | None
@@ -27,28 +32,29 @@ class Lot:
         return tuple(job for batch in self.batches for job in batch)
 
 
-def plan_lots(jobs: Sequence[Job], batch: int) -> list[Lot]:
-    """The lots of ``jobs`` in the order in which they are best rendered.
+def plan_stack_batches(jobs: Sequence[Job], batch: int) -> list[StackBatch]:
+    """``jobs`` by stack, in the order in which they are best rendered.
 
-    A lot's batches depend on that lot's jobs alone, and not on which of them exist already, so that a picture is the
-    same whether its grid was interrupted or not.
+    The batches under a stack depend on that stack's jobs alone, and not on which of them exist already, so that a
+    picture is the same whether its grid was interrupted or not.
+
+    Args:
+        batch: pictures a batch, at most.
     """
     by_stack: dict[Hashable, list[Job]] = {}
     for job in jobs:
         by_stack.setdefault(job.stack.key, []).append(job)
-    return in_order([Lot(own[0].stack, tuple(_batches(own, batch))) for own in by_stack.values()])
+    return nearest_first([StackBatch(own[0].stack, tuple(_batches(own, batch))) for own in by_stack.values()])
 
 
-def mixed(lots: Sequence[Lot], batch: int) -> list[Lot]:
-    """The same pictures in lots of one batch each, which may be under different stacks; neighbours are under near
-    ones."""
-    by_shape: dict[Hashable, list[Job]] = {}
-    for job in (job for lot in lots for job in lot.jobs):
-        by_shape.setdefault(job.shape, []).append(job)
-    return [Lot(None, (tuple(part),)) for same in by_shape.values() for part in even(same, batch)]
+def mixed_batches(groups: Sequence[StackBatch], batch: int) -> list[StackBatch]:
+    """The same pictures, one batch a group, each picture of a batch under its own stack; neighbours are under similar
+    stacks."""
+    return [StackBatch(None, (part,)) for part in _batches([job for group in groups for job in group.jobs], batch)]
 
 
 def _batches(jobs: Sequence[Job], most: int) -> list[tuple[Job, ...]]:
+    """Jobs of one shape together, at most ``most`` in a batch."""
     by_shape: dict[Hashable, list[Job]] = {}
     for job in jobs:
         by_shape.setdefault(job.shape, []).append(job)
@@ -65,18 +71,80 @@ def even(items: Sequence[Job], most: int) -> list[Sequence[Job]]:
     return [items[start:end] for start, end in itertools.pairwise(cuts)]
 
 
-def in_order(lots: Sequence[Lot]) -> list[Lot]:
-    """From the base on, always the nearest stack next, the first given among equals."""
-    if not lots:
+def nearest_first(groups: Sequence[StackBatch]) -> list[StackBatch]:
+    """Groups reordered: starting from the base, always the one whose stack is cheapest to patch next, the first given
+    among equals."""
+    if not groups:
         return []
-    distances = Distances([lot.stack for lot in lots])
+    distances = Distances([group.stack for group in groups])
     if distances.distinct > _MOST:
-        return sorted(lots, key=lambda lot: bool(lot.stack and lot.stack.key != ("", 0.0)))
-    waiting = np.ones(len(lots), dtype=bool)
-    costs, ordered = distances.from_base(), list[Lot]()
+        return sorted(groups, key=lambda group: bool(group.stack and group.stack.key != ("", 0.0)))
+    waiting = np.ones(len(groups), dtype=bool)
+    costs, ordered = distances.from_base(), list[StackBatch]()
     while waiting.any():
         nearest = int(np.where(waiting, costs, np.inf).argmin())
         waiting[nearest] = False
-        ordered.append(lots[nearest])
+        ordered.append(groups[nearest])
         costs = distances.from_stack(nearest)
     return ordered
+
+
+class Distances:
+    """What patching one of n stacks after another costs, summed over modules: 2 where a new delta is added, 1 where a
+    delta only gets another weight or is removed, 0 where the module stays as it is. No stack is the base alone.
+
+    Stacks with equal marks, such as one row at several weights, are compared once.
+    """
+
+    def __init__(self, stacks: Sequence[Stack | None]) -> None:
+        marks = [_BASE if stack is None or stack.key == ("", 0.0) else stack.module_marks for stack in stacks]
+        self._weights = np.array([0.0 if stack is None else stack.weight for stack in stacks])
+        self._module_costs = np.array([_TEXT if is_text(name) else 1.0 for name in _columns(marks)])
+        self._marks, places = np.unique(_table(marks), axis=0, return_inverse=True)
+        self._places = places.reshape(-1)
+        self._known: dict[int, tuple[Costs, Costs]] = {}
+
+    @property
+    def distinct(self) -> int:
+        """How many contents have to be compared."""
+        return len(self._marks)
+
+    def from_base(self) -> Costs:
+        """The costs (n,) of going from the base to each stack."""
+        costs: Costs = (self._marks != 0) * 2.0 @ self._module_costs
+        return costs[self._places]
+
+    def from_stack(self, index: int) -> Costs:
+        """The costs (n,) of going from stack ``index`` to each."""
+        changed, kept = self._from(int(self._places[index]))
+        costs: Costs = changed[self._places] + kept[self._places] * (self._weights != self._weights[index])
+        return costs
+
+    def _from(self, place: int) -> tuple[Costs, Costs]:
+        """The costs of the modules whose marks differ from those at ``place``, and of those that have the same."""
+        if place not in self._known:
+            here = self._marks[place]
+            differs, gone = self._marks != here, self._marks == 0
+            changed = differs * np.where(gone, 1.0, 2.0) @ self._module_costs
+            self._known[place] = (changed, (~differs & ~gone) @ self._module_costs)
+        return self._known[place]
+
+
+def _columns(marks: Sequence[Mapping[str, Hashable]]) -> dict[str, int]:
+    """Every module of any stack, and its column."""
+    return {name: n for n, name in enumerate(dict.fromkeys(name for own in _different(marks) for name in own))}
+
+
+def _table(marks: Sequence[Mapping[str, Hashable]]) -> NDArray[np.int64]:
+    """A number for each stack's mark of each module (n, modules); 0 where it has none."""
+    columns, numbers = _columns(marks), dict[Hashable, int]()
+    rows: dict[int, NDArray[np.int64]] = {}
+    for own in _different(marks):
+        row = rows[id(own)] = np.zeros(len(columns), dtype=np.int64)
+        for name, mark in own.items():
+            row[columns[name]] = numbers.setdefault(mark, len(numbers) + 1)
+    return np.stack([rows[id(own)] for own in marks])
+
+
+def _different(marks: Sequence[Mapping[str, Hashable]]) -> list[Mapping[str, Hashable]]:
+    return list({id(own): own for own in marks}.values())

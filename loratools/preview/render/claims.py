@@ -1,9 +1,9 @@
-"""One grid by several processes: who renders what is settled by lock files in the grid's folder, and by nothing else.
+"""Which process of a launch renders which pictures of a grid: alone, or by lock files in the grid's folder.
 
-The processes run on one machine, or on several that share the folder. Each renders its own stretch of the lots, portion
-by portion under a lock that the operating system drops when its holder dies; who has finished takes what still lacks
-from the others' ends. Rank 0 draws the sheet. So a process that is slow is helped, and one that dies is made up for, by
-the others or by the next start.
+The processes run on one machine, or on several that share the folder. Each renders its own share of the stack batches,
+portion by portion, under a lock that the operating system releases when its holder dies. A process that has finished
+its share takes what is still missing from the ends of the others' shares. Rank 0 draws the sheet. So a slow process is
+helped, and one that dies is made up for, by the others or by the next start.
 """
 
 from __future__ import annotations
@@ -12,43 +12,86 @@ import contextlib
 import hashlib
 import shutil
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
 from loratools.launch import Rank
 from loratools.preview.plan.jobs import Wanted
-from loratools.preview.render.batches import Lot
-from loratools.preview.render.picture_store import Store
+from loratools.preview.render.batches import StackBatch
+from loratools.preview.render.picture_store import PictureStore
 
 _LEAST = 8  # pictures in a portion: a batch
 _PAUSE = 0.5  # seconds between looks at what others still have to write
 
 
-class Shard:
-    """One process's claims on the lots of a grid in ``folder``."""
+class Claims(Protocol):
+    """Which stack batches this process renders, in portions."""
+
+    def portions(self, groups: Sequence[StackBatch], store: PictureStore) -> Generator[Sequence[StackBatch]]:
+        """Portions of ``groups``, each claimed until its pictures are on disk or the generator is closed.
+
+        An empty portion asks the caller to flush: all pictures of the portions before it have to be on disk before the
+        next portion is asked for, because other processes may be waiting for them.
+        """
+        ...
+
+
+class Alone:
+    """The claims of a single process."""
+
+    def portions(self, groups: Sequence[StackBatch], store: PictureStore) -> Generator[Sequence[StackBatch]]:
+        """Everything, at once."""
+        yield groups
+
+
+def with_next(
+    portions: Iterable[Sequence[StackBatch]],
+) -> Iterator[tuple[StackBatch | None, StackBatch | None]]:
+    """Every group with the one that follows it, which may be in the next portion.
+
+    A pair without a group asks the caller to flush all pictures to disk: after an empty portion, and at the end.
+    """
+    held: StackBatch | None = None
+    for portion in portions:
+        for group in portion:
+            if held is not None:
+                yield held, group
+            held = group
+        if not portion:
+            if held is not None:
+                yield held, None
+            held = None
+            yield None, None
+    if held is not None:
+        yield held, None
+    yield None, None
+
+
+class FileClaims:
+    """One process's claims on the stack batches of a grid in ``folder``, as lock files there."""
 
     def __init__(self, folder: Path, rank: Rank, *, pause: float = _PAUSE) -> None:
         self._claims, self._rank, self._pause = folder / ".claims", rank, pause
 
     @contextlib.contextmanager
     def settling(self) -> Iterator[None]:
-        """One process at a time: looking at what is there, and moving it to where it belongs."""
+        """Hold the lock under which one process at a time looks for existing pictures and renames them."""
         with self._lock("settle").acquire():
             yield
 
-    def portions(self, lots: Sequence[Lot], store: Store) -> Generator[Sequence[Lot]]:
-        """This process's portions, then what others have left, until no picture lacks anywhere.
+    def portions(self, groups: Sequence[StackBatch], store: PictureStore) -> Generator[Sequence[StackBatch]]:
+        """This process's portions, then what the others have not rendered yet, until no picture is missing anywhere.
 
-        An empty one comes before each of the others', so that nothing is taken from them before this process is
-        free, and before it waits for them, who may be waiting for it. See
-        :class:`~loratools.preview.render.lookahead.Claims`.
+        An empty portion precedes each portion of another process's share: nothing is taken from others before this
+        process has written its own pictures, and it never waits while others may be waiting for its pictures.
         """
-        own, others = portions(lots, self._rank)
+        own, others = portions(groups, self._rank)
         with _Held(store) as held:
             yield from self._claimed(own, held)
-            waiting: Sequence[Sequence[Lot]] = [*own, *others]
+            waiting: Sequence[Sequence[StackBatch]] = [*own, *others]
             while waiting := [portion for portion in waiting if _lacks(portion, store)]:
                 yield ()
                 taken = next(self._claimed(waiting, held), None)
@@ -57,8 +100,8 @@ class Shard:
                 else:
                     yield taken
 
-    def _claimed(self, some: Sequence[Sequence[Lot]], held: _Held) -> Iterator[Sequence[Lot]]:
-        """Those of ``some`` that lack, and that nobody holds: they are this process's from here on."""
+    def _claimed(self, some: Sequence[Sequence[StackBatch]], held: _Held) -> Iterator[Sequence[StackBatch]]:
+        """Those of ``some`` with missing pictures and a free lock, which this process then holds."""
         for portion in some:
             if held.lacking(portion):
                 lock = self._lock(_name(portion))
@@ -73,7 +116,7 @@ class Shard:
     def clear(self) -> None:
         """Remove the lock files, once every picture is there.
 
-        Every process does it when it leaves: one that came late made the folder again by only looking.
+        Every process does so when it ends, because a late one creates the folder again when it tries the locks.
         """
         shutil.rmtree(self._claims, ignore_errors=True)
 
@@ -83,11 +126,11 @@ class Shard:
 
 
 class _Held:
-    """The locks of portions whose pictures are still on their way to the disk; all are released with the block."""
+    """The locks of portions whose pictures are not all on disk yet; all are released when the block ends."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: PictureStore) -> None:
         self._store = store
-        self._locks: list[tuple[FileLock, Sequence[Lot]]] = []
+        self._locks: list[tuple[FileLock, Sequence[StackBatch]]] = []
 
     def __enter__(self) -> _Held:
         return self
@@ -96,12 +139,12 @@ class _Held:
         for lock, _portion in self._locks:
             lock.release()
 
-    def add(self, lock: FileLock, portion: Sequence[Lot]) -> None:
+    def add(self, lock: FileLock, portion: Sequence[StackBatch]) -> None:
         """Hold ``lock`` until the pictures of ``portion`` are on disk."""
         self._locks.append((lock, portion))
 
-    def lacking(self, portion: Sequence[Lot]) -> bool:
-        """Whether pictures of ``portion`` lack; releases all that are on disk meanwhile."""
+    def lacking(self, portion: Sequence[StackBatch]) -> bool:
+        """Whether pictures of ``portion`` are missing; releases the locks of all portions that are on disk by now."""
         done = [lock for lock, own in self._locks if not self._store.lacks(_wanted(own))]
         self._locks = [(lock, own) for lock, own in self._locks if lock not in done]
         for lock in done:
@@ -109,40 +152,40 @@ class _Held:
         return _lacks(portion, self._store)
 
 
-def portions(lots: Sequence[Lot], rank: Rank) -> tuple[list[Sequence[Lot]], list[Sequence[Lot]]]:
-    """All lots in portions: the rank's own stretch in order, and the other stretches from their ends."""
-    stretches = []
+def portions(groups: Sequence[StackBatch], rank: Rank) -> tuple[list[Sequence[StackBatch]], list[Sequence[StackBatch]]]:
+    """All groups in portions: the rank's own share in order, and the other ranks' shares from their ends."""
+    shares = []
     for other in range(rank.world):
-        start, end = other * len(lots) // rank.world, (other + 1) * len(lots) // rank.world
-        stretches.append(_cut(lots[start:end]))
-    own = stretches.pop(rank.rank)
-    return own, [portion for stretch in stretches for portion in reversed(stretch)]
+        start, end = other * len(groups) // rank.world, (other + 1) * len(groups) // rank.world
+        shares.append(_cut(groups[start:end]))
+    own = shares.pop(rank.rank)
+    return own, [portion for share in shares for portion in reversed(share)]
 
 
-def _cut(lots: Sequence[Lot]) -> list[Sequence[Lot]]:
-    """Consecutive lots of a batch's pictures together, or one lot that has more."""
-    made: list[list[Lot]] = []
+def _cut(groups: Sequence[StackBatch]) -> list[Sequence[StackBatch]]:
+    """Consecutive groups in portions of at least ``_LEAST`` pictures, the last one aside."""
+    made: list[list[StackBatch]] = []
     room = 0
-    for lot in lots:
+    for group in groups:
         if room <= 0:
             made.append([])
             room = _LEAST
-        made[-1].append(lot)
-        room -= len(lot.jobs)
+        made[-1].append(group)
+        room -= len(group.jobs)
     return list(made)
 
 
-def _lacks(portion: Sequence[Lot], store: Store) -> bool:
+def _lacks(portion: Sequence[StackBatch], store: PictureStore) -> bool:
     wanted = _wanted(portion)
     store.look(wanted)
     return store.lacks(wanted)
 
 
-def _wanted(portion: Sequence[Lot]) -> list[Wanted]:
-    return [job.wanted for lot in portion for job in lot.jobs]
+def _wanted(portion: Sequence[StackBatch]) -> list[Wanted]:
+    return [job.wanted for group in portion for job in group.jobs]
 
 
-def _name(portion: Sequence[Lot]) -> str:
+def _name(portion: Sequence[StackBatch]) -> str:
     """The same in every process: a hash of the pictures' keys."""
-    keys = "".join(job.wanted.key for lot in portion for job in lot.jobs)
+    keys = "".join(job.wanted.key for group in portion for job in group.jobs)
     return hashlib.sha256(keys.encode()).hexdigest()[:24]

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from loratools.base.model import Base
-from loratools.base.sampling.sample import decode
+from loratools.base.sampling.sample import decode_pixels
 from loratools.errors import GridError
 from loratools.preview.plan.jobs import Wanted
 from loratools.preview.render.memory import too_small
-from loratools.preview.render.png_writer import Writing
+from loratools.preview.render.png_writer import PngWriter
 from loratools.preview.render.prompt_cache import Using
 
 AT_ONCE = 8
@@ -44,7 +44,7 @@ class Decoder:
         """Whether enough wait for a decoding to be worth it."""
         return sum(len(latents) for _, latents in self._waiting) >= self._wide
 
-    def flush(self, writing: Writing, told: Callable[[int], None]) -> None:
+    def flush(self, writing: PngWriter, told: Callable[[int], None]) -> None:
         """Decode all that wait and hand the pictures to ``writing``; ``told`` hears how many have come to rest."""
         waiting, self._waiting = self._waiting, []
         by_size: dict[Hashable, list[tuple[list[Wanted | None], Tensor]]] = {}
@@ -81,8 +81,7 @@ class Decoder:
     def _decode(self, latents: Tensor) -> Tensor | None:
         """None if memory did not suffice for more than one picture."""
         try:
-            images = decode(self._base, latents)
-            return (images.permute(0, 2, 3, 1).float() * 255).round().to(torch.uint8)
+            return decode_pixels(self._base, latents)
         except torch.OutOfMemoryError:
             if len(latents) == 1:
                 raise GridError(too_small(self._base)) from None

@@ -86,7 +86,7 @@ def too_small(base: Base) -> str:
     )
 
 
-class Parking:
+class Offloader:
     """Keeps a base's models in main memory except the one that works. Parameters stay the same objects."""
 
     def __init__(self, base: Base) -> None:

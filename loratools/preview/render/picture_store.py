@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-class Store:
+class PictureStore:
     """The cells of a grid's folder. A picture counts as there only if it can be read whole and says its key."""
 
     def __init__(self, folder: Path) -> None:

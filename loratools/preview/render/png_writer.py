@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from loratools.preview.plan.jobs import Wanted
-from loratools.preview.render.picture_store import Store
+from loratools.preview.render.picture_store import PictureStore
 
 _AHEAD = 4  # batches that may wait for a thread; the renderer then waits too, so that memory stays bounded
 
 
-class Writing:
+class PngWriter:
     """A pool of threads that save pictures in a store. Leaving it waits until all are on disk, whatever happened.
 
     zlib and disks leave Python's lock alone, so threads are enough. An error of a thread is raised by the next call.
     """
 
-    def __init__(self, store: Store, threads: int = 0) -> None:
+    def __init__(self, store: PictureStore, threads: int = 0) -> None:
         self._store = store
         self._pool = ThreadPoolExecutor(threads or max(1, min(8, (os.cpu_count() or 2) - 1)))
         self._waiting: deque[tuple[list[Future[None]], int]] = deque()
@@ -58,7 +58,7 @@ class Writing:
             count += self.finished(wait=True)
         return count
 
-    def __enter__(self) -> Writing:
+    def __enter__(self) -> PngWriter:
         return self
 
     def __exit__(

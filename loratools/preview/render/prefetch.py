@@ -11,16 +11,16 @@ from typing import Any
 
 from loratools.adapter.algebra.lowrank import Delta, LowRank
 from loratools.preview.plan.jobs import Job, Stack
-from loratools.preview.render.batches import Lot
+from loratools.preview.render.batches import StackBatch
 
 _MOST = 1 << 29  # bytes that may wait to be asked for
 
 
-class Ahead:
-    """Gives lots whose stacks are read in order on a thread, which ends with the block.
+class DeltaPrefetcher:
+    """Gives groups whose stacks are read in order on a thread, which ends with the block.
 
     What the thread has not reached is read where it is asked for: nothing waits for the thread, and an error is raised
-    where it would be without one. The stacks of lots that are added have to live as long as the block.
+    where it would be without one. The stacks of groups that are added have to live as long as the block.
     """
 
     def __init__(self, most: int = _MOST) -> None:
@@ -32,7 +32,7 @@ class Ahead:
         self._through = 0  # of the order, what the thread has read
         self._thread = threading.Thread(target=self._read, name="read ahead", daemon=True)
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> DeltaPrefetcher:
         self._thread.start()
         return self
 
@@ -44,10 +44,10 @@ class Ahead:
             self._room.notify_all()
         self._thread.join()
 
-    def add(self, lots: Sequence[Lot]) -> list[Lot]:
-        """``lots`` with stacks that are read after those of the lots added before."""
+    def add(self, groups: Sequence[StackBatch]) -> list[StackBatch]:
+        """``groups`` with stacks that are read after those of the groups added before."""
         with self._room:
-            made = [self._lot(lot) for lot in lots]
+            made = [self._group(group) for group in groups]
             self._room.notify_all()
         return made
 
@@ -61,9 +61,9 @@ class Ahead:
                 self._room.notify_all()
             return delta
 
-    def _lot(self, lot: Lot) -> Lot:
-        batches = tuple(tuple(self._job(job) for job in batch) for batch in lot.batches)
-        return Lot(self._stack(lot.stack) if lot.stack else None, batches)
+    def _group(self, group: StackBatch) -> StackBatch:
+        batches = tuple(tuple(self._job(job) for job in batch) for batch in group.batches)
+        return StackBatch(self._stack(group.stack) if group.stack else None, batches)
 
     def _job(self, job: Job) -> Job:
         return replace(job, stack=self._stack(job.stack))
@@ -116,7 +116,7 @@ class Ahead:
 class _Ready(Mapping[str, Delta]):
     """Another mapping, and what the thread has read of it."""
 
-    def __init__(self, whole: Mapping[str, Delta], ahead: Ahead) -> None:
+    def __init__(self, whole: Mapping[str, Delta], ahead: DeltaPrefetcher) -> None:
         self.whole, self._ahead = whole, ahead
         self.held: dict[str, Delta] = {}
         self.asked: set[str] = set()

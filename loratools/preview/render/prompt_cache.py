@@ -18,7 +18,7 @@ _AT_ONCE = 64
 _KEPT = 4096
 
 
-class Texts:
+class PromptCache:
     """The guides of jobs, under the text encoders that each job's stack makes.
 
     Args:

@@ -11,7 +11,7 @@ from loratools.errors import GridError
 from loratools.preview.request.axes import KINDS, Axis
 from loratools.preview.request.numbers import with_base_first
 from loratools.preview.request.prompt_loras import has_tag, take_tags
-from loratools.preview.request.rows import Row
+from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import Setting, applied
 
 MOST = 5000  # pictures in one grid, unless more are asked for
@@ -60,7 +60,7 @@ def arrange(
     asked: Sequence[Axis],
     start: Setting,
     *,
-    rows: Sequence[Row] = (),
+    rows: Sequence[GridRow] = (),
     weights: Sequence[float] | None = None,
     prompts: Sequence[str] = (),
     seeds: Sequence[int] = (),

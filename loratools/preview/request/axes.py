@@ -26,6 +26,7 @@ none stands (never in prompts); a text in double quotes keeps its separators.
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,10 +37,9 @@ from loratools.base.infotext import number
 from loratools.base.sampling.samplers import find_sampler
 from loratools.errors import GridError, LoratoolsError, did_you_mean
 from loratools.preview.request.numbers import check_seeds, parse_integers, parse_numbers, parse_size
-from loratools.preview.request.rows import Row
-from loratools.preview.request.search_replace import split_texts
+from loratools.preview.request.rows import GridRow
 
-Value: TypeAlias = float | int | str | tuple[int, int] | Row | None  # None: the base alone
+Value: TypeAlias = float | int | str | tuple[int, int] | GridRow | None  # None: the base alone
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Axis:
         match value:
             case None:
                 return "base"
-            case Row():
+            case GridRow():
                 return value.label
             case (height, width):
                 return f"{width}x{height}"
@@ -90,6 +90,43 @@ class Kind:
     title: str
     read: Callable[[str], tuple[Value, ...]]
     adapts: bool = False
+
+
+def split_texts(text: str, *, commas: bool = True, empty: bool = False) -> list[str]:
+    """The texts of a list, trimmed: parted by ``;`` where one stands outside quotes, else by commas as in a CSV line.
+
+    A text in double quotes keeps its separators (``"a, b", c`` are two); ``""`` inside it is one quote, as in the
+    WebUI. A quoted piece of a longer text (``A:1,"my file":-1``) keeps its quotes.
+
+    Args:
+        commas: whether a comma parts texts; prompts hold commas of their own.
+        empty: whether nothing between two separators is a text too, as ``""`` is in any case; else it is passed over.
+    Raises:
+        GridError: if a quote stays open.
+    """
+    semicolons = _split(text, ";")
+    found = semicolons if len(semicolons) > 1 or not commas else _split(text, ",")
+    return [_unquoted(item.strip()) for item in found if empty or item.strip()]
+
+
+def _split(text: str, separator: str) -> list[str]:
+    found, quoted, start = [], False, 0
+    for place, letter in enumerate(text):
+        if letter == '"':
+            quoted = not quoted
+        elif letter == separator and not quoted:
+            found.append(text[start:place])
+            start = place + 1
+    if quoted:
+        raise GridError(f"a double quote in '{text}' is not closed; write \"a, b\", c")
+    return [*found, text[start:]]
+
+
+def _unquoted(item: str) -> str:
+    if len(item) < 2 or not (item.startswith('"') and item.endswith('"')):
+        return item
+    fields = next(csv.reader([item], skipinitialspace=True), [])
+    return fields[0] if len(fields) == 1 else item
 
 
 def _texts(text: str) -> tuple[Value, ...]:

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from loratools.ops.merging.terms import Term
     from loratools.preview.request.arrange import Arrangement
     from loratools.preview.request.axes import Axis
-    from loratools.preview.request.rows import Row
+    from loratools.preview.request.rows import GridRow
     from loratools.preview.request.setting import Setting
 
 USUAL_WEIGHTS = "0:1:0.25"
 
 
 @dataclass(frozen=True)
-class Names:
+class NameLookup:
     """How names are found and vectors are read.
 
     Args:
@@ -37,7 +37,7 @@ class Names:
     missing: float | None = None
     best: Callable[[Path], int] | None = None
 
-    def rows(self, texts: Sequence[str]) -> list[Row]:
+    def rows(self, texts: Sequence[str]) -> list[GridRow]:
         """The rows that merge strings, files and runs mean, opened."""
         return build_rows(texts, self.lookup, presets=self.presets, missing=self.missing, best=self.best)
 
@@ -58,7 +58,7 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Asked:
+class GridRequest:
     """A grid as a person asks for it.
 
     Args:
@@ -82,7 +82,7 @@ class Asked:
     most: int | None = None
 
 
-def build_arrangement(asked: Asked, start: Setting, names: Names) -> Arrangement:
+def build_arrangement(asked: GridRequest, start: Setting, names: NameLookup) -> Arrangement:
     """Every axis in its place, its rows opened; see :func:`loratools.preview.request.arrange.arrange`.
 
     Args:
@@ -128,7 +128,7 @@ def build_arrangement(asked: Asked, start: Setting, names: Names) -> Arrangement
     )
 
 
-def read_axes(asked: Asked) -> list[Axis]:
+def read_axes(asked: GridRequest) -> list[Axis]:
     """The axes by value, before any name is looked up.
 
     Raises:
@@ -160,7 +160,7 @@ def models_of(arrangement: Arrangement, base: str | None) -> list[str]:
     return [str(value) for value in axis.values] if axis is not None else [str(base)]
 
 
-def _prompts(axis: Axis, names: Names) -> Axis:
+def _prompts(axis: Axis, names: NameLookup) -> Axis:
     try:
         read = read_prompts([str(value) for value in axis.values], names.find)
     except LoratoolsError as error:
@@ -168,7 +168,7 @@ def _prompts(axis: Axis, names: Names) -> Axis:
     return replace(axis, values=tuple(dict.fromkeys(read)))
 
 
-def _epochs(axis: Axis, rows: Sequence[str], names: Names) -> Axis:
+def _epochs(axis: Axis, rows: Sequence[str], names: NameLookup) -> Axis:
     """The one row with the epochs of its run in its place, as an axis of rows."""
     from loratools.ops.merging.merge_string import parse_merge_string
 

@@ -13,7 +13,7 @@ from loratools.errors import PromptError
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
     from loratools.ops.merging.merge_string import TermSpec
-    from loratools.preview.request.rows import Row
+    from loratools.preview.request.rows import GridRow
 
 _COMMENT = "#"
 
@@ -25,7 +25,7 @@ def build_rows(
     presets: Presets,
     missing: float | None = None,
     best: Callable[[Path], int] | None = None,
-) -> list[Row]:
+) -> list[GridRow]:
     """One or more rows for each text, labelled so that the label can be used in a merge string.
 
     Files and runs of one name are told apart by their folders: ``a/last``, ``b/last``.
@@ -38,7 +38,7 @@ def build_rows(
     """
     from loratools.ops.merging.merge_string import parse_merge_string
 
-    rows: list[Row] = []
+    rows: list[GridRow] = []
     counts = []
     for text in texts:
         specs = parse_merge_string(text)
@@ -150,19 +150,19 @@ def _is_bare(spec: TermSpec) -> bool:
 
 def _bare(
     spec: TermSpec, lookup: Callable[[str], Path], presets: Presets, best: Callable[[Path], int] | None
-) -> list[Row]:
+) -> list[GridRow]:
     from loratools.adapter.files.epoch_files import epochs
     from loratools.adapter.files.file import read
     from loratools.ops.merging.terms import resolve_terms
-    from loratools.preview.request.rows import Row
+    from loratools.preview.request.rows import GridRow
 
     place = lookup(spec.ref)
     name = _name(spec)
     if spec.epoch is not None or place.is_file():
         (term,) = resolve_terms([spec], lookup, presets=presets, best=best)
         number = "" if spec.epoch is None else "@" + term.label.rpartition("@")[2]
-        return [Row.of_file(term.adapter, name + number)]
-    return [Row.of_file(read(epoch.path), f"{name}@{epoch.number}") for epoch in epochs(place)]
+        return [GridRow.of_file(term.adapter, name + number)]
+    return [GridRow.of_file(read(epoch.path), f"{name}@{epoch.number}") for epoch in epochs(place)]
 
 
 def _stack(
@@ -172,9 +172,9 @@ def _stack(
     presets: Presets,
     missing: float | None,
     best: Callable[[Path], int] | None,
-) -> Row:
+) -> GridRow:
     from loratools.ops.merging.terms import resolve_terms
-    from loratools.preview.request.rows import Row
+    from loratools.preview.request.rows import GridRow
 
     terms = resolve_terms(specs, lookup, presets=presets, missing=missing, best=best)
-    return Row.of_terms(terms, text.strip())
+    return GridRow.of_terms(terms, text.strip())

@@ -17,7 +17,7 @@ from loratools.ops.merging.terms import Term
 
 
 @dataclass(frozen=True)
-class Row:
+class GridRow:
     """``label`` on the left, ``deltas`` in the model, ``provenance`` (how it was made, free text) in the pictures.
 
     ``loras`` are the files behind it, for the WebUI's tags and hashes, and ``terms`` the sum that it is, for axes that
@@ -33,16 +33,16 @@ class Row:
     times: float | None = 1.0
 
     @staticmethod
-    def of_file(adapter: Adapter, label: str = "") -> Row:
+    def of_file(adapter: Adapter, label: str = "") -> GridRow:
         """One LoRA file as it is."""
         name = file_name(adapter)
         made = str(adapter.metadata.get("loratools", ""))
-        return Row(label or name, adapter, made, (LoraUse(name, adapter.digest),), (Term(adapter, label=name),))
+        return GridRow(label or name, adapter, made, (LoraUse(name, adapter.digest),), (Term(adapter, label=name),))
 
     @staticmethod
-    def of_terms(terms: Sequence[Term], label: str) -> Row:
+    def of_terms(terms: Sequence[Term], label: str) -> GridRow:
         """A stack, combined by the very sum that a merge writes."""
-        return Row(label, combine(terms), label, _uses(terms), tuple(terms))
+        return GridRow(label, combine(terms), label, _uses(terms), tuple(terms))
 
     def digest(self) -> str:
         """sha256 over every module's name, shape and numbers: what the row adds, whatever it is called."""

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from loratools.base.infotext import number
 from loratools.base.sampling.noise_kinds import OWN
+from loratools.errors import GridError, did_you_mean
 from loratools.preview.request.axes import Axis, Value
-from loratools.preview.request.rows import Row
-from loratools.preview.request.search_replace import replace_all
+from loratools.preview.request.rows import GridRow
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Setting:
     prompt: str
     seed: int
     negative: str = ""
-    row: Row | None = None
+    row: GridRow | None = None
     weight: float = 1.0
     edits: tuple[Edit, ...] = ()
     steps: int | None = None
@@ -73,7 +73,7 @@ def _with(setting: Setting, axis: Axis, value: Value) -> Setting:
         return replace(setting, weight=0.0)
     match axis.kind:
         case "adapter":
-            return replace(setting, row=cast(Row, value))
+            return replace(setting, row=cast(GridRow, value))
         case "weight" if not axis.term:
             return replace(setting, weight=setting.weight * cast(float, value))
         case "weight" | "vector" | "block" | "te" | "unet":
@@ -89,3 +89,18 @@ def _with(setting: Setting, axis: Axis, value: Value) -> Setting:
 
 def _first(axis: Axis) -> int:
     return next(index for index, value in enumerate(axis.values) if value is not None)
+
+
+def replace_all(search: str, other: str, prompt: str, negative: str, axis: str) -> tuple[str, str]:
+    """``other`` wherever ``search`` stands, in both prompts, as the WebUI does.
+
+    Raises:
+        GridError: if it stands in neither; the nearest word of the prompt is named.
+    """
+    if search not in prompt and search not in negative:
+        words = [word.strip() for word in f"{prompt},{negative}".split(",") if word.strip()]
+        raise GridError(
+            f"{axis} (Prompt S/R): '{search}' stands neither in the prompt '{prompt}' nor in the negative prompt"
+            f"{did_you_mean(search, words)}; its first value is the text that is searched for"
+        )
+    return prompt.replace(search, other), negative.replace(search, other)

@@ -5,77 +5,57 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from loratools.errors import GridError
 from loratools.files import replacing
 from loratools.preview.page import write_page
 from loratools.preview.record.grid import Grid, write_grid
 from loratools.preview.record.votes import read_marks
+from loratools.preview.request.options import SheetOptions
 from loratools.preview.sheet.layout import plan_layout
 from loratools.preview.sheet.sheet import Box, draw_sheet, sheet_size
 
 _MOST = 200_000_000  # pixels in one file; the WebUI refuses more as well
 _SIDES = {"png": 65_500, "jpg": 65_500, "webp": 16_383}  # the formats' own limits, and what viewers take
-FORMATS = tuple(_SIDES)
+VOTES = "votes.json"  # what a page exports; its stars and winner are marked
 _CARRIED = 64 << 20  # bytes of pictures in a page: it opens in about a second, and can still be sent
 _FAST = {"compress_level": 1, "compress_type": 3}  # zlib's run lengths: a third of the time for about the same bytes
 
 
-@dataclass(frozen=True)
-class SheetOptions:
-    """What is drawn beside ``grid.png`` and ``grid.html``, and with which words.
+def check_votes(folder: Path) -> None:
+    """Raise what :func:`draw` would raise for the votes in ``folder``, before anything is rendered.
 
-    Args:
-        formats: further files of the sheet: ``webp``, ``jpg``, or ``png`` (of use with ``full``).
-        full: these show pictures unreduced; a sheet of more than 200 megapixels is cut into several files.
-        embed: the page carries its pictures; where it is None, as long as they are no more than 64 MiB together.
-        labels: value -> what it is called; captions: lines under the sheet.
+    Raises:
+        FormatError: if ``votes.json`` cannot be understood.
     """
-
-    formats: tuple[str, ...] = ()
-    full: bool = False
-    embed: bool | None = None
-    labels: dict[str, str] = field(default_factory=dict)
-    captions: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in self.formats:
-            if name not in FORMATS:
-                raise GridError(f"'{name}' is no format for a sheet; use {', '.join(FORMATS)}")
-
-    def check(self, folder: Path) -> None:
-        """Raise before anything is rendered what :func:`draw` would raise for the votes in ``folder``.
-
-        Raises:
-            FormatError: if ``votes.json`` cannot be understood.
-        """
-        read_marks(folder / "votes.json")
-
-    def embeds(self, folder: Path, grid: Grid) -> bool:
-        """Whether the page of a grid in ``folder`` carries its pictures."""
-        if self.embed is not None:
-            return self.embed
-        files = {folder / picture.file for picture in grid.pictures}
-        return sum(path.stat().st_size for path in files if path.is_file()) <= _CARRIED
-
-    def worded(self, grid: Grid) -> Grid:
-        """``grid`` with these labels and captions; without any it keeps its own."""
-        found = grid.relabelled(self.labels) if self.labels else grid
-        return replace(found, captions=self.captions) if self.captions else found
+    read_marks(folder / VOTES)
 
 
-def draw(folder: Path, grid: Grid, drawing: SheetOptions | None = None) -> None:
+def embeds(folder: Path, grid: Grid, options: SheetOptions) -> bool:
+    """Whether the page of the grid in ``folder`` carries its pictures."""
+    if options.embed is not None:
+        return options.embed
+    files = {folder / picture.file for picture in grid.pictures}
+    return sum(path.stat().st_size for path in files if path.is_file()) <= _CARRIED
+
+
+def worded(grid: Grid, options: SheetOptions) -> Grid:
+    """``grid`` with the labels and captions of ``options``; it keeps its own where those are empty."""
+    named = grid.relabelled(options.labels) if options.labels else grid
+    return replace(named, captions=options.captions) if options.captions else named
+
+
+def draw(folder: Path, grid: Grid, options: SheetOptions | None = None) -> None:
     """Write the record, the sheet and the page of ``grid``, whose pictures lie in ``folder``.
 
     Raises:
         FormatError: if ``votes.json`` in the folder, whose winners are marked, cannot be understood.
     """
-    told = drawing or SheetOptions()
-    marks = read_marks(folder / "votes.json")
+    options = options or SheetOptions()
+    marks = read_marks(folder / VOTES)
     write_grid(folder, grid)
-    for path, box, full in _files(folder, grid, told):
+    for path, box, full in _files(folder, grid, options):
         image = draw_sheet(folder, grid, plan_layout(grid, sys.maxsize if full else None), box, marks)
         with replacing(path) as part:
             match path.suffix:
@@ -85,10 +65,10 @@ def draw(folder: Path, grid: Grid, drawing: SheetOptions | None = None) -> None:
                     image.save(part, format="WEBP", quality=90)
                 case _:
                     image.save(part, format="JPEG", quality=92)
-    write_page(folder, grid, embed=told.embeds(folder, grid))
+    write_page(folder, grid, embed=embeds(folder, grid, options))
 
 
-def announce(folder: Path, grid: Grid, drawing: SheetOptions, say: Callable[[str], None]) -> None:
+def announce(folder: Path, grid: Grid, options: SheetOptions, say: Callable[[str], None]) -> None:
     """Say before anything is rendered how large the sheet will be, and whether pictures are reduced on it."""
     small, whole = plan_layout(grid), plan_layout(grid, sys.maxsize)
     width, height = sheet_size(grid, small)
@@ -96,23 +76,23 @@ def announce(folder: Path, grid: Grid, drawing: SheetOptions, say: Callable[[str
         f", pictures at {100 * small.picture[0] / whole.picture[0]:.0f} %" if small.picture < whole.picture else ""
     )
     say(f"grid.png: {width} x {height} pixels{reduced}")
-    for path, box, _ in list(_files(folder, grid, drawing))[1:]:
+    for path, box, _ in list(_files(folder, grid, options))[1:]:
         say(f"{path.name}: {box[2] - box[0]} x {box[3] - box[1]} pixels")
 
 
-def _files(folder: Path, grid: Grid, drawing: SheetOptions) -> Iterator[tuple[Path, Box, bool]]:
+def _files(folder: Path, grid: Grid, options: SheetOptions) -> Iterator[tuple[Path, Box, bool]]:
     """Every file of the sheet, the part of the sheet that it shows, and whether that is the unreduced one."""
     width, height = sheet_size(grid, plan_layout(grid))
     yield folder / "grid.png", (0, 0, width, height), False
-    for name in drawing.formats:
-        if drawing.full:
+    for name in options.formats:
+        if options.full:
             width, height = sheet_size(grid, plan_layout(grid, sys.maxsize))
         boxes = cut(width, height, _SIDES[name])
-        if len(boxes) == 1 and name == "png" and not drawing.full:
+        if len(boxes) == 1 and name == "png" and not options.full:
             continue
         for place, box in boxes.items():
             stem = "grid-full" if name == "png" and len(boxes) == 1 else "-".join(["grid", *place])
-            yield folder / f"{stem}.{name}", box, drawing.full
+            yield folder / f"{stem}.{name}", box, options.full
 
 
 def cut(width: int, height: int, side: int) -> dict[tuple[str, ...], Box]:

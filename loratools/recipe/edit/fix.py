@@ -13,14 +13,15 @@ from decimal import Decimal
 from pathlib import Path
 
 from loratools.blocks.presets import load_presets
-from loratools.blocks.symptoms import Step, Symptom, Together, find_symptom, together
+from loratools.blocks.symptoms import ROLES, Step, Symptom, Together, find_symptom, together
 from loratools.blocks.vector import Presets
 from loratools.errors import LoratoolsError, RecipeError
 from loratools.files import locked, write_bytes
-from loratools.recipe.edit.locate import ROLES, Located, MergeText, Replacement, applied, locate, merge_text, prepared
+from loratools.recipe.edit.locate import Located, MergeText, Replacement, applied, locate, merge_text, prepared
 from loratools.recipe.edit.log import Change, Edit, Made, Source, load_log, real_place, save_log, sidecar
 from loratools.recipe.edit.result import Fixed
 from loratools.recipe.schema.recipe import Recipe
+from loratools.recipe.steps.lora.merge import Merge
 from loratools.yamlio import Document
 
 STEP = Decimal("0.1")
@@ -140,10 +141,9 @@ def _prepare(
 
 
 def _presets(source: Source, recipe: Recipe, merged: MergeText) -> Presets:
-    settings = recipe.steps[merged.step].merge
-    told = settings.presets if settings is not None else None
-    beside = source.path.parent / told if told else None
-    return load_presets(beside if beside is not None and beside.exists() else told, recipe.blocks)
+    file = recipe.steps[merged.step].options(Merge).presets
+    beside = source.path.parent / file if file else None
+    return load_presets(beside if beside is not None and beside.exists() else file, recipe.blocks)
 
 
 def _check_apart(found: Mapping[str, Located], document: Document) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from loratools.blocks.symptoms import ROLES
 from loratools.errors import RecipeError
 from loratools.files import locked, write_bytes
-from loratools.recipe.edit.locate import ROLES, Located, MergeText, Replacement, applied, locate, merge_text
+from loratools.recipe.edit.locate import Located, MergeText, Replacement, applied, locate, merge_text
 from loratools.recipe.edit.log import Change, Edit, Source, load_log, real_place, save_log, sidecar
 from loratools.recipe.edit.result import Fixed
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loratools.errors import BlockError, LoratoolsError, RecipeError
+from loratools.files import utf8_text
 from loratools.ops.merging.merge_string import quoted
 from loratools.recipe.importers.write import flow
 from loratools.recipe.schema.recipe import parse_recipe
@@ -52,7 +53,7 @@ def imported_recipe(
     lines += [f"{key}: {flow(value)}" for key, value in (more or {}).items()]
     lines += ["blocks:", *(f"  {flow(name)}: {flow(value)}" for name, value in vectors.items())] if vectors else []
     lines += ["steps:", *(f"  {flow(name)}: {flow(step)}" for name, step in steps.items())]
-    text = "\n".join(lines) + "\n"
+    text = utf8_text("\n".join(lines) + "\n")  # names out of other tools' metadata may hold anything
     try:
         parse_recipe(text, "<imported>")
     except LoratoolsError as error:

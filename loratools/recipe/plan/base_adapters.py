@@ -81,9 +81,7 @@ def read_base_adapters(settings: Mapping[str, Any], request: StepRequest) -> Bas
     places: list[tuple[str | int, ...]] = [
         ("base_adapters",) if isinstance(given, str) else ("base_adapters", number) for number in range(len(texts))
     ]
-    adapters = tuple(
-        read_terms(str(text), request, presets, *place) for text, place in zip(texts, places, strict=True)
-    )
+    adapters = tuple(read_terms(str(text), request, presets, *place) for text, place in zip(texts, places, strict=True))
     weights = settings.get("network_weights")
     start = read_one(str(weights), request, "network_weights") if weights else None
     for terms, place in zip(adapters, places, strict=True):

@@ -152,8 +152,8 @@ def check_base(terms: Terms, request: StepRequest, *place: str | int) -> None:
 
 @dataclass(frozen=True)
 class Target:
-    """A model that LoRAs are meant to change: what messages call it, its family if known, and what to do if a LoRA is of
-    another."""
+    """A model that LoRAs are meant to change: what messages call it, its family if it is known, and what to do where a
+    LoRA is of another."""
 
     label: str
     family: str | None

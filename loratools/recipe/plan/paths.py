@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loratools.errors import FileError, LoratoolsError
-from loratools.files import sha256
+from loratools.files import find_beside, sha256
 from loratools.recipe.plan.step import StepInput
 from loratools.recipe.schema.recipe import Recipe
 from loratools.yamlio import Document, Place
@@ -39,16 +39,12 @@ class RecipePaths:
     def find(self, text: str) -> Path | None:
         """The existing file or folder that ``text`` names: beside the recipe first, then beside what it includes, then
         in the current folder."""
-        if not text.strip():
-            return None
-        given = Path(text).expanduser()
-        places = [*(folder / given for folder in self.folders), given]
-        return next((path for path in places if path.exists()), None)
+        return find_beside(text, self.folders)
 
     def base_input(self) -> StepInput:
         """The base as something that a step reads."""
         from loratools.adapter.files.checkpoint import open_checkpoint
-        from loratools.base.load import base_digest
+        from loratools.base.base_path import base_digest
 
         try:
             if Path(self.base).is_file() and Path(self.base).suffix == ".safetensors":
@@ -61,9 +57,9 @@ class RecipePaths:
 
     def base_path(self) -> Path:
         """Where the base lies on disk; ``pocket`` is the one that ships."""
-        from loratools.pocket import weights_folder
+        from loratools.base.base_path import base_path
 
-        return weights_folder() if self.base == "pocket" else Path(self.base)
+        return base_path(self.base)
 
     @cached_property
     def base_family(self) -> str | None:
@@ -130,8 +126,7 @@ class RecipePaths:
     def _base_name(self, text: str, *, given: bool) -> str:
         if text == "pocket":
             return text
-        folders = (Path(), *self.folders) if given else (*self.folders, Path())
-        return next((str(folder / text) for folder in folders if (folder / text).exists()), text)
+        return str(find_beside(text, (Path(), *self.folders) if given else self.folders) or text)
 
 
 def digest_of(path: Path) -> str:

@@ -8,22 +8,34 @@ AUTOMATIC1111's WebUI (and Forge) read ``NAME.json`` beside ``NAME.safetensors``
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.recipe.publish.story import story
-from loratools.recipe.schema.picture_steps import Publish
 
 if TYPE_CHECKING:
     from loratools.ops.analysis.describe import Description
 
 VERSIONS = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL", "sd3": "SD3"}  # the WebUI's names; all others are Unknown
 _MOST_TRIGGERS = 8
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _WIDTH = 24  # of a bar in the card's table of blocks
+
+
+@dataclass(frozen=True)
+class CardOptions:
+    """What the author says of the LoRA: the options of a publish step of the same names."""
+
+    title: str | None
+    description: str
+    negative: str
+    weight: float
+    notes: str
+    author: str
+    license: str | None
+    base_model: str | None
+    prompt: str | None
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ class Published:
         base: what the recipe calls the base.
     """
 
-    settings: Publish
+    settings: CardOptions
     name: str
     found: Description
     activation: str
@@ -50,8 +62,10 @@ class Published:
 
     @property
     def base_model(self) -> str | None:
-        """The base's hub id: as told, or the recipe's own base where that is one."""
-        hub = _HUB_ID.fullmatch(self.base) is not None and not Path(self.base).exists()
+        """The base's hub id: the one that the step names, or the recipe's own base where that is one."""
+        from loratools.base.base_path import is_hub_id
+
+        hub = is_hub_id(self.base) and not Path(self.base).exists()
         return self.settings.base_model or (self.base if hub else None)
 
 

@@ -8,7 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from loratools.errors import RecipeError
 from loratools.recipe.schema.fields import Number, Seed, Strict, listed
@@ -110,7 +118,9 @@ def recipe_model() -> type[Recipe]:
         name: (dict[str, Any] | None if isinstance(kind.options, BorrowedOptions) else kind.options | None, None)
         for name, kind in step_kinds().items()
     }
-    step = create_model("Step", __base__=Step, __doc__=Step.__doc__, **fields)
+    kinds = create_model("Kinds", __base__=Strict, **fields)
+    # of several parents the last one's fields come first: `out` stands after the kinds in messages and schema
+    step = create_model("Step", __base__=(Step, kinds), __doc__=Step.__doc__)
     steps: dict[str, Any] = {"steps": (dict[StepName, step], Recipe.model_fields["steps"])}  # type: ignore[valid-type]
     return create_model("Recipe", __base__=Recipe, __doc__=Recipe.__doc__, **steps)
 

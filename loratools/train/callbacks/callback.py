@@ -13,12 +13,12 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset
 from loratools.train.data.latents import LatentStore
 from loratools.train.distributed import Ranks
-from loratools.train.network.network import Network
 from loratools.train.output.log import NoLog, RunLog
 from loratools.train.output.run_folder import RunFolder
 from loratools.train.output.state import Position
-from loratools.train.step.runner import Done
-from loratools.train.step.step import Precision, Step
+from loratools.train.step.precision import Precision
+from loratools.train.step.runner import FinishedStep
+from loratools.train.step.step import DenoisingStep
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,10 @@ class RunView:
     ranks: Ranks
     folder: RunFolder
     base: Base
-    network: Network
     dataset: Dataset
     store: LatentStore
-    stepper: Step
-    kind: Precision
+    step: DenoisingStep
+    precision: Precision
     log: RunLog | NoLog
     saved_weights: Callable[[], contextlib.AbstractContextManager[None]]
 
@@ -68,7 +67,7 @@ class Callback:
         Work of :meth:`on_saved` that a kill has interrupted is to be done again here.
         """
 
-    def on_step_end(self, done: Done, record: StepRecord) -> None:
+    def on_step_end(self, done: FinishedStep, record: StepRecord) -> None:
         """A step's loss was read, and nothing of this step is saved yet.
 
         What is logged here appears in the log once, however often the run is killed and resumed. The losses and

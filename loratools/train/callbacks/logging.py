@@ -6,7 +6,7 @@ from loratools.train.callbacks.callback import Callback
 from loratools.train.callbacks.progress import Progress
 from loratools.train.callbacks.records import EpochRecord, StepRecord
 from loratools.train.output.log import NoLog, RunLog
-from loratools.train.step.runner import Done
+from loratools.train.step.runner import FinishedStep
 
 
 class LogCallback(Callback):
@@ -17,7 +17,7 @@ class LogCallback(Callback):
     def __init__(self, log: RunLog | NoLog, bar: Progress, epochs: int) -> None:
         self._log, self._bar, self._epochs = log, bar, epochs
 
-    def on_step_end(self, done: Done, record: StepRecord) -> None:
+    def on_step_end(self, done: FinishedStep, record: StepRecord) -> None:
         self._log.write("step", vars(record))
         title = f"epoch {record.epoch}/{self._epochs}"
         self._bar.step(title, record.loss, record.average, done.samples, record.seconds)

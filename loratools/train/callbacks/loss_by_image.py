@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from loratools.dataset.folder import Item
 from loratools.train.callbacks.callback import Callback, RunView
 from loratools.train.callbacks.records import EpochRecord, StepRecord
 from loratools.train.callbacks.tensorboard import NoTensorBoard, TensorBoard
-from loratools.train.data.dataset import Item
-from loratools.train.step.runner import Done
+from loratools.train.step.runner import FinishedStep
 
 BANDS = 10
 _UNREAD = 256  # steps whose losses may lie on the device before they are read together
@@ -35,11 +35,11 @@ class LossByImage(Callback):
     def __init__(self, run: RunView, board: TensorBoard | NoTensorBoard) -> None:
         self._run, self._board = run, board
         self._names = short_names(run.dataset.items)
-        self._timesteps = int(run.base.scheduler_config.get("num_train_timesteps", 1000))
+        self._timesteps = run.step.schedule.timesteps
         self._sums = torch.zeros(2, len(self._names), BANDS, dtype=torch.float64)  # losses, and how many
-        self._unread: list[Done] = []
+        self._unread: list[FinishedStep] = []
 
-    def on_step_end(self, done: Done, record: StepRecord) -> None:
+    def on_step_end(self, done: FinishedStep, record: StepRecord) -> None:
         self._unread.append(done)
         if len(self._unread) >= _UNREAD:
             self._read()
@@ -81,7 +81,7 @@ class LossByImage(Callback):
         self._read()
         if self._run.ranks.world == 1:
             return self._sums.clone()
-        whole = self._sums.clone().to(self._run.kind.device)
+        whole = self._sums.clone().to(self._run.precision.device)
         self._run.ranks.sum(whole)
         return whole.cpu()
 

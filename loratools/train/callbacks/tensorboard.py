@@ -13,7 +13,7 @@ from loratools.errors import TrainingError
 from loratools.train.callbacks.callback import Callback
 from loratools.train.callbacks.records import EpochRecord, StepRecord
 from loratools.train.config.config import TrainConfig
-from loratools.train.step.runner import Done
+from loratools.train.step.runner import FinishedStep
 
 
 class TensorBoard:
@@ -60,7 +60,7 @@ class TensorBoardCallback(Callback):
     def __init__(self, board: TensorBoard | NoTensorBoard) -> None:
         self._board = board
 
-    def on_step_end(self, done: Done, record: StepRecord) -> None:
+    def on_step_end(self, done: FinishedStep, record: StepRecord) -> None:
         for name in ("loss", "average"):
             self._board.scalar(f"loss/{name}", getattr(record, name), record.step)
         for name, rate in done.rates.items():

@@ -26,10 +26,9 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset, Sample
 from loratools.train.output.state import Position
 from loratools.train.step import objective
-from loratools.train.step.executor import to_device
+from loratools.train.step.batch import Inputs
 from loratools.train.step.objective import Draws
-from loratools.train.step.runner import Done
-from loratools.train.step.step import Inputs
+from loratools.train.step.runner import FinishedStep
 from loratools.train.step.text_states import Captioner
 
 BANDS = 5
@@ -83,22 +82,22 @@ class ValidationCallback(Callback):
 
     def on_train_begin(self, position: Position) -> None:
         if position.step == 0:
-            self._tell(0, 0)
+            self._record(0, 0)
 
-    def on_step_end(self, done: Done, record: StepRecord) -> None:
+    def on_step_end(self, done: FinishedStep, record: StepRecord) -> None:
         if self.due(record.step):
-            self._tell(record.epoch, record.step)
+            self._record(record.epoch, record.step)
 
     def on_epoch_end(self, record: EpochRecord) -> None:
         self._ended = record.step
         if due(self._every, record.epoch) and self._measured[0] != record.step:
-            self._tell(record.epoch, record.step)
+            self._record(record.epoch, record.step)
 
     def metrics(self) -> dict[str, float]:
         step, loss = self._measured
         return {"validation": loss} if step == self._ended else {}
 
-    def _tell(self, epoch: int, step: int) -> None:
+    def _record(self, epoch: int, step: int) -> None:
         self._bar.doing("validation loss")
         found = self.measure()
         self._measured = step, found.loss
@@ -109,7 +108,7 @@ class ValidationCallback(Callback):
     def measure(self) -> Validation:
         """The loss of the weights that would be saved now; every process measures its share."""
         run = self._run
-        config, dataset, ranks, device = run.config, run.dataset, run.ranks, run.kind.device
+        config, dataset, ranks, device = run.config, run.dataset, run.ranks, run.precision.device
         rows = {index: row for row, index in enumerate(self._chosen)}
         found: list[Tensor] = []
         places: list[tuple[int, int]] = []
@@ -117,10 +116,10 @@ class ValidationCallback(Callback):
         batches = dataset.plain_batches(self._chosen, max(config.batch_size, least))
         with run.saved_weights(), eagerly(config):
             for batch in batches[ranks.rank :: ranks.world]:
-                inputs = to_device(self._inputs(batch), device)
+                inputs = self._inputs(batch).to(device)
                 for band in range(BANDS):
                     draws = self._draws(batch, tuple(inputs.mean.shape[1:]), band)
-                    found.append(run.stepper.losses(inputs, draws))
+                    found.append(run.step.losses(inputs, draws))
                     places += [(rows[sample.item], band) for sample in batch]
         losses = torch.zeros(len(rows), BANDS)
         if places:
@@ -154,11 +153,11 @@ class ValidationCallback(Callback):
             draws = objective.draw((1, *shape), last, config, generator)
             times = torch.randint(edges[band], max(edges[band + 1], edges[band] + 1), (1,), generator=generator)
             drawn.append(replace(draws, timesteps=times))
-        return _stacked(drawn, self._run.kind.device)
+        return _stacked(drawn, self._run.precision.device)
 
     def _span(self) -> tuple[int, int]:
-        config, base = self._run.config, self._run.base
-        last = int(base.scheduler_config.get("num_train_timesteps", 1000))
+        config = self._run.config
+        last = self._run.step.schedule.timesteps
         return config.min_timestep, last if config.max_timestep is None else config.max_timestep
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from loratools.adapter.files.epoch_files import find_lora
-from loratools.errors import FileError, MergeStringError, RecipeError, did_you_mean
-from loratools.ops.merging.merge_string import parse_merge_string
+from loratools.errors import RecipeError, did_you_mean
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.data import OF_DATA_SETS, Subset
+from loratools.train.config.paths import INPUTS, locate
 from loratools.validation import and_more, first_of, mistakes
 from loratools.yamlio import Document, Place, read_yaml
 
 PRESETS = Path(__file__).with_name("presets.yaml")
-_PATHS = ("folder", "metadata_file", "mask_folder")
 
 
 def presets() -> dict[str, dict[str, Any]]:
@@ -31,7 +27,8 @@ def read_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     """The config at ``path`` (our YAML, or sd-scripts' TOML: a dataset config or options) under ``overrides``.
 
     Overrides that are None count as not given. With no path the overrides alone must name ``base`` and ``images``.
-    Everything that it names is looked for in the current folder first, then beside the config.
+    What the file names is looked for beside it first, then in the current folder; what overrides name the other way
+    round.
 
     Raises:
         RecipeError: for a file that cannot be read, an unknown key or preset, or a value out of range.
@@ -80,8 +77,11 @@ def make_config(
         config = TrainConfig.model_validate(merged)
     except ValidationError as error:
         raise _refusal(error, merged, source, document, over) from error
-    beside = Path(source).parent if document is not None or source.endswith(".toml") else None
-    return config if beside is None else _found(config, beside)
+    if document is None and not source.endswith(".toml"):
+        return config
+    beside = Path(source).parent
+    of_file = locate(config, [beside], [name for name in INPUTS if name not in over])
+    return locate(of_file, [Path(), beside], [name for name in INPUTS if name in over])
 
 
 def _without(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,56 +105,6 @@ def _preset(name: object, source: str) -> dict[str, Any]:
         reason = f"there is no training preset '{name}'{hint}; there are {', '.join(known)}"
         raise RecipeError(f"{source}: {reason}", place=("preset",), reason=reason)
     return dict(known[name]["settings"])
-
-
-def _found(config: TrainConfig, beside: Path) -> TrainConfig:
-    """The config with what it names looked for beside it, where it is not in the current folder."""
-
-    def place(path: Path | None) -> Path | None:
-        return beside / path if path is not None and not path.exists() and (beside / path).exists() else path
-
-    def found(subset: Subset) -> Subset:
-        return subset.model_copy(update={name: place(getattr(subset, name)) for name in _PATHS})
-
-    parts = tuple(part.model_copy(update={"images": tuple(map(found, part.images))}) for part in config.datasets)
-    prompts = place(config.sample_prompts) if isinstance(config.sample_prompts, Path) else config.sample_prompts
-    base = config.base if config.base == "pocket" else _beside(config.base, beside)
-    changed = {
-        "images": tuple(map(found, config.images)),
-        "datasets": parts,
-        "sample_prompts": prompts,
-        "base": base,
-        "vae": place(config.vae),
-        "network_weights": place(config.network_weights),
-        "base_adapters": tuple(_terms_beside(text, beside) for text in config.base_adapters),
-    }
-    return config.model_copy(update=changed)
-
-
-def _beside(name: str, folder: Path) -> str:
-    """A path of this name in ``folder``, if there is one and none here; else the name, such as a hub id, as it is."""
-    return str(folder / name) if not Path(name).expanduser().exists() and (folder / name).exists() else name
-
-
-def _terms_beside(text: str, folder: Path) -> str:
-    """A merge string with the files that lie in ``folder`` named so; one that cannot be read stays as it is."""
-    try:
-        specs = parse_merge_string(text)
-    except MergeStringError:
-        return text
-    refs = [_lora_beside(spec.ref, folder) for spec in specs]
-    if refs == [spec.ref for spec in specs]:
-        return text
-    return ",".join(replace(spec, ref=ref).text() for spec, ref in zip(specs, refs, strict=True))
-
-
-def _lora_beside(ref: str, folder: Path) -> str:
-    try:
-        find_lora(ref)
-    except FileError:
-        with contextlib.suppress(FileError):
-            return str(find_lora(ref, [folder]))
-    return ref
 
 
 def _refusal(

@@ -7,19 +7,9 @@ nearest aspect ratio, is resized until it covers that, and is cropped at the cen
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import dataclass
 
-from PIL import Image
-
-Size = tuple[int, int]  # (width, height) in pixels
-INTERPOLATIONS = {
-    "nearest": Image.Resampling.NEAREST,
-    "box": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
+from loratools.dataset.folder import Size
 
 
 @dataclass(frozen=True)
@@ -43,12 +33,12 @@ def bucket_sizes(rules: BucketRules) -> list[Size]:
         return [rules.resolution]
     area, step = rules.resolution[0] * rules.resolution[1], rules.steps
     square = math.isqrt(area) // step * step
-    found = {(square, square)} if square else {rules.resolution}
+    sizes = {(square, square)} if square else {rules.resolution}
     for width in range(max(rules.smallest // step, 1) * step, rules.largest + 1, step):
         height = min(rules.largest // step * step, area // width // step * step)
         if height >= max(rules.smallest, step):
-            found |= {(width, height), (height, width)}
-    return sorted(found)
+            sizes |= {(width, height), (height, width)}
+    return sorted(sizes)
 
 
 def bucket_of(size: Size, rules: BucketRules, sizes: list[Size]) -> Size:
@@ -61,29 +51,6 @@ def bucket_of(size: Size, rules: BucketRules, sizes: list[Size]) -> Size:
         return size
     ratio = size[0] / size[1]
     return min(sizes, key=lambda bucket: (abs(bucket[0] / bucket[1] - ratio), bucket))
-
-
-def fit(
-    image: Image.Image, bucket: Size, rng: random.Random | None = None, interpolation: str | None = None
-) -> Image.Image:
-    """Resize until ``bucket`` is covered, then crop: the centre, or the place that ``rng`` draws.
-
-    ``interpolation`` None is Lanczos when shrinking and bicubic when growing.
-    """
-    covering, (left, top) = cover(image.size, bucket, rng)
-    if covering != image.size:
-        shrinks = covering[0] < image.width or covering[1] < image.height
-        image = image.resize(covering, INTERPOLATIONS[interpolation or ("lanczos" if shrinks else "bicubic")])
-    return image.crop((left, top, left + bucket[0], top + bucket[1]))
-
-
-def cover(size: Size, bucket: Size, rng: random.Random | None = None) -> tuple[Size, tuple[int, int]]:
-    """The size that an image of ``size`` is brought to so that it covers ``bucket``, and the crop's left and top."""
-    scale = max(bucket[0] / size[0], bucket[1] / size[1])
-    width, height = (max(round(side * scale), least) for side, least in zip(size, bucket, strict=True))
-    spare = (width - bucket[0], height - bucket[1])
-    place = (spare[0] // 2, spare[1] // 2) if rng is None else (rng.randint(0, spare[0]), rng.randint(0, spare[1]))
-    return (width, height), place
 
 
 def _shrunk_only(size: Size, rules: BucketRules) -> Size:

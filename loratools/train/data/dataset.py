@@ -8,54 +8,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from loratools.dataset.captions import CaptionRules, Moment, vary
-from loratools.dataset.images import mask_of, on_white, unreadable
+from loratools.dataset.captions import Moment, vary
+from loratools.dataset.folder import Folder, Item, Size
+from loratools.dataset.images import cover, fit, open_image, open_mask, recolored
 from loratools.errors import DatasetError
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.data import DataSet
-from loratools.train.data.augment import recolored
-from loratools.train.data.buckets import BucketRules, Size, bucket_of, bucket_sizes, cover, fit
+from loratools.train.data.buckets import BucketRules, bucket_of, bucket_sizes
 
 
-@dataclass(frozen=True)
-class Item:
-    """One image: where it is, its caption as written, its folder's rules, and the size it is trained at.
+@dataclass(frozen=True, kw_only=True)
+class TrainItem(Item):
+    """A picture and the size that it is trained at."""
 
-    ``mask`` is a picture whose dark parts are not learnt; one that is ``held_out`` is judged by and never trained on.
+    bucket: Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainFolder(Folder):
+    """A folder and how its pictures are used.
+
+    Attributes:
+        part: index into Dataset.parts.
+        flip: mirrored at random.
+        interpolation: see :func:`loratools.dataset.images.fit`.
     """
 
-    path: Path
-    caption: str
-    folder: int  # index into Dataset.folders
-    size: Size
-    bucket: Size
-    digest: str
-    mask: Path | None = None
-    held_out: bool = False
-
-
-@dataclass(frozen=True)
-class Folder:
-    """One folder after its name, its own settings and the run's have been put together; it trains ``count`` images."""
-
-    path: Path
-    repeats: int
-    rules: CaptionRules
+    part: int
     flip: bool
-    class_tokens: str | None
-    extensions: tuple[str, ...]
-    count: int = 0
-    metadata_file: Path | None = None
-    regularisation: bool = False
-    random_crop: bool = False
-    color_aug: bool = False
-    interpolation: str | None = None
-    part: int = 0  # index into Dataset.parts
-    alpha_mask: bool = False
-    mask_folder: Path | None = None
-    split: float = 0.0  # share of its images that is held out
+    random_crop: bool
+    color_aug: bool
+    interpolation: str | None
 
 
 @dataclass(frozen=True)
@@ -80,8 +65,8 @@ class Part:
 class Dataset:
     """Every image of a run. ``notes`` are things that a person should know and that stop nothing."""
 
-    items: tuple[Item, ...]
-    folders: tuple[Folder, ...]
+    items: tuple[TrainItem, ...]
+    folders: tuple[TrainFolder, ...]
     parts: tuple[Part, ...]
     digest: str
     notes: tuple[str, ...] = field(default=())
@@ -107,7 +92,7 @@ class Dataset:
     @property
     def masked(self) -> bool:
         """Whether any image has a mask for the loss."""
-        return any(folder.alpha_mask or folder.mask_folder for folder in self.folders)
+        return any(folder.options.alpha_mask or folder.options.mask_folder for folder in self.folders)
 
     def uses(self) -> list[int]:
         """How often an epoch shows each item: its folder's repeats, and not at all what is held out.
@@ -119,9 +104,9 @@ class Dataset:
         for part in range(len(self.parts)):
             own = [index for index, item in enumerate(self.items) if self.folders[item.folder].part == part]
             prior = [index for index in own if self.folders[self.items[index].folder].regularisation]
-            wanted = sum(counts[index] for index in own) - sum(counts[index] for index in prior)
-            for place, index in enumerate(prior):
-                counts[index] = wanted // len(prior) + (place < wanted % len(prior))
+            others = sum(counts[index] for index in own) - sum(counts[index] for index in prior)
+            for number, index in enumerate(prior):
+                counts[index] = others // len(prior) + (number < others % len(prior))
         return counts
 
     def weights(self, batch: Sequence[Sample]) -> list[float] | None:
@@ -187,21 +172,17 @@ class Dataset:
             for place, batch in enumerate(batches)
         ]
 
-    def held_out_batches(self, batch_size: int) -> list[list[Sample]]:
-        """The images that are held out, each once, with its whole caption as it is written, never mirrored.
+    def plain_batches(self, indices: Sequence[int], batch_size: int) -> list[list[Sample]]:
+        """These items, each once, with its whole caption as it is written, never mirrored.
 
         Batches are of one data set and bucket; their order is the items', so that two epochs are judged alike.
         """
-        return self.plain_batches(self.held_out, batch_size)
-
-    def plain_batches(self, indices: Sequence[int], batch_size: int) -> list[list[Sample]]:
-        """Batches of these items as :meth:`held_out_batches` makes them."""
-        found: dict[tuple[int, Size], list[Sample]] = defaultdict(list)
+        groups: dict[tuple[int, Size], list[Sample]] = defaultdict(list)
         for index in indices:
             item = self.items[index]
             caption = vary(item.caption, self.folders[item.folder].rules.plain, random.Random(f"plain/{index}"))
-            found[self.folders[item.folder].part, item.bucket].append(Sample(index, caption, False))
-        return [here[at : at + batch_size] for here in found.values() for at in range(0, len(here), batch_size)]
+            groups[self.folders[item.folder].part, item.bucket].append(Sample(index, caption, False))
+        return [group[at : at + batch_size] for group in groups.values() for at in range(0, len(group), batch_size)]
 
     def sides(self, index: int) -> tuple[bool, ...]:
         """Whether an item is used as it is (False), mirrored (True), or both."""
@@ -220,14 +201,15 @@ class Dataset:
         """The picture of one use, at its bucket's size, with that use's crop and colours, not mirrored."""
         item, folder = self.items[sample.item], self.folders[self.items[sample.item].folder]
         rng = random.Random(sample.draw)
-        image = open_image(item, rng if folder.random_crop and sample.draw else None, folder.interpolation)
+        crop = rng if folder.random_crop and sample.draw else None
+        image = fit(open_image(item.path), item.bucket, crop, folder.interpolation)
         return recolored(image, rng) if folder.color_aug and sample.draw else image
 
     def mask(self, sample: Sample) -> Image.Image | None:
         """What of that picture counts in the loss, white for all and black for none; None where everything counts."""
         item, folder = self.items[sample.item], self.folders[self.items[sample.item].folder]
         rng = random.Random(sample.draw) if folder.random_crop and sample.draw else None
-        mask = mask_of(item.path, item.mask, alpha=folder.alpha_mask)
+        mask = open_mask(item.path, item.mask, alpha=folder.options.alpha_mask)
         return None if mask is None else fit(mask, item.bucket, rng, "box")
 
     def time_ids(self, sample: Sample) -> tuple[int, int, int, int, int, int]:
@@ -240,19 +222,6 @@ class Dataset:
         covering, (left, top) = cover(item.size, item.bucket, rng)
         left = covering[0] - item.bucket[0] - left if sample.flipped else left
         return (item.size[1], item.size[0], top, left, item.bucket[1], item.bucket[0])
-
-
-def open_image(item: Item, crop: random.Random | None = None, interpolation: str | None = None) -> Image.Image:
-    """The image as RGB at its bucket's size; EXIF rotation is applied and transparency becomes white.
-
-    Raises:
-        DatasetError: if the file cannot be decoded.
-    """
-    try:
-        with Image.open(item.path) as file:
-            return fit(on_white(ImageOps.exif_transpose(file)), item.bucket, crop, interpolation)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DatasetError(unreadable(item.path, error)) from error
 
 
 def make_parts(config: TrainConfig, resolution: Size) -> tuple[Part, ...]:

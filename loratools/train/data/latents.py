@@ -17,7 +17,6 @@ from torch import Tensor
 
 from loratools.base.model import Base
 from loratools.base.to_device import upload
-from loratools.dataset.images import at_latent_size
 from loratools.errors import DatasetError
 from loratools.train.data.dataset import Dataset, Sample
 from loratools.train.data.latent_cache import LatentCache
@@ -109,10 +108,10 @@ class LatentStore:
         key = (sample.item, sample.flipped)
         known = self._masks.get(key) if self._cache else None
         if known is None:
-            scale = 2 ** (len(self._base.vae.config.block_out_channels) - 1)
+            scale = self._base.vae_scale_factor
             bucket, mask = self._dataset.items[sample.item].bucket, self._dataset.mask(sample)
             all_of_it = torch.ones(1, bucket[1] // scale, bucket[0] // scale)
-            known = all_of_it if mask is None else at_latent_size(mask, scale, sample.flipped)
+            known = all_of_it if mask is None else _at_latent_size(mask, scale, sample.flipped)
             if self._cache:
                 self._masks[key] = known
         return known
@@ -150,6 +149,13 @@ class LatentStore:
         item = self._dataset.items[key[0]]
         interpolation = self._dataset.folders[item.folder].interpolation
         return disk.key(item.digest, bucket=item.bucket, flipped=key[1], interpolation=interpolation, crop="centre")
+
+
+def _at_latent_size(mask: Image.Image, scale: int, flipped: bool) -> Tensor:
+    """(1, h, w) in 0..1: the mean of each ``scale`` x ``scale`` pixels, mirrored if the picture is (as sd-scripts)."""
+    values = torch.from_numpy(np.asarray(mask, dtype=np.float32).copy())[None] / 255
+    pooled = torch.nn.functional.avg_pool2d(values, scale)
+    return pooled.flip(-1) if flipped else pooled
 
 
 def _pixels(image: Image.Image, flipped: bool) -> Tensor:

@@ -136,6 +136,15 @@ def report(run: Path | str) -> RunReport:
     return RunReport(Path(run), facts, chosen, told.untrained, told.held_out)
 
 
+def best_epoch(run: Path | str) -> int:
+    """The number of the first epoch of ``run``'s shortlist.
+
+    Raises:
+        FileError: if there is no such run.
+    """
+    return report(run).shortlist[0].number
+
+
 def shortlist(facts: Sequence[EpochFacts], *, held_out: bool = True) -> tuple[Pick, ...]:
     """One to four epochs, by the best evidence that there is: validation, else training loss, else drift alone.
 

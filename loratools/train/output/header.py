@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from loratools.adapter.header import legacy_hash
 from loratools.base.model import Base
 from loratools.files import sha256
 from loratools.train.config.config import TrainConfig
@@ -19,7 +19,6 @@ from loratools.train.optim.lr_schedule import warmup_steps
 from loratools.train.optim.optimizers import optimizer_class
 from loratools.train.output.header_data import described
 
-_LEGACY_OFFSET, _LEGACY_LENGTH = 0x100000, 0x10000
 _ARCHITECTURES = {"sd1": "stable-diffusion-v1/lora", "sdxl": "stable-diffusion-xl-v1-base/lora"}
 
 
@@ -29,7 +28,7 @@ def now() -> float:
 
 
 @dataclass(frozen=True)
-class Facts:
+class HeaderFacts:
     """What stays the same over a run, resumed or not."""
 
     config: TrainConfig
@@ -42,7 +41,7 @@ class Facts:
     session: int
 
 
-def header(facts: Facts, epoch: int, step: int) -> dict[str, str]:
+def header(facts: HeaderFacts, epoch: int, step: int) -> dict[str, str]:
     """Every metadata entry of the file of ``epoch``, written after ``step`` optimiser steps, all as text."""
     values = {
         **_training(facts),
@@ -60,7 +59,7 @@ def _text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
 
 
-def _training(facts: Facts) -> dict[str, object]:
+def _training(facts: HeaderFacts) -> dict[str, object]:
     config = facts.config
     unet_lr, te_lr = config.learned_rates()
     kind = optimizer_class(config.optimizer)
@@ -110,7 +109,7 @@ def _objective(config: ObjectiveConfig) -> dict[str, object]:
     }
 
 
-def _network(facts: Facts) -> dict[str, object]:
+def _network(facts: HeaderFacts) -> dict[str, object]:
     arguments = facts.config.network_args()
     return {
         "network_module": "networks.lora" if facts.config.network_type == "lora" else "lycoris.kohya",
@@ -123,7 +122,7 @@ def _network(facts: Facts) -> dict[str, object]:
     }
 
 
-def _model(facts: Facts) -> dict[str, object]:
+def _model(facts: HeaderFacts) -> dict[str, object]:
     from loratools.adapter.architectures.names import family_of
 
     base = facts.base
@@ -133,7 +132,7 @@ def _model(facts: Facts) -> dict[str, object]:
         "v2": base.family == "sd2",
         "base_model_version": family_of(base.family).base_model_version + ("_v" if velocity else ""),
         "sd_model_name": path.name,
-        "sd_model_hash": _legacy_hash(path) if path.is_file() else base.digest[:8],
+        "sd_model_hash": legacy_hash(path) if path.is_file() else base.digest[:8],
         "new_sd_model_hash": base.digest,
         **_vae(facts.config.vae),
     }
@@ -145,13 +144,7 @@ def _vae(path: Path | None) -> dict[str, object]:
         return {}
     if not path.is_file():
         return {"vae_name": path.name}
-    return {"vae_name": path.name, "vae_hash": _legacy_hash(path), "new_vae_hash": sha256(path)}
-
-
-def _legacy_hash(path: Path) -> str:
-    with open(path, "rb") as stream:
-        stream.seek(_LEGACY_OFFSET)
-        return hashlib.sha256(stream.read(_LEGACY_LENGTH)).hexdigest()[:8]
+    return {"vae_name": path.name, "vae_hash": legacy_hash(path), "new_vae_hash": sha256(path)}
 
 
 def _unused() -> dict[str, object]:
@@ -165,7 +158,7 @@ def _unused() -> dict[str, object]:
     }
 
 
-def _modelspec(facts: Facts, moment: float) -> dict[str, str]:
+def _modelspec(facts: HeaderFacts, moment: float) -> dict[str, str]:
     from loratools import __version__
 
     config, base = facts.config, facts.base

@@ -87,7 +87,7 @@ def _subset(dataset: Dataset, index: int) -> dict[str, Any]:
         "color_aug": folder.color_aug,
         "flip_aug": folder.flip,
         "random_crop": folder.random_crop,
-        "alpha_mask": folder.alpha_mask,
+        "alpha_mask": folder.options.alpha_mask,
         "shuffle_caption": rules.shuffle,
         "keep_tokens": rules.keep,
         "keep_tokens_separator": rules.keep_separator,

@@ -26,7 +26,7 @@ class RunLog:
         lines = [] if keep_steps is None else _lines_until(folder.log, keep_steps)
         text = json.dumps({"kind": "run", "owner": folder.owner, **first}, ensure_ascii=False)
         files.write_text(folder.log, "\n".join([*(lines or [text]), ""]))
-        self._stream: TextIO = open(folder.log, "a", encoding="utf-8")  # noqa: SIM115  (closed by close)
+        self._stream: TextIO = open(folder.log, "a", encoding="utf-8", errors="replace")  # noqa: SIM115  (closed by close)
 
     def write(self, kind: str, values: Mapping[str, Any]) -> None:
         """Append one line.

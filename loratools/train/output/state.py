@@ -1,4 +1,4 @@
-"""The state of a run: everything from which it goes on as if nobody had stopped it, in one file that is never half."""
+"""The state of a run: everything that resuming needs to give the bytes of a run that was never stopped, in one file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 
 from loratools import files
 from loratools.errors import FileError, TrainingError
+from loratools.train.optim.trainable import Trainable
 
 _STATE_VERSION = 2
 
@@ -47,7 +48,7 @@ class State(Position):
 
     Attributes:
         network, ema: the factors by name, and their averages in the optimiser's order, if there are any.
-        watched: what each watcher carries over, by its name.
+        watched: each callback's own state, by its name.
     """
 
     network: dict[str, torch.Tensor]
@@ -65,24 +66,33 @@ class State(Position):
         """The part that says where the run is."""
         return Position(**{part.name: getattr(self, part.name) for part in fields(Position)})
 
+    def restore(self, trained: Trainable) -> None:
+        """Put the factors, the optimiser, the loss scale and the average back as they were saved."""
+        trained.network.load(self.network)
+        trained.optimizer.load_state_dict(self.optimizer)
+        trained.scaler.load_state_dict(self.scaler)
+        if trained.ema is not None and self.ema is not None:
+            trained.ema.load(self.ema)
+
 
 def save_state(path: Path, state: State) -> None:
-    """Write ``state`` whole; until it is, the one before it stays.
+    """Replace the file at ``path`` by ``state``, whole or not at all.
 
     Raises:
-        FileError: if it cannot be written; the state before it is as it was.
+        FileError: if it cannot be written; the file is then as it was.
     """
     try:
         with files.replacing(path) as part:
             torch.save({"version": _STATE_VERSION, **vars(state)}, part)
-    except (OSError, RuntimeError) as error:  # torch tells of a full disk as the latter
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
         raise FileError(
-            f"cannot write {path}: {told(error)}; free some space and go on with --resume, the state before is whole"
+            f"cannot write {path}: {error_text(error)}; free some space and go on with --resume, the state before is "
+            "whole"
         ) from error
 
 
-def told(error: BaseException) -> str:
-    """What went wrong in a write: in the system's words where it has some, else the first line."""
+def error_text(error: BaseException) -> str:
+    """Why a read or write failed, on one line: the system's message, else the first line of the error's."""
     return str(getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0])
 
 
@@ -95,10 +105,12 @@ def load_state(path: Path) -> State | None:
     if not path.is_file():
         return None
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        state = State(**found) if found.pop("version") == _STATE_VERSION else None
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state = State(**content) if content.pop("version") == _STATE_VERSION else None
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        raise TrainingError(f"the state {path} cannot be read ({told(error)}); start anew without --resume") from error
+        raise TrainingError(
+            f"the state {path} cannot be read ({error_text(error)}); start anew without --resume"
+        ) from error
     if state is None:
         raise TrainingError(f"the state {path} is of another version of loratools; start anew without --resume")
     return state
@@ -108,10 +120,10 @@ def refuse_to_begin_anew(path: Path, settings: Mapping[str, Any]) -> None:
     """Raise if the state at ``path`` is of a run that beginning anew would remove: one that was not finished, or was
     made with other settings. The same run may be made again.
 
-    A state that cannot be read is nothing to go on from, and stops nobody.
+    A state that cannot be read cannot be resumed either, so it is no reason to refuse.
 
     Raises:
-        TrainingError: with both remedies.
+        TrainingError: with the remedies.
     """
     try:
         state = load_state(path)
@@ -135,7 +147,7 @@ def refuse_to_begin_anew(path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def check_resumable(state: State, settings: Mapping[str, Any], base_digest: str, dataset_digest: str) -> None:
-    """Refuse to go on with other settings, another base or other data: the result would be neither run's.
+    """Refuse to resume with other settings, another base or other data: the result would be neither run's.
 
     More epochs are allowed where nothing depends on how many there are.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.errors import RecipeError, did_you_mean
+from loratools.files import find_beside
 from loratools.train.sd_scripts.dataset_toml import DEFAULTS as DATASET_DEFAULTS
 from loratools.train.sd_scripts.dataset_toml import load_toml, read_dataset_toml
 from loratools.train.sd_scripts.lycoris_args import MODULE, lycoris_settings
@@ -40,7 +41,7 @@ def is_options(path: Path) -> bool:
 def read_options(path: Path, notes: list[str], *, defaults: bool = True) -> dict[str, Any]:
     """Our settings for sd-scripts' option file at ``path``; with ``defaults``, sd-scripts' own for what it leaves out.
 
-    ``dataset_config`` is looked for in the current folder, then beside the file.
+    ``dataset_config`` is looked for beside the file, then in the current folder.
 
     Args:
         notes: gets a sentence for everything that a person should know and that stops nothing.
@@ -219,5 +220,4 @@ def _dataset_config(options: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if not options.get("dataset_config"):
         return {}
     named = Path(options["dataset_config"])
-    found = named if named.exists() or not (path.parent / named).exists() else path.parent / named
-    return read_dataset_toml(found)
+    return read_dataset_toml(find_beside(named, [path.parent]) or named)

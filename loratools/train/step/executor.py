@@ -20,7 +20,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -28,40 +28,13 @@ from torch import Tensor
 
 from loratools.errors import TrainingError
 from loratools.train.distributed import Ranks
-from loratools.train.step.step import Inputs
+from loratools.train.step.batch import Inputs, Micro, Outcome
+from loratools.train.step.cuda_graph import copy_into, shape_key, steps_on_device
 
 _WARM = 2  # eager steps of the first shape: lazy set-up, then cuDNN's choice; one of every other shape
 _REPAID = 12  # replays of a shape from which a capture (about two eager steps and an instantiation) is repaid
 
-Work = Callable[[Inputs, "Micro", torch.Generator], "Outcome"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Of one step or micro-batch, on the device: ``loss`` (its share, or the step's), per-sample losses, timesteps."""
-
-    loss: Tensor
-    losses: Tensor
-    timesteps: Tensor
-
-    def clone(self) -> Outcome:
-        """A copy that the next replay does not overwrite."""
-        return Outcome(self.loss.clone(), self.losses.clone(), self.timesteps.clone())
-
-
-@dataclass(frozen=True)
-class Micro:
-    """One micro-batch of this process: rows ``first`` to ``last`` of the ``total`` rows that all processes draw for.
-
-    ``share`` is this part's share of the optimiser step's samples: its weight in the loss. ``seed`` is what this
-    micro-batch's draws are a function of.
-    """
-
-    first: int
-    last: int
-    total: int
-    share: float
-    seed: int
+Work = Callable[[Inputs, Micro, torch.Generator], Outcome]
 
 
 @dataclass
@@ -77,7 +50,7 @@ class Executor:
     Args:
         work: draws, forward and backward of one micro-batch; adds to the factors' gradients.
         scaler: of the loss, for fp16; disabled otherwise.
-        optimizer: its groups hold every factor; see :func:`device_rates`.
+        optimizer: its groups hold every factor; see :func:`loratools.train.step.cuda_graph.device_rates`.
         clip: greatest norm of the gradient, 0 for none.
         mode: ``auto``, ``on`` or ``off``; graphs need a CUDA device whatever is asked for.
         after: called after every optimiser step, as a part of it; it may read nothing on the host.
@@ -146,17 +119,17 @@ class Executor:
     def _run(self, inputs: Inputs, micro: Micro) -> Outcome:
         self._seed(micro.seed)
         key = (shape_key(inputs), micro.first, micro.last, micro.total, micro.share)
-        found, left = self._graphs.get(key), self._left.get(expected_key(inputs, micro), 0)
-        if found is None and repays(self._mode, self._eager_uses[key], not self._graphs, left):
-            found = self._capture(inputs, micro)
-            if found is not None:
-                self._graphs[key] = found
-        if found is None:
+        captured, left = self._graphs.get(key), self._left.get(expected_key(inputs, micro), 0)
+        if captured is None and repays(self._mode, self._eager_uses[key], not self._graphs, left):
+            captured = self._capture(inputs, micro)
+            if captured is not None:
+                self._graphs[key] = captured
+        if captured is None:
             self._eager_uses[key] += 1
-            return self._body(to_device(inputs, self._device), micro)
-        copy_into(found.inputs, inputs)
-        found.graph.replay()
-        return found.outcome.clone()
+            return self._body(inputs.to(self._device), micro)
+        copy_into(captured.inputs, inputs)
+        captured.graph.replay()
+        return captured.outcome.clone()
 
     def _body(self, inputs: Inputs, micro: Micro) -> Outcome:
         outcome = self._work(inputs, micro, self._generator)
@@ -189,7 +162,7 @@ class Executor:
 
     def _capture(self, inputs: Inputs, micro: Micro) -> _Captured | None:
         """The graph of this shape; None, and none of any later shape, if something in the step cannot be captured."""
-        static = to_device(inputs, self._device, copy=True)
+        static = inputs.to(self._device, copy=True)
         try:
             graph = torch.cuda.CUDAGraph()
             graph.register_generator_state(self._generator)
@@ -206,10 +179,10 @@ class Executor:
         return _Captured(graph, static, outcome)
 
     def _recover(self, micro: Micro) -> None:
-        """Undo what a broken capture leaves: gradients that were never computed, and generators that take it to go on.
+        """Undo what a failed capture leaves: gradients that were never computed, and generators still in capture mode.
 
-        PyTorch tells generators that a capture has ended only when one ends well, so a whole one of next to nothing
-        follows.
+        PyTorch notifies generators of a capture's end only where the capture succeeded, so one of a single small kernel
+        follows here.
         """
         if self._whole:
             for factor in self._factors:
@@ -255,83 +228,7 @@ def repays(mode: str, eager: int, first: bool, left: int) -> bool:
     return mode == "on" or left >= _REPAID
 
 
-def device_rates(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """On a GPU, make each group's learning rate a tensor and the optimiser's step capturable, where it can be.
-
-    Call it again after ``load_state_dict``, which brings back what was saved, perhaps on another device.
-    """
-    if not _capturable(optimizer):
-        return
-    on_gpu = device.type == "cuda"
-    for group in optimizer.param_groups:
-        rate = float(group["lr"])
-        group["lr"] = torch.tensor(rate, dtype=torch.float32, device=device) if on_gpu else rate
-        group["capturable"] = on_gpu
-        for factor in group["params"]:  # of a state that was loaded
-            state = optimizer.state.get(factor, {})
-            if on_gpu and torch.is_tensor(state.get("step")):
-                state["step"] = state["step"].to(device)
-    setattr(optimizer, "_warned_capturable_if_run_uncaptured", True)  # noqa: B010  (the first steps are eager)
-
-
-def set_rate(group: dict[str, Any], rate: float) -> None:
-    """Set a group's learning rate, in place where it is a tensor that a graph reads."""
-    if torch.is_tensor(group["lr"]):
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate
-
-
-def steps_on_device(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> bool:
-    """Whether the optimiser's step reads nothing on the host, so that it can be part of a graph."""
-    skips = not scaler.is_enabled() or bool(getattr(optimizer, "_step_supports_amp_scaling", False))
-    return skips and all(bool(group.get("capturable")) for group in optimizer.param_groups)
-
-
-def shape_key(inputs: Inputs) -> Hashable:
-    """What a graph is captured for: the shape and type of every input that is there."""
-    return tuple(_described(getattr(inputs, field.name)) for field in fields(inputs))
-
-
 def expected_key(inputs: Inputs, micro: Micro) -> Hashable:
     """What is known of a batch before it is read: its latents' size (width, height) and its rows."""
     height, width = inputs.mean.shape[-2:]
     return (width, height), micro.total
-
-
-def to_device(inputs: Inputs, device: torch.device, *, copy: bool = False) -> Inputs:
-    """The inputs on ``device``; from pinned memory without waiting."""
-    moved = {
-        field.name: _map(getattr(inputs, field.name), lambda t: t.to(device, non_blocking=True, copy=copy))
-        for field in fields(inputs)
-    }
-    return Inputs(**moved)
-
-
-def copy_into(static: Inputs, inputs: Inputs) -> None:
-    """Overwrite the buffers of ``static`` by ``inputs`` of the same shapes."""
-    for field in fields(inputs):
-        for into, value in zip(_leaves(getattr(static, field.name)), _leaves(getattr(inputs, field.name)), strict=True):
-            into.copy_(value, non_blocking=True)
-
-
-def _capturable(optimizer: torch.optim.Optimizer) -> bool:
-    return type(optimizer).__module__.startswith("torch.optim") and "capturable" in optimizer.defaults
-
-
-def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(value, (tuple, list)):
-        return tuple(_map(part, change) for part in value)
-    return change(value) if torch.is_tensor(value) else value
-
-
-def _leaves(value: Any) -> list[Tensor]:
-    if isinstance(value, (tuple, list)):
-        return [leaf for part in value for leaf in _leaves(part)]
-    return [value] if torch.is_tensor(value) else []
-
-
-def _described(value: Any) -> Hashable:
-    if isinstance(value, (tuple, list)):
-        return tuple(_described(part) for part in value)
-    return (tuple(value.shape), str(value.dtype)) if torch.is_tensor(value) else value

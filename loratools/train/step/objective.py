@@ -22,15 +22,20 @@ _SNR_MOST = 1000.0  # sd-scripts' bound in its weights for v and debiased estima
 
 
 @dataclass(frozen=True)
-class Schedule:
+class NoiseSchedule:
     """abar_t (T,) in float32 and what the model predicts, ``epsilon`` or ``v_prediction``."""
 
     abar: Tensor
     prediction: str
 
-    def to(self, device: torch.device) -> Schedule:
+    @property
+    def timesteps(self) -> int:
+        """T."""
+        return len(self.abar)
+
+    def to(self, device: torch.device) -> NoiseSchedule:
         """The same schedule with its table on ``device``."""
-        return Schedule(self.abar.to(device), self.prediction)
+        return NoiseSchedule(self.abar.to(device), self.prediction)
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def draw(shape: tuple[int, ...], steps: int, settings: ObjectiveConfig, generato
     return Draws(noise, posterior, timesteps, offset, strength, perturbation)
 
 
-def schedule(config: Mapping[str, Any], settings: ObjectiveConfig | None = None) -> Schedule:
+def noise_schedule(config: Mapping[str, Any], settings: ObjectiveConfig | None = None) -> NoiseSchedule:
     """The noise schedule of a checkpoint's scheduler config, as ``settings`` change it.
 
     Raises:
@@ -113,7 +118,7 @@ def schedule(config: Mapping[str, Any], settings: ObjectiveConfig | None = None)
     _check(settings, prediction, steps)
     abar = torch.cumprod(1.0 - betas, 0)
     zero = settings.zero_terminal_snr or bool(config.get("rescale_betas_zero_snr", False))
-    return Schedule(zero_terminal(abar) if zero and prediction == "v_prediction" else abar, prediction)
+    return NoiseSchedule(zero_terminal(abar) if zero and prediction == "v_prediction" else abar, prediction)
 
 
 def zero_terminal(abar: Tensor) -> Tensor:
@@ -142,21 +147,21 @@ def perturbed(draws: Draws, noise: Tensor) -> Tensor:
     return noise if draws.perturbation is None else noise + draws.perturbation
 
 
-def noised(plan: Schedule, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+def noised(schedule: NoiseSchedule, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
     """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise (DDPM, eq. 4); all (b, c, h, w), timesteps (b,)."""
-    abar = plan.abar[timesteps].view(-1, 1, 1, 1)
+    abar = schedule.abar[timesteps].view(-1, 1, 1, 1)
     return abar.sqrt() * latents + (1 - abar).sqrt() * noise
 
 
-def target(plan: Schedule, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+def target(schedule: NoiseSchedule, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
     """What the model should say: the noise, or v = sqrt(abar) noise - sqrt(1 - abar) x_0 (Salimans & Ho 2022)."""
-    if plan.prediction == "epsilon":
+    if schedule.prediction == "epsilon":
         return noise
-    abar = plan.abar[timesteps].view(-1, 1, 1, 1)
+    abar = schedule.abar[timesteps].view(-1, 1, 1, 1)
     return abar.sqrt() * noise - (1 - abar).sqrt() * latents
 
 
-def weights(plan: Schedule, timesteps: Tensor, settings: ObjectiveConfig) -> Tensor:
+def weights(schedule: NoiseSchedule, timesteps: Tensor, settings: ObjectiveConfig) -> Tensor:
     """Per-sample weights (b,): the product of those that ``settings`` ask for, 1 for none.
 
     - min-SNR (Hang et al. 2023): min(snr, gamma) / snr for epsilon, min(snr, gamma) / (snr + 1) for v;
@@ -167,8 +172,8 @@ def weights(plan: Schedule, timesteps: Tensor, settings: ObjectiveConfig) -> Ten
     All but the first bound snr by 1000, as sd-scripts does.
     """
     weight = torch.ones_like(timesteps, dtype=torch.float32)
-    abar = plan.abar[timesteps]
-    snr, velocity = abar / (1 - abar), plan.prediction == "v_prediction"
+    abar = schedule.abar[timesteps]
+    snr, velocity = abar / (1 - abar), schedule.prediction == "v_prediction"
     bounded = snr.clamp(max=_SNR_MOST)
     if settings.min_snr_gamma is not None:
         weight = weight * (snr.clamp(max=settings.min_snr_gamma) / (snr + 1 if velocity else snr))
@@ -181,7 +186,7 @@ def weights(plan: Schedule, timesteps: Tensor, settings: ObjectiveConfig) -> Ten
     return weight
 
 
-def thresholds(plan: Schedule, timesteps: Tensor, settings: ObjectiveConfig) -> Tensor:
+def thresholds(schedule: NoiseSchedule, timesteps: Tensor, settings: ObjectiveConfig) -> Tensor:
     """delta (b,) of the pseudo-Huber losses: where a sample's errors turn from squared to absolute.
 
     ``constant`` is c; ``exponential`` falls from 1 to c, c^(t / T); ``snr`` is (1 - c) / (1 + sigma)^2 + c with
@@ -192,14 +197,16 @@ def thresholds(plan: Schedule, timesteps: Tensor, settings: ObjectiveConfig) -> 
         case "constant":
             delta = torch.full_like(timesteps, c, dtype=torch.float32)
         case "exponential":
-            delta = c ** (timesteps.float() / len(plan.abar))
+            delta = c ** (timesteps.float() / schedule.timesteps)
         case "snr":
-            abar = plan.abar[timesteps]
+            abar = schedule.abar[timesteps]
             delta = (1 - c) / (1 + ((1 - abar) / abar).sqrt()).square() + c
     return delta * settings.huber_scale
 
 
-def errors(prediction: Tensor, wanted: Tensor, timesteps: Tensor, plan: Schedule, settings: ObjectiveConfig) -> Tensor:
+def errors(
+    prediction: Tensor, wanted: Tensor, timesteps: Tensor, schedule: NoiseSchedule, settings: ObjectiveConfig
+) -> Tensor:
     """The loss of every number (b, c, h, w) in float32, with d = prediction - wanted and delta of :func:`thresholds`.
 
     l2 is d^2, l1 |d|, huber 2 delta (sqrt(d^2 + delta^2) - delta), smooth_l1 the same without the first delta.
@@ -209,7 +216,7 @@ def errors(prediction: Tensor, wanted: Tensor, timesteps: Tensor, plan: Schedule
         return difference.square()
     if settings.loss_type == "l1":
         return difference.abs()
-    delta = thresholds(plan, timesteps, settings).view(-1, 1, 1, 1)
+    delta = thresholds(schedule, timesteps, settings).view(-1, 1, 1, 1)
     soft = 2 * ((difference.square() + delta.square()).sqrt() - delta)
     return delta * soft if settings.loss_type == "huber" else soft
 

@@ -11,22 +11,22 @@ import torch
 from loratools.base.model import Base
 from loratools.base.quiet import quiet
 from loratools.train.config.config import TrainConfig
-from loratools.train.step.step import Precision
+from loratools.train.step.precision import Precision
 
 _SHAPES_COMPILED = 64  # torch.compile gives up on a module after eight shapes unless told otherwise
 
 
-def place(base: Base, kind: Precision) -> None:
+def place(base: Base, precision: Precision) -> None:
     """Cast the UNet and the text encoders to the type they are trained in, then put the whole base on the device.
 
     The cast comes first, on the CPU, so that a full-precision SDXL never has to fit the GPU. The VAE stays as it is.
     """
     with quiet():
         for part in (base.unet, *base.text_encoders):
-            part.to(kind.compute)
-            part.to(kind.device)
-        base.vae.to(kind.device)
-    base.device, base.dtype = kind.device, kind.compute
+            part.to(precision.compute)
+            part.to(precision.device)
+        base.vae.to(precision.device)
+    base.device, base.dtype = precision.device, precision.compute
 
 
 @contextlib.contextmanager

@@ -1,4 +1,8 @@
-"""From batches of samples to optimiser steps: prepared ahead, run without waiting for the device, read in bunches."""
+"""From batches of samples to optimiser steps.
+
+Batches are prepared ahead in a thread, steps are launched without waiting for the device, and losses are read from it
+for many steps at once.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,9 +25,12 @@ from loratools.train.data.prefetch import Feed
 from loratools.train.distributed import Ranks
 from loratools.train.optim.lr_schedule import scheduled
 from loratools.train.optim.optimizers import effective_rates
-from loratools.train.step import objective
-from loratools.train.step.executor import Executor, Micro, Outcome, device_rates, set_rate
-from loratools.train.step.step import Inputs, Precision, Step
+from loratools.train.optim.trainable import Trainable
+from loratools.train.step.batch import Inputs, Micro, Outcome
+from loratools.train.step.cuda_graph import device_rates, set_rate
+from loratools.train.step.executor import Executor
+from loratools.train.step.precision import Precision
+from loratools.train.step.step import DenoisingStep
 from loratools.train.step.text_states import Captioner
 
 _NO_MOMENTS = Moments(torch.empty(0), torch.empty(0))
@@ -31,7 +39,7 @@ Group = Sequence[Sequence[Sample]]  # the micro-batches of one optimiser step
 
 
 @dataclass(frozen=True)
-class Done:
+class FinishedStep:
     """One optimiser step after its loss was read.
 
     ``samples`` are the step's; ``losses`` and ``timesteps`` are those of ``own``, this process' part of them.
@@ -72,53 +80,51 @@ class _Pending:
     outcome: Outcome
 
 
-class Engine:
-    """The steps of a run, over a network that is attached to its base.
-
-    Args:
-        optimizer: each of its groups has a ``base_lr``, a ``name`` and a ``part``.
-        steps: optimiser steps in the whole run.
+@dataclass(frozen=True)
+class RunnerParts:
+    """What a :class:`StepRunner` works with.
 
     Attributes:
-        stepper: its forward pass.
+        step: the forward pass, over a network that is attached to ``base``.
+        steps: optimiser steps in the whole run.
+    """
+
+    config: TrainConfig
+    ranks: Ranks
+    precision: Precision
+    base: Base
+    dataset: Dataset
+    store: LatentStore
+    trained: Trainable
+    step: DenoisingStep
+    steps: int
+
+
+class StepRunner:
+    """The optimiser steps of a run, epoch by epoch.
+
+    Attributes:
         executor: what runs the steps.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        base: Base,
-        stepper: Step,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-        dataset: Dataset,
-        store: LatentStore,
-        kind: Precision,
-        ranks: Ranks,
-        steps: int,
-    ) -> None:
-        self._config, self._base, self.stepper, self._kind, self._ranks = config, base, stepper, kind, ranks
-        self._optimizer, self._scaler, self._dataset, self._store, self._steps = (
-            optimizer,
-            scaler,
-            dataset,
-            store,
-            steps,
-        )
-        self._timesteps = int(base.scheduler_config.get("num_train_timesteps", 1000))
-        self._captions = Captioner(base, config, steps)
-        device_rates(optimizer, kind.device)
+    def __init__(self, parts: RunnerParts) -> None:
+        config, device = parts.config, parts.precision.device
+        self._config, self._base, self._ranks = config, parts.base, parts.ranks
+        self._dataset, self._store, self._steps = parts.dataset, parts.store, parts.steps
+        self._optimizer, self._on_gpu = parts.trained.optimizer, device.type == "cuda"
+        self._captions = Captioner(parts.base, config, parts.steps)
+        device_rates(self._optimizer, device)
         redrawn = config.drops and config.gradient_checkpointing  # by generators that are set on the host
         self.executor = Executor(
-            self._work,
-            scaler,
-            optimizer,
-            kind.device,
-            ranks,
+            partial(parts.step.run, scaler=parts.trained.scaler),
+            parts.trained.scaler,
+            self._optimizer,
+            device,
+            parts.ranks,
             clip=config.max_grad_norm,
             accumulates=config.gradient_accumulation > 1,
             mode="off" if redrawn else config.graph,
-            after=stepper.limit_norms(),
+            after=parts.step.limit_norms(),
         )
 
     def epoch(
@@ -129,11 +135,11 @@ class Engine:
         skip: int = 0,
         read_after: Callable[[int], bool] | None = None,
         after: Callable[[int], None] | None = None,
-    ) -> Iterator[Done]:
+    ) -> Iterator[FinishedStep]:
         """Run epoch ``number``, whose first step is ``first`` + 1, without its first ``skip`` steps.
 
-        Losses are read every ``log_every`` steps on a GPU, and after every step for which ``read_after`` says so: when
-        such a step is yielded, no later one has run. ``after`` is called with a step's number when it has been
+        Losses are read every ``log_every`` steps on a GPU, and after every step for which ``read_after`` returns True:
+        when such a step is yielded, no later one has run. ``after`` is called with a step's number when it has been
         launched, and may not wait for the device.
 
         Raises:
@@ -142,7 +148,7 @@ class Engine:
         groups = self.groups(number)
         self._expect(groups[skip:], self._config.epochs - number)
         waiting: list[_Pending] = []
-        every = self._config.log_every if self._kind.device.type == "cuda" else 1
+        every = self._config.log_every if self._on_gpu else 1
         begun = time.perf_counter()
         numbered = enumerate(groups[skip:], first + skip)
         with Feed(numbered, self._prepare, self._config.prefetch) as feed:
@@ -169,15 +175,6 @@ class Engine:
         size = self._config.gradient_accumulation
         return [batches[start : start + size] for start in range(0, len(batches), size)]
 
-    def _work(self, inputs: Inputs, micro: Micro, generator: torch.Generator) -> Outcome:
-        shape = (micro.total, *inputs.mean.shape[1:])
-        drawn = objective.draw(shape, self._timesteps, self._config, generator)
-        mine = drawn.rows(micro.first, micro.last)
-        losses = self.stepper.losses(inputs, mine)
-        loss = losses.mean() * micro.share
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        return Outcome(loss.detach(), losses.detach(), mine.timesteps)
-
     def _prepare(self, numbered: tuple[int, Group]) -> _Prepared:
         step, group = numbered
         samples = sum(len(batch) for batch in group)
@@ -195,7 +192,7 @@ class Engine:
 
     def _host_inputs(self, batch: Sequence[Sample], learns_text: bool, *, kept: bool) -> Inputs:
         moments = self._store.moments(batch) if kept else _NO_MOMENTS
-        pin = _pinned if self._kind.device.type == "cuda" else _same
+        pin = _pinned if self._on_gpu else _same
         words = self._captions.words([sample.caption for sample in batch]) if learns_text else None
         own, mask = self._dataset.weights(batch), self._store.masks(batch)
         sizes = [self._dataset.time_ids(sample) for sample in batch] if self._base.family == "sdxl" else None
@@ -223,17 +220,17 @@ class Engine:
         factor = scheduled(self._config, step, self._steps)
         rates = {}
         for group in self._optimizer.param_groups:
-            held = group["part"] != "unet" and not self._captions.learns(step)
-            if held:  # without gradients, optimisers that would move them at a rate of 0 leave them alone
+            frozen = group["part"] != "unet" and not self._captions.learns(step)
+            if frozen:  # optimisers that move factors even at a rate of 0 skip those without gradients
                 for parameter in group["params"]:
                     parameter.grad = None
-            rates[group["name"]] = 0.0 if held else group["base_lr"] * factor
+            rates[group["name"]] = 0.0 if frozen else group["base_lr"] * factor
             set_rate(group, rates[group["name"]])
         return effective_rates(self._optimizer, rates)
 
     def _expect(self, groups: Sequence[Group], epochs_left: int) -> None:
-        """Tell the executor how often each (bucket, rows) is still to come."""
-        scale = 2 ** (len(self._base.vae.config.block_out_channels) - 1)
+        """Give the executor the number of uses of each (bucket, rows) that are still to come."""
+        scale = self._base.vae_scale_factor
         sizes: Counter[Hashable] = Counter()
         for batch in (batch for group in groups for batch in group):
             width, height = self._dataset.items[batch[0].item].bucket
@@ -241,8 +238,8 @@ class Engine:
         self.executor.expect({key: count * (1 + epochs_left) for key, count in sizes.items()})
 
 
-def _read(waiting: Sequence[_Pending], begun: float) -> Iterator[Done]:
-    """Read the losses of all that wait at once: the only place where the host waits for the device."""
+def _read(waiting: Sequence[_Pending], begun: float) -> Iterator[FinishedStep]:
+    """Read the losses of all pending steps at once: the only place where the host waits for the device."""
     if not waiting:
         return
     losses = torch.stack([pending.outcome.loss for pending in waiting]).tolist()
@@ -250,7 +247,7 @@ def _read(waiting: Sequence[_Pending], begun: float) -> Iterator[Done]:
     for pending, loss in zip(waiting, losses, strict=True):
         prepared = pending.prepared
         own = tuple(sample for raw in prepared.micros for sample in raw.own)
-        yield Done(
+        yield FinishedStep(
             prepared.step + 1,
             loss,
             pending.rates,

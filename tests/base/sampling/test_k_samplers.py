@@ -32,7 +32,7 @@ def two_clouds(x: Tensor, sigma: float) -> Tensor:
 
 def run(name: str, denoise: Denoise, x: Tensor, steps: int, webui: bool) -> Tensor:
     """The sampling loop with ``denoise`` for a UNet; ``x`` has unit variance."""
-    scheduler = find_sampler(name).prepared(CONFIG, steps, webui=webui)
+    scheduler = find_sampler(name).make_scheduler(CONFIG, steps, webui=webui)
     given = {"noise": None} if isinstance(scheduler, KScheduler) else {}
     unit = hasattr(scheduler, "lambda_t")  # keeps pictures of unit variance
     x = x * scheduler.init_noise_sigma
@@ -151,7 +151,7 @@ def test_both_predictions_say_the_same(start: Tensor) -> None:
     """Salimans and Ho 2022, eq. for v: alpha * noise - sigma * clean, at unit variance."""
     made = []
     for kind in ("epsilon", "v_prediction"):
-        walk = find_sampler("DPM2 Karras").prepared({**CONFIG, "prediction_type": kind}, 9)
+        walk = find_sampler("DPM2 Karras").make_scheduler({**CONFIG, "prediction_type": kind}, 9)
         x = start * walk.init_noise_sigma
         for sigma, time in zip(walk.sigmas, walk.timesteps, strict=True):
             clean, alpha = two_clouds(x, sigma), (sigma**2 + 1) ** -0.5

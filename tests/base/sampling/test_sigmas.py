@@ -61,7 +61,7 @@ def test_levels_by_hand(known: Tensor) -> None:
 def test_sdxl_has_aligned_levels_of_its_own(known: Tensor) -> None:
     assert schedule_sigmas(known, 11, "Align Your Steps", xl=True)[4].item() == pytest.approx(1.342)
     assert schedule_sigmas(known, 11, "Align Your Steps")[4].item() == pytest.approx(1.886)
-    made = find_sampler("Euler Align Your Steps").prepared(CONFIG, 11, xl=True)
+    made = find_sampler("Euler Align Your Steps").make_scheduler(CONFIG, 11, xl=True)
     assert made.sigmas[4].item() == pytest.approx(1.342)
 
 
@@ -71,14 +71,14 @@ def test_every_schedule_type_is_heeded(known: Tensor, name: str, webui: bool) ->
     """Not for LCM, whose levels lie among its own 50."""
     trim = SAMPLERS[name].method.trimmed
     for schedule in SCHEDULES:
-        found = find_sampler(f"{name} {schedule}").prepared(CONFIG, 7, webui=webui)
+        found = find_sampler(f"{name} {schedule}").make_scheduler(CONFIG, 7, webui=webui)
         wanted = schedule_sigmas(known, 7 + trim, schedule)
         if webui or schedule not in ("Karras", "Exponential"):
             assert torch.as_tensor(found.sigmas)[0].item() == pytest.approx(wanted[0].item(), rel=1e-5), schedule
             made = {round(float(level), 3) for level in found.sigmas}
             assert made >= {round(float(level), 3) for level in wanted[1 : -2 if trim else -1]}, schedule
         else:  # diffusers' own may begin at its own first time
-            plain = find_sampler(name).prepared(CONFIG, 7, webui=webui)
+            plain = find_sampler(name).make_scheduler(CONFIG, 7, webui=webui)
             assert list(map(float, found.sigmas)) != list(map(float, plain.sigmas)), schedule
 
 
@@ -97,8 +97,8 @@ def test_times_lie_between_trainings(known: Tensor) -> None:
 def test_the_webuis_even_times() -> None:
     assert uniform_timesteps(1000, 4) == [751, 501, 251, 1]
     assert uniform_timesteps(1000, 12)[:2] == [997, 914] and len(uniform_timesteps(1000, 12)) == 13
-    assert find_sampler("DDIM").prepared(CONFIG, 4, webui=True).timesteps.tolist() == [751, 501, 251]
-    assert find_sampler("PLMS").prepared(CONFIG, 4, webui=True).timesteps.tolist() == [751, 501, 501, 251]
-    assert find_sampler("DDIM").prepared(CONFIG, 1, webui=True).timesteps.tolist() == [1]
+    assert find_sampler("DDIM").make_scheduler(CONFIG, 4, webui=True).timesteps.tolist() == [751, 501, 251]
+    assert find_sampler("PLMS").make_scheduler(CONFIG, 4, webui=True).timesteps.tolist() == [751, 501, 501, 251]
+    assert find_sampler("DDIM").make_scheduler(CONFIG, 1, webui=True).timesteps.tolist() == [1]
     own = {**CONFIG, "timestep_spacing": "trailing", "steps_offset": 0}
-    assert find_sampler("DDIM").prepared(own, 4).timesteps.tolist() == [999, 749, 499, 249]
+    assert find_sampler("DDIM").make_scheduler(own, 4).timesteps.tolist() == [999, 749, 499, 249]

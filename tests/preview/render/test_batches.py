@@ -11,8 +11,7 @@ import pytest
 from loratools.adapter.architectures.names import is_text
 from loratools.preview.plan.jobs import Stack
 from loratools.preview.render import batches
-from loratools.preview.render.batches import Lot, in_order, plan_lots
-from loratools.preview.render.distances import Distances
+from loratools.preview.render.batches import Distances, StackBatch, nearest_first, plan_stack_batches
 
 
 def cost(one: Stack, two: Stack) -> float:
@@ -57,27 +56,36 @@ def test_costs_are_those_of_every_module(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_always_the_nearest_that_is_left(seed: int) -> None:
-    lots = [Lot(stack, ()) for stack in some_stacks(seed)]
-    left, here = list(lots), Stack()
-    for lot in in_order(lots):
+    groups = [StackBatch(stack, ()) for stack in some_stacks(seed)]
+    left, here = list(groups), Stack()
+    for group in nearest_first(groups):
         nearest = int(np.argmin([cost(here, _stack(other)) for other in left]))
-        assert left.pop(nearest) is lot
-        here = _stack(lot)
-    assert not left and plan_lots([], 8) == []
+        assert left.pop(nearest) is group
+        here = _stack(group)
+    assert not left and plan_stack_batches([], 8) == []
 
 
 def test_too_many_different_stacks_keep_their_order_after_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "_MOST", 3)
     many = [Stack({"unet.a": None}, 1, str(n)) for n in range(5)]  # type: ignore[dict-item]
-    assert _digests(in_order([Lot(stack, ()) for stack in (*many, Stack())])) == ["", "0", "1", "2", "3", "4"]
+    assert _digests(nearest_first([StackBatch(stack, ()) for stack in (*many, Stack())])) == [
+        "",
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+    ]
     weights = [Stack(many[0].deltas, weight, "0") for weight in (1, 2, 0.5, 3, 4)]
-    assert len(in_order([Lot(stack, ()) for stack in weights])) == 5  # one stack at five weights is not many
+    assert (
+        len(nearest_first([StackBatch(stack, ()) for stack in weights])) == 5
+    )  # one stack at five weights is not many
 
 
-def _stack(lot: Lot) -> Stack:
-    assert lot.stack is not None
-    return lot.stack
+def _stack(group: StackBatch) -> Stack:
+    assert group.stack is not None
+    return group.stack
 
 
-def _digests(lots: Sequence[Lot]) -> list[str]:
-    return [_stack(lot).digest for lot in lots]
+def _digests(groups: Sequence[StackBatch]) -> list[str]:
+    return [_stack(group).digest for group in groups]

@@ -10,28 +10,40 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 from loratools.adapter.files.save import write
 from loratools.base.model import Base
+from loratools.cli import cli
 from loratools.launch import Rank
-from loratools.preview.render.batches import Lot, plan_lots
-from loratools.preview.render.claims import Shard, portions
-from loratools.preview.render.lookahead import turns
-from loratools.preview.render.picture_store import Store
+from loratools.preview.render.batches import StackBatch, plan_stack_batches
+from loratools.preview.render.claims import FileClaims, portions, with_next
+from loratools.preview.render.picture_store import PictureStore
 from tests.base.patching.test_patch import random_deltas
 from tests.preview.render.test_engine import jobs, stack
 
 
-def command(folder: Path, lora: Path, out: Path, steps: int = 2) -> list[str]:
-    return [sys.executable, "-m", "loratools", "grid", str(lora), "--base", str(folder), "--weights", "0:1:0.25",
-            "--prompt", "1girl", "--seed", "1,2,3", "--steps", str(steps), "--device", "cpu", "-o",
-            str(out)]  # fmt: skip
+def words(folder: Path, lora: Path, out: Path) -> list[str]:
+    """The arguments of ``loratools``."""
+    fixed = "--weights 0:1:0.25 --prompt 1girl --seed 1,2,3 --steps 2 --device cpu"
+    return ["grid", str(lora), "--base", str(folder), *fixed.split(), "-o", str(out)]
+
+
+def command(folder: Path, lora: Path, out: Path) -> list[str]:
+    return [sys.executable, "-m", "loratools", *words(folder, lora, out)]
+
+
+def render_here(folder: Path, lora: Path, out: Path) -> None:
+    """The same command in this process, which has imported everything already."""
+    result = CliRunner().invoke(cli, words(folder, lora, out), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -40,6 +52,10 @@ def environment(**more: str) -> dict[str, str]:
 
 def cells(out: Path) -> dict[str, np.ndarray]:
     return {path.relative_to(out).as_posix(): np.asarray(Image.open(path)) for path in (out / "cells").rglob("*.png")}
+
+
+def same(cells: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> bool:
+    return cells.keys() == others.keys() and all(np.array_equal(cells[name], others[name]) for name in others)
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +69,12 @@ def lora(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(folder: Path, lora: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """The grid of one process that nothing disturbs."""
     out = tmp_path_factory.mktemp("whole") / "grid"
-    subprocess.run(command(folder, lora, out), check=True, env=environment(), capture_output=True)
+    render_here(folder, lora, out)
     return cells(out)
 
 
 def test_two_processes_share_a_grid_and_one_draws_it(
-    folder: Path, lora: Path, whole: dict[str, np.ndarray], tmp_path: Path
+    folder: Path, lora: Path, whole: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "grid"
     running = [
@@ -70,16 +86,16 @@ def test_two_processes_share_a_grid_and_one_draws_it(
         )
         for n in range(2)
     ]
-    told = [process.communicate(timeout=120) for process in running]
-    assert [process.returncode for process in running] == [0, 0], told
+    outputs = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
     assert (out / "grid.png").is_file() and not (out / ".claims").exists()
-    assert b"pictures rendered" in told[0][0] and told[1][0] == b""
-    counts = [int(number) for number in re.findall(rb"(\d+) (?:pictures rendered|by other|used again)", told[0][0])]
+    assert b"pictures rendered" in outputs[0][0] and outputs[1][0] == b""
+    counts = [int(number) for number in re.findall(rb"(\d+) (?:pictures rendered|by other|used again)", outputs[0][0])]
     assert sum(counts) == 15  # five weights of three seeds
-    found = cells(out)
-    assert found.keys() == whole.keys() and all(np.array_equal(found[name], whole[name]) for name in whole)
-    late = environment(RANK="1", WORLD_SIZE="2", LOCAL_RANK="1")  # a process that starts when all is done
-    subprocess.run(command(folder, lora, out), check=True, env=late, capture_output=True)
+    assert same(cells(out), whole)
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    render_here(folder, lora, out)  # as a process that starts when all is done
     assert not (out / ".claims").exists()
 
 
@@ -95,28 +111,27 @@ def test_a_killed_grid_goes_on_to_the_same_pictures(
         time.sleep(0.005)
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
-    subprocess.run(command(folder, lora, out), check=True, env=environment(), capture_output=True)
-    found = cells(out)
-    assert found.keys() == whole.keys() and all(np.array_equal(found[name], whole[name]) for name in whole)
+    render_here(folder, lora, out)
+    assert same(cells(out), whole)
 
 
-def put(*lots: Lot) -> None:
-    for lot in lots:
-        for job in lot.jobs:
-            Store(job.wanted.path.parent).put(job.wanted, Image.new("RGB", (8, 8)))
+def put(*groups: StackBatch) -> None:
+    for group in groups:
+        for job in group.jobs:
+            PictureStore(job.wanted.path.parent).put(job.wanted, Image.new("RGB", (8, 8)))
 
 
-def test_every_lot_is_someones_and_claims_of_the_living_are_left_alone(base: Base, tmp_path: Path) -> None:
+def test_every_group_is_someones_and_claims_of_the_living_are_left_alone(base: Base, tmp_path: Path) -> None:
     own = stack(base, 1)
-    lots = plan_lots(jobs(tmp_path, [own, stack(base, 2), stack(base, 3)], seeds=range(8)), 4)
+    groups = plan_stack_batches(jobs(tmp_path, [own, stack(base, 2), stack(base, 3)], seeds=range(8)), 4)
     for rank in range(2):
-        mine, others = portions(lots, Rank(rank, 2))
-        assert mine[0][0] is lots[rank]
-        assert {id(lot) for portion in (*mine, *others) for lot in portion} == {id(lot) for lot in lots}
-    store = Store(tmp_path)
-    one, two = (Shard(tmp_path, Rank(n, 2), pause=0.01).portions(lots, store) for n in range(2))
+        mine, others = portions(groups, Rank(rank, 2))
+        assert mine[0][0] is groups[rank]
+        assert {id(group) for portion in (*mine, *others) for group in portion} == {id(group) for group in groups}
+    store = PictureStore(tmp_path)
+    one, two = (FileClaims(tmp_path, Rank(n, 2), pause=0.01).portions(groups, store) for n in range(2))
     first, second = next(one), next(two)
-    assert not {lot.stack.key for lot in first} & {lot.stack.key for lot in second}
+    assert not {group.stack.key for group in first} & {group.stack.key for group in second}
     two.close()  # its process is gone, and so is its claim
     assert [second[0]] in [list(next(one)) for _ in range(4)]
 
@@ -124,48 +139,48 @@ def test_every_lot_is_someones_and_claims_of_the_living_are_left_alone(base: Bas
 def test_a_claim_is_held_until_its_pictures_are_on_disk_and_the_next_portion_is_given_meanwhile(
     base: Base, tmp_path: Path
 ) -> None:
-    lots = plan_lots(jobs(tmp_path, [stack(base, n) for n in range(1, 6)], seeds=range(8)), 4)
-    one = Shard(tmp_path, Rank(0, 2), pause=0.01).portions(lots, Store(tmp_path))
+    groups = plan_stack_batches(jobs(tmp_path, [stack(base, n) for n in range(1, 6)], seeds=range(8)), 4)
+    one = FileClaims(tmp_path, Rank(0, 2), pause=0.01).portions(groups, PictureStore(tmp_path))
     first, second = next(one), next(one)  # the second while the first is still being made
-    two = Shard(tmp_path, Rank(1, 2), pause=0.01).portions(lots, Store(tmp_path))
+    two = FileClaims(tmp_path, Rank(1, 2), pause=0.01).portions(groups, PictureStore(tmp_path))
     others = [next(two) for _ in range(3)]
-    assert [*first, *second, *(lot for portion in others for lot in portion)] == lots
+    assert [*first, *second, *(group for portion in others for group in portion)] == groups
     assert next(two) == ()  # nothing is taken from others, or waited for, before all is on disk
-    put(*first, *(lot for portion in others for lot in portion))
+    put(*first, *(group for portion in others for group in portion))
     one.close()  # its process is gone: the second portion's claim with it, and the first one's pictures are there
     assert next(two) == second
 
 
 def test_nothing_is_taken_from_others_before_a_process_is_free(base: Base, tmp_path: Path) -> None:
-    lots = plan_lots(jobs(tmp_path, [stack(base, n) for n in (1, 2)], seeds=range(8)), 8)
-    store = Store(tmp_path)
-    mine = Shard(tmp_path, Rank(0, 2), pause=0.01).portions(lots, store)
+    groups = plan_stack_batches(jobs(tmp_path, [stack(base, n) for n in (1, 2)], seeds=range(8)), 8)
+    store = PictureStore(tmp_path)
+    mine = FileClaims(tmp_path, Rank(0, 2), pause=0.01).portions(groups, store)
     first = next(mine)
     assert next(mine) == ()
     put(*first)
     taken = next(mine)
-    assert [*first, *taken] == lots and next(mine) == ()
+    assert [*first, *taken] == groups and next(mine) == ()
     put(*taken)
     assert list(mine) == []
 
 
 def test_processes_that_wait_for_each_other_both_end(base: Base, tmp_path: Path) -> None:
     """Each holds what the other lacks, and both come to the end at once."""
-    lots = plan_lots(jobs(tmp_path, [stack(base, n) for n in (1, 2)], seeds=range(8)), 8)
+    groups = plan_stack_batches(jobs(tmp_path, [stack(base, n) for n in (1, 2)], seeds=range(8)), 8)
     made: list[list[str]] = [[], []]
 
     def work(rank: int) -> None:
-        store = Store(tmp_path)
+        store = PictureStore(tmp_path)
         together.wait()
-        with contextlib.closing(Shard(tmp_path, Rank(rank, 2), pause=0.01).portions(lots, store)) as mine:
-            waiting: list[Lot] = []
-            for lot, _ in turns(mine):
-                if lot is not None:
-                    waiting.append(lot)
+        with contextlib.closing(FileClaims(tmp_path, Rank(rank, 2), pause=0.01).portions(groups, store)) as mine:
+            waiting: list[StackBatch] = []
+            for group, _ in with_next(mine):
+                if group is not None:
+                    waiting.append(group)
                     together.wait(timeout=10)
                     continue
                 put(*waiting)  # on disk only now, as a decoder's last batch is
-                made[rank] += [job.wanted.key for lot in waiting for job in lot.jobs]
+                made[rank] += [job.wanted.key for group in waiting for job in group.jobs]
                 waiting = []
 
     together = threading.Barrier(2)
@@ -176,3 +191,30 @@ def test_processes_that_wait_for_each_other_both_end(base: Base, tmp_path: Path)
         thread.join(timeout=30)
     assert not any(thread.is_alive() for thread in threads)
     assert len(made[0]) == len(made[1]) == 16 and not set(made[0]) & set(made[1])
+
+
+A, B, C, D = (StackBatch(None, ()) for _ in range(4))
+
+
+def test_every_group_comes_with_the_next_one_also_of_the_next_portion() -> None:
+    assert list(with_next([[A, B], [C]])) == [(A, B), (B, C), (C, None), (None, None)]
+    assert list(with_next([])) == list(with_next([[]]))[1:] == [(None, None)]
+
+
+def test_before_others_are_waited_for_all_is_made_and_brought_to_rest() -> None:
+    """After an empty portion nothing is asked for until the pictures of those before it were called for."""
+    asked: list[str] = []
+
+    def portions() -> Iterator[Sequence[StackBatch]]:
+        asked.append("first")
+        yield [A, B]
+        asked.append("empty")
+        yield []
+        asked.append("after")
+        yield [C]
+
+    given = with_next(portions())
+    assert next(given) == (A, B) and asked == ["first"]
+    assert next(given) == (B, None) and asked == ["first", "empty"]
+    assert next(given) == (None, None) and asked == ["first", "empty"]
+    assert list(given) == [(C, None), (None, None)]

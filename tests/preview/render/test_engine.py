@@ -29,22 +29,24 @@ from loratools.base.prompt.guidance import (
     Stage,
     StaticGuidance,
     guidance,
-    plain_guides,
 )
 from loratools.base.sampling.cuda_graph import UNetGraphs
-from loratools.base.sampling.sample import Added, UNet, denoise_guided, find_sampler, noise, plain_unet
+from loratools.base.sampling.sample import AddedConditions, Sampling, UNet, denoise, plain_unet
+from loratools.base.sampling.samplers import find_sampler
 from loratools.blocks.presets import load_presets
 from loratools.blocks.vector import parse_vector
 from loratools.errors import BaseModelError, GridError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
-from loratools.preview.render.batches import even, plan_lots
-from loratools.preview.render.engine import Engine, Options
-from loratools.preview.render.memory import Parking, need
-from loratools.preview.render.picture_store import Store
-from loratools.preview.request.rows import Row
+from loratools.preview.render.batches import even, plan_stack_batches
+from loratools.preview.render.engine import Engine
+from loratools.preview.render.memory import Offloader, need
+from loratools.preview.render.picture_store import PictureStore
+from loratools.preview.request.options import EngineOptions
+from loratools.preview.request.rows import GridRow
 from tests.base.patching.test_patch import changed, random_deltas, weights
+from tests.base.plain import noise, plain_conditionings
 
 PROMPTS = ("1girl, red hair", "full body")
 
@@ -74,12 +76,12 @@ def pixels(wanted: Wanted) -> np.ndarray:
 
 
 class Told:
-    """Texts that were encoded, and modules that were written, by an engine that is watched."""
+    """PromptCache that were encoded, and modules that were written, by an engine that is watched."""
 
     def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.texts: list[list[str]] = []
         self.moves: list[PatchChange] = []
-        encode, move = engine._texts._encode, engine.patcher.move
+        encode, move = engine._prompts._encode, engine.patcher.move
 
         def encoding(base: Base, texts: Sequence[str], steps: int, skip: int) -> Sequence[PromptConditioning]:
             self.texts.append(list(texts))
@@ -89,7 +91,7 @@ class Told:
             self.moves.append(move(*arguments))
             return self.moves[-1]
 
-        monkeypatch.setattr(engine._texts, "_encode", encoding)
+        monkeypatch.setattr(engine._prompts, "_encode", encoding)
         monkeypatch.setattr(engine.patcher, "move", moving)
 
 
@@ -97,15 +99,15 @@ def test_batches_are_even_and_stacks_ordered_by_what_they_rewrite(base: Base, tm
     assert [len(part) for part in even(range(10), 8)] == [5, 5]  # type: ignore[arg-type]
     one, two = stack(base, 1), stack(base, 2)
     stacks = [one, two, replace(one, weight=0.5), Stack(), replace(two, weight=0.5)]
-    lots = plan_lots(jobs(tmp_path, stacks, seeds=(1, 2, 3)), 4)
-    assert [lot.stack.key for lot in lots] == [
+    groups = plan_stack_batches(jobs(tmp_path, stacks, seeds=(1, 2, 3)), 4)
+    assert [group.stack.key for group in groups] == [
         ("", 0.0),
         ("stack-1-True", 1.0),
         ("stack-1-True", 0.5),
         ("stack-2-True", 1.0),
         ("stack-2-True", 0.5),
     ]
-    assert all([len(batch) for batch in lot.batches] == [3, 3] for lot in lots)
+    assert all([len(batch) for batch in group.batches] == [3, 3] for group in groups)
 
 
 def test_a_vectors_values_lie_next_to_each_other(base: Base, tmp_path: Path) -> None:
@@ -121,7 +123,7 @@ def test_a_vectors_values_lie_next_to_each_other(base: Base, tmp_path: Path) -> 
         )
         for a, b in [(1, 1), (2, 2), (1, 2), (2, 1), (3, 1)]
     ]
-    order = [lot.stack.digest for lot in plan_lots(jobs(tmp_path, stacks, PROMPTS[:1]), 8)]
+    order = [group.stack.digest for group in plan_stack_batches(jobs(tmp_path, stacks, PROMPTS[:1]), 8)]
     assert order == ["1-1", "2-1", "3-1", "2-2", "1-2"] or order == ["1-1", "2-1", "3-1", "1-2", "2-2"]
 
 
@@ -134,7 +136,7 @@ def test_equal_stacks_are_patched_once_and_texts_encoded_once_a_state(
     before = weights(base)
     with Engine(base) as engine:
         told = Told(engine, monkeypatch)
-        assert engine.render(jobs(tmp_path, stacks), Store(tmp_path)) == 10
+        assert engine.render(jobs(tmp_path, stacks), PictureStore(tmp_path)) == 10
     assert told.texts == [[PROMPTS[0], "", PROMPTS[1]]] * 2  # the base's serve all that leaves the text encoder alone
     assert [move.modules for move in told.moves] == [0, len(deltas.deltas), len(deltas.deltas), len(whole.deltas)]
     assert not changed(before, base)
@@ -143,10 +145,10 @@ def test_equal_stacks_are_patched_once_and_texts_encoded_once_a_state(
 def test_a_batch_of_prompts_and_seeds_gives_each_its_own_picture(base: Base, tmp_path: Path) -> None:
     own = [stack(base, 1)]
     together, alone = jobs(tmp_path / "a", own, seeds=(1, 2)), jobs(tmp_path / "b", own, seeds=(1, 2))
-    with Engine(base, Options(batch=4)) as engine:
-        engine.render(together, Store(tmp_path / "a"))
-    with Engine(base, Options(batch=1)) as engine:
-        engine.render(alone, Store(tmp_path / "b"))
+    with Engine(base, EngineOptions(batch=4)) as engine:
+        engine.render(together, PictureStore(tmp_path / "a"))
+    with Engine(base, EngineOptions(batch=1)) as engine:
+        engine.render(alone, PictureStore(tmp_path / "b"))
     shots = [pixels(job.wanted) for job in together]
     for one, two in zip(shots, alone, strict=True):
         assert np.abs(one - pixels(two.wanted)).max() <= 1
@@ -180,19 +182,19 @@ def test_a_random_live_stack_is_the_merged_file(base: Base, tmp_path: Path, seed
             )
         )
     merge_files(terms, tmp_path / "merged.safetensors", dtype=torch.float32)
-    rows = [Row.of_terms(terms, "live"), Row.of_file(read(tmp_path / "merged.safetensors"))]
+    rows = [GridRow.of_terms(terms, "live"), GridRow.of_file(read(tmp_path / "merged.safetensors"))]
     made = []
     for row in rows:
         stacks = [Stack(row.deltas, weight, row.label, marks_of(row.deltas)) for weight in (1.0, -0.5)]
         own = jobs(tmp_path / row.label, stacks)
         with Engine(base) as engine:
-            engine.render(own, Store(tmp_path / row.label))
+            engine.render(own, PictureStore(tmp_path / row.label))
         made.append([pixels(job.wanted) for job in own])
     assert (len(set(rows[0].deltas.ranks.values())) == 1) == locon  # type: ignore[attr-defined]
     assert max(np.abs(one - two).max() for one, two in zip(*made, strict=True)) <= (0 if locon else 1)
     bare = jobs(tmp_path / "base", [Stack()])
     with Engine(base) as engine:
-        engine.render(bare, Store(tmp_path / "base"))
+        engine.render(bare, PictureStore(tmp_path / "base"))
     assert all(np.abs(pixels(job.wanted) - shot).mean() > 1 for job, shot in zip(bare, made[0], strict=False))
 
 
@@ -216,13 +218,13 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
     small, usual = jobs(tmp_path / "a", own, seeds=(1, 2, 3)), jobs(tmp_path / "b", own, seeds=(1, 2, 3))
     with Engine(base, say=said.append) as engine:
         greedy_memory(engine, monkeypatch, 4, torch.OutOfMemoryError)
-        assert engine.render(small, Store(tmp_path / "a")) == 12
+        assert engine.render(small, PictureStore(tmp_path / "a")) == 12
     assert said == [
         "out of memory with 6 pictures at once; going on with 3",
         "out of memory with 3 pictures at once; going on with 2",
     ]
     with Engine(base) as engine:
-        engine.render(usual, Store(tmp_path / "b"))
+        engine.render(usual, PictureStore(tmp_path / "b"))
     assert all(np.abs(pixels(a.wanted) - pixels(b.wanted)).max() <= 1 for a, b in zip(small, usual, strict=True))
 
 
@@ -233,11 +235,11 @@ def test_no_memory_for_one_picture_is_told_with_the_remedy(
     with Engine(base) as engine, monkeypatch.context() as patch:
         greedy_memory(engine, patch, 1, torch.OutOfMemoryError)
         with pytest.raises(GridError, match=r"one picture does not fit.*--offload.*--tiled"):
-            engine.render(jobs(tmp_path, [stack(base, 1)]), Store(tmp_path))
+            engine.render(jobs(tmp_path, [stack(base, 1)]), PictureStore(tmp_path))
     with Engine(base) as engine, monkeypatch.context() as patch:
         greedy_memory(engine, patch, 1, ZeroDivisionError)  # other errors are not swallowed, and leave no patch behind
         with pytest.raises(ZeroDivisionError):
-            engine.render(jobs(tmp_path, [stack(base, 1)]), Store(tmp_path))
+            engine.render(jobs(tmp_path, [stack(base, 1)]), PictureStore(tmp_path))
     assert not changed(before, base)
 
 
@@ -255,7 +257,7 @@ def test_decoding_that_lacks_memory_takes_fewer_pictures(
     monkeypatch.setattr(base.vae, "decode", limited)
     said: list[str] = []
     with Engine(base, say=said.append) as engine:
-        assert engine.render(jobs(tmp_path, [Stack()], seeds=(1, 2)), Store(tmp_path)) == 4
+        assert engine.render(jobs(tmp_path, [Stack()], seeds=(1, 2)), PictureStore(tmp_path)) == 4
     assert sizes == [4, 2, 2] and said == ["out of memory decoding 4 pictures at once; going on with fewer"]
 
 
@@ -263,20 +265,20 @@ def test_options_change_how_not_what(base: Base, tmp_path: Path) -> None:
     own = [stack(base, 1)]
     made = []
     for name, options in {
-        "plain": Options(),
-        "sliced": Options(sliced=True),
-        "tiled": Options(tiled=True),
-        "offload": Options(offload=True),
+        "plain": EngineOptions(),
+        "sliced": EngineOptions(sliced=True),
+        "tiled": EngineOptions(tiled=True),
+        "offload": EngineOptions(offload=True),
     }.items():
         mine = jobs(tmp_path / name, own)
         with Engine(base, options) as engine:
-            engine.render(mine, Store(tmp_path / name))
+            engine.render(mine, PictureStore(tmp_path / name))
         made.append([pixels(job.wanted) for job in mine])
     assert not base.vae.use_tiling
     for other in made[1:]:
         assert all(np.abs(one - two).max() <= 1 for one, two in zip(made[0], other, strict=True))
     with pytest.raises(GridError, match="a batch of 0 pictures"):
-        Engine(base, Options(batch=0))
+        Engine(base, EngineOptions(batch=0))
 
 
 def test_what_is_needed_is_said_in_parts(base: Base) -> None:
@@ -292,18 +294,18 @@ def test_a_stack_that_does_not_fit_is_refused_before_anything(base: Base, tmp_pa
         with pytest.raises(BaseModelError, match=r"unet\.nowhere"):
             engine.check([bad])
         with pytest.raises(BaseModelError):
-            engine.render(jobs(tmp_path, [bad]), Store(tmp_path))
+            engine.render(jobs(tmp_path, [bad]), PictureStore(tmp_path))
 
 
 def test_only_what_lacks_is_written_but_its_whole_batch_rendered(base: Base, tmp_path: Path) -> None:
     own = jobs(tmp_path, [stack(base, 1)], seeds=(1, 2))
     done: list[int] = []
     with Engine(base) as engine:
-        engine.render(own, Store(tmp_path), on_done=done.append)
+        engine.render(own, PictureStore(tmp_path), on_done=done.append)
         assert sum(done) == 4
         first, times = pixels(own[2].wanted), [job.wanted.path.stat().st_mtime_ns for job in own]
         own[2].wanted.path.unlink()
-        assert engine.render(own, Store(tmp_path)) == 1
+        assert engine.render(own, PictureStore(tmp_path)) == 1
     assert np.array_equal(pixels(own[2].wanted), first)
     assert [job.wanted.path.stat().st_mtime_ns == then for job, then in zip(own, times, strict=True)] == [
         True,
@@ -314,7 +316,7 @@ def test_only_what_lacks_is_written_but_its_whole_batch_rendered(base: Base, tmp
 
 
 def test_an_error_of_a_writer_is_not_lost(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store(tmp_path)
+    store = PictureStore(tmp_path)
     monkeypatch.setattr(store, "put", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with Engine(base) as engine, pytest.raises(OSError, match="disk full"):
         engine.render(jobs(tmp_path, [Stack()]), store)
@@ -324,26 +326,26 @@ def test_an_error_of_a_writer_is_not_lost(base: Base, tmp_path: Path, monkeypatc
 
 
 def test_plain_guides_in_parts_are_plain_guidance(base: Base) -> None:
-    guides = plain_guides(base, [*PROMPTS, ""], 3, 1)
+    guides = plain_conditionings(base, [*PROMPTS, ""])
     assert isinstance(guidance(guides[:2], [guides[2]] * 2, True), StaticGuidance)
     latents = torch.cat([noise(seed, base.resolution) for seed in (1, 2)])
     fixed = guidance(guides[:2], [guides[2]] * 2, True)
     mixed = ComposedGuidance(guides[:2], [guides[2]] * 2)
-    one, two = (denoise_guided(base, how, latents, 3, 4.0, "DPM++ 2M") for how in (fixed, mixed))
+    one, two = (denoise(base, how, latents, [1, 2], Sampling(3, 4.0, "DPM++ 2M")) for how in (fixed, mixed))
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
 
 
 def test_a_scale_below_1_is_the_same_beside_any_other_prompt(base: Base) -> None:
     """Between the negative prompt and the prompt, as the WebUI has it; a picture's key knows nothing of its batch."""
-    guides = plain_guides(base, [*PROMPTS, ""], 3, 1)
+    guides = plain_conditionings(base, [*PROMPTS, ""])
     latents, made = noise(1, base.resolution), {}
     for cfg in (0.0, 0.5, 1.0):
         guided = find_sampler("DPM++ 2M").guided(cfg)
         fixed, mixed = guidance(guides[:1], guides[2:], guided), ComposedGuidance(guides[:1], guides[2:])
-        one, two = (denoise_guided(base, how, latents, 3, cfg, "DPM++ 2M") for how in (fixed, mixed))
+        one, two = (denoise(base, how, latents, [1], Sampling(3, cfg, "DPM++ 2M")) for how in (fixed, mixed))
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
         made[cfg] = one
-    alone = denoise_guided(base, guidance(guides[2:], guides[2:], False), latents, 3, 1.0, "DPM++ 2M")
+    alone = denoise(base, guidance(guides[2:], guides[2:], False), latents, [1], Sampling(3, 1.0, "DPM++ 2M"))
     torch.testing.assert_close(made[0.0], alone, rtol=1e-4, atol=1e-4)  # 0 is the negative prompt alone
     assert not torch.allclose(made[0.5], made[1.0], rtol=1e-3, atol=1e-3)
 
@@ -356,9 +358,9 @@ def test_parts_are_summed_with_their_weights() -> None:
         [PromptConditioning((one, two)), PromptConditioning((one,))], [PromptConditioning.plain(cond)] * 2, True
     )
     latents = torch.arange(2.0).reshape(2, 1, 1, 1)
-    assert how.spread(latents).flatten().tolist() == [0, 1, 0, 0, 1]  # two negatives, then two parts and one
+    assert how.expand(latents).flatten().tolist() == [0, 1, 0, 0, 1]  # two negatives, then two parts and one
     predicted = torch.tensor([1.0, 10.0, 3.0, 5.0, 11.0]).reshape(5, 1, 1, 1)
-    assert how.mix(predicted, 2.0).flatten().tolist() == [1 + 2 * (2 - 0.5 * 4), 10 + 2 * 1]
+    assert how.combine(predicted, 2.0).flatten().tolist() == [1 + 2 * (2 - 0.5 * 4), 10 + 2 * 1]
 
 
 def test_stages_follow_each_other_and_shorter_prompts_are_lengthened() -> None:
@@ -379,7 +381,7 @@ def test_two_call_samplers_count_a_step_once(base: Base) -> None:
             return super().at(step)
 
     how = Watched(condition(base, ["a"]), condition(base, [""]))
-    denoise_guided(base, how, noise(1, (64, 64)), 4, 3.0, "Heun")
+    denoise(base, how, noise(1, (64, 64)), [1], Sampling(4, 3.0, "Heun"))
     assert asked == sorted(asked) and set(asked) == {0, 1, 2, 3}
 
 
@@ -388,18 +390,18 @@ def test_pictures_of_several_stacks_share_batches(base: Base, tmp_path: Path, mo
     one, two = stack(base, 1), stack(base, 2, text=False)
     stacks = [Stack(), one, replace(one, weight=-0.5), two, replace(two, weight=2.0)]
     patched, mixed = (jobs(tmp_path / name, stacks, seeds=(1, 2)) for name in ("patched", "mixed"))
-    with Engine(base, Options(batch=3, mixed=False)) as engine:
-        engine.render(patched, Store(tmp_path / "patched"))
+    with Engine(base, EngineOptions(batch=3, mixed=False)) as engine:
+        engine.render(patched, PictureStore(tmp_path / "patched"))
     before, rows = weights(base), []
-    with Engine(base, Options(batch=3, mixed=True)) as engine:
+    with Engine(base, EngineOptions(batch=3, mixed=True)) as engine:
         plain = engine._plain
         monkeypatch.setattr(engine, "_plain", lambda *inputs: rows.append(len(inputs[0])) or plain(*inputs))
-        assert engine.render(mixed, Store(tmp_path / "mixed")) == 20
-        assert engine.render(mixed, Store(tmp_path / "mixed")) == 0
+        assert engine.render(mixed, PictureStore(tmp_path / "mixed")) == 20
+        assert engine.render(mixed, PictureStore(tmp_path / "mixed")) == 0
         for job in mixed[3:5]:
             job.wanted.path.unlink()
         rows.clear()
-        assert engine.render(mixed, Store(tmp_path / "mixed")) == 2
+        assert engine.render(mixed, PictureStore(tmp_path / "mixed")) == 2
         assert set(rows) == {2} or set(rows) == {4}  # only what lacks, under CFG
     assert not changed(before, base)
     for a, b in zip(patched, mixed, strict=True):
@@ -408,20 +410,26 @@ def test_pictures_of_several_stacks_share_batches(base: Base, tmp_path: Path, mo
     assert np.abs(own["base"] - own["one"]).mean() > 1  # the control: a stack changes its picture
 
 
+def replace_graphs(engine: Engine, graphs: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ``graphs`` stand where CUDA graphs would."""
+    monkeypatch.setattr(engine, "_graphs", graphs)
+    monkeypatch.setattr(engine._mixed, "_graphs", graphs)
+
+
 def test_mixed_batches_of_a_graph_have_one_width(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another width would be another graph to capture and keep; what fills a batch up shows nowhere."""
     made = {name: jobs(tmp_path / name, [stack(base, 1), stack(base, 2)], seeds=(1, 2)) for name in ("graph", "plain")}
     monkeypatch.setattr("loratools.preview.render.engine._WORTH_A_GRAPH", 1)
-    with Engine(base, Options(batch=3, mixed=True)) as engine:
-        engine.render(made["plain"], Store(tmp_path / "plain"))
-    with Engine(base, Options(batch=3, mixed=True)) as engine:
+    with Engine(base, EngineOptions(batch=3, mixed=True)) as engine:
+        engine.render(made["plain"], PictureStore(tmp_path / "plain"))
+    with Engine(base, EngineOptions(batch=3, mixed=True)) as engine:
         graphs = Watched(plain_unet(base))
-        monkeypatch.setattr(engine, "_graphs", graphs)
-        assert engine.render(made["graph"], Store(tmp_path / "graph")) == 8  # three, three and two
+        replace_graphs(engine, graphs, monkeypatch)
+        assert engine.render(made["graph"], PictureStore(tmp_path / "graph")) == 8  # three, three and two
         assert graphs.rows == {6}
         made["graph"][1].wanted.path.unlink()
         graphs.rows.clear()
-        assert engine.render(made["graph"], Store(tmp_path / "graph")) == 1
+        assert engine.render(made["graph"], PictureStore(tmp_path / "graph")) == 1
         assert graphs.rows == {2}  # nothing is filled up to what does not lack
     for a, b in zip(made["graph"], made["plain"], strict=True):
         assert np.abs(pixels(a.wanted) - pixels(b.wanted)).max() <= 1
@@ -433,12 +441,12 @@ def test_the_next_mixed_batch_is_prepared_between_the_steps_of_one(
     """The device is then never without work; what one step is too short for is done when its turn comes."""
     made = jobs(tmp_path, [stack(base, n) for n in range(1, 7)], PROMPTS[:1])
     monkeypatch.setattr("loratools.preview.render.engine._WORTH_A_GRAPH", 1)
-    with Engine(base, Options(batch=2, mixed=True)) as engine:
+    with Engine(base, EngineOptions(batch=2, mixed=True)) as engine:
         log: list[str] = []
-        monkeypatch.setattr(engine, "_graphs", Watched(lambda *inputs: log.append("step") or plain_unet(base)(*inputs)))
-        encode = engine._texts._encode
-        monkeypatch.setattr(engine._texts, "_encode", lambda *given: log.append("text") or encode(*given))
-        assert engine.render(made, Store(tmp_path)) == 6
+        replace_graphs(engine, Watched(lambda *inputs: log.append("step") or plain_unet(base)(*inputs)), monkeypatch)
+        encode = engine._prompts._encode
+        monkeypatch.setattr(engine._prompts, "_encode", lambda *given: log.append("text") or encode(*given))
+        assert engine.render(made, PictureStore(tmp_path)) == 6
     steps = made[0].steps
     assert log.count("text") == 6 and log.count("step") == 3 * steps
     first = [n for n, what in enumerate(log) if what == "step"][:steps]
@@ -452,7 +460,7 @@ class Watched(UNetGraphs):
         super().__init__(unet)
         self.rows: set[int] = set()
 
-    def __call__(self, latents: Tensor, time: Tensor, hidden: Tensor, added: Added) -> Tensor:
+    def __call__(self, latents: Tensor, time: Tensor, hidden: Tensor, added: AddedConditions) -> Tensor:
         self.rows.add(len(latents))
         return self._unet(latents, time, hidden, added)
 
@@ -462,10 +470,10 @@ def test_what_has_no_branch_is_patched(base: Base, tmp_path: Path) -> None:
     width = base.unet.conv_in.weight.shape[0]
     full = Stack({conv: LowRank(torch.ones(width, 1), torch.full((1, 36), 1e-3), (width, 4, 3, 3))}, 1.0, "conv")
     made = jobs(tmp_path, [full, stack(base, 1)], PROMPTS[:1])
-    with Engine(base, Options(mixed=True)) as engine:
-        assert [lot.stack is not None for lot in engine._plan(made)] == [True, True]
+    with Engine(base, EngineOptions(mixed=True)) as engine:
+        assert [group.stack is not None for group in engine._plan(made)] == [True, True]
         linear = jobs(tmp_path, [stack(base, 1), stack(base, 2)], PROMPTS[:1])
-        assert [lot.stack for lot in engine._plan(linear)] == [None]
+        assert [group.stack for group in engine._plan(linear)] == [None]
 
 
 def move_watched(moved: list[str], model: Any, to: Callable[..., Any], *where: Any) -> Any:
@@ -479,13 +487,13 @@ def test_offload_moves_models_and_leaves_them_where_they_were(
     """Two homes stand for a device and main memory: models work on one and rest on the other."""
     made = {name: jobs(tmp_path / name, [stack(base, 1)], PROMPTS) for name in ("plain", "parked")}
     with Engine(base) as engine:
-        engine.render(made["plain"], Store(tmp_path / "plain"))
+        engine.render(made["plain"], PictureStore(tmp_path / "plain"))
     with Engine(base) as engine:
-        engine._parking = Parking(base)
+        engine._offloader = Offloader(base)
         moved: list[str] = []
         for model in (base.unet, base.vae, *base.text_encoders):
             monkeypatch.setattr(model, "to", partial(move_watched, moved, model, model.to))
-        engine.render(made["parked"], Store(tmp_path / "parked"))
+        engine.render(made["parked"], PictureStore(tmp_path / "parked"))
     assert {"UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel"} <= set(moved)
     assert all((pixels(a.wanted) == pixels(b.wanted)).all() for a, b in zip(*made.values(), strict=True))
 
@@ -504,7 +512,7 @@ def test_a_state_that_does_not_fit_is_tried_again_with_less_kept(
             return move(*given)
 
         monkeypatch.setattr(engine.patcher, "move", moving)
-        assert engine.render(made, Store(tmp_path)) == 1
+        assert engine.render(made, PictureStore(tmp_path)) == 1
     assert calls == [0, 1]
 
 
@@ -515,5 +523,5 @@ def test_fewer_pictures_at_once_where_it_is_known_that_they_do_not_fit(
     with Engine(base, say=said.append) as engine:
         two = need(base, 2, (64, 64), 8, engine.patcher.size_of(made[0].stack.deltas))
         monkeypatch.setattr("loratools.preview.render.engine.available", lambda _: two.more + 1)
-        engine.render(made, Store(tmp_path))
+        engine.render(made, PictureStore(tmp_path))
     assert "so 2 pictures are made at once in place of 8" in said[0] and "GiB are free" in said[0]

@@ -12,8 +12,8 @@ import torch
 
 from loratools.adapter.algebra.lowrank import Delta, LowRank
 from loratools.preview.plan.jobs import Job, Stack, Wanted
-from loratools.preview.render.batches import Lot
-from loratools.preview.render.prefetch import Ahead
+from loratools.preview.render.batches import StackBatch
+from loratools.preview.render.prefetch import DeltaPrefetcher
 
 NAMES = ("text_encoder.a", "unet.a", "unet.b")
 
@@ -39,12 +39,12 @@ class Watched(Mapping[str, Delta]):
         return len(NAMES)
 
 
-def lots_of(*stacks: Stack) -> list[Lot]:
+def lots_of(*stacks: Stack) -> list[StackBatch]:
     jobs = [Job(stack, "", 1, Wanted(Path("x"), "", "", {}), 1, 1.0, "DDIM", (64, 64)) for stack in stacks]
-    return [Lot(None, (tuple(jobs),))]
+    return [StackBatch(None, (tuple(jobs),))]
 
 
-def read_through(ahead: Ahead) -> None:
+def read_through(ahead: DeltaPrefetcher) -> None:
     """Wait until the thread has read all that was added, or has met an error."""
     deadline = time.monotonic() + 20
     while ahead._thread.is_alive() and ahead._through < len(ahead._order) and time.monotonic() < deadline:
@@ -55,10 +55,10 @@ def read_through(ahead: Ahead) -> None:
 def test_modules_are_read_once_and_are_the_same() -> None:
     one, two = Watched(1), Watched(2)
     stacks = Stack(one, 1.0, "one"), Stack(one, 0.5, "one"), Stack(), Stack(two, 1.0, "two")
-    with Ahead() as ahead:
-        lots = ahead.add(lots_of(*stacks))
+    with DeltaPrefetcher() as ahead:
+        groups = ahead.add(lots_of(*stacks))
         read_through(ahead)
-        given = [job.stack for lot in lots for job in lot.jobs]
+        given = [job.stack for group in groups for job in group.jobs]
         assert [(stack.key, stack.module_marks) for stack in given] == [(s.key, s.module_marks) for s in stacks]
         assert given[0].deltas is given[1].deltas and given[2].deltas == {}
         assert given[3].deltas.shapes == two.shapes and not hasattr(given[3].deltas, "ranks")  # type: ignore[attr-defined]
@@ -75,7 +75,7 @@ def test_what_the_device_has_from_another_stack_is_not_read() -> None:
     """Two vectors that differ in one block: the second one's thread reads that block alone."""
     one, two = Watched(1), Watched(1)
     marks = dict.fromkeys(NAMES, "same")
-    with Ahead() as ahead:
+    with DeltaPrefetcher() as ahead:
         ahead.add(lots_of(Stack(one, 1.0, "1", marks), Stack(two, 1.0, "2", {**marks, "unet.b": "other"})))
         read_through(ahead)
     assert [name for name, _ in one.reads] == list(NAMES) and two.reads == [("unet.b", True)]
@@ -85,9 +85,9 @@ def test_little_waits_to_be_asked_for() -> None:
     """The thread goes on as soon as there is room, and ends with the block even where there is none."""
     wholes = [Watched(n) for n in range(4)]
     size = 64  # bytes: 4 * 2 + 2 * 4 float32
-    with Ahead(2 * size) as ahead:
-        lots = ahead.add(lots_of(*(Stack(whole, 1.0, str(n)) for n, whole in enumerate(wholes))))
-        stacks = [job.stack for lot in lots for job in lot.jobs]
+    with DeltaPrefetcher(2 * size) as ahead:
+        groups = ahead.add(lots_of(*(Stack(whole, 1.0, str(n)) for n, whole in enumerate(wholes))))
+        stacks = [job.stack for group in groups for job in group.jobs]
         for stack in stacks[:2]:
             for name in NAMES:
                 stack.deltas[name]
@@ -100,10 +100,10 @@ def test_little_waits_to_be_asked_for() -> None:
 
 def test_an_error_is_met_where_it_is_asked_for() -> None:
     broken, sound = Watched(1, "unet.a"), Watched(2)
-    with Ahead() as ahead:
-        lots = ahead.add(lots_of(Stack(broken, 1.0, "1"), Stack(sound, 1.0, "2")))
+    with DeltaPrefetcher() as ahead:
+        groups = ahead.add(lots_of(Stack(broken, 1.0, "1"), Stack(sound, 1.0, "2")))
         read_through(ahead)
-        first, second = (job.stack.deltas for lot in lots for job in lot.jobs)
+        first, second = (job.stack.deltas for group in groups for job in group.jobs)
         first["text_encoder.a"]
         with pytest.raises(ValueError, match="the file ends here"):
             first["unet.a"]
@@ -114,12 +114,12 @@ def test_lots_are_added_while_others_are_read() -> None:
     """A shared grid's portions come one by one; a stack that both have is read once."""
     one, two, three = Watched(1), Watched(2), Watched(3)
     both = Stack(two, 1.0, "two")
-    with Ahead() as ahead:
+    with DeltaPrefetcher() as ahead:
         first = ahead.add(lots_of(Stack(one, 1.0, "one"), both))
         read_through(ahead)
         second = ahead.add(lots_of(both, Stack(three, 1.0, "three")))
         read_through(ahead)
-        given = [job.stack for lot in (*first, *second) for job in lot.jobs]
+        given = [job.stack for group in (*first, *second) for job in group.jobs]
         assert given[1].deltas is given[2].deltas
         assert [float(stack.deltas["unet.b"].up[0, 0]) for stack in given[::3]] == [1, 3]  # type: ignore[union-attr]
     assert two.reads == three.reads == [(name, True) for name in NAMES]

@@ -4,14 +4,13 @@ import pytest
 
 from loratools.errors import GridError
 from loratools.preview.request.arrange import arrange
-from loratools.preview.request.axes import Axis, parse_axis
+from loratools.preview.request.axes import Axis, parse_axis, split_texts
 from loratools.preview.request.numbers import parse_integers, parse_numbers
 from loratools.preview.request.prompt_loras import merge_string, take_tags
-from loratools.preview.request.rows import Row
-from loratools.preview.request.search_replace import replace_all, split_texts
-from loratools.preview.request.setting import Setting
+from loratools.preview.request.rows import GridRow
+from loratools.preview.request.setting import Setting, replace_all
 
-INK, NEON = Row("ink", {}), Row("neon", {})
+INK, NEON = GridRow("ink", {}), GridRow("neon", {})
 START = Setting("1girl", 0)
 
 

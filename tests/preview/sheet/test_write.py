@@ -13,10 +13,11 @@ from loratools.preview.judge.verdict import with_verdicts
 from loratools.preview.record.grid import AxisInfo, Grid, Score, read_grid
 from loratools.preview.record.votes import FORMAT, Marks
 from loratools.preview.redraw import redraw
+from loratools.preview.request.options import SheetOptions
 from loratools.preview.sheet import write
 from loratools.preview.sheet.layout import Table, plan_layout
 from loratools.preview.sheet.sheet import GOLD, STRIPS, draw_sheet, sheet_size
-from loratools.preview.sheet.write import SheetOptions, announce, cut, draw
+from loratools.preview.sheet.write import announce, cut, draw
 from tests.preview.sheet.test_sheet import flat_grid
 
 
@@ -139,7 +140,7 @@ def test_a_grid_is_redrawn_with_other_words(tmp_path: Path) -> None:
     draw(tmp_path, old)
     before = (tmp_path / "grid.png").read_bytes()
     told = redraw(
-        tmp_path, drawing=SheetOptions(labels={"style-000001": "epoch one", "0.5": "half"}, captions=("why",))
+        tmp_path, options=SheetOptions(labels={"style-000001": "epoch one", "0.5": "half"}, captions=("why",))
     )
     assert (tmp_path / "grid.png").read_bytes() != before
     assert told.rows == with_verdicts(tmp_path, grid).rows != old.rows  # the test is made again
@@ -147,9 +148,9 @@ def test_a_grid_is_redrawn_with_other_words(tmp_path: Path) -> None:
     page = (tmp_path / "grid.html").read_text(encoding="utf-8")
     assert "epoch one" in page and '"half"' in page and "why" in page
     assert redraw(tmp_path).labels == told.labels  # kept until they are given anew
-    assert redraw(tmp_path, drawing=SheetOptions(labels={"0.5": ""})).labels == {"style-000001": "epoch one"}
+    assert redraw(tmp_path, options=SheetOptions(labels={"0.5": ""})).labels == {"style-000001": "epoch one"}
     with pytest.raises(FormatError, match=r"no axis has a value 'style-00001' \(did you mean 'style-000001'\?\)"):
-        redraw(tmp_path, drawing=SheetOptions(labels={"style-00001": "x"}))
+        redraw(tmp_path, options=SheetOptions(labels={"style-00001": "x"}))
     assert Marks({}).winner == ""
 
 

@@ -24,7 +24,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: F401  (now, a
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
 from loratools.cli import cli
-from loratools.train.loop import Session
+from loratools.train.loop import TrainingLoop
 from tests.killing import started
 
 PATIENCE = 90.0  # seconds after which a run hangs
@@ -73,15 +73,15 @@ def _run(rank: int, world: int, port: int, arguments: list[str], dies: dict[str,
 
 
 def _die_in_step(number: int) -> None:
-    original = Session._took
+    original = TrainingLoop._count
 
-    def took(self: Session, *given: Any) -> Any:
+    def count(self: TrainingLoop, *given: Any) -> Any:
         record = original(self, *given)
         if record.step == number:
             os.kill(os.getpid(), signal.SIGKILL)
         return record
 
-    Session._took = took  # type: ignore[method-assign]
+    TrainingLoop._count = count  # type: ignore[method-assign]
 
 
 def _ended(children: list[int]) -> list[int | None]:
@@ -90,8 +90,8 @@ def _ended(children: list[int]) -> list[int | None]:
     deadline = time.monotonic() + PATIENCE
     while len(statuses) < len(children):
         for child in children:
-            if child not in statuses and (found := os.waitpid(child, os.WNOHANG))[0]:
-                statuses[child] = os.waitstatus_to_exitcode(found[1])
+            if child not in statuses and (ended := os.waitpid(child, os.WNOHANG))[0]:
+                statuses[child] = os.waitstatus_to_exitcode(ended[1])
         if time.monotonic() > deadline:
             for child in set(children) - set(statuses):
                 os.kill(child, signal.SIGKILL)

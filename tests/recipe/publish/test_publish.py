@@ -18,9 +18,10 @@ from loratools.adapter.header import read_header
 from loratools.base.infotext import read_png
 from loratools.errors import FileError, FormatError, RecipeError
 from loratools.files import sha256
+from loratools.recipe.observer import StepResult
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.publish.card import triggers
-from loratools.recipe.run.runner import Ran, make_planner, run_steps
+from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.yamlio import load_yaml
 from tests.recipe.conftest import MODULES, save_lora
 
@@ -34,7 +35,7 @@ def folder(here: Path, tiny_base: Path) -> Path:
     return here
 
 
-def run(text: str, only: list[str] | None = None, *, force: bool = False) -> dict[str, Ran]:
+def run(text: str, only: list[str] | None = None, *, force: bool = False) -> dict[str, StepResult]:
     Path("r.yaml").write_text("base: tiny\nsteps:\n" + text, encoding="utf-8")
     planner = make_planner("r.yaml", Path("work"))
     ran = run_steps(planner.plan(only), Path("work"), RunContext(device="cpu", force=force))

@@ -15,7 +15,10 @@ import pytest
 
 from loratools.files import sha256
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork and no SIGKILL")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork and no SIGKILL"),
+    pytest.mark.slow,
+]
 ROOT = Path(__file__).parents[3]
 RECIPE = """\
 version: 1

@@ -19,9 +19,9 @@ from loratools.preview.record.grid import read_grid
 from loratools.recipe.demo.demo import run_demo
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps, state_of
-from loratools.recipe.run.work_folder import Store
+from loratools.recipe.run.work_folder import WorkFolder
 from loratools.train.callbacks.records import OnStep
-from loratools.train.loop import Session as Training
+from loratools.train.loop import TrainingLoop
 from tests.recipe.conftest import MODULES, save_lora
 from tests.tiny import save_tiny_base
 
@@ -120,19 +120,19 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_tensors(folder: Path, mon
     run(RECIPE, ["style"])
     whole = [read(path).digest for path in sorted(Path("work/style").glob("*.safetensors"))]
     Path("work").rename("other")
-    real, epochs = Training._steps, []
+    real, epochs = TrainingLoop._steps, []
 
-    def one_epoch_only(self: Training, number: int, on_step: OnStep | None) -> None:
+    def one_epoch_only(self: TrainingLoop, number: int, on_step: OnStep | None) -> None:
         epochs.append(number)
         if number == 2 and epochs.count(2) == 1:
             raise KeyboardInterrupt
         real(self, number, on_step)
 
-    monkeypatch.setattr(Training, "_steps", one_epoch_only)
+    monkeypatch.setattr(TrainingLoop, "_steps", one_epoch_only)
     with pytest.raises(KeyboardInterrupt):
         run(RECIPE, ["style"])
     planner = make_planner("r.yaml", Path("work"))
-    states = {step.name: state_of(Store(Path("work")), step) for step in planner.plan(["style"])}
+    states = {step.name: state_of(WorkFolder(Path("work")), step) for step in planner.plan(["style"])}
     assert states == {"pictures": "cached", "style": "unfinished"}
     assert stale(run(RECIPE, ["style"])) == {"style"}
     assert epochs == [1, 2, 2]

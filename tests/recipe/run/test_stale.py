@@ -14,7 +14,7 @@ from loratools.files import sha256
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.run.stale import differences, explain
-from loratools.recipe.run.work_folder import Store
+from loratools.recipe.run.work_folder import WorkFolder
 from tests.recipe.conftest import save_lora
 
 RECIPE = """\
@@ -37,7 +37,7 @@ def run(text: str) -> dict[str, bool]:
 def told(text: str, *names: str) -> dict[str, list[str]]:
     Path("r.yaml").write_text(text, encoding="utf-8")
     steps = {step.name: step for step in make_planner("r.yaml", Path("work")).plan()}
-    return {name: explain(steps[name], steps, Store(Path("work"))) for name in names}
+    return {name: explain(steps[name], steps, WorkFolder(Path("work"))) for name in names}
 
 
 def command(*words: str) -> Result:

@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 from loratools.adapter.files.file import read
+from loratools.base.generate import PictureRequest, generate
 from loratools.base.infotext import read_png
 from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
+from loratools.base.sampling import sample
 from loratools.errors import GridError, LoratoolsError, PromptError, TrainingError
-from loratools.train.callbacks import samples
-from loratools.train.callbacks.sample_prompts import SamplePrompt, read_sample_prompts
-from loratools.train.callbacks.samples import render
+from loratools.train.callbacks.sample_prompts import read_sample_prompts
 from loratools.train.callbacks.tensorboard import tensorboard_folder
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import read_config
@@ -48,8 +48,8 @@ def test_a_line_of_every_option_and_one_of_none(config: Config, tmp_path: Path, 
     file.write_text(text.replace("--hat ", ""), encoding="utf-8")
     defaults = base.defaults
     one, two = read_sample_prompts(config(tmp_path, sample_prompts=str(file), seed=5), base, [])
-    assert one == SamplePrompt("1girl", "low quality,", (128, 64), 3, 9, 4.5, "Euler a")
-    assert two == SamplePrompt("(smile:1.2)", "", (64, 64), 5, defaults.steps, defaults.cfg, defaults.sampler)
+    assert one == PictureRequest("1girl", "low quality,", (128, 64), 3, 9, 4.5, "Euler a")
+    assert two == PictureRequest("(smile:1.2)", "", (64, 64), 5, defaults.steps, defaults.cfg, defaults.sampler)
     (given,) = read_sample_prompts(config(tmp_path, sample_prompts=["x --s 3"], sample_sampler="DDIM"), base, [])
     assert (given.prompt, given.steps, given.sampler) == ("x", 3, "DDIM")
 
@@ -136,10 +136,10 @@ def test_samples_are_the_networks_own_and_change_no_byte(
         *(f"{moment}_0{number}.png" for moment in moments for number in (1, 2)),
         "sheet.png",
     ]
-    wanted = SamplePrompt("1girl, smile", "hat", (64, 64), 7, 2, 2.5, "Euler a")
-    bare = render(base, wanted, 1)
+    request = PictureRequest("1girl, smile", "hat", (64, 64), 7, 2, 2.5, "Euler a")
+    (bare,) = generate(base, [request])
     with Patcher(base).applied(read(seen.epochs[-1])):
-        patched = render(base, wanted, 1)
+        (patched,) = generate(base, [request])
     assert np.array_equal(np.asarray(Image.open(folder / "e000000_01.png")), bare)
     last = np.asarray(Image.open(folder / "e000002_01.png")).astype(int)
     assert np.abs(last - patched).max() <= 1 and not np.array_equal(last, bare)
@@ -153,17 +153,10 @@ def test_samples_are_the_networks_own_and_change_no_byte(
         assert sheet.width == 8 + 5 * (256 + 8) and sheet.height > 2 * 256
 
 
-def test_weights_in_a_prompt_count(base: Base) -> None:
-    one, two = (
-        render(base, SamplePrompt(prompt, "", (64, 64), 1, 2, 3.0, "DDIM"), 1) for prompt in ("hat", "(hat:1.4)")
-    )
-    assert one.shape == two.shape == (64, 64, 3) and not np.array_equal(one, two)
-
-
 def test_where_memory_is_short_tiles_are_tried_before_giving_up(
     config: Config, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, tiled = samples.decode, []
+    decode, tiled = sample.decode_pixels, []
 
     def short(base: Base, latents: torch.Tensor) -> torch.Tensor:
         tiled.append((base.vae.use_tiling, base.vae.tile_latent_min_size))
@@ -171,7 +164,7 @@ def test_where_memory_is_short_tiles_are_tried_before_giving_up(
             raise torch.OutOfMemoryError
         return decode(base, latents)
 
-    monkeypatch.setattr(samples, "decode", short)
+    monkeypatch.setattr("loratools.base.generate.decode_pixels", short)
     settings = config(pictures(count=2), epochs=2, sample_prompts=["1girl --w 128 --s 1"])
     with pytest.raises(TrainingError, match="does not suffice to draw a sample of 128x64 beside the training; give"):
         train(settings, progress=False)

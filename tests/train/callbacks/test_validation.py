@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from loratools.base.load import load_base
-from loratools.dataset.scan import read_dataset
 from loratools.errors import LoratoolsError, TrainingError
-from loratools.recipe.plan.lora_refs import best_epoch
 from loratools.train import seeds
 from loratools.train.callbacks.tensorboard import check_tensorboard
 from loratools.train.callbacks.validation import BANDS, band_edges, chosen
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.latents import LatentStore
+from loratools.train.data.read import read_dataset
 from loratools.train.network.network import Network
-from loratools.train.output.epoch_report import report
+from loratools.train.output.epoch_report import best_epoch, report
 from loratools.train.step import objective
-from loratools.train.step.step import Precision, Step
+from loratools.train.step.precision import Precision
+from loratools.train.step.step import DenoisingStep
 from loratools.train.step.text_states import Captioner
 from loratools.train.trainer import EpochRecord, RunResult, StepRecord, plan, train
 
@@ -75,11 +75,11 @@ def test_it_is_the_mean_loss_at_fixed_draws_of_the_images_held_out(config: Confi
     dataset = read_dataset(settings, (64, 64))
     store = LatentStore(base, dataset)
     store.fill()
-    schedule = objective.schedule(base.scheduler_config, settings)
+    schedule = objective.noise_schedule(base.scheduler_config, settings)
     network = Network(base, settings.dim, settings.alpha, settings.seed, options=settings)
-    step = Step(base, network, schedule, settings, Precision("no", device))
+    step = DenoisingStep(base, network, schedule, settings, Precision("no", device))
     words, edges, found = Captioner(base, settings, 1), band_edges(0, 1000), torch.zeros(2, BANDS)
-    for row, batch in enumerate(dataset.held_out_batches(1)):
+    for row, batch in enumerate(dataset.plain_batches(dataset.held_out, 1)):
         moments = store.moments(batch)
         inputs = config_inputs(moments.mean, moments.deviation, words.words([batch[0].caption]).tokens)
         for band in range(BANDS):
@@ -95,7 +95,7 @@ def test_it_is_the_mean_loss_at_fixed_draws_of_the_images_held_out(config: Confi
 
 
 def config_inputs(mean: torch.Tensor, deviation: torch.Tensor, tokens: tuple[torch.Tensor, ...]) -> Any:
-    from loratools.train.step.step import Inputs
+    from loratools.train.step.batch import Inputs
 
     return Inputs(mean, deviation, tokens=tokens)
 

@@ -118,7 +118,8 @@ def test_everything_beside_the_config_is_found(tmp_path: Path, name: str, monkey
     for base in ("pocket", "owner/model"):
         assert read_config(there / name, {"base": base}).base == base
     (here / "m.safetensors").touch()
-    assert read_config(there / name).base == "m.safetensors"  # the current folder comes first
+    assert Path(read_config(there / name).base) == there / "m.safetensors"
+    assert read_config(there / name, {"base": "m.safetensors"}).base == "m.safetensors"
 
 
 TOML = """
@@ -193,3 +194,46 @@ def test_switched_off_toml_keys_are_accepted(tmp_path: Path) -> None:
 def test_a_config_that_is_not_there(tmp_path: Path, name: str) -> None:
     with pytest.raises(RecipeError, match=f"cannot read .*{re.escape(name)}"):
         read_config(tmp_path / name)
+
+
+def _twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The config's folder; everything that a config may name lies there and in the current folder as well."""
+    for folder in (tmp_path / "here", tmp_path / "there"):
+        for name in ("pics", "prior", "masks"):
+            (folder / name).mkdir(parents=True)
+        for name in ("start.safetensors", "style.safetensors", "prompts.txt", "vae.pt", "tags.json", "m.safetensors"):
+            (folder / name).touch()
+        toml = '[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = "pics"\n'
+        (folder / "d.toml").write_text(f'{toml}metadata_file = "tags.json"\nconditioning_data_dir = "masks"\n')
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "there"
+
+
+def test_what_lies_beside_the_config_comes_before_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = _twice(tmp_path, monkeypatch)
+    (there / "c.yaml").write_text(
+        "base: m.safetensors\nvae: vae.pt\nnetwork_weights: start.safetensors\nbase_adapters: 'style:0.5'\n"
+        "sample_prompts: prompts.txt\nimages:\n  - {folder: pics, mask_folder: masks, metadata_file: tags.json}\n"
+        "  - {folder: prior, regularisation: true}\n"
+    )
+    config = read_config(there / "c.yaml")
+    own, prior = config.images
+    named = (config.vae, config.network_weights, config.sample_prompts, own.folder, own.mask_folder, own.metadata_file)
+    assert all(isinstance(path, Path) and path.parent == there for path in (*named, prior.folder, Path(config.base)))
+    assert config.base_adapters == (f"{there / 'style.safetensors'}:0.5",)
+    over = {"vae": Path("vae.pt"), "images": ["pics"], "network_weights": "start.safetensors"}
+    given = read_config(there / "c.yaml", over)
+    assert (given.vae, given.network_weights) == (Path("vae.pt"), Path("start.safetensors"))
+    assert given.images[0].folder == Path("pics") and Path(given.base).parent == there
+
+
+def test_what_lies_beside_sd_scripts_files_comes_first_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = _twice(tmp_path, monkeypatch)
+    (there / "o.toml").write_text('pretrained_model_name_or_path = "b"\ndataset_config = "d.toml"\n')
+    (there / "d.toml").write_text((there / "d.toml").read_text().replace("resolution = 64", "resolution = 128"))
+    config = read_config(there / "o.toml")
+    (folder,) = config.images
+    assert config.resolution == (128, 128)
+    assert {path and path.parent for path in (folder.folder, folder.mask_folder, folder.metadata_file)} == {there}

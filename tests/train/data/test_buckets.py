@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from loratools.train.data.buckets import BucketRules, bucket_of, bucket_sizes, fit
+from loratools.dataset.images import fit
+from loratools.train.data.buckets import BucketRules, bucket_of, bucket_sizes
 
 
 def test_counts_are_those_of_sd_scripts() -> None:

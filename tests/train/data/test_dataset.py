@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from loratools.dataset.scan import read_dataset
+from loratools.dataset.images import open_image
 from loratools.errors import DatasetError
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config, read_config
-from loratools.train.data.dataset import open_image
+from loratools.train.data.read import read_dataset
 from loratools.train.trainer import train
 
 
@@ -182,7 +182,7 @@ def test_an_unreadable_image_is_named(data: bytes | None, pictures: Callable[...
     path.write_bytes(path.read_bytes()[:60] if data is None else data)
     with pytest.raises(DatasetError, match=r"01\.png cannot be read"):
         for item in read_dataset(_config(str(folder)), (64, 64)).items:
-            open_image(item)
+            open_image(item.path)
 
 
 def test_a_caption_that_is_not_utf8_is_named(pictures: Callable[..., Path]) -> None:
@@ -200,7 +200,7 @@ def test_transparency_becomes_white_and_rotation_is_applied(pictures: Callable[.
     Image.new("RGB", (128, 64)).save(folder / "01.jpg", exif=turned)
     (folder / "01.txt").write_text("a")
     items = read_dataset(_config(str(folder)), (128, 128)).items
-    assert open_image(items[0]).getpixel((5, 5)) == (255, 255, 255)
+    assert open_image(items[0].path).getpixel((5, 5)) == (255, 255, 255)
     assert items[1].size == (64, 128)
 
 

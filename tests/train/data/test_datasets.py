@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from loratools.adapter.files.file import read
-from loratools.dataset.scan import read_dataset
 from loratools.errors import DatasetError, RecipeError
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config, read_config
 from loratools.train.data.dataset import Dataset
+from loratools.train.data.read import read_dataset
 from loratools.train.trainer import plan, train
 from tests.tiny import save_tiny_base
 
@@ -187,7 +187,7 @@ def test_held_out_images_are_never_trained_and_always_the_same(pictures: Picture
     shown = {sample.item for epoch in (1, 2) for batch in data.epoch(epoch, 1, 4) for sample in batch}
     assert shown == set(range(15)) - set(data.held_out)
     assert data.samples_per_epoch == 9 and [folder.count for folder in data.folders] == [7, 2, 0]
-    judged = [sample for batch in data.held_out_batches(4) for sample in batch]
+    judged = [sample for batch in data.plain_batches(data.held_out, 4) for sample in batch]
     assert sorted(sample.item for sample in judged) == list(data.held_out)
     for sample in judged:
         assert sample.caption == f"ink {data.items[sample.item].caption}" and not sample.flipped

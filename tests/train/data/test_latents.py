@@ -10,11 +10,11 @@ from PIL import Image
 
 from loratools.base.load import load_base
 from loratools.base.model import Base
-from loratools.dataset.scan import read_dataset
 from loratools.errors import RecipeError
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Sample
 from loratools.train.data.latents import LatentStore
+from loratools.train.data.read import read_dataset
 
 
 @pytest.fixture(scope="module")

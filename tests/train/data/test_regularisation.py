@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from loratools.dataset.scan import read_dataset
 from loratools.errors import DatasetError
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config
+from loratools.train.data.read import read_dataset
 from loratools.train.trainer import train
 
 Make = Callable[..., TrainConfig]

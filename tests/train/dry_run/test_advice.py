@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from loratools.dataset.scan import read_dataset
 from loratools.train.config.read import make_config, presets
+from loratools.train.data.read import read_dataset
 from loratools.train.dry_run import estimate
 from loratools.train.dry_run.advice import warnings
 

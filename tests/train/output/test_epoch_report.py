@@ -16,8 +16,7 @@ from loratools.adapter.algebra.lowrank import LowRank
 from loratools.adapter.files.file import read
 from loratools.adapter.files.save import write
 from loratools.errors import FileError
-from loratools.recipe.plan.lora_refs import best_epoch
-from loratools.train.output.epoch_report import EpochFacts, plot, report, shortlist
+from loratools.train.output.epoch_report import EpochFacts, best_epoch, plot, report, shortlist
 
 NAMES = [f"unet.mid_block.attentions.0.transformer_blocks.0.attn1.{part}" for part in ("to_q", "to_k", "to_v")]
 

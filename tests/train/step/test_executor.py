@@ -13,8 +13,9 @@ from loratools.adapter.files.file import read
 from loratools.errors import TrainingError
 from loratools.train.config.config import TrainConfig
 from loratools.train.distributed import Ranks
-from loratools.train.step.executor import Executor, Micro, Outcome, device_rates, repays, set_rate, shape_key
-from loratools.train.step.step import Inputs
+from loratools.train.step.batch import Inputs, Micro, Outcome
+from loratools.train.step.cuda_graph import device_rates, set_rate, shape_key
+from loratools.train.step.executor import Executor, repays
 from loratools.train.trainer import train
 
 Config = Callable[..., TrainConfig]

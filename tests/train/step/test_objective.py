@@ -25,8 +25,8 @@ def settings(**given: Any) -> ObjectiveConfig:
     return ObjectiveConfig.model_validate(given)
 
 
-def plan(prediction: str = "epsilon", **given: Any) -> objective.Schedule:
-    return objective.schedule({**scheduler_config(), "prediction_type": prediction}, settings(**given))
+def plan(prediction: str = "epsilon", **given: Any) -> objective.NoiseSchedule:
+    return objective.noise_schedule({**scheduler_config(), "prediction_type": prediction}, settings(**given))
 
 
 def drawn(seed: int = 0, shape: tuple[int, ...] = SHAPE, **given: Any) -> objective.Draws:
@@ -36,7 +36,7 @@ def drawn(seed: int = 0, shape: tuple[int, ...] = SHAPE, **given: Any) -> object
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_noising_and_targets_are_those_of_diffusers(prediction: str) -> None:
     config = {**scheduler_config(), "prediction_type": prediction}
-    ours, peer = objective.schedule(config), DDPMScheduler.from_config(config)
+    ours, peer = objective.noise_schedule(config), DDPMScheduler.from_config(config)
     torch.testing.assert_close(ours.abar, peer.alphas_cumprod)
     x, noise = torch.randn(SHAPE), torch.randn(SHAPE)
     torch.testing.assert_close(objective.noised(ours, x, noise, TIMES), peer.add_noise(x, noise, TIMES))
@@ -58,7 +58,7 @@ def test_zero_terminal_snr_is_that_of_diffusers() -> None:
 
 
 def test_a_base_that_cannot_say_what_it_predicts_is_told() -> None:
-    ours = objective.schedule(scheduler_config(), settings(prediction="v_prediction"))
+    ours = objective.noise_schedule(scheduler_config(), settings(prediction="v_prediction"))
     assert plan().prediction == "epsilon" and ours.prediction == "v_prediction"
 
 
@@ -240,4 +240,4 @@ def test_settings_that_contradict_the_base_are_refused(prediction: str, given: d
 
 def test_other_beta_schedules_are_refused() -> None:
     with pytest.raises(TrainingError, match="squaredcos_cap_v2"):
-        objective.schedule({**scheduler_config(), "beta_schedule": "squaredcos_cap_v2"})
+        objective.noise_schedule({**scheduler_config(), "beta_schedule": "squaredcos_cap_v2"})

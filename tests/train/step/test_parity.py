@@ -21,8 +21,10 @@ from loratools.base.load import load_base
 from loratools.train.config.config import TrainConfig
 from loratools.train.network.network import Network
 from loratools.train.step import objective
+from loratools.train.step.batch import Inputs
 from loratools.train.step.objective import Draws
-from loratools.train.step.step import Inputs, Step, precision
+from loratools.train.step.precision import pick_precision
+from loratools.train.step.step import DenoisingStep
 from loratools.train.step.text_states import Captioner
 from tests.base.tiny_xl import save_tiny_xl
 
@@ -111,12 +113,12 @@ def _ours(folder: Path, settings: TrainConfig, place: Path) -> tuple[Measured, P
         nn.init.normal_(branch.up, std=0.1)
     file = place / "factors.safetensors"
     write(network.deltas(), file, family=base.family, dtype=torch.float32, alpha=network.alphas, force=True)
-    plan = objective.schedule(base.scheduler_config)
+    schedule = objective.noise_schedule(base.scheduler_config)
     mean, deviation = _moments()
     words = Captioner(base, settings, 10).words(CAPTIONS)
     sizes = SIZES if base.family == "sdxl" else None
     with network.attached():
-        step = Step(base, network, plan, settings, precision(settings, torch.device("cpu")))
+        step = DenoisingStep(base, network, schedule, settings, pick_precision(settings, torch.device("cpu")))
         loss = step.losses(Inputs(mean, deviation, tokens=words.tokens, time_ids=sizes), _draws(settings)).mean()
         loss.backward()
     gradients = {

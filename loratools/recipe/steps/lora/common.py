@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field
 
+from loratools.dtypes import Dtype
 from loratools.errors import RankError
 from loratools.recipe.plan.lora_refs import Terms
 from loratools.recipe.plan.paths import RecipePaths
 from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Outcome, StepInput
-from loratools.recipe.schema.fields import Dtype, Missing, NumberText, Short
+from loratools.recipe.schema.fields import Missing, NumberText, Short
 
 if TYPE_CHECKING:
     from loratools.adapter.files.file import Weights

@@ -8,11 +8,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from loratools.dtypes import Dtype
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, one_file, read_one
 from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome
-from loratools.recipe.schema.fields import Dtype, Short
+from loratools.recipe.schema.fields import Short
 from loratools.recipe.schema.kinds import StepKind
 from loratools.recipe.steps.lora.common import base_weights, with_base
 

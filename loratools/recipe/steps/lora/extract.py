@@ -57,7 +57,7 @@ def draft(request: StepRequest) -> Draft:
 def _model(text: str, request: StepRequest, key: str) -> StepInput:
     """The model that option ``key`` names: a step that makes one, ``pocket``, a file or a folder."""
     from loratools.adapter.files.checkpoint import open_checkpoint
-    from loratools.base.load import base_digest
+    from loratools.base.base_path import POCKET, base_digest, base_path
 
     if text in request.planner.recipe.steps:
         planned = request.planner.step(text)
@@ -68,10 +68,8 @@ def _model(text: str, request: StepRequest, key: str) -> StepInput:
             )
             raise request.error(key, message=message)
         return request.input(text, key)
-    if text == "pocket":
-        from loratools.pocket import weights_folder
-
-        return StepInput(text, weights_folder(), base_digest(text))
+    if text == POCKET:
+        return StepInput(text, base_path(text), base_digest(text))
     path = request.paths.find(text)
     if path is None:
         return request.input(text, key)  # its error names what there is

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from loratools.blocks.symptoms import ROLES
 from loratools.errors import BlockError, LoratoolsError
-from loratools.recipe.edit.locate import ROLES
 from loratools.recipe.plan.lora_refs import Terms
 from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft
@@ -46,18 +46,14 @@ def draft(request: StepRequest) -> Draft:
     options, steps = request.options(Fix), request.planner.recipe.steps
     if options.merge not in steps or steps[options.merge].kind != "merge":
         merges = ", ".join(name for name, step in steps.items() if step.kind == "merge") or "none"
-        raise request.error(
-            "merge", message=f"'{options.merge}' is no merge step; this recipe's merge steps: {merges}"
-        )
+        raise request.error("merge", message=f"'{options.merge}' is no merge step; this recipe's merge steps: {merges}")
     merge = merge_step(StepRequest(options.merge, request.planner))
     try:
         specs = moved(merge.terms, options, merge.presets)
     except LoratoolsError as error:
         raise request.error(message=str(error)) from error
     own = options.model_dump(include={"rank", "dtype"}, exclude_unset=True)
-    fixed = MergeStep(
-        request, merge.options.model_copy(update=own), replace(merge.terms, specs=specs), merge.presets
-    )
+    fixed = MergeStep(request, merge.options.model_copy(update=own), replace(merge.terms, specs=specs), merge.presets)
     return fixed.draft()
 
 

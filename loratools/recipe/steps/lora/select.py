@@ -84,9 +84,8 @@ def _check_run(run: str, request: StepRequest) -> None:
     if item.step is not None:
         planned = request.planner.step(item.step)
         if planned.step_kind.makes != "run":
-            message = (
-                f"the step '{run}' is a {planned.kind}, which has no epochs; name a train or basestyle, or a run on disk"
-            )
+            makes = f"the step '{run}' is a {planned.kind}, which has no epochs"
+            message = f"{makes}; name a train or basestyle, or a run on disk"
             raise request.error("run", message=message)
         return
     try:
@@ -149,7 +148,7 @@ class MeanStep:
         from loratools.ops.merging.merge import merge_files
         from loratools.ops.merging.terms import resolve_terms
 
-        terms = resolve_terms(self.terms.specs, self.terms.lookup())
+        terms = resolve_terms(self.terms.specs, self.terms.lookup(), presets={})
         report = merge_files(terms, out, force=context.force, owner=self.request.owner, recipe=context.recipe())
         return outcome_of(report)
 

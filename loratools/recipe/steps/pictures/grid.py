@@ -2,52 +2,51 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import GridError, LoratoolsError
-from loratools.preview.request.read_axes import USUAL_WEIGHTS, Asked, Names, build_arrangement, check_given, models_of
+from loratools.preview.request.read_axes import (
+    USUAL_WEIGHTS,
+    GridRequest,
+    NameLookup,
+    build_arrangement,
+    check_given,
+    models_of,
+)
 from loratools.preview.request.read_rows import read_prompts
 from loratools.recipe.plan.context import RunContext
-from loratools.recipe.plan.lora_refs import Terms, best_epoch, check_base, read_terms, vector_values
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.lora_refs import Terms, check_base, read_terms, vector_values
+from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
-from loratools.recipe.schema.picture_steps import Grid
-from loratools.recipe.schema.recipe import Step
-from loratools.recipe.steps.pictures.grid_check import NamesAhead, check_grid, place_of
+from loratools.recipe.schema.kinds import StepKind, UnitCost
+from loratools.recipe.steps.pictures.grid_check import PlannedNames, check_grid, place_of
+from loratools.recipe.steps.pictures.grid_options import Grid
 from loratools.recipe.steps.pictures.grid_scores import compared_with, scored_by
 
 if TYPE_CHECKING:
     from loratools.base.model import Base
     from loratools.blocks.vector import Presets
-    from loratools.preview.render.engine import Options
     from loratools.preview.request.arrange import Arrangement
+    from loratools.preview.request.options import EngineOptions, SheetOptions
     from loratools.preview.run import GridResult
-    from loratools.preview.sheet.write import SheetOptions
 
-REVISION = 2
+KIND = StepKind("grid", Grid, "grid", revision=2, loads_model=True, shared="optional", guess=UnitCost(seconds=0.07))
 _DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed", "score")  # how the sheet and the page look
 _SCORED = ("score_images", "held_out", "score_models")  # by content, and which of them each is
 _WORKED = ("presets", "compile", "offload", "sliced", "tiled")  # what no result depends on; vectors count by value
 
 
-def default_out(name: str) -> Path:
-    """A folder."""
-    return Path(name)
-
-
-def draft(name: str, step: Step, planner: Planner) -> Draft:
+def draft(request: StepRequest) -> Draft:
     """Read rows, axes, weights, prompts, seeds and size, and find what they name."""
-    settings = step.options(Grid)
-    presets = planner.paths.presets(settings.presets, name)
-    axes = read_axes(name, settings, planner)
+    settings = request.options(Grid)
+    presets = request.presets(settings.presets)
+    axes = read_axes(request, settings)
     named = [
-        (text, place, read_terms(text, name, planner, presets, "grid", *place))
-        for text, place in _names(name, settings, axes, presets, planner)
+        (text, place, read_terms(text, request, presets, *place))
+        for text, place in _names(request, settings, axes, presets)
     ]
     options = {
         **settings.model_dump(
@@ -64,41 +63,41 @@ def draft(name: str, step: Step, planner: Planner) -> Draft:
         ],
     }
     if settings.judge is not None:
-        _check_style(settings.judge, planner, name)
-    compared = compared_with(settings, name, planner)
+        _check_style(settings.judge, request)
+    compared = compared_with(settings, request)
     if compared:
         options["compared"] = [key for key, _ in compared]
-    models = _models(name, axes, planner)
-    folder = _embeddings(name, settings, planner)
+    models = _models(request, axes)
+    folder = _embeddings(request, settings)
     sources: list[StepInput] = [
-        *(models or [planner.paths.base_input()]),
-        *([planner.paths.vae] if planner.paths.vae else []),
+        *(models or [request.paths.base_input()]),
+        *([request.paths.vae] if request.paths.vae else []),
         *([folder] if folder else []),
         *(source for _, source in compared),
     ]
     for _, place, terms in named:
         if not models:
-            check_base(terms, planner, name, "grid", *place)
+            check_base(terms, request, *place)
         sources += terms.inputs
     rows = [terms for _, _, terms in named]
-    check_grid(name, settings, _ahead(name, settings, axes, rows, planner), rows, planner)
+    check_grid(request, settings, _ahead(request, settings, axes, rows), rows)
 
     def assist(out: Path, context: RunContext) -> int:
-        return _render(out, context, settings, axes, rows, name, planner).rendered
+        return _render(out, context, settings, axes, rows, request).rendered
 
     return Draft(
         options,
         tuple(sources),
-        lambda out, context: _make(out, context, settings, axes, rows, compared, name, planner),
+        lambda out, context: _make(out, context, settings, axes, rows, compared, request),
         in_place=True,
-        check=lambda context: _check_judge(name, settings, planner, context),
-        units=_pictures(rows, axes, planner) * (settings.steps or 20),
+        check=lambda context: _check_judge(request, settings, context),
+        units=_pictures(rows, axes, request) * (settings.steps or 20),
         assist=assist,
     )
 
 
 def _names(
-    name: str, settings: Grid, axes: dict[str, Any], presets: Presets, planner: Planner
+    request: StepRequest, settings: Grid, axes: dict[str, Any], presets: Presets
 ) -> list[tuple[str, tuple[str | int, ...]]]:
     """Every merge string and where it stands: rows, values of an axis of adapters, tags in prompts."""
     from loratools.preview.request.prompt_loras import merge_string, take_tags
@@ -114,49 +113,49 @@ def _names(
         try:
             found += [(merge_string([tag], presets), place) for tag in take_tags(text)[1]]
         except LoratoolsError as error:
-            raise planner.error(name, "grid", *place, message=str(error)) from error
+            raise request.error(*place, message=str(error)) from error
     return found
 
 
-def _models(name: str, axes: dict[str, Any], planner: Planner) -> list[StepInput]:
+def _models(request: StepRequest, axes: dict[str, Any]) -> list[StepInput]:
     """The base models on an axis."""
-    from loratools.base.load import base_digest
+    from loratools.base.base_path import base_digest
 
     axis = next((axis for axis in axes["axes"] if axis.kind == "base"), None)
     names = [str(value) for value in axis.values] if axis is not None else []
     try:
-        return [StepInput(text, planner.paths.find(text) or Path(text), base_digest(text)) for text in names]
+        return [StepInput(text, request.paths.find(text) or Path(text), base_digest(text)) for text in names]
     except LoratoolsError as error:
-        raise planner.error(name, "grid", axis.slot if axis else "x", message=str(error)) from error
+        raise request.error(axis.slot if axis else "x", message=str(error)) from error
 
 
-def _embeddings(name: str, settings: Grid, planner: Planner) -> StepInput | None:
+def _embeddings(request: StepRequest, settings: Grid) -> StepInput | None:
     """The folder of embeddings, by the content of its files."""
     from loratools.base.prompt.embeddings import folder_digest
 
     if settings.embeddings is None:
         return None
     try:
-        path = planner.paths.find(settings.embeddings) or Path(settings.embeddings)
+        path = request.paths.find(settings.embeddings) or Path(settings.embeddings)
         return StepInput(settings.embeddings, path, folder_digest(path))
     except LoratoolsError as error:
-        raise planner.error(name, "grid", "embeddings", message=str(error)) from error
+        raise request.error("embeddings", message=str(error)) from error
 
 
-def _pictures(rows: Sequence[Terms], axes: dict[str, Any], planner: Planner) -> int:
+def _pictures(rows: Sequence[Terms], axes: dict[str, Any], request: StepRequest) -> int:
     """About how many pictures there will be: a bare run is a row for each of its epochs."""
     count = 0
     for terms in rows:
         step = terms.inputs[0].step
         bare = len(terms.specs) == 1 and terms.specs[0].epoch is None and step is not None
-        count += (len(planner.step(step).draft.numbers) or 1) if bare and step else 1
+        count += (len(request.planner.step(step).draft.numbers) or 1) if bare and step else 1
     weights = [weight for weight in axes["weights"] or [1] if weight != 0]
     across = math.prod(len(axis.values) for axis in axes["axes"] if axis.kind not in ("adapter", "epoch"))
     inner = max(1, len(axes["prompts"])) * max(1, len(axes["seeds"] or ()))
     return (max(1, count) * len(weights) + 1) * across * inner
 
 
-def read_axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
+def read_axes(request: StepRequest, settings: Grid) -> dict[str, Any]:
     """The axes and the sampler by value; each mistake is told with its own line."""
     from loratools.base.sampling.samplers import find_sampler
     from loratools.preview.request.axes import parse_axis
@@ -168,29 +167,29 @@ def read_axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
         try:
             found["axes"].append(parse_axis(text, slot))
         except LoratoolsError as error:
-            raise planner.error(name, "grid", slot, message=str(error)) from error
+            raise request.error(slot, message=str(error)) from error
     weights = settings.weights or (None if slots else USUAL_WEIGHTS)
-    seeds = settings.seeds or str(planner.recipe.seed)
+    seeds = settings.seeds or str(request.planner.recipe.seed)
     seeded = settings.seeds is None and any(axis.kind == "seed" for axis in found["axes"])
     readers: dict[str, Callable[[], Any]] = {
         "weights": lambda: list(parse_weights(weights)) if weights else None,
         "seeds": lambda: None if seeded else list(parse_seeds(seeds)),
         "size": lambda: list(parse_size(settings.size)) if settings.size else None,
-        "prompts": lambda: read_prompts(settings.prompts, planner.paths.find) if settings.prompts else [],
+        "prompts": lambda: read_prompts(settings.prompts, request.paths.find) if settings.prompts else [],
         "sampler": lambda: find_sampler(settings.sampler).name if settings.sampler else None,
     }
     for key, reader in readers.items():
         try:
             found[key] = reader()
         except LoratoolsError as error:
-            raise planner.error(name, "grid", key, message=str(error)) from error
-    _check_axes(name, settings, found, planner)
+            raise request.error(key, message=str(error)) from error
+    _check_axes(request, settings, found)
     if found["size"]:
-        check_size(found["size"], planner, name, "grid", "size")
+        check_size(found["size"], request, "size")
     return found
 
 
-def _check_axes(name: str, settings: Grid, found: dict[str, Any], planner: Planner) -> None:
+def _check_axes(request: StepRequest, settings: Grid, found: dict[str, Any]) -> None:
     """Raise RecipeError for an axis that says what is said before it, or that has nothing to change."""
     from loratools.preview.request.arrange import check_axes
 
@@ -200,10 +199,10 @@ def _check_axes(name: str, settings: Grid, found: dict[str, Any], planner: Plann
             check_given(axis, given, settings.seeds is not None)
             check_axes(found["axes"][:count], settings.rows, found["prompts"])
         except GridError as error:
-            raise planner.error(name, "grid", axis.slot, message=str(error)) from error
+            raise request.error(axis.slot, message=str(error)) from error
         if axis.kind == "size":
             for size in axis.values:
-                check_size(size, planner, name, "grid", axis.slot)
+                check_size(size, request, axis.slot)
 
 
 def _given(settings: Grid) -> frozenset[str]:
@@ -216,28 +215,27 @@ def _given(settings: Grid) -> frozenset[str]:
     return frozenset(given | ({"negative"} if settings.negative else set()))
 
 
-def check_size(size: Sequence[int], planner: Planner, name: str, *place: str | int) -> None:
+def check_size(size: Sequence[int], request: StepRequest, *place: str | int) -> None:
     """Raise RecipeError if the base's VAE cannot make pictures of ``size`` (height, width); a base that is not a folder
     of Diffusers here has the factor of all known families, 8."""
-    config = planner.paths.base_path() / "vae/config.json"
-    unit = 8
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        unit = 2 ** (len(json.loads(config.read_text(encoding="utf-8"))["block_out_channels"]) - 1)
-    if any(side < unit or side % unit for side in size):
-        told = f"a size of {size[1]}x{size[0]} does not fit; width and height must be multiples of {unit}"
-        raise planner.error(name, *place, message=told)
+    from loratools.base import picture_size
+
+    try:
+        picture_size.check_size(size, picture_size.scale_factor_of_folder(request.paths.base_path()))
+    except GridError as error:
+        raise request.error(*place, message=str(error)) from error
 
 
-def _check_judge(name: str, settings: Grid, planner: Planner, context: RunContext) -> None:
-    if settings.judge is not None and planner.paths.base != "pocket" and context.judge is None:
-        told = "the judge reads pictures of the pocket base only; remove `judge` for other bases"
-        raise planner.error(name, "grid", "judge", message=told)
+def _check_judge(request: StepRequest, settings: Grid, context: RunContext) -> None:
+    if settings.judge is not None and request.paths.base != "pocket" and context.judge is None:
+        message = "the judge reads pictures of the pocket base only; remove `judge` for other bases"
+        raise request.error("judge", message=message)
 
 
-def _check_style(style: str, planner: Planner, name: str) -> None:
+def _check_style(style: str, request: StepRequest) -> None:
     from loratools.recipe.steps.pictures.draw import check_style
 
-    check_style(style, planner, name, "grid", "judge")
+    check_style(style, request, "judge")
 
 
 def _make(
@@ -247,11 +245,10 @@ def _make(
     axes: dict[str, Any],
     rows: list[Terms],
     compared: Sequence[tuple[str, StepInput]],
-    name: str,
-    planner: Planner,
+    request: StepRequest,
 ) -> Outcome:
-    with context.share(resumes=context.resume, needed=False) as shared:
-        result = _render(out, context, settings, axes, rows, name, planner)
+    with context.share(resumes=context.resume) as shared:
+        result = _render(out, context, settings, axes, rows, request)
     built, rendered = result.grid.rows, result.rendered + shared.rendered
     facts: dict[str, Any] = {"rows": [row.label for row in built], "rendered": rendered, "png": str(result.png)}
     if settings.judge is not None:
@@ -267,21 +264,21 @@ def _make(
 
 
 def _render(
-    out: Path, context: RunContext, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str, planner: Planner
+    out: Path, context: RunContext, settings: Grid, axes: dict[str, Any], rows: list[Terms], request: StepRequest
 ) -> GridResult:
     """The pictures, the sheet and the page; of several processes each renders a part, and the first draws the rest."""
     from loratools.base.load import load_base
     from loratools.base.vae import use_vae
     from loratools.preview.run import render_axes
 
-    names = _names_there(settings, rows, planner)
-    arrangement = _arranged(settings, axes, names, name, planner)
-    models = models_of(arrangement, planner.paths.base)
+    names = _names_there(settings, rows, request)
+    arrangement = _arranged(settings, axes, names, request)
+    models = models_of(arrangement, request.paths.base)
 
     def load(model: str) -> Base:
         base = load_base(model, device=context.device, dtype=settings.dtype)
-        if planner.paths.vae is not None:
-            use_vae(base, planner.paths.vae.path)
+        if request.paths.vae is not None:
+            use_vae(base, request.paths.vae.path)
         return base
 
     first = load(models[0])
@@ -295,17 +292,17 @@ def _render(
         options=_engine(settings),
         title=settings.title,
         drawing=_drawing(settings),
-        embeddings=planner.paths.find(settings.embeddings) if settings.embeddings else None,
+        embeddings=request.paths.find(settings.embeddings) if settings.embeddings else None,
         progress=context.progress,
-        owner=planner.owner(name),
+        owner=request.owner,
         force=context.force,
     )
 
 
-def _engine(settings: Grid) -> Options:
-    from loratools.preview.render.engine import Options
+def _engine(settings: Grid) -> EngineOptions:
+    from loratools.preview.request.options import EngineOptions
 
-    return Options(
+    return EngineOptions(
         settings.batch_size or 8,
         compiled=settings.compile,
         offload=settings.offload,
@@ -315,44 +312,43 @@ def _engine(settings: Grid) -> Options:
 
 
 def _drawing(settings: Grid) -> SheetOptions:
-    from loratools.preview.sheet.write import SheetOptions
+    from loratools.preview.request.options import SheetOptions
 
     return SheetOptions(settings.sheets, settings.full_size, settings.embed, settings.labels, settings.captions)
 
 
-def arranged_ahead(name: str, planner: Planner) -> Arrangement:
-    """What the grid step ``name`` will show, its rows by label alone.
+def arranged_ahead(request: StepRequest) -> Arrangement:
+    """What a grid step will show, its rows by label alone.
 
     Raises:
         RecipeError: for what cannot be arranged.
     """
-    settings = planner.recipe.steps[name].options(Grid)
-    presets = planner.paths.presets(settings.presets, name)
-    axes = read_axes(name, settings, planner)
-    rows = [
-        read_terms(text, name, planner, presets, "grid", *place)
-        for text, place in _names(name, settings, axes, presets, planner)
-    ]
-    return _ahead(name, settings, axes, rows, planner)
+    settings = request.options(Grid)
+    presets = request.presets(settings.presets)
+    axes = read_axes(request, settings)
+    rows = [read_terms(text, request, presets, *place) for text, place in _names(request, settings, axes, presets)]
+    return _ahead(request, settings, axes, rows)
 
 
-def _ahead(name: str, settings: Grid, axes: dict[str, Any], rows: Sequence[Terms], planner: Planner) -> Arrangement:
-    there = _names_there(settings, rows, planner)
-    names = NamesAhead(there.lookup, there.find, there.presets, there.missing, there.best, planner=planner)
-    return _arranged(settings, axes, names, name, planner)
+def _ahead(request: StepRequest, settings: Grid, axes: dict[str, Any], rows: Sequence[Terms]) -> Arrangement:
+    there = _names_there(settings, rows, request)
+    names = PlannedNames(there.lookup, there.find, there.presets, there.missing, there.best, planner=request.planner)
+    return _arranged(settings, axes, names, request)
 
 
-def _names_there(settings: Grid, rows: Sequence[Terms], planner: Planner) -> Names:
-    places = {ref: path for terms in rows for ref, path in terms.places.items()}
-    presets = planner.paths.presets(settings.presets)
-    return Names(lambda ref: places[ref], planner.paths.find, presets, settings.missing, best_epoch)
+def _names_there(settings: Grid, rows: Sequence[Terms], request: StepRequest) -> NameLookup:
+    from loratools.train.output.epoch_report import best_epoch
+
+    places = {ref: path for terms in rows for ref, path in terms.paths.items()}
+    presets = request.presets(settings.presets)
+    return NameLookup(lambda ref: places[ref], request.paths.find, presets, settings.missing, best_epoch)
 
 
-def _arranged(settings: Grid, axes: dict[str, Any], names: Names, name: str, planner: Planner) -> Arrangement:
+def _arranged(settings: Grid, axes: dict[str, Any], names: NameLookup, request: StepRequest) -> Arrangement:
     """The axes in their places."""
     from loratools.preview.request.setting import Setting
 
-    asked = Asked(
+    asked = GridRequest(
         settings.rows,
         {axis.slot: getattr(settings, axis.slot) for axis in axes["axes"]},
         settings.weights,
@@ -376,4 +372,4 @@ def _arranged(settings: Grid, axes: dict[str, Any], names: Names, name: str, pla
     try:
         return build_arrangement(asked, start, names)
     except LoratoolsError as error:
-        raise planner.error(name, "grid", *place_of(str(error), settings), message=str(error)) from error
+        raise request.error(*place_of(str(error), settings), message=str(error)) from error

@@ -12,25 +12,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loratools.errors import GridError, LoratoolsError, did_you_mean
-from loratools.preview.request.read_axes import Names
+from loratools.preview.request.read_axes import NameLookup
 from loratools.preview.request.read_rows import row_labels
 from loratools.recipe.plan.lora_refs import Terms, why_no_epoch
-from loratools.recipe.plan.planner import Planner
-from loratools.recipe.schema.kinds import RUNS
-from loratools.recipe.schema.picture_steps import Grid
+from loratools.recipe.plan.planner import Planner, StepRequest
+from loratools.recipe.steps.pictures.grid_options import Grid
 
 if TYPE_CHECKING:
     from loratools.ops.merging.merge_string import TermSpec
     from loratools.preview.request.arrange import Arrangement
     from loratools.preview.request.axes import Axis
-    from loratools.preview.request.rows import Row
+    from loratools.preview.request.rows import GridRow
 
 _AXIS = re.compile(r"axis ([xyz])\b")
 
 
 @dataclass(frozen=True)
-class NamesAhead(Names):
-    """Names of what need not be there yet.
+class PlannedNames(NameLookup):
+    """NameLookup of what need not be there yet.
 
     Args:
         planner: knows the steps that will make it.
@@ -38,19 +37,19 @@ class NamesAhead(Names):
 
     planner: Planner = field(kw_only=True)
 
-    def rows(self, texts: Sequence[str]) -> list[Row]:
+    def rows(self, texts: Sequence[str]) -> list[GridRow]:
         """Rows of labels alone.
 
         Raises:
             GridError: for an epoch that a run will not have.
         """
         from loratools.ops.merging.merge_string import parse_merge_string
-        from loratools.preview.request.rows import Row
+        from loratools.preview.request.rows import GridRow
 
         for spec in (spec for text in texts for spec in parse_merge_string(text)):
             if (told := why_no_epoch(spec, self.lookup(spec.ref), self.planner)) is not None:
                 raise GridError(told)
-        return [Row(label, {}) for label in row_labels(texts, self.lookup, self.numbers)]
+        return [GridRow(label, {}) for label in row_labels(texts, self.lookup, self.numbers)]
 
     def is_run(self, ref: str) -> bool:
         """Whether ``ref`` is or will be a training run."""
@@ -62,12 +61,12 @@ class NamesAhead(Names):
 
         if ref in self.planner.recipe.steps:
             planned = self.planner.step(ref)
-            return planned.draft.numbers if planned.kind in RUNS else None
+            return planned.draft.numbers if planned.step_kind.makes == "run" else None
         place = self.lookup(ref)
         return tuple(epoch.number for epoch in epochs(place)) if not place.is_file() and is_run(place) else None
 
 
-def check_grid(name: str, settings: Grid, arrangement: Arrangement, rows: Sequence[Terms], planner: Planner) -> None:
+def check_grid(request: StepRequest, settings: Grid, arrangement: Arrangement, rows: Sequence[Terms]) -> None:
     """Raise RecipeError for what a run of the grid step ``name`` would find wrong once its rows are there.
 
     Args:
@@ -78,10 +77,10 @@ def check_grid(name: str, settings: Grid, arrangement: Arrangement, rows: Sequen
             if "<lora:" in setting.negative.lower():
                 raise GridError(f"the negative prompt names a LoRA: '{setting.negative}'; only the prompt may")
         for axis in arrangement.axes:
-            _check_axis(axis, rows, planner, settings)
+            _check_axis(axis, rows, settings, request)
     except LoratoolsError as error:
-        raise planner.error(name, "grid", *place_of(str(error), settings), message=str(error)) from error
-    _check_labels(name, settings, arrangement, planner)
+        raise request.error(*place_of(str(error), settings), message=str(error)) from error
+    _check_labels(request, settings, arrangement)
 
 
 def place_of(message: str, settings: Grid) -> tuple[str, ...]:
@@ -97,7 +96,7 @@ def told_rows(arrangement: Arrangement) -> list[str] | None:
     only a run's log will know which epoch is best."""
     from loratools.preview.request.axes import KINDS
     from loratools.preview.request.prompt_loras import has_tag
-    from loratools.preview.request.rows import Row
+    from loratools.preview.request.rows import GridRow
 
     changed = any(
         KINDS[axis.kind].adapts and (axis.term or axis.kind not in ("adapter", "weight")) for axis in arrangement.axes
@@ -106,20 +105,20 @@ def told_rows(arrangement: Arrangement) -> list[str] | None:
         arrangement.start.prompt,
         *(str(value) for axis in arrangement.axes if axis.kind in ("prompt", "s/r") for value in axis.values),
     ]
-    rows = [value for axis in arrangement.axes for value in axis.values if isinstance(value, Row)]
+    rows = [value for axis in arrangement.axes for value in axis.values if isinstance(value, GridRow)]
     rows = rows or ([arrangement.start.row] if arrangement.start.row is not None else [])
     labels = [row.label for row in rows]
     unknown = changed or any(has_tag(text) for text in texts) or any(label.endswith("@best") for label in labels)
     return None if unknown else labels
 
 
-def _check_axis(axis: Axis, rows: Sequence[Terms], planner: Planner, settings: Grid) -> None:
+def _check_axis(axis: Axis, rows: Sequence[Terms], settings: Grid, request: StepRequest) -> None:
     """Raise LoratoolsError for a LoRA, a block or a vector that no row has."""
     from loratools.blocks.groups import expand
     from loratools.blocks.scheme import full_scheme
     from loratools.blocks.vector import parse_vector
 
-    families = [terms.family or planner.paths.base_family for terms in rows]
+    families = [terms.family or request.paths.base_family for terms in rows]
     family = next((family for family in families if family), None)
     specs = [spec for terms in rows for spec in terms.specs]
     try:
@@ -131,7 +130,7 @@ def _check_axis(axis: Axis, rows: Sequence[Terms], planner: Planner, settings: G
         if axis.block and family is not None and (scheme := full_scheme(family)).names:
             expand(axis.block, scheme)
         if axis.kind == "vector":
-            presets = planner.paths.presets(settings.presets)
+            presets = request.presets(settings.presets)
             for value in axis.values:
                 if value is not None:
                     parse_vector(str(value), presets, family)
@@ -145,15 +144,15 @@ def _meant(spec: TermSpec, name: str) -> bool:
     return name in (spec.ref, path.name, path.stem, f"{spec.ref}@{spec.epoch}", f"{path.name}@{spec.epoch}")
 
 
-def _check_labels(name: str, settings: Grid, arrangement: Arrangement, planner: Planner) -> None:
+def _check_labels(request: StepRequest, settings: Grid, arrangement: Arrangement) -> None:
     """Raise RecipeError for a label of a value that no axis has."""
     known = [axis.label(n) for axis in arrangement.axes for n in range(len(axis.values))]
     if any(label.endswith("@best") for label in known):
         return
     for value in settings.labels:
         if value not in known:
-            told = (
+            message = (
                 f"no axis has a value '{value}'{did_you_mean(value, known)}; values are "
                 f"{', '.join(dict.fromkeys(known[:20]))}"
             )
-            raise planner.error(name, "grid", "labels", value, message=told)
+            raise request.error("labels", value, message=message)

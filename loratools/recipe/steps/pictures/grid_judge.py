@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from loratools.pocket.judge import JudgeFunction, Reading
     from loratools.preview.record.grid import Grid
-    from loratools.preview.sheet.write import SheetOptions
+    from loratools.preview.request.options import SheetOptions
 
 FILE = "scores.json"
 
@@ -94,7 +94,7 @@ def score_grid(folder: Path, style: str, judge: JudgeFunction, drawing: SheetOpt
     }
     scores = Scores(style, judged, base, rows)
     write_text(folder / FILE, json.dumps(scores.json(), indent=1, ensure_ascii=False) + "\n")
-    redraw(folder, notes=scores.notes, badges=scores.badges, drawing=drawing)
+    redraw(folder, notes=scores.notes, badges=scores.badges, options=drawing)
     return scores
 
 

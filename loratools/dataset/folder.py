@@ -1,0 +1,137 @@
+"""The types of this room: how a folder of pictures is to be read, and what was there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from loratools.dataset.captions import CaptionRules
+
+CAPTION_EXTENSIONS = (".txt", ".caption")  # of taggers and captioners; a folder's own are its ``extensions``
+IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+Size = tuple[int, int]  # (width, height) in pixels
+_NUMBERED = re.compile(r"(\d+)_(.*)", re.DOTALL)
+
+
+class NumberedName(NamedTuple):
+    """What the name of a folder such as ``10_ink`` says: how often an epoch shows each picture, and of what."""
+
+    repeats: int
+    word: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions:
+    """How a folder is to be read: its own pictures, where it holds some, and those of its ``10_name`` folders.
+
+    Attributes:
+        path: the folder; or ``metadata_file`` itself, if the pictures are those that it lists, wherever they lie.
+        repeats: uses of each picture an epoch; None: what the folder's name says, else ``default_repeats``.
+        plain_name: the folder's name says nothing, and no folder in it is read.
+        class_tokens: stand in for the caption of a picture that has none.
+        extensions: of caption files, the first that is there being read.
+        metadata_file: captions by picture (see :mod:`.caption_metadata`).
+        regularisation: pictures of the class, which are never held out.
+        alpha_mask, mask_folder: what weighs the loss of a picture's parts; a folder of pictures of the same names.
+        split: share of the pictures that is held out to judge by, 0 to 1.
+    """
+
+    path: Path
+    repeats: int | None = None
+    default_repeats: int = 1
+    plain_name: bool = False
+    rules: CaptionRules = field(default_factory=CaptionRules)
+    class_tokens: str | None = None
+    extensions: tuple[str, ...] = CAPTION_EXTENSIONS
+    metadata_file: Path | None = None
+    regularisation: bool = False
+    alpha_mask: bool = False
+    mask_folder: Path | None = None
+    split: float = 0.0
+
+    @property
+    def lists_images(self) -> bool:
+        """Whether the pictures are those that the metadata file names."""
+        return self.path == self.metadata_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """One folder whose pictures are read, after its name and its options have been put together.
+
+    Attributes:
+        options: those that it was found by.
+        request: their index among all that were asked for.
+        count: of its pictures that are not held out.
+    """
+
+    path: Path
+    repeats: int
+    options: FolderOptions
+    request: int = 0
+    class_tokens: str | None = None
+    count: int = 0
+
+    @property
+    def rules(self) -> CaptionRules:
+        """How its captions vary from use to use."""
+        return self.options.rules
+
+    @property
+    def regularisation(self) -> bool:
+        """Whether its pictures are of the class alone."""
+        return self.options.regularisation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One picture.
+
+    Attributes:
+        caption: as it is written.
+        folder: index into the folders of the scan.
+        size: as it is seen, after EXIF rotation.
+        digest: sha256 of the file.
+        mask: a picture of the same size, whose dark parts are not learnt.
+        held_out: to be judged by and never trained on.
+    """
+
+    path: Path
+    caption: str
+    folder: int
+    size: Size
+    digest: str
+    mask: Path | None = None
+    held_out: bool = False
+
+
+def folder_repeats(path: Path) -> NumberedName | None:
+    """What a folder's name says if it is such as ``10_ink``: the name as given, or else of what a link leads to."""
+    match = _NUMBERED.fullmatch(path.name) or _NUMBERED.fullmatch(path.resolve().name)
+    return NumberedName(int(match[1]), match[2]) if match else None
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The pictures that lie in a folder itself, sorted; hidden ones do not count."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_EXTENSIONS and path.is_file() and not path.name.startswith(".")
+    )
+
+
+def folders_with_images(root: Path) -> list[Path]:
+    """The folders directly in ``root`` that hold pictures, by name."""
+    return sorted(path for path in root.iterdir() if path.is_dir() and images_in(path))
+
+
+def folders_read(root: Path, *, plain_name: bool = False) -> list[Path]:
+    """The folders whose pictures are read where ``root`` is named: itself, if it holds some, then its ``10_name`` ones.
+
+    Args:
+        plain_name: names say nothing, so that only ``root`` itself is read.
+    """
+    inside = [] if plain_name else [path for path in folders_with_images(root) if _NUMBERED.fullmatch(path.name)]
+    return [root, *inside] if images_in(root) else inside

@@ -1,0 +1,59 @@
+"""How a grid is rendered and drawn: plain settings, read by the engine, the sheet and the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from loratools.errors import GridError
+
+FORMATS = ("png", "jpg", "webp")  # of a sheet's file
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine works; none of it changes what a picture shows beyond rounding.
+
+    Args:
+        batch: pictures a UNet call, at most.
+        graphs: replay the UNet as a CUDA graph (on CUDA, and not with ``offload``).
+        compiled: run the UNet through torch.compile: minutes of compiling for a third less time a step.
+        offload: keep only the model that works on the device.
+        sliced: decode pictures one by one.
+        tiled: decode each picture in tiles, for sizes whose decoding does not fit otherwise.
+        mixed: pictures of several stacks in one batch: ``None`` where that is faster (on CUDA, if stacks have few
+            pictures), ``True`` wherever it can be, ``False`` never.
+    """
+
+    batch: int = 8
+    graphs: bool = True
+    compiled: bool = False
+    offload: bool = False
+    sliced: bool = False
+    tiled: bool = False
+    mixed: bool | None = None
+
+
+@dataclass(frozen=True)
+class SheetOptions:
+    """What is drawn beside ``grid.png`` and ``grid.html``, and with which words.
+
+    Args:
+        formats: further files of the sheet: ``webp``, ``jpg``, or ``png`` (of use with ``full``).
+        full: these show pictures unreduced; a sheet of more than 200 megapixels is cut into several files.
+        embed: the page carries its pictures; where it is None, as long as they are no more than 64 MiB together.
+        labels: value -> what it is called.
+        captions: lines under the sheet.
+    Raises:
+        GridError: for an unknown format.
+    """
+
+    formats: tuple[str, ...] = ()
+    full: bool = False
+    embed: bool | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    captions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.formats:
+            if name not in FORMATS:
+                raise GridError(f"'{name}' is no format for a sheet; use {', '.join(FORMATS)}")

@@ -1,0 +1,131 @@
+"""Setting up a run: all of its parts, built and checked before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from loratools.base.generate import PictureRequest
+from loratools.base.load import load_base, pick_device
+from loratools.base.model import Base
+from loratools.base.vae import load_vae
+from loratools.errors import TrainingError
+from loratools.train.callbacks.sample_prompts import read_sample_prompts
+from loratools.train.callbacks.tensorboard import check_tensorboard
+from loratools.train.config.config import TrainConfig
+from loratools.train.data.dataset import Dataset
+from loratools.train.data.read import read_dataset
+from loratools.train.distributed import Ranks
+from loratools.train.dry_run.plan import TrainPlan, fitted, make_plan
+from loratools.train.network.base_adapters import BaseAdapters
+from loratools.train.network.ema import Ema
+from loratools.train.network.network import Network
+from loratools.train.optim.optimizers import build_optimizer, has_modes
+from loratools.train.optim.param_groups import parameter_groups
+from loratools.train.optim.trainable import Trainable
+from loratools.train.step.objective import NoiseSchedule, noise_schedule
+from loratools.train.step.placement import place
+from loratools.train.step.precision import Precision, pick_precision
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """What a run is made of.
+
+    Attributes:
+        config: with the number of epochs that ``max_steps`` comes to.
+        base: on the run's device, in the precision that it is trained in, with ``base_adapters`` merged into it.
+        samples: the pictures that the run draws of itself.
+        plan: what the run will do.
+    """
+
+    config: TrainConfig
+    ranks: Ranks
+    precision: Precision
+    base: Base
+    base_adapters: BaseAdapters
+    dataset: Dataset
+    samples: tuple[PictureRequest, ...]
+    schedule: NoiseSchedule
+    trained: Trainable
+    plan: TrainPlan
+
+
+def setup_run(config: TrainConfig, ranks: Ranks = Ranks()) -> RunParts:  # noqa: B008  (frozen)
+    """Every part of the run of ``config``, checked.
+
+    Raises:
+        LoratoolsError: everything that is found wrong before the first step.
+    """
+    precision = pick_precision(config, pick_device(config.device))
+    check_tensorboard(config)
+    dataset = read_dataset(config, config.resolution or (512, 512))
+    base = setup_base(config)
+    config, dataset = fitted(config, at_base_resolution(dataset, config, base))
+    check_clip_skip(config, base)
+    samples, config = setup_samples(config, base)
+    base_adapters = BaseAdapters(config.base_adapters, base)
+    base_adapters.merge()
+    place(base, precision)
+    schedule = noise_schedule(base.scheduler_config, config).to(precision.device)
+    trained = setup_trainable(config, base, precision)
+    plan = make_plan(config, base, dataset, trained.network.sizes, precision.compute.itemsize)
+    return RunParts(config, ranks, precision, base, base_adapters, dataset, samples, schedule, trained, plan)
+
+
+def setup_base(config: TrainConfig) -> Base:
+    """The base on the CPU, with the config's own VAE.
+
+    It is in full precision, for the VAE, and so not on the GPU before the rest has been cast.
+    """
+    base = load_base(config.base, device="cpu", dtype="fp32", offline=config.offline)
+    if config.vae is not None:
+        base.vae = load_vae(config.vae, base.vae, offline=config.offline)
+    return base
+
+
+def at_base_resolution(dataset: Dataset, config: TrainConfig, base: Base) -> Dataset:
+    """``dataset`` at the resolution of ``base``, unless the config has one."""
+    height, width = base.resolution
+    return dataset if config.resolution else dataset.at(config, (width, height))
+
+
+def check_clip_skip(config: TrainConfig, base: Base) -> None:
+    """Raise TrainingError if the text encoder has fewer layers than ``clip_skip``."""
+    layers: int = min(encoder.config.num_hidden_layers for encoder in base.text_encoders)
+    if config.clip_skip > layers:
+        raise TrainingError(f"clip_skip {config.clip_skip} is above the {layers} layers of the base's text encoder")
+
+
+def setup_samples(config: TrainConfig, base: Base) -> tuple[tuple[PictureRequest, ...], TrainConfig]:
+    """The samples to draw, and ``config`` with a note on each option of theirs that has no effect."""
+    notes = [*config.notes]
+    samples = read_sample_prompts(config, base, notes)
+    return tuple(samples), config.noted(notes)
+
+
+def setup_trainable(config: TrainConfig, base: Base, precision: Precision) -> Trainable:
+    """The network, its optimiser, the loss scaling, and the average if the config asks for one."""
+    network = setup_network(config, base)
+    optimizer = build_optimizer(config, parameter_groups(network, config))
+    return Trainable(network, optimizer, precision.scaler(), setup_ema(config, optimizer))
+
+
+def setup_network(config: TrainConfig, base: Base) -> Network:
+    """The layers of every component whose learning rate is above 0; not attached yet."""
+    unet_lr, te_lr = config.learned_rates()
+    return Network(base, config.dim, config.alpha, config.seed, unet=unet_lr > 0, text=te_lr > 0, options=config)
+
+
+def setup_ema(config: TrainConfig, optimizer: torch.optim.Optimizer) -> Ema | None:
+    """The average that ``ema`` asks for.
+
+    Raises:
+        TrainingError: for a schedule-free optimiser, which has an average of its own.
+    """
+    if config.ema is None:
+        return None
+    if has_modes(optimizer):
+        raise TrainingError(f"{type(optimizer).__name__} saves an average of its own; leave ema out")
+    return Ema([factor for group in optimizer.param_groups for factor in group["params"]], config.ema)
