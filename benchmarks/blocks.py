@@ -25,10 +25,11 @@ from typing import Any
 
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
+from loratools.blocks.parse import find_preset
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import SD1_17
 from loratools.blocks.symptoms import Symptom, symptoms
-from loratools.blocks.vector import BlockVector, find_preset
+from loratools.blocks.vector import BlockVector
 from loratools.files import write_text
 from loratools.ops.analysis.suggest import suggest
 from loratools.ops.merging.terms import Term
@@ -156,7 +157,7 @@ def _unit(style: str, seed: int, base_style: Path, size: Size, work: Path, devic
         "device": device,
         "resume": True,
     }
-    run = train(read_config(overrides=settings), progress=False)
+    run = train(read_config(overrides=settings)[0], progress=False)
     variants = _variants(work / "run", base_style, size)
     a, b = read(run.epochs[-1]), read(base_style)
     rows = [GridRow.of_terms([Term(a, 1.0, label="style")], "overfit alone")]

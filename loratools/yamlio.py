@@ -76,9 +76,9 @@ class Document:
     def span(self, path: Place) -> Span:
         """The place of the key at ``path``, of the value where it has no key, or of the nearest parent that exists."""
         for length in range(len(path), -1, -1):
-            found = self.keys.get(path[:length]) or self.spans.get(path[:length])
-            if found is not None:
-                return found
+            span = self.keys.get(path[:length]) or self.spans.get(path[:length])
+            if span is not None:
+                return span
         return Span(1, 1, 0, 0)
 
     def within(self, place: Place) -> Document:
@@ -127,9 +127,9 @@ def _word(text: str, within: tuple[int, int], word: str | None, message: str) ->
     """Where the word stands inside the range; failing that, the first of the message's quoted words that does."""
     start, end = within
     for wanted in [word] if word else re.findall(r"'([^'\n]+)'", message):
-        found = text.find(wanted, start, end)
-        if found >= 0:
-            return found, found + len(wanted)
+        at = text.find(wanted, start, end)
+        if at >= 0:
+            return at, at + len(wanted)
     return None
 
 

@@ -25,7 +25,7 @@ ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
 # inside a room, floor by floor; the folders and files of one floor do not import one another
 FLOORS: dict[str, list[str]] = {
     "adapter": ["header parallel", "algebra", "architectures", "files"],
-    "ops": ["text_table report randomized_svd", "merging", "analysis", "subtract resize extract convert"],
+    "ops": ["text_table randomized_svd", "report", "merging", "analysis", "subtract resize extract convert"],
     "base": [
         "quiet to_device picture_size", "base_path model text_model", "single_file vae_path", "load", "vae", "prompt",
         "sampling patching", "infotext generate",
@@ -50,7 +50,6 @@ HEAP = 20  # files that one folder may hold
 SKIPPED_FORMATS = 60  # tables that are read better as they were typed, in all
 PARAMETERS = 16  # that one function may take
 MANY_PARAMETERS = {  # functions that still take more; a list that only becomes shorter
-    "loratools.cli.blocks.files.analyze_effect": 18,
     "loratools.cli.lora.merge.command": 22,
     "loratools.cli.lora.subtract.command": 18,
     "loratools.cli.pictures.grid.command": 42,

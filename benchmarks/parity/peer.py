@@ -78,9 +78,9 @@ class Peer:
             _stem(module.lora_name): module for module in (*self._network.text_encoder_loras, *self._network.unet_loras)
         }
         with torch.no_grad():
-            for name, branch in network.branches.items():
+            for name, layer in network.layers.items():
                 module = self._modules[kohya_name(name, models.family)]
-                for theirs, factor in ((module.lora_down, branch.down), (module.lora_up, branch.up)):
+                for theirs, factor in ((module.lora_down, layer.down), (module.lora_up, layer.up)):
                     theirs.weight.copy_(factor.reshape(theirs.weight.shape))
 
     def measure(self, batch: Inputs, options: Mapping[str, Any], recorder: Recorder) -> Measured:

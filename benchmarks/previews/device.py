@@ -15,8 +15,8 @@ from loratools.base.patching.batched_lora import BatchedLora
 from loratools.base.patching.patch import Patcher, live_modules
 from loratools.base.sampling.cuda_graph import capture_graph
 from loratools.base.sampling.sample import compiled_unet, plain_unet
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
-from loratools.blocks.vector import parse_vector
 from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import Stack, marks_of
 from loratools.preview.render.engine import Engine

@@ -28,8 +28,8 @@ from benchmarks.previews.bench import (
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
 from loratools.base.quiet import quiet
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
-from loratools.blocks.vector import parse_vector
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
 from loratools.pocket import weights_folder

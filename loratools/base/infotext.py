@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loratools import __version__
 from loratools.base.sampling.noise_kinds import KINDS, OWN, RNG, kind_of
 from loratools.base.sampling.samplers import split_name
+from loratools.blocks import tokens
 from loratools.files import replacing, utf8_text
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def plain_name(name: str) -> str:
 
 def number(value: float) -> str:
     """``0.3`` for 0.1 + 0.2, ``1`` for 1.0: ten significant digits, no trailing zeros."""
-    return f"{value + 0.0:.10g}"
+    return tokens.number(value, 10)
 
 
 def write_png(image: Image, path: Path, parameters: str, made: Mapping[str, Any] | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from loratools.adapter.architectures.compvis import TEXT, UNET, open_clip_parts
+from loratools.adapter.architectures.compvis import TEXT, UNET, open_clip_views
 from loratools.adapter.files.checkpoint import read_pickle
 from loratools.base.text_model import build_text_encoder
 from loratools.errors import BaseModelError
@@ -170,7 +170,7 @@ def from_open_clip(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
     """OpenCLIP's text tower under transformers' names: q, k and v are split, the projection is transposed."""
     out = {}
     for key, value in state.items():
-        for part in open_clip_parts(key):
-            piece = value if part.third is None else value.chunk(3)[part.third]
-            out[part.name] = (piece.T if part.transposed else piece).contiguous()
+        for view in open_clip_views(key):
+            piece = value if view.third is None else value.chunk(3)[view.third]
+            out[view.name] = (piece.T if view.transposed else piece).contiguous()
     return out

@@ -10,7 +10,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from loratools.blocks.text import clip, is_number
+from loratools.blocks.tokens import clip, is_number
 from loratools.errors import BlockError, did_you_mean
 
 _X = re.compile(r"[Xx]\s*(?P<offset>[-+]\s*[\d.]+)?\Z")
@@ -48,8 +48,8 @@ class Letters:
             return float(item)
         if item in _LBW:
             return self._draw(item)
-        if found := _X.match(item):
-            return self._dynamic(item, found["offset"])
+        if match := _X.match(item):
+            return self._dynamic(item, match["offset"])
         if self.inspire and item in ("A", "B", "a", "b"):
             value = self.a if item.upper() == "A" else self.b
             return value if item.isupper() else value / 2

@@ -67,7 +67,7 @@ class Shell(Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run, and exit with 0 (done), 1 (an error, told in one paragraph), 2 (syntax) or 130 (interrupted)."""
+        """Run, and exit with 0 (done), 1 (an error, printed as one paragraph), 2 (syntax) or 130 (interrupted)."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
         if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
@@ -83,7 +83,7 @@ class Shell(Group):
 
 
 def report(error: BaseException, *, debug: bool) -> int:
-    """Tell an error on stderr as a person needs it; returns the exit code.
+    """Print an error on stderr as a person needs it; returns the exit code.
 
     Anything that is not an error (such as SystemExit) is raised again.
     """
@@ -120,8 +120,8 @@ def _unexpected(error: Exception) -> int:
     name = type(error).__name__
     if name == "OutOfMemoryError":
         return _say("error: the device ran out of memory; use a smaller --batch-size or size, or --device cpu", FAILED)
-    told = " ".join(str(error).split())[:400]
-    return _say(f"error: unexpected {name}: {told}; this looks like a bug, --debug shows where", FAILED)
+    message = " ".join(str(error).split())[:400]
+    return _say(f"error: unexpected {name}: {message}; this looks like a bug, --debug shows where", FAILED)
 
 
 def _usage(error: click.UsageError) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -23,8 +24,25 @@ _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 DTYPES = click.Choice(DTYPE_NAMES)
+
+
+def as_object(options: Callable[..., T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
+    """Hand a command its arguments and flags as one object, a dataclass whose fields have click's names.
+
+    It stands below the command's options, directly above its function.
+    """
+
+    def decorate(function: Callable[[T], None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(**values: Any) -> None:
+            function(options(**values))
+
+        return command
+
+    return decorate
 
 
 def force_option(function: F) -> F:
@@ -46,10 +64,10 @@ def json_option(function: F) -> F:
 
 def size_bytes(text: str, option: str) -> int:
     """``500MiB`` or ``20GiB`` as bytes; anything else is a mistake in using ``option``."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
         fail_usage(f"{option} {text}: write a size such as 500MiB or 20GiB")
-    return int(float(found["number"]) * 1024 ** _UNITS[found["unit"].upper()])
+    return int(float(match["number"]) * 1024 ** _UNITS[match["unit"].upper()])
 
 
 def unknown_option(function: F) -> F:
@@ -153,7 +171,7 @@ def read_terms(
     text: str,
     lora_dirs: Sequence[str],
     presets: str | None,
-    missing: str | None,
+    missing: str | float | None,
     allow_unknown: bool = False,
     base: str | None = None,
 ) -> list[Any]:

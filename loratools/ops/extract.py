@@ -22,7 +22,7 @@ from loratools.adapter.files.metadata import Provenance
 from loratools.dtypes import dtype_name
 from loratools.errors import BaseModelError, FormatError, NonFiniteError, ShapeError
 from loratools.ops.merging.combine import Combined, combine
-from loratools.ops.merging.lazy_result import Decomposed, Source
+from loratools.ops.merging.lazy_result import Decomposed, LazyResult
 from loratools.ops.merging.merge import merge_texts, provenance_of
 from loratools.ops.merging.terms import Term
 from loratools.ops.merging.write_result import store
@@ -87,7 +87,7 @@ def extract_files(
 
 def digest_of(checkpoint: Checkpoint) -> str:
     """sha256 of a single file, or over the hex digests of a folder's weight files in order."""
-    found = sorted({place.file for place in checkpoint.places.values()})
+    found = sorted({location.file for location in checkpoint.locations.values()})
     if len(found) == 1:
         return files.sha256(found[0])
     return hashlib.sha256("".join(files.sha256(path) for path in found).encode()).hexdigest()
@@ -113,7 +113,7 @@ def _from_adapter(
     )
 
 
-class _Sketched(Source):
+class _Sketched(LazyResult):
     """Full differences, decomposed only as far as the rule needs."""
 
     costly = True

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loratools.blocks.scheme import NO_BLOCK, full_scheme, in_order
+from loratools.blocks.scheme import NO_BLOCK, full_scheme, sorted_blocks
 from loratools.ops.text_table import table
 
 
@@ -149,7 +149,7 @@ def grouped(names: Iterable[str], family: str) -> dict[str, list[str]]:
     """Module names by block, in the order of the family's scheme; blocks without modules are left out."""
     scheme = full_scheme(family)
     places = {name: scheme.block_of(name) for name in names}
-    order = in_order(scheme, (block for block in places.values() if block is not None))
+    order = sorted_blocks(scheme, (block for block in places.values() if block is not None))
     groups: dict[str, list[str]] = {block: [] for block in (*order, NO_BLOCK)}
     for name, block in places.items():
         groups[block or NO_BLOCK].append(name)

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from loratools.adapter.algebra.lowrank import Delta, Dense, LowRank, Vector, concatenate, inner, limit
+from loratools.adapter.algebra.lowrank import Delta, Dense, LowRank, Vector, concatenate, inner, limit, zero
 from loratools.adapter.algebra.rank import Energy, Exact, RankRule, choose, spectrum
 from loratools.adapter.files.passthrough import all_carried
 from loratools.adapter.parallel import in_order
@@ -29,7 +29,7 @@ from loratools.blocks.vector import BlockVector
 from loratools.dtypes import dtype_name
 from loratools.errors import MergeStringError
 from loratools.ops.merging.combine import Combined, combine
-from loratools.ops.merging.lazy_result import Source, norm2_of
+from loratools.ops.merging.lazy_result import LazyResult, norm2_of
 from loratools.ops.merging.merge import adapters_of, merge_files, merge_texts, provenance_of, term_facts
 from loratools.ops.merging.terms import Term
 from loratools.ops.merging.write_result import store
@@ -225,7 +225,7 @@ def _step(
     }
 
 
-class Without(Source):
+class Without(LazyResult):
     """The style with the base's part removed by a method, lazily by module; ``found`` fills with what was removed.
 
     Args:
@@ -359,11 +359,7 @@ def _projected_dense(s: Delta, u: Tensor, v: Tensor, strength: float, side: Side
 def _of(source: Combined, name: str, other: Combined) -> Delta:
     if name in source.shapes:
         return source.delta(name, torch.float64)
-    shape = other.shapes[name]
-    if len(shape) == 1:
-        return Vector(torch.zeros(shape, dtype=torch.float64))
-    columns = math.prod(shape[1:])
-    return LowRank(torch.zeros(shape[0], 1).double(), torch.zeros(1, columns).double(), shape)
+    return zero(other.shapes[name], torch.float64)
 
 
 def _single(delta: Delta) -> Delta:

@@ -22,12 +22,12 @@ from loratools.blocks.scheme import full_scheme
 from loratools.blocks.vector import BlockVector
 from loratools.errors import GridError
 from loratools.files import replacing, write_text
+from loratools.imaging.colours import GREY, INK, PAPER
 from loratools.imaging.lettering import Lettering
 from loratools.ops.merging.terms import Term
 from loratools.ops.text_table import table
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
-from loratools.preview.sheet.sheet import GREY, INK, PAPER
 
 FILE = "effect.json"
 

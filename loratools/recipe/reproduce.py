@@ -99,9 +99,9 @@ def reproduce(
         target = lineage.step if lineage else _only(planner)
         planned = _planned(planner, target, lineage is None)
         _guard(path, out, planned[-1].owner, force)
-        result = _file(run_steps(planned, planner.work, context)[-1].planned, old)
-        new = read(result, allow_unknown=True)
-        found = Reproduced(
+        new_file = _file(run_steps(planned, planner.work, context)[-1].planned, old)
+        new = read(new_file, allow_unknown=True)
+        result = Reproduced(
             new.digest,
             old.digest,
             0.0 if new.digest == old.digest else _apart(old, new),
@@ -109,8 +109,8 @@ def reproduce(
         )
         if out is not None:
             with replacing(out) as part:
-                shutil.copyfile(result, part)
-    return found
+                shutil.copyfile(new_file, part)
+    return result
 
 
 def _planned(planner: Planner, target: str, inline: bool) -> list[Planned]:
@@ -119,8 +119,8 @@ def _planned(planner: Planner, target: str, inline: bool) -> list[Planned]:
     except RecipeError as error:
         if not inline:
             raise
-        told = f"{error}; the header tells its parts by name alone, so name their folder with --lora-dir"
-        raise RecipeError(told) from error
+        message = f"{error}; the header tells its parts by name alone, so name their folder with --lora-dir"
+        raise RecipeError(message) from error
 
 
 def _guard(path: Path, out: Path | None, owner: str, force: bool) -> None:
@@ -138,8 +138,8 @@ def _file(made: Planned, old: Adapter) -> Path:
     """The file that a step made; of a run, the epoch that ``old`` is."""
     if made.step_kind.makes_file:
         return made.out
-    told = Provenance.from_metadata(old.metadata)
-    number = None if told is None else str(told.step["train"]["epoch"])
+    provenance = Provenance.from_metadata(old.metadata)
+    number = None if provenance is None else str(provenance.step["train"]["epoch"])
     (epoch,) = select(epochs(made.out), number, run=made.name)
     return epoch.path
 
@@ -149,8 +149,8 @@ def _planner(path: Path, work: Path, folder: Path, lora_dirs: Sequence[Path]) ->
     lineage = lineage_of(path)
     made = Provenance.from_metadata(read(path, allow_unknown=True).metadata)
     if lineage is None and (made is None or not can_tell(made)):
-        told = " It is an epoch of a training: train again with its settings, see loratools inspect." if made else ""
-        raise RecipeError(f"{path} holds no recipe in its header, so there is nothing to make it again from.{told}")
+        hint = " It is an epoch of a training: train again with its settings, see loratools inspect." if made else ""
+        raise RecipeError(f"{path} holds no recipe in its header, so there is nothing to make it again from.{hint}")
     text = json.dumps(lineage.data) if lineage else import_recipe(str(path)).text
     name = lineage.name if lineage else path.stem
     recipe, document = check_recipe(load_yaml(text, str(folder / f"{name}.yaml")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,7 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset
 from loratools.train.data.read import read_dataset
 from loratools.train.distributed import Ranks
-from loratools.train.dry_run.plan import TrainPlan, fitted, make_plan
+from loratools.train.dry_run.report import DryRun, make_dry_run, with_whole_epochs
 from loratools.train.network.base_adapters import BaseAdapters
 from loratools.train.network.ema import Ema
 from loratools.train.network.network import Network
@@ -37,7 +38,7 @@ class RunParts:
         config: with the number of epochs that ``max_steps`` comes to.
         base: on the run's device, in the precision that it is trained in, with ``base_adapters`` merged into it.
         samples: the pictures that the run draws of itself.
-        plan: what the run will do.
+        dry_run: what the run will do.
     """
 
     config: TrainConfig
@@ -49,29 +50,33 @@ class RunParts:
     samples: tuple[PictureRequest, ...]
     schedule: NoiseSchedule
     trained: Trainable
-    plan: TrainPlan
+    dry_run: DryRun
 
 
-def setup_run(config: TrainConfig, ranks: Ranks = Ranks()) -> RunParts:  # noqa: B008  (frozen)
+def setup_run(config: TrainConfig, ranks: Ranks = Ranks(), notes: Sequence[str] = ()) -> RunParts:  # noqa: B008  (frozen)
     """Every part of the run of ``config``, checked.
 
+    Args:
+        notes: what a person should know of the config's file.
     Raises:
-        LoratoolsError: everything that is found wrong before the first step.
+        LoratoolsError: for everything that can be wrong before the first step.
     """
     precision = pick_precision(config, pick_device(config.device))
     check_tensorboard(config)
     dataset = read_dataset(config, config.resolution or (512, 512))
     base = setup_base(config)
-    config, dataset = fitted(config, at_base_resolution(dataset, config, base))
+    config, dataset = with_whole_epochs(config, at_base_resolution(dataset, config, base))
     check_clip_skip(config, base)
-    samples, config = setup_samples(config, base)
+    samples, of_samples = setup_samples(config, base)
     base_adapters = BaseAdapters(config.base_adapters, base)
     base_adapters.merge()
     place(base, precision)
     schedule = noise_schedule(base.scheduler_config, config).to(precision.device)
     trained = setup_trainable(config, base, precision)
-    plan = make_plan(config, base, dataset, trained.network.sizes, precision.compute.itemsize)
-    return RunParts(config, ranks, precision, base, base_adapters, dataset, samples, schedule, trained, plan)
+    dry_run = make_dry_run(
+        config, base, dataset, trained.network.sizes, precision.compute.itemsize, (*notes, *of_samples)
+    )
+    return RunParts(config, ranks, precision, base, base_adapters, dataset, samples, schedule, trained, dry_run)
 
 
 def setup_base(config: TrainConfig) -> Base:
@@ -98,11 +103,11 @@ def check_clip_skip(config: TrainConfig, base: Base) -> None:
         raise TrainingError(f"clip_skip {config.clip_skip} is above the {layers} layers of the base's text encoder")
 
 
-def setup_samples(config: TrainConfig, base: Base) -> tuple[tuple[PictureRequest, ...], TrainConfig]:
-    """The samples to draw, and ``config`` with a note on each option of theirs that has no effect."""
-    notes = [*config.notes]
+def setup_samples(config: TrainConfig, base: Base) -> tuple[tuple[PictureRequest, ...], tuple[str, ...]]:
+    """The samples to draw, and a note on each option of theirs that has no effect."""
+    notes: list[str] = []
     samples = read_sample_prompts(config, base, notes)
-    return tuple(samples), config.noted(notes)
+    return tuple(samples), tuple(notes)
 
 
 def setup_trainable(config: TrainConfig, base: Base, precision: Precision) -> Trainable:

@@ -50,8 +50,8 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_ls_tells_what_is_kept(work: Path) -> None:
     shown = call("cache", "ls", work)
     assert shown.exit_code == 0 and "final" in shown.stdout and "2 results, " in shown.stdout
-    told = json.loads(call("cache", "ls", work, "--json").stdout)
-    assert {entry["step"] for entry in told} == {"final", "slim"} and all(entry["size"] > 0 for entry in told)
+    entries = json.loads(call("cache", "ls", work, "--json").stdout)
+    assert {entry["step"] for entry in entries} == {"final", "slim"} and all(entry["size"] > 0 for entry in entries)
 
 
 def test_a_missing_folder_is_told_as_every_mistake_is(work: Path) -> None:
@@ -149,7 +149,7 @@ def test_explain_tells_what_was_subtracted_resized_and_converted_and_the_error(w
         encoding="utf-8",
     )
     run_recipe()
-    told = call("explain", work / "other_keys.safetensors").stdout.splitlines()[2:]
+    lines = call("explain", work / "other_keys.safetensors").stdout.splitlines()[2:]
     error = r"error \d\.\d\de-\d\d"
     expected = [
         r"- Converted from `slim.safetensors` to the keys of diffusers: fp16, error 0.00e\+00\.",
@@ -160,10 +160,10 @@ def test_explain_tells_what_was_subtracted_resized_and_converted_and_the_error(w
         r"      - taken away:",
         r"        - `other.safetensors` x 0.8",
     ]
-    for line, pattern in zip(told, expected, strict=False):
+    for line, pattern in zip(lines, expected, strict=False):
         assert re.fullmatch(pattern, line), (line, pattern)
     written = json.loads((work / ".loratools/steps/slim.json").read_text(encoding="utf-8"))["facts"]["error"]
-    assert f"error {written:.2e}" in told[1]
+    assert f"error {written:.2e}" in lines[1]
 
 
 def test_explain_tells_of_a_checkpoint_and_of_an_extraction(work: Path, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_explain_tells_of_a_checkpoint_and_of_an_extraction(work: Path, tmp_path
     assert shown.stdout.startswith("into.safetensors is a base model's checkpoint that LoRAs were added to.")
     merged = "- Merged into `diffusion_pytorch_model.safetensors`: every other tensor as it was."
     assert f"{merged}\n  - `style.safetensors` x 0.5, te x 0" in shown.stdout
-    told = call("explain", work / "back.safetensors").stdout
+    text = call("explain", work / "back.safetensors").stdout
     what = "what makes `into.safetensors` out of `diffusion_pytorch_model.safetensors`"
-    assert f"- Extracted {what}: rank 4, fp16, error " in told
+    assert f"- Extracted {what}: rank 4, fp16, error " in text
     assert call("explain", base).exit_code == 1  # a foreign checkpoint has no story

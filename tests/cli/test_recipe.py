@@ -1,4 +1,4 @@
-"""What the command line adds to recipes: variables, jobs, a shared cache, and what is told when a step fails."""
+"""What the command line adds to recipes: variables, jobs, a shared cache, and what is printed when a step fails."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def test_a_dry_run_says_how_long_and_how_large_and_how_it_knows(folder: Path) ->
     made = json.loads(call("run", "r.yaml", "--json").stdout)
     assert all(step["size"] > 0 and step["memory"] > 0 and step["seconds"] >= 0 for step in made)
     asked = ("run", "r.yaml", "--set", "weight=1", "--dry-run")
-    told = call(*asked).stdout.splitlines()
-    assert told[0].split() == ["step", "kind", "state", "time", "size", "memory", "basis", "reads", "writes"]
-    assert told[1].count("iB") == 2 and "its last run" in told[1]
-    assert "cached" in told[2] and told[2].count(" - ") == 4
+    lines = call(*asked).stdout.splitlines()
+    assert lines[0].split() == ["step", "kind", "state", "time", "size", "memory", "basis", "reads", "writes"]
+    assert lines[1].count("iB") == 2 and "its last run" in lines[1]
+    assert "cached" in lines[2] and lines[2].count(" - ") == 4
     one, two, _ = json.loads(call(*asked, "--json").stdout)
     assert one["estimate"]["size"] == made[0]["size"] and one["estimate"]["memory"] == made[0]["memory"]
     assert one["estimate"]["basis"] == "its last run" and one["estimate"]["seconds"] >= 0

@@ -84,7 +84,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
     base = save_tiny_base(folder / "base")
     single = write_single_file(base, folder / "base.safetensors")
-    place = open_checkpoint(single).places
+    place = open_checkpoint(single).locations
     tensors = load_file(single)
     torch.manual_seed(3)
     for name in (LINEAR, POINT, CONV, TEXT):
@@ -139,7 +139,7 @@ def test_extract_refuses_by_name(models: dict[str, Path], tmp_path: Path) -> Non
     with pytest.raises(BaseModelError, match="unknown family"):
         extract_files(models["base"], tmp_path / "own.safetensors", out, rule=Fixed(3))
     tensors = load_file(models["tuned"])
-    tensors[open_checkpoint(models["tuned"]).places[f"{LINEAR}.weight"].key][0, 0] = float("nan")
+    tensors[open_checkpoint(models["tuned"]).locations[f"{LINEAR}.weight"].key][0, 0] = float("nan")
     save_file(tensors, tmp_path / "nan.safetensors")
     with pytest.raises(NonFiniteError, match=r"attn1\.to_q"):
         extract_files(models["base"], tmp_path / "nan.safetensors", out, rule=Fixed(3))

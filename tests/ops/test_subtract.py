@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from loratools.adapter.algebra.rank import Fixed
-from loratools.blocks.vector import parse_vector
+from loratools.blocks.parse import parse_vector
 from loratools.errors import FileError, FormatError, MergeStringError, ShapeError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.subtract import Method, subtract_files

@@ -18,8 +18,8 @@ from loratools.adapter.files.file import read
 from loratools.adapter.files.save import write
 from loratools.base.infotext import parameters, read_png
 from loratools.base.model import Base
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
-from loratools.blocks.vector import parse_vector
 from loratools.errors import FormatError, GridError, PromptError
 from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.ops.merging.terms import Term, resolve_terms

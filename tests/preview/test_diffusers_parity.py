@@ -20,8 +20,8 @@ from loratools.base.patching.patch import Patcher
 from loratools.base.quiet import quiet
 from loratools.base.sampling.sample import Sampling, decode
 from loratools.base.sampling.samplers import find_sampler
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
-from loratools.blocks.vector import parse_vector
 from loratools.ops.merging.merge import combine, merge_files
 from loratools.ops.merging.terms import Term
 from loratools.pocket import weights_folder

@@ -15,7 +15,7 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.network.network import Network
 from loratools.train.output.state import load_state
 from loratools.train.step import objective
-from loratools.train.trainer import EpochRecord, plan, train
+from loratools.train.trainer import EpochRecord, dry_run, train
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
@@ -220,7 +220,7 @@ def test_plan_counts_without_writing(config: Config, pictures: Pictures) -> None
     root = pictures("root/3_a", 5).parent
     pictures("root/2_b", 4, (128, 64))
     settings = config(root, epochs=10, batch_size=4, gradient_accumulation=2, bucket_min=32, bucket_steps=32)
-    found = plan(settings)
+    found = dry_run(settings)
     assert (found.images, found.samples_per_epoch, found.batches_per_epoch) == (9, 23, 6)
     assert (found.steps_per_epoch, found.steps, found.samples, found.modules) == (3, 30, 230, 204)
     sums = "23 samples x 10 epochs / batch 4 x 2 batches a step (6 batches an epoch) = 30 steps"

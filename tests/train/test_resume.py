@@ -29,7 +29,7 @@ from loratools.train.network.ema import Ema
 from loratools.train.network.network import Network
 from loratools.train.output.run_folder import RunFolder, staying
 from loratools.train.output.state import State, check_resumable, load_state, refuse_to_begin_anew
-from loratools.train.trainer import OnStep, RunResult, StepRecord, plan, train
+from loratools.train.trainer import OnStep, RunResult, StepRecord, dry_run, train
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
@@ -180,7 +180,7 @@ def test_every_second_epoch_and_the_last_stay_also_after_a_kill(tiny: Path, imag
     often = {"epochs": 5, "save_every_steps": None, "save_state_every_steps": 1, "ema": None}
     every = train(eight_steps(tiny, images, tmp_path / "every", **often), progress=False)
     settings = eight_steps(tiny, images, tmp_path / "second", save_every_epochs=2, **often)
-    assert plan(settings).files == 3
+    assert dry_run(settings).files == 3
     result = killed_thrice(settings, 6, 9, 14)
     assert [path.name for path in result.epochs] == [
         "t-000002.safetensors",
@@ -443,10 +443,10 @@ def test_which_epochs_stay_is_known_before_the_first(
 def test_a_plan_counts_the_files_that_stay_and_warns_of_a_small_disk(
     tiny: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = plan(eight_steps(tiny, images, tmp_path / "new/out"))  # 2 epochs, and steps 3 and 6
+    found = dry_run(eight_steps(tiny, images, tmp_path / "new/out"))  # 2 epochs, and steps 3 and 6
     assert found.files == 4 and not [text for text in found.warnings if "MiB left" in text]
-    assert plan(eight_steps(tiny, images, tmp_path, save_every_steps=1, save_last_n=1)).files == 2
+    assert dry_run(eight_steps(tiny, images, tmp_path, save_every_steps=1, save_last_n=1)).files == 2
     room = found.files * found.file_bytes + 2 * 4 * 4 * found.parameters
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(room, 0, room))
-    warned = plan(eight_steps(tiny, images, tmp_path / "new/out")).warnings
+    warned = dry_run(eight_steps(tiny, images, tmp_path / "new/out")).warnings
     assert [text for text in warned if "new/out has 2 MiB left, and the run takes up to" in text], warned

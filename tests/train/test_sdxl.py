@@ -91,8 +91,8 @@ def test_the_loss_is_that_of_diffusers_parts(tiny_xl: Path, config: Config, tmp_
     schedule, precision = objective.noise_schedule(base.scheduler_config), pick_precision(settings, torch.device("cpu"))
     captions = ["1girl, red hair", "blue eyes, smile, hat"]
     network = Network(base, 4, 2, 0)
-    for branch in network.branches.values():
-        torch.nn.init.normal_(branch.up, std=0.1)
+    for layer in network.layers.values():
+        torch.nn.init.normal_(layer.up, std=0.1)
     draws = Draws(torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([10, 700]))
     pipe = StableDiffusionXLPipeline.from_pretrained(tiny_xl)
     with network.attached():
@@ -116,7 +116,7 @@ def test_the_loss_is_that_of_diffusers_parts(tiny_xl: Path, config: Config, tmp_
     wanted = (predicted - draws.noise).square().mean((1, 2, 3))
     torch.testing.assert_close(losses, wanted, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(cached, wanted, rtol=1e-5, atol=1e-6)
-    moved = {name for name, branch in network.branches.items() if branch.up.grad is not None and branch.up.grad.any()}
+    moved = {name for name, layer in network.layers.items() if layer.up.grad is not None and layer.up.grad.any()}
     assert any(name.startswith("text_encoder_2.text_model.encoder.layers.2.") for name in moved)  # through the pooled
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from loratools.pocket.architecture import vae_config
-from tools.build_pocket.graph import Trainer
 from tools.build_pocket.settings import Settings
+from tools.build_pocket.trainer import Trainer
 
 FACE, HAND = 2.0, 6.0  # weights of a pixel there; 1 elsewhere
 KL = 1e-4
@@ -46,8 +46,11 @@ def train(settings: Settings, folder: Path, device: str, seconds: float) -> None
         moved = boxes[rows].float() - torch.cat([origin, origin], dim=1)[:, None]
         return _reconstruct(model, pictures, noise, region_weights(moved, side, 2))
 
-    for name, side, plan, share in (("vae-crops", 64, settings.crops, 0.67), ("vae", 128, settings.autoencoder, 0.33)):
-        trainer = Trainer([model], lambda side=side, plan=plan: loss_at(side, plan.batch), plan, device)
+    for name, side, training, share in (
+        ("vae-crops", 64, settings.crops, 0.67),
+        ("vae", 128, settings.autoencoder, 0.33),
+    ):
+        trainer = Trainer([model], lambda side=side, size=training.batch: loss_at(side, size), training, device)
         trainer.run(name, seconds * share, folder / "log.jsonl")
         trainer.use_averages()
     torch.save({"state": model.half().cpu().state_dict()}, folder / "vae.part")

@@ -1,4 +1,4 @@
-"""Stage ``draw``: the three sets of captioned drawings, made by all processor cores, one ``.npz`` a set."""
+"""Stages ``draw-*``: the three sets of captioned drawings, made by all processor cores, one ``.npz`` file for each."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ __all__ = [
     "inner",
     "limit",
     "same_matrix",
+    "zero",
 ]
 
 # A component whose largest entry is 2**-8 keeps its entries down to 1/64 of that above fp16's subnormals (2**-14).
@@ -190,6 +191,13 @@ def _scaled_ups(terms: Sequence[tuple[float, LowRank]]) -> Tensor:
         torch.mul(delta.up, weight, out=side[:, start : start + delta.rank])
         start += delta.rank
     return side
+
+
+def zero(shape: tuple[int, ...], dtype: torch.dtype) -> Delta:
+    """No difference at all, of rank 1: a file has no word for rank 0."""
+    if len(shape) == 1:
+        return Vector(torch.zeros(shape, dtype=dtype))
+    return LowRank(torch.zeros(shape[0], 1, dtype=dtype), torch.zeros(1, math.prod(shape[1:]), dtype=dtype), shape)
 
 
 def same_matrix(a: tuple[int, ...], b: tuple[int, ...]) -> bool:

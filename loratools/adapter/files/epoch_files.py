@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from loratools.adapter.files.lora_file import is_peft, weights_of
 from loratools.adapter.files.metadata import KEY
-from loratools.adapter.files.source import is_peft, weights_of
 from loratools.adapter.header import read_header
 from loratools.errors import FileError, FormatError, did_you_mean
 

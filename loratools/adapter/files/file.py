@@ -19,10 +19,10 @@ from loratools.adapter.algebra.lowrank import Delta, Dense, Vector, finite, limi
 from loratools.adapter.algebra.shapes import scale_rank
 from loratools.adapter.algebra.to_lowrank import lower
 from loratools.adapter.files.decode import Decoded, Group, Piece, decode, peft_path
+from loratools.adapter.files.lora_file import LoraFile, open_lora_file
 from loratools.adapter.files.passthrough import Carried
 from loratools.adapter.files.peft import told_alpha
 from loratools.adapter.files.save import Written, write
-from loratools.adapter.files.source import Source, open_source
 from loratools.adapter.header import header
 from loratools.dtypes import torch_dtype_of
 from loratools.errors import FileError, FormatError, NeedsBaseError, NonFiniteError, ShapeError
@@ -51,7 +51,7 @@ class Adapter(Mapping[str, Delta]):
         carried: tensors that no table knows, by their own names; only where the reader was told to allow them.
     """
 
-    def __init__(self, source: Source, decoded: Decoded, base: Weights | None = None) -> None:
+    def __init__(self, source: LoraFile, decoded: Decoded, base: Weights | None = None) -> None:
         self.path = source.path
         self.family = decoded.family
         self.metadata = source.header.metadata
@@ -151,9 +151,9 @@ class Adapter(Mapping[str, Delta]):
 
     def _decomposed(self, group: Group, direction: Delta, tensors: Mapping[str, Tensor]) -> Delta:
         """The difference of a DoRA group, whose stored weight is put together from the base's own modules."""
-        found = rows_of(group.place, group.shape[0], group.shape[1])
+        found = rows_of(group.fused, group.shape[0], group.shape[1])
         weights = [
-            self._weight(name, group, count_rows(rows)) for name, rows in zip(group.place.names, found, strict=True)
+            self._weight(name, group, count_rows(rows)) for name, rows in zip(group.fused.names, found, strict=True)
         ]
         whole = join(list(zip(found, weights, strict=True)), group.shape).dense()
         role = "magnitude" if "magnitude" in tensors else "dora"
@@ -263,7 +263,7 @@ def read(path: str | os.PathLike[str], base: Weights | None = None, allow_unknow
 
 def open_adapter(path: str | os.PathLike[str], base: Weights | None = None, allow_unknown: bool = False) -> Adapter:
     """As :func:`read`, but a DoRA without a base is refused only when such a module is looked up: for describing it."""
-    source = open_source(path)
+    source = open_lora_file(path)
     decoded = decode(
         source.path,
         source.header.tensors,

@@ -121,7 +121,7 @@ def file_size(
     plan = _Plan(kohya_slots(bundles, stored, dtype, None), {}, dtype)
     texts = _metadata(path, family, metadata, plan, provenance)
     head = _header({**texts, **_placeholders(True)}, plan)
-    return len(head) + sum(math.prod(part.shape) for slot in plan.slots for part in slot.parts) * dtype.itemsize
+    return len(head) + sum(math.prod(tensor.shape) for slot in plan.slots for tensor in slot.tensors) * dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class _Plan:
 
     def check(self) -> None:
         """Raise FormatError if a carried key is one of the file's own."""
-        own = {part.key for slot in self.slots for part in slot.parts}
+        own = {tensor.key for slot in self.slots for tensor in slot.tensors}
         if twice := sorted(own & set(self.carried)):
             raise FormatError(f"the unknown key '{twice[0]}' cannot be carried: the file has one of that name itself")
 
@@ -209,8 +209,8 @@ def _header(texts: Mapping[str, str], plan: _Plan) -> bytes:
         tensors[key] = TensorInfo(dtype, shape, position, position + size)
         return position + size
 
-    for part in (part for slot in plan.slots for part in slot.parts):
-        position = add(part.key, stored_name(plan.dtype), part.shape, math.prod(part.shape) * plan.dtype.itemsize)
+    for tensor in (tensor for slot in plan.slots for tensor in slot.tensors):
+        position = add(tensor.key, stored_name(plan.dtype), tensor.shape, math.prod(tensor.shape) * plan.dtype.itemsize)
     for key, carried in plan.carried.items():
         position = add(key, carried.dtype, carried.shape, carried.size)
     return encode_header(dict(sorted(texts.items())), tensors)

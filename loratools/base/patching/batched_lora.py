@@ -61,7 +61,7 @@ class BatchedLora:
         """Whether every UNet module of ``deltas`` is a low-rank sum beside a linear module or a 1x1 convolution.
 
         Reads no factor where the mapping knows its ``ranks`` and ``dense`` modules; see
-        :class:`~loratools.ops.merging.lazy_result.Source`.
+        :class:`~loratools.ops.merging.lazy_result.LazyResult`.
         """
         dense: frozenset[str] = getattr(deltas, "dense", frozenset())
         names = [name for name in deltas if name.startswith("unet.")]

@@ -24,7 +24,8 @@ from loratools.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from loratools.ops.merging.lazy_result import Source
+    from loratools.ops.merging.merge_into import IntoReport
+    from loratools.ops.merging.method import MergeMethod
     from loratools.ops.merging.terms import Term
 
 
@@ -36,13 +37,10 @@ class _Inline:
     out: str | None
     lora_dirs: tuple[str, ...]
     presets: str | None
-    missing: str | None
-    rank: str | None
-    dtype: str | None
-    method: str
-    density: float | None
-    match_norm: bool
-    compat: Literal["supermerger", "supermerger-strength", "lbw"] | None
+    missing: float | None
+    rank: str
+    dtype: str
+    method: MergeMethod
     into: str | None
     base: str | None
     dry_run: bool
@@ -112,7 +110,7 @@ def command(
     missing: str | None,
     rank: str | None,
     dtype: str | None,
-    method: str,
+    method: Literal["exact", "ties"],
     density: float | None,
     match_norm: bool,
     into: str | None,
@@ -161,80 +159,70 @@ def command(
         fail_usage("--density goes with --method ties")
     if compat and (method != "exact" or match_norm):
         fail_usage("--compat reproduces another tool as it is; drop --method and --match-norm")
-    _inline(_Inline(source, out, lora_dirs, presets, missing, rank, dtype, method, density, match_norm, compat, into,
-                    base or into, dry_run, allow_unknown, as_json, force))  # fmt: skip
+    from loratools.ops.merging.method import MergeMethod
+
+    _inline(
+        _Inline(
+            text=source,
+            out=out,
+            lora_dirs=lora_dirs,
+            presets=presets,
+            missing=None if missing is None else float(missing),
+            rank=rank or "exact",
+            dtype=dtype or "fp16",
+            method=MergeMethod(method, density, match_norm, compat),
+            into=into,
+            base=base or into,
+            dry_run=dry_run,
+            allow_unknown=allow_unknown,
+            as_json=as_json,
+            force=force,
+        )
+    )
 
 
 def _inline(asked: _Inline) -> None:
     from loratools.adapter.algebra.rank import parse_rank
     from loratools.dtypes import torch_dtype
-    from loratools.ops.analysis.norms import match_norms
-    from loratools.ops.merging.combine import combine
     from loratools.ops.merging.merge import merge_files, plan
 
-    place = None if asked.out is None else safetensors_out(asked.out)
-    rule = parse_rank(asked.rank or "exact")
-    terms: list[Term] = read_terms(
-        asked.text, asked.lora_dirs, asked.presets, _missing(asked), asked.allow_unknown, asked.base
-    )
-    terms = match_norms(terms) if asked.match_norm else terms
-    source = _source(asked, terms)
-    if asked.dry_run or place is None:
+    out = None if asked.out is None else safetensors_out(asked.out)
+    rule, method = parse_rank(asked.rank), asked.method
+    missing = method.missing(asked.missing)
+    terms = read_terms(asked.text, asked.lora_dirs, asked.presets, missing, asked.allow_unknown, asked.base)
+    terms = method.prepared(terms)
+    if asked.dry_run or out is None:
+        method.result(terms)  # raises where the method cannot take these terms
         _print(plan(terms), asked.as_json)
-        return
-    owner = _owner(asked)
-    if asked.into:
-        _print(_into(asked, asked.into, source or combine(terms), terms, place, owner), asked.as_json)
-        return
-    report = merge_files(
-        terms,
-        place,
-        rule=rule,
-        dtype=torch_dtype(asked.dtype or "fp16"),
-        force=asked.force,
-        owner=owner,
-        source=source,
-        method=_method(asked),
-    )
-    _print(report, asked.as_json)
+    elif asked.into:
+        _print(_into(asked, asked.into, terms, out), asked.as_json)
+    else:
+        report = merge_files(
+            terms,
+            out,
+            rule=rule,
+            dtype=torch_dtype(asked.dtype),
+            force=asked.force,
+            owner=_owner(asked),
+            method=method,
+        )
+        _print(report, asked.as_json)
 
 
-def _missing(asked: _Inline) -> str | None:
-    """Those tools never ask: they give blocks that a vector does not list 0, and are measured against keeping them."""
-    return asked.missing or ("1" if asked.compat else None)
-
-
-def _source(asked: _Inline, terms: list[Term]) -> Source | None:
-    """What is written in place of the exact sum, or None for the sum itself."""
-    from loratools.ops.merging.compat import compatible
-    from loratools.ops.merging.ties import Ties
-
-    if asked.method == "ties":
-        return Ties(terms, 0.5 if asked.density is None else asked.density)
-    if asked.compat is None:
-        return None
-    return compatible(terms, asked.compat)
-
-
-def _into(asked: _Inline, base: str, source: Source, terms: list[Term], place: Path, owner: str) -> Any:
+def _into(asked: _Inline, base: str, terms: list[Term], out: Path) -> IntoReport:
+    from loratools.ops.merging.combine import combine
     from loratools.ops.merging.merge import into_provenance
     from loratools.ops.merging.merge_into import merge_into
 
-    made = into_provenance(terms, base, owner, _method(asked))
-    return merge_into(source, base, place, provenance=made, force=asked.force)
-
-
-def _method(asked: _Inline) -> dict[str, Any]:
-    """What the header tells beside the terms; nothing for the plain sum."""
-    told: dict[str, Any] = {}
-    if asked.method == "ties":
-        told |= {"method": "ties", "density": 0.5 if asked.density is None else asked.density}
-    return told | ({"compat": asked.compat} if asked.compat else {})
+    result = asked.method.result(terms) or combine(terms)
+    made = into_provenance(terms, base, _owner(asked), asked.method)
+    return merge_into(result, base, out, provenance=made, force=asked.force)
 
 
 def _owner(asked: _Inline) -> str:
-    flags = [f"{key}={value}" for key, value in _method(asked).items()]
-    flags += ["match-norm"] if asked.match_norm else []
+    """Which command may write the file again: its terms and what else decides the result."""
+    flags = [f"{key}={value}" for key, value in asked.method.facts().items()]
+    flags += ["match-norm"] if asked.method.match_norm else []
     flags += [f"into {Path(asked.into).name}"] if asked.into else []
     return " ".join(["merge", short_terms(asked.text), *flags])
 

@@ -86,8 +86,8 @@ def command(
     import math
 
     from loratools.adapter.algebra.rank import parse_rank
+    from loratools.blocks.parse import parse_vector
     from loratools.blocks.presets import load_presets
-    from loratools.blocks.vector import parse_vector
     from loratools.dtypes import torch_dtype
     from loratools.ops.subtract import Method, subtract_files
 

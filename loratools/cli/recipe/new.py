@@ -73,11 +73,11 @@ def import_(source: str, out: Path | None, base: str | None, force: bool) -> Non
     from loratools.recipe.importers.detect import import_recipe
     from loratools.recipe.importers.write import write_new
 
-    found = import_recipe(sys.stdin.read() if source == "-" else source, base=base, is_text=source == "-")
-    for note in found.notes:
+    imported = import_recipe(sys.stdin.read() if source == "-" else source, base=base, is_text=source == "-")
+    for note in imported.notes:
         click.echo(f"note: {note}", err=True)
     if out is None:
-        click.echo(found.text, nl=False)
+        click.echo(imported.text, nl=False)
         return
-    write_new(out, found.text, force)
-    click.echo(f"{out}: {found.what}")
+    write_new(out, imported.text, force)
+    click.echo(f"{out}: {imported.what}")

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.adapter.files.decode import Piece, decode
+from loratools.adapter.files.lora_file import open_lora_file
 from loratools.adapter.files.metadata import KEY, Provenance
-from loratools.adapter.files.source import open_source
-from loratools.blocks.scheme import NO_BLOCK, SCHEMES, Scheme, full_scheme, in_order
+from loratools.blocks.scheme import NO_BLOCK, SCHEMES, Scheme, full_scheme, sorted_blocks
 from loratools.files import sha256
 from loratools.ops.text_table import table
 
@@ -170,7 +170,7 @@ def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Descr
     Raises:
         FileError, FormatError: as :func:`describe`.
     """
-    source = open_source(path)
+    source = open_lora_file(path)
     tensors = source.header.tensors
     decoded = decode(
         source.path, tensors, source.header.metadata, component=source.component, allow_unknown=allow_unknown
@@ -180,7 +180,7 @@ def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Descr
     ranks = _ranks(kinds, {name: piece.rank for name, piece in pieces.items()})
     scheme = _scheme(decoded.family, tuple(pieces))
     counts = Counter(scheme.block_of(name) or NO_BLOCK for name in pieces)
-    order = (*in_order(scheme, (name for name in counts if name != NO_BLOCK)), NO_BLOCK)
+    order = (*sorted_blocks(scheme, (name for name in counts if name != NO_BLOCK)), NO_BLOCK)
     return Description(
         Path(path),
         decoded.family,
@@ -227,15 +227,15 @@ def _kind(kinds: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> st
 
 
 def _blocks(adapter: Adapter, scheme: Scheme) -> dict[str, BlockFacts]:
-    from loratools.adapter.parallel import in_order as on_every_core
+    from loratools.adapter.parallel import in_order
 
     def measure(name: str) -> tuple[str, float]:
         return name, 0.0 if name in adapter.needs_base else adapter[name].norm() ** 2
 
     squares: dict[str, list[float]] = {}
-    for name, square in on_every_core(measure, adapter):
+    for name, square in in_order(measure, adapter):
         squares.setdefault(scheme.block_of(name) or NO_BLOCK, []).append(square)
-    order = (*in_order(scheme, (name for name in squares if name != NO_BLOCK)), NO_BLOCK)
+    order = (*sorted_blocks(scheme, (name for name in squares if name != NO_BLOCK)), NO_BLOCK)
     return {name: BlockFacts(len(squares[name]), math.sqrt(sum(squares[name]))) for name in order if name in squares}
 
 

@@ -45,7 +45,7 @@ class Decomposed:
         return rest if rest > _NOISE * self.norm2 else 0.0
 
 
-class Source(Mapping[str, Delta]):
+class LazyResult(Mapping[str, Delta]):
     """A lazy mapping: module -> the difference that is asked for, in float32.
 
     Attributes:

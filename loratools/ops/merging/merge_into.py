@@ -14,7 +14,7 @@ from torch import Tensor
 
 from loratools import files
 from loratools.adapter.algebra.lowrank import finite
-from loratools.adapter.architectures.compvis import Part
+from loratools.adapter.architectures.compvis import ParameterView
 from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint, taken
 from loratools.adapter.files.metadata import KEY, Provenance, guard_overwrite
 from loratools.adapter.header import Header, TensorInfo, encode_header, read_header
@@ -22,7 +22,7 @@ from loratools.adapter.parallel import in_order
 from loratools.dtypes import torch_dtype_of
 from loratools.errors import BaseModelError, FileError, NonFiniteError, ShapeError
 from loratools.ops.merging.combine import Combined
-from loratools.ops.merging.lazy_result import Source
+from loratools.ops.merging.lazy_result import LazyResult
 from loratools.ops.report import grouped
 from loratools.ops.text_table import table
 
@@ -77,7 +77,7 @@ class IntoReport:
 
 
 def merge_into(
-    source: Source,
+    source: LazyResult,
     base: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
@@ -109,7 +109,7 @@ def merge_into(
     return IntoReport(target, len(stream.found), target.stat().st_size, sum(stream.found.values(), Written()), blocks)
 
 
-def _check(checkpoint: Checkpoint, source: Source) -> None:
+def _check(checkpoint: Checkpoint, source: LazyResult) -> None:
     lost = [name for name in _changing(source) if weight_name(name) not in checkpoint]
     if checkpoint.family not in (None, source.family):
         raise BaseModelError(
@@ -131,7 +131,7 @@ def _check(checkpoint: Checkpoint, source: Source) -> None:
             )
 
 
-def _changing(source: Source) -> list[str]:
+def _changing(source: LazyResult) -> list[str]:
     """The modules that are changed at all: of a sum, those with a term whose strength is not 0."""
     return [name for name in source if not isinstance(source, Combined) or source.parts(name)]
 
@@ -144,7 +144,7 @@ def weight_name(name: str) -> str:
 class _Stream:
     """The copying of one file, tensor by tensor in its own order."""
 
-    def __init__(self, checkpoint: Checkpoint, source: Source, header: Header) -> None:
+    def __init__(self, checkpoint: Checkpoint, source: LazyResult, header: Header) -> None:
         self._path = checkpoint.path
         self._source = source
         self._header = header
@@ -166,7 +166,7 @@ class _Stream:
     def _pieces(self) -> Iterator[tuple[int, TensorInfo | None, bytes]]:
         """(bytes to copy as they are, then a tensor to replace, its new bytes), in the file's order."""
         order = sorted(self._header.tensors.items(), key=lambda item: (item[1].start, item[1].end))
-        changed = [(key, info) for key, info in order if self._parts(key)]
+        changed = [(key, info) for key, info in order if self._views(key)]
         position = 0
         for info, data, found in in_order(self._change, changed):
             self.found.update(found)
@@ -174,8 +174,8 @@ class _Stream:
             position = info.end
         yield max((info.end for info in self._header.tensors.values()), default=0) - position, None, b""
 
-    def _parts(self, key: str) -> list[Part]:
-        return [part for part in self._held.get(key, []) if part.name in self._modules]
+    def _views(self, key: str) -> list[ParameterView]:
+        return [view for view in self._held.get(key, []) if view.name in self._modules]
 
     def _change(self, item: tuple[str, TensorInfo]) -> tuple[TensorInfo, bytes, dict[str, Written]]:
         key, info = item
@@ -189,8 +189,8 @@ class _Stream:
             raise FileError(f"{self._path} changed while it was being read; run the command again")
         stored = torch.frombuffer(data, dtype=dtype).reshape(info.shape)
         found = {
-            self._modules[part.name]: self._add(taken(stored, part), self._modules[part.name])
-            for part in self._parts(key)
+            self._modules[view.name]: self._add(taken(stored, view), self._modules[view.name])
+            for view in self._views(key)
         }
         return info, bytes(data), found
 

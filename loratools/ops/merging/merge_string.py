@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from loratools.adapter.files.epoch_files import parse_reference
+from loratools.blocks.parse import FUNCTIONS
 from loratools.blocks.placeholders import is_letter
-from loratools.blocks.text import is_number
-from loratools.blocks.vector import FUNCTIONS
+from loratools.blocks.tokens import is_number
 from loratools.errors import MergeStringError
 
 _OPTIONS = ("te", "unet", "lbwe")

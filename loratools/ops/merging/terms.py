@@ -11,9 +11,10 @@ from torch import Tensor
 from loratools.adapter.architectures.names import UNKNOWN, is_text
 from loratools.adapter.files.epoch_files import epochs, find_lora, is_run, select
 from loratools.adapter.files.file import Adapter, read
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.scheme import NO_BLOCK, full_scheme
-from loratools.blocks.text import is_number
-from loratools.blocks.vector import BlockVector, Presets, parse_vector
+from loratools.blocks.tokens import is_number
+from loratools.blocks.vector import BlockVector, Presets
 from loratools.errors import BlockError, FileError, did_you_mean
 from loratools.ops.merging.merge_string import TermSpec
 

@@ -17,11 +17,11 @@ from loratools.adapter.algebra.lowrank import Delta, LowRank, limit
 from loratools.adapter.algebra.rank import Spectrum, spectrum
 from loratools.errors import MergeStringError
 from loratools.ops.merging.combine import Combined, combine
-from loratools.ops.merging.lazy_result import Source
+from loratools.ops.merging.lazy_result import LazyResult
 from loratools.ops.merging.terms import Term
 
 
-class Ties(Source):
+class Ties(LazyResult):
     """The TIES merge of weighted terms, lazily by module.
 
     Args:

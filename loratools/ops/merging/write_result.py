@@ -16,7 +16,7 @@ from loratools.adapter.files.passthrough import Carried
 from loratools.adapter.files.save import Written, file_size, write
 from loratools.adapter.parallel import in_order
 from loratools.errors import FormatError, RankError
-from loratools.ops.merging.lazy_result import Decomposed, Source
+from loratools.ops.merging.lazy_result import Decomposed, LazyResult
 from loratools.ops.merging.spool import Spool
 from loratools.ops.report import MergeReport, ModuleError, report_blocks
 
@@ -25,7 +25,7 @@ _NOISE = 1e-12  # of that root: what float64 leaves of terms that cancel to noth
 
 
 def store(
-    source: Source,
+    source: LazyResult,
     out: Path,
     *,
     rule: RankRule,
@@ -69,7 +69,9 @@ def store(
 class Prepared(Mapping[str, Delta]):
     """What is stored for each module of a source, and what that cost against the source itself."""
 
-    def __init__(self, source: Source, ranks: Mapping[str, int], factors: Mapping[str, LowRank] | None = None) -> None:
+    def __init__(
+        self, source: LazyResult, ranks: Mapping[str, int], factors: Mapping[str, LowRank] | None = None
+    ) -> None:
         self.source = source
         self.shapes = {name: source.shapes[name] for name in source.shapes if name in ranks}
         self.dense = source.dense if factors is None and ranks is source.ranks else frozenset[str]()
@@ -109,7 +111,7 @@ class _Layout:
 
     def __init__(
         self,
-        source: Source,
+        source: LazyResult,
         rule: RankRule,
         dtype: torch.dtype,
         metadata: Mapping[str, str],

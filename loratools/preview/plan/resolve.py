@@ -8,8 +8,9 @@ from pathlib import Path
 
 from loratools.adapter.parallel import in_order
 from loratools.blocks.groups import expand
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.scheme import full_scheme
-from loratools.blocks.vector import BlockVector, Presets, parse_vector
+from loratools.blocks.vector import BlockVector, Presets
 from loratools.errors import BlockError, GridError, LoratoolsError, PromptError, did_you_mean
 from loratools.ops.merging.terms import Term
 from loratools.preview.record.grid import RowInfo

@@ -10,7 +10,7 @@ import torch
 
 from loratools.adapter.algebra.lowrank import Delta, LowRank
 from loratools.adapter.files.file import Adapter
-from loratools.adapter.files.source import is_peft
+from loratools.adapter.files.lora_file import is_peft
 from loratools.base.infotext import LoraUse, plain_name
 from loratools.ops.merging.merge import combine
 from loratools.ops.merging.terms import Term

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.adapter.parallel import in_order
+from loratools.imaging.colours import GREY, INK, LINE, PAPER
+from loratools.imaging.fit import fit
 from loratools.preview.record.grid import Grid, Picture, Score
 from loratools.preview.record.votes import Marks
 from loratools.preview.sheet.layout import Layout, by_cell, plan_layout, wrapped
@@ -16,7 +18,6 @@ from loratools.preview.sheet.layout import Layout, by_cell, plan_layout, wrapped
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PAPER, INK, GREY, LINE = "#fbfaf7", "#1d1d20", "#77757a", "#d9d6cf"
 GOLD = "#e0a526"
 STRIPS, STRIP_NAMES = (
     ("#3b6ea5", "#c98b3c", "#5a8f4e", "#9a4f96", "#8c8c8c"),
@@ -203,7 +204,7 @@ def _read_fitted(path: Path, room: tuple[int, int]) -> Image:
     from PIL import Image as images
 
     with images.open(path) as opened:
-        return _fitted(opened.convert("RGB"), room)
+        return fit(opened.convert("RGB"), room)
 
 
 def _draw_tile(sheet: Image, tile: Sequence[Image], layout: Layout, at: tuple[int, int]) -> None:
@@ -216,19 +217,6 @@ def _corner(layout: Layout, place: int, at: tuple[int, int]) -> tuple[int, int]:
     """Where the ``place``-th picture of a cell at ``at`` begins."""
     down, across = divmod(place, layout.across)
     return (at[0] + across * (layout.picture[0] + layout.inner), at[1] + down * (layout.picture[1] + layout.inner))
-
-
-def _fitted(image: Image, room: tuple[int, int]) -> Image:
-    """As large as fits ``room``, by a whole factor where it is enlarged."""
-    from PIL.Image import Resampling
-
-    factor = min(room[0] / image.width, room[1] / image.height)
-    if factor >= 1:
-        factor = int(factor)
-    if factor == 1:
-        return image
-    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-    return image.resize(size, Resampling.NEAREST if factor > 1 else Resampling.LANCZOS)
 
 
 def _footer(grid: Grid, layout: Layout, width: int) -> list[str]:

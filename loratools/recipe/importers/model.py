@@ -67,8 +67,8 @@ def unknown_presets(vectors: Sequence[str], blocks: Mapping[str, Any]) -> list[s
     Raises:
         BlockError: for one that is no name either.
     """
+    from loratools.blocks.parse import parse_vector
     from loratools.blocks.presets import load_presets
-    from loratools.blocks.vector import parse_vector
 
     known, unknown = load_presets(blocks), []
     for text in dict.fromkeys(vectors):

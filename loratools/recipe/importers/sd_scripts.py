@@ -76,14 +76,12 @@ def of_toml(path: Path, base: str | None) -> Imported:
     Raises:
         RecipeError: naming an option that is unknown or not supported, and what to use instead.
     """
-    from loratools.train.sd_scripts.config_file import is_options, read_options
-    from loratools.train.sd_scripts.dataset_toml import DEFAULTS, read_dataset_toml
+    from loratools.train.sd_scripts.config_file import read_sd_scripts
 
-    whole = is_options(path)
-    notes: list[str] = []
-    options = read_options(path, notes) if whole else {**DEFAULTS, **read_dataset_toml(path)}
+    theirs = read_sd_scripts(path)
+    options, notes = theirs.settings, [*theirs.notes]
     settings = {key: value for key, value in options.items() if key not in _ELSEWHERE and value is not None}
-    if not whole:
+    if not theirs.of_options:
         notes.append(f"{path.name} says which pictures, not how to train: `preset: default` is this tool's")
     notes += [f"'{key}: {options[key]}' is left out: results go to runs/, or -o" for key in ("out",) if key in options]
     images = {"images": options["images"]} if options.get("images") else {}

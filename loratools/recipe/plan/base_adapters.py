@@ -57,7 +57,7 @@ class BaseAdapters:
         return settings
 
     def _text(self, terms: Terms) -> str:
-        from loratools.blocks.vector import parse_vector
+        from loratools.blocks.parse import parse_vector
 
         texts = []
         for spec in terms.specs:

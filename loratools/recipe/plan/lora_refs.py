@@ -14,6 +14,7 @@ from loratools.ops.merging.merge_string import quoted
 from loratools.recipe.plan.paths import digest_of
 from loratools.recipe.plan.planner import Planner, StepRequest
 from loratools.recipe.plan.step import Planned, StepInput
+from loratools.train.output.epoch_report import best_epoch
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
@@ -64,7 +65,7 @@ def read_terms(text: str, request: StepRequest, presets: Presets, *place: str | 
         RecipeError: at ``place``, for text that is no merge string, a name that is nothing, an epoch that the run will
             not have, or a block vector that is none.
     """
-    from loratools.blocks.vector import parse_vector
+    from loratools.blocks.parse import parse_vector
     from loratools.ops.merging.merge_string import parse_merge_string
 
     try:
@@ -104,7 +105,6 @@ def read_one(text: str, request: StepRequest, *place: str | int) -> Terms:
 def one_file(terms: Terms) -> Path:
     """The file that :func:`read_one` means; the steps that it needs must have run."""
     from loratools.adapter.files.epoch_files import epochs, is_run, select
-    from loratools.train.output.epoch_report import best_epoch
 
     spec = terms.specs[0]
     path = terms.paths[spec.ref]
@@ -179,7 +179,7 @@ def model_family(path: Path) -> str | None:
 
 def vector_values(text: str, presets: Presets) -> list[list[Any]]:
     """What a vector's text means, however it is spelled: for each scheme that it fits, the weights by block."""
-    from loratools.blocks.vector import parse_vector
+    from loratools.blocks.parse import parse_vector
 
     values = []
     for family in _FAMILIES:

@@ -44,14 +44,14 @@ class Published:
 
     Args:
         name: the file's name without its ending.
-        found: the LoRA described, norms by block included.
+        description: the LoRA described, norms by block included.
         activation: the trigger words, one text.
         base: what the recipe calls the base.
     """
 
     settings: CardOptions
     name: str
-    found: Description
+    description: Description
     activation: str
     base: str
 
@@ -75,28 +75,28 @@ def triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
     if phrase := metadata.get("modelspec.trigger_phrase"):
         return tuple(word for part in phrase.split(",") if (word := part.strip()))
     tags, folders = _json(metadata, "ss_tag_frequency"), _json(metadata, "ss_dataset_dirs")
-    found: dict[str, None] = {}
+    words: dict[str, None] = {}
     for folder, counts in tags.items():
         images = _count(folders.get(folder), counts)
-        found |= dict.fromkeys(tag.strip() for tag, count in counts.items() if count >= images and tag.strip())
-    return tuple(found)[:_MOST_TRIGGERS]
+        words |= dict.fromkeys(tag.strip() for tag, count in counts.items() if count >= images and tag.strip())
+    return tuple(words)[:_MOST_TRIGGERS]
 
 
 def _count(folder: object, counts: Mapping[str, int]) -> int:
     """A training folder's pictures; where the header does not say, as many as its commonest tag has."""
-    told = folder.get("img_count") if isinstance(folder, dict) else None
+    count = folder.get("img_count") if isinstance(folder, dict) else None
     most = max(counts.values(), default=1)
-    return told if isinstance(told, int) and 0 < told <= most else most
+    return count if isinstance(count, int) and 0 < count <= most else most
 
 
 def _json(metadata: Mapping[str, str], key: str) -> dict[str, dict[str, int]]:
     try:
-        told = json.loads(metadata.get(key, "{}"))
+        values = json.loads(metadata.get(key, "{}"))
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(told, dict):
+    if not isinstance(values, dict):
         return {}
-    folders = {name: values for name, values in told.items() if isinstance(values, dict)}
+    folders = {name: values for name, values in values.items() if isinstance(values, dict)}
     return {
         str(name): {str(tag): count for tag, count in values.items() if isinstance(count, int)}
         for name, values in folders.items()
@@ -108,7 +108,7 @@ def sidecar(made: Published) -> str:
     settings = made.settings
     content = {
         "description": settings.description,
-        "sd version": VERSIONS.get(made.found.family, "Unknown"),
+        "sd version": VERSIONS.get(made.description.family, "Unknown"),
         "activation text": made.activation,
         "preferred weight": settings.weight,
         "negative text": settings.negative,
@@ -120,7 +120,7 @@ def sidecar(made: Published) -> str:
 def header_texts(made: Published) -> dict[str, str]:
     """What the file's own header says of it; names, never how it was made, which stays as it is."""
     settings = made.settings
-    told = {
+    texts = {
         "ss_output_name": made.name,
         "modelspec.title": made.title,
         "modelspec.description": settings.description,
@@ -129,7 +129,7 @@ def header_texts(made: Published) -> dict[str, str]:
         "modelspec.trigger_phrase": made.activation,
         "modelspec.usage_hint": f"weight {settings.weight:g}",
     }
-    return {key: text for key, text in told.items() if text}
+    return {key: text for key, text in texts.items() if text}
 
 
 def card(made: Published, picture: str | None) -> str:
@@ -156,19 +156,19 @@ def _front(made: Published, picture: str | None) -> Iterator[str]:
 
 
 def _body(made: Published, picture: str | None) -> Iterator[str]:
-    settings, found = made.settings, made.found
+    settings, description = made.settings, made.description
     if settings.description:
         yield from (settings.description, "")
     if picture:
         yield from (f"![{made.title}]({picture})", "")
-    kind = f"{found.kind} for {VERSIONS.get(found.family, found.family)}"
-    ranks = _span(sorted(found.ranks))
+    kind = f"{description.kind} for {VERSIONS.get(description.family, description.family)}"
+    ranks = _span(sorted(description.ranks))
     rows = [
-        ("file", f"`{made.name}.safetensors`, {kind}, {found.modules} modules, rank {ranks}"),
+        ("file", f"`{made.name}.safetensors`, {kind}, {description.modules} modules, rank {ranks}"),
         ("trigger words", f"`{made.activation}`" if made.activation else "none"),
         ("weight", f"{settings.weight:g}: `<lora:{made.name}:{settings.weight:g}>`"),
         ("negative prompt", f"`{settings.negative}`" if settings.negative else ""),
-        ("base", made.base_model or found.metadata.get("ss_sd_model_name") or made.base),
+        ("base", made.base_model or description.metadata.get("ss_sd_model_name") or made.base),
         ("author", settings.author),
         ("licence", settings.license or "not stated"),
     ]
@@ -176,17 +176,17 @@ def _body(made: Published, picture: str | None) -> Iterator[str]:
     if settings.notes:
         yield from (settings.notes, "")
     yield from ("## Blocks", "", "Where its strength lies: each block's share of the squared norm.", "")
-    yield from _blocks(found)
-    yield from ("", "## How it was made", "", *story(found.metadata))
+    yield from _blocks(description)
+    yield from ("", "## How it was made", "", *story(description.metadata))
 
 
-def _blocks(found: Description) -> Iterator[str]:
-    squares = {name: (block.norm or 0.0) ** 2 for name, block in found.blocks.items()}
+def _blocks(description: Description) -> Iterator[str]:
+    squares = {name: (block.norm or 0.0) ** 2 for name, block in description.blocks.items()}
     whole, most = sum(squares.values()) or 1.0, max(squares.values(), default=0.0) or 1.0
     yield from ("| block | modules | share | |", "|---|---:|---:|---|")
     for name, square in squares.items():
         bar = "█" * round(_WIDTH * square / most)
-        yield f"| {name} | {found.blocks[name].modules} | {100 * square / whole:.1f} % | {bar} |"
+        yield f"| {name} | {description.blocks[name].modules} | {100 * square / whole:.1f} % | {bar} |"
 
 
 def _span(ranks: Sequence[int]) -> str:

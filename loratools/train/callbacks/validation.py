@@ -64,7 +64,7 @@ class Validation:
 class ValidationCallback(Callback):
     """Measures the weights that are saved, whenever the config asks for it, and writes a ``validation`` line.
 
-    The first line is of step 0, before anything was learnt.
+    The first line is of step 0, before anything is trained.
     """
 
     name = "validation"
@@ -99,10 +99,10 @@ class ValidationCallback(Callback):
 
     def _record(self, epoch: int, step: int) -> None:
         self._bar.doing("validation loss")
-        found = self.measure()
-        self._measured = step, found.loss
-        self._run.log.write("validation", {"epoch": epoch, "step": step, **found.json()})
-        self._board.scalar("validation/loss", found.loss, step)
+        validation = self.measure()
+        self._measured = step, validation.loss
+        self._run.log.write("validation", {"epoch": epoch, "step": step, **validation.json()})
+        self._board.scalar("validation/loss", validation.loss, step)
 
     @torch.no_grad()
     def measure(self) -> Validation:
@@ -110,7 +110,7 @@ class ValidationCallback(Callback):
         run = self._run
         config, dataset, ranks, device = run.config, run.dataset, run.ranks, run.precision.device
         rows = {index: row for row, index in enumerate(self._chosen)}
-        found: list[Tensor] = []
+        measured: list[Tensor] = []
         places: list[tuple[int, int]] = []
         least = 1 if config.gradient_checkpointing else _ROWS
         batches = dataset.plain_batches(self._chosen, max(config.batch_size, least))
@@ -119,11 +119,11 @@ class ValidationCallback(Callback):
                 inputs = self._inputs(batch).to(device)
                 for band in range(BANDS):
                     draws = self._draws(batch, tuple(inputs.mean.shape[1:]), band)
-                    found.append(run.step.losses(inputs, draws))
+                    measured.append(run.step.losses(inputs, draws))
                     places += [(rows[sample.item], band) for sample in batch]
         losses = torch.zeros(len(rows), BANDS)
         if places:
-            losses[tuple(zip(*places, strict=True))] = torch.cat(found).cpu()
+            losses[tuple(zip(*places, strict=True))] = torch.cat(measured).cpu()
         losses = losses.to(device)
         ranks.sum(losses)
         names = short_names([dataset.items[index] for index in self._chosen])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from loratools.dtypes import Dtype
 from loratools.train.config.data import DATA_PLACES, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
@@ -132,7 +132,6 @@ class TrainConfig(
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps")
     resume: bool = Field(default=False, description="go on with a run that was cut short")
     force: bool = Field(default=False, description="overwrite another run's files")
-    _notes: tuple[str, ...] = PrivateAttr(())
 
     @field_validator("name")
     @classmethod
@@ -187,26 +186,15 @@ class TrainConfig(
 
     def parts(self) -> tuple[DataSet, ...]:
         """The run's data sets with the run's own settings filled in; a ``resolution`` of None is the base's."""
-        found = []
+        parts = []
         for part in self.datasets or (DataSet(images=self.images),):
             unset = [name for name in OF_DATA_SETS if getattr(part, name) is None]
-            found.append(part.model_copy(update={name: getattr(self, name) for name in unset}))
-        return tuple(found)
+            parts.append(part.model_copy(update={name: getattr(self, name) for name in unset}))
+        return tuple(parts)
 
     def subsets(self) -> tuple[Subset, ...]:
         """The folders of all data sets."""
         return tuple(subset for part in self.datasets for subset in part.images) or self.images
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know of the file that this was read from."""
-        return self._notes
-
-    def noted(self, notes: Sequence[str]) -> TrainConfig:
-        """The same settings with ``notes``."""
-        copied = self.model_copy()
-        copied._notes = tuple(notes)
-        return copied
 
     @property
     def network_alpha(self) -> float:

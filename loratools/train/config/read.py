@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from loratools.errors import RecipeError, did_you_mean
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.data import OF_DATA_SETS, Subset
 from loratools.train.config.paths import INPUTS, locate
-from loratools.validation import and_more, first_of, mistakes
-from loratools.yamlio import Document, Place, read_yaml
+from loratools.validation import Mistake, and_more, first_of, mistakes
+from loratools.yamlio import Document, read_yaml
 
 PRESETS = Path(__file__).with_name("presets.yaml")
 
@@ -23,8 +23,11 @@ def presets() -> dict[str, dict[str, Any]]:
     return dict(read_yaml(PRESETS).data)
 
 
-def read_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-    """The config at ``path`` (our YAML, or sd-scripts' TOML: a dataset config or options) under ``overrides``.
+def read_config(
+    path: str | Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> tuple[TrainConfig, tuple[str, ...]]:
+    """The config at ``path`` (our YAML, or sd-scripts' TOML: a dataset config or options) under ``overrides``, and a
+    sentence for everything in it that a person should know and that stops nothing.
 
     Overrides that are None count as not given. With no path the overrides alone must name ``base`` and ``images``.
     What the file names is looked for beside it first, then in the current folder; what overrides name the other way
@@ -33,25 +36,21 @@ def read_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     Raises:
         RecipeError: for a file that cannot be read, an unknown key or preset, or a value out of range.
     """
+    given = overrides or {}
     if path is None:
-        return make_config(overrides or {}, "train")
+        return make_config(given, "train"), ()
     if Path(path).suffix.lower() == ".toml":
-        notes: list[str] = []
-        under = _read_toml(Path(path), overrides or {}, notes)
-        return make_config(overrides or {}, str(path), under=under).noted(notes)
+        from loratools.train.sd_scripts.config_file import read_sd_scripts
+
+        theirs = read_sd_scripts(
+            Path(path), defaults=given.get("preset") is None
+        )  # a preset says what the file does not
+        config = make_config(given, str(path), under=theirs.settings, documents=theirs.documents)
+        return config, theirs.notes
     document = read_yaml(path)
     if not isinstance(document.data, dict):
         raise RecipeError(f"{path} holds no settings; write `base:` and `images:` at least")
-    return make_config(overrides or {}, str(path), under=document.data, document=document)
-
-
-def _read_toml(path: Path, overrides: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    from loratools.train.sd_scripts.config_file import is_options, read_options
-    from loratools.train.sd_scripts.dataset_toml import DEFAULTS, read_dataset_toml
-
-    if is_options(path):  # a preset says what the file does not
-        return read_options(path, notes, defaults=overrides.get("preset") is None)
-    return {**DEFAULTS, **read_dataset_toml(path)}
+    return make_config(given, str(path), under=document.data, documents=(document,)), ()
 
 
 def make_config(
@@ -59,12 +58,16 @@ def make_config(
     source: str,
     *,
     under: Mapping[str, Any] | None = None,
-    document: Document | None = None,
+    documents: Sequence[Document] = (),
 ) -> TrainConfig:
     """``values`` over ``under`` over the preset's settings, checked.
 
+    Args:
+        source: names what is read in messages; the file, where it is one.
+        documents: the files that ``under`` is from, our YAML or sd-scripts' TOML; its paths are looked for beside the
+            first of them.
     Raises:
-        RecipeError: naming ``source`` (and the line, where ``document`` knows it), the key and the nearest valid one.
+        RecipeError: naming ``source`` (and the line, where a document has it), the key and the nearest valid one.
     """
     over = {key: value for key, value in values.items() if value is not None}
     given = {**_without(under or {}, over), **over}
@@ -76,10 +79,10 @@ def make_config(
     try:
         config = TrainConfig.model_validate(merged)
     except ValidationError as error:
-        raise _refusal(error, merged, source, document, over) from error
-    if document is None and not source.endswith(".toml"):
+        raise _refusal(error, merged, source, documents, over) from error
+    if not documents:
         return config
-    beside = Path(source).parent
+    beside = Path(documents[0].source).parent
     of_file = locate(config, [beside], [name for name in INPUTS if name not in over])
     return locate(of_file, [Path(), beside], [name for name in INPUTS if name in over])
 
@@ -108,27 +111,33 @@ def _preset(name: object, source: str) -> dict[str, Any]:
 
 
 def _refusal(
-    error: ValidationError, values: Mapping[str, Any], source: str, document: Document | None, over: Collection[str]
+    error: ValidationError,
+    values: Mapping[str, Any],
+    source: str,
+    documents: Sequence[Document],
+    over: Collection[str],
 ) -> RecipeError:
-    """The first mistake in ``values``, with its line where it stands in ``document`` and not in ``over``."""
+    """The first mistake in ``values``, with its line where it stands in one of ``documents`` and not in ``over``."""
     wrong = mistakes(error, values, TrainConfig, "loratools train --help")
-    first = first_of(wrong, document)
-    message = f"{first.message}{and_more(wrong)}"
-    if document is not None and first.place in document.spans and first.place[:1] not in {(key,) for key in over}:
-        return document.error(first.place, message, first.word)
-    key = ".".join(str(part) for part in first.place)
-    if source.endswith(".toml") and (theirs := _theirs(first.place)):
-        key = f"{key} ({theirs})"
+    of_yaml = documents[0] if documents and not source.endswith(".toml") else None
+    first = first_of(wrong, of_yaml)
+    message, overridden = f"{first.message}{and_more(wrong)}", first.place[:1] in {(key,) for key in over}
+    if of_yaml is not None and first.place in of_yaml.spans and not overridden:
+        return of_yaml.error(first.place, message, first.word)
+    key, excerpt = ".".join(str(part) for part in first.place), ""
+    if of_yaml is None and documents and first.place and not overridden:
+        theirs, excerpt = _of_sd_scripts(documents, first)
+        key = f"{key} ({theirs})" if theirs and theirs not in first.place else key
     where = f"{source}: {key}" if key else source
-    return RecipeError(f"{where}: {message}", place=first.place, reason=message)
+    return RecipeError(f"{where}: {message}", excerpt, place=first.place, reason=message)
 
 
-def _theirs(path: Place) -> str:
-    """sd-scripts' name of the setting at ``path``, where it is another than ours."""
-    from loratools.train.sd_scripts.dataset_toml import DATASET_KEYS, SUBSET_KEYS
-    from loratools.train.sd_scripts.options import OPTIONS
+def _of_sd_scripts(documents: Sequence[Document], mistake: Mistake) -> tuple[str, str]:
+    """The name that sd-scripts has for what is wrong, and its line with a caret; nothing where it is not in a file."""
+    from loratools.train.sd_scripts.config_file import find_setting
 
-    names = [part for part in path if isinstance(part, str)]
-    known = {ours: theirs for table in (OPTIONS, SUBSET_KEYS, DATASET_KEYS) for theirs, ours in table.items()}
-    theirs = known.get(names[-1], "") if names else ""
-    return theirs if theirs not in names else ""
+    setting = find_setting(documents, mistake.place)
+    if setting is None:
+        return "", ""
+    document, place = setting
+    return str(place[-1]), document.excerpt(place, mistake.word, mistake.message)

@@ -156,12 +156,12 @@ def _effective(optimizer: torch.optim.Optimizer, group: Mapping[str, Any], rate:
 def _imported(path: str, remedy: str) -> type[torch.optim.Optimizer]:
     module, _, attribute = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        kind = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise TrainingError(f"the optimizer '{path}' cannot be imported ({error}); {remedy}") from error
-    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise TrainingError(f"'{path}' is not an optimizer; name a subclass of torch.optim.Optimizer")
-    return found
+    return kind
 
 
 def _implied(name: str) -> Mapping[str, Any]:

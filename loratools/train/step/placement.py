@@ -13,7 +13,7 @@ from loratools.base.quiet import quiet
 from loratools.train.config.config import TrainConfig
 from loratools.train.step.precision import Precision
 
-_SHAPES_COMPILED = 64  # torch.compile gives up on a module after eight shapes unless told otherwise
+_SHAPES_COMPILED = 64  # torch.compile's own limit is eight shapes for a module
 
 
 def place(base: Base, precision: Precision) -> None:

@@ -127,12 +127,12 @@ class Captioner:
         tokenizers = self._base.tokenizers
         if not self._weighted:
             return Words(tuple(tokenize(tokenizer, captions, self._chunks) for tokenizer in tokenizers))
-        found = []
+        encoded = []
         for tokenizer in tokenizers:
             length = self._chunks * (tokenizer.model_max_length - 2) + 2
             ids, weights = tokenize_weighted(tokenizer, captions, length)
-            found.append((in_chunks(tokenizer, ids, self._chunks), weights))
-        return Words(tuple(ids for ids, _ in found), tuple(weights for _, weights in found))
+            encoded.append((in_chunks(tokenizer, ids, self._chunks), weights))
+        return Words(tuple(ids for ids, _ in encoded), tuple(weights for _, weights in encoded))
 
     @torch.no_grad()
     def encoded(self, captions: Sequence[str]) -> Conditioning:
@@ -151,7 +151,7 @@ class Captioner:
 
     def _encode(self, captions: Sequence[str]) -> None:
         for encoder in self._base.text_encoders:
-            encoder.eval()  # drop-out in their branches ends with their training
+            encoder.eval()  # dropout in their adapter layers ends with their training
         words, device = self.words(captions), self._base.device
         tokens = [upload(ids, device) for ids in words.tokens]
         emphasis = None if words.emphasis is None else [upload(weights, device) for weights in words.emphasis]

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from loratools.adapter.architectures.compvis import parts_of
+from loratools.adapter.architectures.compvis import views_of
 from loratools.adapter.architectures.names import FAMILIES, module_tree
 from loratools.adapter.files.checkpoint import open_checkpoint
 from loratools.errors import BaseModelError, FileError, FormatError
@@ -51,7 +51,7 @@ def test_every_module_of_every_family_has_an_original_name() -> None:
                 known = [original for original, name in table.items() if f"{path}.".startswith(f"{name}.")]
                 best = max(known, key=lambda original: len(table[original]))
                 key = f"model.diffusion_model.{best}{path.removeprefix(table[best])}.weight"
-                assert [part.name for part in parts_of(key, family)] == [f"{module.name}.weight"]
+                assert [part.name for part in views_of(key, family)] == [f"{module.name}.weight"]
 
 
 def open_clip(layers: int, width: int = 6) -> dict[str, Tensor]:
@@ -92,7 +92,7 @@ def test_fused_projections_are_split(tmp_path: Path, family: str, prefix: str, c
         name = f"{component}.text_model.encoder.layers.1.self_attn.{letter}_proj.weight"
         assert torch.equal(found[name], fused[6 * third : 6 * third + 6])
         assert found.shapes[name] == (6, 6)
-        assert found.places[name].part.third == third
+        assert found.locations[name].view.third == third
     assert torch.equal(found[f"{component}.text_projection.weight"], tower["text_projection"].T)
     assert found.shapes[f"{component}.text_projection.weight"] == (4, 6)
     assert torch.equal(

@@ -76,4 +76,4 @@ def test_our_path_forgets_what_lies_behind() -> None:
     path = BrownianPath(lambda: torch.randn(4))
     for now in range(50, 1, -1):
         path(float(now), float(now - 1))
-    assert len(path._at) == 2
+    assert len(path._values) == 2

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from loratools.adapter.files.file import read
+from loratools.blocks.parse import find_preset, parse_vector
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import SD1_17
-from loratools.blocks.vector import BlockVector, find_preset, parse_vector
+from loratools.blocks.vector import BlockVector
 from loratools.errors import BlockError, FileError, ShapeError
 from loratools.ops.analysis.block_shares import parts_of
 from loratools.ops.analysis.suggest import align, suggest

@@ -19,11 +19,12 @@ from loratools.adapter.files.metadata import KEY, Provenance
 from loratools.blocks.scheme import NO_BLOCK
 from loratools.errors import BaseModelError, FileError, FormatError, MergeStringError, NonFiniteError, ShapeError
 from loratools.ops.analysis.analyze import analyze, plot
-from loratools.ops.analysis.norms import match_norms
 from loratools.ops.merging.combine import combine
 from loratools.ops.merging.compat import Tool, compatible
 from loratools.ops.merging.merge import into_provenance, merge_files, plan
 from loratools.ops.merging.merge_into import merge_into
+from loratools.ops.merging.method import MergeMethod
+from loratools.ops.merging.norms import match_norms
 from loratools.ops.merging.terms import Term
 from loratools.ops.merging.ties import Ties, ties
 from tests.base.compvis import write_single_file
@@ -72,7 +73,7 @@ def test_ties_does_not_depend_on_how_factors_are_written(tmp_path: Path) -> None
 def test_a_ties_merge_says_how_far_it_is_from_the_sum(tmp_path: Path) -> None:
     files = pair(tmp_path, zero=(TEXT,))
     asked = terms("A:1,B:1", **files)
-    report = merge_files(asked, tmp_path / "o.safetensors", source=Ties(asked, 0.5), method={"method": "ties"})
+    report = merge_files(asked, tmp_path / "o.safetensors", method=MergeMethod("ties"))
     a, b = dense(files["A"]), dense(files["B"])
     assert report.distance is not None and report.error < 5e-4
     assert report.distance.error == pytest.approx(distance(report.path, {n: a[n] + b[n] for n in a}), rel=1e-3)
@@ -142,7 +143,7 @@ def test_other_tools_errors_are_reproduced(
     sixteen: dict[str, Path], tmp_path: Path, text: str, tool: Tool, measured: float
 ) -> None:
     asked = terms(text, **sixteen)
-    report = merge_files(asked, tmp_path / "o.safetensors", source=compatible(asked, tool), dtype=torch.float32)
+    report = merge_files(asked, tmp_path / "o.safetensors", method=MergeMethod(compat=tool), dtype=torch.float32)
     assert report.distance is not None
     assert report.distance.error == pytest.approx(measured, rel=0.12, abs=1e-6)  # 0.12: random factors are small here
     if tool == "supermerger" and ":GP1" in text:
@@ -168,7 +169,7 @@ def test_other_tools_read_vectors_in_their_own_way(tmp_path: Path) -> None:
     finally:
         del SHAPES["unet.down_blocks.0.downsamplers.0.conv"]
     gone = terms("A:1:GP1", 1.0, **files)
-    report = merge_files(gone, tmp_path / "o.safetensors", source=compatible(gone, "lbw"))
+    report = merge_files(gone, tmp_path / "o.safetensors", method=MergeMethod(compat="lbw"))
     c = dense(files["A"])
     lost = float(c["unet.down_blocks.0.downsamplers.0.conv"].norm())
     assert report.distance is not None
@@ -219,7 +220,7 @@ def test_merging_into_a_model_changes_only_its_modules(base: Path, tmp_path: Pat
     report = merge_into(combine(asked), base, tmp_path / "model.safetensors", provenance=made)
     before, after, change = load_file(base), load_file(report.path), dense(files["A"])
     assert list(safe_open(base, "pt").keys()) == list(safe_open(report.path, "pt").keys())
-    places = {open_checkpoint(base).places[f"{name}.weight"].key: name for name in change}
+    places = {open_checkpoint(base).locations[f"{name}.weight"].key: name for name in change}
     for key, tensor in before.items():
         assert after[key].dtype == tensor.dtype
         if key not in places:

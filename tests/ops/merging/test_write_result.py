@@ -14,11 +14,11 @@ from loratools.adapter.algebra.lowrank import Delta, LowRank
 from loratools.adapter.algebra.rank import Error, Exact, Fixed, RankRule, Size
 from loratools.adapter.architectures.names import lora_targets
 from loratools.adapter.files.metadata import Provenance
-from loratools.ops.merging.lazy_result import Source
+from loratools.ops.merging.lazy_result import LazyResult
 from loratools.ops.merging.write_result import store
 
 
-class Counted(Source):
+class Counted(LazyResult):
     """Random modules that count how many of them live."""
 
     def __init__(self, costly: bool) -> None:

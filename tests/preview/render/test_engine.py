@@ -33,8 +33,8 @@ from loratools.base.prompt.guidance import (
 from loratools.base.sampling.cuda_graph import UNetGraphs
 from loratools.base.sampling.sample import AddedConditions, Sampling, UNet, denoise, plain_unet
 from loratools.base.sampling.samplers import find_sampler
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
-from loratools.blocks.vector import parse_vector
 from loratools.errors import BaseModelError, GridError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term

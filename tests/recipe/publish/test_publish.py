@@ -56,8 +56,10 @@ def test_what_is_merged_into_a_model_is_extracted_again(folder: Path) -> None:
         for key in before.keys():  # noqa: SIM118
             name = f"unet.{key.removesuffix('.weight')}"
             asked = 0.5 * lora[name].dense(torch.float64) if name in lora else torch.zeros(())
-            found = after.get_tensor(key).double() - before.get_tensor(key).double()
-            assert (found - asked.reshape(found.shape) if name in lora else found).norm() <= 1e-6 * asked.norm() + 1e-9
+            difference = after.get_tensor(key).double() - before.get_tensor(key).double()
+            assert (
+                difference - asked.reshape(difference.shape) if name in lora else difference
+            ).norm() <= 1e-6 * asked.norm() + 1e-9
     back = read("work/back.safetensors")
     assert set(back) == set(UNET)
     for name in UNET:
@@ -73,9 +75,9 @@ def test_a_grid_draws_what_its_options_say(folder: Path) -> None:
         "    sheets: webp, full_size: true, embed: true, sliced: true, tiled: false, offload: false, compile: false}}\n"
     )
     run(text)
-    told = json.loads(Path("work/sheet/grid.json").read_text(encoding="utf-8"))
-    assert told["title"] == "My sheet" and list(told["captions"]) == ["one", "two"]
-    assert Path("work/sheet/grid.webp").is_file() and '"whole"' in json.dumps(told)
+    record = json.loads(Path("work/sheet/grid.json").read_text(encoding="utf-8"))
+    assert record["title"] == "My sheet" and list(record["captions"]) == ["one", "two"]
+    assert Path("work/sheet/grid.webp").is_file() and '"whole"' in json.dumps(record)
     assert "data:image/" in Path("work/sheet/grid.html").read_text(encoding="utf-8")
     assert run(text.replace("sliced: true", "sliced: false"))["sheet"].cached  # of no result's business
     assert not run(text.replace("My sheet", "Another"))["sheet"].cached
@@ -108,8 +110,8 @@ def votes(path: Path, *, stars: dict[str, int]) -> None:
     cells = {
         label: {"at": {"adapter": label, "weight": "1", "prompt": "x", "seed": "1"}, "file": ""} for label in stars
     }
-    told = {"format": "loratools votes 1", "grid": {}, "saved": "", "cells": cells, "stars": stars, "pairs": []}
-    path.write_text(json.dumps(told), encoding="utf-8")
+    votes = {"format": "loratools votes 1", "grid": {}, "saved": "", "cells": cells, "stars": stars, "pairs": []}
+    path.write_text(json.dumps(votes), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -198,9 +200,9 @@ def test_publish_shows_a_grids_cell_or_a_picture(folder: Path) -> None:
 
 
 def _file(label: str, weight: float) -> str:
-    told = json.loads(Path("work/sheet/grid.json").read_text(encoding="utf-8"))
-    row = [entry["label"] for entry in told["rows"]].index(label)
-    return next(cell["file"] for cell in told["cells"] if cell["row"] == row and cell["weight"] == weight)
+    record = json.loads(Path("work/sheet/grid.json").read_text(encoding="utf-8"))
+    row = [entry["label"] for entry in record["rows"]].index(label)
+    return next(cell["file"] for cell in record["cells"] if cell["row"] == row and cell["weight"] == weight)
 
 
 def test_publish_overwrites_its_own_folder_only(folder: Path) -> None:

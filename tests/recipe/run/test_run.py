@@ -211,11 +211,11 @@ def test_the_demo_tells_its_story_and_goes_on_from_what_is_there(folder: Path) -
     text = RECIPE.replace("epochs: 2,", "epochs: 1,").replace("style@2", "style@1").replace("MINE", "GP1")
     Path("small.yaml").write_text(text, encoding="utf-8")
     for again in (False, True):
-        told: list[str] = []
+        lines: list[str] = []
         result = run_demo(
-            Path("demo"), RunContext(device="cpu", judge=judge), told.append, base="tiny", recipe=Path("small.yaml")
+            Path("demo"), RunContext(device="cpu", judge=judge), lines.append, base="tiny", recipe=Path("small.yaml")
         )
-        story = "\n".join(told)
+        story = "\n".join(lines)
         assert all(f"\n{n}/5  " in story for n in range(1, 6))
         assert story.count("already there") == (5 if again else 0)
         assert "base alone" in story and "style@1" in story and "final" in story

@@ -12,18 +12,19 @@ from PIL import Image
 
 from loratools.adapter.files.file import read
 from loratools.base.generate import PictureRequest, generate
-from loratools.base.infotext import read_png
+from loratools.base.infotext import read_png, write_png
 from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
 from loratools.base.sampling import sample
 from loratools.errors import GridError, LoratoolsError, PromptError, TrainingError
 from loratools.train.callbacks.sample_prompts import read_sample_prompts
+from loratools.train.callbacks.sample_sheet import draw_sheet
 from loratools.train.callbacks.tensorboard import tensorboard_folder
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import read_config
 from loratools.train.output.run_folder import RunFolder
-from loratools.train.trainer import StepRecord, plan, train
+from loratools.train.trainer import StepRecord, dry_run, train
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
@@ -102,7 +103,7 @@ def test_what_sd_scripts_takes_stops_nothing(config: Config, tmp_path: Path, bas
 
 
 def test_the_notes_of_samples_are_the_plans(config: Config, pictures: Pictures) -> None:
-    found = plan(config(pictures(count=1), sample_prompts=["1girl --w 70"]))
+    found = dry_run(config(pictures(count=1), sample_prompts=["1girl --w 70"]))
     assert [note for note in found.notes if "70x64 is drawn at 64x64" in note]
 
 
@@ -115,7 +116,7 @@ def test_a_missing_file_stops_a_run_before_it_begins(config: Config, pictures: P
 def test_prompts_are_looked_for_beside_the_config(pictures: Pictures, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("1girl")
     (tmp_path / "a.yaml").write_text(f"base: pocket\nimages: {pictures()}\nsample_prompts: prompts.txt\n")
-    found = read_config(tmp_path / "a.yaml")
+    found = read_config(tmp_path / "a.yaml")[0]
     assert found.sample_prompts == tmp_path / "prompts.txt" and found.samples_every_epochs == 1
     assert "sample_prompts" not in found.settings()
 
@@ -214,9 +215,33 @@ def test_what_sd_scripts_says_of_samples_and_validation(
         'sample_every_n_epochs = 2\nvalidate_every_n_steps = 50\nvalidate_every_n_epochs = 0\nlogging_dir = "logs"\n'
     )
     file.write_text(f'{common}sample_prompts = "prompts.txt"\nsample_sampler = "euler_a"\n{asked}')
-    found = read_config(file)
+    found = read_config(file)[0]
     assert (found.sample_prompts, found.sample_sampler) == (tmp_path / "prompts.txt", "euler_a")
     assert (found.samples_every_epochs, found.validate_every_steps) == (2, 50)
     assert found.tensorboard == Path("logs") and tensorboard_folder(found) == Path("logs") / found.name
     file.write_text(f'{common}sample_prompts = "prompts.txt"\nsample_sampler = "euler_a"\nsample_every_n_steps = 0\n')
-    assert read_config(file).sample_prompts is None  # as there: nobody says when
+    assert read_config(file)[0].sample_prompts is None  # as there: nobody says when
+
+
+def sample_file(folder: Path, number: int, prompt: str = "x") -> None:
+    made = {"run": "t", "epoch": 1, "step": 3, "number": number}
+    write_png(Image.new("RGB", (64, 64), "red"), folder / f"e000001_{number:02d}.png", prompt, {"sample": made})
+
+
+def test_a_sheet_letters_prompts_in_other_alphabets(tmp_path: Path) -> None:
+    """Pillow's built-in font has a box for each of these."""
+    sheets = []
+    for prompt in ("\u03b1\u03b2\u03b3", "\u03b4\u03b5\u03b6"):
+        sample_file(tmp_path, 1)
+        path = draw_sheet(tmp_path, [prompt])
+        assert path is not None
+        sheets.append(np.asarray(Image.open(path)))
+    assert sheets[0].shape == sheets[1].shape and not np.array_equal(*sheets)
+
+
+def test_samples_of_prompts_that_are_gone_are_not_on_the_sheet(tmp_path: Path) -> None:
+    sample_file(tmp_path, 3)
+    assert draw_sheet(tmp_path, ["a", "b"]) is None
+    sample_file(tmp_path, 2)
+    path = draw_sheet(tmp_path, ["a", "b"])
+    assert path is not None and Image.open(path).size[0] == 8 + 256 + 8

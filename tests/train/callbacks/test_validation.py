@@ -24,7 +24,7 @@ from loratools.train.step import objective
 from loratools.train.step.precision import Precision
 from loratools.train.step.step import DenoisingStep
 from loratools.train.step.text_states import Captioner
-from loratools.train.trainer import EpochRecord, RunResult, StepRecord, plan, train
+from loratools.train.trainer import EpochRecord, RunResult, StepRecord, dry_run, train
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
@@ -103,7 +103,7 @@ def config_inputs(mean: torch.Tensor, deviation: torch.Tensor, tokens: tuple[tor
 def test_without_images_held_out_it_is_measured_on_trained_ones_and_says_so(config: Config, pictures: Pictures) -> None:
     images = pictures(count=3)
     settings = config(images, epochs=4, batch_size=3, learning_rate=2e-2, validate_every_epochs=1, validation_images=2)
-    assert any("no image is held out" in note and "2 images" in note for note in plan(settings).notes)
+    assert any("no image is held out" in note and "2 images" in note for note in dry_run(settings).notes)
     run = train(settings, progress=False)
     told = lines(run, "validation")
     assert [line["held_out"] for line in told] == [False] * 5 and len(told[0]["images"]) == 2
@@ -113,7 +113,7 @@ def test_without_images_held_out_it_is_measured_on_trained_ones_and_says_so(conf
     assert [own.validation for own in found.epochs] == [line["loss"] for line in told[1:]]
     assert "trained on" in found.shortlist[0].why and found.shortlist[0].number > 2
     assert "cannot show what is learnt by heart" in found.text()
-    assert not plan(config(images)).notes
+    assert not dry_run(config(images)).notes
 
 
 def test_the_lowest_validation_loss_is_the_best_epoch(config: Config, pictures: Pictures) -> None:

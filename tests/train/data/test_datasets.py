@@ -18,7 +18,7 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config, read_config
 from loratools.train.data.dataset import Dataset
 from loratools.train.data.read import read_dataset
-from loratools.train.trainer import plan, train
+from loratools.train.trainer import dry_run, train
 from tests.tiny import save_tiny_base
 
 Pictures = Callable[..., Path]
@@ -103,7 +103,7 @@ def test_several_tables_of_sd_scripts_toml(tmp_path: Path) -> None:
     path = tmp_path / "d.toml"
     path.write_text(TOML)
     (tmp_path / "masks").mkdir()
-    config = read_config(path, {"base": "b"})
+    config = read_config(path, {"base": "b"})[0]
     first, second = config.parts()
     assert (first.resolution, first.batch_size, first.buckets) == ((64, 64), 4, False)
     assert (second.resolution, second.batch_size, second.buckets) == ((128, 192), 1, True)
@@ -111,9 +111,9 @@ def test_several_tables_of_sd_scripts_toml(tmp_path: Path) -> None:
     assert config.subsets()[0].alpha_mask and config.subsets()[1].mask_folder == tmp_path / "masks"
     assert [subset.validation_split for subset in config.subsets()] == [0.2, 0.5, 0.2] and config.validation_seed == 3
     assert config.subsets()[2].regularisation and config.name == "a"
-    over = read_config(path, {"base": "b", "batch_size": 7, "images": ["z"]})
+    over = read_config(path, {"base": "b", "batch_size": 7, "images": ["z"]})[0]
     assert not over.datasets and over.batch_size == 7
-    assert [part.batch_size for part in read_config(path, {"base": "b", "batch_size": 7}).parts()] == [7, 7]
+    assert [part.batch_size for part in read_config(path, {"base": "b", "batch_size": 7})[0].parts()] == [7, 7]
     path.write_text(TOML.replace("keep_tokens = 2", "validation_seed = 4"))
     with pytest.raises(RecipeError, match="validation_seed differs"):
         read_config(path, {"base": "b"})
@@ -147,7 +147,7 @@ def test_a_run_over_two_data_sets_says_so(tiny: Path, pictures: Pictures, tmp_pa
     quick = {"epochs": 1, "batch_size": 3, "dim": 4, "device": "cpu", "out": str(tmp_path / "out"), "name": "t"}
     quick["modelspec"] = {"author": "me"}
     config = make_config({"base": str(tiny), "datasets": parts, **quick}, "test")
-    found = plan(config)
+    found = dry_run(config)
     assert (found.images, found.held_out, found.steps) == (6, 1, 3)
     for line in (
         "batch 2 or 3 (3 batches an epoch) = 3 steps",
@@ -169,7 +169,7 @@ def test_a_run_over_two_data_sets_says_so(tiny: Path, pictures: Pictures, tmp_pa
 
 def test_a_length_in_steps_becomes_whole_epochs(tiny: Path, pictures: Pictures, tmp_path: Path) -> None:
     place = {"base": str(tiny), "images": str(pictures("a", 5)), "out": str(tmp_path / "out"), "device": "cpu"}
-    found = plan(make_config({**place, "batch_size": 2, "max_steps": 7, "epochs": 50}, "test"))
+    found = dry_run(make_config({**place, "batch_size": 2, "max_steps": 7, "epochs": 50}, "test"))
     assert (found.steps_per_epoch, found.epochs, found.steps) == (3, 3, 9)
     result = train(make_config({**place, "batch_size": 5, "max_steps": 2, "dim": 4}, "test"), progress=False)
     assert (len(result.epochs), result.steps) == (2, 2)

@@ -9,12 +9,12 @@ import torch
 from loratools.train.config.read import make_config, presets
 from loratools.train.data.read import read_dataset
 from loratools.train.dry_run import estimate
-from loratools.train.dry_run.advice import warnings
+from loratools.train.dry_run.advice import advice
 
 
 def _warned(root: Path, preset: str = "default", **settings: object) -> str:
     config = make_config({"base": "x", "images": str(root), "preset": preset, **settings}, "test")
-    return "\n".join(warnings(config, read_dataset(config, (64, 64))))
+    return "\n".join(advice(config, read_dataset(config, (64, 64))))
 
 
 def test_a_good_set_has_no_warning(pictures: Callable[..., Path]) -> None:

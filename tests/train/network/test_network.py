@@ -20,11 +20,12 @@ from loratools.errors import BlockError, NeedsBaseError, RecipeError, TrainingEr
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.network import NetworkConfig
 from loratools.train.network.base_adapters import BaseAdapters
-from loratools.train.network.layers import DoraConv, DoraLinear, DroppedConv, DroppedLinear, ModuleDrop, RankDrop
+from loratools.train.network.dora import DoraConv, DoraLinear
+from loratools.train.network.layers import LoraDropoutConv, LoraDropoutLinear, ModuleDropout, RankDropout
 from loratools.train.network.network import LoraConv, Network
 from loratools.train.optim.param_groups import parameter_groups
 from loratools.train.output.state import load_state
-from loratools.train.trainer import plan, train
+from loratools.train.trainer import dry_run, train
 from tests.train.network.test_inject import _sd15_on_meta
 
 Config = Callable[..., TrainConfig]
@@ -48,8 +49,8 @@ def _moved(network: Network, seed: int = 5) -> Network:
     """The network with every factor away from its start."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for branch in network.branches.values():
-            for factor in branch.factors().values():
+        for layer in network.layers.values():
+            for factor in layer.factors().values():
                 factor.add_(0.1 * torch.randn(factor.shape, generator=generator))
     return network
 
@@ -72,12 +73,12 @@ def _saved(network: Network, path: Path, **settings: Any) -> Path:
 
 def test_locon_trains_the_350_modules_that_sd_scripts_does() -> None:
     network = Network(_sd15_on_meta(), 8, 4, 0, options=NetworkConfig(conv_dim=2, conv_alpha=1))
-    wide = {name for name, branch in network.branches.items() if len(branch.shape) == 4 and branch.shape[2] == 3}
-    assert (len(network.branches), len(wide)) == (350, 50)
-    assert {(branch.rank, branch.alpha) for name, branch in network.branches.items() if name in wide} == {(2, 1)}
-    rest = [branch for name, branch in network.branches.items() if name not in wide]
-    assert {(branch.rank, branch.alpha) for branch in rest} == {(8, 4)}
-    assert sum("time_emb_proj" in name for name in network.branches) == 22
+    wide = {name for name, layer in network.layers.items() if len(layer.shape) == 4 and layer.shape[2] == 3}
+    assert (len(network.layers), len(wide)) == (350, 50)
+    assert {(layer.rank, layer.alpha) for name, layer in network.layers.items() if name in wide} == {(2, 1)}
+    rest = [layer for name, layer in network.layers.items() if name not in wide]
+    assert {(layer.rank, layer.alpha) for layer in rest} == {(8, 4)}
+    assert sum("time_emb_proj" in name for name in network.layers) == 22
 
 
 def test_sdxl_trains_794_modules_and_66_more_with_convolutions() -> None:
@@ -99,8 +100,8 @@ def test_sdxl_trains_794_modules_and_66_more_with_convolutions() -> None:
         )
     meta = torch.device("meta")
     base = Base(unet, None, (), (), {}, "sdxl", "", "sdxl", (1024, 1024), meta, torch.float32)
-    assert len(Network(base, 1, 1, 0).branches) == 722
-    assert len(Network(base, 1, 1, 0, options=NetworkConfig(conv_dim=1)).branches) == 722 + 66
+    assert len(Network(base, 1, 1, 0).layers) == 722
+    assert len(Network(base, 1, 1, 0, options=NetworkConfig(conv_dim=1)).layers) == 722 + 66
 
 
 def test_ranks_and_alphas_by_block(base: Base) -> None:
@@ -113,7 +114,7 @@ def test_ranks_and_alphas_by_block(base: Base) -> None:
         block_alphas="IN01=1,OUT03=6",
         conv_block_dims={"IN04": 7},
     )
-    found = {name: (branch.rank, branch.alpha) for name, branch in network.branches.items()}
+    found = {name: (layer.rank, layer.alpha) for name, layer in network.layers.items()}
     assert found[QUERY] == (2, 1) and found[QUERY.replace("attn1", "attn2")] == (8, 1)
     assert found[QUERY.replace("down_blocks.0", "down_blocks.1")] == (8, 8)  # alpha as the rank
     assert not any(name.startswith("unet.mid_block.attentions") for name in found)
@@ -123,10 +124,10 @@ def test_ranks_and_alphas_by_block(base: Base) -> None:
 
 def test_numbers_in_a_schemes_order_name_every_block(base: Base) -> None:
     network = _network(base, block_dims=list(range(1, 18)))
-    assert network.branches[TEXT].rank == 1 and network.branches[QUERY].rank == 2
-    assert network.branches["unet.up_blocks.3.attentions.2.proj_out"].rank == 17
+    assert network.layers[TEXT].rank == 1 and network.layers[QUERY].rank == 2
+    assert network.layers["unet.up_blocks.3.attentions.2.proj_out"].rank == 17
     only_rules = _network(base, block_dims={"IN01/attn1": 9})
-    assert only_rules.branches[QUERY].rank == 9 and only_rules.branches[TEXT].rank == 4
+    assert only_rules.layers[QUERY].rank == 9 and only_rules.layers[TEXT].rank == 4
 
 
 @pytest.mark.parametrize(
@@ -161,13 +162,13 @@ def test_settings_that_contradict_each_other(settings: Any, message: str, config
         config(tmp_path, **settings)
 
 
-# what a branch computes
+# what a layer computes
 
 
 def test_a_plain_lora_has_plain_modules(base: Base) -> None:
-    kinds = {type(branch).__name__ for branch in _network(base).branches.values()}
+    kinds = {type(layer).__name__ for layer in _network(base).layers.values()}
     assert kinds == {"LoraLinear", "LoraConv"}
-    assert type(_network(base, conv_dim=2).branches[CONV]) is LoraConv
+    assert type(_network(base, conv_dim=2).layers[CONV]) is LoraConv
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv"])
@@ -205,13 +206,13 @@ def test_a_dora_file_is_read_back_as_what_was_trained(base: Base, tmp_path: Path
     with pytest.raises(NeedsBaseError):
         read(path)
     live = live_modules(base)
-    weights = {f"{name}.weight": live[name].weight.detach() for name in network.branches}  # type: ignore[union-attr]
+    weights = {f"{name}.weight": live[name].weight.detach() for name in network.layers}  # type: ignore[union-attr]
     adapter = read(path, weights)
-    assert set(adapter.kinds.values()) == {"dora"} and len(adapter) == len(network.branches)
+    assert set(adapter.kinds.values()) == {"dora"} and len(adapter) == len(network.layers)
     for name in (QUERY, CONV, TEXT):
-        branch, frozen = network.branches[name], weights[f"{name}.weight"].double()
-        moved = frozen.flatten(1) + branch.scale * (branch.up.double() @ branch.down.double())
-        wanted = branch.factors()["magnitude"].double()[:, None] * moved / moved.norm(dim=1, keepdim=True)
+        layer, frozen = network.layers[name], weights[f"{name}.weight"].double()
+        moved = frozen.flatten(1) + layer.scale * (layer.up.double() @ layer.down.double())
+        wanted = layer.factors()["magnitude"].double()[:, None] * moved / moved.norm(dim=1, keepdim=True)
         found = adapter[name].dense().double().flatten(1) + frozen.flatten(1)
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
 
@@ -219,23 +220,23 @@ def test_a_dora_file_is_read_back_as_what_was_trained(base: Base, tmp_path: Path
 def test_dropped_activations_are_those_that_the_generator_draws(base: Base) -> None:
     """Rank drop-out by hand: ranks of each sample whose number is below p are gone, the rest counts 1 / (1 - p)."""
     network = _moved(_network(base, rank_dropout=0.4, conv_dim=2))
-    linear, conv = network.branches[QUERY], network.branches[CONV]
-    assert isinstance(linear, DroppedLinear) and isinstance(conv, DroppedConv)
-    for branch, x, axes in (
+    linear, conv = network.layers[QUERY], network.layers[CONV]
+    assert isinstance(linear, LoraDropoutLinear) and isinstance(conv, LoraDropoutConv)
+    for layer, x, axes in (
         (linear, torch.randn(3, 5, linear.shape[1]), (1,)),
         (conv, torch.randn(3, conv.shape[1], 4, 4), (-1, -1)),
     ):
         torch.manual_seed(1)
-        y = branch(x)
+        y = layer(x)
         torch.manual_seed(1)
-        mask = (torch.rand(3, branch.rank) >= 0.4) / 0.6
+        mask = (torch.rand(3, layer.rank) >= 0.4) / 0.6
         for row in range(3):
-            weight = ((branch.up * mask[row] * branch.scale) @ branch.down).reshape(branch.shape)
-            wanted: Any = branch.frozen(x[row : row + 1])
+            weight = ((layer.up * mask[row] * layer.scale) @ layer.down).reshape(layer.shape)
+            wanted: Any = layer.frozen(x[row : row + 1])
             part: Any = (
                 functional.linear(x[row : row + 1], weight)
                 if len(axes) == 1
-                else functional.conv2d(x[row : row + 1], weight, None, branch.frozen.stride, 1)
+                else functional.conv2d(x[row : row + 1], weight, None, layer.frozen.stride, 1)
             )
             torch.testing.assert_close(y[row : row + 1], wanted + part, rtol=1e-4, atol=1e-5)
     assert 0 < int((mask == 0).sum()) < mask.numel()
@@ -244,17 +245,17 @@ def test_dropped_activations_are_those_that_the_generator_draws(base: Base) -> N
 def test_drops_leave_out_their_share_and_nothing_at_rest(base: Base) -> None:
     torch.manual_seed(0)
     ones = torch.ones(4000, 2, 8)
-    ranks, kept = RankDrop(0.25, -1)(ones), torch.stack([ModuleDrop(0.25)(torch.ones(1)) for _ in range(2000)])
+    ranks, kept = RankDropout(0.25, -1)(ones), torch.stack([ModuleDropout(0.25)(torch.ones(1)) for _ in range(2000)])
     assert abs(float((ranks == 0).float().mean()) - 0.25) < 0.02 and ranks.unique().tolist() == [0, float(ranks.max())]
     assert torch.equal(ranks[:, 0], ranks[:, 1])  # a rank is dropped for all of a sample
     assert abs(float(kept.mean()) - 0.75) < 0.04
     network = _moved(_network(base, network_dropout=0.5, rank_dropout=0.5, module_dropout=0.5))
-    branch, x = network.branches[QUERY], torch.randn(2, 5, 16)
-    assert not torch.equal(branch(x), branch(x))
-    with network.whole():
-        plain = functional.linear(x, branch.scale * branch.up @ branch.down) + branch.frozen(x)
-        torch.testing.assert_close(branch(x), plain)
-    assert branch.training
+    layer, x = network.layers[QUERY], torch.randn(2, 5, 16)
+    assert not torch.equal(layer(x), layer(x))
+    with network.without_dropout():
+        plain = functional.linear(x, layer.scale * layer.up @ layer.down) + layer.frozen(x)
+        torch.testing.assert_close(layer(x), plain)
+    assert layer.training
 
 
 def test_checkpointing_draws_the_same_again(config: Config, pictures: Pictures) -> None:
@@ -289,22 +290,22 @@ def test_rates_by_block_and_loraplus(base: Base, config: Config, tmp_path: Path)
     network = Network(base, 4, 2, 0, options=settings)
     groups = parameter_groups(network, settings)
     rates = {id(factor): group["lr"] for group in groups for factor in group["params"]}
-    inner, other, text = (network.branches[name] for name in (QUERY, "unet.up_blocks.1.attentions.0.proj_in", TEXT))
-    found = [rates[id(factor)] for branch in (inner, other, text) for factor in (branch.down, branch.up)]
+    inner, other, text = (network.layers[name] for name in (QUERY, "unet.up_blocks.1.attentions.0.proj_in", TEXT))
+    found = [rates[id(factor)] for layer in (inner, other, text) for factor in (layer.down, layer.up)]
     assert found == pytest.approx([5e-5, 8e-4, 1e-4, 1.6e-3, 1e-5, 4e-5])
-    assert not any(name.startswith("unet.mid_block") for name in network.branches)
+    assert not any(name.startswith("unet.mid_block") for name in network.layers)
     names = [group["name"] for group in groups]
     assert len(set(names)) == len(names) and {"unet", "text_encoder"} < set(names)
-    assert len(rates) == sum(len(branch.factors()) for branch in network.branches.values())
+    assert len(rates) == sum(len(layer.factors()) for layer in network.layers.values())
     assert [group["name"] for group in parameter_groups(_network(base), config(tmp_path))] == ["text_encoder", "unet"]
 
 
 def test_rank_stabilised_scale_is_folded_into_the_file(base: Base, tmp_path: Path) -> None:
     network = _moved(_network(base, 16, 2, rslora=True))
     adapter = read(_saved(network, tmp_path / "rs.safetensors"))
-    branch = network.branches[QUERY]
-    assert branch.scale == 2 / math.sqrt(16) and adapter.alphas[QUERY] == 2
-    torch.testing.assert_close(adapter[QUERY].dense().float(), (0.5 * branch.up @ branch.down).detach())
+    layer = network.layers[QUERY]
+    assert layer.scale == 2 / math.sqrt(16) and adapter.alphas[QUERY] == 2
+    torch.testing.assert_close(adapter[QUERY].dense().float(), (0.5 * layer.up @ layer.down).detach())
 
 
 def test_norms_are_limited_and_smaller_ones_left_alone(base: Base) -> None:
@@ -379,8 +380,8 @@ def test_a_network_starts_at_a_file(base: Base, tmp_path: Path) -> None:
     ):
         for name, delta in network.deltas().items():
             torch.testing.assert_close(delta.dense(), adapter[name].dense(), rtol=1e-5, atol=1e-8)
-    assert network.branches[QUERY].rank == 4 and network.branches[QUERY].alpha == 2
-    larger = _network(base, 6, 1, network_weights=path).branches[QUERY]
+    assert network.layers[QUERY].rank == 4 and network.layers[QUERY].alpha == 2
+    larger = _network(base, 6, 1, network_weights=path).layers[QUERY]
     assert larger.down[4:].any() and not larger.up[:, 4:].any()  # the ranks that it gains can learn
     with pytest.raises(TrainingError, match="raise dim"):
         _network(base, 3, 3, network_weights=path)
@@ -429,9 +430,9 @@ def test_base_adapters_are_in_the_base_and_not_in_the_file(
         wanted = live[name].weight + weight * adapter[name].dense().float().reshape(live[name].weight.shape)  # type: ignore[operator]
         torch.testing.assert_close(now[name].weight, wanted, rtol=1e-6, atol=1e-7)
     images = pictures(count=2)
-    without = plan(config(images, epochs=1))
+    without = dry_run(config(images, epochs=1))
     settings = config(images, epochs=1, base_adapters=terms)
-    assert plan(settings).modules == without.modules == 204  # though the style has convolutions too
+    assert dry_run(settings).modules == without.modules == 204  # though the style has convolutions too
     result = read(train(settings, progress=False).epochs[0])
     assert len(result) == 204 and result[QUERY].norm() < 0.5 * adapter[QUERY].norm()
     assert [given["digest"] for given in _inputs_of(result) if given["kind"] == "base adapter"] == [adapter.digest]

@@ -16,7 +16,8 @@ from loratools.adapter.algebra.lowrank import LowRank
 from loratools.adapter.files.file import read
 from loratools.adapter.files.save import write
 from loratools.errors import FileError
-from loratools.train.output.epoch_report import EpochFacts, best_epoch, plot, report, shortlist
+from loratools.train.output.epoch_plot import plot
+from loratools.train.output.epoch_report import EpochFacts, best_epoch, report, shortlist
 
 NAMES = [f"unet.mid_block.attentions.0.transformer_blocks.0.attn1.{part}" for part in ("to_q", "to_k", "to_v")]
 

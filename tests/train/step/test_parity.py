@@ -109,8 +109,8 @@ def _ours(folder: Path, settings: TrainConfig, place: Path) -> tuple[Measured, P
     base = load_base(folder, device="cpu")
     network = Network(base, 4, 2, 0)
     torch.manual_seed(9)
-    for branch in network.branches.values():
-        nn.init.normal_(branch.up, std=0.1)
+    for layer in network.layers.values():
+        nn.init.normal_(layer.up, std=0.1)
     file = place / "factors.safetensors"
     write(network.deltas(), file, family=base.family, dtype=torch.float32, alpha=network.alphas, force=True)
     schedule = objective.noise_schedule(base.scheduler_config)
@@ -122,9 +122,9 @@ def _ours(folder: Path, settings: TrainConfig, place: Path) -> tuple[Measured, P
         loss = step.losses(Inputs(mean, deviation, tokens=words.tokens, time_ids=sizes), _draws(settings)).mean()
         loss.backward()
     gradients = {
-        name: (branch.up.grad.flatten(1), branch.down.grad.flatten(1))
-        for name, branch in network.branches.items()
-        if branch.up.grad is not None and branch.up.grad.any()
+        name: (layer.up.grad.flatten(1), layer.down.grad.flatten(1))
+        for name, layer in network.layers.items()
+        if layer.up.grad is not None and layer.up.grad.any()
     }
     return Measured(loss.item(), gradients), file
 

@@ -66,7 +66,7 @@ def test_the_loss_is_the_v_formula(tiny_sd2: Path, config: Config, tmp_path: Pat
     base, settings = load_base(tiny_sd2, device="cpu"), config(tmp_path, base=str(tiny_sd2), clip_skip=2)
     schedule = objective.noise_schedule(base.scheduler_config)
     network, captioner = Network(base, 4, 2, 0), Captioner(base, settings, 10)
-    assert all(isinstance(branch, LoraLinear) for branch in network.branches.values())
+    assert all(isinstance(layer, LoraLinear) for layer in network.layers.values())
     draws = Draws(torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([10, 700]))
     mean, deviation, captions = torch.rand(2, 4, 8, 8), torch.rand(2, 4, 8, 8), ["1girl", "hat, smile"]
     with network.attached():

@@ -15,7 +15,7 @@ from loratools.base.model import Base
 from loratools.dataset.caption_weights import tokenize_weighted, weighted
 from loratools.train.config.config import TrainConfig
 from loratools.train.step.text_states import Captioner, in_chunks, text_states, tokenize
-from loratools.train.trainer import plan, train
+from loratools.train.trainer import dry_run, train
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
@@ -137,6 +137,6 @@ def test_a_run_reads_long_and_weighted_captions(te_lr: float, config: Config, pi
 def test_captions_that_are_cut_are_told_of(config: Config, pictures: Pictures) -> None:
     images = pictures(count=2)
     (images / "00.txt").write_text(LONG)
-    told = [plan(config(images, max_token_length=length)).warnings for length in (75, 225)]
+    told = [dry_run(config(images, max_token_length=length)).warnings for length in (75, 225)]
     assert any("1 of 2 captions are longer than 75 tokens" in text and "max_token_length" in text for text in told[0])
     assert not any("tokens" in text for text in told[1])

@@ -14,6 +14,7 @@ from loratools.recipe.plan.paths import RecipePaths
 from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Outcome, StepInput
 from loratools.recipe.schema.fields import Missing, NumberText, Short
+from loratools.train.output.epoch_report import best_epoch
 
 if TYPE_CHECKING:
     from loratools.adapter.files.file import Weights
@@ -77,7 +78,6 @@ def open_terms(terms: Terms, options: HowToRead, presets: Presets, paths: Recipe
         LoratoolsError: of the kinds that :func:`loratools.ops.merging.terms.resolve_terms` names.
     """
     from loratools.ops.merging.terms import resolve_terms
-    from loratools.train.output.epoch_report import best_epoch
 
     return resolve_terms(
         terms.specs,

@@ -79,7 +79,7 @@ def moved(terms: Terms, options: Fix, presets: Presets) -> tuple[TermSpec, ...]:
 
 
 def _moved(spec: TermSpec, role: str, plan: Together, size: float, presets: Presets, family: str) -> TermSpec:
-    from loratools.blocks.vector import parse_vector
+    from loratools.blocks.parse import parse_vector
 
     moves: Mapping[str, int] = {block: by for (who, block), by in plan.moves.items() if who == role}
     if not moves:

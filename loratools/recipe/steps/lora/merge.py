@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,8 +18,8 @@ from loratools.recipe.steps.lora.common import TermOptions, open_terms, outcome_
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
-    from loratools.ops.merging.lazy_result import Source
     from loratools.ops.merging.merge import MergePlan
+    from loratools.ops.merging.method import MergeMethod
     from loratools.ops.merging.terms import Term
 
 
@@ -79,15 +79,18 @@ class MergeStep:
         inputs = with_base(self.terms.inputs, self.options.dora, self.request.paths)
         return Draft(options, inputs, self.make, family=self.terms.family)
 
-    def opened(self) -> list[Term]:
-        """The terms with their files opened; the steps that they need must have run."""
-        from loratools.ops.analysis.norms import match_norms
+    def method(self) -> MergeMethod:
+        """What is made of the terms."""
+        from loratools.ops.merging.method import MergeMethod
 
         options = self.options
-        if options.compat and options.missing is None:
-            options = options.model_copy(update={"missing": 1})  # those tools keep what a short vector leaves out
-        terms = open_terms(self.terms, options, self.presets, self.request.paths)
-        return match_norms(terms) if options.match_norm else terms
+        return MergeMethod(options.method, options.density, options.match_norm, options.compat)
+
+    def opened(self) -> list[Term]:
+        """The terms with their files opened, ready to be merged; the steps that they need must have run."""
+        method = self.method()
+        how = self.options.model_copy(update={"missing": method.missing(self.options.missing)})
+        return method.prepared(open_terms(self.terms, how, self.presets, self.request.paths))
 
     def make(self, out: Path, context: RunContext) -> Outcome:
         """Write the merged LoRA ``out``."""
@@ -95,36 +98,17 @@ class MergeStep:
         from loratools.dtypes import torch_dtype
         from loratools.ops.merging.merge import merge_files
 
-        terms = self.opened()
         report = merge_files(
-            terms,
+            self.opened(),
             out,
             rule=parse_rank(self.options.rank),
             dtype=torch_dtype(self.options.dtype),
             force=context.force,
             owner=self.request.owner,
-            source=self._source(terms),
-            method=self._method(),
+            method=self.method(),
             recipe=context.recipe(),
         )
         return outcome_of(report)
-
-    def _source(self, terms: list[Term]) -> Source | None:
-        """What is written in place of the exact sum, or None for the sum itself."""
-        from loratools.ops.merging.compat import compatible
-        from loratools.ops.merging.ties import Ties
-
-        if self.options.method == "ties":
-            return Ties(terms, self._density())
-        return compatible(terms, self.options.compat) if self.options.compat else None
-
-    def _method(self) -> dict[str, Any]:
-        """What the header says beside the terms; nothing for the plain sum."""
-        ties = {"method": "ties", "density": self._density()} if self.options.method == "ties" else {}
-        return ties | ({"compat": self.options.compat} if self.options.compat else {})
-
-    def _density(self) -> float:
-        return 0.5 if self.options.density is None else self.options.density
 
 
 def merge_step(request: StepRequest) -> MergeStep:

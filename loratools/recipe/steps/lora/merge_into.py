@@ -98,10 +98,10 @@ class MergeIntoStep:
 
     def make(self, out: Path, context: RunContext) -> Outcome:
         """Write the checkpoint ``out``."""
-        from loratools.ops.analysis.norms import match_norms
         from loratools.ops.merging.combine import combine
         from loratools.ops.merging.merge import into_provenance
         from loratools.ops.merging.merge_into import merge_into
+        from loratools.ops.merging.norms import match_norms
 
         terms = open_terms(self.terms, self.options, self.presets, self.request.paths)
         terms = match_norms(terms) if self.options.match_norm else terms

@@ -54,7 +54,7 @@ KIND = StepKind("subtract", Subtract, "lora")
 
 def draft(request: StepRequest) -> Draft:
     """Read both merge strings and the block weights."""
-    from loratools.blocks.vector import parse_vector
+    from loratools.blocks.parse import parse_vector
 
     options = request.options(Subtract)
     presets = request.presets(options.presets)
@@ -96,7 +96,7 @@ class SubtractStep:
     def make(self, out: Path, context: RunContext) -> Outcome:
         """Write the LoRA ``out``."""
         from loratools.adapter.algebra.rank import parse_rank
-        from loratools.blocks.vector import parse_vector
+        from loratools.blocks.parse import parse_vector
         from loratools.dtypes import torch_dtype
         from loratools.ops.subtract import subtract_files
 

@@ -25,6 +25,7 @@ from loratools.recipe.schema.kinds import StepKind, UnitCost
 from loratools.recipe.steps.pictures.grid_check import PlannedNames, check_grid, place_of
 from loratools.recipe.steps.pictures.grid_options import Grid
 from loratools.recipe.steps.pictures.grid_scores import compared_with, scored_by
+from loratools.train.output.epoch_report import best_epoch
 
 if TYPE_CHECKING:
     from loratools.base.model import Base
@@ -337,8 +338,6 @@ def _ahead(request: StepRequest, settings: Grid, axes: dict[str, Any], rows: Seq
 
 
 def _names_there(settings: Grid, rows: Sequence[Terms], request: StepRequest) -> NameLookup:
-    from loratools.train.output.epoch_report import best_epoch
-
     places = {ref: path for terms in rows for ref, path in terms.paths.items()}
     presets = request.presets(settings.presets)
     return NameLookup(lambda ref: places[ref], request.paths.find, presets, settings.missing, best_epoch)

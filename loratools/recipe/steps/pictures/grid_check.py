@@ -115,8 +115,8 @@ def told_rows(arrangement: Arrangement) -> list[str] | None:
 def _check_axis(axis: Axis, rows: Sequence[Terms], settings: Grid, request: StepRequest) -> None:
     """Raise LoratoolsError for a LoRA, a block or a vector that no row has."""
     from loratools.blocks.groups import expand
+    from loratools.blocks.parse import parse_vector
     from loratools.blocks.scheme import full_scheme
-    from loratools.blocks.vector import parse_vector
 
     families = [terms.family or request.paths.base_family for terms in rows]
     family = next((family for family in families if family), None)

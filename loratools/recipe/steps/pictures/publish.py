@@ -276,7 +276,7 @@ def _grid_picture(folder: Path, options: Publish, published: Published) -> Path:
     labels, row = [info.label for info in grid.rows], options.row or options.lora
     number = labels.index(row) if row in labels else None
     if number is None and options.row is None:
-        number = _by_digest(grid, published.found.model_hash)
+        number = _by_digest(grid, published.description.model_hash)
     if number is None:
         raise FileError(f"the grid {folder} has no row '{row}'; name one of its rows with `row`: {', '.join(labels)}")
     shown = [picture for picture in grid.pictures if picture.row == number and picture.weight != 0]

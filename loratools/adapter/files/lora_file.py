@@ -14,7 +14,7 @@ from loratools.errors import FileError, FormatError
 
 
 @dataclass(frozen=True)
-class Source:
+class LoraFile:
     """A LoRA's file, its header, and what is said of its alphas.
 
     Attributes:
@@ -30,7 +30,7 @@ class Source:
     folder: bool
 
 
-def open_source(path: str | os.PathLike[str]) -> Source:
+def open_lora_file(path: str | os.PathLike[str]) -> LoraFile:
     """Find the weights and read their header.
 
     Raises:
@@ -42,9 +42,9 @@ def open_source(path: str | os.PathLike[str]) -> Source:
     if place.name == WEIGHTS and (config := place.with_name(CONFIG)).is_file():
         name = place.parent.resolve().name
         component = name if name == "unet" or name.startswith(("transformer", "text_encoder")) else ""
-        return Source(place, found, folder_settings(config), component, True)
+        return LoraFile(place, found, folder_settings(config), component, True)
     try:
-        return Source(place, found, told_settings(found.metadata), "", False)
+        return LoraFile(place, found, told_settings(found.metadata), "", False)
     except FormatError as error:
         raise FormatError(f"{place}: {error}; export the file again") from None
 
