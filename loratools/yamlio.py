@@ -98,7 +98,7 @@ class Document:
         return f"{span.source or self.source}, line {span.line}" + (f": {dotted}" if dotted else "")
 
     def error(self, path: Place, message: str, word: str | None = None) -> RecipeError:
-        """A RecipeError that tells the place, with its line and a caret under the word as ``excerpt``.
+        """A RecipeError that names the place, with its line and a caret under the word as ``excerpt``.
 
         Args:
             word: the very word that is wrong; by default the message's own first quoted one that stands there.

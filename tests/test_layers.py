@@ -52,9 +52,6 @@ PARAMETERS = 16  # that one function may take
 MANY_PARAMETERS = {  # functions that still take more; a list that only becomes shorter
     "loratools.cli.lora.merge.command": 22,
     "loratools.cli.lora.subtract.command": 18,
-    "loratools.cli.pictures.grid.command": 42,
-    "loratools.preview.block_effect.analyze_effect": 17,
-    "loratools.preview.run.render_grid": 22,
 }
 
 

@@ -29,6 +29,7 @@ from loratools.pocket import weights_folder
 from loratools.pocket.architecture import Widths, scheduler_config, text_config, unet_config, vae_config
 from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
 from loratools.preview.request.options import EngineOptions
+from loratools.preview.request.request import Sampling
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
 from tests.tiny import TINY as SMALL
@@ -128,9 +129,7 @@ class Bench:
             self.scale.weights,
             prompts,
             out=self.work / name,
-            steps=self.scale.steps,
-            cfg=CFG,
-            sampler=SAMPLER,
+            sampling=Sampling(steps=self.scale.steps, cfg=CFG, sampler=SAMPLER),
             options=options,
             force=True,
             on_picture=lambda done, total: at.append((time.perf_counter() - start, done)),

@@ -143,7 +143,7 @@ def _say(text: str, code: int) -> int:
 
 
 def _close_pipe() -> int:
-    """Whoever read our output went away (``| head``): end without a word, also when Python closes stdout."""
+    """The reader of stdout is gone (``| head``): end without a message, also when Python closes stdout."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return PIPE_CLOSED
 

@@ -63,7 +63,7 @@ def json_option(function: F) -> F:
 
 
 def size_bytes(text: str, option: str) -> int:
-    """``500MiB`` or ``20GiB`` as bytes; anything else is a mistake in using ``option``."""
+    """``500MiB`` or ``20GiB`` as bytes; anything else exits as a usage error of ``option``."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         fail_usage(f"{option} {text}: write a size such as 500MiB or 20GiB")
@@ -133,14 +133,17 @@ def rank_option(function: F) -> F:
 
 
 def short_terms(text: str) -> str:
-    """A merge string without folders: who may overwrite a result should not depend on where its parts lie."""
+    """A merge string without folders.
+
+    It goes into the name of a result's owner, so that the same merge may overwrite it after its files were moved.
+    """
     from loratools.ops.merging.merge_string import parse_merge_string
 
     return ",".join(replace(spec, ref=Path(spec.ref).name).text() for spec in parse_merge_string(text))
 
 
 def print_json(value: Any) -> None:
-    """Strict JSON on stdout; a number that JSON has no word for (infinity) becomes null."""
+    """Strict JSON on stdout; a number that JSON cannot express (infinity, NaN) becomes null."""
     click.echo(json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False))
 
 

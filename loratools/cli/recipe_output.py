@@ -134,6 +134,7 @@ def _echo_error(text: str) -> None:
 
 
 def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list[str]) -> None:
+    from loratools.ops.text_table import table
     from loratools.recipe.run.estimate import forecast
     from loratools.recipe.run.runner import state_of
     from loratools.recipe.run.work_folder import WorkFolder
@@ -145,9 +146,7 @@ def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list
         return
     rows = [["step", "kind", "state", "time", "size", "memory", "basis", "reads", "writes"]]
     rows += [_forecast_row(one) for one in forecasts]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    click.echo(table(rows, left=range(len(rows[0]))))
     states = {one.planned.name: one.state for one in forecasts}
     for step in planned:
         if step.name in plans:

@@ -36,13 +36,6 @@ class CaptionRules:
     warmup: float = 0.0  # batches, or a fraction of the run below 1; 0: all tags from the start
 
     @property
-    def fixed(self) -> bool:
-        """Whether a caption is the same every time it is used."""
-        return not (
-            self.shuffle or self.dropout or self.tag_dropout or self.wildcards or self.dropout_every or self.warmup
-        )
-
-    @property
     def plain(self) -> CaptionRules:
         """The same without anything that is left out or moved at random: the whole caption, to judge by."""
         return replace(self, shuffle=False, dropout=0.0, tag_dropout=0.0, dropout_every=0, warmup=0.0)

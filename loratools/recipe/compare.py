@@ -46,42 +46,38 @@ def compare(
         RecipeError: if the recipe has no grid step, whose prompts are needed.
         LoratoolsError: of the step that fails.
     """
-    from loratools.base.load import load_base
     from loratools.preview.request.rows import GridRow
-    from loratools.preview.run import render_grid
+    from loratools.preview.run import load_model, render_grid
     from loratools.preview.sheet.strip import Column, write_strip
     from loratools.recipe.steps.lora.merge import merge_terms
-    from loratools.recipe.steps.pictures.grid import read_axes
     from loratools.recipe.steps.pictures.grid_options import Grid
+    from loratools.recipe.steps.pictures.grid_step import GridStep, read_grid_axes
 
     planners = {label: _planner(recipe, text, work, base) for label, text in texts.items()}
     last = list(planners.values())[-1]
     grid = next((name for name, step in last.recipe.steps.items() if step.kind == "grid"), None)
     if grid is None:
         raise RecipeError(f"{recipe} has no grid step, whose prompts and seeds the pictures need; add one")
-    request = StepRequest(grid, last)
-    settings = request.options(Grid)
-    axes = read_axes(request, settings)
+    asked = StepRequest(grid, last)
+    settings = asked.options(Grid)
+    step = GridStep(asked, settings, read_grid_axes(asked, settings), ())  # its rows are not shown
+    request = step.request(context.device)
     run_steps(last.plan([merge]), last.work, context)
     rows = [GridRow.of_terms(merge_terms(merge, planner), label) for label, planner in planners.items()]
     out = last.work / name
     result = render_grid(
-        load_base(last.paths.base, device=context.device, dtype=settings.dtype),
+        load_model(last.paths.base, request.model, offload=request.engine.offload),
         rows,
         [1.0],
-        axes["prompts"],
+        step.axes.prompts,
         out=out,
-        negative=settings.negative,
-        seeds=axes["seeds"],
-        steps=settings.steps,
-        cfg=settings.cfg,
-        sampler=axes["sampler"],
-        size=tuple(axes["size"]) if axes["size"] else None,
-        clip_skip=settings.clip_skip or 1,
-        batch_size=settings.batch_size or 8,
-        progress=context.progress,
+        sampling=request.sampling,
+        seeds=step.axes.seeds or [last.recipe.seed],
+        embeddings=request.embeddings,
+        options=request.engine,
         owner=last.owner(f"blocks-{name}"),
         force=context.force,
+        progress=context.progress,
     )
     columns = [Column("base", tuple(result.paths(rows[0].label, 0.0)))]
     columns += [Column(row.label, tuple(result.paths(row.label, 1.0))) for row in rows]

@@ -11,6 +11,15 @@ from loratools.files import sha256
 
 
 @dataclass(frozen=True)
+class ReadInput:
+    """Something that a step read: what it is called, the digest of its content, and the step that made it, if any."""
+
+    label: str
+    digest: str
+    step: str | None
+
+
+@dataclass(frozen=True)
 class Record:
     """What is known of one run of a step.
 
@@ -35,7 +44,7 @@ class Record:
     revision: int = 0
     version: str = ""
     options: dict[str, Any] = field(default_factory=dict)
-    sources: list[dict[str, Any]] = field(default_factory=list)
+    sources: tuple[ReadInput, ...] = ()
     units: float | None = None
     size: int = 0
     memory: int = 0
@@ -48,8 +57,10 @@ class Record:
 def read_record(path: Path) -> Record | None:
     """The record at ``path``; None if there is none, or it is no record."""
     try:
-        return Record(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        sources = tuple(ReadInput(**source) for source in values.get("sources", ()))
+        return Record(**{**values, "sources": sources})
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 

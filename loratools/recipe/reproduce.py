@@ -32,12 +32,13 @@ from loratools.yamlio import load_yaml
 
 @dataclass(frozen=True)
 class Reproduced:
-    """What came of it.
+    """How a file that was made again compares with the first one.
 
     Attributes:
         equal: whether every tensor has the same bits.
+        digest, wanted: of the new file's tensors, and of the old file's.
         difference: relative, ``|new - old| / |old|`` over all modules; 0 where equal.
-        notes: what is known to be other than when the file was made.
+        notes: inputs and versions that differ from those that the file was made with.
     """
 
     digest: str
@@ -96,7 +97,7 @@ def reproduce(
     old = read(path, allow_unknown=True)
     with tempfile.TemporaryDirectory() as scratch:
         lineage, planner = _planner(path, Path(scratch) / "work", folder or Path(), lora_dirs)
-        target = lineage.step if lineage else _only(planner)
+        target = lineage.step if lineage else _last_step(planner)
         planned = _planned(planner, target, lineage is None)
         _guard(path, out, planned[-1].owner, force)
         new_file = _file(run_steps(planned, planner.work, context)[-1].planned, old)
@@ -104,7 +105,7 @@ def reproduce(
         result = Reproduced(
             new.digest,
             old.digest,
-            0.0 if new.digest == old.digest else _apart(old, new),
+            0.0 if new.digest == old.digest else _difference(old, new),
             tuple(_notes(old, lineage, planned)),
         )
         if out is not None:
@@ -154,14 +155,14 @@ def _planner(path: Path, work: Path, folder: Path, lora_dirs: Sequence[Path]) ->
     text = json.dumps(lineage.data) if lineage else import_recipe(str(path)).text
     name = lineage.name if lineage else path.stem
     recipe, document = check_recipe(load_yaml(text, str(folder / f"{name}.yaml")))
-    beside = [] if lineage else [path.absolute().parent]  # an inline merge tells names alone
+    beside = [] if lineage else [path.absolute().parent]  # the header of an inline merge has names alone
     if lora_dirs or beside:
         dirs = [*recipe.lora_dirs, *(str(place) for place in (*lora_dirs, *beside))]
         recipe = recipe.model_copy(update={"lora_dirs": dirs})
     return lineage, planner_of(recipe, document, folder, work)
 
 
-def _only(planner: Planner) -> str:
+def _last_step(planner: Planner) -> str:
     return list(planner.recipe.steps)[-1]
 
 
@@ -186,7 +187,7 @@ def _notes(old: Adapter, lineage: Lineage | None, planned: Sequence[Planned]) ->
     return notes
 
 
-def _apart(old: Adapter, new: Adapter) -> float:
+def _difference(old: Adapter, new: Adapter) -> float:
     """``|new - old| / |old|`` from Gram matrices; infinite where their modules differ."""
     if set(old) != set(new):
         return math.inf

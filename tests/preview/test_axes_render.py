@@ -29,8 +29,9 @@ from loratools.preview.request.arrange import arrange
 from loratools.preview.request.axes import Axis, parse_axis
 from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import Setting
-from loratools.preview.run import GridResult, render_axes, render_grid
+from loratools.preview.run import GridOutput, GridResult, render_axes, render_grid
 from tests.base.patching.test_patch import random_deltas
+from tests.preview.flat import flat
 
 PRESETS = load_presets(None)
 
@@ -61,7 +62,8 @@ def render(
     def resolve(text: str) -> list[Term]:
         return resolve_terms(parse_merge_string(text), lora_dirs=[loras], presets=PRESETS)
 
-    return render_axes(base, found, out=out, presets=PRESETS, resolve=resolve, **options)
+    load = options.pop("load", lambda name: base)
+    return render_axes(found, load, GridOutput(out), presets=PRESETS, resolve=resolve, **options)
 
 
 def ink(loras: Path) -> GridRow:
@@ -75,7 +77,7 @@ def at(result: GridResult, *place: int) -> np.ndarray:
 
 
 def row_alone(base: Base, row: GridRow, out: Path, weight: float = 1.0, **settings: Any) -> np.ndarray:
-    made = render_grid(base, [row], [weight], ["1girl"], out=out, **{"steps": 1, "sampler": "DDIM", **settings})
+    made = render_grid(base, [row], [weight], ["1girl"], out=out, **flat(**{"steps": 1, "sampler": "DDIM", **settings}))
     with Image.open(made.paths(row.label, weight)[0]) as image:
         return np.asarray(image)
 
@@ -165,7 +167,7 @@ def test_base_models_take_turns(base: Base, loras: Path, tmp_path: Path) -> None
 
 
 def test_a_weight_axis_gets_the_verdicts_of_a_plain_grid(base: Base, loras: Path, tmp_path: Path) -> None:
-    plain = render_grid(base, [ink(loras)], [0.5, 1.0], ["1girl"], out=tmp_path / "a", steps=1, sampler="DDIM")
+    plain = render_grid(base, [ink(loras)], [0.5, 1.0], ["1girl"], **flat(out=tmp_path / "a", steps=1, sampler="DDIM"))
     result = render(base, loras, tmp_path / "b", "seed: 1,2", "weight: 0.5,1", rows=(ink(loras),))
     (row,) = [row for row in result.grid.rows if row.label == "ink"]
     assert row.verdict is not None and plain.grid.rows[0].verdict is not None
@@ -263,7 +265,7 @@ def test_embeddings_are_in_the_picture_its_key_and_its_text(base: Base, loras: P
 def test_the_webuis_noise_is_another_picture_of_the_same_seed(base: Base, loras: Path, tmp_path: Path) -> None:
     row = ink(loras)
     own, card = (
-        render_grid(base, [row], [1.0], ["1girl"], out=tmp_path / kind, steps=2, sampler="Euler a", noise=kind)
+        render_grid(base, [row], [1.0], ["1girl"], **flat(out=tmp_path / kind, steps=2, sampler="Euler a", noise=kind))
         for kind in ("own", "webui-gpu")
     )
     assert read_grid(card.folder).settings.noise == "webui-gpu"
@@ -272,4 +274,4 @@ def test_the_webuis_noise_is_another_picture_of_the_same_seed(base: Base, loras:
     with Image.open(one) as left, Image.open(two) as right:
         assert np.abs(np.asarray(left).astype(int) - np.asarray(right)).max() > 1
     with pytest.raises(GridError, match="no noise 'webui'"):
-        render_grid(base, [row], [1.0], ["1girl"], out=tmp_path / "x", noise="webui")
+        render_grid(base, [row], [1.0], ["1girl"], **flat(out=tmp_path / "x", noise="webui"))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
 from tests.base.patching.test_patch import changed, random_deltas, weights
 from tests.base.plain import plain_latents
+from tests.preview.flat import flat
 
 PROMPTS = ["1girl, red hair", "full body"]
 
@@ -37,7 +39,7 @@ def rows(base: Base) -> list[GridRow]:
 
 def render(base: Base, rows: list[GridRow], out: Path, **changes: object) -> GridResult:
     settings: dict[str, object] = {"seeds": (1, 2), "steps": 2, "sampler": "DDIM", "batch_size": 3}
-    return render_grid(base, rows, (0.5, 1.0), PROMPTS, out=out, **{**settings, **changes})  # type: ignore[arg-type]
+    return render_grid(base, rows, (0.5, 1.0), PROMPTS, out=out, **flat(**{**settings, **changes}))
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -117,9 +119,8 @@ def test_a_second_run_renders_nothing_and_a_change_renders_only_that(
     before = files(tmp_path)
     again = render(base, rows, tmp_path)
     assert (again.rendered, again.reused) == (0, 20) and files(tmp_path) == before
-    more = render_grid(
-        base, rows, (0.5, 0.75, 1.0), PROMPTS, out=tmp_path, seeds=(1, 2), steps=2, sampler="DDIM", batch_size=3
-    )
+    words = flat(out=tmp_path, seeds=(1, 2), steps=2, sampler="DDIM", batch_size=3)
+    more = render_grid(base, rows, (0.5, 0.75, 1.0), PROMPTS, **words)
     assert (more.rendered, more.reused) == (8, 20)
     edited = [rows[0], GridRow("ink-000002", random_deltas(base, seed=3))]
     assert render(base, edited, tmp_path).rendered == 8
@@ -167,7 +168,7 @@ def test_rows_of_the_same_content_are_rendered_once(base: Base, rows: list[GridR
 
 
 def test_repeated_prompts_and_seeds_count_once(base: Base, rows: list[GridRow], tmp_path: Path) -> None:
-    result = render_grid(base, rows[:1], (1.0, 1.0), ["a", "a"], out=tmp_path, seeds=(1, 1), steps=1)
+    result = render_grid(base, rows[:1], (1.0, 1.0), ["a", "a"], **flat(out=tmp_path, seeds=(1, 1), steps=1))
     assert result.rendered == 2 and result.grid.weights == (0.0, 1.0)
 
 
@@ -242,7 +243,7 @@ def test_bad_requests_are_told_before_anything_is_written(base: Base, rows: list
         (PromptError, {"prompts": []}),
         (BaseModelError, {"rows": [rows[0], stranger]}),
     ):
-        given: dict[str, object] = {"rows": rows, "prompts": PROMPTS, "steps": 1, **changes}
+        given: dict[str, Any] = {"rows": rows, "prompts": PROMPTS, "steps": 1, **changes}
         with pytest.raises(error):
-            render_grid(base, given.pop("rows"), (1.0,), given.pop("prompts"), out=out, **given)  # type: ignore[arg-type]
+            render_grid(base, given.pop("rows"), (1.0,), given.pop("prompts"), out=out, **flat(**given))
         assert not out.exists()

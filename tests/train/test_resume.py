@@ -208,9 +208,9 @@ def test_the_average_is_what_is_saved_and_training_does_not_see_it(config: Confi
     for step, path in enumerate(paths, 1):
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * load_file(path)[key]
-    found, last = load_file(averaged.epochs[0])[key], load_file(paths[-1])[key]
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
-    assert float((found - last).norm()) > 0.01 * float(last.norm())
+    saved, last = load_file(averaged.epochs[0])[key], load_file(paths[-1])[key]
+    torch.testing.assert_close(saved, expected, rtol=1e-5, atol=1e-8)
+    assert float((saved - last).norm()) > 0.01 * float(last.norm())
 
 
 def test_an_average_is_put_back_bit_for_bit() -> None:
@@ -297,8 +297,8 @@ def test_an_image_that_vanishes_saves_the_state_and_comes_back(
         for path, elsewhere in away:
             path.rename(elsewhere)
 
-    told = r"0\d.png.*; the state after step 2 is saved, so go on with --resume when it is back"
-    with pytest.raises(DatasetError, match=told):
+    message = r"0\d.png.*; the state after step 2 is saved, so go on with --resume when it is back"
+    with pytest.raises(DatasetError, match=message):
         train(settings, progress=False, on_step=at_step(2, vanish))
     for path, elsewhere in away:
         elsewhere.rename(path)
@@ -357,8 +357,8 @@ def test_ctrl_c_prints_the_command_that_goes_on(pictures: Pictures, monkeypatch:
     given = ["--base", "my base.safetensors", "--images", str(pictures(count=1))]
     result = CliRunner().invoke(command, given)
     assert result.exit_code == 130
-    told = f"to go on: loratools train --base 'my base.safetensors' --images {given[3]} --resume"
-    assert f"stopped after step 3 of 10, and the state is saved; {told}" in result.stderr
+    hint = f"to go on: loratools train --base 'my base.safetensors' --images {given[3]} --resume"
+    assert f"stopped after step 3 of 10, and the state is saved; {hint}" in result.stderr
     assert CliRunner().invoke(command, [*given, "--resume"]).stderr.count("--resume") == 1
 
 
@@ -414,8 +414,8 @@ def test_more_epochs_only_where_no_step_depends_on_how_many(settings: dict[str, 
         "session": 1,
     }
     state = State(settings={**settings, "epochs": 2}, **common)
-    told = contextlib.nullcontext() if allowed else pytest.raises(TrainingError, match=r"epochs \(2 -> 4\) changed")
-    with told:
+    expected = contextlib.nullcontext() if allowed else pytest.raises(TrainingError, match=r"epochs \(2 -> 4\) changed")
+    with expected:
         check_resumable(state, {**settings, "epochs": 4}, "b", "d")
 
 
@@ -443,10 +443,10 @@ def test_which_epochs_stay_is_known_before_the_first(
 def test_a_plan_counts_the_files_that_stay_and_warns_of_a_small_disk(
     tiny: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = dry_run(eight_steps(tiny, images, tmp_path / "new/out"))  # 2 epochs, and steps 3 and 6
-    assert found.files == 4 and not [text for text in found.warnings if "MiB left" in text]
+    report = dry_run(eight_steps(tiny, images, tmp_path / "new/out"))  # 2 epochs, and steps 3 and 6
+    assert report.files == 4 and not [text for text in report.warnings if "MiB left" in text]
     assert dry_run(eight_steps(tiny, images, tmp_path, save_every_steps=1, save_last_n=1)).files == 2
-    room = found.files * found.file_bytes + 2 * 4 * 4 * found.parameters
+    room = report.files * report.file_bytes + 2 * 4 * 4 * report.parameters
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(room, 0, room))
     warned = dry_run(eight_steps(tiny, images, tmp_path / "new/out")).warnings
     assert [text for text in warned if "new/out has 2 MiB left, and the run takes up to" in text], warned

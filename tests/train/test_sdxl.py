@@ -78,8 +78,8 @@ def test_a_trained_file_is_what_diffusers_applies(tiny_xl: Path, config: Config,
     for name, delta in adapter.items():
         if name not in idle:
             part, _, path = name.partition(".")
-            found = {key.removeprefix("text_model."): value for key, value in changed[part].items()}
-            there = found[f"{path.removeprefix('text_model.')}.weight"]
+            moved = {key.removeprefix("text_model."): value for key, value in changed[part].items()}
+            there = moved[f"{path.removeprefix('text_model.')}.weight"]
             torch.testing.assert_close(there, delta.dense().to(there).reshape(there.shape), rtol=1e-3, atol=1e-6)
 
 
@@ -140,12 +140,12 @@ def test_size_conditioning_reaches_the_unet(tiny_xl: Path, config: Config, pictu
 def test_states_of_frozen_encoders_are_those_of_sampling(tiny_xl: Path, config: Config, tmp_path: Path) -> None:
     base = load_base(tiny_xl, device="cpu")
     captions = ["1girl", "hat, smile", "1girl"]
-    found, wanted = (
+    encoded, wanted = (
         Captioner(base, config(tmp_path, base=str(tiny_xl)), 10).encoded(captions),
         condition(base, captions),
     )
-    torch.testing.assert_close(found.hidden, wanted.hidden, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(found.pooled, wanted.pooled, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(encoded.hidden, wanted.hidden, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(encoded.pooled, wanted.pooled, rtol=1e-5, atol=1e-6)
 
 
 def test_a_graphs_buffers_take_every_field() -> None:

@@ -224,6 +224,7 @@ def _read(text: str, presets: str | None, family: str | None, seed: int | None) 
 def _table(rows: Sequence[BlockRow]) -> str:
     """Aligned columns; the bars and what is known come last, to the left."""
     from loratools.blocks.explain import bar
+    from loratools.ops.text_table import table
 
     parts = any(row.part is not None for row in rows)
     lines = [["block", "where", "weight", *(["modules", "before", "after"] if parts else []), "", "known to govern"]]
@@ -231,15 +232,7 @@ def _table(rows: Sequence[BlockRow]) -> str:
         weight = "-" if row.weight is None else f"{row.weight:g}"
         drawn = "" if row.weight is None else bar(row.weight)
         lines.append([row.block, row.known.size or "-", weight, *_part(row.part), drawn, row.known.governs])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    left = (0, 1, len(widths) - 2, len(widths) - 1)
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if place in left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return table(lines, left=(0, 1, len(lines[0]) - 2, len(lines[0]) - 1))
 
 
 def _part(part: BlockShare | None) -> list[str]:

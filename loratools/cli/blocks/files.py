@@ -124,7 +124,9 @@ def analyze_effect(flags: EffectFlags) -> None:
     from loratools.base.load import load_base
     from loratools.preview.block_effect import analyze_effect as measure
     from loratools.preview.request.numbers import parse_seeds, parse_size
-    from loratools.preview.request.read_rows import read_prompts
+    from loratools.preview.request.options import EngineOptions
+    from loratools.preview.request.read_prompts import read_prompts
+    from loratools.preview.request.request import Sampling
 
     path = find_lora(flags.lora, flags.lora_dirs)
     adapter = read(path if path.is_file() else epochs(path)[-1].path)
@@ -137,12 +139,10 @@ def analyze_effect(flags: EffectFlags) -> None:
         weight=flags.weight,
         nudge=flags.nudge,
         label=adapter.path.stem,
-        negative=flags.negative,
-        steps=flags.steps,
-        cfg=flags.cfg,
-        sampler=flags.sampler,
-        size=parse_size(flags.size) if flags.size else None,
-        batch_size=flags.batch_size,
+        sampling=Sampling(
+            flags.negative, flags.steps, flags.cfg, flags.sampler, parse_size(flags.size) if flags.size else None
+        ),
+        options=EngineOptions(flags.batch_size),
         progress=True,
         force=flags.force,
     )

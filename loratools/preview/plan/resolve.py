@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import reduce
 
 from loratools.adapter.parallel import in_order
 from loratools.blocks.groups import expand
@@ -15,6 +15,7 @@ from loratools.errors import BlockError, GridError, LoratoolsError, PromptError,
 from loratools.ops.merging.terms import Term
 from loratools.preview.record.grid import RowInfo
 from loratools.preview.request.prompt_loras import merge_string, take_tags
+from loratools.preview.request.row_text import TermNames, check_edits
 from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import Edit, Setting
 
@@ -127,18 +128,12 @@ def edited(row: GridRow, edits: Sequence[Edit], presets: Presets) -> GridRow:
     """
     if not edits:
         return row
-    if not row.terms:
-        raise GridError(f"'{row.label}' is not a LoRA file or stack, so its {edits[0].what} cannot be changed")
-    terms = list(row.terms)
-    for edit in edits:
-        terms = [_edit(term, edit, presets) if _meant(term, edit.term) else term for term in terms]
-        if not any(_meant(term, edit.term) for term in terms):
-            names = [_name(term) for term in terms]
-            raise GridError(
-                f"'{row.label}' has no LoRA called '{edit.term}'{did_you_mean(edit.term, names)}; it has "
-                f"{', '.join(names)}"
-            )
-    made = GridRow.of_terms(terms, " ".join([row.label, *(edit.text() for edit in edits)]))
+    check_edits(row.label, row.names, [(edit.what, edit.term) for edit in edits])
+    terms = [
+        reduce(lambda own, edit: _edit(own, edit, names, presets), edits, term)
+        for term, names in zip(row.terms, row.names, strict=True)
+    ]
+    made = GridRow.of_terms(terms, " ".join([row.label, *(edit.text() for edit in edits)]), row.names)
     if all(edit.what in ("vector", "block") for edit in edits):
         return made
     kept = [edit.text() for edit in edits if edit.what in ("vector", "block")]
@@ -161,24 +156,27 @@ def _strength(row: GridRow) -> float | None:
     return row.terms[0].weight * row.terms[0].unet
 
 
-def _edit(term: Term, edit: Edit, presets: Presets) -> Term:
+def _edit(term: Term, edit: Edit, names: TermNames, presets: Presets) -> Term:
+    """``term`` with one edit, if it is meant; a weight is shared among the epochs of an average."""
+    if edit.term and edit.term not in names.names:
+        return term
     match edit.what, edit.value:
         case "weight", float(value):
-            return replace(term, weight=value)
+            return replace(term, weight=value * names.share)
         case "te", float(value):
             return replace(term, te=value)
         case "unet", float(value):
             return replace(term, unet=value)
         case "vector", str(text):
-            found = replace(term, vector=parse_vector(text, presets, term.adapter.family))
-            found.check()
-            return found
+            changed = replace(term, vector=parse_vector(text, presets, term.adapter.family))
+            changed.check()
+            return changed
         case "block", float(value):
-            return replace(term, vector=_with_block(term, edit.block, value))
+            return replace(term, vector=_with_block(term, names.shown, edit.block, value))
     raise GridError(f"nothing can be done to a row by '{edit.text()}'")
 
 
-def _with_block(term: Term, word: str, value: float) -> BlockVector:
+def _with_block(term: Term, name: str, word: str, value: float) -> BlockVector:
     """The term's own vector, or one of ones, with one block or group set anew."""
     scheme = full_scheme(term.adapter.family)
     whole = dict.fromkeys(scheme.names, 1.0)
@@ -190,17 +188,7 @@ def _with_block(term: Term, word: str, value: float) -> BlockVector:
     if not changed:
         present = dict.fromkeys(block for module in term.adapter if (block := term.block(module)) is not None)
         raise BlockError(
-            f"{_name(term)} has no module in block {word}{did_you_mean(word, present)}; its blocks are "
+            f"{name} has no module in block {word}{did_you_mean(word, present)}; its blocks are "
             f"{' '.join(present) or 'none'}"
         )
     return replace(vector, weights={**vector.weights, **dict.fromkeys(blocks, value)})
-
-
-def _name(term: Term) -> str:
-    return term.label or (term.adapter.path.stem if term.adapter.path else "adapter")
-
-
-def _meant(term: Term, name: str) -> bool:
-    label = _name(term)
-    run = Path(label.partition("@")[0])
-    return name in ("", label, Path(label).stem, Path(label).name, f"{run}", run.name)

@@ -98,7 +98,8 @@ def arrange(
         sizes = " x ".join(f"{len(axis.values)} {axis.title}" for axis in found.axes if len(axis.values) > 1)
         raise GridError(
             f"the axes ask for {sizes} = {found.count} pictures, and {most} are allowed; ask for fewer, or "
-            f"allow them with --most {found.count}"
+            f"allow them with --most {found.count}",
+            option="most",
         )
     return found
 
@@ -119,17 +120,22 @@ def check_axes(asked: Sequence[Axis], labels: Sequence[str], prompts: Sequence[s
     for axis in asked:
         own = (axis.kind, axis.term, axis.block)
         if own in seen and axis.kind != "s/r":
-            raise GridError(f"the axes {seen[own]} and {axis.slot} both change the {axis.title}; give it once")
+            raise GridError(
+                f"the axes {seen[own]} and {axis.slot} both change the {axis.title}; give it once", axis=axis.slot
+            )
         seen[own] = axis.slot
         if axis.kind == "adapter" and labels:
-            raise GridError(f"the rows and the axis {axis.slot} both name what is added; give it once")
+            raise GridError(f"the rows and the axis {axis.slot} both name what is added; give it once", axis=axis.slot)
         if KINDS[axis.kind].adapts and not added:
             raise GridError(
                 f"axis {axis.slot}: {axis.title} has nothing to change; name a LoRA among the rows, or as "
-                "<lora:NAME:1> in the prompt"
+                "<lora:NAME:1> in the prompt",
+                axis=axis.slot,
             )
         if axis.kind == "prompt" and len(prompts) > 1:
-            raise GridError(f"several prompts are given beside the axis {axis.slot} of prompts; give them once")
+            raise GridError(
+                f"several prompts are given beside the axis {axis.slot} of prompts; give them once", axis=axis.slot
+            )
 
 
 def _with_base(axes: Sequence[Axis], prompts: Sequence[str]) -> list[Axis]:

@@ -220,7 +220,9 @@ def parse_axis(text: str, slot: str) -> Axis:
     """
     head, colon, rest = text.partition(":")
     if not colon:
-        raise GridError(f"axis {slot}: '{text}' has no values; write KIND: VALUES, such as \"weight: 0-1 (+0.25)\"")
+        raise GridError(
+            f"axis {slot}: '{text}' has no values; write KIND: VALUES, such as \"weight: 0-1 (+0.25)\"", axis=slot
+        )
     return read_axis(head, rest, slot)
 
 
@@ -230,15 +232,18 @@ def read_axis(head: str, rest: str, slot: str) -> Axis:
     try:
         values = KINDS[kind].read(rest.strip())
     except LoratoolsError as error:
-        raise GridError(f"axis {slot}, {head.strip()}: {error}") from error
+        raise GridError(f"axis {slot}, {head.strip()}: {error}", axis=slot) from error
     bare = next((value for value in values if kind == "vector" and _BARE.fullmatch(str(value))), None)
     if bare is not None:
         raise GridError(
             f"axis {slot}, {head.strip()}: a comma parts values, so '{bare}' would be a whole vector; "
-            f'write a vector of numbers in double quotes, as in "1,0.5,..."'
+            f'write a vector of numbers in double quotes, as in "1,0.5,..."',
+            axis=slot,
         )
     if not values:
-        raise GridError(f"axis {slot}, {head.strip()}: there is no value after the colon; write at least one")
+        raise GridError(
+            f"axis {slot}, {head.strip()}: there is no value after the colon; write at least one", axis=slot
+        )
     return Axis(kind, values, term, block, slot)
 
 
@@ -252,9 +257,9 @@ def _kind(head: str, slot: str) -> tuple[str, str, str]:
     word = _ALIASES.get(word, word)
     if word not in KINDS:
         near = did_you_mean(word, [*KINDS, *_ALIASES])
-        raise GridError(f"axis {slot}: '{head}' is no kind of axis{near}; kinds are {', '.join(KINDS)}")
+        raise GridError(f"axis {slot}: '{head}' is no kind of axis{near}; kinds are {', '.join(KINDS)}", axis=slot)
     if word == "block" and not block:
-        raise GridError(f'axis {slot}: which block? Write its name, such as "block OUT04: 0,0.5,1"')
+        raise GridError(f'axis {slot}: which block? Write its name, such as "block OUT04: 0,0.5,1"', axis=slot)
     if term and word not in _TERMS:
-        raise GridError(f"axis {slot}: 'of {term}' goes with {', '.join(_TERMS)}, not with {word}; drop it")
+        raise GridError(f"axis {slot}: 'of {term}' goes with {', '.join(_TERMS)}, not with {word}; drop it", axis=slot)
     return word, term, block

@@ -28,7 +28,7 @@ from loratools.recipe.steps.pictures.grid_options import Grid
 from loratools.yamlio import read_yaml
 
 _STORY = Path(__file__).with_name("demo.yaml")
-Tell = Callable[[str], None]
+Print = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class DemoResult:
 def run_demo(
     out: Path,
     context: RunContext,
-    tell: Tell,
+    echo: Print,
     *,
     quick: bool = False,
     base: str | None = None,
@@ -60,7 +60,7 @@ def run_demo(
     The recipe is copied into ``out``, where it can be edited; a copy that is there already is used as it is.
 
     Args:
-        tell: is given each line for the terminal.
+        echo: prints a line.
         quick: fewer pictures, epochs and cells.
         base, recipe: instead of the pocket and the shipped recipe.
         rank: see :func:`~loratools.recipe.run.runner.run_steps`; the others take part by :func:`help_demo`.
@@ -69,16 +69,16 @@ def run_demo(
     """
     begun = time.perf_counter()
     story = read_yaml(_STORY).data
-    own_recipe = _copied(recipe or _shipped(quick), out, tell)
+    own_recipe = _copied(recipe or _shipped(quick), out, echo)
     planner = make_planner(own_recipe, out, base)
     planned = planner.plan()
-    observer = _Narrator(planner, planned, context, story["captions"], tell, begun)
-    tell(f"The base is {planner.paths.base}. Everything goes to {shown(out)}; the recipe is {shown(own_recipe)}.")
+    observer = _Narrator(planner, planned, context, story["captions"], echo, begun)
+    echo(f"The base is {planner.paths.base}. Everything goes to {shown(out)}; the recipe is {shown(own_recipe)}.")
     ran = run_steps(planned, out, context, rank=rank, observer=observer)
     result = _result(out, own_recipe, planner, ran, time.perf_counter() - begun)
     write_text(out / "demo.json", json.dumps(_facts(result), indent=1, ensure_ascii=False) + "\n")
-    _tell_scores(result, story["scores"], tell)
-    _tell_end(result, tell)
+    _print_scores(result, story["scores"], echo)
+    _print_end(result, echo)
     return result
 
 
@@ -95,26 +95,26 @@ class _Narrator(RunObserver):
     steps: Sequence[Planned]
     context: RunContext
     captions: Mapping[str, str]
-    tell: Tell
+    echo: Print
     begun: float
     chapter: int = 0
 
     def on_start(self, planned: Planned) -> None:
         self.chapter += 1
-        self.tell(f"\n{self.chapter}/{len(self.steps)}  {self.captions.get(planned.kind, planned.kind)}")
+        self.echo(f"\n{self.chapter}/{len(self.steps)}  {self.captions.get(planned.kind, planned.kind)}")
 
     def on_done(self, result: StepResult) -> None:
         if result.cached:
             self.on_start(result.planned)
         state = "already there" if result.cached else f"{result.record.seconds:.1f} s"
-        self.tell(f"     {shown(result.planned.out)}: {result.record.summary}  ({state})")
+        self.echo(f"     {shown(result.planned.out)}: {result.record.summary}  ({state})")
 
     def on_note(self, text: str) -> None:
-        self.tell(text)
+        self.echo(text)
 
     def on_end(self, results: Sequence[StepResult], failures: Sequence[StepFailure]) -> None:
         seconds = time.perf_counter() - self.begun
-        try_report(FinishedRun(self.planner, self.steps, results, failures, self.context, seconds), self.tell)
+        try_report(FinishedRun(self.planner, self.steps, results, failures, self.context, seconds), self.echo)
 
 
 def help_demo(out: Path, context: RunContext, rank: Rank, *, quick: bool = False) -> None:
@@ -131,7 +131,7 @@ def _shipped(quick: bool) -> Path:
     return RECIPES / name
 
 
-def _copied(shipped: Path, out: Path, tell: Tell) -> Path:
+def _copied(shipped: Path, out: Path, echo: Print) -> Path:
     own_recipe = out / shipped.name
     if out.is_file():
         raise RecipeError(f"{out} is a file; the demo needs a folder, so give another --out")
@@ -139,7 +139,7 @@ def _copied(shipped: Path, out: Path, tell: Tell) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(shipped, own_recipe)
     elif own_recipe.read_bytes() != shipped.read_bytes():
-        tell(f"Using {shown(own_recipe)} as it was edited; delete it to start from the shipped one.")
+        echo(f"Using {shown(own_recipe)} as it was edited; delete it to start from the shipped one.")
     return own_recipe
 
 
@@ -221,27 +221,27 @@ def _facts(result: DemoResult) -> dict[str, Any]:
     }
 
 
-def _tell_scores(result: DemoResult, text: str, tell: Tell) -> None:
+def _print_scores(result: DemoResult, text: str, echo: Print) -> None:
     if not result.scores:
         return
     scores = result.scores
     rows = [{"label": "base alone", **scores["base"]}, *scores["rows"]]
     width = max(len(row["label"]) for row in rows)
-    tell(f"\n{text.format(weight=scores['weight'], style=scores['style'])}\n")
-    tell(f"  {'':<{width}}  style  tags   defects  hands")
+    echo(f"\n{text.format(weight=scores['weight'], style=scores['style'])}\n")
+    echo(f"  {'':<{width}}  style  tags   defects  hands")
     for row in rows:
         hands = row["faults"].get("hands", 0.0)
-        tell(
+        echo(
             f"  {row['label']:<{width}}  {row['style']:>5.2f}  {100 * row['obedience']:>3.0f} %  "
             f"{row['defects']:>7.2f}  {hands:>5.2f}"
         )
 
 
-def _tell_end(result: DemoResult, tell: Tell) -> None:
-    tell(f"\nDone in {result.seconds:.0f} s. Look at:")
+def _print_end(result: DemoResult, echo: Print) -> None:
+    echo(f"\nDone in {result.seconds:.0f} s. Look at:")
     for name in ("sheet", "page", "report"):
         if name in result.files:
-            tell(f"  {shown(Path(result.files[name]))}")
-    tell(f"  {shown(result.out)}\n\nThen try (edit a number of {shown(result.recipe)} before the first):")
+            echo(f"  {shown(Path(result.files[name]))}")
+    echo(f"  {shown(result.out)}\n\nThen try (edit a number of {shown(result.recipe)} before the first):")
     for command in result.next:
-        tell(f"  {command}")
+        echo(f"  {command}")

@@ -17,7 +17,7 @@ from loratools.recipe.schema.recipe import parse_recipe
 
 @dataclass(frozen=True)
 class Imported:
-    """A recipe's text, what it was made from in a few words, and what could not be said in it."""
+    """A recipe's text, what it was made from in a few words, and notes on what a recipe has no place for."""
 
     text: str
     what: str

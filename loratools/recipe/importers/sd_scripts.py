@@ -92,7 +92,7 @@ def of_toml(path: Path, base: str | None) -> Imported:
 
 
 def of_metadata(path: Path, metadata: Mapping[str, str], base: str | None) -> Imported:
-    """The training that a file's ``ss_*`` entries tell of. They name folders, never where those lay.
+    """The training that a file's ``ss_*`` entries describe. They hold the names of folders, not their paths.
 
     Raises:
         FormatError: if they do not say which pictures.

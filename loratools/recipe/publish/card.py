@@ -40,7 +40,7 @@ class CardOptions:
 
 @dataclass(frozen=True)
 class Published:
-    """All that the side-car and the card say.
+    """What the side-car and the card are made from.
 
     Args:
         name: the file's name without its ending.
@@ -70,7 +70,7 @@ class Published:
 
 
 def triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """The trigger words that a LoRA's header knows: ``modelspec.trigger_phrase``, else the tags that stand under every
+    """The trigger words in a LoRA's header: ``modelspec.trigger_phrase``, else the tags that stand under every
     picture of a training folder (``ss_tag_frequency`` against ``ss_dataset_dirs``), most eight."""
     if phrase := metadata.get("modelspec.trigger_phrase"):
         return tuple(word for part in phrase.split(",") if (word := part.strip()))
@@ -103,13 +103,13 @@ def _json(metadata: Mapping[str, str], key: str) -> dict[str, dict[str, int]]:
     }
 
 
-def sidecar(made: Published) -> str:
+def sidecar(published: Published) -> str:
     """The WebUI's JSON."""
-    settings = made.settings
+    settings = published.settings
     content = {
         "description": settings.description,
-        "sd version": VERSIONS.get(made.description.family, "Unknown"),
-        "activation text": made.activation,
+        "sd version": VERSIONS.get(published.description.family, "Unknown"),
+        "activation text": published.activation,
         "preferred weight": settings.weight,
         "negative text": settings.negative,
         "notes": settings.notes,
@@ -117,58 +117,60 @@ def sidecar(made: Published) -> str:
     return json.dumps(content, indent=4, ensure_ascii=False) + "\n"
 
 
-def header_texts(made: Published) -> dict[str, str]:
+def header_texts(published: Published) -> dict[str, str]:
     """What the file's own header says of it; names, never how it was made, which stays as it is."""
-    settings = made.settings
+    settings = published.settings
     texts = {
-        "ss_output_name": made.name,
-        "modelspec.title": made.title,
+        "ss_output_name": published.name,
+        "modelspec.title": published.title,
         "modelspec.description": settings.description,
         "modelspec.author": settings.author,
         "modelspec.license": settings.license or "",
-        "modelspec.trigger_phrase": made.activation,
+        "modelspec.trigger_phrase": published.activation,
         "modelspec.usage_hint": f"weight {settings.weight:g}",
     }
     return {key: text for key, text in texts.items() if text}
 
 
-def card(made: Published, picture: str | None) -> str:
+def card(published: Published, picture: str | None) -> str:
     """``README.md``: front matter for the hub, then use, trigger words, blocks, and how it was made."""
-    return "\n".join([*_front(made, picture), "", f"# {made.title}", "", *_body(made, picture)]) + "\n"
+    return "\n".join([*_front(published, picture), "", f"# {published.title}", "", *_body(published, picture)]) + "\n"
 
 
-def _front(made: Published, picture: str | None) -> Iterator[str]:
-    settings = made.settings
+def _front(published: Published, picture: str | None) -> Iterator[str]:
+    settings = published.settings
     facts: dict[str, Any] = {}
     if settings.license:
         facts["license"] = settings.license
-    if made.base_model:
-        facts["base_model"] = made.base_model
-    if made.activation:
-        facts["instance_prompt"] = made.activation
+    if published.base_model:
+        facts["base_model"] = published.base_model
+    if published.activation:
+        facts["instance_prompt"] = published.activation
     facts["tags"] = ["lora", "text-to-image", "stable-diffusion"]
     if picture:
-        facts["widget"] = [{"text": settings.prompt or made.activation or made.title, "output": {"url": picture}}]
+        facts["widget"] = [
+            {"text": settings.prompt or published.activation or published.title, "output": {"url": picture}}
+        ]
     yield "---"
     for key, value in facts.items():
         yield f"{key}: {json.dumps(value, ensure_ascii=False)}"  # JSON is YAML
     yield "---"
 
 
-def _body(made: Published, picture: str | None) -> Iterator[str]:
-    settings, description = made.settings, made.description
+def _body(published: Published, picture: str | None) -> Iterator[str]:
+    settings, description = published.settings, published.description
     if settings.description:
         yield from (settings.description, "")
     if picture:
-        yield from (f"![{made.title}]({picture})", "")
+        yield from (f"![{published.title}]({picture})", "")
     kind = f"{description.kind} for {VERSIONS.get(description.family, description.family)}"
     ranks = _span(sorted(description.ranks))
     rows = [
-        ("file", f"`{made.name}.safetensors`, {kind}, {description.modules} modules, rank {ranks}"),
-        ("trigger words", f"`{made.activation}`" if made.activation else "none"),
-        ("weight", f"{settings.weight:g}: `<lora:{made.name}:{settings.weight:g}>`"),
+        ("file", f"`{published.name}.safetensors`, {kind}, {description.modules} modules, rank {ranks}"),
+        ("trigger words", f"`{published.activation}`" if published.activation else "none"),
+        ("weight", f"{settings.weight:g}: `<lora:{published.name}:{settings.weight:g}>`"),
         ("negative prompt", f"`{settings.negative}`" if settings.negative else ""),
-        ("base", made.base_model or description.metadata.get("ss_sd_model_name") or made.base),
+        ("base", published.base_model or description.metadata.get("ss_sd_model_name") or published.base),
         ("author", settings.author),
         ("licence", settings.license or "not stated"),
     ]

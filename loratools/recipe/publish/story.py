@@ -27,15 +27,15 @@ _DEEPEST = 12
 
 
 def story(metadata: Mapping[str, str]) -> Iterator[str]:
-    """Markdown bullets, what was made last first; a file of another trainer tells its ``ss_*`` facts."""
-    made = Provenance.from_metadata(metadata)
-    if made is None or not made.step:
+    """Markdown bullets, what was made last first; of a file of another trainer, its ``ss_*`` facts."""
+    provenance = Provenance.from_metadata(metadata)
+    if provenance is None or not provenance.step:
         facts = [f"{name} {metadata[key]}" for key, name in _FACTS if metadata.get(key, "None") not in ("", "None")]
         yield f"- Trained by another program: {', '.join(facts)}." if facts else "- Its header does not say."
         return
-    own = {"step": made.step, "inputs": made.inputs, "error": metadata.get(ERROR)}
-    yield from _Story(made.ancestors).file(own, 0)
-    yield from ("", f"Made with loratools {made.version}; `loratools inspect` shows every step and digest.")
+    own = {"step": provenance.step, "inputs": provenance.inputs, "error": metadata.get(ERROR)}
+    yield from _Story(provenance.ancestors).file(own, 0)
+    yield from ("", f"Made with loratools {provenance.version}; `loratools inspect` shows every step and digest.")
 
 
 class _Story:
@@ -105,7 +105,7 @@ def _where(step: Mapping[str, Any]) -> str:
 
 
 def _method(step: Mapping[str, Any]) -> str:
-    """How, where that is not the plain sum."""
+    """The method of a merge, where that is not the plain sum."""
     if step.get("method") == "ties":
         return f" by TIES of density {_short(step.get('density'))}"
     return f" as {step['compat']} does" if step.get("compat") else ""
@@ -121,16 +121,16 @@ def _stored(step: Mapping[str, Any], error: object) -> str:
 
 
 def _subtracted(how: Mapping[str, Any]) -> str:
-    """The way, and its settings."""
-    ways = {"direct": "all of it", "matched": "what lies along it", "project": "its directions", "soft": "in part"}
+    """The mode of a subtraction, in words, and its settings."""
+    words = {"direct": "all of it", "matched": "what lies along it", "project": "its directions", "soft": "in part"}
     mode = str(how.get("mode"))
     rest = {key: value for key, value in how.items() if key not in ("mode", "style", "base")}
     settings = "".join(f", {key} {_short(value)}" for key, value in rest.items())
-    return f"{mode} ({ways.get(mode, 'in its own way')}{settings})"
+    return f"{mode} ({words.get(mode, 'in its own way')}{settings})"
 
 
 def _positive(term: Any) -> Any:
-    """A term that was taken away, as much as was taken."""
+    """A subtracted term with the sign of its weight turned."""
     weight = term.get("weight") if isinstance(term, dict) else None
     return {**term, "weight": -weight} if isinstance(weight, int | float) else term
 

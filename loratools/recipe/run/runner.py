@@ -58,7 +58,7 @@ def make_planner(
 
 
 def usual_work(path: str | Path) -> Path:
-    """Where the results of the recipe at ``path`` go if nothing else is said."""
+    """Where the results of the recipe at ``path`` go by default."""
     return Path("runs") / Path(path).stem
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from loratools.recipe.observer import StepFailure
 from loratools.recipe.plan.step import Planned
@@ -36,49 +36,67 @@ def run_in_order(
     Returns:
         What ``run`` returned, in the order of ``steps``, without those that did not run; and the failures.
     """
-    waiting = list(steps)
-    done: dict[str, T] = {}
-    failures: list[StepFailure] = []
-    answers: queue.Queue[tuple[Planned, T | Exception]] = queue.Queue()
-    running: dict[str, StepKind] = {}
+    return _Scheduler(steps, run, jobs, on_fail).run()
 
-    def answer(planned: Planned) -> tuple[Planned, T | Exception]:
-        try:
-            return planned, run(planned)
-        except Exception as error:
-            return planned, error
 
-    def finish(planned: Planned, result: T | Exception) -> None:
-        del running[planned.name]
-        if not isinstance(result, Exception):
-            done[planned.name] = result
-            return
-        lost = _needing(planned.name, waiting)
-        waiting[:] = [step for step in waiting if step.name not in lost]
-        failures.append(StepFailure(planned, result, tuple(lost)))
-        if on_fail is not None:
-            on_fail(failures[-1])
+class _Scheduler(Generic[T]):
+    """The state of :func:`run_in_order`."""
 
-    def start() -> bool:
+    def __init__(
+        self,
+        steps: Sequence[Planned],
+        run: Callable[[Planned], T],
+        jobs: int,
+        on_fail: Callable[[StepFailure], None] | None,
+    ) -> None:
+        self._steps, self._run, self._jobs, self._on_fail = steps, run, jobs, on_fail
+        self._waiting = list(steps)
+        self._running: dict[str, StepKind] = {}
+        self._done: dict[str, T] = {}
+        self._failures: list[StepFailure] = []
+        self._finished: queue.Queue[tuple[Planned, T | Exception]] = queue.Queue()  # by threads
+
+    def run(self) -> tuple[list[T], list[StepFailure]]:
+        """Run everything."""
+        while self._waiting or self._running:
+            if not self._start():
+                self._finish(*self._finished.get())
+        return [self._done[step.name] for step in self._steps if step.name in self._done], self._failures
+
+    def _start(self) -> bool:
         """Start what can run now; True if one step ran here, to its end."""
-        ready = [step for step in waiting if all(need in done for need in step.needs)]
-        if jobs > 1:
+        ready = [step for step in self._waiting if all(need in self._done for need in step.needs)]
+        if self._jobs > 1:
             ready.sort(key=lambda step: step.step_kind.loads_model)  # threads first, then what takes this one
         for step in ready:
-            if len(running) >= jobs or not _fits(step.step_kind, running.values()):
+            if len(self._running) >= self._jobs or not _fits(step.step_kind, self._running.values()):
                 continue
-            waiting.remove(step)
-            running[step.name] = step.step_kind
-            if jobs <= 1 or step.step_kind.loads_model:  # where an interrupt reaches it
-                finish(*answer(step))
+            self._waiting.remove(step)
+            self._running[step.name] = step.step_kind
+            if self._jobs <= 1 or step.step_kind.loads_model:  # where an interrupt reaches it
+                self._finish(step, self._result(step))
                 return True
-            threading.Thread(target=lambda step=step: answers.put(answer(step)), daemon=True).start()
+            threading.Thread(
+                target=lambda step=step: self._finished.put((step, self._result(step))), daemon=True
+            ).start()
         return False
 
-    while waiting or running:
-        if not start():
-            finish(*answers.get())
-    return [done[step.name] for step in steps if step.name in done], failures
+    def _result(self, step: Planned) -> T | Exception:
+        try:
+            return self._run(step)
+        except Exception as error:
+            return error
+
+    def _finish(self, step: Planned, result: T | Exception) -> None:
+        del self._running[step.name]
+        if not isinstance(result, Exception):
+            self._done[step.name] = result
+            return
+        skipped = _needing(step.name, self._waiting)
+        self._waiting = [other for other in self._waiting if other.name not in skipped]
+        self._failures.append(StepFailure(step, result, tuple(skipped)))
+        if self._on_fail is not None:
+            self._on_fail(self._failures[-1])
 
 
 def _fits(kind: StepKind, beside: Iterable[StepKind]) -> bool:
@@ -89,8 +107,8 @@ def _fits(kind: StepKind, beside: Iterable[StepKind]) -> bool:
 
 def _needing(name: str, steps: Sequence[Planned]) -> list[str]:
     """The steps that need ``name``, directly or through others."""
-    lost = {name}
+    needing = {name}
     for step in steps:  # they stand in an order in which they can run
-        if lost & set(step.needs):
-            lost.add(step.name)
-    return [step.name for step in steps if step.name in lost]
+        if needing & set(step.needs):
+            needing.add(step.name)
+    return [step.name for step in steps if step.name in needing]

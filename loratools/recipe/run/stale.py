@@ -68,14 +68,14 @@ def _changes(record: Record, planned: Planned, steps: Mapping[str, Planned], fol
 
 
 def _sources(record: Record, planned: Planned, steps: Mapping[str, Planned], folder: WorkFolder) -> Iterator[str]:
-    before = {str(source["label"]): source for source in record.sources}
+    before = {source.label: source for source in record.sources}
     now = {source.label: source for source in planned.draft.inputs}
     for label in before.keys() - now.keys():
         yield f"'{label}' is no longer read"
     for label, source in now.items():
         if label not in before:
             yield f"'{label}' is read now"
-        elif before[label]["digest"] != source.digest:
+        elif before[label].digest != source.digest:
             if source.step is None or source.step not in steps:
                 yield f"the content of {label} changed"
                 continue

@@ -17,7 +17,7 @@ from pathlib import Path
 from loratools import __version__
 from loratools.files import locked, sweep, write_text
 from loratools.recipe.plan.step import Outcome, Planned
-from loratools.recipe.record import Record, file_digests, intact, read_record
+from loratools.recipe.record import ReadInput, Record, file_digests, intact, read_record
 from loratools.recipe.run.cache import Cache, remove_path
 
 
@@ -113,7 +113,7 @@ class WorkFolder:
 
     def _new(self, planned: Planned) -> Record:
         draft = planned.draft
-        sources = [{"label": s.label, "digest": s.digest, "step": s.step} for s in draft.inputs]
+        sources = tuple(ReadInput(source.label, source.digest, source.step) for source in draft.inputs)
         return Record(
             planned.key,
             self._relative(planned.out),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-DATA_PLACES = frozenset({"cache_dir"})  # where things lie, which changes no byte of the result
+CACHE_SETTINGS = frozenset({"cache_dir"})  # where things lie, which changes no byte of the result
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]

@@ -54,7 +54,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Part:
+class DatasetPart:
     """One data set of a run; its images share batches with each other alone. A ``batch_size`` of None is the run's."""
 
     rules: BucketRules
@@ -67,7 +67,7 @@ class Dataset:
 
     items: tuple[TrainItem, ...]
     folders: tuple[TrainFolder, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[DatasetPart, ...]
     digest: str
     notes: tuple[str, ...] = field(default=())
     cache_dir: Path | None = None  # where its latents are kept on disk; None: nowhere
@@ -224,18 +224,20 @@ class Dataset:
         return (item.size[1], item.size[0], top, left, item.bucket[1], item.bucket[0])
 
 
-def make_parts(config: TrainConfig, resolution: Size) -> tuple[Part, ...]:
+def make_parts(config: TrainConfig, resolution: Size) -> tuple[DatasetPart, ...]:
     """The config's data sets; ``resolution`` (width, height) stands in where neither they nor the run have one.
 
     Raises:
         DatasetError: if the smallest side is above the largest.
     """
     own = [part.batch_size for part in config.datasets] or [None]
-    return tuple(Part(bucket_rules(part, resolution), size) for part, size in zip(config.parts(), own, strict=True))
+    return tuple(
+        DatasetPart(bucket_rules(part, resolution), size) for part, size in zip(config.data_sets(), own, strict=True)
+    )
 
 
 def bucket_rules(part: DataSet, resolution: Size) -> BucketRules:
-    """The buckets of one data set of :meth:`TrainConfig.parts`.
+    """The buckets of one data set of :meth:`TrainConfig.data_sets`.
 
     Raises:
         DatasetError: if the smallest side is above the largest.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from loratools.base.model import Base
 from loratools.dtypes import item_size
@@ -73,10 +72,6 @@ class DryRun:
     warnings: tuple[str, ...] = ()
     files: int = 0  # that stay, of epochs and of steps
 
-    def json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
     def text(self) -> str:
         """For a person: one line a fact."""
         tags = ", ".join(f"{tag} ({count})" for tag, count in self.frequent_tags)
@@ -118,7 +113,7 @@ class DryRun:
 
 
 def with_whole_epochs(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, Dataset]:
-    """With the number of epochs that ``max_steps`` comes to over this data set, the last one whole."""
+    """Both with the number of epochs that ``max_steps`` comes to over this data set, the last one whole."""
     if config.max_steps is None:
         return config, dataset
     epochs = -(-config.max_steps // steps_per_epoch(config, dataset))

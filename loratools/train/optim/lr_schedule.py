@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from loratools.errors import TrainingError
-from loratools.train.config.optimizer import OptimizerConfig, rules
+from loratools.train.config.optimizer import OptimizerConfig, parse_lr_rules
 
 
 def warmup_steps(warmup: float, total: int) -> int:
@@ -57,7 +57,7 @@ def rate_factor(
     if name == "constant":
         return 1.0
     if name == "piecewise_constant":
-        return next(factor for factor, until in rules(steps) if step < until)
+        return next(factor for factor, until in parse_lr_rules(steps) if step < until)
     if step < warmup:
         rising = step / max(warmup, 1)
         return rising * (1 - least) + least if name == "warmup_stable_decay" else rising

@@ -21,7 +21,7 @@ from loratools.train import seeds
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset, Sample
 from loratools.train.data.latents import LatentStore, Moments
-from loratools.train.data.prefetch import Feed
+from loratools.train.data.prefetch import Prefetcher
 from loratools.train.distributed import Ranks
 from loratools.train.optim.lr_schedule import scheduled
 from loratools.train.optim.optimizers import effective_rates
@@ -151,9 +151,9 @@ class StepRunner:
         every = self._config.log_every if self._on_gpu else 1
         begun = time.perf_counter()
         numbered = enumerate(groups[skip:], first + skip)
-        with Feed(numbered, self._prepare, self._config.prefetch) as feed:
+        with Prefetcher(numbered, self._prepare, self._config.prefetch) as prefetcher:
             try:
-                for prepared in feed:
+                for prepared in prefetcher:
                     rates = self._set_rates(prepared.step)
                     outcome = self.executor.step([(self._finished(raw), raw.micro) for raw in prepared.micros])
                     if after is not None:

@@ -82,7 +82,7 @@ def test_the_commands(here: Path) -> None:
 
 
 def test_answers_are_asked_for_on_a_terminal(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loratools.cli.recipe.new._asks", lambda: True)
+    monkeypatch.setattr("loratools.cli.recipe.new._is_terminal", lambda: True)
     answers = "character\ntiny\nmy images\n5\nmika\n1girl, smile\n"
     result = CliRunner().invoke(cli, ["recipe", "new", "a.yaml", "--preset", "pocket-style"], input=answers)
     assert result.exit_code == 0, result.output

@@ -110,11 +110,11 @@ def test_everything_beside_the_config_is_found(tmp_path: Path, name: str, monkey
     )
     (there / name).write_text(yaml if name == "c.yaml" else toml)
     monkeypatch.chdir(here)
-    found = read_config(there / name)[0]
-    assert (Path(found.base), found.vae) == (there / "m.safetensors", there / "vae.pt")
-    assert found.network_weights == there / "loras/start.safetensors"
+    config = read_config(there / name)[0]
+    assert (Path(config.base), config.vae) == (there / "m.safetensors", there / "vae.pt")
+    assert config.network_weights == there / "loras/start.safetensors"
     style = f"{there / 'loras/style.safetensors'}"
-    assert found.base_adapters == ((f"{style}:0.5:GP1,none:2.0", "a:b:c:d") if name == "c.yaml" else (f"{style}:1.0",))
+    assert config.base_adapters == ((f"{style}:0.5:GP1,none:2.0", "a:b:c:d") if name == "c.yaml" else (f"{style}:1.0",))
     for base in ("pocket", "owner/model"):
         assert read_config(there / name, {"base": base})[0].base == base
     (here / "m.safetensors").touch()

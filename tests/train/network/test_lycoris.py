@@ -70,7 +70,7 @@ def test_output_and_gradients_are_those_of_the_dense_weight(kind: str, rank: int
 
 
 @pytest.mark.parametrize(
-    ("size", "factor", "found"),
+    ("size", "factor", "sides"),
     [
         (128, -1, (8, 16)),
         (128, 4, (4, 32)),
@@ -83,8 +83,8 @@ def test_output_and_gradients_are_those_of_the_dense_weight(kind: str, rank: int
         (8, 16, (2, 4)),
     ],
 )
-def test_sizes_are_split_as_lycoris_does(size: int, factor: int, found: tuple[int, int]) -> None:
-    assert split(size, factor) == found
+def test_sizes_are_split_as_lycoris_does(size: int, factor: int, sides: tuple[int, int]) -> None:
+    assert split(size, factor) == sides
 
 
 @pytest.mark.parametrize("kind", ["loha", "lokr"])

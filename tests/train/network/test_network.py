@@ -26,7 +26,7 @@ from loratools.train.network.network import LoraConv, Network
 from loratools.train.optim.param_groups import parameter_groups
 from loratools.train.output.state import load_state
 from loratools.train.trainer import dry_run, train
-from tests.train.network.test_inject import _sd15_on_meta
+from tests.train.network.test_layers import _sd15_on_meta
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
@@ -114,12 +114,12 @@ def test_ranks_and_alphas_by_block(base: Base) -> None:
         block_alphas="IN01=1,OUT03=6",
         conv_block_dims={"IN04": 7},
     )
-    found = {name: (layer.rank, layer.alpha) for name, layer in network.layers.items()}
-    assert found[QUERY] == (2, 1) and found[QUERY.replace("attn1", "attn2")] == (8, 1)
-    assert found[QUERY.replace("down_blocks.0", "down_blocks.1")] == (8, 8)  # alpha as the rank
-    assert not any(name.startswith("unet.mid_block.attentions") for name in found)
-    assert found["unet.mid_block.resnets.0.conv1"] == (3, 3) and found[CONV] == (7, 7)
-    assert found["unet.up_blocks.1.attentions.0.proj_in"] == (4, 6) and found[TEXT] == (5, 5)
+    sizes = {name: (layer.rank, layer.alpha) for name, layer in network.layers.items()}
+    assert sizes[QUERY] == (2, 1) and sizes[QUERY.replace("attn1", "attn2")] == (8, 1)
+    assert sizes[QUERY.replace("down_blocks.0", "down_blocks.1")] == (8, 8)  # alpha as the rank
+    assert not any(name.startswith("unet.mid_block.attentions") for name in sizes)
+    assert sizes["unet.mid_block.resnets.0.conv1"] == (3, 3) and sizes[CONV] == (7, 7)
+    assert sizes["unet.up_blocks.1.attentions.0.proj_in"] == (4, 6) and sizes[TEXT] == (5, 5)
 
 
 def test_numbers_in_a_schemes_order_name_every_block(base: Base) -> None:
@@ -213,8 +213,8 @@ def test_a_dora_file_is_read_back_as_what_was_trained(base: Base, tmp_path: Path
         layer, frozen = network.layers[name], weights[f"{name}.weight"].double()
         moved = frozen.flatten(1) + layer.scale * (layer.up.double() @ layer.down.double())
         wanted = layer.factors()["magnitude"].double()[:, None] * moved / moved.norm(dim=1, keepdim=True)
-        found = adapter[name].dense().double().flatten(1) + frozen.flatten(1)
-        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+        weight = adapter[name].dense().double().flatten(1) + frozen.flatten(1)
+        torch.testing.assert_close(weight, wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_dropped_activations_are_those_that_the_generator_draws(base: Base) -> None:
@@ -291,8 +291,8 @@ def test_rates_by_block_and_loraplus(base: Base, config: Config, tmp_path: Path)
     groups = parameter_groups(network, settings)
     rates = {id(factor): group["lr"] for group in groups for factor in group["params"]}
     inner, other, text = (network.layers[name] for name in (QUERY, "unet.up_blocks.1.attentions.0.proj_in", TEXT))
-    found = [rates[id(factor)] for layer in (inner, other, text) for factor in (layer.down, layer.up)]
-    assert found == pytest.approx([5e-5, 8e-4, 1e-4, 1.6e-3, 1e-5, 4e-5])
+    used = [rates[id(factor)] for layer in (inner, other, text) for factor in (layer.down, layer.up)]
+    assert used == pytest.approx([5e-5, 8e-4, 1e-4, 1.6e-3, 1e-5, 4e-5])
     assert not any(name.startswith("unet.mid_block") for name in network.layers)
     names = [group["name"] for group in groups]
     assert len(set(names)) == len(names) and {"unet", "text_encoder"} < set(names)
@@ -352,16 +352,16 @@ def test_the_text_encoder_stops(
     images = pictures(count=4)
     common = {"batch_size": 2 // accumulation, "gradient_accumulation": accumulation, "lr_scheduler": "constant"}
     settings = config(images, epochs=2, name="s", stop_text_encoder_training=stop, optimizer=optimizer, **common)
-    found: list[dict[str, torch.Tensor]] = []
+    saved: list[dict[str, torch.Tensor]] = []
 
     def keep(_: object) -> None:
         state = load_state(settings.out / "s-state" / "state.pt")
         assert state is not None
-        found.append(state.network)
+        saved.append(state.network)
 
     result = train(settings, progress=False, on_epoch=keep)
     assert result.steps == 4
-    first, second = found
+    first, second = saved
     assert all(torch.equal(first[name], second[name]) for name in first if name.startswith("text"))
     assert sum(not torch.equal(first[name], second[name]) for name in first if name.startswith("unet")) > 300
     assert any(first[name].any() for name in first if name.startswith("text") and name.endswith("up"))

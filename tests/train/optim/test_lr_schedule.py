@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from transformers import optimization as transformers_own
 
 from loratools.errors import TrainingError
-from loratools.train.config.optimizer import OptimizerConfig, rules
+from loratools.train.config.optimizer import OptimizerConfig, parse_lr_rules
 from loratools.train.optim.lr_schedule import rate_factor, scheduled, warmup_steps
 
 TOTAL = 40
@@ -73,10 +73,10 @@ def test_warm_up_is_steps_or_a_share() -> None:
 
 
 def test_rules_are_read_or_refused() -> None:
-    assert rules("1:10, 0.5:20,0.1") == [(1.0, 10), (0.5, 20), (0.1, float("inf"))]
+    assert parse_lr_rules("1:10, 0.5:20,0.1") == [(1.0, 10), (0.5, 20), (0.1, float("inf"))]
     for text in ("1:10,0.5:20", "1;10,0.5", "1:20,0.5:10,0.1", "-1"):
         with pytest.raises(ValueError, match="lr_rules"):
-            rules(text)
+            parse_lr_rules(text)
 
 
 @pytest.mark.parametrize(

@@ -162,13 +162,13 @@ def test_a_file_of_akegarasus_gui_is_read(tmp_path: Path) -> None:
     assert (config.lr_cycles, config.resolution, config.te_lr, notes) == (3, (512, 768), None, ())
 
 
-@pytest.mark.parametrize(("steps", "found"), [(0, (None, None)), (100, (100, None)), (-1, (None, 0))])
+@pytest.mark.parametrize(("steps", "settings"), [(0, (None, None)), (100, (100, None)), (-1, (None, 0))])
 def test_the_end_of_the_text_encoders_training(
-    tmp_path: Path, steps: int, found: tuple[int | None, int | None]
+    tmp_path: Path, steps: int, settings: tuple[int | None, int | None]
 ) -> None:
     text = OPTIONS_FILE.replace("[5e-5]", "[]") + f"stop_text_encoder_training = {steps}\n"
     config, notes = _noted(tmp_path, text)
-    assert (config.stop_text_encoder_training, config.te_lr) == found
+    assert (config.stop_text_encoder_training, config.te_lr) == settings
     assert len(notes) == (steps != 0)
 
 
@@ -180,7 +180,7 @@ def test_buckets_without_bounds_are_from_256_to_1024(tmp_path: Path) -> None:
     assert (config.bucket_min, config.bucket_max) == (320, 1024)
     text = '[[datasets]]\nenable_bucket = true\n[[datasets.subsets]]\nimage_dir = "a"\n'
     config = _read(tmp_path, text, base="b")
-    assert (config.parts()[0].bucket_min, config.parts()[0].bucket_max) == (256, 1024)
+    assert (config.data_sets()[0].bucket_min, config.data_sets()[0].bucket_max) == (256, 1024)
 
 
 def test_a_dataset_config_is_found_beside_the_options(tmp_path: Path) -> None:
@@ -226,8 +226,8 @@ THEIR_KEYS = {
 
 def test_every_option_of_theirs_is_in_one_table() -> None:
     tables = [set(OPTIONS), TOGETHER, ACCEPTED, set(ONLY)]
-    found = {name: sum(name in one for one in tables) for name in THEIR_OPTIONS}
-    assert len(found) == 196 and {name for name, count in found.items() if count != 1} == set()
+    counts = {name: sum(name in table for table in tables) for name in THEIR_OPTIONS}
+    assert len(counts) == 196 and {name for name, count in counts.items() if count != 1} == set()
     assert set().union(*tables) - set(THEIR_OPTIONS) == set()
 
 
@@ -273,8 +273,8 @@ def test_every_key_of_a_dataset_config_is_read_or_refused_by_name(tmp_path: Path
             else:
                 config = _dataset(tmp_path, place, f"{key} = {value}")
                 ours = DATASET_KEYS.get(key) or SUBSET_KEYS.get(key) or key
-                found = getattr(config.subsets()[0], ours, None) if key in SUBSET_KEYS else getattr(config, ours)
-                assert found not in (None, False), (key, place)
+                setting = getattr(config.subsets()[0], ours, None) if key in SUBSET_KEYS else getattr(config, ours)
+                assert setting not in (None, False), (key, place)
 
 
 def _dataset(tmp_path: Path, place: str, line: str) -> TrainConfig:

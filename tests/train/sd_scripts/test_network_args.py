@@ -10,7 +10,7 @@ from loratools.errors import RecipeError
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import read_config
 from loratools.train.network.targets import find_targets
-from tests.train.network.test_inject import _sd15_on_meta
+from tests.train.network.test_layers import _sd15_on_meta
 
 FILE = """
 pretrained_model_name_or_path = "b.safetensors"

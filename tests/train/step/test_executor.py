@@ -143,8 +143,8 @@ def test_what_cannot_be_captured_runs_eagerly_or_is_an_error(monkeypatch: pytest
     asked.executor._mode = "auto"
     asked.executor.expect({((3, 2), 2): 999})  # two rows of three numbers
     with pytest.warns(UserWarning, match=r"steps run eagerly, .* \(operation not permitted when stream is capturing\)"):
-        found = asked.run(5)
-    assert torch.equal(found[0], eager.run(5)[0])
+        fallback = asked.run(5)
+    assert torch.equal(fallback[0], eager.run(5)[0])
     forced.executor._mode = "on"
     with pytest.raises(TrainingError, match="set graph: off"):
         forced.run(5)
@@ -164,8 +164,8 @@ def test_a_step_that_waits_for_the_device_is_run_eagerly() -> None:
     eager, asked = Waiting("cuda"), Waiting("cuda", mode="auto")
     asked.executor.expect({((3, 2), 2): 999})
     with pytest.warns(UserWarning, match="steps run eagerly"):
-        found = asked.run(5)
-    torch.testing.assert_close(found[0], eager.run(5)[0], rtol=1e-6, atol=1e-7)
+        fallback = asked.run(5)
+    torch.testing.assert_close(fallback[0], eager.run(5)[0], rtol=1e-6, atol=1e-7)
 
 
 def test_rates_stay_numbers_on_a_cpu_and_a_state_from_a_gpu_is_brought_back() -> None:

@@ -65,10 +65,10 @@ class Measured:
         another set of factors is moved."""
         if set(self.gradients) != set(other.gradients):
             return math.inf
-        found = [abs(self.loss - other.loss) / other.loss]
+        errors = [abs(self.loss - other.loss) / other.loss]
         for name, pair in self.gradients.items():
-            found += [_relative(a, b) for a, b in zip(pair, other.gradients[name], strict=True)]
-        return max(found)
+            errors += [_relative(a, b) for a, b in zip(pair, other.gradients[name], strict=True)]
+        return max(errors)
 
 
 def _relative(a: Tensor, b: Tensor) -> float:
@@ -184,7 +184,7 @@ def _text(pipe: Any, clip_skip: int, wide: bool) -> tuple[Tensor, dict[str, Tens
 
 def _paired(factors: dict[str, nn.Parameter]) -> dict[str, tuple[Tensor, Tensor]]:
     """Gradients by module; those without any are left out."""
-    found = {}
+    gradients = {}
     for key, up in factors.items():
         module, found_up, _ = key.partition(".lora_B.")
         if not found_up or up.grad is None or not up.grad.any():
@@ -194,5 +194,5 @@ def _paired(factors: dict[str, nn.Parameter]) -> dict[str, tuple[Tensor, Tensor]
         part, _, path = module.partition(".")
         if part != "unet" and not path.startswith("text_model."):
             path = f"text_model.{path}"
-        found[f"{part}.{path}"] = (up.grad.flatten(1), down.grad.flatten(1))
-    return found
+        gradients[f"{part}.{path}"] = (up.grad.flatten(1), down.grad.flatten(1))
+    return gradients

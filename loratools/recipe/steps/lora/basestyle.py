@@ -107,7 +107,7 @@ def draft(request: StepRequest) -> Draft:
 def _generation(given: Mapping[str, Any], request: StepRequest) -> Generation:
     """How the pictures are drawn; what is null is not given."""
     from loratools.preview.request.numbers import parse_size
-    from loratools.recipe.steps.pictures.grid import check_size
+    from loratools.recipe.steps.pictures.picture_size import check_size
     from loratools.train.basestyle.generate import read_generation
 
     drawn = {key: given[key] for key in generation_options() if given.get(key) is not None}

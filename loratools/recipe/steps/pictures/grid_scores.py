@@ -12,61 +12,61 @@ from loratools.recipe.plan.step import StepInput
 from loratools.recipe.steps.pictures.grid_options import Grid
 
 if TYPE_CHECKING:
-    from loratools.preview.judge.score_request import ScoreRequest
+    from loratools.preview.request.options import ScoreRequest
 
 
-def compared_with(settings: Grid, request: StepRequest) -> list[tuple[str, StepInput]]:
+def compared_with(settings: Grid, step: StepRequest) -> list[tuple[str, StepInput]]:
     """What the pictures of a grid step are compared with: (option, source).
 
     Raises:
         RecipeError: at the option, for a folder without images, a model that cannot be used, or a step that makes none.
     """
     found = [
-        (key, _images(str(getattr(settings, key)), request, key))
+        (key, _images(str(getattr(settings, key)), step, key))
         for key in ("score_images", "held_out")
         if getattr(settings, key) is not None
     ]
     return [
         *found,
-        *(("score_models", _model(text, request, number)) for number, text in enumerate(settings.score_models)),
+        *(("score_models", _model(text, step, number)) for number, text in enumerate(settings.score_models)),
     ]
 
 
-def scored_by(compared: Sequence[tuple[str, StepInput]]) -> ScoreRequest:
+def score_request(compared: Sequence[tuple[str, StepInput]]) -> ScoreRequest:
     """What :func:`compared_with` found, as folders; the steps that the grid needs must have run."""
-    from loratools.preview.judge.score_request import ScoreRequest
+    from loratools.preview.request.options import ScoreRequest
 
     images = {key: source.path for key, source in compared}
     models = tuple(source.path for key, source in compared if key == "score_models")
     return ScoreRequest(images.get("score_images"), images.get("held_out"), models)
 
 
-def _images(text: str, request: StepRequest, key: str) -> StepInput:
+def _images(text: str, step: StepRequest, key: str) -> StepInput:
     from loratools.preview.judge.score_request import check_images
 
-    found = request.input(text, key)
+    found = step.input(text, key)
     if found.step is not None:
-        planned = request.planner.step(found.step)
+        planned = step.planner.step(found.step)
         if planned.step_kind.makes != "pictures":
             message = f"the step '{text}' is a {planned.kind}, which makes no images; name a folder or a `draw` step"
-            raise request.error(key, message=message)
+            raise step.error(key, message=message)
         return found
     try:
         check_images(found.path)
     except LoratoolsError as error:
-        raise request.error(key, message=str(error)) from error
+        raise step.error(key, message=str(error)) from error
     return found
 
 
-def _model(text: str, request: StepRequest, number: int) -> StepInput:
+def _model(text: str, step: StepRequest, number: int) -> StepInput:
     from loratools.preview.judge.score_request import check_model
 
-    path = request.paths.find(text)
+    path = step.paths.find(text)
     if path is None:
         message = f"there is no folder '{text}' beside the recipe or in the current folder; models are not downloaded"
-        raise request.error("score_models", number, message=message)
+        raise step.error("score_models", number, message=message)
     try:
         check_model(path)
     except LoratoolsError as error:
-        raise request.error("score_models", number, message=str(error)) from error
+        raise step.error("score_models", number, message=str(error)) from error
     return StepInput(text, path, digest_of(path))

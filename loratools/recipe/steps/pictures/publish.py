@@ -125,11 +125,11 @@ def _check_row(options: Publish, terms: Terms, grid: StepInput, request: StepReq
 def _rows_of(grid: StepInput, request: StepRequest) -> list[str] | None:
     """The labels of a grid's rows; None where they are not known before it is there."""
     from loratools.preview.record.grid import read_grid
-    from loratools.recipe.steps.pictures.grid import arranged_ahead
-    from loratools.recipe.steps.pictures.grid_check import told_rows
+    from loratools.recipe.steps.pictures.grid_check import planned_row_labels
+    from loratools.recipe.steps.pictures.grid_step import GridStep
 
     if grid.step is not None:
-        return told_rows(arranged_ahead(StepRequest(grid.step, request.planner)))
+        return planned_row_labels(GridStep.read(StepRequest(grid.step, request.planner)).planned())
     try:
         return [row.label for row in read_grid(grid.path).rows]
     except LoratoolsError as error:
@@ -140,7 +140,7 @@ def _sampling(options: Publish, request: StepRequest) -> tuple[tuple[int, int] |
     """The size (height, width) and the sampler by its name, of a preview that is rendered."""
     from loratools.base.sampling.samplers import find_sampler
     from loratools.preview.request.numbers import parse_size
-    from loratools.recipe.steps.pictures.grid import check_size
+    from loratools.recipe.steps.pictures.picture_size import check_size
 
     try:
         size = parse_size(options.size) if options.size else None
@@ -212,31 +212,25 @@ class PublishStep:
     def _render(self, path: Path, context: RunContext, published: Published) -> None:
         """Render the preview of the LoRA that lies beside ``path``."""
         from loratools.adapter.files.file import read
-        from loratools.base.load import load_base
-        from loratools.base.vae import use_vae
+        from loratools.preview.request.options import EngineOptions
+        from loratools.preview.request.request import ModelRequest, Sampling
         from loratools.preview.request.rows import GridRow
-        from loratools.preview.run import render_grid
+        from loratools.preview.run import load_model, render_grid
 
-        options, paths = self.options, self.request.paths
-        base = load_base(paths.base, device=context.device, dtype=None)
-        if paths.vae is not None:
-            use_vae(base, paths.vae.path)
+        options, vae = self.options, self.request.paths.vae
+        model = ModelRequest(vae=vae.path if vae else None, device=context.device)
         prompt = options.prompt if options.prompt is not None else published.activation
         row = GridRow.of_file(read(path.with_suffix(".safetensors")), self.name)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as spare:
             result = render_grid(
-                base,
+                load_model(self.request.paths.base, model),
                 [row],
                 [options.weight],
                 [prompt or published.title],
                 out=Path(spare),
-                negative=options.negative,
+                sampling=Sampling(options.negative, options.steps, options.cfg, self.sampler, self.size),
                 seeds=[self.seed],
-                steps=options.steps,
-                cfg=options.cfg,
-                sampler=self.sampler,
-                size=self.size,
-                batch_size=1,
+                options=EngineOptions(batch=1),
                 owner=self.name,
             )
             (picture,) = result.paths(self.name, options.weight)
