@@ -112,13 +112,13 @@ def _own_dtype(adapter: Adapter) -> str:
 
 def _report(adapter: Adapter, written: Written, style: Style, dtype: str) -> Converted:
     return Converted(
-        adapter.path,
-        written.path,
-        adapter.family,
-        style,
-        dtype,
-        len(adapter),
-        len(adapter.carried),
-        written.digest,
-        written.error,
+        source=adapter.path,
+        path=written.path,
+        family=adapter.family,
+        style=style,
+        dtype=dtype,
+        modules=len(adapter),
+        carried=len(adapter.carried),
+        digest=written.digest,
+        error=written.error,
     )

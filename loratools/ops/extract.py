@@ -87,10 +87,10 @@ def extract_files(
 
 def digest_of(checkpoint: Checkpoint) -> str:
     """sha256 of a single file, or over the hex digests of a folder's weight files in order."""
-    found = sorted({location.file for location in checkpoint.locations.values()})
-    if len(found) == 1:
-        return files.sha256(found[0])
-    return hashlib.sha256("".join(files.sha256(path) for path in found).encode()).hexdigest()
+    paths = sorted({location.file for location in checkpoint.locations.values()})
+    if len(paths) == 1:
+        return files.sha256(paths[0])
+    return hashlib.sha256("".join(files.sha256(path) for path in paths).encode()).hexdigest()
 
 
 def _from_adapter(
@@ -133,10 +133,10 @@ class _Sketched(LazyResult):
         count = self._start(rule)
         while True:
             whole = count is None or norm2 == 0
-            found = thin(matrix, delta.shape) if whole else leading(matrix, count or 1, delta.shape, seed=seed)
-            known = Decomposed(found, norm2, norm2)
-            enough = isinstance(rule, Fixed | Size) or len(found.s) == min(matrix.shape)
-            if whole or enough or known.rank(rule) < len(found.s):
+            leading_part = thin(matrix, delta.shape) if whole else leading(matrix, count or 1, delta.shape, seed=seed)
+            known = Decomposed(leading_part, norm2, norm2)
+            enough = isinstance(rule, Fixed | Size) or len(leading_part.s) == min(matrix.shape)
+            if whole or enough or known.rank(rule) < len(leading_part.s):
                 return known
             count = 2 * (count or 1)
 

@@ -44,9 +44,9 @@ class ResizeReport:
 
     def json(self) -> dict[str, Any]:
         """The written file's report with ``rank_before`` and ``rank_after`` (least and greatest) in each block."""
-        told = self.stored.json()
-        blocks = {name: {**told["blocks"][name], **ranks.json()} for name, ranks in self.ranks.items()}
-        return {**told, "zero_modules": self.zeros, "blocks": blocks}
+        stored = self.stored.json()
+        blocks = {name: {**stored["blocks"][name], **ranks.json()} for name, ranks in self.ranks.items()}
+        return {**stored, "zero_modules": self.zeros, "blocks": blocks}
 
     def text(self) -> str:
         """A table of ranks and errors by block."""

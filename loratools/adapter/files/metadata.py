@@ -60,13 +60,13 @@ class Provenance:
     def from_metadata(metadata: Mapping[str, str]) -> Provenance | None:
         """The provenance in a header's metadata, or None where there is none or another program wrote the key."""
         try:
-            found = json.loads(metadata[KEY])
+            content = json.loads(metadata[KEY])
             return Provenance(
-                dict(found["step"]),
-                str(found["owner"]),
-                list(found["inputs"]),
-                dict(found["ancestors"]),
-                str(found["version"]),
+                dict(content["step"]),
+                str(content["owner"]),
+                list(content["inputs"]),
+                dict(content["ancestors"]),
+                str(content["version"]),
             )
         except (KeyError, ValueError, TypeError, RecursionError):
             return None
@@ -74,14 +74,14 @@ class Provenance:
 
 def inherited(sources: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, Mapping[str, Any]]:
     """The ``ancestors`` of a file made from ``sources`` (digest, metadata): their own provenance and what it names."""
-    found: dict[str, Mapping[str, Any]] = {}
+    ancestors: dict[str, Mapping[str, Any]] = {}
     for digest, metadata in sources:
         own = Provenance.from_metadata(metadata)
         if own is not None:
-            found.update(own.ancestors)
+            ancestors.update(own.ancestors)
             error = {"error": metadata[ERROR]} if ERROR in metadata else {}
-            found[digest] = {"version": own.version, "step": own.step, "inputs": list(own.inputs), **error}
-    return dict(sorted(found.items()))
+            ancestors[digest] = {"version": own.version, "step": own.step, "inputs": list(own.inputs), **error}
+    return dict(sorted(ancestors.items()))
 
 
 def guard_overwrite(path: str | os.PathLike[str], owner: str, force: bool) -> None:
@@ -151,9 +151,9 @@ def _numbers(*values: object) -> bool:
 
 def _folders(text: str) -> dict[str, dict[str, Any]]:
     try:
-        found = json.loads(text)
+        folders = json.loads(text)
     except (ValueError, RecursionError):
         return {}  # another program's free text; nothing to unite
-    if not isinstance(found, dict):
+    if not isinstance(folders, dict):
         return {}
-    return {str(folder): values for folder, values in found.items() if isinstance(values, dict)}
+    return {str(folder): values for folder, values in folders.items() if isinstance(values, dict)}

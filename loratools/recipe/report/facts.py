@@ -22,7 +22,7 @@ from loratools.recipe.observer import StepFailure, StepResult
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
-from loratools.recipe.run.work_folder import shown
+from loratools.recipe.run.work_folder import short_path
 from loratools.yamlio import Document, load_yaml
 
 FORMAT = 1
@@ -85,7 +85,7 @@ def merged_terms(path: Path) -> list[dict[str, Any]]:
 def _commands(run: FinishedRun) -> list[str]:
     """What to type to run the recipe again as it was run, and to make each merged file again from its header."""
     planner = run.planner
-    command = ["loratools", "run", planner.document.source, "-o", shown(planner.work)]
+    command = ["loratools", "run", planner.document.source, "-o", short_path(planner.work)]
     if planner.paths.base != planner.recipe.base:
         command += ["--base", planner.paths.base]
     own = load_yaml(planner.document.text, planner.document.source).data.get("vars") or {}
@@ -97,7 +97,7 @@ def _commands(run: FinishedRun) -> list[str]:
         for done in run.results
         if done.planned.step_kind.makes == "lora" and merged_terms(done.planned.out)
     ]
-    return [_quoted(command), *(_quoted(["loratools", "reproduce", shown(path)]) for path in files)]
+    return [_quoted(command), *(_quoted(["loratools", "reproduce", short_path(path)]) for path in files)]
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.cache import DEFAULT_LIMIT
 from loratools.recipe.run.estimate import Peak
 from loratools.recipe.run.scheduler import run_in_order
-from loratools.recipe.run.work_folder import WorkFolder, shown
+from loratools.recipe.run.work_folder import WorkFolder, short_path
 from loratools.recipe.schema.recipe import Recipe, read_recipe
 from loratools.recipe.shipped import RECIPES
 from loratools.yamlio import Document
@@ -54,10 +54,10 @@ def make_planner(
     """
     file = find_recipe(path)
     recipe, document = read_recipe(file, values)
-    return planner_of(recipe, document, file.parent, work or usual_work(file), base)
+    return planner_of(recipe, document, file.parent, work or default_work(file), base)
 
 
-def usual_work(path: str | Path) -> Path:
+def default_work(path: str | Path) -> Path:
     """Where the results of the recipe at ``path`` go by default."""
     return Path("runs") / Path(path).stem
 
@@ -169,8 +169,8 @@ def _only_rank() -> Rank:
 
 def _check_out(planned: Planned) -> None:
     if planned.step_kind.makes_file and planned.out.suffix != ".safetensors":
-        raise FileError(f"the step '{planned.name}' writes {shown(planned.out)}; end its `out` in .safetensors")
+        raise FileError(f"the step '{planned.name}' writes {short_path(planned.out)}; end its `out` in .safetensors")
     if not planned.step_kind.makes_file and planned.out.is_file():
         raise FileError(
-            f"the step '{planned.name}' needs a folder, and {shown(planned.out)} is a file; name another `out`"
+            f"the step '{planned.name}' needs a folder, and {short_path(planned.out)} is a file; name another `out`"
         )

@@ -107,5 +107,5 @@ class MergeIntoStep:
         terms = match_norms(terms) if self.options.match_norm else terms
         provenance = into_provenance(terms, self.into, self.request.owner)
         report = merge_into(combine(terms), self.into, out, provenance=provenance, force=context.force)
-        text = f"{report.modules} modules changed, {report.size / 2**20:.1f} MiB, rounding {report.total.error:.1e}"
+        text = f"{report.modules} modules changed, {report.size / 2**20:.1f} MiB, rounding {report.total.relative:.1e}"
         return Outcome(text, report.json())

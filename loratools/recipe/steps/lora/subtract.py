@@ -20,7 +20,7 @@ from loratools.recipe.steps.lora.common import TermOptions, open_terms, outcome_
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
-    from loratools.ops.subtract import Method
+    from loratools.ops.style_removal import SubtractMethod
 
 
 class Subtract(TermOptions):
@@ -121,9 +121,9 @@ class SubtractStep:
         outcome = outcome_of(report.written, report.json())
         return Outcome(f"{outcome.summary}, {100 * report.total.removed:.1f} % removed", outcome.facts)
 
-    def _method(self) -> Method:
-        from loratools.ops.subtract import Method
+    def _method(self) -> SubtractMethod:
+        from loratools.ops.style_removal import SubtractMethod
 
         options = self.options
         most = math.inf if options.most is None else options.most
-        return Method(options.mode, options.energy, options.side, options.mu, most)
+        return SubtractMethod(options.mode, options.energy, options.side, options.mu, most)

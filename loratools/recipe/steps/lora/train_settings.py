@@ -100,8 +100,8 @@ def read_settings(
     base_adapters = read_base_adapters({**(under or {}), **values}, request)
     found, files = _files_of(config, request)
     settings = RunSettings(config, found, base_adapters, files)
-    for place, message in mistakes(settings.with_files(), request.paths.base_family):
-        raise request.error(*place, message=message)
+    for place, mistake in mistakes(settings.with_files(), request.paths.base_family):
+        raise request.error(*place, message=str(mistake)) from mistake
     return settings
 
 
