@@ -18,6 +18,7 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset
 from loratools.train.data.read import read_dataset
 from loratools.train.distributed import Ranks
+from loratools.train.dry_run.check import mistakes
 from loratools.train.dry_run.report import DryRun, make_dry_run, with_whole_epochs
 from loratools.train.network.base_adapters import BaseAdapters
 from loratools.train.network.ema import Ema
@@ -61,6 +62,8 @@ def setup_run(config: TrainConfig, ranks: Ranks = Ranks(), notes: Sequence[str] 
     Raises:
         LoratoolsError: for everything that can be wrong before the first step.
     """
+    for _, mistake in mistakes(config, None):  # before the base is loaded, which takes a while
+        raise mistake
     precision = pick_precision(config, pick_device(config.device))
     check_tensorboard(config)
     dataset = read_dataset(config, config.resolution or (512, 512))

@@ -99,8 +99,8 @@ def check_settings(config: TrainConfig, name: str, kind: str, planner: Planner) 
     """Raise RecipeError for what would end the run although each setting is of the right kind."""
     from loratools.train.dry_run.check import mistakes
 
-    for place, message in mistakes(config, planner.paths.base_family):
-        raise planner.error(name, kind, *place, message=message)
+    for place, mistake in mistakes(config, planner.paths.base_family):
+        raise planner.error(name, kind, *place, message=str(mistake)) from mistake
 
 
 def _samples(config: TrainConfig, sources: Sequence[StepInput], planner: Planner) -> float:
