@@ -40,7 +40,7 @@ FLOORS: dict[str, list[str]] = {
         "request", "record", "judge page plan", "render sheet", "redraw run", "block_effect",
     ],
     "recipe": [
-        "shipped", "schema", "edit plan record", "observer", "importers publish launch", "steps", "run", "report",
+        "shipped", "schema", "plan record", "observer", "importers publish launch", "steps", "edit run", "report",
         "compare reproduce demo",
     ],
     "cli": ["commands", "app", "options", "recipe_output", "lora recipe pictures training blocks"],
