@@ -59,8 +59,8 @@ def read_header(path: str | os.PathLike[str]) -> Header:
 
 def header(path: str | os.PathLike[str]) -> tuple[Mapping[str, str], Mapping[str, TensorInfo]]:
     """``(metadata, tensors)`` of a safetensors file, without torch and without reading its data."""
-    found = read_header(path)
-    return found.metadata, found.tensors
+    whole = read_header(path)
+    return whole.metadata, whole.tensors
 
 
 def encode_header(metadata: Mapping[str, str], tensors: Mapping[str, TensorInfo]) -> bytes:
@@ -145,12 +145,12 @@ def _no_safetensors(path: Path, first: bytes, length: int, size: int) -> str:
 
 def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
+        entries = dict(pairs)
+        if len(entries) != len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
             raise FormatError(f"{path} names '{twice}' twice in its header; export it again")
-        return found
+        return entries
 
     try:
         entries = json.loads(raw.decode("utf-8"), object_pairs_hook=unique, parse_constant=_refuse_constant)

@@ -98,7 +98,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _lbw(text: str) -> dict[str, str]:
     """``NAME:w,w,...`` lines; as in LoRA Block Weight, a line with '#' or ':' missing is a comment, and so is one
-    that holds anything but numbers and letters. A wrong count is kept, to be told when the preset is used."""
+    that holds anything but numbers and letters. A wrong count is kept, and is an error when the preset is used."""
     lines = (line.strip() for line in text.splitlines() if ":" in line and "#" not in line)
     pairs = ((name.strip(), values.strip()) for name, _, values in (line.partition(":") for line in lines))
     return {name: values for name, values in pairs if _is_list(values)}

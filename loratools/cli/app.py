@@ -42,8 +42,8 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class Shell(Group):
-    """The top of the command line."""
+class LazyGroup(Group):
+    """The top of the command line, which imports a command when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -44,9 +44,9 @@ class Flags:
 
 def run_recipe(recipe: str, only: tuple[str, ...], work: str | None, base: str | None, flags: Flags) -> None:
     """Run (or show) the steps named ``only`` and what they need; all of them if none is named."""
-    from loratools.recipe.run.runner import make_planner, usual_work
+    from loratools.recipe.run.runner import default_work, make_planner
 
-    place = Path(work) if work else usual_work(recipe)
+    place = Path(work) if work else default_work(recipe)
 
     def plan() -> tuple[Planner, list[Planned]]:
         planner = make_planner(recipe, place, base, flags.values())
@@ -58,10 +58,10 @@ def run_recipe(recipe: str, only: tuple[str, ...], work: str | None, base: str |
 
 def merge_recipe(recipe: str, out: str | None, base: str | None, flags: Flags) -> None:
     """Run (or show) the merge steps of a recipe and what they need. ``out`` is the merged file, or a folder for all."""
-    from loratools.recipe.run.runner import make_planner, targets_of, usual_work
+    from loratools.recipe.run.runner import default_work, make_planner, targets_of
 
     is_file = out is not None and Path(out).suffix.lower() == ".safetensors"
-    place = Path(out) if out is not None and not is_file else usual_work(recipe)
+    place = Path(out) if out is not None and not is_file else default_work(recipe)
 
     def plan() -> tuple[Planner, list[Planned], list[str]]:
         planner = make_planner(recipe, place, base, flags.values())
@@ -155,7 +155,7 @@ def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list
 
 def _forecast_row(forecast: Forecast) -> list[str]:
     from loratools.recipe.run.estimate import size_text, time_text
-    from loratools.recipe.run.work_folder import shown
+    from loratools.recipe.run.work_folder import short_path
 
     step, expected = forecast.planned, forecast.estimate
     return [
@@ -167,7 +167,7 @@ def _forecast_row(forecast: Forecast) -> list[str]:
         size_text(expected.memory),
         expected.basis or "-",
         step.reads or "-",
-        shown(step.out),
+        short_path(step.out),
     ]
 
 

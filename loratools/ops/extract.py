@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ from loratools.adapter.algebra.lowrank import Delta, Dense, limit
 from loratools.adapter.algebra.rank import Energy, Error, Fixed, RankRule, Size
 from loratools.adapter.architectures.names import lora_targets
 from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint
-from loratools.adapter.files.file import Adapter, read
+from loratools.adapter.files.file import read
 from loratools.adapter.files.metadata import Provenance
 from loratools.dtypes import dtype_name
 from loratools.errors import BaseModelError, FormatError, NonFiniteError, ShapeError
@@ -43,6 +44,7 @@ def extract_files(
     seed: int = 0,
     force: bool = False,
     owner: str = "extract",
+    recipe: Mapping[str, Any] | None = None,
 ) -> MergeReport:
     """Write the best LoRA of what makes ``tuned`` out of ``base``; modules that are the same in both are left out.
 
@@ -58,7 +60,11 @@ def extract_files(
     """
     place = Path(out)
     if base is None:
-        return _from_adapter(read(tuned), place, rule, dtype, seed, force, owner)
+        adapter = read(tuned)
+        terms = [Term(adapter, label=adapter.path.stem)]
+        step = {"extract": {"seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
+        made = provenance_of(terms, rule, dtype, owner, step, recipe)
+        return _from_adapter(terms, place, rule, dtype, seed, force, made)
     first, second = open_checkpoint(base), open_checkpoint(tuned)
     source = Extracted(first, second, conv, rule, seed, dtype)
     step = {"extract": {"conv": conv, "seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
@@ -75,32 +81,35 @@ def extract_files(
         metadata=texts,
         force=force,
         trim=True,
-        provenance=Provenance(step, owner, inputs),
+        provenance=Provenance(step, owner, inputs, recipe=recipe),
     )
 
 
 def digest_of(checkpoint: Checkpoint) -> str:
     """sha256 of a single file, or over the hex digests of a folder's weight files in order."""
-    found = sorted({location.file for location in checkpoint.locations.values()})
-    if len(found) == 1:
-        return files.sha256(found[0])
-    return hashlib.sha256("".join(files.sha256(path) for path in found).encode()).hexdigest()
+    paths = sorted({location.file for location in checkpoint.locations.values()})
+    if len(paths) == 1:
+        return files.sha256(paths[0])
+    return hashlib.sha256("".join(files.sha256(path) for path in paths).encode()).hexdigest()
 
 
 def _from_adapter(
-    adapter: Adapter, out: Path, rule: RankRule, dtype: torch.dtype, seed: int, force: bool, owner: str
+    terms: list[Term], out: Path, rule: RankRule, dtype: torch.dtype, seed: int, force: bool, provenance: Provenance
 ) -> MergeReport:
-    if not adapter.dense:
+    if not terms[0].adapter.dense:
         raise FormatError(
-            f"{adapter.path} holds no full differences to extract from; give --base and two models, or "
+            f"{terms[0].adapter.path} holds no full differences to extract from; give --base and two models, or "
             "change its rank with resize"
         )
-    terms = [Term(adapter, label=adapter.path.stem)]
-    step = {"extract": {"seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
-    made = provenance_of(terms, rule, dtype, owner, step)
-    source = _Lowered(combine(terms), rule, seed, dtype)
     return store(
-        source, out, rule=rule, dtype=dtype, metadata=merge_texts(terms, out), provenance=made, force=force, trim=True
+        _Lowered(combine(terms), rule, seed, dtype),
+        out,
+        rule=rule,
+        dtype=dtype,
+        metadata=merge_texts(terms, out),
+        provenance=provenance,
+        force=force,
+        trim=True,
     )
 
 
@@ -124,10 +133,10 @@ class _Sketched(LazyResult):
         count = self._start(rule)
         while True:
             whole = count is None or norm2 == 0
-            found = thin(matrix, delta.shape) if whole else leading(matrix, count or 1, delta.shape, seed=seed)
-            known = Decomposed(found, norm2, norm2)
-            enough = isinstance(rule, Fixed | Size) or len(found.s) == min(matrix.shape)
-            if whole or enough or known.rank(rule) < len(found.s):
+            leading_part = thin(matrix, delta.shape) if whole else leading(matrix, count or 1, delta.shape, seed=seed)
+            known = Decomposed(leading_part, norm2, norm2)
+            enough = isinstance(rule, Fixed | Size) or len(leading_part.s) == min(matrix.shape)
+            if whole or enough or known.rank(rule) < len(leading_part.s):
                 return known
             count = 2 * (count or 1)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loratools.adapter.algebra.relative_error import relative_error
 from loratools.blocks.scheme import NO_BLOCK, full_scheme, sorted_blocks
 from loratools.ops.text_table import table
 
@@ -47,8 +48,8 @@ class ErrorShare:
         """From summed squares. Truncation is relative to what was asked; storage to that, or to sqrt(sum |w d|^2)
         where the terms cancel."""
         reference2 = sums.root2 if sums.cancels else sums.norm2
-        storage = _ratio(sums.stored2, reference2)
-        truncation = _ratio(sums.lost2, sums.norm2)
+        storage = relative_error(sums.stored2, reference2)
+        truncation = relative_error(sums.lost2, sums.norm2)
         return ErrorShare(modules, math.hypot(storage, truncation), storage, truncation)
 
     def json(self) -> dict[str, Any]:
@@ -161,9 +162,3 @@ def _sum(errors: Sequence[ModuleError]) -> ModuleError:
     for error in errors:
         total = total + error
     return total
-
-
-def _ratio(error2: float, reference2: float) -> float:
-    if reference2 == 0:
-        return 0.0 if error2 == 0 else math.inf
-    return math.sqrt(error2 / reference2)

@@ -44,9 +44,9 @@ class ResizeReport:
 
     def json(self) -> dict[str, Any]:
         """The written file's report with ``rank_before`` and ``rank_after`` (least and greatest) in each block."""
-        told = self.stored.json()
-        blocks = {name: {**told["blocks"][name], **ranks.json()} for name, ranks in self.ranks.items()}
-        return {**told, "zero_modules": self.zeros, "blocks": blocks}
+        stored = self.stored.json()
+        blocks = {name: {**stored["blocks"][name], **ranks.json()} for name, ranks in self.ranks.items()}
+        return {**stored, "zero_modules": self.zeros, "blocks": blocks}
 
     def text(self) -> str:
         """A table of ranks and errors by block."""
@@ -68,6 +68,7 @@ def resize_file(
     dtype: torch.dtype = torch.float16,
     force: bool = False,
     owner: str = "resize",
+    recipe: Mapping[str, Any] | None = None,
 ) -> ResizeReport:
     """Write ``adapter`` with other ranks.
 
@@ -90,7 +91,7 @@ def resize_file(
         dtype=dtype,
         metadata=merge_texts(terms, place),
         force=force,
-        provenance=provenance_of(terms, rule, dtype, owner, step),
+        provenance=provenance_of(terms, rule, dtype, owner, step, recipe),
         trim=True,
         carried=adapter.carried,
     )

@@ -20,7 +20,7 @@ from loratools.adapter.parallel import in_order
 from loratools.errors import FileError, RecipeError
 from loratools.files import replacing
 from loratools.recipe.importers.detect import import_recipe
-from loratools.recipe.importers.loratools_file import can_tell
+from loratools.recipe.importers.loratools_file import has_step
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lineage import Lineage, lineage_of
 from loratools.recipe.plan.planner import Planner
@@ -135,22 +135,24 @@ def _guard(path: Path, out: Path | None, owner: str, force: bool) -> None:
     guard_overwrite(out, owner, force)
 
 
-def _file(made: Planned, old: Adapter) -> Path:
+def _file(planned: Planned, old: Adapter) -> Path:
     """The file that a step made; of a run, the epoch that ``old`` is."""
-    if made.is_file:
-        return made.out
+    if planned.step_kind.makes_file:
+        return planned.out
     provenance = Provenance.from_metadata(old.metadata)
     number = None if provenance is None else str(provenance.step["train"]["epoch"])
-    (epoch,) = select(epochs(made.out), number, run=made.name)
+    (epoch,) = select(epochs(planned.out), number, run=planned.name)
     return epoch.path
 
 
 def _planner(path: Path, work: Path, folder: Path, lora_dirs: Sequence[Path]) -> tuple[Lineage | None, Planner]:
     """The recipe of the header; for a command's result, the recipe that says the same."""
     lineage = lineage_of(path)
-    made = Provenance.from_metadata(read(path, allow_unknown=True).metadata)
-    if lineage is None and (made is None or not can_tell(made)):
-        hint = " It is an epoch of a training: train again with its settings, see loratools inspect." if made else ""
+    provenance = Provenance.from_metadata(read(path, allow_unknown=True).metadata)
+    if lineage is None and (provenance is None or not has_step(provenance)):
+        hint = (
+            " It is an epoch of a training: train again with its settings, see loratools inspect." if provenance else ""
+        )
         raise RecipeError(f"{path} holds no recipe in its header, so there is nothing to make it again from.{hint}")
     text = json.dumps(lineage.data) if lineage else import_recipe(str(path)).text
     name = lineage.name if lineage else path.stem
@@ -177,9 +179,9 @@ def _notes(old: Adapter, lineage: Lineage | None, planned: Sequence[Planned]) ->
         for label, digest in before.items()
         if now.get(label, digest) != digest
     ]
-    made = Provenance.from_metadata(old.metadata)
-    if made is not None and made.version != __version__:
-        notes.append(f"loratools {made.version} made it, this is {__version__}")
+    provenance = Provenance.from_metadata(old.metadata)
+    if provenance is not None and provenance.version != __version__:
+        notes.append(f"loratools {provenance.version} made it, this is {__version__}")
     notes.append(
         f"{torch.get_num_threads()} threads, torch {torch.__version__}; training repeats bit for bit on a CPU "
         "with equal ones"

@@ -106,9 +106,9 @@ def test_damaged_bytes_give_a_value_or_a_named_error(
     path = tmp_path_factory.mktemp("fuzz") / "fuzz.safetensors"
     path.write_bytes(data)
     try:
-        found = read(path)
-        for name in found:
-            assert torch.isfinite(found[name].dense()).all()
+        adapter = read(path)
+        for name in adapter:
+            assert torch.isfinite(adapter[name].dense()).all()
     except LoratoolsError as error:
         assert "fuzz.safetensors" in str(error)
 

@@ -210,11 +210,11 @@ def test_blind_pairs_hide_labels_and_end_in_standings(page: Page) -> None:
     page.key("v")
     title = "document.getElementById('blind')"
     for key in ("ArrowLeft", "ArrowRight", "ArrowDown", "ArrowLeft"):
-        told = page.js(
+        shown = page.js(
             f"{title}.innerText + [...{title}.querySelectorAll('[aria-label], [title], img')]"
             ".map(one => one.ariaLabel + one.title + one.alt).join()"
         )
-        assert "ink@" not in told and "0.5" not in told
+        assert "ink@" not in shown and "0.5" not in shown
         before = page.js("document.getElementById('vote-count').textContent")
         page.key(key)
         page.wait(f"document.getElementById('vote-count').textContent !== '{before}'")

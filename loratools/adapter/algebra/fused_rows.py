@@ -84,11 +84,11 @@ def count_rows(rows: Rows) -> int:
 
 
 def _ranges(heights: list[int]) -> tuple[Rows, ...]:
-    found, start = [], 0
+    ranges, start = [], 0
     for height in heights:
-        found.append(((start, start + height),))
+        ranges.append(((start, start + height),))
         start += height
-    return tuple(found)
+    return tuple(ranges)
 
 
 def _require(condition: bool, message: str) -> None:

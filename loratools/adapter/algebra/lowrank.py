@@ -107,6 +107,14 @@ class LowRank:
         """Frobenius norm from the two Gram matrices, in float64; the matrix is never formed."""
         return math.sqrt(max(inner(self, self), 0.0))
 
+    def padded(self, rank: int) -> LowRank:
+        """The same difference with zero components up to ``rank``, for a layout that has promised that many."""
+        lack = rank - self.rank
+        if lack <= 0:
+            return self
+        up, down = self.up.new_zeros(self.shape[0], lack), self.down.new_zeros(lack, self.down.shape[1])
+        return LowRank(torch.cat([self.up, up], 1), torch.cat([self.down, down]), self.shape)
+
     def to(self, dtype: torch.dtype) -> LowRank:
         """The same difference with both factors in ``dtype``."""
         return LowRank(self.up.to(dtype), self.down.to(dtype), self.shape)

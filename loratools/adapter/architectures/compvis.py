@@ -39,8 +39,8 @@ class ParameterView:
 def views_of(key: str, family: str) -> tuple[ParameterView, ...]:
     """The canonical parameters that a checkpoint's tensor ``key`` holds: none for its VAE, schedule and the like."""
     if key.startswith(UNET):
-        found = _renamed(key.removeprefix(UNET), _unet_names(family))
-        return (ParameterView(f"unet.{found}"),) if found else ()
+        canonical = _renamed(key.removeprefix(UNET), _unet_names(family))
+        return (ParameterView(f"unet.{canonical}"),) if canonical else ()
     for encoder, prefix in zip(family_of(family).text, TEXT[family], strict=True):
         if key.startswith(prefix):
             rest = key.removeprefix(prefix)

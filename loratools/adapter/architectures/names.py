@@ -57,30 +57,30 @@ def module_tree(family: str, text_layers: int | None = None) -> tuple[Module, ..
         text_layers: depth of each text encoder; the family's own if None.
     """
     kind = family_of(family)
-    found: list[Module] = []
+    tree: list[Module] = []
     for encoder in kind.text:
-        found += _below(encoder.component, text_encoders.modules(encoder, text_layers or encoder.layers))
+        tree += _below(encoder.component, text_encoders.modules(encoder, text_layers or encoder.layers))
     match kind.network:
         case UNet() as net:
-            found += _below("unet", unet.modules(net))
+            tree += _below("unet", unet.modules(net))
         case Transformer() as net:
-            found += _below("transformer", transformer.modules(net))
-    return tuple(found)
+            tree += _below("transformer", transformer.modules(net))
+    return tuple(tree)
 
 
 @lru_cache(maxsize=32)
 def other_tree(family: str, text_layers: int | None = None) -> tuple[Module, ...]:
     """The other modules with weights, which only full differences change: norms, embeddings, text projections."""
     kind = family_of(family)
-    found: list[Module] = []
+    tree: list[Module] = []
     for encoder in kind.text:
-        found += _below(encoder.component, text_encoders.others(encoder, text_layers or encoder.layers))
+        tree += _below(encoder.component, text_encoders.others(encoder, text_layers or encoder.layers))
     match kind.network:
         case UNet() as net:
-            found += _below("unet", unet.norms(net))
+            tree += _below("unet", unet.norms(net))
         case Transformer() as net:
-            found += _below("transformer", transformer.norms(net))
-    return tuple(found)
+            tree += _below("transformer", transformer.norms(net))
+    return tuple(tree)
 
 
 def lora_targets(family: str, names: Iterable[str] | None = None, *, conv: bool = False) -> tuple[str, ...]:
@@ -154,9 +154,9 @@ def resolve(stem: str, family: str) -> FusedWeight | None:
     for space in _namespaces(family):
         if stem.startswith(space.prefix):
             paths = _paths(family, space.component)
-            found = (paths.flat if space.flat else paths.dotted).get(stem[len(space.prefix) :])
-            if found is not None:
-                return found
+            fused = (paths.flat if space.flat else paths.dotted).get(stem[len(space.prefix) :])
+            if fused is not None:
+                return fused
     return None
 
 
@@ -181,7 +181,7 @@ class _Paths:
 def _namespaces(family: str) -> tuple[_Namespace, ...]:
     """All beginnings, the more specific ones first."""
     kind = family_of(family)
-    main, found = kind.component, []
+    main, spaces = kind.component, []
     for encoder in kind.text:
         flat = (f"{encoder.prefix}_", *(f"{prefix}_" for prefix in encoder.more_prefixes))
         dotted = (
@@ -191,10 +191,10 @@ def _namespaces(family: str) -> tuple[_Namespace, ...]:
             f"{encoder.bundle}.transformer.",
             f"{encoder.bundle}.",
         )
-        found += [_Namespace(prefix, encoder.component, True) for prefix in flat]
-        found += [_Namespace(prefix, encoder.component, False) for prefix in dotted]
+        spaces += [_Namespace(prefix, encoder.component, True) for prefix in flat]
+        spaces += [_Namespace(prefix, encoder.component, False) for prefix in dotted]
     for prefix in ("lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_"):
-        found.append(_Namespace(prefix, main, True))
+        spaces.append(_Namespace(prefix, main, True))
     for prefix in (
         f"{main}.",
         "diffusion_model.",
@@ -203,14 +203,14 @@ def _namespaces(family: str) -> tuple[_Namespace, ...]:
         "base_model.model.",
         "",
     ):
-        found.append(_Namespace(prefix, main, False))
+        spaces.append(_Namespace(prefix, main, False))
     for encoder in kind.text:  # without a component, only the path tells; the first encoder that has it is meant
-        found += [
+        spaces += [
             _Namespace("base_model.model.", encoder.component, False),
             _Namespace("", encoder.component, False),
             _Namespace("lycoris_", encoder.component, True),
         ]
-    return tuple(found)
+    return tuple(spaces)
 
 
 @lru_cache(maxsize=32)

@@ -196,11 +196,11 @@ def _family_of_width(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
 def _weights(folder: Path) -> list[Path]:
     """A component's weight files: safetensors before pickles, the plain ones before variants such as ``.fp16.``."""
     for ending in (".safetensors", ".bin"):
-        found = sorted(path for path in folder.glob(f"*{ending}") if path.is_file())
-        plain = [path for path in found if "." not in path.name.removesuffix(ending)]
-        if plain or found:
-            variant = found[0].name.removesuffix(ending).rsplit(".", 1)[-1] if found else ""
-            return plain or [path for path in found if path.name.removesuffix(ending).endswith(variant)]
+        paths = sorted(path for path in folder.glob(f"*{ending}") if path.is_file())
+        plain = [path for path in paths if "." not in path.name.removesuffix(ending)]
+        if plain or paths:
+            variant = paths[0].name.removesuffix(ending).rsplit(".", 1)[-1] if paths else ""
+            return plain or [path for path in paths if path.name.removesuffix(ending).endswith(variant)]
     return []
 
 

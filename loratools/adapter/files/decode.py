@@ -1,7 +1,7 @@
 """Tensor names to modules: which keys belong together, what kind of adapter they are, and which modules they change.
 
 The format is decided along independent dimensions: the namespace and spelling of the path (:mod:`.names`), the suffix,
-where alpha stands, and whether a DoRA magnitude goes with it. Torch is not needed, so a header can be told quickly.
+where alpha stands, and whether a DoRA magnitude goes with it. Nothing here imports torch: describing a header is quick.
 """
 
 from __future__ import annotations
@@ -189,11 +189,11 @@ def _split(key: str) -> tuple[str, str]:
 
 
 def _role(suffix: str) -> str | None:
-    found = _ROLES.get(suffix) or _AFTER_LORA.get(suffix)
-    if found is None and suffix.count(".") == 2:
+    role = _ROLES.get(suffix) or _AFTER_LORA.get(suffix)
+    if role is None and suffix.count(".") == 2:
         first, _, last = suffix.split(".")
         return _NAMED.get((first, last))
-    return found
+    return role
 
 
 def _kind(roles: Mapping[str, str]) -> str:
@@ -267,8 +267,8 @@ def _add_pieces(path: Path, pieces: dict[str, Piece], group: Group, tensors: Map
     try:
         if group.shape:
             end = ".weight" if len(group.shape) == 1 else ""
-            found = rows_of(group.fused, group.shape[0], columns)
-            _add(path, pieces, group, found, end, group.shape[1:], bias=False)
+            rows = rows_of(group.fused, group.shape[0], columns)
+            _add(path, pieces, group, rows, end, group.shape[1:], bias=False)
         if bias is not None:
             if len(bias) != 1 or 0 in bias or (group.shape and bias != group.shape[:1]):
                 raise FormatError(f"its bias of shape {bias} does not fit its weight of shape {group.shape}")
@@ -281,13 +281,13 @@ def _add(
     path: Path,
     pieces: dict[str, Piece],
     group: Group,
-    found: Iterable[Rows],
+    rows_of_modules: Iterable[Rows],
     end: str,
     rest: tuple[int, ...],
     *,
     bias: bool,
 ) -> None:
-    for module, rows in zip(group.fused.names, found, strict=True):
+    for module, rows in zip(group.fused.names, rows_of_modules, strict=True):
         name = f"{module}{end}"
         if name in pieces:
             first = pieces[name].group.stem

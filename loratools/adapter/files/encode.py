@@ -16,6 +16,7 @@ from torch import Tensor
 from loratools.adapter.algebra.fuse import cut_factors, join, same_down, take
 from loratools.adapter.algebra.fused_rows import FusedWeight, Rows, height_of, rows_of
 from loratools.adapter.algebra.lowrank import Delta, LowRank, balance, finite, gram
+from loratools.adapter.algebra.relative_error import relative_error
 from loratools.adapter.algebra.shapes import limit
 from loratools.adapter.architectures.names import UNKNOWN, kohya_name, kohya_weights, other_tree
 from loratools.dtypes import dtype_name, stored_name
@@ -27,10 +28,18 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class CastError:
-    """What storing one module cost, squared: ``norm2`` of what was asked, ``error2`` of what the file misses of it."""
+    """What storing a module, or several, cost: squared norms of what was asked, and of what the file misses of it."""
 
-    norm2: float
-    error2: float
+    norm2: float = 0.0
+    error2: float = 0.0
+
+    def __add__(self, other: CastError) -> CastError:
+        return CastError(self.norm2 + other.norm2, self.error2 + other.error2)
+
+    @property
+    def relative(self) -> float:
+        """``|stored - asked| / |asked|`` (Frobenius)."""
+        return relative_error(self.error2, self.norm2)
 
 
 @runtime_checkable
@@ -126,7 +135,7 @@ def kohya_slots(
     def slot(bundle: _Bundle) -> Slot:
         if bundle.suffix or bundle.stem not in ranks:
             parts: tuple[StoredTensor, ...] = (StoredTensor(f"{bundle.stem}.{bundle.suffix or 'diff'}", bundle.shape),)
-            return Slot(bundle.names, bundle.rows, bundle.shape, parts, "full", limit(bundle.shape))
+            return Slot(bundle.names, bundle.rows, bundle.shape, parts, kind="full", rank=limit(bundle.shape))
         rank, shape, ones = ranks[bundle.stem], bundle.shape, (1,) * (len(bundle.shape) - 2)
         wanted = alpha[bundle.names[0]] if isinstance(alpha, Mapping) else alpha
         stored = float(torch.tensor(float(highest if wanted is None else wanted), dtype=dtype))
@@ -135,7 +144,8 @@ def kohya_slots(
             StoredTensor(f"{bundle.stem}.lora_down.weight", (rank, *shape[1:])),
             StoredTensor(f"{bundle.stem}.lora_up.weight", (shape[0], rank, *ones)),
         )
-        return Slot(bundle.names, bundle.rows, shape, parts, "kohya", rank, stored, alpha is None)
+        balanced = alpha is None
+        return Slot(bundle.names, bundle.rows, shape, parts, kind="kohya", rank=rank, alpha=stored, balanced=balanced)
 
     return sorted((slot(bundle) for bundle in bundles), key=lambda slot: slot.tensors[0].key)
 
@@ -293,12 +303,12 @@ def _rank(adapter: Mapping[str, Delta], bundle: _Bundle, ranks: Mapping[str, int
 
     Sharing shows only in the factors, so those of fused modules are looked up once more than others.
     """
-    found = [ranks[name] for name in bundle.names]
-    if len(found) > 1 and len(set(found)) == 1:
+    own = [ranks[name] for name in bundle.names]
+    if len(own) > 1 and len(set(own)) == 1:
         deltas = [delta for name in bundle.names if isinstance(delta := adapter[name], LowRank)]
-        if len(deltas) == len(found) and same_down(deltas):
-            return found[0]
-    return sum(found)
+        if len(deltas) == len(own) and same_down(deltas):
+            return own[0]
+    return sum(own)
 
 
 def _layout(adapter: Mapping[str, Delta]) -> tuple[Mapping[str, Shape], Mapping[str, int], set[str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loratools.adapter.files.peft import CONFIG, WEIGHTS, folder_settings, told_settings
+from loratools.adapter.files.peft import CONFIG, WEIGHTS, folder_settings, stated_settings
 from loratools.adapter.header import Header, read_header
 from loratools.errors import FileError, FormatError
 
@@ -38,13 +38,13 @@ def open_lora_file(path: str | os.PathLike[str]) -> LoraFile:
         FormatError: if the header or the settings cannot be read.
     """
     place = weights_of(Path(path))
-    found = read_header(place)
+    header = read_header(place)
     if place.name == WEIGHTS and (config := place.with_name(CONFIG)).is_file():
         name = place.parent.resolve().name
         component = name if name == "unet" or name.startswith(("transformer", "text_encoder")) else ""
-        return LoraFile(place, found, folder_settings(config), component, True)
+        return LoraFile(place, header, folder_settings(config), component, True)
     try:
-        return LoraFile(place, found, told_settings(found.metadata), "", False)
+        return LoraFile(place, header, stated_settings(header.metadata), "", False)
     except FormatError as error:
         raise FormatError(f"{place}: {error}; export the file again") from None
 

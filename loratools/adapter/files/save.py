@@ -29,7 +29,7 @@ from loratools.adapter.parallel import in_order
 from loratools.dtypes import stored_name
 from loratools.errors import FormatError
 
-__all__ = ["CastError", "Style", "Written", "file_size", "relative", "total_error", "write"]
+__all__ = ["CastError", "Style", "Written", "file_size", "total_error", "write"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Written:
 
 def total_error(errors: Mapping[str, CastError]) -> float:
     """``|stored - given| / |given|`` over all modules (Frobenius)."""
-    return relative(sum(e.error2 for e in errors.values()), sum(e.norm2 for e in errors.values()))
+    return sum(errors.values(), CastError()).relative
 
 
 def write(
@@ -175,13 +175,6 @@ def _stream(
     stream.seek(0)
     stream.write(_header({**texts, **measured}, plan))
     return measured["sshs_model_hash"], errors
-
-
-def relative(error2: float, reference2: float) -> float:
-    """sqrt(error2 / reference2); of a zero request 0 if the result is 0, else infinite."""
-    if reference2 == 0:
-        return 0.0 if error2 == 0 else math.inf
-    return math.sqrt(error2 / reference2)
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -69,8 +69,8 @@ class Combined(LazyResult):
     def decompose(self, name: str, rule: RankRule) -> Decomposed:
         """The SVD of one module's sum, folded in float64: float32's rounding would look like more rank."""
         delta = self.delta(name, torch.float64)
-        found = spectrum(delta)
-        return Decomposed(found, found.lost2(0), self.norms2(name, delta)[1])
+        whole = spectrum(delta)
+        return Decomposed(whole, whole.lost2(0), self.norms2(name, delta)[1])
 
     @cached_property
     def dense(self) -> frozenset[str]:  # type: ignore[override]

@@ -80,8 +80,8 @@ class LazyResult(Mapping[str, Delta]):
     def decompose(self, name: str, rule: RankRule) -> Decomposed:
         """The SVD of one module, as far as ``rule`` may need it."""
         delta = self[name]
-        found = spectrum(delta)
-        return Decomposed(found, found.lost2(0), self.norms2(name, delta)[1])
+        whole = spectrum(delta)
+        return Decomposed(whole, whole.lost2(0), self.norms2(name, delta)[1])
 
 
 def norm2_of(delta: Delta) -> float:

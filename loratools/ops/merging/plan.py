@@ -72,8 +72,8 @@ def plan(terms: Sequence[Term]) -> MergePlan:
 
     groups: dict[tuple[int, str, float], list[float]] = {}
     blocks = full_scheme(terms[0].adapter.family)
-    found = (block for _, name in items if (block := blocks.block_of(name)) is not None)
-    order = {name: place for place, name in enumerate((*sorted_blocks(blocks, found), NO_BLOCK))}
+    present = (block for _, name in items if (block := blocks.block_of(name)) is not None)
+    order = {name: place for place, name in enumerate((*sorted_blocks(blocks, present), NO_BLOCK))}
     for index, name, square in in_order(measure, items):
         key = (index, blocks.block_of(name) or NO_BLOCK, terms[index].strength(name))
         groups.setdefault(key, []).append(square)

@@ -79,7 +79,7 @@ class Engine:
 
     def close(self) -> None:
         """Bring the base back to W0 and free all that is kept."""
-        self.patcher.forget()
+        self.patcher.free()
         self._prompts.forget()
         self._mixed.forget()
         if self._graphs is not None:
@@ -190,7 +190,7 @@ class Engine:
         if self._offloader:
             self._offloader.park()
         if stack is not None:
-            self.patcher.move(stack.deltas, stack.weight, stack.module_marks)
+            self.patcher.patch(stack.deltas, stack.weight, stack.module_marks)
             self._prompts.read(stack, jobs)
             return
         for own in by_stack(jobs):
@@ -242,7 +242,7 @@ class Engine:
         if self._graphs is not None:
             self._graphs.drop()
         self._mixed.shrink()
-        self.patcher.shrink()
+        self.patcher.clear_cache()
         if self.base.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -255,7 +255,7 @@ class Engine:
         size = max((job.size for job in jobs), key=lambda size: size[0] * size[1])
         largest = max(len(batch) for group in groups for batch in group.batches)
         names = {name for job in jobs for name in (job.stack.text_part if self._mixed.active else job.stack.deltas)}
-        touched = self.patcher.size_of(names)
+        touched = self.patcher.saved_bytes(names)
 
         def wanted(batch: int) -> Need:
             return need(

@@ -60,7 +60,7 @@ class PromptCache:
         if all(self._knows(job) for job in jobs):
             return
         stack = jobs[0].stack
-        self._patcher.move(stack.text_part, stack.weight, stack.module_marks)
+        self._patcher.patch(stack.text_part, stack.weight, stack.module_marks)
         self.read(stack, jobs)
 
     def forget(self) -> None:

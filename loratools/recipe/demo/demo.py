@@ -21,8 +21,10 @@ from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
 from loratools.recipe.report import FinishedRun, report_paths, try_report
 from loratools.recipe.run.runner import make_planner, run_steps
-from loratools.recipe.run.work_folder import shown
+from loratools.recipe.run.work_folder import short_path
 from loratools.recipe.shipped import RECIPES
+from loratools.recipe.steps.lora.merge import Merge
+from loratools.recipe.steps.pictures.grid_options import Grid
 from loratools.yamlio import read_yaml
 
 _STORY = Path(__file__).with_name("demo.yaml")
@@ -61,7 +63,7 @@ def run_demo(
         echo: prints a line.
         quick: fewer pictures, epochs and cells.
         base, recipe: instead of the pocket and the shipped recipe.
-        rank: see :func:`~loratools.recipe.run.runner.run_steps`; the others take part by :func:`help_demo`.
+        rank: see :func:`~loratools.recipe.run.runner.run_steps`; the others take part by :func:`follow_demo`.
     Raises:
         LoratoolsError: of the step that fails; what is finished stays.
     """
@@ -70,8 +72,11 @@ def run_demo(
     own_recipe = _copied(recipe or _shipped(quick), out, echo)
     planner = make_planner(own_recipe, out, base)
     planned = planner.plan()
-    observer = _Narrator(planner, planned, context, story["captions"], echo, begun)
-    echo(f"The base is {planner.paths.base}. Everything goes to {shown(out)}; the recipe is {shown(own_recipe)}.")
+    observer = _DemoPrinter(planner, planned, context, story["captions"], echo, begun)
+    echo(
+        f"The base is {planner.paths.base}. Everything goes to {short_path(out)}; "
+        f"the recipe is {short_path(own_recipe)}."
+    )
     ran = run_steps(planned, out, context, rank=rank, observer=observer)
     result = _result(out, own_recipe, planner, ran, time.perf_counter() - begun)
     write_text(out / "demo.json", json.dumps(_facts(result), indent=1, ensure_ascii=False) + "\n")
@@ -81,7 +86,7 @@ def run_demo(
 
 
 @dataclass
-class _Narrator(RunObserver):
+class _DemoPrinter(RunObserver):
     """Prints a chapter for each step of the demo, and writes the report at its end.
 
     Args:
@@ -105,7 +110,7 @@ class _Narrator(RunObserver):
         if result.cached:
             self.on_start(result.planned)
         state = "already there" if result.cached else f"{result.record.seconds:.1f} s"
-        self.echo(f"     {shown(result.planned.out)}: {result.record.summary}  ({state})")
+        self.echo(f"     {short_path(result.planned.out)}: {result.record.summary}  ({state})")
 
     def on_note(self, text: str) -> None:
         self.echo(text)
@@ -115,7 +120,7 @@ class _Narrator(RunObserver):
         try_report(FinishedRun(self.planner, self.steps, results, failures, self.context, seconds), self.echo)
 
 
-def help_demo(out: Path, context: RunContext, rank: Rank, *, quick: bool = False) -> None:
+def follow_demo(out: Path, context: RunContext, rank: Rank, *, quick: bool = False) -> None:
     """Take part in a demo that the first process of this launch runs.
 
     Raises:
@@ -137,7 +142,7 @@ def _copied(shipped: Path, out: Path, echo: Print) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(shipped, own_recipe)
     elif own_recipe.read_bytes() != shipped.read_bytes():
-        echo(f"Using {shown(own_recipe)} as it was edited; delete it to start from the shipped one.")
+        echo(f"Using {short_path(own_recipe)} as it was edited; delete it to start from the shipped one.")
     return own_recipe
 
 
@@ -159,17 +164,16 @@ def _result(out: Path, own_recipe: Path, planner: Planner, ran: list[StepResult]
 def _next_commands(out: Path, own_recipe: Path, planner: Planner, ran: list[StepResult]) -> tuple[str, ...]:
     """Three commands, with this very demo's files."""
     base = "" if planner.paths.base == planner.recipe.base else f" --base {_quoted(planner.paths.base)}"
-    commands = [f"loratools run {_quoted(shown(own_recipe))} -o {_quoted(shown(out))}{base}"]
+    commands = [f"loratools run {_quoted(short_path(own_recipe))} -o {_quoted(short_path(out))}{base}"]
     merges = [done for done in ran if done.planned.kind == "merge"]
     if merges:
         merged = merges[-1].planned
-        settings = planner.recipe.steps[merged.name].merge
-        terms = _with_places(settings.terms if settings else "", planner)
+        terms = _with_places(planner.recipe.steps[merged.name].options(Merge).terms, planner)
         prompt = _prompt(planner)
-        commands.append(f"loratools verify {_quoted(shown(merged.out))} {_quoted(terms)}")
+        commands.append(f"loratools verify {_quoted(short_path(merged.out))} {_quoted(terms)}")
         commands.append(
-            f"loratools grid {_quoted(terms)} {_quoted(shown(merged.out))} --base {_quoted(planner.paths.base)} "
-            f"--prompt {_quoted(prompt)} --seed 7 -o {_quoted(shown(out / 'try'))}"
+            f"loratools grid {_quoted(terms)} {_quoted(short_path(merged.out))} --base {_quoted(planner.paths.base)} "
+            f"--prompt {_quoted(prompt)} --seed 7 -o {_quoted(short_path(out / 'try'))}"
         )
     return tuple(commands)
 
@@ -182,12 +186,12 @@ def _with_places(text: str, planner: Planner) -> str:
 
     steps = planner.recipe.steps
     specs = parse_merge_string(text)
-    placed = [replace(s, ref=shown(planner.step(s.ref).out)) if s.ref in steps else s for s in specs]
+    placed = [replace(s, ref=short_path(planner.step(s.ref).out)) if s.ref in steps else s for s in specs]
     return re.sub(r":(-?\d+)\.0\b", r":\1", ",".join(spec.text() for spec in placed))  # 1, as a person writes it
 
 
 def _prompt(planner: Planner) -> str:
-    grids = [step.grid for step in planner.recipe.steps.values() if step.grid is not None]
+    grids = [step.options(Grid) for step in planner.recipe.steps.values() if step.kind == "grid"]
     return grids[-1].prompts[0] if grids else "1girl"
 
 
@@ -240,7 +244,7 @@ def _print_end(result: DemoResult, echo: Print) -> None:
     echo(f"\nDone in {result.seconds:.0f} s. Look at:")
     for name in ("sheet", "page", "report"):
         if name in result.files:
-            echo(f"  {shown(Path(result.files[name]))}")
-    echo(f"  {shown(result.out)}\n\nThen try (edit a number of {shown(result.recipe)} before the first):")
+            echo(f"  {short_path(Path(result.files[name]))}")
+    echo(f"  {short_path(result.out)}\n\nThen try (edit a number of {short_path(result.recipe)} before the first):")
     for command in result.next:
         echo(f"  {command}")

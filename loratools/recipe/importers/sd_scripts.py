@@ -70,7 +70,7 @@ _BESIDE = {  # what only says how another setting works, which has to be there
 _OFF = ("0", "0.0", "False", "l2")  # what says that a setting is not in use
 
 
-def of_toml(path: Path, base: str | None) -> Imported:
+def from_toml(path: Path, base: str | None) -> Imported:
     """A file of options (``--config_file``) or a dataset config, as a recipe that trains.
 
     Raises:
@@ -91,7 +91,7 @@ def of_toml(path: Path, base: str | None) -> Imported:
     )
 
 
-def of_metadata(path: Path, metadata: Mapping[str, str], base: str | None) -> Imported:
+def from_metadata(path: Path, metadata: Mapping[str, str], base: str | None) -> Imported:
     """The training that a file's ``ss_*`` entries describe. They hold the names of folders, not their paths.
 
     Raises:

@@ -32,7 +32,7 @@ _QUIET = (
 )
 
 
-def of_infotext(text: str, base: str | None) -> Imported:
+def from_infotext(text: str, base: str | None) -> Imported:
     """A recipe of generation parameters, or of a prompt alone.
 
     Raises:

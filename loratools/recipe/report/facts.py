@@ -22,8 +22,7 @@ from loratools.recipe.observer import StepFailure, StepResult
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
-from loratools.recipe.run.work_folder import shown
-from loratools.recipe.schema.kinds import LORAS
+from loratools.recipe.run.work_folder import short_path
 from loratools.yamlio import Document, load_yaml
 
 FORMAT = 1
@@ -86,15 +85,19 @@ def merged_terms(path: Path) -> list[dict[str, Any]]:
 def _commands(run: FinishedRun) -> list[str]:
     """What to type to run the recipe again as it was run, and to make each merged file again from its header."""
     planner = run.planner
-    command = ["loratools", "run", planner.document.source, "-o", shown(planner.work)]
+    command = ["loratools", "run", planner.document.source, "-o", short_path(planner.work)]
     if planner.paths.base != planner.recipe.base:
         command += ["--base", planner.paths.base]
     own = load_yaml(planner.document.text, planner.document.source).data.get("vars") or {}
     for name, value in planner.document.data.get("vars", {}).items():
         if name not in own or own[name] != value:
             command += ["--set", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
-    files = [done.planned.out for done in run.results if done.planned.kind in LORAS and merged_terms(done.planned.out)]
-    return [_quoted(command), *(_quoted(["loratools", "reproduce", shown(path)]) for path in files)]
+    files = [
+        done.planned.out
+        for done in run.results
+        if done.planned.step_kind.makes == "lora" and merged_terms(done.planned.out)
+    ]
+    return [_quoted(command), *(_quoted(["loratools", "reproduce", short_path(path)]) for path in files)]
 
 
 def _quoted(words: Sequence[str]) -> str:
@@ -124,7 +127,7 @@ def _step(step: Planned, run: FinishedRun) -> dict[str, Any]:
     if done is None:
         return facts
     record = done.record
-    terms = merged_terms(step.out) if step.kind in LORAS else []
+    terms = merged_terms(step.out) if step.step_kind.makes == "lora" else []
     return (
         facts
         | {

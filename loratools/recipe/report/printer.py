@@ -11,7 +11,7 @@ from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
 from loratools.recipe.report.facts import FinishedRun
 from loratools.recipe.report.write import try_report
-from loratools.recipe.run.work_folder import shown
+from loratools.recipe.run.work_folder import short_path
 
 Print = Callable[[str], None]
 
@@ -43,7 +43,7 @@ class RunPrinter(RunObserver):
         state = "cached" if result.cached else f"{record.seconds:.1f} s"
         inputs = f"{step.reads} -> " if step.reads else ""
         self._out(
-            f"{step.name:<{self._width}}  {step.kind:<9}  {state:>8}  {inputs}{shown(step.out)}: {record.summary}"
+            f"{step.name:<{self._width}}  {step.kind:<9}  {state:>8}  {inputs}{short_path(step.out)}: {record.summary}"
         )
 
     def on_fail(self, failure: StepFailure) -> None:
@@ -60,6 +60,6 @@ class RunPrinter(RunObserver):
         run = FinishedRun(self._planner, self._steps, results, failures, self._context, seconds)
         page = try_report(run, self._err)
         if page is not None and self._out is not None:
-            self._out(f"report: {shown(page)}")
+            self._out(f"report: {short_path(page)}")
         if failures:
             self._err("what is done stays; to go on, mend what the error names and run the same command again")

@@ -10,7 +10,7 @@ from loratools import __version__
 from loratools.files import sha256
 from loratools.recipe.plan.step import Planned
 from loratools.recipe.record import Record
-from loratools.recipe.run.work_folder import WorkFolder, shown
+from loratools.recipe.run.work_folder import WorkFolder, short_path
 from loratools.yamlio import Place
 
 _MOST = 12  # changes listed of one step
@@ -29,7 +29,8 @@ def explain(planned: Planned, steps: Mapping[str, Planned], folder: WorkFolder) 
     if record is None:
         return ["it has not run in this work folder yet"]
     if not folder.same_out(record, planned):
-        return [f"its result now goes to {shown(planned.out)}; before it went to {shown(folder.work / record.out)}"]
+        before = short_path(folder.work / record.out)
+        return [f"its result now goes to {short_path(planned.out)}; before it went to {before}"]
     if record.key == planned.key:
         return _same_key(record, planned, folder)
     lines = list(_changes(record, planned, steps, folder))
@@ -46,7 +47,7 @@ def _same_key(record: Record, planned: Planned, folder: WorkFolder) -> list[str]
     damaged = [
         name for name, digest in record.files.items() if _digest(planned.out / name if name else planned.out) != digest
     ]
-    named = ", ".join(shown(planned.out / name if name else planned.out) for name in damaged[:3])
+    named = ", ".join(short_path(planned.out / name if name else planned.out) for name in damaged[:3])
     return [
         f"nothing that determines it changed, but {named} {'is' if len(damaged) == 1 else 'are'} gone or not what "
         "was written"

@@ -160,7 +160,7 @@ class WorkFolder:
         return record
 
 
-def shown(path: Path) -> str:
+def short_path(path: Path) -> str:
     """``path`` from the current folder where it lies below that, else as it is."""
     with contextlib.suppress(ValueError, OSError):
         relative = os.path.relpath(path)

@@ -42,11 +42,9 @@ def read_config(
     if Path(path).suffix.lower() == ".toml":
         from loratools.train.sd_scripts.config_file import read_sd_scripts
 
-        theirs = read_sd_scripts(
-            Path(path), defaults=given.get("preset") is None
-        )  # a preset says what the file does not
-        config = make_config(given, str(path), under=theirs.settings, documents=theirs.documents)
-        return config, theirs.notes
+        defaults = given.get("preset") is None  # a preset has values of its own for what the file leaves out
+        file = read_sd_scripts(Path(path), defaults=defaults)
+        return make_config(given, str(path), under=file.settings, documents=file.documents), file.notes
     document = read_yaml(path)
     if not isinstance(document.data, dict):
         raise RecipeError(f"{path} holds no settings; write `base:` and `images:` at least")

@@ -43,7 +43,7 @@ class BaseAdapters:
         It does not change which modules a network trains.
         """
         if self._terms:
-            Patcher(self._base).move(combine(self._terms))
+            Patcher(self._base).patch(combine(self._terms))
 
     @property
     def base_digest(self) -> str:

@@ -34,11 +34,11 @@ def random_lora(model: nn.Module, prefix: str, family: str) -> dict[str, LowRank
 def added(model: nn.Module, layers: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """What Diffusers' loader adds to each weight: PEFT's own product of every layer."""
     model.load_lora_adapter(dict(layers), prefix=prefix)  # type: ignore[operator]
-    found = {}
+    deltas = {}
     for name, module in model.named_modules():
         if hasattr(module, "get_delta_weight") and module.lora_A:
-            found[f"{prefix}.{name}"] = module.get_delta_weight(next(iter(module.lora_A)))
-    return found
+            deltas[f"{prefix}.{name}"] = module.get_delta_weight(next(iter(module.lora_A)))
+    return deltas
 
 
 def check(adapter: Adapter, loaded: Mapping[str, Tensor]) -> float:

@@ -147,11 +147,11 @@ def test_other_tools_errors_are_reproduced(
     assert report.distance is not None
     assert report.distance.error == pytest.approx(measured, rel=0.12, abs=1e-6)  # 0.12: random factors are small here
     if tool == "supermerger" and ":GP1" in text:
-        a, b, found = factors(sixteen["A"]), factors(sixteen["B"]), factors(report.path)
+        a, b, merged = factors(sixteen["A"]), factors(sixteen["B"]), factors(report.path)
         for stem in list(a)[::50]:
             v, w = sd1_weight(stem, GP1), -sd1_weight(stem, GP2)
             wanted = (v * a[stem][0] + w * b[stem][0]) @ (v * a[stem][1] + w * b[stem][1])
-            up, down = found[stem]
+            up, down = merged[stem]
             assert torch.allclose(up @ down, wanted, rtol=1e-4, atol=1e-6)
 
 
@@ -160,8 +160,8 @@ def test_other_tools_read_vectors_in_their_own_way(tmp_path: Path) -> None:
     a = dense(files["A"])
     inline = terms("A:0.5:" + ",".join(["0.5"] * 17), 1.0, **files)
     assert inline[0].written
-    found = compatible(inline, "supermerger")
-    assert torch.allclose(found[POINT].dense().flatten(1), 0.25 * a[POINT], atol=1e-5)  # the ratio is ignored
+    result = compatible(inline, "supermerger")
+    assert torch.allclose(result[POINT].dense().flatten(1), 0.25 * a[POINT], atol=1e-5)  # the ratio is ignored
     conv = Made(seed=1, names=("unet.down_blocks.0.downsamplers.0.conv", POINT))
     SHAPES["unet.down_blocks.0.downsamplers.0.conv"] = (6, 4, 3, 3)
     try:
@@ -230,13 +230,13 @@ def test_merging_into_a_model_changes_only_its_modules(base: Path, tmp_path: Pat
         assert torch.equal(after[key].flatten(1), wanted.to(dtype)) or float(
             (after[key].double().flatten(1) - wanted).norm() / wanted.norm()
         ) < (1e-6 if dtype == torch.float32 else 5e-4)
-    told = safe_open(report.path, "pt").metadata()
-    assert {key: told[key] for key in safe_open(base, "pt").metadata()} == safe_open(base, "pt").metadata()
-    assert json.loads(told[KEY])["step"]["into"]["name"] == base.name
-    assert report.modules == 4 and report.total.error < 1e-2 and "total" in report.text()
+    metadata = safe_open(report.path, "pt").metadata()
+    assert {key: metadata[key] for key in safe_open(base, "pt").metadata()} == safe_open(base, "pt").metadata()
+    assert json.loads(metadata[KEY])["step"]["into"]["name"] == base.name
+    assert report.modules == 4 and report.total.relative < 1e-2 and "total" in report.text()
     assert set(report.json()["blocks"]) == {"BASE", "IN01", "M00"}
     again = merge_into(combine(asked), base, tmp_path / "model.safetensors", provenance=made)
-    assert again.total.error == report.total.error
+    assert again.total.relative == report.total.relative
     with pytest.raises(FileError, match="--force"):
         merge_into(combine(asked), base, report.path, provenance=into_provenance(asked, base, "them"))
 
@@ -292,17 +292,17 @@ def test_a_model_that_does_not_fit_is_named_and_nothing_is_written(base: Path, t
 
 def test_analysis_of_one_file(tmp_path: Path) -> None:
     path = Made(seed=1, zero=(TEXT,)).save(tmp_path / "a.safetensors")
-    found = analyze(path)
+    analysis = analyze(path)
     matrix = dense(path)[POINT]
     s2 = torch.linalg.svdvals(matrix) ** 2
     p = s2[s2 > 1e-20] / s2.sum()
-    block = found.blocks[0]["M00"]
+    block = analysis.blocks[0]["M00"]
     assert block.effective_rank == pytest.approx(float(torch.exp(-(p * p.log()).sum())), rel=1e-6)
     assert block.stable_rank == pytest.approx(float(s2.sum() / s2[0])) and block.norm == pytest.approx(matrix.norm())
-    assert sum(one.share for one in found.blocks[0].values()) == pytest.approx(1)
-    assert found.blocks[0]["BASE"].effective_rank == 0 and found.total is None
-    assert json.loads(json.dumps(found.json()))["blocks"]["M00"]["modules"] == 1
-    assert "effective rank" in found.text()
+    assert sum(one.share for one in analysis.blocks[0].values()) == pytest.approx(1)
+    assert analysis.blocks[0]["BASE"].effective_rank == 0 and analysis.total is None
+    assert json.loads(json.dumps(analysis.json()))["blocks"]["M00"]["modules"] == 1
+    assert "effective rank" in analysis.text()
 
 
 def test_analysis_of_two_files(tmp_path: Path) -> None:
@@ -312,14 +312,15 @@ def test_analysis_of_two_files(tmp_path: Path) -> None:
     assert same.total.down == pytest.approx(1) and same.shared_start and same.total.angle < 1e-2
     assert "started from the same random A" in same.text() and "BASE" not in same.likeness
     other = Made(seed=2, rank=2).save(tmp_path / "b.safetensors")
-    found = analyze(one, other)
+    analysis = analyze(one, other)
     a, b = dense(one), dense(other)
     names = [name for name in a if name != TEXT]
     dot = sum(float((a[name] * b[name]).sum()) for name in names)
     norms = [math.sqrt(sum(float(f[name].norm()) ** 2 for name in names)) for f in (a, b)]
-    assert found.total is not None and found.total.cosine == pytest.approx(dot / norms[0] / norms[1])
-    assert found.total.down is None and not found.shared_start
-    assert set(found.json()) >= {"files", "blocks", "cosine", "overlap", "shared_start"}
-    assert plot(found, tmp_path / "p/x.png").read_bytes()[:4] == b"\x89PNG"
+    assert analysis.total is not None and analysis.total.cosine == pytest.approx(dot / norms[0] / norms[1])
+    assert analysis.total.down is None and not analysis.shared_start
+    assert set(analysis.json()) >= {"files", "blocks", "cosine", "overlap", "shared_start"}
+    assert plot(analysis, tmp_path / "p/x.png") == tmp_path / "p/x.png"
+    assert (tmp_path / "p/x.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(FormatError, match="one family"):
         analyze(one, save(tmp_path / "xl.safetensors", lora_tensors("sdxl", rank=1)))

@@ -81,7 +81,7 @@ class Told:
     def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.texts: list[list[str]] = []
         self.moves: list[PatchChange] = []
-        encode, move = engine._prompts._encode, engine.patcher.move
+        encode, move = engine._prompts._encode, engine.patcher.patch
 
         def encoding(base: Base, texts: Sequence[str], steps: int, skip: int) -> Sequence[PromptConditioning]:
             self.texts.append(list(texts))
@@ -92,7 +92,7 @@ class Told:
             return self.moves[-1]
 
         monkeypatch.setattr(engine._prompts, "_encode", encoding)
-        monkeypatch.setattr(engine.patcher, "move", moving)
+        monkeypatch.setattr(engine.patcher, "patch", moving)
 
 
 def test_batches_are_even_and_stacks_ordered_by_what_they_rewrite(base: Base, tmp_path: Path) -> None:
@@ -503,7 +503,7 @@ def test_a_state_that_does_not_fit_is_tried_again_with_less_kept(
 ) -> None:
     made, calls = jobs(tmp_path, [stack(base, 1)], PROMPTS[:1]), []
     with Engine(base) as engine:
-        move = engine.patcher.move
+        move = engine.patcher.patch
 
         def moving(*given: Any) -> PatchChange:
             calls.append(len(calls))
@@ -511,7 +511,7 @@ def test_a_state_that_does_not_fit_is_tried_again_with_less_kept(
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return move(*given)
 
-        monkeypatch.setattr(engine.patcher, "move", moving)
+        monkeypatch.setattr(engine.patcher, "patch", moving)
         assert engine.render(made, PictureStore(tmp_path)) == 1
     assert calls == [0, 1]
 
@@ -521,7 +521,7 @@ def test_fewer_pictures_at_once_where_it_is_known_that_they_do_not_fit(
 ) -> None:
     made, said = jobs(tmp_path, [stack(base, 1)], PROMPTS[:1], seeds=range(1, 9)), []
     with Engine(base, say=said.append) as engine:
-        two = need(base, 2, (64, 64), 8, engine.patcher.size_of(made[0].stack.deltas))
+        two = need(base, 2, (64, 64), 8, engine.patcher.saved_bytes(made[0].stack.deltas))
         monkeypatch.setattr("loratools.preview.render.engine.available", lambda _: two.more + 1)
         engine.render(made, PictureStore(tmp_path))
     assert "so 2 pictures are made at once in place of 8" in said[0] and "GiB are free" in said[0]

@@ -208,7 +208,7 @@ def test_means_best_and_files_outside_the_work_folder(folder: Path) -> None:
     assert not list(Path("work/.loratools").glob("kept/mean*"))
 
 
-def test_the_demo_tells_its_story_and_goes_on_from_what_is_there(folder: Path) -> None:
+def test_the_demo_prints_its_story_and_goes_on_from_what_is_there(folder: Path) -> None:
     text = RECIPE.replace("epochs: 2,", "epochs: 1,").replace("style@2", "style@1").replace("MINE", "GP1")
     Path("small.yaml").write_text(text, encoding="utf-8")
     for again in (False, True):
