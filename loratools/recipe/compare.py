@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loratools.errors import RecipeError
 from loratools.recipe.plan.context import RunContext
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.planner import Planner, StepRequest
 from loratools.recipe.run.runner import planner_of, run_steps
 from loratools.recipe.schema.recipe import check_recipe
 from loratools.yamlio import load_yaml
@@ -50,15 +50,17 @@ def compare(
     from loratools.preview.run import load_model, render_grid
     from loratools.preview.sheet.strip import Column, write_strip
     from loratools.recipe.steps.lora.merge import merge_terms
+    from loratools.recipe.steps.pictures.grid_options import Grid
     from loratools.recipe.steps.pictures.grid_step import GridStep, read_grid_axes
 
     planners = {label: _planner(recipe, text, work, base) for label, text in texts.items()}
     last = list(planners.values())[-1]
-    grid = next((step for step, body in last.recipe.steps.items() if body.grid is not None), None)
-    settings = last.recipe.steps[grid].grid if grid is not None else None
-    if grid is None or settings is None:
+    grid = next((name for name, step in last.recipe.steps.items() if step.kind == "grid"), None)
+    if grid is None:
         raise RecipeError(f"{recipe} has no grid step, whose prompts and seeds the pictures need; add one")
-    step = GridStep(grid, settings, last, read_grid_axes(grid, settings, last), ())  # its rows are not shown
+    asked = StepRequest(grid, last)
+    settings = asked.options(Grid)
+    step = GridStep(asked, settings, read_grid_axes(asked, settings), ())  # its rows are not shown
     request = step.request(context.device)
     run_steps(last.plan([merge]), last.work, context)
     rows = [GridRow.of_terms(merge_terms(merge, planner), label) for label, planner in planners.items()]

@@ -106,7 +106,7 @@ def test_what_earlier_launches_left_misleads_nobody(tmp_path: Path, threads: Thr
     assert other.result(5) is None
 
 
-def test_the_error_of_another_is_told_by_the_first(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+def test_the_first_process_reports_the_error_of_another(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
     def full(out: Path, context: RunContext) -> int:
         raise TrainingError("the device is full")
 
