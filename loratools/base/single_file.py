@@ -175,9 +175,9 @@ def prediction_of(path: Path, state: Mapping[str, torch.Tensor]) -> str | None:
 
 def from_open_clip(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """OpenCLIP's text tower under transformers' names: q, k and v are split, the projection is transposed."""
-    out = {}
+    renamed = {}
     for key, value in state.items():
         for view in open_clip_views(key):
             piece = value if view.third is None else value.chunk(3)[view.third]
-            out[view.name] = (piece.T if view.transposed else piece).contiguous()
-    return out
+            renamed[view.name] = (piece.T if view.transposed else piece).contiguous()
+    return renamed
