@@ -18,6 +18,7 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset
 from loratools.train.data.read import read_dataset
 from loratools.train.distributed import Ranks
+from loratools.train.dry_run.check import mistakes
 from loratools.train.dry_run.report import DryRun, make_dry_run, with_whole_epochs
 from loratools.train.network.base_adapters import BaseAdapters
 from loratools.train.network.ema import Ema
@@ -26,7 +27,7 @@ from loratools.train.optim.optimizers import build_optimizer, has_modes
 from loratools.train.optim.param_groups import parameter_groups
 from loratools.train.optim.trainable import Trainable
 from loratools.train.step.objective import NoiseSchedule, noise_schedule
-from loratools.train.step.placement import place
+from loratools.train.step.placement import cast_and_move
 from loratools.train.step.precision import Precision, pick_precision
 
 
@@ -61,6 +62,8 @@ def setup_run(config: TrainConfig, ranks: Ranks = Ranks(), notes: Sequence[str] 
     Raises:
         LoratoolsError: for everything that can be wrong before the first step.
     """
+    for _, mistake in mistakes(config, None):  # before the base is loaded, which takes a while
+        raise mistake
     precision = pick_precision(config, pick_device(config.device))
     check_tensorboard(config)
     dataset = read_dataset(config, config.resolution or (512, 512))
@@ -70,7 +73,7 @@ def setup_run(config: TrainConfig, ranks: Ranks = Ranks(), notes: Sequence[str] 
     samples, of_samples = setup_samples(config, base)
     base_adapters = BaseAdapters(config.base_adapters, base)
     base_adapters.merge()
-    place(base, precision)
+    cast_and_move(base, precision)
     schedule = noise_schedule(base.scheduler_config, config).to(precision.device)
     trained = setup_trainable(config, base, precision)
     dry_run = make_dry_run(

@@ -20,7 +20,7 @@ from loratools.train.step.cuda_graph import copy_into, shape_key
 from loratools.train.step.objective import Draws
 from loratools.train.step.precision import pick_precision
 from loratools.train.step.step import DenoisingStep
-from loratools.train.step.text_states import Captioner
+from loratools.train.step.text_states import CaptionEncoder
 from loratools.train.trainer import train
 from tests.base.tiny_xl import save_tiny_xl
 
@@ -96,10 +96,10 @@ def test_the_loss_is_that_of_diffusers_parts(tiny_xl: Path, config: Config, tmp_
     draws = Draws(torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([10, 700]))
     pipe = StableDiffusionXLPipeline.from_pretrained(tiny_xl)
     with network.attached():
-        words = Captioner(base, settings, 10).words(captions)
+        tokenized = CaptionEncoder(base, settings, 10).tokenized(captions)
         step = DenoisingStep(base, network, schedule, settings, precision)
-        losses = step.losses(_inputs(tokens=words.tokens), draws)
-        cached = step.losses(_inputs().with_text(Captioner(base, settings, 10).encoded(captions)), draws)
+        losses = step.losses(_inputs(tokens=tokenized.tokens), draws)
+        cached = step.losses(_inputs().with_text(CaptionEncoder(base, settings, 10).encoded(captions)), draws)
         losses.sum().backward()
         pipe.text_encoder, pipe.text_encoder_2, pipe.unet = *base.text_encoders, base.unet
         hidden, _, pooled, _ = pipe.encode_prompt(captions, device="cpu", do_classifier_free_guidance=False)
@@ -141,7 +141,7 @@ def test_states_of_frozen_encoders_are_those_of_sampling(tiny_xl: Path, config: 
     base = load_base(tiny_xl, device="cpu")
     captions = ["1girl", "hat, smile", "1girl"]
     encoded, wanted = (
-        Captioner(base, config(tmp_path, base=str(tiny_xl)), 10).encoded(captions),
+        CaptionEncoder(base, config(tmp_path, base=str(tiny_xl)), 10).encoded(captions),
         condition(base, captions),
     )
     torch.testing.assert_close(encoded.hidden, wanted.hidden, rtol=1e-5, atol=1e-6)

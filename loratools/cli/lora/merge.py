@@ -12,6 +12,7 @@ from loratools.cli import recipe_output
 from loratools.cli.app import Command, fail_usage
 from loratools.cli.options import (
     DTYPES,
+    as_object,
     device_option,
     force_option,
     json_option,
@@ -30,23 +31,37 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Inline:
-    """What an inline merge was asked for: the terms, how their names are read, what is made of them, and where to."""
+class MergeFlags:
+    """What ``merge`` is asked for, by the names of its options."""
 
-    text: str
+    source: str
     out: str | None
     lora_dirs: tuple[str, ...]
     presets: str | None
-    missing: float | None
-    rank: str
-    dtype: str
-    method: MergeMethod
+    missing: str | None
+    rank: str | None
+    dtype: str | None
+    method: Literal["exact", "ties"]
+    density: float | None
+    match_norm: bool
     into: str | None
+    compat: Literal["supermerger", "supermerger-strength", "lbw"] | None
     base: str | None
+    settings: tuple[str, ...]
+    jobs: int
+    cache: Path | None
+    explain: tuple[str, ...]
+    device: str
     dry_run: bool
     allow_unknown: bool
     as_json: bool
     force: bool
+
+    def merge_method(self) -> MergeMethod:
+        """What is made of the terms."""
+        from loratools.ops.merging.method import MergeMethod
+
+        return MergeMethod(self.method, self.density, self.match_norm, self.compat)
 
 
 @click.command("merge", cls=Command)
@@ -102,30 +117,8 @@ class _Inline:
 @unknown_option
 @json_option
 @force_option
-def command(
-    source: str,
-    out: str | None,
-    lora_dirs: tuple[str, ...],
-    presets: str | None,
-    missing: str | None,
-    rank: str | None,
-    dtype: str | None,
-    method: Literal["exact", "ties"],
-    density: float | None,
-    match_norm: bool,
-    into: str | None,
-    compat: Literal["supermerger", "supermerger-strength", "lbw"] | None,
-    base: str | None,
-    settings: tuple[str, ...],
-    jobs: int,
-    cache: Path | None,
-    explain: tuple[str, ...],
-    device: str,
-    dry_run: bool,
-    allow_unknown: bool,
-    as_json: bool,
-    force: bool,
-) -> None:
+@as_object(MergeFlags)
+def command(flags: MergeFlags) -> None:
     """Write the exact weighted sum of LoRA files.
 
     TERMS is "A:1:GP1,B:-1:GP2": NAME:weight[:vector][:te=x][:unet=y], where NAME is a file, a run (its last epoch),
@@ -140,91 +133,90 @@ def command(
     With a RECIPE (.yaml), the merge steps run, and before them what they need and is not cached; results go to
     runs/NAME in the current folder.
     """
-    if source.lower().endswith((".yaml", ".yml")):
-        if lora_dirs or presets or missing or rank or dtype:
-            fail_usage("--lora-dir, --presets, --missing, --rank and --dtype stand in the recipe itself")
-        if method != "exact" or density or match_norm or into or compat:
-            fail_usage("--method, --density, --match-norm, --into and --compat go with terms, not with a recipe")
-        recipe_output.merge_recipe(
-            source, out, base, recipe_output.Flags(device, force, dry_run, as_json, settings, jobs, cache, explain)
-        )
-        return
-    if settings or explain or cache or jobs > 1:
-        fail_usage("--set, --jobs, --cache and --explain go with a recipe, not with terms")
-    if out is None and not dry_run:
-        fail_usage("where to? give -o FILE.safetensors, or --dry-run")
-    if into and (rank or dtype):
-        fail_usage("--into adds the sum at full rank and keeps the checkpoint's dtype; drop --rank and --dtype")
-    if density is not None and method != "ties":
-        fail_usage("--density goes with --method ties")
-    if compat and (method != "exact" or match_norm):
-        fail_usage("--compat reproduces another tool as it is; drop --method and --match-norm")
-    from loratools.ops.merging.method import MergeMethod
+    if flags.source.lower().endswith((".yaml", ".yml")):
+        _recipe(flags)
+    else:
+        _check_terms(flags)
+        _terms(flags)
 
-    _inline(
-        _Inline(
-            text=source,
-            out=out,
-            lora_dirs=lora_dirs,
-            presets=presets,
-            missing=None if missing is None else float(missing),
-            rank=rank or "exact",
-            dtype=dtype or "fp16",
-            method=MergeMethod(method, density, match_norm, compat),
-            into=into,
-            base=base or into,
-            dry_run=dry_run,
-            allow_unknown=allow_unknown,
-            as_json=as_json,
-            force=force,
-        )
+
+def _recipe(flags: MergeFlags) -> None:
+    if flags.lora_dirs or flags.presets or flags.missing or flags.rank or flags.dtype:
+        fail_usage("--lora-dir, --presets, --missing, --rank and --dtype stand in the recipe itself")
+    if flags.method != "exact" or flags.density or flags.match_norm or flags.into or flags.compat:
+        fail_usage("--method, --density, --match-norm, --into and --compat go with terms, not with a recipe")
+    how = recipe_output.Flags(
+        device=flags.device,
+        force=flags.force,
+        dry_run=flags.dry_run,
+        as_json=flags.as_json,
+        settings=flags.settings,
+        jobs=flags.jobs,
+        cache=flags.cache,
+        explain=flags.explain,
     )
+    recipe_output.merge_recipe(flags.source, flags.out, flags.base, how)
 
 
-def _inline(asked: _Inline) -> None:
+def _check_terms(flags: MergeFlags) -> None:
+    if flags.settings or flags.explain or flags.cache or flags.jobs > 1:
+        fail_usage("--set, --jobs, --cache and --explain go with a recipe, not with terms")
+    if flags.out is None and not flags.dry_run:
+        fail_usage("where to? give -o FILE.safetensors, or --dry-run")
+    if flags.into and (flags.rank or flags.dtype):
+        fail_usage("--into adds the sum at full rank and keeps the checkpoint's dtype; drop --rank and --dtype")
+    if flags.density is not None and flags.method != "ties":
+        fail_usage("--density goes with --method ties")
+    if flags.compat and (flags.method != "exact" or flags.match_norm):
+        fail_usage("--compat reproduces another tool as it is; drop --method and --match-norm")
+
+
+def _terms(flags: MergeFlags) -> None:
     from loratools.adapter.algebra.rank import parse_rank
     from loratools.dtypes import torch_dtype
     from loratools.ops.merging.merge import merge_files, plan
 
-    out = None if asked.out is None else safetensors_out(asked.out)
-    rule, method = parse_rank(asked.rank), asked.method
-    missing = method.missing(asked.missing)
-    terms = read_terms(asked.text, asked.lora_dirs, asked.presets, missing, asked.allow_unknown, asked.base)
-    terms = method.prepared(terms)
-    if asked.dry_run or out is None:
+    out = None if flags.out is None else safetensors_out(flags.out)
+    rule, method = parse_rank(flags.rank or "exact"), flags.merge_method()
+    missing = method.missing(None if flags.missing is None else float(flags.missing))
+    base = flags.base or flags.into
+    terms = method.prepared(
+        read_terms(flags.source, flags.lora_dirs, flags.presets, missing, flags.allow_unknown, base)
+    )
+    if flags.dry_run or out is None:
         method.result(terms)  # raises where the method cannot take these terms
-        _print(plan(terms), asked.as_json)
-    elif asked.into:
-        _print(_into(asked, asked.into, terms, out), asked.as_json)
+        _print(plan(terms), flags.as_json)
+    elif flags.into:
+        _print(_into(flags, flags.into, terms, out), flags.as_json)
     else:
         report = merge_files(
             terms,
             out,
             rule=rule,
-            dtype=torch_dtype(asked.dtype),
-            force=asked.force,
-            owner=_owner(asked),
+            dtype=torch_dtype(flags.dtype or "fp16"),
+            force=flags.force,
+            owner=_owner(flags),
             method=method,
         )
-        _print(report, asked.as_json)
+        _print(report, flags.as_json)
 
 
-def _into(asked: _Inline, base: str, terms: list[Term], out: Path) -> IntoReport:
+def _into(flags: MergeFlags, base: str, terms: list[Term], out: Path) -> IntoReport:
     from loratools.ops.merging.combine import combine
     from loratools.ops.merging.merge import into_provenance
     from loratools.ops.merging.merge_into import merge_into
 
-    result = asked.method.result(terms) or combine(terms)
-    made = into_provenance(terms, base, _owner(asked), asked.method)
-    return merge_into(result, base, out, provenance=made, force=asked.force)
+    method = flags.merge_method()
+    made = into_provenance(terms, base, _owner(flags), method)
+    return merge_into(method.result(terms) or combine(terms), base, out, provenance=made, force=flags.force)
 
 
-def _owner(asked: _Inline) -> str:
+def _owner(flags: MergeFlags) -> str:
     """Which command may write the file again: its terms and what else decides the result."""
-    flags = [f"{key}={value}" for key, value in asked.method.facts().items()]
-    flags += ["match-norm"] if asked.method.match_norm else []
-    flags += [f"into {Path(asked.into).name}"] if asked.into else []
-    return " ".join(["merge", short_terms(asked.text), *flags])
+    words = [f"{key}={value}" for key, value in flags.merge_method().facts().items()]
+    words += ["match-norm"] if flags.match_norm else []
+    words += [f"into {Path(flags.into).name}"] if flags.into else []
+    return " ".join(["merge", short_terms(flags.source), *words])
 
 
 def _print(result: Any, as_json: bool) -> None:

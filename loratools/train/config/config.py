@@ -18,7 +18,7 @@ from loratools.train.config.performance import PERFORMANCE_SETTINGS, Performance
 from loratools.train.config.saving import SAVING_SETTINGS, SavingConfig
 from loratools.validation import conflict
 
-# settings that change no byte of the result
+# settings that change no byte of the epoch files
 WITHOUT_EFFECT = frozenset(
     {
         "out",
@@ -209,5 +209,5 @@ class TrainConfig(
         return float(self.dim if self.alpha is None else self.alpha)
 
     def settings(self) -> dict[str, Any]:
-        """Every setting that has a say in the result, as plain JSON values."""
+        """Every setting that changes the result, as plain JSON values."""
         return self.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))

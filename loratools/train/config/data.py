@@ -102,7 +102,7 @@ class Subset(BaseModel):
 
 
 Folders = Annotated[tuple[Subset, ...], BeforeValidator(_folders)]
-# what a folder says of itself alone; everything else in a Subset may also be said for its data set
+# settings of a single folder; all others of a Subset may also be given for its data set
 ONLY_FOLDER = frozenset(
     {
         "folder",
@@ -119,7 +119,7 @@ ONLY_FOLDER = frozenset(
 class DataSet(BaseModel):
     """Folders with one batch size, resolution and buckets; what is left at None is taken from the run's own setting.
 
-    Settings of captions and pictures that stand here are those of its folders which do not say otherwise.
+    Settings of captions and pictures may be given here too, for those of its folders that do not have them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

@@ -28,8 +28,9 @@ Scheduler = Literal[
 
 
 def steps_or_share(value: float | str) -> float:
-    """Steps from 1 on, a share of the run below: ``100``, ``0.1`` or ``10%``. All of it is just below 1, since 1 is one
-    step.
+    """A number of steps (1 or more), or a share of the run (below 1): ``100``, ``0.1`` or ``10%``.
+
+    ``100%`` is the largest number below 1, since 1 is one step.
 
     Raises:
         ValueError: for anything else.

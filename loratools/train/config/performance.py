@@ -1,4 +1,4 @@
-"""Settings that say how a run uses its machine. None of them changes what is learnt, beyond rounding."""
+"""Settings of speed and memory. None of them changes what is learnt, beyond rounding."""
 
 from __future__ import annotations
 

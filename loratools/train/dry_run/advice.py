@@ -23,7 +23,7 @@ def advice(config: TrainConfig, dataset: Dataset) -> tuple[str, ...]:
     if config.preset in _STYLES:
         sentences += [*_classes(dataset), *_amount(config, dataset)]
     if config.lr_scheduler == "constant" and config.lr_warmup:
-        sentences.append("lr_warmup has no say with lr_scheduler constant; use constant_with_warmup")
+        sentences.append("lr_warmup has no effect with lr_scheduler constant; use constant_with_warmup")
     if config.preset.startswith("character") and len(dataset.items) < 15:
         sentences.append(
             f"{len(dataset.items)} images of a character; guide 002 calls 15 to 20 enough, guide 003 asks for 50"

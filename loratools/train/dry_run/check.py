@@ -18,8 +18,8 @@ from loratools.yamlio import Place
 _BESIDE = ("mask_folder", "metadata_file")
 
 
-def mistakes(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, str]]:
-    """Every mistake that would end the run: where the setting stands, and a sentence.
+def mistakes(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, LoratoolsError]]:
+    """Every mistake that would end the run, and the place of its setting.
 
     Args:
         family: the base's, or None where it is not known yet.
@@ -28,7 +28,7 @@ def mistakes(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, s
         try:
             check()
         except LoratoolsError as error:
-            yield place, str(error)
+            yield place, error
 
 
 def _checks(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, Callable[[], object]]]:

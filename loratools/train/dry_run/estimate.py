@@ -53,7 +53,7 @@ def memory(
 
 
 def operations(base: Base, positions: int) -> float:
-    """Of all steps together; ``positions`` is the sum of latent positions over all samples."""
+    """Floating-point operations of all steps; ``positions`` is the sum of latent positions over all samples."""
     parameters: int = sum(p.numel() for p in base.unet.parameters())
     return 2.0 * 2 * parameters * positions / _REUSE
 
@@ -61,7 +61,14 @@ def operations(base: Base, positions: int) -> float:
 def seconds(
     operations: float, batches: int, modules: int, device: torch.device, dtype: torch.dtype, *, graph: bool
 ) -> float:
-    """Of a run of ``batches`` batches in all over a network of ``modules`` modules, whose operations these are."""
+    """How long a run takes.
+
+    Args:
+        operations: see :func:`operations`.
+        batches: of all epochs.
+        modules: that are trained.
+        graph: a step runs as a CUDA graph.
+    """
     how = "graph" if graph and device.type == "cuda" else device.type
     return operations / throughput(device, dtype) + batches * modules * _STARTED.get(how, _STARTED["cuda"])
 

@@ -1,7 +1,7 @@
 """sd-scripts' ``--config_file``: its training options, in TOML with or without sections, as our settings.
 
 Options with the same meaning here are translated, options that ask for what is always done here are accepted, and
-every other one is refused by name (sd_scripts_options.py). What such a file leaves out is as sd-scripts has it.
+every other one is refused by name (options.py). What such a file leaves out has sd-scripts' default.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ def read_sd_scripts(path: Path, *, defaults: bool = True) -> SdScriptsConfig:
 def _read_options(document: Document, defaults: bool) -> SdScriptsConfig:
     """``dataset_config`` is looked for beside the file, then in the current folder."""
     path, notes = Path(document.source), list[str]()
-    options = _of_trainer(_flat(document.data, path), path, notes)
+    options = _trainer_options(_flat(document.data, path), path, notes)
     refuse(document, [mistake for name, value in options.items() for mistake in _refusal(name, value, document)])
     given = {name: value for name, value in options.items() if name in OPTIONS and value not in ("", [])}
-    settings = _drawn({OPTIONS[name]: _value(name, value, path) for name, value in given.items()})
-    settings = _curves(_moved(settings), path, notes) | _text_encoder(options, path, notes)
+    settings = _with_samples({OPTIONS[name]: _value(name, value, path) for name, value in given.items()})
+    settings = _with_tensorboard(_with_noise_offset(settings), path, notes) | _text_encoder(options, path, notes)
     settings |= _translated(options, path) | _network(options, str(path), notes)
     usual = {**DEFAULTS, **({} if "epochs" in settings else {"max_steps": 1600})} if defaults else {}
     dataset = _dataset_config(options, path)
@@ -115,7 +115,7 @@ def _flat(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return flat
 
 
-def _of_trainer(options: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
+def _trainer_options(options: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
     """The options without those that only a GUI has; one note lists them."""
     theirs = {name: value for name, value in options.items() if name not in GUI_ALIASES and name not in GUI_ONLY}
     for name, own in GUI_ALIASES.items():
@@ -200,11 +200,11 @@ def _translated(options: Mapping[str, Any], path: Path) -> dict[str, Any]:
         settings["modelspec"] = described
     if options.get("max_train_steps") and not options.get("max_train_epochs"):
         settings["max_steps"] = options["max_train_steps"]
-    return settings | _folders(options)
+    return settings | _image_folders(options)
 
 
-def _drawn(settings: dict[str, Any]) -> dict[str, Any]:
-    """Without prompts, or without a time to draw them, nothing is drawn there, whatever else is said of samples."""
+def _with_samples(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without prompts or an interval sd-scripts draws no samples, whatever else is set of them."""
     asked = any(settings.get(name) for name in ("sample_every_epochs", "sample_every_steps", "sample_at_first"))
     if asked and settings.get("sample_prompts"):
         return settings
@@ -217,14 +217,14 @@ def _network(options: Mapping[str, Any], source: str, notes: list[str]) -> dict[
     return network_settings(options, source)
 
 
-def _moved(settings: dict[str, Any]) -> dict[str, Any]:
-    """Without what changes a noise offset that is 0, as there."""
-    moot = () if settings.get("noise_offset") else ("noise_offset_random_strength", "adaptive_noise_scale")
-    return {name: value for name, value in settings.items() if name not in moot}
+def _with_noise_offset(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without what changes a noise offset that is 0, which sd-scripts ignores."""
+    unused = () if settings.get("noise_offset") else ("noise_offset_random_strength", "adaptive_noise_scale")
+    return {name: value for name, value in settings.items() if name not in unused}
 
 
-def _curves(settings: dict[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
-    """Without TensorBoard where that is not installed: such files name a logging_dir whether or not it is looked at."""
+def _with_tensorboard(settings: dict[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
+    """Without TensorBoard where that is not installed: GUIs write a logging_dir into every file."""
     if "tensorboard" not in settings or importlib.util.find_spec("tensorboard") is not None:
         return settings
     notes.append(
@@ -243,7 +243,7 @@ def _text_encoder(options: Mapping[str, Any], path: Path, notes: list[str]) -> d
     return {"te_lr": 0} if steps < 0 else {"stop_text_encoder_training": steps}
 
 
-def _folders(options: Mapping[str, Any]) -> dict[str, Any]:
+def _image_folders(options: Mapping[str, Any]) -> dict[str, Any]:
     """``train_data_dir`` with what else is said of its folders, and ``reg_data_dir``."""
     more = {"mask_folder": options.get("conditioning_data_dir"), "metadata_file": options.get("in_json")}
     more = {key: value for key, value in more.items() if value}

@@ -320,6 +320,7 @@ def test_analysis_of_two_files(tmp_path: Path) -> None:
     assert analysis.total is not None and analysis.total.cosine == pytest.approx(dot / norms[0] / norms[1])
     assert analysis.total.down is None and not analysis.shared_start
     assert set(analysis.json()) >= {"files", "blocks", "cosine", "overlap", "shared_start"}
-    assert plot(analysis, tmp_path / "p/x.png").read_bytes()[:4] == b"\x89PNG"
+    assert plot(analysis, tmp_path / "p/x.png") == tmp_path / "p/x.png"
+    assert (tmp_path / "p/x.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(FormatError, match="one family"):
         analyze(one, save(tmp_path / "xl.safetensors", lora_tensors("sdxl", rank=1)))

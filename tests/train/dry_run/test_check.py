@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from loratools.errors import LoratoolsError
 from loratools.train.config.read import make_config
 from loratools.train.dry_run.check import mistakes
+from loratools.train.trainer import dry_run
 
 
 def by_setting(family: str | None = "sd1", **settings: Any) -> dict[tuple[str | int, ...], str]:
-    return dict(mistakes(make_config({"base": "x", "images": "pictures", **settings}, "test"), family))
+    config = make_config({"base": "x", "images": "pictures", **settings}, "test")
+    return {place: str(mistake) for place, mistake in mistakes(config, family)}
 
 
 def test_good_settings_have_none() -> None:
@@ -60,3 +63,9 @@ def test_a_file_of_prompts_is_read(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("1girl\nx --ss nobody\n", encoding="utf-8")
     message = by_setting(sample_prompts=str(tmp_path / "p.txt"))["sample_prompts",]
     assert "line 2: there is no sampler 'nobody'" in message
+
+
+def test_a_run_ends_at_them_before_it_loads_its_base() -> None:
+    config = make_config({"base": "no such base", "images": "pictures", "optimizer": "AdamWW"}, "test")
+    with pytest.raises(LoratoolsError, match="did you mean 'AdamW'"):
+        dry_run(config)
