@@ -24,7 +24,7 @@ from loratools.ops.merging.combine import Combined, combine
 from loratools.ops.merging.lazy_result import Decomposed, LazyResult
 from loratools.ops.merging.merge import merge_texts, provenance_of
 from loratools.ops.merging.terms import Term
-from loratools.ops.merging.write_result import store
+from loratools.ops.merging.write_result import write_result
 from loratools.ops.randomized_svd import leading, thin
 from loratools.ops.report import MergeReport
 
@@ -67,7 +67,7 @@ def extract_files(
         for role, one in (("base", first), ("tuned", second))
     ]
     texts = {"ss_output_name": place.stem, "modelspec.title": place.stem, "ss_sd_model_name": first.path.name}
-    return store(
+    return write_result(
         source,
         place,
         rule=rule,
@@ -99,7 +99,7 @@ def _from_adapter(
     step = {"extract": {"seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
     made = provenance_of(terms, rule, dtype, owner, step)
     source = _Lowered(combine(terms), rule, seed, dtype)
-    return store(
+    return write_result(
         source, out, rule=rule, dtype=dtype, metadata=merge_texts(terms, out), provenance=made, force=force, trim=True
     )
 

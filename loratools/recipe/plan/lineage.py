@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.adapter.files.metadata import KEY
-from loratools.adapter.files.rewrite_header import relabel
+from loratools.adapter.files.rewrite_header import rewrite_header
 from loratools.adapter.header import read_header
 from loratools.errors import FormatError, RecipeError
 
@@ -59,8 +59,10 @@ def seal(path: Path, lineage: Lineage) -> None:
         return
     if text is None:
         return
-    told = json.loads(text) | {_KEY: lineage.json()}
-    relabel(path, path, {KEY: json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)}, force=True)
+    made = json.dumps(
+        json.loads(text) | {_KEY: lineage.json()}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    rewrite_header(path, path, {KEY: made}, force=True)
 
 
 def lineage_of(path: Path) -> Lineage | None:

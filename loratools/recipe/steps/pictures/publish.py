@@ -129,7 +129,7 @@ def _make(
     name: str,
     planner: Planner,
 ) -> Outcome:
-    from loratools.adapter.files.rewrite_header import relabel
+    from loratools.adapter.files.rewrite_header import rewrite_header
     from loratools.ops.analysis.describe import describe
     from loratools.recipe.publish.card import Published, card, header_texts, sidecar, triggers
 
@@ -138,7 +138,7 @@ def _make(
     activation = ", ".join(triggers(found.metadata)) if settings.activation is None else settings.activation
     made = Published(settings, options["name"], found, activation, planner.paths.base)
     with _swapped(out, owner, context.force) as folder:
-        digest = relabel(lora, folder / f"{made.name}.safetensors", header_texts(made), owner=owner)
+        digest = rewrite_header(lora, folder / f"{made.name}.safetensors", header_texts(made), owner=owner)
         picture = _picture(folder, context, made, options, planner)
         write_text(folder / f"{made.name}.json", sidecar(made))
         write_text(folder / "README.md", card(made, picture))
