@@ -40,7 +40,7 @@ FLOORS: dict[str, list[str]] = {
         "request", "record", "judge page plan", "render sheet", "redraw run", "block_effect",
     ],
     "recipe": [
-        "shipped", "schema", "edit plan record", "observer", "importers publish launch", "steps", "run", "report",
+        "shipped", "schema", "plan record", "observer", "importers publish launch", "steps", "edit run", "report",
         "compare reproduce demo",
     ],
     "cli": ["commands", "app", "options", "recipe_output", "lora recipe pictures training blocks"],
@@ -52,8 +52,6 @@ HEAP = 20  # files that one folder may hold
 SKIPPED_FORMATS = 60  # tables that are read better as they were typed, in all
 PARAMETERS = 16  # that one function may take
 MANY_PARAMETERS = {  # functions that still take more; a list that only becomes shorter
-    "loratools.cli.lora.merge.command": 22,
-    "loratools.cli.lora.subtract.command": 18,
 }
 
 

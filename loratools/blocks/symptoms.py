@@ -13,6 +13,8 @@ from loratools.errors import BlockError, did_you_mean
 from loratools.yamlio import load_yaml
 
 _FILE = Path(__file__).with_name("symptoms.yaml")
+# whose vector the rules move: that of the first term with a weight of this sign
+ROLES = {"GP1": 1, "GP2": -1}
 _WHOLE = 17  # numbers of a vector; a step that moves them all meets everything
 Spot = tuple[str, str]  # (GP1 or GP2, block)
 

@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ from loratools.adapter.algebra.lowrank import Delta, Dense, limit
 from loratools.adapter.algebra.rank import Energy, Error, Fixed, RankRule, Size
 from loratools.adapter.architectures.names import lora_targets
 from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint
-from loratools.adapter.files.file import Adapter, read
+from loratools.adapter.files.file import read
 from loratools.adapter.files.metadata import Provenance
 from loratools.dtypes import dtype_name
 from loratools.errors import BaseModelError, FormatError, NonFiniteError, ShapeError
@@ -43,6 +44,7 @@ def extract_files(
     seed: int = 0,
     force: bool = False,
     owner: str = "extract",
+    recipe: Mapping[str, Any] | None = None,
 ) -> MergeReport:
     """Write the best LoRA of what makes ``tuned`` out of ``base``; modules that are the same in both are left out.
 
@@ -58,7 +60,11 @@ def extract_files(
     """
     place = Path(out)
     if base is None:
-        return _from_adapter(read(tuned), place, rule, dtype, seed, force, owner)
+        adapter = read(tuned)
+        terms = [Term(adapter, label=adapter.path.stem)]
+        step = {"extract": {"seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
+        made = provenance_of(terms, rule, dtype, owner, step, recipe)
+        return _from_adapter(terms, place, rule, dtype, seed, force, made)
     first, second = open_checkpoint(base), open_checkpoint(tuned)
     source = Extracted(first, second, conv, rule, seed, dtype)
     step = {"extract": {"conv": conv, "seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
@@ -75,7 +81,7 @@ def extract_files(
         metadata=texts,
         force=force,
         trim=True,
-        provenance=Provenance(step, owner, inputs),
+        provenance=Provenance(step, owner, inputs, recipe=recipe),
     )
 
 
@@ -88,19 +94,22 @@ def digest_of(checkpoint: Checkpoint) -> str:
 
 
 def _from_adapter(
-    adapter: Adapter, out: Path, rule: RankRule, dtype: torch.dtype, seed: int, force: bool, owner: str
+    terms: list[Term], out: Path, rule: RankRule, dtype: torch.dtype, seed: int, force: bool, provenance: Provenance
 ) -> MergeReport:
-    if not adapter.dense:
+    if not terms[0].adapter.dense:
         raise FormatError(
-            f"{adapter.path} holds no full differences to extract from; give --base and two models, or "
+            f"{terms[0].adapter.path} holds no full differences to extract from; give --base and two models, or "
             "change its rank with resize"
         )
-    terms = [Term(adapter, label=adapter.path.stem)]
-    step = {"extract": {"seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
-    made = provenance_of(terms, rule, dtype, owner, step)
-    source = _Lowered(combine(terms), rule, seed, dtype)
     return write_result(
-        source, out, rule=rule, dtype=dtype, metadata=merge_texts(terms, out), provenance=made, force=force, trim=True
+        _Lowered(combine(terms), rule, seed, dtype),
+        out,
+        rule=rule,
+        dtype=dtype,
+        metadata=merge_texts(terms, out),
+        provenance=provenance,
+        force=force,
+        trim=True,
     )
 
 

@@ -68,6 +68,7 @@ def resize_file(
     dtype: torch.dtype = torch.float16,
     force: bool = False,
     owner: str = "resize",
+    recipe: Mapping[str, Any] | None = None,
 ) -> ResizeReport:
     """Write ``adapter`` with other ranks.
 
@@ -90,7 +91,7 @@ def resize_file(
         dtype=dtype,
         metadata=merge_texts(terms, place),
         force=force,
-        provenance=provenance_of(terms, rule, dtype, owner, step),
+        provenance=provenance_of(terms, rule, dtype, owner, step, recipe),
         trim=True,
         carried=adapter.carried,
     )

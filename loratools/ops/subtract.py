@@ -66,6 +66,7 @@ def subtract_files(
     dtype: torch.dtype = torch.float16,
     force: bool = False,
     owner: str = "subtract",
+    recipe: Mapping[str, Any] | None = None,
 ) -> SubtractReport:
     """Remove ``base`` from ``style`` and write the result; with ``out`` None only say what would be removed.
 
@@ -90,7 +91,9 @@ def subtract_files(
     if out is not None:
         place, step = Path(out), _step(style, removed, method, rule, dtype)
         if method.mode == "direct":
-            stored = merge_files(asked, place, rule=rule, dtype=dtype, force=force, owner=owner, step=step)
+            stored = merge_files(
+                asked, place, rule=rule, dtype=dtype, force=force, owner=owner, step=step, recipe=recipe
+            )
         else:
             stored = write_result(
                 source,
@@ -99,7 +102,7 @@ def subtract_files(
                 dtype=dtype,
                 metadata=merge_texts(style, place),
                 force=force,
-                provenance=provenance_of(asked, rule, dtype, owner, step),
+                provenance=provenance_of(asked, rule, dtype, owner, step, recipe),
                 carried=all_carried(adapters_of(style)),
             )
     groups = grouped(source.removed, source.family)

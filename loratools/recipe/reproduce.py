@@ -137,7 +137,7 @@ def _guard(path: Path, out: Path | None, owner: str, force: bool) -> None:
 
 def _file(planned: Planned, old: Adapter) -> Path:
     """The file that a step made; of a run, the epoch that ``old`` is."""
-    if planned.is_file:
+    if planned.step_kind.makes_file:
         return planned.out
     provenance = Provenance.from_metadata(old.metadata)
     number = None if provenance is None else str(provenance.step["train"]["epoch"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,7 +31,7 @@ from loratools.train.output.run_folder import RunFolder
 from loratools.train.output.state import Position, State, check_resumable, load_state
 from loratools.train.output.writer import Writer
 from loratools.train.setup import RunParts, setup_run
-from loratools.train.step.placement import accelerated, parked
+from loratools.train.step.placement import accelerated, offloaded
 from loratools.train.step.runner import RunnerParts, StepRunner
 from loratools.train.step.step import DenoisingStep
 
@@ -75,6 +76,7 @@ def train(
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
     on_note: OnNote | None = None,
+    recipe: Mapping[str, Any] | None = None,
 ) -> RunResult:
     """Train a LoRA and write ``OUT/NAME-000001.safetensors`` and so on, one for every epoch.
 
@@ -88,6 +90,7 @@ def train(
         on_epoch: called when an epoch's file and state are on disk.
         on_step: called after every optimiser step.
         on_note: called, before anything is written, with each of the notes.
+        recipe: the recipe that the run is of, for the files' headers.
     Raises:
         DatasetError, BaseModelError: for images, captions or a base that cannot be used.
         FileError: if the output is someone else's, or cannot be written.
@@ -100,7 +103,7 @@ def train(
         if on_note is not None and ranks.main:
             for note in parts.dry_run.notes:
                 on_note(note)
-        return Trainer(parts, progress=progress and ranks.main).run(on_epoch, on_step)
+        return Trainer(parts, progress=progress and ranks.main, recipe=recipe).run(on_epoch, on_step)
     except torch.OutOfMemoryError:
         raise TrainingError(
             f"{config.name} does not fit the memory of {device}; lower batch_size or resolution, or set "
@@ -117,10 +120,11 @@ class Trainer:
 
     Args:
         progress: whether this process shows bars.
+        recipe: the recipe that the run is of, for the files' headers.
     """
 
-    def __init__(self, parts: RunParts, *, progress: bool = False) -> None:
-        self._parts, self._progress = parts, progress
+    def __init__(self, parts: RunParts, *, progress: bool = False, recipe: Mapping[str, Any] | None = None) -> None:
+        self._parts, self._progress, self._recipe = parts, progress, recipe
         self._folder = RunFolder(parts.config.out, parts.config.name)
 
     def run(self, on_epoch: OnEpoch | None = None, on_step: OnStep | None = None) -> RunResult:
@@ -166,7 +170,15 @@ class Trainer:
         with self._log(state) as log, tensorboard as board, attached(parts), StopRequest(ranks) as stop:
             step = DenoisingStep(parts.base, parts.trained.network, parts.schedule, parts.config, parts.precision)
             runner = make_runner(parts, store, step)
-            writer = Writer(self._folder, facts, parts.trained, self._inputs(), parts.base_adapters.base_digest, log)
+            writer = Writer(
+                self._folder,
+                facts,
+                parts.trained,
+                self._inputs(),
+                parts.base_adapters.base_digest,
+                log,
+                recipe=self._recipe,
+            )
             device, total = parts.precision.device, parts.dry_run.steps
             with progress_bar(self._progress, device, total=total, done=position.step) as steps_bar:
                 callbacks = make_callbacks(self._view(store, step, log), steps_bar, board, parts.samples, total)
@@ -247,7 +259,7 @@ class Trainer:
         parts = self._parts
         store = LatentStore(parts.base, parts.dataset, cache=parts.config.cache_latents)
         if parts.config.cache_latents:
-            with parked(parts.base), bar(self._progress, total=store.count(), desc="latents", unit="image") as shown:
+            with offloaded(parts.base), bar(self._progress, total=store.count(), desc="latents", unit="image") as shown:
                 store.fill(shown.update)
                 parts.base.vae.to("cpu")
         return store

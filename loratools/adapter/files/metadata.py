@@ -34,6 +34,7 @@ class Provenance:
         owner: who may overwrite the file without ``--force``: a recipe's step, or a run.
         inputs: one entry a source file, each with at least ``name`` and ``digest``.
         ancestors: digest -> that file's own provenance, for every file upstream that had one.
+        recipe: the recipe that ``step`` is of, as :mod:`loratools.recipe.plan.lineage` reads it, if it is of one.
     """
 
     step: Mapping[str, Any]
@@ -41,6 +42,7 @@ class Provenance:
     inputs: Sequence[Mapping[str, Any]] = ()
     ancestors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     version: str = __version__
+    recipe: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """The header entry: compact JSON with sorted keys, so that the same request gives the same bytes."""
@@ -50,6 +52,7 @@ class Provenance:
             "step": self.step,
             "inputs": list(self.inputs),
             "ancestors": self.ancestors,
+            **({} if self.recipe is None else {"recipe": self.recipe}),
         }
         return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 

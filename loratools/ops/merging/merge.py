@@ -52,6 +52,7 @@ def merge_files(
     step: Mapping[str, Any] | None = None,
     metadata: Mapping[str, str] | None = None,
     method: MergeMethod = EXACT,
+    recipe: Mapping[str, Any] | None = None,
 ) -> MergeReport:
     """Write the weighted sum of ``terms``, or what ``method`` makes of them, as one LoRA file.
 
@@ -64,6 +65,7 @@ def merge_files(
         metadata: header text over what is merged from the parts.
         method: of one that is not the exact sum, the report's ``distance`` says how far the two are apart. Terms are
             summed as they are given; ``method.prepared`` is the caller's to call.
+        recipe: the recipe that the merge is of, for the header.
     Raises:
         LoratoolsError: of the kinds that :func:`combine` and ``adapter.write`` name; RankError for an impossible rule.
     """
@@ -72,7 +74,7 @@ def merge_files(
     for _ in in_order(lambda adapter: adapter.digest, adapters_of(terms)):
         pass  # each keeps its own, which the header is about to name
     texts = merge_texts(terms, place, metadata)
-    made = provenance_of(terms, rule, dtype, owner, step or _resolved(terms, rule, dtype, method))
+    made = provenance_of(terms, rule, dtype, owner, step or _resolved(terms, rule, dtype, method), recipe)
     report = write_result(
         result or combine(terms),
         place,
@@ -98,13 +100,19 @@ def adapters_of(terms: Sequence[Term]) -> list[Adapter]:
 
 
 def provenance_of(
-    terms: Sequence[Term], rule: RankRule, dtype: torch.dtype, owner: str, step: Mapping[str, Any] | None
+    terms: Sequence[Term],
+    rule: RankRule,
+    dtype: torch.dtype,
+    owner: str,
+    step: Mapping[str, Any] | None,
+    recipe: Mapping[str, Any] | None = None,
 ) -> Provenance:
     """How a result of ``terms`` was made: the resolved ``step``, and its sources by digest."""
     adapters = adapters_of(terms)
     resolved = step or _resolved(terms, rule, dtype, EXACT)
     inputs = [{"name": adapter.path.name, "digest": adapter.digest} for adapter in adapters]
-    return Provenance(resolved, owner, inputs, inherited([(a.digest, a.metadata) for a in adapters]))
+    ancestors = inherited([(a.digest, a.metadata) for a in adapters])
+    return Provenance(resolved, owner, inputs, ancestors, recipe=recipe)
 
 
 def into_provenance(

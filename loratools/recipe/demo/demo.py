@@ -23,6 +23,8 @@ from loratools.recipe.report import FinishedRun, report_paths, try_report
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.run.work_folder import short_path
 from loratools.recipe.shipped import RECIPES
+from loratools.recipe.steps.lora.merge import Merge
+from loratools.recipe.steps.pictures.grid_options import Grid
 from loratools.yamlio import read_yaml
 
 _STORY = Path(__file__).with_name("demo.yaml")
@@ -166,8 +168,7 @@ def _next_commands(out: Path, own_recipe: Path, planner: Planner, ran: list[Step
     merges = [done for done in ran if done.planned.kind == "merge"]
     if merges:
         merged = merges[-1].planned
-        settings = planner.recipe.steps[merged.name].merge
-        terms = _with_places(settings.terms if settings else "", planner)
+        terms = _with_places(planner.recipe.steps[merged.name].options(Merge).terms, planner)
         prompt = _prompt(planner)
         commands.append(f"loratools verify {_quoted(short_path(merged.out))} {_quoted(terms)}")
         commands.append(
@@ -190,7 +191,7 @@ def _with_places(text: str, planner: Planner) -> str:
 
 
 def _prompt(planner: Planner) -> str:
-    grids = [step.grid for step in planner.recipe.steps.values() if step.grid is not None]
+    grids = [step.options(Grid) for step in planner.recipe.steps.values() if step.kind == "grid"]
     return grids[-1].prompts[0] if grids else "1girl"
 
 

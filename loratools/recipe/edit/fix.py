@@ -13,12 +13,11 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from loratools.blocks.presets import load_presets
-from loratools.blocks.symptoms import Step, Symptom, Together, find_symptom, together
+from loratools.blocks.symptoms import ROLES, Step, Symptom, Together, find_symptom, together
 from loratools.blocks.vector import Presets
 from loratools.errors import LoratoolsError, RecipeError
 from loratools.files import locked, write_bytes
 from loratools.recipe.edit.locate import (
-    ROLES,
     Located,
     MergeText,
     Range,
@@ -40,6 +39,7 @@ from loratools.recipe.edit.log import (
     sidecar,
 )
 from loratools.recipe.schema.recipe import Recipe
+from loratools.recipe.steps.lora.merge import Merge
 from loratools.yamlio import Document
 
 STEP = Decimal("0.1")
@@ -156,8 +156,7 @@ def _prepare(
 
 
 def _presets(file: RecipeFile, recipe: Recipe, merged: MergeText) -> Presets:
-    settings = recipe.steps[merged.step].merge
-    name = settings.presets if settings is not None else None
+    name = recipe.steps[merged.step].options(Merge).presets
     beside = file.path.parent / name if name else None
     return load_presets(beside if beside is not None and beside.exists() else name, recipe.blocks)
 

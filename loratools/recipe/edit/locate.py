@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 from loratools.blocks.parse import parse_vector
 from loratools.blocks.scheme import Scheme
+from loratools.blocks.symptoms import ROLES
 from loratools.blocks.tokens import is_number, split_items
 from loratools.blocks.vector import BlockVector, Presets, vector_from
 from loratools.errors import BlockError, RecipeError
 from loratools.ops.merging.merge_string import TermSpans, TermSpec, locate_terms
 from loratools.recipe.schema.recipe import Recipe
+from loratools.recipe.steps.lora.merge import Merge
 from loratools.yamlio import Document, Place, Span
 
-ROLES = {"GP1": 1, "GP2": -1}  # the vectors that the rules for symptoms move: of the first term of that sign
 Range = tuple[int, int]  # half-open, in characters of the document's text
 
 
@@ -77,7 +78,7 @@ def merge_text(document: Document, recipe: Recipe, step: str | None) -> MergeTex
     Raises:
         RecipeError: if there is none, or several and none is named, or the string is written over several lines.
     """
-    merges = {name: body.merge for name, body in recipe.steps.items() if body.merge}
+    merges = {name: body.options(Merge) for name, body in recipe.steps.items() if body.kind == "merge"}
     if not merges:
         raise RecipeError(f"{document.source} has no merge step, so there is no vector to edit")
     if step is None and len(merges) > 1:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from loratools.blocks.symptoms import ROLES
 from loratools.errors import RecipeError
 from loratools.files import locked, write_bytes
-from loratools.recipe.edit.locate import ROLES, Located, MergeText, Range, Replacement, apply, locate, merge_text
+from loratools.recipe.edit.locate import Located, MergeText, Range, Replacement, apply, locate, merge_text
 from loratools.recipe.edit.log import (
     Change,
     Edit,

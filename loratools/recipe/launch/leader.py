@@ -27,8 +27,8 @@ _END_TIMEOUT = 5.0  # seconds in which the workers see that the run is over
 @contextlib.contextmanager
 def leading(
     work: Path, rank: Rank, steps: Sequence[Planned], observer: RunObserver
-) -> Iterator[Callable[[str], Sharing]]:
-    """Wait for all processes of this launch; yields what makes the sharing of a step, by the step's name.
+) -> Iterator[Callable[[Planned], Sharing]]:
+    """Wait for all processes of this launch; yields what makes the sharing of a step.
 
     The work folder has to be locked: files of earlier launches in it are deleted.
 
@@ -41,14 +41,14 @@ def leading(
     root = protocol.root_of(work)
     shutil.rmtree(root, ignore_errors=True)
     if rank.world == 1:
-        yield lambda name: alone
+        yield lambda planned: alone
         return
     folder = LaunchFolder(root / protocol.new_token())
     with locked(folder.leader_lock):
         leader, failed = _Leader(folder, rank, steps, observer), True
         try:
             leader.wait_until_planned()
-            yield lambda name: partial(leader.share, name)
+            yield lambda planned: partial(leader.share, planned.name, needed=planned.step_kind.shared == "required")
             failed = False
         finally:
             leader.end(failed=failed)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from loratools.pocket.judge import JudgeFunction
+    from loratools.recipe.plan.lineage import Lineage
 
 
 @dataclass
@@ -22,11 +23,11 @@ class Shared:
 class Sharing(Protocol):
     """What a step enters around the part of it in which further processes may take part, if there are any."""
 
-    def __call__(self, *, resumes: bool, needed: bool) -> contextlib.AbstractContextManager[Shared]:
-        """``resumes``: earlier work is there to go on from; ``needed``: no process can be done without."""
+    def __call__(self, *, resumes: bool) -> contextlib.AbstractContextManager[Shared]:
+        """``resumes``: earlier work is there to go on from."""
 
 
-def alone(*, resumes: bool, needed: bool) -> contextlib.AbstractContextManager[Shared]:
+def alone(*, resumes: bool) -> contextlib.AbstractContextManager[Shared]:
     """Sharing with nobody."""
     return contextlib.nullcontext(Shared())
 
@@ -42,6 +43,7 @@ class RunContext:
         resume: unfinished work of the same step and key is there to go on from.
         judge: reads tags, style and defects from pictures; None is the pocket's own, see :meth:`judge_function`.
         share: with the other processes of a launch.
+        lineage: written into the LoRA files that the step makes.
     """
 
     device: str = "auto"
@@ -50,6 +52,11 @@ class RunContext:
     resume: bool = False
     judge: JudgeFunction | None = None
     share: Sharing = alone
+    lineage: Lineage | None = None
+
+    def recipe(self) -> Mapping[str, Any] | None:
+        """The recipe that the step is of, as JSON values for the header of the files that it makes."""
+        return None if self.lineage is None else self.lineage.json()
 
     def judge_function(self) -> JudgeFunction:
         """The judge to read pictures with."""

@@ -12,7 +12,7 @@ from loratools.errors import FileError, LoratoolsError
 from loratools.files import find_beside, sha256
 from loratools.recipe.plan.step import StepInput
 from loratools.recipe.schema.recipe import Recipe
-from loratools.yamlio import Document
+from loratools.yamlio import Document, Place
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
@@ -103,19 +103,21 @@ class RecipePaths:
                 raise self.document.error(("lora_dirs",), f"no folder '{text}' in {self.searched()}")
         return (*(path for path in found if path is not None), *self.folders)
 
-    def presets(self, file: str | None = None, name: str | None = None) -> Presets:
-        """The built-in vectors under those of a presets ``file``, which step ``name`` names, under the recipe's own
-        ``blocks``."""
+    def presets(self, file: str | None = None, place: Place = ("blocks",)) -> Presets:
+        """Named block vectors: the built-in ones, under those of the presets ``file``, under the recipe's ``blocks``.
+
+        Args:
+            place: where the recipe names ``file``.
+        Raises:
+            RecipeError: if the file, or one of the recipe's ``blocks``, cannot be read.
+        """
         from loratools.blocks.presets import load_presets
 
         path = None if file is None else self.find(file) or Path(file)
         try:
             return load_presets(path, self.recipe.blocks)
         except LoratoolsError as error:
-            if file is None or name is None:
-                raise self.document.error(("blocks",), str(error)) from error
-            kind = self.recipe.steps[name].kind
-            raise self.document.error(("steps", name, kind, "presets"), str(error)) from error
+            raise self.document.error(place if file is not None else ("blocks",), str(error)) from error
 
     def searched(self) -> str:
         """The folders that :meth:`find` looks into, for a message."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.recipe.publish.story import story
-from loratools.recipe.schema.picture_steps import Publish
 
 if TYPE_CHECKING:
     from loratools.ops.analysis.describe import Description
@@ -22,6 +21,21 @@ if TYPE_CHECKING:
 VERSIONS = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL", "sd3": "SD3"}  # the WebUI's names; all others are Unknown
 _MOST_TRIGGERS = 8
 _WIDTH = 24  # of a bar in the card's table of blocks
+
+
+@dataclass(frozen=True)
+class CardOptions:
+    """What the author says of the LoRA: the options of a publish step of the same names."""
+
+    title: str | None
+    description: str
+    negative: str
+    weight: float
+    notes: str
+    author: str
+    license: str | None
+    base_model: str | None
+    prompt: str | None
 
 
 @dataclass(frozen=True)
@@ -35,7 +49,7 @@ class Published:
         base: what the recipe calls the base.
     """
 
-    settings: Publish
+    settings: CardOptions
     name: str
     description: Description
     activation: str

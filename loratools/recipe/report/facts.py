@@ -23,7 +23,6 @@ from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.work_folder import short_path
-from loratools.recipe.schema.kinds import LORAS
 from loratools.yamlio import Document, load_yaml
 
 FORMAT = 1
@@ -93,7 +92,11 @@ def _commands(run: FinishedRun) -> list[str]:
     for name, value in planner.document.data.get("vars", {}).items():
         if name not in own or own[name] != value:
             command += ["--set", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
-    files = [done.planned.out for done in run.results if done.planned.kind in LORAS and merged_terms(done.planned.out)]
+    files = [
+        done.planned.out
+        for done in run.results
+        if done.planned.step_kind.makes == "lora" and merged_terms(done.planned.out)
+    ]
     return [_quoted(command), *(_quoted(["loratools", "reproduce", short_path(path)]) for path in files)]
 
 
@@ -124,7 +127,7 @@ def _step(step: Planned, run: FinishedRun) -> dict[str, Any]:
     if done is None:
         return facts
     record = done.record
-    terms = merged_terms(step.out) if step.kind in LORAS else []
+    terms = merged_terms(step.out) if step.step_kind.makes == "lora" else []
     return (
         facts
         | {

@@ -58,15 +58,6 @@ class Estimate:
     basis: str
 
 
-# Guesses for the pocket base on two CPU cores, until a step has run once; seconds and bytes a unit (``Draft.units``).
-_MODEL = {
-    "draw": (0.03, 12_000),
-    "train": (0.05, None),
-    "basestyle": (0.12, None),
-    "grid": (0.07, None),
-}
-
-
 @dataclass(frozen=True)
 class Forecast:
     """A step before a run: its state (see :func:`~loratools.recipe.run.runner.state_of`), and what it will take."""
@@ -95,9 +86,9 @@ def estimate(planned: Planned, last: Record | None, cache: Cache) -> Estimate:
         size = statistics.median(timing.size for timing in past)
         memory = max(timing.memory for timing in past)
         return Estimate(seconds * (units or 1.0), int(size), memory or None, f"{len(past)} past {planned.kind} steps")
-    if planned.kind in _MODEL and units:
-        each, size_each = _MODEL[planned.kind]
-        return Estimate(each * units, int(size_each * units) if size_each else None, None, "guess: pocket, 2 CPU cores")
+    if (guess := planned.step_kind.guess) is not None and units:
+        guessed = int(guess.size * units) if guess.size else None
+        return Estimate(guess.seconds * units, guessed, None, "guess: pocket, 2 CPU cores")
     return Estimate(None, None, None, "")
 
 

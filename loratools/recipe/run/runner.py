@@ -13,7 +13,6 @@ from loratools.launch import Rank
 from loratools.recipe.launch.leader import leading
 from loratools.recipe.observer import RunObserver, StepResult
 from loratools.recipe.plan.context import RunContext
-from loratools.recipe.plan.lineage import seal
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.cache import DEFAULT_LIMIT
@@ -124,7 +123,7 @@ def run_steps(
     folder = WorkFolder(work, cache)
 
     def run_one(planned: Planned) -> StepResult:
-        own = replace(context, share=sharing(planned.name))
+        own = replace(context, share=sharing(planned), lineage=planned.lineage)
         result = _cached(folder, planned) or _run(folder, planned, own, observer)
         observer.on_done(result)
         return result
@@ -154,8 +153,6 @@ def _run(folder: WorkFolder, planned: Planned, context: RunContext, observer: Ru
         with Peak() as peak:
             begun = time.perf_counter()
             outcome = planned.draft.make(planned.out, replace(context, resume=resume))
-            if planned.lineage is not None and planned.out.is_file():
-                seal(planned.out, planned.lineage)
             seconds = time.perf_counter() - begun
         return StepResult(planned, folder.finish(planned, outcome, seconds, peak.bytes), False)
 
@@ -171,9 +168,9 @@ def _only_rank() -> Rank:
 
 
 def _check_out(planned: Planned) -> None:
-    if planned.is_file and planned.out.suffix != ".safetensors":
+    if planned.step_kind.makes_file and planned.out.suffix != ".safetensors":
         raise FileError(f"the step '{planned.name}' writes {short_path(planned.out)}; end its `out` in .safetensors")
-    if not planned.is_file and planned.out.is_file():
+    if not planned.step_kind.makes_file and planned.out.is_file():
         raise FileError(
             f"the step '{planned.name}' needs a folder, and {short_path(planned.out)} is a file; name another `out`"
         )

@@ -9,10 +9,9 @@ from typing import Generic, TypeVar
 
 from loratools.recipe.observer import StepFailure
 from loratools.recipe.plan.step import Planned
+from loratools.recipe.schema.kinds import StepKind
 
 T = TypeVar("T")
-_MODELS = frozenset({"train", "basestyle", "grid", "publish"})  # kinds that load a base model
-_PLAIN = frozenset({"draw"})  # kinds that compute nothing with torch
 
 
 def run_in_order(
@@ -52,7 +51,7 @@ class _Scheduler(Generic[T]):
     ) -> None:
         self._steps, self._run, self._jobs, self._on_fail = steps, run, jobs, on_fail
         self._waiting = list(steps)
-        self._running: dict[str, str] = {}  # name -> kind
+        self._running: dict[str, StepKind] = {}
         self._done: dict[str, T] = {}
         self._failures: list[StepFailure] = []
         self._finished: queue.Queue[tuple[Planned, T | Exception]] = queue.Queue()  # by threads
@@ -68,13 +67,13 @@ class _Scheduler(Generic[T]):
         """Start what can run now; True if one step ran here, to its end."""
         ready = [step for step in self._waiting if all(need in self._done for need in step.needs)]
         if self._jobs > 1:
-            ready.sort(key=lambda step: step.kind in _MODELS)  # threads first, then what takes this one
+            ready.sort(key=lambda step: step.step_kind.loads_model)  # threads first, then what takes this one
         for step in ready:
-            if len(self._running) >= self._jobs or not _fits(step.kind, self._running.values()):
+            if len(self._running) >= self._jobs or not _fits(step.step_kind, self._running.values()):
                 continue
             self._waiting.remove(step)
-            self._running[step.name] = step.kind
-            if self._jobs <= 1 or step.kind in _MODELS:  # where an interrupt reaches it
+            self._running[step.name] = step.step_kind
+            if self._jobs <= 1 or step.step_kind.loads_model:  # where an interrupt reaches it
                 self._finish(step, self._result(step))
                 return True
             threading.Thread(
@@ -100,10 +99,10 @@ class _Scheduler(Generic[T]):
             self._on_fail(self._failures[-1])
 
 
-def _fits(kind: str, beside: Iterable[str]) -> bool:
+def _fits(kind: StepKind, beside: Iterable[StepKind]) -> bool:
     """Whether a step of this kind may run in one process beside those."""
-    computing = set(beside) - _PLAIN
-    return kind in _PLAIN or not computing or not (computing | {kind}) & _MODELS
+    computing = [other for other in beside if other.computes]
+    return not kind.computes or not computing or not any(other.loads_model for other in (kind, *computing))
 
 
 def _needing(name: str, steps: Sequence[Planned]) -> list[str]:

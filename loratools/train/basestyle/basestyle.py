@@ -50,6 +50,7 @@ def basestyle(
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
     share: Sharing = lambda resumes: nullcontext(),
+    recipe: Mapping[str, Any] | None = None,
 ) -> RunResult:
     """Generate the base's pictures into ``OUT/images`` and train ``OUT/NAME-000001.safetensors`` ... on them.
 
@@ -65,6 +66,7 @@ def basestyle(
             in one mapping; the preset is style-004, or pocket-style for the pocket base, so that style and base style
             are trained alike.
         share: entered around the training, in which further processes may take part by :func:`assist`.
+        recipe: the recipe that the run is of, for the files' headers.
     Raises:
         RecipeError: for an unknown setting.
         FileError: if ``out`` holds pictures or files of someone else.
@@ -87,7 +89,8 @@ def basestyle(
     files.write_text(record, json.dumps({"owner": folder.owner, "key": key}))
     resumes = known.get("key") == key
     with share(resumes):
-        result = train(config.model_copy(update={"resume": resumes}), progress=progress, on_epoch=on_epoch)
+        config = config.model_copy(update={"resume": resumes})
+        result = train(config, progress=progress, on_epoch=on_epoch, recipe=recipe)
     files.write_text(record, json.dumps(_record(folder, key, result), indent=1))
     return result
 

@@ -10,34 +10,31 @@ from typing import TYPE_CHECKING, Any
 from loratools.errors import LoratoolsError
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import check_base, vector_values
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
-from loratools.recipe.schema.recipe import Step
+from loratools.recipe.schema.kinds import StepKind, UnitCost
+from loratools.recipe.steps.pictures.draw import check_style
 from loratools.recipe.steps.pictures.grid_check import check_grid
+from loratools.recipe.steps.pictures.grid_options import Grid
 from loratools.recipe.steps.pictures.grid_scores import compared_with, score_request
 from loratools.recipe.steps.pictures.grid_step import GridStep
 
 if TYPE_CHECKING:
     from loratools.preview.run import GridResult
 
-REVISION = 2
+KIND = StepKind("grid", Grid, "grid", revision=2, loads_model=True, shared="optional", guess=UnitCost(seconds=0.07))
 _DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed", "score")  # how the sheet and the page look
 _SCORED = ("score_images", "held_out", "score_models")  # by content, and which of them each is
 _WORKED = ("presets", "compile", "offload", "sliced", "tiled")  # what no result depends on; vectors count by value
 _Compared = Sequence[tuple[str, StepInput]]  # option -> what pictures are compared with
 
 
-def default_out(name: str) -> Path:
-    """A folder."""
-    return Path(name)
-
-
-def draft(name: str, step: Step, planner: Planner) -> Draft:
+def draft(request: StepRequest) -> Draft:
     """Read rows, axes, weights, prompts, seeds and size, and find what they name."""
-    grid = GridStep.read(name, planner)
+    grid = GridStep.read(request)
     if grid.settings.judge is not None:
-        _check_style(grid.settings.judge, planner, name)
-    compared = compared_with(grid.settings, name, planner)
+        check_style(grid.settings.judge, request, "judge")
+    compared = compared_with(grid.settings, request)
     inputs = _inputs(grid, compared)
     check_grid(grid)
     return Draft(
@@ -75,7 +72,7 @@ def _options(grid: GridStep, compared: _Compared) -> dict[str, Any]:
 
 def _inputs(grid: GridStep, compared: _Compared) -> tuple[StepInput, ...]:
     """Base models, VAE, embeddings, what pictures are compared with, and the LoRAs."""
-    paths, models, folder = grid.planner.paths, grid.models(), _embeddings(grid)
+    paths, models, folder = grid.step.paths, grid.models(), _embeddings(grid)
     inputs: list[StepInput] = [
         *(models or [paths.base_input()]),
         *([paths.vae] if paths.vae else []),
@@ -84,7 +81,7 @@ def _inputs(grid: GridStep, compared: _Compared) -> tuple[StepInput, ...]:
     ]
     for _, place, terms in grid.named:
         if not models:
-            check_base(terms, grid.planner, grid.name, "grid", *place)
+            check_base(terms, grid.step, *place)
         inputs += terms.inputs
     return tuple(inputs)
 
@@ -97,7 +94,7 @@ def _embeddings(grid: GridStep) -> StepInput | None:
     if text is None:
         return None
     try:
-        path = grid.planner.paths.find(text) or Path(text)
+        path = grid.step.paths.find(text) or Path(text)
         return StepInput(text, path, folder_digest(path))
     except LoratoolsError as error:
         raise grid.error("embeddings", message=str(error)) from error
@@ -109,7 +106,7 @@ def _pictures(grid: GridStep) -> int:
     for terms in grid.terms:
         step = terms.inputs[0].step
         bare = len(terms.specs) == 1 and terms.specs[0].epoch is None and step is not None
-        count += (len(grid.planner.step(step).draft.numbers) or 1) if bare and step else 1
+        count += (len(grid.step.planner.step(step).draft.numbers) or 1) if bare and step else 1
     weights = [weight for weight in grid.axes.weights or [1] if weight != 0]
     across = math.prod(len(axis.values) for axis in grid.axes.axes if axis.kind not in ("adapter", "epoch"))
     inner = max(1, len(grid.axes.prompts)) * max(1, len(grid.axes.seeds or ()))
@@ -117,19 +114,13 @@ def _pictures(grid: GridStep) -> int:
 
 
 def _check_judge(grid: GridStep, context: RunContext) -> None:
-    if grid.settings.judge is not None and grid.planner.paths.base != "pocket" and context.judge is None:
+    if grid.settings.judge is not None and grid.step.paths.base != "pocket" and context.judge is None:
         message = "the judge reads pictures of the pocket base only; remove `judge` for other bases"
         raise grid.error("judge", message=message)
 
 
-def _check_style(style: str, planner: Planner, name: str) -> None:
-    from loratools.recipe.steps.pictures.draw import check_style
-
-    check_style(style, planner, name, "grid", "judge")
-
-
 def _make(out: Path, context: RunContext, grid: GridStep, compared: _Compared) -> Outcome:
-    with context.share(resumes=context.resume, needed=False) as shared:
+    with context.share(resumes=context.resume) as shared:
         result = _render(out, context, grid, compared)
     rows, rendered = result.grid.rows, result.rendered + shared.rendered
     facts: dict[str, Any] = {"rows": [row.label for row in rows], "rendered": rendered, "png": str(result.png)}
@@ -151,5 +142,5 @@ def _render(out: Path, context: RunContext, grid: GridStep, compared: _Compared)
 
     names = grid.names()
     request = grid.request(context.device, score_request(compared) if grid.settings.score else None)
-    output = GridOutput(out, owner=grid.planner.owner(grid.name), force=context.force, progress=context.progress)
+    output = GridOutput(out, owner=grid.step.owner, force=context.force, progress=context.progress)
     return render_request(request, grid.arrange(names), names, output)

@@ -57,7 +57,7 @@ def _check_axis(axis: Axis, grid: GridStep) -> None:
     from loratools.blocks.parse import parse_vector
     from loratools.blocks.scheme import full_scheme
 
-    families = [terms.family or grid.planner.paths.base_family for terms in grid.terms]
+    families = [terms.family or grid.step.paths.base_family for terms in grid.terms]
     family = next((family for family in families if family), None)
     try:
         if axis.term:

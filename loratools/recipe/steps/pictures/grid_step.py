@@ -19,10 +19,9 @@ from loratools.preview.request.read_prompts import read_prompts
 from loratools.preview.request.read_rows import NameLookup, distinct_labels, planned_labels
 from loratools.preview.request.row_text import RowText
 from loratools.recipe.plan.lora_refs import Terms, read_terms, why_no_epoch
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.planner import Planner, StepRequest
 from loratools.recipe.plan.step import StepInput
-from loratools.recipe.schema.kinds import RUNS
-from loratools.recipe.schema.picture_steps import Grid
+from loratools.recipe.steps.pictures.grid_options import Grid
 from loratools.recipe.steps.pictures.picture_size import check_size
 from loratools.train.output.epoch_report import best_epoch
 
@@ -73,38 +72,38 @@ class GridStep:
     """A grid step with everything that it names; ``named`` are its merge strings, each with its place and terms.
 
     Args:
+        step: as the recipe has it.
         named: rows, values of an axis of adapters, then tags in prompts.
     """
 
-    name: str
+    step: StepRequest
     settings: Grid
-    planner: Planner
     axes: GridAxes
     named: tuple[tuple[str, Place, Terms], ...]
 
     @staticmethod
-    def read(name: str, planner: Planner) -> GridStep:
-        """The grid step ``name``, read and looked up.
+    def read(step: StepRequest) -> GridStep:
+        """The grid step, read and looked up.
 
         Raises:
             RecipeError: at the option, for what cannot be read or is not there.
         """
-        settings = planner.recipe.steps[name].options(Grid)
-        axes = read_grid_axes(name, settings, planner)
-        presets = planner.paths.presets(settings.presets, name)
+        settings = step.options(Grid)
+        axes = read_grid_axes(step, settings)
+        presets = step.presets(settings.presets)
         named: list[tuple[str, Place, Terms]] = []
 
         def add(texts: Iterable[tuple[str, Place]]) -> None:
-            named.extend((text, at, read_terms(text, name, planner, presets, "grid", *at)) for text, at in texts)
+            named.extend((text, at, read_terms(text, step, presets, *at)) for text, at in texts)
 
-        add(_named(name, settings, axes, presets, planner))
-        known = {ref for _, _, terms in named for ref in terms.places}
-        add(list(_named_by_replacing(name, axes, known, presets, planner)))
-        return GridStep(name, settings, planner, axes, tuple(named))
+        add(_named(step, settings, axes, presets))
+        known = {ref for _, _, terms in named for ref in terms.paths}
+        add(list(_named_by_replacing(step, axes, known, presets)))
+        return GridStep(step, settings, axes, tuple(named))
 
     def error(self, *place: str | int, message: str) -> RecipeError:
         """An error at an option of this step."""
-        return self.planner.error(self.name, "grid", *place, message=message)
+        return self.step.error(*place, message=message)
 
     @property
     def terms(self) -> tuple[Terms, ...]:
@@ -114,7 +113,7 @@ class GridStep:
     @cached_property
     def presets(self) -> Presets:
         """Named block vectors."""
-        return self.planner.paths.presets(self.settings.presets)
+        return self.step.presets(self.settings.presets)
 
     @property
     def rows(self) -> list[RowText]:
@@ -168,7 +167,7 @@ class GridStep:
         """
         from loratools.preview.request.request import GridRequest, ModelRequest
 
-        settings, paths = self.settings, self.planner.paths
+        settings, paths = self.settings, self.step.paths
         return GridRequest(
             rows=self.rows,
             axes=self.axes.axes,
@@ -193,18 +192,20 @@ class GridStep:
             FileError: for one that the step does not name.
         """
         for terms in self.terms:
-            if ref in terms.places:
-                return terms.places[ref]
-        raise FileError(f"the grid step '{self.name}' names no LoRA '{ref}'")
+            if ref in terms.paths:
+                return terms.paths[ref]
+        raise FileError(f"the grid step '{self.step.name}' names no LoRA '{ref}'")
 
     def names(self) -> NameLookup:
         """Names of what is there once the steps before this one have run."""
-        return NameLookup(self.lookup, self.planner.paths.find, self.presets, self.settings.missing, best_epoch)
+        return NameLookup(self.lookup, self.step.paths.find, self.presets, self.settings.missing, best_epoch)
 
     def planned_names(self) -> PlannedNames:
         """Names of what need not be there yet."""
         names = self.names()
-        return PlannedNames(names.lookup, names.find, names.presets, names.missing, names.best, planner=self.planner)
+        return PlannedNames(
+            names.lookup, names.find, names.presets, names.missing, names.best, planner=self.step.planner
+        )
 
     def arrange(self, names: NameLookup) -> Arrangement:
         """The axes in their places.
@@ -278,7 +279,7 @@ class PlannedNames(NameLookup):
 
         if ref in self.planner.recipe.steps:
             planned = self.planner.step(ref)
-            return planned.draft.numbers if planned.kind in RUNS else None
+            return planned.draft.numbers if planned.step_kind.makes == "run" else None
         place = self.lookup(ref)
         return tuple(epoch.number for epoch in epochs(place)) if not place.is_file() and is_run(place) else None
 
@@ -292,7 +293,7 @@ def place_of(error: LoratoolsError, settings: Grid) -> Place:
     return (error.option,) if error.option and getattr(settings, error.option, None) is not None else ()
 
 
-def read_grid_axes(name: str, settings: Grid, planner: Planner) -> GridAxes:
+def read_grid_axes(step: StepRequest, settings: Grid) -> GridAxes:
     """The axes and the sampler by value.
 
     Raises:
@@ -302,29 +303,29 @@ def read_grid_axes(name: str, settings: Grid, planner: Planner) -> GridAxes:
     from loratools.preview.request.numbers import parse_seeds, parse_size, parse_weights
     from loratools.preview.request.request import USUAL_WEIGHTS
 
-    axes = _slots(name, settings, planner)
+    axes = _slots(step, settings)
     weights = settings.weights or (None if axes else USUAL_WEIGHTS)
-    seeds = settings.seeds or str(planner.recipe.seed)
+    seeds = settings.seeds or str(step.planner.recipe.seed)
     seeded = settings.seeds is None and any(axis.kind == "seed" for axis in axes)
 
     def read(key: str, reader: Callable[[], Any]) -> Any:
         try:
             return reader()
         except LoratoolsError as error:
-            raise planner.error(name, "grid", key, message=str(error)) from error
+            raise step.error(key, message=str(error)) from error
 
     found = GridAxes(
         tuple(axes),
         weights=read("weights", lambda: list(parse_weights(weights)) if weights else None),
         seeds=read("seeds", lambda: None if seeded else list(parse_seeds(seeds))),
         size=read("size", lambda: list(parse_size(settings.size)) if settings.size else None),
-        prompts=read("prompts", lambda: read_prompts(settings.prompts, planner.paths.find) if settings.prompts else []),
+        prompts=read("prompts", lambda: read_prompts(settings.prompts, step.paths.find) if settings.prompts else []),
         sampler=read("sampler", lambda: find_sampler(settings.sampler).name if settings.sampler else None),
     )
-    _check_axes(name, settings, found, planner)
+    _check_axes(step, settings, found)
     if found.size:
-        check_size(found.size, planner, name, "grid", "size")
-    resolved = tuple(_found(axis, name, planner) for axis in axes)
+        check_size(found.size, step, "size")
+    resolved = tuple(_found(axis, step) for axis in axes)
     files = {
         axis.slot: [str(value) for value in own.values]
         for axis, own in zip(axes, resolved, strict=True)
@@ -333,7 +334,7 @@ def read_grid_axes(name: str, settings: Grid, planner: Planner) -> GridAxes:
     return replace(found, axes=resolved, read=files)
 
 
-def _slots(name: str, settings: Grid, planner: Planner) -> list[Axis]:
+def _slots(step: StepRequest, settings: Grid) -> list[Axis]:
     from loratools.preview.request.axes import parse_axis
 
     axes = []
@@ -342,13 +343,13 @@ def _slots(name: str, settings: Grid, planner: Planner) -> list[Axis]:
         try:
             axes += [parse_axis(text, slot)] if text is not None else []
         except LoratoolsError as error:
-            raise planner.error(name, "grid", slot, message=str(error)) from error
+            raise step.error(slot, message=str(error)) from error
     return axes
 
 
-def _found(axis: Axis, name: str, planner: Planner) -> Axis:
+def _found(axis: Axis, step: StepRequest) -> Axis:
     """``axis`` with prompts in files read, and base models looked for beside the recipe, as its own base is."""
-    find = planner.paths.find
+    find = step.paths.find
     if axis.kind == "base":
         found = ((text, find(text)) for text in map(str, axis.values))
         return replace(axis, values=tuple(text if text == "pocket" or not path else str(path) for text, path in found))
@@ -357,10 +358,10 @@ def _found(axis: Axis, name: str, planner: Planner) -> Axis:
     try:
         return replace(axis, values=tuple(dict.fromkeys(read_prompts([str(value) for value in axis.values], find))))
     except LoratoolsError as error:
-        raise planner.error(name, "grid", axis.slot, message=f"axis {axis.slot}: {error}") from error
+        raise step.error(axis.slot, message=f"axis {axis.slot}: {error}") from error
 
 
-def _check_axes(name: str, settings: Grid, found: GridAxes, planner: Planner) -> None:
+def _check_axes(step: StepRequest, settings: Grid, found: GridAxes) -> None:
     """Raise RecipeError for an axis that says what is said before it, or that has nothing to change."""
     from loratools.preview.request.arrange import check_axes
 
@@ -368,16 +369,14 @@ def _check_axes(name: str, settings: Grid, found: GridAxes, planner: Planner) ->
         try:
             check_axes(found.axes[:count], settings.rows, found.prompts)
         except GridError as error:
-            raise planner.error(name, "grid", axis.slot, message=str(error)) from error
+            raise step.error(axis.slot, message=str(error)) from error
         if axis.kind == "size":
             for value in axis.values:
                 if isinstance(value, tuple):
-                    check_size(value, planner, name, "grid", axis.slot)
+                    check_size(value, step, axis.slot)
 
 
-def _named(
-    name: str, settings: Grid, axes: GridAxes, presets: Presets, planner: Planner
-) -> Iterator[tuple[str, Place]]:
+def _named(step: StepRequest, settings: Grid, axes: GridAxes, presets: Presets) -> Iterator[tuple[str, Place]]:
     """Every merge string and where it stands: rows, values of an axis of adapters, tags in prompts."""
     from loratools.preview.request.prompt_loras import take_tags
 
@@ -390,11 +389,11 @@ def _named(
         if axis.kind in ("prompt", "s/r"):
             texts += [(str(value), (axis.slot,)) for value in axis.values]
     tags = [(tag, place) for text, place in texts for tag in take_tags(text)[1]]
-    yield from ((_tag_text(tag, name, place, presets, planner), place) for tag, place in tags)
+    yield from ((_tag_text(tag, step, place, presets), place) for tag, place in tags)
 
 
 def _named_by_replacing(
-    name: str, axes: GridAxes, known: Set[str], presets: Presets, planner: Planner
+    step: StepRequest, axes: GridAxes, known: Set[str], presets: Presets
 ) -> Iterator[tuple[str, Place]]:
     """Tags with LoRAs beside the ``known`` ones, which prompts name only once Prompt S/R has replaced a text."""
     from loratools.ops.merging.merge_string import parse_merge_string
@@ -403,20 +402,20 @@ def _named_by_replacing(
     seen = set(known)
     for prompt, place in _replaced(axes):
         for tag in take_tags(prompt)[1]:
-            text = _tag_text(tag, name, place, presets, planner)
+            text = _tag_text(tag, step, place, presets)
             refs = {spec.ref for spec in parse_merge_string(text)}
             if not refs <= seen:
                 seen |= refs
                 yield text, place
 
 
-def _tag_text(tag: str, name: str, place: Place, presets: Presets, planner: Planner) -> str:
+def _tag_text(tag: str, step: StepRequest, place: Place, presets: Presets) -> str:
     from loratools.preview.request.prompt_loras import merge_string
 
     try:
         return merge_string([tag], presets)
     except LoratoolsError as error:
-        raise planner.error(name, "grid", *place, message=str(error)) from error
+        raise step.error(*place, message=str(error)) from error
 
 
 def _replaced(axes: GridAxes) -> Iterator[tuple[str, Place]]:
@@ -429,7 +428,5 @@ def _replaced(axes: GridAxes) -> Iterator[tuple[str, Place]]:
         return
     for prompt in axes.prompts or [""]:
         for at in itertools.product(*(range(len(axis.values)) for axis in texts)):
-            with contextlib.suppress(
-                GridError
-            ):  # a text stands in the negative prompt alone, or nowhere: arrange tells
+            with contextlib.suppress(GridError):  # a text that only the negative prompt has, or none: see arrange()
                 yield applied(Setting(prompt, 0), texts, at).prompt, (slot,)
