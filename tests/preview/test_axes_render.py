@@ -26,7 +26,7 @@ from loratools.blocks.presets import load_presets
 from loratools.errors import FormatError, GridError, PromptError
 from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.ops.merging.terms import Term, resolve_terms
-from loratools.preview.record.grid import read_grid
+from loratools.preview.record.folder import read_grid
 from loratools.preview.redraw import redraw
 from loratools.preview.request.arrange import arrange
 from loratools.preview.request.axes import Axis, parse_axis
