@@ -17,7 +17,8 @@ from loratools.errors import FileError, HeldError
 
 _CHUNK = 1 << 20
 _POLL = 0.2  # seconds between two tries to take a lock
-_ATTEMPTS = 50  # to rename a folder into a place that others fill at the same time
+_ATTEMPTS = 50  # to rename into a place that others write or read at the same time
+_PAUSE = 0.01  # seconds between two of them
 
 
 @contextlib.contextmanager
@@ -41,10 +42,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield part
         os.chmod(part, 0o666 & ~_umask())
         _sync(part)
-        os.replace(part, target)
+        _replace(part, target)
         _sync(target.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _replace(part: Path, target: Path) -> None:
+    """Rename the file ``part`` over ``target``; Windows refuses that for as long as another process has it open."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            os.replace(part, target)
+            return
+        except PermissionError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(_PAUSE)
 
 
 @contextlib.contextmanager
@@ -90,7 +103,7 @@ def _take_place(fresh: Path, target: Path, spare: Path) -> None:
                     with contextlib.suppress(OSError):
                         old.rename(target)
                 raise
-            time.sleep(0.01)
+            time.sleep(_PAUSE)
 
 
 def sweep(path: str | os.PathLike[str]) -> None:

@@ -82,6 +82,21 @@ def test_text_that_utf8_cannot_hold_is_written_with_question_marks(tmp_path: Pat
     assert (tmp_path / "a.txt").read_bytes() == "é ?\n".encode()
 
 
+def test_a_file_that_another_process_reads_is_replaced_once_it_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused, replace = iter([True, True, False]), os.replace
+
+    def busy(source: Path, target: Path) -> None:
+        if next(refused):
+            raise PermissionError(13, "in use", str(target))  # as Windows says
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", busy)
+    write_text(tmp_path / "out", "new")
+    assert (tmp_path / "out").read_text() == "new" and [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def _write_folder(path: Path, number: int) -> None:
     with replacing_folder(path) as folder:
         for name in ("a", "b", "c"):

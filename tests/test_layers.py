@@ -52,8 +52,6 @@ HEAP = 20  # files that one folder may hold
 SKIPPED_FORMATS = 60  # tables that are read better as they were typed, in all
 PARAMETERS = 16  # that one function may take
 MANY_PARAMETERS = {  # functions that still take more; a list that only becomes shorter
-    "loratools.cli.lora.merge.command": 22,
-    "loratools.cli.lora.subtract.command": 18,
 }
 
 

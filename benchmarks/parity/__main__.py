@@ -168,7 +168,7 @@ def _ours(models: Models, network: Network, batch: Inputs, settings: Mapping[str
     gradients = {}
     for name, layer in network.layers.items():
         stem = kohya_name(name, models.family)
-        for side, factor in (("down", layer.down), ("up", layer.up)):
+        for side, factor in layer.factors().items():
             gradients[f"{stem}.{side}"] = torch.zeros_like(factor) if factor.grad is None else factor.grad.clone()
     return Measured(loss.item(), gradients)
 

@@ -123,8 +123,9 @@ def lora_factors(network: Network, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in network.layers.values():
-            layer.down.normal_(std=layer.shape[1] ** -0.5, generator=generator)
-            layer.up.normal_(std=0.05, generator=generator)
+            factors = layer.factors()
+            factors["down"].normal_(std=layer.shape[1] ** -0.5, generator=generator)
+            factors["up"].normal_(std=0.05, generator=generator)
 
 
 def _models(family: str, unet: Any, encoders: list[Any], theirs: nn.Module, copies: list[Any], scale: float) -> Models:

@@ -80,8 +80,9 @@ class Peer:
         with torch.no_grad():
             for name, layer in network.layers.items():
                 module = self._modules[kohya_name(name, models.family)]
-                for theirs, factor in ((module.lora_down, layer.down), (module.lora_up, layer.up)):
-                    theirs.weight.copy_(factor.reshape(theirs.weight.shape))
+                for side, factor in layer.factors().items():
+                    theirs = getattr(module, f"lora_{side}").weight
+                    theirs.copy_(factor.reshape(theirs.shape))
 
     def measure(self, batch: Inputs, options: Mapping[str, Any], recorder: Recorder) -> Measured:
         """The loss and gradients of one step with the numbers that ``recorder`` noted."""

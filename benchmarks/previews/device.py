@@ -32,7 +32,7 @@ def memory(bench: Bench) -> Figures:
     """The peak of one picture at a time, under a cap of 6 GB less what CUDA's own context takes."""
     options = EngineOptions(batch=1, sliced=True)
     rows = bench.rows(len(bench.files))
-    needed = need(bench.base, 1, bench.base.resolution, 1, Patcher(bench.base).size_of(rows[0].deltas))
+    needed = need(bench.base, 1, bench.base.resolution, 1, Patcher(bench.base).saved_bytes(rows[0].deltas))
     peak, said = peak_of(bench, options, stacks_of(rows[:1], (1.0, 0.5)), "memory")
     yield Figure("memory, batch 1, sliced VAE: reserved peak", peak / 1e9, "GB", "<= 5.4 of a 6 GB card", peak <= _CAP)
     yield Figure("memory, batch 1: what we say before it starts", needed.total / 1e9, "GB", note=said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loratools.errors import RecipeError
 from loratools.recipe.plan.context import RunContext
@@ -12,6 +13,9 @@ from loratools.recipe.plan.planner import Planner, StepRequest
 from loratools.recipe.run.runner import planner_of, run_steps
 from loratools.recipe.schema.recipe import check_recipe
 from loratools.yamlio import load_yaml
+
+if TYPE_CHECKING:
+    from loratools.recipe.steps.pictures.grid_step import GridStep
 
 
 @dataclass(frozen=True)
@@ -50,17 +54,10 @@ def compare(
     from loratools.preview.run import load_model, render_grid
     from loratools.preview.sheet.strip import Column, write_strip
     from loratools.recipe.steps.lora.merge import merge_terms
-    from loratools.recipe.steps.pictures.grid_options import Grid
-    from loratools.recipe.steps.pictures.grid_step import GridStep, read_grid_axes
 
     planners = {label: _planner(recipe, text, work, base) for label, text in texts.items()}
     last = list(planners.values())[-1]
-    grid = next((name for name, step in last.recipe.steps.items() if step.kind == "grid"), None)
-    if grid is None:
-        raise RecipeError(f"{recipe} has no grid step, whose prompts and seeds the pictures need; add one")
-    asked = StepRequest(grid, last)
-    settings = asked.options(Grid)
-    step = GridStep(asked, settings, read_grid_axes(asked, settings), ())  # its rows are not shown
+    step = _first_grid(last, recipe)
     request = step.request(context.device)
     run_steps(last.plan([merge]), last.work, context)
     rows = [GridRow.of_terms(merge_terms(merge, planner), label) for label, planner in planners.items()]
@@ -83,6 +80,19 @@ def compare(
     columns += [Column(row.label, tuple(result.paths(row.label, 1.0))) for row in rows]
     write_strip(out / "strip.png", f"{recipe.name}: {merge}", columns)
     return Compared(out / "strip.png", out, result.rendered)
+
+
+def _first_grid(planner: Planner, recipe: Path) -> GridStep:
+    """The recipe's first grid step, without its rows, which a comparison does not show."""
+    from loratools.recipe.steps.pictures.grid_options import Grid
+    from loratools.recipe.steps.pictures.grid_step import GridStep, read_grid_axes
+
+    name = next((name for name, step in planner.recipe.steps.items() if step.kind == "grid"), None)
+    if name is None:
+        raise RecipeError(f"{recipe} has no grid step, whose prompts and seeds the pictures need; add one")
+    request = StepRequest(name, planner)
+    settings = request.options(Grid)
+    return GridStep(request, settings, read_grid_axes(request, settings), ())
 
 
 def _planner(recipe: Path, text: str, work: Path | None, base: str | None) -> Planner:

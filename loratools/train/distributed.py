@@ -104,7 +104,7 @@ def _join_group(backend: str) -> None:
 
 @cache
 def _rendezvous() -> tuple[Any, int, int]:
-    """The store at MASTER_ADDR and MASTER_PORT, this process' number and the count of all; kept until it ends."""
+    """The store at MASTER_ADDR and MASTER_PORT, this process' rank and the world size; one store for the process."""
     store_rank_world: tuple[Any, int, int] = next(rendezvous("env://"))  # type: ignore[no-untyped-call]
     return store_rank_world
 

@@ -27,7 +27,7 @@ from loratools.train.optim.optimizers import build_optimizer, has_modes
 from loratools.train.optim.param_groups import parameter_groups
 from loratools.train.optim.trainable import Trainable
 from loratools.train.step.objective import NoiseSchedule, noise_schedule
-from loratools.train.step.placement import place
+from loratools.train.step.placement import cast_and_move
 from loratools.train.step.precision import Precision, pick_precision
 
 
@@ -73,13 +73,24 @@ def setup_run(config: TrainConfig, ranks: Ranks = Ranks(), notes: Sequence[str] 
     samples, of_samples = setup_samples(config, base)
     base_adapters = BaseAdapters(config.base_adapters, base)
     base_adapters.merge()
-    place(base, precision)
+    cast_and_move(base, precision)
     schedule = noise_schedule(base.scheduler_config, config).to(precision.device)
     trained = setup_trainable(config, base, precision)
     dry_run = make_dry_run(
         config, base, dataset, trained.network.sizes, precision.compute.itemsize, (*notes, *of_samples)
     )
-    return RunParts(config, ranks, precision, base, base_adapters, dataset, samples, schedule, trained, dry_run)
+    return RunParts(
+        config=config,
+        ranks=ranks,
+        precision=precision,
+        base=base,
+        base_adapters=base_adapters,
+        dataset=dataset,
+        samples=samples,
+        schedule=schedule,
+        trained=trained,
+        dry_run=dry_run,
+    )
 
 
 def setup_base(config: TrainConfig) -> Base:

@@ -31,7 +31,7 @@ from loratools.train.output.run_folder import RunFolder
 from loratools.train.output.state import Position, State, check_resumable, load_state
 from loratools.train.output.writer import Writer
 from loratools.train.setup import RunParts, setup_run
-from loratools.train.step.placement import accelerated, parked
+from loratools.train.step.placement import accelerated, offloaded
 from loratools.train.step.runner import RunnerParts, StepRunner
 from loratools.train.step.step import DenoisingStep
 
@@ -259,7 +259,7 @@ class Trainer:
         parts = self._parts
         store = LatentStore(parts.base, parts.dataset, cache=parts.config.cache_latents)
         if parts.config.cache_latents:
-            with parked(parts.base), bar(self._progress, total=store.count(), desc="latents", unit="image") as shown:
+            with offloaded(parts.base), bar(self._progress, total=store.count(), desc="latents", unit="image") as shown:
                 store.fill(shown.update)
                 parts.base.vae.to("cpu")
         return store

@@ -47,14 +47,14 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "work"
 
 
-def test_ls_tells_what_is_kept(work: Path) -> None:
+def test_ls_shows_what_is_kept(work: Path) -> None:
     shown = call("cache", "ls", work)
     assert shown.exit_code == 0 and "final" in shown.stdout and "2 results, " in shown.stdout
     entries = json.loads(call("cache", "ls", work, "--json").stdout)
     assert {entry["step"] for entry in entries} == {"final", "slim"} and all(entry["size"] > 0 for entry in entries)
 
 
-def test_a_missing_folder_is_told_as_every_mistake_is(work: Path) -> None:
+def test_a_missing_folder_is_reported_as_every_mistake_is(work: Path) -> None:
     for words in (("ls",), ("gc", "--max-size", "0")):
         shown = call("cache", *words, "nowhere")
         assert shown.exit_code == 1 and "there is no folder nowhere; give a run's work folder" in shown.stderr
@@ -128,7 +128,7 @@ def test_sizes_and_folders_that_make_no_sense(work: Path) -> None:
     assert call("cache", "ls", work / "nowhere").exit_code != 0
 
 
-def test_explain_tells_the_story(work: Path) -> None:
+def test_explain_prints_the_story(work: Path) -> None:
     shown = call("explain", work / "final.safetensors")
     assert shown.exit_code == 0, shown.output
     assert shown.stdout.startswith("final.safetensors is a LoRA for Stable Diffusion 1")
@@ -140,7 +140,7 @@ def test_explain_tells_the_story(work: Path) -> None:
     assert call("explain", "nothing.safetensors").exit_code == 1
 
 
-def test_explain_tells_what_was_subtracted_resized_and_converted_and_the_error(work: Path) -> None:
+def test_explain_says_what_was_subtracted_resized_and_converted_and_the_error(work: Path) -> None:
     Path("r.yaml").write_text(
         "base: BASE\nsteps:\n"
         "  apart: {subtract: {style: style, base_style: 'other:0.8', mode: project, energy: 0.9}}\n"
@@ -166,7 +166,7 @@ def test_explain_tells_what_was_subtracted_resized_and_converted_and_the_error(w
     assert f"error {written:.2e}" in lines[1]
 
 
-def test_explain_tells_of_a_checkpoint_and_of_an_extraction(work: Path, tmp_path: Path) -> None:
+def test_explain_knows_a_checkpoint_and_of_an_extraction(work: Path, tmp_path: Path) -> None:
     base = save_tiny_base(tmp_path / "tiny") / "unet/diffusion_pytorch_model.safetensors"
     text = "steps:\n  into: {merge_into: {terms: 'style:0.5:te=0', into: BASE}}\n"
     text += "  back: {extract: {tuned: into, base: BASE, rank: 4}}\n"

@@ -76,7 +76,7 @@ def test_a_dry_run_says_how_long_and_how_large_and_how_it_knows(folder: Path) ->
     assert [step["estimate"]["basis"] for step in fresh] == ["", "", ""]  # nothing is known, and nothing made up
 
 
-def test_every_failure_is_told_and_the_rest_still_runs(folder: Path) -> None:
+def test_every_failure_is_reported_and_the_rest_still_runs(folder: Path) -> None:
     (folder / "r.yaml").write_text(RECIPE + '  three: {merge: "a:1", out: taken.safetensors}\n')
     (folder / "runs/r").mkdir(parents=True)
     (folder / "runs/r/one.safetensors").write_bytes(b"somebody's own")

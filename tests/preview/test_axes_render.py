@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import weakref
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -17,19 +19,24 @@ from PIL import Image
 from loratools.adapter.files.file import read
 from loratools.adapter.files.save import write
 from loratools.base.infotext import parameters, read_png
+from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
 from loratools.errors import FormatError, GridError, PromptError
 from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.ops.merging.terms import Term, resolve_terms
-from loratools.preview.record.grid import read_grid
+from loratools.preview.record.folder import read_grid
 from loratools.preview.redraw import redraw
 from loratools.preview.request.arrange import arrange
 from loratools.preview.request.axes import Axis, parse_axis
+from loratools.preview.request.read_axes import build_arrangement
+from loratools.preview.request.read_rows import NameLookup
+from loratools.preview.request.request import GridRequest, ModelRequest, Sampling
+from loratools.preview.request.row_text import RowText
 from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import Setting
-from loratools.preview.run import GridOutput, GridResult, render_axes, render_grid
+from loratools.preview.run import GridOutput, GridResult, render_axes, render_grid, render_request
 from tests.base.patching.test_patch import random_deltas
 from tests.preview.flat import flat
 
@@ -164,6 +171,33 @@ def test_base_models_take_turns(base: Base, loras: Path, tmp_path: Path) -> None
     assert [p.model for p in result.grid.pictures if p.at[1] == 1] == [("tiny", base.digest), ("other", "f" * 64)]
     texts = [read_png(result.folder / picture.file)[0] for picture in result.grid.pictures]
     assert sum("Model: other" in text for text in texts) == 2
+
+
+def test_a_request_loads_one_base_at_a_time(
+    folder: Path, loras: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Any]] = []
+
+    def load(name: str, **options: Any) -> Base:
+        assert [ref() for ref in held] == [None] * len(held), f"{name} is loaded while another is held"
+        loaded = load_base(name, **options)
+        held.append(weakref.ref(loaded.unet))
+        return loaded
+
+    for name in "abc":
+        shutil.copytree(folder, tmp_path / name)
+    monkeypatch.setattr("loratools.preview.run.load_base", load)
+    names = NameLookup(Path, lambda _: None, PRESETS)
+    request = GridRequest(
+        rows=[RowText.parse(str(loras / "ink.safetensors"))],
+        axes=[parse_axis("base: " + "; ".join(str(tmp_path / name) for name in "abc"), "x")],
+        weights="1",
+        prompts=["1girl"],
+        sampling=Sampling(steps=1),
+        model=ModelRequest(device="cpu"),
+    )
+    result = render_request(request, build_arrangement(request, names), names, GridOutput(tmp_path / "out"))
+    assert len(held) == 3 and len(result.grid.pictures) == 6
 
 
 def test_a_weight_axis_gets_the_verdicts_of_a_plain_grid(base: Base, loras: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from loratools.base.sampling.sample import Sampling, decode_pixels
 from loratools.errors import BaseModelError, FileError, GridError, LoratoolsError, PromptError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
-from loratools.preview.record.grid import read_grid
+from loratools.preview.record.folder import read_grid
 from loratools.preview.redraw import redraw
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid

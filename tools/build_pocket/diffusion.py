@@ -41,7 +41,8 @@ def train(settings: Settings, folder: Path, device: str, seconds: float) -> None
         noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
         context = text(input_ids=tokens[rows, which].long()).last_hidden_state
         guess = unet(noisy.to(dtype), times, context, return_dict=False)[0]
-        return ((guess.float() - noise).square() * weights[rows]).mean()
+        loss: Tensor = ((guess.float() - noise).square() * weights[rows]).mean()
+        return loss
 
     trainer = Trainer([unet, text], loss_of, settings.diffusion, device)
     trainer.run("unet", seconds, folder / "log.jsonl")

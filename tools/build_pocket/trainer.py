@@ -27,10 +27,11 @@ class Trainer:
     ) -> None:
         self.training, self.loss_of, self.device = training, loss_of, torch.device(device)
         self.cuda = self.device.type == "cuda"
-        self.params = [p for model in models for p in model.parameters()]
+        self.params: list[Tensor] = [p for model in models for p in model.parameters()]
         self.masters = [p.detach().float().clone().requires_grad_() for p in self.params]
         for master in self.masters:
             master.grad = torch.zeros_like(master)
+        self.gradients = [master.grad for master in self.masters if master.grad is not None]
         self.averages = [master.detach().clone() for master in self.masters]
         self.rate = torch.tensor(0.0, device=self.device)
         self.optimizer = torch.optim.AdamW(
@@ -49,7 +50,7 @@ class Trainer:
             p.grad = None
         loss = self.loss_of()
         loss.backward()
-        torch._foreach_copy_([m.grad for m in self.masters], [p.grad for p in self.params])
+        torch._foreach_copy_(self.gradients, [p.grad for p in self.params if p.grad is not None])
         nn.utils.clip_grad_norm_(self.masters, self.training.clip, foreach=True)
         self.optimizer.step()
         with torch.no_grad():

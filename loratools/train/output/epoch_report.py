@@ -49,7 +49,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class RunReport:
-    """A run's epochs in order, and the one to four of them that are worth rendering, the first one first.
+    """A run's epochs in order, and the shortlist: the one to four of them that are worth rendering, the best first.
 
     Attributes:
         untrained: the validation loss before the first step, where the log has one.
@@ -83,7 +83,7 @@ class RunReport:
         }
 
     def text(self) -> str:
-        """A table, the shortlist with its reasons, and what the guides' band is worth."""
+        """A table, the shortlist with its reasons, and which epochs lie in the guides' band."""
         losses = [own.loss for own in self.epochs if own.loss is not None]
         lines = [f"{'epoch':>5}  {'loss':>7}  {'valid.':>7}  {'norm':>8}  {'drift':>6}"]
         chosen = {pick.number for pick in self.shortlist}
@@ -152,7 +152,7 @@ def best_epoch(run: Path) -> int:
 
 
 def shortlist(facts: Sequence[EpochFacts], *, held_out: bool = True) -> tuple[Pick, ...]:
-    """One to four epochs, by the best evidence that there is: validation, else training loss, else drift alone.
+    """One to four epochs, chosen by validation loss, else by training loss, else by drift alone.
 
     Of training losses, and of a validation loss that is of images that are trained on, only the later half counts:
     before that a low one says more about which images came last, and later on it falls for as long as a run goes on.

@@ -29,7 +29,7 @@ def now() -> float:
 
 @dataclass(frozen=True)
 class HeaderFacts:
-    """What stays the same over a run, resumed or not."""
+    """What a header needs of the run; the same in all files of a run, resumed or not."""
 
     config: TrainConfig
     base: Base
@@ -90,7 +90,7 @@ def _training(facts: HeaderFacts) -> dict[str, object]:
 
 
 def _objective(config: ObjectiveConfig) -> dict[str, object]:
-    """sd-scripts' names for the objective; options without one there (timesteps, weights for v) are in the recipe."""
+    """The objective under sd-scripts' names; options without one (timesteps, weights for v) are in the provenance."""
     return {
         "noise_offset": config.noise_offset or None,
         "noise_offset_random_strength": config.noise_offset_random_strength,
@@ -139,7 +139,7 @@ def _model(facts: HeaderFacts) -> dict[str, object]:
 
 
 def _vae(path: Path | None) -> dict[str, object]:
-    """Of a VAE of its own; a base's own is part of the base."""
+    """Name and hashes of the config's own VAE; nothing for the base's, which is part of the base."""
     if path is None:
         return {}
     if not path.is_file():
@@ -148,7 +148,7 @@ def _vae(path: Path | None) -> dict[str, object]:
 
 
 def _unused() -> dict[str, object]:
-    """What sd-scripts always states and this trainer does not do, at the value that means so."""
+    """Entries that sd-scripts always writes for what this trainer does not have, with the value for off."""
     off = ("full_fp16", "fp8_base", "fp8_base_unet", "lowram")
     none = ("max_validation_steps", "validate_every_n_epochs", "validate_every_n_steps")
     return {

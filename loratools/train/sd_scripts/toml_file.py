@@ -11,7 +11,7 @@ from loratools.errors import RecipeError
 from loratools.yamlio import Document, Place, Span
 
 _TOKEN = re.compile(
-    r"""(?P<text>\"{3}(?:\\.|[^\\])*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\\n])*"|'[^'\n]*')"""
+    r"""(?P<text>\"{3}(?:\\.|[^\\])*?\"{3,5}(?!")|'{3}.*?'{3,5}(?!')|"(?:\\.|[^"\\\n])*"|'[^'\n]*')"""
     r"""|(?P<comment>\#[^\n]*)|(?P<mark>[\[\]{}=.,\n])|(?P<bare>[^\s\[\]{}=.,\#"']+)""",
     re.DOTALL,
 )

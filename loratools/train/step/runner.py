@@ -26,12 +26,12 @@ from loratools.train.distributed import Ranks
 from loratools.train.optim.lr_schedule import scheduled
 from loratools.train.optim.optimizers import effective_rates
 from loratools.train.optim.trainable import Trainable
-from loratools.train.step.batch import Inputs, Micro, Outcome
+from loratools.train.step.batch import Inputs, Micro, Outcome, size_conditioning
 from loratools.train.step.cuda_graph import device_rates, set_rate
 from loratools.train.step.executor import Executor
 from loratools.train.step.precision import Precision
 from loratools.train.step.step import DenoisingStep
-from loratools.train.step.text_states import Captioner
+from loratools.train.step.text_states import CaptionEncoder
 
 _NO_MOMENTS = Moments(torch.empty(0), torch.empty(0))
 
@@ -112,9 +112,10 @@ class StepRunner:
         self._config, self._base, self._ranks = config, parts.base, parts.ranks
         self._dataset, self._store, self._steps = parts.dataset, parts.store, parts.steps
         self._optimizer, self._on_gpu = parts.trained.optimizer, device.type == "cuda"
-        self._captions = Captioner(parts.base, config, parts.steps)
+        self._captions = CaptionEncoder(parts.base, config, parts.steps)
         device_rates(self._optimizer, device)
-        redrawn = config.drops and config.gradient_checkpointing  # by generators that are set on the host
+        # recomputed dropout restores generators on the host, which no graph can hold
+        redrawn = config.drops and config.gradient_checkpointing
         self.executor = Executor(
             partial(parts.step.run, scaler=parts.trained.scaler),
             parts.trained.scaler,
@@ -192,22 +193,21 @@ class StepRunner:
 
     def _host_inputs(self, batch: Sequence[Sample], learns_text: bool, *, kept: bool) -> Inputs:
         moments = self._store.moments(batch) if kept else _NO_MOMENTS
-        pin = _pinned if self._on_gpu else _same
-        words = self._captions.words([sample.caption for sample in batch]) if learns_text else None
-        own, mask = self._dataset.weights(batch), self._store.masks(batch)
-        sizes = [self._dataset.time_ids(sample) for sample in batch] if self._base.family == "sdxl" else None
-        return Inputs(
-            pin(moments.mean),
-            pin(moments.deviation),
-            tokens=None if words is None else tuple(pin(ids) for ids in words.tokens),
-            emphasis=None if words is None or words.emphasis is None else tuple(pin(each) for each in words.emphasis),
-            weight=None if own is None else pin(torch.tensor(own)),
-            mask=None if mask is None else pin(mask),
-            time_ids=None if sizes is None else pin(torch.tensor(sizes, dtype=torch.float32)),
+        text = self._captions.tokenized([sample.caption for sample in batch]) if learns_text else None
+        weights = self._dataset.weights(batch)
+        inputs = Inputs(
+            moments.mean,
+            moments.deviation,
+            tokens=None if text is None else text.tokens,
+            caption_weights=None if text is None else text.caption_weights,
+            weight=None if weights is None else torch.tensor(weights),
+            mask=self._store.masks(batch),
+            time_ids=size_conditioning(self._base, self._dataset, batch),
         )
+        return inputs.pinned() if self._on_gpu else inputs
 
     def _finished(self, raw: _Raw) -> Inputs:
-        """With latents that are not kept and the frozen text encoders' states, which need the device."""
+        """The inputs with what needs the device: latents that are not cached, and states of frozen text encoders."""
         inputs = raw.inputs
         if raw.pixels is not None:
             moments = self._store.encoded(raw.pixels)
@@ -248,20 +248,12 @@ def _read(waiting: Sequence[_Pending], begun: float) -> Iterator[FinishedStep]:
         prepared = pending.prepared
         own = tuple(sample for raw in prepared.micros for sample in raw.own)
         yield FinishedStep(
-            prepared.step + 1,
-            loss,
-            pending.rates,
-            seconds,
-            sum(len(batch) for batch in prepared.group),
-            own,
-            pending.outcome.losses,
-            pending.outcome.timesteps,
+            step=prepared.step + 1,
+            loss=loss,
+            rates=pending.rates,
+            seconds=seconds,
+            samples=sum(len(batch) for batch in prepared.group),
+            own=own,
+            losses=pending.outcome.losses,
+            timesteps=pending.outcome.timesteps,
         )
-
-
-def _pinned(tensor: Tensor) -> Tensor:
-    return tensor.pin_memory()
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor

@@ -10,7 +10,8 @@ from PIL import Image
 
 from loratools.errors import FormatError, GridError
 from loratools.preview.judge.verdict import with_verdicts
-from loratools.preview.record.grid import AxisInfo, Grid, Score, read_grid
+from loratools.preview.record.folder import read_grid
+from loratools.preview.record.grid import AxisInfo, Grid, Score
 from loratools.preview.record.votes import FORMAT, Marks
 from loratools.preview.redraw import redraw
 from loratools.preview.request.options import SheetOptions

@@ -158,7 +158,7 @@ def test_again_everything_comes_from_the_cache(runs: dict[str, Any]) -> None:
     assert first.count("cached") == 5 and other == ""
 
 
-def test_a_dry_run_is_told_once(runs: dict[str, Any]) -> None:
+def test_a_dry_run_is_printed_once(runs: dict[str, Any]) -> None:
     assert statuses(runs["planned"]) == [0, 0], runs["planned"]
     assert "sheet" in runs["planned"][0]["said"] and runs["planned"][1]["said"] == ""
 
@@ -180,7 +180,7 @@ def test_when_another_dies_in_training_the_step_fails(runs: dict[str, Any]) -> N
     assert f"process 2 of 2 is gone, and the step 'base_style' needs all of them; {GOES_ON}" in said
 
 
-def test_a_step_that_fails_is_told_once_and_others_are_made(folder: Path, runs: dict[str, Any]) -> None:
+def test_a_step_that_fails_is_reported_once_and_others_are_made(folder: Path, runs: dict[str, Any]) -> None:
     assert statuses(runs["failing"]) == [1, 1], runs["failing"]
     first, other = (process["said"] for process in runs["failing"])
     assert "error: training diverged" in first and "not run, since they need it: after" in first

@@ -115,7 +115,7 @@ def test_two_recipes_in_one_folder_keep_their_reports_apart(folder: Path) -> Non
     assert (folder / "mine/report.html").read_text() == "my own page"
 
 
-def test_a_failure_is_told_and_what_does_not_need_it_is_there(folder: Path) -> None:
+def test_a_failure_is_reported_and_what_does_not_need_it_is_there(folder: Path) -> None:
     tensors = load_file(folder / "a.safetensors")
     next(tensor for tensor in tensors.values() if tensor.numel() > 1).fill_(float("nan"))
     save_file(tensors, folder / "other.safetensors")

@@ -15,7 +15,7 @@ from loratools.adapter.files.metadata import Provenance
 from loratools.errors import FileError, HeldError, RecipeError
 from loratools.files import locked, sha256
 from loratools.pocket.judge import Reading
-from loratools.preview.record.grid import read_grid
+from loratools.preview.record.folder import read_grid
 from loratools.recipe.demo.demo import run_demo
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps, state_of
@@ -81,7 +81,8 @@ def test_from_pictures_to_the_grid_and_then_from_the_cache(folder: Path) -> None
     assert made is not None
     assert made.owner == "recipe:r:final"
     assert {entry["digest"] for entry in made.inputs} == {style.digest, base.digest}
-    assert set(made.ancestors) == {style.digest, base.digest} or style.metadata.get("loratools") is None
+    assert "loratools" in style.metadata and "loratools" in base.metadata
+    assert set(made.ancestors) == {style.digest, base.digest}
     grid = read_grid(Path("work/sheet"))
     assert [row.label for row in grid.rows] == ["style@1", "style@2", "final"]
     scores = json.loads(Path("work/sheet/scores.json").read_text(encoding="utf-8"))
@@ -207,7 +208,7 @@ def test_means_best_and_files_outside_the_work_folder(folder: Path) -> None:
     assert not list(Path("work/.loratools").glob("kept/mean*"))
 
 
-def test_the_demo_tells_its_story_and_goes_on_from_what_is_there(folder: Path) -> None:
+def test_the_demo_prints_its_story_and_goes_on_from_what_is_there(folder: Path) -> None:
     text = RECIPE.replace("epochs: 2,", "epochs: 1,").replace("style@2", "style@1").replace("MINE", "GP1")
     Path("small.yaml").write_text(text, encoding="utf-8")
     for again in (False, True):

@@ -80,7 +80,7 @@ def test_weights_options_inputs_and_damage_are_named(here: Path) -> None:
     assert "'other.safetensors' is no longer read" in explained(fewer, "final")["final"]
 
 
-def test_the_command_line_tells_it_and_runs_nothing() -> None:
+def test_the_command_line_prints_it_and_runs_nothing() -> None:
     run(RECIPE)
     Path("r.yaml").write_text(RECIPE.replace("-0.5", "-0.7"), encoding="utf-8")
     shown = command("--explain", "slim", "--explain", "apart")

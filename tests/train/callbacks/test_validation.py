@@ -23,7 +23,7 @@ from loratools.train.output.epoch_report import best_epoch, report
 from loratools.train.step import objective
 from loratools.train.step.precision import Precision
 from loratools.train.step.step import DenoisingStep
-from loratools.train.step.text_states import Captioner
+from loratools.train.step.text_states import CaptionEncoder
 from loratools.train.trainer import EpochRecord, RunResult, StepRecord, dry_run, train
 
 Config = Callable[..., TrainConfig]
@@ -78,10 +78,10 @@ def test_it_is_the_mean_loss_at_fixed_draws_of_the_images_held_out(config: Confi
     schedule = objective.noise_schedule(base.scheduler_config, settings)
     network = Network(base, settings.dim, settings.alpha, settings.seed, options=settings)
     step = DenoisingStep(base, network, schedule, settings, Precision("no", device))
-    words, edges, measured = Captioner(base, settings, 1), band_edges(0, 1000), torch.zeros(2, BANDS)
+    encoder, edges, measured = CaptionEncoder(base, settings, 1), band_edges(0, 1000), torch.zeros(2, BANDS)
     for row, batch in enumerate(dataset.plain_batches(dataset.held_out, 1)):
         moments = store.moments(batch)
-        inputs = config_inputs(moments.mean, moments.deviation, words.words([batch[0].caption]).tokens)
+        inputs = config_inputs(moments.mean, moments.deviation, encoder.tokenized([batch[0].caption]).tokens)
         for band in range(BANDS):
             generator = seeds.generator(settings.seed, "validation", dataset.items[batch[0].item].digest, band)
             drawn = objective.draw((1, 4, 8, 8), 1000, settings, generator)

@@ -25,7 +25,7 @@ from loratools.train.step.batch import Inputs
 from loratools.train.step.objective import Draws
 from loratools.train.step.precision import pick_precision
 from loratools.train.step.step import DenoisingStep
-from loratools.train.step.text_states import Captioner
+from loratools.train.step.text_states import CaptionEncoder
 from tests.base.tiny_xl import save_tiny_xl
 
 Config = Callable[..., TrainConfig]
@@ -115,11 +115,11 @@ def _ours(folder: Path, settings: TrainConfig, place: Path) -> tuple[Measured, P
     write(network.deltas(), file, family=base.family, dtype=torch.float32, alpha=network.alphas, force=True)
     schedule = objective.noise_schedule(base.scheduler_config)
     mean, deviation = _moments()
-    words = Captioner(base, settings, 10).words(CAPTIONS)
+    tokenized = CaptionEncoder(base, settings, 10).tokenized(CAPTIONS)
     sizes = SIZES if base.family == "sdxl" else None
     with network.attached():
         step = DenoisingStep(base, network, schedule, settings, pick_precision(settings, torch.device("cpu")))
-        loss = step.losses(Inputs(mean, deviation, tokens=words.tokens, time_ids=sizes), _draws(settings)).mean()
+        loss = step.losses(Inputs(mean, deviation, tokens=tokenized.tokens, time_ids=sizes), _draws(settings)).mean()
         loss.backward()
     gradients = {
         name: (layer.up.grad.flatten(1), layer.down.grad.flatten(1))

@@ -21,7 +21,7 @@ from loratools.train.step.batch import Inputs
 from loratools.train.step.objective import Draws
 from loratools.train.step.precision import pick_precision
 from loratools.train.step.step import DenoisingStep
-from loratools.train.step.text_states import Captioner
+from loratools.train.step.text_states import CaptionEncoder
 from loratools.train.trainer import train
 from tests.tiny import TINY, WORDS
 
@@ -65,13 +65,13 @@ def test_an_sd2_base_that_predicts_v_is_trained_on_v(tiny_sd2: Path, config: Con
 def test_the_loss_is_the_v_formula(tiny_sd2: Path, config: Config, tmp_path: Path) -> None:
     base, settings = load_base(tiny_sd2, device="cpu"), config(tmp_path, base=str(tiny_sd2), clip_skip=2)
     schedule = objective.noise_schedule(base.scheduler_config)
-    network, captioner = Network(base, 4, 2, 0), Captioner(base, settings, 10)
+    network, captioner = Network(base, 4, 2, 0), CaptionEncoder(base, settings, 10)
     assert all(isinstance(layer, LoraLinear) for layer in network.layers.values())
     draws = Draws(torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([10, 700]))
     mean, deviation, captions = torch.rand(2, 4, 8, 8), torch.rand(2, 4, 8, 8), ["1girl", "hat, smile"]
     with network.attached():
         step = DenoisingStep(base, network, schedule, settings, pick_precision(settings, torch.device("cpu")))
-        losses = step.losses(Inputs(mean, deviation, tokens=captioner.words(captions).tokens), draws)
+        losses = step.losses(Inputs(mean, deviation, tokens=captioner.tokenized(captions).tokens), draws)
         ids = base.tokenizer(captions, padding="max_length", max_length=77, return_tensors="pt").input_ids
         encoder = base.text_encoder
         states = encoder(ids, output_hidden_states=True).hidden_states[-2]

@@ -14,7 +14,7 @@ from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.dataset.caption_weights import tokenize_weighted, weighted
 from loratools.train.config.config import TrainConfig
-from loratools.train.step.text_states import Captioner, in_chunks, text_states, tokenize
+from loratools.train.step.text_states import CaptionEncoder, in_chunks, text_states, tokenize
 from loratools.train.trainer import dry_run, train
 
 Config = Callable[..., TrainConfig]
@@ -100,15 +100,19 @@ def test_tokens_have_their_pieces_weight(base: Base) -> None:
 def test_weights_multiply_the_states(base: Base, config: Config, tmp_path: Path) -> None:
     settings = config(tmp_path, base="x", weighted_captions=True, max_token_length=150)
     captions = ["(red hair:1.5), " + LONG, "[hat], smile"]
-    plain = Captioner(base, config(tmp_path, base="x", max_token_length=150), 10)
-    captioner = Captioner(base, settings, 10)
-    words = captioner.words(captions)
-    assert words.emphasis is not None and words.emphasis[0].shape == (2, 152) and words.tokens[0].shape == (2, 2, 77)
-    wanted = plain.encoded(["red hair, " + LONG, "hat, smile"]).hidden * words.emphasis[0][..., None]
+    plain = CaptionEncoder(base, config(tmp_path, base="x", max_token_length=150), 10)
+    captioner = CaptionEncoder(base, settings, 10)
+    tokenized = captioner.tokenized(captions)
+    assert tokenized.caption_weights is not None and tokenized.tokens[0].shape == (2, 2, 77)
+    (weights,) = tokenized.caption_weights
+    assert weights.shape == (2, 152) and float(weights.max()) == 1.5
+    wanted = plain.encoded(["red hair, " + LONG, "hat, smile"]).hidden * weights[..., None]
     states = captioner.encoded(captions).hidden
     torch.testing.assert_close(states, wanted, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(text_states(base, words.tokens, 1, words.emphasis).hidden, wanted, rtol=1e-5, atol=1e-6)
-    assert float(words.emphasis[0].max()) == 1.5 and float(words.emphasis[0].min()) == pytest.approx(1 / 1.1)
+    torch.testing.assert_close(
+        text_states(base, tokenized.tokens, 1, tokenized.caption_weights).hidden, wanted, rtol=1e-5, atol=1e-6
+    )
+    assert float(weights.min()) == pytest.approx(1 / 1.1)
 
 
 @pytest.mark.parametrize("te_lr", [0, 1e-3])

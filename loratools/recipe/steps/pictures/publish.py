@@ -124,7 +124,7 @@ def _check_row(options: Publish, terms: Terms, grid: StepInput, request: StepReq
 
 def _rows_of(grid: StepInput, request: StepRequest) -> list[str] | None:
     """The labels of a grid's rows; None where they are not known before it is there."""
-    from loratools.preview.record.grid import read_grid
+    from loratools.preview.record.folder import read_grid
     from loratools.recipe.steps.pictures.grid_check import planned_row_labels
     from loratools.recipe.steps.pictures.grid_step import GridStep
 
@@ -264,7 +264,7 @@ def _grid_picture(folder: Path, options: Publish, published: Published) -> Path:
     Raises:
         FileError: if the grid has no such row.
     """
-    from loratools.preview.record.grid import read_grid
+    from loratools.preview.record.folder import read_grid
 
     grid = read_grid(folder)
     labels, row = [info.label for info in grid.rows], options.row or options.lora
