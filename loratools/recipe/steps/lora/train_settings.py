@@ -33,7 +33,6 @@ ELSEWHERE: Mapping[str, str] = {
     "datasets": "write folders under `images`, or train by a config of its own",
     "max_steps": "write `epochs`, which other steps can name",
 }
-BESIDE_IMAGES = ("metadata_file", "mask_folder")  # settings of a folder of pictures that name files beside it
 _KEPT_FILES = ("save_every_epochs", "save_every_steps", "save_last_n")  # which files a run leaves; not what is in one
 
 
@@ -128,6 +127,8 @@ def _files_of(config: TrainConfig, request: StepRequest) -> tuple[dict[str, Any]
     Raises:
         RecipeError: if one is not there.
     """
+    from loratools.train.config.data import FILES_OF_FOLDER
+
     paths: dict[str, Any] = {}
     inputs: list[StepInput] = []
     if isinstance(config.sample_prompts, Path):
@@ -146,7 +147,7 @@ def _files_of(config: TrainConfig, request: StepRequest) -> tuple[dict[str, Any]
         if (here := request.paths.find(text)) is not None:  # one of the hub keeps its id in headers
             paths["vae"], vae = here, replace(vae, label=here.name)
         inputs.append(vae)
-    beside = [getattr(subset, key) for subset in config.images for key in BESIDE_IMAGES]
+    beside = [getattr(subset, key) for subset in config.images for key in FILES_OF_FOLDER]
     inputs += [StepInput(path.name, path, digest_of(path)) for path in beside if path is not None and path.exists()]
     return paths, tuple(inputs)
 
