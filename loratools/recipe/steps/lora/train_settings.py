@@ -33,7 +33,6 @@ ELSEWHERE: Mapping[str, str] = {
     "datasets": "write folders under `images`, or train by a config of its own",
     "max_steps": "write `epochs`, which other steps can name",
 }
-BESIDE_IMAGES = ("metadata_file", "mask_folder")  # settings of a folder of pictures that name files beside it
 _KEPT_FILES = ("save_every_epochs", "save_every_steps", "save_last_n")  # which files a run leaves; not what is in one
 
 
@@ -127,10 +126,12 @@ def _files_of(config: TrainConfig, request: StepRequest) -> tuple[dict[str, Any]
     Raises:
         RecipeError: if one is not there.
     """
-    found: dict[str, Any] = {}
+    from loratools.train.config.data import FILES_OF_FOLDER
+
+    paths: dict[str, Any] = {}
     inputs: list[StepInput] = []
     if isinstance(config.sample_prompts, Path):
-        found["sample_prompts"] = path = request.paths.find(str(config.sample_prompts))
+        paths["sample_prompts"] = path = request.paths.find(str(config.sample_prompts))
         if path is None:
             message = (
                 f"there is no '{config.sample_prompts}' beside the recipe or in the current folder; give a file's place"
@@ -143,11 +144,11 @@ def _files_of(config: TrainConfig, request: StepRequest) -> tuple[dict[str, Any]
         except LoratoolsError as error:
             raise request.error("vae", message=str(error)) from error
         if (here := request.paths.find(text)) is not None:  # one of the hub keeps its id in headers
-            found["vae"], vae = here, replace(vae, label=here.name)
+            paths["vae"], vae = here, replace(vae, label=here.name)
         inputs.append(vae)
-    beside = [getattr(subset, key) for subset in config.images for key in BESIDE_IMAGES]
+    beside = [getattr(subset, key) for subset in config.images for key in FILES_OF_FOLDER]
     inputs += [StepInput(path.name, path, digest_of(path)) for path in beside if path is not None and path.exists()]
-    return found, tuple(inputs)
+    return paths, tuple(inputs)
 
 
 def outcome_of_run(result: RunResult) -> Outcome:
