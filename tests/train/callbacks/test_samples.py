@@ -102,7 +102,7 @@ def test_what_sd_scripts_takes_stops_nothing(config: Config, tmp_path: Path, bas
     assert found.seed == 1 and len(notes) == 1 and "guidance_scale has no effect" in notes[0]
 
 
-def test_the_notes_of_samples_are_the_plans(config: Config, pictures: Pictures) -> None:
+def test_the_notes_of_samples_are_the_dry_runs(config: Config, pictures: Pictures) -> None:
     found = dry_run(config(pictures(count=1), sample_prompts=["1girl --w 70"]))
     assert [note for note in found.notes if "70x64 is drawn at 64x64" in note]
 
