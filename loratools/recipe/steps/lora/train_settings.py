@@ -1,4 +1,4 @@
-"""Training's settings as a recipe holds them: what is left out, checked by training's own model, files found.
+"""Training's settings as a recipe holds them: what is left out, checked by training's own model, paths.
 
 Shared by ``train`` and ``basestyle``, whose options are these settings.
 """
@@ -41,13 +41,14 @@ class RunSettings:
     """A run's settings, checked, and what it reads beside its base and pictures.
 
     Attributes:
-        config: as the recipe has it; ``found`` are those of its settings that name files, as paths.
+        config: as the recipe has it.
+        paths: of the files that its settings ``vae`` and ``sample_prompts`` name.
         base_adapters: what it builds on.
-        files: those files whose content determines the result.
+        files: those of all the files that it names whose content determines the result.
     """
 
     config: TrainConfig
-    found: Mapping[str, Any]
+    paths: Mapping[str, Any]
     base_adapters: BaseAdapters
     files: tuple[StepInput, ...]
 
@@ -64,7 +65,7 @@ class RunSettings:
 
     def with_files(self) -> TrainConfig:
         """The config with the paths of the files that it names."""
-        return self.config.model_copy(update=dict(self.found))
+        return self.config.model_copy(update=dict(self.paths))
 
     def kept_epochs(self) -> tuple[int, ...]:
         """The epochs whose files are there once the run has ended."""
@@ -97,8 +98,8 @@ def read_settings(
     except RecipeError as error:
         raise request.error(*(error.place or ()), message=error.reason) from error
     base_adapters = read_base_adapters({**(under or {}), **values}, request)
-    found, files = _files_of(config, request)
-    settings = RunSettings(config, found, base_adapters, files)
+    paths, files = _files_of(config, request)
+    settings = RunSettings(config, paths, base_adapters, files)
     for place, mistake in mistakes(settings.with_files(), request.paths.base_family):
         raise request.error(*place, message=str(mistake)) from mistake
     return settings
