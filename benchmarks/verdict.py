@@ -18,7 +18,8 @@ from PIL import Image
 from loratools.pocket.judge import Reading, shipped_judge
 from loratools.preview.judge.scores import asked_tags
 from loratools.preview.judge.verdict import judge_row, read_pixels
-from loratools.preview.record.grid import Grid, Picture, read_grid
+from loratools.preview.record.folder import read_grid
+from loratools.preview.record.grid import Grid, Picture
 
 KINDS, ANSWERS = ("broken", "between", "sound"), ("breaks", "strays", "holds")
 MISSES = (("broken", "strays"), ("broken", "holds"), ("sound", "breaks"), ("sound", "strays"))

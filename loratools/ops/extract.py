@@ -25,7 +25,7 @@ from loratools.ops.merging.combine import Combined, combine
 from loratools.ops.merging.lazy_result import Decomposed, LazyResult
 from loratools.ops.merging.merge import merge_texts, provenance_of
 from loratools.ops.merging.terms import Term
-from loratools.ops.merging.write_result import store
+from loratools.ops.merging.write_result import write_result
 from loratools.ops.randomized_svd import leading, thin
 from loratools.ops.report import MergeReport
 
@@ -73,7 +73,7 @@ def extract_files(
         for role, one in (("base", first), ("tuned", second))
     ]
     texts = {"ss_output_name": place.stem, "modelspec.title": place.stem, "ss_sd_model_name": first.path.name}
-    return store(
+    return write_result(
         source,
         place,
         rule=rule,
@@ -101,7 +101,7 @@ def _from_adapter(
             f"{terms[0].adapter.path} holds no full differences to extract from; give --base and two models, or "
             "change its rank with resize"
         )
-    return store(
+    return write_result(
         _Lowered(combine(terms), rule, seed, dtype),
         out,
         rule=rule,

@@ -16,7 +16,7 @@ from loratools.dtypes import dtype_name
 from loratools.ops.merging.combine import combine
 from loratools.ops.merging.merge import merge_texts, provenance_of
 from loratools.ops.merging.terms import Term
-from loratools.ops.merging.write_result import store
+from loratools.ops.merging.write_result import write_result
 from loratools.ops.report import MergeReport, grouped
 from loratools.ops.text_table import table
 
@@ -84,7 +84,7 @@ def resize_file(
         "rank": rule.text(),
         "dtype": dtype_name(dtype),
     }
-    stored = store(
+    stored = write_result(
         combine(terms),
         place,
         rule=rule,

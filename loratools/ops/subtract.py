@@ -18,7 +18,7 @@ from loratools.dtypes import dtype_name
 from loratools.ops.merging.combine import combine
 from loratools.ops.merging.merge import adapters_of, merge_files, merge_texts, provenance_of, term_facts
 from loratools.ops.merging.terms import Term
-from loratools.ops.merging.write_result import store
+from loratools.ops.merging.write_result import write_result
 from loratools.ops.report import MergeReport, grouped
 from loratools.ops.style_removal import Removal, StyleRemoval, SubtractMethod
 from loratools.ops.text_table import table
@@ -95,7 +95,7 @@ def subtract_files(
                 asked, place, rule=rule, dtype=dtype, force=force, owner=owner, step=step, recipe=recipe
             )
         else:
-            stored = store(
+            stored = write_result(
                 source,
                 place,
                 rule=rule,

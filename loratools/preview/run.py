@@ -23,7 +23,8 @@ from loratools.preview.judge.verdict import with_verdicts
 from loratools.preview.plan.jobs import Job
 from loratools.preview.plan.plan import PlannedPictures, title_of
 from loratools.preview.plan.resolve import Resolve, Stacks
-from loratools.preview.record.grid import AxisInfo, Grid, guard
+from loratools.preview.record.folder import guard
+from loratools.preview.record.grid import AxisInfo, Grid
 from loratools.preview.render.claims import FileClaims
 from loratools.preview.render.engine import Engine
 from loratools.preview.render.picture_store import PictureStore

@@ -146,7 +146,7 @@ def test_a_pasted_prompt_alone_is_weighed(here: Path, base: Path) -> None:
 
 def test_a_row_that_stands_on_no_axis_is_named_and_judged(here: Path, base: Path) -> None:
     from loratools.preview.page.view import view_grid
-    from loratools.preview.record.grid import read_grid
+    from loratools.preview.record.folder import read_grid
 
     words = ["a", "--base", base, "--prompt", "1girl", "--x", "weight: 0.5,1.0", "--y", "seed: 1,2"]
     assert grid(*words).exit_code == 0

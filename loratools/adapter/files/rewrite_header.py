@@ -15,7 +15,7 @@ from loratools.adapter.header import encode_header, legacy_hash, read_header
 _PIECE = 1 << 20
 
 
-def relabel(
+def rewrite_header(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
     texts: Mapping[str, str],

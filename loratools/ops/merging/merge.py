@@ -25,7 +25,7 @@ from loratools.ops.merging.method import EXACT, MergeMethod
 from loratools.ops.merging.plan import MergePlan, PlanRow, plan
 from loratools.ops.merging.terms import Term
 from loratools.ops.merging.verify import verify
-from loratools.ops.merging.write_result import store
+from loratools.ops.merging.write_result import write_result
 from loratools.ops.report import MergeReport, Verification
 
 __all__ = [
@@ -75,7 +75,7 @@ def merge_files(
         pass  # each keeps its own, which the header is about to name
     texts = merge_texts(terms, place, metadata)
     made = provenance_of(terms, rule, dtype, owner, step or _resolved(terms, rule, dtype, method), recipe)
-    report = store(
+    report = write_result(
         result or combine(terms),
         place,
         rule=rule,

@@ -15,7 +15,7 @@ from torch import Tensor
 from loratools import files
 from loratools.adapter.algebra.lowrank import finite
 from loratools.adapter.architectures.compvis import ParameterView
-from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint, taken
+from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint, view_of
 from loratools.adapter.files.encode import CastError
 from loratools.adapter.files.metadata import KEY, Provenance, guard_overwrite
 from loratools.adapter.header import Header, TensorInfo, encode_header, read_header
@@ -173,7 +173,7 @@ class _Stream:
             raise FileError(f"{self._path} changed while it was being read; run the command again")
         stored = torch.frombuffer(data, dtype=dtype).reshape(info.shape)
         written = {
-            self._modules[view.name]: self._add(taken(stored, view), self._modules[view.name])
+            self._modules[view.name]: self._add(view_of(stored, view), self._modules[view.name])
             for view in self._views(key)
         }
         return info, bytes(data), written

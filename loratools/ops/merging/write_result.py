@@ -24,7 +24,7 @@ _CANCELS = 0.25  # of the sum of squares: |asked| is under half of its root
 _NOISE = 1e-12  # of that root: what float64 leaves of terms that cancel to nothing
 
 
-def store(
+def write_result(
     source: LazyResult,
     out: Path,
     *,

@@ -11,9 +11,9 @@ model. It knows the ways in which a picture falls apart, not taste: a picture th
   and contrast grew;
 - one picture for all: with several prompts or seeds, the pictures of a weight differ from each other less than
   ``_ALIKE`` times as much as the base's do;
-- strays, which is told up to a weight of 1 and fails nothing: outlines as above, and the colours no longer lie where
-  the base's do (correlation below ``_COLOURS``). The picture may be whole, but it is another one: the prompt is no
-  longer followed, a training picture shows through, or the LoRA composes otherwise, as one of a character may.
+- strays, which is reported up to a weight of 1 and fails nothing: outlines as above, and the colours no longer lie
+  where the base's do (correlation below ``_COLOURS``). The picture may be whole, but it is another one: the prompt is
+  no longer followed, a training picture shows through, or the LoRA composes otherwise, as one of a character may.
 
 A weight breaks or strays where at least half of its pictures do. Between two weights nothing is known, so a row that
 holds below 0.9 and breaks above it is open, and so is one that breaks at the least weight if that is above 1.
@@ -70,9 +70,9 @@ class Verdict:
 
 def with_verdicts(folder: Path, grid: Grid) -> Grid:
     """``grid`` with every row's verdict, from the pictures in ``folder``."""
-    found = verdicts(folder, grid)
+    judged = verdicts(folder, grid)
     rows = tuple(
-        replace(row, verdict=(own.level, own.text) if own else None) for row, own in zip(grid.rows, found, strict=True)
+        replace(row, verdict=(own.level, own.text) if own else None) for row, own in zip(grid.rows, judged, strict=True)
     )
     return replace(grid, rows=rows)
 
@@ -94,27 +94,27 @@ def verdicts(folder: Path, grid: Grid) -> list[Verdict | None]:
         looks = {weight: [base.get(file) or look(file) for file in own] for weight, own in files.items()}
         return _judge(looks) if looks else None
 
-    found = dict(zip(groups, in_order(judge, groups.values()), strict=True))
-    return [found[row.tested] if row.times is not None else None for row in grid.rows]
+    by_name = dict(zip(groups, in_order(judge, groups.values()), strict=True))
+    return [by_name[row.tested] if row.times is not None else None for row in grid.rows]
 
 
 def _by_weight(grid: Grid, tested: str) -> dict[float, list[str]]:
     """The files of what is tested by weight, in one order of the base's pictures, those at 0; empty without both."""
     file_at = {grid.place(picture): picture.file for picture in grid.pictures}
     times = {n: row.times for n, row in enumerate(grid.rows) if row.tested == tested and row.times is not None}
-    found: dict[float, dict[str, str]] = {}
+    by_weight: dict[float, dict[str, str]] = {}
     for picture in grid.pictures:
         base = grid.base_place(picture)
         weight = round(picture.weight * times.get(picture.row, 0.0), 10)
         if weight != 0 and base in file_at and base is not None and base != grid.place(picture):
-            found.setdefault(weight, {})[file_at[base]] = picture.file
-    if not found:
+            by_weight.setdefault(weight, {})[file_at[base]] = picture.file
+    if not by_weight:
         plain = [picture.file for row in times for picture in grid.cell(row, 0.0)]
         return {0.0: plain} if plain and not grid.axes else {}
-    common = sorted(set.intersection(*(set(own) for own in found.values())))
+    common = sorted(set.intersection(*(set(own) for own in by_weight.values())))
     if not common:
         return {}
-    return {0.0: common, **{weight: [own[base] for base in common] for weight, own in found.items()}}
+    return {0.0: common, **{weight: [own[base] for base in common] for weight, own in by_weight.items()}}
 
 
 def judge_row(pictures: Mapping[float, Sequence[Pixels]]) -> Verdict:
@@ -178,8 +178,8 @@ def _judge(pictures: Mapping[float, Sequence[_Look]]) -> Verdict:
     if not rising:
         return Verdict("note", "0.9 test: no weight above 0 was rendered")
     near = min(rising, key=lambda weight: abs(weight - TESTED))
-    found = _rise(base, {weight: pictures[weight] for weight in rising})
-    return replace(found, moved=_change(base, pictures[near])[0])
+    verdict = _rise(base, {weight: pictures[weight] for weight in rising})
+    return replace(verdict, moved=_change(base, pictures[near])[0])
 
 
 def _rise(base: Sequence[_Look], pictures: Mapping[float, Sequence[_Look]]) -> Verdict:
@@ -219,9 +219,9 @@ def _broken(base: Sequence[_Look], pictures: Sequence[_Look]) -> str:
     return ""
 
 
-def _half(found: Sequence[bool]) -> bool:
+def _half(values: Sequence[bool]) -> bool:
     """Whether it is so of half of the pictures or more."""
-    return 2 * sum(found) >= len(found)
+    return 2 * sum(values) >= len(values)
 
 
 def _strays(base: _Look, picture: _Look) -> bool:

@@ -248,12 +248,12 @@ def _read(waiting: Sequence[_Pending], begun: float) -> Iterator[FinishedStep]:
         prepared = pending.prepared
         own = tuple(sample for raw in prepared.micros for sample in raw.own)
         yield FinishedStep(
-            prepared.step + 1,
-            loss,
-            pending.rates,
-            seconds,
-            sum(len(batch) for batch in prepared.group),
-            own,
-            pending.outcome.losses,
-            pending.outcome.timesteps,
+            step=prepared.step + 1,
+            loss=loss,
+            rates=pending.rates,
+            seconds=seconds,
+            samples=sum(len(batch) for batch in prepared.group),
+            own=own,
+            losses=pending.outcome.losses,
+            timesteps=pending.outcome.timesteps,
         )

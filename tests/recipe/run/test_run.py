@@ -15,7 +15,7 @@ from loratools.adapter.files.metadata import Provenance
 from loratools.errors import FileError, HeldError, RecipeError
 from loratools.files import locked, sha256
 from loratools.pocket.judge import Reading
-from loratools.preview.record.grid import read_grid
+from loratools.preview.record.folder import read_grid
 from loratools.recipe.demo.demo import run_demo
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps, state_of

@@ -102,9 +102,9 @@ def test_what_sd_scripts_takes_stops_nothing(config: Config, tmp_path: Path, bas
     assert request.seed == 1 and len(notes) == 1 and "guidance_scale has no effect" in notes[0]
 
 
-def test_the_notes_of_samples_are_the_plans(config: Config, pictures: Pictures) -> None:
-    report = dry_run(config(pictures(count=1), sample_prompts=["1girl --w 70"]))
-    assert [note for note in report.notes if "70x64 is drawn at 64x64" in note]
+def test_the_notes_of_samples_are_the_dry_runs(config: Config, pictures: Pictures) -> None:
+    found = dry_run(config(pictures(count=1), sample_prompts=["1girl --w 70"]))
+    assert [note for note in found.notes if "70x64 is drawn at 64x64" in note]
 
 
 def test_a_missing_file_stops_a_run_before_it_begins(config: Config, pictures: Pictures, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.kinds import BorrowedOptions, StepKind, UnitCost
 from loratools.recipe.steps.lora.train_settings import (
-    BESIDE_IMAGES,
     RunSettings,
     check_devices,
     outcome_of_run,
@@ -102,6 +101,8 @@ def _samples(config: TrainConfig, pictures: Sequence[StepInput], request: StepRe
 
 def _images(value: Any, request: StepRequest) -> tuple[list[dict[str, Any]], list[StepInput]]:
     """The folders of pictures: each with its settings, as training reads them, and as an input."""
+    from loratools.train.config.data import FILES_OF_FOLDER
+
     entries, inputs = [], []
     for index, item in enumerate(value if isinstance(value, list) else [value]):
         place = ("images", index) if isinstance(value, list) else ("images",)
@@ -113,7 +114,7 @@ def _images(value: Any, request: StepRequest) -> tuple[list[dict[str, Any]], lis
             _check_drawn(folder.step, request, *place)
         else:
             _check_pictures(folder, request, *place)
-        paths = {key: request.paths.find(str(entry[key])) or entry[key] for key in BESIDE_IMAGES if entry.get(key)}
+        paths = {key: request.paths.find(str(entry[key])) or entry[key] for key in FILES_OF_FOLDER if entry.get(key)}
         entries.append({**entry, **paths, "folder": str(folder.path)})
         inputs.append(folder)
     return entries, inputs
@@ -147,11 +148,12 @@ def _subsets(config: TrainConfig) -> list[dict[str, Any]]:
     """Each folder's settings; of its path only a name such as ``10_name`` counts, which sets the repeats, and of the
     other paths that they are given: what lies there counts by digest."""
     from loratools.dataset.folder import folder_repeats
+    from loratools.train.config.data import FILES_OF_FOLDER
 
     named = [folder_repeats(subset.folder) for subset in config.images]
     names = [f"{name.repeats}_{name.word}" if name else "" for name in named]
     subsets = []
     for subset, name in zip(config.images, names, strict=True):
-        given = {key: "given" for key in BESIDE_IMAGES if getattr(subset, key) is not None}
+        given = {key: "given" for key in FILES_OF_FOLDER if getattr(subset, key) is not None}
         subsets.append({**subset.model_dump(mode="json"), **given, "folder": name})
     return subsets

@@ -314,7 +314,7 @@ def read_grid_axes(step: StepRequest, settings: Grid) -> GridAxes:
         except LoratoolsError as error:
             raise step.error(key, message=str(error)) from error
 
-    found = GridAxes(
+    values = GridAxes(
         tuple(axes),
         weights=read("weights", lambda: list(parse_weights(weights)) if weights else None),
         seeds=read("seeds", lambda: None if seeded else list(parse_seeds(seeds))),
@@ -322,16 +322,16 @@ def read_grid_axes(step: StepRequest, settings: Grid) -> GridAxes:
         prompts=read("prompts", lambda: read_prompts(settings.prompts, step.paths.find) if settings.prompts else []),
         sampler=read("sampler", lambda: find_sampler(settings.sampler).name if settings.sampler else None),
     )
-    _check_axes(step, settings, found)
-    if found.size:
-        check_size(found.size, step, "size")
+    _check_axes(step, settings, values)
+    if values.size:
+        check_size(values.size, step, "size")
     resolved = tuple(_found(axis, step) for axis in axes)
     files = {
         axis.slot: [str(value) for value in own.values]
         for axis, own in zip(axes, resolved, strict=True)
         if axis.kind == "prompt" and axis != own
     }
-    return replace(found, axes=resolved, read=files)
+    return replace(values, axes=resolved, read=files)
 
 
 def _slots(step: StepRequest, settings: Grid) -> list[Axis]:
@@ -351,8 +351,8 @@ def _found(axis: Axis, step: StepRequest) -> Axis:
     """``axis`` with prompts in files read, and base models looked for beside the recipe, as its own base is."""
     find = step.paths.find
     if axis.kind == "base":
-        found = ((text, find(text)) for text in map(str, axis.values))
-        return replace(axis, values=tuple(text if text == "pocket" or not path else str(path) for text, path in found))
+        paths = ((text, find(text)) for text in map(str, axis.values))
+        return replace(axis, values=tuple(text if text == "pocket" or not path else str(path) for text, path in paths))
     if axis.kind != "prompt":
         return axis
     try:
@@ -361,13 +361,13 @@ def _found(axis: Axis, step: StepRequest) -> Axis:
         raise step.error(axis.slot, message=f"axis {axis.slot}: {error}") from error
 
 
-def _check_axes(step: StepRequest, settings: Grid, found: GridAxes) -> None:
+def _check_axes(step: StepRequest, settings: Grid, values: GridAxes) -> None:
     """Raise RecipeError for an axis that says what is said before it, or that has nothing to change."""
     from loratools.preview.request.arrange import check_axes
 
-    for count, axis in enumerate(found.axes, 1):
+    for count, axis in enumerate(values.axes, 1):
         try:
-            check_axes(found.axes[:count], settings.rows, found.prompts)
+            check_axes(values.axes[:count], settings.rows, values.prompts)
         except GridError as error:
             raise step.error(axis.slot, message=str(error)) from error
         if axis.kind == "size":
