@@ -103,8 +103,8 @@ def test_what_sd_scripts_takes_stops_nothing(config: Config, tmp_path: Path, bas
 
 
 def test_the_notes_of_samples_are_the_dry_runs(config: Config, pictures: Pictures) -> None:
-    found = dry_run(config(pictures(count=1), sample_prompts=["1girl --w 70"]))
-    assert [note for note in found.notes if "70x64 is drawn at 64x64" in note]
+    report = dry_run(config(pictures(count=1), sample_prompts=["1girl --w 70"]))
+    assert [note for note in report.notes if "70x64 is drawn at 64x64" in note]
 
 
 def test_a_missing_file_stops_a_run_before_it_begins(config: Config, pictures: Pictures, tmp_path: Path) -> None:
