@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,15 +17,6 @@ if TYPE_CHECKING:
     from loratools.recipe.steps.pictures.grid_step import GridStep
 
 
-@dataclass(frozen=True)
-class Compared:
-    """The strip, and the grid's folder that its pictures are from."""
-
-    strip: Path
-    folder: Path
-    rendered: int
-
-
 def compare(
     recipe: Path,
     texts: Mapping[str, str],
@@ -36,7 +26,7 @@ def compare(
     name: str = "fix",
     work: Path | None = None,
     base: str | None = None,
-) -> Compared:
+) -> Path:
     """Render the base and the merge step of every text, on the prompts and seeds of the recipe's first grid step.
 
     What the merge needs is run first, if it is not cached; the merge step itself is run for the last of ``texts``.
@@ -45,7 +35,10 @@ def compare(
     Args:
         texts: label -> the recipe's text.
         merge: the merge step.
-        name: of the folder below ``work``; ``runs/<the recipe's name>`` by default.
+        name: of the folder for the pictures below ``work``.
+        work: ``runs/<the recipe's name>`` by default.
+    Returns:
+        The strip's path.
     Raises:
         RecipeError: if the recipe has no grid step, whose prompts are needed.
         LoratoolsError: of the step that fails.
@@ -79,13 +72,14 @@ def compare(
     columns = [Column("base", tuple(result.paths(rows[0].label, 0.0)))]
     columns += [Column(row.label, tuple(result.paths(row.label, 1.0))) for row in rows]
     write_strip(out / "strip.png", f"{recipe.name}: {merge}", columns)
-    return Compared(out / "strip.png", out, result.rendered)
+    return out / "strip.png"
 
 
 def _first_grid(planner: Planner, recipe: Path) -> GridStep:
     """The recipe's first grid step, without its rows, which a comparison does not show."""
+    from loratools.recipe.steps.pictures.grid_axes import read_grid_axes
     from loratools.recipe.steps.pictures.grid_options import Grid
-    from loratools.recipe.steps.pictures.grid_step import GridStep, read_grid_axes
+    from loratools.recipe.steps.pictures.grid_step import GridStep
 
     name = next((name for name, step in planner.recipe.steps.items() if step.kind == "grid"), None)
     if name is None:

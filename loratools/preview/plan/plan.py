@@ -188,7 +188,7 @@ def settings_on(base: Base, setting: Setting) -> Settings:
         GridError: for a size that does not fit the base, no steps, or an unknown sampler.
     """
     own = base.defaults
-    found = Settings(
+    settings = Settings(
         own.steps if setting.steps is None else setting.steps,
         own.cfg if setting.cfg is None else setting.cfg,
         setting.sampler or own.sampler,
@@ -197,8 +197,8 @@ def settings_on(base: Base, setting: Setting) -> Settings:
         setting.clip_skip,
         setting.noise,
     )
-    check_size(found.size, base.vae_scale_factor)
-    return found
+    check_size(settings.size, base.vae_scale_factor)
+    return settings
 
 
 def title_of(base: str, arrangement: Arrangement, settings: Settings) -> str:

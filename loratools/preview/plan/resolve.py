@@ -92,18 +92,18 @@ class Stacks:
     def _make(self, row: GridRow | None, edits: tuple[Edit, ...], tags: tuple[str, ...], weight: float) -> GridRow:
         named = self._open(tags)
         if row is None:
-            found = GridRow.of_terms(named, " ".join(tags)) if named else GridRow("base", {})
-            return _of_tags(edited(found, edits, self._presets))
-        found = edited(row, edits, self._presets)
+            changed = GridRow.of_terms(named, " ".join(tags)) if named else GridRow("base", {})
+            return _of_tags(edited(changed, edits, self._presets))
+        changed = edited(row, edits, self._presets)
         if not tags:
-            return found
-        if not found.terms:
+            return changed
+        if not changed.terms:
             raise GridError(f"'{row.label}' is not a LoRA file or stack, so the tags of the prompt cannot join it")
-        own = [replace(term, weight=term.weight * weight) for term in found.terms if weight]
+        own = [replace(term, weight=term.weight * weight) for term in changed.terms if weight]
         times = "" if weight == 1 else f" x {weight:g}"
-        joined = GridRow.of_terms([*own, *named], " ".join([f"{found.label}{times} +" if own else "", *tags]).strip())
-        known = found.times if own else None  # the tags alone are what the others are compared with
-        about = " ".join([f"{found.of or found.label} +", *tags])
+        joined = GridRow.of_terms([*own, *named], " ".join([f"{changed.label}{times} +" if own else "", *tags]).strip())
+        known = changed.times if own else None  # the tags alone are what the others are compared with
+        about = " ".join([f"{changed.of or changed.label} +", *tags])
         return replace(joined, of=about, times=None if known is None else known * weight)
 
     def _open(self, tags: tuple[str, ...]) -> list[Term]:

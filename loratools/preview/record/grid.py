@@ -143,11 +143,11 @@ class Grid:
     def aside(self) -> tuple[str, ...]:
         """What no axis says of the rows: their verdicts, or the name of the only one."""
         rows = [row for row in self.rows if row.loras and not self.headed(row)]
-        told = tuple(dict.fromkeys(f"{row.tested}:  {row.verdict[1]}" for row in rows if row.verdict))
-        if len(told) > _MOST_ASIDE:
-            return (*told[:_MOST_ASIDE], f"and {len(told) - _MOST_ASIDE} more rows, in {NAME}")
+        verdicts = tuple(dict.fromkeys(f"{row.tested}:  {row.verdict[1]}" for row in rows if row.verdict))
+        if len(verdicts) > _MOST_ASIDE:
+            return (*verdicts[:_MOST_ASIDE], f"and {len(verdicts) - _MOST_ASIDE} more rows, in {NAME}")
         named = self.title.split(" · ")
-        return told or tuple(f"LoRA:  {row.label}" for row in rows if len(rows) == 1 and row.label not in named)
+        return verdicts or tuple(f"LoRA:  {row.label}" for row in rows if len(rows) == 1 and row.label not in named)
 
     def place(self, picture: Picture) -> tuple[int, ...]:
         """Where ``picture`` stands on every axis."""
@@ -167,8 +167,8 @@ class Grid:
 
     def cell(self, row: int, weight: float) -> list[Picture]:
         """The pictures of one cell, prompts before seeds."""
-        found = [picture for picture in self.pictures if picture.row == row and picture.weight == weight]
-        return sorted(found, key=lambda picture: (picture.prompt, self.seeds.index(picture.seed)))
+        pictures = [picture for picture in self.pictures if picture.row == row and picture.weight == weight]
+        return sorted(pictures, key=lambda picture: (picture.prompt, self.seeds.index(picture.seed)))
 
     def cells(self) -> Iterator[tuple[int, float]]:
         """Every (row, weight), row by row."""

@@ -161,11 +161,11 @@ def standings(votes: Votes, axes: Sequence[str]) -> list[Standing]:
         shown[left] += 1
         shown[right] += 1
     rating = _ratings(games, wins)
-    found = [
+    candidates = [
         Standing(at, wins[at], shown[at], rating.get(at, 0.0), sum(stars[at]) / len(stars[at]) if stars[at] else 0.0)
         for at in dict.fromkeys([*rating, *stars])
     ]
-    return sorted(found, key=lambda standing: (-round(standing.rating, 6), -standing.stars, standing.at))
+    return sorted(candidates, key=lambda standing: (-round(standing.rating, 6), -standing.stars, standing.at))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class PngWriter:
         Args:
             wanted: what each is saved as; None for those that are not.
         Returns:
-            How many pictures of this and earlier calls have come to rest since the last call.
+            How many pictures of this and earlier calls have been saved since the last call.
         """
         host, ready = _to_host(pictures)
         futures = [self._pool.submit(self._save, item, host, n, ready) for n, item in enumerate(wanted) if item]
@@ -42,7 +42,7 @@ class PngWriter:
         return self.finished(wait=len(self._waiting) > _AHEAD)
 
     def finished(self, *, wait: bool = False) -> int:
-        """How many pictures have come to rest since the last call; ``wait`` waits for the oldest batch."""
+        """How many pictures have been saved since the last call; ``wait`` waits for the oldest batch."""
         count = 0
         while self._waiting and (wait or all(future.done() for future in self._waiting[0][0])):
             futures, size = self._waiting.popleft()
@@ -52,7 +52,7 @@ class PngWriter:
         return count
 
     def drain(self) -> int:
-        """Wait for all; how many have come to rest since the last call."""
+        """Wait for all; how many have been saved since the last call."""
         count = 0
         while self._waiting:
             count += self.finished(wait=True)

@@ -32,11 +32,11 @@ class Replacement:
 
 @dataclass(frozen=True)
 class Located:
-    """A vector whose numbers can be edited: ``places`` of each block's number in the text."""
+    """A vector whose numbers can be edited: ``ranges`` of each block's number in the text."""
 
     label: str
     scheme: Scheme
-    places: Mapping[str, Range]
+    ranges: Mapping[str, Range]
 
 
 @dataclass(frozen=True)
@@ -151,9 +151,9 @@ def locate(document: Document, recipe: Recipe, merge: MergeText, term: int) -> L
         spans = [_own_span(document, ("blocks", name, index)) for index in range(len(value))]
         return Located(name, scheme, {b: (s.start, s.end) for b, s in zip(scheme.names, spans, strict=True)})
     start = _begin(document, ("blocks", name), value)
-    places = [(start + begin, start + end) for begin, end in _item_ranges(value)]
+    ranges = [(start + begin, start + end) for begin, end in _item_ranges(value)]
     scheme = _scheme([float(value[begin:end]) for begin, end in _item_ranges(value)], name, document)
-    return Located(name, scheme, dict(zip(scheme.names, places, strict=True)))
+    return Located(name, scheme, dict(zip(scheme.names, ranges, strict=True)))
 
 
 def _item_ranges(numbers: str) -> Iterator[Range]:

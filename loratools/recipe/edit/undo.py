@@ -59,9 +59,9 @@ def _by_number(file: RecipeFile, edit: Edit) -> EditResult:
     vectors = {role: locate(document, recipe, merged, term) for role, term in terms.items()}
     back, done, left = list[Replacement](), list[Change](), list[Change]()
     for change in edit.changes:
-        place = _range(change, vectors, merged)
-        if place is not None and file.text[slice(*place)] == change.after:
-            back.append(Replacement(*place, change.before))
+        span = _range(change, vectors, merged)
+        if span is not None and file.text[slice(*span)] == change.after:
+            back.append(Replacement(*span, change.before))
             done.append(change)
         else:
             left.append(change)
@@ -85,7 +85,7 @@ def _range(change: Change, vectors: Mapping[str, Located], merged: MergeText) ->
     if change.role == "strength":
         index = int(change.block) - 1
         return merged.terms[index].weight if index < len(merged.terms) else None
-    return vectors[change.role].places.get(change.block) if change.role in vectors else None
+    return vectors[change.role].ranges.get(change.block) if change.role in vectors else None
 
 
 def _undone(file: RecipeFile, edit: Edit, changes: Sequence[Change], notes: Sequence[str], text: str) -> EditResult:

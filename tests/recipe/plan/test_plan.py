@@ -1,4 +1,4 @@
-"""Plans: what a step's key depends on and what not, references, order, and mistakes found before anything runs."""
+"""Plans: what a step's key depends on and what not, references, order, and mistakes reported before anything runs."""
 
 from __future__ import annotations
 
@@ -98,13 +98,13 @@ def test_embeddings_count_by_content_and_noise_by_name(folder: Path) -> None:
 def test_order_needs_and_places(folder: Path) -> None:
     reverse = RECIPE.split("steps:\n")
     steps = reverse[1].splitlines()
-    found = plan(folder, reverse[0] + "steps:\n" + "\n".join(reversed(steps)))
-    names = list(found)
+    steps_by_name = plan(folder, reverse[0] + "steps:\n" + "\n".join(reversed(steps)))
+    names = list(steps_by_name)
     assert names.index("pictures") < names.index("style") < names.index("final") < names.index("sheet")
-    assert found["final"].needs == ("style", "base_style")
-    assert found["final"].out == folder / "work/final.safetensors"
-    assert found["style"].out == folder / "work/style"
-    assert {name: step.key for name, step in found.items()} == {n: s.key for n, s in plan(folder).items()}
+    assert steps_by_name["final"].needs == ("style", "base_style")
+    assert steps_by_name["final"].out == folder / "work/final.safetensors"
+    assert steps_by_name["style"].out == folder / "work/style"
+    assert {name: step.key for name, step in steps_by_name.items()} == {n: s.key for n, s in plan(folder).items()}
 
 
 def test_only_what_is_wanted_is_planned(folder: Path) -> None:
@@ -230,7 +230,7 @@ def test_shipped_recipes_are_found_by_name(here: Path) -> None:
     ],
 )
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "reason"),
     [
         ("save_last_n: 2", "save_last_n: 2 removes; of 1 to 3 there will be 2, 3, so ask for one of them"),
         ("save_every_epochs: 2", "save_every_epochs: 2 removes; of 1 to 3 there will be 2, 3, so ask"),
@@ -238,22 +238,22 @@ def test_shipped_recipes_are_found_by_name(here: Path) -> None:
     ],
 )
 def test_epochs_that_the_run_removes_are_not_asked_for(
-    folder: Path, setting: str, told: str, old: str, new: str
+    folder: Path, setting: str, reason: str, old: str, new: str
 ) -> None:
     kept = RECIPE.replace("epochs: 3, dim", f"epochs: 3, {setting}, dim").replace("style@1-3", "style@2-3")
     assert plan(folder, kept) and old in kept
-    with pytest.raises(RecipeError, match="epoch 1, whose file " + re.escape(told)):
+    with pytest.raises(RecipeError, match="epoch 1, whose file " + re.escape(reason)):
         plan(folder, kept.replace(old, new))
 
 
 def test_an_epoch_within_a_range_may_be_one_that_the_run_removes(folder: Path) -> None:
     text = RECIPE.replace("epochs: 3, dim", "epochs: 6, save_every_epochs: 2, save_last_n: 2, dim")
-    for asked, told in (
+    for asked, reason in (
         ("4-6", "epoch 5, whose file save_every_epochs: 2"),
         ("2", "epoch 2, whose file save_last_n: 2"),
     ):
         with pytest.raises(
-            RecipeError, match=f"'style@{asked}' asks for {told} removes; of 1 to 6 there will be 4, 6,"
+            RecipeError, match=f"'style@{asked}' asks for {reason} removes; of 1 to 6 there will be 4, 6,"
         ):
             plan(folder, text.replace("style@2:1:GP1", "style@6:1:GP1").replace("style@1-3", f"style@{asked}"))
 
@@ -269,8 +269,8 @@ def test_a_default_that_is_written_out_changes_nothing(folder: Path) -> None:
     plain = RECIPE.replace("images_per_framing: 1, ", "")
     plan(folder, plain)
     before = plan(folder, plain)["base_style"].key
-    for told in ("images_per_framing: 8", 'negative: ""', "picture_seed: 1", "cfg: null"):
-        assert plan(folder, plain.replace("{basestyle: {", f"{{basestyle: {{{told}, "))["base_style"].key == before
+    for option in ("images_per_framing: 8", 'negative: ""', "picture_seed: 1", "cfg: null"):
+        assert plan(folder, plain.replace("{basestyle: {", f"{{basestyle: {{{option}, "))["base_style"].key == before
     assert plan(folder, RECIPE)["base_style"].key != before
 
 
@@ -332,22 +332,22 @@ def test_a_vae_of_the_hub_counts_by_its_content(
 ) -> None:
     place = hub("owner/vae", tiny_base / "vae")
     text = RECIPE.replace("steps" if "steps" in where else where.partition("vae")[0], where, 1)
-    before, found = plan(folder), plan(folder, text)
-    stale = {name for name in before if before[name].key != found[name].key}
+    before, after = plan(folder), plan(folder, text)
+    stale = {name for name in before if before[name].key != after[name].key}
     assert stale and stale <= {"style", "base_style", "final", "mean", "sheet"}
-    sources = {source.path for step in found.values() for source in step.draft.inputs if source.label == "owner/vae"}
+    sources = {source.path for step in after.values() for source in step.draft.inputs if source.label == "owner/vae"}
     assert sources == {place}
     copied = Path(shutil.copytree(tiny_base / "vae", folder / "mine"))
     assert {name: step.key for name, step in plan(folder, text.replace("owner/vae", "mine")).items()} == {
-        name: step.key for name, step in found.items()
+        name: step.key for name, step in after.items()
     }
     (copied / "config.json").write_text(" " + (copied / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
     changed = plan(folder, text.replace("owner/vae", "mine"))
-    assert {name for name in found if found[name].key != changed[name].key} == stale
+    assert {name for name in after if after[name].key != changed[name].key} == stale
 
 
 @pytest.mark.parametrize(
-    ("vae", "told"),
+    ("vae", "reason"),
     [
         ("owner/other", "cannot get the VAE 'owner/other' from the Hugging Face hub"),
         ("tiny/vea", "there is no VAE '.*tiny/vea'"),  # in a folder that is there, so the hub is not asked
@@ -356,11 +356,11 @@ def test_a_vae_of_the_hub_counts_by_its_content(
     ],
 )
 def test_a_vae_that_is_none_is_told_where_it_stands(
-    folder: Path, hub: Callable[[str, Path], Path], vae: str, told: str
+    folder: Path, hub: Callable[[str, Path], Path], vae: str, reason: str
 ) -> None:
     (folder / "run").mkdir()
-    with pytest.raises(RecipeError, match=rf"r.yaml, line 3: vae: {told}") as error:
+    with pytest.raises(RecipeError, match=rf"r.yaml, line 3: vae: {reason}") as error:
         plan(folder, RECIPE.replace("blocks:", f"vae: {vae}\nblocks:", 1))
     assert "^" in error.value.excerpt
-    with pytest.raises(RecipeError, match=rf"r.yaml, line 7: steps.style.train.vae: {told}"):
+    with pytest.raises(RecipeError, match=rf"r.yaml, line 7: steps.style.train.vae: {reason}"):
         plan(folder, RECIPE.replace("train: {", f"train: {{vae: {vae}, ", 1))

@@ -88,7 +88,7 @@ def draft(request: StepRequest) -> Draft:
     preset = "pocket-style" if base == "pocket" else "style-004"
     values = {"preset": preset, **training, "base": base, "images": "images", "name": request.name}
     settings = read_settings(request, values)
-    files = {key: str(path) for key, path in settings.found.items()}
+    files = {key: str(path) for key, path in settings.paths.items()}
     step = BasestyleStep(request, {**training, **asdict(generation), **files}, settings.base_adapters)
     return Draft(
         {"drawn": asdict(generation), "prompts": sha256(PROMPTS), **settings.options()},
