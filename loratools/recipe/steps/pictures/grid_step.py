@@ -24,6 +24,7 @@ from loratools.recipe.plan.step import StepInput
 from loratools.recipe.steps.pictures.grid_options import Grid
 from loratools.recipe.steps.pictures.picture_size import check_size
 from loratools.train.output.epoch_report import best_epoch
+from loratools.yamlio import Place
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from loratools.preview.request.options import EngineOptions, ScoreRequest, SheetOptions
     from loratools.preview.request.request import GridRequest, Sampling
     from loratools.preview.request.rows import GridRow
-
-Place = tuple[str | int, ...]  # of an option inside the step's body
 
 
 @dataclass(frozen=True)
