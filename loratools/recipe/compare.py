@@ -77,8 +77,9 @@ def compare(
 
 def _first_grid(planner: Planner, recipe: Path) -> GridStep:
     """The recipe's first grid step, without its rows, which a comparison does not show."""
+    from loratools.recipe.steps.pictures.grid_axes import read_grid_axes
     from loratools.recipe.steps.pictures.grid_options import Grid
-    from loratools.recipe.steps.pictures.grid_step import GridStep, read_grid_axes
+    from loratools.recipe.steps.pictures.grid_step import GridStep
 
     name = next((name for name, step in planner.recipe.steps.items() if step.kind == "grid"), None)
     if name is None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from loratools.pocket.draw import STYLES, draw, random_figure
-from loratools.preview.judge.verdict import Pixels, judge_row
+from loratools.preview.judge.verdict import Look, Pixels, Verdict, judge_looks
 
 SEEDS = (1, 2, 3)
 
@@ -18,6 +18,10 @@ def drawn(style: str) -> list[Pixels]:
     figures = [random_figure(random.Random(seed)) for seed in SEEDS]
     images = [draw(replace(figure, style=style), seed).image for figure, seed in zip(figures, SEEDS, strict=True)]
     return [np.asarray(image.convert("RGB"), dtype=np.float32) for image in images]
+
+
+def judge_row(pictures: dict[float, list[Pixels]]) -> Verdict:
+    return judge_looks({weight: [Look(picture) for picture in own] for weight, own in pictures.items()})
 
 
 def mixed(one: list[Pixels], two: list[Pixels], share: float) -> list[Pixels]:

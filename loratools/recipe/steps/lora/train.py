@@ -113,7 +113,7 @@ def _images(value: Any, request: StepRequest) -> tuple[list[dict[str, Any]], lis
         if folder.step is not None:
             _check_drawn(folder.step, request, *place)
         else:
-            _check_pictures(folder, request, *place)
+            _check_pictures(folder, request, *place, plain_name=bool(entry.get("plain_name")))
         paths = {key: request.paths.find(str(entry[key])) or entry[key] for key in FILES_OF_FOLDER if entry.get(key)}
         entries.append({**entry, **paths, "folder": str(folder.path)})
         inputs.append(folder)
@@ -131,14 +131,14 @@ def _check_drawn(name: str, request: StepRequest, *place: str | int) -> None:
         raise request.error(*place, message=message)
 
 
-def _check_pictures(folder: StepInput, request: StepRequest, *place: str | int) -> None:
+def _check_pictures(folder: StepInput, request: StepRequest, *place: str | int, plain_name: bool) -> None:
     """Raise RecipeError if there is no folder, or not one picture in it."""
     from loratools.dataset.folder import folders_read
 
     if not folder.path.is_dir():
         message = f"'{folder.label}' is a file, and a folder of pictures is needed; name the folder that it lies in"
         raise request.error(*place, message=message)
-    if not folders_read(folder.path):
+    if not folders_read(folder.path, plain_name=plain_name):
         inside = sorted(path for path in folder.path.iterdir() if path.is_dir())
         hint = f"name a folder inside it, such as {folder.label}/{inside[0].name}" if inside else "put some there"
         raise request.error(*place, message=f"'{folder.label}' holds no pictures; {hint}")
