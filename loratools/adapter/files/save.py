@@ -91,15 +91,15 @@ def write(
     """
     owner = owner or (provenance.owner if provenance else "")
     provenance = provenance or (Provenance({}, owner) if owner else None)
-    place = Path(path)
-    guard_overwrite(place, owner, force)
+    target = Path(path)
+    guard_overwrite(target, owner, force)
     slots = lay_out(adapter, family, style, dtype, alpha) if adapter or not carried else []
     layout = _FileLayout(slots, dict(sorted((carried or {}).items())), dtype)
     layout.check()
-    texts = _metadata(place, family, metadata or {}, layout, provenance)
-    with files.replacing(place) as part, open(part, "wb") as stream:
+    texts = _metadata(target, family, metadata or {}, layout, provenance)
+    with files.replacing(target) as part, open(part, "wb") as stream:
         digest, errors = _stream(stream, adapter, layout, texts, error)
-    return Written(place, digest, layout.alpha, layout.rank, errors)
+    return Written(target, digest, layout.alpha, layout.rank, errors)
 
 
 def file_size(

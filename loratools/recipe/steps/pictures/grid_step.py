@@ -236,7 +236,7 @@ class PlannedNames(NameLookup):
 
         if ref in self.planner.recipe.steps:
             planned = self.planner.step(ref)
-            return planned.draft.numbers if planned.step_kind.makes == "run" else None
+            return planned.draft.kept_epochs if planned.step_kind.makes == "run" else None
         place = self.lookup(ref)
         return tuple(epoch.number for epoch in epochs(place)) if not place.is_file() and is_run(place) else None
 
