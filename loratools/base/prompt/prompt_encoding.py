@@ -37,14 +37,6 @@ class PromptEncoder:
         return encode_prompts(base, texts, steps, clip_skip, self.embeddings)
 
 
-def encode_pair(
-    base: Base, prompt: str, negative: str, steps: int, clip_skip: int = 1, embeddings: Embeddings | None = None
-) -> tuple[PromptConditioning, PromptConditioning]:
-    """One picture's guides, for its prompt and its negative prompt; see :func:`guides`."""
-    positive, other = encode_prompts(base, [prompt, negative], steps, clip_skip, embeddings)
-    return positive, other
-
-
 def encode_prompts(
     base: Base, texts: Sequence[str], steps: int, clip_skip: int = 1, embeddings: Embeddings | None = None
 ) -> list[PromptConditioning]:
