@@ -131,11 +131,14 @@ def _base_style(seed: int, size: Size, work: Path, device: str) -> Path:
         "pocket",
         work / f"base_style-{seed}",
         name="base_style",
-        images_per_framing=size.base_images,
+        settings={
+            "images_per_framing": size.base_images,
+            "epochs": 4 if full else 1,
+            "seed": seed,
+            "repeats": 5 if full else 1,
+        },
         device=device,
-        epochs=4 if full else 1,
         progress=False,
-        settings={"seed": seed, "repeats": 5 if full else 1},
     )
     print(f"base style {seed}: {made.seconds:.0f} s", flush=True)
     return made.epochs[-1]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loratools.blocks.elements import ElementRule, parse_rule
-from loratools.blocks.placeholders import Letters
+from loratools.blocks.placeholders import Placeholders
 from loratools.blocks.scheme import SCHEMES, full_scheme
 from loratools.blocks.tokens import clip, is_number, split_items
 from loratools.blocks.vector import BlockVector
@@ -185,13 +185,13 @@ def _numbers(body: str, order: Order) -> list[float]:
     unknown = [key for key in settings if key not in ("A", "B", "seed")]
     if unknown or not all(is_number(value) for value in settings.values()):
         raise BlockError(f"'{clip(body)}' holds more than numbers, letters, A=, B= and seed=")
-    letters = Letters(
+    placeholders = Placeholders(
         int(float(settings["seed"])) if "seed" in settings else None,
         inspire=True,
         a=float(settings.get("A", 4)),
         b=float(settings.get("B", 1)),
     )
-    values = [letters.resolve(item) for item in items if "=" not in item]
+    values = [placeholders.resolve(item) for item in items if "=" not in item]
     if len(values) != order.length:
         raise BlockError(f"{order.name} takes {order.length} numbers, and '{clip(body)}' has {len(values)}")
     return values
@@ -209,13 +209,13 @@ def _by_section(body: str, order: Order) -> list[float]:
         if match[1] == "default":
             default = float(value)
             continue
-        for place in _places(order, match[1], match[2], match[3], item):
-            values[place] = float(value)
+        for position in _positions(order, match[1], match[2], match[3], item):
+            values[position] = float(value)
     return [default if value is None else value for value in values]
 
 
-def _places(order: Order, section: str, first: str | None, last: str | None, item: str) -> Sequence[int]:
-    positions = [place for place, slot in enumerate(order.slots) if slot.section == section]
+def _positions(order: Order, section: str, first: str | None, last: str | None, item: str) -> Sequence[int]:
+    positions = [position for position, slot in enumerate(order.slots) if slot.section == section]
     if not positions:
         here = dict.fromkeys(slot.section for slot in order.slots)
         raise BlockError(

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from loratools.blocks.elements import ElementRule, is_rule, parse_rule
 from loratools.blocks.groups import expand, is_group
 from loratools.blocks.inspire import is_inspire, parse_inspire
-from loratools.blocks.placeholders import Letters
+from loratools.blocks.placeholders import Placeholders
 from loratools.blocks.scheme import Scheme, full_scheme
 from loratools.blocks.tokens import clip, is_number, split_items
 from loratools.blocks.vector import BlockVector, Presets, vector_from
@@ -43,28 +43,30 @@ def parse_vector(text: str, presets: Presets, family: str | None = None) -> Bloc
     items = split_items(text)
     if items == [""]:
         raise BlockError("a block vector is empty; give a preset such as GP1, or its numbers")
-    letters, items = _letters(items)
+    placeholders, items = _placeholders(items)
     plain = [item for item in items if not _is_assignment(item)]
     named = [item for item in items if _is_assignment(item)]
     if not plain:
         return _of_names(named, presets, family)
     if len(plain) == 1 and not is_number(plain[0]) and items[0] == plain[0]:
-        base = _expression(plain[0], presets, family) or find_preset(plain[0], presets, family, letters)
+        base = _expression(plain[0], presets, family) or find_preset(plain[0], presets, family, placeholders)
         if not all(math.isfinite(weight) for weight in base.weights.values()):
             raise BlockError(f"'{clip(text)}' comes to a number that is not finite; use smaller factors")
         return _changed(base, named, presets)
     if any(not is_rule(_name(item)) and _name(item) != "lbwe" for item in named):
         raise BlockError(f"'{clip(text)}' mixes bare numbers and names; give one or the other")
     _refuse_preset(plain, presets)
-    numbers = [letters.resolve(item) for item in plain]
+    numbers = [placeholders.resolve(item) for item in plain]
     return _changed(vector_from(numbers, family, f"the block vector '{clip(text)}'"), named, presets)
 
 
-def find_preset(name: str, presets: Presets, family: str | None = None, letters: Letters | None = None) -> BlockVector:
+def find_preset(
+    name: str, presets: Presets, family: str | None = None, placeholders: Placeholders | None = None
+) -> BlockVector:
     """The preset called ``name`` (any case), in the variant that fits ``family``.
 
     Args:
-        letters: what random and variable letters in a preset of ``lbwpresets.txt`` are.
+        placeholders: what random and variable letters in a preset of ``lbwpresets.txt`` are.
     Raises:
         BlockError: if there is none, or none for that family.
     """
@@ -74,7 +76,7 @@ def find_preset(name: str, presets: Presets, family: str | None = None, letters:
         raise BlockError(f"unknown block preset '{name}'{near}; known presets: {', '.join(presets)}")
     variants = presets[by_lower[name.lower()]]
     if isinstance(variants, str):
-        return _deferred(name, variants, presets, family, letters)
+        return _deferred(name, variants, presets, family, placeholders)
     for variant in variants:
         if family is None or family in variant.scheme.families:
             return variant
@@ -82,18 +84,20 @@ def find_preset(name: str, presets: Presets, family: str | None = None, letters:
     raise BlockError(f"preset '{name}' is for {made_for}, and this model is {family}; write a vector for {family}")
 
 
-def _deferred(name: str, text: str, presets: Presets, family: str | None, letters: Letters | None) -> BlockVector:
+def _deferred(
+    name: str, text: str, presets: Presets, family: str | None, placeholders: Placeholders | None
+) -> BlockVector:
     """A preset that is kept as text, since its letters wait for a seed and its rules for a family."""
-    letters = letters or Letters()
-    extra = [f"seed={letters.seed}"] if letters.seed is not None else []
-    extra += [f"x={letters.x!r}"] if letters.x is not None else []
+    placeholders = placeholders or Placeholders()
+    extra = [f"seed={placeholders.seed}"] if placeholders.seed is not None else []
+    extra += [f"x={placeholders.x!r}"] if placeholders.x is not None else []
     try:
         return parse_vector(",".join([text, *extra]), presets, family)
     except BlockError as error:
         raise BlockError(f"the preset '{name}': {error}") from error
 
 
-def _letters(items: Sequence[str]) -> tuple[Letters, list[str]]:
+def _placeholders(items: Sequence[str]) -> tuple[Placeholders, list[str]]:
     """``seed=`` and ``x=`` taken out of the items."""
     settings: dict[str, str] = {}
     rest = []
@@ -108,7 +112,7 @@ def _letters(items: Sequence[str]) -> tuple[Letters, list[str]]:
         raise BlockError(f"the seed of a block vector is '{seed}'; it should be a whole number, such as seed=1")
     if x is not None and not is_number(x):
         raise BlockError(f"x is '{x}' in a block vector; it should be a number, such as x=0.7")
-    return Letters(None if seed is None else int(seed), None if x is None else float(x)), rest
+    return Placeholders(None if seed is None else int(seed), None if x is None else float(x)), rest
 
 
 def _expression(text: str, presets: Presets, family: str | None) -> BlockVector | None:

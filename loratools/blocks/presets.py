@@ -14,7 +14,7 @@ from typing import Any
 
 from loratools.blocks.elements import elemental_presets, looks_elemental
 from loratools.blocks.parse import parse_vector
-from loratools.blocks.placeholders import is_letter
+from loratools.blocks.placeholders import is_placeholder
 from loratools.blocks.tokens import is_number
 from loratools.blocks.vector import BlockVector, Presets, vector_from
 from loratools.errors import BlockError, FileError
@@ -106,4 +106,4 @@ def _lbw(text: str) -> dict[str, str]:
 
 def _is_list(values: str) -> bool:
     items = [item.strip() for item in values.split(",")]
-    return len(items) > 1 and all(is_number(item) or is_letter(item) for item in items)
+    return len(items) > 1 and all(is_number(item) or is_placeholder(item) for item in items)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Flags:
+class RunFlags:
     """How to run, from the command line."""
 
     device: str
@@ -42,29 +42,29 @@ class Flags:
         return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def run_recipe(recipe: str, only: tuple[str, ...], work: str | None, base: str | None, flags: Flags) -> None:
+def run_recipe(recipe: str, only: tuple[str, ...], work: str | None, base: str | None, flags: RunFlags) -> None:
     """Run (or show) the steps named ``only`` and what they need; all of them if none is named."""
     from loratools.recipe.run.runner import default_work, make_planner
 
-    place = Path(work) if work else default_work(recipe)
+    folder = Path(work) if work else default_work(recipe)
 
     def plan() -> tuple[Planner, list[Planned]]:
-        planner = make_planner(recipe, place, base, flags.values())
+        planner = make_planner(recipe, folder, base, flags.values())
         return planner, planner.plan(only or None)
 
-    if not joined_as_worker(place, lambda: plan()[1], flags):
+    if not joined_as_worker(folder, lambda: plan()[1], flags):
         _run_or_show(*plan(), flags)
 
 
-def merge_recipe(recipe: str, out: str | None, base: str | None, flags: Flags) -> None:
+def merge_recipe(recipe: str, out: str | None, base: str | None, flags: RunFlags) -> None:
     """Run (or show) the merge steps of a recipe and what they need. ``out`` is the merged file, or a folder for all."""
     from loratools.recipe.run.runner import default_work, make_planner, targets_of
 
     is_file = out is not None and Path(out).suffix.lower() == ".safetensors"
-    place = Path(out) if out is not None and not is_file else default_work(recipe)
+    folder = Path(out) if out is not None and not is_file else default_work(recipe)
 
     def plan() -> tuple[Planner, list[Planned], list[str]]:
-        planner = make_planner(recipe, place, base, flags.values())
+        planner = make_planner(recipe, folder, base, flags.values())
         targets = targets_of(planner, "merge")
         if out is not None and is_file:
             if len(targets) > 1:
@@ -72,7 +72,7 @@ def merge_recipe(recipe: str, out: str | None, base: str | None, flags: Flags) -
             planner.outs[targets[0]] = safetensors_out(out).absolute()
         return planner, planner.plan(targets), targets
 
-    if joined_as_worker(place, lambda: plan()[1], flags):
+    if joined_as_worker(folder, lambda: plan()[1], flags):
         return
     planner, planned, targets = plan()
     _run_or_show(planner, planned, flags, plans=targets)
@@ -81,7 +81,7 @@ def merge_recipe(recipe: str, out: str | None, base: str | None, flags: Flags) -
         click.echo(f"not needed for the merge: {', '.join(left)}; `loratools run {recipe}` makes them")
 
 
-def joined_as_worker(work: Path, plan: Callable[[], Sequence[Planned]], flags: Flags) -> bool:
+def joined_as_worker(work: Path, plan: Callable[[], Sequence[Planned]], flags: RunFlags) -> bool:
     """Whether this is not the first of the processes that a launcher started.
 
     Such a process has taken part in the first one's run when this returns. ``plan`` returns the steps.
@@ -101,7 +101,7 @@ def joined_as_worker(work: Path, plan: Callable[[], Sequence[Planned]], flags: F
     return True
 
 
-def _run_or_show(planner: Planner, planned: list[Planned], flags: Flags, plans: list[str] | None = None) -> None:
+def _run_or_show(planner: Planner, planned: list[Planned], flags: RunFlags, plans: list[str] | None = None) -> None:
     if flags.explain:
         _explain(planner, planned, flags)
         return
@@ -133,7 +133,7 @@ def _echo_error(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list[str]) -> None:
+def _dry_run(planner: Planner, planned: list[Planned], flags: RunFlags, plans: list[str]) -> None:
     from loratools.ops.text_table import table
     from loratools.recipe.run.estimate import forecast
     from loratools.recipe.run.runner import state_of
@@ -171,7 +171,7 @@ def _forecast_row(forecast: Forecast) -> list[str]:
     ]
 
 
-def _explain(planner: Planner, planned: list[Planned], flags: Flags) -> None:
+def _explain(planner: Planner, planned: list[Planned], flags: RunFlags) -> None:
     """Print each step that is asked for: its state, and which changes made it stale. Nothing is run."""
     from loratools.recipe.run.runner import state_of
     from loratools.recipe.run.stale import explain

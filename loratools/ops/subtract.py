@@ -18,7 +18,7 @@ from loratools.dtypes import dtype_name
 from loratools.ops.merging.combine import combine
 from loratools.ops.merging.merge import adapters_of, merge_files, merge_texts, provenance_of, term_facts
 from loratools.ops.merging.terms import Term
-from loratools.ops.merging.write_result import store
+from loratools.ops.merging.write_result import write_result
 from loratools.ops.report import MergeReport, grouped
 from loratools.ops.style_removal import Removal, StyleRemoval, SubtractMethod
 from loratools.ops.text_table import table
@@ -89,18 +89,18 @@ def subtract_files(
             pass
     stored = None
     if out is not None:
-        place, step = Path(out), _step(style, removed, method, rule, dtype)
+        target, step = Path(out), _step(style, removed, method, rule, dtype)
         if method.mode == "direct":
             stored = merge_files(
-                asked, place, rule=rule, dtype=dtype, force=force, owner=owner, step=step, recipe=recipe
+                asked, target, rule=rule, dtype=dtype, force=force, owner=owner, step=step, recipe=recipe
             )
         else:
-            stored = store(
+            stored = write_result(
                 source,
-                place,
+                target,
                 rule=rule,
                 dtype=dtype,
-                metadata=merge_texts(style, place),
+                metadata=merge_texts(style, target),
                 force=force,
                 provenance=provenance_of(asked, rule, dtype, owner, step, recipe),
                 carried=all_carried(adapters_of(style)),

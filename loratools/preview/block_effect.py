@@ -84,7 +84,7 @@ class Effect:
             "nudge": self.nudge,
             "pictures": self.pictures,
             "whole": asdict(self.whole),
-            "blocks": {name: asdict(found) for name, found in self.blocks.items()},
+            "blocks": {name: asdict(effect) for name, effect in self.blocks.items()},
             "strip": str(self.folder / "effect.png"),
             "grid": str(self.folder / "grid.png"),
             "rendered": self.rendered,
@@ -132,8 +132,8 @@ def analyze_effect(
     """
     scheme = full_scheme(adapter.family)
     placed = [scheme.block_of(name) for name in adapter]
-    found = {name for name in placed if name is not None}
-    held = [*(name for name in scheme.names if name in found), *sorted(found - set(scheme.names))]
+    present = {name for name in placed if name is not None}
+    held = [*(name for name in scheme.names if name in present), *sorted(present - set(scheme.names))]
     if not held:
         raise GridError(f"{adapter.path} changes no block that {scheme.title} knows, so there is nothing to tell apart")
     rows = [GridRow.of_terms([Term(adapter, 1.0, label="whole")], "whole")]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loratools.errors import RecipeError
 from loratools.recipe.plan.context import RunContext
@@ -13,14 +13,8 @@ from loratools.recipe.run.runner import planner_of, run_steps
 from loratools.recipe.schema.recipe import check_recipe
 from loratools.yamlio import load_yaml
 
-
-@dataclass(frozen=True)
-class Compared:
-    """The strip, and the grid's folder that its pictures are from."""
-
-    strip: Path
-    folder: Path
-    rendered: int
+if TYPE_CHECKING:
+    from loratools.recipe.steps.pictures.grid_step import GridStep
 
 
 def compare(
@@ -32,7 +26,7 @@ def compare(
     name: str = "fix",
     work: Path | None = None,
     base: str | None = None,
-) -> Compared:
+) -> Path:
     """Render the base and the merge step of every text, on the prompts and seeds of the recipe's first grid step.
 
     What the merge needs is run first, if it is not cached; the merge step itself is run for the last of ``texts``.
@@ -41,7 +35,10 @@ def compare(
     Args:
         texts: label -> the recipe's text.
         merge: the merge step.
-        name: of the folder below ``work``; ``runs/<the recipe's name>`` by default.
+        name: of the folder for the pictures below ``work``.
+        work: ``runs/<the recipe's name>`` by default.
+    Returns:
+        The strip's path.
     Raises:
         RecipeError: if the recipe has no grid step, whose prompts are needed.
         LoratoolsError: of the step that fails.
@@ -50,17 +47,10 @@ def compare(
     from loratools.preview.run import load_model, render_grid
     from loratools.preview.sheet.strip import Column, write_strip
     from loratools.recipe.steps.lora.merge import merge_terms
-    from loratools.recipe.steps.pictures.grid_options import Grid
-    from loratools.recipe.steps.pictures.grid_step import GridStep, read_grid_axes
 
     planners = {label: _planner(recipe, text, work, base) for label, text in texts.items()}
     last = list(planners.values())[-1]
-    grid = next((name for name, step in last.recipe.steps.items() if step.kind == "grid"), None)
-    if grid is None:
-        raise RecipeError(f"{recipe} has no grid step, whose prompts and seeds the pictures need; add one")
-    asked = StepRequest(grid, last)
-    settings = asked.options(Grid)
-    step = GridStep(asked, settings, read_grid_axes(asked, settings), ())  # its rows are not shown
+    step = _first_grid(last, recipe)
     request = step.request(context.device)
     run_steps(last.plan([merge]), last.work, context)
     rows = [GridRow.of_terms(merge_terms(merge, planner), label) for label, planner in planners.items()]
@@ -82,7 +72,21 @@ def compare(
     columns = [Column("base", tuple(result.paths(rows[0].label, 0.0)))]
     columns += [Column(row.label, tuple(result.paths(row.label, 1.0))) for row in rows]
     write_strip(out / "strip.png", f"{recipe.name}: {merge}", columns)
-    return Compared(out / "strip.png", out, result.rendered)
+    return out / "strip.png"
+
+
+def _first_grid(planner: Planner, recipe: Path) -> GridStep:
+    """The recipe's first grid step, without its rows, which a comparison does not show."""
+    from loratools.recipe.steps.pictures.grid_axes import read_grid_axes
+    from loratools.recipe.steps.pictures.grid_options import Grid
+    from loratools.recipe.steps.pictures.grid_step import GridStep
+
+    name = next((name for name, step in planner.recipe.steps.items() if step.kind == "grid"), None)
+    if name is None:
+        raise RecipeError(f"{recipe} has no grid step, whose prompts and seeds the pictures need; add one")
+    request = StepRequest(name, planner)
+    settings = request.options(Grid)
+    return GridStep(request, settings, read_grid_axes(request, settings), ())
 
 
 def _planner(recipe: Path, text: str, work: Path | None, base: str | None) -> Planner:

@@ -159,7 +159,7 @@ def _planner(path: Path, work: Path, folder: Path, lora_dirs: Sequence[Path]) ->
     recipe, document = check_recipe(load_yaml(text, str(folder / f"{name}.yaml")))
     beside = [] if lineage else [path.absolute().parent]  # the header of an inline merge has names alone
     if lora_dirs or beside:
-        dirs = [*recipe.lora_dirs, *(str(place) for place in (*lora_dirs, *beside))]
+        dirs = [*recipe.lora_dirs, *(str(lora_dir) for lora_dir in (*lora_dirs, *beside))]
         recipe = recipe.model_copy(update={"lora_dirs": dirs})
     return lineage, planner_of(recipe, document, folder, work)
 

@@ -79,7 +79,18 @@ def setup_run(config: TrainConfig, ranks: Ranks = Ranks(), notes: Sequence[str] 
     dry_run = make_dry_run(
         config, base, dataset, trained.network.sizes, precision.compute.itemsize, (*notes, *of_samples)
     )
-    return RunParts(config, ranks, precision, base, base_adapters, dataset, samples, schedule, trained, dry_run)
+    return RunParts(
+        config=config,
+        ranks=ranks,
+        precision=precision,
+        base=base,
+        base_adapters=base_adapters,
+        dataset=dataset,
+        samples=samples,
+        schedule=schedule,
+        trained=trained,
+        dry_run=dry_run,
+    )
 
 
 def setup_base(config: TrainConfig) -> Base:

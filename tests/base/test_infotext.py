@@ -52,7 +52,7 @@ def test_the_text_is_what_the_webui_reads_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "told"),
+    ("sampler", "written"),
     [
         ("DPM++ 2M", "DPM++ 2M, Schedule type: Uniform"),
         ("Euler", "Euler"),
@@ -61,8 +61,8 @@ def test_the_text_is_what_the_webui_reads_back() -> None:
         ("DPM++ 2M SDE Heun Karras", "DPM++ 2M SDE Heun, Schedule type: Karras"),
     ],
 )
-def test_the_schedule_type_is_told_where_automatic_would_be_another(sampler: str, told: str) -> None:
-    assert f"Steps: 20, Sampler: {told}, CFG scale" in infotext(replace(FACTS, sampler=sampler))
+def test_the_schedule_type_is_told_where_automatic_would_be_another(sampler: str, written: str) -> None:
+    assert f"Steps: 20, Sampler: {written}, CFG scale" in infotext(replace(FACTS, sampler=sampler))
 
 
 def test_the_strength_multiplies_every_lora_and_zero_names_none() -> None:

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from loratools.adapter.files.file import read
-from loratools.adapter.files.rewrite_header import relabel
+from loratools.adapter.files.rewrite_header import rewrite_header
 from loratools.adapter.header import read_header
 from loratools.cli import cli
 from tests.adapter.files.test_formats import STEM, Q, factors, flux_tensors, peft_folder, t
@@ -84,7 +84,7 @@ def test_text_that_utf8_cannot_hold_is_carried_as_a_question_mark(tmp_path: Path
     for name in ("merged", "converted", "resized"):
         with safe_open(tmp_path / f"{name}.safetensors", "pt") as file:
             assert file.metadata()["ss_training_comment"] == "a ? b"
-    relabel(path, tmp_path / "named.safetensors", {"modelspec.title": texts["ss_training_comment"]})
+    rewrite_header(path, tmp_path / "named.safetensors", {"modelspec.title": texts["ss_training_comment"]})
     with safe_open(tmp_path / "named.safetensors", "pt") as file:
         assert file.metadata()["ss_training_comment"] == file.metadata()["modelspec.title"] == "a ? b"
 

@@ -82,7 +82,7 @@ def test_tags_in_a_prompt_need_no_row(here: Path, base: Path) -> None:
         "s/r: 0.2>, 1>",
     )
     assert done.exit_code == 0, done.output
-    assert shown() == {"S/R": ["0.2>", "1>"]} or len(record()["axes"]) == 4
+    assert [axis["name"] for axis in record()["axes"]] == ["S/R", "S/R", "prompt", "seed"]
     assert [axis["labels"] for axis in record()["axes"][:2]] == [["base", "000001", "000003"], ["0.2>", "1>"]]
     assert len({cell["key"] for cell in record()["cells"]}) == 5
 
@@ -139,14 +139,14 @@ def test_a_pasted_prompt_alone_is_weighed(here: Path, base: Path) -> None:
     done = grid(*words)
     assert done.exit_code == 0, done.output
     assert shown() == {"weight": ["base", "0.25", "0.5", "0.75", "1"]}
-    assert "<lora:ink-000002>: 0.9 test: " in done.stdout or "<lora:ink-000002>: changes nothing" in done.stdout
+    assert done.stdout.startswith("<lora:ink-000002>: 0.9 test: ")
     assert len({cell["key"] for cell in record()["cells"]}) == 5
     assert grid(*words, "--weights", "1", "--force").exit_code == 0 and shown() == {"weight": ["base", "1"]}
 
 
 def test_a_row_that_stands_on_no_axis_is_named_and_judged(here: Path, base: Path) -> None:
     from loratools.preview.page.view import view_grid
-    from loratools.preview.record.grid import read_grid
+    from loratools.preview.record.folder import read_grid
 
     words = ["a", "--base", base, "--prompt", "1girl", "--x", "weight: 0.5,1.0", "--y", "seed: 1,2"]
     assert grid(*words).exit_code == 0

@@ -38,8 +38,8 @@ def test_a_block_that_does_everything_and_one_that_does_nothing(base: Base, tmp_
     assert effect.blocks["M00"].alone == effect.blocks["M00"].missed == Spread(0, 0)
     assert effect.blocks["OUT11"].alone == effect.blocks["OUT11"].missed == Spread(1, 0)
     assert effect.whole.mean > 0 and effect.blocks["OUT11"].modules == 1
-    told = json.loads((tmp_path / "e/effect.json").read_text())
-    assert told == json.loads(json.dumps(effect.json(), allow_nan=False)) and "OUT11" in effect.text()
+    record = json.loads((tmp_path / "e/effect.json").read_text())
+    assert record == json.loads(json.dumps(effect.json(), allow_nan=False)) and "OUT11" in effect.text()
     with Image.open(tmp_path / "e/effect.png") as strip:
         assert strip.width > 200
     nudged = analyze_effect(

@@ -17,7 +17,7 @@ from loratools.base.sampling.sample import Sampling, decode_pixels
 from loratools.errors import BaseModelError, FileError, GridError, LoratoolsError, PromptError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
-from loratools.preview.record.grid import read_grid
+from loratools.preview.record.folder import read_grid
 from loratools.preview.redraw import redraw
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
@@ -108,8 +108,8 @@ def test_pictures_say_how_they_were_made(base: Base, done: GridResult) -> None:
 
 def test_the_record_can_be_read_back(done: GridResult) -> None:
     assert read_grid(done.folder) == done.grid
-    told = json.loads(done.json.read_text())
-    assert told["size"] == [64, 64] and told["prompts"] == PROMPTS and len(told["cells"]) == 24
+    record = json.loads(done.json.read_text())
+    assert record["size"] == [64, 64] and record["prompts"] == PROMPTS and len(record["cells"]) == 24
 
 
 def test_a_second_run_renders_nothing_and_a_change_renders_only_that(

@@ -19,8 +19,8 @@ QUICK = {"steps": 1, "dim": 2, "batch_size": 4}
 
 
 def _run(tiny: Path, out: Path, **more: object) -> RunResult:
-    settings = {**QUICK, **more}
-    return basestyle(str(tiny), out, images_per_framing=1, epochs=1, settings=settings, device="cpu", progress=False)
+    settings = {"images_per_framing": 1, "epochs": 1, **QUICK, **more}
+    return basestyle(str(tiny), out, settings=settings, device="cpu", progress=False)
 
 
 def test_pictures_captions_training_and_cache(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

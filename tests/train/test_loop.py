@@ -216,7 +216,7 @@ def test_a_learning_rate_that_explodes_is_an_error_not_a_file(config: Config, pi
         assert all(delta.dense().isfinite().all() for delta in read(path).values())
 
 
-def test_plan_counts_without_writing(config: Config, pictures: Pictures) -> None:
+def test_a_dry_run_counts_without_writing(config: Config, pictures: Pictures) -> None:
     root = pictures("root/3_a", 5).parent
     pictures("root/2_b", 4, (128, 64))
     settings = config(root, epochs=10, batch_size=4, gradient_accumulation=2, bucket_min=32, bucket_steps=32)

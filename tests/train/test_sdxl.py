@@ -16,7 +16,6 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.network.network import Network
 from loratools.train.step import objective
 from loratools.train.step.batch import Inputs
-from loratools.train.step.cuda_graph import copy_into, shape_key
 from loratools.train.step.objective import Draws
 from loratools.train.step.precision import pick_precision
 from loratools.train.step.step import DenoisingStep
@@ -146,14 +145,3 @@ def test_states_of_frozen_encoders_are_those_of_sampling(tiny_xl: Path, config: 
     )
     torch.testing.assert_close(encoded.hidden, wanted.hidden, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(encoded.pooled, wanted.pooled, rtol=1e-5, atol=1e-6)
-
-
-def test_a_graphs_buffers_take_every_field() -> None:
-    tokens = tuple(torch.full((2, 1, 77), value) for value in (1, 2))
-    one, two = _inputs(tokens=tokens), _inputs(tokens=tuple(ids + 5 for ids in tokens), pooled=None)
-    static = one.to(torch.device("cpu"), copy=True)
-    assert shape_key(one) == shape_key(two) != shape_key(_inputs())
-    two.time_ids.add_(1)
-    copy_into(static, two)
-    assert static.tokens is not None and [int(ids[0, 0, 0]) for ids in static.tokens] == [6, 7]
-    assert torch.equal(static.time_ids, two.time_ids) and not torch.equal(static.time_ids, one.time_ids)

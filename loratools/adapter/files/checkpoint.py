@@ -74,7 +74,7 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         location = self.locations[name]
-        return taken(self._files[location.file].read(location.key), location.view)
+        return view_of(self._files[location.file].read(location.key), location.view)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.locations)
@@ -100,7 +100,7 @@ class Checkpoint(Mapping[str, Tensor]):
         return tuple(reversed(shape)) if location.view.transposed else shape
 
 
-def taken(stored: Tensor, view: ParameterView) -> Tensor:
+def view_of(stored: Tensor, view: ParameterView) -> Tensor:
     """The canonical parameter's view of a stored tensor: writing to it writes to the stored one."""
     if view.third is not None:
         rows = stored.shape[0] // 3

@@ -43,7 +43,7 @@ class CastError:
 
 
 @runtime_checkable
-class Laid(Protocol):
+class KnownLayout(Protocol):
     """A mapping that knows its modules' shapes and ranks without computing their factors."""
 
     @property
@@ -98,7 +98,7 @@ class _Bundle:
     shape: Shape
 
 
-def plan_slots(
+def lay_out(
     adapter: Mapping[str, Delta],
     family: str,
     style: Style,
@@ -312,7 +312,7 @@ def _rank(adapter: Mapping[str, Delta], bundle: _Bundle, ranks: Mapping[str, int
 
 
 def _layout(adapter: Mapping[str, Delta]) -> tuple[Mapping[str, Shape], Mapping[str, int], set[str]]:
-    if isinstance(adapter, Laid):
+    if isinstance(adapter, KnownLayout):
         dense: set[str] = set(getattr(adapter, "dense", ()))
         return adapter.shapes, adapter.ranks, dense
     shapes, ranks, full = {}, {}, set()

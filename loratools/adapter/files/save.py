@@ -21,7 +21,7 @@ from torch import Tensor
 from loratools import files
 from loratools.adapter.algebra.lowrank import Delta
 from loratools.adapter.architectures.names import family_of
-from loratools.adapter.files.encode import CastError, Slot, Style, bundled, encode, kohya_slots, plan_slots
+from loratools.adapter.files.encode import CastError, Slot, Style, bundled, encode, kohya_slots, lay_out
 from loratools.adapter.files.metadata import ERROR, KEY, Provenance, guard_overwrite
 from loratools.adapter.files.passthrough import Carried, Held
 from loratools.adapter.header import LegacyHash, TensorInfo, encode_header
@@ -91,15 +91,15 @@ def write(
     """
     owner = owner or (provenance.owner if provenance else "")
     provenance = provenance or (Provenance({}, owner) if owner else None)
-    place = Path(path)
-    guard_overwrite(place, owner, force)
-    slots = plan_slots(adapter, family, style, dtype, alpha) if adapter or not carried else []
-    plan = _Plan(slots, dict(sorted((carried or {}).items())), dtype)
-    plan.check()
-    texts = _metadata(place, family, metadata or {}, plan, provenance)
-    with files.replacing(place) as part, open(part, "wb") as stream:
-        digest, errors = _stream(stream, adapter, plan, texts, error)
-    return Written(place, digest, plan.alpha, plan.rank, errors)
+    target = Path(path)
+    guard_overwrite(target, owner, force)
+    slots = lay_out(adapter, family, style, dtype, alpha) if adapter or not carried else []
+    layout = _FileLayout(slots, dict(sorted((carried or {}).items())), dtype)
+    layout.check()
+    texts = _metadata(target, family, metadata or {}, layout, provenance)
+    with files.replacing(target) as part, open(part, "wb") as stream:
+        digest, errors = _stream(stream, adapter, layout, texts, error)
+    return Written(target, digest, layout.alpha, layout.rank, errors)
 
 
 def file_size(
@@ -114,18 +114,18 @@ def file_size(
 ) -> int:
     """Bytes of the kohya file that ``write`` would make of low-rank modules with these shapes and ranks.
 
-    Fused modules are reckoned as if none of them shared its ``down``; the file may be smaller then.
+    Fused modules are counted as if none of them shared its ``down``; the file may be smaller then.
     """
     bundles = bundled(shapes, family)
     stored = {bundle.stem: sum(ranks[name] for name in bundle.names) for bundle in bundles if not bundle.suffix}
-    plan = _Plan(kohya_slots(bundles, stored, dtype, None), {}, dtype)
-    texts = _metadata(path, family, metadata, plan, provenance)
-    head = _header({**texts, **_placeholders(True)}, plan)
-    return len(head) + sum(math.prod(tensor.shape) for slot in plan.slots for tensor in slot.tensors) * dtype.itemsize
+    layout = _FileLayout(kohya_slots(bundles, stored, dtype, None), {}, dtype)
+    texts = _metadata(path, family, metadata, layout, provenance)
+    head = _header({**texts, **_placeholders(True)}, layout)
+    return len(head) + sum(math.prod(tensor.shape) for slot in layout.slots for tensor in slot.tensors) * dtype.itemsize
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _FileLayout:
     """What a file will hold: slots in their order, then tensors carried as they are."""
 
     slots: list[Slot]
@@ -154,26 +154,26 @@ class _Plan:
 def _stream(
     stream: BinaryIO,
     adapter: Mapping[str, Delta],
-    plan: _Plan,
+    layout: _FileLayout,
     texts: Mapping[str, str],
     error: Callable[[Mapping[str, CastError]], float] | None,
 ) -> tuple[str, dict[str, CastError]]:
-    stream.write(_header({**texts, **_placeholders(error is not None)}, plan))
+    stream.write(_header({**texts, **_placeholders(error is not None)}, layout))
     facts = {key: text for key, text in texts.items() if key.startswith("ss_")}
-    hashes, errors = _Hashes(_header(facts, plan)), {}
+    hashes, errors = _Hashes(_header(facts, layout)), {}
 
     def put(pieces: Iterable[bytes | memoryview]) -> None:
         for data in pieces:
             hashes.update(data)
             stream.write(data)
 
-    for tensors, lost in in_order(lambda slot: encode(adapter, slot, plan.dtype), plan.slots):
+    for tensors, lost in in_order(lambda slot: encode(adapter, slot, layout.dtype), layout.slots):
         errors.update(lost)
         put(_bytes(tensor) for tensor in tensors)
-    put(carried.data() for carried in plan.carried.values())
+    put(carried.data() for carried in layout.carried.values())
     measured = hashes.texts() | ({} if error is None else {ERROR: _error_text(error(errors))})
     stream.seek(0)
-    stream.write(_header({**texts, **measured}, plan))
+    stream.write(_header({**texts, **measured}, layout))
     return measured["sshs_model_hash"], errors
 
 
@@ -193,7 +193,7 @@ def _error_text(error: float) -> str:
     return f"{error if error >= 1e-99 else 0.0:8.2e}" if error < 1e99 else f"{'inf':>8}"
 
 
-def _header(texts: Mapping[str, str], plan: _Plan) -> bytes:
+def _header(texts: Mapping[str, str], layout: _FileLayout) -> bytes:
     """The file's first bytes, its metadata sorted by key."""
     tensors: dict[str, TensorInfo] = {}
     position = 0
@@ -202,9 +202,10 @@ def _header(texts: Mapping[str, str], plan: _Plan) -> bytes:
         tensors[key] = TensorInfo(dtype, shape, position, position + size)
         return position + size
 
-    for tensor in (tensor for slot in plan.slots for tensor in slot.tensors):
-        position = add(tensor.key, stored_name(plan.dtype), tensor.shape, math.prod(tensor.shape) * plan.dtype.itemsize)
-    for key, carried in plan.carried.items():
+    stored = stored_name(layout.dtype)
+    for tensor in (tensor for slot in layout.slots for tensor in slot.tensors):
+        position = add(tensor.key, stored, tensor.shape, math.prod(tensor.shape) * layout.dtype.itemsize)
+    for key, carried in layout.carried.items():
         position = add(key, carried.dtype, carried.shape, carried.size)
     return encode_header(dict(sorted(texts.items())), tensors)
 
@@ -228,7 +229,7 @@ class _Hashes:
 
 
 def _metadata(
-    path: Path, family: str, given: Mapping[str, str], plan: _Plan, provenance: Provenance | None
+    path: Path, family: str, given: Mapping[str, str], layout: _FileLayout, provenance: Provenance | None
 ) -> dict[str, str]:
     kind = family_of(family)
     texts = {key: text for key, text in given.items() if not key.startswith("sshs_") and key not in (KEY, ERROR)}
@@ -239,13 +240,13 @@ def _metadata(
         texts.setdefault("modelspec.architecture", kind.architecture)
     texts.setdefault("modelspec.sai_model_spec", "1.0.1")
     texts.setdefault("modelspec.title", path.stem)
-    factors = [slot for slot in plan.slots if slot.kind != "full"]
+    factors = [slot for slot in layout.slots if slot.kind != "full"]
     wide = [slot for slot in factors if slot.wide]
     plain = [slot.rank for slot in factors if not slot.wide]
     texts["ss_network_module"] = texts.get("ss_network_module", "networks.lora")
-    if plan.slots:
-        texts["ss_network_dim"] = str(max(plain or [plan.rank]))
-        texts["ss_network_alpha"] = str(plan.alpha)
+    if layout.slots:
+        texts["ss_network_dim"] = str(max(plain or [layout.rank]))
+        texts["ss_network_alpha"] = str(layout.alpha)
     if wide:
         shown = wide[0].alpha if wide[0].kind == "kohya" else float(max(slot.rank for slot in wide))
         arguments = {"conv_dim": str(max(slot.rank for slot in wide)), "conv_alpha": str(shown)}

@@ -1,7 +1,7 @@
 """Tokens -> conditioning: what the UNet's cross-attention reads.
 
-:func:`condition` is a plain text's, cut at 77 tokens, which is what training and diffusers see; prompts with the
-WebUI's syntax and of any length go through :mod:`loratools.base.prompt.prompt_encoding`.
+:func:`condition` encodes a plain text, cut at 77 tokens, as diffusers does; prompts in the WebUI's syntax and of any
+length go through :mod:`loratools.base.prompt.prompt_encoding`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def check_clip_skip(base: Base, clip_skip: int) -> None:
 
 @torch.no_grad()
 def states(base: Base, which: int, tokens: Tensor, clip_skip: int) -> Conditioning:
-    """What text encoder number ``which`` makes of token ids (b, 77): its hidden states, and SDXL's second its pooled
+    """The hidden states of token ids (b, 77) from text encoder number ``which``, and the pooled state of SDXL's second
     one."""
     encoder = base.text_encoders[which]
     output = encoder(upload(tokens, base.device), output_hidden_states=True)
@@ -80,7 +80,7 @@ def merged(parts: Sequence[Conditioning]) -> Conditioning:
 
 def _tokens(base: Base, which: int, prompts: Sequence[str]) -> Tensor:
     tokenizer = base.tokenizers[which]
-    made: Tensor = tokenizer(
+    ids: Tensor = tokenizer(
         list(prompts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     ).input_ids
-    return made
+    return ids

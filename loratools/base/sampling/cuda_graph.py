@@ -11,13 +11,13 @@ from torch import Tensor
 
 from loratools.base.sampling.sample import AddedConditions, UNet
 
-_WARM = 2  # calls before the capture, in which libraries choose their kernels
-_MOST = 4  # graphs kept; each holds the activations of its shape
+_WARM_UP = 2  # calls before the capture, in which libraries choose their kernels
+_MOST_GRAPHS = 4  # kept; each holds the activations of its shape
 
 
 class UNetGraphs:
-    """Replays of one UNet, by the shapes of its inputs. Weights are read where they lie, so patching them in place
-    changes what a replay gives; moving them elsewhere does not, and needs :meth:`drop`.
+    """CUDA graphs of one UNet, one for each shape of its inputs. Weights are read from the memory that they had at the
+    capture: patching them in place changes what a replay gives; after they move elsewhere, :meth:`drop` is needed.
 
     Args:
         unet: how the UNet is run, for instance :func:`~loratools.base.sampling.sample.plain_unet`.
@@ -34,7 +34,7 @@ class UNetGraphs:
         inputs = (latents, time, hidden, *(added or {}).values())
         key = tuple((tuple(value.shape), value.dtype) for value in inputs)
         if key not in self._captured:
-            while len(self._captured) >= _MOST:
+            while len(self._captured) >= _MOST_GRAPHS:
                 self._captured.popitem(last=False)
             self._captured[key] = self._capture(latents, time, hidden, added)
         self._captured.move_to_end(key)
@@ -72,14 +72,14 @@ class _Captured:
 
 
 def capture_graph(call: Callable[[], Tensor], pool: Any) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-    """``call`` as a graph and its output; only what this thread does is watched, so others may go on meanwhile."""
+    """``call`` as a graph, and its output. Only this thread's work is captured, so others may go on meanwhile."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     try:
         with torch.cuda.stream(side):
-            for _ in range(_WARM):
+            for _ in range(_WARM_UP):
                 call()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()

@@ -157,7 +157,7 @@ def _strip(path: Path, texts: Mapping[str, str], name: str, flags: FixFlags) -> 
     step = merge_text(document, recipe, flags.merge).step
     context = RunContext(flags.device, flags.force, progress=True)
     work = Path(flags.out) if flags.out else None
-    return str(compare(path, texts, step, context, name=name, work=work, base=flags.base).strip)
+    return str(compare(path, texts, step, context, name=name, work=work, base=flags.base))
 
 
 def _list(as_json: bool) -> None:

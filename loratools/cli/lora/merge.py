@@ -145,7 +145,7 @@ def _recipe(flags: MergeFlags) -> None:
         fail_usage("--lora-dir, --presets, --missing, --rank and --dtype stand in the recipe itself")
     if flags.method != "exact" or flags.density or flags.match_norm or flags.into or flags.compat:
         fail_usage("--method, --density, --match-norm, --into and --compat go with terms, not with a recipe")
-    how = recipe_output.Flags(
+    how = recipe_output.RunFlags(
         device=flags.device,
         force=flags.force,
         dry_run=flags.dry_run,

@@ -223,7 +223,7 @@ def _request(flags: GridFlags, sheet: SheetOptions, scores: ScoreRequest | None)
     size = parse_size(flags.size) if flags.size else None
     return GridRequest(
         rows=[RowText.parse(row) for row in flags.rows],
-        axes=[parse_axis(text, slot) for slot, text in flags.axes.items()],
+        axes=tuple(parse_axis(text, slot) for slot, text in flags.axes.items()),
         weights=flags.weights,
         prompts=flags.prompts,
         seeds=parse_seeds(flags.seeds) if flags.seeds else None,

@@ -77,7 +77,7 @@ class SuperMerger(LazyResult):
             return term.weight
         block = term.block(name) or term.vector.scheme.names[0]
         listed = term.vector.weight(block) if term.vector.lists(block) else 0.0
-        return listed if term.written else term.weight * listed
+        return listed if term.inline else term.weight * listed
 
     def _scale(self, term: Term, name: str) -> float:
         rank = term.adapter.ranks[name]

@@ -15,7 +15,7 @@ from torch import Tensor
 from loratools import files
 from loratools.adapter.algebra.lowrank import finite
 from loratools.adapter.architectures.compvis import ParameterView
-from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint, taken
+from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint, view_of
 from loratools.adapter.files.encode import CastError
 from loratools.adapter.files.metadata import KEY, Provenance, guard_overwrite
 from loratools.adapter.header import Header, TensorInfo, encode_header, read_header
@@ -78,13 +78,13 @@ def merge_into(
         NonFiniteError: if a changed weight does not fit its dtype.
         FileError: if ``out`` may not be overwritten or written.
     """
-    place, target = Path(base), Path(out)
-    if place.is_dir() or place.suffix.lower() != ".safetensors":
-        raise BaseModelError(f"--into {place}: a single .safetensors checkpoint is needed here; convert it first")
+    model, target = Path(base), Path(out)
+    if model.is_dir() or model.suffix.lower() != ".safetensors":
+        raise BaseModelError(f"--into {model}: a single .safetensors checkpoint is needed here; convert it first")
     guard_overwrite(target, provenance.owner, force)
-    checkpoint = open_checkpoint(place)
+    checkpoint = open_checkpoint(model)
     _check(checkpoint, source)
-    stream = _Stream(checkpoint, source, read_header(place))
+    stream = _Stream(checkpoint, source, read_header(model))
     with files.replacing(target) as part, open(part, "wb") as to:
         stream.write(to, provenance)
     written = stream.written
@@ -173,7 +173,7 @@ class _Stream:
             raise FileError(f"{self._path} changed while it was being read; run the command again")
         stored = torch.frombuffer(data, dtype=dtype).reshape(info.shape)
         written = {
-            self._modules[view.name]: self._add(taken(stored, view), self._modules[view.name])
+            self._modules[view.name]: self._add(view_of(stored, view), self._modules[view.name])
             for view in self._views(key)
         }
         return info, bytes(data), written

@@ -114,9 +114,9 @@ def view_grid(grid: Grid) -> View:
 
 def _value(grid: Grid, label: str, rows: Mapping[str, RowInfo]) -> Value:
     row = rows.get(label)
-    told = grid.called(label)
-    name = label if told != label else ""
-    return Value(told, row.under, row.provenance[:500] or row.digest, name) if row else Value(told, name=name)
+    called = grid.called(label)
+    name = label if called != label else ""
+    return Value(called, row.under, row.provenance[:500] or row.digest, name) if row else Value(called, name=name)
 
 
 def _shot(grid: Grid, picture: Picture) -> Shot:

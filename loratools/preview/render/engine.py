@@ -156,8 +156,8 @@ class Engine:
 
             def ready(groups: Sequence[StackBatch]) -> Sequence[StackBatch]:
                 lacking = {group for group in groups if store.lacks(job.wanted for job in group.jobs)}
-                found = [group for group in groups if group not in lacking]
-                return [*found, *ahead.add([group for group in groups if group in lacking])]
+                complete = [group for group in groups if group not in lacking]
+                return [*complete, *ahead.add([group for group in groups if group in lacking])]
 
             yield ready
 

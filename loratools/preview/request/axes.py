@@ -105,21 +105,21 @@ def split_texts(text: str, *, commas: bool = True, empty: bool = False) -> list[
         GridError: if a quote stays open.
     """
     semicolons = _split(text, ";")
-    found = semicolons if len(semicolons) > 1 or not commas else _split(text, ",")
-    return [_unquoted(item.strip()) for item in found if empty or item.strip()]
+    pieces = semicolons if len(semicolons) > 1 or not commas else _split(text, ",")
+    return [_unquoted(item.strip()) for item in pieces if empty or item.strip()]
 
 
 def _split(text: str, separator: str) -> list[str]:
-    found, quoted, start = [], False, 0
+    pieces, quoted, start = [], False, 0
     for place, letter in enumerate(text):
         if letter == '"':
             quoted = not quoted
         elif letter == separator and not quoted:
-            found.append(text[start:place])
+            pieces.append(text[start:place])
             start = place + 1
     if quoted:
         raise GridError(f"a double quote in '{text}' is not closed; write \"a, b\", c")
-    return [*found, text[start:]]
+    return [*pieces, text[start:]]
 
 
 def _unquoted(item: str) -> str:
@@ -139,8 +139,8 @@ def _prompts(text: str) -> tuple[Value, ...]:
 
 def _negatives(text: str) -> tuple[Value, ...]:
     """Prompts, of which one may be empty; a separator at the end begins none."""
-    found = split_texts(text, commas=False, empty=True)
-    return tuple(dict.fromkeys(found[:-1] if not found[-1] else found))
+    texts = split_texts(text, commas=False, empty=True)
+    return tuple(dict.fromkeys(texts[:-1] if not texts[-1] else texts))
 
 
 def _numbers(what: str) -> Callable[[str], tuple[Value, ...]]:
@@ -172,10 +172,10 @@ def _sizes(text: str) -> tuple[Value, ...]:
 
 def _epochs(text: str) -> tuple[Value, ...]:
     """Numbers and ranges, and the words that choose an epoch of a run."""
-    found: list[Value] = []
+    epochs: list[Value] = []
     for item in split_texts(text):
-        found += [item] if item in ("best", "last") else [str(n) for n in parse_integers(item, "epochs")]
-    return tuple(dict.fromkeys(found))
+        epochs += [item] if item in ("best", "last") else [str(n) for n in parse_integers(item, "epochs")]
+    return tuple(dict.fromkeys(epochs))
 
 
 KINDS: Mapping[str, Kind] = {
@@ -252,8 +252,8 @@ def _kind(head: str, slot: str) -> tuple[str, str, str]:
     of = _OF.fullmatch(head)
     name, term = (of["kind"], of["term"].strip('"')) if of else (head, "")
     word, block = " ".join(name.lower().split()), ""
-    if found := _BLOCK.fullmatch(name):
-        word, block = "block", found["block"]
+    if match := _BLOCK.fullmatch(name):
+        word, block = "block", match["block"]
     word = _ALIASES.get(word, word)
     if word not in KINDS:
         near = did_you_mean(word, [*KINDS, *_ALIASES])

@@ -77,11 +77,11 @@ def applied(start: Setting, axes: Sequence[Axis], at: Sequence[int]) -> Setting:
     Raises:
         GridError: if a text that is to be replaced does not stand in the prompts.
     """
-    found = start
+    setting = start
     places = sorted(zip(axes, at, strict=True), key=lambda place: place[0].kind == "s/r")
     for axis, index in places:
-        found = _with(found, axis, axis.values[index])
-    return found
+        setting = _with(setting, axis, axis.values[index])
+    return setting
 
 
 def _with(setting: Setting, axis: Axis, value: Value) -> Setting:

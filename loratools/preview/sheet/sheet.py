@@ -133,13 +133,13 @@ def mean_scores(scores: Sequence[Sequence[Score]]) -> list[Score]:
     for own in scores:
         for score in own:
             by_name.setdefault(score.name, []).append(score)
-    found = []
+    means = []
     for name, same in by_name.items():
         parts = [score.part for score in same if score.part is not None]
         mean = sum(parts) / len(parts) if parts else None
         text = same[0].text if len(same) == 1 else (_short(name, mean) if mean is not None else "")
-        found.append(Score(name, text, mean))
-    return found
+        means.append(Score(name, text, mean))
+    return means
 
 
 def _short(name: str, mean: float) -> str:
@@ -235,8 +235,8 @@ def _footer(grid: Grid, layout: Layout, width: int) -> list[str]:
         order = "  (in a cell: prompts down, seeds across)" if many and shown and len(grid.seeds) > 1 else ""
         lines.append(f"seed{'s' if len(grid.seeds) > 1 else ''}:  {seeds}{order}")
     if strips := strip_names(grid):
-        told = [f"{name} {STRIP_NAMES[n % len(STRIPS)]}" for n, name in enumerate(strips)]
-        lines.append(f"strips under a cell, from 0 to the right end:  {', '.join(told)}")
+        colours = [f"{name} {STRIP_NAMES[n % len(STRIPS)]}" for n, name in enumerate(strips)]
+        lines.append(f"strips under a cell, from 0 to the right end:  {', '.join(colours)}")
     return [line for text in lines for line in layout.small.wrap(text, width, 4)]
 
 

@@ -17,10 +17,10 @@ from loratools.blocks.symptoms import ROLES, Step, Symptom, Together, find_sympt
 from loratools.blocks.vector import Presets
 from loratools.errors import LoratoolsError, RecipeError
 from loratools.files import locked, write_bytes
+from loratools.ops.merging.merge_string import Span
 from loratools.recipe.edit.locate import (
     Located,
     MergeText,
-    Range,
     Replacement,
     apply,
     locate,
@@ -162,7 +162,7 @@ def _presets(file: RecipeFile, recipe: Recipe, merged: MergeText) -> Presets:
 
 
 def _check_apart(vectors: Mapping[str, Located], document: Document) -> None:
-    if len(vectors) == 2 and set(vectors["GP1"].places.values()) & set(vectors["GP2"].places.values()):
+    if len(vectors) == 2 and set(vectors["GP1"].spans.values()) & set(vectors["GP2"].spans.values()):
         raise RecipeError(
             f"{document.source}: both terms of the merge use the vector {vectors['GP1'].label}; give the "
             "base style a vector of its own first"
@@ -189,9 +189,9 @@ def _moves_anything(step: Step, document: Document, vectors: Mapping[str, Locate
         return True
     for (role, block), by in step.directions().items():
         target = vectors.get(role)
-        if role in vectors and (target is None or block not in target.places):
+        if role in vectors and (target is None or block not in target.spans):
             return True
-        if target is not None and (by > 0 or _decimal(document, target.places[block]) > 0):
+        if target is not None and (by > 0 or _decimal(document, target.spans[block]) > 0):
             return True
     return False
 
@@ -209,15 +209,15 @@ def _vector_changes(
         target = vectors.get(role)
         if target is None:
             continue
-        if block not in target.places:
+        if block not in target.spans:
             raise RecipeError(
                 f"the rules speak of SD1's blocks, and {target.label} is of {target.scheme.title}, which "
                 f"has no {block}; edit it by hand, `loratools blocks suggest` has numbers"
             )
-        place = target.places[block]
-        after = _moved(_decimal(document, place), by * size)
+        span = target.spans[block]
+        after = _moved(_decimal(document, span), by * size)
         if after is not None:
-            yield Change(role, target.label, block, document.text[slice(*place)], after), Replacement(*place, after)
+            yield Change(role, target.label, block, document.text[slice(*span)], after), Replacement(*span, after)
 
 
 def _weight_changes(plan: Together, document: Document, merged: MergeText) -> Iterator[tuple[Change, Replacement]]:
@@ -225,28 +225,28 @@ def _weight_changes(plan: Together, document: Document, merged: MergeText) -> It
     if plan.strength == 1:
         return
     for index, term in enumerate(merged.terms):
-        place = term.weight
-        written = "1" if place is None else document.text[slice(*place)]
-        before = Decimal(1) if place is None else _decimal(document, place)
+        span = term.weight
+        written = "1" if span is None else document.text[slice(*span)]
+        before = Decimal(1) if span is None else _decimal(document, span)
         after = _short(before * Decimal(str(plan.strength)))
         change = Change("strength", f"weight of {term.spec.ref}", str(index + 1), written, after)
-        if place is None:
+        if span is None:
             yield change, Replacement(term.name_end, term.name_end, f":{after}")
         else:
-            yield change, Replacement(*place, after)
+            yield change, Replacement(*span, after)
 
 
-def _decimal(document: Document, place: Range) -> Decimal:
-    """The number at ``place``.
+def _decimal(document: Document, span: Span) -> Decimal:
+    """The number at ``span``.
 
     Raises:
         RecipeError: if it is written in another way than by decimal digits.
     """
-    written = document.text[slice(*place)]
+    written = document.text[slice(*span)]
     try:
         return Decimal(written)
     except InvalidOperation as error:
-        line = document.text.count("\n", 0, place[0]) + 1
+        line = document.text.count("\n", 0, span[0]) + 1
         raise RecipeError(
             f"{document.source}, line {line}: '{written}' is not written by decimal digits; write it as 0.5 or 1, then "
             "it can be edited"

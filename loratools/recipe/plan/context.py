@@ -1,4 +1,4 @@
-"""What a run of steps is given from outside: the device, permission to overwrite, bars, and the judge."""
+"""How steps are run: on which device, with which permission to overwrite, with which judge, beside which processes."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 @dataclass
 class Shared:
-    """What came of sharing a step: how many pictures the other processes rendered."""
+    """The result of sharing a step: how many pictures the other processes rendered."""
 
     rendered: int = 0
 
 
 class Sharing(Protocol):
-    """What a step enters around the part of it in which further processes may take part, if there are any."""
+    """A context that a step enters around the part of it in which the launch's other processes take part."""
 
     def __call__(self, *, resumes: bool) -> contextlib.AbstractContextManager[Shared]:
-        """``resumes``: earlier work is there to go on from."""
+        """``resumes``: unfinished work is there, from which all processes go on."""
 
 
 def alone(*, resumes: bool) -> contextlib.AbstractContextManager[Shared]:
-    """Sharing with nobody."""
+    """The sharing of a process that is the only one."""
     return contextlib.nullcontext(Shared())
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """How steps are run; nothing here changes their results.
+    """How steps are run; nothing here changes a tensor or a picture of their results.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.

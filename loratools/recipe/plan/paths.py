@@ -97,11 +97,13 @@ class RecipePaths:
     @cached_property
     def lora_dirs(self) -> tuple[Path, ...]:
         """Folders in which LoRA names are looked for."""
-        found = [self.find(text) for text in self.recipe.lora_dirs]
-        for text, path in zip(self.recipe.lora_dirs, found, strict=True):
+        folders = []
+        for text in self.recipe.lora_dirs:
+            path = self.find(text)
             if path is None:
                 raise self.document.error(("lora_dirs",), f"no folder '{text}' in {self.searched()}")
-        return (*(path for path in found if path is not None), *self.folders)
+            folders.append(path)
+        return (*folders, *self.folders)
 
     def presets(self, file: str | None = None, place: Place = ("blocks",)) -> Presets:
         """Named block vectors: the built-in ones, under those of the presets ``file``, under the recipe's ``blocks``.
@@ -138,8 +140,8 @@ def digest_of(path: Path) -> str:
     try:
         if path.is_file():
             return sha256(path)
-        found = sorted(item for item in path.rglob("*") if item.is_file() and not item.name.startswith("."))
-        lines = [f"{item.relative_to(path).as_posix()} {sha256(item)}" for item in found]
+        items = sorted(item for item in path.rglob("*") if item.is_file() and not item.name.startswith("."))
+        lines = [f"{item.relative_to(path).as_posix()} {sha256(item)}" for item in items]
     except OSError as error:
         raise FileError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

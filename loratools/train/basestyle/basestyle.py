@@ -42,8 +42,6 @@ def basestyle(
     out: Path,
     *,
     name: str | None = None,
-    images_per_framing: int = 8,
-    epochs: int | None = None,
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
     force: bool = False,
@@ -60,11 +58,9 @@ def basestyle(
     Args:
         base: whatever :func:`loratools.base.load.load_base` takes.
         out: folder of the run; ``name`` is ``<base>_BASE`` unless given.
-        images_per_framing: pictures of each of face_focus, cowboy_shot and full_body.
-        epochs: of the training; the preset's if None.
-        settings: any other fields of :class:`~loratools.train.basestyle.generate.Generation` and of a training config,
-            in one mapping; the preset is style-004, or pocket-style for the pocket base, so that style and base style
-            are trained alike.
+        settings: fields of :class:`~loratools.train.basestyle.generate.Generation` and of a training config, in one
+            mapping; the preset is style-004, or pocket-style for the pocket base, so that style and base style are
+            trained alike. What is None is not given.
         share: entered around the training, in which further processes may take part by :func:`assist`.
         recipe: the recipe that the run is of, for the files' headers.
     Raises:
@@ -73,8 +69,7 @@ def basestyle(
         LoratoolsError: whatever training raises.
     """
     name = name or re.sub(r"[^\w.-]+", "_", Path(base).stem) + "_BASE"
-    given = {"images_per_framing": images_per_framing, "epochs": epochs, **(settings or {})}
-    generation, config = _configs(base, out, name, given, device, force)
+    generation, config = _configs(base, out, name, settings or {}, device, force)
     folder = RunFolder(Path(out), name)
     pictures = list(style_pictures(base, generation))
     picture_key = _key([_REVISION, base_digest(base), asdict(generation), [asdict(own) for own in pictures]])

@@ -101,6 +101,7 @@ class Subset(BaseModel):
         return self.folder == self.metadata_file
 
 
+FILES_OF_FOLDER = ("metadata_file", "mask_folder")  # what a folder's settings name beside the folder itself
 Folders = Annotated[tuple[Subset, ...], BeforeValidator(_folders)]
 # settings of a single folder; all others of a Subset may also be given for its data set
 ONLY_FOLDER = frozenset(

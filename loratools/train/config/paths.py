@@ -13,11 +13,10 @@ from loratools.errors import FileError, MergeStringError
 from loratools.files import find_beside
 from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.train.config.config import TrainConfig
-from loratools.train.config.data import Subset
+from loratools.train.config.data import FILES_OF_FOLDER, Subset
 
 # the settings that name what a run reads; where it writes (out, cache_dir, tensorboard) is of the current folder
 INPUTS = ("base", "vae", "images", "datasets", "network_weights", "base_adapters", "sample_prompts")
-_OF_SUBSET = ("folder", "metadata_file", "mask_folder")
 
 
 def locate(config: TrainConfig, folders: Sequence[Path], settings: Collection[str] = INPUTS) -> TrainConfig:
@@ -49,7 +48,7 @@ def locate(config: TrainConfig, folders: Sequence[Path], settings: Collection[st
 
 def locate_subset(subset: Subset, folders: Sequence[Path]) -> Subset:
     """The settings of one folder of pictures, with its paths as :func:`locate` has them."""
-    given = {name: getattr(subset, name) for name in _OF_SUBSET}
+    given = {name: getattr(subset, name) for name in ("folder", *FILES_OF_FOLDER)}
     return subset.model_copy(update={name: find_beside(path, folders) or path for name, path in given.items() if path})
 
 

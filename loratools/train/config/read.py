@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,24 @@ from loratools.errors import RecipeError, did_you_mean
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.data import OF_DATA_SETS, Subset
 from loratools.train.config.paths import INPUTS, locate
-from loratools.validation import Mistake, and_more, first_of, mistakes
-from loratools.yamlio import Document, read_yaml
+from loratools.validation import and_more, first_of, mistakes
+from loratools.yamlio import Document, Place, read_yaml
 
 PRESETS = Path(__file__).with_name("presets.yaml")
 
 
-def presets() -> dict[str, dict[str, Any]]:
-    """The named settings that ship, each ``{"source": text, "settings": {...}}``."""
-    return dict(read_yaml(PRESETS).data)
+@dataclass(frozen=True)
+class Preset:
+    """Named settings that ship, and the guide that their numbers are from."""
+
+    source: str
+    settings: Mapping[str, Any]
+
+
+def presets() -> dict[str, Preset]:
+    """Every preset by its name."""
+    data = read_yaml(PRESETS).data
+    return {name: Preset(str(preset["source"]), preset["settings"]) for name, preset in data.items()}
 
 
 def read_config(
@@ -68,16 +78,18 @@ def make_config(
         RecipeError: naming ``source`` (and the line, where a document has it), the key and the nearest valid one.
     """
     over = {key: value for key, value in values.items() if value is not None}
+    origin = _Origin(source, documents, frozenset(over))
     given = {**_without(under or {}, over), **over}
-    merged = {**_preset(given.get("preset", "default"), source), **given}
+    merged = {**_preset(given.get("preset", "default"), origin), **given}
     for key in ("base", "images"):
         if merged.get(key) in (None, "", [], ()) and not (key == "images" and merged.get("datasets")):
-            reason = f"'{key}' is missing; give it in the config or as --{key}"
-            raise RecipeError(f"{source}: {reason}", place=(), reason=reason)
+            raise origin.error((), f"'{key}' is missing; give it in the config or as --{key}")
     try:
         config = TrainConfig.model_validate(merged)
     except ValidationError as error:
-        raise _refusal(error, merged, source, documents, over) from error
+        wrong = mistakes(error, merged, TrainConfig, "loratools train --help")
+        first = first_of(wrong, origin.yaml)
+        raise origin.error(first.place, f"{first.message}{and_more(wrong)}", first.word) from error
     if not documents:
         return config
     beside = Path(documents[0].source).parent
@@ -99,43 +111,45 @@ def _without(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any
     return {**under, "datasets": left}
 
 
-def _preset(name: object, source: str) -> dict[str, Any]:
+def _preset(name: object, origin: _Origin) -> dict[str, Any]:
     known = presets()
     if not isinstance(name, str) or name not in known:
         hint = did_you_mean(str(name), known)
-        reason = f"there is no training preset '{name}'{hint}; there are {', '.join(known)}"
-        raise RecipeError(f"{source}: {reason}", place=("preset",), reason=reason)
-    return dict(known[name]["settings"])
+        raise origin.error(("preset",), f"there is no training preset '{name}'{hint}; there are {', '.join(known)}")
+    return dict(known[name].settings)
 
 
-def _refusal(
-    error: ValidationError,
-    values: Mapping[str, Any],
-    source: str,
-    documents: Sequence[Document],
-    over: Collection[str],
-) -> RecipeError:
-    """The first mistake in ``values``, with its line where it stands in one of ``documents`` and not in ``over``."""
-    wrong = mistakes(error, values, TrainConfig, "loratools train --help")
-    of_yaml = documents[0] if documents and not source.endswith(".toml") else None
-    first = first_of(wrong, of_yaml)
-    message, overridden = f"{first.message}{and_more(wrong)}", first.place[:1] in {(key,) for key in over}
-    if of_yaml is not None and first.place in of_yaml.spans and not overridden:
-        return of_yaml.error(first.place, message, first.word)
-    key, excerpt = ".".join(str(part) for part in first.place), ""
-    if of_yaml is None and documents and first.place and not overridden:
-        theirs, excerpt = _of_sd_scripts(documents, first)
-        key = f"{key} ({theirs})" if theirs and theirs not in first.place else key
-    where = f"{source}: {key}" if key else source
-    return RecipeError(f"{where}: {message}", excerpt, place=first.place, reason=message)
+@dataclass(frozen=True)
+class _Origin:
+    """Where settings are from: a file and what it names, under those of the command line or of a caller."""
 
+    source: str
+    documents: Sequence[Document]
+    over: Collection[str]
 
-def _of_sd_scripts(documents: Sequence[Document], mistake: Mistake) -> tuple[str, str]:
-    """The name that sd-scripts has for what is wrong, and its line with a caret; nothing where it is not in a file."""
-    from loratools.train.sd_scripts.config_file import find_setting
+    @property
+    def yaml(self) -> Document | None:
+        """The file, where its keys are ours."""
+        return self.documents[0] if self.documents and not self.source.endswith(".toml") else None
 
-    setting = find_setting(documents, mistake.place)
-    if setting is None:
-        return "", ""
-    document, place = setting
-    return str(place[-1]), document.excerpt(place, mistake.word, mistake.message)
+    def error(self, place: Place, message: str, word: str | None = None) -> RecipeError:
+        """The error for a mistake at ``place``, with the line of the file that it stands in."""
+        overridden = place[:1] in {(key,) for key in self.over}
+        if self.yaml is not None and place and place in self.yaml.spans and not overridden:
+            return self.yaml.error(place, message, word)
+        key, excerpt = ".".join(str(part) for part in place), ""
+        if self.yaml is None and self.documents and place and not overridden:
+            theirs, excerpt = self._of_sd_scripts(place, message, word)
+            key = f"{key} ({theirs})" if theirs and theirs not in place else key
+        where = f"{self.source}: {key}" if key else self.source
+        return RecipeError(f"{where}: {message}", excerpt, place=place, reason=message)
+
+    def _of_sd_scripts(self, place: Place, message: str, word: str | None) -> tuple[str, str]:
+        """sd-scripts' name of the setting, and its line with a caret; nothing where no file has it."""
+        from loratools.train.sd_scripts.config_file import find_setting
+
+        setting = find_setting(self.documents, place)
+        if setting is None:
+            return "", ""
+        document, key = setting
+        return str(key[-1]), document.excerpt(key, word, message)

@@ -10,12 +10,10 @@ from loratools.base.sampling.samplers import find_sampler
 from loratools.errors import FileError, LoratoolsError
 from loratools.train.callbacks.sample_prompts import check_prompts
 from loratools.train.config.config import TrainConfig
-from loratools.train.config.data import Subset
+from loratools.train.config.data import FILES_OF_FOLDER, Subset
 from loratools.train.network.targets import BY_BLOCK, block_vector
 from loratools.train.optim.optimizers import check_arguments, check_rates, optimizer_class
 from loratools.yamlio import Place
-
-_BESIDE = ("mask_folder", "metadata_file")
 
 
 def mistakes(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, LoratoolsError]]:
@@ -43,7 +41,7 @@ def _checks(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, Ca
     if config.sample_prompts:
         yield ("sample_prompts",), partial(check_prompts, config.sample_prompts)
     for place, subset in _folders(config):
-        for key in _BESIDE:
+        for key in FILES_OF_FOLDER:
             if (path := getattr(subset, key)) is not None:
                 yield (*place, key), partial(_check_exists, path)
 

@@ -178,7 +178,7 @@ def make_dry_run(
         operations=estimate.operations(base, positions * config.epochs),
         parts=parts,
         tags=len(tags),
-        source=str(presets()[config.preset]["source"]),
+        source=presets()[config.preset].source,
         learning=_learning(config),
         held_out=len(dataset.held_out),
         warnings=(*advice(config, dataset), *cut_captions(base, config, dataset), *low_disk(config.out, room)),

@@ -134,7 +134,7 @@ def broken(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "write", "told"),
+    ("name", "write", "message"),
     [
         ("a.safetensors", broken, "cannot be read as an embedding"),
         ("a.pt", broken, "cannot be read as an embedding"),
@@ -151,9 +151,9 @@ def broken(path: Path) -> None:
         ),
     ],
 )
-def test_bad_files_are_told(tmp_path: Path, name: str, write, told: str) -> None:  # type: ignore[no-untyped-def]
+def test_bad_files_are_told(tmp_path: Path, name: str, write, message: str) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path / name)
-    with pytest.raises(FormatError, match=told):
+    with pytest.raises(FormatError, match=message):
         read_embedding(tmp_path / name)
 
 

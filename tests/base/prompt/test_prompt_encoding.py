@@ -21,7 +21,7 @@ from loratools.base.prompt.guidance import (
 )
 from loratools.base.prompt.prompt import sections
 from loratools.base.prompt.prompt_chunks import split_chunks, token_row
-from loratools.base.prompt.prompt_encoding import PromptEncoder, encode_pair, encode_prompts
+from loratools.base.prompt.prompt_encoding import PromptEncoder, encode_prompts
 from loratools.errors import PromptError
 from tests.base.tiny_xl import save_tiny_xl
 
@@ -41,8 +41,8 @@ def hidden(base: Base, text: str, **settings: int) -> Tensor:
 
 
 def ids(base: Base, text: str) -> list[int]:
-    found: list[int] = base.tokenizer(text, add_special_tokens=False).input_ids
-    return found
+    ids: list[int] = base.tokenizer(text, add_special_tokens=False).input_ids
+    return ids
 
 
 def by_hand(base: Base, tokens: list[int]) -> Tensor:
@@ -51,8 +51,8 @@ def by_hand(base: Base, tokens: list[int]) -> Tensor:
     row = [tokenizer.bos_token_id, *tokens, tokenizer.eos_token_id]
     row += [tokenizer.pad_token_id] * (77 - len(row))
     with torch.no_grad():
-        found: Tensor = base.text_encoder(torch.tensor([row])).last_hidden_state
-    return found
+        states: Tensor = base.text_encoder(torch.tensor([row])).last_hidden_state
+    return states
 
 
 def lengths(base: Base, text: str) -> list[int]:
@@ -140,11 +140,11 @@ def test_sdxl_weighs_each_encoder_and_pools_the_first_chunk(xl: Base) -> None:
 
 def test_sdxls_empty_negative_prompt_is_zeros(xl: Base, base: Base) -> None:
     """As in diffusers' pipeline without a negative prompt, and in the WebUI."""
-    positive, negative = encode_pair(xl, "", "", 4)
+    positive, negative = encode_prompts(xl, ["", ""], 4)
     cond = negative.negative.at(0)
     assert cond.pooled is not None and not cond.hidden.any() and not cond.pooled.any()
     assert torch.equal(positive.conjuncts[0].at(0).hidden, condition(xl, [""]).hidden)
-    assert encode_pair(base, "", "", 4)[1].negative.at(0).hidden.any()
+    assert encode_prompts(base, [""], 4)[0].negative.at(0).hidden.any()
 
 
 def test_stages_hold_their_texts_in_chunks_of_the_longest(base: Base) -> None:
@@ -161,16 +161,16 @@ def test_stages_hold_their_texts_in_chunks_of_the_longest(base: Base) -> None:
 
 
 def test_and_is_parts_of_a_prompt_and_a_word_of_a_negative_one(base: Base) -> None:
-    positive, negative = encode_pair(base, "red AND hat :0.5", "red AND hat :0.5", 4)
+    positive, negative = encode_prompts(base, ["red AND hat :0.5"] * 2, 4)
     assert [part.weight for part in positive.conjuncts] == [1, 0.5]
     assert torch.equal(positive.conjuncts[1].at(0).hidden, positive.conjuncts[1].at(3).hidden)
     torch.testing.assert_close(positive.conjuncts[1].at(0).hidden, hidden(base, "hat"), rtol=1e-5, atol=1e-5)
     assert negative.negative.weight == 1
     wanted = condition(base, ["red AND hat :0.5"]).hidden
     torch.testing.assert_close(negative.negative.at(0).hidden, wanted, rtol=1e-5, atol=1e-5)
-    told = guidance([positive], [negative], True)
-    assert isinstance(told, ComposedGuidance) and told.row_owners(1) == [0, 0, 0]
-    torch.testing.assert_close(told.at(0).hidden[:1], wanted, rtol=1e-5, atol=1e-5)
+    composed = guidance([positive], [negative], True)
+    assert isinstance(composed, ComposedGuidance) and composed.row_owners(1) == [0, 0, 0]
+    torch.testing.assert_close(composed.at(0).hidden[:1], wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_unequal_lengths_attend_as_if_they_were_alone() -> None:

@@ -151,13 +151,13 @@ def test_both_predictions_say_the_same(start: Tensor) -> None:
     """Salimans and Ho 2022, eq. for v: alpha * noise - sigma * clean, at unit variance."""
     made = []
     for kind in ("epsilon", "v_prediction"):
-        walk = find_sampler("DPM2 Karras").make_scheduler({**CONFIG, "prediction_type": kind}, 9)
-        x = start * walk.init_noise_sigma
-        for sigma, time in zip(walk.sigmas, walk.timesteps, strict=True):
+        scheduler = find_sampler("DPM2 Karras").make_scheduler({**CONFIG, "prediction_type": kind}, 9)
+        x = start * scheduler.init_noise_sigma
+        for sigma, time in zip(scheduler.sigmas, scheduler.timesteps, strict=True):
             clean, alpha = two_clouds(x, sigma), (sigma**2 + 1) ** -0.5
             noise = (x - clean) / sigma
-            told = noise if kind == "epsilon" else alpha * noise - alpha * sigma * clean
-            x = walk.step(told, time, x, None)[0]
+            output = noise if kind == "epsilon" else alpha * noise - alpha * sigma * clean
+            x = scheduler.step(output, time, x, None)[0]
         made.append(x)
     torch.testing.assert_close(made[0], made[1], rtol=1e-3, atol=1e-4)
 

@@ -88,7 +88,7 @@ def test_automatic_is_what_the_webui_takes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "name"),
+    ("settings", "name"),
     [
         (("DPM++ 2M", ""), "DPM++ 2M"),
         (("DPM++ 2M", "Automatic"), "DPM++ 2M Karras"),
@@ -103,8 +103,8 @@ def test_automatic_is_what_the_webui_takes() -> None:
         (("LCM", "SGM Uniform"), "LCM SGM Uniform"),
     ],
 )
-def test_the_webuis_two_settings(told: tuple[str, str], name: str) -> None:
-    assert from_webui(*told).name == name
+def test_the_webuis_two_settings(settings: tuple[str, str], name: str) -> None:
+    assert from_webui(*settings).name == name
 
 
 def test_the_two_settings_that_are_written_are_read_back() -> None:
@@ -116,7 +116,7 @@ def test_the_two_settings_that_are_written_are_read_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("DPM++ 2M Karas", r"did you mean 'DPM\+\+ 2M Karras'"),
         ("zzz", "there are DDIM"),
@@ -126,8 +126,8 @@ def test_the_two_settings_that_are_written_are_read_back() -> None:
         ("dpm_adaptive_karras", "use 'DPM fast'"),
     ],
 )
-def test_what_is_no_sampler_is_told(name: str, told: str) -> None:
-    with pytest.raises(GridError, match=told):
+def test_what_is_no_sampler_is_told(name: str, message: str) -> None:
+    with pytest.raises(GridError, match=message):
         find_sampler(name)
 
 
@@ -149,8 +149,8 @@ def test_a_run_makes_as_many_model_calls_as_it_says(base: Base, name: str) -> No
     """n, or 2n - 1 where the last step of two calls ends at 0; the WebUI's DDIM does not call its last time."""
     timed = name in ("DDIM", "DDIM CFG++", "PLMS")
     for webui in (False, True):
-        found = find_sampler(name).make_scheduler(CONFIG, 20, webui=webui)
-        assert len(found.timesteps) == CALLS.get(name, 20) - (timed and webui), webui
+        scheduler = find_sampler(name).make_scheduler(CONFIG, 20, webui=webui)
+        assert len(scheduler.timesteps) == CALLS.get(name, 20) - (timed and webui), webui
     for kind in KINDS:
         calls: list[float] = []
 

@@ -31,11 +31,11 @@ def test_trainings_levels_are_the_noise_schedules(known: Tensor) -> None:
 @pytest.mark.parametrize("schedule", ["", *SCHEDULES])
 @pytest.mark.parametrize("steps", [1, 2, 7, 20])
 def test_levels_fall_from_near_the_last_one(known: Tensor, schedule: str, steps: int) -> None:
-    found = schedule_sigmas(known, steps, schedule)
-    assert len(found) == steps + 1 + (schedule == "DDIM" and steps == 7)
-    assert (found[1:] < found[:-1]).all() and found.dtype == torch.float64
-    assert found[0] == pytest.approx(float(known[-1]), rel=1e-3) or schedule == "DDIM"
-    assert found[-1] == pytest.approx(float(known[0]) if schedule == "KL Optimal" else 0)
+    sigmas = schedule_sigmas(known, steps, schedule)
+    assert len(sigmas) == steps + 1 + (schedule == "DDIM" and steps == 7)
+    assert (sigmas[1:] < sigmas[:-1]).all() and sigmas.dtype == torch.float64
+    assert sigmas[0] == pytest.approx(float(known[-1]), rel=1e-3) or schedule == "DDIM"
+    assert sigmas[-1] == pytest.approx(float(known[0]) if schedule == "KL Optimal" else 0)
 
 
 def test_levels_by_hand(known: Tensor) -> None:
@@ -71,15 +71,15 @@ def test_every_schedule_type_is_heeded(known: Tensor, name: str, webui: bool) ->
     """Not for LCM, whose levels lie among its own 50."""
     trim = SAMPLERS[name].method.trimmed
     for schedule in SCHEDULES:
-        found = find_sampler(f"{name} {schedule}").make_scheduler(CONFIG, 7, webui=webui)
+        scheduler = find_sampler(f"{name} {schedule}").make_scheduler(CONFIG, 7, webui=webui)
         wanted = schedule_sigmas(known, 7 + trim, schedule)
         if webui or schedule not in ("Karras", "Exponential"):
-            assert torch.as_tensor(found.sigmas)[0].item() == pytest.approx(wanted[0].item(), rel=1e-5), schedule
-            made = {round(float(level), 3) for level in found.sigmas}
+            assert torch.as_tensor(scheduler.sigmas)[0].item() == pytest.approx(wanted[0].item(), rel=1e-5), schedule
+            made = {round(float(level), 3) for level in scheduler.sigmas}
             assert made >= {round(float(level), 3) for level in wanted[1 : -2 if trim else -1]}, schedule
         else:  # diffusers' own may begin at its own first time
             plain = find_sampler(name).make_scheduler(CONFIG, 7, webui=webui)
-            assert list(map(float, found.sigmas)) != list(map(float, plain.sigmas)), schedule
+            assert list(map(float, scheduler.sigmas)) != list(map(float, plain.sigmas)), schedule
 
 
 def test_quantiles_are_those_of_the_beta_distribution() -> None:

@@ -159,7 +159,7 @@ def test_other_tools_read_vectors_in_their_own_way(tmp_path: Path) -> None:
     files = {"A": Made(seed=1, names=(LINEAR, CONV, POINT)).save(tmp_path / "A.safetensors")}
     a = dense(files["A"])
     inline = terms("A:0.5:" + ",".join(["0.5"] * 17), 1.0, **files)
-    assert inline[0].written
+    assert inline[0].inline
     result = compatible(inline, "supermerger")
     assert torch.allclose(result[POINT].dense().flatten(1), 0.25 * a[POINT], atol=1e-5)  # the ratio is ignored
     conv = Made(seed=1, names=("unet.down_blocks.0.downsamplers.0.conv", POINT))

@@ -135,10 +135,10 @@ def test_equal_stacks_are_patched_once_and_texts_encoded_once_a_state(
     stacks = [Stack(), deltas, Stack(deltas.deltas, 1.0, deltas.digest), replace(deltas, weight=0.5), whole]
     before = weights(base)
     with Engine(base) as engine:
-        told = Told(engine, monkeypatch)
+        log = Told(engine, monkeypatch)
         assert engine.render(jobs(tmp_path, stacks), PictureStore(tmp_path)) == 10
-    assert told.texts == [[PROMPTS[0], "", PROMPTS[1]]] * 2  # the base's serve all that leaves the text encoder alone
-    assert [move.modules for move in told.moves] == [0, len(deltas.deltas), len(deltas.deltas), len(whole.deltas)]
+    assert log.texts == [[PROMPTS[0], "", PROMPTS[1]]] * 2  # the base's serve all that leaves the text encoder alone
+    assert [move.modules for move in log.moves] == [0, len(deltas.deltas), len(deltas.deltas), len(whole.deltas)]
     assert not changed(before, base)
 
 

@@ -50,9 +50,10 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def step(name: str, assist: Assist | None = None, key: str = "key") -> Planned:
+def step(name: str, assist: Assist | None = None, key: str = "key", kind: str = "grid") -> Planned:
+    """A grid, which can do without a process, or a training, which cannot."""
     draft = Draft({}, (), lambda out, context: Outcome(""), assist=assist)
-    return Planned(name, "grid", draft, Path("out"), key, 1, "owner")
+    return Planned(name, kind, draft, Path("out"), key, 1, "owner")
 
 
 def following(threads: ThreadPoolExecutor, work: Path, *steps: Planned) -> Future[None]:
@@ -70,15 +71,15 @@ def test_the_other_takes_part_in_what_is_shared_and_only_then(tmp_path: Path, th
     with leading(tmp_path, FIRST, [step("sheet"), step("alone")], RunObserver()) as sharing:
         for resumes in (True, False):
             before, deadline = len(seen), time.monotonic() + 5
-            with sharing("sheet")(resumes=resumes, needed=True) as shared:
+            with sharing(step("sheet", kind="train"))(resumes=resumes) as shared:
                 while len(seen) == before and time.monotonic() < deadline:
                     time.sleep(0.001)
             assert shared.rendered == 3 and seen[-1].resume == resumes and not seen[-1].progress
         before = len(seen)
-        with sharing("sheet")(resumes=False, needed=False) as shared:  # over before the other may have seen it
+        with sharing(step("sheet"))(resumes=False) as shared:  # over before the other may have seen it
             pass
         assert shared.rendered == 3 * (len(seen) - before)
-        with sharing("alone")(resumes=False, needed=False) as shared:
+        with sharing(step("alone"))(resumes=False) as shared:
             pass
         assert shared.rendered == 0
     assert other.result(5) is None
@@ -113,7 +114,7 @@ def test_the_first_process_reports_the_error_of_another(tmp_path: Path, threads:
     notes: list[str] = []
     other = following(threads, tmp_path, step("style", full))
     with leading(tmp_path, FIRST, [step("style")], Notes(notes)) as sharing:
-        with sharing("style")(resumes=False, needed=False):
+        with sharing(step("style"))(resumes=False):
             time.sleep(0.1)
         assert notes == [
             "the step 'style' is whole, though the other processes had to do without one: process 2 of 2: "
@@ -121,13 +122,13 @@ def test_the_first_process_reports_the_error_of_another(tmp_path: Path, threads:
         ]
         with (
             pytest.raises(LaunchError, match="process 2 of 2: the device is full"),
-            sharing("style")(resumes=False, needed=True),
+            sharing(step("style", kind="train"))(resumes=False),
         ):
             time.sleep(0.1)
             raise LaunchError("another process of this run stopped")
         with (
             pytest.raises(TrainingError, match="my own"),
-            sharing("style")(resumes=False, needed=True),
+            sharing(step("style", kind="train"))(resumes=False),
         ):
             raise TrainingError("my own")
     assert other.result(5) is None
@@ -140,16 +141,16 @@ def test_who_failed_in_a_step_that_the_first_stays_in_ends(tmp_path: Path, threa
     other = following(threads, tmp_path, step("style", full))
     with leading(tmp_path, FIRST, [step("style")], RunObserver()) as sharing:
         with (
-            sharing("style")(resumes=False, needed=True),
+            sharing(step("style", kind="train"))(resumes=False),
             pytest.raises(LaunchError, match="process 2 of 2: unexpected ValueError: some bug"),
         ):
             other.result(5)  # a launcher would end all now
         with (
             pytest.raises(LaunchError, match="process 2 of 2 is gone, and the step 'next' needs all of them"),
-            sharing("next")(resumes=False, needed=True),
+            sharing(step("next", kind="train"))(resumes=False),
         ):
             pass
-        with sharing("sheet")(resumes=False, needed=False) as shared:  # a grid can do without
+        with sharing(step("sheet"))(resumes=False) as shared:  # a grid can do without
             pass
     assert shared.rendered == 0
 

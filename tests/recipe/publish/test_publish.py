@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from loratools.adapter.files.file import read
 from loratools.adapter.files.metadata import Provenance
-from loratools.adapter.files.rewrite_header import relabel
+from loratools.adapter.files.rewrite_header import rewrite_header
 from loratools.adapter.header import read_header
 from loratools.base.infotext import read_png
 from loratools.errors import FileError, FormatError, RecipeError
@@ -254,10 +254,10 @@ def test_triggers_are_the_tags_of_every_picture() -> None:
 def test_a_relabelled_file_is_the_very_file_that_would_have_been_written(folder: Path) -> None:
     run('  final: {merge: "a:1"}\n  other: {merge: "a:1"}\n')
     header = read_header("work/final.safetensors")
-    relabel("work/final.safetensors", "new.safetensors", dict(header.metadata))
+    rewrite_header("work/final.safetensors", "new.safetensors", dict(header.metadata))
     assert sha256("new.safetensors") == sha256("work/final.safetensors")
     texts = {
         key: text for key, text in read_header("work/other.safetensors").metadata.items() if not key.startswith("sshs_")
     }
-    relabel("work/final.safetensors", "renamed.safetensors", texts)
+    rewrite_header("work/final.safetensors", "renamed.safetensors", texts)
     assert sha256("renamed.safetensors") == sha256("work/other.safetensors")

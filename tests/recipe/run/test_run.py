@@ -15,7 +15,7 @@ from loratools.adapter.files.metadata import Provenance
 from loratools.errors import FileError, HeldError, RecipeError
 from loratools.files import locked, sha256
 from loratools.pocket.judge import Reading
-from loratools.preview.record.grid import read_grid
+from loratools.preview.record.folder import read_grid
 from loratools.recipe.demo.demo import run_demo
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps, state_of
@@ -81,7 +81,8 @@ def test_from_pictures_to_the_grid_and_then_from_the_cache(folder: Path) -> None
     assert made is not None
     assert made.owner == "recipe:r:final"
     assert {entry["digest"] for entry in made.inputs} == {style.digest, base.digest}
-    assert set(made.ancestors) == {style.digest, base.digest} or style.metadata.get("loratools") is None
+    assert "loratools" in style.metadata and "loratools" in base.metadata
+    assert set(made.ancestors) == {style.digest, base.digest}
     grid = read_grid(Path("work/sheet"))
     assert [row.label for row in grid.rows] == ["style@1", "style@2", "final"]
     scores = json.loads(Path("work/sheet/scores.json").read_text(encoding="utf-8"))

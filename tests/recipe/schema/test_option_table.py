@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,12 @@ def test_every_option_says_in_one_line_what_it_is(part: str) -> None:
 @pytest.mark.parametrize("part", ["Train", "Basestyle"])
 def test_what_a_recipe_says_elsewhere_is_no_option(part: str) -> None:
     assert not ELSEWHERE.keys() & json_schema()["$defs"][part]["properties"].keys()
+
+
+def test_reading_a_recipe_loads_every_kind_and_nothing_heavy() -> None:
+    code = (
+        "import sys; from loratools.recipe.schema.recipe import parse_recipe; parse_recipe('steps: {a: {merge: b}}'); "
+        "print(*sorted({'torch', 'numpy', 'PIL', 'safetensors'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stdout.split()

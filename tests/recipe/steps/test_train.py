@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from loratools.errors import RecipeError
 from loratools.recipe.run.runner import make_planner
 
 
@@ -64,3 +65,10 @@ def test_what_lies_beside_the_recipe_comes_before_the_current_folder(
     before = make_planner(recipe, folder / "work").step("s").key
     Image.new("RGB", (64, 64), "white").save(folder / "conf/masks/0.png")
     assert make_planner(recipe, folder / "work").step("s").key != before
+
+
+def test_numbered_folders_do_not_count_where_names_mean_nothing(folder: Path) -> None:
+    save(folder / "img/10_ink", 3)
+    Path("r.yaml").write_text("base: tiny\nsteps:\n  s: {train: {images: {folder: img, plain_name: true}}}\n")
+    with pytest.raises(RecipeError, match="'img' holds no pictures; name a folder inside it, such as img/10_ink"):
+        make_planner("r.yaml").plan()

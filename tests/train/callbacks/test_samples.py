@@ -92,19 +92,19 @@ def test_what_a_file_gets_wrong_is_named(
 def test_what_sd_scripts_takes_stops_nothing(config: Config, tmp_path: Path, base: Base) -> None:
     line = "1girl --w 100 --h 30 --d -1 --ss dpmsolver --cn pose.png --G 3.5 --fs 3 --ctr 0.5 --rcfg 1"
     notes: list[str] = []
-    (found,) = read_sample_prompts(config(tmp_path, sample_prompts=[line], seed=5), base, notes)
-    assert (found.size, found.seed, found.sampler) == ((64, 96), 5, "DPM++ 2M")
+    (request,) = read_sample_prompts(config(tmp_path, sample_prompts=[line], seed=5), base, notes)
+    assert (request.size, request.seed, request.sampler) == ((64, 96), 5, "DPM++ 2M")
     assert [note.split()[3] for note in notes] == ["--cn", "--G", "--fs", "--ctr", "--rcfg", "100x30"]
     assert notes[-1] == "sample_prompts, line 1: 100x30 is drawn at 96x64, since sides are multiples of 8"
     notes.clear()
     (tmp_path / "p.json").write_text('[{"prompt": "a", "seed": -1, "guidance_scale": 3.5}]')
-    (found,) = read_sample_prompts(config(tmp_path, sample_prompts=str(tmp_path / "p.json")), base, notes)
-    assert found.seed == 1 and len(notes) == 1 and "guidance_scale has no effect" in notes[0]
+    (request,) = read_sample_prompts(config(tmp_path, sample_prompts=str(tmp_path / "p.json")), base, notes)
+    assert request.seed == 1 and len(notes) == 1 and "guidance_scale has no effect" in notes[0]
 
 
-def test_the_notes_of_samples_are_the_plans(config: Config, pictures: Pictures) -> None:
-    found = dry_run(config(pictures(count=1), sample_prompts=["1girl --w 70"]))
-    assert [note for note in found.notes if "70x64 is drawn at 64x64" in note]
+def test_the_notes_of_samples_are_the_dry_runs(config: Config, pictures: Pictures) -> None:
+    report = dry_run(config(pictures(count=1), sample_prompts=["1girl --w 70"]))
+    assert [note for note in report.notes if "70x64 is drawn at 64x64" in note]
 
 
 def test_a_missing_file_stops_a_run_before_it_begins(config: Config, pictures: Pictures, tmp_path: Path) -> None:
@@ -116,9 +116,9 @@ def test_a_missing_file_stops_a_run_before_it_begins(config: Config, pictures: P
 def test_prompts_are_looked_for_beside_the_config(pictures: Pictures, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("1girl")
     (tmp_path / "a.yaml").write_text(f"base: pocket\nimages: {pictures()}\nsample_prompts: prompts.txt\n")
-    found = read_config(tmp_path / "a.yaml")[0]
-    assert found.sample_prompts == tmp_path / "prompts.txt" and found.samples_every_epochs == 1
-    assert "sample_prompts" not in found.settings()
+    read = read_config(tmp_path / "a.yaml")[0]
+    assert read.sample_prompts == tmp_path / "prompts.txt" and read.samples_every_epochs == 1
+    assert "sample_prompts" not in read.settings()
 
 
 def test_samples_are_the_networks_own_and_change_no_byte(
@@ -215,10 +215,10 @@ def test_what_sd_scripts_says_of_samples_and_validation(
         'sample_every_n_epochs = 2\nvalidate_every_n_steps = 50\nvalidate_every_n_epochs = 0\nlogging_dir = "logs"\n'
     )
     file.write_text(f'{common}sample_prompts = "prompts.txt"\nsample_sampler = "euler_a"\n{asked}')
-    found = read_config(file)[0]
-    assert (found.sample_prompts, found.sample_sampler) == (tmp_path / "prompts.txt", "euler_a")
-    assert (found.samples_every_epochs, found.validate_every_steps) == (2, 50)
-    assert found.tensorboard == Path("logs") and tensorboard_folder(found) == Path("logs") / found.name
+    read = read_config(file)[0]
+    assert (read.sample_prompts, read.sample_sampler) == (tmp_path / "prompts.txt", "euler_a")
+    assert (read.samples_every_epochs, read.validate_every_steps) == (2, 50)
+    assert read.tensorboard == Path("logs") and tensorboard_folder(read) == Path("logs") / read.name
     file.write_text(f'{common}sample_prompts = "prompts.txt"\nsample_sampler = "euler_a"\nsample_every_n_steps = 0\n')
     assert read_config(file)[0].sample_prompts is None  # as there: nobody says when
 

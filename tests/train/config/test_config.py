@@ -22,7 +22,7 @@ def test_preset_then_file_then_flags(tmp_path: Path) -> None:
 
 def test_every_preset_is_valid_and_names_its_source() -> None:
     for name, preset in presets().items():
-        assert preset["source"] and make_config({**MINIMAL, "preset": name}, "t").preset == name
+        assert preset.source and make_config({**MINIMAL, "preset": name}, "t").preset == name
     assert {"style-004", "default", "character-002", "character-003", "object", "pose", "scene", "pocket-style"} <= set(
         presets()
     )

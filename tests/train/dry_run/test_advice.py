@@ -68,7 +68,7 @@ def test_a_warm_up_without_effect_is_warned_of(pictures: Callable[..., Path]) ->
 
 
 def test_presets_have_the_guides_numbers() -> None:
-    settings = {name: preset["settings"] for name, preset in presets().items()}
+    settings = {name: preset.settings for name, preset in presets().items()}
     style, two, three = settings["style-004"], settings["character-002"], settings["character-003"]
     assert (style["epochs"], style["noise_offset"], style["keep_tokens"]) == (8, 0.1, 3)
     assert style["learning_rate"] == style["unet_lr"] == style["te_lr"] == 1e-4

@@ -71,6 +71,30 @@ def test_every_key_has_its_place(tmp_path: Path, ends: str) -> None:
     assert document.text[value.start : value.end] == "1.5"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# only = a comment",
+        "a = 1",
+        "a=[\n]\n",
+        "a = {}",
+        "1.2 = 3",
+        'a = """"""',
+        "a = '''x''''\nb = 1",
+        'a = """x"""" # "[b"\nb = 1',
+        "[ t . u ]\n[[ v ]]\n",
+        "a = inf # =",
+        "\ufeffa = -1\n\n\n",
+        '"\\u00e9" = [[1], [2]]',
+    ],
+)
+def test_any_toml_is_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.toml").write_text(text, encoding="utf-8")
+    document = read_toml(tmp_path / "a.toml")
+    assert {place[0] for place in document.keys if place} == document.data.keys()
+
+
 OPTIONS = 'pretrained_model_name_or_path = "b"\n[train]\ntrain_data_dir = "imgs"\n'
 DATASETS = """[general]
 shuffle_caption = true

@@ -88,7 +88,7 @@ def draft(request: StepRequest) -> Draft:
     preset = "pocket-style" if base == "pocket" else "style-004"
     values = {"preset": preset, **training, "base": base, "images": "images", "name": request.name}
     settings = read_settings(request, values)
-    files = {key: str(path) for key, path in settings.found.items()}
+    files = {key: str(path) for key, path in settings.paths.items()}
     step = BasestyleStep(request, {**training, **asdict(generation), **files}, settings.base_adapters)
     return Draft(
         {"drawn": asdict(generation), "prompts": sha256(PROMPTS), **settings.options()},
@@ -97,7 +97,7 @@ def draft(request: StepRequest) -> Draft:
         check=check_devices,
         epochs=settings.config.epochs,
         family=request.paths.base_family,
-        numbers=settings.kept_epochs(),
+        kept_epochs=settings.kept_epochs(),
         pruned_by=settings.pruned_by(),
         units=3.0 * int(generation.images_per_framing) * settings.config.repeats * settings.config.epochs,
         assist=step.assist,

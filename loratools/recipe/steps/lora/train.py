@@ -12,7 +12,6 @@ from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.kinds import BorrowedOptions, StepKind, UnitCost
 from loratools.recipe.steps.lora.train_settings import (
-    BESIDE_IMAGES,
     RunSettings,
     check_devices,
     outcome_of_run,
@@ -58,7 +57,7 @@ def draft(request: StepRequest) -> Draft:
         epochs=settings.config.epochs,
         family=request.paths.base_family,
         units=_samples(settings.config, pictures, request),
-        numbers=settings.kept_epochs(),
+        kept_epochs=settings.kept_epochs(),
         pruned_by=settings.pruned_by(),
         assist=step.assist,
     )
@@ -102,6 +101,8 @@ def _samples(config: TrainConfig, pictures: Sequence[StepInput], request: StepRe
 
 def _images(value: Any, request: StepRequest) -> tuple[list[dict[str, Any]], list[StepInput]]:
     """The folders of pictures: each with its settings, as training reads them, and as an input."""
+    from loratools.train.config.data import FILES_OF_FOLDER
+
     entries, inputs = [], []
     for index, item in enumerate(value if isinstance(value, list) else [value]):
         place = ("images", index) if isinstance(value, list) else ("images",)
@@ -112,8 +113,8 @@ def _images(value: Any, request: StepRequest) -> tuple[list[dict[str, Any]], lis
         if folder.step is not None:
             _check_drawn(folder.step, request, *place)
         else:
-            _check_pictures(folder, request, *place)
-        paths = {key: request.paths.find(str(entry[key])) or entry[key] for key in BESIDE_IMAGES if entry.get(key)}
+            _check_pictures(folder, request, *place, plain_name=bool(entry.get("plain_name")))
+        paths = {key: request.paths.find(str(entry[key])) or entry[key] for key in FILES_OF_FOLDER if entry.get(key)}
         entries.append({**entry, **paths, "folder": str(folder.path)})
         inputs.append(folder)
     return entries, inputs
@@ -130,14 +131,14 @@ def _check_drawn(name: str, request: StepRequest, *place: str | int) -> None:
         raise request.error(*place, message=message)
 
 
-def _check_pictures(folder: StepInput, request: StepRequest, *place: str | int) -> None:
+def _check_pictures(folder: StepInput, request: StepRequest, *place: str | int, plain_name: bool) -> None:
     """Raise RecipeError if there is no folder, or not one picture in it."""
     from loratools.dataset.folder import folders_read
 
     if not folder.path.is_dir():
         message = f"'{folder.label}' is a file, and a folder of pictures is needed; name the folder that it lies in"
         raise request.error(*place, message=message)
-    if not folders_read(folder.path):
+    if not folders_read(folder.path, plain_name=plain_name):
         inside = sorted(path for path in folder.path.iterdir() if path.is_dir())
         hint = f"name a folder inside it, such as {folder.label}/{inside[0].name}" if inside else "put some there"
         raise request.error(*place, message=f"'{folder.label}' holds no pictures; {hint}")
@@ -147,11 +148,12 @@ def _subsets(config: TrainConfig) -> list[dict[str, Any]]:
     """Each folder's settings; of its path only a name such as ``10_name`` counts, which sets the repeats, and of the
     other paths that they are given: what lies there counts by digest."""
     from loratools.dataset.folder import folder_repeats
+    from loratools.train.config.data import FILES_OF_FOLDER
 
     named = [folder_repeats(subset.folder) for subset in config.images]
     names = [f"{name.repeats}_{name.word}" if name else "" for name in named]
     subsets = []
     for subset, name in zip(config.images, names, strict=True):
-        given = {key: "given" for key in BESIDE_IMAGES if getattr(subset, key) is not None}
+        given = {key: "given" for key in FILES_OF_FOLDER if getattr(subset, key) is not None}
         subsets.append({**subset.model_dump(mode="json"), **given, "folder": name})
     return subsets

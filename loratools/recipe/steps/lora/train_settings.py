@@ -1,4 +1,4 @@
-"""Training's settings as a recipe holds them: what is left out, checked by training's own model, files found.
+"""Training's settings as a recipe holds them: what is left out, checked by training's own model, paths.
 
 Shared by ``train`` and ``basestyle``, whose options are these settings.
 """
@@ -33,7 +33,6 @@ ELSEWHERE: Mapping[str, str] = {
     "datasets": "write folders under `images`, or train by a config of its own",
     "max_steps": "write `epochs`, which other steps can name",
 }
-BESIDE_IMAGES = ("metadata_file", "mask_folder")  # settings of a folder of pictures that name files beside it
 _KEPT_FILES = ("save_every_epochs", "save_every_steps", "save_last_n")  # which files a run leaves; not what is in one
 
 
@@ -42,13 +41,14 @@ class RunSettings:
     """A run's settings, checked, and what it reads beside its base and pictures.
 
     Attributes:
-        config: as the recipe has it; ``found`` are those of its settings that name files, as paths.
+        config: as the recipe has it.
+        paths: of the files that its settings ``vae`` and ``sample_prompts`` name.
         base_adapters: what it builds on.
-        files: those files whose content determines the result.
+        files: those of all the files that it names whose content determines the result.
     """
 
     config: TrainConfig
-    found: Mapping[str, Any]
+    paths: Mapping[str, Any]
     base_adapters: BaseAdapters
     files: tuple[StepInput, ...]
 
@@ -65,7 +65,7 @@ class RunSettings:
 
     def with_files(self) -> TrainConfig:
         """The config with the paths of the files that it names."""
-        return self.config.model_copy(update=dict(self.found))
+        return self.config.model_copy(update=dict(self.paths))
 
     def kept_epochs(self) -> tuple[int, ...]:
         """The epochs whose files are there once the run has ended."""
@@ -98,8 +98,8 @@ def read_settings(
     except RecipeError as error:
         raise request.error(*(error.place or ()), message=error.reason) from error
     base_adapters = read_base_adapters({**(under or {}), **values}, request)
-    found, files = _files_of(config, request)
-    settings = RunSettings(config, found, base_adapters, files)
+    paths, files = _files_of(config, request)
+    settings = RunSettings(config, paths, base_adapters, files)
     for place, mistake in mistakes(settings.with_files(), request.paths.base_family):
         raise request.error(*place, message=str(mistake)) from mistake
     return settings
@@ -127,10 +127,12 @@ def _files_of(config: TrainConfig, request: StepRequest) -> tuple[dict[str, Any]
     Raises:
         RecipeError: if one is not there.
     """
-    found: dict[str, Any] = {}
+    from loratools.train.config.data import FILES_OF_FOLDER
+
+    paths: dict[str, Any] = {}
     inputs: list[StepInput] = []
     if isinstance(config.sample_prompts, Path):
-        found["sample_prompts"] = path = request.paths.find(str(config.sample_prompts))
+        paths["sample_prompts"] = path = request.paths.find(str(config.sample_prompts))
         if path is None:
             message = (
                 f"there is no '{config.sample_prompts}' beside the recipe or in the current folder; give a file's place"
@@ -143,11 +145,11 @@ def _files_of(config: TrainConfig, request: StepRequest) -> tuple[dict[str, Any]
         except LoratoolsError as error:
             raise request.error("vae", message=str(error)) from error
         if (here := request.paths.find(text)) is not None:  # one of the hub keeps its id in headers
-            found["vae"], vae = here, replace(vae, label=here.name)
+            paths["vae"], vae = here, replace(vae, label=here.name)
         inputs.append(vae)
-    beside = [getattr(subset, key) for subset in config.images for key in BESIDE_IMAGES]
+    beside = [getattr(subset, key) for subset in config.images for key in FILES_OF_FOLDER]
     inputs += [StepInput(path.name, path, digest_of(path)) for path in beside if path is not None and path.exists()]
-    return found, tuple(inputs)
+    return paths, tuple(inputs)
 
 
 def outcome_of_run(result: RunResult) -> Outcome:

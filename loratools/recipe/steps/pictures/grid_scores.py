@@ -21,19 +21,19 @@ def compared_with(settings: Grid, step: StepRequest) -> list[tuple[str, StepInpu
     Raises:
         RecipeError: at the option, for a folder without images, a model that cannot be used, or a step that makes none.
     """
-    found = [
+    folders = [
         (key, _images(str(getattr(settings, key)), step, key))
         for key in ("score_images", "held_out")
         if getattr(settings, key) is not None
     ]
     return [
-        *found,
+        *folders,
         *(("score_models", _model(text, step, number)) for number, text in enumerate(settings.score_models)),
     ]
 
 
 def score_request(compared: Sequence[tuple[str, StepInput]]) -> ScoreRequest:
-    """What :func:`compared_with` found, as folders; the steps that the grid needs must have run."""
+    """The folders of :func:`compared_with`; the steps that the grid needs must have run."""
     from loratools.preview.request.options import ScoreRequest
 
     images = {key: source.path for key, source in compared}
@@ -44,18 +44,18 @@ def score_request(compared: Sequence[tuple[str, StepInput]]) -> ScoreRequest:
 def _images(text: str, step: StepRequest, key: str) -> StepInput:
     from loratools.preview.judge.score_request import check_images
 
-    found = step.input(text, key)
-    if found.step is not None:
-        planned = step.planner.step(found.step)
+    source = step.input(text, key)
+    if source.step is not None:
+        planned = step.planner.step(source.step)
         if planned.step_kind.makes != "pictures":
             message = f"the step '{text}' is a {planned.kind}, which makes no images; name a folder or a `draw` step"
             raise step.error(key, message=message)
-        return found
+        return source
     try:
-        check_images(found.path)
+        check_images(source.path)
     except LoratoolsError as error:
         raise step.error(key, message=str(error)) from error
-    return found
+    return source
 
 
 def _model(text: str, step: StepRequest, number: int) -> StepInput:

@@ -124,7 +124,7 @@ def _check_row(options: Publish, terms: Terms, grid: StepInput, request: StepReq
 
 def _rows_of(grid: StepInput, request: StepRequest) -> list[str] | None:
     """The labels of a grid's rows; None where they are not known before it is there."""
-    from loratools.preview.record.grid import read_grid
+    from loratools.preview.record.folder import read_grid
     from loratools.recipe.steps.pictures.grid_check import planned_row_labels
     from loratools.recipe.steps.pictures.grid_step import GridStep
 
@@ -177,7 +177,7 @@ class PublishStep:
 
     def make(self, out: Path, context: RunContext) -> Outcome:
         """Fill the folder ``out``, whole or not at all."""
-        from loratools.adapter.files.rewrite_header import relabel
+        from loratools.adapter.files.rewrite_header import rewrite_header
         from loratools.ops.analysis.describe import describe
         from loratools.recipe.publish.card import CardOptions, Published, card, header_texts, sidecar, triggers
 
@@ -187,7 +187,7 @@ class PublishStep:
         about = CardOptions(**options.model_dump(include={field.name for field in fields(CardOptions)}))
         published = Published(about, self.name, described, activation, self.request.paths.base)
         with _swapped(out, owner, context.force) as folder:
-            digest = relabel(lora, folder / f"{self.name}.safetensors", header_texts(published), owner=owner)
+            digest = rewrite_header(lora, folder / f"{self.name}.safetensors", header_texts(published), owner=owner)
             picture = self._picture(folder, context, published)
             write_text(folder / f"{self.name}.json", sidecar(published))
             write_text(folder / "README.md", card(published, picture))
@@ -264,7 +264,7 @@ def _grid_picture(folder: Path, options: Publish, published: Published) -> Path:
     Raises:
         FileError: if the grid has no such row.
     """
-    from loratools.preview.record.grid import read_grid
+    from loratools.preview.record.folder import read_grid
 
     grid = read_grid(folder)
     labels, row = [info.label for info in grid.rows], options.row or options.lora
