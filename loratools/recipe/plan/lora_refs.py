@@ -235,13 +235,13 @@ def _no_epoch(planned: Planned, spec: TermSpec) -> str | None:
             f"{planned.draft.epochs}"
         )
     wanted = range(numbers[0], numbers[-1] + 1) if numbers else range(0)
-    removed = [number for number in wanted if number not in planned.draft.numbers]
+    removed = [number for number in wanted if number not in planned.draft.kept_epochs]
     return _removed(f"'{planned.name}@{spec.epoch}'", removed[0], planned) if removed else None
 
 
 def _removed(asked: str, number: int, planned: Planned) -> str:
     """That the run removes the file of epoch ``number``, and by which setting."""
-    every, left = planned.draft.pruned_by.get("save_every_epochs"), planned.draft.numbers
+    every, left = planned.draft.pruned_by.get("save_every_epochs"), planned.draft.kept_epochs
     name = "save_every_epochs" if every is not None and number % every else "save_last_n"
     kept = ", ".join(map(str, left[:8])) + (" ..." if len(left) > 8 else "")
     return (

@@ -55,8 +55,8 @@ class Draft:
         options: everything but the inputs that determines the result, as JSON values.
         inputs: what is read.
         make: runs the step.
-        epochs: how many epochs it trains, if it is a run; ``numbers`` are those whose files are kept, and ``pruned_by``
-            the settings that remove the others.
+        epochs: how many epochs it trains, if it is a run; ``kept_epochs`` are those whose files stay, and
+            ``pruned_by`` the settings that remove the others.
         in_place: the step keeps what is there of its own, from any key (a grid's pictures have keys of their own).
         check: called before any step runs; raises what only the run's context can show.
         family: of the LoRA that it makes, where that is known beforehand.
@@ -74,7 +74,7 @@ class Draft:
     check: Callable[[RunContext], None] | None = None
     family: str | None = None
     units: float | None = None
-    numbers: tuple[int, ...] = ()
+    kept_epochs: tuple[int, ...] = ()
     pruned_by: Mapping[str, int] = field(default_factory=dict)
     assist: Callable[[Path, RunContext], int] | None = None
     copies: bool = False

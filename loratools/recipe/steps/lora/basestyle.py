@@ -97,7 +97,7 @@ def draft(request: StepRequest) -> Draft:
         check=check_devices,
         epochs=settings.config.epochs,
         family=request.paths.base_family,
-        numbers=settings.kept_epochs(),
+        kept_epochs=settings.kept_epochs(),
         pruned_by=settings.pruned_by(),
         units=3.0 * int(generation.images_per_framing) * settings.config.repeats * settings.config.epochs,
         assist=step.assist,

@@ -57,7 +57,7 @@ def draft(request: StepRequest) -> Draft:
         epochs=settings.config.epochs,
         family=request.paths.base_family,
         units=_samples(settings.config, pictures, request),
-        numbers=settings.kept_epochs(),
+        kept_epochs=settings.kept_epochs(),
         pruned_by=settings.pruned_by(),
         assist=step.assist,
     )

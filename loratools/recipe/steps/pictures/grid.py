@@ -106,7 +106,7 @@ def _pictures(grid: GridStep) -> int:
     for terms in grid.terms:
         step = terms.inputs[0].step
         bare = len(terms.specs) == 1 and terms.specs[0].epoch is None and step is not None
-        count += (len(grid.step.planner.step(step).draft.numbers) or 1) if bare and step else 1
+        count += (len(grid.step.planner.step(step).draft.kept_epochs) or 1) if bare and step else 1
     weights = [weight for weight in grid.axes.weights or [1] if weight != 0]
     across = math.prod(len(axis.values) for axis in grid.axes.axes if axis.kind not in ("adapter", "epoch"))
     inner = max(1, len(grid.axes.prompts)) * max(1, len(grid.axes.seeds or ()))
