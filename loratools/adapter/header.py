@@ -48,12 +48,12 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         FileError: if the file is missing or unreadable.
         FormatError: if it is empty, truncated, no safetensors file, or its header contradicts itself.
     """
-    place = Path(path)
-    raw, size = _header_bytes(place)
-    entries = _parse(place, raw)
-    metadata = _metadata(place, entries.pop("__metadata__", {}))
-    tensors = {name: _tensor(place, name, entry) for name, entry in entries.items()}
-    _check_layout(place, tensors, size - 8 - len(raw))
+    file = Path(path)
+    raw, size = _header_bytes(file)
+    entries = _parse(file, raw)
+    metadata = _metadata(file, entries.pop("__metadata__", {}))
+    tensors = {name: _tensor(file, name, entry) for name, entry in entries.items()}
+    _check_layout(file, tensors, size - 8 - len(raw))
     return Header(metadata, tensors, 8 + len(raw), size)
 
 

@@ -64,8 +64,8 @@ def parse_rule(where: str, weight: float, scheme: Scheme) -> ElementRule:
     Raises:
         BlockError: for a block that the scheme lacks, or a rule without a part of a module's name.
     """
-    place, _, parts = where.partition("/")
-    words, elements = place.split() or ["*"], parts.split()
+    blocks_text, _, parts = where.partition("/")
+    words, elements = blocks_text.split() or ["*"], parts.split()
     avoid, inverted = words[0].upper() == "NOT", elements[:1] == ["NOT"]
     named = [block for word in words[avoid:] or ["*"] for block in expand(word, scheme)]
     blocks = frozenset(scheme.names) - frozenset(named) if avoid else frozenset(named)

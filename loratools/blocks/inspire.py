@@ -209,13 +209,13 @@ def _by_section(body: str, order: Order) -> list[float]:
         if match[1] == "default":
             default = float(value)
             continue
-        for place in _places(order, match[1], match[2], match[3], item):
-            values[place] = float(value)
+        for position in _positions(order, match[1], match[2], match[3], item):
+            values[position] = float(value)
     return [default if value is None else value for value in values]
 
 
-def _places(order: Order, section: str, first: str | None, last: str | None, item: str) -> Sequence[int]:
-    positions = [place for place, slot in enumerate(order.slots) if slot.section == section]
+def _positions(order: Order, section: str, first: str | None, last: str | None, item: str) -> Sequence[int]:
+    positions = [position for position, slot in enumerate(order.slots) if slot.section == section]
     if not positions:
         here = dict.fromkeys(slot.section for slot in order.slots)
         raise BlockError(

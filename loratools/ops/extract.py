@@ -58,13 +58,13 @@ def extract_files(
         ShapeError: if a module's shapes differ.
         FormatError: if the two are the same.
     """
-    place = Path(out)
+    target = Path(out)
     if base is None:
         adapter = read(tuned)
         terms = [Term(adapter, label=adapter.path.stem)]
         step = {"extract": {"seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
         made = provenance_of(terms, rule, dtype, owner, step, recipe)
-        return _from_adapter(terms, place, rule, dtype, seed, force, made)
+        return _from_adapter(terms, target, rule, dtype, seed, force, made)
     first, second = open_checkpoint(base), open_checkpoint(tuned)
     source = Extracted(first, second, conv, rule, seed, dtype)
     step = {"extract": {"conv": conv, "seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
@@ -72,10 +72,10 @@ def extract_files(
         {"role": role, "name": one.path.name, "digest": digest_of(one)}
         for role, one in (("base", first), ("tuned", second))
     ]
-    texts = {"ss_output_name": place.stem, "modelspec.title": place.stem, "ss_sd_model_name": first.path.name}
+    texts = {"ss_output_name": target.stem, "modelspec.title": target.stem, "ss_sd_model_name": first.path.name}
     return write_result(
         source,
-        place,
+        target,
         rule=rule,
         dtype=dtype,
         metadata=texts,

@@ -149,10 +149,10 @@ class Verification:
 def grouped(names: Iterable[str], family: str) -> dict[str, list[str]]:
     """Module names by block, in the order of the family's scheme; blocks without modules are left out."""
     scheme = full_scheme(family)
-    places = {name: scheme.block_of(name) for name in names}
-    order = sorted_blocks(scheme, (block for block in places.values() if block is not None))
+    block_of = {name: scheme.block_of(name) for name in names}
+    order = sorted_blocks(scheme, (block for block in block_of.values() if block is not None))
     groups: dict[str, list[str]] = {block: [] for block in (*order, NO_BLOCK)}
-    for name, block in places.items():
+    for name, block in block_of.items():
         groups[block or NO_BLOCK].append(name)
     return {block: members for block, members in groups.items() if members}
 

@@ -78,7 +78,7 @@ def resize_file(
         RankError: for a rule that cannot be met.
         LoratoolsError: of the kinds that reading ``adapter`` and ``adapter.write`` name.
     """
-    rule, place, terms = rule or Exact(), Path(out), [Term(adapter, label=adapter.path.stem)]
+    rule, target, terms = rule or Exact(), Path(out), [Term(adapter, label=adapter.path.stem)]
     step = {
         "resize": {"name": adapter.path.name, "digest": adapter.digest},
         "rank": rule.text(),
@@ -86,10 +86,10 @@ def resize_file(
     }
     stored = write_result(
         combine(terms),
-        place,
+        target,
         rule=rule,
         dtype=dtype,
-        metadata=merge_texts(terms, place),
+        metadata=merge_texts(terms, target),
         force=force,
         provenance=provenance_of(terms, rule, dtype, owner, step, recipe),
         trim=True,

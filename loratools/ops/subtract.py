@@ -89,18 +89,18 @@ def subtract_files(
             pass
     stored = None
     if out is not None:
-        place, step = Path(out), _step(style, removed, method, rule, dtype)
+        target, step = Path(out), _step(style, removed, method, rule, dtype)
         if method.mode == "direct":
             stored = merge_files(
-                asked, place, rule=rule, dtype=dtype, force=force, owner=owner, step=step, recipe=recipe
+                asked, target, rule=rule, dtype=dtype, force=force, owner=owner, step=step, recipe=recipe
             )
         else:
             stored = write_result(
                 source,
-                place,
+                target,
                 rule=rule,
                 dtype=dtype,
-                metadata=merge_texts(style, place),
+                metadata=merge_texts(style, target),
                 force=force,
                 provenance=provenance_of(asked, rule, dtype, owner, step, recipe),
                 carried=all_carried(adapters_of(style)),

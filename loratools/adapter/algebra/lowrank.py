@@ -92,7 +92,7 @@ class LowRank:
         return LowRank(up, down, self.shape)._knowing(self, lift, drop)
 
     def _knowing(self, other: LowRank, lift: Tensor, drop: Tensor) -> LowRank:
-        """Itself, with the Gram matrices that follow from ``other``'s, if those are known: the factors here are
+        """This object, its Gram matrices computed from ``other``'s where those are known: the factors here are
         ``other``'s with their components times ``lift`` and ``drop``."""
         if "_grams" in other.__dict__:
             ups, downs = other.grams

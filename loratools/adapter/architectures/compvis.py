@@ -57,7 +57,7 @@ def with_text_model(path: str) -> str:
 
 
 def _renamed(key: str, table: dict[str, str]) -> str | None:
-    """``key`` with its longest beginning that the table knows replaced."""
+    """``key`` with the longest prefix that is in ``table`` replaced; None if none is."""
     end = len(key)
     while (end := key.rfind(".", 0, end)) > 0:
         if key[:end] in table:

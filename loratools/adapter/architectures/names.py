@@ -162,7 +162,7 @@ def resolve(stem: str, family: str) -> FusedWeight | None:
 
 @dataclass(frozen=True)
 class _Namespace:
-    """A beginning of key names: what stands after ``prefix`` is a path of ``component``."""
+    """A prefix of key names; the rest of such a key is a path of ``component``."""
 
     prefix: str
     component: str
@@ -179,7 +179,7 @@ class _Paths:
 
 @lru_cache(maxsize=8)
 def _namespaces(family: str) -> tuple[_Namespace, ...]:
-    """All beginnings, the more specific ones first."""
+    """All prefixes of key names, the more specific ones first."""
     kind = family_of(family)
     main, spaces = kind.component, []
     for encoder in kind.text:

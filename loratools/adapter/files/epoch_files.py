@@ -57,12 +57,12 @@ def epochs(run: Path | str) -> list[Epoch]:
     Raises:
         FileError: if there is no such run, or the folder holds several.
     """
-    place = Path(run)
-    if place.is_dir():
-        return _of_folder(place)
-    files = _named(place.parent, place.name)
+    folder = Path(run)
+    if folder.is_dir():
+        return _of_folder(folder)
+    files = _named(folder.parent, folder.name)
     if not files:
-        raise FileError(f"{place} is no training run: no folder, and no {place.name}-000001.safetensors beside it")
+        raise FileError(f"{folder} is no training run: no folder, and no {folder.name}-000001.safetensors beside it")
     return files
 
 
@@ -99,8 +99,8 @@ def find_lora(name: str, folders: Iterable[Path | str] = ()) -> Path:
     Raises:
         FileError: if nothing is found; the message names the nearest file.
     """
-    places = [Path(folder) for folder in folders]
-    candidates = [Path(name).expanduser(), *(folder / name for folder in places)]
+    searched = [Path(folder) for folder in folders]
+    candidates = [Path(name).expanduser(), *(folder / name for folder in searched)]
     for candidate in candidates:
         for path in (candidate, candidate.with_name(f"{candidate.name}.safetensors")):
             if path.is_file():
@@ -109,8 +109,8 @@ def find_lora(name: str, folders: Iterable[Path | str] = ()) -> Path:
                 return weights_of(path)
         if is_run(candidate):
             return candidate
-    stems = [path.stem for folder in (*places, Path()) for path in sorted(folder.glob("*.safetensors"))]
-    where = ", ".join(str(folder) for folder in (*places, "the current folder"))
+    stems = [path.stem for folder in (*searched, Path()) for path in sorted(folder.glob("*.safetensors"))]
+    where = ", ".join(str(folder) for folder in (*searched, "the current folder"))
     raise FileError(f"no LoRA '{name}'{did_you_mean(name, stems)} in {where}; give a path, or --lora-dir")
 
 

@@ -37,16 +37,16 @@ def open_lora_file(path: str | os.PathLike[str]) -> LoraFile:
         FileError: if there are none.
         FormatError: if the header or the settings cannot be read.
     """
-    place = weights_of(Path(path))
-    header = read_header(place)
-    if place.name == WEIGHTS and (config := place.with_name(CONFIG)).is_file():
-        name = place.parent.resolve().name
+    weights = weights_of(Path(path))
+    header = read_header(weights)
+    if weights.name == WEIGHTS and (config := weights.with_name(CONFIG)).is_file():
+        name = weights.parent.resolve().name
         component = name if name == "unet" or name.startswith(("transformer", "text_encoder")) else ""
-        return LoraFile(place, header, folder_settings(config), component, True)
+        return LoraFile(weights, header, folder_settings(config), component, True)
     try:
-        return LoraFile(place, header, stated_settings(header.metadata), "", False)
+        return LoraFile(weights, header, stated_settings(header.metadata), "", False)
     except FormatError as error:
-        raise FormatError(f"{place}: {error}; export the file again") from None
+        raise FormatError(f"{weights}: {error}; export the file again") from None
 
 
 def weights_of(path: Path) -> Path:

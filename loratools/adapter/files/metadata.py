@@ -90,18 +90,18 @@ def guard_overwrite(path: str | os.PathLike[str], owner: str, force: bool) -> No
     Raises:
         FileError: if ``path`` is a folder, or an existing file of someone else.
     """
-    place = Path(path)
-    if place.is_dir():
-        raise FileError(f"{place} is a folder; give a file name ending in .safetensors with --out")
-    if force or not place.exists():
+    target = Path(path)
+    if target.is_dir():
+        raise FileError(f"{target} is a folder; give a file name ending in .safetensors with --out")
+    if force or not target.exists():
         return
     try:
-        made = Provenance.from_metadata(read_header(place).metadata)
+        made = Provenance.from_metadata(read_header(target).metadata)
     except FormatError:
         made = None
     if made is None or made.owner != owner:
         who = f"was written by '{made.owner}'" if made else "was not written by this step"
-        raise FileError(f"{place} exists and {who}; choose another --out, or overwrite it with --force")
+        raise FileError(f"{target} exists and {who}; choose another --out, or overwrite it with --force")
 
 
 def merged_metadata(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -34,15 +34,15 @@ def rewrite_header(
         FileError: if ``source`` cannot be read, or ``out`` is a file that ``owner`` did not write.
         FormatError: if ``source`` is no safetensors file.
     """
-    place, header = Path(source), read_header(source)
+    lora, header = Path(source), read_header(source)
     guard_overwrite(out, owner, force)
     metadata = dict(sorted({**header.metadata, **texts}.items()))
     if "sshs_legacy_hash" in metadata:
         facts = {key: text for key, text in metadata.items() if key.startswith("ss_")}
         head = encode_header(facts, header.tensors)
-        metadata["sshs_legacy_hash"] = legacy_hash(place, head=head, skip=header.data_start)
+        metadata["sshs_legacy_hash"] = legacy_hash(lora, head=head, skip=header.data_start)
     digest = hashlib.sha256()
-    with files.replacing(out) as part, open(part, "wb") as target, open(place, "rb") as stream:
+    with files.replacing(out) as part, open(part, "wb") as target, open(lora, "rb") as stream:
         target.write(encode_header(metadata, header.tensors))
         stream.seek(header.data_start)
         while piece := stream.read(_PIECE):

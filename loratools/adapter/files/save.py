@@ -91,15 +91,15 @@ def write(
     """
     owner = owner or (provenance.owner if provenance else "")
     provenance = provenance or (Provenance({}, owner) if owner else None)
-    place = Path(path)
-    guard_overwrite(place, owner, force)
+    target = Path(path)
+    guard_overwrite(target, owner, force)
     slots = lay_out(adapter, family, style, dtype, alpha) if adapter or not carried else []
     layout = _FileLayout(slots, dict(sorted((carried or {}).items())), dtype)
     layout.check()
-    texts = _metadata(place, family, metadata or {}, layout, provenance)
-    with files.replacing(place) as part, open(part, "wb") as stream:
+    texts = _metadata(target, family, metadata or {}, layout, provenance)
+    with files.replacing(target) as part, open(part, "wb") as stream:
         digest, errors = _stream(stream, adapter, layout, texts, error)
-    return Written(place, digest, layout.alpha, layout.rank, errors)
+    return Written(target, digest, layout.alpha, layout.rank, errors)
 
 
 def file_size(
@@ -114,7 +114,7 @@ def file_size(
 ) -> int:
     """Bytes of the kohya file that ``write`` would make of low-rank modules with these shapes and ranks.
 
-    Fused modules are reckoned as if none of them shared its ``down``; the file may be smaller then.
+    Fused modules are counted as if none of them shared its ``down``; the file may be smaller then.
     """
     bundles = bundled(shapes, family)
     stored = {bundle.stem: sum(ranks[name] for name in bundle.names) for bundle in bundles if not bundle.suffix}

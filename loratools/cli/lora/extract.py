@@ -36,12 +36,12 @@ def command(
     from loratools.dtypes import torch_dtype
     from loratools.ops.extract import extract_files
 
-    place, rule = safetensors_out(out), parse_rank(rank)
+    target, rule = safetensors_out(out), parse_rank(rank)
     names = " ".join(Path(path).name for path in (base, tuned) if path)
     report = extract_files(
         None if base is None else base_path(base),
         base_path(tuned),
-        place,
+        target,
         rule=rule,
         conv=conv,
         dtype=torch_dtype(dtype),

@@ -164,10 +164,10 @@ def plot(analysis: Analysis, path: str | os.PathLike[str]) -> Path:
     blocks = list(dict.fromkeys(name for own in analysis.blocks for name in own))
     width = 0.8 / len(analysis.paths)
     for index, (lora, own) in enumerate(zip(analysis.paths, analysis.blocks, strict=True)):
-        places = [place + index * width for place in range(len(blocks))]
+        centres = [position + index * width for position in range(len(blocks))]
         norms = [own[b].norm if b in own else 0 for b in blocks]
-        axes[0].bar(places, norms, width, label=lora.stem)
-        axes[1].bar(places, [own[b].effective_rank if b in own else 0 for b in blocks], width)
+        axes[0].bar(centres, norms, width, label=lora.stem)
+        axes[1].bar(centres, [own[b].effective_rank if b in own else 0 for b in blocks], width)
     axes[0].legend(fontsize=8)
     titles = ["norm", "effective rank", "cosine"]
     if analysis.total is not None:

@@ -278,12 +278,12 @@ def _judged(norms: Sequence[float], growth: float, typical: float, spread: float
     return Growth(tuple(norms), growth, beyond, suspect, min(1.0, factor))
 
 
-def _epochs(place: Path) -> list[Path]:
-    if place.is_file():
-        return [place]
-    if not place.exists() and not place.parent.exists():
-        raise FileError(f"there is no {place}; give a LoRA file or a training run's folder")
-    return [epoch.path for epoch in epochs(place)]
+def _epochs(run: Path) -> list[Path]:
+    if run.is_file():
+        return [run]
+    if not run.exists() and not run.parent.exists():
+        raise FileError(f"there is no {run}; give a LoRA file or a training run's folder")
+    return [epoch.path for epoch in epochs(run)]
 
 
 def _scheme(adapters: Sequence[Adapter]) -> Scheme:

@@ -69,15 +69,15 @@ def merge_files(
     Raises:
         LoratoolsError: of the kinds that :func:`combine` and ``adapter.write`` name; RankError for an impossible rule.
     """
-    rule, place, result = rule or Exact(), Path(out), method.result(terms)
-    guard_overwrite(place, owner, force)
+    rule, target, result = rule or Exact(), Path(out), method.result(terms)
+    guard_overwrite(target, owner, force)
     for _ in in_order(lambda adapter: adapter.digest, adapters_of(terms)):
         pass  # each keeps its own, which the header is about to name
-    texts = merge_texts(terms, place, metadata)
+    texts = merge_texts(terms, target, metadata)
     made = provenance_of(terms, rule, dtype, owner, step or _resolved(terms, rule, dtype, method), recipe)
     report = write_result(
         result or combine(terms),
-        place,
+        target,
         rule=rule,
         dtype=dtype,
         metadata=texts,
@@ -85,7 +85,7 @@ def merge_files(
         force=force,
         carried=all_carried(adapters_of(terms)),
     )
-    return report if result is None else replace(report, distance=verify(place, terms))
+    return report if result is None else replace(report, distance=verify(target, terms))
 
 
 def merge_texts(terms: Sequence[Term], out: Path, metadata: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -78,13 +78,13 @@ def merge_into(
         NonFiniteError: if a changed weight does not fit its dtype.
         FileError: if ``out`` may not be overwritten or written.
     """
-    place, target = Path(base), Path(out)
-    if place.is_dir() or place.suffix.lower() != ".safetensors":
-        raise BaseModelError(f"--into {place}: a single .safetensors checkpoint is needed here; convert it first")
+    model, target = Path(base), Path(out)
+    if model.is_dir() or model.suffix.lower() != ".safetensors":
+        raise BaseModelError(f"--into {model}: a single .safetensors checkpoint is needed here; convert it first")
     guard_overwrite(target, provenance.owner, force)
-    checkpoint = open_checkpoint(place)
+    checkpoint = open_checkpoint(model)
     _check(checkpoint, source)
-    stream = _Stream(checkpoint, source, read_header(place))
+    stream = _Stream(checkpoint, source, read_header(model))
     with files.replacing(target) as part, open(part, "wb") as to:
         stream.write(to, provenance)
     written = stream.written

@@ -73,7 +73,7 @@ def plan(terms: Sequence[Term]) -> MergePlan:
     groups: dict[tuple[int, str, float], list[float]] = {}
     blocks = full_scheme(terms[0].adapter.family)
     present = (block for _, name in items if (block := blocks.block_of(name)) is not None)
-    order = {name: place for place, name in enumerate((*sorted_blocks(blocks, present), NO_BLOCK))}
+    order = {name: position for position, name in enumerate((*sorted_blocks(blocks, present), NO_BLOCK))}
     for index, name, square in in_order(measure, items):
         key = (index, blocks.block_of(name) or NO_BLOCK, terms[index].strength(name))
         groups.setdefault(key, []).append(square)

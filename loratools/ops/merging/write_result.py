@@ -191,7 +191,7 @@ class _Layout:
 
 
 def _values_alone(decomposed: Decomposed, count: int | None) -> Decomposed:
-    """What remains to be known of a module once its factors are let go: its singular values, or the first of them."""
+    """A module's singular values (the first ``count``) and norms without its factors, whose memory is freed."""
     empty = torch.empty(0)
     values, shape = decomposed.spectrum.s[:count].clone(), decomposed.spectrum.shape
     return Decomposed(Spectrum(empty, values, empty, shape), decomposed.norm2, decomposed.root2)

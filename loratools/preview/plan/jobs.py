@@ -44,10 +44,10 @@ class Stack:
     @cached_property
     def text_part(self) -> Mapping[str, Delta]:
         """What goes to the text encoders alone; no factor is read for it."""
-        return _Part(self.deltas, tuple(name for name in self.deltas if is_text(name)))
+        return _SomeModules(self.deltas, tuple(name for name in self.deltas if is_text(name)))
 
 
-class _Part(Mapping[str, Delta]):
+class _SomeModules(Mapping[str, Delta]):
     """Some names of another mapping, as lazy as that one."""
 
     def __init__(self, whole: Mapping[str, Delta], names: tuple[str, ...]) -> None:
