@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loratools.base.infotext import Facts, infotext
+from loratools.base.infotext import PictureInfo, infotext
 from loratools.base.model import Base
 from loratools.base.picture_size import check_size
 from loratools.base.prompt.embeddings import Embeddings
@@ -147,9 +147,23 @@ class PlannedPictures:
     def _job(self, place: PlannedPicture, stack: Stack, info: RowInfo, path: Path, key: str) -> Job:
         settings, seed, prompt = place.settings, place.setting.seed, place.resolved.prompt
         loras = info.loras if stack.weight else ()
-        facts = Facts(prompt, settings.negative, settings.steps, settings.sampler, settings.cfg, seed, settings.size,
-                      *self.model, settings.clip_skip, loras, stack.weight, settings.noise,
-                      place.embeddings)  # fmt: skip
+        model, model_digest = self.model
+        text = PictureInfo(
+            prompt=prompt,
+            negative=settings.negative,
+            steps=settings.steps,
+            sampler=settings.sampler,
+            cfg=settings.cfg,
+            seed=seed,
+            size=settings.size,
+            model=model,
+            model_digest=model_digest,
+            clip_skip=settings.clip_skip,
+            loras=loras,
+            strength=stack.weight,
+            noise=settings.noise,
+            embeddings=place.embeddings,
+        )
         made = {
             "key": key,
             "base": self.model[1],
@@ -162,7 +176,7 @@ class PlannedPictures:
             stack,
             prompt,
             seed,
-            Wanted(path, key, infotext(facts), made),
+            Wanted(path, key, infotext(text), made),
             settings.steps,
             settings.cfg,
             settings.sampler,
