@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from loratools.base.infotext import PictureInfo, infotext
 from loratools.preview.record.grid import Grid, Picture, RowInfo, Score
 
 _HELD = ("prompt", "negative", "seed", "size")  # kinds of axes
@@ -139,25 +138,9 @@ def _parameters(grid: Grid, picture: Picture) -> str:
     """The same text that the picture's file carries."""
     row, settings = grid.rows[picture.row], grid.settings_of(picture)
     loras = row.loras if picture.weight else ()
-    name, digest = picture.model or (grid.base, grid.base_digest)
-    return infotext(
-        PictureInfo(
-            prompt=grid.prompts[picture.prompt],
-            negative=settings.negative,
-            steps=settings.steps,
-            sampler=settings.sampler,
-            cfg=settings.cfg,
-            seed=picture.seed,
-            size=settings.size,
-            model=name,
-            model_digest=digest,
-            clip_skip=settings.clip_skip,
-            loras=loras,
-            strength=picture.weight,
-            noise=settings.noise,
-            embeddings=picture.embeddings,
-        )
-    )
+    model = picture.model or (grid.base, grid.base_digest)
+    prompt = grid.prompts[picture.prompt]
+    return settings.infotext(prompt, picture.seed, model, loras, picture.weight, picture.embeddings)
 
 
 def _about(grid: Grid) -> tuple[str, ...]:

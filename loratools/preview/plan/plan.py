@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loratools.base.infotext import PictureInfo, infotext
 from loratools.base.model import Base
 from loratools.base.picture_size import check_size
 from loratools.base.prompt.embeddings import Embeddings
@@ -147,23 +146,7 @@ class PlannedPictures:
     def _job(self, place: PlannedPicture, stack: Stack, info: RowInfo, path: Path, key: str) -> Job:
         settings, seed, prompt = place.settings, place.setting.seed, place.resolved.prompt
         loras = info.loras if stack.weight else ()
-        model, model_digest = self.model
-        text = PictureInfo(
-            prompt=prompt,
-            negative=settings.negative,
-            steps=settings.steps,
-            sampler=settings.sampler,
-            cfg=settings.cfg,
-            seed=seed,
-            size=settings.size,
-            model=model,
-            model_digest=model_digest,
-            clip_skip=settings.clip_skip,
-            loras=loras,
-            strength=stack.weight,
-            noise=settings.noise,
-            embeddings=place.embeddings,
-        )
+        text = settings.infotext(prompt, seed, self.model, loras, stack.weight, place.embeddings)
         made = {
             "key": key,
             "base": self.model[1],
@@ -172,19 +155,7 @@ class PlannedPictures:
             "adapter": info.digest if stack.weight else "",
             "provenance": info.provenance if stack.weight else "",
         }
-        return Job(
-            stack,
-            prompt,
-            seed,
-            Wanted(path, key, infotext(text), made),
-            settings.steps,
-            settings.cfg,
-            settings.sampler,
-            settings.size,
-            settings.negative,
-            settings.clip_skip,
-            settings.noise,
-        )
+        return Job(stack, prompt, seed, Wanted(path, key, text, made), settings)
 
     def _path(self, out: Path, place: PlannedPicture, folder: str, weight: float, taken: set[Path]) -> Path:
         """A name that says what the picture is; a counter parts those that would be called the same."""

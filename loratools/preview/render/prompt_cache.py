@@ -35,7 +35,8 @@ class PromptCache:
         """The conditioning of a job's prompt and negative prompt, which must have been read."""
         state = self._states[job.stack.key]
         positive, negative = (
-            self._guides[state, job.steps, job.clip_skip, text] for text in (job.prompt, job.negative)
+            self._guides[state, job.settings.steps, job.settings.clip_skip, text]
+            for text in (job.prompt, job.settings.negative)
         )
         return positive, negative
 
@@ -43,7 +44,9 @@ class PromptCache:
         """Encode the prompts of ``jobs``, all of ``stack``, which must be patched."""
         wanted: dict[tuple[int, int], list[str]] = {}
         for job in jobs:
-            wanted.setdefault((job.steps, job.clip_skip), []).extend((job.prompt, job.negative))
+            wanted.setdefault((job.settings.steps, job.settings.clip_skip), []).extend(
+                (job.prompt, job.settings.negative)
+            )
         state = self._states[stack.key] = self._patcher.text_state
         for (steps, skip), texts in wanted.items():
             missing = [text for text in dict.fromkeys(texts) if (state, steps, skip, text) not in self._guides]
@@ -71,5 +74,6 @@ class PromptCache:
     def _knows(self, job: Job) -> bool:
         state = self._states.get(job.stack.key)
         return state is not None and all(
-            (state, job.steps, job.clip_skip, text) in self._guides for text in (job.prompt, job.negative)
+            (state, job.settings.steps, job.settings.clip_skip, text) in self._guides
+            for text in (job.prompt, job.settings.negative)
         )
