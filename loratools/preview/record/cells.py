@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 
-from loratools.base.infotext import Facts, LoraUse, infotext, number
+from loratools.base.infotext import LoraUse, PictureInfo, infotext, number
 from loratools.base.sampling.noise_kinds import OWN, check_kind
 from loratools.base.sampling.samplers import find_sampler
 from loratools.errors import GridError
@@ -58,7 +58,7 @@ class Settings:
         """
         name, digest = model
         return infotext(
-            Facts(
+            PictureInfo(
                 prompt=prompt,
                 negative=self.negative,
                 steps=self.steps,
