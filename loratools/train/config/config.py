@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from loratools.dtypes import Dtype
+from loratools.files import windows_path
 from loratools.train.config.data import CACHE_SETTINGS, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
 from loratools.train.config.monitoring import MONITORING_SETTINGS, MonitoringConfig
 from loratools.train.config.network import NetworkConfig
@@ -159,7 +160,9 @@ class TrainConfig(
         folder = first.get("folder") if isinstance(first, dict) else first
         if isinstance(first, dict) and folder in (None, listed := first.get("metadata_file")):
             folder = Path(listed).with_suffix("") if isinstance(listed, (str, Path)) else None
-        return {**value, "name": Path(folder).name} if isinstance(folder, (str, Path)) else value
+        if not isinstance(folder, (str, Path)):
+            return value
+        return {**value, "name": (windows_path(folder) or Path(folder)).name}
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
