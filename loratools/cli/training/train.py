@@ -201,15 +201,16 @@ def command(
     """
     from loratools.train.config.read import read_config
     from loratools.train.interrupt import Interrupted
-    from loratools.train.sd_scripts.config_file import pair_files
+    from loratools.train.sd_scripts.trainer_file import pair_files
 
     overrides = {**_settings(settings), **{key: value for key, value in given.items() if value is not None}}
     overrides |= {"images": list(images)} if images else {}
     if not configs and not (overrides.get("images") and overrides.get("base")):
         fail_usage("give a CONFIG, or --base and --images")
-    files = pair_files(configs) or [(None, None)]
+    files = pair_files(configs)
     queue = [read_config(file, overrides, dataset=dataset, must_exist=True) for file, dataset in files]
-    _refuse_twins([str(file) for file, _ in files], [config for config, _ in queue])
+    queue = queue or [read_config(None, overrides, must_exist=True)]
+    _refuse_twins([file for file, _ in files], [config for config, _ in queue])
     if dry_run:
         click.echo("\n\n".join(_dry_run(config, notes) for config, notes in queue))
         return

@@ -64,8 +64,9 @@ def read_config(
         RecipeError: for a file that cannot be read, an unknown key or preset, or a value out of range.
     """
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    notes: tuple[str, ...] = ()
     if path is None:
-        config, origin, notes = make_config(given, "train"), _Origin("train", (), frozenset(given)), ()
+        config, origin = make_config(given, "train"), _Origin("train", (), frozenset(given))
     elif (theirs := _of_trainer(Path(path), given, dataset)) is not None:
         given = {key: value for key, value in given.items() if key != "dataset_config"}
         origin = _Origin(str(path), theirs.documents, frozenset(given), of_trainer=True)
@@ -73,7 +74,7 @@ def read_config(
     else:
         document = _own_document(Path(path))
         origin = _Origin(str(path), (document,), frozenset(given))
-        config, notes = _made(given, document.data, origin), ()
+        config = _made(given, document.data, origin)
     if must_exist:
         _check_folders(config, origin)
     return config, notes

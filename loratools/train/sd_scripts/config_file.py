@@ -10,7 +10,7 @@ import ast
 import importlib.util
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from loratools.train.sd_scripts.options import (
     OR_NONE,
     TOGETHER,
 )
-from loratools.train.sd_scripts.trainer_file import SUFFIXES, TrainerFile, read_trainer_file
+from loratools.train.sd_scripts.trainer_file import TrainerFile, read_trainer_file, with_dataset
 from loratools.validation import Mistake
 from loratools.yamlio import Document, Place
 
@@ -75,58 +75,14 @@ def read_sd_scripts(path: Path, *, over: Collection[str] = (), dataset: str | Pa
         RecipeError: for a file that cannot be read, and for every key that is unknown, misplaced or not supported.
     """
     file = read_trainer_file(path)
-    if dataset is not None and file.options is not None:
-        file = _with_dataset(file, Path(dataset))
+    if dataset is not None and file.options is None:
+        raise RecipeError(f"{path} is a dataset config itself, and {dataset} would be another; give one of them")
+    if dataset is not None:
+        file = with_dataset(file, Path(dataset))
     if file.options is not None:
         return _read_options(file, path, over)
     settings = {**DATASET_DEFAULTS, **read_dataset_toml(file.documents[0])}
     return SdScriptsConfig(file.program, settings, False, file.documents, file.notes)
-
-
-def pair_files(paths: Sequence[str]) -> list[tuple[str, str | None]]:
-    """The files of a queue, options that name no pictures together with the dataset config next to them.
-
-    Colab notebooks write two files that do not name each other. Any other file stands alone.
-    """
-    kinds = [_kind(Path(path)) for path in paths]
-    pairs: list[tuple[str, str | None]] = []
-    number = 0
-    while number < len(paths):
-        two = kinds[number : number + 2]
-        if two == ["options", "dataset"]:
-            pairs.append((paths[number], paths[number + 1]))
-        elif two == ["dataset", "options"]:
-            pairs.append((paths[number + 1], paths[number]))
-        else:
-            pairs.append((paths[number], None))
-            number -= 1
-        number += 2
-    return pairs
-
-
-def _kind(path: Path) -> str:
-    """``dataset``, ``options`` for options that name no pictures, or nothing for any other file, whole or not."""
-    if path.suffix.lower() not in SUFFIXES:
-        return ""
-    try:
-        file = read_trainer_file(path)
-    except RecipeError:
-        return ""  # it says so itself when it is read
-    if file.options is None:
-        return "dataset"
-    return "" if file.names_images else "options"
-
-
-def _with_dataset(file: TrainerFile, path: Path) -> TrainerFile:
-    """A file of options together with a dataset config that it does not name.
-
-    Raises:
-        RecipeError: if the other file is no dataset config.
-    """
-    other = read_trainer_file(path)
-    if other.dataset is None or other.options is not None:
-        raise RecipeError(f"{path} is no dataset config; give one with [[datasets]] and [[datasets.subsets]]")
-    return replace(file, dataset=other.dataset, notes=(*file.notes, *other.notes))
 
 
 def _read_options(file: TrainerFile, path: Path, over: Collection[str]) -> SdScriptsConfig:

@@ -5,8 +5,8 @@ Every key keeps its place in the file, so that a mistake is shown in its line wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,52 @@ def read_trainer_file(path: Path) -> TrainerFile:
         return TrainerFile(f"sd-scripts' {kind}", None, document)
     notes: list[str] = []
     return TrainerFile(f"sd-scripts' {kind}", _without_sections(document, notes), None, tuple(notes))
+
+
+def pair_files(paths: Sequence[str]) -> list[tuple[str, str | None]]:
+    """The files of a queue, options that name no pictures together with the dataset config next to them.
+
+    Colab notebooks write two files that do not name each other. Any other file stands alone.
+    """
+    kinds = [_kind(Path(path)) for path in paths]
+    pairs: list[tuple[str, str | None]] = []
+    number = 0
+    while number < len(paths):
+        two = kinds[number : number + 2]
+        if two == ["options", "dataset"]:
+            pairs.append((paths[number], paths[number + 1]))
+        elif two == ["dataset", "options"]:
+            pairs.append((paths[number + 1], paths[number]))
+        else:
+            pairs.append((paths[number], None))
+            number -= 1
+        number += 2
+    return pairs
+
+
+def _kind(path: Path) -> str:
+    """``dataset``, ``options`` for options that name no pictures, or nothing for any other file, whole or not."""
+    if path.suffix.lower() not in SUFFIXES:
+        return ""
+    try:
+        file = read_trainer_file(path)
+    except RecipeError:
+        return ""  # it says so itself when it is read
+    if file.options is None:
+        return "dataset"
+    return "" if file.names_images else "options"
+
+
+def with_dataset(file: TrainerFile, path: Path) -> TrainerFile:
+    """A file of options together with a dataset config that it does not name.
+
+    Raises:
+        RecipeError: if the other file is no dataset config.
+    """
+    other = read_trainer_file(path)
+    if other.dataset is None or other.options is not None:
+        raise RecipeError(f"{path} is no dataset config; give one with [[datasets]] and [[datasets.subsets]]")
+    return replace(file, dataset=other.dataset, notes=(*file.notes, *other.notes))
 
 
 def is_dataset_config(data: Mapping[str, Any]) -> bool:

@@ -115,7 +115,7 @@ batch_size = 2
     ("text", "line", "carets"),
     [
         (OPTIONS + 'lr_warmup_steps = "abc"\n', 5, "lr_warmup_steps"),
-        (OPTIONS + 'lr_scheduler = "cosin"\n', 4, "cosin"),
+        (OPTIONS + 'lr_scheduler = "cosin"\n', 5, "cosin"),
         (OPTIONS + "max_train_epochs = 0\n", 5, "max_train_epochs"),
         (OPTIONS + "learning_rat = 1e-4\n", 5, "learning_rat"),
         (OPTIONS + "lowram = false\nfull_bf16 = true\n", 6, "full_bf16"),
