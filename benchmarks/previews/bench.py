@@ -28,6 +28,7 @@ from loratools.base.text_model import load_tokenizer
 from loratools.pocket import weights_folder
 from loratools.pocket.architecture import Widths, scheduler_config, text_config, unet_config, vae_config
 from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
+from loratools.preview.record.cells import Settings
 from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.request import Sampling
 from loratools.preview.request.rows import GridRow
@@ -225,10 +226,7 @@ def jobs(
                         prompt,
                         seed,
                         Wanted(place, key, "", {"key": key}),
-                        bench.scale.steps,
-                        CFG,
-                        SAMPLER,
-                        bench.base.resolution,
+                        Settings(bench.scale.steps, CFG, SAMPLER, bench.base.resolution),
                     )
                 )
     return made

@@ -49,7 +49,7 @@ class LoraUse:
 
 
 @dataclass(frozen=True)
-class Facts:
+class PictureInfo:
     """Everything that determines a picture; ``size`` is (height, width) in pixels, ``strength`` multiplies every LoRA.
 
     ``noise`` is a kind of :mod:`loratools.base.sampling.noise`; ``embeddings`` are the names that the prompts use,
@@ -73,41 +73,41 @@ class Facts:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
-def infotext(facts: Facts) -> str:
+def infotext(info: PictureInfo) -> str:
     """The WebUI's text of three parts: the prompt with its LoRA tags, the negative prompt, and ``Key: value`` pairs."""
-    tags = [use.tag(facts.strength) for use in facts.loras] if facts.strength else []
-    separator = "" if not facts.prompt or not tags else " " if facts.prompt.endswith(",") else ", "
-    lines = [facts.prompt + separator + (", " if facts.prompt else " ").join(tags)]
-    if facts.negative:
-        lines.append(f"Negative prompt: {facts.negative}")
-    lines.append(", ".join(f"{key}: {quoted(value)}" for key, value in _pairs(facts).items()))
+    tags = [use.tag(info.strength) for use in info.loras] if info.strength else []
+    separator = "" if not info.prompt or not tags else " " if info.prompt.endswith(",") else ", "
+    lines = [info.prompt + separator + (", " if info.prompt else " ").join(tags)]
+    if info.negative:
+        lines.append(f"Negative prompt: {info.negative}")
+    lines.append(", ".join(f"{key}: {quoted(value)}" for key, value in _pairs(info).items()))
     return "\n".join(lines)
 
 
-def _pairs(facts: Facts) -> dict[str, str]:
-    sampler, schedule = split_name(facts.sampler)
-    pairs = {"Steps": str(facts.steps), "Sampler": sampler}
+def _pairs(info: PictureInfo) -> dict[str, str]:
+    sampler, schedule = split_name(info.sampler)
+    pairs = {"Steps": str(info.steps), "Sampler": sampler}
     if schedule:
         pairs["Schedule type"] = schedule
     pairs |= {
-        "CFG scale": number(facts.cfg),
-        "Seed": str(facts.seed),
-        "Size": f"{facts.size[1]}x{facts.size[0]}",
-        "Model hash": facts.model_digest[:10],
-        "Model": plain_name(facts.model),
+        "CFG scale": number(info.cfg),
+        "Seed": str(info.seed),
+        "Size": f"{info.size[1]}x{info.size[0]}",
+        "Model hash": info.model_digest[:10],
+        "Model": plain_name(info.model),
     }
-    if facts.clip_skip != 1:
-        pairs["Clip skip"] = str(facts.clip_skip)
-    pairs["RNG"] = RNG[facts.noise]
-    if facts.noise != OWN:
-        pairs[_NOISE] = facts.noise
-    if facts.loras and facts.strength:
-        hashes = {plain_name(use.name): use.digest[:12] for use in facts.loras if use.digest}
+    if info.clip_skip != 1:
+        pairs["Clip skip"] = str(info.clip_skip)
+    pairs["RNG"] = RNG[info.noise]
+    if info.noise != OWN:
+        pairs[_NOISE] = info.noise
+    if info.loras and info.strength:
+        hashes = {plain_name(use.name): use.digest[:12] for use in info.loras if use.digest}
         if hashes:
             pairs["Lora hashes"] = _listed(hashes)
-    if facts.embeddings:
-        pairs["TI hashes"] = _listed({plain_name(name): digest[:12] for name, digest in facts.embeddings})
-    return {**pairs, **facts.extra, "Version": f"loratools {__version__}"}
+    if info.embeddings:
+        pairs["TI hashes"] = _listed({plain_name(name): digest[:12] for name, digest in info.embeddings})
+    return {**pairs, **info.extra, "Version": f"loratools {__version__}"}
 
 
 def _listed(hashes: Mapping[str, str]) -> str:

@@ -22,7 +22,7 @@ from loratools.preview.judge.score_request import check_scores
 from loratools.preview.judge.verdict import with_verdicts
 from loratools.preview.plan.jobs import Job
 from loratools.preview.plan.plan import PlannedPictures, title_of
-from loratools.preview.plan.resolve import Resolve, Stacks
+from loratools.preview.plan.resolve import Resolve, RowResolver
 from loratools.preview.record.folder import guard
 from loratools.preview.record.grid import AxisInfo, Grid
 from loratools.preview.render.claims import FileClaims
@@ -231,11 +231,11 @@ def render_axes(
     names = [str(value) for axis in arrangement.axes if axis.kind == "base" for value in axis.values] or [""]
     run = _Run(replace(output, progress=output.progress and rank.main), rank, options or EngineOptions(), arrangement)
     base = load(names[0])
-    stacks = Stacks(presets or {}, resolve, base.family)
+    resolver = RowResolver(presets or {}, resolve, base.family)
 
     def planned(name: str) -> PlannedPictures:
         known = read_embeddings(embeddings, base) if embeddings is not None else None
-        return PlannedPictures(base, arrangement, stacks, name, known)
+        return PlannedPictures(base, arrangement, resolver, name, known)
 
     pictures = planned(names[0])
     run.check(base, pictures)

@@ -10,9 +10,9 @@ from PIL import Image
 
 from loratools import __version__
 from loratools.base.infotext import (
-    Facts,
     LoraUse,
     Parameters,
+    PictureInfo,
     infotext,
     number,
     parameters,
@@ -24,7 +24,7 @@ from loratools.base.infotext import (
 from loratools.base.sampling.noise_kinds import KINDS, RNG
 
 STYLE = LoraUse("Test0-000008", "3f2a9c0d11ee" + "0" * 52, 0.8, "1,0.6")
-FACTS = Facts(
+FACTS = PictureInfo(
     "1girl, smile",
     "lowres, bad hands",
     20,
@@ -139,7 +139,7 @@ def test_what_is_written_is_read(
     """Lines lose the spaces around them, and a prompt with a line that says ``Negative prompt:`` is another one."""
     assume(not any(line.strip().startswith("Negative prompt:") for line in f"{prompt}\n{negative}".split("\n")))
     uses = {plain_name(name): "0123456789abcdef" * 4 for name in names if plain_name(name)}
-    facts = Facts(prompt, negative, 20, "DPM++ 2M Karras", 6.5, seed, size, model, "f" * 64, skip,
+    facts = PictureInfo(prompt, negative, 20, "DPM++ 2M Karras", 6.5, seed, size, model, "f" * 64, skip,
                   noise=noise, embeddings=list(uses.items()))  # fmt: skip
     read = parameters(infotext(facts))
     assert read.prompt == "\n".join(line.strip() for line in prompt.split("\n"))

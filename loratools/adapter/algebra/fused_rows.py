@@ -58,7 +58,7 @@ def rows_of(fused: FusedWeight, out: int, columns: int | None) -> tuple[Rows, ..
 
 
 def height_of(fused: FusedWeight, rows: dict[str, int], columns: int | None) -> int:
-    """Rows of the stored weight that holds modules of these heights; those that are absent are reckoned.
+    """Rows of the stored weight that holds modules of these heights; rows of absent ones follow from the others'.
 
     Raises:
         FormatError: if parts that should be alike are not.

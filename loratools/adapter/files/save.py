@@ -114,7 +114,7 @@ def file_size(
 ) -> int:
     """Bytes of the kohya file that ``write`` would make of low-rank modules with these shapes and ranks.
 
-    Fused modules are reckoned as if none of them shared its ``down``; the file may be smaller then.
+    Fused modules are counted as if none of them shared its ``down``; the file may be smaller then.
     """
     bundles = bundled(shapes, family)
     stored = {bundle.stem: sum(ranks[name] for name in bundle.names) for bundle in bundles if not bundle.suffix}

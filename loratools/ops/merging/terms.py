@@ -75,7 +75,7 @@ class Term:
             )
 
     def _check_blocks(self) -> None:
-        """Raise BlockError for a block that the file of an unknown model lacks: its scheme takes any name, typos too."""
+        """Raise BlockError for a block that an unknown model's file lacks: its scheme takes any name, typos too."""
         if self.vector is None or self.adapter.family != UNKNOWN.name:
             return
         present = sorted({block for module in self.adapter if (block := self.block(module)) is not None})

@@ -1,4 +1,4 @@
-"""Settings -> what is really added to the base: rows with their edits, and the LoRAs that prompts name."""
+"""Settings -> what is added to the base: rows with their edits, and the LoRAs that prompts name."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Resolve = Callable[[str], Sequence[Term]]  # a merge string -> its terms, their 
 
 
 @dataclass(frozen=True)
-class Stacked:
-    """A setting's picture in full: the row's index (see :attr:`Stacks.rows`), its weight, the prompt without tags."""
+class ResolvedPicture:
+    """What a setting resolves to: the row's index in :attr:`RowResolver.rows`, its weight, the prompt without tags."""
 
     row: int
     weight: float
     prompt: str
 
 
-class Stacks:
-    """All rows that a grid needs, each opened and edited once.
+class RowResolver:
+    """Opens and edits the rows of a grid, each once.
 
     Args:
         presets: named block vectors.
@@ -46,7 +46,7 @@ class Stacks:
         self._infos: list[RowInfo] = []
         self.rows: list[GridRow] = []
 
-    def find(self, setting: Setting) -> Stacked:
+    def resolve(self, setting: Setting) -> ResolvedPicture:
         """The row, weight and prompt of ``setting``; the same row for settings that differ in neither.
 
         Weight 0 keeps the LoRAs that the prompt names beside a row, so that the row alone makes the difference; where
@@ -60,10 +60,12 @@ class Stacks:
             raise PromptError(f"the negative prompt names a LoRA: '{setting.negative}'; only the prompt may")
         row, weight = setting.row, setting.weight
         if not tags:
-            return Stacked(self._place(row, setting.edits if weight else (), (), 1.0), weight if row else 0.0, prompt)
+            return ResolvedPicture(
+                self._place(row, setting.edits if weight else (), (), 1.0), weight if row else 0.0, prompt
+            )
         if row is None:
-            return Stacked(self._place(None, setting.edits if weight else (), tags, 1.0), weight, prompt)
-        return Stacked(self._place(row, setting.edits if weight else (), tags, weight), 1.0, prompt)
+            return ResolvedPicture(self._place(None, setting.edits if weight else (), tags, 1.0), weight, prompt)
+        return ResolvedPicture(self._place(row, setting.edits if weight else (), tags, weight), 1.0, prompt)
 
     def infos(self) -> tuple[RowInfo, ...]:
         """The rows so far as a record keeps them, with the digest of every number in them; the base alone has none.
@@ -83,7 +85,7 @@ class Stacks:
         return tuple(self._infos)
 
     def _place(self, row: GridRow | None, edits: tuple[Edit, ...], tags: tuple[str, ...], weight: float) -> int:
-        key = (id(row), edits, tags, weight)
+        key = (id(row) if weight else None, edits, tags, weight)  # at 0 the tags alone stand there, beside any row
         if key not in self._index:
             self._index[key] = len(self.rows)
             self.rows.append(self._make(row, edits, tags, weight))

@@ -1,4 +1,4 @@
-"""Pictures to disk beside the rendering: copied off the device without waiting, compressed on threads."""
+"""Pictures are written while others are rendered: copied off the device without waiting, compressed on threads."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ _AHEAD = 4  # batches that may wait for a thread; the renderer then waits too, s
 
 
 class PngWriter:
-    """A pool of threads that save pictures in a store. Leaving it waits until all are on disk, whatever happened.
+    """A pool of threads that save pictures in a store. Leaving the ``with`` block waits until all are on disk, after an
+    error too.
 
-    zlib and disks leave Python's lock alone, so threads are enough. An error of a thread is raised by the next call.
+    Compression and disks release Python's global lock, so threads are enough. An error of a thread is raised by the
+    next call.
     """
 
     def __init__(self, store: PictureStore, threads: int = 0) -> None:

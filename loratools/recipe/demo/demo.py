@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
 from loratools.recipe.report import FinishedRun, report_paths, try_report
+from loratools.recipe.report.printer import Print
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.run.work_folder import short_path
 from loratools.recipe.shipped import RECIPES
@@ -28,7 +29,6 @@ from loratools.recipe.steps.pictures.grid_options import Grid
 from loratools.yamlio import read_yaml
 
 _STORY = Path(__file__).with_name("demo.yaml")
-Print = Callable[[str], None]
 
 
 @dataclass(frozen=True)

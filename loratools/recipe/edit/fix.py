@@ -17,10 +17,10 @@ from loratools.blocks.symptoms import ROLES, Step, Symptom, Together, find_sympt
 from loratools.blocks.vector import Presets
 from loratools.errors import LoratoolsError, RecipeError
 from loratools.files import locked, write_bytes
+from loratools.ops.merging.merge_string import Span
 from loratools.recipe.edit.locate import (
     Located,
     MergeText,
-    Range,
     Replacement,
     apply,
     locate,
@@ -162,7 +162,7 @@ def _presets(file: RecipeFile, recipe: Recipe, merged: MergeText) -> Presets:
 
 
 def _check_apart(vectors: Mapping[str, Located], document: Document) -> None:
-    if len(vectors) == 2 and set(vectors["GP1"].ranges.values()) & set(vectors["GP2"].ranges.values()):
+    if len(vectors) == 2 and set(vectors["GP1"].spans.values()) & set(vectors["GP2"].spans.values()):
         raise RecipeError(
             f"{document.source}: both terms of the merge use the vector {vectors['GP1'].label}; give the "
             "base style a vector of its own first"
@@ -189,9 +189,9 @@ def _moves_anything(step: Step, document: Document, vectors: Mapping[str, Locate
         return True
     for (role, block), by in step.directions().items():
         target = vectors.get(role)
-        if role in vectors and (target is None or block not in target.ranges):
+        if role in vectors and (target is None or block not in target.spans):
             return True
-        if target is not None and (by > 0 or _decimal(document, target.ranges[block]) > 0):
+        if target is not None and (by > 0 or _decimal(document, target.spans[block]) > 0):
             return True
     return False
 
@@ -209,12 +209,12 @@ def _vector_changes(
         target = vectors.get(role)
         if target is None:
             continue
-        if block not in target.ranges:
+        if block not in target.spans:
             raise RecipeError(
                 f"the rules speak of SD1's blocks, and {target.label} is of {target.scheme.title}, which "
                 f"has no {block}; edit it by hand, `loratools blocks suggest` has numbers"
             )
-        span = target.ranges[block]
+        span = target.spans[block]
         after = _moved(_decimal(document, span), by * size)
         if after is not None:
             yield Change(role, target.label, block, document.text[slice(*span)], after), Replacement(*span, after)
@@ -236,7 +236,7 @@ def _weight_changes(plan: Together, document: Document, merged: MergeText) -> It
             yield change, Replacement(*span, after)
 
 
-def _decimal(document: Document, span: Range) -> Decimal:
+def _decimal(document: Document, span: Span) -> Decimal:
     """The number at ``span``.
 
     Raises:

@@ -13,12 +13,10 @@ from loratools.blocks.symptoms import ROLES
 from loratools.blocks.tokens import is_number, split_items
 from loratools.blocks.vector import BlockVector, Presets, vector_from
 from loratools.errors import BlockError, RecipeError
-from loratools.ops.merging.merge_string import TermSpans, TermSpec, locate_terms
+from loratools.ops.merging.merge_string import Span, TermSpans, TermSpec, locate_terms
 from loratools.recipe.schema.recipe import Recipe
 from loratools.recipe.steps.lora.merge import Merge
-from loratools.yamlio import Document, Place, Span
-
-Range = tuple[int, int]  # half-open, in characters of the document's text
+from loratools.yamlio import Document, Place, SourceSpan
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,11 @@ class Replacement:
 
 @dataclass(frozen=True)
 class Located:
-    """A vector whose numbers can be edited: ``ranges`` of each block's number in the text."""
+    """A vector whose numbers can be edited: ``spans`` of each block's number in the text."""
 
     label: str
     scheme: Scheme
-    ranges: Mapping[str, Range]
+    spans: Mapping[str, Span]
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,8 @@ class TermText:
 
     spec: TermSpec
     name_end: int
-    weight: Range | None
-    items: tuple[Range, ...]
+    weight: Span | None
+    items: tuple[Span, ...]
 
 
 @dataclass(frozen=True)
@@ -99,8 +97,8 @@ def _term_text(spec: TermSpec, spans: TermSpans, text: str, start: int) -> TermT
     weight = None
     if spans.weight is not None:
         above = text[spans.weight.start : spans.weight.end].partition("/")[0].rstrip()
-        weight = (start + spans.weight.start, start + spans.weight.start + len(above))
-    items = tuple((start + item.start, start + item.end) for item in spans.items)
+        weight = Span(start + spans.weight.start, start + spans.weight.start + len(above))
+    items = tuple(Span(start + item.start, start + item.end) for item in spans.items)
     return TermText(spec, start + spans.ref.end, weight, items)
 
 
@@ -148,19 +146,19 @@ def locate(document: Document, recipe: Recipe, merge: MergeText, term: int) -> L
     value = recipe.blocks[name]
     if isinstance(value, list):
         scheme = _scheme(value, name, document)
-        spans = [_own_span(document, ("blocks", name, index)) for index in range(len(value))]
-        return Located(name, scheme, {b: (s.start, s.end) for b, s in zip(scheme.names, spans, strict=True)})
+        values = [_own_span(document, ("blocks", name, index)) for index in range(len(value))]
+        return Located(name, scheme, {b: Span(s.start, s.end) for b, s in zip(scheme.names, values, strict=True)})
     start = _begin(document, ("blocks", name), value)
-    ranges = [(start + begin, start + end) for begin, end in _item_ranges(value)]
-    scheme = _scheme([float(value[begin:end]) for begin, end in _item_ranges(value)], name, document)
-    return Located(name, scheme, dict(zip(scheme.names, ranges, strict=True)))
+    spans = [Span(start + begin, start + end) for begin, end in _item_spans(value)]
+    scheme = _scheme([float(value[begin:end]) for begin, end in _item_spans(value)], name, document)
+    return Located(name, scheme, dict(zip(scheme.names, spans, strict=True)))
 
 
-def _item_ranges(numbers: str) -> Iterator[Range]:
+def _item_spans(numbers: str) -> Iterator[Span]:
     """Where each number stands in a list of numbers, without the spaces around it."""
     for item in re.finditer(r"[^,]+", numbers):
         start = item.start() + len(item[0]) - len(item[0].lstrip())
-        yield start, start + len(item[0].strip())
+        yield Span(start, start + len(item[0].strip()))
 
 
 def apply(text: str, changes: Sequence[Replacement]) -> tuple[str, list[Replacement]]:
@@ -229,7 +227,7 @@ def _insertion(document: Document, name: str, numbers: str) -> Replacement:
     return Replacement(first.start, first.start, f"{entry}{end}{' ' * (first.column - 1)}")
 
 
-def _own_span(document: Document, place: Place) -> Span:
+def _own_span(document: Document, place: Place) -> SourceSpan:
     """Where ``place`` stands in the recipe's own text, the only one that is edited.
 
     Raises:

@@ -9,7 +9,8 @@ from pathlib import Path
 from loratools.blocks.symptoms import ROLES
 from loratools.errors import RecipeError
 from loratools.files import locked, write_bytes
-from loratools.recipe.edit.locate import Located, MergeText, Range, Replacement, apply, locate, merge_text
+from loratools.ops.merging.merge_string import Span
+from loratools.recipe.edit.locate import Located, MergeText, Replacement, apply, locate, merge_text
 from loratools.recipe.edit.log import (
     Change,
     Edit,
@@ -59,7 +60,7 @@ def _by_number(file: RecipeFile, edit: Edit) -> EditResult:
     vectors = {role: locate(document, recipe, merged, term) for role, term in terms.items()}
     back, done, left = list[Replacement](), list[Change](), list[Change]()
     for change in edit.changes:
-        span = _range(change, vectors, merged)
+        span = _span(change, vectors, merged)
         if span is not None and file.text[slice(*span)] == change.after:
             back.append(Replacement(*span, change.before))
             done.append(change)
@@ -80,12 +81,12 @@ def _used_roles(edit: Edit) -> list[str]:
     return [role for role in ROLES if any(change.role == role for change in edit.changes)]
 
 
-def _range(change: Change, vectors: Mapping[str, Located], merged: MergeText) -> Range | None:
+def _span(change: Change, vectors: Mapping[str, Located], merged: MergeText) -> Span | None:
     """Where the number of ``change`` stands now; None if it is gone."""
     if change.role == "strength":
         index = int(change.block) - 1
         return merged.terms[index].weight if index < len(merged.terms) else None
-    return vectors[change.role].ranges.get(change.block) if change.role in vectors else None
+    return vectors[change.role].spans.get(change.block) if change.role in vectors else None
 
 
 def _undone(file: RecipeFile, edit: Edit, changes: Sequence[Change], notes: Sequence[str], text: str) -> EditResult:

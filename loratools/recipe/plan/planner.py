@@ -154,8 +154,10 @@ class Planner:
         kinds = {step.kind for step in steps}
         for step in steps:
             included = self.document.span(("steps", step.name)).source is not None
-            if step.step_kind.made_for in kinds and step.name not in read and not included:
-                message = f"nothing reads the pictures of '{step.name}'; name it at a train step's `images`, or drop it"
+            reader = step.step_kind.made_for
+            if reader in kinds and step.name not in read and not included:
+                use = f"name it at a {reader} step's `images`"
+                message = f"nothing reads the pictures of '{step.name}'; {use}, or drop it"
                 raise self.document.error(("steps", step.name), message, step.name)
 
     def _step_names(self) -> str:

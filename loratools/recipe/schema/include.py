@@ -9,7 +9,7 @@ from typing import Any
 
 from loratools.errors import RecipeError
 from loratools.recipe.schema.fields import listed
-from loratools.yamlio import Document, Place, Span, read_yaml
+from loratools.yamlio import Document, Place, SourceSpan, read_yaml
 
 _MERGED = ("vars", "blocks", "steps")  # mappings that are united name by name
 _DEEPEST = 10
@@ -69,7 +69,7 @@ def _over(top: Document, under: Document) -> Document:
     return Document(data, top.source, top.text, spans, keys, {**under.others, under.source: under.text, **top.others})
 
 
-def _kept(spans: Mapping[Place, Span], replaced: set[Place], source: str) -> dict[Place, Span]:
+def _kept(spans: Mapping[Place, SourceSpan], replaced: set[Place], source: str) -> dict[Place, SourceSpan]:
     """The spans at places that are not ``replaced``, marked as ``source``'s."""
     return {
         path: span if span.source else replace(span, source=source)

@@ -76,7 +76,7 @@ class StepKind:
         computes: whether it computes with torch at all; one that does not may run beside any other.
         shared: by the processes of a launch: ``no``, ``optional`` (those that are there help) or ``required`` (it needs
             every one).
-        made_for: the kind of step that reads its result; where a recipe has such steps, one must.
+        made_for: the kind of step that reads its pictures, at ``images``; where a recipe has such steps, one must.
         guess: what a unit (``Draft.units``) costs with the pocket base on two CPU cores, before one has run.
     """
 

@@ -12,7 +12,7 @@ import torch
 
 from loratools.adapter.files.file import open_adapter
 from loratools.base.generate import PictureRequest, generate
-from loratools.base.infotext import Facts, LoraUse, infotext, write_png
+from loratools.base.infotext import LoraUse, PictureInfo, infotext, write_png
 from loratools.base.model import Base
 from loratools.errors import TrainingError
 from loratools.train.callbacks.callback import Callback, RunView, due
@@ -81,7 +81,7 @@ class SampleCallback(Callback):
         from PIL import Image
 
         made = {"run": self._run.config.name, "epoch": position.epoch, "step": position.step, "number": number}
-        write_png(Image.fromarray(pixels), path, infotext(self._facts(request, position, lora)), {"sample": made})
+        write_png(Image.fromarray(pixels), path, infotext(self._info(request, position, lora)), {"sample": made})
         self._board.picture(f"samples/{number:02d}", pixels, position.step)
 
     def _picture(self, request: PictureRequest) -> np.ndarray:
@@ -107,9 +107,9 @@ class SampleCallback(Callback):
         path = folder.epoch(position.epoch) if position.into == 0 else folder.step(position.step)
         return [LoraUse(path.stem, open_adapter(path).digest)] if position.step and path.is_file() else []
 
-    def _facts(self, request: PictureRequest, position: Position, lora: Sequence[LoraUse]) -> Facts:
+    def _info(self, request: PictureRequest, position: Position, lora: Sequence[LoraUse]) -> PictureInfo:
         base = self._run.base
-        return Facts(
+        return PictureInfo(
             prompt=request.prompt,
             negative=request.negative,
             steps=request.steps,

@@ -15,8 +15,8 @@ from loratools.train.network.network import Network
 def parameter_groups(network: Network, config: TrainConfig) -> list[dict[str, Any]]:
     """Groups with their ``params``, ``lr`` and ``base_lr``, text encoders first.
 
-    ``part`` is ``unet`` or ``text_encoder``. ``name`` is the part's own for the group at its plain rate (or the first
-    one, where none is), and says what is different of the others: their ``block_lr``, or LoRA+'s ``up``.
+    ``part`` is ``unet`` or ``text_encoder``. A group's ``name`` is its part, for the group at the part's own rate (or
+    the first one, where none is), and the part with the factor on its rate for the others, such as ``unet x 16``.
     """
     unet_lr, te_lr = config.learned_rates()
     groups = []

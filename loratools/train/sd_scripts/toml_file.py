@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.errors import RecipeError
-from loratools.yamlio import Document, Place, Span
+from loratools.yamlio import Document, Place, SourceSpan
 
 _TOKEN = re.compile(
     r"""(?P<text>\"{3}(?:\\.|[^\\])*?\"{3,5}(?!")|'{3}.*?'{3,5}(?!')|"(?:\\.|[^"\\\n])*"|'[^'\n]*')"""
@@ -42,8 +42,8 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.keys: dict[Place, Span] = {}
-        self.spans: dict[Place, Span] = {(): Span(1, 1, 0, 0)}
+        self.keys: dict[Place, SourceSpan] = {}
+        self.spans: dict[Place, SourceSpan] = {(): SourceSpan(1, 1, 0, 0)}
         self._tokens = [match for match in _TOKEN.finditer(text) if match.lastgroup != "comment"]
         self._at = 0
         self._table: Place = ()
@@ -99,9 +99,9 @@ class _Reader:
     def _names(self, tokens: list[re.Match[str]]) -> list[str]:
         return [_name(token) for token in tokens if token[0] != "."]
 
-    def _span(self, start: int, end: int) -> Span:
+    def _span(self, start: int, end: int) -> SourceSpan:
         line = self.text.count("\n", 0, start) + 1
-        return Span(line, start - self.text.rfind("\n", 0, start), start, end)
+        return SourceSpan(line, start - self.text.rfind("\n", 0, start), start, end)
 
 
 def _name(token: re.Match[str]) -> str:

@@ -23,7 +23,7 @@ from loratools.train.data.dataset import Dataset, Sample
 from loratools.train.data.latents import LatentStore, Moments
 from loratools.train.data.prefetch import Prefetcher
 from loratools.train.distributed import Ranks
-from loratools.train.optim.lr_schedule import scheduled
+from loratools.train.optim.lr_schedule import LrSchedule
 from loratools.train.optim.optimizers import effective_rates
 from loratools.train.optim.trainable import Trainable
 from loratools.train.step.batch import Inputs, Micro, Outcome, size_conditioning
@@ -110,8 +110,9 @@ class StepRunner:
     def __init__(self, parts: RunnerParts) -> None:
         config, device = parts.config, parts.precision.device
         self._config, self._base, self._ranks = config, parts.base, parts.ranks
-        self._dataset, self._store, self._steps = parts.dataset, parts.store, parts.steps
+        self._dataset, self._store = parts.dataset, parts.store
         self._optimizer, self._on_gpu = parts.trained.optimizer, device.type == "cuda"
+        self._lr_schedule = LrSchedule.of(config, parts.steps)
         self._captions = CaptionEncoder(parts.base, config, parts.steps)
         device_rates(self._optimizer, device)
         # recomputed dropout restores generators on the host, which no graph can hold
@@ -217,7 +218,7 @@ class StepRunner:
         return inputs.with_text(self._captions.encoded([sample.caption for sample in raw.own]))
 
     def _set_rates(self, step: int) -> dict[str, float]:
-        factor = scheduled(self._config, step, self._steps)
+        factor = self._lr_schedule.factor(step)
         rates = {}
         for group in self._optimizer.param_groups:
             frozen = group["part"] != "unet" and not self._captions.learns(step)

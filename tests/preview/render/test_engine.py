@@ -39,6 +39,7 @@ from loratools.errors import BaseModelError, GridError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
+from loratools.preview.record.cells import Settings
 from loratools.preview.render.batches import even, plan_stack_batches
 from loratools.preview.render.engine import Engine
 from loratools.preview.render.memory import Offloader, need
@@ -65,8 +66,8 @@ def jobs(
             for seed in seeds:
                 key = f"{n}-{prompt}-{seed}"
                 wanted = Wanted(out / "cells" / f"{key}.png", key, "", {"key": key})
-                job = Job(own, prompt, seed, wanted, 2, 4.0, "DDIM", (64, 64))
-                made.append(replace(job, **changes))
+                settings = replace(Settings(2, 4.0, "DDIM", (64, 64)), **changes)
+                made.append(Job(own, prompt, seed, wanted, settings))
     return made
 
 

@@ -13,7 +13,6 @@ from loratools.adapter.files.file import read
 from loratools.base.load import load_base
 from loratools.pocket.architecture import unet_config
 from loratools.pocket.assemble import build_parts, save_folder
-from loratools.pocket.tokenizer import train_tokenizer
 from loratools.train.config.config import TrainConfig
 from loratools.train.network.network import LoraLinear, Network
 from loratools.train.step import objective
@@ -23,7 +22,7 @@ from loratools.train.step.precision import pick_precision
 from loratools.train.step.step import DenoisingStep
 from loratools.train.step.text_states import CaptionEncoder
 from loratools.train.trainer import train
-from tests.tiny import TINY, WORDS
+from tests.tiny import TINY, save_tiny_tokenizer
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
@@ -35,8 +34,7 @@ def tiny_sd2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from diffusers import UNet2DConditionModel
 
     folder = tmp_path_factory.mktemp("base") / "sd2"
-    train_tokenizer(WORDS, folder / "tokenizer", vocabulary=600)
-    vocabulary = 1 + max(json.loads((folder / "tokenizer/vocab.json").read_text()).values())
+    vocabulary = save_tiny_tokenizer(folder / "tokenizer")
     torch.manual_seed(0)
     _, vae, text = build_parts(TINY, vocabulary, scaling_factor=0.5)
     unet = UNet2DConditionModel(**{**unet_config(TINY), "use_linear_projection": True})

@@ -41,7 +41,7 @@ class TermOptions(StoredOptions):
     allow_unknown: bool = Field(False, description="carry keys that no table knows instead of refusing their file")
 
 
-class HowToRead(Protocol):
+class ReadOptions(Protocol):
     """The options that :func:`open_terms` reads files by, whatever step they are of."""
 
     @property
@@ -71,7 +71,7 @@ def rank_text(text: str, request: StepRequest) -> str:
         raise request.error("rank", message=str(error)) from error
 
 
-def open_terms(terms: Terms, options: HowToRead, presets: Presets, paths: RecipePaths) -> list[Term]:
+def open_terms(terms: Terms, options: ReadOptions, presets: Presets, paths: RecipePaths) -> list[Term]:
     """The terms with their files opened; the steps that they need must have run.
 
     Raises:

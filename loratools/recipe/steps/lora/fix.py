@@ -69,19 +69,19 @@ def moved(terms: Terms, options: Fix, presets: Presets) -> tuple[TermSpec, ...]:
     specs = list(terms.specs)
     for index in range(options.times):
         steps = [(symptom, step) for symptom in chosen if (step := symptom.step_at(index)) is not None]
-        plan = together(steps)
+        combined = together(steps)
         for role, sign in ROLES.items():
             number = next((at for at, spec in enumerate(specs) if spec.weight * sign > 0), None)
             if number is not None:
-                specs[number] = _moved(specs[number], role, plan, options.step, presets, terms.family or "sd1")
-        specs = [replace(spec, weight=round(spec.weight * plan.strength, 10)) for spec in specs]
+                specs[number] = _moved(specs[number], role, combined, options.step, presets, terms.family or "sd1")
+        specs = [replace(spec, weight=round(spec.weight * combined.strength, 10)) for spec in specs]
     return tuple(specs)
 
 
-def _moved(spec: TermSpec, role: str, plan: Together, size: float, presets: Presets, family: str) -> TermSpec:
+def _moved(spec: TermSpec, role: str, combined: Together, size: float, presets: Presets, family: str) -> TermSpec:
     from loratools.blocks.parse import parse_vector
 
-    moves: Mapping[str, int] = {block: by for (who, block), by in plan.moves.items() if who == role}
+    moves: Mapping[str, int] = {block: by for (who, block), by in combined.moves.items() if who == role}
     if not moves:
         return spec
     if spec.vector_text is None:

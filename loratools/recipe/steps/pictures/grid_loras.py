@@ -12,11 +12,10 @@ from loratools.recipe.plan.lora_refs import Terms, read_terms
 from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.steps.pictures.grid_axes import GridAxes
 from loratools.recipe.steps.pictures.grid_options import Grid
+from loratools.yamlio import Place
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
-
-Place = tuple[str | int, ...]  # of an option inside the step's body
 
 
 def named_loras(

@@ -19,9 +19,10 @@ from loratools.recipe.plan.lora_refs import Terms, why_no_epoch
 from loratools.recipe.plan.planner import Planner, StepRequest
 from loratools.recipe.plan.step import StepInput
 from loratools.recipe.steps.pictures.grid_axes import GridAxes, read_grid_axes
-from loratools.recipe.steps.pictures.grid_loras import Place, named_loras
+from loratools.recipe.steps.pictures.grid_loras import named_loras
 from loratools.recipe.steps.pictures.grid_options import Grid
 from loratools.train.output.epoch_report import best_epoch
+from loratools.yamlio import Place
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
