@@ -98,8 +98,8 @@ class Document:
             places: the place of a part here -> its place in ``data``; what lies inside of it moves along.
         """
 
-        def moved(spans: Mapping[Place, Span]) -> dict[Place, Span]:
-            result: dict[Place, Span] = {(): Span(1, 1, 0, 0)}
+        def moved(spans: Mapping[Place, SourceSpan]) -> dict[Place, SourceSpan]:
+            result: dict[Place, SourceSpan] = {(): SourceSpan(1, 1, 0, 0)}
             for path, span in spans.items():
                 for size in range(len(path), 0, -1):
                     if (place := places.get(path[:size])) is not None:

@@ -15,7 +15,6 @@ from torch.nn import functional
 
 from loratools.train.network.layers import AdapterLayer, uniform
 
-
 _MOST_ALPHA = 4096.0  # that is written of whole matrices, whose alpha counts nowhere: half precision ends at 65504
 
 
