@@ -87,7 +87,7 @@ class RowResolver:
         return tuple(self._infos)
 
     def _place(self, row: GridRow | None, edits: tuple[Edit, ...], tags: tuple[str, ...], weight: float) -> int:
-        key = (id(row), edits, tags, weight)
+        key = (id(row) if weight else None, edits, tags, weight)  # at 0 the tags alone stand there, beside any row
         if key not in self._index:
             self._index[key] = len(self.rows)
             self.rows.append(self._make(row, edits, tags, weight))

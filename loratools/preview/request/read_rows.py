@@ -42,11 +42,18 @@ class NameLookup:
         Raises:
             LoratoolsError: for a name that is nothing, or a vector that does not fit.
         """
+        texts = [self.of_files(text) for text in texts]
         rows = [self._bare(spec) if (spec := text.bare) is not None else [self._stack(text)] for text in texts]
         labels = distinct_labels(texts, self.lookup, [[row.label for row in own] for own in rows])
         return [
             replace(row, label=label) for row, label in zip((row for own in rows for row in own), labels, strict=True)
         ]
+
+    def of_files(self, text: RowText) -> RowText:
+        """``text`` with each name such as ``style@8`` that is a file's taken for the file."""
+        from loratools.ops.merging.terms import as_file
+
+        return replace(text, specs=tuple(as_file(spec, self.lookup) for spec in text.specs))
 
     def is_run(self, ref: str) -> bool:
         """Whether ``ref`` is a training run."""

@@ -84,22 +84,22 @@ def test_second_order_means_a_quarter_of_the_error(name: str) -> None:
     errors = []
     for steps in (8, 16, 32):
         sigmas = schedule_sigmas(training_sigmas(CONFIG), steps, "Karras")
-        walk, at = K_SAMPLERS[name], sigmas.tolist()
+        sampler, at = K_SAMPLERS[name], sigmas.tolist()
         if name == "Restart" and steps > 16:
             break
-        moved = walked(walk, x, at)
+        moved = solved(sampler, x, at)
         start = at[0]
         exact = MEAN + (x * start - MEAN) * (SPREAD**2 / (SPREAD**2 + start**2)) ** 0.5
         errors.append((moved - exact).abs().max().item())
     assert all(finer < coarser / 3 for coarser, finer in itertools.pairwise(errors))
 
 
-def walked(formula, x: Tensor, sigmas: list[float], noise=None) -> Tensor:  # type: ignore[no-untyped-def]
-    walk = formula(x * sigmas[0], sigmas, noise or (lambda now, after: torch.zeros_like(x)))
-    held, level = next(walk)
+def solved(formula, x: Tensor, sigmas: list[float], noise=None) -> Tensor:  # type: ignore[no-untyped-def]
+    solver = formula(x * sigmas[0], sigmas, noise or (lambda now, after: torch.zeros_like(x)))
+    held, level = next(solver)
     while True:
         try:
-            held, level = walk.send(one_cloud(held, level))
+            held, level = solver.send(one_cloud(held, level))
         except StopIteration as end:
             return end.value
 
@@ -126,7 +126,7 @@ def test_samples_have_the_clouds_mean_and_spread(name: str) -> None:
     def numbers() -> Tensor:
         return torch.randn(len(x), generator=draw).double()
 
-    made = walked(K_SAMPLERS[name], x, sigmas, BrownianPath(numbers) if "SDE" in name else lambda now, after: numbers())
+    made = solved(K_SAMPLERS[name], x, sigmas, BrownianPath(numbers) if "SDE" in name else lambda now, after: numbers())
     assert made.mean().item() == pytest.approx(MEAN, abs=0.01)
     assert made.std().item() == pytest.approx(SPREAD, abs=0.02)
 
@@ -169,12 +169,12 @@ def test_extrapolation_is_exact_for_a_clean_picture_on_a_line() -> None:
     def drifting(x: Tensor, sigma: float) -> Tensor:
         return torch.tensor(3.0 - torch.tensor(sigma).log().item(), dtype=torch.float64)
 
-    walk = K_SAMPLERS["DPM++ 3M SDE"](torch.tensor(5.0).double(), sigmas, lambda now, after: torch.zeros(()))
-    held, level = next(walk)
+    solver = K_SAMPLERS["DPM++ 3M SDE"](torch.tensor(5.0).double(), sigmas, lambda now, after: torch.zeros(()))
+    held, level = next(solver)
     seen = [held]
     try:
         while True:
-            held, level = walk.send(drifting(held, level))
+            held, level = solver.send(drifting(held, level))
             seen.append(held)
     except StopIteration as end:
         seen.append(end.value)

@@ -218,6 +218,7 @@ class PlannedNames(NameLookup):
         """
         from loratools.preview.request.rows import GridRow
 
+        texts = [self.of_files(text) for text in texts]
         for spec in (spec for text in texts for spec in text.specs):
             if (reason := why_no_epoch(spec, self.lookup(spec.ref), self.planner)) is not None:
                 raise GridError(reason)
