@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from loratools.blocks.parse import parse_vector
@@ -59,6 +59,21 @@ class TagFields:
 def is_tag(text: str) -> bool:
     """Whether ``text`` is a whole ``<lora:...>``."""
     return bool(TAG.fullmatch(text.strip()))
+
+
+def has_tag(prompt: str) -> bool:
+    """Whether ``prompt`` names a LoRA."""
+    return bool(TAG.search(prompt))
+
+
+def take_tags(prompt: str) -> tuple[str, tuple[str, ...]]:
+    """The prompt without its tags, all other characters as they are (so reads the WebUI too), and the tags."""
+    return TAG.sub("", prompt).strip(), tuple(match[0] for match in TAG.finditer(prompt))
+
+
+def edit_tags(prompt: str, edit: Callable[[str], str]) -> str:
+    """The prompt with ``edit`` of each of its tags in the tag's place."""
+    return TAG.sub(lambda match: edit(match[0]), prompt)
 
 
 def parse_tag(text: str, presets: Presets, family: str | None = None) -> LoraTag:
