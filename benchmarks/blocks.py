@@ -25,10 +25,11 @@ from typing import Any
 
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
+from loratools.blocks.parse import find_preset
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import SD1_17
 from loratools.blocks.symptoms import Symptom, symptoms
-from loratools.blocks.vector import BlockVector, find_preset
+from loratools.blocks.vector import BlockVector
 from loratools.files import write_text
 from loratools.ops.analysis.suggest import suggest
 from loratools.ops.merging.terms import Term
@@ -130,11 +131,14 @@ def _base_style(seed: int, size: Size, work: Path, device: str) -> Path:
         "pocket",
         work / f"base_style-{seed}",
         name="base_style",
-        images_per_framing=size.base_images,
+        settings={
+            "images_per_framing": size.base_images,
+            "epochs": 4 if full else 1,
+            "seed": seed,
+            "repeats": 5 if full else 1,
+        },
         device=device,
-        epochs=4 if full else 1,
         progress=False,
-        settings={"seed": seed, "repeats": 5 if full else 1},
     )
     print(f"base style {seed}: {made.seconds:.0f} s", flush=True)
     return made.epochs[-1]
@@ -156,7 +160,7 @@ def _unit(style: str, seed: int, base_style: Path, size: Size, work: Path, devic
         "device": device,
         "resume": True,
     }
-    run = train(read_config(overrides=settings), progress=False)
+    run = train(read_config(overrides=settings)[0], progress=False)
     variants = _variants(work / "run", base_style, size)
     a, b = read(run.epochs[-1]), read(base_style)
     rows = [GridRow.of_terms([Term(a, 1.0, label="style")], "overfit alone")]

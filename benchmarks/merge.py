@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -273,7 +274,7 @@ def _sdxl_tensors(seed: int) -> dict[str, torch.Tensor]:
     wide = [name for name in lora_targets("sdxl") if name.startswith("text_encoder_2.")]
     rest = [name for name in lora_targets("sdxl") if name not in set(wide)]
     channels = (320, 640, 1280)
-    options = {"rank": 128, "alpha": 64.0, "seed": seed}
+    options: dict[str, Any] = {"rank": 128, "alpha": 64.0, "seed": seed}
     return {
         **lora_tensors("sdxl", names=wide, sizes=Sizes(channels, 1280, 2048), **options),
         **lora_tensors("sdxl", names=rest, sizes=Sizes(channels, 768, 2048), **options),

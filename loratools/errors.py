@@ -84,7 +84,16 @@ class PromptError(LoratoolsError):
 
 
 class GridError(LoratoolsError):
-    """Rows, weights or sizes that make no grid."""
+    """Rows, axes, weights or sizes that make no grid.
+
+    ``axis`` is where the axis stands that is meant (``x``, ``y``, ``z``), ``option`` the setting that is meant; both
+    are empty where no single one is.
+    """
+
+    def __init__(self, message: str, *, axis: str = "", option: str = "") -> None:
+        super().__init__(message)
+        self.axis = axis
+        self.option = option
 
 
 class DatasetError(LoratoolsError):

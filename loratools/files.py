@@ -7,7 +7,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,6 +16,9 @@ from filelock import FileLock, Timeout
 from loratools.errors import FileError, HeldError
 
 _CHUNK = 1 << 20
+_POLL = 0.2  # seconds between two tries to take a lock
+_ATTEMPTS = 50  # to rename into a place that others write or read at the same time
+_PAUSE = 0.01  # seconds between two of them
 
 
 @contextlib.contextmanager
@@ -38,21 +42,81 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield part
         os.chmod(part, 0o666 & ~_umask())
         _sync(part)
-        os.replace(part, target)
+        _replace(part, target)
         _sync(target.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
-def sweep(path: str | os.PathLike[str]) -> None:
-    """Remove what a kill left of earlier writes of ``path`` (a glob pattern in its name is one), files and folders;
-    only where nobody else may be writing it."""
+def _replace(part: Path, target: Path) -> None:
+    """Rename the file ``part`` over ``target``; Windows refuses that for as long as another process has it open."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            os.replace(part, target)
+            return
+        except PermissionError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(_PAUSE)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a new, empty folder beside ``path``; on a clean exit it takes the place of ``path``, and what was there is
+    deleted.
+
+    On an exception the new folder is deleted and ``path`` is as it was. Several processes may do this for one path at
+    once: the folder of one of them is left, whole.
+
+    Raises:
+        OSError: if the folder cannot be made or renamed.
+    """
     target = Path(path)
-    for left in target.parent.glob(f".{target.name[:80]}.*.part"):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    spare = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=".part"))
+    fresh = spare / "new"
+    try:
+        fresh.mkdir()
+        yield fresh
+        _take_place(fresh, target, spare)
+    finally:
+        shutil.rmtree(spare, ignore_errors=True)
+
+
+def _take_place(fresh: Path, target: Path, spare: Path) -> None:
+    """Rename ``fresh`` to ``target``, having moved what is there into ``spare``.
+
+    No system renames a folder onto one that holds files, and Windows not even onto an empty one. Another process may
+    fill the place again before this one's second rename, so both are tried until they succeed.
+    """
+    old: Path | None = None
+    for attempt in range(_ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):
+            target.rename(spare / f"old{attempt}")
+            old = spare / f"old{attempt}"
+        try:
+            fresh.rename(target)
+            return
+        except OSError:
+            if attempt == _ATTEMPTS - 1:
+                if old is not None:
+                    with contextlib.suppress(OSError):
+                        old.rename(target)
+                raise
+            time.sleep(_PAUSE)
+
+
+def sweep(path: str | os.PathLike[str]) -> None:
+    """Delete the temporary files and folders that a kill left of earlier writes of ``path``.
+
+    Only for where no other process may be writing it. The name may hold a glob pattern.
+    """
+    target = Path(path)
+    for leftover in target.parent.glob(f".{target.name[:80]}.*.part"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
         else:
-            left.unlink(missing_ok=True)
+            leftover.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -63,7 +127,13 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` as UTF-8 to ``path``, whole or not at all; line ends stay as they are given."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, utf8_text(text).encode("utf-8"))
+
+
+def utf8_text(text: str) -> str:
+    """``text`` with a ``?`` for each character that UTF-8 cannot hold: half a surrogate pair, as other programs leave
+    in metadata that they cut (``"\\ud83d"`` in JSON)."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def find_beside(name: str | os.PathLike[str], folders: Iterable[Path]) -> Path | None:
@@ -89,35 +159,53 @@ def sha256(path: str | os.PathLike[str], *, skip: int = 0) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+def locked(
+    path: str | os.PathLike[str], *, wait: bool = False, on_wait: Callable[[], object] | None = None
+) -> Iterator[None]:
     """Hold an exclusive lock on ``path``, so that two runs never write the same output at once.
 
     The operating system drops it when its holder dies, however that happens. Its file, hidden beside ``path``, is empty
-    and stays: removing one that others are about to lock would let two in.
+    and stays: deleting one that others are about to lock would let two in.
 
+    Args:
+        wait: wait until whoever holds the lock releases it, for as long as that takes.
+        on_wait: called once if there is somebody to wait for.
     Raises:
-        HeldError: if another process, or another part of this one, holds the lock.
+        HeldError: if another process, or another part of this one, holds the lock; not with ``wait``.
         FileError: if the folder cannot be made or written.
     """
-    target, lock = Path(path), _lock(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise HeldError(
-            f"another loratools process is writing there ({lock.lock_file}); wait for it, or end it"
-        ) from error
-    except OSError as error:
-        raise FileError(f"cannot write in {target.parent}: {error.strerror or error}; choose another --out") from error
+    lock = _lock(path)
+    while not _acquired(lock, Path(path).parent):
+        if not wait:
+            raise HeldError(f"another loratools process is writing there ({lock.lock_file}); wait for it, or end it")
+        if on_wait is not None:
+            on_wait()
+            on_wait = None
+        time.sleep(_POLL)
     try:
         yield
     finally:
         lock.release()
 
 
+def _acquired(lock: FileLock, folder: Path) -> bool:
+    """Take the lock; False if somebody holds it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    except OSError as error:
+        raise FileError(f"cannot write in {folder}: {error.strerror or error}; choose another --out") from error
+    return True
+
+
 def is_locked(path: str | os.PathLike[str]) -> bool:
-    """Whether somebody holds :func:`locked` on ``path``. To look is to take it for a moment, so of two that look at the
-    same time at one that is free, one may see the other."""
+    """Whether somebody holds :func:`locked` on ``path``.
+
+    The check takes the lock for a moment, so of two processes that check a free one at the same time, one may see the
+    other.
+    """
     lock = _lock(path)
     if not Path(lock.lock_file).exists():
         return False

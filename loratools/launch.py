@@ -1,7 +1,7 @@
-"""Several processes, one command: which of them this one is.
+"""Several processes, one command: the rank of this process among them.
 
-``accelerate launch`` and torchrun start the processes, on one machine or on several, and tell each its number in the
-environment; so may anything else that sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
+``accelerate launch`` and torchrun start the processes, on one machine or on several, and set RANK, WORLD_SIZE,
+LOCAL_RANK, MASTER_ADDR and MASTER_PORT in their environment; anything else that sets these works as well.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from loratools.errors import LaunchError
 
-# what is the same in all processes of a launch, and often another in the next one
+# equal in all processes of a launch, and mostly different in the next launch
 _SHARED = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "WORLD_SIZE")
 
 
@@ -26,33 +26,29 @@ class Rank:
 
     @staticmethod
     def here(environment: Mapping[str, str] | None = None) -> Rank:
-        """From what launchers set.
+        """The rank that the environment variables say.
 
         Raises:
-            LaunchError: if that is no rank below its world size, or there are several processes without one.
+            LaunchError: if RANK is not below WORLD_SIZE, or is missing where WORLD_SIZE is above 1.
         """
-        told = os.environ if environment is None else environment
-        if told.get("WORLD_SIZE", "1") != "1" and "RANK" not in told:
+        values = os.environ if environment is None else environment
+        if values.get("WORLD_SIZE", "1") != "1" and "RANK" not in values:
             raise LaunchError(
-                f"WORLD_SIZE is {told['WORLD_SIZE']} but RANK is not set; start several processes by "
+                f"WORLD_SIZE is {values['WORLD_SIZE']} but RANK is not set; start several processes by "
                 "accelerate launch or torchrun"
             )
         try:
-            found = Rank(
-                *(
-                    int(told.get(key, default))
-                    for key, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", told.get("RANK", "0")))
-                )
-            )
+            rank, world = int(values.get("RANK", "0")), int(values.get("WORLD_SIZE", "1"))
+            local = int(values.get("LOCAL_RANK", rank))
         except ValueError as error:
             raise LaunchError(f"RANK, WORLD_SIZE and LOCAL_RANK have to be whole numbers ({error})") from error
-        if not 0 <= found.rank < found.world:
-            raise LaunchError(f"RANK {found.rank} is not below WORLD_SIZE {found.world}; check how this was launched")
-        return found
+        if not 0 <= rank < world:
+            raise LaunchError(f"RANK {rank} is not below WORLD_SIZE {world}; check how this was launched")
+        return Rank(rank, world, local)
 
     @property
     def main(self) -> bool:
-        """Whether this is the process that writes what is written once, and speaks."""
+        """Whether this is the process that writes files and prints messages for all."""
         return self.rank == 0
 
     def __str__(self) -> str:
@@ -60,6 +56,6 @@ class Rank:
 
 
 def launch_name(environment: Mapping[str, str] | None = None) -> str:
-    """The same in all processes of a launch; another launch may have it too, since launchers have usual ports."""
-    told = os.environ if environment is None else environment
-    return " ".join(f"{key}={told.get(key, '')}" for key in _SHARED)
+    """A text that is the same in all processes of a launch; not unique, since launchers have default ports."""
+    values = os.environ if environment is None else environment
+    return " ".join(f"{key}={values.get(key, '')}" for key in _SHARED)

@@ -115,7 +115,8 @@ def _mistake(group: Sequence[ErrorDetails], data: Any, model: type[BaseModel] | 
             return Mistake(place, f"'{where[-1]}' is missing", missing=True)
         case "extra_forbidden":
             word, valid = str(where[-1]), _fields(model, where[:-1])
-            known = f"valid: {', '.join(valid)}" if len(valid) <= _MOST_LISTED else f"`{listed_by}` lists them"
+            many = len(valid) > _MOST_LISTED and listed_by
+            known = f"`{listed_by}` lists them" if many else f"valid: {', '.join(valid)}"
             return Mistake(place, f"there is no such key{did_you_mean(word, valid)}; {known}", word)
         case "value_error":
             return Mistake(place, str(first["ctx"]["error"]))

@@ -46,7 +46,7 @@ for _name, _pattern, _first in _CORE:
 
 
 @dataclass(frozen=True)
-class Span:
+class SourceSpan:
     """Where a value stands in its text: one-based line and column, and the half-open range of characters.
 
     ``source`` is set where the text is another file's than the document's own (an included one).
@@ -69,17 +69,17 @@ class Document:
     data: Any
     source: str
     text: str
-    spans: Mapping[Place, Span]
-    keys: Mapping[Place, Span]
+    spans: Mapping[Place, SourceSpan]
+    keys: Mapping[Place, SourceSpan]
     others: Mapping[str, str] = field(default_factory=dict)
 
-    def span(self, path: Place) -> Span:
+    def span(self, path: Place) -> SourceSpan:
         """The place of the key at ``path``, of the value where it has no key, or of the nearest parent that exists."""
         for length in range(len(path), -1, -1):
-            found = self.keys.get(path[:length]) or self.spans.get(path[:length])
-            if found is not None:
-                return found
-        return Span(1, 1, 0, 0)
+            span = self.keys.get(path[:length]) or self.spans.get(path[:length])
+            if span is not None:
+                return span
+        return SourceSpan(1, 1, 0, 0)
 
     def within(self, place: Place) -> Document:
         """The part of this document under ``place``, whose paths then start there."""
@@ -98,7 +98,7 @@ class Document:
         return f"{span.source or self.source}, line {span.line}" + (f": {dotted}" if dotted else "")
 
     def error(self, path: Place, message: str, word: str | None = None) -> RecipeError:
-        """A RecipeError that tells the place, with its line and a caret under the word as ``excerpt``.
+        """A RecipeError that names the place, with its line and a caret under the word as ``excerpt``.
 
         Args:
             word: the very word that is wrong; by default the message's own first quoted one that stands there.
@@ -127,9 +127,9 @@ def _word(text: str, within: tuple[int, int], word: str | None, message: str) ->
     """Where the word stands inside the range; failing that, the first of the message's quoted words that does."""
     start, end = within
     for wanted in [word] if word else re.findall(r"'([^'\n]+)'", message):
-        found = text.find(wanted, start, end)
-        if found >= 0:
-            return found, found + len(wanted)
+        at = text.find(wanted, start, end)
+        if at >= 0:
+            return at, at + len(wanted)
     return None
 
 
@@ -179,8 +179,8 @@ class _Builder:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.spans: dict[Place, Span] = {}
-        self.keys: dict[Place, Span] = {}
+        self.spans: dict[Place, SourceSpan] = {}
+        self.keys: dict[Place, SourceSpan] = {}
 
     def build(self, node: yaml.Node, path: Place, above: tuple[int, ...] = ()) -> Any:
         self.spans[path] = _span(node)
@@ -246,9 +246,9 @@ def _float(text: str) -> float:
     return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
-def _span(node: yaml.Node) -> Span:
+def _span(node: yaml.Node) -> SourceSpan:
     start, end = node.start_mark, node.end_mark
-    return Span(start.line + 1, start.column + 1, start.index, end.index)
+    return SourceSpan(start.line + 1, start.column + 1, start.index, end.index)
 
 
 def _syntax_excerpt(error: yaml.MarkedYAMLError, source: str, text: str) -> str:
@@ -256,7 +256,7 @@ def _syntax_excerpt(error: yaml.MarkedYAMLError, source: str, text: str) -> str:
     if mark is None:
         return ""
     return Document(
-        None, source, text, {(): Span(mark.line + 1, mark.column + 1, mark.index, mark.index + 1)}, {}
+        None, source, text, {(): SourceSpan(mark.line + 1, mark.column + 1, mark.index, mark.index + 1)}, {}
     ).excerpt(())
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.at_once import rename_strictly
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported; more threads than cores wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -28,3 +30,10 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path]
         return Path(shutil.copytree(folder, place / "snapshots/0123abcd"))
 
     return put
+
+
+@pytest.fixture(params=["posix", "windows"])
+def renames(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renaming as this system does it, and as Windows does: onto nothing that exists, not even an empty folder."""
+    if request.param == "windows":
+        rename_strictly(monkeypatch)

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from loratools.adapter.architectures.names import kohya_name, lora_targets
 
-FIXTURES = Path(__file__).parents[1] / "../shared/fixtures"
+_TRAINED = Path(__file__).parents[1] / "../shared/fixtures"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,14 @@ def lora_tensors(
         if alpha is not None:
             tensors[f"{stem}.alpha"] = torch.tensor(alpha, dtype=dtype)
     return tensors
+
+
+def trained(name: str) -> Path:
+    """A file that sd-scripts trained, ``style-r8a4`` or ``base-r4a1``; where there is none, the test is skipped."""
+    path = _TRAINED / f"sdscripts-sd15-{name}.safetensors"
+    if not path.is_file():
+        pytest.skip(f"{path} is not here: a file that sd-scripts trained, which lies beside the repository")
+    return path
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:

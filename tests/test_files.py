@@ -1,4 +1,4 @@
-"""Locks: one holder at a time, also when an earlier one was killed, and whoever dies lets go."""
+"""Locks and folders that take a place whole: one holder at a time, also when an earlier one was killed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from loratools.errors import FileError, HeldError
-from loratools.files import locked
+from loratools.files import locked, replacing_folder, write_text
+from tests.at_once import at_once
 
 _TRIALS = 60
 
@@ -74,3 +75,66 @@ def test_a_place_that_cannot_be_locked_is_not_one_that_is_held(tmp_path: Path) -
     with pytest.raises(FileError, match="choose another --out") as caught, locked(tmp_path / "file/out"):
         pass
     assert not isinstance(caught.value, HeldError)
+
+
+def test_text_that_utf8_cannot_hold_is_written_with_question_marks(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "é \ud83d\n")
+    assert (tmp_path / "a.txt").read_bytes() == "é ?\n".encode()
+
+
+def test_a_file_that_another_process_reads_is_replaced_once_it_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused, replace = iter([True, True, False]), os.replace
+
+    def busy(source: Path, target: Path) -> None:
+        if next(refused):
+            raise PermissionError(13, "in use", str(target))  # as Windows says
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", busy)
+    write_text(tmp_path / "out", "new")
+    assert (tmp_path / "out").read_text() == "new" and [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def _write_folder(path: Path, number: int) -> None:
+    with replacing_folder(path) as folder:
+        for name in ("a", "b", "c"):
+            (folder / name).write_text(str(number))
+
+
+@pytest.mark.usefixtures("renames")
+@pytest.mark.parametrize("before", ["nothing", "empty folder", "full folder", "file"])
+def test_of_several_that_replace_a_folder_at_once_one_is_left_whole(tmp_path: Path, before: str) -> None:
+    for trial in range(6):
+        path = tmp_path / f"out{trial}"
+        if before == "file":
+            path.write_text("old")
+        elif before != "nothing":
+            path.mkdir()
+        if before == "full folder":
+            (path / "d").write_text("old")
+        at_once(*[lambda path=path, number=number: _write_folder(path, number) for number in range(6)])  # type: ignore[misc]
+        assert {file.name for file in path.iterdir()} == {"a", "b", "c"}
+        assert len({file.read_text() for file in path.iterdir()}) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {f"out{trial}" for trial in range(6)}
+
+
+def test_a_folder_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out"
+    _write_folder(path, 1)
+    with pytest.raises(ValueError, match="stop"), replacing_folder(path) as folder:
+        (folder / "a").write_text("2")
+        raise ValueError("stop")
+    rename = os.rename
+
+    def refuse(source: Path, target: Path) -> None:
+        if Path(source).name == "new":
+            raise PermissionError(13, "in use", str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(PermissionError):
+        _write_folder(path, 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert {file.read_text() for file in path.iterdir()} == {"1"}

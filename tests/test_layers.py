@@ -25,10 +25,12 @@ ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
 # inside a room, floor by floor; the folders and files of one floor do not import one another
 FLOORS: dict[str, list[str]] = {
     "adapter": ["header parallel", "algebra", "architectures", "files"],
-    "ops": ["text_table report randomized_svd", "merging", "analysis", "subtract resize extract convert"],
+    "ops": [
+        "text_table randomized_svd", "report", "merging", "analysis style_removal", "subtract resize extract convert",
+    ],
     "base": [
-        "quiet to_device model text_model", "single_file", "load", "vae_path", "vae", "prompt", "sampling patching",
-        "infotext generate",
+        "quiet to_device picture_size", "base_path model text_model", "single_file vae_path", "load", "vae", "prompt",
+        "sampling patching", "infotext generate",
     ],
     "train": [
         "distributed sd_scripts seeds", "config interrupt", "data", "network", "optim", "output step", "callbacks",
@@ -38,7 +40,7 @@ FLOORS: dict[str, list[str]] = {
         "request", "record", "judge page plan", "render sheet", "redraw run", "block_effect",
     ],
     "recipe": [
-        "shipped", "schema", "edit plan", "importers publish launch", "steps", "run", "report",
+        "shipped", "schema", "plan record", "observer", "importers publish launch", "steps", "edit run", "report",
         "compare reproduce demo",
     ],
     "cli": ["commands", "app", "options", "recipe_output", "lora recipe pictures training blocks"],
@@ -50,12 +52,6 @@ HEAP = 20  # files that one folder may hold
 SKIPPED_FORMATS = 60  # tables that are read better as they were typed, in all
 PARAMETERS = 16  # that one function may take
 MANY_PARAMETERS = {  # functions that still take more; a list that only becomes shorter
-    "loratools.cli.blocks.files.analyze_effect": 18,
-    "loratools.cli.lora.merge.command": 22,
-    "loratools.cli.lora.subtract.command": 18,
-    "loratools.cli.pictures.grid.command": 42,
-    "loratools.preview.block_effect.analyze_effect": 17,
-    "loratools.preview.run.render_grid": 22,
 }
 
 

@@ -66,6 +66,7 @@ def test_what_two_settings_make_together_stands_at_one_of_them() -> None:
         ("dim: 4\nepochs: many", 4, "many"),
         ("resolution: [512, abc]", 3, "abc"),
         ("te_lr: 0\nunet_lr: 0", 4, "unet_lr"),
+        ("preset: style-04", 3, "style-04"),
         ("datasets:\n  - images: [{folder: a, keep_token: 1}]", 4, "keep_token"),
     ],
 )

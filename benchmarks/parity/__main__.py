@@ -156,8 +156,8 @@ def _batch(models: Models, side: int, *, masked: bool) -> Inputs:
 def _ours(models: Models, network: Network, batch: Inputs, settings: Mapping[str, Any], recorder: Recorder) -> Measured:
     config: TrainConfig = make_config({"base": "base", "images": "images", "mixed_precision": "no", **settings}, "case")
     schedule = objective.noise_schedule(models.base.scheduler_config, config)
-    for branch in network.branches.values():
-        branch.zero_grad()
+    for layer in network.layers.values():
+        layer.zero_grad()
     with network.attached():
         step = DenoisingStep(models.base, network, schedule, config, pick_precision(config, torch.device("cpu")))
         with recorder.noting():
@@ -166,9 +166,9 @@ def _ours(models: Models, network: Network, batch: Inputs, settings: Mapping[str
         loss = step.losses(batch, draws).mean()
         loss.backward()
     gradients = {}
-    for name, branch in network.branches.items():
+    for name, layer in network.layers.items():
         stem = kohya_name(name, models.family)
-        for side, factor in (("down", branch.down), ("up", branch.up)):
+        for side, factor in layer.factors().items():
             gradients[f"{stem}.{side}"] = torch.zeros_like(factor) if factor.grad is None else factor.grad.clone()
     return Measured(loss.item(), gradients)
 

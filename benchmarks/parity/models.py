@@ -122,9 +122,10 @@ def lora_factors(network: Network, seed: int) -> None:
     """Factors as in the middle of a training: neither is zero, so that every gradient is there."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for branch in network.branches.values():
-            branch.down.normal_(std=branch.shape[1] ** -0.5, generator=generator)
-            branch.up.normal_(std=0.05, generator=generator)
+        for layer in network.layers.values():
+            factors = layer.factors()
+            factors["down"].normal_(std=layer.shape[1] ** -0.5, generator=generator)
+            factors["up"].normal_(std=0.05, generator=generator)
 
 
 def _models(family: str, unet: Any, encoders: list[Any], theirs: nn.Module, copies: list[Any], scale: float) -> Models:

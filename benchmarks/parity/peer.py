@@ -78,10 +78,11 @@ class Peer:
             _stem(module.lora_name): module for module in (*self._network.text_encoder_loras, *self._network.unet_loras)
         }
         with torch.no_grad():
-            for name, branch in network.branches.items():
+            for name, layer in network.layers.items():
                 module = self._modules[kohya_name(name, models.family)]
-                for theirs, factor in ((module.lora_down, branch.down), (module.lora_up, branch.up)):
-                    theirs.weight.copy_(factor.reshape(theirs.weight.shape))
+                for side, factor in layer.factors().items():
+                    theirs = getattr(module, f"lora_{side}").weight
+                    theirs.copy_(factor.reshape(theirs.shape))
 
     def measure(self, batch: Inputs, options: Mapping[str, Any], recorder: Recorder) -> Measured:
         """The loss and gradients of one step with the numbers that ``recorder`` noted."""

@@ -28,7 +28,9 @@ from loratools.base.text_model import load_tokenizer
 from loratools.pocket import weights_folder
 from loratools.pocket.architecture import Widths, scheduler_config, text_config, unet_config, vae_config
 from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
+from loratools.preview.record.cells import Settings
 from loratools.preview.request.options import EngineOptions
+from loratools.preview.request.request import Sampling
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
 from tests.tiny import TINY as SMALL
@@ -128,9 +130,7 @@ class Bench:
             self.scale.weights,
             prompts,
             out=self.work / name,
-            steps=self.scale.steps,
-            cfg=CFG,
-            sampler=SAMPLER,
+            sampling=Sampling(steps=self.scale.steps, cfg=CFG, sampler=SAMPLER),
             options=options,
             force=True,
             on_picture=lambda done, total: at.append((time.perf_counter() - start, done)),
@@ -226,10 +226,7 @@ def jobs(
                         prompt,
                         seed,
                         Wanted(place, key, "", {"key": key}),
-                        bench.scale.steps,
-                        CFG,
-                        SAMPLER,
-                        bench.base.resolution,
+                        Settings(bench.scale.steps, CFG, SAMPLER, bench.base.resolution),
                     )
                 )
     return made

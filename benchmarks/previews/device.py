@@ -15,8 +15,8 @@ from loratools.base.patching.batched_lora import BatchedLora
 from loratools.base.patching.patch import Patcher, live_modules
 from loratools.base.sampling.cuda_graph import capture_graph
 from loratools.base.sampling.sample import compiled_unet, plain_unet
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
-from loratools.blocks.vector import parse_vector
 from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import Stack, marks_of
 from loratools.preview.render.engine import Engine
@@ -32,7 +32,7 @@ def memory(bench: Bench) -> Figures:
     """The peak of one picture at a time, under a cap of 6 GB less what CUDA's own context takes."""
     options = EngineOptions(batch=1, sliced=True)
     rows = bench.rows(len(bench.files))
-    needed = need(bench.base, 1, bench.base.resolution, 1, Patcher(bench.base).size_of(rows[0].deltas))
+    needed = need(bench.base, 1, bench.base.resolution, 1, Patcher(bench.base).saved_bytes(rows[0].deltas))
     peak, said = peak_of(bench, options, stacks_of(rows[:1], (1.0, 0.5)), "memory")
     yield Figure("memory, batch 1, sliced VAE: reserved peak", peak / 1e9, "GB", "<= 5.4 of a 6 GB card", peak <= _CAP)
     yield Figure("memory, batch 1: what we say before it starts", needed.total / 1e9, "GB", note=said)
@@ -76,7 +76,7 @@ def unet(bench: Bench) -> Figures:
         seconds = bench.seconds[f"unet {batch}"] = unet_seconds(bench, plain_unet(bench.base), batch)
         yield Figure(f"UNet graph alone, batch {batch}", seconds, "s/image")
     branches = BatchedLora(bench.base)
-    branches.know([read(bench.files[0])])
+    branches.register([read(bench.files[0])])
     branches.reserve(16)
     with branches.attached():
         seconds = unet_seconds(bench, plain_unet(bench.base), 8)
@@ -135,32 +135,32 @@ def patching(bench: Bench) -> Figures:
     before = {name: modules[name].weight.clone() for name in rows[0].deltas}  # type: ignore[operator]
     patcher = Patcher(bench.base)
     for row in rows:
-        patcher.move(row.deltas, 1.0, marks_of(row.deltas))
+        patcher.patch(row.deltas, 1.0, marks_of(row.deltas))
     bench.sync()
     start = time.perf_counter()
     count = 200 if bench.device.type == "cuda" else 2
     for n in range(count):
-        patcher.move(rows[0].deltas, 0.1 + 0.001 * n, marks_of(rows[0].deltas))
+        patcher.patch(rows[0].deltas, 0.1 + 0.001 * n, marks_of(rows[0].deltas))
     bench.sync()
     yield Figure(
         f"a move of {len(before)} modules to another weight", 1000 * (time.perf_counter() - start) / count, "ms"
     )
     start = time.perf_counter()
     for n in range(count):
-        patcher.move(rows[n % 2].deltas, 1.0, marks_of(rows[n % 2].deltas))
+        patcher.patch(rows[n % 2].deltas, 1.0, marks_of(rows[n % 2].deltas))
     bench.sync()
     yield Figure("a move to another epoch whose factors are kept", 1000 * (time.perf_counter() - start) / count, "ms")
     for n in range(1000 - 2 * count if bench.device.type == "cuda" else 2):
-        patcher.move(rows[n % 2].deltas, (n % 7) / 3 - 1, marks_of(rows[n % 2].deltas))
+        patcher.patch(rows[n % 2].deltas, (n % 7) / 3 - 1, marks_of(rows[n % 2].deltas))
     patcher.restore()
     same = all(torch.equal(modules[name].weight, value) for name, value in before.items())  # type: ignore[arg-type]
     yield Figure("W0 bit-identical after a thousand moves (1 = yes)", float(same), "", "1", same)
     start = time.perf_counter()
     fresh = GridRow.of_file(read(bench.files[-1]))
-    patcher.move(fresh.deltas, 1.0, marks_of(fresh.deltas))
+    patcher.patch(fresh.deltas, 1.0, marks_of(fresh.deltas))
     bench.sync()
     yield Figure("a move to an epoch that is still on disk", 1000 * (time.perf_counter() - start), "ms")
-    patcher.forget()
+    patcher.free()
 
 
 def edit(bench: Bench) -> Figures:

@@ -28,12 +28,13 @@ from benchmarks.previews.bench import (
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
 from loratools.base.quiet import quiet
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
-from loratools.blocks.vector import parse_vector
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
 from loratools.pocket import weights_folder
 from loratools.preview.request.options import EngineOptions
+from loratools.preview.request.request import Sampling
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import render_grid
 
@@ -145,9 +146,7 @@ def merge(bench: Bench) -> Figures:
             PROMPTS[:2],
             out=bench.work / f"merge-{name}",
             seeds=(1, 2),
-            sampler=SAMPLER,
-            steps=bench.scale.steps,
-            cfg=CFG,
+            sampling=Sampling(steps=bench.scale.steps, cfg=CFG, sampler=SAMPLER),
             force=True,
         )
         live, file, plain = (
@@ -186,9 +185,7 @@ def cpu(bench: Bench) -> Figures:
             prompts,
             out=bench.work / f"cpu-{size}",
             seeds=own,
-            steps=steps,
-            cfg=CFG,
-            sampler=SAMPLER,
+            sampling=Sampling(steps=steps, cfg=CFG, sampler=SAMPLER),
             force=True,
         )
         ours = (time.perf_counter() - start) / result.rendered

@@ -19,7 +19,7 @@ from benchmarks.training.check import compared, deterministic
 from benchmarks.training.plain_loop import seconds_per_step
 from loratools.pocket import weights_folder
 from loratools.train.distributed import join, leave
-from loratools.train.step.placement import place
+from loratools.train.step.placement import cast_and_move
 from loratools.train.step.precision import pick_precision
 
 SMALLEST: dict[str, Any] = {"graph": "on", "gradient_checkpointing": True, "te_lr": 0.0}
@@ -142,7 +142,7 @@ def part_cpu(options: Options, rows: Rows) -> None:
     bench = Bench(weights_folder(), options.work, options, 128)
     bench.config = bench.config.model_copy(update={"mixed_precision": "no"})
     bench.run = dataclasses.replace(bench.run, precision=pick_precision(bench.config, torch.device("cpu")))
-    place(bench.run.base, bench.run.precision)
+    cast_and_move(bench.run.base, bench.run.precision)
     pictures = options.work / "pictures128x8"
     for batch in (1, 4):
         pairs = [

@@ -7,9 +7,11 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks import full_size
 from benchmarks.training.bench import GIB, Options, Rows
+from loratools.pocket.tokenizer import train_tokenizer
 
 SCRIPT = Path(__file__).with_name("sd_scripts_steps.py")
 TOKENIZERS = ("openai_clip-vit-large-patch14", "laion_CLIP-ViT-bigG-14-laion2B-39B-b160k")
@@ -28,7 +30,7 @@ def part_peer_sdxl(options: Options, rows: Rows) -> None:
 def _measure(options: Options, rows: Rows, module: str, base: Path, size: int) -> None:
     """Train with sd-scripts' ``module`` at every batch size, and add a row for each."""
     for name in TOKENIZERS:
-        full_size.train_tokenizer(full_size.WORDS, options.work / "tokenizers" / name, vocabulary=600)
+        train_tokenizer(full_size.WORDS, options.work / "tokenizers" / name, vocabulary=600)
     images = full_size.pictures(options.work / f"peer{size}" / "100_style", size, 8).parent
     for batch in options.batches:
         result = options.work / f"{module}{batch}.json"
@@ -43,7 +45,7 @@ def _measure(options: Options, rows: Rows, module: str, base: Path, size: int) -
                 check=False,
                 timeout=options.peer_timeout,
             ).returncode
-        measured = json.loads(result.read_text()) if result.exists() else {"times": [], "peak": 0}
+        measured: dict[str, Any] = json.loads(result.read_text()) if result.exists() else {"times": [], "peak": 0}
         gaps = [late - early for early, late in zip(measured["times"], measured["times"][1:], strict=False)]
         if code or not gaps:
             rows.add(f"{module} failed", batch=batch, code=code, log=log.read_text()[-1500:])

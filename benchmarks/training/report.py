@@ -77,9 +77,9 @@ def _bars(parts: Mapping[str, Sequence[Row]]) -> list[str]:
             f"{row['ratio']:.2f} x its steps/s | {_verdict(row['ratio'] >= 1)} |"
         )
     for part, name, limit in LIMITS:
-        row = _find(parts.get(part, ()), name, None)
-        if row:
-            peak = row["peak_gib"]
+        measured = _find(parts.get(part, ()), name, None)
+        if measured:
+            peak = measured["peak_gib"]
             lines.append(f"| {name}: within {limit:g} GiB | {peak:.2f} GiB | {_verdict(peak <= limit)} |")
     several = [row for row in parts.get("ddp", ()) if "images_per_s" in row]
     if len(several) == 2:

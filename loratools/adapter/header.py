@@ -1,7 +1,11 @@
-"""A safetensors header, read strictly and without torch: hostile or truncated files are named errors, never a crash."""
+"""A safetensors header, read strictly and without torch: hostile or truncated files are named errors, never a crash.
+
+And its writing: the bytes of a header, and the hash that AUTOMATIC1111's WebUI once took of model files.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -11,7 +15,9 @@ from typing import Any
 
 from loratools.dtypes import ITEM_SIZES
 from loratools.errors import FileError, FormatError
+from loratools.files import utf8_text
 
+_LEGACY_START, _LEGACY_END = 0x100000, 0x110000  # the bytes that the WebUI's old hash reads
 _LONGEST = 100_000_000  # bytes; the safetensors library's own limit
 
 
@@ -42,19 +48,66 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         FileError: if the file is missing or unreadable.
         FormatError: if it is empty, truncated, no safetensors file, or its header contradicts itself.
     """
-    place = Path(path)
-    raw, size = _header_bytes(place)
-    entries = _parse(place, raw)
-    metadata = _metadata(place, entries.pop("__metadata__", {}))
-    tensors = {name: _tensor(place, name, entry) for name, entry in entries.items()}
-    _check_layout(place, tensors, size - 8 - len(raw))
+    file = Path(path)
+    raw, size = _header_bytes(file)
+    entries = _parse(file, raw)
+    metadata = _metadata(file, entries.pop("__metadata__", {}))
+    tensors = {name: _tensor(file, name, entry) for name, entry in entries.items()}
+    _check_layout(file, tensors, size - 8 - len(raw))
     return Header(metadata, tensors, 8 + len(raw), size)
 
 
 def header(path: str | os.PathLike[str]) -> tuple[Mapping[str, str], Mapping[str, TensorInfo]]:
     """``(metadata, tensors)`` of a safetensors file, without torch and without reading its data."""
-    found = read_header(path)
-    return found.metadata, found.tensors
+    whole = read_header(path)
+    return whole.metadata, whole.tensors
+
+
+def encode_header(metadata: Mapping[str, str], tensors: Mapping[str, TensorInfo]) -> bytes:
+    """The first bytes of a safetensors file: the header's length (8 bytes) and the header, padded to 8 bytes.
+
+    Args:
+        metadata: free text; characters that UTF-8 cannot hold become ``?``.
+        tensors: in the order in which the header lists them.
+    """
+    entries: dict[str, object] = {"__metadata__": {utf8_text(key): utf8_text(text) for key, text in metadata.items()}}
+    for key, info in tensors.items():
+        entries[key] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": [info.start, info.end]}
+    raw = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    raw += b" " * (-len(raw) % 8)
+    return len(raw).to_bytes(8, "little") + raw
+
+
+class LegacyHash:
+    """AUTOMATIC1111's old hash of a file: the first 8 hex digits of sha256 over the 64 KiB that begin at 1 MiB.
+
+    Args:
+        head: the file's first bytes; the others follow through :meth:`update`.
+    """
+
+    def __init__(self, head: bytes = b"") -> None:
+        self._hash = hashlib.sha256()
+        self._position = 0
+        self.update(head)
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the file's next bytes."""
+        start, end = _LEGACY_START - self._position, _LEGACY_END - self._position
+        self._hash.update(data[max(start, 0) : max(end, 0)])
+        self._position += len(data)
+
+    def hexdigest(self) -> str:
+        """8 hex digits."""
+        return self._hash.hexdigest()[:8]
+
+
+def legacy_hash(path: str | os.PathLike[str], *, head: bytes = b"", skip: int = 0) -> str:
+    """The :class:`LegacyHash` of a file's bytes after the first ``skip`` of them, as if ``head`` stood before them."""
+    legacy = LegacyHash(head)
+    with open(path, "rb") as stream:
+        stream.seek(skip)
+        legacy.update(stream.read(_LEGACY_END))
+    return legacy.hexdigest()
 
 
 def _header_bytes(path: Path) -> tuple[bytes, int]:
@@ -92,12 +145,12 @@ def _no_safetensors(path: Path, first: bytes, length: int, size: int) -> str:
 
 def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
+        entries = dict(pairs)
+        if len(entries) != len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
             raise FormatError(f"{path} names '{twice}' twice in its header; export it again")
-        return found
+        return entries
 
     try:
         entries = json.loads(raw.decode("utf-8"), object_pairs_hook=unique, parse_constant=_refuse_constant)
@@ -119,10 +172,12 @@ def _short(error: Exception) -> str:
 def _metadata(path: Path, entry: object) -> dict[str, str]:
     if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
         raise FormatError(f"{path} is not a safetensors file: its __metadata__ must map names to text")
-    return entry
+    return {utf8_text(key): utf8_text(value) for key, value in entry.items()}
 
 
 def _tensor(path: Path, name: str, entry: object) -> TensorInfo:
+    if utf8_text(name) != name:
+        raise FormatError(f"{path} has a tensor whose name is no text ({_clip(name)!r}); export it again")
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]}:
             pass

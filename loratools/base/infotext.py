@@ -1,4 +1,4 @@
-"""The text inside a picture: the WebUI's ``parameters``, which it reads back, and our own JSON beside it."""
+"""The text inside a PNG: the WebUI's ``parameters``, which it reads back, and our own JSON in a chunk beside it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 from loratools import __version__
 from loratools.base.sampling.noise_kinds import KINDS, OWN, RNG, kind_of
 from loratools.base.sampling.samplers import split_name
-from loratools.files import replacing
+from loratools.blocks import tokens
+from loratools.files import replacing, utf8_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 KEY = "loratools"  # the PNG text chunk with our JSON; the WebUI's is ``parameters``
 _PAIR = re.compile(r'\s*(\w[\w /-]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
-_PAIRS = 3  # a last line with fewer is a line of the prompt
-_NOISE = "Noise"  # ours, where it is not our own: the WebUI's noise levels come with it
+_LEAST_PAIRS = 3  # a last line with fewer is a line of the prompt
+_NOISE = "Noise"  # a key of ours: the kind of noise, where it is not our own kind
 _NEGATIVE = "Negative prompt:"
 
 
@@ -28,8 +29,8 @@ _NEGATIVE = "Negative prompt:"
 class LoraUse:
     """One LoRA of a stack as a prompt names it: ``<lora:NAME:WEIGHT:lbw=VECTOR>``.
 
-    ``digest`` is the file's true sha256 after its header; ``vector`` is the resolved block vector as text, empty
-    where there is none; ``te`` and ``unet`` multiply ``weight``.
+    ``digest`` is the sha256 of the file's tensors, without the header; ``vector`` is the resolved block vector as text,
+    empty where there is none; ``te`` and ``unet`` multiply ``weight``.
     """
 
     name: str
@@ -40,7 +41,7 @@ class LoraUse:
     unet: float = 1.0
 
     def tag(self, strength: float = 1.0) -> str:
-        """The prompt tag at ``strength`` times this use; names lose ``:`` and ``,``, as in the WebUI."""
+        """The prompt tag at ``strength`` times these weights; names lose ``:`` and ``,``, as in the WebUI."""
         text, unet = number(strength * self.weight * self.te), number(strength * self.weight * self.unet)
         weights = text if text == unet else f"te={text}:unet={unet}"
         vector = f":lbw={self.vector}" if self.vector else ""
@@ -48,8 +49,8 @@ class LoraUse:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """All that made a picture; ``size`` is (height, width) in pixels, ``strength`` multiplies every LoRA.
+class PictureInfo:
+    """Everything that determines a picture; ``size`` is (height, width) in pixels, ``strength`` multiplies every LoRA.
 
     ``noise`` is a kind of :mod:`loratools.base.sampling.noise`; ``embeddings`` are the names that the prompts use,
     with the sha256 of their files.
@@ -72,41 +73,41 @@ class Facts:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
-def infotext(facts: Facts) -> str:
-    """The WebUI's three-part text: the prompt with its LoRA tags, the negative prompt, and ``Key: value`` pairs."""
-    tags = [use.tag(facts.strength) for use in facts.loras] if facts.strength else []
-    between = "" if not facts.prompt or not tags else " " if facts.prompt.endswith(",") else ", "
-    lines = [facts.prompt + between + (", " if facts.prompt else " ").join(tags)]
-    if facts.negative:
-        lines.append(f"Negative prompt: {facts.negative}")
-    lines.append(", ".join(f"{key}: {quoted(value)}" for key, value in _pairs(facts).items()))
+def infotext(info: PictureInfo) -> str:
+    """The WebUI's text of three parts: the prompt with its LoRA tags, the negative prompt, and ``Key: value`` pairs."""
+    tags = [use.tag(info.strength) for use in info.loras] if info.strength else []
+    separator = "" if not info.prompt or not tags else " " if info.prompt.endswith(",") else ", "
+    lines = [info.prompt + separator + (", " if info.prompt else " ").join(tags)]
+    if info.negative:
+        lines.append(f"Negative prompt: {info.negative}")
+    lines.append(", ".join(f"{key}: {quoted(value)}" for key, value in _pairs(info).items()))
     return "\n".join(lines)
 
 
-def _pairs(facts: Facts) -> dict[str, str]:
-    sampler, schedule = split_name(facts.sampler)
-    pairs = {"Steps": str(facts.steps), "Sampler": sampler}
+def _pairs(info: PictureInfo) -> dict[str, str]:
+    sampler, schedule = split_name(info.sampler)
+    pairs = {"Steps": str(info.steps), "Sampler": sampler}
     if schedule:
         pairs["Schedule type"] = schedule
     pairs |= {
-        "CFG scale": number(facts.cfg),
-        "Seed": str(facts.seed),
-        "Size": f"{facts.size[1]}x{facts.size[0]}",
-        "Model hash": facts.model_digest[:10],
-        "Model": plain_name(facts.model),
+        "CFG scale": number(info.cfg),
+        "Seed": str(info.seed),
+        "Size": f"{info.size[1]}x{info.size[0]}",
+        "Model hash": info.model_digest[:10],
+        "Model": plain_name(info.model),
     }
-    if facts.clip_skip != 1:
-        pairs["Clip skip"] = str(facts.clip_skip)
-    pairs["RNG"] = RNG[facts.noise]
-    if facts.noise != OWN:
-        pairs[_NOISE] = facts.noise
-    if facts.loras and facts.strength:
-        hashes = {plain_name(use.name): use.digest[:12] for use in facts.loras if use.digest}
+    if info.clip_skip != 1:
+        pairs["Clip skip"] = str(info.clip_skip)
+    pairs["RNG"] = RNG[info.noise]
+    if info.noise != OWN:
+        pairs[_NOISE] = info.noise
+    if info.loras and info.strength:
+        hashes = {plain_name(use.name): use.digest[:12] for use in info.loras if use.digest}
         if hashes:
             pairs["Lora hashes"] = _listed(hashes)
-    if facts.embeddings:
-        pairs["TI hashes"] = _listed({plain_name(name): digest[:12] for name, digest in facts.embeddings})
-    return {**pairs, **facts.extra, "Version": f"loratools {__version__}"}
+    if info.embeddings:
+        pairs["TI hashes"] = _listed({plain_name(name): digest[:12] for name, digest in info.embeddings})
+    return {**pairs, **info.extra, "Version": f"loratools {__version__}"}
 
 
 def _listed(hashes: Mapping[str, str]) -> str:
@@ -128,34 +129,34 @@ class Parameters:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(height, width) in pixels, if it is told."""
-        found = re.fullmatch(r"(\d+)x(\d+)", self.pairs.get("Size", ""))
-        return (int(found[2]), int(found[1])) if found else None
+        """(height, width) in pixels; None where the text does not give it."""
+        match = re.fullmatch(r"(\d+)x(\d+)", self.pairs.get("Size", ""))
+        return (int(match[2]), int(match[1])) if match else None
 
     @property
     def clip_skip(self) -> int:
-        """1 if it is not told."""
+        """1 where the text does not give it."""
         text = self.pairs.get("Clip skip", "1")
         return int(text) if text.isdecimal() else 1
 
     @property
     def noise(self) -> str:
-        """The kind of noise: our own in our pictures, and in the WebUI's a card's if they do not tell."""
+        """The kind of noise: our own for our pictures; for the WebUI's that of ``RNG``, which is a GPU's by default."""
         if self.pairs.get(_NOISE) in KINDS:
             return self.pairs[_NOISE]
         return OWN if self.pairs.get("Version", "").startswith("loratools") else kind_of(self.pairs.get("RNG"))
 
 
 def parameters(text: str) -> Parameters:
-    """Read ``text`` by the WebUI's rules; no text is an error.
+    """Parse ``text`` by the WebUI's rules; no text is an error.
 
-    The last line is pairs if it has three or more of them, and else a line of the prompt like the others; what follows
+    The last line holds the pairs if it has three or more of them, and else is a line of the prompt; what follows
     ``Negative prompt:`` at the start of a line is the negative prompt.
     """
     *lines, last = text.strip().split("\n")
-    found = _PAIR.findall(last)
-    if len(found) < _PAIRS:
-        lines, found = [*lines, last], []
+    pairs = _PAIR.findall(last)
+    if len(pairs) < _LEAST_PAIRS:
+        lines, pairs = [*lines, last], []
     sides: tuple[list[str], list[str]] = [], []
     negative = False
     for line in map(str.strip, lines):
@@ -163,7 +164,7 @@ def parameters(text: str) -> Parameters:
             negative, line = True, line.removeprefix(_NEGATIVE).strip()
         if line or sides[negative]:
             sides[negative].append(line)
-    return Parameters("\n".join(sides[0]), "\n".join(sides[1]), {key: _unquoted(value) for key, value in found})
+    return Parameters("\n".join(sides[0]), "\n".join(sides[1]), {key: _unquoted(value) for key, value in pairs})
 
 
 def _unquoted(value: str) -> str:
@@ -187,7 +188,7 @@ def plain_name(name: str) -> str:
 
 def number(value: float) -> str:
     """``0.3`` for 0.1 + 0.2, ``1`` for 1.0: ten significant digits, no trailing zeros."""
-    return f"{value + 0.0:.10g}"
+    return tokens.number(value, 10)
 
 
 def write_png(image: Image, path: Path, parameters: str, made: Mapping[str, Any] | None = None) -> None:
@@ -195,9 +196,9 @@ def write_png(image: Image, path: Path, parameters: str, made: Mapping[str, Any]
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    info.add_text("parameters", parameters)
+    info.add_text("parameters", utf8_text(parameters))
     if made is not None:
-        info.add_text(KEY, json.dumps(made, ensure_ascii=False, separators=(",", ":")))
+        info.add_text(KEY, utf8_text(json.dumps(made, ensure_ascii=False, separators=(",", ":"))))
     with replacing(path) as part:
         image.save(part, format="PNG", pnginfo=info)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,14 @@ from typing import Any
 import torch
 
 from loratools.base import single_file
+from loratools.base.base_path import locate_base
 from loratools.base.model import FAMILY_DEFAULTS, Base, Defaults
+from loratools.base.picture_size import LATENT_CHANNELS, vae_scale_factor
 from loratools.base.quiet import quiet
 from loratools.base.text_model import load_text_encoder, load_tokenizer, read_json
 from loratools.dtypes import DTYPE_NAMES, torch_dtype
 from loratools.errors import BaseModelError, did_you_mean
-from loratools.files import sha256
 from loratools.launch import Rank
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_FILES = (".safetensors", ".ckpt")
-_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 
 
 def load_base(
@@ -39,45 +35,26 @@ def load_base(
             ``owner/model``. Folders and files are read without a network.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``fp32``, ``fp16``, ``bf16``; None takes fp32 on a CPU and fp16 elsewhere.
-        offline: never ask the hub: a hub id has to be in its cache already.
-        parked: leave the weights in main memory, for :class:`~loratools.preview.render.memory.Offloader` to move
-            to ``device``.
         config: for a single file of unusual widths, a Diffusers folder whose configs (and tokenizer) describe it.
+        offline: never ask the hub: a hub model has to be in its cache already.
+        parked: leave the weights in main memory; :class:`~loratools.preview.render.memory.Offloader` then moves each
+            model to ``device`` while it works.
     Raises:
         BaseModelError: if it cannot be found, is something else (a LoRA, a video model), or is damaged.
     """
-    where = pick_device(device)
-    kind = _dtype(dtype, where)
-    path, remote = _locate(str(name), offline=offline)
-    digest = _digest(path)
-    home = torch.device("cpu") if parked else where
+    target = pick_device(device)
+    torch_dtype = _dtype(dtype, target)
+    location = locate_base(name, offline=offline)
+    digest = location.digest()
+    home = torch.device("cpu") if parked else target
     with quiet():
-        if path.is_dir():
-            base = _load_folder(path, kind, home, str(name))
+        if location.path.is_dir():
+            base = _load_folder(location.path, torch_dtype, home, location.name)
         else:
-            base = _load_single(path, kind, home, None if config is None else Path(config))
-    base.device = where
-    base.digest, base.name = digest, str(name) if remote or str(name) == "pocket" else path.stem
+            base = _load_single(location.path, torch_dtype, home, None if config is None else Path(config))
+    base.device = target
+    base.digest, base.name = digest, location.label
     return base
-
-
-def base_digest(name: str | Path) -> str:
-    """What determines a base: sha256 of the single file (WebUI's model hash is its first ten digits), or, for a
-    folder, sha256 over the sorted relative paths and sha256 of every file that loading reads.
-
-    Raises:
-        BaseModelError: if there is no such base.
-    """
-    return _digest(_locate(str(name))[0])
-
-
-def find_base(name: str | Path) -> Path:
-    """Where a base lies; nothing is loaded.
-
-    Raises:
-        BaseModelError: if there is no such base.
-    """
-    return _locate(str(name))[0]
 
 
 def pick_device(text: str = "auto") -> torch.device:
@@ -87,9 +64,9 @@ def pick_device(text: str = "auto") -> torch.device:
     Raises:
         BaseModelError: if the device is not on this machine or is no device's name.
     """
-    here = Rank.here()
-    if text in ("auto", "cuda") and here.world > 1:  # accelerate would wait for all of them to ask
-        text = _own(here) or ("cpu" if text == "auto" else text)
+    rank = Rank.here()
+    if text in ("auto", "cuda") and rank.world > 1:  # accelerate would wait until every process asks
+        text = _gpu_of(rank) or ("cpu" if text == "auto" else text)
     if text == "auto":
         from accelerate import PartialState
 
@@ -97,25 +74,18 @@ def pick_device(text: str = "auto") -> torch.device:
     if text not in ("cpu", "cuda", "mps") and not re.fullmatch(r"cuda:\d+", text):
         hint = did_you_mean(text, ["auto", "cpu", "cuda", "cuda:0", "mps"])
         raise BaseModelError(f"'{text}' is not a device{hint}; use auto, cpu, cuda, cuda:N or mps")
-    found = torch.device(text)
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+    device = torch.device(text)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BaseModelError(f"this machine has no device '{text}' that torch can use; use --device cpu or auto")
-    if found.type == "mps" and not torch.backends.mps.is_available():
+    if device.type == "mps" and not torch.backends.mps.is_available():
         raise BaseModelError("this machine has no device 'mps' that torch can use; use --device cpu or auto")
-    return found
+    return device
 
 
-def _own(here: Rank) -> str | None:
-    """The GPU of one of several processes."""
+def _gpu_of(rank: Rank) -> str | None:
+    """The GPU of one of several processes on this machine; None without GPUs."""
     count = torch.cuda.device_count()
-    return f"cuda:{here.local % count}" if count else None
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether ``name``, which is no path of this machine, may be a model's on the hub, and is no mistyped path."""
-    path = Path(name).expanduser()
-    beside = path.parent.is_dir() and path.parent != Path()
-    return path.suffix.lower() not in _FILES and not beside and _HUB_ID.fullmatch(name) is not None
+    return f"cuda:{rank.local % count}" if count else None
 
 
 def _dtype(name: str | None, device: torch.device) -> torch.dtype:
@@ -126,78 +96,13 @@ def _dtype(name: str | None, device: torch.device) -> torch.dtype:
     return torch_dtype(name)
 
 
-def _locate(name: str, *, offline: bool = False) -> tuple[Path, bool]:
-    """The local folder or file of a base, and whether it came from the hub."""
-    if name == "pocket":
-        from loratools.pocket import weights_folder
-
-        folder = weights_folder()
-        if not (folder / "model_index.json").is_file():
-            raise BaseModelError(f"the pocket base's weights are not in this install ({folder}); reinstall loratools")
-        return folder, False
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise BaseModelError(
-                f"{path} has no model_index.json, so it is not a Diffusers folder; give one, "
-                "a .safetensors or .ckpt checkpoint, a hub id, or 'pocket'"
-            )
-        return path, False
-    if path.is_file():
-        if path.suffix.lower() not in _FILES:
-            raise BaseModelError(
-                f"{path} is not a base model; give a .safetensors or .ckpt checkpoint, "
-                "a Diffusers folder, a hub id, or 'pocket'"
-            )
-        return path, False
-    if not is_hub_id(name):
-        raise BaseModelError(
-            f"there is no base model '{name}'{did_you_mean(name, ['pocket'])}; give a Diffusers "
-            "folder, a .safetensors or .ckpt checkpoint, a hub id such as owner/model, or 'pocket'"
-        )
-    return _download(name, offline), True
-
-
-def _download(name: str, offline: bool) -> Path:
-    """The local snapshot of a hub model, fetched by diffusers if it is not in the cache and may be."""
-    from diffusers import DiffusionPipeline
-
-    with quiet():
-        try:
-            return Path(
-                DiffusionPipeline.download(name, safety_checker=None, feature_extractor=None, local_files_only=offline)
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            if offline:
-                raise BaseModelError(
-                    f"the base '{name}' is not whole in the Hugging Face cache; run once without --offline, or give a "
-                    "local folder or file"
-                ) from error
-            raise BaseModelError(
-                f"cannot get the base '{name}' from the Hugging Face hub ({type(error).__name__}); "
-                "check its name and the connection, or give a local folder or file"
-            ) from error
-
-
-def _digest(path: Path) -> str:
-    if path.is_file():
-        return sha256(path)
-    total = hashlib.sha256()
-    files = [path / "model_index.json"]
-    for part in _PARTS:
-        files += [f for f in (path / part).glob("*") if f.is_file() and not f.name.startswith(".")]
-    for file in sorted(files, key=lambda f: f.relative_to(path).as_posix()):
-        total.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
-    return total.hexdigest()
-
-
 def _load_folder(path: Path, dtype: torch.dtype, device: torch.device, source: str) -> Base:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     _check_index(path)
     unet = _part(UNet2DConditionModel, path, "unet", dtype)
     vae = _part(AutoencoderKL, path, "vae", _vae_dtype(path, dtype))
-    if unet.config.in_channels != 4:
+    if unet.config.in_channels != LATENT_CHANNELS:
         raise BaseModelError(
             f"{path} takes {unet.config.in_channels} input channels (an inpainting or depth model); "
             "give the plain text-to-image model"
@@ -231,22 +136,22 @@ def _assemble(
         part.to(device).eval().requires_grad_(False)
     names = ("tokenizer", "tokenizer_2")[: len(encoders)]
     family = _family(unet.config, len(encoders) > 1)
-    size = unet.config.sample_size
-    height, width = (size, size) if isinstance(size, int) else size
-    scale = 2 ** (len(vae.config.block_out_channels) - 1)
+    latents = unet.config.sample_size
+    height, width = (latents, latents) if isinstance(latents, int) else latents
+    factor = vae_scale_factor(vae.config)
     return Base(
-        unet,
-        vae,
-        encoders,
-        tuple(load_tokenizer(folder / name) for name in names),
-        read_json(folder / "scheduler" / "scheduler_config.json"),
-        family,
-        "",
-        "",
-        (height * scale, width * scale),
-        device,
-        dtype,
-        _defaults(folder, family),
+        unet=unet,
+        vae=vae,
+        text_encoders=encoders,
+        tokenizers=tuple(load_tokenizer(folder / name) for name in names),
+        scheduler_config=read_json(folder / "scheduler" / "scheduler_config.json"),
+        family=family,
+        digest="",
+        name="",
+        resolution=(height * factor, width * factor),
+        device=device,
+        dtype=dtype,
+        defaults=_defaults(folder, family),
     )
 
 
@@ -255,9 +160,9 @@ def _defaults(folder: Path, family: str) -> Defaults:
     usual = FAMILY_DEFAULTS[family]
     if not (folder / "loratools.json").is_file():
         return usual
-    told = read_json(folder / "loratools.json")
+    own = read_json(folder / "loratools.json")
     return Defaults(
-        int(told.get("steps", usual.steps)), float(told.get("cfg", usual.cfg)), str(told.get("sampler", usual.sampler))
+        int(own.get("steps", usual.steps)), float(own.get("cfg", usual.cfg)), str(own.get("sampler", usual.sampler))
     )
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from loratools.base.picture_size import vae_scale_factor
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,8 @@ class Base:
     """A base model in memory, on one device and in one dtype, in eval mode and without gradients.
 
     ``text_encoders`` and ``tokenizers`` have one entry (SD 1.x, 2.x) or two (SDXL). ``resolution`` is the pictures'
-    default (height, width) in pixels. ``digest`` is what :func:`loratools.base.load.base_digest` returns, and
-    ``vae_digest`` that of a VAE of another place than the base's, if it has one (:func:`loratools.base.vae.use_vae`).
+    default (height, width) in pixels. ``digest`` is what :func:`loratools.base.base_path.base_digest` returns, and
+    ``vae_digest`` that of the VAE that stands in for the base's own, if one does (:func:`loratools.base.vae.use_vae`).
     """
 
     unet: Any
@@ -50,8 +53,13 @@ class Base:
 
     @property
     def drawn_by(self) -> str:
-        """What determines its pictures: its digest, and that of a VAE of another place."""
+        """What determines its pictures: its digest, and that of a VAE that stands in for its own."""
         return f"{self.digest} {self.vae_digest}" if self.vae_digest else self.digest
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels of a picture along one side for each latent."""
+        return vae_scale_factor(self.vae.config)
 
     @property
     def text_encoder(self) -> Any:

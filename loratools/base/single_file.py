@@ -1,4 +1,4 @@
-"""Single-file checkpoints (CompVis key names): what is inside, and how its parts are built without a network."""
+"""Single-file checkpoints with CompVis' key names: reading them, and building their models without a network."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from loratools.adapter.architectures.compvis import TEXT, UNET, open_clip_parts
+from loratools.adapter.architectures.compvis import TEXT, UNET, open_clip_views
 from loratools.adapter.files.checkpoint import read_pickle
+from loratools.base.picture_size import LATENT_CHANNELS
 from loratools.base.text_model import build_text_encoder
 from loratools.errors import BaseModelError
 
@@ -46,7 +47,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a single-file base by their own names, memory-mapped where the format allows it.
+    """All tensors of a single-file base by the names in the file, memory-mapped where the format allows it.
 
     Raises:
         BaseModelError: if the file is damaged, holds pickled code, or is a LoRA.
@@ -62,7 +63,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def check_base(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise BaseModelError unless ``shapes`` has a UNet, a VAE and a text encoder under CompVis names."""
+    """Raise BaseModelError unless ``shapes`` has a UNet, a VAE and a text encoder under CompVis' key names."""
     parts: dict[str, str | tuple[str, ...]] = {
         "a UNet": UNET,
         "a VAE": VAE,
@@ -103,9 +104,9 @@ def family_of(path: Path, state: Mapping[str, torch.Tensor]) -> str:
 
 
 def check_channels(path: Path, state: Mapping[str, torch.Tensor]) -> None:
-    """Raise BaseModelError if the UNet wants other inputs than four latent channels (inpainting, depth)."""
+    """Raise BaseModelError if the UNet takes other inputs than four latent channels (inpainting, depth)."""
     first = state.get(UNET + "input_blocks.0.0.weight")
-    if first is not None and first.shape[1] != 4:
+    if first is not None and first.shape[1] != LATENT_CHANNELS:
         raise BaseModelError(
             f"{path} takes {first.shape[1]} input channels (an inpainting or depth model); "
             "give the plain text-to-image model"
@@ -149,7 +150,12 @@ def _part(state: Mapping[str, torch.Tensor], prefix: str, *, strip: bool = False
 
 
 def prediction_of(path: Path, state: Mapping[str, torch.Tensor]) -> str | None:
-    """``v_prediction`` where the file says so: an SDXL ``v_pred`` key, or the WebUI's sidecar ``NAME.yaml``."""
+    """What the UNet predicts, ``epsilon`` or ``v_prediction``: by SDXL's ``v_pred`` key, or else by the config that the
+    WebUI reads beside the file, ``NAME.yaml``; None where neither is there.
+
+    Raises:
+        BaseModelError: if that config cannot be read.
+    """
     if "v_pred" in state:
         return "v_prediction"
     sidecar = path.with_suffix(".yaml")
@@ -157,20 +163,21 @@ def prediction_of(path: Path, state: Mapping[str, torch.Tensor]) -> str | None:
         import yaml
 
         try:
-            told = yaml.safe_load(sidecar.read_text(encoding="utf-8"))["model"]["params"].get("parameterization", "eps")
+            params = yaml.safe_load(sidecar.read_text(encoding="utf-8"))["model"]["params"]
+            parameterization = params.get("parameterization", "eps")
         except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
             raise BaseModelError(
                 f"{sidecar} (the config beside {path.name}) cannot be read; repair or remove it"
             ) from error
-        return "v_prediction" if told == "v" else "epsilon"
+        return "v_prediction" if parameterization == "v" else "epsilon"
     return None
 
 
 def from_open_clip(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """OpenCLIP's text tower under transformers' names: q, k and v are split, the projection is transposed."""
-    out = {}
+    renamed = {}
     for key, value in state.items():
-        for part in open_clip_parts(key):
-            piece = value if part.third is None else value.chunk(3)[part.third]
-            out[part.name] = (piece.T if part.transposed else piece).contiguous()
-    return out
+        for view in open_clip_views(key):
+            piece = value if view.third is None else value.chunk(3)[view.third]
+            renamed[view.name] = (piece.T if view.transposed else piece).contiguous()
+    return renamed

@@ -1,7 +1,7 @@
-"""CLIP text encoders and tokenizers, whatever version of transformers is installed.
+"""CLIP text encoders and tokenizers, for every supported version of transformers.
 
-transformers 5.6 dropped the ``text_model.`` level of ``CLIPTextModel`` (and its key names); files exist in both
-layouts, so weights are matched by name without it and loaded under the names that the installed version has.
+transformers 5.6 dropped the ``text_model.`` level of ``CLIPTextModel`` from its module names; files exist in both
+layouts, so weights are matched by their names without it and loaded under the names of the installed version.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LEVEL = "text_model."
 
 
 def flat(name: str) -> str:
-    """``name`` without a leading ``text_model.``, the form that is the same in every version."""
+    """``name`` without a leading ``text_model.``, which is the same in every version of transformers."""
     return name.removeprefix(_LEVEL)
 
 
@@ -45,22 +45,22 @@ def build_text_encoder(config_folder: Path, state: Mapping[str, torch.Tensor], d
     config = CLIPTextConfig(**{key: value for key, value in settings.items() if not key.startswith("_")})
     kind = CLIPTextModelWithProjection if projected else CLIPTextModel
     with torch.device("meta"):
-        wanted = {flat(name): (name, tuple(value.shape)) for name, value in kind(config).state_dict().items()}
+        expected = {flat(name): (name, tuple(value.shape)) for name, value in kind(config).state_dict().items()}
     given = {flat(name): value for name, value in state.items()}
-    wanted.pop("embeddings.position_ids", None)
-    missing = [name for name in wanted if name not in given]
+    expected.pop("embeddings.position_ids", None)
+    missing = [name for name in expected if name not in given]
     if missing:
         raise BaseModelError(
             f"the text encoder of {source} lacks {len(missing)} tensors, such as {missing[0]}; "
             "is it another kind of model, or damaged?"
         )
-    for name, (_, shape) in wanted.items():
+    for name, (_, shape) in expected.items():
         if tuple(given[name].shape) != shape:
             raise BaseModelError(
                 f"the text encoder of {source} has {name} of shape {tuple(given[name].shape)} where "
                 f"its config asks for {shape}; is it another kind of model?"
             )
-    weights = {name: given[short].to(dtype) for short, (name, _) in wanted.items()}
+    weights = {name: given[short].to(dtype) for short, (name, _) in expected.items()}
     model = kind.from_pretrained(None, config=config, state_dict=weights)
     return model.to(dtype).eval()
 
@@ -76,11 +76,11 @@ def _read_weights(folder: Path, source: str) -> dict[str, torch.Tensor]:
 
     shards = [f for name in ("model*.safetensors", "pytorch_model*.bin") for f in sorted(folder.glob(name))]
     plain = [shard for shard in shards if ".fp16." not in shard.name] or shards
-    kind = [shard for shard in plain if shard.suffix == plain[0].suffix]
-    if not kind:
+    same_format = [shard for shard in plain if shard.suffix == plain[0].suffix]
+    if not same_format:
         raise BaseModelError(f"{source} has no weights in {folder.name}; download the folder again")
     state: dict[str, torch.Tensor] = {}
-    for shard in kind:
+    for shard in same_format:
         try:
             state |= (
                 load_file(shard)

@@ -1,4 +1,4 @@
-"""Tensors to the device while it works: a plain copy of pageable memory would wait for everything before it."""
+"""Copies to a device that is busy: a copy from pageable memory would wait until the device has done all its work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """``tensor`` on ``device``, without waiting for what the device still has to do."""
+    """``tensor`` on ``device``, through pinned memory, so that the host does not wait for the device."""
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

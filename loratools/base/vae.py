@@ -1,4 +1,4 @@
-"""A VAE of its own in the place of a base's: a Diffusers folder, a single file as the WebUI has them, or a hub id."""
+"""Another VAE in the place of the base's own: a Diffusers folder, a single file as for the WebUI, or a hub id."""
 
 from __future__ import annotations
 
@@ -17,24 +17,28 @@ from loratools.errors import BaseModelError
 
 
 def load_vae(name: str | Path, like: Any, *, offline: bool = False) -> Any:
-    """The VAE at ``name``, on the device and in the type of ``like``, the one that it replaces (eval, no gradients).
+    """The VAE ``name`` for inference (eval mode, no gradients), on the device and in the dtype of ``like``.
 
     Args:
-        name, offline: as for :func:`.vae_place.find_vae`; a single file has CompVis' names or Diffusers'.
+        name, offline: as for :func:`loratools.base.vae_path.find_vae`; a single file has CompVis' key names or
+            Diffusers'.
+        like: the VAE that it replaces.
     Raises:
-        BaseModelError: if it cannot be found or read, or its latents are not those that the base knows.
+        BaseModelError: if it cannot be found or read, or has latents of another shape than ``like``.
     """
-    place = find_vae(name, offline=offline)
+    path = find_vae(name, offline=offline)
     with quiet():
-        found = _from_folder(place) if place.is_dir() else _from_file(place, like)
-    for what, ours, wanted in (
-        ("latent channels", found.config.latent_channels, like.config.latent_channels),
-        ("levels", len(found.config.block_out_channels), len(like.config.block_out_channels)),
+        vae = _from_folder(path) if path.is_dir() else _from_file(path, like)
+    for what, actual, expected in (
+        ("latent channels", vae.config.latent_channels, like.config.latent_channels),
+        ("levels", len(vae.config.block_out_channels), len(like.config.block_out_channels)),
     ):
-        if ours != wanted:
-            raise BaseModelError(f"the VAE {name} has {ours} {what}, the base's has {wanted}; give one of its family")
+        if actual != expected:
+            raise BaseModelError(
+                f"the VAE {name} has {actual} {what}, the base's has {expected}; give one of its family"
+            )
     weight = next(like.parameters())
-    return found.to(weight.device, weight.dtype).eval().requires_grad_(False)
+    return vae.to(weight.device, weight.dtype).eval().requires_grad_(False)
 
 
 def use_vae(base: Base, name: str | Path) -> None:
@@ -43,8 +47,8 @@ def use_vae(base: Base, name: str | Path) -> None:
     Raises:
         BaseModelError: as :func:`load_vae`.
     """
-    place = find_vae(name)
-    base.vae, base.vae_digest = load_vae(place, base.vae), vae_digest(place)
+    path = find_vae(name)
+    base.vae, base.vae_digest = load_vae(path, base.vae), vae_digest(path)
 
 
 def _from_folder(path: Path) -> Any:
@@ -67,7 +71,7 @@ def _from_file(path: Path, like: Any) -> Any:
         except RuntimeError as error:
             raise _unreadable(path, error) from error
         return model
-    with tempfile.TemporaryDirectory() as folder:  # diffusers reads a layout from files alone
+    with tempfile.TemporaryDirectory() as folder:  # from_single_file takes configs only as a folder
         like.save_config(Path(folder) / "vae")
         try:
             return AutoencoderKL.from_single_file(
@@ -82,7 +86,7 @@ def _from_file(path: Path, like: Any) -> Any:
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The VAE's own tensors, without the prefix that they have in a whole checkpoint."""
+    """The VAE's tensors, without the prefix that they have in a full checkpoint."""
     if path.suffix.lower() == ".safetensors":
         from safetensors.torch import load_file
 

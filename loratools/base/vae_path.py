@@ -1,4 +1,4 @@
-"""Where a VAE of its own lies: a Diffusers folder or a single file on this machine, or in the hub's cache."""
+"""Where a VAE that replaces a base's own lies: a Diffusers folder or a file on this machine, or in the hub's cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from loratools.base.load import is_hub_id
+from loratools.base.base_path import is_hub_id
 from loratools.base.quiet import quiet
 from loratools.errors import BaseModelError
 from loratools.files import sha256
@@ -17,16 +17,16 @@ _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
 
 
 def find_vae(name: str | Path, *, offline: bool = False) -> Path:
-    """The VAE's own folder or file; a hub id is fetched if it is not in the cache. Nothing is loaded.
+    """The folder or file of the VAE ``name``. Nothing is loaded; a hub model is downloaded if it is not in the cache.
 
     Args:
-        name: a Diffusers folder of a VAE or of a whole base, or a single file of a VAE or of a whole checkpoint, or the
+        name: a Diffusers folder of a VAE or of a whole base, a single file of a VAE or of a whole checkpoint, or the
             hub id of a VAE or of a whole base.
-        offline: never ask the hub: a hub id has to be in its cache already.
+        offline: never ask the hub: a hub model has to be in its cache already.
     Raises:
         BaseModelError: if there is none.
     """
-    path, asked = Path(name).expanduser(), name.as_posix() if isinstance(name, Path) else name
+    path, hub_id = Path(name).expanduser(), name.as_posix() if isinstance(name, Path) else name
     if path.is_dir():
         own = path / "vae" if (path / "vae").is_dir() else path
         if not (own / _CONFIG).is_file():
@@ -37,55 +37,57 @@ def find_vae(name: str | Path, *, offline: bool = False) -> Path:
         return own
     if path.is_file() and path.suffix.lower() in FILES:
         return path
-    if is_hub_id(asked):
-        return _fetched(asked, offline)
+    if is_hub_id(hub_id):
+        return _download(hub_id, offline)
     raise BaseModelError(
         f"there is no VAE '{name}'; give a Diffusers folder, a {', '.join(FILES)} file, or a hub id such as owner/model"
     )
 
 
-def vae_digest(place: Path) -> str:
-    """sha256 of the VAE that :func:`find_vae` found: of the file, or over the names and sha256 of its folder's files
-    that loading reads.
+def vae_digest(path: Path) -> str:
+    """sha256 of a VAE's file; of a folder, sha256 over the names and sha256 of the files that loading reads.
 
+    Args:
+        path: what :func:`find_vae` returns.
     Raises:
-        FileError: if one cannot be read.
+        FileError: if a file cannot be read.
     """
-    if place.is_file():
-        return sha256(place)
-    weights = sorted(place.glob("*.safetensors")) or sorted(place.glob("*.bin"))
-    lines = [f"{path.name} {sha256(path)}" for path in (place / _CONFIG, *weights)]
+    if path.is_file():
+        return sha256(path)
+    weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
+    lines = [f"{file.name} {sha256(file)}" for file in (path / _CONFIG, *weights)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _fetched(name: str, offline: bool) -> Path:
-    """The cached folder of the hub's VAE of that name, or of that of the base of that name."""
-    failed: Exception | None = None
-    for part in (None, "vae"):
+def _download(name: str, offline: bool) -> Path:
+    """The cached folder of a hub model that is a VAE, or of the VAE in a hub model that is a whole base."""
+    first_error: Exception | None = None
+    for subfolder in (None, "vae"):
         try:
             with quiet():
-                return _fetched_part(name, part, offline)
+                return _download_folder(name, subfolder, offline)
         except (OSError, ValueError, RuntimeError) as error:
-            failed = failed or error
+            first_error = first_error or error
     if offline:
         raise BaseModelError(
             f"the VAE '{name}' is not whole in the Hugging Face cache; run once without --offline, or "
             "give a local folder or file"
-        ) from failed
+        ) from first_error
     raise BaseModelError(
-        f"cannot get the VAE '{name}' from the Hugging Face hub ({type(failed).__name__}); check its "
+        f"cannot get the VAE '{name}' from the Hugging Face hub ({type(first_error).__name__}); check its "
         "name and the connection, or give a local folder or file"
-    ) from failed
+    ) from first_error
 
 
-def _fetched_part(name: str, part: str | None, offline: bool) -> Path:
+def _download_folder(name: str, subfolder: str | None, offline: bool) -> Path:
+    """Raises ValueError for a model that is no AutoencoderKL, and whatever the hub's client raises."""
     from huggingface_hub import hf_hub_download
 
-    config = Path(hf_hub_download(name, _CONFIG, subfolder=part, local_files_only=offline))
+    config = Path(hf_hub_download(name, _CONFIG, subfolder=subfolder, local_files_only=offline))
     if json.loads(config.read_text(encoding="utf-8")).get("_class_name") != "AutoencoderKL":
         raise ValueError(f"{name} is no AutoencoderKL")
     try:
-        hf_hub_download(name, _WEIGHTS[0], subfolder=part, local_files_only=offline)
+        hf_hub_download(name, _WEIGHTS[0], subfolder=subfolder, local_files_only=offline)
     except OSError:  # older ones are pickled
-        hf_hub_download(name, _WEIGHTS[1], subfolder=part, local_files_only=offline)
+        hf_hub_download(name, _WEIGHTS[1], subfolder=subfolder, local_files_only=offline)
     return config.parent

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from loratools.blocks.groups import expand
 from loratools.blocks.scheme import Scheme
-from loratools.blocks.text import number
+from loratools.blocks.tokens import number
 from loratools.errors import BlockError
 
 _LINE = re.compile(r"(?P<id>[^:,]+):(?P<blocks>[^:]*):(?P<elements>[^:]*):(?P<weight>\s*[-+.\deE]+\s*)\Z")
@@ -64,11 +64,11 @@ def parse_rule(where: str, weight: float, scheme: Scheme) -> ElementRule:
     Raises:
         BlockError: for a block that the scheme lacks, or a rule without a part of a module's name.
     """
-    place, _, parts = where.partition("/")
-    words, elements = place.split() or ["*"], parts.split()
+    blocks_text, _, parts = where.partition("/")
+    words, elements = blocks_text.split() or ["*"], parts.split()
     avoid, inverted = words[0].upper() == "NOT", elements[:1] == ["NOT"]
-    found = [block for word in words[avoid:] or ["*"] for block in expand(word, scheme)]
-    blocks = frozenset(scheme.names) - frozenset(found) if avoid else frozenset(found)
+    named = [block for word in words[avoid:] or ["*"] for block in expand(word, scheme)]
+    blocks = frozenset(scheme.names) - frozenset(named) if avoid else frozenset(named)
     if not elements[inverted:]:
         raise BlockError(f"the rule '{where}' names no part of a module; write IN05-OUT05/attn=0, or drop the slash")
     if not blocks:
@@ -90,14 +90,14 @@ def elemental_presets(text: str) -> dict[str, str]:
     Raises:
         BlockError: for an entry that begins like one and cannot be read.
     """
-    found: dict[str, str] = {}
+    presets: dict[str, str] = {}
     for entry in re.split(r"\n\s*\n", text.replace("\r\n", "\n")):
         lines = [line.strip() for line in re.split(r"[,\n]", entry) if line.strip() and not line.startswith("#")]
         if lines and (head := _LINE.match(lines[0])):
             rules = [_item(head["blocks"], head["elements"], head["weight"])]
             rules += [_further(line, head["id"]) for line in lines[1:]]
-            found[head["id"].strip()] = ",".join(rules)
-    return found
+            presets[head["id"].strip()] = ",".join(rules)
+    return presets
 
 
 def _further(line: str, name: str) -> str:

@@ -26,7 +26,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Part:
+class BlockShare:
     """A LoRA's part in a block: its modules, and its shares of the squared norm before and after the vector."""
 
     modules: int
@@ -41,7 +41,7 @@ class BlockRow:
     block: str
     weight: float | None
     known: Known
-    part: Part | None = None
+    part: BlockShare | None = None
 
     def json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -53,12 +53,12 @@ class BlockRow:
 @lru_cache(maxsize=8)
 def knowledge(family: str) -> Mapping[str, Known]:
     """What is known of a family's blocks; empty where nothing is."""
-    told = load_yaml(_FILE.read_text(encoding="utf-8"), str(_FILE)).data
-    body = told.get({"sd2": "sd1"}.get(family, family), {"blocks": {}})
+    families = load_yaml(_FILE.read_text(encoding="utf-8"), str(_FILE)).data
+    body = families.get({"sd2": "sd1"}.get(family, family), {"blocks": {}})
     return {name: Known(item["size"], item["governs"], item["from"]) for name, item in body["blocks"].items()}
 
 
-def explain(vector: BlockVector, parts: Mapping[str, Part] | None = None) -> list[BlockRow]:
+def explain(vector: BlockVector, parts: Mapping[str, BlockShare] | None = None) -> list[BlockRow]:
     """The vector, block by block, in its scheme's order; with ``parts``, blocks that only the LoRA has come last."""
     known = knowledge(vector.scheme.family)
     names = [*vector.scheme.names, *(name for name in vector.weights if name not in vector.scheme.names)]
@@ -67,7 +67,7 @@ def explain(vector: BlockVector, parts: Mapping[str, Part] | None = None) -> lis
     rows = (BlockRow(name, vector.weights.get(name), known.get(name, Known())) for name in names)
     if parts is None:
         return list(rows)
-    return [replace(row, part=parts.get(row.block, Part(0, 0.0, 0.0))) for row in rows]
+    return [replace(row, part=parts.get(row.block, BlockShare(0, 0.0, 0.0))) for row in rows]
 
 
 def bar(weight: float) -> str:

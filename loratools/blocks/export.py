@@ -6,7 +6,7 @@ from typing import Any
 
 from loratools.blocks.inspire import ORDERS, Order, inspire_numbers, order_for
 from loratools.blocks.scheme import SCHEMES, Scheme
-from loratools.blocks.text import number
+from loratools.blocks.tokens import number
 from loratools.blocks.vector import BlockVector
 from loratools.errors import BlockError
 
@@ -110,8 +110,8 @@ def scheme_named(text: str, family: str | None = None) -> Scheme:
     Raises:
         BlockError: if there is none.
     """
-    found = [one for one in SCHEMES.values() if text.lower() == one.name or text == str(len(one))]
-    if not found:
+    schemes = [one for one in SCHEMES.values() if text.lower() == one.name or text == str(len(one))]
+    if not schemes:
         known = ", ".join(f"{len(one)} ({one.title.partition(' (')[0]})" for one in SCHEMES.values())
         raise BlockError(f"there is no scheme '{text}' to convert to; there are {known}, and {', '.join(ORDERS)}")
-    return next((one for one in found if family in one.families), found[0])
+    return next((one for one in schemes if family in one.families), schemes[0])

@@ -37,7 +37,7 @@ def is_group(word: str, scheme: Scheme) -> bool:
 
 def groups_of(scheme: Scheme) -> tuple[str, ...]:
     """The group words that the scheme has: the letters before the numbers of two blocks or more."""
-    stems = [found[1] for name in scheme.names if (found := re.fullmatch(r"([A-Z]+)\d+", name))]
+    stems = [match[1] for name in scheme.names if (match := re.fullmatch(r"([A-Z]+)\d+", name))]
     return tuple(dict.fromkeys(stem for stem in stems if stems.count(stem) > 1))
 
 
@@ -62,7 +62,7 @@ def _range(scheme: Scheme, first: str, last: str) -> tuple[str, ...]:
 
 
 def _near_group(word: str, scheme: Scheme) -> str:
-    """``word`` itself; a word of letters alone that is near a group's name is told so at once."""
+    """``word`` itself; a word of letters alone that is near a group's name is an error that says so."""
     groups = groups_of(scheme)
     if word.strip().isalpha() and word.strip().upper() not in ("MID", "TE", *scheme.names):
         hint = did_you_mean(word, (*groups, *scheme.names, "MID", "TE"))

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loratools.blocks.elements import ElementRule, parse_rule
-from loratools.blocks.placeholders import Letters
-from loratools.blocks.scheme import full_scheme
-from loratools.blocks.text import clip, is_number, split_items
+from loratools.blocks.placeholders import Placeholders
+from loratools.blocks.scheme import SCHEMES, full_scheme
+from loratools.blocks.tokens import clip, is_number, split_items
 from loratools.blocks.vector import BlockVector
 from loratools.errors import BlockError, did_you_mean
 
@@ -106,9 +106,9 @@ def parse_inspire(text: str, family: str | None = None) -> BlockVector:
     Raises:
         BlockError: for an unknown order, a wrong count, or an order of another family.
     """
-    found = _FORM.match(text.strip())
-    body = (found["after"] or found["inside"] or "").strip() if found else text.strip()
-    order = find_order(found["order"]) if found else _default_order(body, family)
+    form = _FORM.match(text.strip())
+    body = (form["after"] or form["inside"] or "").strip() if form else text.strip()
+    order = find_order(form["order"]) if form else _default_order(body, family)
     if family is not None and family not in full_scheme(order.family).families:
         raise BlockError(f"{order.title} is for {order.family}, and this model is {family}")
     if body.startswith("%"):
@@ -158,13 +158,13 @@ def _slot_weight(vector: BlockVector, slot: Slot, order: Order) -> float:
             f"{order.title} needs a weight for {' '.join(absent)}, which the vector does not list; "
             "convert it first with --missing 1 or 0"
         )
-    found = {
+    weights = {
         vector.weight(block) if not slot.part else float(vector.at(block, f"unet.{slot.part}") or 0.0)
         for block in slot.blocks
     }
-    if len(found) > 1:
+    if len(weights) > 1:
         raise BlockError(f"{order.title} has one number for {' '.join(slot.blocks)}, whose weights differ here")
-    return found.pop()
+    return weights.pop()
 
 
 def _is_middle(rule: ElementRule) -> bool:
@@ -181,17 +181,17 @@ def _default_order(body: str, family: str | None) -> Order:
 
 def _numbers(body: str, order: Order) -> list[float]:
     items = [item for item in split_items(body) if item]
-    told = {key.strip(): value for key, mark, value in (item.partition("=") for item in items) if mark}
-    unknown = [key for key in told if key not in ("A", "B", "seed")]
-    if unknown or not all(is_number(value) for value in told.values()):
+    settings = {key.strip(): value for key, mark, value in (item.partition("=") for item in items) if mark}
+    unknown = [key for key in settings if key not in ("A", "B", "seed")]
+    if unknown or not all(is_number(value) for value in settings.values()):
         raise BlockError(f"'{clip(body)}' holds more than numbers, letters, A=, B= and seed=")
-    letters = Letters(
-        int(float(told["seed"])) if "seed" in told else None,
+    placeholders = Placeholders(
+        int(float(settings["seed"])) if "seed" in settings else None,
         inspire=True,
-        a=float(told.get("A", 4)),
-        b=float(told.get("B", 1)),
+        a=float(settings.get("A", 4)),
+        b=float(settings.get("B", 1)),
     )
-    values = [letters.resolve(item) for item in items if "=" not in item]
+    values = [placeholders.resolve(item) for item in items if "=" not in item]
     if len(values) != order.length:
         raise BlockError(f"{order.name} takes {order.length} numbers, and '{clip(body)}' has {len(values)}")
     return values
@@ -203,35 +203,33 @@ def _by_section(body: str, order: Order) -> list[float]:
     default = 1.0
     for item in split_items(body):
         name, mark, value = (part.strip() for part in item.partition("="))
-        found = re.fullmatch(r"([a-z]+)(\d+)?(?:-(\d+))?", name.lower())
-        if not mark or not is_number(value) or found is None:
+        match = re.fullmatch(r"([a-z]+)(\d+)?(?:-(\d+))?", name.lower())
+        if not mark or not is_number(value) or match is None:
             raise BlockError(f"'{item}' should look like in1-3=0.5, out=0 or default=1")
-        if found[1] == "default":
+        if match[1] == "default":
             default = float(value)
             continue
-        for place in _places(order, found[1], found[2], found[3], item):
-            values[place] = float(value)
+        for position in _positions(order, match[1], match[2], match[3], item):
+            values[position] = float(value)
     return [default if value is None else value for value in values]
 
 
-def _places(order: Order, section: str, first: str | None, last: str | None, item: str) -> Sequence[int]:
-    found = [place for place, slot in enumerate(order.slots) if slot.section == section]
-    if not found:
+def _positions(order: Order, section: str, first: str | None, last: str | None, item: str) -> Sequence[int]:
+    positions = [position for position, slot in enumerate(order.slots) if slot.section == section]
+    if not positions:
         here = dict.fromkeys(slot.section for slot in order.slots)
         raise BlockError(
             f"'{item}': {order.name} has no section '{section}'{did_you_mean(section, here)}; it has {' '.join(here)}"
         )
     begin = int(first) if first else 1
-    end = int(last) if last else begin if first else len(found)
-    if not 1 <= begin <= end <= len(found):
-        raise BlockError(f"'{item}': {section} counts from 1 to {len(found)} in {order.name}")
-    return found[begin - 1 : end]
+    end = int(last) if last else begin if first else len(positions)
+    if not 1 <= begin <= end <= len(positions):
+        raise BlockError(f"'{item}': {section} counts from 1 to {len(positions)} in {order.name}")
+    return positions[begin - 1 : end]
 
 
 def _vector(order: Order, numbers: Sequence[float]) -> BlockVector:
     """Numbers by slot as a vector by name; a short vector's last number goes on, as Inspire's own does."""
-    from loratools.blocks.scheme import SCHEMES
-
     whole = full_scheme(order.family)
     scheme = next((one for one in SCHEMES.values() if one.name == order.scheme), whole)
     filled = [*numbers, *[numbers[-1]] * (len(order.slots) - len(numbers))]

@@ -1,4 +1,4 @@
-"""Letters in a vector of bare numbers: LoRA Block Weight's ``R`` and ``U`` (random) and ``X`` (a value given apart).
+"""Placeholders in a vector of bare numbers: LoRA Block Weight's ``R`` and ``U`` (random) and ``X`` (given apart).
 
 Its own random weights are unseeded and only echoed to a console. Here a letter needs ``seed=N``, and the vector that
 comes out holds the resolved numbers, so that what was merged can be merged again.
@@ -10,7 +10,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from loratools.blocks.text import clip, is_number
+from loratools.blocks.tokens import clip, is_number
 from loratools.errors import BlockError, did_you_mean
 
 _X = re.compile(r"[Xx]\s*(?P<offset>[-+]\s*[\d.]+)?\Z")
@@ -19,7 +19,7 @@ _INSPIRE = {"R": (0.0, 3.0), "U": (-1.5, 1.5)}
 
 
 @dataclass
-class Letters:
+class Placeholders:
     """How letters are resolved.
 
     Args:
@@ -48,8 +48,8 @@ class Letters:
             return float(item)
         if item in _LBW:
             return self._draw(item)
-        if found := _X.match(item):
-            return self._dynamic(item, found["offset"])
+        if match := _X.match(item):
+            return self._dynamic(item, match["offset"])
         if self.inspire and item in ("A", "B", "a", "b"):
             value = self.a if item.upper() == "A" else self.b
             return value if item.isupper() else value / 2
@@ -67,6 +67,6 @@ class Letters:
         return self.x + (float(offset.replace(" ", "")) if offset else 0.0)
 
 
-def is_letter(item: str) -> bool:
+def is_placeholder(item: str) -> bool:
     """Whether ``item`` is a letter that a vector of LoRA Block Weight may hold instead of a number."""
     return item in _LBW or bool(_X.match(item))

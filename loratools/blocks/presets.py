@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from loratools.blocks.elements import elemental_presets, looks_elemental
-from loratools.blocks.placeholders import is_letter
-from loratools.blocks.text import is_number
-from loratools.blocks.vector import BlockVector, Presets, parse_vector, vector_from
+from loratools.blocks.parse import parse_vector
+from loratools.blocks.placeholders import is_placeholder
+from loratools.blocks.tokens import is_number
+from loratools.blocks.vector import BlockVector, Presets, vector_from
 from loratools.errors import BlockError, FileError
 from loratools.yamlio import load_yaml
 
@@ -85,10 +86,10 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"presets file {path} cannot be read: {error}") from error
     if path.suffix.lower() == ".txt":
-        found = elemental_presets(text) if looks_elemental(text) else _lbw(text)
-        if not found:
+        texts = elemental_presets(text) if looks_elemental(text) else _lbw(text)
+        if not texts:
             raise BlockError(f"presets file {path} holds no vector; write NAME:1,0.5,... in a line of its own")
-        return {name: Deferred(value) for name, value in found.items()}
+        return {name: Deferred(value) for name, value in texts.items()}
     entries = load_yaml(text, str(path)).data
     if not isinstance(entries, dict):
         raise BlockError(f"presets file {path} should map names to lists of numbers, such as 'SOFT: [1, 0.5, ...]'")
@@ -97,7 +98,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _lbw(text: str) -> dict[str, str]:
     """``NAME:w,w,...`` lines; as in LoRA Block Weight, a line with '#' or ':' missing is a comment, and so is one
-    that holds anything but numbers and letters. A wrong count is kept, to be told when the preset is used."""
+    that holds anything but numbers and letters. A wrong count is kept, and is an error when the preset is used."""
     lines = (line.strip() for line in text.splitlines() if ":" in line and "#" not in line)
     pairs = ((name.strip(), values.strip()) for name, _, values in (line.partition(":") for line in lines))
     return {name: values for name, values in pairs if _is_list(values)}
@@ -105,4 +106,4 @@ def _lbw(text: str) -> dict[str, str]:
 
 def _is_list(values: str) -> bool:
     items = [item.strip() for item in values.split(",")]
-    return len(items) > 1 and all(is_number(item) or is_letter(item) for item in items)
+    return len(items) > 1 and all(is_number(item) or is_placeholder(item) for item in items)

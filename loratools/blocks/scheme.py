@@ -58,9 +58,9 @@ class Scheme:
         """The block that a canonical module name belongs to, or None if it is in none of this scheme's."""
         end = len(module)
         while end > 0:
-            found = self._by_prefix.get(module[:end])
-            if found is not None:
-                return found
+            block = self._by_prefix.get(module[:end])
+            if block is not None:
+                return block
             end = module.rfind(".", 0, end)
         return None
 
@@ -90,8 +90,8 @@ class NumberedScheme(Scheme):
         """
         if module.startswith(_TEXT):
             return "BASE"
-        found = _NUMBERED.match(_without_network(module))
-        return f"{found['container']}.{int(found['number']):02d}" if found else None
+        match = _NUMBERED.match(_without_network(module))
+        return f"{match['container']}.{int(match['number']):02d}" if match else None
 
     def block_name(self, word: str) -> str:
         """The block's own spelling: ``layers.3`` is ``layers.03``.
@@ -224,9 +224,9 @@ def scheme_of_length(length: int, family: str | None = None, what: str = "a bloc
     raise BlockError(f"{what} has {length} numbers; accepted lengths are {lengths}{here}")
 
 
-def in_order(scheme: Scheme, found: Iterable[str]) -> tuple[str, ...]:
+def sorted_blocks(scheme: Scheme, blocks: Iterable[str]) -> tuple[str, ...]:
     """Block names in the scheme's order; those of an unknown model, which it does not list, by name and number."""
-    names = set(found)
+    names = set(blocks)
     listed = [name for name in scheme.names if name in names]
     return (*listed, *sorted(names - set(listed)))
 

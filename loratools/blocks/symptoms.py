@@ -13,6 +13,8 @@ from loratools.errors import BlockError, did_you_mean
 from loratools.yamlio import load_yaml
 
 _FILE = Path(__file__).with_name("symptoms.yaml")
+# whose vector the rules move: that of the first term with a weight of this sign
+ROLES = {"GP1": 1, "GP2": -1}
 _WHOLE = 17  # numbers of a vector; a step that moves them all meets everything
 Spot = tuple[str, str]  # (GP1 or GP2, block)
 
@@ -83,9 +85,9 @@ class Together:
 @lru_cache(maxsize=1)
 def symptoms() -> Mapping[str, Symptom]:
     """All symptoms by name, as ``symptoms.yaml`` has them."""
-    told = load_yaml(_FILE.read_text(encoding="utf-8"), str(_FILE)).data
-    positions = tuple(full_scheme("sd1").block_name(name) for name in told["positions"])
-    return {name: _symptom(name, body, positions) for name, body in told["symptoms"].items()}
+    data = load_yaml(_FILE.read_text(encoding="utf-8"), str(_FILE)).data
+    positions = tuple(full_scheme("sd1").block_name(name) for name in data["positions"])
+    return {name: _symptom(name, body, positions) for name, body in data["symptoms"].items()}
 
 
 def find_symptom(name: str) -> Symptom:
@@ -145,12 +147,12 @@ def _overlaps(chosen: Sequence[tuple[Symptom, Step]]) -> Iterator[str]:
 def _meeting(spots: Mapping[Spot, int], other: Symptom, against: bool) -> list[Spot]:
     """The numbers that a step of ``other`` moves too, the opposite way if ``against``. Last resorts that move a whole
     vector say nothing."""
-    found: list[Spot] = []
+    shared: list[Spot] = []
     for step in other.steps:
         theirs = step.directions()
         if len(theirs) < _WHOLE:
-            found += [s for s, by in spots.items() if s in theirs and (theirs[s] * by < 0) == against]
-    return list(dict.fromkeys(found))
+            shared += [s for s, by in spots.items() if s in theirs and (theirs[s] * by < 0) == against]
+    return list(dict.fromkeys(shared))
 
 
 def _by_pull(spots: Sequence[Spot], pulls: Mapping[Spot, Mapping[str, int]]) -> list[tuple[Mapping[str, int], str]]:
@@ -158,7 +160,7 @@ def _by_pull(spots: Sequence[Spot], pulls: Mapping[Spot, Mapping[str, int]]) -> 
     groups: dict[tuple[tuple[str, int], ...], list[Spot]] = {}
     for spot in spots:
         groups.setdefault(tuple(pulls[spot].items()), []).append(spot)
-    return [(dict(asked), _where(found)) for asked, found in groups.items()]
+    return [(dict(asked), _where(same)) for asked, same in groups.items()]
 
 
 def _pull(asked: Mapping[str, int], sign: int) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from loratools.blocks.text import clip, is_number, number, split_items
-from loratools.blocks.vector import BlockVector, Presets, parse_vector
+from loratools.blocks.parse import parse_vector
+from loratools.blocks.tokens import clip, is_number, number, split_items
+from loratools.blocks.vector import BlockVector, Presets
 from loratools.errors import BlockError
 
 _TAG = re.compile(r"\s*<(?:lora|lyco):(?P<fields>[^<>]*)>\s*\Z", re.IGNORECASE)
@@ -52,35 +53,35 @@ def parse_tag(text: str, presets: Presets, family: str | None = None) -> LoraTag
         BlockError: if it is no such tag, or asks for what is no property of a file: a window of sampler steps, or a
             truncated rank.
     """
-    found = _TAG.match(text)
-    if found is None:
+    match = _TAG.match(text)
+    if match is None:
         raise BlockError(f"'{clip(text)}' is no prompt tag such as <lora:NAME:1:lbw=GP1>")
-    name, *fields = split_items(found["fields"], ":")
+    name, *fields = split_items(match["fields"], ":")
     if not name:
         raise BlockError(f"'{clip(text)}' names no LoRA; write <lora:NAME:1>")
-    told = dict(_pair(field) for field in fields if "=" in field.partition(",")[0])
+    options = dict(_pair(field) for field in fields if "=" in field.partition(",")[0])
     positional = [field for field in fields if "=" not in field.partition(",")[0]]
-    _refuse(told, text)
+    _refuse(options, text)
     numbers = [float(field) for field in positional if is_number(field)][:2]
     words = [field for field in positional if not is_number(field)]
     if len(words) > 1:
         raise BlockError(f"'{clip(text)}' holds both '{words[0]}' and '{words[1]}'; one of them is a vector")
-    te = _told(told, "te", numbers[0] if numbers else 1.0, text)
-    unet = _told(told, "unet", numbers[-1] if numbers else 1.0, text)
-    x = positional[3] if len(positional) > 3 and is_number(positional[3]) else told.get("x")
-    vector = told.get("lbw") or told.get("w") or (words[0] if words else None)
-    return LoraTag(name, te, unet, _vector(vector, told, x, presets, family))
+    te = _number(options, "te", numbers[0] if numbers else 1.0, text)
+    unet = _number(options, "unet", numbers[-1] if numbers else 1.0, text)
+    x = positional[3] if len(positional) > 3 and is_number(positional[3]) else options.get("x")
+    vector = options.get("lbw") or options.get("w") or (words[0] if words else None)
+    return LoraTag(name, te, unet, _vector(vector, options, x, presets, family))
 
 
 def _vector(
-    text: str | None, told: dict[str, str], x: str | None, presets: Presets, family: str | None
+    text: str | None, options: dict[str, str], x: str | None, presets: Presets, family: str | None
 ) -> BlockVector | None:
     items = [text] if text else []
-    items += [f"lbwe={told['lbwe']}"] if "lbwe" in told else []
+    items += [f"lbwe={options['lbwe']}"] if "lbwe" in options else []
     if not items:
         return None
     items += [f"x={x}"] if x is not None else []
-    items += [f"seed={told['seed']}"] if "seed" in told else []
+    items += [f"seed={options['seed']}"] if "seed" in options else []
     return parse_vector(",".join(items), presets, family)
 
 
@@ -89,8 +90,8 @@ def _pair(field: str) -> tuple[str, str]:
     return key.strip().lower(), value.strip()
 
 
-def _refuse(told: dict[str, str], text: str) -> None:
-    for key in told:
+def _refuse(options: dict[str, str], text: str) -> None:
+    for key in options:
         if key in _STEPS:
             raise BlockError(
                 f"'{key}=' in '{clip(text)}' is a window of sampler steps, which no file can hold; drop it"
@@ -101,8 +102,8 @@ def _refuse(told: dict[str, str], text: str) -> None:
             raise BlockError(f"'{key}=' in '{clip(text)}' is unknown; known are te, unet, lbw, lbwe, x and seed")
 
 
-def _told(told: dict[str, str], key: str, otherwise: float, text: str) -> float:
-    value = told.get(key)
+def _number(options: dict[str, str], key: str, otherwise: float, text: str) -> float:
+    value = options.get(key)
     if value is None:
         return otherwise
     if not is_number(value):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from loratools import __version__
-from loratools.cli.app import Shell
+from loratools.cli.app import LazyGroup
 from loratools.cli.commands import COMMANDS
 
 __all__ = ["COMMANDS", "cli", "main"]
 
 
-@click.group(cls=Shell, commands=None, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, commands=None, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="loratools %(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 def cli() -> None:

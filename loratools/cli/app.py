@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import textwrap
@@ -41,8 +42,8 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class Shell(Group):
-    """The top of the command line."""
+class LazyGroup(Group):
+    """The top of the command line, which imports a command when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -66,9 +67,12 @@ class Shell(Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run, and exit with 0 (done), 1 (an error, told in one paragraph), 2 (syntax) or 130 (interrupted)."""
+        """Run, and exit with 0 (done), 1 (an error, printed as one paragraph), 2 (syntax) or 130 (interrupted)."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            # other people's metadata may hold what stdout cannot show
+            sys.stdout.reconfigure(errors="replace")
         given = list(sys.argv[1:] if args is None else args)
         try:
             result = super().main(given, prog_name, complete_var, False, **extra)
@@ -79,7 +83,7 @@ class Shell(Group):
 
 
 def report(error: BaseException, *, debug: bool) -> int:
-    """Tell an error on stderr as a person needs it; returns the exit code.
+    """Print an error on stderr as a person needs it; returns the exit code.
 
     Anything that is not an error (such as SystemExit) is raised again.
     """
@@ -116,8 +120,8 @@ def _unexpected(error: Exception) -> int:
     name = type(error).__name__
     if name == "OutOfMemoryError":
         return _say("error: the device ran out of memory; use a smaller --batch-size or size, or --device cpu", FAILED)
-    told = " ".join(str(error).split())[:400]
-    return _say(f"error: unexpected {name}: {told}; this looks like a bug, --debug shows where", FAILED)
+    message = " ".join(str(error).split())[:400]
+    return _say(f"error: unexpected {name}: {message}; this looks like a bug, --debug shows where", FAILED)
 
 
 def _usage(error: click.UsageError) -> int:
@@ -139,7 +143,7 @@ def _say(text: str, code: int) -> int:
 
 
 def _close_pipe() -> int:
-    """Whoever read our output went away (``| head``): end without a word, also when Python closes stdout."""
+    """The reader of stdout is gone (``| head``): end without a message, also when Python closes stdout."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return PIPE_CLOSED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -23,8 +24,25 @@ _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 DTYPES = click.Choice(DTYPE_NAMES)
+
+
+def as_object(options: Callable[..., T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
+    """Hand a command its arguments and flags as one object, a dataclass whose fields have click's names.
+
+    It stands below the command's options, directly above its function.
+    """
+
+    def decorate(function: Callable[[T], None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(**values: Any) -> None:
+            function(options(**values))
+
+        return command
+
+    return decorate
 
 
 def force_option(function: F) -> F:
@@ -45,11 +63,11 @@ def json_option(function: F) -> F:
 
 
 def size_bytes(text: str, option: str) -> int:
-    """``500MiB`` or ``20GiB`` as bytes; anything else is a mistake in using ``option``."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
+    """``500MiB`` or ``20GiB`` as bytes; anything else exits as a usage error of ``option``."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
         fail_usage(f"{option} {text}: write a size such as 500MiB or 20GiB")
-    return int(float(found["number"]) * 1024 ** _UNITS[found["unit"].upper()])
+    return int(float(match["number"]) * 1024 ** _UNITS[match["unit"].upper()])
 
 
 def unknown_option(function: F) -> F:
@@ -75,15 +93,9 @@ def base_weights(base: str | None) -> Mapping[str, Tensor] | None:
     if base is None:
         return None
     from loratools.adapter.files.checkpoint import open_checkpoint
+    from loratools.base.base_path import base_path
 
-    return open_checkpoint(base_place(base))
-
-
-def base_place(base: str) -> Path:
-    """Where a base model lies; ``pocket`` is the one that ships."""
-    from loratools.pocket import weights_folder
-
-    return weights_folder() if base == "pocket" else Path(base)
+    return open_checkpoint(base_path(base))
 
 
 def lora_options(function: F) -> F:
@@ -121,14 +133,17 @@ def rank_option(function: F) -> F:
 
 
 def short_terms(text: str) -> str:
-    """A merge string without folders: who may overwrite a result should not depend on where its parts lie."""
+    """A merge string without folders.
+
+    It goes into the name of a result's owner, so that the same merge may overwrite it after its files were moved.
+    """
     from loratools.ops.merging.merge_string import parse_merge_string
 
     return ",".join(replace(spec, ref=Path(spec.ref).name).text() for spec in parse_merge_string(text))
 
 
 def print_json(value: Any) -> None:
-    """Strict JSON on stdout; a number that JSON has no word for (infinity) becomes null."""
+    """Strict JSON on stdout; a number that JSON cannot express (infinity, NaN) becomes null."""
     click.echo(json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False))
 
 
@@ -159,7 +174,7 @@ def read_terms(
     text: str,
     lora_dirs: Sequence[str],
     presets: str | None,
-    missing: str | None,
+    missing: str | float | None,
     allow_unknown: bool = False,
     base: str | None = None,
 ) -> list[Any]:
@@ -171,7 +186,7 @@ def read_terms(
     from loratools.blocks.presets import load_presets
     from loratools.ops.merging.merge_string import parse_merge_string
     from loratools.ops.merging.terms import resolve_terms
-    from loratools.recipe.plan.lora_refs import best_epoch
+    from loratools.train.output.epoch_report import best_epoch
 
     weight = None if missing is None else float(missing)
     specs = parse_merge_string(text)

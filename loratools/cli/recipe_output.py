@@ -14,15 +14,14 @@ from loratools.cli.options import print_json, safetensors_out
 from loratools.errors import RecipeError
 
 if TYPE_CHECKING:
-    from loratools.recipe.plan.context import RunContext
+    from loratools.recipe.observer import StepResult
     from loratools.recipe.plan.planner import Planner
     from loratools.recipe.plan.step import Planned
-    from loratools.recipe.run.runner import OnEnd, Ran
-    from loratools.recipe.run.scheduler import Failure
+    from loratools.recipe.run.estimate import Forecast
 
 
 @dataclass(frozen=True)
-class Flags:
+class RunFlags:
     """How to run, from the command line."""
 
     device: str
@@ -43,29 +42,29 @@ class Flags:
         return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def run_recipe(recipe: str, only: tuple[str, ...], work: str | None, base: str | None, flags: Flags) -> None:
+def run_recipe(recipe: str, only: tuple[str, ...], work: str | None, base: str | None, flags: RunFlags) -> None:
     """Run (or show) the steps named ``only`` and what they need; all of them if none is named."""
-    from loratools.recipe.run.runner import make_planner, usual_work
+    from loratools.recipe.run.runner import default_work, make_planner
 
-    place = Path(work) if work else usual_work(recipe)
+    folder = Path(work) if work else default_work(recipe)
 
     def plan() -> tuple[Planner, list[Planned]]:
-        planner = make_planner(recipe, place, base, flags.values())
+        planner = make_planner(recipe, folder, base, flags.values())
         return planner, planner.plan(only or None)
 
-    if not helped(place, lambda: plan()[1], flags):
-        _show(*plan(), flags)
+    if not joined_as_worker(folder, lambda: plan()[1], flags):
+        _run_or_show(*plan(), flags)
 
 
-def merge_recipe(recipe: str, out: str | None, base: str | None, flags: Flags) -> None:
+def merge_recipe(recipe: str, out: str | None, base: str | None, flags: RunFlags) -> None:
     """Run (or show) the merge steps of a recipe and what they need. ``out`` is the merged file, or a folder for all."""
-    from loratools.recipe.run.runner import make_planner, targets_of, usual_work
+    from loratools.recipe.run.runner import default_work, make_planner, targets_of
 
     is_file = out is not None and Path(out).suffix.lower() == ".safetensors"
-    place = Path(out) if out is not None and not is_file else usual_work(recipe)
+    folder = Path(out) if out is not None and not is_file else default_work(recipe)
 
     def plan() -> tuple[Planner, list[Planned], list[str]]:
-        planner = make_planner(recipe, place, base, flags.values())
+        planner = make_planner(recipe, folder, base, flags.values())
         targets = targets_of(planner, "merge")
         if out is not None and is_file:
             if len(targets) > 1:
@@ -73,18 +72,20 @@ def merge_recipe(recipe: str, out: str | None, base: str | None, flags: Flags) -
             planner.outs[targets[0]] = safetensors_out(out).absolute()
         return planner, planner.plan(targets), targets
 
-    if helped(place, lambda: plan()[1], flags):
+    if joined_as_worker(folder, lambda: plan()[1], flags):
         return
     planner, planned, targets = plan()
-    _show(planner, planned, flags, plans=targets)
+    _run_or_show(planner, planned, flags, plans=targets)
     left = [name for name in planner.recipe.steps if name not in {step.name for step in planned}]
     if left and not flags.as_json and not flags.dry_run:
         click.echo(f"not needed for the merge: {', '.join(left)}; `loratools run {recipe}` makes them")
 
 
-def helped(work: Path, plan: Callable[[], Sequence[Planned]], flags: Flags) -> bool:
-    """Whether this is not the first of the processes that a launcher started; then it has taken part in the first's run
-    of the steps that ``plan`` finds."""
+def joined_as_worker(work: Path, plan: Callable[[], Sequence[Planned]], flags: RunFlags) -> bool:
+    """Whether this is not the first of the processes that a launcher started.
+
+    Such a process has taken part in the first one's run when this returns. ``plan`` returns the steps.
+    """
     from loratools.launch import Rank
 
     rank = Rank.here()
@@ -95,12 +96,12 @@ def helped(work: Path, plan: Callable[[], Sequence[Planned]], flags: Flags) -> b
 
     try:
         follow(work, rank, plan, RunContext(flags.device, flags.force))
-    except KeyboardInterrupt:  # the first process tells of it
+    except KeyboardInterrupt:  # the first process reports it
         click.get_current_context().exit(INTERRUPTED)
     return True
 
 
-def _show(planner: Planner, planned: list[Planned], flags: Flags, plans: list[str] | None = None) -> None:
+def _run_or_show(planner: Planner, planned: list[Planned], flags: RunFlags, plans: list[str] | None = None) -> None:
     if flags.explain:
         _explain(planner, planned, flags)
         return
@@ -109,133 +110,82 @@ def _show(planner: Planner, planned: list[Planned], flags: Flags, plans: list[st
         return
     from loratools.launch import Rank
     from loratools.recipe.plan.context import RunContext
+    from loratools.recipe.report import RunPrinter
     from loratools.recipe.run.cache import DEFAULT_LIMIT
     from loratools.recipe.run.runner import run_steps
 
-    limit = DEFAULT_LIMIT if flags.cache_limit is None else flags.cache_limit
     context = RunContext(flags.device, flags.force, progress=True)
-    width = max(len(step.name) for step in planned)
-    ran = run_steps(
+    results = run_steps(
         planned,
         planner.work,
         context,
         cache=flags.cache,
-        limit=limit,
+        limit=DEFAULT_LIMIT if flags.cache_limit is None else flags.cache_limit,
         jobs=flags.jobs,
         rank=Rank.here(),
-        on_fail=_teller(),
-        on_note=lambda text: click.echo(text, err=True),
-        on_done=None if flags.as_json else lambda done: _line(done, width),
-        on_end=_reporter(planner, planned, context, quiet=flags.as_json),
-        on_wait=_waiting,
+        observer=RunPrinter(planner, planned, context, out=None if flags.as_json else click.echo, err=_echo_error),
     )
     if flags.as_json:
-        print_json([_facts(done.planned, "cached" if done.cached else "made", done) for done in ran])
+        print_json([_facts(done.planned, "cached" if done.cached else "made", done) for done in results])
 
 
-def _line(done: Ran, width: int) -> None:
-    from loratools.recipe.run.work_folder import shown
-
-    step, record = done.planned, done.record
-    state = "cached" if done.cached else f"{record.seconds:.1f} s"
-    source = f"{step.reads} -> " if step.reads else ""
-    click.echo(f"{step.name:<{width}}  {step.kind:<9}  {state:>8}  {source}{shown(step.out)}: {record.summary}")
+def _echo_error(text: str) -> None:
+    click.echo(text, err=True)
 
 
-def _waiting(step: Planned) -> None:
-    click.echo(f"the step '{step.name}' waits: another process is making the very same for this cache", err=True)
-
-
-def _teller() -> Callable[[Failure], None]:
-    """Tells of failures on stderr as they come; of the first not why, since that is the error that ends the run."""
-    failed: list[str] = []
-
-    def tell(failure: Failure) -> None:
-        why = f": {failure.error}" if failed else ""
-        failed.append(failure.planned.name)
-        lost = f"; not run, since they need it: {', '.join(failure.skipped)}" if failure.skipped else ""
-        click.echo(f"the step '{failure.planned.name}' failed{lost}{why}", err=True)
-
-    return tell
-
-
-def _reporter(planner: Planner, planned: list[Planned], context: RunContext, *, quiet: bool) -> OnEnd:
-    """Writes ``run.json`` and ``report.html`` when a run has ended, and says where."""
-    import time
-
-    from loratools.recipe.report import Told, try_report
-    from loratools.recipe.run.work_folder import shown
-
-    begun = time.perf_counter()
-
-    def ended(ran: Sequence[Ran], failures: Sequence[Failure]) -> None:
-        told = Told(planner, planned, ran, failures, context, time.perf_counter() - begun)
-        page = try_report(told, lambda line: click.echo(line, err=True))
-        if page is not None and not quiet:
-            click.echo(f"report: {shown(page)}")
-        if failures:
-            click.echo(
-                "what is done stays; to go on, mend what the error names and run the same command again", err=True
-            )
-
-    return ended
-
-
-def _dry_run(planner: Planner, planned: list[Planned], flags: Flags, plans: list[str]) -> None:
-    from loratools.recipe.run.estimate import Estimate, estimate, size_text, time_text
+def _dry_run(planner: Planner, planned: list[Planned], flags: RunFlags, plans: list[str]) -> None:
+    from loratools.ops.text_table import table
+    from loratools.recipe.run.estimate import forecast
     from loratools.recipe.run.runner import state_of
-    from loratools.recipe.run.work_folder import Store, shown
+    from loratools.recipe.run.work_folder import WorkFolder
 
-    store = Store(planner.work, flags.cache)
-    states = {step.name: state_of(store, step) for step in planned}
-    expected = {
-        step.name: Estimate(None, None, None, "")
-        if states[step.name] in ("cached", "kept")
-        else estimate(step, store.record(step.name), store.cache)
-        for step in planned
-    }
+    folder = WorkFolder(planner.work, flags.cache)
+    forecasts = [forecast(step, state_of(folder, step), folder) for step in planned]
     if flags.as_json:
-        print_json([{**_facts(step, states[step.name]), "estimate": asdict(expected[step.name])} for step in planned])
+        print_json([{**_facts(one.planned, one.state), "estimate": asdict(one.estimate)} for one in forecasts])
         return
     rows = [["step", "kind", "state", "time", "size", "memory", "basis", "reads", "writes"]]
-    for s in planned:
-        told = expected[s.name]
-        rows.append(
-            [
-                s.name,
-                s.kind,
-                states[s.name],
-                time_text(told.seconds),
-                size_text(told.size),
-                size_text(told.memory),
-                told.basis or "-",
-                s.reads or "-",
-                shown(s.out),
-            ]
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    rows += [_forecast_row(one) for one in forecasts]
+    click.echo(table(rows, left=range(len(rows[0]))))
+    states = {one.planned.name: one.state for one in forecasts}
     for step in planned:
         if step.name in plans:
             _merge_plan(planner, step, states)
 
 
-def _explain(planner: Planner, planned: list[Planned], flags: Flags) -> None:
-    """Of each step that is asked for: its state, and which changes made it stale. Nothing is run."""
+def _forecast_row(forecast: Forecast) -> list[str]:
+    from loratools.recipe.run.estimate import size_text, time_text
+    from loratools.recipe.run.work_folder import short_path
+
+    step, expected = forecast.planned, forecast.estimate
+    return [
+        step.name,
+        step.kind,
+        forecast.state,
+        time_text(expected.seconds),
+        size_text(expected.size),
+        size_text(expected.memory),
+        expected.basis or "-",
+        step.reads or "-",
+        short_path(step.out),
+    ]
+
+
+def _explain(planner: Planner, planned: list[Planned], flags: RunFlags) -> None:
+    """Print each step that is asked for: its state, and which changes made it stale. Nothing is run."""
     from loratools.recipe.run.runner import state_of
     from loratools.recipe.run.stale import explain
-    from loratools.recipe.run.work_folder import Store
+    from loratools.recipe.run.work_folder import WorkFolder
 
-    store, steps = Store(planner.work, flags.cache), {step.name: step for step in planned}
+    folder, steps = WorkFolder(planner.work, flags.cache), {step.name: step for step in planned}
     asked = planner.plan(flags.explain) and [steps[name] for name in flags.explain if name in steps]
-    if lacking := [name for name in flags.explain if name not in steps]:
-        raise RecipeError(f"the step '{lacking[0]}' is not part of this run, which needs only {', '.join(steps)}")
-    told = {step.name: (state_of(store, step), explain(step, steps, store)) for step in asked}
+    if missing := [name for name in flags.explain if name not in steps]:
+        raise RecipeError(f"the step '{missing[0]}' is not part of this run, which needs only {', '.join(steps)}")
+    changes = {step.name: (state_of(folder, step), explain(step, steps, folder)) for step in asked}
     if flags.as_json:
-        print_json([{"step": name, "state": state, "changes": lines} for name, (state, lines) in told.items()])
+        print_json([{"step": name, "state": state, "changes": lines} for name, (state, lines) in changes.items()])
         return
-    for name, (state, lines) in told.items():
+    for name, (state, lines) in changes.items():
         click.echo(f"{name}: {state}")
         for line in lines:
             click.echo(f"  {line}")
@@ -253,7 +203,7 @@ def _merge_plan(planner: Planner, step: Planned, states: dict[str, str]) -> None
     click.echo(f"{step.name}:\n{merge_plan(step.name, planner).text()}")
 
 
-def _facts(step: Planned, state: str, done: Ran | None = None) -> dict[str, Any]:
+def _facts(step: Planned, state: str, done: StepResult | None = None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "step": step.name,
         "kind": step.kind,

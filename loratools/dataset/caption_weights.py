@@ -19,7 +19,7 @@ _PART = re.compile(r"\\(?P<literal>[()\[\]\\]?)|:(?P<weight>[+-]?[.\d]+)\)|[()\[
 def weighted(caption: str) -> list[tuple[str, float]]:
     """The caption's pieces with their weights, neighbours of equal weight together.
 
-    Brackets nest and multiply; one that is never closed reaches to the end, one that was never opened is text.
+    Brackets nest and multiply; an unclosed bracket reaches to the end, and a closing one without its opening is text.
     """
     pieces: list[tuple[str, float]] = []
     opened: dict[str, list[int]] = {"(": [], "[": []}

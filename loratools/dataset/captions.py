@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-_OPEN, _CLOSE = "\x01", "\x02"  # cannot stand in a caption
+_OPEN, _CLOSE = "\x01", "\x02"  # stand for braces, and occur in no caption
 _CHOICE = re.compile(r"\{([^{}]+)\}")
 
 
@@ -28,19 +28,12 @@ class CaptionRules:
     prefix: str = ""
     suffix: str = ""
     separator: str = ","
-    keep_separator: str = ""  # such as ``|||``: what stands before it (and after a second one) is kept
-    secondary_separator: str = ""  # binds tags into one while tags move; becomes ``separator`` at the end
+    keep_separator: str = ""  # such as ``|||``: the tags before it (and after a second one) are kept in place
+    secondary_separator: str = ""  # joins tags that are shuffled and dropped as one; becomes ``separator`` at the end
     wildcards: bool = False
     dropout_every: int = 0  # epochs; 0: never
     warmup_min: int = 1
     warmup: float = 0.0  # batches, or a fraction of the run below 1; 0: all tags from the start
-
-    @property
-    def fixed(self) -> bool:
-        """Whether a caption is the same every time it is used."""
-        return not (
-            self.shuffle or self.dropout or self.tag_dropout or self.wildcards or self.dropout_every or self.warmup
-        )
 
     @property
     def plain(self) -> CaptionRules:

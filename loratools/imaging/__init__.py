@@ -1,4 +1,4 @@
-"""Pictures as things to draw on: text, colours and sheets that training samples and grids share.
+"""Drawing on pictures: fonts, colours and tiles for the sheets of grids and of training samples.
 
 Knows no model and no LoRA; pixels in, pixels out.
 """

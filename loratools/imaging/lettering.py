@@ -1,4 +1,4 @@
-"""Lettering for sheets: fonts at any size, lines that wrap, and measures."""
+"""Text on sheets: a font that has the characters, lines that wrap, and measures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 _WORDS = re.compile(r"(?<=\s)(?=\S)")
 _PARTS = re.compile(r"(?<=[\-_/.,+])")  # where a word that is too long may break, such as a file's name
-_WIDE_FONTS = (
+_WIDE_FONTS = (  # system fonts with Chinese, Japanese and Korean, the best first
     "NotoSansCJK",
     "NotoSansSC",
     "SourceHanSans",
@@ -34,7 +34,7 @@ class Lettering:
 
     @cached_property
     def font(self) -> Any:
-        """Pillow's own face where it suffices, DejaVu for other alphabets, a system face for Chinese and kin."""
+        """Pillow's built-in font if it suffices, DejaVu for other alphabets, a system font for Chinese and kin."""
         from PIL import ImageFont
 
         path = font_file(self.sample)
@@ -50,8 +50,12 @@ class Lettering:
         return int(self.font.getlength(text) + 0.999)
 
     def wrap(self, text: str, width: int, most: int = 0) -> list[str]:
-        """``text`` in lines of at most ``width`` pixels, broken after spaces, in a longer word after name
-        separators, and else anywhere; at most ``most`` lines, the last ending in an ellipsis (0: no limit)."""
+        """``text`` in lines of at most ``width`` pixels: broken after spaces, a word that is too long after one of
+        ``- _ / . , +`` or, without one, anywhere.
+
+        Args:
+            most: lines at most, the last one then ending in an ellipsis; 0 for no limit.
+        """
         lines = [line for part in text.split("\n") for line in self._wrap_line(part, width)]
         if most and len(lines) > most:
             last = lines[most - 1]
@@ -74,7 +78,7 @@ class Lettering:
         return [*lines, line.rstrip()] if line.strip() or not lines else lines
 
     def _pieces(self, text: str, width: int) -> list[str]:
-        """Words, each with the space after it; one that is wider than a line in its parts."""
+        """Words, each with the space after it; a word wider than a line in pieces."""
         pieces = []
         for word in _WORDS.split(text):
             pieces += _PARTS.split(word) if self.width(word.rstrip()) > width else [word]
@@ -82,16 +86,19 @@ class Lettering:
 
 
 def font_file(sample: str) -> Path | None:
-    """A font file for ``sample``'s characters; None where Pillow's built-in face has them all (ASCII)."""
+    """A font file with the characters of ``sample``; None where Pillow's built-in font has them all.
+
+    Chinese, Japanese and Korean need a font of the system; without one DejaVu shows boxes.
+    """
     if all(character.isascii() or character in "·‘’“”…" for character in sample):
         return None
     import matplotlib
     from matplotlib.font_manager import findSystemFonts
 
     if any(ord(character) >= 0x2E80 for character in sample):
-        found = sorted(Path(name) for name in findSystemFonts())
-        for wanted in _WIDE_FONTS:
-            for path in found:
-                if wanted.lower() in path.name.lower():
+        installed = sorted(Path(name) for name in findSystemFonts())
+        for name in _WIDE_FONTS:
+            for path in installed:
+                if name.lower() in path.name.lower():
                     return path
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def convert(
     base: Weights | None = None,
     allow_unknown: bool = False,
     force: bool = False,
+    owner: str | None = None,
+    recipe: Mapping[str, Any] | None = None,
 ) -> Converted:
     """Rewrite a LoRA file or PEFT folder.
 
@@ -67,7 +70,9 @@ def convert(
         dtype: ``fp16``, ``bf16`` or ``fp32``; the source's own if None (the widest of several).
         base: the weights that a DoRA was trained on; its differences are then written as full ones.
         allow_unknown: carry keys that no table knows through untouched.
-        force: overwrite a file that this command did not write.
+        force: overwrite a file that ``owner`` did not write.
+        owner: the recipe step or command that may write this file again; the same conversion if None.
+        recipe: the recipe that the conversion is of, for the header.
     Raises:
         LoratoolsError: of the kinds that ``read`` and ``write`` name.
     """
@@ -75,8 +80,13 @@ def convert(
     chosen = dtype or _own_dtype(adapter)
     step = {"convert": adapter.path.name, "to": style, "dtype": chosen}
     inputs = [{"name": adapter.path.name, "digest": adapter.digest}]
-    owner = f"convert {adapter.path.name} --to {style}"
-    provenance = Provenance(step, owner, inputs, inherited([(adapter.digest, adapter.metadata)]))
+    provenance = Provenance(
+        step,
+        owner or f"convert {adapter.path.name} --to {style}",
+        inputs,
+        inherited([(adapter.digest, adapter.metadata)]),
+        recipe=recipe,
+    )
     texts = {**merged_metadata([adapter.metadata]), "ss_output_name": Path(out).stem}
     written = write(
         adapter,
@@ -102,13 +112,13 @@ def _own_dtype(adapter: Adapter) -> str:
 
 def _report(adapter: Adapter, written: Written, style: Style, dtype: str) -> Converted:
     return Converted(
-        adapter.path,
-        written.path,
-        adapter.family,
-        style,
-        dtype,
-        len(adapter),
-        len(adapter.carried),
-        written.digest,
-        written.error,
+        source=adapter.path,
+        path=written.path,
+        family=adapter.family,
+        style=style,
+        dtype=dtype,
+        modules=len(adapter),
+        carried=len(adapter.carried),
+        digest=written.digest,
+        error=written.error,
     )

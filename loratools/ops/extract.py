@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,15 +17,15 @@ from loratools.adapter.algebra.lowrank import Delta, Dense, limit
 from loratools.adapter.algebra.rank import Energy, Error, Fixed, RankRule, Size
 from loratools.adapter.architectures.names import lora_targets
 from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint
-from loratools.adapter.files.file import Adapter, read
+from loratools.adapter.files.file import read
 from loratools.adapter.files.metadata import Provenance
 from loratools.dtypes import dtype_name
 from loratools.errors import BaseModelError, FormatError, NonFiniteError, ShapeError
 from loratools.ops.merging.combine import Combined, combine
-from loratools.ops.merging.lazy_result import Decomposed, Source
+from loratools.ops.merging.lazy_result import Decomposed, LazyResult
 from loratools.ops.merging.merge import merge_texts, provenance_of
 from loratools.ops.merging.terms import Term
-from loratools.ops.merging.write_result import store
+from loratools.ops.merging.write_result import write_result
 from loratools.ops.randomized_svd import leading, thin
 from loratools.ops.report import MergeReport
 
@@ -43,6 +44,7 @@ def extract_files(
     seed: int = 0,
     force: bool = False,
     owner: str = "extract",
+    recipe: Mapping[str, Any] | None = None,
 ) -> MergeReport:
     """Write the best LoRA of what makes ``tuned`` out of ``base``; modules that are the same in both are left out.
 
@@ -56,9 +58,13 @@ def extract_files(
         ShapeError: if a module's shapes differ.
         FormatError: if the two are the same.
     """
-    place = Path(out)
+    target = Path(out)
     if base is None:
-        return _from_adapter(read(tuned), place, rule, dtype, seed, force, owner)
+        adapter = read(tuned)
+        terms = [Term(adapter, label=adapter.path.stem)]
+        step = {"extract": {"seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
+        made = provenance_of(terms, rule, dtype, owner, step, recipe)
+        return _from_adapter(terms, target, rule, dtype, seed, force, made)
     first, second = open_checkpoint(base), open_checkpoint(tuned)
     source = Extracted(first, second, conv, rule, seed, dtype)
     step = {"extract": {"conv": conv, "seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
@@ -66,45 +72,48 @@ def extract_files(
         {"role": role, "name": one.path.name, "digest": digest_of(one)}
         for role, one in (("base", first), ("tuned", second))
     ]
-    texts = {"ss_output_name": place.stem, "modelspec.title": place.stem, "ss_sd_model_name": first.path.name}
-    return store(
+    texts = {"ss_output_name": target.stem, "modelspec.title": target.stem, "ss_sd_model_name": first.path.name}
+    return write_result(
         source,
-        place,
+        target,
         rule=rule,
         dtype=dtype,
         metadata=texts,
         force=force,
         trim=True,
-        provenance=Provenance(step, owner, inputs),
+        provenance=Provenance(step, owner, inputs, recipe=recipe),
     )
 
 
 def digest_of(checkpoint: Checkpoint) -> str:
     """sha256 of a single file, or over the hex digests of a folder's weight files in order."""
-    found = sorted({place.file for place in checkpoint.places.values()})
-    if len(found) == 1:
-        return files.sha256(found[0])
-    return hashlib.sha256("".join(files.sha256(path) for path in found).encode()).hexdigest()
+    paths = sorted({location.file for location in checkpoint.locations.values()})
+    if len(paths) == 1:
+        return files.sha256(paths[0])
+    return hashlib.sha256("".join(files.sha256(path) for path in paths).encode()).hexdigest()
 
 
 def _from_adapter(
-    adapter: Adapter, out: Path, rule: RankRule, dtype: torch.dtype, seed: int, force: bool, owner: str
+    terms: list[Term], out: Path, rule: RankRule, dtype: torch.dtype, seed: int, force: bool, provenance: Provenance
 ) -> MergeReport:
-    if not adapter.dense:
+    if not terms[0].adapter.dense:
         raise FormatError(
-            f"{adapter.path} holds no full differences to extract from; give --base and two models, or "
+            f"{terms[0].adapter.path} holds no full differences to extract from; give --base and two models, or "
             "change its rank with resize"
         )
-    terms = [Term(adapter, label=adapter.path.stem)]
-    step = {"extract": {"seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
-    made = provenance_of(terms, rule, dtype, owner, step)
-    source = _Lowered(combine(terms), rule, seed, dtype)
-    return store(
-        source, out, rule=rule, dtype=dtype, metadata=merge_texts(terms, out), provenance=made, force=force, trim=True
+    return write_result(
+        _Lowered(combine(terms), rule, seed, dtype),
+        out,
+        rule=rule,
+        dtype=dtype,
+        metadata=merge_texts(terms, out),
+        provenance=provenance,
+        force=force,
+        trim=True,
     )
 
 
-class _Sketched(Source):
+class _Sketched(LazyResult):
     """Full differences, decomposed only as far as the rule needs."""
 
     costly = True
@@ -124,10 +133,10 @@ class _Sketched(Source):
         count = self._start(rule)
         while True:
             whole = count is None or norm2 == 0
-            found = thin(matrix, delta.shape) if whole else leading(matrix, count or 1, delta.shape, seed=seed)
-            known = Decomposed(found, norm2, norm2)
-            enough = isinstance(rule, Fixed | Size) or len(found.s) == min(matrix.shape)
-            if whole or enough or known.rank(rule) < len(found.s):
+            leading_part = thin(matrix, delta.shape) if whole else leading(matrix, count or 1, delta.shape, seed=seed)
+            known = Decomposed(leading_part, norm2, norm2)
+            enough = isinstance(rule, Fixed | Size) or len(leading_part.s) == min(matrix.shape)
+            if whole or enough or known.rank(rule) < len(leading_part.s):
                 return known
             count = 2 * (count or 1)
 

@@ -53,8 +53,8 @@ def _range(matrix: Tensor, random: Tensor) -> Tensor:
     for _ in range(_PASSES):
         other = torch.linalg.qr(matrix.T @ torch.linalg.qr(basis).Q).Q
         basis = matrix @ other
-    found: Tensor = torch.linalg.qr(basis.double()).Q
-    return found
+    orthonormal: Tensor = torch.linalg.qr(basis.double()).Q
+    return orthonormal
 
 
 def _missed(matrix: Tensor, basis: Tensor, last: float, first: float, generator: torch.Generator) -> bool:

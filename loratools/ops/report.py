@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loratools.blocks.scheme import NO_BLOCK, full_scheme, in_order
+from loratools.adapter.algebra.relative_error import relative_error
+from loratools.blocks.scheme import NO_BLOCK, full_scheme, sorted_blocks
 from loratools.ops.text_table import table
 
 
@@ -47,8 +48,8 @@ class ErrorShare:
         """From summed squares. Truncation is relative to what was asked; storage to that, or to sqrt(sum |w d|^2)
         where the terms cancel."""
         reference2 = sums.root2 if sums.cancels else sums.norm2
-        storage = _ratio(sums.stored2, reference2)
-        truncation = _ratio(sums.lost2, sums.norm2)
+        storage = relative_error(sums.stored2, reference2)
+        truncation = relative_error(sums.lost2, sums.norm2)
         return ErrorShare(modules, math.hypot(storage, truncation), storage, truncation)
 
     def json(self) -> dict[str, Any]:
@@ -148,10 +149,10 @@ class Verification:
 def grouped(names: Iterable[str], family: str) -> dict[str, list[str]]:
     """Module names by block, in the order of the family's scheme; blocks without modules are left out."""
     scheme = full_scheme(family)
-    places = {name: scheme.block_of(name) for name in names}
-    order = in_order(scheme, (block for block in places.values() if block is not None))
+    block_of = {name: scheme.block_of(name) for name in names}
+    order = sorted_blocks(scheme, (block for block in block_of.values() if block is not None))
     groups: dict[str, list[str]] = {block: [] for block in (*order, NO_BLOCK)}
-    for name, block in places.items():
+    for name, block in block_of.items():
         groups[block or NO_BLOCK].append(name)
     return {block: members for block, members in groups.items() if members}
 
@@ -161,9 +162,3 @@ def _sum(errors: Sequence[ModuleError]) -> ModuleError:
     for error in errors:
         total = total + error
     return total
-
-
-def _ratio(error2: float, reference2: float) -> float:
-    if reference2 == 0:
-        return 0.0 if error2 == 0 else math.inf
-    return math.sqrt(error2 / reference2)

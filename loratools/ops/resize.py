@@ -16,7 +16,7 @@ from loratools.dtypes import dtype_name
 from loratools.ops.merging.combine import combine
 from loratools.ops.merging.merge import merge_texts, provenance_of
 from loratools.ops.merging.terms import Term
-from loratools.ops.merging.write_result import store
+from loratools.ops.merging.write_result import write_result
 from loratools.ops.report import MergeReport, grouped
 from loratools.ops.text_table import table
 
@@ -44,9 +44,9 @@ class ResizeReport:
 
     def json(self) -> dict[str, Any]:
         """The written file's report with ``rank_before`` and ``rank_after`` (least and greatest) in each block."""
-        told = self.stored.json()
-        blocks = {name: {**told["blocks"][name], **ranks.json()} for name, ranks in self.ranks.items()}
-        return {**told, "zero_modules": self.zeros, "blocks": blocks}
+        stored = self.stored.json()
+        blocks = {name: {**stored["blocks"][name], **ranks.json()} for name, ranks in self.ranks.items()}
+        return {**stored, "zero_modules": self.zeros, "blocks": blocks}
 
     def text(self) -> str:
         """A table of ranks and errors by block."""
@@ -68,6 +68,7 @@ def resize_file(
     dtype: torch.dtype = torch.float16,
     force: bool = False,
     owner: str = "resize",
+    recipe: Mapping[str, Any] | None = None,
 ) -> ResizeReport:
     """Write ``adapter`` with other ranks.
 
@@ -77,20 +78,20 @@ def resize_file(
         RankError: for a rule that cannot be met.
         LoratoolsError: of the kinds that reading ``adapter`` and ``adapter.write`` name.
     """
-    rule, place, terms = rule or Exact(), Path(out), [Term(adapter, label=adapter.path.stem)]
+    rule, target, terms = rule or Exact(), Path(out), [Term(adapter, label=adapter.path.stem)]
     step = {
         "resize": {"name": adapter.path.name, "digest": adapter.digest},
         "rank": rule.text(),
         "dtype": dtype_name(dtype),
     }
-    stored = store(
+    stored = write_result(
         combine(terms),
-        place,
+        target,
         rule=rule,
         dtype=dtype,
-        metadata=merge_texts(terms, place),
+        metadata=merge_texts(terms, target),
         force=force,
-        provenance=provenance_of(terms, rule, dtype, owner, step),
+        provenance=provenance_of(terms, rule, dtype, owner, step, recipe),
         trim=True,
         carried=adapter.carried,
     )

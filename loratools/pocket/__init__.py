@@ -1,4 +1,7 @@
-"""The pocket base: a miniature Stable Diffusion 1.x, the drawings it was trained on, and a judge that reads them."""
+"""The pocket base: a miniature Stable Diffusion 1.x, the drawings it was trained on, and a judge that reads them.
+
+Here is what needs no other base: ``draw/`` makes the drawings, ``weights/`` holds the trained models.
+"""
 
 from __future__ import annotations
 

@@ -50,18 +50,18 @@ class Reading:
 
     def obeys(self, asked: Mapping[str, str]) -> float:
         """Share of the ``asked`` attributes whose tag was read; 1.0 when nothing was asked."""
-        found = [self.tags.get(attribute) == tag for attribute, tag in asked.items()]
-        return sum(found) / len(found) if found else 1.0
+        matches = [self.tags.get(attribute) == tag for attribute, tag in asked.items()]
+        return sum(matches) / len(matches) if matches else 1.0
 
 
 JudgeFunction = Callable[[Sequence[Image.Image]], Sequence[Reading]]  # pictures -> what is read in each
 
 
 class JudgeNet(nn.Module):
-    """Residual CNN, (n, 3, 128, 128) in [-1, 1] -> one logit row per question.
+    """Residual CNN, (n, 3, 128, 128) in [-1, 1] -> one row of logits for every question.
 
-    Every question (an attribute, the style, a defect) pools the last 8 x 8 map with an attention of its own, so that
-    "which hair" and "are the hands sound" look at different places.
+    Every question (an attribute, the style, a defect) pools the last 8 x 8 feature map with its own attention, so that
+    each can look at another part of the picture.
     """
 
     def __init__(self, questions: Mapping[str, int], widths: Sequence[int] = (24, 32, 64, 128, 152)) -> None:
@@ -96,7 +96,7 @@ def questions_of(layout: Layout) -> dict[str, int]:
 
 
 class Judge:
-    """The shipped judge; ``Judge.load().read(images)``."""
+    """The network with its vocabulary and its thresholds; :func:`shipped_judge` reads with the one of this package."""
 
     def __init__(self, net: JudgeNet, layout: Layout, thresholds: Mapping[str, float]) -> None:
         self.net = net.eval()
@@ -115,15 +115,15 @@ class Judge:
         folder = folder or weights_folder() / "judge"
         if not (folder / "judge.json").is_file():
             raise PocketError(f"{folder} holds no judge; reinstall loratools or rebuild it with tools/build_pocket")
-        facts = json.loads((folder / "judge.json").read_text(encoding="utf-8"))
+        description = json.loads((folder / "judge.json").read_text(encoding="utf-8"))
         layout = Layout(
-            {name: tuple(tags) for name, tags in facts["attributes"].items()},
-            tuple(facts["styles"]),
-            tuple(facts["faults"]),
+            {name: tuple(tags) for name, tags in description["attributes"].items()},
+            tuple(description["styles"]),
+            tuple(description["faults"]),
         )
         net = JudgeNet(questions_of(layout))
         net.load_state_dict({name: value.float() for name, value in load_file(folder / "judge.safetensors").items()})
-        return cls(net, layout, facts["thresholds"])
+        return cls(net, layout, description["thresholds"])
 
     @torch.inference_mode()
     def read(self, images: Sequence[Image.Image], batch_size: int = 64) -> list[Reading]:
@@ -134,7 +134,7 @@ class Judge:
         return readings
 
     def sound(self, reading: Reading, fault: str) -> bool:
-        """Whether the grade lies under the threshold that catches 95 % of held-out clearly bad drawings.
+        """Whether the grade of ``fault`` lies below the threshold that catches 95 % of clearly bad held-out drawings.
 
         Raises:
             PocketError: for a defect that the judge does not grade.

@@ -22,12 +22,14 @@ from loratools.blocks.scheme import full_scheme
 from loratools.blocks.vector import BlockVector
 from loratools.errors import GridError
 from loratools.files import replacing, write_text
+from loratools.imaging.colours import GREY, INK, PAPER
 from loratools.imaging.lettering import Lettering
 from loratools.ops.merging.terms import Term
 from loratools.ops.text_table import table
+from loratools.preview.request.options import EngineOptions
+from loratools.preview.request.request import Sampling
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
-from loratools.preview.sheet.sheet import GREY, INK, PAPER
 
 FILE = "effect.json"
 
@@ -82,7 +84,7 @@ class Effect:
             "nudge": self.nudge,
             "pictures": self.pictures,
             "whole": asdict(self.whole),
-            "blocks": {name: asdict(found) for name, found in self.blocks.items()},
+            "blocks": {name: asdict(effect) for name, effect in self.blocks.items()},
             "strip": str(self.folder / "effect.png"),
             "grid": str(self.folder / "grid.png"),
             "rendered": self.rendered,
@@ -111,12 +113,8 @@ def analyze_effect(
     weight: float = 1.0,
     nudge: float = 0.0,
     label: str = "",
-    negative: str = "",
-    steps: int | None = None,
-    cfg: float | None = None,
-    sampler: str | None = None,
-    size: tuple[int, int] | None = None,
-    batch_size: int = 8,
+    sampling: Sampling | None = None,
+    options: EngineOptions | None = None,
     progress: bool = False,
     on_picture: Callable[[int, int], None] | None = None,
     force: bool = False,
@@ -134,8 +132,8 @@ def analyze_effect(
     """
     scheme = full_scheme(adapter.family)
     placed = [scheme.block_of(name) for name in adapter]
-    found = {name for name in placed if name is not None}
-    held = [*(name for name in scheme.names if name in found), *sorted(found - set(scheme.names))]
+    present = {name for name in placed if name is not None}
+    held = [*(name for name in scheme.names if name in present), *sorted(present - set(scheme.names))]
     if not held:
         raise GridError(f"{adapter.path} changes no block that {scheme.title} knows, so there is nothing to tell apart")
     rows = [GridRow.of_terms([Term(adapter, 1.0, label="whole")], "whole")]
@@ -143,10 +141,20 @@ def analyze_effect(
         rows += [_row(adapter, held, name, 1.0, 0.0, f"only {name}")]
         rows += [_row(adapter, held, name, here, 1.0, label) for label, here in _around(name, nudge).items()]
     result = render_grid(
-        base, rows, [weight], prompts, out=out, negative=negative, seeds=seeds, steps=steps, cfg=cfg, sampler=sampler,
-        size=size, batch_size=batch_size, progress=progress, on_picture=on_picture, owner="blocks analyze-effect",
-        force=force, title=f"{label or adapter.path.stem}: every block alone, and left out",
-    )  # fmt: skip
+        base,
+        rows,
+        [weight],
+        prompts,
+        out=out,
+        sampling=sampling,
+        seeds=seeds,
+        options=options,
+        title=f"{label or adapter.path.stem}: every block alone, and left out",
+        owner="blocks analyze-effect",
+        force=force,
+        progress=progress,
+        on_picture=on_picture,
+    )
     effect = _measured(result, held, weight, nudge, label or adapter.path.stem, [placed.count(name) for name in held])
     write_text(out / FILE, json.dumps(effect.json(), indent=1, ensure_ascii=False) + "\n")
     draw_strip(out / "effect.png", effect)

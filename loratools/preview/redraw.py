@@ -8,11 +8,11 @@ from pathlib import Path
 
 from loratools.pocket.judge import JudgeFunction
 from loratools.preview.judge.features import load_features
-from loratools.preview.judge.score_request import ScoreRequest
 from loratools.preview.judge.scores import Scoring, score_pictures
 from loratools.preview.judge.verdict import with_verdicts
-from loratools.preview.record.grid import Grid, Score, read_grid
-from loratools.preview.request.options import SheetOptions
+from loratools.preview.record.folder import read_grid
+from loratools.preview.record.grid import Grid, Score
+from loratools.preview.request.options import ScoreRequest, SheetOptions
 from loratools.preview.sheet.write import draw, worded
 
 

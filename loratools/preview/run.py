@@ -1,34 +1,43 @@
-"""Axes -> pictures on disk: every distinct cell once, whole batches, and what is there already stays."""
+"""Axes -> pictures on disk: every distinct cell once, in whole batches; pictures that exist already are kept."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from loratools.base.base_path import locate_base
+from loratools.base.load import load_base
 from loratools.base.model import Base
-from loratools.base.prompt.embeddings import Embeddings, read_embeddings
-from loratools.base.sampling.noise_kinds import OWN
+from loratools.base.prompt.embeddings import read_embeddings
+from loratools.base.vae import use_vae
 from loratools.blocks.vector import Presets
 from loratools.errors import GridError, PromptError
 from loratools.files import locked
 from loratools.launch import Rank
+from loratools.preview.judge.score_request import check_scores
 from loratools.preview.judge.verdict import with_verdicts
 from loratools.preview.plan.jobs import Job
 from loratools.preview.plan.plan import PlannedPictures, title_of
-from loratools.preview.plan.resolve import Resolve, Stacks
-from loratools.preview.record.grid import AxisInfo, Grid, guard
+from loratools.preview.plan.resolve import Resolve, RowResolver
+from loratools.preview.record.folder import guard
+from loratools.preview.record.grid import AxisInfo, Grid
 from loratools.preview.render.claims import FileClaims
 from loratools.preview.render.engine import Engine
 from loratools.preview.render.picture_store import PictureStore
 from loratools.preview.request.arrange import Arrangement, arrange
+from loratools.preview.request.axes import Axis
 from loratools.preview.request.numbers import check_seeds, with_base_first
 from loratools.preview.request.options import EngineOptions, SheetOptions
+from loratools.preview.request.read_axes import models_of
+from loratools.preview.request.read_rows import NameLookup
+from loratools.preview.request.request import GridRequest, ModelRequest, Sampling
 from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import Setting
-from loratools.preview.sheet.write import announce, draw, worded
+from loratools.preview.sheet.write import announce, check_votes, draw, worded
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,71 @@ class GridResult:
         return [self.folder / picture.file for picture in self.grid.cell(rows[0], weight)]
 
 
+@dataclass(frozen=True)
+class GridOutput:
+    """Where a grid goes, and what is said meanwhile.
+
+    Args:
+        folder: of the cells, the sheet, the page and the record.
+        title: over the sheet; made of the settings where it is empty.
+        notes: text under the rows' labels, by label.
+        sheet: which files are drawn, and with which words.
+        owner: who may overwrite the grid in ``folder`` without ``force``.
+        progress: show a bar, and what memory is needed, on stderr.
+        on_picture: called with (done, all) after every batch.
+    """
+
+    folder: Path
+    title: str = ""
+    notes: Mapping[str, str] | None = None
+    sheet: SheetOptions = field(default_factory=SheetOptions)
+    owner: str = "grid"
+    force: bool = False
+    progress: bool = False
+    on_picture: Callable[[int, int], None] | None = None
+
+
+def load_model(name: str, request: ModelRequest, *, offload: bool = False) -> Base:
+    """The base model ``name``, with the VAE that ``request`` names; under ``offload`` its weights stay in main memory.
+
+    Raises:
+        BaseModelError: if one of them cannot be loaded.
+    """
+    base = load_base(name, device=request.device, dtype=request.dtype, parked=offload)
+    if request.vae is not None:
+        use_vae(base, request.vae)
+    return base
+
+
+def render_request(request: GridRequest, arrangement: Arrangement, names: NameLookup, output: GridOutput) -> GridResult:
+    """Render what a person asks for, on the command line or in a recipe; of several processes each renders a part.
+
+    Args:
+        request: everything but the rows and axes, which ``arrangement`` holds.
+        arrangement: made of ``request`` by :func:`loratools.preview.request.read_axes.build_arrangement`.
+        names: finds the LoRAs that prompts name.
+        output: its title and sheet are those of ``request``.
+    Raises:
+        LoratoolsError: as :func:`render_axes`; what can be known before a model is loaded is raised before.
+    """
+    check_votes(output.folder)
+    if request.score is not None:
+        check_scores(request.score)
+    models = models_of(arrangement, request.model.base)
+    for name in models:
+        locate_base(name)
+
+    return render_axes(
+        arrangement,
+        lambda name: load_model(name or models[0], request.model, offload=request.engine.offload),
+        replace(output, title=request.title, sheet=request.sheet),
+        presets=names.presets,
+        resolve=names.terms,
+        embeddings=request.embeddings,
+        options=request.engine,
+    )
+
+
 def render_grid(
     base: Base,
     rows: Sequence[GridRow],
@@ -84,23 +158,16 @@ def render_grid(
     prompts: Sequence[str],
     *,
     out: Path,
-    negative: str = "",
+    sampling: Sampling | None = None,
     seeds: Sequence[int] = (1,),
-    steps: int | None = None,
-    cfg: float | None = None,
-    sampler: str | None = None,
-    size: tuple[int, int] | None = None,
-    clip_skip: int = 1,
-    noise: str = OWN,
     embeddings: Path | None = None,
-    batch_size: int = 8,
     options: EngineOptions | None = None,
     title: str = "",
     notes: Mapping[str, str] | None = None,
-    progress: bool = False,
-    on_picture: Callable[[int, int], None] | None = None,
     owner: str = "grid",
     force: bool = False,
+    progress: bool = False,
+    on_picture: Callable[[int, int], None] | None = None,
 ) -> GridResult:
     """Render every row at every weight, for every prompt and seed, and draw ``grid.png``, ``grid.html``, ``grid.json``.
 
@@ -110,16 +177,12 @@ def render_grid(
 
     Args:
         weights: multiply a row's whole stack; 0 is put in front.
+        sampling: the base's own where None.
         seeds: noise is a function of seed and size alone.
-        steps, cfg, sampler, size: the base's own where None; ``size`` is (height, width) in pixels.
-        noise: a kind of :mod:`loratools.base.sampling.noise`.
         embeddings: a folder of textual-inversion embeddings that prompts may name.
-        batch_size: pictures a UNet call; every cell is cut into batches in the same way.
-        options: how the engine works, ``batch_size`` aside.
-        notes: text under the rows' labels, by label.
-        progress: show a bar, and what memory is needed, on stderr.
-        on_picture: called with (done, all) after every batch.
-        owner: who may overwrite the grid in ``out`` without ``force``.
+        options: how the engine works; its ``batch`` is pictures a UNet call, and every cell is cut into batches in the
+            same way.
+        title, notes, owner, force, progress, on_picture: as in :class:`GridOutput`.
     Raises:
         GridError: for rows, weights, seeds, sizes or a sampler that make no grid; PromptError without a prompt.
         BaseModelError, ShapeError: if a row does not fit the base; raised before anything is rendered.
@@ -129,173 +192,148 @@ def render_grid(
         raise GridError("there is no row; give at least one LoRA file, stack or run")
     if not prompts:
         raise PromptError("there is no prompt; give at least one with --prompt")
-    start = Setting("", 0, negative, None, 1.0, (), steps, cfg, sampler, size, clip_skip, noise=noise)
-    found = arrange(
+    arrangement = arrange(
         [],
-        start,
+        Setting.of_sampling(sampling or Sampling()),
         rows=rows,
         weights=with_base_first(weights),
         prompts=prompts,
         seeds=check_seeds(seeds),
         most=sys.maxsize,
     )
-    return render_axes(
-        base,
-        found,
-        out=out,
-        embeddings=embeddings,
-        options=replace(options or EngineOptions(), batch=batch_size),
-        title=title,
-        notes=notes,
-        progress=progress,
-        on_picture=on_picture,
-        owner=owner,
-        force=force,
-    )
+    output = GridOutput(out, title, notes, owner=owner, force=force, progress=progress, on_picture=on_picture)
+    return render_axes(arrangement, lambda _: base, output, embeddings=embeddings, options=options)
 
 
 def render_axes(
-    base: Base,
     arrangement: Arrangement,
+    load: Callable[[str], Base],
+    output: GridOutput,
     *,
-    out: Path,
     presets: Presets | None = None,
     resolve: Resolve | None = None,
-    load: Callable[[str], Base] | None = None,
     embeddings: Path | None = None,
     options: EngineOptions | None = None,
-    title: str = "",
-    notes: Mapping[str, str] | None = None,
-    progress: bool = False,
-    on_picture: Callable[[int, int], None] | None = None,
-    owner: str = "grid",
-    force: bool = False,
-    drawing: SheetOptions | None = None,
 ) -> GridResult:
     """Render every place of ``arrangement``, as :func:`render_grid` does for rows and weights.
 
     Args:
-        base: for all places, unless an axis names base models.
+        load: the name of a base model on an axis -> the model; the empty name where no axis has base models. One model
+            is held at a time, if the caller holds none.
         presets: named block vectors, for an axis of them and for tags in prompts.
         resolve: a merge string -> its terms, for tags in prompts.
-        load: the name of a base model on an axis -> the model; one is held at a time.
         embeddings: a folder of textual-inversion embeddings that prompts may name.
-        drawing: what is drawn, and with which words.
     Raises:
         LoratoolsError: as :func:`render_grid`; of several bases only the first is checked before pictures are made.
     """
-    guard(out, owner, force)
+    guard(output.folder, output.owner, output.force)
     rank = Rank.here()
-    stacks = Stacks(presets or {}, resolve, base.family)
     names = [str(value) for axis in arrangement.axes if axis.kind == "base" for value in axis.values] or [""]
-    if names != [""] and load is None:
-        raise GridError("an axis names base models, and nothing tells how they are loaded")
-    run = _Run(out, rank, options or EngineOptions(), progress and rank.main, on_picture)
+    run = _Run(replace(output, progress=output.progress and rank.main), rank, options or EngineOptions(), arrangement)
+    base = load(names[0])
+    resolver = RowResolver(presets or {}, resolve, base.family)
 
-    current = load(names[0]) if names[0] and load else base
+    def planned(name: str) -> PlannedPictures:
+        known = read_embeddings(embeddings, base) if embeddings is not None else None
+        return PlannedPictures(base, arrangement, resolver, name, known)
 
-    def known(model: Base) -> Embeddings | None:
-        return read_embeddings(embeddings, model) if embeddings is not None else None
-
-    plan = PlannedPictures(current, arrangement, stacks, names[0], known(current))
-    run.check(current, plan)
-    sheet = drawing or SheetOptions()
-
-    def record() -> Grid:
-        return worded(run.record(arrangement, owner, title).annotated(notes), sheet)
-
-    def tell() -> None:
-        announce(out, record(), sheet, _say)
-
-    with locked(out / "grid") if rank.main else contextlib.nullcontext():
-        run.render(current, plan, tell if progress and rank.main and len(names) == 1 else None)
+    pictures = planned(names[0])
+    run.check(base, pictures)
+    with locked(output.folder / "grid") if rank.main else contextlib.nullcontext():
+        run.render(base, pictures, announced=len(names) == 1)
         for name in names[1:]:
-            del current, plan  # one base in memory at a time
-            current = load(name) if load else base
-            plan = PlannedPictures(current, arrangement, stacks, name, known(current))
-            run.render(current, plan)
-        return run.finish(record(), sheet)
+            del base, pictures
+            gc.collect()  # one base in memory at a time, though its modules refer to each other
+            base = load(name)
+            pictures = planned(name)
+            run.render(base, pictures)
+        return run.finish()
 
 
 class _Run:
     """One rendering of a grid, base by base."""
 
-    def __init__(
-        self,
-        out: Path,
-        rank: Rank,
-        options: EngineOptions,
-        progress: bool,
-        on_picture: Callable[[int, int], None] | None,
-    ) -> None:
-        self.out, self.rank, self.options, self.progress, self.on_picture = out, rank, options, progress, on_picture
+    def __init__(self, output: GridOutput, rank: Rank, options: EngineOptions, arrangement: Arrangement) -> None:
+        self.output, self.rank, self.options, self.arrangement = output, rank, options, arrangement
         self.plans: list[tuple[PlannedPictures, list[Job]]] = []
-        self.compute, self.rendered, self.found, self.count = "", 0, 0, 0
+        self.compute, self.rendered, self.reused, self.count = "", 0, 0, 0
 
-    def check(self, base: Base, plan: PlannedPictures) -> None:
-        """Raise what cannot be rendered on the plan's base; nothing is touched."""
-        with self._engine(base, plan) as engine:
-            engine.check(plan.stacks)
+    def check(self, base: Base, pictures: PlannedPictures) -> None:
+        """Raise what cannot be rendered on the base; nothing is touched."""
+        with self._engine(base, pictures) as engine:
+            engine.check(pictures.stacks)
 
-    def _engine(self, base: Base, plan: PlannedPictures) -> Engine:
-        return Engine(base, self.options, encode=plan.encode, say=_say if self.progress else None)
+    def _engine(self, base: Base, pictures: PlannedPictures) -> Engine:
+        return Engine(base, self.options, encode=pictures.encode, say=_say if self.output.progress else None)
 
-    def render(self, base: Base, plan: PlannedPictures, before: Callable[[], None] | None = None) -> None:
-        """Render what lacks of one base's places; ``before`` is called when it is known what that is."""
+    def render(self, base: Base, pictures: PlannedPictures, *, announced: bool = False) -> None:
+        """Render what is missing of one base's pictures; ``announced`` says before how large the sheet will be."""
+        folder, progress = self.output.folder, self.output.progress
         self.compute = f"{base.dtype}".removeprefix("torch.") + f" {base.device.type}"
-        with self._engine(base, plan) as engine:
-            engine.check(plan.stacks)
-            jobs, shown = plan.jobs(self.out, self.compute)
-            shard = FileClaims(self.out, self.rank) if self.rank.world > 1 else None
-            with shard.settling() if shard else contextlib.nullcontext():
-                store = PictureStore(self.out)
+        with self._engine(base, pictures) as engine:
+            engine.check(pictures.stacks)
+            jobs, shown = pictures.jobs(folder, self.compute)
+            claims = FileClaims(folder, self.rank) if self.rank.world > 1 else None
+            with claims.settling() if claims else contextlib.nullcontext():
+                store = PictureStore(folder)
                 store.settle(job.wanted for job in jobs)
-                self.found += sum(not store.lacks([job.wanted]) for job in jobs)
-            self.plans.append((plan, shown))
-            if before is not None and self.progress:
-                before()
-            with _bar(len(jobs), self.progress) as advance:
-                told = _Teller(len(jobs), advance, self.on_picture)
-                self.rendered += engine.render(jobs, store, on_done=told, claims=shard)
-                told(told.left)  # what other processes made
-        if shard:
-            shard.clear()
+                self.reused += sum(not store.lacks([job.wanted]) for job in jobs)
+            self.plans.append((pictures, shown))
+            if announced and progress:
+                announce(folder, self.record(), self.output.sheet, _say)
+            with _bar(len(jobs), progress) as advance:
+                done = _Progress(len(jobs), advance, self.output.on_picture)
+                self.rendered += engine.render(jobs, store, on_done=done, claims=claims)
+                done(done.left)  # what other processes made
+        if claims:
+            claims.clear()
         self.count += len(jobs)
 
-    def record(self, arrangement: Arrangement, owner: str, title: str) -> Grid:
+    def record(self) -> Grid:
         """The grid as ``grid.json`` keeps it."""
         first, infos = self.plans[0][0], self.plans[-1][0].infos
         prompts = tuple(dict.fromkeys(prompt for plan, _ in self.plans for prompt in plan.prompts))
         common = first.places[0].settings
         pictures = [
-            picture for plan, shown in self.plans for picture in plan.pictures(self.out, shown, prompts, common)
+            picture
+            for plan, shown in self.plans
+            for picture in plan.pictures(self.output.folder, shown, prompts, common)
         ]
-        axes = (
-            ()
-            if first.plain
-            else tuple(
-                AxisInfo(axis.title, tuple(axis.label(n) for n in range(len(axis.values))), axis.kind, axis.slot)
-                for axis in arrangement.axes
-            )
-        )
-        if not axes:
+        if first.plain:
             pictures = [replace(picture, at=(), base=None) for picture in pictures]
-        weights = tuple(dict.fromkeys(picture.weight for picture in pictures))
-        seeds = tuple(dict.fromkeys(place.setting.seed for plan, _ in self.plans for place in plan.places))
         name, digest = first.model
-        return Grid(owner, title or title_of(name, arrangement, common), name, digest, self.compute, infos, weights,
-                    prompts, seeds, common, tuple(pictures), axes=axes)  # fmt: skip
+        grid = Grid(
+            owner=self.output.owner,
+            title=self.output.title or title_of(name, self.arrangement, common),
+            base=name,
+            base_digest=digest,
+            compute=self.compute,
+            rows=infos,
+            weights=tuple(dict.fromkeys(picture.weight for picture in pictures)),
+            prompts=prompts,
+            seeds=tuple(dict.fromkeys(place.setting.seed for plan, _ in self.plans for place in plan.places)),
+            settings=common,
+            pictures=tuple(pictures),
+            axes=() if first.plain else tuple(_axis_info(axis) for axis in self.arrangement.axes),
+        )
+        return worded(grid.annotated(self.output.notes), self.output.sheet)
 
-    def finish(self, grid: Grid, drawing: SheetOptions) -> GridResult:
+    def finish(self) -> GridResult:
         """Judge the rows, and write the record, the sheet and the page."""
+        grid = self.record()
         if self.rank.main:
-            grid = with_verdicts(self.out, grid)
-            draw(self.out, grid, drawing)
-        return GridResult(self.out, grid, self.rendered, self.found, self.count - self.found - self.rendered)
+            grid = with_verdicts(self.output.folder, grid)
+            draw(self.output.folder, grid, self.output.sheet)
+        elsewhere = self.count - self.reused - self.rendered
+        return GridResult(self.output.folder, grid, self.rendered, self.reused, elsewhere)
 
 
-class _Teller:
-    """Told how many pictures have come to rest, it tells the bar and whoever listens."""
+def _axis_info(axis: Axis) -> AxisInfo:
+    return AxisInfo(axis.title, tuple(axis.label(n) for n in range(len(axis.values))), axis.kind, axis.slot)
+
+
+class _Progress:
+    """Advances a bar by the pictures that are finished, and calls ``on_picture`` with (done, all)."""
 
     def __init__(
         self, total: int, advance: Callable[[int], object], on_picture: Callable[[int, int], None] | None

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loratools.errors import RecipeError
 from loratools.recipe.plan.context import RunContext
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.planner import Planner, StepRequest
 from loratools.recipe.run.runner import planner_of, run_steps
 from loratools.recipe.schema.recipe import check_recipe
 from loratools.yamlio import load_yaml
 
-
-@dataclass(frozen=True)
-class Compared:
-    """The strip, and the grid's folder that its pictures are from."""
-
-    strip: Path
-    folder: Path
-    rendered: int
+if TYPE_CHECKING:
+    from loratools.recipe.steps.pictures.grid_step import GridStep
 
 
 def compare(
@@ -32,7 +26,7 @@ def compare(
     name: str = "fix",
     work: Path | None = None,
     base: str | None = None,
-) -> Compared:
+) -> Path:
     """Render the base and the merge step of every text, on the prompts and seeds of the recipe's first grid step.
 
     What the merge needs is run first, if it is not cached; the merge step itself is run for the last of ``texts``.
@@ -41,50 +35,58 @@ def compare(
     Args:
         texts: label -> the recipe's text.
         merge: the merge step.
-        name: of the folder below ``work``; ``runs/<the recipe's name>`` by default.
+        name: of the folder for the pictures below ``work``.
+        work: ``runs/<the recipe's name>`` by default.
+    Returns:
+        The strip's path.
     Raises:
         RecipeError: if the recipe has no grid step, whose prompts are needed.
         LoratoolsError: of the step that fails.
     """
-    from loratools.base.load import load_base
     from loratools.preview.request.rows import GridRow
-    from loratools.preview.run import render_grid
+    from loratools.preview.run import load_model, render_grid
     from loratools.preview.sheet.strip import Column, write_strip
     from loratools.recipe.steps.lora.merge import merge_terms
-    from loratools.recipe.steps.pictures.grid import read_axes
 
     planners = {label: _planner(recipe, text, work, base) for label, text in texts.items()}
     last = list(planners.values())[-1]
-    grid = next((step for step, body in last.recipe.steps.items() if body.grid is not None), None)
-    settings = last.recipe.steps[grid].grid if grid is not None else None
-    if grid is None or settings is None:
-        raise RecipeError(f"{recipe} has no grid step, whose prompts and seeds the pictures need; add one")
-    axes = read_axes(grid, settings, last)
+    step = _first_grid(last, recipe)
+    request = step.request(context.device)
     run_steps(last.plan([merge]), last.work, context)
     rows = [GridRow.of_terms(merge_terms(merge, planner), label) for label, planner in planners.items()]
     out = last.work / name
     result = render_grid(
-        load_base(last.paths.base, device=context.device, dtype=settings.dtype),
+        load_model(last.paths.base, request.model, offload=request.engine.offload),
         rows,
         [1.0],
-        axes["prompts"],
+        step.axes.prompts,
         out=out,
-        negative=settings.negative,
-        seeds=axes["seeds"],
-        steps=settings.steps,
-        cfg=settings.cfg,
-        sampler=axes["sampler"],
-        size=tuple(axes["size"]) if axes["size"] else None,
-        clip_skip=settings.clip_skip or 1,
-        batch_size=settings.batch_size or 8,
-        progress=context.progress,
+        sampling=request.sampling,
+        seeds=step.axes.seeds or [last.recipe.seed],
+        embeddings=request.embeddings,
+        options=request.engine,
         owner=last.owner(f"blocks-{name}"),
         force=context.force,
+        progress=context.progress,
     )
     columns = [Column("base", tuple(result.paths(rows[0].label, 0.0)))]
     columns += [Column(row.label, tuple(result.paths(row.label, 1.0))) for row in rows]
     write_strip(out / "strip.png", f"{recipe.name}: {merge}", columns)
-    return Compared(out / "strip.png", out, result.rendered)
+    return out / "strip.png"
+
+
+def _first_grid(planner: Planner, recipe: Path) -> GridStep:
+    """The recipe's first grid step, without its rows, which a comparison does not show."""
+    from loratools.recipe.steps.pictures.grid_axes import read_grid_axes
+    from loratools.recipe.steps.pictures.grid_options import Grid
+    from loratools.recipe.steps.pictures.grid_step import GridStep
+
+    name = next((name for name, step in planner.recipe.steps.items() if step.kind == "grid"), None)
+    if name is None:
+        raise RecipeError(f"{recipe} has no grid step, whose prompts and seeds the pictures need; add one")
+    request = StepRequest(name, planner)
+    settings = request.options(Grid)
+    return GridStep(request, settings, read_grid_axes(request, settings), ())
 
 
 def _planner(recipe: Path, text: str, work: Path | None, base: str | None) -> Planner:

@@ -20,7 +20,7 @@ from loratools.adapter.parallel import in_order
 from loratools.errors import FileError, RecipeError
 from loratools.files import replacing
 from loratools.recipe.importers.detect import import_recipe
-from loratools.recipe.importers.loratools_file import can_tell
+from loratools.recipe.importers.loratools_file import has_step
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lineage import Lineage, lineage_of
 from loratools.recipe.plan.planner import Planner
@@ -32,12 +32,13 @@ from loratools.yamlio import load_yaml
 
 @dataclass(frozen=True)
 class Reproduced:
-    """What came of it.
+    """How a file that was made again compares with the first one.
 
     Attributes:
         equal: whether every tensor has the same bits.
+        digest, wanted: of the new file's tensors, and of the old file's.
         difference: relative, ``|new - old| / |old|`` over all modules; 0 where equal.
-        notes: what is known to be other than when the file was made.
+        notes: inputs and versions that differ from those that the file was made with.
     """
 
     digest: str
@@ -96,21 +97,21 @@ def reproduce(
     old = read(path, allow_unknown=True)
     with tempfile.TemporaryDirectory() as scratch:
         lineage, planner = _planner(path, Path(scratch) / "work", folder or Path(), lora_dirs)
-        target = lineage.step if lineage else _only(planner)
+        target = lineage.step if lineage else _last_step(planner)
         planned = _planned(planner, target, lineage is None)
         _guard(path, out, planned[-1].owner, force)
-        result = _file(run_steps(planned, planner.work, context)[-1].planned, old)
-        new = read(result, allow_unknown=True)
-        found = Reproduced(
+        new_file = _file(run_steps(planned, planner.work, context)[-1].planned, old)
+        new = read(new_file, allow_unknown=True)
+        result = Reproduced(
             new.digest,
             old.digest,
-            0.0 if new.digest == old.digest else _apart(old, new),
+            0.0 if new.digest == old.digest else _difference(old, new),
             tuple(_notes(old, lineage, planned)),
         )
         if out is not None:
             with replacing(out) as part:
-                shutil.copyfile(result, part)
-    return found
+                shutil.copyfile(new_file, part)
+    return result
 
 
 def _planned(planner: Planner, target: str, inline: bool) -> list[Planned]:
@@ -119,8 +120,8 @@ def _planned(planner: Planner, target: str, inline: bool) -> list[Planned]:
     except RecipeError as error:
         if not inline:
             raise
-        told = f"{error}; the header tells its parts by name alone, so name their folder with --lora-dir"
-        raise RecipeError(told) from error
+        message = f"{error}; the header tells its parts by name alone, so name their folder with --lora-dir"
+        raise RecipeError(message) from error
 
 
 def _guard(path: Path, out: Path | None, owner: str, force: bool) -> None:
@@ -134,34 +135,36 @@ def _guard(path: Path, out: Path | None, owner: str, force: bool) -> None:
     guard_overwrite(out, owner, force)
 
 
-def _file(made: Planned, old: Adapter) -> Path:
+def _file(planned: Planned, old: Adapter) -> Path:
     """The file that a step made; of a run, the epoch that ``old`` is."""
-    if made.is_file:
-        return made.out
-    told = Provenance.from_metadata(old.metadata)
-    number = None if told is None else str(told.step["train"]["epoch"])
-    (epoch,) = select(epochs(made.out), number, run=made.name)
+    if planned.step_kind.makes_file:
+        return planned.out
+    provenance = Provenance.from_metadata(old.metadata)
+    number = None if provenance is None else str(provenance.step["train"]["epoch"])
+    (epoch,) = select(epochs(planned.out), number, run=planned.name)
     return epoch.path
 
 
 def _planner(path: Path, work: Path, folder: Path, lora_dirs: Sequence[Path]) -> tuple[Lineage | None, Planner]:
     """The recipe of the header; for a command's result, the recipe that says the same."""
     lineage = lineage_of(path)
-    made = Provenance.from_metadata(read(path, allow_unknown=True).metadata)
-    if lineage is None and (made is None or not can_tell(made)):
-        told = " It is an epoch of a training: train again with its settings, see loratools inspect." if made else ""
-        raise RecipeError(f"{path} holds no recipe in its header, so there is nothing to make it again from.{told}")
+    provenance = Provenance.from_metadata(read(path, allow_unknown=True).metadata)
+    if lineage is None and (provenance is None or not has_step(provenance)):
+        hint = (
+            " It is an epoch of a training: train again with its settings, see loratools inspect." if provenance else ""
+        )
+        raise RecipeError(f"{path} holds no recipe in its header, so there is nothing to make it again from.{hint}")
     text = json.dumps(lineage.data) if lineage else import_recipe(str(path)).text
     name = lineage.name if lineage else path.stem
     recipe, document = check_recipe(load_yaml(text, str(folder / f"{name}.yaml")))
-    beside = [] if lineage else [path.absolute().parent]  # an inline merge tells names alone
+    beside = [] if lineage else [path.absolute().parent]  # the header of an inline merge has names alone
     if lora_dirs or beside:
-        dirs = [*recipe.lora_dirs, *(str(place) for place in (*lora_dirs, *beside))]
+        dirs = [*recipe.lora_dirs, *(str(lora_dir) for lora_dir in (*lora_dirs, *beside))]
         recipe = recipe.model_copy(update={"lora_dirs": dirs})
     return lineage, planner_of(recipe, document, folder, work)
 
 
-def _only(planner: Planner) -> str:
+def _last_step(planner: Planner) -> str:
     return list(planner.recipe.steps)[-1]
 
 
@@ -176,9 +179,9 @@ def _notes(old: Adapter, lineage: Lineage | None, planned: Sequence[Planned]) ->
         for label, digest in before.items()
         if now.get(label, digest) != digest
     ]
-    made = Provenance.from_metadata(old.metadata)
-    if made is not None and made.version != __version__:
-        notes.append(f"loratools {made.version} made it, this is {__version__}")
+    provenance = Provenance.from_metadata(old.metadata)
+    if provenance is not None and provenance.version != __version__:
+        notes.append(f"loratools {provenance.version} made it, this is {__version__}")
     notes.append(
         f"{torch.get_num_threads()} threads, torch {torch.__version__}; training repeats bit for bit on a CPU "
         "with equal ones"
@@ -186,7 +189,7 @@ def _notes(old: Adapter, lineage: Lineage | None, planned: Sequence[Planned]) ->
     return notes
 
 
-def _apart(old: Adapter, new: Adapter) -> float:
+def _difference(old: Adapter, new: Adapter) -> float:
     """``|new - old| / |old|`` from Gram matrices; infinite where their modules differ."""
     if set(old) != set(new):
         return math.inf

@@ -43,7 +43,7 @@ class Ranks(Rank):
             ) from error
 
     def any(self, here: bool) -> bool:
-        """Whether it is so in any process; every process asks at the same point, and waits for its device."""
+        """Whether ``here`` is true in any process; all must call it at the same point. Waits for the device."""
         if self.world == 1:
             return here
         flag = torch.full((1,), float(here), device=_device(self))
@@ -51,13 +51,13 @@ class Ranks(Rank):
         return bool(flag.item() > 0)
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Return when every process has called it."""
         if self.world > 1:
             self.sum(torch.zeros(1, device=_device(self)))
 
 
 def join(device: str, environment: Mapping[str, str] = os.environ) -> tuple[Ranks, str]:
-    """Join the processes that a launcher started; this process' place, and the device that it should use.
+    """Join the processes that a launcher started; returns this process' rank and the device that it should use.
 
     A process may join and :func:`leave` several times, if all do.
 
@@ -65,7 +65,7 @@ def join(device: str, environment: Mapping[str, str] = os.environ) -> tuple[Rank
         LaunchError: if the launcher left the environment incomplete.
         TrainingError: if there are fewer GPUs than processes.
     """
-    ranks, where = _placed(device, environment)
+    ranks, where = _rank_and_device(device, environment)
     if ranks.world > 1 and not torch.distributed.is_initialized():
         if where.startswith("cuda"):
             torch.cuda.set_device(torch.device(where))
@@ -75,7 +75,7 @@ def join(device: str, environment: Mapping[str, str] = os.environ) -> tuple[Rank
 
 def check_device(device: str, environment: Mapping[str, str] = os.environ) -> None:
     """Raise what :func:`join` would, without waiting for the other processes."""
-    _placed(device, environment)
+    _rank_and_device(device, environment)
 
 
 def leave(ranks: Ranks) -> None:
@@ -84,27 +84,29 @@ def leave(ranks: Ranks) -> None:
         torch.distributed.destroy_process_group()
 
 
-def _placed(device: str, environment: Mapping[str, str]) -> tuple[Ranks, str]:
+def _rank_and_device(device: str, environment: Mapping[str, str]) -> tuple[Ranks, str]:
     here = Rank.here(environment)
     ranks = Ranks(here.rank, here.world, here.local)
     return ranks, device if ranks.world == 1 else _own_device(device, ranks)
 
 
 def _join_group(backend: str) -> None:
-    """A new group over the one store that the processes share. What an earlier group wrote into it would mislead this
-    one, so each has keys of its own; and a store of its own, as torch makes one, could be an earlier one's that is just
-    being closed."""
-    store, rank, world = _meeting()
+    """Create a process group over the one store that the processes share.
+
+    The store still holds the keys of earlier groups, so each group has a prefix of its own. A new store for each group,
+    as torch would make one, could connect to an earlier group's store that is just being closed.
+    """
+    store, rank, world = _rendezvous()
     number = store.add(f"groups of {rank}", 1)
     own = PrefixStore(f"group {number}", store)
     torch.distributed.init_process_group(backend, store=own, rank=rank, world_size=world)
 
 
 @cache
-def _meeting() -> tuple[Any, int, int]:
-    """The store at MASTER_ADDR and MASTER_PORT, this process' number and the count of all; kept until it ends."""
-    found: tuple[Any, int, int] = next(rendezvous("env://"))  # type: ignore[no-untyped-call]
-    return found
+def _rendezvous() -> tuple[Any, int, int]:
+    """The store at MASTER_ADDR and MASTER_PORT, this process' rank and the world size; one store for the process."""
+    store_rank_world: tuple[Any, int, int] = next(rendezvous("env://"))  # type: ignore[no-untyped-call]
+    return store_rank_world
 
 
 def _own_device(device: str, ranks: Ranks) -> str:

@@ -12,10 +12,14 @@ from loratools.train.distributed import Ranks
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to stop and has: its state is on disk. ``signal`` is what asked, ``step`` of ``steps`` is done.
+    """A run has stopped because of a signal, and its state is on disk.
 
-    Not an error, and so no LoratoolsError: to ``except Exception`` it is the Ctrl-C that it was. ``ranks`` are the
-    run's processes, of which one should tell.
+    It is no LoratoolsError, since it is no error: like Ctrl-C, it passes through ``except Exception``.
+
+    Attributes:
+        step, steps: ``step`` of ``steps`` optimiser steps are done.
+        signal: the number of the signal.
+        ranks: the run's processes; one of them should print the message.
     """
 
     def __init__(self, step: int, steps: int, asked_by: int, ranks: Ranks = Ranks()) -> None:  # noqa: B008  (frozen)
@@ -24,22 +28,22 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """While entered, the first Ctrl-C (SIGINT, or SIGTERM) only sets :attr:`asked`; a second one acts as ever.
+    """While entered, the first Ctrl-C (SIGINT) or SIGTERM only sets :attr:`asked`; a second one stops the process.
 
-    With several processes a launcher repeats Ctrl-C to each of them, so there only the first one counts; and SIGTERM,
-    by which it ends those that are left when one has failed, acts as ever. Outside the main thread, where Python lets
-    nobody handle signals, nothing changes.
+    With several processes the launcher repeats Ctrl-C to each of them, so any number of SIGINTs counts as one; and
+    SIGTERM, by which the launcher ends the others when one has failed, is not handled. Outside the main thread, where
+    Python cannot handle signals, nothing changes.
     """
 
     def __init__(self, ranks: Ranks = Ranks()) -> None:  # noqa: B008  (frozen)
-        self.asked = 0  # the signal's number
+        self.asked = 0  # the number of the signal that came, 0 for none
         self._ranks = ranks
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        heard = (signal.SIGINT, signal.SIGTERM) if self._ranks.world == 1 else (signal.SIGINT,)
+        handled = (signal.SIGINT, signal.SIGTERM) if self._ranks.world == 1 else (signal.SIGINT,)
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in heard}
+            self._before = {number: signal.signal(number, self._handle) for number in handled}
         return self
 
     def __exit__(
@@ -48,7 +52,7 @@ class StopRequest:
         self._restore()
 
     def agreed(self) -> bool:
-        """Whether to stop now. With several processes it is theirs together, and all must ask at the same step."""
+        """Whether a signal has come to any process, so that all stop; all must call it at the same step."""
         if self._ranks.world > 1 and self._ranks.any(self.asked > 0):
             self.asked = self.asked or int(signal.SIGINT)
         return self.asked > 0

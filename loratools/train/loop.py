@@ -99,13 +99,13 @@ class TrainingLoop:
         position.total, position.count = position.total + done.loss * done.samples, position.count + done.samples
         position.average = self._average.add(done.loss)
         record = StepRecord(
-            done.step,
-            number,
-            done.loss,
-            done.rates.get("unet", 0.0),
-            done.rates.get("text_encoder", 0.0),
-            done.seconds,
-            position.average,
+            step=done.step,
+            epoch=number,
+            loss=done.loss,
+            lr_unet=done.rates.get("unet", 0.0),
+            lr_te=done.rates.get("text_encoder", 0.0),
+            seconds=done.seconds,
+            average=position.average,
         )
         for callback in self._callbacks:
             callback.on_step_end(done, record)

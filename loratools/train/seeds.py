@@ -1,6 +1,6 @@
-"""Every random draw of a run comes from a generator that is named by what it is for, never from a shared stream.
+"""Random generators that are seeded by what they are used for, so that no random draw depends on the ones before it.
 
-So a resumed run draws what an uninterrupted one would have drawn, with no generator state to save.
+A resumed run therefore draws what an uninterrupted one would have drawn, with no generator state to save.
 """
 
 from __future__ import annotations

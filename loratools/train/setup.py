@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from loratools.base.generate import PictureRequest
 from loratools.base.load import load_base, pick_device
 from loratools.base.model import Base
 from loratools.base.vae import load_vae
 from loratools.errors import TrainingError
-from loratools.train.callbacks.sample_prompts import SamplePrompt, read_sample_prompts
+from loratools.train.callbacks.sample_prompts import read_sample_prompts
 from loratools.train.callbacks.tensorboard import check_tensorboard
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset
 from loratools.train.data.read import read_dataset
 from loratools.train.distributed import Ranks
-from loratools.train.dry_run.plan import TrainPlan, fitted, make_plan
+from loratools.train.dry_run.check import mistakes
+from loratools.train.dry_run.report import DryRun, make_dry_run, with_whole_epochs
 from loratools.train.network.base_adapters import BaseAdapters
 from loratools.train.network.ema import Ema
 from loratools.train.network.network import Network
@@ -24,7 +27,7 @@ from loratools.train.optim.optimizers import build_optimizer, has_modes
 from loratools.train.optim.param_groups import parameter_groups
 from loratools.train.optim.trainable import Trainable
 from loratools.train.step.objective import NoiseSchedule, noise_schedule
-from loratools.train.step.placement import place
+from loratools.train.step.placement import cast_and_move
 from loratools.train.step.precision import Precision, pick_precision
 
 
@@ -36,7 +39,7 @@ class RunParts:
         config: with the number of epochs that ``max_steps`` comes to.
         base: on the run's device, in the precision that it is trained in, with ``base_adapters`` merged into it.
         samples: the pictures that the run draws of itself.
-        plan: what the run will do.
+        dry_run: what the run will do.
     """
 
     config: TrainConfig
@@ -45,32 +48,49 @@ class RunParts:
     base: Base
     base_adapters: BaseAdapters
     dataset: Dataset
-    samples: tuple[SamplePrompt, ...]
+    samples: tuple[PictureRequest, ...]
     schedule: NoiseSchedule
     trained: Trainable
-    plan: TrainPlan
+    dry_run: DryRun
 
 
-def setup_run(config: TrainConfig, ranks: Ranks = Ranks()) -> RunParts:  # noqa: B008  (frozen)
+def setup_run(config: TrainConfig, ranks: Ranks = Ranks(), notes: Sequence[str] = ()) -> RunParts:  # noqa: B008  (frozen)
     """Every part of the run of ``config``, checked.
 
+    Args:
+        notes: what a person should know of the config's file.
     Raises:
-        LoratoolsError: everything that is found wrong before the first step.
+        LoratoolsError: for everything that can be wrong before the first step.
     """
+    for _, mistake in mistakes(config, None):  # before the base is loaded, which takes a while
+        raise mistake
     precision = pick_precision(config, pick_device(config.device))
     check_tensorboard(config)
     dataset = read_dataset(config, config.resolution or (512, 512))
     base = setup_base(config)
-    config, dataset = fitted(config, at_base_resolution(dataset, config, base))
+    config, dataset = with_whole_epochs(config, at_base_resolution(dataset, config, base))
     check_clip_skip(config, base)
-    samples, config = setup_samples(config, base)
+    samples, of_samples = setup_samples(config, base)
     base_adapters = BaseAdapters(config.base_adapters, base)
     base_adapters.merge()
-    place(base, precision)
+    cast_and_move(base, precision)
     schedule = noise_schedule(base.scheduler_config, config).to(precision.device)
     trained = setup_trainable(config, base, precision)
-    plan = make_plan(config, base, dataset, trained.network.sizes, precision.compute.itemsize)
-    return RunParts(config, ranks, precision, base, base_adapters, dataset, samples, schedule, trained, plan)
+    dry_run = make_dry_run(
+        config, base, dataset, trained.network.sizes, precision.compute.itemsize, (*notes, *of_samples)
+    )
+    return RunParts(
+        config=config,
+        ranks=ranks,
+        precision=precision,
+        base=base,
+        base_adapters=base_adapters,
+        dataset=dataset,
+        samples=samples,
+        schedule=schedule,
+        trained=trained,
+        dry_run=dry_run,
+    )
 
 
 def setup_base(config: TrainConfig) -> Base:
@@ -97,11 +117,11 @@ def check_clip_skip(config: TrainConfig, base: Base) -> None:
         raise TrainingError(f"clip_skip {config.clip_skip} is above the {layers} layers of the base's text encoder")
 
 
-def setup_samples(config: TrainConfig, base: Base) -> tuple[tuple[SamplePrompt, ...], TrainConfig]:
-    """The samples to draw, and ``config`` with a note on each option of theirs that has no effect."""
-    notes = [*config.notes]
+def setup_samples(config: TrainConfig, base: Base) -> tuple[tuple[PictureRequest, ...], tuple[str, ...]]:
+    """The samples to draw, and a note on each option of theirs that has no effect."""
+    notes: list[str] = []
     samples = read_sample_prompts(config, base, notes)
-    return tuple(samples), config.noted(notes)
+    return tuple(samples), tuple(notes)
 
 
 def setup_trainable(config: TrainConfig, base: Base, precision: Precision) -> Trainable:

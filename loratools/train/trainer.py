@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ from loratools.train.callbacks.tensorboard import open_tensorboard
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.latents import LatentStore
 from loratools.train.distributed import join, leave
-from loratools.train.dry_run.plan import TrainPlan
+from loratools.train.dry_run.report import DryRun
 from loratools.train.interrupt import StopRequest
 from loratools.train.loop import LoopParts, TrainingLoop
 from loratools.train.output.header import HeaderFacts, now
@@ -30,11 +31,11 @@ from loratools.train.output.run_folder import RunFolder
 from loratools.train.output.state import Position, State, check_resumable, load_state
 from loratools.train.output.writer import Writer
 from loratools.train.setup import RunParts, setup_run
-from loratools.train.step.placement import accelerated, parked
+from loratools.train.step.placement import accelerated, offloaded
 from loratools.train.step.runner import RunnerParts, StepRunner
 from loratools.train.step.step import DenoisingStep
 
-__all__ = ["EpochRecord", "OnEpoch", "OnNote", "OnStep", "RunResult", "StepRecord", "plan", "train"]
+__all__ = ["EpochRecord", "OnEpoch", "OnNote", "OnStep", "RunResult", "StepRecord", "dry_run", "train"]
 
 
 @dataclass(frozen=True)
@@ -51,27 +52,31 @@ class RunResult:
     losses: list[float]
     steps: int
     seconds: float
-    plan: TrainPlan | None  # None for a run that was already finished
+    dry_run: DryRun | None  # None for a run that was already finished
     cached: bool = False
     wrote: bool = True
 
 
-def plan(config: TrainConfig) -> TrainPlan:
+def dry_run(config: TrainConfig, notes: Sequence[str] = ()) -> DryRun:
     """What :func:`train` would do; reads the base and the images, writes nothing.
 
+    Args:
+        notes: as for :func:`train`.
     Raises:
         LoratoolsError: everything that :func:`train` finds wrong before its first step.
     """
-    return setup_run(config).plan
+    return setup_run(config, notes=notes).dry_run
 
 
 def train(
     config: TrainConfig,
     *,
+    notes: Sequence[str] = (),
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
     on_note: OnNote | None = None,
+    recipe: Mapping[str, Any] | None = None,
 ) -> RunResult:
     """Train a LoRA and write ``OUT/NAME-000001.safetensors`` and so on, one for every epoch.
 
@@ -80,10 +85,12 @@ def train(
 
     Args:
         config: see :func:`loratools.train.config.read.read_config`.
+        notes: what a person should know of the config's file, which come before those of the run.
         progress: bars on stderr, if that is a terminal.
         on_epoch: called when an epoch's file and state are on disk.
         on_step: called after every optimiser step.
-        on_note: called, before anything is written, with each of the plan's notes.
+        on_note: called, before anything is written, with each of the notes.
+        recipe: the recipe that the run is of, for the files' headers.
     Raises:
         DatasetError, BaseModelError: for images, captions or a base that cannot be used.
         FileError: if the output is someone else's, or cannot be written.
@@ -92,11 +99,11 @@ def train(
     """
     ranks, device = join(config.device)
     try:
-        parts = setup_run(config.model_copy(update={"device": device}), ranks)
+        parts = setup_run(config.model_copy(update={"device": device}), ranks, notes)
         if on_note is not None and ranks.main:
-            for note in parts.plan.notes:
+            for note in parts.dry_run.notes:
                 on_note(note)
-        return Trainer(parts, progress=progress and ranks.main).run(on_epoch, on_step)
+        return Trainer(parts, progress=progress and ranks.main, recipe=recipe).run(on_epoch, on_step)
     except torch.OutOfMemoryError:
         raise TrainingError(
             f"{config.name} does not fit the memory of {device}; lower batch_size or resolution, or set "
@@ -113,10 +120,11 @@ class Trainer:
 
     Args:
         progress: whether this process shows bars.
+        recipe: the recipe that the run is of, for the files' headers.
     """
 
-    def __init__(self, parts: RunParts, *, progress: bool = False) -> None:
-        self._parts, self._progress = parts, progress
+    def __init__(self, parts: RunParts, *, progress: bool = False, recipe: Mapping[str, Any] | None = None) -> None:
+        self._parts, self._progress, self._recipe = parts, progress, recipe
         self._folder = RunFolder(parts.config.out, parts.config.name)
 
     def run(self, on_epoch: OnEpoch | None = None, on_step: OnStep | None = None) -> RunResult:
@@ -136,7 +144,7 @@ class Trainer:
                 losses=position.losses,
                 steps=position.step,
                 seconds=time.perf_counter() - begun,
-                plan=parts.plan,
+                dry_run=parts.dry_run,
                 wrote=parts.ranks.main,
             )
 
@@ -162,8 +170,16 @@ class Trainer:
         with self._log(state) as log, tensorboard as board, attached(parts), StopRequest(ranks) as stop:
             step = DenoisingStep(parts.base, parts.trained.network, parts.schedule, parts.config, parts.precision)
             runner = make_runner(parts, store, step)
-            writer = Writer(self._folder, facts, parts.trained, self._inputs(), parts.base_adapters.base_digest, log)
-            device, total = parts.precision.device, parts.plan.steps
+            writer = Writer(
+                self._folder,
+                facts,
+                parts.trained,
+                self._inputs(),
+                parts.base_adapters.base_digest,
+                log,
+                recipe=self._recipe,
+            )
+            device, total = parts.precision.device, parts.dry_run.steps
             with progress_bar(self._progress, device, total=total, done=position.step) as steps_bar:
                 callbacks = make_callbacks(self._view(store, step, log), steps_bar, board, parts.samples, total)
                 for callback in callbacks:
@@ -177,7 +193,7 @@ class Trainer:
                     writer=writer,
                     callbacks=callbacks,
                     stop=stop,
-                    steps_per_epoch=parts.plan.steps_per_epoch,
+                    steps_per_epoch=parts.dry_run.steps_per_epoch,
                 )
                 TrainingLoop(loop, position).run(on_epoch, on_step)
 
@@ -199,19 +215,19 @@ class Trainer:
     @contextlib.contextmanager
     def _log(self, state: State | None) -> Iterator[RunLog | NoLog]:
         parts = self._parts
-        first = {"settings": parts.config.settings(), "steps": parts.plan.steps}
+        first = {"settings": parts.config.settings(), "steps": parts.dry_run.steps}
         log = RunLog(self._folder, first, state.step if state else None) if parts.ranks.main else NoLog()
         with contextlib.closing(log):
             yield log
 
     def _inputs(self) -> tuple[dict[str, str], ...]:
         """Name, digest and kind of everything that goes into a file."""
-        parts, start = self._parts, self._parts.trained.network.start
+        parts, init_weights = self._parts, self._parts.trained.network.init_weights
         return (
             {"name": parts.config.base, "digest": parts.base.digest, "kind": "base"},
             *({"name": str(f.path), "digest": parts.dataset.digest, "kind": "images"} for f in parts.dataset.folders),
             *parts.base_adapters.inputs,
-            *([start.input] if start else []),
+            *([init_weights.input] if init_weights else []),
         )
 
     def _resumed(self) -> State | None:
@@ -232,8 +248,8 @@ class Trainer:
             base=parts.base,
             dataset=parts.dataset,
             precision=parts.precision.name,
-            batches_per_epoch=parts.plan.batches_per_epoch,
-            total_steps=parts.plan.steps,
+            batches_per_epoch=parts.dry_run.batches_per_epoch,
+            total_steps=parts.dry_run.steps,
             started_at=state.started_at if state else now(),
             session=state.session if state else session,
         )
@@ -243,7 +259,7 @@ class Trainer:
         parts = self._parts
         store = LatentStore(parts.base, parts.dataset, cache=parts.config.cache_latents)
         if parts.config.cache_latents:
-            with parked(parts.base), bar(self._progress, total=store.count(), desc="latents", unit="image") as shown:
+            with offloaded(parts.base), bar(self._progress, total=store.count(), desc="latents", unit="image") as shown:
                 store.fill(shown.update)
                 parts.base.vae.to("cpu")
         return store
@@ -272,6 +288,6 @@ def make_runner(parts: RunParts, store: LatentStore, step: DenoisingStep) -> Ste
             store=store,
             trained=parts.trained,
             step=step,
-            steps=parts.plan.steps,
+            steps=parts.dry_run.steps,
         )
     )

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import random
 import struct
 from pathlib import Path
 
@@ -6,10 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import save
 
 from loratools.adapter.files.file import read
-from loratools.adapter.header import header, read_header
+from loratools.adapter.header import LegacyHash, TensorInfo, encode_header, header, legacy_hash, read_header
 from loratools.errors import FileError, FormatError, LoratoolsError
 from tests.loras import lora_tensors
 
@@ -65,6 +68,7 @@ def test_a_good_header_is_what_the_library_reads(tmp_path: Path) -> None:
         (packed({"a": entry()}, b"0" * 2), "truncated"),
         (packed({"a": entry()}, b"0" * 6), "after its last tensor"),
         (packed(b'{"a":1,"a":1}'), "twice"),
+        (packed({"a\ud83d": entry()}, b"0" * 4), "no text"),
     ],
 )
 def test_hostile_headers_are_named_errors(tmp_path: Path, content: bytes, message: str) -> None:
@@ -102,8 +106,44 @@ def test_damaged_bytes_give_a_value_or_a_named_error(
     path = tmp_path_factory.mktemp("fuzz") / "fuzz.safetensors"
     path.write_bytes(data)
     try:
-        found = read(path)
-        for name in found:
-            assert torch.isfinite(found[name].dense()).all()
+        adapter = read(path)
+        for name in adapter:
+            assert torch.isfinite(adapter[name].dense()).all()
     except LoratoolsError as error:
         assert "fuzz.safetensors" in str(error)
+
+
+HALVES = dict.fromkeys(range(0xD800, 0xE000), "?")  # of surrogate pairs
+TEXTS = st.text(st.characters(exclude_categories=()), max_size=12)
+
+
+@given(st.dictionaries(TEXTS, TEXTS, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_any_text_is_written_as_a_header_that_the_library_reads(
+    tmp_path_factory: pytest.TempPathFactory, metadata: dict[str, str]
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "any.safetensors"
+    tensors = {"a": TensorInfo("F16", (2, 1), 0, 4)}
+    path.write_bytes(encode_header(metadata, tensors) + b"0" * 4)
+    assert path.stat().st_size % 8 == 4
+    with safe_open(path, "pt") as file:
+        stored = dict(file.metadata() or {})
+    assert stored == {key.translate(HALVES): text.translate(HALVES) for key, text in metadata.items()}
+    assert read_header(path).metadata == stored and read_header(path).tensors == tensors
+
+
+@given(st.integers(0, 40), st.lists(st.integers(0, 600_000), max_size=6), st.integers(0, 9))
+@settings(max_examples=40, deadline=None)
+def test_the_old_hash_is_that_of_the_second_mebibytes_first_64_kib(
+    tmp_path_factory: pytest.TempPathFactory, head: int, pieces: list[int], skip: int
+) -> None:
+    whole = random.Random(0).randbytes(head + sum(pieces))
+    wanted = hashlib.sha256(whole[0x100000:0x110000]).hexdigest()[:8]
+    legacy, at = LegacyHash(whole[:head]), head
+    for size in pieces:
+        legacy.update(memoryview(whole)[at : at + size])
+        at += size
+    assert legacy.hexdigest() == wanted
+    path = tmp_path_factory.mktemp("old") / "a.bin"
+    path.write_bytes(b"x" * skip + whole[head:])
+    assert legacy_hash(path, head=whole[:head], skip=skip) == wanted

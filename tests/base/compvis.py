@@ -82,9 +82,9 @@ def _tail(part: str, rest: list[str]) -> str:
 
 def vae_name(name: str, levels: int) -> str:
     """``decoder.up_blocks.0.resnets.1.conv1.bias`` -> ``decoder.up.3.block.1.conv1.bias``."""
-    name = re.sub(r"up_blocks\.(\d+)", lambda found: f"up.{levels - 1 - int(found[1])}", name)
+    name = re.sub(r"up_blocks\.(\d+)", lambda match: f"up.{levels - 1 - int(match[1])}", name)
     name = re.sub(r"down_blocks\.(\d+)", r"down.\1", name)
-    name = re.sub(r"mid_block\.resnets\.(\d)", lambda found: f"mid.block_{int(found[1]) + 1}", name)
+    name = re.sub(r"mid_block\.resnets\.(\d)", lambda match: f"mid.block_{int(match[1]) + 1}", name)
     name = (
         name.replace(".resnets.", ".block.").replace("downsamplers.0", "downsample").replace("upsamplers.0", "upsample")
     )

@@ -10,9 +10,9 @@ from PIL import Image
 
 from loratools import __version__
 from loratools.base.infotext import (
-    Facts,
     LoraUse,
     Parameters,
+    PictureInfo,
     infotext,
     number,
     parameters,
@@ -24,7 +24,7 @@ from loratools.base.infotext import (
 from loratools.base.sampling.noise_kinds import KINDS, RNG
 
 STYLE = LoraUse("Test0-000008", "3f2a9c0d11ee" + "0" * 52, 0.8, "1,0.6")
-FACTS = Facts(
+FACTS = PictureInfo(
     "1girl, smile",
     "lowres, bad hands",
     20,
@@ -52,7 +52,7 @@ def test_the_text_is_what_the_webui_reads_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "told"),
+    ("sampler", "written"),
     [
         ("DPM++ 2M", "DPM++ 2M, Schedule type: Uniform"),
         ("Euler", "Euler"),
@@ -61,8 +61,8 @@ def test_the_text_is_what_the_webui_reads_back() -> None:
         ("DPM++ 2M SDE Heun Karras", "DPM++ 2M SDE Heun, Schedule type: Karras"),
     ],
 )
-def test_the_schedule_type_is_told_where_automatic_would_be_another(sampler: str, told: str) -> None:
-    assert f"Steps: 20, Sampler: {told}, CFG scale" in infotext(replace(FACTS, sampler=sampler))
+def test_the_schedule_type_is_told_where_automatic_would_be_another(sampler: str, written: str) -> None:
+    assert f"Steps: 20, Sampler: {written}, CFG scale" in infotext(replace(FACTS, sampler=sampler))
 
 
 def test_the_strength_multiplies_every_lora_and_zero_names_none() -> None:
@@ -85,6 +85,8 @@ def test_a_png_carries_both_texts(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.png"
     write_png(Image.new("RGB", (8, 8)), path, "1girl, 画风\nSteps: 1", {"key": "k", "row": "стиль"})
     assert read_png(path) == ("1girl, 画风\nSteps: 1", {"key": "k", "row": "стиль"})
+    write_png(Image.new("RGB", (8, 8)), path, "画 \ud83d", {"row": "\ud83d"})  # half an emoji, out of a LoRA's header
+    assert read_png(path) == ("画 ?", {"row": "?"})
     write_png(Image.effect_noise((64, 64), 90), path, "x", {"key": "k"})
     path.write_bytes(path.read_bytes()[:-2000])
     assert read_png(path) == ("", {})
@@ -137,7 +139,7 @@ def test_what_is_written_is_read(
     """Lines lose the spaces around them, and a prompt with a line that says ``Negative prompt:`` is another one."""
     assume(not any(line.strip().startswith("Negative prompt:") for line in f"{prompt}\n{negative}".split("\n")))
     uses = {plain_name(name): "0123456789abcdef" * 4 for name in names if plain_name(name)}
-    facts = Facts(prompt, negative, 20, "DPM++ 2M Karras", 6.5, seed, size, model, "f" * 64, skip,
+    facts = PictureInfo(prompt, negative, 20, "DPM++ 2M Karras", 6.5, seed, size, model, "f" * 64, skip,
                   noise=noise, embeddings=list(uses.items()))  # fmt: skip
     read = parameters(infotext(facts))
     assert read.prompt == "\n".join(line.strip() for line in prompt.split("\n"))

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from loratools.base import single_file
-from loratools.base.load import base_digest, load_base, pick_device
+from loratools.base.base_path import base_digest
+from loratools.base.load import load_base, pick_device
 from loratools.base.model import Base
-from loratools.base.prompt.conditioning import encode
+from loratools.base.prompt.conditioning import condition
 from loratools.base.text_model import build_text_encoder, canonical, flat, load_tokenizer
 from loratools.errors import BaseModelError, LoratoolsError
 from loratools.files import sha256
@@ -56,7 +57,7 @@ def test_a_single_file_loads_offline_to_the_same_model(folder: Path, base: Base,
     assert same_weights(loaded.unet, base.unet)
     assert same_weights(loaded.vae, base.vae)
     assert same_weights(loaded.text_encoder, base.text_encoder)
-    assert torch.equal(encode(loaded, ["red hair"]), encode(base, ["red hair"]))
+    assert torch.equal(condition(loaded, ["red hair"]).hidden, condition(base, ["red hair"]).hidden)
     assert loaded.name == "model-x" and loaded.digest == sha256(file) == base_digest(file)
 
 

@@ -8,12 +8,15 @@ import torch
 
 from loratools.base.load import load_base
 from loratools.base.model import Base
-from loratools.base.prompt.conditioning import condition, encode, token_count
+from loratools.base.picture_size import check_size
+from loratools.base.prompt.conditioning import condition
+from loratools.base.prompt.guidance import StaticGuidance
 from loratools.base.quiet import quiet
 from loratools.base.sampling.lms import coefficient
-from loratools.base.sampling.sample import check_size, decode, denoise, noise, sample
+from loratools.base.sampling.sample import Sampling, decode, decode_pixels, denoise
 from loratools.base.sampling.samplers import SAMPLERS, find_sampler
 from loratools.errors import GridError, PromptError
+from tests.base.plain import noise, plain_latents
 from tests.base.tiny_xl import save_tiny_xl
 
 PROMPTS = ["1girl, red hair", "blue eyes, ink style"]
@@ -30,11 +33,8 @@ def pipe(folder: Path):  # type: ignore[no-untyped-def]
 
 
 def ours(base: Base, sampler: str, seeds: list[int], prompts: list[str] = PROMPTS, cfg: float = 7.5) -> np.ndarray:
-    latents = torch.cat([noise(seed, base.resolution) for seed in seeds])
-    made = denoise(
-        base, condition(base, prompts), condition(base, [""] * len(prompts)), latents, 3, cfg, sampler, seeds=seeds
-    )
-    return decode(base, made).permute(0, 2, 3, 1).numpy()
+    latents = plain_latents(base, prompts, seeds, Sampling(3, cfg, sampler))
+    return decode(base, latents).permute(0, 2, 3, 1).numpy()
 
 
 def theirs(pipe, base: Base, sampler: str, seeds: list[int], cfg: float = 7.5, prompts=PROMPTS) -> np.ndarray:  # type: ignore[no-untyped-def]
@@ -74,8 +74,10 @@ def test_a_picture_does_not_depend_on_its_neighbours(base: Base, sampler: str) -
 
 def test_pictures_are_bytes_and_the_callback_counts(base: Base) -> None:
     calls: list[int] = []
-    images = sample(base, encode(base, ["a"]), encode(base, [""]), noise(1, (64, 48)), 3, 5, "euler", calls.append)
-    assert images.shape == (1, 64, 48, 3) and images.dtype == np.uint8
+    guidance = StaticGuidance(condition(base, ["a"]), condition(base, [""]))
+    latents = denoise(base, guidance, noise(1, (64, 48)), [1], Sampling(3, 5, "euler"), callback=calls.append)
+    images = decode_pixels(base, latents)
+    assert images.shape == (1, 64, 48, 3) and images.dtype == torch.uint8
     assert calls == [1, 2, 3]
 
 
@@ -93,18 +95,19 @@ def test_multistep_weights_are_those_of_adams_bashforth() -> None:
 
 def test_bad_sizes_steps_and_seeds_are_told(base: Base) -> None:
     with pytest.raises(GridError, match="512x100 does not fit"):
-        check_size(base, (100, 512))
+        check_size((100, 512), base.vae_scale_factor)
+    guidance = StaticGuidance(condition(base, ["a"]), None)
     with pytest.raises(GridError, match="0 sampler steps"):
-        denoise(base, encode(base, ["a"]), encode(base, [""]), noise(1, (64, 64)), 0, 5)
+        denoise(base, guidance, noise(1, (64, 64)), [1], Sampling(0, 1, "DDIM"))
     with pytest.raises(GridError, match="2 seeds were given for 1"):
-        denoise(base, encode(base, ["a"]), encode(base, [""]), noise(1, (64, 64)), 2, 5, seeds=[1, 2])
+        denoise(base, guidance, noise(1, (64, 64)), [1, 2], Sampling(2, 1, "DDIM"))
 
 
 def test_encoding_is_the_pipelines(base: Base, pipe) -> None:  # type: ignore[no-untyped-def]
     with torch.no_grad():
         wanted = pipe.encode_prompt(PROMPTS, "cpu", 1, False)[0]
-    assert torch.equal(encode(base, PROMPTS), wanted)
-    assert encode(base, ["red hair, " * 60]).shape == (1, 77, 16)
+    assert torch.equal(condition(base, PROMPTS).hidden, wanted)
+    assert condition(base, ["red hair, " * 60]).hidden.shape == (1, 77, 16)
 
 
 def test_clip_skip_takes_an_earlier_layer_through_the_final_norm(base: Base) -> None:
@@ -117,16 +120,11 @@ def test_clip_skip_takes_an_earlier_layer_through_the_final_norm(base: Base) -> 
         base.text_encoder(tokens.input_ids)
         handle.remove()
         wanted = inner.final_layer_norm(kept[0])
-    assert torch.equal(encode(base, PROMPTS, clip_skip=2), wanted)
+    assert torch.equal(condition(base, PROMPTS, clip_skip=2).hidden, wanted)
     with pytest.raises(PromptError, match="clip skip 3 is outside 1 to 2"):
-        encode(base, PROMPTS, clip_skip=3)
+        condition(base, PROMPTS, clip_skip=3)
     with pytest.raises(PromptError, match="no prompt"):
-        encode(base, [])
-
-
-def test_tokens_are_counted(base: Base) -> None:
-    assert token_count(base, "") == 0
-    assert token_count(base, "red hair, red hair") == 2 * token_count(base, "red hair") + 1
+        condition(base, [])
 
 
 def test_sdxl_gives_its_pipelines_picture(tmp_path: Path) -> None:
@@ -139,16 +137,7 @@ def test_sdxl_gives_its_pipelines_picture(tmp_path: Path) -> None:
         pipe = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
     pipe.set_progress_bar_config(disable=True)
     prompts = ["red hair", "blue eyes"]
-    made = denoise(
-        base,
-        condition(base, prompts),
-        condition(base, ["bad"] * 2),
-        torch.cat([noise(seed, (64, 64)) for seed in (3, 4)]),
-        3,
-        5,
-        "Euler",
-        seeds=[3, 4],
-    )
+    made = plain_latents(base, prompts, [3, 4], Sampling(3, 5, "Euler"), negative="bad", size=(64, 64))
     pipe.scheduler = find_sampler("Euler").scheduler(base.scheduler_config)
     wanted = pipe(
         prompts,

@@ -45,13 +45,13 @@ def _diffusers_file(base: Path, out: Path) -> Path:
 @pytest.mark.parametrize("form", [lambda b, o: b, lambda b, o: b / "vae", _checkpoint, _bare, _diffusers_file])
 def test_every_form_is_read(form: Callable[[Path, Path], Path], bases: tuple[Path, Path], tmp_path: Path) -> None:
     like = load_base(str(bases[0]), device="cpu", dtype="bf16").vae
-    found = load_vae(form(bases[1], tmp_path), like)
+    vae = load_vae(form(bases[1], tmp_path), like)
     wanted = AutoencoderKL.from_pretrained(bases[1] / "vae").to(torch.bfloat16).state_dict()
-    assert not found.training and not any(weight.requires_grad for weight in found.parameters())
-    assert {name: value.flatten().tolist() for name, value in found.state_dict().items()} == {
+    assert not vae.training and not any(weight.requires_grad for weight in vae.parameters())
+    assert {name: value.flatten().tolist() for name, value in vae.state_dict().items()} == {
         name: value.flatten().tolist() for name, value in wanted.items()
     }
-    assert any(not torch.equal(value, like.state_dict()[name]) for name, value in found.state_dict().items())
+    assert any(not torch.equal(value, like.state_dict()[name]) for name, value in vae.state_dict().items())
 
 
 def test_what_is_no_vae_of_the_family_is_named(bases: tuple[Path, Path], tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from torch import Tensor
 from loratools.base.model import Base
 from loratools.base.prompt.conditioning import condition
 from loratools.base.prompt.guidance import StaticGuidance
+from loratools.base.sampling import sample
 from loratools.base.sampling.brownian import BrownianTree
 from loratools.base.sampling.lms import coefficient
 from loratools.base.sampling.noise import Philox, initial_latents
-from loratools.base.sampling.sample import denoise_guided, plain_unet
+from loratools.base.sampling.sample import Sampling, plain_unet
 from loratools.base.sampling.sigmas import schedule_sigmas, timesteps_of
 
 STEPS, CFG, SEED, SIZE = 6, 4.0, 11, (64, 64)
@@ -47,8 +48,8 @@ def prompts(base: Base) -> StaticGuidance:
     return StaticGuidance(condition(base, ["1girl"]), condition(base, [""]))
 
 
-def mixed(told: Tensor, cfg: float = CFG) -> Tensor:
-    return told[:1] + cfg * (told[1:] - told[:1])
+def mixed(rows: Tensor, cfg: float = CFG) -> Tensor:
+    return rows[:1] + cfg * (rows[1:] - rows[:1])
 
 
 def down_and_up(now: float, after: float) -> tuple[float, float]:
@@ -254,8 +255,8 @@ def test_a_seed_makes_the_webuis_picture(base: Base, sampler: str, formula, sche
         return x - sigma * mixed(predicted(base, x / (sigma**2 + 1) ** 0.5, time))
 
     trim = sampler.startswith(("DPM2", "DPM++ 3M"))
-    found = schedule_sigmas(known, steps + trim, schedule)
-    sigmas = (trimmed(found) if trim else found).float().tolist()
+    whole = schedule_sigmas(known, steps + trim, schedule)
+    sigmas = (trimmed(whole) if trim else whole).float().tolist()
     numbers = Philox(SEED)
     start = numbers.normal(SHAPE).double() * sigmas[0]
     lowest = min(sigma for sigma in sigmas if sigma)
@@ -269,9 +270,8 @@ def test_a_seed_makes_the_webuis_picture(base: Base, sampler: str, formula, sche
 
 
 def made(base: Base, sampler: str, steps: int = STEPS, kind: str = "webui-gpu") -> Tensor:
-    return denoise_guided(
-        base, prompts(base), initial_latents(kind, SEED, SIZE), steps, CFG, sampler, seeds=[SEED], kind=kind
-    )
+    start = initial_latents(kind, SEED, SIZE)
+    return sample.denoise(base, prompts(base), start, [SEED], Sampling(steps, CFG, sampler, kind))
 
 
 def test_lcm_asks_at_its_own_times(base: Base) -> None:
@@ -304,27 +304,27 @@ def test_timed_samplers_end_at_the_first_time(base: Base, sampler: str, steps: i
     x = Philox(SEED).normal(SHAPE).double()
     slopes: list[Tensor] = []
 
-    def moved(x: Tensor, now: int, after: int, told: Tensor, back: Tensor) -> Tensor:
-        clean = (x - (1 - level[now]) ** 0.5 * told) / level[now] ** 0.5
+    def moved(x: Tensor, now: int, after: int, eps: Tensor, back: Tensor) -> Tensor:
+        clean = (x - (1 - level[now]) ** 0.5 * eps) / level[now] ** 0.5
         return level[after] ** 0.5 * clean + (1 - level[after]) ** 0.5 * back
 
     with torch.no_grad():
         for now, after in itertools.pairwise(TIMES[steps][::-1]):
             rows = predicted(base, x, float(now))
-            told = mixed(rows, CFG / 12.5 if sampler == "DDIM CFG++" else CFG)
-            back = rows[:1] if sampler == "DDIM CFG++" else told
+            eps = mixed(rows, CFG / 12.5 if sampler == "DDIM CFG++" else CFG)
+            back = rows[:1] if sampler == "DDIM CFG++" else eps
             if sampler == "PLMS":
-                slopes = [told, *slopes][:4]
+                slopes = [eps, *slopes][:4]
                 if len(slopes) == 1:
-                    told = (told + mixed(predicted(base, moved(x, now, after, told, told), float(after)))) / 2
+                    eps = (eps + mixed(predicted(base, moved(x, now, after, eps, eps), float(after)))) / 2
                 weights = {
                     1: [],
                     2: [3 / 2, -1 / 2],
                     3: [23 / 12, -16 / 12, 5 / 12],
                     4: [55 / 24, -59 / 24, 37 / 24, -9 / 24],
                 }[len(slopes)]
-                back = told = sum((w * slope for w, slope in zip(weights, slopes, strict=False)), told * (not weights))
-            x = moved(x, now, after, told, back)
+                back = eps = sum((w * slope for w, slope in zip(weights, slopes, strict=False)), eps * (not weights))
+            x = moved(x, now, after, eps, back)
     assert (made(base, sampler, steps) - x).abs().max() < 2e-3 * x.std()
     assert (made(base, sampler, steps, "own") - x).abs().max() > 0.1 * x.std()
 

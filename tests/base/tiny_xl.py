@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 
-from loratools.pocket.tokenizer import train_tokenizer
-from tests.tiny import WORDS
+from tests.tiny import save_tiny_tokenizer
 
 
 def save_tiny_xl(folder: Path) -> Path:
@@ -16,8 +14,7 @@ def save_tiny_xl(folder: Path) -> Path:
     from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    train_tokenizer(WORDS, folder / "tokenizer", vocabulary=600)
-    vocabulary = 1 + max(json.loads((folder / "tokenizer/vocab.json").read_text()).values())
+    vocabulary = save_tiny_tokenizer(folder / "tokenizer")
     torch.manual_seed(0)
     text = CLIPTextConfig(
         vocab_size=vocabulary,

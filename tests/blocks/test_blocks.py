@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import loratools.blocks
 from loratools.adapter.architectures.names import kohya_name, lora_targets, module_tree
+from loratools.blocks.parse import find_preset, parse_vector
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import (
     FLUX_61,
@@ -20,7 +21,7 @@ from loratools.blocks.scheme import (
     full_scheme,
     scheme_of_length,
 )
-from loratools.blocks.vector import BlockVector, find_preset, parse_vector, vector_from
+from loratools.blocks.vector import BlockVector, vector_from
 from loratools.errors import BlockError, FileError, RecipeError
 from tests.oracle import GP1, GP2, SD1_PREFIXES
 
@@ -53,8 +54,8 @@ def test_every_module_of_an_sd1_lora_is_in_the_block_that_its_key_says() -> None
 
 
 def test_locon_counts_are_the_measured_ones() -> None:
-    found = counts(SD1_26, lora_targets("sd1", conv=True))
-    assert found == {
+    modules = counts(SD1_26, lora_targets("sd1", conv=True))
+    assert modules == {
         "BASE": 72, "IN01": 15, "IN02": 15, "IN03": 1, "IN04": 16, "IN05": 15, "IN06": 1, "IN07": 16, "IN08": 15,
         "IN09": 1, "IN10": 3, "IN11": 3, "M00": 18, "OUT00": 4, "OUT01": 4, "OUT02": 5, "OUT03": 16, "OUT04": 16,
         "OUT05": 17, "OUT06": 16, "OUT07": 16, "OUT08": 17, "OUT09": 16, "OUT10": 16, "OUT11": 16,
@@ -65,8 +66,8 @@ def test_locon_counts_are_the_measured_ones() -> None:
 
 
 def test_sdxl_counts_are_the_measured_ones() -> None:
-    found = counts(SDXL_12, lora_targets("sdxl"))
-    assert found == {"BASE": 264, "IN04": 22, "IN05": 22, "IN07": 102, "IN08": 102, "M00": 102, "OUT00": 102,
+    modules = counts(SDXL_12, lora_targets("sdxl"))
+    assert modules == {"BASE": 264, "IN04": 22, "IN05": 22, "IN07": 102, "IN08": 102, "M00": 102, "OUT00": 102,
                      "OUT01": 102, "OUT02": 102, "OUT03": 22, "OUT04": 22, "OUT05": 22}  # fmt: skip
     assert SDXL_20.block_of("unet.up_blocks.0.upsamplers.0.conv") == "OUT02"
     assert SDXL_20.block_of("unet.down_blocks.0.downsamplers.0.conv") == "IN03"

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from loratools.adapter.architectures.names import lora_targets
 from loratools.blocks.elements import elemental_presets, parse_rule
-from loratools.blocks.explain import Part, explain, sparkline
+from loratools.blocks.explain import BlockShare, explain, sparkline
 from loratools.blocks.export import as_diffusers, as_inspire, as_lbw, as_prompt, scheme_named
 from loratools.blocks.inspire import ORDERS, find_order, inspire_numbers
+from loratools.blocks.parse import find_preset, parse_vector
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import FLUX_61, SD1_17, SD1_26, SDXL_12, SDXL_20, full_scheme
-from loratools.blocks.vector import find_preset, parse_vector, vector_from
+from loratools.blocks.vector import vector_from
 from loratools.blocks.webui_tag import LoraTag, parse_tag
 from loratools.errors import BlockError
 from tests.oracle import GP1
@@ -314,7 +315,9 @@ def test_explanations_and_sparklines() -> None:
     rows = explain(find_preset("GP1", PRESETS))
     assert [row.block for row in rows] == list(SD1_17.names) and rows[0].known.size == "text"
     assert all(row.known.governs and row.known.source for row in rows)
-    with_parts = explain(parse_vector("OUT03=0", PRESETS), {"OUT03": Part(12, 0.5, 0.0), "IN03": Part(1, 0.5, 1.0)})
+    with_parts = explain(
+        parse_vector("OUT03=0", PRESETS), {"OUT03": BlockShare(12, 0.5, 0.0), "IN03": BlockShare(1, 0.5, 1.0)}
+    )
     assert [(row.block, row.weight) for row in with_parts] == [("IN03", None), ("OUT03", 0.0)]
     assert sparkline(find_preset("INS", PRESETS)) == "████" + " " * 13
     for family in ("sd1", "sdxl"):

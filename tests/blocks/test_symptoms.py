@@ -58,10 +58,10 @@ def test_what_agrees_moves_once_and_what_disagrees_stays_and_is_said() -> None:
 
 def test_one_symptom_alone_says_what_it_shares_with_others() -> None:
     hands = find_symptom("hands")
-    told = together([(hands, hands.steps[0])]).notes
-    assert any("GP1 IN07 IN08 with face, which raises them the opposite way" in note for note in told)
-    assert any("GP1 IN07 IN08 with limbs, which moves them the same way" in note for note in told)
-    assert any("GP1 IN04 IN05 with clothes, which moves them the same way" in note for note in told)
+    notes = together([(hands, hands.steps[0])]).notes
+    assert any("GP1 IN07 IN08 with face, which raises them the opposite way" in note for note in notes)
+    assert any("GP1 IN07 IN08 with limbs, which moves them the same way" in note for note in notes)
+    assert any("GP1 IN04 IN05 with clothes, which moves them the same way" in note for note in notes)
 
 
 def test_an_unknown_symptom_is_answered_with_the_nearest() -> None:

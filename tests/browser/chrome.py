@@ -79,15 +79,15 @@ class Page:
         return dict(json.loads(text))
 
     def _notice(self, event: dict[str, Any]) -> None:
-        told = event.get("params", {})
+        params = event.get("params", {})
         match event.get("method"):
             case "Runtime.exceptionThrown":
-                details = told["exceptionDetails"]
+                details = params["exceptionDetails"]
                 self.problems.append(details.get("exception", {}).get("description") or details["text"])
-            case "Runtime.consoleAPICalled" if told["type"] in ("error", "warning", "assert"):
-                self.problems.append(" ".join(str(value.get("value")) for value in told["args"]))
-            case "Log.entryAdded" if told["entry"]["level"] in ("error", "warning"):
-                self.problems.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
+            case "Runtime.consoleAPICalled" if params["type"] in ("error", "warning", "assert"):
+                self.problems.append(" ".join(str(value.get("value")) for value in params["args"]))
+            case "Log.entryAdded" if params["entry"]["level"] in ("error", "warning"):
+                self.problems.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
 
     def open(self, path: Path, *, width: int = 1280, height: int = 800, dark: bool = False) -> None:
         """Load a file, at a window size in CSS pixels, and wait until it stands."""
@@ -102,12 +102,12 @@ class Page:
 
     def js(self, expression: str) -> Any:
         """The value of an expression (a promise is awaited)."""
-        told = self.call(
+        answer = self.call(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True, userGesture=True
         )
-        if "exceptionDetails" in told:
-            raise ChromeError(told["exceptionDetails"].get("exception", {}).get("description", "the script threw"))
-        return told["result"].get("value")
+        if "exceptionDetails" in answer:
+            raise ChromeError(answer["exceptionDetails"].get("exception", {}).get("description", "the script threw"))
+        return answer["result"].get("value")
 
     def wait(self, expression: str) -> None:
         """Until an expression is true."""
@@ -136,8 +136,8 @@ class Page:
 
     def middle(self, selector: str) -> tuple[float, float]:
         """Where an element's middle is in the window, in CSS pixels."""
-        found = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
-        x, y = self.js(f"(box => [box.x + box.width / 2, box.y + box.height / 2])({found})")
+        box = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
+        x, y = self.js(f"(box => [box.x + box.width / 2, box.y + box.height / 2])({box})")
         return float(x), float(y)
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:

@@ -115,7 +115,7 @@ def test_a_held_key_flips_to_the_base_or_to_the_pinned_cell(page: Page, tmp_path
     assert near(color(page, stage, tmp_path), (200, 200, 40))
     page.release("b")
     page.key("Escape")
-    page.wait(f"{FOCUS} === 'ink@2 × 0.5, prompt prompt0'")  # the dialog's end is told a moment later
+    page.wait(f"{FOCUS} === 'ink@2 × 0.5, prompt prompt0'")  # the dialog's close event comes a moment later
 
 
 def test_the_difference_is_a_heat_map_that_is_black_where_cells_are_equal(page: Page, tmp_path: Path) -> None:
@@ -210,11 +210,11 @@ def test_blind_pairs_hide_labels_and_end_in_standings(page: Page) -> None:
     page.key("v")
     title = "document.getElementById('blind')"
     for key in ("ArrowLeft", "ArrowRight", "ArrowDown", "ArrowLeft"):
-        told = page.js(
+        shown = page.js(
             f"{title}.innerText + [...{title}.querySelectorAll('[aria-label], [title], img')]"
             ".map(one => one.ariaLabel + one.title + one.alt).join()"
         )
-        assert "ink@" not in told and "0.5" not in told
+        assert "ink@" not in shown and "0.5" not in shown
         before = page.js("document.getElementById('vote-count').textContent")
         page.key(key)
         page.wait(f"document.getElementById('vote-count').textContent !== '{before}'")

@@ -26,11 +26,11 @@ def call(*words: str | Path) -> Result:
     return CliRunner().invoke(cli, ["blocks", *(str(word) for word in words)])
 
 
-def told(*words: str | Path) -> dict[str, object]:
+def json_of(*words: str | Path) -> dict[str, object]:
     done = call(*words, "--json")
     assert done.exit_code == 0, done.output
-    found: dict[str, object] = json.loads(done.stdout)
-    return found
+    value: dict[str, object] = json.loads(done.stdout)
+    return value
 
 
 @pytest.fixture
@@ -45,15 +45,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_list_and_show(here: Path) -> None:
     lines = call("list").output.splitlines()
     assert any(line.startswith("INS ") and "|████             |" in line for line in lines)
-    assert "ATTNDEEPOFF" in told("list")["presets"]  # type: ignore[operator]
+    assert "ATTNDEEPOFF" in json_of("list")["presets"]  # type: ignore[operator]
     shown = call("show", "GP1", "--lora", "a", "--png", here / "gp1.png")
     assert shown.exit_code == 0 and "known to govern" in shown.output and "before" in shown.output
     with Image.open(here / "gp1.png") as picture:
         assert picture.width > 700
-    facts = told("show", "GP1", "--lora", "a")
+    facts = json_of("show", "GP1", "--lora", "a")
     rows = {row["block"]: row for row in facts["rows"]}  # type: ignore[attr-defined]
     assert rows["M00"]["modules"] == 1 and rows["IN04"]["modules"] == 0 and 0 < rows["M00"]["before"] < 1
-    assert told("show", "<lora:x:1:lbw=MIDD>")["scheme"] == "sd1-17"
+    assert json_of("show", "<lora:x:1:lbw=MIDD>")["scheme"] == "sd1-17"
     assert "rule  IN05-OUT05/attn=0: 14 blocks" in call("show", "GP1,lbwe=ATTNDEEPOFF").output
     assert "did you mean 'GP1'" in call("show", "GPP1").output
 
@@ -68,7 +68,7 @@ def test_convert(here: Path) -> None:
     assert call("convert", "ALL", "--as", "prompt", "--name", "x").output.startswith("<lora:x:1:lbw=1,1")
     assert call("convert", "ALL", "--to", "inspire-27", "--missing", "1").output == ",".join(["1"] * 27) + "\n"
     assert json.loads(call("convert", "ALL0.5", "--as", "diffusers").output)["unet"]["mid"] == 0.5
-    assert told("convert", "ALL", "--as", "inspire")["text"] == ",".join(["1"] * 17)
+    assert json_of("convert", "ALL", "--as", "inspire")["text"] == ",".join(["1"] * 17)
     flux = call("convert", "inspire-20:" + ",".join(["0.5"] * 20), "--to", "61").output
     assert flux == ",".join(["0.5"] * 61) + "\n"
 
@@ -78,7 +78,7 @@ def test_fix_undo_and_the_rules(here: Path) -> None:
     done = call("fix", "r.yaml", "--symptom", "hands", "--step", "0.2")
     assert done.exit_code == 0 and "GP1  IN04    0.9 -> 0.7" in done.output, done.output
     assert "# keep me" in (here / "r.yaml").read_text()
-    facts = told("fix", "r.yaml", "--symptom", "face", "--dry-run")
+    facts = json_of("fix", "r.yaml", "--symptom", "face", "--dry-run")
     assert facts["written"] is False and facts["changes"][0]["before"] == 0.4  # type: ignore[index]
     assert call("undo", "r.yaml").exit_code == 0 and (here / "r.yaml").read_text() == RECIPE
     assert "no fix to undo" in call("undo", "r.yaml").output
@@ -97,7 +97,7 @@ def test_fix_renders_base_before_and_after_and_a_strip_of_sizes(here: Path) -> N
     with Image.open(strip) as picture:
         assert picture.height > 2 * 128 and picture.width > 3 * 128
     before = (here / "r.yaml").read_text()
-    facts = told("fix", "r.yaml", "--symptom", "limbs", "--preview-step", "--sizes", "0:0.2:0.1", "--device", "cpu")
+    facts = json_of("fix", "r.yaml", "--symptom", "limbs", "--preview-step", "--sizes", "0:0.2:0.1", "--device", "cpu")
     assert facts["sizes"] == [0, 0.1, 0.2] and Path(str(facts["strip"])).is_file()
     assert (here / "r.yaml").read_text() == before
     (here / "r.yaml").write_text('version: 1\nbase: tiny\nsteps:\n  m: {merge: "a:1:GP1"}\n')
@@ -105,7 +105,7 @@ def test_fix_renders_base_before_and_after_and_a_strip_of_sizes(here: Path) -> N
 
 
 def test_suggest(here: Path) -> None:
-    facts = told("suggest", "a", "a")
+    facts = json_of("suggest", "a", "a")
     assert facts["gp2"]["M00"] == pytest.approx(0.4) and facts["guide"]["gp2"]["M00"] == 0.1  # type: ignore[index]
     assert "GP2 that removes the base's part and no more" in call("suggest", "a", "b", "--gp1", "ALL").output
     assert "no LoRA 'c'" in call("suggest", "a", "c").output
@@ -114,6 +114,6 @@ def test_suggest(here: Path) -> None:
 def test_analyze_effect(here: Path) -> None:
     save_tiny_base(here / "tiny")
     words = ("analyze-effect", "a", "--base", "tiny", "--prompt", "1girl", "--seed", "1", "--steps", "1", "-o", "e")
-    facts = told(*words, "--device", "cpu")
+    facts = json_of(*words, "--device", "cpu")
     assert set(facts["blocks"]) == {"BASE", "IN01", "M00", "OUT11"} and (here / "e/effect.png").is_file()  # type: ignore[call-overload]
     assert "missed when off" in call(*words, "--device", "cpu").output

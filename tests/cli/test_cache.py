@@ -47,14 +47,14 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "work"
 
 
-def test_ls_tells_what_is_kept(work: Path) -> None:
+def test_ls_shows_what_is_kept(work: Path) -> None:
     shown = call("cache", "ls", work)
     assert shown.exit_code == 0 and "final" in shown.stdout and "2 results, " in shown.stdout
-    told = json.loads(call("cache", "ls", work, "--json").stdout)
-    assert {entry["step"] for entry in told} == {"final", "slim"} and all(entry["size"] > 0 for entry in told)
+    entries = json.loads(call("cache", "ls", work, "--json").stdout)
+    assert {entry["step"] for entry in entries} == {"final", "slim"} and all(entry["size"] > 0 for entry in entries)
 
 
-def test_a_missing_folder_is_told_as_every_mistake_is(work: Path) -> None:
+def test_a_missing_folder_is_reported_as_every_mistake_is(work: Path) -> None:
     for words in (("ls",), ("gc", "--max-size", "0")):
         shown = call("cache", *words, "nowhere")
         assert shown.exit_code == 1 and "there is no folder nowhere; give a run's work folder" in shown.stderr
@@ -91,7 +91,7 @@ def test_a_damaged_result_is_never_taken_from_the_cache(work: Path) -> None:
 def test_gc_leaves_what_a_process_holds(work: Path) -> None:
     cache = Cache(work / ".loratools")
     held, other = cache.entries()
-    with locked(cache.place(held.identity)):
+    with locked(cache.folder(held.identity)):
         assert [entry.identity for entry in cache.gc(0)] == [other.identity]
     assert [entry.identity for entry in cache.entries()] == [held.identity]
     assert [entry.identity for entry in cache.gc(0)] == [held.identity] and not cache.entries()
@@ -114,8 +114,8 @@ def test_a_cache_that_cannot_be_written_is_said_at_once(work: Path) -> None:
 def test_a_run_says_that_it_waits_for_another(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (step, _) = make_planner("r.yaml", Path("elsewhere")).plan()
     held = contextlib.ExitStack()
-    held.enter_context(locked(Cache(Path("kept")).place(step.identity)))
-    monkeypatch.setattr("loratools.recipe.run.cache.time.sleep", lambda _: held.close())
+    held.enter_context(locked(Cache(Path("kept")).folder(step.identity)))
+    monkeypatch.setattr("loratools.files.time.sleep", lambda _: held.close())
     done = call("run", "r.yaml", "-o", "elsewhere", "--cache", "kept")
     assert done.exit_code == 0
     assert done.stderr.splitlines()[0] == (
@@ -128,7 +128,7 @@ def test_sizes_and_folders_that_make_no_sense(work: Path) -> None:
     assert call("cache", "ls", work / "nowhere").exit_code != 0
 
 
-def test_explain_tells_the_story(work: Path) -> None:
+def test_explain_prints_the_story(work: Path) -> None:
     shown = call("explain", work / "final.safetensors")
     assert shown.exit_code == 0, shown.output
     assert shown.stdout.startswith("final.safetensors is a LoRA for Stable Diffusion 1")
@@ -140,7 +140,7 @@ def test_explain_tells_the_story(work: Path) -> None:
     assert call("explain", "nothing.safetensors").exit_code == 1
 
 
-def test_explain_tells_what_was_subtracted_resized_and_converted_and_the_error(work: Path) -> None:
+def test_explain_says_what_was_subtracted_resized_and_converted_and_the_error(work: Path) -> None:
     Path("r.yaml").write_text(
         "base: BASE\nsteps:\n"
         "  apart: {subtract: {style: style, base_style: 'other:0.8', mode: project, energy: 0.9}}\n"
@@ -149,7 +149,7 @@ def test_explain_tells_what_was_subtracted_resized_and_converted_and_the_error(w
         encoding="utf-8",
     )
     run_recipe()
-    told = call("explain", work / "other_keys.safetensors").stdout.splitlines()[2:]
+    lines = call("explain", work / "other_keys.safetensors").stdout.splitlines()[2:]
     error = r"error \d\.\d\de-\d\d"
     expected = [
         r"- Converted from `slim.safetensors` to the keys of diffusers: fp16, error 0.00e\+00\.",
@@ -160,13 +160,13 @@ def test_explain_tells_what_was_subtracted_resized_and_converted_and_the_error(w
         r"      - taken away:",
         r"        - `other.safetensors` x 0.8",
     ]
-    for line, pattern in zip(told, expected, strict=False):
+    for line, pattern in zip(lines, expected, strict=False):
         assert re.fullmatch(pattern, line), (line, pattern)
     written = json.loads((work / ".loratools/steps/slim.json").read_text(encoding="utf-8"))["facts"]["error"]
-    assert f"error {written:.2e}" in told[1]
+    assert f"error {written:.2e}" in lines[1]
 
 
-def test_explain_tells_of_a_checkpoint_and_of_an_extraction(work: Path, tmp_path: Path) -> None:
+def test_explain_knows_a_checkpoint_and_of_an_extraction(work: Path, tmp_path: Path) -> None:
     base = save_tiny_base(tmp_path / "tiny") / "unet/diffusion_pytorch_model.safetensors"
     text = "steps:\n  into: {merge_into: {terms: 'style:0.5:te=0', into: BASE}}\n"
     text += "  back: {extract: {tuned: into, base: BASE, rank: 4}}\n"
@@ -177,7 +177,7 @@ def test_explain_tells_of_a_checkpoint_and_of_an_extraction(work: Path, tmp_path
     assert shown.stdout.startswith("into.safetensors is a base model's checkpoint that LoRAs were added to.")
     merged = "- Merged into `diffusion_pytorch_model.safetensors`: every other tensor as it was."
     assert f"{merged}\n  - `style.safetensors` x 0.5, te x 0" in shown.stdout
-    told = call("explain", work / "back.safetensors").stdout
+    text = call("explain", work / "back.safetensors").stdout
     what = "what makes `into.safetensors` out of `diffusion_pytorch_model.safetensors`"
-    assert f"- Extracted {what}: rank 4, fp16, error " in told
+    assert f"- Extracted {what}: rank 4, fp16, error " in text
     assert call("explain", base).exit_code == 1  # a foreign checkpoint has no story

@@ -17,11 +17,11 @@ from loratools import __version__
 from loratools.adapter.files.file import read
 from loratools.cli import COMMANDS, cli
 from loratools.cli.app import report
+from tests.loras import trained
 from tests.recipe.conftest import MODULES, save_lora
 from tests.tiny import save_tiny_base
 
 ROOT = Path(__file__).parents[2]
-FIXTURES = ROOT / "../shared/fixtures"
 
 
 def call(*words: str | Path) -> Result:
@@ -67,7 +67,7 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (("insp",), "did you mean 'inspect'?"),
         (("merge",), "missing argument"),
@@ -80,15 +80,15 @@ def test_version() -> None:
         (("blocks", "shwo"), "did you mean 'show'?"),
     ],
 )
-def test_syntax_errors_exit_with_2(words: tuple[str, ...], told: str) -> None:
+def test_syntax_errors_exit_with_2(words: tuple[str, ...], expected: str) -> None:
     done = call(*words)
     assert done.exit_code == 2
-    assert told in done.stderr
+    assert expected in done.stderr
     assert done.stdout == ""
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (("merge", "nope:1", "-o", "x.safetensors"), "nope"),
         (("merge", "a:1:GPX", "-o", "x.safetensors"), "GPX"),
@@ -113,7 +113,7 @@ def test_syntax_errors_exit_with_2(words: tuple[str, ...], told: str) -> None:
         (("run", "pocket.yaml", "--only", "z", "--json"), "no step 'z'"),
     ],
 )
-def test_user_errors_exit_with_1_and_one_paragraph(loras: Path, words: tuple[str, ...], told: str) -> None:
+def test_user_errors_exit_with_1_and_one_paragraph(loras: Path, words: tuple[str, ...], expected: str) -> None:
     (loras / "text.safetensors").write_text("hello, this is no LoRA at all")
     (loras / "empty").mkdir()
     (loras / "bad.yaml").write_text('steps:\n  x: {merg: "a:1"}\n')
@@ -123,10 +123,10 @@ def test_user_errors_exit_with_1_and_one_paragraph(loras: Path, words: tuple[str
     assert done.exit_code == 1, done.output
     assert done.stderr.startswith("error: ")
     message, *excerpt = done.stderr.removesuffix("\n").split("\n")
-    assert told in message
+    assert expected in message
     assert not excerpt or (excerpt[0].lstrip().startswith("--> ") and set(excerpt[2].strip()) == {"|", " ", "^"})
-    assert done.stderr[7].islower() or not done.stderr[7].isalpha() or done.stderr[7:].startswith(told)
-    assert told in done.stderr
+    assert done.stderr[7].islower() or not done.stderr[7].isalpha() or done.stderr[7:].startswith(expected)
+    assert expected in done.stderr
     assert "Traceback" not in done.output
     assert done.stdout == ""
     assert sorted(path.name for path in loras.rglob("*")) == before
@@ -141,7 +141,7 @@ def test_debug_shows_the_traceback_before_the_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "expected"),
     [
         (KeyboardInterrupt(), 130, "interrupted; "),
         (click.Abort(), 130, "interrupted; "),
@@ -151,11 +151,13 @@ def test_debug_shows_the_traceback_before_the_error() -> None:
         (ZeroDivisionError("ups"), 1, "error: unexpected ZeroDivisionError: ups"),
     ],
 )
-def test_what_other_ends_say(error: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_other_ends_say(
+    error: BaseException, code: int, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert report(error, debug=False) == code
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(told)
+    assert err.startswith(expected)
     assert err.count("\n") == 1
 
 
@@ -173,12 +175,12 @@ def test_merge_inline_verify_and_inspect(loras: Path) -> None:
     assert facts["error"] < 1e-6
     assert set(facts["blocks"]) == {"BASE", "IN01", "M00", "OUT11"}
     assert json.loads(call("verify", "deep/er/c.safetensors", "a:1:GP1", "--json").stdout)["error"] > 0.01
-    told = json.loads(call("inspect", "deep/er/c.safetensors", "--json").stdout)
-    assert (told["family"], told["scheme"], told["kind"], told["modules"]) == ("sd1", "sd1-17", "lora", 4)
-    assert told["ranks"] == [5]
-    assert told["blocks"]["M00"]["modules"] == 1
-    assert told["blocks"]["M00"]["norm"] == pytest.approx(c[list(MODULES)[2]].norm())
-    assert told["metadata"]["sshs_model_hash"] == told["model_hash"] == c.digest
+    facts = json.loads(call("inspect", "deep/er/c.safetensors", "--json").stdout)
+    assert (facts["family"], facts["scheme"], facts["kind"], facts["modules"]) == ("sd1", "sd1-17", "lora", 4)
+    assert facts["ranks"] == [5]
+    assert facts["blocks"]["M00"]["modules"] == 1
+    assert facts["blocks"]["M00"]["norm"] == pytest.approx(c[list(MODULES)[2]].norm())
+    assert facts["metadata"]["sshs_model_hash"] == facts["model_hash"] == c.digest
     both = json.loads(call("inspect", "a.safetensors", "b.safetensors", "--json").stdout)
     assert [one["ranks"] for one in both] == [[2], [3]]
     assert "the stored one is the same" in call("inspect", "deep/er/c.safetensors").stdout
@@ -305,10 +307,8 @@ def test_train_and_grid(loras: Path, tmp_path_factory: pytest.TempPathFactory) -
     assert Image.open(loras / "grid/grid.png").size[0] > 64
 
 
-def test_the_fixtures_of_a_foreign_trainer(tmp_path: Path) -> None:
-    a, b = FIXTURES / "sdscripts-sd15-style-r8a4.safetensors", FIXTURES / "sdscripts-sd15-base-r4a1.safetensors"
-    if not a.is_file():  # then made files of the same kind take their place
-        a, b = save_lora(tmp_path / "a.safetensors", 1), save_lora(tmp_path / "b.safetensors", 2)
+def test_files_that_sd_scripts_trained_merge_and_verify(tmp_path: Path) -> None:
+    a, b = trained("style-r8a4"), trained("base-r4a1")
     out = tmp_path / "c.safetensors"
     done = call("merge", f"{a}:1:GP1,{b}:-1:GP2", "-o", out)
     assert done.exit_code == 0, done.output

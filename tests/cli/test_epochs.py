@@ -20,9 +20,9 @@ def test_epochs_tells_people_and_scripts(tmp_path: Path) -> None:
     shown = run("epochs", tmp_path, "--plot", tmp_path / "e.png")
     assert shown.exit_code == 0 and "shortlist (*), the first one first:\n  3: lowest training loss" in shown.stdout
     assert (tmp_path / "e.png").is_file()
-    told = json.loads(run("epochs", tmp_path, "--json").stdout)
-    assert [own["epoch"] for own in told["epochs"]] == [1, 2, 3] and told["shortlist"][0]["epoch"] == 3
-    assert told["epochs"][0]["drift"] is None and told["epochs"][1]["drift"] > 0
+    report = json.loads(run("epochs", tmp_path, "--json").stdout)
+    assert [own["epoch"] for own in report["epochs"]] == [1, 2, 3] and report["shortlist"][0]["epoch"] == 3
+    assert report["epochs"][0]["drift"] is None and report["epochs"][1]["drift"] > 0
 
 
 def test_a_folder_without_epochs_is_one_clear_line(tmp_path: Path) -> None:
@@ -48,6 +48,6 @@ def test_the_pictures_that_are_learnt_worst(tmp_path: Path) -> None:
     shown = run("epochs", tmp_path, "--images")
     assert "  0.3000 (1.0000)  a/hard.png\n  0.1500 (0.5000)  a/easy.png\n" in shown.stdout
     assert shown.stdout.rstrip().endswith("0.1500 (0.5000)  0 to 99")
-    told = json.loads(run("epochs", tmp_path, "--images", "--json").stdout)
-    assert [own["name"] for own in told["images"]] == ["a/hard.png", "a/easy.png"] and told["shortlist"]
-    assert told["timesteps"] == [{"name": "0 to 99", "earlier": 0.5, "later": 0.15000000000000002}]
+    report = json.loads(run("epochs", tmp_path, "--images", "--json").stdout)
+    assert [own["name"] for own in report["images"]] == ["a/hard.png", "a/easy.png"] and report["shortlist"]
+    assert report["timesteps"] == [{"name": "0 to 99", "earlier": 0.5, "later": 0.15000000000000002}]

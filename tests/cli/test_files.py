@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from loratools.adapter.files.file import read
+from loratools.adapter.files.rewrite_header import rewrite_header
+from loratools.adapter.header import read_header
 from loratools.cli import cli
 from tests.adapter.files.test_formats import STEM, Q, factors, flux_tensors, peft_folder, t
 from tests.loras import lora_tensors, save
@@ -24,11 +27,10 @@ def call(*words: str | Path) -> Result:
     return CliRunner().invoke(cli, [str(word) for word in words])
 
 
-def told(*words: str | Path) -> str:
+def output_of(*words: str | Path) -> str:
     """The message of a command that must fail as a user's error."""
-    command = [sys.executable, "-m", "loratools", *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr, done.stderr
+    done = call(*words)
+    assert done.exit_code == 1 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr, done.output
     return done.stderr
 
 
@@ -50,6 +52,41 @@ def test_brief_needs_no_torch_and_says_what_the_whole_one_says(tmp_path: Path) -
     }
     assert quick["sha256"] is None and all(block["norm"] is None for block in quick["blocks"].values())
     assert "OUT11" in call("inspect", path, "--brief").stdout
+
+
+def test_text_that_utf8_cannot_hold_is_carried_as_a_question_mark(tmp_path: Path) -> None:
+    """Trainers cut comments in the middle of an emoji, and JSON holds the half that is left."""
+    half = "a \\ud83d b"
+    texts = {
+        "ss_training_comment": json.loads(f'"{half}"'),
+        "ss_tag_frequency": f'{{"{half}": {{"{half}": 1}}}}',
+        "loratools": f'{{"version": "{half}", "step": {{"merge": "{half}"}}, "inputs": [], "ancestors": {{}}}}',
+    }
+    good = save(tmp_path / "good.safetensors", lora_tensors(rank=1, names=[Q]), {"ss_training_comment": "x"})
+    data = good.read_bytes()
+    header = read_header(good)
+    entries = json.loads(data[8 : header.data_start]) | {"__metadata__": texts}
+    raw = json.dumps(entries).encode()
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(len(raw).to_bytes(8, "little") + raw + data[header.data_start :])
+    command = [sys.executable, "-m", "loratools", "inspect", str(path)]  # whose output is a real stream
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    for words in (
+        ["inspect", path, "--json"],
+        ["inspect", path, "--brief"],
+        ["merge", f"{path}:1", "-o", tmp_path / "merged.safetensors", "--json"],
+        ["convert", path, "--to", "diffusers", "-o", tmp_path / "converted.safetensors"],
+        ["resize", path, "--rank", "1", "-o", tmp_path / "resized.safetensors"],
+    ):
+        result = call(*words)  # a stream in memory, which refuses what UTF-8 cannot hold as well
+        assert result.exit_code == 0, (words[0], result.output)
+    for name in ("merged", "converted", "resized"):
+        with safe_open(tmp_path / f"{name}.safetensors", "pt") as file:
+            assert file.metadata()["ss_training_comment"] == "a ? b"
+    rewrite_header(path, tmp_path / "named.safetensors", {"modelspec.title": texts["ss_training_comment"]})
+    with safe_open(tmp_path / "named.safetensors", "pt") as file:
+        assert file.metadata()["ss_training_comment"] == file.metadata()["modelspec.title"] == "a ? b"
 
 
 def test_inspect_imports_no_diffusers(tmp_path: Path) -> None:
@@ -76,7 +113,7 @@ def test_a_dora_is_described_without_its_base_but_not_merged(tmp_path: Path) -> 
     facts = json.loads(call("inspect", path, "--json").stdout)
     assert facts["kind"] == "dora" and facts["needs_base"] == 1
     assert "needs a base" in call("inspect", path).stdout
-    message = told("convert", path, "-o", tmp_path / "o.safetensors", "--to", "kohya")
+    message = output_of("convert", path, "-o", tmp_path / "o.safetensors", "--to", "kohya")
     assert "is a DoRA" in message and "base" in message and not (tmp_path / "o.safetensors").exists()
 
 
@@ -91,12 +128,12 @@ def test_unknown_keys_are_fatal_unless_they_are_carried(tmp_path: Path) -> None:
         ["convert", one, "-o", out, "--to", "kohya"],
     ):
         out.unlink(missing_ok=True)
-        assert "'bundle_emb.cat.clip_l'" in told(*words) and not out.exists()
+        assert "'bundle_emb.cat.clip_l'" in output_of(*words) and not out.exists()
         done = call(*words, "--allow-unknown")
         assert done.exit_code == 0, done.output
     assert torch.equal(load_file(out)["bundle_emb.cat.clip_l"], extra["bundle_emb.cat.clip_l"])
     other = save(tmp_path / "c.safetensors", lora_tensors(names=[Q]) | {"bundle_emb.cat.clip_l": t(2, 8, seed=5)})
-    assert "differ in it" in told(
+    assert "differ in it" in output_of(
         "merge", f'"{one}":1,"{other}":1', "-o", tmp_path / "p.safetensors", "--allow-unknown"
     )
 
@@ -116,7 +153,7 @@ def test_merging_flux_files_keeps_what_they_share(tmp_path: Path) -> None:
 
 def test_families_do_not_mix(tmp_path: Path) -> None:
     one, two = save(tmp_path / "a.safetensors", flux_tensors()), save(tmp_path / "b.safetensors", lora_tensors(rank=1))
-    message = told("merge", f'"{one}":1,"{two}":1', "-o", tmp_path / "o.safetensors")
+    message = output_of("merge", f'"{one}":1,"{two}":1', "-o", tmp_path / "o.safetensors")
     assert "Flux" in message and "Stable Diffusion 1" in message and "cannot be merged" in message
 
 
@@ -128,10 +165,10 @@ def test_unknown_models_take_vectors_by_name_and_do_not_mix(tmp_path: Path) -> N
     assert done.exit_code == 0, done.output
     for name, factor in zip(names, (0.5, 2.0), strict=True):
         assert torch.allclose(read(out)[name].dense(), factor * read(one)[name].dense())
-    message = told("merge", f'"{one}":1:layers.3=0.5,layers.13=2', "-o", out, "--missing", "1", "--force")
+    message = output_of("merge", f'"{one}":1:layers.3=0.5,layers.13=2', "-o", out, "--missing", "1", "--force")
     assert "no module in block layers.13 (did you mean 'layers.12'?)" in message
     two = save(tmp_path / "b.safetensors", factors("lora_unet_blocks_0_q", 4, 4))
-    assert "no module in common" in told("merge", f'"{one}":1,"{two}":1', "-o", out, "--force")
+    assert "no module in common" in output_of("merge", f'"{one}":1,"{two}":1', "-o", out, "--force")
 
 
 def test_norms_and_biases_merge(tmp_path: Path) -> None:
@@ -156,6 +193,6 @@ def test_convert_says_what_it_did_and_reads_folders(tmp_path: Path) -> None:
     assert (facts["family"], facts["style"], facts["dtype"], facts["modules"]) == ("sd1", "kohya", "fp32", 1)
     assert float(read(out)[Q].norm()) == pytest.approx(read(folder)[Q].norm(), rel=1e-6)
     assert call("inspect", out).exit_code == call("convert", folder, "-o", out, "--to", "kohya").exit_code == 0
-    assert "was not written by this step" in told(
+    assert "was not written by this step" in output_of(
         "convert", out, "-o", folder / "adapter_model.safetensors", "--to", "kohya"
     )

@@ -27,22 +27,22 @@ def loras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def told(*words: str | Path) -> dict[str, Any]:
+def json_of(*words: str | Path) -> dict[str, Any]:
     """What a command says as JSON."""
     done = call(*words, "--json")
     assert done.exit_code == 0, done.output
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    value: dict[str, Any] = json.loads(done.stdout)
+    return value
 
 
 def test_subtract(loras: Path) -> None:
-    direct = told("subtract", "a", "b", "--blocks", "GP2", "-o", "s.safetensors")
-    merged = told("merge", "a:1,b:-1:GP2", "-o", "m.safetensors")
+    direct = json_of("subtract", "a", "b", "--blocks", "GP2", "-o", "s.safetensors")
+    merged = json_of("merge", "a:1,b:-1:GP2", "-o", "m.safetensors")
     assert direct["digest"] == merged["digest"]
     assert {"cosine", "removed", "kept", "error"} <= set(direct["blocks"]["M00"])
     for mode in ("matched", "project", "soft"):
-        found = told("subtract", "a:1:GP1", "b:0.5", "--mode", mode, "-o", f"{mode}.safetensors", "--rank", "2")
-        assert found["rank"] == 2 and found["mode"] == mode
+        value = json_of("subtract", "a:1:GP1", "b:0.5", "--mode", mode, "-o", f"{mode}.safetensors", "--rank", "2")
+        assert value["rank"] == 2 and value["mode"] == mode
     dry = call("subtract", "a", "b", "--mode", "matched", "--dry-run")
     assert "energy removed" in dry.stdout and dry.exit_code == 0
     assert call("subtract", "a", "b").exit_code == 2
@@ -54,22 +54,22 @@ def test_subtract(loras: Path) -> None:
 
 
 def test_resize_and_analyze(loras: Path) -> None:
-    found = told("resize", "a.safetensors", "-o", "r.safetensors", "--rank", "1")
-    assert found["rank"] == 1 and found["blocks"]["M00"]["rank_before"] == 2
+    value = json_of("resize", "a.safetensors", "-o", "r.safetensors", "--rank", "1")
+    assert value["rank"] == 1 and value["blocks"]["M00"]["rank_before"] == 2
     assert call("resize", "a.safetensors", "-o", "r.safetensors", "--rank", "1").exit_code == 0
     assert "old rank" in call("resize", "a.safetensors", "-o", "e.safetensors").stdout
-    one = told("analyze", "a.safetensors")
+    one = json_of("analyze", "a.safetensors")
     assert set(one["blocks"]) == {"BASE", "IN01", "M00", "OUT11"}
-    both = told("analyze", "a.safetensors", "a.safetensors", "--plot", "p.png")
+    both = json_of("analyze", "a.safetensors", "a.safetensors", "--plot", "p.png")
     assert both["cosine"] == pytest.approx(1) and both["shared_start"] is True
     assert (loras / "p.png").is_file()
     assert "effective rank" in call("analyze", "a.safetensors", "b.safetensors").stdout
 
 
 def test_soup_and_fractions(loras: Path) -> None:
-    soup = told("soup", "a", "b", "-o", "s.safetensors", "--dtype", "fp32")
+    soup = json_of("soup", "a", "b", "-o", "s.safetensors", "--dtype", "fp32")
     assert soup["error"] < 1e-6
-    merged = told("merge", "a:1/2,b:1/2", "-o", "m.safetensors", "--dtype", "fp32")
+    merged = json_of("merge", "a:1/2,b:1/2", "-o", "m.safetensors", "--dtype", "fp32")
     assert soup["digest"] == merged["digest"]
     (loras / "run").mkdir()
     for number in (6, 7):
@@ -80,13 +80,13 @@ def test_soup_and_fractions(loras: Path) -> None:
 
 
 def test_other_ways_to_merge(loras: Path) -> None:
-    ties = told("merge", "a:1,b:1", "-o", "t.safetensors", "--method", "ties", "--density", "0.7")
+    ties = json_of("merge", "a:1,b:1", "-o", "t.safetensors", "--method", "ties", "--density", "0.7")
     assert ties["distance"]["error"] > 0.01
-    compat = told("merge", "a:0.5", "-o", "c.safetensors", "--compat", "supermerger")
+    compat = json_of("merge", "a:0.5", "-o", "c.safetensors", "--compat", "supermerger")
     assert compat["distance"]["error"] == pytest.approx(0.5, rel=1e-3)
     assert "away from it" in call("merge", "a:0.5", "-o", "c.safetensors", "--compat", "supermerger").stdout
-    assert told("merge", "a:0.5", "-o", "l.safetensors", "--compat", "lbw")["distance"]["error"] < 5e-4
-    assert told("merge", "a:1,b:-1", "-o", "n.safetensors", "--match-norm")["error"] < 5e-4
+    assert json_of("merge", "a:0.5", "-o", "l.safetensors", "--compat", "lbw")["distance"]["error"] < 5e-4
+    assert json_of("merge", "a:1,b:-1", "-o", "n.safetensors", "--match-norm")["error"] < 5e-4
     for words in (("--density", "0.5"), ("--compat", "lbw", "--match-norm"), ("--into", "x", "--rank", "3")):
         assert call("merge", "a:1", "-o", "x.safetensors", *words).exit_code == 2
 
@@ -100,10 +100,10 @@ def test_into_a_model_and_back_out_of_it(loras: Path, tmp_path_factory: pytest.T
     up, down = torch.randn(shape[0], 2, 1, 1), torch.randn(2, *shape[1:])
     factors = {f"{stem}.lora_up.weight": up, f"{stem}.lora_down.weight": down}
     save_file(factors, loras / "one.safetensors")
-    found = told("merge", "one:0.5", "--into", "base.safetensors", "-o", "model.safetensors")
-    assert found["modules"] == 1
+    value = json_of("merge", "one:0.5", "--into", "base.safetensors", "-o", "model.safetensors")
+    assert value["modules"] == 1
     assert set(load_file(base)) == set(load_file("model.safetensors"))
-    out = told(
+    out = json_of(
         "extract",
         "--base",
         "base.safetensors",

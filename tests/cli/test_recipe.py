@@ -1,4 +1,4 @@
-"""What the command line adds to recipes: variables, jobs, a shared cache, and what is told when a step fails."""
+"""What the command line adds to recipes: variables, jobs, a shared cache, and what is printed when a step fails."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def test_a_dry_run_says_how_long_and_how_large_and_how_it_knows(folder: Path) ->
     made = json.loads(call("run", "r.yaml", "--json").stdout)
     assert all(step["size"] > 0 and step["memory"] > 0 and step["seconds"] >= 0 for step in made)
     asked = ("run", "r.yaml", "--set", "weight=1", "--dry-run")
-    told = call(*asked).stdout.splitlines()
-    assert told[0].split() == ["step", "kind", "state", "time", "size", "memory", "basis", "reads", "writes"]
-    assert told[1].count("iB") == 2 and "its last run" in told[1]
-    assert "cached" in told[2] and told[2].count(" - ") == 4
+    lines = call(*asked).stdout.splitlines()
+    assert lines[0].split() == ["step", "kind", "state", "time", "size", "memory", "basis", "reads", "writes"]
+    assert lines[1].count("iB") == 2 and "its last run" in lines[1]
+    assert "cached" in lines[2] and lines[2].count(" - ") == 4
     one, two, _ = json.loads(call(*asked, "--json").stdout)
     assert one["estimate"]["size"] == made[0]["size"] and one["estimate"]["memory"] == made[0]["memory"]
     assert one["estimate"]["basis"] == "its last run" and one["estimate"]["seconds"] >= 0
@@ -76,7 +76,7 @@ def test_a_dry_run_says_how_long_and_how_large_and_how_it_knows(folder: Path) ->
     assert [step["estimate"]["basis"] for step in fresh] == ["", "", ""]  # nothing is known, and nothing made up
 
 
-def test_every_failure_is_told_and_the_rest_still_runs(folder: Path) -> None:
+def test_every_failure_is_reported_and_the_rest_still_runs(folder: Path) -> None:
     (folder / "r.yaml").write_text(RECIPE + '  three: {merge: "a:1", out: taken.safetensors}\n')
     (folder / "runs/r").mkdir(parents=True)
     (folder / "runs/r/one.safetensors").write_bytes(b"somebody's own")

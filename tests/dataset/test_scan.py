@@ -38,16 +38,16 @@ def test_numbered_folders_are_read_with_their_parent(tmp_path: Path) -> None:
     first, second = save(root / "10_a", 1), save(root / "2_b", 3)
     (root / "plain").mkdir()
     assert folders_read(root) == [root, first, second] and folders_read(root, plain_name=True) == [root]
-    found = scan([FolderOptions(path=root, default_repeats=5)], 1)
-    assert [(folder.path, folder.repeats, folder.count) for folder in found.folders] == [
+    scanned = scan([FolderOptions(path=root, default_repeats=5)], 1)
+    assert [(folder.path, folder.repeats, folder.count) for folder in scanned.folders] == [
         (root, 5, 2),
         (first, 10, 1),
         (second, 2, 3),
     ]
-    assert [item.folder for item in found.items] == [0, 0, 1, 2, 2, 2]
+    assert [item.folder for item in scanned.items] == [0, 0, 1, 2, 2, 2]
 
 
 def test_what_is_held_out_is_marked_and_not_counted(tmp_path: Path) -> None:
-    found = scan([FolderOptions(path=save(tmp_path / "a", 4), split=0.5)], 1)
-    assert sum(item.held_out for item in found.items) == 2 and found.folders[0].count == 2
+    scanned = scan([FolderOptions(path=save(tmp_path / "a", 4), split=0.5)], 1)
+    assert sum(item.held_out for item in scanned.items) == 2 and scanned.folders[0].count == 2
     assert [held_out_count(count, share) for count, share in ((0, 0.5), (1, 0.9), (3, 1), (3, 0))] == [0, 0, 3, 0]

@@ -93,6 +93,6 @@ def dense(path: Path) -> dict[str, Tensor]:
 
 def distance(path: Path, asked: dict[str, Tensor]) -> float:
     """``|file - asked| / |asked|`` over all modules; a module that the file lacks counts as zero."""
-    found = dense(path)
-    lost = torch.cat([(found.get(name, torch.zeros(())) - matrix).flatten() for name, matrix in asked.items()])
+    stored = dense(path)
+    lost = torch.cat([(stored.get(name, torch.zeros(())) - matrix).flatten() for name, matrix in asked.items()])
     return float(lost.norm() / torch.cat([matrix.flatten() for matrix in asked.values()]).norm())

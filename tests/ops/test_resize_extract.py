@@ -60,9 +60,9 @@ def test_resize_finds_what_is_really_there(tmp_path: Path) -> None:
     report = resize_file(read(twice), tmp_path / "o.safetensors", dtype=torch.float32)
     assert set(report.stored.ranks.values()) == {3} and report.zeros == 1 and TEXT not in read(report.stored.path)
     assert report.stored.error < 1e-6
-    told = json.loads(json.dumps(report.json()))
-    assert told["blocks"]["M00"]["rank_before"] == 6 and told["blocks"]["M00"]["rank_after"] == [3, 3]
-    assert told["zero_modules"] == 1 and "left out" in report.text() and "old rank" in report.text()
+    content = json.loads(json.dumps(report.json()))
+    assert content["blocks"]["M00"]["rank_before"] == 6 and content["blocks"]["M00"]["rank_after"] == [3, 3]
+    assert content["zero_modules"] == 1 and "left out" in report.text() and "old rank" in report.text()
     small = resize_file(read(twice), tmp_path / "s.safetensors", rule=Size(3000))
     assert small.stored.size <= 3000
 
@@ -84,7 +84,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
     base = save_tiny_base(folder / "base")
     single = write_single_file(base, folder / "base.safetensors")
-    place = open_checkpoint(single).places
+    place = open_checkpoint(single).locations
     tensors = load_file(single)
     torch.manual_seed(3)
     for name in (LINEAR, POINT, CONV, TEXT):
@@ -139,7 +139,7 @@ def test_extract_refuses_by_name(models: dict[str, Path], tmp_path: Path) -> Non
     with pytest.raises(BaseModelError, match="unknown family"):
         extract_files(models["base"], tmp_path / "own.safetensors", out, rule=Fixed(3))
     tensors = load_file(models["tuned"])
-    tensors[open_checkpoint(models["tuned"]).places[f"{LINEAR}.weight"].key][0, 0] = float("nan")
+    tensors[open_checkpoint(models["tuned"]).locations[f"{LINEAR}.weight"].key][0, 0] = float("nan")
     save_file(tensors, tmp_path / "nan.safetensors")
     with pytest.raises(NonFiniteError, match=r"attn1\.to_q"):
         extract_files(models["base"], tmp_path / "nan.safetensors", out, rule=Fixed(3))
@@ -158,8 +158,8 @@ def test_the_sketch_is_near_the_best(decay: float) -> None:
     u, v = torch.linalg.qr(torch.randn(300, 200)).Q, torch.linalg.qr(torch.randn(400, 200)).Q
     values = torch.exp(-decay * torch.arange(200.0))
     matrix = (u * values) @ v.T
-    found = leading(matrix, 16, (300, 400), seed=1)
-    error = float((matrix.double() - (found.u[:, :16] * found.s[:16]) @ found.v[:16]).norm())
+    part = leading(matrix, 16, (300, 400), seed=1)
+    error = float((matrix.double() - (part.u[:, :16] * part.s[:16]) @ part.v[:16]).norm())
     best = float((values[16:] ** 2).sum().sqrt())
     assert error <= 1.02 * best + 1e-6 * float(matrix.norm())
 
@@ -172,6 +172,6 @@ def test_a_sketch_that_missed_something_gives_way(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         randomized_svd, "_range", lambda matrix, random: torch.linalg.qr(torch.randn(200, 10).double()).Q
     )
-    found = leading(matrix, 2, (200, 200), seed=1)
-    assert len(found.s) == 200  # the thin SVD's
-    assert torch.allclose(found.s[:3], torch.linalg.svdvals(matrix.double())[:3])
+    whole = leading(matrix, 2, (200, 200), seed=1)
+    assert len(whole.s) == 200  # the thin SVD's
+    assert torch.allclose(whole.s[:3], torch.linalg.svdvals(matrix.double())[:3])

@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from loratools.adapter.algebra.rank import Fixed
-from loratools.blocks.vector import parse_vector
+from loratools.blocks.parse import parse_vector
 from loratools.errors import FileError, FormatError, MergeStringError, ShapeError
 from loratools.ops.merging.merge import merge_files
-from loratools.ops.subtract import Method, subtract_files
+from loratools.ops.style_removal import SubtractMethod
+from loratools.ops.subtract import subtract_files
 from tests.loras import TINY_XL, Sizes, lora_tensors, save
 from tests.ops.conftest import CONV, KINDS, LINEAR, POINT, PRESETS, TEXT, Made, dense, distance, terms
 
@@ -28,7 +29,7 @@ def vectors(matrix: Tensor, energy: float) -> tuple[Tensor, Tensor]:
     return u[:, :k], v[:k]
 
 
-def oracle(s: Tensor, r: Tensor, method: Method) -> Tensor:
+def oracle(s: Tensor, r: Tensor, method: SubtractMethod) -> Tensor:
     match method.mode:
         case "direct":
             return s - r
@@ -52,7 +53,7 @@ MADE = st.builds(
     st.sampled_from([(), (TEXT,), (LINEAR, CONV)]),
 )
 METHODS = st.builds(
-    Method,
+    SubtractMethod,
     st.sampled_from(["matched", "project", "soft"]),
     st.sampled_from([0.5, 0.9, 1.0]),
     st.sampled_from(["output", "input", "both"]),
@@ -64,7 +65,7 @@ METHODS = st.builds(
 @given(MADE, MADE, METHODS)
 @settings(max_examples=60, deadline=None)
 def test_every_mode_is_its_formula(
-    tmp_path_factory: pytest.TempPathFactory, one: Made, other: Made, method: Method
+    tmp_path_factory: pytest.TempPathFactory, one: Made, other: Made, method: SubtractMethod
 ) -> None:
     folder = tmp_path_factory.mktemp("s")
     files = {"S": one.save(folder / "s.safetensors"), "R": other.save(folder / "r.safetensors")}
@@ -77,15 +78,15 @@ def test_every_mode_is_its_formula(
         report = subtract_files(terms("S:1", **files), terms("R:1", **files), out, method=method, dtype=dtype)
         norm = sum(float(matrix.norm()) ** 2 for matrix in asked.values()) ** 0.5
         taken = sum(float((s[name] - asked[name]).norm()) ** 2 for name in s)
-        found = dense(out)
-        error = sum(float((found[name] - asked[name]).norm()) ** 2 for name in asked) ** 0.5
+        result = dense(out)
+        error = sum(float((result[name] - asked[name]).norm()) ** 2 for name in asked) ** 0.5
         parts = (scale**2 + taken) ** 0.5 if method.mode == "matched" else norm  # a matched difference stores both
         assert error <= 2**0.5 * bound * parts + 1e-9 * scale, (error, parts)
         assert report.total.kept == pytest.approx(norm / scale, rel=1e-5, abs=1e-6)
         assert report.total.removed == pytest.approx(taken / scale**2, rel=1e-4, abs=1e-9)
         assert report.stored is not None
-        told = report.stored.error * (parts if norm < parts / 2 else norm)  # relative to the parts where they cancel
-        assert told == pytest.approx(error, rel=0.02, abs=1e-6 * scale)
+        stated = report.stored.error * (parts if norm < parts / 2 else norm)  # relative to the parts where they cancel
+        assert stated == pytest.approx(error, rel=0.02, abs=1e-6 * scale)
         out.unlink()
 
 
@@ -97,17 +98,19 @@ def test_direct_with_blocks_is_the_merge(tmp_path: Path) -> None:
     }
     vector = parse_vector("GP2", PRESETS, "sd1")
     report = subtract_files(
-        terms("A:1", **files), terms("B:1", **files), tmp_path / "s.safetensors", method=Method(), vector=vector
+        terms("A:1", **files), terms("B:1", **files), tmp_path / "s.safetensors", method=SubtractMethod(), vector=vector
     )
     merged = merge_files(terms("A:1,B:-1:GP2", **files), tmp_path / "m.safetensors")
     assert report.stored is not None and report.stored.digest == merged.digest
     one, other = load_file(tmp_path / "s.safetensors"), load_file(tmp_path / "m.safetensors")
     assert all(torch.equal(one[key], other[key]) for key in other)
     assert set(report.blocks) == {"BASE", "IN01", "M00"}
-    told = json.loads(json.dumps(report.json()))
-    assert told["mode"] == "direct" and {"cosine", "removed", "kept", "error"} <= set(told["blocks"]["M00"])
+    content = json.loads(json.dumps(report.json()))
+    assert content["mode"] == "direct" and {"cosine", "removed", "kept", "error"} <= set(content["blocks"]["M00"])
     assert "energy removed" in report.text() and "error" in report.text()
-    composed = subtract_files(terms("A:1", **files), terms("B:0.5:GP1", **files), None, method=Method(), vector=vector)
+    composed = subtract_files(
+        terms("A:1", **files), terms("B:0.5:GP1", **files), None, method=SubtractMethod(), vector=vector
+    )
     b, total = dense(files["B"]), composed.blocks["IN01"]
     assert total.base2 == pytest.approx((0.5 * 0.6 * 0.1 * float(b[LINEAR].norm())) ** 2) and composed.stored is None
 
@@ -120,7 +123,12 @@ def test_block_weights_scale_what_is_removed(tmp_path: Path) -> None:
     }
     vector = parse_vector("IN01=0.5,M00=0", PRESETS, "sd1")
     s, r = dense(files["A"]), dense(files["B"])
-    for method in (Method("matched"), Method("project", 0.9), Method("project", 0.9, "both"), Method("soft", mu=2)):
+    for method in (
+        SubtractMethod("matched"),
+        SubtractMethod("project", 0.9),
+        SubtractMethod("project", 0.9, "both"),
+        SubtractMethod("soft", mu=2),
+    ):
         out = tmp_path / "o.safetensors"
         subtract_files(
             terms("A:1", **files),
@@ -137,7 +145,12 @@ def test_block_weights_scale_what_is_removed(tmp_path: Path) -> None:
 
 def test_a_lora_minus_itself_and_zeros(tmp_path: Path) -> None:
     files = {"A": Made(seed=1, zero=(TEXT,)).save(tmp_path / "A.safetensors")}
-    for method in (Method(), Method("matched"), Method("project", 1.0), Method("project", 1.0, "both")):
+    for method in (
+        SubtractMethod(),
+        SubtractMethod("matched"),
+        SubtractMethod("project", 1.0),
+        SubtractMethod("project", 1.0, "both"),
+    ):
         out = tmp_path / f"{method.mode}{method.side}.safetensors"
         report = subtract_files(terms("A:1", **files), terms("A:1", **files), out, method=method)
         assert report.total.cosine == pytest.approx(1) and report.total.removed == pytest.approx(1)
@@ -149,7 +162,7 @@ def test_a_rank_rule_goes_with_every_mode(tmp_path: Path) -> None:
     files = {"A": Made(seed=1).save(tmp_path / "A.safetensors"), "B": Made(seed=2).save(tmp_path / "B.safetensors")}
     for mode in ("direct", "matched", "project", "soft"):
         out = tmp_path / f"{mode}.safetensors"
-        method = Method(mode)  # type: ignore[arg-type]
+        method = SubtractMethod(mode)  # type: ignore[arg-type]
         report = subtract_files(terms("A:1", **files), terms("B:1", **files), out, method=method, rule=Fixed(2))
         assert report.stored is not None and report.stored.rank == 2 and report.stored.total.truncation > 0
 
@@ -163,10 +176,10 @@ def test_what_cannot_be_subtracted_is_named_and_nothing_is_written(tmp_path: Pat
     out = tmp_path / "o.safetensors"
     for other, kind in (("W", ShapeError), ("X", FormatError)):
         with pytest.raises(kind):
-            subtract_files(terms("A:1", **files), terms(f"{other}:1", **files), out, method=Method("matched"))
+            subtract_files(terms("A:1", **files), terms(f"{other}:1", **files), out, method=SubtractMethod("matched"))
     for bad in ({"energy": 0.0}, {"mu": 0.0}, {"most": -1.0}, {"energy": 2.0}):
         with pytest.raises(MergeStringError, match="out of range"):
-            Method("soft", **bad)  # type: ignore[arg-type]
+            SubtractMethod("soft", **bad)  # type: ignore[arg-type]
     with pytest.raises(FileError, match="--force"):
-        subtract_files(terms("A:1", **files), terms("A:1", **files), files["W"], method=Method("project"))
+        subtract_files(terms("A:1", **files), terms("A:1", **files), files["W"], method=SubtractMethod("project"))
     assert not out.exists()

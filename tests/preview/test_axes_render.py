@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import weakref
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -17,20 +19,26 @@ from PIL import Image
 from loratools.adapter.files.file import read
 from loratools.adapter.files.save import write
 from loratools.base.infotext import parameters, read_png
+from loratools.base.load import load_base
 from loratools.base.model import Base
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
-from loratools.blocks.vector import parse_vector
 from loratools.errors import FormatError, GridError, PromptError
 from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.ops.merging.terms import Term, resolve_terms
-from loratools.preview.record.grid import read_grid
+from loratools.preview.record.folder import read_grid
 from loratools.preview.redraw import redraw
 from loratools.preview.request.arrange import arrange
 from loratools.preview.request.axes import Axis, parse_axis
+from loratools.preview.request.read_axes import build_arrangement
+from loratools.preview.request.read_rows import NameLookup
+from loratools.preview.request.request import GridRequest, ModelRequest, Sampling
+from loratools.preview.request.row_text import RowText
 from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import Setting
-from loratools.preview.run import GridResult, render_axes, render_grid
+from loratools.preview.run import GridOutput, GridResult, render_axes, render_grid, render_request
 from tests.base.patching.test_patch import random_deltas
+from tests.preview.flat import flat
 
 PRESETS = load_presets(None)
 
@@ -49,7 +57,7 @@ def render(
     start = Setting("", 0, steps=1, sampler="DDIM")
     prompts = options.pop("prompts", ["1girl"])
     asked = [parse_axis(text, slot) for text, slot in zip(texts, "xyz", strict=False)]
-    found = arrange(
+    arrangement = arrange(
         asked,
         replace(start, prompt=prompts[0]),
         rows=rows,
@@ -61,7 +69,8 @@ def render(
     def resolve(text: str) -> list[Term]:
         return resolve_terms(parse_merge_string(text), lora_dirs=[loras], presets=PRESETS)
 
-    return render_axes(base, found, out=out, presets=PRESETS, resolve=resolve, **options)
+    load = options.pop("load", lambda name: base)
+    return render_axes(arrangement, load, GridOutput(out), presets=PRESETS, resolve=resolve, **options)
 
 
 def ink(loras: Path) -> GridRow:
@@ -75,7 +84,7 @@ def at(result: GridResult, *place: int) -> np.ndarray:
 
 
 def row_alone(base: Base, row: GridRow, out: Path, weight: float = 1.0, **settings: Any) -> np.ndarray:
-    made = render_grid(base, [row], [weight], ["1girl"], out=out, **{"steps": 1, "sampler": "DDIM", **settings})
+    made = render_grid(base, [row], [weight], ["1girl"], out=out, **flat(**{"steps": 1, "sampler": "DDIM", **settings}))
     with Image.open(made.paths(row.label, weight)[0]) as image:
         return np.asarray(image)
 
@@ -164,8 +173,35 @@ def test_base_models_take_turns(base: Base, loras: Path, tmp_path: Path) -> None
     assert sum("Model: other" in text for text in texts) == 2
 
 
+def test_a_request_loads_one_base_at_a_time(
+    folder: Path, loras: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Any]] = []
+
+    def load(name: str, **options: Any) -> Base:
+        assert [ref() for ref in held] == [None] * len(held), f"{name} is loaded while another is held"
+        loaded = load_base(name, **options)
+        held.append(weakref.ref(loaded.unet))
+        return loaded
+
+    for name in "abc":
+        shutil.copytree(folder, tmp_path / name)
+    monkeypatch.setattr("loratools.preview.run.load_base", load)
+    names = NameLookup(Path, lambda _: None, PRESETS)
+    request = GridRequest(
+        rows=[RowText.parse(str(loras / "ink.safetensors"))],
+        axes=[parse_axis("base: " + "; ".join(str(tmp_path / name) for name in "abc"), "x")],
+        weights="1",
+        prompts=["1girl"],
+        sampling=Sampling(steps=1),
+        model=ModelRequest(device="cpu"),
+    )
+    result = render_request(request, build_arrangement(request, names), names, GridOutput(tmp_path / "out"))
+    assert len(held) == 3 and len(result.grid.pictures) == 6
+
+
 def test_a_weight_axis_gets_the_verdicts_of_a_plain_grid(base: Base, loras: Path, tmp_path: Path) -> None:
-    plain = render_grid(base, [ink(loras)], [0.5, 1.0], ["1girl"], out=tmp_path / "a", steps=1, sampler="DDIM")
+    plain = render_grid(base, [ink(loras)], [0.5, 1.0], ["1girl"], **flat(out=tmp_path / "a", steps=1, sampler="DDIM"))
     result = render(base, loras, tmp_path / "b", "seed: 1,2", "weight: 0.5,1", rows=(ink(loras),))
     (row,) = [row for row in result.grid.rows if row.label == "ink"]
     assert row.verdict is not None and plain.grid.rows[0].verdict is not None
@@ -173,11 +209,11 @@ def test_a_weight_axis_gets_the_verdicts_of_a_plain_grid(base: Base, loras: Path
     assert Axis("weight", (0.0,)).label(0) == "base"
 
 
-def told(result: GridResult) -> dict[str, str]:
-    """What a verdict is about -> the weights that it is told by, as one word."""
-    found = {row.tested: row.verdict[1] for row in result.grid.rows if row.verdict}
+def weights_named(result: GridResult) -> dict[str, str]:
+    """What a verdict is about -> the weight that its text names, as one word."""
+    texts = {row.tested: row.verdict[1] for row in result.grid.rows if row.verdict}
     return {
-        name: re.sub(r".*?(?:up to(?: a weight of)?|breaks at) ([\d.]+).*", r"\1", text) for name, text in found.items()
+        name: re.sub(r".*?(?:up to(?: a weight of)?|breaks at) ([\d.]+).*", r"\1", text) for name, text in texts.items()
     }
 
 
@@ -185,25 +221,32 @@ def test_tags_are_judged_by_their_own_weights_and_never_against_themselves(
     base: Base, loras: Path, tmp_path: Path
 ) -> None:
     apart = render(base, loras, tmp_path / "a", "s/r: ink, plain", "s/r: 0.2>, 0.3>", prompts=["1girl<lora:ink:0.2>"])
-    assert set(told(apart)) == {"<lora:ink>", "<lora:plain>"} and set(told(apart).values()) <= {"0.2", "0.3"}
+    assert set(weights_named(apart)) == {"<lora:ink>", "<lora:plain>"} and set(weights_named(apart).values()) <= {
+        "0.2",
+        "0.3",
+    }
     assert all(row.verdict for row in apart.grid.rows if row.label != "base")
     beside = render(base, loras, tmp_path / "b", "weight: 0.2,0.3", rows=(ink(loras),), prompts=["1girl<lora:plain:1>"])
-    assert set(told(beside)) == {"ink + <lora:plain:1>"} and set(told(beside).values()) <= {"0.2", "0.3"}
+    assert set(weights_named(beside)) == {"ink + <lora:plain:1>"} and set(weights_named(beside).values()) <= {
+        "0.2",
+        "0.3",
+    }
     several = render(base, loras, tmp_path / "c", "cfg: 1,2", prompts=["1girl<lora:plain:0.2><lora:ink:0.2>"])
-    assert told(several) == {}
+    assert weights_named(several) == {}
 
 
 def test_edits_of_strength_are_told_by_it(base: Base, loras: Path, tmp_path: Path) -> None:
     both = render(base, loras, tmp_path / "a", "te: 0,0.3", "unet: 0,0.3", rows=(ink(loras),))
-    assert set(told(both)) == {"ink"} and told(both)["ink"] == "0.3"
+    assert set(weights_named(both)) == {"ink"} and weights_named(both)["ink"] == "0.3"
     assert {row.label for row in both.grid.rows if not row.verdict} == {"ink te=0 unet=0.3", "ink te=0.3 unet=0"}
     blocks = render(base, loras, tmp_path / "b", "vector: ALL; GP1", "weight of ink: 0.3", rows=(ink(loras),))
-    assert set(told(blocks)) == {"ink ALL", "ink GP1"} and set(told(blocks).values()) == {"0.3"}
+    assert set(weights_named(blocks)) == {"ink ALL", "ink GP1"} and set(weights_named(blocks).values()) == {"0.3"}
 
 
 def older(folder: Path) -> None:
     """``grid.json`` as it was before rows said what they are of, and how strong."""
     record = json.loads((folder / "grid.json").read_text(encoding="utf-8"))
+    del record["format"]
     record["rows"] = [{key: row[key] for key in row if key not in ("of", "times")} for row in record["rows"]]
     (folder / "grid.json").write_text(json.dumps(record), encoding="utf-8")
 
@@ -263,7 +306,7 @@ def test_embeddings_are_in_the_picture_its_key_and_its_text(base: Base, loras: P
 def test_the_webuis_noise_is_another_picture_of_the_same_seed(base: Base, loras: Path, tmp_path: Path) -> None:
     row = ink(loras)
     own, card = (
-        render_grid(base, [row], [1.0], ["1girl"], out=tmp_path / kind, steps=2, sampler="Euler a", noise=kind)
+        render_grid(base, [row], [1.0], ["1girl"], **flat(out=tmp_path / kind, steps=2, sampler="Euler a", noise=kind))
         for kind in ("own", "webui-gpu")
     )
     assert read_grid(card.folder).settings.noise == "webui-gpu"
@@ -272,4 +315,4 @@ def test_the_webuis_noise_is_another_picture_of_the_same_seed(base: Base, loras:
     with Image.open(one) as left, Image.open(two) as right:
         assert np.abs(np.asarray(left).astype(int) - np.asarray(right)).max() > 1
     with pytest.raises(GridError, match="no noise 'webui'"):
-        render_grid(base, [row], [1.0], ["1girl"], out=tmp_path / "x", noise="webui")
+        render_grid(base, [row], [1.0], ["1girl"], **flat(out=tmp_path / "x", noise="webui"))

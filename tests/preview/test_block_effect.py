@@ -14,6 +14,7 @@ from loratools.adapter.files.file import read
 from loratools.base.model import Base
 from loratools.errors import GridError
 from loratools.preview.block_effect import Spread, analyze_effect, distance
+from loratools.preview.request.request import Sampling
 from loratools.preview.sheet.strip import Column, write_strip
 from tests.loras import Sizes, lora_tensors, save
 
@@ -30,19 +31,25 @@ def test_a_block_that_does_everything_and_one_that_does_nothing(base: Base, tmp_
         if "mid_block" in key and "lora_up" in key:
             tensors[key] *= 0
     adapter = read(save(tmp_path / "x.safetensors", tensors))
-    effect = analyze_effect(base, adapter, ["1girl", "smile"], out=tmp_path / "e", seeds=(1, 2), steps=2, label="x")
+    effect = analyze_effect(
+        base, adapter, ["1girl", "smile"], out=tmp_path / "e", seeds=(1, 2), sampling=Sampling(steps=2), label="x"
+    )
     assert list(effect.blocks) == ["M00", "OUT11"] and effect.pictures == 4
     assert effect.blocks["M00"].alone == effect.blocks["M00"].missed == Spread(0, 0)
     assert effect.blocks["OUT11"].alone == effect.blocks["OUT11"].missed == Spread(1, 0)
     assert effect.whole.mean > 0 and effect.blocks["OUT11"].modules == 1
-    told = json.loads((tmp_path / "e/effect.json").read_text())
-    assert told == json.loads(json.dumps(effect.json(), allow_nan=False)) and "OUT11" in effect.text()
+    record = json.loads((tmp_path / "e/effect.json").read_text())
+    assert record == json.loads(json.dumps(effect.json(), allow_nan=False)) and "OUT11" in effect.text()
     with Image.open(tmp_path / "e/effect.png") as strip:
         assert strip.width > 200
-    nudged = analyze_effect(base, adapter, ["1girl"], out=tmp_path / "n", seeds=(1,), steps=2, nudge=0.5)
+    nudged = analyze_effect(
+        base, adapter, ["1girl"], out=tmp_path / "n", seeds=(1,), sampling=Sampling(steps=2), nudge=0.5
+    )
     assert nudged.blocks["M00"].nudged == Spread(0, 0) and nudged.blocks["OUT11"].nudged is not None
     assert nudged.blocks["OUT11"].nudged.mean > 0 and "at ±0.5" in nudged.text()
-    again = analyze_effect(base, adapter, ["1girl", "smile"], out=tmp_path / "e", seeds=(1, 2), steps=2, label="x")
+    again = analyze_effect(
+        base, adapter, ["1girl", "smile"], out=tmp_path / "e", seeds=(1, 2), sampling=Sampling(steps=2), label="x"
+    )
     assert again.rendered == 0 and again.blocks == effect.blocks
 
 
@@ -53,7 +60,12 @@ def test_a_lora_that_changes_nothing_is_an_error(base: Base, tmp_path: Path) -> 
     }
     with pytest.raises(GridError, match="changes no picture"):
         analyze_effect(
-            base, read(save(tmp_path / "x.safetensors", tensors)), ["a"], out=tmp_path / "e", seeds=(1,), steps=1
+            base,
+            read(save(tmp_path / "x.safetensors", tensors)),
+            ["a"],
+            out=tmp_path / "e",
+            seeds=(1,),
+            sampling=Sampling(steps=1),
         )
 
 

@@ -17,23 +17,24 @@ from loratools.adapter.files.save import write
 from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
-from loratools.base.prompt.conditioning import condition
 from loratools.base.quiet import quiet
-from loratools.base.sampling.sample import decode, denoise, noise
+from loratools.base.sampling.sample import Sampling, decode
 from loratools.base.sampling.samplers import find_sampler
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
-from loratools.blocks.vector import parse_vector
 from loratools.ops.merging.merge import combine, merge_files
 from loratools.ops.merging.terms import Term
 from loratools.pocket import weights_folder
 from loratools.train.config.read import make_config
 from loratools.train.trainer import train
 from tests.base.patching.test_patch import random_deltas
+from tests.base.plain import noise, plain_latents
 
 PROMPTS, NEGATIVE, SEEDS = ["1girl, red hair, smile", "full body, blue eyes"], "bad hands", (11, 12)
 SAMPLER, STEPS, CFG = "DDIM", 8, 3.0  # strong guidance on few steps multiplies float32 rounding itself past the bar
 TOLERANCE = 0.1 / 255
-BASES = ["tiny", *(["pocket"] if (weights_folder() / "model_index.json").is_file() else [])]
+POCKET = pytest.param("pocket", marks=pytest.mark.slow)
+BASES = ["tiny", *([POCKET] if (weights_folder() / "model_index.json").is_file() else [])]
 
 
 @pytest.fixture(scope="module", params=BASES)
@@ -52,9 +53,7 @@ def pair(request: pytest.FixtureRequest, folder: Path) -> tuple[Base, Any]:
 
 def ours(base: Base, deltas: Mapping[str, Delta], weight: float = 1.0) -> np.ndarray:
     with Patcher(base).applied(deltas, weight):
-        latents = torch.cat([noise(seed, base.resolution) for seed in SEEDS])
-        cond, uncond = condition(base, PROMPTS), condition(base, [NEGATIVE] * len(PROMPTS))
-        made = denoise(base, cond, uncond, latents, STEPS, CFG, SAMPLER)
+        made = plain_latents(base, PROMPTS, SEEDS, Sampling(STEPS, CFG, SAMPLER), negative=NEGATIVE)
     return decode(base, made).permute(0, 2, 3, 1).numpy()
 
 

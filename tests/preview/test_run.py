@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,16 +13,17 @@ from loratools.adapter.files.file import read
 from loratools.adapter.files.save import write
 from loratools.base.infotext import LoraUse, read_png
 from loratools.base.model import Base
-from loratools.base.prompt.conditioning import condition
-from loratools.base.sampling.sample import noise, sample
+from loratools.base.sampling.sample import Sampling, decode_pixels
 from loratools.errors import BaseModelError, FileError, GridError, LoratoolsError, PromptError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
-from loratools.preview.record.grid import read_grid
+from loratools.preview.record.folder import read_grid
 from loratools.preview.redraw import redraw
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
 from tests.base.patching.test_patch import changed, random_deltas, weights
+from tests.base.plain import plain_latents
+from tests.preview.flat import flat
 
 PROMPTS = ["1girl, red hair", "full body"]
 
@@ -37,7 +39,7 @@ def rows(base: Base) -> list[GridRow]:
 
 def render(base: Base, rows: list[GridRow], out: Path, **changes: object) -> GridResult:
     settings: dict[str, object] = {"seeds": (1, 2), "steps": 2, "sampler": "DDIM", "batch_size": 3}
-    return render_grid(base, rows, (0.5, 1.0), PROMPTS, out=out, **{**settings, **changes})  # type: ignore[arg-type]
+    return render_grid(base, rows, (0.5, 1.0), PROMPTS, out=out, **flat(**{**settings, **changes}))
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -59,11 +61,10 @@ def done(base: Base, rows: list[GridRow], tmp_path_factory: pytest.TempPathFacto
 
 
 def test_the_base_column_is_what_the_base_alone_gives(base: Base, done: GridResult) -> None:
-    cond, uncond = condition(base, PROMPTS), condition(base, [""])
     for batch in ([(0, 1), (0, 2), (1, 1)], [(1, 2)]):
-        latents = torch.cat([noise(seed, base.resolution) for _, seed in batch])
-        alone = sample(base, cond[[p for p, _ in batch]], uncond[[0] * len(batch)], latents, 2, 7.0, "DDIM")
-        for (prompt, seed), image in zip(batch, alone, strict=True):
+        prompts, seeds = [PROMPTS[prompt] for prompt, _ in batch], [seed for _, seed in batch]
+        alone = decode_pixels(base, plain_latents(base, prompts, seeds, Sampling(2, 7.0, "DDIM")))
+        for (prompt, seed), image in zip(batch, alone.numpy(), strict=True):
             path = done.paths("ink-000001", 0.0)[prompt * 2 + seed - 1]
             assert np.array_equal(pixels(path), image)
     assert done.paths("ink-000001", 0.0) == done.paths("ink-000002", 0.0)
@@ -107,8 +108,8 @@ def test_pictures_say_how_they_were_made(base: Base, done: GridResult) -> None:
 
 def test_the_record_can_be_read_back(done: GridResult) -> None:
     assert read_grid(done.folder) == done.grid
-    told = json.loads(done.json.read_text())
-    assert told["size"] == [64, 64] and told["prompts"] == PROMPTS and len(told["cells"]) == 24
+    record = json.loads(done.json.read_text())
+    assert record["size"] == [64, 64] and record["prompts"] == PROMPTS and len(record["cells"]) == 24
 
 
 def test_a_second_run_renders_nothing_and_a_change_renders_only_that(
@@ -118,9 +119,8 @@ def test_a_second_run_renders_nothing_and_a_change_renders_only_that(
     before = files(tmp_path)
     again = render(base, rows, tmp_path)
     assert (again.rendered, again.reused) == (0, 20) and files(tmp_path) == before
-    more = render_grid(
-        base, rows, (0.5, 0.75, 1.0), PROMPTS, out=tmp_path, seeds=(1, 2), steps=2, sampler="DDIM", batch_size=3
-    )
+    words = flat(out=tmp_path, seeds=(1, 2), steps=2, sampler="DDIM", batch_size=3)
+    more = render_grid(base, rows, (0.5, 0.75, 1.0), PROMPTS, **words)
     assert (more.rendered, more.reused) == (8, 20)
     edited = [rows[0], GridRow("ink-000002", random_deltas(base, seed=3))]
     assert render(base, edited, tmp_path).rendered == 8
@@ -168,7 +168,7 @@ def test_rows_of_the_same_content_are_rendered_once(base: Base, rows: list[GridR
 
 
 def test_repeated_prompts_and_seeds_count_once(base: Base, rows: list[GridRow], tmp_path: Path) -> None:
-    result = render_grid(base, rows[:1], (1.0, 1.0), ["a", "a"], out=tmp_path, seeds=(1, 1), steps=1)
+    result = render_grid(base, rows[:1], (1.0, 1.0), ["a", "a"], **flat(out=tmp_path, seeds=(1, 1), steps=1))
     assert result.rendered == 2 and result.grid.weights == (0.0, 1.0)
 
 
@@ -243,7 +243,7 @@ def test_bad_requests_are_told_before_anything_is_written(base: Base, rows: list
         (PromptError, {"prompts": []}),
         (BaseModelError, {"rows": [rows[0], stranger]}),
     ):
-        given: dict[str, object] = {"rows": rows, "prompts": PROMPTS, "steps": 1, **changes}
+        given: dict[str, Any] = {"rows": rows, "prompts": PROMPTS, "steps": 1, **changes}
         with pytest.raises(error):
-            render_grid(base, given.pop("rows"), (1.0,), given.pop("prompts"), out=out, **given)  # type: ignore[arg-type]
+            render_grid(base, given.pop("rows"), (1.0,), given.pop("prompts"), out=out, **flat(**given))
         assert not out.exists()

@@ -136,15 +136,15 @@ def test_every_mutant_is_a_located_error(folder: Path) -> None:
         Path("m.yaml").write_text(text, encoding="utf-8")
         with pytest.raises(RecipeError) as caught:
             make_planner("m.yaml").plan()
-        told, excerpt = str(caught.value), caught.value.excerpt
-        why = f"mutant {number}, {path}:\n{text}\n{told}\n{excerpt}"
-        found = re.match(r"m\.yaml, line (\d+)", told)
-        assert found, why
+        message, excerpt = str(caught.value), caught.value.excerpt
+        why = f"mutant {number}, {path}:\n{text}\n{message}\n{excerpt}"
+        start = re.match(r"m\.yaml, line (\d+)", message)
+        assert start, why
         assert re.search(r"--> m\.yaml:\d+:\d+\n", excerpt) and "^" in excerpt, why
         if len(path) > 2 and path[0] == "steps":  # its own step, or one that asks for what is gone
             named = [number for number, line in enumerate(text.splitlines(), 1) if line.startswith(f"  {path[1]}:")]
             users = [number for number, line in enumerate(text.splitlines(), 1) if str(path[1]) in line]
-            assert int(found[1]) in {*named, *users}, why
+            assert int(start[1]) in {*named, *users}, why
 
 
 def test_damaged_texts_are_errors_too(folder: Path) -> None:

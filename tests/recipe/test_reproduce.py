@@ -77,12 +77,12 @@ def test_another_input_is_named_and_the_difference_measured(folder: Path) -> Non
     result = made()
     before = {name: delta.dense() for name, delta in read(result).items()}
     save_lora(folder / "other.safetensors", seed=3)
-    found = reproduce(result, CPU, out=folder / "new.safetensors")
+    again = reproduce(result, CPU, out=folder / "new.safetensors")
     after = {name: delta.dense() for name, delta in read(folder / "new.safetensors").items()}
     square = sum(float((after[name] - before[name]).square().sum()) for name in before)
-    assert not found.equal
-    assert found.difference == pytest.approx((square / sum(float(d.square().sum()) for d in before.values())) ** 0.5)
-    assert any("other.safetensors is not what it was" in note for note in found.notes)
+    assert not again.equal
+    assert again.difference == pytest.approx((square / sum(float(d.square().sum()) for d in before.values())) ** 0.5)
+    assert any("other.safetensors is not what it was" in note for note in again.notes)
     Path("other.safetensors").unlink()
     shown = command(result)
     assert shown.exit_code == 1 and "other.safetensors" in shown.stderr and "Traceback" not in shown.output
@@ -90,9 +90,11 @@ def test_another_input_is_named_and_the_difference_measured(folder: Path) -> Non
 
 def test_lineage_changes_no_tensor_and_later_files_stay_small(folder: Path) -> None:
     alone = made(only="unrelated")
-    told = json.loads(read(alone).metadata[KEY])
-    assert told["recipe"]["data"]["steps"] == {"unrelated": {"resize": {"lora": "other.safetensors", "rank": "1"}}}
-    assert all("recipe" not in ancestor for ancestor in told["ancestors"].values())
+    provenance = json.loads(read(alone).metadata[KEY])
+    assert provenance["recipe"]["data"]["steps"] == {
+        "unrelated": {"resize": {"lora": "other.safetensors", "rank": "1"}}
+    }
+    assert all("recipe" not in ancestor for ancestor in provenance["ancestors"].values())
     assert read(alone).metadata["sshs_model_hash"] == read(alone).digest
 
 

@@ -61,8 +61,8 @@ def distance(one: Path, other: Path, part: str = "", weight: float = 1) -> float
     apart, whole = 0.0, 0.0
     for name in (name for name in first if name.startswith(part)):
         asked = weight * first[name].dense(torch.float64)
-        found = second[name].dense(torch.float64) if name in second else torch.zeros_like(asked)
-        apart += float((found - asked).norm() ** 2)
+        stored = second[name].dense(torch.float64) if name in second else torch.zeros_like(asked)
+        apart += float((stored - asked).norm() ** 2)
         whole += float(asked.norm() ** 2)
     return (apart / whole) ** 0.5
 

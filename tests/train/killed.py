@@ -25,7 +25,7 @@ def main(config: Path, kills: list[Kill]) -> None:
 
 
 def _run(config: Path, kill: Kill | None, *, resume: bool) -> int:
-    settings = read_config(config, {"resume": resume})
+    settings = read_config(config, {"resume": resume})[0]
     log = settings.out / f"{settings.name}.jsonl"
     before = log.stat().st_ino if log.exists() else 0
     return forked(

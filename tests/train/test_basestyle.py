@@ -2,13 +2,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from loratools.adapter.files.file import read
+from loratools.base.load import load_base
 from loratools.errors import FileError, RecipeError
-from loratools.train.basestyle import basestyle as room
-from loratools.train.basestyle.basestyle import FRAMINGS, PROMPTS, basestyle
+from loratools.train.basestyle import generate
+from loratools.train.basestyle.basestyle import basestyle
+from loratools.train.basestyle.generate import FRAMINGS, PROMPTS, Generation, StylePicture, draw_batch, style_pictures
 from loratools.train.trainer import RunResult
 from loratools.yamlio import read_yaml
 
@@ -16,8 +19,8 @@ QUICK = {"steps": 1, "dim": 2, "batch_size": 4}
 
 
 def _run(tiny: Path, out: Path, **more: object) -> RunResult:
-    settings = {**QUICK, **more}
-    return basestyle(str(tiny), out, images_per_framing=1, epochs=1, settings=settings, device="cpu", progress=False)
+    settings = {"images_per_framing": 1, "epochs": 1, **QUICK, **more}
+    return basestyle(str(tiny), out, settings=settings, device="cpu", progress=False)
 
 
 def test_pictures_captions_training_and_cache(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +46,7 @@ def test_pictures_captions_training_and_cache(tiny: Path, tmp_path: Path, monkey
 def test_a_killed_generation_goes_on_where_it_stopped(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = room._sampled, []
+    original, calls = generate.draw_batch, []
 
     def counted(base, pictures, generation):  # type: ignore[no-untyped-def]
         calls.append([picture.stem for picture in pictures])
@@ -51,7 +54,7 @@ def test_a_killed_generation_goes_on_where_it_stopped(
             raise KeyboardInterrupt
         return original(base, pictures, generation)
 
-    monkeypatch.setattr(room, "_sampled", counted)
+    monkeypatch.setattr(generate, "draw_batch", counted)
     with pytest.raises(KeyboardInterrupt):
         _run(tiny, tmp_path, pictures_at_once=1)
     _run(tiny, tmp_path, pictures_at_once=1)
@@ -61,6 +64,25 @@ def test_a_killed_generation_goes_on_where_it_stopped(
         "cowboy_shot_000",
         "full_body_000",
     ]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "1girl, (smile:1.4), hat",
+        "1girl, smile, [hat:blue eyes:1]",
+        "1girl, smile, hat AND blue eyes",
+        "1girl, smile, hat, " + "red hair, " * 40 + "ink style",
+    ],
+    ids=["a weight", "a schedule", "AND", "beyond 77 tokens"],
+)
+def test_prompts_are_read_in_the_webuis_syntax_and_to_their_end(tiny: Path, prompt: str) -> None:
+    """The WebUI's characters count for what they mean, and the last word of a long prompt counts too."""
+    loaded, how = load_base(str(tiny), device="cpu"), Generation(steps=3)
+    escaped = prompt.translate({ord(mark): f"\\{mark}" for mark in "()[]"}).replace("AND", "and")
+    plain = escaped if escaped != prompt else prompt.removesuffix("ink style")
+    read_as, literally = (draw_batch(loaded, [StylePicture("x", text, 7)], how) for text in (prompt, plain))
+    assert read_as.shape == (1, 64, 64, 3) and not np.array_equal(read_as, literally)
 
 
 def test_someone_elses_pictures_are_left_alone(tiny: Path, tmp_path: Path) -> None:
@@ -86,6 +108,6 @@ def test_the_pocket_is_asked_for_in_its_own_tags() -> None:
     from loratools.pocket.draw import ATTRIBUTES
 
     known = {tag for tags in ATTRIBUTES.values() for tag in tags} | {"1girl"}
-    pictures = list(room._pictures("pocket", room.Generation(images_per_framing=6)))
+    pictures = list(style_pictures("pocket", Generation(images_per_framing=6)))
     assert len({picture.prompt for picture in pictures}) == 18
     assert all(set(picture.prompt.split(", ")) <= known for picture in pictures)

@@ -101,8 +101,8 @@ def _losses(log: Path) -> list[float]:
 
 
 def _by_image(line: dict[str, Any]) -> dict[str, float]:
-    found: dict[str, float] = line["images"]
-    return found
+    images: dict[str, float] = line["images"]
+    return images
 
 
 def _lines(log: Path, kind: str) -> list[dict[str, Any]]:

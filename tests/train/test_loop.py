@@ -15,7 +15,8 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.network.network import Network
 from loratools.train.output.state import load_state
 from loratools.train.step import objective
-from loratools.train.trainer import EpochRecord, plan, train
+from loratools.train.trainer import EpochRecord, dry_run, train
+from tests.loras import trained
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
@@ -123,13 +124,21 @@ encoder_layer
 """
 
 
+WRITTEN = {
+    *(f"ss_{key}" for key in SD_SCRIPTS_KEYS.split()),
+    *(f"modelspec.{key}" for key in MODELSPEC.split()),
+    "sshs_model_hash",
+    "sshs_legacy_hash",
+}
+
+
 def test_every_key_of_sd_scripts_is_written(config: Config, pictures: Pictures) -> None:
     facts = read(train(config(pictures(count=1), epochs=1), progress=False).epochs[0]).metadata
-    wanted = {f"ss_{key}" for key in SD_SCRIPTS_KEYS.split()} | {f"modelspec.{key}" for key in MODELSPEC.split()}
-    assert set(facts) == wanted | {"sshs_model_hash", "sshs_legacy_hash", "loratools"}
-    fixture = Path(__file__).parents[2] / "../shared/fixtures/sdscripts-sd15-style-r8a4.safetensors"
-    if fixture.is_file():
-        assert set(facts) - {"loratools"} == set(read(fixture).metadata)
+    assert set(facts) == WRITTEN | {"loratools"}
+
+
+def test_the_keys_of_sd_scripts_are_those_of_a_file_that_it_trained() -> None:
+    assert set(read(trained("style-r8a4")).metadata) == WRITTEN
 
 
 def test_the_file_holds_what_was_trained(config: Config, pictures: Pictures) -> None:
@@ -216,19 +225,19 @@ def test_a_learning_rate_that_explodes_is_an_error_not_a_file(config: Config, pi
         assert all(delta.dense().isfinite().all() for delta in read(path).values())
 
 
-def test_plan_counts_without_writing(config: Config, pictures: Pictures) -> None:
+def test_a_dry_run_counts_without_writing(config: Config, pictures: Pictures) -> None:
     root = pictures("root/3_a", 5).parent
     pictures("root/2_b", 4, (128, 64))
     settings = config(root, epochs=10, batch_size=4, gradient_accumulation=2, bucket_min=32, bucket_steps=32)
-    found = plan(settings)
-    assert (found.images, found.samples_per_epoch, found.batches_per_epoch) == (9, 23, 6)
-    assert (found.steps_per_epoch, found.steps, found.samples, found.modules) == (3, 30, 230, 204)
+    report = dry_run(settings)
+    assert (report.images, report.samples_per_epoch, report.batches_per_epoch) == (9, 23, 6)
+    assert (report.steps_per_epoch, report.steps, report.samples, report.modules) == (3, 30, 230, 204)
     sums = "23 samples x 10 epochs / batch 4 x 2 batches a step (6 batches an epoch) = 30 steps"
-    assert sums in found.text() and json.dumps(found.json())
+    assert sums in report.text()
     assert not settings.out.exists()
     small = settings.model_copy(update={"epochs": 1})
     size = train(small, progress=False).epochs[0].stat().st_size
-    assert abs(found.file_bytes - size) < 0.2 * size
+    assert abs(report.file_bytes - size) < 0.2 * size
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,10 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.network.network import Network
 from loratools.train.step import objective
 from loratools.train.step.batch import Inputs
-from loratools.train.step.cuda_graph import copy_into, shape_key
 from loratools.train.step.objective import Draws
 from loratools.train.step.precision import pick_precision
 from loratools.train.step.step import DenoisingStep
-from loratools.train.step.text_states import Captioner
+from loratools.train.step.text_states import CaptionEncoder
 from loratools.train.trainer import train
 from tests.base.tiny_xl import save_tiny_xl
 
@@ -78,8 +77,8 @@ def test_a_trained_file_is_what_diffusers_applies(tiny_xl: Path, config: Config,
     for name, delta in adapter.items():
         if name not in idle:
             part, _, path = name.partition(".")
-            found = {key.removeprefix("text_model."): value for key, value in changed[part].items()}
-            there = found[f"{path.removeprefix('text_model.')}.weight"]
+            moved = {key.removeprefix("text_model."): value for key, value in changed[part].items()}
+            there = moved[f"{path.removeprefix('text_model.')}.weight"]
             torch.testing.assert_close(there, delta.dense().to(there).reshape(there.shape), rtol=1e-3, atol=1e-6)
 
 
@@ -91,15 +90,15 @@ def test_the_loss_is_that_of_diffusers_parts(tiny_xl: Path, config: Config, tmp_
     schedule, precision = objective.noise_schedule(base.scheduler_config), pick_precision(settings, torch.device("cpu"))
     captions = ["1girl, red hair", "blue eyes, smile, hat"]
     network = Network(base, 4, 2, 0)
-    for branch in network.branches.values():
-        torch.nn.init.normal_(branch.up, std=0.1)
+    for layer in network.layers.values():
+        torch.nn.init.normal_(layer.up, std=0.1)
     draws = Draws(torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([10, 700]))
     pipe = StableDiffusionXLPipeline.from_pretrained(tiny_xl)
     with network.attached():
-        words = Captioner(base, settings, 10).words(captions)
+        tokenized = CaptionEncoder(base, settings, 10).tokenized(captions)
         step = DenoisingStep(base, network, schedule, settings, precision)
-        losses = step.losses(_inputs(tokens=words.tokens), draws)
-        cached = step.losses(_inputs().with_text(Captioner(base, settings, 10).encoded(captions)), draws)
+        losses = step.losses(_inputs(tokens=tokenized.tokens), draws)
+        cached = step.losses(_inputs().with_text(CaptionEncoder(base, settings, 10).encoded(captions)), draws)
         losses.sum().backward()
         pipe.text_encoder, pipe.text_encoder_2, pipe.unet = *base.text_encoders, base.unet
         hidden, _, pooled, _ = pipe.encode_prompt(captions, device="cpu", do_classifier_free_guidance=False)
@@ -116,7 +115,7 @@ def test_the_loss_is_that_of_diffusers_parts(tiny_xl: Path, config: Config, tmp_
     wanted = (predicted - draws.noise).square().mean((1, 2, 3))
     torch.testing.assert_close(losses, wanted, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(cached, wanted, rtol=1e-5, atol=1e-6)
-    moved = {name for name, branch in network.branches.items() if branch.up.grad is not None and branch.up.grad.any()}
+    moved = {name for name, layer in network.layers.items() if layer.up.grad is not None and layer.up.grad.any()}
     assert any(name.startswith("text_encoder_2.text_model.encoder.layers.2.") for name in moved)  # through the pooled
 
 
@@ -140,20 +139,9 @@ def test_size_conditioning_reaches_the_unet(tiny_xl: Path, config: Config, pictu
 def test_states_of_frozen_encoders_are_those_of_sampling(tiny_xl: Path, config: Config, tmp_path: Path) -> None:
     base = load_base(tiny_xl, device="cpu")
     captions = ["1girl", "hat, smile", "1girl"]
-    found, wanted = (
-        Captioner(base, config(tmp_path, base=str(tiny_xl)), 10).encoded(captions),
+    encoded, wanted = (
+        CaptionEncoder(base, config(tmp_path, base=str(tiny_xl)), 10).encoded(captions),
         condition(base, captions),
     )
-    torch.testing.assert_close(found.hidden, wanted.hidden, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(found.pooled, wanted.pooled, rtol=1e-5, atol=1e-6)
-
-
-def test_a_graphs_buffers_take_every_field() -> None:
-    tokens = tuple(torch.full((2, 1, 77), value) for value in (1, 2))
-    one, two = _inputs(tokens=tokens), _inputs(tokens=tuple(ids + 5 for ids in tokens), pooled=None)
-    static = one.to(torch.device("cpu"), copy=True)
-    assert shape_key(one) == shape_key(two) != shape_key(_inputs())
-    two.time_ids.add_(1)
-    copy_into(static, two)
-    assert static.tokens is not None and [int(ids[0, 0, 0]) for ids in static.tokens] == [6, 7]
-    assert torch.equal(static.time_ids, two.time_ids) and not torch.equal(static.time_ids, one.time_ids)
+    torch.testing.assert_close(encoded.hidden, wanted.hidden, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(encoded.pooled, wanted.pooled, rtol=1e-5, atol=1e-6)

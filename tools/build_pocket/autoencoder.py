@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from loratools.pocket.architecture import vae_config
-from tools.build_pocket.graph import Trainer
 from tools.build_pocket.settings import Settings
+from tools.build_pocket.trainer import Trainer
 
 FACE, HAND = 2.0, 6.0  # weights of a pixel there; 1 elsewhere
 KL = 1e-4
@@ -46,8 +48,11 @@ def train(settings: Settings, folder: Path, device: str, seconds: float) -> None
         moved = boxes[rows].float() - torch.cat([origin, origin], dim=1)[:, None]
         return _reconstruct(model, pictures, noise, region_weights(moved, side, 2))
 
-    for name, side, plan, share in (("vae-crops", 64, settings.crops, 0.67), ("vae", 128, settings.autoencoder, 0.33)):
-        trainer = Trainer([model], lambda side=side, plan=plan: loss_at(side, plan.batch), plan, device)
+    for name, side, training, share in (
+        ("vae-crops", 64, settings.crops, 0.67),
+        ("vae", 128, settings.autoencoder, 0.33),
+    ):
+        trainer = Trainer([model], partial(loss_at, side, training.batch), training, device)
         trainer.run(name, seconds * share, folder / "log.jsonl")
         trainer.use_averages()
     torch.save({"state": model.half().cpu().state_dict()}, folder / "vae.part")
@@ -71,7 +76,7 @@ def _cropped(images: Tensor, rows: Tensor, origin: Tensor, side: int) -> Tensor:
     return images[rows[:, None, None], y[:, :, None], x[:, None, :]]
 
 
-def _reconstruct(model: torch.nn.Module, pictures: Tensor, noise: Tensor, weights: Tensor) -> Tensor:
+def _reconstruct(model: Any, pictures: Tensor, noise: Tensor, weights: Tensor) -> Tensor:
     moments = model.quant_conv(model.encoder(pictures))
     mean, logvar = moments.chunk(2, dim=1)
     logvar = logvar.clamp(-20, 10)
@@ -80,7 +85,8 @@ def _reconstruct(model: torch.nn.Module, pictures: Tensor, noise: Tensor, weight
     across, down = error.diff(dim=3).abs(), error.diff(dim=2).abs()
     edges = (across * weights[..., 1:]).mean() + (down * weights[:, :, 1:]).mean()
     divergence = 0.5 * (mean.float().square() + logvar.float().exp() - 1 - logvar.float()).mean()
-    return (error.abs() * weights).mean() + edges + KL * divergence
+    loss: Tensor = (error.abs() * weights).mean() + edges + KL * divergence
+    return loss
 
 
 @torch.no_grad()
@@ -107,7 +113,7 @@ def encode(settings: Settings, folder: Path, device: str) -> None:
     (folder / "scale.json").write_text(f'{{"scale": {scale!r}}}\n', encoding="utf-8")
 
 
-def load_unscaled(settings: Settings, folder: Path, device: str) -> torch.nn.Module:
+def load_unscaled(settings: Settings, folder: Path, device: str) -> Any:
     """The trained autoencoder, in half precision on a GPU and float32 elsewhere."""
     from diffusers import AutoencoderKL
 
@@ -117,7 +123,7 @@ def load_unscaled(settings: Settings, folder: Path, device: str) -> torch.nn.Mod
     return model.to(device, torch.float16 if device == "cuda" else torch.float32).eval()
 
 
-def load(settings: Settings, folder: Path, device: str) -> tuple[torch.nn.Module, float]:
+def load(settings: Settings, folder: Path, device: str) -> tuple[Any, float]:
     """The trained autoencoder in float32 with its scaling factor in its config, and that factor."""
     scale = float(json.loads((folder / "scale.json").read_text(encoding="utf-8"))["scale"])
     model = load_unscaled(settings, folder, device).float()

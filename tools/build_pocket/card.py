@@ -89,25 +89,17 @@ def write(settings: Settings, work: Path, weights: Path | None, count: int) -> N
 
 def sample_installed(folder: Path, prompts: Sequence[str]) -> list[Image.Image]:
     """Pictures of the installed base through the product's own sampler, 20 steps, its default CFG."""
+    from loratools.base.generate import PictureRequest, generate
     from loratools.base.load import load_base
-    from loratools.base.prompt.conditioning import encode
-    from loratools.base.sampling.sample import noise, sample
 
     base = load_base(str(folder), device="cpu", dtype="fp32")
     pictures: list[Image.Image] = []
     for start in range(0, len(prompts), BATCH):
-        part = list(prompts[start : start + BATCH])
-        latents = torch.cat([noise(SEED + start + index, base.resolution) for index in range(len(part))])
-        made = sample(
-            base,
-            encode(base, part),
-            encode(base, [""] * len(part)),
-            latents,
-            steps=20,
-            cfg=base.defaults.cfg,
-            sampler="DPM++ 2M",
-        )
-        pictures += [Image.fromarray(picture) for picture in made]
+        requests = [
+            PictureRequest(prompt, "", base.resolution, SEED + number, 20, base.defaults.cfg, "DPM++ 2M")
+            for number, prompt in enumerate(prompts[start : start + BATCH], start)
+        ]
+        pictures += [Image.fromarray(picture) for picture in generate(base, requests)]
     return pictures
 
 

@@ -1,10 +1,10 @@
-"""Stage ``draw``: the three sets of captioned drawings, made by all processor cores, one ``.npz`` a set."""
+"""Stages ``draw-*``: the three sets of captioned drawings, made by all processor cores, one ``.npz`` file for each."""
 
 from __future__ import annotations
 
 import multiprocessing
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def _any_figure(rng: random.Random) -> Figure:
 
 
 def _one_bad_hand(
-    picture: np.ndarray, figure: Figure, seed: int, boxes: dict[str, tuple[float, ...]], rng: random.Random
+    picture: np.ndarray, figure: Figure, seed: int, boxes: Mapping[str, tuple[float, ...]], rng: random.Random
 ) -> np.ndarray:
     """Take one hand's half of the picture from the same figure with sound hands, so that one bad hand also counts."""
     if not {"left_hand", "right_hand"} <= boxes.keys():

@@ -12,8 +12,8 @@ from loratools.pocket.architecture import scheduler_config
 from loratools.pocket.assemble import build_parts
 from tools.build_pocket import autoencoder
 from tools.build_pocket.data import caption_tokens, contact_sheet, house_figures
-from tools.build_pocket.graph import Trainer
 from tools.build_pocket.settings import Settings
+from tools.build_pocket.trainer import Trainer
 
 
 def train(settings: Settings, folder: Path, device: str, seconds: float) -> None:
@@ -41,7 +41,8 @@ def train(settings: Settings, folder: Path, device: str, seconds: float) -> None
         noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
         context = text(input_ids=tokens[rows, which].long()).last_hidden_state
         guess = unet(noisy.to(dtype), times, context, return_dict=False)[0]
-        return ((guess.float() - noise).square() * weights[rows]).mean()
+        loss: Tensor = ((guess.float() - noise).square() * weights[rows]).mean()
+        return loss
 
     trainer = Trainer([unet, text], loss_of, settings.diffusion, device)
     trainer.run("unet", seconds, folder / "log.jsonl")
@@ -83,12 +84,12 @@ def sample(
     reader = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     ids = reader([""] * len(captions) + captions, padding="max_length", max_length=77, truncation=True)["input_ids"]
     context = text(input_ids=torch.tensor(ids, device=device)).last_hidden_state
-    plan = DPMSolverMultistepScheduler(**{k: v for k, v in scheduler_config().items() if k not in _DDIM_ONLY})
-    plan.set_timesteps(steps, device=device)
+    scheduler = DPMSolverMultistepScheduler(**{k: v for k, v in scheduler_config().items() if k not in _DDIM_ONLY})
+    scheduler.set_timesteps(steps, device=device)
     latents = torch.randn(len(captions), 4, 16, 16, generator=torch.Generator().manual_seed(seed)).to(device)
-    for time in plan.timesteps:
+    for time in scheduler.timesteps:
         without, given = unet(torch.cat([latents] * 2), time, context).sample.chunk(2)
-        latents = plan.step(without + guidance * (given - without), time, latents).prev_sample
+        latents = scheduler.step(without + guidance * (given - without), time, latents).prev_sample
     pictures = vae.decode(latents / scale).sample.permute(0, 2, 3, 1).clamp(-1, 1)
     return list(((pictures + 1) * 127.5).round().to(torch.uint8).cpu().numpy())
 

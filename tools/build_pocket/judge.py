@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from torch import Tensor
 from loratools.pocket.judge import JudgeNet, questions_of
 from tools.build_pocket import autoencoder
 from tools.build_pocket.data import HIDDEN, layout
-from tools.build_pocket.graph import Trainer
 from tools.build_pocket.settings import Settings
+from tools.build_pocket.trainer import Trainer
 
 CLEARLY_BAD = 2  # grade from which a drawing counts as bad when the threshold is set
 CAUGHT = 0.95
@@ -89,7 +90,7 @@ def through_autoencoder(images: Tensor, settings: Settings, folder: Path, device
 
 
 @torch.no_grad()
-def settle_norms(net: JudgeNet, batch_of: object, rounds: int = 50) -> None:
+def settle_norms(net: JudgeNet, batch_of: Callable[[], Tensor], rounds: int = 50) -> None:
     """Recompute batch-norm statistics for the averaged weights (they belong to other weights before)."""
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -97,7 +98,7 @@ def settle_norms(net: JudgeNet, batch_of: object, rounds: int = 50) -> None:
             module.momentum = None  # a plain mean over the rounds
     net.train()
     for _ in range(rounds):
-        net(_disturb(batch_of().permute(0, 3, 1, 2).float() / 127.5 - 1))  # type: ignore[operator]
+        net(_disturb(batch_of().permute(0, 3, 1, 2).float() / 127.5 - 1))
     net.eval()
 
 

@@ -1,4 +1,7 @@
-"""Cutting a stored difference into the rows of its modules, and joining such rows again: exact both ways."""
+"""Cutting a stored difference into the rows of its modules, and joining such rows again: exact both ways.
+
+Which rows those are says :mod:`.fused_rows`, apart from this because describing a header must not import torch.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ SINGLE_ROWS = 7  # q, k, v of one width each and a feed-forward layer of four: l
 
 
 @dataclass(frozen=True)
-class Place:
+class FusedWeight:
     """The canonical modules that one stored weight changes.
 
     Args:
@@ -32,17 +32,17 @@ class Place:
     cut: Cut = "whole"
 
 
-def rows_of(place: Place, out: int, columns: int | None) -> tuple[Rows, ...]:
-    """Which rows of a stored weight (out, columns) each of the place's modules takes.
+def rows_of(fused: FusedWeight, out: int, columns: int | None) -> tuple[Rows, ...]:
+    """Which rows of a stored weight (out, columns) each of its modules takes.
 
     Args:
         columns: None for a bias, whose weight is not in the file.
     Raises:
         FormatError: if ``out`` cannot be cut so; the message lacks the file and module, which the caller adds.
     """
-    match place.cut:
+    match fused.cut:
         case "equal":
-            count = len(place.names)
+            count = len(fused.names)
             _require(out % count == 0, f"{out} rows cannot be cut into {count} equal parts")
             return _ranges([out // count] * count)
         case "single":
@@ -50,25 +50,25 @@ def rows_of(place: Place, out: int, columns: int | None) -> tuple[Rows, ...]:
             _require(out > 3 * width, f"{out} rows are too few for q, k, v of {width} rows and a feed-forward layer")
             return _ranges([width] * 3 + [out - 3 * width])
         case "halves" | "last halves":
-            _require(columns is not None or place.cut == "halves", "a bias alone does not tell which block is the last")
-            if place.cut == "halves" or out == 2 * (columns or 0):
+            _require(columns is not None or fused.cut == "halves", "a bias alone does not tell which block is the last")
+            if fused.cut == "halves" or out == 2 * (columns or 0):
                 _require(out % 2 == 0, f"{out} rows have no two halves")
                 return (((out // 2, out), (0, out // 2)),)
     return (((0, out),),)
 
 
-def height_of(place: Place, rows: dict[str, int], columns: int | None) -> int:
-    """Rows of the stored weight that holds modules of these heights; those that are absent are reckoned.
+def height_of(fused: FusedWeight, rows: dict[str, int], columns: int | None) -> int:
+    """Rows of the stored weight that holds modules of these heights; rows of absent ones follow from the others'.
 
     Raises:
         FormatError: if parts that should be alike are not.
     """
-    if place.cut == "equal":
+    if fused.cut == "equal":
         heights = set(rows.values())
         _require(len(heights) == 1, f"{', '.join(rows)} have {sorted(heights)} rows and should have the same")
-        return len(place.names) * heights.pop()
-    if place.cut == "single":
-        last = place.names[-1]
+        return len(fused.names) * heights.pop()
+    if fused.cut == "single":
+        last = fused.names[-1]
         width = columns or next((height for name, height in rows.items() if name != last), rows.get(last, 0) // 4)
         _require(
             all(height == width for name, height in rows.items() if name != last),
@@ -84,11 +84,11 @@ def count_rows(rows: Rows) -> int:
 
 
 def _ranges(heights: list[int]) -> tuple[Rows, ...]:
-    found, start = [], 0
+    ranges, start = [], 0
     for height in heights:
-        found.append(((start, start + height),))
+        ranges.append(((start, start + height),))
         start += height
-    return tuple(found)
+    return tuple(ranges)
 
 
 def _require(condition: bool, message: str) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "inner",
     "limit",
     "same_matrix",
+    "zero",
 ]
 
 # A component whose largest entry is 2**-8 keeps its entries down to 1/64 of that above fp16's subnormals (2**-14).
@@ -91,7 +92,7 @@ class LowRank:
         return LowRank(up, down, self.shape)._knowing(self, lift, drop)
 
     def _knowing(self, other: LowRank, lift: Tensor, drop: Tensor) -> LowRank:
-        """Itself, with the Gram matrices that follow from ``other``'s, if those are known: the factors here are
+        """This object, its Gram matrices computed from ``other``'s where those are known: the factors here are
         ``other``'s with their components times ``lift`` and ``drop``."""
         if "_grams" in other.__dict__:
             ups, downs = other.grams
@@ -105,6 +106,14 @@ class LowRank:
     def norm(self) -> float:
         """Frobenius norm from the two Gram matrices, in float64; the matrix is never formed."""
         return math.sqrt(max(inner(self, self), 0.0))
+
+    def padded(self, rank: int) -> LowRank:
+        """The same difference with zero components up to ``rank``, for a layout that has promised that many."""
+        lack = rank - self.rank
+        if lack <= 0:
+            return self
+        up, down = self.up.new_zeros(self.shape[0], lack), self.down.new_zeros(lack, self.down.shape[1])
+        return LowRank(torch.cat([self.up, up], 1), torch.cat([self.down, down]), self.shape)
 
     def to(self, dtype: torch.dtype) -> LowRank:
         """The same difference with both factors in ``dtype``."""
@@ -190,6 +199,13 @@ def _scaled_ups(terms: Sequence[tuple[float, LowRank]]) -> Tensor:
         torch.mul(delta.up, weight, out=side[:, start : start + delta.rank])
         start += delta.rank
     return side
+
+
+def zero(shape: tuple[int, ...], dtype: torch.dtype) -> Delta:
+    """No difference at all, of rank 1: a file has no word for rank 0."""
+    if len(shape) == 1:
+        return Vector(torch.zeros(shape, dtype=dtype))
+    return LowRank(torch.zeros(shape[0], 1, dtype=dtype), torch.zeros(1, math.prod(shape[1:]), dtype=dtype), shape)
 
 
 def same_matrix(a: tuple[int, ...], b: tuple[int, ...]) -> bool:

@@ -221,10 +221,10 @@ def compress(delta: LowRank, rule: RankRule) -> Compressed:
     highest = limit(delta.shape)
     if isinstance(rule, Fixed) and rule.rank > highest:
         raise RankError(f"rank {rule.rank} is above the {highest} that a {delta.shape} module can have")
-    found = spectrum(delta)
-    rank = choose(found.s, rule, max(delta.shape[0], math.prod(delta.shape[1:])))
-    total, lost = found.lost2(0), found.lost2(rank)
-    return Compressed(found.truncated(rank), math.sqrt(lost / total) if total else 0.0)
+    whole = spectrum(delta)
+    rank = choose(whole.s, rule, max(delta.shape[0], math.prod(delta.shape[1:])))
+    total, lost = whole.lost2(0), whole.lost2(rank)
+    return Compressed(whole.truncated(rank), math.sqrt(lost / total) if total else 0.0)
 
 
 def allocate(values: Mapping[str, Tensor], costs: Mapping[str, int], budget: int) -> dict[str, int]:

@@ -22,7 +22,7 @@ TEXT = {
 
 
 @dataclass(frozen=True)
-class Part:
+class ParameterView:
     """A canonical parameter inside a stored tensor.
 
     Attributes:
@@ -36,17 +36,17 @@ class Part:
     transposed: bool = False
 
 
-def parts_of(key: str, family: str) -> tuple[Part, ...]:
+def views_of(key: str, family: str) -> tuple[ParameterView, ...]:
     """The canonical parameters that a checkpoint's tensor ``key`` holds: none for its VAE, schedule and the like."""
     if key.startswith(UNET):
-        found = _renamed(key.removeprefix(UNET), _unet_names(family))
-        return (Part(f"unet.{found}"),) if found else ()
+        canonical = _renamed(key.removeprefix(UNET), _unet_names(family))
+        return (ParameterView(f"unet.{canonical}"),) if canonical else ()
     for encoder, prefix in zip(family_of(family).text, TEXT[family], strict=True):
         if key.startswith(prefix):
             rest = key.removeprefix(prefix)
             if prefix.endswith(".model."):
-                return open_clip_parts(rest, f"{encoder.component}.")
-            return (Part(f"{encoder.component}.{with_text_model(rest)}"),)
+                return open_clip_views(rest, f"{encoder.component}.")
+            return (ParameterView(f"{encoder.component}.{with_text_model(rest)}"),)
     return ()
 
 
@@ -57,7 +57,7 @@ def with_text_model(path: str) -> str:
 
 
 def _renamed(key: str, table: dict[str, str]) -> str | None:
-    """``key`` with its longest beginning that the table knows replaced."""
+    """``key`` with the longest prefix that is in ``table`` replaced; None if none is."""
     end = len(key)
     while (end := key.rfind(".", 0, end)) > 0:
         if key[:end] in table:
@@ -111,24 +111,26 @@ _OPEN_CLIP_LAYER = {
 }
 
 
-def open_clip_parts(path: str, component: str = "") -> tuple[Part, ...]:
+def open_clip_views(path: str, component: str = "") -> tuple[ParameterView, ...]:
     """What a tensor of OpenCLIP's text tower holds: q, k and v are one there, and the projection is transposed.
 
     Names are transformers', after ``component``; none for what its encoder has no place for.
     """
     if path == "text_projection":
-        return (Part(f"{component}text_projection.weight", transposed=True),)
+        return (ParameterView(f"{component}text_projection.weight", transposed=True),)
     if path in _OPEN_CLIP:
-        return (Part(component + _OPEN_CLIP[path]),)
+        return (ParameterView(component + _OPEN_CLIP[path]),)
     match path.split(".", 3):
         case ["transformer", "resblocks", layer, rest]:
             return _open_clip_layer(f"{component}text_model.encoder.layers.{layer}.", rest)
     return ()
 
 
-def _open_clip_layer(stem: str, rest: str) -> tuple[Part, ...]:
+def _open_clip_layer(stem: str, rest: str) -> tuple[ParameterView, ...]:
     if rest.startswith("attn.in_proj_"):
         kind = rest.removeprefix("attn.in_proj_")
-        return tuple(Part(f"{stem}self_attn.{letter}_proj.{kind}", third) for third, letter in enumerate("qkv"))
+        return tuple(
+            ParameterView(f"{stem}self_attn.{letter}_proj.{kind}", third) for third, letter in enumerate("qkv")
+        )
     module, _, kind = rest.rpartition(".")
-    return (Part(f"{stem}{_OPEN_CLIP_LAYER[module]}.{kind}"),) if module in _OPEN_CLIP_LAYER else ()
+    return (ParameterView(f"{stem}{_OPEN_CLIP_LAYER[module]}.{kind}"),) if module in _OPEN_CLIP_LAYER else ()

@@ -68,8 +68,8 @@ def _successor(
     if metadata.get("modelspec.architecture", "").startswith("flux-2"):
         return True
     for stem in stems:
-        place, keys = resolve(stem, "flux"), roles[stem]
-        if place is not None and place.cut == "single" and {"up", "down"} <= set(keys):
+        fused, keys = resolve(stem, "flux"), roles[stem]
+        if fused is not None and fused.cut == "single" and {"up", "down"} <= set(keys):
             return tensors[keys["up"]].shape[0] != SINGLE_ROWS * tensors[keys["down"]].shape[-1]
     return False
 

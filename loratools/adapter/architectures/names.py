@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from loratools.adapter.algebra.fused_rows import Place
+from loratools.adapter.algebra.fused_rows import FusedWeight
 from loratools.adapter.architectures import text_encoders, transformer, unet
 from loratools.adapter.architectures.family import (
     FAMILIES,
@@ -27,8 +27,21 @@ from loratools.adapter.architectures.family import (
 from loratools.errors import FormatError, did_you_mean
 
 __all__ = [
-    "FAMILIES", "UNKNOWN", "Family", "Module", "Place", "canonical_name", "family_of", "is_text", "known_canonical",
-    "kohya_name", "kohya_places", "lora_targets", "module_tree", "other_tree", "resolve",
+    "FAMILIES",
+    "UNKNOWN",
+    "Family",
+    "FusedWeight",
+    "Module",
+    "canonical_name",
+    "family_of",
+    "is_text",
+    "known_canonical",
+    "kohya_name",
+    "kohya_weights",
+    "lora_targets",
+    "module_tree",
+    "other_tree",
+    "resolve",
 ]  # fmt: skip
 
 _MAX_TEXT_LAYERS = 64  # no text encoder is deeper; the table costs nothing
@@ -44,30 +57,30 @@ def module_tree(family: str, text_layers: int | None = None) -> tuple[Module, ..
         text_layers: depth of each text encoder; the family's own if None.
     """
     kind = family_of(family)
-    found: list[Module] = []
+    tree: list[Module] = []
     for encoder in kind.text:
-        found += _below(encoder.component, text_encoders.modules(encoder, text_layers or encoder.layers))
+        tree += _below(encoder.component, text_encoders.modules(encoder, text_layers or encoder.layers))
     match kind.network:
         case UNet() as net:
-            found += _below("unet", unet.modules(net))
+            tree += _below("unet", unet.modules(net))
         case Transformer() as net:
-            found += _below("transformer", transformer.modules(net))
-    return tuple(found)
+            tree += _below("transformer", transformer.modules(net))
+    return tuple(tree)
 
 
 @lru_cache(maxsize=32)
 def other_tree(family: str, text_layers: int | None = None) -> tuple[Module, ...]:
     """The other modules with weights, which only full differences change: norms, embeddings, text projections."""
     kind = family_of(family)
-    found: list[Module] = []
+    tree: list[Module] = []
     for encoder in kind.text:
-        found += _below(encoder.component, text_encoders.others(encoder, text_layers or encoder.layers))
+        tree += _below(encoder.component, text_encoders.others(encoder, text_layers or encoder.layers))
     match kind.network:
         case UNet() as net:
-            found += _below("unet", unet.norms(net))
+            tree += _below("unet", unet.norms(net))
         case Transformer() as net:
-            found += _below("transformer", transformer.norms(net))
-    return tuple(found)
+            tree += _below("transformer", transformer.norms(net))
+    return tuple(tree)
 
 
 def lora_targets(family: str, names: Iterable[str] | None = None, *, conv: bool = False) -> tuple[str, ...]:
@@ -99,25 +112,25 @@ def kohya_name(canonical: str, family: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def kohya_places(family: str) -> dict[str, Place]:
+def kohya_weights(family: str) -> dict[str, FusedWeight]:
     """kohya stem -> the modules that it holds: several where the original network fuses them."""
     kind = family_of(family)
-    table: dict[str, Place] = {}
+    table: dict[str, FusedWeight] = {}
     for encoder in kind.text:
         for module in (
             *text_encoders.modules(encoder, _MAX_TEXT_LAYERS),
             *text_encoders.others(encoder, _MAX_TEXT_LAYERS),
         ):
-            table[f"{encoder.prefix}_{_flat(module.name)}"] = Place((f"{encoder.component}.{module.name}",))
-    for path, place in _kohya_network(kind):
-        table[f"lora_unet_{_flat(path)}"] = _placed(kind.component, place)
+            table[f"{encoder.prefix}_{_flat(module.name)}"] = FusedWeight((f"{encoder.component}.{module.name}",))
+    for path, fused in _kohya_network(kind):
+        table[f"lora_unet_{_flat(path)}"] = _in_component(kind.component, fused)
     return table
 
 
 def canonical_name(stem: str, family: str) -> str | None:
     """The canonical name of the one module that a stem, in any spelling, holds whole; else None."""
-    place = resolve(stem, family)
-    return place.names[0] if place is not None and place.cut == "whole" else None
+    fused = resolve(stem, family)
+    return fused.names[0] if fused is not None and fused.cut == "whole" else None
 
 
 def known_canonical(name: str, family: str) -> bool:
@@ -130,26 +143,26 @@ def is_text(name: str) -> bool:
     return name.startswith(("text_encoder", "lora_te", "lycoris_text", "conditioner.", "cond_stage_model."))
 
 
-def resolve(stem: str, family: str) -> Place | None:
+def resolve(stem: str, family: str) -> FusedWeight | None:
     """The modules that a key's stem means in ``family``, in any spelling that is known, or None.
 
     Two dimensions are decided apart: the namespace (which component, and whether its path is dotted or flat), and the
     path below it (Diffusers' new or old, the original network's, an attention processor's).
     """
     if family == UNKNOWN.name:
-        return Place((stem,))
+        return FusedWeight((stem,))
     for space in _namespaces(family):
         if stem.startswith(space.prefix):
             paths = _paths(family, space.component)
-            found = (paths.flat if space.flat else paths.dotted).get(stem[len(space.prefix) :])
-            if found is not None:
-                return found
+            fused = (paths.flat if space.flat else paths.dotted).get(stem[len(space.prefix) :])
+            if fused is not None:
+                return fused
     return None
 
 
 @dataclass(frozen=True)
 class _Namespace:
-    """A beginning of key names: what stands after ``prefix`` is a path of ``component``."""
+    """A prefix of key names; the rest of such a key is a path of ``component``."""
 
     prefix: str
     component: str
@@ -160,15 +173,15 @@ class _Namespace:
 class _Paths:
     """Every spelling of one component's paths: with dots, and with underscores."""
 
-    dotted: dict[str, Place]
-    flat: dict[str, Place]
+    dotted: dict[str, FusedWeight]
+    flat: dict[str, FusedWeight]
 
 
 @lru_cache(maxsize=8)
 def _namespaces(family: str) -> tuple[_Namespace, ...]:
-    """All beginnings, the more specific ones first."""
+    """All prefixes of key names, the more specific ones first."""
     kind = family_of(family)
-    main, found = kind.component, []
+    main, spaces = kind.component, []
     for encoder in kind.text:
         flat = (f"{encoder.prefix}_", *(f"{prefix}_" for prefix in encoder.more_prefixes))
         dotted = (
@@ -178,10 +191,10 @@ def _namespaces(family: str) -> tuple[_Namespace, ...]:
             f"{encoder.bundle}.transformer.",
             f"{encoder.bundle}.",
         )
-        found += [_Namespace(prefix, encoder.component, True) for prefix in flat]
-        found += [_Namespace(prefix, encoder.component, False) for prefix in dotted]
+        spaces += [_Namespace(prefix, encoder.component, True) for prefix in flat]
+        spaces += [_Namespace(prefix, encoder.component, False) for prefix in dotted]
     for prefix in ("lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_"):
-        found.append(_Namespace(prefix, main, True))
+        spaces.append(_Namespace(prefix, main, True))
     for prefix in (
         f"{main}.",
         "diffusion_model.",
@@ -190,25 +203,25 @@ def _namespaces(family: str) -> tuple[_Namespace, ...]:
         "base_model.model.",
         "",
     ):
-        found.append(_Namespace(prefix, main, False))
+        spaces.append(_Namespace(prefix, main, False))
     for encoder in kind.text:  # without a component, only the path tells; the first encoder that has it is meant
-        found += [
+        spaces += [
             _Namespace("base_model.model.", encoder.component, False),
             _Namespace("", encoder.component, False),
             _Namespace("lycoris_", encoder.component, True),
         ]
-    return tuple(found)
+    return tuple(spaces)
 
 
 @lru_cache(maxsize=32)
 def _paths(family: str, component: str) -> _Paths:
-    dotted: dict[str, Place] = {}
-    for path, place in _spellings(family_of(family), component):
-        dotted.setdefault(path, _placed(component, place))
-    return _Paths(dotted, {_flat(path): place for path, place in reversed(dotted.items())})
+    dotted: dict[str, FusedWeight] = {}
+    for path, fused in _spellings(family_of(family), component):
+        dotted.setdefault(path, _in_component(component, fused))
+    return _Paths(dotted, {_flat(path): fused for path, fused in reversed(dotted.items())})
 
 
-def _spellings(kind: Family, component: str) -> Iterator[tuple[str, Place]]:
+def _spellings(kind: Family, component: str) -> Iterator[tuple[str, FusedWeight]]:
     for encoder in kind.text:
         if encoder.component == component:
             yield from _text_spellings(encoder)
@@ -217,42 +230,42 @@ def _spellings(kind: Family, component: str) -> Iterator[tuple[str, Place]]:
     match kind.network:
         case UNet() as net:
             for module in (*unet.modules(net), *unet.norms(net)):
-                yield module.name, Place((module.name,))
-                yield unet.original_path(net, module.name), Place((module.name,))
-                yield from ((path, Place((module.name,))) for path in unet.old_paths(module.name))
+                yield module.name, FusedWeight((module.name,))
+                yield unet.original_path(net, module.name), FusedWeight((module.name,))
+                yield from ((path, FusedWeight((module.name,))) for path in unet.old_paths(module.name))
         case Transformer() as net:
             for module in (*transformer.modules(net), *transformer.norms(net)):
-                yield module.name, Place((module.name,))
+                yield module.name, FusedWeight((module.name,))
             yield from transformer.originals(net)
             yield from transformer.processor_paths(net)
 
 
-def _text_spellings(encoder: TextEncoder) -> Iterator[tuple[str, Place]]:
+def _text_spellings(encoder: TextEncoder) -> Iterator[tuple[str, FusedWeight]]:
     for module in (*text_encoders.modules(encoder, _MAX_TEXT_LAYERS), *text_encoders.others(encoder, _MAX_TEXT_LAYERS)):
-        yield from ((path, Place((module.name,))) for path in text_encoders.other_paths(module.name))
+        yield from ((path, FusedWeight((module.name,))) for path in text_encoders.other_paths(module.name))
 
 
-def _kohya_network(kind: Family) -> Iterator[tuple[str, Place]]:
+def _kohya_network(kind: Family) -> Iterator[tuple[str, FusedWeight]]:
     match kind.network:
         case UNet() as net:
             for module in (*unet.modules(net), *unet.norms(net)):
                 path = unet.original_path(net, module.name) if net.original_names else module.name
-                yield path, Place((module.name,))
+                yield path, FusedWeight((module.name,))
         case Transformer() as net:
             yield from transformer.originals(net)
 
 
 @lru_cache(maxsize=8)
 def _kohya_stems(family: str) -> dict[str, str]:
-    return {name: stem for stem, place in kohya_places(family).items() for name in place.names}
+    return {name: stem for stem, fused in kohya_weights(family).items() for name in fused.names}
 
 
 def _below(component: str, modules: Iterable[Module]) -> Iterator[Module]:
     return (replace(module, name=f"{component}.{module.name}") for module in modules)
 
 
-def _placed(component: str, place: Place) -> Place:
-    return replace(place, names=tuple(f"{component}.{name}" for name in place.names))
+def _in_component(component: str, fused: FusedWeight) -> FusedWeight:
+    return replace(fused, names=tuple(f"{component}.{name}" for name in fused.names))
 
 
 def _flat(path: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from loratools.adapter.algebra.fused_rows import Cut, Place
+from loratools.adapter.algebra.fused_rows import Cut, FusedWeight
 from loratools.adapter.architectures.family import Module, Transformer
 
 _QKV = ("to_q", "to_k", "to_v")
@@ -74,15 +74,15 @@ _SD3_OUTER = {
 }
 
 
-def originals(net: Transformer) -> Iterator[tuple[str, Place]]:
-    """``(original path, place)`` of every stored weight, norms included; names are Diffusers paths."""
+def originals(net: Transformer) -> Iterator[tuple[str, FusedWeight]]:
+    """``(original path, fused)`` of every stored weight, norms included; names are Diffusers paths."""
     yield from _flux(net) if net.kind == "flux" else _sd3(net)
 
 
 def modules(net: Transformer) -> Iterator[Module]:
     """Every linear and convolutional module, by Diffusers path."""
-    for _, place in originals(net):
-        for name in place.names:
+    for _, fused in originals(net):
+        for name in fused.names:
             if not _is_norm(name):
                 trained = name.split(".")[0] not in _NEVER_TRAINED
                 patch = name == "pos_embed.proj"
@@ -91,11 +91,11 @@ def modules(net: Transformer) -> Iterator[Module]:
 
 def norms(net: Transformer) -> Iterator[Module]:
     """Every normalisation layer with weights, by Diffusers path."""
-    names = (name for _, place in originals(net) for name in place.names)
+    names = (name for _, fused in originals(net) for name in fused.names)
     yield from (Module(name, "norm", 1, False) for name in names if _is_norm(name))
 
 
-def processor_paths(net: Transformer) -> Iterator[tuple[str, Place]]:
+def processor_paths(net: Transformer) -> Iterator[tuple[str, FusedWeight]]:
     """XLabs' Flux spelling, whose factors stand in attention processors: 1 is the image's stream, 2 the text's."""
     if net.kind != "flux":
         return
@@ -103,17 +103,17 @@ def processor_paths(net: Transformer) -> Iterator[tuple[str, Place]]:
         block, here = f"transformer_blocks.{i}.attn", f"double_blocks.{i}.processor"
         yield f"{here}.qkv_lora1", _fused(block, _QKV)
         yield f"{here}.qkv_lora2", _fused(block, _ADDED)
-        yield f"{here}.proj_lora1", Place((f"{block}.to_out.0",))
-        yield f"{here}.proj_lora2", Place((f"{block}.to_add_out",))
+        yield f"{here}.proj_lora1", FusedWeight((f"{block}.to_out.0",))
+        yield f"{here}.proj_lora2", FusedWeight((f"{block}.to_add_out",))
     for i in range(net.single):
         block, here = f"single_transformer_blocks.{i}", f"single_blocks.{i}.processor"
         yield f"{here}.qkv_lora", _fused(f"{block}.attn", _QKV)
-        yield f"{here}.proj_lora", Place((f"{block}.proj_out",))
+        yield f"{here}.proj_lora", FusedWeight((f"{block}.proj_out",))
 
 
-def _flux(net: Transformer) -> Iterator[tuple[str, Place]]:
+def _flux(net: Transformer) -> Iterator[tuple[str, FusedWeight]]:
     yield from _same("", "", _FLUX_OUTER)
-    yield "final_layer.adaLN_modulation.1", Place(("norm_out.linear",), "halves")
+    yield "final_layer.adaLN_modulation.1", FusedWeight(("norm_out.linear",), "halves")
     for i in range(net.double):
         here, there = f"transformer_blocks.{i}", f"double_blocks.{i}"
         yield from _same(f"{here}.", f"{there}.", {**_FLUX_DOUBLE, **_FLUX_DOUBLE_NORMS})
@@ -123,29 +123,29 @@ def _flux(net: Transformer) -> Iterator[tuple[str, Place]]:
         here, there = f"single_transformer_blocks.{i}", f"single_blocks.{i}"
         yield from _same(f"{here}.", f"{there}.", {**_FLUX_SINGLE, **_FLUX_SINGLE_NORMS})
         names = (*(f"{here}.attn.{part}" for part in _QKV), f"{here}.proj_mlp")
-        yield f"{there}.linear1", Place(names, "single")
+        yield f"{there}.linear1", FusedWeight(names, "single")
 
 
-def _sd3(net: Transformer) -> Iterator[tuple[str, Place]]:
+def _sd3(net: Transformer) -> Iterator[tuple[str, FusedWeight]]:
     yield from _same("", "", _SD3_OUTER)
-    yield "final_layer.adaLN_modulation.1", Place(("norm_out.linear",), "halves")
+    yield "final_layer.adaLN_modulation.1", FusedWeight(("norm_out.linear",), "halves")
     for i in range(net.double):
         here, there = f"transformer_blocks.{i}", f"joint_blocks.{i}"
         yield from _same(f"{here}.", f"{there}.", {**_SD3_BLOCK, **_SD3_NORMS})
-        modulation = Place((f"{here}.norm1_context.linear",), "last halves")
+        modulation = FusedWeight((f"{here}.norm1_context.linear",), "last halves")
         yield f"{there}.context_block.adaLN_modulation.1", modulation
         yield f"{there}.x_block.attn.qkv", _fused(f"{here}.attn", _QKV)
         yield f"{there}.context_block.attn.qkv", _fused(f"{here}.attn", _ADDED)
         yield f"{there}.x_block.attn2.qkv", _fused(f"{here}.attn2", _QKV)
 
 
-def _same(here: str, there: str, table: dict[str, str]) -> Iterator[tuple[str, Place]]:
-    yield from ((f"{there}{original}", Place((f"{here}{path}",))) for path, original in table.items())
+def _same(here: str, there: str, table: dict[str, str]) -> Iterator[tuple[str, FusedWeight]]:
+    yield from ((f"{there}{original}", FusedWeight((f"{here}{path}",))) for path, original in table.items())
 
 
-def _fused(parent: str, parts: tuple[str, ...]) -> Place:
+def _fused(parent: str, parts: tuple[str, ...]) -> FusedWeight:
     cut: Cut = "equal"
-    return Place(tuple(f"{parent}.{part}" for part in parts), cut)
+    return FusedWeight(tuple(f"{parent}.{part}" for part in parts), cut)
 
 
 def _is_norm(name: str) -> bool:

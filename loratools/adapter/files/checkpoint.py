@@ -1,6 +1,6 @@
 """A base model's tensors, lazily, by canonical parameter name: single files, Diffusers folders, and unnamed trees.
 
-Opening reads headers; each lookup reads one tensor. ``places`` says where each tensor lies, so that writing into a
+Opening reads headers; each lookup reads one tensor. ``locations`` says where each tensor lies, so that writing into a
 checkpoint finds the same rows that reading found.
 """
 
@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from loratools.adapter.architectures.compvis import TEXT, UNET, Part, parts_of, with_text_model
+from loratools.adapter.architectures.compvis import TEXT, UNET, ParameterView, views_of, with_text_model
 from loratools.adapter.header import Header, read_header
 from loratools.dtypes import torch_dtype_of
 from loratools.errors import BaseModelError, FileError, FormatError
@@ -28,7 +28,7 @@ _FAMILY_OF_CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 _LORA_MARKS = ("lora_up", "lora_down", "lora_A", "lora_B", ".lora.", "hada_w", "lokr_w")
 
 
-class _Store(Protocol):
+class _TensorFile(Protocol):
     """One file's tensors."""
 
     path: Path
@@ -38,12 +38,12 @@ class _Store(Protocol):
 
 
 @dataclass(frozen=True)
-class Place:
+class ParameterLocation:
     """Where a canonical parameter lies: in which file, under which key, and which part of that tensor it is."""
 
     file: Path
     key: str
-    part: Part
+    view: ParameterView
 
 
 class Checkpoint(Mapping[str, Tensor]):
@@ -53,7 +53,7 @@ class Checkpoint(Mapping[str, Tensor]):
         path: the file or folder.
         family: a key of ``names.FAMILIES``, or None for a tree that keeps its own names.
         metadata: a single safetensors file's free text; else empty.
-        places: parameter -> where it lies.
+        locations: parameter -> where it lies.
         shapes: parameter -> shape, known without reading the tensor.
     """
 
@@ -61,51 +61,51 @@ class Checkpoint(Mapping[str, Tensor]):
         self,
         path: Path,
         family: str | None,
-        stores: Iterable[_Store],
-        places: Mapping[str, Place],
+        files: Iterable[_TensorFile],
+        locations: Mapping[str, ParameterLocation],
         metadata: Mapping[str, str],
     ) -> None:
         self.path = path
         self.family = family
         self.metadata = metadata
-        self._stores = {store.path: store for store in stores}
-        self.places = dict(sorted(places.items()))
-        self.shapes = {name: self._shape(place) for name, place in self.places.items()}
+        self._files = {file.path: file for file in files}
+        self.locations = dict(sorted(locations.items()))
+        self.shapes = {name: self._shape(location) for name, location in self.locations.items()}
 
     def __getitem__(self, name: str) -> Tensor:
-        place = self.places[name]
-        return taken(self._stores[place.file].read(place.key), place.part)
+        location = self.locations[name]
+        return view_of(self._files[location.file].read(location.key), location.view)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.places)
+        return iter(self.locations)
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.locations)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.places
+        return name in self.locations
 
-    def held_by(self, file: Path) -> dict[str, list[Part]]:
+    def held_by(self, file: Path) -> dict[str, list[ParameterView]]:
         """The tensors of one of the files, each with the canonical parameters that it holds."""
-        held: dict[str, list[Part]] = {}
-        for place in self.places.values():
-            if place.file == file:
-                held.setdefault(place.key, []).append(place.part)
+        held: dict[str, list[ParameterView]] = {}
+        for location in self.locations.values():
+            if location.file == file:
+                held.setdefault(location.key, []).append(location.view)
         return held
 
-    def _shape(self, place: Place) -> tuple[int, ...]:
-        shape = self._stores[place.file].shapes[place.key]
-        if place.part.third is not None:
+    def _shape(self, location: ParameterLocation) -> tuple[int, ...]:
+        shape = self._files[location.file].shapes[location.key]
+        if location.view.third is not None:
             return (shape[0] // 3, *shape[1:])
-        return tuple(reversed(shape)) if place.part.transposed else shape
+        return tuple(reversed(shape)) if location.view.transposed else shape
 
 
-def taken(stored: Tensor, part: Part) -> Tensor:
+def view_of(stored: Tensor, view: ParameterView) -> Tensor:
     """The canonical parameter's view of a stored tensor: writing to it writes to the stored one."""
-    if part.third is not None:
+    if view.third is not None:
         rows = stored.shape[0] // 3
-        return stored[part.third * rows : (part.third + 1) * rows]
-    return stored.T if part.transposed else stored
+        return stored[view.third * rows : (view.third + 1) * rows]
+    return stored.T if view.transposed else stored
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -118,25 +118,27 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         FormatError: if a file is damaged or no safetensors file.
         BaseModelError: if it is a LoRA, holds pickled code, or a folder holds no model.
     """
-    place = Path(path)
-    if place.is_dir():
-        return _open_folder(place)
-    store = _open_file(place)
-    if any(mark in key for key in store.shapes for mark in _LORA_MARKS):
-        raise BaseModelError(f"{place} is a LoRA, not a base model; give the checkpoint that it was trained on")
-    family = _family(store.shapes)
-    metadata = store.header.metadata if isinstance(store, _Safetensors) else {}
-    places = _file_places(store, family)
-    shapes = {name: store.shapes[where.key] for name, where in places.items()}
-    return Checkpoint(place, family or _family_of_width(shapes), [store], places, metadata)
+    source = Path(path)
+    if source.is_dir():
+        return _open_folder(source)
+    file = _open_file(source)
+    if any(mark in key for key in file.shapes for mark in _LORA_MARKS):
+        raise BaseModelError(f"{source} is a LoRA, not a base model; give the checkpoint that it was trained on")
+    family = _family(file.shapes)
+    metadata = file.header.metadata if isinstance(file, _Safetensors) else {}
+    locations = _file_locations(file, family)
+    shapes = {name: file.shapes[location.key] for name, location in locations.items()}
+    return Checkpoint(source, family or _family_of_width(shapes), [file], locations, metadata)
 
 
-def _file_places(store: _Store, family: str | None) -> dict[str, Place]:
+def _file_locations(file: _TensorFile, family: str | None) -> dict[str, ParameterLocation]:
     if family is None:
-        prefix = _component_of(store.shapes)
-        return {f"{prefix}{key}": Place(store.path, key, Part(f"{prefix}{key}")) for key in store.shapes}
-    parts = ((key, part) for key in store.shapes for part in parts_of(key, family))
-    return {part.name: Place(store.path, key, part) for key, part in parts}
+        prefix = _component_of(file.shapes)
+        return {
+            f"{prefix}{key}": ParameterLocation(file.path, key, ParameterView(f"{prefix}{key}")) for key in file.shapes
+        }
+    views = ((key, view) for key in file.shapes for view in views_of(key, family))
+    return {view.name: ParameterLocation(file.path, key, view) for key, view in views}
 
 
 def _family(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
@@ -162,23 +164,23 @@ def _component_of(keys: Iterable[str]) -> str:
 
 
 def _open_folder(folder: Path) -> Checkpoint:
-    stores: list[_Store] = []
-    places: dict[str, Place] = {}
+    files: list[_TensorFile] = []
+    locations: dict[str, ParameterLocation] = {}
     for component in COMPONENTS:
         for path in _weights(folder / component):
-            store = _open_file(path)
-            stores.append(store)
-            for key in store.shapes:
+            file = _open_file(path)
+            files.append(file)
+            for key in file.shapes:
                 name = with_text_model(key) if component in COMPONENTS[2:4] else key
-                places[f"{component}.{name}"] = Place(path, key, Part(f"{component}.{name}"))
-    if not places:
+                locations[f"{component}.{name}"] = ParameterLocation(path, key, ParameterView(f"{component}.{name}"))
+    if not locations:
         raise BaseModelError(
             f"{folder} is no Diffusers folder: none of {', '.join(COMPONENTS)} holds weights; give the folder that "
             "has model_index.json, or a .safetensors file"
         )
-    by_path = {store.path: store for store in stores}
-    shapes = {name: by_path[place.file].shapes[place.key] for name, place in places.items()}
-    return Checkpoint(folder, _family_of_width(shapes), stores, places, {})
+    by_path = {file.path: file for file in files}
+    shapes = {name: by_path[location.file].shapes[location.key] for name, location in locations.items()}
+    return Checkpoint(folder, _family_of_width(shapes), files, locations, {})
 
 
 def _family_of_width(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
@@ -194,11 +196,11 @@ def _family_of_width(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
 def _weights(folder: Path) -> list[Path]:
     """A component's weight files: safetensors before pickles, the plain ones before variants such as ``.fp16.``."""
     for ending in (".safetensors", ".bin"):
-        found = sorted(path for path in folder.glob(f"*{ending}") if path.is_file())
-        plain = [path for path in found if "." not in path.name.removesuffix(ending)]
-        if plain or found:
-            variant = found[0].name.removesuffix(ending).rsplit(".", 1)[-1] if found else ""
-            return plain or [path for path in found if path.name.removesuffix(ending).endswith(variant)]
+        paths = sorted(path for path in folder.glob(f"*{ending}") if path.is_file())
+        plain = [path for path in paths if "." not in path.name.removesuffix(ending)]
+        if plain or paths:
+            variant = paths[0].name.removesuffix(ending).rsplit(".", 1)[-1] if paths else ""
+            return plain or [path for path in paths if path.name.removesuffix(ending).endswith(variant)]
     return []
 
 

@@ -1,7 +1,7 @@
 """Tensor names to modules: which keys belong together, what kind of adapter they are, and which modules they change.
 
 The format is decided along independent dimensions: the namespace and spelling of the path (:mod:`.names`), the suffix,
-where alpha stands, and whether a DoRA magnitude goes with it. Torch is not needed, so a header can be told quickly.
+where alpha stands, and whether a DoRA magnitude goes with it. Nothing here imports torch: describing a header is quick.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from loratools.adapter.algebra.fused_rows import Place, Rows, count_rows, rows_of
+from loratools.adapter.algebra.fused_rows import FusedWeight, Rows, count_rows, rows_of
 from loratools.adapter.algebra.shapes import layout, limit
 from loratools.adapter.architectures.identify import identify
 from loratools.adapter.architectures.names import family_of, module_tree, resolve
@@ -70,13 +70,13 @@ class Group:
     """The tensors of one stem: ``keys`` maps a role (``up``, ``down``, ``alpha``, ...) to the tensor's name.
 
     ``kind`` is ``lora``, ``tucker``, ``loha``, ``lokr``, ``diff``, ``norm`` or, for a bias alone, empty. ``shape`` and
-    ``rank`` are those of the whole stored difference, which ``place`` may cut into several modules' rows.
+    ``rank`` are those of the whole stored difference, which ``fused`` may cut into several modules' rows.
     """
 
     stem: str
     kind: str
     keys: Mapping[str, str]
-    place: Place
+    fused: FusedWeight
     shape: tuple[int, ...]
     rank: int
 
@@ -141,14 +141,14 @@ def decode(
     if not any(kinds.values()) and not any(_has_bias(roles) for roles in stems.values()):
         raise _no_lora(path, tensors)
     known = {_located(stem, component): stem for stem in stems}
-    family = identify(known, {place: stems[stem] for place, stem in known.items()}, tensors, metadata)
+    family = identify(known, {spelled: stems[stem] for spelled, stem in known.items()}, tensors, metadata)
     pieces: dict[str, Piece] = {}
     for spelled, stem in known.items():
-        place = resolve(spelled, family)
-        if place is None:
+        fused = resolve(spelled, family)
+        if fused is None:
             leftover += stems[stem].values()
             continue
-        group = _group(path, stem, kinds[stem], stems[stem], place, tensors, family)
+        group = _group(path, stem, kinds[stem], stems[stem], fused, tensors, family)
         _add_pieces(path, pieces, group, tensors)
     if leftover and not allow_unknown:
         raise UnknownKeysError(_unknown_message(path, leftover, family))
@@ -189,11 +189,11 @@ def _split(key: str) -> tuple[str, str]:
 
 
 def _role(suffix: str) -> str | None:
-    found = _ROLES.get(suffix) or _AFTER_LORA.get(suffix)
-    if found is None and suffix.count(".") == 2:
+    role = _ROLES.get(suffix) or _AFTER_LORA.get(suffix)
+    if role is None and suffix.count(".") == 2:
         first, _, last = suffix.split(".")
         return _NAMED.get((first, last))
-    return found
+    return role
 
 
 def _kind(roles: Mapping[str, str]) -> str:
@@ -232,7 +232,7 @@ def _group(
     stem: str,
     kind: str,
     roles: Mapping[str, str],
-    place: Place,
+    fused: FusedWeight,
     tensors: Mapping[str, TensorInfo],
     family: str,
 ) -> Group:
@@ -243,13 +243,13 @@ def _group(
             raise FormatError(f"{path}: '{stem}' has {only} beside what makes it a {kind}; export it again")
         raise FormatError(f"{path}: '{stem}' has only {only}; its other factors are missing; export it again")
     if not kind:
-        return Group(stem, kind, roles, place, (), 0)
+        return Group(stem, kind, roles, fused, (), 0)
     shapes = {role: tensors[key].shape for role, key in roles.items()}
     try:
-        shape, rank = layout(kind, shapes, _kernels(family).get(place.names[0], 1))
+        shape, rank = layout(kind, shapes, _kernels(family).get(fused.names[0], 1))
     except FormatError as error:
         raise _broken(path, stem, error) from None
-    return Group(stem, "norm" if len(shape) == 1 else kind, _norm_roles(roles, shape), place, shape, rank)
+    return Group(stem, "norm" if len(shape) == 1 else kind, _norm_roles(roles, shape), fused, shape, rank)
 
 
 def _norm_roles(roles: Mapping[str, str], shape: tuple[int, ...]) -> Mapping[str, str]:
@@ -267,12 +267,12 @@ def _add_pieces(path: Path, pieces: dict[str, Piece], group: Group, tensors: Map
     try:
         if group.shape:
             end = ".weight" if len(group.shape) == 1 else ""
-            found = rows_of(group.place, group.shape[0], columns)
-            _add(path, pieces, group, found, end, group.shape[1:], bias=False)
+            rows = rows_of(group.fused, group.shape[0], columns)
+            _add(path, pieces, group, rows, end, group.shape[1:], bias=False)
         if bias is not None:
             if len(bias) != 1 or 0 in bias or (group.shape and bias != group.shape[:1]):
                 raise FormatError(f"its bias of shape {bias} does not fit its weight of shape {group.shape}")
-            _add(path, pieces, group, rows_of(group.place, bias[0], columns), ".bias", (), bias=True)
+            _add(path, pieces, group, rows_of(group.fused, bias[0], columns), ".bias", (), bias=True)
     except FormatError as error:
         raise (error if str(error).startswith(str(path)) else _broken(path, group.stem, error)) from None
 
@@ -281,13 +281,13 @@ def _add(
     path: Path,
     pieces: dict[str, Piece],
     group: Group,
-    found: Iterable[Rows],
+    rows_of_modules: Iterable[Rows],
     end: str,
     rest: tuple[int, ...],
     *,
     bias: bool,
 ) -> None:
-    for module, rows in zip(group.place.names, found, strict=True):
+    for module, rows in zip(group.fused.names, rows_of_modules, strict=True):
         name = f"{module}{end}"
         if name in pieces:
             first = pieces[name].group.stem

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from loratools.adapter.algebra.fuse import cut_factors, join, same_down, take
-from loratools.adapter.algebra.fused_rows import Place, Rows, height_of, rows_of
+from loratools.adapter.algebra.fused_rows import FusedWeight, Rows, height_of, rows_of
 from loratools.adapter.algebra.lowrank import Delta, LowRank, balance, finite, gram
+from loratools.adapter.algebra.relative_error import relative_error
 from loratools.adapter.algebra.shapes import limit
-from loratools.adapter.architectures.names import UNKNOWN, kohya_name, kohya_places, other_tree
+from loratools.adapter.architectures.names import UNKNOWN, kohya_name, kohya_weights, other_tree
 from loratools.dtypes import dtype_name, stored_name
 from loratools.errors import FormatError, NonFiniteError
 
@@ -27,14 +28,22 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class CastError:
-    """What storing one module cost, squared: ``norm2`` of what was asked, ``error2`` of what the file misses of it."""
+    """What storing a module, or several, cost: squared norms of what was asked, and of what the file misses of it."""
 
-    norm2: float
-    error2: float
+    norm2: float = 0.0
+    error2: float = 0.0
+
+    def __add__(self, other: CastError) -> CastError:
+        return CastError(self.norm2 + other.norm2, self.error2 + other.error2)
+
+    @property
+    def relative(self) -> float:
+        """``|stored - asked| / |asked|`` (Frobenius)."""
+        return relative_error(self.error2, self.norm2)
 
 
 @runtime_checkable
-class Laid(Protocol):
+class KnownLayout(Protocol):
     """A mapping that knows its modules' shapes and ranks without computing their factors."""
 
     @property
@@ -44,7 +53,7 @@ class Laid(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class StoredTensor:
     """One tensor to write."""
 
     key: str
@@ -61,7 +70,7 @@ class Slot:
     names: tuple[str, ...]
     rows: tuple[Rows, ...]
     shape: Shape
-    parts: tuple[Part, ...]
+    tensors: tuple[StoredTensor, ...]
     kind: Literal["kohya", "diffusers", "full"]
     rank: int
     alpha: float = 1.0
@@ -89,7 +98,7 @@ class _Bundle:
     shape: Shape
 
 
-def plan_slots(
+def lay_out(
     adapter: Mapping[str, Delta],
     family: str,
     style: Style,
@@ -111,7 +120,7 @@ def plan_slots(
             _diffusers_slot(name, shapes[name], limit(shapes[name]) if name in dense else ranks[name])
             for name in adapter
         ]
-        return sorted(slots, key=lambda slot: slot.parts[0].key)
+        return sorted(slots, key=lambda slot: slot.tensors[0].key)
     bundles = bundled(shapes, family)
     heights = {bundle.stem: _rank(adapter, bundle, ranks) for bundle in bundles if not _full(bundle, dense)}
     return kohya_slots(bundles, heights, dtype, alpha)
@@ -125,19 +134,20 @@ def kohya_slots(
 
     def slot(bundle: _Bundle) -> Slot:
         if bundle.suffix or bundle.stem not in ranks:
-            parts: tuple[Part, ...] = (Part(f"{bundle.stem}.{bundle.suffix or 'diff'}", bundle.shape),)
-            return Slot(bundle.names, bundle.rows, bundle.shape, parts, "full", limit(bundle.shape))
+            parts: tuple[StoredTensor, ...] = (StoredTensor(f"{bundle.stem}.{bundle.suffix or 'diff'}", bundle.shape),)
+            return Slot(bundle.names, bundle.rows, bundle.shape, parts, kind="full", rank=limit(bundle.shape))
         rank, shape, ones = ranks[bundle.stem], bundle.shape, (1,) * (len(bundle.shape) - 2)
         wanted = alpha[bundle.names[0]] if isinstance(alpha, Mapping) else alpha
         stored = float(torch.tensor(float(highest if wanted is None else wanted), dtype=dtype))
         parts = (
-            Part(f"{bundle.stem}.alpha", ()),
-            Part(f"{bundle.stem}.lora_down.weight", (rank, *shape[1:])),
-            Part(f"{bundle.stem}.lora_up.weight", (shape[0], rank, *ones)),
+            StoredTensor(f"{bundle.stem}.alpha", ()),
+            StoredTensor(f"{bundle.stem}.lora_down.weight", (rank, *shape[1:])),
+            StoredTensor(f"{bundle.stem}.lora_up.weight", (shape[0], rank, *ones)),
         )
-        return Slot(bundle.names, bundle.rows, shape, parts, "kohya", rank, stored, alpha is None)
+        balanced = alpha is None
+        return Slot(bundle.names, bundle.rows, shape, parts, kind="kohya", rank=rank, alpha=stored, balanced=balanced)
 
-    return sorted((slot(bundle) for bundle in bundles), key=lambda slot: slot.parts[0].key)
+    return sorted((slot(bundle) for bundle in bundles), key=lambda slot: slot.tensors[0].key)
 
 
 def bundled(shapes: Mapping[str, Shape], family: str) -> list[_Bundle]:
@@ -165,7 +175,7 @@ def encode(adapter: Mapping[str, Delta], slot: Slot, dtype: torch.dtype) -> tupl
         tensors, errors = _encode_full(whole, slot, dtype)
     else:
         tensors, errors = _encode_factors(whole if isinstance(whole, LowRank) else _as_factors(whole), slot, dtype)
-    if [tuple(tensor.shape) for tensor in tensors] != [part.shape for part in slot.parts]:
+    if [tuple(tensor.shape) for tensor in tensors] != [tensor.shape for tensor in slot.tensors]:
         raise FormatError(f"module {slot.names[0]} changed its shape while it was written")
     if not all(finite(tensor) for tensor in tensors):
         raise NonFiniteError(
@@ -183,7 +193,7 @@ def _encode_factors(delta: LowRank, slot: Slot, dtype: torch.dtype) -> tuple[lis
     errors = {}
     for name, rows in zip(slot.names, slot.rows, strict=True):
         errors[name] = cast_error(cut_factors(given, rows), take(up, rows), down, slot.scale)
-    tensors = [down.reshape(slot.parts[-2].shape), up.reshape(slot.parts[-1].shape)]
+    tensors = [down.reshape(slot.tensors[-2].shape), up.reshape(slot.tensors[-1].shape)]
     return [torch.tensor(slot.alpha, dtype=dtype), *tensors] if slot.kind == "kohya" else tensors, errors
 
 
@@ -246,12 +256,15 @@ def _diffusers_slot(name: str, shape: Shape, rank: int) -> Slot:
             "write it in kohya's style, --to kohya"
         )
     ones = (1,) * (len(shape) - 2)
-    parts = (Part(f"{name}.lora_A.weight", (rank, *shape[1:])), Part(f"{name}.lora_B.weight", (shape[0], rank, *ones)))
+    parts = (
+        StoredTensor(f"{name}.lora_A.weight", (rank, *shape[1:])),
+        StoredTensor(f"{name}.lora_B.weight", (shape[0], rank, *ones)),
+    )
     return Slot((name,), (((0, shape[0]),),), shape, parts, "diffusers", rank)
 
 
 def _bundle(stem: str, suffix: str, members: Mapping[str, str], shapes: Mapping[str, Shape], family: str) -> _Bundle:
-    place = Place((stem,)) if family == UNKNOWN.name else kohya_places(family)[stem]
+    fused = FusedWeight((stem,)) if family == UNKNOWN.name else kohya_weights(family)[stem]
     heights = {module: shapes[name][0] for module, name in members.items()}
     first = shapes[next(iter(members.values()))]
     weight = shapes.get(next(iter(members)), first)  # a bias's own weight tells how wide it is
@@ -259,12 +272,12 @@ def _bundle(stem: str, suffix: str, members: Mapping[str, str], shapes: Mapping[
     try:
         if len({shapes[name][1:] for name in members.values()}) > 1:
             raise FormatError("its parts have different widths")
-        out = height_of(place, heights, columns)
-        found = dict(zip(place.names, rows_of(place, out, columns), strict=True))
+        out = height_of(fused, heights, columns)
+        rows_by_name = dict(zip(fused.names, rows_of(fused, out, columns), strict=True))
     except FormatError as error:
         raise FormatError(f"'{stem}' cannot be put together: {error}") from None
-    present = [module for module in place.names if module in members] or list(members)
-    rows = tuple(found.get(module, ((0, out),)) for module in present)
+    present = [module for module in fused.names if module in members] or list(members)
+    rows = tuple(rows_by_name.get(module, ((0, out),)) for module in present)
     return _Bundle(stem, suffix, tuple(members[module] for module in present), rows, (out, *first[1:]))
 
 
@@ -290,16 +303,16 @@ def _rank(adapter: Mapping[str, Delta], bundle: _Bundle, ranks: Mapping[str, int
 
     Sharing shows only in the factors, so those of fused modules are looked up once more than others.
     """
-    found = [ranks[name] for name in bundle.names]
-    if len(found) > 1 and len(set(found)) == 1:
+    own = [ranks[name] for name in bundle.names]
+    if len(own) > 1 and len(set(own)) == 1:
         deltas = [delta for name in bundle.names if isinstance(delta := adapter[name], LowRank)]
-        if len(deltas) == len(found) and same_down(deltas):
-            return found[0]
-    return sum(found)
+        if len(deltas) == len(own) and same_down(deltas):
+            return own[0]
+    return sum(own)
 
 
 def _layout(adapter: Mapping[str, Delta]) -> tuple[Mapping[str, Shape], Mapping[str, int], set[str]]:
-    if isinstance(adapter, Laid):
+    if isinstance(adapter, KnownLayout):
         dense: set[str] = set(getattr(adapter, "dense", ()))
         return adapter.shapes, adapter.ranks, dense
     shapes, ranks, full = {}, {}, set()

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from loratools.adapter.files.lora_file import is_peft, weights_of
 from loratools.adapter.files.metadata import KEY
-from loratools.adapter.files.source import is_peft, weights_of
 from loratools.adapter.header import read_header
 from loratools.errors import FileError, FormatError, did_you_mean
 
@@ -57,17 +57,17 @@ def epochs(run: Path | str) -> list[Epoch]:
     Raises:
         FileError: if there is no such run, or the folder holds several.
     """
-    place = Path(run)
-    if place.is_dir():
-        return _of_folder(place)
-    found = _named(place.parent, place.name)
-    if not found:
-        raise FileError(f"{place} is no training run: no folder, and no {place.name}-000001.safetensors beside it")
-    return found
+    folder = Path(run)
+    if folder.is_dir():
+        return _of_folder(folder)
+    files = _named(folder.parent, folder.name)
+    if not files:
+        raise FileError(f"{folder} is no training run: no folder, and no {folder.name}-000001.safetensors beside it")
+    return files
 
 
 def select(
-    found: Sequence[Epoch], selector: str | None, *, run: str = "the run", best: Callable[[], int] | None = None
+    run_epochs: Sequence[Epoch], selector: str | None, *, run: str = "the run", best: Callable[[], int] | None = None
 ) -> list[Epoch]:
     """The epochs that a selector means: None and ``last`` the last, ``6-8`` a range, ``best`` what ``best()`` says.
 
@@ -75,17 +75,19 @@ def select(
         FileError: if an epoch does not exist, or ``best`` is not known.
     """
     if selector in (None, "last"):
-        return [found[-1]]
+        return [run_epochs[-1]]
     if selector == "best":
         if best is None:
-            raise FileError(f"{run}@best needs the run's log; name an epoch instead, such as {run}@{found[-1].number}")
+            highest = run_epochs[-1].number
+            raise FileError(f"{run}@best needs the run's log; name an epoch instead, such as {run}@{highest}")
         selector = str(best())
     first, _, last = str(selector).partition("-")
     wanted = range(int(first), int(last or first) + 1)
-    by_number = {epoch.number: epoch for epoch in found}
+    by_number = {epoch.number: epoch for epoch in run_epochs}
     absent = [number for number in wanted if number not in by_number]
     if absent or not wanted:
-        have = f"{found[0].number} to {found[-1].number}" if len(found) > 1 else str(found[0].number)
+        numbers = [epoch.number for epoch in run_epochs]
+        have = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
         raise FileError(f"{run} has no epoch {absent[0] if absent else selector}; it has {have}")
     return [by_number[number] for number in wanted]
 
@@ -97,8 +99,8 @@ def find_lora(name: str, folders: Iterable[Path | str] = ()) -> Path:
     Raises:
         FileError: if nothing is found; the message names the nearest file.
     """
-    places = [Path(folder) for folder in folders]
-    candidates = [Path(name).expanduser(), *(folder / name for folder in places)]
+    searched = [Path(folder) for folder in folders]
+    candidates = [Path(name).expanduser(), *(folder / name for folder in searched)]
     for candidate in candidates:
         for path in (candidate, candidate.with_name(f"{candidate.name}.safetensors")):
             if path.is_file():
@@ -107,8 +109,8 @@ def find_lora(name: str, folders: Iterable[Path | str] = ()) -> Path:
                 return weights_of(path)
         if is_run(candidate):
             return candidate
-    stems = [path.stem for folder in (*places, Path()) for path in sorted(folder.glob("*.safetensors"))]
-    where = ", ".join(str(folder) for folder in (*places, "the current folder"))
+    stems = [path.stem for folder in (*searched, Path()) for path in sorted(folder.glob("*.safetensors"))]
+    where = ", ".join(str(folder) for folder in (*searched, "the current folder"))
     raise FileError(f"no LoRA '{name}'{did_you_mean(name, stems)} in {where}; give a path, or --lora-dir")
 
 
@@ -126,11 +128,11 @@ def _of_folder(folder: Path) -> list[Epoch]:
 
 def _named(folder: Path, name: str) -> list[Epoch]:
     numbered = [(match, path) for path in folder.glob("*.safetensors") if (match := _NUMBERED.fullmatch(path.name))]
-    found = sorted((int(match["number"]), path) for match, path in numbered if match["name"] == name)
+    files = sorted((int(match["number"]), path) for match, path in numbered if match["name"] == name)
     last = folder / f"{name}.safetensors"
     if last.is_file() and _foreign(last):
-        found.append((max(_told_epoch(last), found[-1][0] + 1 if found else 1), last))
-    return [Epoch(number, path) for number, path in found]
+        files.append((max(_stated_epoch(last), files[-1][0] + 1 if files else 1), last))
+    return [Epoch(number, path) for number, path in files]
 
 
 def _foreign(path: Path) -> bool:
@@ -141,6 +143,6 @@ def _foreign(path: Path) -> bool:
         return False
 
 
-def _told_epoch(path: Path) -> int:
-    told = read_header(path).metadata.get("ss_epoch", "")
-    return int(told) if told.isdigit() and len(told) < 7 else 0
+def _stated_epoch(path: Path) -> int:
+    number = read_header(path).metadata.get("ss_epoch", "")
+    return int(number) if number.isdigit() and len(number) < 7 else 0

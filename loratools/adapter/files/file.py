@@ -19,10 +19,10 @@ from loratools.adapter.algebra.lowrank import Delta, Dense, Vector, finite, limi
 from loratools.adapter.algebra.shapes import scale_rank
 from loratools.adapter.algebra.to_lowrank import lower
 from loratools.adapter.files.decode import Decoded, Group, Piece, decode, peft_path
+from loratools.adapter.files.lora_file import LoraFile, open_lora_file
 from loratools.adapter.files.passthrough import Carried
-from loratools.adapter.files.peft import told_alpha
+from loratools.adapter.files.peft import stated_alpha
 from loratools.adapter.files.save import Written, write
-from loratools.adapter.files.source import Source, open_source
 from loratools.adapter.header import header
 from loratools.dtypes import torch_dtype_of
 from loratools.errors import FileError, FormatError, NeedsBaseError, NonFiniteError, ShapeError
@@ -48,10 +48,10 @@ class Adapter(Mapping[str, Delta]):
         ranks: module -> columns of its ``up``.
         kinds: module -> ``lora``, ``tucker``, ``loha``, ``lokr``, ``diff``, ``norm``, ``bias`` or ``dora``.
         alphas: module -> the stored alpha; modules without one (alpha = rank) are absent.
-        carried: tensors that no table knows, by their own names; only where the reader was told to allow them.
+        carried: tensors that no table knows, by their own names; only where the reader was asked to allow them.
     """
 
-    def __init__(self, source: Source, decoded: Decoded, base: Weights | None = None) -> None:
+    def __init__(self, source: LoraFile, decoded: Decoded, base: Weights | None = None) -> None:
         self.path = source.path
         self.family = decoded.family
         self.metadata = source.header.metadata
@@ -116,7 +116,7 @@ class Adapter(Mapping[str, Delta]):
 
     @cached_property
     def needs_base(self) -> frozenset[str]:
-        """The modules whose difference cannot be told, because they are DoRA and no base was given."""
+        """The modules whose difference is not known, because they are DoRA and no base was given."""
         if self._base is not None:
             return frozenset()
         return frozenset(name for name, kind in self.kinds.items() if kind == "dora")
@@ -151,11 +151,12 @@ class Adapter(Mapping[str, Delta]):
 
     def _decomposed(self, group: Group, direction: Delta, tensors: Mapping[str, Tensor]) -> Delta:
         """The difference of a DoRA group, whose stored weight is put together from the base's own modules."""
-        found = rows_of(group.place, group.shape[0], group.shape[1])
+        rows_of_modules = rows_of(group.fused, group.shape[0], group.shape[1])
         weights = [
-            self._weight(name, group, count_rows(rows)) for name, rows in zip(group.place.names, found, strict=True)
+            self._weight(name, group, count_rows(rows))
+            for name, rows in zip(group.fused.names, rows_of_modules, strict=True)
         ]
-        whole = join(list(zip(found, weights, strict=True)), group.shape).dense()
+        whole = join(list(zip(rows_of_modules, weights, strict=True)), group.shape).dense()
         role = "magnitude" if "magnitude" in tensors else "dora"
         try:
             return difference(
@@ -186,12 +187,12 @@ class Adapter(Mapping[str, Delta]):
                 key = piece.group.keys.get("alpha")
                 if key is not None and key not in stored:
                     stored[key] = self._alpha(stream, key)
-                told = self._told_alpha(piece.group) if key is None else stored[key]
-                if told is not None:
-                    alphas[name] = told
+                alpha = self._stated_alpha(piece.group) if key is None else stored[key]
+                if alpha is not None:
+                    alphas[name] = alpha
         return alphas
 
-    def _told_alpha(self, group: Group) -> float | None:
+    def _stated_alpha(self, group: Group) -> float | None:
         """The alpha that the settings give to a dotted (Diffusers, PEFT) name."""
         settings = self._source.settings
         if not settings or group.rank == 0 or "." not in group.stem:
@@ -200,7 +201,7 @@ class Adapter(Mapping[str, Delta]):
         if self._source.folder:
             first, rest = "", peft_path(group.stem)
         try:
-            return told_alpha(settings, first, rest, group.rank)
+            return stated_alpha(settings, first, rest, group.rank)
         except FormatError as error:
             raise FormatError(f"{self.path}: {error}; export the file again") from None
 
@@ -263,7 +264,7 @@ def read(path: str | os.PathLike[str], base: Weights | None = None, allow_unknow
 
 def open_adapter(path: str | os.PathLike[str], base: Weights | None = None, allow_unknown: bool = False) -> Adapter:
     """As :func:`read`, but a DoRA without a base is refused only when such a module is looked up: for describing it."""
-    source = open_source(path)
+    source = open_lora_file(path)
     decoded = decode(
         source.path,
         source.header.tensors,

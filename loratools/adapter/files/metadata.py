@@ -34,6 +34,7 @@ class Provenance:
         owner: who may overwrite the file without ``--force``: a recipe's step, or a run.
         inputs: one entry a source file, each with at least ``name`` and ``digest``.
         ancestors: digest -> that file's own provenance, for every file upstream that had one.
+        recipe: the recipe that ``step`` is of, as :mod:`loratools.recipe.plan.lineage` reads it, if it is of one.
     """
 
     step: Mapping[str, Any]
@@ -41,6 +42,7 @@ class Provenance:
     inputs: Sequence[Mapping[str, Any]] = ()
     ancestors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     version: str = __version__
+    recipe: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """The header entry: compact JSON with sorted keys, so that the same request gives the same bytes."""
@@ -50,6 +52,7 @@ class Provenance:
             "step": self.step,
             "inputs": list(self.inputs),
             "ancestors": self.ancestors,
+            **({} if self.recipe is None else {"recipe": self.recipe}),
         }
         return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -57,13 +60,13 @@ class Provenance:
     def from_metadata(metadata: Mapping[str, str]) -> Provenance | None:
         """The provenance in a header's metadata, or None where there is none or another program wrote the key."""
         try:
-            found = json.loads(metadata[KEY])
+            content = json.loads(metadata[KEY])
             return Provenance(
-                dict(found["step"]),
-                str(found["owner"]),
-                list(found["inputs"]),
-                dict(found["ancestors"]),
-                str(found["version"]),
+                dict(content["step"]),
+                str(content["owner"]),
+                list(content["inputs"]),
+                dict(content["ancestors"]),
+                str(content["version"]),
             )
         except (KeyError, ValueError, TypeError, RecursionError):
             return None
@@ -71,14 +74,14 @@ class Provenance:
 
 def inherited(sources: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, Mapping[str, Any]]:
     """The ``ancestors`` of a file made from ``sources`` (digest, metadata): their own provenance and what it names."""
-    found: dict[str, Mapping[str, Any]] = {}
+    ancestors: dict[str, Mapping[str, Any]] = {}
     for digest, metadata in sources:
         own = Provenance.from_metadata(metadata)
         if own is not None:
-            found.update(own.ancestors)
+            ancestors.update(own.ancestors)
             error = {"error": metadata[ERROR]} if ERROR in metadata else {}
-            found[digest] = {"version": own.version, "step": own.step, "inputs": list(own.inputs), **error}
-    return dict(sorted(found.items()))
+            ancestors[digest] = {"version": own.version, "step": own.step, "inputs": list(own.inputs), **error}
+    return dict(sorted(ancestors.items()))
 
 
 def guard_overwrite(path: str | os.PathLike[str], owner: str, force: bool) -> None:
@@ -87,18 +90,18 @@ def guard_overwrite(path: str | os.PathLike[str], owner: str, force: bool) -> No
     Raises:
         FileError: if ``path`` is a folder, or an existing file of someone else.
     """
-    place = Path(path)
-    if place.is_dir():
-        raise FileError(f"{place} is a folder; give a file name ending in .safetensors with --out")
-    if force or not place.exists():
+    target = Path(path)
+    if target.is_dir():
+        raise FileError(f"{target} is a folder; give a file name ending in .safetensors with --out")
+    if force or not target.exists():
         return
     try:
-        made = Provenance.from_metadata(read_header(place).metadata)
+        made = Provenance.from_metadata(read_header(target).metadata)
     except FormatError:
         made = None
     if made is None or made.owner != owner:
         who = f"was written by '{made.owner}'" if made else "was not written by this step"
-        raise FileError(f"{place} exists and {who}; choose another --out, or overwrite it with --force")
+        raise FileError(f"{target} exists and {who}; choose another --out, or overwrite it with --force")
 
 
 def merged_metadata(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -148,9 +151,9 @@ def _numbers(*values: object) -> bool:
 
 def _folders(text: str) -> dict[str, dict[str, Any]]:
     try:
-        found = json.loads(text)
+        folders = json.loads(text)
     except (ValueError, RecursionError):
         return {}  # another program's free text; nothing to unite
-    if not isinstance(found, dict):
+    if not isinstance(folders, dict):
         return {}
-    return {str(folder): values for folder, values in found.items() if isinstance(values, dict)}
+    return {str(folder): values for folder, values in folders.items() if isinstance(values, dict)}

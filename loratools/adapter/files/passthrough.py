@@ -33,12 +33,12 @@ class Carried:
         try:
             with open(self.path, "rb") as stream:
                 stream.seek(self.start)
-                found = stream.read(self.size)
+                data = stream.read(self.size)
         except OSError as error:
             raise FileError(f"{self.path} cannot be read: {error.strerror or error}") from error
-        if len(found) != self.size:
+        if len(data) != self.size:
             raise FileError(f"{self.path} changed while it was being read; run the command again")
-        return found
+        return data
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Held:
 
     def data(self) -> bytes:
         """The bytes as they are stored."""
-        found: bytes = self.tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        return found
+        data: bytes = self.tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return data
 
 
 class Carrier(Protocol):
@@ -81,14 +81,14 @@ def all_carried(adapters: Iterable[Carrier]) -> dict[str, Carried]:
     Raises:
         FormatError: if two of them give one key different contents, of which none may be dropped.
     """
-    found: dict[str, Carried] = {}
+    together: dict[str, Carried] = {}
     for adapter in adapters:
         for key, mine in adapter.carried.items():
-            first = found.setdefault(key, mine)
+            first = together.setdefault(key, mine)
             same = (first.dtype, first.shape) == (mine.dtype, mine.shape)
             if first is not mine and not (same and first.data() == mine.data()):
                 raise FormatError(
                     f"{first.path} and {mine.path} both have the unknown key '{key}' and differ in it; it cannot be "
                     "carried through a merge of both"
                 )
-    return found
+    return together

@@ -18,19 +18,19 @@ _REPEATED_GROUP = re.compile(r"\)[*+{]")  # what makes a hostile pattern take fo
 _ADDITIVE = ("LORA", "LOHA", "LOKR")
 
 
-def told_settings(metadata: Mapping[str, str]) -> Mapping[str, Any]:
+def stated_settings(metadata: Mapping[str, str]) -> Mapping[str, Any]:
     """The JSON in a header's metadata; empty where there is none, since then the factors are already scaled.
 
     Raises:
         FormatError: if it is there and cannot be read: its alpha would be lost.
     """
     try:
-        found = json.loads(metadata.get(_KEY, "{}"))
+        settings = json.loads(metadata.get(_KEY, "{}"))
     except (ValueError, RecursionError) as error:
         raise FormatError(f"the header's {_KEY} is no JSON, so its alpha is unknown") from error
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         raise FormatError(f"the header's {_KEY} is no JSON object, so its alpha is unknown")
-    return found
+    return settings
 
 
 def folder_settings(config: Path) -> Mapping[str, Any]:
@@ -40,33 +40,33 @@ def folder_settings(config: Path) -> Mapping[str, Any]:
         FileError, FormatError: if they cannot be read, lack an alpha, or are of a kind that is no sum.
     """
     try:
-        found = json.loads(config.read_text(encoding="utf-8"))
+        settings = json.loads(config.read_text(encoding="utf-8"))
     except OSError as error:
         raise FileError(f"{config} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{config} is no JSON, so the LoRA's alpha is unknown; save the folder again") from error
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         raise FormatError(f"{config} is no JSON object, so the LoRA's alpha is unknown; save the folder again")
-    kind = str(found.get("peft_type", "LORA")).upper()
+    kind = str(settings.get("peft_type", "LORA")).upper()
     if kind not in _ADDITIVE:
         raise FormatError(
             f"{config} is of the kind {kind}, which is no sum of weights and cannot be merged; "
             "bake it into a model, and extract a LoRA from that"
         )
-    alpha = found.get("lora_alpha", found.get("alpha"))
+    alpha = settings.get("lora_alpha", settings.get("alpha"))
     if alpha is None:
         raise FormatError(f"{config} gives no lora_alpha, so the LoRA's scale is unknown; save the folder again")
-    return {**found, "lora_alpha": alpha}
+    return {**settings, "lora_alpha": alpha}
 
 
-def told_alpha(settings: Mapping[str, Any], name: str, path: str, rank: int) -> float | None:
+def stated_alpha(settings: Mapping[str, Any], name: str, path: str, rank: int) -> float | None:
     """The alpha of one module, such that ``alpha / rank`` is its scale, or None where nothing is said.
 
     A pattern matches a module whose path is it, or ends with it after a dot; it may be a regular expression, as in
     PEFT. An exact ending wins, the longest first. rsLoRA's scale is alpha / sqrt(r).
 
     Args:
-        settings: from :func:`told_settings` or :func:`folder_settings`.
+        settings: from :func:`stated_settings` or :func:`folder_settings`.
         name: the component, such as ``unet``; empty for a folder's.
         path: the module's path below it, as the file spells it.
         rank: columns of ``up``.

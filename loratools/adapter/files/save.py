@@ -21,16 +21,15 @@ from torch import Tensor
 from loratools import files
 from loratools.adapter.algebra.lowrank import Delta
 from loratools.adapter.architectures.names import family_of
-from loratools.adapter.files.encode import CastError, Slot, Style, bundled, encode, kohya_slots, plan_slots
+from loratools.adapter.files.encode import CastError, Slot, Style, bundled, encode, kohya_slots, lay_out
 from loratools.adapter.files.metadata import ERROR, KEY, Provenance, guard_overwrite
 from loratools.adapter.files.passthrough import Carried, Held
+from loratools.adapter.header import LegacyHash, TensorInfo, encode_header
 from loratools.adapter.parallel import in_order
 from loratools.dtypes import stored_name
 from loratools.errors import FormatError
 
-__all__ = ["CastError", "Style", "Written", "file_size", "relative", "total_error", "write"]
-
-_LEGACY_OFFSET, _LEGACY_LENGTH = 0x100000, 0x10000
+__all__ = ["CastError", "Style", "Written", "file_size", "total_error", "write"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Written:
 
 def total_error(errors: Mapping[str, CastError]) -> float:
     """``|stored - given| / |given|`` over all modules (Frobenius)."""
-    return relative(sum(e.error2 for e in errors.values()), sum(e.norm2 for e in errors.values()))
+    return sum(errors.values(), CastError()).relative
 
 
 def write(
@@ -92,15 +91,15 @@ def write(
     """
     owner = owner or (provenance.owner if provenance else "")
     provenance = provenance or (Provenance({}, owner) if owner else None)
-    place = Path(path)
-    guard_overwrite(place, owner, force)
-    slots = plan_slots(adapter, family, style, dtype, alpha) if adapter or not carried else []
-    plan = _Plan(slots, dict(sorted((carried or {}).items())), dtype)
-    plan.check()
-    texts = _metadata(place, family, metadata or {}, plan, provenance)
-    with files.replacing(place) as part, open(part, "wb") as stream:
-        digest, errors = _stream(stream, adapter, plan, texts, error)
-    return Written(place, digest, plan.alpha, plan.rank, errors)
+    target = Path(path)
+    guard_overwrite(target, owner, force)
+    slots = lay_out(adapter, family, style, dtype, alpha) if adapter or not carried else []
+    layout = _FileLayout(slots, dict(sorted((carried or {}).items())), dtype)
+    layout.check()
+    texts = _metadata(target, family, metadata or {}, layout, provenance)
+    with files.replacing(target) as part, open(part, "wb") as stream:
+        digest, errors = _stream(stream, adapter, layout, texts, error)
+    return Written(target, digest, layout.alpha, layout.rank, errors)
 
 
 def file_size(
@@ -115,18 +114,18 @@ def file_size(
 ) -> int:
     """Bytes of the kohya file that ``write`` would make of low-rank modules with these shapes and ranks.
 
-    Fused modules are reckoned as if none of them shared its ``down``; the file may be smaller then.
+    Fused modules are counted as if none of them shared its ``down``; the file may be smaller then.
     """
     bundles = bundled(shapes, family)
     stored = {bundle.stem: sum(ranks[name] for name in bundle.names) for bundle in bundles if not bundle.suffix}
-    plan = _Plan(kohya_slots(bundles, stored, dtype, None), {}, dtype)
-    texts = _metadata(path, family, metadata, plan, provenance)
-    head = _header({**texts, **_placeholders(True)}, plan)
-    return len(head) + sum(math.prod(part.shape) for slot in plan.slots for part in slot.parts) * dtype.itemsize
+    layout = _FileLayout(kohya_slots(bundles, stored, dtype, None), {}, dtype)
+    texts = _metadata(path, family, metadata, layout, provenance)
+    head = _header({**texts, **_placeholders(True)}, layout)
+    return len(head) + sum(math.prod(tensor.shape) for slot in layout.slots for tensor in slot.tensors) * dtype.itemsize
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _FileLayout:
     """What a file will hold: slots in their order, then tensors carried as they are."""
 
     slots: list[Slot]
@@ -147,7 +146,7 @@ class _Plan:
 
     def check(self) -> None:
         """Raise FormatError if a carried key is one of the file's own."""
-        own = {part.key for slot in self.slots for part in slot.parts}
+        own = {tensor.key for slot in self.slots for tensor in slot.tensors}
         if twice := sorted(own & set(self.carried)):
             raise FormatError(f"the unknown key '{twice[0]}' cannot be carried: the file has one of that name itself")
 
@@ -155,34 +154,27 @@ class _Plan:
 def _stream(
     stream: BinaryIO,
     adapter: Mapping[str, Delta],
-    plan: _Plan,
+    layout: _FileLayout,
     texts: Mapping[str, str],
     error: Callable[[Mapping[str, CastError]], float] | None,
 ) -> tuple[str, dict[str, CastError]]:
-    stream.write(_header({**texts, **_placeholders(error is not None)}, plan))
+    stream.write(_header({**texts, **_placeholders(error is not None)}, layout))
     facts = {key: text for key, text in texts.items() if key.startswith("ss_")}
-    hashes, errors = _Hashes(_header(facts, plan)), {}
+    hashes, errors = _Hashes(_header(facts, layout)), {}
 
     def put(pieces: Iterable[bytes | memoryview]) -> None:
         for data in pieces:
             hashes.update(data)
             stream.write(data)
 
-    for tensors, lost in in_order(lambda slot: encode(adapter, slot, plan.dtype), plan.slots):
+    for tensors, lost in in_order(lambda slot: encode(adapter, slot, layout.dtype), layout.slots):
         errors.update(lost)
         put(_bytes(tensor) for tensor in tensors)
-    put(carried.data() for carried in plan.carried.values())
-    found = hashes.found() | ({} if error is None else {ERROR: _told(error(errors))})
+    put(carried.data() for carried in layout.carried.values())
+    measured = hashes.texts() | ({} if error is None else {ERROR: _error_text(error(errors))})
     stream.seek(0)
-    stream.write(_header({**texts, **found}, plan))
-    return found["sshs_model_hash"], errors
-
-
-def relative(error2: float, reference2: float) -> float:
-    """sqrt(error2 / reference2); of a zero request 0 if the result is 0, else infinite."""
-    if reference2 == 0:
-        return 0.0 if error2 == 0 else math.inf
-    return math.sqrt(error2 / reference2)
+    stream.write(_header({**texts, **measured}, layout))
+    return measured["sshs_model_hash"], errors
 
 
 def _bytes(tensor: Tensor) -> memoryview:
@@ -193,60 +185,51 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 def _placeholders(error: bool) -> dict[str, str]:
     texts = {"sshs_model_hash": "0" * 64, "sshs_legacy_hash": "0" * 8}
-    return texts | ({ERROR: _told(0.0)} if error else {})
+    return texts | ({ERROR: _error_text(0.0)} if error else {})
 
 
-def _told(error: float) -> str:
+def _error_text(error: float) -> str:
     """An error in a text whose length is always the same: ``1.23e-04``."""
     return f"{error if error >= 1e-99 else 0.0:8.2e}" if error < 1e99 else f"{'inf':>8}"
 
 
-def _header(texts: Mapping[str, str], plan: _Plan) -> bytes:
-    """The file's first bytes: the header's length and the header, padded to 8 bytes as the library does."""
-    safe = {key: text.encode("utf-8", "replace").decode("utf-8") for key, text in sorted(texts.items())}
-    entries: dict[str, object] = {"__metadata__": safe}
+def _header(texts: Mapping[str, str], layout: _FileLayout) -> bytes:
+    """The file's first bytes, its metadata sorted by key."""
+    tensors: dict[str, TensorInfo] = {}
     position = 0
 
     def add(key: str, dtype: str, shape: tuple[int, ...], size: int) -> int:
-        entries[key] = {"dtype": dtype, "shape": list(shape), "data_offsets": [position, position + size]}
+        tensors[key] = TensorInfo(dtype, shape, position, position + size)
         return position + size
 
-    for part in (part for slot in plan.slots for part in slot.parts):
-        position = add(part.key, stored_name(plan.dtype), part.shape, math.prod(part.shape) * plan.dtype.itemsize)
-    for key, carried in plan.carried.items():
+    stored = stored_name(layout.dtype)
+    for tensor in (tensor for slot in layout.slots for tensor in slot.tensors):
+        position = add(tensor.key, stored, tensor.shape, math.prod(tensor.shape) * layout.dtype.itemsize)
+    for key, carried in layout.carried.items():
         position = add(key, carried.dtype, carried.shape, carried.size)
-    raw = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    raw += b" " * (-len(raw) % 8)
-    return len(raw).to_bytes(8, "little") + raw
+    return encode_header(dict(sorted(texts.items())), tensors)
 
 
 class _Hashes:
-    """Both hashes of a file while its data goes by, after a ``head`` that has only the ``ss_*`` metadata.
-
-    The old one, AUTOMATIC1111's, is the first 8 hex digits of sha256 over 64 KiB at 1 MiB of such a file.
-    """
+    """Both hashes of a file while its data goes by: sha256 of the data, and the WebUI's old one, which also reads a
+    ``head`` with only the ``ss_*`` metadata."""
 
     def __init__(self, head: bytes) -> None:
         self._digest = hashlib.sha256()
-        self._piece = bytearray(head[_LEGACY_OFFSET : _LEGACY_OFFSET + _LEGACY_LENGTH])
-        self._start = max(_LEGACY_OFFSET - len(head), 0)
-        self._end = self._start + _LEGACY_LENGTH - len(self._piece)
-        self._seen = 0
+        self._legacy = LegacyHash(head)
 
     def update(self, data: bytes | memoryview) -> None:
         """Take the next bytes after the header."""
         self._digest.update(data)
-        self._piece += data[max(self._start - self._seen, 0) : max(self._end - self._seen, 0)]
-        self._seen += len(data)
+        self._legacy.update(data)
 
-    def found(self) -> dict[str, str]:
+    def texts(self) -> dict[str, str]:
         """The header's entries."""
-        old = hashlib.sha256(self._piece).hexdigest()[:8]
-        return {"sshs_model_hash": self._digest.hexdigest(), "sshs_legacy_hash": old}
+        return {"sshs_model_hash": self._digest.hexdigest(), "sshs_legacy_hash": self._legacy.hexdigest()}
 
 
 def _metadata(
-    path: Path, family: str, given: Mapping[str, str], plan: _Plan, provenance: Provenance | None
+    path: Path, family: str, given: Mapping[str, str], layout: _FileLayout, provenance: Provenance | None
 ) -> dict[str, str]:
     kind = family_of(family)
     texts = {key: text for key, text in given.items() if not key.startswith("sshs_") and key not in (KEY, ERROR)}
@@ -257,13 +240,13 @@ def _metadata(
         texts.setdefault("modelspec.architecture", kind.architecture)
     texts.setdefault("modelspec.sai_model_spec", "1.0.1")
     texts.setdefault("modelspec.title", path.stem)
-    factors = [slot for slot in plan.slots if slot.kind != "full"]
+    factors = [slot for slot in layout.slots if slot.kind != "full"]
     wide = [slot for slot in factors if slot.wide]
     plain = [slot.rank for slot in factors if not slot.wide]
     texts["ss_network_module"] = texts.get("ss_network_module", "networks.lora")
-    if plan.slots:
-        texts["ss_network_dim"] = str(max(plain or [plan.rank]))
-        texts["ss_network_alpha"] = str(plan.alpha)
+    if layout.slots:
+        texts["ss_network_dim"] = str(max(plain or [layout.rank]))
+        texts["ss_network_alpha"] = str(layout.alpha)
     if wide:
         shown = wide[0].alpha if wide[0].kind == "kohya" else float(max(slot.rank for slot in wide))
         arguments = {"conv_dim": str(max(slot.rank for slot in wide)), "conv_alpha": str(shown)}

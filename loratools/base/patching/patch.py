@@ -21,43 +21,45 @@ Marks = Mapping[str, Hashable]
 
 @dataclass(frozen=True)
 class PatchChange:
-    """What a move changed: how many modules, and whether prompts have to be encoded again."""
+    """What :meth:`Patcher.patch` changed: how many modules, and whether text encoders are among them, so that prompts
+    have to be encoded again."""
 
     modules: int
     text: bool
 
 
 class Patcher:
-    """Adds adapters to a loaded base and takes them away again, always from the saved W0, never from the sum before.
+    """Adds adapters to a loaded base and takes them away again, always from the saved W0, never from an earlier sum.
 
     Every touched weight is saved once (on its own device) before it is first changed; :meth:`restore` copies the saved
-    bits back. The sum W0 + w * delta is done in float32 and then cast once.
+    bits back. The sum W0 + w * delta is computed in float32 and then cast once.
 
-    A module is only written if what it has differs from what it should have. ``marks`` say what a delta is: equal marks
-    under one name mean equal numbers. Without marks the deltas of one mapping are equal to themselves and to no others.
+    A module is written only if it does not hold the right sum already. ``marks`` identify deltas: equal marks under one
+    name mean equal numbers. Without marks the deltas of one mapping equal themselves and no others.
     """
 
     def __init__(self, base: Base) -> None:
         self._modules = live_modules(base)
         self._name = base.name or "base"
         self._saved: dict[str, Tensor] = {}
-        self._now: dict[str, tuple[Hashable, float]] = {}  # what every touched weight holds beside W0
-        self._row: tuple[Mapping[str, Delta], dict[str, Target]] | None = None
+        self._applied: dict[str, tuple[Hashable, float]] = {}  # (mark, weight) of the delta in every patched module
+        self._last_targets: tuple[Mapping[str, Delta], dict[str, Target]] | None = None
         self._writer: Writer = writer_for(base.device)
         self._busy = False
 
     def check(self, deltas: Mapping[str, Delta]) -> None:
-        """Raise what :meth:`move` would raise, without touching a weight."""
+        """Raise what :meth:`patch` would raise, without touching a weight."""
         self._targets(deltas)
 
     @property
     def text_state(self) -> Hashable:
-        """A key of everything that is in the text encoders now."""
-        return frozenset((name, *state) for name, state in self._now.items() if is_text(name))
+        """A key of everything that the text encoders hold now beside W0."""
+        return frozenset((name, *state) for name, state in self._applied.items() if is_text(name))
 
     @torch.no_grad()
-    def move(self, deltas: Mapping[str, Delta], weight: float = 1.0, marks: Marks | None = None) -> PatchChange:
-        """Bring every weight to W0 + ``weight`` * delta, writing only the modules that are not there already.
+    def patch(self, deltas: Mapping[str, Delta], weight: float = 1.0, marks: Marks | None = None) -> PatchChange:
+        """Set every weight to W0 + ``weight`` * delta, and those without a delta to W0; only differing modules are
+        written.
 
         Raises:
             BaseModelError: if the base lacks modules that the adapter has (a file of another family).
@@ -65,13 +67,13 @@ class Patcher:
         """
         targets = self._targets(deltas) if weight != 0 else {}
         wanted = {name: (_mark(deltas, name, marks), weight) for name in targets}
-        stale = [name for name in self._now if name not in wanted]
-        differing = [target for name, target in targets.items() if self._now.get(name) != wanted[name]]
+        stale = [name for name in self._applied if name not in wanted]
+        differing = [target for name, target in targets.items() if self._applied.get(name) != wanted[name]]
         try:
             self._restore(stale)
             for target in differing:
                 self._save(target)
-                self._now[target.name] = wanted[target.name]
+                self._applied[target.name] = wanted[target.name]
             self._writer.write(
                 [(target, self._saved[target.name]) for target in differing],
                 weight,
@@ -85,7 +87,7 @@ class Patcher:
 
     def restore(self) -> None:
         """Bring every weight back to W0."""
-        self._restore(list(self._now))
+        self._restore(list(self._applied))
 
     @contextlib.contextmanager
     def applied(self, deltas: Mapping[str, Delta], weight: float = 1.0) -> Iterator[None]:
@@ -98,27 +100,27 @@ class Patcher:
         self._targets(deltas)
         self._busy = True
         try:
-            self.move(deltas, weight)
+            self.patch(deltas, weight)
             yield
         finally:
             self.restore()
             self._busy = False
 
-    def forget(self) -> None:
-        """Take every delta away, and free what is kept: formed deltas and saved weights."""
+    def free(self) -> None:
+        """Restore W0, and free formed deltas and saved weights."""
         self.restore()
-        self._row = None
-        self._writer.forget()
+        self._last_targets = None
+        self._writer.clear_cache()
         self._saved.clear()
 
-    def shrink(self) -> None:
-        """Free what is kept only to save work; everything stays patched as it is."""
-        self._writer.forget()
+    def clear_cache(self) -> None:
+        """Free what can be computed again; everything stays patched as it is."""
+        self._writer.clear_cache()
 
-    def size_of(self, names: Iterable[str]) -> int:
-        """Bytes that the saved weights of these modules take."""
-        found = (_parameter(self._modules, name) for name in names)
-        return sum(parameter.nbytes for parameter in found if parameter is not None)
+    def saved_bytes(self, names: Iterable[str]) -> int:
+        """Bytes that the saved weights of these modules take, once they are patched."""
+        parameters = (_parameter(self._modules, name) for name in names)
+        return sum(parameter.nbytes for parameter in parameters if parameter is not None)
 
     def _save(self, target: Target) -> None:
         if target.name not in self._saved:
@@ -131,22 +133,25 @@ class Patcher:
         live = [_parameter(self._modules, name) for name in names]
         torch._foreach_copy_([p for p in live if p is not None], [self._saved[name] for name in names])
         for name in names:
-            del self._now[name]
+            del self._applied[name]
 
     def _targets(self, deltas: Mapping[str, Delta]) -> dict[str, Target]:
-        if self._row is not None and self._row[0] is deltas:
-            return self._row[1]
-        found = {name: _parameter(self._modules, name) for name in deltas}
-        if lacking := [name for name, parameter in found.items() if parameter is None]:
+        """The parameter of every delta, checked; those of the mapping before are kept."""
+        if self._last_targets is not None and self._last_targets[0] is deltas:
+            return self._last_targets[1]
+        parameters = {name: _parameter(self._modules, name) for name in deltas}
+        if lacking := [name for name, parameter in parameters.items() if parameter is None]:
             shown = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
             raise BaseModelError(
-                f"{self._name} lacks {len(lacking)} of the adapter's {len(found)} modules ({shown}); "
+                f"{self._name} lacks {len(lacking)} of the adapter's {len(parameters)} modules ({shown}); "
                 "it was made for another base family"
             )
-        targets = {name: Target(name, parameter, deltas) for name, parameter in found.items() if parameter is not None}
+        targets = {
+            name: Target(name, parameter, deltas) for name, parameter in parameters.items() if parameter is not None
+        }
         for target in targets.values():
             self._check_shape(target)
-        self._row = (deltas, targets)
+        self._last_targets = (deltas, targets)
         return targets
 
     def _check_shape(self, target: Target) -> None:
@@ -159,7 +164,7 @@ class Patcher:
 
 
 def live_modules(base: Base) -> dict[str, nn.Module]:
-    """Every module of the base by its canonical name, ``text_model.`` included whatever transformers left of it."""
+    """Every module of the base by its canonical name, with ``text_model.`` even where transformers has dropped it."""
     table: dict[str, nn.Module] = {}
     for part, model in base.components().items():
         for name, module in model.named_modules():
@@ -174,7 +179,7 @@ def _mark(deltas: Mapping[str, Delta], name: str, marks: Marks | None) -> Hashab
 
 @dataclass(frozen=True, eq=False)
 class _Same:
-    """Equal to a mark of the same mapping only; holds the mapping, so that its identity is not given to another."""
+    """Equal only to a mark of the same mapping; holds the mapping, so that its id is not given to another one."""
 
     deltas: Mapping[str, Delta]
 
@@ -186,10 +191,10 @@ class _Same:
 
 
 def _parameter(modules: Mapping[str, nn.Module], name: str) -> nn.Parameter | None:
-    """The parameter that a delta called ``name`` changes: a module's weight, or the one that the name ends with."""
+    """The parameter that a delta called ``name`` changes: a module's weight, or the parameter that ends the name."""
     module, kind = modules.get(name), "weight"
     if module is None and name.endswith((".weight", ".bias")):
         stem, kind = name.rsplit(".", 1)
         module = modules.get(stem)
-    found = getattr(module, kind, None)
-    return found if isinstance(found, nn.Parameter) else None
+    parameter = getattr(module, kind, None)
+    return parameter if isinstance(parameter, nn.Parameter) else None

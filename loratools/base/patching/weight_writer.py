@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from loratools.adapter.algebra.lowrank import Delta, LowRank
 
-_KEEP = 6 << 30  # bytes of formed deltas or factors that are kept at most while a row's weights follow each other
+_MOST_CACHED = 6 << 30  # bytes of formed deltas or factors, kept while a grid row's weights follow each other
 _AT_ONCE = 1 << 25  # numbers of W0 in one launch: 128 MiB of float32, so that small cards have the room
 
 
@@ -40,35 +40,36 @@ Pair = tuple[Target, Tensor]  # a target and its saved W0
 
 
 class Writer(Protocol):
-    """A way to write sums; what it forms or uploads is kept by ``marks``, which name the deltas' content."""
+    """Writes W0 + weight * delta; caches what it forms or uploads by ``marks``, which identify the deltas."""
 
     def write(self, pairs: Sequence[Pair], weight: float, marks: Mapping[str, Hashable]) -> None:
         """Set every target's parameter to W0 + ``weight`` * delta, summed in float32 and cast once."""
         ...
 
-    def forget(self) -> None:
-        """Free all that is kept."""
+    def clear_cache(self) -> None:
+        """Free all that is cached."""
         ...
 
 
 def writer_for(device: torch.device) -> Writer:
-    """Launches are what costs on an accelerator, and grouping changes nothing on a CPU but the order of sums."""
+    """The grouped writer on an accelerator, where kernel launches are what costs; on a CPU grouping would only change
+    the order of sums."""
     return SingleWriter() if device.type == "cpu" else GroupedWriter(cache_bytes(device))
 
 
 class TensorCache:
-    """Tensors by key, the longest unused dropped first once they take more than ``most`` bytes."""
+    """Tensors by key; once they take more than ``most`` bytes the least recently used are dropped."""
 
-    def __init__(self, most: int = _KEEP) -> None:
+    def __init__(self, most: int = _MOST_CACHED) -> None:
         self._most, self._bytes = most, 0
         self._items: OrderedDict[Hashable, tuple[Tensor, ...]] = OrderedDict()
 
     def get(self, key: Hashable) -> tuple[Tensor, ...] | None:
-        """What is kept under ``key``."""
-        found = self._items.get(key)
-        if found is not None:
+        """The tensors under ``key``, or None."""
+        tensors = self._items.get(key)
+        if tensors is not None:
             self._items.move_to_end(key)
-        return found
+        return tensors
 
     def put(self, key: Hashable, tensors: tuple[Tensor, ...]) -> None:
         """Keep ``tensors`` unless they alone are too large."""
@@ -88,14 +89,14 @@ class TensorCache:
 
 
 def cache_bytes(device: torch.device) -> int:
-    """How many bytes may be kept on ``device``: a quarter of what is free on a GPU, never more than six GiB."""
-    return min(_KEEP, torch.cuda.mem_get_info(device)[0] // 4) if device.type == "cuda" else _KEEP
+    """How many bytes may be cached on ``device``: a quarter of what is free on a GPU, never more than six GiB."""
+    return min(_MOST_CACHED, torch.cuda.mem_get_info(device)[0] // 4) if device.type == "cuda" else _MOST_CACHED
 
 
 class SingleWriter:
-    """A product and a sum for every module: the order of additions is that of the module alone, whatever else changes.
+    """One product and one sum for every module, so that the order of additions does not depend on other modules.
 
-    That is what makes a live stack and its merged file bit-equal in float32.
+    That makes a live stack and its merged file bit-equal in float32.
     """
 
     def __init__(self) -> None:
@@ -107,27 +108,26 @@ class SingleWriter:
             formed = self._form(target, marks[target.name])
             target.parameter.copy_(torch.add(saved.float(), formed.reshape(saved.shape), alpha=weight))
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Free the formed deltas."""
         self._formed.clear()
 
     def _form(self, target: Target, mark: Hashable) -> Tensor:
         key = (target.name, mark)
-        kept = self._formed.get(key)
-        if kept is None:
-            kept = (_dense(target.delta, target.parameter.device),)
-            self._formed.put(key, kept)
-        return kept[0]
+        cached = self._formed.get(key)
+        if cached is None:
+            cached = (_dense(target.delta, target.parameter.device),)
+            self._formed.put(key, cached)
+        return cached[0]
 
 
 class GroupedWriter:
     """Modules of one shape and rank in one batched product: ``baddbmm(W0, up, down)`` with the weight as its alpha.
 
-    Only factors travel to the device and stay there; whole deltas are never kept. SD 1.5's 192 attention modules are
-    some 15 groups.
+    Only factors are uploaded and cached, never whole deltas. SD 1.5's 192 attention modules are some 15 groups.
     """
 
-    def __init__(self, most: int = _KEEP) -> None:
+    def __init__(self, most: int = _MOST_CACHED) -> None:
         self._factors = TensorCache(most)
 
     def write(self, pairs: Sequence[Pair], weight: float, marks: Mapping[str, Hashable]) -> None:
@@ -140,7 +140,7 @@ class GroupedWriter:
         for group in _groups(pairs, known):
             _write_group(group, [known[target.name] or () for target, _ in group], weight)
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Free the factors."""
         self._factors.clear()
 
@@ -155,8 +155,8 @@ def _uploaded(targets: Sequence[Target]) -> list[tuple[Tensor, ...]]:
 
 
 def upload_all(parts: Sequence[tuple[Tensor, ...]], device: torch.device) -> list[tuple[Tensor, ...]]:
-    """All tensors in float32 on ``device``: one copy for all of a kind, as they are stored and through pinned memory,
-    so that it takes the processor little time and does not wait for what is running there."""
+    """All tensors in float32 on ``device``: one copy for each dtype, as they are stored and through pinned memory, so
+    that the upload takes the CPU little time and does not wait for what runs on the device."""
     by_kind: dict[torch.dtype, list[Tensor]] = {}
     for part in (part for own in parts for part in own):
         by_kind.setdefault(part.dtype, []).append(part.detach().cpu())
@@ -201,7 +201,7 @@ def _write_group(group: Sequence[Pair], factors: Sequence[tuple[Tensor, ...]], w
 
 
 def _dense(delta: Delta, device: torch.device) -> Tensor:
-    """The delta multiplied out in float32 on ``device``: only the factors travel there."""
+    """The delta multiplied out in float32 on ``device``; only the factors are copied there."""
     if isinstance(delta, LowRank):
         return delta.up.to(device, torch.float32) @ delta.down.to(device, torch.float32)
     return delta.value.to(device, torch.float32)

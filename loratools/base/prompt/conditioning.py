@@ -1,7 +1,7 @@
 """Tokens -> conditioning: what the UNet's cross-attention reads.
 
-:func:`condition` is a plain text's, cut at 77 tokens, which is what training and diffusers see; prompts with the
-WebUI's syntax and of any length go through :mod:`loratools.base.prompt.prompt_encoding`.
+:func:`condition` encodes a plain text, cut at 77 tokens, as diffusers does; prompts in the WebUI's syntax and of any
+length go through :mod:`loratools.base.prompt.prompt_encoding`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,6 @@ class Conditioning:
         return Conditioning(self.hidden.to(dtype), None if self.pooled is None else self.pooled.to(dtype))
 
 
-def encode(base: Base, prompts: Sequence[str], clip_skip: int = 1) -> Tensor:
-    """The prompts' hidden states (b, 77, c), in the text encoder's dtype; see :func:`condition`."""
-    return condition(base, prompts, clip_skip).hidden
-
-
 def condition(base: Base, prompts: Sequence[str], clip_skip: int = 1) -> Conditioning:
     """Encode ``prompts`` as they stand, each cut at CLIP's 77 tokens, as diffusers does.
 
@@ -64,7 +59,7 @@ def check_clip_skip(base: Base, clip_skip: int) -> None:
 
 @torch.no_grad()
 def states(base: Base, which: int, tokens: Tensor, clip_skip: int) -> Conditioning:
-    """What text encoder number ``which`` makes of token ids (b, 77): its hidden states, and SDXL's second its pooled
+    """The hidden states of token ids (b, 77) from text encoder number ``which``, and the pooled state of SDXL's second
     one."""
     encoder = base.text_encoders[which]
     output = encoder(upload(tokens, base.device), output_hidden_states=True)
@@ -85,12 +80,7 @@ def merged(parts: Sequence[Conditioning]) -> Conditioning:
 
 def _tokens(base: Base, which: int, prompts: Sequence[str]) -> Tensor:
     tokenizer = base.tokenizers[which]
-    made: Tensor = tokenizer(
+    ids: Tensor = tokenizer(
         list(prompts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     ).input_ids
-    return made
-
-
-def token_count(base: Base, prompt: str) -> int:
-    """How many tokens of the 75 that fit ``prompt`` takes, begin and end not counted."""
-    return len(base.tokenizer(prompt).input_ids) - 2
+    return ids

@@ -1,4 +1,4 @@
-"""Textual-inversion embeddings: files of vectors that stand in a prompt under their file's name.
+"""Textual-inversion embeddings: files of vectors that a prompt names by the file's name.
 
 Read are ``.pt`` and ``.bin`` (as weights only, never as code) and ``.safetensors``: the WebUI's own
 (``string_to_param``), diffusers' (one tensor under its token), and SDXL's (``clip_l`` and ``clip_g``).
@@ -28,7 +28,7 @@ _ENDINGS = (".pt", ".bin", ".safetensors")
 class Embedding:
     """One file: its name in prompts, the sha256 of its bytes, and vectors (n, c) for each text encoder that it is for.
 
-    ``kind`` tells what it is made for, by its widths.
+    ``kind`` is the family of models that it is made for, by its widths.
     """
 
     name: str
@@ -76,16 +76,16 @@ class Embeddings:
         Raises:
             PromptError: if one does not fit the base.
         """
-        ids, found, position = self._ids(text), [], 0
+        ids, embeddings, position = self._ids(text), [], 0
         while position < len(ids):
-            at = self.at(ids, position)
-            if at is not None:
-                found.append(at[0])
-            position += at[1] if at is not None else 1
-        return found
+            match = self.at(ids, position)
+            if match is not None:
+                embeddings.append(match[0])
+            position += match[1] if match is not None else 1
+        return embeddings
 
     def at(self, ids: Sequence[int], position: int) -> tuple[Embedding, int] | None:
-        """The embedding whose name begins at ``position`` of a text's tokens, and how many of them it is.
+        """The embedding whose name begins at ``position`` of a text's tokens, and how many tokens the name takes.
 
         Raises:
             PromptError: if it does not fit the base.
@@ -100,8 +100,8 @@ class Embeddings:
         """:meth:`at` for one text encoder, with its vectors."""
 
         def find(ids: Sequence[int], position: int) -> tuple[Tensor, int] | None:
-            found = self.at(ids, position)
-            return None if found is None else (found[0].vectors[which], found[1])
+            match = self.at(ids, position)
+            return None if match is None else (match[0].vectors[which], match[1])
 
         return find
 
@@ -138,8 +138,8 @@ def read_embeddings(folder: Path, base: Base) -> Embeddings:
 
 def folder_digest(folder: Path) -> str:
     """sha256 over the names and the content of a folder's embeddings; FileError as for :func:`read`."""
-    told = "\n".join(f"{path.stem} {sha256(path)}" for path in _files(folder))
-    return hashlib.sha256(told.encode()).hexdigest()
+    lines = "\n".join(f"{path.stem} {sha256(path)}" for path in _files(folder))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _files(folder: Path) -> list[Path]:

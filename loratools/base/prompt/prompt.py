@@ -1,4 +1,4 @@
-"""The WebUI's prompt syntax, read into what is encoded: no torch here, and no text is an error.
+"""The WebUI's prompt syntax, parsed into texts, weights and schedules. No torch here, and no text is an error.
 
 ==================================  ==============================================================================
 ``(a)`` ``(a:1.3)`` ``[a]``         emphasis: times 1.1, 1.3, 1 / 1.1; nested ones multiply
@@ -10,10 +10,10 @@
 ``a AND b :0.7``                    two conditionings, mixed with weights (Composable Diffusion)
 ==================================  ==============================================================================
 
-Read in the WebUI's order: ``AND`` parts the text first, then each part's schedule is unfolded into one text a stage,
-and emphasis is read in each of these. Brackets that do not pair are literal to the schedule, and open emphasis that is
-never closed holds to the end, as there. Two things are told from the WebUI: ``BREAK`` inside round brackets breaks
-(there it is spoken to the model as a word), and a weight that is no number is text (there it is a crash).
+Parsed in the WebUI's order: ``AND`` splits the text first, then each conjunct's schedule is resolved into one text for
+every stage, and emphasis is read in each of these. As there, brackets that do not pair are literal to the schedule, and
+emphasis that is never closed extends to the end. Two things differ from the WebUI: ``BREAK`` inside round brackets
+breaks (there the model reads it as a word), and a weight that is no number is text (there it is a crash).
 """
 
 from __future__ import annotations
@@ -47,59 +47,59 @@ Section = tuple[Piece, ...]  # between two BREAKs
 
 @dataclass(frozen=True)
 class Conjunct:
-    """One side of an ``AND``: a text that may change while the picture is made, and its weight."""
+    """One side of an ``AND``: a text, which may have schedules, and its weight."""
 
     text: str
     weight: float = 1.0
 
     def stages(self, steps: int) -> tuple[tuple[int, str], ...]:
-        """The texts in turn, each with the step (from 0) before which it holds; the last one holds to the end.
+        """The texts in order, each with the step (from 0) before which it is used; the last one has no end.
 
-        ``[a:b:10]`` changes once step 10, counted from 0, is done, as the WebUI's denoiser does: eleven steps see
-        ``a``. A number with a point is a part of ``steps``, one without is a step. For the same reason the first of
-        ``[a|b]`` is seen twice.
+        ``[a:b:10]`` changes after step 10, counted from 0, as in the WebUI's denoiser: eleven steps use ``a``. A number
+        with a point is a fraction of ``steps``, one without is a step. For the same reason two steps use the first of
+        ``[a|b]``.
         """
-        items = _unfold(self.text)
+        items = _read_schedules(self.text)
         if items is None:
             return ((steps + 1, self.text),)
-        found: list[tuple[int, str]] = []
+        stages: list[tuple[int, str]] = []
         for end in sorted({steps, *_changes(items, steps)}):
             text = _text_at(items, end, steps)
-            if found and found[-1][1] == text:
-                found.pop()
-            found.append((end + 1, text))
-        return tuple(found)
+            if stages and stages[-1][1] == text:
+                stages.pop()
+            stages.append((end + 1, text))
+        return tuple(stages)
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as it stands, and its conjuncts: one, unless there is an ``AND``."""
+    """A prompt as it is written, and its conjuncts: one, unless there is an ``AND``."""
 
     text: str
-    parts: tuple[Conjunct, ...]
+    conjuncts: tuple[Conjunct, ...]
 
     @property
     def whole(self) -> Conjunct:
-        """The text with ``AND`` as a word: what a negative prompt means."""
+        """The text with ``AND`` as an ordinary word, as a negative prompt is read."""
         return Conjunct(self.text)
 
     @property
     def simple(self) -> bool:
         """Whether it is one conjunct of weight 1, and so means the same as a negative prompt."""
-        return len(self.parts) == 1 and self.parts[0].weight == 1
+        return len(self.conjuncts) == 1 and self.conjuncts[0].weight == 1
 
 
 def parse(text: str) -> Prompt:
-    """``text`` parted at ``AND``, with the weight that ends each part (``a cat :1.2``; 1 if there is none)."""
+    """``text`` split at ``AND``, with the weight that ends each conjunct (``a cat :1.2``; 1 if there is none)."""
     return Prompt(text, tuple(_conjunct(part) for part in _AND.split(text)))
 
 
 def _conjunct(text: str) -> Conjunct:
-    found = _WEIGHT.search(text)
-    weight = float(found[1]) if found else 1.0
-    if found is None or not math.isfinite(weight):
+    match = _WEIGHT.search(text)
+    weight = float(match[1]) if match else 1.0
+    if match is None or not math.isfinite(weight):
         return Conjunct(text)
-    return Conjunct(text[: found.start()].rstrip(), weight)
+    return Conjunct(text[: match.start()].rstrip(), weight)
 
 
 # Emphasis
@@ -116,8 +116,8 @@ def sections(text: str) -> tuple[Section, ...]:
     def close(start: int, factor: float) -> None:
         weights[start:] = [weight * factor for weight in weights[start:]]
 
-    for found in _EMPHASIS.finditer(text):
-        token, factor = found[0], _factor(found[1])
+    for match in _EMPHASIS.finditer(text):
+        token, factor = match[0], _factor(match[1])
         if token == "(":
             round_open.append(len(pieces))
         elif token == "[":
@@ -150,21 +150,22 @@ def _factor(number: str | None) -> float | None:
 
 
 def _merged(pieces: Sequence[tuple[str, int]], weights: Sequence[float], count: int) -> tuple[Section, ...]:
-    found: list[list[Piece]] = [[] for _ in range(count)]
+    """Pieces, as (text, section's number), in their sections; neighbours of one weight are joined."""
+    sections: list[list[Piece]] = [[] for _ in range(count)]
     for (text, section), weight in zip(pieces, weights, strict=True):
-        own = found[section]
+        own = sections[section]
         if own and own[-1].weight == weight:
             own[-1] = Piece(own[-1].text + text, weight)
         elif text:
             own.append(Piece(text, weight))
-    return tuple(tuple(own) for own in found)
+    return tuple(tuple(own) for own in sections)
 
 
 # Schedules
 
 
 @dataclass(frozen=True)
-class _Switch:
+class _Scheduled:
     """``[before:after:when]``; ``when`` as it is written."""
 
     before: list[_Item]
@@ -172,22 +173,22 @@ class _Switch:
     when: str
 
     def step(self, steps: int) -> int:
-        """The last step, from 1, that sees ``before``; 0 and less if none does."""
+        """The last step, from 1, that uses ``before``; 0 or less if none does."""
         value = float(self.when) * (steps if "." in self.when else 1)
         return int(max(-1.0, min(value, steps)))
 
 
 @dataclass(frozen=True)
-class _Turns:
+class _Alternation:
     """``[a|b|c]``"""
 
     choices: list[list[_Item]]
 
 
-_Item = str | _Switch | _Turns
+_Item = str | _Scheduled | _Alternation
 
 
-class _Open:
+class _OpenBracket:
     """A bracket that is not closed yet: its character, and what it holds between separators."""
 
     def __init__(self, bracket: str) -> None:
@@ -204,48 +205,47 @@ class _Open:
             yield from own
 
 
-def _unfold(text: str) -> list[_Item] | None:
-    """``text`` with its schedules as items; None where the WebUI's grammar refuses the text, and so all of it is
-    literal: a ``|`` outside of square brackets, or a backslash at the end.
+def _read_schedules(text: str) -> list[_Item] | None:
+    """``text`` with its schedules as items; None for a text that the WebUI's grammar rejects, all of which is literal:
+    one with a ``|`` outside of square brackets, or a backslash at the end.
 
-    Only brackets that pair make schedules. One that closes nothing, or a pair that means nothing (``[a:b]``), makes
-    every bracket around it literal.
+    Only brackets that pair make schedules. One that closes nothing, or a pair without a meaning (``[a:b]``), makes all
+    brackets around it literal.
     """
-    top = _Open("")
+    top = _OpenBracket("")
     stack = [top]
-    for found in _SCHEDULE.finditer(text):
-        token = found[0]
+    for match in _SCHEDULE.finditer(text):
+        token = match[0]
         if token == "\\":
             return None
         if token in "[(":
-            stack.append(_Open(token))
+            stack.append(_OpenBracket(token))
         elif token in "|:" and len(stack) > 1:
             stack[-1].marks.append(token)
             stack[-1].fields.append([])
         elif token in "])" and len(stack) > 1:
-            made = _closed(stack[-1], token)
-            if made is None:
-                _give_up(stack)
+            items = _closed(stack[-1], token)
+            if items is None:
+                _make_literal(stack)
                 top.fields[0].append(token)
             else:
                 stack.pop()
-                stack[-1].fields[-1] += made
+                stack[-1].fields[-1] += items
         else:
-            top_level = stack[-1]
-            top_level.fields[-1].append(token)
-    _give_up(stack)
+            stack[-1].fields[-1].append(token)
+    _make_literal(stack)
     return None if "|" in top.fields[0] else top.fields[0]
 
 
-def _give_up(stack: list[_Open]) -> None:
-    """All open brackets are literal text."""
+def _make_literal(stack: list[_OpenBracket]) -> None:
+    """Turn all open brackets into literal text."""
     for bracket in stack[1:]:
         stack[0].fields[0] += bracket.literal()
     del stack[1:]
 
 
-def _closed(bracket: _Open, mark: str) -> list[_Item] | None:
-    """What a bracket with its closing ``mark`` is among items; None if it is nothing."""
+def _closed(bracket: _OpenBracket, mark: str) -> list[_Item] | None:
+    """The items that a bracket becomes with its closing ``mark``; None if they do not pair or mean nothing."""
     fields, marks = bracket.fields, "".join(bracket.marks)
     if bracket.bracket == "(":
         return [*bracket.literal(), mark] if mark == ")" and marks in ("", ":") else None
@@ -255,14 +255,15 @@ def _closed(bracket: _Open, mark: str) -> list[_Item] | None:
         return [*bracket.literal(), mark]
     if marks in (":", "::"):
         when = _number(fields[-1])
-        return None if when is None else [_Switch(fields[0] if marks == "::" else [], fields[-2], when)]
-    return [_Turns(fields)] if set(marks) == {"|"} else None
+        return None if when is None else [_Scheduled(fields[0] if marks == "::" else [], fields[-2], when)]
+    return [_Alternation(fields)] if set(marks) == {"|"} else None
 
 
 def _number(own: Sequence[_Item]) -> str | None:
+    """A field that is a number, without the spaces around it."""
     text = own[0] if len(own) == 1 else None
-    found = _NUMBER.fullmatch(text) if isinstance(text, str) else None
-    return found[1] if found else None
+    match = _NUMBER.fullmatch(text) if isinstance(text, str) else None
+    return match[1] if match else None
 
 
 def _changes(items: Sequence[_Item], steps: int) -> Iterator[int]:
@@ -270,25 +271,25 @@ def _changes(items: Sequence[_Item], steps: int) -> Iterator[int]:
     todo = list(items)
     while todo:
         match todo.pop():
-            case _Switch() as switch:
-                todo += [*switch.before, *switch.after]
-                if switch.step(steps) >= 1:
-                    yield switch.step(steps)
-            case _Turns() as turns:
-                todo += [item for choice in turns.choices for item in choice]
+            case _Scheduled() as schedule:
+                todo += [*schedule.before, *schedule.after]
+                if schedule.step(steps) >= 1:
+                    yield schedule.step(steps)
+            case _Alternation() as alternation:
+                todo += [item for choice in alternation.choices for item in choice]
                 yield from range(1, steps + 1)
 
 
 def _text_at(items: Sequence[_Item], step: int, steps: int) -> str:
-    """The text that step ``step``, from 1, sees."""
-    found: list[str] = []
+    """The text that step ``step``, from 1, uses."""
+    texts: list[str] = []
     todo = list(reversed(items))
     while todo:
         match todo.pop():
             case str() as text:
-                found.append(text)
-            case _Switch() as switch:
-                todo += reversed(switch.before if step <= switch.step(steps) else switch.after)
-            case _Turns() as turns:
-                todo += reversed(turns.choices[(step - 1) % len(turns.choices)])
-    return "".join(found)
+                texts.append(text)
+            case _Scheduled() as schedule:
+                todo += reversed(schedule.before if step <= schedule.step(steps) else schedule.after)
+            case _Alternation() as alternation:
+                todo += reversed(alternation.choices[(step - 1) % len(alternation.choices)])
+    return "".join(texts)

@@ -29,7 +29,7 @@ _AT_ONCE = 64  # chunks
 
 @dataclass(frozen=True)
 class PromptEncoder:
-    """What an engine is given as ``encode``: :func:`guides` with the embeddings that prompts may name."""
+    """:func:`encode_prompts` with the embeddings that prompts may name; what an engine takes as ``encode``."""
 
     embeddings: Embeddings | None = None
 
@@ -37,20 +37,12 @@ class PromptEncoder:
         return encode_prompts(base, texts, steps, clip_skip, self.embeddings)
 
 
-def encode_pair(
-    base: Base, prompt: str, negative: str, steps: int, clip_skip: int = 1, embeddings: Embeddings | None = None
-) -> tuple[PromptConditioning, PromptConditioning]:
-    """One picture's guides, for its prompt and its negative prompt; see :func:`guides`."""
-    positive, other = encode_prompts(base, [prompt, negative], steps, clip_skip, embeddings)
-    return positive, other
-
-
 def encode_prompts(
     base: Base, texts: Sequence[str], steps: int, clip_skip: int = 1, embeddings: Embeddings | None = None
 ) -> list[PromptConditioning]:
-    """Every text's guide, encoded in common batches under what is patched into the text encoders now.
+    """Every text's conditioning, encoded in common batches under what is patched into the text encoders now.
 
-    A guide serves as a prompt or as a negative prompt, where ``AND`` is a word like another.
+    Each serves as a prompt or as a negative prompt, where ``AND`` is an ordinary word.
 
     Args:
         steps: sampler steps, which ``[a:b:0.5]`` counts in.
@@ -63,12 +55,12 @@ def encode_prompts(
         raise PromptError("there is no prompt; give at least one (an empty one is allowed)")
     check_clip_skip(base, clip_skip)
     prompts = [parse(text) for text in texts]
-    plan = _Plan(base, steps, embeddings)
+    batch = _ChunkBatch(base, steps, embeddings)
     for prompt in prompts:
-        for conjunct in _uses(prompt):
-            plan.add(conjunct)
-    made = plan.encoded(clip_skip)
-    return [_guide(prompt, made, base.family) for prompt in prompts]
+        for conjunct in _conjuncts(prompt):
+            batch.add(conjunct)
+    encoded = batch.encode(clip_skip)
+    return [_conditioning(prompt, encoded, base.family) for prompt in prompts]
 
 
 def used_embeddings(base: Base, texts: Sequence[str], steps: int, embeddings: Embeddings) -> tuple[Embedding, ...]:
@@ -77,25 +69,31 @@ def used_embeddings(base: Base, texts: Sequence[str], steps: int, embeddings: Em
     Raises:
         PromptError: if one does not fit the base.
     """
-    found: dict[str, Embedding] = {}
+    named: dict[str, Embedding] = {}
     for text in texts:
-        for conjunct in _uses(parse(text)):
+        for conjunct in _conjuncts(parse(text)):
             for _, stage in conjunct.stages(steps):
                 for section in sections(stage):
-                    found |= {one.name: one for piece in section for one in embeddings.named(piece.text)}
-    return tuple(found.values())
+                    named |= {one.name: one for piece in section for one in embeddings.named(piece.text)}
+    return tuple(named.values())
 
 
-def _uses(prompt: Prompt) -> tuple[Conjunct, ...]:
-    return prompt.parts if prompt.simple else (*prompt.parts, prompt.whole)
+def _conjuncts(prompt: Prompt) -> tuple[Conjunct, ...]:
+    """All that a prompt's conditioning is made of: its conjuncts, and the whole text if that is not one of them."""
+    return prompt.conjuncts if prompt.simple else (*prompt.conjuncts, prompt.whole)
 
 
-def _guide(prompt: Prompt, made: Mapping[str, tuple[Stage, ...]], family: str) -> PromptConditioning:
-    """An empty negative prompt is zeros to SDXL, which is how it was trained, and so do the WebUI and diffusers."""
-    parts = tuple(ScheduledConditioning(made[conjunct.text], conjunct.weight) for conjunct in prompt.parts)
+def _conditioning(prompt: Prompt, encoded: Mapping[str, tuple[Stage, ...]], family: str) -> PromptConditioning:
+    """A prompt's conditioning. SDXL was trained with zeros for an empty prompt, so that is what an empty negative
+    prompt means there, in the WebUI and diffusers too.
+
+    Args:
+        encoded: the stages of every conjunct's text.
+    """
+    conjuncts = tuple(ScheduledConditioning(encoded[conjunct.text], conjunct.weight) for conjunct in prompt.conjuncts)
     if family == "sdxl" and prompt.text == "":
-        return PromptConditioning(parts, ScheduledConditioning((Stage(0, _zeros(parts[0].at(0))),)))
-    return PromptConditioning(parts, None if prompt.simple else ScheduledConditioning(made[prompt.text]))
+        return PromptConditioning(conjuncts, ScheduledConditioning((Stage(0, _zeros(conjuncts[0].at(0))),)))
+    return PromptConditioning(conjuncts, None if prompt.simple else ScheduledConditioning(encoded[prompt.text]))
 
 
 def _zeros(cond: Conditioning) -> Conditioning:
@@ -104,8 +102,8 @@ def _zeros(cond: Conditioning) -> Conditioning:
 
 
 @dataclass
-class _Plan:
-    """The chunks that some texts need, each encoded once; a conjunct's stages all have the chunks of its longest."""
+class _ChunkBatch:
+    """The chunks of some texts, each encoded once. All stages of a conjunct have as many chunks as its longest one."""
 
     base: Base
     steps: int
@@ -114,48 +112,48 @@ class _Plan:
     lengths: dict[str, tuple[tuple[tuple[int, str], ...], int]] = field(default_factory=dict)
 
     def add(self, conjunct: Conjunct) -> None:
-        """Note what one side of an ``AND`` needs."""
+        """Add the chunks of every stage of one side of an ``AND``."""
         if conjunct.text in self.lengths:
             return
         stages = conjunct.stages(self.steps)
-        counts = {text: self._cut(text) for _, text in stages}
+        counts = {text: self._split(text) for _, text in stages}
         longest = max(counts.values())
         if min(counts.values()) < longest:
-            self._cut("")
+            self._split("")  # what shorter stages are filled up with
         self.lengths[conjunct.text] = stages, longest
 
-    def _cut(self, text: str) -> int:
-        """How many chunks ``text`` has."""
+    def _split(self, text: str) -> int:
+        """Add the chunks of ``text``, and return how many they are."""
         split = sections(text)
         sides = []
         for which, tokenizer in enumerate(self.base.tokenizers):
-            find = self.embeddings.finder(which) if self.embeddings else _nothing
+            find = self.embeddings.finder(which) if self.embeddings else _no_embedding
             sides.append(split_chunks(tokenizer, split, find))
         count = max(len(side) for side in sides)
         for n in range(count):
             self.rows.setdefault((text, n), [side[n] if n < len(side) else [] for side in sides])
         return count
 
-    def encoded(self, clip_skip: int) -> dict[str, tuple[Stage, ...]]:
-        """Every conjunct's stages; equal texts share one conditioning."""
+    def encode(self, clip_skip: int) -> dict[str, tuple[Stage, ...]]:
+        """Every conjunct's stages by its text; equal texts share one conditioning."""
         keys = list(self.rows)
         states: dict[tuple[str, int], Conditioning] = {}
         for start in range(0, len(keys), _AT_ONCE):
             part = keys[start : start + _AT_ONCE]
-            made = _encode(self.base, [self.rows[key] for key in part], clip_skip)
-            states |= {key: made[n : n + 1] for n, key in enumerate(part)}
-        kept: dict[tuple[str, int], Conditioning] = {}
-        found = {}
+            encoded = _encode(self.base, [self.rows[key] for key in part], clip_skip)
+            states |= {key: encoded[n : n + 1] for n, key in enumerate(part)}
+        whole: dict[tuple[str, int], Conditioning] = {}
+        by_conjunct = {}
         for name, (stages, longest) in self.lengths.items():
             for _, text in stages:
-                if (text, longest) not in kept:
-                    kept[text, longest] = _laid_out([states.get((text, n)) or states["", 0] for n in range(longest)])
-            found[name] = tuple(Stage(until, kept[text, longest]) for until, text in stages)
-        return found
+                if (text, longest) not in whole:
+                    whole[text, longest] = _in_a_row([states.get((text, n)) or states["", 0] for n in range(longest)])
+            by_conjunct[name] = tuple(Stage(until, whole[text, longest]) for until, text in stages)
+        return by_conjunct
 
 
-def _laid_out(chunks: Sequence[Conditioning]) -> Conditioning:
-    """Chunks one after the other; SDXL's pooled state is the first one's."""
+def _in_a_row(chunks: Sequence[Conditioning]) -> Conditioning:
+    """Chunks one after the other along the tokens; SDXL's pooled state is that of the first."""
     first = chunks[0]
     return first if len(chunks) == 1 else Conditioning(torch.cat([one.hidden for one in chunks], 1), first.pooled)
 
@@ -167,19 +165,19 @@ def _encode(base: Base, rows: Sequence[Sequence[Chunk]], clip_skip: int) -> Cond
         chunks = [row[which] for row in rows]
         tokens = torch.tensor([token_row(tokenizer, chunk) for chunk in chunks])
         with _inserted(encoder, chunks):
-            made = states(base, which, tokens, clip_skip)
-        parts.append(Conditioning(_weighted(made.hidden, chunks), made.pooled))
+            state = states(base, which, tokens, clip_skip)
+        parts.append(Conditioning(_weighted(state.hidden, chunks), state.pooled))
     return merged(parts)
 
 
 @contextlib.contextmanager
 def _inserted(encoder: Any, chunks: Sequence[Chunk]) -> Iterator[None]:
-    """Embeddings' vectors in the place of their tokens' own, while the encoder reads ``chunks``."""
+    """Inside the block the encoder, reading ``chunks``, gets embeddings' vectors in the place of their tokens' own."""
     vectors = [
-        (row, n + 1, slot.vector)
+        (row, n + 1, token.vector)
         for row, chunk in enumerate(chunks)
-        for n, slot in enumerate(chunk)
-        if slot.vector is not None
+        for n, token in enumerate(chunk)
+        if token.vector is not None
     ]
     if not vectors:
         yield
@@ -207,12 +205,12 @@ def _weighted(hidden: Tensor, chunks: Sequence[Chunk]) -> Tensor:
     for own, row in zip(hidden, weights, strict=True):
         if row is not None:
             exact = own.float()
-            moved = exact * row.to(exact.device)[:, None]
-            before, after = exact.mean(), moved.mean()
-            own = (moved * torch.where(after == 0, 1, before / after)).to(own.dtype)
+            weighted = exact * row.to(exact.device)[:, None]
+            before, after = exact.mean(), weighted.mean()
+            own = (weighted * torch.where(after == 0, 1, before / after)).to(own.dtype)
         rows.append(own)
     return torch.stack(rows)
 
 
-def _nothing(_ids: Sequence[int], _position: int) -> None:
+def _no_embedding(_ids: Sequence[int], _position: int) -> None:
     return None

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loratools.base.sampling.sample import Added, UNet
+from loratools.base.sampling.sample import AddedConditions, UNet
 
-_WARM = 2  # calls before the capture, in which libraries choose their kernels
-_MOST = 4  # graphs kept; each holds the activations of its shape
+_WARM_UP = 2  # calls before the capture, in which libraries choose their kernels
+_MOST_GRAPHS = 4  # kept; each holds the activations of its shape
 
 
 class UNetGraphs:
-    """Replays of one UNet, by the shapes of its inputs. Weights are read where they lie, so patching them in place
-    changes what a replay gives; moving them elsewhere does not, and needs :meth:`drop`.
+    """CUDA graphs of one UNet, one for each shape of its inputs. Weights are read from the memory that they had at the
+    capture: patching them in place changes what a replay gives; after they move elsewhere, :meth:`drop` is needed.
 
     Args:
         unet: how the UNet is run, for instance :func:`~loratools.base.sampling.sample.plain_unet`.
@@ -29,12 +29,12 @@ class UNetGraphs:
         self._pool: Any = None
 
     @torch.no_grad()
-    def __call__(self, latents: Tensor, time: Tensor, hidden: Tensor, added: Added) -> Tensor:
+    def __call__(self, latents: Tensor, time: Tensor, hidden: Tensor, added: AddedConditions) -> Tensor:
         """The UNet's prediction (r, 4, h, w); captured the first time that inputs have these shapes."""
         inputs = (latents, time, hidden, *(added or {}).values())
         key = tuple((tuple(value.shape), value.dtype) for value in inputs)
         if key not in self._captured:
-            while len(self._captured) >= _MOST:
+            while len(self._captured) >= _MOST_GRAPHS:
                 self._captured.popitem(last=False)
             self._captured[key] = self._capture(latents, time, hidden, added)
         self._captured.move_to_end(key)
@@ -45,7 +45,7 @@ class UNetGraphs:
         self._captured.clear()
         self._pool = None
 
-    def _capture(self, latents: Tensor, time: Tensor, hidden: Tensor, added: Added) -> _Captured:
+    def _capture(self, latents: Tensor, time: Tensor, hidden: Tensor, added: AddedConditions) -> _Captured:
         own = {name: value.clone() for name, value in (added or {}).items()}
         x, t, states = latents.clone(), time.clone(), hidden.clone()
 
@@ -72,14 +72,14 @@ class _Captured:
 
 
 def capture_graph(call: Callable[[], Tensor], pool: Any) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-    """``call`` as a graph and its output; only what this thread does is watched, so others may go on meanwhile."""
+    """``call`` as a graph, and its output. Only this thread's work is captured, so others may go on meanwhile."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     try:
         with torch.cuda.stream(side):
-            for _ in range(_WARM):
+            for _ in range(_WARM_UP):
                 call()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()

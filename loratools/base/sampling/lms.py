@@ -14,19 +14,26 @@ ORDER = 4
 
 
 def coefficient(sigmas: Sequence[float], step: int, j: int, order: int) -> float:
-    """The weight of the derivative ``j`` steps back: the integral of its Lagrange polynomial from sigma to the next."""
+    """The weight of the derivative ``j`` steps back: the integral of its Lagrange polynomial from sigma to the next
+    (k-diffusion's ``linear_multistep_coeff``).
+
+    Args:
+        sigmas: of the run, falling.
+        step: the present step's number.
+        order: how many derivatives are used.
+    """
     start, end = sigmas[step], sigmas[step + 1]
     nodes, weights = np.polynomial.legendre.leggauss((ORDER + 1) // 2)
-    at = (start + end) / 2 + (end - start) / 2 * nodes
-    value = np.ones_like(at)
+    sigma = (start + end) / 2 + (end - start) / 2 * nodes
+    polynomial = np.ones_like(sigma)
     for k in range(order):
         if k != j:
-            value *= (at - sigmas[step - k]) / (sigmas[step - j] - sigmas[step - k])
-    return float((end - start) / 2 * (weights * value).sum())
+            polynomial *= (sigma - sigmas[step - k]) / (sigmas[step - j] - sigmas[step - k])
+    return float((end - start) / 2 * (weights * polynomial).sum())
 
 
 def scheduler_class() -> Any:
-    """The scheduler, on diffusers' Euler for its noise levels and input scaling."""
+    """The scheduler's class, on diffusers' Euler for its sigmas and input scaling, which is imported only here."""
     from diffusers import EulerDiscreteScheduler
 
     class LMSScheduler(EulerDiscreteScheduler):  # type: ignore[misc]
@@ -44,15 +51,15 @@ def scheduler_class() -> Any:
             sigmas = self.sigmas.tolist()
             sigma = sigmas[index]
             if self.config.prediction_type == "v_prediction":
-                clean = sample / (sigma**2 + 1) - model_output * sigma / (sigma**2 + 1) ** 0.5
+                denoised = sample / (sigma**2 + 1) - model_output * sigma / (sigma**2 + 1) ** 0.5
             else:
-                clean = sample - sigma * model_output
-            self.derivatives = [(sample - clean) / sigma, *self.derivatives][:ORDER]
+                denoised = sample - sigma * model_output
+            self.derivatives = [(sample - denoised) / sigma, *self.derivatives][:ORDER]
             order = min(index + 1, ORDER)
-            moved = sample
+            prev_sample = sample
             for j, derivative in enumerate(self.derivatives[:order]):
-                moved = moved + coefficient(sigmas, index, j, order) * derivative
+                prev_sample = prev_sample + coefficient(sigmas, index, j, order) * derivative
             self._step_index += 1
-            return moved, clean
+            return prev_sample, denoised
 
     return LMSScheduler

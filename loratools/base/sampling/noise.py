@@ -1,4 +1,4 @@
-"""Where noise comes from: a function of seed and size, the same on every machine and in every cell of a grid.
+"""Where noise comes from: a function of seed and size, the same on every machine and in every picture of a grid.
 
 ==============  =======================================================================================================
 ``own``         torch's CPU generator, one for every picture; the default
@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from loratools.base.picture_size import USUAL_SCALE_FACTOR, latent_shape
 from loratools.base.sampling.brownian import BrownianPath, BrownianTree
 from loratools.base.sampling.noise_kinds import OWN
 
@@ -38,14 +39,15 @@ _HALF = np.uint64(32)
 Stream = Callable[[Sequence[int]], Tensor]
 
 
-def initial_latents(kind: str, seed: int, size: tuple[int, int]) -> Tensor:
-    """The starting latents (1, 4, height / 8, width / 8) of a seed, float32, standard normal.
+def initial_latents(kind: str, seed: int, size: tuple[int, int], scale_factor: int = USUAL_SCALE_FACTOR) -> Tensor:
+    """The starting latents (1, 4, height / factor, width / factor) of a seed, float32, standard normal.
 
     Args:
         kind: one of :data:`loratools.base.sampling.noise_kinds.KINDS`.
         size: (height, width) in pixels.
+        scale_factor: the VAE's.
     """
-    return noise_stream(kind, seed)(latent_shape(size))
+    return noise_stream(kind, seed)(latent_shape(size, scale_factor))
 
 
 def noise_stream(kind: str, seed: int) -> Stream:
@@ -57,34 +59,31 @@ def noise_stream(kind: str, seed: int) -> Stream:
 
 
 def step_noise(
-    kind: str, seeds: Sequence[int], size: tuple[int, int], ends: tuple[float, float] | None
+    kind: str, seeds: Sequence[int], shape: Sequence[int], ends: tuple[float, float] | None
 ) -> Callable[[float, float], Tensor]:
-    """What samplers of ours draw on the way from one noise level to another: (b, 4, h, w) of unit deviation, each
-    picture's of its own seed.
+    """What the samplers of :mod:`~loratools.base.sampling.k_samplers` add on the way from one noise level to another:
+    (b, 4, h, w) of unit deviation, each picture's of its own seed.
 
     Args:
-        ends: the lowest and the highest level of a Brownian path; None for draws that know of no other, each standing
-            where :func:`initial` left off.
+        shape: (4, h, w), of one picture's latents.
+        ends: the lowest and the highest level of a Brownian path; None for draws that do not depend on one another,
+            each continuing where :func:`initial_latents` stopped.
     """
-    shape = latent_shape(size)
-    ways: list[Callable[[float, float], Tensor]] = []
+    sources: list[Callable[[float, float], Tensor]] = []
+    whole = (1, *shape)
     for seed in seeds:
         if ends is not None and kind != OWN:
-            ways.append(BrownianTree(seed, *ends, lambda word: noise_stream(kind, word)(shape)))
+            sources.append(BrownianTree(seed, *ends, lambda word: noise_stream(kind, word)(whole)))
             continue
         numbers = noise_stream(kind, seed)
-        numbers(shape)
-        ways.append(partial(_fresh, partial(numbers, shape)) if ends is None else BrownianPath(partial(numbers, shape)))
-    return lambda now, after: torch.cat([way(now, after) for way in ways])
+        numbers(whole)  # those of the initial latents
+        draw = partial(numbers, whole)
+        sources.append(partial(_independent, draw) if ends is None else BrownianPath(draw))
+    return lambda sigma, sigma_next: torch.cat([source(sigma, sigma_next) for source in sources])
 
 
-def _fresh(draw: Callable[[], Tensor], now: float, after: float) -> Tensor:
+def _independent(draw: Callable[[], Tensor], sigma: float, sigma_next: float) -> Tensor:
     return draw()
-
-
-def latent_shape(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Of one picture's latents."""
-    return 1, 4, size[0] // 8, size[1] // 8
 
 
 class Philox:
@@ -131,19 +130,23 @@ def _box_muller(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class SeededDraws(TorchFunctionMode):
-    """For schedulers that draw at each step and take torch's generators and nothing else: inside the block a draw from
-    one of :attr:`generators` is the next one of that picture's seed, each standing where :func:`initial` left off.
+    """For schedulers of diffusers that draw noise at each step and accept only torch's generators: inside the block,
+    ``torch.randn`` with one of :attr:`generators` gives the next numbers of that picture's seed, continuing where
+    :func:`initial_latents` stopped.
 
-    They ask for numbers in the dtype that they compute in. In half precision some versions of torch draw other numbers
-    of a seed, so these are always drawn in float32; a generator only says whose turn it is.
+    Schedulers ask for numbers in the dtype that they compute in. In half precision some versions of torch draw other
+    numbers of a seed, so these are always drawn in float32; a generator only identifies its picture.
+
+    Args:
+        shape: (4, h, w), of one picture's latents.
     """
 
-    def __init__(self, kind: str, seeds: Sequence[int], size: tuple[int, int]) -> None:
+    def __init__(self, kind: str, seeds: Sequence[int], shape: Sequence[int]) -> None:
         super().__init__()
         self.generators = [torch.Generator("cpu") for _ in seeds]
         self._streams = {id(own): noise_stream(kind, seed) for own, seed in zip(self.generators, seeds, strict=True)}
         for numbers in self._streams.values():
-            numbers(latent_shape(size))
+            numbers((1, *shape))  # those of the initial latents
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

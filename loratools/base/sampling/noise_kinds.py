@@ -23,5 +23,5 @@ def check_kind(kind: str) -> str:
 
 
 def kind_of(rng: str | None) -> str:
-    """The noise that the WebUI's ``RNG`` means; without one it drew on the card."""
+    """The kind of noise for a value of the WebUI's ``RNG``; without one the WebUI drew on the GPU."""
     return "webui-cpu" if rng == "CPU" else "webui-gpu"

@@ -1,8 +1,8 @@
-"""Samplers by the WebUI's names and k-diffusion's spellings: a method, and a schedule type of noise levels.
+"""Samplers by the WebUI's names and k-diffusion's spellings: a method, and a schedule type of its sigmas.
 
-Methods are diffusers' schedulers, or formulas of :mod:`loratools.base.sampling.k_samplers` where it has none that is
-the one of that name. A plain name keeps diffusers' own levels, and under the WebUI's noise the WebUI's: see
-:mod:`loratools.base.sampling.sigmas`.
+A method is a scheduler of diffusers, or one of :mod:`loratools.base.sampling.k_samplers` where diffusers has none, or
+another under that name. A plain name means diffusers' own sigmas, and with the WebUI's noise the WebUI's: see
+:mod:`loratools.base.sampling.sigmas`. A new sampler is an entry of ``_METHODS``.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ SCHEDULES: Mapping[str, tuple[str, ...]] = {  # the WebUI's schedule types -> ot
     "DDIM": ("ddim_uniform",),
     "Beta": (),
 }
-UNIFORM, AUTOMATIC = "Uniform", "Automatic"  # types that are another name: the plain one, and the method's usual one
-_DIFFUSERS = {"Karras": "use_karras_sigmas", "Exponential": "use_exponential_sigmas"}  # its levels at our own noise
-_UNASKED = dict.fromkeys((*_DIFFUSERS.values(), "use_beta_sigmas"), False)  # only a name can ask for them
+UNIFORM, AUTOMATIC = "Uniform", "Automatic"  # other names for the plain type, and for the method's usual one
+# schedule types that schedulers of diffusers make themselves, used with our own noise -> their option
+_OPTIONS = {"Karras": "use_karras_sigmas", "Exponential": "use_exponential_sigmas"}
+# a base's config does not switch them on: only a sampler's name does
+_OFF = dict.fromkeys((*_OPTIONS.values(), "use_beta_sigmas"), False)
 _ADAPTIVE = "DPM adaptive"
 
 
@@ -39,12 +41,13 @@ class Method:
     """How a step is made.
 
     Args:
-        kind: the diffusers class, or ours; empty for the formula of this name.
-        settings: the class's.
+        kind: the class of diffusers, or ours (``LMS``, ``CFG++``); empty for the k-sampler of this name.
+        settings: arguments of the class.
         spellings: other names.
         scheduled: whether it takes schedule types.
         automatic: the schedule type that the WebUI's ``Automatic`` means; empty for Uniform.
-        trimmed: whether it leaves out the level before the last, of one more.
+        trimmed: whether it takes one step more and leaves out the last sigma above 0 (k-diffusion's
+            ``discard_next_to_last_sigma``).
         brownian: whether its noise is that of a Brownian path.
     """
 
@@ -60,7 +63,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Sampler:
-    """A method on a schedule type, one of :data:`SCHEDULES`, or empty for the plain one."""
+    """A method with a schedule type, one of :data:`SCHEDULES`, or empty for the plain one."""
 
     method: Method
     schedule: str = ""
@@ -71,72 +74,71 @@ class Sampler:
         return f"{self.method.name} {self.schedule}".strip()
 
     def guided(self, cfg: float) -> bool:
-        """Whether the negative prompt takes part at this CFG scale."""
+        """Whether the negative prompt is needed at this CFG scale."""
         return cfg != 1 or self.method.kind == "CFG++"
 
     def scale(self, cfg: float) -> float:
-        """By how much the prompt's prediction is preferred at this CFG scale."""
+        """The factor of the guidance at this CFG scale."""
         from loratools.base.sampling.cfgpp import SCALE
 
         return cfg * SCALE if self.method.kind == "CFG++" else cfg
 
     def scheduler(self, config: Mapping[str, Any]) -> Any:
         """A fresh scheduler of diffusers on the base's own noise schedule ``config``."""
-        asked = {_DIFFUSERS[self.schedule]: True} if self._known else {}
+        option = {_OPTIONS[self.schedule]: True} if self._makes_schedule else {}
         with quiet():
-            return _class(self.method.kind).from_config({**config, **_UNASKED, **self.method.settings, **asked})
+            return _class(self.method.kind).from_config({**config, **_OFF, **self.method.settings, **option})
 
     @property
-    def _known(self) -> bool:
+    def _makes_schedule(self) -> bool:
         """Whether the schedule type is one that this scheduler of diffusers makes itself."""
-        taken = inspect.signature(_class(self.method.kind).__init__).parameters
-        return _DIFFUSERS.get(self.schedule) in taken
+        return _OPTIONS.get(self.schedule) in inspect.signature(_class(self.method.kind).__init__).parameters
 
-    def prepared(self, config: Mapping[str, Any], steps: int, *, webui: bool = False, xl: bool = False) -> Any:
+    def make_scheduler(self, config: Mapping[str, Any], steps: int, *, webui: bool = False, xl: bool = False) -> Any:
         """A scheduler set to ``steps``, whose ``timesteps`` are its UNet calls.
 
         Args:
-            webui: whether a plain name means the WebUI's noise levels.
-            xl: whether the base is SDXL, which has levels of its own for Align Your Steps.
+            config: of the base's own scheduler.
+            webui: whether a plain name means the WebUI's sigmas.
+            xl: whether the base is SDXL, which has sigmas of its own for Align Your Steps.
         """
         if not self.method.kind:
-            return self._walked(config, steps, xl)
-        if self.method.scheduled and (webui or (self.schedule and not self._known)):
-            return self._levelled(config, steps, xl, webui)
-        if webui and self.method.kind in _TIMED:
-            return self._timed(config, steps)
+            return self._k_scheduler(config, steps, xl)
+        if self.method.scheduled and (webui or (self.schedule and not self._makes_schedule)):
+            return self._with_sigmas(config, steps, xl, webui)
+        if webui and self.method.kind in _DISCRETE:
+            return self._with_timesteps(config, steps)
         scheduler = self.scheduler(config)
         scheduler.set_timesteps(steps)
         return scheduler
 
-    def _walked(self, config: Mapping[str, Any], steps: int, xl: bool) -> Any:
-        """One of our formulas."""
+    def _k_scheduler(self, config: Mapping[str, Any], steps: int, xl: bool) -> Any:
+        """A scheduler that runs one of our k-samplers."""
         import torch
 
         from loratools.base.sampling.k_samplers import K_SAMPLERS
         from loratools.base.sampling.k_scheduler import KScheduler
         from loratools.base.sampling.sigmas import schedule_sigmas, training_sigmas
 
-        training, told = training_sigmas({**config, **_UNASKED}), None
-        if self.method.name == "LCM":  # was distilled on every twentieth level
-            told = torch.arange(19, len(training), 20)
-        known = training if told is None else training[told]
-        sigmas = schedule_sigmas(known, steps + self.method.trimmed, self.schedule, xl=xl)
+        training, timesteps = training_sigmas({**config, **_OFF}), None
+        if self.method.name == "LCM":  # was distilled on every twentieth timestep
+            timesteps = torch.arange(19, len(training), 20)
+        usable = training if timesteps is None else training[timesteps]
+        sigmas = schedule_sigmas(usable, steps + self.method.trimmed, self.schedule, xl=xl)
         if self.method.trimmed:
             sigmas = torch.cat([sigmas[:-2], sigmas[-1:]])
         prediction = str(config.get("prediction_type", "epsilon"))
-        return KScheduler(
-            K_SAMPLERS[self.method.name], training, sigmas, prediction, told=told, brownian=self.method.brownian
-        )
+        sampler = K_SAMPLERS[self.method.name]
+        return KScheduler(sampler, training, sigmas, prediction, timesteps=timesteps, brownian=self.method.brownian)
 
-    def _levelled(self, config: Mapping[str, Any], steps: int, xl: bool, webui: bool) -> Any:
-        """A scheduler of diffusers on other levels than its own."""
+    def _with_sigmas(self, config: Mapping[str, Any], steps: int, xl: bool, webui: bool) -> Any:
+        """A scheduler of diffusers with other sigmas than its own."""
         from loratools.base.sampling.sigmas import schedule_sigmas, set_sigmas, training_sigmas, unipc_sigmas
 
-        training, at = training_sigmas({**config, **_UNASKED}), None
+        training, timesteps = training_sigmas({**config, **_OFF}), None
         settings: dict[str, Any] = {"timestep_spacing": "linspace"}
         if webui and not self.schedule and self.method.name == "UniPC":
-            sigmas, at = unipc_sigmas(training, steps)
+            sigmas, timesteps = unipc_sigmas(training, steps)
             settings |= {"solver_order": 3, "solver_type": "bh1", "final_sigmas_type": "sigma_min"}
         else:
             sigmas = schedule_sigmas(training, steps, self.schedule, xl=xl)
@@ -146,33 +148,34 @@ class Sampler:
         method = replace(self.method, settings={**self.method.settings, **settings})
         scheduler = Sampler(method).scheduler(config)
         scheduler.set_timesteps(len(sigmas) - 1)
-        set_sigmas(scheduler, training, sigmas, at)
-        if at is not None:
-            scheduler.init_noise_sigma = 1.0  # whatever the first level is
+        set_sigmas(scheduler, training, sigmas, timesteps)
+        if timesteps is not None:
+            scheduler.init_noise_sigma = 1.0  # whatever the first sigma is
         return scheduler
 
-    def _timed(self, config: Mapping[str, Any], steps: int) -> Any:
-        """DDIM and its kin at the WebUI's times: the last is where it ends, and not called."""
+    def _with_timesteps(self, config: Mapping[str, Any], steps: int) -> Any:
+        """DDIM and its kin at the WebUI's timesteps; at the last one, where the run ends, the UNet is not called."""
         import torch
 
         from loratools.base.sampling.sigmas import uniform_timesteps
 
         scheduler = self.scheduler(config)
         scheduler.set_timesteps(steps)
-        last = int(scheduler.config.num_train_timesteps)
-        told, apart = uniform_timesteps(last, steps), last // steps
-        called = told[:-1] or told
-        if len(told) > 1 and told[0] - told[1] != apart:  # past training's last time, and brought back to it
-            kept = torch.cat([scheduler.alphas_cumprod, scheduler.alphas_cumprod[-1:]])
-            kept[told[0] - apart] = kept[told[1]]
-            scheduler.alphas_cumprod = kept
+        count = int(scheduler.config.num_train_timesteps)
+        timesteps, distance = uniform_timesteps(count, steps), count // steps
+        called = timesteps[:-1] or timesteps
+        if len(timesteps) > 1 and timesteps[0] - timesteps[1] != distance:  # the first was clipped to training's last
+            # diffusers finds the next alpha at timestep - distance, which is none of these: put it there
+            alphas = torch.cat([scheduler.alphas_cumprod, scheduler.alphas_cumprod[-1:]])
+            alphas[timesteps[0] - distance] = alphas[timesteps[1]]
+            scheduler.alphas_cumprod = alphas
         if self.method.kind == "PNDMScheduler":
-            called = [*called[:1], *told[1:2], *called[1:]]  # its first step calls at both ends
+            called = [*called[:1], *timesteps[1:2], *called[1:]]  # its first step calls at both ends
         scheduler.timesteps = torch.tensor(called)
         return scheduler
 
 
-_TIMED = ("DDIMScheduler", "CFG++", "PNDMScheduler")
+_DISCRETE = ("DDIMScheduler", "CFG++", "PNDMScheduler")  # at whole timesteps, without sigmas
 _MULTISTEP = {"algorithm_type": "dpmsolver++", "solver_order": 2, "final_sigmas_type": "zero"}
 _SINGLE = {**_MULTISTEP, "lower_order_final": True}
 _METHODS = (
@@ -215,22 +218,22 @@ def find_sampler(name: str) -> Sampler:
     Raises:
         GridError: naming the nearest, if there is none.
     """
-    wanted = _plain(name)
-    if (plain := _BY_WORD.get(wanted)) is not None:
+    word = _normalized(name)
+    if (plain := _BY_WORD.get(word)) is not None:
         return Sampler(plain)
-    for method, schedule in _split(wanted):
+    for method, schedule in _split(word):
         if schedule == UNIFORM or (schedule == AUTOMATIC and not method.automatic):
             return Sampler(method)
         if method.scheduled:
             return Sampler(method, method.automatic if schedule == AUTOMATIC else schedule)
         raise GridError(f"'{name}': {method.name} has noise levels of its own; leave out '{schedule}'")
-    if wanted.startswith(_plain(_ADAPTIVE)):
+    if word.startswith(_normalized(_ADAPTIVE)):
         raise GridError(
             f"{_ADAPTIVE} sizes its steps by each picture's errors, which pictures of one batch cannot "
             "share; use 'DPM fast', its sibling of fixed steps"
         )
-    every = [*SAMPLERS, *(f"{method.name} {word}" for method in _METHODS if method.scheduled for word in SCHEDULES)]
-    hint = did_you_mean(name, every) or f"; there are {', '.join(SAMPLERS)}, with schedule types such as Karras"
+    names = [*SAMPLERS, *(f"{method.name} {kind}" for method in _METHODS if method.scheduled for kind in SCHEDULES)]
+    hint = did_you_mean(name, names) or f"; there are {', '.join(SAMPLERS)}, with schedule types such as Karras"
     raise GridError(f"there is no sampler '{name}'{hint}")
 
 
@@ -240,36 +243,37 @@ def from_webui(sampler: str, schedule: str) -> Sampler:
     Raises:
         GridError: if one of them is unknown.
     """
-    found = find_sampler(sampler)
-    heeded = found.method.scheduled and found.method.name != "UniPC"  # the others write the type down, and that is all
-    if not schedule or found.schedule or not heeded:
-        return found
-    return find_sampler(f"{found.method.name} {schedule}")
+    named = find_sampler(sampler)
+    # the WebUI's UniPC and its methods without schedule types write the setting into the picture and ignore it
+    has_effect = named.method.scheduled and named.method.name != "UniPC"
+    if not schedule or named.schedule or not has_effect:
+        return named
+    return find_sampler(f"{named.method.name} {schedule}")
 
 
 def split_name(name: str) -> tuple[str, str]:
     """The WebUI's two settings for a name of ours: sampler and schedule type. The second is empty where the WebUI's
     ``Automatic`` means the same."""
-    found = find_sampler(name)
-    return found.method.name, found.schedule or (UNIFORM if found.method.automatic else "")
+    sampler = find_sampler(name)
+    return sampler.method.name, sampler.schedule or (UNIFORM if sampler.method.automatic else "")
 
 
-def _split(wanted: str) -> Iterator[tuple[Method, str]]:
-    """The method and the schedule type of a plain name."""
+def _split(word: str) -> Iterator[tuple[Method, str]]:
+    """Every way to read a normalized name as a method and a schedule type."""
     for schedule, spellings in {**SCHEDULES, UNIFORM: (), AUTOMATIC: ()}.items():
-        for ending in map(_plain, (schedule, *spellings)):
-            method = _BY_WORD.get(wanted.removesuffix(ending)) if wanted.endswith(ending) else None
+        for ending in map(_normalized, (schedule, *spellings)):
+            method = _BY_WORD.get(word.removesuffix(ending)) if word.endswith(ending) else None
             if method is not None:
                 yield method, schedule
 
 
-def _plain(name: str) -> str:
+def _normalized(name: str) -> str:
     """``DPM++ 2M Karras``, ``sample_dpmpp_2m_karras`` and ``dpmpp-2m karras`` are one name."""
     text = name.strip().lower().removeprefix("sample_").replace("++", "pp").replace("ancestral", "a")
     return re.sub(r"[\s_-]+", "", text)
 
 
-_BY_WORD = {_plain(word): method for method in _METHODS for word in (method.name, *method.spellings)}
+_BY_WORD = {_normalized(word): method for method in _METHODS for word in (method.name, *method.spellings)}
 
 
 def _class(kind: str) -> Any:

@@ -1,13 +1,13 @@
-"""Noise levels by the WebUI's schedule types, and how a scheduler of diffusers is given them.
+"""Sigmas (noise levels) by the WebUI's schedule types, and how a scheduler of diffusers is given them.
 
-A run of n steps begins at the very last training level, not near it, as diffusers' "leading" spacing does. A time
-between two of training's has a level between theirs on a logarithmic scale, and the UNet is told times between whole
-ones.
+A run of n steps begins at the very last training timestep, where diffusers' "leading" spacing begins near it. A time
+between two training timesteps has a sigma between theirs on a logarithmic scale, and the UNet is called with such
+fractional times.
 
 =================  ==================================================================================================
-Uniform, Normal    even times from the last to the first; the type of a sampler's plain name
-SGM Uniform        even times, of which the first is never reached
-Simple, DDIM       every so many-th training level, from the last down; from the second up
+Uniform, Normal    even timesteps from the last to the first; the type of a sampler's plain name
+SGM Uniform        even timesteps, of which the first is never reached
+Simple, DDIM       every k-th training sigma, from the last down; from the second up
 Karras             Karras et al. 2022, eq. 5, rho 7
 Exponential        even logarithms; Polyexponential is the same at the WebUI's rho of 1
 KL Optimal         Sabour et al. 2024, eq. 66: even arctangents; ends at the lowest level, not at 0
@@ -40,8 +40,8 @@ def training_sigmas(config: Mapping[str, Any]) -> Tensor:
     with quiet():
         from diffusers import EulerDiscreteScheduler
 
-        kept: Tensor = EulerDiscreteScheduler.from_config(dict(config)).alphas_cumprod.double()
-    return ((1 - kept) / kept) ** 0.5
+        alphas: Tensor = EulerDiscreteScheduler.from_config(dict(config)).alphas_cumprod.double()
+    return ((1 - alphas) / alphas) ** 0.5
 
 
 def schedule_sigmas(training: Tensor, steps: int, schedule: str = "", *, xl: bool = False) -> Tensor:
@@ -49,54 +49,54 @@ def schedule_sigmas(training: Tensor, steps: int, schedule: str = "", *, xl: boo
 
     Args:
         training: a base's sigmas (t,), rising with time.
-        schedule: one of :data:`loratools.base.sampling.samplers.SCHEDULES`, or empty for even times.
-        xl: whether the base is SDXL, which Align Your Steps has levels of its own for.
+        schedule: one of :data:`loratools.base.sampling.samplers.SCHEDULES`, or empty for even timesteps.
+        xl: whether the base is SDXL, for which Align Your Steps has other sigmas.
     """
-    known = training.double()
-    low, high, last = known[0], known[-1], len(known) - 1
+    training = training.double()
+    low, high, last = training[0], training[-1], len(training) - 1
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     match schedule:
         case "KL Optimal":
             ends = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
             return (ends * low.arctan() + (1 - ends) * high.arctan()).tan()
         case "Karras":
-            made = karras(high, low, ramp)
+            sigmas = karras(high, low, ramp)
         case "Exponential" | "Polyexponential":
-            made = (high.log() + ramp * (low.log() - high.log())).exp()
+            sigmas = (high.log() + ramp * (low.log() - high.log())).exp()
         case "SGM Uniform":
-            made = sigmas_at(known, last * (1 - torch.arange(steps) / steps))
+            sigmas = sigmas_at(training, last * (1 - torch.arange(steps) / steps))
         case "Simple":
-            made = known[[last - int(n * len(known) / steps) for n in range(steps)]]
+            sigmas = training[[last - int(n * len(training) / steps) for n in range(steps)]]
         case "DDIM":
-            made = known[1 :: max(len(known) // steps, 1)].flip(0)
+            sigmas = training[1 :: max(len(training) // steps, 1)].flip(0)
         case "Align Your Steps":
             table = torch.tensor(_ALIGNED[xl], dtype=torch.float64)
-            made = sigmas_at(table, ramp * (len(table) - 1))
+            sigmas = sigmas_at(table, ramp * (len(table) - 1))
         case "Beta":
-            made = low + (high - low) * torch.tensor([beta_quantile(1 - float(at)) for at in ramp]).double()
+            sigmas = low + (high - low) * torch.tensor([beta_quantile(1 - float(at)) for at in ramp]).double()
         case _:
-            made = sigmas_at(known, last * (1 - ramp))
-    return torch.cat([made, made.new_zeros(1)])
+            sigmas = sigmas_at(training, last * (1 - ramp))
+    return torch.cat([sigmas, sigmas.new_zeros(1)])
 
 
 def karras(high: Tensor, low: Tensor, ramp: Tensor) -> Tensor:
-    """Karras et al. 2022, eq. 5: levels between ``high`` and ``low`` whose seventh roots are even."""
+    """Karras et al. 2022, eq. 5: sigmas between ``high`` and ``low`` whose seventh roots are even."""
     return (high ** (1 / _RHO) + ramp * (low ** (1 / _RHO) - high ** (1 / _RHO))) ** _RHO
 
 
-def sigmas_at(known: Tensor, at: Tensor) -> Tensor:
-    """The levels at fractional times ``at``, log-linear between neighbours."""
-    left = at.floor().long().clamp(max=len(known) - 2)
-    logs = known.double().log()
-    return (logs[left] + (at - left) * (logs[left + 1] - logs[left])).exp()
+def sigmas_at(training: Tensor, timesteps: Tensor) -> Tensor:
+    """The sigmas at fractional ``timesteps``, log-linear between neighbours."""
+    left = timesteps.floor().long().clamp(max=len(training) - 2)
+    logs = training.double().log()
+    return (logs[left] + (timesteps - left) * (logs[left + 1] - logs[left])).exp()
 
 
 def timesteps_of(training: Tensor, sigmas: Tensor) -> Tensor:
-    """The times, between 0 and t - 1, at which training's noise has these levels, float64."""
-    known, wanted = training.double().log(), sigmas.double().log()
-    right = torch.searchsorted(known, wanted).clamp(1, len(known) - 1)
+    """The fractional timesteps, between 0 and t - 1, at which training's noise has these sigmas, float64."""
+    known, logs = training.double().log(), sigmas.double().log()
+    right = torch.searchsorted(known, logs).clamp(1, len(known) - 1)
     left = right - 1
-    return (left + (wanted - known[left]) / (known[right] - known[left])).clamp(0, len(known) - 1)
+    return (left + (logs - known[left]) / (known[right] - known[left])).clamp(0, len(known) - 1)
 
 
 def beta_quantile(share: float) -> float:
@@ -111,42 +111,43 @@ def beta_quantile(share: float) -> float:
     def mass(x: float) -> float:
         return math.pow(x, _BETA) * math.fsum(factor * x**k / (_BETA + k) for k, factor in enumerate(factors))
 
-    below, above, wanted = 0.0, 0.5, share * 2 * mass(0.5)
+    below, above, target = 0.0, 0.5, share * 2 * mass(0.5)
     for _ in range(60):
         middle = (below + above) / 2
-        below, above = (middle, above) if mass(middle) < wanted else (below, middle)
+        below, above = (middle, above) if mass(middle) < target else (below, middle)
     return below
 
 
-def set_sigmas(scheduler: Any, training: Tensor, sigmas: Tensor, at: Tensor | None = None) -> None:
-    """Give a scheduler of diffusers other levels than those of its ``set_timesteps``.
+def set_sigmas(scheduler: Any, training: Tensor, sigmas: Tensor, timesteps: Tensor | None = None) -> None:
+    """Give a scheduler of diffusers other sigmas than those of its ``set_timesteps``.
 
     Args:
         scheduler: one that keeps ``sigmas``, already set to ``len(sigmas) - 1`` steps.
-        at: the times (n,) of ``sigmas`` (n + 1,), if they are told otherwise than :func:`times` does.
+        timesteps: (n,) of ``sigmas`` (n + 1,); by default those of :func:`timesteps_of`.
     """
-    told = timesteps_of(training, sigmas[:-1]) if at is None else at
+    times = timesteps_of(training, sigmas[:-1]) if timesteps is None else timesteps
     if hasattr(scheduler, "state_in_first_order"):  # Heun calls the UNet at both ends of a step, unless it ends at 0
         ends = sigmas[1:] if sigmas[-1] > 0 else sigmas[1:-1]
-        calls = 2 * len(told) - int(sigmas[-1] == 0)
-        told = torch.cat([told[:1], timesteps_of(training, ends).repeat_interleave(2)])[:calls]
+        calls = 2 * len(times) - int(sigmas[-1] == 0)
+        times = torch.cat([times[:1], timesteps_of(training, ends).repeat_interleave(2)])[:calls]
         sigmas = torch.cat([sigmas[:1], ends.repeat_interleave(2), sigmas[-1:]])
     scheduler.sigmas = sigmas.float()
-    scheduler.timesteps = told.float()
+    scheduler.timesteps = times.float()
     scheduler.set_begin_index(0)
     if hasattr(scheduler, "lambda_t"):  # such a scheduler keeps pictures scaled to unit variance
         scheduler.init_noise_sigma = float(sigmas[0] / (sigmas[0] ** 2 + 1) ** 0.5)
 
 
 def unipc_sigmas(training: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """The WebUI's own levels (n + 1,) and times (n,) for UniPC: even times down to the first one, and between two
-    of them log-linear in alpha (Lu et al. 2022, DPM-Solver, app. D.4)."""
+    """The WebUI's own sigmas (n + 1,) and timesteps (n,) for UniPC: even timesteps down to the first one, and between
+    two of training's log-linear in alpha (Lu et al. 2022, DPM-Solver, app. D.4)."""
     count = len(uniform_timesteps(len(training), steps))
-    at = (len(training) - 1) * (1 - torch.arange(count + 1, dtype=torch.float64) / count)
-    kept = sigmas_at((training.double() ** 2 + 1) ** -0.5, at)
-    return (1 - kept**2).sqrt() / kept, at[:-1]
+    timesteps = (len(training) - 1) * (1 - torch.arange(count + 1, dtype=torch.float64) / count)
+    alphas = sigmas_at((training.double() ** 2 + 1) ** -0.5, timesteps)
+    return (1 - alphas**2).sqrt() / alphas, timesteps[:-1]
 
 
 def uniform_timesteps(training: int, steps: int) -> list[int]:
-    """The WebUI's times for DDIM and its kin, falling; one more than ``steps`` where those do not divide."""
+    """The WebUI's timesteps for DDIM and its kin, falling; one more than ``steps`` where those do not divide
+    ``training``, the number of training timesteps."""
     return [min(time + 1, training - 1) for time in range(0, training, training // steps)][::-1]

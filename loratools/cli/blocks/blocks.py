@@ -15,7 +15,7 @@ from loratools.cli.options import json_option, print_json
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from loratools.blocks.explain import BlockRow, Part
+    from loratools.blocks.explain import BlockRow, BlockShare
     from loratools.blocks.vector import BlockVector
 
 _FORMS = ["lbw", "prompt", "inspire", "diffusers"]
@@ -53,8 +53,10 @@ def list_(presets: str | None, as_json: bool) -> None:
     if as_json:
         schemes = {scheme.name: {"title": scheme.title, "blocks": list(scheme.names)} for scheme in SCHEMES.values()}
         vectors = {
-            name: {"text": found} if isinstance(found, str) else {one.scheme.name: dict(one.weights) for one in found}
-            for name, found in known.items()
+            name: {"text": preset}
+            if isinstance(preset, str)
+            else {one.scheme.name: dict(one.weights) for one in preset}
+            for name, preset in known.items()
         }
         print_json({"schemes": schemes, "presets": vectors})
         return
@@ -62,11 +64,11 @@ def list_(presets: str | None, as_json: bool) -> None:
         click.echo(f"{scheme.name}  {scheme.title}\n  {' '.join(scheme.names)}")
     click.echo("")
     width = max(len(name) for name in known)
-    for name, found in known.items():
-        if isinstance(found, str):
-            click.echo(f"{name:<{width}}  as used  {_short(found)}")
+    for name, preset in known.items():
+        if isinstance(preset, str):
+            click.echo(f"{name:<{width}}  as used  {_short(preset)}")
             continue
-        for vector in found:
+        for vector in preset:
             click.echo(
                 f"{name:<{width}}  {vector.scheme.name:<8}  |{_clip(sparkline(vector))}|  {_short(vector.text())}"
             )
@@ -101,18 +103,18 @@ def show(
     """
     from loratools.blocks.explain import explain
 
-    parts: Mapping[str, Part] | None = None
+    parts: Mapping[str, BlockShare] | None = None
     if lora is None:
-        found = _read(vector, presets, family, seed)
+        block_vector = _read(vector, presets, family, seed)
     else:
         from loratools.adapter.files.epoch_files import find_lora
         from loratools.adapter.files.file import read
         from loratools.ops.analysis.block_shares import parts_of
 
         adapter = read(find_lora(lora))
-        found = _read(vector, presets, adapter.family, seed)
-        parts = parts_of(adapter, found)
-    rows = explain(found, parts)
+        block_vector = _read(vector, presets, adapter.family, seed)
+        parts = parts_of(adapter, block_vector)
+    rows = explain(block_vector, parts)
     if png is not None:
         from loratools.preview.sheet.block_chart import write_bars
 
@@ -120,19 +122,19 @@ def show(
     if as_json:
         print_json(
             {
-                "scheme": found.scheme.name,
-                "blocks": dict(found.weights),
-                "text": found.text(),
-                "rules": [rule.text() for rule in found.rules],
+                "scheme": block_vector.scheme.name,
+                "blocks": dict(block_vector.weights),
+                "text": block_vector.text(),
+                "rules": [rule.text() for rule in block_vector.rules],
                 "rows": [row.json() for row in rows],
                 "png": png,
             }
         )
         return
-    click.echo(f"{found.scheme.title}\n{_table(rows)}")
-    for rule in found.rules:
+    click.echo(f"{block_vector.scheme.title}\n{_table(rows)}")
+    for rule in block_vector.rules:
         click.echo(f"rule  {rule.text()}: {len(rule.blocks)} blocks, replaces their weight there")
-    click.echo(f"\n{found.text()}" + (f"\n{png}" if png else ""))
+    click.echo(f"\n{block_vector.text()}" + (f"\n{png}" if png else ""))
 
 
 @command.command("convert")
@@ -166,28 +168,28 @@ def convert(
     from loratools.blocks import export
     from loratools.blocks.inspire import find_order, inspire_numbers
 
-    found = _read(vector, presets, None, seed)
+    block_vector = _read(vector, presets, None, seed)
     order = find_order(to) if to is not None and to.lower().startswith("inspire") else None
     if to is not None or missing is not None:
         fill = None if missing is None else float(missing)
-        scheme = found.scheme if to is None else _target(order.scheme if order else to, found)
-        found = found.converted(scheme, fill, drop=drop)
+        scheme = block_vector.scheme if to is None else _target(order.scheme if order else to, block_vector)
+        block_vector = block_vector.converted(scheme, fill, drop=drop)
     if form == "diffusers":
-        text: Any = export.as_diffusers(found)
+        text: Any = export.as_diffusers(block_vector)
     elif form == "inspire" or order is not None:
-        text = export.as_inspire(found, order, drop=drop)
+        text = export.as_inspire(block_vector, order, drop=drop)
     elif form == "lbw":
-        text = export.as_lbw(found, name)
+        text = export.as_lbw(block_vector, name)
     elif form == "prompt":
-        text = export.as_prompt(found, name)
+        text = export.as_prompt(block_vector, name)
     else:
-        text = found.text()
+        text = block_vector.text()
     if as_json:
-        numbers = None if order is None else inspire_numbers(found, order, drop=drop)
+        numbers = None if order is None else inspire_numbers(block_vector, order, drop=drop)
         print_json(
             {
-                "scheme": order.name if order else found.scheme.name,
-                "blocks": dict(found.weights),
+                "scheme": order.name if order else block_vector.scheme.name,
+                "blocks": dict(block_vector.weights),
                 "numbers": numbers,
                 "text": text,
             }
@@ -196,17 +198,17 @@ def convert(
         click.echo(text if isinstance(text, str) else json.dumps(text, indent=1))
 
 
-def _target(text: str, found: BlockVector) -> Any:
+def _target(text: str, block_vector: BlockVector) -> Any:
     from loratools.blocks.export import scheme_named
     from loratools.blocks.scheme import full_scheme
 
-    return scheme_named(text, found.scheme.family) if text else full_scheme(found.scheme.family)
+    return scheme_named(text, block_vector.scheme.family) if text else full_scheme(block_vector.scheme.family)
 
 
 def _read(text: str, presets: str | None, family: str | None, seed: int | None) -> BlockVector:
     """A vector in any form, a prompt's tag too."""
+    from loratools.blocks.parse import parse_vector
     from loratools.blocks.presets import load_presets
-    from loratools.blocks.vector import parse_vector
     from loratools.blocks.webui_tag import is_tag, parse_tag
     from loratools.errors import BlockError
 
@@ -222,6 +224,7 @@ def _read(text: str, presets: str | None, family: str | None, seed: int | None) 
 def _table(rows: Sequence[BlockRow]) -> str:
     """Aligned columns; the bars and what is known come last, to the left."""
     from loratools.blocks.explain import bar
+    from loratools.ops.text_table import table
 
     parts = any(row.part is not None for row in rows)
     lines = [["block", "where", "weight", *(["modules", "before", "after"] if parts else []), "", "known to govern"]]
@@ -229,18 +232,10 @@ def _table(rows: Sequence[BlockRow]) -> str:
         weight = "-" if row.weight is None else f"{row.weight:g}"
         drawn = "" if row.weight is None else bar(row.weight)
         lines.append([row.block, row.known.size or "-", weight, *_part(row.part), drawn, row.known.governs])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    left = (0, 1, len(widths) - 2, len(widths) - 1)
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if place in left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return table(lines, left=(0, 1, len(lines[0]) - 2, len(lines[0]) - 1))
 
 
-def _part(part: Part | None) -> list[str]:
+def _part(part: BlockShare | None) -> list[str]:
     return [] if part is None else [str(part.modules), f"{100 * part.before:.1f} %", f"{100 * part.after:.1f} %"]
 
 

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import DTYPES, device_option, force_option, json_option, print_json
+from loratools.cli.options import DTYPES, as_object, device_option, force_option, json_option, print_json
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import BlockVector, Presets
+
+
+@dataclass(frozen=True)
+class EffectFlags:
+    """What ``blocks analyze-effect`` is asked for, by the names of its options."""
+
+    lora: str
+    base: str
+    prompts: tuple[str, ...]
+    negative: str
+    seeds: str
+    weight: float
+    nudge: float
+    steps: int | None
+    cfg: float | None
+    sampler: str | None
+    size: str | None
+    batch_size: int
+    out: str
+    lora_dirs: tuple[str, ...]
+    device: str
+    dtype: str | None
+    as_json: bool
+    force: bool
 
 
 @click.command("suggest", cls=Command)
@@ -40,19 +65,19 @@ def suggest(
     from loratools.blocks.presets import load_presets
     from loratools.ops.analysis.suggest import suggest as work_out
 
-    place, other = find_lora(style, lora_dirs), find_lora(base_style, lora_dirs)
-    family = read(place if place.is_file() else epochs(place)[-1].path).family
+    path, other = find_lora(style, lora_dirs), find_lora(base_style, lora_dirs)
+    family = read(path if path.is_file() else epochs(path)[-1].path).family
     known = load_presets(presets)
-    found = work_out(place, other, _vector(gp1, known, family), _vector(gp2, known, family))
+    suggestion = work_out(path, other, _vector(gp1, known, family), _vector(gp2, known, family))
     if as_json:
-        print_json(found.json())
+        print_json(suggestion.json())
     else:
-        click.echo(found.text())
+        click.echo(suggestion.text())
 
 
 def _vector(text: str, presets: Presets, family: str) -> BlockVector | None:
     """A vector of the family; the guide's own names mean nothing where the guide has no numbers for the family."""
-    from loratools.blocks.vector import find_preset, parse_vector
+    from loratools.blocks.parse import find_preset, parse_vector
     from loratools.errors import BlockError
 
     if text not in ("GP1", "GP2"):
@@ -84,26 +109,8 @@ def _vector(text: str, presets: Presets, family: str) -> BlockVector | None:
 @click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
 @json_option
 @force_option
-def analyze_effect(
-    lora: str,
-    base: str,
-    prompts: tuple[str, ...],
-    negative: str,
-    seeds: str,
-    weight: float,
-    nudge: float,
-    steps: int | None,
-    cfg: float | None,
-    sampler: str | None,
-    size: str | None,
-    batch_size: int,
-    out: str,
-    lora_dirs: tuple[str, ...],
-    device: str,
-    dtype: str | None,
-    as_json: bool,
-    force: bool,
-) -> None:
+@as_object(EffectFlags)
+def analyze_effect(flags: EffectFlags) -> None:
     """Render each block of LORA alone and left out, and report how much each changes the pictures.
 
     Means over all prompts and seeds, with their spread: several of both, or the numbers are about one picture.
@@ -117,18 +124,29 @@ def analyze_effect(
     from loratools.base.load import load_base
     from loratools.preview.block_effect import analyze_effect as measure
     from loratools.preview.request.numbers import parse_seeds, parse_size
-    from loratools.preview.request.read_rows import read_prompts
+    from loratools.preview.request.options import EngineOptions
+    from loratools.preview.request.read_prompts import read_prompts
+    from loratools.preview.request.request import Sampling
 
-    place = find_lora(lora, lora_dirs)
-    adapter = read(place if place.is_file() else epochs(place)[-1].path)
-    numbers, pixels = parse_seeds(seeds), parse_size(size) if size else None
-    texts = read_prompts(prompts, lambda text: Path(text) if Path(text).is_file() else None)
+    path = find_lora(flags.lora, flags.lora_dirs)
+    adapter = read(path if path.is_file() else epochs(path)[-1].path)
     effect = measure(
-        load_base(base, device=device, dtype=dtype), adapter, texts, out=Path(out), seeds=numbers, weight=weight,
-        nudge=nudge, label=adapter.path.stem, negative=negative, steps=steps, cfg=cfg, sampler=sampler, size=pixels,
-        batch_size=batch_size, progress=True, force=force,
-    )  # fmt: skip
-    if as_json:
+        load_base(flags.base, device=flags.device, dtype=flags.dtype),
+        adapter,
+        read_prompts(flags.prompts, lambda text: Path(text) if Path(text).is_file() else None),
+        out=Path(flags.out),
+        seeds=parse_seeds(flags.seeds),
+        weight=flags.weight,
+        nudge=flags.nudge,
+        label=adapter.path.stem,
+        sampling=Sampling(
+            flags.negative, flags.steps, flags.cfg, flags.sampler, parse_size(flags.size) if flags.size else None
+        ),
+        options=EngineOptions(flags.batch_size),
+        progress=True,
+        force=flags.force,
+    )
+    if flags.as_json:
         print_json(effect.json())
     else:
         click.echo(f"{effect.text()}\n{effect.folder / 'effect.png'}")

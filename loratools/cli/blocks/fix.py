@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import device_option, force_option, json_option, print_json
+from loratools.cli.options import as_object, device_option, force_option, json_option, print_json
 
-if TYPE_CHECKING:
-    from loratools.recipe.edit.result import Fixed
+
+@dataclass(frozen=True)
+class FixFlags:
+    """What ``blocks fix`` is asked for, by the names of its options."""
+
+    recipe: str
+    symptom: tuple[str, ...]
+    step: str
+    merge: str | None
+    dry_run: bool
+    render: bool
+    preview_step: bool
+    sizes: str
+    out: str | None
+    base: str | None
+    device: str
+    force: bool
+    as_json: bool
 
 
 @click.command("fix", cls=Command)
 @click.argument("recipe", type=click.Path())
 @click.option(
-    "--symptom", "names", multiple=True, metavar="NAME", help="hands, limbs, face, clothes, style or chaos. Repeatable."
+    "--symptom", multiple=True, metavar="NAME", help="hands, limbs, face, clothes, style or chaos. Repeatable."
 )
 @click.option("--step", default="0.1", show_default=True, metavar="SIZE", help="Size of one step, absolute.")
 @click.option("--merge", metavar="STEP", help="The merge step that is meant, where the recipe has several.")
@@ -31,21 +48,8 @@ if TYPE_CHECKING:
 @device_option
 @force_option
 @json_option
-def fix(
-    recipe: str,
-    names: tuple[str, ...],
-    step: str,
-    merge: str | None,
-    dry_run: bool,
-    render: bool,
-    preview_step: bool,
-    sizes: str,
-    out: str | None,
-    base: str | None,
-    device: str,
-    force: bool,
-    as_json: bool,
-) -> None:
+@as_object(FixFlags)
+def fix(flags: FixFlags) -> None:
     """Edit RECIPE's block vectors for what is wrong with its pictures, by the style method's rules.
 
     Only the numbers themselves change; comments, order and spacing stay. The next fix of the same symptom goes to the
@@ -57,30 +61,32 @@ def fix(
       loratools blocks fix my_style.yaml --symptom face --step 0.05 --render
       loratools blocks fix my_style.yaml --symptom hands --preview-step
     """
-    if not names:
-        _list(as_json)
+    if not flags.symptom:
+        _list(flags.as_json)
         return
     from loratools.recipe.edit.fix import fix as edit
     from loratools.recipe.run.runner import find_recipe
 
-    path = _own(find_recipe(recipe))
-    if preview_step:
-        _preview(path, names, sizes, merge, out, base, device, force, as_json)
+    path = _own(find_recipe(flags.recipe))
+    if flags.preview_step:
+        _preview(path, flags)
         return
-    outcome = edit(path, names, size=_size(step), merge=merge, dry_run=dry_run)
-    if not as_json:
-        click.echo("\n".join(outcome.lines()))  # before the pictures, which take their time and may fail
-    strip = _render(outcome, merge, out, base, device, force) if render else None
-    if as_json:
-        print_json({**outcome.json(), "strip": strip})
-        return
-    click.echo(
-        strip
-        if strip
-        else "nothing was written (--dry-run)"
-        if dry_run
-        else f"{path} was edited; `loratools merge {path}` makes the new file, `loratools blocks undo {path}` goes back"
-    )
+    result = edit(path, flags.symptom, size=_size(flags.step), merge=flags.merge, dry_run=flags.dry_run)
+    if not flags.as_json:
+        click.echo("\n".join(result.lines()))  # before the pictures, which take their time and may fail
+    strip = None
+    if flags.render:
+        strip = _strip(result.recipe, {"before": result.old, "after": result.text}, "fix", flags)
+    if flags.as_json:
+        print_json({**result.json(), "strip": strip})
+    elif strip:
+        click.echo(strip)
+    elif flags.dry_run:
+        click.echo("nothing was written (--dry-run)")
+    else:
+        click.echo(
+            f"{path} was edited; `loratools merge {path}` makes the new file, `loratools blocks undo {path}` goes back"
+        )
 
 
 @click.command("undo", cls=Command)
@@ -125,56 +131,33 @@ def _size(text: str) -> Decimal:
     return size
 
 
-def _render(outcome: Fixed, merge: str | None, out: str | None, base: str | None, device: str, force: bool) -> str:
-    texts = {"before": outcome.old, "after": outcome.text}
-    return _strip(outcome.recipe, texts, merge, "fix", out, base, device, force)
-
-
-def _preview(
-    path: Path,
-    names: tuple[str, ...],
-    sizes: str,
-    merge: str | None,
-    out: str | None,
-    base: str | None,
-    device: str,
-    force: bool,
-    as_json: bool,
-) -> None:
+def _preview(path: Path, flags: FixFlags) -> None:
+    """Render a strip over sizes of the edit."""
     from loratools.preview.request.numbers import parse_weights
     from loratools.recipe.edit.fix import sized
 
-    steps = [Decimal(str(size)) for size in parse_weights(sizes)]
-    texts = {f"{size:g}" if size else "0": sized(path, names, size, merge) for size in steps}
-    strip = _strip(path, texts, merge, "fix-sizes", out, base, device, force)
-    if as_json:
-        print_json({"recipe": str(path), "sizes": [float(size) for size in steps], "strip": strip})
-    else:
-        click.echo(
-            f"{strip}\nPick a size, then: loratools blocks fix {path} "
-            f"{' '.join(f'--symptom {name}' for name in names)} --step SIZE"
-        )
+    sizes = [Decimal(str(size)) for size in parse_weights(flags.sizes)]
+    texts = {f"{size:g}" if size else "0": sized(path, flags.symptom, size, flags.merge) for size in sizes}
+    strip = _strip(path, texts, "fix-sizes", flags)
+    if flags.as_json:
+        print_json({"recipe": str(path), "sizes": [float(size) for size in sizes], "strip": strip})
+        return
+    symptoms = " ".join(f"--symptom {name}" for name in flags.symptom)
+    click.echo(f"{strip}\nPick a size, then: loratools blocks fix {path} {symptoms} --step SIZE")
 
 
-def _strip(
-    path: Path,
-    texts: dict[str, str],
-    merge: str | None,
-    name: str,
-    out: str | None,
-    base: str | None,
-    device: str,
-    force: bool,
-) -> str:
+def _strip(path: Path, texts: Mapping[str, str], name: str, flags: FixFlags) -> str:
+    """Render the base and the merge of each of ``texts`` side by side; returns the strip's path."""
     from loratools.recipe.compare import compare
     from loratools.recipe.edit.locate import merge_text
     from loratools.recipe.plan.context import RunContext
     from loratools.recipe.schema.recipe import read_recipe
 
     recipe, document = read_recipe(path)
-    step = merge_text(document, recipe, merge).step
-    context = RunContext(device, force, progress=True)
-    return str(compare(path, texts, step, context, name=name, work=Path(out) if out else None, base=base).strip)
+    step = merge_text(document, recipe, flags.merge).step
+    context = RunContext(flags.device, flags.force, progress=True)
+    work = Path(flags.out) if flags.out else None
+    return str(compare(path, texts, step, context, name=name, work=work, base=flags.base))
 
 
 def _list(as_json: bool) -> None:

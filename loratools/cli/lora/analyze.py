@@ -27,7 +27,7 @@ def command(file: str, file2: str | None, plot: str | None, base: str | None, as
     from loratools.ops.analysis.analyze import analyze
     from loratools.ops.analysis.analyze import plot as draw
 
-    found = analyze(file, file2, base_weights(base))
+    analysis = analyze(file, file2, base_weights(base))
     if plot:
-        draw(found, plot)
-    print_json(found.json()) if as_json else click.echo(found.text())
+        draw(analysis, plot)
+    print_json(analysis.json()) if as_json else click.echo(analysis.text())

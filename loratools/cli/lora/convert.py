@@ -49,8 +49,8 @@ def command(
     """
     from loratools.ops.convert import convert
 
-    place = safetensors_out(out)
+    target = safetensors_out(out)
     made = convert(
-        source, place, style=style, dtype=dtype, base=base_weights(base), allow_unknown=allow_unknown, force=force
+        source, target, style=style, dtype=dtype, base=base_weights(base), allow_unknown=allow_unknown, force=force
     )
     print_json(made.json()) if as_json else click.echo(made.text())

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import base_place, json_option, print_json, safetensors_out, store_options
+from loratools.cli.options import json_option, print_json, safetensors_out, store_options
 
 
 @click.command("extract", cls=Command)
@@ -32,15 +32,16 @@ def command(
       loratools extract --base sd15.safetensors --tuned mine.safetensors -o mine_lora.safetensors --rank 64
     """
     from loratools.adapter.algebra.rank import parse_rank
+    from loratools.base.base_path import base_path
     from loratools.dtypes import torch_dtype
     from loratools.ops.extract import extract_files
 
-    place, rule = safetensors_out(out), parse_rank(rank)
+    target, rule = safetensors_out(out), parse_rank(rank)
     names = " ".join(Path(path).name for path in (base, tuned) if path)
     report = extract_files(
-        None if base is None else base_place(base),
-        base_place(tuned),
-        place,
+        None if base is None else base_path(base),
+        base_path(tuned),
+        target,
         rule=rule,
         conv=conv,
         dtype=torch_dtype(dtype),

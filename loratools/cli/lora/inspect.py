@@ -25,8 +25,8 @@ def command(files: tuple[str, ...], brief: bool, allow_unknown: bool, as_json: b
     from loratools.ops.analysis.describe import brief as brief_of
     from loratools.ops.analysis.describe import describe
 
-    found = [(brief_of if brief else describe)(path, allow_unknown=allow_unknown) for path in files]
+    descriptions = [(brief_of if brief else describe)(path, allow_unknown=allow_unknown) for path in files]
     if as_json:
-        print_json(found[0].json() if len(found) == 1 else [one.json() for one in found])
+        print_json(descriptions[0].json() if len(descriptions) == 1 else [one.json() for one in descriptions])
     else:
-        click.echo("\n\n".join(one.text() for one in found))
+        click.echo("\n\n".join(one.text() for one in descriptions))

@@ -12,6 +12,7 @@ from loratools.cli import recipe_output
 from loratools.cli.app import Command, fail_usage
 from loratools.cli.options import (
     DTYPES,
+    as_object,
     device_option,
     force_option,
     json_option,
@@ -24,31 +25,43 @@ from loratools.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from loratools.ops.merging.lazy_result import Source
+    from loratools.ops.merging.merge_into import IntoReport
+    from loratools.ops.merging.method import MergeMethod
     from loratools.ops.merging.terms import Term
 
 
 @dataclass(frozen=True)
-class _Inline:
-    """What an inline merge was asked for: the terms, how their names are read, what is made of them, and where to."""
+class MergeFlags:
+    """What ``merge`` is asked for, by the names of its options."""
 
-    text: str
+    source: str
     out: str | None
     lora_dirs: tuple[str, ...]
     presets: str | None
     missing: str | None
     rank: str | None
     dtype: str | None
-    method: str
+    method: Literal["exact", "ties"]
     density: float | None
     match_norm: bool
-    compat: Literal["supermerger", "supermerger-strength", "lbw"] | None
     into: str | None
+    compat: Literal["supermerger", "supermerger-strength", "lbw"] | None
     base: str | None
+    settings: tuple[str, ...]
+    jobs: int
+    cache: Path | None
+    explain: tuple[str, ...]
+    device: str
     dry_run: bool
     allow_unknown: bool
     as_json: bool
     force: bool
+
+    def merge_method(self) -> MergeMethod:
+        """What is made of the terms."""
+        from loratools.ops.merging.method import MergeMethod
+
+        return MergeMethod(self.method, self.density, self.match_norm, self.compat)
 
 
 @click.command("merge", cls=Command)
@@ -104,30 +117,8 @@ class _Inline:
 @unknown_option
 @json_option
 @force_option
-def command(
-    source: str,
-    out: str | None,
-    lora_dirs: tuple[str, ...],
-    presets: str | None,
-    missing: str | None,
-    rank: str | None,
-    dtype: str | None,
-    method: str,
-    density: float | None,
-    match_norm: bool,
-    into: str | None,
-    compat: Literal["supermerger", "supermerger-strength", "lbw"] | None,
-    base: str | None,
-    settings: tuple[str, ...],
-    jobs: int,
-    cache: Path | None,
-    explain: tuple[str, ...],
-    device: str,
-    dry_run: bool,
-    allow_unknown: bool,
-    as_json: bool,
-    force: bool,
-) -> None:
+@as_object(MergeFlags)
+def command(flags: MergeFlags) -> None:
     """Write the exact weighted sum of LoRA files.
 
     TERMS is "A:1:GP1,B:-1:GP2": NAME:weight[:vector][:te=x][:unet=y], where NAME is a file, a run (its last epoch),
@@ -142,101 +133,90 @@ def command(
     With a RECIPE (.yaml), the merge steps run, and before them what they need and is not cached; results go to
     runs/NAME in the current folder.
     """
-    if source.lower().endswith((".yaml", ".yml")):
-        if lora_dirs or presets or missing or rank or dtype:
-            fail_usage("--lora-dir, --presets, --missing, --rank and --dtype stand in the recipe itself")
-        if method != "exact" or density or match_norm or into or compat:
-            fail_usage("--method, --density, --match-norm, --into and --compat go with terms, not with a recipe")
-        recipe_output.merge_recipe(
-            source, out, base, recipe_output.Flags(device, force, dry_run, as_json, settings, jobs, cache, explain)
-        )
-        return
-    if settings or explain or cache or jobs > 1:
+    if flags.source.lower().endswith((".yaml", ".yml")):
+        _recipe(flags)
+    else:
+        _check_terms(flags)
+        _terms(flags)
+
+
+def _recipe(flags: MergeFlags) -> None:
+    if flags.lora_dirs or flags.presets or flags.missing or flags.rank or flags.dtype:
+        fail_usage("--lora-dir, --presets, --missing, --rank and --dtype stand in the recipe itself")
+    if flags.method != "exact" or flags.density or flags.match_norm or flags.into or flags.compat:
+        fail_usage("--method, --density, --match-norm, --into and --compat go with terms, not with a recipe")
+    how = recipe_output.RunFlags(
+        device=flags.device,
+        force=flags.force,
+        dry_run=flags.dry_run,
+        as_json=flags.as_json,
+        settings=flags.settings,
+        jobs=flags.jobs,
+        cache=flags.cache,
+        explain=flags.explain,
+    )
+    recipe_output.merge_recipe(flags.source, flags.out, flags.base, how)
+
+
+def _check_terms(flags: MergeFlags) -> None:
+    if flags.settings or flags.explain or flags.cache or flags.jobs > 1:
         fail_usage("--set, --jobs, --cache and --explain go with a recipe, not with terms")
-    if out is None and not dry_run:
+    if flags.out is None and not flags.dry_run:
         fail_usage("where to? give -o FILE.safetensors, or --dry-run")
-    if into and (rank or dtype):
+    if flags.into and (flags.rank or flags.dtype):
         fail_usage("--into adds the sum at full rank and keeps the checkpoint's dtype; drop --rank and --dtype")
-    if density is not None and method != "ties":
+    if flags.density is not None and flags.method != "ties":
         fail_usage("--density goes with --method ties")
-    if compat and (method != "exact" or match_norm):
+    if flags.compat and (flags.method != "exact" or flags.match_norm):
         fail_usage("--compat reproduces another tool as it is; drop --method and --match-norm")
-    _inline(_Inline(source, out, lora_dirs, presets, missing, rank, dtype, method, density, match_norm, compat, into,
-                    base or into, dry_run, allow_unknown, as_json, force))  # fmt: skip
 
 
-def _inline(asked: _Inline) -> None:
+def _terms(flags: MergeFlags) -> None:
     from loratools.adapter.algebra.rank import parse_rank
     from loratools.dtypes import torch_dtype
-    from loratools.ops.analysis.norms import match_norms
-    from loratools.ops.merging.combine import combine
     from loratools.ops.merging.merge import merge_files, plan
 
-    place = None if asked.out is None else safetensors_out(asked.out)
-    rule = parse_rank(asked.rank or "exact")
-    terms: list[Term] = read_terms(
-        asked.text, asked.lora_dirs, asked.presets, _missing(asked), asked.allow_unknown, asked.base
+    out = None if flags.out is None else safetensors_out(flags.out)
+    rule, method = parse_rank(flags.rank or "exact"), flags.merge_method()
+    missing = method.missing(None if flags.missing is None else float(flags.missing))
+    base = flags.base or flags.into
+    terms = method.prepared(
+        read_terms(flags.source, flags.lora_dirs, flags.presets, missing, flags.allow_unknown, base)
     )
-    terms = match_norms(terms) if asked.match_norm else terms
-    source = _source(asked, terms)
-    if asked.dry_run or place is None:
-        _print(plan(terms), asked.as_json)
-        return
-    owner = _owner(asked)
-    if asked.into:
-        _print(_into(asked, asked.into, source or combine(terms), terms, place, owner), asked.as_json)
-        return
-    report = merge_files(
-        terms,
-        place,
-        rule=rule,
-        dtype=torch_dtype(asked.dtype or "fp16"),
-        force=asked.force,
-        owner=owner,
-        source=source,
-        method=_method(asked),
-    )
-    _print(report, asked.as_json)
+    if flags.dry_run or out is None:
+        method.result(terms)  # raises where the method cannot take these terms
+        _print(plan(terms), flags.as_json)
+    elif flags.into:
+        _print(_into(flags, flags.into, terms, out), flags.as_json)
+    else:
+        report = merge_files(
+            terms,
+            out,
+            rule=rule,
+            dtype=torch_dtype(flags.dtype or "fp16"),
+            force=flags.force,
+            owner=_owner(flags),
+            method=method,
+        )
+        _print(report, flags.as_json)
 
 
-def _missing(asked: _Inline) -> str | None:
-    """Those tools never ask: they give blocks that a vector does not list 0, and are measured against keeping them."""
-    return asked.missing or ("1" if asked.compat else None)
-
-
-def _source(asked: _Inline, terms: list[Term]) -> Source | None:
-    """What is written in place of the exact sum, or None for the sum itself."""
-    from loratools.ops.merging.compat import compatible
-    from loratools.ops.merging.ties import Ties
-
-    if asked.method == "ties":
-        return Ties(terms, 0.5 if asked.density is None else asked.density)
-    if asked.compat is None:
-        return None
-    return compatible(terms, asked.compat)
-
-
-def _into(asked: _Inline, base: str, source: Source, terms: list[Term], place: Path, owner: str) -> Any:
+def _into(flags: MergeFlags, base: str, terms: list[Term], out: Path) -> IntoReport:
+    from loratools.ops.merging.combine import combine
     from loratools.ops.merging.merge import into_provenance
     from loratools.ops.merging.merge_into import merge_into
 
-    made = into_provenance(terms, base, owner, _method(asked))
-    return merge_into(source, base, place, provenance=made, force=asked.force)
+    method = flags.merge_method()
+    made = into_provenance(terms, base, _owner(flags), method)
+    return merge_into(method.result(terms) or combine(terms), base, out, provenance=made, force=flags.force)
 
 
-def _method(asked: _Inline) -> dict[str, Any]:
-    """What the header tells beside the terms; nothing for the plain sum."""
-    told: dict[str, Any] = {}
-    if asked.method == "ties":
-        told |= {"method": "ties", "density": 0.5 if asked.density is None else asked.density}
-    return told | ({"compat": asked.compat} if asked.compat else {})
-
-
-def _owner(asked: _Inline) -> str:
-    flags = [f"{key}={value}" for key, value in _method(asked).items()]
-    flags += ["match-norm"] if asked.match_norm else []
-    flags += [f"into {Path(asked.into).name}"] if asked.into else []
-    return " ".join(["merge", short_terms(asked.text), *flags])
+def _owner(flags: MergeFlags) -> str:
+    """Which command may write the file again: its terms and what else decides the result."""
+    words = [f"{key}={value}" for key, value in flags.merge_method().facts().items()]
+    words += ["match-norm"] if flags.match_norm else []
+    words += [f"into {Path(flags.into).name}"] if flags.into else []
+    return " ".join(["merge", short_terms(flags.source), *words])
 
 
 def _print(result: Any, as_json: bool) -> None:

@@ -40,10 +40,10 @@ def command(file: str, out: str, rank: str, base: str | None, as_json: bool, dty
     from loratools.dtypes import torch_dtype
     from loratools.ops.resize import resize_file
 
-    place, rule = safetensors_out(out), parse_rank(rank)
+    target, rule = safetensors_out(out), parse_rank(rank)
     report = resize_file(
         read(file, base_weights(base)),
-        place,
+        target,
         rule=rule,
         dtype=torch_dtype(dtype),
         force=force,

@@ -49,10 +49,10 @@ def command(
     from loratools.ops.merging.merge import merge_files
     from loratools.ops.merging.merge_string import quoted
 
-    place, rule = safetensors_out(out), parse_rank(rank)
+    target, rule = safetensors_out(out), parse_rank(rank)
     text = ",".join(f"{quoted(name)}:{1 / len(files)!r}" for name in files)
     terms = read_terms(text, lora_dirs, presets, missing, base=base)
     report = merge_files(
-        terms, place, rule=rule, dtype=torch_dtype(dtype), force=force, owner=f"soup {short_terms(text)}"
+        terms, target, rule=rule, dtype=torch_dtype(dtype), force=force, owner=f"soup {short_terms(text)}"
     )
     print_json(report.json()) if as_json else click.echo(report.text())

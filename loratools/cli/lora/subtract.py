@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Literal
 
 import click
 
 from loratools.cli.app import Command, fail_usage
 from loratools.cli.options import (
+    as_object,
     base_option,
     json_option,
     lora_options,
@@ -18,6 +21,36 @@ from loratools.cli.options import (
     short_terms,
     store_options,
 )
+
+
+@dataclass(frozen=True)
+class SubtractFlags:
+    """What ``subtract`` is asked for, by the names of its options."""
+
+    style: str
+    base_style: str
+    out: str | None
+    mode: Literal["direct", "matched", "project", "soft"]
+    blocks: str | None
+    energy: float
+    side: Literal["output", "input", "both"]
+    mu: float
+    most: float | None
+    rank: str
+    lora_dirs: tuple[str, ...]
+    presets: str | None
+    missing: str | None
+    base: str | None
+    dry_run: bool
+    as_json: bool
+    dtype: str
+    force: bool
+
+    @property
+    def owner(self) -> str:
+        """Which command may write the file again."""
+        terms = f"{short_terms(self.style)} - {short_terms(self.base_style)}"
+        return f"subtract {self.mode} {terms}" + (f" {self.blocks}" if self.blocks else "")
 
 
 @click.command("subtract", cls=Command)
@@ -54,26 +87,8 @@ from loratools.cli.options import (
 @click.option("--dry-run", is_flag=True, help="Print what would be removed from each block, and write nothing.")
 @json_option
 @store_options
-def command(
-    style: str,
-    base_style: str,
-    out: str | None,
-    mode: Literal["direct", "matched", "project", "soft"],
-    blocks: str | None,
-    energy: float,
-    side: Literal["output", "input", "both"],
-    mu: float,
-    most: float | None,
-    rank: str,
-    lora_dirs: tuple[str, ...],
-    presets: str | None,
-    missing: str | None,
-    base: str | None,
-    dry_run: bool,
-    as_json: bool,
-    dtype: str,
-    force: bool,
-) -> None:
+@as_object(SubtractFlags)
+def command(flags: SubtractFlags) -> None:
     """Remove BASE_STYLE from STYLE; both are LoRA files or merge strings.
 
     Prints for each block the cosine between the two, the energy removed and the norm kept. direct with --blocks V is
@@ -83,31 +98,33 @@ def command(
       loratools subtract style base_style --blocks GP2 -o mine.safetensors
       loratools subtract style base_style --mode matched --dry-run
     """
-    import math
-
     from loratools.adapter.algebra.rank import parse_rank
+    from loratools.blocks.parse import parse_vector
     from loratools.blocks.presets import load_presets
-    from loratools.blocks.vector import parse_vector
     from loratools.dtypes import torch_dtype
-    from loratools.ops.subtract import Method, subtract_files
+    from loratools.ops.style_removal import SubtractMethod
+    from loratools.ops.subtract import subtract_files
 
-    if out is None and not dry_run:
+    if flags.out is None and not flags.dry_run:
         fail_usage("where to? give -o FILE.safetensors, or --dry-run")
-    place = None if out is None else safetensors_out(out)
-    method, rule = Method(mode, energy, side, mu, math.inf if most is None else most), parse_rank(rank)
-    first, second = (read_terms(text, lora_dirs, presets, missing, base=base) for text in (style, base_style))
-    vector = parse_vector(blocks, load_presets(presets), first[0].adapter.family) if blocks else None
-    owner = f"subtract {mode} {short_terms(style)} - {short_terms(base_style)}" + (f" {blocks}" if blocks else "")
-    report = subtract_files(
-        first,
-        second,
-        None if dry_run else place,
-        method=method,
-        vector=vector,
-        missing=None if missing is None else float(missing),
-        rule=rule,
-        dtype=torch_dtype(dtype),
-        force=force,
-        owner=owner,
+    out = None if flags.out is None else safetensors_out(flags.out)
+    most = math.inf if flags.most is None else flags.most
+    method, rule = SubtractMethod(flags.mode, flags.energy, flags.side, flags.mu, most), parse_rank(flags.rank)
+    style, base_style = (
+        read_terms(text, flags.lora_dirs, flags.presets, flags.missing, base=flags.base)
+        for text in (flags.style, flags.base_style)
     )
-    print_json(report.json()) if as_json else click.echo(report.text())
+    presets, family = load_presets(flags.presets), style[0].adapter.family
+    report = subtract_files(
+        style,
+        base_style,
+        None if flags.dry_run else out,
+        method=method,
+        vector=parse_vector(flags.blocks, presets, family) if flags.blocks else None,
+        missing=None if flags.missing is None else float(flags.missing),
+        rule=rule,
+        dtype=torch_dtype(flags.dtype),
+        force=flags.force,
+        owner=flags.owner,
+    )
+    print_json(report.json()) if flags.as_json else click.echo(report.text())

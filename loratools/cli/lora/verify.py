@@ -32,5 +32,5 @@ def command(
     """
     from loratools.ops.merging.merge import verify
 
-    found = verify(result, read_terms(terms, lora_dirs, presets, missing, base=base))
-    print_json(found.json()) if as_json else click.echo(found.text())
+    verification = verify(result, read_terms(terms, lora_dirs, presets, missing, base=base))
+    print_json(verification.json()) if as_json else click.echo(verification.text())

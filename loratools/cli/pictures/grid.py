@@ -2,25 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import DTYPES, device_option, force_option, json_option, lora_options, print_json
+from loratools.cli.options import DTYPES, as_object, device_option, force_option, json_option, lora_options, print_json
 from loratools.errors import GridError
 
 if TYPE_CHECKING:
-    from loratools.preview.judge.score_request import ScoreRequest
-    from loratools.preview.request.options import SheetOptions
-    from loratools.preview.request.read_axes import GridRequest, NameLookup
+    from loratools.preview.request.options import ScoreRequest, SheetOptions
+    from loratools.preview.request.read_rows import NameLookup
+    from loratools.preview.request.request import GridRequest
     from loratools.preview.run import GridResult
 
 FORMATS = ("webp", "jpg", "png")
 NOISE = ("own", "webui-cpu", "webui-gpu")
+
+
+@dataclass(frozen=True)
+class GridFlags:
+    """What ``grid`` is asked for, by the names of its options."""
+
+    rows: tuple[str, ...]
+    base: str | None
+    weights: str | None
+    x: str | None
+    y: str | None
+    z: str | None
+    no_base: bool
+    most: int | None
+    prompts: tuple[str, ...]
+    negative: str | None
+    seeds: str | None
+    steps: int | None
+    cfg: float | None
+    sampler: str | None
+    size: str | None
+    clip_skip: int | None
+    noise: str
+    embeddings: str | None
+    batch_size: int
+    compiled: bool
+    offload: bool
+    sliced: bool
+    tiled: bool
+    out: str
+    title: str
+    labels: tuple[str, ...]
+    captions: tuple[str, ...]
+    formats: tuple[str, ...]
+    full_size: bool
+    embed: bool | None
+    score: bool
+    score_images: str | None
+    held_out: str | None
+    score_models: tuple[str, ...]
+    redraw: bool
+    lora_dirs: tuple[str, ...]
+    presets: str | None
+    missing: str | None
+    device: str
+    dtype: str | None
+    as_json: bool
+    force: bool
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """``x``, ``y``, ``z`` -> ``KIND: VALUES``, as far as they are given."""
+        slots = {"x": self.x, "y": self.y, "z": self.z}
+        return {slot: text for slot, text in slots.items() if text is not None}
 
 
 @click.command("grid", cls=Command)
@@ -92,50 +145,8 @@ NOISE = ("own", "webui-cpu", "webui-gpu")
 @click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
 @json_option
 @force_option
-def command(
-    rows: tuple[str, ...],
-    base: str | None,
-    weights: str | None,
-    x: str | None,
-    y: str | None,
-    z: str | None,
-    no_base: bool,
-    most: int | None,
-    prompts: tuple[str, ...],
-    negative: str | None,
-    seeds: str | None,
-    steps: int | None,
-    cfg: float | None,
-    sampler: str | None,
-    size: str | None,
-    clip_skip: int | None,
-    noise: str,
-    embeddings: str | None,
-    batch_size: int,
-    compiled: bool,
-    offload: bool,
-    sliced: bool,
-    tiled: bool,
-    out: str,
-    title: str,
-    labels: tuple[str, ...],
-    captions: tuple[str, ...],
-    formats: tuple[str, ...],
-    full_size: bool,
-    embed: bool | None,
-    score: bool,
-    score_images: str | None,
-    held_out: str | None,
-    score_models: tuple[str, ...],
-    redraw: bool,
-    lora_dirs: tuple[str, ...],
-    presets: str | None,
-    missing: str | None,
-    device: str,
-    dtype: str | None,
-    as_json: bool,
-    force: bool,
-) -> None:
+@as_object(GridFlags)
+def command(flags: GridFlags) -> None:
     """Render every row at every weight, or any two or three things against each other, beside the base alone.
 
     ROWS are LoRA files, stacks such as "A:1:GP1,B:-1:GP2", or a training run's folder, which gives a row for each
@@ -179,125 +190,86 @@ def command(
       loratools grid --base m.safetensors --prompt "1girl, <lora:ink-000001:0.2>" \\
           --x "s/r: 000001, 000002, 000003" --y "s/r: 0.2>, 0.6>, 1>" -o grid
     """
-    from loratools.base.load import find_base, load_base
     from loratools.launch import Rank
     from loratools.pocket.judge import shipped_judge
     from loratools.preview.redraw import draw_scores
-    from loratools.preview.request.options import EngineOptions
-    from loratools.preview.request.read_axes import build_arrangement, models_of
-    from loratools.preview.request.setting import Setting
-    from loratools.preview.run import render_axes
-    from loratools.preview.sheet.write import check_votes
+    from loratools.preview.request.read_axes import build_arrangement
+    from loratools.preview.run import GridOutput, render_request
 
-    drawing = _drawing(labels, captions, formats, full_size, embed)
-    scored = _scored(score, score_images, held_out, score_models)
-    if redraw:
+    sheet, scores, out = _sheet(flags), _scores(flags), Path(flags.out)
+    if flags.redraw:
         _check_redraw()
-        _redraw(Path(out), title, drawing, scored, as_json)
+        _redraw(flags, sheet, scores)
         return
-    given = {
-        "negative": negative,
-        "cfg": cfg,
-        "steps": steps,
-        "sampler": sampler,
-        "size": size,
-        "clip skip": clip_skip,
-        "base": base,
-    }
-    asked = _asked(rows, {"x": x, "y": y, "z": z}, weights, prompts, seeds, given, not no_base, most)
-    start = Setting(
-        "",
-        0,
-        negative or "",
-        steps=steps,
-        cfg=cfg,
-        sampler=sampler,
-        size=_size(size),
-        clip_skip=1 if clip_skip is None else clip_skip,
-        noise=noise,
-    )
-    names = _names(lora_dirs, presets, missing)
-    arrangement = build_arrangement(asked, start, names)
-    models = models_of(arrangement, base)
-    check_votes(Path(out))
-    if scored is not None:
-        scored.check()
-    for name in models[1:]:
-        find_base(name)
-    rank = Rank.here()
-    load = partial(load_base, device=device, dtype=dtype, parked=offload)
-    first = load(models[0])
-    result = render_axes(
-        first,
-        arrangement,
-        out=Path(out),
-        presets=names.presets,
-        resolve=names.terms,
-        load=lambda name: first if name == models[0] else load(name),
-        embeddings=Path(embeddings) if embeddings else None,
-        title=title,
-        progress=True,
-        force=force,
-        drawing=drawing,
-        options=EngineOptions(batch_size, compiled=compiled, offload=offload, sliced=sliced, tiled=tiled),
-    )
-    if not rank.main:
+    request = _request(flags, sheet, scores)
+    names = _names(flags)
+    arrangement = build_arrangement(request, names)
+    result = render_request(request, arrangement, names, GridOutput(out, force=flags.force, progress=True))
+    if not Rank.here().main:
         return
-    if scored is not None:
-        draw_scores(Path(out), scored, shipped_judge, drawing)
-    _tell(result, no_base, as_json)
+    if scores is not None:
+        draw_scores(out, scores, shipped_judge, sheet)
+    _report(result, flags)
 
 
-def _asked(
-    rows: tuple[str, ...],
-    slots: Mapping[str, str | None],
-    weights: str | None,
-    prompts: tuple[str, ...],
-    seeds: str | None,
-    given: Mapping[str, object],
-    base_alone: bool,
-    most: int | None,
-) -> GridRequest:
-    """What is asked for, once it is known that prompts and a base are named; ``given`` are other settings."""
-    from loratools.preview.request.numbers import parse_seeds
-    from loratools.preview.request.read_axes import GridRequest
+def _request(flags: GridFlags, sheet: SheetOptions, scores: ScoreRequest | None) -> GridRequest:
+    from loratools.preview.request.axes import parse_axis
+    from loratools.preview.request.numbers import parse_seeds, parse_size
+    from loratools.preview.request.options import EngineOptions
+    from loratools.preview.request.request import GridRequest, ModelRequest, Sampling
+    from loratools.preview.request.row_text import RowText
 
-    axes = {slot: text for slot, text in slots.items() if text is not None}
-    kinds = [text.partition(":")[0].strip().lower() for text in axes.values()]
-    if not prompts and not any(kind.startswith("prompt") for kind in kinds):
+    _check_required(flags)
+    size = parse_size(flags.size) if flags.size else None
+    return GridRequest(
+        rows=[RowText.parse(row) for row in flags.rows],
+        axes=tuple(parse_axis(text, slot) for slot, text in flags.axes.items()),
+        weights=flags.weights,
+        prompts=flags.prompts,
+        seeds=parse_seeds(flags.seeds) if flags.seeds else None,
+        sampling=Sampling(flags.negative, flags.steps, flags.cfg, flags.sampler, size, flags.clip_skip, flags.noise),
+        model=ModelRequest(flags.base, device=flags.device, dtype=flags.dtype),
+        embeddings=Path(flags.embeddings) if flags.embeddings else None,
+        base_alone=not flags.no_base,
+        most=flags.most,
+        engine=EngineOptions(
+            flags.batch_size, compiled=flags.compiled, offload=flags.offload, sliced=flags.sliced, tiled=flags.tiled
+        ),
+        title=flags.title,
+        sheet=sheet,
+        score=scores,
+    )
+
+
+def _check_required(flags: GridFlags) -> None:
+    """Raise a usage error unless prompts and a base are named, by an option or by an axis."""
+    kinds = [text.partition(":")[0].strip().lower() for text in flags.axes.values()]
+    if not flags.prompts and not any(kind.startswith("prompt") for kind in kinds):
         raise click.UsageError("Missing option '--prompt': give one or more, or an axis of them.")
-    if given["base"] is None and not {"base", "model", "checkpoint", "checkpoint name"} & set(kinds):
+    if flags.base is None and not {"base", "model", "checkpoint", "checkpoint name"} & set(kinds):
         raise click.UsageError("Missing option '--base': name a base model, or an axis of them.")
-    said = frozenset(key for key, value in given.items() if value is not None)
-    return GridRequest(rows, axes, weights, prompts, parse_seeds(seeds) if seeds else None, said, base_alone, most)
 
 
-def _names(lora_dirs: tuple[str, ...], presets: str | None, missing: str | None) -> NameLookup:
-    """NameLookup are looked for in the current folder, those of LoRAs in ``lora_dirs`` too."""
+def _names(flags: GridFlags) -> NameLookup:
+    """Names are looked for in the current folder, those of LoRAs in ``--lora-dir`` too."""
     from loratools.adapter.files.epoch_files import find_lora
     from loratools.blocks.presets import load_presets
-    from loratools.preview.request.read_axes import NameLookup
-    from loratools.recipe.plan.lora_refs import best_epoch
+    from loratools.preview.request.read_rows import NameLookup
+    from loratools.train.output.epoch_report import best_epoch
 
     return NameLookup(
-        lambda ref: find_lora(ref, lora_dirs),
+        lambda ref: find_lora(ref, flags.lora_dirs),
         lambda text: Path(text) if Path(text).is_file() else None,
-        load_presets(presets),
-        None if missing is None else float(missing),
+        load_presets(flags.presets),
+        None if flags.missing is None else float(flags.missing),
         best_epoch,
     )
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
-    from loratools.preview.request.numbers import parse_size
-
-    return parse_size(text) if text else None
-
-
-def _tell(result: GridResult, no_base: bool, as_json: bool) -> None:
+def _report(result: GridResult, flags: GridFlags) -> None:
     """What was rendered, what the 0.9 test says, and where the files lie."""
     verdicts = {row.tested: row.verdict[1] for row in result.grid.rows if row.verdict}
-    if as_json:
+    if flags.as_json:
         facts = {
             "png": str(result.png),
             "html": str(result.html),
@@ -310,7 +282,7 @@ def _tell(result: GridResult, no_base: bool, as_json: bool) -> None:
         return
     for label, text in verdicts.items():
         click.echo(f"{label}: {text}")
-    if no_base and not verdicts and any(row.loras for row in result.grid.rows):
+    if flags.no_base and not verdicts and any(row.loras for row in result.grid.rows):
         click.echo("no 0.9 test: it compares with the base, which --no-base leaves out")
     shape = " x ".join(f"{len(axis.labels)} {axis.name}" for axis in result.grid.shown if len(axis.labels) > 1)
     click.echo(f"{shape or 'one picture'}: {result.counted}\n{result.png}\n{result.html}\n{result.json}")
@@ -321,7 +293,7 @@ _REDRAWN = {"out", "title", "labels", "captions", "formats", "full_size", "embed
 
 
 def _check_redraw() -> None:
-    """Refuse what was given and only a rendering could heed."""
+    """Raise a usage error for options that only a rendering reads."""
     context = click.get_current_context()
     given = [
         param
@@ -331,51 +303,50 @@ def _check_redraw() -> None:
         and context.get_parameter_source(param.name) is click.core.ParameterSource.COMMANDLINE
     ]
     if given:
-        told = ", ".join(param.opts[0] if isinstance(param, click.Option) else "rows" for param in given)
-        raise click.UsageError(f"--redraw renders nothing: leave {told} out.")
+        names = ", ".join(param.opts[0] if isinstance(param, click.Option) else "rows" for param in given)
+        raise click.UsageError(f"--redraw renders nothing: leave {names} out.")
 
 
-def _drawing(
-    labels: tuple[str, ...], captions: tuple[str, ...], formats: tuple[str, ...], full: bool, embed: bool | None
-) -> SheetOptions:
+def _sheet(flags: GridFlags) -> SheetOptions:
     from loratools.preview.request.options import SheetOptions
 
     words = {}
-    for label in labels:
+    for label in flags.labels:
         value, equals, text = label.rpartition("=")
         if not equals or not value:
             raise GridError(f"--label '{label}' should be VALUE=TEXT, such as \"style@8=epoch 8\"")
         words[value] = text
-    if full and not formats:
+    if flags.full_size and not flags.formats:
         raise GridError("--full-size goes with --sheet; say which format, such as --sheet webp")
-    return SheetOptions(formats, full, embed, words, captions)
+    return SheetOptions(flags.formats, flags.full_size, flags.embed, words, flags.captions)
 
 
-def _scored(score: bool, training: str | None, held_out: str | None, models: tuple[str, ...]) -> ScoreRequest | None:
+def _scores(flags: GridFlags) -> ScoreRequest | None:
     """What ``--score`` compares with; None without it."""
-    from loratools.preview.judge.score_request import ScoreRequest
+    from loratools.preview.request.options import ScoreRequest
 
-    found = ScoreRequest(
-        Path(training) if training else None, Path(held_out) if held_out else None, tuple(Path(name) for name in models)
-    )
-    if score:
-        return found
-    if found != ScoreRequest():
+    training, held_out = (Path(folder) if folder else None for folder in (flags.score_images, flags.held_out))
+    scores = ScoreRequest(training, held_out, tuple(Path(name) for name in flags.score_models))
+    if flags.score:
+        return scores
+    if scores != ScoreRequest():
         raise click.UsageError("--score-images, --held-out and --score-model say what --score compares with; add it.")
     return None
 
 
-def _redraw(folder: Path, title: str, drawing: SheetOptions, scored: ScoreRequest | None, as_json: bool) -> None:
+def _redraw(flags: GridFlags, sheet: SheetOptions, scores: ScoreRequest | None) -> None:
     from loratools.pocket.judge import shipped_judge
+    from loratools.preview.judge.score_request import check_scores
     from loratools.preview.redraw import draw_scores, redraw
 
-    if scored is None:
-        grid = redraw(folder, title=title, options=drawing)
+    folder = Path(flags.out)
+    if scores is None:
+        grid = redraw(folder, title=flags.title, options=sheet)
     else:
-        scored.check()
-        grid = draw_scores(folder, scored, shipped_judge, drawing, title)
+        check_scores(scores)
+        grid = draw_scores(folder, scores, shipped_judge, sheet, flags.title)
     facts = {name: str(folder / f"grid.{name}") for name in ("png", "html", "json")}
-    if as_json:
+    if flags.as_json:
         print_json({**facts, "rendered": 0, "reused": len({picture.key for picture in grid.pictures})})
     else:
         click.echo("\n".join(facts.values()))

@@ -72,14 +72,16 @@ def _cache(folder: Path) -> Cache:
 
 
 def _table(entries: list[Entry]) -> None:
+    from loratools.ops.text_table import table
+
+    if not entries:
+        return
     rows = [["step", "kind", "size", "alone", "last used"]]
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         name = entry.record.name if entry.record.done else f"{entry.record.name} (unfinished)"
         rows.append([name, entry.record.kind, _size(entry.size), _size(entry.alone), used])
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    for row in rows if entries else []:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    click.echo(table(rows, left=range(5)))
 
 
 def _total(entries: list[Entry]) -> str:

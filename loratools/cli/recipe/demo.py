@@ -27,7 +27,7 @@ def command(out: str, quick: bool, device: str, force: bool) -> None:
       loratools demo --quick -o /tmp/demo
     """
     from loratools.launch import Rank
-    from loratools.recipe.demo.demo import help_demo, run_demo
+    from loratools.recipe.demo.demo import follow_demo, run_demo
     from loratools.recipe.plan.context import RunContext
 
     rank, context = Rank.here(), RunContext(device, force, progress=True)
@@ -35,6 +35,6 @@ def command(out: str, quick: bool, device: str, force: bool) -> None:
         run_demo(Path(out), context, click.echo, quick=quick, rank=rank)
         return
     try:
-        help_demo(Path(out), context, rank, quick=quick)
-    except KeyboardInterrupt:  # the first process tells of it
+        follow_demo(Path(out), context, rank, quick=quick)
+    except KeyboardInterrupt:  # the first process reports it
         click.get_current_context().exit(INTERRUPTED)

@@ -21,6 +21,6 @@ def command(file: Path) -> None:
       loratools explain my_style.safetensors
       loratools reproduce my_style.safetensors      make it again
     """
-    from loratools.recipe.publish.explain_file import tell_file
+    from loratools.recipe.publish.explain_file import explain_file
 
-    click.echo(tell_file(file))
+    click.echo(explain_file(file))

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import click
 
-from loratools.cli.options import force_option
+from loratools.cli.options import as_object, force_option
+
+
+@dataclass(frozen=True)
+class NewFlags:
+    """What ``recipe new`` is asked for, by the names of its options; None where an option is not given."""
+
+    file: Path
+    kind: str | None
+    base: str | None
+    images: str | None
+    loras: str | None
+    name: str | None
+    preset: str | None
+    epochs: int | None
+    prompt: str | None
+    yes: bool
+    force: bool
 
 
 @click.command("new")
@@ -23,7 +40,8 @@ from loratools.cli.options import force_option
 @click.option("--prompt", help="What the grid shows.")
 @click.option("--yes", is_flag=True, help="Ask nothing: what no flag says takes its default.")
 @force_option
-def new(file: Path, yes: bool, force: bool, **flags: Any) -> None:
+@as_object(NewFlags)
+def new(flags: NewFlags) -> None:
     """Write a commented starter recipe that runs as it is. What no flag says is asked, on a terminal.
 
     \b
@@ -33,8 +51,9 @@ def new(file: Path, yes: bool, force: bool, **flags: Any) -> None:
     from loratools.recipe.importers.starter import Answers, questions, starter
     from loratools.recipe.importers.write import write_new
 
-    given = {key: value for key, value in flags.items() if value is not None}
-    if not yes and _asks():
+    names = [field.name for field in fields(Answers)]
+    given = {name: value for name in names if (value := getattr(flags, name)) is not None}
+    if not flags.yes and _is_terminal():
         given["kind"] = given.get("kind") or click.prompt(
             "What should the recipe make",
             type=click.Choice(["style", "character", "merge", "grid"]),
@@ -44,13 +63,12 @@ def new(file: Path, yes: bool, force: bool, **flags: Any) -> None:
         for key, text, default in questions(given["kind"]):
             if key not in given:
                 given[key] = click.prompt(text, default=default, type=type(default), err=True)
-    answers = Answers(**given)
-    write_new(file, starter(answers, file), force)
-    click.echo(f"{file}\nnext: loratools run {file} --dry-run, then loratools run {file}")
+    write_new(flags.file, starter(Answers(**given), flags.file), flags.force)
+    click.echo(f"{flags.file}\nnext: loratools run {flags.file} --dry-run, then loratools run {flags.file}")
 
 
-def _asks() -> bool:
-    """Whether somebody is there to answer."""
+def _is_terminal() -> bool:
+    """Whether a person can answer questions."""
     return sys.stdin.isatty()
 
 
@@ -73,11 +91,11 @@ def import_(source: str, out: Path | None, base: str | None, force: bool) -> Non
     from loratools.recipe.importers.detect import import_recipe
     from loratools.recipe.importers.write import write_new
 
-    found = import_recipe(sys.stdin.read() if source == "-" else source, base=base, is_text=source == "-")
-    for note in found.notes:
+    imported = import_recipe(sys.stdin.read() if source == "-" else source, base=base, is_text=source == "-")
+    for note in imported.notes:
         click.echo(f"note: {note}", err=True)
     if out is None:
-        click.echo(found.text, nl=False)
+        click.echo(imported.text, nl=False)
         return
-    write_new(out, found.text, force)
-    click.echo(f"{out}: {found.what}")
+    write_new(out, imported.text, force)
+    click.echo(f"{out}: {imported.what}")

@@ -36,12 +36,12 @@ def steps(kinds: tuple[str, ...]) -> None:
     """
     from loratools.errors import RecipeError, did_you_mean
     from loratools.recipe.schema.kinds import KINDS
-    from loratools.recipe.schema.option_table import reference
+    from loratools.recipe.schema.option_table import option_tables
 
     for kind in kinds:
         if kind not in KINDS:
             raise RecipeError(f"there is no step '{kind}'{did_you_mean(kind, KINDS)}; there are {', '.join(KINDS)}")
-    click.echo(reference(kinds or None).rstrip())
+    click.echo(option_tables(kinds or None).rstrip())
 
 
 @command.command("schema")

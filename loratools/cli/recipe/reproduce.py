@@ -49,5 +49,7 @@ def command(
     from loratools.recipe.plan.context import RunContext
     from loratools.recipe.reproduce import reproduce
 
-    found = reproduce(file, RunContext(device, progress=True), out=out, folder=folder, lora_dirs=lora_dirs, force=force)
-    print_json(found.json()) if as_json else click.echo(found.text())
+    result = reproduce(
+        file, RunContext(device, progress=True), out=out, folder=folder, lora_dirs=lora_dirs, force=force
+    )
+    print_json(result.json()) if as_json else click.echo(result.text())

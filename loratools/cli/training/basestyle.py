@@ -23,16 +23,7 @@ from loratools.cli.options import DTYPES, device_option, force_option
 @click.option("--dtype", type=DTYPES, help="Storage type of the files.  [default: fp16]")
 @device_option
 @force_option
-def command(
-    base: str,
-    out: str,
-    name: str | None,
-    images_per_framing: int,
-    epochs: int | None,
-    device: str,
-    force: bool,
-    **settings: Any,
-) -> None:
+def command(base: str, out: str, name: str | None, device: str, force: bool, **settings: Any) -> None:
     """Make the LoRA of BASE's own style: BASE draws face_focus, cowboy_shot and full_body pictures, and a LoRA is
     trained on them. Subtracting it from a style's LoRA takes away what that one learnt of the base itself.
 
@@ -44,16 +35,6 @@ def command(
     """
     from loratools.train.basestyle.basestyle import basestyle
 
-    given = {key: value for key, value in settings.items() if value is not None}
-    result = basestyle(
-        base,
-        Path(out),
-        name=name,
-        images_per_framing=images_per_framing,
-        epochs=epochs,
-        settings=given,
-        device=device,
-        force=force,
-    )
+    result = basestyle(base, Path(out), name=name, settings=settings, device=device, force=force)
     for number, (path, loss) in enumerate(zip(result.epochs, result.losses, strict=False), 1):
         click.echo(f"epoch {number:>3}  loss {loss:.4f}  {path}")

@@ -25,15 +25,15 @@ def command(run: str, plot: str | None, images: bool, as_json: bool) -> None:
       loratools epochs runs/style --plot epochs.png
       loratools grid runs/style --base model.safetensors --prompt "1girl, smile" -o grid     then look
     """
-    from loratools.train.output.epoch_report import plot as draw
+    from loratools.train.output.epoch_plot import plot as draw
     from loratools.train.output.epoch_report import report
-    from loratools.train.output.read_log import parts_of
+    from loratools.train.output.read_log import loss_breakdown
 
-    found = report(run)
-    parts = parts_of(run) if images else None
+    epochs = report(run)
+    losses = loss_breakdown(run) if images else None
     if plot:
-        draw(found, plot)
+        draw(epochs, plot)
     if as_json:
-        print_json({**found.json(), **(parts.json() if parts else {})})
+        print_json({**epochs.json(), **(losses.json() if losses else {})})
     else:
-        click.echo("\n\n".join(each.text() for each in (found, parts) if each is not None))
+        click.echo("\n\n".join(each.text() for each in (epochs, losses) if each is not None))

@@ -207,12 +207,13 @@ def command(
     if not configs and not (overrides.get("images") and overrides.get("base")):
         fail_usage("give a CONFIG, or --base and --images")
     queue = [read_config(config, overrides) for config in configs] or [read_config(None, overrides)]
-    _refuse_twins(configs, queue)
+    _refuse_twins(configs, [config for config, _ in queue])
     if dry_run:
-        click.echo("\n\n".join(_planned(config) for config in queue))
+        click.echo("\n\n".join(_dry_run(config, notes) for config, notes in queue))
         return
     try:
-        failed = [error for config in queue if (error := _train(config, last=config is queue[-1])) is not None]
+        results = [_train(config, notes, last=number == len(queue)) for number, (config, notes) in enumerate(queue, 1)]
+        failed = [error for error in results if error is not None]
     except Interrupted as stop:
         _say_how_to_go_on(stop)
     if failed:
@@ -250,51 +251,51 @@ def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
 
     values: dict[str, Any] = {}
     for text in texts:
-        key, found, value = text.partition("=")
-        if not found or not key.strip():
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
             fail_usage(f"--set {text}: write KEY=VALUE, such as --set tag_dropout=0.1")
         values[key.strip().replace("-", "_")] = load_yaml(value, f"--set {key}").data
     return values
 
 
-def _planned(config: TrainConfig) -> str:
+def _dry_run(config: TrainConfig, notes: Sequence[str]) -> str:
     from loratools.base.load import pick_device
     from loratools.train.dry_run import estimate
     from loratools.train.step.precision import pick_precision
-    from loratools.train.trainer import plan
+    from loratools.train.trainer import dry_run
 
-    device, found = pick_device(config.device), plan(config)
+    device, report = pick_device(config.device), dry_run(config, notes)
     seconds = estimate.seconds(
-        found.operations,
-        found.batches_per_epoch * found.epochs,
-        found.modules,
+        report.operations,
+        report.batches_per_epoch * report.epochs,
+        report.modules,
         device,
         pick_precision(config, device).compute,
         graph=config.graph != "off",
     )
-    return f"{found.text()}\ntime: about {estimate.spelled(seconds)} on {device} (within a factor of two or three)"
+    return f"{report.text()}\ntime: about {estimate.spelled(seconds)} on {device} (within a factor of two or three)"
 
 
-def _train(config: TrainConfig, *, last: bool) -> LoratoolsError | None:
-    """Run one config of the queue; the error of one that is not the last is told and lets the queue go on."""
+def _train(config: TrainConfig, notes: Sequence[str], *, last: bool) -> LoratoolsError | None:
+    """Run one config of the queue; the error of one that is not the last is printed and lets the queue go on."""
     from tqdm import tqdm
 
     from loratools.train.output.run_folder import RunFolder
     from loratools.train.output.state import refuse_to_begin_anew
     from loratools.train.trainer import EpochRecord, train
 
-    def tell(record: EpochRecord) -> None:
+    def print_epoch(record: EpochRecord) -> None:
         more = "".join(f"{name} {value:.4f}  " for name, value in record.metrics.items())
         text = f"epoch {record.epoch:>3}  loss {record.loss:.4f}  {more}{record.seconds:6.1f} s  {record.path}"
         tqdm.write(text, file=sys.stdout)  # on a line of its own, above the bar
 
-    def note(text: str) -> None:
+    def print_note(text: str) -> None:
         click.echo(f"note: {text}", err=True)
 
     try:
         if not config.resume and not config.force:
             refuse_to_begin_anew(RunFolder(config.out, config.name).state, config.settings())
-        result = train(config, on_epoch=tell, on_note=note)
+        result = train(config, notes=notes, on_epoch=print_epoch, on_note=print_note)
     except LoratoolsError as error:
         if last:
             raise

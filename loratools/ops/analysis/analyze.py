@@ -99,14 +99,14 @@ class Analysis:
 
     def json(self) -> dict[str, Any]:
         """One file's ``blocks``; for two, ``files`` and the ``likeness`` by block and in total."""
-        told = [
+        files = [
             {"path": str(path), "blocks": {name: one.json() for name, one in blocks.items()}}
             for path, blocks in zip(self.paths, self.blocks, strict=True)
         ]
         if self.total is None:
-            return told[0]
+            return files[0]
         likeness = {name: one.json() for name, one in self.likeness.items()}
-        return {"files": told, "blocks": likeness, **self.total.json(), "shared_start": self.shared_start}
+        return {"files": files, "blocks": likeness, **self.total.json(), "shared_start": self.shared_start}
 
     def text(self) -> str:
         """A table for each file, and one for the pair."""
@@ -161,12 +161,13 @@ def plot(analysis: Analysis, path: str | os.PathLike[str]) -> Path:
     figure = Figure(figsize=(9, 2.6 * count), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(count, 1)
-    blocks = list(dict.fromkeys(name for found in analysis.blocks for name in found))
+    blocks = list(dict.fromkeys(name for own in analysis.blocks for name in own))
     width = 0.8 / len(analysis.paths)
-    for index, (where, found) in enumerate(zip(analysis.paths, analysis.blocks, strict=True)):
-        places = [place + index * width for place in range(len(blocks))]
-        axes[0].bar(places, [found[b].norm if b in found else 0 for b in blocks], width, label=where.stem)
-        axes[1].bar(places, [found[b].effective_rank if b in found else 0 for b in blocks], width)
+    for index, (lora, own) in enumerate(zip(analysis.paths, analysis.blocks, strict=True)):
+        centres = [position + index * width for position in range(len(blocks))]
+        norms = [own[b].norm if b in own else 0 for b in blocks]
+        axes[0].bar(centres, norms, width, label=lora.stem)
+        axes[1].bar(centres, [own[b].effective_rank if b in own else 0 for b in blocks], width)
     axes[0].legend(fontsize=8)
     titles = ["norm", "effective rank", "cosine"]
     if analysis.total is not None:
@@ -215,11 +216,11 @@ def _check(first: Adapter, second: Adapter) -> None:
 
 
 def _measure(name: str, adapters: Sequence[Adapter]) -> _Measured:
-    found = [spectrum(adapter[name]) if name in adapter else None for adapter in adapters]
-    ones = tuple(None if one is None else _ranks(one.s) for one in found)
-    if len(found) < 2 or found[0] is None or found[1] is None:
+    spectra = [spectrum(adapter[name]) if name in adapter else None for adapter in adapters]
+    ones = tuple(None if one is None else _ranks(one.s) for one in spectra)
+    if len(spectra) < 2 or spectra[0] is None or spectra[1] is None:
         return _Measured(ones, None)
-    first, second = found[0], found[1]
+    first, second = spectra[0], spectra[1]
     if not (float(first.s[0]) > 0 and float(second.s[0]) > 0):
         return _Measured(ones, None)
     deltas = adapters[0][name], adapters[1][name]
@@ -245,10 +246,10 @@ def _ranks(values: Tensor) -> _One:
     return _One(total, math.exp(-float((part * part.log()).sum())), total / float(energy[0]))
 
 
-def _directions(found: Spectrum) -> tuple[Tensor, Tensor]:
-    energy = (found.s**2).cumsum(0)
+def _directions(whole: Spectrum) -> tuple[Tensor, Tensor]:
+    energy = (whole.s**2).cumsum(0)
     count = int((energy < _ENERGY * energy[-1]).sum()) + 1
-    return found.u[:, :count], found.v[:count]
+    return whole.u[:, :count], whole.v[:count]
 
 
 def _summaries(
@@ -256,15 +257,15 @@ def _summaries(
 ) -> dict[str, BlockAnalysis]:
     known = {name: one for name, one in zip(names, ones, strict=True) if one is not None}
     whole = sum(one.norm2 for one in known.values()) or 1.0
-    found = {}
+    blocks = {}
     for block, members in groups.items():
         inside = [known[name] for name in members if name in known]
         used = [one for one in inside if one.norm2 > 0] or [_One(0.0, 0.0, 0.0)]
         norm2 = sum(one.norm2 for one in inside)
         if inside:
             effective, stable = _mean([one.effective for one in used]), _mean([one.stable for one in used])
-            found[block] = BlockAnalysis(len(inside), math.sqrt(norm2), norm2 / whole, effective, stable)
-    return found
+            blocks[block] = BlockAnalysis(len(inside), math.sqrt(norm2), norm2 / whole, effective, stable)
+    return blocks
 
 
 def _likeness(pairs: Sequence[_Pair]) -> BlockLikeness:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from loratools.adapter.files.file import Adapter
 from loratools.adapter.parallel import in_order
-from loratools.blocks.explain import Part
+from loratools.blocks.explain import BlockShare
 from loratools.blocks.scheme import NO_BLOCK, full_scheme
 from loratools.blocks.vector import BlockVector
 from loratools.ops.merging.terms import Term
 
 
-def parts_of(adapter: Adapter, vector: BlockVector, missing: float | None = None) -> dict[str, Part]:
+def parts_of(adapter: Adapter, vector: BlockVector, missing: float | None = None) -> dict[str, BlockShare]:
     """Each block's modules, and its share of the sum of squared norms before and after ``vector``.
 
     Args:
@@ -32,7 +32,7 @@ def parts_of(adapter: Adapter, vector: BlockVector, missing: float | None = None
     before = sum(a for group in groups.values() for a, _ in group) or 1.0
     after = sum(b for group in groups.values() for _, b in group) or 1.0
     return {
-        name: Part(len(group), sum(a for a, _ in group) / before, sum(b for _, b in group) / after)
+        name: BlockShare(len(group), sum(a for a, _ in group) / before, sum(b for _, b in group) / after)
         for name, group in groups.items()
         if group
     }

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.adapter.files.decode import Piece, decode
+from loratools.adapter.files.lora_file import open_lora_file
 from loratools.adapter.files.metadata import KEY, Provenance
-from loratools.adapter.files.source import open_source
-from loratools.blocks.scheme import NO_BLOCK, SCHEMES, Scheme, full_scheme, in_order
+from loratools.blocks.scheme import NO_BLOCK, SCHEMES, Scheme, full_scheme, sorted_blocks
 from loratools.files import sha256
 from loratools.ops.text_table import table
 
@@ -158,10 +158,22 @@ def describe(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> De
     scheme = _scheme(adapter.family, tuple(adapter))
     alphas = Counter(adapter.alphas.get(name, float(rank)) for name, rank in ranks.items())
     return Description(
-        Path(path), adapter.family, scheme.name, _kind(adapter.kinds, adapter.shapes), len(adapter),
-        Counter(ranks.values()), alphas, adapter.dtypes, _blocks(adapter, scheme), adapter.path.stat().st_size,
-        sha256(adapter.path), adapter.digest, adapter.metadata, tuple(adapter.carried), len(adapter.needs_base),
-    )  # fmt: skip
+        path=Path(path),
+        family=adapter.family,
+        scheme=scheme.name,
+        kind=_kind(adapter.kinds, adapter.shapes),
+        modules=len(adapter),
+        ranks=Counter(ranks.values()),
+        alphas=alphas,
+        dtypes=adapter.dtypes,
+        blocks=_blocks(adapter, scheme),
+        size=adapter.path.stat().st_size,
+        sha256=sha256(adapter.path),
+        model_hash=adapter.digest,
+        metadata=adapter.metadata,
+        unknown=tuple(adapter.carried),
+        needs_base=len(adapter.needs_base),
+    )
 
 
 def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Description:
@@ -170,7 +182,7 @@ def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Descr
     Raises:
         FileError, FormatError: as :func:`describe`.
     """
-    source = open_source(path)
+    source = open_lora_file(path)
     tensors = source.header.tensors
     decoded = decode(
         source.path, tensors, source.header.metadata, component=source.component, allow_unknown=allow_unknown
@@ -180,23 +192,23 @@ def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Descr
     ranks = _ranks(kinds, {name: piece.rank for name, piece in pieces.items()})
     scheme = _scheme(decoded.family, tuple(pieces))
     counts = Counter(scheme.block_of(name) or NO_BLOCK for name in pieces)
-    order = (*in_order(scheme, (name for name in counts if name != NO_BLOCK)), NO_BLOCK)
+    order = (*sorted_blocks(scheme, (name for name in counts if name != NO_BLOCK)), NO_BLOCK)
     return Description(
-        Path(path),
-        decoded.family,
-        scheme.name,
-        _kind(kinds, {name: piece.shape for name, piece in pieces.items()}),
-        len(pieces),
-        Counter(ranks.values()),
-        {},
-        _dtypes(pieces, {key: info.dtype for key, info in tensors.items()}),
-        {name: BlockFacts(counts[name], None) for name in order if counts[name]},
-        source.header.size,
-        None,
-        None,
-        source.header.metadata,
-        decoded.leftover,
-        sum(kind == "dora" for kind in kinds.values()),
+        path=Path(path),
+        family=decoded.family,
+        scheme=scheme.name,
+        kind=_kind(kinds, {name: piece.shape for name, piece in pieces.items()}),
+        modules=len(pieces),
+        ranks=Counter(ranks.values()),
+        alphas={},
+        dtypes=_dtypes(pieces, {key: info.dtype for key, info in tensors.items()}),
+        blocks={name: BlockFacts(counts[name], None) for name in order if counts[name]},
+        size=source.header.size,
+        sha256=None,
+        model_hash=None,
+        metadata=source.header.metadata,
+        unknown=decoded.leftover,
+        needs_base=sum(kind == "dora" for kind in kinds.values()),
     )
 
 
@@ -219,23 +231,23 @@ def _scheme(family: str, names: tuple[str, ...]) -> Scheme:
 
 
 def _kind(kinds: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> str:
-    found = sorted(set(kinds.values()))
-    if not set(found) <= {"lora", "tucker"}:
-        return "+".join(found)
+    present = sorted(set(kinds.values()))
+    if not set(present) <= {"lora", "tucker"}:
+        return "+".join(present)
     wide = any(len(shape) >= 4 and math.prod(shape[2:]) > 1 for shape in shapes.values())
-    return "locon" if wide or "tucker" in found else "lora"
+    return "locon" if wide or "tucker" in present else "lora"
 
 
 def _blocks(adapter: Adapter, scheme: Scheme) -> dict[str, BlockFacts]:
-    from loratools.adapter.parallel import in_order as on_every_core
+    from loratools.adapter.parallel import in_order
 
     def measure(name: str) -> tuple[str, float]:
         return name, 0.0 if name in adapter.needs_base else adapter[name].norm() ** 2
 
     squares: dict[str, list[float]] = {}
-    for name, square in on_every_core(measure, adapter):
+    for name, square in in_order(measure, adapter):
         squares.setdefault(scheme.block_of(name) or NO_BLOCK, []).append(square)
-    order = (*in_order(scheme, (name for name in squares if name != NO_BLOCK)), NO_BLOCK)
+    order = (*sorted_blocks(scheme, (name for name in squares if name != NO_BLOCK)), NO_BLOCK)
     return {name: BlockFacts(len(squares[name]), math.sqrt(sum(squares[name]))) for name in order if name in squares}
 
 

@@ -21,7 +21,7 @@ from loratools.adapter.algebra.rank import spectrum
 from loratools.adapter.files.epoch_files import epochs
 from loratools.adapter.files.file import Adapter, read
 from loratools.adapter.parallel import in_order
-from loratools.blocks.scheme import SCHEMES, Scheme, full_scheme
+from loratools.blocks.scheme import SCHEMES, Scheme, full_scheme, sorted_blocks
 from loratools.blocks.vector import BlockVector
 from loratools.errors import BlockError, FileError, ShapeError
 from loratools.ops.text_table import table
@@ -78,34 +78,34 @@ class Suggestion:
         """As JSON values."""
         return {
             "scheme": self.scheme,
-            "blocks": {name: asdict(found) for name, found in self.blocks.items()},
+            "blocks": {name: asdict(block) for name, block in self.blocks.items()},
             "gp1": dict(self.gp1),
             "gp2": dict(self.gp2),
             "guide": {"gp1": dict(self.guide_gp1), "gp2": dict(self.guide_gp2)},
-            "growth": {name: asdict(found) for name, found in self.growth.items()},
+            "growth": {name: asdict(growth) for name, growth in self.growth.items()},
             "suspects": self.suspects,
         }
 
     @property
     def suspects(self) -> list[str]:
         """The blocks whose norm keeps growing while the rest has settled."""
-        return [name for name, found in self.growth.items() if found.suspect]
+        return [name for name, growth in self.growth.items() if growth.suspect]
 
     def text(self) -> str:
         """For a person: a table, and both vectors as they can be pasted."""
         head = ["block", "modules", "|S|", "|R|", "coefficient", "cosine", "overlap", "chance", "GP2", "guide's"]
         head += ["growth", "GP1", "guide's"] if self.growth else []
         rows = [head]
-        for name, found in self.blocks.items():
+        for name, block in self.blocks.items():
             row = [
                 name,
-                str(found.modules),
-                f"{found.style:.3g}",
-                f"{found.base:.3g}",
-                f"{found.coefficient:+.3f}",
-                f"{found.cosine:+.3f}",
-                f"{found.overlap:.3f}",
-                f"{found.chance:.3f}",
+                str(block.modules),
+                f"{block.style:.3g}",
+                f"{block.base:.3g}",
+                f"{block.coefficient:+.3f}",
+                f"{block.cosine:+.3f}",
+                f"{block.overlap:.3f}",
+                f"{block.chance:.3f}",
                 f"{self.gp2[name]:.3f}",
                 _shown(self.guide_gp2.get(name)),
             ]
@@ -120,8 +120,8 @@ class Suggestion:
         lines = [table(rows), "", f"GP2 that removes the base's part and no more: {_list(self.gp2)}"]
         if self.growth:
             lines.append(f"GP1 with the growing blocks held back: {_list(self.gp1)}")
-            told = " ".join(self.suspects) or "none"
-            lines.append(f"still growing while the rest has settled (overfit suspects): {told}")
+            suspects = " ".join(self.suspects) or "none"
+            lines.append(f"still growing while the rest has settled (overfit suspects): {suspects}")
         return "\n".join(lines)
 
 
@@ -150,10 +150,12 @@ def suggest(
     names = scheme.names or tuple(blocks)
     guide = {name: gp1.weights.get(name, 1.0) if gp1 is not None else 1.0 for name in names}
     ours = {name: weight * (growth[name].factor if name in growth else 1.0) for name, weight in guide.items()}
-    along = {name: found.coefficient for name, found in blocks.items()}
+    along = {name: block.coefficient for name, block in blocks.items()}
     removing = {name: max(0.0, weight * along.get(name, 0.0)) for name, weight in ours.items()}
     theirs = {name: weight for name, weight in gp2.weights.items() if name in names} if gp2 is not None else {}
-    return Suggestion(scheme.name, blocks, ours, removing, guide, theirs, growth)
+    return Suggestion(
+        scheme=scheme.name, blocks=blocks, gp1=ours, gp2=removing, guide_gp1=guide, guide_gp2=theirs, growth=growth
+    )
 
 
 def align(style: Adapter, base: Adapter, scheme: Scheme) -> dict[str, Alignment]:
@@ -168,7 +170,7 @@ def align(style: Adapter, base: Adapter, scheme: Scheme) -> dict[str, Alignment]
         block = scheme.block_of(name)
         if block is not None:
             groups.setdefault(block, []).append(pair)
-    return {name: _alignment(groups[name]) for name in _ordered(scheme, groups)}
+    return {name: _alignment(groups[name]) for name in sorted_blocks(scheme, groups)}
 
 
 def measure_growth(run: Sequence[Adapter], scheme: Scheme) -> dict[str, Growth]:
@@ -186,17 +188,12 @@ def measure_growth(run: Sequence[Adapter], scheme: Scheme) -> dict[str, Growth]:
                 squares[block] = squares.get(block, 0.0) + square
         for name, square in squares.items():
             norms.setdefault(name, [0.0] * len(run))[epoch] = math.sqrt(square)
-    held = {name: norms[name] for name in _ordered(scheme, norms) if any(norms[name])}
+    held = {name: norms[name] for name in sorted_blocks(scheme, norms) if any(norms[name])}
     middle = (len(run) - 1) // 2
-    pace = {name: _growth(found, middle) for name, found in held.items()}
+    pace = {name: _growth(norms, middle) for name, norms in held.items()}
     typical = median(pace.values()) if pace else 0.0
     spread = median(abs(value - typical) for value in pace.values()) if pace else 0.0
-    return {name: _judged(found, pace[name], typical, spread) for name, found in held.items()}
-
-
-def _ordered(scheme: Scheme, found: Mapping[str, object]) -> list[str]:
-    """Block names in the scheme's order, then those that it does not list."""
-    return [*(name for name in scheme.names if name in found), *sorted(set(found) - set(scheme.names))]
+    return {name: _judged(norms, pace[name], typical, spread) for name, norms in held.items()}
 
 
 def _squares(adapter: Adapter) -> Iterator[tuple[str, float]]:
@@ -245,9 +242,9 @@ def _overlap(a: Delta, b: Delta) -> tuple[float, float] | None:
 
 def _bases(delta: Delta) -> tuple[Tensor, Tensor]:
     """Orthonormal bases of the outputs (out, r) and inputs (in, r), for the directions that are not rounding."""
-    found = spectrum(delta)
-    kept = int((found.s > _NOTHING + 1e-6 * found.s.max()).sum()) if len(found.s) else 0
-    return found.u[:, :kept], found.v[:kept].T
+    whole = spectrum(delta)
+    kept = int((whole.s > _NOTHING + 1e-6 * whole.s.max()).sum()) if len(whole.s) else 0
+    return whole.u[:, :kept], whole.v[:kept].T
 
 
 def _alignment(pairs: Sequence[_Pair]) -> Alignment:
@@ -267,7 +264,7 @@ def _alignment(pairs: Sequence[_Pair]) -> Alignment:
 
 def _means(overlaps: Sequence[tuple[float, float]]) -> tuple[float, float]:
     count = max(len(overlaps), 1)
-    return sum(found for found, _ in overlaps) / count, sum(chance for _, chance in overlaps) / count
+    return sum(overlap for overlap, _ in overlaps) / count, sum(chance for _, chance in overlaps) / count
 
 
 def _growth(norms: Sequence[float], middle: int) -> float:
@@ -281,12 +278,12 @@ def _judged(norms: Sequence[float], growth: float, typical: float, spread: float
     return Growth(tuple(norms), growth, beyond, suspect, min(1.0, factor))
 
 
-def _epochs(place: Path) -> list[Path]:
-    if place.is_file():
-        return [place]
-    if not place.exists() and not place.parent.exists():
-        raise FileError(f"there is no {place}; give a LoRA file or a training run's folder")
-    return [epoch.path for epoch in epochs(place)]
+def _epochs(run: Path) -> list[Path]:
+    if run.is_file():
+        return [run]
+    if not run.exists() and not run.parent.exists():
+        raise FileError(f"there is no {run}; give a LoRA file or a training run's folder")
+    return [epoch.path for epoch in epochs(run)]
 
 
 def _scheme(adapters: Sequence[Adapter]) -> Scheme:

@@ -5,22 +5,21 @@ Merges, plans and previews all use it, so that a preview shows what the merge wi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
 
 import torch
 
-from loratools.adapter.algebra.lowrank import Delta, Dense, LowRank, Vector, concatenate, finite, limit, same_matrix
+from loratools.adapter.algebra.lowrank import Delta, Dense, LowRank, concatenate, finite, limit, same_matrix, zero
 from loratools.adapter.algebra.rank import RankRule, spectrum
 from loratools.adapter.architectures.names import UNKNOWN, family_of
 from loratools.adapter.files.file import Adapter
 from loratools.errors import FormatError, MergeStringError, NonFiniteError, ShapeError
-from loratools.ops.merging.lazy_result import Decomposed, Source, norm2_of
+from loratools.ops.merging.lazy_result import Decomposed, LazyResult, norm2_of
 from loratools.ops.merging.terms import Term
 
 
-class Combined(Source):
+class Combined(LazyResult):
     """The exact weighted sum of terms, lazily by module, in float32; names sorted.
 
     Attributes:
@@ -44,7 +43,7 @@ class Combined(Source):
         """The sum for one module, computed in ``dtype``; terms of strength 0 are not read."""
         parts = self._strengths[name]
         if not parts:
-            return self._zero(name, dtype)
+            return zero(self.shapes[name], dtype)
         total = concatenate([(strength, term.adapter.delta(name, dtype)) for term, strength in parts])
         return _seen_as(total, self.shapes[name])
 
@@ -70,8 +69,8 @@ class Combined(Source):
     def decompose(self, name: str, rule: RankRule) -> Decomposed:
         """The SVD of one module's sum, folded in float64: float32's rounding would look like more rank."""
         delta = self.delta(name, torch.float64)
-        found = spectrum(delta)
-        return Decomposed(found, found.lost2(0), self.norms2(name, delta)[1])
+        whole = spectrum(delta)
+        return Decomposed(whole, whole.lost2(0), self.norms2(name, delta)[1])
 
     @cached_property
     def dense(self) -> frozenset[str]:  # type: ignore[override]
@@ -86,12 +85,6 @@ class Combined(Source):
         if name in self.dense:
             return limit(self.shapes[name])
         return sum(term.adapter.ranks[name] for term, _ in self._strengths[name]) or 1
-
-    def _zero(self, name: str, dtype: torch.dtype) -> Delta:
-        shape = self.shapes[name]
-        if len(shape) == 1:
-            return Vector(torch.zeros(shape, dtype=dtype))
-        return LowRank(torch.zeros(shape[0], 1, dtype=dtype), torch.zeros(1, math.prod(shape[1:]), dtype=dtype), shape)
 
 
 def combine(terms: Sequence[Term]) -> Combined:

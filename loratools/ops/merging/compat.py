@@ -18,13 +18,13 @@ import torch
 from loratools.adapter.algebra.lowrank import Delta, LowRank
 from loratools.errors import FormatError, MergeStringError
 from loratools.ops.merging.combine import combine
-from loratools.ops.merging.lazy_result import Source
+from loratools.ops.merging.lazy_result import LazyResult
 from loratools.ops.merging.terms import Term
 
 Tool = Literal["supermerger", "supermerger-strength", "lbw"]
 
 
-def compatible(terms: Sequence[Term], tool: Tool) -> Source:
+def compatible(terms: Sequence[Term], tool: Tool) -> LazyResult:
     """What ``tool`` would compute of the same terms.
 
     Raises:
@@ -38,7 +38,7 @@ def compatible(terms: Sequence[Term], tool: Tool) -> Source:
     return SuperMerger(terms, root=tool == "supermerger-strength")
 
 
-class SuperMerger(Source):
+class SuperMerger(LazyResult):
     """SuperMerger's sum of factors, lazily by module, in the first file's alpha.
 
     Args:
@@ -77,7 +77,7 @@ class SuperMerger(Source):
             return term.weight
         block = term.block(name) or term.vector.scheme.names[0]
         listed = term.vector.weight(block) if term.vector.lists(block) else 0.0
-        return listed if term.written else term.weight * listed
+        return listed if term.inline else term.weight * listed
 
     def _scale(self, term: Term, name: str) -> float:
         rank = term.adapter.ranks[name]

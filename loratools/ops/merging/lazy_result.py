@@ -45,7 +45,7 @@ class Decomposed:
         return rest if rest > _NOISE * self.norm2 else 0.0
 
 
-class Source(Mapping[str, Delta]):
+class LazyResult(Mapping[str, Delta]):
     """A lazy mapping: module -> the difference that is asked for, in float32.
 
     Attributes:
@@ -80,8 +80,8 @@ class Source(Mapping[str, Delta]):
     def decompose(self, name: str, rule: RankRule) -> Decomposed:
         """The SVD of one module, as far as ``rule`` may need it."""
         delta = self[name]
-        found = spectrum(delta)
-        return Decomposed(found, found.lost2(0), self.norms2(name, delta)[1])
+        whole = spectrum(delta)
+        return Decomposed(whole, whole.lost2(0), self.norms2(name, delta)[1])
 
 
 def norm2_of(delta: Delta) -> float:

@@ -21,11 +21,11 @@ from loratools.adapter.files.passthrough import all_carried
 from loratools.adapter.parallel import in_order
 from loratools.dtypes import dtype_name
 from loratools.ops.merging.combine import Combined, combine
-from loratools.ops.merging.lazy_result import Source
+from loratools.ops.merging.method import EXACT, MergeMethod
 from loratools.ops.merging.plan import MergePlan, PlanRow, plan
 from loratools.ops.merging.terms import Term
 from loratools.ops.merging.verify import verify
-from loratools.ops.merging.write_result import store
+from loratools.ops.merging.write_result import write_result
 from loratools.ops.report import MergeReport, Verification
 
 __all__ = [
@@ -51,10 +51,10 @@ def merge_files(
     owner: str = "merge",
     step: Mapping[str, Any] | None = None,
     metadata: Mapping[str, str] | None = None,
-    source: Source | None = None,
-    method: Mapping[str, Any] | None = None,
+    method: MergeMethod = EXACT,
+    recipe: Mapping[str, Any] | None = None,
 ) -> MergeReport:
-    """Write the weighted sum of ``terms`` as one LoRA file.
+    """Write the weighted sum of ``terms``, or what ``method`` makes of them, as one LoRA file.
 
     Args:
         rule: how the rank is chosen; None or ``Exact()`` keeps the exact sum.
@@ -63,21 +63,21 @@ def merge_files(
         owner: the recipe step or command that may write this file again.
         step: the resolved step for the header; by default the terms, the rule and the dtype.
         metadata: header text over what is merged from the parts.
-        source: what is written instead of the exact sum; ``terms`` are then what was asked, and the report's
-            ``distance`` says how far the two are apart.
-        method: how ``source`` was made, for the header.
+        method: of one that is not the exact sum, the report's ``distance`` says how far the two are apart. Terms are
+            summed as they are given; ``method.prepared`` is the caller's to call.
+        recipe: the recipe that the merge is of, for the header.
     Raises:
         LoratoolsError: of the kinds that :func:`combine` and ``adapter.write`` name; RankError for an impossible rule.
     """
-    rule, place = rule or Exact(), Path(out)
-    guard_overwrite(place, owner, force)
+    rule, target, result = rule or Exact(), Path(out), method.result(terms)
+    guard_overwrite(target, owner, force)
     for _ in in_order(lambda adapter: adapter.digest, adapters_of(terms)):
         pass  # each keeps its own, which the header is about to name
-    texts = merge_texts(terms, place, metadata)
-    made = provenance_of(terms, rule, dtype, owner, step or _resolved(terms, rule, dtype, method))
-    report = store(
-        source or combine(terms),
-        place,
+    texts = merge_texts(terms, target, metadata)
+    made = provenance_of(terms, rule, dtype, owner, step or _resolved(terms, rule, dtype, method), recipe)
+    report = write_result(
+        result or combine(terms),
+        target,
         rule=rule,
         dtype=dtype,
         metadata=texts,
@@ -85,7 +85,7 @@ def merge_files(
         force=force,
         carried=all_carried(adapters_of(terms)),
     )
-    return report if source is None else replace(report, distance=verify(place, terms))
+    return report if result is None else replace(report, distance=verify(target, terms))
 
 
 def merge_texts(terms: Sequence[Term], out: Path, metadata: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -100,21 +100,27 @@ def adapters_of(terms: Sequence[Term]) -> list[Adapter]:
 
 
 def provenance_of(
-    terms: Sequence[Term], rule: RankRule, dtype: torch.dtype, owner: str, step: Mapping[str, Any] | None
+    terms: Sequence[Term],
+    rule: RankRule,
+    dtype: torch.dtype,
+    owner: str,
+    step: Mapping[str, Any] | None,
+    recipe: Mapping[str, Any] | None = None,
 ) -> Provenance:
     """How a result of ``terms`` was made: the resolved ``step``, and its sources by digest."""
     adapters = adapters_of(terms)
-    resolved = step or _resolved(terms, rule, dtype, None)
+    resolved = step or _resolved(terms, rule, dtype, EXACT)
     inputs = [{"name": adapter.path.name, "digest": adapter.digest} for adapter in adapters]
-    return Provenance(resolved, owner, inputs, inherited([(a.digest, a.metadata) for a in adapters]))
+    ancestors = inherited([(a.digest, a.metadata) for a in adapters])
+    return Provenance(resolved, owner, inputs, ancestors, recipe=recipe)
 
 
 def into_provenance(
-    terms: Sequence[Term], base: str | os.PathLike[str], owner: str, method: Mapping[str, Any] | None = None
+    terms: Sequence[Term], base: str | os.PathLike[str], owner: str, method: MergeMethod = EXACT
 ) -> Provenance:
     """How a checkpoint was made by adding ``terms`` to the file ``base``."""
     whole = {"name": Path(base).name, "sha256": files.sha256(base) if Path(base).is_file() else ""}
-    step = {"merge": [term_facts(term) for term in terms], "into": whole, **(method or {})}
+    step = {"merge": [term_facts(term) for term in terms], "into": whole, **method.facts()}
     adapters = adapters_of(terms)
     inputs = [{"name": adapter.path.name, "digest": adapter.digest} for adapter in adapters]
     return Provenance(
@@ -125,15 +131,13 @@ def into_provenance(
     )
 
 
-def _resolved(
-    terms: Sequence[Term], rule: RankRule, dtype: torch.dtype, method: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def _resolved(terms: Sequence[Term], rule: RankRule, dtype: torch.dtype, method: MergeMethod) -> dict[str, Any]:
     facts = [term_facts(term) for term in terms]
-    return {"merge": facts, "rank": rule.text(), "dtype": dtype_name(dtype), **(method or {})}
+    return {"merge": facts, "rank": rule.text(), "dtype": dtype_name(dtype), **method.facts()}
 
 
 def term_facts(term: Term) -> dict[str, Any]:
-    """A term as the header tells it: the file by name and digest, weight, vector by value, splits."""
+    """A term as the header states it: the file by name and digest, weight, vector by value, splits."""
     facts: dict[str, Any] = {"name": term.adapter.path.name, "digest": term.adapter.digest, "weight": term.weight}
     if term.vector is not None:
         facts["vector"] = dict(term.vector.weights)

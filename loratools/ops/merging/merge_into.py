@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -15,37 +14,20 @@ from torch import Tensor
 
 from loratools import files
 from loratools.adapter.algebra.lowrank import finite
-from loratools.adapter.architectures.compvis import Part
-from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint, taken
+from loratools.adapter.architectures.compvis import ParameterView
+from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint, view_of
+from loratools.adapter.files.encode import CastError
 from loratools.adapter.files.metadata import KEY, Provenance, guard_overwrite
-from loratools.adapter.header import Header, TensorInfo, read_header
+from loratools.adapter.header import Header, TensorInfo, encode_header, read_header
 from loratools.adapter.parallel import in_order
 from loratools.dtypes import torch_dtype_of
 from loratools.errors import BaseModelError, FileError, NonFiniteError, ShapeError
 from loratools.ops.merging.combine import Combined
-from loratools.ops.merging.lazy_result import Source
+from loratools.ops.merging.lazy_result import LazyResult
 from loratools.ops.report import grouped
 from loratools.ops.text_table import table
 
 _CHUNK = 1 << 22
-
-
-@dataclass(frozen=True)
-class Written:
-    """Sums over modules: squared norms of the change that was asked for, and of what rounding missed of it."""
-
-    asked2: float = 0.0
-    missed2: float = 0.0
-
-    def __add__(self, other: Written) -> Written:
-        return Written(self.asked2 + other.asked2, self.missed2 + other.missed2)
-
-    @property
-    def error(self) -> float:
-        """``|stored - (W + d)| / |d|``."""
-        if self.asked2 == 0:
-            return 0.0 if self.missed2 == 0 else math.inf
-        return math.sqrt(self.missed2 / self.asked2)
 
 
 @dataclass(frozen=True)
@@ -55,30 +37,30 @@ class IntoReport:
     path: Path
     modules: int
     size: int
-    total: Written
-    blocks: Mapping[str, Written]
+    total: CastError
+    blocks: Mapping[str, CastError]
 
     def json(self) -> dict[str, Any]:
         """``{"path","modules","size","error","blocks": {NAME: error}}``."""
-        blocks = {name: one.error for name, one in self.blocks.items()}
+        blocks = {name: one.relative for name, one in self.blocks.items()}
         return {
             "path": str(self.path),
             "modules": self.modules,
             "size": self.size,
-            "error": self.total.error,
+            "error": self.total.relative,
             "blocks": blocks,
         }
 
     def text(self) -> str:
         """A table of rounding errors by block."""
         rows = [["block", "rounding / change"]]
-        rows += [[name, f"{one.error:.2e}"] for name, one in (*self.blocks.items(), ("total", self.total))]
+        rows += [[name, f"{one.relative:.2e}"] for name, one in (*self.blocks.items(), ("total", self.total))]
         facts = f"{self.path}  {self.modules} modules changed, {self.size / 2**20:.1f} MiB"
         return "\n".join([facts, table(rows)])
 
 
 def merge_into(
-    source: Source,
+    source: LazyResult,
     base: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
@@ -96,21 +78,22 @@ def merge_into(
         NonFiniteError: if a changed weight does not fit its dtype.
         FileError: if ``out`` may not be overwritten or written.
     """
-    place, target = Path(base), Path(out)
-    if place.is_dir() or place.suffix.lower() != ".safetensors":
-        raise BaseModelError(f"--into {place}: a single .safetensors checkpoint is needed here; convert it first")
+    model, target = Path(base), Path(out)
+    if model.is_dir() or model.suffix.lower() != ".safetensors":
+        raise BaseModelError(f"--into {model}: a single .safetensors checkpoint is needed here; convert it first")
     guard_overwrite(target, provenance.owner, force)
-    checkpoint = open_checkpoint(place)
+    checkpoint = open_checkpoint(model)
     _check(checkpoint, source)
-    stream = _Stream(checkpoint, source, read_header(place))
+    stream = _Stream(checkpoint, source, read_header(model))
     with files.replacing(target) as part, open(part, "wb") as to:
         stream.write(to, provenance)
-    groups = grouped(stream.found, source.family)
-    blocks = {block: sum((stream.found[name] for name in names), Written()) for block, names in groups.items()}
-    return IntoReport(target, len(stream.found), target.stat().st_size, sum(stream.found.values(), Written()), blocks)
+    written = stream.written
+    groups = grouped(written, source.family)
+    blocks = {block: sum((written[name] for name in names), CastError()) for block, names in groups.items()}
+    return IntoReport(target, len(written), target.stat().st_size, sum(written.values(), CastError()), blocks)
 
 
-def _check(checkpoint: Checkpoint, source: Source) -> None:
+def _check(checkpoint: Checkpoint, source: LazyResult) -> None:
     lost = [name for name in _changing(source) if weight_name(name) not in checkpoint]
     if checkpoint.family not in (None, source.family):
         raise BaseModelError(
@@ -132,7 +115,7 @@ def _check(checkpoint: Checkpoint, source: Source) -> None:
             )
 
 
-def _changing(source: Source) -> list[str]:
+def _changing(source: LazyResult) -> list[str]:
     """The modules that are changed at all: of a sum, those with a term whose strength is not 0."""
     return [name for name in source if not isinstance(source, Combined) or source.parts(name)]
 
@@ -145,16 +128,17 @@ def weight_name(name: str) -> str:
 class _Stream:
     """The copying of one file, tensor by tensor in its own order."""
 
-    def __init__(self, checkpoint: Checkpoint, source: Source, header: Header) -> None:
+    def __init__(self, checkpoint: Checkpoint, source: LazyResult, header: Header) -> None:
         self._path = checkpoint.path
         self._source = source
         self._header = header
         self._held = checkpoint.held_by(checkpoint.path)
         self._modules = {weight_name(name): name for name in _changing(source)}
-        self.found: dict[str, Written] = {}
+        self.written: dict[str, CastError] = {}
 
     def write(self, to: BinaryIO, provenance: Provenance) -> None:
-        to.write(_head(self._path, provenance))
+        texts = {**self._header.metadata, KEY: provenance.to_json()}
+        to.write(encode_header(texts, self._header.tensors))
         with open(self._path, "rb") as stream:
             stream.seek(self._header.data_start)
             for runs, info, data in self._pieces():
@@ -166,18 +150,18 @@ class _Stream:
     def _pieces(self) -> Iterator[tuple[int, TensorInfo | None, bytes]]:
         """(bytes to copy as they are, then a tensor to replace, its new bytes), in the file's order."""
         order = sorted(self._header.tensors.items(), key=lambda item: (item[1].start, item[1].end))
-        changed = [(key, info) for key, info in order if self._parts(key)]
+        changed = [(key, info) for key, info in order if self._views(key)]
         position = 0
-        for info, data, found in in_order(self._change, changed):
-            self.found.update(found)
+        for info, data, written in in_order(self._change, changed):
+            self.written.update(written)
             yield info.start - position, info, data
             position = info.end
         yield max((info.end for info in self._header.tensors.values()), default=0) - position, None, b""
 
-    def _parts(self, key: str) -> list[Part]:
-        return [part for part in self._held.get(key, []) if part.name in self._modules]
+    def _views(self, key: str) -> list[ParameterView]:
+        return [view for view in self._held.get(key, []) if view.name in self._modules]
 
-    def _change(self, item: tuple[str, TensorInfo]) -> tuple[TensorInfo, bytes, dict[str, Written]]:
+    def _change(self, item: tuple[str, TensorInfo]) -> tuple[TensorInfo, bytes, dict[str, CastError]]:
         key, info = item
         dtype = torch_dtype_of(info.dtype)
         if dtype is None or not dtype.is_floating_point:
@@ -188,13 +172,13 @@ class _Stream:
         if len(data) != info.end - info.start:
             raise FileError(f"{self._path} changed while it was being read; run the command again")
         stored = torch.frombuffer(data, dtype=dtype).reshape(info.shape)
-        found = {
-            self._modules[part.name]: self._add(taken(stored, part), self._modules[part.name])
-            for part in self._parts(key)
+        written = {
+            self._modules[view.name]: self._add(view_of(stored, view), self._modules[view.name])
+            for view in self._views(key)
         }
-        return info, bytes(data), found
+        return info, bytes(data), written
 
-    def _add(self, weight: Tensor, module: str) -> Written:
+    def _add(self, weight: Tensor, module: str) -> CastError:
         """Add a module's difference to a view of the stored tensor, in float32 (float64 for a float64 weight)."""
         precise = torch.float64 if weight.dtype == torch.float64 else torch.float32
         change = self._source[module].dense(precise).reshape(weight.shape)
@@ -206,17 +190,7 @@ class _Stream:
                 "not finite); use smaller weights"
             )
         missed = torch.linalg.vector_norm((weight.to(precise) - wanted).double())
-        return Written(float(torch.linalg.vector_norm(change.double())) ** 2, float(missed) ** 2)
-
-
-def _head(path: Path, provenance: Provenance) -> bytes:
-    """The file's own header with one more metadata entry; all others stay as they are written."""
-    with open(path, "rb") as stream:
-        entries = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    texts = {**entries.pop("__metadata__", {}), KEY: provenance.to_json()}
-    raw = json.dumps({"__metadata__": texts, **entries}, separators=(",", ":"), ensure_ascii=False).encode()
-    raw += b" " * (-len(raw) % 8)
-    return len(raw).to_bytes(8, "little") + raw
+        return CastError(float(torch.linalg.vector_norm(change.double())) ** 2, float(missed) ** 2)
 
 
 def _copy(stream: BinaryIO, to: BinaryIO, count: int) -> None:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from loratools.adapter.files.epoch_files import parse_reference
-from loratools.blocks.placeholders import is_letter
-from loratools.blocks.text import is_number
-from loratools.blocks.vector import FUNCTIONS
+from loratools.blocks.parse import FUNCTIONS
+from loratools.blocks.placeholders import is_placeholder
+from loratools.blocks.tokens import is_number
 from loratools.errors import MergeStringError
 
 _OPTIONS = ("te", "unet", "lbwe")
@@ -272,7 +272,7 @@ class _Reader:
     def _continues(self, spec: TermSpec, fields: Sequence[Span]) -> bool:
         """Whether a piece is one more item of the vector before it; a letter with a weight is a LoRA."""
         item = self._at(fields[0])
-        if is_letter(item) and len(fields) > 1 and self._option(fields[1]) is None:
+        if is_placeholder(item) and len(fields) > 1 and self._option(fields[1]) is None:
             return False
         name, separator, value = (part.strip() for part in item.partition("="))
         if separator and name == "lbwe":
@@ -292,4 +292,4 @@ class _Reader:
 
 def _is_weight(item: str) -> bool:
     """Whether an item may stand among a vector's bare numbers."""
-    return is_number(item) or is_letter(item.strip())
+    return is_number(item) or is_placeholder(item.strip())

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loratools.adapter.parallel import in_order
-from loratools.blocks.scheme import NO_BLOCK, full_scheme
-from loratools.blocks.scheme import in_order as block_order
+from loratools.blocks.scheme import NO_BLOCK, full_scheme, sorted_blocks
 from loratools.ops.merging.combine import combine
 from loratools.ops.merging.terms import Term
 from loratools.ops.text_table import table
@@ -73,8 +72,8 @@ def plan(terms: Sequence[Term]) -> MergePlan:
 
     groups: dict[tuple[int, str, float], list[float]] = {}
     blocks = full_scheme(terms[0].adapter.family)
-    found = (block for _, name in items if (block := blocks.block_of(name)) is not None)
-    order = {name: place for place, name in enumerate((*block_order(blocks, found), NO_BLOCK))}
+    present = (block for _, name in items if (block := blocks.block_of(name)) is not None)
+    order = {name: position for position, name in enumerate((*sorted_blocks(blocks, present), NO_BLOCK))}
     for index, name, square in in_order(measure, items):
         key = (index, blocks.block_of(name) or NO_BLOCK, terms[index].strength(name))
         groups.setdefault(key, []).append(square)

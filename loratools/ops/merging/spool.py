@@ -25,7 +25,7 @@ class Spool(Mapping[str, LowRank]):
         folder.mkdir(parents=True, exist_ok=True)
         self._stream = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by __exit__)
         self._lock = threading.Lock()
-        self._places: dict[str, tuple[int, int]] = {}
+        self._positions: dict[str, tuple[int, int]] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.ranks: dict[str, int] = {}
 
@@ -40,14 +40,14 @@ class Spool(Mapping[str, LowRank]):
     def add(self, name: str, delta: LowRank) -> None:
         """Keep ``delta``; its components should fall in importance, so that a lowered rank drops the last ones."""
         with self._lock:
-            self._places[name] = (self._stream.seek(0, 2), delta.rank)
+            self._positions[name] = (self._stream.seek(0, 2), delta.rank)
             for factor in (delta.up.T, delta.down):
                 self._stream.write(factor.float().contiguous().numpy().data)
         self.shapes[name] = delta.shape
         self.ranks[name] = delta.rank
 
     def __getitem__(self, name: str) -> LowRank:
-        start, rank = self._places[name]
+        start, rank = self._positions[name]
         shape, kept = self.shapes[name], self.ranks[name]
         columns = int(torch.Size(shape[1:]).numel())
         up = self._read(start, kept, shape[0])
@@ -55,10 +55,10 @@ class Spool(Mapping[str, LowRank]):
         return LowRank(up.T, down, shape)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._positions)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._positions)
 
     def _read(self, start: int, rows: int, columns: int) -> Tensor:
         data = bytearray(4 * rows * columns)

@@ -11,9 +11,10 @@ from torch import Tensor
 from loratools.adapter.architectures.names import UNKNOWN, is_text
 from loratools.adapter.files.epoch_files import epochs, find_lora, is_run, select
 from loratools.adapter.files.file import Adapter, read
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.scheme import NO_BLOCK, full_scheme
-from loratools.blocks.text import is_number
-from loratools.blocks.vector import BlockVector, Presets, parse_vector
+from loratools.blocks.tokens import is_number
+from loratools.blocks.vector import BlockVector, Presets
 from loratools.errors import BlockError, FileError, did_you_mean
 from loratools.ops.merging.merge_string import TermSpec
 
@@ -28,7 +29,7 @@ class Term:
         label: what the user calls the file.
         missing: weight of modules in blocks that ``vector`` does not list; None makes such a module an error.
         scales: block -> one more factor, which matching the norms of several LoRAs sets; absent blocks take 1.
-        written: whether the vector stood in the merge string as bare numbers, not as a preset's name.
+        inline: whether the vector stood in the merge string as bare numbers, not as a preset's name.
     """
 
     adapter: Adapter
@@ -39,7 +40,7 @@ class Term:
     label: str = ""
     missing: float | None = None
     scales: Mapping[str, float] = field(default_factory=dict)
-    written: bool = False
+    inline: bool = False
 
     def block(self, module: str) -> str | None:
         """The block of a module in the family's full scheme, or None if it is in no block."""
@@ -74,7 +75,7 @@ class Term:
             )
 
     def _check_blocks(self) -> None:
-        """Raise BlockError for a block that an unknown model lacks; its scheme, unlike others, cannot tell a typo."""
+        """Raise BlockError for a block that an unknown model's file lacks: its scheme takes any name, typos too."""
         if self.vector is None or self.adapter.family != UNKNOWN.name:
             return
         present = sorted({block for module in self.adapter if (block := self.block(module)) is not None})
@@ -129,8 +130,8 @@ def resolve_terms(
         for path, label in files:
             adapter = opened[path] = opened.get(path) or read(path, base, allow_unknown)
             vector = None if spec.vector_text is None else parse_vector(spec.vector_text, presets, adapter.family)
-            written = spec.vector_text is not None and is_number(spec.vector_text.split(",")[0])
-            term = Term(adapter, spec.weight / len(files), vector, spec.te, spec.unet, label, missing, written=written)
+            inline = spec.vector_text is not None and is_number(spec.vector_text.split(",")[0])
+            term = Term(adapter, spec.weight / len(files), vector, spec.te, spec.unet, label, missing, inline=inline)
             term.check()
             terms.append(term)
     return terms

@@ -13,15 +13,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from loratools.adapter.algebra.lowrank import Delta, LowRank, limit
+from loratools.adapter.algebra.lowrank import Delta, limit
 from loratools.adapter.algebra.rank import Spectrum, spectrum
 from loratools.errors import MergeStringError
 from loratools.ops.merging.combine import Combined, combine
-from loratools.ops.merging.lazy_result import Source
+from loratools.ops.merging.lazy_result import LazyResult
 from loratools.ops.merging.terms import Term
 
 
-class Ties(Source):
+class Ties(LazyResult):
     """The TIES merge of weighted terms, lazily by module.
 
     Args:
@@ -50,7 +50,7 @@ class Ties(Source):
         merged = ties([strength * _core(one, left, right) for strength, one in known], self._density)
         u, s, v = torch.linalg.svd(merged, full_matrices=False)
         whole = Spectrum(left @ u, s, v @ right.T, shape).truncated(len(s))
-        return _padded(whole, self.ranks[name])
+        return whole.padded(self.ranks[name])
 
     def _rank(self, name: str) -> int:
         highest = limit(self.shapes[name])
@@ -79,17 +79,9 @@ def _trimmed(matrix: Tensor, density: float) -> Tensor:
 
 def _basis(stacked: Tensor) -> Tensor:
     """The left singular vectors of all inputs' canonical factors side by side: the same however they were written."""
-    found: Tensor = torch.linalg.svd(stacked, full_matrices=False).U
-    return found
+    basis: Tensor = torch.linalg.svd(stacked, full_matrices=False).U
+    return basis
 
 
 def _core(one: Spectrum, left: Tensor, right: Tensor) -> Tensor:
     return (left.T @ one.u * one.s) @ (one.v @ right)
-
-
-def _padded(delta: LowRank, rank: int) -> LowRank:
-    lack = rank - delta.rank
-    if lack <= 0:
-        return delta
-    up, down = delta.up.new_zeros(delta.shape[0], lack), delta.down.new_zeros(lack, delta.down.shape[1])
-    return LowRank(torch.cat([delta.up, up], 1), torch.cat([delta.down, down]), delta.shape)

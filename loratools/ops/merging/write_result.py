@@ -1,4 +1,4 @@
-"""Storing what an operation computed: exactly, or by a rank rule, with the error of both told by module and block."""
+"""Storing what an operation computed: exactly, or by a rank rule, with the error of both by module and block."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loratools.adapter.files.passthrough import Carried
 from loratools.adapter.files.save import Written, file_size, write
 from loratools.adapter.parallel import in_order
 from loratools.errors import FormatError, RankError
-from loratools.ops.merging.lazy_result import Decomposed, Source
+from loratools.ops.merging.lazy_result import Decomposed, LazyResult
 from loratools.ops.merging.spool import Spool
 from loratools.ops.report import MergeReport, ModuleError, report_blocks
 
@@ -24,8 +24,8 @@ _CANCELS = 0.25  # of the sum of squares: |asked| is under half of its root
 _NOISE = 1e-12  # of that root: what float64 leaves of terms that cancel to nothing
 
 
-def store(
-    source: Source,
+def write_result(
+    source: LazyResult,
     out: Path,
     *,
     rule: RankRule,
@@ -69,7 +69,9 @@ def store(
 class Prepared(Mapping[str, Delta]):
     """What is stored for each module of a source, and what that cost against the source itself."""
 
-    def __init__(self, source: Source, ranks: Mapping[str, int], factors: Mapping[str, LowRank] | None = None) -> None:
+    def __init__(
+        self, source: LazyResult, ranks: Mapping[str, int], factors: Mapping[str, LowRank] | None = None
+    ) -> None:
         self.source = source
         self.shapes = {name: source.shapes[name] for name in source.shapes if name in ranks}
         self.dense = source.dense if factors is None and ranks is source.ranks else frozenset[str]()
@@ -89,9 +91,9 @@ class Prepared(Mapping[str, Delta]):
         if self.ranks is self.source.ranks:
             return self._exact(name, self.source[name])
         rank = self.ranks[name]
-        found = self.source.decompose(name, Fixed(rank))
-        self.asked[name] = _asked(found, rank)
-        return _padded(found.spectrum.truncated(rank), rank)
+        decomposed = self.source.decompose(name, Fixed(rank))
+        self.asked[name] = _asked(decomposed, rank)
+        return decomposed.spectrum.truncated(rank).padded(rank)
 
     def _exact(self, name: str, delta: Delta) -> Delta:
         """The sum as it is; factors of terms that cancel are re-balanced by SVD, or the cast would drown the rest."""
@@ -99,9 +101,9 @@ class Prepared(Mapping[str, Delta]):
         if not isinstance(delta, LowRank) or norm2 >= _CANCELS * root2:
             self.asked[name] = ModuleError(norm2, root2, 0.0, 0.0)
             return delta
-        found = _without_noise(spectrum(delta), root2)
-        self.asked[name] = ModuleError(found.lost2(0), root2, 0.0, 0.0)
-        return _padded(found.truncated(delta.rank), delta.rank)
+        whole = _without_noise(spectrum(delta), root2)
+        self.asked[name] = ModuleError(whole.lost2(0), root2, 0.0, 0.0)
+        return whole.truncated(delta.rank).padded(delta.rank)
 
 
 class _Layout:
@@ -109,7 +111,7 @@ class _Layout:
 
     def __init__(
         self,
-        source: Source,
+        source: LazyResult,
         rule: RankRule,
         dtype: torch.dtype,
         metadata: Mapping[str, str],
@@ -148,29 +150,29 @@ class _Layout:
         """
 
         def decompose(name: str) -> tuple[str, int, Decomposed, LowRank | None]:
-            found = self._source.decompose(name, self._rule)
-            rank = self._rank(found, trim)
-            kept = found.spectrum.truncated(rank) if self._source.costly else None
-            return name, rank, _values_alone(found, rank if isinstance(self._rule, Size) else None), kept
+            decomposed = self._source.decompose(name, self._rule)
+            rank = self._rank(decomposed, trim)
+            kept = decomposed.spectrum.truncated(rank) if self._source.costly else None
+            return name, rank, _values_alone(decomposed, rank if isinstance(self._rule, Size) else None), kept
 
         ranks: dict[str, int] = {}
         known: dict[str, Decomposed] = {}
-        for name, rank, found, kept in in_order(decompose, self._source):
-            if trim and found.norm2 == 0:
+        for name, rank, decomposed, kept in in_order(decompose, self._source):
+            if trim and decomposed.norm2 == 0:
                 continue
-            ranks[name], known[name] = rank, found
+            ranks[name], known[name] = rank, decomposed
             if kept is not None:
                 spool.add(name, kept)
         if isinstance(self._rule, Size) and ranks:
-            ranks = self._fit(self._rule, {name: found.spectrum.s for name, found in known.items()}, ranks)
+            ranks = self._fit(self._rule, {name: decomposed.spectrum.s for name, decomposed in known.items()}, ranks)
         spool.ranks.update({name: rank for name, rank in ranks.items() if name in spool})
         prepared = Prepared(self._source, ranks, spool if self._source.costly else None)
-        prepared.asked.update({name: _asked(found, ranks[name]) for name, found in known.items()})
+        prepared.asked.update({name: _asked(decomposed, ranks[name]) for name, decomposed in known.items()})
         return prepared
 
-    def _rank(self, found: Decomposed, trim: bool) -> int:
-        rank = found.rank(Exact() if isinstance(self._rule, Size) else self._rule)
-        return min(rank, found.rank(Exact())) if trim else rank
+    def _rank(self, decomposed: Decomposed, trim: bool) -> int:
+        rank = decomposed.rank(Exact() if isinstance(self._rule, Size) else self._rule)
+        return min(rank, decomposed.rank(Exact())) if trim else rank
 
     def _fit(self, rule: Size, values: Mapping[str, torch.Tensor], ranks: Mapping[str, int]) -> dict[str, int]:
         shapes = {name: self._source.shapes[name] for name in ranks}
@@ -188,29 +190,19 @@ class _Layout:
         return allocate(values, costs, rule.size - rest)
 
 
-def _values_alone(found: Decomposed, count: int | None) -> Decomposed:
-    """What remains to be known of a module once its factors are let go: its singular values, or the first of them."""
+def _values_alone(decomposed: Decomposed, count: int | None) -> Decomposed:
+    """A module's singular values (the first ``count``) and norms without its factors, whose memory is freed."""
     empty = torch.empty(0)
-    return Decomposed(
-        Spectrum(empty, found.spectrum.s[:count].clone(), empty, found.spectrum.shape), found.norm2, found.root2
-    )
+    values, shape = decomposed.spectrum.s[:count].clone(), decomposed.spectrum.shape
+    return Decomposed(Spectrum(empty, values, empty, shape), decomposed.norm2, decomposed.root2)
 
 
-def _asked(found: Decomposed, rank: int) -> ModuleError:
-    return ModuleError(found.norm2, found.root2, 0.0, found.lost2(rank))
+def _asked(decomposed: Decomposed, rank: int) -> ModuleError:
+    return ModuleError(decomposed.norm2, decomposed.root2, 0.0, decomposed.lost2(rank))
 
 
-def _without_noise(found: Spectrum, root2: float) -> Spectrum:
-    return Spectrum(found.u, torch.where(found.s > _NOISE * math.sqrt(root2), found.s, 0.0), found.v, found.shape)
-
-
-def _padded(delta: LowRank, rank: int) -> LowRank:
-    """``delta`` with zero components up to ``rank``, which the file's layout has promised."""
-    lack = rank - delta.rank
-    if lack <= 0:
-        return delta
-    up, down = torch.zeros(delta.shape[0], lack), torch.zeros(lack, delta.down.shape[1])
-    return LowRank(torch.cat([delta.up, up], 1), torch.cat([delta.down, down]), delta.shape)
+def _without_noise(whole: Spectrum, root2: float) -> Spectrum:
+    return Spectrum(whole.u, torch.where(whole.s > _NOISE * math.sqrt(root2), whole.s, 0.0), whole.v, whole.shape)
 
 
 def _errors(cast: Mapping[str, CastError], prepared: Prepared) -> dict[str, ModuleError]:
@@ -225,15 +217,15 @@ def _report(written: Written, prepared: Prepared, rule: RankRule) -> MergeReport
     total, blocks = report_blocks(errors, prepared.source.family)
     cancelled = tuple(name for name, error in errors.items() if error.cancels)
     return MergeReport(
-        written.path,
-        written.digest,
-        total,
-        blocks,
-        rule.text(),
-        written.rank,
-        written.alpha,
-        len(written.errors),
-        written.path.stat().st_size,
-        cancelled,
-        dict(prepared.ranks),
+        path=written.path,
+        digest=written.digest,
+        total=total,
+        blocks=blocks,
+        rule=rule.text(),
+        rank=written.rank,
+        alpha=written.alpha,
+        modules=len(written.errors),
+        size=written.path.stat().st_size,
+        cancelled=cancelled,
+        ranks=dict(prepared.ranks),
     )

@@ -70,11 +70,11 @@ class Clip:
     def images(self, images: Sequence[Image]) -> Tensor:
         """(n, projection)."""
         vision = self._model.vision_model
-        found = [
+        parts = [
             self._model.visual_projection(vision(pixel_values=part).pooler_output)
             for part in _batches(images, self._prepare)
         ]
-        return _unit(torch.cat(found).float())
+        return _unit(torch.cat(parts).float())
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Tensor:
@@ -101,8 +101,8 @@ class Dino:
     @torch.inference_mode()
     def images(self, images: Sequence[Image]) -> Tensor:
         """(n, width)."""
-        found = [self._model(pixel_values=part).last_hidden_state[:, 0] for part in _batches(images, self._prepare)]
-        return _unit(torch.cat(found).float())
+        parts = [self._model(pixel_values=part).last_hidden_state[:, 0] for part in _batches(images, self._prepare)]
+        return _unit(torch.cat(parts).float())
 
     def texts(self, texts: Sequence[str]) -> None:
         """DINO reads no text."""
@@ -166,15 +166,15 @@ class _Preparation:
 
 def _preparation(folder: Path, side: int) -> _Preparation:
     """By ``preprocessor_config.json``; without one, with CLIP's own numbers."""
-    told: dict[str, Any] = {}
+    config: dict[str, Any] = {}
     path = folder / "preprocessor_config.json"
     if path.is_file():
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
+            config = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise FormatError(f"{path} is not JSON ({error})") from error
-    mean = told.get("image_mean") or (0.48145466, 0.4578275, 0.40821073)
-    deviation = told.get("image_std") or (0.26862954, 0.26130258, 0.27577711)
+    mean = config.get("image_mean") or (0.48145466, 0.4578275, 0.40821073)
+    deviation = config.get("image_std") or (0.26862954, 0.26130258, 0.27577711)
     return _Preparation(side, mean, deviation)
 
 

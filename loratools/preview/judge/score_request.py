@@ -1,32 +1,24 @@
-"""What a grid is scored by, as a person names it: folders on this machine, looked at before anything is rendered."""
+"""What a grid is scored by is looked at before anything is rendered: folders on this machine."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from loratools.errors import FileError
+from loratools.preview.request.options import ScoreRequest
 
 
-@dataclass(frozen=True)
-class ScoreRequest:
-    """``training`` and ``held_out`` are folders of images, ``models`` those of a CLIP or DINO; see :mod:`.scores`."""
+def check_scores(request: ScoreRequest) -> None:
+    """Raise what scoring would find missing; no image and no weights are read.
 
-    training: Path | None = None
-    held_out: Path | None = None
-    models: tuple[Path, ...] = ()
-
-    def check(self) -> None:
-        """Raise what scoring would find missing; no image and no weights are read.
-
-        Raises:
-            LoratoolsError: naming the folder.
-        """
-        for folder in (self.training, self.held_out):
-            if folder is not None:
-                check_images(folder)
-        for model in self.models:
-            check_model(model)
+    Raises:
+        LoratoolsError: naming the folder.
+    """
+    for folder in (request.training, request.held_out):
+        if folder is not None:
+            check_images(folder)
+    for model in request.models:
+        check_model(model)
 
 
 def check_images(folder: Path) -> None:

@@ -75,16 +75,16 @@ def score_pictures(folder: Path, grid: Grid, scoring: Scoring) -> dict[str, tupl
         for name, path in (("nearest", scoring.training), ("held-out", scoring.held_out))
         if path is not None
     }
-    found: dict[str, list[Score]] = {key: [] for key in keys}
+    scores: dict[str, list[Score]] = {key: [] for key in keys}
     for features in scoring.features or (Pixels(),):
         compared = _Compared(features, images, prompts, sets)
         for n, key in enumerate(keys):
             base = bases[key]
-            found[key] += compared.scores(n, keys.index(base) if base is not None else None)
+            scores[key] += compared.scores(n, keys.index(base) if base is not None else None)
     if scoring.judge is not None:
         for key, own in zip(keys, judged(scoring.judge, images, prompts, list(sets.values())), strict=True):
-            found[key] += own
-    return {key: tuple(own) for key, own in found.items()}
+            scores[key] += own
+    return {key: tuple(own) for key, own in scores.items()}
 
 
 class _Compared:
@@ -102,18 +102,18 @@ class _Compared:
     def scores(self, index: int, base: int | None) -> list[Score]:
         """Of one picture; ``base`` is the index of the picture that it is compared with."""
         own = self.vectors[index]
-        found = []
+        scores = []
         if base is not None:
-            found.append(self._score("from base", max(0.0, 1 - float(own @ self.vectors[base]))))
+            scores.append(self._score("from base", max(0.0, 1 - float(own @ self.vectors[base]))))
         if (kept := self.sets.get("held-out")) is not None:
-            found.append(self._score("held-out", float((kept @ own).mean())))
+            scores.append(self._score("held-out", float((kept @ own).mean())))
         if (trained := self.sets.get("nearest")) is not None:
             near = float((trained @ own).max())
             before = None if base is None else float((trained @ self.vectors[base]).max())
-            found.append(self._score("nearest", near, "!" if _is_copy(near, before, self.usual) else ""))
+            scores.append(self._score("nearest", near, "!" if _is_copy(near, before, self.usual) else ""))
         if self.texts is not None:
-            found.append(self._score("prompt", float(own @ self.texts[index]), end=_PROMPT_END))
-        return found
+            scores.append(self._score("prompt", float(own @ self.texts[index]), end=_PROMPT_END))
+        return scores
 
     def _score(self, what: str, value: float, mark: str = "", end: float = 1.0) -> Score:
         return Score(f"{what} ({self.name})", f"{what} {value:.2f}{mark}", min(1.0, max(0.0, value / end)))
@@ -140,7 +140,7 @@ def judged(
 ) -> list[list[Score]]:
     """What the pocket's judge says of every picture; the style is compared with the last of ``sets``."""
     wanted = _mean_style(judge(sets[-1])) if sets else None
-    found = []
+    scored = []
     for reading, prompt in zip(judge(images), prompts, strict=True):
         obeyed, defects = reading.obeys(asked_tags(prompt)), fmean(reading.faults.values())
         own = [Score("tags (judge)", f"tags {100 * obeyed:.0f} %", obeyed)]
@@ -148,8 +148,8 @@ def judged(
         if wanted is not None:
             style = _cosine(reading.style, wanted)
             own.append(Score("style (judge)", f"style {style:.2f}", style))
-        found.append(own)
-    return found
+        scored.append(own)
+    return scored
 
 
 def asked_tags(prompt: str) -> dict[str, str]:

@@ -11,9 +11,9 @@ model. It knows the ways in which a picture falls apart, not taste: a picture th
   and contrast grew;
 - one picture for all: with several prompts or seeds, the pictures of a weight differ from each other less than
   ``_ALIKE`` times as much as the base's do;
-- strays, which is told up to a weight of 1 and fails nothing: outlines as above, and the colours no longer lie where
-  the base's do (correlation below ``_COLOURS``). The picture may be whole, but it is another one: the prompt is no
-  longer followed, a training picture shows through, or the LoRA composes otherwise, as one of a character may.
+- strays, which is reported up to a weight of 1 and fails nothing: outlines as above, and the colours no longer lie
+  where the base's do (correlation below ``_COLOURS``). The picture may be whole, but it is another one: the prompt is
+  no longer followed, a training picture shows through, or the LoRA composes otherwise, as one of a character may.
 
 A weight breaks or strays where at least half of its pictures do. Between two weights nothing is known, so a row that
 holds below 0.9 and breaks above it is open, and so is one that breaks at the least weight if that is above 1.
@@ -70,9 +70,9 @@ class Verdict:
 
 def with_verdicts(folder: Path, grid: Grid) -> Grid:
     """``grid`` with every row's verdict, from the pictures in ``folder``."""
-    found = verdicts(folder, grid)
+    judged = verdicts(folder, grid)
     rows = tuple(
-        replace(row, verdict=(own.level, own.text) if own else None) for row, own in zip(grid.rows, found, strict=True)
+        replace(row, verdict=(own.level, own.text) if own else None) for row, own in zip(grid.rows, judged, strict=True)
     )
     return replace(grid, rows=rows)
 
@@ -83,8 +83,8 @@ def verdicts(folder: Path, grid: Grid) -> list[Verdict | None]:
     Rows that are of the same LoRA at different weights, as tags in prompts make them, share one.
     """
 
-    def look(file: str) -> _Look:
-        return _Look(read_pixels(folder / file))
+    def look(file: str) -> Look:
+        return Look(read_pixels(folder / file))
 
     groups = {row.tested: _by_weight(grid, row.tested) for row in grid.rows if row.times is not None}
     shared = list(dict.fromkeys(file for files in groups.values() for file in files.get(0.0, ())))
@@ -92,39 +92,34 @@ def verdicts(folder: Path, grid: Grid) -> list[Verdict | None]:
 
     def judge(files: Mapping[float, Sequence[str]]) -> Verdict | None:
         looks = {weight: [base.get(file) or look(file) for file in own] for weight, own in files.items()}
-        return _judge(looks) if looks else None
+        return judge_looks(looks) if looks else None
 
-    found = dict(zip(groups, in_order(judge, groups.values()), strict=True))
-    return [found[row.tested] if row.times is not None else None for row in grid.rows]
+    by_name = dict(zip(groups, in_order(judge, groups.values()), strict=True))
+    return [by_name[row.tested] if row.times is not None else None for row in grid.rows]
 
 
 def _by_weight(grid: Grid, tested: str) -> dict[float, list[str]]:
     """The files of what is tested by weight, in one order of the base's pictures, those at 0; empty without both."""
     file_at = {grid.place(picture): picture.file for picture in grid.pictures}
     times = {n: row.times for n, row in enumerate(grid.rows) if row.tested == tested and row.times is not None}
-    found: dict[float, dict[str, str]] = {}
+    by_weight: dict[float, dict[str, str]] = {}
     for picture in grid.pictures:
         base = grid.base_place(picture)
         weight = round(picture.weight * times.get(picture.row, 0.0), 10)
         if weight != 0 and base in file_at and base is not None and base != grid.place(picture):
-            found.setdefault(weight, {})[file_at[base]] = picture.file
-    if not found:
+            by_weight.setdefault(weight, {})[file_at[base]] = picture.file
+    if not by_weight:
         plain = [picture.file for row in times for picture in grid.cell(row, 0.0)]
         return {0.0: plain} if plain and not grid.axes else {}
-    common = sorted(set.intersection(*(set(own) for own in found.values())))
+    common = sorted(set.intersection(*(set(own) for own in by_weight.values())))
     if not common:
         return {}
-    return {0.0: common, **{weight: [own[base] for base in common] for weight, own in found.items()}}
-
-
-def judge_row(pictures: Mapping[float, Sequence[Pixels]]) -> Verdict:
-    """The verdict over one row's pictures (height, width, 3) in 0 to 255, by weight; weight 0 is the base."""
-    return _judge({weight: [_Look(picture) for picture in own] for weight, own in pictures.items()})
+    return {0.0: common, **{weight: [own[base] for base in common] for weight, own in by_weight.items()}}
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
-    """What is compared of a picture, each measured when it is first asked for."""
+class Look:
+    """A picture (height, width, 3) in 0 to 255, and what is compared of it, each measured when it is first needed."""
 
     pixels: Pixels
 
@@ -167,7 +162,8 @@ def _spectrum_of(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.float64], npt.N
     return window, octave.ravel(), int(math.log2(min(shape) / 2))
 
 
-def _judge(pictures: Mapping[float, Sequence[_Look]]) -> Verdict:
+def judge_looks(pictures: Mapping[float, Sequence[Look]]) -> Verdict:
+    """The verdict over one row's pictures by weight, in one order of prompts and seeds; weight 0 is the base."""
     base = pictures[0.0]
     others = sorted((weight for weight in pictures if weight != 0), key=abs)
     if not others:
@@ -178,11 +174,11 @@ def _judge(pictures: Mapping[float, Sequence[_Look]]) -> Verdict:
     if not rising:
         return Verdict("note", "0.9 test: no weight above 0 was rendered")
     near = min(rising, key=lambda weight: abs(weight - TESTED))
-    found = _rise(base, {weight: pictures[weight] for weight in rising})
-    return replace(found, moved=_change(base, pictures[near])[0])
+    verdict = _rise(base, {weight: pictures[weight] for weight in rising})
+    return replace(verdict, moved=_change(base, pictures[near])[0])
 
 
-def _rise(base: Sequence[_Look], pictures: Mapping[float, Sequence[_Look]]) -> Verdict:
+def _rise(base: Sequence[Look], pictures: Mapping[float, Sequence[Look]]) -> Verdict:
     """What happens from the least weight above 0 to the greatest."""
     holds, strays = 0.0, ""
     for weight, own in pictures.items():
@@ -209,7 +205,7 @@ def _breaks(holds: float, weight: float, why: str, strays: str) -> Verdict:
     return Verdict(level, f"0.9 test: {said} ({why}){strays}", holds or None, weight, why)
 
 
-def _broken(base: Sequence[_Look], pictures: Sequence[_Look]) -> str:
+def _broken(base: Sequence[Look], pictures: Sequence[Look]) -> str:
     """Why half or more of ``pictures`` are broken beside the base's of the same prompts and seeds; empty if not."""
     reasons = [_reason(one, two) for one, two in zip(base, pictures, strict=True)]
     if _half([bool(why) for why in reasons]):
@@ -219,16 +215,16 @@ def _broken(base: Sequence[_Look], pictures: Sequence[_Look]) -> str:
     return ""
 
 
-def _half(found: Sequence[bool]) -> bool:
+def _half(values: Sequence[bool]) -> bool:
     """Whether it is so of half of the pictures or more."""
-    return 2 * sum(found) >= len(found)
+    return 2 * sum(values) >= len(values)
 
 
-def _strays(base: _Look, picture: _Look) -> bool:
+def _strays(base: Look, picture: Look) -> bool:
     return _agree(base.outlines, picture.outlines) < _OUTLINES and _agree(base.colours, picture.colours) < _COLOURS
 
 
-def _reason(base: _Look, picture: _Look) -> str:
+def _reason(base: Look, picture: Look) -> str:
     contrast = picture.contrast / max(base.contrast, 1e-3)
     if contrast < _FLAT:
         return "fades"
@@ -239,7 +235,7 @@ def _reason(base: _Look, picture: _Look) -> str:
     return ""
 
 
-def _divergence(picture: _Look, base: _Look) -> float:
+def _divergence(picture: Look, base: Look) -> float:
     """Of the shares of energy in octaves of spatial frequency."""
     return float((picture.octaves * np.log(picture.octaves / base.octaves)).sum())
 
@@ -257,13 +253,13 @@ def _tiled(values: Pixels, count: int) -> Pixels:
     return tiles
 
 
-def _change(base: Sequence[_Look], pictures: Sequence[_Look]) -> tuple[float, float]:
+def _change(base: Sequence[Look], pictures: Sequence[Look]) -> tuple[float, float]:
     """The mean and the greatest difference from the base."""
     apart = [np.abs(one.pixels - two.pixels) for one, two in zip(base, pictures, strict=True)]
     return float(np.mean([each.mean() for each in apart])), max(float(each.max()) for each in apart)
 
 
-def _spread(pictures: Sequence[_Look]) -> float:
+def _spread(pictures: Sequence[Look]) -> float:
     """How far pictures are from their mean; 0 for sizes that differ."""
     if len({picture.pixels.shape for picture in pictures}) > 1:
         return 0.0
@@ -272,7 +268,7 @@ def _spread(pictures: Sequence[_Look]) -> float:
 
 
 def read_pixels(path: Path) -> Pixels:
-    """A picture as :func:`judge_row` takes it: (height, width, 3) in 0 to 255, large ones reduced."""
+    """A picture as :class:`Look` takes it: (height, width, 3) in 0 to 255, large ones reduced."""
     from PIL import Image
 
     with Image.open(path) as opened:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from loratools.base.infotext import Facts, infotext
 from loratools.preview.record.grid import Grid, Picture, RowInfo, Score
 
 _HELD = ("prompt", "negative", "seed", "size")  # kinds of axes
@@ -114,9 +113,9 @@ def view_grid(grid: Grid) -> View:
 
 def _value(grid: Grid, label: str, rows: Mapping[str, RowInfo]) -> Value:
     row = rows.get(label)
-    told = grid.called(label)
-    name = label if told != label else ""
-    return Value(told, row.under, row.provenance[:500] or row.digest, name) if row else Value(told, name=name)
+    called = grid.called(label)
+    name = label if called != label else ""
+    return Value(called, row.under, row.provenance[:500] or row.digest, name) if row else Value(called, name=name)
 
 
 def _shot(grid: Grid, picture: Picture) -> Shot:
@@ -139,12 +138,9 @@ def _parameters(grid: Grid, picture: Picture) -> str:
     """The same text that the picture's file carries."""
     row, settings = grid.rows[picture.row], grid.settings_of(picture)
     loras = row.loras if picture.weight else ()
-    name, digest = picture.model or (grid.base, grid.base_digest)
-    return infotext(Facts(
-        grid.prompts[picture.prompt], settings.negative, settings.steps, settings.sampler, settings.cfg, picture.seed,
-        settings.size, name, digest, settings.clip_skip, loras, picture.weight, settings.noise,
-        picture.embeddings,
-    ))  # fmt: skip
+    model = picture.model or (grid.base, grid.base_digest)
+    prompt = grid.prompts[picture.prompt]
+    return settings.infotext(prompt, picture.seed, model, loras, picture.weight, picture.embeddings)
 
 
 def _about(grid: Grid) -> tuple[str, ...]:

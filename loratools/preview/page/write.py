@@ -48,7 +48,7 @@ def draw_view(view: View, *, embed: Path | None = None) -> str:
         "data": _json(view.content(_embedded(view, embed) if embed else {})),
         "script": script,
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _asset("page.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html"))
 
 
 def _embedded(view: View, folder: Path) -> dict[str, str]:

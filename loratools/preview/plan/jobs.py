@@ -11,8 +11,8 @@ from typing import Any
 from loratools.adapter.algebra.lowrank import Delta
 from loratools.adapter.architectures.names import is_text
 from loratools.adapter.files.file import Adapter
-from loratools.base.sampling.noise_kinds import OWN
 from loratools.ops.merging.combine import Combined
+from loratools.preview.record.cells import Settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +44,10 @@ class Stack:
     @cached_property
     def text_part(self) -> Mapping[str, Delta]:
         """What goes to the text encoders alone; no factor is read for it."""
-        return _Part(self.deltas, tuple(name for name in self.deltas if is_text(name)))
+        return _SomeModules(self.deltas, tuple(name for name in self.deltas if is_text(name)))
 
 
-class _Part(Mapping[str, Delta]):
+class _SomeModules(Mapping[str, Delta]):
     """Some names of another mapping, as lazy as that one."""
 
     def __init__(self, whole: Mapping[str, Delta], names: tuple[str, ...]) -> None:
@@ -93,20 +93,38 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One picture and where it is saved; ``size`` is (height, width) in pixels, ``noise`` a kind of
-    :mod:`loratools.base.sampling.noise`."""
+    """One picture, and what it is saved as."""
 
     stack: Stack
     prompt: str
     seed: int
     wanted: Wanted
-    steps: int
-    cfg: float
-    sampler: str
-    size: tuple[int, int]
-    negative: str = ""
-    clip_skip: int = 1
-    noise: str = OWN
+    settings: Settings
+
+    @property
+    def steps(self) -> int:
+        """Sampler steps."""
+        return self.settings.steps
+
+    @property
+    def cfg(self) -> float:
+        """The CFG scale."""
+        return self.settings.cfg
+
+    @property
+    def sampler(self) -> str:
+        """The sampler's name."""
+        return self.settings.sampler
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.settings.size
+
+    @property
+    def noise(self) -> str:
+        """A kind of :mod:`loratools.base.sampling.noise`."""
+        return self.settings.noise
 
     @property
     def shape(self) -> tuple[int, float, str, tuple[int, int], str]:

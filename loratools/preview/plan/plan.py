@@ -1,4 +1,4 @@
-"""An arrangement on one base -> jobs: every place's picture, its key, its file, and the texts inside it."""
+"""An arrangement on one base -> jobs: the picture of every place, its key, its file, and the texts inside it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loratools.base.infotext import Facts, infotext
 from loratools.base.model import Base
+from loratools.base.picture_size import check_size
 from loratools.base.prompt.embeddings import Embeddings
 from loratools.base.prompt.prompt_encoding import PromptEncoder, used_embeddings
-from loratools.base.sampling.sample import check_size
 from loratools.errors import PromptError
 from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
-from loratools.preview.plan.resolve import Stacked, Stacks
+from loratools.preview.plan.resolve import ResolvedPicture, RowResolver
 from loratools.preview.record.cells import Cell, Settings, cell_path, folder_names
 from loratools.preview.record.grid import Picture, RowInfo
 from loratools.preview.request.arrange import Arrangement
@@ -34,39 +33,46 @@ class PlannedPicture:
     at: tuple[int, ...]
     base: tuple[int, ...] | None
     setting: Setting
-    stacked: Stacked
+    resolved: ResolvedPicture
     settings: Settings
     embeddings: tuple[tuple[str, str], ...] = ()
 
 
 class PlannedPictures:
-    """Everything that an arrangement asks of one base, before anything is rendered.
+    """All pictures that an arrangement asks of one base, before anything is rendered.
 
     Args:
+        resolver: opens the rows; shared by all bases of a grid.
+        name: of the base on an axis of base models, whose places are meant; empty where there is no such axis.
         embeddings: of this base, which prompts may name.
     Raises:
         GridError, PromptError, BlockError, FileError: what is wrong with a place.
     """
 
     def __init__(
-        self, base: Base, arrangement: Arrangement, stacks: Stacks, name: str = "", embeddings: Embeddings | None = None
+        self,
+        base: Base,
+        arrangement: Arrangement,
+        resolver: RowResolver,
+        name: str = "",
+        embeddings: Embeddings | None = None,
     ) -> None:
         self.encode = PromptEncoder(embeddings)
         self._named: dict[tuple[str, str, int], tuple[tuple[str, str], ...]] = {}
         self.model, self.arrangement, self._drawn_by = (base.name, base.digest), arrangement, base.drawn_by
         self.places = [
-            self._place(base, at, setting, stacks) for at, setting in _in_rows(arrangement) if setting.base == name
+            self._place(base, at, setting, resolver) for at, setting in _in_rows(arrangement) if setting.base == name
         ]
-        self.rows = stacks.rows
-        self.infos = stacks.infos()
-        self.prompts = tuple(dict.fromkeys(place.stacked.prompt for place in self.places))
+        self.rows = resolver.rows
+        self.infos = resolver.infos()
+        self.prompts = tuple(dict.fromkeys(place.resolved.prompt for place in self.places))
 
-    def _place(self, base: Base, at: tuple[int, ...], setting: Setting, stacks: Stacks) -> PlannedPicture:
-        stacked, settings = stacks.find(setting), settings_on(base, setting)
-        texts = stacked.prompt, settings.negative, settings.steps
+    def _place(self, base: Base, at: tuple[int, ...], setting: Setting, resolver: RowResolver) -> PlannedPicture:
+        resolved, settings = resolver.resolve(setting), settings_on(base, setting)
+        texts = resolved.prompt, settings.negative, settings.steps
         if texts not in self._named:
             self._named[texts] = self._embeddings(base, *texts)
-        return PlannedPicture(at, self.arrangement.base_of(at), setting, stacked, settings, self._named[texts])
+        return PlannedPicture(at, self.arrangement.base_of(at), setting, resolved, settings, self._named[texts])
 
     def _embeddings(self, base: Base, prompt: str, negative: str, steps: int) -> tuple[tuple[str, str], ...]:
         known = self.encode.embeddings
@@ -86,7 +92,7 @@ class PlannedPictures:
             kinds == usual
             and 0 in axes[0].values
             and all(
-                (place.stacked.row, place.stacked.weight, self.prompts.index(place.stacked.prompt))
+                (place.resolved.row, place.resolved.weight, self.prompts.index(place.resolved.prompt))
                 == (place.at[1], place.setting.weight, place.at[2])
                 for place in self.places
             )
@@ -95,7 +101,7 @@ class PlannedPictures:
     @property
     def stacks(self) -> list[Stack]:
         """Each row's deltas, to be checked against the base."""
-        used = dict.fromkeys(place.stacked.row for place in self.places)
+        used = dict.fromkeys(place.resolved.row for place in self.places)
         return [Stack(self.rows[row].deltas) for row in used]
 
     def jobs(self, out: Path, compute: str) -> tuple[list[Job], list[Job]]:
@@ -106,14 +112,14 @@ class PlannedPictures:
         taken: set[Path] = set()
         shown = []
         for place in self.places:
-            info, stacked = self.infos[place.stacked.row], place.stacked
-            weight = stacked.weight if info.digest else 0.0
+            info, resolved = self.infos[place.resolved.row], place.resolved
+            weight = resolved.weight if info.digest else 0.0
             digests = tuple(digest for _, digest in place.embeddings)
-            cell = Cell(info.digest, weight, stacked.prompt, place.setting.seed, digests)
+            cell = Cell(info.digest, weight, resolved.prompt, place.setting.seed, digests)
             key = cell.key(place.settings, self._drawn_by, compute)
             if key not in distinct:
-                path = self._path(out, place, names[stacked.row] if weight else "base", weight, taken)
-                stack = Stack(self.rows[stacked.row].deltas, weight, info.digest, marks[stacked.row])
+                path = self._path(out, place, names[resolved.row] if weight else "base", weight, taken)
+                stack = Stack(self.rows[resolved.row].deltas, weight, info.digest, marks[resolved.row])
                 distinct[key] = self._job(place, stack, info, path, key)
             shown.append(distinct[key])
         return list(distinct.values()), shown
@@ -124,9 +130,9 @@ class PlannedPictures:
         for place, job in zip(self.places, shown, strict=True):
             file = job.wanted.path.relative_to(out).as_posix()
             yield Picture(
-                place.stacked.row,
-                place.stacked.weight,
-                prompts.index(place.stacked.prompt),
+                place.resolved.row,
+                place.resolved.weight,
+                prompts.index(place.resolved.prompt),
                 place.setting.seed,
                 file,
                 job.wanted.key,
@@ -138,11 +144,9 @@ class PlannedPictures:
             )
 
     def _job(self, place: PlannedPicture, stack: Stack, info: RowInfo, path: Path, key: str) -> Job:
-        settings, seed, prompt = place.settings, place.setting.seed, place.stacked.prompt
+        settings, seed, prompt = place.settings, place.setting.seed, place.resolved.prompt
         loras = info.loras if stack.weight else ()
-        facts = Facts(prompt, settings.negative, settings.steps, settings.sampler, settings.cfg, seed, settings.size,
-                      *self.model, settings.clip_skip, loras, stack.weight, settings.noise,
-                      place.embeddings)  # fmt: skip
+        text = settings.infotext(prompt, seed, self.model, loras, stack.weight, place.embeddings)
         made = {
             "key": key,
             "base": self.model[1],
@@ -151,23 +155,11 @@ class PlannedPictures:
             "adapter": info.digest if stack.weight else "",
             "provenance": info.provenance if stack.weight else "",
         }
-        return Job(
-            stack,
-            prompt,
-            seed,
-            Wanted(path, key, infotext(facts), made),
-            settings.steps,
-            settings.cfg,
-            settings.sampler,
-            settings.size,
-            settings.negative,
-            settings.clip_skip,
-            settings.noise,
-        )
+        return Job(stack, prompt, seed, Wanted(path, key, text, made), settings)
 
     def _path(self, out: Path, place: PlannedPicture, folder: str, weight: float, taken: set[Path]) -> Path:
         """A name that says what the picture is; a counter parts those that would be called the same."""
-        prompt = self.prompts.index(place.stacked.prompt) + 1
+        prompt = self.prompts.index(place.resolved.prompt) + 1
         extra = "".join(
             f"_{_slug(axis, index)}"
             for axis, index in zip(self.arrangement.axes, place.at, strict=True)
@@ -188,7 +180,7 @@ def settings_on(base: Base, setting: Setting) -> Settings:
         GridError: for a size that does not fit the base, no steps, or an unknown sampler.
     """
     own = base.defaults
-    found = Settings(
+    settings = Settings(
         own.steps if setting.steps is None else setting.steps,
         own.cfg if setting.cfg is None else setting.cfg,
         setting.sampler or own.sampler,
@@ -197,8 +189,8 @@ def settings_on(base: Base, setting: Setting) -> Settings:
         setting.clip_skip,
         setting.noise,
     )
-    check_size(base, found.size)
-    return found
+    check_size(settings.size, base.vae_scale_factor)
+    return settings
 
 
 def title_of(base: str, arrangement: Arrangement, settings: Settings) -> str:

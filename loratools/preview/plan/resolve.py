@@ -1,19 +1,21 @@
-"""Settings -> what is really added to the base: rows with their edits, and the LoRAs that prompts name."""
+"""Settings -> what is added to the base: rows with their edits, and the LoRAs that prompts name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import reduce
 
 from loratools.adapter.parallel import in_order
 from loratools.blocks.groups import expand
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.scheme import full_scheme
-from loratools.blocks.vector import BlockVector, Presets, parse_vector
+from loratools.blocks.vector import BlockVector, Presets
 from loratools.errors import BlockError, GridError, LoratoolsError, PromptError, did_you_mean
 from loratools.ops.merging.terms import Term
 from loratools.preview.record.grid import RowInfo
 from loratools.preview.request.prompt_loras import merge_string, take_tags
+from loratools.preview.request.row_text import TermNames, check_edits
 from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import Edit, Setting
 
@@ -21,16 +23,16 @@ Resolve = Callable[[str], Sequence[Term]]  # a merge string -> its terms, their 
 
 
 @dataclass(frozen=True)
-class Stacked:
-    """A setting's picture in full: the row's index (see :attr:`Stacks.rows`), its weight, the prompt without tags."""
+class ResolvedPicture:
+    """What a setting resolves to: the row's index in :attr:`RowResolver.rows`, its weight, the prompt without tags."""
 
     row: int
     weight: float
     prompt: str
 
 
-class Stacks:
-    """All rows that a grid needs, each opened and edited once.
+class RowResolver:
+    """Opens and edits the rows of a grid, each once.
 
     Args:
         presets: named block vectors.
@@ -44,7 +46,7 @@ class Stacks:
         self._infos: list[RowInfo] = []
         self.rows: list[GridRow] = []
 
-    def find(self, setting: Setting) -> Stacked:
+    def resolve(self, setting: Setting) -> ResolvedPicture:
         """The row, weight and prompt of ``setting``; the same row for settings that differ in neither.
 
         Weight 0 keeps the LoRAs that the prompt names beside a row, so that the row alone makes the difference; where
@@ -58,10 +60,12 @@ class Stacks:
             raise PromptError(f"the negative prompt names a LoRA: '{setting.negative}'; only the prompt may")
         row, weight = setting.row, setting.weight
         if not tags:
-            return Stacked(self._place(row, setting.edits if weight else (), (), 1.0), weight if row else 0.0, prompt)
+            return ResolvedPicture(
+                self._place(row, setting.edits if weight else (), (), 1.0), weight if row else 0.0, prompt
+            )
         if row is None:
-            return Stacked(self._place(None, setting.edits if weight else (), tags, 1.0), weight, prompt)
-        return Stacked(self._place(row, setting.edits if weight else (), tags, weight), 1.0, prompt)
+            return ResolvedPicture(self._place(None, setting.edits if weight else (), tags, 1.0), weight, prompt)
+        return ResolvedPicture(self._place(row, setting.edits if weight else (), tags, weight), 1.0, prompt)
 
     def infos(self) -> tuple[RowInfo, ...]:
         """The rows so far as a record keeps them, with the digest of every number in them; the base alone has none.
@@ -90,18 +94,18 @@ class Stacks:
     def _make(self, row: GridRow | None, edits: tuple[Edit, ...], tags: tuple[str, ...], weight: float) -> GridRow:
         named = self._open(tags)
         if row is None:
-            found = GridRow.of_terms(named, " ".join(tags)) if named else GridRow("base", {})
-            return _of_tags(edited(found, edits, self._presets))
-        found = edited(row, edits, self._presets)
+            changed = GridRow.of_terms(named, " ".join(tags)) if named else GridRow("base", {})
+            return _of_tags(edited(changed, edits, self._presets))
+        changed = edited(row, edits, self._presets)
         if not tags:
-            return found
-        if not found.terms:
+            return changed
+        if not changed.terms:
             raise GridError(f"'{row.label}' is not a LoRA file or stack, so the tags of the prompt cannot join it")
-        own = [replace(term, weight=term.weight * weight) for term in found.terms if weight]
+        own = [replace(term, weight=term.weight * weight) for term in changed.terms if weight]
         times = "" if weight == 1 else f" x {weight:g}"
-        joined = GridRow.of_terms([*own, *named], " ".join([f"{found.label}{times} +" if own else "", *tags]).strip())
-        known = found.times if own else None  # the tags alone are what the others are compared with
-        about = " ".join([f"{found.of or found.label} +", *tags])
+        joined = GridRow.of_terms([*own, *named], " ".join([f"{changed.label}{times} +" if own else "", *tags]).strip())
+        known = changed.times if own else None  # the tags alone are what the others are compared with
+        about = " ".join([f"{changed.of or changed.label} +", *tags])
         return replace(joined, of=about, times=None if known is None else known * weight)
 
     def _open(self, tags: tuple[str, ...]) -> list[Term]:
@@ -126,18 +130,12 @@ def edited(row: GridRow, edits: Sequence[Edit], presets: Presets) -> GridRow:
     """
     if not edits:
         return row
-    if not row.terms:
-        raise GridError(f"'{row.label}' is not a LoRA file or stack, so its {edits[0].what} cannot be changed")
-    terms = list(row.terms)
-    for edit in edits:
-        terms = [_edit(term, edit, presets) if _meant(term, edit.term) else term for term in terms]
-        if not any(_meant(term, edit.term) for term in terms):
-            names = [_name(term) for term in terms]
-            raise GridError(
-                f"'{row.label}' has no LoRA called '{edit.term}'{did_you_mean(edit.term, names)}; it has "
-                f"{', '.join(names)}"
-            )
-    made = GridRow.of_terms(terms, " ".join([row.label, *(edit.text() for edit in edits)]))
+    check_edits(row.label, row.names, [(edit.what, edit.term) for edit in edits])
+    terms = [
+        reduce(lambda own, edit: _edit(own, edit, names, presets), edits, term)
+        for term, names in zip(row.terms, row.names, strict=True)
+    ]
+    made = GridRow.of_terms(terms, " ".join([row.label, *(edit.text() for edit in edits)]), row.names)
     if all(edit.what in ("vector", "block") for edit in edits):
         return made
     kept = [edit.text() for edit in edits if edit.what in ("vector", "block")]
@@ -160,24 +158,27 @@ def _strength(row: GridRow) -> float | None:
     return row.terms[0].weight * row.terms[0].unet
 
 
-def _edit(term: Term, edit: Edit, presets: Presets) -> Term:
+def _edit(term: Term, edit: Edit, names: TermNames, presets: Presets) -> Term:
+    """``term`` with one edit, if it is meant; a weight is shared among the epochs of an average."""
+    if edit.term and edit.term not in names.names:
+        return term
     match edit.what, edit.value:
         case "weight", float(value):
-            return replace(term, weight=value)
+            return replace(term, weight=value * names.share)
         case "te", float(value):
             return replace(term, te=value)
         case "unet", float(value):
             return replace(term, unet=value)
         case "vector", str(text):
-            found = replace(term, vector=parse_vector(text, presets, term.adapter.family))
-            found.check()
-            return found
+            changed = replace(term, vector=parse_vector(text, presets, term.adapter.family))
+            changed.check()
+            return changed
         case "block", float(value):
-            return replace(term, vector=_with_block(term, edit.block, value))
+            return replace(term, vector=_with_block(term, names.shown, edit.block, value))
     raise GridError(f"nothing can be done to a row by '{edit.text()}'")
 
 
-def _with_block(term: Term, word: str, value: float) -> BlockVector:
+def _with_block(term: Term, name: str, word: str, value: float) -> BlockVector:
     """The term's own vector, or one of ones, with one block or group set anew."""
     scheme = full_scheme(term.adapter.family)
     whole = dict.fromkeys(scheme.names, 1.0)
@@ -189,17 +190,7 @@ def _with_block(term: Term, word: str, value: float) -> BlockVector:
     if not changed:
         present = dict.fromkeys(block for module in term.adapter if (block := term.block(module)) is not None)
         raise BlockError(
-            f"{_name(term)} has no module in block {word}{did_you_mean(word, present)}; its blocks are "
+            f"{name} has no module in block {word}{did_you_mean(word, present)}; its blocks are "
             f"{' '.join(present) or 'none'}"
         )
     return replace(vector, weights={**vector.weights, **dict.fromkeys(blocks, value)})
-
-
-def _name(term: Term) -> str:
-    return term.label or (term.adapter.path.stem if term.adapter.path else "adapter")
-
-
-def _meant(term: Term, name: str) -> bool:
-    label = _name(term)
-    run = Path(label.partition("@")[0])
-    return name in ("", label, Path(label).stem, Path(label).name, f"{run}", run.name)

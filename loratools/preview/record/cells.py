@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 
-from loratools.base.infotext import number
+from loratools.base.infotext import LoraUse, PictureInfo, infotext, number
 from loratools.base.sampling.noise_kinds import OWN, check_kind
 from loratools.base.sampling.samplers import find_sampler
 from loratools.errors import GridError
@@ -34,8 +35,46 @@ class Settings:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise GridError(f"{self.steps} sampler steps make no picture; use 1 or more")
+        if not math.isfinite(self.cfg):
+            raise GridError(f"a CFG scale of {self.cfg} makes no picture; use a finite number such as 7")
         object.__setattr__(self, "sampler", find_sampler(self.sampler).name)
         check_kind(self.noise)
+
+    def infotext(
+        self,
+        prompt: str,
+        seed: int,
+        model: tuple[str, str],
+        loras: Sequence[LoraUse] = (),
+        strength: float = 1.0,
+        embeddings: Sequence[tuple[str, str]] = (),
+    ) -> str:
+        """The WebUI's text of a picture that is sampled so.
+
+        Args:
+            model: name and digest of the base model.
+            loras: what is added to it, each ``strength`` times.
+            embeddings: those that the prompts name, with the sha256 of their files.
+        """
+        name, digest = model
+        return infotext(
+            PictureInfo(
+                prompt=prompt,
+                negative=self.negative,
+                steps=self.steps,
+                sampler=self.sampler,
+                cfg=self.cfg,
+                seed=seed,
+                size=self.size,
+                model=name,
+                model_digest=digest,
+                clip_skip=self.clip_skip,
+                loras=loras,
+                strength=strength,
+                noise=self.noise,
+                embeddings=embeddings,
+            )
+        )
 
 
 @dataclass(frozen=True)

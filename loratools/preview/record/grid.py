@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-from loratools import __version__
 from loratools.base.infotext import LoraUse, number
-from loratools.base.sampling.noise_kinds import OWN
-from loratools.errors import FileError, FormatError, did_you_mean
-from loratools.files import write_text
+from loratools.errors import FormatError, did_you_mean
 from loratools.preview.record.cells import Settings
 
 NAME = "grid.json"
 _MOST_ASIDE = 6
-_OWN_FILES = ("grid.json", "grid.png", "grid.html", "grid.webp", "grid.jpg")
 
 
 @dataclass(frozen=True)
@@ -86,21 +79,6 @@ class Picture:
     model: tuple[str, str] | None = None
     embeddings: tuple[tuple[str, str], ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """Its fields, those of a plain grid's pictures alone where there is no more to say."""
-        told = asdict(self)
-        if self.settings is not None:
-            told["settings"] = _settings_json(self.settings)
-        return {key: value for key, value in told.items() if value not in ((), None)}
-
-    @staticmethod
-    def from_json(told: Mapping[str, Any]) -> Picture:
-        """The inverse of :meth:`to_json`."""
-        lists = {key: tuple(told[key]) for key in ("at", "base", "model") if key in told}
-        settings = {"settings": _settings(told["settings"])} if "settings" in told else {}
-        named = tuple((name, digest) for name, digest in told.get("embeddings", ()))
-        return Picture(**{**told, **lists, **settings, "embeddings": named})
-
 
 @dataclass(frozen=True)
 class Score:
@@ -165,11 +143,11 @@ class Grid:
     def aside(self) -> tuple[str, ...]:
         """What no axis says of the rows: their verdicts, or the name of the only one."""
         rows = [row for row in self.rows if row.loras and not self.headed(row)]
-        told = tuple(dict.fromkeys(f"{row.tested}:  {row.verdict[1]}" for row in rows if row.verdict))
-        if len(told) > _MOST_ASIDE:
-            return (*told[:_MOST_ASIDE], f"and {len(told) - _MOST_ASIDE} more rows, in {NAME}")
+        verdicts = tuple(dict.fromkeys(f"{row.tested}:  {row.verdict[1]}" for row in rows if row.verdict))
+        if len(verdicts) > _MOST_ASIDE:
+            return (*verdicts[:_MOST_ASIDE], f"and {len(verdicts) - _MOST_ASIDE} more rows, in {NAME}")
         named = self.title.split(" · ")
-        return told or tuple(f"LoRA:  {row.label}" for row in rows if len(rows) == 1 and row.label not in named)
+        return verdicts or tuple(f"LoRA:  {row.label}" for row in rows if len(rows) == 1 and row.label not in named)
 
     def place(self, picture: Picture) -> tuple[int, ...]:
         """Where ``picture`` stands on every axis."""
@@ -189,8 +167,8 @@ class Grid:
 
     def cell(self, row: int, weight: float) -> list[Picture]:
         """The pictures of one cell, prompts before seeds."""
-        found = [picture for picture in self.pictures if picture.row == row and picture.weight == weight]
-        return sorted(found, key=lambda picture: (picture.prompt, self.seeds.index(picture.seed)))
+        pictures = [picture for picture in self.pictures if picture.row == row and picture.weight == weight]
+        return sorted(pictures, key=lambda picture: (picture.prompt, self.seeds.index(picture.seed)))
 
     def cells(self) -> Iterator[tuple[int, float]]:
         """Every (row, weight), row by row."""
@@ -222,127 +200,8 @@ class Grid:
         own = {(index[label], weight): text for (label, weight), text in badges.items()}
         return replace(self, rows=rows, badges={**self.badges, **own})
 
-    def to_json(self) -> str:
-        """``grid.json``'s text: sizes as [width, height], files relative to its folder with forward slashes."""
-        more = {
-            "axes": [asdict(axis) for axis in self.axes],
-            "labels": dict(self.labels),
-            "captions": self.captions,
-            "scores": {key: [asdict(score) for score in own] for key, own in self.scores.items()},
-        }
-        content = {
-            "version": __version__,
-            "owner": self.owner,
-            "title": self.title,
-            "base": {"name": self.base, "digest": self.base_digest},
-            "compute": self.compute,
-            **_settings_json(self.settings),
-            "weights": self.weights,
-            "prompts": self.prompts,
-            "seeds": self.seeds,
-            "rows": [asdict(row) for row in self.rows],
-            "badges": [{"row": row, "weight": weight, "text": text} for (row, weight), text in self.badges.items()],
-            **{key: value for key, value in more.items() if value},
-            "cells": [picture.to_json() for picture in self.pictures],
-        }
-        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-
-    @staticmethod
-    def from_json(text: str) -> Grid:
-        """The inverse of :meth:`to_json`; KeyError, TypeError or ValueError if it is not such a text."""
-        told: dict[str, Any] = json.loads(text)
-        axes = tuple(AxisInfo(**{**axis, "labels": tuple(axis["labels"])}) for axis in told.get("axes", ()))
-        rows = tuple(_row(row) for row in told["rows"])
-        badges = {(badge["row"], badge["weight"]): badge["text"] for badge in told["badges"]}
-        scores = {key: tuple(Score(**one) for one in own) for key, own in told.get("scores", {}).items()}
-        pictures = tuple(Picture.from_json(picture) for picture in told["cells"])
-        return Grid(
-            told["owner"], told["title"], told["base"]["name"], told["base"]["digest"], told["compute"], rows,
-            tuple(told["weights"]), tuple(told["prompts"]), tuple(told["seeds"]), _settings(told), pictures, badges,
-            axes, told.get("labels", {}), tuple(told.get("captions", ())), scores,
-        )  # fmt: skip
-
-
-def _settings_json(settings: Settings) -> dict[str, Any]:
-    return {**asdict(settings), "size": [settings.size[1], settings.size[0]]}
-
-
-def _settings(told: Mapping[str, Any]) -> Settings:
-    width, height = told["size"]
-    return Settings(
-        told["steps"],
-        told["cfg"],
-        told["sampler"],
-        (height, width),
-        told["negative"],
-        told["clip_skip"],
-        told.get("noise", OWN),
-    )
-
-
-def _row(told: Mapping[str, Any]) -> RowInfo:
-    verdict = told.get("verdict")
-    uses = tuple(LoraUse(**use) for use in told["loras"])
-    return RowInfo(**{**told, "loras": uses, "verdict": tuple(verdict) if verdict else None})
-
 
 def _known(what: str, given: Mapping[str, str] | Sequence[str], index: Mapping[str, int]) -> None:
     for label in given:
         if label not in index:
             raise FormatError(f"{what} name the row '{label}', which the grid does not have; rows: {', '.join(index)}")
-
-
-def read_grid(folder: Path) -> Grid:
-    """The grid that lies in ``folder``.
-
-    Raises:
-        FileError: if there is none.
-        FormatError: if its ``grid.json`` cannot be understood, or does not tell what a verdict needs.
-    """
-    path = folder / NAME
-    try:
-        text = path.read_text(encoding="utf-8")
-        found = Grid.from_json(text)
-    except OSError as error:
-        raise FileError(f"{path} is missing or unreadable; render the grid first") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"{path} is not a grid's record ({type(error).__name__}); render the grid again") from error
-    if '"times"' not in text and _varies_strength(found):
-        raise FormatError(
-            f"{path} was written by a version that did not say how strong each row's LoRA is; render the "
-            "grid again, its pictures are used again"
-        )
-    return found
-
-
-def _varies_strength(grid: Grid) -> bool:
-    """Whether more than the pictures' weights says how strong rows are: tags in prompts, or axes of a stack's parts."""
-    parts = any(axis.kind in ("te", "unet") or (axis.kind == "weight" and " of " in axis.name) for axis in grid.axes)
-    return parts or any("<lora:" in row.label.lower() or "<lyco:" in row.label.lower() for row in grid.rows)
-
-
-def write_grid(folder: Path, grid: Grid) -> None:
-    """Write ``grid.json``, whole or not at all."""
-    write_text(folder / NAME, grid.to_json())
-
-
-def guard(folder: Path, owner: str, force: bool) -> None:
-    """Let a grid be written to ``folder`` if no other owner's grid lies there, or ``force`` is given.
-
-    Raises:
-        FileError: naming what is in the way.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise FileError(f"{folder} is a file; give a folder with --out")
-    taken = [name for name in _OWN_FILES if (folder / name).exists()]
-    if force or not taken:
-        return
-    made = None
-    if NAME in taken:
-        try:
-            made = json.loads((folder / NAME).read_text(encoding="utf-8")).get("owner")
-        except (OSError, ValueError, AttributeError):
-            made = None
-    if made != owner:
-        who = f"was written by '{made}'" if made else "was not written by this step"
-        raise FileError(f"{folder / taken[0]} exists and {who}; choose another --out, or overwrite it with --force")

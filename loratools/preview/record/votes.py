@@ -22,10 +22,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from loratools.errors import FileError, FormatError
+from loratools.validation import mistakes
 
 FORMAT = "loratools votes 1"
 _ROUNDS = 200
@@ -43,7 +47,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Votes:
-    """The votes of one file; ``places`` tells where a voted cell stands: its label on every axis, by key."""
+    """The votes of one file; ``places`` says where a voted cell stands: its label on every axis, by key."""
 
     places: Mapping[str, Mapping[str, str]]
     stars: Mapping[str, int]
@@ -65,6 +69,37 @@ class Standing:
     stars: float
 
 
+@dataclass(frozen=True)
+class VotedCell:
+    """Where a voted cell stands: its label on every axis."""
+
+    at: dict[str, str]
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """Two cells that were shown blind, and which one won."""
+
+    left: str
+    right: str
+    won: Literal["left", "tie", "right"]
+
+
+@dataclass(frozen=True)
+class VotesRecord:
+    """The file key by key."""
+
+    format: str
+    cells: dict[str, VotedCell]
+    stars: dict[str, int]
+    pairs: tuple[PairRecord, ...]
+
+
+@cache
+def _adapter() -> TypeAdapter[VotesRecord]:
+    return TypeAdapter(VotesRecord)
+
+
 def read_votes(path: Path) -> Votes:
     """The votes in ``path``.
 
@@ -73,26 +108,33 @@ def read_votes(path: Path) -> Votes:
         FormatError: if it is not what ``grid.html`` exports.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return _votes(told)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return _votes(content)
     except OSError as error:
         raise FileError(f"{path} is missing or unreadable; export it from grid.html with the key E") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"{path} is not a votes.json ({error}); export it from grid.html with the key E") from error
+    except ValueError as error:
+        reason = _first(error, content) if isinstance(error, ValidationError) else str(error)
+        raise FormatError(f"{path} is not a votes.json ({reason}); export it from grid.html with the key E") from error
 
 
-def _votes(told: Mapping[str, Any]) -> Votes:
-    if told.get("format") != FORMAT:
-        raise ValueError(f"its format is {told.get('format')!r}, not '{FORMAT}'")
-    places = {str(key): {str(k): str(v) for k, v in cell["at"].items()} for key, cell in told["cells"].items()}
-    stars = {str(key): int(value) for key, value in told["stars"].items()}
-    pairs = tuple(Pair(str(pair["left"]), str(pair["right"]), _POINTS[pair["won"]]) for pair in told["pairs"])
-    for key in [*stars, *(key for pair in pairs for key in (pair.left, pair.right))]:
-        if key not in places:
+def _first(error: ValidationError, content: Any) -> str:
+    """The first mistake, with its place."""
+    wrong = mistakes(error, content)[0]
+    return ": ".join([*([".".join(map(str, wrong.place))] if wrong.place else []), wrong.message])
+
+
+def _votes(content: Any) -> Votes:
+    written = content.get("format") if isinstance(content, dict) else None
+    if written != FORMAT:
+        raise ValueError(f"its format is {written!r}, not '{FORMAT}'")
+    record = _adapter().validate_python(content)
+    pairs = tuple(Pair(pair.left, pair.right, _POINTS[pair.won]) for pair in record.pairs)
+    for key in [*record.stars, *(key for pair in pairs for key in (pair.left, pair.right))]:
+        if key not in record.cells:
             raise ValueError(f"the cell {key[:12]} has votes but no place under 'cells'")
-    if wrong := next((value for value in stars.values() if not 1 <= value <= 5), None):
+    if wrong := next((value for value in record.stars.values() if not 1 <= value <= 5), None):
         raise ValueError(f"{wrong} stars, where 1 to 5 are meant")
-    return Votes(places, stars, pairs)
+    return Votes({key: cell.at for key, cell in record.cells.items()}, record.stars, pairs)
 
 
 def standings(votes: Votes, axes: Sequence[str]) -> list[Standing]:
@@ -119,11 +161,11 @@ def standings(votes: Votes, axes: Sequence[str]) -> list[Standing]:
         shown[left] += 1
         shown[right] += 1
     rating = _ratings(games, wins)
-    found = [
+    candidates = [
         Standing(at, wins[at], shown[at], rating.get(at, 0.0), sum(stars[at]) / len(stars[at]) if stars[at] else 0.0)
         for at in dict.fromkeys([*rating, *stars])
     ]
-    return sorted(found, key=lambda standing: (-round(standing.rating, 6), -standing.stars, standing.at))
+    return sorted(candidates, key=lambda standing: (-round(standing.rating, 6), -standing.stars, standing.at))
 
 
 @dataclass(frozen=True)

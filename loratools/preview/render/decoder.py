@@ -1,4 +1,4 @@
-"""Latents that wait until a batch of them is decoded, and the pictures handed to the writers."""
+"""Latents are collected until a batch of them is decoded, and the pictures are handed to the writers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from loratools.base.model import Base
-from loratools.base.sampling.sample import decode
+from loratools.base.sampling.sample import decode_pixels
 from loratools.errors import GridError
 from loratools.preview.plan.jobs import Wanted
 from loratools.preview.render.memory import too_small
@@ -19,13 +19,13 @@ AT_ONCE = 8
 
 
 class Decoder:
-    """Decodes as many latents at once as is worth it and as memory allows.
+    """Decodes as many latents at once as pays off and as memory allows.
 
     Args:
         sliced: one by one.
-        using: has models on the device while they work.
-        free: gives back what memory can be spared.
-        say: told when memory made it decode fewer.
+        using: a context manager that has models on the device while they work.
+        free: frees what memory can be spared.
+        say: called with a line of text when memory makes it decode fewer at once.
     """
 
     def __init__(
@@ -36,16 +36,17 @@ class Decoder:
         self._waiting: list[tuple[list[Wanted | None], Tensor]] = []
 
     def add(self, wanted: Sequence[Wanted | None], latents: Tensor) -> None:
-        """Have ``latents`` wait; each is saved as its ``wanted``, or not at all."""
+        """Queue ``latents``; each is saved as its ``wanted``, or not at all."""
         self._waiting.append((list(wanted), latents))
 
     @property
     def full(self) -> bool:
-        """Whether enough wait for a decoding to be worth it."""
+        """Whether enough latents are queued to decode them."""
         return sum(len(latents) for _, latents in self._waiting) >= self._wide
 
-    def flush(self, writing: PngWriter, told: Callable[[int], None]) -> None:
-        """Decode all that wait and hand the pictures to ``writing``; ``told`` hears how many have come to rest."""
+    def flush(self, writing: PngWriter, on_done: Callable[[int], None]) -> None:
+        """Decode all queued latents and hand the pictures to ``writing``; ``on_done`` is called with how many pictures
+        have been saved since."""
         waiting, self._waiting = self._waiting, []
         by_size: dict[Hashable, list[tuple[list[Wanted | None], Tensor]]] = {}
         for wanted, latents in waiting:
@@ -54,11 +55,11 @@ class Decoder:
             items = [item for own, _ in same for item in own]
             with self._using(self._base.vae):
                 for part in self._pictures(torch.cat([own for _, own in same])):
-                    told(writing.put(items[: len(part)], part))
+                    on_done(writing.put(items[: len(part)], part))
                     items = items[len(part) :]
 
     def drop(self) -> None:
-        """Forget all that wait."""
+        """Drop all queued latents."""
         self._waiting.clear()
 
     @property
@@ -81,8 +82,7 @@ class Decoder:
     def _decode(self, latents: Tensor) -> Tensor | None:
         """None if memory did not suffice for more than one picture."""
         try:
-            images = decode(self._base, latents)
-            return (images.permute(0, 2, 3, 1).float() * 255).round().to(torch.uint8)
+            return decode_pixels(self._base, latents)
         except torch.OutOfMemoryError:
             if len(latents) == 1:
                 raise GridError(too_small(self._base)) from None

@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from loratools.base.generate import batch_guidance, denoise_batch
 from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
-from loratools.base.prompt.guidance import guidance
 from loratools.base.prompt.prompt_encoding import encode_prompts
 from loratools.base.sampling.cuda_graph import UNetGraphs
-from loratools.base.sampling.noise import initial_latents
-from loratools.base.sampling.sample import UNet, compiled_unet, denoise_guided, find_sampler, plain_unet
+from loratools.base.sampling.sample import UNet, compiled_unet, plain_unet
 from loratools.errors import GridError
 from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.render.batches import StackBatch, even, plan_stack_batches
@@ -80,7 +79,7 @@ class Engine:
 
     def close(self) -> None:
         """Bring the base back to W0 and free all that is kept."""
-        self.patcher.forget()
+        self.patcher.free()
         self._prompts.forget()
         self._mixed.forget()
         if self._graphs is not None:
@@ -157,8 +156,8 @@ class Engine:
 
             def ready(groups: Sequence[StackBatch]) -> Sequence[StackBatch]:
                 lacking = {group for group in groups if store.lacks(job.wanted for job in group.jobs)}
-                found = [group for group in groups if group not in lacking]
-                return [*found, *ahead.add([group for group in groups if group in lacking])]
+                complete = [group for group in groups if group not in lacking]
+                return [*complete, *ahead.add([group for group in groups if group in lacking])]
 
             yield ready
 
@@ -191,7 +190,7 @@ class Engine:
         if self._offloader:
             self._offloader.park()
         if stack is not None:
-            self.patcher.move(stack.deltas, stack.weight, stack.module_marks)
+            self.patcher.patch(stack.deltas, stack.weight, stack.module_marks)
             self._prompts.read(stack, jobs)
             return
         for own in by_stack(jobs):
@@ -227,23 +226,10 @@ class Engine:
         """The jobs' latents (b, 4, height / 8, width / 8)."""
         first, count = jobs[0], len(jobs)
         jobs = self._mixed.padded(jobs, self._most)
-        positive, negative = zip(*(self._prompts.of(job) for job in jobs), strict=True)
-        guides = guidance(positive, negative, find_sampler(first.sampler).guided(first.cfg))
-        latents = torch.cat([initial_latents(job.noise, job.seed, job.size) for job in jobs])
-        with self._using(self.base.unet), self._mixed.attached(jobs, guides):
-            made = denoise_guided(
-                self.base,
-                guides,
-                latents,
-                first.steps,
-                first.cfg,
-                first.sampler,
-                self._mixed.step,
-                seeds=[job.seed for job in jobs],
-                kind=first.noise,
-                unet=self._unet(jobs),
-            )
-        return made[:count]
+        guidance = batch_guidance(first, [self._prompts.of(job) for job in jobs])
+        with self._using(self.base.unet), self._mixed.attached(jobs, guidance):
+            latents = denoise_batch(self.base, jobs, guidance, callback=self._mixed.step, unet=self._unet(jobs))
+        return latents[:count]
 
     def _unet(self, jobs: Sequence[Job]) -> UNet:
         return self._graphs if self._graphs is not None and jobs[0].steps >= _WORTH_A_GRAPH else self._plain
@@ -256,7 +242,7 @@ class Engine:
         if self._graphs is not None:
             self._graphs.drop()
         self._mixed.shrink()
-        self.patcher.shrink()
+        self.patcher.clear_cache()
         if self.base.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -269,7 +255,7 @@ class Engine:
         size = max((job.size for job in jobs), key=lambda size: size[0] * size[1])
         largest = max(len(batch) for group in groups for batch in group.batches)
         names = {name for job in jobs for name in (job.stack.text_part if self._mixed.active else job.stack.deltas)}
-        touched = self.patcher.size_of(names)
+        touched = self.patcher.saved_bytes(names)
 
         def wanted(batch: int) -> Need:
             return need(

@@ -1,4 +1,4 @@
-"""What rendering takes on the device, told before it starts; and models that are there only while they work."""
+"""How much memory rendering needs on the device, and models that are there only while they work."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class MixedBatches:
             return groups
         if self._branches is None:
             self._branches = BatchedLora(self._base)
-        self._branches.know(group.stack.deltas for group in groups if group.stack)
+        self._branches.register(group.stack.deltas for group in groups if group.stack)
         return mixed_batches(groups, self._options.batch)
 
     def _mixes(self, groups: Sequence[StackBatch], most: int) -> bool:
@@ -96,7 +96,7 @@ class MixedBatches:
             return
         for own in by_stack([job for job in group.jobs if store.lacks([job.wanted])]):
             self._pieces.append(partial(self._prompts.read_alone, own))
-            self._pieces.append(partial(self._branches.bring, _adapters(own[0])))
+            self._pieces.append(partial(self._branches.prefetch, _adapters(own[0])))
 
     def step(self, _done: int) -> None:
         """Called after each sampler step: one more piece of the next group's preparation."""
@@ -111,7 +111,7 @@ class MixedBatches:
         """The branches of every row, attached to the UNet inside the block, if the batch is a mixed one."""
         if not self.active or self._branches is None:
             return contextlib.nullcontext()
-        owners = guidance.owners(len(jobs))
+        owners = guidance.row_owners(len(jobs))
         if self._branches.reserve(len(owners)) and self._graphs is not None:
             self._graphs.drop()
         self._branches.fill([_adapters(job) for job in jobs], owners)
@@ -119,17 +119,17 @@ class MixedBatches:
 
     def size(self, batch: int) -> int:
         """Bytes that the branches of a batch of ``batch`` pictures under CFG take on the device."""
-        return self._branches.size(2 * batch) if self.active and self._branches is not None else 0
+        return self._branches.buffer_bytes(2 * batch) if self.active and self._branches is not None else 0
 
     def shrink(self) -> None:
         """Free what can be uploaded again."""
         if self._branches is not None:
-            self._branches.shrink()
+            self._branches.clear_cache()
 
     def forget(self) -> None:
         """Free everything."""
         if self._branches is not None:
-            self._branches.forget()
+            self._branches.free()
 
 
 def by_stack(jobs: Sequence[Job]) -> list[list[Job]]:

@@ -23,18 +23,18 @@ class PictureStore:
                 self._found.setdefault(str(key), path)
 
     def lacks(self, wanted: Iterable[Wanted]) -> bool:
-        """Whether any of these pictures has to be rendered."""
+        """Whether any of these pictures is missing, so that it has to be rendered."""
         return any(item.key not in self._found for item in wanted)
 
     def look(self, wanted: Iterable[Wanted]) -> None:
-        """See whether other processes have written any of these since."""
+        """Check whether other processes have written any of these meanwhile."""
         for item in wanted:
             if item.key not in self._found and item.path.exists() and read_png(item.path)[1].get("key") == item.key:
                 self._found[item.key] = item.path
 
     def settle(self, wanted: Iterable[Wanted]) -> None:
-        """Bring pictures that exist under another name or with older texts to where they are wanted, pixels as
-        they are."""
+        """Move pictures that exist under another name, or with older texts in them, to where they are wanted; their
+        pixels stay the same."""
         from PIL import Image
 
         moves = []

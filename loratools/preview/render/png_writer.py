@@ -1,4 +1,4 @@
-"""Pictures to disk beside the rendering: copied off the device without waiting, compressed on threads."""
+"""Pictures are written while others are rendered: copied off the device without waiting, compressed on threads."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ _AHEAD = 4  # batches that may wait for a thread; the renderer then waits too, s
 
 
 class PngWriter:
-    """A pool of threads that save pictures in a store. Leaving it waits until all are on disk, whatever happened.
+    """A pool of threads that save pictures in a store. Leaving the ``with`` block waits until all are on disk, after an
+    error too.
 
-    zlib and disks leave Python's lock alone, so threads are enough. An error of a thread is raised by the next call.
+    Compression and disks release Python's global lock, so threads are enough. An error of a thread is raised by the
+    next call.
     """
 
     def __init__(self, store: PictureStore, threads: int = 0) -> None:
@@ -34,7 +36,7 @@ class PngWriter:
         Args:
             wanted: what each is saved as; None for those that are not.
         Returns:
-            How many pictures of this and earlier calls have come to rest since the last call.
+            How many pictures of this and earlier calls have been saved since the last call.
         """
         host, ready = _to_host(pictures)
         futures = [self._pool.submit(self._save, item, host, n, ready) for n, item in enumerate(wanted) if item]
@@ -42,7 +44,7 @@ class PngWriter:
         return self.finished(wait=len(self._waiting) > _AHEAD)
 
     def finished(self, *, wait: bool = False) -> int:
-        """How many pictures have come to rest since the last call; ``wait`` waits for the oldest batch."""
+        """How many pictures have been saved since the last call; ``wait`` waits for the oldest batch."""
         count = 0
         while self._waiting and (wait or all(future.done() for future in self._waiting[0][0])):
             futures, size = self._waiting.popleft()
@@ -52,7 +54,7 @@ class PngWriter:
         return count
 
     def drain(self) -> int:
-        """Wait for all; how many have come to rest since the last call."""
+        """Wait for all; how many have been saved since the last call."""
         count = 0
         while self._waiting:
             count += self.finished(wait=True)

@@ -1,4 +1,4 @@
-"""Differences of the stacks to come, read from their files while the device works on the ones before."""
+"""Deltas of the stacks that come next are read from their files on a thread while the device works."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from loratools.adapter.algebra.lowrank import Delta, LowRank
 from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.render.batches import StackBatch
 
-_MOST = 1 << 29  # bytes that may wait to be asked for
+_MOST = 1 << 29  # bytes of deltas that are read and not yet used
 
 
 class DeltaPrefetcher:
-    """Gives groups whose stacks are read in order on a thread, which ends with the block.
+    """Reads the deltas of groups in order on a thread, which ends with the ``with`` block.
 
-    What the thread has not reached is read where it is asked for: nothing waits for the thread, and an error is raised
+    A delta that the thread has not read yet is read by its user: nobody waits for the thread, and an error is raised
     where it would be without one. The stacks of groups that are added have to live as long as the block.
+
+    Args:
+        most: bytes of deltas that may be read and not yet used; the thread waits beyond that.
     """
 
     def __init__(self, most: int = _MOST) -> None:
@@ -45,14 +48,14 @@ class DeltaPrefetcher:
         self._thread.join()
 
     def add(self, groups: Sequence[StackBatch]) -> list[StackBatch]:
-        """``groups`` with stacks that are read after those of the groups added before."""
+        """``groups`` with stacks whose deltas come from the thread; it reads them after those added before."""
         with self._room:
             made = [self._group(group) for group in groups]
             self._room.notify_all()
         return made
 
     def take(self, ready: _Ready, name: str) -> Delta | None:
-        """What the thread has read of a module, which it then forgets; it reads no module that was asked for."""
+        """The delta of a module, if the thread has read it; the thread keeps no copy, and does not read it later."""
         with self._room:
             delta = ready.held.pop(name, None)
             ready.asked.add(name)
@@ -94,7 +97,7 @@ class DeltaPrefetcher:
                         continue
                 try:
                     delta = ready.whole[name]
-                except Exception:  # whoever asks for it meets it again
+                except Exception:  # its user reads it again and meets the same error
                     return
                 with self._room:
                     if name not in ready.asked:
@@ -102,7 +105,7 @@ class DeltaPrefetcher:
                         self._bytes += _size(delta)
 
     def _in_order(self) -> Iterator[tuple[_Ready, Mapping[str, Hashable]]]:
-        """All that is added, until the block is over."""
+        """All mappings in the order in which they were added, until the block ends."""
         for at in itertools.count():
             with self._room:
                 self._through = at
@@ -114,7 +117,7 @@ class DeltaPrefetcher:
 
 
 class _Ready(Mapping[str, Delta]):
-    """Another mapping, and what the thread has read of it."""
+    """A mapping of deltas that takes from the thread what it has read, and reads the rest itself."""
 
     def __init__(self, whole: Mapping[str, Delta], ahead: DeltaPrefetcher) -> None:
         self.whole, self._ahead = whole, ahead

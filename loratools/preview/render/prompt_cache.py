@@ -1,4 +1,4 @@
-"""Prompts as guides, encoded once for every state of the text encoders."""
+"""Prompts encoded once for every state of the text encoders."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _KEPT = 4096
 
 
 class PromptCache:
-    """The guides of jobs, under the text encoders that each job's stack makes.
+    """The conditioning of jobs' prompts, under the text encoders as each job's stack patches them.
 
     Args:
-        encode: how texts are read under what is patched into the text encoders now.
-        using: has models on the device while they work.
+        encode: texts -> conditioning, by the text encoders as they are patched now.
+        using: a context manager that has models on the device while they work.
     """
 
     def __init__(self, base: Base, patcher: Patcher, encode: Encode, using: Using) -> None:
@@ -32,23 +32,26 @@ class PromptCache:
         self._states: dict[Hashable, Hashable] = {}  # of the text encoders, by stack
 
     def of(self, job: Job) -> tuple[PromptConditioning, PromptConditioning]:
-        """The guides of a job's prompt and negative prompt, which have been read."""
+        """The conditioning of a job's prompt and negative prompt, which must have been read."""
         state = self._states[job.stack.key]
         positive, negative = (
-            self._guides[state, job.steps, job.clip_skip, text] for text in (job.prompt, job.negative)
+            self._guides[state, job.settings.steps, job.settings.clip_skip, text]
+            for text in (job.prompt, job.settings.negative)
         )
         return positive, negative
 
     def read(self, stack: Stack, jobs: Sequence[Job]) -> None:
-        """Read the texts of ``jobs``, all of ``stack``, which is patched."""
+        """Encode the prompts of ``jobs``, all of ``stack``, which must be patched."""
         wanted: dict[tuple[int, int], list[str]] = {}
         for job in jobs:
-            wanted.setdefault((job.steps, job.clip_skip), []).extend((job.prompt, job.negative))
+            wanted.setdefault((job.settings.steps, job.settings.clip_skip), []).extend(
+                (job.prompt, job.settings.negative)
+            )
         state = self._states[stack.key] = self._patcher.text_state
         for (steps, skip), texts in wanted.items():
-            lacking = [text for text in dict.fromkeys(texts) if (state, steps, skip, text) not in self._guides]
-            for start in range(0, len(lacking), _AT_ONCE):
-                part = lacking[start : start + _AT_ONCE]
+            missing = [text for text in dict.fromkeys(texts) if (state, steps, skip, text) not in self._guides]
+            for start in range(0, len(missing), _AT_ONCE):
+                part = missing[start : start + _AT_ONCE]
                 with self._using(*self._base.text_encoders):
                     guides = self._encode(self._base, part, steps, skip)
                 self._guides |= {(state, steps, skip, text): g for text, g in zip(part, guides, strict=True)}
@@ -56,20 +59,21 @@ class PromptCache:
             del self._guides[next(iter(self._guides))]
 
     def read_alone(self, jobs: Sequence[Job]) -> None:
-        """Read the texts of ``jobs``, all of one stack, with text encoders alone patched, unless they are known."""
+        """Encode the prompts of ``jobs``, all of one stack, unless all are known; patches the text encoders alone."""
         if all(self._knows(job) for job in jobs):
             return
         stack = jobs[0].stack
-        self._patcher.move(stack.text_part, stack.weight, stack.module_marks)
+        self._patcher.patch(stack.text_part, stack.weight, stack.module_marks)
         self.read(stack, jobs)
 
     def forget(self) -> None:
-        """Drop every guide."""
+        """Drop everything."""
         self._guides.clear()
         self._states.clear()
 
     def _knows(self, job: Job) -> bool:
         state = self._states.get(job.stack.key)
         return state is not None and all(
-            (state, job.steps, job.clip_skip, text) in self._guides for text in (job.prompt, job.negative)
+            (state, job.settings.steps, job.settings.clip_skip, text) in self._guides
+            for text in (job.prompt, job.settings.negative)
         )

@@ -93,14 +93,15 @@ def arrange(
     ordered += [Axis("prompt", tuple(dict.fromkeys(prompts)))] if "prompt" not in kinds else []
     ordered += [Axis("seed", tuple(dict.fromkeys(seeds)))] if "seed" not in kinds else []
     start = replace(start, row=only)
-    found = Arrangement(tuple(_with_base(ordered, prompts) if base else ordered), start)
-    if found.count > most:
-        sizes = " x ".join(f"{len(axis.values)} {axis.title}" for axis in found.axes if len(axis.values) > 1)
+    arrangement = Arrangement(tuple(_with_base(ordered, prompts) if base else ordered), start)
+    if arrangement.count > most:
+        sizes = " x ".join(f"{len(axis.values)} {axis.title}" for axis in arrangement.axes if len(axis.values) > 1)
         raise GridError(
-            f"the axes ask for {sizes} = {found.count} pictures, and {most} are allowed; ask for fewer, or "
-            f"allow them with --most {found.count}"
+            f"the axes ask for {sizes} = {arrangement.count} pictures, and {most} are allowed; ask for fewer, or "
+            f"allow them with --most {arrangement.count}",
+            option="most",
         )
-    return found
+    return arrangement
 
 
 def _fill(axes: dict[str, Axis], axis: Axis, first: str) -> None:
@@ -119,17 +120,22 @@ def check_axes(asked: Sequence[Axis], labels: Sequence[str], prompts: Sequence[s
     for axis in asked:
         own = (axis.kind, axis.term, axis.block)
         if own in seen and axis.kind != "s/r":
-            raise GridError(f"the axes {seen[own]} and {axis.slot} both change the {axis.title}; give it once")
+            raise GridError(
+                f"the axes {seen[own]} and {axis.slot} both change the {axis.title}; give it once", axis=axis.slot
+            )
         seen[own] = axis.slot
         if axis.kind == "adapter" and labels:
-            raise GridError(f"the rows and the axis {axis.slot} both name what is added; give it once")
+            raise GridError(f"the rows and the axis {axis.slot} both name what is added; give it once", axis=axis.slot)
         if KINDS[axis.kind].adapts and not added:
             raise GridError(
                 f"axis {axis.slot}: {axis.title} has nothing to change; name a LoRA among the rows, or as "
-                "<lora:NAME:1> in the prompt"
+                "<lora:NAME:1> in the prompt",
+                axis=axis.slot,
             )
         if axis.kind == "prompt" and len(prompts) > 1:
-            raise GridError(f"several prompts are given beside the axis {axis.slot} of prompts; give them once")
+            raise GridError(
+                f"several prompts are given beside the axis {axis.slot} of prompts; give them once", axis=axis.slot
+            )
 
 
 def _with_base(axes: Sequence[Axis], prompts: Sequence[str]) -> list[Axis]:
@@ -137,21 +143,21 @@ def _with_base(axes: Sequence[Axis], prompts: Sequence[str]) -> list[Axis]:
 
     Where tags stand in a prompt that no axis changes, a further axis shows the pictures with and without them.
     """
-    found = list(axes)
-    place = _plainest(found, prompts)
+    joined = list(axes)
+    place = _plainest(joined, prompts)
     if place is None and any(has_tag(prompt) for prompt in prompts):
-        slotted = [axis.slot for axis in found if axis.slot]
+        slotted = [axis.slot for axis in joined if axis.slot]
         place = len(slotted)
-        found.insert(place, Axis("weight", (1.0,), slot=next(slot for slot in _SLOTS if slot not in slotted)))
+        joined.insert(place, Axis("weight", (1.0,), slot=next(slot for slot in _SLOTS if slot not in slotted)))
     if place is None:
-        return found
-    axis = found[place]
+        return joined
+    axis = joined[place]
     if axis.kind == "weight" and not axis.term:
         weights = with_base_first(value for value in axis.values if isinstance(value, (int, float)))
-        found[place] = replace(axis, values=weights)
+        joined[place] = replace(axis, values=weights)
     elif None not in axis.values:
-        found[place] = replace(axis, values=(None, *axis.values))
-    return found
+        joined[place] = replace(axis, values=(None, *axis.values))
+    return joined
 
 
 def _plainest(axes: Sequence[Axis], prompts: Sequence[str]) -> int | None:

@@ -105,21 +105,21 @@ def split_texts(text: str, *, commas: bool = True, empty: bool = False) -> list[
         GridError: if a quote stays open.
     """
     semicolons = _split(text, ";")
-    found = semicolons if len(semicolons) > 1 or not commas else _split(text, ",")
-    return [_unquoted(item.strip()) for item in found if empty or item.strip()]
+    pieces = semicolons if len(semicolons) > 1 or not commas else _split(text, ",")
+    return [_unquoted(item.strip()) for item in pieces if empty or item.strip()]
 
 
 def _split(text: str, separator: str) -> list[str]:
-    found, quoted, start = [], False, 0
+    pieces, quoted, start = [], False, 0
     for place, letter in enumerate(text):
         if letter == '"':
             quoted = not quoted
         elif letter == separator and not quoted:
-            found.append(text[start:place])
+            pieces.append(text[start:place])
             start = place + 1
     if quoted:
         raise GridError(f"a double quote in '{text}' is not closed; write \"a, b\", c")
-    return [*found, text[start:]]
+    return [*pieces, text[start:]]
 
 
 def _unquoted(item: str) -> str:
@@ -139,8 +139,8 @@ def _prompts(text: str) -> tuple[Value, ...]:
 
 def _negatives(text: str) -> tuple[Value, ...]:
     """Prompts, of which one may be empty; a separator at the end begins none."""
-    found = split_texts(text, commas=False, empty=True)
-    return tuple(dict.fromkeys(found[:-1] if not found[-1] else found))
+    texts = split_texts(text, commas=False, empty=True)
+    return tuple(dict.fromkeys(texts[:-1] if not texts[-1] else texts))
 
 
 def _numbers(what: str) -> Callable[[str], tuple[Value, ...]]:
@@ -172,10 +172,10 @@ def _sizes(text: str) -> tuple[Value, ...]:
 
 def _epochs(text: str) -> tuple[Value, ...]:
     """Numbers and ranges, and the words that choose an epoch of a run."""
-    found: list[Value] = []
+    epochs: list[Value] = []
     for item in split_texts(text):
-        found += [item] if item in ("best", "last") else [str(n) for n in parse_integers(item, "epochs")]
-    return tuple(dict.fromkeys(found))
+        epochs += [item] if item in ("best", "last") else [str(n) for n in parse_integers(item, "epochs")]
+    return tuple(dict.fromkeys(epochs))
 
 
 KINDS: Mapping[str, Kind] = {
@@ -220,7 +220,9 @@ def parse_axis(text: str, slot: str) -> Axis:
     """
     head, colon, rest = text.partition(":")
     if not colon:
-        raise GridError(f"axis {slot}: '{text}' has no values; write KIND: VALUES, such as \"weight: 0-1 (+0.25)\"")
+        raise GridError(
+            f"axis {slot}: '{text}' has no values; write KIND: VALUES, such as \"weight: 0-1 (+0.25)\"", axis=slot
+        )
     return read_axis(head, rest, slot)
 
 
@@ -230,15 +232,18 @@ def read_axis(head: str, rest: str, slot: str) -> Axis:
     try:
         values = KINDS[kind].read(rest.strip())
     except LoratoolsError as error:
-        raise GridError(f"axis {slot}, {head.strip()}: {error}") from error
+        raise GridError(f"axis {slot}, {head.strip()}: {error}", axis=slot) from error
     bare = next((value for value in values if kind == "vector" and _BARE.fullmatch(str(value))), None)
     if bare is not None:
         raise GridError(
             f"axis {slot}, {head.strip()}: a comma parts values, so '{bare}' would be a whole vector; "
-            f'write a vector of numbers in double quotes, as in "1,0.5,..."'
+            f'write a vector of numbers in double quotes, as in "1,0.5,..."',
+            axis=slot,
         )
     if not values:
-        raise GridError(f"axis {slot}, {head.strip()}: there is no value after the colon; write at least one")
+        raise GridError(
+            f"axis {slot}, {head.strip()}: there is no value after the colon; write at least one", axis=slot
+        )
     return Axis(kind, values, term, block, slot)
 
 
@@ -247,14 +252,14 @@ def _kind(head: str, slot: str) -> tuple[str, str, str]:
     of = _OF.fullmatch(head)
     name, term = (of["kind"], of["term"].strip('"')) if of else (head, "")
     word, block = " ".join(name.lower().split()), ""
-    if found := _BLOCK.fullmatch(name):
-        word, block = "block", found["block"]
+    if match := _BLOCK.fullmatch(name):
+        word, block = "block", match["block"]
     word = _ALIASES.get(word, word)
     if word not in KINDS:
         near = did_you_mean(word, [*KINDS, *_ALIASES])
-        raise GridError(f"axis {slot}: '{head}' is no kind of axis{near}; kinds are {', '.join(KINDS)}")
+        raise GridError(f"axis {slot}: '{head}' is no kind of axis{near}; kinds are {', '.join(KINDS)}", axis=slot)
     if word == "block" and not block:
-        raise GridError(f'axis {slot}: which block? Write its name, such as "block OUT04: 0,0.5,1"')
+        raise GridError(f'axis {slot}: which block? Write its name, such as "block OUT04: 0,0.5,1"', axis=slot)
     if term and word not in _TERMS:
-        raise GridError(f"axis {slot}: 'of {term}' goes with {', '.join(_TERMS)}, not with {word}; drop it")
+        raise GridError(f"axis {slot}: 'of {term}' goes with {', '.join(_TERMS)}, not with {word}; drop it", axis=slot)
     return word, term, block

@@ -85,10 +85,10 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     if text.strip().isdigit():
         text = f"{text}x{text}"
-    found = _SIZE.fullmatch(text)
-    if not found:
+    match = _SIZE.fullmatch(text)
+    if not match:
         raise GridError(f"'{text}' is not a size; write WIDTHxHEIGHT such as 512x768")
-    return int(found[2]), int(found[1])
+    return int(match[2]), int(match[1])
 
 
 def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
@@ -117,15 +117,15 @@ def _parse(text: str, what: str, *, whole: bool) -> tuple[Decimal, ...]:
 
 
 def _item(item: str, text: str, what: str, whole: bool) -> Iterator[Decimal]:
-    found = _WEBUI.fullmatch(item)
-    if found:
-        start, end = (Decimal("".join(found[side].split())) for side in ("start", "end"))
-        if found["count"]:
-            return _spread(start, end, int(found["count"]), item, what, whole)
+    match = _WEBUI.fullmatch(item)
+    if match:
+        start, end = (Decimal("".join(match[side].split())) for side in ("start", "end"))
+        if match["count"]:
+            return _spread(start, end, int(match["count"]), item, what, whole)
         return _steps(
             start,
             end,
-            Decimal("".join((found["step"] or "1").split())).copy_abs() * _sign(found["step"], start, end),
+            Decimal("".join((match["step"] or "1").split())).copy_abs() * _sign(match["step"], start, end),
             item,
             what,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from loratools.errors import GridError
 
@@ -57,3 +58,18 @@ class SheetOptions:
         for name in self.formats:
             if name not in FORMATS:
                 raise GridError(f"'{name}' is no format for a sheet; use {', '.join(FORMATS)}")
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What pictures are scored by; see :mod:`loratools.preview.judge.scores`.
+
+    Args:
+        training: a folder of training images, the nearest of which is looked for.
+        held_out: a folder of images that were not trained on.
+        models: folders of a CLIP or DINO, to compare by.
+    """
+
+    training: Path | None = None
+    held_out: Path | None = None
+    models: tuple[Path, ...] = ()

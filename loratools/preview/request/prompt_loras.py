@@ -32,8 +32,8 @@ def merge_string(tags: Sequence[str], presets: Presets, family: str | None = Non
     terms = []
     for tag in tags:
         try:
-            found = parse_tag(tag, presets, family)
+            parsed = parse_tag(tag, presets, family)
         except LoratoolsError as error:
             raise PromptError(f"the prompt's {tag}: {error}") from error
-        terms.append(quoted(found.name) + found.term().removeprefix(found.name))
+        terms.append(quoted(parsed.name) + parsed.term().removeprefix(parsed.name))
     return ",".join(terms)

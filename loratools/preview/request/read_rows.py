@@ -4,103 +4,137 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loratools.errors import PromptError
+from loratools.preview.request.row_text import RowText, TermNames, names_of, names_of_spec
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
     from loratools.ops.merging.merge_string import TermSpec
+    from loratools.ops.merging.terms import Term
     from loratools.preview.request.rows import GridRow
 
-_COMMENT = "#"
 
-
-def build_rows(
-    texts: Sequence[str],
-    lookup: Callable[[str], Path],
-    *,
-    presets: Presets,
-    missing: float | None = None,
-    best: Callable[[Path], int] | None = None,
-) -> list[GridRow]:
-    """One or more rows for each text, labelled so that the label can be used in a merge string.
-
-    Files and runs of one name are told apart by their folders: ``a/last``, ``b/last``.
+@dataclass(frozen=True)
+class NameLookup:
+    """How names are found and vectors are read.
 
     Args:
         lookup: name -> a LoRA file or a training run.
+        find: name -> a file of prompts, if it is one.
         presets, missing, best: as for :func:`loratools.ops.merging.terms.resolve_terms`.
-    Raises:
-        LoratoolsError: for text that is no merge string, or a name that is nothing.
     """
-    from loratools.ops.merging.merge_string import parse_merge_string
 
-    rows: list[GridRow] = []
-    counts = []
-    for text in texts:
-        specs = parse_merge_string(text)
-        bare = len(specs) == 1 and _is_bare(specs[0])
-        found = (
-            _bare(specs[0], lookup, presets, best) if bare else [_stack(specs, text, lookup, presets, missing, best)]
-        )
-        rows += found
-        counts.append(len(found))
-    labels = _labelled(texts, lookup, [row.label for row in rows], counts)
-    return [replace(row, label=label) for row, label in zip(rows, labels, strict=True)]
+    lookup: Callable[[str], Path]
+    find: Callable[[str], Path | None]
+    presets: Presets
+    missing: float | None = None
+    best: Callable[[Path], int] | None = None
+
+    def rows(self, texts: Sequence[RowText]) -> list[GridRow]:
+        """One or more opened rows for each text, labelled so that the label can be used in a merge string.
+
+        Files and runs of one name are told apart by their folders: ``a/last``, ``b/last``.
+
+        Raises:
+            LoratoolsError: for a name that is nothing, or a vector that does not fit.
+        """
+        rows = [self._bare(spec) if (spec := text.bare) is not None else [self._stack(text)] for text in texts]
+        labels = distinct_labels(texts, self.lookup, [[row.label for row in own] for own in rows])
+        return [
+            replace(row, label=label) for row, label in zip((row for own in rows for row in own), labels, strict=True)
+        ]
+
+    def is_run(self, ref: str) -> bool:
+        """Whether ``ref`` is a training run."""
+        from loratools.adapter.files.epoch_files import is_run
+
+        return is_run(self.lookup(ref))
+
+    def terms(self, text: str) -> list[Term]:
+        """A merge string's terms, their files opened."""
+        return self._resolved(RowText.parse(text).specs)
+
+    def _resolved(self, specs: Sequence[TermSpec]) -> list[Term]:
+        from loratools.ops.merging.terms import resolve_terms
+
+        return resolve_terms(specs, self.lookup, presets=self.presets, missing=self.missing, best=self.best)
+
+    def _bare(self, spec: TermSpec) -> list[GridRow]:
+        from loratools.adapter.files.epoch_files import epochs
+        from loratools.adapter.files.file import read
+        from loratools.preview.request.rows import GridRow
+
+        place, name = self.lookup(spec.ref), plain_name(spec)
+        if spec.epoch is not None or place.is_file():
+            (term,) = self._resolved([spec])
+            number = "" if spec.epoch is None else "@" + term.label.rpartition("@")[2]
+            names = names_of(spec.ref, spec.epoch) | _label_names(spec, term.label)
+            return [GridRow.of_file(term.adapter, name + number, names)]
+        return [
+            GridRow.of_file(read(epoch.path), f"{name}@{epoch.number}", names_of(spec.ref, epoch.number))
+            for epoch in epochs(place)
+        ]
+
+    def _stack(self, text: RowText) -> GridRow:
+        from loratools.preview.request.rows import GridRow
+
+        terms = self._resolved(text.specs)
+        names: list[TermNames] = []
+        for spec in text.specs:
+            count = len(names_of_spec(spec))
+            own = terms[len(names) : len(names) + count]
+            written = names_of(spec.ref, spec.epoch)
+            names += [TermNames(term.label, written | _label_names(spec, term.label), 1 / count) for term in own]
+        return GridRow.of_terms(terms, text.text.strip(), names)
 
 
-def row_labels(
-    texts: Sequence[str], lookup: Callable[[str], Path], numbers: Callable[[str], Sequence[int] | None]
-) -> list[str]:
-    """The labels of :func:`build_rows` before the rows are there; of an epoch that only a log knows, ``NAME@best``.
+def _label_names(spec: TermSpec, label: str) -> frozenset[str]:
+    """What the one epoch that ``label`` names goes by."""
+    return names_of(spec.ref, label[len(spec.ref) + 1 :]) if label.startswith(f"{spec.ref}@") else frozenset()
+
+
+def planned_labels(text: RowText, numbers: Callable[[str], Sequence[int] | None]) -> list[tuple[str, list[TermNames]]]:
+    """The rows of one text before they are there: the label of each, and the names of its LoRAs.
+
+    The label of an epoch that only a log knows is ``NAME@best``.
 
     Args:
-        lookup: name -> where a LoRA file or a training run is or will be.
         numbers: name -> the epochs of a run, or None for a file.
     """
-    from loratools.ops.merging.merge_string import parse_merge_string
-
-    labels: list[str] = []
-    counts = []
-    for text in texts:
-        specs = parse_merge_string(text)
-        found = (
-            _bare_labels(specs[0], numbers(specs[0].ref)) if len(specs) == 1 and _is_bare(specs[0]) else [text.strip()]
-        )
-        labels += found
-        counts.append(len(found))
-    return _labelled(texts, lookup, labels, counts)
-
-
-def _bare_labels(spec: TermSpec, numbers: Sequence[int] | None) -> list[str]:
-    name = _name(spec)
-    if numbers is None:
-        return [name]
+    spec = text.bare
+    if spec is None:
+        return [(text.text.strip(), [one for spec in text.specs for one in names_of_spec(spec, numbers(spec.ref))])]
+    known, name = numbers(spec.ref), plain_name(spec)
+    if known is None:
+        return [(name, names_of_spec(spec))]
     if spec.epoch is None:
-        return [f"{name}@{number}" for number in numbers]
-    number = numbers[-1] if spec.epoch == "last" else spec.epoch if spec.epoch == "best" else int(spec.epoch)
-    return [f"{name}@{number}"]
+        return [(f"{name}@{number}", [TermNames(name, names_of(spec.ref, number))]) for number in known]
+    epoch = known[-1] if spec.epoch == "last" else spec.epoch if spec.epoch == "best" else int(spec.epoch)
+    return [(f"{name}@{epoch}", names_of_spec(spec, known))]
 
 
-def _name(spec: TermSpec) -> str:
+def plain_name(spec: TermSpec) -> str:
+    """A term's name without folders and ending."""
     return Path(spec.ref).name.removesuffix(".safetensors")
 
 
-def _labelled(
-    texts: Sequence[str], lookup: Callable[[str], Path], labels: Sequence[str], counts: Sequence[int]
+def distinct_labels(
+    texts: Sequence[RowText], lookup: Callable[[str], Path], labels: Sequence[Sequence[str]]
 ) -> list[str]:
-    """The labels told apart by folders; ``counts`` are how many of them each text gave."""
-    from loratools.ops.merging.merge_string import parse_merge_string
+    """The labels of all rows, told apart by folders.
 
-    folders: list[tuple[str, ...]] = []
-    for text, count in zip(texts, counts, strict=True):
-        specs = parse_merge_string(text)
-        bare = len(specs) == 1 and _is_bare(specs[0])
-        folders += [lookup(specs[0].ref).absolute().parts[:-1] if bare else ()] * count
-    return _apart([(*folder, label) for folder, label in zip(folders, labels, strict=True)])
+    Args:
+        lookup: name -> where a LoRA file or a training run is or will be.
+        labels: those of each text's rows.
+    """
+    paths: list[tuple[str, ...]] = []
+    for text, own in zip(texts, labels, strict=True):
+        folders = lookup(spec.ref).absolute().parts[:-1] if (spec := text.bare) is not None else ()
+        paths += [(*folders, label) for label in own]
+    return _apart(paths)
 
 
 def _apart(paths: Sequence[tuple[str, ...]]) -> list[str]:
@@ -112,69 +146,3 @@ def _apart(paths: Sequence[tuple[str, ...]]) -> list[str]:
             label if counts[label] == 1 else "/".join(path[-depth:]) for label, path in zip(labels, paths, strict=True)
         ]
     return labels
-
-
-def read_prompts(texts: Sequence[str], find: Callable[[str], Path | None]) -> list[str]:
-    """Prompts as they stand; each one that names a file is read, a prompt a line, ``#`` lines left out.
-
-    Raises:
-        PromptError: if a file is missing, unreadable, or holds no prompt.
-    """
-    return [prompt for text in texts for prompt in _prompts(text, find)]
-
-
-def _prompts(text: str, find: Callable[[str], Path | None]) -> list[str]:
-    if "\n" in text:
-        return [text]
-    try:
-        path = find(text)
-    except OSError:  # longer than a file's name may be
-        path = None
-    if path is None or not path.is_file():
-        if text.lower().endswith(".txt"):
-            raise PromptError(f"there is no file of prompts '{text}'; write prompts into it, one a line")
-        return [text]
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptError(f"{path} cannot be read as UTF-8 text: {error}") from error
-    prompts = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith(_COMMENT)]
-    if not prompts:
-        raise PromptError(f"{path} holds no prompt; write one a line")
-    return prompts
-
-
-def _is_bare(spec: TermSpec) -> bool:
-    return spec.vector_text is None and (spec.weight, spec.te, spec.unet) == (1, 1, 1) and "-" not in (spec.epoch or "")
-
-
-def _bare(
-    spec: TermSpec, lookup: Callable[[str], Path], presets: Presets, best: Callable[[Path], int] | None
-) -> list[GridRow]:
-    from loratools.adapter.files.epoch_files import epochs
-    from loratools.adapter.files.file import read
-    from loratools.ops.merging.terms import resolve_terms
-    from loratools.preview.request.rows import GridRow
-
-    place = lookup(spec.ref)
-    name = _name(spec)
-    if spec.epoch is not None or place.is_file():
-        (term,) = resolve_terms([spec], lookup, presets=presets, best=best)
-        number = "" if spec.epoch is None else "@" + term.label.rpartition("@")[2]
-        return [GridRow.of_file(term.adapter, name + number)]
-    return [GridRow.of_file(read(epoch.path), f"{name}@{epoch.number}") for epoch in epochs(place)]
-
-
-def _stack(
-    specs: Sequence[TermSpec],
-    text: str,
-    lookup: Callable[[str], Path],
-    presets: Presets,
-    missing: float | None,
-    best: Callable[[Path], int] | None,
-) -> GridRow:
-    from loratools.ops.merging.terms import resolve_terms
-    from loratools.preview.request.rows import GridRow
-
-    terms = resolve_terms(specs, lookup, presets=presets, missing=missing, best=best)
-    return GridRow.of_terms(terms, text.strip())

@@ -9,19 +9,22 @@ from dataclasses import dataclass
 import torch
 
 from loratools.adapter.algebra.lowrank import Delta, LowRank
+from loratools.adapter.files.epoch_files import parse_reference
 from loratools.adapter.files.file import Adapter
-from loratools.adapter.files.source import is_peft
+from loratools.adapter.files.lora_file import is_peft
 from loratools.base.infotext import LoraUse, plain_name
 from loratools.ops.merging.merge import combine
 from loratools.ops.merging.terms import Term
+from loratools.preview.request.row_text import TermNames, names_of
 
 
 @dataclass(frozen=True)
 class GridRow:
     """``label`` on the left, ``deltas`` in the model, ``provenance`` (how it was made, free text) in the pictures.
 
-    ``loras`` are the files behind it, for the WebUI's tags and hashes, and ``terms`` the sum that it is, for axes that
-    change it; leave both empty for what never was a file. ``of`` and ``times`` are as in :class:`.grid.RowInfo`.
+    ``loras`` are the files behind it, for the WebUI's tags and hashes, ``terms`` the sum that it is, for axes that
+    change it, and ``names`` how axes may name each of these; leave them empty for what never was a file. ``of`` and
+    ``times`` are as in :class:`.grid.RowInfo`.
     """
 
     label: str
@@ -31,18 +34,22 @@ class GridRow:
     terms: tuple[Term, ...] = ()
     of: str = ""
     times: float | None = 1.0
+    names: tuple[TermNames, ...] = ()
 
     @staticmethod
-    def of_file(adapter: Adapter, label: str = "") -> GridRow:
-        """One LoRA file as it is."""
+    def of_file(adapter: Adapter, label: str = "", names: frozenset[str] = frozenset()) -> GridRow:
+        """One LoRA file as it is; ``names`` are what it goes by beside its file's name."""
         name = file_name(adapter)
         made = str(adapter.metadata.get("loratools", ""))
-        return GridRow(label or name, adapter, made, (LoraUse(name, adapter.digest),), (Term(adapter, label=name),))
+        term = Term(adapter, label=name)
+        known = TermNames(name, names_of(name) | names)
+        return GridRow(label or name, adapter, made, (LoraUse(name, adapter.digest),), (term,), names=(known,))
 
     @staticmethod
-    def of_terms(terms: Sequence[Term], label: str) -> GridRow:
-        """A stack, combined by the very sum that a merge writes."""
-        return GridRow(label, combine(terms), label, _uses(terms), tuple(terms))
+    def of_terms(terms: Sequence[Term], label: str, names: Sequence[TermNames] | None = None) -> GridRow:
+        """A stack, combined by the very sum that a merge writes; ``names``, by default, follow from the labels."""
+        known = [_names(term) for term in terms] if names is None else names
+        return GridRow(label, combine(terms), label, _uses(terms), tuple(terms), names=tuple(known))
 
     def digest(self) -> str:
         """sha256 over every module's name, shape and numbers: what the row adds, whatever it is called."""
@@ -60,6 +67,12 @@ def file_name(adapter: Adapter) -> str:
     """The name by which other programs know a LoRA: its file's, or its folder's where PEFT names the file."""
     folder = adapter.path.parent
     return folder.name if is_peft(folder) else adapter.path.stem
+
+
+def _names(term: Term) -> TermNames:
+    label = term.label or (term.adapter.path.stem if term.adapter.path else "adapter")
+    reference = parse_reference(label)
+    return TermNames(label, names_of(reference.name, reference.selector) | {label})
 
 
 def _uses(terms: Sequence[Term]) -> tuple[LoraUse, ...]:

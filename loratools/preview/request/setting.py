@@ -10,6 +10,7 @@ from loratools.base.infotext import number
 from loratools.base.sampling.noise_kinds import OWN
 from loratools.errors import GridError, did_you_mean
 from loratools.preview.request.axes import Axis, Value
+from loratools.preview.request.request import Sampling
 from loratools.preview.request.rows import GridRow
 
 
@@ -54,6 +55,21 @@ class Setting:
     base: str = ""
     noise: str = OWN
 
+    @staticmethod
+    def of_sampling(sampling: Sampling) -> Setting:
+        """What is sampled so, of no prompt and seed yet."""
+        return Setting(
+            "",
+            0,
+            sampling.negative or "",
+            steps=sampling.steps,
+            cfg=sampling.cfg,
+            sampler=sampling.sampler,
+            size=sampling.size,
+            clip_skip=1 if sampling.clip_skip is None else sampling.clip_skip,
+            noise=sampling.noise,
+        )
+
 
 def applied(start: Setting, axes: Sequence[Axis], at: Sequence[int]) -> Setting:
     """``start`` with the value at ``at`` of every axis; texts are replaced last, in the order of the axes.
@@ -61,11 +77,11 @@ def applied(start: Setting, axes: Sequence[Axis], at: Sequence[int]) -> Setting:
     Raises:
         GridError: if a text that is to be replaced does not stand in the prompts.
     """
-    found = start
+    setting = start
     places = sorted(zip(axes, at, strict=True), key=lambda place: place[0].kind == "s/r")
     for axis, index in places:
-        found = _with(found, axis, axis.values[index])
-    return found
+        setting = _with(setting, axis, axis.values[index])
+    return setting
 
 
 def _with(setting: Setting, axis: Axis, value: Value) -> Setting:
@@ -80,8 +96,8 @@ def _with(setting: Setting, axis: Axis, value: Value) -> Setting:
             edit = Edit(axis.kind, cast("float | str", value), axis.term, axis.block)
             return replace(setting, edits=(*setting.edits, edit))
         case "s/r":
-            where = f"axis {axis.slot}"
-            texts = replace_all(str(axis.values[_first(axis)]), str(value), setting.prompt, setting.negative, where)
+            first = str(axis.values[_first(axis)])
+            texts = replace_all(first, str(value), setting.prompt, setting.negative, axis.slot)
             return replace(setting, prompt=texts[0], negative=texts[1])
     changes: dict[str, Any] = {axis.kind.replace(" ", "_"): value}
     return replace(setting, **changes)
@@ -92,7 +108,7 @@ def _first(axis: Axis) -> int:
 
 
 def replace_all(search: str, other: str, prompt: str, negative: str, axis: str) -> tuple[str, str]:
-    """``other`` wherever ``search`` stands, in both prompts, as the WebUI does.
+    """``other`` wherever ``search`` stands, in both prompts, as the WebUI does; ``axis`` is the slot, for the error.
 
     Raises:
         GridError: if it stands in neither; the nearest word of the prompt is named.
@@ -100,7 +116,8 @@ def replace_all(search: str, other: str, prompt: str, negative: str, axis: str) 
     if search not in prompt and search not in negative:
         words = [word.strip() for word in f"{prompt},{negative}".split(",") if word.strip()]
         raise GridError(
-            f"{axis} (Prompt S/R): '{search}' stands neither in the prompt '{prompt}' nor in the negative prompt"
-            f"{did_you_mean(search, words)}; its first value is the text that is searched for"
+            f"axis {axis} (Prompt S/R): '{search}' stands neither in the prompt '{prompt}' nor in the negative prompt"
+            f"{did_you_mean(search, words)}; its first value is the text that is searched for",
+            axis=axis,
         )
     return prompt.replace(search, other), negative.replace(search, other)

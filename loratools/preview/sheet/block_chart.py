@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loratools.blocks.explain import BlockRow, Part
+from loratools.blocks.explain import BlockRow, BlockShare
 from loratools.files import replacing
+from loratools.imaging.colours import GREY, INK, LINE, PAPER
 from loratools.imaging.lettering import Lettering
-from loratools.preview.sheet.sheet import GREY, INK, LINE, PAPER
 
 _BAR, _PART = "#3b6ea5", "#c98b3c"
 _WIDE, _TALL = 46, 220  # a column's width and the height of weight 1, in pixels
@@ -75,7 +75,7 @@ def _draw_bar(sheet: _Sheet, row: BlockRow, x: int) -> None:
     sheet.pen.text((middle, sheet.low + 18), row.block, fill=INK, font=font, anchor="mm")
 
 
-def _draw_part(sheet: _Sheet, part: Part, x: int, highest: float) -> None:
+def _draw_part(sheet: _Sheet, part: BlockShare, x: int, highest: float) -> None:
     base = sheet.low + 166
     for share, fill, side in ((part.before, None, 0), (part.after, _PART, 17)):
         height = round(_SHARES * share / highest)

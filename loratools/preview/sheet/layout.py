@@ -253,10 +253,10 @@ def by_cell(grid: Grid) -> dict[tuple[int, int, int], list[Picture]]:
     axes = grid.shown
     parts = [n for n in range(2, len(axes)) if axes[n].slot]
     order = list(itertools.product(*(range(len(axes[n].labels)) for n in parts)))
-    found: dict[tuple[int, int, int], list[tuple[tuple[int, ...], Picture]]] = {}
+    cells: dict[tuple[int, int, int], list[tuple[tuple[int, ...], Picture]]] = {}
     for picture in grid.pictures:
         at = grid.place(picture)
         part = order.index(tuple(at[n] for n in parts))
         inner = tuple(at[n] for n in range(2, len(axes)) if not axes[n].slot)
-        found.setdefault((part, at[1], at[0]), []).append((inner, picture))
-    return {place: [picture for _, picture in sorted(own, key=lambda each: each[0])] for place, own in found.items()}
+        cells.setdefault((part, at[1], at[0]), []).append((inner, picture))
+    return {place: [picture for _, picture in sorted(own, key=lambda each: each[0])] for place, own in cells.items()}

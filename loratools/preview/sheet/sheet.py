@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.adapter.parallel import in_order
+from loratools.imaging.colours import GREY, INK, LINE, PAPER
+from loratools.imaging.fit import fit
 from loratools.preview.record.grid import Grid, Picture, Score
 from loratools.preview.record.votes import Marks
 from loratools.preview.sheet.layout import Layout, by_cell, plan_layout, wrapped
@@ -16,7 +18,6 @@ from loratools.preview.sheet.layout import Layout, by_cell, plan_layout, wrapped
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PAPER, INK, GREY, LINE = "#fbfaf7", "#1d1d20", "#77757a", "#d9d6cf"
 GOLD = "#e0a526"
 STRIPS, STRIP_NAMES = (
     ("#3b6ea5", "#c98b3c", "#5a8f4e", "#9a4f96", "#8c8c8c"),
@@ -132,13 +133,13 @@ def mean_scores(scores: Sequence[Sequence[Score]]) -> list[Score]:
     for own in scores:
         for score in own:
             by_name.setdefault(score.name, []).append(score)
-    found = []
+    means = []
     for name, same in by_name.items():
         parts = [score.part for score in same if score.part is not None]
         mean = sum(parts) / len(parts) if parts else None
         text = same[0].text if len(same) == 1 else (_short(name, mean) if mean is not None else "")
-        found.append(Score(name, text, mean))
-    return found
+        means.append(Score(name, text, mean))
+    return means
 
 
 def _short(name: str, mean: float) -> str:
@@ -203,7 +204,7 @@ def _read_fitted(path: Path, room: tuple[int, int]) -> Image:
     from PIL import Image as images
 
     with images.open(path) as opened:
-        return _fitted(opened.convert("RGB"), room)
+        return fit(opened.convert("RGB"), room)
 
 
 def _draw_tile(sheet: Image, tile: Sequence[Image], layout: Layout, at: tuple[int, int]) -> None:
@@ -216,19 +217,6 @@ def _corner(layout: Layout, place: int, at: tuple[int, int]) -> tuple[int, int]:
     """Where the ``place``-th picture of a cell at ``at`` begins."""
     down, across = divmod(place, layout.across)
     return (at[0] + across * (layout.picture[0] + layout.inner), at[1] + down * (layout.picture[1] + layout.inner))
-
-
-def _fitted(image: Image, room: tuple[int, int]) -> Image:
-    """As large as fits ``room``, by a whole factor where it is enlarged."""
-    from PIL.Image import Resampling
-
-    factor = min(room[0] / image.width, room[1] / image.height)
-    if factor >= 1:
-        factor = int(factor)
-    if factor == 1:
-        return image
-    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-    return image.resize(size, Resampling.NEAREST if factor > 1 else Resampling.LANCZOS)
 
 
 def _footer(grid: Grid, layout: Layout, width: int) -> list[str]:
@@ -247,8 +235,8 @@ def _footer(grid: Grid, layout: Layout, width: int) -> list[str]:
         order = "  (in a cell: prompts down, seeds across)" if many and shown and len(grid.seeds) > 1 else ""
         lines.append(f"seed{'s' if len(grid.seeds) > 1 else ''}:  {seeds}{order}")
     if strips := strip_names(grid):
-        told = [f"{name} {STRIP_NAMES[n % len(STRIPS)]}" for n, name in enumerate(strips)]
-        lines.append(f"strips under a cell, from 0 to the right end:  {', '.join(told)}")
+        colours = [f"{name} {STRIP_NAMES[n % len(STRIPS)]}" for n, name in enumerate(strips)]
+        lines.append(f"strips under a cell, from 0 to the right end:  {', '.join(colours)}")
     return [line for text in lines for line in layout.small.wrap(text, width, 4)]
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loratools.files import replacing
+from loratools.imaging.colours import GREY, INK, PAPER
 from loratools.imaging.lettering import Lettering
-from loratools.preview.sheet.sheet import GREY, INK, PAPER
 
 _SMALL = 128  # pictures with a shorter side are enlarged by a whole factor
 _GAP = 8

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from loratools.files import replacing
 from loratools.preview.page import write_page
-from loratools.preview.record.grid import Grid, write_grid
+from loratools.preview.record.folder import write_grid
+from loratools.preview.record.grid import Grid
 from loratools.preview.record.votes import read_marks
 from loratools.preview.request.options import SheetOptions
 from loratools.preview.sheet.layout import plan_layout

@@ -1,4 +1,4 @@
-"""``loratools demo``: the shipped story on the pocket base, told as it runs.
+"""``loratools demo``: the shipped recipe on the pocket base, with a line on each step.
 
 The recipe itself is ``demo.yaml`` beside it.
 """

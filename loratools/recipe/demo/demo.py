@@ -1,4 +1,4 @@
-"""The demo: the shipped recipe on the pocket base, told as a story; a second run goes on from what is there."""
+"""The demo: the shipped recipe on the pocket base, with a line on each step; a second run resumes the first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,20 @@ from loratools.errors import RecipeError
 from loratools.files import write_text
 from loratools.launch import Rank
 from loratools.recipe.launch.worker import follow
+from loratools.recipe.observer import RunObserver, StepFailure, StepResult
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
-from loratools.recipe.report import Told, places, try_report
-from loratools.recipe.run.runner import Ran, make_planner, run_steps
-from loratools.recipe.run.scheduler import Failure
-from loratools.recipe.run.work_folder import shown
+from loratools.recipe.report import FinishedRun, report_paths, try_report
+from loratools.recipe.report.printer import Print
+from loratools.recipe.run.runner import make_planner, run_steps
+from loratools.recipe.run.work_folder import short_path
 from loratools.recipe.shipped import RECIPES
+from loratools.recipe.steps.lora.merge import Merge
+from loratools.recipe.steps.pictures.grid_options import Grid
 from loratools.yamlio import read_yaml
 
 _STORY = Path(__file__).with_name("demo.yaml")
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class DemoResult:
 
     out: Path
     recipe: Path
-    ran: tuple[Ran, ...]
+    ran: tuple[StepResult, ...]
     scores: Mapping[str, Any]
     files: Mapping[str, str]
     next: tuple[str, ...]
@@ -46,7 +48,7 @@ class DemoResult:
 def run_demo(
     out: Path,
     context: RunContext,
-    tell: Tell,
+    echo: Print,
     *,
     quick: bool = False,
     base: str | None = None,
@@ -58,44 +60,67 @@ def run_demo(
     The recipe is copied into ``out``, where it can be edited; a copy that is there already is used as it is.
 
     Args:
-        tell: is given each line for the terminal.
+        echo: prints a line.
         quick: fewer pictures, epochs and cells.
         base, recipe: instead of the pocket and the shipped recipe.
-        rank: see :func:`~loratools.recipe.run.runner.run_steps`; the others take part by :func:`help_demo`.
+        rank: see :func:`~loratools.recipe.run.runner.run_steps`; the others take part by :func:`follow_demo`.
     Raises:
         LoratoolsError: of the step that fails; what is finished stays.
     """
     begun = time.perf_counter()
     story = read_yaml(_STORY).data
-    mine = _copied(recipe or _shipped(quick), out, tell)
-    planner = make_planner(mine, out, base)
+    own_recipe = _copied(recipe or _shipped(quick), out, echo)
+    planner = make_planner(own_recipe, out, base)
     planned = planner.plan()
-    chapters = iter(range(1, len(planned) + 1))
-
-    def chapter(done: Ran | Planned) -> None:
-        step = done.planned if isinstance(done, Ran) else done
-        tell(f"\n{next(chapters)}/{len(planned)}  {story['captions'].get(step.kind, step.kind)}")
-
-    def finished(done: Ran) -> None:
-        if done.cached:
-            chapter(done)
-        state = "already there" if done.cached else f"{done.record.seconds:.1f} s"
-        tell(f"     {shown(done.planned.out)}: {done.record.summary}  ({state})")
-
-    tell(f"The base is {planner.paths.base}. Everything goes to {shown(out)}; the recipe is {shown(mine)}.")
-
-    def ended(ran: Sequence[Ran], failures: Sequence[Failure]) -> None:
-        try_report(Told(planner, planned, ran, failures, context, time.perf_counter() - begun), tell)
-
-    ran = run_steps(planned, out, context, rank=rank, on_note=tell, on_start=chapter, on_done=finished, on_end=ended)
-    result = _result(out, mine, planner, ran, time.perf_counter() - begun)
+    observer = _DemoPrinter(planner, planned, context, story["captions"], echo, begun)
+    echo(
+        f"The base is {planner.paths.base}. Everything goes to {short_path(out)}; "
+        f"the recipe is {short_path(own_recipe)}."
+    )
+    ran = run_steps(planned, out, context, rank=rank, observer=observer)
+    result = _result(out, own_recipe, planner, ran, time.perf_counter() - begun)
     write_text(out / "demo.json", json.dumps(_facts(result), indent=1, ensure_ascii=False) + "\n")
-    _tell_scores(result, story["scores"], tell)
-    _tell_end(result, tell)
+    _print_scores(result, story["scores"], echo)
+    _print_end(result, echo)
     return result
 
 
-def help_demo(out: Path, context: RunContext, rank: Rank, *, quick: bool = False) -> None:
+@dataclass
+class _DemoPrinter(RunObserver):
+    """Prints a chapter for each step of the demo, and writes the report at its end.
+
+    Args:
+        captions: kind of step -> what it is for.
+        begun: when the demo began, in ``time.perf_counter``'s seconds.
+    """
+
+    planner: Planner
+    steps: Sequence[Planned]
+    context: RunContext
+    captions: Mapping[str, str]
+    echo: Print
+    begun: float
+    chapter: int = 0
+
+    def on_start(self, planned: Planned) -> None:
+        self.chapter += 1
+        self.echo(f"\n{self.chapter}/{len(self.steps)}  {self.captions.get(planned.kind, planned.kind)}")
+
+    def on_done(self, result: StepResult) -> None:
+        if result.cached:
+            self.on_start(result.planned)
+        state = "already there" if result.cached else f"{result.record.seconds:.1f} s"
+        self.echo(f"     {short_path(result.planned.out)}: {result.record.summary}  ({state})")
+
+    def on_note(self, text: str) -> None:
+        self.echo(text)
+
+    def on_end(self, results: Sequence[StepResult], failures: Sequence[StepFailure]) -> None:
+        seconds = time.perf_counter() - self.begun
+        try_report(FinishedRun(self.planner, self.steps, results, failures, self.context, seconds), self.echo)
+
+
+def follow_demo(out: Path, context: RunContext, rank: Rank, *, quick: bool = False) -> None:
     """Take part in a demo that the first process of this launch runs.
 
     Raises:
@@ -109,19 +134,19 @@ def _shipped(quick: bool) -> Path:
     return RECIPES / name
 
 
-def _copied(shipped: Path, out: Path, tell: Tell) -> Path:
-    mine = out / shipped.name
+def _copied(shipped: Path, out: Path, echo: Print) -> Path:
+    own_recipe = out / shipped.name
     if out.is_file():
         raise RecipeError(f"{out} is a file; the demo needs a folder, so give another --out")
-    if not mine.exists():
+    if not own_recipe.exists():
         out.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(shipped, mine)
-    elif mine.read_bytes() != shipped.read_bytes():
-        tell(f"Using {shown(mine)} as it was edited; delete it to start from the shipped one.")
-    return mine
+        shutil.copyfile(shipped, own_recipe)
+    elif own_recipe.read_bytes() != shipped.read_bytes():
+        echo(f"Using {short_path(own_recipe)} as it was edited; delete it to start from the shipped one.")
+    return own_recipe
 
 
-def _result(out: Path, mine: Path, planner: Planner, ran: list[Ran], seconds: float) -> DemoResult:
+def _result(out: Path, own_recipe: Path, planner: Planner, ran: list[StepResult], seconds: float) -> DemoResult:
     grids = [done for done in ran if done.planned.kind == "grid"]
     scores: Mapping[str, Any] = next(
         (done.record.facts["scores"] for done in grids if "scores" in done.record.facts), {}
@@ -130,24 +155,25 @@ def _result(out: Path, mine: Path, planner: Planner, ran: list[Ran], seconds: fl
     for done in grids:
         files["sheet"] = str(done.planned.out / "grid.png")
         files["page"] = str(done.planned.out / "grid.html")
-    files["report"] = str(places(planner)[1])
-    return DemoResult(out, mine, tuple(ran), scores, files, _next_commands(out, mine, planner, ran), seconds)
+    files["report"] = str(report_paths(planner)[1])
+    return DemoResult(
+        out, own_recipe, tuple(ran), scores, files, _next_commands(out, own_recipe, planner, ran), seconds
+    )
 
 
-def _next_commands(out: Path, mine: Path, planner: Planner, ran: list[Ran]) -> tuple[str, ...]:
+def _next_commands(out: Path, own_recipe: Path, planner: Planner, ran: list[StepResult]) -> tuple[str, ...]:
     """Three commands, with this very demo's files."""
     base = "" if planner.paths.base == planner.recipe.base else f" --base {_quoted(planner.paths.base)}"
-    commands = [f"loratools run {_quoted(shown(mine))} -o {_quoted(shown(out))}{base}"]
+    commands = [f"loratools run {_quoted(short_path(own_recipe))} -o {_quoted(short_path(out))}{base}"]
     merges = [done for done in ran if done.planned.kind == "merge"]
     if merges:
         merged = merges[-1].planned
-        settings = planner.recipe.steps[merged.name].merge
-        terms = _with_places(settings.terms if settings else "", planner)
+        terms = _with_places(planner.recipe.steps[merged.name].options(Merge).terms, planner)
         prompt = _prompt(planner)
-        commands.append(f"loratools verify {_quoted(shown(merged.out))} {_quoted(terms)}")
+        commands.append(f"loratools verify {_quoted(short_path(merged.out))} {_quoted(terms)}")
         commands.append(
-            f"loratools grid {_quoted(terms)} {_quoted(shown(merged.out))} --base {_quoted(planner.paths.base)} "
-            f"--prompt {_quoted(prompt)} --seed 7 -o {_quoted(shown(out / 'try'))}"
+            f"loratools grid {_quoted(terms)} {_quoted(short_path(merged.out))} --base {_quoted(planner.paths.base)} "
+            f"--prompt {_quoted(prompt)} --seed 7 -o {_quoted(short_path(out / 'try'))}"
         )
     return tuple(commands)
 
@@ -160,12 +186,12 @@ def _with_places(text: str, planner: Planner) -> str:
 
     steps = planner.recipe.steps
     specs = parse_merge_string(text)
-    placed = [replace(s, ref=shown(planner.step(s.ref).out)) if s.ref in steps else s for s in specs]
+    placed = [replace(s, ref=short_path(planner.step(s.ref).out)) if s.ref in steps else s for s in specs]
     return re.sub(r":(-?\d+)\.0\b", r":\1", ",".join(spec.text() for spec in placed))  # 1, as a person writes it
 
 
 def _prompt(planner: Planner) -> str:
-    grids = [step.grid for step in planner.recipe.steps.values() if step.grid is not None]
+    grids = [step.options(Grid) for step in planner.recipe.steps.values() if step.kind == "grid"]
     return grids[-1].prompts[0] if grids else "1girl"
 
 
@@ -198,27 +224,27 @@ def _facts(result: DemoResult) -> dict[str, Any]:
     }
 
 
-def _tell_scores(result: DemoResult, text: str, tell: Tell) -> None:
+def _print_scores(result: DemoResult, text: str, echo: Print) -> None:
     if not result.scores:
         return
     scores = result.scores
     rows = [{"label": "base alone", **scores["base"]}, *scores["rows"]]
     width = max(len(row["label"]) for row in rows)
-    tell(f"\n{text.format(weight=scores['weight'], style=scores['style'])}\n")
-    tell(f"  {'':<{width}}  style  tags   defects  hands")
+    echo(f"\n{text.format(weight=scores['weight'], style=scores['style'])}\n")
+    echo(f"  {'':<{width}}  style  tags   defects  hands")
     for row in rows:
         hands = row["faults"].get("hands", 0.0)
-        tell(
+        echo(
             f"  {row['label']:<{width}}  {row['style']:>5.2f}  {100 * row['obedience']:>3.0f} %  "
             f"{row['defects']:>7.2f}  {hands:>5.2f}"
         )
 
 
-def _tell_end(result: DemoResult, tell: Tell) -> None:
-    tell(f"\nDone in {result.seconds:.0f} s. Look at:")
+def _print_end(result: DemoResult, echo: Print) -> None:
+    echo(f"\nDone in {result.seconds:.0f} s. Look at:")
     for name in ("sheet", "page", "report"):
         if name in result.files:
-            tell(f"  {shown(Path(result.files[name]))}")
-    tell(f"  {shown(result.out)}\n\nThen try (edit a number of {shown(result.recipe)} before the first):")
+            echo(f"  {short_path(Path(result.files[name]))}")
+    echo(f"  {short_path(result.out)}\n\nThen try (edit a number of {short_path(result.recipe)} before the first):")
     for command in result.next:
-        tell(f"  {command}")
+        echo(f"  {command}")

@@ -1,26 +1,45 @@
 """Symptom fixes: a recipe's vectors edited in place, number by number, every other byte of the file kept.
 
-What was done is kept beside the recipe, in ``.NAME.fixes.json``, so that the next fix of a symptom goes to its next
-step. An edit holds the very texts that it replaced; where the recipe was edited by hand since, undo goes number by
-number instead, and leaves those that are no longer what the fix wrote.
+Each edit is logged beside the recipe, in ``.NAME.fixes.json``, so that the next fix of a symptom goes to its next
+step. The log holds the texts that were replaced; where the recipe was edited by hand since, undo goes number by number
+instead, and leaves those that are no longer what the fix wrote.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from loratools.blocks.presets import load_presets
-from loratools.blocks.symptoms import Step, Symptom, Together, find_symptom, together
+from loratools.blocks.symptoms import ROLES, Step, Symptom, Together, find_symptom, together
 from loratools.blocks.vector import Presets
 from loratools.errors import LoratoolsError, RecipeError
 from loratools.files import locked, write_bytes
-from loratools.recipe.edit.locate import ROLES, Located, MergeText, Replacement, applied, locate, merge_text, prepared
-from loratools.recipe.edit.log import Change, Edit, Made, Source, load_log, real_place, save_log, sidecar
-from loratools.recipe.edit.result import Fixed
+from loratools.ops.merging.merge_string import Span
+from loratools.recipe.edit.locate import (
+    Located,
+    MergeText,
+    Replacement,
+    apply,
+    locate,
+    merge_text,
+    preparation,
+)
+from loratools.recipe.edit.log import (
+    AppliedStep,
+    Change,
+    Edit,
+    EditResult,
+    RecipeFile,
+    behind_link,
+    load_log,
+    save_log,
+    sidecar,
+)
 from loratools.recipe.schema.recipe import Recipe
+from loratools.recipe.steps.lora.merge import Merge
 from loratools.yamlio import Document
 
 STEP = Decimal("0.1")
@@ -28,7 +47,7 @@ STEP = Decimal("0.1")
 
 def fix(
     recipe: Path, names: Sequence[str], *, size: Decimal = STEP, merge: str | None = None, dry_run: bool = False
-) -> Fixed:
+) -> EditResult:
     """Edit the vectors of ``recipe`` by the rules for the symptoms ``names``, each at its next step.
 
     Args:
@@ -41,126 +60,122 @@ def fix(
     """
     if size <= 0:
         raise RecipeError(f"a step of {size} moves nothing; use a positive number such as 0.1")
-    recipe = real_place(recipe)
+    recipe = behind_link(recipe)
     with locked(sidecar(recipe)):
-        source = Source.read(recipe)
-        log = load_log(recipe, source.digest)
+        file = RecipeFile.read(recipe)
+        log = load_log(recipe, file.digest)
         chosen = [find_symptom(name) for name in dict.fromkeys(name.lower() for name in names)]
-        edit, outcome = _plan(source, log, chosen, size, merge)
+        edit, outcome = _plan(file, log, chosen, size, merge)
         if dry_run:
             return outcome
         save_log(recipe, [*log, edit])
-        write_bytes(recipe, source.encoded(outcome.text))
+        write_bytes(recipe, file.encoded(outcome.text))
     return replace(outcome, written=True)
-
-
-def history(recipe: Path) -> list[Edit]:
-    """The fixes that are in effect, oldest first."""
-    return load_log(recipe, Source.read(recipe).digest)
 
 
 def sized(recipe: Path, names: Sequence[str], size: Decimal, merge: str | None = None) -> str:
     """The recipe's text after a fix of ``size``, which may be 0; nothing is written."""
-    source = Source.read(recipe)
+    file = RecipeFile.read(recipe)
     if size == 0:
-        return source.text
+        return file.text
     chosen = [find_symptom(name) for name in dict.fromkeys(name.lower() for name in names)]
-    return _plan(source, load_log(recipe, source.digest), chosen, size, merge)[1].text
+    return _plan(file, load_log(recipe, file.digest), chosen, size, merge)[1].text
 
 
 def _plan(
-    source: Source, log: Sequence[Edit], chosen: Sequence[Symptom], size: Decimal, merge: str | None
-) -> tuple[Edit, Fixed]:
-    steps = _choose(source, log, chosen, merge)
+    file: RecipeFile, log: Sequence[Edit], chosen: Sequence[Symptom], size: Decimal, merge: str | None
+) -> tuple[Edit, EditResult]:
+    steps = _choose(file, log, chosen, merge)
     roles = [role for role in ROLES if any(move.role == role for _, step in steps for move in step.moves)]
-    text, passes, notes = _prepare(source, merge, roles)
-    recipe, document = source.parsed(text)
+    text, passes, notes = _prepare(file, merge, roles)
+    recipe, document = file.parsed(text)
     merged = merge_text(document, recipe, merge)
-    found = {role: locate(document, recipe, merged, term) for role, term in merged.of_roles(roles).items()}
-    _check_apart(found, document)
+    vectors = {role: locate(document, recipe, merged, term) for role, term in merged.of_roles(roles).items()}
+    _check_apart(vectors, document)
     notes += [
-        f"the merge has no term for {role}, so only the other vector moves" for role in roles if role not in found
+        f"the merge has no term for {role}, so only the other vector moves" for role in roles if role not in vectors
     ]
     plan = together([(symptom, step) for symptom, (_, step) in zip(chosen, steps, strict=True)])
-    changes, places = _changes(plan, size, text, found, merged)
+    numbers = [*_vector_changes(plan, size, document, vectors), *_weight_changes(plan, document, merged)]
+    changes = tuple(change for change, _ in numbers)
     if not changes:
         why = "; ".join(plan.conflicts) or "every number that this would lower is 0 already"
-        raise RecipeError(f"{source.path}: nothing to change: {why}")
-    pairs = zip(places, changes, strict=True)
-    text, back = applied(text, [Replacement(*place, change.after) for place, change in pairs])
-    source.parsed(text)  # an edit that breaks the recipe is a bug, and must not reach the file
-    made = tuple(Made(one.name, index + 1, step.say) for one, (index, step) in zip(chosen, steps, strict=True))
-    edit = Edit(merged.step, made, str(size), source.digest, source.digest_of(text), (*passes, tuple(back)), changes)
-    told = (*notes, *plan.notes, *_against(changes, log))
-    return edit, Fixed(source.path, made, changes, plan.conflicts, told, source.text, text)
+        raise RecipeError(f"{file.path}: nothing to change: {why}")
+    text, back = apply(text, [replacement for _, replacement in numbers])
+    file.parsed(text)  # an edit that breaks the recipe is a bug, and must not reach the file
+    made = tuple(AppliedStep(one.name, index + 1, step.say) for one, (index, step) in zip(chosen, steps, strict=True))
+    edit = Edit(merged.step, made, str(size), file.digest, file.digest_of(text), (*passes, tuple(back)), changes)
+    notes += [*plan.notes, *_against(changes, log)]
+    return edit, EditResult(file.path, made, changes, plan.conflicts, tuple(notes), file.text, text)
 
 
 def _choose(
-    source: Source, log: Sequence[Edit], chosen: Sequence[Symptom], merge: str | None
+    file: RecipeFile, log: Sequence[Edit], chosen: Sequence[Symptom], merge: str | None
 ) -> list[tuple[int, Step]]:
     """Each symptom's next step, judged on a text in which every vector that can be edited is ready for it."""
-    text, _, _ = _prepare(source, merge, tuple(ROLES), strict=False)
-    recipe, document = source.parsed(text)
+    text, _, _ = _prepare(file, merge, tuple(ROLES), strict=False)
+    recipe, document = file.parsed(text)
     merged = merge_text(document, recipe, merge)
-    found: dict[str, Located | None] = {}
+    vectors: dict[str, Located | None] = {}
     for role, term in merged.of_roles(tuple(ROLES)).items():
         try:
-            found[role] = locate(document, recipe, merged, term)
+            vectors[role] = locate(document, recipe, merged, term)
         except RecipeError:
-            found[role] = None  # the step that needs it will say why
-    return [_next(symptom, log, text, found, merged) for symptom in chosen]
+            vectors[role] = None  # the step that needs it will say why
+    return [_next(symptom, log, document, vectors, merged) for symptom in chosen]
 
 
 def _prepare(
-    source: Source, merge: str | None, roles: Sequence[str], *, strict: bool = True
+    file: RecipeFile, merge: str | None, roles: Sequence[str], *, strict: bool = True
 ) -> tuple[str, list[tuple[Replacement, ...]], list[str]]:
-    """The text with presets that are used by name copied into ``blocks:``, and what takes that back.
+    """The text with presets that are used by name copied into ``blocks:``, the replacements that undo that, and notes.
 
     Args:
         strict: raise for a vector that cannot be made ready; otherwise it stays.
     """
-    text, passes, notes = source.text, list[tuple[Replacement, ...]](), list[str]()
+    text, passes, notes = file.text, list[tuple[Replacement, ...]](), list[str]()
     for role in reversed(list(ROLES)):  # each goes to the front, so GP1 comes to stand first
-        recipe, document = source.parsed(text)
+        recipe, document = file.parsed(text)
         merged = merge_text(document, recipe, merge)
         term = merged.of_roles(roles).get(role)
         if term is None:
             continue
         try:
-            changes = prepared(document, recipe, merged, term, _presets(source, recipe, merged))
+            changes = preparation(document, recipe, merged, term, _presets(file, recipe, merged))
         except LoratoolsError:
             if strict:
                 raise
             continue
         if changes:
-            text, back = applied(text, changes)
+            text, back = apply(text, changes)
             passes.append(tuple(back))
-            notes.append(f"{merged.specs[term].vector_text} was copied into `blocks:`, where its numbers can be edited")
+            notes.append(
+                f"{merged.terms[term].spec.vector_text} was copied into `blocks:`, where its numbers can be edited"
+            )
     return text, passes, notes
 
 
-def _presets(source: Source, recipe: Recipe, merged: MergeText) -> Presets:
-    settings = recipe.steps[merged.step].merge
-    told = settings.presets if settings is not None else None
-    beside = source.path.parent / told if told else None
-    return load_presets(beside if beside is not None and beside.exists() else told, recipe.blocks)
+def _presets(file: RecipeFile, recipe: Recipe, merged: MergeText) -> Presets:
+    name = recipe.steps[merged.step].options(Merge).presets
+    beside = file.path.parent / name if name else None
+    return load_presets(beside if beside is not None and beside.exists() else name, recipe.blocks)
 
 
-def _check_apart(found: Mapping[str, Located], document: Document) -> None:
-    if len(found) == 2 and set(found["GP1"].places.values()) & set(found["GP2"].places.values()):
+def _check_apart(vectors: Mapping[str, Located], document: Document) -> None:
+    if len(vectors) == 2 and set(vectors["GP1"].spans.values()) & set(vectors["GP2"].spans.values()):
         raise RecipeError(
-            f"{document.source}: both terms of the merge use the vector {found['GP1'].label}; give the "
+            f"{document.source}: both terms of the merge use the vector {vectors['GP1'].label}; give the "
             "base style a vector of its own first"
         )
 
 
 def _next(
-    symptom: Symptom, log: Sequence[Edit], text: str, found: Mapping[str, Located | None], merged: MergeText
+    symptom: Symptom, log: Sequence[Edit], document: Document, vectors: Mapping[str, Located | None], merged: MergeText
 ) -> tuple[int, Step]:
-    """The symptom's next step that changes anything, and its place; a step without effect is passed over."""
+    """The symptom's next step that changes anything, and its index; a step without effect is passed over."""
     for index in range(_times(symptom, log), max(len(symptom.steps), _times(symptom, log) + 1)):
         step = symptom.step_at(index)
-        if step is not None and _moves_anything(step, text, found, merged):
+        if step is not None and _moves_anything(step, document, vectors, merged):
             return min(index, len(symptom.steps) - 1), step
     raise RecipeError(
         f"{symptom.name}: the rules have nothing more to try here; look at the images and the epoch "
@@ -168,15 +183,15 @@ def _next(
     )
 
 
-def _moves_anything(step: Step, text: str, found: Mapping[str, Located | None], merged: MergeText) -> bool:
-    """Whether the step has a number to move. A vector that cannot be read counts, so that its error is told."""
+def _moves_anything(step: Step, document: Document, vectors: Mapping[str, Located | None], merged: MergeText) -> bool:
+    """Whether the step has a number to move. A vector that cannot be read counts, so that its error is reported."""
     if step.strength is not None:
-        return bool(merged.weights)
+        return True
     for (role, block), by in step.directions().items():
-        target = found.get(role)
-        if role in found and (target is None or block not in target.places):
+        target = vectors.get(role)
+        if role in vectors and (target is None or block not in target.spans):
             return True
-        if target is not None and (by > 0 or Decimal(text[slice(*target.places[block])]) > 0):
+        if target is not None and (by > 0 or _decimal(document, target.spans[block]) > 0):
             return True
     return False
 
@@ -186,36 +201,60 @@ def _times(symptom: Symptom, log: Sequence[Edit]) -> int:
     return max((made.step for edit in log for made in edit.made if made.symptom == symptom.name), default=0)
 
 
-def _changes(
-    plan: Together, size: Decimal, text: str, found: Mapping[str, Located], merged: MergeText
-) -> tuple[tuple[Change, ...], list[tuple[int, int]]]:
-    """The numbers that change, and where they stand."""
-    changes, places = list[Change](), list[tuple[int, int]]()
+def _vector_changes(
+    plan: Together, size: Decimal, document: Document, vectors: Mapping[str, Located]
+) -> Iterator[tuple[Change, Replacement]]:
+    """The numbers of vectors that change."""
     for (role, block), by in plan.moves.items():
-        target = found.get(role)
+        target = vectors.get(role)
         if target is None:
             continue
-        if block not in target.places:
+        if block not in target.spans:
             raise RecipeError(
                 f"the rules speak of SD1's blocks, and {target.label} is of {target.scheme.title}, which "
                 f"has no {block}; edit it by hand, `loratools blocks suggest` has numbers"
             )
-        place = target.places[block]
-        after = _moved(text[slice(*place)], by * size)
+        span = target.spans[block]
+        after = _moved(_decimal(document, span), by * size)
         if after is not None:
-            changes.append(Change(role, target.label, block, text[slice(*place)], after))
-            places.append(place)
-    for index, place in merged.weights.items() if plan.strength != 1 else ():
-        written = text[slice(*place)]
-        after = _short(Decimal(written) * Decimal(str(plan.strength)))
-        changes.append(Change("strength", f"weight of {merged.specs[index].ref}", str(index + 1), written, after))
-        places.append(place)
-    return tuple(changes), places
+            yield Change(role, target.label, block, document.text[slice(*span)], after), Replacement(*span, after)
 
 
-def _moved(written: str, by: Decimal) -> str | None:
+def _weight_changes(plan: Together, document: Document, merged: MergeText) -> Iterator[tuple[Change, Replacement]]:
+    """Every weight of the merge, where its strength changes; a term without a weight has the weight 1."""
+    if plan.strength == 1:
+        return
+    for index, term in enumerate(merged.terms):
+        span = term.weight
+        written = "1" if span is None else document.text[slice(*span)]
+        before = Decimal(1) if span is None else _decimal(document, span)
+        after = _short(before * Decimal(str(plan.strength)))
+        change = Change("strength", f"weight of {term.spec.ref}", str(index + 1), written, after)
+        if span is None:
+            yield change, Replacement(term.name_end, term.name_end, f":{after}")
+        else:
+            yield change, Replacement(*span, after)
+
+
+def _decimal(document: Document, span: Span) -> Decimal:
+    """The number at ``span``.
+
+    Raises:
+        RecipeError: if it is written in another way than by decimal digits.
+    """
+    written = document.text[slice(*span)]
+    try:
+        return Decimal(written)
+    except InvalidOperation as error:
+        line = document.text.count("\n", 0, span[0]) + 1
+        raise RecipeError(
+            f"{document.source}, line {line}: '{written}' is not written by decimal digits; write it as 0.5 or 1, then "
+            "it can be edited"
+        ) from error
+
+
+def _moved(before: Decimal, by: Decimal) -> str | None:
     """A number after a step; never below 0, and None if that leaves it as it is."""
-    before = Decimal(written)
     after = before + by if by > 0 else min(before, max(before + by, Decimal(0)))
     return None if after == before else format(after, "f")
 
@@ -227,18 +266,19 @@ def _short(value: Decimal) -> str:
 
 def _against(changes: Sequence[Change], log: Sequence[Edit]) -> list[str]:
     """Earlier fixes of other symptoms that this one takes back in part."""
-    found: dict[str, list[str]] = {}
+    reversed_by: dict[str, list[str]] = {}
     for edit in log:
         for old in edit.changes:
             for new in changes:
                 same = (old.role, old.block) == (new.role, new.block) and new.role != "strength"
                 if same and _rises(old) != _rises(new):
                     names = " and ".join(made.symptom for made in edit.made)
-                    found.setdefault(f"{names} had {'raised' if _rises(old) else 'lowered'}", []).append(
+                    reversed_by.setdefault(f"{names} had {'raised' if _rises(old) else 'lowered'}", []).append(
                         f"{new.role} {new.block}"
                     )
     return [
-        f"this goes against an earlier fix: {what} {', '.join(dict.fromkeys(where))}" for what, where in found.items()
+        f"this goes against an earlier fix: {what} {', '.join(dict.fromkeys(where))}"
+        for what, where in reversed_by.items()
     ]
 
 

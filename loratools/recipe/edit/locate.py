@@ -1,24 +1,22 @@
-"""Where a recipe's numbers stand in its text: the elements of named vectors, and the numbers in merge strings."""
+"""Where a recipe's numbers stand in its text: the items of named vectors, and the numbers in merge strings."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.scheme import Scheme
-from loratools.blocks.text import is_number, split_items
-from loratools.blocks.vector import BlockVector, Presets, parse_vector, vector_from
-from loratools.errors import BlockError, LoratoolsError, RecipeError
-from loratools.ops.merging.merge_string import TermSpec, parse_merge_string
+from loratools.blocks.symptoms import ROLES
+from loratools.blocks.tokens import is_number, split_items
+from loratools.blocks.vector import BlockVector, Presets, vector_from
+from loratools.errors import BlockError, RecipeError
+from loratools.ops.merging.merge_string import Span, TermSpans, TermSpec, locate_terms
 from loratools.recipe.schema.recipe import Recipe
-from loratools.yamlio import Document, Place, Span
-
-ROLES = {"GP1": 1, "GP2": -1}  # whose vector the rules for symptoms move: of the first term of that sign
-Range = tuple[int, int]  # half-open, in characters of the document's text
-_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
-_PROBE = "73501.25"  # a weight that nobody writes
+from loratools.recipe.steps.lora.merge import Merge
+from loratools.yamlio import Document, Place, SourceSpan
 
 
 @dataclass(frozen=True)
@@ -32,29 +30,39 @@ class Replacement:
 
 @dataclass(frozen=True)
 class Located:
-    """A vector whose numbers can be edited: ``places`` of each block's number in the text."""
+    """A vector whose numbers can be edited: ``spans`` of each block's number in the text."""
 
     label: str
     scheme: Scheme
-    places: Mapping[str, Range]
+    spans: Mapping[str, Span]
+
+
+@dataclass(frozen=True)
+class TermText:
+    """A term of a merge string, and where its numbers stand in the document's text.
+
+    Args:
+        name_end: where the name ends, after which a weight can be inserted.
+        weight: the weight, or the part of a fraction such as ``1/3`` above its line; None if the term has none.
+        items: the items of its vector.
+    """
+
+    spec: TermSpec
+    name_end: int
+    weight: Span | None
+    items: tuple[Span, ...]
 
 
 @dataclass(frozen=True)
 class MergeText:
-    """A merge step's string: where its value begins in the document's text, its terms, and its numbers' places.
-
-    ``weights`` by term; ``items`` by term and by place in the term's vector.
-    """
+    """The merge string of the step ``step``."""
 
     step: str
-    start: int
-    specs: tuple[TermSpec, ...]
-    weights: Mapping[int, Range]
-    items: Mapping[tuple[int, int], Range]
+    terms: tuple[TermText, ...]
 
     def first(self, sign: int) -> int | None:
-        """The first term of that sign."""
-        return next((index for index, spec in enumerate(self.specs) if spec.weight * sign > 0), None)
+        """The index of the first term of that sign."""
+        return next((index for index, term in enumerate(self.terms) if term.spec.weight * sign > 0), None)
 
     def of_roles(self, roles: Sequence[str]) -> dict[str, int]:
         """Which term each of the :data:`ROLES` is, of those that there are."""
@@ -68,7 +76,7 @@ def merge_text(document: Document, recipe: Recipe, step: str | None) -> MergeTex
     Raises:
         RecipeError: if there is none, or several and none is named, or the string is written over several lines.
     """
-    merges = {name: body.merge for name, body in recipe.steps.items() if body.merge}
+    merges = {name: body.options(Merge) for name, body in recipe.steps.items() if body.kind == "merge"}
     if not merges:
         raise RecipeError(f"{document.source} has no merge step, so there is no vector to edit")
     if step is None and len(merges) > 1:
@@ -80,15 +88,25 @@ def merge_text(document: Document, recipe: Recipe, step: str | None) -> MergeTex
     place: Place = ("steps", name, "merge")
     place = place if isinstance(_data(document, place), str) else (*place, "terms")
     start = _begin(document, place, settings.terms)
-    weights, items = _numbers(settings.terms)
-    shift = {key: (begin + start, end + start) for key, (begin, end) in weights.items()}
-    moved = {key: (begin + start, end + start) for key, (begin, end) in items.items()}
-    return MergeText(name, start, tuple(parse_merge_string(settings.terms)), shift, moved)
+    terms = [_term_text(term.spec, term.spans, settings.terms, start) for term in locate_terms(settings.terms)]
+    return MergeText(name, tuple(terms))
 
 
-def prepared(document: Document, recipe: Recipe, merge: MergeText, term: int, presets: Presets) -> list[Replacement]:
-    """What has to change before the vector of ``term`` can be edited number by number: a preset used by name is
-    copied into ``blocks:``, and a named expression becomes its numbers. Empty if it can be edited as it stands.
+def _term_text(spec: TermSpec, spans: TermSpans, text: str, start: int) -> TermText:
+    """A term of the merge string ``text``, which begins at the document's character ``start``."""
+    weight = None
+    if spans.weight is not None:
+        above = text[spans.weight.start : spans.weight.end].partition("/")[0].rstrip()
+        weight = Span(start + spans.weight.start, start + spans.weight.start + len(above))
+    items = tuple(Span(start + item.start, start + item.end) for item in spans.items)
+    return TermText(spec, start + spans.ref.end, weight, items)
+
+
+def preparation(document: Document, recipe: Recipe, merge: MergeText, term: int, presets: Presets) -> list[Replacement]:
+    """What has to change before the vector of ``term`` can be edited number by number.
+
+    A preset used by name is copied into ``blocks:``, and a named expression becomes its numbers. Empty if the vector
+    can be edited as it stands.
 
     Raises:
         RecipeError: if the term has no vector, or one that mixes a preset with changes inside the merge string.
@@ -112,33 +130,39 @@ def prepared(document: Document, recipe: Recipe, merge: MergeText, term: int, pr
 
 
 def locate(document: Document, recipe: Recipe, merge: MergeText, term: int) -> Located:
-    """The vector of ``term`` with its numbers' places; :func:`prepared` has nothing left to do.
+    """The vector of ``term`` with its numbers' places; :func:`preparation` has nothing left to change.
 
     Raises:
         RecipeError: if it is no whole vector.
     """
     text = _vector_text(document, merge, term)
     if _is_list(text):
-        count = len(split_items(text))
         scheme = _scheme([float(item) for item in split_items(text)], text, document)
-        places = [merge.items[term, index] for index in range(count)]
-        return Located(f"the vector of {merge.specs[term].ref}", scheme, dict(zip(scheme.names, places, strict=True)))
+        spec, items = merge.terms[term].spec, merge.terms[term].items
+        return Located(f"the vector of {spec.ref}", scheme, dict(zip(scheme.names, items, strict=True)))
     name = _own_name(recipe, text)
     if name is None:
         raise RecipeError(f"{document.source}: '{text}' is no vector of this recipe")
     value = recipe.blocks[name]
     if isinstance(value, list):
         scheme = _scheme(value, name, document)
-        spans = [_own_span(document, ("blocks", name, index)) for index in range(len(value))]
-        return Located(name, scheme, {b: (s.start, s.end) for b, s in zip(scheme.names, spans, strict=True)})
+        values = [_own_span(document, ("blocks", name, index)) for index in range(len(value))]
+        return Located(name, scheme, {b: Span(s.start, s.end) for b, s in zip(scheme.names, values, strict=True)})
     start = _begin(document, ("blocks", name), value)
-    found = [(start + item.start(), start + item.end()) for item in _NUMBER.finditer(value)]
-    scheme = _scheme([float(item) for item in split_items(value)], name, document)
-    return Located(name, scheme, dict(zip(scheme.names, found, strict=True)))
+    spans = [Span(start + begin, start + end) for begin, end in _item_spans(value)]
+    scheme = _scheme([float(value[begin:end]) for begin, end in _item_spans(value)], name, document)
+    return Located(name, scheme, dict(zip(scheme.names, spans, strict=True)))
 
 
-def applied(text: str, changes: Sequence[Replacement]) -> tuple[str, list[Replacement]]:
-    """``text`` with every change made, and the changes that take it back, in the new text's characters."""
+def _item_spans(numbers: str) -> Iterator[Span]:
+    """Where each number stands in a list of numbers, without the spaces around it."""
+    for item in re.finditer(r"[^,]+", numbers):
+        start = item.start() + len(item[0]) - len(item[0].lstrip())
+        yield Span(start, start + len(item[0].strip()))
+
+
+def apply(text: str, changes: Sequence[Replacement]) -> tuple[str, list[Replacement]]:
+    """``text`` with every change made, and the changes that undo them, by positions in the new text."""
     pieces, back, at, shift = [], [], 0, 0
     for change in sorted(changes, key=lambda one: one.start):
         pieces += [text[at : change.start], change.new]
@@ -149,37 +173,8 @@ def applied(text: str, changes: Sequence[Replacement]) -> tuple[str, list[Replac
     return "".join([*pieces, text[at:]]), back
 
 
-def _numbers(text: str) -> tuple[dict[int, Range], dict[tuple[int, int], Range]]:
-    """Which number of a merge string is what, asked of the parser itself: each one is changed in turn, and what
-    changes in the terms says what it was."""
-    known = parse_merge_string(text)
-    weights: dict[int, Range] = {}
-    items: dict[tuple[int, int], Range] = {}
-    for found in _NUMBER.finditer(text):
-        probed = text[: found.start()] + _PROBE + text[found.end() :]
-        try:
-            specs = parse_merge_string(probed)
-        except LoratoolsError:  # a number inside a name, which makes no sense when it changes
-            continue
-        for index, (old, new) in enumerate(zip(known, specs, strict=False)):
-            if len(specs) != len(known) or old.ref != new.ref or old.epoch != new.epoch:
-                break
-            if old.weight != new.weight:
-                weights[index] = found.span()
-            elif old.vector_text != new.vector_text:
-                place = _changed(str(old.vector_text), str(new.vector_text))
-                if place is not None:
-                    items[index, place] = found.span()
-    return weights, items
-
-
-def _changed(old: str, new: str) -> int | None:
-    pairs = zip(split_items(old), split_items(new), strict=False)
-    return next((place for place, (a, b) in enumerate(pairs) if a != b), None)
-
-
 def _vector_text(document: Document, merge: MergeText, term: int) -> str:
-    spec = merge.specs[term]
+    spec = merge.terms[term].spec
     if spec.vector_text is None:
         raise RecipeError(
             f"{document.where(('steps', merge.step))}: {spec.ref} has no block vector; give it one, such "
@@ -232,7 +227,7 @@ def _insertion(document: Document, name: str, numbers: str) -> Replacement:
     return Replacement(first.start, first.start, f"{entry}{end}{' ' * (first.column - 1)}")
 
 
-def _own_span(document: Document, place: Place) -> Span:
+def _own_span(document: Document, place: Place) -> SourceSpan:
     """Where ``place`` stands in the recipe's own text, the only one that is edited.
 
     Raises:

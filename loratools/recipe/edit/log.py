@@ -1,4 +1,4 @@
-"""What is remembered of a recipe's fixes, in ``.NAME.fixes.json`` beside it, and the recipe's file as it is edited."""
+"""The log of a recipe's fixes (``.NAME.fixes.json`` beside it), the recipe's file, and what an edit did."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A symptom's part in an edit: its step, from 1, and what the step says."""
+class AppliedStep:
+    """A symptom's part in an edit: the number of its step, from 1, and what the step says."""
 
     symptom: str
     step: int
@@ -41,15 +41,16 @@ class Made:
 
 @dataclass(frozen=True)
 class Edit:
-    """One fix as it is remembered.
+    """One fix in the log.
 
     Attributes:
+        merge: the merge step.
         before, after: sha256 of the recipe's bytes.
-        passes: what takes the text back, last pass first undone: each a list of replacements in the text after it.
+        passes: what undoes the edit, the last pass first: each is a list of replacements in the text after that pass.
     """
 
     merge: str
-    made: tuple[Made, ...]
+    made: tuple[AppliedStep, ...]
     size: str
     before: str
     after: str
@@ -58,8 +59,8 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A recipe's file: its path, its text without a byte order mark, and whether it had one."""
+class RecipeFile:
+    """A recipe's file: its path, its text without a byte order mark, and whether it had one (``mark``)."""
 
     path: Path
     text: str
@@ -67,7 +68,7 @@ class Source:
     digest: str
 
     @staticmethod
-    def read(path: Path) -> Source:
+    def read(path: Path) -> RecipeFile:
         """The file at ``path``.
 
         Raises:
@@ -81,7 +82,7 @@ class Source:
         except UnicodeDecodeError as error:
             raise RecipeError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
         mark = text.startswith(_BOM)
-        return Source(path, text[mark:], mark, hashlib.sha256(data).hexdigest())
+        return RecipeFile(path, text[mark:], mark, hashlib.sha256(data).hexdigest())
 
     def encoded(self, text: str) -> bytes:
         """The file's bytes for another text."""
@@ -97,20 +98,20 @@ class Source:
 
 
 def sidecar(recipe: Path) -> Path:
-    """Where the fixes of a recipe are remembered."""
+    """Where the log of a recipe's fixes lies."""
     return recipe.with_name(f".{recipe.name}.fixes.json")
 
 
 def load_log(recipe: Path, digest: str) -> list[Edit]:
-    """The remembered edits. One that was noted but never reached the recipe (a kill between two writes) is left out.
+    """The edits in the log, oldest first, without one that never reached the recipe (a kill between two writes).
 
     Raises:
         FileError: if the file cannot be understood.
     """
     path = sidecar(recipe)
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        edits = [_edit(item) for item in told["edits"]]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        edits = [_edit(item) for item in content["edits"]]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -123,7 +124,7 @@ def load_log(recipe: Path, digest: str) -> list[Edit]:
 def _edit(item: dict[str, Any]) -> Edit:
     return Edit(
         item["merge"],
-        tuple(Made(**one) for one in item["made"]),
+        tuple(AppliedStep(**one) for one in item["made"]),
         item["size"],
         item["before"],
         item["after"],
@@ -133,7 +134,7 @@ def _edit(item: dict[str, Any]) -> Edit:
 
 
 def save_log(recipe: Path, edits: Sequence[Edit]) -> None:
-    """Remember ``edits``; with none the file goes."""
+    """Write ``edits``; without any the file is deleted."""
     path = sidecar(recipe)
     if not edits:
         path.unlink(missing_ok=True)
@@ -142,6 +143,48 @@ def save_log(recipe: Path, edits: Sequence[Edit]) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def real_place(recipe: Path) -> Path:
+def behind_link(recipe: Path) -> Path:
     """Where a link points, so that the file behind it is edited and the link stays one."""
     return recipe.resolve() if recipe.is_symlink() else recipe
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """What a fix did (or would do), or what an undo took back.
+
+    Attributes:
+        text: the recipe's text afterwards, and ``old`` before.
+        notes: overlaps, conflicts and what was left alone, for the person.
+    """
+
+    recipe: Path
+    made: tuple[AppliedStep, ...]
+    changes: tuple[Change, ...]
+    conflicts: tuple[str, ...]
+    notes: tuple[str, ...]
+    old: str
+    text: str
+    written: bool = False
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "recipe": str(self.recipe),
+            "written": self.written,
+            "symptoms": [asdict(one) for one in self.made],
+            "changes": [
+                {**asdict(one), "before": float(one.before), "after": float(one.after)} for one in self.changes
+            ],
+            "conflicts": list(self.conflicts),
+            "notes": list(self.notes),
+        }
+
+    def lines(self) -> list[str]:
+        """For a person: what was tried, every number before and after, and what to know."""
+        lines = [f"{one.symptom}, step {one.step}: {one.say}" for one in self.made]
+        width = max((len(change.vector) for change in self.changes), default=0)
+        lines += [
+            f"  {change.vector:<{width}}  {change.block:<6}  {change.before} -> {change.after}"
+            for change in self.changes
+        ]
+        return [*lines, *(f"conflict: {text}" for text in self.conflicts), *(f"note: {text}" for text in self.notes)]

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loratools.errors import FileError, FormatError
-from loratools.recipe.importers.loratools_file import of_lineage, of_step
+from loratools.recipe.importers.loratools_file import from_lineage, from_step
 from loratools.recipe.importers.model import Imported, imported_recipe, preset_notes, term_name, unknown_presets
-from loratools.recipe.importers.sd_scripts import of_metadata, of_toml
-from loratools.recipe.importers.webui import of_infotext
+from loratools.recipe.importers.sd_scripts import from_metadata, from_toml
+from loratools.recipe.importers.webui import from_infotext
 from loratools.recipe.importers.write import step_name
 from loratools.recipe.plan.lineage import lineage_of
 
@@ -44,7 +44,7 @@ def import_recipe(source: str, *, base: str | None = None, is_text: bool = False
         return _of_text(source, base)
     match path.suffix.lower():
         case ".toml":
-            return of_toml(path, base)
+            return from_toml(path, base)
         case ".safetensors":
             return _of_lora(path, base)
         case suffix if suffix in _PICTURES:
@@ -74,7 +74,7 @@ def _of_text(text: str, base: str | None, source: str = "the text") -> Imported:
     if not text.strip():
         raise FormatError(f"{source} is empty; give a merge string or generation parameters")
     if _TAG.search(text):
-        return of_infotext(text, base)
+        return from_infotext(text, base)
     if re.search(r"^Steps: \d+", text, re.MULTILINE):
         raise FormatError(f"{source} holds generation parameters without a LoRA tag such as <lora:NAME:1>")
     return _of_merge_string(text, base)
@@ -111,13 +111,13 @@ def _of_lora(path: Path, base: str | None) -> Imported:
     if parts:
         return _of_supermerger(path, parts, base)
     if (lineage := lineage_of(path)) is not None:
-        return of_lineage(path, lineage, base)
-    made = Provenance.from_metadata(metadata)
-    if made is not None and (imported := of_step(path, made, base)) is not None:
+        return from_lineage(path, lineage, base)
+    provenance = Provenance.from_metadata(metadata)
+    if provenance is not None and (imported := from_step(path, provenance, base)) is not None:
         return imported
     if not any(key.startswith("ss_") for key in metadata):
         raise FormatError(f"{path} says nothing of how it was made: no metadata of SuperMerger or sd-scripts is in it")
-    return of_metadata(path, metadata, base)
+    return from_metadata(path, metadata, base)
 
 
 def _numbered(key: str) -> int:

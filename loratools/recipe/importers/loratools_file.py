@@ -16,7 +16,7 @@ from loratools.recipe.plan.lineage import Lineage
 _SUBTRACT = ("mode", "energy", "side", "mu", "most")
 
 
-def of_lineage(path: Path, lineage: Lineage, base: str | None) -> Imported:
+def from_lineage(path: Path, lineage: Lineage, base: str | None) -> Imported:
     """The recipe in the header, as it was: ``base`` is another one than it names."""
     rest = {key: value for key, value in lineage.data.items() if key not in ("version", "base", "blocks", "steps")}
     note = f"{path.name} is what its step '{lineage.step}' made; its paths begin where '{lineage.name}' lay"
@@ -39,26 +39,26 @@ class StepSettings:
     left_out: tuple[str, ...] = ()
 
 
-def of_step(path: Path, made: Provenance, base: str | None) -> Imported | None:
+def from_step(path: Path, provenance: Provenance, base: str | None) -> Imported | None:
     """The step that a command of ours ran; None for a training, whose ``ss_*`` entries say more."""
-    settings = _settings(made)
+    settings = _settings(provenance)
     if settings is None:
         return None
-    storage = {key: made.step[key] for key in ("rank", "dtype") if key in made.step}
+    storage = {key: provenance.step[key] for key in ("rank", "dtype") if key in provenance.step}
     notes = [f"'{key}' of {path.name} is not taken over" for key in settings.left_out]
     notes.append("the header tells files by name: put them beside the recipe, or name their folders at `lora_dirs:`")
     steps = {step_name(path.stem): {settings.kind: {**settings.options, **storage}}}
     return imported_recipe(f"a {settings.kind} by loratools", steps, base, notes)
 
 
-def can_tell(made: Provenance) -> bool:
-    """Whether :func:`of_step` can write the step that made a file as a recipe."""
-    return _settings(made) is not None
+def has_step(provenance: Provenance) -> bool:
+    """Whether :func:`from_step` can write the step that made a file as a recipe."""
+    return _settings(provenance) is not None
 
 
-def _settings(made: Provenance) -> StepSettings | None:
-    step = made.step
-    files = {str(item.get("role", "")): str(item.get("name")) for item in made.inputs}
+def _settings(provenance: Provenance) -> StepSettings | None:
+    step = provenance.step
+    files = {str(item.get("role", "")): str(item.get("name")) for item in provenance.inputs}
     match step:
         case {"merge": [*terms], "into": {"name": name}}:
             return StepSettings("merge_into", {"terms": _terms(terms), "into": str(name)})

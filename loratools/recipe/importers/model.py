@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loratools.errors import BlockError, LoratoolsError, RecipeError
+from loratools.files import utf8_text
 from loratools.ops.merging.merge_string import quoted
 from loratools.recipe.importers.write import flow
 from loratools.recipe.schema.recipe import parse_recipe
@@ -16,7 +17,7 @@ from loratools.recipe.schema.recipe import parse_recipe
 
 @dataclass(frozen=True)
 class Imported:
-    """A recipe's text, what it was made from in a few words, and what could not be said in it."""
+    """A recipe's text, what it was made from in a few words, and notes on what a recipe has no place for."""
 
     text: str
     what: str
@@ -52,7 +53,7 @@ def imported_recipe(
     lines += [f"{key}: {flow(value)}" for key, value in (more or {}).items()]
     lines += ["blocks:", *(f"  {flow(name)}: {flow(value)}" for name, value in vectors.items())] if vectors else []
     lines += ["steps:", *(f"  {flow(name)}: {flow(step)}" for name, step in steps.items())]
-    text = "\n".join(lines) + "\n"
+    text = utf8_text("\n".join(lines) + "\n")  # names out of other tools' metadata may hold anything
     try:
         parse_recipe(text, "<imported>")
     except LoratoolsError as error:
@@ -66,8 +67,8 @@ def unknown_presets(vectors: Sequence[str], blocks: Mapping[str, Any]) -> list[s
     Raises:
         BlockError: for one that is no name either.
     """
+    from loratools.blocks.parse import parse_vector
     from loratools.blocks.presets import load_presets
-    from loratools.blocks.vector import parse_vector
 
     known, unknown = load_presets(blocks), []
     for text in dict.fromkeys(vectors):

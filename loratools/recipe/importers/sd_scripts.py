@@ -70,20 +70,18 @@ _BESIDE = {  # what only says how another setting works, which has to be there
 _OFF = ("0", "0.0", "False", "l2")  # what says that a setting is not in use
 
 
-def of_toml(path: Path, base: str | None) -> Imported:
+def from_toml(path: Path, base: str | None) -> Imported:
     """A file of options (``--config_file``) or a dataset config, as a recipe that trains.
 
     Raises:
         RecipeError: naming an option that is unknown or not supported, and what to use instead.
     """
-    from loratools.train.sd_scripts.config_file import is_options, read_options
-    from loratools.train.sd_scripts.dataset_toml import DEFAULTS, read_dataset_toml
+    from loratools.train.sd_scripts.config_file import read_sd_scripts
 
-    whole = is_options(path)
-    notes: list[str] = []
-    options = read_options(path, notes) if whole else {**DEFAULTS, **read_dataset_toml(path)}
+    theirs = read_sd_scripts(path)
+    options, notes = theirs.settings, [*theirs.notes]
     settings = {key: value for key, value in options.items() if key not in _ELSEWHERE and value is not None}
-    if not whole:
+    if not theirs.of_options:
         notes.append(f"{path.name} says which pictures, not how to train: `preset: default` is this tool's")
     notes += [f"'{key}: {options[key]}' is left out: results go to runs/, or -o" for key in ("out",) if key in options]
     images = {"images": options["images"]} if options.get("images") else {}
@@ -93,8 +91,8 @@ def of_toml(path: Path, base: str | None) -> Imported:
     )
 
 
-def of_metadata(path: Path, metadata: Mapping[str, str], base: str | None) -> Imported:
-    """The training that a file's ``ss_*`` entries tell of. They name folders, never where those lay.
+def from_metadata(path: Path, metadata: Mapping[str, str], base: str | None) -> Imported:
+    """The training that a file's ``ss_*`` entries describe. They hold the names of folders, not their paths.
 
     Raises:
         FormatError: if they do not say which pictures.

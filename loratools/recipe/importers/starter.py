@@ -13,7 +13,7 @@ from loratools.recipe.schema.recipe import parse_recipe
 
 Kind = Literal["style", "character", "merge", "grid"]
 _PROMPT = "1girl, cowboy_shot, blue_hair, twintails, green_eyes, white_clothes, waving, smile, grass"
-_MADE = {
+_HEADINGS = {
     "style": "A style LoRA: trained, the base's own style subtracted, looked at, and published.",
     "character": "A character LoRA: trained, every epoch looked at, the chosen one published.",
     "merge": "LoRAs added up exactly with block weights, looked at, and published.",
@@ -63,21 +63,21 @@ def starter(answers: Answers, path: Path) -> str:
     trained = answers.kind in ("style", "character")
     lines = [
         "# yaml-language-server: $schema=recipe.schema.json",  # `loratools recipe schema -o` writes it beside
-        f"# {_MADE[answers.kind]}",
+        f"# {_HEADINGS[answers.kind]}",
         f"#   loratools run {path.name} --dry-run     what would be done",
         f"#   loratools run {path.name}               do it; an edit makes only what depends on it anew",
         "version: 1",
         f"base: {flow(answers.base)}",
         "seed: 1",
         "steps:",
-        *(_trained(answers) if trained else _given(answers)),
+        *(_training_steps(answers) if trained else _merge_steps(answers)),
     ]
     text = "\n".join(lines) + "\n"
     parse_recipe(text, str(path))
     return text
 
 
-def _trained(answers: Answers) -> Iterator[str]:
+def _training_steps(answers: Answers) -> Iterator[str]:
     preset, name = _preset(answers), step_name(answers.name or f"my_{answers.kind}")
     run, trigger = answers.kind, "" if answers.images else "ink_style, " if answers.kind == "style" else "mika, "
     prompt = answers.prompt or trigger + _PROMPT
@@ -94,11 +94,11 @@ def _trained(answers: Answers) -> Iterator[str]:
         yield '  final: {merge: "style:1:GP1, base_style:-1:GP2"}   # style@6 is epoch 6'
     else:
         yield "  final: {select: {run: character, epoch: best}}   # or a number"
-    yield from _seen([run, "final"], prompt)
+    yield from _grid_step([run, "final"], prompt)
     yield f"  {name}: {{publish: {{lora: final, preview: sheet, weight: 0.75}}}}   # license: and author: belong here"
 
 
-def _given(answers: Answers) -> Iterator[str]:
+def _merge_steps(answers: Answers) -> Iterator[str]:
     if not answers.loras or not answers.loras.strip():
         raise RecipeError(
             "there is no LoRA to start from; give --loras, such as --loras style.safetensors:1:GP1,base.safetensors:-1"
@@ -107,15 +107,15 @@ def _given(answers: Answers) -> Iterator[str]:
     if answers.kind == "grid":
         from loratools.ops.merging.merge_string import parse_merge_string
 
-        yield from _seen([spec.text() for spec in parse_merge_string(answers.loras)], prompt)
+        yield from _grid_step([spec.text() for spec in parse_merge_string(answers.loras)], prompt)
         return
     name = step_name(answers.name or "my_merge")
     yield f"  final: {{merge: {flow(answers.loras)}}}   # strength x vector; `loratools blocks list` shows the vectors"
-    yield from _seen(["final"], prompt)
+    yield from _grid_step(["final"], prompt)
     yield f"  {name}: {{publish: {{lora: final, preview: sheet, weight: 1}}}}   # license: and author: belong here"
 
 
-def _seen(rows: list[str], prompt: str) -> Iterator[str]:
+def _grid_step(rows: list[str], prompt: str) -> Iterator[str]:
     yield "  sheet:"
     yield "    grid:"
     yield f"      rows: {flow(rows)}   # a run is a row for each epoch"

@@ -32,7 +32,7 @@ _QUIET = (
 )
 
 
-def of_infotext(text: str, base: str | None) -> Imported:
+def from_infotext(text: str, base: str | None) -> Imported:
     """A recipe of generation parameters, or of a prompt alone.
 
     Raises:
@@ -86,13 +86,13 @@ def _plain(prompt: str) -> str:
 
 
 def _tag(text: str, notes: list[str]) -> str:
-    """A tag as a term; what no file can hold is dropped, and said."""
+    """A tag as a term; what no file can hold is left out, with a note."""
     for lost in _WINDOW.findall(text):
         notes.append(f"'{lost[1:]}' of {text} is no property of a file and is left out")
     shown = _WINDOW.sub("", text)
     name = _vector_name(shown)
-    held = re.sub(r"(?i):(?:lbw|w)=[^:<>]*", "", shown) if name is not None else shown
-    tag = _read(held)
+    without_vector = re.sub(r"(?i):(?:lbw|w)=[^:<>]*", "", shown) if name is not None else shown
+    tag = _read(without_vector)
     vector = [name] if name is not None else [tag.vector.text()] if tag.vector is not None else []
     split = [] if tag.te == tag.unet else [f"te={tag.te:.10g}", f"unet={tag.unet:.10g}"]
     return ":".join([term_name(tag.name), "1" if split else f"{tag.unet:.10g}", *vector, *split])

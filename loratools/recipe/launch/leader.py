@@ -1,4 +1,4 @@
-"""The first of several processes: it calls the others to the steps that they can share."""
+"""The first of several processes: it calls the others, its workers, to the steps that they can share."""
 
 from __future__ import annotations
 
@@ -15,168 +15,173 @@ from loratools.errors import FileError, LaunchError
 from loratools.files import locked
 from loratools.launch import Rank, launch_name
 from loratools.recipe.launch import protocol
-from loratools.recipe.launch.protocol import Answer, Place, Word
+from loratools.recipe.launch.protocol import LaunchFolder, Message, Reply
+from loratools.recipe.observer import RunObserver
 from loratools.recipe.plan.context import Shared, Sharing, alone
 from loratools.recipe.plan.step import Planned
 
-Tell = Callable[[str], object]
-_SILENT = 15.0  # seconds after which it is told that somebody is waited for
-_LEAVE = 5.0  # seconds in which the others see that all is over
+_QUIET = 15.0  # seconds of waiting after which the user is informed
+_END_TIMEOUT = 5.0  # seconds in which the workers see that the run is over
 
 
 @contextlib.contextmanager
 def leading(
-    work: Path, rank: Rank, steps: Sequence[Planned], on_note: Tell | None = None
-) -> Iterator[Callable[[str], Sharing]]:
-    """Gather all processes of this launch; yields what makes the sharing of a step, by the step's name.
+    work: Path, rank: Rank, steps: Sequence[Planned], observer: RunObserver
+) -> Iterator[Callable[[Planned], Sharing]]:
+    """Wait for all processes of this launch; yields what makes the sharing of a step.
 
-    The work folder has to be held: what earlier launches left there goes.
+    The work folder has to be locked: files of earlier launches in it are deleted.
 
     Args:
-        on_note: told of whom it waits for, and of what went wrong in another process and was made up for.
+        observer: its ``on_note`` is called for workers that are waited for, and for errors in one of them that the
+            others made up for.
     Raises:
-        LaunchError: if they do not all come, one finds other than this one has, or one is gone when it is needed.
+        LaunchError: if they do not all come, one plans other steps than this one, or one is gone when it is needed.
     """
     root = protocol.root_of(work)
     shutil.rmtree(root, ignore_errors=True)
     if rank.world == 1:
-        yield lambda name: alone
+        yield lambda planned: alone
         return
-    place = Place(root / protocol.new_secret())
-    with locked(place.lead):
-        lead, failed = _Lead(place, rank, steps, on_note), True
+    folder = LaunchFolder(root / protocol.new_token())
+    with locked(folder.leader_lock):
+        leader, failed = _Leader(folder, rank, steps, observer), True
         try:
-            lead.gather()
-            yield lambda name: partial(lead.share, name)
+            leader.wait_until_planned()
+            yield lambda planned: partial(leader.share, planned.name, needed=planned.step_kind.shared == "required")
             failed = False
         finally:
-            lead.end(failed=failed)
-            if not lead.living:  # who has not seen the end yet will
+            leader.end(failed=failed)
+            if not leader.alive:  # a worker that has not seen the end yet will read it
                 shutil.rmtree(root, ignore_errors=True)
 
 
-class _Lead:
-    """What the first process knows of the others."""
+class _Leader:
+    """What the first process knows of its workers."""
 
-    def __init__(self, place: Place, rank: Rank, steps: Sequence[Planned], on_note: Tell | None) -> None:
-        self._place, self._world, self._on_note = place, rank.world, on_note
-        self._others = range(1, rank.world)
-        self._word = Word(0, "plan", launch_name(), steps={step.name: step.key for step in steps})
+    def __init__(self, folder: LaunchFolder, rank: Rank, steps: Sequence[Planned], observer: RunObserver) -> None:
+        self._folder, self._world, self._observer = folder, rank.world, observer
+        self._workers = range(1, rank.world)
+        self._message = Message(0, "plan", launch_name(), steps={step.name: step.key for step in steps})
 
     @property
-    def living(self) -> list[int]:
-        """The other processes that live."""
-        return [number for number in self._others if self._place.lives(number)]
+    def alive(self) -> list[int]:
+        """The workers that are running."""
+        return [number for number in self._workers if self._folder.worker_alive(number)]
 
-    def gather(self) -> None:
-        """Wait until every process has found this one, and the same steps.
+    def wait_until_planned(self) -> None:
+        """Wait until every worker has joined, and planned the same steps.
 
         Raises:
             LaunchError: if one does not.
         """
-        self._say(says="plan")
-        begun, told = time.monotonic(), False
-        while waiting := [number for number in self._others if not self._done(number)]:
-            strangers = [number for number in waiting if not self._hears(number)]
-            if strangers and not told and time.monotonic() - begun > _SILENT:
-                self._note(f"waiting for {self._name(strangers[0])}, which has not come to {self._place.root} yet")
-                told = True
-            if strangers and time.monotonic() - begun > protocol.ALL_HERE:
-                raise LaunchError(
-                    f"{self._name(strangers[0])} has not come to {self._place.root} in "
-                    f"{protocol.ALL_HERE / 60:.0f} minutes; start all by the same command, in a folder that they share"
+        self._post(action="plan")
+        begun, informed = time.monotonic(), False
+        while waiting := [number for number in self._workers if not self._finished(number)]:
+            missing = [number for number in waiting if not self._has_joined(number)]
+            if missing and not informed and time.monotonic() - begun > _QUIET:
+                self._observer.on_note(
+                    f"waiting for {self._name(missing[0])}, which has not come to {self._folder.root} yet"
                 )
-            if gone := [n for n in waiting if n not in strangers and not self._place.lives(n) and not self._done(n)]:
+                informed = True
+            if missing and time.monotonic() - begun > protocol.JOIN_TIMEOUT:
+                raise LaunchError(
+                    f"{self._name(missing[0])} has not come to {self._folder.root} in "
+                    f"{protocol.JOIN_TIMEOUT / 60:.0f} minutes; start all by the same command, in a folder that they "
+                    "share"
+                )
+            joined = [number for number in waiting if number not in missing]
+            if gone := [n for n in joined if not self._folder.worker_alive(n) and not self._finished(n)]:
                 raise LaunchError(f"{self._name(gone[0])} is gone; its own message says why")
-            time.sleep(protocol.PAUSE)
+            time.sleep(protocol.POLL)
         if errors := self._errors():
             raise LaunchError(errors[0])
 
     @contextlib.contextmanager
     def share(self, step: str, *, resumes: bool, needed: bool) -> Iterator[Shared]:
-        """While entered, the others take part in ``step``; left when they have come out of it, or are gone.
+        """While entered, the workers take part in ``step``; left when they have come out of it, or are gone.
 
         Raises:
             LaunchError: if one is ``needed`` and is not there; or in place of an error that says just that another
                 process stopped: what stopped that one.
         """
         if needed:
-            self._need_all(step)
-        self._say(says="share", step=step, resumes=resumes, needed=needed)
+            self._require_all(step)
+        self._post(action="share", step=step, resumes=resumes, needed=needed)
         shared = Shared()
         try:
             yield shared
         except Exception as error:
-            self._say(says="rest")
-            self._wait(protocol.COMES_BACK)
+            self._post(action="rest")
+            self._wait(protocol.RETURN_TIMEOUT)
             if isinstance(error, LaunchError) and (errors := self._errors()):
                 raise LaunchError(errors[0]) from error
             raise
-        self._say(says="rest")
+        self._post(action="rest")
         self._wait()
-        shared.rendered = sum(answer.rendered for answer in self._answers().values())
+        shared.rendered = sum(reply.rendered for reply in self._replies().values())
         for text in self._errors():
-            self._note(f"the step '{step}' is whole, though the other processes had to do without one: {text}")
+            self._observer.on_note(
+                f"the step '{step}' is whole, though the other processes had to do without one: {text}"
+            )
 
     def end(self, *, failed: bool) -> None:
-        """Let the others go, and give them a moment to."""
+        """Tell the workers that the run is over, and give them a moment to leave."""
         with contextlib.suppress(FileError, OSError):  # then they see that this process is gone
-            self._say(says="end", failed=failed)
+            self._post(action="end", failed=failed)
         begun = time.monotonic()
-        while self.living and time.monotonic() - begun < _LEAVE:
-            time.sleep(protocol.PAUSE)
+        while self.alive and time.monotonic() - begun < _END_TIMEOUT:
+            time.sleep(protocol.POLL)
 
-    def _note(self, text: str) -> None:
-        if self._on_note is not None:
-            self._on_note(text)
+    def _post(self, **values: Any) -> None:
+        last = self._message
+        self._message = replace(Message(last.number + 1, "rest", last.launch, last.joined, last.steps), **values)
+        self._folder.post(self._message)
 
-    def _say(self, **what: Any) -> None:
-        said = Word(self._word.number + 1, "rest", self._word.launch, self._word.heard, self._word.steps)
-        self._word = replace(said, **what)
-        self._place.say(self._word)
+    def _has_joined(self, number: int) -> bool:
+        """Whether a worker has joined; from its first reply on, its token is in every message."""
+        reply = self._folder.reply(number)
+        token = self._message.joined.get(str(number))
+        if reply is not None and reply.token != token and self._folder.worker_alive(number):
+            token = reply.token
+            self._message = replace(self._message, joined={**self._message.joined, str(number): token})
+            self._folder.post(self._message)
+        return token is not None
 
-    def _hears(self, number: int) -> bool:
-        """Whether that process has come; from its first answer on it is named in every word."""
-        answer = self._place.answer(number)
-        known = self._word.heard.get(str(number))
-        if answer is not None and answer.secret != known and self._place.lives(number):
-            known = answer.secret
-            self._word = replace(self._word, heard={**self._word.heard, str(number): known})
-            self._place.say(self._word)
-        return known is not None
+    def _finished(self, number: int) -> bool:
+        """Whether a worker has carried out the last message."""
+        reply = self._folder.reply(number)
+        if reply is None or reply.token != self._message.joined.get(str(number)):
+            return False
+        return reply.number >= self._message.number
 
-    def _done(self, number: int) -> bool:
-        """Whether that process has done all about the last word."""
-        answer = self._place.answer(number)
-        heard = answer is not None and answer.secret == self._word.heard.get(str(number))
-        return heard and answer is not None and answer.number >= self._word.number
-
-    def _wait(self, limit: float = float("inf")) -> None:
-        """Until every process that lives has done all about the last word, or ``limit`` seconds are over."""
+    def _wait(self, timeout: float = float("inf")) -> None:
+        """Until every worker that is running has carried out the last message, or ``timeout`` seconds are over."""
         begun = time.monotonic()
-        while [number for number in self._others if not self._done(number) and self._place.lives(number)]:
-            if time.monotonic() - begun > limit:
+        while [n for n in self._workers if not self._finished(n) and self._folder.worker_alive(n)]:
+            if time.monotonic() - begun > timeout:
                 return
-            time.sleep(protocol.PAUSE)
+            time.sleep(protocol.POLL)
 
-    def _need_all(self, step: str) -> None:
-        self._wait(protocol.COMES_BACK)
-        for number in self._others:
-            if not self._place.lives(number) or not self._done(number):
-                why = "does not come out of an earlier step" if self._place.lives(number) else "is gone"
+    def _require_all(self, step: str) -> None:
+        self._wait(protocol.RETURN_TIMEOUT)
+        for number in self._workers:
+            alive = self._folder.worker_alive(number)
+            if not alive or not self._finished(number):
+                why = "does not come out of an earlier step" if alive else "is gone"
                 raise LaunchError(
                     f"{self._name(number)} {why}, and the step '{step}' needs all of them; launch the "
                     "same again, and it goes on from here"
                 )
 
-    def _answers(self) -> dict[int, Answer]:
-        """Of those that have done all about the last word."""
-        found = {number: self._place.answer(number) for number in self._others if self._done(number)}
-        return {number: answer for number, answer in found.items() if answer is not None}
+    def _replies(self) -> dict[int, Reply]:
+        """Of the workers that have carried out the last message."""
+        replies = {number: self._folder.reply(number) for number in self._workers if self._finished(number)}
+        return {number: reply for number, reply in replies.items() if reply is not None}
 
     def _errors(self) -> list[str]:
-        """What went wrong in the others about the last word."""
-        return [f"{self._name(number)}: {answer.error}" for number, answer in self._answers().items() if answer.error]
+        """What went wrong in workers as they carried out the last message."""
+        return [f"{self._name(number)}: {reply.error}" for number, reply in self._replies().items() if reply.error]
 
     def _name(self, number: int) -> str:
         return str(Rank(number, self._world))

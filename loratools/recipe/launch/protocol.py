@@ -1,13 +1,13 @@
-"""How the processes of one launch agree over a recipe: one leads, the others follow, and files are all that they share.
+"""How the processes of one launch agree on a recipe's run, through files in the work folder.
 
-The first process plans, holds the work folder, runs every step, writes and speaks. The others plan too, and then wait
-for its word: in the steps that they can share they take part, and through all others they wait, for as long as that
-takes. Collectives of torch.distributed would not do for that waiting: they give up after some minutes.
+The first process leads: it plans, locks the work folder, runs every step, writes and prints. The others are workers:
+they plan too, then wait for messages. They take part in the steps that can be shared, and wait through all others, for
+as long as those take; collectives of torch.distributed give up after some minutes, so they cannot wait like that.
 
-``WORK/.loratools/launch/XXXX`` is a folder of one launch alone. ``word.json`` in it is what the first process says
-now, ``N.json`` what process N answers; ``lead`` and ``N`` are locks that each holds for as long as it lives, and that
-the operating system drops however it ends. Whatever an earlier launch left behind misleads nobody: the first process
-makes a new folder, and nobody heeds a word before the first process has named him in it.
+``WORK/.loratools/launch/XXXX`` is the folder of one launch. In it ``message.json`` is the leader's last message and
+``N.json`` the last reply of process N; ``leader`` and ``N`` are locks that each process holds as long as it lives, and
+that the operating system drops however it ends. Files of earlier launches do no harm: the leader makes a new folder,
+and a worker obeys no message before the leader has acknowledged it by the token of its own reply.
 """
 
 from __future__ import annotations
@@ -20,30 +20,31 @@ from typing import Any, Literal
 
 from loratools.files import is_locked, write_text
 
-PAUSE = 0.2  # seconds between looks at a file
-ALL_HERE = 600.0  # seconds in which all processes of a launch have to find each other
-COMES_BACK = 60.0  # seconds in which a process that failed in a step, or whose others did, is expected out of it
+POLL = 0.2  # seconds between looks at a file
+JOIN_TIMEOUT = 600.0  # seconds in which all processes of a launch have to join
+RETURN_TIMEOUT = 60.0  # seconds in which a process has to leave a step that failed in it or in another
 
 
 @dataclass(frozen=True)
-class Word:
-    """What the first process says.
+class Message:
+    """What the leader wants.
 
     Args:
-        number: one more than that of the word before.
-        says: ``plan`` (read the recipe, and see whether the ``steps`` have these keys), ``share`` a step, ``rest`` (the
-            step is over), or ``end``.
-        launch: of which launch.
-        heard: the processes that it has heard of, by number, each with the secret that it gave.
-        step: to share, by name; ``resumes``: it goes on with earlier work.
-        needed: no process can be done without in the step.
+        number: one more than that of the message before.
+        action: ``plan`` (read the recipe, and check that the ``steps`` have these keys), ``share`` a step, ``rest``
+            (the step is over), or ``end``.
+        launch: the name of the launch.
+        joined: the workers that the leader knows, by number, each with the token of its reply.
+        steps: step name -> key.
+        step: the one to share, by name; ``resumes``: it goes on with earlier work.
+        needed: whether the step fails without any one of the processes.
         failed: at the end, whether the run has.
     """
 
     number: int
-    says: Literal["plan", "share", "rest", "end"]
+    action: Literal["plan", "share", "rest", "end"]
     launch: str
-    heard: dict[str, str] = field(default_factory=dict)
+    joined: dict[str, str] = field(default_factory=dict)
     steps: dict[str, str] = field(default_factory=dict)
     step: str = ""
     resumes: bool = False
@@ -52,51 +53,57 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What another process says: the number of the last word that it has done all about, how many pictures it rendered
-    in the step of that word, and what went wrong."""
+class Reply:
+    """What a worker has done.
 
-    secret: str
+    Args:
+        token: tells it from any other process that had its number.
+        number: that of the last message that it has carried out.
+        rendered: how many pictures it rendered in the step of that message.
+        error: what went wrong in it; empty if nothing did.
+    """
+
+    token: str
     number: int = 0
     rendered: int = 0
     error: str = ""
 
 
-class Place:
+class LaunchFolder:
     """The folder of one launch."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self.root, self.lead = folder, folder.parent, folder / "lead"
+        self._folder, self.root, self.leader_lock = folder, folder.parent, folder / "leader"
 
-    def other(self, number: int) -> Path:
-        """The lock of process ``number``."""
+    def worker_lock(self, number: int) -> Path:
+        """The path that worker ``number`` locks."""
         return self._folder / str(number)
 
-    def is_led(self) -> bool:
-        """Whether its first process lives."""
-        return is_locked(self.lead)
+    def leader_alive(self) -> bool:
+        """Whether the leader is running."""
+        return is_locked(self.leader_lock)
 
-    def lives(self, number: int) -> bool:
-        """Whether process ``number`` does."""
-        return is_locked(self.other(number))
+    def worker_alive(self, number: int) -> bool:
+        """Whether worker ``number`` is running."""
+        return is_locked(self.worker_lock(number))
 
-    def word(self) -> Word | None:
-        """The word of the first process, if it has said one."""
-        told = _read(self._folder / "word.json")
-        return None if told is None else Word(**told)
+    def message(self) -> Message | None:
+        """The leader's last message, if there is one."""
+        values = _read(self._folder / "message.json")
+        return None if values is None else Message(**values)
 
-    def say(self, word: Word) -> None:
-        """Be the first process, and say ``word``."""
-        write_text(self._folder / "word.json", json.dumps(asdict(word)))
+    def post(self, message: Message) -> None:
+        """Publish a message, as the leader."""
+        write_text(self._folder / "message.json", json.dumps(asdict(message)))
 
-    def answer(self, number: int) -> Answer | None:
-        """The answer of process ``number``, if it has given one."""
-        told = _read(self._folder / f"{number}.json")
-        return None if told is None else Answer(**told)
+    def reply(self, number: int) -> Reply | None:
+        """The last reply of worker ``number``, if there is one."""
+        values = _read(self._folder / f"{number}.json")
+        return None if values is None else Reply(**values)
 
-    def give(self, number: int, answer: Answer) -> None:
-        """Be process ``number``, and answer."""
-        write_text(self._folder / f"{number}.json", json.dumps(asdict(answer)))
+    def post_reply(self, number: int, reply: Reply) -> None:
+        """Reply, as worker ``number``."""
+        write_text(self._folder / f"{number}.json", json.dumps(asdict(reply)))
 
 
 def root_of(work: Path) -> Path:
@@ -104,14 +111,14 @@ def root_of(work: Path) -> Path:
     return work / ".loratools" / "launch"
 
 
-def new_secret() -> str:
-    """What tells a process from any other that had its number."""
+def new_token() -> str:
+    """A random name."""
     return secrets.token_hex(8)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or gone while it was read
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or deleted while it was read
         return None
-    return found if isinstance(found, dict) else None
+    return values if isinstance(values, dict) else None

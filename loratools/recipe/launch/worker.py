@@ -1,4 +1,4 @@
-"""All but the first of several processes: they take part in the steps that it calls them to."""
+"""All but the first of several processes: they take part in the steps that the leader calls them to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loratools.errors import FileError, LaunchError, LoratoolsError
 from loratools.files import locked
 from loratools.launch import Rank, launch_name
 from loratools.recipe.launch import protocol
-from loratools.recipe.launch.protocol import Answer, Place, Word
+from loratools.recipe.launch.protocol import LaunchFolder, Message, Reply
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.step import Planned
 
@@ -20,110 +20,110 @@ Plan = Callable[[], Sequence[Planned]]
 
 
 def follow(work: Path, rank: Rank, plan: Plan, context: RunContext) -> None:
-    """Take part in a run of steps, until its first process ends it; nothing is written or said but in those steps.
+    """Take part in a run of steps until its leader ends it; nothing is written or printed but in shared steps.
 
     Args:
         work: the work folder, which all processes share.
-        plan: finds the steps; called when the first process has.
+        plan: returns the steps; called when the leader has planned its own.
     Raises:
-        LaunchError: if the first process does not come, is gone, or tells that the run has failed.
+        LaunchError: if the leader does not come, is gone, or says that the run has failed.
         LoratoolsError: of a step that failed here, where the others do not come out of it.
     """
-    with _found(protocol.root_of(work), rank) as (place, secret):
-        _Other(place, rank, secret, context).go(plan)
+    with _joined(protocol.root_of(work), rank) as (folder, token):
+        _Worker(folder, rank, token, context).run(plan)
 
 
 @contextlib.contextmanager
-def _found(root: Path, rank: Rank) -> Iterator[tuple[Place, str]]:
-    """The place of this launch, once its first process has heard of this one; and the secret that it was told."""
+def _joined(root: Path, rank: Rank) -> Iterator[tuple[LaunchFolder, str]]:
+    """The folder of this launch and this worker's token, once the leader has acknowledged it."""
     begun = time.monotonic()
-    while time.monotonic() - begun <= protocol.ALL_HERE:
-        for folder in _folders(root):
-            place, secret = Place(folder), protocol.new_secret()
-            word = place.word()
-            if word is None or word.launch != launch_name() or not place.is_led():
+    while time.monotonic() - begun <= protocol.JOIN_TIMEOUT:
+        for path in _folders(root):
+            folder, token = LaunchFolder(path), protocol.new_token()
+            message = folder.message()
+            if message is None or message.launch != launch_name() or not folder.leader_alive():
                 continue
-            with contextlib.ExitStack() as held:
+            with contextlib.ExitStack() as stack:
                 try:
-                    held.enter_context(locked(place.other(rank.rank)))
-                    place.give(rank.rank, Answer(secret))
-                except (FileError, OSError):  # another launch's of the same name, or one that is being swept away
+                    stack.enter_context(locked(folder.worker_lock(rank.rank)))
+                    folder.post_reply(rank.rank, Reply(token))
+                except (FileError, OSError):  # another launch's of the same name, or one that is being deleted
                     continue
-                if _heard(place, rank, secret):
-                    yield place, secret
+                if _acknowledged(folder, rank, token):
+                    yield folder, token
                     return
-        time.sleep(protocol.PAUSE)
+        time.sleep(protocol.POLL)
     raise LaunchError(
-        f"the first process of this launch has not come to {root} in {protocol.ALL_HERE / 60:.0f} minutes; start all "
-        "by the same command, in a folder that they share"
+        f"the first process of this launch has not come to {root} in {protocol.JOIN_TIMEOUT / 60:.0f} minutes; start "
+        "all by the same command, in a folder that they share"
     )
 
 
 def _folders(root: Path) -> list[Path]:
-    with contextlib.suppress(OSError):  # not there yet, or being swept
+    with contextlib.suppress(OSError):  # not there yet, or being deleted
         return sorted(root.iterdir())
     return []
 
 
-def _heard(place: Place, rank: Rank, secret: str) -> bool:
-    """Whether the first process names this one, before it is gone."""
+def _acknowledged(folder: LaunchFolder, rank: Rank, token: str) -> bool:
+    """Wait until the leader's message holds this worker's token; False if the leader ends before that."""
     while True:
-        led, word = place.is_led(), place.word()
-        if word is not None and word.heard.get(str(rank.rank)) == secret:
+        alive, message = folder.leader_alive(), folder.message()
+        if message is not None and message.joined.get(str(rank.rank)) == token:
             return True
-        if not led:
+        if not alive:
             return False
-        time.sleep(protocol.PAUSE)
+        time.sleep(protocol.POLL)
 
 
-class _Other:
-    """One process that follows."""
+class _Worker:
+    """One process that follows the leader."""
 
-    def __init__(self, place: Place, rank: Rank, secret: str, context: RunContext) -> None:
-        self._place, self._rank, self._secret = place, rank, secret
-        self._session = replace(context, progress=False)
+    def __init__(self, folder: LaunchFolder, rank: Rank, token: str, context: RunContext) -> None:
+        self._folder, self._rank, self._token = folder, rank, token
+        self._context = replace(context, progress=False)
         self._steps: dict[str, Planned] = {}
 
-    def go(self, plan: Plan) -> None:
-        """Heed one word after another, to the last."""
-        answer, stuck = Answer(self._secret), ""
-        while (word := self._next(answer.number, stuck)).says != "end":
-            rendered, error = self._heeded(word, plan, answer)
-            stuck = error if word.needed else ""
-            answer = Answer(self._secret, word.number, rendered, error)
-            self._place.give(self._rank.rank, answer)
-        if word.failed:
+    def run(self, plan: Plan) -> None:
+        """Carry out one message after another, to the last."""
+        reply, failure = Reply(self._token), ""
+        while (message := self._next(reply.number, failure)).action != "end":
+            rendered, error = self._carry_out(message, plan, reply)
+            failure = error if message.needed else ""
+            reply = Reply(self._token, message.number, rendered, error)
+            self._folder.post_reply(self._rank.rank, reply)
+        if message.failed:
             raise LaunchError("the run has failed, and the first process of this launch says why")
 
-    def _heeded(self, word: Word, plan: Plan, before: Answer) -> tuple[int, str]:
-        """How many pictures were rendered, and what went wrong, in the step that ``word`` is about."""
-        if word.says == "rest":  # the step may have been over before it was seen
-            return (before.rendered, before.error) if word.number == before.number + 1 else (0, "")
+    def _carry_out(self, message: Message, plan: Plan, last: Reply) -> tuple[int, str]:
+        """How many pictures were rendered in the message's step, and what went wrong in it."""
+        if message.action == "rest":  # the step may have been over before this worker saw its message
+            return (last.rendered, last.error) if message.number == last.number + 1 else (0, "")
         try:
-            return (self._plan(plan, word.steps) if word.says == "plan" else self._take_part(word)), ""
+            return (self._plan(plan, message.steps) if message.action == "plan" else self._take_part(message)), ""
         except LoratoolsError as error:
             return 0, str(error)
         except Exception as error:
             return 0, f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:400]}"
 
-    def _next(self, before: int, stuck: str) -> Word:
-        """The word after that of number ``before``.
+    def _next(self, number: int, failure: str) -> Message:
+        """Wait for the message after that of ``number``.
 
-        Where this process failed, the others may wait for it for ever: if they do not come out of the step that it got
-        ``stuck`` in, it ends, and then the launcher ends them.
+        Where a needed step failed in this process (``failure``), the others may wait for it for ever: if they do not
+        come out of the step, this process ends, and then the launcher ends them.
         """
         begun = time.monotonic()
         while True:
-            led, word = self._place.is_led(), self._place.word()
-            if word is not None and word.number > before:
-                return word
-            if not led:
+            alive, message = self._folder.leader_alive(), self._folder.message()
+            if message is not None and message.number > number:
+                return message
+            if not alive:
                 raise LaunchError(
                     "the first process of this launch is gone; launch the same again to go on from what is done"
                 )
-            if stuck and time.monotonic() - begun > protocol.COMES_BACK:
-                raise LaunchError(f"{self._rank}: {stuck}")
-            time.sleep(protocol.PAUSE)
+            if failure and time.monotonic() - begun > protocol.RETURN_TIMEOUT:
+                raise LaunchError(f"{self._rank}: {failure}")
+            time.sleep(protocol.POLL)
 
     def _plan(self, plan: Plan, keys: Mapping[str, str]) -> int:
         self._steps = {step.name: step for step in plan()}
@@ -135,9 +135,11 @@ class _Other:
                 )
         for step in self._steps.values():
             if step.draft.check is not None:
-                step.draft.check(self._session)
+                step.draft.check(self._context)
         return 0
 
-    def _take_part(self, word: Word) -> int:
-        step = self._steps[word.step]
-        return step.draft.assist(step.out, replace(self._session, resume=word.resumes)) if step.draft.assist else 0
+    def _take_part(self, message: Message) -> int:
+        step = self._steps[message.step]
+        if step.draft.assist is None:
+            return 0
+        return step.draft.assist(step.out, replace(self._context, resume=message.resumes))

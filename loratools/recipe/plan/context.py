@@ -1,39 +1,40 @@
-"""What a run of steps is given from outside: the device, permission to overwrite, bars, and the judge."""
+"""How steps are run: on which device, with which permission to overwrite, with which judge, beside which processes."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from loratools.pocket.judge import JudgeFunction
+    from loratools.recipe.plan.lineage import Lineage
 
 
 @dataclass
 class Shared:
-    """What came of sharing a step: how many pictures the other processes rendered."""
+    """The result of sharing a step: how many pictures the other processes rendered."""
 
     rendered: int = 0
 
 
 class Sharing(Protocol):
-    """What a step enters around the part of it in which further processes may take part, if there are any."""
+    """A context that a step enters around the part of it in which the launch's other processes take part."""
 
-    def __call__(self, *, resumes: bool, needed: bool) -> contextlib.AbstractContextManager[Shared]:
-        """``resumes``: earlier work is there to go on from; ``needed``: no process can be done without."""
+    def __call__(self, *, resumes: bool) -> contextlib.AbstractContextManager[Shared]:
+        """``resumes``: unfinished work is there, from which all processes go on."""
 
 
-def alone(*, resumes: bool, needed: bool) -> contextlib.AbstractContextManager[Shared]:
-    """Sharing with nobody."""
+def alone(*, resumes: bool) -> contextlib.AbstractContextManager[Shared]:
+    """The sharing of a process that is the only one."""
     return contextlib.nullcontext(Shared())
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """How steps are run; nothing here changes their results.
+    """How steps are run; nothing here changes a tensor or a picture of their results.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -42,6 +43,7 @@ class RunContext:
         resume: unfinished work of the same step and key is there to go on from.
         judge: reads tags, style and defects from pictures; None is the pocket's own, see :meth:`judge_function`.
         share: with the other processes of a launch.
+        lineage: written into the LoRA files that the step makes.
     """
 
     device: str = "auto"
@@ -50,6 +52,11 @@ class RunContext:
     resume: bool = False
     judge: JudgeFunction | None = None
     share: Sharing = alone
+    lineage: Lineage | None = None
+
+    def recipe(self) -> Mapping[str, Any] | None:
+        """The recipe that the step is of, as JSON values for the header of the files that it makes."""
+        return None if self.lineage is None else self.lineage.json()
 
     def judge_function(self) -> JudgeFunction:
         """The judge to read pictures with."""

@@ -1,8 +1,9 @@
 """The recipe that a file was made by, in its header: the step, the steps before it, and digests of all that they read.
 
-It stands under ``recipe`` in the header's ``loratools`` JSON: variables and includes are put in, steps that the file
-does not depend on are left out, and paths stand as the recipe's author wrote them. Tensors, and so the file's digest,
-do not change by it.
+It stands under ``recipe`` in the header's ``loratools`` JSON (see
+:class:`loratools.adapter.files.metadata.Provenance`): variables and includes are put in, steps that the file does not
+depend on are left out, and paths stand as the recipe's author wrote them. A file's digest, which is over its tensors,
+does not depend on it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from loratools.adapter.files.metadata import KEY
-from loratools.adapter.files.rewrite_header import relabel
 from loratools.adapter.header import read_header
-from loratools.errors import FormatError, RecipeError
+from loratools.errors import RecipeError
 
-_KEY = "recipe"
+_KEY = "recipe"  # in the JSON of Provenance
 _LEFT_OUT = ("steps", "vars", "include")  # what is in the steps already
 
 
@@ -51,20 +51,8 @@ def reduced(data: Mapping[str, Any], steps: Sequence[str], base: str | None) -> 
     return {**rest, "steps": {name: data["steps"][name] for name in steps}}
 
 
-def seal(path: Path, lineage: Lineage) -> None:
-    """Write ``lineage`` into the header of a LoRA file of ours; others are left alone."""
-    try:
-        text = read_header(path).metadata.get(KEY)
-    except FormatError:
-        return
-    if text is None:
-        return
-    told = json.loads(text) | {_KEY: lineage.json()}
-    relabel(path, path, {KEY: json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)}, force=True)
-
-
 def lineage_of(path: Path) -> Lineage | None:
-    """What :func:`seal` wrote; None for a file that no recipe made.
+    """What the header of the file at ``path`` holds; None for a file that no recipe made.
 
     Raises:
         FileError, FormatError: if it cannot be read.
@@ -72,13 +60,11 @@ def lineage_of(path: Path) -> Lineage | None:
     """
     text = read_header(path).metadata.get(KEY)
     try:
-        told = json.loads(text or "{}").get(_KEY)
-        return (
-            None
-            if told is None
-            else Lineage(
-                str(told["name"]), str(told["step"]), str(told["key"]), dict(told["data"]), dict(told["inputs"])
-            )
+        entry = json.loads(text or "{}").get(_KEY)
+        if entry is None:
+            return None
+        return Lineage(
+            str(entry["name"]), str(entry["step"]), str(entry["key"]), dict(entry["data"]), dict(entry["inputs"])
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecipeError(f"the recipe in the header of {path} is damaged ({error}), so it says nothing") from error

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from loratools.errors import BlockError, FileError, LoratoolsError, RecipeError
 from loratools.ops.merging.merge_string import quoted
 from loratools.recipe.plan.paths import digest_of
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.planner import Planner, StepRequest
 from loratools.recipe.plan.step import Planned, StepInput
-from loratools.recipe.schema.kinds import LORAS, RUNS
+from loratools.train.output.epoch_report import best_epoch
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
@@ -25,11 +25,11 @@ _FAMILIES = ("sd1", "sdxl", "flux")  # sd2 has the blocks of sd1
 
 @dataclass(frozen=True)
 class Terms:
-    """A merge string, read: its terms, what they read, and each name's place on disk."""
+    """A merge string, read: its terms, what they read, and each name's path on disk."""
 
     specs: tuple[TermSpec, ...]
     inputs: tuple[StepInput, ...]
-    places: dict[str, Path]
+    paths: dict[str, Path]
     families: tuple[str | None, ...] = ()  # of each term's LoRA, where that is known before anything runs
 
     @property
@@ -39,7 +39,7 @@ class Terms:
 
     def lookup(self) -> Callable[[str], Path]:
         """Name -> file or run, for :func:`loratools.ops.merging.terms.resolve_terms`."""
-        return lambda ref: self.places[ref]
+        return lambda ref: self.paths[ref]
 
     def options(self, presets: Presets) -> list[dict[str, Any]]:
         """The terms as JSON values that change only when the sum does: vectors by value, names left out."""
@@ -55,14 +55,17 @@ class Terms:
         ]
 
 
-def read_terms(text: str, name: str, planner: Planner, presets: Presets, *place: str | int) -> Terms:
-    """Read ``text`` in step ``name`` and find everything that it names.
+def read_terms(text: str, request: StepRequest, presets: Presets, *place: str | int) -> Terms:
+    """Read a merge string and find everything that it names.
 
+    Args:
+        text: the merge string, which stands at ``place`` in the step's options.
+        presets: the named block vectors that it may use.
     Raises:
-        RecipeError: naming the file and the line, for text that is no merge string, a name that is nothing, an epoch
-            that the run will not have, or a block vector that is none.
+        RecipeError: at ``place``, for text that is no merge string, a name that is nothing, an epoch that the run will
+            not have, or a block vector that is none.
     """
-    from loratools.blocks.vector import parse_vector
+    from loratools.blocks.parse import parse_vector
     from loratools.ops.merging.merge_string import parse_merge_string
 
     try:
@@ -70,36 +73,32 @@ def read_terms(text: str, name: str, planner: Planner, presets: Presets, *place:
         for spec in specs:
             if spec.vector_text is not None:
                 parse_vector(spec.vector_text, presets)
-        sources = tuple(_source(spec, planner, name, place) for spec in specs)
-        families = tuple(_family(source, planner) for source in sources)
+        inputs = tuple(_input(spec, request, place) for spec in specs)
+        families = tuple(_family(item, request.planner) for item in inputs)
     except RecipeError:
         raise
     except LoratoolsError as error:
-        raise planner.error(name, *place, message=str(error)) from error
-    check_families(specs, families, planner, name, *place)
+        raise request.error(*place, message=str(error)) from error
+    check_families(specs, families, request, *place)
     try:
         for spec, family in zip(specs, families, strict=True):
             if spec.vector_text is not None and family is not None:
                 parse_vector(spec.vector_text, presets, family)
     except LoratoolsError as error:
-        raise planner.error(name, *place, message=str(error)) from error
-    return Terms(specs, sources, {s.ref: source.path for s, source in zip(specs, sources, strict=True)}, families)
+        raise request.error(*place, message=str(error)) from error
+    return Terms(specs, inputs, {spec.ref: item.path for spec, item in zip(specs, inputs, strict=True)}, families)
 
 
-def read_one(text: str, name: str, planner: Planner, *place: str | int) -> Terms:
+def read_one(text: str, request: StepRequest, *place: str | int) -> Terms:
     """One LoRA by the name of a step, an epoch of one, or a file.
 
     Raises:
         RecipeError: as for :func:`read_terms`; for a range of epochs, which is several.
     """
-    terms = read_terms(quoted(text), name, planner, {}, *place)
+    terms = read_terms(quoted(text), request, {}, *place)
     if "-" in (terms.specs[0].epoch or ""):
-        raise planner.error(
-            name,
-            *place,
-            message=f"'{text}' is several epochs, and one LoRA is needed here; make "
-            "their mean first, with a `soup` step",
-        )
+        message = f"'{text}' is several epochs, and one LoRA is needed here; make their mean first, with a `soup` step"
+        raise request.error(*place, message=message)
     return terms
 
 
@@ -108,14 +107,14 @@ def one_file(terms: Terms) -> Path:
     from loratools.adapter.files.epoch_files import epochs, is_run, select
 
     spec = terms.specs[0]
-    place = terms.places[spec.ref]
-    if (place.is_file() and spec.epoch is None) or not is_run(place):
-        return place
-    (chosen,) = select(epochs(place), spec.epoch, run=spec.ref, best=lambda: best_epoch(place))
+    path = terms.paths[spec.ref]
+    if (path.is_file() and spec.epoch is None) or not is_run(path):
+        return path
+    (chosen,) = select(epochs(path), spec.epoch, run=spec.ref, best=lambda: best_epoch(path))
     return chosen.path
 
 
-def _family(source: StepInput, planner: Planner) -> str | None:
+def _family(item: StepInput, planner: Planner) -> str | None:
     """The family of a step's LoRA or of a file's, where it is known.
 
     Raises:
@@ -124,42 +123,49 @@ def _family(source: StepInput, planner: Planner) -> str | None:
     from loratools.adapter.files.epoch_files import epochs
     from loratools.adapter.files.file import open_adapter
 
-    if source.step is not None:
-        return planner.step(source.step).draft.family
-    path = source.path if source.path.is_file() else epochs(source.path)[0].path
-    found = open_adapter(path, allow_unknown=True).family  # whether it may be a DoRA, the step itself will say
-    return found if found != "unknown" else None
+    if item.step is not None:
+        return planner.step(item.step).draft.family
+    path = item.path if item.path.is_file() else epochs(item.path)[0].path
+    family = open_adapter(path, allow_unknown=True).family  # whether it may be a DoRA, the step itself will check
+    return family if family != "unknown" else None
 
 
 def check_families(
-    specs: Sequence[TermSpec], families: Sequence[str | None], planner: Planner, name: str, *place: str | int
+    specs: Sequence[TermSpec], families: Sequence[str | None], request: StepRequest, *place: str | int
 ) -> None:
     """Raise RecipeError if two of the LoRAs whose families are known are of different ones."""
     known = [(spec, family) for spec, family in zip(specs, families, strict=True) if family]
     for spec, family in known:
         if family != known[0][1]:
-            told = (
+            message = (
                 f"'{spec.ref}' is a LoRA for {family} and '{known[0][0].ref}' one for {known[0][1]}; only LoRAs of "
                 "one model family add up"
             )
-            raise planner.error(name, *place, message=told)
+            raise request.error(*place, message=message)
 
 
-def check_base(terms: Terms, planner: Planner, name: str, *place: str | int) -> None:
+def check_base(terms: Terms, request: StepRequest, *place: str | int) -> None:
     """Raise RecipeError if a LoRA is of another model family than the recipe's base, which it is meant to change."""
-    told = f"the base {planner.paths.base}", planner.paths.base_family, "name a base of its family at `base:`"
-    check_model(terms, *told, planner, name, *place)
+    base = Target(f"the base {request.paths.base}", request.paths.base_family, "name a base of its family at `base:`")
+    check_target(terms, base, request, *place)
 
 
-def check_model(
-    terms: Terms, model: str, family: str | None, remedy: str, planner: Planner, name: str, *place: str | int
-) -> None:
-    """Raise RecipeError if a LoRA is of another model family than the ``model`` that it is meant to change."""
+@dataclass(frozen=True)
+class Target:
+    """A model that LoRAs are meant to change: what messages call it, its family if it is known, and what to do where a
+    LoRA is of another."""
+
+    label: str
+    family: str | None
+    remedy: str
+
+
+def check_target(terms: Terms, target: Target, request: StepRequest, *place: str | int) -> None:
+    """Raise RecipeError if a LoRA is of another model family than the ``target`` that it is meant to change."""
     for spec, own in zip(terms.specs, terms.families, strict=True):
-        if own and family and own != family:
-            raise planner.error(
-                name, *place, message=f"'{spec.ref}' is a LoRA for {own} and {model} is {family}; {remedy}"
-            )
+        if own and target.family and own != target.family:
+            message = f"'{spec.ref}' is a LoRA for {own} and {target.label} is {target.family}; {target.remedy}"
+            raise request.error(*place, message=message)
 
 
 def model_family(path: Path) -> str | None:
@@ -172,44 +178,34 @@ def model_family(path: Path) -> str | None:
 
 
 def vector_values(text: str, presets: Presets) -> list[list[Any]]:
-    """What a vector's text means, whatever its spelling: for each scheme that it fits, the weights by block."""
-    from loratools.blocks.vector import parse_vector
+    """What a vector's text means, however it is spelled: for each scheme that it fits, the weights by block."""
+    from loratools.blocks.parse import parse_vector
 
-    found = []
+    values = []
     for family in _FAMILIES:
         with contextlib.suppress(BlockError):  # it does not fit this family
             vector = parse_vector(text, presets, family)
             rules = [[[rule.where, rule.weight] for rule in vector.rules]] if vector.rules else []
-            found.append([vector.scheme.name, dict(vector.weights), *rules])
-    return found
+            values.append([vector.scheme.name, dict(vector.weights), *rules])
+    return values
 
 
-def best_epoch(run: Path) -> int:
-    """The first epoch of ``run``'s shortlist, see :func:`loratools.train.output.epoch_report.shortlist`.
-
-    Raises:
-        FileError: if there is no such run.
-    """
-    from loratools.train.output.epoch_report import report
-
-    return report(run).shortlist[0].number
-
-
-def _source(spec: TermSpec, planner: Planner, name: str, place: Sequence[str | int]) -> StepInput:
+def _input(spec: TermSpec, request: StepRequest, place: Sequence[str | int]) -> StepInput:
+    """What a term names: a step, or a file or run on disk."""
     label = spec.ref if spec.epoch is None else f"{spec.ref}@{spec.epoch}"
-    if spec.ref in planner.recipe.steps:
-        planned = planner.step(spec.ref)
-        if (told := _no_lora(planned, spec)) is not None:
-            raise planner.error(name, *place, message=told)
+    if spec.ref in request.planner.recipe.steps:
+        planned = request.planner.step(spec.ref)
+        if (message := _no_lora(planned, spec)) is not None:
+            raise request.error(*place, message=message)
         return StepInput(label, planned.out, f"{planned.key}@{spec.epoch or ''}", planned.name)
-    path = _file(spec, planner, name, place)
+    path = _file(spec, request, place)
     _check_epoch(spec, path)
     return StepInput(label, path, _digest(path))
 
 
 def _no_lora(planned: Planned, spec: TermSpec) -> str | None:
-    """Why a step's result cannot stand here, or None if it can."""
-    if planned.kind not in LORAS | RUNS:
+    """Why a step's result cannot stand in a merge string, or None if it can."""
+    if not planned.step_kind.makes_lora:
         return f"the step '{planned.name}' is a {planned.kind}, which makes no LoRA"
     return _no_epoch(planned, spec)
 
@@ -228,7 +224,7 @@ def why_no_epoch(spec: TermSpec, path: Path, planner: Planner) -> str | None:
 def _no_epoch(planned: Planned, spec: TermSpec) -> str | None:
     if spec.epoch is None:
         return None
-    if planned.kind not in RUNS or planned.draft.epochs is None:
+    if planned.step_kind.makes != "run" or planned.draft.epochs is None:
         return f"the step '{planned.name}' is no run, so it has no epochs; drop '@{spec.epoch}'"
     numbers = [int(part) for part in spec.epoch.split("-") if part.isdigit()]
     if numbers != sorted(numbers):
@@ -239,41 +235,41 @@ def _no_epoch(planned: Planned, spec: TermSpec) -> str | None:
             f"{planned.draft.epochs}"
         )
     wanted = range(numbers[0], numbers[-1] + 1) if numbers else range(0)
-    removed = [number for number in wanted if number not in planned.draft.numbers]
+    removed = [number for number in wanted if number not in planned.draft.kept_epochs]
     return _removed(f"'{planned.name}@{spec.epoch}'", removed[0], planned) if removed else None
 
 
 def _removed(asked: str, number: int, planned: Planned) -> str:
-    """That the run takes the file of epoch ``number`` away, and by which setting."""
-    every, left = planned.draft.pruned_by.get("save_every_epochs"), planned.draft.numbers
+    """That the run removes the file of epoch ``number``, and by which setting."""
+    every, left = planned.draft.pruned_by.get("save_every_epochs"), planned.draft.kept_epochs
     name = "save_every_epochs" if every is not None and number % every else "save_last_n"
-    told = ", ".join(map(str, left[:8])) + (" ..." if len(left) > 8 else "")
+    kept = ", ".join(map(str, left[:8])) + (" ..." if len(left) > 8 else "")
     return (
         f"{asked} asks for epoch {number}, whose file {name}: {planned.draft.pruned_by[name]} removes; of 1 to "
-        f"{planned.draft.epochs} there will be {told}, so ask for one of them or change the setting"
+        f"{planned.draft.epochs} there will be {kept}, so ask for one of them or change the setting"
     )
 
 
 def _check_epoch(spec: TermSpec, path: Path) -> None:
-    """Raise FileError if the run on disk has no such epoch; of the best one its log knows only later."""
+    """Raise FileError if the run on disk has no such epoch; which is the best one, its log shows only later."""
     from loratools.adapter.files.epoch_files import epochs, is_run, select
 
     if spec.epoch not in (None, "best") and is_run(path):
         select(epochs(path), spec.epoch, run=spec.ref)
 
 
-def _file(spec: TermSpec, planner: Planner, name: str, place: Sequence[str | int]) -> Path:
+def _file(spec: TermSpec, request: StepRequest, place: Sequence[str | int]) -> Path:
     from loratools.adapter.files.epoch_files import find_lora
 
     whole = spec.ref if spec.epoch is None else f"{spec.ref}@{spec.epoch}"
     for text in (whole, f"{whole}.safetensors", spec.ref, f"{spec.ref}.safetensors"):
-        found = planner.paths.find(text)
-        if found is not None:
-            return found
+        path = request.paths.find(text)
+        if path is not None:
+            return path
     try:
-        return find_lora(spec.ref, planner.paths.lora_dirs)
+        return find_lora(spec.ref, request.paths.lora_dirs)
     except FileError:
-        return planner.input(spec.ref, name, *place).path  # says what there is
+        return request.input(spec.ref, *place).path  # its error names what there is
 
 
 def _digest(path: Path) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loratools.errors import FileError, LoratoolsError
-from loratools.files import sha256
+from loratools.files import find_beside, sha256
 from loratools.recipe.plan.step import StepInput
 from loratools.recipe.schema.recipe import Recipe
-from loratools.yamlio import Document
+from loratools.yamlio import Document, Place
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
@@ -39,16 +39,12 @@ class RecipePaths:
     def find(self, text: str) -> Path | None:
         """The existing file or folder that ``text`` names: beside the recipe first, then beside what it includes, then
         in the current folder."""
-        if not text.strip():
-            return None
-        given = Path(text).expanduser()
-        places = [*(folder / given for folder in self.folders), given]
-        return next((path for path in places if path.exists()), None)
+        return find_beside(text, self.folders)
 
     def base_input(self) -> StepInput:
         """The base as something that a step reads."""
         from loratools.adapter.files.checkpoint import open_checkpoint
-        from loratools.base.load import base_digest
+        from loratools.base.base_path import base_digest
 
         try:
             if Path(self.base).is_file() and Path(self.base).suffix == ".safetensors":
@@ -61,9 +57,9 @@ class RecipePaths:
 
     def base_path(self) -> Path:
         """Where the base lies on disk; ``pocket`` is the one that ships."""
-        from loratools.pocket import weights_folder
+        from loratools.base.base_path import base_path
 
-        return weights_folder() if self.base == "pocket" else Path(self.base)
+        return base_path(self.base)
 
     @cached_property
     def base_family(self) -> str | None:
@@ -101,25 +97,29 @@ class RecipePaths:
     @cached_property
     def lora_dirs(self) -> tuple[Path, ...]:
         """Folders in which LoRA names are looked for."""
-        found = [self.find(text) for text in self.recipe.lora_dirs]
-        for text, path in zip(self.recipe.lora_dirs, found, strict=True):
+        folders = []
+        for text in self.recipe.lora_dirs:
+            path = self.find(text)
             if path is None:
                 raise self.document.error(("lora_dirs",), f"no folder '{text}' in {self.searched()}")
-        return (*(path for path in found if path is not None), *self.folders)
+            folders.append(path)
+        return (*folders, *self.folders)
 
-    def presets(self, file: str | None = None, name: str | None = None) -> Presets:
-        """The built-in vectors under those of a presets ``file``, which step ``name`` names, under the recipe's own
-        ``blocks``."""
+    def presets(self, file: str | None = None, place: Place = ("blocks",)) -> Presets:
+        """Named block vectors: the built-in ones, under those of the presets ``file``, under the recipe's ``blocks``.
+
+        Args:
+            place: where the recipe names ``file``.
+        Raises:
+            RecipeError: if the file, or one of the recipe's ``blocks``, cannot be read.
+        """
         from loratools.blocks.presets import load_presets
 
         path = None if file is None else self.find(file) or Path(file)
         try:
             return load_presets(path, self.recipe.blocks)
         except LoratoolsError as error:
-            if file is None or name is None:
-                raise self.document.error(("blocks",), str(error)) from error
-            kind = self.recipe.steps[name].kind
-            raise self.document.error(("steps", name, kind, "presets"), str(error)) from error
+            raise self.document.error(place if file is not None else ("blocks",), str(error)) from error
 
     def searched(self) -> str:
         """The folders that :meth:`find` looks into, for a message."""
@@ -128,8 +128,7 @@ class RecipePaths:
     def _base_name(self, text: str, *, given: bool) -> str:
         if text == "pocket":
             return text
-        folders = (Path(), *self.folders) if given else (*self.folders, Path())
-        return next((str(folder / text) for folder in folders if (folder / text).exists()), text)
+        return str(find_beside(text, (Path(), *self.folders) if given else self.folders) or text)
 
 
 def digest_of(path: Path) -> str:
@@ -141,8 +140,8 @@ def digest_of(path: Path) -> str:
     try:
         if path.is_file():
             return sha256(path)
-        found = sorted(item for item in path.rglob("*") if item.is_file() and not item.name.startswith("."))
-        lines = [f"{item.relative_to(path).as_posix()} {sha256(item)}" for item in found]
+        items = sorted(item for item in path.rglob("*") if item.is_file() and not item.name.startswith("."))
+        lines = [f"{item.relative_to(path).as_posix()} {sha256(item)}" for item in items]
     except OSError as error:
         raise FileError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

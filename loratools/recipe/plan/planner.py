@@ -8,16 +8,20 @@ the order of steps are not in it. Equal keys mean equal results, so a step whose
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from loratools.errors import RecipeError, did_you_mean
 from loratools.recipe.plan.lineage import Lineage, reduced
 from loratools.recipe.plan.paths import RecipePaths, digest_of
 from loratools.recipe.plan.step import Draft, Planned, StepInput, key_of
-from loratools.recipe.schema.kinds import LORAS, RUNS, folder_of
-from loratools.recipe.schema.recipe import Recipe, Step
+from loratools.recipe.schema.kinds import module_of, step_kind
+from loratools.recipe.schema.recipe import Options, Recipe, Step
 from loratools.yamlio import Document
+
+if TYPE_CHECKING:
+    from loratools.blocks.vector import Presets
 
 
 class Planner:
@@ -93,20 +97,22 @@ class Planner:
         """A RecipeError about ``place`` inside step ``name``, with the line and a caret under the word."""
         return self.document.error(("steps", name, *place), message)
 
+    def out(self, name: str) -> Path:
+        """The file or folder that the step ``name`` writes."""
+        step = self.recipe.steps[name]
+        given = Path(step.out).expanduser() if step.out else step_kind(step.kind).default_out(name)
+        return self.outs.get(name, self.work / given)
+
     def owner(self, name: str) -> str:
         """Who may overwrite this step's files: the same step of a recipe of the same name."""
         return f"recipe:{self.name}:{name}"
 
     def _resolve(self, name: str, step: Step) -> Planned:
-        module = import_module(f"loratools.recipe.steps.{folder_of(step.kind)}.{step.kind}")
-        draft: Draft = module.draft(name, step, self)
-        out = Path(step.out).expanduser() if step.out else module.default_out(name)
-        out = self.outs.get(name, self.work / out)
-        revision = int(module.REVISION)
-        key = key_of(step.kind, revision, draft)
-        copies = step.kind == "select" and "-" not in draft.options["epoch"]  # another file's bytes, header and all
-        lineage = self._lineage(name, draft, key) if step.kind in LORAS | RUNS and not copies else None
-        return Planned(name, step.kind, draft, out, key, revision, self.owner(name), lineage)
+        kind, resolve = step_kind(step.kind), draft_function(step.kind)
+        draft = resolve(StepRequest(name, self))
+        key = key_of(kind.name, kind.revision, draft)
+        lineage = self._lineage(name, draft, key) if kind.makes_lora and not draft.copies else None
+        return Planned(name, kind.name, draft, self.out(name), key, kind.revision, self.owner(name), lineage)
 
     def _lineage(self, name: str, draft: Draft, key: str) -> Lineage:
         """The step, those before it, and the digests of all that they read."""
@@ -137,19 +143,88 @@ class Planner:
             owners[path] = planned.name
 
     def _check_drawings_are_read(self) -> None:
-        """Raise RecipeError for a `draw` step of a whole recipe that none of its trainings reads.
+        """Raise RecipeError for a step of a whole recipe that is made for another kind's steps, of which none reads it:
+        pictures drawn beside a training that trains on others.
 
-        Every other step's result is something to look at or to hand out; where nothing is trained, drawings are too.
-        An included file's steps may be more than this recipe needs.
+        Where the recipe has no such steps, what it makes is there to be looked at. An included file's steps may be more
+        than this recipe needs.
         """
         steps = list(self._planned.values())
         read = {name for step in steps for name in step.needs}
-        trained = any(step.kind == "train" for step in steps)
+        kinds = {step.kind for step in steps}
         for step in steps:
             included = self.document.span(("steps", step.name)).source is not None
-            if trained and step.kind == "draw" and step.name not in read and not included:
-                message = f"nothing reads the pictures of '{step.name}'; name it at a train step's `images`, or drop it"
+            reader = step.step_kind.made_for
+            if reader in kinds and step.name not in read and not included:
+                use = f"name it at a {reader} step's `images`"
+                message = f"nothing reads the pictures of '{step.name}'; {use}, or drop it"
                 raise self.document.error(("steps", step.name), message, step.name)
 
     def _step_names(self) -> str:
         return ", ".join(self.recipe.steps)
+
+
+@dataclass(frozen=True)
+class StepRequest:
+    """A step to be resolved: what the ``draft`` function of its kind is given.
+
+    Attributes:
+        name: of the step; ``planner`` is that of its recipe, and finds what the step reads.
+    """
+
+    name: str
+    planner: Planner
+
+    @property
+    def step(self) -> Step:
+        """The step as the recipe has it."""
+        return self.planner.recipe.steps[self.name]
+
+    @property
+    def kind(self) -> str:
+        """The name of its kind."""
+        return self.step.kind
+
+    @property
+    def paths(self) -> RecipePaths:
+        """Where the recipe's names lie."""
+        return self.planner.paths
+
+    @property
+    def owner(self) -> str:
+        """Who may overwrite the step's files."""
+        return self.planner.owner(self.name)
+
+    def options(self, model: type[Options]) -> Options:
+        """The step's options, which are of ``model``."""
+        return self.step.options(model)
+
+    def presets(self, file: str | None = None) -> Presets:
+        """Named block vectors: the built-in ones, under those of the presets ``file`` that the step names, under the
+        recipe's own ``blocks``."""
+        return self.paths.presets(file, ("steps", self.name, self.kind, "presets"))
+
+    def input(self, label: str, *place: str | int) -> StepInput:
+        """What ``label`` means, which stands at ``place`` in the step's options: see :meth:`Planner.input`."""
+        return self.planner.input(label, self.name, self.kind, *place)
+
+    def error(self, *place: str | int, message: str) -> RecipeError:
+        """A RecipeError about ``place`` in the step's options."""
+        return self.planner.error(self.name, self.kind, *place, message=message)
+
+
+class DraftFunction(Protocol):
+    """``draft`` of a kind's module."""
+
+    def __call__(self, request: StepRequest, /) -> Draft:
+        """Resolve a step: find what it reads, and say how it is made.
+
+        Raises:
+            RecipeError: at the option that cannot be resolved.
+        """
+
+
+def draft_function(kind: str) -> DraftFunction:
+    """What resolves the steps of the kind called ``kind``."""
+    function: DraftFunction = module_of(kind).draft
+    return function

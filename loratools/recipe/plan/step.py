@@ -16,7 +16,7 @@ from typing import Any
 from loratools import __version__
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lineage import Lineage
-from loratools.recipe.schema.kinds import FILES, RUNS
+from loratools.recipe.schema.kinds import StepKind, step_kind
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,15 @@ class Draft:
         options: everything but the inputs that determines the result, as JSON values.
         inputs: what is read.
         make: runs the step.
-        epochs: how many epochs it trains, if it is a run; ``numbers`` are those whose files are kept, and ``pruned_by``
-            the settings that remove the others.
+        epochs: how many epochs it trains, if it is a run; ``kept_epochs`` are those whose files stay, and
+            ``pruned_by`` the settings that remove the others.
         in_place: the step keeps what is there of its own, from any key (a grid's pictures have keys of their own).
         check: called before any step runs; raises what only the run's context can show.
         family: of the LoRA that it makes, where that is known beforehand.
         units: how much there is to do, in units of its kind: images shown, pictures, bytes.
         assist: what further processes run while the first is in the shared part of ``make``; returns how many pictures
             they rendered.
+        copies: the result is another file's bytes, header and all.
     """
 
     options: Mapping[str, Any]
@@ -73,9 +74,10 @@ class Draft:
     check: Callable[[RunContext], None] | None = None
     family: str | None = None
     units: float | None = None
-    numbers: tuple[int, ...] = ()
+    kept_epochs: tuple[int, ...] = ()
     pruned_by: Mapping[str, int] = field(default_factory=dict)
     assist: Callable[[Path, RunContext], int] | None = None
+    copies: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,13 @@ class Planned:
     @property
     def identity(self) -> str:
         """The key of the exact bytes, titles and owner included, that it makes: what a cache may share."""
-        owner = "" if self.kind in RUNS else self.owner  # a run's files hold only its own name
+        owner = "" if self.step_kind.makes == "run" else self.owner  # a run's files hold only its own name
         return hashlib.sha256(f"{self.key} {owner} {self.out.name}".encode()).hexdigest()
 
     @property
-    def is_file(self) -> bool:
-        """Whether it makes one file, not a folder."""
-        return self.kind in FILES
+    def step_kind(self) -> StepKind:
+        """What is known of every step of its kind."""
+        return step_kind(self.kind)
 
     @property
     def needs(self) -> tuple[str, ...]:

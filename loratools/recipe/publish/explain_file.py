@@ -1,4 +1,4 @@
-"""``loratools explain``: a file's story for a newcomer, from its header alone."""
+"""``loratools explain``: how a file was made, for a newcomer, from its header alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loratools.recipe.plan.lineage import lineage_of
 from loratools.recipe.publish.story import story
 
 
-def tell_file(path: Path) -> str:
+def explain_file(path: Path) -> str:
     """What the file at ``path`` is and how it was made: a LoRA, or a checkpoint that a merge was added to.
 
     Raises:
@@ -21,19 +21,23 @@ def tell_file(path: Path) -> str:
         RecipeError: if the recipe in its header is damaged.
     """
     metadata = read_header(path).metadata if path.is_file() and path.suffix == ".safetensors" else {}
-    return _checkpoint(metadata, path.name) if _into(metadata) else tell(read(path, allow_unknown=True), path.name)
+    return (
+        _checkpoint(metadata, path.name)
+        if _is_merged_checkpoint(metadata)
+        else _lora(read(path, allow_unknown=True), path.name)
+    )
 
 
-def _into(metadata: Mapping[str, str]) -> bool:
-    made = Provenance.from_metadata(metadata)
-    return made is not None and isinstance(made.step.get("into"), dict)
+def _is_merged_checkpoint(metadata: Mapping[str, str]) -> bool:
+    provenance = Provenance.from_metadata(metadata)
+    return provenance is not None and isinstance(provenance.step.get("into"), dict)
 
 
 def _checkpoint(metadata: Mapping[str, str], name: str) -> str:
     return "\n".join([f"{name} is a base model's checkpoint that LoRAs were added to.", "", *story(metadata)])
 
 
-def tell(adapter: Adapter, name: str) -> str:
+def _lora(adapter: Adapter, name: str) -> str:
     """What the file is, how it was made, last step first, and whether it can be made again.
 
     Raises:
@@ -48,8 +52,10 @@ def tell(adapter: Adapter, name: str) -> str:
     ]
     lineage = lineage_of(adapter.path) if adapter.path else None
     if lineage is not None:
-        held = f"Its header holds the recipe '{lineage.name}', step '{lineage.step}'"
-        lines.append(f"{held}: `loratools reproduce {name}` makes it again.")
+        lines.append(
+            f"Its header holds the recipe '{lineage.name}', step '{lineage.step}': "
+            f"`loratools reproduce {name}` makes it again."
+        )
     return "\n".join(lines)
 
 

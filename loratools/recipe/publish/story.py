@@ -27,19 +27,19 @@ _DEEPEST = 12
 
 
 def story(metadata: Mapping[str, str]) -> Iterator[str]:
-    """Markdown bullets, what was made last first; a file of another trainer tells its ``ss_*`` facts."""
-    made = Provenance.from_metadata(metadata)
-    if made is None or not made.step:
-        told = [f"{name} {metadata[key]}" for key, name in _FACTS if metadata.get(key, "None") not in ("", "None")]
-        yield f"- Trained by another program: {', '.join(told)}." if told else "- Its header does not say."
+    """Markdown bullets, what was made last first; of a file of another trainer, its ``ss_*`` facts."""
+    provenance = Provenance.from_metadata(metadata)
+    if provenance is None or not provenance.step:
+        facts = [f"{name} {metadata[key]}" for key, name in _FACTS if metadata.get(key, "None") not in ("", "None")]
+        yield f"- Trained by another program: {', '.join(facts)}." if facts else "- Its header does not say."
         return
-    own = {"step": made.step, "inputs": made.inputs, "error": metadata.get(ERROR)}
-    yield from _Telling(made.ancestors).file(own, 0)
-    yield from ("", f"Made with loratools {made.version}; `loratools inspect` shows every step and digest.")
+    own = {"step": provenance.step, "inputs": provenance.inputs, "error": metadata.get(ERROR)}
+    yield from _Story(provenance.ancestors).file(own, 0)
+    yield from ("", f"Made with loratools {provenance.version}; `loratools inspect` shows every step and digest.")
 
 
-class _Telling:
-    """The bullets of one file's story: a sentence a step, and below it the files that went in, told the same way.
+class _Story:
+    """The bullets of one file's story: a sentence a step, and below it the files that went in, in the same way.
 
     Args:
         ancestors: digest -> a file's own ``step``, ``inputs`` and ``error``.
@@ -90,9 +90,9 @@ class _Telling:
             yield from self._ancestor(item.get("digest"), depth)
 
     def _ancestor(self, digest: object, depth: int) -> Iterator[str]:
-        found = self._ancestors.get(str(digest))
-        if found is not None and depth < _DEEPEST and found.get("step") and isinstance(found["step"], dict):
-            yield from self.file(found, depth)
+        ancestor = self._ancestors.get(str(digest))
+        if ancestor is not None and depth < _DEEPEST and ancestor.get("step") and isinstance(ancestor["step"], dict):
+            yield from self.file(ancestor, depth)
 
 
 def _bullet(depth: int, text: str) -> str:
@@ -105,7 +105,7 @@ def _where(step: Mapping[str, Any]) -> str:
 
 
 def _method(step: Mapping[str, Any]) -> str:
-    """How, where that is not the plain sum."""
+    """The method of a merge, where that is not the plain sum."""
     if step.get("method") == "ties":
         return f" by TIES of density {_short(step.get('density'))}"
     return f" as {step['compat']} does" if step.get("compat") else ""
@@ -115,22 +115,22 @@ def _stored(step: Mapping[str, Any], error: object) -> str:
     """``rank 8, fp16, error 1.2e-04``."""
     if isinstance(step.get("into"), dict):
         return "every other tensor as it was"
-    told = [f"rank {step['rank']}"] if "rank" in step else []
-    told.append(str(step.get("dtype", "as it was")))
-    return ", ".join([*told, *([f"error {str(error).strip()}"] if error is not None else [])])
+    parts = [f"rank {step['rank']}"] if "rank" in step else []
+    parts.append(str(step.get("dtype", "as it was")))
+    return ", ".join([*parts, *([f"error {str(error).strip()}"] if error is not None else [])])
 
 
 def _subtracted(how: Mapping[str, Any]) -> str:
-    """The way, and its settings."""
-    ways = {"direct": "all of it", "matched": "what lies along it", "project": "its directions", "soft": "in part"}
+    """The mode of a subtraction, in words, and its settings."""
+    words = {"direct": "all of it", "matched": "what lies along it", "project": "its directions", "soft": "in part"}
     mode = str(how.get("mode"))
     rest = {key: value for key, value in how.items() if key not in ("mode", "style", "base")}
-    told = "".join(f", {key} {_short(value)}" for key, value in rest.items())
-    return f"{mode} ({ways.get(mode, 'in its own way')}{told})"
+    settings = "".join(f", {key} {_short(value)}" for key, value in rest.items())
+    return f"{mode} ({words.get(mode, 'in its own way')}{settings})"
 
 
 def _positive(term: Any) -> Any:
-    """A term that was taken away, as much as was taken."""
+    """A subtracted term with the sign of its weight turned."""
     weight = term.get("weight") if isinstance(term, dict) else None
     return {**term, "weight": -weight} if isinstance(weight, int | float) else term
 
@@ -169,9 +169,9 @@ def _runs(vector: Mapping[str, Any]) -> str:
 
 def _trained(settings: Mapping[str, Any], inputs: Any) -> str:
     base = next((str(item.get("name")) for item in inputs or [] if item.get("kind") == "base"), "")
-    told = [f"{key.replace('_', ' ')} {_short(settings[key])}" for key in _TRAINED if settings.get(key) is not None]
+    facts = [f"{key.replace('_', ' ')} {_short(settings[key])}" for key in _TRAINED if settings.get(key) is not None]
     of = f"epoch {settings.get('epoch')} of {settings.get('epochs')}"
-    return f"Trained on {base}: {of}, {', '.join(told)}." if base else f"Trained: {of}, {', '.join(told)}."
+    return f"Trained on {base}: {of}, {', '.join(facts)}." if base else f"Trained: {of}, {', '.join(facts)}."
 
 
 def _short(value: object) -> str:

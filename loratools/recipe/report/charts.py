@@ -48,26 +48,26 @@ def loss_line(steps: Sequence[tuple[float, float]], epochs: Sequence[tuple[float
     room = (high - low) * 0.08 or abs(high) * 0.1 or 1
     low, high = low - room, high + room
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def canvas_point(x: float, y: float) -> tuple[float, float]:
         across = _LEFT + x / last * (_WIDE - _LEFT - 12)
         return across, _TOP + (high - y) / (high - low) * (_HIGH - _TOP - _BOTTOM)
 
     parts = []
     for number in range(4):
         value = low + room + (high - low - 2 * room) * number / 3
-        y = place(0, value)[1]
+        y = canvas_point(0, value)[1]
         parts.append(
             f'<line class="rule" x1="{_LEFT}" x2="{_WIDE - 12}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text class="tick" x="{_LEFT - 6}" y="{y + 3:.1f}">{value:.3g}</text>'
         )
     if len(shown) > 1:
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in shown))
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (canvas_point(*point) for point in shown))
         parts.append(f'<polyline class="thin" points="{path}"/>')
     if len(epochs) > 1:
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in epochs))
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (canvas_point(*point) for point in epochs))
         parts.append(f'<polyline class="thick" points="{path}"/>')
     for number, point in enumerate(epochs, 1):
-        x, y = place(*point)
+        x, y = canvas_point(*point)
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"><title>epoch {number}: {point[1]:.4f}</title></circle>')
     parts.append(f'<text class="foot" x="{_WIDE - 12}" y="{_HIGH - 8}">step {last:g}</text>')
     return _svg(_WIDE, _HIGH, title, "".join(parts), "line")

@@ -53,10 +53,10 @@ def draw(facts: Mapping[str, Any], work: Path, run: str) -> str:
 def _summary(facts: Mapping[str, Any]) -> str:
     steps = facts["steps"]
     counts = {state: sum(step["state"] == state for step in steps) for state in _STATES}
-    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    listed = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     base = facts["recipe"]["base"]
     when = facts["finished"].replace("T", " ").replace("+00:00", " UTC")
-    return _text(f"{len(steps)} steps: {told} · {time_text(facts['seconds'])} · base {base} · {when}")
+    return _text(f"{len(steps)} steps: {listed} · {time_text(facts['seconds'])} · base {base} · {when}")
 
 
 def _trouble(step: Mapping[str, Any]) -> str:
@@ -107,13 +107,13 @@ def _row(step: Mapping[str, Any], work: Path) -> str:
     time = time_text(step.get("seconds")) if "seconds" in step else "-"
     size = size_text(step.get("size")) if step.get("size") else "-"
     memory = size_text(step.get("memory")) if step.get("memory") else "-"
-    told = step.get("summary", step.get("error", ""))
+    summary = step.get("summary", step.get("error", ""))
     state = step["state"]
     return (
         f'<tr><th scope="row">{_text(step["step"])}</th><td>{_text(step["kind"])}</td>'
         f'<td><span class="state {_STATES[state]}">{state}</span></td><td class="n">{time}</td>'
         f'<td class="n">{size}</td><td class="n">{memory}</td><td>{_text(reads)}</td><td>{out}</td>'
-        f"<td>{_text(told)}</td></tr>"
+        f"<td>{_text(summary)}</td></tr>"
     )
 
 
@@ -177,17 +177,17 @@ def _errors(step: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(result.get("error"), float | int) or not isinstance(blocks, dict):
         return
     worst = sorted(((_error(value), name) for name, value in blocks.items()), reverse=True)[:3]
-    told = ", ".join(f"{name} {error:.1e}" for error, name in worst if error > 0)
+    listed = ", ".join(f"{name} {error:.1e}" for error, name in worst if error > 0)
     yield (
         f"<p>relative error against the exact sum <b>{result['error']:.1e}</b>"
-        f"{f'; most in {_text(told)}' if told else ''}</p>"
+        f"{f'; most in {_text(listed)}' if listed else ''}</p>"
     )
 
 
 def _error(value: Any) -> float:
     """A block's error: a number of its own, or one among other facts of the block."""
-    told: Any = value.get("error") if isinstance(value, Mapping) else value
-    return float(told) if _finite(told) else 0.0
+    error: Any = value.get("error") if isinstance(value, Mapping) else value
+    return float(error) if _finite(error) else 0.0
 
 
 def _scores(step: Mapping[str, Any]) -> Iterator[str]:

@@ -3,7 +3,10 @@
 ``ROOT/objects/ID`` holds ``record.json`` and ``result``, a file or folder. ID is a hash of everything that determines
 the bytes, so an object never changes; it appears whole by a rename, and is taken back only if every byte still has
 the digest that was written down. Large files are hard links to the outputs where the disk allows it, so they take their
-space once. ``ROOT/history.jsonl`` tells how long steps took.
+space once. ``ROOT/history.jsonl`` says how long steps took.
+
+Two locks protect an object: one while it is made, so that no two processes compute the same, and one while its folder
+is written, read or deleted.
 """
 
 from __future__ import annotations
@@ -14,60 +17,41 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Set
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Set
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from loratools.errors import HeldError
-from loratools.files import locked, sha256, write_text
+from loratools.files import locked, replacing_folder, write_text
+from loratools.recipe.record import Record, intact, read_record
 
 DEFAULT_LIMIT = 20 * 2**30
 _DIGITS = 32
 _LINKED = 64 * 2**20  # bytes; smaller files are copied, so that damage to an output cannot reach the cache
-_POLL = 0.2
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is known of one step. ``files`` (path below ``out``, or "" for ``out`` itself, -> sha256) is empty until it
-    is ``done``; a record that is not done belongs to a step that was interrupted, whose work can go on.
-
-    ``out`` is its place from the work folder; ``options`` and ``sources`` are what the key was made of, so that a later
-    change can be named.
-    """
-
-    key: str
-    out: str
-    done: bool = False
-    files: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
-    summary: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
-    name: str = ""
-    kind: str = ""
-    revision: int = 0
-    version: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
-    sources: list[dict[str, Any]] = field(default_factory=list)
-    units: float | None = None
-    size: int = 0
-    memory: int = 0
-
-    def json(self) -> str:
-        """As it is written down."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
+_ABANDONED = 3600  # seconds after which an unfinished write belongs to a process that was killed
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One object: ``size`` in all, and ``alone``, what removing it would free; ``used`` is a time."""
+    """One object: ``size`` in all, and ``alone``, the bytes that deleting it would free; ``used`` is a time."""
 
     identity: str
     record: Record
     size: int
     alone: int
     used: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a step of a kind took for how many units, and its bytes on disk and in memory."""
+
+    kind: str
+    units: float | None
+    seconds: float
+    size: int
+    memory: int
 
 
 class Cache:
@@ -77,99 +61,95 @@ class Cache:
         self.root = root
         self._objects = root / "objects"
 
-    def place(self, identity: str) -> Path:
-        """Where an object lies."""
+    def folder(self, identity: str) -> Path:
+        """The folder of an object."""
         return self._objects / identity[:_DIGITS]
 
-    def holds(self, identity: str) -> Record | None:
-        """The record of a whole object, its bytes not yet checked."""
-        record = read_record(self.place(identity) / "record.json")
+    def find(self, identity: str) -> Record | None:
+        """The record of a finished object, its bytes not yet checked; None if there is none."""
+        record = read_record(self.folder(identity) / "record.json")
         return record if record is not None and record.done else None
 
-    @contextlib.contextmanager
-    def making(self, identity: str, waits: Callable[[], object] | None = None) -> Iterator[None]:
-        """Hold an object while it is made; where another process makes the very same, wait for it.
+    def making(self, identity: str, on_wait: Callable[[], object] | None = None) -> AbstractContextManager[None]:
+        """The lock to hold while an object is made; where another process makes the same one, it is waited for.
 
         Args:
-            waits: called once if there is something to wait for.
+            on_wait: called once if there is something to wait for.
         Raises:
-            FileError: if the cache cannot be written.
+            FileError: on entering, if the cache cannot be written.
         """
-        with contextlib.ExitStack() as held:
-            while True:
-                try:
-                    held.enter_context(locked(self.place(identity)))
-                    break
-                except HeldError:
-                    if waits is not None:
-                        waits()
-                    waits = None
-                    time.sleep(_POLL)
-            yield
+        return locked(self.folder(identity), wait=True, on_wait=on_wait)
 
     def put(self, identity: str, record: Record, out: Path) -> None:
-        """Keep a finished result; one that is there already stays."""
-        if self.holds(identity) is not None:
-            return
-        with self._arriving(identity) as folder:
-            _copy(out, folder / "result")
-            write_text(folder / "record.json", record.json())
+        """Keep a copy of a finished result; one that is here already stays."""
+        with self._storing(identity):
+            if self.find(identity) is not None:
+                return
+            with replacing_folder(self.folder(identity)) as folder:
+                _copy(out, folder / "result")
+                write_text(folder / "record.json", record.json())
 
-    def set_aside(self, identity: str, record: Record, out: Path) -> None:
-        """Move unfinished work here, so that it can go on later."""
-        with self._arriving(identity) as folder:
-            shutil.move(out, folder / "result")
-            write_text(folder / "record.json", record.json())
+    def put_unfinished(self, identity: str, record: Record, out: Path) -> None:
+        """Move unfinished work here, so that it can go on later; it is dropped if the finished result is here."""
+        with self._storing(identity):
+            if self.find(identity) is not None:
+                remove_path(out)
+                return
+            with replacing_folder(self.folder(identity)) as folder:
+                shutil.move(out, folder / "result")
+                write_text(folder / "record.json", record.json())
 
-    def bring(self, identity: str, out: Path) -> Record | None:
-        """Put an object's result at ``out``, where nothing may be yet; None if there is none, or it is damaged (and
-        then removed). Unfinished work is moved out of the cache."""
-        place = self.place(identity)
-        record = read_record(place / "record.json")
-        if record is None or not (place / "result").exists() or out.exists():
-            return None
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if not record.done:
-            shutil.move(place / "result", out)
-            self.remove(identity)
-            return record
-        part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:60]}.")) / "result"
-        try:
-            _copy(place / "result", part)
-            if not intact(record, part):
-                self.remove(identity)
+    def restore(self, identity: str, out: Path) -> Record | None:
+        """Put an object's result at ``out``, where nothing may be yet; unfinished work is moved out of the cache.
+
+        Returns:
+            Its record; None if there is no such object, ``out`` exists, or the object is damaged, which deletes it.
+        """
+        with self._storing(identity):
+            folder = self.folder(identity)
+            record = read_record(folder / "record.json")
+            if record is None or not (folder / "result").exists() or out.exists():
                 return None
-            os.replace(part, out)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            if not record.done:
+                shutil.move(folder / "result", out)
+                self._delete(identity)
+                return record
+            return record if self._restored(identity, record, out) else None
+
+    def _restored(self, identity: str, record: Record, out: Path) -> bool:
+        """Copy a finished object to ``out`` and check every byte."""
+        folder = self.folder(identity)
+        part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:60]}.", suffix=".part")) / "result"
+        try:
+            _copy(folder / "result", part)
+            if not intact(record, part):
+                self._delete(identity)
+                return False
+            try:
+                part.rename(out)
+            except OSError:
+                if out.exists():  # another process, with a cache of its own, was faster
+                    return False
+                raise
         finally:
             shutil.rmtree(part.parent, ignore_errors=True)
-        os.utime(place / "record.json")
-        return record
-
-    def remove(self, identity: str) -> None:
-        """Drop an object."""
-        shutil.rmtree(self.place(identity), ignore_errors=True)
+        os.utime(folder / "record.json")
+        return True
 
     def entries(self) -> list[Entry]:
         """All objects, the least recently used first."""
-        found = []
-        for folder in self._objects.glob("*/"):
-            record = read_record(folder / "record.json")
-            if record is None:
-                continue
-            stats = [path.stat() for path in folder.rglob("*") if path.is_file()]
-            alone = sum(one.st_size for one in stats if one.st_nlink == 1)
-            used = (folder / "record.json").stat().st_mtime
-            found.append(Entry(folder.name, record, sum(one.st_size for one in stats), alone, used))
-        return sorted(found, key=lambda entry: entry.used)
+        entries = (_entry(folder) for folder in self._objects.glob("*/"))
+        return sorted((entry for entry in entries if entry is not None), key=lambda entry: entry.used)
 
     def gc(self, limit: int, keep: Set[str] = frozenset(), *, dry_run: bool = False) -> list[Entry]:
-        """Remove the least recently used objects until what lies here alone is within ``limit`` bytes; those that a
-        process makes or takes at this moment stay.
+        """Delete the least recently used objects until what lies here alone is within ``limit`` bytes; those that a
+        process makes or reads at this moment stay.
 
         Args:
             keep: identities that stay.
         Returns:
-            What was removed, or would be.
+            What was deleted, or would be.
         """
         entries = self.entries()
         total, kept = sum(entry.alone for entry in entries), {identity[:_DIGITS] for identity in keep}
@@ -183,84 +163,74 @@ class Cache:
                 total -= entry.alone
                 removed.append(entry)
         if not dry_run:
-            for left in self.root.glob("arriving-*"):
-                if time.time() - left.stat().st_mtime > 3600:  # of a process that was killed
-                    shutil.rmtree(left, ignore_errors=True)
+            self._sweep()
         return removed
 
+    def _sweep(self) -> None:
+        """Delete what killed processes left half-written."""
+        for leftover in self._objects.glob(".*.part"):
+            with contextlib.suppress(OSError):  # another process deletes it at this moment
+                if time.time() - leftover.stat().st_mtime > _ABANDONED:
+                    shutil.rmtree(leftover, ignore_errors=True)
+
     def _dropped(self, entry: Entry) -> bool:
-        """Remove an object that nobody holds and nobody has used since it was looked at."""
+        """Delete an object that nobody holds and nobody has used since it was listed."""
         try:
-            with locked(self.place(entry.identity)):
-                used = (self.place(entry.identity) / "record.json").stat().st_mtime
+            with locked(self.folder(entry.identity)), locked(self._store_lock(entry.identity)):
+                used = (self.folder(entry.identity) / "record.json").stat().st_mtime
                 if used == entry.used:
-                    self.remove(entry.identity)
+                    self._delete(entry.identity)
                 return used == entry.used
         except (HeldError, FileNotFoundError):
             return False
 
-    def note(self, record: Record) -> None:
-        """Remember how long a step of this kind took, for estimates."""
-        fact = {
-            "kind": record.kind,
-            "units": record.units,
-            "seconds": record.seconds,
-            "size": record.size,
-            "memory": record.memory,
-        }
+    def add_timing(self, record: Record) -> None:
+        """Note how long a step of this kind took, for estimates."""
+        timing = Timing(record.kind, record.units, record.seconds, record.size, record.memory)
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.root / "history.jsonl", "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(fact) + "\n")
+            stream.write(json.dumps(asdict(timing)) + "\n")
 
-    def history(self, kind: str) -> list[dict[str, Any]]:
-        """What was noted of steps of one kind, oldest first."""
+    def history(self, kind: str) -> list[Timing]:
+        """The timings of steps of one kind, oldest first."""
         try:
             lines = (self.root / "history.jsonl").read_text(encoding="utf-8").splitlines()
         except OSError:
             return []
-        found = []
+        timings = []
         for line in lines:
-            with contextlib.suppress(ValueError):  # a line that a kill cut short
-                fact = json.loads(line)
-                if isinstance(fact, dict) and fact.get("kind") == kind:
-                    found.append(fact)
-        return found
+            with contextlib.suppress(ValueError, TypeError):  # a line that a kill cut short
+                timings.append(Timing(**json.loads(line)))
+        return [timing for timing in timings if timing.kind == kind]
 
-    @contextlib.contextmanager
-    def _arriving(self, identity: str) -> Iterator[Path]:
-        self._objects.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=self.root, prefix="arriving-"))
-        try:
-            yield folder
-            self.remove(identity)
-            os.replace(folder, self.place(identity))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    def _storing(self, identity: str) -> AbstractContextManager[None]:
+        """The lock to hold while an object's folder is written, read or deleted."""
+        return locked(self._store_lock(identity), wait=True)
+
+    def _store_lock(self, identity: str) -> Path:
+        return self._objects / f"{identity[:_DIGITS]}.store"
+
+    def _delete(self, identity: str) -> None:
+        shutil.rmtree(self.folder(identity), ignore_errors=True)
 
 
-def read_record(path: Path) -> Record | None:
-    """The record at ``path``; None if there is none, or it is not ours."""
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return Record(**told)
-    except (OSError, ValueError, TypeError):
+def remove_path(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _entry(folder: Path) -> Entry | None:
+    """The object in ``folder``; None if it is no object, or another process deletes it at this moment."""
+    record = read_record(folder / "record.json")
+    if record is None:
         return None
-
-
-def intact(record: Record, out: Path) -> bool:
-    """Whether every file of a finished step is there at ``out``, byte for byte."""
     try:
-        return all(sha256(out / name if name else out) == digest for name, digest in record.files.items())
-    except OSError:
-        return False
-
-
-def digests(out: Path) -> dict[str, str]:
-    """sha256 of every file of a result; hidden ones do not count."""
-    if out.is_file():
-        return {"": sha256(out)}
-    found = sorted(path for path in out.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return {path.relative_to(out).as_posix(): sha256(path) for path in found}
+        stats = [path.stat() for path in folder.rglob("*") if path.is_file()]
+        used = (folder / "record.json").stat().st_mtime
+    except FileNotFoundError:
+        return None
+    alone = sum(stat.st_size for stat in stats if stat.st_nlink == 1)
+    return Entry(folder.name, record, sum(stat.st_size for stat in stats), alone, used)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""How much memory a step took at most, and what steps to come will take, told from past ones."""
+"""How much memory a step took at its peak, and what time, disk and memory steps to come will take."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from pathlib import Path
 from types import TracebackType
 
 from loratools.recipe.plan.step import Planned
-from loratools.recipe.run.cache import Cache, Record
+from loratools.recipe.record import Record
+from loratools.recipe.run.cache import Cache
+from loratools.recipe.run.work_folder import WorkFolder
 
 _STATUS = Path("/proc/self/status")
 
 
 class Peak:
-    """Measures the process's greatest resident memory inside the block, in ``bytes``; on a system that cannot be asked
-    for a block alone, since the process began."""
+    """Measures the process's peak resident memory inside a ``with`` block, in ``bytes``.
+
+    Where the system cannot reset its count, it is the peak since the process began.
+    """
 
     bytes = 0
 
@@ -46,7 +50,7 @@ def _peak() -> int:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a step is expected to take; None where nothing is known. ``basis`` says how that is known."""
+    """What a step is expected to take, in seconds and bytes; None where unknown. ``basis`` says what it is based on."""
 
     seconds: float | None
     size: int | None
@@ -54,13 +58,20 @@ class Estimate:
     basis: str
 
 
-# Guesses for the pocket base on two CPU cores, until a step has run once; seconds and bytes a unit (``Draft.units``).
-_MODEL = {
-    "draw": (0.03, 12_000),
-    "train": (0.05, None),
-    "basestyle": (0.12, None),
-    "grid": (0.07, None),
-}
+@dataclass(frozen=True)
+class Forecast:
+    """A step before a run: its state (see :func:`~loratools.recipe.run.runner.state_of`), and what it will take."""
+
+    planned: Planned
+    state: str
+    estimate: Estimate
+
+
+def forecast(planned: Planned, state: str, folder: WorkFolder) -> Forecast:
+    """What ``planned``, which is in ``state``, will take; nothing where its result is there already."""
+    if state in ("cached", "kept"):
+        return Forecast(planned, state, Estimate(None, None, None, ""))
+    return Forecast(planned, state, estimate(planned, folder.record(planned.name), folder.cache))
 
 
 def estimate(planned: Planned, last: Record | None, cache: Cache) -> Estimate:
@@ -71,13 +82,13 @@ def estimate(planned: Planned, last: Record | None, cache: Cache) -> Estimate:
         return Estimate(last.seconds * scale, last.size, last.memory or None, "its last run")
     past = cache.history(planned.kind)[-20:]
     if past:
-        seconds = statistics.median(_each(fact["seconds"], fact["units"] if units else None) for fact in past)
-        size = statistics.median(int(fact["size"]) for fact in past)
-        memory = max(int(fact["memory"]) for fact in past)
+        seconds = statistics.median(_each(timing.seconds, timing.units if units else None) for timing in past)
+        size = statistics.median(timing.size for timing in past)
+        memory = max(timing.memory for timing in past)
         return Estimate(seconds * (units or 1.0), int(size), memory or None, f"{len(past)} past {planned.kind} steps")
-    if planned.kind in _MODEL and units:
-        each, size_each = _MODEL[planned.kind]
-        return Estimate(each * units, int(size_each * units) if size_each else None, None, "guess: pocket, 2 CPU cores")
+    if (guess := planned.step_kind.guess) is not None and units:
+        guessed = int(guess.size * units) if guess.size else None
+        return Estimate(guess.seconds * units, guessed, None, "guess: pocket, 2 CPU cores")
     return Estimate(None, None, None, "")
 
 

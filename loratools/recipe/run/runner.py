@@ -4,40 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from loratools.errors import FileError, LaunchError, RecipeError
 from loratools.launch import Rank
 from loratools.recipe.launch.leader import leading
+from loratools.recipe.observer import RunObserver, StepResult
 from loratools.recipe.plan.context import RunContext
-from loratools.recipe.plan.lineage import seal
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
-from loratools.recipe.run.cache import DEFAULT_LIMIT, Record
+from loratools.recipe.run.cache import DEFAULT_LIMIT
 from loratools.recipe.run.estimate import Peak
-from loratools.recipe.run.scheduler import Failure, in_turn
-from loratools.recipe.run.work_folder import Store, shown
+from loratools.recipe.run.scheduler import run_in_order
+from loratools.recipe.run.work_folder import WorkFolder, short_path
 from loratools.recipe.schema.recipe import Recipe, read_recipe
 from loratools.recipe.shipped import RECIPES
 from loratools.yamlio import Document
-
-
-@dataclass(frozen=True)
-class Ran:
-    """One step of a run: ``cached`` if its result was there already."""
-
-    planned: Planned
-    record: Record
-    cached: bool
-
-
-OnStep = Callable[[Planned], None]
-OnDone = Callable[[Ran], None]
-OnFail = Callable[[Failure], None]
-OnEnd = Callable[[Sequence[Ran], Sequence[Failure]], None]
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -68,13 +52,13 @@ def make_planner(
     Raises:
         RecipeError: see :func:`loratools.recipe.schema.recipe.read_recipe`.
     """
-    found = find_recipe(path)
-    recipe, document = read_recipe(found, values)
-    return planner_of(recipe, document, found.parent, work or usual_work(found), base)
+    file = find_recipe(path)
+    recipe, document = read_recipe(file, values)
+    return planner_of(recipe, document, file.parent, work or default_work(file), base)
 
 
-def usual_work(path: str | Path) -> Path:
-    """Where the results of the recipe at ``path`` go if nothing else is said."""
+def default_work(path: str | Path) -> Path:
+    """Where the results of the recipe at ``path`` go by default."""
     return Path("runs") / Path(path).stem
 
 
@@ -89,20 +73,20 @@ def targets_of(planner: Planner, kind: str) -> list[str]:
     Raises:
         RecipeError: if there is none.
     """
-    found = [name for name, step in planner.recipe.steps.items() if step.kind == kind]
-    if not found:
+    names = [name for name, step in planner.recipe.steps.items() if step.kind == kind]
+    if not names:
         source = planner.document.source
         raise RecipeError(f"{source} has no {kind} step; `loratools run {source}` runs the steps that it has")
-    return found
+    return names
 
 
-def state_of(store: Store, planned: Planned) -> str:
+def state_of(folder: WorkFolder, planned: Planned) -> str:
     """``cached``, ``kept`` (in the cache, not in the work folder), ``unfinished`` or ``to do``, for a dry run."""
-    if store.fresh(planned) is not None:
+    if folder.fresh(planned) is not None:
         return "cached"
-    record = store.record(planned.name)
+    record = folder.record(planned.name)
     unfinished = record is not None and record.key == planned.key and not record.done
-    return "unfinished" if unfinished else "kept" if store.keeps(planned) else "to do"
+    return "unfinished" if unfinished else "kept" if folder.in_cache(planned) else "to do"
 
 
 def run_steps(
@@ -114,13 +98,8 @@ def run_steps(
     limit: int = DEFAULT_LIMIT,
     jobs: int = 1,
     rank: Rank | None = None,
-    on_start: OnStep | None = None,
-    on_done: OnDone | None = None,
-    on_fail: OnFail | None = None,
-    on_end: OnEnd | None = None,
-    on_wait: OnStep | None = None,
-    on_note: Callable[[str], object] | None = None,
-) -> list[Ran]:
+    observer: RunObserver | None = None,
+) -> list[StepResult]:
     """Run ``steps`` in their order. Each result is recorded as soon as it is complete, so that a run that is killed
     or fails loses no finished step, and the next one goes on from there. Where a step fails, those that do not need it
     still run.
@@ -131,62 +110,54 @@ def run_steps(
         jobs: how many steps that do not need each other run at once.
         rank: that of this process, the first of those that a launcher started; the others
             :func:`~loratools.recipe.launch.worker.follow` it, and take part in training and in grids.
-        on_fail: told of each step that failed, and of those that could not run for it.
-        on_end: told of everything at the end, also where steps failed, while the work folder is still held.
-        on_wait: told of a step that another process is making for the same cache; it is taken from there then.
-        on_note: told of the processes that it waits for, and of what went wrong in one and was made up for.
+        observer: is called as the run goes on.
     Raises:
         LoratoolsError: of the first step that failed; FileError if another run holds the work folder; LaunchError if
             the processes of the launch do not find each other, or there are several and no ``rank`` is given.
     """
-    rank = rank or _only()
+    rank, observer = rank or _only_rank(), observer or RunObserver()
     for planned in steps:
-        _check_place(planned)
+        _check_out(planned)
         if planned.draft.check is not None:
             planned.draft.check(context)
-    store = Store(work, cache)
+    folder = WorkFolder(work, cache)
 
-    def one(planned: Planned) -> Ran:
-        shared = replace(context, share=sharing(planned.name))
-        done = _cached(store, planned) or _run(store, planned, shared, on_start, on_wait)
-        if on_done is not None:
-            on_done(done)
-        return done
+    def run_one(planned: Planned) -> StepResult:
+        own = replace(context, share=sharing(planned), lineage=planned.lineage)
+        result = _cached(folder, planned) or _run(folder, planned, own, observer)
+        observer.on_done(result)
+        return result
 
-    with store.held(), leading(work, rank, steps, on_note) as sharing:
-        ran, failures = in_turn(steps, one, jobs, on_fail)
+    with folder.locked(), leading(work, rank, steps, observer) as sharing:
+        results, failures = run_in_order(steps, run_one, jobs, observer.on_fail)
         with contextlib.suppress(OSError, FileError):  # tidying is no reason to fail
-            store.cache.gc(limit, {planned.identity for planned in steps})
-        if on_end is not None:
-            with contextlib.suppress(*([Exception] if failures else [])):  # what failed first is what is told
-                on_end(ran, failures)
+            folder.cache.gc(limit, {planned.identity for planned in steps})
+        with contextlib.suppress(*([Exception] if failures else [])):  # the step's own error is the one to raise
+            observer.on_end(results, failures)
         if failures:
             raise failures[0].error
-    return ran
+    return results
 
 
-def _cached(store: Store, planned: Planned) -> Ran | None:
-    record = store.fresh(planned)
-    return None if record is None else Ran(planned, record, True)
+def _cached(folder: WorkFolder, planned: Planned) -> StepResult | None:
+    record = folder.fresh(planned)
+    return None if record is None else StepResult(planned, record, True)
 
 
-def _run(store: Store, planned: Planned, context: RunContext, on_start: OnStep | None, on_wait: OnStep | None) -> Ran:
-    with store.cache.making(planned.identity, None if on_wait is None else partial(on_wait, planned)):
-        goes_on = store.begin(planned)
-        if (kept := _cached(store, planned)) is not None:
+def _run(folder: WorkFolder, planned: Planned, context: RunContext, observer: RunObserver) -> StepResult:
+    with folder.cache.making(planned.identity, lambda: observer.on_wait(planned)):
+        resume = folder.begin(planned)
+        if (kept := _cached(folder, planned)) is not None:
             return kept
-        if on_start is not None:
-            on_start(planned)
+        observer.on_start(planned)
         with Peak() as peak:
             begun = time.perf_counter()
-            outcome = planned.draft.make(planned.out, replace(context, resume=goes_on))
-            if planned.lineage is not None and planned.out.is_file():
-                seal(planned.out, planned.lineage)
+            outcome = planned.draft.make(planned.out, replace(context, resume=resume))
             seconds = time.perf_counter() - begun
-        return Ran(planned, store.finish(planned, outcome, seconds, peak.bytes), False)
+        return StepResult(planned, folder.finish(planned, outcome, seconds, peak.bytes), False)
 
 
-def _only() -> Rank:
+def _only_rank() -> Rank:
     rank = Rank.here()
     if rank.world > 1:
         raise LaunchError(
@@ -196,10 +167,10 @@ def _only() -> Rank:
     return rank
 
 
-def _check_place(planned: Planned) -> None:
-    if planned.is_file and planned.out.suffix != ".safetensors":
-        raise FileError(f"the step '{planned.name}' writes {shown(planned.out)}; end its `out` in .safetensors")
-    if not planned.is_file and planned.out.is_file():
+def _check_out(planned: Planned) -> None:
+    if planned.step_kind.makes_file and planned.out.suffix != ".safetensors":
+        raise FileError(f"the step '{planned.name}' writes {short_path(planned.out)}; end its `out` in .safetensors")
+    if not planned.step_kind.makes_file and planned.out.is_file():
         raise FileError(
-            f"the step '{planned.name}' needs a folder, and {shown(planned.out)} is a file; name another `out`"
+            f"the step '{planned.name}' needs a folder, and {short_path(planned.out)} is a file; name another `out`"
         )

@@ -9,51 +9,52 @@ from typing import Any
 from loratools import __version__
 from loratools.files import sha256
 from loratools.recipe.plan.step import Planned
-from loratools.recipe.run.cache import Record
-from loratools.recipe.run.work_folder import Store, shown
+from loratools.recipe.record import Record
+from loratools.recipe.run.work_folder import WorkFolder, short_path
+from loratools.yamlio import Place
 
-Keys = tuple[str | int, ...]
-_MOST = 12  # changes told of one step
+_MOST = 12  # changes listed of one step
 _LONG = 60  # letters of a value
 
 
-def explain(planned: Planned, steps: Mapping[str, Planned], store: Store) -> list[str]:
-    """What changed since ``planned`` last ran in ``store``'s work folder, a line each; nothing if it is cached.
+def explain(planned: Planned, steps: Mapping[str, Planned], folder: WorkFolder) -> list[str]:
+    """What changed since ``planned`` last ran in the work folder, a line each; nothing if it is cached.
 
     A change of an earlier step is followed to what changed there, indented below it.
 
     Args:
         steps: every step of the plan by name.
     """
-    record = store.record(planned.name)
+    record = folder.record(planned.name)
     if record is None:
         return ["it has not run in this work folder yet"]
-    if not store.stands(record, planned):
-        return [f"its result now goes to {shown(planned.out)}; before it went to {shown(store.work / record.out)}"]
+    if not folder.same_out(record, planned):
+        before = short_path(folder.work / record.out)
+        return [f"its result now goes to {short_path(planned.out)}; before it went to {before}"]
     if record.key == planned.key:
-        return _same_key(record, planned, store)
-    lines = list(_changes(record, planned, steps, store))
+        return _same_key(record, planned, folder)
+    lines = list(_changes(record, planned, steps, folder))
     if len(lines) > _MOST:
         lines = [*lines[:_MOST], f"and {len(lines) - _MOST} more changes"]
     return lines or ["how a result is named in its header changed"]
 
 
-def _same_key(record: Record, planned: Planned, store: Store) -> list[str]:
+def _same_key(record: Record, planned: Planned, folder: WorkFolder) -> list[str]:
     if not record.done:
         return ["it was interrupted; it goes on from there"]
-    if store.fresh(planned) is not None:
+    if folder.fresh(planned) is not None:
         return []
     damaged = [
         name for name, digest in record.files.items() if _digest(planned.out / name if name else planned.out) != digest
     ]
-    named = ", ".join(shown(planned.out / name if name else planned.out) for name in damaged[:3])
+    named = ", ".join(short_path(planned.out / name if name else planned.out) for name in damaged[:3])
     return [
         f"nothing that determines it changed, but {named} {'is' if len(damaged) == 1 else 'are'} gone or not what "
         "was written"
     ]
 
 
-def _changes(record: Record, planned: Planned, steps: Mapping[str, Planned], store: Store) -> Iterator[str]:
+def _changes(record: Record, planned: Planned, steps: Mapping[str, Planned], folder: WorkFolder) -> Iterator[str]:
     if record.kind != planned.kind:
         yield f"it was a {record.kind} step and is a {planned.kind} step now"
         return
@@ -64,26 +65,26 @@ def _changes(record: Record, planned: Planned, steps: Mapping[str, Planned], sto
     labels = [source.label for source in planned.draft.inputs]
     for place, before, now in differences(record.options, planned.draft.options):
         yield f"{_place(place, labels)}: {_value(before)} -> {_value(now)}"
-    yield from _sources(record, planned, steps, store)
+    yield from _sources(record, planned, steps, folder)
 
 
-def _sources(record: Record, planned: Planned, steps: Mapping[str, Planned], store: Store) -> Iterator[str]:
-    before = {str(source["label"]): source for source in record.sources}
+def _sources(record: Record, planned: Planned, steps: Mapping[str, Planned], folder: WorkFolder) -> Iterator[str]:
+    before = {source.label: source for source in record.sources}
     now = {source.label: source for source in planned.draft.inputs}
     for label in before.keys() - now.keys():
         yield f"'{label}' is no longer read"
     for label, source in now.items():
         if label not in before:
             yield f"'{label}' is read now"
-        elif before[label]["digest"] != source.digest:
+        elif before[label].digest != source.digest:
             if source.step is None or source.step not in steps:
                 yield f"the content of {label} changed"
                 continue
             yield f"the step '{source.step}' changed:"
-            yield from (f"  {line}" for line in explain(steps[source.step], steps, store) or ["it has run anew since"])
+            yield from (f"  {line}" for line in explain(steps[source.step], steps, folder) or ["it has run anew since"])
 
 
-def differences(before: Any, now: Any, place: Keys = ()) -> Iterator[tuple[Keys, Any, Any]]:
+def differences(before: Any, now: Any, place: Place = ()) -> Iterator[tuple[Place, Any, Any]]:
     """Every leaf of two JSON values that differs: (keys and indices down to it, value before, value now)."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys([*before, *now]):

@@ -1,4 +1,4 @@
-"""What may stand in a recipe: pydantic models, includes, variables, and every option as a table.
+"""What may stand in a recipe: its own keys, includes, variables, the list of step kinds, and every option as a table.
 
-A new kind of step is declared in ``kinds.py``.
+A kind of step, with its options, is declared under ``recipe/steps`` and listed in ``kinds.py``.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -15,18 +15,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-
-SHORT = {  # the option that may stand alone
-    "select": "run",
-    "merge": "terms",
-    "soup": "files",
-    "resize": "lora",
-    "convert": "lora",
-    "subtract": "style",
-    "extract": "tuned",
-    "fix": "merge",
-    "publish": "lora",
-}
 
 
 def listed(value: Any) -> Any:
@@ -91,9 +79,11 @@ class Strict(BaseModel):
 
 
 class Short(Strict):
-    """A step whose commonest option may stand alone, without its key."""
+    """A step of which one option, ``shorthand``, may stand alone, without its key."""
+
+    shorthand: ClassVar[str]
 
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
-        return {SHORT[cls.__name__.lower()]: value} if isinstance(value, (str, list)) else value
+        return {cls.shorthand: value} if isinstance(value, (str, list)) else value

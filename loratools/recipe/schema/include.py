@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from loratools.errors import RecipeError
-from loratools.yamlio import Document, Place, Span, read_yaml
+from loratools.recipe.schema.fields import listed
+from loratools.yamlio import Document, Place, SourceSpan, read_yaml
 
 _MERGED = ("vars", "blocks", "steps")  # mappings that are united name by name
 _DEEPEST = 10
@@ -20,12 +21,12 @@ def combined(document: Document, above: tuple[Path, ...] = ()) -> Document:
     Raises:
         RecipeError: for a file that is missing, no recipe, or that includes itself.
     """
-    told = document.data.get("include")
-    names = told if isinstance(told, list) else [] if told is None else [told]
+    given = document.data.get("include")
+    names = given if isinstance(given, list) else [] if given is None else [given]
     here = Path(document.source)
     result: Document | None = None
     for index, name in enumerate(names):
-        place: Place = ("include", index) if isinstance(told, list) else ("include",)
+        place: Place = ("include", index) if isinstance(given, list) else ("include",)
         part = _read(document, place, name, here, above)
         result = part if result is None else _over(part, result)
     if result is None:
@@ -50,31 +51,28 @@ def _read(document: Document, place: Place, name: Any, here: Path, above: tuple[
 
 
 def _over(top: Document, under: Document) -> Document:
-    """Two documents as one, ``top``'s entries winning; whatever comes from ``under`` keeps its own source."""
+    """Two documents as one: ``top``'s entries replace those of ``under``, of which what is left keeps its source."""
     data = dict(under.data)
-    taken: set[Place] = set()  # what `under` loses
+    replaced: set[Place] = set()  # places of `under` that `top` has too
     for key, value in top.data.items():
         mine = data.get(key)
         if key in _MERGED and isinstance(value, dict) and isinstance(mine, dict):
-            taken |= {(key, name) for name in value if name in mine}
+            replaced |= {(key, name) for name in value if name in mine}
             data[key] = {**mine, **value}
         elif key == "lora_dirs":
-            data[key] = [*_listed(value), *(item for item in _listed(mine) if item is not None)]
+            data[key] = [*listed(value), *(item for item in listed(mine) if item is not None)]
         else:
-            taken.add((key,))
+            replaced.add((key,))
             data[key] = value
-    spans = {**_kept(under.spans, taken, under.source), **top.spans}
-    keys = {**_kept(under.keys, taken, under.source), **top.keys}
+    spans = {**_kept(under.spans, replaced, under.source), **top.spans}
+    keys = {**_kept(under.keys, replaced, under.source), **top.keys}
     return Document(data, top.source, top.text, spans, keys, {**under.others, under.source: under.text, **top.others})
 
 
-def _kept(spans: Mapping[Place, Span], taken: set[Place], source: str) -> dict[Place, Span]:
+def _kept(spans: Mapping[Place, SourceSpan], replaced: set[Place], source: str) -> dict[Place, SourceSpan]:
+    """The spans at places that are not ``replaced``, marked as ``source``'s."""
     return {
         path: span if span.source else replace(span, source=source)
         for path, span in spans.items()
-        if path and path[:1] not in taken and path[:2] not in taken
+        if path and path[:1] not in replaced and path[:2] not in replaced
     }
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

@@ -3,58 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 
 from pydantic.fields import FieldInfo
 
-from loratools.recipe.schema.fields import SHORT, Strict
-from loratools.recipe.schema.kinds import KINDS
-
-_ELSEWHERE = {
-    "train": "One LoRA file an epoch. Its options are those of a `loratools train` file; `images` is a folder, a list "
-    "of folders, or a `draw` step; `base_adapters` and `network_weights` may name steps too.",
-    "basestyle": "The LoRA of what the base draws by itself. Its options are those of `train` (names of steps too), "
-    "without `images`, and how the pictures are drawn:",
-}
+from loratools.recipe.schema.fields import Strict
+from loratools.recipe.schema.json_schema import json_schema
+from loratools.recipe.schema.kinds import KINDS, BorrowedOptions, step_kind
 
 
-def reference(kinds: Sequence[str] | None = None) -> str:
+def option_tables(kinds: Sequence[str] | None = None) -> str:
     """Markdown: a heading, a sentence and a table of options for each kind of step, or for ``kinds``."""
-    return "\n".join(line for kind in kinds or KINDS for line in _kind(kind, KINDS[kind]))
+    return "\n".join(line for kind in kinds or KINDS for line in _section(kind))
 
 
-def _kind(kind: str, model: type[Strict] | None) -> Iterator[str]:
-    yield from (f"### `{kind}`", "")
-    if model is None:
-        yield from (_ELSEWHERE[kind], "", *_training(kind))
-        return
+def _section(name: str) -> Iterator[str]:
+    kind = step_kind(name)
+    yield from (f"### `{name}`", "")
+    if isinstance(kind.options, BorrowedOptions):
+        yield from _borrowed(kind.options)
+    else:
+        yield from _own(kind.options, name, kind.shorthand)
+    yield ""
+
+
+def _own(model: type[Strict], name: str, shorthand: str | None) -> Iterator[str]:
+    """The options of a kind's own model."""
     yield (model.__doc__ or "").partition("\n")[0].strip()
-    if short := SHORT.get(kind):
-        yield f"`{kind}: VALUE` is short for `{kind}: {{{short}: VALUE}}`."
+    if shorthand is not None:
+        yield f"`{name}: VALUE` is short for `{name}: {{{shorthand}: VALUE}}`."
     yield from ("", "| option | default | |", "|---|---|---|")
-    yield from (_option(name, field) for name, field in sorted(model.model_fields.items(), key=_needed_first))
-    yield ""
+    yield from (_option(key, field) for key, field in sorted(model.model_fields.items(), key=_needed_first))
 
 
-def _training(kind: str) -> Iterator[str]:
-    """The settings of training by name and default; what a recipe says elsewhere is left out."""
-    from loratools.recipe.schema.json_schema import json_schema
-
-    whole = json_schema()["$defs"][kind.capitalize()]
-    told, needed = whole["properties"], whole.get("required", ())
-    if kind == "basestyle":
-        told = {name: about for name, about in told.items() if name in _drawn()}
-    yield from ("| option | default | |", "|---|---|---|")
-    for name, about in told.items():
-        default = "needed" if name in needed else _written(about.get("default"))
-        yield _row(name, default, about["description"])
-    yield ""
-
-
-def _drawn() -> set[str]:
-    from loratools.train.basestyle.basestyle import Generation
-
-    return {field.name for field in fields(Generation)}
+def _borrowed(options: BorrowedOptions) -> Iterator[str]:
+    """Another room's settings by name and default."""
+    part = json_schema()["$defs"][options.name]
+    listed = part["properties"] if options.listed is None else options.listed()
+    yield from (options.description, "", "| option | default | |", "|---|---|---|")
+    for name, about in part["properties"].items():
+        if name in listed:
+            default = "needed" if name in part.get("required", ()) else _written(about.get("default"))
+            yield _row(name, default, about["description"])
 
 
 def _needed_first(item: tuple[str, FieldInfo]) -> bool:

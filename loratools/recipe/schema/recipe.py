@@ -1,19 +1,27 @@
-"""What a recipe may say: one frozen model a step kind, unknown keys forbidden, every mistake located in the file."""
+"""What a recipe may say, unknown keys forbidden; every mistake is located in its file."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from loratools.errors import RecipeError
-from loratools.recipe.schema import lora_steps, picture_steps
 from loratools.recipe.schema.fields import Number, Seed, Strict, listed
 from loratools.recipe.schema.include import combined
-from loratools.recipe.schema.kinds import KINDS
+from loratools.recipe.schema.kinds import KINDS, BorrowedOptions, step_kinds
 from loratools.recipe.schema.variables import check_used, filled
 from loratools.validation import refusal
 from loratools.yamlio import Document, load_yaml, read_yaml
@@ -35,20 +43,7 @@ Options = TypeVar("Options", bound=Strict)
 class Step(Strict):
     """One step: exactly one kind, and perhaps the name of its file or folder."""
 
-    draw: picture_steps.Draw | None = None
-    train: dict[str, Any] | None = None  # the settings of `loratools train`, checked by its own model
-    basestyle: dict[str, Any] | None = None
-    select: lora_steps.Select | None = None
-    merge: lora_steps.Merge | None = None
-    subtract: lora_steps.Subtract | None = None
-    soup: lora_steps.Soup | None = None
-    fix: lora_steps.Fix | None = None
-    resize: lora_steps.Resize | None = None
-    extract: lora_steps.Extract | None = None
-    convert: lora_steps.Convert | None = None
-    merge_into: lora_steps.MergeInto | None = None
-    grid: picture_steps.Grid | None = None
-    publish: picture_steps.Publish | None = None
+    # the kinds, each a field of its own, are added by recipe_model()
     out: str | None = Field(None, description="the name of its file or folder; the step's own name if left out")
 
     @model_validator(mode="before")
@@ -63,8 +58,8 @@ class Step(Strict):
     def _one_kind(self) -> Step:
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
-            found = f"has {' and '.join(given)}" if given else "has none"
-            raise ValueError(f"a step needs exactly one of {', '.join(KINDS)}; this one {found}")
+            has = f"has {' and '.join(given)}" if given else "has none"
+            raise ValueError(f"a step needs exactly one of {', '.join(KINDS)}; this one {has}")
         return self
 
     @field_validator("out")
@@ -81,10 +76,15 @@ class Step(Strict):
 
     def options(self, model: type[Options]) -> Options:
         """The options of a step whose kind is known to be ``model``'s."""
-        found = getattr(self, self.kind)
-        if not isinstance(found, model):
+        options = getattr(self, self.kind)
+        if not isinstance(options, model):
             raise TypeError(f"a {self.kind} step has no {model.__name__}")
-        return found
+        return options
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The options of a step whose kind has :class:`.kinds.BorrowedOptions`, as they stand in the recipe."""
+        return dict(getattr(self, self.kind))
 
 
 class Recipe(Strict):
@@ -109,6 +109,20 @@ class Recipe(Strict):
         (), description="folders in which LoRA names are looked for, besides the recipe's own"
     )
     steps: dict[StepName, Step] = Field(min_length=1, description="name: {kind: options, out: file or folder}")
+
+
+@cache
+def recipe_model() -> type[Recipe]:
+    """:class:`Recipe` with the options of every kind of step, whose modules are imported now."""
+    fields: dict[str, Any] = {
+        name: (dict[str, Any] | None if isinstance(kind.options, BorrowedOptions) else kind.options | None, None)
+        for name, kind in step_kinds().items()
+    }
+    kinds = create_model("Kinds", __base__=Strict, **fields)
+    # of several parents the last one's fields come first: `out` stands after the kinds in messages and schema
+    step = create_model("Step", __base__=(Step, kinds), __doc__=Step.__doc__)
+    steps: dict[str, Any] = {"steps": (dict[StepName, step], Recipe.model_fields["steps"])}  # type: ignore[valid-type]
+    return create_model("Recipe", __base__=Recipe, __doc__=Recipe.__doc__, **steps)
 
 
 def read_recipe(path: str | Path, values: Mapping[str, str] | None = None) -> tuple[Recipe, Document]:
@@ -138,8 +152,8 @@ def check_recipe(document: Document, values: Mapping[str, str] | None = None) ->
     whole = combined(document)
     document = filled(whole, values or {})
     try:
-        recipe = Recipe.model_validate(document.data)
+        recipe = recipe_model().model_validate(document.data)
     except ValidationError as error:
-        raise refusal(error, document, Recipe) from error
+        raise refusal(error, document, recipe_model()) from error
     check_used(whole)  # after all else: a mistyped key hides what it holds
     return recipe, document

@@ -21,12 +21,12 @@ def filled(document: Document, values: Mapping[str, str]) -> Document:
     Raises:
         RecipeError: for a name that is not under ``vars``, or a value of another type.
     """
-    told = document.data.get("vars", {})
-    if not isinstance(told, dict):
+    variables = document.data.get("vars", {})
+    if not isinstance(variables, dict):
         raise document.error(("vars",), "write `name: value` pairs here, such as `style_weight: 0.8`")
-    known = {name: _plain(document, name, value) for name, value in told.items()}
+    known = {name: _plain(document, name, value) for name, value in variables.items()}
     for name, text in values.items():
-        known[name] = _told(document, known, name, text)
+        known[name] = _set(document, known, name, text)
     body = {
         key: value if key == "vars" else _fill(document, value, (key,), known) for key, value in document.data.items()
     }
@@ -42,8 +42,8 @@ def check_used(document: Document) -> None:
     used = set(_names(body))
     for name in document.data.get("vars", {}):
         if name not in used and not document.span(("vars", name)).source:
-            told = f"nothing uses '{name}'; write ${{{name}}} where it belongs, or drop it"
-            raise document.error(("vars", name), told, name)
+            message = f"nothing uses '{name}'; write ${{{name}}} where it belongs, or drop it"
+            raise document.error(("vars", name), message, name)
 
 
 def _names(value: Any) -> Iterator[str]:
@@ -52,7 +52,7 @@ def _names(value: Any) -> Iterator[str]:
         case dict():
             value = list(value.values())
         case str():
-            yield from (found["name"] for found in _USE.finditer(value))
+            yield from (use["name"] for use in _USE.finditer(value))
             return
     for item in value if isinstance(value, list) else []:
         yield from _names(item)
@@ -66,7 +66,7 @@ def _plain(document: Document, name: str, value: Any) -> Any:
     return value
 
 
-def _told(document: Document, known: Mapping[str, Any], name: str, text: str) -> Any:
+def _set(document: Document, known: Mapping[str, Any], name: str, text: str) -> Any:
     """The command line's value for a variable, of the type that the recipe's own has."""
     if name not in known:
         have = f"it has {', '.join(known)}" if known else "it has none; write `vars:` into it"
@@ -98,15 +98,15 @@ def _fill(document: Document, value: Any, place: Place, known: Mapping[str, Any]
 
 
 def _filled(document: Document, text: str, place: Place, known: Mapping[str, Any]) -> Any:
-    for found in _USE.finditer(text):
-        name = found["name"]
+    for use in _USE.finditer(text):
+        name = use["name"]
         if name not in known:
             have = f"; there are {', '.join(known)}" if known else "; write it under `vars:`"
             raise document.error(place, f"there is no variable '{name}'{did_you_mean(name, known)}{have}", name)
     whole = _USE.fullmatch(text.strip())
     if whole is not None:
         return known[whole["name"]]
-    return _USE.sub(lambda found: _written(known[found["name"]]), text)
+    return _USE.sub(lambda use: _written(known[use["name"]]), text)
 
 
 def _written(value: Any) -> str:

@@ -1,2 +1,2 @@
-"""One module a step kind. Each has ``REVISION`` (raised when the same settings begin to give another result),
-``default_out(name)`` and ``draft(name, step, planner)``, which resolves a step and says how to run it."""
+"""The kinds of recipe steps, one module each: the model of its options, ``KIND`` (what the kind is, see
+:mod:`loratools.recipe.schema.kinds`, where it is listed) and ``draft(request)``, which resolves a step to a draft."""

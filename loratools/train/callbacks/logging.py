@@ -1,4 +1,4 @@
-"""The log and the bar of a run, as the callback that every run has."""
+"""The callback that writes the log and moves the progress bar."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from loratools.train.step.runner import FinishedStep
 
 
 class LogCallback(Callback):
-    """Writes every step and every epoch into the log, and shows the steps on the bar."""
+    """Writes every step and every epoch to the log, and shows the steps on the bar."""
 
-    name = "teller"
+    name = "log"
 
     def __init__(self, log: RunLog | NoLog, bar: Progress, epochs: int) -> None:
         self._log, self._bar, self._epochs = log, bar, epochs
@@ -23,5 +23,5 @@ class LogCallback(Callback):
         self._bar.step(title, record.loss, record.average, done.samples, record.seconds)
 
     def on_epoch_end(self, record: EpochRecord) -> None:
-        told = {name: value for name, value in vars(record).items() if name != "metrics"}
-        self._log.write("epoch", {**told, "path": record.path.name})
+        values = {name: value for name, value in vars(record).items() if name != "metrics"}
+        self._log.write("epoch", {**values, "path": record.path.name})

@@ -1,7 +1,7 @@
-"""Whose loss, and at which noise: means over an epoch by image and by band of timesteps.
+"""Training losses by image and by band of timesteps, as means over an epoch.
 
-At little noise the loss is tens of times what it is at much, so that an image's mean says first of all which timesteps
-it happened to get. Its relative loss is free of that: each use counts by the mean loss of all images in its band.
+At little noise the loss is tens of times what it is at much, so an image's mean mostly depends on which timesteps were
+drawn for it. Its relative loss does not: each loss is divided by the mean loss of all images in its band.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _UNREAD = 256  # steps whose losses may lie on the device before they are read t
 
 
 class LossByImage(Callback):
-    """Writes a ``losses`` line an epoch: the losses as they were weighted for training, by image and by noise.
+    """Writes a ``losses`` line for each epoch: the losses as weighted for training, by image and by timesteps.
 
-    The losses are read in bunches, when the loop has waited for them anyway.
+    Losses stay on the device until many of them are read at once.
     """
 
-    name = "tally"
+    name = "tally"  # its key in the states of earlier versions, which can still be resumed
 
     def __init__(self, run: RunView, board: TensorBoard | NoTensorBoard) -> None:
         self._run, self._board = run, board
@@ -48,12 +48,12 @@ class LossByImage(Callback):
         losses, counts = self._gathered()
         self._sums.zero_()
         bands = losses.sum(0) / counts.sum(0)  # NaN for a band of no use
-        told = {
+        means = {
             "bands": self._bands(bands),
             "images": self._by_image(losses, counts),
             "relative": self._by_image((losses / bands).nan_to_num(0.0), counts),
         }
-        self._run.log.write("losses", {"epoch": record.epoch, "step": record.step, **told})
+        self._run.log.write("losses", {"epoch": record.epoch, "step": record.step, **means})
         for band, loss in enumerate(_numbers(bands)):
             if loss is not None:
                 self._board.scalar(f"timesteps/{self._first(band):04d}", loss, record.step)
@@ -62,11 +62,11 @@ class LossByImage(Callback):
         return {"sums": self._gathered()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state and self._run.ranks.main:  # of several processes one goes on with the sum of all
+        if state and self._run.ranks.main:  # of several processes, one holds the sum of all
             self._sums.copy_(state["sums"])
 
     def _read(self) -> None:
-        """Count the steps that wait; two copies from the device for all of them."""
+        """Add the steps that are not read yet to the sums; two copies from the device for all of them."""
         if not self._unread:
             return
         losses = torch.cat([done.losses for done in self._unread]).cpu().double()
@@ -108,5 +108,5 @@ def short_names(items: Sequence[Item]) -> list[str]:
 
 
 def _numbers(means: Tensor) -> list[float | None]:
-    """None for those of nothing."""
+    """As floats; None for NaN, the mean of no losses."""
     return [None if math.isnan(mean) else mean for mean in means.tolist()]

@@ -1,4 +1,4 @@
-"""The bar of a run: loss, its moving average, speed, what is left, and memory."""
+"""The progress bar of a run: loss, its moving average, speed, time left, and memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SMOOTHING = 0.95
 
 
 class Average:
-    """A moving average, weighing the newest value 0.05; ``value`` is NaN before the first."""
+    """An exponential moving average, the newest value with a weight of 0.05; ``value`` is NaN before the first."""
 
     def __init__(self, value: float = math.nan) -> None:
         self.value = value
 
     def add(self, new: float) -> float:
-        """Take ``new`` in; the average after it."""
+        """Add the value ``new``; returns the average after it."""
         self.value = new if math.isnan(self.value) else _SMOOTHING * self.value + (1 - _SMOOTHING) * new
         return self.value
 
@@ -35,7 +35,7 @@ class Progress:
         self._samples, self._seconds = Average(), Average()
 
     def step(self, title: str, loss: float, average: float, samples: int, seconds: float) -> None:
-        """Tell of one more step, of ``samples`` images."""
+        """Show one more step, of ``samples`` images."""
         if self._bar.disable:
             return
         speed = self._samples.add(samples) / max(self._seconds.add(seconds), 1e-9)
@@ -47,7 +47,7 @@ class Progress:
         self._bar.update(1)
 
     def doing(self, what: str) -> None:
-        """Say what takes the time until the next step."""
+        """Show what is done until the next step."""
         if not self._bar.disable:
             self._bar.set_description(what)
 

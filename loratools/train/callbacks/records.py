@@ -1,4 +1,4 @@
-"""What a run tells of itself, step by step and epoch by epoch."""
+"""What a run reports of each step and each epoch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StepRecord:
 class EpochRecord:
     """One finished epoch: its mean loss over all samples, its file and the file's digest.
 
-    ``metrics`` is what else was measured, by name, such as ``validation``; it is there when ``on_epoch`` is called.
+    ``metrics`` is what callbacks measured, by name, such as ``validation``; it is empty before ``on_epoch`` is called.
     """
 
     epoch: int

@@ -10,27 +10,15 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loratools.base.generate import PictureRequest
 from loratools.base.model import Base
-from loratools.base.sampling.sample import check_size, find_sampler
+from loratools.base.picture_size import check_size
+from loratools.base.sampling.samplers import find_sampler
 from loratools.errors import GridError, PromptError, did_you_mean
 from loratools.train.config.config import TrainConfig
-
-
-@dataclass(frozen=True)
-class SamplePrompt:
-    """One picture that is drawn again and again; ``size`` is (height, width), ``sampler`` a name of ours."""
-
-    prompt: str
-    negative: str
-    size: tuple[int, int]
-    seed: int
-    steps: int
-    cfg: float
-    sampler: str
 
 
 def _count(text: str) -> int:
@@ -72,7 +60,7 @@ _ONLY_THERE = "it is of a ControlNet or of another family of models"
 _OPTION = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
 
 
-def read_sample_prompts(config: TrainConfig, base: Base, notes: list[str]) -> list[SamplePrompt]:
+def read_sample_prompts(config: TrainConfig, base: Base, notes: list[str]) -> list[PictureRequest]:
     """Every picture of the config's ``sample_prompts``; what a line does not say is the base's own.
 
     Without ``--d`` a line has the run's seed, so that all its pictures begin at the same noise. As in sd-scripts, sides
@@ -94,12 +82,13 @@ def check_prompts(prompts: Path | tuple[str, ...]) -> None:
         PromptError, GridError: as :func:`read_sample_prompts`.
     """
     for where, given in _lines(prompts, []):
-        _sampler(where, given.get("sample_sampler"))
+        _check_sampler(where, given.get("sample_sampler"))
 
 
-def _sampler(where: str, name: str | None) -> None:
+def _check_sampler(where: str, name: str | None) -> None:
     try:
-        find_sampler(name) if name else None
+        if name:
+            find_sampler(name)
     except GridError as error:
         raise GridError(f"{where}: {error}") from error
 
@@ -120,17 +109,23 @@ def _lines(prompts: Path | tuple[str, ...] | None, notes: list[str]) -> Iterator
 
 
 def _numbered(where: str, lines: Any, notes: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    found = [(f"{where} {number}", line.strip()) for number, line in enumerate(lines, start=1)]
-    found = [(place, line) for place, line in found if line and not line.startswith("#")]
-    if not found:
+    """Lines as in sd-scripts' text files; blank ones and comments are left out.
+
+    Args:
+        where: what stands before a line's number in a message.
+    """
+    stripped = [(f"{where} {number}", line.strip()) for number, line in enumerate(lines, start=1)]
+    prompts = [(place, line) for place, line in stripped if line and not line.startswith("#")]
+    if not prompts:
         raise PromptError(f"{where.removesuffix(', line')} holds no prompt; write one a line")
-    for place, line in found:
+    for place, line in prompts:
         prompt, *options = _OPTION.split(line)
         read = (_option(option, place, notes) for option in options)
         yield place, {"prompt": prompt.strip(), **dict(option for option in read if option is not None)}
 
 
 def _option(text: str, place: str, notes: list[str]) -> tuple[str, Any] | None:
+    """``w 512`` as (``width``, 512); None, and a note, for an option of another family."""
     name, _, value = text.partition(" ")
     if name.lower() in _ELSEWHERE:
         notes.append(f"{place}: --{name} has no effect; {_ONLY_THERE}")
@@ -144,6 +139,7 @@ def _option(text: str, place: str, notes: list[str]) -> tuple[str, Any] | None:
 
 
 def _tables(path: Path, tables: Any, notes: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Prompts of a TOML or JSON file."""
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise PromptError(f"{path} holds no prompts; list them, each with its `prompt`")
     for number, table in enumerate(tables, start=1):
@@ -165,31 +161,35 @@ def _value(name: str, text: str, read: _Read, place: str) -> Any:
     try:
         return read(text)
     except ValueError as error:
-        told = str(error) if str(error).startswith("it must") else "it must be a number"
-        raise PromptError(f"{place}: {name} is '{text}'; {told}") from error
+        reason = str(error) if str(error).startswith("it must") else "it must be a number"
+        raise PromptError(f"{place}: {name} is '{text}'; {reason}") from error
 
 
-def _resolved(where: str, given: Mapping[str, Any], config: TrainConfig, base: Base, notes: list[str]) -> SamplePrompt:
+def _resolved(
+    where: str, given: Mapping[str, Any], config: TrainConfig, base: Base, notes: list[str]
+) -> PictureRequest:
     height, width = base.resolution
     size = _rounded(where, (given.get("height", height), given.get("width", width)), notes)
     seed = given.get("seed")
     try:
-        check_size(base, size)
+        check_size(size, base.vae_scale_factor)
         sampler = find_sampler(given.get("sample_sampler") or config.sample_sampler or base.defaults.sampler).name
     except GridError as error:
         raise GridError(f"{where}: {error}") from error
-    return SamplePrompt(
-        given["prompt"],
-        given.get("negative_prompt", ""),
-        size,
-        config.seed if seed is None else seed,
-        given.get("sample_steps", base.defaults.steps),
-        given.get("scale", base.defaults.cfg),
-        sampler,
+    return PictureRequest(
+        prompt=given["prompt"],
+        negative=given.get("negative_prompt", ""),
+        size=size,
+        seed=config.seed if seed is None else seed,
+        steps=given.get("sample_steps", base.defaults.steps),
+        cfg=given.get("scale", base.defaults.cfg),
+        sampler=sampler,
+        clip_skip=config.clip_skip,
     )
 
 
 def _rounded(where: str, size: tuple[int, int], notes: list[str]) -> tuple[int, int]:
+    """(height, width) down to multiples of 8, as in sd-scripts, with a note where that changes them."""
     height, width = (max(side - side % 8, 64) if side % 8 else side for side in size)
     if (height, width) != size:
         notes.append(f"{where}: {size[1]}x{size[0]} is drawn at {width}x{height}, since sides are multiples of 8")
@@ -200,9 +200,9 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        told = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise PromptError(
-            f"cannot read sample_prompts {path}: {told}; name a file of prompts, or list them in the "
+            f"cannot read sample_prompts {path}: {reason}; name a file of prompts, or list them in the "
             "config as `sample_prompts: [1girl --w 512]`"
         ) from error
 

@@ -3,48 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.base.infotext import read_png
 from loratools.files import replacing
+from loratools.imaging.colours import GREY, INK, PAPER
+from loratools.imaging.fit import fit
+from loratools.imaging.lettering import Lettering
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PAPER, INK, GREY = "#fbfaf7", "#1d1d20", "#77757a"
 _TILE = 256  # longest side of a picture on the sheet
 _GAP, _LETTERS = 8, 15
-_MOST = 24  # columns; of more, the first, the last, and some between
+_MOST_COLUMNS = 24  # of more, the first, the last, and some between
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One time at which samples were drawn: its title, and its pictures by their prompts' numbers from 1."""
+
+    title: str
+    files: Mapping[int, Path]
 
 
 def draw_sheet(folder: Path, prompts: Sequence[str]) -> Path | None:
-    """Draw the sheet of all samples in ``folder``; None where there are none.
+    """Draw the sheet of the samples in ``folder``; None where there are none of these prompts.
 
     Args:
         prompts: of the rows, in the order of the samples' numbers.
     """
-    found = _found(folder)
-    if not found:
+    columns = _columns(folder, len(prompts))
+    if not columns:
         return None
-    steps = _spread(sorted({step for step, _ in found}))
-    titles = [next(told for (own, _), (_, told) in found.items() if own == step) for step in steps]
-    rows = [[_tile(found.get((step, number))) for step in steps] for number in range(1, len(prompts) + 1)]
-    sheet = _composed(rows, titles, prompts)
+    tiles = [[_tile(column.files.get(number)) for column in columns] for number in range(1, len(prompts) + 1)]
+    sheet = _composed(tiles, [column.title for column in columns], prompts)
     path = folder / "sheet.png"
     with replacing(path) as part:
         sheet.save(part, format="PNG")
     return path
 
 
-def _found(folder: Path) -> dict[tuple[int, int], tuple[Path, str]]:
-    """(step, number) -> picture and its column's title, of every sample."""
-    found = {}
+def _columns(folder: Path, count: int) -> list[_Column]:
+    """One for each step that samples with the numbers 1 to ``count`` were drawn at, in order."""
+    titles: dict[int, str] = {}
+    files: dict[int, dict[int, Path]] = {}
     for path in sorted(folder.glob("*.png")):
         sample = read_png(path)[1].get("sample")
-        if isinstance(sample, Mapping):
-            found[int(sample["step"]), int(sample["number"])] = path, _title(path, sample)
-    return found
+        if isinstance(sample, Mapping) and 1 <= int(sample["number"]) <= count:
+            step = int(sample["step"])
+            titles.setdefault(step, _title(path, sample))
+            files.setdefault(step, {})[int(sample["number"])] = path
+    return [_Column(titles[step], files[step]) for step in _spread(sorted(files))]
 
 
 def _title(path: Path, sample: Mapping[str, Any]) -> str:
@@ -54,54 +66,42 @@ def _title(path: Path, sample: Mapping[str, Any]) -> str:
 
 
 def _spread(steps: Sequence[int]) -> list[int]:
-    if len(steps) <= _MOST:
+    """At most ``_MOST_COLUMNS`` of ``steps``, evenly, with the first and the last."""
+    if len(steps) <= _MOST_COLUMNS:
         return list(steps)
-    return [steps[round(place * (len(steps) - 1) / (_MOST - 1))] for place in range(_MOST)]
+    return [steps[round(column * (len(steps) - 1) / (_MOST_COLUMNS - 1))] for column in range(_MOST_COLUMNS)]
 
 
-def _tile(found: tuple[Path, str] | None) -> Image | None:
+def _tile(path: Path | None) -> Image | None:
     from PIL import Image as images
-    from PIL.Image import Resampling
 
-    if found is None:
+    if path is None:
         return None
-    with images.open(found[0]) as opened:
-        image = opened.convert("RGB")
-    longest = max(image.size)
-    if longest <= _TILE:
-        factor = max(1, _TILE // longest)
-        return image.resize((image.width * factor, image.height * factor), Resampling.NEAREST)
-    size = max(1, round(image.width * _TILE / longest)), max(1, round(image.height * _TILE / longest))
-    return image.resize(size, Resampling.LANCZOS)
+    with images.open(path) as opened:
+        return fit(opened.convert("RGB"), (_TILE, _TILE))
 
 
-def _composed(rows: Sequence[Sequence[Image | None]], titles: Sequence[str], prompts: Sequence[str]) -> Image:
+def _composed(tiles: Sequence[Sequence[Image | None]], titles: Sequence[str], prompts: Sequence[str]) -> Image:
+    """The sheet; ``tiles`` row by row, each with a picture or none for every title."""
     from PIL import Image as images
-    from PIL import ImageDraw, ImageFont
+    from PIL import ImageDraw
 
-    tiles = [tile for row in rows for tile in row if tile is not None]
-    across, down = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
-    line = round(_LETTERS * 1.4)
+    shown = [tile for row in tiles for tile in row if tile is not None]
+    across, down = max(tile.width for tile in shown), max(tile.height for tile in shown)
+    letters = Lettering(_LETTERS, "".join(prompts))
+    line = letters.line
     width = _GAP + len(titles) * (across + _GAP)
-    sheet = images.new("RGB", (width, _GAP + line + len(rows) * (down + line + _GAP)), PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_LETTERS)
+    sheet = images.new("RGB", (width, _GAP + line + len(tiles) * (down + line + _GAP)), PAPER)
+    pen = ImageDraw.Draw(sheet)
     for column, title in enumerate(titles):
-        pen.text((_GAP + column * (across + _GAP) + across // 2, _GAP), title, fill=INK, font=font, anchor="ma")
-    for number, row in enumerate(rows):
+        middle = _GAP + column * (across + _GAP) + across // 2
+        pen.text((middle, _GAP), title, fill=INK, font=letters.font, anchor="ma")
+    for number, row in enumerate(tiles):
         top = _GAP + line + number * (down + line + _GAP)
-        pen.text((_GAP, top), _cut(f"{number + 1}: {prompts[number]}", font, width - 2 * _GAP), fill=GREY, font=font)
+        (text,) = letters.wrap(" ".join(f"{number + 1}: {prompts[number]}".split()), width - 2 * _GAP, 1)
+        pen.text((_GAP, top), text, fill=GREY, font=letters.font)
         for column, tile in enumerate(row):
             if tile is not None:
                 left = _GAP + column * (across + _GAP)
                 sheet.paste(tile, (left + (across - tile.width) // 2, top + line))
     return sheet
-
-
-def _cut(text: str, font: Any, room: int) -> str:
-    """``text`` on one line of ``room`` pixels."""
-    text = " ".join(text.split())
-    if font.getlength(text) <= room:
-        return text
-    while text and font.getlength(f"{text}...") > room:
-        text = text[:-1]
-    return f"{text}..."

@@ -11,15 +11,12 @@ import numpy as np
 import torch
 
 from loratools.adapter.files.file import open_adapter
-from loratools.base.infotext import Facts, LoraUse, infotext, write_png
+from loratools.base.generate import PictureRequest, generate
+from loratools.base.infotext import LoraUse, PictureInfo, infotext, write_png
 from loratools.base.model import Base
-from loratools.base.prompt.guidance import guidance
-from loratools.base.prompt.prompt_encoding import encode_pair
-from loratools.base.sampling.sample import decode, denoise_guided, find_sampler, noise
 from loratools.errors import TrainingError
 from loratools.train.callbacks.callback import Callback, RunView, due
 from loratools.train.callbacks.progress import Progress
-from loratools.train.callbacks.sample_prompts import SamplePrompt
 from loratools.train.callbacks.sample_sheet import draw_sheet
 from loratools.train.callbacks.tensorboard import NoTensorBoard, TensorBoard
 from loratools.train.callbacks.validation import eagerly
@@ -27,27 +24,33 @@ from loratools.train.output.state import Position
 
 
 class SampleCallback(Callback):
-    """Draws with the weights that are saved, after they are: a kill loses pictures, and resuming draws those again."""
+    """Draws with the weights that a file of this moment holds, after that file is written: a kill loses pictures only,
+    and resuming draws those again.
+
+    Args:
+        requests: the pictures, in the order of the samples' numbers.
+    """
 
     name = "samples"
 
     def __init__(
-        self, run: RunView, wanted: Sequence[SamplePrompt], board: TensorBoard | NoTensorBoard, bar: Progress
+        self, run: RunView, requests: Sequence[PictureRequest], board: TensorBoard | NoTensorBoard, bar: Progress
     ) -> None:
-        self._run, self._wanted, self._board, self._bar = run, wanted, board, bar
+        self._run, self._requests, self._board, self._bar = run, requests, board, bar
 
     def due(self, step: int) -> bool:
         return due(self._run.config.sample_every_steps, step)
 
     def on_train_begin(self, position: Position) -> None:
-        if self._asked(position):
+        if self._is_due(position):
             self._draw(position, missing=True)
 
     def on_saved(self, position: Position) -> None:
-        if self._asked(position):
+        if self._is_due(position):
             self._draw(position, missing=False)
 
-    def _asked(self, position: Position) -> bool:
+    def _is_due(self, position: Position) -> bool:
+        """Whether the config asks for pictures at this moment."""
         config = self._run.config
         if position.step == 0:
             return config.sample_at_first
@@ -60,38 +63,38 @@ class SampleCallback(Callback):
         if ranks.main:
             paths = [
                 run.folder.sample(position.epoch, position.step, number, ended=position.into == 0)
-                for number in range(1, len(self._wanted) + 1)
+                for number in range(1, len(self._requests) + 1)
             ]
             todo = [(number, path) for number, path in enumerate(paths, start=1) if not (missing and path.is_file())]
             lora = self._lora(position) if todo else []
             with run.saved_weights(), eagerly(run.config), _decoding(run.base) if todo else contextlib.nullcontext():
                 for number, path in todo:
-                    self._one(number, path, position, lora)
-            draw_sheet(run.folder.samples, [own.prompt for own in self._wanted])
+                    self._draw_one(number, path, position, lora)
+            draw_sheet(run.folder.samples, [own.prompt for own in self._requests])
             self._board.flush()
         ranks.wait()
 
-    def _one(self, number: int, path: Path, position: Position, lora: Sequence[LoraUse]) -> None:
-        wanted = self._wanted[number - 1]
-        self._bar.doing(f"sample {number}/{len(self._wanted)}")
-        pixels = self._picture(wanted)
+    def _draw_one(self, number: int, path: Path, position: Position, lora: Sequence[LoraUse]) -> None:
+        request = self._requests[number - 1]
+        self._bar.doing(f"sample {number}/{len(self._requests)}")
+        pixels = self._picture(request)
         from PIL import Image
 
         made = {"run": self._run.config.name, "epoch": position.epoch, "step": position.step, "number": number}
-        write_png(Image.fromarray(pixels), path, infotext(self._facts(wanted, position, lora)), {"sample": made})
+        write_png(Image.fromarray(pixels), path, infotext(self._info(request, position, lora)), {"sample": made})
         self._board.picture(f"samples/{number:02d}", pixels, position.step)
 
-    def _picture(self, wanted: SamplePrompt) -> np.ndarray:
-        """Its pixels; decoded in tiles where memory does not suffice for the whole, as beside a training SDXL."""
-        base, skip = self._run.base, self._run.config.clip_skip
+    def _picture(self, request: PictureRequest) -> np.ndarray:
+        """uint8 (height, width, 3); decoded in tiles if the whole does not fit the memory beside a training SDXL."""
+        base = self._run.base
         with contextlib.suppress(torch.OutOfMemoryError):
-            return render(base, wanted, skip)
+            return _draw(base, request)
         torch.cuda.empty_cache()
         try:
             with _in_tiles(base.vae):
-                return render(base, wanted, skip)
+                return _draw(base, request)
         except torch.OutOfMemoryError as error:
-            height, width = wanted.size
+            height, width = request.size
             raise TrainingError(
                 f"the GPU's memory does not suffice to draw a sample of {width}x{height} beside the "
                 "training; give smaller --w and --h, or leave sample_prompts out, and go on with "
@@ -104,34 +107,29 @@ class SampleCallback(Callback):
         path = folder.epoch(position.epoch) if position.into == 0 else folder.step(position.step)
         return [LoraUse(path.stem, open_adapter(path).digest)] if position.step and path.is_file() else []
 
-    def _facts(self, wanted: SamplePrompt, position: Position, lora: Sequence[LoraUse]) -> Facts:
+    def _info(self, request: PictureRequest, position: Position, lora: Sequence[LoraUse]) -> PictureInfo:
         base = self._run.base
-        return Facts(
-            prompt=wanted.prompt,
-            negative=wanted.negative,
-            steps=wanted.steps,
-            sampler=wanted.sampler,
-            cfg=wanted.cfg,
-            seed=wanted.seed,
-            size=wanted.size,
+        return PictureInfo(
+            prompt=request.prompt,
+            negative=request.negative,
+            steps=request.steps,
+            sampler=request.sampler,
+            cfg=request.cfg,
+            seed=request.seed,
+            size=request.size,
             model=Path(base.name).stem,
             model_digest=base.digest,
-            clip_skip=self._run.config.clip_skip,
+            clip_skip=request.clip_skip,
             loras=lora,
             extra={"Training step": str(position.step)},
         )
 
 
-@torch.no_grad()
-def render(base: Base, wanted: SamplePrompt, clip_skip: int) -> np.ndarray:
-    """One picture, uint8 (height, width, 3), with what is in the base's modules now; a grid's cell is the same."""
-    positive, negative = encode_pair(base, wanted.prompt, wanted.negative, wanted.steps, clip_skip)
-    told = guidance([positive], [negative], find_sampler(wanted.sampler).guided(wanted.cfg))
-    latents = denoise_guided(
-        base, told, noise(wanted.seed, wanted.size), wanted.steps, wanted.cfg, wanted.sampler, seeds=[wanted.seed]
-    )
-    picture: np.ndarray = decode(base, latents)[0].permute(1, 2, 0).float().cpu().numpy()
-    return (picture * 255).round().astype(np.uint8)
+def _draw(base: Base, request: PictureRequest) -> np.ndarray:
+    """uint8 (height, width, 3), with what is in the base's modules now; a grid's picture is the same."""
+    (picture,) = generate(base, [request])
+    pixels: np.ndarray = picture
+    return pixels
 
 
 @contextlib.contextmanager

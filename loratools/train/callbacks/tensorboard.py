@@ -35,12 +35,12 @@ class TensorBoard:
         self._writer.add_image(name, pixels, step, dataformats="HWC")
 
     def flush(self) -> None:
-        """See what was written into the file."""
+        """Flush what was written to the file."""
         self._writer.flush()
 
 
 class NoTensorBoard:
-    """Stands for TensorBoard in a run, or a process, without it."""
+    """Takes TensorBoard's place in a run without it, and in processes that do not write."""
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """Nothing."""
@@ -55,7 +55,7 @@ class NoTensorBoard:
 class TensorBoardCallback(Callback):
     """The curves that every run has: the loss, its moving average and the learning rates by step, the loss by epoch."""
 
-    name = "curves"
+    name = "tensorboard"
 
     def __init__(self, board: TensorBoard | NoTensorBoard) -> None:
         self._board = board
@@ -89,7 +89,7 @@ def check_tensorboard(config: TrainConfig) -> None:
 
 @contextlib.contextmanager
 def open_tensorboard(config: TrainConfig, step: int, *, writes: bool) -> Iterator[TensorBoard | NoTensorBoard]:
-    """The board of a run that goes on after ``step``; what an earlier attempt wrote of later steps is hidden."""
+    """The curves of a run that is resumed after ``step``; what was written of later steps before is hidden."""
     if not config.tensorboard or not writes:
         yield NoTensorBoard()
         return

@@ -1,4 +1,4 @@
-"""A validation loss that moves with the weights alone: the same images, noise and timesteps at every measurement.
+"""A validation loss that depends only on the weights: the same images, noise and timesteps at every measurement.
 
 A training loss is a few draws of noise at a few timesteps, and its spread hides what an epoch has learnt. Here each
 image is noised in every band of timesteps, always by the same draws, so that what is left is the difference between
@@ -26,14 +26,14 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset, Sample
 from loratools.train.output.state import Position
 from loratools.train.step import objective
-from loratools.train.step.batch import Inputs
+from loratools.train.step.batch import Inputs, size_conditioning
 from loratools.train.step.objective import Draws
 from loratools.train.step.runner import FinishedStep
-from loratools.train.step.text_states import Captioner
+from loratools.train.step.text_states import CaptionEncoder
 
 BANDS = 5
 _TRAINED = 8  # images, where none are held out
-_ROWS = 4  # at once, at least: without gradients there is room for them, unless memory is short as it is
+_ROWS = 4  # at once, at least, since no gradients need memory; unless checkpointing shows that memory is short
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class Validation:
 class ValidationCallback(Callback):
     """Measures the weights that are saved, whenever the config asks for it, and writes a ``validation`` line.
 
-    The first line is of step 0, before anything was learnt.
+    The first line is of step 0, before anything is trained.
     """
 
     name = "validation"
 
     def __init__(self, run: RunView, board: TensorBoard | NoTensorBoard, bar: Progress, steps: int) -> None:
         self._run, self._board, self._bar = run, board, bar
-        self._captions = Captioner(run.base, run.config, steps)
+        self._captions = CaptionEncoder(run.base, run.config, steps)
         self._chosen = chosen(run.config, run.dataset)
         self._every = every_epochs(run.config, run.dataset)
         self._measured = -1, 0.0  # step and loss of the last line
@@ -99,10 +99,10 @@ class ValidationCallback(Callback):
 
     def _record(self, epoch: int, step: int) -> None:
         self._bar.doing("validation loss")
-        found = self.measure()
-        self._measured = step, found.loss
-        self._run.log.write("validation", {"epoch": epoch, "step": step, **found.json()})
-        self._board.scalar("validation/loss", found.loss, step)
+        validation = self.measure()
+        self._measured = step, validation.loss
+        self._run.log.write("validation", {"epoch": epoch, "step": step, **validation.json()})
+        self._board.scalar("validation/loss", validation.loss, step)
 
     @torch.no_grad()
     def measure(self) -> Validation:
@@ -110,7 +110,7 @@ class ValidationCallback(Callback):
         run = self._run
         config, dataset, ranks, device = run.config, run.dataset, run.ranks, run.precision.device
         rows = {index: row for row, index in enumerate(self._chosen)}
-        found: list[Tensor] = []
+        measured: list[Tensor] = []
         places: list[tuple[int, int]] = []
         least = 1 if config.gradient_checkpointing else _ROWS
         batches = dataset.plain_batches(self._chosen, max(config.batch_size, least))
@@ -119,32 +119,31 @@ class ValidationCallback(Callback):
                 inputs = self._inputs(batch).to(device)
                 for band in range(BANDS):
                     draws = self._draws(batch, tuple(inputs.mean.shape[1:]), band)
-                    found.append(run.step.losses(inputs, draws))
+                    measured.append(run.step.losses(inputs, draws))
                     places += [(rows[sample.item], band) for sample in batch]
         losses = torch.zeros(len(rows), BANDS)
         if places:
-            losses[tuple(zip(*places, strict=True))] = torch.cat(found).cpu()
+            losses[tuple(zip(*places, strict=True))] = torch.cat(measured).cpu()
         losses = losses.to(device)
         ranks.sum(losses)
         names = short_names([dataset.items[index] for index in self._chosen])
         return Validation(losses.double().cpu(), tuple(names), bool(dataset.held_out), self._span())
 
     def _inputs(self, batch: Sequence[Sample]) -> Inputs:
-        """Always with tokens: the states of a text encoder that is trained are never those of the epoch before."""
+        """With tokens and never with cached states, since the text encoder may be trained."""
         run = self._run
-        moments, words = run.store.moments(batch), self._captions.words([sample.caption for sample in batch])
-        sizes = [run.dataset.time_ids(sample) for sample in batch] if run.base.family == "sdxl" else None
+        moments, tokenized = run.store.moments(batch), self._captions.tokenized([sample.caption for sample in batch])
         return Inputs(
             moments.mean,
             moments.deviation,
-            tokens=words.tokens,
-            emphasis=words.emphasis,
+            tokens=tokenized.tokens,
+            caption_weights=tokenized.caption_weights,
             mask=run.store.masks(batch),
-            time_ids=None if sizes is None else torch.tensor(sizes, dtype=torch.float32),
+            time_ids=size_conditioning(run.base, run.dataset, batch),
         )
 
     def _draws(self, batch: Sequence[Sample], shape: tuple[int, ...], band: int) -> Draws:
-        """A function of each image's bytes and the band, whatever else is in the batch."""
+        """Noise and timesteps that depend on each image's bytes and the band, and not on the rest of the batch."""
         config, (first, last) = self._run.config, self._span()
         edges = band_edges(first, last)
         drawn = []
@@ -202,7 +201,7 @@ def validation_notes(config: TrainConfig, dataset: Dataset) -> Iterator[str]:
 
 @contextlib.contextmanager
 def eagerly(config: TrainConfig) -> Iterator[None]:
-    """Inside the block a compiled base runs as it did before: a few forward passes repay no compilation."""
+    """Inside the block a compiled base runs eagerly, since compiling is not worth it for a few forward passes."""
     with torch.compiler.set_stance("force_eager") if config.compile else contextlib.nullcontext():
         yield
 
@@ -212,7 +211,7 @@ def _seed(config: TrainConfig) -> int:
 
 
 def _stacked(draws: Sequence[Draws], device: torch.device) -> Draws:
-    """Those of single samples as those of a batch, on the device."""
+    """Draws of single samples joined to those of a batch, on the device."""
     parts: dict[str, Any] = {}
     for part in fields(Draws):
         values = [getattr(each, part.name) for each in draws]

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from loratools.dtypes import Dtype
-from loratools.train.config.data import DATA_PLACES, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
-from loratools.train.config.monitoring import LOOK_ONLY, LookConfig
+from loratools.train.config.data import CACHE_SETTINGS, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
+from loratools.train.config.monitoring import MONITORING_SETTINGS, MonitoringConfig
 from loratools.train.config.network import NetworkConfig
 from loratools.train.config.objective import ObjectiveConfig
 from loratools.train.config.optimizer import OptimizerConfig
-from loratools.train.config.performance import SPEED_ONLY, SpeedConfig
-from loratools.train.config.saving import KEPT_ONLY, WatchConfig
+from loratools.train.config.performance import PERFORMANCE_SETTINGS, PerformanceConfig
+from loratools.train.config.saving import SAVING_SETTINGS, SavingConfig
 from loratools.validation import conflict
 
-# settings that change no byte of the result
-PLACE_ONLY = frozenset(
+# settings that change no byte of the epoch files
+WITHOUT_EFFECT = frozenset(
     {
         "out",
         "device",
@@ -28,17 +28,17 @@ PLACE_ONLY = frozenset(
         "preset",
         "offline",
         "guide_factor",
-        *DATA_PLACES,
-        *SPEED_ONLY,
-        *KEPT_ONLY,
-        *LOOK_ONLY,
+        *CACHE_SETTINGS,
+        *PERFORMANCE_SETTINGS,
+        *SAVING_SETTINGS,
+        *MONITORING_SETTINGS,
     }
 )
 
 Count = Annotated[int, Field(ge=1)]
 
 
-Described = Literal[
+ModelSpecField = Literal[
     "title",
     "author",
     "description",
@@ -57,7 +57,14 @@ class _Strict(BaseModel):
 
 
 class TrainConfig(
-    DataConfig, NetworkConfig, ObjectiveConfig, OptimizerConfig, SpeedConfig, WatchConfig, LookConfig, _Strict
+    DataConfig,
+    NetworkConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PerformanceConfig,
+    SavingConfig,
+    MonitoringConfig,
+    _Strict,
 ):
     """The settings of one run. A preset's values come first, then the file's, then the command line's.
 
@@ -84,7 +91,7 @@ class TrainConfig(
         description="a guide's numbers: style-004, character-002, character-003, object, pose, scene or pocket-style",
     )
     comment: str | None = Field(default=None, description="free text for the files' headers")
-    modelspec: Mapping[Described, str] = Field(
+    modelspec: Mapping[ModelSpecField, str] = Field(
         default_factory=dict,
         description="what the files say of themselves to a person: title, author, description, license and so on",
     )
@@ -132,7 +139,6 @@ class TrainConfig(
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps")
     resume: bool = Field(default=False, description="go on with a run that was cut short")
     force: bool = Field(default=False, description="overwrite another run's files")
-    _notes: tuple[str, ...] = PrivateAttr(())
 
     @field_validator("name")
     @classmethod
@@ -169,7 +175,7 @@ class TrainConfig(
             raise conflict(
                 "images", "give either `images` or `datasets`; a data set lists its folders under its own `images`"
             )
-        for part in self.parts():
+        for part in self.data_sets():
             if part.buckets and part.bucket_steps is not None and part.bucket_steps % 8:
                 raise conflict("bucket_steps", f"bucket_steps {part.bucket_steps} is no multiple of 8; 64 is usual")
         changing = [
@@ -185,28 +191,17 @@ class TrainConfig(
             )
         return self
 
-    def parts(self) -> tuple[DataSet, ...]:
+    def data_sets(self) -> tuple[DataSet, ...]:
         """The run's data sets with the run's own settings filled in; a ``resolution`` of None is the base's."""
-        found = []
+        parts = []
         for part in self.datasets or (DataSet(images=self.images),):
             unset = [name for name in OF_DATA_SETS if getattr(part, name) is None]
-            found.append(part.model_copy(update={name: getattr(self, name) for name in unset}))
-        return tuple(found)
+            parts.append(part.model_copy(update={name: getattr(self, name) for name in unset}))
+        return tuple(parts)
 
     def subsets(self) -> tuple[Subset, ...]:
         """The folders of all data sets."""
         return tuple(subset for part in self.datasets for subset in part.images) or self.images
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know of the file that this was read from."""
-        return self._notes
-
-    def noted(self, notes: Sequence[str]) -> TrainConfig:
-        """The same settings with ``notes``."""
-        copied = self.model_copy()
-        copied._notes = tuple(notes)
-        return copied
 
     @property
     def network_alpha(self) -> float:
@@ -214,5 +209,5 @@ class TrainConfig(
         return float(self.dim if self.alpha is None else self.alpha)
 
     def settings(self) -> dict[str, Any]:
-        """Every setting that has a say in the result, as plain JSON values."""
-        return self.model_dump(mode="json", exclude=set(PLACE_ONLY))
+        """Every setting that changes the result, as plain JSON values."""
+        return self.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-DATA_PLACES = frozenset({"cache_dir"})  # where things lie, which changes no byte of the result
+CACHE_SETTINGS = frozenset({"cache_dir"})  # where things lie, which changes no byte of the result
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -101,8 +101,9 @@ class Subset(BaseModel):
         return self.folder == self.metadata_file
 
 
+FILES_OF_FOLDER = ("metadata_file", "mask_folder")  # what a folder's settings name beside the folder itself
 Folders = Annotated[tuple[Subset, ...], BeforeValidator(_folders)]
-# what a folder says of itself alone; everything else in a Subset may also be said for its data set
+# settings of a single folder; all others of a Subset may also be given for its data set
 ONLY_FOLDER = frozenset(
     {
         "folder",
@@ -119,7 +120,7 @@ ONLY_FOLDER = frozenset(
 class DataSet(BaseModel):
     """Folders with one batch size, resolution and buckets; what is left at None is taken from the run's own setting.
 
-    Settings of captions and pictures that stand here are those of its folders which do not say otherwise.
+    Settings of captions and pictures may be given here too, for those of its folders that do not have them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from loratools.validation import conflict
 
 # change no byte of the epoch files
-LOOK_ONLY = frozenset(
+MONITORING_SETTINGS = frozenset(
     {
         "validate_every_epochs",
         "validate_every_steps",
@@ -28,7 +28,7 @@ _Every = Annotated[int, Field(ge=1)] | None
 _OrNever = Annotated[int, Field(ge=0)] | None
 
 
-class LookConfig(BaseModel):
+class MonitoringConfig(BaseModel):
     """When the validation loss is measured and samples are drawn, of what, and where curves are kept.
 
     Images that are held out (``validation_split``) are measured after every epoch, unless ``validate_every_epochs`` is
@@ -67,7 +67,7 @@ class LookConfig(BaseModel):
         return tuple(value) if isinstance(value, list) else value or None
 
     @model_validator(mode="after")
-    def _drawable(self) -> LookConfig:
+    def _drawable(self) -> MonitoringConfig:
         asked = [
             name for name in ("sample_every_epochs", "sample_every_steps", "sample_at_first") if getattr(self, name)
         ]

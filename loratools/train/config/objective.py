@@ -1,4 +1,4 @@
-"""Settings of the denoising objective: what is noised and how, what the model should say, and how errors are weighed.
+"""Settings of the denoising objective: what is noised and how, what is predicted, and how errors are weighted.
 
 Names and meanings are sd-scripts'. The defaults are the plain objective of DDPM.
 """
@@ -16,7 +16,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class ObjectiveConfig(BaseModel):
-    """The objective. A base's file that holds only tensors cannot say that it predicts v."""
+    """The objective. ``prediction`` is for bases whose file holds tensors alone, and so does not name it."""
 
     prediction: Literal["epsilon", "v_prediction"] | None = Field(
         default=None, description="what the base predicts; what it says of itself if left out"

@@ -28,8 +28,9 @@ Scheduler = Literal[
 
 
 def steps_or_share(value: float | str) -> float:
-    """Steps from 1 on, a share of the run below: ``100``, ``0.1`` or ``10%``. All of it is just below 1, since 1 is one
-    step.
+    """A number of steps (1 or more), or a share of the run (below 1): ``100``, ``0.1`` or ``10%``.
+
+    ``100%`` is the largest number below 1, since 1 is one step.
 
     Raises:
         ValueError: for anything else.
@@ -93,7 +94,7 @@ class OptimizerConfig(BaseModel):
     @field_validator("lr_rules")
     @classmethod
     def _readable(cls, value: str) -> str:
-        rules(value)
+        parse_lr_rules(value)
         return value
 
     @model_validator(mode="after")
@@ -121,23 +122,23 @@ class OptimizerConfig(BaseModel):
         return unet, text
 
 
-def rules(text: str) -> list[tuple[float, float]]:
+def parse_lr_rules(text: str) -> list[tuple[float, float]]:
     """``1:100,0.1`` as ``[(1.0, 100.0), (0.1, inf)]``: factors, each until its step.
 
     Raises:
         ValueError: if it is not written so, or the steps do not rise.
     """
-    found: list[tuple[float, float]] = []
+    factors: list[tuple[float, float]] = []
     parts = [part for part in text.split(",") if part.strip()]
     for number, part in enumerate(parts, 1):
         factor, colon, until = part.partition(":")
         last = number == len(parts)
         try:
-            found.append((float(factor), math.inf if last else int(until)))
+            factors.append((float(factor), math.inf if last else int(until)))
         except ValueError as error:
             raise ValueError(f"lr_rules '{text}': write factor:step,...,factor, such as 1:100,0.1") from error
-        if (last and colon) or not 0 <= found[-1][0] < math.inf:
+        if (last and colon) or not 0 <= factors[-1][0] < math.inf:
             raise ValueError(f"lr_rules '{text}': the last is a factor without a step, and none is below 0")
-    if any(later[1] <= earlier[1] for earlier, later in itertools.pairwise(found)):
+    if any(later[1] <= earlier[1] for earlier, later in itertools.pairwise(factors)):
         raise ValueError(f"lr_rules '{text}': each step must be above the one before")
-    return found
+    return factors

@@ -1,4 +1,4 @@
-"""Settings that say how a run uses its machine. None of them changes what is learnt, beyond rounding."""
+"""Settings of speed and memory. None of them changes what is learnt, beyond rounding."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-SPEED_ONLY = frozenset({"graph", "gradient_checkpointing", "prefetch", "log_every"})  # change no result
+PERFORMANCE_SETTINGS = frozenset({"graph", "gradient_checkpointing", "prefetch", "log_every"})  # change no result
 
 
-class SpeedConfig(BaseModel):
+class PerformanceConfig(BaseModel):
     """How fast, and in how much memory."""
 
     graph: Literal["auto", "on", "off"] = Field(

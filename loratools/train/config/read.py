@@ -2,59 +2,63 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from loratools.adapter.files.epoch_files import find_lora
-from loratools.errors import FileError, MergeStringError, RecipeError, did_you_mean
-from loratools.ops.merging.merge_string import parse_merge_string
+from loratools.errors import RecipeError, did_you_mean
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.data import OF_DATA_SETS, Subset
+from loratools.train.config.paths import INPUTS, locate
 from loratools.validation import and_more, first_of, mistakes
 from loratools.yamlio import Document, Place, read_yaml
 
 PRESETS = Path(__file__).with_name("presets.yaml")
-_PATHS = ("folder", "metadata_file", "mask_folder")
 
 
-def presets() -> dict[str, dict[str, Any]]:
-    """The named settings that ship, each ``{"source": text, "settings": {...}}``."""
-    return dict(read_yaml(PRESETS).data)
+@dataclass(frozen=True)
+class Preset:
+    """Named settings that ship, and the guide that their numbers are from."""
+
+    source: str
+    settings: Mapping[str, Any]
 
 
-def read_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-    """The config at ``path`` (our YAML, or sd-scripts' TOML: a dataset config or options) under ``overrides``.
+def presets() -> dict[str, Preset]:
+    """Every preset by its name."""
+    data = read_yaml(PRESETS).data
+    return {name: Preset(str(preset["source"]), preset["settings"]) for name, preset in data.items()}
+
+
+def read_config(
+    path: str | Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> tuple[TrainConfig, tuple[str, ...]]:
+    """The config at ``path`` (our YAML, or sd-scripts' TOML: a dataset config or options) under ``overrides``, and a
+    sentence for everything in it that a person should know and that stops nothing.
 
     Overrides that are None count as not given. With no path the overrides alone must name ``base`` and ``images``.
-    Everything that it names is looked for in the current folder first, then beside the config.
+    What the file names is looked for beside it first, then in the current folder; what overrides name the other way
+    round.
 
     Raises:
         RecipeError: for a file that cannot be read, an unknown key or preset, or a value out of range.
     """
+    given = overrides or {}
     if path is None:
-        return make_config(overrides or {}, "train")
+        return make_config(given, "train"), ()
     if Path(path).suffix.lower() == ".toml":
-        notes: list[str] = []
-        under = _read_toml(Path(path), overrides or {}, notes)
-        return make_config(overrides or {}, str(path), under=under).noted(notes)
+        from loratools.train.sd_scripts.config_file import read_sd_scripts
+
+        defaults = given.get("preset") is None  # a preset has values of its own for what the file leaves out
+        file = read_sd_scripts(Path(path), defaults=defaults)
+        return make_config(given, str(path), under=file.settings, documents=file.documents), file.notes
     document = read_yaml(path)
     if not isinstance(document.data, dict):
         raise RecipeError(f"{path} holds no settings; write `base:` and `images:` at least")
-    return make_config(overrides or {}, str(path), under=document.data, document=document)
-
-
-def _read_toml(path: Path, overrides: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    from loratools.train.sd_scripts.config_file import is_options, read_options
-    from loratools.train.sd_scripts.dataset_toml import DEFAULTS, read_dataset_toml
-
-    if is_options(path):  # a preset says what the file does not
-        return read_options(path, notes, defaults=overrides.get("preset") is None)
-    return {**DEFAULTS, **read_dataset_toml(path)}
+    return make_config(given, str(path), under=document.data, documents=(document,)), ()
 
 
 def make_config(
@@ -62,26 +66,35 @@ def make_config(
     source: str,
     *,
     under: Mapping[str, Any] | None = None,
-    document: Document | None = None,
+    documents: Sequence[Document] = (),
 ) -> TrainConfig:
     """``values`` over ``under`` over the preset's settings, checked.
 
+    Args:
+        source: names what is read in messages; the file, where it is one.
+        documents: the files that ``under`` is from, our YAML or sd-scripts' TOML; its paths are looked for beside the
+            first of them.
     Raises:
-        RecipeError: naming ``source`` (and the line, where ``document`` knows it), the key and the nearest valid one.
+        RecipeError: naming ``source`` (and the line, where a document has it), the key and the nearest valid one.
     """
     over = {key: value for key, value in values.items() if value is not None}
+    origin = _Origin(source, documents, frozenset(over))
     given = {**_without(under or {}, over), **over}
-    merged = {**_preset(given.get("preset", "default"), source), **given}
+    merged = {**_preset(given.get("preset", "default"), origin), **given}
     for key in ("base", "images"):
         if merged.get(key) in (None, "", [], ()) and not (key == "images" and merged.get("datasets")):
-            reason = f"'{key}' is missing; give it in the config or as --{key}"
-            raise RecipeError(f"{source}: {reason}", place=(), reason=reason)
+            raise origin.error((), f"'{key}' is missing; give it in the config or as --{key}")
     try:
         config = TrainConfig.model_validate(merged)
     except ValidationError as error:
-        raise _refusal(error, merged, source, document, over) from error
-    beside = Path(source).parent if document is not None or source.endswith(".toml") else None
-    return config if beside is None else _found(config, beside)
+        wrong = mistakes(error, merged, TrainConfig, "loratools train --help")
+        first = first_of(wrong, origin.yaml)
+        raise origin.error(first.place, f"{first.message}{and_more(wrong)}", first.word) from error
+    if not documents:
+        return config
+    beside = Path(documents[0].source).parent
+    of_file = locate(config, [beside], [name for name in INPUTS if name not in over])
+    return locate(of_file, [Path(), beside], [name for name in INPUTS if name in over])
 
 
 def _without(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,87 +111,45 @@ def _without(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any
     return {**under, "datasets": left}
 
 
-def _preset(name: object, source: str) -> dict[str, Any]:
+def _preset(name: object, origin: _Origin) -> dict[str, Any]:
     known = presets()
     if not isinstance(name, str) or name not in known:
         hint = did_you_mean(str(name), known)
-        reason = f"there is no training preset '{name}'{hint}; there are {', '.join(known)}"
-        raise RecipeError(f"{source}: {reason}", place=("preset",), reason=reason)
-    return dict(known[name]["settings"])
+        raise origin.error(("preset",), f"there is no training preset '{name}'{hint}; there are {', '.join(known)}")
+    return dict(known[name].settings)
 
 
-def _found(config: TrainConfig, beside: Path) -> TrainConfig:
-    """The config with what it names looked for beside it, where it is not in the current folder."""
+@dataclass(frozen=True)
+class _Origin:
+    """Where settings are from: a file and what it names, under those of the command line or of a caller."""
 
-    def place(path: Path | None) -> Path | None:
-        return beside / path if path is not None and not path.exists() and (beside / path).exists() else path
+    source: str
+    documents: Sequence[Document]
+    over: Collection[str]
 
-    def found(subset: Subset) -> Subset:
-        return subset.model_copy(update={name: place(getattr(subset, name)) for name in _PATHS})
+    @property
+    def yaml(self) -> Document | None:
+        """The file, where its keys are ours."""
+        return self.documents[0] if self.documents and not self.source.endswith(".toml") else None
 
-    parts = tuple(part.model_copy(update={"images": tuple(map(found, part.images))}) for part in config.datasets)
-    prompts = place(config.sample_prompts) if isinstance(config.sample_prompts, Path) else config.sample_prompts
-    base = config.base if config.base == "pocket" else _beside(config.base, beside)
-    changed = {
-        "images": tuple(map(found, config.images)),
-        "datasets": parts,
-        "sample_prompts": prompts,
-        "base": base,
-        "vae": place(config.vae),
-        "network_weights": place(config.network_weights),
-        "base_adapters": tuple(_terms_beside(text, beside) for text in config.base_adapters),
-    }
-    return config.model_copy(update=changed)
+    def error(self, place: Place, message: str, word: str | None = None) -> RecipeError:
+        """The error for a mistake at ``place``, with the line of the file that it stands in."""
+        overridden = place[:1] in {(key,) for key in self.over}
+        if self.yaml is not None and place and place in self.yaml.spans and not overridden:
+            return self.yaml.error(place, message, word)
+        key, excerpt = ".".join(str(part) for part in place), ""
+        if self.yaml is None and self.documents and place and not overridden:
+            theirs, excerpt = self._of_sd_scripts(place, message, word)
+            key = f"{key} ({theirs})" if theirs and theirs not in place else key
+        where = f"{self.source}: {key}" if key else self.source
+        return RecipeError(f"{where}: {message}", excerpt, place=place, reason=message)
 
+    def _of_sd_scripts(self, place: Place, message: str, word: str | None) -> tuple[str, str]:
+        """sd-scripts' name of the setting, and its line with a caret; nothing where no file has it."""
+        from loratools.train.sd_scripts.config_file import find_setting
 
-def _beside(name: str, folder: Path) -> str:
-    """A path of this name in ``folder``, if there is one and none here; else the name, such as a hub id, as it is."""
-    return str(folder / name) if not Path(name).expanduser().exists() and (folder / name).exists() else name
-
-
-def _terms_beside(text: str, folder: Path) -> str:
-    """A merge string with the files that lie in ``folder`` named so; one that cannot be read stays as it is."""
-    try:
-        specs = parse_merge_string(text)
-    except MergeStringError:
-        return text
-    refs = [_lora_beside(spec.ref, folder) for spec in specs]
-    if refs == [spec.ref for spec in specs]:
-        return text
-    return ",".join(replace(spec, ref=ref).text() for spec, ref in zip(specs, refs, strict=True))
-
-
-def _lora_beside(ref: str, folder: Path) -> str:
-    try:
-        find_lora(ref)
-    except FileError:
-        with contextlib.suppress(FileError):
-            return str(find_lora(ref, [folder]))
-    return ref
-
-
-def _refusal(
-    error: ValidationError, values: Mapping[str, Any], source: str, document: Document | None, over: Collection[str]
-) -> RecipeError:
-    """The first mistake in ``values``, with its line where it stands in ``document`` and not in ``over``."""
-    wrong = mistakes(error, values, TrainConfig, "loratools train --help")
-    first = first_of(wrong, document)
-    message = f"{first.message}{and_more(wrong)}"
-    if document is not None and first.place in document.spans and first.place[:1] not in {(key,) for key in over}:
-        return document.error(first.place, message, first.word)
-    key = ".".join(str(part) for part in first.place)
-    if source.endswith(".toml") and (theirs := _theirs(first.place)):
-        key = f"{key} ({theirs})"
-    where = f"{source}: {key}" if key else source
-    return RecipeError(f"{where}: {message}", place=first.place, reason=message)
-
-
-def _theirs(path: Place) -> str:
-    """sd-scripts' name of the setting at ``path``, where it is another than ours."""
-    from loratools.train.sd_scripts.dataset_toml import DATASET_KEYS, SUBSET_KEYS
-    from loratools.train.sd_scripts.options import OPTIONS
-
-    names = [part for part in path if isinstance(part, str)]
-    known = {ours: theirs for table in (OPTIONS, SUBSET_KEYS, DATASET_KEYS) for theirs, ours in table.items()}
-    theirs = known.get(names[-1], "") if names else ""
-    return theirs if theirs not in names else ""
+        setting = find_setting(self.documents, place)
+        if setting is None:
+            return "", ""
+        document, key = setting
+        return str(key[-1]), document.excerpt(key, word, message)

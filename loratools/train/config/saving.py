@@ -7,12 +7,12 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 # change no byte of the epoch files
-KEPT_ONLY = frozenset({"save_every_epochs", "save_every_steps", "save_last_n", "save_state_every_steps"})
+SAVING_SETTINGS = frozenset({"save_every_epochs", "save_every_steps", "save_last_n", "save_state_every_steps"})
 
 _Every = Annotated[int, Field(ge=1)] | None
 
 
-class WatchConfig(BaseModel):
+class SavingConfig(BaseModel):
     """What is saved, and when; every epoch writes its file and the state anyway, and the last one's file stays.
 
     What is not kept is removed when the state after it is saved, so that a run that is stopped has a file to show.

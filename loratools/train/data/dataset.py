@@ -54,7 +54,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Part:
+class DatasetPart:
     """One data set of a run; its images share batches with each other alone. A ``batch_size`` of None is the run's."""
 
     rules: BucketRules
@@ -67,7 +67,7 @@ class Dataset:
 
     items: tuple[TrainItem, ...]
     folders: tuple[TrainFolder, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[DatasetPart, ...]
     digest: str
     notes: tuple[str, ...] = field(default=())
     cache_dir: Path | None = None  # where its latents are kept on disk; None: nowhere
@@ -150,7 +150,7 @@ class Dataset:
     def epoch(self, number: int, seed: int, batch_size: int) -> list[list[Sample]]:
         """The batches of epoch ``number``: every image exactly ``repeats`` times, each use with its own shuffle.
 
-        A function of its arguments and the dataset alone: no worker, process or earlier epoch has a say.
+        A function of its arguments and the dataset alone, whatever the worker, the process or the epochs before.
 
         Args:
             batch_size: of the data sets that have none of their own.
@@ -208,34 +208,39 @@ class Dataset:
     def mask(self, sample: Sample) -> Image.Image | None:
         """What of that picture counts in the loss, white for all and black for none; None where everything counts."""
         item, folder = self.items[sample.item], self.folders[self.items[sample.item].folder]
-        rng = random.Random(sample.draw) if folder.random_crop and sample.draw else None
         mask = open_mask(item.path, item.mask, alpha=folder.options.alpha_mask)
-        return None if mask is None else fit(mask, item.bucket, rng, "box")
+        return None if mask is None else fit(mask, item.bucket, self._crop(sample), "box")
+
+    def _crop(self, sample: Sample) -> random.Random | None:
+        """What draws the place of this use's crop; None for the centre."""
+        folder = self.folders[self.items[sample.item].folder]
+        return random.Random(sample.draw) if folder.random_crop and sample.draw else None
 
     def time_ids(self, sample: Sample) -> tuple[int, int, int, int, int, int]:
         """SDXL's size conditioning: original height and width, the crop's top and left, the bucket's height and width.
 
         The crop is in the resized picture's pixels; of a mirrored use it is the mirrored picture's.
         """
-        item, folder = self.items[sample.item], self.folders[self.items[sample.item].folder]
-        rng = random.Random(sample.draw) if folder.random_crop and sample.draw else None
-        covering, (left, top) = cover(item.size, item.bucket, rng)
+        item = self.items[sample.item]
+        covering, (left, top) = cover(item.size, item.bucket, self._crop(sample))
         left = covering[0] - item.bucket[0] - left if sample.flipped else left
         return (item.size[1], item.size[0], top, left, item.bucket[1], item.bucket[0])
 
 
-def make_parts(config: TrainConfig, resolution: Size) -> tuple[Part, ...]:
-    """The config's data sets; ``resolution`` (width, height) stands in where neither they nor the run have one.
+def make_parts(config: TrainConfig, resolution: Size) -> tuple[DatasetPart, ...]:
+    """The config's data sets; ``resolution`` (width, height) is used where neither they nor the run have one.
 
     Raises:
         DatasetError: if the smallest side is above the largest.
     """
     own = [part.batch_size for part in config.datasets] or [None]
-    return tuple(Part(bucket_rules(part, resolution), size) for part, size in zip(config.parts(), own, strict=True))
+    return tuple(
+        DatasetPart(bucket_rules(part, resolution), size) for part, size in zip(config.data_sets(), own, strict=True)
+    )
 
 
 def bucket_rules(part: DataSet, resolution: Size) -> BucketRules:
-    """The buckets of one data set of :meth:`TrainConfig.parts`.
+    """The buckets of one data set of :meth:`TrainConfig.data_sets`.
 
     Raises:
         DatasetError: if the smallest side is above the largest.

@@ -1,7 +1,7 @@
-"""Latents on disk, found by what they were made from and never by the image's name.
+"""Latents on disk, named after what they were made from and never after the image's name.
 
 sd-scripts names its cache after the image and its size, and so takes an edited image's, another VAE's or another
-bucket's latents for its own. Here the name is a digest of everything that has a say in the numbers.
+bucket's latents for its own. Here the name is a digest of everything that determines the numbers.
 """
 
 from __future__ import annotations

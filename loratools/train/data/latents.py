@@ -36,10 +36,6 @@ class Moments:
         """The same on the CPU."""
         return Moments(self.mean.cpu(), self.deviation.cpu())
 
-    def sample(self, noise: Tensor, scaling: float, shift: float = 0.0) -> Tensor:
-        """(mean + deviation * noise - shift) * scaling: latents as the UNet knows them."""
-        return (self.mean + self.deviation * noise - shift) * scaling
-
 
 class LatentStore:
     """The moments of every image (and of its mirror image, where its folder flips), on the CPU.
@@ -95,8 +91,8 @@ class LatentStore:
         pixels = self.pixels(batch)
         if pixels is not None:
             return self.encoded(pixels).cpu()
-        found = [self._found((sample.item, sample.flipped)) for sample in batch]
-        return Moments(torch.stack([m.mean for m in found]), torch.stack([m.deviation for m in found]))
+        kept = [self._kept((sample.item, sample.flipped)) for sample in batch]
+        return Moments(torch.stack([m.mean for m in kept]), torch.stack([m.deviation for m in kept]))
 
     def masks(self, batch: Sequence[Sample]) -> Tensor | None:
         """Weights of the loss in 0..1 at the latents' size, (b, 1, h, w); None in a run without any mask."""
@@ -108,15 +104,15 @@ class LatentStore:
         key = (sample.item, sample.flipped)
         known = self._masks.get(key) if self._cache else None
         if known is None:
-            scale = 2 ** (len(self._base.vae.config.block_out_channels) - 1)
+            scale = self._base.vae_scale_factor
             bucket, mask = self._dataset.items[sample.item].bucket, self._dataset.mask(sample)
-            all_of_it = torch.ones(1, bucket[1] // scale, bucket[0] // scale)
-            known = all_of_it if mask is None else _at_latent_size(mask, scale, sample.flipped)
+            whole = torch.ones(1, bucket[1] // scale, bucket[0] // scale)
+            known = whole if mask is None else _at_latent_size(mask, scale, sample.flipped)
             if self._cache:
                 self._masks[key] = known
         return known
 
-    def _found(self, key: _Key) -> Moments:
+    def _kept(self, key: _Key) -> Moments:
         known = self._read(key)
         if known is None:  # its file on disk has gone, or is broken, since it was filled
             self._keep([key])
@@ -129,8 +125,8 @@ class LatentStore:
     def _read(self, key: _Key) -> Moments | None:
         if self._disk is None:
             return self._known.get(key)
-        found = self._disk.load(self._name(self._disk, key))
-        return None if found is None else Moments(*found)
+        entry = self._disk.load(self._name(self._disk, key))
+        return None if entry is None else Moments(*entry)
 
     def _keep(self, keys: Sequence[_Key]) -> None:
         if not keys:

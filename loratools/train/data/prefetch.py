@@ -11,7 +11,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-class Feed(Generic[T, U]):
+class Prefetcher(Generic[T, U]):
     """``make(part)`` of every part, in order, up to ``ahead`` of them before they are asked for.
 
     The order is the parts' own, so it does not depend on the thread. An error in ``make`` is raised where its result
@@ -27,11 +27,11 @@ class Feed(Generic[T, U]):
         self._parts, self._make, self._ahead = parts, make, ahead
         self._closed = threading.Event()
         self._ready: queue.Queue[U | _End] = queue.Queue(maxsize=max(ahead, 1))
-        self._thread = threading.Thread(target=self._work, name="feed", daemon=True) if ahead else None
+        self._thread = threading.Thread(target=self._work, name="prefetch", daemon=True) if ahead else None
         if self._thread is not None:
             self._thread.start()
 
-    def __enter__(self) -> Feed[T, U]:
+    def __enter__(self) -> Prefetcher[T, U]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,12 +43,12 @@ class Feed(Generic[T, U]):
                 yield self._make(part)
             return
         while True:
-            found = self._ready.get()
-            if not isinstance(found, _End):
-                yield found
+            value = self._ready.get()
+            if not isinstance(value, _End):
+                yield value
                 continue
-            if found.error is not None:
-                raise found.error
+            if value.error is not None:
+                raise value.error
             return
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Feed(Generic[T, U]):
         self._put(end)
 
     def _put(self, value: U | _End) -> bool:
-        """Put ``value`` in when there is room; False if the feed was closed before there was."""
+        """Put ``value`` in when there is room; False if the prefetcher was closed before there was."""
         while not self._closed.is_set():
             try:
                 self._ready.put(value, timeout=0.05)
@@ -79,5 +79,7 @@ class Feed(Generic[T, U]):
 
 
 class _End:
+    """No more values: all parts are done, or ``make`` raised ``error``."""
+
     def __init__(self, error: BaseException | None) -> None:
         self.error = error

@@ -52,7 +52,7 @@ def read_dataset(config: TrainConfig, resolution: Size) -> Dataset:
             is missing or empty.
     """
     parts = make_parts(config, resolution)
-    requests = [(number, subset) for number, part in enumerate(config.parts()) for subset in part.images]
+    requests = [(number, subset) for number, part in enumerate(config.data_sets()) for subset in part.images]
     seed = config.seed if config.validation_seed is None else config.validation_seed
     scanned = scan([folder_options(config, subset) for _, subset in requests], seed)
     if not config.allow_uncaptioned:

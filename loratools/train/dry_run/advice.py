@@ -1,7 +1,8 @@
-"""What the guides would say about a data set before it is trained on."""
+"""Advice on a run before it begins: what the guides say about its data set, and whether the disk has room."""
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,20 +14,32 @@ _FEWEST, _MOST = 1000, 2000  # guide 004's bounds for images x repeats, counted 
 _STYLES = ("default", "style-004")
 _WIDEST = 3.0  # guide 003's ratio of sides
 _SHOWN = 5
+_MIB = 2**20
 
 
-def warnings(config: TrainConfig, dataset: Dataset) -> tuple[str, ...]:
+def advice(config: TrainConfig, dataset: Dataset) -> tuple[str, ...]:
     """One sentence each, with the guide it is from; none of them stops a run."""
-    found = [*_ratios(dataset), *_duplicates(dataset), *_uncaptioned(dataset)]
+    sentences = [*_ratios(dataset), *_duplicates(dataset), *_uncaptioned(dataset)]
     if config.preset in _STYLES:
-        found += [*_classes(dataset), *_amount(config, dataset)]
+        sentences += [*_classes(dataset), *_amount(config, dataset)]
     if config.lr_scheduler == "constant" and config.lr_warmup:
-        found.append("lr_warmup has no say with lr_scheduler constant; use constant_with_warmup")
+        sentences.append("lr_warmup has no effect with lr_scheduler constant; use constant_with_warmup")
     if config.preset.startswith("character") and len(dataset.items) < 15:
-        found.append(
+        sentences.append(
             f"{len(dataset.items)} images of a character; guide 002 calls 15 to 20 enough, guide 003 asks for 50"
         )
-    return tuple(found)
+    return tuple(sentences)
+
+
+def low_disk(out: Path, needed: int) -> Iterator[str]:
+    """A sentence if the disk of the folder ``out``, which need not exist yet, has less than ``needed`` bytes left."""
+    existing = next((folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir()), None)
+    free = shutil.disk_usage(existing).free if existing is not None else needed
+    if free < needed:
+        yield (
+            f"{out} has {free / _MIB:.0f} MiB left, and the run takes up to {needed / _MIB:.0f} MiB; free some space, "
+            "or set save_last_n"
+        )
 
 
 def _ratios(dataset: Dataset) -> Iterator[str]:
@@ -71,11 +84,13 @@ def _classes(dataset: Dataset) -> Iterator[str]:
 def _amount(config: TrainConfig, dataset: Dataset) -> Iterator[str]:
     """Guide 004's sum, with its factor of 2 for mirrored copies and 4 without (see ``guide_factor``)."""
     count, factor = dataset.samples_per_epoch, config.guide_factor or (2 if _mirrored(dataset) else 4)
-    told = f"guide 004 asks for {_FEWEST} to {_MOST} by its count, which is {count} x {factor:g} = {count * factor:g}"
+    by_guide = (
+        f"guide 004 asks for {_FEWEST} to {_MOST} by its count, which is {count} x {factor:g} = {count * factor:g}"
+    )
     if factor * count < _FEWEST:
-        yield f"{count} samples an epoch are few for a style ({told}); raise repeats"
+        yield f"{count} samples an epoch are few for a style ({by_guide}); raise repeats"
     if factor * count > _MOST:
-        yield f"{count} samples an epoch are many for a style ({told}); lower repeats"
+        yield f"{count} samples an epoch are many for a style ({by_guide}); lower repeats"
     if config.epochs < 8:
         yield f"{config.epochs} epochs; guide 004 asks for 8 or more to choose from"
 

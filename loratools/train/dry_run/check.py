@@ -1,4 +1,4 @@
-"""What of a run's settings can be found wrong before its base is loaded: optimiser, block vectors, samples, files."""
+"""Mistakes in a run's settings that need no base to be loaded: optimiser, block vectors, samples, files."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from loratools.base.sampling.samplers import find_sampler
 from loratools.errors import FileError, LoratoolsError
 from loratools.train.callbacks.sample_prompts import check_prompts
 from loratools.train.config.config import TrainConfig
+from loratools.train.config.data import FILES_OF_FOLDER, Subset
 from loratools.train.network.targets import BY_BLOCK, block_vector
 from loratools.train.optim.optimizers import check_arguments, check_rates, optimizer_class
 from loratools.yamlio import Place
 
-_BESIDE = ("mask_folder", "metadata_file")
 
-
-def mistakes(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, str]]:
-    """Every mistake that would end the run: where the setting stands, and a sentence.
+def mistakes(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, LoratoolsError]]:
+    """Every mistake that would end the run, and the place of its setting.
 
     Args:
         family: the base's, or None where it is not known yet.
@@ -27,7 +26,7 @@ def mistakes(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, s
         try:
             check()
         except LoratoolsError as error:
-            yield place, str(error)
+            yield place, error
 
 
 def _checks(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, Callable[[], object]]]:
@@ -41,12 +40,21 @@ def _checks(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, Ca
         yield ("sample_sampler",), partial(find_sampler, config.sample_sampler)
     if config.sample_prompts:
         yield ("sample_prompts",), partial(check_prompts, config.sample_prompts)
-    for number, subset in enumerate(config.images):
-        for key in _BESIDE:
+    for place, subset in _folders(config):
+        for key in FILES_OF_FOLDER:
             if (path := getattr(subset, key)) is not None:
-                yield ("images", number, key), partial(_check_there, path)
+                yield (*place, key), partial(_check_exists, path)
 
 
-def _check_there(path: Path) -> None:
+def _folders(config: TrainConfig) -> Iterator[tuple[Place, Subset]]:
+    """Where each folder's settings stand, and the settings."""
+    for number, subset in enumerate(config.images):
+        yield ("images", number), subset
+    for part, data_set in enumerate(config.datasets):
+        for number, subset in enumerate(data_set.images):
+            yield ("datasets", part, "images", number), subset
+
+
+def _check_exists(path: Path) -> None:
     if not path.exists():
         raise FileError(f"there is no '{path}'; name what lies on this machine")

@@ -1,4 +1,4 @@
-"""How much memory and time a run may take: rough models, good to a factor of two, and said to be so.
+"""How much memory, time and disk a run may take: rough models, good to a factor of two, and said to be so.
 
 Operations: a UNet does about 2 x parameters x positions / 9 of them for a picture, positions being the latent's (SD1.5
 at 512: 0.8e12). A step goes forward once and back once through the frozen weights, and whatever its size it takes a
@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 from loratools.base.model import Base
+from loratools.train.config.config import TrainConfig
+from loratools.train.output.run_folder import staying
 
 _ADAM = 16  # bytes a trained parameter: weight, gradient and two moments in float32
 _EIGHT_BIT = 10  # with moments of one byte each
@@ -51,7 +53,7 @@ def memory(
 
 
 def operations(base: Base, positions: int) -> float:
-    """Of all steps together; ``positions`` is the sum of latent positions over all samples."""
+    """Floating-point operations of all steps; ``positions`` is the sum of latent positions over all samples."""
     parameters: int = sum(p.numel() for p in base.unet.parameters())
     return 2.0 * 2 * parameters * positions / _REUSE
 
@@ -59,9 +61,34 @@ def operations(base: Base, positions: int) -> float:
 def seconds(
     operations: float, batches: int, modules: int, device: torch.device, dtype: torch.dtype, *, graph: bool
 ) -> float:
-    """Of a run of ``batches`` batches in all over a network of ``modules`` modules, whose operations these are."""
+    """How long a run takes.
+
+    Args:
+        operations: see :func:`operations`.
+        batches: of all epochs.
+        modules: that are trained.
+        graph: a step runs as a CUDA graph.
+    """
     how = "graph" if graph and device.type == "cuda" else device.type
     return operations / throughput(device, dtype) + batches * modules * _STARTED.get(how, _STARTED["cuda"])
+
+
+def files(config: TrainConfig, steps: int) -> int:
+    """How many LoRA files a run of ``steps`` steps leaves: of its epochs, or every ``save_every_epochs`` and the last,
+    and of every ``save_every_steps``.
+    """
+    of_epochs = len(staying(range(1, config.epochs + 1), config.save_every_epochs, config.save_last_n))
+    of_steps = steps // config.save_every_steps if config.save_every_steps else 0
+    return of_epochs + min(of_steps, config.save_last_n or of_steps)
+
+
+def disk(config: TrainConfig, steps: int, file_bytes: int, parameters: int) -> int:
+    """The most bytes that a run takes: its files, one more before the oldest goes, and the next state beside the last.
+
+    A state holds the factors, two moments and an average of them, in float32; optimisers with less are over-estimated.
+    """
+    state = parameters * 4 * (4 if config.ema else 3)
+    return (files(config, steps) + 1) * file_bytes + 2 * state
 
 
 def throughput(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:

@@ -1,4 +1,4 @@
-"""The modules that are trained: which layers get one, of which rank and kind, and how they start.
+"""The modules that are trained: which of the base's get an adapter layer, of which kind and rank, and initial values.
 
 A new kind of adapter layer is a class beside those of ``layers.py``.
 """

@@ -1,4 +1,4 @@
-"""Adapters that are a part of the base while another one is trained, so that only the difference to them is learned."""
+"""``base_adapters``: LoRAs merged into the base before training, so that only the difference to them is learnt."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class BaseAdapters:
     def merge(self) -> None:
         """Add the sum to the base's weights, exactly: in full precision, before they are cast for training.
 
-        Which modules a network trains does not depend on it.
+        It does not change which modules a network trains.
         """
         if self._terms:
-            Patcher(self._base).move(combine(self._terms))
+            Patcher(self._base).patch(combine(self._terms))
 
     @property
     def base_digest(self) -> str:
-        """What the base is with the sum in it: its own digest where there is none."""
+        """A digest of the base with the sum in it; the base's own digest where there are no adapters."""
         if not self._terms:
             return self._base.digest
         parts = [self._base.digest, *(f"{term.adapter.digest} {term.weight!r}" for term in self._terms)]
@@ -74,9 +74,9 @@ def _resolved(terms: Sequence[str], base: Base) -> list[Term]:
 
 def _weights(base: Base) -> dict[str, Tensor]:
     """The base's own weights by parameter name, for adapters that rescale them (DoRA); they are copied when used."""
-    found = {}
+    weights = {}
     for name, module in live_modules(base).items():
         weight = getattr(module, "weight", None)
         if isinstance(weight, torch.nn.Parameter):
-            found[f"{name}.weight"] = weight.detach()
-    return found
+            weights[f"{name}.weight"] = weight.detach()
+    return weights

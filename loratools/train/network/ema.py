@@ -1,4 +1,4 @@
-"""An average of the factors over the steps, which is what is saved when a run asks for it."""
+"""An exponential moving average of the factors, which is saved in place of the factors when a run asks for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 class Ema:
     """Exponential moving average of ``factors``: mean <- mean + (1 - d) (factor - mean) after every step.
 
-    d is ``min(decay, (1 + step) / (10 + step))``, so that the first steps, whose factors are still nearly nothing, soon
+    d is ``min(decay, (1 + step) / (10 + step))``, so that the first steps, whose factors are still near 0, soon
     fade (as in TensorFlow's ExponentialMovingAverage with its step count).
     """
 
@@ -22,7 +22,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the factors as they are after optimiser step ``step`` (from 1); does not wait for the device."""
+        """Update the averages after optimiser step ``step`` (from 1); does not wait for the device."""
         decay = min(self._decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._means, self._factors, 1 - decay)
 
@@ -41,7 +41,7 @@ class Ema:
         return [mean.cpu().clone() for mean in self._means]
 
     def load(self, state: Sequence[Tensor]) -> None:
-        """Put back what :meth:`state` gave."""
+        """Set the averages to what :meth:`state` returned."""
         _copy(self._means, state)
 
 

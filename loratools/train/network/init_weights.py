@@ -1,4 +1,4 @@
-"""A LoRA file that a network starts from."""
+"""``network_weights``: a LoRA file from which a network starts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from loratools.adapter.algebra.lowrank import LowRank, same_matrix
 from loratools.adapter.architectures.names import family_of
 from loratools.adapter.files.file import open_adapter
 from loratools.errors import TrainingError
-from loratools.train.network.layers import Branch, Lora
+from loratools.train.network.layers import AdapterLayer, Lora
 
 
-class Start:
-    """The modules of ``network_weights``.
+class InitWeights:
+    """The modules of a ``network_weights`` file.
 
     Raises:
         FileError, FormatError: if the file cannot be read or is no LoRA.
@@ -54,20 +54,25 @@ class Start:
         return self._adapter.alphas.get(name, float(self.rank(name)))
 
     @torch.no_grad()
-    def put(self, name: str, branch: Branch) -> None:
-        """Let ``branch`` begin at the file's difference exactly; ranks above the file's begin as ever, at nothing."""
+    def load_into(self, name: str, layer: AdapterLayer) -> None:
+        """Set ``layer`` to the file's difference exactly; ranks above the file's keep their initial values, whose
+        difference is 0.
+
+        Raises:
+            TrainingError: if the layer or the file has no two factors, or a rank or shape does not fit.
+        """
         delta = self._adapter[name]
-        if not isinstance(delta, LowRank) or not isinstance(branch, Lora):
+        if not isinstance(delta, LowRank) or not isinstance(layer, Lora):
             raise TrainingError(f"network_weights {self.path} has {name} as two factors, and this network has not")
-        if delta.rank > branch.rank:
+        if delta.rank > layer.rank:
             raise TrainingError(
                 f"network_weights {self.path} has {name} at rank {self.rank(name)}, above this network's "
-                f"{branch.rank}; raise dim (or conv_dim), or set dim_from_weights"
+                f"{layer.rank}; raise dim (or conv_dim), or set dim_from_weights"
             )
-        if not same_matrix(tuple(delta.shape), branch.shape):
+        if not same_matrix(tuple(delta.shape), layer.shape):
             raise TrainingError(
                 f"network_weights {self.path} has {name} of shape {tuple(delta.shape)} where the base's is "
-                f"{branch.shape}; it was made for another base"
+                f"{layer.shape}; it was made for another base"
             )
-        branch.up[:, : delta.rank] = (delta.up / branch.scale).to(branch.up)
-        branch.down[: delta.rank] = delta.down.to(branch.down)
+        layer.up[:, : delta.rank] = (delta.up / layer.scale).to(layer.up)
+        layer.down[: delta.rank] = delta.down.to(layer.down)

@@ -1,6 +1,6 @@
-"""What stands in place of a frozen module while it is trained: the plain branch, and its kinds with more to it.
+"""Adapter layers: what replaces a frozen module while it is trained. The base class, plain LoRA, LoRA with dropout.
 
-The class is chosen when the network is built, so that a plain LoRA's forward pass does not ask what it is.
+The class is chosen when the network is built, so that a plain LoRA's forward pass has no branches on its options.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +16,14 @@ from torch.nn import functional
 from loratools.adapter.algebra.lowrank import LowRank
 
 
-class Branch(nn.Module):
+class AdapterLayer(nn.Module):
     """A frozen module whose weight a network changes; its own parameters are float32 whatever the base is stored in.
 
     Args:
         rank, alpha: the difference is scaled by alpha / rank, or by alpha / sqrt(rank) if ``stabilised`` (rsLoRA,
             2312.03732).
-        generator: of the start, which is at the base.
-        drop: what kinds that drop activations do to the inner ones, (..., r) or (b, r, h, w).
+        generator: for the initial values; the layer starts out equal to ``frozen``.
+        dropout: applied to the inner activations, (..., r) or (b, r, h, w), by the classes that have dropout.
     """
 
     def __init__(
@@ -35,7 +34,7 @@ class Branch(nn.Module):
         generator: torch.Generator,
         *,
         stabilised: bool = False,
-        drop: nn.Module | None = None,
+        dropout: nn.Module | None = None,
     ) -> None:
         super().__init__()
         weight = frozen.weight
@@ -45,31 +44,31 @@ class Branch(nn.Module):
         self.rank, self.alpha = rank, alpha
         self.scale = alpha / (math.sqrt(rank) if stabilised else rank)
         self.shape: tuple[int, ...] = tuple(weight.shape)
-        self.drop = drop or nn.Identity()
-        self._begin(generator, weight.device)
+        self.dropout = dropout or nn.Identity()
+        self._init_parameters(generator, weight.device)
 
     def factors(self) -> dict[str, nn.Parameter]:
-        """Everything that is trained, by name."""
+        """The parameters that are trained, by name."""
         return dict(self.named_parameters(recurse=False))
 
     def delta(self) -> LowRank | None:
-        """Its difference (of a DoRA: its direction's) where that is two factors; a float32 copy on the CPU."""
+        """The weight's difference (for DoRA: its direction's), if it has two factors; a float32 copy on the CPU."""
         return None
 
     def extras(self) -> dict[str, Tensor]:
-        """What its file holds beside those two factors, by the last part of the keys; copies on the CPU."""
+        """What a file holds of it beside those two factors, by the last part of the keys; copies on the CPU."""
         return {}
 
     def limit_norm(self, most: float) -> None:
-        """Shrink its difference to the Frobenius norm ``most`` where it is larger; reads nothing on the host."""
+        """Scale the difference down to the Frobenius norm ``most`` if it is larger; reads nothing on the host."""
         raise NotImplementedError
 
-    def _begin(self, generator: torch.Generator, device: torch.device) -> None:
-        """Make the parameters."""
+    def _init_parameters(self, generator: torch.Generator, device: torch.device) -> None:
+        """Create the parameters; called by the constructor."""
         raise NotImplementedError
 
 
-class Lora(Branch):
+class Lora(AdapterLayer):
     """W x + scale * up (down x): LoRA, Hu et al. 2021, eq. 3.
 
     ``down`` (r, in * kh * kw) starts uniform (kaiming, a = sqrt 5), ``up`` (out, r) at zero.
@@ -79,23 +78,23 @@ class Lora(Branch):
         return LowRank((self.up.detach() * self.scale).cpu().clone(), self.down.detach().cpu().clone(), self.shape)
 
     def limit_norm(self, most: float) -> None:
-        limit_together([self], most)
+        limit_norms([self], most)
 
-    def _begin(self, generator: torch.Generator, device: torch.device) -> None:
+    def _init_parameters(self, generator: torch.Generator, device: torch.device) -> None:
         columns = math.prod(self.shape[1:])
         self.down = uniform((self.rank, columns), columns, generator, device)
         self.up = nn.Parameter(torch.zeros(self.shape[0], self.rank, device=device))
 
 
 @torch.no_grad()
-def limit_together(branches: Sequence[Lora], most: float) -> None:
-    """:meth:`Branch.limit_norm` of many branches, those of one shape and scale in the same few kernels.
+def limit_norms(layers: Sequence[Lora], most: float) -> None:
+    """:meth:`AdapterLayer.limit_norm` of many layers, those of one shape and scale in the same few kernels.
 
     ``|up down|`` comes from the factors' Gram matrices, and both are shrunk alike.
     """
     alike: dict[tuple[torch.Size, torch.Size, float], list[Lora]] = defaultdict(list)
-    for branch in branches:
-        alike[branch.up.shape, branch.down.shape, branch.scale].append(branch)
+    for layer in layers:
+        alike[layer.up.shape, layer.down.shape, layer.scale].append(layer)
     for (_, _, scale), members in alike.items():
         ups, downs = (torch.stack([getattr(each, side) for each in members]) for side in ("up", "down"))
         squared = ((ups.mT @ ups) * (downs @ downs.mT)).sum((1, 2)).clamp_min(0)
@@ -105,7 +104,7 @@ def limit_together(branches: Sequence[Lora], most: float) -> None:
 
 
 class LoraLinear(Lora):
-    """A branch beside a linear module: x (..., in) -> (..., out)."""
+    """LoRA on a linear module: x (..., in) -> (..., out)."""
 
     frozen: nn.Linear
 
@@ -118,14 +117,14 @@ class LoraLinear(Lora):
 
 
 class LoraConv(Lora):
-    """A branch beside a convolution: ``down`` is one of the frozen one's kernel and stride, ``up`` is 1x1."""
+    """LoRA on a convolution: ``down`` has the kernel and stride of the frozen one, ``up`` is 1x1."""
 
     frozen: nn.Conv2d
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self._raised(self._inner(x))
+        added = self._raised(self._inner(x))
         y: Tensor = self.frozen(x)
-        return y + branch.to(y.dtype)
+        return y + added.to(y.dtype)
 
     def _inner(self, x: Tensor) -> Tensor:
         kernel = self.down.to(x.dtype).reshape(-1, *self.shape[1:])
@@ -135,78 +134,31 @@ class LoraConv(Lora):
         return functional.conv2d(inner, (self.up * self.scale).to(inner.dtype)[:, :, None, None])
 
 
-class DroppedLinear(LoraLinear):
-    """A linear branch whose inner activations are partly dropped while training."""
+class LoraDropoutLinear(LoraLinear):
+    """LoRA on a linear module, with dropout on the inner activations while training."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self._added(self.frozen(x), x)
 
     def _added(self, y: Tensor, x: Tensor) -> Tensor:
-        inner: Tensor = self.drop(functional.linear(x, self.down.to(x.dtype)))
+        inner: Tensor = self.dropout(functional.linear(x, self.down.to(x.dtype)))
         up, flat = self.up.to(inner.dtype), inner.reshape(-1, inner.shape[-1])
         return torch.addmm(y.reshape(-1, self.shape[0]), flat, up.mT, alpha=self.scale).reshape(y.shape)
 
 
-class DroppedConv(LoraConv):
-    """A convolution's branch whose inner activations are partly dropped while training."""
+class LoraDropoutConv(LoraConv):
+    """LoRA on a convolution, with dropout on the inner activations while training."""
 
     def _inner(self, x: Tensor) -> Tensor:
-        dropped: Tensor = self.drop(super()._inner(x))
+        dropped: Tensor = self.dropout(super()._inner(x))
         return dropped
 
 
-class Magnitude(Lora):
-    """DoRA (2402.09353, eq. 5): ``m * (W + s up down) / |W + s up down|``, a norm and a magnitude an output row.
-
-    ``magnitude`` (out,) starts at the rows' own norms. As there (section 4.3), no gradient goes through the norm.
-    """
-
-    def extras(self) -> dict[str, Tensor]:
-        ones = (1,) * (len(self.shape) - 1)
-        return {"dora_scale": self.magnitude.detach().cpu().clone().reshape(-1, *ones)}
-
-    def _begin(self, generator: torch.Generator, device: torch.device) -> None:
-        super()._begin(generator, device)
-        self.magnitude = nn.Parameter(self._norm())
-
-    @torch.no_grad()
-    def _norm(self) -> Tensor:
-        weight = cast(Tensor, self.frozen.weight)  # nn.Module types any attribute as a tensor or a module
-        with torch.autocast(weight.device.type, enabled=False):
-            moved = torch.addmm(weight.to(self.up.dtype).flatten(1), self.up, self.down, alpha=self.scale)
-            norm: Tensor = torch.linalg.vector_norm(moved, dim=1)
-            return norm.clamp_min(torch.finfo(norm.dtype).tiny)
-
-    def _surplus(self) -> Tensor:
-        """``m / |...| - 1`` (out,): the factor itself, which stays near 1, would be rounded away in bfloat16."""
-        return self.magnitude / self._norm() - 1
-
-
-class DoraLinear(Magnitude, DroppedLinear):
-    """A linear module kept as magnitude and direction."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        moved = self._added(functional.linear(x, self.frozen.weight), x)
-        moved = torch.addcmul(moved, moved, self._surplus().to(moved.dtype))
-        return moved if self.frozen.bias is None else moved + self.frozen.bias.to(moved.dtype)
-
-
-class DoraConv(Magnitude, DroppedConv):
-    """A convolution kept as magnitude and direction."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        frozen = self.frozen
-        y = functional.conv2d(x, frozen.weight, None, frozen.stride, frozen.padding, frozen.dilation)
-        moved = y + self._raised(self._inner(x)).to(y.dtype)
-        moved = torch.addcmul(moved, moved, self._surplus().to(moved.dtype)[:, None, None])
-        return moved if frozen.bias is None else moved + frozen.bias.to(moved.dtype)[:, None, None]
-
-
-class RankDrop(nn.Module):
-    """Leaves out whole ranks of each sample with probability ``p``; the rest counts 1 / (1 - p).
+class RankDropout(nn.Module):
+    """Drops whole ranks of each sample with probability ``p``; the others are scaled by 1 / (1 - p).
 
     Args:
-        axis: of the ranks in the inner activations: -1 beside linear modules, 1 beside convolutions.
+        axis: of the ranks in the inner activations: -1 for linear modules, 1 for convolutions.
     """
 
     def __init__(self, p: float, axis: int) -> None:
@@ -222,8 +174,8 @@ class RankDrop(nn.Module):
         return inner * (kept / (1 - self.p)).to(inner.dtype)
 
 
-class ModuleDrop(nn.Module):
-    """Leaves the whole branch out of a step with probability ``p``, by a factor 0 or 1 that the device draws."""
+class ModuleDropout(nn.Module):
+    """Drops the whole layer in a step with probability ``p``, by a factor 0 or 1 that is drawn on the device."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -237,6 +189,6 @@ class ModuleDrop(nn.Module):
 
 
 def uniform(shape: tuple[int, int], columns: int, generator: torch.Generator, device: torch.device) -> nn.Parameter:
-    """A matrix at kaiming's start with a = sqrt 5: gain sqrt(1/3), times sqrt(3 / ``columns``)."""
+    """A matrix with kaiming's uniform initialisation, a = sqrt 5: bound sqrt(1/3) * sqrt(3 / ``columns``)."""
     bound = 1 / math.sqrt(columns)
     return nn.Parameter((torch.rand(shape, generator=generator) * (2 * bound) - bound).to(device))

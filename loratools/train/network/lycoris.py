@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loratools.train.network.layers import Branch, uniform
+from loratools.train.network.layers import AdapterLayer, uniform
 
 
-class Loha(Branch):
+class Loha(AdapterLayer):
     """``scale * (w1_a w1_b) * (w2_a w2_b)``, elementwise between the products (FedPara, 2108.06098).
 
     ``w?_a`` (out, r), ``w?_b`` (r, in * kh * kw); ``w2_a`` starts at zero.
@@ -31,7 +31,7 @@ class Loha(Branch):
         share = (most / self._difference(self.w1_a.dtype).norm()).clamp_max(1)
         self.w2_a.mul_(share)
 
-    def _begin(self, generator: torch.Generator, device: torch.device) -> None:
+    def _init_parameters(self, generator: torch.Generator, device: torch.device) -> None:
         rows, columns = self.shape[0], math.prod(self.shape[1:])
 
         def normal(shape: tuple[int, int], deviation: float) -> nn.Parameter:
@@ -43,34 +43,34 @@ class Loha(Branch):
 
     def _difference(self, dtype: torch.dtype) -> Tensor:
         factors = (factor.to(dtype) for factor in (self.w1_a, self.w1_b, self.w2_a, self.w2_b))
-        found: Tensor = _Hadamard.apply(*factors, self.scale)  # type: ignore[no-untyped-call]
-        return found.reshape(self.shape)
+        product: Tensor = _Hadamard.apply(*factors, self.scale)  # type: ignore[no-untyped-call]
+        return product.reshape(self.shape)
 
 
 class LohaLinear(Loha):
-    """Beside a linear module."""
+    """LoHa on a linear module."""
 
     frozen: nn.Linear
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.frozen(x)
-        added: Tensor = self.drop(functional.linear(x, self._difference(x.dtype)))
+        added: Tensor = self.dropout(functional.linear(x, self._difference(x.dtype)))
         return y + added
 
 
 class LohaConv(Loha):
-    """Beside a convolution."""
+    """LoHa on a convolution."""
 
     frozen: nn.Conv2d
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.frozen(x)
         frozen, weight = self.frozen, self._difference(x.dtype)
-        added: Tensor = self.drop(functional.conv2d(x, weight, None, frozen.stride, frozen.padding, frozen.dilation))
+        added: Tensor = self.dropout(functional.conv2d(x, weight, None, frozen.stride, frozen.padding, frozen.dilation))
         return y + added
 
 
-class Lokr(Branch):
+class Lokr(AdapterLayer):
     """``scale * w1 (x) w2``, a Kronecker product that is never formed.
 
     ``w1`` (l, m) and ``w2`` (k, n * kh * kw) with l * k rows and m * n columns. ``w2`` is ``w2_a w2_b`` of the rank,
@@ -88,11 +88,11 @@ class Lokr(Branch):
         generator: torch.Generator,
         *,
         stabilised: bool = False,
-        drop: nn.Module | None = None,
+        dropout: nn.Module | None = None,
         factor: int = -1,
     ) -> None:
         self._factor = factor
-        super().__init__(frozen, rank, alpha, generator, stabilised=stabilised, drop=drop)
+        super().__init__(frozen, rank, alpha, generator, stabilised=stabilised, dropout=dropout)
 
     def extras(self) -> dict[str, Tensor]:
         named = {f"lokr_{name}": factor.detach().cpu().clone() for name, factor in self.factors().items()}
@@ -105,7 +105,7 @@ class Lokr(Branch):
         share = (most / (self.w1.norm() * self._second(self.w1.dtype).norm())).clamp_max(1)
         self.w1.mul_(share)
 
-    def _begin(self, generator: torch.Generator, device: torch.device) -> None:
+    def _init_parameters(self, generator: torch.Generator, device: torch.device) -> None:
         self._rows, self._columns = split(self.shape[0], self._factor), split(self.shape[1], self._factor)
         (rows, high), (columns, wide) = self._rows, self._columns
         self._second_shape = (high, wide, *self.shape[2:])
@@ -127,19 +127,19 @@ class Lokr(Branch):
 
 
 class LokrLinear(Lokr):
-    """Beside a linear module: the inputs as (..., m, n), through ``w2`` on n and ``w1`` on m."""
+    """LoKr on a linear module: the inputs as (..., m, n), through ``w2`` on n and ``w1`` on m."""
 
     frozen: nn.Linear
 
     def forward(self, x: Tensor) -> Tensor:
         inner = functional.linear(x.reshape(*x.shape[:-1], *self._columns), self._second(x.dtype))
         y: Tensor = self.frozen(x)
-        added: Tensor = self.drop((self.w1.to(x.dtype) @ inner).reshape(y.shape))
+        added: Tensor = self.dropout((self.w1.to(x.dtype) @ inner).reshape(y.shape))
         return y + added
 
 
 class LokrConv(Lokr):
-    """Beside a convolution: ``w2`` is one on each of m groups of channels, ``w1`` mixes the groups."""
+    """LoKr on a convolution: ``w2`` is one on each of m groups of channels, ``w1`` mixes the groups."""
 
     frozen: nn.Conv2d
 
@@ -148,12 +148,12 @@ class LokrConv(Lokr):
         parts = x.reshape(len(x) * groups, wide, *x.shape[2:])
         inner = functional.conv2d(parts, self._second(x.dtype), None, frozen.stride, frozen.padding, frozen.dilation)
         y: Tensor = self.frozen(x)
-        added: Tensor = self.drop((self.w1.to(x.dtype) @ inner.reshape(len(x), groups, -1)).reshape(y.shape))
+        added: Tensor = self.dropout((self.w1.to(x.dtype) @ inner.reshape(len(x), groups, -1)).reshape(y.shape))
         return y + added
 
 
 class _Hadamard(torch.autograd.Function):
-    """(a b) * (c d) * scale; the products are made again in the backward pass instead of being kept."""
+    """(a b) * (c d) * scale; the products are computed again in the backward pass instead of being kept."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, c: Tensor, d: Tensor, scale: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Optimisers: by the short names that sd-scripts has made common, or any class by its dotted path."""
+"""Optimisers by sd-scripts' short names, or any class by its dotted path."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def build_optimizer(config: OptimizerConfig, groups: Sequence[dict[str, Any]]) -
 
 @contextlib.contextmanager
 def optimizer_modes(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Inside the block the parameters are those to save, show or judge; afterwards those to train, bit for bit.
+    """Inside the block the parameters are those to save and to draw samples with; afterwards as before, bit for bit.
 
     They differ for schedule-free optimisers (Defazio et al. 2024): the gradient is taken at y, and x is the average
     that counts. For all others nothing happens. A state to resume from is saved outside of the block.
@@ -156,12 +156,12 @@ def _effective(optimizer: torch.optim.Optimizer, group: Mapping[str, Any], rate:
 def _imported(path: str, remedy: str) -> type[torch.optim.Optimizer]:
     module, _, attribute = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        kind = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise TrainingError(f"the optimizer '{path}' cannot be imported ({error}); {remedy}") from error
-    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise TrainingError(f"'{path}' is not an optimizer; name a subclass of torch.optim.Optimizer")
-    return found
+    return kind
 
 
 def _implied(name: str) -> Mapping[str, Any]:
@@ -170,7 +170,7 @@ def _implied(name: str) -> Mapping[str, Any]:
 
 
 def _required(kind: type, config: OptimizerConfig) -> dict[str, float]:
-    """The rate of no group, for the few classes that insist on one."""
+    """A learning rate for the few classes that require one although every group has its own."""
     rate = inspect.signature(kind).parameters.get("lr")
     return {"lr": config.learning_rate} if rate is not None and rate.default is inspect.Parameter.empty else {}
 
@@ -210,7 +210,7 @@ def check_rates(config: OptimizerConfig, rates: Sequence[float]) -> None:
 
 
 def has_modes(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether the optimiser trains other parameters than those that count; see :func:`optimizer_modes`."""
+    """Whether the optimiser trains other parameters than those to save; see :func:`optimizer_modes`."""
     return all(callable(getattr(optimizer, mode, None)) for mode in ("train", "eval"))
 
 

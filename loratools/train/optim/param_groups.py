@@ -15,17 +15,17 @@ from loratools.train.network.network import Network
 def parameter_groups(network: Network, config: TrainConfig) -> list[dict[str, Any]]:
     """Groups with their ``params``, ``lr`` and ``base_lr``, text encoders first.
 
-    ``part`` is ``unet`` or ``text_encoder``. ``name`` is the part's own for the group at its plain rate (or the first
-    one, where none is), and says what is different of the others: their ``block_lr``, or LoRA+'s ``up``.
+    ``part`` is ``unet`` or ``text_encoder``. A group's ``name`` is its part, for the group at the part's own rate (or
+    the first one, where none is), and the part with the factor on its rate for the others, such as ``unet x 16``.
     """
     unet_lr, te_lr = config.learned_rates()
     groups = []
     for part, rate in (("text_encoder", te_lr), ("unet", unet_lr)):
-        found: dict[float, list[nn.Parameter]] = defaultdict(list)
+        by_factor: dict[float, list[nn.Parameter]] = defaultdict(list)
         for factor, parameter in _factors(network, config, part):
-            found[factor].append(parameter)
-        plain = 1.0 if 1.0 in found else next(iter(found), 1.0)
-        for factor, parameters in found.items() if rate else ():
+            by_factor[factor].append(parameter)
+        plain = 1.0 if 1.0 in by_factor else next(iter(by_factor), 1.0)
+        for factor, parameters in by_factor.items() if rate else ():
             name = part if factor == plain else f"{part} x {factor:g}"
             groups.append(
                 {"params": parameters, "lr": rate * factor, "base_lr": rate * factor, "name": name, "part": part}
@@ -36,8 +36,8 @@ def parameter_groups(network: Network, config: TrainConfig) -> list[dict[str, An
 def _factors(network: Network, config: TrainConfig, part: str) -> Iterator[tuple[float, nn.Parameter]]:
     """Every trained parameter of a part, with the factor on its rate: its block's, times LoRA+'s for ``up``."""
     plus = config.plus_ratio(part)
-    for name, branch in network.branches.items():
-        plan = network.plan[name]
-        if name.startswith(part) and plan.trained:
-            for side, parameter in branch.factors().items():
-                yield plan.rate * (plus if side == "up" else 1.0), parameter
+    for name, layer in network.layers.items():
+        target = network.targets[name]
+        if name.startswith(part) and target.trained:
+            for side, parameter in layer.factors().items():
+                yield target.rate * (plus if side == "up" else 1.0), parameter

@@ -36,5 +36,5 @@ class Trainable:
         they were, bit for bit.
         """
         averaged = self.ema.applied() if self.ema is not None else contextlib.nullcontext()
-        with self.network.whole(), optimizer_modes(self.optimizer), averaged:
+        with self.network.without_dropout(), optimizer_modes(self.optimizer), averaged:
             yield

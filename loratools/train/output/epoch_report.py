@@ -1,4 +1,7 @@
-"""A finished run, epoch by epoch: losses from its log, norms and drift from its files, and which ones to look at."""
+"""A finished run, epoch by epoch: losses from its log, norms and drift from its files, and the shortlist.
+
+Light to import, since a recipe's plan refers to it; torch is imported when files are measured.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loratools import files
-from loratools.adapter.algebra.lowrank import inner, same_matrix
-from loratools.adapter.files.epoch_files import Epoch, epochs
-from loratools.adapter.files.file import Adapter, read
-from loratools.adapter.parallel import in_order
-from loratools.train.output.read_log import logged
+from loratools.adapter.files.epoch_files import epochs
+from loratools.train.output.read_log import logged_losses
 
 FOLK_BAND = (0.07, 0.09)  # the training loss that beginners' guides call best for SD 1.5
 _MOST = 4
@@ -27,7 +26,7 @@ class EpochFacts:
     """One epoch of a run.
 
     Attributes:
-        loss: mean training loss; ``validation`` the loss at fixed noise and timesteps; None where no log tells.
+        loss: mean training loss; ``validation`` the loss at fixed noise and timesteps; None where no log has them.
         norm: Frobenius norm of all differences together.
         drift: ``|d - d_before| / |d|``, how far the epoch moved from the one before; None for the first.
     """
@@ -50,7 +49,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class RunReport:
-    """A run's epochs in order, and the one to four of them that are worth rendering, the first one first.
+    """A run's epochs in order, and the shortlist: the one to four of them that are worth rendering, the best first.
 
     Attributes:
         untrained: the validation loss before the first step, where the log has one.
@@ -84,7 +83,7 @@ class RunReport:
         }
 
     def text(self) -> str:
-        """A table, the shortlist with its reasons, and what the guides' band is worth."""
+        """A table, the shortlist with its reasons, and which epochs lie in the guides' band."""
         losses = [own.loss for own in self.epochs if own.loss is not None]
         lines = [f"{'epoch':>5}  {'loss':>7}  {'valid.':>7}  {'norm':>8}  {'drift':>6}"]
         chosen = {pick.number for pick in self.shortlist}
@@ -105,11 +104,11 @@ class RunReport:
             ]
         if losses:
             within = [own.number for own in self.epochs if own.loss is not None and _in_band(own.loss)]
-            told = f"epochs {_ranges(within)} lie in it" if within else "no epoch lies in it"
+            verdict = f"epochs {_ranges(within)} lie in it" if within else "no epoch lies in it"
             lines += [
                 "",
                 f"folk evidence: guides for SD 1.5 call a training loss of {FOLK_BAND[0]} to {FOLK_BAND[1]} "
-                f"best; {told}. Look at a grid before you believe it.",
+                f"best; {verdict}. Look at a grid before you believe it.",
             ]
         return "\n".join(lines)
 
@@ -123,21 +122,37 @@ def report(run: Path | str) -> RunReport:
         FileError: if there is no such run.
         FormatError: if an epoch file cannot be read.
     """
-    found = epochs(run)
-    told = logged(found[0].path)
-    norms = _norms(found)
+    from loratools.train.output.epoch_norms import measure
+
+    files = epochs(run)
+    losses = logged_losses(files[0].path)
     facts = tuple(
         EpochFacts(
-            epoch.number, epoch.path, told.losses.get(epoch.number), told.validations.get(epoch.number), norm, drift
+            number=epoch.number,
+            path=epoch.path,
+            loss=losses.training.get(epoch.number),
+            validation=losses.validation.get(epoch.number),
+            norm=norm,
+            drift=drift,
         )
-        for epoch, (norm, drift) in zip(found, norms, strict=True)
+        for epoch, (norm, drift) in zip(files, measure(files), strict=True)
     )
-    chosen = shortlist(facts, held_out=told.held_out)
-    return RunReport(Path(run), facts, chosen, told.untrained, told.held_out)
+    chosen = shortlist(facts, held_out=losses.held_out)
+    return RunReport(Path(run), facts, chosen, losses.untrained, losses.held_out)
+
+
+def best_epoch(run: Path) -> int:
+    """The first epoch of the run's shortlist.
+
+    Raises:
+        FileError: if there is no such run.
+        FormatError: if an epoch file cannot be read.
+    """
+    return report(run).shortlist[0].number
 
 
 def shortlist(facts: Sequence[EpochFacts], *, held_out: bool = True) -> tuple[Pick, ...]:
-    """One to four epochs, by the best evidence that there is: validation, else training loss, else drift alone.
+    """One to four epochs, chosen by validation loss, else by training loss, else by drift alone.
 
     Of training losses, and of a validation loss that is of images that are trained on, only the later half counts:
     before that a low one says more about which images came last, and later on it falls for as long as a run goes on.
@@ -150,50 +165,6 @@ def shortlist(facts: Sequence[EpochFacts], *, held_out: bool = True) -> tuple[Pi
     if later:
         return _lowest("training", later, " of the later half")
     return _settled(facts)
-
-
-def plot(found: RunReport, path: Path | str) -> None:
-    """Draw losses above, norm and drift below, the shortlist marked; the format is the suffix's.
-
-    Raises:
-        FileError: if the picture cannot be written.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    numbers = [own.number for own in found.epochs]
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    FigureCanvasAgg(figure)
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    for name, colour, values in (
-        ("training loss", "#35618f", [own.loss for own in found.epochs]),
-        ("validation loss", "#b5533c", [own.validation for own in found.epochs]),
-    ):
-        if any(value is not None for value in values):
-            upper.plot(numbers, [math.nan if v is None else v for v in values], "o-", color=colour, label=name)
-    if upper.lines:
-        upper.axhspan(*FOLK_BAND, color="#999", alpha=0.15, label="guides' band (folk evidence)")
-        low, high = upper.dataLim.intervaly
-        upper.set_ylim(low - 0.1 * (high - low or 1), high + 0.1 * (high - low or 1))
-        upper.legend(frameon=False, fontsize=9)
-    upper.set_ylabel("loss")
-    lower.plot(numbers, [own.norm for own in found.epochs], "o-", color="#4d7a4a", label="norm")
-    lower.set_ylabel("norm")
-    lower.set_ylim(bottom=0)
-    right = lower.twinx()
-    drifts = [math.nan if own.drift is None else 100 * own.drift for own in found.epochs]
-    right.plot(numbers, drifts, "s--", color="#8a6bb0", label="drift")
-    right.set_ylabel("drift from the epoch before, %")
-    right.set_ylim(bottom=0)
-    lower.legend(handles=[*lower.lines, *right.lines], frameon=False, fontsize=9)
-    lower.set_xlabel("epoch")
-    lower.xaxis.get_major_locator().set_params(integer=True)
-    for axes in (upper, lower):
-        for pick in found.shortlist:
-            axes.axvline(pick.number, color="#d9a520", lw=6, alpha=0.25, zorder=0)
-    figure.suptitle(f"{found.run}: shortlist {', '.join(str(pick.number) for pick in found.shortlist)}", fontsize=11)
-    with files.replacing(Path(path)) as part:
-        figure.savefig(part, dpi=110, format=Path(path).suffix.lstrip(".") or "png")
 
 
 def _lowest(kind: str, values: Mapping[int, float], where: str) -> tuple[Pick, ...]:
@@ -226,36 +197,6 @@ def _settled(facts: Sequence[EpochFacts]) -> tuple[Pick, ...]:
         last: "the last of those that have settled",
     }
     return tuple(Pick(number, whys.get(number, "between them; there is no log to tell more")) for number in spread)
-
-
-def _norms(found: Sequence[Epoch]) -> list[tuple[float, float | None]]:
-    """Every epoch's norm, and its drift; two files are open at a time."""
-    measured: list[tuple[float, float | None]] = []
-    before: tuple[Adapter, float] | None = None
-    for epoch in found:
-        adapter = read(epoch.path)
-        own = _square(adapter)
-        drift = None
-        if before is not None:
-            drift = _apart(before[0], adapter, before[1], own)
-        before = adapter, own
-        measured.append((math.sqrt(own), drift))
-    return measured
-
-
-def _square(adapter: Adapter) -> float:
-    def of(name: str) -> float:
-        delta = adapter[name]
-        return inner(delta, delta)
-
-    return sum(in_order(of, adapter))
-
-
-def _apart(one: Adapter, two: Adapter, square: float, other: float) -> float | None:
-    """|two - one| / |two| from Gram matrices: |a - b|^2 = |a|^2 - 2 <a, b> + |b|^2."""
-    shared = [name for name in two if name in one and same_matrix(one.shapes[name], two.shapes[name])]
-    both = sum(in_order(lambda name: inner(one[name], two[name]), shared))
-    return math.sqrt(max(square - 2 * both + other, 0.0) / other) if other else None
 
 
 def _in_band(loss: float) -> bool:

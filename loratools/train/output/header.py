@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from loratools.adapter.header import legacy_hash
 from loratools.base.model import Base
 from loratools.files import sha256
 from loratools.train.config.config import TrainConfig
@@ -19,7 +19,6 @@ from loratools.train.optim.lr_schedule import warmup_steps
 from loratools.train.optim.optimizers import optimizer_class
 from loratools.train.output.header_data import described
 
-_LEGACY_OFFSET, _LEGACY_LENGTH = 0x100000, 0x10000
 _ARCHITECTURES = {"sd1": "stable-diffusion-v1/lora", "sdxl": "stable-diffusion-xl-v1-base/lora"}
 
 
@@ -30,7 +29,7 @@ def now() -> float:
 
 @dataclass(frozen=True)
 class HeaderFacts:
-    """What stays the same over a run, resumed or not."""
+    """What a header needs of the run; the same in all files of a run, resumed or not."""
 
     config: TrainConfig
     base: Base
@@ -91,7 +90,7 @@ def _training(facts: HeaderFacts) -> dict[str, object]:
 
 
 def _objective(config: ObjectiveConfig) -> dict[str, object]:
-    """sd-scripts' names for the objective; options without one there (timesteps, weights for v) are in the recipe."""
+    """The objective under sd-scripts' names; options without one (timesteps, weights for v) are in the provenance."""
     return {
         "noise_offset": config.noise_offset or None,
         "noise_offset_random_strength": config.noise_offset_random_strength,
@@ -133,29 +132,23 @@ def _model(facts: HeaderFacts) -> dict[str, object]:
         "v2": base.family == "sd2",
         "base_model_version": family_of(base.family).base_model_version + ("_v" if velocity else ""),
         "sd_model_name": path.name,
-        "sd_model_hash": _legacy_hash(path) if path.is_file() else base.digest[:8],
+        "sd_model_hash": legacy_hash(path) if path.is_file() else base.digest[:8],
         "new_sd_model_hash": base.digest,
         **_vae(facts.config.vae),
     }
 
 
 def _vae(path: Path | None) -> dict[str, object]:
-    """Of a VAE of its own; a base's own is part of the base."""
+    """Name and hashes of the config's own VAE; nothing for the base's, which is part of the base."""
     if path is None:
         return {}
     if not path.is_file():
         return {"vae_name": path.name}
-    return {"vae_name": path.name, "vae_hash": _legacy_hash(path), "new_vae_hash": sha256(path)}
-
-
-def _legacy_hash(path: Path) -> str:
-    with open(path, "rb") as stream:
-        stream.seek(_LEGACY_OFFSET)
-        return hashlib.sha256(stream.read(_LEGACY_LENGTH)).hexdigest()[:8]
+    return {"vae_name": path.name, "vae_hash": legacy_hash(path), "new_vae_hash": sha256(path)}
 
 
 def _unused() -> dict[str, object]:
-    """What sd-scripts always states and this trainer does not do, at the value that means so."""
+    """Entries that sd-scripts always writes for what this trainer does not have, with the value for off."""
     off = ("full_fp16", "fp8_base", "fp8_base_unet", "lowram")
     none = ("max_validation_steps", "validate_every_n_epochs", "validate_every_n_steps")
     return {

@@ -34,21 +34,21 @@ def described(config: TrainConfig, dataset: Dataset) -> dict[str, object]:
 
 def tags_by_folder(dataset: Dataset, part: int | None = None) -> dict[str, dict[str, int]]:
     """How many captions of each folder (by its name; of one part, or all) hold each tag, what is held out excepted."""
-    found: dict[str, Counter[str]] = defaultdict(Counter)
+    tags: dict[str, Counter[str]] = defaultdict(Counter)
     for index, folder in enumerate(dataset.folders):
         if part in (None, folder.part):
             captions = (item.caption for item in dataset.items if item.folder == index and not item.held_out)
-            found[folder.path.resolve().name].update(tag_frequency(captions, folder.rules))
-    return {name: dict(counts) for name, counts in found.items()}
+            tags[folder.path.resolve().name].update(tag_frequency(captions, folder.rules))
+    return {name: dict(counts) for name, counts in tags.items()}
 
 
 def _folders(dataset: Dataset) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
+    folders: dict[str, dict[str, int]] = {}
     for folder in dataset.folders:
         name = folder.path.resolve().name
-        before = found.get(name, {}).get("img_count", 0)
-        found[name] = {"n_repeats": folder.repeats, "img_count": folder.count + before}
-    return found
+        before = folders.get(name, {}).get("img_count", 0)
+        folders[name] = {"n_repeats": folder.repeats, "img_count": folder.count + before}
+    return folders
 
 
 def _prior(dataset: Dataset, part: int | None = None) -> int:

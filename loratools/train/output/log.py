@@ -1,4 +1,4 @@
-"""The log of a run: one JSON object a line, flushed as they come, without a line twice after any number of kills."""
+"""The log of a run: one JSON object a line; after kills and resumes each line is there exactly once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loratools.train.output.run_folder import RunFolder
 
 
 class RunLog:
-    """The JSONL log. Lines of kind ``run``, ``step`` and ``epoch``; flushed as they come.
+    """The JSONL log. Each line has a ``kind``, such as ``run``, ``step`` or ``epoch``, and is flushed at once.
 
     Args:
         keep_steps: None starts a new file; else lines of later steps are dropped and the rest is kept.
@@ -26,7 +26,7 @@ class RunLog:
         lines = [] if keep_steps is None else _lines_until(folder.log, keep_steps)
         text = json.dumps({"kind": "run", "owner": folder.owner, **first}, ensure_ascii=False)
         files.write_text(folder.log, "\n".join([*(lines or [text]), ""]))
-        self._stream: TextIO = open(folder.log, "a", encoding="utf-8")  # noqa: SIM115  (closed by close)
+        self._stream: TextIO = open(folder.log, "a", encoding="utf-8", errors="replace")  # noqa: SIM115  (closed by close)
 
     def write(self, kind: str, values: Mapping[str, Any]) -> None:
         """Append one line.
@@ -41,7 +41,7 @@ class RunLog:
             raise self._failed(error) from error
 
     def sync(self) -> None:
-        """See what was written onto the disk, so that the log never ends before the state does.
+        """Flush what was written to the disk, so that the log never ends before the state does.
 
         Raises:
             FileError: as :meth:`write`.
@@ -53,7 +53,7 @@ class RunLog:
 
     def close(self) -> None:
         """Close the file."""
-        with contextlib.suppress(OSError):  # on a full disk; it was told by the line that did not fit
+        with contextlib.suppress(OSError):  # on a full disk, which the line that did not fit has reported
             self._stream.close()
 
     def _failed(self, error: OSError) -> FileError:
@@ -64,7 +64,7 @@ class RunLog:
 
 
 class NoLog:
-    """Stands for the log in a process that writes nothing."""
+    """Takes the log's place in a process that writes nothing."""
 
     def write(self, kind: str, values: Mapping[str, Any]) -> None:
         """Nothing."""
@@ -80,10 +80,10 @@ def _lines_until(path: Path, step: int) -> list[str]:
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
-            found = json.loads(line)
+            record = json.loads(line)
         except ValueError:
             break  # the line that a kill cut short
-        if found.get("step", 0) > step:
+        if record.get("step", 0) > step:
             break
         kept.append(line)
     return kept

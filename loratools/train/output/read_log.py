@@ -17,18 +17,23 @@ _HARDEST = 10  # images that are shown
 
 
 @dataclass(frozen=True)
-class Logged:
-    """Training and validation losses by epoch, all empty without a log; an epoch's validation loss is that of its last
-    step, and ``untrained`` the one before the first."""
+class LoggedLosses:
+    """The losses of a run, empty without a log.
 
-    losses: Mapping[int, float]
-    validations: Mapping[int, float]
+    Attributes:
+        training, validation: by epoch; an epoch's validation loss is that of its last step.
+        untrained: the validation loss before the first step.
+        held_out: whether the validation loss is of images that no epoch showed.
+    """
+
+    training: Mapping[int, float]
+    validation: Mapping[int, float]
     untrained: float | None
     held_out: bool
 
 
-def logged(epoch: Path) -> Logged:
-    """What the log beside an epoch's file tells."""
+def logged_losses(epoch: Path) -> LoggedLosses:
+    """The losses in the log beside an epoch's file."""
     losses: dict[int, float] = {}
     ends: dict[int, int] = {}
     by_step: dict[int, float] = {}
@@ -44,12 +49,12 @@ def logged(epoch: Path) -> Logged:
             by_step[step] = value
             held_out = bool(record.get("held_out", True))
     validations = {number: by_step[step] for number, step in ends.items() if step in by_step}
-    return Logged(losses, validations, by_step.get(0), held_out)
+    return LoggedLosses(losses, validations, by_step.get(0), held_out)
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Means over the earlier and over the later half of a run's epochs; single ones say little.
+class LossBreakdown:
+    """Losses by image and by timesteps: means over the earlier and over the later half of a run's epochs.
 
     Attributes:
         images: relative training losses, 1 being the mean of all images at the same timesteps.
@@ -62,8 +67,8 @@ class Parts:
     def json(self) -> dict[str, Any]:
         """As JSON values, images with the highest later loss first."""
         return {
-            kind: [{"name": name, "earlier": one, "later": two} for name, (one, two) in found]
-            for kind, found in (("images", self._hardest()), ("timesteps", self.timesteps.items()))
+            kind: [{"name": name, "earlier": one, "later": two} for name, (one, two) in halves]
+            for kind, halves in (("images", self._hardest()), ("timesteps", self.timesteps.items()))
         }
 
     def text(self) -> str:
@@ -77,10 +82,10 @@ class Parts:
         return "\n".join(lines)
 
     def _hardest(self) -> list[tuple[str, tuple[float | None, float | None]]]:
-        return sorted(self.images.items(), key=lambda found: (-(found[1][1] or found[1][0] or 0.0), found[0]))
+        return sorted(self.images.items(), key=lambda item: (-(item[1][1] or item[1][0] or 0.0), item[0]))
 
 
-def parts_of(run: Path | str) -> Parts:
+def loss_breakdown(run: Path | str) -> LossBreakdown:
     """The losses of ``run`` by image and by timesteps.
 
     Args:
@@ -88,23 +93,24 @@ def parts_of(run: Path | str) -> Parts:
     Raises:
         FileError: if there is no such run, or no log with such losses.
     """
-    found = epochs(run)
-    told = [record for record in read_log(found[0].path) if record.get("kind") == "losses"]
-    if not told:
+    lines = [line for line in read_log(epochs(run)[0].path) if line.get("kind") == "losses"]
+    if not lines:
         raise FileError(
             f"{run} has no log that tells losses by image; runs of loratools from this version on keep one "
             "beside their files"
         )
-    half = told[len(told) // 2 - 1 if len(told) > 1 else 0]["epoch"]
+    half = lines[len(lines) // 2 - 1 if len(lines) > 1 else 0]["epoch"]
     images, timesteps = _Halves(), _Halves()
-    for record in told:
-        later = record["epoch"] > half or len(told) == 1
-        for name, loss in record["relative"].items():
+    for line in lines:
+        later = line["epoch"] > half or len(lines) == 1
+        for name, loss in line["relative"].items():
             images.add(name, loss, later=later)
-        for band in record["bands"]:
+        for band in line["bands"]:
             timesteps.add(f"{band['from']} to {band['to']}", band["loss"], later=later)
     named = timesteps.means()
-    return Parts(images.means(), {name: named[name] for name in sorted(named, key=lambda own: int(own.split()[0]))})
+    return LossBreakdown(
+        images.means(), {name: named[name] for name in sorted(named, key=lambda own: int(own.split()[0]))}
+    )
 
 
 def read_log(epoch: Path) -> list[dict[str, Any]]:

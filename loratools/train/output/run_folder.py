@@ -1,4 +1,4 @@
-"""Where a run's files lie, which of them are its own, and which may go."""
+"""The folder of a run: names of its files, which of them are its own, and which are removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DRAWN = re.compile(r"(e\d{6,}|s\d{8,})_\d{2,}\.png|sheet\.png")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where the files of the run ``name`` lie in ``out``, and whose they are."""
+    """The files of the run ``name`` in the folder ``out``."""
 
     out: Path
     name: str
@@ -82,7 +82,7 @@ class RunFolder:
             sweep(place)
 
     def clear(self) -> None:
-        """Take an earlier run of the same name away, so that its epochs never mix with the new ones."""
+        """Remove the files of an earlier run of the same name, so that its epochs never mix with the new ones."""
         drawn = [path for path in self.samples.glob("*.png") if _DRAWN.fullmatch(path.name)]
         for path in (self.state, *self.epochs(), *self.steps(), *drawn):
             path.unlink(missing_ok=True)
@@ -99,8 +99,8 @@ class RunFolder:
 
     def _numbered(self, before: str, digits: int) -> list[Path]:
         pattern = f"{escape(self.name)}{before}{'?' * digits}.safetensors"
-        found = self.out.glob(pattern) if self.out.is_dir() else ()
-        return sorted(path for path in found if path.stem[-digits:].isdigit())
+        paths = self.out.glob(pattern) if self.out.is_dir() else ()
+        return sorted(path for path in paths if path.stem[-digits:].isdigit())
 
 
 def staying(numbers: Sequence[int], every: int | None, keep: int | None) -> tuple[int, ...]:
@@ -117,7 +117,7 @@ def _number(path: Path) -> int:
 def _log_owner(path: Path) -> str | None:
     try:
         with open(path, encoding="utf-8") as stream:
-            found = json.loads(stream.readline() or "null")
+            first = json.loads(stream.readline() or "null")
     except (OSError, ValueError):
         return None
-    return found.get("owner") if isinstance(found, dict) else None
+    return first.get("owner") if isinstance(first, dict) else None

@@ -63,7 +63,7 @@ class State(Position):
     session: int
 
     def position(self) -> Position:
-        """The part that says where the run is."""
+        """The fields of :class:`Position`."""
         return Position(**{part.name: getattr(self, part.name) for part in fields(Position)})
 
     def restore(self, trained: Trainable) -> None:
@@ -117,8 +117,9 @@ def load_state(path: Path) -> State | None:
 
 
 def refuse_to_begin_anew(path: Path, settings: Mapping[str, Any]) -> None:
-    """Raise if the state at ``path`` is of a run that beginning anew would remove: one that was not finished, or was
-    made with other settings. The same run may be made again.
+    """Raise if a new run would replace the state at ``path`` of an unfinished run, or of one with other settings.
+
+    A finished run of the same settings may be made again.
 
     A state that cannot be read cannot be resumed either, so it is no reason to refuse.
 
@@ -137,8 +138,9 @@ def refuse_to_begin_anew(path: Path, settings: Mapping[str, Any]) -> None:
             f"(epoch {state.epoch + 1}); go on with --resume, choose another --name, or begin anew "
             "with --force"
         )
-    counted = ["epochs"] if settings.get("max_steps") is not None else []  # which follow from the steps and the data
-    if changed := _changed(state.settings, settings, counted):
+    # with max_steps, the epochs follow from the steps and the data
+    free = ["epochs"] if settings.get("max_steps") is not None else []
+    if changed := _changed(state.settings, settings, free):
         raise TrainingError(
             f"{path.parent.parent} holds a finished run of this name with other settings "
             f"({_shown(changed, state.settings, settings)}); choose another --name, or replace it with "
@@ -177,7 +179,7 @@ def _shown(changed: Sequence[str], before: Mapping[str, Any], now: Mapping[str, 
 
 
 def _depends_on_length(settings: Mapping[str, Any]) -> bool:
-    """Whether a step of the run depends on how long the whole run is: by its rate, or a share of the run."""
+    """Whether a step depends on the run's length: by its learning rate, or a setting that is a share of the run."""
     name = str(settings.get("lr_scheduler"))
     shares = ["stop_text_encoder_training", "token_warmup", *(["lr_warmup"] if name != "constant" else [])]
     return not name.startswith("constant") or any(0 < value < 1 for value in _values(settings, shares))

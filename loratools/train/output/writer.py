@@ -26,6 +26,7 @@ class Writer:
         inputs: name, digest and kind of everything that goes into a file, for its header.
         base_digest: of the base with whatever was merged into it.
         log: flushed to the disk before a state is written.
+        recipe: the recipe that the run is of, for the header.
     """
 
     folder: RunFolder
@@ -34,6 +35,7 @@ class Writer:
     inputs: tuple[Mapping[str, str], ...]
     base_digest: str
     log: RunLog | NoLog
+    recipe: Mapping[str, Any] | None = None
 
     def epoch(self, number: int, step: int) -> tuple[Path, str]:
         """The file of a finished epoch, and its digest."""
@@ -77,7 +79,9 @@ class Writer:
                 family=facts.base.family,
                 metadata=header(facts, epoch, step),
                 dtype=torch_dtype(config.dtype),
-                provenance=Provenance(made, self.folder.owner, [dict(entry) for entry in self.inputs]),
+                provenance=Provenance(
+                    made, self.folder.owner, [dict(entry) for entry in self.inputs], recipe=self.recipe
+                ),
                 force=config.force,
                 alpha=network.alphas,
                 carried=extras,

@@ -1,20 +1,23 @@
 """sd-scripts' ``--config_file``: its training options, in TOML with or without sections, as our settings.
 
 Options with the same meaning here are translated, options that ask for what is always done here are accepted, and
-every other one is refused by name (sd_scripts_options.py). What such a file leaves out is as sd-scripts has it.
+every other one is refused by name (options.py). What such a file leaves out has sd-scripts' default.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loratools.errors import RecipeError, did_you_mean
+from loratools.files import find_beside
+from loratools.train.sd_scripts.dataset_toml import DATASET_KEYS, SUBSET_KEYS, read_dataset_toml, refuse
 from loratools.train.sd_scripts.dataset_toml import DEFAULTS as DATASET_DEFAULTS
-from loratools.train.sd_scripts.dataset_toml import load_toml, read_dataset_toml
 from loratools.train.sd_scripts.lycoris_args import MODULE, lycoris_settings
 from loratools.train.sd_scripts.network_args import network_settings
 from loratools.train.sd_scripts.options import (
@@ -24,47 +27,82 @@ from loratools.train.sd_scripts.options import (
     GUI_ONLY,
     GUI_OPTIONS,
     METADATA,
-    MOST_USED,
     ONLY,
     OPTIONS,
     OR_NONE,
     TOGETHER,
 )
+from loratools.train.sd_scripts.toml_file import read_toml
+from loratools.validation import Mistake
+from loratools.yamlio import Document, Place
 
 
-def is_options(path: Path) -> bool:
-    """Whether the TOML at ``path`` is a file of options, and not a dataset config."""
-    return not {"datasets", "general"} & load_toml(path).keys()
+@dataclass(frozen=True)
+class SdScriptsConfig:
+    """What a TOML file of sd-scripts' says, as our settings.
+
+    Attributes:
+        of_options: the file holds training options; a dataset config says only which pictures.
+        documents: the file, and the ``dataset_config`` that it names.
+        notes: what a person should know and what stops nothing.
+    """
+
+    settings: Mapping[str, Any]
+    of_options: bool
+    documents: tuple[Document, ...]
+    notes: tuple[str, ...]
 
 
-def read_options(path: Path, notes: list[str], *, defaults: bool = True) -> dict[str, Any]:
-    """Our settings for sd-scripts' option file at ``path``; with ``defaults``, sd-scripts' own for what it leaves out.
-
-    ``dataset_config`` is looked for in the current folder, then beside the file.
+def read_sd_scripts(path: Path, *, defaults: bool = True) -> SdScriptsConfig:
+    """Read a file of options (sd-scripts' ``--config_file``) or a dataset config.
 
     Args:
-        notes: gets a sentence for everything that a person should know and that stops nothing.
+        defaults: with sd-scripts' own for the options that the file leaves out.
     Raises:
-        RecipeError: naming the file and every option that is unknown or not supported, and what to use instead.
+        RecipeError: for a file that cannot be read, and for every key that is unknown, misplaced or not supported.
     """
-    options = _of_trainer(_flat(load_toml(path), path), path, notes)
-    if refused := [text for name, value in options.items() for text in _refusal(name, value)]:
-        raise RecipeError(f"{path}: {'; '.join(refused)}")
+    document = read_toml(path)
+    if {"datasets", "general"} & document.data.keys():
+        return SdScriptsConfig({**DATASET_DEFAULTS, **read_dataset_toml(document)}, False, (document,), ())
+    return _read_options(document, defaults)
+
+
+def _read_options(document: Document, defaults: bool) -> SdScriptsConfig:
+    """``dataset_config`` is looked for beside the file, then in the current folder."""
+    path, notes = Path(document.source), list[str]()
+    options = _trainer_options(_flat(document.data, path), path, notes)
+    refuse(document, [mistake for name, value in options.items() for mistake in _refusal(name, value, document)])
     given = {name: value for name, value in options.items() if name in OPTIONS and value not in ("", [])}
-    settings = _drawn({OPTIONS[name]: _value(name, value, path) for name, value in given.items()})
-    settings = _curves(_moved(settings), path, notes) | _text_encoder(options, path, notes)
+    settings = _with_samples({OPTIONS[name]: _value(name, value, path) for name, value in given.items()})
+    settings = _with_tensorboard(_with_noise_offset(settings), path, notes) | _text_encoder(options, path, notes)
     settings |= _translated(options, path) | _network(options, str(path), notes)
     usual = {**DEFAULTS, **({} if "epochs" in settings else {"max_steps": 1600})} if defaults else {}
     dataset = _dataset_config(options, path)
     if options.get("enable_bucket") or dataset:  # also under a preset, which knows nothing of their buckets
         usual |= {key: value for key, value in DATASET_DEFAULTS.items() if key != "buckets"}
-    return {**usual, **settings, **dataset}
+    of_dataset = read_dataset_toml(dataset) if dataset else {}
+    documents = (document, *([dataset] if dataset else []))
+    return SdScriptsConfig({**usual, **settings, **of_dataset}, True, documents, tuple(notes))
 
 
-def table() -> str:
-    """The twenty most used options as a Markdown table, for docs/training.md."""
-    rows = [f"| `{name}` | `{OPTIONS[name]}` |" for name in MOST_USED]
-    return "\n".join(["| sd-scripts | loratools |", "|---|---|", *rows])
+def find_setting(documents: Sequence[Document], place: Place) -> tuple[Document, Place] | None:
+    """Where the setting at ``place`` of our config stands in files of sd-scripts', under its name there."""
+    name = next((part for part in reversed(place) if isinstance(part, str)), "")
+    names = {
+        name,
+        *(theirs for table in (OPTIONS, SUBSET_KEYS, DATASET_KEYS) for theirs in table if table[theirs] == name),
+    }
+    dataset = place[1] if place[:1] == ("datasets",) and len(place) > 1 else 0
+    subset = next((after for part, after in itertools.pairwise(place) if part == "images"), None)
+    levels = [("datasets", dataset, "subsets", subset), ("datasets", dataset), ("general",)]
+    for document in documents:
+        keys = [key for key in document.keys if key[-1:] and key[-1] in names]
+        for level in levels:
+            if key := next((key for key in keys if key[:-1] == level), None):
+                return document, key
+        if key := next((key for key in keys if len(key) <= 2), None):  # an option, in a section or in none
+            return document, key
+    return None
 
 
 def _flat(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -77,19 +115,20 @@ def _flat(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return flat
 
 
-def _of_trainer(options: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
+def _trainer_options(options: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
     """The options without those that only a GUI has; one note lists them."""
     theirs = {name: value for name, value in options.items() if name not in GUI_ALIASES and name not in GUI_ONLY}
     for name, own in GUI_ALIASES.items():
         if name in options:
             theirs.setdefault(own, options[name])
-    if found := sorted(GUI_ONLY & options.keys()):
-        notes.append(f"{path}: {', '.join(found)} of a GUI's own have no effect, as in sd-scripts")
+    if of_gui := sorted(GUI_ONLY & options.keys()):
+        notes.append(f"{path}: {', '.join(of_gui)} of a GUI's own have no effect, as in sd-scripts")
     return theirs
 
 
-def _refusal(name: str, value: object) -> Iterator[str]:
+def _refusal(name: str, value: object, document: Document) -> Iterator[Mistake]:
     """What is wrong with an option, and what to use instead."""
+    place = next((key for key in document.keys if key[-1:] == (name,)), ())
     if name in OPTIONS or name in TOGETHER or name in ACCEPTED or name in GUI_OPTIONS:
         return
     off = value in (False, "", [], {})
@@ -97,11 +136,11 @@ def _refusal(name: str, value: object) -> Iterator[str]:
         hint = did_you_mean(name, [*OPTIONS, *TOGETHER, *ACCEPTED, *ONLY])
         if off and not hint:
             return  # switched off: nothing is lost
-        yield f"the option '{name}' is not supported{hint or ': remove it to train without'}"
+        yield Mistake(place, f"the option '{name}' is not supported{hint or ': remove it to train without'}", name)
         return
     values, remedy = ONLY[name]
     if not off and value not in values:
-        yield f"'{name} = {value}' is not supported: {remedy}"
+        yield Mistake(place, f"'{name} = {value}' is not supported: {remedy}", name)
 
 
 def _value(name: str, value: Any, path: Path) -> Any:
@@ -122,8 +161,8 @@ def _value(name: str, value: Any, path: Path) -> Any:
 
 
 def _pair(text: object, path: Path) -> tuple[str, Any]:
-    name, found, value = str(text).partition("=")
-    if not found:
+    name, equals, value = str(text).partition("=")
+    if not equals:
         raise RecipeError(f"{path}: '{text}' in optimizer_args is no NAME=VALUE")
     try:
         return name.strip(), ast.literal_eval(value.strip())
@@ -161,11 +200,11 @@ def _translated(options: Mapping[str, Any], path: Path) -> dict[str, Any]:
         settings["modelspec"] = described
     if options.get("max_train_steps") and not options.get("max_train_epochs"):
         settings["max_steps"] = options["max_train_steps"]
-    return settings | _folders(options)
+    return settings | _image_folders(options)
 
 
-def _drawn(settings: dict[str, Any]) -> dict[str, Any]:
-    """Without prompts, or without a time to draw them, nothing is drawn there, whatever else is said of samples."""
+def _with_samples(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without prompts or an interval sd-scripts draws no samples, whatever else is set of them."""
     asked = any(settings.get(name) for name in ("sample_every_epochs", "sample_every_steps", "sample_at_first"))
     if asked and settings.get("sample_prompts"):
         return settings
@@ -178,14 +217,14 @@ def _network(options: Mapping[str, Any], source: str, notes: list[str]) -> dict[
     return network_settings(options, source)
 
 
-def _moved(settings: dict[str, Any]) -> dict[str, Any]:
-    """Without what changes a noise offset that is 0, as there."""
-    moot = () if settings.get("noise_offset") else ("noise_offset_random_strength", "adaptive_noise_scale")
-    return {name: value for name, value in settings.items() if name not in moot}
+def _with_noise_offset(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without what changes a noise offset that is 0, which sd-scripts ignores."""
+    unused = () if settings.get("noise_offset") else ("noise_offset_random_strength", "adaptive_noise_scale")
+    return {name: value for name, value in settings.items() if name not in unused}
 
 
-def _curves(settings: dict[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
-    """Without TensorBoard where that is not installed: such files name a logging_dir whether or not it is looked at."""
+def _with_tensorboard(settings: dict[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
+    """Without TensorBoard where that is not installed: GUIs write a logging_dir into every file."""
     if "tensorboard" not in settings or importlib.util.find_spec("tensorboard") is not None:
         return settings
     notes.append(
@@ -204,7 +243,7 @@ def _text_encoder(options: Mapping[str, Any], path: Path, notes: list[str]) -> d
     return {"te_lr": 0} if steps < 0 else {"stop_text_encoder_training": steps}
 
 
-def _folders(options: Mapping[str, Any]) -> dict[str, Any]:
+def _image_folders(options: Mapping[str, Any]) -> dict[str, Any]:
     """``train_data_dir`` with what else is said of its folders, and ``reg_data_dir``."""
     more = {"mask_folder": options.get("conditioning_data_dir"), "metadata_file": options.get("in_json")}
     more = {key: value for key, value in more.items() if value}
@@ -215,9 +254,8 @@ def _folders(options: Mapping[str, Any]) -> dict[str, Any]:
     return {"images": [*images, *([{"folder": prior, "regularisation": True}] if prior else [])]}
 
 
-def _dataset_config(options: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _dataset_config(options: Mapping[str, Any], path: Path) -> Document | None:
     if not options.get("dataset_config"):
-        return {}
+        return None
     named = Path(options["dataset_config"])
-    found = named if named.exists() or not (path.parent / named).exists() else path.parent / named
-    return read_dataset_toml(found)
+    return read_toml(find_beside(named, [path.parent]) or named)

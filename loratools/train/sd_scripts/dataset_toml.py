@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from loratools.errors import RecipeError, did_you_mean
+from loratools.validation import Mistake
+from loratools.yamlio import Document, Place
 
 # sd-scripts' key -> ours
 DATASET_KEYS = {
@@ -59,7 +60,7 @@ ONLY_SUBSET = {"image_dir", "is_reg", "alpha_mask", "metadata_file", "conditioni
 VALID = {*DATASET_KEYS, *SUBSET_KEYS, *OFF, "image_dir", "validation_seed"}
 
 
-def read_dataset_toml(path: Path) -> dict[str, Any]:
+def read_dataset_toml(document: Document) -> dict[str, Any]:
     """The settings in an sd-scripts dataset config: ``images`` (one entry a subset) and the dataset's own.
 
     Several datasets become ``datasets``, each with its own batch size, resolution and buckets. Lookup order is
@@ -69,34 +70,43 @@ def read_dataset_toml(path: Path) -> dict[str, Any]:
     Raises:
         RecipeError: naming the file, and the table of every key that is unknown, misplaced or not supported.
     """
-    document = load_toml(path)
-    if wrong := list(_mistakes(document, path)):
-        raise RecipeError(f"{path}: {'; '.join(wrong)}")
+    refuse(document, list(_mistakes(document)))
     parts, seeds = [], {}
-    for place, dataset, subsets in _datasets(document, path):
-        merged = {**document.get("general", {}), **dataset}
-        images = [_subset(merged, subset) for subset in _tables(subsets, path, place)]
+    for dataset in _datasets(document):
+        merged = {**document.data.get("general", {}), **dataset.own}
+        images = [_subset(merged, subset) for subset in _tables(dataset.subsets, document, dataset.name)]
         parts.append({ours: merged[key] for key, ours in DATASET_KEYS.items() if key in merged} | {"images": images})
         if "validation_seed" in merged:
-            seeds[merged["validation_seed"]] = place
+            seeds[merged["validation_seed"]] = dataset.name
     if len(seeds) > 1:
-        raise RecipeError(f"{path}: validation_seed differs between {' and '.join(seeds.values())}; one run has one")
+        names = " and ".join(seeds.values())
+        raise RecipeError(f"{document.source}: validation_seed differs between {names}; one run has one")
     settings = {"datasets": parts} if len(parts) > 1 else parts[0]
     return {**settings, "validation_seed": next(iter(seeds))} if seeds else settings
 
 
-def refused_table() -> str:
-    """The keys of :data:`OFF` as a Markdown table, for docs/training.md."""
-    rows = [f"| `{key}` | {remedy} |" for key, (_, remedy) in OFF.items()]
-    return "\n".join(["| key | instead |", "|---|---|", *rows])
+def refuse(document: Document, wrong: Sequence[Mistake]) -> None:
+    """Raise RecipeError, if anything is wrong with a file of sd-scripts', with all of it and the line of the first."""
+    if wrong:
+        reason = "; ".join(mistake.message for mistake in wrong)
+        excerpt = document.excerpt(wrong[0].place, wrong[0].word)
+        raise RecipeError(f"{document.source}: {reason}", excerpt, place=wrong[0].place, reason=reason)
 
 
-def _datasets(document: Mapping[str, Any], path: Path) -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """Where each data set stands, its own keys, and what it has for subsets."""
-    for number, dataset in enumerate(_tables(document.get("datasets"), path, "[[datasets]]"), 1):
-        place = f"[[datasets]] {number}"
+@dataclass(frozen=True)
+class _Dataset:
+    """One ``[[datasets]]`` table: its name in messages, where it stands, its own keys, and what it has for subsets."""
+
+    name: str
+    place: Place
+    own: Mapping[str, Any]
+    subsets: Any
+
+
+def _datasets(document: Document) -> Iterator[_Dataset]:
+    for number, dataset in enumerate(_tables(document.data.get("datasets"), document, "[[datasets]]")):
         own = {key: value for key, value in dataset.items() if key != "subsets"}
-        yield place, own, dataset.get("subsets")
+        yield _Dataset(f"[[datasets]] {number + 1}", ("datasets", number), own, dataset.get("subsets"))
 
 
 def _subset(inherited: Mapping[str, Any], subset: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,58 +116,45 @@ def _subset(inherited: Mapping[str, Any], subset: Mapping[str, Any]) -> dict[str
     return {**folder, "plain_name": True, **chosen}
 
 
-def _mistakes(document: Mapping[str, Any], path: Path) -> Iterator[str]:
-    yield from _unknown(document, {"general", "datasets"}, "the top level")
-    yield from _wrong(_table(document.get("general", {}), path, "[general]"), "[general]", ONLY_SUBSET)
-    for place, dataset, subsets in _datasets(document, path):
-        yield from (own := list(_wrong(dataset, place, ONLY_SUBSET)))
-        if own and subsets is None:  # misspelled, and so told
+def _mistakes(document: Document) -> Iterator[Mistake]:
+    yield from _unknown(document.data, {"general", "datasets"}, "the top level", ())
+    general = _table(document.data.get("general", {}), document, "[general]")
+    yield from _wrong(general, "[general]", ("general",), ONLY_SUBSET)
+    for dataset in _datasets(document):
+        yield from (own := list(_wrong(dataset.own, dataset.name, dataset.place, ONLY_SUBSET)))
+        if own and dataset.subsets is None:  # its name is misspelled, which is among the mistakes
             continue
-        for index, subset in enumerate(_tables(subsets, path, f"{place}: [[datasets.subsets]]"), 1):
-            yield from _wrong(subset, here := f"{place}, subset {index}", ONLY_DATASET)
+        for index, subset in enumerate(_tables(dataset.subsets, document, f"{dataset.name}: [[datasets.subsets]]")):
+            name, place = f"{dataset.name}, subset {index + 1}", (*dataset.place, "subsets", index)
+            yield from _wrong(subset, name, place, ONLY_DATASET)
             if not {"image_dir", "metadata_file"} & subset.keys():
-                yield f"{here} has no image_dir; name its folder of images, or a metadata_file with their paths"
+                remedy = "name its folder of images, or a metadata_file with their paths"
+                yield Mistake(place, f"{name} has no image_dir; {remedy}")
 
 
-def _wrong(table: Mapping[str, Any], place: str, misplaced: set[str]) -> Iterator[str]:
-    yield from _unknown(table, VALID, place)
+def _wrong(table: Mapping[str, Any], name: str, place: Place, misplaced: Collection[str]) -> Iterator[Mistake]:
+    yield from _unknown(table, VALID, name, place)
     for key, value in table.items():
         if key in misplaced:
             where = "a [[datasets.subsets]] table" if key in ONLY_SUBSET else "[general] or [[datasets]]"
-            yield f"'{key}' cannot stand in {place}; move it to {where}"
+            yield Mistake((*place, key), f"'{key}' cannot stand in {name}; move it to {where}", key)
         elif key in OFF and value not in OFF[key][0]:
-            yield f"'{key}' in {place} is not supported: {OFF[key][1]}"
+            yield Mistake((*place, key), f"'{key}' in {name} is not supported: {OFF[key][1]}", key)
 
 
-def _unknown(table: Mapping[str, Any], valid: set[str], place: str) -> Iterator[str]:
+def _unknown(table: Mapping[str, Any], valid: Collection[str], name: str, place: Place) -> Iterator[Mistake]:
     for key in table:
         if key not in valid:
-            yield f"unknown key '{key}' in {place}{did_you_mean(key, sorted(valid))}"
+            yield Mistake((*place, key), f"unknown key '{key}' in {name}{did_you_mean(key, sorted(valid))}", key)
 
 
-def load_toml(path: Path) -> dict[str, Any]:
-    """The file's tables.
-
-    Raises:
-        RecipeError: if it cannot be read, or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise RecipeError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is not UTF-8; save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: not TOML: {error}") from error
-
-
-def _table(value: Any, path: Path, place: str) -> dict[str, Any]:
+def _table(value: Any, document: Document, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise RecipeError(f"{path}: {place} must be a table")
+        raise RecipeError(f"{document.source}: {name} must be a table")
     return value
 
 
-def _tables(value: Any, path: Path, place: str) -> list[dict[str, Any]]:
+def _tables(value: Any, document: Document, name: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not value:
-        raise RecipeError(f"{path}: there is no {place}; write at least one")
-    return [_table(item, path, place) for item in value]
+        raise RecipeError(f"{document.source}: there is no {name}; write at least one")
+    return [_table(item, document, name) for item in value]

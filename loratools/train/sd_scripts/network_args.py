@@ -71,7 +71,7 @@ def arguments(given: Any, source: str, known: Sequence[str], module: str) -> dic
     Raises:
         RecipeError: naming the argument that ``module`` does not take here.
     """
-    found = {}
+    named = {}
     for text in [given] if isinstance(given, str) else given:
         name, equals, value = str(text).partition("=")
         name = name.strip()
@@ -80,8 +80,8 @@ def arguments(given: Any, source: str, known: Sequence[str], module: str) -> dic
         if name not in known:
             hint = did_you_mean(name, known)
             raise RecipeError(f"{source}: network_args has '{name}', which {module} here does not take{hint}")
-        found[name] = value.strip()
-    return found
+        named[name] = value.strip()
+    return named
 
 
 def _by_block(name: str, numbers: Sequence[float], conv: bool, source: str) -> dict[str, float]:
@@ -96,8 +96,8 @@ def _named(name: str, pairs: Sequence[tuple[str, float]], conv: bool, source: st
     middle = [number for block, number in pairs if block == "M00"]
     if len(set(middle)) > 1 and conv:
         raise RecipeError(f"{source}: {name} has {middle} for the middle block, which is one here; give one number")
-    found = {block: number for block, number in pairs if block}
-    return found | {"M00": middle[len(middle) // 2]} if middle else found
+    by_block = {block: number for block, number in pairs if block}
+    return by_block | {"M00": middle[len(middle) // 2]} if middle else by_block
 
 
 def _rates(arguments: Mapping[str, str], source: str) -> dict[str, float]:

@@ -76,7 +76,6 @@ OPTIONS = {
     "sample_sampler": "sample_sampler",
     "logging_dir": "tensorboard",
 }
-MOST_USED = tuple(OPTIONS)[:20]
 # of these, 0 stands for none
 OR_NONE = frozenset(
     {

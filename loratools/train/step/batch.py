@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from loratools.base.model import Base
 from loratools.base.prompt.conditioning import Conditioning
+from loratools.train.data.dataset import Dataset, Sample
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Inputs:
         hidden: the text encoders' states, (b, 75 * chunks + 2, c).
         weight: (b,) each sample's in the loss, None where all count as one.
         pooled: SDXL's projected state, (b, p).
-        emphasis: for each text encoder the weights of its states, (b, 75 * chunks + 2), of tokens with weights.
+        caption_weights: for each text encoder the weights of its states, (b, 75 * chunks + 2), of tokens with weights.
         time_ids: SDXL's size conditioning, (b, 6), see :meth:`loratools.train.data.dataset.Dataset.time_ids`.
         mask: (b, 1, h', w') each place's share in the loss, from 0 to 1, at any size.
     """
@@ -34,7 +36,7 @@ class Inputs:
     weight: Tensor | None = None
     pooled: Tensor | None = None
     time_ids: Tensor | None = None
-    emphasis: tuple[Tensor, ...] | None = None
+    caption_weights: tuple[Tensor, ...] | None = None
     mask: Tensor | None = None
 
     def with_text(self, states: Conditioning) -> Inputs:
@@ -43,11 +45,14 @@ class Inputs:
 
     def to(self, device: torch.device, *, copy: bool = False) -> Inputs:
         """The same batch on ``device``; from pinned memory without waiting."""
-        moved = {
-            field.name: _map(getattr(self, field.name), lambda t: t.to(device, non_blocking=True, copy=copy))
-            for field in fields(self)
-        }
-        return Inputs(**moved)
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True, copy=copy))
+
+    def pinned(self) -> Inputs:
+        """The same batch in page-locked memory, from which a GPU can copy by itself."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+        return Inputs(**{field.name: _map(getattr(self, field.name), change) for field in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,13 @@ class Outcome:
     def clone(self) -> Outcome:
         """A copy that the next replay of a graph does not overwrite."""
         return Outcome(self.loss.clone(), self.losses.clone(), self.timesteps.clone())
+
+
+def size_conditioning(base: Base, dataset: Dataset, batch: Sequence[Sample]) -> Tensor | None:
+    """``time_ids`` (b, 6) of a batch for SDXL, None for other families."""
+    if base.family != "sdxl":
+        return None
+    return torch.tensor([dataset.time_ids(sample) for sample in batch], dtype=torch.float32)
 
 
 def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

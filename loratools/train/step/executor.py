@@ -6,8 +6,8 @@ launch them. A graph launches them at once. What makes the replay equal the eage
 - inputs are copied into buffers that the graph reads; noise, timesteps and dropout come from generators registered
   with the graph and seeded anew before every step by a function of (seed, step), eager or not;
 - learning rates, the loss scale and the optimiser's step counts are tensors;
-- the first steps of a shape run eagerly, for real, on the stream that captures: they are the warm-up, so nothing has
-  to be restored, and capturing itself executes nothing.
+- the first steps of a shape run eagerly, on the stream that captures, and count as steps of the run: they are the
+  warm-up, so nothing has to be restored, and capturing itself executes nothing.
 
 With one micro-batch a step on one process everything from the draws to the optimiser is one graph. With gradient
 accumulation or several processes, forward and backward are a graph that adds to one flat gradient buffer, and the
@@ -31,7 +31,7 @@ from loratools.train.distributed import Ranks
 from loratools.train.step.batch import Inputs, Micro, Outcome
 from loratools.train.step.cuda_graph import copy_into, shape_key, steps_on_device
 
-_WARM = 2  # eager steps of the first shape: lazy set-up, then cuDNN's choice; one of every other shape
+_WARM = 2  # eager steps of the first shape, for lazy initialisation and cuDNN's choice; one of every other shape
 _REPAID = 12  # replays of a shape from which a capture (about two eager steps and an instantiation) is repaid
 
 Work = Callable[[Inputs, Micro, torch.Generator], Outcome]
@@ -45,7 +45,7 @@ class _Captured:
 
 
 class Executor:
-    """Runs optimiser steps, by replaying graphs where that pays and eagerly elsewhere; both compute the same.
+    """Runs optimiser steps, as graphs where a capture is worth its time and eagerly elsewhere; both compute the same.
 
     Args:
         work: draws, forward and backward of one micro-batch; adds to the factors' gradients.
@@ -86,11 +86,15 @@ class Executor:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def expect(self, uses: Mapping[Hashable, int]) -> None:
-        """How often each :func:`expected_key` is still to come: what ``auto`` weighs a capture against."""
+        """Set how often each :func:`expected_key` is still to come, from which ``auto`` decides on captures."""
         self._left = uses
 
     def step(self, micros: Sequence[tuple[Inputs, Micro]]) -> Outcome:
-        """One optimiser step, in order with the current stream's work; this step's own copies of what came out."""
+        """Run one optimiser step, ordered after the current stream's work.
+
+        Returns:
+            Copies, which later steps do not overwrite.
+        """
         if self._stream is None:
             return self._step(micros)
         current = torch.cuda.current_stream(self._device)

@@ -1,8 +1,8 @@
 """Multi-resolution noise: white noise of ever coarser grids on top of each other (Whitaker 2023), as one fixed graph.
 
-Each grid's size is random. So that a captured CUDA graph can draw it anew, nothing here has a random shape: a grid of
-``rows`` rows is the corner of the largest that it could be, and enlarging it is a product with a matrix of hats whose
-place depends on ``rows``. Independent numbers are as good from a corner as from a grid of their own.
+Each grid's size is random, but a captured CUDA graph needs fixed shapes. So each grid is drawn at the largest size it
+could have, a corner of ``rows`` rows of it is used, and enlarging is a product with a matrix of bilinear weights that
+depends on ``rows``. The numbers are independent, so a corner of a larger grid is distributed like a grid of its own.
 """
 
 from __future__ import annotations

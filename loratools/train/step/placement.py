@@ -1,4 +1,4 @@
-"""Where the frozen base lies while it is trained, in which type, and what of its activations is kept."""
+"""The frozen base while it is trained: its device and dtype, checkpointing, compilation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from loratools.base.quiet import quiet
 from loratools.train.config.config import TrainConfig
 from loratools.train.step.precision import Precision
 
-_SHAPES_COMPILED = 64  # torch.compile gives up on a module after eight shapes unless told otherwise
+_SHAPES_COMPILED = 64  # torch.compile's own limit is eight shapes for a module
 
 
-def place(base: Base, precision: Precision) -> None:
-    """Cast the UNet and the text encoders to the type they are trained in, then put the whole base on the device.
+def cast_and_move(base: Base, precision: Precision) -> None:
+    """Cast the UNet and the text encoders to the dtype they are trained in, then move the whole base to the device.
 
     The cast comes first, on the CPU, so that a full-precision SDXL never has to fit the GPU. The VAE stays as it is.
     """
@@ -30,8 +30,8 @@ def place(base: Base, precision: Precision) -> None:
 
 
 @contextlib.contextmanager
-def parked(base: Base) -> Iterator[None]:
-    """Keep the UNet and the text encoders in the CPU's memory inside the block, which needs the VAE alone."""
+def offloaded(base: Base) -> Iterator[None]:
+    """Inside the block, which needs only the VAE, the UNet and the text encoders are in the CPU's memory."""
     parts = (base.unet, *base.text_encoders) if base.device.type == "cuda" else ()
     try:
         for part in parts:
@@ -45,7 +45,7 @@ def parked(base: Base) -> Iterator[None]:
 
 @contextlib.contextmanager
 def accelerated(base: Base, config: TrainConfig) -> Iterator[None]:
-    """Inside the block the base runs as the config asks: with checkpoints, compiled, and with cuDNN's best choices."""
+    """Inside the block the base runs as the config asks: checkpointed, compiled, with cuDNN's benchmark mode."""
     on_gpu = base.device.type == "cuda"
     benchmark = torch.backends.cudnn.benchmark
     parts = (base.unet, *base.text_encoders) if config.compile else ()
@@ -68,9 +68,9 @@ def accelerated(base: Base, config: TrainConfig) -> Iterator[None]:
 
 
 def _checkpoint(module: Any, *inputs: Any) -> Any:
-    """Recompute ``module`` in the backward pass. Nothing is dropped, so there is nothing to draw again.
+    """Recompute ``module`` in the backward pass, for networks without dropout.
 
-    Keeping the generators' state, which torch does by default, reads them on the host: a graph cannot hold that.
+    By default torch saves and restores the generators' state, which reads it on the host: a graph cannot hold that.
     """
     from torch.utils.checkpoint import checkpoint
 
@@ -78,7 +78,7 @@ def _checkpoint(module: Any, *inputs: Any) -> Any:
 
 
 def _checkpoint_drawing(module: Any, *inputs: Any) -> Any:
-    """As :func:`_checkpoint`, drawing again what the network dropped in the forward pass."""
+    """As :func:`_checkpoint`, with the same dropout in the recomputation as in the forward pass."""
     from torch.utils.checkpoint import checkpoint
 
     return checkpoint(module.__call__, *inputs, use_reentrant=False, preserve_rng_state=True)

@@ -21,17 +21,17 @@ from loratools.train import seeds
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset, Sample
 from loratools.train.data.latents import LatentStore, Moments
-from loratools.train.data.prefetch import Feed
+from loratools.train.data.prefetch import Prefetcher
 from loratools.train.distributed import Ranks
-from loratools.train.optim.lr_schedule import scheduled
+from loratools.train.optim.lr_schedule import LrSchedule
 from loratools.train.optim.optimizers import effective_rates
 from loratools.train.optim.trainable import Trainable
-from loratools.train.step.batch import Inputs, Micro, Outcome
+from loratools.train.step.batch import Inputs, Micro, Outcome, size_conditioning
 from loratools.train.step.cuda_graph import device_rates, set_rate
 from loratools.train.step.executor import Executor
 from loratools.train.step.precision import Precision
 from loratools.train.step.step import DenoisingStep
-from loratools.train.step.text_states import Captioner
+from loratools.train.step.text_states import CaptionEncoder
 
 _NO_MOMENTS = Moments(torch.empty(0), torch.empty(0))
 
@@ -110,11 +110,13 @@ class StepRunner:
     def __init__(self, parts: RunnerParts) -> None:
         config, device = parts.config, parts.precision.device
         self._config, self._base, self._ranks = config, parts.base, parts.ranks
-        self._dataset, self._store, self._steps = parts.dataset, parts.store, parts.steps
+        self._dataset, self._store = parts.dataset, parts.store
         self._optimizer, self._on_gpu = parts.trained.optimizer, device.type == "cuda"
-        self._captions = Captioner(parts.base, config, parts.steps)
+        self._lr_schedule = LrSchedule.of(config, parts.steps)
+        self._captions = CaptionEncoder(parts.base, config, parts.steps)
         device_rates(self._optimizer, device)
-        redrawn = config.drops and config.gradient_checkpointing  # by generators that are set on the host
+        # recomputed dropout restores generators on the host, which no graph can hold
+        redrawn = config.drops and config.gradient_checkpointing
         self.executor = Executor(
             partial(parts.step.run, scaler=parts.trained.scaler),
             parts.trained.scaler,
@@ -151,9 +153,9 @@ class StepRunner:
         every = self._config.log_every if self._on_gpu else 1
         begun = time.perf_counter()
         numbered = enumerate(groups[skip:], first + skip)
-        with Feed(numbered, self._prepare, self._config.prefetch) as feed:
+        with Prefetcher(numbered, self._prepare, self._config.prefetch) as prefetcher:
             try:
-                for prepared in feed:
+                for prepared in prefetcher:
                     rates = self._set_rates(prepared.step)
                     outcome = self.executor.step([(self._finished(raw), raw.micro) for raw in prepared.micros])
                     if after is not None:
@@ -192,22 +194,21 @@ class StepRunner:
 
     def _host_inputs(self, batch: Sequence[Sample], learns_text: bool, *, kept: bool) -> Inputs:
         moments = self._store.moments(batch) if kept else _NO_MOMENTS
-        pin = _pinned if self._on_gpu else _same
-        words = self._captions.words([sample.caption for sample in batch]) if learns_text else None
-        own, mask = self._dataset.weights(batch), self._store.masks(batch)
-        sizes = [self._dataset.time_ids(sample) for sample in batch] if self._base.family == "sdxl" else None
-        return Inputs(
-            pin(moments.mean),
-            pin(moments.deviation),
-            tokens=None if words is None else tuple(pin(ids) for ids in words.tokens),
-            emphasis=None if words is None or words.emphasis is None else tuple(pin(each) for each in words.emphasis),
-            weight=None if own is None else pin(torch.tensor(own)),
-            mask=None if mask is None else pin(mask),
-            time_ids=None if sizes is None else pin(torch.tensor(sizes, dtype=torch.float32)),
+        text = self._captions.tokenized([sample.caption for sample in batch]) if learns_text else None
+        weights = self._dataset.weights(batch)
+        inputs = Inputs(
+            moments.mean,
+            moments.deviation,
+            tokens=None if text is None else text.tokens,
+            caption_weights=None if text is None else text.caption_weights,
+            weight=None if weights is None else torch.tensor(weights),
+            mask=self._store.masks(batch),
+            time_ids=size_conditioning(self._base, self._dataset, batch),
         )
+        return inputs.pinned() if self._on_gpu else inputs
 
     def _finished(self, raw: _Raw) -> Inputs:
-        """With latents that are not kept and the frozen text encoders' states, which need the device."""
+        """The inputs with what needs the device: latents that are not cached, and states of frozen text encoders."""
         inputs = raw.inputs
         if raw.pixels is not None:
             moments = self._store.encoded(raw.pixels)
@@ -217,7 +218,7 @@ class StepRunner:
         return inputs.with_text(self._captions.encoded([sample.caption for sample in raw.own]))
 
     def _set_rates(self, step: int) -> dict[str, float]:
-        factor = scheduled(self._config, step, self._steps)
+        factor = self._lr_schedule.factor(step)
         rates = {}
         for group in self._optimizer.param_groups:
             frozen = group["part"] != "unet" and not self._captions.learns(step)
@@ -230,7 +231,7 @@ class StepRunner:
 
     def _expect(self, groups: Sequence[Group], epochs_left: int) -> None:
         """Give the executor the number of uses of each (bucket, rows) that are still to come."""
-        scale = 2 ** (len(self._base.vae.config.block_out_channels) - 1)
+        scale = self._base.vae_scale_factor
         sizes: Counter[Hashable] = Counter()
         for batch in (batch for group in groups for batch in group):
             width, height = self._dataset.items[batch[0].item].bucket
@@ -248,20 +249,12 @@ def _read(waiting: Sequence[_Pending], begun: float) -> Iterator[FinishedStep]:
         prepared = pending.prepared
         own = tuple(sample for raw in prepared.micros for sample in raw.own)
         yield FinishedStep(
-            prepared.step + 1,
-            loss,
-            pending.rates,
-            seconds,
-            sum(len(batch) for batch in prepared.group),
-            own,
-            pending.outcome.losses,
-            pending.outcome.timesteps,
+            step=prepared.step + 1,
+            loss=loss,
+            rates=pending.rates,
+            seconds=seconds,
+            samples=sum(len(batch) for batch in prepared.group),
+            own=own,
+            losses=pending.outcome.losses,
+            timesteps=pending.outcome.timesteps,
         )
-
-
-def _pinned(tensor: Tensor) -> Tensor:
-    return tensor.pin_memory()
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor

@@ -77,7 +77,7 @@ class DenoisingStep:
 
     def _text(self, batch: Inputs) -> Conditioning:
         if batch.tokens is not None:
-            return text_states(self._base, batch.tokens, self._config.clip_skip, batch.emphasis)
+            return text_states(self._base, batch.tokens, self._config.clip_skip, batch.caption_weights)
         if batch.hidden is None:
             raise RuntimeError("a batch holds neither tokens nor hidden states")
         return Conditioning(batch.hidden, batch.pooled)

@@ -1,4 +1,4 @@
-"""Captions as the text encoders read them: tokens in chunks, and hidden states with or without gradients."""
+"""Captions for the text encoders: tokens in chunks of 77, and hidden states with or without gradients."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _KEPT = 256  # encoded captions kept in memory while no text encoder is trained
 
 
 @dataclass(frozen=True)
-class Words:
-    """Captions on the host, for each text encoder: ``tokens`` (b, chunks, 77) and the weights of all of its states.
+class CaptionTokens:
+    """Captions on the host, for each text encoder: ``tokens`` (b, chunks, 77) and a weight for each of its states.
 
-    ``emphasis`` (b, 75 * chunks + 2) is None where captions have no weights.
+    ``caption_weights`` (b, 75 * chunks + 2) is None where captions have no weights.
     """
 
     tokens: tuple[Tensor, ...]
-    emphasis: tuple[Tensor, ...] | None = None
+    caption_weights: tuple[Tensor, ...] | None = None
 
 
 def tokenize(tokenizer: Any, captions: Sequence[str], chunks: int = 1) -> Tensor:
@@ -60,7 +60,7 @@ def in_chunks(tokenizer: Any, ids: Tensor, chunks: int) -> Tensor:
 
 
 def text_states(
-    base: Base, tokens: Sequence[Tensor], clip_skip: int, emphasis: Sequence[Tensor] | None = None
+    base: Base, tokens: Sequence[Tensor], clip_skip: int, caption_weights: Sequence[Tensor] | None = None
 ) -> Conditioning:
     """What the UNet reads of ``tokens``, one (b, chunks, 77) for each text encoder; with gradients.
 
@@ -79,13 +79,15 @@ def text_states(
         states = [out.hidden_states[-max(clip_skip, 2)] for out in (first, second)]
         pooled = second[0].reshape(-1, chunks, second[0].shape[-1])[:, 0]
     joined = [_joined(each, chunks) for each in states]
-    if emphasis is not None:
-        joined = [each * weights[..., None].to(each.dtype) for each, weights in zip(joined, emphasis, strict=True)]
+    if caption_weights is not None:
+        joined = [
+            each * weights[..., None].to(each.dtype) for each, weights in zip(joined, caption_weights, strict=True)
+        ]
     return Conditioning(torch.cat(joined, dim=-1), pooled)
 
 
 def cut_captions(base: Base, config: TrainConfig, dataset: Dataset) -> Iterator[str]:
-    """A sentence on the captions whose end is never read, if there are any."""
+    """A warning if there are captions that are longer than ``max_token_length``, whose ends are not read."""
     rules = [folder.rules.plain for folder in dataset.folders]
     texts = (vary(item.caption, rules[item.folder], random.Random(0)) for item in dataset.items)
     counts = [_count(base.tokenizer, text, config.weighted_captions) for text in texts]
@@ -102,8 +104,8 @@ def _count(tokenizer: Any, text: str, weighted: bool) -> int:
     return len(token_weights(tokenizer, text)[0] if weighted else tokenizer(text, verbose=False).input_ids[1:-1])
 
 
-class Captioner:
-    """A run's captions on their way into its steps.
+class CaptionEncoder:
+    """Tokenizes and encodes the captions of a run.
 
     Args:
         base: whose tokenizers and text encoders are used; with a network attached if that is trained.
@@ -115,34 +117,34 @@ class Captioner:
         self._chunks, self._weighted = config.max_token_length // 75, config.weighted_captions
         self._learns, self._stop = config.learned_rates()[1] > 0, config.text_stops_at(steps)
         self._known: dict[str, Conditioning] = {}
-        # on a CPU one by one: a run that is resumed has other captions in memory, and shall have the same bits
+        # on a CPU one by one: results must not depend on which captions are cached, since resuming changes that
         self._together = base.device.type != "cpu"
 
     def learns(self, step: int) -> bool:
-        """Whether the text encoders are trained in the step after ``step`` others."""
+        """Whether the text encoders are trained in step ``step`` (from 0)."""
         return self._learns and (self._stop is None or step < self._stop)
 
-    def words(self, captions: Sequence[str]) -> Words:
+    def tokenized(self, captions: Sequence[str]) -> CaptionTokens:
         """The captions' tokens; needs no device, so it can be done ahead of the step."""
         tokenizers = self._base.tokenizers
         if not self._weighted:
-            return Words(tuple(tokenize(tokenizer, captions, self._chunks) for tokenizer in tokenizers))
-        found = []
+            return CaptionTokens(tuple(tokenize(tokenizer, captions, self._chunks) for tokenizer in tokenizers))
+        encoded = []
         for tokenizer in tokenizers:
             length = self._chunks * (tokenizer.model_max_length - 2) + 2
             ids, weights = tokenize_weighted(tokenizer, captions, length)
-            found.append((in_chunks(tokenizer, ids, self._chunks), weights))
-        return Words(tuple(ids for ids, _ in found), tuple(weights for _, weights in found))
+            encoded.append((in_chunks(tokenizer, ids, self._chunks), weights))
+        return CaptionTokens(tuple(ids for ids, _ in encoded), tuple(weights for _, weights in encoded))
 
     @torch.no_grad()
     def encoded(self, captions: Sequence[str]) -> Conditioning:
-        """Hidden states of encoders that are not trained; each caption is encoded once while it is remembered."""
+        """Hidden states of encoders that are not trained; the last captions are cached."""
         wanted = list(dict.fromkeys(captions))
         lacking = [caption for caption in wanted if caption not in self._known]
         for part in [lacking] * bool(lacking) if self._together else [[caption] for caption in lacking]:
             self._encode(part)
         rows = [self._known[caption] for caption in captions]
-        for caption in wanted:  # the longest unused goes first
+        for caption in wanted:  # the least recently used one is removed first
             self._known[caption] = self._known.pop(caption)
         while len(self._known) > max(_KEPT, len(wanted)):
             del self._known[next(iter(self._known))]
@@ -151,11 +153,12 @@ class Captioner:
 
     def _encode(self, captions: Sequence[str]) -> None:
         for encoder in self._base.text_encoders:
-            encoder.eval()  # drop-out in their branches ends with their training
-        words, device = self.words(captions), self._base.device
-        tokens = [upload(ids, device) for ids in words.tokens]
-        emphasis = None if words.emphasis is None else [upload(weights, device) for weights in words.emphasis]
-        made = text_states(self._base, tokens, self._clip_skip, emphasis)
+            encoder.eval()  # dropout in their adapter layers ends with their training
+        tokenized, device = self.tokenized(captions), self._base.device
+        tokens = [upload(ids, device) for ids in tokenized.tokens]
+        weights = tokenized.caption_weights
+        on_device = None if weights is None else [upload(each, device) for each in weights]
+        made = text_states(self._base, tokens, self._clip_skip, on_device)
         self._known |= {caption: made[n : n + 1] for n, caption in enumerate(captions)}
 
 
@@ -169,7 +172,7 @@ def _last(encoder: Any, ids: Tensor, clip_skip: int) -> Tensor:
 
 
 def _joined(states: Tensor, chunks: int) -> Tensor:
-    """(b * chunks, 77, c) as one sequence (b, 75 * chunks + 2, c): the first begin, all insides, the last end."""
+    """Join (b * chunks, 77, c) to (b, 75 * chunks + 2, c): the first begin token, all between, the last end token."""
     if chunks == 1:
         return states
     parts = states.reshape(-1, chunks, *states.shape[1:])

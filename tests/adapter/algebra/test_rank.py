@@ -40,20 +40,20 @@ def test_compression_is_the_dense_svds_truncation(shape: tuple[int, ...], rank: 
     delta = decaying(shape, rank, seed)
     matrix = delta.dense().flatten(1)
     values = torch.linalg.svdvals(matrix)
-    found = compress(delta, rule)
-    lost = float((found.delta.dense().flatten(1) - matrix).norm() / matrix.norm())
-    best = float((values[found.delta.rank :] ** 2).sum().sqrt() / matrix.norm())
-    assert lost == pytest.approx(best, abs=3e-7) and found.error == pytest.approx(best, abs=1e-12)
-    smaller = float((values[found.delta.rank - 1 :] ** 2).sum().sqrt() / matrix.norm())
+    compressed = compress(delta, rule)
+    lost = float((compressed.delta.dense().flatten(1) - matrix).norm() / matrix.norm())
+    best = float((values[compressed.delta.rank :] ** 2).sum().sqrt() / matrix.norm())
+    assert lost == pytest.approx(best, abs=3e-7) and compressed.error == pytest.approx(best, abs=1e-12)
+    smaller = float((values[compressed.delta.rank - 1 :] ** 2).sum().sqrt() / matrix.norm())
     match rule:
         case Exact():
             assert lost < 3e-7
         case Fixed(wanted):
-            assert found.delta.rank == min(wanted, *matrix.shape, rank)
+            assert compressed.delta.rank == min(wanted, *matrix.shape, rank)
         case Error(relative):
-            assert found.error <= relative < smaller
+            assert compressed.error <= relative < smaller
         case Energy(keep):
-            assert 1 - found.error**2 >= keep - 1e-12 and 1 - smaller**2 < keep + 1e-12
+            assert 1 - compressed.error**2 >= keep - 1e-12 and 1 - smaller**2 < keep + 1e-12
 
 
 def test_exact_finds_the_true_rank_and_zero_keeps_one() -> None:
@@ -65,8 +65,8 @@ def test_exact_finds_the_true_rank_and_zero_keeps_one() -> None:
 
 
 def test_the_root_of_the_singular_values_stands_on_both_sides() -> None:
-    found = compress(decaying((12, 9), 4, 0), Exact()).delta
-    assert torch.allclose(found.up.norm(dim=0), found.down.norm(dim=1), rtol=1e-5)
+    factors = compress(decaying((12, 9), 4, 0), Exact()).delta
+    assert torch.allclose(factors.up.norm(dim=0), factors.down.norm(dim=1), rtol=1e-5)
 
 
 def test_full_differences_have_a_spectrum_too() -> None:

@@ -9,8 +9,8 @@ from loratools.blocks.scheme import full_scheme
 
 def weighted(model: nn.Module, prefix: str) -> set[str]:
     """Canonical names of the modules that hold parameters."""
-    found = {name for name, module in model.named_modules() if list(module.parameters(recurse=False))}
-    return {f"{prefix}.{name}" for name in found}
+    names = {name for name, module in model.named_modules() if list(module.parameters(recurse=False))}
+    return {f"{prefix}.{name}" for name in names}
 
 
 def table(family: str, component: str) -> set[str]:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from loratools.adapter.architectures.compvis import parts_of
+from loratools.adapter.architectures.compvis import views_of
 from loratools.adapter.architectures.names import FAMILIES, module_tree
 from loratools.adapter.files.checkpoint import open_checkpoint
 from loratools.errors import BaseModelError, FileError, FormatError
@@ -51,7 +51,7 @@ def test_every_module_of_every_family_has_an_original_name() -> None:
                 known = [original for original, name in table.items() if f"{path}.".startswith(f"{name}.")]
                 best = max(known, key=lambda original: len(table[original]))
                 key = f"model.diffusion_model.{best}{path.removeprefix(table[best])}.weight"
-                assert [part.name for part in parts_of(key, family)] == [f"{module.name}.weight"]
+                assert [part.name for part in views_of(key, family)] == [f"{module.name}.weight"]
 
 
 def open_clip(layers: int, width: int = 6) -> dict[str, Tensor]:
@@ -85,21 +85,21 @@ def test_fused_projections_are_split(tmp_path: Path, family: str, prefix: str, c
     file["model.diffusion_model.input_blocks.4.1.proj_in.weight"] = torch.randn(4, 4)
     file["first_stage_model.x"] = torch.randn(2)
     save_file(file, tmp_path / "b.safetensors", {"modelspec.title": "b"})
-    found = open_checkpoint(tmp_path / "b.safetensors")
-    assert (found.family, found.metadata) == (family, {"modelspec.title": "b"})
+    checkpoint = open_checkpoint(tmp_path / "b.safetensors")
+    assert (checkpoint.family, checkpoint.metadata) == (family, {"modelspec.title": "b"})
     fused = tower["transformer.resblocks.1.attn.in_proj_weight"]
     for third, letter in enumerate("qkv"):
         name = f"{component}.text_model.encoder.layers.1.self_attn.{letter}_proj.weight"
-        assert torch.equal(found[name], fused[6 * third : 6 * third + 6])
-        assert found.shapes[name] == (6, 6)
-        assert found.places[name].part.third == third
-    assert torch.equal(found[f"{component}.text_projection.weight"], tower["text_projection"].T)
-    assert found.shapes[f"{component}.text_projection.weight"] == (4, 6)
+        assert torch.equal(checkpoint[name], fused[6 * third : 6 * third + 6])
+        assert checkpoint.shapes[name] == (6, 6)
+        assert checkpoint.locations[name].view.third == third
+    assert torch.equal(checkpoint[f"{component}.text_projection.weight"], tower["text_projection"].T)
+    assert checkpoint.shapes[f"{component}.text_projection.weight"] == (4, 6)
     assert torch.equal(
-        found["unet.down_blocks.1.attentions.0.proj_in.weight"],
+        checkpoint["unet.down_blocks.1.attentions.0.proj_in.weight"],
         file["model.diffusion_model.input_blocks.4.1.proj_in.weight"],
     )
-    assert not any("first_stage" in name or "logit" in name for name in found)
+    assert not any("first_stage" in name or "logit" in name for name in checkpoint)
 
 
 def test_other_trees_keep_their_names(folder: Path, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_what_is_no_base_is_named(tmp_path: Path) -> None:
     (tmp_path / "cut.ckpt").write_bytes(b"PK\x03\x04 cut off")
     (tmp_path / "cut.safetensors").write_bytes(b"\xff" * 40)
     torch.save({"state_dict": {"x": Path("x")}}, tmp_path / "code.ckpt")
-    for name, kind, told in (
+    for name, kind, message in (
         ("lora.safetensors", BaseModelError, "is a LoRA"),
         ("empty", BaseModelError, r"no Diffusers folder.*model_index\.json"),
         ("cut.ckpt", BaseModelError, "cut off"),
@@ -126,5 +126,5 @@ def test_what_is_no_base_is_named(tmp_path: Path) -> None:
         ("none.safetensors", FileError, "does not exist"),
         ("none.ckpt", FileError, "does not exist"),
     ):
-        with pytest.raises(kind, match=told):
+        with pytest.raises(kind, match=message):
             open_checkpoint(tmp_path / name)

@@ -19,8 +19,8 @@ def make(folder: Path, *files: str, metadata: dict[str, str] | None = None) -> N
         save(folder / f"{name}.safetensors", lora_tensors(names=NAMES, rank=1), metadata)
 
 
-def numbers(found: list[Epoch]) -> list[int]:
-    return [epoch.number for epoch in found]
+def numbers(run: list[Epoch]) -> list[int]:
+    return [epoch.number for epoch in run]
 
 
 def test_epochs_come_in_order_and_a_foreign_last_one_counts(tmp_path: Path) -> None:
@@ -58,9 +58,9 @@ def test_a_single_unnumbered_file_is_a_run_of_one(tmp_path: Path) -> None:
 
 def test_selectors(tmp_path: Path) -> None:
     make(tmp_path, *(f"ink-{n:06d}" for n in (1, 2, 3, 4)))
-    found = epochs(tmp_path)
-    assert numbers(select(found, None)) == [4] == numbers(select(found, "last"))
-    assert numbers(select(found, "2-3")) == [2, 3] and numbers(select(found, "best", best=lambda: 2)) == [2]
+    run = epochs(tmp_path)
+    assert numbers(select(run, None)) == [4] == numbers(select(run, "last"))
+    assert numbers(select(run, "2-3")) == [2, 3] and numbers(select(run, "best", best=lambda: 2)) == [2]
     for selector, message in (
         ("9", "no epoch 9; it has 1 to 4"),
         ("3-5", "no epoch 5"),
@@ -68,7 +68,7 @@ def test_selectors(tmp_path: Path) -> None:
         ("best", "needs the run's log"),
     ):
         with pytest.raises(FileError, match=message):
-            select(found, selector)
+            select(run, selector)
 
 
 @pytest.mark.parametrize(

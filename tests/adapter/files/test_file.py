@@ -281,8 +281,8 @@ def test_dotted_diffusers_names_are_read(tmp_path: Path, spelling: tuple[str, st
 def test_the_alpha_that_diffusers_writes_into_the_header_counts(tmp_path: Path) -> None:
     down, up = torch.randn(4, 8), torch.randn(8, 4)
     tensors = {f"{stem}.lora_{side}.weight": t.clone() for stem in (Q, PROJ) for side, t in (("A", down), ("B", up))}
-    told = {"unet.r": 4, "unet.lora_alpha": 8, "unet.alpha_pattern": {"attn1.to_q": 2}}
-    adapter = read(save(tmp_path / "a.safetensors", tensors, {"lora_adapter_metadata": json.dumps(told)}))
+    settings = {"unet.r": 4, "unet.lora_alpha": 8, "unet.alpha_pattern": {"attn1.to_q": 2}}
+    adapter = read(save(tmp_path / "a.safetensors", tensors, {"lora_adapter_metadata": json.dumps(settings)}))
     whole = up.double() @ down.double()
     assert torch.allclose(adapter[PROJ].dense(), 2 * whole) and torch.allclose(adapter[Q].dense(), whole / 2)
     with pytest.raises(FormatError, match="alpha is unknown"):

@@ -223,8 +223,8 @@ def test_norms_and_biases_are_vectors_under_their_parameters(tmp_path: Path) -> 
 def test_a_bias_of_lora_b_is_scaled_like_its_product(tmp_path: Path) -> None:
     tensors = factors(f"{BLOCK}.attn.to_q", F, F, down="lora_A.weight", up="lora_B.weight")
     tensors[f"{BLOCK}.attn.to_q.lora_B.bias"] = t(F)
-    told = {"transformer.lora_alpha": 4, "transformer.r": 2}
-    adapter = read(save(tmp_path / "a.safetensors", tensors, {"lora_adapter_metadata": json.dumps(told)}))
+    settings = {"transformer.lora_alpha": 4, "transformer.r": 2}
+    adapter = read(save(tmp_path / "a.safetensors", tensors, {"lora_adapter_metadata": json.dumps(settings)}))
     assert torch.allclose(adapter[f"{BLOCK}.attn.to_q.bias"].dense(torch.float32), 2 * t(F))
 
 

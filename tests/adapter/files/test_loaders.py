@@ -34,11 +34,11 @@ def random_lora(model: nn.Module, prefix: str, family: str) -> dict[str, LowRank
 def added(model: nn.Module, layers: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """What Diffusers' loader adds to each weight: PEFT's own product of every layer."""
     model.load_lora_adapter(dict(layers), prefix=prefix)  # type: ignore[operator]
-    found = {}
+    deltas = {}
     for name, module in model.named_modules():
         if hasattr(module, "get_delta_weight") and module.lora_A:
-            found[f"{prefix}.{name}"] = module.get_delta_weight(next(iter(module.lora_A)))
-    return found
+            deltas[f"{prefix}.{name}"] = module.get_delta_weight(next(iter(module.lora_A)))
+    return deltas
 
 
 def check(adapter: Adapter, loaded: Mapping[str, Tensor]) -> float:
@@ -53,8 +53,8 @@ def test_diffusers_loads_transformers_exactly(tmp_path: Path, family: str) -> No
     deltas = random_lora(model, "transformer", family)
     path = write(deltas, tmp_path / "a.safetensors", family=family, dtype=torch.float32, style="diffusers").path
     assert check(read(path), added(model, load_file(path), "transformer")) < 1e-6
-    back = convert(path, tmp_path / "b.safetensors", style="kohya")
-    assert max(float((read(back.path)[n].dense() - d.dense()).norm()) / d.norm() for n, d in deltas.items()) < 1e-5
+    back = read(convert(path, tmp_path / "b.safetensors", style="kohya").path)
+    assert max(float((back[n].dense() - d.dense()).norm()) / d.norm() for n, d in deltas.items()) < 1e-5
 
 
 def test_diffusers_loads_a_unet_exactly(tmp_path: Path) -> None:

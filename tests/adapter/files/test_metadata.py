@@ -17,8 +17,8 @@ def test_a_foreign_entry_is_none() -> None:
 
 def test_ancestors_are_collected() -> None:
     old = Provenance({"train": 1}, "run", ancestors={"aa": {"step": {"basestyle": 1}}})
-    found = inherited([("bb", {KEY: old.to_json()}), ("cc", {})])
-    assert list(found) == ["aa", "bb"] and found["bb"]["step"] == {"train": 1}
+    ancestors = inherited([("bb", {KEY: old.to_json()}), ("cc", {})])
+    assert list(ancestors) == ["aa", "bb"] and ancestors["bb"]["step"] == {"train": 1}
 
 
 def test_one_part_keeps_its_training_facts() -> None:

@@ -182,7 +182,7 @@ def test_grouped_sums_are_the_dense_formula_and_leave_no_trace(folder, dtype: st
     patcher = Patcher(base)
     patcher._writer = GroupedWriter()
     for weight in (0.7, -1.3):
-        patcher.move(deltas, weight)
+        patcher.patch(deltas, weight)
         for name, delta in deltas.items():
             stem, kind = (name, "weight") if name in modules else name.rsplit(".", 1)
             live, saved = getattr(modules[stem], kind), before[plain(base, f"{stem}.{kind}", before)]
@@ -204,26 +204,26 @@ def test_a_thousand_moves_leave_the_weights_as_they_were(folder, dtype: str) -> 
     some = [dict(list(random_deltas(base, seed=seed).items())[seed : seed + 12]) for seed in range(4)]
     patcher = Patcher(base)
     for step in range(1000):
-        patcher.move(some[step % 4], (step % 13) / 6 - 1)
+        patcher.patch(some[step % 4], (step % 13) / 6 - 1)
     assert changed(before, base)
-    patcher.move({}, 1.0)
+    patcher.patch({}, 1.0)
     assert not changed(before, base)
 
 
 def test_only_modules_that_differ_are_written(base: Base) -> None:
     deltas, before, patcher = random_deltas(base), weights(base), Patcher(base)
     marks = dict.fromkeys(deltas, "first")
-    assert patcher.move(deltas, 1.0, marks) == PatchChange(len(deltas), text=True)
-    assert patcher.move(dict(deltas), 1.0, marks) == PatchChange(0, text=False)
+    assert patcher.patch(deltas, 1.0, marks) == PatchChange(len(deltas), text=True)
+    assert patcher.patch(dict(deltas), 1.0, marks) == PatchChange(0, text=False)
     block = [name for name in deltas if name.startswith("unet.mid_block")]
     other = {**deltas, **{name: deltas[name].scaled(0.5) for name in block}}
     text = patcher.text_state
-    assert patcher.move(other, 1.0, {**marks, **dict.fromkeys(block, "half")}) == PatchChange(len(block), text=False)
+    assert patcher.patch(other, 1.0, {**marks, **dict.fromkeys(block, "half")}) == PatchChange(len(block), text=False)
     assert patcher.text_state == text
     alone = weights(base)
     patcher.restore()
     direct = Patcher(base)
-    direct.move(other, 1.0)
+    direct.patch(other, 1.0)
     assert not changed(alone, base)  # by way of the first one or not: the same bits
     direct.restore()
     assert not changed(before, base)
@@ -232,10 +232,10 @@ def test_only_modules_that_differ_are_written(base: Base) -> None:
 def test_what_is_no_longer_asked_for_is_taken_away(base: Base) -> None:
     deltas, before, patcher = random_deltas(base), weights(base), Patcher(base)
     few = dict(list(deltas.items())[-5:])
-    patcher.move(deltas, 1.0, dict.fromkeys(deltas, "a"))
-    moved = patcher.move(few, 1.0, dict.fromkeys(few, "a"))
+    patcher.patch(deltas, 1.0, dict.fromkeys(deltas, "a"))
+    moved = patcher.patch(few, 1.0, dict.fromkeys(few, "a"))
     assert moved.modules == len(deltas) - len(few) and len(changed(before, base)) == len(few)
-    patcher.move(few, 0.0)
+    patcher.patch(few, 0.0)
     assert not changed(before, base) and patcher.text_state == frozenset()
 
 

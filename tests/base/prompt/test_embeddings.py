@@ -121,7 +121,7 @@ def test_sdxl_takes_a_vector_for_each_encoder(tmp_path: Path) -> None:
     known = read_embeddings(folder, xl)
     (chunk,) = split_chunks(xl.tokenizer, sections("both"), known.finder(1))
     assert chunk[0].vector is not None and chunk[0].vector.unique().tolist() == [2.0]
-    with_it, without = (encode_prompts(xl, ["both"], 4, embeddings=own)[0].parts[0].at(0) for own in (known, None))
+    with_it, without = (encode_prompts(xl, ["both"], 4, embeddings=own)[0].conjuncts[0].at(0) for own in (known, None))
     for handle in handles:
         handle.remove()
     differing = (with_it.hidden - without.hidden).abs().amax((0, 1))
@@ -134,7 +134,7 @@ def broken(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "write", "told"),
+    ("name", "write", "message"),
     [
         ("a.safetensors", broken, "cannot be read as an embedding"),
         ("a.pt", broken, "cannot be read as an embedding"),
@@ -151,9 +151,9 @@ def broken(path: Path) -> None:
         ),
     ],
 )
-def test_bad_files_are_told(tmp_path: Path, name: str, write, told: str) -> None:  # type: ignore[no-untyped-def]
+def test_bad_files_are_told(tmp_path: Path, name: str, write, message: str) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path / name)
-    with pytest.raises(FormatError, match=told):
+    with pytest.raises(FormatError, match=message):
         read_embedding(tmp_path / name)
 
 

@@ -94,12 +94,12 @@ def test_alternation_goes_round() -> None:
 
 
 def test_and_parts_with_weights() -> None:
-    found = parse("a cat :1.2 AND a dog AND a (hat:2) : -.5\n")
-    assert found.parts == (Conjunct("a cat", 1.2), Conjunct(" a dog "), Conjunct(" a (hat:2)", -0.5))
-    assert not found.simple and found.whole.text == found.text
+    prompt = parse("a cat :1.2 AND a dog AND a (hat:2) : -.5\n")
+    assert prompt.conjuncts == (Conjunct("a cat", 1.2), Conjunct(" a dog "), Conjunct(" a (hat:2)", -0.5))
+    assert not prompt.simple and prompt.whole.text == prompt.text
     assert parse("SANDY, a and b").simple
     assert not parse("a:0.5").simple  # as there: a weight without AND scales the guidance
-    assert parse("a :" + "9" * 400).parts[0].weight == 1
+    assert parse("a :" + "9" * 400).conjuncts[0].weight == 1
 
 
 def test_no_text_is_an_error() -> None:
@@ -107,12 +107,12 @@ def test_no_text_is_an_error() -> None:
     alphabet = [*"a \n[]():|\\.-3é½²", "0.5", "AND", "BREAK", "1e9"]
     for _ in range(3000):
         text = "".join(draw.choices(alphabet, k=draw.randint(0, 24)))
-        for part in parse(text).parts:
+        for part in parse(text).conjuncts:
             stages = part.stages(draw.randint(1, 12))
             assert [until for until, _ in stages] == sorted({until for until, _ in stages})
             for _, stage in stages:
-                found = sections(stage)
-                assert len(found) >= 1 and all(piece.text for section in found for piece in section)
+                parts = sections(stage)
+                assert len(parts) >= 1 and all(piece.text for section in parts for piece in section)
 
 
 @pytest.mark.parametrize("text", ["[" * 4000, "(" * 4000, "[a:" * 3000 + ":1]" * 3000, "[a|" * 3000 + "]" * 3000])

@@ -21,7 +21,7 @@ from loratools.base.prompt.guidance import (
 )
 from loratools.base.prompt.prompt import sections
 from loratools.base.prompt.prompt_chunks import split_chunks, token_row
-from loratools.base.prompt.prompt_encoding import PromptEncoder, encode_pair, encode_prompts
+from loratools.base.prompt.prompt_encoding import PromptEncoder, encode_prompts
 from loratools.errors import PromptError
 from tests.base.tiny_xl import save_tiny_xl
 
@@ -36,13 +36,13 @@ def xl(tmp_path_factory: pytest.TempPathFactory) -> Base:
 def hidden(base: Base, text: str, **settings: int) -> Tensor:
     """Of a text that is the same at all steps."""
     (guide,) = encode_prompts(base, [text], settings.pop("steps", 4), **settings)
-    (stage,) = guide.parts[0].stages
+    (stage,) = guide.conjuncts[0].stages
     return stage.cond.hidden
 
 
 def ids(base: Base, text: str) -> list[int]:
-    found: list[int] = base.tokenizer(text, add_special_tokens=False).input_ids
-    return found
+    ids: list[int] = base.tokenizer(text, add_special_tokens=False).input_ids
+    return ids
 
 
 def by_hand(base: Base, tokens: list[int]) -> Tensor:
@@ -51,8 +51,8 @@ def by_hand(base: Base, tokens: list[int]) -> Tensor:
     row = [tokenizer.bos_token_id, *tokens, tokenizer.eos_token_id]
     row += [tokenizer.pad_token_id] * (77 - len(row))
     with torch.no_grad():
-        found: Tensor = base.text_encoder(torch.tensor([row])).last_hidden_state
-    return found
+        states: Tensor = base.text_encoder(torch.tensor([row])).last_hidden_state
+    return states
 
 
 def lengths(base: Base, text: str) -> list[int]:
@@ -64,8 +64,8 @@ def test_plain_prompts_are_what_they_were_bit_for_bit(base: Base, xl: Base) -> N
     for model, skip in ((base, 1), (base, 2), (xl, 1), (xl, 3)):
         wanted = condition(model, prompts, skip)
         for n, guide in enumerate(encode_prompts(model, prompts, 20, skip)):
-            assert guide.steady and (guide.whole is None or (model is xl and prompts[n] == ""))
-            cond = guide.parts[0].at(0)
+            assert guide.constant and (guide.whole is None or (model is xl and prompts[n] == ""))
+            cond = guide.conjuncts[0].at(0)
             assert torch.equal(cond.hidden, wanted.hidden[n : n + 1])
             assert wanted.pooled is None or (cond.pooled is not None and torch.equal(cond.pooled[0], wanted.pooled[n]))
 
@@ -109,7 +109,7 @@ def test_a_weight_multiplies_states_and_the_mean_is_kept(base: Base) -> None:
     assert (got - plain).abs().max() > 0.05
     assert torch.equal(hidden(base, "[(1girl:1.0)], red hair"), hidden(base, "[1girl], red hair"))
     alone, beside = (
-        encode_prompts(base, texts, 4)[0].parts[0].at(0).hidden for texts in (["(hat)"], ["(hat)", "(a:9)"])
+        encode_prompts(base, texts, 4)[0].conjuncts[0].at(0).hidden for texts in (["(hat)"], ["(hat)", "(a:9)"])
     )
     torch.testing.assert_close(alone, beside, rtol=1e-5, atol=1e-5)
     assert torch.isfinite(hidden(base, "(hat:0)")).all()
@@ -128,7 +128,7 @@ def test_padding_is_the_tokenizers(base: Base) -> None:
 
 def test_sdxl_weighs_each_encoder_and_pools_the_first_chunk(xl: Base) -> None:
     (guide,) = encode_prompts(xl, ["red hair BREAK (hat:1.3)"], 4)
-    cond, first, second = guide.parts[0].at(0), condition(xl, ["red hair"]), condition(xl, ["hat"]).hidden
+    cond, first, second = guide.conjuncts[0].at(0), condition(xl, ["red hair"]), condition(xl, ["hat"]).hidden
     assert cond.hidden.shape == (1, 154, 32) and cond.pooled is not None and first.pooled is not None
     torch.testing.assert_close(cond.pooled, first.pooled, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(cond.hidden[:, :77], first.hidden, rtol=1e-5, atol=1e-5)
@@ -140,36 +140,37 @@ def test_sdxl_weighs_each_encoder_and_pools_the_first_chunk(xl: Base) -> None:
 
 def test_sdxls_empty_negative_prompt_is_zeros(xl: Base, base: Base) -> None:
     """As in diffusers' pipeline without a negative prompt, and in the WebUI."""
-    positive, negative = encode_pair(xl, "", "", 4)
+    positive, negative = encode_prompts(xl, ["", ""], 4)
     cond = negative.negative.at(0)
     assert cond.pooled is not None and not cond.hidden.any() and not cond.pooled.any()
-    assert torch.equal(positive.parts[0].at(0).hidden, condition(xl, [""]).hidden)
-    assert encode_pair(base, "", "", 4)[1].negative.at(0).hidden.any()
+    assert torch.equal(positive.conjuncts[0].at(0).hidden, condition(xl, [""]).hidden)
+    assert encode_prompts(base, [""], 4)[0].negative.at(0).hidden.any()
 
 
 def test_stages_hold_their_texts_in_chunks_of_the_longest(base: Base) -> None:
     (guide,) = encode_prompts(base, ["[red:hair BREAK hat:0.5] a"], 10)
-    (part,) = guide.parts
+    (part,) = guide.conjuncts
     assert [stage.until for stage in part.stages] == [6, 11]
     torch.testing.assert_close(part.at(0).hidden[:, :77], hidden(base, "red a"), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(part.at(5).hidden[:, 77:], hidden(base, ""), rtol=1e-5, atol=1e-5)
     assert part.at(5) is part.at(0) and part.at(6) is part.at(9)
     torch.testing.assert_close(part.at(6).hidden, hidden(base, "hair BREAK hat a"), rtol=1e-5, atol=1e-5)
-    (turns,) = encode_prompts(base, ["[red|hat]"], 4)
-    assert turns.parts[0].at(2) is not turns.parts[0].at(1) and turns.parts[0].at(3) is turns.parts[0].at(1)
+    (alternating,) = encode_prompts(base, ["[red|hat]"], 4)
+    (part,) = alternating.conjuncts
+    assert part.at(2) is not part.at(1) and part.at(3) is part.at(1)
 
 
 def test_and_is_parts_of_a_prompt_and_a_word_of_a_negative_one(base: Base) -> None:
-    positive, negative = encode_pair(base, "red AND hat :0.5", "red AND hat :0.5", 4)
-    assert [part.weight for part in positive.parts] == [1, 0.5]
-    assert torch.equal(positive.parts[1].at(0).hidden, positive.parts[1].at(3).hidden)
-    torch.testing.assert_close(positive.parts[1].at(0).hidden, hidden(base, "hat"), rtol=1e-5, atol=1e-5)
+    positive, negative = encode_prompts(base, ["red AND hat :0.5"] * 2, 4)
+    assert [part.weight for part in positive.conjuncts] == [1, 0.5]
+    assert torch.equal(positive.conjuncts[1].at(0).hidden, positive.conjuncts[1].at(3).hidden)
+    torch.testing.assert_close(positive.conjuncts[1].at(0).hidden, hidden(base, "hat"), rtol=1e-5, atol=1e-5)
     assert negative.negative.weight == 1
     wanted = condition(base, ["red AND hat :0.5"]).hidden
     torch.testing.assert_close(negative.negative.at(0).hidden, wanted, rtol=1e-5, atol=1e-5)
-    told = guidance([positive], [negative], True)
-    assert isinstance(told, ComposedGuidance) and told.owners(1) == [0, 0, 0]
-    torch.testing.assert_close(told.at(0).hidden[:1], wanted, rtol=1e-5, atol=1e-5)
+    composed = guidance([positive], [negative], True)
+    assert isinstance(composed, ComposedGuidance) and composed.row_owners(1) == [0, 0, 0]
+    torch.testing.assert_close(composed.at(0).hidden[:1], wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_unequal_lengths_attend_as_if_they_were_alone() -> None:

@@ -32,7 +32,7 @@ def two_clouds(x: Tensor, sigma: float) -> Tensor:
 
 def run(name: str, denoise: Denoise, x: Tensor, steps: int, webui: bool) -> Tensor:
     """The sampling loop with ``denoise`` for a UNet; ``x`` has unit variance."""
-    scheduler = find_sampler(name).prepared(CONFIG, steps, webui=webui)
+    scheduler = find_sampler(name).make_scheduler(CONFIG, steps, webui=webui)
     given = {"noise": None} if isinstance(scheduler, KScheduler) else {}
     unit = hasattr(scheduler, "lambda_t")  # keeps pictures of unit variance
     x = x * scheduler.init_noise_sigma
@@ -84,22 +84,22 @@ def test_second_order_means_a_quarter_of_the_error(name: str) -> None:
     errors = []
     for steps in (8, 16, 32):
         sigmas = schedule_sigmas(training_sigmas(CONFIG), steps, "Karras")
-        walk, at = K_SAMPLERS[name], sigmas.tolist()
+        sampler, at = K_SAMPLERS[name], sigmas.tolist()
         if name == "Restart" and steps > 16:
             break
-        moved = walked(walk, x, at)
+        moved = solved(sampler, x, at)
         start = at[0]
         exact = MEAN + (x * start - MEAN) * (SPREAD**2 / (SPREAD**2 + start**2)) ** 0.5
         errors.append((moved - exact).abs().max().item())
     assert all(finer < coarser / 3 for coarser, finer in itertools.pairwise(errors))
 
 
-def walked(formula, x: Tensor, sigmas: list[float], noise=None) -> Tensor:  # type: ignore[no-untyped-def]
-    walk = formula(x * sigmas[0], sigmas, noise or (lambda now, after: torch.zeros_like(x)))
-    held, level = next(walk)
+def solved(formula, x: Tensor, sigmas: list[float], noise=None) -> Tensor:  # type: ignore[no-untyped-def]
+    solver = formula(x * sigmas[0], sigmas, noise or (lambda now, after: torch.zeros_like(x)))
+    held, level = next(solver)
     while True:
         try:
-            held, level = walk.send(one_cloud(held, level))
+            held, level = solver.send(one_cloud(held, level))
         except StopIteration as end:
             return end.value
 
@@ -126,7 +126,7 @@ def test_samples_have_the_clouds_mean_and_spread(name: str) -> None:
     def numbers() -> Tensor:
         return torch.randn(len(x), generator=draw).double()
 
-    made = walked(K_SAMPLERS[name], x, sigmas, BrownianPath(numbers) if "SDE" in name else lambda now, after: numbers())
+    made = solved(K_SAMPLERS[name], x, sigmas, BrownianPath(numbers) if "SDE" in name else lambda now, after: numbers())
     assert made.mean().item() == pytest.approx(MEAN, abs=0.01)
     assert made.std().item() == pytest.approx(SPREAD, abs=0.02)
 
@@ -151,13 +151,13 @@ def test_both_predictions_say_the_same(start: Tensor) -> None:
     """Salimans and Ho 2022, eq. for v: alpha * noise - sigma * clean, at unit variance."""
     made = []
     for kind in ("epsilon", "v_prediction"):
-        walk = find_sampler("DPM2 Karras").prepared({**CONFIG, "prediction_type": kind}, 9)
-        x = start * walk.init_noise_sigma
-        for sigma, time in zip(walk.sigmas, walk.timesteps, strict=True):
+        scheduler = find_sampler("DPM2 Karras").make_scheduler({**CONFIG, "prediction_type": kind}, 9)
+        x = start * scheduler.init_noise_sigma
+        for sigma, time in zip(scheduler.sigmas, scheduler.timesteps, strict=True):
             clean, alpha = two_clouds(x, sigma), (sigma**2 + 1) ** -0.5
             noise = (x - clean) / sigma
-            told = noise if kind == "epsilon" else alpha * noise - alpha * sigma * clean
-            x = walk.step(told, time, x, None)[0]
+            output = noise if kind == "epsilon" else alpha * noise - alpha * sigma * clean
+            x = scheduler.step(output, time, x, None)[0]
         made.append(x)
     torch.testing.assert_close(made[0], made[1], rtol=1e-3, atol=1e-4)
 
@@ -169,12 +169,12 @@ def test_extrapolation_is_exact_for_a_clean_picture_on_a_line() -> None:
     def drifting(x: Tensor, sigma: float) -> Tensor:
         return torch.tensor(3.0 - torch.tensor(sigma).log().item(), dtype=torch.float64)
 
-    walk = K_SAMPLERS["DPM++ 3M SDE"](torch.tensor(5.0).double(), sigmas, lambda now, after: torch.zeros(()))
-    held, level = next(walk)
+    solver = K_SAMPLERS["DPM++ 3M SDE"](torch.tensor(5.0).double(), sigmas, lambda now, after: torch.zeros(()))
+    held, level = next(solver)
     seen = [held]
     try:
         while True:
-            held, level = walk.send(drifting(held, level))
+            held, level = solver.send(drifting(held, level))
             seen.append(held)
     except StopIteration as end:
         seen.append(end.value)

@@ -9,7 +9,7 @@ from loratools.base.prompt.conditioning import condition
 from loratools.base.prompt.guidance import StaticGuidance
 from loratools.base.sampling.noise import Philox, SeededDraws, initial_latents, philox
 from loratools.base.sampling.noise_kinds import KINDS, check_kind, kind_of
-from loratools.base.sampling.sample import denoise_guided
+from loratools.base.sampling.sample import Sampling, denoise
 from loratools.base.sampling.samplers import find_sampler
 from loratools.errors import GridError
 
@@ -82,7 +82,7 @@ def test_unknown_kinds_are_told() -> None:
 def denoised(base: Base, kind: str, seeds: list[int], sampler: str = "Euler a") -> torch.Tensor:
     cond, uncond = condition(base, ["a"] * len(seeds)), condition(base, [""] * len(seeds))
     latents = torch.cat([initial_latents("own", 1, (64, 64))] * len(seeds))
-    return denoise_guided(base, StaticGuidance(cond, uncond), latents, 3, 4.0, sampler, seeds=seeds, kind=kind)
+    return denoise(base, StaticGuidance(cond, uncond), latents, seeds, Sampling(3, 4.0, sampler, kind))
 
 
 def test_step_noise_is_the_kinds_and_each_pictures_own(base: Base) -> None:
@@ -108,13 +108,12 @@ def test_a_pictures_noise_is_its_own_in_any_batch(base: Base, kind: str, sampler
 
 def test_an_ancestral_step_adds_the_streams_second_draw(base: Base) -> None:
     """Euler a by hand for one step of a zero prediction, whose noise alone is left."""
-    size = (64, 64)
     moved = []
     for kind in ("own", "webui-gpu"):
         scheduler = find_sampler("Euler a").scheduler(base.scheduler_config)
         scheduler.set_timesteps(4)
         zero = torch.zeros(1, 4, 8, 8)
-        with SeededDraws(kind, [5], size) as draws:
+        with SeededDraws(kind, [5], (4, 8, 8)) as draws:
             drawn = draws.generators
             moved.append(scheduler.step(zero, scheduler.timesteps[0], zero, generator=drawn, return_dict=False)[0])
         start, end = scheduler.sigmas[:2]
@@ -133,9 +132,9 @@ def test_an_ancestral_step_adds_the_streams_second_draw(base: Base) -> None:
 def test_draws_in_half_precision_are_those_of_float32_rounded(kind: str, dtype: torch.dtype) -> None:
     """Torch's own in half precision are not: some versions draw other numbers of the same seed altogether."""
     shape = (1, 4, 8, 8)
-    with SeededDraws(kind, [5, 6], (64, 64)) as whole:
+    with SeededDraws(kind, [5, 6], (4, 8, 8)) as whole:
         wanted = [torch.randn(shape, generator=own) for own in whole.generators]
-    with SeededDraws(kind, [5, 6], (64, 64)) as draws:
+    with SeededDraws(kind, [5, 6], (4, 8, 8)) as draws:
         half = [torch.randn(shape, generator=own, dtype=dtype, device="cpu") for own in draws.generators]
         other = torch.randn(shape, generator=torch.Generator().manual_seed(5))
     assert all(torch.equal(a.to(dtype), b) for a, b in zip(wanted, half, strict=True))

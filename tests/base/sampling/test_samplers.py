@@ -5,12 +5,13 @@ import torch
 
 from loratools.base.model import Base
 from loratools.base.prompt.conditioning import condition
-from loratools.base.prompt.guidance import ComposedGuidance, PromptConditioning, StaticGuidance
+from loratools.base.prompt.guidance import ComposedGuidance, StaticGuidance
 from loratools.base.sampling.noise import initial_latents
 from loratools.base.sampling.noise_kinds import KINDS
-from loratools.base.sampling.sample import denoise_guided, plain_unet
+from loratools.base.sampling.sample import Sampling, denoise, plain_unet
 from loratools.base.sampling.samplers import SAMPLERS, SCHEDULES, find_sampler, from_webui, split_name
 from loratools.errors import GridError
+from tests.base.plain import plain_conditionings
 
 CONFIG = {
     "num_train_timesteps": 1000,
@@ -87,7 +88,7 @@ def test_automatic_is_what_the_webui_takes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "name"),
+    ("settings", "name"),
     [
         (("DPM++ 2M", ""), "DPM++ 2M"),
         (("DPM++ 2M", "Automatic"), "DPM++ 2M Karras"),
@@ -102,8 +103,8 @@ def test_automatic_is_what_the_webui_takes() -> None:
         (("LCM", "SGM Uniform"), "LCM SGM Uniform"),
     ],
 )
-def test_the_webuis_two_settings(told: tuple[str, str], name: str) -> None:
-    assert from_webui(*told).name == name
+def test_the_webuis_two_settings(settings: tuple[str, str], name: str) -> None:
+    assert from_webui(*settings).name == name
 
 
 def test_the_two_settings_that_are_written_are_read_back() -> None:
@@ -115,7 +116,7 @@ def test_the_two_settings_that_are_written_are_read_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("DPM++ 2M Karas", r"did you mean 'DPM\+\+ 2M Karras'"),
         ("zzz", "there are DDIM"),
@@ -125,8 +126,8 @@ def test_the_two_settings_that_are_written_are_read_back() -> None:
         ("dpm_adaptive_karras", "use 'DPM fast'"),
     ],
 )
-def test_what_is_no_sampler_is_told(name: str, told: str) -> None:
-    with pytest.raises(GridError, match=told):
+def test_what_is_no_sampler_is_told(name: str, message: str) -> None:
+    with pytest.raises(GridError, match=message):
         find_sampler(name)
 
 
@@ -134,8 +135,10 @@ def test_karras_comes_only_by_name(base: Base) -> None:
     config = {**base.scheduler_config, "use_karras_sigmas": True}
     assert not find_sampler("DPM++ 2M").scheduler(config).config.use_karras_sigmas
     assert find_sampler("DPM++ 2M Karras").scheduler(base.scheduler_config).config.use_karras_sigmas
-    plain, asked = (find_sampler("Euler").prepared(each, 9, webui=True) for each in (base.scheduler_config, config))
-    assert torch.equal(plain.sigmas, asked.sigmas)
+    own, karras = (
+        find_sampler("Euler").make_scheduler(each, 9, webui=True) for each in (base.scheduler_config, config)
+    )
+    assert torch.equal(own.sigmas, karras.sigmas)
 
 
 CALLS = {"Heun": 39, "DPM2": 39, "DPM2 a": 39, "DPM++ 2S a": 39, "DPM++ SDE": 39, "Restart": 39, "PLMS": 21}
@@ -146,8 +149,8 @@ def test_a_run_makes_as_many_model_calls_as_it_says(base: Base, name: str) -> No
     """n, or 2n - 1 where the last step of two calls ends at 0; the WebUI's DDIM does not call its last time."""
     timed = name in ("DDIM", "DDIM CFG++", "PLMS")
     for webui in (False, True):
-        found = find_sampler(name).prepared(CONFIG, 20, webui=webui)
-        assert len(found.timesteps) == CALLS.get(name, 20) - (timed and webui), webui
+        scheduler = find_sampler(name).make_scheduler(CONFIG, 20, webui=webui)
+        assert len(scheduler.timesteps) == CALLS.get(name, 20) - (timed and webui), webui
     for kind in KINDS:
         calls: list[float] = []
 
@@ -156,10 +159,8 @@ def test_a_run_makes_as_many_model_calls_as_it_says(base: Base, name: str) -> No
             return plain_unet(base)(*inputs)
 
         fixed = StaticGuidance(condition(base, ["a"]), condition(base, [""]))
-        denoise_guided(
-            base, fixed, initial_latents(kind, 1, (64, 64)), 3, 4.0, name, seeds=[1], kind=kind, unet=counted
-        )
-        said = find_sampler(name).prepared(base.scheduler_config, 3, webui=kind != "own").timesteps
+        denoise(base, fixed, initial_latents(kind, 1, (64, 64)), [1], Sampling(3, 4.0, name, kind), unet=counted)
+        said = find_sampler(name).make_scheduler(base.scheduler_config, 3, webui=kind != "own").timesteps
         assert calls == pytest.approx(said.tolist())
 
 
@@ -167,27 +168,18 @@ def test_cfg_plus_plus_needs_the_negative_prompt_at_any_scale(base: Base) -> Non
     """At 12.5, the paper's 1, the picture follows the prompt alone, and is noised again by the negative one."""
     assert find_sampler("DDIM CFG++").guided(1) and find_sampler("DDIM CFG++").scale(12.5) == 1
     assert not find_sampler("DDIM").guided(1) and find_sampler("DDIM").scale(7) == 7
-    told = PromptConditioning.plain(condition(base, ["1girl"])), PromptConditioning.plain(condition(base, [""]))
-    parts = denoise_guided(
-        base,
-        ComposedGuidance(told[:1], told[1:]),
-        initial_latents("own", 1, (64, 64)),
-        4,
-        12.5,
-        "DDIM CFG++",
-        seeds=[1],
-    )
+    prompts = plain_conditionings(base, ["1girl", ""])
+    start, sampling = initial_latents("own", 1, (64, 64)), Sampling(4, 12.5, "DDIM CFG++")
+    composed = denoise(base, ComposedGuidance(prompts[:1], prompts[1:]), start, [1], sampling)
     made = [
-        denoise_guided(
+        denoise(
             base,
             StaticGuidance(condition(base, ["1girl"]), condition(base, [negative])),
-            initial_latents("own", 1, (64, 64)),
-            4,
-            12.5,
-            "DDIM CFG++",
-            seeds=[1],
+            start,
+            [1],
+            sampling,
         )
         for negative in ("", "bad, worse")
     ]
     assert (made[0] - made[1]).abs().max() > 1e-2
-    torch.testing.assert_close(made[0], parts, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(made[0], composed, rtol=1e-3, atol=1e-3)

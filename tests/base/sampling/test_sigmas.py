@@ -31,11 +31,11 @@ def test_trainings_levels_are_the_noise_schedules(known: Tensor) -> None:
 @pytest.mark.parametrize("schedule", ["", *SCHEDULES])
 @pytest.mark.parametrize("steps", [1, 2, 7, 20])
 def test_levels_fall_from_near_the_last_one(known: Tensor, schedule: str, steps: int) -> None:
-    found = schedule_sigmas(known, steps, schedule)
-    assert len(found) == steps + 1 + (schedule == "DDIM" and steps == 7)
-    assert (found[1:] < found[:-1]).all() and found.dtype == torch.float64
-    assert found[0] == pytest.approx(float(known[-1]), rel=1e-3) or schedule == "DDIM"
-    assert found[-1] == pytest.approx(float(known[0]) if schedule == "KL Optimal" else 0)
+    sigmas = schedule_sigmas(known, steps, schedule)
+    assert len(sigmas) == steps + 1 + (schedule == "DDIM" and steps == 7)
+    assert (sigmas[1:] < sigmas[:-1]).all() and sigmas.dtype == torch.float64
+    assert sigmas[0] == pytest.approx(float(known[-1]), rel=1e-3) or schedule == "DDIM"
+    assert sigmas[-1] == pytest.approx(float(known[0]) if schedule == "KL Optimal" else 0)
 
 
 def test_levels_by_hand(known: Tensor) -> None:
@@ -61,7 +61,7 @@ def test_levels_by_hand(known: Tensor) -> None:
 def test_sdxl_has_aligned_levels_of_its_own(known: Tensor) -> None:
     assert schedule_sigmas(known, 11, "Align Your Steps", xl=True)[4].item() == pytest.approx(1.342)
     assert schedule_sigmas(known, 11, "Align Your Steps")[4].item() == pytest.approx(1.886)
-    made = find_sampler("Euler Align Your Steps").prepared(CONFIG, 11, xl=True)
+    made = find_sampler("Euler Align Your Steps").make_scheduler(CONFIG, 11, xl=True)
     assert made.sigmas[4].item() == pytest.approx(1.342)
 
 
@@ -71,15 +71,15 @@ def test_every_schedule_type_is_heeded(known: Tensor, name: str, webui: bool) ->
     """Not for LCM, whose levels lie among its own 50."""
     trim = SAMPLERS[name].method.trimmed
     for schedule in SCHEDULES:
-        found = find_sampler(f"{name} {schedule}").prepared(CONFIG, 7, webui=webui)
+        scheduler = find_sampler(f"{name} {schedule}").make_scheduler(CONFIG, 7, webui=webui)
         wanted = schedule_sigmas(known, 7 + trim, schedule)
         if webui or schedule not in ("Karras", "Exponential"):
-            assert torch.as_tensor(found.sigmas)[0].item() == pytest.approx(wanted[0].item(), rel=1e-5), schedule
-            made = {round(float(level), 3) for level in found.sigmas}
+            assert torch.as_tensor(scheduler.sigmas)[0].item() == pytest.approx(wanted[0].item(), rel=1e-5), schedule
+            made = {round(float(level), 3) for level in scheduler.sigmas}
             assert made >= {round(float(level), 3) for level in wanted[1 : -2 if trim else -1]}, schedule
         else:  # diffusers' own may begin at its own first time
-            plain = find_sampler(name).prepared(CONFIG, 7, webui=webui)
-            assert list(map(float, found.sigmas)) != list(map(float, plain.sigmas)), schedule
+            plain = find_sampler(name).make_scheduler(CONFIG, 7, webui=webui)
+            assert list(map(float, scheduler.sigmas)) != list(map(float, plain.sigmas)), schedule
 
 
 def test_quantiles_are_those_of_the_beta_distribution() -> None:
@@ -97,8 +97,8 @@ def test_times_lie_between_trainings(known: Tensor) -> None:
 def test_the_webuis_even_times() -> None:
     assert uniform_timesteps(1000, 4) == [751, 501, 251, 1]
     assert uniform_timesteps(1000, 12)[:2] == [997, 914] and len(uniform_timesteps(1000, 12)) == 13
-    assert find_sampler("DDIM").prepared(CONFIG, 4, webui=True).timesteps.tolist() == [751, 501, 251]
-    assert find_sampler("PLMS").prepared(CONFIG, 4, webui=True).timesteps.tolist() == [751, 501, 501, 251]
-    assert find_sampler("DDIM").prepared(CONFIG, 1, webui=True).timesteps.tolist() == [1]
+    assert find_sampler("DDIM").make_scheduler(CONFIG, 4, webui=True).timesteps.tolist() == [751, 501, 251]
+    assert find_sampler("PLMS").make_scheduler(CONFIG, 4, webui=True).timesteps.tolist() == [751, 501, 501, 251]
+    assert find_sampler("DDIM").make_scheduler(CONFIG, 1, webui=True).timesteps.tolist() == [1]
     own = {**CONFIG, "timestep_spacing": "trailing", "steps_offset": 0}
-    assert find_sampler("DDIM").prepared(own, 4).timesteps.tolist() == [999, 749, 499, 249]
+    assert find_sampler("DDIM").make_scheduler(own, 4).timesteps.tolist() == [999, 749, 499, 249]

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from loratools.adapter.files.file import read
+from loratools.blocks.parse import find_preset, parse_vector
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import SD1_17
-from loratools.blocks.vector import BlockVector, find_preset, parse_vector
+from loratools.blocks.vector import BlockVector
 from loratools.errors import BlockError, FileError, ShapeError
 from loratools.ops.analysis.block_shares import parts_of
 from loratools.ops.analysis.suggest import align, suggest
@@ -52,9 +53,9 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_coefficient_and_cosine_are_the_dense_ones(pair: tuple[Path, Path]) -> None:
     style, base = pair
-    found = suggest(style, base)
-    assert list(found.blocks) == list(SD1_17.names)
-    for block, one in found.blocks.items():
+    suggestion = suggest(style, base)
+    assert list(suggestion.blocks) == list(SD1_17.names)
+    for block, one in suggestion.blocks.items():
         s, r = dense_block(style, block), dense_block(base, block)
         assert one.coefficient == pytest.approx(float(s @ r / (r @ r)), rel=1e-4)
         assert one.cosine == pytest.approx(float(s @ r / (s.norm() * r.norm())), rel=1e-4)
@@ -64,8 +65,8 @@ def test_coefficient_and_cosine_are_the_dense_ones(pair: tuple[Path, Path]) -> N
 def test_the_suggested_gp2_leaves_nothing_along_the_base_and_no_more(pair: tuple[Path, Path]) -> None:
     style, base = pair
     gp1 = find_preset("GP1", PRESETS)
-    found = suggest(style, base, gp1)
-    terms = [Term(read(style), 1.0, gp1), Term(read(base), -1.0, BlockVector(SD1_17, found.gp2))]
+    suggestion = suggest(style, base, gp1)
+    terms = [Term(read(style), 1.0, gp1), Term(read(base), -1.0, BlockVector(SD1_17, suggestion.gp2))]
     merged = combine(terms)
     for block in SD1_17.names:
         names = [name for name in sorted(merged) if SD1_17.block_of(name) == block]
@@ -82,22 +83,22 @@ def test_an_opposed_base_is_not_added_and_zeros_give_no_nonsense(tmp_path: Path)
         for key, value in base.items()
     }
     a, b = save(tmp_path / "a.safetensors", style), save(tmp_path / "b.safetensors", zeros)
-    for found in (suggest(a, b), suggest(b, a)):
-        assert set(found.gp2.values()) == {0.0}
-        told = json.dumps(found.json(), allow_nan=False)
-        assert found.blocks["M00"].cosine == 0 and found.blocks["M00"].overlap == 0 and "NaN" not in told
-        assert found.blocks["OUT03"].cosine == pytest.approx(-1)
-        assert "GP2 that removes" in found.text()
+    for suggestion in (suggest(a, b), suggest(b, a)):
+        assert set(suggestion.gp2.values()) == {0.0}
+        text = json.dumps(suggestion.json(), allow_nan=False)
+        assert suggestion.blocks["M00"].cosine == 0 and suggestion.blocks["M00"].overlap == 0 and "NaN" not in text
+        assert suggestion.blocks["OUT03"].cosine == pytest.approx(-1)
+        assert "GP2 that removes" in suggestion.text()
 
 
 def test_modules_that_one_file_lacks_count_as_zero_there(tmp_path: Path) -> None:
     names = ["unet.mid_block.attentions.0.proj_in", "unet.up_blocks.1.attentions.0.proj_in"]
     a = save(tmp_path / "a.safetensors", lora_tensors(names=names, rank=1))
     b = save(tmp_path / "b.safetensors", lora_tensors(names=names[:1], rank=1))
-    found = suggest(a, b)
-    assert found.blocks["OUT03"].base == 0 and found.blocks["OUT03"].coefficient == 0
-    assert found.blocks["M00"].coefficient == pytest.approx(1)
-    assert len(found.gp2) == 17 and found.gp2["BASE"] == 0 and found.gp1["BASE"] == 1
+    suggestion = suggest(a, b)
+    assert suggestion.blocks["OUT03"].base == 0 and suggestion.blocks["OUT03"].coefficient == 0
+    assert suggestion.blocks["M00"].coefficient == pytest.approx(1)
+    assert len(suggestion.gp2) == 17 and suggestion.gp2["BASE"] == 0 and suggestion.gp1["BASE"] == 1
 
 
 def test_blocks_that_keep_growing_are_the_suspects(tmp_path: Path) -> None:
@@ -111,12 +112,12 @@ def test_blocks_that_keep_growing_are_the_suspects(tmp_path: Path) -> None:
                 tensors[key] *= epoch if "up_blocks_2_attentions_0" in key else settled
         save(run / f"ink-{epoch:06d}.safetensors", tensors)
     base = save(tmp_path / "base.safetensors", lora_tensors(rank=1, seed=4))
-    found = suggest(run, base, find_preset("GP1", PRESETS), find_preset("GP2", PRESETS))
-    assert found.suspects == ["OUT06"]
-    growth = found.growth["OUT06"]
+    suggestion = suggest(run, base, find_preset("GP1", PRESETS), find_preset("GP2", PRESETS))
+    assert suggestion.suspects == ["OUT06"]
+    growth = suggestion.growth["OUT06"]
     assert growth.growth == pytest.approx(1, rel=1e-4) and len(growth.norms) == 8
-    assert found.gp1["OUT06"] == pytest.approx(0.5, abs=0.02) and found.gp1["OUT07"] == 1.1
-    assert found.guide_gp2["BASE"] == 0.3 and "overfit suspects): OUT06" in found.text()
+    assert suggestion.gp1["OUT06"] == pytest.approx(0.5, abs=0.02) and suggestion.gp1["OUT07"] == 1.1
+    assert suggestion.guide_gp2["BASE"] == 0.3 and "overfit suspects): OUT06" in suggestion.text()
     assert not suggest(run / "ink-000008.safetensors", base).growth, "one file has no epochs"
 
 

@@ -17,7 +17,7 @@ from loratools.errors import FileError, FormatError, MergeStringError, NonFinite
 from loratools.ops.merging.merge import combine, merge_files, plan, verify
 from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.ops.merging.terms import Term, resolve_terms
-from tests.loras import FIXTURES, SD15, TINY_XL, Sizes, lora_tensors, save
+from tests.loras import SD15, TINY_XL, Sizes, lora_tensors, save, trained
 from tests.oracle import GP1, GP2, Stored, relative_error
 
 PRESETS = load_presets()
@@ -43,26 +43,22 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def fixtures() -> list[dict[str, Path]]:
-    if not FIXTURES.is_dir():
-        return []
-    return [
-        {
-            "A": FIXTURES / "sdscripts-sd15-style-r8a4.safetensors",
-            "B": FIXTURES / "sdscripts-sd15-base-r4a1.safetensors",
-        }
-    ]
+def check_style_merge(files: dict[str, Path], out: Path) -> None:
+    report = merge_files(terms("A:1:GP1,B:-1:GP2", **files), out)
+    error = relative_error(report.path, [(files["A"], 1, GP1), (files["B"], -1, GP2)])
+    assert error <= 5e-4 and report.error == pytest.approx(error, rel=1e-3)
+    again = verify(report.path, terms("A:1:GP1,B:-1:GP2", **files))
+    assert again.error == pytest.approx(error, rel=1e-6)
+    assert list(again.blocks) == list(report.blocks) and len(again.blocks) == 17
+    assert again.blocks == pytest.approx({name: block.error for name, block in report.blocks.items()}, rel=1e-2)
 
 
 def test_the_style_merge_is_exact_to_half_precision(pair: dict[str, Path], tmp_path: Path) -> None:
-    for files in (pair, *fixtures()):
-        report = merge_files(terms("A:1:GP1,B:-1:GP2", **files), tmp_path / "m.safetensors")
-        error = relative_error(report.path, [(files["A"], 1, GP1), (files["B"], -1, GP2)])
-        assert error <= 5e-4 and report.error == pytest.approx(error, rel=1e-3)
-        again = verify(report.path, terms("A:1:GP1,B:-1:GP2", **files))
-        assert again.error == pytest.approx(error, rel=1e-6)
-        assert list(again.blocks) == list(report.blocks) and len(again.blocks) == 17
-        assert again.blocks == pytest.approx({name: block.error for name, block in report.blocks.items()}, rel=1e-2)
+    check_style_merge(pair, tmp_path / "m.safetensors")
+
+
+def test_the_style_merge_of_files_that_sd_scripts_trained_is_exact_to_half_precision(tmp_path: Path) -> None:
+    check_style_merge({"A": trained("style-r8a4"), "B": trained("base-r4a1")}, tmp_path / "m.safetensors")
 
 
 def test_sd15s_own_shapes_merge_exactly(tmp_path: Path) -> None:
@@ -233,30 +229,30 @@ def test_sdxl_merges_with_its_own_vectors(tmp_path: Path) -> None:
 
 
 def test_the_plan_lists_blocks_weights_and_shares(pair: dict[str, Path]) -> None:
-    found = plan(terms("A:2:GP1,B:-1:te=0.5", **pair))
-    assert len(found.rows) == 34 and [row.weight for row in found.rows[:17]] == [2 * value for value in GP1]
-    assert found.rows[17].block == "BASE" and found.rows[17].weight == -0.5 and found.rows[17].modules == 72
-    assert sum(row.share for row in found.rows) == pytest.approx(1)
+    resolved = plan(terms("A:2:GP1,B:-1:te=0.5", **pair))
+    assert len(resolved.rows) == 34 and [row.weight for row in resolved.rows[:17]] == [2 * value for value in GP1]
+    assert resolved.rows[17].block == "BASE" and resolved.rows[17].weight == -0.5 and resolved.rows[17].modules == 72
+    assert sum(row.share for row in resolved.rows) == pytest.approx(1)
     stored = Stored(pair["A"])
     squares = {
         block: sum(float(stored.dense(stem).norm() ** 2) for stem in stored.stems if stem.startswith(prefix))
         for block, prefix in (("IN01", "lora_unet_down_blocks_0_attentions_0"), ("M00", "lora_unet_mid_block"))
     }
-    shares = {row.block: row.share for row in found.rows if row.file == "A"}
+    shares = {row.block: row.share for row in resolved.rows if row.file == "A"}
     asked = (0.6**2 * squares["IN01"]) / (0.4**2 * squares["M00"])
     assert shares["IN01"] / shares["M00"] == pytest.approx(asked)
-    lines = found.text().splitlines()
+    lines = resolved.text().splitlines()
     assert lines[0].split() == ["file", "block", "weight", "modules", "share"] and len(lines) == 35
-    assert json.loads(json.dumps(found.json()))["rows"][0]["block"] == "BASE" and found.unblocked == ()
+    assert json.loads(json.dumps(resolved.json()))["rows"][0]["block"] == "BASE" and resolved.unblocked == ()
 
 
 def test_modules_in_no_block_take_the_strength_and_are_listed(tmp_path: Path) -> None:
     names = [PROJ, "unet.conv_out", "unet.time_embedding.linear_1"]
     path = save(tmp_path / "a.safetensors", lora_tensors(names=names, rank=1))
-    found = plan(terms("A:-0.5:NONE", A=path))
-    assert found.unblocked == ("unet.conv_out", "unet.time_embedding.linear_1")
-    assert [(row.block, row.weight, row.modules) for row in found.rows] == [("M00", 0, 1), ("(none)", -0.5, 2)]
-    assert "in no block" in found.text() and "unet.conv_out" in found.text()
+    resolved = plan(terms("A:-0.5:NONE", A=path))
+    assert resolved.unblocked == ("unet.conv_out", "unet.time_embedding.linear_1")
+    assert [(row.block, row.weight, row.modules) for row in resolved.rows] == [("M00", 0, 1), ("(none)", -0.5, 2)]
+    assert "in no block" in resolved.text() and "unet.conv_out" in resolved.text()
     report = merge_files(terms("A:-0.5:NONE", A=path), tmp_path / "m.safetensors")
     assert list(report.blocks) == ["M00", "(none)"] and "total" in report.text()
 

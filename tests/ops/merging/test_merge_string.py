@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loratools.adapter.files.epoch_files import parse_reference
-from loratools.blocks.text import split_items
+from loratools.blocks.tokens import split_items
 from loratools.errors import MergeStringError
 from loratools.ops.merging.merge_string import ParsedTerm, Span, TermSpec, locate_terms, parse_merge_string, quoted
 from tests.oracle import GP1

@@ -19,11 +19,12 @@ from loratools.adapter.files.metadata import KEY, Provenance
 from loratools.blocks.scheme import NO_BLOCK
 from loratools.errors import BaseModelError, FileError, FormatError, MergeStringError, NonFiniteError, ShapeError
 from loratools.ops.analysis.analyze import analyze, plot
-from loratools.ops.analysis.norms import match_norms
 from loratools.ops.merging.combine import combine
 from loratools.ops.merging.compat import Tool, compatible
 from loratools.ops.merging.merge import into_provenance, merge_files, plan
 from loratools.ops.merging.merge_into import merge_into
+from loratools.ops.merging.method import MergeMethod
+from loratools.ops.merging.norms import match_norms
 from loratools.ops.merging.terms import Term
 from loratools.ops.merging.ties import Ties, ties
 from tests.base.compvis import write_single_file
@@ -72,7 +73,7 @@ def test_ties_does_not_depend_on_how_factors_are_written(tmp_path: Path) -> None
 def test_a_ties_merge_says_how_far_it_is_from_the_sum(tmp_path: Path) -> None:
     files = pair(tmp_path, zero=(TEXT,))
     asked = terms("A:1,B:1", **files)
-    report = merge_files(asked, tmp_path / "o.safetensors", source=Ties(asked, 0.5), method={"method": "ties"})
+    report = merge_files(asked, tmp_path / "o.safetensors", method=MergeMethod("ties"))
     a, b = dense(files["A"]), dense(files["B"])
     assert report.distance is not None and report.error < 5e-4
     assert report.distance.error == pytest.approx(distance(report.path, {n: a[n] + b[n] for n in a}), rel=1e-3)
@@ -142,15 +143,15 @@ def test_other_tools_errors_are_reproduced(
     sixteen: dict[str, Path], tmp_path: Path, text: str, tool: Tool, measured: float
 ) -> None:
     asked = terms(text, **sixteen)
-    report = merge_files(asked, tmp_path / "o.safetensors", source=compatible(asked, tool), dtype=torch.float32)
+    report = merge_files(asked, tmp_path / "o.safetensors", method=MergeMethod(compat=tool), dtype=torch.float32)
     assert report.distance is not None
     assert report.distance.error == pytest.approx(measured, rel=0.12, abs=1e-6)  # 0.12: random factors are small here
     if tool == "supermerger" and ":GP1" in text:
-        a, b, found = factors(sixteen["A"]), factors(sixteen["B"]), factors(report.path)
+        a, b, merged = factors(sixteen["A"]), factors(sixteen["B"]), factors(report.path)
         for stem in list(a)[::50]:
             v, w = sd1_weight(stem, GP1), -sd1_weight(stem, GP2)
             wanted = (v * a[stem][0] + w * b[stem][0]) @ (v * a[stem][1] + w * b[stem][1])
-            up, down = found[stem]
+            up, down = merged[stem]
             assert torch.allclose(up @ down, wanted, rtol=1e-4, atol=1e-6)
 
 
@@ -158,9 +159,9 @@ def test_other_tools_read_vectors_in_their_own_way(tmp_path: Path) -> None:
     files = {"A": Made(seed=1, names=(LINEAR, CONV, POINT)).save(tmp_path / "A.safetensors")}
     a = dense(files["A"])
     inline = terms("A:0.5:" + ",".join(["0.5"] * 17), 1.0, **files)
-    assert inline[0].written
-    found = compatible(inline, "supermerger")
-    assert torch.allclose(found[POINT].dense().flatten(1), 0.25 * a[POINT], atol=1e-5)  # the ratio is ignored
+    assert inline[0].inline
+    result = compatible(inline, "supermerger")
+    assert torch.allclose(result[POINT].dense().flatten(1), 0.25 * a[POINT], atol=1e-5)  # the ratio is ignored
     conv = Made(seed=1, names=("unet.down_blocks.0.downsamplers.0.conv", POINT))
     SHAPES["unet.down_blocks.0.downsamplers.0.conv"] = (6, 4, 3, 3)
     try:
@@ -168,7 +169,7 @@ def test_other_tools_read_vectors_in_their_own_way(tmp_path: Path) -> None:
     finally:
         del SHAPES["unet.down_blocks.0.downsamplers.0.conv"]
     gone = terms("A:1:GP1", 1.0, **files)
-    report = merge_files(gone, tmp_path / "o.safetensors", source=compatible(gone, "lbw"))
+    report = merge_files(gone, tmp_path / "o.safetensors", method=MergeMethod(compat="lbw"))
     c = dense(files["A"])
     lost = float(c["unet.down_blocks.0.downsamplers.0.conv"].norm())
     assert report.distance is not None
@@ -219,7 +220,7 @@ def test_merging_into_a_model_changes_only_its_modules(base: Path, tmp_path: Pat
     report = merge_into(combine(asked), base, tmp_path / "model.safetensors", provenance=made)
     before, after, change = load_file(base), load_file(report.path), dense(files["A"])
     assert list(safe_open(base, "pt").keys()) == list(safe_open(report.path, "pt").keys())
-    places = {open_checkpoint(base).places[f"{name}.weight"].key: name for name in change}
+    places = {open_checkpoint(base).locations[f"{name}.weight"].key: name for name in change}
     for key, tensor in before.items():
         assert after[key].dtype == tensor.dtype
         if key not in places:
@@ -229,13 +230,13 @@ def test_merging_into_a_model_changes_only_its_modules(base: Path, tmp_path: Pat
         assert torch.equal(after[key].flatten(1), wanted.to(dtype)) or float(
             (after[key].double().flatten(1) - wanted).norm() / wanted.norm()
         ) < (1e-6 if dtype == torch.float32 else 5e-4)
-    told = safe_open(report.path, "pt").metadata()
-    assert {key: told[key] for key in safe_open(base, "pt").metadata()} == safe_open(base, "pt").metadata()
-    assert json.loads(told[KEY])["step"]["into"]["name"] == base.name
-    assert report.modules == 4 and report.total.error < 1e-2 and "total" in report.text()
+    metadata = safe_open(report.path, "pt").metadata()
+    assert {key: metadata[key] for key in safe_open(base, "pt").metadata()} == safe_open(base, "pt").metadata()
+    assert json.loads(metadata[KEY])["step"]["into"]["name"] == base.name
+    assert report.modules == 4 and report.total.relative < 1e-2 and "total" in report.text()
     assert set(report.json()["blocks"]) == {"BASE", "IN01", "M00"}
     again = merge_into(combine(asked), base, tmp_path / "model.safetensors", provenance=made)
-    assert again.total.error == report.total.error
+    assert again.total.relative == report.total.relative
     with pytest.raises(FileError, match="--force"):
         merge_into(combine(asked), base, report.path, provenance=into_provenance(asked, base, "them"))
 
@@ -291,17 +292,17 @@ def test_a_model_that_does_not_fit_is_named_and_nothing_is_written(base: Path, t
 
 def test_analysis_of_one_file(tmp_path: Path) -> None:
     path = Made(seed=1, zero=(TEXT,)).save(tmp_path / "a.safetensors")
-    found = analyze(path)
+    analysis = analyze(path)
     matrix = dense(path)[POINT]
     s2 = torch.linalg.svdvals(matrix) ** 2
     p = s2[s2 > 1e-20] / s2.sum()
-    block = found.blocks[0]["M00"]
+    block = analysis.blocks[0]["M00"]
     assert block.effective_rank == pytest.approx(float(torch.exp(-(p * p.log()).sum())), rel=1e-6)
     assert block.stable_rank == pytest.approx(float(s2.sum() / s2[0])) and block.norm == pytest.approx(matrix.norm())
-    assert sum(one.share for one in found.blocks[0].values()) == pytest.approx(1)
-    assert found.blocks[0]["BASE"].effective_rank == 0 and found.total is None
-    assert json.loads(json.dumps(found.json()))["blocks"]["M00"]["modules"] == 1
-    assert "effective rank" in found.text()
+    assert sum(one.share for one in analysis.blocks[0].values()) == pytest.approx(1)
+    assert analysis.blocks[0]["BASE"].effective_rank == 0 and analysis.total is None
+    assert json.loads(json.dumps(analysis.json()))["blocks"]["M00"]["modules"] == 1
+    assert "effective rank" in analysis.text()
 
 
 def test_analysis_of_two_files(tmp_path: Path) -> None:
@@ -311,14 +312,15 @@ def test_analysis_of_two_files(tmp_path: Path) -> None:
     assert same.total.down == pytest.approx(1) and same.shared_start and same.total.angle < 1e-2
     assert "started from the same random A" in same.text() and "BASE" not in same.likeness
     other = Made(seed=2, rank=2).save(tmp_path / "b.safetensors")
-    found = analyze(one, other)
+    analysis = analyze(one, other)
     a, b = dense(one), dense(other)
     names = [name for name in a if name != TEXT]
     dot = sum(float((a[name] * b[name]).sum()) for name in names)
     norms = [math.sqrt(sum(float(f[name].norm()) ** 2 for name in names)) for f in (a, b)]
-    assert found.total is not None and found.total.cosine == pytest.approx(dot / norms[0] / norms[1])
-    assert found.total.down is None and not found.shared_start
-    assert set(found.json()) >= {"files", "blocks", "cosine", "overlap", "shared_start"}
-    assert plot(found, tmp_path / "p/x.png").read_bytes()[:4] == b"\x89PNG"
+    assert analysis.total is not None and analysis.total.cosine == pytest.approx(dot / norms[0] / norms[1])
+    assert analysis.total.down is None and not analysis.shared_start
+    assert set(analysis.json()) >= {"files", "blocks", "cosine", "overlap", "shared_start"}
+    assert plot(analysis, tmp_path / "p/x.png") == tmp_path / "p/x.png"
+    assert (tmp_path / "p/x.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(FormatError, match="one family"):
         analyze(one, save(tmp_path / "xl.safetensors", lora_tensors("sdxl", rank=1)))

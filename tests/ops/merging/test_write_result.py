@@ -14,11 +14,11 @@ from loratools.adapter.algebra.lowrank import Delta, LowRank
 from loratools.adapter.algebra.rank import Error, Exact, Fixed, RankRule, Size
 from loratools.adapter.architectures.names import lora_targets
 from loratools.adapter.files.metadata import Provenance
-from loratools.ops.merging.lazy_result import Source
-from loratools.ops.merging.write_result import store
+from loratools.ops.merging.lazy_result import LazyResult
+from loratools.ops.merging.write_result import write_result
 
 
-class Counted(Source):
+class Counted(LazyResult):
     """Random modules that count how many of them live."""
 
     def __init__(self, costly: bool) -> None:
@@ -47,7 +47,7 @@ class Counted(Source):
 @pytest.mark.parametrize("rule", [Exact(), Fixed(2), Error(0.3), Size(120_000)])
 def test_only_a_few_modules_are_held(tmp_path: Path, rule: RankRule, costly: bool) -> None:
     source = Counted(costly)
-    report = store(
+    report = write_result(
         source, tmp_path / "o.safetensors", rule=rule, dtype=torch.float16, metadata={}, provenance=Provenance({}, "me")
     )
     assert report.modules == len(source) == 264
@@ -58,7 +58,7 @@ def test_only_a_few_modules_are_held(tmp_path: Path, rule: RankRule, costly: boo
 @pytest.mark.parametrize("rule", [Error(0.3), Size(120_000)])
 def test_keeping_factors_and_computing_them_again_give_the_same_file(tmp_path: Path, rule: RankRule) -> None:
     reports = [
-        store(
+        write_result(
             Counted(costly),
             tmp_path / f"{costly}/o.safetensors",
             rule=rule,

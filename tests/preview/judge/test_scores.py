@@ -49,8 +49,8 @@ def by_name(scores: Sequence[Score]) -> dict[str, Score]:
 
 
 def test_distance_from_the_base_and_the_nearest_training_image(tmp_path: Path, grid: Grid, training: Path) -> None:
-    found = score_pictures(tmp_path, grid, Scoring(training=training, held_out=training))
-    base, near, copy = (by_name(found[key]) for key in ("k0", "k1", "k2"))
+    scored = score_pictures(tmp_path, grid, Scoring(training=training, held_out=training))
+    base, near, copy = (by_name(scored[key]) for key in ("k0", "k1", "k2"))
     assert base["from base (pixels)"].text == "from base 0.00"
     assert near["from base (pixels)"].part < 0.05 < 0.5 < copy["from base (pixels)"].part  # type: ignore[operator]
     assert copy["nearest (pixels)"].text == "nearest 1.00!" and not base["nearest (pixels)"].text.endswith("!")
@@ -107,9 +107,9 @@ def test_the_judge_reads_tags_defects_and_style(tmp_path: Path, grid: Grid, trai
         return [Reading({"framing": "full_body"}, {"ink": 0.9, "flat": 0.1}, {"hands": 1.5}) for _ in images]
 
     asked = replace(grid, prompts=("1girl, full body, smile",))
-    found = by_name(score_pictures(tmp_path, asked, Scoring(judge=judge, training=training))["k1"])
-    assert found["tags (judge)"].text == "tags 50 %" and found["defects (judge)"].part == 0.5
-    assert found["style (judge)"].part == pytest.approx(1)
+    scored = by_name(score_pictures(tmp_path, asked, Scoring(judge=judge, training=training))["k1"])
+    assert scored["tags (judge)"].text == "tags 50 %" and scored["defects (judge)"].part == 0.5
+    assert scored["style (judge)"].part == pytest.approx(1)
 
 
 def tiny_clip(folder: Path) -> Path:
@@ -137,15 +137,15 @@ def tiny_dino(folder: Path) -> Path:
     torch.manual_seed(0)
     config = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
     Dinov2Model(config).save_pretrained(folder)
-    told = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-    (folder / "preprocessor_config.json").write_text(json.dumps(told))
+    features = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(features))
     return folder
 
 
 def test_local_models_are_loaded_and_compare(tmp_path: Path, grid: Grid, training: Path) -> None:
     models = tuple(load_features(made(tmp_path / made.__name__)) for made in (tiny_clip, tiny_dino))
-    found = score_pictures(tmp_path, grid, Scoring(models, training=training))
-    near, copy = by_name(found["k1"]), by_name(found["k2"])
+    scored = score_pictures(tmp_path, grid, Scoring(models, training=training))
+    near, copy = by_name(scored["k1"]), by_name(scored["k2"])
     assert list(near) == ["from base (CLIP)", "nearest (CLIP)", "prompt (CLIP)", "from base (DINO)", "nearest (DINO)"]
     for model in ("CLIP", "DINO"):
         assert copy[f"nearest ({model})"].text.startswith("nearest 1.00")
@@ -162,8 +162,8 @@ def test_features_are_transformers_own(tmp_path: Path) -> None:
     pixels = (torch.from_numpy(np.asarray(image).copy()).float() / 255 - torch.tensor(mean)) / torch.tensor(deviation)
     model = CLIPModel.from_pretrained(clip).eval()
     with torch.no_grad():
-        told = model.get_image_features(pixel_values=pixels.permute(2, 0, 1)[None])
-    wanted = getattr(told, "pooler_output", told)
+        features = model.get_image_features(pixel_values=pixels.permute(2, 0, 1)[None])
+    wanted = getattr(features, "pooler_output", features)
     assert torch.allclose(load_features(clip).images([image]), wanted / wanted.norm(), atol=1e-5)
     assert AutoModel is not None and Pixels().images([image]).norm() == pytest.approx(1)
 

@@ -1,4 +1,4 @@
-"""The 0.9 test on drawn pictures: styles pass, noise and blots do not, and no change is told."""
+"""The 0.9 test on drawn pictures: styles pass, noise and blots do not, and no change is reported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from loratools.pocket.draw import STYLES, draw, random_figure
-from loratools.preview.judge.verdict import Pixels, judge_row
+from loratools.preview.judge.verdict import Look, Pixels, Verdict, judge_looks
 
 SEEDS = (1, 2, 3)
 
@@ -18,6 +18,10 @@ def drawn(style: str) -> list[Pixels]:
     figures = [random_figure(random.Random(seed)) for seed in SEEDS]
     images = [draw(replace(figure, style=style), seed).image for figure, seed in zip(figures, SEEDS, strict=True)]
     return [np.asarray(image.convert("RGB"), dtype=np.float32) for image in images]
+
+
+def judge_row(pictures: dict[float, list[Pixels]]) -> Verdict:
+    return judge_looks({weight: [Look(picture) for picture in own] for weight, own in pictures.items()})
 
 
 def mixed(one: list[Pixels], two: list[Pixels], share: float) -> list[Pixels]:
@@ -36,9 +40,9 @@ BASE = drawn("house")
 
 @pytest.mark.parametrize("style", [name for name in STYLES if name != "house"])
 def test_a_style_passes(style: str) -> None:
-    found = judge_row({0.0: BASE, 0.5: mixed(BASE, drawn(style), 0.5), 1.0: drawn(style)})
-    assert found.level == "good" and found.holds == 1.0 and found.moved > 5
-    assert found.text == "0.9 test: passes, holds up to 1"
+    verdict = judge_row({0.0: BASE, 0.5: mixed(BASE, drawn(style), 0.5), 1.0: drawn(style)})
+    assert verdict.level == "good" and verdict.holds == 1.0 and verdict.moved > 5
+    assert verdict.text == "0.9 test: passes, holds up to 1"
 
 
 @pytest.mark.parametrize(
@@ -53,8 +57,8 @@ def test_a_style_passes(style: str) -> None:
     ids=["blots", "noise", "fades", "burnt", "the same"],
 )
 def test_a_broken_picture_is_told_with_its_weight_and_reason(ruin, why: str) -> None:  # type: ignore[no-untyped-def]
-    found = judge_row({0.0: BASE, 0.6: BASE, 0.8: ruin(BASE), 1.0: ruin(BASE)})
-    assert found.level == "over" and (found.holds, found.breaks, found.why) == (0.6, 0.8, why)
+    verdict = judge_row({0.0: BASE, 0.6: BASE, 0.8: ruin(BASE), 1.0: ruin(BASE)})
+    assert verdict.level == "over" and (verdict.holds, verdict.breaks, verdict.why) == (0.6, 0.8, why)
     late = judge_row({0.0: BASE, 0.9: mixed(BASE, drawn("ink"), 0.1), 1.2: ruin(BASE)})
     assert late.level == "good" and late.text == f"0.9 test: passes, breaks at 1.2 ({why})"
 
@@ -65,9 +69,9 @@ def elsewhere(pictures: list[Pixels]) -> list[Pixels]:
 
 
 def test_another_whole_picture_is_told_and_does_not_fail() -> None:
-    found = judge_row({0.0: BASE, 0.6: BASE, 0.9: elsewhere(BASE), 1.0: elsewhere(BASE)})
-    assert found.text == "0.9 test: passes, holds up to 1; another picture than the base's from 0.9 on"
-    assert (found.level, found.holds, found.breaks) == ("note", 1.0, None)
+    verdict = judge_row({0.0: BASE, 0.6: BASE, 0.9: elsewhere(BASE), 1.0: elsewhere(BASE)})
+    assert verdict.text == "0.9 test: passes, holds up to 1; another picture than the base's from 0.9 on"
+    assert (verdict.level, verdict.holds, verdict.breaks) == ("note", 1.0, None)
     late = judge_row({0.0: BASE, 1.0: mixed(BASE, drawn("ink"), 0.5), 1.2: elsewhere(BASE)})
     assert late.level == "good"  # above 1 that is to be expected
     one = judge_row({0.0: BASE, 1.0: [*elsewhere(BASE[:1]), *drawn("ink")[1:]]})
@@ -75,9 +79,9 @@ def test_another_whole_picture_is_told_and_does_not_fail() -> None:
 
 
 def test_what_lies_between_two_weights_is_left_open() -> None:
-    found = judge_row({0.0: BASE, 0.75: BASE, 1.0: blots(BASE)})
-    assert found.text == "0.9 test: open, holds at 0.75 and breaks at 1 (falls apart)"
-    assert (found.level, found.holds, found.breaks) == ("note", 0.75, 1.0)
+    verdict = judge_row({0.0: BASE, 0.75: BASE, 1.0: blots(BASE)})
+    assert verdict.text == "0.9 test: open, holds at 0.75 and breaks at 1 (falls apart)"
+    assert (verdict.level, verdict.holds, verdict.breaks) == ("note", 0.75, 1.0)
     assert judge_row({0.0: BASE, 0.75: BASE, 0.9: blots(BASE)}).level == "over"
     assert judge_row({0.0: BASE, 1.0: blots(BASE)}).level == "over"  # nothing says that it ever holds
     late = judge_row({0.0: BASE, 1.5: blots(BASE)})
@@ -92,8 +96,8 @@ def test_one_broken_picture_of_three_does_not_fail_a_row_and_one_of_two_does() -
 
 def test_what_changes_nothing_is_told_and_what_was_not_tested() -> None:
     nudged = [picture + 0.9 for picture in BASE]
-    found = judge_row({0.0: BASE, 0.5: BASE, 1.0: nudged})
-    assert found.level == "under" and found.text == "changes nothing in the picture, up to a weight of 1"
+    verdict = judge_row({0.0: BASE, 0.5: BASE, 1.0: nudged})
+    assert verdict.level == "under" and verdict.text == "changes nothing in the picture, up to a weight of 1"
     assert judge_row({0.0: BASE, 1.0: [picture + 2 for picture in BASE]}).level == "good"
     assert judge_row({0.0: BASE, 0.5: drawn("ink")}).text == "0.9 test: not reached; holds up to 0.5"
     assert judge_row({0.0: BASE, -1.0: drawn("ink")}).text == "0.9 test: no weight above 0 was rendered"

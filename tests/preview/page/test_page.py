@@ -16,15 +16,15 @@ from loratools.preview.record.votes import FORMAT, read_votes, standings
 from tests.preview.page.pages import EVIL, page_grid
 
 
-def told(page: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
-    assert found
-    return dict(json.loads(found[1]))
+def page_data(page: str) -> dict[str, Any]:
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert match
+    return dict(json.loads(match[1]))
 
 
 def test_the_page_has_every_picture_once_and_every_cell(tmp_path: Path) -> None:
     grid = page_grid(tmp_path)
-    data = told(draw_page(grid))
+    data = page_data(draw_page(grid))
     assert [axis["name"] for axis in data["axes"]] == ["weight", "adapter", "prompt", "seed"]
     assert [axis["held"] for axis in data["axes"]] == [False, False, True, True]  # blind pairs have the same of these
     assert len(data["cells"]) == 12 and len(data["sources"]) == 10  # the base's two pictures serve both rows
@@ -49,14 +49,14 @@ def test_no_text_of_the_user_becomes_markup(tmp_path: Path) -> None:
     grid = page_grid(tmp_path, labels=(EVIL, "b"))
     page = draw_page(replace(grid, title=EVIL, prompts=(EVIL, "b"), badges={(0, 1.0): EVIL}))
     assert page.count("</script>") == 2 and "<img src=x" not in page
-    data = told(page)
+    data = page_data(page)
     assert data["title"] == data["axes"][1]["values"][0]["label"] == data["axes"][2]["values"][0]["label"] == EVIL
 
 
 def test_embedded_pictures_are_the_files(tmp_path: Path) -> None:
     grid = page_grid(tmp_path)
     write_page(tmp_path, grid, embed=True)
-    data = told((tmp_path / "grid.html").read_text(encoding="utf-8"))
+    data = page_data((tmp_path / "grid.html").read_text(encoding="utf-8"))
     for cell in data["cells"]:
         head, content = data["sources"][cell["source"]].split(",", 1)
         assert head == "data:image/png;base64"
@@ -79,21 +79,21 @@ def votes_file(folder: Path, pairs: str = "", stars: dict[str, int] | None = Non
 
 
 def test_standings_rank_by_pairs_then_stars(tmp_path: Path) -> None:
-    found = standings(read_votes(votes_file(tmp_path, "ab ab bc ba ac", {"x": 4})), ["adapter"])
-    assert [one.at[0] for one in found] == ["ink@a", "ink@b", "ink@x", "ink@c"]  # x: an average rating, and stars
-    a, b = found[:2]
+    results = standings(read_votes(votes_file(tmp_path, "ab ab bc ba ac", {"x": 4})), ["adapter"])
+    assert [one.at[0] for one in results] == ["ink@a", "ink@b", "ink@x", "ink@c"]  # x: an average rating, and stars
+    a, b = results[:2]
     assert (a.wins, a.shown, b.wins, b.shown) == (3, 4, 2, 4)
     stars = standings(read_votes(votes_file(tmp_path, "", {"a": 3, "b": 5})), ["adapter", "weight"])
     assert [(one.at, one.stars) for one in stars] == [(("ink@b", "1"), 5.0), (("ink@a", "1"), 3.0)]
 
 
 def test_ratings_solve_the_bradley_terry_equations(tmp_path: Path) -> None:
-    found = {
+    results = {
         one.at[0][-1]: one for one in standings(read_votes(votes_file(tmp_path, "ab ab ba bc ac bc=")), ["adapter"])
     }
-    strength = {key: 10 ** (one.rating / 400) for key, one in found.items()}
+    strength = {key: 10 ** (one.rating / 400) for key, one in results.items()}
     games = [("a", "b"), ("a", "b"), ("b", "a"), ("b", "c"), ("a", "c"), ("b", "c")]
-    for key, one in found.items():
+    for key, one in results.items():
         others = [right if left == key else left for left, right in games if key in (left, right)]
         mine = strength[key]
         expected = mine / (mine + 1) + sum(mine / (mine + strength[other]) for other in others)
@@ -127,6 +127,6 @@ def test_missing_and_empty_votes_say_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_value_that_is_called_otherwise_keeps_its_name_for_votes(tmp_path: Path) -> None:
-    other = told(draw_page(page_grid(tmp_path).relabelled({"ink@1": "first"})))
+    other = page_data(draw_page(page_grid(tmp_path).relabelled({"ink@1": "first"})))
     first, second = other["axes"][1]["values"]
     assert (first["label"], first["name"], second["label"], second["name"]) == ("first", "ink@1", "ink@2", "")

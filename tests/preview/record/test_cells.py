@@ -124,3 +124,9 @@ def test_the_key_follows_everything_that_makes_the_picture() -> None:
 def test_weight_zero_is_the_base_whatever_the_row() -> None:
     zero = replace(CELL, weight=0.0)
     assert zero.key(SETTINGS, "b", "c") == replace(zero, row="another").key(SETTINGS, "b", "c")
+
+
+@pytest.mark.parametrize("cfg", [float("nan"), float("inf")])
+def test_a_scale_that_is_no_number_makes_no_picture(cfg: float) -> None:
+    with pytest.raises(GridError, match="use a finite number"):
+        replace(SETTINGS, cfg=cfg)

@@ -16,7 +16,7 @@ from loratools.preview.render.batches import Distances, StackBatch, nearest_firs
 
 def cost(one: Stack, two: Stack) -> float:
     """Module by module."""
-    found = 0.0
+    total = 0.0
     before, after = ({} if stack.key == ("", 0.0) else stack.module_marks for stack in (one, two))
     for name in {*before, *after}:
         if name not in after:
@@ -25,8 +25,8 @@ def cost(one: Stack, two: Stack) -> float:
             own = 2
         else:
             own = int(one.weight != two.weight)
-        found += own * (20 if is_text(name) else 1)
-    return found
+        total += own * (20 if is_text(name) else 1)
+    return total
 
 
 def some_stacks(seed: int) -> list[Stack]:

@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 from loratools.adapter.files.save import write
 from loratools.base.model import Base
+from loratools.cli import cli
 from loratools.launch import Rank
 from loratools.preview.render.batches import StackBatch, plan_stack_batches
 from loratools.preview.render.claims import FileClaims, portions, with_next
@@ -28,10 +30,20 @@ from tests.base.patching.test_patch import random_deltas
 from tests.preview.render.test_engine import jobs, stack
 
 
-def command(folder: Path, lora: Path, out: Path, steps: int = 2) -> list[str]:
-    return [sys.executable, "-m", "loratools", "grid", str(lora), "--base", str(folder), "--weights", "0:1:0.25",
-            "--prompt", "1girl", "--seed", "1,2,3", "--steps", str(steps), "--device", "cpu", "-o",
-            str(out)]  # fmt: skip
+def words(folder: Path, lora: Path, out: Path) -> list[str]:
+    """The arguments of ``loratools``."""
+    fixed = "--weights 0:1:0.25 --prompt 1girl --seed 1,2,3 --steps 2 --device cpu"
+    return ["grid", str(lora), "--base", str(folder), *fixed.split(), "-o", str(out)]
+
+
+def command(folder: Path, lora: Path, out: Path) -> list[str]:
+    return [sys.executable, "-m", "loratools", *words(folder, lora, out)]
+
+
+def render_here(folder: Path, lora: Path, out: Path) -> None:
+    """The same command in this process, which has imported everything already."""
+    result = CliRunner().invoke(cli, words(folder, lora, out), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -40,6 +52,10 @@ def environment(**more: str) -> dict[str, str]:
 
 def cells(out: Path) -> dict[str, np.ndarray]:
     return {path.relative_to(out).as_posix(): np.asarray(Image.open(path)) for path in (out / "cells").rglob("*.png")}
+
+
+def same(cells: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> bool:
+    return cells.keys() == others.keys() and all(np.array_equal(cells[name], others[name]) for name in others)
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +69,12 @@ def lora(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(folder: Path, lora: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """The grid of one process that nothing disturbs."""
     out = tmp_path_factory.mktemp("whole") / "grid"
-    subprocess.run(command(folder, lora, out), check=True, env=environment(), capture_output=True)
+    render_here(folder, lora, out)
     return cells(out)
 
 
 def test_two_processes_share_a_grid_and_one_draws_it(
-    folder: Path, lora: Path, whole: dict[str, np.ndarray], tmp_path: Path
+    folder: Path, lora: Path, whole: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "grid"
     running = [
@@ -70,16 +86,16 @@ def test_two_processes_share_a_grid_and_one_draws_it(
         )
         for n in range(2)
     ]
-    told = [process.communicate(timeout=120) for process in running]
-    assert [process.returncode for process in running] == [0, 0], told
+    outputs = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
     assert (out / "grid.png").is_file() and not (out / ".claims").exists()
-    assert b"pictures rendered" in told[0][0] and told[1][0] == b""
-    counts = [int(number) for number in re.findall(rb"(\d+) (?:pictures rendered|by other|used again)", told[0][0])]
+    assert b"pictures rendered" in outputs[0][0] and outputs[1][0] == b""
+    counts = [int(number) for number in re.findall(rb"(\d+) (?:pictures rendered|by other|used again)", outputs[0][0])]
     assert sum(counts) == 15  # five weights of three seeds
-    found = cells(out)
-    assert found.keys() == whole.keys() and all(np.array_equal(found[name], whole[name]) for name in whole)
-    late = environment(RANK="1", WORLD_SIZE="2", LOCAL_RANK="1")  # a process that starts when all is done
-    subprocess.run(command(folder, lora, out), check=True, env=late, capture_output=True)
+    assert same(cells(out), whole)
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    render_here(folder, lora, out)  # as a process that starts when all is done
     assert not (out / ".claims").exists()
 
 
@@ -95,9 +111,8 @@ def test_a_killed_grid_goes_on_to_the_same_pictures(
         time.sleep(0.005)
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
-    subprocess.run(command(folder, lora, out), check=True, env=environment(), capture_output=True)
-    found = cells(out)
-    assert found.keys() == whole.keys() and all(np.array_equal(found[name], whole[name]) for name in whole)
+    render_here(folder, lora, out)
+    assert same(cells(out), whole)
 
 
 def put(*groups: StackBatch) -> None:

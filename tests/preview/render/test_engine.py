@@ -29,16 +29,17 @@ from loratools.base.prompt.guidance import (
     Stage,
     StaticGuidance,
     guidance,
-    plain_guides,
 )
 from loratools.base.sampling.cuda_graph import UNetGraphs
-from loratools.base.sampling.sample import Added, UNet, denoise_guided, find_sampler, noise, plain_unet
+from loratools.base.sampling.sample import AddedConditions, Sampling, UNet, denoise, plain_unet
+from loratools.base.sampling.samplers import find_sampler
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
-from loratools.blocks.vector import parse_vector
 from loratools.errors import BaseModelError, GridError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
+from loratools.preview.record.cells import Settings
 from loratools.preview.render.batches import even, plan_stack_batches
 from loratools.preview.render.engine import Engine
 from loratools.preview.render.memory import Offloader, need
@@ -46,6 +47,7 @@ from loratools.preview.render.picture_store import PictureStore
 from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.rows import GridRow
 from tests.base.patching.test_patch import changed, random_deltas, weights
+from tests.base.plain import noise, plain_conditionings
 
 PROMPTS = ("1girl, red hair", "full body")
 
@@ -64,8 +66,8 @@ def jobs(
             for seed in seeds:
                 key = f"{n}-{prompt}-{seed}"
                 wanted = Wanted(out / "cells" / f"{key}.png", key, "", {"key": key})
-                job = Job(own, prompt, seed, wanted, 2, 4.0, "DDIM", (64, 64))
-                made.append(replace(job, **changes))
+                settings = replace(Settings(2, 4.0, "DDIM", (64, 64)), **changes)
+                made.append(Job(own, prompt, seed, wanted, settings))
     return made
 
 
@@ -80,7 +82,7 @@ class Told:
     def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.texts: list[list[str]] = []
         self.moves: list[PatchChange] = []
-        encode, move = engine._prompts._encode, engine.patcher.move
+        encode, move = engine._prompts._encode, engine.patcher.patch
 
         def encoding(base: Base, texts: Sequence[str], steps: int, skip: int) -> Sequence[PromptConditioning]:
             self.texts.append(list(texts))
@@ -91,7 +93,7 @@ class Told:
             return self.moves[-1]
 
         monkeypatch.setattr(engine._prompts, "_encode", encoding)
-        monkeypatch.setattr(engine.patcher, "move", moving)
+        monkeypatch.setattr(engine.patcher, "patch", moving)
 
 
 def test_batches_are_even_and_stacks_ordered_by_what_they_rewrite(base: Base, tmp_path: Path) -> None:
@@ -134,10 +136,10 @@ def test_equal_stacks_are_patched_once_and_texts_encoded_once_a_state(
     stacks = [Stack(), deltas, Stack(deltas.deltas, 1.0, deltas.digest), replace(deltas, weight=0.5), whole]
     before = weights(base)
     with Engine(base) as engine:
-        told = Told(engine, monkeypatch)
+        log = Told(engine, monkeypatch)
         assert engine.render(jobs(tmp_path, stacks), PictureStore(tmp_path)) == 10
-    assert told.texts == [[PROMPTS[0], "", PROMPTS[1]]] * 2  # the base's serve all that leaves the text encoder alone
-    assert [move.modules for move in told.moves] == [0, len(deltas.deltas), len(deltas.deltas), len(whole.deltas)]
+    assert log.texts == [[PROMPTS[0], "", PROMPTS[1]]] * 2  # the base's serve all that leaves the text encoder alone
+    assert [move.modules for move in log.moves] == [0, len(deltas.deltas), len(deltas.deltas), len(whole.deltas)]
     assert not changed(before, base)
 
 
@@ -325,26 +327,26 @@ def test_an_error_of_a_writer_is_not_lost(base: Base, tmp_path: Path, monkeypatc
 
 
 def test_plain_guides_in_parts_are_plain_guidance(base: Base) -> None:
-    guides = plain_guides(base, [*PROMPTS, ""], 3, 1)
+    guides = plain_conditionings(base, [*PROMPTS, ""])
     assert isinstance(guidance(guides[:2], [guides[2]] * 2, True), StaticGuidance)
     latents = torch.cat([noise(seed, base.resolution) for seed in (1, 2)])
     fixed = guidance(guides[:2], [guides[2]] * 2, True)
     mixed = ComposedGuidance(guides[:2], [guides[2]] * 2)
-    one, two = (denoise_guided(base, how, latents, 3, 4.0, "DPM++ 2M") for how in (fixed, mixed))
+    one, two = (denoise(base, how, latents, [1, 2], Sampling(3, 4.0, "DPM++ 2M")) for how in (fixed, mixed))
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
 
 
 def test_a_scale_below_1_is_the_same_beside_any_other_prompt(base: Base) -> None:
     """Between the negative prompt and the prompt, as the WebUI has it; a picture's key knows nothing of its batch."""
-    guides = plain_guides(base, [*PROMPTS, ""], 3, 1)
+    guides = plain_conditionings(base, [*PROMPTS, ""])
     latents, made = noise(1, base.resolution), {}
     for cfg in (0.0, 0.5, 1.0):
         guided = find_sampler("DPM++ 2M").guided(cfg)
         fixed, mixed = guidance(guides[:1], guides[2:], guided), ComposedGuidance(guides[:1], guides[2:])
-        one, two = (denoise_guided(base, how, latents, 3, cfg, "DPM++ 2M") for how in (fixed, mixed))
+        one, two = (denoise(base, how, latents, [1], Sampling(3, cfg, "DPM++ 2M")) for how in (fixed, mixed))
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
         made[cfg] = one
-    alone = denoise_guided(base, guidance(guides[2:], guides[2:], False), latents, 3, 1.0, "DPM++ 2M")
+    alone = denoise(base, guidance(guides[2:], guides[2:], False), latents, [1], Sampling(3, 1.0, "DPM++ 2M"))
     torch.testing.assert_close(made[0.0], alone, rtol=1e-4, atol=1e-4)  # 0 is the negative prompt alone
     assert not torch.allclose(made[0.5], made[1.0], rtol=1e-3, atol=1e-3)
 
@@ -357,9 +359,9 @@ def test_parts_are_summed_with_their_weights() -> None:
         [PromptConditioning((one, two)), PromptConditioning((one,))], [PromptConditioning.plain(cond)] * 2, True
     )
     latents = torch.arange(2.0).reshape(2, 1, 1, 1)
-    assert how.spread(latents).flatten().tolist() == [0, 1, 0, 0, 1]  # two negatives, then two parts and one
+    assert how.expand(latents).flatten().tolist() == [0, 1, 0, 0, 1]  # two negatives, then two parts and one
     predicted = torch.tensor([1.0, 10.0, 3.0, 5.0, 11.0]).reshape(5, 1, 1, 1)
-    assert how.mix(predicted, 2.0).flatten().tolist() == [1 + 2 * (2 - 0.5 * 4), 10 + 2 * 1]
+    assert how.combine(predicted, 2.0).flatten().tolist() == [1 + 2 * (2 - 0.5 * 4), 10 + 2 * 1]
 
 
 def test_stages_follow_each_other_and_shorter_prompts_are_lengthened() -> None:
@@ -380,7 +382,7 @@ def test_two_call_samplers_count_a_step_once(base: Base) -> None:
             return super().at(step)
 
     how = Watched(condition(base, ["a"]), condition(base, [""]))
-    denoise_guided(base, how, noise(1, (64, 64)), 4, 3.0, "Heun")
+    denoise(base, how, noise(1, (64, 64)), [1], Sampling(4, 3.0, "Heun"))
     assert asked == sorted(asked) and set(asked) == {0, 1, 2, 3}
 
 
@@ -459,7 +461,7 @@ class Watched(UNetGraphs):
         super().__init__(unet)
         self.rows: set[int] = set()
 
-    def __call__(self, latents: Tensor, time: Tensor, hidden: Tensor, added: Added) -> Tensor:
+    def __call__(self, latents: Tensor, time: Tensor, hidden: Tensor, added: AddedConditions) -> Tensor:
         self.rows.add(len(latents))
         return self._unet(latents, time, hidden, added)
 
@@ -502,7 +504,7 @@ def test_a_state_that_does_not_fit_is_tried_again_with_less_kept(
 ) -> None:
     made, calls = jobs(tmp_path, [stack(base, 1)], PROMPTS[:1]), []
     with Engine(base) as engine:
-        move = engine.patcher.move
+        move = engine.patcher.patch
 
         def moving(*given: Any) -> PatchChange:
             calls.append(len(calls))
@@ -510,7 +512,7 @@ def test_a_state_that_does_not_fit_is_tried_again_with_less_kept(
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return move(*given)
 
-        monkeypatch.setattr(engine.patcher, "move", moving)
+        monkeypatch.setattr(engine.patcher, "patch", moving)
         assert engine.render(made, PictureStore(tmp_path)) == 1
     assert calls == [0, 1]
 
@@ -520,7 +522,7 @@ def test_fewer_pictures_at_once_where_it_is_known_that_they_do_not_fit(
 ) -> None:
     made, said = jobs(tmp_path, [stack(base, 1)], PROMPTS[:1], seeds=range(1, 9)), []
     with Engine(base, say=said.append) as engine:
-        two = need(base, 2, (64, 64), 8, engine.patcher.size_of(made[0].stack.deltas))
+        two = need(base, 2, (64, 64), 8, engine.patcher.saved_bytes(made[0].stack.deltas))
         monkeypatch.setattr("loratools.preview.render.engine.available", lambda _: two.more + 1)
         engine.render(made, PictureStore(tmp_path))
     assert "so 2 pictures are made at once in place of 8" in said[0] and "GiB are free" in said[0]

@@ -12,6 +12,7 @@ import torch
 
 from loratools.adapter.algebra.lowrank import Delta, LowRank
 from loratools.preview.plan.jobs import Job, Stack, Wanted
+from loratools.preview.record.cells import Settings
 from loratools.preview.render.batches import StackBatch
 from loratools.preview.render.prefetch import DeltaPrefetcher
 
@@ -40,7 +41,7 @@ class Watched(Mapping[str, Delta]):
 
 
 def lots_of(*stacks: Stack) -> list[StackBatch]:
-    jobs = [Job(stack, "", 1, Wanted(Path("x"), "", "", {}), 1, 1.0, "DDIM", (64, 64)) for stack in stacks]
+    jobs = [Job(stack, "", 1, Wanted(Path("x"), "", "", {}), Settings(1, 1.0, "DDIM", (64, 64))) for stack in stacks]
     return [StackBatch(None, (tuple(jobs),))]
 
 

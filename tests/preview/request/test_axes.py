@@ -129,8 +129,8 @@ def test_titles_and_labels() -> None:
 def axes(*texts: str, **options: object) -> list[tuple[str, tuple[object, ...], str]]:
     asked = [parse_axis(text, slot) for text, slot in zip(texts, "xyz", strict=False)]
     given: dict[str, object] = {"prompts": ["1girl"], "seeds": [1], **options}
-    found = arrange(asked, START, **given)  # type: ignore[arg-type]
-    return [(axis.kind, axis.values, axis.slot) for axis in found.axes if len(axis.values) > 1 or axis.slot]
+    arrangement = arrange(asked, START, **given)  # type: ignore[arg-type]
+    return [(axis.kind, axis.values, axis.slot) for axis in arrangement.axes if len(axis.values) > 1 or axis.slot]
 
 
 def test_rows_and_weights_take_the_free_places_and_the_base_stands_first() -> None:
@@ -182,9 +182,9 @@ def test_axes_that_do_not_go_together_are_told(
 
 def test_texts_are_replaced_after_everything_else_and_in_order() -> None:
     asked = [parse_axis("s/r: hair, fur", "x"), parse_axis("prompt: red hair; cat", "y")]
-    found = arrange(asked, START, prompts=["1girl"], seeds=[1], base=False)
+    arrangement = arrange(asked, START, prompts=["1girl"], seeds=[1], base=False)
     with pytest.raises(GridError, match=r"axis x \(Prompt S/R\): 'hair' stands neither in the prompt 'cat'"):
-        list(found.places())
+        list(arrangement.places())
     chained = arrange(
         [parse_axis("s/r: a, b", "x"), parse_axis("s/r: b, c", "y")],
         Setting("a b", 0),

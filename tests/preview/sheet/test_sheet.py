@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from loratools.imaging.colours import PAPER
 from loratools.imaging.lettering import Lettering, font_file
 from loratools.preview.record.cells import Settings
 from loratools.preview.record.grid import Grid, Picture, RowInfo, Score
 from loratools.preview.sheet.layout import arrange, plan_layout
-from loratools.preview.sheet.sheet import PAPER, draw_sheet
+from loratools.preview.sheet.sheet import draw_sheet
 
 WEIGHTS = (0.0, 0.5, 1.0)
 

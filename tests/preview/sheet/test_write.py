@@ -10,7 +10,8 @@ from PIL import Image
 
 from loratools.errors import FormatError, GridError
 from loratools.preview.judge.verdict import with_verdicts
-from loratools.preview.record.grid import AxisInfo, Grid, Score, read_grid
+from loratools.preview.record.folder import read_grid
+from loratools.preview.record.grid import AxisInfo, Grid, Score
 from loratools.preview.record.votes import FORMAT, Marks
 from loratools.preview.redraw import redraw
 from loratools.preview.request.options import SheetOptions
@@ -66,9 +67,9 @@ def test_a_huge_sheet_is_cut_into_files_that_join_to_it(tmp_path: Path, monkeypa
     grid = flat_grid(tmp_path)
     monkeypatch.setattr(write, "_MOST", 300_000)
     said: list[str] = []
-    told = SheetOptions(("png", "webp"), full=True)
-    announce(tmp_path, grid, told, said.append)
-    draw(tmp_path, grid, told)
+    drawn = SheetOptions(("png", "webp"), full=True)
+    announce(tmp_path, grid, drawn, said.append)
+    draw(tmp_path, grid, drawn)
     parts = {
         tuple(int(n) for n in path.stem.split("-")[1:]): np.asarray(Image.open(path))
         for path in tmp_path.glob("grid-*.png")
@@ -139,15 +140,15 @@ def test_a_grid_is_redrawn_with_other_words(tmp_path: Path) -> None:
     old = replace(grid, rows=tuple(replace(row, verdict=("good", "of another version")) for row in grid.rows))
     draw(tmp_path, old)
     before = (tmp_path / "grid.png").read_bytes()
-    told = redraw(
+    drawn = redraw(
         tmp_path, options=SheetOptions(labels={"style-000001": "epoch one", "0.5": "half"}, captions=("why",))
     )
     assert (tmp_path / "grid.png").read_bytes() != before
-    assert told.rows == with_verdicts(tmp_path, grid).rows != old.rows  # the test is made again
-    assert [heading.label for heading in Table.of(told).columns] == ["base", "half", "1"]
+    assert drawn.rows == with_verdicts(tmp_path, grid).rows != old.rows  # the test is made again
+    assert [heading.label for heading in Table.of(drawn).columns] == ["base", "half", "1"]
     page = (tmp_path / "grid.html").read_text(encoding="utf-8")
     assert "epoch one" in page and '"half"' in page and "why" in page
-    assert redraw(tmp_path).labels == told.labels  # kept until they are given anew
+    assert redraw(tmp_path).labels == drawn.labels  # kept until they are given anew
     assert redraw(tmp_path, options=SheetOptions(labels={"0.5": ""})).labels == {"style-000001": "epoch one"}
     with pytest.raises(FormatError, match=r"no axis has a value 'style-00001' \(did you mean 'style-000001'\?\)"):
         redraw(tmp_path, options=SheetOptions(labels={"style-00001": "x"}))

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from loratools.blocks.parse import find_preset
 from loratools.blocks.presets import load_presets
 from loratools.blocks.symptoms import find_symptom, symptoms
-from loratools.blocks.vector import find_preset
 from loratools.errors import BlockError, FileError, RecipeError
 from loratools.ops.merging.merge_string import parse_merge_string
-from loratools.recipe.edit.fix import fix, history, sized
-from loratools.recipe.edit.log import sidecar
+from loratools.recipe.edit.fix import fix, sized
+from loratools.recipe.edit.log import Edit, RecipeFile, load_log, sidecar
 from loratools.recipe.edit.undo import undo
 from loratools.recipe.schema.recipe import read_recipe
 
@@ -51,6 +51,11 @@ def recipe(tmp_path: Path) -> Path:
 def write(path: Path, merge: str, blocks: str = "") -> Path:
     path.write_text(f"version: 1\n{blocks}steps:\n  m: {{merge: {merge}}}\n", encoding="utf-8")
     return path
+
+
+def history(recipe: Path) -> list[Edit]:
+    """The fixes that are in effect, oldest first."""
+    return load_log(recipe, RecipeFile.read(recipe).digest)
 
 
 ONES = "[" + ", ".join(["1"] * 17) + "]"
@@ -212,6 +217,13 @@ def test_a_kill_between_the_two_writes_is_survived(recipe: Path) -> None:
         ('"a:1:X"', f"blocks: {{X: {ONES.replace('1', '0')}}}\n", "limbs", "the rules have nothing more to try"),
         ('"b:-1:GP2"', "", "clothes", "the rules have nothing more to try"),
         ('"a\\u003A1:GP1"', "", "limbs", "in one line and without escapes"),
+        (
+            '"a:1:X"',
+            f"blocks: {{X: {ONES.replace('[1', '[0x1')}}}\n",
+            "limbs",
+            r"line 2: '0x1' is not written by decimal",
+        ),
+        ('"a:1:X"', f"blocks: {{X: {ONES.replace('[1', '[&w 1')}}}\n", "limbs", r"line 2: '&w 1' is not written by"),
     ],
 )
 def test_what_cannot_be_edited_is_named_and_untouched(
@@ -266,3 +278,38 @@ def test_a_vector_of_an_included_file_is_not_edited(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"blocks.V.*part.yaml.*copy it into the recipe"):
         fix(recipe, ["limbs"])
     assert (recipe.read_bytes(), part.read_bytes()) == before
+
+
+@pytest.mark.parametrize(
+    ("merge", "expected"),
+    [
+        ("'73501.25:1:V, b:-1:W'", "'73501.25:0.8:V, b:-0.8:W'"),
+        ("'\"a, 1:2@8\":1/4:V:te=0.5, b:-1:W'", "'\"a, 1:2@8\":0.8/4:V:te=0.5, b:-0.8:W'"),
+        ("'\"3 (x\":2.0:V,b:-1e-1:W:unet=2'", "'\"3 (x\":1.6:V,b:-0.08:W:unet=2'"),
+        ("'a@3-5:1:V, b2:-1:W, c, d:te=0.5'", "'a@3-5:0.8:V, b2:-0.8:W, c:0.8, d:0.8:te=0.5'"),
+    ],
+)
+def test_strength_scales_every_weight_and_no_other_number(tmp_path: Path, merge: str, expected: str) -> None:
+    path = write(tmp_path / "r.yaml", merge, f"blocks: {{V: {ONES}, W: {ONES}}}\n")
+    fix(path, ["chaos"])
+    before = path.read_text()
+    assert {change.role for change in fix(path, ["chaos"]).changes} == {"strength"}
+    assert path.read_text() == before.replace(merge, expected) != before
+    undo(path)
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    "numbers", ["1_0, 1,1,1,1 ,1,1,1,1,1,1,1,1,1,1,1,1", "1.,.5,1,1e0,1,+1,1,1,1,1,1,1,1,1,1,1,+1"]
+)
+def test_numbers_are_edited_however_they_are_written(tmp_path: Path, numbers: str) -> None:
+    items = numbers.split(",")
+    lowered = [item.replace("1e0", "1").replace("+1", "1").replace("1", "0.9") for item in items[3:7]]  # IN04 to IN07
+    expected = ",".join([*items[:3], *lowered, *items[7:]])
+    for merge, blocks in ((f"'a:1:{numbers}'", ""), ("'a:1:V'", f"blocks:\n  V: {numbers}\n")):
+        path = write(tmp_path / "r.yaml", merge, blocks)
+        before = path.read_text()
+        fix(path, ["hands"])
+        assert path.read_text() == before.replace(numbers, expected)
+        undo(path)
+        assert path.read_text() == before

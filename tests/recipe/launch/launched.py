@@ -90,8 +90,8 @@ def _ended(children: list[int]) -> list[int | None]:
     deadline = time.monotonic() + PATIENCE
     while len(statuses) < len(children):
         for child in children:
-            if child not in statuses and (found := os.waitpid(child, os.WNOHANG))[0]:
-                statuses[child] = os.waitstatus_to_exitcode(found[1])
+            if child not in statuses and (ended := os.waitpid(child, os.WNOHANG))[0]:
+                statuses[child] = os.waitstatus_to_exitcode(ended[1])
         if time.monotonic() > deadline:
             for child in set(children) - set(statuses):
                 os.kill(child, signal.SIGKILL)

@@ -1,185 +1,222 @@
-"""A recipe run by two real processes: what each of them says and leaves, also when one of them dies."""
+"""The messages between the processes of a launch, each in a thread of this one."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from loratools.adapter.files.file import Adapter, read
-from loratools.recipe.launch.protocol import Place, Word, root_of
+from loratools.errors import LaunchError, LoratoolsError, TrainingError
+from loratools.files import is_locked, locked
+from loratools.launch import Rank, launch_name
+from loratools.recipe.launch import leader, protocol
+from loratools.recipe.launch.leader import leading
+from loratools.recipe.launch.protocol import LaunchFolder, Message, Reply, root_of
+from loratools.recipe.launch.worker import follow
+from loratools.recipe.observer import RunObserver
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.step import Draft, Outcome, Planned
+from loratools.recipe.run.runner import run_steps
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork and no SIGKILL")
-ROOT = Path(__file__).parents[3]
-RECIPE = """\
-version: 1
-base: tiny
-steps:
-  pictures: {draw: {style: ink, count: 3, size: 64}}
-  style: {train: {images: pictures, epochs: 1, dim: 2, batch_size: 2, dtype: fp32}}
-  base_style: {basestyle: {images_per_framing: 1, epochs: 1, dim: 2, batch_size: 2, steps: 1, sampler: Euler}}
-  final: {merge: "style:1:GP1, base_style:-1:GP2", out: mine.safetensors}
-  sheet:
-    grid: {rows: [style, final], weights: "0,1", prompts: "1girl, smile", steps: 1, sampler: Euler, size: 64}
-"""
-FAILING = """\
-version: 1
-base: tiny
-steps:
-  pictures: {draw: {style: ink, count: 3, size: 64}}
-  hot: {train: {images: pictures, epochs: 1, dim: 2, learning_rate: 1.0e+30}}
-  after: {merge: "hot:1"}
-  others: {draw: {style: ink, count: 1, size: 64}}
-  other: {train: {images: others, epochs: 1, dim: 2}}
-"""
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SOURCE_DATE_EPOCH": "1700000000"}
-GOES_ON = "launch the same again"
+FIRST, OTHER = Rank(0, 2), Rank(1, 2)
+Assist = Callable[[Path, RunContext], int]
 
 
-def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=400, check=False
-    )
+class Notes(RunObserver):
+    """Keeps the notes of a run."""
+
+    def __init__(self, notes: list[str]) -> None:
+        self._notes = notes
+
+    def on_note(self, text: str) -> None:
+        self._notes.append(text)
 
 
-def arguments(work: str, recipe: str = "r.yaml") -> list[str]:
-    return ["run", recipe, "-o", work, "--device", "cpu"]
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "POLL", 0.005)
+    monkeypatch.setattr(protocol, "JOIN_TIMEOUT", 5.0)
+    monkeypatch.setattr(protocol, "RETURN_TIMEOUT", 0.2)
 
 
-@pytest.fixture(scope="module")
-def folder(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("crew")
-    (place / "tiny").symlink_to(tiny_base, target_is_directory=True)
-    (place / "r.yaml").write_text(RECIPE, encoding="utf-8")
-    (place / "failing.yaml").write_text(FAILING, encoding="utf-8")
-    left = Place(root_of(place / "two") / "left")  # of an earlier launch that was killed
-    left.say(Word(7, "share", "", {"1": "nobody"}, step="style", needed=True))
-    return place
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as pool:
+        yield pool
 
 
-@pytest.fixture(scope="module")
-def whole(folder: Path) -> subprocess.CompletedProcess[str]:
-    """From nothing to the grid, by the launcher that the documentation names."""
-    start = [
-        "--multi_gpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        "0",
-    ]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *start, "-m", "loratools", *arguments("two")]
-    return subprocess.run(
-        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False
-    )
+def step(name: str, assist: Assist | None = None, key: str = "key", kind: str = "grid") -> Planned:
+    """A grid, which can do without a process, or a training, which cannot."""
+    draft = Draft({}, (), lambda out, context: Outcome(""), assist=assist)
+    return Planned(name, kind, draft, Path("out"), key, 1, "owner")
 
 
-@pytest.fixture(scope="module")
-def runs(folder: Path, whole: subprocess.CompletedProcess[str]) -> dict[str, list[dict[str, Any]]]:
-    """For each run, for each process: its status and what it said."""
-    assert whole.returncode == 0, whole.stderr
-    wanted: dict[str, dict[str, Any]] = {
-        "one": {"args": arguments("one"), "world": 1},
-        "cached": {"args": arguments("two")},
-        "planned": {"args": [*arguments("two"), "--dry-run"]},
-        "first dies": {
-            "args": arguments("first"),
-            "dies": {"rank": 0, "while_writing": ".mine.safetensors.*", "nth": 1},
-        },
-        "first again": {"args": arguments("first")},
-        "other dies": {"args": arguments("other"), "dies": {"rank": 1, "step": 1}},
-        "failing": {"args": arguments("failing", "failing.yaml")},
-    }
-    command = [sys.executable, "-m", "tests.recipe.launch.launched", json.dumps(list(wanted.values()))]
-    done = subprocess.run(
-        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=400, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return dict(zip(wanted, json.loads(done.stdout), strict=True))
+def following(threads: ThreadPoolExecutor, work: Path, *steps: Planned) -> Future[None]:
+    return threads.submit(follow, work, OTHER, lambda: steps, RunContext(progress=True))
 
 
-def statuses(run: list[dict[str, Any]]) -> list[int | None]:
-    return [process["status"] for process in run]
+def test_the_other_takes_part_in_what_is_shared_and_only_then(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    seen: list[RunContext] = []
+
+    def assist(out: Path, context: RunContext) -> int:
+        seen.append(context)
+        return 3
+
+    other = following(threads, tmp_path, step("sheet", assist), step("alone"))
+    with leading(tmp_path, FIRST, [step("sheet"), step("alone")], RunObserver()) as sharing:
+        for resumes in (True, False):
+            before, deadline = len(seen), time.monotonic() + 5
+            with sharing(step("sheet", kind="train"))(resumes=resumes) as shared:
+                while len(seen) == before and time.monotonic() < deadline:
+                    time.sleep(0.001)
+            assert shared.rendered == 3 and seen[-1].resume == resumes and not seen[-1].progress
+        before = len(seen)
+        with sharing(step("sheet"))(resumes=False) as shared:  # over before the other may have seen it
+            pass
+        assert shared.rendered == 3 * (len(seen) - before)
+        with sharing(step("alone"))(resumes=False) as shared:
+            pass
+        assert shared.rendered == 0
+    assert other.result(5) is None
+    assert not root_of(tmp_path).exists()
 
 
-def loras(work: Path) -> dict[str, Adapter]:
-    found = (path for path in work.rglob("*.safetensors") if ".loratools" not in path.parts)
-    return {path.relative_to(work).as_posix(): read(path) for path in found}
+def test_what_earlier_launches_left_misleads_nobody(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    def never(out: Path, context: RunContext) -> int:
+        raise AssertionError("an old message was carried out")
+
+    old = Message(5, "share", launch_name(), {"1": "old"}, step="sheet", needed=True)
+    for name, message in {"dead": old, "another": Message(5, "end", "of another port", failed=True)}.items():
+        LaunchFolder(root_of(tmp_path) / name).post(message)
+    held = LaunchFolder(root_of(tmp_path) / "alive")  # what two that look at the same moment may take for a living one
+    held.post(old)
+    held.post_reply(1, Reply("old", 4))
+    with locked(held.leader_lock):
+        other = following(threads, tmp_path, step("sheet", never))
+        deadline = time.monotonic() + 5
+        while not held.worker_alive(1) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert held.worker_alive(1) and not other.done()
+    with leading(tmp_path, FIRST, [step("sheet")], RunObserver()):
+        pass
+    assert other.result(5) is None
 
 
-def results(work: Path) -> dict[str, Any]:
-    """The digests of all LoRAs and the pixels of all pictures; headers tell folders."""
-    found = (path for path in work.rglob("*.png") if ".loratools" not in path.parts)
-    pixels = {path.relative_to(work).as_posix(): Image.open(path).tobytes() for path in found}
-    return {name: lora.digest for name, lora in loras(work).items()} | pixels
+def test_the_first_process_reports_the_error_of_another(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    def full(out: Path, context: RunContext) -> int:
+        raise TrainingError("the device is full")
+
+    notes: list[str] = []
+    other = following(threads, tmp_path, step("style", full))
+    with leading(tmp_path, FIRST, [step("style")], Notes(notes)) as sharing:
+        with sharing(step("style"))(resumes=False):
+            time.sleep(0.1)
+        assert notes == [
+            "the step 'style' is whole, though the other processes had to do without one: process 2 of 2: "
+            "the device is full"
+        ]
+        with (
+            pytest.raises(LaunchError, match="process 2 of 2: the device is full"),
+            sharing(step("style", kind="train"))(resumes=False),
+        ):
+            time.sleep(0.1)
+            raise LaunchError("another process of this run stopped")
+        with (
+            pytest.raises(TrainingError, match="my own"),
+            sharing(step("style", kind="train"))(resumes=False),
+        ):
+            raise TrainingError("my own")
+    assert other.result(5) is None
 
 
-def test_accelerate_launch_runs_every_step_once_and_one_process_speaks(
-    folder: Path, whole: subprocess.CompletedProcess[str]
+def test_who_failed_in_a_step_that_the_first_stays_in_ends(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    def full(out: Path, context: RunContext) -> int:
+        raise ValueError("some\nbug")
+
+    other = following(threads, tmp_path, step("style", full))
+    with leading(tmp_path, FIRST, [step("style")], RunObserver()) as sharing:
+        with (
+            sharing(step("style", kind="train"))(resumes=False),
+            pytest.raises(LaunchError, match="process 2 of 2: unexpected ValueError: some bug"),
+        ):
+            other.result(5)  # a launcher would end all now
+        with (
+            pytest.raises(LaunchError, match="process 2 of 2 is gone, and the step 'next' needs all of them"),
+            sharing(step("next", kind="train"))(resumes=False),
+        ):
+            pass
+        with sharing(step("sheet"))(resumes=False) as shared:  # a grid can do without
+            pass
+    assert shared.rendered == 0
+
+
+def test_a_run_that_fails_ends_the_others(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    other = following(threads, tmp_path, step("style"))
+    with pytest.raises(TrainingError), leading(tmp_path, FIRST, [step("style")], RunObserver()):
+        raise TrainingError("diverged")
+    with pytest.raises(LaunchError, match="the run has failed, and the first process of this launch says why"):
+        other.result(5)
+    assert not root_of(tmp_path).exists()
+
+
+@pytest.mark.parametrize("steps", [(step("style", key="another"),), (step("other"),)])
+def test_other_files_on_another_machine_are_found_before_anything_runs(
+    tmp_path: Path, threads: ThreadPoolExecutor, steps: tuple[Planned, ...]
 ) -> None:
-    assert whole.returncode == 0, whole.stderr
-    assert len(whole.stdout.splitlines()) == 6 and whole.stdout.count("mean loss") == 2
-    assert "2 rows, 3 pictures, 3 of them rendered now" in whole.stdout
-    assert (folder / "two/sheet/grid.png").is_file() and (folder / "two/report.html").is_file()
-    assert not root_of(folder / "two").exists() and not (folder / "two/sheet/.claims").exists()
+    other = following(threads, tmp_path, *steps)
+    message = "process 2 of 2: the step 'style' reads other things here than in the first process"
+    with pytest.raises(LaunchError, match=message), leading(tmp_path, FIRST, [step("style")], RunObserver()):
+        raise AssertionError
+    with pytest.raises(LaunchError, match="the run has failed"):
+        other.result(5)
 
 
-def test_one_process_makes_the_same(folder: Path, runs: dict[str, Any]) -> None:
-    assert statuses(runs["one"]) == [0], runs["one"]
-    one, two = loras(folder / "one"), loras(folder / "two")
-    assert one.keys() == two.keys() and len(one) == 3
-    for name, alone in one.items():
-        apart = sum(float((delta.dense() - two[name][key].dense()).norm()) ** 2 for key, delta in alone.items())
-        assert apart <= (1e-3) ** 2 * sum(delta.norm() ** 2 for delta in alone.values()), name
-    of_one, of_two = results(folder / "one"), results(folder / "two")
-    drawn = [name for name in of_one if "images" in name or "base/0" in name]  # what the base alone draws
-    assert of_one.keys() == of_two.keys() and len(drawn) == 4
-    assert all(of_one[name] == of_two[name] for name in drawn)
-
-
-def test_again_everything_comes_from_the_cache(runs: dict[str, Any]) -> None:
-    assert statuses(runs["cached"]) == [0, 0], runs["cached"]
-    first, other = (process["said"] for process in runs["cached"])
-    assert first.count("cached") == 5 and other == ""
-
-
-def test_a_dry_run_is_told_once(runs: dict[str, Any]) -> None:
-    assert statuses(runs["planned"]) == [0, 0], runs["planned"]
-    assert "sheet" in runs["planned"][0]["said"] and runs["planned"][1]["said"] == ""
-
-
-def test_when_the_first_process_dies_the_other_ends_and_the_next_launch_goes_on(
-    folder: Path, runs: dict[str, Any]
+def test_who_never_comes_is_not_waited_for(
+    tmp_path: Path, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert statuses(runs["first dies"]) == [-signal.SIGKILL, 1], runs["first dies"]
-    assert f"error: the first process of this launch is gone; {GOES_ON}" in runs["first dies"][1]["said"]
-    assert statuses(runs["first again"]) == [0, 0], runs["first again"]
-    assert runs["first again"][0]["said"].count("cached") == 3
-    assert results(folder / "first") == results(folder / "two")
+    notes: list[str] = []
+    monkeypatch.setattr(protocol, "JOIN_TIMEOUT", 0.05)
+    monkeypatch.setattr(leader, "_QUIET", 0.01)
+    with pytest.raises(LaunchError, match="process 2 of 2 has not come to"), leading(tmp_path, FIRST, [], Notes(notes)):
+        raise AssertionError
+    assert notes == [f"waiting for process 2 of 2, which has not come to {root_of(tmp_path)} yet"]
+    with pytest.raises(LaunchError, match="the first process of this launch has not come to"):
+        following(threads, tmp_path).result(5)
 
 
-def test_when_another_dies_in_training_the_step_fails(runs: dict[str, Any]) -> None:
-    assert statuses(runs["other dies"]) == [1, -signal.SIGKILL], runs["other dies"]
-    said = runs["other dies"][0]["said"]
-    assert "the step 'style' failed" in said and "error: another process of this run stopped" in said
-    assert f"process 2 of 2 is gone, and the step 'base_style' needs all of them; {GOES_ON}" in said
+def test_who_goes_while_the_recipe_is_read_is_not_waited_for(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    def interrupted() -> Any:
+        raise KeyboardInterrupt
+
+    def other() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            follow(tmp_path, OTHER, interrupted, RunContext())
+
+    gone = threads.submit(other)
+    message = "process 2 of 2 is gone; its own message says why"
+    with pytest.raises(LaunchError, match=message), leading(tmp_path, FIRST, [], RunObserver()):
+        raise AssertionError
+    assert gone.result(5) is None
 
 
-def test_a_step_that_fails_is_told_once_and_others_are_made(folder: Path, runs: dict[str, Any]) -> None:
-    assert statuses(runs["failing"]) == [1, 1], runs["failing"]
-    first, other = (process["said"] for process in runs["failing"])
-    assert "error: training diverged" in first and "not run, since they need it: after" in first
-    assert other.strip() == "error: the run has failed, and the first process of this launch says why"
-    assert (folder / "failing/other/other-000001.safetensors").is_file()
+def test_one_process_of_several_is_not_run_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(LoratoolsError, match="this works in one process, and a launcher started 2"):
+        run_steps([], tmp_path, RunContext())
+
+
+def test_a_lock_is_seen_from_outside(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path / "x") and not list(tmp_path.iterdir())
+    with locked(tmp_path / "x"):
+        assert is_locked(tmp_path / "x")
+        seen = threading.Thread(target=lambda: is_locked(tmp_path / "x"))
+        seen.start()
+        seen.join()
+        assert is_locked(tmp_path / "x")
+    assert not is_locked(tmp_path / "x")

@@ -1,4 +1,4 @@
-"""Training on top of earlier steps: what waits for what, what makes it stale, and what the run is told."""
+"""Training on top of earlier steps: what waits for what, what makes it stale, and which settings the run gets."""
 
 from __future__ import annotations
 
@@ -71,17 +71,17 @@ def test_files_count_by_content_and_not_by_name(folder: Path) -> None:
 def test_the_run_is_told_places_and_numbers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from loratools.train import trainer
 
-    told: list[Any] = []
+    configs: list[Any] = []
 
     def stop(config: Any, **_: Any) -> None:
-        told.append(config)
+        configs.append(config)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(trainer, "train", stop)
     style = plan(folder)["style"]
     with pytest.raises(KeyboardInterrupt):
         style.draft.make(style.out, RunContext(device="cpu"))
-    (config,) = told
+    (config,) = configs
     first, second = config.base_adapters
     assert (
         first.startswith(f"{plan(folder)['base_style'].out}@last:0.5:")

@@ -1,45 +1,16 @@
-"""Plans: what a step's key depends on and what not, references, order, and mistakes found before anything runs."""
+"""Plans: what a step's key depends on and what not, references, order, and mistakes reported before anything runs."""
 
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from loratools.errors import RecipeError
-from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.runner import find_recipe, make_planner
 from tests.recipe.conftest import save_lora
-
-VECTOR = "[1.0, 0.6, 0.9, 0.9, 0.9, 0.6, 0.5, 0.4, 0.4, 0.6, 0.8, 1.0, 1.1, 1.1, 1.1, 1.1, 1.1]"
-RECIPE = f"""\
-version: 1
-base: tiny
-blocks:
-  GP1: {VECTOR}
-steps:
-  pictures: {{draw: {{style: ink, count: 2, size: 64}}}}
-  style: {{train: {{images: pictures, epochs: 3, dim: 2, learning_rate: 1e-3}}}}
-  base_style: {{basestyle: {{images_per_framing: 1, epochs: 2, dim: 2}}}}
-  final: {{merge: "style@2:1:GP1, base_style:-1:GP2"}}
-  mean: {{merge: "style@1-3:0.5"}}
-  sheet: {{grid: {{rows: [style, final], weights: "0:1:0.5", prompts: p.txt, size: 64}}}}
-"""
-
-
-@pytest.fixture
-def folder(here: Path, tiny_base: Path) -> Path:
-    (here / "tiny").symlink_to(tiny_base, target_is_directory=True)
-    (here / "p.txt").write_text("1girl\n", encoding="utf-8")
-    return here
-
-
-def plan(folder: Path, text: str = RECIPE, wanted: list[str] | None = None) -> dict[str, Planned]:
-    (folder / "r.yaml").write_text(text, encoding="utf-8")
-    return {step.name: step for step in make_planner(folder / "r.yaml", folder / "work").plan(wanted)}
+from tests.recipe.plan.conftest import RECIPE, VECTOR, plan
 
 
 def changed(folder: Path, text: str) -> set[str]:
@@ -98,13 +69,13 @@ def test_embeddings_count_by_content_and_noise_by_name(folder: Path) -> None:
 def test_order_needs_and_places(folder: Path) -> None:
     reverse = RECIPE.split("steps:\n")
     steps = reverse[1].splitlines()
-    found = plan(folder, reverse[0] + "steps:\n" + "\n".join(reversed(steps)))
-    names = list(found)
+    steps_by_name = plan(folder, reverse[0] + "steps:\n" + "\n".join(reversed(steps)))
+    names = list(steps_by_name)
     assert names.index("pictures") < names.index("style") < names.index("final") < names.index("sheet")
-    assert found["final"].needs == ("style", "base_style")
-    assert found["final"].out == folder / "work/final.safetensors"
-    assert found["style"].out == folder / "work/style"
-    assert {name: step.key for name, step in found.items()} == {n: s.key for n, s in plan(folder).items()}
+    assert steps_by_name["final"].needs == ("style", "base_style")
+    assert steps_by_name["final"].out == folder / "work/final.safetensors"
+    assert steps_by_name["style"].out == folder / "work/style"
+    assert {name: step.key for name, step in steps_by_name.items()} == {n: s.key for n, s in plan(folder).items()}
 
 
 def test_only_what_is_wanted_is_planned(folder: Path) -> None:
@@ -230,7 +201,7 @@ def test_shipped_recipes_are_found_by_name(here: Path) -> None:
     ],
 )
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "reason"),
     [
         ("save_last_n: 2", "save_last_n: 2 removes; of 1 to 3 there will be 2, 3, so ask for one of them"),
         ("save_every_epochs: 2", "save_every_epochs: 2 removes; of 1 to 3 there will be 2, 3, so ask"),
@@ -238,22 +209,22 @@ def test_shipped_recipes_are_found_by_name(here: Path) -> None:
     ],
 )
 def test_epochs_that_the_run_removes_are_not_asked_for(
-    folder: Path, setting: str, told: str, old: str, new: str
+    folder: Path, setting: str, reason: str, old: str, new: str
 ) -> None:
     kept = RECIPE.replace("epochs: 3, dim", f"epochs: 3, {setting}, dim").replace("style@1-3", "style@2-3")
     assert plan(folder, kept) and old in kept
-    with pytest.raises(RecipeError, match="epoch 1, whose file " + re.escape(told)):
+    with pytest.raises(RecipeError, match="epoch 1, whose file " + re.escape(reason)):
         plan(folder, kept.replace(old, new))
 
 
 def test_an_epoch_within_a_range_may_be_one_that_the_run_removes(folder: Path) -> None:
     text = RECIPE.replace("epochs: 3, dim", "epochs: 6, save_every_epochs: 2, save_last_n: 2, dim")
-    for asked, told in (
+    for asked, reason in (
         ("4-6", "epoch 5, whose file save_every_epochs: 2"),
         ("2", "epoch 2, whose file save_last_n: 2"),
     ):
         with pytest.raises(
-            RecipeError, match=f"'style@{asked}' asks for {told} removes; of 1 to 6 there will be 4, 6,"
+            RecipeError, match=f"'style@{asked}' asks for {reason} removes; of 1 to 6 there will be 4, 6,"
         ):
             plan(folder, text.replace("style@2:1:GP1", "style@6:1:GP1").replace("style@1-3", f"style@{asked}"))
 
@@ -269,98 +240,6 @@ def test_a_default_that_is_written_out_changes_nothing(folder: Path) -> None:
     plain = RECIPE.replace("images_per_framing: 1, ", "")
     plan(folder, plain)
     before = plan(folder, plain)["base_style"].key
-    for told in ("images_per_framing: 8", 'negative: ""', "picture_seed: 1", "cfg: null"):
-        assert plan(folder, plain.replace("{basestyle: {", f"{{basestyle: {{{told}, "))["base_style"].key == before
+    for option in ("images_per_framing: 8", 'negative: ""', "picture_seed: 1", "cfg: null"):
+        assert plan(folder, plain.replace("{basestyle: {", f"{{basestyle: {{{option}, "))["base_style"].key == before
     assert plan(folder, RECIPE)["base_style"].key != before
-
-
-@pytest.mark.parametrize("kind", ["style", "base_style"])
-def test_a_vae_counts_by_content_and_lies_beside_the_recipe(folder: Path, tiny_base: Path, kind: str) -> None:
-    (folder / "recipes").mkdir()
-    (folder / "recipes/tiny").symlink_to(tiny_base, target_is_directory=True)
-    (folder / "recipes/p.txt").write_text("1girl\n", encoding="utf-8")
-    shutil.copytree(tiny_base / "vae", folder / "recipes/mine")
-    key = {"style": "{train: {", "base_style": "{basestyle: {"}[kind]
-    text = RECIPE.replace(key, f"{key}vae: mine, ")
-    plain, first = plan(folder / "recipes"), plan(folder / "recipes", text)
-    assert plain[kind].key != first[kind].key
-    (source,) = [source for source in first[kind].draft.inputs if source.label == "mine"]
-    assert source.path == folder / "recipes/mine"
-    moved = text.replace("vae: mine", "vae: other")
-    shutil.copytree(folder / "recipes/mine", folder / "other")  # in the current folder
-    assert plan(folder / "recipes", moved)[kind].key == first[kind].key
-    with open(folder / "other/config.json", "a", encoding="utf-8") as stream:
-        stream.write("\n")
-    assert plan(folder / "recipes", moved)[kind].key != first[kind].key
-    with pytest.raises(RecipeError, match=r"\.vae: there is no VAE 'nowhere'; give a Diffusers folder"):
-        plan(folder / "recipes", text.replace("vae: mine", "vae: nowhere"))
-
-
-@pytest.mark.parametrize(("kind", "key"), [("style", "{train: {"), ("base_style", "{basestyle: {")])
-def test_sample_prompts_lie_beside_the_recipe(folder: Path, kind: str, key: str) -> None:
-    with pytest.raises(RecipeError, match=r"sample_prompts.*there is no 'nowhere.txt' beside the recipe"):
-        plan(folder, RECIPE.replace(key, f"{key}sample_prompts: nowhere.txt, "))
-    text = RECIPE.replace(key, f"{key}sample_prompts: p.txt, ")
-    assert plan(folder, text)[kind].key == plan(folder)[kind].key  # they change nothing of what is learnt
-
-
-def test_a_house_file_may_hold_more_than_is_used_and_names_what_lies_beside_it(folder: Path) -> None:
-    house = folder / "house"
-    house.mkdir()
-    save_lora(house / "ours.safetensors", 1)
-    save_lora(folder / "mine/style.safetensors", 2)
-    (house / "house.yaml").write_text(
-        'vars: {strength: 0.5, unused: 3}\nlora_dirs: loras\nsteps:\n  own: {merge: "ours.safetensors:${strength}"}\n',
-        encoding="utf-8",
-    )
-    save_lora(house / "loras/deep.safetensors", 3)
-    recipe = folder / "mine/r.yaml"
-    text = 'include: ../house/house.yaml\nsteps: {final: {merge: "own:1, style:1, deep:1"}}\n'
-    recipe.write_text(text, encoding="utf-8")
-    planned = make_planner(recipe, folder / "work").plan()
-    assert [step.name for step in planned] == ["own", "final"]
-    recipe.write_text("vars: {mine: 1}\n" + text, encoding="utf-8")
-    with pytest.raises(RecipeError, match=r"line 1: vars\.mine: nothing uses 'mine'"):
-        make_planner(recipe, folder / "work")
-
-
-@pytest.mark.parametrize(
-    "where", ["vae: owner/vae\nsteps", "{train: {vae: owner/vae, ", "{basestyle: {vae: owner/vae, "]
-)
-def test_a_vae_of_the_hub_counts_by_its_content(
-    folder: Path, tiny_base: Path, hub: Callable[[str, Path], Path], where: str
-) -> None:
-    place = hub("owner/vae", tiny_base / "vae")
-    text = RECIPE.replace("steps" if "steps" in where else where.partition("vae")[0], where, 1)
-    before, found = plan(folder), plan(folder, text)
-    stale = {name for name in before if before[name].key != found[name].key}
-    assert stale and stale <= {"style", "base_style", "final", "mean", "sheet"}
-    sources = {source.path for step in found.values() for source in step.draft.inputs if source.label == "owner/vae"}
-    assert sources == {place}
-    copied = Path(shutil.copytree(tiny_base / "vae", folder / "mine"))
-    assert {name: step.key for name, step in plan(folder, text.replace("owner/vae", "mine")).items()} == {
-        name: step.key for name, step in found.items()
-    }
-    (copied / "config.json").write_text(" " + (copied / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
-    changed = plan(folder, text.replace("owner/vae", "mine"))
-    assert {name for name in found if found[name].key != changed[name].key} == stale
-
-
-@pytest.mark.parametrize(
-    ("vae", "told"),
-    [
-        ("owner/other", "cannot get the VAE 'owner/other' from the Hugging Face hub"),
-        ("tiny/vea", "there is no VAE '.*tiny/vea'"),  # in a folder that is there, so the hub is not asked
-        ("p.txt", "there is no VAE '.*p.txt'; give a Diffusers folder, a .safetensors, .ckpt, .pt file, or a hub id"),
-        ("run", ".*run has no config.json, so it is no Diffusers folder of a VAE"),
-    ],
-)
-def test_a_vae_that_is_none_is_told_where_it_stands(
-    folder: Path, hub: Callable[[str, Path], Path], vae: str, told: str
-) -> None:
-    (folder / "run").mkdir()
-    with pytest.raises(RecipeError, match=rf"r.yaml, line 3: vae: {told}") as error:
-        plan(folder, RECIPE.replace("blocks:", f"vae: {vae}\nblocks:", 1))
-    assert "^" in error.value.excerpt
-    with pytest.raises(RecipeError, match=rf"r.yaml, line 7: steps.style.train.vae: {told}"):
-        plan(folder, RECIPE.replace("train: {", f"train: {{vae: {vae}, ", 1))

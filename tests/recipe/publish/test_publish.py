@@ -13,14 +13,15 @@ from safetensors.torch import load_file, save_file
 
 from loratools.adapter.files.file import read
 from loratools.adapter.files.metadata import Provenance
-from loratools.adapter.files.rewrite_header import relabel
+from loratools.adapter.files.rewrite_header import rewrite_header
 from loratools.adapter.header import read_header
 from loratools.base.infotext import read_png
 from loratools.errors import FileError, FormatError, RecipeError
 from loratools.files import sha256
+from loratools.recipe.observer import StepResult
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.publish.card import triggers
-from loratools.recipe.run.runner import Ran, make_planner, run_steps
+from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.yamlio import load_yaml
 from tests.recipe.conftest import MODULES, save_lora
 
@@ -34,7 +35,7 @@ def folder(here: Path, tiny_base: Path) -> Path:
     return here
 
 
-def run(text: str, only: list[str] | None = None, *, force: bool = False) -> dict[str, Ran]:
+def run(text: str, only: list[str] | None = None, *, force: bool = False) -> dict[str, StepResult]:
     Path("r.yaml").write_text("base: tiny\nsteps:\n" + text, encoding="utf-8")
     planner = make_planner("r.yaml", Path("work"))
     ran = run_steps(planner.plan(only), Path("work"), RunContext(device="cpu", force=force))
@@ -55,8 +56,10 @@ def test_what_is_merged_into_a_model_is_extracted_again(folder: Path) -> None:
         for key in before.keys():  # noqa: SIM118
             name = f"unet.{key.removesuffix('.weight')}"
             asked = 0.5 * lora[name].dense(torch.float64) if name in lora else torch.zeros(())
-            found = after.get_tensor(key).double() - before.get_tensor(key).double()
-            assert (found - asked.reshape(found.shape) if name in lora else found).norm() <= 1e-6 * asked.norm() + 1e-9
+            difference = after.get_tensor(key).double() - before.get_tensor(key).double()
+            assert (
+                difference - asked.reshape(difference.shape) if name in lora else difference
+            ).norm() <= 1e-6 * asked.norm() + 1e-9
     back = read("work/back.safetensors")
     assert set(back) == set(UNET)
     for name in UNET:
@@ -72,9 +75,9 @@ def test_a_grid_draws_what_its_options_say(folder: Path) -> None:
         "    sheets: webp, full_size: true, embed: true, sliced: true, tiled: false, offload: false, compile: false}}\n"
     )
     run(text)
-    told = json.loads(Path("work/sheet/grid.json").read_text(encoding="utf-8"))
-    assert told["title"] == "My sheet" and list(told["captions"]) == ["one", "two"]
-    assert Path("work/sheet/grid.webp").is_file() and '"whole"' in json.dumps(told)
+    record = json.loads(Path("work/sheet/grid.json").read_text(encoding="utf-8"))
+    assert record["title"] == "My sheet" and list(record["captions"]) == ["one", "two"]
+    assert Path("work/sheet/grid.webp").is_file() and '"whole"' in json.dumps(record)
     assert "data:image/" in Path("work/sheet/grid.html").read_text(encoding="utf-8")
     assert run(text.replace("sliced: true", "sliced: false"))["sheet"].cached  # of no result's business
     assert not run(text.replace("My sheet", "Another"))["sheet"].cached
@@ -107,8 +110,8 @@ def votes(path: Path, *, stars: dict[str, int]) -> None:
     cells = {
         label: {"at": {"adapter": label, "weight": "1", "prompt": "x", "seed": "1"}, "file": ""} for label in stars
     }
-    told = {"format": "loratools votes 1", "grid": {}, "saved": "", "cells": cells, "stars": stars, "pairs": []}
-    path.write_text(json.dumps(told), encoding="utf-8")
+    votes = {"format": "loratools votes 1", "grid": {}, "saved": "", "cells": cells, "stars": stars, "pairs": []}
+    path.write_text(json.dumps(votes), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -197,9 +200,9 @@ def test_publish_shows_a_grids_cell_or_a_picture(folder: Path) -> None:
 
 
 def _file(label: str, weight: float) -> str:
-    told = json.loads(Path("work/sheet/grid.json").read_text(encoding="utf-8"))
-    row = [entry["label"] for entry in told["rows"]].index(label)
-    return next(cell["file"] for cell in told["cells"] if cell["row"] == row and cell["weight"] == weight)
+    record = json.loads(Path("work/sheet/grid.json").read_text(encoding="utf-8"))
+    row = [entry["label"] for entry in record["rows"]].index(label)
+    return next(cell["file"] for cell in record["cells"] if cell["row"] == row and cell["weight"] == weight)
 
 
 def test_publish_overwrites_its_own_folder_only(folder: Path) -> None:
@@ -251,10 +254,10 @@ def test_triggers_are_the_tags_of_every_picture() -> None:
 def test_a_relabelled_file_is_the_very_file_that_would_have_been_written(folder: Path) -> None:
     run('  final: {merge: "a:1"}\n  other: {merge: "a:1"}\n')
     header = read_header("work/final.safetensors")
-    relabel("work/final.safetensors", "new.safetensors", dict(header.metadata))
+    rewrite_header("work/final.safetensors", "new.safetensors", dict(header.metadata))
     assert sha256("new.safetensors") == sha256("work/final.safetensors")
     texts = {
         key: text for key, text in read_header("work/other.safetensors").metadata.items() if not key.startswith("sshs_")
     }
-    relabel("work/final.safetensors", "renamed.safetensors", texts)
+    rewrite_header("work/final.safetensors", "renamed.safetensors", texts)
     assert sha256("renamed.safetensors") == sha256("work/other.safetensors")

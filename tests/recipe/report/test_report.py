@@ -74,12 +74,12 @@ def test_a_run_leaves_its_facts_and_a_page(folder: Path) -> None:
     assert mixed["terms"][0]["vector"]["IN01"] == 0.6 and small["reads"][0]["step"] == "mixed"
     assert [item["label"] for item in facts["inputs"]] == ["a", "b"] and facts["recipe"]["text"] == recipe
     page = (folder / "runs/r/report.html").read_text(encoding="utf-8")
-    found = Elements(page)
-    assert len([tag for tag, _ in found.tags if tag == "svg"]) == 2
-    assert not any(tag in ("script", "link", "iframe") for tag, _ in found.tags)
-    assert not re.search(r"https?://", page) and "subtracted:" in found.text
-    assert "loratools run r.yaml -o runs/r\n" in found.text
-    assert "loratools reproduce runs/r/mixed.safetensors" in found.text
+    elements = Elements(page)
+    assert len([tag for tag, _ in elements.tags if tag == "svg"]) == 2
+    assert not any(tag in ("script", "link", "iframe") for tag, _ in elements.tags)
+    assert not re.search(r"https?://", page) and "subtracted:" in elements.text
+    assert "loratools run r.yaml -o runs/r\n" in elements.text
+    assert "loratools reproduce runs/r/mixed.safetensors" in elements.text
     assert invoke("merge", "r.yaml", "--device", "cpu").exit_code == 0
     again = json.loads((folder / "runs/r/run.json").read_text(encoding="utf-8"))
     assert [(step["step"], step["state"]) for step in again["steps"]] == [("mixed", "cached")]
@@ -94,7 +94,7 @@ def test_two_recipes_in_one_folder_keep_their_reports_apart(folder: Path) -> Non
         more = ("--set", "w=0.25") if recipe != "one" else ()
         assert invoke("run", f"{recipe}.yaml", "-o", "work", "--device", "cpu", *more).exit_code == 0
     facts = {name: json.loads((folder / "work" / name).read_text()) for name in ("run.json", "two's.run.json")}
-    assert [(told["recipe"]["name"], told["steps"][0]["state"]) for told in facts.values()] == [
+    assert [(one["recipe"]["name"], one["steps"][0]["state"]) for one in facts.values()] == [
         ("one", "cached"),
         ("two's", "made"),
     ]
@@ -115,7 +115,7 @@ def test_two_recipes_in_one_folder_keep_their_reports_apart(folder: Path) -> Non
     assert (folder / "mine/report.html").read_text() == "my own page"
 
 
-def test_a_failure_is_told_and_what_does_not_need_it_is_there(folder: Path) -> None:
+def test_a_failure_is_reported_and_what_does_not_need_it_is_there(folder: Path) -> None:
     tensors = load_file(folder / "a.safetensors")
     next(tensor for tensor in tensors.values() if tensor.numel() > 1).fill_(float("nan"))
     save_file(tensors, folder / "other.safetensors")
@@ -176,6 +176,6 @@ def test_merge_explains_a_recipes_step_and_refuses_it_for_terms(folder: Path) ->
     (folder / "r.yaml").write_text(recipe, encoding="utf-8")
     assert invoke("merge", "r.yaml", "--device", "cpu").exit_code == 0
     (folder / "r.yaml").write_text(recipe.replace("b:-0.5", "b:-0.25"), encoding="utf-8")
-    told = invoke("merge", "r.yaml", "--explain", "mixed")
-    assert told.exit_code == 0 and "b's weight: -0.5 -> -0.25" in told.stdout
+    result = invoke("merge", "r.yaml", "--explain", "mixed")
+    assert result.exit_code == 0 and "b's weight: -0.5 -> -0.25" in result.stdout
     assert invoke("merge", "a:1", "--explain", "mixed", "-o", "x.safetensors").exit_code == 2

@@ -19,8 +19,9 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: F401  (now, and not in every run)
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
+from loratools.recipe.observer import StepResult
 from loratools.recipe.plan.context import RunContext
-from loratools.recipe.run.runner import Ran, make_planner, run_steps
+from loratools.recipe.run.runner import make_planner, run_steps
 from tests.killing import Kill, forked, started
 
 
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> None:
     print(json.dumps([_killed(Path(recipe).absolute(), Path(folder), kill) for kill in [*json.loads(kills), None]]))
 
 
-def _run(recipe: Path, folder: Path, cache: Path | None = None) -> list[Ran]:
+def _run(recipe: Path, folder: Path, cache: Path | None = None) -> list[StepResult]:
     folder.mkdir(exist_ok=True)
     os.chdir(folder)
     planner = make_planner(recipe, Path("work"))

@@ -15,7 +15,10 @@ import pytest
 
 from loratools.files import sha256
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork and no SIGKILL")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork and no SIGKILL"),
+    pytest.mark.slow,
+]
 ROOT = Path(__file__).parents[3]
 RECIPE = """\
 version: 1
@@ -63,8 +66,8 @@ def killed(folder: Path, *arguments: str) -> str:
 def digests(work: Path) -> dict[str, str]:
     """Of every result: LoRAs, pictures, captions; not of logs and pages, which tell times."""
     kinds = {".safetensors", ".png", ".txt"}
-    found = (path for path in work.rglob("*") if path.suffix in kinds and ".loratools" not in path.parts)
-    return {str(path.relative_to(work)): sha256(path) for path in found}
+    files = (path for path in work.rglob("*") if path.suffix in kinds and ".loratools" not in path.parts)
+    return {str(path.relative_to(work)): sha256(path) for path in files}
 
 
 def leftovers(work: Path) -> list[Path]:

@@ -15,11 +15,11 @@ from loratools.adapter.files.metadata import Provenance
 from loratools.errors import FileError, HeldError, RecipeError
 from loratools.files import locked, sha256
 from loratools.pocket.judge import Reading
-from loratools.preview.record.grid import read_grid
+from loratools.preview.record.folder import read_grid
 from loratools.recipe.demo.demo import run_demo
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps, state_of
-from loratools.recipe.run.work_folder import Store
+from loratools.recipe.run.work_folder import WorkFolder
 from loratools.train.callbacks.records import OnStep
 from loratools.train.loop import TrainingLoop
 from tests.recipe.conftest import MODULES, save_lora
@@ -81,7 +81,8 @@ def test_from_pictures_to_the_grid_and_then_from_the_cache(folder: Path) -> None
     assert made is not None
     assert made.owner == "recipe:r:final"
     assert {entry["digest"] for entry in made.inputs} == {style.digest, base.digest}
-    assert set(made.ancestors) == {style.digest, base.digest} or style.metadata.get("loratools") is None
+    assert "loratools" in style.metadata and "loratools" in base.metadata
+    assert set(made.ancestors) == {style.digest, base.digest}
     grid = read_grid(Path("work/sheet"))
     assert [row.label for row in grid.rows] == ["style@1", "style@2", "final"]
     scores = json.loads(Path("work/sheet/scores.json").read_text(encoding="utf-8"))
@@ -132,7 +133,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_tensors(folder: Path, mon
     with pytest.raises(KeyboardInterrupt):
         run(RECIPE, ["style"])
     planner = make_planner("r.yaml", Path("work"))
-    states = {step.name: state_of(Store(Path("work")), step) for step in planner.plan(["style"])}
+    states = {step.name: state_of(WorkFolder(Path("work")), step) for step in planner.plan(["style"])}
     assert states == {"pictures": "cached", "style": "unfinished"}
     assert stale(run(RECIPE, ["style"])) == {"style"}
     assert epochs == [1, 2, 2]
@@ -207,15 +208,15 @@ def test_means_best_and_files_outside_the_work_folder(folder: Path) -> None:
     assert not list(Path("work/.loratools").glob("kept/mean*"))
 
 
-def test_the_demo_tells_its_story_and_goes_on_from_what_is_there(folder: Path) -> None:
+def test_the_demo_prints_its_story_and_goes_on_from_what_is_there(folder: Path) -> None:
     text = RECIPE.replace("epochs: 2,", "epochs: 1,").replace("style@2", "style@1").replace("MINE", "GP1")
     Path("small.yaml").write_text(text, encoding="utf-8")
     for again in (False, True):
-        told: list[str] = []
+        lines: list[str] = []
         result = run_demo(
-            Path("demo"), RunContext(device="cpu", judge=judge), told.append, base="tiny", recipe=Path("small.yaml")
+            Path("demo"), RunContext(device="cpu", judge=judge), lines.append, base="tiny", recipe=Path("small.yaml")
         )
-        story = "\n".join(told)
+        story = "\n".join(lines)
         assert all(f"\n{n}/5  " in story for n in range(1, 6))
         assert story.count("already there") == (5 if again else 0)
         assert "base alone" in story and "style@1" in story and "final" in story

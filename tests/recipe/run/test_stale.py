@@ -14,7 +14,7 @@ from loratools.files import sha256
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.run.stale import differences, explain
-from loratools.recipe.run.work_folder import Store
+from loratools.recipe.run.work_folder import WorkFolder
 from tests.recipe.conftest import save_lora
 
 RECIPE = """\
@@ -34,10 +34,10 @@ def run(text: str) -> dict[str, bool]:
     return {ran.planned.name: ran.cached for ran in run_steps(planner.plan(), Path("work"), RunContext(device="cpu"))}
 
 
-def told(text: str, *names: str) -> dict[str, list[str]]:
+def explained(text: str, *names: str) -> dict[str, list[str]]:
     Path("r.yaml").write_text(text, encoding="utf-8")
     steps = {step.name: step for step in make_planner("r.yaml", Path("work")).plan()}
-    return {name: explain(steps[name], steps, Store(Path("work"))) for name in names}
+    return {name: explain(steps[name], steps, WorkFolder(Path("work"))) for name in names}
 
 
 def command(*words: str) -> Result:
@@ -50,12 +50,12 @@ def files(here: Path) -> Sequence[Path]:
 
 
 def test_one_number_of_a_vector_is_named_and_changes_only_what_depends_on_it() -> None:
-    assert told(RECIPE, "final") == {"final": ["it has not run in this work folder yet"]}
+    assert explained(RECIPE, "final") == {"final": ["it has not run in this work folder yet"]}
     run(RECIPE)
     before = {path.name: sha256(path) for path in Path("work").glob("*.safetensors")}
-    assert told(RECIPE, "final", "slim", "apart") == {"final": [], "slim": [], "apart": []}
+    assert explained(RECIPE, "final", "slim", "apart") == {"final": [], "slim": [], "apart": []}
     edited = RECIPE.replace("[1, 0.6, 0.9,", "[1, 0.6, 0.8,")
-    assert told(edited, "final", "slim", "apart") == {
+    assert explained(edited, "final", "slim", "apart") == {
         "final": ["style.safetensors's vector, IN02: 0.9 -> 0.8"],
         "slim": ["the step 'final' changed:", "  style.safetensors's vector, IN02: 0.9 -> 0.8"],
         "apart": [],
@@ -63,24 +63,24 @@ def test_one_number_of_a_vector_is_named_and_changes_only_what_depends_on_it() -
     assert run(edited) == {"final": False, "slim": False, "apart": True}
     after = {path.name: sha256(path) for path in Path("work").glob("*.safetensors")}
     assert {name for name in before if before[name] != after[name]} == {"final.safetensors", "slim.safetensors"}
-    assert told(edited, "final", "slim") == {"final": [], "slim": []}
+    assert explained(edited, "final", "slim") == {"final": [], "slim": []}
 
 
 def test_weights_options_inputs_and_damage_are_named(here: Path) -> None:
     run(RECIPE)
-    assert told(RECIPE.replace("-0.5", "-0.7"), "final") == {"final": ["other.safetensors's weight: -0.5 -> -0.7"]}
-    (changed,) = told(RECIPE.replace('rank: "2"', 'rank: "3"'), "slim")["slim"]
+    assert explained(RECIPE.replace("-0.5", "-0.7"), "final") == {"final": ["other.safetensors's weight: -0.5 -> -0.7"]}
+    (changed,) = explained(RECIPE.replace('rank: "2"', 'rank: "3"'), "slim")["slim"]
     assert "rank" in changed and "2 -> " in changed.replace("fixed(2)", "2") and "3" in changed
     Path("work/apart.safetensors").unlink()
-    (gone,) = told(RECIPE, "apart")["apart"]
+    (gone,) = explained(RECIPE, "apart")["apart"]
     assert "nothing that determines it changed" in gone and "apart.safetensors is gone" in gone
     save_lora(here / "style.safetensors", seed=9, rank=4)
-    assert told(RECIPE, "final") == {"final": ["the content of style.safetensors changed"]}
+    assert explained(RECIPE, "final") == {"final": ["the content of style.safetensors changed"]}
     fewer = RECIPE.replace(", other.safetensors:-0.5", "")
-    assert "'other.safetensors' is no longer read" in told(fewer, "final")["final"]
+    assert "'other.safetensors' is no longer read" in explained(fewer, "final")["final"]
 
 
-def test_the_command_line_tells_it_and_runs_nothing() -> None:
+def test_the_command_line_prints_it_and_runs_nothing() -> None:
     run(RECIPE)
     Path("r.yaml").write_text(RECIPE.replace("-0.5", "-0.7"), encoding="utf-8")
     shown = command("--explain", "slim", "--explain", "apart")

@@ -7,17 +7,19 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from loratools.adapter.files.file import read
 from loratools.errors import FileError
+from loratools.recipe.observer import RunObserver, StepFailure, StepResult
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.step import Draft, Outcome, Planned, StepInput
 from loratools.recipe.report import page, write
 from loratools.recipe.run.runner import make_planner, run_steps
-from loratools.recipe.run.scheduler import in_turn
+from loratools.recipe.run.scheduler import run_in_order
 from loratools.recipe.schema.kinds import KINDS
 from tests.cli.test_cli import call
 from tests.recipe.conftest import save_lora
@@ -113,7 +115,7 @@ def test_a_step_that_loads_a_model_has_torch_to_itself() -> None:
             running.discard(step.kind if step.kind != "merge" else step.name)
         return step.name
 
-    done, failures = in_turn(steps, run, 3)
+    done, failures = run_in_order(steps, run, 3)
     assert done == [step.name for step in steps] and not failures
     for kinds in seen:
         assert not kinds & {"train", "basestyle", "grid"} or len(kinds - {"draw"}) == 1, kinds
@@ -123,14 +125,14 @@ def test_a_step_that_loads_a_model_has_torch_to_itself() -> None:
 def test_one_job_keeps_the_order_of_the_recipe() -> None:
     steps = [planned("a", "merge"), planned("b", "grid", "a"), planned("c", "merge")]
     order: list[str] = []
-    in_turn(steps, lambda step: order.append(step.name), 1)
+    run_in_order(steps, lambda step: order.append(step.name), 1)
     assert order == ["a", "b", "c"]
 
 
 def test_an_error_by_block_is_a_number_or_one_among_other_facts() -> None:
     blocks = {"IN01": 0.5, "M00": {"error": 0.25, "modules": 2}, "OUT03": float("nan")}
-    (told,) = page._errors({"result": {"error": 0.4, "blocks": blocks}})
-    assert "<b>4.0e-01</b>; most in IN01 5.0e-01, M00 2.5e-01</p>" in told
+    (paragraph,) = page._errors({"result": {"error": 0.4, "blocks": blocks}})
+    assert "<b>4.0e-01</b>; most in IN01 5.0e-01, M00 2.5e-01</p>" in paragraph
 
 
 def test_a_broken_report_neither_fails_a_run_nor_hides_its_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,11 +153,12 @@ def test_an_ending_that_fails_does_not_hide_the_error_of_a_step(folder: Path) ->
     (folder / "work").mkdir()
     (folder / "work/mixed.safetensors").write_bytes(b"somebody's own")
 
-    def broken(*_: object) -> None:
-        raise ValueError("no")
+    class Broken(RunObserver):
+        def on_end(self, results: Sequence[StepResult], failures: Sequence[StepFailure]) -> None:
+            raise ValueError("no")
 
     with pytest.raises(FileError, match="--force"):
-        run_steps(planner.plan(["mixed"]), Path("work"), RunContext(device="cpu"), on_end=broken)
+        run_steps(planner.plan(["mixed"]), Path("work"), RunContext(device="cpu"), observer=Broken())
 
 
 def test_what_a_run_reads_is_found_beside_the_recipe(folder: Path, tiny_base: Path) -> None:

@@ -1,4 +1,4 @@
-"""Mistakes that a run would find half-way are told at plan time: where they stand, what is under the caret, and what to
+"""Mistakes that a run would meet half-way are reported by the plan: their place, what is under the caret, and what to
 write instead."""
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def plan(**steps: str) -> list[str]:
 
 
 def mistake(place: str, body: str) -> tuple[str, str]:
-    """What is told of a step (``style``, or ``grid`` for a new one) with this body, and the word under the caret."""
+    """The message about a step (``style``, or ``grid`` for a new one) with this body, and the word under the caret."""
     name, kind = (place, STEPS[place].partition(":")[0]) if place in STEPS else ("new", place)
     with pytest.raises(RecipeError) as error:
         plan(**{name: f"{kind}: {body}"})
-    told, line = str(error.value), list({**STEPS, name: ""}).index(name) + 3
-    assert told.startswith(f"m.yaml, line {line}: steps.{name}.{kind}"), told
+    message, line = str(error.value), list({**STEPS, name: ""}).index(name) + 3
+    assert message.startswith(f"m.yaml, line {line}: steps.{name}.{kind}"), message
     *_, text, carets = error.value.excerpt.splitlines()
-    return told, text[carets.index("^") : carets.rindex("^") + 1]
+    return message, text[carets.index("^") : carets.rindex("^") + 1]
 
 
 TRAINING = [
@@ -77,8 +77,8 @@ TRAINING = [
 @pytest.mark.parametrize("step", ["style", "base_style"])
 def test_training_settings(folder: Path, step: str, body: str, word: str, words: str) -> None:
     images = "" if step == "base_style" or "imges" in body else "images: pictures, "
-    told, under = mistake(step, f"{{{images}{body}}}")
-    assert words in told and under == word, (told, under)
+    message, under = mistake(step, f"{{{images}{body}}}")
+    assert words in message and under == word, (message, under)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_training_settings(folder: Path, step: str, body: str, word: str, words:
     ],
 )
 def test_other_steps(folder: Path, step: str, body: str, word: str, words: str) -> None:
-    told, under = mistake(step, body)
-    assert words in told and under == word, (told, under)
+    message, under = mistake(step, body)
+    assert words in message and under == word, (message, under)
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_other_steps(folder: Path, step: str, body: str, word: str, words: str) 
     ],
 )
 def test_grids(folder: Path, body: str, word: str, words: str) -> None:
-    told, under = mistake("grid", f"{{{body}, prompts: 1girl}}")
-    assert words in told and under == word, (told, under)
+    message, under = mistake("grid", f"{{{body}, prompts: 1girl}}")
+    assert words in message and under == word, (message, under)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a recipe may say, and how a mistake is told: file, line, key, nearest valid word."""
+"""What a recipe may say, and how a mistake is reported: file, line, key, nearest valid word."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def test_several_mistakes_are_counted() -> None:
 
 
 def test_every_shipped_recipe_can_be_read_and_is_short() -> None:
-    found = sorted(RECIPES.glob("*.yaml"))
-    assert {"style.yaml", "style-quick.yaml"} <= {path.name for path in found}
-    for path in found:
+    paths = sorted(RECIPES.glob("*.yaml"))
+    assert {"style.yaml", "style-quick.yaml"} <= {path.name for path in paths}
+    for path in paths:
         read_recipe(path)
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 30
 

@@ -9,7 +9,8 @@ import pytest
 
 from loratools.adapter.files.epoch_files import epochs, find_lora, is_run
 from loratools.blocks.presets import load_presets
-from loratools.preview.request.read_rows import build_rows, row_labels
+from loratools.preview.request.read_rows import NameLookup, distinct_labels, planned_labels
+from loratools.preview.request.row_text import RowText
 from tests.recipe.conftest import save_lora
 
 
@@ -31,6 +32,12 @@ def numbers(ref: str) -> list[int] | None:
 def test_labels_are_known_ahead(here: Path, texts: Sequence[str], labels: Sequence[str | None]) -> None:
     for seed, name in enumerate(("a", "x/a", "run/run-000004", "run/run-000005", "x/run/run-000004")):
         save_lora(here / f"{name}.safetensors", seed)
-    found = row_labels(texts, find_lora, numbers)
-    assert found == [row.label for row in build_rows(texts, find_lora, presets=load_presets())]
-    assert all(wanted in (None, label) for wanted, label in zip(labels, found, strict=True))
+    rows = [RowText.parse(text) for text in texts]
+    planned = [planned_labels(row, numbers) for row in rows]
+    ahead = distinct_labels(rows, find_lora, [[label for label, _ in own] for own in planned])
+    opened = NameLookup(find_lora, lambda _: None, load_presets()).rows(rows)
+    assert ahead == [row.label for row in opened]
+    assert all(wanted in (None, label) for wanted, label in zip(labels, ahead, strict=True))
+    for row, (_, names) in zip(opened, (one for own in planned for one in own), strict=True):
+        for known, there in zip(names, row.names, strict=True):  # what a plan lets pass, a run finds
+            assert known.names <= there.names and known.share == there.share

@@ -11,19 +11,20 @@ import torch
 from PIL import Image
 
 from loratools.adapter.files.file import read
-from loratools.base.infotext import read_png
+from loratools.base.generate import PictureRequest, generate
+from loratools.base.infotext import read_png, write_png
 from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
+from loratools.base.sampling import sample
 from loratools.errors import GridError, LoratoolsError, PromptError, TrainingError
-from loratools.train.callbacks import samples
-from loratools.train.callbacks.sample_prompts import SamplePrompt, read_sample_prompts
-from loratools.train.callbacks.samples import render
+from loratools.train.callbacks.sample_prompts import read_sample_prompts
+from loratools.train.callbacks.sample_sheet import draw_sheet
 from loratools.train.callbacks.tensorboard import tensorboard_folder
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import read_config
 from loratools.train.output.run_folder import RunFolder
-from loratools.train.trainer import StepRecord, plan, train
+from loratools.train.trainer import StepRecord, dry_run, train
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
@@ -48,8 +49,8 @@ def test_a_line_of_every_option_and_one_of_none(config: Config, tmp_path: Path, 
     file.write_text(text.replace("--hat ", ""), encoding="utf-8")
     defaults = base.defaults
     one, two = read_sample_prompts(config(tmp_path, sample_prompts=str(file), seed=5), base, [])
-    assert one == SamplePrompt("1girl", "low quality,", (128, 64), 3, 9, 4.5, "Euler a")
-    assert two == SamplePrompt("(smile:1.2)", "", (64, 64), 5, defaults.steps, defaults.cfg, defaults.sampler)
+    assert one == PictureRequest("1girl", "low quality,", (128, 64), 3, 9, 4.5, "Euler a")
+    assert two == PictureRequest("(smile:1.2)", "", (64, 64), 5, defaults.steps, defaults.cfg, defaults.sampler)
     (given,) = read_sample_prompts(config(tmp_path, sample_prompts=["x --s 3"], sample_sampler="DDIM"), base, [])
     assert (given.prompt, given.steps, given.sampler) == ("x", 3, "DDIM")
 
@@ -91,19 +92,19 @@ def test_what_a_file_gets_wrong_is_named(
 def test_what_sd_scripts_takes_stops_nothing(config: Config, tmp_path: Path, base: Base) -> None:
     line = "1girl --w 100 --h 30 --d -1 --ss dpmsolver --cn pose.png --G 3.5 --fs 3 --ctr 0.5 --rcfg 1"
     notes: list[str] = []
-    (found,) = read_sample_prompts(config(tmp_path, sample_prompts=[line], seed=5), base, notes)
-    assert (found.size, found.seed, found.sampler) == ((64, 96), 5, "DPM++ 2M")
+    (request,) = read_sample_prompts(config(tmp_path, sample_prompts=[line], seed=5), base, notes)
+    assert (request.size, request.seed, request.sampler) == ((64, 96), 5, "DPM++ 2M")
     assert [note.split()[3] for note in notes] == ["--cn", "--G", "--fs", "--ctr", "--rcfg", "100x30"]
     assert notes[-1] == "sample_prompts, line 1: 100x30 is drawn at 96x64, since sides are multiples of 8"
     notes.clear()
     (tmp_path / "p.json").write_text('[{"prompt": "a", "seed": -1, "guidance_scale": 3.5}]')
-    (found,) = read_sample_prompts(config(tmp_path, sample_prompts=str(tmp_path / "p.json")), base, notes)
-    assert found.seed == 1 and len(notes) == 1 and "guidance_scale has no effect" in notes[0]
+    (request,) = read_sample_prompts(config(tmp_path, sample_prompts=str(tmp_path / "p.json")), base, notes)
+    assert request.seed == 1 and len(notes) == 1 and "guidance_scale has no effect" in notes[0]
 
 
-def test_the_notes_of_samples_are_the_plans(config: Config, pictures: Pictures) -> None:
-    found = plan(config(pictures(count=1), sample_prompts=["1girl --w 70"]))
-    assert [note for note in found.notes if "70x64 is drawn at 64x64" in note]
+def test_the_notes_of_samples_are_the_dry_runs(config: Config, pictures: Pictures) -> None:
+    report = dry_run(config(pictures(count=1), sample_prompts=["1girl --w 70"]))
+    assert [note for note in report.notes if "70x64 is drawn at 64x64" in note]
 
 
 def test_a_missing_file_stops_a_run_before_it_begins(config: Config, pictures: Pictures, tmp_path: Path) -> None:
@@ -115,9 +116,9 @@ def test_a_missing_file_stops_a_run_before_it_begins(config: Config, pictures: P
 def test_prompts_are_looked_for_beside_the_config(pictures: Pictures, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("1girl")
     (tmp_path / "a.yaml").write_text(f"base: pocket\nimages: {pictures()}\nsample_prompts: prompts.txt\n")
-    found = read_config(tmp_path / "a.yaml")
-    assert found.sample_prompts == tmp_path / "prompts.txt" and found.samples_every_epochs == 1
-    assert "sample_prompts" not in found.settings()
+    read = read_config(tmp_path / "a.yaml")[0]
+    assert read.sample_prompts == tmp_path / "prompts.txt" and read.samples_every_epochs == 1
+    assert "sample_prompts" not in read.settings()
 
 
 def test_samples_are_the_networks_own_and_change_no_byte(
@@ -136,10 +137,10 @@ def test_samples_are_the_networks_own_and_change_no_byte(
         *(f"{moment}_0{number}.png" for moment in moments for number in (1, 2)),
         "sheet.png",
     ]
-    wanted = SamplePrompt("1girl, smile", "hat", (64, 64), 7, 2, 2.5, "Euler a")
-    bare = render(base, wanted, 1)
+    request = PictureRequest("1girl, smile", "hat", (64, 64), 7, 2, 2.5, "Euler a")
+    (bare,) = generate(base, [request])
     with Patcher(base).applied(read(seen.epochs[-1])):
-        patched = render(base, wanted, 1)
+        (patched,) = generate(base, [request])
     assert np.array_equal(np.asarray(Image.open(folder / "e000000_01.png")), bare)
     last = np.asarray(Image.open(folder / "e000002_01.png")).astype(int)
     assert np.abs(last - patched).max() <= 1 and not np.array_equal(last, bare)
@@ -153,17 +154,10 @@ def test_samples_are_the_networks_own_and_change_no_byte(
         assert sheet.width == 8 + 5 * (256 + 8) and sheet.height > 2 * 256
 
 
-def test_weights_in_a_prompt_count(base: Base) -> None:
-    one, two = (
-        render(base, SamplePrompt(prompt, "", (64, 64), 1, 2, 3.0, "DDIM"), 1) for prompt in ("hat", "(hat:1.4)")
-    )
-    assert one.shape == two.shape == (64, 64, 3) and not np.array_equal(one, two)
-
-
 def test_where_memory_is_short_tiles_are_tried_before_giving_up(
     config: Config, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, tiled = samples.decode, []
+    decode, tiled = sample.decode_pixels, []
 
     def short(base: Base, latents: torch.Tensor) -> torch.Tensor:
         tiled.append((base.vae.use_tiling, base.vae.tile_latent_min_size))
@@ -171,7 +165,7 @@ def test_where_memory_is_short_tiles_are_tried_before_giving_up(
             raise torch.OutOfMemoryError
         return decode(base, latents)
 
-    monkeypatch.setattr(samples, "decode", short)
+    monkeypatch.setattr("loratools.base.generate.decode_pixels", short)
     settings = config(pictures(count=2), epochs=2, sample_prompts=["1girl --w 128 --s 1"])
     with pytest.raises(TrainingError, match="does not suffice to draw a sample of 128x64 beside the training; give"):
         train(settings, progress=False)
@@ -221,9 +215,33 @@ def test_what_sd_scripts_says_of_samples_and_validation(
         'sample_every_n_epochs = 2\nvalidate_every_n_steps = 50\nvalidate_every_n_epochs = 0\nlogging_dir = "logs"\n'
     )
     file.write_text(f'{common}sample_prompts = "prompts.txt"\nsample_sampler = "euler_a"\n{asked}')
-    found = read_config(file)
-    assert (found.sample_prompts, found.sample_sampler) == (tmp_path / "prompts.txt", "euler_a")
-    assert (found.samples_every_epochs, found.validate_every_steps) == (2, 50)
-    assert found.tensorboard == Path("logs") and tensorboard_folder(found) == Path("logs") / found.name
+    read = read_config(file)[0]
+    assert (read.sample_prompts, read.sample_sampler) == (tmp_path / "prompts.txt", "euler_a")
+    assert (read.samples_every_epochs, read.validate_every_steps) == (2, 50)
+    assert read.tensorboard == Path("logs") and tensorboard_folder(read) == Path("logs") / read.name
     file.write_text(f'{common}sample_prompts = "prompts.txt"\nsample_sampler = "euler_a"\nsample_every_n_steps = 0\n')
-    assert read_config(file).sample_prompts is None  # as there: nobody says when
+    assert read_config(file)[0].sample_prompts is None  # as there: nobody says when
+
+
+def sample_file(folder: Path, number: int, prompt: str = "x") -> None:
+    made = {"run": "t", "epoch": 1, "step": 3, "number": number}
+    write_png(Image.new("RGB", (64, 64), "red"), folder / f"e000001_{number:02d}.png", prompt, {"sample": made})
+
+
+def test_a_sheet_letters_prompts_in_other_alphabets(tmp_path: Path) -> None:
+    """Pillow's built-in font has a box for each of these."""
+    sheets = []
+    for prompt in ("\u03b1\u03b2\u03b3", "\u03b4\u03b5\u03b6"):
+        sample_file(tmp_path, 1)
+        path = draw_sheet(tmp_path, [prompt])
+        assert path is not None
+        sheets.append(np.asarray(Image.open(path)))
+    assert sheets[0].shape == sheets[1].shape and not np.array_equal(*sheets)
+
+
+def test_samples_of_prompts_that_are_gone_are_not_on_the_sheet(tmp_path: Path) -> None:
+    sample_file(tmp_path, 3)
+    assert draw_sheet(tmp_path, ["a", "b"]) is None
+    sample_file(tmp_path, 2)
+    path = draw_sheet(tmp_path, ["a", "b"])
+    assert path is not None and Image.open(path).size[0] == 8 + 256 + 8

@@ -1,4 +1,4 @@
-"""The validation loss: what it is made of, that it repeats, that looking changes nothing, and what is told of it."""
+"""The validation loss: what it is made of, that it repeats, that measuring changes nothing, and where it is shown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 
 from loratools.base.load import load_base
 from loratools.errors import LoratoolsError, TrainingError
-from loratools.recipe.plan.lora_refs import best_epoch
 from loratools.train import seeds
 from loratools.train.callbacks.tensorboard import check_tensorboard
 from loratools.train.callbacks.validation import BANDS, band_edges, chosen
@@ -20,12 +19,12 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.data.latents import LatentStore
 from loratools.train.data.read import read_dataset
 from loratools.train.network.network import Network
-from loratools.train.output.epoch_report import report
+from loratools.train.output.epoch_report import best_epoch, report
 from loratools.train.step import objective
 from loratools.train.step.precision import Precision
 from loratools.train.step.step import DenoisingStep
-from loratools.train.step.text_states import Captioner
-from loratools.train.trainer import EpochRecord, RunResult, StepRecord, plan, train
+from loratools.train.step.text_states import CaptionEncoder
+from loratools.train.trainer import EpochRecord, RunResult, StepRecord, dry_run, train
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
@@ -37,8 +36,8 @@ def _fixed_date(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lines(run: RunResult, kind: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
-    return [line for line in found if line["kind"] == kind]
+    records = [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
+    return [line for line in records if line["kind"] == kind]
 
 
 def test_looking_changes_no_byte_and_a_kill_no_line(config: Config, pictures: Pictures, tmp_path: Path) -> None:
@@ -51,10 +50,10 @@ def test_looking_changes_no_byte_and_a_kill_no_line(config: Config, pictures: Pi
     seen = train(config(images, out=str(tmp_path / "seen"), **looked, **common), progress=False, on_epoch=ends.append)
     assert [path.read_bytes() for path in seen.epochs] == [path.read_bytes() for path in plain.epochs]
     assert not lines(plain, "validation")
-    told = lines(seen, "validation")
-    assert [(line["epoch"], line["step"]) for line in told] == [(0, 0), (1, 2), (1, 3), (2, 4), (2, 6)]
-    assert len({line["loss"] for line in told}) == 5
-    assert [end.metrics for end in ends] == [{"validation": told[2]["loss"]}, {"validation": told[4]["loss"]}]
+    logged = lines(seen, "validation")
+    assert [(line["epoch"], line["step"]) for line in logged] == [(0, 0), (1, 2), (1, 3), (2, 4), (2, 6)]
+    assert len({line["loss"] for line in logged}) == 5
+    assert [end.metrics for end in ends] == [{"validation": logged[2]["loss"]}, {"validation": logged[4]["loss"]}]
 
     def kill(record: StepRecord) -> None:
         if record.step == 5:
@@ -64,14 +63,14 @@ def test_looking_changes_no_byte_and_a_kill_no_line(config: Config, pictures: Pi
     with pytest.raises(KeyboardInterrupt):
         train(cut, progress=False, on_step=kill)
     again = train(cut.model_copy(update={"resume": True}), progress=False)
-    assert lines(again, "validation") == told
+    assert lines(again, "validation") == logged
     assert lines(again, "losses") == lines(seen, "losses")
 
 
 def test_it_is_the_mean_loss_at_fixed_draws_of_the_images_held_out(config: Config, pictures: Pictures) -> None:
     settings = config(pictures(count=5), epochs=1, validation_split=0.4, min_snr_gamma=5, noise_offset=0.1)
-    told = lines(train(settings, progress=False), "validation")[0]
-    assert told["held_out"] and told["step"] == 0 and len(told["images"]) == 2
+    logged = lines(train(settings, progress=False), "validation")[0]
+    assert logged["held_out"] and logged["step"] == 0 and len(logged["images"]) == 2
     base, device = load_base(settings.base, device="cpu", dtype="fp32"), torch.device("cpu")
     dataset = read_dataset(settings, (64, 64))
     store = LatentStore(base, dataset)
@@ -79,20 +78,20 @@ def test_it_is_the_mean_loss_at_fixed_draws_of_the_images_held_out(config: Confi
     schedule = objective.noise_schedule(base.scheduler_config, settings)
     network = Network(base, settings.dim, settings.alpha, settings.seed, options=settings)
     step = DenoisingStep(base, network, schedule, settings, Precision("no", device))
-    words, edges, found = Captioner(base, settings, 1), band_edges(0, 1000), torch.zeros(2, BANDS)
+    encoder, edges, measured = CaptionEncoder(base, settings, 1), band_edges(0, 1000), torch.zeros(2, BANDS)
     for row, batch in enumerate(dataset.plain_batches(dataset.held_out, 1)):
         moments = store.moments(batch)
-        inputs = config_inputs(moments.mean, moments.deviation, words.words([batch[0].caption]).tokens)
+        inputs = config_inputs(moments.mean, moments.deviation, encoder.tokenized([batch[0].caption]).tokens)
         for band in range(BANDS):
             generator = seeds.generator(settings.seed, "validation", dataset.items[batch[0].item].digest, band)
             drawn = objective.draw((1, 4, 8, 8), 1000, settings, generator)
             at = torch.randint(edges[band], edges[band + 1], (1,), generator=generator)
             assert edges[band] <= int(at) < edges[band + 1]
             with torch.no_grad():
-                found[row, band] = step.losses(inputs, objective.Draws(drawn.noise, drawn.posterior, at))
-    assert told["loss"] == pytest.approx(float(found.mean()), rel=1e-5)
-    assert [band["loss"] for band in told["bands"]] == pytest.approx(found.mean(0).tolist(), rel=1e-5)
-    assert [(band["from"], band["to"]) for band in told["bands"]][::4] == [(0, 199), (800, 999)]
+                measured[row, band] = step.losses(inputs, objective.Draws(drawn.noise, drawn.posterior, at))
+    assert logged["loss"] == pytest.approx(float(measured.mean()), rel=1e-5)
+    assert [band["loss"] for band in logged["bands"]] == pytest.approx(measured.mean(0).tolist(), rel=1e-5)
+    assert [(band["from"], band["to"]) for band in logged["bands"]][::4] == [(0, 199), (800, 999)]
 
 
 def config_inputs(mean: torch.Tensor, deviation: torch.Tensor, tokens: tuple[torch.Tensor, ...]) -> Any:
@@ -104,17 +103,17 @@ def config_inputs(mean: torch.Tensor, deviation: torch.Tensor, tokens: tuple[tor
 def test_without_images_held_out_it_is_measured_on_trained_ones_and_says_so(config: Config, pictures: Pictures) -> None:
     images = pictures(count=3)
     settings = config(images, epochs=4, batch_size=3, learning_rate=2e-2, validate_every_epochs=1, validation_images=2)
-    assert any("no image is held out" in note and "2 images" in note for note in plan(settings).notes)
+    assert any("no image is held out" in note and "2 images" in note for note in dry_run(settings).notes)
     run = train(settings, progress=False)
-    told = lines(run, "validation")
-    assert [line["held_out"] for line in told] == [False] * 5 and len(told[0]["images"]) == 2
-    assert told[-1]["loss"] < told[0]["loss"]  # learnt by heart
-    found = report(run.log.parent)
-    assert not found.held_out and found.untrained == told[0]["loss"]
-    assert [own.validation for own in found.epochs] == [line["loss"] for line in told[1:]]
-    assert "trained on" in found.shortlist[0].why and found.shortlist[0].number > 2
-    assert "cannot show what is learnt by heart" in found.text()
-    assert not plan(config(images)).notes
+    logged = lines(run, "validation")
+    assert [line["held_out"] for line in logged] == [False] * 5 and len(logged[0]["images"]) == 2
+    assert logged[-1]["loss"] < logged[0]["loss"]  # learnt by heart
+    summary = report(run.log.parent)
+    assert not summary.held_out and summary.untrained == logged[0]["loss"]
+    assert [own.validation for own in summary.epochs] == [line["loss"] for line in logged[1:]]
+    assert "trained on" in summary.shortlist[0].why and summary.shortlist[0].number > 2
+    assert "cannot show what is learnt by heart" in summary.text()
+    assert not dry_run(config(images)).notes
 
 
 def test_the_lowest_validation_loss_is_the_best_epoch(config: Config, pictures: Pictures) -> None:
@@ -127,13 +126,13 @@ def test_the_lowest_validation_loss_is_the_best_epoch(config: Config, pictures: 
         if line["kind"] == "epoch":
             line["loss"] = 1.0 - line["epoch"] / 10
     run.log.write_text("\n".join(json.dumps(line) for line in changed), encoding="utf-8")
-    found = report(run.log.parent)
-    assert found.held_out and found.untrained == 0.9 and best_epoch(run.log.parent) == 2
-    assert [(pick.number, pick.why) for pick in found.shortlist] == [
+    summary = report(run.log.parent)
+    assert summary.held_out and summary.untrained == 0.9 and best_epoch(run.log.parent) == 2
+    assert [(pick.number, pick.why) for pick in summary.shortlist] == [
         (2, "lowest validation loss (0.2000)"),
         (3, "validation loss 0.2010, within 0.5% of the lowest"),
     ]
-    assert "learnt by heart" not in found.text()
+    assert "learnt by heart" not in summary.text()
 
 
 def test_which_images_are_measured(config: Config, pictures: Pictures) -> None:
@@ -150,13 +149,13 @@ def test_which_images_are_measured(config: Config, pictures: Pictures) -> None:
 def test_losses_by_image_and_by_noise_are_those_of_the_steps(config: Config, pictures: Pictures) -> None:
     run = train(config(pictures(count=2), epochs=2, batch_size=1, repeats=2), progress=False)
     steps = lines(run, "step")
-    for told in lines(run, "losses"):
-        own = [line["loss"] for line in steps if line["epoch"] == told["epoch"]]
-        assert sum(told["images"].values()) / 2 == pytest.approx(sum(own) / 4)  # each image twice
-        assert list(told["images"]) == ["images/00.png", "images/01.png"]
-        assert [(band["from"], band["to"]) for band in told["bands"]][::9] == [(0, 99), (900, 999)]
-        assert sum(told["relative"].values()) / 2 == pytest.approx(1)  # uses are as many for either image
-        seen = [band["loss"] for band in told["bands"] if band["loss"] is not None]
+    for losses in lines(run, "losses"):
+        own = [line["loss"] for line in steps if line["epoch"] == losses["epoch"]]
+        assert sum(losses["images"].values()) / 2 == pytest.approx(sum(own) / 4)  # each image twice
+        assert list(losses["images"]) == ["images/00.png", "images/01.png"]
+        assert [(band["from"], band["to"]) for band in losses["bands"]][::9] == [(0, 99), (900, 999)]
+        assert sum(losses["relative"].values()) / 2 == pytest.approx(1)  # uses are as many for either image
+        seen = [band["loss"] for band in losses["bands"] if band["loss"] is not None]
         assert seen and min(own) <= min(seen) and max(seen) <= max(own)
 
 
@@ -190,7 +189,7 @@ def test_tensorboard_gets_the_curves(config: Config, pictures: Pictures, monkeyp
     assert Recorder.made[0] == ("folder", ("t-tensorboard", 0)) and Recorder.made[-1][0] == "close"
     names = {name for name, _ in Recorder.made}
     assert {"loss/loss", "loss/average", "loss/epoch", "rate/unet", "rate/text_encoder", "validation/loss"} <= names
-    assert [told for name, told in Recorder.made if name == "loss/loss"] == [(1, run.losses[0])]
+    assert [point for name, point in Recorder.made if name == "loss/loss"] == [(1, run.losses[0])]
     assert any(name.startswith("timesteps/") for name in names)
 
 

@@ -14,7 +14,7 @@ MINIMAL = {"base": "b", "images": "imgs"}
 def test_preset_then_file_then_flags(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("base: b\nimages: imgs\npreset: style-004\nepochs: 12\nlearning_rate: 1e-4\nmixed_precision: no\n")
-    config = read_config(path, {"epochs": None, "dim": 8})
+    config = read_config(path, {"epochs": None, "dim": 8})[0]
     assert (config.epochs, config.dim, config.noise_offset, config.keep_tokens) == (12, 8, 0.1, 3)
     assert (config.learning_rate, config.mixed_precision, config.name) == (1e-4, "no", "imgs")
     assert config.learned_rates() == (1e-4, 1e-4)
@@ -22,7 +22,7 @@ def test_preset_then_file_then_flags(tmp_path: Path) -> None:
 
 def test_every_preset_is_valid_and_names_its_source() -> None:
     for name, preset in presets().items():
-        assert preset["source"] and make_config({**MINIMAL, "preset": name}, "t").preset == name
+        assert preset.source and make_config({**MINIMAL, "preset": name}, "t").preset == name
     assert {"style-004", "default", "character-002", "character-003", "object", "pose", "scene", "pocket-style"} <= set(
         presets()
     )
@@ -90,7 +90,7 @@ def test_images_beside_the_config_are_found(tmp_path: Path) -> None:
     (tmp_path / "pics").mkdir()
     path = tmp_path / "c.yaml"
     path.write_text("base: b\nimages: pics\n")
-    assert read_config(path).images[0].folder == tmp_path / "pics"
+    assert read_config(path)[0].images[0].folder == tmp_path / "pics"
 
 
 @pytest.mark.parametrize("name", ["c.yaml", "c.toml"])
@@ -110,15 +110,16 @@ def test_everything_beside_the_config_is_found(tmp_path: Path, name: str, monkey
     )
     (there / name).write_text(yaml if name == "c.yaml" else toml)
     monkeypatch.chdir(here)
-    found = read_config(there / name)
-    assert (Path(found.base), found.vae) == (there / "m.safetensors", there / "vae.pt")
-    assert found.network_weights == there / "loras/start.safetensors"
+    config = read_config(there / name)[0]
+    assert (Path(config.base), config.vae) == (there / "m.safetensors", there / "vae.pt")
+    assert config.network_weights == there / "loras/start.safetensors"
     style = f"{there / 'loras/style.safetensors'}"
-    assert found.base_adapters == ((f"{style}:0.5:GP1,none:2.0", "a:b:c:d") if name == "c.yaml" else (f"{style}:1.0",))
+    assert config.base_adapters == ((f"{style}:0.5:GP1,none:2.0", "a:b:c:d") if name == "c.yaml" else (f"{style}:1.0",))
     for base in ("pocket", "owner/model"):
-        assert read_config(there / name, {"base": base}).base == base
+        assert read_config(there / name, {"base": base})[0].base == base
     (here / "m.safetensors").touch()
-    assert read_config(there / name).base == "m.safetensors"  # the current folder comes first
+    assert Path(read_config(there / name)[0].base) == there / "m.safetensors"
+    assert read_config(there / name, {"base": "m.safetensors"})[0].base == "m.safetensors"
 
 
 TOML = """
@@ -148,7 +149,7 @@ min_bucket_reso = 256
 def test_sd_scripts_toml(tmp_path: Path) -> None:
     path = tmp_path / "d.toml"
     path.write_text(TOML)
-    config = read_config(path, {"base": "b", "epochs": 3})
+    config = read_config(path, {"base": "b", "epochs": 3})[0]
     assert (config.resolution, config.batch_size, config.buckets, config.bucket_min) == ((512, 768), 4, True, 256)
     first, second = config.images
     assert (str(first.folder), first.repeats, first.class_tokens, first.keep_tokens) == ("10_a", 5, "cat", 2)
@@ -186,10 +187,53 @@ def test_toml_mistakes_are_named(tmp_path: Path, before: str, after: str, messag
 def test_switched_off_toml_keys_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "d.toml"
     path.write_text(TOML.replace("keep_tokens = 0", "color_aug = false\ncaption_dropout_every_n_epochs = 0"))
-    assert len(read_config(path, {"base": "b"}).images) == 2
+    assert len(read_config(path, {"base": "b"})[0].images) == 2
 
 
 @pytest.mark.parametrize("name", ["none.yaml", "none.toml"])
 def test_a_config_that_is_not_there(tmp_path: Path, name: str) -> None:
     with pytest.raises(RecipeError, match=f"cannot read .*{re.escape(name)}"):
         read_config(tmp_path / name)
+
+
+def _twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The config's folder; everything that a config may name lies there and in the current folder as well."""
+    for folder in (tmp_path / "here", tmp_path / "there"):
+        for name in ("pics", "prior", "masks"):
+            (folder / name).mkdir(parents=True)
+        for name in ("start.safetensors", "style.safetensors", "prompts.txt", "vae.pt", "tags.json", "m.safetensors"):
+            (folder / name).touch()
+        toml = '[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = "pics"\n'
+        (folder / "d.toml").write_text(f'{toml}metadata_file = "tags.json"\nconditioning_data_dir = "masks"\n')
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "there"
+
+
+def test_what_lies_beside_the_config_comes_before_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = _twice(tmp_path, monkeypatch)
+    (there / "c.yaml").write_text(
+        "base: m.safetensors\nvae: vae.pt\nnetwork_weights: start.safetensors\nbase_adapters: 'style:0.5'\n"
+        "sample_prompts: prompts.txt\nimages:\n  - {folder: pics, mask_folder: masks, metadata_file: tags.json}\n"
+        "  - {folder: prior, regularisation: true}\n"
+    )
+    config = read_config(there / "c.yaml")[0]
+    own, prior = config.images
+    named = (config.vae, config.network_weights, config.sample_prompts, own.folder, own.mask_folder, own.metadata_file)
+    assert all(isinstance(path, Path) and path.parent == there for path in (*named, prior.folder, Path(config.base)))
+    assert config.base_adapters == (f"{there / 'style.safetensors'}:0.5",)
+    over = {"vae": Path("vae.pt"), "images": ["pics"], "network_weights": "start.safetensors"}
+    given = read_config(there / "c.yaml", over)[0]
+    assert (given.vae, given.network_weights) == (Path("vae.pt"), Path("start.safetensors"))
+    assert given.images[0].folder == Path("pics") and Path(given.base).parent == there
+
+
+def test_what_lies_beside_sd_scripts_files_comes_first_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = _twice(tmp_path, monkeypatch)
+    (there / "o.toml").write_text('pretrained_model_name_or_path = "b"\ndataset_config = "d.toml"\n')
+    (there / "d.toml").write_text((there / "d.toml").read_text().replace("resolution = 64", "resolution = 128"))
+    config = read_config(there / "o.toml")[0]
+    (folder,) = config.images
+    assert config.resolution == (128, 128)
+    assert {path and path.parent for path in (folder.folder, folder.mask_folder, folder.metadata_file)} == {there}

@@ -26,10 +26,10 @@ def test_sizes_are_whole_steps_within_the_area() -> None:
 )
 def test_nearest_ratio(size: tuple[int, int], bucket: tuple[int, int]) -> None:
     rules = BucketRules((512, 512), True, 256, 1024, 64)
-    found = bucket_of(size, rules, bucket_sizes(rules))
+    chosen = bucket_of(size, rules, bucket_sizes(rules))
     ratio = size[0] / size[1]
-    assert found == bucket
-    assert all(abs(w / h - ratio) >= abs(found[0] / found[1] - ratio) for w, h in bucket_sizes(rules))
+    assert chosen == bucket
+    assert all(abs(w / h - ratio) >= abs(chosen[0] / chosen[1] - ratio) for w, h in bucket_sizes(rules))
 
 
 def test_disabled_uses_the_resolution_alone() -> None:
@@ -40,9 +40,9 @@ def test_disabled_uses_the_resolution_alone() -> None:
 @given(st.integers(64, 3000), st.integers(64, 3000))
 def test_no_upscale_never_grows_an_image(width: int, height: int) -> None:
     rules = BucketRules((512, 512), True, 256, 1024, 64, no_upscale=True)
-    found = bucket_of((width, height), rules, [])
-    assert found[0] % 64 == 0 and found[1] % 64 == 0 and min(found) >= 64
-    assert found[0] <= max(width, 64) and found[1] <= max(height, 64)
+    chosen = bucket_of((width, height), rules, [])
+    assert chosen[0] % 64 == 0 and chosen[1] % 64 == 0 and min(chosen) >= 64
+    assert chosen[0] <= max(width, 64) and chosen[1] <= max(height, 64)
 
 
 @given(st.integers(20, 300), st.integers(20, 300))

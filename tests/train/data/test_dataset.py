@@ -123,7 +123,7 @@ def test_images_are_found_by_the_paths_of_a_metadata_file(
         (tmp_path / "d.toml").write_text(
             f'[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nmetadata_file = "{file.name}"\nnum_repeats = 2\n'
         )
-        settings = read_config(tmp_path / "d.toml", {"base": "x"})
+        settings = read_config(tmp_path / "d.toml", {"base": "x"})[0]
     else:
         settings = _config([{"metadata_file": str(file), "repeats": 2}])
     assert settings.name == "3_m"

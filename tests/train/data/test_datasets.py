@@ -18,7 +18,7 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config, read_config
 from loratools.train.data.dataset import Dataset
 from loratools.train.data.read import read_dataset
-from loratools.train.trainer import plan, train
+from loratools.train.trainer import dry_run, train
 from tests.tiny import save_tiny_base
 
 Pictures = Callable[..., Path]
@@ -103,17 +103,17 @@ def test_several_tables_of_sd_scripts_toml(tmp_path: Path) -> None:
     path = tmp_path / "d.toml"
     path.write_text(TOML)
     (tmp_path / "masks").mkdir()
-    config = read_config(path, {"base": "b"})
-    first, second = config.parts()
+    config = read_config(path, {"base": "b"})[0]
+    first, second = config.data_sets()
     assert (first.resolution, first.batch_size, first.buckets) == ((64, 64), 4, False)
     assert (second.resolution, second.batch_size, second.buckets) == ((128, 192), 1, True)
     assert [subset.keep_tokens for subset in config.subsets()] == [None, 2, 2]
     assert config.subsets()[0].alpha_mask and config.subsets()[1].mask_folder == tmp_path / "masks"
     assert [subset.validation_split for subset in config.subsets()] == [0.2, 0.5, 0.2] and config.validation_seed == 3
     assert config.subsets()[2].regularisation and config.name == "a"
-    over = read_config(path, {"base": "b", "batch_size": 7, "images": ["z"]})
+    over = read_config(path, {"base": "b", "batch_size": 7, "images": ["z"]})[0]
     assert not over.datasets and over.batch_size == 7
-    assert [part.batch_size for part in read_config(path, {"base": "b", "batch_size": 7}).parts()] == [7, 7]
+    assert [part.batch_size for part in read_config(path, {"base": "b", "batch_size": 7})[0].data_sets()] == [7, 7]
     path.write_text(TOML.replace("keep_tokens = 2", "validation_seed = 4"))
     with pytest.raises(RecipeError, match="validation_seed differs"):
         read_config(path, {"base": "b"})
@@ -147,14 +147,14 @@ def test_a_run_over_two_data_sets_says_so(tiny: Path, pictures: Pictures, tmp_pa
     quick = {"epochs": 1, "batch_size": 3, "dim": 4, "device": "cpu", "out": str(tmp_path / "out"), "name": "t"}
     quick["modelspec"] = {"author": "me"}
     config = make_config({"base": str(tiny), "datasets": parts, **quick}, "test")
-    found = plan(config)
-    assert (found.images, found.held_out, found.steps) == (6, 1, 3)
+    report = dry_run(config)
+    assert (report.images, report.held_out, report.steps) == (6, 1, 3)
     for line in (
         "batch 2 or 3 (3 batches an epoch) = 3 steps",
         "buckets of data set 1 (128x128, batches of 2): 128x128 (2)",
         "held out to judge by: 1 images",
     ):
-        assert line in found.text()
+        assert line in report.text()
     result = train(config, progress=False)
     meta = read(result.epochs[0]).metadata
     described = json.loads(meta["ss_datasets"])
@@ -169,8 +169,8 @@ def test_a_run_over_two_data_sets_says_so(tiny: Path, pictures: Pictures, tmp_pa
 
 def test_a_length_in_steps_becomes_whole_epochs(tiny: Path, pictures: Pictures, tmp_path: Path) -> None:
     place = {"base": str(tiny), "images": str(pictures("a", 5)), "out": str(tmp_path / "out"), "device": "cpu"}
-    found = plan(make_config({**place, "batch_size": 2, "max_steps": 7, "epochs": 50}, "test"))
-    assert (found.steps_per_epoch, found.epochs, found.steps) == (3, 3, 9)
+    report = dry_run(make_config({**place, "batch_size": 2, "max_steps": 7, "epochs": 50}, "test"))
+    assert (report.steps_per_epoch, report.epochs, report.steps) == (3, 3, 9)
     result = train(make_config({**place, "batch_size": 5, "max_steps": 2, "dim": 4}, "test"), progress=False)
     assert (len(result.epochs), result.steps) == (2, 2)
 
@@ -231,11 +231,11 @@ def test_an_alpha_channel_becomes_a_mask_at_latent_size(pictures: Pictures, tiny
     _masked(folder)
     data = read_dataset(_config(images=[{"folder": str(folder), "alpha_mask": True}], flip=True), (64, 64))
     for flipped in (False, True):
-        found = _masks(data, tiny, flipped)
-        side = found.shape[-1]
+        masks = _masks(data, tiny, flipped)
+        side = masks.shape[-1]
         half = np.repeat([[0.0, 1.0]], side // 2, axis=1)[0]
-        assert found.shape == (2, 1, side, side) and (found[1] == 1).all()
-        assert (found[0, 0] == (half[::-1] if flipped else half)).all()
+        assert masks.shape == (2, 1, side, side) and (masks[1] == 1).all()
+        assert (masks[0, 0] == (half[::-1] if flipped else half)).all()
     assert read_dataset(_config(images=str(folder)), (64, 64)).masked is False
     plain = read_dataset(_config(images=str(pictures("b", 1)), alpha_mask=True), (64, 64))
     assert any("no image in" in note and "alpha" in note for note in plain.notes)
@@ -265,8 +265,8 @@ def test_masks_in_a_folder_of_their_own(pictures: Pictures, tmp_path: Path, tiny
     for name, shade in (("00", 0), ("01", 51)):
         Image.new("L", (64, 64), shade).save(masks / f"{name}.jpg")
     data = read_dataset(_config(images=images), (64, 64))
-    found = _masks(data, tiny)
-    assert (found[0] == 0).all() and np.allclose(found[1], 0.2, atol=0.01)
+    weights = _masks(data, tiny)
+    assert (weights[0] == 0).all() and np.allclose(weights[1], 0.2, atol=0.01)
     Image.new("L", (64, 64), 255).save(masks / "00.jpg")
     assert read_dataset(_config(images=images), (64, 64)).digest != data.digest
     Image.new("L", (32, 64), 255).save(masks / "00.jpg")

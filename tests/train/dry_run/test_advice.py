@@ -9,12 +9,12 @@ import torch
 from loratools.train.config.read import make_config, presets
 from loratools.train.data.read import read_dataset
 from loratools.train.dry_run import estimate
-from loratools.train.dry_run.advice import warnings
+from loratools.train.dry_run.advice import advice
 
 
 def _warned(root: Path, preset: str = "default", **settings: object) -> str:
     config = make_config({"base": "x", "images": str(root), "preset": preset, **settings}, "test")
-    return "\n".join(warnings(config, read_dataset(config, (64, 64))))
+    return "\n".join(advice(config, read_dataset(config, (64, 64))))
 
 
 def test_a_good_set_has_no_warning(pictures: Callable[..., Path]) -> None:
@@ -57,28 +57,28 @@ def test_every_other_class_stays_below_the_faces(pictures: Callable[..., Path]) 
     root = pictures("root/40_main", 4).parent
     pictures("root/10_face", 4)
     pictures("root/15_full", 4)
-    told = "15_full: shown more often than the faces; guide 004 keeps every other class below them"
-    assert _warned(root).splitlines()[1:] == [told]  # the first says that the classes have the same drawings
+    sentence = "15_full: shown more often than the faces; guide 004 keeps every other class below them"
+    assert _warned(root).splitlines()[1:] == [sentence]  # the first says that the classes have the same drawings
 
 
-def test_a_warm_up_without_a_say_is_told(pictures: Callable[..., Path]) -> None:
+def test_a_warm_up_without_effect_is_warned_of(pictures: Callable[..., Path]) -> None:
     root = pictures("root/60_main", 5).parent
     assert "use constant_with_warmup" in _warned(root, lr_scheduler="constant", lr_warmup=100)
     assert _warned(root, lr_scheduler="constant_with_warmup", lr_warmup=100) == ""
 
 
 def test_presets_have_the_guides_numbers() -> None:
-    found = {name: preset["settings"] for name, preset in presets().items()}
-    style, two, three = found["style-004"], found["character-002"], found["character-003"]
+    settings = {name: preset.settings for name, preset in presets().items()}
+    style, two, three = settings["style-004"], settings["character-002"], settings["character-003"]
     assert (style["epochs"], style["noise_offset"], style["keep_tokens"]) == (8, 0.1, 3)
     assert style["learning_rate"] == style["unet_lr"] == style["te_lr"] == 1e-4
     assert (two["unet_lr"], two["te_lr"], two["keep_tokens"], two["dim"], two["alpha"]) == (1e-4, 5e-5, 2, 32, 1)
     assert (three["unet_lr"], three["alpha"], three["dim"], three["clip_skip"]) == (2e-3, 1, 64, 2)
     assert (
-        found["pose"]["flip"]
-        and found["scene"]["te_lr"] == 1e-5
-        and found["scene"]["repeats"] == 50
-        and not found["object"].get("flip")
+        settings["pose"]["flip"]
+        and settings["scene"]["te_lr"] == 1e-5
+        and settings["scene"]["repeats"] == 50
+        and not settings["object"].get("flip")
     )
 
 

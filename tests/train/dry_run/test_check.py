@@ -1,4 +1,4 @@
-"""Mistakes that are found before a base is loaded, each with the setting that it stands in."""
+"""Mistakes that are known before a base is loaded, each with the setting that it stands in."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 
+from loratools.errors import LoratoolsError
 from loratools.train.config.read import make_config
 from loratools.train.dry_run.check import mistakes
+from loratools.train.trainer import dry_run
 
 
-def found(family: str | None = "sd1", **settings: Any) -> dict[tuple[str | int, ...], str]:
-    return dict(mistakes(make_config({"base": "x", "images": "pictures", **settings}, "test"), family))
+def by_setting(family: str | None = "sd1", **settings: Any) -> dict[tuple[str | int, ...], str]:
+    config = make_config({"base": "x", "images": "pictures", **settings}, "test")
+    return {place: str(mistake) for place, mistake in mistakes(config, family)}
 
 
 def test_good_settings_have_none() -> None:
-    assert not found(
+    assert not by_setting(
         block_lr="GP1",
         block_dims="IN=4,OUT03=8",
         sample_prompts=["1girl --ss euler_a"],
@@ -26,7 +29,7 @@ def test_good_settings_have_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "place", "told"),
+    ("settings", "place", "message"),
     [
         ({"optimizer": "AdamWW"}, ("optimizer",), "there is no optimizer 'AdamWW' (did you mean 'AdamW'?)"),
         ({"optimizer_args": {"bets": 1}}, ("optimizer_args",), "AdamW takes no argument 'bets'"),
@@ -36,20 +39,33 @@ def test_good_settings_have_none() -> None:
         ({"sample_prompts": ["x --q 1"]}, ("sample_prompts",), "there is no option '--q' here"),
         ({"sample_prompts": ["x"], "sample_sampler": "Eulr"}, ("sample_sampler",), "there is no sampler 'Eulr'"),
         ({"images": [{"folder": "a", "mask_folder": "no"}]}, ("images", 0, "mask_folder"), "there is no 'no'"),
+        (
+            {"images": None, "datasets": [{"images": "a"}, {"images": [{"folder": "b", "metadata_file": "no"}]}]},
+            ("datasets", 1, "images", 0, "metadata_file"),
+            "there is no 'no'",
+        ),
     ],
 )
-def test_each_mistake_is_told_of_its_setting(settings: dict[str, Any], place: tuple[str | int, ...], told: str) -> None:
-    told_by = found(**settings)
-    assert told in told_by[place] and set(told_by) <= {place, ("optimizer_args",), ("optimizer",)}
+def test_each_mistake_stands_at_its_setting(
+    settings: dict[str, Any], place: tuple[str | int, ...], message: str
+) -> None:
+    messages = by_setting(**settings)
+    assert message in messages[place] and set(messages) <= {place, ("optimizer_args",), ("optimizer",)}
 
 
 def test_a_count_of_numbers_is_judged_by_the_family_once_that_is_known() -> None:
     twelve = ",".join(["1"] * 12)
-    assert "takes 17 or 26" in found(block_lr=twelve)["block_lr",]
-    assert not found("sdxl", block_lr=twelve) and not found(None, block_lr=twelve)
+    assert "takes 17 or 26" in by_setting(block_lr=twelve)["block_lr",]
+    assert not by_setting("sdxl", block_lr=twelve) and not by_setting(None, block_lr=twelve)
 
 
 def test_a_file_of_prompts_is_read(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("1girl\nx --ss nobody\n", encoding="utf-8")
-    told = found(sample_prompts=str(tmp_path / "p.txt"))["sample_prompts",]
-    assert "line 2: there is no sampler 'nobody'" in told
+    message = by_setting(sample_prompts=str(tmp_path / "p.txt"))["sample_prompts",]
+    assert "line 2: there is no sampler 'nobody'" in message
+
+
+def test_a_run_ends_at_them_before_it_loads_its_base() -> None:
+    config = make_config({"base": "no such base", "images": "pictures", "optimizer": "AdamWW"}, "test")
+    with pytest.raises(LoratoolsError, match="did you mean 'AdamW'"):
+        dry_run(config)

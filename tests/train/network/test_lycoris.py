@@ -26,7 +26,7 @@ QUERY = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 CONV = "unet.down_blocks.1.resnets.0.conv1"
 
 
-def _branch(kind: str, conv: bool, rank: int = 2) -> tuple[Any, Tensor]:
+def _layer(kind: str, conv: bool, rank: int = 2) -> tuple[Any, Tensor]:
     torch.manual_seed(0)
     frozen = nn.Conv2d(8, 12, 3, stride=2, padding=1) if conv else nn.Linear(8, 12)
     classes = {"loha": (LohaLinear, LohaConv), "lokr": (LokrLinear, LokrConv)}
@@ -47,7 +47,7 @@ def _dense(kind: str, f: dict[str, Tensor], scale: float, shape: tuple[int, ...]
 @pytest.mark.parametrize("conv", [False, True])
 @pytest.mark.parametrize(("kind", "rank"), [("loha", 2), ("lokr", 1), ("lokr", 8)])
 def test_output_and_gradients_are_those_of_the_dense_weight(kind: str, rank: int, conv: bool) -> None:
-    made, x = _branch(kind, conv, rank)
+    made, x = _layer(kind, conv, rank)
     torch.testing.assert_close(made(x), made.frozen(x))  # it starts at the base
     for factor in made.factors().values():
         nn.init.normal_(factor)
@@ -70,7 +70,7 @@ def test_output_and_gradients_are_those_of_the_dense_weight(kind: str, rank: int
 
 
 @pytest.mark.parametrize(
-    ("size", "factor", "found"),
+    ("size", "factor", "sides"),
     [
         (128, -1, (8, 16)),
         (128, 4, (4, 32)),
@@ -83,8 +83,8 @@ def test_output_and_gradients_are_those_of_the_dense_weight(kind: str, rank: int
         (8, 16, (2, 4)),
     ],
 )
-def test_sizes_are_split_as_lycoris_does(size: int, factor: int, found: tuple[int, int]) -> None:
-    assert split(size, factor) == found
+def test_sizes_are_split_as_lycoris_does(size: int, factor: int, sides: tuple[int, int]) -> None:
+    assert split(size, factor) == sides
 
 
 @pytest.mark.parametrize("kind", ["loha", "lokr"])
@@ -127,7 +127,7 @@ def test_a_trained_file_is_read_back_as_what_was_trained(
 @pytest.mark.parametrize(("kind", "rank"), [("loha", 2), ("lokr", 1), ("lokr", 8)])
 def test_lycoris_computes_the_same(kind: str, rank: int, conv: bool) -> None:
     modules = pytest.importorskip("lycoris.modules")
-    made, x = _branch(kind, conv, rank)
+    made, x = _layer(kind, conv, rank)
     for factor in made.factors().values():
         nn.init.normal_(factor)
     theirs = {"loha": modules.LohaModule, "lokr": modules.LokrModule}[kind]("m", made.frozen, 1.0, rank, 1.5).double()

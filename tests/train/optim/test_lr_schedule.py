@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from transformers import optimization as transformers_own
 
 from loratools.errors import TrainingError
-from loratools.train.config.optimizer import OptimizerConfig, rules
-from loratools.train.optim.lr_schedule import rate_factor, scheduled, warmup_steps
+from loratools.train.config.optimizer import OptimizerConfig, parse_lr_rules
+from loratools.train.optim.lr_schedule import LrSchedule, warmup_steps
 
 TOTAL = 40
 RULES = "1:7,0.5:20,0.1"
@@ -50,7 +50,7 @@ def test_rates_are_those_of_the_libraries(name: str) -> None:
     peer = make(optimizer, **arguments)
     ours, wanted = [], []
     for step in range(TOTAL):
-        ours.append(scheduled(config, step, TOTAL))
+        ours.append(LrSchedule.of(config, TOTAL).factor(step))
         wanted.append(peer.get_last_lr()[0])
         optimizer.step()
         peer.step()
@@ -63,20 +63,20 @@ def test_inverse_sqrt_without_warm_up(timescale: int | None) -> None:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     peer = transformers_own.get_inverse_sqrt_schedule(optimizer, 0, timescale=timescale)
     for step in (0, 1, 7, 300):
-        assert rate_factor("inverse_sqrt", step, TOTAL, 0, timescale=timescale) == peer.lr_lambdas[0](step)
+        assert LrSchedule("inverse_sqrt", TOTAL, timescale=timescale).factor(step) == peer.lr_lambdas[0](step)
 
 
 def test_warm_up_is_steps_or_a_share() -> None:
     assert [warmup_steps(w, 200) for w in (0, 0.1, 1, 30)] == [0, 20, 1, 30]
     with pytest.raises(TrainingError, match="no learning-rate schedule 'cosines'"):
-        rate_factor("cosines", 1, 2, 0)
+        LrSchedule("cosines", 2).factor(1)
 
 
 def test_rules_are_read_or_refused() -> None:
-    assert rules("1:10, 0.5:20,0.1") == [(1.0, 10), (0.5, 20), (0.1, float("inf"))]
+    assert parse_lr_rules("1:10, 0.5:20,0.1") == [(1.0, 10), (0.5, 20), (0.1, float("inf"))]
     for text in ("1:10,0.5:20", "1;10,0.5", "1:20,0.5:10,0.1", "-1"):
         with pytest.raises(ValueError, match="lr_rules"):
-            rules(text)
+            parse_lr_rules(text)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from loratools.adapter.algebra.lowrank import LowRank
 from loratools.adapter.files.file import read
 from loratools.adapter.files.save import write
 from loratools.errors import FileError
-from loratools.recipe.plan.lora_refs import best_epoch
-from loratools.train.output.epoch_report import EpochFacts, plot, report, shortlist
+from loratools.train.output.epoch_plot import plot
+from loratools.train.output.epoch_report import EpochFacts, best_epoch, report, shortlist
 
 NAMES = [f"unet.mid_block.attentions.0.transformer_blocks.0.attn1.{part}" for part in ("to_q", "to_k", "to_v")]
 
@@ -43,20 +43,20 @@ def write_run(folder: Path, losses: Sequence[float | None], *, log: bool = True)
 def test_norm_and_drift_are_those_of_the_dense_differences(tmp_path: Path) -> None:
     made = write_run(tmp_path, [0.12, 0.1, 0.09])
     dense = [torch.cat([delta.dense().flatten() for delta in epoch.values()]) for epoch in made]
-    found = report(tmp_path)
-    assert [own.norm for own in found.epochs] == pytest.approx([float(d.norm()) for d in dense], rel=1e-6)
-    assert found.epochs[0].drift is None
+    summary = report(tmp_path)
+    assert [own.norm for own in summary.epochs] == pytest.approx([float(d.norm()) for d in dense], rel=1e-6)
+    assert summary.epochs[0].drift is None
     wanted = [float((two - one).norm() / two.norm()) for one, two in itertools.pairwise(dense)]
-    assert [own.drift for own in found.epochs[1:]] == pytest.approx(wanted, rel=1e-5)
+    assert [own.drift for own in summary.epochs[1:]] == pytest.approx(wanted, rel=1e-5)
 
 
 def test_training_loss_decides_among_the_later_half(tmp_path: Path) -> None:
     write_run(tmp_path, [0.05, 0.1, 0.099, 0.081, 0.0825, 0.095])
-    found = report(tmp_path)
-    assert [pick.number for pick in found.shortlist] == [4, 5]  # 0.05 was the first epoch; 0.095 is 17 % above
-    assert "lowest training loss of the later half (0.0810)" in found.shortlist[0].why
+    summary = report(tmp_path)
+    assert [pick.number for pick in summary.shortlist] == [4, 5]  # 0.05 was the first epoch; 0.095 is 17 % above
+    assert "lowest training loss of the later half (0.0810)" in summary.shortlist[0].why
     assert best_epoch(tmp_path) == 4
-    text = found.text()
+    text = summary.text()
     assert "folk evidence" in text and "epochs 4-5 lie in it" in text and " 4*" in text
 
 
@@ -73,11 +73,11 @@ def test_validation_decides_where_every_epoch_has_it() -> None:
 
 def test_a_run_without_a_log_is_judged_by_its_drift(tmp_path: Path) -> None:
     write_run(tmp_path, [None] * 6, log=False)
-    found = report(tmp_path)
-    assert all(own.loss is None for own in found.epochs) and "folk" not in found.text()
-    limit = 0.5 * max(own.drift for own in found.epochs if own.drift is not None)
-    settled = [own.number for own in found.epochs if own.drift is not None and own.drift <= limit]
-    numbers = [pick.number for pick in found.shortlist]
+    summary = report(tmp_path)
+    assert all(own.loss is None for own in summary.epochs) and "folk" not in summary.text()
+    limit = 0.5 * max(own.drift for own in summary.epochs if own.drift is not None)
+    settled = [own.number for own in summary.epochs if own.drift is not None and own.drift <= limit]
+    numbers = [pick.number for pick in summary.shortlist]
     assert numbers[0] == settled[0] and numbers[-1] == 6 and len(numbers) <= 4
     drifting = [EpochFacts(n, Path(f"{n}"), None, None, 1.0, None if n == 1 else 0.5 + n / 10) for n in (1, 2, 3)]
     assert "may be too short" in shortlist(drifting)[0].why

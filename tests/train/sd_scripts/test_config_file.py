@@ -8,9 +8,8 @@ from loratools.errors import RecipeError
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.data import Subset
 from loratools.train.config.read import read_config
-from loratools.train.sd_scripts.config_file import table
-from loratools.train.sd_scripts.dataset_toml import DATASET_KEYS, OFF, SUBSET_KEYS, VALID, refused_table
-from loratools.train.sd_scripts.options import ACCEPTED, DEFAULTS, MOST_USED, ONLY, OPTIONS, TOGETHER
+from loratools.train.sd_scripts.dataset_toml import DATASET_KEYS, OFF, SUBSET_KEYS, VALID
+from loratools.train.sd_scripts.options import ACCEPTED, DEFAULTS, ONLY, OPTIONS, TOGETHER
 
 OPTIONS_FILE = """
 [model]
@@ -38,6 +37,10 @@ full_bf16 = false
 
 
 def _read(tmp_path: Path, text: str, **overrides: object) -> TrainConfig:
+    return _noted(tmp_path, text, **overrides)[0]
+
+
+def _noted(tmp_path: Path, text: str, **overrides: object) -> tuple[TrainConfig, tuple[str, ...]]:
     path = tmp_path / "o.toml"
     path.write_text(text)
     return read_config(path, overrides)
@@ -141,10 +144,9 @@ def test_a_file_of_kohyas_gui_is_read_with_a_note(
     tmp_path: Path, installed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if installed else None)
-    config = _read(tmp_path, GUI_FILE)
+    config, (gui, *others) = _noted(tmp_path, GUI_FILE)
     assert (config.max_steps, config.save_every_epochs, config.name, config.noise_offset) == (1600, 2, "ink", 0)
     assert config.learned_rates() == (1e-4, 5e-5) and not config.noise_offset_random_strength
-    gui, *others = config.notes
     assert "epoch, noise_offset_type of a GUI's own have no effect, as in sd-scripts" in gui
     assert config.tensorboard == (Path("log") if installed else False)
     assert [NO_BOARD in note for note in others] == ([] if installed else [True])
@@ -156,18 +158,18 @@ def test_a_file_of_akegarasus_gui_is_read(tmp_path: Path) -> None:
         '[train]\nresolution = "512,768"\nlr_restart_cycles = 3\n'
         'lr_scheduler = "cosine_with_restarts"\nsave_last_n_epochs = 499',
     )
-    config = _read(tmp_path, text.replace("[5e-5]", "[]"))
-    assert (config.lr_cycles, config.resolution, config.te_lr, config.notes) == (3, (512, 768), None, ())
+    config, notes = _noted(tmp_path, text.replace("[5e-5]", "[]"))
+    assert (config.lr_cycles, config.resolution, config.te_lr, notes) == (3, (512, 768), None, ())
 
 
-@pytest.mark.parametrize(("steps", "found"), [(0, (None, None)), (100, (100, None)), (-1, (None, 0))])
+@pytest.mark.parametrize(("steps", "settings"), [(0, (None, None)), (100, (100, None)), (-1, (None, 0))])
 def test_the_end_of_the_text_encoders_training(
-    tmp_path: Path, steps: int, found: tuple[int | None, int | None]
+    tmp_path: Path, steps: int, settings: tuple[int | None, int | None]
 ) -> None:
     text = OPTIONS_FILE.replace("[5e-5]", "[]") + f"stop_text_encoder_training = {steps}\n"
-    config = _read(tmp_path, text)
-    assert (config.stop_text_encoder_training, config.te_lr) == found
-    assert len(config.notes) == (steps != 0)
+    config, notes = _noted(tmp_path, text)
+    assert (config.stop_text_encoder_training, config.te_lr) == settings
+    assert len(notes) == (steps != 0)
 
 
 def test_buckets_without_bounds_are_from_256_to_1024(tmp_path: Path) -> None:
@@ -178,7 +180,7 @@ def test_buckets_without_bounds_are_from_256_to_1024(tmp_path: Path) -> None:
     assert (config.bucket_min, config.bucket_max) == (320, 1024)
     text = '[[datasets]]\nenable_bucket = true\n[[datasets.subsets]]\nimage_dir = "a"\n'
     config = _read(tmp_path, text, base="b")
-    assert (config.parts()[0].bucket_min, config.parts()[0].bucket_max) == (256, 1024)
+    assert (config.data_sets()[0].bucket_min, config.data_sets()[0].bucket_max) == (256, 1024)
 
 
 def test_a_dataset_config_is_found_beside_the_options(tmp_path: Path) -> None:
@@ -193,13 +195,15 @@ def test_a_dataset_config_is_found_beside_the_options(tmp_path: Path) -> None:
 def test_every_translation_names_a_setting() -> None:
     assert set(OPTIONS.values()) | set(DATASET_KEYS.values()) <= set(TrainConfig.model_fields)
     assert set(SUBSET_KEYS.values()) <= set(Subset.model_fields)
-    assert all(remedy for _, remedy in OFF.values()) and len(set(MOST_USED)) == 20
+    assert all(remedy for _, remedy in OFF.values())
 
 
 def test_the_tables_in_the_manual_are_these() -> None:
-    manual = Path(__file__).parents[3] / "docs" / "training.md"
-    text = manual.read_text(encoding="utf-8")
-    assert table() in text and refused_table() in text
+    manual_text = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    options = [(name, f"`{ours}`") for name, ours in list(OPTIONS.items())[:20]]  # the first are the most used
+    refused = [(name, remedy) for name, (_, remedy) in OFF.items()]
+    for heading, rows in (("| sd-scripts | loratools |", options), ("| key | instead |", refused)):
+        assert "\n".join([heading, "|---|---|", *(f"| `{name}` | {text} |" for name, text in rows)]) in manual_text
 
 
 # every option of their trainers of LoRAs for SD1, SD2 and SDXL, and every key of their dataset config by level
@@ -222,8 +226,8 @@ THEIR_KEYS = {
 
 def test_every_option_of_theirs_is_in_one_table() -> None:
     tables = [set(OPTIONS), TOGETHER, ACCEPTED, set(ONLY)]
-    found = {name: sum(name in one for one in tables) for name in THEIR_OPTIONS}
-    assert len(found) == 196 and {name for name, count in found.items() if count != 1} == set()
+    counts = {name: sum(name in table for table in tables) for name in THEIR_OPTIONS}
+    assert len(counts) == 196 and {name for name, count in counts.items() if count != 1} == set()
     assert set().union(*tables) - set(THEIR_OPTIONS) == set()
 
 
@@ -269,8 +273,8 @@ def test_every_key_of_a_dataset_config_is_read_or_refused_by_name(tmp_path: Path
             else:
                 config = _dataset(tmp_path, place, f"{key} = {value}")
                 ours = DATASET_KEYS.get(key) or SUBSET_KEYS.get(key) or key
-                found = getattr(config.subsets()[0], ours, None) if key in SUBSET_KEYS else getattr(config, ours)
-                assert found not in (None, False), (key, place)
+                setting = getattr(config.subsets()[0], ours, None) if key in SUBSET_KEYS else getattr(config, ours)
+                assert setting not in (None, False), (key, place)
 
 
 def _dataset(tmp_path: Path, place: str, line: str) -> TrainConfig:
@@ -280,7 +284,7 @@ def _dataset(tmp_path: Path, place: str, line: str) -> TrainConfig:
 [[datasets.subsets]]\nimage_dir = "a"\n{lines["subset"]}\n"""
     path = tmp_path / "d.toml"
     path.write_text(text)
-    return read_config(path, {"base": "b", **({} if crop else {"cache_latents": False})})
+    return read_config(path, {"base": "b", **({} if crop else {"cache_latents": False})})[0]
 
 
 def test_options_that_are_translated_together(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from loratools.errors import RecipeError
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import read_config
-from loratools.train.network.targets import planned
-from tests.train.network.test_inject import _sd15_on_meta
+from loratools.train.network.targets import find_targets
+from tests.train.network.test_layers import _sd15_on_meta
 
 FILE = """
 pretrained_model_name_or_path = "b.safetensors"
@@ -24,6 +24,10 @@ text_encoder_lr = 5e-5
 
 
 def _read(tmp_path: Path, more: str) -> TrainConfig:
+    return _noted(tmp_path, more)[0]
+
+
+def _noted(tmp_path: Path, more: str) -> tuple[TrainConfig, tuple[str, ...]]:
     path = tmp_path / "o.toml"
     path.write_text(FILE + more)
     return read_config(path)
@@ -33,7 +37,7 @@ def _plan(config: TrainConfig) -> Any:
     from loratools.base.patching.patch import live_modules
 
     live = live_modules(_sd15_on_meta())
-    return planned("sd1", live, config.dim, config.alpha, config, ["unet", "text_encoder"], None)
+    return find_targets("sd1", live, config.dim, config.alpha, config, ["unet", "text_encoder"], None)
 
 
 def test_options_of_the_network_keep_their_names(tmp_path: Path) -> None:
@@ -110,13 +114,13 @@ def test_arguments_that_cannot_be_read(arguments: str, message: str, tmp_path: P
 def test_lycoris_becomes_our_own_network(kind: str, tmp_path: Path) -> None:
     text = 'network_module = "lycoris.kohya"\n'
     common = '"bypass_mode=False", "dora_wd=False", "use_tucker=False", "module_dropout=0.1", "rank_dropout=0"'
-    config = _read(tmp_path, f'{text}network_args = ["algo={kind}", "conv_dim=4", "factor=8", {common}]')
+    config, notes = _noted(tmp_path, f'{text}network_args = ["algo={kind}", "conv_dim=4", "factor=8", {common}]')
     assert config.network_type == {"locon": "lora"}.get(kind, kind)
     assert (config.dim, config.alpha, config.conv_dim, config.conv_alpha) == (8, 4, 4, 4)
     assert (config.module_dropout, config.lokr_factor) == (0.1, 8 if kind == "lokr" else -1)
-    assert len(config.notes) == 1 and "conv_in" in config.notes[0]
-    without = _read(tmp_path, f'{text}network_args = ["algo={kind}", "preset=attn-mlp"]')
-    assert without.conv_dim is None and "proj_in" in without.notes[0]
+    assert len(notes) == 1 and "conv_in" in notes[0]
+    without, notes = _noted(tmp_path, f'{text}network_args = ["algo={kind}", "preset=attn-mlp"]')
+    assert without.conv_dim is None and "proj_in" in notes[0]
     if kind == "lora":  # LyCORIS' defaults
         plain = _read(tmp_path, text + 'base_weights = "style.safetensors"')
         assert (plain.network_type, plain.conv_dim, plain.conv_alpha) == ("lora", 8, 4)

@@ -137,7 +137,7 @@ def test_a_random_offset_is_a_share_of_it() -> None:
     plain, moved = drawn(3), [drawn(3, noise_offset=0.2)]
     moved.append(drawn(3, noise_offset=0.2, noise_offset_random_strength=True))
     offset = torch.randn((3, 4, 1, 1), generator=_after(3, torch.zeros(SHAPE)))
-    shares = [((found.noise - plain.noise) / offset).flatten() for found in moved]
+    shares = [((each.noise - plain.noise) / offset).flatten() for each in moved]
     torch.testing.assert_close(shares[0], torch.full_like(shares[0], 0.2), atol=1e-4, rtol=1e-3)
     assert shares[1].std() < 1e-4 and 0 < shares[1].mean() < 0.2
 
@@ -176,14 +176,14 @@ def test_perturbation_is_seen_but_not_named() -> None:
 def test_a_grid_is_enlarged_as_torch_does_it(rows: int, columns: int) -> None:
     grid = torch.randn(2, 4, 8, 8)
     wanted = functional.interpolate(grid[..., :rows, :columns], (16, 20), mode="bilinear")
-    found = enlarged(grid, torch.tensor(float(rows)), torch.tensor(float(columns)), (16, 20))
-    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    resized = enlarged(grid, torch.tensor(float(rows)), torch.tensor(float(columns)), (16, 20))
+    torch.testing.assert_close(resized, wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_multires_noise_is_the_pyramid_of_sd_scripts() -> None:
     """The definition with real shapes, from the same draws; levels end with the first of one row or column."""
     noise, discount, iterations = torch.randn(2, 4, 24, 16), 0.7, 8
-    found = multires(noise, iterations, discount, torch.Generator().manual_seed(9))
+    layered = multires(noise, iterations, discount, torch.Generator().manual_seed(9))
     generator = torch.Generator().manual_seed(9)
     ratios = 2 + 2 * torch.rand(iterations, generator=generator)
     total = noise.clone()
@@ -195,8 +195,8 @@ def test_multires_noise_is_the_pyramid_of_sd_scripts() -> None:
         if rows == 1 or columns == 1:
             break
     assert level < iterations - 1
-    torch.testing.assert_close(found, total / total.std(), atol=1e-5, rtol=1e-4)
-    assert found.std().item() == pytest.approx(1)
+    torch.testing.assert_close(layered, total / total.std(), atol=1e-5, rtol=1e-4)
+    assert layered.std().item() == pytest.approx(1)
 
 
 def test_multires_noise_is_drawn_where_it_is_asked_for() -> None:

@@ -25,7 +25,7 @@ from loratools.train.step.batch import Inputs
 from loratools.train.step.objective import Draws
 from loratools.train.step.precision import pick_precision
 from loratools.train.step.step import DenoisingStep
-from loratools.train.step.text_states import Captioner
+from loratools.train.step.text_states import CaptionEncoder
 from tests.base.tiny_xl import save_tiny_xl
 
 Config = Callable[..., TrainConfig]
@@ -65,10 +65,10 @@ class Measured:
         another set of factors is moved."""
         if set(self.gradients) != set(other.gradients):
             return math.inf
-        found = [abs(self.loss - other.loss) / other.loss]
+        errors = [abs(self.loss - other.loss) / other.loss]
         for name, pair in self.gradients.items():
-            found += [_relative(a, b) for a, b in zip(pair, other.gradients[name], strict=True)]
-        return max(found)
+            errors += [_relative(a, b) for a, b in zip(pair, other.gradients[name], strict=True)]
+        return max(errors)
 
 
 def _relative(a: Tensor, b: Tensor) -> float:
@@ -109,22 +109,22 @@ def _ours(folder: Path, settings: TrainConfig, place: Path) -> tuple[Measured, P
     base = load_base(folder, device="cpu")
     network = Network(base, 4, 2, 0)
     torch.manual_seed(9)
-    for branch in network.branches.values():
-        nn.init.normal_(branch.up, std=0.1)
+    for layer in network.layers.values():
+        nn.init.normal_(layer.up, std=0.1)
     file = place / "factors.safetensors"
     write(network.deltas(), file, family=base.family, dtype=torch.float32, alpha=network.alphas, force=True)
     schedule = objective.noise_schedule(base.scheduler_config)
     mean, deviation = _moments()
-    words = Captioner(base, settings, 10).words(CAPTIONS)
+    tokenized = CaptionEncoder(base, settings, 10).tokenized(CAPTIONS)
     sizes = SIZES if base.family == "sdxl" else None
     with network.attached():
         step = DenoisingStep(base, network, schedule, settings, pick_precision(settings, torch.device("cpu")))
-        loss = step.losses(Inputs(mean, deviation, tokens=words.tokens, time_ids=sizes), _draws(settings)).mean()
+        loss = step.losses(Inputs(mean, deviation, tokens=tokenized.tokens, time_ids=sizes), _draws(settings)).mean()
         loss.backward()
     gradients = {
-        name: (branch.up.grad.flatten(1), branch.down.grad.flatten(1))
-        for name, branch in network.branches.items()
-        if branch.up.grad is not None and branch.up.grad.any()
+        name: (layer.up.grad.flatten(1), layer.down.grad.flatten(1))
+        for name, layer in network.layers.items()
+        if layer.up.grad is not None and layer.up.grad.any()
     }
     return Measured(loss.item(), gradients), file
 
@@ -184,7 +184,7 @@ def _text(pipe: Any, clip_skip: int, wide: bool) -> tuple[Tensor, dict[str, Tens
 
 def _paired(factors: dict[str, nn.Parameter]) -> dict[str, tuple[Tensor, Tensor]]:
     """Gradients by module; those without any are left out."""
-    found = {}
+    gradients = {}
     for key, up in factors.items():
         module, found_up, _ = key.partition(".lora_B.")
         if not found_up or up.grad is None or not up.grad.any():
@@ -194,5 +194,5 @@ def _paired(factors: dict[str, nn.Parameter]) -> dict[str, tuple[Tensor, Tensor]
         part, _, path = module.partition(".")
         if part != "unet" and not path.startswith("text_model."):
             path = f"text_model.{path}"
-        found[f"{part}.{path}"] = (up.grad.flatten(1), down.grad.flatten(1))
-    return found
+        gradients[f"{part}.{path}"] = (up.grad.flatten(1), down.grad.flatten(1))
+    return gradients

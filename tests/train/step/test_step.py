@@ -13,7 +13,6 @@ from loratools.adapter.files.file import read
 from loratools.base.load import load_base
 from loratools.pocket.architecture import unet_config
 from loratools.pocket.assemble import build_parts, save_folder
-from loratools.pocket.tokenizer import train_tokenizer
 from loratools.train.config.config import TrainConfig
 from loratools.train.network.network import LoraLinear, Network
 from loratools.train.step import objective
@@ -21,9 +20,9 @@ from loratools.train.step.batch import Inputs
 from loratools.train.step.objective import Draws
 from loratools.train.step.precision import pick_precision
 from loratools.train.step.step import DenoisingStep
-from loratools.train.step.text_states import Captioner
+from loratools.train.step.text_states import CaptionEncoder
 from loratools.train.trainer import train
-from tests.tiny import TINY, WORDS
+from tests.tiny import TINY, save_tiny_tokenizer
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
@@ -35,8 +34,7 @@ def tiny_sd2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from diffusers import UNet2DConditionModel
 
     folder = tmp_path_factory.mktemp("base") / "sd2"
-    train_tokenizer(WORDS, folder / "tokenizer", vocabulary=600)
-    vocabulary = 1 + max(json.loads((folder / "tokenizer/vocab.json").read_text()).values())
+    vocabulary = save_tiny_tokenizer(folder / "tokenizer")
     torch.manual_seed(0)
     _, vae, text = build_parts(TINY, vocabulary, scaling_factor=0.5)
     unet = UNet2DConditionModel(**{**unet_config(TINY), "use_linear_projection": True})
@@ -65,13 +63,13 @@ def test_an_sd2_base_that_predicts_v_is_trained_on_v(tiny_sd2: Path, config: Con
 def test_the_loss_is_the_v_formula(tiny_sd2: Path, config: Config, tmp_path: Path) -> None:
     base, settings = load_base(tiny_sd2, device="cpu"), config(tmp_path, base=str(tiny_sd2), clip_skip=2)
     schedule = objective.noise_schedule(base.scheduler_config)
-    network, captioner = Network(base, 4, 2, 0), Captioner(base, settings, 10)
-    assert all(isinstance(branch, LoraLinear) for branch in network.branches.values())
+    network, captioner = Network(base, 4, 2, 0), CaptionEncoder(base, settings, 10)
+    assert all(isinstance(layer, LoraLinear) for layer in network.layers.values())
     draws = Draws(torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([10, 700]))
     mean, deviation, captions = torch.rand(2, 4, 8, 8), torch.rand(2, 4, 8, 8), ["1girl", "hat, smile"]
     with network.attached():
         step = DenoisingStep(base, network, schedule, settings, pick_precision(settings, torch.device("cpu")))
-        losses = step.losses(Inputs(mean, deviation, tokens=captioner.words(captions).tokens), draws)
+        losses = step.losses(Inputs(mean, deviation, tokens=captioner.tokenized(captions).tokens), draws)
         ids = base.tokenizer(captions, padding="max_length", max_length=77, return_tensors="pt").input_ids
         encoder = base.text_encoder
         states = encoder(ids, output_hidden_states=True).hidden_states[-2]

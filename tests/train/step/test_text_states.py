@@ -14,8 +14,8 @@ from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.dataset.caption_weights import tokenize_weighted, weighted
 from loratools.train.config.config import TrainConfig
-from loratools.train.step.text_states import Captioner, in_chunks, text_states, tokenize
-from loratools.train.trainer import plan, train
+from loratools.train.step.text_states import CaptionEncoder, in_chunks, text_states, tokenize
+from loratools.train.trainer import dry_run, train
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
@@ -57,13 +57,13 @@ def test_chunks_are_encoded_alone_and_joined(base: Base) -> None:
     """Against each chunk through the encoder by itself; between them no begin and no end is left."""
     tokenizer: CLIPTokenizer = base.tokenizer
     ids = tokenizer([LONG, "hat"], padding="max_length", max_length=152, truncation=True, return_tensors="pt").input_ids
-    found = text_states(base, [tokenize(tokenizer, [LONG, "hat"], 2)], 1).hidden
-    assert found.shape[:2] == (2, 152)
+    states = text_states(base, [tokenize(tokenizer, [LONG, "hat"], 2)], 1).hidden
+    assert states.shape[:2] == (2, 152)
     parts = [torch.cat([ids[:, :1], ids[:, 1 + 75 * n : 76 + 75 * n], ids[:, -1:]], 1) for n in (0, 1)]
     first, second = (base.text_encoder(part)[0] for part in parts)
-    torch.testing.assert_close(found, torch.cat([first[:, :-1], second[:, 1:]], 1), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(states, torch.cat([first[:, :-1], second[:, 1:]], 1), rtol=1e-5, atol=1e-6)
     short = text_states(base, [tokenize(tokenizer, [LONG, "hat"])], 1).hidden
-    torch.testing.assert_close(short[1, :76], found[1, :76], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(short[1, :76], states[1, :76], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_chunks_are_encoded_alone_and_joined(base: Base) -> None:
     ],
 )
 def test_weights_of_a_caption(caption: str, pieces: list[tuple[str, float]]) -> None:
-    found = weighted(caption)
-    assert [text for text, _ in found] == [text for text, _ in pieces]
-    assert [weight for _, weight in found] == pytest.approx([weight for _, weight in pieces])
+    pairs = weighted(caption)
+    assert [text for text, _ in pairs] == [text for text, _ in pieces]
+    assert [weight for _, weight in pairs] == pytest.approx([weight for _, weight in pieces])
 
 
 def test_tokens_have_their_pieces_weight(base: Base) -> None:
@@ -100,15 +100,19 @@ def test_tokens_have_their_pieces_weight(base: Base) -> None:
 def test_weights_multiply_the_states(base: Base, config: Config, tmp_path: Path) -> None:
     settings = config(tmp_path, base="x", weighted_captions=True, max_token_length=150)
     captions = ["(red hair:1.5), " + LONG, "[hat], smile"]
-    plain = Captioner(base, config(tmp_path, base="x", max_token_length=150), 10)
-    captioner = Captioner(base, settings, 10)
-    words = captioner.words(captions)
-    assert words.emphasis is not None and words.emphasis[0].shape == (2, 152) and words.tokens[0].shape == (2, 2, 77)
-    wanted = plain.encoded(["red hair, " + LONG, "hat, smile"]).hidden * words.emphasis[0][..., None]
-    found = captioner.encoded(captions).hidden
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(text_states(base, words.tokens, 1, words.emphasis).hidden, wanted, rtol=1e-5, atol=1e-6)
-    assert float(words.emphasis[0].max()) == 1.5 and float(words.emphasis[0].min()) == pytest.approx(1 / 1.1)
+    plain = CaptionEncoder(base, config(tmp_path, base="x", max_token_length=150), 10)
+    captioner = CaptionEncoder(base, settings, 10)
+    tokenized = captioner.tokenized(captions)
+    assert tokenized.caption_weights is not None and tokenized.tokens[0].shape == (2, 2, 77)
+    (weights,) = tokenized.caption_weights
+    assert weights.shape == (2, 152) and float(weights.max()) == 1.5
+    wanted = plain.encoded(["red hair, " + LONG, "hat, smile"]).hidden * weights[..., None]
+    states = captioner.encoded(captions).hidden
+    torch.testing.assert_close(states, wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        text_states(base, tokenized.tokens, 1, tokenized.caption_weights).hidden, wanted, rtol=1e-5, atol=1e-6
+    )
+    assert float(weights.min()) == pytest.approx(1 / 1.1)
 
 
 @pytest.mark.parametrize("te_lr", [0, 1e-3])
@@ -137,6 +141,6 @@ def test_a_run_reads_long_and_weighted_captions(te_lr: float, config: Config, pi
 def test_captions_that_are_cut_are_told_of(config: Config, pictures: Pictures) -> None:
     images = pictures(count=2)
     (images / "00.txt").write_text(LONG)
-    told = [plan(config(images, max_token_length=length)).warnings for length in (75, 225)]
-    assert any("1 of 2 captions are longer than 75 tokens" in text and "max_token_length" in text for text in told[0])
-    assert not any("tokens" in text for text in told[1])
+    warned = [dry_run(config(images, max_token_length=length)).warnings for length in (75, 225)]
+    assert any("1 of 2 captions are longer than 75 tokens" in text and "max_token_length" in text for text in warned[0])
+    assert not any("tokens" in text for text in warned[1])

@@ -1,4 +1,4 @@
-"""Steps that make or change a LoRA: from options to a draft with its inputs, and from the draft to the file.
+"""Steps that make or change a LoRA, one module a kind: its options, and the way from them to the file.
 
-One file a kind.
+``common`` and ``train_settings`` hold what several kinds share.
 """

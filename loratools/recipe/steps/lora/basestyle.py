@@ -2,124 +2,166 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import LoratoolsError
 from loratools.files import sha256
-from loratools.recipe.plan.base_adapters import KEYS, BaseAdapters, read_base_adapters
+from loratools.recipe.plan.base_adapters import BaseAdapters
 from loratools.recipe.plan.context import RunContext
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome
-from loratools.recipe.schema.recipe import Step
-from loratools.recipe.steps.lora.train import (
+from loratools.recipe.schema.kinds import BorrowedOptions, StepKind, UnitCost
+from loratools.recipe.steps.lora.train_settings import (
     check_devices,
-    check_settings,
-    checked_config,
-    located,
-    pruned_by,
+    outcome_of_run,
+    read_settings,
     refuse_keys,
-    sealed,
-    settings_without_places,
-    staying,
+    train_schema,
 )
 
 if TYPE_CHECKING:
-    from loratools.train.basestyle.basestyle import Generation
-
-REVISION = 1
+    from loratools.train.basestyle.generate import Generation
 
 
-def default_out(name: str) -> Path:
-    """A folder."""
-    return Path(name)
-
-
-def draft(name: str, step: Step, planner: Planner) -> Draft:
-    """Check the settings: those of the pictures here, those of the training by its own model."""
-    from loratools.train.basestyle.basestyle import PROMPTS
-
-    body = {"seed": planner.recipe.seed, **(step.basestyle or {})}
-    own = _own()
-    if "images" in body:
-        raise planner.error(name, "basestyle", "images", message="'images' does not stand here; the base draws them")
-    refuse_keys(body, name, "basestyle", planner, own)
-    generation = _generation(body, name, planner)
-    training = {key: value for key, value in body.items() if key not in own}
-    preset = "pocket-style" if planner.paths.base == "pocket" else "style-004"
-    values = {"preset": preset, **training, "base": planner.paths.base, "images": "images", "name": name}
-    config = checked_config(values, name, "basestyle", planner)
-    under = read_base_adapters(body, name, "basestyle", planner)
-    places, beside = located(config, name, "basestyle", planner)
-    check_settings(config.model_copy(update=places), name, "basestyle", planner)
-    plain = {key: value for key, value in settings_without_places(config).items() if key not in KEYS}
-    options = {"drawn": asdict(generation), "prompts": sha256(PROMPTS), **plain, **under.options()}
-    settings = {**training, **asdict(generation), **{key: str(path) for key, path in places.items()}}
-    return Draft(
-        options,
-        (planner.paths.base_input(), *under.inputs, *beside),
-        lambda out, context: _make(out, context, name, settings, under, planner),
-        epochs=config.epochs,
-        family=planner.paths.base_family,
-        numbers=staying(config),
-        pruned_by=pruned_by(config),
-        check=check_devices,
-        units=3.0 * int(generation.images_per_framing) * config.repeats * config.epochs,
-        assist=lambda out, context: _assist(out, context, name, settings, under, planner),
-    )
-
-
-def _own() -> tuple[str, ...]:
-    from loratools.train.basestyle.basestyle import Generation
+def generation_options() -> tuple[str, ...]:
+    """The options that say how the pictures are drawn."""
+    from loratools.train.basestyle.generate import Generation
 
     return tuple(field.name for field in fields(Generation))
 
 
-def _generation(body: dict[str, Any], name: str, planner: Planner) -> Generation:
+def basestyle_schema() -> dict[str, Any]:
+    """The JSON Schema of the options: training's without ``images``, and how the pictures are drawn."""
+    from pydantic import TypeAdapter
+
+    from loratools.train.basestyle.generate import Generation
+
+    training = train_schema()
+    training.pop("$defs")
+    drawn = TypeAdapter(Generation).json_schema()["properties"]
+    options = {key: value for key, value in training["properties"].items() if key != "images"} | drawn
+    schema = {key: value for key, value in training.items() if key != "required"}
+    return schema | {
+        "properties": {key: _or_null(value) for key, value in options.items()},  # null: not given
+        "description": "The LoRA of what the base draws by itself.",
+    }
+
+
+def _or_null(value: dict[str, Any]) -> dict[str, Any]:
+    about = {key: value[key] for key in ("description", "default") if key in value}
+    rest = {key: item for key, item in value.items() if key not in about}
+    return about | {"anyOf": [*(rest.get("anyOf") or [rest]), {"type": "null"}]}
+
+
+OPTIONS = BorrowedOptions(
+    "Basestyle",
+    basestyle_schema,
+    "The LoRA of what the base draws by itself. Its options are those of `train` (names of steps too), without "
+    "`images`, and how the pictures are drawn:",
+    generation_options,
+)
+KIND = StepKind(
+    "basestyle",
+    OPTIONS,
+    "run",
+    revision=2,  # 2: prompts are read in the WebUI's syntax and at any length
+    loads_model=True,
+    shared="required",
+    guess=UnitCost(seconds=0.12),
+)
+
+
+def draft(request: StepRequest) -> Draft:
+    """Check the settings: those of the pictures here, those of the training by its own model."""
+    from loratools.train.basestyle.generate import PROMPTS
+
+    given, own = {"seed": request.planner.recipe.seed, **request.step.settings}, generation_options()
+    if "images" in given:
+        raise request.error("images", message="'images' does not stand here; the base draws them")
+    refuse_keys(given, request, own)
+    generation = _generation(given, request)
+    training = {key: value for key, value in given.items() if key not in own}
+    base = request.paths.base
+    preset = "pocket-style" if base == "pocket" else "style-004"
+    values = {"preset": preset, **training, "base": base, "images": "images", "name": request.name}
+    settings = read_settings(request, values)
+    files = {key: str(path) for key, path in settings.paths.items()}
+    step = BasestyleStep(request, {**training, **asdict(generation), **files}, settings.base_adapters)
+    return Draft(
+        {"drawn": asdict(generation), "prompts": sha256(PROMPTS), **settings.options()},
+        (request.paths.base_input(), *settings.base_adapters.inputs, *settings.files),
+        step.make,
+        check=check_devices,
+        epochs=settings.config.epochs,
+        family=request.paths.base_family,
+        kept_epochs=settings.kept_epochs(),
+        pruned_by=settings.pruned_by(),
+        units=3.0 * int(generation.images_per_framing) * settings.config.repeats * settings.config.epochs,
+        assist=step.assist,
+    )
+
+
+def _generation(given: Mapping[str, Any], request: StepRequest) -> Generation:
     """How the pictures are drawn; what is null is not given."""
     from loratools.preview.request.numbers import parse_size
-    from loratools.recipe.steps.pictures.grid import check_size
-    from loratools.train.basestyle.basestyle import read_generation
+    from loratools.recipe.steps.pictures.picture_size import check_size
+    from loratools.train.basestyle.generate import read_generation
 
-    drawn = {key: body[key] for key in _own() if body.get(key) is not None}
+    drawn = {key: given[key] for key in generation_options() if given.get(key) is not None}
     if isinstance(size := drawn.get("size"), str | int) and not isinstance(size, bool):
         try:
             drawn["size"] = parse_size(str(size))
         except LoratoolsError as error:
-            raise planner.error(name, "basestyle", "size", message=str(error)) from error
+            raise request.error("size", message=str(error)) from error
     generation, mistake = read_generation(drawn)
     if mistake is not None:
-        raise planner.error(name, "basestyle", mistake[0], message=mistake[1])
+        raise request.error(mistake[0], message=mistake[1])
     if generation.size is not None:
-        check_size(generation.size, planner, name, "basestyle", "size")
+        check_size(generation.size, request, "size")
     return generation
 
 
-def _make(
-    out: Path, context: RunContext, name: str, settings: dict[str, Any], under: BaseAdapters, planner: Planner
-) -> Outcome:
-    from loratools.train.basestyle.basestyle import basestyle
+@dataclass(frozen=True)
+class BasestyleStep:
+    """A base style whose ``settings`` are checked: those of the pictures and of the training, in one mapping."""
 
-    whole = {**settings, **under.settings(planner.paths.base_family)}
-    result = basestyle(
-        planner.paths.base,
-        out,
-        name=name,
-        settings=whole,
-        device=context.device,
-        force=context.force,
-        progress=context.progress,
-        share=lambda resumes: context.share(resumes=resumes, needed=True),
-    )
-    return sealed(result, name, planner)
+    request: StepRequest
+    settings: Mapping[str, Any]
+    base_adapters: BaseAdapters
 
+    def make(self, out: Path, context: RunContext) -> Outcome:
+        """Draw and train into the folder ``out``."""
+        from loratools.train.basestyle.basestyle import basestyle
 
-def _assist(
-    out: Path, context: RunContext, name: str, settings: dict[str, Any], under: BaseAdapters, planner: Planner
-) -> int:
-    from loratools.train.basestyle.basestyle import assist
+        result = basestyle(
+            self.request.paths.base,
+            out,
+            name=self.request.name,
+            settings=self._settings(),
+            device=context.device,
+            force=context.force,
+            progress=context.progress,
+            share=lambda resumes: context.share(resumes=resumes),
+            recipe=context.recipe(),
+        )
+        return outcome_of_run(result)
 
-    whole = {**settings, **under.settings(planner.paths.base_family)}
-    assist(planner.paths.base, out, name=name, settings=whole, device=context.device, resumes=context.resume)
-    return 0
+    def assist(self, out: Path, context: RunContext) -> int:
+        """Take part in the training of :meth:`make` as a further process; renders no picture."""
+        from loratools.train.basestyle.basestyle import assist
+
+        assist(
+            self.request.paths.base,
+            out,
+            name=self.request.name,
+            settings=self._settings(),
+            device=context.device,
+            resumes=context.resume,
+        )
+        return 0
+
+    def _settings(self) -> dict[str, Any]:
+        return {**self.settings, **self.base_adapters.settings()}

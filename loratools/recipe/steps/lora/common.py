@@ -1,28 +1,64 @@
-"""What the steps that read and write LoRA files share: terms opened, rank rules checked, a result told in a line."""
+"""What the steps that read and write LoRA files share: their options, terms opened, rank rules checked, reports."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
+from pydantic import Field
+
+from loratools.dtypes import Dtype
 from loratools.errors import RankError
-from loratools.recipe.plan.lora_refs import Terms, best_epoch
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.lora_refs import Terms
+from loratools.recipe.plan.paths import RecipePaths
+from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Outcome, StepInput
+from loratools.recipe.schema.fields import Missing, NumberText, Short
+from loratools.train.output.epoch_report import best_epoch
 
 if TYPE_CHECKING:
     from loratools.adapter.files.file import Weights
+    from loratools.blocks.vector import Presets
     from loratools.ops.merging.terms import Term
     from loratools.ops.report import MergeReport
 
 
-def file_out(name: str) -> Path:
-    """A LoRA file of the step's name."""
-    return Path(f"{name}.safetensors")
+class StoredOptions(Short):
+    """Options of every step that writes a LoRA file."""
+
+    rank: NumberText = Field("exact", description="exact, a number, error=0.01, energy=0.999 or size=36MiB")
+    dtype: Dtype = Field("fp16", description="storage type")
 
 
-def rank_text(text: str, name: str, kind: str, planner: Planner) -> str:
-    """A rank rule in its one spelling.
+class TermOptions(StoredOptions):
+    """Options of steps that read merge strings and write a LoRA file."""
+
+    missing: Missing | None = Field(
+        None, description="weight of the modules in blocks that a short vector does not list"
+    )
+    presets: str | None = Field(None, description="a file of more named vectors")
+    dora: bool = Field(False, description="read DoRA files with the weights of the recipe's base")
+    allow_unknown: bool = Field(False, description="carry keys that no table knows instead of refusing their file")
+
+
+class ReadOptions(Protocol):
+    """The options that :func:`open_terms` reads files by, whatever step they are of."""
+
+    @property
+    def missing(self) -> float | None:
+        """Weight of the modules in blocks that a short vector does not list; without one, such a vector is an error."""
+
+    @property
+    def dora(self) -> bool:
+        """Whether to read DoRA files with the base's weights."""
+
+    @property
+    def allow_unknown(self) -> bool:
+        """Whether to carry keys that no table knows."""
+
+
+def rank_text(text: str, request: StepRequest) -> str:
+    """A step's rank rule, spelled in the one way that keys are made of.
 
     Raises:
         RecipeError: if it is none.
@@ -32,45 +68,41 @@ def rank_text(text: str, name: str, kind: str, planner: Planner) -> str:
     try:
         return parse_rank(text).text()
     except RankError as error:
-        raise planner.error(name, kind, "rank", message=str(error)) from error
+        raise request.error("rank", message=str(error)) from error
 
 
-def open_terms(
-    terms: Terms,
-    planner: Planner,
-    *,
-    presets: str | None = None,
-    missing: float | None = None,
-    dora: bool = False,
-    allow_unknown: bool = False,
-) -> list[Term]:
-    """The terms, their files opened; the steps that they need must have run."""
+def open_terms(terms: Terms, options: ReadOptions, presets: Presets, paths: RecipePaths) -> list[Term]:
+    """The terms with their files opened; the steps that they need must have run.
+
+    Raises:
+        LoratoolsError: of the kinds that :func:`loratools.ops.merging.terms.resolve_terms` names.
+    """
     from loratools.ops.merging.terms import resolve_terms
 
     return resolve_terms(
         terms.specs,
         terms.lookup(),
-        presets=planner.paths.presets(presets),
-        missing=missing,
+        presets=presets,
+        missing=options.missing,
         best=best_epoch,
-        allow_unknown=allow_unknown,
-        base=base_weights(planner) if dora else None,
+        allow_unknown=options.allow_unknown,
+        base=base_weights(paths) if options.dora else None,
     )
 
 
-def base_weights(planner: Planner) -> Weights:
+def base_weights(paths: RecipePaths) -> Weights:
     """The base's tensors by canonical name, read as they are needed."""
     from loratools.adapter.files.checkpoint import open_checkpoint
 
-    return open_checkpoint(planner.paths.base_path())
+    return open_checkpoint(paths.base_path())
 
 
-def with_base(sources: tuple[StepInput, ...], dora: bool, planner: Planner) -> tuple[StepInput, ...]:
-    """The sources, and the base where DoRA files depend on it."""
-    return (*sources, planner.paths.base_input()) if dora else sources
+def with_base(inputs: tuple[StepInput, ...], dora: bool, paths: RecipePaths) -> tuple[StepInput, ...]:
+    """The inputs, and the base where DoRA files depend on it."""
+    return (*inputs, paths.base_input()) if dora else inputs
 
 
-def told(report: MergeReport, facts: dict[str, Any] | None = None) -> Outcome:
-    """A written LoRA file in a line."""
+def outcome_of(report: MergeReport, facts: Mapping[str, Any] | None = None) -> Outcome:
+    """A written LoRA file in a line, with ``facts`` in place of the report's own."""
     text = f"{report.modules} modules, rank {report.rank}, {report.size / 2**20:.1f} MiB, error {report.error:.1e}"
     return Outcome(text, facts or report.json())

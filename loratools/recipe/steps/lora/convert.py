@@ -2,56 +2,71 @@
 
 from __future__ import annotations
 
-import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Literal
 
-from loratools.errors import FileError
-from loratools.files import replacing
+from pydantic import Field
+
+from loratools.dtypes import Dtype
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, one_file, read_one
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome
-from loratools.recipe.schema.lora_steps import Convert
-from loratools.recipe.schema.recipe import Step
-from loratools.recipe.steps.lora.common import base_weights, file_out, with_base
-
-REVISION = 1
-default_out = file_out
+from loratools.recipe.schema.fields import Short
+from loratools.recipe.schema.kinds import StepKind
+from loratools.recipe.steps.lora.common import base_weights, with_base
 
 
-def draft(name: str, step: Step, planner: Planner) -> Draft:
+class Convert(Short):
+    """The same differences in another style of keys."""
+
+    shorthand: ClassVar[str] = "lora"
+    lora: str = Field(description="a step, an epoch `run@8`, or a file")
+    to: Literal["kohya", "diffusers"] = Field("kohya", description="how keys are spelled")
+    dtype: Dtype | None = Field(None, description="storage type; the file's own if left out")
+    dora: bool = Field(False, description="read a DoRA file with the weights of the recipe's base")
+    allow_unknown: bool = Field(False, description="carry keys that no table knows through untouched")
+
+
+KIND = StepKind("convert", Convert, "lora")
+
+
+def draft(request: StepRequest) -> Draft:
     """Find the LoRA."""
-    settings = step.options(Convert)
-    terms = read_one(settings.lora, name, planner, "convert", "lora")
-    options = settings.model_dump(include={"to", "dtype", "allow_unknown"})
+    options = request.options(Convert)
+    terms = read_one(options.lora, request, "lora")
     return Draft(
-        options,
-        with_base(terms.inputs, settings.dora, planner),
-        lambda out, context: _make(out, context, settings, terms, planner),
+        options.model_dump(include={"to", "dtype", "allow_unknown"}),
+        with_base(terms.inputs, options.dora, request.paths),
+        ConvertStep(request, options, terms).make,
         family=terms.family,
     )
 
 
-def _make(out: Path, context: RunContext, settings: Convert, terms: Terms, planner: Planner) -> Outcome:
-    from loratools.ops.convert import convert
+@dataclass(frozen=True)
+class ConvertStep:
+    """A conversion whose file is known."""
 
-    if out.exists() and not context.force:
-        raise FileError(f"{out} exists and was not written by this step; give it another `out`, or use --force")
-    fresh = out.with_name(f".{out.name}.new.safetensors")
-    base = base_weights(planner) if settings.dora else None
-    try:
-        made = convert(
-            one_file(terms),
-            fresh,
-            style=settings.to,
-            dtype=settings.dtype,
-            base=base,
-            allow_unknown=settings.allow_unknown,
-            force=True,
+    request: StepRequest
+    options: Convert
+    terms: Terms
+
+    def make(self, out: Path, context: RunContext) -> Outcome:
+        """Write the file ``out``."""
+        from loratools.ops.convert import convert
+
+        options = self.options
+        converted = convert(
+            one_file(self.terms),
+            out,
+            style=options.to,
+            dtype=options.dtype,
+            base=base_weights(self.request.paths) if options.dora else None,
+            allow_unknown=options.allow_unknown,
+            force=context.force,
+            owner=self.request.owner,
+            recipe=context.recipe(),
         )
-        with replacing(out) as part:
-            shutil.copyfile(fresh, part)
-    finally:
-        fresh.unlink(missing_ok=True)
-    text = f"{made.style} keys, {made.modules} modules, {made.dtype}, error {made.error:.1e}"
-    return Outcome(text, {**made.json(), "path": str(out)})
+        text = f"{converted.style} keys, {converted.modules} modules, {converted.dtype}, error {converted.error:.1e}"
+        return Outcome(text, converted.json())

@@ -2,87 +2,110 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 
 from loratools.errors import LoratoolsError
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import model_family
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
-from loratools.recipe.schema.lora_steps import Extract
-from loratools.recipe.schema.recipe import Step
-from loratools.recipe.steps.lora.common import file_out, rank_text, told
-
-REVISION = 1
-default_out = file_out
+from loratools.recipe.schema.kinds import StepKind
+from loratools.recipe.steps.lora.common import StoredOptions, outcome_of, rank_text
 
 
-def draft(name: str, step: Step, planner: Planner) -> Draft:
+class Extract(StoredOptions):
+    """A LoRA of what tuning did to a model."""
+
+    shorthand: ClassVar[str] = "tuned"
+    tuned: str = Field(description="the model after tuning: a file, a folder, or a merge_into step")
+    base: str | None = Field(None, description="the model before it; the recipe's base if left out")
+    conv: bool = Field(False, description="3x3 convolutions too")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of the random projections")
+
+
+KIND = StepKind("extract", Extract, "lora")
+
+
+def draft(request: StepRequest) -> Draft:
     """Find both models."""
-    settings = step.options(Extract)
-    tuned = _model(settings.tuned, name, planner, "tuned")
-    base = _model(settings.base, name, planner, "base") if settings.base else planner.paths.base_input()
-    options = {
-        "rank": rank_text(settings.rank, name, "extract", planner),
-        "dtype": settings.dtype,
-        "conv": settings.conv,
-        "seed": settings.seed,
+    options = request.options(Extract)
+    tuned = _model(options.tuned, request, "tuned")
+    base = _model(options.base, request, "base") if options.base else request.paths.base_input()
+    resolved = {
+        "rank": rank_text(options.rank, request),
+        "dtype": options.dtype,
+        "conv": options.conv,
+        "seed": options.seed,
     }
-    before = base.path if settings.base else planner.paths.base_path()
-    families = model_family(before), model_family(tuned.path)
+    base_path = base.path if options.base else request.paths.base_path()
+    families = model_family(base_path), model_family(tuned.path)
     if None not in families and families[0] != families[1]:
-        message = f"'{settings.tuned}' is a model of {families[1]} and the base of {families[0]}; both must be of one"
-        raise planner.error(name, "extract", "tuned", message=message)
+        message = f"'{options.tuned}' is a model of {families[1]} and the base of {families[0]}; both must be of one"
+        raise request.error("tuned", message=message)
     return Draft(
-        options,
+        resolved,
         (base, tuned),
-        lambda out, context: _make(out, context, settings, before, tuned.path, name, planner),
-        family=planner.paths.base_family if settings.base is None else None,
+        ExtractStep(request, options, base_path, tuned.path).make,
+        family=request.paths.base_family if options.base is None else None,
     )
 
 
-def _model(text: str, name: str, planner: Planner, key: str) -> StepInput:
+def _model(text: str, request: StepRequest, key: str) -> StepInput:
+    """The model that option ``key`` names: a step that makes one, ``pocket``, a file or a folder."""
     from loratools.adapter.files.checkpoint import open_checkpoint
-    from loratools.base.load import base_digest
+    from loratools.base.base_path import POCKET, base_digest, base_path
 
-    if text in planner.recipe.steps:
-        source = planner.input(text, name, "extract", key)
-        kind = planner.step(text).kind
-        if kind != "merge_into":
-            message = f"the step '{text}' is a {kind}, which makes no model; name a merge_into step, a file or a folder"
-            raise planner.error(name, "extract", key, message=message)
-        return source
-    if text == "pocket":
-        from loratools.pocket import weights_folder
-
-        return StepInput(text, weights_folder(), base_digest(text))
-    path = planner.paths.find(text)
+    if text in request.planner.recipe.steps:
+        planned = request.planner.step(text)
+        if planned.step_kind.makes != "checkpoint":
+            message = (
+                f"the step '{text}' is a {planned.kind}, which makes no model; name a merge_into step, a file or a "
+                "folder"
+            )
+            raise request.error(key, message=message)
+        return request.input(text, key)
+    if text == POCKET:
+        return StepInput(text, base_path(text), base_digest(text))
+    path = request.paths.find(text)
     if path is None:
-        return planner.input(text, name, "extract", key)  # says what there is
+        return request.input(text, key)  # its error names what there is
     try:
         open_checkpoint(path)  # a LoRA is no model
         return StepInput(text, path, base_digest(path))
     except LoratoolsError as error:
-        raise planner.error(name, "extract", key, message=str(error)) from error
+        raise request.error(key, message=str(error)) from error
 
 
-def _make(
-    out: Path, context: RunContext, settings: Extract, base: Path, tuned: Path, name: str, planner: Planner
-) -> Outcome:
-    from loratools.adapter.algebra.rank import parse_rank
-    from loratools.dtypes import torch_dtype
-    from loratools.ops.extract import extract_files
+@dataclass(frozen=True)
+class ExtractStep:
+    """An extraction whose two models are known."""
 
-    return told(
-        extract_files(
-            base,
-            tuned,
+    request: StepRequest
+    options: Extract
+    base: Path
+    tuned: Path
+
+    def make(self, out: Path, context: RunContext) -> Outcome:
+        """Write the LoRA ``out``."""
+        from loratools.adapter.algebra.rank import parse_rank
+        from loratools.dtypes import torch_dtype
+        from loratools.ops.extract import extract_files
+
+        options = self.options
+        report = extract_files(
+            self.base,
+            self.tuned,
             out,
-            rule=parse_rank(settings.rank),
-            conv=settings.conv,
-            dtype=torch_dtype(settings.dtype),
-            seed=settings.seed,
+            rule=parse_rank(options.rank),
+            conv=options.conv,
+            dtype=torch_dtype(options.dtype),
+            seed=options.seed,
             force=context.force,
-            owner=planner.owner(name),
+            owner=self.request.owner,
+            recipe=context.recipe(),
         )
-    )
+        return outcome_of(report)

@@ -8,58 +8,56 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import Field
+
+from loratools.blocks.symptoms import ROLES
 from loratools.errors import BlockError, LoratoolsError
-from loratools.recipe.edit.locate import ROLES
-from loratools.recipe.plan.lora_refs import Terms, read_terms
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.lora_refs import Terms
+from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft
-from loratools.recipe.schema.lora_steps import Fix
-from loratools.recipe.schema.recipe import Step
-from loratools.recipe.steps.lora.common import file_out, rank_text, with_base
-from loratools.recipe.steps.lora.merge import merge_options, write_merge
+from loratools.recipe.schema.fields import Above, Count, Texts
+from loratools.recipe.schema.kinds import StepKind
+from loratools.recipe.steps.lora.common import StoredOptions
+from loratools.recipe.steps.lora.merge import MergeStep, merge_step
 
 if TYPE_CHECKING:
     from loratools.blocks.symptoms import Together
     from loratools.blocks.vector import Presets
     from loratools.ops.merging.merge_string import TermSpec
 
-REVISION = 1
-default_out = file_out
+
+class Fix(StoredOptions):
+    """A merge step again, its block vectors moved by the rules for what is wrong with the pictures."""
+
+    shorthand: ClassVar[str] = "merge"
+    merge: str = Field(description="the merge step that is meant")
+    symptoms: Texts = Field(("hands",), description="hands, limbs, face, clothes, style or chaos; one or several")
+    step: Above = Field(0.1, description="size of one step, absolute")
+    times: Count = Field(1, description="how many steps of each rule")
 
 
-def draft(name: str, step: Step, planner: Planner) -> Draft:
+KIND = StepKind("fix", Fix, "lora")
+
+
+def draft(request: StepRequest) -> Draft:
     """Move the vectors and put them in by value."""
-    settings = step.options(Fix)
-    target = planner.recipe.steps.get(settings.merge)
-    if target is None or target.merge is None:
-        merges = ", ".join(key for key, one in planner.recipe.steps.items() if one.merge is not None) or "none"
-        message = f"'{settings.merge}' is no merge step; this recipe's merge steps: {merges}"
-        raise planner.error(name, "fix", "merge", message=message)
-    own = settings.model_dump(include={"rank", "dtype"}, exclude_unset=True)
-    merge = target.merge.model_copy(update=own)
-    presets = planner.paths.presets(merge.presets, settings.merge)
-    terms = read_terms(merge.terms, settings.merge, planner, presets, "merge", "terms")
+    options, steps = request.options(Fix), request.planner.recipe.steps
+    if options.merge not in steps or steps[options.merge].kind != "merge":
+        merges = ", ".join(name for name, step in steps.items() if step.kind == "merge") or "none"
+        raise request.error("merge", message=f"'{options.merge}' is no merge step; this recipe's merge steps: {merges}")
+    merge = merge_step(StepRequest(options.merge, request.planner))
     try:
-        specs = moved(terms, settings, presets)
+        specs = moved(merge.terms, options, merge.presets)
     except LoratoolsError as error:
-        raise planner.error(name, "fix", message=str(error)) from error
-    terms = replace(terms, specs=specs)
-    options = {
-        "terms": terms.options(presets),
-        **merge_options(merge),
-        "rank": rank_text(merge.rank, name, "fix", planner),
-    }
-    return Draft(
-        options,
-        with_base(terms.inputs, merge.dora, planner),
-        lambda out, context: write_merge(out, context, merge, terms, name, planner),
-        family=terms.family,
-    )
+        raise request.error(message=str(error)) from error
+    own = options.model_dump(include={"rank", "dtype"}, exclude_unset=True)
+    fixed = MergeStep(request, merge.options.model_copy(update=own), replace(merge.terms, specs=specs), merge.presets)
+    return fixed.draft()
 
 
-def moved(terms: Terms, settings: Fix, presets: Presets) -> tuple[TermSpec, ...]:
+def moved(terms: Terms, options: Fix, presets: Presets) -> tuple[TermSpec, ...]:
     """The terms with the vectors of the first positive and the first negative one moved; no weight goes below 0.
 
     Raises:
@@ -67,23 +65,23 @@ def moved(terms: Terms, settings: Fix, presets: Presets) -> tuple[TermSpec, ...]
     """
     from loratools.blocks.symptoms import find_symptom, together
 
-    chosen = [find_symptom(symptom) for symptom in settings.symptoms]
+    chosen = [find_symptom(symptom) for symptom in options.symptoms]
     specs = list(terms.specs)
-    for index in range(settings.times):
-        steps = [(symptom, found) for symptom in chosen if (found := symptom.step_at(index)) is not None]
-        plan = together(steps)
+    for index in range(options.times):
+        steps = [(symptom, step) for symptom in chosen if (step := symptom.step_at(index)) is not None]
+        combined = together(steps)
         for role, sign in ROLES.items():
-            place = next((at for at, spec in enumerate(specs) if spec.weight * sign > 0), None)
-            if place is not None:
-                specs[place] = _moved(specs[place], role, plan, settings.step, presets, terms.family or "sd1")
-        specs = [replace(spec, weight=round(spec.weight * plan.strength, 10)) for spec in specs]
+            number = next((at for at, spec in enumerate(specs) if spec.weight * sign > 0), None)
+            if number is not None:
+                specs[number] = _moved(specs[number], role, combined, options.step, presets, terms.family or "sd1")
+        specs = [replace(spec, weight=round(spec.weight * combined.strength, 10)) for spec in specs]
     return tuple(specs)
 
 
-def _moved(spec: TermSpec, role: str, plan: Together, size: float, presets: Presets, family: str) -> TermSpec:
-    from loratools.blocks.vector import parse_vector
+def _moved(spec: TermSpec, role: str, combined: Together, size: float, presets: Presets, family: str) -> TermSpec:
+    from loratools.blocks.parse import parse_vector
 
-    moves: Mapping[str, int] = {block: by for (who, block), by in plan.moves.items() if who == role}
+    moves: Mapping[str, int] = {block: by for (who, block), by in combined.moves.items() if who == role}
     if not moves:
         return spec
     if spec.vector_text is None:

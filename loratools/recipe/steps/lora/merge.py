@@ -2,48 +2,124 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, model_validator
 
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, read_terms
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.planner import Planner, StepRequest
 from loratools.recipe.plan.step import Draft, Outcome
-from loratools.recipe.schema.lora_steps import Merge
-from loratools.recipe.schema.recipe import Step
-from loratools.recipe.steps.lora.common import file_out, open_terms, rank_text, told, with_base
+from loratools.recipe.schema.fields import Fraction
+from loratools.recipe.schema.kinds import StepKind
+from loratools.recipe.steps.lora.common import TermOptions, open_terms, outcome_of, rank_text, with_base
 
 if TYPE_CHECKING:
-    from loratools.ops.merging.lazy_result import Source
+    from loratools.blocks.vector import Presets
     from loratools.ops.merging.merge import MergePlan
+    from loratools.ops.merging.method import MergeMethod
     from loratools.ops.merging.terms import Term
 
-REVISION = 1
-default_out = file_out
 
+class Merge(TermOptions):
+    """The exact weighted sum of LoRA files or earlier steps."""
 
-def draft(name: str, step: Step, planner: Planner) -> Draft:
-    """Read the merge string, find its files, and put block vectors in by value."""
-    settings = step.options(Merge)
-    presets = planner.paths.presets(settings.presets, name)
-    terms = read_terms(settings.terms, name, planner, presets, "merge", "terms")
-    options = {
-        "terms": terms.options(presets),
-        **merge_options(settings),
-        "rank": rank_text(settings.rank, name, "merge", planner),
-    }
-    return Draft(
-        options,
-        with_base(terms.inputs, settings.dora, planner),
-        lambda out, context: write_merge(out, context, settings, terms, name, planner),
-        family=terms.family,
+    shorthand: ClassVar[str] = "terms"
+    terms: str = Field(description="the merge string, such as `style@8:1:GP1, base_style:-1:GP2`")
+    method: Literal["exact", "ties"] = Field(
+        "exact", description="exact: the weighted sum; ties: trim, elect signs and average"
+    )
+    density: Fraction | None = Field(None, description="ties: the part of the entries that takes part (0.5)")
+    match_norm: bool = Field(False, description="bring the LoRAs to equal norm in each block before the weights")
+    compat: Literal["supermerger", "supermerger-strength", "lbw"] | None = Field(
+        None, description="what another tool would make of the terms"
     )
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Merge:
+        if self.density is not None and self.method != "ties":
+            raise ValueError("'density' goes with method: ties")
+        if self.compat and (self.method != "exact" or self.match_norm):
+            raise ValueError("'compat' reproduces another tool as it is; drop 'method' and 'match_norm'")
+        return self
 
-def merge_options(settings: Merge) -> dict[str, Any]:
-    """The options that determine a merge beside its terms; those at their defaults are left out."""
-    always = {"dtype": settings.dtype, "missing": settings.missing}
-    return always | settings.model_dump(include={"method", "density", "match_norm", "compat"}, exclude_defaults=True)
+
+KIND = StepKind("merge", Merge, "lora")
+
+
+def draft(request: StepRequest) -> Draft:
+    """Read the merge string, find its files, and put block vectors in by value."""
+    return merge_step(request).draft()
+
+
+@dataclass(frozen=True)
+class MergeStep:
+    """A merge whose terms are found, of a ``merge`` step or of one that is made in the same way (``soup``, ``fix``).
+
+    Attributes:
+        request: the step that is made; ``options`` and ``presets`` may be another's.
+    """
+
+    request: StepRequest
+    options: Merge
+    terms: Terms
+    presets: Presets
+
+    def draft(self) -> Draft:
+        """The step, ready to be keyed."""
+        options = {
+            "terms": self.terms.options(self.presets),
+            "dtype": self.options.dtype,
+            "missing": self.options.missing,
+            **self.options.model_dump(include={"method", "density", "match_norm", "compat"}, exclude_defaults=True),
+            "rank": rank_text(self.options.rank, self.request),
+        }
+        inputs = with_base(self.terms.inputs, self.options.dora, self.request.paths)
+        return Draft(options, inputs, self.make, family=self.terms.family)
+
+    def method(self) -> MergeMethod:
+        """What is made of the terms."""
+        from loratools.ops.merging.method import MergeMethod
+
+        options = self.options
+        return MergeMethod(options.method, options.density, options.match_norm, options.compat)
+
+    def opened(self) -> list[Term]:
+        """The terms with their files opened, ready to be merged; the steps that they need must have run."""
+        method = self.method()
+        how = self.options.model_copy(update={"missing": method.missing(self.options.missing)})
+        return method.prepared(open_terms(self.terms, how, self.presets, self.request.paths))
+
+    def make(self, out: Path, context: RunContext) -> Outcome:
+        """Write the merged LoRA ``out``."""
+        from loratools.adapter.algebra.rank import parse_rank
+        from loratools.dtypes import torch_dtype
+        from loratools.ops.merging.merge import merge_files
+
+        report = merge_files(
+            self.opened(),
+            out,
+            rule=parse_rank(self.options.rank),
+            dtype=torch_dtype(self.options.dtype),
+            force=context.force,
+            owner=self.request.owner,
+            method=self.method(),
+            recipe=context.recipe(),
+        )
+        return outcome_of(report)
+
+
+def merge_step(request: StepRequest) -> MergeStep:
+    """The ``merge`` step of ``request`` with its terms found.
+
+    Raises:
+        RecipeError: as for :func:`.lora_refs.read_terms`.
+    """
+    options = request.options(Merge)
+    presets = request.presets(options.presets)
+    return MergeStep(request, options, read_terms(options.terms, request, presets, "terms"), presets)
 
 
 def merge_plan(name: str, planner: Planner) -> MergePlan:
@@ -55,63 +131,4 @@ def merge_plan(name: str, planner: Planner) -> MergePlan:
 
 def merge_terms(name: str, planner: Planner) -> list[Term]:
     """The terms of the merge step ``name``, their files opened; the steps that it needs must have run."""
-    settings = planner.recipe.steps[name].options(Merge)
-    terms = read_terms(settings.terms, name, planner, planner.paths.presets(settings.presets, name), "merge", "terms")
-    return _opened(settings, terms, planner)
-
-
-def _opened(settings: Merge, terms: Terms, planner: Planner) -> list[Term]:
-    from loratools.ops.analysis.norms import match_norms
-
-    missing = settings.missing
-    if settings.compat and missing is None:
-        missing = 1  # those tools never ask: what they leave out is measured against keeping it
-    found = open_terms(
-        terms,
-        planner,
-        presets=settings.presets,
-        missing=missing,
-        dora=settings.dora,
-        allow_unknown=settings.allow_unknown,
-    )
-    return match_norms(found) if settings.match_norm else found
-
-
-def write_merge(out: Path, context: RunContext, settings: Merge, terms: Terms, name: str, planner: Planner) -> Outcome:
-    """Write the sum of ``terms`` as ``settings`` say."""
-    from loratools.adapter.algebra.rank import parse_rank
-    from loratools.dtypes import torch_dtype
-    from loratools.ops.merging.merge import merge_files
-
-    found = _opened(settings, terms, planner)
-    report = merge_files(
-        found,
-        out,
-        rule=parse_rank(settings.rank),
-        dtype=torch_dtype(settings.dtype),
-        force=context.force,
-        owner=planner.owner(name),
-        source=_source(settings, found),
-        method=_method(settings),
-    )
-    return told(report)
-
-
-def _source(settings: Merge, terms: list[Term]) -> Source | None:
-    """What is written in place of the exact sum, or None for the sum itself."""
-    from loratools.ops.merging.compat import compatible
-    from loratools.ops.merging.ties import Ties
-
-    if settings.method == "ties":
-        return Ties(terms, _density(settings))
-    return compatible(terms, settings.compat) if settings.compat else None
-
-
-def _method(settings: Merge) -> dict[str, Any]:
-    """What the header tells beside the terms; nothing for the plain sum."""
-    ties = {"method": "ties", "density": _density(settings)} if settings.method == "ties" else {}
-    return ties | ({"compat": settings.compat} if settings.compat else {})
-
-
-def _density(settings: Merge) -> float:
-    return 0.5 if settings.density is None else settings.density
+    return merge_step(StepRequest(name, planner)).opened()

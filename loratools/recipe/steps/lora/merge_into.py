@@ -2,85 +2,110 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
 
 from loratools.errors import LoratoolsError
 from loratools.recipe.plan.context import RunContext
-from loratools.recipe.plan.lora_refs import Terms, check_model, model_family, read_terms
+from loratools.recipe.plan.lora_refs import Target, Terms, check_target, model_family, read_terms
 from loratools.recipe.plan.paths import digest_of
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
-from loratools.recipe.schema.lora_steps import MergeInto
-from loratools.recipe.schema.recipe import Step
-from loratools.recipe.steps.lora.common import file_out, open_terms, with_base
+from loratools.recipe.schema.fields import Missing, Strict
+from loratools.recipe.schema.kinds import StepKind
+from loratools.recipe.steps.lora.common import open_terms, with_base
 
-REVISION = 1
-default_out = file_out
+if TYPE_CHECKING:
+    from loratools.blocks.vector import Presets
 
 
-def draft(name: str, step: Step, planner: Planner) -> Draft:
+class MergeInto(Strict):
+    """A merge added to a checkpoint's weights."""
+
+    terms: str = Field(description="the merge string")
+    into: str = Field(
+        description="the .safetensors checkpoint that it is added to; `base` is the recipe's (of a folder, its UNet)"
+    )
+    missing: Missing | None = Field(
+        None, description="weight of the modules in blocks that a short vector does not list"
+    )
+    presets: str | None = Field(None, description="a file of more named vectors")
+    match_norm: bool = Field(False, description="bring the LoRAs to equal norm in each block before the weights")
+    dora: bool = Field(False, description="read DoRA files with the weights of the recipe's base")
+    allow_unknown: bool = Field(False, description="leave out keys that no table knows instead of refusing their file")
+
+
+KIND = StepKind("merge_into", MergeInto, "checkpoint")
+
+
+def draft(request: StepRequest) -> Draft:
     """Read the merge string and find the checkpoint."""
-    settings = step.options(MergeInto)
-    presets = planner.paths.presets(settings.presets, name)
-    terms = read_terms(settings.terms, name, planner, presets, "merge_into", "terms")
-    into = _checkpoint(settings, name, planner)
-    told = f"'{settings.into}'", model_family(into.path), "name a checkpoint of its family"
-    check_model(terms, *told, planner, name, "merge_into", "terms")
-    options = {"terms": terms.options(presets), "missing": settings.missing, "match_norm": settings.match_norm}
+    options = request.options(MergeInto)
+    presets = request.presets(options.presets)
+    terms = read_terms(options.terms, request, presets, "terms")
+    into = _checkpoint(options.into, request)
+    target = Target(f"'{options.into}'", model_family(into.path), "name a checkpoint of its family")
+    check_target(terms, target, request, "terms")
+    resolved = {"terms": terms.options(presets), "missing": options.missing, "match_norm": options.match_norm}
     return Draft(
-        options,
-        with_base((*terms.inputs, into), settings.dora, planner),
-        lambda out, context: _make(out, context, settings, terms, into.path, name, planner),
+        resolved,
+        with_base((*terms.inputs, into), options.dora, request.paths),
+        MergeIntoStep(request, options, terms, presets, into.path).make,
     )
 
 
-def _checkpoint(settings: MergeInto, name: str, planner: Planner) -> StepInput:
+def _checkpoint(into: str, request: StepRequest) -> StepInput:
+    """The checkpoint that the option ``into`` names: a step that makes one, ``base``, or a file."""
     from loratools.adapter.files.checkpoint import open_checkpoint
 
-    if settings.into in planner.recipe.steps:
-        source = planner.input(settings.into, name, "merge_into", "into")
-        kind = planner.step(settings.into).kind
-        if kind != "merge_into":
-            message = f"the step '{settings.into}' is a {kind}, which is no checkpoint; name a merge_into step"
-            raise planner.error(name, "merge_into", "into", message=message)
-        return source
-    path = planner.paths.base_path() if settings.into == "base" else planner.paths.find(settings.into)
+    if into in request.planner.recipe.steps:
+        planned = request.planner.step(into)
+        if planned.step_kind.makes != "checkpoint":
+            message = f"the step '{into}' is a {planned.kind}, which is no checkpoint; name a merge_into step"
+            raise request.error("into", message=message)
+        return request.input(into, "into")
+    path = request.paths.base_path() if into == "base" else request.paths.find(into)
     if path is None:
-        return planner.input(settings.into, name, "merge_into", "into")  # says what there is
-    if settings.into == "base" and path.is_dir():
+        return request.input(into, "into")  # its error names what there is
+    if into == "base" and path.is_dir():
         path = path / "unet" / "diffusion_pytorch_model.safetensors"  # what a Diffusers base has of a checkpoint
     if not path.is_file() or path.suffix.lower() != ".safetensors":
-        what = "the recipe's base" if settings.into == "base" else f"'{settings.into}'"
+        what = "the recipe's base" if into == "base" else f"'{into}'"
         message = (
             f"{what} is no single .safetensors checkpoint, and one is needed; of a Diffusers folder name the "
             "UNet's own file"
         )
-        raise planner.error(name, "merge_into", "into", message=message)
+        raise request.error("into", message=message)
     try:
         open_checkpoint(path)
     except LoratoolsError as error:
-        raise planner.error(name, "merge_into", "into", message=str(error)) from error
-    return StepInput(settings.into, path, digest_of(path))
+        raise request.error("into", message=str(error)) from error
+    return StepInput(into, path, digest_of(path))
 
 
-def _make(
-    out: Path, context: RunContext, settings: MergeInto, terms: Terms, into: Path, name: str, planner: Planner
-) -> Outcome:
-    from loratools.ops.analysis.norms import match_norms
-    from loratools.ops.merging.combine import combine
-    from loratools.ops.merging.merge import into_provenance
-    from loratools.ops.merging.merge_into import merge_into
+@dataclass(frozen=True)
+class MergeIntoStep:
+    """A merge into the checkpoint ``into``, whose terms are found."""
 
-    found = open_terms(
-        terms,
-        planner,
-        presets=settings.presets,
-        missing=settings.missing,
-        dora=settings.dora,
-        allow_unknown=settings.allow_unknown,
-    )
-    found = match_norms(found) if settings.match_norm else found
-    made = into_provenance(found, into, planner.owner(name))
-    report = merge_into(combine(found), into, out, provenance=made, force=context.force)
-    text = f"{report.modules} modules changed, {report.size / 2**20:.1f} MiB, rounding {report.total.error:.1e}"
-    return Outcome(text, report.json())
+    request: StepRequest
+    options: MergeInto
+    terms: Terms
+    presets: Presets
+    into: Path
+
+    def make(self, out: Path, context: RunContext) -> Outcome:
+        """Write the checkpoint ``out``."""
+        from loratools.ops.merging.combine import combine
+        from loratools.ops.merging.merge import into_provenance
+        from loratools.ops.merging.merge_into import merge_into
+        from loratools.ops.merging.norms import match_norms
+
+        terms = open_terms(self.terms, self.options, self.presets, self.request.paths)
+        terms = match_norms(terms) if self.options.match_norm else terms
+        provenance = into_provenance(terms, self.into, self.request.owner)
+        report = merge_into(combine(terms), self.into, out, provenance=provenance, force=context.force)
+        text = f"{report.modules} modules changed, {report.size / 2**20:.1f} MiB, rounding {report.total.relative:.1e}"
+        return Outcome(text, report.json())

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, model_validator
 
 from loratools.errors import FileError, LoratoolsError, RecipeError
 from loratools.files import replacing, sha256
@@ -13,59 +17,81 @@ from loratools.ops.merging.merge_string import quoted
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, one_file, read_terms
 from loratools.recipe.plan.paths import digest_of
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
-from loratools.recipe.schema.kinds import RUNS
-from loratools.recipe.schema.lora_steps import Select
-from loratools.recipe.schema.recipe import Step
-from loratools.recipe.steps.lora.common import file_out, open_terms, told
+from loratools.recipe.schema.fields import NumberText, Short
+from loratools.recipe.schema.kinds import StepKind
+from loratools.recipe.steps.lora.common import outcome_of
 
-REVISION = 1
-default_out = file_out
+
+class Select(Short):
+    """One epoch of a run as a file: a byte-for-byte copy."""
+
+    shorthand: ClassVar[str] = "run"
+    run: str = Field(description="a train or basestyle step, or a run on disk")
+    epoch: NumberText = Field(
+        "best", description="best (the shortlist's first), last, a number, or 6-8 for the mean of several"
+    )
+    votes: str | None = Field(
+        None,
+        description="instead of epoch: the votes.json that grid.html exports, or a JSON file of {label: count}",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Select:
+        if self.votes is not None and "epoch" in self.model_fields_set:
+            raise ValueError("give either 'epoch' or 'votes', not both")
+        return self
+
+
+KIND = StepKind("select", Select, "lora")
 _LABEL = re.compile(r"(?:(?P<name>.+)[@-])?0*(?P<number>\d+)(?:\.safetensors)?")
 
 
-def draft(name: str, step: Step, planner: Planner) -> Draft:
+def draft(request: StepRequest) -> Draft:
     """Find the run, and the epoch where it is known by now."""
-    settings = step.options(Select)
-    _check_run(settings.run, name, planner)
-    epoch, extra, where = settings.epoch, tuple[StepInput, ...](), "epoch"
-    if settings.votes is not None:
-        path = planner.paths.find(settings.votes)
+    options = request.options(Select)
+    _check_run(options.run, request)
+    epoch, votes, key = options.epoch, tuple[StepInput, ...](), "epoch"
+    if options.votes is not None:
+        path = request.paths.find(options.votes)
         if path is None:
-            raise planner.error(name, "select", "votes", message=f"there is no file '{settings.votes}'")
+            raise request.error("votes", message=f"there is no file '{options.votes}'")
         try:
-            epoch = str(winner(path, settings.run))
+            epoch = str(winner(path, options.run))
         except LoratoolsError as error:
-            raise planner.error(name, "select", "votes", message=str(error)) from error
-        extra, where = (StepInput(settings.votes, path, digest_of(path)),), "votes"
+            raise request.error("votes", message=str(error)) from error
+        votes, key = (StepInput(options.votes, path, digest_of(path)),), "votes"
     if not re.fullmatch(r"best|last|\d+(-\d+)?", epoch):
         message = f"'{epoch}' is no epoch; write best, last, a number such as 8, or a range such as 6-8"
-        raise planner.error(name, "select", "epoch", message=message)
-    terms = read_terms(quoted(f"{settings.run}@{epoch}"), name, planner, {}, "select", where)
+        raise request.error("epoch", message=message)
+    terms = read_terms(quoted(f"{options.run}@{epoch}"), request, {}, key)
+    copies = "-" not in epoch
     return Draft(
         {"epoch": epoch},
-        (*terms.inputs, *extra),
-        lambda out, context: _make(out, context, settings, terms, name, planner),
+        (*terms.inputs, *votes),
+        (CopyStep(request, terms) if copies else MeanStep(request, terms)).make,
         family=terms.family,
+        copies=copies,
     )
 
 
-def _check_run(run: str, name: str, planner: Planner) -> None:
+def _check_run(run: str, request: StepRequest) -> None:
     """Raise RecipeError unless ``run`` is a training step or a run on disk."""
     from loratools.adapter.files.epoch_files import epochs
 
-    source = planner.input(run, name, "select", "run")
-    if source.step is not None:
-        kind = planner.step(source.step).kind
-        if kind not in RUNS:
-            told = f"the step '{run}' is a {kind}, which has no epochs; name a train or basestyle, or a run on disk"
-            raise planner.error(name, "select", "run", message=told)
+    item = request.input(run, "run")
+    if item.step is not None:
+        planned = request.planner.step(item.step)
+        if planned.step_kind.makes != "run":
+            makes = f"the step '{run}' is a {planned.kind}, which has no epochs"
+            message = f"{makes}; name a train or basestyle, or a run on disk"
+            raise request.error("run", message=message)
         return
     try:
-        epochs(source.path)
+        epochs(item.path)
     except LoratoolsError as error:
-        raise planner.error(name, "select", "run", message=str(error)) from error
+        raise request.error("run", message=str(error)) from error
 
 
 def winner(votes: Path, run: str) -> int:
@@ -79,13 +105,13 @@ def winner(votes: Path, run: str) -> int:
         FileError, FormatError: if the file is neither, or knows no epoch of the run.
     """
     try:
-        told = json.loads(votes.read_text(encoding="utf-8-sig"))
+        content = json.loads(votes.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise FileError(f"{votes} holds no votes ({error}); export them from grid.html with the key E") from error
-    if isinstance(told, dict) and "format" in told:
+    if isinstance(content, dict) and "format" in content:
         return _liked(votes, run)
     counts: dict[int, float] = {}
-    for label, count in told.items() if isinstance(told, dict) else ():
+    for label, count in content.items() if isinstance(content, dict) else ():
         if (number := _epoch(label, run)) is not None and isinstance(count, int | float):
             counts[number] = counts.get(number, 0) + count
     if not counts:
@@ -96,31 +122,57 @@ def winner(votes: Path, run: str) -> int:
 def _liked(votes: Path, run: str) -> int:
     from loratools.preview.record.votes import read_votes, standings
 
-    found = standings(read_votes(votes), ["adapter"])
-    epochs = [number for standing in found if (number := _epoch(standing.at[0], run)) is not None]
+    ranked = standings(read_votes(votes), ["adapter"])
+    epochs = [number for standing in ranked if (number := _epoch(standing.at[0], run)) is not None]
     if not epochs:
-        have = ", ".join(standing.at[0] for standing in found)
+        have = ", ".join(standing.at[0] for standing in ranked)
         raise FileError(f"{votes} holds no votes for epochs of {run}; its rows are {have}")
     return epochs[0]
 
 
 def _epoch(label: str, run: str) -> int | None:
     """The epoch that a label means, if it is one of this run."""
-    found = _LABEL.fullmatch(label)
-    return int(found["number"]) if found and found["name"] in (None, run, Path(run).name) else None
+    match = _LABEL.fullmatch(label)
+    return int(match["number"]) if match and match["name"] in (None, run, Path(run).name) else None
 
 
-def _make(out: Path, context: RunContext, settings: Select, terms: Terms, name: str, planner: Planner) -> Outcome:
-    if "-" in (terms.specs[0].epoch or ""):
+@dataclass(frozen=True)
+class MeanStep:
+    """A ``select`` of several epochs, of which it makes the mean."""
+
+    request: StepRequest
+    terms: Terms
+
+    def make(self, out: Path, context: RunContext) -> Outcome:
+        """Write the LoRA ``out``."""
         from loratools.ops.merging.merge import merge_files
+        from loratools.ops.merging.terms import resolve_terms
 
-        report = merge_files(open_terms(terms, planner), out, force=context.force, owner=planner.owner(name))
-        return told(report)
-    path = one_file(terms)
-    if out.exists() and not context.force and sha256(out) != sha256(path):
-        raise FileError(f"{out} exists and was not written by this step; give it another `out`, or use --force")
-    if out.resolve() == path.resolve():
-        raise RecipeError(f"the step '{name}' would copy {path} onto itself; give it another `out`")
-    with replacing(out) as part:
-        shutil.copyfile(path, part)
-    return Outcome(f"{path.name}, {out.stat().st_size / 2**20:.1f} MiB", {"chosen": path.name})
+        terms = resolve_terms(self.terms.specs, self.terms.lookup(), presets={})
+        report = merge_files(terms, out, force=context.force, owner=self.request.owner, recipe=context.recipe())
+        return outcome_of(report)
+
+
+@dataclass(frozen=True)
+class CopyStep:
+    """A ``select`` of one epoch, whose file it copies."""
+
+    request: StepRequest
+    terms: Terms
+
+    def make(self, out: Path, context: RunContext) -> Outcome:
+        """Copy the epoch's file to ``out``.
+
+        Raises:
+            FileError: if another file is there, without ``force``.
+            RecipeError: if ``out`` is the epoch's file itself.
+        """
+        path = one_file(self.terms)
+        if out.exists() and not context.force and sha256(out) != sha256(path):
+            raise FileError(f"{out} exists and was not written by this step; give it another `out`, or use --force")
+        if out.resolve() == path.resolve():
+            message = f"the step '{self.request.name}' would copy {path} onto itself; give it another `out`"
+            raise RecipeError(message)
+        with replacing(out) as part:
+            shutil.copyfile(path, part)
+        return Outcome(f"{path.name}, {out.stat().st_size / 2**20:.1f} MiB", {"chosen": path.name})

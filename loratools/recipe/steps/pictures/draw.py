@@ -5,60 +5,66 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field
 
 from loratools.errors import FileError, PocketError
 from loratools.files import replacing, write_text
 from loratools.recipe.plan.context import RunContext, bar
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome
-from loratools.recipe.schema.picture_steps import Draw
-from loratools.recipe.schema.recipe import Step
+from loratools.recipe.schema.fields import Count, Seed, Strict, listed
+from loratools.recipe.schema.kinds import StepKind, UnitCost
 
 if TYPE_CHECKING:
     from loratools.pocket.draw import Figure
 
-REVISION = 1
+
+class Draw(Strict):
+    """Captioned drawings by the pocket's own drawing program, to train a style on."""
+
+    style: str = Field(description="the drawing style, such as ink")
+    count: Count = Field(24, description="how many pictures")
+    seed: Seed | None = Field(None, description="the recipe's seed if left out")
+    size: Annotated[int, Field(ge=32, le=1024)] = Field(128, description="side in pixels")
+    figure: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        (), description="tags that every picture has, such as [blue_hair, twintails]: a character"
+    )
+    trigger: str | None = Field(None, description="a word at the front of every caption")
+
+
+KIND = StepKind("draw", Draw, "pictures", computes=False, made_for="train", guess=UnitCost(seconds=0.03, size=12_000))
 _MARKER = ".drawn.json"  # says whose folder it is
 
 
-def default_out(name: str) -> Path:
-    """A folder."""
-    return Path(name)
-
-
-def draft(name: str, step: Step, planner: Planner) -> Draft:
+def draft(request: StepRequest) -> Draft:
     """Check the style and fix the seed."""
-    settings = step.options(Draw)
-    check_style(settings.style, planner, name, "draw", "style")
-    _check_figure(settings, planner, name)
-    seed = planner.recipe.seed if settings.seed is None else settings.seed
-    more = settings.model_dump(include={"figure", "trigger"}, exclude_defaults=True)
-    options = {**settings.model_dump(include={"style", "count", "size"}), **more, "seed": seed}
-    owner = planner.owner(name)
-    return Draft(options, (), lambda out, context: _make(out, context, settings, seed, owner), units=settings.count)
+    options = request.options(Draw)
+    check_style(options.style, request, "style")
+    try:
+        figure_of(random.Random(0), options)
+    except PocketError as error:
+        raise request.error("figure", message=str(error)) from error
+    seed = request.planner.recipe.seed if options.seed is None else options.seed
+    more = options.model_dump(include={"figure", "trigger"}, exclude_defaults=True)
+    resolved = {**options.model_dump(include={"style", "count", "size"}), **more, "seed": seed}
+    return Draft(resolved, (), DrawStep(options, seed, request.owner).make, units=options.count)
 
 
-def check_style(style: str, planner: Planner, name: str, *place: str) -> None:
+def check_style(style: str, request: StepRequest, *place: str) -> None:
     """Raise RecipeError, with the styles that exist, if the pocket's program cannot draw ``style``."""
     from loratools.pocket.draw import random_figure
 
     try:
         random_figure(random.Random(0), style=style)
     except PocketError as error:
-        raise planner.error(name, *place, message=str(error)) from error
+        raise request.error(*place, message=str(error)) from error
 
 
-def _check_figure(settings: Draw, planner: Planner, name: str) -> None:
-    try:
-        figure_of(random.Random(0), settings)
-    except PocketError as error:
-        raise planner.error(name, "draw", "figure", message=str(error)) from error
-
-
-def figure_of(rng: random.Random, settings: Draw) -> Figure:
+def figure_of(rng: random.Random, options: Draw) -> Figure:
     """A random figure in the step's style, with the tags that every one of its pictures has.
 
     Raises:
@@ -68,41 +74,56 @@ def figure_of(rng: random.Random, settings: Draw) -> Figure:
     from loratools.pocket.draw.figure import ATTRIBUTES, unknown
 
     of = {tag: attribute for attribute, tags in ATTRIBUTES.items() for tag in tags}
-    for tag in settings.figure:
+    for tag in options.figure:
         if tag not in of:
             raise unknown("tag", tag, of)
-        other = next((known for known in settings.figure if of[known] == of[tag] and known != tag), None)
+        other = next((known for known in options.figure if of[known] == of[tag] and known != tag), None)
         if other is not None:
             raise PocketError(f"'{tag}' and '{other}' are both its {of[tag].replace('_', ' ')}; keep one")
-    figure = random_figure(rng, style=settings.style)
-    fixed: dict[str, Any] = {of[tag]: tag for tag in settings.figure}
+    figure = random_figure(rng, style=options.style)
+    fixed: dict[str, Any] = {of[tag]: tag for tag in options.figure}
     return replace(figure, **fixed)
 
 
-def _make(out: Path, context: RunContext, settings: Draw, seed: int, owner: str) -> Outcome:
-    _clear(out, owner, context.force)
-    write_text(out / _MARKER, json.dumps({"owner": owner}))
-    with bar(context, "drawing", settings.count) as advance:
-        for number in range(1, settings.count + 1):
-            _one(out / f"{number:04d}", settings, seed, number)
-            advance(1)
-    return Outcome(f"{settings.count} {settings.style} pictures with tags", {"images": settings.count})
+@dataclass(frozen=True)
+class DrawStep:
+    """Drawings to be made, by ``seed``, into a folder that ``owner`` may overwrite."""
 
+    options: Draw
+    seed: int
+    owner: str
 
-def _one(stem: Path, settings: Draw, seed: int, number: int) -> None:
-    from loratools.pocket.draw import draw
+    def make(self, out: Path, context: RunContext) -> Outcome:
+        """Draw into the folder ``out``.
 
-    rng = random.Random(f"{seed}/{settings.style}/{number}")
-    figure = figure_of(rng, settings)
-    image = draw(figure, rng.randrange(2**32), settings.size).image
-    with replacing(stem.with_suffix(".png")) as part:
-        image.save(part, format="PNG")
-    tags = figure.tags() if settings.trigger is None else (settings.trigger, *figure.tags())
-    write_text(stem.with_suffix(".txt"), ", ".join(tags) + "\n")
+        Raises:
+            FileError: if something else than this step's own drawings is there, without ``force``.
+        """
+        _clear(out, self.owner, context.force)
+        write_text(out / _MARKER, json.dumps({"owner": self.owner}))
+        count = self.options.count
+        with bar(context, "drawing", count) as advance:
+            for number in range(1, count + 1):
+                self._draw(out / f"{number:04d}", number)
+                advance(1)
+        return Outcome(f"{count} {self.options.style} pictures with tags", {"images": count})
+
+    def _draw(self, stem: Path, number: int) -> None:
+        """Drawing ``number``, as ``STEM.png`` with its tags in ``STEM.txt``."""
+        from loratools.pocket.draw import draw
+
+        options = self.options
+        rng = random.Random(f"{self.seed}/{options.style}/{number}")
+        figure = figure_of(rng, options)
+        image = draw(figure, rng.randrange(2**32), options.size).image
+        with replacing(stem.with_suffix(".png")) as part:
+            image.save(part, format="PNG")
+        tags = figure.tags() if options.trigger is None else (options.trigger, *figure.tags())
+        write_text(stem.with_suffix(".txt"), ", ".join(tags) + "\n")
 
 
 def _clear(out: Path, owner: str, force: bool) -> None:
-    """Take our own unfinished drawings away; refuse where the folder holds anything else."""
+    """Delete the step's own unfinished drawings; raise FileError where the folder holds anything else."""
     if not out.exists():
         return
     try:

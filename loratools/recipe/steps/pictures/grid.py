@@ -2,384 +2,145 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools.errors import GridError, LoratoolsError
-from loratools.preview.request.read_axes import (
-    USUAL_WEIGHTS,
-    GridRequest,
-    NameLookup,
-    build_arrangement,
-    check_given,
-    models_of,
-)
-from loratools.preview.request.read_rows import read_prompts
+from loratools.errors import LoratoolsError
 from loratools.recipe.plan.context import RunContext
-from loratools.recipe.plan.lora_refs import Terms, best_epoch, check_base, read_terms, vector_values
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.lora_refs import check_base, vector_values
+from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
-from loratools.recipe.schema.picture_steps import Grid
-from loratools.recipe.schema.recipe import Step
-from loratools.recipe.steps.pictures.grid_check import PlannedNames, check_grid, place_of
-from loratools.recipe.steps.pictures.grid_scores import compared_with, scored_by
+from loratools.recipe.schema.kinds import StepKind, UnitCost
+from loratools.recipe.steps.pictures.draw import check_style
+from loratools.recipe.steps.pictures.grid_check import check_grid
+from loratools.recipe.steps.pictures.grid_options import Grid
+from loratools.recipe.steps.pictures.grid_scores import compared_with, score_request
+from loratools.recipe.steps.pictures.grid_step import GridStep
 
 if TYPE_CHECKING:
-    from loratools.base.model import Base
-    from loratools.blocks.vector import Presets
-    from loratools.preview.request.arrange import Arrangement
-    from loratools.preview.request.options import EngineOptions, SheetOptions
     from loratools.preview.run import GridResult
 
-REVISION = 2
+KIND = StepKind("grid", Grid, "grid", revision=2, loads_model=True, shared="optional", guess=UnitCost(seconds=0.07))
 _DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed", "score")  # how the sheet and the page look
 _SCORED = ("score_images", "held_out", "score_models")  # by content, and which of them each is
 _WORKED = ("presets", "compile", "offload", "sliced", "tiled")  # what no result depends on; vectors count by value
+_Compared = Sequence[tuple[str, StepInput]]  # option -> what pictures are compared with
 
 
-def default_out(name: str) -> Path:
-    """A folder."""
-    return Path(name)
-
-
-def draft(name: str, step: Step, planner: Planner) -> Draft:
+def draft(request: StepRequest) -> Draft:
     """Read rows, axes, weights, prompts, seeds and size, and find what they name."""
-    settings = step.options(Grid)
-    presets = planner.paths.presets(settings.presets, name)
-    axes = read_axes(name, settings, planner)
-    named = [
-        (text, place, read_terms(text, name, planner, presets, "grid", *place))
-        for text, place in _names(name, settings, axes, presets, planner)
-    ]
+    grid = GridStep.read(request)
+    if grid.settings.judge is not None:
+        check_style(grid.settings.judge, request, "judge")
+    compared = compared_with(grid.settings, request)
+    inputs = _inputs(grid, compared)
+    check_grid(grid)
+    return Draft(
+        _options(grid, compared),
+        inputs,
+        lambda out, context: _make(out, context, grid, compared),
+        in_place=True,
+        check=lambda context: _check_judge(grid, context),
+        units=_pictures(grid) * (grid.settings.steps or 20),
+        assist=lambda out, context: _render(out, context, grid, compared).rendered,
+    )
+
+
+def _options(grid: GridStep, compared: _Compared) -> dict[str, Any]:
+    """All that determines the result beside the inputs, as JSON values."""
+    settings, presets = grid.settings, grid.presets
+    axes = grid.axes.axes
     options = {
         **settings.model_dump(
             exclude={"weights", "seeds", "size", "prompts", "rows", "sampler", *_DRAWN, *_WORKED, *_SCORED}
         ),
         **settings.model_dump(include=set(_DRAWN), exclude_defaults=True),
-        **{key: value for key, value in axes.items() if key != "axes"},
-        "rows": [[text, terms.options(presets)] for text, _, terms in named],
+        **grid.axes.options(),
+        "rows": [[text, terms.options(presets)] for text, _, terms in grid.named],
         "vectors": [
-            vector_values(str(value), presets)
-            for axis in axes["axes"]
-            if axis.kind == "vector"
-            for value in axis.values
+            vector_values(str(value), presets) for axis in axes if axis.kind == "vector" for value in axis.values
         ],
     }
-    if settings.judge is not None:
-        _check_style(settings.judge, planner, name)
-    compared = compared_with(settings, name, planner)
     if compared:
         options["compared"] = [key for key, _ in compared]
-    models = _models(name, axes, planner)
-    folder = _embeddings(name, settings, planner)
-    sources: list[StepInput] = [
-        *(models or [planner.paths.base_input()]),
-        *([planner.paths.vae] if planner.paths.vae else []),
+    if grid.axes.read:
+        options["read"] = grid.axes.read
+    return options
+
+
+def _inputs(grid: GridStep, compared: _Compared) -> tuple[StepInput, ...]:
+    """Base models, VAE, embeddings, what pictures are compared with, and the LoRAs."""
+    paths, models, folder = grid.step.paths, grid.models(), _embeddings(grid)
+    inputs: list[StepInput] = [
+        *(models or [paths.base_input()]),
+        *([paths.vae] if paths.vae else []),
         *([folder] if folder else []),
         *(source for _, source in compared),
     ]
-    for _, place, terms in named:
+    for _, place, terms in grid.named:
         if not models:
-            check_base(terms, planner, name, "grid", *place)
-        sources += terms.inputs
-    rows = [terms for _, _, terms in named]
-    check_grid(name, settings, _ahead(name, settings, axes, rows, planner), rows, planner)
-
-    def assist(out: Path, context: RunContext) -> int:
-        return _render(out, context, settings, axes, rows, name, planner).rendered
-
-    return Draft(
-        options,
-        tuple(sources),
-        lambda out, context: _make(out, context, settings, axes, rows, compared, name, planner),
-        in_place=True,
-        check=lambda context: _check_judge(name, settings, planner, context),
-        units=_pictures(rows, axes, planner) * (settings.steps or 20),
-        assist=assist,
-    )
+            check_base(terms, grid.step, *place)
+        inputs += terms.inputs
+    return tuple(inputs)
 
 
-def _names(
-    name: str, settings: Grid, axes: dict[str, Any], presets: Presets, planner: Planner
-) -> list[tuple[str, tuple[str | int, ...]]]:
-    """Every merge string and where it stands: rows, values of an axis of adapters, tags in prompts."""
-    from loratools.preview.request.prompt_loras import merge_string, take_tags
-
-    found: list[tuple[str, tuple[str | int, ...]]] = [(text, ("rows", n)) for n, text in enumerate(settings.rows)]
-    texts: list[tuple[str, tuple[str | int, ...]]] = [(text, ("prompts",)) for text in axes["prompts"]]
-    for axis in axes["axes"]:
-        if axis.kind == "adapter":
-            found += [(str(value), (axis.slot,)) for value in axis.values]
-        if axis.kind in ("prompt", "s/r"):
-            texts += [(str(value), (axis.slot,)) for value in axis.values]
-    for text, place in texts:
-        try:
-            found += [(merge_string([tag], presets), place) for tag in take_tags(text)[1]]
-        except LoratoolsError as error:
-            raise planner.error(name, "grid", *place, message=str(error)) from error
-    return found
-
-
-def _models(name: str, axes: dict[str, Any], planner: Planner) -> list[StepInput]:
-    """The base models on an axis."""
-    from loratools.base.load import base_digest
-
-    axis = next((axis for axis in axes["axes"] if axis.kind == "base"), None)
-    names = [str(value) for value in axis.values] if axis is not None else []
-    try:
-        return [StepInput(text, planner.paths.find(text) or Path(text), base_digest(text)) for text in names]
-    except LoratoolsError as error:
-        raise planner.error(name, "grid", axis.slot if axis else "x", message=str(error)) from error
-
-
-def _embeddings(name: str, settings: Grid, planner: Planner) -> StepInput | None:
+def _embeddings(grid: GridStep) -> StepInput | None:
     """The folder of embeddings, by the content of its files."""
     from loratools.base.prompt.embeddings import folder_digest
 
-    if settings.embeddings is None:
+    text = grid.settings.embeddings
+    if text is None:
         return None
     try:
-        path = planner.paths.find(settings.embeddings) or Path(settings.embeddings)
-        return StepInput(settings.embeddings, path, folder_digest(path))
+        path = grid.step.paths.find(text) or Path(text)
+        return StepInput(text, path, folder_digest(path))
     except LoratoolsError as error:
-        raise planner.error(name, "grid", "embeddings", message=str(error)) from error
+        raise grid.error("embeddings", message=str(error)) from error
 
 
-def _pictures(rows: Sequence[Terms], axes: dict[str, Any], planner: Planner) -> int:
+def _pictures(grid: GridStep) -> int:
     """About how many pictures there will be: a bare run is a row for each of its epochs."""
     count = 0
-    for terms in rows:
+    for terms in grid.terms:
         step = terms.inputs[0].step
         bare = len(terms.specs) == 1 and terms.specs[0].epoch is None and step is not None
-        count += (len(planner.step(step).draft.numbers) or 1) if bare and step else 1
-    weights = [weight for weight in axes["weights"] or [1] if weight != 0]
-    across = math.prod(len(axis.values) for axis in axes["axes"] if axis.kind not in ("adapter", "epoch"))
-    inner = max(1, len(axes["prompts"])) * max(1, len(axes["seeds"] or ()))
+        count += (len(grid.step.planner.step(step).draft.kept_epochs) or 1) if bare and step else 1
+    weights = [weight for weight in grid.axes.weights or [1] if weight != 0]
+    across = math.prod(len(axis.values) for axis in grid.axes.axes if axis.kind not in ("adapter", "epoch"))
+    inner = max(1, len(grid.axes.prompts)) * max(1, len(grid.axes.seeds or ()))
     return (max(1, count) * len(weights) + 1) * across * inner
 
 
-def read_axes(name: str, settings: Grid, planner: Planner) -> dict[str, Any]:
-    """The axes and the sampler by value; each mistake is told with its own line."""
-    from loratools.base.sampling.samplers import find_sampler
-    from loratools.preview.request.axes import parse_axis
-    from loratools.preview.request.numbers import parse_seeds, parse_size, parse_weights
-
-    slots = {slot: text for slot in ("x", "y", "z") if (text := getattr(settings, slot)) is not None}
-    found: dict[str, Any] = {"axes": []}
-    for slot, text in slots.items():
-        try:
-            found["axes"].append(parse_axis(text, slot))
-        except LoratoolsError as error:
-            raise planner.error(name, "grid", slot, message=str(error)) from error
-    weights = settings.weights or (None if slots else USUAL_WEIGHTS)
-    seeds = settings.seeds or str(planner.recipe.seed)
-    seeded = settings.seeds is None and any(axis.kind == "seed" for axis in found["axes"])
-    readers: dict[str, Callable[[], Any]] = {
-        "weights": lambda: list(parse_weights(weights)) if weights else None,
-        "seeds": lambda: None if seeded else list(parse_seeds(seeds)),
-        "size": lambda: list(parse_size(settings.size)) if settings.size else None,
-        "prompts": lambda: read_prompts(settings.prompts, planner.paths.find) if settings.prompts else [],
-        "sampler": lambda: find_sampler(settings.sampler).name if settings.sampler else None,
-    }
-    for key, reader in readers.items():
-        try:
-            found[key] = reader()
-        except LoratoolsError as error:
-            raise planner.error(name, "grid", key, message=str(error)) from error
-    _check_axes(name, settings, found, planner)
-    if found["size"]:
-        check_size(found["size"], planner, name, "grid", "size")
-    return found
+def _check_judge(grid: GridStep, context: RunContext) -> None:
+    if grid.settings.judge is not None and grid.step.paths.base != "pocket" and context.judge is None:
+        message = "the judge reads pictures of the pocket base only; remove `judge` for other bases"
+        raise grid.error("judge", message=message)
 
 
-def _check_axes(name: str, settings: Grid, found: dict[str, Any], planner: Planner) -> None:
-    """Raise RecipeError for an axis that says what is said before it, or that has nothing to change."""
-    from loratools.preview.request.arrange import check_axes
-
-    given = _given(settings)
-    for count, axis in enumerate(found["axes"], 1):
-        try:
-            check_given(axis, given, settings.seeds is not None)
-            check_axes(found["axes"][:count], settings.rows, found["prompts"])
-        except GridError as error:
-            raise planner.error(name, "grid", axis.slot, message=str(error)) from error
-        if axis.kind == "size":
-            for size in axis.values:
-                check_size(size, planner, name, "grid", axis.slot)
-
-
-def _given(settings: Grid) -> frozenset[str]:
-    """Settings that no axis may vary too."""
-    given = {
-        key.replace("_", " ")
-        for key in ("cfg", "steps", "sampler", "size", "clip_skip")
-        if getattr(settings, key) is not None
-    }
-    return frozenset(given | ({"negative"} if settings.negative else set()))
-
-
-def check_size(size: Sequence[int], planner: Planner, name: str, *place: str | int) -> None:
-    """Raise RecipeError if the base's VAE cannot make pictures of ``size`` (height, width); a base that is not a folder
-    of Diffusers here has the factor of all known families, 8."""
-    config = planner.paths.base_path() / "vae/config.json"
-    unit = 8
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        unit = 2 ** (len(json.loads(config.read_text(encoding="utf-8"))["block_out_channels"]) - 1)
-    if any(side < unit or side % unit for side in size):
-        told = f"a size of {size[1]}x{size[0]} does not fit; width and height must be multiples of {unit}"
-        raise planner.error(name, *place, message=told)
-
-
-def _check_judge(name: str, settings: Grid, planner: Planner, context: RunContext) -> None:
-    if settings.judge is not None and planner.paths.base != "pocket" and context.judge is None:
-        told = "the judge reads pictures of the pocket base only; remove `judge` for other bases"
-        raise planner.error(name, "grid", "judge", message=told)
-
-
-def _check_style(style: str, planner: Planner, name: str) -> None:
-    from loratools.recipe.steps.pictures.draw import check_style
-
-    check_style(style, planner, name, "grid", "judge")
-
-
-def _make(
-    out: Path,
-    context: RunContext,
-    settings: Grid,
-    axes: dict[str, Any],
-    rows: list[Terms],
-    compared: Sequence[tuple[str, StepInput]],
-    name: str,
-    planner: Planner,
-) -> Outcome:
-    with context.share(resumes=context.resume, needed=False) as shared:
-        result = _render(out, context, settings, axes, rows, name, planner)
-    built, rendered = result.grid.rows, result.rendered + shared.rendered
-    facts: dict[str, Any] = {"rows": [row.label for row in built], "rendered": rendered, "png": str(result.png)}
-    if settings.judge is not None:
+def _make(out: Path, context: RunContext, grid: GridStep, compared: _Compared) -> Outcome:
+    with context.share(resumes=context.resume) as shared:
+        result = _render(out, context, grid, compared)
+    rows, rendered = result.grid.rows, result.rendered + shared.rendered
+    facts: dict[str, Any] = {"rows": [row.label for row in rows], "rendered": rendered, "png": str(result.png)}
+    if grid.settings.judge is not None:
         from loratools.recipe.steps.pictures.grid_judge import score_grid
 
-        facts["scores"] = score_grid(out, settings.judge, context.judge_function(), _drawing(settings)).json()
-    if settings.score:
+        facts["scores"] = score_grid(out, grid.settings.judge, context.judge_function(), grid.sheet).json()
+    if grid.settings.score:
         from loratools.preview.redraw import draw_scores
 
-        draw_scores(out, scored_by(compared), context.judge_function(), _drawing(settings))
+        draw_scores(out, score_request(compared), context.judge_function(), grid.sheet)
     pictures = result.rendered + result.elsewhere + result.reused
-    return Outcome(f"{len(built)} rows, {pictures} pictures, {rendered} of them rendered now", facts)
+    return Outcome(f"{len(rows)} rows, {pictures} pictures, {rendered} of them rendered now", facts)
 
 
-def _render(
-    out: Path, context: RunContext, settings: Grid, axes: dict[str, Any], rows: list[Terms], name: str, planner: Planner
-) -> GridResult:
+def _render(out: Path, context: RunContext, grid: GridStep, compared: _Compared) -> GridResult:
     """The pictures, the sheet and the page; of several processes each renders a part, and the first draws the rest."""
-    from loratools.base.load import load_base
-    from loratools.base.vae import use_vae
-    from loratools.preview.run import render_axes
+    from loratools.preview.run import GridOutput, render_request
 
-    names = _names_there(settings, rows, planner)
-    arrangement = _arranged(settings, axes, names, name, planner)
-    models = models_of(arrangement, planner.paths.base)
-
-    def load(model: str) -> Base:
-        base = load_base(model, device=context.device, dtype=settings.dtype)
-        if planner.paths.vae is not None:
-            use_vae(base, planner.paths.vae.path)
-        return base
-
-    first = load(models[0])
-    return render_axes(
-        first,
-        arrangement,
-        out=out,
-        presets=names.presets,
-        resolve=names.terms,
-        load=lambda model: first if model == models[0] else load(model),
-        options=_engine(settings),
-        title=settings.title,
-        drawing=_drawing(settings),
-        embeddings=planner.paths.find(settings.embeddings) if settings.embeddings else None,
-        progress=context.progress,
-        owner=planner.owner(name),
-        force=context.force,
-    )
-
-
-def _engine(settings: Grid) -> EngineOptions:
-    from loratools.preview.request.options import EngineOptions
-
-    return EngineOptions(
-        settings.batch_size or 8,
-        compiled=settings.compile,
-        offload=settings.offload,
-        sliced=settings.sliced,
-        tiled=settings.tiled,
-    )
-
-
-def _drawing(settings: Grid) -> SheetOptions:
-    from loratools.preview.request.options import SheetOptions
-
-    return SheetOptions(settings.sheets, settings.full_size, settings.embed, settings.labels, settings.captions)
-
-
-def arranged_ahead(name: str, planner: Planner) -> Arrangement:
-    """What the grid step ``name`` will show, its rows by label alone.
-
-    Raises:
-        RecipeError: for what cannot be arranged.
-    """
-    settings = planner.recipe.steps[name].options(Grid)
-    presets = planner.paths.presets(settings.presets, name)
-    axes = read_axes(name, settings, planner)
-    rows = [
-        read_terms(text, name, planner, presets, "grid", *place)
-        for text, place in _names(name, settings, axes, presets, planner)
-    ]
-    return _ahead(name, settings, axes, rows, planner)
-
-
-def _ahead(name: str, settings: Grid, axes: dict[str, Any], rows: Sequence[Terms], planner: Planner) -> Arrangement:
-    there = _names_there(settings, rows, planner)
-    names = PlannedNames(there.lookup, there.find, there.presets, there.missing, there.best, planner=planner)
-    return _arranged(settings, axes, names, name, planner)
-
-
-def _names_there(settings: Grid, rows: Sequence[Terms], planner: Planner) -> NameLookup:
-    places = {ref: path for terms in rows for ref, path in terms.places.items()}
-    presets = planner.paths.presets(settings.presets)
-    return NameLookup(lambda ref: places[ref], planner.paths.find, presets, settings.missing, best_epoch)
-
-
-def _arranged(settings: Grid, axes: dict[str, Any], names: NameLookup, name: str, planner: Planner) -> Arrangement:
-    """The axes in their places."""
-    from loratools.preview.request.setting import Setting
-
-    asked = GridRequest(
-        settings.rows,
-        {axis.slot: getattr(settings, axis.slot) for axis in axes["axes"]},
-        settings.weights,
-        settings.prompts,
-        axes["seeds"],
-        _given(settings),
-        settings.base_alone,
-        settings.most,
-    )
-    start = Setting(
-        "",
-        0,
-        settings.negative,
-        steps=settings.steps,
-        cfg=settings.cfg,
-        sampler=axes["sampler"],
-        size=tuple(axes["size"]) if axes["size"] else None,
-        clip_skip=settings.clip_skip or 1,
-        noise=settings.noise,
-    )
-    try:
-        return build_arrangement(asked, start, names)
-    except LoratoolsError as error:
-        raise planner.error(name, "grid", *place_of(str(error), settings), message=str(error)) from error
+    names = grid.names()
+    request = grid.request(context.device, score_request(compared) if grid.settings.score else None)
+    output = GridOutput(out, owner=grid.step.owner, force=context.force, progress=context.progress)
+    return render_request(request, grid.arrange(names), names, output)

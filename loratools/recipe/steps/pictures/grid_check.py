@@ -1,98 +1,36 @@
-"""What a grid step will show, told before anything that it shows is made: its rows by label, and what is wrong with it.
-
-The very arrangement that a run makes is made of rows that have a label and nothing else.
-"""
+"""What a grid step will show, known before anything that it shows is made: its rows by label, and what is wrong."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from loratools.errors import GridError, LoratoolsError, did_you_mean
-from loratools.preview.request.read_axes import NameLookup
-from loratools.preview.request.read_rows import row_labels
-from loratools.recipe.plan.lora_refs import Terms, why_no_epoch
-from loratools.recipe.plan.planner import Planner
-from loratools.recipe.schema.kinds import RUNS
-from loratools.recipe.schema.picture_steps import Grid
+from loratools.preview.request.row_text import TermNames, check_edits, names_of_spec
+from loratools.recipe.steps.pictures.grid_step import GridStep, PlannedNames, place_of
 
 if TYPE_CHECKING:
-    from loratools.ops.merging.merge_string import TermSpec
     from loratools.preview.request.arrange import Arrangement
     from loratools.preview.request.axes import Axis
-    from loratools.preview.request.rows import GridRow
-
-_AXIS = re.compile(r"axis ([xyz])\b")
+    from loratools.preview.request.setting import Edit, Setting
 
 
-@dataclass(frozen=True)
-class PlannedNames(NameLookup):
-    """NameLookup of what need not be there yet.
-
-    Args:
-        planner: knows the steps that will make it.
-    """
-
-    planner: Planner = field(kw_only=True)
-
-    def rows(self, texts: Sequence[str]) -> list[GridRow]:
-        """Rows of labels alone.
-
-        Raises:
-            GridError: for an epoch that a run will not have.
-        """
-        from loratools.ops.merging.merge_string import parse_merge_string
-        from loratools.preview.request.rows import GridRow
-
-        for spec in (spec for text in texts for spec in parse_merge_string(text)):
-            if (told := why_no_epoch(spec, self.lookup(spec.ref), self.planner)) is not None:
-                raise GridError(told)
-        return [GridRow(label, {}) for label in row_labels(texts, self.lookup, self.numbers)]
-
-    def is_run(self, ref: str) -> bool:
-        """Whether ``ref`` is or will be a training run."""
-        return self.numbers(ref) is not None
-
-    def numbers(self, ref: str) -> tuple[int, ...] | None:
-        """The epochs that a run has or will have; None for what is no run."""
-        from loratools.adapter.files.epoch_files import epochs, is_run
-
-        if ref in self.planner.recipe.steps:
-            planned = self.planner.step(ref)
-            return planned.draft.numbers if planned.kind in RUNS else None
-        place = self.lookup(ref)
-        return tuple(epoch.number for epoch in epochs(place)) if not place.is_file() and is_run(place) else None
-
-
-def check_grid(name: str, settings: Grid, arrangement: Arrangement, rows: Sequence[Terms], planner: Planner) -> None:
-    """Raise RecipeError for what a run of the grid step ``name`` would find wrong once its rows are there.
-
-    Args:
-        rows: every merge string that the grid names.
-    """
+def check_grid(grid: GridStep) -> None:
+    """Raise RecipeError for what a run of the grid step would find wrong once its rows are there."""
+    arrangement = grid.planned()
     try:
         for _, setting in arrangement.places():
             if "<lora:" in setting.negative.lower():
                 raise GridError(f"the negative prompt names a LoRA: '{setting.negative}'; only the prompt may")
         for axis in arrangement.axes:
-            _check_axis(axis, rows, planner, settings)
+            _check_axis(axis, grid)
+        _check_edits(arrangement, grid)
     except LoratoolsError as error:
-        raise planner.error(name, "grid", *place_of(str(error), settings), message=str(error)) from error
-    _check_labels(name, settings, arrangement, planner)
+        raise grid.error(*place_of(error, grid.settings), message=str(error)) from error
+    _check_labels(grid, arrangement)
 
 
-def place_of(message: str, settings: Grid) -> tuple[str, ...]:
-    """The option that a message of an axis is about."""
-    found = _AXIS.match(message)
-    if found is not None:
-        return (found[1],)
-    return ("most",) if "are allowed" in message and settings.most is not None else ()
-
-
-def told_rows(arrangement: Arrangement) -> list[str] | None:
+def planned_row_labels(arrangement: Arrangement) -> list[str] | None:
     """The labels of the rows that a grid will have; None where more than rows and weights change what is added, or
     only a run's log will know which epoch is best."""
     from loratools.preview.request.axes import KINDS
@@ -113,47 +51,81 @@ def told_rows(arrangement: Arrangement) -> list[str] | None:
     return None if unknown else labels
 
 
-def _check_axis(axis: Axis, rows: Sequence[Terms], planner: Planner, settings: Grid) -> None:
-    """Raise LoratoolsError for a LoRA, a block or a vector that no row has."""
+def _check_axis(axis: Axis, grid: GridStep) -> None:
+    """Raise GridError for a LoRA, a block or a vector that no row has."""
     from loratools.blocks.groups import expand
+    from loratools.blocks.parse import parse_vector
     from loratools.blocks.scheme import full_scheme
-    from loratools.blocks.vector import parse_vector
 
-    families = [terms.family or planner.paths.base_family for terms in rows]
+    families = [terms.family or grid.step.paths.base_family for terms in grid.terms]
     family = next((family for family in families if family), None)
-    specs = [spec for terms in rows for spec in terms.specs]
     try:
-        if axis.term and not any(_meant(spec, axis.term) for spec in specs):
-            names = list(dict.fromkeys(spec.ref for spec in specs))
-            raise GridError(
-                f"no row has a LoRA called '{axis.term}'{did_you_mean(axis.term, names)}; there are {', '.join(names)}"
-            )
+        if axis.term:
+            _check_term(axis.term, grid)
         if axis.block and family is not None and (scheme := full_scheme(family)).names:
             expand(axis.block, scheme)
         if axis.kind == "vector":
-            presets = planner.paths.presets(settings.presets)
             for value in axis.values:
                 if value is not None:
-                    parse_vector(str(value), presets, family)
+                    parse_vector(str(value), grid.presets, family)
     except LoratoolsError as error:
-        raise GridError(f"axis {axis.slot}, {axis.title}: {error}") from error
+        raise GridError(f"axis {axis.slot}, {axis.title}: {error}", axis=axis.slot) from error
 
 
-def _meant(spec: TermSpec, name: str) -> bool:
-    """Whether a term goes by ``name``: its own, its file's, or with its epoch."""
-    path = Path(spec.ref)
-    return name in (spec.ref, path.name, path.stem, f"{spec.ref}@{spec.epoch}", f"{path.name}@{spec.epoch}")
+def _check_term(name: str, grid: GridStep) -> None:
+    """Raise GridError if no row and no tag of a prompt has a LoRA that goes by ``name``."""
+    numbers = grid.planned_names().numbers
+    specs = [spec for terms in grid.terms for spec in terms.specs]
+    if not any(name in term.names for spec in specs for term in names_of_spec(spec, numbers(spec.ref))):
+        refs = list(dict.fromkeys(spec.ref for spec in specs))
+        raise GridError(f"no row has a LoRA called '{name}'{did_you_mean(name, refs)}; there are {', '.join(refs)}")
 
 
-def _check_labels(name: str, settings: Grid, arrangement: Arrangement, planner: Planner) -> None:
+def _check_edits(arrangement: Arrangement, grid: GridStep) -> None:
+    """Raise GridError where an axis changes a LoRA that the row beside it, or the tags there, do not have."""
+    names = grid.planned_names()
+    checked: set[Hashable] = set()
+    for _, setting in arrangement.places():
+        row, edits = setting.row, setting.edits if setting.weight else ()
+        seen = (id(row), "" if row else setting.prompt, tuple((edit.what, edit.term, edit.block) for edit in edits))
+        if not edits or seen in checked:
+            continue
+        checked.add(seen)
+        label, terms = (row.label, row.names) if row is not None else _tagged(setting, names)
+        for edit in edits:
+            try:
+                check_edits(label, terms, [(edit.what, edit.term)])
+            except GridError as error:
+                axis = _axis_of(edit, arrangement)
+                raise GridError(f"axis {axis.slot}, {axis.title}: {error}", axis=axis.slot) from error
+
+
+def _tagged(setting: Setting, names: PlannedNames) -> tuple[str, list[TermNames]]:
+    """The tags of a prompt that stands beside no row, and the names of their LoRAs."""
+    from loratools.ops.merging.merge_string import parse_merge_string
+    from loratools.preview.request.prompt_loras import merge_string, take_tags
+
+    tags = take_tags(setting.prompt)[1]
+    if not tags:
+        return "base", []
+    specs = parse_merge_string(merge_string(tags, names.presets))
+    return " ".join(tags), [term for spec in specs for term in names_of_spec(spec, names.numbers(spec.ref))]
+
+
+def _axis_of(edit: Edit, arrangement: Arrangement) -> Axis:
+    wanted = (edit.what, edit.term, edit.block)
+    return next(axis for axis in arrangement.axes if (axis.kind, axis.term, axis.block) == wanted)
+
+
+def _check_labels(grid: GridStep, arrangement: Arrangement) -> None:
     """Raise RecipeError for a label of a value that no axis has."""
     known = [axis.label(n) for axis in arrangement.axes for n in range(len(axis.values))]
     if any(label.endswith("@best") for label in known):
         return
-    for value in settings.labels:
+    for value in grid.settings.labels:
         if value not in known:
-            told = (
+            message = (
                 f"no axis has a value '{value}'{did_you_mean(value, known)}; values are "
                 f"{', '.join(dict.fromkeys(known[:20]))}"
             )
-            raise planner.error(name, "grid", "labels", value, message=told)
+            raise grid.error("labels", value, message=message)

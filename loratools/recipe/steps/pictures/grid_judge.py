@@ -81,7 +81,7 @@ def score_grid(folder: Path, style: str, judge: JudgeFunction, drawing: SheetOpt
     Raises:
         PocketError: if the judge knows no such style.
     """
-    from loratools.preview.record.grid import read_grid
+    from loratools.preview.record.folder import read_grid
     from loratools.preview.redraw import redraw
 
     grid = read_grid(folder)

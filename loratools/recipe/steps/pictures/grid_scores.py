@@ -7,66 +7,66 @@ from typing import TYPE_CHECKING
 
 from loratools.errors import LoratoolsError
 from loratools.recipe.plan.paths import digest_of
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import StepInput
-from loratools.recipe.schema.picture_steps import Grid
+from loratools.recipe.steps.pictures.grid_options import Grid
 
 if TYPE_CHECKING:
-    from loratools.preview.judge.score_request import ScoreRequest
+    from loratools.preview.request.options import ScoreRequest
 
 
-def compared_with(settings: Grid, name: str, planner: Planner) -> list[tuple[str, StepInput]]:
-    """What the pictures of the grid step ``name`` are compared with: (option, source).
+def compared_with(settings: Grid, step: StepRequest) -> list[tuple[str, StepInput]]:
+    """What the pictures of a grid step are compared with: (option, source).
 
     Raises:
         RecipeError: at the option, for a folder without images, a model that cannot be used, or a step that makes none.
     """
-    found = [
-        (key, _images(str(getattr(settings, key)), name, key, planner))
+    folders = [
+        (key, _images(str(getattr(settings, key)), step, key))
         for key in ("score_images", "held_out")
         if getattr(settings, key) is not None
     ]
     return [
-        *found,
-        *(("score_models", _model(text, name, number, planner)) for number, text in enumerate(settings.score_models)),
+        *folders,
+        *(("score_models", _model(text, step, number)) for number, text in enumerate(settings.score_models)),
     ]
 
 
-def scored_by(compared: Sequence[tuple[str, StepInput]]) -> ScoreRequest:
-    """What :func:`compared_with` found, as folders; the steps that the grid needs must have run."""
-    from loratools.preview.judge.score_request import ScoreRequest
+def score_request(compared: Sequence[tuple[str, StepInput]]) -> ScoreRequest:
+    """The folders of :func:`compared_with`; the steps that the grid needs must have run."""
+    from loratools.preview.request.options import ScoreRequest
 
     images = {key: source.path for key, source in compared}
     models = tuple(source.path for key, source in compared if key == "score_models")
     return ScoreRequest(images.get("score_images"), images.get("held_out"), models)
 
 
-def _images(text: str, name: str, key: str, planner: Planner) -> StepInput:
+def _images(text: str, step: StepRequest, key: str) -> StepInput:
     from loratools.preview.judge.score_request import check_images
 
-    found = planner.input(text, name, "grid", key)
-    if found.step is not None:
-        kind = planner.step(found.step).kind
-        if kind != "draw":
-            told = f"the step '{text}' is a {kind}, which makes no images; name a folder or a `draw` step"
-            raise planner.error(name, "grid", key, message=told)
-        return found
+    source = step.input(text, key)
+    if source.step is not None:
+        planned = step.planner.step(source.step)
+        if planned.step_kind.makes != "pictures":
+            message = f"the step '{text}' is a {planned.kind}, which makes no images; name a folder or a `draw` step"
+            raise step.error(key, message=message)
+        return source
     try:
-        check_images(found.path)
+        check_images(source.path)
     except LoratoolsError as error:
-        raise planner.error(name, "grid", key, message=str(error)) from error
-    return found
+        raise step.error(key, message=str(error)) from error
+    return source
 
 
-def _model(text: str, name: str, number: int, planner: Planner) -> StepInput:
+def _model(text: str, step: StepRequest, number: int) -> StepInput:
     from loratools.preview.judge.score_request import check_model
 
-    path = planner.paths.find(text)
+    path = step.paths.find(text)
     if path is None:
-        told = f"there is no folder '{text}' beside the recipe or in the current folder; models are not downloaded"
-        raise planner.error(name, "grid", "score_models", number, message=told)
+        message = f"there is no folder '{text}' beside the recipe or in the current folder; models are not downloaded"
+        raise step.error("score_models", number, message=message)
     try:
         check_model(path)
     except LoratoolsError as error:
-        raise planner.error(name, "grid", "score_models", number, message=str(error)) from error
+        raise step.error("score_models", number, message=str(error)) from error
     return StepInput(text, path, digest_of(path))

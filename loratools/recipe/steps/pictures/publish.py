@@ -6,146 +6,235 @@ The folder appears whole: it is made under a hidden name beside its place, and t
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field, model_validator
 
 from loratools.errors import FileError, LoratoolsError, did_you_mean
-from loratools.files import write_text
+from loratools.files import replacing_folder, write_text
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, check_base, one_file, read_one
-from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
-from loratools.recipe.schema.picture_steps import Publish
-from loratools.recipe.schema.recipe import Step
+from loratools.recipe.schema.fields import Count, NumberText, Seed, Short
+from loratools.recipe.schema.kinds import StepKind
 
 if TYPE_CHECKING:
     from loratools.preview.record.grid import Grid, Picture
     from loratools.recipe.publish.card import Published
 
-REVISION = 2
+
+class Publish(Short):
+    """A folder to hand out: the LoRA under its own name, a preview, the WebUI's side-car JSON and a model card."""
+
+    shorthand: ClassVar[str] = "lora"
+    lora: str = Field(description="a step, an epoch `run@8`, or a file: what is published")
+    name: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="the file's name without its ending; the folder's own if left out"
+    )
+    title: str | None = Field(None, description="the card's heading; the name if left out")
+    description: str = Field("", description="a sentence about it, for the card and the WebUI")
+    activation: str | None = Field(
+        None, description="trigger words; the tags that every training picture has if left out"
+    )
+    negative: str = Field("", description="what belongs into the negative prompt with it")
+    weight: Annotated[float, Field(gt=0, le=2)] = Field(1.0, description="the weight that it is meant for")
+    notes: str = Field("", description="more, in Markdown, for the card and the WebUI's notes")
+    author: str = Field("", description="who made it")
+    license: str | None = Field(None, description="its licence, such as cc-by-4.0 or creativeml-openrail-m")
+    base_model: str | None = Field(None, description="the hub id of the base that the card names")
+    preview: str = Field("render", description="render, none, a picture, or a grid step (or a grid's folder)")
+    row: str | None = Field(None, description="of a grid: the row shown; the LoRA's own if left out")
+    prompt: str | None = Field(None, description="render: the prompt; the trigger words if left out")
+    seed: Seed | None = Field(None, description="render: the recipe's seed if left out")
+    size: NumberText | None = Field(None, description="render: 512 or 512x768")
+    steps: Count | None = Field(None, description="render: sampler steps; the base's own if left out")
+    cfg: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(None, description="render: guidance scale")
+    sampler: str | None = Field(
+        None, description="render: the WebUI's sampler and schedule type, such as `DPM++ 2M Karras`"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Publish:
+        given = [key for key in ("prompt", "seed", "size", "steps", "cfg", "sampler") if getattr(self, key) is not None]
+        if given and self.preview != "render":
+            raise ValueError(f"'{given[0]}' goes with preview: render; drop it, or the other preview")
+        if self.row is not None and self.preview in ("render", "none"):
+            raise ValueError("'row' goes with a preview that is a grid; name its step at 'preview'")
+        if self.name is not None and (set(self.name) & set('/\\:*?"<>|') or self.name.startswith(".")):
+            raise ValueError(f"'{self.name}' is no plain file name; the folder is named with 'out' beside the kind")
+        return self
+
+
+KIND = StepKind("publish", Publish, "package", revision=2, loads_model=True)
 _MARKER = ".published.json"  # says whose folder it is
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def default_out(name: str) -> Path:
-    """A folder."""
-    return Path(name)
-
-
-def draft(name: str, step: Step, planner: Planner) -> Draft:
+def draft(request: StepRequest) -> Draft:
     """Find the LoRA and the preview."""
-    settings = step.options(Publish)
-    terms = read_one(settings.lora, name, planner, "publish", "lora")
-    sources = [*terms.inputs, *_preview_sources(settings, terms, name, planner)]
-    title = settings.name or Path(step.out or name).name
-    options = {**settings.model_dump(), "name": title, "base": planner.paths.base}
-    if settings.preview == "render":
-        options |= {
-            "seed": planner.recipe.seed if settings.seed is None else settings.seed,
-            **_sampling(settings, name, planner),
-        }
-    return Draft(
-        options, tuple(sources), lambda out, context: _make(out, context, settings, terms, options, name, planner)
-    )
+    options = request.options(Publish)
+    terms = read_one(options.lora, request, "lora")
+    inputs = (*terms.inputs, *_preview_inputs(options, terms, request))
+    step = PublishStep(request, options, terms, *_sampling(options, request))
+    resolved = {**options.model_dump(), "name": step.name, "base": request.paths.base}
+    if options.preview == "render":
+        resolved |= {"seed": step.seed, "size": step.size and list(step.size), "sampler": step.sampler}
+    return Draft(resolved, inputs, step.make)
 
 
-def _preview_sources(settings: Publish, terms: Terms, name: str, planner: Planner) -> Iterator[StepInput]:
-    if settings.preview == "none":
+def _preview_inputs(options: Publish, terms: Terms, request: StepRequest) -> Iterator[StepInput]:
+    if options.preview == "none":
         return
-    if settings.preview == "render":
-        check_base(terms, planner, name, "publish", "lora")
-        yield planner.paths.base_input()
-        if planner.paths.vae is not None:
-            yield planner.paths.vae
+    if options.preview == "render":
+        check_base(terms, request, "lora")
+        yield request.paths.base_input()
+        if request.paths.vae is not None:
+            yield request.paths.vae
         return
-    found = planner.input(settings.preview, name, "publish", "preview")
-    if found.step is not None and planner.step(found.step).kind != "grid":
-        message = f"the step '{found.step}' is a {planner.step(found.step).kind}, which shows no pictures; name a grid"
-        raise planner.error(name, "publish", "preview", message=message)
-    if found.step is not None or found.path.is_dir():
-        _check_row(settings, terms, found, name, planner)
-    if found.step is None and found.path.is_file() and found.path.suffix.lower() not in _PICTURES:
-        message = f"'{settings.preview}' is no picture; give a {', '.join(_PICTURES)} file, or a grid step"
-        raise planner.error(name, "publish", "preview", message=message)
-    yield found
+    preview = request.input(options.preview, "preview")
+    if preview.step is not None and (planned := request.planner.step(preview.step)).step_kind.makes != "grid":
+        message = f"the step '{preview.step}' is a {planned.kind}, which shows no pictures; name a grid"
+        raise request.error("preview", message=message)
+    if preview.step is not None or preview.path.is_dir():
+        _check_row(options, terms, preview, request)
+    if preview.step is None and preview.path.is_file() and preview.path.suffix.lower() not in _PICTURES:
+        message = f"'{options.preview}' is no picture; give a {', '.join(_PICTURES)} file, or a grid step"
+        raise request.error("preview", message=message)
+    yield preview
 
 
-def _check_row(settings: Publish, terms: Terms, grid: StepInput, name: str, planner: Planner) -> None:
+def _check_row(options: Publish, terms: Terms, grid: StepInput, request: StepRequest) -> None:
     """Raise RecipeError if the grid has, or will have, no row for the LoRA."""
-    labels = _rows_of(grid, name, planner)
-    row, source = settings.row or settings.lora, terms.inputs[0]
-    copied = source.step is None or planner.step(source.step).kind == "select"  # which rows of other names may hold
-    if labels is None or row in labels or (settings.row is None and copied):
+    labels = _rows_of(grid, request)
+    row, lora = options.row or options.lora, terms.inputs[0].step
+    copied = lora is None or request.planner.step(lora).draft.copies  # rows of other names may hold the same file
+    if labels is None or row in labels or (options.row is None and copied):
         return
     hint = did_you_mean(row, labels)
-    told = f"the grid '{grid.label}' has no row '{row}'{hint}; name one of its rows with `row`: {', '.join(labels)}"
-    raise planner.error(name, "publish", "row" if settings.row is not None else "preview", message=told)
+    message = f"the grid '{grid.label}' has no row '{row}'{hint}; name one of its rows with `row`: {', '.join(labels)}"
+    raise request.error("row" if options.row is not None else "preview", message=message)
 
 
-def _rows_of(grid: StepInput, name: str, planner: Planner) -> list[str] | None:
+def _rows_of(grid: StepInput, request: StepRequest) -> list[str] | None:
     """The labels of a grid's rows; None where they are not known before it is there."""
-    from loratools.preview.record.grid import read_grid
-    from loratools.recipe.steps.pictures.grid import arranged_ahead
-    from loratools.recipe.steps.pictures.grid_check import told_rows
+    from loratools.preview.record.folder import read_grid
+    from loratools.recipe.steps.pictures.grid_check import planned_row_labels
+    from loratools.recipe.steps.pictures.grid_step import GridStep
 
     if grid.step is not None:
-        return told_rows(arranged_ahead(grid.step, planner))
+        return planned_row_labels(GridStep.read(StepRequest(grid.step, request.planner)).planned())
     try:
         return [row.label for row in read_grid(grid.path).rows]
     except LoratoolsError as error:
-        raise planner.error(name, "publish", "preview", message=str(error)) from error
+        raise request.error("preview", message=str(error)) from error
 
 
-def _sampling(settings: Publish, name: str, planner: Planner) -> dict[str, Any]:
+def _sampling(options: Publish, request: StepRequest) -> tuple[tuple[int, int] | None, str | None]:
+    """The size (height, width) and the sampler by its name, of a preview that is rendered."""
     from loratools.base.sampling.samplers import find_sampler
     from loratools.preview.request.numbers import parse_size
-    from loratools.recipe.steps.pictures.grid import check_size
+    from loratools.recipe.steps.pictures.picture_size import check_size
 
-    readers: dict[str, Callable[[], Any]] = {
-        "size": lambda: list(parse_size(settings.size)) if settings.size else None,
-        "sampler": lambda: find_sampler(settings.sampler).name if settings.sampler else None,
-    }
-    found: dict[str, Any] = {}
-    for key, reader in readers.items():
-        try:
-            found[key] = reader()
-        except LoratoolsError as error:
-            raise planner.error(name, "publish", key, message=str(error)) from error
-    if found["size"]:
-        check_size(found["size"], planner, name, "publish", "size")
-    return found
+    try:
+        size = parse_size(options.size) if options.size else None
+    except LoratoolsError as error:
+        raise request.error("size", message=str(error)) from error
+    try:
+        sampler = find_sampler(options.sampler).name if options.sampler else None
+    except LoratoolsError as error:
+        raise request.error("sampler", message=str(error)) from error
+    if size:
+        check_size(size, request, "size")
+    return size, sampler
 
 
-def _make(
-    out: Path,
-    context: RunContext,
-    settings: Publish,
-    terms: Terms,
-    options: dict[str, Any],
-    name: str,
-    planner: Planner,
-) -> Outcome:
-    from loratools.adapter.files.rewrite_header import relabel
-    from loratools.ops.analysis.describe import describe
-    from loratools.recipe.publish.card import Published, card, header_texts, sidecar, triggers
+@dataclass(frozen=True)
+class PublishStep:
+    """A LoRA to be published: what a rendered preview needs beside the ``options`` is ``size`` and ``sampler``."""
 
-    lora, owner = one_file(terms), planner.owner(name)
-    found = describe(lora, allow_unknown=True)
-    activation = ", ".join(triggers(found.metadata)) if settings.activation is None else settings.activation
-    made = Published(settings, options["name"], found, activation, planner.paths.base)
-    with _swapped(out, owner, context.force) as folder:
-        digest = relabel(lora, folder / f"{made.name}.safetensors", header_texts(made), owner=owner)
-        picture = _picture(folder, context, made, options, planner)
-        write_text(folder / f"{made.name}.json", sidecar(made))
-        write_text(folder / "README.md", card(made, picture))
-        files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    facts = {"files": files, "activation": activation, "digest": digest, "weight": settings.weight}
-    return Outcome(f"{', '.join(files)}; weight {settings.weight:g}, trigger words: {activation or 'none'}", facts)
+    request: StepRequest
+    options: Publish
+    terms: Terms
+    size: tuple[int, int] | None
+    sampler: str | None
+
+    @property
+    def name(self) -> str:
+        """The name of the published file, without its ending."""
+        return self.options.name or Path(self.request.step.out or self.request.name).name
+
+    @property
+    def seed(self) -> int:
+        """The seed of a rendered preview."""
+        return self.request.planner.recipe.seed if self.options.seed is None else self.options.seed
+
+    def make(self, out: Path, context: RunContext) -> Outcome:
+        """Fill the folder ``out``, whole or not at all."""
+        from loratools.adapter.files.rewrite_header import rewrite_header
+        from loratools.ops.analysis.describe import describe
+        from loratools.recipe.publish.card import CardOptions, Published, card, header_texts, sidecar, triggers
+
+        options, owner, lora = self.options, self.request.owner, one_file(self.terms)
+        described = describe(lora, allow_unknown=True)
+        activation = ", ".join(triggers(described.metadata)) if options.activation is None else options.activation
+        about = CardOptions(**options.model_dump(include={field.name for field in fields(CardOptions)}))
+        published = Published(about, self.name, described, activation, self.request.paths.base)
+        with _swapped(out, owner, context.force) as folder:
+            digest = rewrite_header(lora, folder / f"{self.name}.safetensors", header_texts(published), owner=owner)
+            picture = self._picture(folder, context, published)
+            write_text(folder / f"{self.name}.json", sidecar(published))
+            write_text(folder / "README.md", card(published, picture))
+            files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        facts = {"files": files, "activation": activation, "digest": digest, "weight": options.weight}
+        return Outcome(f"{', '.join(files)}; weight {options.weight:g}, trigger words: {activation or 'none'}", facts)
+
+    def _picture(self, folder: Path, context: RunContext, published: Published) -> str | None:
+        """Put the preview beside the LoRA in ``folder``; its name, or None without one."""
+        path, text, planner = folder / f"{self.name}.png", self.options.preview, self.request.planner
+        if text == "none":
+            return None
+        if text == "render":
+            self._render(path, context, published)
+            return path.name
+        source = planner.step(text).out if text in planner.recipe.steps else planner.paths.find(text)
+        if source is None:
+            raise FileError(f"the preview '{text}' is gone; name another")
+        _copy(_grid_picture(source, self.options, published) if source.is_dir() else source, path)
+        return path.name
+
+    def _render(self, path: Path, context: RunContext, published: Published) -> None:
+        """Render the preview of the LoRA that lies beside ``path``."""
+        from loratools.adapter.files.file import read
+        from loratools.preview.request.options import EngineOptions
+        from loratools.preview.request.request import ModelRequest, Sampling
+        from loratools.preview.request.rows import GridRow
+        from loratools.preview.run import load_model, render_grid
+
+        options, vae = self.options, self.request.paths.vae
+        model = ModelRequest(vae=vae.path if vae else None, device=context.device)
+        prompt = options.prompt if options.prompt is not None else published.activation
+        row = GridRow.of_file(read(path.with_suffix(".safetensors")), self.name)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as spare:
+            result = render_grid(
+                load_model(self.request.paths.base, model),
+                [row],
+                [options.weight],
+                [prompt or published.title],
+                out=Path(spare),
+                sampling=Sampling(options.negative, options.steps, options.cfg, self.sampler, self.size),
+                seeds=[self.seed],
+                options=EngineOptions(batch=1),
+                owner=self.name,
+            )
+            (picture,) = result.paths(self.name, options.weight)
+            shutil.copyfile(picture, path)
 
 
 @contextmanager
@@ -157,18 +246,9 @@ def _swapped(out: Path, owner: str, force: bool) -> Iterator[Path]:
     """
     if out.exists() and not _ours(out, owner) and not force and (out.is_file() or any(out.iterdir())):
         raise FileError(f"{out} exists and was not written by this step; give it another `out`, or use --force")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    spare = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:80]}.", suffix=".part"))
-    fresh, old = spare / "new", spare / "old"
-    fresh.mkdir()
-    try:
+    with replacing_folder(out) as fresh:
         write_text(fresh / _MARKER, json.dumps({"owner": owner}))
         yield fresh
-        if out.exists():
-            os.replace(out, old)
-        os.replace(fresh, out)
-    finally:
-        shutil.rmtree(spare, ignore_errors=True)
 
 
 def _ours(out: Path, owner: str) -> bool:
@@ -178,51 +258,33 @@ def _ours(out: Path, owner: str) -> bool:
         return False
 
 
-def _picture(
-    folder: Path, context: RunContext, made: Published, options: dict[str, Any], planner: Planner
-) -> str | None:
-    """Put the preview beside the LoRA in ``folder``; its name, or None without one."""
-    place, text = folder / f"{made.name}.png", made.settings.preview
-    if text == "none":
-        return None
-    if text == "render":
-        _render(place, context, made, options, planner)
-        return place.name
-    source = planner.step(text).out if text in planner.recipe.steps else planner.paths.find(text)
-    if source is None:
-        raise FileError(f"the preview '{text}' is gone; name another")
-    _copy(_cell(source, made) if source.is_dir() else source, place)
-    return place.name
-
-
-def _cell(folder: Path, made: Published) -> Path:
+def _grid_picture(folder: Path, options: Publish, published: Published) -> Path:
     """The grid's picture of the LoRA's row at the weight nearest to the one that it is meant for.
 
     Raises:
         FileError: if the grid has no such row.
     """
-    from loratools.preview.record.grid import read_grid
+    from loratools.preview.record.folder import read_grid
 
     grid = read_grid(folder)
-    labels, row = [info.label for info in grid.rows], made.settings.row or made.settings.lora
-    wanted = labels.index(row) if row in labels else None
-    if wanted is None and made.settings.row is None:
-        wanted = _by_digest(grid, made.found.model_hash)
-    if wanted is None:
-        told = f"the grid {folder} has no row '{row}'; name one of its rows with `row`: {', '.join(labels)}"
-        raise FileError(told)
-    shown = [picture for picture in grid.pictures if picture.row == wanted and picture.weight != 0]
+    labels, row = [info.label for info in grid.rows], options.row or options.lora
+    number = labels.index(row) if row in labels else None
+    if number is None and options.row is None:
+        number = _by_digest(grid, published.description.model_hash)
+    if number is None:
+        raise FileError(f"the grid {folder} has no row '{row}'; name one of its rows with `row`: {', '.join(labels)}")
+    shown = [picture for picture in grid.pictures if picture.row == number and picture.weight != 0]
     if not shown:
-        raise FileError(f"the grid {folder} shows '{row}' at no weight but 0; render it at {made.settings.weight:g}")
+        raise FileError(f"the grid {folder} shows '{row}' at no weight but 0; render it at {options.weight:g}")
 
-    def far(picture: Picture) -> tuple[float, int]:
-        return abs(picture.weight - made.settings.weight), picture.prompt
+    def distance(picture: Picture) -> tuple[float, int]:
+        return abs(picture.weight - options.weight), picture.prompt
 
-    return folder / min(shown, key=far).file  # of several seeds the first
+    return folder / min(shown, key=distance).file  # of several seeds the first
 
 
 def _by_digest(grid: Grid, digest: str | None) -> int | None:
-    """The row that is the very file, whatever it is called there."""
+    """The row that is the file with this digest, whatever it is called there."""
     alone = (i for i, row in enumerate(grid.rows) if [use.digest for use in row.loras] == [digest])
     return next(alone, None)
 
@@ -239,40 +301,3 @@ def _copy(source: Path, place: Path) -> None:
             image.convert("RGB").save(place, format="PNG")
     except (OSError, UnidentifiedImageError) as error:
         raise FileError(f"{source} cannot be read as a picture: {error}") from error
-
-
-def _render(place: Path, context: RunContext, made: Published, options: dict[str, Any], planner: Planner) -> None:
-    from loratools.adapter.files.file import read
-    from loratools.base.load import load_base
-    from loratools.base.vae import use_vae
-    from loratools.preview.request.rows import GridRow
-    from loratools.preview.run import render_grid
-
-    settings = made.settings
-    base = load_base(planner.paths.base, device=context.device, dtype=None)
-    if planner.paths.vae is not None:
-        use_vae(base, planner.paths.vae.path)
-    prompt = settings.prompt if settings.prompt is not None else made.activation
-    row = GridRow.of_file(read(place.with_suffix(".safetensors")), made.name)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as spare:
-        result = render_grid(
-            base,
-            [row],
-            [settings.weight],
-            [prompt or made.title],
-            out=Path(spare),
-            negative=settings.negative,
-            seeds=[options["seed"]],
-            steps=settings.steps,
-            cfg=settings.cfg,
-            sampler=options["sampler"],
-            size=_pair(options["size"]),
-            batch_size=1,
-            owner=made.name,
-        )
-        (picture,) = result.paths(made.name, settings.weight)
-        shutil.copyfile(picture, place)
-
-
-def _pair(size: Sequence[int] | None) -> tuple[int, int] | None:
-    return (size[0], size[1]) if size else None

@@ -1,4 +1,4 @@
-"""Small text tools of the room: splitting at separators outside parentheses, and what counts as a number."""
+"""What block vectors are read from: items between separators outside parentheses, and numbers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,13 @@ def is_number(text: str) -> bool:
         return False
 
 
-def number(value: float) -> str:
-    """A weight as short as it can be written without changing it visibly: 12 digits, no trailing zeros."""
-    return format(value + 0.0, ".12g") if value else "0"
+def number(value: float, digits: int = 12) -> str:
+    """A weight as short as it can be written without changing it visibly: ``0.3`` for 0.1 + 0.2, ``1`` for 1.0.
+
+    Args:
+        digits: significant ones; trailing zeros are left out.
+    """
+    return f"{value + 0.0:.{digits}g}"  # + 0.0 makes -0.0 plain
 
 
 def clip(text: str) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from loratools.base.model import Base
 from loratools.dtypes import item_size
@@ -14,14 +13,13 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import presets
 from loratools.train.data.dataset import Dataset
 from loratools.train.dry_run import estimate
-from loratools.train.dry_run.advice import warnings
-from loratools.train.dry_run.disk import bytes_wanted, files_left, too_little
+from loratools.train.dry_run.advice import advice, low_disk
 from loratools.train.output.header_data import tags_by_folder
 from loratools.train.step.text_states import cut_captions
 
 
 @dataclass(frozen=True)
-class FolderPlan:
+class FolderShare:
     """One folder's share of an epoch."""
 
     path: str
@@ -31,7 +29,7 @@ class FolderPlan:
 
 
 @dataclass(frozen=True)
-class PartPlan:
+class PartShare:
     """One data set's share of an epoch: ``resolution`` (width, height), and (width, height, samples) of each bucket."""
 
     resolution: tuple[int, int]
@@ -40,7 +38,7 @@ class PartPlan:
 
 
 @dataclass(frozen=True)
-class TrainPlan:
+class DryRun:
     """Counts of a run. ``samples`` are images shown in all; ``steps`` are optimiser steps in all.
 
     ``images`` are those that are trained on, ``held_out`` those that it is judged by.
@@ -49,7 +47,7 @@ class TrainPlan:
     name: str
     base: str
     preset: str
-    folders: tuple[FolderPlan, ...]
+    folders: tuple[FolderShare, ...]
     images: int
     samples_per_epoch: int
     batches_per_epoch: int
@@ -66,17 +64,13 @@ class TrainPlan:
     notes: tuple[str, ...]
     memory_bytes: int  # of a step; rough, see estimate
     operations: float  # of all steps; rough
-    parts: tuple[PartPlan, ...] = ()
+    parts: tuple[PartShare, ...] = ()
     tags: int = 0  # different ones
     source: str = ""  # whose numbers the preset has
     learning: str = ""  # dim, alpha, rates, optimiser and schedule, in words
     held_out: int = 0
     warnings: tuple[str, ...] = ()
     files: int = 0  # that stay, of epochs and of steps
-
-    def json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
     def text(self) -> str:
         """For a person: one line a fact."""
@@ -118,26 +112,36 @@ class TrainPlan:
         return lines
 
 
-def fitted(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, Dataset]:
-    """With the number of epochs that ``max_steps`` comes to over this data set, the last one whole."""
+def with_whole_epochs(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, Dataset]:
+    """Both with the number of epochs that ``max_steps`` comes to over this data set, the last one whole."""
     if config.max_steps is None:
         return config, dataset
-    epochs = -(-config.max_steps // steps_an_epoch(config, dataset))
+    epochs = -(-config.max_steps // steps_per_epoch(config, dataset))
     return config.model_copy(update={"epochs": epochs}), replace(dataset, epochs=epochs)
 
 
-def steps_an_epoch(config: TrainConfig, dataset: Dataset) -> int:
+def steps_per_epoch(config: TrainConfig, dataset: Dataset) -> int:
     """Optimiser steps: batches, by as many as are accumulated."""
     return -(-dataset.batches_per_epoch(config.batch_size) // config.gradient_accumulation)
 
 
-def make_plan(
-    config: TrainConfig, base: Base, dataset: Dataset, sizes: Mapping[str, int], computed: int = 4
-) -> TrainPlan:
-    """The plan of a run over ``dataset`` that trains modules of these ``sizes`` in parameters (by canonical name),
-    with numbers of ``computed`` bytes."""
+def make_dry_run(
+    config: TrainConfig,
+    base: Base,
+    dataset: Dataset,
+    sizes: Mapping[str, int],
+    computed: int = 4,
+    notes: Sequence[str] = (),
+) -> DryRun:
+    """What a run over ``dataset`` will do.
+
+    Args:
+        sizes: parameters of each module that is trained, by its canonical name.
+        computed: bytes of the numbers that are computed with.
+        notes: what a person should know of the config.
+    """
     batches = dataset.batches_per_epoch(config.batch_size)
-    steps = steps_an_epoch(config, dataset)
+    steps = steps_per_epoch(config, dataset)
     parameters = sum(sizes.values())
     samples = dataset.samples_per_epoch
     tags: Counter[str] = Counter()
@@ -148,12 +152,12 @@ def make_plan(
     positions = sum(_positions(*size) * count for size, count in dataset.bucket_counts().items())
     width = item_size(config.dtype)
     file_bytes = parameters * width + len(sizes) * (width + 500) + 8000  # about 500 bytes of header a module
-    room = bytes_wanted(config, steps * config.epochs, file_bytes, parameters)
-    return TrainPlan(
+    room = estimate.disk(config, steps * config.epochs, file_bytes, parameters)
+    return DryRun(
         name=config.name,
         base=config.base,
         preset=config.preset,
-        folders=tuple(FolderPlan(str(f.path), f.count, f.repeats, f.regularisation) for f in dataset.folders),
+        folders=tuple(FolderShare(str(f.path), f.count, f.repeats, f.regularisation) for f in dataset.folders),
         images=len(dataset.items) - len(dataset.held_out),
         samples_per_epoch=samples,
         batches_per_epoch=batches,
@@ -167,25 +171,25 @@ def make_plan(
         parameters=parameters,
         file_bytes=file_bytes,
         frequent_tags=tuple(tags.most_common(10)),
-        notes=(*config.notes, *dataset.notes, *validation_notes(config, dataset)),
+        notes=(*notes, *dataset.notes, *validation_notes(config, dataset)),
         memory_bytes=estimate.memory(
             base, parameters, largest, computed, optimizer=config.optimizer, checkpoints=config.gradient_checkpointing
         ),
         operations=estimate.operations(base, positions * config.epochs),
         parts=parts,
         tags=len(tags),
-        source=str(presets()[config.preset]["source"]),
+        source=presets()[config.preset].source,
         learning=_learning(config),
         held_out=len(dataset.held_out),
-        warnings=(*warnings(config, dataset), *cut_captions(base, config, dataset), *too_little(config.out, room)),
-        files=files_left(config, steps * config.epochs),
+        warnings=(*advice(config, dataset), *cut_captions(base, config, dataset), *low_disk(config.out, room)),
+        files=estimate.files(config, steps * config.epochs),
     )
 
 
-def _part(config: TrainConfig, dataset: Dataset, number: int) -> PartPlan:
+def _part(config: TrainConfig, dataset: Dataset, number: int) -> PartShare:
     part, counts = dataset.parts[number], dataset.bucket_counts(number)
     buckets = tuple((*size, count) for size, count in counts.items())
-    return PartPlan(part.rules.resolution, part.batch_size or config.batch_size, buckets)
+    return PartShare(part.rules.resolution, part.batch_size or config.batch_size, buckets)
 
 
 def _learning(config: TrainConfig) -> str:
@@ -202,5 +206,5 @@ def _positions(width: int, height: int) -> int:
     return width * height // 64
 
 
-def _times(folder: FolderPlan) -> str:
+def _times(folder: FolderShare) -> str:
     return "as often as the others need (regularisation)" if folder.regularisation else str(folder.repeats)

@@ -12,9 +12,9 @@ from loratools.adapter.architectures.names import kohya_name
 from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.train.network.network import LoraConv, LoraLinear, Network
+from tests.loras import trained
 
 EXPECTED = (Path(__file__).parent / "sd15_modules.txt").read_text().split()
-FIXTURES = Path(__file__).parents[3] / "../shared/fixtures"
 
 
 def _sd15_on_meta() -> Base:
@@ -40,31 +40,32 @@ def _sd15_on_meta() -> Base:
 
 def _files_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
-    for name, branch in network.branches.items():
-        stem, ones = kohya_name(name, "sd1"), (1,) * (len(branch.shape) - 2)
+    for name, layer in network.layers.items():
+        stem, ones = kohya_name(name, "sd1"), (1,) * (len(layer.shape) - 2)
         shapes[f"{stem}.alpha"] = ()
-        shapes[f"{stem}.lora_down.weight"] = (*branch.down.shape, *ones)
-        shapes[f"{stem}.lora_up.weight"] = (*branch.up.shape, *ones)
+        shapes[f"{stem}.lora_down.weight"] = (*layer.down.shape, *ones)
+        shapes[f"{stem}.lora_up.weight"] = (*layer.up.shape, *ones)
     return shapes
 
 
 def test_sd15_has_the_264_modules_that_sd_scripts_trains() -> None:
     network = Network(_sd15_on_meta(), 8, 4, 0)
-    assert len(network.branches) == 264 == len(EXPECTED)
-    assert sorted(kohya_name(name, "sd1") for name in network.branches) == EXPECTED
-    unet = Network(_sd15_on_meta(), 8, 4, 0, text=False).branches
-    assert len(unet) == 192 and sum(isinstance(branch, LoraConv) for branch in unet.values()) == 32
-    assert len(Network(_sd15_on_meta(), 8, 4, 0, unet=False).branches) == 72
+    assert len(network.layers) == 264 == len(EXPECTED)
+    assert sorted(kohya_name(name, "sd1") for name in network.layers) == EXPECTED
+    unet = Network(_sd15_on_meta(), 8, 4, 0, text=False).layers
+    assert len(unet) == 192 and sum(isinstance(layer, LoraConv) for layer in unet.values()) == 32
+    assert len(Network(_sd15_on_meta(), 8, 4, 0, unet=False).layers) == 72
 
 
-def test_keys_and_shapes_are_those_of_a_trained_file() -> None:
+def test_there_is_a_key_for_each_factor_of_each_module() -> None:
     shapes = _files_shapes(Network(_sd15_on_meta(), 8, 4, 0))
     assert sorted({key.split(".")[0] for key in shapes}) == EXPECTED and len(shapes) == 792
-    path = FIXTURES / "sdscripts-sd15-style-r8a4.safetensors"
-    if path.is_file():
-        with safe_open(path, "pt") as file:
-            theirs = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-        assert shapes == theirs
+
+
+def test_keys_and_shapes_are_those_of_a_file_that_sd_scripts_trained() -> None:
+    with safe_open(trained("style-r8a4"), "pt") as file:
+        theirs = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    assert _files_shapes(Network(_sd15_on_meta(), 8, 4, 0)) == theirs
 
 
 def _frozen(kind: str) -> tuple[torch.nn.Module, torch.Tensor]:
@@ -114,8 +115,8 @@ def test_the_start_is_uniform_seeded_and_each_modules_own(tiny: Path) -> None:
     base = load_base(str(tiny), device="cpu")
     one, two, text = Network(base, 4, 2, 0), Network(base, 4, 2, 1), Network(base, 4, 2, 0, unet=False)
     name = "text_encoder.text_model.encoder.layers.0.mlp.fc2"
-    down = one.branches[name].down.detach()
-    assert torch.equal(down, text.branches[name].down) and not torch.equal(down, two.branches[name].down)
+    down = one.layers[name].down.detach()
+    assert torch.equal(down, text.layers[name].down) and not torch.equal(down, two.layers[name].down)
     bound = down.shape[1] ** -0.5
     assert down.abs().max() <= bound and abs(float(down.std()) - bound / 3**0.5) < 0.1 * bound
-    assert not one.branches[name].up.any()
+    assert not one.layers[name].up.any()

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loratools.adapter.files.peft import CONFIG, WEIGHTS, folder_settings, told_settings
+from loratools.adapter.files.peft import CONFIG, WEIGHTS, folder_settings, stated_settings
 from loratools.adapter.header import Header, read_header
 from loratools.errors import FileError, FormatError
 
 
 @dataclass(frozen=True)
-class Source:
+class LoraFile:
     """A LoRA's file, its header, and what is said of its alphas.
 
     Attributes:
@@ -30,23 +30,23 @@ class Source:
     folder: bool
 
 
-def open_source(path: str | os.PathLike[str]) -> Source:
+def open_lora_file(path: str | os.PathLike[str]) -> LoraFile:
     """Find the weights and read their header.
 
     Raises:
         FileError: if there are none.
         FormatError: if the header or the settings cannot be read.
     """
-    place = weights_of(Path(path))
-    found = read_header(place)
-    if place.name == WEIGHTS and (config := place.with_name(CONFIG)).is_file():
-        name = place.parent.resolve().name
+    weights = weights_of(Path(path))
+    header = read_header(weights)
+    if weights.name == WEIGHTS and (config := weights.with_name(CONFIG)).is_file():
+        name = weights.parent.resolve().name
         component = name if name == "unet" or name.startswith(("transformer", "text_encoder")) else ""
-        return Source(place, found, folder_settings(config), component, True)
+        return LoraFile(weights, header, folder_settings(config), component, True)
     try:
-        return Source(place, found, told_settings(found.metadata), "", False)
+        return LoraFile(weights, header, stated_settings(header.metadata), "", False)
     except FormatError as error:
-        raise FormatError(f"{place}: {error}; export the file again") from None
+        raise FormatError(f"{weights}: {error}; export the file again") from None
 
 
 def weights_of(path: Path) -> Path:

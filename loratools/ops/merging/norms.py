@@ -18,8 +18,8 @@ def match_norms(terms: Sequence[Term]) -> list[Term]:
     """
     norms = {id(term.adapter): _block_norms(term) for term in terms}
     targets: dict[str, float] = {}
-    for block in {block for found in norms.values() for block in found}:
-        logs = [math.log(found[block]) for found in norms.values() if found.get(block, 0.0) > 0]
+    for block in {block for own in norms.values() for block in own}:
+        logs = [math.log(own[block]) for own in norms.values() if own.get(block, 0.0) > 0]
         targets[block] = math.exp(sum(logs) / len(logs)) if logs else 0.0
     return [
         replace(

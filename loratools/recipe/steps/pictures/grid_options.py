@@ -1,4 +1,4 @@
-"""The kinds of steps whose result is there to be looked at: drawings, grids, and the folder to hand out."""
+"""The options of a grid step."""
 
 from __future__ import annotations
 
@@ -7,20 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from loratools.dtypes import Dtype
-from loratools.recipe.schema.fields import AxisText, Count, Missing, NumberText, Seed, Short, Strict, listed
-
-
-class Draw(Strict):
-    """Captioned drawings by the pocket's own drawing program, to train a style on."""
-
-    style: str = Field(description="the drawing style, such as ink")
-    count: Count = Field(24, description="how many pictures")
-    seed: Seed | None = Field(None, description="the recipe's seed if left out")
-    size: Annotated[int, Field(ge=32, le=1024)] = Field(128, description="side in pixels")
-    figure: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
-        (), description="tags that every picture has, such as [blue_hair, twintails]: a character"
-    )
-    trigger: str | None = Field(None, description="a word at the front of every caption")
+from loratools.recipe.schema.fields import AxisText, Count, Missing, NumberText, Strict, listed
 
 
 class Grid(Strict):
@@ -99,45 +86,4 @@ class Grid(Strict):
         compared = [key for key in ("score_images", "held_out", "score_models") if getattr(self, key)]
         if compared and not self.score:
             raise ValueError(f"'{compared[0]}' says what 'score' compares with; add score: true")
-        return self
-
-
-class Publish(Short):
-    """A folder to hand out: the LoRA under its own name, a preview, the WebUI's side-car JSON and a model card."""
-
-    lora: str = Field(description="a step, an epoch `run@8`, or a file: what is published")
-    name: Annotated[str, Field(min_length=1)] | None = Field(
-        None, description="the file's name without its ending; the folder's own if left out"
-    )
-    title: str | None = Field(None, description="the card's heading; the name if left out")
-    description: str = Field("", description="a sentence about it, for the card and the WebUI")
-    activation: str | None = Field(
-        None, description="trigger words; the tags that every training picture has if left out"
-    )
-    negative: str = Field("", description="what belongs into the negative prompt with it")
-    weight: Annotated[float, Field(gt=0, le=2)] = Field(1.0, description="the weight that it is meant for")
-    notes: str = Field("", description="more, in Markdown, for the card and the WebUI's notes")
-    author: str = Field("", description="who made it")
-    license: str | None = Field(None, description="its licence, such as cc-by-4.0 or creativeml-openrail-m")
-    base_model: str | None = Field(None, description="the hub id of the base that the card names")
-    preview: str = Field("render", description="render, none, a picture, or a grid step (or a grid's folder)")
-    row: str | None = Field(None, description="of a grid: the row shown; the LoRA's own if left out")
-    prompt: str | None = Field(None, description="render: the prompt; the trigger words if left out")
-    seed: Seed | None = Field(None, description="render: the recipe's seed if left out")
-    size: NumberText | None = Field(None, description="render: 512 or 512x768")
-    steps: Count | None = Field(None, description="render: sampler steps; the base's own if left out")
-    cfg: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(None, description="render: guidance scale")
-    sampler: str | None = Field(
-        None, description="render: the WebUI's sampler and schedule type, such as `DPM++ 2M Karras`"
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Publish:
-        given = [key for key in ("prompt", "seed", "size", "steps", "cfg", "sampler") if getattr(self, key) is not None]
-        if given and self.preview != "render":
-            raise ValueError(f"'{given[0]}' goes with preview: render; drop it, or the other preview")
-        if self.row is not None and self.preview in ("render", "none"):
-            raise ValueError("'row' goes with a preview that is a grid; name its step at 'preview'")
-        if self.name is not None and (set(self.name) & set('/\\:*?"<>|') or self.name.startswith(".")):
-            raise ValueError(f"'{self.name}' is no plain file name; the folder is named with 'out' beside the kind")
         return self

@@ -1,0 +1,119 @@
+"""A grid as a person asks for it, on the command line or in a recipe: everything that decides what is rendered, how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loratools.base.sampling.noise_kinds import OWN
+from loratools.preview.request.numbers import parse_weights
+from loratools.preview.request.options import EngineOptions, ScoreRequest, SheetOptions
+
+if TYPE_CHECKING:
+    from loratools.preview.request.axes import Axis
+    from loratools.preview.request.row_text import RowText
+
+USUAL_WEIGHTS = "0:1:0.25"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are sampled where no axis says it; None is the base's own.
+
+    Args:
+        negative: the negative prompt; None is an empty one.
+        size: (height, width) in pixels.
+        clip_skip: 1, which None means too, is the text encoder's last layer.
+        noise: a kind of :mod:`loratools.base.sampling.noise`.
+    """
+
+    negative: str | None = None
+    steps: int | None = None
+    cfg: float | None = None
+    sampler: str | None = None
+    size: tuple[int, int] | None = None
+    clip_skip: int | None = None
+    noise: str = OWN
+
+    @property
+    def given(self) -> frozenset[str]:
+        """The kinds of axes that cannot vary what is said here."""
+        values = {
+            "negative": self.negative,
+            "steps": self.steps,
+            "cfg": self.cfg,
+            "sampler": self.sampler,
+            "size": self.size,
+            "clip skip": self.clip_skip,
+        }
+        return frozenset(kind for kind, value in values.items() if value is not None)
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """Which base model pictures are made with, and how it is loaded.
+
+    Args:
+        base: a name for :func:`loratools.base.load.load_base`; None where an axis names base models.
+        default: whether ``base`` only stands where no axis names base models, as a recipe's own does.
+        vae: decodes pictures in the place of the base's own.
+        device, dtype: as for ``load_base``.
+    """
+
+    base: str | None = None
+    default: bool = False
+    vae: Path | None = None
+    device: str = "auto"
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class GridRequest:
+    """A grid as a person asks for it.
+
+    Args:
+        rows: LoRA files, runs and merge strings.
+        axes: what differs across, down and between tables, one axis at each of ``x``, ``y``, ``z``.
+        weights: numbers; None is the usual ones, or none where there are axes.
+        prompts: prompts, or files of them.
+        seeds: None is seed 1, or none where an axis has seeds.
+        embeddings: a folder of textual-inversion embeddings that prompts may name.
+        base_alone: whether the base alone stands beside the others.
+        most: pictures that are allowed.
+        title: over the sheet; made of the settings where it is empty.
+        score: what pictures are scored by; None does not score them.
+    """
+
+    rows: Sequence[RowText] = ()
+    axes: Sequence[Axis] = ()
+    weights: str | None = None
+    prompts: Sequence[str] = ()
+    seeds: Sequence[int] | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    model: ModelRequest = field(default_factory=ModelRequest)
+    embeddings: Path | None = None
+    base_alone: bool = True
+    most: int | None = None
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    title: str = ""
+    sheet: SheetOptions = field(default_factory=SheetOptions)
+    score: ScoreRequest | None = None
+
+    @property
+    def given(self) -> frozenset[str]:
+        """The kinds of axes that would vary what is given beside them."""
+        given = set(self.sampling.given)
+        if self.model.base is not None and not self.model.default:
+            given.add("base")
+        return frozenset(given | ({"seed"} if self.seeds is not None else set()))
+
+    def columns(self) -> tuple[float, ...] | None:
+        """The weights as numbers; None where axes stand in their place.
+
+        Raises:
+            GridError: if they cannot be read.
+        """
+        text = self.weights or (None if self.axes else USUAL_WEIGHTS)
+        return parse_weights(text) if text else None

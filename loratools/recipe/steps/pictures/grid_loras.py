@@ -1,0 +1,89 @@
+"""The LoRAs that a grid step names: rows, values of an axis of adapters, and tags in prompts."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator, Set
+from typing import TYPE_CHECKING
+
+from loratools.errors import GridError, LoratoolsError
+from loratools.recipe.plan.lora_refs import Terms, read_terms
+from loratools.recipe.plan.planner import StepRequest
+from loratools.recipe.steps.pictures.grid_axes import GridAxes
+from loratools.recipe.steps.pictures.grid_options import Grid
+from loratools.yamlio import Place
+
+if TYPE_CHECKING:
+    from loratools.blocks.vector import Presets
+
+
+def named_loras(
+    step: StepRequest, settings: Grid, axes: GridAxes, presets: Presets
+) -> tuple[tuple[str, Place, Terms], ...]:
+    """Every merge string with its place and its terms.
+
+    Raises:
+        RecipeError: at the option, for what cannot be read or is not there.
+    """
+
+    def read(texts: Iterable[tuple[str, Place]]) -> list[tuple[str, Place, Terms]]:
+        return [(text, place, read_terms(text, step, presets, *place)) for text, place in texts]
+
+    written = read(_written(step, settings, axes, presets))
+    known = {ref for _, _, terms in written for ref in terms.paths}
+    return (*written, *read(_replacing(step, axes, known, presets)))
+
+
+def _written(step: StepRequest, settings: Grid, axes: GridAxes, presets: Presets) -> Iterator[tuple[str, Place]]:
+    """Every merge string and where it stands: rows, values of an axis of adapters, tags in prompts."""
+    from loratools.preview.request.prompt_loras import take_tags
+
+    yield from ((text, ("rows", n)) for n, text in enumerate(settings.rows))
+    for axis in axes.axes:
+        if axis.kind == "adapter":
+            yield from ((str(value), (axis.slot,)) for value in axis.values)
+    texts: list[tuple[str, Place]] = [(text, ("prompts",)) for text in axes.prompts]
+    for axis in axes.axes:
+        if axis.kind in ("prompt", "s/r"):
+            texts += [(str(value), (axis.slot,)) for value in axis.values]
+    tags = [(tag, place) for text, place in texts for tag in take_tags(text)[1]]
+    yield from ((_tag_text(tag, step, place, presets), place) for tag, place in tags)
+
+
+def _replacing(step: StepRequest, axes: GridAxes, known: Set[str], presets: Presets) -> Iterator[tuple[str, Place]]:
+    """Tags with LoRAs beside the ``known`` ones, which prompts name only once Prompt S/R has replaced a text."""
+    from loratools.ops.merging.merge_string import parse_merge_string
+    from loratools.preview.request.prompt_loras import take_tags
+
+    seen = set(known)
+    for prompt, place in _replaced(axes):
+        for tag in take_tags(prompt)[1]:
+            text = _tag_text(tag, step, place, presets)
+            refs = {spec.ref for spec in parse_merge_string(text)}
+            if not refs <= seen:
+                seen |= refs
+                yield text, place
+
+
+def _tag_text(tag: str, step: StepRequest, place: Place, presets: Presets) -> str:
+    from loratools.preview.request.prompt_loras import merge_string
+
+    try:
+        return merge_string([tag], presets)
+    except LoratoolsError as error:
+        raise step.error(*place, message=str(error)) from error
+
+
+def _replaced(axes: GridAxes) -> Iterator[tuple[str, Place]]:
+    """Every prompt once the texts of Prompt S/R are replaced, and the first axis that replaces some."""
+    from loratools.preview.request.setting import Setting, applied
+
+    texts = [axis for axis in axes.axes if axis.kind in ("prompt", "s/r")]
+    slot = next((axis.slot for axis in texts if axis.kind == "s/r"), None)
+    if slot is None:
+        return
+    for prompt in axes.prompts or [""]:
+        for at in itertools.product(*(range(len(axis.values)) for axis in texts)):
+            with contextlib.suppress(GridError):  # a text that only the negative prompt has, or none: see arrange()
+                yield applied(Setting(prompt, 0), texts, at).prompt, (slot,)

@@ -1,0 +1,203 @@
+"""A grid step asks for what the command line asks for; names mean the same before and after their files are there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from loratools.adapter.files.epoch_files import find_lora
+from loratools.blocks.presets import load_presets
+from loratools.cli import cli
+from loratools.errors import RecipeError
+from loratools.preview.plan.resolve import edited
+from loratools.preview.request.read_rows import NameLookup
+from loratools.preview.request.request import GridRequest
+from loratools.preview.request.row_text import RowText
+from loratools.preview.request.setting import Edit
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.run.runner import make_planner, run_steps
+from tests.recipe.conftest import save_lora
+
+
+@pytest.fixture
+def folder(here: Path, tiny_base: Path) -> Path:
+    """A current folder with a base, a LoRA ``a`` and a run of three epochs."""
+    (here / "tiny").symlink_to(tiny_base, target_is_directory=True)
+    save_lora(here / "a.safetensors", 1)
+    (here / "ink").mkdir()
+    for epoch in (1, 2, 3):
+        save_lora(here / f"ink/ink-{epoch:06d}.safetensors", 10 + epoch)
+    return here
+
+
+def run(body: str) -> None:
+    """Plan and run a recipe of one grid step."""
+    Path("r.yaml").write_text(f"base: tiny\nsteps:\n  sheet: {{grid: {{{body}, steps: 1, size: 64}}}}\n")
+    run_steps(make_planner("r.yaml", Path("work")).plan(), Path("work"), RunContext(device="cpu"))
+
+
+class Asked(Exception):
+    """Nothing is rendered: what was asked for is known."""
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], GridRequest]:
+    """Runs something up to its asking for a grid, and hands over the request."""
+    requests: list[GridRequest] = []
+
+    def render(request: GridRequest, *_: object) -> NoReturn:
+        requests.append(request)
+        raise Asked
+
+    monkeypatch.setattr("loratools.preview.run.render_request", render)
+
+    def request_of(action: Callable[[], object]) -> GridRequest:
+        with contextlib.suppress(Asked):
+            action()
+        return requests.pop()
+
+    return request_of
+
+
+def test_a_recipe_asks_for_what_the_command_line_asks_for(
+    folder: Path, asked: Callable[[Callable[[], object]], GridRequest]
+) -> None:
+    (folder / "ti").mkdir()
+    torch.save({"x": torch.ones(16)}, folder / "ti/badink.pt")
+    (folder / "images").mkdir()
+    (folder / "images/1.png").write_bytes(b"")
+    flags = (
+        "a --base tiny --weights 0.5 --y seed:1,2 --no-base --most 9 --prompt 1girl --negative bad --steps 2 --cfg 3 "
+        "--sampler Euler --size 64x72 --clip-skip 2 --noise webui-cpu --embeddings ti --batch-size 3 --compile "
+        "--offload --sliced --tiled --title T --label 0.5=half --caption C --sheet webp --full-size --embed --score "
+        "--score-images images --held-out images --device cpu --dtype bf16 -o out"
+    )
+    wanted = asked(lambda: CliRunner().invoke(cli, ["grid", *flags.split()], catch_exceptions=False))
+    body = (
+        "rows: a, weights: 0.5, y: {seed: [1, 2]}, base_alone: false, most: 9, prompts: 1girl, negative: bad, cfg: 3, "
+        "sampler: Euler, clip_skip: 2, noise: webui-cpu, embeddings: ti, batch_size: 3, compile: true, offload: true, "
+        "sliced: true, tiled: true, title: T, labels: {'0.5': half}, captions: C, sheets: webp, full_size: true, "
+        "embed: true, score: true, score_images: images, held_out: images, dtype: bf16, steps: 2, size: 64x72"
+    )
+
+    def recipe() -> None:
+        Path("r.yaml").write_text(f"base: tiny\nsteps:\n  sheet: {{grid: {{{body}}}}}\n")
+        run_steps(make_planner("r.yaml", Path("work")).plan(), Path("work"), RunContext(device="cpu"))
+
+    step = asked(recipe)
+    assert step.given | {"base"} == wanted.given  # a recipe has a base in any case
+    assert replace(step, model=replace(step.model, default=False)) == wanted
+
+
+def test_offload_holds_while_a_recipe_loads_its_base(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from loratools.base.load import load_base
+
+    parked: list[bool] = []
+
+    def load(*names: Any, **options: Any) -> Any:
+        parked.append(options["parked"])
+        return load_base(*names, **options)
+
+    monkeypatch.setattr("loratools.preview.run.load_base", load)
+    run("x: {cfg: [3, 5]}, prompts: 1girl, offload: true")
+    assert parked == [True]
+
+
+@pytest.mark.parametrize(
+    ("row", "axis"),
+    [
+        ("ink@last:1,a:1", "weight of ink@last"),
+        ("ink@last:1,a:1", "weight of ink@3"),
+        ("ink@last:1,a:1", "weight of ink"),
+        ("ink@best:1,a:1", "weight of ink@best"),
+        ("ink@1-2:1,a:1", "weight of ink@1-2"),
+        ("ink@1-2:1,a:1", "weight of ink@2"),
+        ("ink@last:1,a:1", "te of ink@last"),
+        ("ink@best:1,a:1", "unet of ink@best"),
+        ("ink@1-2:1,a:1", "block OUT11 of ink@1-2"),
+        ("ink/ink-000001.safetensors:1,a:1", "weight of ink-000001"),
+        ("ink@last", "weight of ink@last"),
+        ("ink", "weight of ink"),
+    ],
+)
+def test_a_name_on_an_axis_that_passes_the_plan_is_there_in_the_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, row: str, axis: str
+) -> None:
+    monkeypatch.setattr("loratools.recipe.steps.pictures.grid_step.best_epoch", lambda run: 2)
+    run(f'rows: "{row}", x: {{"{axis}": [0, 1]}}, prompts: 1girl, seeds: 1')
+    assert Path("work/sheet/grid.json").is_file()
+
+
+def test_a_vector_of_every_epoch_of_a_stack(folder: Path) -> None:
+    run('rows: "ink@last:1,a:1", x: {"vector of ink": [GP1, ALL]}, y: {"epoch of ink": [1, last]}, prompts: 1girl')
+    assert Path("work/sheet/grid.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('rows: ["ink@last:1,a:1", a], x: {"weight of ink": [0, 1]}', "axis x, weight of ink: 'a' has no LoRA called"),
+        ('rows: ["ink@last:1,a:1"], x: {"weight of ink@2": [0, 1]}', "no row has a LoRA called 'ink@2'"),
+        ('rows: ["ink@best:1,a:1"], x: {"weight of ink@last": [0, 1]}', "no row has a LoRA called 'ink@last'"),
+    ],
+)
+def test_a_lora_that_a_row_does_not_have_is_told_by_the_plan(folder: Path, body: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=r"grid\.x") as error:
+        run(f"{body}, prompts: 1girl")
+    assert words in str(error.value)
+
+
+def test_a_selected_epoch_is_not_that_of_an_axis_of_epochs(folder: Path) -> None:
+    body = 'rows: "ink@last:1,a:1", x: {"vector of ink@last": [GP1, ALL]}, y: {"epoch of ink": [1, 3]}, prompts: 1girl'
+    with pytest.raises(RecipeError, match=r"grid\.x: axis x, blocks of ink@last: 'ink@1:1\.0,a:1\.0' has no LoRA"):
+        run(body)
+
+
+def test_strengths_of_tags_need_tags_in_every_prompt(folder: Path) -> None:
+    with pytest.raises(RecipeError, match="axis y, text encoder: 'base' is not a LoRA file or stack"):
+        run('y: {te: [0, 1]}, prompts: ["1girl <lora:a:1>", 1girl]')
+
+
+def test_prompt_s_r_may_put_another_lora_into_a_tag(folder: Path) -> None:
+    save_lora(folder / "b.safetensors", 2)
+    run('x: {"s/r": ["a:1", "b:1"]}, prompts: "1girl <lora:a:1>"')
+    record = Path("work/sheet/grid.json").read_text(encoding="utf-8")
+    assert "<lora:b:1>" in record
+
+
+def test_prompts_in_a_file_on_an_axis_count_and_their_tags_are_found(folder: Path) -> None:
+    Path("two.txt").write_text("1girl <lora:a:1>\n1girl\n", encoding="utf-8")
+    run("x: {prompt: two.txt}")
+    first = Path("work/sheet/grid.json").read_text(encoding="utf-8")
+    Path("two.txt").write_text("1girl <lora:a:1>\nsmile\n", encoding="utf-8")
+    run("x: {prompt: two.txt}")
+    assert "smile" in Path("work/sheet/grid.json").read_text(encoding="utf-8") and "smile" not in first
+
+
+def test_base_models_on_an_axis_lie_beside_the_recipe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "elsewhere").mkdir()
+    Path("r.yaml").write_text(
+        "base: tiny\nsteps:\n  sheet: {grid: {x: {base: [tiny]}, prompts: 1girl, steps: 1, size: 64}}\n"
+    )
+    monkeypatch.chdir("elsewhere")
+    run_steps(make_planner("../r.yaml", Path("work")).plan(), Path("work"), RunContext(device="cpu"))
+    assert Path("work/sheet/grid.json").is_file()
+
+
+def test_the_weight_of_an_average_is_shared_among_its_epochs(folder: Path) -> None:
+    names = NameLookup(find_lora, lambda _: None, load_presets())
+    (row,) = names.rows([RowText.parse("ink@1-2:1,a:0.5")])
+    same, half, one = (
+        edited(row, [Edit("weight", value, term)], names.presets)
+        for value, term in ((1.0, "ink"), (0.5, "ink@1-2"), (0.0, "ink@2"))
+    )
+    assert [term.weight for term in same.terms] == [term.weight for term in row.terms] == [0.5, 0.5, 0.5]
+    assert [term.weight for term in half.terms] == [0.25, 0.25, 0.5]
+    assert [term.weight for term in one.terms] == [0.5, 0.0, 0.5]

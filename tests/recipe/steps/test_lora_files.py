@@ -1,0 +1,80 @@
+"""The files that LoRA steps write: each once, its recipe in its header from the start, named after itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from loratools import files
+from loratools.adapter.files.file import read
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.lineage import lineage_of
+from loratools.recipe.run.runner import make_planner, run_steps
+from tests.recipe.conftest import save_lora
+
+RECIPE = """\
+base: tiny
+steps:
+  mixed: {merge: "a:1:GP1, b:-0.5:GP2"}
+  clean: {subtract: {style: a, base_style: b}}
+  mean: {soup: [a, b]}
+  moved: {fix: {merge: mixed, symptoms: hands}}
+  small: {resize: {lora: mixed, rank: 1}}
+  spelled: {convert: {lora: a, to: diffusers}}
+"""
+CPU = RunContext(device="cpu")
+
+
+@pytest.fixture
+def folder(here: Path, tiny_base: Path) -> Path:
+    (here / "tiny").symlink_to(tiny_base, target_is_directory=True)
+    for seed, name in enumerate("ab"):
+        save_lora(here / f"{name}.safetensors", seed)
+    return here
+
+
+def run(text: str, context: RunContext = CPU) -> dict[str, Path]:
+    """The files of a recipe's steps, which are run if need be."""
+    Path("r.yaml").write_text(text, encoding="utf-8")
+    results = run_steps(make_planner("r.yaml", Path("work")).plan(), Path("work"), context)
+    return {result.planned.name: result.planned.out for result in results}
+
+
+def test_every_file_is_written_once_and_holds_its_recipe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: Counter[str] = Counter()
+    original = files.replacing
+
+    @contextmanager
+    def counted(path: Path) -> Iterator[Path]:
+        written[Path(path).name] += 1
+        with original(path) as part:
+            yield part
+
+    monkeypatch.setattr(files, "replacing", counted)
+    outs = run(RECIPE)
+    assert len(outs) == 6
+    for name, out in outs.items():
+        lineage = lineage_of(out)
+        assert lineage is not None and lineage.step == name and name in lineage.data["steps"]
+        assert written[out.name] == 1, written
+
+
+def test_a_size_counts_the_recipe_in_the_header(folder: Path) -> None:
+    """The rule was met before the recipe was put into the header, which made the file larger than it."""
+    wanted = run(RECIPE)["small"].stat().st_size + 400  # room for a few more ranks than 1
+    small = run(RECIPE.replace("rank: 1}", f"rank: size={wanted}B}}"))["small"]
+    assert lineage_of(small) is not None and wanted - 200 < small.stat().st_size <= wanted
+
+
+def test_a_conversion_is_named_after_its_own_file_and_made_again_by_its_own_step(folder: Path) -> None:
+    """It was written under a hidden name, which its header kept; outside the work folder it refused its own file."""
+    text = "base: tiny\nsteps:\n  spelled: {convert: {lora: a, to: STYLE}, out: OUT}\n"
+    text = text.replace("OUT", str(folder / "elsewhere/mine.safetensors"))
+    out = run(text.replace("STYLE", "diffusers"))["spelled"]
+    assert read(out).metadata["ss_output_name"] == "mine"
+    run(text.replace("STYLE", "kohya"))
+    assert [path.name for path in out.parent.iterdir() if path.suffix == ".safetensors"] == [out.name]

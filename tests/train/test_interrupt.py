@@ -1,0 +1,41 @@
+"""Ctrl-C: the second one, and what is printed after the first."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from loratools.cli.training.train import command
+from loratools.train.config.config import TrainConfig
+from loratools.train.interrupt import Interrupted, StopRequest
+
+Config = Callable[..., TrainConfig]
+Pictures = Callable[..., Path]
+
+
+def test_a_second_ctrl_c_stops_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt) as caught, StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.agreed()
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("the second one did nothing")
+    assert not isinstance(caught.value, Interrupted)
+    assert "finishing the step and saving the state; once more stops at once" in capfd.readouterr().err
+
+
+def test_ctrl_c_prints_the_command_that_goes_on(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise Interrupted(3, 10, signal.SIGINT)
+
+    monkeypatch.setattr("loratools.train.trainer.train", stopped)
+    given = ["--base", "my base.safetensors", "--images", str(pictures(count=1))]
+    result = CliRunner().invoke(command, given)
+    assert result.exit_code == 130
+    hint = f"to go on: loratools train --base 'my base.safetensors' --images {given[3]} --resume"
+    assert f"stopped after step 3 of 10, and the state is saved; {hint}" in result.stderr
+    assert CliRunner().invoke(command, [*given, "--resume"]).stderr.count("--resume") == 1
