@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from loratools.blocks.parse import parse_vector
@@ -11,6 +12,7 @@ from loratools.blocks.vector import BlockVector, Presets
 from loratools.errors import BlockError
 
 _TAG = re.compile(r"\s*<(?:lora|lyco):(?P<fields>[^<>]*)>\s*\Z", re.IGNORECASE)
+_IN_PROMPT = re.compile(r"<(?:lora|lyco):[^<>]*>", re.IGNORECASE)
 _STEPS = ("start", "stop", "step")
 _VECTOR = ("lbw", "w")
 _KNOWN = (*_STEPS, *_VECTOR, "te", "unet", "x", "lbwe", "seed", "dyn")
@@ -41,6 +43,21 @@ class LoraTag:
 def is_tag(text: str) -> bool:
     """Whether ``text`` is a whole ``<lora:...>``."""
     return bool(_TAG.match(text))
+
+
+def has_tag(prompt: str) -> bool:
+    """Whether ``prompt`` names a LoRA."""
+    return bool(_IN_PROMPT.search(prompt))
+
+
+def take_tags(prompt: str) -> tuple[str, tuple[str, ...]]:
+    """The prompt without its tags, all other characters as they are (so reads the WebUI too), and the tags."""
+    return _IN_PROMPT.sub("", prompt).strip(), tuple(_IN_PROMPT.findall(prompt))
+
+
+def edit_tags(prompt: str, edit: Callable[[str], str]) -> str:
+    """The prompt with ``edit`` of each of its tags in the tag's place."""
+    return _IN_PROMPT.sub(lambda match: edit(match[0]), prompt)
 
 
 def parse_tag(text: str, presets: Presets, family: str | None = None) -> LoraTag:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -125,7 +126,7 @@ def resolve_terms(
     find = lookup or (lambda ref: find_lora(ref, lora_dirs))
     opened: dict[Path, Adapter] = {}
     terms = []
-    for spec in specs:
+    for spec in (as_file(spec, find) for spec in specs):
         files = _files(spec, find, best)
         for path, label in files:
             adapter = opened[path] = opened.get(path) or read(path, base, allow_unknown)
@@ -135,6 +136,23 @@ def resolve_terms(
             term.check()
             terms.append(term)
     return terms
+
+
+def as_file(spec: TermSpec, find: Callable[[str], Path]) -> TermSpec:
+    """``spec`` with its ``@8`` taken for a part of the name, where a file of that name is there: a file called
+    ``style@8.safetensors`` wins over epoch 8 of a run ``style``.
+
+    Args:
+        find: name -> a LoRA file or a training run; FileError for a name that is nothing.
+    """
+    if spec.epoch is None:
+        return spec
+    whole = f"{spec.ref}@{spec.epoch}"
+    with contextlib.suppress(FileError):
+        path, name = find(whole), Path(whole).name
+        if path.is_file() and name in (path.name, path.stem, path.parent.name):  # the last is a PEFT folder's
+            return replace(spec, ref=whole, epoch=None)
+    return spec
 
 
 def _files(spec: TermSpec, find: Callable[[str], Path], best: Callable[[Path], int] | None) -> list[tuple[Path, str]]:
