@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loratools.errors import LoratoolsError
 from loratools.preview.request.row_text import RowText, TermNames, names_of, names_of_spec
 
 if TYPE_CHECKING:
@@ -59,6 +60,18 @@ class NameLookup:
         from loratools.adapter.files.epoch_files import is_run
 
         return is_run(self.lookup(ref))
+
+    def is_readable(self, tag: str) -> bool:
+        """Whether a tag in a prompt can be read, and its LoRA is there."""
+        from loratools.ops.merging.merge_string import parse_merge_string
+        from loratools.preview.request.prompt_loras import merge_string
+
+        try:
+            for spec in parse_merge_string(merge_string([tag], self.presets)):
+                self.lookup(spec.ref)
+        except LoratoolsError:
+            return False
+        return True
 
     def terms(self, text: str) -> list[Term]:
         """A merge string's terms, their files opened."""
