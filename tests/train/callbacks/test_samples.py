@@ -264,7 +264,9 @@ def test_what_sd_scripts_says_of_samples_and_validation(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())  # as if TensorBoard were installed
     (tmp_path / "prompts.txt").write_text("1girl")
     file = tmp_path / "options.toml"
-    common = f'pretrained_model_name_or_path = "pocket"\ntrain_data_dir = "{pictures("10_ink").parent}"\n'
+    common = (
+        f'pretrained_model_name_or_path = "pocket"\nnetwork_dim = 8\ntrain_data_dir = "{pictures("10_ink").parent}"\n'
+    )
     asked = (
         'sample_every_n_epochs = 2\nvalidate_every_n_steps = 50\nvalidate_every_n_epochs = 0\nlogging_dir = "logs"\n'
     )
