@@ -158,6 +158,15 @@ def test_tags_stand_beside_rows(base: Base, loras: Path, tmp_path: Path) -> None
         render(base, loras, tmp_path / "d", "negative: a; <lora:ink:1>", rows=(ink(loras),))
 
 
+def test_tags_stand_beside_several_rows(base: Base, loras: Path, tmp_path: Path) -> None:
+    other = GridRow.of_terms([Term(read(loras / "ink.safetensors"), -1.0)], "less")
+    result = render(base, loras, tmp_path, "weight: 0.5", rows=(ink(loras), other), prompts=["1girl<lora:plain:1>"])
+    assert result.rendered == 3 and np.array_equal(at(result, 0, 0), at(result, 0, 1))
+    assert not np.array_equal(at(result, 1, 0), at(result, 1, 1))
+    assert result.grid.rows[0].label == "<lora:plain:1>" and len(result.grid.rows) == 3
+    assert set(weights_named(result)) == {"ink + <lora:plain:1>", "less + <lora:plain:1>"}
+
+
 def test_base_models_take_turns(base: Base, loras: Path, tmp_path: Path) -> None:
     other = replace(base, digest="f" * 64, name="other")
     asked: list[str] = []

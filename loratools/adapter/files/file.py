@@ -124,6 +124,12 @@ class Adapter(Mapping[str, Delta]):
         return frozenset(name for name, kind in self.kinds.items() if kind == "dora")
 
     @property
+    def switched_off(self) -> tuple[str, ...]:
+        """The modules whose difference is zero because alpha is 0: the file holds factors, and their scale is 0."""
+        off = (name for name, alpha in self.alphas.items() if alpha == 0 and self.kinds[name] not in ("dora", "bias"))
+        return tuple(name for name in off if self._scale(name, self._pieces[name].group) == 0)
+
+    @property
     def dtypes(self) -> tuple[str, ...]:
         """The storage types of the factors, as safetensors spells them, sorted."""
         tensors = self._header.tensors
@@ -217,13 +223,7 @@ class Adapter(Mapping[str, Delta]):
     def _alpha(self, stream: BinaryIO, key: str) -> float:
         if math.prod(self._header.tensors[key].shape) != 1:
             raise FormatError(f"{self.path}: '{key}' should be one number, not {self._header.tensors[key].shape}")
-        value = float(self._tensor(stream, key, torch.float64))
-        if value == 0:
-            raise FormatError(
-                f"{self.path}: '{key}' is 0, which erases the module; set it, or remove the key so that "
-                "it counts as the rank"
-            )
-        return value
+        return float(self._tensor(stream, key, torch.float64))
 
     def _carry(self, key: str) -> Carried:
         info = self._header.tensors[key]
@@ -260,7 +260,7 @@ def read(path: str | os.PathLike[str], base: Weights | None = None, allow_unknow
         allow_unknown: keep keys that no table knows under ``Adapter.carried`` instead of refusing the file.
     Raises:
         FileError: if it is missing or unreadable.
-        FormatError: if it is not a LoRA, is truncated, a module's factors do not fit, or an alpha is 0.
+        FormatError: if it is not a LoRA, is truncated, or a module's factors do not fit.
         UnknownKeysError: if any key is of a kind or module that no table knows.
         NeedsBaseError: if it holds DoRA modules and no ``base`` is given.
         NonFiniteError: if an alpha (or, on lookup, a factor) is NaN or infinite.

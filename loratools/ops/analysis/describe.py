@@ -71,6 +71,7 @@ class Description:
             Both are None, and ``alphas`` is empty, where the header alone was read.
         unknown: keys that no table knows, which operations carry through untouched.
         needs_base: modules whose difference depends on a base (DoRA); they are not in the norms.
+        switched_off: modules whose alpha is 0, so that they change nothing; None where the header alone was read.
     """
 
     path: Path
@@ -89,6 +90,7 @@ class Description:
     metadata: Mapping[str, str]
     unknown: tuple[str, ...] = ()
     needs_base: int = 0
+    switched_off: int | None = None
 
     @property
     def made(self) -> Provenance | None:
@@ -115,6 +117,7 @@ class Description:
             "metadata": dict(self.metadata),
             "unknown": list(self.unknown),
             "needs_base": self.needs_base,
+            "switched_off": self.switched_off,
         }
 
     def text(self) -> str:
@@ -130,6 +133,7 @@ class Description:
             ("modules", str(self.modules)),
             ("rank", _counts(self.ranks)),
             ("alpha", _counts(self.alphas)),
+            ("switched off", f"{_modules(self.switched_off)} (alpha 0)" if self.switched_off else ""),
             ("dtype", ", ".join(self.dtypes)),
             ("size", f"{self.size / 2**20:.2f} MiB"),
             ("sha256", self.sha256 or ""),
@@ -189,6 +193,7 @@ def describe(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> De
         metadata=adapter.metadata,
         unknown=tuple(adapter.carried),
         needs_base=len(adapter.needs_base),
+        switched_off=len(adapter.switched_off),
     )
 
 
@@ -266,6 +271,10 @@ def _blocks(adapter: Adapter, scheme: Scheme) -> dict[str, BlockFacts]:
         squares.setdefault(scheme.block_of(name) or NO_BLOCK, []).append(square)
     order = (*sorted_blocks(scheme, (name for name in squares if name != NO_BLOCK)), NO_BLOCK)
     return {name: BlockFacts(len(squares[name]), math.sqrt(sum(squares[name]))) for name in order if name in squares}
+
+
+def _modules(count: int) -> str:
+    return f"{count} module" if count == 1 else f"{count} modules"
 
 
 def _counts(values: Mapping[Any, int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -124,6 +125,7 @@ def resolve_terms(
         BlockError: for a vector that does not fit the file's family.
     """
     find = lookup or (lambda ref: find_lora(ref, lora_dirs))
+    specs = [as_file(spec, find) for spec in specs]
     files_of = [_files(spec, find, best) for spec in specs]
     paths = list(dict.fromkeys(path for files in files_of for path, _ in files))
     adapters = read_alike([read(path, base, allow_unknown) for path in paths], getattr(base, "family", None))
@@ -148,6 +150,23 @@ def named_alike(terms: Sequence[Term]) -> list[Term]:
     if any(term.vector is not None and again[id(term.adapter)] is not term.adapter for term in terms):
         return list(terms)
     return [replace(term, adapter=again[id(term.adapter)]) for term in terms]
+
+
+def as_file(spec: TermSpec, find: Callable[[str], Path]) -> TermSpec:
+    """``spec`` with its ``@8`` taken for a part of the name, where a file of that name is there: a file called
+    ``style@8.safetensors`` wins over epoch 8 of a run ``style``.
+
+    Args:
+        find: name -> a LoRA file or a training run; FileError for a name that is nothing.
+    """
+    if spec.epoch is None:
+        return spec
+    whole = f"{spec.ref}@{spec.epoch}"
+    with contextlib.suppress(FileError):
+        path, name = find(whole), Path(whole).name
+        if path.is_file() and name in (path.name, path.stem, path.parent.name):  # the last is a PEFT folder's
+            return replace(spec, ref=whole, epoch=None)
+    return spec
 
 
 def _files(spec: TermSpec, find: Callable[[str], Path], best: Callable[[Path], int] | None) -> list[tuple[Path, str]]:

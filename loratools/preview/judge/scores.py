@@ -208,18 +208,14 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def open_image(path: Path) -> Image:
-    """An image in RGB.
+    """An image in RGB, as training sees it.
 
     Raises:
         DatasetError: if it cannot be read.
     """
-    from PIL import Image as images
+    from loratools.dataset.images import open_image as open_picture
 
-    try:
-        with images.open(path) as opened:
-            return opened.convert("RGB")
-    except (OSError, SyntaxError) as error:
-        raise DatasetError(f"{path} cannot be read as an image: {error}") from error
+    return open_picture(path)
 
 
 def _mean_style(readings: Sequence[Reading]) -> dict[str, float]:
