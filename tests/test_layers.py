@@ -24,7 +24,7 @@ ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
 # inside a room, floor by floor; the folders and files of one floor do not import one another
 FLOORS: dict[str, list[str]] = {
-    "adapter": ["header parallel", "algebra", "architectures", "files"],
+    "adapter": ["foreign_file parallel", "header", "algebra", "architectures", "files"],
     "ops": [
         "text_table randomized_svd", "report", "merging", "analysis style_removal", "subtract resize extract convert",
     ],

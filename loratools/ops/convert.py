@@ -10,7 +10,7 @@ from typing import Any
 
 from loratools.adapter.architectures.names import UNKNOWN
 from loratools.adapter.files.file import Adapter, Weights, read
-from loratools.adapter.files.metadata import Provenance, inherited, merged_metadata
+from loratools.adapter.files.metadata import Provenance, inherited, merged_header
 from loratools.adapter.files.save import Style, Written, total_error, write
 from loratools.dtypes import torch_dtype
 from loratools.errors import FormatError
@@ -95,7 +95,7 @@ def convert(
         inherited([(adapter.digest, adapter.metadata)]),
         recipe=recipe,
     )
-    texts = {**merged_metadata([adapter.metadata]), "ss_output_name": Path(out).stem}
+    texts = {**merged_header([adapter]), "ss_output_name": Path(out).stem}
     written = write(
         adapter,
         out,
@@ -123,8 +123,8 @@ def _check_style(adapter: Adapter, style: Style) -> None:
         return
     stem = next(iter(paths))
     raise FormatError(
-        f"{adapter.path} is for a model that no table knows, so how {style} spells its modules, such as {stem}, is not "
-        "known; use it as it is, or the converter of the tool that made it (merge and resize keep the spelling)"
+        f"{adapter.path} is for {adapter.identity.title}, so how {style} spells its modules, such as {stem}, cannot be "
+        "told; use it as it is, or the converter of the tool that made it (merge and resize keep the spelling)"
     )
 
 
@@ -139,7 +139,7 @@ def _report(adapter: Adapter, written: Written, style: Style, dtype: str) -> Con
     return Converted(
         source=adapter.path,
         path=written.path,
-        family=adapter.family,
+        family=adapter.identity.label,
         style=style,
         dtype=dtype,
         modules=len(adapter),

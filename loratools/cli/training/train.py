@@ -196,18 +196,21 @@ def command(
       loratools train ink.yaml poses.yaml                 settings from files; several are a queue
       loratools train ink.yaml --epochs 12 --resume       options come before what a file says
 
-    CONFIG is YAML with these options as keys (unet_lr: 1e-4), or a TOML file of sd-scripts': a dataset config, or the
-    options that it reads with --config_file.
+    CONFIG is YAML with these options as keys (unet_lr: 1e-4), or another trainer's file: the TOML of sd-scripts (its
+    options, a dataset config, or both one after the other), kohya_ss' JSON, or LoRA Easy Training Scripts' TOML.
     """
     from loratools.train.config.read import read_config
     from loratools.train.interrupt import Interrupted
+    from loratools.train.sd_scripts.trainer_file import pair_files
 
     overrides = {**_settings(settings), **{key: value for key, value in given.items() if value is not None}}
     overrides |= {"images": list(images)} if images else {}
     if not configs and not (overrides.get("images") and overrides.get("base")):
         fail_usage("give a CONFIG, or --base and --images")
-    queue = [read_config(config, overrides) for config in configs] or [read_config(None, overrides)]
-    _refuse_twins(configs, [config for config, _ in queue])
+    files = pair_files(configs)
+    queue = [read_config(file, overrides, dataset=dataset, must_exist=True) for file, dataset in files]
+    queue = queue or [read_config(None, overrides, must_exist=True)]
+    _refuse_twins([file for file, _ in files], [config for config, _ in queue])
     if dry_run:
         click.echo("\n\n".join(_dry_run(config, notes) for config, notes in queue))
         return

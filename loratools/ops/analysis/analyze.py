@@ -19,7 +19,8 @@ from loratools.adapter.files.file import Adapter, read
 from loratools.adapter.parallel import in_order
 from loratools.errors import FormatError, ShapeError
 from loratools.ops.merging.combine import shapes_differ
-from loratools.ops.merging.one_model import no_common_module, one_model
+from loratools.ops.merging.one_model import read_alike
+from loratools.ops.merging.one_spelling import no_common_module, one_spelling
 from loratools.ops.report import grouped
 from loratools.ops.text_table import table
 
@@ -136,7 +137,7 @@ def analyze(
             module in common.
         ShapeError: if the two disagree over a module's shape.
     """
-    adapters = [read(path, base) for path in (first, second) if path is not None]
+    adapters = read_alike([read(path, base) for path in (first, second) if path is not None])
     if len(adapters) == 2:
         adapters = _comparable(*adapters)
     names = sorted({name for adapter in adapters for name in adapter})
@@ -213,7 +214,7 @@ def _comparable(first: Adapter, second: Adapter) -> list[Adapter]:
             f"{first.path} is a {first.family} LoRA and {second.path} is {second.family}; "
             "only LoRAs of one family can be compared"
         )
-    first, second = one_model([first, second])
+    first, second = one_spelling([first, second])
     if not set(first) & set(second):
         raise no_common_module(first.path, second.path)
     for name in first:

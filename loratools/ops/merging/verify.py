@@ -13,7 +13,8 @@ from loratools.adapter.parallel import in_order
 from loratools.errors import FormatError, ShapeError
 from loratools.ops.merging.combine import combine, shapes_differ
 from loratools.ops.merging.lazy_result import norm2_of
-from loratools.ops.merging.one_model import no_common_module, one_model
+from loratools.ops.merging.one_model import read_alike
+from loratools.ops.merging.one_spelling import no_common_module, one_spelling
 from loratools.ops.merging.terms import Term
 from loratools.ops.report import ModuleError, Verification, report_blocks
 
@@ -27,12 +28,13 @@ def verify(path: str | os.PathLike[str], terms: Sequence[Term]) -> Verification:
     Raises:
         FormatError: if the file and the terms have no module in common, or are for different models.
     """
-    stored, combined = read(path), combine(terms)
+    combined = combine(terms)
+    (stored,) = read_alike([read(path)], combined.family)
     if stored.family != combined.family:
         raise FormatError(
             f"{path} is a {stored.family} LoRA and the terms are {combined.family}; they cannot be compared"
         )
-    *_, stored = one_model([*(term.adapter for term in combined.terms), stored])
+    *_, stored = one_spelling([*(term.adapter for term in combined.terms), stored])
     if not set(stored) & set(combined):
         raise no_common_module(path, " + ".join(term.label or str(term.adapter.path) for term in combined.terms))
     for name in combined:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from loratools.blocks.webui_tag import take_tags
 from loratools.errors import GridError
 from loratools.preview.request.arrange import arrange
 from loratools.preview.request.axes import Axis, parse_axis, split_texts
 from loratools.preview.request.numbers import parse_integers, parse_numbers
-from loratools.preview.request.prompt_loras import merge_string, take_tags
+from loratools.preview.request.prompt_loras import merge_string
 from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import Setting, replace_all
 
