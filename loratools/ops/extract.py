@@ -86,7 +86,7 @@ def extract_files(
         trim=True,
         provenance=Provenance(step, owner, inputs, recipe=recipe),
         left_out=left_out(source.parts.left(take), source.change2),
-        notes=source.notes(),
+        warnings=source.warnings(),
         nothing="network and text encoders are the same in both models (VAEs are not compared)",
     )
 
@@ -230,7 +230,7 @@ class Extracted(_Sketched):
             raise NonFiniteError(f"the difference of {name} is not finite; one of the models is damaged there")
         return norm2
 
-    def notes(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """What cannot be compared, for a person."""
         unpaired = self.parts.unpaired
         if not unpaired:

@@ -97,7 +97,7 @@ class MergeReport:
         distance: for a result that is not the exact sum of its terms, how far it is from that sum.
         left_out: parts of what was asked for that are not in it.
         whole: the relative error against all that was asked for, what is left out too; None where that is nothing.
-        notes: more lines for a person.
+        warnings: what to mind about the files that it was made of, a sentence each.
     """
 
     path: Path
@@ -115,7 +115,7 @@ class MergeReport:
     distance: Verification | None = None
     left_out: tuple[LeftOut, ...] = ()
     whole: float | None = None
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def error(self) -> float:
@@ -143,9 +143,9 @@ class MergeReport:
             "size": self.size,
             "cancelled": list(self.cancelled),
             "blocks": {name: block.json() for name, block in self.blocks.items()},
+            "warnings": list(self.warnings),
             **({"distance": self.distance.json()} if self.distance else {}),
             **(self._left_out_json() if self.left_out else {}),
-            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
     def _left_out_json(self) -> dict[str, Any]:
@@ -178,7 +178,6 @@ class MergeReport:
                 f"left out: {parts} = {100 * self.left_out_share:.1f} % of the change; the error {self.error:.2e} is "
                 f"of the whole change, {self.total.error:.2e} of what is kept"
             )
-        lines += self.notes
         if self.cancelled:
             lines.append(f"{len(self.cancelled)} modules nearly cancel; they were re-balanced by SVD before the cast")
         if self.distance:

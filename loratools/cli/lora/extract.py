@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import json_option, print_json, safetensors_out, store_options
+from loratools.cli.options import json_option, print_report, safetensors_out, store_options
 
 
 @click.command("extract", cls=Command)
@@ -63,4 +63,4 @@ def command(
         force=force,
         owner=f"extract {names} {rule.text()}",
     )
-    print_json(report.json()) if as_json else click.echo(report.text())
+    print_report(report, as_json)

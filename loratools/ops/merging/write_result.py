@@ -38,7 +38,7 @@ def write_result(
     trim: bool = False,
     carried: Mapping[str, Carried] | None = None,
     left_out: Sequence[LeftOut] = (),
-    notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
     nothing: str = "every module's difference is zero",
 ) -> MergeReport:
     """Write ``source`` as one LoRA file; ``provenance.owner`` may write it again.
@@ -49,7 +49,7 @@ def write_result(
             modules that are all zero.
         carried: tensors that no table knows, written as they are.
         left_out: parts of what was asked for that ``source`` does not hold; they count in the error.
-        notes: further lines for a person.
+        warnings: what to mind, a sentence each.
         nothing: what is said where all of ``source`` is zero.
     Raises:
         LoratoolsError: of the kinds that ``adapter.write`` names; RankError for an impossible rule; FormatError if
@@ -61,7 +61,7 @@ def write_result(
         if not len(prepared):
             parts = ", ".join(part.text() for part in left_out)
             why = f"of what it may hold nothing changed; what did change is {parts}" if parts else nothing
-            raise FormatError("; ".join([f"nothing is left to write to {out}: {why}", *notes]))
+            raise FormatError("; ".join([f"nothing is left to write to {out}: {why}", *warnings]))
         written = write(
             prepared,
             out,
@@ -73,7 +73,7 @@ def write_result(
             carried=carried,
             error=lambda cast: _stated_error(_errors(cast, prepared), source.family, left_out),
         )
-    return replace(_report(written, prepared, rule, left_out), notes=tuple(notes))
+    return replace(_report(written, prepared, rule, left_out), warnings=tuple(warnings))
 
 
 def _stated_error(errors: Mapping[str, ModuleError], family: str, left_out: Sequence[LeftOut]) -> float:
