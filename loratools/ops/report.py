@@ -73,6 +73,7 @@ class MergeReport:
         total, blocks: what storing it cost against what the operation computed.
         ranks: by module.
         distance: for a result that is not the exact sum of its terms, how far it is from that sum.
+        warnings: what to mind about the files that it was made of, a sentence each.
     """
 
     path: Path
@@ -87,6 +88,7 @@ class MergeReport:
     cancelled: tuple[str, ...]
     ranks: Mapping[str, int] = field(default_factory=dict)
     distance: Verification | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def error(self) -> float:
@@ -108,6 +110,7 @@ class MergeReport:
             "size": self.size,
             "cancelled": list(self.cancelled),
             "blocks": {name: block.json() for name, block in self.blocks.items()},
+            "warnings": list(self.warnings),
             **({"distance": self.distance.json()} if self.distance else {}),
         }
 

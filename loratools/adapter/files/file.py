@@ -43,6 +43,7 @@ class Adapter(Mapping[str, Delta]):
     Attributes:
         path: where the file is (a PEFT folder's weights).
         family: a key of ``names.FAMILIES``, or ``unknown``, whose modules keep the file's own names.
+        identity: which model the file is for, as far as it can be told.
         metadata: the header's free text, as it stands.
         shapes: module -> shape of its difference.
         ranks: module -> columns of its ``up``.
@@ -54,6 +55,7 @@ class Adapter(Mapping[str, Delta]):
     def __init__(self, source: LoraFile, decoded: Decoded, base: Weights | None = None) -> None:
         self.path = source.path
         self.family = decoded.family
+        self.identity = decoded.identity
         self.metadata = source.header.metadata
         self._source = source
         self._header = source.header
@@ -136,6 +138,13 @@ class Adapter(Mapping[str, Delta]):
                 {tensors[key].dtype for p in self._pieces.values() for r, key in p.group.keys.items() if r != "alpha"}
             )
         )
+
+    def read_as(self, family: str) -> Adapter:
+        """The same file with its modules named by another of the families in ``identity.readable``."""
+        decoded = _decoded(self._source, allow_unknown=bool(self.carried), family=family)
+        again = Adapter(self._source, decoded, self._base)
+        again._digest = self._digest
+        return again
 
     def stem(self, name: str) -> str:
         """How the file itself spells a module."""
@@ -265,14 +274,18 @@ def read(path: str | os.PathLike[str], base: Weights | None = None, allow_unknow
 def open_adapter(path: str | os.PathLike[str], base: Weights | None = None, allow_unknown: bool = False) -> Adapter:
     """As :func:`read`, but a DoRA without a base is refused only when such a module is looked up: for describing it."""
     source = open_lora_file(path)
-    decoded = decode(
+    return Adapter(source, _decoded(source, allow_unknown=allow_unknown), base)
+
+
+def _decoded(source: LoraFile, *, allow_unknown: bool, family: str | None = None) -> Decoded:
+    return decode(
         source.path,
         source.header.tensors,
         source.header.metadata,
         component=source.component,
         allow_unknown=allow_unknown,
+        family=family,
     )
-    return Adapter(source, decoded, base)
 
 
 def needs_base_message(adapter: Adapter) -> str:

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loratools.adapter.architectures.family import UNKNOWN
+from loratools.adapter.architectures.header_words import UNCERTAIN
+from loratools.adapter.files.base_facts import DISAGREEMENT
 from loratools.adapter.files.decode import Piece, decode
 from loratools.adapter.files.lora_file import open_lora_file
 from loratools.adapter.files.metadata import KEY, Provenance
@@ -40,6 +43,8 @@ _TRAINING = (
     ("noise offset", "ss_noise_offset"),
     ("seed", "ss_seed"),
     ("trigger", "modelspec.trigger_phrase"),
+    ("prediction", "modelspec.prediction_type"),
+    ("bases differ", DISAGREEMENT),
 )
 
 
@@ -56,6 +61,8 @@ class Description:
     """A LoRA file described.
 
     Attributes:
+        family: a key of ``FAMILIES``, ``unknown``, or the name of a model that only shares a family's names.
+        model: which model it is for, in words, as far as names, shapes and header tell.
         kind: ``lora`` (linear and 1x1 layers), ``locon`` (3x3 convolutions too), or what its modules are (``loha``,
             ``lokr``, ``diff``, ``dora``, ``norm``, ``bias``); several are joined by ``+``.
         ranks, alphas: how many modules have each; a module without a stored alpha counts as alpha = rank. Vectors have
@@ -69,6 +76,7 @@ class Description:
 
     path: Path
     family: str
+    model: str
     scheme: str
     kind: str
     modules: int
@@ -94,6 +102,7 @@ class Description:
         return {
             "path": str(self.path),
             "family": self.family,
+            "model": self.model,
             "scheme": self.scheme,
             "kind": self.kind,
             "modules": self.modules,
@@ -120,7 +129,7 @@ class Description:
 
     def _facts(self) -> list[tuple[str, str]]:
         facts = [
-            ("family", f"{self.family}, {self.kind}, blocks {self.scheme}"),
+            ("family", f"{self._family_text()}, {self.kind}, blocks {self.scheme}"),
             ("modules", str(self.modules)),
             ("rank", _counts(self.ranks)),
             ("alpha", _counts(self.alphas)),
@@ -136,6 +145,12 @@ class Description:
         facts += [(name, self.metadata[key]) for name, key in _TRAINING if self.metadata.get(key, "None") != "None"]
         made = self.made
         return facts if made is None else [*facts, *_made(made)]
+
+    def _family_text(self) -> str:
+        """The family by its key, and the model in words where the key alone would not tell, or be too sure."""
+        if self.model in (UNCERTAIN, UNKNOWN.title):
+            return self.model if self.model == UNCERTAIN else self.family
+        return f"{self.family} ({self.model})" if self.family == UNKNOWN.name else self.family
 
     def _hash_text(self) -> str:
         stored = self.metadata.get("sshs_model_hash")
@@ -163,7 +178,8 @@ def describe(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> De
     alphas = Counter(adapter.alphas.get(name, float(rank)) for name, rank in ranks.items())
     return Description(
         path=Path(path),
-        family=adapter.family,
+        family=adapter.identity.label,
+        model=adapter.identity.title,
         scheme=scheme.name,
         kind=_kind(adapter.kinds, adapter.shapes),
         modules=len(adapter),
@@ -200,7 +216,8 @@ def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Descr
     order = (*sorted_blocks(scheme, (name for name in counts if name != NO_BLOCK)), NO_BLOCK)
     return Description(
         path=Path(path),
-        family=decoded.family,
+        family=decoded.identity.label,
+        model=decoded.identity.title,
         scheme=scheme.name,
         kind=_kind(kinds, {name: piece.shape for name, piece in pieces.items()}),
         modules=len(pieces),

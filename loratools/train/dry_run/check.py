@@ -46,7 +46,7 @@ def _checks(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, Ca
     if config.sample_sampler is not None:
         yield ("sample_sampler",), partial(find_sampler, config.sample_sampler)
     if config.sample_prompts:
-        yield ("sample_prompts",), partial(check_prompts, config.sample_prompts)
+        yield ("sample_prompts",), partial(check_prompts, config.sample_prompts, config.name)
     for place, subset in subsets_by_place(config):
         for key in FILES_OF_FOLDER:
             if (path := getattr(subset, key)) is not None:
