@@ -21,7 +21,7 @@ from loratools.adapter.algebra.rank import spectrum
 from loratools.adapter.files.epoch_files import epochs
 from loratools.adapter.files.file import Adapter, read
 from loratools.adapter.parallel import in_order
-from loratools.blocks.scheme import SCHEMES, Scheme, full_scheme, sorted_blocks
+from loratools.blocks.scheme import SCHEMES, UNKNOWN, Scheme, full_scheme, sorted_blocks
 from loratools.blocks.vector import BlockVector
 from loratools.errors import BlockError, FileError, ShapeError
 from loratools.ops.merging.one_model import read_alike
@@ -119,12 +119,18 @@ class Suggestion:
                     _shown(self.guide_gp1.get(name)),
                 ]
             rows.append(row + ["-"] * (len(head) - len(row)))
-        lines = [table(rows), "", f"GP2 that removes the base's part and no more: {_list(self.gp2)}"]
+        lines = [table(rows), "", f"GP2 that removes the base's part and no more: {self._list(self.gp2)}"]
         if self.growth:
-            lines.append(f"GP1 with the growing blocks held back: {_list(self.gp1)}")
+            lines.append(f"GP1 with the growing blocks held back: {self._list(self.gp1)}")
             suspects = " ".join(self.suspects) or "none"
             lines.append(f"still growing while the rest has settled (overfit suspects): {suspects}")
         return "\n".join(lines)
+
+    def _list(self, weights: Mapping[str, float]) -> str:
+        """A vector as a merge string takes it: bare numbers, or with names where the blocks have no agreed order."""
+        numbers = {name: f"{weight:.3f}".rstrip("0").rstrip(".") for name, weight in weights.items()}
+        named = self.scheme == UNKNOWN.name
+        return ",".join(f"{name}={number}" if named else number for name, number in numbers.items())
 
 
 def suggest(
@@ -302,7 +308,3 @@ def _scheme(adapters: Sequence[Adapter]) -> Scheme:
 
 def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
-
-
-def _list(weights: Mapping[str, float]) -> str:
-    return ",".join(f"{weight:.3f}".rstrip("0").rstrip(".") for weight in weights.values())
