@@ -34,8 +34,8 @@ class Patcher:
     Every touched weight is saved once (on its own device) before it is first changed; :meth:`restore` copies the saved
     bits back. The sum W0 + w * delta is computed in float32 and then cast once.
 
-    A module is written only if it does not hold the right sum already. ``content_keys`` identify deltas: equal keys under
-    name mean equal numbers. Without keys the deltas of one mapping equal themselves and no others.
+    A module is written only if it does not hold the right sum already. ``content_keys`` identify deltas: equal keys
+    under a name mean equal numbers. Without keys the deltas of one mapping equal themselves and no others.
     """
 
     def __init__(self, base: Base) -> None:
