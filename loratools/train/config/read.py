@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from loratools.errors import RecipeError, did_you_mean
+from loratools.base.base_path import base_path, is_hub_id, missing_base
+from loratools.errors import BaseModelError, RecipeError, did_you_mean
 from loratools.files import find_beside, windows_path
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.data import OF_DATA_SETS, Subset
@@ -59,7 +60,7 @@ def read_config(
     Args:
         dataset: sd-scripts' dataset config, for a file of options that does not name it; ``dataset_config`` among the
             overrides is one too.
-        must_exist: refuse folders of images that are not there.
+        must_exist: refuse folders of images, and a base, that are not there.
     Raises:
         RecipeError: for a file that cannot be read, an unknown key or preset, or a value out of range.
     """
@@ -77,6 +78,7 @@ def read_config(
         config = _made(given, document.data, origin)
     if must_exist:
         _check_folders(config, origin)
+        _check_base(config.base, origin)
     return config, notes
 
 
@@ -150,6 +152,18 @@ def _check_folders(config: TrainConfig, origin: _Origin) -> None:
         if place[0] in origin.over:
             raise RecipeError(f"--{place[0]}: {message}", place=place, reason=message)
         raise origin.error((*place, "folder"), message, str(subset.folder))
+
+
+def _check_base(name: str, origin: _Origin) -> None:
+    """Raise RecipeError for a base that is nowhere on this machine and no hub model's name.
+
+    Raises:
+        BaseModelError: for one of the command line, whose message names no file.
+    """
+    if base_path(name).expanduser().exists() or is_hub_id(name):
+        return
+    message = missing_base(name, origin.beside())
+    raise BaseModelError(message) if "base" in origin.over else origin.error(("base",), message, name)
 
 
 def _without(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -106,7 +106,7 @@ METADATA = (
     "preprocessor",
     "is_negative_embedding",
 )
-# translated together with another option, see sd_scripts.py
+# translated together with another option, see config_file.py
 TOGETHER = frozenset({
     "dataset_config", "cache_latents", "cache_latents_to_disk", "network_train_unet_only",
     "network_train_text_encoder_only", "max_train_steps", "v_parameterization", "lr_scheduler_args", *NETWORK_OPTIONS,
