@@ -26,7 +26,8 @@ ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
 FLOORS: dict[str, list[str]] = {
     "adapter": ["foreign_file parallel", "header", "algebra", "architectures", "files"],
     "ops": [
-        "text_table randomized_svd", "report", "merging", "analysis style_removal", "subtract resize extract convert",
+        "text_table randomized_svd extract_parts", "report", "merging", "analysis style_removal",
+        "subtract resize extract convert",
     ],
     "base": [
         "quiet to_device picture_size", "base_path model text_model", "single_file vae_path", "load", "vae", "prompt",
