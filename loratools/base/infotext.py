@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,9 +154,19 @@ def parameters(text: str) -> Parameters:
     ``Negative prompt:`` at the start of a line is the negative prompt.
     """
     *lines, last = text.strip().split("\n")
-    pairs = _PAIR.findall(last)
+    pairs = read_pairs(last)
     if len(pairs) < _LEAST_PAIRS:
-        lines, pairs = [*lines, last], []
+        lines, pairs = [*lines, last], {}
+    return Parameters(*prompt_sides(lines), pairs)
+
+
+def read_pairs(line: str) -> dict[str, str]:
+    """The pairs in a line of ``Key: value``; values in double quotes are JSON strings."""
+    return {key: _unquoted(value) for key, value in _PAIR.findall(line)}
+
+
+def prompt_sides(lines: Iterable[str]) -> tuple[str, str]:
+    """The prompt, and the negative prompt that follows ``Negative prompt:`` at the start of a line."""
     sides: tuple[list[str], list[str]] = [], []
     negative = False
     for line in map(str.strip, lines):
@@ -164,7 +174,7 @@ def parameters(text: str) -> Parameters:
             negative, line = True, line.removeprefix(_NEGATIVE).strip()
         if line or sides[negative]:
             sides[negative].append(line)
-    return Parameters("\n".join(sides[0]), "\n".join(sides[1]), {key: _unquoted(value) for key, value in pairs})
+    return "\n".join(sides[0]), "\n".join(sides[1])
 
 
 def _unquoted(value: str) -> str:
