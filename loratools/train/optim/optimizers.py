@@ -92,7 +92,7 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
 
 def _class_name(name: str) -> str:
     """What the optimiser's class is called, whether its package is installed or not."""
-    paths = {**{key: key for key in _torch_optimizers()}, **{key: named.path for key, named in _NAMED.items()}}
+    paths = {**{key: key for key in _torch_optimizers()}, **{key: named.path for key, named in _BY_SHORT_NAME.items()}}
     by_lower = {key.lower(): path for key, path in paths.items()}
     return by_lower.get(name.lower(), name).rpartition(".")[2]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from loratools.errors import did_you_mean
-from loratools.train.sd_scripts.options import ACCEPTED, GUI_ALIASES, GUI_OPTIONS, RESTRICTED, OPTIONS, COMBINED
+from loratools.train.sd_scripts.options import ACCEPTED, COMBINED, GUI_ALIASES, GUI_OPTIONS, OPTIONS, RESTRICTED
 
 _TOGETHER = {  # options without a single setting of ours
     "dataset_config": "the file as a CONFIG",

@@ -16,12 +16,12 @@ from loratools.train.sd_scripts.json_file import read_json
 from loratools.train.sd_scripts.kohya_gui import gui_options, is_gui_file
 from loratools.train.sd_scripts.options import (
     ACCEPTED,
+    COMBINED,
     GUI_ALIASES,
     GUI_LYCORIS,
     GUI_ONLY,
-    RESTRICTED,
     OPTIONS,
-    COMBINED,
+    RESTRICTED,
 )
 from loratools.train.sd_scripts.other_trainers import GUI_SIGNS, refuse_other_trainers
 from loratools.train.sd_scripts.toml_file import read_toml
