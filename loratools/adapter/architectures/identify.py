@@ -193,14 +193,10 @@ def _sd3_or_unknown(
     """A file that is not Flux's by names or shapes."""
     if "sd3" not in families or stated_model(metadata) is not None or (parts and "flux2" in parts.verdicts):
         return _unknown(shapes, metadata)
-    real = {shape[0] for stem, shape in shapes.items() if _is_attention(stem) and len(shape) > 1}
+    real = {min(shape) for stem, shape in shapes.items() if "transformer_blocks" in stem and len(shape) > 1}
     if any(width >= _SMALLEST_REAL_WIDTH and width not in _SD3_WIDTHS for width in real):
         return _unknown(shapes, metadata)
     return _as_family("sd3", None)
-
-
-def _is_attention(stem: str) -> bool:
-    return stem.endswith(("attn.to_q", "attn_to_q", "attn.to_k", "attn_to_k", "attn.to_v", "attn_to_v"))
 
 
 @dataclass(frozen=True)
@@ -244,7 +240,7 @@ def _verdict(fused: FusedWeight, shape: Shape) -> str:
     """Whose a module's shape is, in widths of Flux's blocks: ``flux``, ``flux2``, ``other``; empty if unclear."""
     if len(shape) != 2 or ".transformer_blocks." not in f".{fused.names[0]}".replace("single_", ""):
         return ""
-    if fused.cut == "single":
+    if fused.split == "single":
         models = {SINGLE_ROWS: "flux", _FLUX2_SINGLE_ROWS: "flux2"}
         return _of_real_width("other" if shape[0] % shape[1] else models.get(shape[0] // shape[1], "other"), shape[1])
     path, parts = _path(fused.names[0]), len(fused.names)
