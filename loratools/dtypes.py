@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 Dtype = Literal["fp16", "bf16", "fp32"]  # what files are written in and models are run in
 DTYPE_NAMES: tuple[str, ...] = get_args(Dtype)
 _STORED: Mapping[str, str] = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}
-# every type that a safetensors file may hold -> bytes of one number
-ITEM_SIZES: Mapping[str, int] = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
-    "I32": 4, "U32": 4, "F32": 4, "F64": 8, "I64": 8, "U64": 8,
+# every type that a safetensors file may hold -> bits of one number
+ITEM_BITS: Mapping[str, int] = {
+    "F4": 4, "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "F64": 64,
+    "I64": 64, "U64": 64, "C64": 64,
 }  # fmt: skip
 # those of them that torch computes with -> torch's name
 _TORCH: Mapping[str, str] = {
@@ -81,4 +82,4 @@ def stored_name(dtype: torch.dtype) -> str:
 
 def item_size(name: str) -> int:
     """Bytes of one number of one of the :data:`DTYPE_NAMES`."""
-    return ITEM_SIZES[_STORED[name]]
+    return ITEM_BITS[_STORED[name]] // 8

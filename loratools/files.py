@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from filelock import FileLock, Timeout
 
@@ -134,6 +134,12 @@ def utf8_text(text: str) -> str:
     """``text`` with a ``?`` for each character that UTF-8 cannot hold: half a surrogate pair, as other programs leave
     in metadata that they cut (``"\\ud83d"`` in JSON)."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def windows_path(name: str | os.PathLike[str]) -> PureWindowsPath | None:
+    """A path that only Windows writes, with a drive or a server in front, on another system; None for any other."""
+    path = PureWindowsPath(os.fspath(name))
+    return path if os.name != "nt" and path.drive and "\\" in os.fspath(name) else None
 
 
 def find_beside(name: str | os.PathLike[str], folders: Iterable[Path]) -> Path | None:

@@ -91,6 +91,24 @@ class Document:
         keys = {path[size:]: span for path, span in self.keys.items() if path[:size] == place}
         return Document(data, self.source, self.text, spans, keys, self.others)
 
+    def moved(self, data: Any, places: Mapping[Place, Place]) -> Document:
+        """A document of ``data``, made from this one's, that knows in which line of this text each part stands.
+
+        Args:
+            places: the place of a part here -> its place in ``data``; what lies inside of it moves along.
+        """
+
+        def moved(spans: Mapping[Place, SourceSpan]) -> dict[Place, SourceSpan]:
+            result: dict[Place, SourceSpan] = {(): SourceSpan(1, 1, 0, 0)}
+            for path, span in spans.items():
+                for size in range(len(path), 0, -1):
+                    if (place := places.get(path[:size])) is not None:
+                        result[(*place, *path[size:])] = span
+                        break
+            return result
+
+        return Document(data, self.source, self.text, moved(self.spans), moved(self.keys), self.others)
+
     def where(self, path: Place) -> str:
         """``FILE, line N: a.b.c``, for the start of an error message."""
         dotted = ".".join(str(part) for part in path)

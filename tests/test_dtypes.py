@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from loratools.dtypes import DTYPE_NAMES, ITEM_SIZES, dtype_name, item_size, stored_name, torch_dtype, torch_dtype_of
+from loratools.dtypes import DTYPE_NAMES, ITEM_BITS, dtype_name, item_size, stored_name, torch_dtype, torch_dtype_of
 from loratools.errors import FormatError
 
 
@@ -20,9 +20,9 @@ def test_names_and_types_are_each_others_inverse() -> None:
 
 
 def test_sizes_are_those_of_torch() -> None:
-    for stored, size in ITEM_SIZES.items():
+    for stored, bits in ITEM_BITS.items():
         dtype = torch_dtype_of(stored)
-        assert dtype is None or dtype.itemsize == size, stored
+        assert dtype is None or 8 * dtype.itemsize == bits, stored
     assert torch_dtype_of("F4") is None
 
 

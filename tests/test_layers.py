@@ -24,9 +24,10 @@ ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
 # inside a room, floor by floor; the folders and files of one floor do not import one another
 FLOORS: dict[str, list[str]] = {
-    "adapter": ["header parallel", "algebra", "architectures", "files"],
+    "adapter": ["foreign_file parallel", "header", "algebra", "architectures", "files"],
     "ops": [
-        "text_table randomized_svd", "report", "merging", "analysis style_removal", "subtract resize extract convert",
+        "text_table randomized_svd extract_parts", "report", "merging", "analysis style_removal",
+        "subtract resize extract convert",
     ],
     "base": [
         "quiet to_device picture_size", "base_path model text_model", "single_file vae_path", "load", "vae", "prompt",

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loratools.dtypes import ITEM_SIZES
+from loratools.adapter.foreign_file import what_it_is
+from loratools.dtypes import ITEM_BITS
 from loratools.errors import FileError, FormatError
 from loratools.files import utf8_text
 
@@ -115,9 +116,10 @@ def _header_bytes(path: Path) -> tuple[bytes, int]:
         with open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             first = stream.read(8)
-            _check_start(path, first, size)
+            if size == 0:
+                raise FormatError(f"{path} is empty (0 bytes); download or export it again")
             length = int.from_bytes(first, "little")
-            if length > min(_LONGEST, size - 8):
+            if size < 10 or length > min(_LONGEST, size - 8):
                 raise FormatError(_no_safetensors(path, first, length, size))
             return stream.read(length), size
     except FileNotFoundError as error:
@@ -128,36 +130,41 @@ def _header_bytes(path: Path) -> tuple[bytes, int]:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _check_start(path: Path, first: bytes, size: int) -> None:
-    if size == 0:
-        raise FormatError(f"{path} is empty (0 bytes); download or export it again")
-    if size < 10:
-        raise FormatError(f"{path} is truncated: {size} bytes hold no safetensors header; download it again")
-
-
 def _no_safetensors(path: Path, first: bytes, length: int, size: int) -> str:
-    if first[:4] == b"PK\x03\x04" or first[:1] == b"\x80":
-        return f"{path} is a pickled torch file, not safetensors; convert it to .safetensors first"
+    if (other := what_it_is(path)) is not None:
+        return f"{path} {other}"
+    if size < 10:
+        return f"{path} is truncated: {size} bytes hold no safetensors header; download it again"
     if length > _LONGEST:
-        return f"{path} is not a safetensors file: its first 8 bytes ({first!r}) announce a header of {length} bytes"
+        return (
+            f"{path} is not a safetensors file: its first 8 bytes ({first!r}) announce a header of {length} bytes; "
+            "download it again"
+        )
     return f"{path} is truncated: its header should have {length} bytes, the file has {size}; download it again"
 
 
 def _parse(path: Path, raw: bytes) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The header's JSON. As in the safetensors library the last of two equal names counts, but for one case: a tensor
+    that is named twice must be the same both times, since its bytes are counted once."""
+
+    def last_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         entries = dict(pairs)
         if len(entries) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise FormatError(f"{path} names '{twice}' twice in its header; export it again")
+            for name, entry in pairs:
+                if entry != entries[name] and not isinstance(entry, str):
+                    raise FormatError(f"{path} names '{_clip(name)}' twice in its header; export it again")
         return entries
 
     try:
-        entries = json.loads(raw.decode("utf-8"), object_pairs_hook=unique, parse_constant=_refuse_constant)
+        entries = json.loads(raw.decode("utf-8"), object_pairs_hook=last_wins, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is not a safetensors file: its header is no JSON ({_short(error)})") from error
+        if (other := what_it_is(path)) is not None and not raw.lstrip().startswith(b"{"):
+            raise FormatError(f"{path} {other}") from error
+        raise FormatError(
+            f"{path} is not a safetensors file: its header is no JSON ({_short(error)}); download or export it again"
+        ) from error
     if not isinstance(entries, dict):
-        raise FormatError(f"{path} is not a safetensors file: its header is no JSON object")
+        raise FormatError(f"{path} is not a safetensors file: its header is no JSON object; download it again")
     return entries
 
 
@@ -170,6 +177,8 @@ def _short(error: Exception) -> str:
 
 
 def _metadata(path: Path, entry: object) -> dict[str, str]:
+    if entry is None:  # as some programs write no metadata
+        return {}
     if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
         raise FormatError(f"{path} is not a safetensors file: its __metadata__ must map names to text")
     return {utf8_text(key): utf8_text(value) for key, value in entry.items()}
@@ -181,9 +190,11 @@ def _tensor(path: Path, name: str, entry: object) -> TensorInfo:
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]}:
             pass
+        case [str(dtype), list(shape), [int(start), int(end)]]:  # the library reads an entry without names too
+            pass
         case _:
             raise FormatError(f"{path} has a malformed header entry for '{_clip(name)}'; export it again")
-    if dtype not in ITEM_SIZES:
+    if dtype not in ITEM_BITS:
         raise FormatError(f"{path} stores '{_clip(name)}' as {_clip(dtype)}, which is not supported; save it as F16")
     sizes = [size for size in shape if type(size) is int and 0 <= size < 2**48]
     if len(sizes) != len(shape) or not 0 <= start <= end:
@@ -191,7 +202,7 @@ def _tensor(path: Path, name: str, entry: object) -> TensorInfo:
     count = 1
     for size in sizes:
         count = min(count * size, 2**60)
-    if count * ITEM_SIZES[dtype] != end - start:
+    if count * ITEM_BITS[dtype] != 8 * (end - start):
         raise FormatError(
             f"{path} declares shape {sizes} of {dtype} for '{_clip(name)}' but {end - start} bytes; export it again"
         )

@@ -108,11 +108,32 @@ def locate_base(name: str | Path, *, offline: bool = False) -> BaseLocation:
             )
         return BaseLocation(text, BaseKind.FILE, path)
     if not is_hub_id(text):
-        raise BaseModelError(
-            f"there is no base model '{text}'{did_you_mean(text, [POCKET])}; give a Diffusers "
-            "folder, a .safetensors or .ckpt checkpoint, a hub id such as owner/model, or 'pocket'"
-        )
+        raise BaseModelError(missing_base(text))
     return BaseLocation(text, BaseKind.HUB, _download(text, offline))
+
+
+def missing_base(name: str, beside: str = "") -> str:
+    """The message for a base that is nowhere, with where it was looked for.
+
+    Args:
+        beside: the places besides the current folder, in words.
+    """
+    path = Path(name).expanduser()
+    where = "" if path.is_absolute() else f" (looked for in {Path.cwd()}{beside})"
+    near = did_you_mean(name, [POCKET]) or _nearest(path)
+    return (
+        f"there is no base model '{name}'{where}{near}; give a Diffusers folder, a .safetensors or .ckpt checkpoint, "
+        "a hub id such as owner/model, or 'pocket'"
+    )
+
+
+def _nearest(path: Path) -> str:
+    """The model file with the nearest name in the folder where ``path`` is not."""
+    try:
+        names = [file.name for file in path.parent.iterdir() if file.suffix.lower() in SINGLE_FILES]
+    except OSError:
+        return ""
+    return did_you_mean(path.name, names)
 
 
 def _pocket_folder() -> Path:
@@ -134,10 +155,10 @@ def _download(name: str, offline: bool) -> Path:
         except (OSError, ValueError, RuntimeError) as error:
             if offline:
                 raise BaseModelError(
-                    f"the base '{name}' is not whole in the Hugging Face cache; run once without --offline, or give a "
-                    "local folder or file"
+                    f"the base '{name}' is no folder in {Path.cwd()}, and is not whole in the Hugging Face cache; run "
+                    "once without --offline, or give a local folder or file"
                 ) from error
             raise BaseModelError(
-                f"cannot get the base '{name}' from the Hugging Face hub ({type(error).__name__}); "
-                "check its name and the connection, or give a local folder or file"
+                f"cannot get the base '{name}' from the Hugging Face hub ({type(error).__name__}), and it is no folder "
+                f"in {Path.cwd()}; check its name and the connection, or give a local folder or file"
             ) from error

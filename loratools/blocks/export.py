@@ -58,15 +58,19 @@ def as_lbw(vector: BlockVector, name: str) -> str:
     return f"{name}:{joined(numbers_of(vector))}"
 
 
-def as_prompt(vector: BlockVector, name: str, weight: float = 1.0) -> str:
+def as_prompt(vector: BlockVector, name: str, te: float = 1.0, unet: float | None = None) -> str:
     """A prompt's tag, ``<lora:NAME:1:lbw=w,w,...>``.
+
+    Args:
+        te, unet: the strength of the text encoder, and of the network where it has another.
 
     Raises:
         BlockError: for a name that a prompt cannot hold, or see :func:`numbers_of`.
     """
     if not name or set(name) & set(":<>\n"):
         raise BlockError(f"'{name}' cannot stand in a prompt's tag; rename the LoRA, without ':' '<' and '>'")
-    return f"<lora:{name}:{number(weight)}:lbw={joined(numbers_of(vector))}>"
+    weights = number(te) if unet is None or unet == te else f"{number(te)}:{number(unet)}"
+    return f"<lora:{name}:{weights}:lbw={joined(numbers_of(vector))}>"
 
 
 def as_inspire(vector: BlockVector, order: Order | None = None, *, drop: bool = False) -> str:
@@ -78,8 +82,8 @@ def as_inspire(vector: BlockVector, order: Order | None = None, *, drop: bool = 
     return joined(inspire_numbers(vector, order or order_for(vector), drop=drop))
 
 
-def as_diffusers(vector: BlockVector) -> dict[str, Any]:
-    """What ``pipeline.set_adapters("name", adapter_weights=...)`` takes.
+def as_diffusers(vector: BlockVector, te: float = 1.0, unet: float = 1.0) -> dict[str, Any]:
+    """What ``pipeline.set_adapters("name", adapter_weights=...)`` takes: each weight times its part's strength.
 
     Only blocks with attention have a place there, so the vector should be one of 17 (SD1) or 12 (SDXL).
 
@@ -93,13 +97,13 @@ def as_diffusers(vector: BlockVector) -> dict[str, Any]:
             "--to 17 (SD1) or --to 12 (SDXL)"
         )
     numbers_of(vector)
-    text = {"text_encoder": vector.weight("BASE")}
-    text |= {"text_encoder_2": vector.weight("BASE")} if vector.scheme.family == "sdxl" else {}
+    text = {"text_encoder": vector.weight("BASE") * te}
+    text |= {"text_encoder_2": vector.weight("BASE") * te} if vector.scheme.family == "sdxl" else {}
     sides = {
-        side: {level: [vector.weight(name) for name in names.split()] for level, names in blocks.items()}
+        side: {level: [vector.weight(name) * unet for name in names.split()] for level, names in blocks.items()}
         for side, blocks in levels.items()
     }
-    return {**text, "unet": {"down": sides["down"], "mid": vector.weight("M00"), "up": sides["up"]}}
+    return {**text, "unet": {"down": sides["down"], "mid": vector.weight("M00") * unet, "up": sides["up"]}}
 
 
 def scheme_named(text: str, family: str | None = None) -> Scheme:

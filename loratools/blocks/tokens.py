@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 
 
-def split_items(text: str, separator: str = ",") -> list[str]:
-    """``text`` at each ``separator`` that stands outside parentheses, the parts stripped."""
+def split_items(text: str, separator: str = ",", *, strip: bool = True) -> list[str]:
+    """``text`` at each ``separator`` that stands outside parentheses.
+
+    Args:
+        strip: leave out the spaces around each part.
+    """
     items, start, depth = [], 0, 0
     for index, character in enumerate(text):
         if character in "()":
             depth += 1 if character == "(" else -1
         elif character == separator and depth == 0:
-            items.append(text[start:index].strip())
+            items.append(text[start:index])
             start = index + 1
-    return [*items, text[start:].strip()]
+    items.append(text[start:])
+    return [item.strip() for item in items] if strip else items
 
 
 def is_number(text: str) -> bool:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
@@ -145,6 +145,29 @@ def short_terms(text: str) -> str:
 def print_json(value: Any) -> None:
     """Strict JSON on stdout; a number that JSON cannot express (infinity, NaN) becomes null."""
     click.echo(json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False))
+
+
+class Report(Protocol):
+    """What an operation says of its result."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to mind, a sentence each."""
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values."""
+
+    def text(self) -> str:
+        """For a person."""
+
+
+def print_report(report: Report, as_json: bool) -> None:
+    """A report on stdout, and on stderr the warnings that its text does not hold itself."""
+    text = "" if as_json else report.text()
+    for warning in report.warnings:
+        if warning not in text:
+            click.echo(f"warning: {warning}", err=True)
+    print_json(report.json()) if as_json else click.echo(text)
 
 
 def _finite(value: Any) -> Any:

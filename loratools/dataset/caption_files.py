@@ -1,4 +1,7 @@
-"""The caption of every image, from a metadata file or the text file beside it, and what lies there unread."""
+"""The caption of every image, from a metadata file or the text file beside it, and what lies there unread.
+
+The caption of ``0.png`` is ``0.txt``, or else ``0.png.txt`` as downloaders write it; the ending may be in capitals.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loratools.dataset.caption_metadata import Captions
-from loratools.dataset.folder import CAPTION_EXTENSIONS, Folder
+from loratools.dataset.caption_metadata import Captions, read_caption_entry
+from loratools.dataset.folder import CAPTION_EXTENSIONS, Folder, files_in
 from loratools.errors import DatasetError
 
 _SHOWN = 10
+# what captions of one image are called besides: named as unread, so that the folder's word never replaces them
+_OTHER_EXTENSIONS = (".json", ".tags", ".tag", ".cap", ".captions", ".text", ".yaml", ".yml", ".xml")
 
 
 @dataclass(frozen=True)
@@ -30,21 +35,51 @@ class Uncaptioned:
 
 @dataclass(frozen=True)
 class FolderCaptions:
-    """The captions of one folder, in the order of its images; ``class_tokens`` stood in for those that are missing."""
+    """The captions of one folder, in the order of its images; ``class_tokens`` stood in for those that are missing.
+
+    Attributes:
+        files: every file that belongs to an image, those that are unread (and named in ``notes``) too.
+    """
 
     texts: tuple[str, ...]
     class_tokens: str | None
     uncaptioned: tuple[Uncaptioned, ...]
     notes: tuple[str, ...]
+    files: frozenset[Path]
 
 
 @dataclass(frozen=True)
 class _Caption:
     """The text of one image, the file it is from (None: from none), and the files that could have held it."""
 
+    image: Path
     text: str
     source: Path | None
     unread: tuple[Path, ...]
+
+
+class _Beside:
+    """The files beside images; every folder is listed once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, list[Path]]] = {}
+
+    def find(self, image: Path, extensions: Sequence[str]) -> list[Path]:
+        """Files named after ``image`` without its ending, or with it, and one of ``extensions``, whatever its case.
+
+        First those without the image's ending, in the order of ``extensions``.
+        """
+        if image.parent not in self._folders:
+            by_name = self._folders[image.parent] = {}
+            for file in files_in(image.parent):
+                by_name.setdefault(file.name.lower(), []).append(file)
+        listed = self._folders[image.parent]
+        files: list[Path] = []
+        for start in (image.stem, image.name):
+            for name in (f"{start}{extension}" for extension in extensions):
+                same = [file for file in listed.get(name.lower(), ()) if file.name.startswith(start)]
+                files += [file for file in same if file.name == name] + [file for file in same if file.name != name]
+        return list(dict.fromkeys(files))
 
 
 def find_captions(folder: Folder, paths: Sequence[Path], listed: Captions, word: str) -> FolderCaptions:
@@ -57,7 +92,8 @@ def find_captions(folder: Folder, paths: Sequence[Path], listed: Captions, word:
     Raises:
         DatasetError: for a caption or a metadata file that cannot be read.
     """
-    captions = [_find(path, folder, listed) for path in paths]
+    beside = _Beside()
+    captions = [_find(path, folder, listed, beside) for path in paths]
     class_tokens, notes = folder.class_tokens, list[str]()
     bare = not listed.by_name and not any(caption.source or caption.unread for caption in captions)
     if class_tokens is None and word and bare:
@@ -65,12 +101,15 @@ def find_captions(folder: Folder, paths: Sequence[Path], listed: Captions, word:
         notes.append(f"{folder.path} has no captions; every image is captioned '{word}', from its name")
     notes += _unread(folder, captions)
     uncaptioned = (
-        Uncaptioned(path, path.with_suffix(folder.options.extensions[0]), next(iter(caption.unread), None))
-        for path, caption in zip(paths, captions, strict=True)
+        Uncaptioned(
+            caption.image, caption.image.with_suffix(folder.options.extensions[0]), next(iter(caption.unread), None)
+        )
+        for caption in captions
         if not caption.text and class_tokens is None
     )
+    files = {file for caption in captions for file in (caption.source, *caption.unread) if file is not None}
     texts = tuple(caption.text or class_tokens or "" for caption in captions)
-    return FolderCaptions(texts, class_tokens, tuple(uncaptioned), tuple(notes))
+    return FolderCaptions(texts, class_tokens, tuple(uncaptioned), tuple(notes), frozenset(files))
 
 
 def refuse_uncaptioned(missing: Sequence[Uncaptioned]) -> None:
@@ -79,13 +118,14 @@ def refuse_uncaptioned(missing: Sequence[Uncaptioned]) -> None:
         return
     shown = ", ".join(str(image.path) for image in missing[:_SHOWN])
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-    beside = next(((image.unread, image.expected) for image in missing if image.unread), None)
+    beside = next(((image.path, image.unread, image.expected) for image in missing if image.unread), None)
     if beside is not None:
-        unread, expected = beside
+        path, unread, expected = beside
+        extension = _extension(unread, path)
         count = sum(image.unread is not None for image in missing)
         remedy = (
-            f"{count} of them have a {unread.suffix}, such as {unread.name}, which is not read, "
-            f"since {expected.name} is expected; set caption_extension to {unread.suffix}"
+            f"{count} of them have a {extension}, such as {unread.name}, which is not read, "
+            f"since {expected.name} is expected; set caption_extension to {extension}"
         )
     else:
         remedy = f"write their tags into {missing[0].expected.name} and so on, or name another caption_extension"
@@ -95,15 +135,15 @@ def refuse_uncaptioned(missing: Sequence[Uncaptioned]) -> None:
     )
 
 
-def _find(path: Path, folder: Folder, listed: Captions) -> _Caption:
+def _find(path: Path, folder: Folder, listed: Captions, beside: _Beside) -> _Caption:
     extensions = folder.options.extensions
-    beside = [path.with_suffix(extension) for extension in dict.fromkeys((*extensions, *CAPTION_EXTENSIONS))]
-    beside = [file for file in beside if file.is_file()]
+    read = beside.find(path, extensions)
+    files = list(dict.fromkeys((*read, *beside.find(path, (*CAPTION_EXTENSIONS, *_OTHER_EXTENSIONS)))))
     text, source = listed.of(path), folder.options.metadata_file
     if not text:
-        source = next((file for file in beside if file.suffix in extensions), None)
-        text = _read(source, folder.rules.wildcards) if source else ""
-    return _Caption(text, source, tuple(file for file in beside if file != source))
+        source = next(iter(read), None)
+        text = _read(source, folder.rules.wildcards, folder.rules.separator) if source else ""
+    return _Caption(path, text, source, tuple(file for file in files if file not in (source, path)))
 
 
 def _unread(folder: Folder, captions: Sequence[_Caption]) -> Iterator[str]:
@@ -111,30 +151,44 @@ def _unread(folder: Folder, captions: Sequence[_Caption]) -> Iterator[str]:
     kinds: Mapping[tuple[str, str, str], list[Path]] = defaultdict(list)
     for caption in captions:
         for file in caption.unread:
-            kinds[file.suffix, *_reason(caption, folder, file.suffix)].append(file)
-    for (suffix, reason, remedy), files in kinds.items():
+            extension = _extension(file, caption.image)
+            kinds[extension, *_reason(caption, folder, extension)].append(file)
+    for (extension, reason, remedy), files in kinds.items():
         several = " and so on" if len(files) > 1 else ""
-        yield f"not read: {len(files)} {suffix} in {folder.path} ({files[0].name}{several}), {reason}; {remedy}"
+        yield f"not read: {len(files)} {extension} in {folder.path} ({files[0].name}{several}), {reason}; {remedy}"
 
 
-def _reason(caption: _Caption, folder: Folder, suffix: str) -> tuple[str, str]:
-    """Why a file of this suffix is not the caption, and how it would be."""
-    read_instead = f"set caption_extension to {suffix} to read them"
+def _extension(file: Path, image: Path) -> str:
+    """What a file's name has after that of its image: ``.txt``, or ``.png.txt`` where it has the image's ending too."""
+    return file.name[len(image.stem) :]
+
+
+def _reason(caption: _Caption, folder: Folder, extension: str) -> tuple[str, str]:
+    """Why a file of this extension is not the caption, and how it would be."""
+    read_instead = f"set caption_extension to {extension} to read them"
     if caption.source is None:
         return f"since captions are expected in {' or '.join(folder.options.extensions)}", read_instead
     if caption.source == folder.options.metadata_file:
         return f"since {caption.source} has these images' captions", "leave metadata_file out to read them"
-    return f"since the {caption.source.suffix} of the same name is", read_instead
+    is_read = _extension(caption.source, caption.image)
+    if is_read.lower() == extension.lower():
+        return f"since the {is_read} of the same name is", "take them away, or rename them"
+    return f"since the {is_read} of the same name is", read_instead
 
 
-def _read(path: Path, lines_apart: bool) -> str:
-    """The caption; several lines (one tag a line, as some taggers write) are joined with commas, or else kept apart."""
+def _read(path: Path, lines_apart: bool, separator: str) -> str:
+    """The caption; several lines (one tag a line, as some taggers write) are joined with commas, or else kept apart.
+
+    Of a ``.json`` it is what its ``caption`` and ``tags`` say.
+    """
     try:
-        lines = path.read_bytes().decode("utf-8-sig").splitlines()
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DatasetError(f"the caption {path} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"the caption {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    if path.suffix.lower() == ".json":
+        return read_caption_entry(text, path, separator)
     return ("\n" if lines_apart else ", ").join(
-        line.strip().strip(",").strip() for line in lines if line.strip().strip(",")
+        line.strip().strip(",").strip() for line in text.splitlines() if line.strip().strip(",")
     )

@@ -38,6 +38,18 @@ def read_captions(path: Path, separator: str = ",") -> Captions:
     return Captions(_named(_read(path, separator)))
 
 
+def read_caption_entry(text: str, path: Path, separator: str) -> str:
+    """The caption that a JSON file of one image holds: ``{"caption": text, "tags": text, list, or tag: score}``.
+
+    Raises:
+        DatasetError: naming the file, if it is no JSON or has neither.
+    """
+    entry = _json(text, f"the caption {path}")
+    if not isinstance(entry, dict) or not {"caption", "tags"} & entry.keys():
+        raise DatasetError(f"the caption {path} has neither 'caption' nor 'tags'; write one of them, or a .txt beside")
+    return _caption(entry, f"the caption {path}", separator)
+
+
 def find_listed(path: Path, separator: str) -> dict[Path, str]:
     """The images that a metadata file names by their paths, sorted, with their captions.
 
@@ -106,7 +118,7 @@ def _caption(entry: Any, place: str, separator: str) -> str:
     if not isinstance(entry, dict):
         raise DatasetError(f"{place} is no object; write {{'caption': ..., 'tags': ...}}")
     parts = [entry.get("caption"), entry.get("tags")]
-    parts = [separator.join(map(str, part)) if isinstance(part, list) else part for part in parts]
+    parts = [separator.join(map(str, part)) if isinstance(part, (list, dict)) else part for part in parts]
     if any(part is not None and not isinstance(part, str) for part in parts):
         raise DatasetError(f"{place}: caption and tags must be text")
     return f"{separator} ".join(part.strip() for part in parts if part)

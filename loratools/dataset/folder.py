@@ -10,9 +10,17 @@ from typing import NamedTuple
 from loratools.dataset.captions import CaptionRules
 
 CAPTION_EXTENSIONS = (".txt", ".caption")  # of taggers and captioners; a folder's own are its ``extensions``
-IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+IMAGE_EXTENSIONS = frozenset(
+    {
+        *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".gif", ".tif", ".tiff"),
+        *(".bmp", ".dib", ".jp2", ".tga", ".qoi", ".ppm", ".pgm"),
+    }
+)
 Size = tuple[int, int]  # (width, height) in pixels
 _NUMBERED = re.compile(r"(\d+)_(.*)", re.DOTALL)
+_NUMBER_FIRST = re.compile(r"x?(\d{1,3})x?[\s_.-]+(\S.*)", re.DOTALL | re.IGNORECASE)  # 10 ink, 10-ink, 10x ink
+_NUMBER_LAST = re.compile(r"(.*[^\s_.-])[\s_.-]+x?(\d{1,3})x?", re.DOTALL | re.IGNORECASE)  # ink_10, ink x10
+_OF_THE_SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx", "icon\r"})  # files and folders, in lower case
 
 
 class NumberedName(NamedTuple):
@@ -113,18 +121,33 @@ def folder_repeats(path: Path) -> NumberedName | None:
     return NumberedName(int(match[1]), match[2]) if match else None
 
 
+def suggested_name(name: str) -> str:
+    """What a folder that is not read may be called instead: ``10 ink`` and ``ink_10`` keep their 10, others get 1."""
+    if match := _NUMBER_FIRST.fullmatch(name):
+        return f"{int(match[1])}_{match[2]}"
+    if match := _NUMBER_LAST.fullmatch(name):
+        return f"{int(match[2])}_{match[1]}"
+    return f"1_{name}"
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file or folder is there for the system or another program, not for a person."""
+    return path.name.startswith(".") or path.name.lower() in _OF_THE_SYSTEM
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files that lie in a folder itself, sorted; hidden ones do not count."""
+    return sorted(path for path in folder.iterdir() if not is_hidden(path) and path.is_file())
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders that lie directly in a folder, sorted; hidden ones do not count."""
+    return sorted(path for path in folder.iterdir() if not is_hidden(path) and path.is_dir())
+
+
 def images_in(folder: Path) -> list[Path]:
     """The pictures that lie in a folder itself, sorted; hidden ones do not count."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_EXTENSIONS and path.is_file() and not path.name.startswith(".")
-    )
-
-
-def folders_with_images(root: Path) -> list[Path]:
-    """The folders directly in ``root`` that hold pictures, by name."""
-    return sorted(path for path in root.iterdir() if path.is_dir() and images_in(path))
+    return [path for path in files_in(folder) if path.suffix.lower() in IMAGE_EXTENSIONS]
 
 
 def folders_read(root: Path, *, plain_name: bool = False) -> list[Path]:
@@ -133,5 +156,5 @@ def folders_read(root: Path, *, plain_name: bool = False) -> list[Path]:
     Args:
         plain_name: names say nothing, so that only ``root`` itself is read.
     """
-    inside = [] if plain_name else [path for path in folders_with_images(root) if _NUMBERED.fullmatch(path.name)]
-    return [root, *inside] if images_in(root) else inside
+    numbered = [] if plain_name else [path for path in folders_in(root) if _NUMBERED.fullmatch(path.name)]
+    return [path for path in (root, *numbered) if images_in(path)]

@@ -1,5 +1,7 @@
 """The pixels of one picture: opened, fitted to a size, varied in colour, and what of them counts in the loss.
 
+Every picture and mask is opened by :func:`_opened`: upright, the first frame, with 8 bits a channel.
+
 As in sd-scripts, a mask (the picture's own alpha channel, or a picture of the same name in another folder) multiplies
 the loss.
 """
@@ -7,15 +9,19 @@ the loss.
 from __future__ import annotations
 
 import random
+import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageChops, ImageEnhance, ImageOps
 
-from loratools.dataset.folder import Size
+from loratools.dataset.bit_depth import is_wide, to_eight_bits
+from loratools.dataset.folder import IMAGE_EXTENSIONS, Size
 from loratools.errors import DatasetError
 
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for a broken file
+# what Pillow raises for a broken file
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
     "box": Image.Resampling.BOX,
@@ -26,13 +32,60 @@ INTERPOLATIONS = {
 _CHANGE = 1 / 3  # chance of a change of colour, as in sd-scripts
 _HUE = 16 / 360  # of the circle, either way: sd-scripts' 8 of OpenCV's 180
 _BRIGHTNESS = 0.25  # either way: what sd-scripts' exponent on 0..255 comes to
+_CONVERTIBLE = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")  # modes that always convert
+_ORIENTATION = 0x0112  # EXIF and TIFF tag; from 5 on width and height change places
+_GREY = 8  # most that red, green and blue differ in a picture without colour: JPEG leaves a few
 
 
-def open_image(path: Path) -> Image.Image:
-    """The picture as RGB; EXIF rotation is applied and transparency becomes white.
+@dataclass(frozen=True)
+class Header:
+    """What is known of a picture without its pixels: its size as it is seen, if it may be transparent, if it moves."""
+
+    size: Size
+    transparent: bool
+    animated: bool
+
+
+def read_header(path: Path) -> Header:
+    """The header of the picture at ``path``; its pixels are decoded only where the header is not enough.
+
+    Raises:
+        DatasetError: if it is none, or has values of which :func:`open_image` cannot tell what is white.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            size, transparent = image.size, has_alpha(image)
+            animated = image.format != "MPO" and getattr(image, "is_animated", False)
+            decode = is_wide(image) or image.mode not in _CONVERTIBLE or (turned and image.format == "TIFF")
+    except _UNREADABLE as error:
+        raise DatasetError(unreadable(path, error)) from error
+    if decode:  # Pillow turns a TIFF's size by itself, in some versions
+        size = _opened(path).size
+    elif turned:
+        size = size[1], size[0]
+    return Header(size, transparent, animated)
+
+
+def is_grey(path: Path) -> bool:
+    """Whether a picture has no colour, but for one pixel in a hundred.
 
     Raises:
         DatasetError: if the file cannot be decoded.
+    """
+    image = _opened(path)
+    if image.mode in ("1", "L", "LA"):
+        return True
+    image.thumbnail((256, 256))
+    values = np.asarray(on_white(image)).astype(np.int16)
+    return bool(np.percentile(values.max(axis=-1) - values.min(axis=-1), 99) <= _GREY)
+
+
+def open_image(path: Path) -> Image.Image:
+    """The picture as RGB, 8 bits a channel; EXIF rotation is applied and transparency becomes white.
+
+    Raises:
+        DatasetError: if the file cannot be decoded, or its values do not tell what is white.
     """
     return on_white(_opened(path))
 
@@ -91,7 +144,7 @@ def recolored(image: Image.Image, rng: random.Random) -> Image.Image:
 
 def has_alpha(image: Image.Image) -> bool:
     """Whether an image may be transparent somewhere."""
-    return "A" in image.getbands() or "transparency" in image.info
+    return bool({"A", "a"} & set(image.getbands())) or "transparency" in image.info
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -104,7 +157,11 @@ def on_white(image: Image.Image) -> Image.Image:
 
 def unreadable(path: Path, error: Exception) -> str:
     """The message for a picture that cannot be decoded."""
-    reason = "it is no image that can be read" if "identify" in str(error) else str(error)
+    Image.init()
+    unknown, suffix = "identify" in str(error), path.suffix.lower()
+    if unknown and suffix in IMAGE_EXTENSIONS and Image.registered_extensions().get(suffix) not in Image.OPEN:
+        return f"the image {path} cannot be read: this Pillow reads no {suffix}; upgrade it, or save the image as PNG"
+    reason = "it is no image that can be read" if unknown else str(error)
     return f"the image {path} cannot be read ({reason}); replace it, or take it out of the folder"
 
 
@@ -120,8 +177,10 @@ def _alpha(path: Path) -> Image.Image | None:
 
 
 def _opened(path: Path) -> Image.Image:
+    """The picture upright, in a mode with 8 bits a channel that converts to RGB and RGBA."""
     try:
         with Image.open(path) as file:
-            return ImageOps.exif_transpose(file)
-    except UNREADABLE as error:
+            image = to_eight_bits(ImageOps.exif_transpose(file), getattr(file, "tag_v2", None))
+            return image if image.mode in _CONVERTIBLE else image.convert("RGBA" if has_alpha(image) else "RGB")
+    except _UNREADABLE as error:
         raise DatasetError(unreadable(path, error)) from error

@@ -7,23 +7,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image
-
-from loratools.dataset.caption_files import Uncaptioned, find_captions
+from loratools.dataset.caption_files import FolderCaptions, Uncaptioned, find_captions
 from loratools.dataset.caption_metadata import Captions, find_listed, read_captions
 from loratools.dataset.folder import (
     IMAGE_EXTENSIONS,
     Folder,
     FolderOptions,
     Item,
-    Size,
     folder_repeats,
     folders_read,
-    folders_with_images,
     images_in,
 )
-from loratools.dataset.images import UNREADABLE, has_alpha, unreadable
+from loratools.dataset.images import Header, read_header, unreadable
+from loratools.dataset.unused import no_pictures, unused_files, unused_folders
 from loratools.errors import DatasetError
+from loratools.files import sha256
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def scan(requests: Sequence[FolderOptions], seed: int) -> Scan:
         DatasetError: naming the folder without pictures, or the picture, caption, mask or list that cannot be read.
     """
     notes: list[str] = []
-    folders = [folder for index, options in enumerate(requests) for folder in _folders(options, index, notes)]
+    folders = [folder for index, options in enumerate(requests) for folder in _folders(options, index)]
     items: list[Item] = []
     uncaptioned: list[Uncaptioned] = []
     for index, folder in enumerate(folders):
@@ -58,20 +56,19 @@ def scan(requests: Sequence[FolderOptions], seed: int) -> Scan:
         captions = find_captions(folder, paths, listed, _word(folder))
         folders[index] = replace(folder, class_tokens=captions.class_tokens)
         uncaptioned += captions.uncaptioned
-        notes += captions.notes
-        opaque = folder.options.alpha_mask
-        for path, caption in zip(paths, captions.texts, strict=True):
-            size, digest, transparent = _look(path)
+        headers = [read_header(path) for path in paths]
+        notes += [*captions.notes, *_notes(folder, paths, headers, captions)]
+        for path, header, caption in zip(paths, headers, captions.texts, strict=True):
             mask = _mask_of(path, folder.options.mask_folder)
-            items.append(Item(path=path, caption=caption, folder=index, size=size, digest=digest, mask=mask))
-            opaque &= not transparent
-        if opaque:
-            notes.append(f"no image in {folder.path} has an alpha channel, so that alpha_mask leaves nothing out")
+            items.append(
+                Item(path=path, caption=caption, folder=index, size=header.size, digest=_digest(path), mask=mask)
+            )
+    notes += unused_folders(requests, [folder.path for folder in folders])
     items, folders = _hold_out(items, folders, seed, notes)
-    return Scan(tuple(items), tuple(folders), tuple(uncaptioned), tuple(notes))
+    return Scan(tuple(items), tuple(folders), tuple(uncaptioned), tuple(dict.fromkeys(notes)))
 
 
-def _folders(options: FolderOptions, request: int, notes: list[str]) -> Iterator[Folder]:
+def _folders(options: FolderOptions, request: int) -> Iterator[Folder]:
     """The folder itself where it holds pictures, and its ``10_name`` folders."""
     root = options.path
     if options.lists_images:
@@ -79,17 +76,32 @@ def _folders(options: FolderOptions, request: int, notes: list[str]) -> Iterator
         return
     if not root.is_dir():
         raise DatasetError(f"there is no folder {root}; --images names a folder of images with a .txt beside each")
-    paths, inside = folders_read(root, plain_name=options.plain_name), folders_with_images(root)
-    for path in inside:
-        if path not in paths and not options.plain_name:
-            notes.append(f"{path} is left out: only folders named like 10_{path.name} (10 repeats) are read")
+    paths = folders_read(root, plain_name=options.plain_name)
     if not paths:
-        hint = f"; its folder {inside[0].name} has some, rename it to 1_{inside[0].name}" if inside else ""
-        raise DatasetError(
-            f"{root} holds no images ({', '.join(sorted(IMAGE_EXTENSIONS))}){hint or '; put some there'}"
-        )
+        raise DatasetError(no_pictures(root, plain_name=options.plain_name))
     for path in paths:
         yield _folder(path, options, request)
+
+
+def _notes(folder: Folder, paths: Sequence[Path], headers: Sequence[Header], captions: FolderCaptions) -> Iterator[str]:
+    """What a person should know of a folder's files."""
+    options = folder.options
+    if options.alpha_mask and not any(header.transparent for header in headers):
+        yield f"no image in {folder.path} has an alpha channel, so that alpha_mask leaves nothing out"
+    if moving := [path.name for path, header in zip(paths, headers, strict=True) if header.animated]:
+        count, several = (f"{len(moving)} images", " and so on") if len(moving) > 1 else ("1 image", "")
+        yield (
+            f"animated, or of several pages, and used by the first of them: {count} in {folder.path} "
+            f"({moving[0]}{several})"
+        )
+    if not options.lists_images:
+        yield from unused_files(folder.path, {*paths, *captions.files, *_own_files(options)})
+
+
+def _own_files(options: FolderOptions) -> Iterator[Path]:
+    """Files that a folder's options name, which may lie among its pictures."""
+    if options.metadata_file is not None and options.metadata_file.resolve().parent == options.path.resolve():
+        yield options.path / options.metadata_file.name
 
 
 def _folder(path: Path, options: FolderOptions, request: int) -> Folder:
@@ -127,16 +139,11 @@ def _mask_of(path: Path, folder: Path | None) -> Path | None:
     raise DatasetError(f"{path} has no mask in {folder}; put {path.stem}.png there, white where the picture is learnt")
 
 
-def _look(path: Path) -> tuple[Size, str, bool]:
-    """The size as it will be seen (after EXIF rotation), the digest of the file's bytes, and if it has transparency."""
+def _digest(path: Path) -> str:
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        with Image.open(path) as image:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            (width, height), transparent = image.size, has_alpha(image)
-    except UNREADABLE as error:
+        return sha256(path)
+    except OSError as error:
         raise DatasetError(unreadable(path, error)) from error
-    return ((height, width) if turned else (width, height)), digest, transparent
 
 
 def _hold_out(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.adapter.files.file import Adapter, Weights, read
-from loratools.adapter.files.metadata import Provenance, inherited, merged_metadata
+from loratools.adapter.files.metadata import Provenance, inherited, merged_header
 from loratools.adapter.files.save import Style, Written, total_error, write
 from loratools.dtypes import torch_dtype
 
@@ -93,7 +93,7 @@ def convert(
         inherited([(adapter.digest, adapter.metadata)]),
         recipe=recipe,
     )
-    texts = {**merged_metadata([adapter.metadata]), "ss_output_name": Path(out).stem}
+    texts = {**merged_header([adapter]), "ss_output_name": Path(out).stem}
     written = write(
         adapter,
         out,
@@ -120,7 +120,7 @@ def _report(adapter: Adapter, written: Written, style: Style, dtype: str) -> Con
     return Converted(
         source=adapter.path,
         path=written.path,
-        family=adapter.family,
+        family=adapter.identity.label,
         style=style,
         dtype=dtype,
         modules=len(adapter),

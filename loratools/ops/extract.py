@@ -6,28 +6,29 @@ import hashlib
 import math
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from loratools import files
-from loratools.adapter.algebra.lowrank import Delta, Dense, limit
+from loratools.adapter.algebra.lowrank import Delta, Dense, Vector, limit
 from loratools.adapter.algebra.rank import Energy, Error, Fixed, RankRule, Size
-from loratools.adapter.architectures.names import lora_targets
 from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint
 from loratools.adapter.files.file import read
 from loratools.adapter.files.metadata import Provenance
+from loratools.adapter.parallel import in_order
 from loratools.dtypes import dtype_name
-from loratools.errors import BaseModelError, FormatError, NonFiniteError, ShapeError
+from loratools.errors import BaseModelError, FormatError, NonFiniteError
+from loratools.ops.extract_parts import LAYERS, Part, Take, listed, parameter_of, parts_of_adapter, parts_of_models
 from loratools.ops.merging.combine import Combined, combine
 from loratools.ops.merging.lazy_result import Decomposed, LazyResult
 from loratools.ops.merging.merge import merge_texts, provenance_of
 from loratools.ops.merging.terms import Term
 from loratools.ops.merging.write_result import write_result
 from loratools.ops.randomized_svd import leading, thin
-from loratools.ops.report import MergeReport
+from loratools.ops.report import LeftOut, MergeReport
 
 _FIRST = 32  # components that a rule by error or energy starts with; twice as many each time they are too few
 _UNEVEN = 4  # under a size, no module gets more than this times the average rank
@@ -39,7 +40,7 @@ def extract_files(
     out: str | os.PathLike[str],
     *,
     rule: RankRule,
-    conv: bool = False,
+    take: Take = LAYERS,
     dtype: torch.dtype = torch.float16,
     seed: int = 0,
     force: bool = False,
@@ -51,7 +52,8 @@ def extract_files(
     Args:
         base: the model that was tuned, or None if ``tuned`` is an adapter of full differences.
         tuned: the model after tuning.
-        conv: 3x3 convolutions too.
+        take: what is taken beside the layers that every LoRA changes. All else that changed is measured, counts in the
+            error, and stands in the report.
         seed: of the random projections.
     Raises:
         BaseModelError: if one is no base model, or they are of different families.
@@ -62,12 +64,13 @@ def extract_files(
     if base is None:
         adapter = read(tuned)
         terms = [Term(adapter, label=adapter.path.stem)]
-        step = {"extract": {"seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
+        facts = {key: True for key in ("norms", "biases") if take.facts().get(key)}
+        step = {"extract": {**facts, "seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
         made = provenance_of(terms, rule, dtype, owner, step, recipe)
-        return _from_adapter(terms, target, rule, dtype, seed, force, made)
+        return _from_adapter(terms, target, rule, take, dtype, seed, force, made)
     first, second = open_checkpoint(base), open_checkpoint(tuned)
-    source = Extracted(first, second, conv, rule, seed, dtype)
-    step = {"extract": {"conv": conv, "seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
+    source = Extracted(first, second, take, rule, seed, dtype)
+    step = {"extract": {**take.facts(), "seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
     inputs = [
         {"role": role, "name": one.path.name, "digest": digest_of(one)}
         for role, one in (("base", first), ("tuned", second))
@@ -82,7 +85,25 @@ def extract_files(
         force=force,
         trim=True,
         provenance=Provenance(step, owner, inputs, recipe=recipe),
+        left_out=left_out(source.parts.left(take), source.change2),
+        warnings=source.warnings(),
+        nothing="network and text encoders are the same in both models (VAEs are not compared)",
     )
+
+
+def left_out(parts: Sequence[Part], change2: Callable[[str], float]) -> list[LeftOut]:
+    """Those of ``parts`` that changed.
+
+    Args:
+        change2: name -> squared norm of its change.
+    """
+    changed = []
+    for part in parts:
+        norms2 = dict(in_order(lambda name: (name, change2(name)), part.names))
+        names = tuple(name for name, norm2 in norms2.items() if norm2 > 0)
+        if names:
+            changed.append(LeftOut(part.counted(len(names)), part.option, names, sum(norms2.values())))
+    return changed
 
 
 def digest_of(checkpoint: Checkpoint) -> str:
@@ -94,15 +115,24 @@ def digest_of(checkpoint: Checkpoint) -> str:
 
 
 def _from_adapter(
-    terms: list[Term], out: Path, rule: RankRule, dtype: torch.dtype, seed: int, force: bool, provenance: Provenance
+    terms: list[Term],
+    out: Path,
+    rule: RankRule,
+    take: Take,
+    dtype: torch.dtype,
+    seed: int,
+    force: bool,
+    provenance: Provenance,
 ) -> MergeReport:
     if not terms[0].adapter.dense:
         raise FormatError(
             f"{terms[0].adapter.path} holds no full differences to extract from; give --base and two models, or "
             "change its rank with resize"
         )
+    whole = combine(terms)
+    parts = parts_of_adapter(whole.family, whole.shapes)
     return write_result(
-        _Lowered(combine(terms), rule, seed, dtype),
+        _Lowered(whole, parts.taken(take), rule, seed, dtype),
         out,
         rule=rule,
         dtype=dtype,
@@ -110,6 +140,7 @@ def _from_adapter(
         provenance=provenance,
         force=force,
         trim=True,
+        left_out=left_out(parts.left(take), lambda name: whole[name].norm() ** 2),
     )
 
 
@@ -153,7 +184,10 @@ class _Sketched(LazyResult):
 
 
 class Extracted(_Sketched):
-    """``tuned - base`` by module; names are the family's LoRA targets that both models have.
+    """``tuned - base`` by module; names are those of ``take`` that both models have.
+
+    Attributes:
+        parts: all that both models have, by kind.
 
     Raises:
         BaseModelError: if the two are of different families, or share no module.
@@ -161,7 +195,7 @@ class Extracted(_Sketched):
     """
 
     def __init__(
-        self, base: Checkpoint, tuned: Checkpoint, conv: bool, rule: RankRule, seed: int, dtype: torch.dtype
+        self, base: Checkpoint, tuned: Checkpoint, take: Take, rule: RankRule, seed: int, dtype: torch.dtype
     ) -> None:
         super().__init__(rule, seed, dtype)
         if base.family != tuned.family:
@@ -173,26 +207,42 @@ class Extracted(_Sketched):
         self.family = _known_family(base)
         self._base = base
         self._tuned = tuned
-        self.shapes = {name: base.shapes[f"{name}.weight"] for name in self._names(conv)}
+        self.parts = parts_of_models(self.family, base.shapes, tuned.shapes, (base.path, tuned.path))
+        if not self.parts.layers.names:
+            raise BaseModelError(f"{base.path} and {tuned.path} share no module that a LoRA can change")
+        self.shapes = {name: base.shapes[parameter_of(name, base.shapes)] for name in self.parts.taken(take)}
         self.ranks = {name: limit(shape) for name, shape in self.shapes.items()}
 
     def __getitem__(self, name: str) -> Delta:
-        key = f"{name}.weight"
-        return Dense(self._tuned[key].double().sub_(self._base[key].double()).reshape(self.shapes[name]).float())
+        change = self._change(name).reshape(self.shapes[name]).float()
+        return Vector(change) if change.dim() == 1 else Dense(change)
 
-    def _names(self, conv: bool) -> tuple[str, ...]:
-        modules = [key.removesuffix(".weight") for key in self._base if key.endswith(".weight") and key in self._tuned]
-        names = tuple(sorted(lora_targets(self.family, modules, conv=conv)))
-        if not names:
-            raise BaseModelError(f"{self._base.path} and {self._tuned.path} share no module that a LoRA can change")
-        for name in names:
-            one, other = self._base.shapes[f"{name}.weight"], self._tuned.shapes[f"{name}.weight"]
-            if math.prod(one) != math.prod(other) or one[0] != other[0]:
-                raise ShapeError(
-                    f"module {name} is {one} in {self._base.path} and {other} in {self._tuned.path}; "
-                    "they are not one model before and after tuning"
-                )
-        return names
+    def change2(self, name: str) -> float:
+        """Squared norm of the change of a parameter, taken or not.
+
+        Raises:
+            NonFiniteError: if it is not finite.
+        """
+        if not self._base[parameter_of(name, self._base.shapes)].is_floating_point():
+            return 0.0  # positions and the like, which no training changes
+        norm2 = float(self._change(name).square().sum())
+        if not math.isfinite(norm2):
+            raise NonFiniteError(f"the difference of {name} is not finite; one of the models is damaged there")
+        return norm2
+
+    def warnings(self) -> tuple[str, ...]:
+        """What cannot be compared, for a person."""
+        unpaired = self.parts.unpaired
+        if not unpaired:
+            return ()
+        counted = "1 parameter is" if len(unpaired) == 1 else f"{len(unpaired)} parameters are"
+        what = "in only one of the models, or of another shape in the other, and could not be compared"
+        return (f"{counted} {what}: {listed(unpaired)}",)
+
+    def _change(self, name: str) -> torch.Tensor:
+        key = parameter_of(name, self._base.shapes)
+        before = self._base[key].double()
+        return self._tuned[key].double().reshape(before.shape).sub_(before)
 
 
 def _known_family(checkpoint: Checkpoint) -> str:
@@ -207,10 +257,10 @@ def _known_family(checkpoint: Checkpoint) -> str:
 class _Lowered(_Sketched):
     """An adapter's own differences, the full ones decomposed as far as the rule needs."""
 
-    def __init__(self, whole: Combined, rule: RankRule, seed: int, dtype: torch.dtype) -> None:
+    def __init__(self, whole: Combined, names: Sequence[str], rule: RankRule, seed: int, dtype: torch.dtype) -> None:
         super().__init__(rule, seed, dtype)
         self.family = whole.family
-        self.shapes: Mapping[str, tuple[int, ...]] = {n: shape for n, shape in whole.shapes.items() if len(shape) > 1}
+        self.shapes: Mapping[str, tuple[int, ...]] = {name: whole.shapes[name] for name in names}
         self.ranks = {name: whole.ranks[name] for name in self.shapes}
         self._whole = whole
 

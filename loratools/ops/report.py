@@ -65,6 +65,27 @@ def report_blocks(errors: Mapping[str, ModuleError], family: str) -> tuple[Error
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A part of what was asked for that the result does not hold.
+
+    Args:
+        kind: what it is, counted: ``12 convolutions and other layers``.
+        option: the flag that takes it; empty where no LoRA file can hold it.
+        names: the parameters.
+        norm2: squared norm of their change.
+    """
+
+    kind: str
+    option: str
+    names: tuple[str, ...]
+    norm2: float
+
+    def text(self) -> str:
+        """``12 convolutions and other layers (--conv)``."""
+        return f"{self.kind} ({self.option or 'no LoRA file holds them'})"
+
+
+@dataclass(frozen=True)
 class MergeReport:
     """A written result.
 
@@ -72,7 +93,11 @@ class MergeReport:
         digest: sha256 of the bytes after the header.
         total, blocks: what storing it cost against what the operation computed.
         ranks: by module.
+        norm2: squared norm of what the modules were asked to be.
         distance: for a result that is not the exact sum of its terms, how far it is from that sum.
+        left_out: parts of what was asked for that are not in it.
+        whole: the relative error against all that was asked for, what is left out too; None where that is nothing.
+        warnings: what to mind about the files that it was made of, a sentence each.
     """
 
     path: Path
@@ -86,19 +111,29 @@ class MergeReport:
     size: int
     cancelled: tuple[str, ...]
     ranks: Mapping[str, int] = field(default_factory=dict)
+    norm2: float = 0.0
     distance: Verification | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    whole: float | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def error(self) -> float:
-        """Relative error in total."""
-        return self.total.error
+        """Relative error in total, of what is left out too."""
+        return self.total.error if self.whole is None else self.whole
+
+    @property
+    def left_out_share(self) -> float:
+        """``|left out| / |all that was asked for|``."""
+        left2 = sum(part.norm2 for part in self.left_out)
+        return math.sqrt(left2 / (left2 + self.norm2)) if left2 else 0.0
 
     def json(self) -> dict[str, Any]:
         """As JSON values."""
         return {
             "path": str(self.path),
             "digest": self.digest,
-            "error": self.total.error,
+            "error": self.error,
             "storage": self.total.storage,
             "truncation": self.total.truncation,
             "rank": self.rank,
@@ -108,8 +143,24 @@ class MergeReport:
             "size": self.size,
             "cancelled": list(self.cancelled),
             "blocks": {name: block.json() for name, block in self.blocks.items()},
+            "warnings": list(self.warnings),
             **({"distance": self.distance.json()} if self.distance else {}),
+            **(self._left_out_json() if self.left_out else {}),
         }
+
+    def _left_out_json(self) -> dict[str, Any]:
+        whole2 = self.norm2 + sum(part.norm2 for part in self.left_out)
+        parts = [
+            {
+                "kind": part.kind.partition(" ")[2],
+                "option": part.option or None,
+                "count": len(part.names),
+                "names": list(part.names),
+                "share": math.sqrt(part.norm2 / whole2),
+            }
+            for part in self.left_out
+        ]
+        return {"error_of_kept": self.total.error, "left_out": parts, "left_out_share": self.left_out_share}
 
     def text(self) -> str:
         """A table of errors by block under one line of facts."""
@@ -121,6 +172,12 @@ class MergeReport:
         size = f"{self.size / 2**20:.1f} MiB"
         facts = f"{self.path}  {self.modules} modules, rank {self.rank}, {size}, error {self.error:.2e}"
         lines = [facts, table(rows)]
+        if self.left_out:
+            parts = ", ".join(part.text() for part in self.left_out)
+            lines.append(
+                f"left out: {parts} = {100 * self.left_out_share:.1f} % of the change; the error {self.error:.2e} is "
+                f"of the whole change, {self.total.error:.2e} of what is kept"
+            )
         if self.cancelled:
             lines.append(f"{len(self.cancelled)} modules nearly cancel; they were re-balanced by SVD before the cast")
         if self.distance:

@@ -17,7 +17,8 @@ from loratools.blocks.vector import BlockVector
 from loratools.dtypes import dtype_name
 from loratools.ops.merging.combine import combine
 from loratools.ops.merging.merge import adapters_of, merge_files, merge_texts, provenance_of, term_facts
-from loratools.ops.merging.terms import Term
+from loratools.ops.merging.one_model import warnings_of
+from loratools.ops.merging.terms import Term, named_alike
 from loratools.ops.merging.write_result import write_result
 from loratools.ops.report import MergeReport, grouped
 from loratools.ops.style_removal import Removal, StyleRemoval, SubtractMethod
@@ -26,12 +27,13 @@ from loratools.ops.text_table import table
 
 @dataclass(frozen=True)
 class SubtractReport:
-    """What was removed, in total and by block, and the written file (None for a dry run)."""
+    """What was removed, in total and by block, the written file (None for a dry run), and what to mind."""
 
     method: SubtractMethod
     total: Removal
     blocks: Mapping[str, Removal]
     stored: MergeReport | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def written(self) -> MergeReport:
@@ -44,7 +46,8 @@ class SubtractReport:
         """The written file's report, with ``cosine``, ``removed`` and ``kept`` in each block and in total."""
         stored = self.stored.json() if self.stored else {"blocks": {}}
         blocks = {name: {**stored["blocks"].get(name, {}), **one.json()} for name, one in self.blocks.items()}
-        return {**stored, **self.method.json(), **self.total.json(), "blocks": blocks}
+        shares = {**self.method.json(), **self.total.json()}
+        return {**stored, **shares, "blocks": blocks, "warnings": list(self.warnings)}
 
     def text(self) -> str:
         """A table of blocks over the written file's own report."""
@@ -78,6 +81,9 @@ def subtract_files(
             FormatError if the two sides were trained on different bases.
     """
     rule = rule or Exact()
+    if vector is None:
+        alike = named_alike([*style, *base])
+        style, base = alike[: len(style)], alike[len(style) :]
     removed = [_removed(term, vector, missing) for term in base]
     asked = [*style, *removed]
     combine(asked)  # checks families, shapes and vectors of both sides together
@@ -107,7 +113,8 @@ def subtract_files(
             )
     groups = grouped(source.removed, source.family)
     blocks = {block: sum((source.removed[name] for name in names), Removal()) for block, names in groups.items()}
-    return SubtractReport(method, sum(source.removed.values(), Removal()), blocks, stored)
+    warnings = warnings_of(adapters_of(asked))
+    return SubtractReport(method, sum(source.removed.values(), Removal()), blocks, stored, warnings)
 
 
 def _removed(term: Term, vector: BlockVector | None, missing: float | None) -> Term:

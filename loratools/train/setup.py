@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from loratools.base.generate import PictureRequest
 from loratools.base.load import load_base, pick_device
 from loratools.base.model import Base
 from loratools.base.vae import load_vae
 from loratools.errors import TrainingError
-from loratools.train.callbacks.sample_prompts import read_sample_prompts
+from loratools.train.callbacks.sample_prompts import Sample, read_sample_prompts
 from loratools.train.callbacks.tensorboard import check_tensorboard
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset
@@ -48,7 +47,7 @@ class RunParts:
     base: Base
     base_adapters: BaseAdapters
     dataset: Dataset
-    samples: tuple[PictureRequest, ...]
+    samples: tuple[Sample, ...]
     schedule: NoiseSchedule
     trained: Trainable
     dry_run: DryRun
@@ -117,7 +116,7 @@ def check_clip_skip(config: TrainConfig, base: Base) -> None:
         raise TrainingError(f"clip_skip {config.clip_skip} is above the {layers} layers of the base's text encoder")
 
 
-def setup_samples(config: TrainConfig, base: Base) -> tuple[tuple[PictureRequest, ...], tuple[str, ...]]:
+def setup_samples(config: TrainConfig, base: Base) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
     """The samples to draw, and a note on each option of theirs that has no effect."""
     notes: list[str] = []
     samples = read_sample_prompts(config, base, notes)

@@ -210,6 +210,7 @@ class Trainer:
             precision=parts.precision,
             log=log,
             saved_weights=parts.trained.saved_weights,
+            scaled_weights=parts.trained.network.scaled,
         )
 
     @contextlib.contextmanager

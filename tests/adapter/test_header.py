@@ -2,6 +2,7 @@ import hashlib
 import json
 import random
 import struct
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,28 @@ def test_a_good_header_is_what_the_library_reads(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"abc", "truncated"),
-        (b"PK\x03\x04" + b"0" * 100, "pickled torch file"),
+        (b"\1\2\3", "truncated"),
+        (b"Not Found", "is a text file that begins 'Not Found'"),
+        (b"PK\x03\x04" + b"0" * 100, "broken zip archive"),
         (b"\x80\x02}q\x00." + b"0" * 100, "pickled torch file"),
-        (b"<!DOCTYPE html><html>not found</html>", "not a safetensors file"),
+        (b"<!DOCTYPE html><html>not found</html>", "is a web page that was saved in place of the file; download"),
+        (b"\n <html><head><title>Sign in\n to X</title>", r"web page \('Sign in to X'\)"),
+        (
+            b'{"error":"Unauthorized","message":"log in first"}',
+            "JSON, .*'log in first'",
+        ),
+        (b'[{"code": 5}]', r"is JSON, .*it begins '\[\{"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n",
+            "LFS pointer of 68 .*12345",
+        ),
+        (b"Access denied by the gateway\n", "text file that begins 'Access denied by the gateway'"),
+        ("nicht gefunden, bitte anmelden".encode("utf-16"), "text file that begins 'nicht gefunden"),
+        (b"GGUF\3\0\0\0" + b"\0" * 50, "is a GGUF file"),
+        (b"PK\x03\x04\x14\0\0\0" + b"0" * 60 + b"x/data.pkl" + b"0" * 60, "pickled torch file"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "picture"),
+        (b"\x1f\x8b\x08\0\0\0\0\0" + b"\1" * 700_000, "gzip archive"),
+        (b"\0" * 5000, "begins with zero bytes: its download was never finished"),
         (struct.pack("<Q", 2**63) + b"{}", "not a safetensors file"),
         (struct.pack("<Q", 5000) + b"{}" * 30, "truncated"),
         (packed(b"{not json"), "no JSON"),
@@ -56,7 +75,7 @@ def test_a_good_header_is_what_the_library_reads(tmp_path: Path) -> None:
         (packed({"__metadata__": []}), "__metadata__"),
         (packed({"a": 5}), "malformed"),
         (packed({"a": {"dtype": "F16"}}), "malformed"),
-        (packed({"a": entry(dtype="F4")}, b"0" * 4), "not supported"),
+        (packed({"a": entry(dtype="F6_E2M3")}, b"0" * 4), "not supported"),
         (packed({"a": entry(shape=[-2])}, b"0" * 4), "impossible shape"),
         (packed({"a": entry(shape=[True, 2])}, b"0" * 4), "impossible shape"),
         (packed({"a": entry(shape=[2**70])}, b"0" * 4), "impossible shape"),
@@ -67,7 +86,7 @@ def test_a_good_header_is_what_the_library_reads(tmp_path: Path) -> None:
         (packed({"a": entry(offsets=[4, 8])}, b"0" * 8), "overlapping or missing"),
         (packed({"a": entry()}, b"0" * 2), "truncated"),
         (packed({"a": entry()}, b"0" * 6), "after its last tensor"),
-        (packed(b'{"a":1,"a":1}'), "twice"),
+        (packed(b'{"a":1,"a":2}'), "twice"),
         (packed({"a\ud83d": entry()}, b"0" * 4), "no text"),
     ],
 )
@@ -77,6 +96,44 @@ def test_hostile_headers_are_named_errors(tmp_path: Path, content: bytes, messag
     with pytest.raises(FormatError, match=message) as caught:
         read_header(path)
     assert "bad.safetensors" in str(caught.value) and "\n" not in str(caught.value)
+
+
+A = '"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"__metadata__":null,{A}}}',
+        f'{{"__metadata__":{{"x":"1","x":"2"}},{A}}}',
+        f"{{{A},{A}}}",
+        '{"a":["F16",[2],[0,4]]}',
+        '{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4],"more":1}}',
+        f" {{{A}}}\n",
+        *(
+            f'{{"a":{{"dtype":"{dtype}","shape":[{count}],"data_offsets":[0,4]}}}}'
+            for dtype, count in (("F4", 8), ("F8_E8M0", 4), ("F8_E4M3FNUZ", 4), ("F8_E5M2FNUZ", 4), ("U16", 2))
+        ),
+    ],
+)
+def test_what_the_library_reads_is_read(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(packed(text.encode(), b"0" * 4))
+    with safe_open(path, "pt") as file:
+        names, metadata = list(file.keys()), dict(file.metadata() or {})
+    assert list(read_header(path).tensors) == names == ["a"] and dict(read_header(path).metadata) == metadata
+
+
+def test_a_zip_is_told_by_what_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    torch.save({"a": torch.zeros(2)}, path)
+    with pytest.raises(FormatError, match="pickled torch file"):
+        read_header(path)
+    for inside, message in (("b/style.safetensors", "give 'b/style.safetensors'"), ("readme.txt", "no .safetensors")):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(inside, "x")
+        with pytest.raises(FormatError, match=f"is a zip archive.*{message}"):
+            read_header(path)
 
 
 def test_missing_files_and_folders_are_file_errors(tmp_path: Path) -> None:

@@ -117,3 +117,24 @@ def test_analyze_effect(here: Path) -> None:
     facts = json_of(*words, "--device", "cpu")
     assert set(facts["blocks"]) == {"BASE", "IN01", "M00", "OUT11"} and (here / "e/effect.png").is_file()  # type: ignore[call-overload]
     assert "missed when off" in call(*words, "--device", "cpu").output
+
+
+def test_a_tags_strength_survives(here: Path) -> None:
+    out = "1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1"
+    for tag, asked in (
+        ("<lora:u:0.5:lbw=OUTALL>", f"<lora:u:0.5:lbw={out}>"),
+        ("<lora:u:0.5:0.7:lbw=OUTALL>", f"<lora:u:0.5:0.7:lbw={out}>"),
+        ("<lora:u:0.5:te=0.2:unet=0.7:lbw=OUTALL>", f"<lora:u:0.2:0.7:lbw={out}>"),
+        ("<lora:u:unet=-2:OUTALL>", f"<lora:u:1:-2:lbw={out}>"),
+    ):
+        assert call("convert", tag, "--as", "prompt").stdout.strip() == asked
+        assert call("convert", asked, "--as", "prompt").stdout.strip() == asked
+    assert call("convert", "<lora:u:1:OUTALL>", "--as", "prompt", "--name", "v").stdout.startswith("<lora:v:1:")
+    weights = json_of("convert", "<lora:u:0.5:2:lbw=OUTALL>", "--as", "diffusers")["text"]
+    assert weights["text_encoder"] == 0.5 and weights["unet"]["up"]["block_1"] == [2, 2, 2]  # type: ignore[index]
+    numbers = call("convert", "<lora:u:0.5:lbw=OUTALL>")
+    assert numbers.stdout.strip() == out and "strength (text encoder 0.5, network 0.5) is no part" in numbers.stderr
+    assert json_of("convert", "<lora:u:0.5:lbw=OUTALL>")["strength"] == {"te": 0.5, "unet": 0.5}
+    assert json_of("show", "<lora:u:-10:-5:lbw=ALL>")["strength"] == {"te": -10, "unet": -5}
+    assert "text encoder -10, network -5" in call("show", "<lora:u:-10:-5:lbw=ALL>").stdout
+    assert "strength" not in call("show", "ALL").stdout and "strength" not in json_of("show", "ALL")

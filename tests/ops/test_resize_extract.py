@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from loratools.adapter.algebra.rank import Energy, Error, Exact, Fixed, Size
+from loratools.adapter.algebra.rank import Energy, Error, Exact, Fixed, RankRule, Size
 from loratools.adapter.files.checkpoint import open_checkpoint
 from loratools.adapter.files.file import read
 from loratools.errors import BaseModelError, FileError, FormatError, NonFiniteError, RankError, ShapeError
 from loratools.ops.extract import extract_files
+from loratools.ops.extract_parts import Take
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.randomized_svd import leading
 from loratools.ops.resize import resize_file
@@ -101,7 +102,7 @@ def test_extract_finds_the_change(
     models: dict[str, Path], tmp_path: Path, rule: Fixed | Error | Energy | Size, before: str
 ) -> None:
     out = tmp_path / "o.safetensors"
-    report = extract_files(models[before], models["tuned"], out, rule=rule, conv=True, dtype=torch.float32)
+    report = extract_files(models[before], models["tuned"], out, rule=rule, take=Take(conv=True), dtype=torch.float32)
     one, other = open_checkpoint(models["base"]), open_checkpoint(models["tuned"])
     asked = {
         name: (other[f"{name}.weight"].double() - one[f"{name}.weight"].double()).flatten(1)
@@ -111,7 +112,9 @@ def test_extract_finds_the_change(
     assert distance(out, asked) <= max(1e-6, getattr(rule, "relative", 0), 1e-3 * isinstance(rule, Energy))
     assert report.error == pytest.approx(distance(out, asked), rel=1e-2, abs=2e-6)
     without = extract_files(models[before], models["tuned"], out, rule=Fixed(3), force=True)
-    assert without.modules == 3 and without.error < 5e-4
+    assert without.modules == 3 and without.total.error < 5e-4
+    assert [(part.option, part.names) for part in without.left_out] == [("--conv", (CONV,))]
+    assert without.error == pytest.approx(distance(out, asked), rel=1e-3)
 
 
 def test_extract_from_full_differences(tmp_path: Path) -> None:
@@ -125,9 +128,109 @@ def test_extract_from_full_differences(tmp_path: Path) -> None:
         extract_files(None, plain, tmp_path / "x.safetensors", rule=Fixed(3))
 
 
+NORM = "unet.mid_block.attentions.0.norm"
+OUT_BIAS = "unet.mid_block.attentions.0.proj_in.bias"
+CONV_IN, TIME = "unet.conv_in", "unet.time_embedding.linear_1"
+TOKENS = "text_encoder.text_model.embeddings.token_embedding"
+
+
+def tuned_in(models: dict[str, Path], path: Path, *parameters: str) -> Path:
+    """The base with these parameters changed, as a single file."""
+    tensors, place = load_file(models["base"]), open_checkpoint(models["base"]).locations
+    torch.manual_seed(5)
+    for name in parameters:
+        tensors[place[name].key] = tensors[place[name].key] + torch.randn(tensors[place[name].key].shape)
+    save_file(tensors, path)
+    return path
+
+
+EVERY = (f"{LINEAR}.weight", f"{CONV}.weight", f"{CONV_IN}.weight", f"{TIME}.weight", f"{NORM}.weight", f"{NORM}.bias",
+         OUT_BIAS, f"{TOKENS}.weight")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("take", "options"),
+    [
+        (Take(), ["--conv", "--norms", "--biases", ""]),
+        (Take(conv=True), ["--norms", "--biases", ""]),
+        (Take(norms=True), ["--conv", "--biases", ""]),
+        (Take(True, True, True), [""]),
+    ],
+)
+@pytest.mark.parametrize("rule", [Fixed(12), Exact(), Size(10**6), Error(1e-6)])
+def test_what_extract_leaves_out_counts_and_is_named(
+    models: dict[str, Path], tmp_path: Path, take: Take, options: list[str], rule: RankRule
+) -> None:
+    tuned = tuned_in(models, tmp_path / "t.safetensors", *EVERY)
+    report = extract_files(models["base"], tuned, tmp_path / "o.safetensors", rule=rule, take=take, dtype=torch.float32)
+    one, other = open_checkpoint(models["base"]), open_checkpoint(tuned)
+    stored, lost2, whole2 = read(report.path), 0.0, 0.0
+    for key in EVERY:
+        asked = other[key].double() - one[key].double()
+        name = key if key in stored else key.removesuffix(".weight")
+        got = stored.delta(name, torch.float64).dense().reshape(asked.shape) if name in stored else 0
+        lost2, whole2 = lost2 + float((asked - got).square().sum()), whole2 + float(asked.square().sum())
+    assert report.error == pytest.approx((lost2 / whole2) ** 0.5, rel=1e-3)
+    assert [part.option for part in report.left_out] == options
+    value = json.loads(json.dumps(report.json()))
+    assert value["error"] == report.error and value["error_of_kept"] == report.total.error
+    assert [part["option"] for part in value["left_out"]] == [option or None for option in options]
+    assert float(stored.metadata["loratools_error"]) == pytest.approx(report.error, rel=1e-2)
+    assert (
+        "left out: " in report.text() and "1 embedding or other parameter (no LoRA file holds them) =" in report.text()
+    )
+    if take.norms:
+        assert {f"{NORM}.weight", f"{NORM}.bias"} <= set(stored)
+        assert {"lora_unet_mid_block_attentions_0_norm.w_norm", "lora_unet_mid_block_attentions_0_norm.b_norm"} <= set(
+            load_file(report.path)
+        )
+    assert (CONV_IN in stored and TIME in stored) == take.conv and (OUT_BIAS in stored) == take.biases
+    assert not take.biases or "lora_unet_mid_block_attentions_0_proj_in.diff_b" in load_file(report.path)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ((f"{TOKENS}.weight",), "what did change is 1 embedding or other parameter .no LoRA file holds them"),
+        ((f"{NORM}.weight", f"{NORM}.bias"), r"what did change is 2 norm parameters \(--norms\)"),
+        ((OUT_BIAS, f"{CONV}.weight"), r"1 convolution or other layer \(--conv\), 1 bias \(--biases\)"),
+    ],
+)
+def test_extract_of_nothing_says_what_did_change(
+    models: dict[str, Path], tmp_path: Path, parameters: tuple[str, ...], message: str
+) -> None:
+    tuned = tuned_in(models, tmp_path / "t.safetensors", *parameters)
+    with pytest.raises(FormatError, match=f"of what it may hold nothing changed; .*{message}"):
+        extract_files(models["base"], tuned, tmp_path / "o.safetensors", rule=Fixed(3))
+
+
+def test_what_only_one_model_has_is_named(models: dict[str, Path], tmp_path: Path) -> None:
+    tuned = tuned_in(models, tmp_path / "t.safetensors", f"{LINEAR}.weight")
+    key = open_checkpoint(tuned).locations[f"{NORM}.weight"].key
+    save_file({name: tensor for name, tensor in load_file(tuned).items() if name != key}, tuned)
+    report = extract_files(models["base"], tuned, tmp_path / "o.safetensors", rule=Fixed(3))
+    (warning,) = report.warnings
+    assert warning.startswith("1 parameter is in only one of the models") and f"{NORM}.weight" in warning
+
+
+def test_norms_and_biases_of_an_adapter_count_too(tmp_path: Path) -> None:
+    stem = "lora_unet_mid_block_attentions_0"
+    tensors = {f"{stem}_proj_in.diff": torch.randn(6, 10), f"{stem}_proj_in.diff_b": torch.randn(6),
+               f"{stem}_norm.w_norm": torch.randn(6), f"{stem}_norm.b_norm": torch.randn(6)}  # fmt: skip
+    save_file(tensors, tmp_path / "a.safetensors")
+    few = extract_files(None, tmp_path / "a.safetensors", tmp_path / "o.safetensors", rule=Fixed(6))
+    assert [(part.option, len(part.names)) for part in few.left_out] == [("--norms", 2), ("--biases", 1)]
+    norms = sum(float(value.square().sum()) for value in tensors.values())
+    left = norms - float(tensors[f"{stem}_proj_in.diff"].square().sum())
+    assert few.error == pytest.approx((left / norms) ** 0.5, rel=1e-3)
+    take = Take(norms=True, biases=True)
+    every = extract_files(None, tmp_path / "a.safetensors", tmp_path / "e.safetensors", rule=Fixed(6), take=take)
+    assert not every.left_out and set(load_file(every.path)) >= set(tensors) - {f"{stem}_proj_in.diff"}
+
+
 def test_extract_refuses_by_name(models: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "o.safetensors"
-    with pytest.raises(FormatError, match="every module's difference is zero"):
+    with pytest.raises(FormatError, match=r"are the same in both models \(VAEs are not compared\)"):
         extract_files(models["base"], models["folder"], out, rule=Fixed(3))
     lora = Made().save(tmp_path / "l.safetensors")
     with pytest.raises(BaseModelError, match="is a LoRA"):

@@ -147,7 +147,7 @@ _SD3 = Family(
 )
 _FLUX = Family(
     "flux",
-    "Flux",
+    "Flux.1",
     "flux1",
     "flux-1-dev/lora",
     Transformer("flux", double=19, single=38),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from loratools.adapter.algebra.fused_rows import FusedWeight, Rows, count_rows, rows_of
 from loratools.adapter.algebra.shapes import layout, limit
-from loratools.adapter.architectures.identify import identify
+from loratools.adapter.architectures.identify import Identity, identify
 from loratools.adapter.architectures.names import family_of, module_tree, resolve
 from loratools.adapter.header import TensorInfo
 from loratools.errors import FormatError, UnknownKeysError
@@ -110,8 +110,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A LoRA file's family, its pieces by canonical name (sorted), and the keys that nothing is known of."""
+    """A LoRA file's model, its pieces by canonical name (sorted), and the keys that nothing is known of.
 
+    ``family`` is the one whose table named the pieces: the identity's own, or the one that was asked for.
+    """
+
+    identity: Identity
     family: str
     pieces: Mapping[str, Piece]
     leftover: tuple[str, ...]
@@ -124,12 +128,14 @@ def decode(
     *,
     component: str = "",
     allow_unknown: bool = False,
+    family: str | None = None,
 ) -> Decoded:
     """What the tensors of a LoRA file are.
 
     Args:
         component: which one a PEFT folder's bare paths belong to, where that is known.
         allow_unknown: leave the keys that no table knows to the caller instead of refusing the file.
+        family: the family whose table names the modules; by default the one that the file is identified as.
     Raises:
         FormatError: if it is no LoRA file, a module lacks a factor, is given twice, or its factors do not fit.
         UnknownKeysError: if any key is of a kind that is no sum; or is unknown, without ``allow_unknown``.
@@ -141,7 +147,9 @@ def decode(
     if not any(kinds.values()) and not any(_has_bias(roles) for roles in stems.values()):
         raise _no_lora(path, tensors)
     known = {_located(stem, component): stem for stem in stems}
-    family = identify(known, {spelled: stems[stem] for spelled, stem in known.items()}, tensors, metadata)
+    shapes = {spelled: _shape(kinds[stem], stems[stem], tensors) for spelled, stem in known.items()}
+    identity = identify(shapes, metadata)
+    family = family or identity.family
     pieces: dict[str, Piece] = {}
     for spelled, stem in known.items():
         fused = resolve(spelled, family)
@@ -152,7 +160,7 @@ def decode(
         _add_pieces(path, pieces, group, tensors)
     if leftover and not allow_unknown:
         raise UnknownKeysError(_unknown_message(path, leftover, family))
-    return Decoded(family, dict(sorted(pieces.items())), tuple(sorted(leftover)))
+    return Decoded(identity, family, dict(sorted(pieces.items())), tuple(sorted(leftover)))
 
 
 def peft_path(stem: str) -> str:
@@ -217,6 +225,14 @@ _USED = {
     "norm": {"w_norm"},
     "": set(),
 }
+
+
+def _shape(kind: str, roles: Mapping[str, str], tensors: Mapping[str, TensorInfo]) -> tuple[int, ...]:
+    """The shape of a stem's difference before its family is known; empty where its factors do not tell."""
+    try:
+        return layout(kind, {role: tensors[key].shape for role, key in roles.items()}, 1)[0] if kind else ()
+    except FormatError:
+        return ()  # reading the module says what is wrong with it
 
 
 def _has_bias(roles: Mapping[str, str]) -> bool:

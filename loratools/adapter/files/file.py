@@ -43,6 +43,7 @@ class Adapter(Mapping[str, Delta]):
     Attributes:
         path: where the file is (a PEFT folder's weights).
         family: a key of ``names.FAMILIES``, or ``unknown``, whose modules keep the file's own names.
+        identity: which model the file is for, as far as it can be told.
         metadata: the header's free text, as it stands.
         shapes: module -> shape of its difference.
         ranks: module -> columns of its ``up``.
@@ -54,6 +55,7 @@ class Adapter(Mapping[str, Delta]):
     def __init__(self, source: LoraFile, decoded: Decoded, base: Weights | None = None) -> None:
         self.path = source.path
         self.family = decoded.family
+        self.identity = decoded.identity
         self.metadata = source.header.metadata
         self._source = source
         self._header = source.header
@@ -122,6 +124,12 @@ class Adapter(Mapping[str, Delta]):
         return frozenset(name for name, kind in self.kinds.items() if kind == "dora")
 
     @property
+    def switched_off(self) -> tuple[str, ...]:
+        """The modules whose difference is zero because alpha is 0: the file holds factors, and their scale is 0."""
+        off = (name for name, alpha in self.alphas.items() if alpha == 0 and self.kinds[name] not in ("dora", "bias"))
+        return tuple(name for name in off if self._scale(name, self._pieces[name].group) == 0)
+
+    @property
     def dtypes(self) -> tuple[str, ...]:
         """The storage types of the factors, as safetensors spells them, sorted."""
         tensors = self._header.tensors
@@ -130,6 +138,13 @@ class Adapter(Mapping[str, Delta]):
                 {tensors[key].dtype for p in self._pieces.values() for r, key in p.group.keys.items() if r != "alpha"}
             )
         )
+
+    def read_as(self, family: str) -> Adapter:
+        """The same file with its modules named by another of the families in ``identity.readable``."""
+        decoded = _decoded(self._source, allow_unknown=bool(self.carried), family=family)
+        again = Adapter(self._source, decoded, self._base)
+        again._digest = self._digest
+        return again
 
     def stem(self, name: str) -> str:
         """How the file itself spells a module."""
@@ -208,13 +223,7 @@ class Adapter(Mapping[str, Delta]):
     def _alpha(self, stream: BinaryIO, key: str) -> float:
         if math.prod(self._header.tensors[key].shape) != 1:
             raise FormatError(f"{self.path}: '{key}' should be one number, not {self._header.tensors[key].shape}")
-        value = float(self._tensor(stream, key, torch.float64))
-        if value == 0:
-            raise FormatError(
-                f"{self.path}: '{key}' is 0, which erases the module; set it, or remove the key so that "
-                "it counts as the rank"
-            )
-        return value
+        return float(self._tensor(stream, key, torch.float64))
 
     def _carry(self, key: str) -> Carried:
         info = self._header.tensors[key]
@@ -251,7 +260,7 @@ def read(path: str | os.PathLike[str], base: Weights | None = None, allow_unknow
         allow_unknown: keep keys that no table knows under ``Adapter.carried`` instead of refusing the file.
     Raises:
         FileError: if it is missing or unreadable.
-        FormatError: if it is not a LoRA, is truncated, a module's factors do not fit, or an alpha is 0.
+        FormatError: if it is not a LoRA, is truncated, or a module's factors do not fit.
         UnknownKeysError: if any key is of a kind or module that no table knows.
         NeedsBaseError: if it holds DoRA modules and no ``base`` is given.
         NonFiniteError: if an alpha (or, on lookup, a factor) is NaN or infinite.
@@ -265,14 +274,18 @@ def read(path: str | os.PathLike[str], base: Weights | None = None, allow_unknow
 def open_adapter(path: str | os.PathLike[str], base: Weights | None = None, allow_unknown: bool = False) -> Adapter:
     """As :func:`read`, but a DoRA without a base is refused only when such a module is looked up: for describing it."""
     source = open_lora_file(path)
-    decoded = decode(
+    return Adapter(source, _decoded(source, allow_unknown=allow_unknown), base)
+
+
+def _decoded(source: LoraFile, *, allow_unknown: bool, family: str | None = None) -> Decoded:
+    return decode(
         source.path,
         source.header.tensors,
         source.header.metadata,
         component=source.component,
         allow_unknown=allow_unknown,
+        family=family,
     )
-    return Adapter(source, decoded, base)
 
 
 def needs_base_message(adapter: Adapter) -> str:

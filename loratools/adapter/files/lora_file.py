@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loratools.adapter.files.changed_base import check_metadata, check_settings
 from loratools.adapter.files.peft import CONFIG, WEIGHTS, folder_settings, stated_settings
 from loratools.adapter.header import Header, read_header
 from loratools.errors import FileError, FormatError
@@ -35,14 +36,18 @@ def open_lora_file(path: str | os.PathLike[str]) -> LoraFile:
 
     Raises:
         FileError: if there are none.
-        FormatError: if the header or the settings cannot be read.
+        FormatError: if the header or the settings cannot be read, or they say that the product of the factors is no
+            difference of the base (PiSSA, OLoRA, ...).
     """
     weights = weights_of(Path(path))
     header = read_header(weights)
+    check_metadata(header.metadata, str(weights))
     if weights.name == WEIGHTS and (config := weights.with_name(CONFIG)).is_file():
         name = weights.parent.resolve().name
         component = name if name == "unet" or name.startswith(("transformer", "text_encoder")) else ""
-        return LoraFile(weights, header, folder_settings(config), component, True)
+        settings = folder_settings(config)
+        check_settings(settings, str(config))
+        return LoraFile(weights, header, settings, component, True)
     try:
         return LoraFile(weights, header, stated_settings(header.metadata), "", False)
     except FormatError as error:

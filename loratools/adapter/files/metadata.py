@@ -7,9 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from loratools import __version__
+from loratools.adapter.architectures.header_words import MODEL, model_in
+from loratools.adapter.architectures.identify import Identity
+from loratools.adapter.architectures.names import UNKNOWN
+from loratools.adapter.files.base_facts import DISAGREEMENT, VARIANT, StatedBase, agreed_entries, disagreement
 from loratools.adapter.header import read_header
 from loratools.errors import FileError, FormatError
 
@@ -20,9 +24,12 @@ ERROR = "loratools_error"  # the relative error of what is stored against what w
 _KEPT_WHEN_EQUAL = (
     "ss_v2", "ss_base_model_version", "ss_sd_model_name", "ss_sd_model_hash", "ss_new_sd_model_hash", "ss_vae_name",
     "ss_vae_hash", "ss_new_vae_hash", "ss_clip_skip", "ss_resolution", "ss_max_token_length", "ss_zero_terminal_snr",
+    "ss_v_parameterization",
     "modelspec.sai_model_spec", "modelspec.architecture", "modelspec.implementation", "modelspec.resolution",
     "modelspec.prediction_type", "modelspec.encoder_layer",
 )  # fmt: skip
+
+_MODEL_ENTRIES = ("ss_base_model_version", "modelspec.architecture")  # what says which model a file is for
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,63 @@ def guard_overwrite(path: str | os.PathLike[str], owner: str, force: bool) -> No
     if made is None or made.owner != owner:
         who = f"was written by '{made.owner}'" if made else "was not written by this step"
         raise FileError(f"{target} exists and {who}; choose another --out, or overwrite it with --force")
+
+
+class Described(Protocol):
+    """A LoRA file that was read: an adapter."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def family(self) -> str: ...
+
+    @property
+    def identity(self) -> Identity: ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+
+
+def merged_header(adapters: Sequence[Described]) -> dict[str, str]:
+    """What a file made of ``adapters``, which are of one family, may truthfully say.
+
+    To :func:`merged_metadata` come which model it is for, where the family's own name would not be true of it, and what
+    the files state of their bases: each fact where they agree, and the disagreement under one key where they do not.
+    """
+    texts = merged_metadata([adapter.metadata for adapter in adapters])
+    identities = [adapter.identity for adapter in adapters]
+    if not any(identity.model == "flux" for identity in identities) or len({i.model for i in identities}) > 1:
+        texts = {key: text for key, text in texts.items() if not _says_flux(key, text)}
+    models = {identity.model: identity for identity in identities}
+    if len(models) == 1:
+        texts = _agreed_by_some(adapters) | texts
+    doubtful = next((identity for identity in identities if not identity.own_table), None)
+    if doubtful is not None and adapters[0].family != UNKNOWN.name:
+        texts[MODEL] = (next((i for i in identities if i.uncertain), doubtful)).title
+    return texts | _base_entries(adapters, texts)
+
+
+def _says_flux(key: str, text: str) -> bool:
+    model = model_in(text) if key in _MODEL_ENTRIES else None
+    return model is not None and model.name == "flux"
+
+
+def _agreed_by_some(adapters: Sequence[Described]) -> dict[str, str]:
+    """What files of one known model call it, where those that name it do so alike."""
+    if not adapters[0].identity.model or adapters[0].identity.own_table:
+        return {}
+    stated = {key: {a.metadata[key] for a in adapters if key in a.metadata} for key in _MODEL_ENTRIES}
+    return {key: values.pop() for key, values in stated.items() if len(values) == 1}
+
+
+def _base_entries(adapters: Sequence[Described], texts: Mapping[str, str]) -> dict[str, str]:
+    if len(adapters) == 1:
+        return {key: text for key, text in adapters[0].metadata.items() if key in (DISAGREEMENT, VARIANT)}
+    bases = [StatedBase.of(adapter.path.name, adapter.metadata) for adapter in adapters]
+    differing = disagreement(bases)
+    entries = agreed_entries(bases, texts)
+    return entries | ({DISAGREEMENT: json.dumps(differing, ensure_ascii=False)} if differing else {})
 
 
 def merged_metadata(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -81,7 +81,7 @@ def stated_alpha(settings: Mapping[str, Any], name: str, path: str, rank: int) -
     alpha = patterns[key] if key is not None else settings.get(f"{prefix}lora_alpha")
     if alpha is None:
         return None
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha) or alpha == 0:
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise FormatError(f"the settings give {name or path} an alpha of {alpha!r}, which is no number to scale by")
     return float(alpha) * (math.sqrt(rank) if settings.get(f"{prefix}use_rslora") else 1.0)
 

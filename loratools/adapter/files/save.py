@@ -20,6 +20,7 @@ from torch import Tensor
 
 from loratools import files
 from loratools.adapter.algebra.lowrank import Delta
+from loratools.adapter.architectures.header_words import MODEL
 from loratools.adapter.architectures.names import family_of
 from loratools.adapter.files.encode import CastError, Slot, Style, bundled, encode, kohya_slots, lay_out
 from loratools.adapter.files.metadata import ERROR, KEY, Provenance, guard_overwrite
@@ -237,7 +238,7 @@ def _metadata(
     kind = family_of(family)
     texts = {key: text for key, text in given.items() if not key.startswith("sshs_") and key not in (KEY, ERROR)}
     texts.setdefault("ss_output_name", path.stem)
-    if kind.network is not None:
+    if kind.network is not None and MODEL not in texts:  # else its family's name would not be true of it
         texts.setdefault("ss_base_model_version", kind.base_model_version)
         texts.setdefault("ss_v2", str(family == "sd2"))
         texts.setdefault("modelspec.architecture", kind.architecture)

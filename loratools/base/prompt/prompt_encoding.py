@@ -19,9 +19,11 @@ from torch import Tensor
 from loratools.base.model import Base
 from loratools.base.prompt.conditioning import Conditioning, check_clip_skip, merged, states
 from loratools.base.prompt.embeddings import Embedding, Embeddings
+from loratools.base.prompt.foreign_syntax import check_prompt
 from loratools.base.prompt.guidance import PromptConditioning, ScheduledConditioning, Stage
 from loratools.base.prompt.prompt import Conjunct, Prompt, parse, sections
 from loratools.base.prompt.prompt_chunks import Chunk, split_chunks, token_row, weight_row
+from loratools.blocks.tokens import clip
 from loratools.errors import PromptError
 
 _AT_ONCE = 64  # chunks
@@ -49,10 +51,13 @@ def encode_prompts(
         clip_skip: as for :func:`loratools.base.prompt.conditioning.condition`.
         embeddings: of this base; their names in a text are replaced by their vectors.
     Raises:
-        PromptError: without a text, for a layer that does not exist, or an embedding that does not fit the base.
+        PromptError: without a text, for one with a wildcard, a random choice or a LoRA's tag in it, for a layer that
+            does not exist, or an embedding that does not fit the base.
     """
     if not texts:
         raise PromptError("there is no prompt; give at least one (an empty one is allowed)")
+    for text in texts:
+        check_prompt(text, f"the prompt '{clip(text)}'")
     check_clip_skip(base, clip_skip)
     prompts = [parse(text) for text in texts]
     batch = _ChunkBatch(base, steps, embeddings)

@@ -1,8 +1,9 @@
 """Samplers by the WebUI's names and k-diffusion's spellings: a method, and a schedule type of its sigmas.
 
-A method is a scheduler of diffusers, or one of :mod:`loratools.base.sampling.k_samplers` where diffusers has none, or
-another under that name. A plain name means diffusers' own sigmas, and with the WebUI's noise the WebUI's: see
-:mod:`loratools.base.sampling.sigmas`. A new sampler is an entry of ``_METHODS``.
+A method is a scheduler class of diffusers. Where diffusers has none of a name, or computes something else under it, the
+method is a function of :mod:`loratools.base.sampling.k_samplers`. A name without a schedule type uses diffusers' own
+sigmas; with the WebUI's noise it uses the WebUI's (:mod:`loratools.base.sampling.sigmas`). A new sampler is an entry of
+``_METHODS``; with an empty ``kind`` its name is a key of ``K_SAMPLERS``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,15 +106,16 @@ def show(
 
     parts: Mapping[str, BlockShare] | None = None
     if lora is None:
-        block_vector = _read(vector, presets, family, seed)
+        tag = _read(vector, presets, family, seed)
     else:
         from loratools.adapter.files.epoch_files import find_lora
         from loratools.adapter.files.file import read
         from loratools.ops.analysis.block_shares import parts_of
 
         adapter = read(find_lora(lora))
-        block_vector = _read(vector, presets, adapter.family, seed)
-        parts = parts_of(adapter, block_vector)
+        tag = _read(vector, presets, adapter.family, seed)
+        parts = parts_of(adapter, tag.vector, te=tag.te, unet=tag.unet)
+    block_vector = tag.vector
     rows = explain(block_vector, parts)
     if png is not None:
         from loratools.preview.sheet.block_chart import write_bars
@@ -128,12 +130,15 @@ def show(
                 "rules": [rule.text() for rule in block_vector.rules],
                 "rows": [row.json() for row in rows],
                 "png": png,
+                **tag.strength(),
             }
         )
         return
     click.echo(f"{block_vector.scheme.title}\n{_table(rows)}")
     for rule in block_vector.rules:
         click.echo(f"rule  {rule.text()}: {len(rule.blocks)} blocks, replaces their weight there")
+    if tag.name is not None:
+        click.echo(f"the tag's strength multiplies all of it: text encoder {tag.te:g}, network {tag.unet:g}")
     click.echo(f"\n{block_vector.text()}" + (f"\n{png}" if png else ""))
 
 
@@ -143,7 +148,7 @@ def show(
 @click.option("--missing", type=click.Choice(["1", "0"]), help="Weight of blocks that VECTOR does not list.")
 @click.option("--drop", is_flag=True, help="Leave out weights that the new order has no place for.")
 @click.option("--as", "form", type=click.Choice(_FORMS), help="Print it as another tool writes it.")
-@click.option("--name", default="MINE", show_default=True, help="The preset's or LoRA's name, for --as lbw and prompt.")
+@click.option("--name", help="The preset's or LoRA's name, for --as lbw and prompt.  [default: the tag's, or MINE]")
 @click.option("--presets", type=click.Path(), help="A file of more named block vectors.")
 @click.option("--seed", type=int, help="Of the random letters R and U.")
 @json_option
@@ -153,7 +158,7 @@ def convert(
     missing: str | None,
     drop: bool,
     form: str | None,
-    name: str,
+    name: str | None,
     presets: str | None,
     seed: int | None,
     as_json: bool,
@@ -168,20 +173,21 @@ def convert(
     from loratools.blocks import export
     from loratools.blocks.inspire import find_order, inspire_numbers
 
-    block_vector = _read(vector, presets, None, seed)
+    tag = _read(vector, presets, None, seed)
+    block_vector, name = tag.vector, name or tag.name or "MINE"
     order = find_order(to) if to is not None and to.lower().startswith("inspire") else None
     if to is not None or missing is not None:
         fill = None if missing is None else float(missing)
         scheme = block_vector.scheme if to is None else _target(order.scheme if order else to, block_vector)
         block_vector = block_vector.converted(scheme, fill, drop=drop)
     if form == "diffusers":
-        text: Any = export.as_diffusers(block_vector)
+        text: Any = export.as_diffusers(block_vector, tag.te, tag.unet)
     elif form == "inspire" or order is not None:
         text = export.as_inspire(block_vector, order, drop=drop)
     elif form == "lbw":
         text = export.as_lbw(block_vector, name)
     elif form == "prompt":
-        text = export.as_prompt(block_vector, name)
+        text = export.as_prompt(block_vector, name, tag.te, tag.unet)
     else:
         text = block_vector.text()
     if as_json:
@@ -192,10 +198,14 @@ def convert(
                 "blocks": dict(block_vector.weights),
                 "numbers": numbers,
                 "text": text,
+                **tag.strength(),
             }
         )
     else:
         click.echo(text if isinstance(text, str) else json.dumps(text, indent=1))
+        if form not in ("prompt", "diffusers") and (tag.te, tag.unet) != (1, 1):
+            strength = f"text encoder {tag.te:g}, network {tag.unet:g}"
+            click.echo(f"the tag's strength ({strength}) is no part of a vector; set it where this is used", err=True)
 
 
 def _target(text: str, block_vector: BlockVector) -> Any:
@@ -205,7 +215,21 @@ def _target(text: str, block_vector: BlockVector) -> Any:
     return scheme_named(text, block_vector.scheme.family) if text else full_scheme(block_vector.scheme.family)
 
 
-def _read(text: str, presets: str | None, family: str | None, seed: int | None) -> BlockVector:
+@dataclass(frozen=True)
+class _Read:
+    """A vector, and what the prompt's tag that it stood in says beside it; ``name`` is None where it was none."""
+
+    vector: BlockVector
+    name: str | None = None
+    te: float = 1.0
+    unet: float = 1.0
+
+    def strength(self) -> dict[str, Any]:
+        """A tag's name and strength as JSON values; nothing where there was no tag."""
+        return {} if self.name is None else {"name": self.name, "strength": {"te": self.te, "unet": self.unet}}
+
+
+def _read(text: str, presets: str | None, family: str | None, seed: int | None) -> _Read:
     """A vector in any form, a prompt's tag too."""
     from loratools.blocks.parse import parse_vector
     from loratools.blocks.presets import load_presets
@@ -214,11 +238,11 @@ def _read(text: str, presets: str | None, family: str | None, seed: int | None) 
 
     known = load_presets(presets)
     if not is_tag(text):
-        return parse_vector(text if seed is None else f"{text},seed={seed}", known, family)
+        return _Read(parse_vector(text if seed is None else f"{text},seed={seed}", known, family))
     tag = parse_tag(text if seed is None else text.rstrip()[:-1] + f":seed={seed}>", known, family)
     if tag.vector is None:
         raise BlockError(f"'{text}' has no block vector; write lbw= with a preset or numbers in it")
-    return tag.vector
+    return _Read(tag.vector, tag.name, tag.te, tag.unet)
 
 
 def _table(rows: Sequence[BlockRow]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import json_option, print_json, safetensors_out, store_options
+from loratools.cli.options import json_option, print_report, safetensors_out, store_options
 
 
 @click.command("extract", cls=Command)
@@ -15,18 +15,31 @@ from loratools.cli.options import json_option, print_json, safetensors_out, stor
 @click.option("--tuned", required=True, type=click.Path(), help="The model after tuning.")
 @click.option("-o", "--out", required=True, type=click.Path(), help="The file to write.")
 @click.option("--rank", metavar="RULE", required=True, help="A number, error=0.1, energy=0.99, size=36MiB or exact.")
-@click.option("--conv", is_flag=True, help="3x3 convolutions too.")
+@click.option("--conv", is_flag=True, help="Convolutions and the network's other layers too.")
+@click.option("--norms", is_flag=True, help="Normalisations too, as full differences.")
+@click.option("--biases", is_flag=True, help="Biases of layers too, as full differences.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random projections.")
 @json_option
 @store_options
 def command(
-    base: str | None, tuned: str, out: str, rank: str, conv: bool, seed: int, as_json: bool, dtype: str, force: bool
+    base: str | None,
+    tuned: str,
+    out: str,
+    rank: str,
+    conv: bool,
+    norms: bool,
+    biases: bool,
+    seed: int,
+    as_json: bool,
+    dtype: str,
+    force: bool,
 ) -> None:
     """Make a LoRA of what turns the model --base into the model --tuned, the loss stated for each block.
 
     Models are single .safetensors or .ckpt files, or Diffusers folders. Text encoders count where both have them;
-    modules that are the same in both are left out. Only a small part of a full fine-tune has low rank, so look at the
-    error: error=0.3 tells how much rank it takes.
+    modules that are the same in both are left out. What changed and is not taken is counted and named, and the error
+    is of the whole change: --conv, --norms and --biases take more of it. Only a small part of a full fine-tune has low
+    rank, so look at the error: error=0.3 tells how much rank it takes.
 
     \b
       loratools extract --base sd15.safetensors --tuned mine.safetensors -o mine_lora.safetensors --rank 64
@@ -35,6 +48,7 @@ def command(
     from loratools.base.base_path import base_path
     from loratools.dtypes import torch_dtype
     from loratools.ops.extract import extract_files
+    from loratools.ops.extract_parts import Take
 
     target, rule = safetensors_out(out), parse_rank(rank)
     names = " ".join(Path(path).name for path in (base, tuned) if path)
@@ -43,10 +57,10 @@ def command(
         base_path(tuned),
         target,
         rule=rule,
-        conv=conv,
+        take=Take(conv, norms, biases),
         dtype=torch_dtype(dtype),
         seed=seed,
         force=force,
         owner=f"extract {names} {rule.text()}",
     )
-    print_json(report.json()) if as_json else click.echo(report.text())
+    print_report(report, as_json)

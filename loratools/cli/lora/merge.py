@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -17,7 +17,7 @@ from loratools.cli.options import (
     force_option,
     json_option,
     lora_options,
-    print_json,
+    print_report,
     read_terms,
     safetensors_out,
     short_terms,
@@ -185,9 +185,9 @@ def _terms(flags: MergeFlags) -> None:
     )
     if flags.dry_run or out is None:
         method.result(terms)  # raises where the method cannot take these terms
-        _print(plan(terms), flags.as_json)
+        print_report(plan(terms), flags.as_json)
     elif flags.into:
-        _print(_into(flags, flags.into, terms, out), flags.as_json)
+        print_report(_into(flags, flags.into, terms, out), flags.as_json)
     else:
         report = merge_files(
             terms,
@@ -198,17 +198,19 @@ def _terms(flags: MergeFlags) -> None:
             owner=_owner(flags),
             method=method,
         )
-        _print(report, flags.as_json)
+        print_report(report, flags.as_json)
 
 
 def _into(flags: MergeFlags, base: str, terms: list[Term], out: Path) -> IntoReport:
     from loratools.ops.merging.combine import combine
-    from loratools.ops.merging.merge import into_provenance
+    from loratools.ops.merging.merge import adapters_of, into_provenance
     from loratools.ops.merging.merge_into import merge_into
+    from loratools.ops.merging.one_model import warnings_of
 
     method = flags.merge_method()
     made = into_provenance(terms, base, _owner(flags), method)
-    return merge_into(method.result(terms) or combine(terms), base, out, provenance=made, force=flags.force)
+    report = merge_into(method.result(terms) or combine(terms), base, out, provenance=made, force=flags.force)
+    return replace(report, warnings=warnings_of(adapters_of(terms)))
 
 
 def _owner(flags: MergeFlags) -> str:
@@ -217,7 +219,3 @@ def _owner(flags: MergeFlags) -> str:
     words += ["match-norm"] if flags.match_norm else []
     words += [f"into {Path(flags.into).name}"] if flags.into else []
     return " ".join(["merge", short_terms(flags.source), *words])
-
-
-def _print(result: Any, as_json: bool) -> None:
-    print_json(result.json()) if as_json else click.echo(result.text())

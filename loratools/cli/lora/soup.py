@@ -9,7 +9,7 @@ from loratools.cli.options import (
     base_option,
     json_option,
     lora_options,
-    print_json,
+    print_report,
     rank_option,
     read_terms,
     safetensors_out,
@@ -55,4 +55,4 @@ def command(
     report = merge_files(
         terms, target, rule=rule, dtype=torch_dtype(dtype), force=force, owner=f"soup {short_terms(text)}"
     )
-    print_json(report.json()) if as_json else click.echo(report.text())
+    print_report(report, as_json)

@@ -14,7 +14,7 @@ from loratools.cli.options import (
     base_option,
     json_option,
     lora_options,
-    print_json,
+    print_report,
     rank_option,
     read_terms,
     safetensors_out,
@@ -127,4 +127,4 @@ def command(flags: SubtractFlags) -> None:
         force=flags.force,
         owner=flags.owner,
     )
-    print_json(report.json()) if flags.as_json else click.echo(report.text())
+    print_report(report, flags.as_json)

@@ -30,7 +30,7 @@ def command(
     \b
       loratools verify my_style.safetensors "style:1:GP1,base_style:-1:GP2" --lora-dir loras
     """
-    from loratools.ops.merging.merge import verify
+    from loratools.ops.merging.verify import verify
 
     verification = verify(result, read_terms(terms, lora_dirs, presets, missing, base=base))
     print_json(verification.json()) if as_json else click.echo(verification.text())

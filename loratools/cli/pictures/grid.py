@@ -168,6 +168,7 @@ def command(flags: GridFlags) -> None:
       prompt     a cat, red; a dog         or a .txt file; parted by ";"
       negative   lowres; lowres, blurry
       s/r        red hair, blue hair, "long, green hair"        Prompt S/R
+                 NUM, 000001, 000002; STRENGTH, 0.5, 1          places in <lora:ink-NUM:STRENGTH>
       seed, cfg, steps, clip skip          numbers
       sampler    Euler a, DPM++ 2M Karras, Euler SGM Uniform        (sampler and schedule type)
       size       512x768, 768x512
@@ -204,6 +205,11 @@ def command(flags: GridFlags) -> None:
     request = _request(flags, sheet, scores)
     names = _names(flags)
     arrangement = build_arrangement(request, names)
+    for axis in arrangement.axes:
+        if axis.placeholder:
+            click.echo(
+                f"axis {axis.slot}: '{axis.placeholder}' marks the place of the others, and is left out", err=True
+            )
     result = render_request(request, arrangement, names, GridOutput(out, force=flags.force, progress=True))
     if not Rank.here().main:
         return

@@ -74,14 +74,16 @@ def _is_terminal() -> bool:
 
 @click.command("import")
 @click.argument("source")
+@click.argument("dataset", required=False, metavar="[DATASET]")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Recipe file.  [default: stdout]")
 @click.option("--base", help="Base model to name in the recipe.")
 @force_option
-def import_(source: str, out: Path | None, base: str | None, force: bool) -> None:
+def import_(source: str, dataset: str | None, out: Path | None, base: str | None, force: bool) -> None:
     """Turn what another tool left into a recipe; what has no place in one is said on stderr.
 
-    SOURCE is SuperMerger's merge string, sd-scripts' TOML, a LoRA file with SuperMerger's or sd-scripts' metadata, a
-    picture or text with the WebUI's generation parameters and <lora:...:lbw=...> tags, or - for stdin.
+    SOURCE is SuperMerger's merge string, a config that `loratools train` reads (sd-scripts' TOML, kohya_ss' JSON), a
+    LoRA file with SuperMerger's or sd-scripts' metadata, a picture or text with the WebUI's generation parameters and
+    <lora:...:lbw=...> tags, or - for stdin. DATASET is sd-scripts' dataset config, where its options do not name it.
 
     \b
       loratools recipe import "style:1:GP1,base:-1:GP2" -o merge.yaml
@@ -91,7 +93,8 @@ def import_(source: str, out: Path | None, base: str | None, force: bool) -> Non
     from loratools.recipe.importers.detect import import_recipe
     from loratools.recipe.importers.write import write_new
 
-    imported = import_recipe(sys.stdin.read() if source == "-" else source, base=base, is_text=source == "-")
+    text = sys.stdin.read() if source == "-" else source
+    imported = import_recipe(text, base=base, is_text=source == "-", dataset=dataset)
     for note in imported.notes:
         click.echo(f"note: {note}", err=True)
     if out is None:

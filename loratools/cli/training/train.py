@@ -48,8 +48,24 @@ class _Grouped(Command):
     """A command whose help has a heading for each kind of option, and names every other key of a config."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[_GIVEN] = list(args)  # to say how to go on after Ctrl-C
-        return super().parse_args(ctx, args)
+        ctx.meta[_GIVEN] = given = list(args)  # to say how to go on after Ctrl-C
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(self._no_such(error.option_name, given, ctx), ctx) from error
+
+    def _no_such(self, first: str, args: Sequence[str], ctx: click.Context) -> str:
+        """The message for options that are none here: those of sd-scripts' command line have others of ours."""
+        from loratools.train.config.config import TrainConfig
+        from loratools.train.sd_scripts.flags import our_spelling
+
+        flags = {name for option in self.get_params(ctx) for name in (*option.opts, *option.secondary_opts)}
+        names = [first, *(arg.partition("=")[0] for arg in args if arg.startswith("--") and arg != "--")]
+        unknown = [name for name in dict.fromkeys(names) if name not in flags]
+        settings = {name: field.annotation is bool for name, field in TrainConfig.model_fields.items()}
+        spellings = {name: our_spelling(name, flags, settings) for name in unknown}
+        parts = (f"{name} ({spelling})" if spelling else name for name, spelling in spellings.items())
+        return f"no such option: {', '.join(parts)}"
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
@@ -196,18 +212,23 @@ def command(
       loratools train ink.yaml poses.yaml                 settings from files; several are a queue
       loratools train ink.yaml --epochs 12 --resume       options come before what a file says
 
-    CONFIG is YAML with these options as keys (unet_lr: 1e-4), or a TOML file of sd-scripts': a dataset config, or the
-    options that it reads with --config_file.
+    CONFIG is YAML with these options as keys (unet_lr: 1e-4), or another trainer's file: the TOML of sd-scripts (its
+    options, a dataset config, or both one after the other), kohya_ss' JSON, or LoRA Easy Training Scripts' TOML.
     """
     from loratools.train.config.read import read_config
     from loratools.train.interrupt import Interrupted
+    from loratools.train.sd_scripts.trainer_file import pair_files
 
     overrides = {**_settings(settings), **{key: value for key, value in given.items() if value is not None}}
     overrides |= {"images": list(images)} if images else {}
     if not configs and not (overrides.get("images") and overrides.get("base")):
         fail_usage("give a CONFIG, or --base and --images")
-    queue = [read_config(config, overrides) for config in configs] or [read_config(None, overrides)]
-    _refuse_twins(configs, [config for config, _ in queue])
+    for path in configs:
+        _refuse_no_config(Path(path))
+    files = pair_files(configs)
+    queue = [read_config(file, overrides, dataset=dataset, must_exist=True) for file, dataset in files]
+    queue = queue or [read_config(None, overrides, must_exist=True)]
+    _refuse_twins([file for file, _ in files], [config for config, _ in queue])
     if dry_run:
         click.echo("\n\n".join(_dry_run(config, notes) for config, notes in queue))
         return
@@ -218,6 +239,20 @@ def command(
         _say_how_to_go_on(stop)
     if failed:
         raise TrainingError(f"{len(failed)} of {len(queue)} runs failed; the last one: {failed[-1]}") from failed[-1]
+
+
+def _refuse_no_config(path: Path) -> None:
+    """Leave with a usage error for a folder, a base model or a picture in the place of a CONFIG, saying its option."""
+    from loratools.base.base_path import SINGLE_FILES
+    from loratools.dataset.folder import IMAGE_EXTENSIONS
+
+    suffix = path.suffix.lower()
+    if path.is_dir() and not (path / "model_index.json").is_file():
+        fail_usage(f"{path} is a folder and no CONFIG; if it holds the pictures, write --images {path}")
+    if path.is_dir() or suffix in SINGLE_FILES:
+        fail_usage(f"{path} is no CONFIG; if it is the base model, write --base {path}")
+    if suffix in IMAGE_EXTENSIONS:
+        fail_usage(f"{path} is a picture and no CONFIG; write --images and the folder that it lies in")
 
 
 def _say_how_to_go_on(stop: Interrupted) -> NoReturn:

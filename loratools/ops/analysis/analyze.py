@@ -19,6 +19,7 @@ from loratools.adapter.files.file import Adapter, read
 from loratools.adapter.parallel import in_order
 from loratools.errors import FormatError, ShapeError
 from loratools.ops.merging.combine import shapes_differ
+from loratools.ops.merging.one_model import read_alike
 from loratools.ops.report import grouped
 from loratools.ops.text_table import table
 
@@ -134,7 +135,7 @@ def analyze(
         FileError, FormatError: for a file that is missing or no LoRA, or two of different families.
         ShapeError: if the two disagree over a module's shape.
     """
-    adapters = [read(path, base) for path in (first, second) if path is not None]
+    adapters = read_alike([read(path, base) for path in (first, second) if path is not None])
     names = sorted({name for adapter in adapters for name in adapter})
     if len(adapters) == 2:
         _check(*adapters)

@@ -10,16 +10,19 @@ from loratools.blocks.vector import BlockVector
 from loratools.ops.merging.terms import Term
 
 
-def parts_of(adapter: Adapter, vector: BlockVector, missing: float | None = None) -> dict[str, BlockShare]:
+def parts_of(
+    adapter: Adapter, vector: BlockVector, missing: float | None = None, *, te: float = 1.0, unet: float = 1.0
+) -> dict[str, BlockShare]:
     """Each block's modules, and its share of the sum of squared norms before and after ``vector``.
 
     Args:
         missing: the weight of blocks that the vector does not list; None leaves them as they are, for the picture's
             sake: a merge would refuse.
+        te, unet: strengths of the text encoder and of all else, on top of the vector.
     Raises:
         BlockError: if the vector is of another family.
     """
-    vector_term = Term(adapter, 1.0, vector, missing=1.0 if missing is None else missing)
+    vector_term = Term(adapter, 1.0, vector, te, unet, missing=1.0 if missing is None else missing)
     scheme = full_scheme(adapter.family)
     groups: dict[str, list[tuple[float, float]]] = {name: [] for name in scheme.names}
 

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loratools.adapter.architectures.family import UNKNOWN
+from loratools.adapter.architectures.header_words import UNCERTAIN
+from loratools.adapter.files.base_facts import DISAGREEMENT
 from loratools.adapter.files.decode import Piece, decode
 from loratools.adapter.files.lora_file import open_lora_file
 from loratools.adapter.files.metadata import KEY, Provenance
@@ -40,6 +43,8 @@ _TRAINING = (
     ("noise offset", "ss_noise_offset"),
     ("seed", "ss_seed"),
     ("trigger", "modelspec.trigger_phrase"),
+    ("prediction", "modelspec.prediction_type"),
+    ("bases differ", DISAGREEMENT),
 )
 
 
@@ -56,6 +61,8 @@ class Description:
     """A LoRA file described.
 
     Attributes:
+        family: a key of ``FAMILIES``, ``unknown``, or the name of a model that only shares a family's names.
+        model: which model it is for, in words, as far as names, shapes and header tell.
         kind: ``lora`` (linear and 1x1 layers), ``locon`` (3x3 convolutions too), or what its modules are (``loha``,
             ``lokr``, ``diff``, ``dora``, ``norm``, ``bias``); several are joined by ``+``.
         ranks, alphas: how many modules have each; a module without a stored alpha counts as alpha = rank. Vectors have
@@ -64,10 +71,12 @@ class Description:
             Both are None, and ``alphas`` is empty, where the header alone was read.
         unknown: keys that no table knows, which operations carry through untouched.
         needs_base: modules whose difference depends on a base (DoRA); they are not in the norms.
+        switched_off: modules whose alpha is 0, so that they change nothing; None where the header alone was read.
     """
 
     path: Path
     family: str
+    model: str
     scheme: str
     kind: str
     modules: int
@@ -81,6 +90,7 @@ class Description:
     metadata: Mapping[str, str]
     unknown: tuple[str, ...] = ()
     needs_base: int = 0
+    switched_off: int | None = None
 
     @property
     def made(self) -> Provenance | None:
@@ -92,6 +102,7 @@ class Description:
         return {
             "path": str(self.path),
             "family": self.family,
+            "model": self.model,
             "scheme": self.scheme,
             "kind": self.kind,
             "modules": self.modules,
@@ -106,6 +117,7 @@ class Description:
             "metadata": dict(self.metadata),
             "unknown": list(self.unknown),
             "needs_base": self.needs_base,
+            "switched_off": self.switched_off,
         }
 
     def text(self) -> str:
@@ -117,10 +129,11 @@ class Description:
 
     def _facts(self) -> list[tuple[str, str]]:
         facts = [
-            ("family", f"{self.family}, {self.kind}, blocks {self.scheme}"),
+            ("family", f"{self._family_text()}, {self.kind}, blocks {self.scheme}"),
             ("modules", str(self.modules)),
             ("rank", _counts(self.ranks)),
             ("alpha", _counts(self.alphas)),
+            ("switched off", f"{_modules(self.switched_off)} (alpha 0)" if self.switched_off else ""),
             ("dtype", ", ".join(self.dtypes)),
             ("size", f"{self.size / 2**20:.2f} MiB"),
             ("sha256", self.sha256 or ""),
@@ -132,6 +145,12 @@ class Description:
         facts += [(name, self.metadata[key]) for name, key in _TRAINING if self.metadata.get(key, "None") != "None"]
         made = self.made
         return facts if made is None else [*facts, *_made(made)]
+
+    def _family_text(self) -> str:
+        """The family by its key, and the model in words where the key alone would not tell, or be too sure."""
+        if self.model in (UNCERTAIN, UNKNOWN.title):
+            return self.model if self.model == UNCERTAIN else self.family
+        return f"{self.family} ({self.model})" if self.family == UNKNOWN.name else self.family
 
     def _hash_text(self) -> str:
         stored = self.metadata.get("sshs_model_hash")
@@ -159,7 +178,8 @@ def describe(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> De
     alphas = Counter(adapter.alphas.get(name, float(rank)) for name, rank in ranks.items())
     return Description(
         path=Path(path),
-        family=adapter.family,
+        family=adapter.identity.label,
+        model=adapter.identity.title,
         scheme=scheme.name,
         kind=_kind(adapter.kinds, adapter.shapes),
         modules=len(adapter),
@@ -173,6 +193,7 @@ def describe(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> De
         metadata=adapter.metadata,
         unknown=tuple(adapter.carried),
         needs_base=len(adapter.needs_base),
+        switched_off=len(adapter.switched_off),
     )
 
 
@@ -195,7 +216,8 @@ def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Descr
     order = (*sorted_blocks(scheme, (name for name in counts if name != NO_BLOCK)), NO_BLOCK)
     return Description(
         path=Path(path),
-        family=decoded.family,
+        family=decoded.identity.label,
+        model=decoded.identity.title,
         scheme=scheme.name,
         kind=_kind(kinds, {name: piece.shape for name, piece in pieces.items()}),
         modules=len(pieces),
@@ -249,6 +271,10 @@ def _blocks(adapter: Adapter, scheme: Scheme) -> dict[str, BlockFacts]:
         squares.setdefault(scheme.block_of(name) or NO_BLOCK, []).append(square)
     order = (*sorted_blocks(scheme, (name for name in squares if name != NO_BLOCK)), NO_BLOCK)
     return {name: BlockFacts(len(squares[name]), math.sqrt(sum(squares[name]))) for name in order if name in squares}
+
+
+def _modules(count: int) -> str:
+    return f"{count} module" if count == 1 else f"{count} modules"
 
 
 def _counts(values: Mapping[Any, int]) -> str:

@@ -24,6 +24,7 @@ from loratools.adapter.parallel import in_order
 from loratools.blocks.scheme import SCHEMES, Scheme, full_scheme, sorted_blocks
 from loratools.blocks.vector import BlockVector
 from loratools.errors import BlockError, FileError, ShapeError
+from loratools.ops.merging.one_model import read_alike
 from loratools.ops.text_table import table
 
 _NOTHING = 1e-12  # relative: what rounding leaves of a norm or a singular value of zero
@@ -141,12 +142,12 @@ def suggest(
         BlockError: if they are of different families.
     """
     runs = _epochs(style)
-    adapter, other = read(runs[-1]), read(_epochs(base_style)[-1])
+    adapter, other = read_alike([read(runs[-1]), read(_epochs(base_style)[-1])])
     if full_scheme(adapter.family) is not full_scheme(other.family):
         raise BlockError(f"{style} is of {adapter.family} and {base_style} of {other.family}; their blocks differ")
     scheme = _scheme([adapter, other])
     blocks = align(adapter, other, scheme)
-    growth = measure_growth([read(path) for path in runs], scheme) if len(runs) > 2 else {}
+    growth = measure_growth(read_alike([read(path) for path in runs], adapter.family), scheme) if len(runs) > 2 else {}
     names = scheme.names or tuple(blocks)
     guide = {name: gp1.weights.get(name, 1.0) if gp1 is not None else 1.0 for name in names}
     ours = {name: weight * (growth[name].factor if name in growth else 1.0) for name, weight in guide.items()}

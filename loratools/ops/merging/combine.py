@@ -16,6 +16,7 @@ from loratools.adapter.architectures.names import UNKNOWN, family_of
 from loratools.adapter.files.file import Adapter
 from loratools.errors import FormatError, MergeStringError, NonFiniteError, ShapeError
 from loratools.ops.merging.lazy_result import Decomposed, LazyResult, norm2_of
+from loratools.ops.merging.one_model import check_models
 from loratools.ops.merging.terms import Term
 
 
@@ -99,6 +100,7 @@ def combine(terms: Sequence[Term]) -> Combined:
     if not terms:
         raise MergeStringError("a merge needs at least one LoRA, such as style:1:GP1")
     first = terms[0]
+    check_models([term.adapter for term in terms])
     for term in terms:
         if term.adapter.family != first.adapter.family:
             raise FormatError(

@@ -16,12 +16,13 @@ import torch
 from loratools import files
 from loratools.adapter.algebra.rank import Exact, RankRule
 from loratools.adapter.files.file import Adapter
-from loratools.adapter.files.metadata import Provenance, guard_overwrite, inherited, merged_metadata
+from loratools.adapter.files.metadata import Provenance, guard_overwrite, inherited, merged_header
 from loratools.adapter.files.passthrough import all_carried
 from loratools.adapter.parallel import in_order
 from loratools.dtypes import dtype_name
 from loratools.ops.merging.combine import Combined, combine
 from loratools.ops.merging.method import EXACT, MergeMethod
+from loratools.ops.merging.one_model import warnings_of
 from loratools.ops.merging.plan import MergePlan, PlanRow, plan
 from loratools.ops.merging.terms import Term
 from loratools.ops.merging.verify import verify
@@ -85,12 +86,13 @@ def merge_files(
         force=force,
         carried=all_carried(adapters_of(terms)),
     )
+    report = replace(report, warnings=warnings_of(adapters_of(terms)))
     return report if result is None else replace(report, distance=verify(target, terms))
 
 
 def merge_texts(terms: Sequence[Term], out: Path, metadata: Mapping[str, str] | None = None) -> dict[str, str]:
     """Header text of a file made from ``terms``: what they agree on, its own name, and ``metadata`` over it."""
-    texts = merged_metadata([adapter.metadata for adapter in adapters_of(terms)])
+    texts = merged_header(adapters_of(terms))
     return {**texts, "ss_output_name": out.stem, "modelspec.title": out.stem, **(metadata or {})}
 
 

@@ -39,9 +39,10 @@ class IntoReport:
     size: int
     total: CastError
     blocks: Mapping[str, CastError]
+    warnings: tuple[str, ...] = ()
 
     def json(self) -> dict[str, Any]:
-        """``{"path","modules","size","error","blocks": {NAME: error}}``."""
+        """``{"path","modules","size","error","blocks": {NAME: error},"warnings"}``."""
         blocks = {name: one.relative for name, one in self.blocks.items()}
         return {
             "path": str(self.path),
@@ -49,6 +50,7 @@ class IntoReport:
             "size": self.size,
             "error": self.total.relative,
             "blocks": blocks,
+            "warnings": list(self.warnings),
         }
 
     def text(self) -> str:

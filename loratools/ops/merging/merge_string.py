@@ -3,7 +3,7 @@
 Terms are split at commas outside double quotes; a term is ``ref[:weight[:vector][:te=x][:unet=y][:lbwe=z]]``. A quoted
 ref may hold ``,`` ``:`` brackets and spaces (``""`` is a quote); ``C:\\`` is a drive; an inline vector's commas belong
 to it, as do those inside the brackets of ``mix(...)`` and the other functions of vectors. ``lbwe=`` names an elemental
-preset.
+preset. A prompt's tag, ``<lora:NAME:0.8:lbw=GP1>``, is a term too, and tags need no comma between them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import NamedTuple
 from loratools.adapter.files.epoch_files import parse_reference
 from loratools.blocks.parse import FUNCTIONS
 from loratools.blocks.placeholders import is_placeholder
-from loratools.blocks.tokens import is_number
-from loratools.errors import MergeStringError
+from loratools.blocks.tokens import is_number, split_items
+from loratools.blocks.webui_tag import TAG, is_tag, read_tag
+from loratools.errors import BlockError, MergeStringError
 
 _OPTIONS = ("te", "unet", "lbwe")
 _CALL = re.compile(rf"(?<![\w.])(?:{'|'.join(FUNCTIONS)}|inspire-\d+)\s*\(", re.IGNORECASE)
@@ -123,7 +124,8 @@ class _Reader:
                 open_vector = len(fields) == 1
                 continue
             terms.append(self._term(fields))
-            open_vector = terms[-1].spec.vector_text is not None and self._option(fields[-1]) is None
+            tag = is_tag(self._at(fields[0]))
+            open_vector = terms[-1].spec.vector_text is not None and self._option(fields[-1]) is None and not tag
         return terms
 
     def _at(self, span: Span) -> str:
@@ -142,8 +144,8 @@ class _Reader:
             if separator == ":" and not fields and self._is_drive(start, at):
                 continue
             fields.append(self._stripped(start, at))
-            start = at + 1
-            if separator == ",":
+            start = at + len(separator)
+            if separator != ":":
                 yield fields
                 fields = []
 
@@ -153,9 +155,18 @@ class _Reader:
         return len(letter) == 1 and letter.isalpha() and self.text[colon + 1 : colon + 2] in ("\\", "/")
 
     def _separators(self) -> Iterator[tuple[int, str]]:
-        """Each comma and colon outside quotes and outside the brackets of ``mix(...)`` and the other functions."""
-        at = 0
+        """Each comma and colon outside quotes, tags and the brackets of ``mix(...)`` and the other functions.
+
+        Between two tags without a comma stands an empty separator.
+        """
+        at, start = 0, 0  # start: where the piece begins
         while at < len(self.text):
+            if not self.text[start:at].strip() and (tag := TAG.match(self.text, at)) is not None:
+                at = tag.end()
+                if TAG.match(self.text[at:].lstrip()):
+                    yield at, ""
+                    start = at
+                continue
             if self.text[at] == '"':
                 at = self._after_quote(at)
                 continue
@@ -164,6 +175,7 @@ class _Reader:
                 continue
             if self.text[at] in ",:":
                 yield at, self.text[at]
+                start = at + 1 if self.text[at] == "," else start
             at += 1
 
     def _after_quote(self, start: int) -> int:
@@ -192,11 +204,48 @@ class _Reader:
             at += 1
         return at if depth == 0 else None
 
+    def _tag(self, fields: Sequence[Span]) -> ParsedTerm:
+        """The term that a prompt's tag means."""
+        place, text = fields[0], self._at(fields[0])
+        if len(fields) > 1:
+            raise MergeStringError(
+                f"'{self._at(fields[1])}' follows a prompt's tag in '{self.text}'; write weight and vector inside it, "
+                "as in <lora:NAME:0.8:lbw=GP1>"
+            )
+        try:
+            tag = read_tag(text)
+        except BlockError as error:
+            raise MergeStringError(str(error)) from error
+        name, one = parse_reference(tag.name), tag.te == tag.unet
+        weight, te, unet = (tag.te, 1.0, 1.0) if one else (1.0, tag.te, tag.unet)
+        spec = TermSpec(name.name, weight, tag.vector, te, unet, name.selector)
+        spans = {key: Span(place.start + start, place.start + end) for key, (start, end) in tag.spans.items()}
+        options: dict[str, Span] = {} if one else {key: spans[key] for key in ("te", "unet") if key in spans}
+        items = tuple(self._tag_items(spans))
+        return ParsedTerm(spec, TermSpans(place, spans["name"], spans.get("weight"), items, options))
+
+    def _tag_items(self, spans: Mapping[str, Span]) -> Iterator[Span]:
+        """Where the items of a tag's vector stand."""
+        for key in ("lbw", "lbwe", "x", "seed"):
+            if key == "lbw" and key in spans:
+                start = spans[key].start
+                for item in split_items(self._at(spans[key]), strip=False):
+                    yield self._stripped(start, start + len(item))
+                    start += len(item) + 1
+            elif key in spans:
+                yield spans[key]
+
     def _term(self, fields: Sequence[Span]) -> ParsedTerm:
+        if is_tag(self._at(fields[0])):
+            return self._tag(fields)
         ref = self._unquoted(self._at(fields[0]))
         if not ref:
             raise MergeStringError(
                 f"'{self.text}' has an empty term; write NAME:weight[:vector], terms parted by one comma"
+            )
+        if ref.lower() in ("<lora", "<lyco"):
+            raise MergeStringError(
+                f"a prompt's tag in '{self.text}' is not closed; write it whole, as in <lora:NAME:0.8:lbw=GP1>"
             )
         if len(fields) == 1 and is_number(self._at(fields[0])):
             raise MergeStringError(

@@ -9,6 +9,7 @@ from typing import Any
 from loratools.adapter.parallel import in_order
 from loratools.blocks.scheme import NO_BLOCK, full_scheme, sorted_blocks
 from loratools.ops.merging.combine import combine
+from loratools.ops.merging.one_model import warnings_of
 from loratools.ops.merging.terms import Term
 from loratools.ops.text_table import table
 
@@ -31,27 +32,29 @@ class PlanRow:
 
 @dataclass(frozen=True)
 class MergePlan:
-    """Rows by file and block, and the modules that are in no block (they take the strength x 1)."""
+    """Rows by file and block, the modules that are in no block (they take the strength x 1), and what to mind."""
 
     rows: tuple[PlanRow, ...]
     unblocked: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     def json(self) -> dict[str, Any]:
-        """``{"rows": [{"file","block","weight","modules","share"}], "unblocked": [module, ...]}``."""
+        """``{"rows": [{"file","block","weight","modules","share"}], "unblocked": [...], "warnings": [...]}``."""
         rows = [
             {"file": r.file, "block": r.block, "weight": r.weight, "modules": r.modules, "share": r.share}
             for r in self.rows
         ]
-        return {"rows": rows, "unblocked": list(self.unblocked)}
+        return {"rows": rows, "unblocked": list(self.unblocked), "warnings": list(self.warnings)}
 
     def text(self) -> str:
-        """An aligned table, and a line about modules in no block if there are any."""
+        """An aligned table, and lines about modules in no block and what to mind if there are any."""
         cells = [[r.file, r.block, f"{r.weight:g}", str(r.modules), f"{100 * r.share:.1f} %"] for r in self.rows]
         lines = [table([["file", "block", "weight", "modules", "share"], *cells])]
         if self.unblocked:
             shown = ", ".join(self.unblocked[:_SHOWN])
             more = f" and {len(self.unblocked) - _SHOWN} more" if len(self.unblocked) > _SHOWN else ""
             lines.append(f"in no block, so at the strength x 1: {shown}{more}")
+        lines += [f"warning: {text}" for text in self.warnings]
         return "\n".join(lines)
 
 
@@ -83,4 +86,4 @@ def plan(terms: Sequence[Term]) -> MergePlan:
         for (index, block, weight), squares in sorted(groups.items(), key=lambda item: (item[0][0], order[item[0][1]]))
     )
     unblocked = dict.fromkeys(name for term in terms for name in term.adapter if blocks.block_of(name) is None)
-    return MergePlan(rows, tuple(unblocked))
+    return MergePlan(rows, tuple(unblocked), warnings_of([term.adapter for term in terms]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -17,6 +18,7 @@ from loratools.blocks.tokens import is_number
 from loratools.blocks.vector import BlockVector, Presets
 from loratools.errors import BlockError, FileError, did_you_mean
 from loratools.ops.merging.merge_string import TermSpec
+from loratools.ops.merging.one_model import read_alike
 
 
 @dataclass(frozen=True)
@@ -123,18 +125,48 @@ def resolve_terms(
         BlockError: for a vector that does not fit the file's family.
     """
     find = lookup or (lambda ref: find_lora(ref, lora_dirs))
-    opened: dict[Path, Adapter] = {}
+    specs = [as_file(spec, find) for spec in specs]
+    files_of = [_files(spec, find, best) for spec in specs]
+    paths = list(dict.fromkeys(path for files in files_of for path, _ in files))
+    adapters = read_alike([read(path, base, allow_unknown) for path in paths], getattr(base, "family", None))
+    opened = dict(zip(paths, adapters, strict=True))
     terms = []
-    for spec in specs:
-        files = _files(spec, find, best)
+    for spec, files in zip(specs, files_of, strict=True):
         for path, label in files:
-            adapter = opened[path] = opened.get(path) or read(path, base, allow_unknown)
+            adapter = opened[path]
             vector = None if spec.vector_text is None else parse_vector(spec.vector_text, presets, adapter.family)
             inline = spec.vector_text is not None and is_number(spec.vector_text.split(",")[0])
             term = Term(adapter, spec.weight / len(files), vector, spec.te, spec.unet, label, missing, inline=inline)
             term.check()
             terms.append(term)
     return terms
+
+
+def named_alike(terms: Sequence[Term]) -> list[Term]:
+    """The terms with their modules named by one family's table where that can be; a term with a vector, which is of its
+    family's blocks, stays as it is, and the others with it."""
+    adapters = list({id(term.adapter): term.adapter for term in terms}.values())
+    again = dict(zip(map(id, adapters), read_alike(adapters), strict=True))
+    if any(term.vector is not None and again[id(term.adapter)] is not term.adapter for term in terms):
+        return list(terms)
+    return [replace(term, adapter=again[id(term.adapter)]) for term in terms]
+
+
+def as_file(spec: TermSpec, find: Callable[[str], Path]) -> TermSpec:
+    """``spec`` with its ``@8`` taken for a part of the name, where a file of that name is there: a file called
+    ``style@8.safetensors`` wins over epoch 8 of a run ``style``.
+
+    Args:
+        find: name -> a LoRA file or a training run; FileError for a name that is nothing.
+    """
+    if spec.epoch is None:
+        return spec
+    whole = f"{spec.ref}@{spec.epoch}"
+    with contextlib.suppress(FileError):
+        path, name = find(whole), Path(whole).name
+        if path.is_file() and name in (path.name, path.stem, path.parent.name):  # the last is a PEFT folder's
+            return replace(spec, ref=whole, epoch=None)
+    return spec
 
 
 def _files(spec: TermSpec, find: Callable[[str], Path], best: Callable[[Path], int] | None) -> list[tuple[Path, str]]:

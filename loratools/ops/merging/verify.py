@@ -13,6 +13,7 @@ from loratools.adapter.parallel import in_order
 from loratools.errors import FormatError, ShapeError
 from loratools.ops.merging.combine import combine, shapes_differ
 from loratools.ops.merging.lazy_result import norm2_of
+from loratools.ops.merging.one_model import read_alike
 from loratools.ops.merging.terms import Term
 from loratools.ops.report import ModuleError, Verification, report_blocks
 
@@ -23,7 +24,8 @@ def verify(path: str | os.PathLike[str], terms: Sequence[Term]) -> Verification:
     Modules that only one side has count in full. The error is ``|file - asked| / |asked|``; where terms cancel
     (``|asked|`` under half of ``sqrt(sum |w d|^2)``) it is stated against that root.
     """
-    stored, combined = read(path), combine(terms)
+    combined = combine(terms)
+    (stored,) = read_alike([read(path)], combined.family)
     if stored.family != combined.family:
         raise FormatError(
             f"{path} is a {stored.family} LoRA and the terms are {combined.family}; they cannot be compared"

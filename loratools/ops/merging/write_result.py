@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from loratools.adapter.algebra.lowrank import Delta, LowRank, limit
 from loratools.adapter.algebra.rank import Exact, Fixed, RankRule, Size, Spectrum, allocate, spectrum
+from loratools.adapter.algebra.relative_error import relative_error
 from loratools.adapter.files.encode import CastError
 from loratools.adapter.files.metadata import Provenance, guard_overwrite
 from loratools.adapter.files.passthrough import Carried
@@ -18,7 +20,7 @@ from loratools.adapter.parallel import in_order
 from loratools.errors import FormatError, RankError
 from loratools.ops.merging.lazy_result import Decomposed, LazyResult
 from loratools.ops.merging.spool import Spool
-from loratools.ops.report import MergeReport, ModuleError, report_blocks
+from loratools.ops.report import LeftOut, MergeReport, ModuleError, report_blocks
 
 _CANCELS = 0.25  # of the sum of squares: |asked| is under half of its root
 _NOISE = 1e-12  # of that root: what float64 leaves of terms that cancel to nothing
@@ -35,6 +37,9 @@ def write_result(
     force: bool = False,
     trim: bool = False,
     carried: Mapping[str, Carried] | None = None,
+    left_out: Sequence[LeftOut] = (),
+    warnings: Sequence[str] = (),
+    nothing: str = "every module's difference is zero",
 ) -> MergeReport:
     """Write ``source`` as one LoRA file; ``provenance.owner`` may write it again.
 
@@ -43,6 +48,9 @@ def write_result(
         trim: find every module's true rank by SVD first, so that ``Exact()`` drops what adds nothing, and leave out
             modules that are all zero.
         carried: tensors that no table knows, written as they are.
+        left_out: parts of what was asked for that ``source`` does not hold; they count in the error.
+        warnings: what to mind, a sentence each.
+        nothing: what is said where all of ``source`` is zero.
     Raises:
         LoratoolsError: of the kinds that ``adapter.write`` names; RankError for an impossible rule; FormatError if
             nothing is left to write.
@@ -51,7 +59,9 @@ def write_result(
     with Spool(out.parent) as spool:
         prepared = _Layout(source, rule, dtype, metadata, provenance, out).prepare(spool, trim)
         if not len(prepared):
-            raise FormatError(f"nothing is left to write to {out}: every module's difference is zero")
+            parts = ", ".join(part.text() for part in left_out)
+            why = f"of what it may hold nothing changed; what did change is {parts}" if parts else nothing
+            raise FormatError("; ".join([f"nothing is left to write to {out}: {why}", *warnings]))
         written = write(
             prepared,
             out,
@@ -61,9 +71,18 @@ def write_result(
             provenance=provenance,
             force=force,
             carried=carried,
-            error=lambda cast: report_blocks(_errors(cast, prepared), source.family)[0].error,
+            error=lambda cast: _stated_error(_errors(cast, prepared), source.family, left_out),
         )
-    return _report(written, prepared, rule)
+    return replace(_report(written, prepared, rule, left_out), warnings=tuple(warnings))
+
+
+def _stated_error(errors: Mapping[str, ModuleError], family: str, left_out: Sequence[LeftOut]) -> float:
+    """The relative error of the whole: of what is stored, and of what is left out."""
+    if not left_out:
+        return report_blocks(errors, family)[0].error
+    left2 = sum(part.norm2 for part in left_out)
+    lost2 = sum(error.stored2 + error.lost2 for error in errors.values())
+    return relative_error(lost2 + left2, sum(error.norm2 for error in errors.values()) + left2)
 
 
 class Prepared(Mapping[str, Delta]):
@@ -212,7 +231,7 @@ def _errors(cast: Mapping[str, CastError], prepared: Prepared) -> dict[str, Modu
     }
 
 
-def _report(written: Written, prepared: Prepared, rule: RankRule) -> MergeReport:
+def _report(written: Written, prepared: Prepared, rule: RankRule, left_out: Sequence[LeftOut]) -> MergeReport:
     errors = _errors(written.errors, prepared)
     total, blocks = report_blocks(errors, prepared.source.family)
     cancelled = tuple(name for name, error in errors.items() if error.cancels)
@@ -228,4 +247,7 @@ def _report(written: Written, prepared: Prepared, rule: RankRule) -> MergeReport
         size=written.path.stat().st_size,
         cancelled=cancelled,
         ranks=dict(prepared.ranks),
+        norm2=sum(error.norm2 for error in errors.values()),
+        left_out=tuple(left_out),
+        whole=_stated_error(errors, prepared.source.family, left_out) if left_out else None,
     )

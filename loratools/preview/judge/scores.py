@@ -2,11 +2,11 @@
 
 - ``from base``: 1 - the cosine to the base's picture of the same prompt and seed: 0 is the same picture;
 - ``held-out``: the mean cosine to the images that were kept from training: how well what was learned carries over;
-- ``nearest``: the cosine to the nearest training image. Marked ``!`` where it is above what 95 % of the training images
-  have to their own nearest neighbour among the others (closer than the data is to itself), and where the LoRA brought
-  it there: at most half as far from that image as the base's picture of the same prompt and seed is from its own
-  nearest one. The first alone marks what is alike anyhow, such as two sunsets, or noise. Where the grid has no such
-  base, at least half of what the picture shows (a cosine of 0.71) must be that image's;
+- ``nearest``: the cosine to the nearest training image. A copy is marked ``!``; it must pass two tests. It is closer to
+  that image than 95 % of the training images are to their own nearest neighbour. And the LoRA brought it there: its
+  distance is at most half of the distance from the base's picture (same prompt and seed) to the training image nearest
+  to that. The first test alone would mark pictures that are alike anyhow, such as two sunsets. Without a base's picture
+  in the grid, the second test is a cosine of at least 0.71;
 - ``prompt``: the cosine of CLIP between picture and prompt, which is low in absolute terms (0.2 to 0.35 is usual), so
   compare it with the base's; its strip ends at 0.4;
 - ``tags``, ``defects``, ``style``: of the pocket's judge: the share of asked tags that it finds, its mean grade of
@@ -208,18 +208,14 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def open_image(path: Path) -> Image:
-    """An image in RGB.
+    """An image in RGB, as training sees it.
 
     Raises:
         DatasetError: if it cannot be read.
     """
-    from PIL import Image as images
+    from loratools.dataset.images import open_image as open_picture
 
-    try:
-        with images.open(path) as opened:
-            return opened.convert("RGB")
-    except (OSError, SyntaxError) as error:
-        raise DatasetError(f"{path} cannot be read as an image: {error}") from error
+    return open_picture(path)
 
 
 def _mean_style(readings: Sequence[Reading]) -> dict[str, float]:

@@ -11,10 +11,12 @@ from loratools.blocks.groups import expand
 from loratools.blocks.parse import parse_vector
 from loratools.blocks.scheme import full_scheme
 from loratools.blocks.vector import BlockVector, Presets
+from loratools.blocks.webui_tag import take_tags
 from loratools.errors import BlockError, GridError, LoratoolsError, PromptError, did_you_mean
 from loratools.ops.merging.terms import Term
 from loratools.preview.record.grid import RowInfo
-from loratools.preview.request.prompt_loras import merge_string, take_tags
+from loratools.preview.request.placeholders import hint
+from loratools.preview.request.prompt_loras import merge_string
 from loratools.preview.request.row_text import TermNames, check_edits
 from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import Edit, Setting
@@ -118,7 +120,7 @@ class RowResolver:
         except PromptError:
             raise
         except LoratoolsError as error:
-            raise PromptError(f"{' '.join(tags)} in a prompt: {error}") from error
+            raise PromptError(f"{' '.join(tags)} in a prompt: {error}{hint(' '.join(tags))}") from error
 
 
 def edited(row: GridRow, edits: Sequence[Edit], presets: Presets) -> GridRow:

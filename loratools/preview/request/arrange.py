@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from loratools.blocks.webui_tag import has_tag, take_tags
 from loratools.errors import GridError
 from loratools.preview.request.axes import KINDS, Axis
 from loratools.preview.request.numbers import with_base_first
-from loratools.preview.request.prompt_loras import has_tag, take_tags
 from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import Setting, applied
 
@@ -174,4 +174,4 @@ def _adds(axis: Axis, prompts: Sequence[str]) -> bool:
     """Whether an axis of texts brings LoRAs into prompts, or changes the tag of one."""
     if any(has_tag(str(value)) for value in axis.values):
         return True
-    return axis.kind == "s/r" and any(str(axis.values[0]) in tag for text in prompts for tag in take_tags(text)[1])
+    return axis.kind == "s/r" and any(axis.search in tag for text in prompts for tag in take_tags(text)[1])

@@ -12,6 +12,7 @@ te, unet       the strength of the text encoders, of the UNet             number
 prompt         the prompt                                                 ``a cat, red; a dog`` or a .txt file
 negative       the negative prompt                                        ``lowres; lowres, bad hands``
 s/r            words of both prompts (Prompt S/R)                         ``red hair, blue hair, "long, green hair"``
+               ``<lora:ink-NUM:STRENGTH>`` in a prompt                    ``NUM, 000001, 000002``; ``STRENGTH, 0.5, 1``
 seed           the starting noise                                         whole numbers
 cfg, steps     the CFG scale, the sampler steps                           numbers
 sampler        the WebUI's sampler and schedule type                      ``Euler a, DPM++ 2M Karras``
@@ -52,6 +53,7 @@ class Axis:
         term: the name of the one LoRA in a stack that is meant, for kinds that change a row; empty for all.
         block: the block or group of blocks, for the kind ``block``.
         slot: where it was asked for: ``x``, ``y``, ``z``, or empty for what fills up each cell (prompts, seeds).
+        placeholder: for the kind ``s/r``, the text that the values replace where it is none of them: ``NUM``.
     """
 
     kind: str
@@ -59,6 +61,12 @@ class Axis:
     term: str = ""
     block: str = ""
     slot: str = ""
+    placeholder: str = ""
+
+    @property
+    def search(self) -> str:
+        """The text of both prompts that the values of Prompt S/R replace: the first of them, or the place-holder."""
+        return self.placeholder or str(next(value for value in self.values if value is not None))
 
     @property
     def title(self) -> str:

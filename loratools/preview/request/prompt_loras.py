@@ -1,26 +1,14 @@
-"""``<lora:NAME:0.8:lbw=GP1>`` in prompts, as people paste them from the WebUI: found, taken out, read as LoRAs."""
+"""``<lora:NAME:0.8:lbw=GP1>`` in prompts, as people paste them from the WebUI: read as the terms of a merge."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from loratools.blocks.vector import Presets
 from loratools.blocks.webui_tag import parse_tag
 from loratools.errors import LoratoolsError, PromptError
 from loratools.ops.merging.merge_string import quoted
-
-_TAG = re.compile(r"<(?:lora|lyco):[^<>]*>", re.IGNORECASE)
-
-
-def has_tag(prompt: str) -> bool:
-    """Whether ``prompt`` names a LoRA."""
-    return bool(_TAG.search(prompt))
-
-
-def take_tags(prompt: str) -> tuple[str, tuple[str, ...]]:
-    """The prompt without its tags, all other characters as they are (so reads the WebUI too), and the tags."""
-    return _TAG.sub("", prompt).strip(), tuple(_TAG.findall(prompt))
+from loratools.preview.request.placeholders import hint
 
 
 def merge_string(tags: Sequence[str], presets: Presets, family: str | None = None) -> str:
@@ -34,6 +22,8 @@ def merge_string(tags: Sequence[str], presets: Presets, family: str | None = Non
         try:
             parsed = parse_tag(tag, presets, family)
         except LoratoolsError as error:
-            raise PromptError(f"the prompt's {tag}: {error}") from error
+            fields = tag.partition(":")[2].partition(":")[2]
+            meant = f"'{fields.rstrip('>')}' is no strength{place}" if (place := hint(fields)) else error
+            raise PromptError(f"the prompt's {tag}: {meant}") from error
         terms.append(quoted(parsed.name) + parsed.term().removeprefix(parsed.name))
     return ",".join(terms)

@@ -24,8 +24,9 @@ def build_arrangement(request: GridRequest, names: NameLookup) -> Arrangement:
     Raises:
         LoratoolsError: for an axis that says what was said before, or a name that is nothing.
     """
+    from loratools.blocks.webui_tag import has_tag
     from loratools.preview.request.arrange import MOST, arrange
-    from loratools.preview.request.prompt_loras import has_tag
+    from loratools.preview.request.placeholders import without_placeholders
 
     for axis in request.axes:
         check_given(axis, request.given)
@@ -46,11 +47,13 @@ def build_arrangement(request: GridRequest, names: NameLookup) -> Arrangement:
             axes.append(replace(axis, values=tuple(names.rows([RowText.parse(str(value)) for value in axis.values]))))
         else:
             axes.append(axis if axis.kind != "prompt" else _prompts(axis, names))
+    written = [*prompts, *([request.sampling.negative] if request.sampling.negative else [])]
+    axes = without_placeholders(axes, written, names.is_readable)
     rows = names.rows(texts)
     start = _start(request)
     if len(prompts) == 1 or not any(axis.kind == "prompt" for axis in axes):
         start = replace(start, prompt=prompts[0] if prompts else "")
-    return arrange(
+    arrangement = arrange(
         axes,
         start,
         rows=rows,
@@ -60,6 +63,20 @@ def build_arrangement(request: GridRequest, names: NameLookup) -> Arrangement:
         base=request.base_alone,
         most=request.most or MOST,
     )
+    _check_prompts(arrangement)
+    return arrangement
+
+
+def _check_prompts(arrangement: Arrangement) -> None:
+    """Raise PromptError for a prompt with what nothing carries out, such as a wildcard; GridError for a text that is to
+    be replaced and does not stand there."""
+    from loratools.base.prompt.foreign_syntax import check_prompt
+    from loratools.blocks.tokens import clip
+    from loratools.blocks.webui_tag import take_tags
+
+    texts = {text: True for _, setting in arrangement.places() for text in (setting.prompt, setting.negative)}
+    for text in texts:
+        check_prompt(take_tags(text)[0], f"the prompt '{clip(text)}'")
 
 
 def _start(request: GridRequest) -> Setting:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loratools.errors import LoratoolsError
 from loratools.preview.request.row_text import RowText, TermNames, names_of, names_of_spec
 
 if TYPE_CHECKING:
@@ -41,17 +42,36 @@ class NameLookup:
         Raises:
             LoratoolsError: for a name that is nothing, or a vector that does not fit.
         """
+        texts = [self.of_files(text) for text in texts]
         rows = [self._bare(spec) if (spec := text.bare) is not None else [self._stack(text)] for text in texts]
         labels = distinct_labels(texts, self.lookup, [[row.label for row in own] for own in rows])
         return [
             replace(row, label=label) for row, label in zip((row for own in rows for row in own), labels, strict=True)
         ]
 
+    def of_files(self, text: RowText) -> RowText:
+        """``text`` with each name such as ``style@8`` that is a file's taken for the file."""
+        from loratools.ops.merging.terms import as_file
+
+        return replace(text, specs=tuple(as_file(spec, self.lookup) for spec in text.specs))
+
     def is_run(self, ref: str) -> bool:
         """Whether ``ref`` is a training run."""
         from loratools.adapter.files.epoch_files import is_run
 
         return is_run(self.lookup(ref))
+
+    def is_readable(self, tag: str) -> bool:
+        """Whether a tag in a prompt can be read, and its LoRA is there."""
+        from loratools.ops.merging.merge_string import parse_merge_string
+        from loratools.preview.request.prompt_loras import merge_string
+
+        try:
+            for spec in parse_merge_string(merge_string([tag], self.presets)):
+                self.lookup(spec.ref)
+        except LoratoolsError:
+            return False
+        return True
 
     def terms(self, text: str) -> list[Term]:
         """A merge string's terms, their files opened."""

@@ -10,6 +10,7 @@ from loratools.base.infotext import number
 from loratools.base.sampling.noise_kinds import OWN
 from loratools.errors import GridError, did_you_mean
 from loratools.preview.request.axes import Axis, Value
+from loratools.preview.request.placeholders import hint
 from loratools.preview.request.request import Sampling
 from loratools.preview.request.rows import GridRow
 
@@ -86,7 +87,8 @@ def applied(start: Setting, axes: Sequence[Axis], at: Sequence[int]) -> Setting:
 
 def _with(setting: Setting, axis: Axis, value: Value) -> Setting:
     if value is None:
-        return replace(setting, weight=0.0)
+        shown = next(value for value in axis.values if value is not None)
+        return replace(_with(setting, axis, shown) if axis.placeholder else setting, weight=0.0)
     match axis.kind:
         case "adapter":
             return replace(setting, row=cast(GridRow, value))
@@ -96,15 +98,10 @@ def _with(setting: Setting, axis: Axis, value: Value) -> Setting:
             edit = Edit(axis.kind, cast("float | str", value), axis.term, axis.block)
             return replace(setting, edits=(*setting.edits, edit))
         case "s/r":
-            first = str(axis.values[_first(axis)])
-            texts = replace_all(first, str(value), setting.prompt, setting.negative, axis.slot)
+            texts = replace_all(axis.search, str(value), setting.prompt, setting.negative, axis.slot)
             return replace(setting, prompt=texts[0], negative=texts[1])
     changes: dict[str, Any] = {axis.kind.replace(" ", "_"): value}
     return replace(setting, **changes)
-
-
-def _first(axis: Axis) -> int:
-    return next(index for index, value in enumerate(axis.values) if value is not None)
 
 
 def replace_all(search: str, other: str, prompt: str, negative: str, axis: str) -> tuple[str, str]:
@@ -117,7 +114,7 @@ def replace_all(search: str, other: str, prompt: str, negative: str, axis: str) 
         words = [word.strip() for word in f"{prompt},{negative}".split(",") if word.strip()]
         raise GridError(
             f"axis {axis} (Prompt S/R): '{search}' stands neither in the prompt '{prompt}' nor in the negative prompt"
-            f"{did_you_mean(search, words)}; its first value is the text that is searched for",
+            f"{did_you_mean(search, words)}; its first value is the text that the others replace{hint(prompt)}",
             axis=axis,
         )
     return prompt.replace(search, other), negative.replace(search, other)

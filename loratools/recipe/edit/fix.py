@@ -230,10 +230,15 @@ def _weight_changes(plan: Together, document: Document, merged: MergeText) -> It
         before = Decimal(1) if span is None else _decimal(document, span)
         after = _short(before * Decimal(str(plan.strength)))
         change = Change("strength", f"weight of {term.spec.ref}", str(index + 1), written, after)
-        if span is None:
-            yield change, Replacement(term.name_end, term.name_end, f":{after}")
-        else:
+        if span is not None:
             yield change, Replacement(*span, after)
+        elif term.name_end is None:
+            raise RecipeError(
+                f"{document.source}: the tag of {term.spec.ref} has one strength for the text encoder and one for the "
+                f"network; write it as {term.spec.text()}, then its weight can be edited"
+            )
+        else:
+            yield change, Replacement(term.name_end, term.name_end, f":{after}")
 
 
 def _decimal(document: Document, span: Span) -> Decimal:

@@ -12,6 +12,7 @@ from loratools.blocks.scheme import Scheme
 from loratools.blocks.symptoms import ROLES
 from loratools.blocks.tokens import is_number, split_items
 from loratools.blocks.vector import BlockVector, Presets, vector_from
+from loratools.blocks.webui_tag import is_tag
 from loratools.errors import BlockError, RecipeError
 from loratools.ops.merging.merge_string import Span, TermSpans, TermSpec, locate_terms
 from loratools.recipe.schema.recipe import Recipe
@@ -42,13 +43,14 @@ class TermText:
     """A term of a merge string, and where its numbers stand in the document's text.
 
     Args:
-        name_end: where the name ends, after which a weight can be inserted.
+        name_end: where the name ends, after which a weight can be inserted; None in a prompt's tag with one number for
+            the text encoder and one for the network, which has no place for it.
         weight: the weight, or the part of a fraction such as ``1/3`` above its line; None if the term has none.
         items: the items of its vector.
     """
 
     spec: TermSpec
-    name_end: int
+    name_end: int | None
     weight: Span | None
     items: tuple[Span, ...]
 
@@ -99,7 +101,8 @@ def _term_text(spec: TermSpec, spans: TermSpans, text: str, start: int) -> TermT
         above = text[spans.weight.start : spans.weight.end].partition("/")[0].rstrip()
         weight = Span(start + spans.weight.start, start + spans.weight.start + len(above))
     items = tuple(Span(start + item.start, start + item.end) for item in spans.items)
-    return TermText(spec, start + spans.ref.end, weight, items)
+    split = spans.weight is None and is_tag(text[slice(*spans.term)]) and (spec.te, spec.unet) != (1, 1)
+    return TermText(spec, None if split else start + spans.ref.end, weight, items)
 
 
 def preparation(document: Document, recipe: Recipe, merge: MergeText, term: int, presets: Presets) -> list[Replacement]:

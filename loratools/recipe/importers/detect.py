@@ -1,7 +1,8 @@
 """``loratools recipe import``: finds out what a file or text is, and hands it to the reader of its kind.
 
-Understood are SuperMerger's merge string (with its lines of named vectors), the metadata that it writes, sd-scripts'
-TOML and ``ss_*`` metadata, and the WebUI's generation parameters with LoRA Block Weight's tags.
+Understood are SuperMerger's merge string (with its lines of named vectors), the metadata that it writes, configs of
+sd-scripts' and of GUIs for it, sd-scripts' ``ss_*`` metadata, and the WebUI's generation parameters with LoRA Block
+Weight's tags.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from loratools.errors import FileError, FormatError
 from loratools.recipe.importers.loratools_file import from_lineage, from_step
 from loratools.recipe.importers.model import Imported, imported_recipe, preset_notes, term_name, unknown_presets
-from loratools.recipe.importers.sd_scripts import from_metadata, from_toml
+from loratools.recipe.importers.sd_scripts import from_config, from_metadata
 from loratools.recipe.importers.webui import from_infotext
 from loratools.recipe.importers.write import step_name
 from loratools.recipe.plan.lineage import lineage_of
@@ -29,12 +30,15 @@ _SQUARED = (
 )
 
 
-def import_recipe(source: str, *, base: str | None = None, is_text: bool = False) -> Imported:
+def import_recipe(
+    source: str, *, base: str | None = None, is_text: bool = False, dataset: str | None = None
+) -> Imported:
     """A recipe of ``source``: a file, or, where there is none of that name, the text itself.
 
     Args:
         base: the base model to name; what the source names, or ``pocket``, if None.
         is_text: never take ``source`` for a file's name.
+        dataset: sd-scripts' dataset config, for a file of its options that does not name it.
     Raises:
         FileError, FormatError: for a file that cannot be read, or holds nothing of the kind.
         LoratoolsError: for text that is neither a merge string nor generation parameters.
@@ -44,12 +48,34 @@ def import_recipe(source: str, *, base: str | None = None, is_text: bool = False
         return _of_text(source, base)
     match path.suffix.lower():
         case ".toml":
-            return from_toml(path, base)
+            return from_config(path, base, dataset)
+        case ".json" if _is_config(path):
+            return from_config(path, base, dataset)
+        case ".yaml" | ".yml":
+            _refuse_other_trainers(path)
         case ".safetensors":
             return _of_lora(path, base)
         case suffix if suffix in _PICTURES:
             return _of_text(picture_text(path), base, str(path))
     return _of_text(_read(path), base, str(path))
+
+
+def _is_config(path: Path) -> bool:
+    """Whether a JSON file is another trainer's config; else it may hold a recipe or a text."""
+    from loratools.train.sd_scripts.trainer_file import is_trainer_json
+
+    try:
+        return is_trainer_json(json.loads(_read(path)))
+    except ValueError:
+        return False
+
+
+def _refuse_other_trainers(path: Path) -> None:
+    """Raise RecipeError that says whose file it is, where it is a trainer's that cannot be read here."""
+    from loratools.train.sd_scripts.other_trainers import refuse_other_trainers
+    from loratools.yamlio import read_yaml
+
+    refuse_other_trainers(read_yaml(path))
 
 
 def _file(source: str) -> Path | None:

@@ -76,7 +76,9 @@ def _settings(provenance: Provenance) -> StepSettings | None:
         case {"convert": str(name)}:
             return StepSettings("convert", {"lora": name, "to": step.get("to", "kohya")})
         case {"extract": dict()} if {"base", "tuned"} <= set(files):
-            options = {key: step["extract"][key] for key in ("conv", "seed") if key in step["extract"]}
+            options = {
+                key: step["extract"][key] for key in ("conv", "norms", "biases", "seed") if key in step["extract"]
+            }
             return StepSettings("extract", {"tuned": files["tuned"], "base": files["base"], **options})
     return None
 

@@ -1,4 +1,5 @@
-"""sd-scripts' settings as a recipe that trains: its TOML, or the ``ss_*`` metadata of a file that it wrote."""
+"""sd-scripts' settings as a recipe that trains: a config of its own or of a GUI's for it, or the ``ss_*`` metadata of
+a file that it wrote."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loratools.errors import FormatError
+from loratools.errors import FormatError, RecipeError
 from loratools.recipe.importers.model import Imported, imported_recipe
 from loratools.recipe.importers.write import step_name
 
@@ -70,25 +71,32 @@ _BESIDE = {  # what only says how another setting works, which has to be there
 _OFF = ("0", "0.0", "False", "l2")  # what says that a setting is not in use
 
 
-def from_toml(path: Path, base: str | None) -> Imported:
-    """A file of options (``--config_file``) or a dataset config, as a recipe that trains.
+def from_config(path: Path, base: str | None, dataset: str | None = None) -> Imported:
+    """Training options or a dataset config, as a recipe that trains; read as ``loratools train`` reads them.
 
+    Args:
+        dataset: the dataset config, where the options do not name it.
     Raises:
         RecipeError: naming an option that is unknown or not supported, and what to use instead.
     """
     from loratools.train.sd_scripts.config_file import read_sd_scripts
 
-    theirs = read_sd_scripts(path)
+    theirs = read_sd_scripts(path, dataset=dataset)
     options, notes = theirs.settings, [*theirs.notes]
+    if not (options.get("images") or options.get("datasets")):
+        raise RecipeError(f"{path}: it names no pictures (train_data_dir); give its dataset config after it")
     settings = {key: value for key, value in options.items() if key not in _ELSEWHERE and value is not None}
     if not theirs.of_options:
         notes.append(f"{path.name} says which pictures, not how to train: `preset: default` is this tool's")
+    if not (base or options.get("base")):
+        notes.append(f"{path.name} names no base: name its file at `base:`")
+    if (steps := settings.pop("max_steps", None)) is not None:
+        notes.append(f"max_train_steps = {steps} has no place in a recipe, which counts epochs: name them at `epochs:`")
     notes += [f"'{key}: {options[key]}' is left out: results go to runs/, or -o" for key in ("out",) if key in options]
     images = {"images": options["images"]} if options.get("images") else {}
     step = {"train": {**images, **settings}}
-    return imported_recipe(
-        "sd-scripts' TOML", {step_name(str(options.get("name") or path.stem)): step}, base or options.get("base"), notes
-    )
+    name = step_name(str(options.get("name") or path.stem))
+    return imported_recipe(theirs.program, {name: step}, base or options.get("base"), notes)
 
 
 def from_metadata(path: Path, metadata: Mapping[str, str], base: str | None) -> Imported:

@@ -39,7 +39,13 @@ class Terms:
 
     def lookup(self) -> Callable[[str], Path]:
         """Name -> file or run, for :func:`loratools.ops.merging.terms.resolve_terms`."""
-        return lambda ref: self.paths[ref]
+
+        def find(ref: str) -> Path:
+            if ref not in self.paths:
+                raise FileError(f"'{ref}' is no name in this merge string; it has {', '.join(self.paths)}")
+            return self.paths[ref]
+
+        return find
 
     def options(self, presets: Presets) -> list[dict[str, Any]]:
         """The terms as JSON values that change only when the sum does: vectors by value, names left out."""
@@ -69,7 +75,7 @@ def read_terms(text: str, request: StepRequest, presets: Presets, *place: str | 
     from loratools.ops.merging.merge_string import parse_merge_string
 
     try:
-        specs = tuple(parse_merge_string(text))
+        specs = tuple(_as_file(spec, request) for spec in parse_merge_string(text))
         for spec in specs:
             if spec.vector_text is not None:
                 parse_vector(spec.vector_text, presets)
@@ -190,6 +196,21 @@ def vector_values(text: str, presets: Presets) -> list[list[Any]]:
     return values
 
 
+def _as_file(spec: TermSpec, request: StepRequest) -> TermSpec:
+    """``style@8`` as a file of that name, where there is one and no step is called ``style``."""
+    from loratools.adapter.files.epoch_files import find_lora
+    from loratools.ops.merging.terms import as_file
+
+    def find(name: str) -> Path:
+        for text in (name, f"{name}.safetensors"):
+            path = request.paths.find(text)
+            if path is not None and path.is_file():
+                return path
+        return find_lora(name, request.paths.lora_dirs)
+
+    return spec if spec.ref in request.planner.recipe.steps else as_file(spec, find)
+
+
 def _input(spec: TermSpec, request: StepRequest, place: Sequence[str | int]) -> StepInput:
     """What a term names: a step, or a file or run on disk."""
     label = spec.ref if spec.epoch is None else f"{spec.ref}@{spec.epoch}"
@@ -261,8 +282,7 @@ def _check_epoch(spec: TermSpec, path: Path) -> None:
 def _file(spec: TermSpec, request: StepRequest, place: Sequence[str | int]) -> Path:
     from loratools.adapter.files.epoch_files import find_lora
 
-    whole = spec.ref if spec.epoch is None else f"{spec.ref}@{spec.epoch}"
-    for text in (whole, f"{whole}.safetensors", spec.ref, f"{spec.ref}.safetensors"):
+    for text in (spec.ref, f"{spec.ref}.safetensors"):
         path = request.paths.find(text)
         if path is not None:
             return path

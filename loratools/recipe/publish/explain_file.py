@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from loratools.adapter.architectures.names import family_of, is_text
+from loratools.adapter.architectures.names import is_text
 from loratools.adapter.files.file import Adapter, read
 from loratools.adapter.files.metadata import Provenance
 from loratools.adapter.header import read_header
@@ -46,7 +46,7 @@ def _lora(adapter: Adapter, name: str) -> str:
     text = sum(is_text(module) for module in adapter)
     parts = f"{len(adapter) - text} modules of the UNet" + (f" and {text} of the text encoder" if text else "")
     lines = [
-        f"{name} is a LoRA for {family_of(adapter.family).title}: {parts}, {_ranks(adapter)}.",
+        f"{name} is a LoRA for {adapter.identity.title}: {parts}, {_ranks(adapter)}.",
         "",
         *story(adapter.metadata),
     ]

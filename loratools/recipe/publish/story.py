@@ -137,7 +137,9 @@ def _positive(term: Any) -> Any:
 
 def _extracted(inputs: Iterable[Mapping[str, Any]], names: str, how: Mapping[str, Any]) -> str:
     roles = {str(item.get("role")): item.get("name") for item in inputs}
-    conv = ", 3x3 convolutions too" if how.get("conv") else ""
+    taken = {"conv": "convolutions", "norms": "norms", "biases": "biases"}
+    more = " and ".join(title for key, title in taken.items() if how.get(key))
+    conv = f", {more} too" if more else ""
     if {"base", "tuned"} <= set(roles):
         return f"what makes `{roles['tuned']}` out of `{roles['base']}`{conv}"
     return f"from the full differences in {names}{conv}"

@@ -37,9 +37,11 @@ class RunPrinter(RunObserver):
         self._err(f"the step '{planned.name}' waits: another process is making the very same for this cache")
 
     def on_done(self, result: StepResult) -> None:
+        step, record = result.planned, result.record
+        for text in record.facts.get("warnings", []):
+            self._err(f"warning: the step '{step.name}': {text}")
         if self._out is None:
             return
-        step, record = result.planned, result.record
         state = "cached" if result.cached else f"{record.seconds:.1f} s"
         inputs = f"{step.reads} -> " if step.reads else ""
         self._out(

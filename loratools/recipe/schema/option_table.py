@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic.fields import FieldInfo
 
@@ -51,7 +51,7 @@ def _needed_first(item: tuple[str, FieldInfo]) -> bool:
 
 
 def _option(name: str, field: FieldInfo) -> str:
-    default = "needed" if field.is_required() else _written(field.default)
+    default = "needed" if field.is_required() else _written(field.get_default(call_default_factory=True))
     return _row(name, default, field.description or "")
 
 
@@ -62,6 +62,8 @@ def _row(name: str, default: str, about: str) -> str:
 def _written(value: object) -> str:
     match value:
         case None | "" | ():
+            return ""
+        case Mapping() if not value:
             return ""
         case bool():
             return str(value).lower()

@@ -27,6 +27,8 @@ class RunView:
 
     ``saved_weights`` is a context: inside it the network holds what a file of this moment would hold (the average of a
     run with ``ema``, the x of schedule-free optimisers) and drops nothing; afterwards it is as it was, bit for bit.
+    ``scaled_weights`` is one too: inside it the network's difference counts so many times in the text encoders, and in
+    the UNet.
     """
 
     config: TrainConfig
@@ -39,6 +41,7 @@ class RunView:
     precision: Precision
     log: RunLog | NoLog
     saved_weights: Callable[[], contextlib.AbstractContextManager[None]]
+    scaled_weights: Callable[[float, float], contextlib.AbstractContextManager[None]]
 
 
 class Callback:

@@ -1,7 +1,8 @@
 """The prompts that a run draws while it goes on, in sd-scripts' syntax: a text file, TOML, JSON, or lines in a config.
 
 A line is a prompt and its options: ``1girl, smile --n low quality --w 512 --h 768 --d 1 --l 7 --s 28 --ss euler_a``.
-Lines that begin with ``#`` are comments.
+Lines that begin with ``#`` are comments. ``<lora:NAME:0.8>``, of the LoRA in training, says how
+strong it is in that picture.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loratools.base.generate import PictureRequest
 from loratools.base.model import Base
 from loratools.base.picture_size import check_size
+from loratools.base.prompt.foreign_syntax import check_prompt
 from loratools.base.sampling.samplers import find_sampler
-from loratools.errors import GridError, PromptError, did_you_mean
+from loratools.blocks.presets import load_presets
+from loratools.blocks.webui_tag import LoraTag, has_tag, parse_tag, take_tags
+from loratools.errors import BlockError, GridError, PromptError, did_you_mean
 from loratools.train.config.config import TrainConfig
 
 
@@ -60,7 +65,23 @@ _ONLY_THERE = "it is of a ControlNet or of another family of models"
 _OPTION = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
 
 
-def read_sample_prompts(config: TrainConfig, base: Base, notes: list[str]) -> list[PictureRequest]:
+@dataclass(frozen=True)
+class Strength:
+    """How often the difference of the LoRA in training counts, in the text encoders and in the UNet."""
+
+    te: float = 1.0
+    unet: float = 1.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture that a run draws of itself: its prompt holds no tags, what they say is ``strength``."""
+
+    request: PictureRequest
+    strength: Strength = Strength()
+
+
+def read_sample_prompts(config: TrainConfig, base: Base, notes: list[str]) -> list[Sample]:
     """Every picture of the config's ``sample_prompts``; what a line does not say is the base's own.
 
     Without ``--d`` a line has the run's seed, so that all its pictures begin at the same noise. As in sd-scripts, sides
@@ -69,20 +90,57 @@ def read_sample_prompts(config: TrainConfig, base: Base, notes: list[str]) -> li
     Args:
         notes: gets a sentence for every size that is rounded, and every option that only other families have.
     Raises:
-        PromptError: naming the file and the line, for a file or an option that cannot be read.
+        PromptError: naming the file and the line, for a file or an option that cannot be read, for the tag of another
+            LoRA than the one in training, and for what nothing here carries out, such as a wildcard.
         GridError: for a sampler or a size that the base does not have.
     """
     return [_resolved(where, given, config, base, notes) for where, given in _lines(config.sample_prompts, notes)]
 
 
-def check_prompts(prompts: Path | tuple[str, ...]) -> None:
+def check_prompts(prompts: Path | tuple[str, ...], name: str) -> None:
     """Raise what is wrong with ``prompts`` whatever the base is.
 
+    Args:
+        name: of the LoRA in training.
     Raises:
         PromptError, GridError: as :func:`read_sample_prompts`.
     """
     for where, given in _lines(prompts, []):
         _check_sampler(where, given.get("sample_sampler"))
+        _check_negative(where, given.get("negative_prompt", ""))
+        _live(where, given["prompt"], name)
+
+
+def _check_negative(where: str, text: str) -> None:
+    if has_tag(text):
+        raise PromptError(f"{where}: the negative prompt names a LoRA, '{text}'; only the prompt may")
+    check_prompt(text, where)
+
+
+def _live(where: str, text: str, name: str) -> tuple[str, Strength]:
+    """The prompt without its tags, and how strong they ask the LoRA in training, ``name``, to be; several add up."""
+    prompt, tags = take_tags(text)
+    check_prompt(prompt, where)
+    read = [_tag(where, tag, name) for tag in tags]
+    return prompt, Strength(sum(own.te for own in read), sum(own.unet for own in read)) if read else Strength()
+
+
+def _tag(where: str, text: str, name: str) -> LoraTag:
+    try:
+        tag = parse_tag(text, load_presets())
+    except BlockError as error:
+        raise PromptError(f"{where}: {error}") from error
+    if tag.name != name:
+        raise PromptError(
+            f"{where}: {text} names another LoRA than '{name}', which is in training and needs no tag; samples show "
+            "that one alone: leave the tag out, or draw both with `loratools grid` once files are there"
+        )
+    if tag.vector is not None:
+        raise PromptError(
+            f"{where}: {text} has a block vector, and samples show every block as it is trained; leave the vector "
+            "out, or draw it with `loratools grid` once files are there"
+        )
+    return tag
 
 
 def _check_sampler(where: str, name: str | None) -> None:
@@ -165,9 +223,9 @@ def _value(name: str, text: str, read: _Read, place: str) -> Any:
         raise PromptError(f"{place}: {name} is '{text}'; {reason}") from error
 
 
-def _resolved(
-    where: str, given: Mapping[str, Any], config: TrainConfig, base: Base, notes: list[str]
-) -> PictureRequest:
+def _resolved(where: str, given: Mapping[str, Any], config: TrainConfig, base: Base, notes: list[str]) -> Sample:
+    _check_negative(where, given.get("negative_prompt", ""))
+    prompt, strength = _live(where, given["prompt"], config.name)
     height, width = base.resolution
     size = _rounded(where, (given.get("height", height), given.get("width", width)), notes)
     seed = given.get("seed")
@@ -176,8 +234,8 @@ def _resolved(
         sampler = find_sampler(given.get("sample_sampler") or config.sample_sampler or base.defaults.sampler).name
     except GridError as error:
         raise GridError(f"{where}: {error}") from error
-    return PictureRequest(
-        prompt=given["prompt"],
+    request = PictureRequest(
+        prompt=prompt,
         negative=given.get("negative_prompt", ""),
         size=size,
         seed=config.seed if seed is None else seed,
@@ -186,6 +244,7 @@ def _resolved(
         sampler=sampler,
         clip_skip=config.clip_skip,
     )
+    return Sample(request, strength)
 
 
 def _rounded(where: str, size: tuple[int, int], notes: list[str]) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from loratools.base.model import Base
 from loratools.errors import TrainingError
 from loratools.train.callbacks.callback import Callback, RunView, due
 from loratools.train.callbacks.progress import Progress
+from loratools.train.callbacks.sample_prompts import Sample
 from loratools.train.callbacks.sample_sheet import draw_sheet
 from loratools.train.callbacks.tensorboard import NoTensorBoard, TensorBoard
 from loratools.train.callbacks.validation import eagerly
@@ -28,15 +30,15 @@ class SampleCallback(Callback):
     and resuming draws those again.
 
     Args:
-        requests: the pictures, in the order of the samples' numbers.
+        samples: the pictures, in the order of their numbers.
     """
 
     name = "samples"
 
     def __init__(
-        self, run: RunView, requests: Sequence[PictureRequest], board: TensorBoard | NoTensorBoard, bar: Progress
+        self, run: RunView, samples: Sequence[Sample], board: TensorBoard | NoTensorBoard, bar: Progress
     ) -> None:
-        self._run, self._requests, self._board, self._bar = run, requests, board, bar
+        self._run, self._samples, self._board, self._bar = run, samples, board, bar
 
     def due(self, step: int) -> bool:
         return due(self._run.config.sample_every_steps, step)
@@ -63,25 +65,26 @@ class SampleCallback(Callback):
         if ranks.main:
             paths = [
                 run.folder.sample(position.epoch, position.step, number, ended=position.into == 0)
-                for number in range(1, len(self._requests) + 1)
+                for number in range(1, len(self._samples) + 1)
             ]
             todo = [(number, path) for number, path in enumerate(paths, start=1) if not (missing and path.is_file())]
-            lora = self._lora(position) if todo else []
+            lora = self._lora(position) if todo else None
             with run.saved_weights(), eagerly(run.config), _decoding(run.base) if todo else contextlib.nullcontext():
                 for number, path in todo:
                     self._draw_one(number, path, position, lora)
-            draw_sheet(run.folder.samples, [own.prompt for own in self._requests])
+            draw_sheet(run.folder.samples, [own.request.prompt for own in self._samples])
             self._board.flush()
         ranks.wait()
 
-    def _draw_one(self, number: int, path: Path, position: Position, lora: Sequence[LoraUse]) -> None:
-        request = self._requests[number - 1]
-        self._bar.doing(f"sample {number}/{len(self._requests)}")
-        pixels = self._picture(request)
+    def _draw_one(self, number: int, path: Path, position: Position, lora: LoraUse | None) -> None:
+        sample = self._samples[number - 1]
+        self._bar.doing(f"sample {number}/{len(self._samples)}")
+        with self._run.scaled_weights(sample.strength.te, sample.strength.unet):
+            pixels = self._picture(sample.request)
         from PIL import Image
 
         made = {"run": self._run.config.name, "epoch": position.epoch, "step": position.step, "number": number}
-        write_png(Image.fromarray(pixels), path, infotext(self._info(request, position, lora)), {"sample": made})
+        write_png(Image.fromarray(pixels), path, infotext(self._info(sample, position, lora)), {"sample": made})
         self._board.picture(f"samples/{number:02d}", pixels, position.step)
 
     def _picture(self, request: PictureRequest) -> np.ndarray:
@@ -101,14 +104,15 @@ class SampleCallback(Callback):
                 "--resume"
             ) from error
 
-    def _lora(self, position: Position) -> list[LoraUse]:
+    def _lora(self, position: Position) -> LoraUse | None:
         """The file of these weights, if they have one."""
         folder = self._run.folder
         path = folder.epoch(position.epoch) if position.into == 0 else folder.step(position.step)
-        return [LoraUse(path.stem, open_adapter(path).digest)] if position.step and path.is_file() else []
+        return LoraUse(path.stem, open_adapter(path).digest) if position.step and path.is_file() else None
 
-    def _info(self, request: PictureRequest, position: Position, lora: Sequence[LoraUse]) -> PictureInfo:
-        base = self._run.base
+    def _info(self, sample: Sample, position: Position, lora: LoraUse | None) -> PictureInfo:
+        base, request, strength = self._run.base, sample.request, sample.strength
+        seen = [lora] if lora is not None and (strength.te or strength.unet) else []
         return PictureInfo(
             prompt=request.prompt,
             negative=request.negative,
@@ -120,7 +124,7 @@ class SampleCallback(Callback):
             model=Path(base.name).stem,
             model_digest=base.digest,
             clip_skip=request.clip_skip,
-            loras=lora,
+            loras=[replace(lora, te=strength.te, unet=strength.unet) for lora in seen],
             extra={"Training step": str(position.step)},
         )
 

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from loratools.dtypes import Dtype
+from loratools.files import windows_path
 from loratools.train.config.data import CACHE_SETTINGS, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
 from loratools.train.config.monitoring import MONITORING_SETTINGS, MonitoringConfig
-from loratools.train.config.network import NetworkConfig
+from loratools.train.config.network import NetworkConfig, Rank
 from loratools.train.config.objective import ObjectiveConfig
 from loratools.train.config.optimizer import OptimizerConfig
 from loratools.train.config.performance import PERFORMANCE_SETTINGS, PerformanceConfig
@@ -104,7 +105,9 @@ class TrainConfig(
     gradient_accumulation: Count = Field(default=1, description="batches whose gradients make one step")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=1, description="the same seed gives the same files")
     # network
-    dim: Annotated[int, Field(ge=1, le=4096)] = Field(default=32, description="rank of the LoRA")
+    dim: Rank = Field(
+        default=32, description="rank of the LoRA; at most 4096, but of a LoKr 100000 asks for whole matrices"
+    )
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None, description="the LoRA is scaled by alpha / dim; `dim` if left out"
     )
@@ -159,12 +162,15 @@ class TrainConfig(
         folder = first.get("folder") if isinstance(first, dict) else first
         if isinstance(first, dict) and folder in (None, listed := first.get("metadata_file")):
             folder = Path(listed).with_suffix("") if isinstance(listed, (str, Path)) else None
-        return {**value, "name": Path(folder).name} if isinstance(folder, (str, Path)) else value
+        if not isinstance(folder, (str, Path)):
+            return value
+        return {**value, "name": (windows_path(folder) or Path(folder)).name}
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
         if self.learned_rates() == (0, 0):
             raise conflict("unet_lr", "unet_lr and te_lr are both 0, so there is nothing to train; raise one of them")
+        self.check_rank("dim", self.dim)
         if self.graph == "on" and self.drops and self.gradient_checkpointing:
             raise conflict(
                 "graph",

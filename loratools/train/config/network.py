@@ -12,7 +12,8 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_v
 from loratools.train.config.optimizer import steps_or_share
 from loratools.validation import conflict
 
-Rank = Annotated[int, Field(ge=1, le=4096)]
+Rank = Annotated[int, Field(ge=1)]
+MOST_RANK = 4096  # but for LoKr, of which a rank that no matrix has asks for whole matrices
 Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Dropped = Annotated[float, Field(ge=0, lt=1)]
 Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -119,6 +120,7 @@ class NetworkConfig(BaseModel):
                 "module_dropout",
                 "module_dropout cannot be used with dora, whose magnitude would stay; use rank_dropout",
             )
+        self.check_rank("conv_dim", self.conv_dim)
         if self.network_type != "lora":
             self._check_other_type()
         if self.lokr_factor == 0 or (self.lokr_factor != -1 and self.network_type != "lokr"):
@@ -137,6 +139,12 @@ class NetworkConfig(BaseModel):
         if self.dim_from_weights and own:
             raise conflict(own[0], f"{own[0]} and dim_from_weights both say how large the network is; leave one out")
         return self
+
+    def check_rank(self, setting: str, rank: int | None) -> None:
+        """Raise a mistake at ``setting`` for a rank that no network of this type has."""
+        if rank is not None and rank > MOST_RANK and self.network_type != "lokr":
+            whole = "only LoKr takes more, which stands for whole matrices there"
+            raise conflict(setting, f"it must be {MOST_RANK} or less (it is {rank}); {whole}")
 
     def _check_other_type(self) -> None:
         """What is said of two factors has no meaning for more of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from loratools.files import find_beside
 from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.data import FILES_OF_FOLDER, Subset
+from loratools.yamlio import Place
 
 # the settings that name what a run reads; where it writes (out, cache_dir, tensorboard) is of the current folder
 INPUTS = ("base", "vae", "images", "datasets", "network_weights", "base_adapters", "sample_prompts")
@@ -44,6 +45,15 @@ def locate(config: TrainConfig, folders: Sequence[Path], settings: Collection[st
             case _ if isinstance(value, Path):
                 located[name] = find_beside(value, folders) or value
     return config.model_copy(update=located)
+
+
+def subsets_by_place(config: TrainConfig) -> Iterator[tuple[Place, Subset]]:
+    """The settings of every folder of images, and where they stand in the config."""
+    for number, subset in enumerate(config.images):
+        yield ("images", number), subset
+    for part, data_set in enumerate(config.datasets):
+        for number, subset in enumerate(data_set.images):
+            yield ("datasets", part, "images", number), subset
 
 
 def locate_subset(subset: Subset, folders: Sequence[Path]) -> Subset:

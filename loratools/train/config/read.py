@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from loratools.errors import RecipeError, did_you_mean
+from loratools.base.base_path import base_path, is_hub_id, missing_base
+from loratools.errors import BaseModelError, RecipeError, did_you_mean
+from loratools.files import find_beside, windows_path
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.data import OF_DATA_SETS, Subset
-from loratools.train.config.paths import INPUTS, locate
+from loratools.train.config.paths import INPUTS, locate, subsets_by_place
 from loratools.validation import and_more, first_of, mistakes
 from loratools.yamlio import Document, Place, read_yaml
 
+if TYPE_CHECKING:
+    from loratools.train.sd_scripts.config_file import SdScriptsConfig
+
 PRESETS = Path(__file__).with_name("presets.yaml")
+_GIVE = "give it in the config or as --{}"
+_MISSING = {  # of another trainer's file
+    "base": f"'base' is missing (pretrained_model_name_or_path); {_GIVE.format('base')}",
+    "images": "it names no pictures (train_data_dir); give its dataset config after it, or --images",
+}
 
 
 @dataclass(frozen=True)
@@ -34,67 +44,126 @@ def presets() -> dict[str, Preset]:
 
 
 def read_config(
-    path: str | Path | None = None, overrides: Mapping[str, Any] | None = None
+    path: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    dataset: str | Path | None = None,
+    must_exist: bool = False,
 ) -> tuple[TrainConfig, tuple[str, ...]]:
-    """The config at ``path`` (our YAML, or sd-scripts' TOML: a dataset config or options) under ``overrides``, and a
+    """The config at ``path`` (our YAML, or a file of sd-scripts' or of a GUI's for it) under ``overrides``, and a
     sentence for everything in it that a person should know and that stops nothing.
 
     Overrides that are None count as not given. With no path the overrides alone must name ``base`` and ``images``.
     What the file names is looked for beside it first, then in the current folder; what overrides name the other way
     round.
 
+    Args:
+        dataset: sd-scripts' dataset config, for a file of options that does not name it; ``dataset_config`` among the
+            overrides is one too.
+        must_exist: refuse folders of images, and a base, that are not there.
     Raises:
         RecipeError: for a file that cannot be read, an unknown key or preset, or a value out of range.
     """
-    given = overrides or {}
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    notes: tuple[str, ...] = ()
     if path is None:
-        return make_config(given, "train"), ()
-    if Path(path).suffix.lower() == ".toml":
-        from loratools.train.sd_scripts.config_file import read_sd_scripts
+        config, origin = make_config(given, "train"), _Origin("train", (), frozenset(given))
+    elif (theirs := _of_trainer(Path(path), given, dataset)) is not None:
+        given = {key: value for key, value in given.items() if key != "dataset_config"}
+        origin = _Origin(str(path), theirs.documents, frozenset(given), of_trainer=True)
+        config, notes = _made(given, theirs.settings, origin), theirs.notes
+    else:
+        document = _own_document(Path(path))
+        origin = _Origin(str(path), (document,), frozenset(given))
+        config = _made(given, document.data, origin)
+    if must_exist:
+        _check_folders(config, origin)
+        _check_base(config.base, origin)
+    return config, notes
 
-        defaults = given.get("preset") is None  # a preset has values of its own for what the file leaves out
-        file = read_sd_scripts(Path(path), defaults=defaults)
-        return make_config(given, str(path), under=file.settings, documents=file.documents), file.notes
+
+def _of_trainer(path: Path, given: Mapping[str, Any], dataset: str | Path | None) -> SdScriptsConfig | None:
+    """The file at ``path`` where it is another trainer's; None where it is our own."""
+    suffix = path.suffix.lower()
+    if suffix not in (".toml", ".json"):
+        return None
+    from loratools.train.sd_scripts.config_file import read_sd_scripts
+    from loratools.train.sd_scripts.json_file import read_json
+    from loratools.train.sd_scripts.trainer_file import is_trainer_json
+
+    if suffix == ".json" and not is_trainer_json(read_json(path).data):
+        return None
+    if dataset is None and isinstance(named := given.get("dataset_config"), str):
+        dataset = find_beside(named, [Path(), path.parent]) or named
+    return read_sd_scripts(path, over=given, dataset=dataset)
+
+
+def _own_document(path: Path) -> Document:
+    from loratools.train.sd_scripts.other_trainers import refuse_other_trainers
+
     document = read_yaml(path)
+    refuse_other_trainers(document)
     if not isinstance(document.data, dict):
         raise RecipeError(f"{path} holds no settings; write `base:` and `images:` at least")
-    return make_config(given, str(path), under=document.data, documents=(document,)), ()
+    return document
 
 
-def make_config(
-    values: Mapping[str, Any],
-    source: str,
-    *,
-    under: Mapping[str, Any] | None = None,
-    documents: Sequence[Document] = (),
-) -> TrainConfig:
+def make_config(values: Mapping[str, Any], source: str, *, under: Mapping[str, Any] | None = None) -> TrainConfig:
     """``values`` over ``under`` over the preset's settings, checked.
 
     Args:
-        source: names what is read in messages; the file, where it is one.
-        documents: the files that ``under`` is from, our YAML or sd-scripts' TOML; its paths are looked for beside the
-            first of them.
+        source: names what is read in messages.
     Raises:
-        RecipeError: naming ``source`` (and the line, where a document has it), the key and the nearest valid one.
+        RecipeError: naming ``source``, the key and the nearest valid one.
     """
     over = {key: value for key, value in values.items() if value is not None}
-    origin = _Origin(source, documents, frozenset(over))
-    given = {**_without(under or {}, over), **over}
+    return _made(over, under or {}, _Origin(source, (), frozenset(over)))
+
+
+def _made(over: Mapping[str, Any], under: Mapping[str, Any], origin: _Origin) -> TrainConfig:
+    """``over``, of which nothing is None, over ``under`` over the preset's settings, checked; its paths are looked for
+    beside the files that ``under`` is from."""
+    given = {**_without(under, over), **over}
     merged = {**_preset(given.get("preset", "default"), origin), **given}
     for key in ("base", "images"):
         if merged.get(key) in (None, "", [], ()) and not (key == "images" and merged.get("datasets")):
-            raise origin.error((), f"'{key}' is missing; give it in the config or as --{key}")
+            raise origin.error((), _MISSING[key] if origin.of_trainer else f"'{key}' is missing; {_GIVE.format(key)}")
     try:
         config = TrainConfig.model_validate(merged)
     except ValidationError as error:
         wrong = mistakes(error, merged, TrainConfig, "loratools train --help")
         first = first_of(wrong, origin.yaml)
         raise origin.error(first.place, f"{first.message}{and_more(wrong)}", first.word) from error
-    if not documents:
+    if not origin.documents:
         return config
-    beside = Path(documents[0].source).parent
-    of_file = locate(config, [beside], [name for name in INPUTS if name not in over])
-    return locate(of_file, [Path(), beside], [name for name in INPUTS if name in over])
+    of_file = locate(config, origin.folders, [name for name in INPUTS if name not in over])
+    return locate(of_file, [Path(), *origin.folders], [name for name in INPUTS if name in over])
+
+
+def _check_folders(config: TrainConfig, origin: _Origin) -> None:
+    """Raise RecipeError for the first folder of images that is nowhere, with the places where it was looked for."""
+    for place, subset in subsets_by_place(config):
+        if subset.folder.exists():
+            continue
+        is_windows = windows_path(subset.folder) is not None
+        where = f" (looked for in {Path.cwd()}{origin.beside()})" if not subset.folder.is_absolute() else ""
+        remedy = "; it is a path of Windows, so write where the folder lies on this machine" if is_windows else ""
+        message = f"there is no folder {subset.folder}{where}{remedy}"
+        if place[0] in origin.over:
+            raise RecipeError(f"--{place[0]}: {message}", place=place, reason=message)
+        raise origin.error((*place, "folder"), message, str(subset.folder))
+
+
+def _check_base(name: str, origin: _Origin) -> None:
+    """Raise RecipeError for a base that is nowhere on this machine and no hub model's name.
+
+    Raises:
+        BaseModelError: for one of the command line, whose message names no file.
+    """
+    if base_path(name).expanduser().exists() or is_hub_id(name):
+        return
+    message = missing_base(name, origin.beside())
+    raise BaseModelError(message) if "base" in origin.over else origin.error(("base",), message, name)
 
 
 def _without(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,16 +190,34 @@ def _preset(name: object, origin: _Origin) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where settings are from: a file and what it names, under those of the command line or of a caller."""
+    """Where settings are from: a file and what it names, under those of the command line or of a caller.
+
+    Attributes:
+        documents: the files; ours, or another trainer's.
+        over: the settings that come before those of the files.
+        of_trainer: the files are another trainer's.
+    """
 
     source: str
     documents: Sequence[Document]
     over: Collection[str]
+    of_trainer: bool = False
 
     @property
     def yaml(self) -> Document | None:
         """The file, where its keys are ours."""
-        return self.documents[0] if self.documents and not self.source.endswith(".toml") else None
+        return self.documents[0] if self.documents and not self.of_trainer else None
+
+    @property
+    def folders(self) -> list[Path]:
+        """Those of the files, in which what they name is looked for first."""
+        return list(dict.fromkeys(Path(document.source).parent for document in self.documents))
+
+    def beside(self) -> str:
+        """The files beside which something was looked for too, in words."""
+        here = Path.cwd()
+        names = [Path(document.source) for document in self.documents if Path(document.source).parent.resolve() != here]
+        return "".join(f" and beside {name}" for name in names)
 
     def error(self, place: Place, message: str, word: str | None = None) -> RecipeError:
         """The error for a mistake at ``place``, with the line of the file that it stands in."""
@@ -138,7 +225,7 @@ class _Origin:
         if self.yaml is not None and place and place in self.yaml.spans and not overridden:
             return self.yaml.error(place, message, word)
         key, excerpt = ".".join(str(part) for part in place), ""
-        if self.yaml is None and self.documents and place and not overridden:
+        if self.of_trainer and place and not overridden:
             theirs, excerpt = self._of_sd_scripts(place, message, word)
             key = f"{key} ({theirs})" if theirs and theirs not in place else key
         where = f"{self.source}: {key}" if key else self.source

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from loratools.files import write_bytes
 
-VERSION = 1  # raise it when pixels or their encoding change
+VERSION = 2  # raise it when pixels or their encoding change
 
 
 class LatentCache:

@@ -10,7 +10,8 @@ from loratools.base.sampling.samplers import find_sampler
 from loratools.errors import FileError, LoratoolsError
 from loratools.train.callbacks.sample_prompts import check_prompts
 from loratools.train.config.config import TrainConfig
-from loratools.train.config.data import FILES_OF_FOLDER, Subset
+from loratools.train.config.data import FILES_OF_FOLDER
+from loratools.train.config.paths import subsets_by_place
 from loratools.train.network.targets import BY_BLOCK, block_vector
 from loratools.train.optim.optimizers import check_arguments, check_rates, optimizer_class
 from loratools.yamlio import Place
@@ -39,20 +40,11 @@ def _checks(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, Ca
     if config.sample_sampler is not None:
         yield ("sample_sampler",), partial(find_sampler, config.sample_sampler)
     if config.sample_prompts:
-        yield ("sample_prompts",), partial(check_prompts, config.sample_prompts)
-    for place, subset in _folders(config):
+        yield ("sample_prompts",), partial(check_prompts, config.sample_prompts, config.name)
+    for place, subset in subsets_by_place(config):
         for key in FILES_OF_FOLDER:
             if (path := getattr(subset, key)) is not None:
                 yield (*place, key), partial(_check_exists, path)
-
-
-def _folders(config: TrainConfig) -> Iterator[tuple[Place, Subset]]:
-    """Where each folder's settings stand, and the settings."""
-    for number, subset in enumerate(config.images):
-        yield ("images", number), subset
-    for part, data_set in enumerate(config.datasets):
-        for number, subset in enumerate(data_set.images):
-            yield ("datasets", part, "images", number), subset
 
 
 def _check_exists(path: Path) -> None:

@@ -10,10 +10,10 @@ from loratools.base.model import Base
 from loratools.dtypes import item_size
 from loratools.train.callbacks.validation import validation_notes
 from loratools.train.config.config import TrainConfig
-from loratools.train.config.read import presets
 from loratools.train.data.dataset import Dataset
 from loratools.train.dry_run import estimate
-from loratools.train.dry_run.advice import advice, low_disk
+from loratools.train.dry_run.advice import advice, low_disk, outlasting
+from loratools.train.dry_run.preset_numbers import preset_line, preset_source
 from loratools.train.output.header_data import tags_by_folder
 from loratools.train.step.text_states import cut_captions
 
@@ -66,7 +66,8 @@ class DryRun:
     operations: float  # of all steps; rough
     parts: tuple[PartShare, ...] = ()
     tags: int = 0  # different ones
-    source: str = ""  # whose numbers the preset has
+    source: str = ""  # whose numbers these are: the preset's guide
+    numbers: str = ""  # the preset and what differs from it, in words
     learning: str = ""  # dim, alpha, rates, optimiser and schedule, in words
     held_out: int = 0
     warnings: tuple[str, ...] = ()
@@ -77,7 +78,7 @@ class DryRun:
         tags = ", ".join(f"{tag} ({count})" for tag, count in self.frequent_tags)
         return "\n".join(
             [
-                f"{self.name} on {self.base}, preset {self.preset}",
+                f"{self.name} on {self.base}, {self.numbers or f'preset {self.preset}'}",
                 *(f"  after {line}" for line in [self.source] if line),
                 *(f"  {f.path}: {f.images} images x {_times(f)}" for f in self.folders),
                 f"images x repeats: {self.images} images, {self.samples_per_epoch} samples an epoch",
@@ -171,14 +172,18 @@ def make_dry_run(
         parameters=parameters,
         file_bytes=file_bytes,
         frequent_tags=tuple(tags.most_common(10)),
-        notes=(*notes, *dataset.notes, *validation_notes(config, dataset)),
+        notes=(
+            *(*notes, *dataset.notes, *validation_notes(config, dataset)),
+            *outlasting(config, dataset, steps * config.epochs, batches * config.epochs),
+        ),
         memory_bytes=estimate.memory(
             base, parameters, largest, computed, optimizer=config.optimizer, checkpoints=config.gradient_checkpointing
         ),
         operations=estimate.operations(base, positions * config.epochs),
         parts=parts,
         tags=len(tags),
-        source=presets()[config.preset].source,
+        source=preset_source(config),
+        numbers=preset_line(config),
         learning=_learning(config),
         held_out=len(dataset.held_out),
         warnings=(*advice(config, dataset), *cut_captions(base, config, dataset), *low_disk(config.out, room)),

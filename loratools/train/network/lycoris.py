@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from loratools.train.network.layers import AdapterLayer, uniform
 
+_MOST_ALPHA = 4096.0  # that is written of whole matrices, whose alpha counts nowhere: half precision ends at 65504
+
 
 class Loha(AdapterLayer):
     """``scale * (w1_a w1_b) * (w2_a w2_b)``, elementwise between the products (FedPara, 2108.06098).
@@ -98,6 +100,7 @@ class Lokr(AdapterLayer):
         named = {f"lokr_{name}": factor.detach().cpu().clone() for name, factor in self.factors().items()}
         if "lokr_w2" in named:
             named["lokr_w2"] = named["lokr_w2"].reshape(self._second_shape)
+            return {"alpha": torch.tensor(min(self.scale * self.rank, _MOST_ALPHA)), **named}
         return {"alpha": torch.tensor(self.scale * self.rank), **named}
 
     @torch.no_grad()

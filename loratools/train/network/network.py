@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from loratools.adapter.algebra.lowrank import LowRank
-from loratools.adapter.architectures.names import kohya_name
+from loratools.adapter.architectures.names import is_text, kohya_name
 from loratools.adapter.files.passthrough import Held
 from loratools.base.model import Base
 from loratools.base.patching.patch import live_modules
@@ -110,6 +110,22 @@ class Network:
             for layer, training in before.items():
                 layer.train(training)
 
+    @contextlib.contextmanager
+    def scaled(self, te: float, unet: float) -> Iterator[None]:
+        """Inside the block the difference of every layer counts ``te`` times in text encoders, and ``unet`` times in
+        the UNet: W x + w (layer(x) - W x), of any kind of layer."""
+        weights = {name: te if is_text(name) else unet for name in self.layers}
+        hooks = [
+            layer.register_forward_hook(_ScaledDifference(weights[name]))
+            for name, layer in self.layers.items()
+            if weights[name] != 1
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
     def deltas(self) -> dict[str, LowRank]:
         """What each layer of two factors adds to its weight (for DoRA: to its direction); copies on the CPU."""
         deltas = {name: layer.delta() for name, layer in self.layers.items()}
@@ -163,6 +179,19 @@ class Network:
     def _place(self, name: str, module: nn.Module) -> None:
         parent, attribute = self._parents[id(self._live[name])]
         parent._modules[attribute] = module
+
+
+class _ScaledDifference:
+    """A forward hook of a layer: what the layer adds to its frozen module's output, ``weight`` times."""
+
+    def __init__(self, weight: float) -> None:
+        self._weight = weight
+
+    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not isinstance(layer, AdapterLayer):
+            raise TypeError(f"a {type(layer).__name__} has no frozen module")
+        plain: Tensor = layer.frozen(*inputs)
+        return torch.lerp(plain, output, self._weight)
 
 
 _KINDS: dict[str, tuple[type[AdapterLayer], type[AdapterLayer]]] = {  # for linear modules, and for convolutions

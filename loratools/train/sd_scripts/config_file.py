@@ -1,4 +1,4 @@
-"""sd-scripts' ``--config_file``: its training options, in TOML with or without sections, as our settings.
+"""Configs of sd-scripts, and of GUIs for it, as our settings: training options, and which pictures.
 
 Options with the same meaning here are translated, options that ask for what is always done here are accepted, and
 every other one is refused by name (options.py). What such a file leaves out has sd-scripts' default.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from loratools.train.sd_scripts.options import (
     ACCEPTED,
     DEFAULTS,
     GUI_ALIASES,
+    GUI_LYCORIS,
     GUI_ONLY,
     GUI_OPTIONS,
     METADATA,
@@ -32,57 +33,120 @@ from loratools.train.sd_scripts.options import (
     OR_NONE,
     TOGETHER,
 )
-from loratools.train.sd_scripts.toml_file import read_toml
+from loratools.train.sd_scripts.trainer_file import TrainerFile, read_trainer_file, with_dataset
 from loratools.validation import Mistake
 from loratools.yamlio import Document, Place
+
+# of our settings, those that say that a LoRA is meant; and the beginnings of sd-scripts' options that do
+_NETWORK = frozenset({"preset", "dim", "network_type", "network_weights", "dim_from_weights"})
+_NETWORK_OPTIONS = ("network_", "unet_lr", "text_encoder_lr", "lycoris_", "dim_from_weights")
+_WHOLE_MODEL = (
+    "it names no network, as configs of DreamBooth and of fine-tuning do, which train the whole model; to train a LoRA "
+    'by it write network_module = "networks.lora", network_dim and a learning_rate for a LoRA (1e-4) into it'
+)
 
 
 @dataclass(frozen=True)
 class SdScriptsConfig:
-    """What a TOML file of sd-scripts' says, as our settings.
+    """What a file of sd-scripts' or of a GUI's for it says, as our settings.
 
     Attributes:
+        program: whose file it is, in words.
         of_options: the file holds training options; a dataset config says only which pictures.
-        documents: the file, and the ``dataset_config`` that it names.
+        documents: the file, and the dataset config that it names or that was given beside it.
         notes: what a person should know and what stops nothing.
     """
 
+    program: str
     settings: Mapping[str, Any]
     of_options: bool
     documents: tuple[Document, ...]
     notes: tuple[str, ...]
 
 
-def read_sd_scripts(path: Path, *, defaults: bool = True) -> SdScriptsConfig:
-    """Read a file of options (sd-scripts' ``--config_file``) or a dataset config.
+def read_sd_scripts(path: Path, *, over: Collection[str] = (), dataset: str | Path | None = None) -> SdScriptsConfig:
+    """Read a file of training options or a dataset config.
 
     Args:
-        defaults: with sd-scripts' own for the options that the file leaves out.
+        over: our settings that are given elsewhere and come before the file's; with a ``preset`` among them what the
+            file leaves out is the preset's, and else sd-scripts' own.
+        dataset: the dataset config, where the options do not name it.
     Raises:
         RecipeError: for a file that cannot be read, and for every key that is unknown, misplaced or not supported.
     """
-    document = read_toml(path)
-    if {"datasets", "general"} & document.data.keys():
-        return SdScriptsConfig({**DATASET_DEFAULTS, **read_dataset_toml(document)}, False, (document,), ())
-    return _read_options(document, defaults)
+    file = read_trainer_file(path)
+    if dataset is not None and file.options is None:
+        raise RecipeError(f"{path} is a dataset config itself, and {dataset} would be another; give one of them")
+    if dataset is not None:
+        file = with_dataset(file, Path(dataset))
+    if file.options is not None:
+        return _read_options(file, path, over)
+    settings = {**DATASET_DEFAULTS, **read_dataset_toml(file.documents[0])}
+    return SdScriptsConfig(file.program, settings, False, file.documents, file.notes)
 
 
-def _read_options(document: Document, defaults: bool) -> SdScriptsConfig:
+def _read_options(file: TrainerFile, path: Path, over: Collection[str]) -> SdScriptsConfig:
     """``dataset_config`` is looked for beside the file, then in the current folder."""
-    path, notes = Path(document.source), list[str]()
-    options = _trainer_options(_flat(document.data, path), path, notes)
-    refuse(document, [mistake for name, value in options.items() for mistake in _refusal(name, value, document)])
+    document, notes = file.documents[0], [*file.notes]
+    options = _trainer_options(document.data, path, notes)
+    translation = _Translation(document)
+    translation.refuse_unsupported(options)
+    if not _names_network(options, over):
+        translation.wrong.append(Mistake((), _WHOLE_MODEL))
     given = {name: value for name, value in options.items() if name in OPTIONS and value not in ("", [])}
-    settings = _with_samples({OPTIONS[name]: _value(name, value, path) for name, value in given.items()})
-    settings = _with_tensorboard(_with_noise_offset(settings), path, notes) | _text_encoder(options, path, notes)
-    settings |= _translated(options, path) | _network(options, str(path), notes)
+    settings = {OPTIONS[name]: translation.attempt(name, _value, name, value) for name, value in given.items()}
+    settings = _with_tensorboard(_with_noise_offset(_with_samples(settings)), path, notes)
+    settings |= _text_encoder(options, path, notes) | _translated(options)
+    settings |= translation.attempt("lr_scheduler_args", _rules, options.get("lr_scheduler_args")) or {}
+    settings |= translation.network(options, path, notes)
+    translation.finish()
+    dataset = file.dataset or _dataset_config(options, path)
+    defaults = "preset" not in over  # a preset has values of its own for what the file leaves out
     usual = {**DEFAULTS, **({} if "epochs" in settings else {"max_steps": 1600})} if defaults else {}
-    dataset = _dataset_config(options, path)
     if options.get("enable_bucket") or dataset:  # also under a preset, which knows nothing of their buckets
         usual |= {key: value for key, value in DATASET_DEFAULTS.items() if key != "buckets"}
     of_dataset = read_dataset_toml(dataset) if dataset else {}
     documents = (document, *([dataset] if dataset else []))
-    return SdScriptsConfig({**usual, **settings, **of_dataset}, True, documents, tuple(notes))
+    return SdScriptsConfig(file.program, {**usual, **settings, **of_dataset}, True, documents, tuple(notes))
+
+
+class _Translation:
+    """Options on the way to our settings; all that is wrong with them is said at once, at the end."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self.wrong: list[Mistake] = []
+
+    def refuse_unsupported(self, options: Mapping[str, Any]) -> None:
+        """Note every option that has no place here."""
+        for name, value in options.items():
+            self.wrong += _refusal(name, value, self._document)
+
+    def attempt(self, name: str, translate: Callable[..., Any], *arguments: Any) -> Any:
+        """What ``translate`` makes of the option ``name``; None where it raises RecipeError."""
+        try:
+            return translate(*arguments)
+        except RecipeError as error:
+            self.wrong.append(Mistake(self._place(name), str(error), name))
+            return None
+
+    def network(self, options: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
+        """The settings of ``network_args`` and ``base_weights``."""
+        wrong, of_network = list[str](), list[str]()
+        if options.get("network_module") == MODULE:
+            settings = lycoris_settings(options, wrong, of_network)
+        else:
+            settings = network_settings(options, wrong)
+        self.wrong += [Mistake(self._place("network_args"), reason) for reason in wrong]
+        notes += [f"{path}: {note}" for note in of_network]
+        return settings
+
+    def finish(self) -> None:
+        """Raise RecipeError if anything was wrong."""
+        refuse(self._document, self.wrong)
+
+    def _place(self, name: str) -> Place:
+        return (name,) if (name,) in self._document.keys else ()
 
 
 def find_setting(documents: Sequence[Document], place: Place) -> tuple[Document, Place] | None:
@@ -91,6 +155,7 @@ def find_setting(documents: Sequence[Document], place: Place) -> tuple[Document,
     names = {
         name,
         *(theirs for table in (OPTIONS, SUBSET_KEYS, DATASET_KEYS) for theirs in table if table[theirs] == name),
+        *(("image_dir", "train_data_dir") if name == "folder" else ()),
     }
     dataset = place[1] if place[:1] == ("datasets",) and len(place) > 1 else 0
     subset = next((after for part, after in itertools.pairwise(place) if part == "images"), None)
@@ -105,30 +170,34 @@ def find_setting(documents: Sequence[Document], place: Place) -> tuple[Document,
     return None
 
 
-def _flat(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in document.items():
-        for key, inner in value.items() if isinstance(value, dict) else [(name, value)]:
-            if flat.get(key, inner) != inner:
-                raise RecipeError(f"{path}: '{key}' is given in two sections, as {flat[key]} and {inner}; keep one")
-            flat[key] = inner
-    return flat
-
-
 def _trainer_options(options: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
-    """The options without those that only a GUI has; one note lists them."""
-    theirs = {name: value for name, value in options.items() if name not in GUI_ALIASES and name not in GUI_ONLY}
-    for name, own in GUI_ALIASES.items():
+    """The options by sd-scripts' names, without those that only a GUI has; one note lists them."""
+    own = {*GUI_ALIASES, *GUI_LYCORIS, *GUI_ONLY}
+    theirs = {name: value for name, value in options.items() if name not in own}
+    for name, same in GUI_ALIASES.items():
         if name in options:
-            theirs.setdefault(own, options[name])
+            theirs.setdefault(same, options[name])
+    if arguments := [f"{name}={options[key]}" for key, name in GUI_LYCORIS.items() if key in options]:
+        theirs["network_args"] = [*_listed(options.get("network_args")), *arguments]
     if of_gui := sorted(GUI_ONLY & options.keys()):
         notes.append(f"{path}: {', '.join(of_gui)} of a GUI's own have no effect, as in sd-scripts")
     return theirs
 
 
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value] if value else []
+
+
+def _names_network(options: Mapping[str, Any], over: Collection[str]) -> bool:
+    """Whether a LoRA is meant: DreamBooth's and fine-tuning's options are the same but for the network's."""
+    return bool(_NETWORK & set(over)) or any(
+        name.startswith(_NETWORK_OPTIONS) for name, value in options.items() if value not in ("", None)
+    )
+
+
 def _refusal(name: str, value: object, document: Document) -> Iterator[Mistake]:
     """What is wrong with an option, and what to use instead."""
-    place = next((key for key in document.keys if key[-1:] == (name,)), ())
+    place = (name,) if (name,) in document.keys else ()
     if name in OPTIONS or name in TOGETHER or name in ACCEPTED or name in GUI_OPTIONS:
         return
     off = value in (False, "", [], {})
@@ -143,16 +212,16 @@ def _refusal(name: str, value: object, document: Document) -> Iterator[Mistake]:
         yield Mistake(place, f"'{name} = {value}' is not supported: {remedy}", name)
 
 
-def _value(name: str, value: Any, path: Path) -> Any:
+def _value(name: str, value: Any) -> Any:
     if name == "optimizer_args":
-        return dict(_pair(text, path) for text in value)
+        return dict(_pair(text) for text in value)
     if name == "save_precision":
         return {"float": "fp32"}.get(value, value)
     if name == "text_encoder_lr" and isinstance(value, list):
         if len(set(value)) != 1:
             raise RecipeError(
-                f"{path}: text_encoder_lr has {len(value)} values; here both text encoders have one, so "
-                f"give one, such as text_encoder_lr = {value[0]}"
+                f"text_encoder_lr has {len(value)} values; here both text encoders have one, so give one, such as "
+                f"text_encoder_lr = {value[0]}"
             )
         return value[0]
     if name == "max_token_length":
@@ -160,25 +229,27 @@ def _value(name: str, value: Any, path: Path) -> Any:
     return None if name in OR_NONE and value == 0 else value
 
 
-def _pair(text: object, path: Path) -> tuple[str, Any]:
+def _pair(text: object) -> tuple[str, Any]:
     name, equals, value = str(text).partition("=")
     if not equals:
-        raise RecipeError(f"{path}: '{text}' in optimizer_args is no NAME=VALUE")
+        raise RecipeError(f"'{text}' in optimizer_args is no NAME=VALUE")
     try:
         return name.strip(), ast.literal_eval(value.strip())
     except (ValueError, SyntaxError):
         return name.strip(), value.strip()
 
 
-def _rules(arguments: object, path: Path) -> dict[str, Any]:
+def _rules(arguments: object) -> dict[str, Any]:
     """piecewise_constant's rules: the only argument that a schedule here takes beyond its options."""
-    pairs = dict(_pair(text, path) for text in (arguments if isinstance(arguments, list) else [arguments]))
+    if not arguments:
+        return {}
+    pairs = dict(_pair(text) for text in (arguments if isinstance(arguments, list) else [arguments]))
     if set(pairs) != {"step_rules"}:
-        raise RecipeError(f"{path}: lr_scheduler_args has {', '.join(sorted(pairs))}; only step_rules is supported")
+        raise RecipeError(f"lr_scheduler_args has {', '.join(sorted(pairs))}; only step_rules is supported")
     return {"lr_rules": str(pairs["step_rules"])}
 
 
-def _translated(options: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _translated(options: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if options.get("cache_latents_to_disk"):
         settings["cache_latents"] = "disk"
@@ -186,8 +257,6 @@ def _translated(options: Mapping[str, Any], path: Path) -> dict[str, Any]:
         settings["cache_latents"] = options["cache_latents"]
     if options.get("v_parameterization"):
         settings["prediction"] = "v_prediction"
-    if options.get("lr_scheduler_args"):
-        settings |= _rules(options["lr_scheduler_args"], path)
     if options.get("network_train_unet_only"):
         settings["te_lr"] = 0
     if options.get("network_train_text_encoder_only"):
@@ -209,12 +278,6 @@ def _with_samples(settings: dict[str, Any]) -> dict[str, Any]:
     if asked and settings.get("sample_prompts"):
         return settings
     return {name: value for name, value in settings.items() if not name.startswith("sample_")}
-
-
-def _network(options: Mapping[str, Any], source: str, notes: list[str]) -> dict[str, Any]:
-    if options.get("network_module") == MODULE:
-        return lycoris_settings(options, source, notes)
-    return network_settings(options, source)
 
 
 def _with_noise_offset(settings: dict[str, Any]) -> dict[str, Any]:
@@ -239,8 +302,11 @@ def _text_encoder(options: Mapping[str, Any], path: Path, notes: list[str]) -> d
     steps = options.get("stop_text_encoder_training") or 0
     if not steps:
         return {}
+    if isinstance(steps, str):  # a share of the run, as kohya_ss has it
+        steps = steps if steps.endswith("%") else float(steps)
     notes.append(f"{path}: stop_text_encoder_training counts here; sd-scripts trains a LoRA's text encoder to the end")
-    return {"te_lr": 0} if steps < 0 else {"stop_text_encoder_training": steps}
+    untrained = not isinstance(steps, str) and steps < 0
+    return {"te_lr": 0} if untrained else {"stop_text_encoder_training": steps}
 
 
 def _image_folders(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,4 +324,7 @@ def _dataset_config(options: Mapping[str, Any], path: Path) -> Document | None:
     if not options.get("dataset_config"):
         return None
     named = Path(options["dataset_config"])
-    return read_toml(find_beside(named, [path.parent]) or named)
+    other = read_trainer_file(find_beside(named, [path.parent]) or named)
+    if other.dataset is None:
+        raise RecipeError(f"{path}: dataset_config = {named} is no dataset config; it has no [[datasets]]")
+    return other.dataset

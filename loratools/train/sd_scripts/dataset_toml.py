@@ -89,7 +89,7 @@ def refuse(document: Document, wrong: Sequence[Mistake]) -> None:
     """Raise RecipeError, if anything is wrong with a file of sd-scripts', with all of it and the line of the first."""
     if wrong:
         reason = "; ".join(mistake.message for mistake in wrong)
-        excerpt = document.excerpt(wrong[0].place, wrong[0].word)
+        excerpt = document.excerpt(wrong[0].place, wrong[0].word) if wrong[0].place else ""
         raise RecipeError(f"{document.source}: {reason}", excerpt, place=wrong[0].place, reason=reason)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from loratools.errors import RecipeError, did_you_mean
+from loratools.errors import did_you_mean
 from loratools.train.sd_scripts.network_args import adapters, arguments, number
 
 MODULE = "lycoris.kohya"
@@ -26,8 +26,16 @@ _NUMBERS = {
 }
 _SWITCHES = {"dora_wd": "dora", "rs_lora": "rslora"}
 # how something is computed that comes to the same, or is of an algorithm that is refused
-_ACCEPTED = ("bypass_mode", "block_size", "constraint", "rescaled", "train_t5xxl", "train_llm_adapter")
-_OFF = (
+_ACCEPTED = (
+    "bypass_mode",
+    "block_size",
+    "constraint",
+    "rescaled",
+    "train_on_input",
+    "train_t5xxl",
+    "train_llm_adapter",
+)
+_OFF = (  # what is not done here, and has to be switched off
     "use_tucker",
     "use_cp",
     "use_conv_cp",
@@ -38,6 +46,7 @@ _OFF = (
     "unbalanced_factorization",
     "rank_dropout_scale",
 )
+_ON = ("wd_on_output", "disable_conv_cp")  # what is always done here
 _ARGUMENTS = (
     "algo",
     "preset",
@@ -48,56 +57,55 @@ _ARGUMENTS = (
     *_SWITCHES,
     *_ACCEPTED,
     *_OFF,
-    "wd_on_output",
+    *_ON,
 )
 
 
-def lycoris_settings(options: Mapping[str, Any], source: str, notes: list[str]) -> dict[str, Any]:
+def lycoris_settings(options: Mapping[str, Any], wrong: list[str], notes: list[str]) -> dict[str, Any]:
     """The settings of a LyCORIS network; the preset ``full``, which is its default, trains the convolutions too.
 
+    A rank that no matrix of a LoKr has, such as 100000, is LyCORIS' way to ask for whole matrices, as it is here.
+
     Args:
+        wrong: gets a sentence for the algorithm, the preset and each argument that is not there; the settings are then
+            of no use.
         notes: gets a sentence where LyCORIS trains other modules than are trained here.
-    Raises:
-        RecipeError: naming the algorithm, the preset or the argument that is not there.
     """
-    given = arguments(options.get("network_args") or [], source, _ARGUMENTS, MODULE)
-    for name in (*_OFF, "wd_on_output"):
-        if name in given and _is_on(given[name]) != (name == "wd_on_output"):
-            raise RecipeError(f"{source}: '{name}={given[name]}' in network_args is not supported: leave it out")
+    given = arguments(options.get("network_args") or [], _ARGUMENTS, MODULE, wrong)
+    for name in (*_OFF, *_ON):
+        if name in given and _is_on(given[name]) != (name in _ON):
+            wrong.append(f"'{name}={given[name]}' in network_args is not supported: leave it out")
     algorithm = given.get("algo", "lora").lower()
     if algorithm not in _TYPES:
-        raise RecipeError(
-            f"{source}: the LyCORIS algorithm '{algorithm}' is not supported"
-            f"{did_you_mean(algorithm, _TYPES)}; there are {', '.join(_TYPES)}"
-        )
-    settings: dict[str, Any] = {"network_type": _TYPES[algorithm], **_convolutions(given, options, source, notes)}
+        hint = did_you_mean(algorithm, _TYPES)
+        wrong.append(f"the LyCORIS algorithm '{algorithm}' is not supported{hint}; there are {', '.join(_TYPES)}")
+        return {}
+    settings: dict[str, Any] = {"network_type": _TYPES[algorithm], **_convolutions(given, options, wrong, notes)}
     settings |= {
-        ours: value for name, ours in _NUMBERS.items() if name in given and (value := number(name, given[name], source))
+        ours: value for name, ours in _NUMBERS.items() if name in given and (value := number(name, given[name], wrong))
     }
     settings |= {ours: True for name, ours in _SWITCHES.items() if _is_on(given.get(name, ""))}
     if algorithm == "lokr" and "factor" in given:
-        settings["lokr_factor"] = int(number("factor", given["factor"], source))
-    return settings | adapters(options, source)
+        settings["lokr_factor"] = int(number("factor", given["factor"], wrong))
+    return settings | adapters(options, wrong)
 
 
 def _convolutions(
-    given: Mapping[str, str], options: Mapping[str, Any], source: str, notes: list[str]
+    given: Mapping[str, str], options: Mapping[str, Any], wrong: list[str], notes: list[str]
 ) -> dict[str, float]:
     """Their rank and alpha, which are those of the rest where nothing is said, or 0."""
     preset = given.get("preset", "full")
     if preset not in _PRESETS:
-        raise RecipeError(
-            f"{source}: the LyCORIS preset '{preset}' is not supported{did_you_mean(preset, _PRESETS)}; "
+        wrong.append(
+            f"the LyCORIS preset '{preset}' is not supported{did_you_mean(preset, _PRESETS)}; "
             f"use {' or '.join(_PRESETS)}, or block_dims of a YAML config"
         )
     if preset == "attn-mlp":
-        notes.append(f"{source}: proj_in and proj_out are trained here, which LyCORIS' preset attn-mlp leaves out")
+        notes.append("proj_in and proj_out are trained here, which LyCORIS' preset attn-mlp leaves out")
         return {}
-    notes.append(
-        f"{source}: conv_in, conv_out and the time embedding, which LyCORIS' preset full may train, stay as they are"
-    )
+    notes.append("conv_in, conv_out and the time embedding, which LyCORIS' preset full may train, stay as they are")
     rank, alpha = (
-        number(name, given.get(name, "0"), source) or options.get(f"network_{own}") or usual
+        number(name, given.get(name, "0"), wrong) or options.get(f"network_{own}") or usual
         for name, own, usual in (("conv_dim", "dim", 4), ("conv_alpha", "alpha", 1))
     )
     return {"conv_dim": int(rank), "conv_alpha": float(alpha)}

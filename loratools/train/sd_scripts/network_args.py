@@ -5,12 +5,13 @@ Its lists by block have 25 numbers for SD1 and SD2 and 23 for SDXL; here they be
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loratools.errors import RecipeError, did_you_mean
+from loratools.errors import did_you_mean
 from loratools.ops.merging.merge_string import TermSpec
 
 _PLAIN = (
@@ -37,97 +38,93 @@ _ORDERS = {
 }
 
 
-def network_settings(options: Mapping[str, Any], source: str) -> dict[str, Any]:
+def network_settings(options: Mapping[str, Any], wrong: list[str]) -> dict[str, Any]:
     """The settings that ``network_args`` and ``base_weights`` stand for.
 
-    Raises:
-        RecipeError: naming the argument that is unknown, is no number, or cannot be said here.
+    Args:
+        wrong: gets a sentence for each argument that is unknown, is no number, or cannot be said here; the settings
+            are then of no use.
     """
-    given = arguments(options.get("network_args") or [], source, ARGUMENTS, "networks.lora")
-    settings: dict[str, Any] = {name: number(name, given[name], source) for name in _PLAIN if name in given}
+    given = arguments(options.get("network_args") or [], ARGUMENTS, "networks.lora", wrong)
+    settings: dict[str, Any] = {name: number(name, given[name], wrong) for name in _PLAIN if name in given}
     if "conv_dim" in given:
-        settings = {"conv_dim": int(number("conv_dim", given["conv_dim"], source)), "conv_alpha": 1.0, **settings}
+        settings = {"conv_dim": int(number("conv_dim", given["conv_dim"], wrong)), "conv_alpha": 1.0, **settings}
     for name in _LISTS:
         if name in given:
-            settings[name] = _by_block(name, _numbers(name, given[name], source), "conv_dim" in given, source)
-    if rates := _rates(given, source):
+            settings[name] = _by_block(name, _numbers(name, given[name], wrong), "conv_dim" in given, wrong)
+    if rates := _rates(given, wrong):
         settings["block_lr"] = rates
-    return settings | adapters(options, source)
+    return settings | adapters(options, wrong)
 
 
-def adapters(options: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """``base_adapters`` of the files that ``base_weights`` names.
-
-    Raises:
-        RecipeError: for more multipliers than files.
-    """
-    terms = _terms(options, source)
+def adapters(options: Mapping[str, Any], wrong: list[str]) -> dict[str, Any]:
+    """``base_adapters`` of the files that ``base_weights`` names; ``wrong`` gets what is wrong with them."""
+    terms = _terms(options, wrong)
     return {"base_adapters": terms} if terms else {}
 
 
-def arguments(given: Any, source: str, known: Sequence[str], module: str) -> dict[str, str]:
-    """``network_args`` by name.
-
-    Raises:
-        RecipeError: naming the argument that ``module`` does not take here.
-    """
+def arguments(given: Any, known: Sequence[str], module: str, wrong: list[str]) -> dict[str, str]:
+    """``network_args`` by name; ``wrong`` gets a sentence for each that ``module`` does not take here."""
     named = {}
     for text in [given] if isinstance(given, str) else given:
         name, equals, value = str(text).partition("=")
         name = name.strip()
         if not equals:
-            raise RecipeError(f"{source}: '{text}' in network_args is no NAME=VALUE")
-        if name not in known:
+            wrong.append(f"'{text}' in network_args is no NAME=VALUE")
+        elif name not in known:
             hint = did_you_mean(name, known)
-            raise RecipeError(f"{source}: network_args has '{name}', which {module} here does not take{hint}")
-        named[name] = value.strip()
+            wrong.append(f"network_args has '{name}', which {module} here does not take{hint}")
+        else:
+            named[name] = value.strip()
     return named
 
 
-def _by_block(name: str, numbers: Sequence[float], conv: bool, source: str) -> dict[str, float]:
+def _by_block(name: str, numbers: Sequence[float], conv: bool, wrong: list[str]) -> dict[str, float]:
     order = _ORDERS.get(len(numbers))
     if order is None:
-        raise RecipeError(f"{source}: {name} has {len(numbers)} numbers; it takes 25 for SD1 and SD2, 23 for SDXL")
-    return _named(name, list(zip(order, numbers, strict=True)), conv, source)
+        wrong.append(f"{name} has {len(numbers)} numbers; it takes 25 for SD1 and SD2, 23 for SDXL")
+        return {}
+    return _named(name, list(zip(order, numbers, strict=True)), conv, wrong)
 
 
-def _named(name: str, pairs: Sequence[tuple[str, float]], conv: bool, source: str) -> dict[str, float]:
+def _named(name: str, pairs: Sequence[tuple[str, float]], conv: bool, wrong: list[str]) -> dict[str, float]:
     """Numbers by block name; SDXL's three of the middle are one here, the attention's, unless all are trained."""
     middle = [number for block, number in pairs if block == "M00"]
     if len(set(middle)) > 1 and conv:
-        raise RecipeError(f"{source}: {name} has {middle} for the middle block, which is one here; give one number")
+        wrong.append(f"{name} has {middle} for the middle block, which is one here; give one number")
     by_block = {block: number for block, number in pairs if block}
     return by_block | {"M00": middle[len(middle) // 2]} if middle else by_block
 
 
-def _rates(arguments: Mapping[str, str], source: str) -> dict[str, float]:
+def _rates(arguments: Mapping[str, str], wrong: list[str]) -> dict[str, float]:
     """``block_lr`` of the three lists, where a list that is left out is 1 for all of its blocks."""
     given = {name: arguments[name] for name in _RATES[:3] if name in arguments}
     if not given:
         return {}
-    least = number(_RATES[3], arguments.get(_RATES[3], "0"), source)
-    lists = {name: _numbers(name, text, source) for name, text in given.items() if not text[:1].isalpha()}
+    least = number(_RATES[3], arguments.get(_RATES[3], "0"), wrong)
+    lists = {name: _numbers(name, text, wrong) for name, text in given.items() if not text[:1].isalpha()}
     known = {len(numbers) for name, numbers in lists.items() if name != "mid_lr_weight"}
-    known |= {len(_numbers(name, arguments[name], source)) // 2 for name in _LISTS if name in arguments}
+    known |= {arguments[name].count(",") // 2 for name in _LISTS if name in arguments}
     if 12 in known:
         parts = _SD1
     elif known & {9, 11}:
         parts = _SDXL
     else:
-        raise RecipeError(
-            f"{source}: {' and '.join(given)} do not tell whether they are for SD1 or SDXL; write out 12 "
+        wrong.append(
+            f"{' and '.join(given)} do not tell whether they are for SD1 or SDXL; write out 12 "
             "numbers of down_lr_weight for SD1 and SD2, or 9 for SDXL"
         )
+        return {}
     pairs: list[tuple[str, float]] = []
     for name, blocks in zip(_RATES, parts, strict=False):
-        numbers = lists.get(name) or _curve(given.get(name, "ones"), len(blocks), source)
+        numbers = lists.get(name) or _curve(given.get(name, "ones"), len(blocks), wrong)
         if len(numbers) != len(blocks):
-            raise RecipeError(f"{source}: {name} has {len(numbers)} numbers; {len(blocks)} are needed")
-        pairs += [(block, number if number > least else 0.0) for block, number in zip(blocks, numbers, strict=True)]
-    return _named("mid_lr_weight", pairs, "conv_dim" in arguments, source)
+            wrong.append(f"{name} has {len(numbers)} numbers; {len(blocks)} are needed")
+        pairs += [(block, number if number > least else 0.0) for block, number in zip(blocks, numbers, strict=False)]
+    return _named("mid_lr_weight", pairs, "conv_dim" in arguments, wrong)
 
 
-def _curve(text: str, count: int, source: str) -> list[float]:
+def _curve(text: str, count: int, wrong: list[str]) -> list[float]:
     """sd-scripts' named curves, such as ``sine+.25``: from the first block to the last."""
     name, _, lift = text.partition("+")
     rising = [place / max(count - 1, 1) for place in range(count)]
@@ -140,14 +137,15 @@ def _curve(text: str, count: int, source: str) -> list[float]:
         "cosine": [math.sin(math.pi / 2 * x) for x in rising[::-1]],
     }
     if name.strip() not in curves:
-        raise RecipeError(f"{source}: there is no curve '{name}' of rates{did_you_mean(name, curves)}")
-    return [value + (number(text, lift, source) if lift else 0.0) for value in curves[name.strip()]]
+        wrong.append(f"there is no curve '{name}' of rates{did_you_mean(name, curves)}")
+    return [value + (number(text, lift, wrong) if lift else 0.0) for value in curves.get(name.strip(), curves["ones"])]
 
 
-def _terms(options: Mapping[str, Any], source: str) -> list[str]:
+def _terms(options: Mapping[str, Any], wrong: list[str]) -> list[str]:
     paths, weights = (_listed(options.get(name)) for name in ("base_weights", "base_weights_multiplier"))
     if len(weights) > len(paths):
-        raise RecipeError(f"{source}: base_weights_multiplier has more numbers than base_weights has files")
+        wrong.append("base_weights_multiplier has more numbers than base_weights has files")
+        return []
     weights += [1.0] * (len(paths) - len(weights))
     return [TermSpec(str(path), float(weight)).text() for path, weight in zip(paths, weights, strict=True)]
 
@@ -158,17 +156,14 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [value]
 
 
-def _numbers(name: str, text: str, source: str) -> list[float]:
-    return [number(name, part, source) for part in text.split(",")]
+def _numbers(name: str, text: str, wrong: list[str]) -> list[float]:
+    return [number(name, part, wrong) for part in text.split(",")]
 
 
-def number(name: str, text: str, source: str) -> float:
-    """The number that an argument holds.
-
-    Raises:
-        RecipeError: if it holds none.
-    """
-    try:
-        return float(text)
-    except ValueError:
-        raise RecipeError(f"{source}: '{text}' in {name} of network_args is no number") from None
+def number(name: str, text: str, wrong: list[str]) -> float:
+    """The number that an argument holds; 1, and a sentence in ``wrong``, if it holds none."""
+    with contextlib.suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    wrong.append(f"'{text}' in {name} of network_args is no number")
+    return 1.0

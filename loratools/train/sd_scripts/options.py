@@ -106,7 +106,7 @@ METADATA = (
     "preprocessor",
     "is_negative_embedding",
 )
-# translated together with another option, see sd_scripts.py
+# translated together with another option, see config_file.py
 TOGETHER = frozenset({
     "dataset_config", "cache_latents", "cache_latents_to_disk", "network_train_unet_only",
     "network_train_text_encoder_only", "max_train_steps", "v_parameterization", "lr_scheduler_args", *NETWORK_OPTIONS,
@@ -159,7 +159,7 @@ ONLY: dict[str, tuple[tuple[object, ...], str]] = {
     "face_crop_aug_range": ((), "crop the faces into a folder of their own and give it its own repeats"),
     "cache_info": ((), "leave it out; images are read anew for every run, so that no edit is missed"),
     "dataset_class": ((), "leave it out, and name folders of images"),
-    "debug_dataset": ((), "pass --dry-run, which prints what the images come to"),
+    "debug_dataset": ((), "leave it out; a dry run prints what the images come to"),
     "config_file": ((), "name that file as a CONFIG too; several are a queue"),
     "output_config": ((), "leave it out; the log's first line holds every setting"),
     "log_with": (("tensorboard",), "leave it out; losses are in NAME.jsonl"),
@@ -177,7 +177,21 @@ ONLY: dict[str, tuple[tuple[object, ...], str]] = {
     "metadata_thumbnail": ((), "leave it out; a thumbnail lies beside the file as NAME.png"),
 }
 # keys of the files that kohya_ss' and Akegarasu's GUIs write, which sd-scripts' trainers of LoRAs do not have
-GUI_ALIASES = {"lr_restart_cycles": "lr_scheduler_num_cycles"}  # -> sd-scripts' own
+GUI_ALIASES = {  # -> sd-scripts' own
+    "lr_restart_cycles": "lr_scheduler_num_cycles",
+    "lr": "learning_rate",
+    "batch_size": "train_batch_size",
+}
+# Akegarasu's GUI has these arguments of LyCORIS among its options -> their names in network_args
+GUI_LYCORIS = {
+    "lycoris_algo": "algo",
+    "lokr_factor": "factor",
+    "conv_dim": "conv_dim",
+    "conv_alpha": "conv_alpha",
+    "dropout": "dropout",
+    "train_norm": "train_norm",
+    "dora_wd": "dora_wd",
+}
 GUI_OPTIONS = {"stop_text_encoder_training": "stop_text_encoder_training"}  # -> our setting
 GUI_ONLY = frozenset(
     {

@@ -43,7 +43,7 @@ class Draws:
     """What is random in one batch: ``noise`` and ``posterior`` (b, 4, h, w), ``timesteps`` (b,).
 
     ``offset`` (b, 4, 1, 1) and its ``strength`` (b, 1, 1, 1) are there where they depend on the latents, and
-    ``perturbation`` (b, 4, h, w) where the model sees other noise than it should name.
+    ``perturbation`` (b, 4, h, w) is added to the noise in the model's input but not in its target (input perturbation).
     """
 
     noise: Tensor

@@ -61,6 +61,17 @@ INLINE = ",".join(map(str, GP1))
         ('A:1:GP1,"OUT03=0.5":1', [TermSpec("A", 1, "GP1"), TermSpec("OUT03=0.5", 1)]),
         ('" a ":1', [TermSpec(" a ", 1)]),
         ("A:1/4:GP1", [TermSpec("A", 0.25, "GP1")]),
+        # prompts' tags
+        ("<lora:u:0.5:lbw=OUTALL>", [TermSpec("u", 0.5, "OUTALL")]),
+        ("<lora:u>", [TermSpec("u")]),
+        ("<LYCO:my style (v2):-0.5>,B:-1:GP2", [TermSpec("my style (v2)", -0.5), TermSpec("B", -1, "GP2")]),
+        ("<lora:u:0.5:0.7:GP1>", [TermSpec("u", 1, "GP1", 0.5, 0.7)]),
+        ("<lora:u:te=0.2:unet=0.7:lbw=GP1>", [TermSpec("u", 1, "GP1", 0.2, 0.7)]),
+        ("<lora:u:0.5:unet=0>", [TermSpec("u", 1, None, 0.5, 0)]),
+        ("<lora:u@8:1:lbw=1,0.5,X:x=0.7:lbwe=A>", [TermSpec("u", 1, "1,0.5,X,lbwe=A,x=0.7", epoch="8")]),
+        ("<lora:a,b:1> <lora:c:2>\n<lora:d>", [TermSpec("a,b"), TermSpec("c", 2), TermSpec("d")]),
+        ("<lora:a:1><lora:b:2>,c", [TermSpec("a"), TermSpec("b", 2), TermSpec("c")]),
+        ('"<lora:a:1>":2', [TermSpec("<lora:a:1>", 2)]),
     ],
 )
 def test_merge_strings(text: str, terms: list[TermSpec]) -> None:
@@ -85,6 +96,15 @@ def test_merge_strings(text: str, terms: list[TermSpec]) -> None:
         ("A:1,0.5", "is a number, not a LoRA"),
         ('"A:1', "not closed"),
         ('x"A":1', "enclose a whole name"),
+        ("<lora:u:0.5:lbw=GP1", "a prompt's tag .* is not closed"),
+        ("<lora:u:0.5>:0.8", "'0.8' follows a prompt's tag .* inside it"),
+        ("<lora:u:1:lbw=1,0.5>,0.5", "is a number, not a LoRA"),
+        ("<lora:u:1:start=3>", "'start=' .* window of sampler steps"),
+        ("A:1,<lora:u:1:stop=3>", "'stop=' .* window of sampler steps"),
+        ("<lora:u:1:step=3-9>", "'step=' .* window of sampler steps"),
+        ("<lora:u:1:dyn=8>", "truncates the rank"),
+        ("<lora:>", "names no LoRA"),
+        ("<lora:u:te=x>", "te= .* is 'x'"),
     ],
 )
 def test_merge_strings_that_cannot_be_read_are_named(text: str, message: str) -> None:
@@ -177,6 +197,30 @@ def test_spans_leave_out_spaces_and_know_fractions_and_options() -> None:
         "options": {"te": "0.2"},
     }
     assert pieces(second) == {"term": "C:/x :2", "ref": "C:/x", "weight": "2", "items": [], "options": {}}
+
+
+def test_spans_of_a_tag_are_those_inside_it() -> None:
+    text = " <lora: u : 0.5:lbw= 1, 0.5 :lbwe=A>  <lora:v:te=2:unet=3>"
+    first, second = (term.spans for term in locate_terms(text))
+
+    def at(span: Span | None) -> str | None:
+        return None if span is None else text[span.start : span.end]
+
+    assert (at(first.term), at(first.ref), at(first.weight)) == (text[1:37].strip(), "u", "0.5")
+    assert [at(span) for span in first.items] == ["1", "0.5", "lbwe=A"] and not first.options
+    assert (at(second.ref), at(second.weight)) == ("v", None)
+    assert {key: at(span) for key, span in second.options.items()} == {"te": "2", "unet": "3"}
+    assert first.weight is not None and changed(text, first.weight, "2")[0].weight == 2
+
+
+@given(st.lists(st.sampled_from(["<lora:", "<lyco:", ">", *'ab1,:"= ', "lbw=", "te="]), max_size=12).map("".join))
+@settings(max_examples=200, deadline=None)
+def test_any_text_with_tags_gives_terms_or_a_named_error(text: str) -> None:
+    try:
+        for term in locate_terms(text):
+            assert parse_merge_string(term.spec.text()) == [term.spec]
+    except MergeStringError as error:
+        assert "\n" not in str(error)
 
 
 @given(st.text(st.sampled_from('ab1,:"=.-@\\/ GP()mix'), max_size=30))

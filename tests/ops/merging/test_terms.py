@@ -36,6 +36,24 @@ def test_epochs_are_resolved_and_averaged(tmp_path: Path) -> None:
         resolve_terms(parse_merge_string("x@2"), lambda ref: tmp_path / "ink-000001.safetensors", presets=PRESETS)
 
 
+@pytest.mark.parametrize("name", ["ink@2", "ink@1-3", "ink@best", "ink@last"])
+def test_a_file_of_that_name_wins_over_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "ink").mkdir()
+    for number in (1, 2, 3):
+        save(tmp_path / f"ink/ink-{number:06d}.safetensors", lora_tensors(names=NAMES, rank=1, seed=number))
+    (tmp_path / "loras").mkdir()
+
+    def resolve() -> list[tuple[str, str, float]]:
+        specs = parse_merge_string(f"{name}:0.5:GP1")
+        terms = resolve_terms(specs, lora_dirs=["loras"], presets=PRESETS, best=lambda run: 2)
+        return [(term.label, str(term.adapter.path), term.weight) for term in terms]
+
+    monkeypatch.chdir(tmp_path)
+    assert all(path.startswith("ink/ink-00000") for _, path, _ in resolve())
+    save(tmp_path / f"loras/{name}.safetensors", lora_tensors(names=NAMES, rank=1))
+    assert resolve() == [(name, f"loras/{name}.safetensors", 0.5)]
+
+
 def test_a_short_vector_on_a_locon_says_what_one_and_zero_do(tmp_path: Path) -> None:
     path = save(tmp_path / "locon.safetensors", lora_tensors(rank=1, conv=True))
     specs = parse_merge_string("x:2:GP1")

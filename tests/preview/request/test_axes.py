@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from loratools.blocks.webui_tag import take_tags
 from loratools.errors import GridError
 from loratools.preview.request.arrange import arrange
 from loratools.preview.request.axes import Axis, parse_axis, split_texts
 from loratools.preview.request.numbers import parse_integers, parse_numbers
-from loratools.preview.request.prompt_loras import merge_string, take_tags
+from loratools.preview.request.prompt_loras import merge_string
 from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import Setting, replace_all
 
@@ -201,3 +202,16 @@ def test_tags_are_taken_out_of_prompts_and_read_as_merge_strings() -> None:
     assert plain == "1girl, , smile" and len(tags) == 2
     text = merge_string(tags, {})
     assert text.startswith('"my ink":0.8:IN00=0.5,') and text.endswith(',"b":1:te=0.5:unet=1')
+
+
+def test_errors_say_which_axis_or_option_is_meant() -> None:
+    for text in ("cgf: 1", "cfg", "cfg: x", "block: 1", "vector: 1,0.5"):
+        with pytest.raises(GridError) as error:
+            parse_axis(text, "y")
+        assert error.value.axis == "y"
+    with pytest.raises(GridError) as error:
+        arrange([parse_axis("seed: 1-9", "x"), parse_axis("cfg: 1-9", "z")], START, prompts=["a"], most=80)
+    assert (error.value.axis, error.value.option) == ("", "most")
+    with pytest.raises(GridError) as error:
+        list(arrange([parse_axis("s/r: nowhere, blue", "z")], START, prompts=["a"], seeds=[1]).places())
+    assert error.value.axis == "z"

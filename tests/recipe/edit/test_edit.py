@@ -313,3 +313,24 @@ def test_numbers_are_edited_however_they_are_written(tmp_path: Path, numbers: st
         assert path.read_text() == before.replace(numbers, expected)
         undo(path)
         assert path.read_text() == before
+
+
+def test_the_numbers_inside_a_prompts_tag_are_edited(tmp_path: Path) -> None:
+    names = ",".join(["1"] * 17)
+    text = f'"<lora:a:0.9:lbw={names}> <lora:b:te=-1:unet=-0.5:lbw=GP2>"'
+    path = write(tmp_path / "r.yaml", text)
+    edited = sized(path, ["hands"], Decimal("0.1"))
+    assert "<lora:a:0.9:lbw=1,1,1,0.9,0.9,0.9,0.9,1,1," in edited
+    before = path.read_text(encoding="utf-8")
+    fix(path, ["hands"])
+    undo(path)
+    assert path.read_text(encoding="utf-8") == before
+
+
+def test_a_tag_with_two_strengths_has_no_weight_to_edit(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.yaml", '"<lora:a:0.5:lbw=ALL>, <lora:b:te=-1:unet=-0.5:lbw=ALL>"')
+    with pytest.raises(
+        RecipeError, match=r"the tag of b has one strength .*write it as b:1\.0:ALL:te=-1\.0:unet=-0\.5"
+    ):
+        for _ in range(2):
+            fix(path, ["chaos"])  # whose second step lowers the strength of the whole sum

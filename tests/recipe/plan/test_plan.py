@@ -243,3 +243,14 @@ def test_a_default_that_is_written_out_changes_nothing(folder: Path) -> None:
     for option in ("images_per_framing: 8", 'negative: ""', "picture_seed: 1", "cfg: null"):
         assert plan(folder, plain.replace("{basestyle: {", f"{{basestyle: {{{option}, "))["base_style"].key == before
     assert plan(folder, RECIPE)["base_style"].key != before
+
+
+def test_a_file_with_an_at_is_a_file_unless_a_step_has_the_name(folder: Path) -> None:
+    for name in ("style@2", "ink@2"):
+        save_lora(folder / f"{name}.safetensors", 1)
+    final = 'style@2:0.5, "ink@2":-1:GP1'
+    text = RECIPE.replace("style@1-3:0.5", final.replace('"', ""))
+    assert text != RECIPE
+    step = plan(folder, text)["mean"]
+    assert [(one.label, one.step) for one in step.draft.inputs] == [("style@2", "style"), ("ink@2", None)]
+    assert step.draft.inputs[1].path.name == "ink@2.safetensors"

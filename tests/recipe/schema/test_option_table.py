@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from loratools.cli.training import train
 from loratools.recipe import steps
 from loratools.recipe.plan.planner import draft_function
 from loratools.recipe.schema.json_schema import json_schema, part_name
 from loratools.recipe.schema.kinds import KINDS, module_of, step_kind, step_kinds
 from loratools.recipe.schema.option_table import option_tables
+from loratools.recipe.shipped import SCHEMA
 from loratools.recipe.steps.lora.train_settings import ELSEWHERE
 
 DOCS = Path(__file__).parents[3] / "docs/recipes.md"
@@ -31,6 +34,14 @@ def test_every_kind_is_declared_by_its_own_module(name: str) -> None:
     assert kind.name == name and module_of(name).__name__.endswith(f".{name}")
     assert list(inspect.signature(draft_function(name)).parameters) == ["request"]
     assert kind.made_for is None or kind.made_for in KINDS
+
+
+def test_no_default_is_shown_as_pydantic_has_it() -> None:
+    root = Path(__file__).parents[3]
+    pages = [*(root / "docs").rglob("*.md"), root / "README.md", SCHEMA]
+    shown = {path.name: path.read_text(encoding="utf-8") for path in pages} | {"the tables": option_tables()}
+    shown["the help"] = CliRunner().invoke(train.command, ["--help"]).output
+    assert not [name for name, text in shown.items() if "PydanticUndefined" in text or "default_factory" in text]
 
 
 def test_no_kind_is_left_out_of_the_list() -> None:

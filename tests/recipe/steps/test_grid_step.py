@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -201,3 +202,32 @@ def test_the_weight_of_an_average_is_shared_among_its_epochs(folder: Path) -> No
     assert [term.weight for term in same.terms] == [term.weight for term in row.terms] == [0.5, 0.5, 0.5]
     assert [term.weight for term in half.terms] == [0.25, 0.25, 0.5]
     assert [term.weight for term in one.terms] == [0.5, 0.0, 0.5]
+
+
+def test_words_that_mark_a_place_in_a_tag_are_no_values(folder: Path) -> None:
+    body = (
+        'x: {"s/r": [NUM, "000001", "000003"]}, y: {"s/r": [STRENGTH, 0.5, 1]}, seeds: 1, '
+        'prompts: "1girl <lora:ink-NUM:STRENGTH>"'
+    )
+    Path("r.yaml").write_text(
+        f"base: tiny\nlora_dirs: ink\nsteps:\n  sheet: {{grid: {{{body}, steps: 1, size: 64}}}}\n"
+    )
+    run_steps(make_planner("r.yaml", Path("work")).plan(), Path("work"), RunContext(device="cpu"))
+    record = json.loads(Path("work/sheet/grid.json").read_text(encoding="utf-8"))
+    assert [axis["labels"] for axis in record["axes"][:2]] == [["base", "000001", "000003"], ["0.5", "1"]]
+    assert len({cell["key"] for cell in record["cells"]}) == 5
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('x: {"s/r": [NUM]}, prompts: "1girl <lora:ink-NUM:1>"', r"grid\.x: .*'NUM' only marks the place"),
+        ('x: {cfg: 3}, prompts: "1girl <lora:a:STRENGTH>"', r"grid\.prompts: .*if STRENGTH marks a place"),
+        ('x: {"s/r": [NUM, "1", "9"]}, prompts: "1girl <lora:ink@NUM:1>"', r"grid\.x: ink has no epoch 9"),
+        ('rows: a, prompts: "{1girl|1boy}"', "'{1girl|1boy}' is a random choice"),
+        ("rows: a, prompts: 1girl, negative: __bad__", "'__bad__' is a wildcard"),
+    ],
+)
+def test_the_plan_refuses_prompts_that_would_be_drawn_as_words(folder: Path, body: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        run(body)

@@ -18,7 +18,7 @@ from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
 from loratools.base.sampling import sample
 from loratools.errors import GridError, LoratoolsError, PromptError, TrainingError
-from loratools.train.callbacks.sample_prompts import read_sample_prompts
+from loratools.train.callbacks.sample_prompts import Strength, read_sample_prompts
 from loratools.train.callbacks.sample_sheet import draw_sheet
 from loratools.train.callbacks.tensorboard import tensorboard_folder
 from loratools.train.config.config import TrainConfig
@@ -41,6 +41,10 @@ def base(tiny: Path) -> Base:
     return load_base(str(tiny), device="cpu", dtype="fp32")
 
 
+def requests(settings: TrainConfig, base: Base, notes: list[str] | None = None) -> list[PictureRequest]:
+    return [sample.request for sample in read_sample_prompts(settings, base, [] if notes is None else notes)]
+
+
 def test_a_line_of_every_option_and_one_of_none(config: Config, tmp_path: Path, base: Base) -> None:
     file = tmp_path / "prompts.txt"
     text = (
@@ -48,10 +52,10 @@ def test_a_line_of_every_option_and_one_of_none(config: Config, tmp_path: Path, 
     )
     file.write_text(text.replace("--hat ", ""), encoding="utf-8")
     defaults = base.defaults
-    one, two = read_sample_prompts(config(tmp_path, sample_prompts=str(file), seed=5), base, [])
+    one, two = requests(config(tmp_path, sample_prompts=str(file), seed=5), base)
     assert one == PictureRequest("1girl", "low quality,", (128, 64), 3, 9, 4.5, "Euler a")
     assert two == PictureRequest("(smile:1.2)", "", (64, 64), 5, defaults.steps, defaults.cfg, defaults.sampler)
-    (given,) = read_sample_prompts(config(tmp_path, sample_prompts=["x --s 3"], sample_sampler="DDIM"), base, [])
+    (given,) = requests(config(tmp_path, sample_prompts=["x --s 3"], sample_sampler="DDIM"), base)
     assert (given.prompt, given.steps, given.sampler) == ("x", 3, "DDIM")
 
 
@@ -64,8 +68,7 @@ def test_toml_and_json(config: Config, tmp_path: Path, base: Base) -> None:
         '[{"prompt": "a", "sample_steps": 4}, {"prompt": "b", "seed": 9, "sample_steps": 4}]'
     )
     toml, jsons = (
-        read_sample_prompts(config(tmp_path, sample_prompts=str(tmp_path / name)), base, [])
-        for name in ("p.toml", "p.json")
+        requests(config(tmp_path, sample_prompts=str(tmp_path / name)), base) for name in ("p.toml", "p.json")
     )
     assert toml == jsons and [(own.prompt, own.seed, own.steps) for own in toml] == [("a", 1, 4), ("b", 9, 4)]
 
@@ -78,6 +81,19 @@ def test_toml_and_json(config: Config, tmp_path: Path, base: Base) -> None:
         ("1girl --s 0", "line 2: --s is '0'; it must be 1 or more", PromptError),
         ("1girl --ss eulr", "line 2: there is no sampler 'eulr' .did you mean 'Euler'", GridError),
         ("# nothing", "prompts.txt holds no prompt", PromptError),
+        (
+            "1girl <lora:ink:0.5>",
+            "line 2: <lora:ink:0.5> names another LoRA than 't', which is in training",
+            PromptError,
+        ),
+        ("1girl <lora:t-000001:1>", "line 2: .* names another LoRA than 't'.*`loratools grid`", PromptError),
+        ("1girl <lora:t:1:lbw=GP1>", "line 2: <lora:t:1:lbw=GP1> has a block vector", PromptError),
+        ("1girl <lora:t:high>", "line 2: unknown block preset 'high'", PromptError),
+        ("1girl <lora:t:1", "line 2: '<lora:t:1' is a LoRA's tag that no > closes", PromptError),
+        ("1girl --n <lora:t:1>", "line 2: the negative prompt names a LoRA", PromptError),
+        ("__colour__ hair", "line 2: '__colour__' is a wildcard", PromptError),
+        ("{1girl|1boy}", r"line 2: '\{1girl\|1boy\}' is a random choice", PromptError),
+        ("1girl --n embedding:bad", "line 2: 'embedding:bad' is ComfyUI's", PromptError),
     ],
 )
 def test_what_a_file_gets_wrong_is_named(
@@ -92,13 +108,13 @@ def test_what_a_file_gets_wrong_is_named(
 def test_what_sd_scripts_takes_stops_nothing(config: Config, tmp_path: Path, base: Base) -> None:
     line = "1girl --w 100 --h 30 --d -1 --ss dpmsolver --cn pose.png --G 3.5 --fs 3 --ctr 0.5 --rcfg 1"
     notes: list[str] = []
-    (request,) = read_sample_prompts(config(tmp_path, sample_prompts=[line], seed=5), base, notes)
+    (request,) = requests(config(tmp_path, sample_prompts=[line], seed=5), base, notes)
     assert (request.size, request.seed, request.sampler) == ((64, 96), 5, "DPM++ 2M")
     assert [note.split()[3] for note in notes] == ["--cn", "--G", "--fs", "--ctr", "--rcfg", "100x30"]
     assert notes[-1] == "sample_prompts, line 1: 100x30 is drawn at 96x64, since sides are multiples of 8"
     notes.clear()
     (tmp_path / "p.json").write_text('[{"prompt": "a", "seed": -1, "guidance_scale": 3.5}]')
-    (request,) = read_sample_prompts(config(tmp_path, sample_prompts=str(tmp_path / "p.json")), base, notes)
+    (request,) = requests(config(tmp_path, sample_prompts=str(tmp_path / "p.json")), base, notes)
     assert request.seed == 1 and len(notes) == 1 and "guidance_scale has no effect" in notes[0]
 
 
@@ -152,6 +168,44 @@ def test_samples_are_the_networks_own_and_change_no_byte(
     assert "<lora" not in read_png(folder / "s00000002_01.png")[0]
     with Image.open(folder / "sheet.png") as sheet:
         assert sheet.width == 8 + 5 * (256 + 8) and sheet.height > 2 * 256
+
+
+def test_a_tag_of_the_lora_in_training_is_its_strength(config: Config, tmp_path: Path, base: Base) -> None:
+    lines = ["a <lora:t:0.5>, b", "a", "a <lyco:t:te=0.5:unet=2>", "a <lora:t:0.5> <lora:t:0.25>", "<lora:t>"]
+    read = read_sample_prompts(config(tmp_path, sample_prompts=lines), base, [])
+    assert [sample.request.prompt for sample in read] == ["a , b", "a", "a", "a", ""]
+    wanted = [(0.5, 0.5), (1, 1), (0.5, 2), (0.75, 0.75), (1, 1)]
+    assert [sample.strength for sample in read] == [Strength(*each) for each in wanted]
+
+
+@pytest.mark.parametrize("options", [{}, {"network_type": "loha"}, {"conv_dim": 2}])
+def test_samples_at_a_strength_are_those_of_the_file(
+    options: dict[str, object], config: Config, pictures: Pictures, tmp_path: Path, base: Base
+) -> None:
+    lines = ["1girl <lora:t:0.5> --s 2", "1girl <lora:t:0> --s 2", "1girl <lora:t:te=0:unet=1> --s 2", "1girl --s 2"]
+    common = {"batch_size": 1, "learning_rate": 5e-2, "dtype": "fp32", "sample_prompts": lines}
+    seen = train(config(pictures(count=2), out=str(tmp_path / "out"), epochs=1, **common, **options), progress=False)
+    drawn = [np.asarray(Image.open(tmp_path / f"out/t-samples/e000001_{n:02d}.png")).astype(int) for n in (1, 2, 3, 4)]
+    request = PictureRequest("1girl", "", (64, 64), 1, 2, base.defaults.cfg, base.defaults.sampler)
+    deltas = dict(read(seen.epochs[-1]))
+    halves = [(deltas, 0.5), ({}, 1.0), ({name: deltas[name] for name in deltas if name.startswith("unet")}, 1.0)]
+    for picture, (part, weight) in zip(drawn, halves, strict=False):
+        with Patcher(base).applied(part, weight):
+            (wanted,) = generate(base, [request])
+        assert np.abs(picture - wanted).max() <= 1
+    assert len({picture.tobytes() for picture in drawn}) == 4
+    texts = [read_png(tmp_path / f"out/t-samples/e000001_{n:02d}.png")[0].splitlines()[0] for n in (1, 2, 3, 4)]
+    unet = "<lora:t-000001:te=0:unet=1>"
+    assert texts == ["1girl, <lora:t-000001:0.5>", "1girl", f"1girl, {unet}", "1girl, <lora:t-000001:1>"]
+
+
+@pytest.mark.parametrize("line", ["1girl <lora:ink:1>", "__colour__ hair", "1girl --n {a|b}"])
+def test_prompts_that_would_be_drawn_as_words_stop_a_run_before_it_begins(
+    line: str, config: Config, pictures: Pictures
+) -> None:
+    settings = config(pictures(), sample_prompts=[line], base="nowhere.safetensors")  # the base is not even looked for
+    with pytest.raises(PromptError, match="sample_prompts, line 1: "):
+        train(settings, progress=False)
 
 
 def test_where_memory_is_short_tiles_are_tried_before_giving_up(
@@ -210,7 +264,9 @@ def test_what_sd_scripts_says_of_samples_and_validation(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())  # as if TensorBoard were installed
     (tmp_path / "prompts.txt").write_text("1girl")
     file = tmp_path / "options.toml"
-    common = f'pretrained_model_name_or_path = "pocket"\ntrain_data_dir = "{pictures("10_ink").parent}"\n'
+    common = (
+        f'pretrained_model_name_or_path = "pocket"\nnetwork_dim = 8\ntrain_data_dir = "{pictures("10_ink").parent}"\n'
+    )
     asked = (
         'sample_every_n_epochs = 2\nvalidate_every_n_steps = 50\nvalidate_every_n_epochs = 0\nlogging_dir = "logs"\n'
     )

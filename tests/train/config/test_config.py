@@ -231,7 +231,7 @@ def test_what_lies_beside_the_config_comes_before_the_current_folder(
 
 def test_what_lies_beside_sd_scripts_files_comes_first_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = _twice(tmp_path, monkeypatch)
-    (there / "o.toml").write_text('pretrained_model_name_or_path = "b"\ndataset_config = "d.toml"\n')
+    (there / "o.toml").write_text('pretrained_model_name_or_path = "b"\nnetwork_dim = 8\ndataset_config = "d.toml"\n')
     (there / "d.toml").write_text((there / "d.toml").read_text().replace("resolution = 64", "resolution = 128"))
     config = read_config(there / "o.toml")[0]
     (folder,) = config.images

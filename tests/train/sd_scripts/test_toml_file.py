@@ -95,7 +95,7 @@ def test_any_toml_is_read(tmp_path: Path, text: str) -> None:
     assert {place[0] for place in document.keys if place} == document.data.keys()
 
 
-OPTIONS = 'pretrained_model_name_or_path = "b"\n[train]\ntrain_data_dir = "imgs"\n'
+OPTIONS = 'pretrained_model_name_or_path = "b"\n[train]\ntrain_data_dir = "imgs"\nnetwork_dim = 8\n'
 DATASETS = """[general]
 shuffle_caption = true
 [[datasets]]
@@ -114,11 +114,11 @@ batch_size = 2
 @pytest.mark.parametrize(
     ("text", "line", "carets"),
     [
-        (OPTIONS + 'lr_warmup_steps = "abc"\n', 4, "lr_warmup_steps"),
-        (OPTIONS + 'lr_scheduler = "cosin"\n', 4, "cosin"),
-        (OPTIONS + "max_train_epochs = 0\n", 4, "max_train_epochs"),
-        (OPTIONS + "learning_rat = 1e-4\n", 4, "learning_rat"),
-        (OPTIONS + "lowram = false\nfull_bf16 = true\n", 5, "full_bf16"),
+        (OPTIONS + 'lr_warmup_steps = "abc"\n', 5, "lr_warmup_steps"),
+        (OPTIONS + 'lr_scheduler = "cosin"\n', 5, "cosin"),
+        (OPTIONS + "max_train_epochs = 0\n", 5, "max_train_epochs"),
+        (OPTIONS + "learning_rat = 1e-4\n", 5, "learning_rat"),
+        (OPTIONS + "lowram = false\nfull_bf16 = true\n", 6, "full_bf16"),
         (DATASETS + "  num_repeats = 0\n", 13, "num_repeats"),
         (DATASETS + "  num_repeat = 2\n", 13, "num_repeat"),
         (DATASETS + "  batch_size = 2\n", 13, "batch_size"),

@@ -23,7 +23,9 @@ class Extract(StoredOptions):
     shorthand: ClassVar[str] = "tuned"
     tuned: str = Field(description="the model after tuning: a file, a folder, or a merge_into step")
     base: str | None = Field(None, description="the model before it; the recipe's base if left out")
-    conv: bool = Field(False, description="3x3 convolutions too")
+    conv: bool = Field(False, description="convolutions and the network's other layers too")
+    norms: bool = Field(False, description="normalisations too, as full differences")
+    biases: bool = Field(False, description="biases of layers too, as full differences")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of the random projections")
 
 
@@ -40,6 +42,7 @@ def draft(request: StepRequest) -> Draft:
         "dtype": options.dtype,
         "conv": options.conv,
         "seed": options.seed,
+        **{key: True for key in ("norms", "biases") if getattr(options, key)},  # absent, so that old keys stay
     }
     base_path = base.path if options.base else request.paths.base_path()
     families = model_family(base_path), model_family(tuned.path)
@@ -94,6 +97,7 @@ class ExtractStep:
         from loratools.adapter.algebra.rank import parse_rank
         from loratools.dtypes import torch_dtype
         from loratools.ops.extract import extract_files
+        from loratools.ops.extract_parts import Take
 
         options = self.options
         report = extract_files(
@@ -101,7 +105,7 @@ class ExtractStep:
             self.tuned,
             out,
             rule=parse_rank(options.rank),
-            conv=options.conv,
+            take=Take(options.conv, options.norms, options.biases),
             dtype=torch_dtype(options.dtype),
             seed=options.seed,
             force=context.force,

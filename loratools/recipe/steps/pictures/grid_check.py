@@ -33,8 +33,8 @@ def check_grid(grid: GridStep) -> None:
 def planned_row_labels(arrangement: Arrangement) -> list[str] | None:
     """The labels of the rows that a grid will have; None where more than rows and weights change what is added, or
     only a run's log will know which epoch is best."""
+    from loratools.blocks.webui_tag import has_tag
     from loratools.preview.request.axes import KINDS
-    from loratools.preview.request.prompt_loras import has_tag
     from loratools.preview.request.rows import GridRow
 
     changed = any(
@@ -102,8 +102,9 @@ def _check_edits(arrangement: Arrangement, grid: GridStep) -> None:
 
 def _tagged(setting: Setting, names: PlannedNames) -> tuple[str, list[TermNames]]:
     """The tags of a prompt that stands beside no row, and the names of their LoRAs."""
+    from loratools.blocks.webui_tag import take_tags
     from loratools.ops.merging.merge_string import parse_merge_string
-    from loratools.preview.request.prompt_loras import merge_string, take_tags
+    from loratools.preview.request.prompt_loras import merge_string
 
     tags = take_tags(setting.prompt)[1]
     if not tags:

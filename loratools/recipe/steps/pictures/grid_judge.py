@@ -74,8 +74,8 @@ class Scores:
         return {"style": self.style, "weight": self.weight, "base": asdict(self.base), "rows": rows, "cells": cells}
 
 
-def score_grid(folder: Path, style: str, judge: JudgeFunction, drawing: SheetOptions | None = None) -> Scores:
-    """Have ``judge`` read every picture of the grid in ``folder``, write ``scores.json`` and make ``drawing`` of it
+def score_grid(folder: Path, style: str, judge: JudgeFunction, sheet: SheetOptions | None = None) -> Scores:
+    """Have ``judge`` read every picture of the grid in ``folder``, write ``scores.json`` and draw its ``sheet``
     again with the scores on it.
 
     Raises:
@@ -94,7 +94,7 @@ def score_grid(folder: Path, style: str, judge: JudgeFunction, drawing: SheetOpt
     }
     scores = Scores(style, judged, base, rows)
     write_text(folder / FILE, json.dumps(scores.json(), indent=1, ensure_ascii=False) + "\n")
-    redraw(folder, notes=scores.notes, badges=scores.badges, options=drawing)
+    redraw(folder, notes=scores.notes, badges=scores.badges, options=sheet)
     return scores
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Set
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loratools.errors import GridError, LoratoolsError
@@ -35,9 +36,34 @@ def named_loras(
     return (*written, *read(_replacing(step, axes, known, presets)))
 
 
+def with_places(axes: GridAxes, step: StepRequest, settings: Grid, presets: Presets) -> GridAxes:
+    """``axes`` without the first values of Prompt S/R that only mark a place; see
+    :mod:`loratools.preview.request.placeholders`.
+
+    Raises:
+        RecipeError: at the axis, for a place-holder that no value follows.
+    """
+    from loratools.preview.request.placeholders import without_placeholders
+
+    def is_readable(tag: str) -> bool:
+        try:
+            read_terms(_tag_text(tag, step, (), presets), step, presets)
+        except LoratoolsError:
+            return False
+        return True
+
+    try:
+        return replace(
+            axes, axes=tuple(without_placeholders(axes.axes, [*axes.prompts, settings.negative], is_readable))
+        )
+    except GridError as error:
+        raise step.error(error.axis, message=str(error)) from error
+
+
 def _written(step: StepRequest, settings: Grid, axes: GridAxes, presets: Presets) -> Iterator[tuple[str, Place]]:
     """Every merge string and where it stands: rows, values of an axis of adapters, tags in prompts."""
-    from loratools.preview.request.prompt_loras import take_tags
+    from loratools.blocks.webui_tag import take_tags
+    from loratools.preview.request.placeholders import has_placeholder
 
     yield from ((text, ("rows", n)) for n, text in enumerate(settings.rows))
     for axis in axes.axes:
@@ -47,16 +73,21 @@ def _written(step: StepRequest, settings: Grid, axes: GridAxes, presets: Presets
     for axis in axes.axes:
         if axis.kind in ("prompt", "s/r"):
             texts += [(str(value), (axis.slot,)) for value in axis.values]
-    tags = [(tag, place) for text, place in texts for tag in take_tags(text)[1]]
+    tags = [
+        (tag, place)
+        for text, place in texts
+        for tag in take_tags(text)[1]
+        if not has_placeholder(tag, axes.axes)  # what stands there in the end: see _replaced()
+    ]
     yield from ((_tag_text(tag, step, place, presets), place) for tag, place in tags)
 
 
 def _replacing(step: StepRequest, axes: GridAxes, known: Set[str], presets: Presets) -> Iterator[tuple[str, Place]]:
     """Tags with LoRAs beside the ``known`` ones, which prompts name only once Prompt S/R has replaced a text."""
+    from loratools.blocks.webui_tag import take_tags
     from loratools.ops.merging.merge_string import parse_merge_string
-    from loratools.preview.request.prompt_loras import take_tags
 
-    seen = set(known)
+    seen, checked = set(known), set[str]()
     for prompt, place in _replaced(axes):
         for tag in take_tags(prompt)[1]:
             text = _tag_text(tag, step, place, presets)
@@ -64,6 +95,9 @@ def _replacing(step: StepRequest, axes: GridAxes, known: Set[str], presets: Pres
             if not refs <= seen:
                 seen |= refs
                 yield text, place
+            elif text not in checked:  # an epoch of a run, or a vector, that no other tag has
+                checked.add(text)
+                read_terms(text, step, presets, *place)
 
 
 def _tag_text(tag: str, step: StepRequest, place: Place, presets: Presets) -> str:

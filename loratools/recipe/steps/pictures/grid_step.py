@@ -19,7 +19,7 @@ from loratools.recipe.plan.lora_refs import Terms, why_no_epoch
 from loratools.recipe.plan.planner import Planner, StepRequest
 from loratools.recipe.plan.step import StepInput
 from loratools.recipe.steps.pictures.grid_axes import GridAxes, read_grid_axes
-from loratools.recipe.steps.pictures.grid_loras import named_loras
+from loratools.recipe.steps.pictures.grid_loras import named_loras, with_places
 from loratools.recipe.steps.pictures.grid_options import Grid
 from loratools.train.output.epoch_report import best_epoch
 from loratools.yamlio import Place
@@ -54,9 +54,9 @@ class GridStep:
             RecipeError: at the option, for what cannot be read or is not there.
         """
         settings = step.options(Grid)
-        axes = read_grid_axes(step, settings)
-        named = named_loras(step, settings, axes, step.presets(settings.presets))
-        return GridStep(step, settings, axes, named)
+        presets = step.presets(settings.presets)
+        axes = with_places(read_grid_axes(step, settings), step, settings, presets)
+        return GridStep(step, settings, axes, named_loras(step, settings, axes, presets))
 
     def error(self, *place: str | int, message: str) -> RecipeError:
         """An error at an option of this step."""
@@ -218,6 +218,7 @@ class PlannedNames(NameLookup):
         """
         from loratools.preview.request.rows import GridRow
 
+        texts = [self.of_files(text) for text in texts]
         for spec in (spec for text in texts for spec in text.specs):
             if (reason := why_no_epoch(spec, self.lookup(spec.ref), self.planner)) is not None:
                 raise GridError(reason)

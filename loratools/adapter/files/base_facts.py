@@ -1,0 +1,126 @@
+"""What LoRA files say of the base of their training, where bases of one family differ.
+
+That is what it predicts, whether its noise ends at zero SNR, and whether it is a distilled or other variant.
+LoRAs of bases that differ so have the same modules and add up, but their sum fits none of the bases exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+DISAGREEMENT = "loratools_disagreement"  # header entry: fact -> value -> the files of a merge that state it
+VARIANT = "loratools_variant"  # header entry: the variant of a merge's parts, whose bases have different names
+NOT_STATED = "not stated"
+
+_PREDICTION, _ZERO_SNR, _VARIANT = "prediction_type", "zero_terminal_snr", "variant"
+_USUAL = {_PREDICTION: "epsilon", _ZERO_SNR: "False", _VARIANT: "full"}
+_TITLES = {_PREDICTION: "prediction type", _ZERO_SNR: "zero terminal SNR", _VARIANT: "variant of the base"}
+_VARIANT_WORDS = {
+    *("turbo", "lightning", "schnell", "hyper", "lcm", "dmd", "distill", "distilled"),
+    *("krea", "kontext", "edit", "layered", "fill", "inpaint", "inpainting"),
+}
+_BASE_ENTRIES = (VARIANT, "ss_sd_model_name", "ss_base_model_version", "modelspec.architecture")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_V_NAME = re.compile(r"v[-_ ]?pred", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class StatedBase:
+    """What one file states: fact -> its values, several where it is itself a merge of files that disagreed."""
+
+    name: str
+    values: Mapping[str, tuple[str, ...]]
+
+    @staticmethod
+    def of(name: str, metadata: Mapping[str, str]) -> StatedBase:
+        """From the header of the file called ``name``."""
+        facts = {_PREDICTION: _prediction(metadata), _ZERO_SNR: _zero_snr(metadata), _VARIANT: _variant(metadata)}
+        values = {fact: (value,) for fact, value in facts.items() if value}
+        return StatedBase(name, values | _recorded(metadata))
+
+
+def disagreement(bases: Sequence[StatedBase]) -> dict[str, dict[str, list[str]]]:
+    """fact -> value -> names of the files that state it, of the facts over which the files disagree.
+
+    A file that does not state a fact disagrees only with a value that is not the usual one.
+    """
+    differing: dict[str, dict[str, list[str]]] = {}
+    for fact, usual in _USUAL.items():
+        by_value: dict[str, list[str]] = {}
+        for base in bases:
+            for value in base.values.get(fact, (NOT_STATED,)):
+                by_value.setdefault(value, []).append(base.name)
+        if len(by_value) > 1 and set(by_value) != {usual, NOT_STATED}:
+            differing[fact] = dict(sorted(by_value.items()))
+    return differing
+
+
+def disagreement_message(differing: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """The sentence about a merge of files that disagree."""
+    facts = [
+        f"{_TITLES[fact]} is {' and '.join(f'{value} in {_listed(names)}' for value, names in by_value.items())}"
+        for fact, by_value in differing.items()
+    ]
+    return (
+        f"these LoRAs were trained on different kinds of base: {'; '.join(facts)}; their sum fits none of the bases "
+        f"exactly, and the file's header says so under '{DISAGREEMENT}'"
+    )
+
+
+def agreed_entries(bases: Sequence[StatedBase], metadata: Mapping[str, str]) -> dict[str, str]:
+    """Header entries for unusual values that all files state, but not in the words that ``metadata`` already has."""
+    entries: dict[str, str] = {}
+    for fact, usual in _USUAL.items():
+        values = {base.values.get(fact, (NOT_STATED,)) for base in bases}
+        if len(values) != 1 or len(both := next(iter(values))) != 1 or both[0] in (usual, NOT_STATED):
+            continue
+        if StatedBase.of("", metadata).values.get(fact) != both:
+            key = {_PREDICTION: "modelspec.prediction_type", _ZERO_SNR: "ss_zero_terminal_snr", _VARIANT: VARIANT}
+            entries[key[fact]] = both[0]
+    return entries
+
+
+def _recorded(metadata: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """What an earlier merge recorded of its parts."""
+    try:
+        recorded = json.loads(metadata.get(DISAGREEMENT, "{}"))
+    except (ValueError, RecursionError):
+        return {}  # another program's text
+    if not isinstance(recorded, dict):
+        return {}
+    return {fact: tuple(sorted(map(str, recorded[fact]))) for fact in _USUAL if isinstance(recorded.get(fact), dict)}
+
+
+def _prediction(metadata: Mapping[str, str]) -> str:
+    stated = metadata.get("modelspec.prediction_type", "").lower()
+    velocity = metadata.get("ss_v_parameterization", "").lower()
+    if (
+        stated in ("v", "v_prediction", "v-prediction", "velocity")
+        or velocity == "true"
+        or metadata.get("ss_base_model_version", "").endswith("_v")
+        or "768-v" in metadata.get("modelspec.architecture", "")
+    ):
+        return "v"
+    if stated in ("epsilon", "eps") or velocity == "false":
+        return "epsilon"
+    return "v" if _V_NAME.search(metadata.get("ss_sd_model_name", "")) else ""
+
+
+def _zero_snr(metadata: Mapping[str, str]) -> str:
+    return {"true": "True", "false": "False"}.get(metadata.get("ss_zero_terminal_snr", "").lower(), "")
+
+
+def _variant(metadata: Mapping[str, str]) -> str:
+    words = {word.lower() for key in _BASE_ENTRIES for word in _WORD.findall(metadata.get(key, ""))}
+    if "krea" in words and any("krea2" in metadata.get(key, "").lower().replace("-", "") for key in _BASE_ENTRIES):
+        words.discard("krea")  # Krea 2 is a model of its own
+    named = metadata.get("ss_sd_model_name", "") not in ("", "None")
+    return " ".join(sorted(words & _VARIANT_WORDS)) or ("full" if named else "")
+
+
+def _listed(names: Sequence[str]) -> str:
+    names = list(dict.fromkeys(names))
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -1,0 +1,118 @@
+"""What lies in folders of pictures and is not used: named once, with counts, so that nothing vanishes in silence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from loratools.dataset.folder import (
+    IMAGE_EXTENSIONS,
+    FolderOptions,
+    files_in,
+    folder_repeats,
+    folders_in,
+    suggested_name,
+)
+
+_SHOWN = 5
+_DEEPEST = 8  # folders in folders that are looked into
+_UNREAD_KINDS = frozenset(  # pictures that Pillow alone does not read, or that are no single picture
+    {
+        *(".heic", ".heif", ".hif", ".jxl", ".jxr", ".psd", ".psb", ".xcf", ".kra", ".clip", ".sai", ".svg", ".eps"),
+        *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".exr", ".hdr", ".ico", ".pdf"),
+        *(".j2k", ".jpx", ".pbm", ".pnm", ".pcx", ".jpg_large", ".jpg!large"),
+    }
+)
+_TEXTS = frozenset({".txt", ".caption"})
+
+
+def unused_files(folder: Path, used: Collection[Path]) -> Iterator[str]:
+    """At most one sentence on the files in ``folder`` that are not ``used``."""
+    unused = [path for path in files_in(folder) if path not in used]
+    pictures = [path for path in unused if path.suffix.lower() in _UNREAD_KINDS]
+    texts = [path for path in unused if path.suffix.lower() in _TEXTS]
+    others = [path for path in unused if path not in pictures and path not in texts]
+    parts = []
+    if pictures:
+        parts.append(f"{_by_suffix(pictures)}, pictures of a kind that is not read (save them as PNG or JPEG)")
+    if texts:
+        parts.append(f"{_by_suffix(texts)} named after no picture ({_first(texts)})")
+    if others:
+        parts.append(f"{_by_suffix(others)} ({_first(others)})")
+    if parts:
+        yield f"left out in {folder}: {'; '.join(parts)}"
+
+
+def unused_folders(requests: Iterable[FolderOptions], read: Iterable[Path]) -> Iterator[str]:
+    """A sentence for each folder that is asked for on those inside it, at any depth, whose pictures are not read.
+
+    Args:
+        read: the folders that are.
+    """
+    requests = [options for options in requests if not options.lists_images]
+    masks = [options.mask_folder for options in requests if options.mask_folder is not None]
+    known = {path.resolve() for path in (*read, *masks)}
+    for root, plain in {options.path: options.plain_name for options in requests}.items():
+        if unread := list(_folders_with_pictures(root, known)):
+            known |= {path.resolve() for path, _ in unread}  # which another folder that is asked for may hold too
+            shown = [_one(path, count, root, plain) for path, count in unread[:_SHOWN]]
+            more = f" and {len(unread) - _SHOWN} more folders" if len(unread) > _SHOWN else ""
+            several = "" if plain else " and folders named like 10_ink (10 repeats) that lie in it"
+            yield (
+                f"left out: {', '.join(shown)}{more}; of {root} only pictures in itself{several} are read, so name "
+                "these folders as images too, or move what is in them"
+            )
+
+
+def no_pictures(root: Path, *, plain_name: bool) -> str:
+    """The message for a folder in which no picture is read, with what to do where some lie in folders inside it."""
+    message = f"{root} holds no images ({', '.join(sorted(IMAGE_EXTENSIONS))})"
+    inside = list(_folders_with_pictures(root, set()))
+    unread = [path for path in files_in(root) if path.suffix.lower() in _UNREAD_KINDS]
+    if unread:
+        return f"{message}; its {_by_suffix(unread)} cannot be read, save them as PNG or JPEG"
+    if not inside:
+        return f"{message}; put some there"
+    path, count = inside[0]
+    if path.parent == root and not plain_name:
+        new, number = suggested_name(path.name), folder_repeats(Path(suggested_name(path.name)))
+        repeats = number.repeats if number else 1
+        return f"{message}; its folder {path.name} has {count}, rename it to {new} ({repeats} repeats)"
+    better = path if plain_name or path.parent == root or folder_repeats(path) is None else path.parent
+    return f"{message}; {path} has {count}, name {better} as images instead"
+
+
+def _folders_with_pictures(root: Path, known: Collection[Path]) -> Iterator[tuple[Path, int]]:
+    """Folders inside ``root`` that hold pictures, and how many, but for those whose resolved paths are ``known``."""
+    visited = {root.resolve()}  # so that links do not lead round and round
+
+    def visit(folder: Path, depth: int) -> Iterator[tuple[Path, int]]:
+        for path in folders_in(folder):
+            real = path.resolve()
+            if real in visited:
+                continue
+            visited.add(real)
+            count = sum(file.suffix.lower() in IMAGE_EXTENSIONS | _UNREAD_KINDS for file in files_in(path))
+            if count and real not in known:
+                yield path, count
+            if depth < _DEEPEST:
+                yield from visit(path, depth + 1)
+
+    yield from visit(root, 1)
+
+
+def _one(path: Path, count: int, root: Path, plain_name: bool) -> str:
+    rename = f" (or rename it to {suggested_name(path.name)})" if path.parent == root and not plain_name else ""
+    return f"{count} image{'s' if count > 1 else ''} in {path}{rename}"
+
+
+def _by_suffix(paths: Sequence[Path]) -> str:
+    """``3 .heic and 1 .jxl``"""
+    counts = Counter(path.suffix.lower() or "without an ending" for path in paths)
+    parts = [f"{count} {suffix}" for suffix, count in sorted(counts.items())]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _first(paths: Sequence[Path]) -> str:
+    return f"{paths[0].name}{' and so on' if len(paths) > 1 else ''}"
