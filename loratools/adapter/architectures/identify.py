@@ -193,14 +193,10 @@ def _sd3_or_unknown(
     """A file that is not Flux's by names or shapes."""
     if "sd3" not in families or stated_model(metadata) is not None or (parts and "flux2" in parts.verdicts):
         return _unknown(shapes, metadata)
-    real = {shape[0] for stem, shape in shapes.items() if _is_attention(stem) and len(shape) > 1}
+    real = {min(shape) for stem, shape in shapes.items() if "transformer_blocks" in stem and len(shape) > 1}
     if any(width >= _SMALLEST_REAL_WIDTH and width not in _SD3_WIDTHS for width in real):
         return _unknown(shapes, metadata)
     return _as_family("sd3", None)
-
-
-def _is_attention(stem: str) -> bool:
-    return stem.endswith(("attn.to_q", "attn_to_q", "attn.to_k", "attn_to_k", "attn.to_v", "attn_to_v"))
 
 
 @dataclass(frozen=True)

@@ -135,11 +135,10 @@ def merged_header(adapters: Sequence[Described]) -> dict[str, str]:
     """
     texts = merged_metadata([adapter.metadata for adapter in adapters])
     identities = [adapter.identity for adapter in adapters]
-    if not any(identity.model == "flux" for identity in identities) or len({i.model for i in identities}) > 1:
-        texts = {key: text for key, text in texts.items() if not _says_flux(key, text)}
-    models = {identity.model: identity for identity in identities}
-    if len(models) == 1:
+    if len({identity.model for identity in identities}) == 1:
         texts = _agreed_by_some(adapters) | texts
+    if {identity.model for identity in identities} != {"flux"}:
+        texts = {key: text for key, text in texts.items() if not _says_flux(key, text)}
     doubtful = next((identity for identity in identities if not identity.own_table), None)
     if doubtful is not None and adapters[0].family != UNKNOWN.name:
         texts[MODEL] = (next((i for i in identities if i.uncertain), doubtful)).title

@@ -9,7 +9,7 @@ from functools import reduce
 from loratools.adapter.parallel import in_order
 from loratools.blocks.groups import expand
 from loratools.blocks.parse import parse_vector
-from loratools.blocks.scheme import full_scheme
+from loratools.blocks.scheme import full_scheme, numbered_scheme
 from loratools.blocks.vector import BlockVector, Presets
 from loratools.blocks.webui_tag import take_tags
 from loratools.errors import BlockError, GridError, LoratoolsError, PromptError, did_you_mean
@@ -172,7 +172,7 @@ def _edit(term: Term, edit: Edit, names: TermNames, presets: Presets) -> Term:
         case "unet", float(value):
             return replace(term, unet=value)
         case "vector", str(text):
-            changed = replace(term, vector=parse_vector(text, presets, term.adapter.family))
+            changed = replace(term, vector=parse_vector(text, presets, term.adapter.family, term.adapter))
             changed.check()
             return changed
         case "block", float(value):
@@ -183,9 +183,9 @@ def _edit(term: Term, edit: Edit, names: TermNames, presets: Presets) -> Term:
 def _with_block(term: Term, name: str, word: str, value: float) -> BlockVector:
     """The term's own vector, or one of ones, with one block or group set anew."""
     scheme = full_scheme(term.adapter.family)
-    whole = dict.fromkeys(scheme.names, 1.0)
     if not scheme.names:  # an unknown family lists its blocks nowhere
-        whole = {block: 1.0 for module in term.adapter if (block := term.block(module)) is not None}
+        scheme = numbered_scheme(term.adapter)
+    whole = dict.fromkeys(scheme.names, 1.0)
     vector = term.vector or BlockVector(scheme, whole)
     blocks = expand(word, scheme, tuple(whole))
     changed = [block for block in blocks if any(term.block(module) == block for module in term.adapter)]

@@ -257,6 +257,9 @@ def _translated(options: Mapping[str, Any]) -> dict[str, Any]:
         settings["cache_latents"] = options["cache_latents"]
     if options.get("v_parameterization"):
         settings["prediction"] = "v_prediction"
+    optimizer = str(options.get("optimizer_type", "")).lower()
+    if optimizer == "adafactor" and str(options.get("lr_scheduler", "")).startswith("adafactor"):
+        settings["lr_scheduler"] = "constant"  # of no effect: Adafactor chooses its rates itself
     if options.get("network_train_unet_only"):
         settings["te_lr"] = 0
     if options.get("network_train_text_encoder_only"):
@@ -324,7 +327,10 @@ def _dataset_config(options: Mapping[str, Any], path: Path) -> Document | None:
     if not options.get("dataset_config"):
         return None
     named = Path(options["dataset_config"])
-    other = read_trainer_file(find_beside(named, [path.parent]) or named)
+    if (place := find_beside(named, [path.parent])) is None:
+        where = f"looked for beside the file and in {Path.cwd()}"
+        raise RecipeError(f"{path}: there is no dataset_config {named} ({where})")
+    other = read_trainer_file(place)
     if other.dataset is None:
         raise RecipeError(f"{path}: dataset_config = {named} is no dataset config; it has no [[datasets]]")
     return other.dataset

@@ -15,12 +15,19 @@ from loratools.train.sd_scripts.easy_scripts import easy_documents, is_easy_file
 from loratools.train.sd_scripts.json_file import read_json
 from loratools.train.sd_scripts.kohya_gui import gui_options, is_gui_file
 from loratools.train.sd_scripts.options import ACCEPTED, GUI_ALIASES, GUI_LYCORIS, GUI_ONLY, ONLY, OPTIONS, TOGETHER
-from loratools.train.sd_scripts.other_trainers import refuse_other_trainers
+from loratools.train.sd_scripts.other_trainers import GUI_SIGNS, refuse_other_trainers
 from loratools.train.sd_scripts.toml_file import read_toml
 from loratools.yamlio import Document, Place
 
 SUFFIXES = (".toml", ".json")
-_SIGNS = ("pretrained_model_name_or_path", "train_data_dir", "network_module", "network_dim", "output_name")
+_SIGNS = (
+    "LoRA_type",
+    "pretrained_model_name_or_path",
+    "train_data_dir",
+    "network_module",
+    "network_dim",
+    "output_name",
+)
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ def is_trainer_json(data: object) -> bool:
         return True
     tables = data.get("datasets")
     subsets = isinstance(tables, list) and any(isinstance(table, Mapping) and "subsets" in table for table in tables)
-    return is_gui_file(data) or "general" in data or subsets or any(sign in data for sign in _SIGNS)
+    return "general" in data or subsets or any(sign in data for sign in (*_SIGNS, *GUI_SIGNS))
 
 
 def _without_sections(document: Document, notes: list[str]) -> Document:
