@@ -32,7 +32,7 @@ _ROLES = {
 }  # fmt: skip
 
 # PEFT writes the adapter's own name between these and the rest: lora_A.default.weight
-_NAMED = {
+_ROLES_AROUND_ADAPTER_NAME = {
     ("lora_A", "weight"): "down",
     ("lora_B", "weight"): "up",
     ("lora_B", "bias"): "up_bias",
@@ -203,7 +203,7 @@ def _role(suffix: str) -> str | None:
     role = _ROLES.get(suffix) or _AFTER_LORA.get(suffix)
     if role is None and suffix.count(".") == 2:
         first, _, last = suffix.split(".")
-        return _NAMED.get((first, last))
+        return _ROLES_AROUND_ADAPTER_NAME.get((first, last))
     return role
 
 
