@@ -18,6 +18,7 @@
     ├── GridError               weights, rows or sizes that make no grid
     ├── DatasetError            images or captions that cannot be trained on
     ├── TrainingError           settings that cannot train, or a loss that is not a number
+    ├── UnavailableError        a device or a package that this machine lacks, and another may have
     ├── LaunchError             of several processes one is missing, gone or was started wrongly
     ├── RecipeError             a recipe or config that cannot be read or resolved
     └── PocketError             the pocket base, its drawings or its judge used wrongly
@@ -102,6 +103,10 @@ class DatasetError(LoratoolsError):
 
 class TrainingError(LoratoolsError):
     """Settings that cannot train, or a loss that stopped being a number."""
+
+
+class UnavailableError(LoratoolsError):
+    """What was asked for needs a device or a package that this machine lacks; a plan can be made without it."""
 
 
 class LaunchError(LoratoolsError):

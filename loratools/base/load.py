@@ -15,7 +15,7 @@ from loratools.base.picture_size import LATENT_CHANNELS, vae_scale_factor
 from loratools.base.quiet import quiet
 from loratools.base.text_model import load_text_encoder, load_tokenizer, read_json
 from loratools.dtypes import DTYPE_NAMES, torch_dtype
-from loratools.errors import BaseModelError, did_you_mean
+from loratools.errors import BaseModelError, UnavailableError, did_you_mean
 from loratools.launch import Rank
 
 
@@ -62,7 +62,8 @@ def pick_device(text: str = "auto") -> torch.device:
     gets a GPU of its machine, for ``auto`` and ``cuda``.
 
     Raises:
-        BaseModelError: if the device is not on this machine or is no device's name.
+        BaseModelError: if it is no device's name.
+        UnavailableError: if the device is not on this machine.
     """
     rank = Rank.here()
     if text in ("auto", "cuda") and rank.world > 1:  # accelerate would wait until every process asks
@@ -76,9 +77,9 @@ def pick_device(text: str = "auto") -> torch.device:
         raise BaseModelError(f"'{text}' is not a device{hint}; use auto, cpu, cuda, cuda:N or mps")
     device = torch.device(text)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BaseModelError(f"this machine has no device '{text}' that torch can use; use --device cpu or auto")
+        raise UnavailableError(f"this machine has no device '{text}' that torch can use; use --device cpu or auto")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise BaseModelError("this machine has no device 'mps' that torch can use; use --device cpu or auto")
+        raise UnavailableError("this machine has no device 'mps' that torch can use; use --device cpu or auto")
     return device
 
 

@@ -142,15 +142,23 @@ def _dry_run(planner: Planner, planned: list[Planned], flags: RunFlags, plans: l
     folder = WorkFolder(planner.work, flags.cache)
     forecasts = [forecast(step, state_of(folder, step), folder) for step in planned]
     if flags.as_json:
-        print_json([{**_facts(one.planned, one.state), "estimate": asdict(one.estimate)} for one in forecasts])
+        print_json([_forecast_facts(one) for one in forecasts])
         return
     rows = [["step", "kind", "state", "time", "size", "memory", "basis", "reads", "writes"]]
     rows += [_forecast_row(one) for one in forecasts]
     click.echo(table(rows, left=range(len(rows[0]))))
+    for step in planned:
+        for warning in step.draft.warnings:
+            click.echo(f"warning: {warning}")
     states = {one.planned.name: one.state for one in forecasts}
     for step in planned:
         if step.name in plans:
             _merge_plan(planner, step, states)
+
+
+def _forecast_facts(forecast: Forecast) -> dict[str, Any]:
+    facts = _facts(forecast.planned, forecast.state)
+    return {**facts, "estimate": asdict(forecast.estimate), "warnings": list(forecast.planned.draft.warnings)}
 
 
 def _forecast_row(forecast: Forecast) -> list[str]:

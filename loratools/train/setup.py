@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from loratools.base.load import load_base, pick_device
 from loratools.base.model import Base
 from loratools.base.vae import load_vae
-from loratools.errors import TrainingError
+from loratools.errors import TrainingError, UnavailableError
 from loratools.train.callbacks.sample_prompts import Sample, read_sample_prompts
 from loratools.train.callbacks.tensorboard import check_tensorboard
 from loratools.train.config.config import TrainConfig
@@ -90,6 +90,76 @@ def setup_run(config: TrainConfig, ranks: Ranks = Ranks(), notes: Sequence[str] 
         trained=trained,
         dry_run=dry_run,
     )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine that a plan is made on.
+
+    Attributes:
+        precision: the config's, on the device that it asks for, or on the CPU where this machine lacks that.
+        packages: a sentence for each package that the settings need and that this machine lacks.
+        devices: the same of devices.
+    """
+
+    precision: Precision
+    packages: tuple[str, ...]
+    devices: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is lacking, for a plan of the run."""
+        return tuple(f"it cannot be trained here: {lack}" for lack in (*self.packages, *self.devices))
+
+
+def plan_machine(config: TrainConfig) -> Machine:
+    """What this machine has and lacks of what the run needs.
+
+    Raises:
+        LoratoolsError: for a mistake in the settings, on whatever machine.
+    """
+    packages, devices = list[str](), list[str]()
+    for _, mistake in mistakes(config, None):
+        if not isinstance(mistake, UnavailableError):
+            raise mistake
+        packages.append(str(mistake))
+    device = torch.device("cpu")
+    precision = Precision(config.mixed_precision or "no", device)
+    try:
+        check_tensorboard(config)
+    except UnavailableError as error:
+        packages.append(str(error))
+    try:
+        device = pick_device(config.device)
+        precision = pick_precision(config, device)
+    except UnavailableError as error:
+        devices.append(str(error))
+    return Machine(precision, tuple(packages), tuple(devices))
+
+
+def plan_run(config: TrainConfig, notes: Sequence[str] = ()) -> DryRun:
+    """What the run of ``config`` will do. Nothing is moved to a device, so that a machine that lacks the run's GPU, or
+    its optimiser's package, can plan it: what it lacks is a warning.
+
+    Args:
+        notes: what a person should know of the config's file.
+    Raises:
+        LoratoolsError: for everything that can be wrong with the settings, the base and the images.
+    """
+    machine = plan_machine(config)
+    dataset = read_dataset(config, config.resolution or (512, 512))
+    base = setup_base(config)
+    config, dataset = with_whole_epochs(config, at_base_resolution(dataset, config, base))
+    check_clip_skip(config, base)
+    _, of_samples = setup_samples(config, base)
+    BaseAdapters(config.base_adapters, base).merge()
+    noise_schedule(base.scheduler_config, config)
+    network = setup_network(config, base)
+    if not machine.packages:
+        setup_ema(config, build_optimizer(config, parameter_groups(network, config)))
+    computed = machine.precision.compute.itemsize
+    report = make_dry_run(config, base, dataset, network.sizes, computed, (*notes, *of_samples))
+    return replace(report, warnings=(*machine.warnings, *report.warnings))
 
 
 def setup_base(config: TrainConfig) -> Base:

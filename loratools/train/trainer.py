@@ -30,7 +30,7 @@ from loratools.train.output.log import NoLog, RunLog
 from loratools.train.output.run_folder import RunFolder
 from loratools.train.output.state import Position, State, check_resumable, load_state
 from loratools.train.output.writer import Writer
-from loratools.train.setup import RunParts, setup_run
+from loratools.train.setup import RunParts, plan_run, setup_run
 from loratools.train.step.placement import accelerated, offloaded
 from loratools.train.step.runner import RunnerParts, StepRunner
 from loratools.train.step.step import DenoisingStep
@@ -63,9 +63,10 @@ def dry_run(config: TrainConfig, notes: Sequence[str] = ()) -> DryRun:
     Args:
         notes: as for :func:`train`.
     Raises:
-        LoratoolsError: everything that :func:`train` finds wrong before its first step.
+        LoratoolsError: everything that :func:`train` finds wrong before its first step, but for what this machine
+            lacks, which is a warning of the plan.
     """
-    return setup_run(config, notes=notes).dry_run
+    return plan_run(config, notes)
 
 
 def train(

@@ -10,7 +10,15 @@ import torch
 
 from loratools.adapter.files.file import read
 from loratools.adapter.files.metadata import Provenance
-from loratools.errors import BaseModelError, DatasetError, FileError, LaunchError, LoratoolsError, TrainingError
+from loratools.errors import (
+    BaseModelError,
+    DatasetError,
+    FileError,
+    LaunchError,
+    LoratoolsError,
+    TrainingError,
+    UnavailableError,
+)
 from loratools.train.config.config import TrainConfig
 from loratools.train.network.network import Network
 from loratools.train.output.state import load_state
@@ -247,8 +255,8 @@ def test_a_dry_run_counts_without_writing(config: Config, pictures: Pictures) ->
         ({"images": "nowhere"}, DatasetError, "no folder nowhere"),
         ({"clip_skip": 5}, TrainingError, "clip_skip 5 is above the 2 layers"),
         ({"optimizer": "AdamW8bits"}, TrainingError, "no optimizer 'AdamW8bits'"),
-        ({"mixed_precision": "fp16"}, TrainingError, "needs a GPU"),
-        ({"device": "cuda:99"}, BaseModelError, "cuda:99"),
+        ({"mixed_precision": "fp16"}, UnavailableError, "needs a GPU"),
+        ({"device": "cuda:99"}, UnavailableError, "cuda:99"),
     ],
 )
 def test_bad_input_writes_nothing(

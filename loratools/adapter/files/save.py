@@ -37,13 +37,15 @@ __all__ = ["CastError", "Style", "Written", "file_size", "total_error", "write"]
 @dataclass(frozen=True)
 class Written:
     """A file that was written: its ``digest`` (sha256 after the header), its one ``alpha`` and greatest ``rank``,
-    and per canonical module name what the cast to its storage type lost."""
+    per canonical module name what the cast to its storage type lost, and how many modules were ``padded`` with zeros
+    to the rank of the others."""
 
     path: Path
     digest: str
     alpha: float
     rank: int
     errors: Mapping[str, CastError]
+    padded: int = 0
 
     @property
     def error(self) -> float:
@@ -83,7 +85,8 @@ def write(
         alpha: None writes one alpha for the file, its greatest rank, and balances the factors by powers of two.
             A number (or one by module) stores the factors so that ``alpha / rank * up @ down`` is the difference, as
             training does, and leaves their balance alone. Only kohya's style stores it.
-        style: ``kohya``, or ``diffusers``: canonical names with ``lora_A`` and ``lora_B``, the scale folded in.
+        style: ``kohya``, or ``diffusers``: canonical names with ``lora_A`` and ``lora_B``, the scale folded in, all
+            modules of a component padded to one rank.
         carried: further tensors to write bit for bit, by their own keys.
         error: from what the cast lost of each module, the relative error that the header tells; None tells none.
     Raises:
@@ -101,7 +104,7 @@ def write(
     texts = _metadata(target, family, metadata or {}, layout, provenance)
     with files.replacing(target) as part, open(part, "wb") as stream:
         digest, errors = _stream(stream, adapter, layout, texts, error)
-    return Written(target, digest, layout.alpha, layout.rank, errors)
+    return Written(target, digest, layout.alpha, layout.rank, errors, sum(slot.padded for slot in slots))
 
 
 def file_size(

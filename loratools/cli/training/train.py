@@ -294,18 +294,20 @@ def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _dry_run(config: TrainConfig, notes: Sequence[str]) -> str:
-    from loratools.base.load import pick_device
+    import torch
+
     from loratools.train.dry_run import estimate
-    from loratools.train.step.precision import pick_precision
+    from loratools.train.setup import plan_machine
     from loratools.train.trainer import dry_run
 
-    device, report = pick_device(config.device), dry_run(config, notes)
+    report, precision = dry_run(config, notes), plan_machine(config).precision
+    device = precision.device
     seconds = estimate.seconds(
         report.operations,
         report.batches_per_epoch * report.epochs,
         report.modules,
         device,
-        pick_precision(config, device).compute,
+        torch.float32 if device.type == "cpu" and precision.name == "fp16" else precision.compute,
         graph=config.graph != "off",
     )
     return f"{report.text()}\ntime: about {estimate.spelled(seconds)} on {device} (within a factor of two or three)"

@@ -64,6 +64,7 @@ class Draft:
         assist: what further processes run while the first is in the shared part of ``make``; returns how many pictures
             they rendered.
         copies: the result is another file's bytes, header and all.
+        warnings: what a person should know before it runs, such as a package that this machine lacks.
     """
 
     options: Mapping[str, Any]
@@ -78,6 +79,7 @@ class Draft:
     pruned_by: Mapping[str, int] = field(default_factory=dict)
     assist: Callable[[Path, RunContext], int] | None = None
     copies: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from loratools.errors import TrainingError
+from loratools.errors import UnavailableError
 from loratools.train.callbacks.callback import Callback
 from loratools.train.callbacks.records import EpochRecord, StepRecord
 from loratools.train.config.config import TrainConfig
@@ -75,13 +75,13 @@ class TensorBoardCallback(Callback):
 
 
 def check_tensorboard(config: TrainConfig) -> None:
-    """Raise TrainingError, with the remedies, if curves are asked for and TensorBoard's package is missing."""
+    """Raise UnavailableError, with the remedies, if curves are asked for and TensorBoard's package is missing."""
     if not config.tensorboard:
         return
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
-        raise TrainingError(
+        raise UnavailableError(
             "tensorboard needs a package that is not installed: pip install 'loratools[log]', or set "
             "tensorboard: false (every loss is in NAME.jsonl anyway)"
         ) from error

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from loratools.base.sampling.samplers import find_sampler
-from loratools.errors import FileError, LoratoolsError
+from loratools.errors import FileError, LoratoolsError, UnavailableError
 from loratools.train.callbacks.sample_prompts import check_prompts
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.data import FILES_OF_FOLDER
@@ -18,14 +18,20 @@ from loratools.yamlio import Place
 
 
 def mistakes(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, LoratoolsError]]:
-    """Every mistake that would end the run, and the place of its setting.
+    """Every mistake that would end the run, and the place of its setting; what this machine lacks is one too, and an
+    :class:`UnavailableError`.
 
     Args:
         family: the base's, or None where it is not known yet.
     """
+    lacking = set[str]()
     for place, check in _checks(config, family):
         try:
             check()
+        except UnavailableError as error:
+            if str(error) not in lacking:  # several checks need the package of the optimiser
+                yield place, error
+            lacking.add(str(error))
         except LoratoolsError as error:
             yield place, error
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from loratools.errors import TrainingError, did_you_mean
+from loratools.errors import TrainingError, UnavailableError, did_you_mean
 from loratools.train.config.optimizer import OptimizerConfig
 
 _NO_GRADIENT_STEP = frozenset({"Optimizer", "LBFGS", "SparseAdam", "Muon"})  # need a closure, sparse or 2-D only
@@ -38,7 +38,7 @@ def _free(name: str) -> _Named:
 
 
 _NESTEROV = {"momentum": 0.9, "nesterov": True}
-_NAMED = {
+_BY_SHORT_NAME = {
     **{
         name: _bitsandbytes(name)
         for name in (
@@ -65,17 +65,18 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
     """The optimiser ``name``: a short name or one of torch.optim's, in any case, or a dotted ``package.module.Class``.
 
     Raises:
-        TrainingError: if there is none, or its package is not installed; it says what there is, or what to install.
+        TrainingError: if there is none; it says what there is.
+        UnavailableError: if its package is not installed; it says what to install.
     """
     if name.lower().startswith("dadapt"):
         raise TrainingError(
             f"'{name}' is not offered, since D-Adaptation is no longer maintained; use its successor: "
             "optimizer: Prodigy with learning_rate: 1"
         )
-    known = {key.lower(): key for key in (*_torch_optimizers(), *_NAMED)}
+    known = {key.lower(): key for key in (*_torch_optimizers(), *_BY_SHORT_NAME)}
     short = known.get(name.lower())
-    if short in _NAMED:
-        named = _NAMED[short]
+    if short in _BY_SHORT_NAME:
+        named = _BY_SHORT_NAME[short]
         return _imported(named.path, f"pip install {named.package}, or loratools[optim]")
     if short is not None:
         return _torch_optimizers()[short]
@@ -87,6 +88,13 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
             "path, such as bitsandbytes.optim.LAMB8bit"
         )
     return _imported(name, "install its package")
+
+
+def _class_name(name: str) -> str:
+    """What the optimiser's class is called, whether its package is installed or not."""
+    paths = {**{key: key for key in _torch_optimizers()}, **{key: named.path for key, named in _BY_SHORT_NAME.items()}}
+    by_lower = {key.lower(): path for key, path in paths.items()}
+    return by_lower.get(name.lower(), name).rpartition(".")[2]
 
 
 def build_optimizer(config: OptimizerConfig, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -157,7 +165,9 @@ def _imported(path: str, remedy: str) -> type[torch.optim.Optimizer]:
     module, _, attribute = path.rpartition(".")
     try:
         kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except ImportError as error:
+        raise UnavailableError(f"the optimizer '{path}' cannot be imported ({error}); {remedy}") from error
+    except AttributeError as error:
         raise TrainingError(f"the optimizer '{path}' cannot be imported ({error}); {remedy}") from error
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise TrainingError(f"'{path}' is not an optimizer; name a subclass of torch.optim.Optimizer")
@@ -165,7 +175,7 @@ def _imported(path: str, remedy: str) -> type[torch.optim.Optimizer]:
 
 
 def _implied(name: str) -> Mapping[str, Any]:
-    by_lower = {key.lower(): named.arguments for key, named in _NAMED.items()}
+    by_lower = {key.lower(): named.arguments for key, named in _BY_SHORT_NAME.items()}
     return by_lower.get(name.lower(), {})
 
 
@@ -190,12 +200,12 @@ def check_arguments(config: OptimizerConfig) -> None:
 
 def check_rates(config: OptimizerConfig, rates: Sequence[float]) -> None:
     """Raise TrainingError for learning ``rates``, the text encoder's first, that the optimiser cannot use."""
-    kind = optimizer_class(config.optimizer)
-    if "ScheduleFree" in kind.__name__ and not config.lr_scheduler.startswith("constant"):
+    kind = _class_name(config.optimizer)
+    if "ScheduleFree" in kind and not config.lr_scheduler.startswith("constant"):
         raise TrainingError(
-            f"{kind.__name__} takes the place of a schedule; set lr_scheduler: constant, or constant_with_warmup"
+            f"{kind} takes the place of a schedule; set lr_scheduler: constant, or constant_with_warmup"
         )
-    if kind.__name__ != "Prodigy":
+    if kind != "Prodigy":
         return
     if len(set(rates)) > 1:
         raise TrainingError(

@@ -12,6 +12,7 @@ from typing import Any
 
 from loratools.errors import RecipeError, did_you_mean
 from loratools.train.sd_scripts.lycoris_args import MODULE as LYCORIS
+from loratools.train.sd_scripts.other_trainers import GUI_SIGNS
 from loratools.yamlio import Document, Place
 
 _RENAMED = {  # field -> option, where the value means the same
@@ -89,7 +90,7 @@ _PREFIXES = ("flux1_", "flux_", "sd3_", "hunyuan_", "anima_", "lumina_", "sdxl_"
 
 def is_gui_file(data: Mapping[str, Any]) -> bool:
     """Whether the data are what the GUI's LoRA tab saves."""
-    return "LoRA_type" in data
+    return "LoRA_type" in data or ("network_dim" in data and len(GUI_SIGNS & data.keys()) > 1)
 
 
 def gui_options(document: Document) -> Document:
@@ -166,7 +167,7 @@ def _rates(fields: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
 
 def _network(fields: Mapping[str, Any], document: Document) -> list[tuple[str, Any, str]]:
     """The module and its arguments, of the fields that the kind of LoRA has."""
-    kind = str(fields["LoRA_type"])
+    kind = str(fields.get("LoRA_type") or "Standard")  # the only one in the oldest files
     if kind not in _TYPES:
         known = ", ".join(_TYPES)
         message = f"there is no LoRA_type '{kind}' here{did_you_mean(kind, _TYPES)}; known are {known}"

@@ -53,6 +53,8 @@ _FAMILY_WORDS = ("network_module", "model_train_type", "train_type", "model_type
 _CHECKBOXES = ("flux1_checkbox", "sd3_checkbox", "hunyuan_image_checkbox", "anima_checkbox", "lumina_checkbox")
 # options that only trainers of one family have: all of the names -> the family
 _FAMILY_OPTIONS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("effnet_checkpoint_path",), "Stable Cascade"),
+    (("stage_c_checkpoint_path",), "Stable Cascade"),
     (("gemma2",), "Lumina"),
     (("qwen3",), "Anima"),
     (("llm_adapter_path",), "Anima"),
@@ -62,6 +64,9 @@ _FAMILY_OPTIONS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("ae", "t5xxl"), "Flux.1"),
     (("ae", "clip_l"), "Flux.1"),
     (("dit",), "a video model or another DiT (musubi-tuner)"),
+)
+GUI_SIGNS = frozenset(  # fields of every tab of kohya_ss' GUI that are no options of sd-scripts'
+    {"additional_parameters", "max_resolution", "model_list", "num_cpu_threads_per_process"}
 )
 _WHOLE_MODEL = "trains a whole model, not a LoRA; write network_module, network_dim and a LoRA's learning rate into it"
 
@@ -204,12 +209,12 @@ def _task(data: Mapping[str, Any]) -> str | None:
     options = {name: value for part in _every_table(data) for name, value in part.items()}
     kind = str(options.get("model_train_type", ""))
     if options.get("token_string") and "init_word" in options:
-        return f"trains an embedding (textual inversion); {_TRAINED} LoRAs alone"
+        return "trains an embedding (textual inversion); loratools trains LoRAs alone"
     if "lllite" in str(options.get("network_module", "")) or "cond_emb_dim" in options:
-        return f"trains a ControlNet; {_TRAINED} LoRAs alone"
+        return "trains a ControlNet; loratools trains LoRAs alone"
     if kind.endswith(("dreambooth", "finetune")):
         return f"(model_train_type = {kind}) {_WHOLE_MODEL}"
-    if "LoRA_type" not in data and {"learning_rate_te", "learning_rate_te1"} & data.keys() and "optimizer" in data:
+    if not {"LoRA_type", "network_dim"} & data.keys() and len(GUI_SIGNS & data.keys()) > 1:
         return (
             "is of kohya_ss' Dreambooth or finetuning tab, which trains a whole model, not a LoRA; open it in the LoRA "
             "tab and save it there"

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from loratools.dtypes import torch_dtype
-from loratools.errors import TrainingError
+from loratools.errors import UnavailableError
 from loratools.train.config.config import TrainConfig
 
 
@@ -37,9 +37,9 @@ def pick_precision(config: TrainConfig, device: torch.device) -> Precision:
     """The config's mixed precision, or bf16 where the device has it and full precision elsewhere.
 
     Raises:
-        TrainingError: if fp16 is asked for on a CPU.
+        UnavailableError: if fp16 is asked for on a CPU.
     """
     if config.mixed_precision == "fp16" and device.type == "cpu":
-        raise TrainingError("mixed precision fp16 needs a GPU; use --mixed-precision no (or bf16) on a CPU")
+        raise UnavailableError("mixed precision fp16 needs a GPU; use --mixed-precision no (or bf16) on a CPU")
     fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
     return Precision(config.mixed_precision or ("bf16" if fast else "no"), device)

@@ -15,7 +15,6 @@ from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome
 from loratools.recipe.schema.kinds import BorrowedOptions, StepKind, UnitCost
 from loratools.recipe.steps.lora.train_settings import (
-    check_devices,
     outcome_of_run,
     read_settings,
     refuse_keys,
@@ -94,7 +93,8 @@ def draft(request: StepRequest) -> Draft:
         {"drawn": asdict(generation), "prompts": sha256(PROMPTS), **settings.options()},
         (request.paths.base_input(), *settings.base_adapters.inputs, *settings.files),
         step.make,
-        check=check_devices,
+        check=settings.check,
+        warnings=settings.lacking,
         epochs=settings.config.epochs,
         family=request.paths.base_family,
         kept_epochs=settings.kept_epochs(),

@@ -13,7 +13,6 @@ from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.kinds import BorrowedOptions, StepKind, UnitCost
 from loratools.recipe.steps.lora.train_settings import (
     RunSettings,
-    check_devices,
     outcome_of_run,
     read_settings,
     refuse_keys,
@@ -53,7 +52,8 @@ def draft(request: StepRequest) -> Draft:
         {**settings.options(), "images": _subsets(settings.config)},
         (request.paths.base_input(), *pictures, *settings.base_adapters.inputs, *settings.files),
         step.make,
-        check=check_devices,
+        check=settings.check,
+        warnings=settings.lacking,
         epochs=settings.config.epochs,
         family=request.paths.base_family,
         units=_samples(settings.config, pictures, request),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools.errors import LoratoolsError, RecipeError, did_you_mean
+from loratools.errors import LoratoolsError, RecipeError, UnavailableError, did_you_mean
 from loratools.launch import Rank
 from loratools.recipe.plan.base_adapters import KEYS, BaseAdapters, read_base_adapters
 from loratools.recipe.plan.context import RunContext
@@ -45,12 +45,21 @@ class RunSettings:
         paths: of the files that its settings ``vae`` and ``sample_prompts`` name.
         base_adapters: what it builds on.
         files: those of all the files that it names whose content determines the result.
+        lacking: a sentence for each package that it needs and that this machine lacks.
     """
 
     config: TrainConfig
     paths: Mapping[str, Any]
     base_adapters: BaseAdapters
     files: tuple[StepInput, ...]
+    lacking: tuple[str, ...] = ()
+
+    def check(self, context: RunContext) -> None:
+        """Raise, before any step runs, TrainingError where one of several processes has no device to train on, and
+        UnavailableError for what this machine lacks."""
+        if self.lacking:
+            raise UnavailableError(self.lacking[0])
+        check_devices(context)
 
     def options(self) -> dict[str, Any]:
         """The settings that determine the result, and which files it leaves; what lies elsewhere, such as the base and
@@ -100,9 +109,13 @@ def read_settings(
     base_adapters = read_base_adapters({**(under or {}), **values}, request)
     paths, files = _files_of(config, request)
     settings = RunSettings(config, paths, base_adapters, files)
+    lacking = []
     for place, mistake in mistakes(settings.with_files(), request.paths.base_family):
-        raise request.error(*place, message=str(mistake)) from mistake
-    return settings
+        refused = request.error(*place, message=str(mistake))
+        if not isinstance(mistake, UnavailableError):
+            raise refused from mistake
+        lacking.append(str(refused))
+    return replace(settings, lacking=tuple(lacking))
 
 
 def refuse_keys(settings: Mapping[str, Any], request: StepRequest, own: Collection[str] = ()) -> None:
