@@ -131,7 +131,7 @@ def original_keys(family: str, names: Sequence[str]) -> dict[str, FusedWeight]:
                 keys[f"diffusion_model.{path}.weight"] = FusedWeight((name,))
         case Transformer() as net:
             for path, fused in originals(net):
-                whole = FusedWeight(tuple(f"transformer.{name}" for name in fused.names), fused.cut)
+                whole = FusedWeight(tuple(f"transformer.{name}" for name in fused.names), fused.split)
                 if set(whole.names) <= set(names):
                     keys[f"diffusion_model.{path}.weight"] = whole
     for encoder in kind.text:
