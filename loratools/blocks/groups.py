@@ -1,11 +1,14 @@
-"""Words for blocks: a name (``OUT03``, ``MID``, ``TE``), a group (``IN``), a range (``OUT04-OUT08``), all (``*``)."""
+"""Words for blocks: a name (``OUT03``, ``MID``, ``TE``), a group (``IN``), a range (``OUT04-OUT08``), all (``*``).
+
+Those of an unknown model are ``layers.03``, ``layers`` and ``layers.00-layers.09``.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from loratools.blocks.scheme import Scheme
+from loratools.blocks.scheme import NumberedScheme, Scheme
 from loratools.errors import BlockError, did_you_mean
 
 _GROUPS = {"DOUBLE": "D", "SINGLE": "S", "DOUBLES": "D", "SINGLES": "S"}
@@ -23,11 +26,17 @@ def expand(word: str, scheme: Scheme, within: Sequence[str] | None = None) -> tu
     """
     reach = scheme.names if within is None else tuple(name for name in scheme.names if name in within)
     if word.strip().upper() in _EVERYTHING:
+        if isinstance(scheme, NumberedScheme) and not scheme.names:
+            raise BlockError(f"'{word}' of a model that no table knows is told by its file alone; name each block")
         return reach
     first, dash, last = word.partition("-")
     if dash:
+        if isinstance(scheme, NumberedScheme):
+            return _numbered_range(scheme, first, last, reach)
         return tuple(name for name in _range(scheme, first, last) if name in reach)
-    return _group(word, scheme, reach) or (scheme.block_name(_near_group(word, scheme)),)
+    if group := _group(word, scheme, reach):
+        return group
+    return (scheme.block_name(word if isinstance(scheme, NumberedScheme) else _near_group(word, scheme)),)
 
 
 def is_group(word: str, scheme: Scheme) -> bool:
@@ -36,12 +45,18 @@ def is_group(word: str, scheme: Scheme) -> bool:
 
 
 def groups_of(scheme: Scheme) -> tuple[str, ...]:
-    """The group words that the scheme has: the letters before the numbers of two blocks or more."""
+    """The group words that the scheme has: what stands before the numbers of two blocks or more."""
+    if isinstance(scheme, NumberedScheme):
+        containers = [name.rpartition(".")[0] for name in scheme.names if "." in name]
+        return tuple(dict.fromkeys(container for container in containers if containers.count(container) > 1))
     stems = [match[1] for name in scheme.names if (match := re.fullmatch(r"([A-Z]+)\d+", name))]
     return tuple(dict.fromkeys(stem for stem in stems if stems.count(stem) > 1))
 
 
 def _group(word: str, scheme: Scheme, reach: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(scheme, NumberedScheme):
+        container = word.strip().lower().replace(".", "_")
+        return tuple(name for name in reach if "." in name and name.rpartition(".")[0] == container)
     stem = _GROUPS.get(word.strip().upper(), word.strip().upper())
     if stem in scheme.names or stem not in groups_of(scheme):
         return ()
@@ -59,6 +74,29 @@ def _range(scheme: Scheme, first: str, last: str) -> tuple[str, ...]:
     if end < start:
         raise BlockError(f"the range '{first}-{last}' runs backwards; write {last.strip()}-{first.strip()}")
     return scheme.names[start : end + 1]
+
+
+def _numbered_range(scheme: NumberedScheme, first: str, last: str, reach: Sequence[str]) -> tuple[str, ...]:
+    """``layers.00-layers.09`` or ``layers.00-09``: of a file, the blocks of the range that it has, else all of it."""
+    begin = scheme.block_name(first)
+    container, _, number = begin.rpartition(".")
+    finish = scheme.block_name(f"{container}.{last}" if last.strip().isdecimal() else last)
+    if finish.rpartition(".")[0] != container or not container:
+        raise BlockError(f"the range '{first}-{last}' should go from one number of a container to another of the same")
+    start, end = int(number), int(finish.rpartition(".")[2])
+    if end < start:
+        raise BlockError(f"the range '{first}-{last}' runs backwards; write {last.strip()}-{first.strip()}")
+    for name in (begin, finish):
+        if scheme.names and name not in scheme.names:
+            raise BlockError(
+                f"the range '{first}-{last}' ends at {name}, which the file lacks; its blocks are "
+                f"{' '.join(scheme.names)}"
+            )
+    if not scheme.names:
+        return tuple(f"{container}.{index:02d}" for index in range(start, end + 1))
+    return tuple(
+        name for name in reach if name.rpartition(".")[0] == container and start <= int(name.rpartition(".")[2]) <= end
+    )
 
 
 def _near_group(word: str, scheme: Scheme) -> str:

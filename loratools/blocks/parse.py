@@ -15,16 +15,17 @@ from loratools.blocks.elements import ElementRule, is_rule, parse_rule
 from loratools.blocks.groups import expand, is_group
 from loratools.blocks.inspire import is_inspire, parse_inspire
 from loratools.blocks.placeholders import Placeholders
-from loratools.blocks.scheme import Scheme, full_scheme
+from loratools.blocks.scheme import NumberedScheme, Scheme, full_scheme, numbered_scheme
 from loratools.blocks.tokens import clip, is_number, split_items
 from loratools.blocks.vector import BlockVector, Presets, vector_from
 from loratools.errors import BlockError, did_you_mean
 
 _FUNCTION = re.compile(r"(?P<name>\w+)\s*\((?P<inside>.*)\)\Z", re.DOTALL)
 FUNCTIONS = ("mix", "scale", "product")
+_NUMBERED = re.compile(r"[a-z_][\w.]*?\.\d+", re.IGNORECASE)  # blocks of a model that no table knows
 
 
-def parse_vector(text: str, presets: Presets, family: str | None = None) -> BlockVector:
+def parse_vector(text: str, presets: Presets, family: str | None = None, modules: Iterable[str] = ()) -> BlockVector:
     """Read a block vector.
 
     Args:
@@ -33,6 +34,7 @@ def parse_vector(text: str, presets: Presets, family: str | None = None) -> Bloc
             rules (``IN05-OUT05/attn=0``, ``lbwe=ATTNDEEPOFF``), and ``seed=1`` or ``x=0.7`` for letters.
         presets: named vectors, from :func:`loratools.blocks.presets.load_presets`.
         family: the model family it will be used on, which checks the length; None accepts every scheme.
+        modules: the module names of the file that it will be used on, which alone tell an unknown family's blocks.
     Raises:
         BlockError: for an unknown preset or block, a wrong length, or text that is no number; it says what is valid.
     """
@@ -47,9 +49,9 @@ def parse_vector(text: str, presets: Presets, family: str | None = None) -> Bloc
     plain = [item for item in items if not _is_assignment(item)]
     named = [item for item in items if _is_assignment(item)]
     if not plain:
-        return _of_names(named, presets, family)
+        return _of_names(named, presets, _scheme_of_names(named, family, modules))
     if len(plain) == 1 and not is_number(plain[0]) and items[0] == plain[0]:
-        base = _expression(plain[0], presets, family) or find_preset(plain[0], presets, family, placeholders)
+        base = _expression(plain[0], presets, family, modules) or find_preset(plain[0], presets, family, placeholders)
         if not all(math.isfinite(weight) for weight in base.weights.values()):
             raise BlockError(f"'{clip(text)}' comes to a number that is not finite; use smaller factors")
         return _changed(base, named, presets)
@@ -115,7 +117,7 @@ def _placeholders(items: Sequence[str]) -> tuple[Placeholders, list[str]]:
     return Placeholders(None if seed is None else int(seed), None if x is None else float(x)), rest
 
 
-def _expression(text: str, presets: Presets, family: str | None) -> BlockVector | None:
+def _expression(text: str, presets: Presets, family: str | None, modules: Iterable[str]) -> BlockVector | None:
     """``mix(A, B, share)``, ``scale(A, factor)`` or ``product(A, B, ...)``; None if it is no function.
 
     Arguments are parted by commas, or by ``;`` where an argument holds commas of its own.
@@ -130,19 +132,18 @@ def _expression(text: str, presets: Presets, family: str | None) -> BlockVector 
         if len(parts) != wanted or not is_number(parts[-1]):
             usage = "mix(GP1, ALL, 0.5)" if name == "mix" else "scale(GP1, 0.8)"
             raise BlockError(f"'{clip(text)}' should look like {usage}; part vectors that hold commas by ';'")
-        vectors = [parse_vector(part, presets, family) for part in parts[:-1]]
+        vectors = [parse_vector(part, presets, family, modules) for part in parts[:-1]]
         factor = float(parts[-1])
         return vectors[0].mixed(vectors[1], factor) if name == "mix" else vectors[0].scaled(factor)
     if name == "product":
-        first, *rest = (parse_vector(part, presets, family) for part in parts)
+        first, *rest = (parse_vector(part, presets, family, modules) for part in parts)
         for other in rest:
             first = first.composed(other)
         return first
     raise BlockError(f"there is no '{name}(...)' of vectors{did_you_mean(name, FUNCTIONS)}; use mix, scale or product")
 
 
-def _of_names(named: Sequence[str], presets: Presets, family: str | None) -> BlockVector:
-    scheme = _scheme_of_names(named, family)
+def _of_names(named: Sequence[str], presets: Presets, scheme: Scheme) -> BlockVector:
     blocks = [item for item in named if not is_rule(_name(item)) and _name(item) != "lbwe"]
     start = BlockVector(scheme, {} if blocks else dict.fromkeys(scheme.names, 1.0))
     return _changed(start, named, presets, whole=True)
@@ -154,7 +155,7 @@ def _changed(base: BlockVector, named: Sequence[str], presets: Presets, *, whole
     Args:
         whole: groups reach every block of the family, not only those that ``base`` lists.
     """
-    scheme = full_scheme(base.scheme.family)
+    scheme = base.scheme if isinstance(base.scheme, NumberedScheme) else full_scheme(base.scheme.family)
     within = None if whole else tuple(base.weights)
     weights, rules, seen = dict(base.weights), list(base.rules), set[str]()
     for item in named:
@@ -182,10 +183,13 @@ def _named_rules(name: str, presets: Presets, family: str) -> tuple[ElementRule,
     return rules
 
 
-def _scheme_of_names(items: Iterable[str], family: str | None) -> Scheme:
-    if family is not None:
-        return full_scheme(family)
+def _scheme_of_names(items: Iterable[str], family: str | None, modules: Iterable[str]) -> Scheme:
     words = [_name(item) for item in items]
+    if family is not None:
+        scheme = full_scheme(family)
+        return numbered_scheme(modules) if isinstance(scheme, NumberedScheme) else scheme
+    if numbered := [block for word in words for block in _NUMBERED.findall(word)]:
+        return numbered_scheme(numbered)
     for candidate in ("sd1", "sdxl", "flux"):
         scheme = full_scheme(candidate)
         try:

@@ -8,15 +8,16 @@ first number in its modules' own names.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from loratools.errors import BlockError, did_you_mean
+from loratools.module_path import is_text, numbered_container
 
 _ALIASES = {"MID": "M00", "TE": "BASE"}
 
+TEXT_BLOCK = "BASE"  # a text encoder's, where the scheme has one block for it
 NO_BLOCK = "(none)"  # where modules stand that no block of the scheme covers
 
 
@@ -80,7 +81,8 @@ class Scheme:
 class NumberedScheme(Scheme):
     """The blocks of an unknown model: ``layers.03`` for ``diffusion_model.layers.3...`` or ``lora_unet_layers_3_...``.
 
-    Which blocks there are is known only from a file's modules, so ``names`` is empty and any such name is accepted.
+    Which blocks there are is known only from a file's modules: ``blocks`` holds them where a file is at hand (see
+    :func:`numbered_scheme`). Any such name is accepted, so that whoever has the file can say what it lacks.
     """
 
     def block_of(self, module: str) -> str | None:
@@ -88,10 +90,10 @@ class NumberedScheme(Scheme):
 
         The container is the words that stand before the number, without what says that it is the model's network.
         """
-        if module.startswith(_TEXT):
-            return "BASE"
-        match = _NUMBERED.match(_without_network(module))
-        return f"{match['container']}.{int(match['number']):02d}" if match else None
+        if is_text(module):
+            return TEXT_BLOCK
+        numbered = numbered_container(module)
+        return _numbered_name(*numbered) if numbered else None
 
     def block_name(self, word: str) -> str:
         """The block's own spelling: ``layers.3`` is ``layers.03``.
@@ -100,37 +102,26 @@ class NumberedScheme(Scheme):
             BlockError: if it is not a container and a number.
         """
         text = word.strip().lower()
-        if _ALIASES.get(text.upper(), text.upper()) == "BASE":
-            return "BASE"
+        if _ALIASES.get(text.upper(), text.upper()) == TEXT_BLOCK:
+            return TEXT_BLOCK
         container, _, number = text.rpartition(".")
         if not container or not number.isdecimal():
+            its = f"; its blocks are {' '.join(self.names)}" if self.blocks else ""
             raise BlockError(
-                f"'{word}' is no block of an unknown model; write its container and number, as in layers.03"
+                f"'{word}' is no block of an unknown model{did_you_mean(word, self.names)}; write its container and "
+                f"number, as in layers.03{its}"
             )
-        return f"{container}.{int(number):02d}"
+        return _numbered_name(container.replace(".", "_"), int(number))
 
 
-_TEXT = ("text_encoder", "lora_te", "lycoris_text", "conditioner.", "cond_stage_model.")
-_NETWORK = (
-    "model.diffusion_model.",
-    "diffusion_model.",
-    "base_model.model.",
-    "transformer.",
-    "unet.",
-    "lora_unet_",
-    "lora_transformer_",
-    "lycoris_",
-    "model.",
-)
-_NUMBERED = re.compile(r"(?P<container>[A-Za-z]\w*?(?:\.[A-Za-z]\w*?)*?)[._](?P<number>\d{1,4})(?=[._]|$)")
+def _numbered_name(container: str, number: int) -> str:
+    return f"{container}.{number:02d}"
 
 
-def _without_network(module: str) -> str:
-    """A module's name without the words that only say which network it is in."""
-    for prefix in _NETWORK:
-        if module.startswith(prefix):
-            return _without_network(module[len(prefix) :])
-    return module
+def _number_order(block: str) -> tuple[str, int]:
+    """``layers.100`` comes after ``layers.99``."""
+    container, _, number = block.rpartition(".")
+    return (container, int(number)) if number.isdecimal() else (block, -1)
 
 
 def _sd1() -> Iterator[Block]:
@@ -218,6 +209,11 @@ def scheme_of_length(length: int, family: str | None = None, what: str = "a bloc
     fitting = [n for n, scheme in SCHEMES.items() if family is None or family in scheme.families]
     if length in fitting:
         return SCHEMES[length]
+    if family is not None and family in UNKNOWN.families:
+        raise BlockError(
+            f"{what} has {length} numbers, and the blocks of a model that no table knows have no agreed order; name "
+            "them, as in ALL=1,layers.00-layers.09=0.5"
+        )
     lengths = ", ".join(f"{n} ({scheme.title.partition(' (')[0]})" for n, scheme in SCHEMES.items())
     own = [*fitting, *([len(SD3_42)] if family == SD3_42.family else [])]
     here = f"; this model, {family}, takes {' or '.join(map(str, own)) or 'none of them'}" if family else ""
@@ -228,7 +224,14 @@ def sorted_blocks(scheme: Scheme, blocks: Iterable[str]) -> tuple[str, ...]:
     """Block names in the scheme's order; those of an unknown model, which it does not list, by name and number."""
     names = set(blocks)
     listed = [name for name in scheme.names if name in names]
-    return (*listed, *sorted(names - set(listed)))
+    return (*listed, *sorted(names - set(listed), key=_number_order))
+
+
+def numbered_scheme(modules: Iterable[str]) -> NumberedScheme:
+    """The blocks that a file of an unknown model has, by its modules' names: text encoder first, then by number."""
+    present = {block for module in modules if (block := UNKNOWN.block_of(module)) is not None}
+    blocks = tuple(Block(name, ()) for name in sorted_blocks(UNKNOWN, present))
+    return NumberedScheme(UNKNOWN.name, UNKNOWN.title, UNKNOWN.families, blocks)
 
 
 @lru_cache(maxsize=16)

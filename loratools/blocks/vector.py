@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from loratools.blocks.elements import ElementRule
-from loratools.blocks.scheme import Scheme, full_scheme, scheme_of_length
+from loratools.blocks.scheme import NumberedScheme, Scheme, full_scheme, scheme_of_length
 from loratools.blocks.tokens import number
 from loratools.errors import BlockError
 
@@ -105,7 +105,7 @@ class BlockVector:
 
     def text(self) -> str:
         """The vector as a merge string would hold it: bare numbers if whole, else names; then its rules."""
-        if tuple(self.weights) == self.scheme.names:
+        if tuple(self.weights) == self.scheme.names and not isinstance(self.scheme, NumberedScheme):
             items = [number(value) for value in self.weights.values()]
         else:
             items = [f"{name}={number(value)}" for name, value in self.weights.items()]

@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loratools.adapter.architectures.names import UNKNOWN
 from loratools.adapter.files.file import Adapter, Weights, read
 from loratools.adapter.files.metadata import Provenance, inherited, merged_header
 from loratools.adapter.files.save import Style, Written, total_error, write
 from loratools.dtypes import torch_dtype
+from loratools.errors import FormatError
+from loratools.module_path import NETWORK, split_path
+
+_DIFFUSERS_WORDS = ("transformer.", "unet.")
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A file that was rewritten: what it was and is, and ``error``, what the cast to its storage type lost."""
+    """A file that was rewritten: what it was and is, ``error``, what the cast to its storage type lost, and how many
+    modules were ``padded`` with zeros to ``rank``, the highest of the file."""
 
     source: Path
     path: Path
@@ -27,6 +33,8 @@ class Converted:
     carried: int
     digest: str
     error: float
+    padded: int
+    rank: int
 
     def json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -40,13 +48,16 @@ class Converted:
             "carried": self.carried,
             "digest": self.digest,
             "error": self.error,
+            "padded": self.padded,
+            "rank": self.rank,
         }
 
     def text(self) -> str:
         """One line."""
+        padded = f", {self.padded} of them padded with zeros to one rank (at most {self.rank})" if self.padded else ""
         carried = f", {self.carried} unknown keys carried" if self.carried else ""
         return (
-            f"{self.path}  {self.family} in {self.style} style, {self.modules} modules, {self.dtype}, "
+            f"{self.path}  {self.family} in {self.style} style, {self.modules} modules{padded}, {self.dtype}, "
             f"error {self.error:.2e}{carried}"
         )
 
@@ -74,9 +85,12 @@ def convert(
         owner: the recipe step or command that may write this file again; the same conversion if None.
         recipe: the recipe that the conversion is of, for the header.
     Raises:
+        FormatError: for a file of a model that no table knows, unless it is in that style already.
         LoratoolsError: of the kinds that ``read`` and ``write`` name.
     """
     adapter = read(source, base, allow_unknown)
+    if adapter.family == UNKNOWN.name:
+        _check_style(adapter, style)
     chosen = dtype or _own_dtype(adapter)
     step = {"convert": adapter.path.name, "to": style, "dtype": chosen}
     inputs = [{"name": adapter.path.name, "digest": adapter.digest}]
@@ -103,6 +117,23 @@ def convert(
     return _report(adapter, written, style, chosen)
 
 
+def _check_style(adapter: Adapter, style: Style) -> None:
+    """Raise FormatError unless a file of a model that no table knows already spells its modules in ``style``.
+
+    Another style is another path for each module (dots where there are underscores, or other words altogether).
+    """
+    paths = {module: split_path(module) for module in adapter.modules}
+    kohya = [path.flat for path in paths.values()]
+    diffusers = [path.word in _DIFFUSERS_WORDS or path.component != NETWORK for path in paths.values()]
+    if all(kohya if style == "kohya" else diffusers):
+        return
+    stem = next(iter(paths))
+    raise FormatError(
+        f"{adapter.path} is for {adapter.identity.title}, so how {style} spells its modules, such as {stem}, cannot be "
+        "told; use it as it is, or the converter of the tool that made it (merge and resize keep the spelling)"
+    )
+
+
 def _own_dtype(adapter: Adapter) -> str:
     own = set(adapter.dtypes)
     if own & {"F64", "F32"} or {"F16", "BF16"} <= own:  # of the two narrow types neither holds the other
@@ -121,4 +152,6 @@ def _report(adapter: Adapter, written: Written, style: Style, dtype: str) -> Con
         carried=len(adapter.carried),
         digest=written.digest,
         error=written.error,
+        padded=written.padded,
+        rank=written.rank,
     )

@@ -84,9 +84,9 @@ def subtract_files(
     if vector is None:
         alike = named_alike([*style, *base])
         style, base = alike[: len(style)], alike[len(style) :]
-    removed = [_removed(term, vector, missing) for term in base]
-    asked = [*style, *removed]
-    combine(asked)  # checks families, shapes and vectors of both sides together
+    asked = combine([*style, *(_removed(term, vector, missing) for term in base)]).terms  # of both sides together
+    style, removed = asked[: len(style)], asked[len(style) :]
+    base = [replace(term, adapter=own.adapter) for term, own in zip(base, removed, strict=True)]
     source = StyleRemoval(
         combine(style), combine(base), method, [replace(term, weight=-term.weight) for term in removed]
     )

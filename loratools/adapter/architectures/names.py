@@ -25,6 +25,7 @@ from loratools.adapter.architectures.family import (
     family_of,
 )
 from loratools.errors import FormatError, did_you_mean
+from loratools.module_path import is_text, split_path
 
 __all__ = [
     "FAMILIES",
@@ -130,7 +131,7 @@ def kohya_weights(family: str) -> dict[str, FusedWeight]:
 def canonical_name(stem: str, family: str) -> str | None:
     """The canonical name of the one module that a stem, in any spelling, holds whole; else None."""
     fused = resolve(stem, family)
-    return fused.names[0] if fused is not None and fused.cut == "whole" else None
+    return fused.names[0] if fused is not None and fused.split == "whole" else None
 
 
 def known_canonical(name: str, family: str) -> bool:
@@ -138,19 +139,19 @@ def known_canonical(name: str, family: str) -> bool:
     return family == UNKNOWN.name or name in _kohya_stems(family)
 
 
-def is_text(name: str) -> bool:
-    """Whether a module belongs to a text encoder, by its canonical name or an unknown family's own."""
-    return name.startswith(("text_encoder", "lora_te", "lycoris_text", "conditioner.", "cond_stage_model."))
-
-
 def resolve(stem: str, family: str) -> FusedWeight | None:
     """The modules that a key's stem means in ``family``, in any spelling that is known, or None.
 
     Two dimensions are decided apart: the namespace (which component, and whether its path is dotted or flat), and the
-    path below it (Diffusers' new or old, the original network's, an attention processor's).
+    path below it (Diffusers' new or old, the original network's, an attention processor's). Wrappers of PEFT and torch
+    and components that are named twice are looked through.
     """
     if family == UNKNOWN.name:
         return FusedWeight((stem,))
+    return _resolve(stem, family) or _resolve(split_path(stem).unwrapped, family)
+
+
+def _resolve(stem: str, family: str) -> FusedWeight | None:
     for space in _namespaces(family):
         if stem.startswith(space.prefix):
             paths = _paths(family, space.component)

@@ -11,6 +11,7 @@ import pickle
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from loratools.adapter.architectures.compvis import TEXT, UNET, ParameterView, v
 from loratools.adapter.header import Header, read_header
 from loratools.dtypes import torch_dtype_of
 from loratools.errors import BaseModelError, FileError, FormatError
+from loratools.module_path import normal_path
 
 COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 _CROSS = tuple(f"{UNET}input_blocks.{block}.1.transformer_blocks.0.attn2.to_k.weight" for block in (1, 4))
@@ -49,6 +51,8 @@ class ParameterLocation:
 class Checkpoint(Mapping[str, Tensor]):
     """A base model as a lazy mapping: canonical parameter name -> tensor in its stored dtype; names sorted.
 
+    A tree that keeps its own names is also asked by other spellings of them, which iterating does not give.
+
     Attributes:
         path: the file or folder.
         family: a key of ``names.FAMILIES``, or None for a tree that keeps its own names.
@@ -73,7 +77,7 @@ class Checkpoint(Mapping[str, Tensor]):
         self.shapes = {name: self._shape(location) for name, location in self.locations.items()}
 
     def __getitem__(self, name: str) -> Tensor:
-        location = self.locations[name]
+        location = self.locations[self.own_name(name) or name]
         return view_of(self._files[location.file].read(location.key), location.view)
 
     def __iter__(self) -> Iterator[str]:
@@ -83,7 +87,33 @@ class Checkpoint(Mapping[str, Tensor]):
         return len(self.locations)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.locations
+        return isinstance(name, str) and self.own_name(name) is not None
+
+    def own_name(self, name: str) -> str | None:
+        """What this model calls the parameter ``name``; None if it has no such one.
+
+        A tree of no known family may spell it with another namespace, or with dots for underscores.
+
+        Raises:
+            BaseModelError: if several parameters are it but for their namespaces.
+        """
+        if name in self.locations or self.family is not None:
+            return name if name in self.locations else None
+        names = self._by_path.get(normal_path(name), [])
+        if len(names) > 1:
+            raise BaseModelError(
+                f"{self.path} has two parameters that may be '{name}': '{names[0]}' and '{names[1]}'; give a "
+                "checkpoint that holds the model once"
+            )
+        return names[0] if names else None
+
+    @cached_property
+    def _by_path(self) -> dict[str, list[str]]:
+        """Parameters by their path without namespace."""
+        paths: dict[str, list[str]] = {}
+        for name in self.locations:
+            paths.setdefault(normal_path(name), []).append(name)
+        return paths
 
     def held_by(self, file: Path) -> dict[str, list[ParameterView]]:
         """The tensors of one of the files, each with the canonical parameters that it holds."""

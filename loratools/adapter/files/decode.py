@@ -14,14 +14,15 @@ from pathlib import Path
 from loratools.adapter.algebra.fused_rows import FusedWeight, Rows, count_rows, rows_of
 from loratools.adapter.algebra.shapes import layout, limit
 from loratools.adapter.architectures.identify import Identity, identify
-from loratools.adapter.architectures.names import family_of, module_tree, resolve
+from loratools.adapter.architectures.names import UNKNOWN, family_of, module_tree, resolve
 from loratools.adapter.header import TensorInfo
 from loratools.errors import FormatError, UnknownKeysError
+from loratools.module_path import normal_path
 
 _ROLES = {
     "lora_down.weight": "down", "lora_up.weight": "up", "lora_mid.weight": "mid", "alpha": "alpha",
     "lora_A.weight": "down", "lora_B.weight": "up", "lora.down.weight": "down", "lora.up.weight": "up",
-    "lora_linear_layer.down.weight": "down", "lora_linear_layer.up.weight": "up",
+    "lora_A": "down", "lora_B": "up", "lora_linear_layer.down.weight": "down", "lora_linear_layer.up.weight": "up",
     "hada_w1_a": "w1_a", "hada_w1_b": "w1_b", "hada_w2_a": "w2_a", "hada_w2_b": "w2_b", "hada_t1": "t1",
     "hada_t2": "t2", "lokr_w1": "lokr_w1", "lokr_w1_a": "lokr_w1_a", "lokr_w1_b": "lokr_w1_b", "lokr_w2": "lokr_w2",
     "lokr_w2_a": "lokr_w2_a", "lokr_w2_b": "lokr_w2_b", "lokr_t2": "lokr_t2", "diff": "diff", "w_norm": "w_norm",
@@ -31,7 +32,7 @@ _ROLES = {
 }  # fmt: skip
 
 # PEFT writes the adapter's own name between these and the rest: lora_A.default.weight
-_NAMED = {
+_ROLES_AROUND_ADAPTER_NAME = {
     ("lora_A", "weight"): "down",
     ("lora_B", "weight"): "up",
     ("lora_B", "bias"): "up_bias",
@@ -158,6 +159,8 @@ def decode(
             continue
         group = _group(path, stem, kinds[stem], stems[stem], fused, tensors, family)
         _add_pieces(path, pieces, group, tensors)
+    if family == UNKNOWN.name:
+        _refuse_two_spellings(path, pieces)
     if leftover and not allow_unknown:
         raise UnknownKeysError(_unknown_message(path, leftover, family))
     return Decoded(identity, family, dict(sorted(pieces.items())), tuple(sorted(leftover)))
@@ -200,7 +203,7 @@ def _role(suffix: str) -> str | None:
     role = _ROLES.get(suffix) or _AFTER_LORA.get(suffix)
     if role is None and suffix.count(".") == 2:
         first, _, last = suffix.split(".")
-        return _NAMED.get((first, last))
+        return _ROLES_AROUND_ADAPTER_NAME.get((first, last))
     return role
 
 
@@ -309,6 +312,17 @@ def _add(
             first = pieces[name].group.stem
             raise FormatError(f"{path} gives {name} twice, as '{first}' and as '{group.stem}'; export it again")
         pieces[name] = Piece(group, rows, (count_rows(rows), *rest), bias)
+
+
+def _refuse_two_spellings(path: Path, pieces: Mapping[str, Piece]) -> None:
+    """Raise FormatError if a file of a model that no table knows names one module in two spellings."""
+    stems: dict[str, str] = {}
+    for name, piece in pieces.items():
+        first = stems.setdefault(normal_path(name), piece.group.stem)
+        if first != piece.group.stem:
+            raise FormatError(
+                f"{path} gives one module twice, as '{first}' and as '{piece.group.stem}'; export it again"
+            )
 
 
 def _broken(path: Path, stem: str, error: FormatError) -> FormatError:

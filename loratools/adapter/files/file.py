@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import BinaryIO
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from loratools import files
 from loratools.adapter.algebra.dora import difference
 from loratools.adapter.algebra.fuse import cut, join, take
-from loratools.adapter.algebra.fused_rows import count_rows, rows_of
+from loratools.adapter.algebra.fused_rows import FusedWeight, count_rows, rows_of
 from loratools.adapter.algebra.lowrank import Delta, Dense, Vector, finite, limit, same_matrix
 from loratools.adapter.algebra.shapes import scale_rank
 from loratools.adapter.algebra.to_lowrank import lower
@@ -26,6 +27,7 @@ from loratools.adapter.files.save import Written, write
 from loratools.adapter.header import header
 from loratools.dtypes import torch_dtype_of
 from loratools.errors import FileError, FormatError, NeedsBaseError, NonFiniteError, ShapeError
+from loratools.module_path import split_path
 
 __all__ = ["Adapter", "Weights", "Written", "header", "read", "write"]
 
@@ -139,6 +141,24 @@ class Adapter(Mapping[str, Delta]):
             )
         )
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules' names without what says that the difference is a bias's or a norm's."""
+        return tuple(dict.fromkeys(name for piece in self._pieces.values() for name in piece.group.fused.names))
+
+    def renamed(self, names: Mapping[str, str]) -> Adapter:
+        """The same differences of an unknown model under other module names; those that ``names`` lacks stay."""
+        pieces: dict[str, Piece] = {}
+        for name, piece in self._pieces.items():
+            own = piece.group.fused.names[0]  # a weight is never cut where no table says how
+            module = names.get(own, own)
+            group = replace(piece.group, fused=FusedWeight((module,)))
+            pieces[f"{module}{name.removeprefix(own)}"] = replace(piece, group=group)
+        decoded = Decoded(self.identity, self.family, dict(sorted(pieces.items())), tuple(self.carried))
+        other = Adapter(self._source, decoded, self._base)
+        other._digest = self._digest
+        return other
+
     def read_as(self, family: str) -> Adapter:
         """The same file with its modules named by another of the families in ``identity.readable``."""
         decoded = _decoded(self._source, allow_unknown=bool(self.carried), family=family)
@@ -212,7 +232,7 @@ class Adapter(Mapping[str, Delta]):
         settings = self._source.settings
         if not settings or group.rank == 0 or "." not in group.stem:
             return None
-        first, _, rest = group.stem.partition(".")
+        first, _, rest = split_path(group.stem).unwrapped.partition(".")
         if self._source.folder:
             first, rest = "", peft_path(group.stem)
         try:

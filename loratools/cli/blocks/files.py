@@ -126,7 +126,7 @@ def analyze_effect(flags: EffectFlags) -> None:
     from loratools.preview.request.numbers import parse_seeds, parse_size
     from loratools.preview.request.options import EngineOptions
     from loratools.preview.request.read_prompts import read_prompts
-    from loratools.preview.request.request import Sampling
+    from loratools.preview.request.request import SamplingRequest
 
     path = find_lora(flags.lora, flags.lora_dirs)
     adapter = read(path if path.is_file() else epochs(path)[-1].path)
@@ -139,7 +139,7 @@ def analyze_effect(flags: EffectFlags) -> None:
         weight=flags.weight,
         nudge=flags.nudge,
         label=adapter.path.stem,
-        sampling=Sampling(
+        sampling=SamplingRequest(
             flags.negative, flags.steps, flags.cfg, flags.sampler, parse_size(flags.size) if flags.size else None
         ),
         options=EngineOptions(flags.batch_size),

@@ -120,7 +120,7 @@ def command(flags: SubtractFlags) -> None:
         base_style,
         None if flags.dry_run else out,
         method=method,
-        vector=parse_vector(flags.blocks, presets, family) if flags.blocks else None,
+        vector=parse_vector(flags.blocks, presets, family, base_style[0].adapter) if flags.blocks else None,
         missing=None if flags.missing is None else float(flags.missing),
         rule=rule,
         dtype=torch_dtype(flags.dtype),

@@ -222,7 +222,7 @@ def _request(flags: GridFlags, sheet: SheetOptions, scores: ScoreRequest | None)
     from loratools.preview.request.axes import parse_axis
     from loratools.preview.request.numbers import parse_seeds, parse_size
     from loratools.preview.request.options import EngineOptions
-    from loratools.preview.request.request import GridRequest, ModelRequest, Sampling
+    from loratools.preview.request.request import GridRequest, ModelRequest, SamplingRequest
     from loratools.preview.request.row_text import RowText
 
     _check_required(flags)
@@ -233,7 +233,9 @@ def _request(flags: GridFlags, sheet: SheetOptions, scores: ScoreRequest | None)
         weights=flags.weights,
         prompts=flags.prompts,
         seeds=parse_seeds(flags.seeds) if flags.seeds else None,
-        sampling=Sampling(flags.negative, flags.steps, flags.cfg, flags.sampler, size, flags.clip_skip, flags.noise),
+        sampling=SamplingRequest(
+            flags.negative, flags.steps, flags.cfg, flags.sampler, size, flags.clip_skip, flags.noise
+        ),
         model=ModelRequest(flags.base, device=flags.device, dtype=flags.dtype),
         embeddings=Path(flags.embeddings) if flags.embeddings else None,
         base_alone=not flags.no_base,

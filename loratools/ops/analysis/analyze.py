@@ -20,6 +20,7 @@ from loratools.adapter.parallel import in_order
 from loratools.errors import FormatError, ShapeError
 from loratools.ops.merging.combine import shapes_differ
 from loratools.ops.merging.one_model import read_alike
+from loratools.ops.merging.one_spelling import no_common_module, one_spelling
 from loratools.ops.report import grouped
 from loratools.ops.text_table import table
 
@@ -132,13 +133,14 @@ def analyze(
     Args:
         base: the base's weights by canonical parameter name, which the differences of a DoRA depend on.
     Raises:
-        FileError, FormatError: for a file that is missing or no LoRA, or two of different families.
+        FileError, FormatError: for a file that is missing or no LoRA, or two of different families, or that have no
+            module in common.
         ShapeError: if the two disagree over a module's shape.
     """
     adapters = read_alike([read(path, base) for path in (first, second) if path is not None])
-    names = sorted({name for adapter in adapters for name in adapter})
     if len(adapters) == 2:
-        _check(*adapters)
+        adapters = _comparable(*adapters)
+    names = sorted({name for adapter in adapters for name in adapter})
     measured = dict(in_order(lambda name: (name, _measure(name, adapters)), names))
     groups = grouped(names, adapters[0].family)
     blocks = tuple(
@@ -205,15 +207,20 @@ class _Measured:
     pair: _Pair | None
 
 
-def _check(first: Adapter, second: Adapter) -> None:
+def _comparable(first: Adapter, second: Adapter) -> list[Adapter]:
+    """The two under one spelling of their modules, and an error where they cannot be compared."""
     if first.family != second.family:
         raise FormatError(
             f"{first.path} is a {first.family} LoRA and {second.path} is {second.family}; "
             "only LoRAs of one family can be compared"
         )
+    first, second = one_spelling([first, second])
+    if not set(first) & set(second):
+        raise no_common_module(first.path, second.path)
     for name in first:
         if name in second and not same_matrix(first.shapes[name], second.shapes[name]):
             raise ShapeError(shapes_differ(name, first, first.shapes[name], second))
+    return [first, second]
 
 
 def _measure(name: str, adapters: Sequence[Adapter]) -> _Measured:

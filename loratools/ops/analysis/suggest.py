@@ -25,6 +25,7 @@ from loratools.blocks.scheme import SCHEMES, Scheme, full_scheme, sorted_blocks
 from loratools.blocks.vector import BlockVector
 from loratools.errors import BlockError, FileError, ShapeError
 from loratools.ops.merging.one_model import read_alike
+from loratools.ops.merging.one_spelling import no_common_module, one_spelling
 from loratools.ops.text_table import table
 
 _NOTHING = 1e-12  # relative: what rounding leaves of a norm or a singular value of zero
@@ -145,6 +146,9 @@ def suggest(
     adapter, other = read_alike([read(runs[-1]), read(_epochs(base_style)[-1])])
     if full_scheme(adapter.family) is not full_scheme(other.family):
         raise BlockError(f"{style} is of {adapter.family} and {base_style} of {other.family}; their blocks differ")
+    adapter, other = one_spelling([adapter, other])
+    if not set(adapter) & set(other):
+        raise no_common_module(style, base_style)
     scheme = _scheme([adapter, other])
     blocks = align(adapter, other, scheme)
     growth = measure_growth(read_alike([read(path) for path in runs], adapter.family), scheme) if len(runs) > 2 else {}

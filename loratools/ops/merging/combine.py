@@ -12,11 +12,12 @@ import torch
 
 from loratools.adapter.algebra.lowrank import Delta, Dense, LowRank, concatenate, finite, limit, same_matrix, zero
 from loratools.adapter.algebra.rank import RankRule, spectrum
-from loratools.adapter.architectures.names import UNKNOWN, family_of
+from loratools.adapter.architectures.names import family_of
 from loratools.adapter.files.file import Adapter
 from loratools.errors import FormatError, MergeStringError, NonFiniteError, ShapeError
 from loratools.ops.merging.lazy_result import Decomposed, LazyResult, norm2_of
 from loratools.ops.merging.one_model import check_models
+from loratools.ops.merging.one_spelling import aligned
 from loratools.ops.merging.terms import Term
 
 
@@ -91,9 +92,11 @@ class Combined(LazyResult):
 def combine(terms: Sequence[Term]) -> Combined:
     """The exact weighted sum ``sum_i weight_i * vector_i * delta_i`` as a lazy mapping of modules.
 
+    Modules of a model that no table knows have the names that the first term's file gives them.
+
     Raises:
         MergeStringError: if there are no terms.
-        FormatError: if they are LoRAs of different model families.
+        FormatError: if they are LoRAs of different model families, or of different models that no table knows.
         ShapeError: if two of them disagree over a module's shape.
         BlockError: if a short vector leaves modules open.
     """
@@ -107,13 +110,8 @@ def combine(terms: Sequence[Term]) -> Combined:
                 f"{first.adapter.path} is for {family_of(first.adapter.family).title} and {term.adapter.path} for "
                 f"{family_of(term.adapter.family).title}; LoRAs of different model families cannot be merged"
             )
-        if term.adapter.family == UNKNOWN.name and not set(term.adapter) & set(first.adapter):
-            raise FormatError(
-                f"{first.adapter.path} and {term.adapter.path} are for models that no table knows, and have no module "
-                "in common: they are for different models, or spell one model's modules differently"
-            )
         term.check()
-    return Combined(terms)
+    return Combined(aligned(terms))
 
 
 def _common_shapes(terms: Sequence[Term]) -> dict[str, tuple[int, ...]]:

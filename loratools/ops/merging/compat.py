@@ -46,9 +46,9 @@ class SuperMerger(LazyResult):
     """
 
     def __init__(self, terms: Sequence[Term], *, root: bool) -> None:
-        self._terms = tuple(terms)
         self._root = root
         whole = combine([replace(term, missing=0.0) for term in terms])
+        self._terms = whole.terms
         self.family = whole.family
         self.shapes = whole.shapes
         self.ranks = {name: self._rank(name) for name in whole}

@@ -22,6 +22,7 @@ from loratools.adapter.header import Header, TensorInfo, encode_header, read_hea
 from loratools.adapter.parallel import in_order
 from loratools.dtypes import torch_dtype_of
 from loratools.errors import BaseModelError, FileError, NonFiniteError, ShapeError
+from loratools.module_path import is_text
 from loratools.ops.merging.combine import Combined
 from loratools.ops.merging.lazy_result import LazyResult
 from loratools.ops.report import grouped
@@ -96,7 +97,8 @@ def merge_into(
 
 
 def _check(checkpoint: Checkpoint, source: LazyResult) -> None:
-    lost = [name for name in _changing(source) if weight_name(name) not in checkpoint]
+    own = {name: checkpoint.own_name(weight_name(name)) for name in _changing(source)}
+    lost = [name for name, weight in own.items() if weight is None]
     if checkpoint.family not in (None, source.family):
         raise BaseModelError(
             f"{checkpoint.path} is {checkpoint.family} and the LoRA is for {source.family}; "
@@ -105,16 +107,24 @@ def _check(checkpoint: Checkpoint, source: LazyResult) -> None:
     if lost:
         raise BaseModelError(
             f"{checkpoint.path} lacks {len(lost)} modules that the LoRA changes, such as {lost[0]}; "
-            "give the full checkpoint of its family, or leave them out with te=0"
+            f"{_remedy(checkpoint, lost)}"
         )
-    for name in _changing(source):
+    for name, weight in own.items():
         shape = source.shapes[name]
-        stored = checkpoint.shapes[weight_name(name)]
+        stored = checkpoint.shapes[str(weight)]
         if stored[0] != shape[0] or math.prod(stored) != math.prod(shape):
             raise ShapeError(
                 f"module {name} is {shape} in the LoRA and {stored} in {checkpoint.path}; it was trained "
                 "on a different base model"
             )
+
+
+def _remedy(checkpoint: Checkpoint, lost: list[str]) -> str:
+    """What to do about modules that a checkpoint lacks."""
+    if all(is_text(name) for name in lost):
+        return "give a checkpoint that holds the text encoders, or leave them out with te=0"
+    named = next((name.removesuffix(".weight") for name in checkpoint if name.endswith(".weight")), "none")
+    return f"give the full checkpoint of the model that the LoRA was trained on (this one names them as in {named})"
 
 
 def _changing(source: LazyResult) -> list[str]:
@@ -135,7 +145,7 @@ class _Stream:
         self._source = source
         self._header = header
         self._held = checkpoint.held_by(checkpoint.path)
-        self._modules = {weight_name(name): name for name in _changing(source)}
+        self._modules = {str(checkpoint.own_name(weight_name(name))): name for name in _changing(source)}
         self.written: dict[str, CastError] = {}
 
     def write(self, to: BinaryIO, provenance: Provenance) -> None:

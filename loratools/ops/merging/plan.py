@@ -66,7 +66,7 @@ def plan(terms: Sequence[Term]) -> MergePlan:
     Raises:
         LoratoolsError: for whatever :func:`loratools.ops.merging.merge.combine` refuses.
     """
-    combine(terms)
+    terms = combine(terms).terms
     items = [(index, name) for index, term in enumerate(terms) for name in term.adapter]
 
     def measure(item: tuple[int, str]) -> tuple[int, str, float]:

@@ -13,7 +13,7 @@ from loratools.adapter.architectures.names import UNKNOWN, is_text
 from loratools.adapter.files.epoch_files import epochs, find_lora, is_run, select
 from loratools.adapter.files.file import Adapter, read
 from loratools.blocks.parse import parse_vector
-from loratools.blocks.scheme import NO_BLOCK, full_scheme
+from loratools.blocks.scheme import NO_BLOCK, TEXT_BLOCK, full_scheme, numbered_scheme, sorted_blocks
 from loratools.blocks.tokens import is_number
 from loratools.blocks.vector import BlockVector, Presets
 from loratools.errors import BlockError, FileError, did_you_mean
@@ -70,7 +70,8 @@ class Term:
         self._check_blocks()
         open_modules = self.unlisted() if self.missing is None else ()
         if open_modules:
-            blocks = " ".join(dict.fromkeys(str(self.block(module)) for module in open_modules))
+            named = [block for module in open_modules if (block := self.block(module)) is not None]
+            blocks = " ".join(sorted_blocks(full_scheme(self.adapter.family), named))
             raise BlockError(
                 f"{self.label}: {len(open_modules)} modules are in blocks that its vector does not list ({blocks}); "
                 "--missing 1 keeps them at the term's weight, --missing 0 removes them"
@@ -80,9 +81,9 @@ class Term:
         """Raise BlockError for a block that an unknown model's file lacks: its scheme takes any name, typos too."""
         if self.vector is None or self.adapter.family != UNKNOWN.name:
             return
-        present = sorted({block for module in self.adapter if (block := self.block(module)) is not None})
+        present = numbered_scheme(self.adapter).names
         for name in self.vector.weights:
-            if name not in present:
+            if name not in (*present, TEXT_BLOCK):  # as in the families that are known, it may be there or not
                 raise BlockError(
                     f"{self.label} has no module in block {name}{did_you_mean(name, present)}; its blocks "
                     f"are {' '.join(present) or 'none'}"
@@ -134,12 +135,16 @@ def resolve_terms(
     for spec, files in zip(specs, files_of, strict=True):
         for path, label in files:
             adapter = opened[path]
-            vector = None if spec.vector_text is None else parse_vector(spec.vector_text, presets, adapter.family)
+            vector = _vector(spec.vector_text, presets, adapter)
             inline = spec.vector_text is not None and is_number(spec.vector_text.split(",")[0])
             term = Term(adapter, spec.weight / len(files), vector, spec.te, spec.unet, label, missing, inline=inline)
             term.check()
             terms.append(term)
     return terms
+
+
+def _vector(text: str | None, presets: Presets, adapter: Adapter) -> BlockVector | None:
+    return None if text is None else parse_vector(text, presets, adapter.family, adapter)
 
 
 def named_alike(terms: Sequence[Term]) -> list[Term]:

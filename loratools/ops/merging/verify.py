@@ -14,6 +14,7 @@ from loratools.errors import FormatError, ShapeError
 from loratools.ops.merging.combine import combine, shapes_differ
 from loratools.ops.merging.lazy_result import norm2_of
 from loratools.ops.merging.one_model import read_alike
+from loratools.ops.merging.one_spelling import no_common_module, one_spelling
 from loratools.ops.merging.terms import Term
 from loratools.ops.report import ModuleError, Verification, report_blocks
 
@@ -23,6 +24,9 @@ def verify(path: str | os.PathLike[str], terms: Sequence[Term]) -> Verification:
 
     Modules that only one side has count in full. The error is ``|file - asked| / |asked|``; where terms cancel
     (``|asked|`` under half of ``sqrt(sum |w d|^2)``) it is stated against that root.
+
+    Raises:
+        FormatError: if the file and the terms have no module in common, or are for different models.
     """
     combined = combine(terms)
     (stored,) = read_alike([read(path)], combined.family)
@@ -30,6 +34,9 @@ def verify(path: str | os.PathLike[str], terms: Sequence[Term]) -> Verification:
         raise FormatError(
             f"{path} is a {stored.family} LoRA and the terms are {combined.family}; they cannot be compared"
         )
+    *_, stored = one_spelling([*(term.adapter for term in combined.terms), stored])
+    if not set(stored) & set(combined):
+        raise no_common_module(path, " + ".join(term.label or str(term.adapter.path) for term in combined.terms))
     for name in combined:
         if name in stored and not same_matrix(stored.shapes[name], combined.shapes[name]):
             raise ShapeError(shapes_differ(name, combined.terms[0].adapter, combined.shapes[name], stored))

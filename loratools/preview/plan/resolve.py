@@ -9,7 +9,7 @@ from functools import reduce
 from loratools.adapter.parallel import in_order
 from loratools.blocks.groups import expand
 from loratools.blocks.parse import parse_vector
-from loratools.blocks.scheme import full_scheme
+from loratools.blocks.scheme import full_scheme, numbered_scheme
 from loratools.blocks.vector import BlockVector, Presets
 from loratools.blocks.webui_tag import take_tags
 from loratools.errors import BlockError, GridError, LoratoolsError, PromptError, did_you_mean
@@ -19,7 +19,7 @@ from loratools.preview.request.placeholders import hint
 from loratools.preview.request.prompt_loras import merge_string
 from loratools.preview.request.row_text import TermNames, check_edits
 from loratools.preview.request.rows import GridRow
-from loratools.preview.request.setting import Edit, Setting
+from loratools.preview.request.setting import CellSetting, Edit
 
 Resolve = Callable[[str], Sequence[Term]]  # a merge string -> its terms, their files opened
 
@@ -48,7 +48,7 @@ class RowResolver:
         self._infos: list[RowInfo] = []
         self.rows: list[GridRow] = []
 
-    def resolve(self, setting: Setting) -> ResolvedPicture:
+    def resolve(self, setting: CellSetting) -> ResolvedPicture:
         """The row, weight and prompt of ``setting``; the same row for settings that differ in neither.
 
         Weight 0 keeps the LoRAs that the prompt names beside a row, so that the row alone makes the difference; where
@@ -172,7 +172,7 @@ def _edit(term: Term, edit: Edit, names: TermNames, presets: Presets) -> Term:
         case "unet", float(value):
             return replace(term, unet=value)
         case "vector", str(text):
-            changed = replace(term, vector=parse_vector(text, presets, term.adapter.family))
+            changed = replace(term, vector=parse_vector(text, presets, term.adapter.family, term.adapter))
             changed.check()
             return changed
         case "block", float(value):
@@ -183,9 +183,9 @@ def _edit(term: Term, edit: Edit, names: TermNames, presets: Presets) -> Term:
 def _with_block(term: Term, name: str, word: str, value: float) -> BlockVector:
     """The term's own vector, or one of ones, with one block or group set anew."""
     scheme = full_scheme(term.adapter.family)
-    whole = dict.fromkeys(scheme.names, 1.0)
     if not scheme.names:  # an unknown family lists its blocks nowhere
-        whole = {block: 1.0 for module in term.adapter if (block := term.block(module)) is not None}
+        scheme = numbered_scheme(term.adapter)
+    whole = dict.fromkeys(scheme.names, 1.0)
     vector = term.vector or BlockVector(scheme, whole)
     blocks = expand(word, scheme, tuple(whole))
     changed = [block for block in blocks if any(term.block(module) == block for module in term.adapter)]

@@ -193,7 +193,7 @@ def vector_values(text: str, presets: Presets) -> list[list[Any]]:
             vector = parse_vector(text, presets, family)
             rules = [[[rule.where, rule.weight] for rule in vector.rules]] if vector.rules else []
             values.append([vector.scheme.name, dict(vector.weights), *rules])
-    return values
+    return values or [[text.strip()]]  # of a model that no table knows, whose blocks only its file tells
 
 
 def _as_file(spec: TermSpec, request: StepRequest) -> TermSpec:

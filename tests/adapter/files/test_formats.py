@@ -460,10 +460,96 @@ def test_an_unknown_model_keeps_its_own_names(tmp_path: Path, prefix: str) -> No
         tensors |= factors(prefix.format(i), 8, 8, seed=i) | {f"{prefix.format(i)}.alpha": torch.tensor(1.0)}
     source = read(save(tmp_path / "a.safetensors", tensors))
     assert source.family == "unknown" and list(source) == [prefix.format(i) for i in range(3)]
+    own = "kohya" if prefix.startswith("lora_") else "diffusers" if prefix.startswith("transformer.") else "neither"
     styles: list[Style] = ["kohya", "diffusers"]
     for style in styles:
-        again = read(convert(source.path, tmp_path / f"{style}.safetensors", style=style, dtype="fp32").path)
-        assert again.family == "unknown" and alike(source, again) < 1e-6
+        out = tmp_path / f"{style}.safetensors"
+        if style != own:
+            with pytest.raises(FormatError, match=f"so how {style} spells its modules, .* cannot be told"):
+                convert(source.path, out, style=style)
+            assert not out.exists()
+            continue
+        again = read(convert(source.path, out, style=style, dtype="fp32").path)
+        assert again.family == "unknown" and alike(source, again) < 1e-6 and list(again) == list(source)
+
+
+@pytest.mark.parametrize(
+    "form", ["lora_A lora_B", "lora_A.weight lora_B.weight", "lora_A.default.weight lora_B.default.weight"]
+)
+@pytest.mark.parametrize(
+    ("stem", "family"),
+    [
+        ("diffusion_model.blocks.0.attn.q", "unknown"),
+        ("blocks.0.attn.q", "unknown"),
+        (Q, "sd1"),
+        ("transformer.single_transformer_blocks.0.attn.to_q", "flux"),
+    ],
+)
+def test_factors_without_weight_are_factors(tmp_path: Path, stem: str, family: str, form: str) -> None:
+    down, up = form.split()
+    tensors = factors(stem, 8, 8, down=down, up=up)
+    header = {"ss_base_model_version": "flux1"} if family == "flux" else {}
+    adapter = read(save(tmp_path / "a.safetensors", tensors, header))
+    assert adapter.family == family and far(adapter, *adapter, t(8, 2, seed=1) @ t(2, 8)) < 1e-6
+    with pytest.raises(FormatError, match="gives the same factor twice"):
+        read(save(tmp_path / "b.safetensors", factors(stem, 8, 8, down="lora_A", up="lora_B") | factors(stem, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    "other", ["diffusion_model.layers.0.q", "layers.0.q", "transformer.base_model.model.layers.0.q"]
+)
+def test_a_module_in_two_spellings_is_named_twice(tmp_path: Path, other: str) -> None:
+    tensors = factors("lora_unet_layers_0_q", 8, 8) | factors(other, 8, 8, down="lora_A.weight", up="lora_B.weight")
+    with pytest.raises(FormatError, match=r"gives one module twice, as '.*' and as '.*'; export it again"):
+        read(save(tmp_path / "a.safetensors", tensors))
+    both = factors("lora_unet_layers_0_q", 8, 8) | {"lora_unet_layers_0_q.diff_b": t(8)}
+    assert len(read(save(tmp_path / "b.safetensors", both))) == 2  # a weight and its bias are one module's
+
+
+# --- wrappers --------------------------------------------------------------------------------------------------------
+
+WRAPPED = (
+    "{0}.base_model.model.",
+    "base_model.model.{0}.",
+    "module.{0}.",
+    "{0}.module.",
+    "module.",
+    "_orig_mod.{0}.",
+    "{0}.{0}.",
+    "base_model.model.{0}.{0}.",
+    "module.base_model.model.{0}.",
+)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+@pytest.mark.parametrize(
+    ("component", "path", "family"),
+    [
+        ("unet", Q.removeprefix("unet."), "sd1"),
+        ("text_encoder", "text_model.encoder.layers.0.self_attn.q_proj", "sd1"),
+        ("text_encoder_2", "text_model.encoder.layers.31.self_attn.q_proj", "sdxl"),
+        ("transformer", "single_transformer_blocks.0.attn.to_q", "flux"),
+        ("transformer", "transformer_blocks.0.attn2.to_q", "sd3"),
+    ],
+)
+def test_wrappers_and_doubled_components_are_looked_through(
+    tmp_path: Path, wrapper: str, component: str, path: str, family: str
+) -> None:
+    if "{0}" not in wrapper and component.startswith("text"):
+        pytest.skip("without its component, which text encoder it is cannot be told")
+    tensors = factors(wrapper.format(component) + path, 8, 8, down="lora_A.weight", up="lora_B.weight")
+    header = {"ss_base_model_version": "flux1"} if family == "flux" else {}  # these names are other models' too
+    adapter = read(save(tmp_path / "a.safetensors", tensors, header))
+    assert adapter.family == family and list(adapter) == [f"{component}.{path}"]
+
+
+@pytest.mark.parametrize("wrapper", ["", "{0}.", *(wrapper for wrapper in WRAPPED if "{0}" in wrapper)])
+def test_a_stated_alpha_counts_under_a_wrapper(tmp_path: Path, wrapper: str) -> None:
+    settings = json.dumps({"unet.lora_alpha": 6, "unet.r": 2, "unet.alpha_pattern": {"attn1.to_k": 1}})
+    stem = wrapper.format("unet") + Q.removeprefix("unet.")
+    tensors = factors(stem, 8, 8, down="lora_A.weight", up="lora_B.weight")
+    adapter = read(save(tmp_path / "a.safetensors", tensors, {"lora_adapter_metadata": settings}))
+    assert adapter.alphas == ({Q: 6.0} if wrapper else {})  # bare paths belong to no component of the settings
 
 
 def test_a_model_with_some_of_fluxs_names_is_not_flux(tmp_path: Path) -> None:

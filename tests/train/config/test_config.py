@@ -277,3 +277,12 @@ def test_what_lies_beside_sd_scripts_files_comes_first_too(tmp_path: Path, monke
     (folder,) = config.images
     assert config.resolution == (128, 128)
     assert {path and path.parent for path in (folder.folder, folder.mask_folder, folder.metadata_file)} == {there}
+
+
+@pytest.mark.parametrize(("images", "name"), [(".", "10_ink"), ("./", "10_ink"), ("..", "set"), ("sub/", "sub")])
+def test_a_run_is_called_as_the_folder_however_that_is_spelled(
+    images: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "set/10_ink").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "set/10_ink")
+    assert make_config({"base": "x", "images": images}, "test").name == name

@@ -104,7 +104,8 @@ class SubtractStep:
         style, base_style = (
             open_terms(terms, options, self.presets, self.request.paths) for terms in (self.style, self.base_style)
         )
-        blocks = parse_vector(options.blocks, self.presets, style[0].adapter.family) if options.blocks else None
+        changed = base_style[0].adapter
+        blocks = parse_vector(options.blocks, self.presets, changed.family, changed) if options.blocks else None
         report = subtract_files(
             style,
             base_style,
