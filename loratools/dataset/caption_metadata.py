@@ -30,7 +30,8 @@ class Captions:
 def read_captions(path: Path, separator: str = ",") -> Captions:
     """Read ``{image: {"caption": text, "tags": text}}``, or a line ``{"image_path": ..., "caption": ...}`` an image.
 
-    Caption and tags are joined with ``separator``, the caption first.
+    Lines may have the names of Hugging Face's folders instead, ``file_name`` and ``text``. Caption and tags are joined
+    with ``separator``, the caption first.
 
     Raises:
         DatasetError: naming the file and the entry that cannot be read.
@@ -45,7 +46,7 @@ def read_caption_entry(text: str, path: Path, separator: str) -> str:
         DatasetError: naming the file, if it is no JSON or has neither.
     """
     entry = _json(text, f"the caption {path}")
-    if not isinstance(entry, dict) or not {"caption", "tags"} & entry.keys():
+    if not isinstance(entry, dict) or not {"caption", "text", "tags"} & entry.keys():
         raise DatasetError(f"the caption {path} has neither 'caption' nor 'tags'; write one of them, or a .txt beside")
     return _caption(entry, f"the caption {path}", separator)
 
@@ -100,9 +101,10 @@ def _lines(text: str, path: Path, separator: str) -> dict[str, str]:
         if not line.strip():
             continue
         entry = _json(line, f"{path}, line {number}")
-        if not isinstance(entry, dict) or not isinstance(entry.get("image_path"), str):
+        name = entry.get("image_path", entry.get("file_name")) if isinstance(entry, dict) else None
+        if not isinstance(name, str):
             raise DatasetError(f"{path}, line {number} names no image; give it an 'image_path'")
-        captions[entry["image_path"]] = _caption(entry, f"{path}, line {number}", separator)
+        captions[name] = _caption(entry, f"{path}, line {number}", separator)
     return captions
 
 
@@ -117,7 +119,7 @@ def _named(captions: Mapping[str, str]) -> dict[str, str]:
 def _caption(entry: Any, place: str, separator: str) -> str:
     if not isinstance(entry, dict):
         raise DatasetError(f"{place} is no object; write {{'caption': ..., 'tags': ...}}")
-    parts = [entry.get("caption"), entry.get("tags")]
+    parts = [entry.get("caption", entry.get("text")), entry.get("tags")]
     parts = [separator.join(map(str, part)) if isinstance(part, (list, dict)) else part for part in parts]
     if any(part is not None and not isinstance(part, str) for part in parts):
         raise DatasetError(f"{place}: caption and tags must be text")

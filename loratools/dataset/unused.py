@@ -25,6 +25,7 @@ _UNREAD_KINDS = frozenset(  # pictures that Pillow alone does not read, or that 
     }
 )
 _TEXTS = frozenset({".txt", ".caption"})
+_LISTS = frozenset({".json", ".jsonl"})
 
 
 def unused_files(folder: Path, used: Collection[Path]) -> Iterator[str]:
@@ -32,12 +33,15 @@ def unused_files(folder: Path, used: Collection[Path]) -> Iterator[str]:
     unused = [path for path in files_in(folder) if path not in used]
     pictures = [path for path in unused if path.suffix.lower() in _UNREAD_KINDS]
     texts = [path for path in unused if path.suffix.lower() in _TEXTS]
-    others = [path for path in unused if path not in pictures and path not in texts]
+    lists = [path for path in unused if path.suffix.lower() in _LISTS]
+    others = [path for path in unused if path.suffix.lower() not in _UNREAD_KINDS | _TEXTS | _LISTS]
     parts = []
     if pictures:
         parts.append(f"{_by_suffix(pictures)}, pictures of a kind that is not read (save them as PNG or JPEG)")
     if texts:
         parts.append(f"{_by_suffix(texts)} named after no picture ({_first(texts)})")
+    if lists:
+        parts.append(f"{_by_suffix(lists)} ({_first(lists)}; if it lists captions, name it as metadata_file)")
     if others:
         parts.append(f"{_by_suffix(others)} ({_first(others)})")
     if parts:

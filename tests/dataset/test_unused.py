@@ -49,6 +49,18 @@ def test_files_that_are_not_used_are_named_once_with_counts(tmp_path: Path) -> N
     )
 
 
+def test_a_list_of_captions_that_is_not_named_is_told(tmp_path: Path) -> None:
+    root = save(tmp_path / "10_ink", "0.png")
+    (root / "0.txt").unlink()
+    (root / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "1girl"}\n')
+    scanned = read(root)
+    assert scanned.items[0].caption == "ink" and scanned.notes[1:] == (
+        f"left out in {root}: 1 .jsonl (metadata.jsonl; if it lists captions, name it as metadata_file)",
+    )
+    scanned = read(root, metadata_file=root / "metadata.jsonl")
+    assert scanned.items[0].caption == "1girl" and scanned.notes == ()
+
+
 def test_folders_that_are_not_read_are_named_at_any_depth(tmp_path: Path) -> None:
     root = tmp_path / "img"
     (

@@ -164,7 +164,10 @@ class TrainConfig(
             folder = Path(listed).with_suffix("") if isinstance(listed, (str, Path)) else None
         if not isinstance(folder, (str, Path)):
             return value
-        return {**value, "name": (windows_path(folder) or Path(folder)).name}
+        path = windows_path(folder) or Path(folder)
+        if path.name in ("", ".."):  # the current folder, or the one above it
+            path = Path(folder).resolve()
+        return {**value, "name": path.name}
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:

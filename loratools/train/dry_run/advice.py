@@ -23,6 +23,7 @@ from loratools.train.dry_run.repeats import (
     MOST,
     MOST_MAIN,
     PictureClass,
+    changes,
     fulfilling,
     picture_classes,
 )
@@ -150,9 +151,8 @@ def _by_guide_004(config: TrainConfig, dataset: Dataset) -> Iterator[str]:
         if plan is None:
             yield "no repeats fulfil all of guide 004's rules for these numbers of images; take some out, or add some"
         else:
-            changes = [each.advice(new) for each, new in zip(classes, plan, strict=True) if new != each.repeats]
             count = sum(each.images * new for each, new in zip(classes, plan, strict=True))
-            yield f"to fulfil guide 004's rules {', '.join(changes)}: {count} images x repeats"
+            yield f"to fulfil guide 004's rules {changes(classes, plan)}: {count} images x repeats"
     if config.epochs < 8:
         yield f"{config.epochs} epochs; guide 004 asks for 8 or more to choose from"
 

@@ -45,13 +45,6 @@ class PictureClass:
         """Images x repeats."""
         return self.images * self.repeats
 
-    def advice(self, repeats: int) -> str:
-        """What to do for ``repeats``."""
-        if not self.by_name:
-            return f"set the repeats of {self.path.name or self.path} to {repeats}"
-        number, word = folder_repeats(self.path) or (0, self.path.name)
-        return f"rename {number}_{word} to {repeats}_{word}"
-
 
 def picture_classes(dataset: Dataset) -> list[PictureClass]:
     """The classes of a run: its folders but for regularisation images, those shown most often first."""
@@ -75,6 +68,24 @@ def fulfilling(classes: Sequence[PictureClass], factor: float) -> tuple[int, ...
     plans = _with_faces(classes, factor) if any(each.faces for each in classes) else _without_faces(classes, factor)
     best = min(plans, default=None)
     return best[2] if best else None
+
+
+def changes(classes: Sequence[PictureClass], plan: Sequence[int]) -> str:
+    """What to do for a plan: which folders to rename, and whose repeats to set."""
+    renamed, set_to = list[str](), list[str]()
+    for each, repeats in zip(classes, plan, strict=True):
+        name = each.path.name or str(each.path)
+        number = folder_repeats(each.path) if each.by_name else None
+        if repeats != each.repeats and number is not None:
+            renamed.append(f"{number.repeats}_{number.word} to {repeats}_{number.word}")
+        elif repeats != each.repeats:
+            set_to.append(f"of {name} to {repeats}")
+    parts = [("rename ", renamed), ("set the repeats ", set_to)]
+    return " and ".join(f"{verb}{_listed(names)}" for verb, names in parts if names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 _Plan = tuple[float, int, tuple[int, ...]]  # how far from 4 to 1, sum of the repeats, the repeats

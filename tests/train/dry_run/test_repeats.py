@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,8 +62,7 @@ def test_a_run_is_advised_what_its_own_rules_accept(pictures: Callable[..., Path
         return [text for text in advice(config, read_dataset(config, (64, 64))) if "guide 004" in text]
 
     (plan,) = [text for text in advised() if text.startswith("to fulfil")]
-    for change in plan.removeprefix("to fulfil guide 004's rules ").split(":")[0].split(", "):
-        before, after = change.removeprefix("rename ").split(" to ")
+    for before, after in re.findall(r"(\d+_\w+) to (\d+_\w+)", plan):
         (root / before).rename(root / after)
     assert advised() == []
 
