@@ -21,7 +21,8 @@ _DIFFUSERS_WORDS = ("transformer.", "unet.")
 
 @dataclass(frozen=True)
 class Converted:
-    """A file that was rewritten: what it was and is, and ``error``, what the cast to its storage type lost."""
+    """A file that was rewritten: what it was and is, ``error``, what the cast to its storage type lost, and how many
+    modules were ``padded`` with zeros to ``rank``, the highest of the file."""
 
     source: Path
     path: Path
@@ -32,6 +33,8 @@ class Converted:
     carried: int
     digest: str
     error: float
+    padded: int
+    rank: int
 
     def json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -45,13 +48,16 @@ class Converted:
             "carried": self.carried,
             "digest": self.digest,
             "error": self.error,
+            "padded": self.padded,
+            "rank": self.rank,
         }
 
     def text(self) -> str:
         """One line."""
+        padded = f", {self.padded} of them padded with zeros to one rank (at most {self.rank})" if self.padded else ""
         carried = f", {self.carried} unknown keys carried" if self.carried else ""
         return (
-            f"{self.path}  {self.family} in {self.style} style, {self.modules} modules, {self.dtype}, "
+            f"{self.path}  {self.family} in {self.style} style, {self.modules} modules{padded}, {self.dtype}, "
             f"error {self.error:.2e}{carried}"
         )
 
@@ -146,4 +152,6 @@ def _report(adapter: Adapter, written: Written, style: Style, dtype: str) -> Con
         carried=len(adapter.carried),
         digest=written.digest,
         error=written.error,
+        padded=written.padded,
+        rank=written.rank,
     )

@@ -41,7 +41,8 @@ def command(
     """Rewrite a LoRA file (or a PEFT folder) in kohya's or Diffusers' style; its differences stay the same.
 
     Every kind is lowered to plain factors with the scale folded in, so that LoHa, LoKr and Tucker files load where
-    only LoRA does. kohya is what WebUIs and ComfyUI read; diffusers needs no alpha and loads exactly.
+    only LoRA does. kohya is what WebUIs and ComfyUI read; diffusers needs no alpha, and its modules are padded with
+    zeros to one rank, because diffusers before 0.40 scales mixed ranks wrongly.
 
     \b
       loratools convert style.safetensors -o style_diffusers.safetensors --to diffusers
