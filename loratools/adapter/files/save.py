@@ -22,6 +22,7 @@ from loratools import files
 from loratools.adapter.algebra.lowrank import Delta
 from loratools.adapter.architectures.header_words import MODEL
 from loratools.adapter.architectures.names import family_of
+from loratools.adapter.files.base_facts import architecture_of
 from loratools.adapter.files.encode import CastError, Slot, Style, bundled, encode, kohya_slots, lay_out
 from loratools.adapter.files.metadata import ERROR, KEY, Provenance, guard_overwrite
 from loratools.adapter.files.passthrough import Carried, Held
@@ -241,7 +242,8 @@ def _metadata(
     if kind.network is not None and MODEL not in texts:  # else its family's name would not be true of it
         texts.setdefault("ss_base_model_version", kind.base_model_version)
         texts.setdefault("ss_v2", str(family == "sd2"))
-        texts.setdefault("modelspec.architecture", kind.architecture)
+        if architecture := architecture_of(kind, texts):
+            texts.setdefault("modelspec.architecture", architecture)
     texts.setdefault("modelspec.sai_model_spec", "1.0.1")
     texts.setdefault("modelspec.title", path.stem)
     factors = [slot for slot in layout.slots if slot.kind != "full"]
