@@ -27,10 +27,10 @@ from loratools.base.sampling.samplers import find_sampler
 from loratools.base.text_model import load_tokenizer
 from loratools.pocket import weights_folder
 from loratools.pocket.architecture import Widths, scheduler_config, text_config, unet_config, vae_config
-from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
-from loratools.preview.record.cells import Settings
+from loratools.preview.plan.jobs import Job, PictureFile, Stack, content_keys_of
+from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.request.options import EngineOptions
-from loratools.preview.request.request import Sampling
+from loratools.preview.request.request import SamplingRequest
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
 from tests.tiny import TINY as SMALL
@@ -130,7 +130,7 @@ class Bench:
             self.scale.weights,
             prompts,
             out=self.work / name,
-            sampling=Sampling(steps=self.scale.steps, cfg=CFG, sampler=SAMPLER),
+            sampling=SamplingRequest(steps=self.scale.steps, cfg=CFG, sampler=SAMPLER),
             options=options,
             force=True,
             on_picture=lambda done, total: at.append((time.perf_counter() - start, done)),
@@ -207,7 +207,7 @@ def pipeline(base: Base) -> Any:
 
 
 def stacks_of(rows: Sequence[GridRow], weights: Sequence[float]) -> list[Stack]:
-    return [Stack(row.deltas, weight, row.label, marks_of(row.deltas)) for row in rows for weight in weights]
+    return [Stack(row.deltas, weight, row.label, content_keys_of(row.deltas)) for row in rows for weight in weights]
 
 
 def jobs(
@@ -225,8 +225,8 @@ def jobs(
                         stack,
                         prompt,
                         seed,
-                        Wanted(place, key, "", {"key": key}),
-                        Settings(bench.scale.steps, CFG, SAMPLER, bench.base.resolution),
+                        PictureFile(place, key, "", {"key": key}),
+                        SamplingSettings(bench.scale.steps, CFG, SAMPLER, bench.base.resolution),
                     )
                 )
     return made

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools import __version__
-from loratools.base.sampling.noise_kinds import KINDS, OWN, RNG, kind_of
+from loratools.base.sampling.noise_kinds import NOISE_KINDS, OWN, RNG, kind_of
 from loratools.base.sampling.samplers import split_name
 from loratools.blocks import tokens
 from loratools.files import replacing, utf8_text
@@ -142,7 +142,7 @@ class Parameters:
     @property
     def noise(self) -> str:
         """The kind of noise: our own for our pictures; for the WebUI's that of ``RNG``, which is a GPU's by default."""
-        if self.pairs.get(_NOISE) in KINDS:
+        if self.pairs.get(_NOISE) in NOISE_KINDS:
             return self.pairs[_NOISE]
         return OWN if self.pairs.get("Version", "").startswith("loratools") else kind_of(self.pairs.get("RNG"))
 

@@ -27,7 +27,7 @@ from loratools.imaging.lettering import Lettering
 from loratools.ops.merging.terms import Term
 from loratools.ops.text_table import table
 from loratools.preview.request.options import EngineOptions
-from loratools.preview.request.request import Sampling
+from loratools.preview.request.request import SamplingRequest
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
 
@@ -113,7 +113,7 @@ def analyze_effect(
     weight: float = 1.0,
     nudge: float = 0.0,
     label: str = "",
-    sampling: Sampling | None = None,
+    sampling: SamplingRequest | None = None,
     options: EngineOptions | None = None,
     progress: bool = False,
     on_picture: Callable[[int, int], None] | None = None,

@@ -131,7 +131,7 @@ def kohya_weights(family: str) -> dict[str, FusedWeight]:
 def canonical_name(stem: str, family: str) -> str | None:
     """The canonical name of the one module that a stem, in any spelling, holds whole; else None."""
     fused = resolve(stem, family)
-    return fused.names[0] if fused is not None and fused.cut == "whole" else None
+    return fused.names[0] if fused is not None and fused.split == "whole" else None
 
 
 def known_canonical(name: str, family: str) -> bool:

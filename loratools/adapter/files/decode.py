@@ -32,7 +32,7 @@ _ROLES = {
 }  # fmt: skip
 
 # PEFT writes the adapter's own name between these and the rest: lora_A.default.weight
-_NAMED = {
+_ROLES_AROUND_ADAPTER_NAME = {
     ("lora_A", "weight"): "down",
     ("lora_B", "weight"): "up",
     ("lora_B", "bias"): "up_bias",
@@ -162,7 +162,7 @@ def decode(
     if family == UNKNOWN.name:
         _refuse_two_spellings(path, pieces)
     if leftover and not allow_unknown:
-        raise UnknownKeysError(_unknown_message(path, leftover, family))
+        raise UnknownKeysError(_unknown_message(path, leftover, family), allowable=True)
     return Decoded(identity, family, dict(sorted(pieces.items())), tuple(sorted(leftover)))
 
 
@@ -203,7 +203,7 @@ def _role(suffix: str) -> str | None:
     role = _ROLES.get(suffix) or _AFTER_LORA.get(suffix)
     if role is None and suffix.count(".") == 2:
         first, _, last = suffix.split(".")
-        return _NAMED.get((first, last))
+        return _ROLES_AROUND_ADAPTER_NAME.get((first, last))
     return role
 
 
@@ -357,7 +357,7 @@ def _unknown_message(path: Path, keys: list[str], family: str) -> str:
     what = f" ({embeddings} of them bundled textual-inversion embeddings)" if embeddings else ""
     return (
         f"{path} has {len(keys)} keys{what} that mean nothing in {family_of(family).title}: {_listed(keys)}; "
-        "nothing is dropped in silence: --allow-unknown carries them through untouched"
+        "nothing is dropped in silence"
     )
 
 

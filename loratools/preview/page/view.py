@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from loratools.preview.record.grid import Grid, Picture, RowInfo, Score
+from loratools.preview.record.grid import Grid, Picture, PictureScore, RowInfo
 
 _HELD = ("prompt", "negative", "seed", "size")  # kinds of axes
 
@@ -49,7 +49,7 @@ class Shot:
     parameters: str
     badge: str = ""
     verdict: tuple[str, str] | None = None
-    scores: tuple[Score, ...] = ()
+    scores: tuple[PictureScore, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
     from loratools.preview.request.arrange import Arrangement
     from loratools.preview.request.options import EngineOptions, ScoreRequest, SheetOptions
-    from loratools.preview.request.request import GridRequest, Sampling
+    from loratools.preview.request.request import GridRequest, SamplingRequest
     from loratools.preview.request.rows import GridRow
 
 
@@ -78,12 +78,12 @@ class GridStep:
         return [RowText(text, terms.specs) for text, place, terms in self.named if place[0] == "rows"]
 
     @property
-    def sampling(self) -> Sampling:
+    def sampling(self) -> SamplingRequest:
         """How pictures are sampled."""
-        from loratools.preview.request.request import Sampling
+        from loratools.preview.request.request import SamplingRequest
 
         settings, size = self.settings, self.axes.size
-        return Sampling(
+        return SamplingRequest(
             settings.negative or None,
             settings.steps,
             settings.cfg,
