@@ -162,7 +162,7 @@ def decode(
     if family == UNKNOWN.name:
         _refuse_two_spellings(path, pieces)
     if leftover and not allow_unknown:
-        raise UnknownKeysError(_unknown_message(path, leftover, family))
+        raise UnknownKeysError(_unknown_message(path, leftover, family), allowable=True)
     return Decoded(identity, family, dict(sorted(pieces.items())), tuple(sorted(leftover)))
 
 
@@ -358,7 +358,7 @@ def _unknown_message(path: Path, keys: list[str], family: str) -> str:
     what = f" ({embeddings} of them bundled textual-inversion embeddings)" if embeddings else ""
     return (
         f"{path} has {len(keys)} keys{what} that mean nothing in {family_of(family).title}: {_listed(keys)}; "
-        "nothing is dropped in silence: --allow-unknown carries them through untouched"
+        "nothing is dropped in silence"
     )
 
 

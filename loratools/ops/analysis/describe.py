@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,7 +163,7 @@ class Description:
         )
 
 
-def describe(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Description:
+def describe(path: str | os.PathLike[str], *, allow_unknown: bool = False, drop: Sequence[str] = ()) -> Description:
     """Read a LoRA file and describe it; every tensor is read once. A DoRA is described without its base.
 
     Raises:
@@ -172,7 +172,7 @@ def describe(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> De
     """
     from loratools.adapter.files.file import open_adapter
 
-    adapter = open_adapter(path, allow_unknown=allow_unknown)
+    adapter = open_adapter(path, allow_unknown=allow_unknown, drop=drop)
     ranks = _ranks(adapter.kinds, adapter.ranks)
     scheme = shortest_scheme(adapter.family, tuple(adapter))
     alphas = Counter(adapter.alphas.get(name, float(rank)) for name, rank in ranks.items())
@@ -197,13 +197,13 @@ def describe(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> De
     )
 
 
-def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False) -> Description:
+def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False, drop: Sequence[str] = ()) -> Description:
     """Describe a LoRA file by its header alone: no norms, alphas or hashes. Torch is not imported.
 
     Raises:
         FileError, FormatError: as :func:`describe`.
     """
-    source = open_lora_file(path)
+    source = open_lora_file(path, drop)
     tensors = source.header.tensors
     decoded = decode(
         source.path, tensors, source.header.metadata, component=source.component, allow_unknown=allow_unknown

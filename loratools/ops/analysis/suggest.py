@@ -20,6 +20,7 @@ from loratools.adapter.algebra.lowrank import Delta, inner
 from loratools.adapter.algebra.rank import spectrum
 from loratools.adapter.files.epoch_files import epochs
 from loratools.adapter.files.file import Adapter, read
+from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.adapter.parallel import in_order
 from loratools.blocks.scheme import Scheme, full_scheme, shortest_scheme, sorted_blocks
 from loratools.blocks.vector import BlockVector
@@ -128,7 +129,11 @@ class Suggestion:
 
 
 def suggest(
-    style: Path, base_style: Path, gp1: BlockVector | None = None, gp2: BlockVector | None = None
+    style: Path,
+    base_style: Path,
+    gp1: BlockVector | None = None,
+    gp2: BlockVector | None = None,
+    keys: KeyRules = STRICT,
 ) -> Suggestion:
     """Suggest GP2 from the overlap of two LoRAs, and GP1 from the epochs where ``style`` is a training run.
 
@@ -137,13 +142,18 @@ def suggest(
         base_style: a LoRA file, or a run, whose last epoch is taken.
         gp1: the vector that the style will be given, by default all ones; GP2 is measured against it.
         gp2: the guide's, to be shown beside.
+        keys: what is done about keys that no table knows.
     Raises:
         FileError, FormatError: for files that are missing or no LoRA.
         ShapeError: if a module has another shape in the other file.
         BlockError: if they are of different families.
     """
     runs = _epochs(style)
-    adapter, other = read_alike([read(runs[-1]), read(_epochs(base_style)[-1])])
+
+    def opened(path: Path) -> Adapter:
+        return read(path, None, keys.allow_unknown, keys.drop)
+
+    adapter, other = read_alike([opened(runs[-1]), opened(_epochs(base_style)[-1])])
     if full_scheme(adapter.family) is not full_scheme(other.family):
         raise BlockError(f"{style} is of {adapter.family} and {base_style} of {other.family}; their blocks differ")
     adapter, other = one_spelling([adapter, other])
@@ -151,7 +161,9 @@ def suggest(
         raise no_common_module(style, base_style)
     scheme = shortest_scheme(adapter.family, [*adapter, *other])
     blocks = align(adapter, other, scheme)
-    growth = measure_growth(read_alike([read(path) for path in runs], adapter.family), scheme) if len(runs) > 2 else {}
+    growth = (
+        measure_growth(read_alike([opened(path) for path in runs], adapter.family), scheme) if len(runs) > 2 else {}
+    )
     names = scheme.names or tuple(blocks)
     guide = {name: gp1.weights.get(name, 1.0) if gp1 is not None else 1.0 for name in names}
     ours = {name: weight * (growth[name].factor if name in growth else 1.0) for name, weight in guide.items()}
