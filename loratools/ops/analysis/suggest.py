@@ -22,7 +22,7 @@ from loratools.adapter.files.epoch_files import epochs
 from loratools.adapter.files.file import Adapter, read
 from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.adapter.parallel import in_order
-from loratools.blocks.scheme import SCHEMES, UNKNOWN, Scheme, full_scheme, sorted_blocks
+from loratools.blocks.scheme import UNKNOWN, Scheme, full_scheme, shortest_scheme, sorted_blocks
 from loratools.blocks.vector import BlockVector
 from loratools.errors import BlockError, FileError, ShapeError
 from loratools.ops.merging.one_model import read_alike
@@ -165,7 +165,7 @@ def suggest(
     adapter, other = one_spelling([adapter, other])
     if not set(adapter) & set(other):
         raise no_common_module(style, base_style)
-    scheme = _scheme([adapter, other])
+    scheme = shortest_scheme(adapter.family, [*adapter, *other])
     blocks = align(adapter, other, scheme)
     growth = (
         measure_growth(read_alike([opened(path) for path in runs], adapter.family), scheme) if len(runs) > 2 else {}
@@ -307,15 +307,6 @@ def _epochs(run: Path) -> list[Path]:
     if not run.exists() and not run.parent.exists():
         raise FileError(f"there is no {run}; give a LoRA file or a training run's folder")
     return [epoch.path for epoch in epochs(run)]
-
-
-def _scheme(adapters: Sequence[Adapter]) -> Scheme:
-    """The shortest scheme of the family that has a block for all that the full one has a block for."""
-    full = full_scheme(adapters[0].family)
-    placed = [name for adapter in adapters for name in adapter if full.block_of(name) is not None]
-    fitting = [scheme for scheme in SCHEMES.values() if adapters[0].family in scheme.families]
-    fitting = [scheme for scheme in fitting if all(scheme.block_of(name) is not None for name in placed)]
-    return min(fitting, key=len, default=full)
 
 
 def _shown(value: float | None) -> str:
