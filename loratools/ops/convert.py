@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ def convert(
     dtype: str | None = None,
     base: Weights | None = None,
     allow_unknown: bool = False,
+    drop: Sequence[str] = (),
     force: bool = False,
     owner: str | None = None,
     recipe: Mapping[str, Any] | None = None,
@@ -81,6 +82,7 @@ def convert(
         dtype: ``fp16``, ``bf16`` or ``fp32``; the source's own if None (the widest of several).
         base: the weights that a DoRA was trained on; its differences are then written as full ones.
         allow_unknown: carry keys that no table knows through untouched.
+        drop: names of tensors, or patterns, that are left out.
         force: overwrite a file that ``owner`` did not write.
         owner: the recipe step or command that may write this file again; the same conversion if None.
         recipe: the recipe that the conversion is of, for the header.
@@ -88,7 +90,7 @@ def convert(
         FormatError: for a file of a model that no table knows, unless it is in that style already.
         LoratoolsError: of the kinds that ``read`` and ``write`` name.
     """
-    adapter = read(source, base, allow_unknown)
+    adapter = read(source, base, allow_unknown, drop)
     if adapter.family == UNKNOWN.name:
         _check_style(adapter, style)
     chosen = dtype or _own_dtype(adapter)

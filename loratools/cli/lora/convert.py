@@ -13,9 +13,9 @@ from loratools.cli.options import (
     base_weights,
     force_option,
     json_option,
+    key_options,
     print_json,
     safetensors_out,
-    unknown_option,
 )
 
 
@@ -25,7 +25,7 @@ from loratools.cli.options import (
 @click.option("--to", "style", required=True, type=click.Choice(["kohya", "diffusers"]), help="How keys are spelled.")
 @click.option("--dtype", type=DTYPES, help="Storage type.  [default: the file's own]")
 @base_option
-@unknown_option
+@key_options
 @json_option
 @force_option
 def command(
@@ -35,6 +35,7 @@ def command(
     dtype: str | None,
     base: str | None,
     allow_unknown: bool,
+    drop: tuple[str, ...],
     as_json: bool,
     force: bool,
 ) -> None:
@@ -52,6 +53,13 @@ def command(
 
     target = safetensors_out(out)
     made = convert(
-        source, target, style=style, dtype=dtype, base=base_weights(base), allow_unknown=allow_unknown, force=force
+        source,
+        target,
+        style=style,
+        dtype=dtype,
+        base=base_weights(base),
+        allow_unknown=allow_unknown,
+        drop=drop,
+        force=force,
     )
     print_json(made.json()) if as_json else click.echo(made.text())
