@@ -121,8 +121,8 @@ class Distances:
         return costs
 
     def _from(self, place: int) -> tuple[Costs, Costs]:
-        """Costs (n,) of going from the stack at ``place``: of modules whose content changes, and of all others that change
-        if the weight does."""
+        """Costs (n,) of going from the stack at ``place``: of modules whose content changes, and of all others that
+        change if the weight does."""
         if place not in self._known:
             here = self._contents[place]
             differs, gone = self._contents != here, self._contents == 0
