@@ -39,7 +39,7 @@ from loratools.pocket.judge import shipped_judge
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
 from loratools.preview.sheet.strip import Column, write_strip
-from loratools.recipe.steps.pictures.grid_judge import Score, mean_score
+from loratools.recipe.steps.pictures.grid_judge import JudgeScore, mean_score
 from loratools.train.basestyle.basestyle import basestyle
 from loratools.train.config.read import read_config
 from loratools.train.trainer import train
@@ -85,7 +85,7 @@ class Unit:
 
     style: str
     seed: int
-    scores: dict[str, Score]
+    scores: dict[str, JudgeScore]
     grid: GridResult
     seconds: float
 
@@ -225,7 +225,7 @@ def _without(block: str) -> BlockVector:
     return BlockVector(SD1_17, {name: 0.0 if name == block else 1.0 for name in _BLOCKS})
 
 
-def _score(paths: Sequence[Path], prompts: Sequence[str], style: str) -> Score:
+def _score(paths: Sequence[Path], prompts: Sequence[str], style: str) -> JudgeScore:
     from PIL import Image
 
     images = []
@@ -235,7 +235,7 @@ def _score(paths: Sequence[Path], prompts: Sequence[str], style: str) -> Score:
     return mean_score(shipped_judge(images), prompts, style)
 
 
-def value(score: Score, what: str) -> float:
+def value(score: JudgeScore, what: str) -> float:
     """``style``, ``obedience``, ``defects``, or a defect's grade by its name."""
     return float(score.faults[what]) if what in score.faults else float(getattr(score, what))
 

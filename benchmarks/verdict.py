@@ -17,7 +17,7 @@ from PIL import Image
 
 from loratools.pocket.judge import Reading, shipped_judge
 from loratools.preview.judge.scores import asked_tags
-from loratools.preview.judge.verdict import Look, judge_looks, read_pixels
+from loratools.preview.judge.verdict import PictureMeasures, judge_pictures, read_pixels
 from loratools.preview.record.folder import read_grid
 from loratools.preview.record.grid import Grid, Picture
 
@@ -45,7 +45,9 @@ def cells(folder: Path) -> Iterator[tuple[str, str, str]]:
         own, base = grid.cell(row, weight), grid.cell(row, 0.0)
         if weight > 0 and own and len(own) == len(base):
             pixels = {at: [read_pixels(folder / p.file) for p in part] for at, part in ((0.0, base), (weight, own))}
-            verdict = judge_looks({weight: [Look(picture) for picture in own] for weight, own in pixels.items()})
+            verdict = judge_pictures(
+                {weight: [PictureMeasures(picture) for picture in own] for weight, own in pixels.items()}
+            )
             answer = (
                 "breaks" if verdict.breaks is not None else "strays" if "another picture" in verdict.text else "holds"
             )

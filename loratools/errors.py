@@ -49,7 +49,15 @@ class FormatError(LoratoolsError):
 
 
 class UnknownKeysError(FormatError):
-    """A LoRA file holds tensor names that no table knows; nothing is dropped in silence."""
+    """A LoRA file holds tensor names that no table knows; nothing is dropped in silence.
+
+    ``allowable`` tells whether the file can be read once the keys are allowed or dropped: those of a kind that is no
+    sum (OFT and its like) cannot.
+    """
+
+    def __init__(self, message: str, *, allowable: bool = False) -> None:
+        super().__init__(message)
+        self.allowable = allowable
 
 
 class NeedsBaseError(FormatError):

@@ -27,10 +27,10 @@ from loratools.base.sampling.samplers import find_sampler
 from loratools.base.text_model import load_tokenizer
 from loratools.pocket import weights_folder
 from loratools.pocket.architecture import Widths, scheduler_config, text_config, unet_config, vae_config
-from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
-from loratools.preview.record.cells import Settings
+from loratools.preview.plan.jobs import Job, PictureFile, Stack, content_keys_of
+from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.request.options import EngineOptions
-from loratools.preview.request.request import Sampling
+from loratools.preview.request.request import SamplingRequest
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
 from tests.tiny import TINY as SMALL
@@ -71,8 +71,30 @@ class Scale:
     repeats: int
 
 
-FULL = Scale(SD15, 49408, 32, 10, tuple(n / 10 for n in range(11)), 20, 2, 2, 8, 8)
-TINY = Scale(SMALL, 2000, 2, 2, (0.0, 0.5, 1.0), 2, 1, 1, 2, 2)
+FULL = Scale(
+    widths=SD15,
+    vocabulary=49408,
+    rank=32,
+    epochs=10,
+    weights=tuple(n / 10 for n in range(11)),
+    steps=20,
+    theirs=2,
+    four=2,
+    shard=8,
+    repeats=8,
+)
+TINY = Scale(
+    widths=SMALL,
+    vocabulary=2000,
+    rank=2,
+    epochs=2,
+    weights=(0.0, 0.5, 1.0),
+    steps=2,
+    theirs=1,
+    four=1,
+    shard=2,
+    repeats=2,
+)
 
 
 @dataclass(frozen=True)
@@ -130,7 +152,7 @@ class Bench:
             self.scale.weights,
             prompts,
             out=self.work / name,
-            sampling=Sampling(steps=self.scale.steps, cfg=CFG, sampler=SAMPLER),
+            sampling=SamplingRequest(steps=self.scale.steps, cfg=CFG, sampler=SAMPLER),
             options=options,
             force=True,
             on_picture=lambda done, total: at.append((time.perf_counter() - start, done)),
@@ -167,7 +189,17 @@ def random_base(scale: Scale, device: torch.device, dtype: torch.dtype) -> Base:
         part.to(device).eval().requires_grad_(False)
     side = widths.resolution
     return Base(
-        unet, vae, (encoder,), (tokenizer,), scheduler_config(), "sd1", "0" * 64, "random", (side, side), device, dtype
+        unet=unet,
+        vae=vae,
+        text_encoders=(encoder,),
+        tokenizers=(tokenizer,),
+        scheduler_config=scheduler_config(),
+        family="sd1",
+        digest="0" * 64,
+        name="random",
+        resolution=(side, side),
+        device=device,
+        dtype=dtype,
     )
 
 
@@ -207,7 +239,7 @@ def pipeline(base: Base) -> Any:
 
 
 def stacks_of(rows: Sequence[GridRow], weights: Sequence[float]) -> list[Stack]:
-    return [Stack(row.deltas, weight, row.label, marks_of(row.deltas)) for row in rows for weight in weights]
+    return [Stack(row.deltas, weight, row.label, content_keys_of(row.deltas)) for row in rows for weight in weights]
 
 
 def jobs(
@@ -225,8 +257,8 @@ def jobs(
                         stack,
                         prompt,
                         seed,
-                        Wanted(place, key, "", {"key": key}),
-                        Settings(bench.scale.steps, CFG, SAMPLER, bench.base.resolution),
+                        PictureFile(place, key, "", {"key": key}),
+                        SamplingSettings(bench.scale.steps, CFG, SAMPLER, bench.base.resolution),
                     )
                 )
     return made

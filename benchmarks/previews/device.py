@@ -18,7 +18,7 @@ from loratools.base.sampling.sample import compiled_unet, plain_unet
 from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
 from loratools.ops.merging.terms import Term
-from loratools.preview.plan.jobs import Stack, marks_of
+from loratools.preview.plan.jobs import Stack, content_keys_of
 from loratools.preview.render.engine import Engine
 from loratools.preview.render.memory import need
 from loratools.preview.render.picture_store import PictureStore
@@ -135,29 +135,29 @@ def patching(bench: Bench) -> Figures:
     before = {name: modules[name].weight.clone() for name in rows[0].deltas}  # type: ignore[operator]
     patcher = Patcher(bench.base)
     for row in rows:
-        patcher.patch(row.deltas, 1.0, marks_of(row.deltas))
+        patcher.patch(row.deltas, 1.0, content_keys_of(row.deltas))
     bench.sync()
     start = time.perf_counter()
     count = 200 if bench.device.type == "cuda" else 2
     for n in range(count):
-        patcher.patch(rows[0].deltas, 0.1 + 0.001 * n, marks_of(rows[0].deltas))
+        patcher.patch(rows[0].deltas, 0.1 + 0.001 * n, content_keys_of(rows[0].deltas))
     bench.sync()
     yield Figure(
         f"a move of {len(before)} modules to another weight", 1000 * (time.perf_counter() - start) / count, "ms"
     )
     start = time.perf_counter()
     for n in range(count):
-        patcher.patch(rows[n % 2].deltas, 1.0, marks_of(rows[n % 2].deltas))
+        patcher.patch(rows[n % 2].deltas, 1.0, content_keys_of(rows[n % 2].deltas))
     bench.sync()
     yield Figure("a move to another epoch whose factors are kept", 1000 * (time.perf_counter() - start) / count, "ms")
     for n in range(1000 - 2 * count if bench.device.type == "cuda" else 2):
-        patcher.patch(rows[n % 2].deltas, (n % 7) / 3 - 1, marks_of(rows[n % 2].deltas))
+        patcher.patch(rows[n % 2].deltas, (n % 7) / 3 - 1, content_keys_of(rows[n % 2].deltas))
     patcher.restore()
     same = all(torch.equal(modules[name].weight, value) for name, value in before.items())  # type: ignore[arg-type]
     yield Figure("W0 bit-identical after a thousand moves (1 = yes)", float(same), "", "1", same)
     start = time.perf_counter()
     fresh = GridRow.of_file(read(bench.files[-1]))
-    patcher.patch(fresh.deltas, 1.0, marks_of(fresh.deltas))
+    patcher.patch(fresh.deltas, 1.0, content_keys_of(fresh.deltas))
     bench.sync()
     yield Figure("a move to an epoch that is still on disk", 1000 * (time.perf_counter() - start), "ms")
     patcher.free()
@@ -170,7 +170,7 @@ def edit(bench: Bench) -> Figures:
     blocks = []
     for vector in vectors:
         row = GridRow.of_terms([Term(adapter, 1.0, vector, label="style")], "style")
-        blocks.append(Stack(row.deltas, 1.0, row.digest(), marks_of(row.deltas)))
+        blocks.append(Stack(row.deltas, 1.0, row.digest(), content_keys_of(row.deltas)))
     whole = stacks_of([GridRow.of_file(adapter)], (0.9, 0.8))
     with Engine(bench.base, EngineOptions(batch=1)) as engine:
         plain = alternate(bench, engine, [Stack(), Stack()], "plain")

@@ -34,7 +34,7 @@ from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
 from loratools.pocket import weights_folder
 from loratools.preview.request.options import EngineOptions
-from loratools.preview.request.request import Sampling
+from loratools.preview.request.request import SamplingRequest
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import render_grid
 
@@ -146,7 +146,7 @@ def merge(bench: Bench) -> Figures:
             PROMPTS[:2],
             out=bench.work / f"merge-{name}",
             seeds=(1, 2),
-            sampling=Sampling(steps=bench.scale.steps, cfg=CFG, sampler=SAMPLER),
+            sampling=SamplingRequest(steps=bench.scale.steps, cfg=CFG, sampler=SAMPLER),
             force=True,
         )
         live, file, plain = (
@@ -185,7 +185,7 @@ def cpu(bench: Bench) -> Figures:
             prompts,
             out=bench.work / f"cpu-{size}",
             seeds=own,
-            sampling=Sampling(steps=steps, cfg=CFG, sampler=SAMPLER),
+            sampling=SamplingRequest(steps=steps, cfg=CFG, sampler=SAMPLER),
             force=True,
         )
         ours = (time.perf_counter() - start) / result.rendered

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools import __version__
-from loratools.base.sampling.noise_kinds import KINDS, OWN, RNG, kind_of
+from loratools.base.sampling.noise_kinds import NOISE_KINDS, OWN, RNG, kind_of
 from loratools.base.sampling.samplers import split_name
 from loratools.blocks import tokens
 from loratools.files import replacing, utf8_text
@@ -142,7 +142,7 @@ class Parameters:
     @property
     def noise(self) -> str:
         """The kind of noise: our own for our pictures; for the WebUI's that of ``RNG``, which is a GPU's by default."""
-        if self.pairs.get(_NOISE) in KINDS:
+        if self.pairs.get(_NOISE) in NOISE_KINDS:
             return self.pairs[_NOISE]
         return OWN if self.pairs.get("Version", "").startswith("loratools") else kind_of(self.pairs.get("RNG"))
 
@@ -154,9 +154,19 @@ def parameters(text: str) -> Parameters:
     ``Negative prompt:`` at the start of a line is the negative prompt.
     """
     *lines, last = text.strip().split("\n")
-    pairs = _PAIR.findall(last)
+    pairs = read_pairs(last)
     if len(pairs) < _LEAST_PAIRS:
-        lines, pairs = [*lines, last], []
+        lines, pairs = [*lines, last], {}
+    return Parameters(*prompt_sides(lines), pairs)
+
+
+def read_pairs(line: str) -> dict[str, str]:
+    """The pairs in a line of ``Key: value``; values in double quotes are JSON strings."""
+    return {key: _unquoted(value) for key, value in _PAIR.findall(line)}
+
+
+def prompt_sides(lines: Iterable[str]) -> tuple[str, str]:
+    """The prompt, and the negative prompt that follows ``Negative prompt:`` at the start of a line."""
     sides: tuple[list[str], list[str]] = [], []
     negative = False
     for line in map(str.strip, lines):
@@ -164,7 +174,7 @@ def parameters(text: str) -> Parameters:
             negative, line = True, line.removeprefix(_NEGATIVE).strip()
         if line or sides[negative]:
             sides[negative].append(line)
-    return Parameters("\n".join(sides[0]), "\n".join(sides[1]), {key: _unquoted(value) for key, value in pairs})
+    return "\n".join(sides[0]), "\n".join(sides[1])
 
 
 def _unquoted(value: str) -> str:

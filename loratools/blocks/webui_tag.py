@@ -107,6 +107,9 @@ def read_tag(text: str) -> TagFields:
     if len(fields.words) > 1:
         first, second = (fields.at(span) for span in fields.words[:2])
         raise BlockError(f"'{clip(text)}' holds both '{first}' and '{second}'; one of them is a vector")
+    if fields.words and (key := next((key for key in _VECTOR if key in fields.options), None)) is not None:
+        word = fields.at(fields.words[0])
+        raise BlockError(f"'{clip(text)}' holds both '{word}', which is no number, and {key}=; one of them is a vector")
     numbers = fields.numbers[:2]
     multipliers = [float(fields.at(span)) for span in numbers]
     te = _number(fields, "te", multipliers[0] if numbers else 1.0)

@@ -14,13 +14,40 @@ from typing import Any, NoReturn
 import click
 
 from loratools.cli.commands import COMMANDS
-from loratools.errors import LoratoolsError, did_you_mean
+from loratools.errors import LoratoolsError, NeedsBaseError, UnknownKeysError, did_you_mean
 
 DONE, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 130, 141
 
 
+class DoraBase(click.Option):
+    """``--base`` of a command that reads a DoRA by it, and not only something else of that name."""
+
+
 class Command(click.Command):
-    """A command that takes ``--debug`` after its name too."""
+    """A command that takes ``--debug`` after its name too, and says which of its options help against an error."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run; of an error that an option helps against, the option is added to the message."""
+        try:
+            return super().invoke(ctx)
+        except (UnknownKeysError, NeedsBaseError) as error:
+            error.args = (f"{error}{self._remedy(error)}",)
+            raise
+
+    def _remedy(self, error: UnknownKeysError | NeedsBaseError) -> str:
+        """What helps: an option where this command has one, else another command that does."""
+        if isinstance(error, NeedsBaseError):
+            if any(isinstance(param, DoraBase) for param in self.params):
+                return " with --base"
+            return ": `loratools convert FILE -o OUT --to kohya --base BASE` makes a LoRA of it"
+        if not error.allowable:
+            return ""
+        if any("--allow-unknown" in param.opts for param in self.params):
+            return ": --allow-unknown carries them through untouched, --drop KEYS leaves them out"
+        return (
+            ": in a recipe, allow_unknown: true at the step carries them through untouched; or write the file without "
+            "them, `loratools convert FILE -o OUT --to kohya --drop KEYS`"
+        )
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         debug = click.Option(["--debug"], is_flag=True, expose_value=False, hidden=True)

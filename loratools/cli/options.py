@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from loratools.cli.app import fail_usage
+from loratools.cli.app import DoraBase, fail_usage
 from loratools.dtypes import DTYPE_NAMES
 from loratools.errors import FileError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from loratools.adapter.files.lora_file import KeyRules
 
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.IGNORECASE)
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -70,18 +72,31 @@ def size_bytes(text: str, option: str) -> int:
     return int(float(match["number"]) * 1024 ** _UNITS[match["unit"].upper()])
 
 
-def unknown_option(function: F) -> F:
-    """``--allow-unknown``"""
+def key_options(function: F) -> F:
+    """``--allow-unknown`` and ``--drop``: of every command that reads LoRA files."""
+    function = click.option(
+        "--drop",
+        multiple=True,
+        metavar="KEYS",
+        help="Read LoRA files without these tensors: names or patterns such as 'bundle_emb.*'. Repeatable.",
+    )(function)
     return click.option(
         "--allow-unknown", is_flag=True, help="Carry keys that no table knows through untouched, instead of refusing."
     )(function)
 
 
+def key_rules(allow_unknown: bool, drop: tuple[str, ...]) -> KeyRules:
+    """What :func:`key_options` were given, for the operations."""
+    from loratools.adapter.files.lora_file import KeyRules
+
+    return KeyRules(allow_unknown, drop)
+
+
 def base_option(function: F) -> F:
     """``--base``: the weights that a DoRA was trained on."""
-    return click.option("--base", metavar="BASE", help="The base model, which the differences of a DoRA depend on.")(
-        function
-    )
+    return click.option(
+        "--base", cls=DoraBase, metavar="BASE", help="The base model, which the differences of a DoRA depend on."
+    )(function)
 
 
 def base_weights(base: str | None) -> Mapping[str, Tensor] | None:
@@ -198,7 +213,7 @@ def read_terms(
     lora_dirs: Sequence[str],
     presets: str | None,
     missing: str | float | None,
-    allow_unknown: bool = False,
+    keys: KeyRules | None = None,
     base: str | None = None,
 ) -> list[Any]:
     """The terms of a merge string on the command line, their files opened.
@@ -206,6 +221,7 @@ def read_terms(
     Raises:
         LoratoolsError: for text that is no merge string, a file that is none, or a vector that does not fit.
     """
+    from loratools.adapter.files.lora_file import STRICT
     from loratools.blocks.presets import load_presets
     from loratools.ops.merging.merge_string import parse_merge_string
     from loratools.ops.merging.terms import resolve_terms
@@ -219,6 +235,6 @@ def read_terms(
         presets=load_presets(presets),
         missing=weight,
         best=best_epoch,
-        allow_unknown=allow_unknown,
+        keys=keys or STRICT,
         base=base_weights(base),
     )

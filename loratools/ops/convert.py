@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ _DIFFUSERS_WORDS = ("transformer.", "unet.")
 
 @dataclass(frozen=True)
 class Converted:
-    """A file that was rewritten: what it was and is, and ``error``, what the cast to its storage type lost."""
+    """A file that was rewritten: what it was and is, ``error``, what the cast to its storage type lost, and how many
+    modules were ``padded`` with zeros to ``rank``, the highest of the file."""
 
     source: Path
     path: Path
@@ -32,6 +33,8 @@ class Converted:
     carried: int
     digest: str
     error: float
+    padded: int
+    rank: int
 
     def json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -45,13 +48,16 @@ class Converted:
             "carried": self.carried,
             "digest": self.digest,
             "error": self.error,
+            "padded": self.padded,
+            "rank": self.rank,
         }
 
     def text(self) -> str:
         """One line."""
+        padded = f", {self.padded} of them padded with zeros to one rank (at most {self.rank})" if self.padded else ""
         carried = f", {self.carried} unknown keys carried" if self.carried else ""
         return (
-            f"{self.path}  {self.family} in {self.style} style, {self.modules} modules, {self.dtype}, "
+            f"{self.path}  {self.family} in {self.style} style, {self.modules} modules{padded}, {self.dtype}, "
             f"error {self.error:.2e}{carried}"
         )
 
@@ -64,6 +70,7 @@ def convert(
     dtype: str | None = None,
     base: Weights | None = None,
     allow_unknown: bool = False,
+    drop: Sequence[str] = (),
     force: bool = False,
     owner: str | None = None,
     recipe: Mapping[str, Any] | None = None,
@@ -75,6 +82,7 @@ def convert(
         dtype: ``fp16``, ``bf16`` or ``fp32``; the source's own if None (the widest of several).
         base: the weights that a DoRA was trained on; its differences are then written as full ones.
         allow_unknown: carry keys that no table knows through untouched.
+        drop: names of tensors, or patterns, that are left out.
         force: overwrite a file that ``owner`` did not write.
         owner: the recipe step or command that may write this file again; the same conversion if None.
         recipe: the recipe that the conversion is of, for the header.
@@ -82,7 +90,7 @@ def convert(
         FormatError: for a file of a model that no table knows, unless it is in that style already.
         LoratoolsError: of the kinds that ``read`` and ``write`` name.
     """
-    adapter = read(source, base, allow_unknown)
+    adapter = read(source, base, allow_unknown, drop)
     if adapter.family == UNKNOWN.name:
         _check_style(adapter, style)
     chosen = dtype or _own_dtype(adapter)
@@ -146,4 +154,6 @@ def _report(adapter: Adapter, written: Written, style: Style, dtype: str) -> Con
         carried=len(adapter.carried),
         digest=written.digest,
         error=written.error,
+        padded=written.padded,
+        rank=written.rank,
     )

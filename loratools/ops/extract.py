@@ -17,6 +17,7 @@ from loratools.adapter.algebra.lowrank import Delta, Dense, Vector, limit
 from loratools.adapter.algebra.rank import Energy, Error, Fixed, RankRule, Size
 from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint
 from loratools.adapter.files.file import read
+from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.adapter.files.metadata import Provenance
 from loratools.adapter.parallel import in_order
 from loratools.dtypes import dtype_name
@@ -41,6 +42,7 @@ def extract_files(
     *,
     rule: RankRule,
     take: Take = LAYERS,
+    keys: KeyRules = STRICT,
     dtype: torch.dtype = torch.float16,
     seed: int = 0,
     force: bool = False,
@@ -54,6 +56,7 @@ def extract_files(
         tuned: the model after tuning.
         take: what is taken beside the layers that every LoRA changes. All else that changed is measured, counts in the
             error, and stands in the report.
+        keys: what is done about keys of an adapter that no table knows.
         seed: of the random projections.
     Raises:
         BaseModelError: if one is no base model, or they are of different families.
@@ -62,7 +65,7 @@ def extract_files(
     """
     target = Path(out)
     if base is None:
-        adapter = read(tuned)
+        adapter = read(tuned, None, keys.allow_unknown, keys.drop)
         terms = [Term(adapter, label=adapter.path.stem)]
         facts = {key: True for key in ("norms", "biases") if take.facts().get(key)}
         step = {"extract": {**facts, "seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
@@ -140,6 +143,7 @@ def _from_adapter(
         provenance=provenance,
         force=force,
         trim=True,
+        carried=terms[0].adapter.carried,
         left_out=left_out(parts.left(take), lambda name: whole[name].norm() ** 2),
     )
 

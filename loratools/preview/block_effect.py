@@ -27,7 +27,7 @@ from loratools.imaging.lettering import Lettering
 from loratools.ops.merging.terms import Term
 from loratools.ops.text_table import table
 from loratools.preview.request.options import EngineOptions
-from loratools.preview.request.request import Sampling
+from loratools.preview.request.request import SamplingRequest
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
 
@@ -113,7 +113,7 @@ def analyze_effect(
     weight: float = 1.0,
     nudge: float = 0.0,
     label: str = "",
-    sampling: Sampling | None = None,
+    sampling: SamplingRequest | None = None,
     options: EngineOptions | None = None,
     progress: bool = False,
     on_picture: Callable[[int, int], None] | None = None,
@@ -191,7 +191,16 @@ def _measured(
             for value in (_relative(whole, result.paths(f"{name} {side}", weight), reach) if nudge else [])
         ]
         blocks[name] = BlockEffect(count, Spread.of(alone), Spread.of(missed), Spread.of(moved) if moved else None)
-    return Effect(label, weight, len(base), Spread.of(reach), blocks, result.folder, result.rendered, nudge)
+    return Effect(
+        label=label,
+        weight=weight,
+        pictures=len(base),
+        whole=Spread.of(reach),
+        blocks=blocks,
+        folder=result.folder,
+        rendered=result.rendered,
+        nudge=nudge,
+    )
 
 
 def _relative(before: Sequence[Path], after: Sequence[Path], reach: Sequence[float]) -> list[float]:

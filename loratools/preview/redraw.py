@@ -11,7 +11,7 @@ from loratools.preview.judge.features import load_features
 from loratools.preview.judge.scores import Scoring, score_pictures
 from loratools.preview.judge.verdict import with_verdicts
 from loratools.preview.record.folder import read_grid
-from loratools.preview.record.grid import Grid, Score
+from loratools.preview.record.grid import Grid, PictureScore
 from loratools.preview.request.options import ScoreRequest, SheetOptions
 from loratools.preview.sheet.write import draw, worded
 
@@ -22,7 +22,7 @@ def redraw(
     notes: Mapping[str, str] | None = None,
     badges: Mapping[tuple[str, float], str] | None = None,
     title: str = "",
-    scores: Mapping[str, tuple[Score, ...]] | None = None,
+    scores: Mapping[str, tuple[PictureScore, ...]] | None = None,
     options: SheetOptions | None = None,
 ) -> Grid:
     """Draw the sheet and the page of a rendered grid again, with other texts; nothing is rendered.

@@ -34,9 +34,9 @@ from loratools.preview.request.numbers import check_seeds, with_base_first
 from loratools.preview.request.options import EngineOptions, SheetOptions
 from loratools.preview.request.read_axes import models_of
 from loratools.preview.request.read_rows import NameLookup
-from loratools.preview.request.request import GridRequest, ModelRequest, Sampling
+from loratools.preview.request.request import GridRequest, ModelRequest, SamplingRequest
 from loratools.preview.request.rows import GridRow
-from loratools.preview.request.setting import Setting
+from loratools.preview.request.setting import CellSetting
 from loratools.preview.sheet.write import announce, check_votes, draw, worded
 
 
@@ -158,7 +158,7 @@ def render_grid(
     prompts: Sequence[str],
     *,
     out: Path,
-    sampling: Sampling | None = None,
+    sampling: SamplingRequest | None = None,
     seeds: Sequence[int] = (1,),
     embeddings: Path | None = None,
     options: EngineOptions | None = None,
@@ -194,7 +194,7 @@ def render_grid(
         raise PromptError("there is no prompt; give at least one with --prompt")
     arrangement = arrange(
         [],
-        Setting.of_sampling(sampling or Sampling()),
+        CellSetting.of_sampling(sampling or SamplingRequest()),
         rows=rows,
         weights=with_base_first(weights),
         prompts=prompts,
@@ -274,10 +274,10 @@ class _Run:
             engine.check(pictures.stacks)
             jobs, shown = pictures.jobs(folder, self.compute)
             claims = FileClaims(folder, self.rank) if self.rank.world > 1 else None
-            with claims.settling() if claims else contextlib.nullcontext():
+            with claims.relocating() if claims else contextlib.nullcontext():
                 store = PictureStore(folder)
-                store.settle(job.wanted for job in jobs)
-                self.reused += sum(not store.lacks([job.wanted]) for job in jobs)
+                store.relocate(job.file for job in jobs)
+                self.reused += sum(not store.lacks([job.file]) for job in jobs)
             self.plans.append((pictures, shown))
             if announced and progress:
                 announce(folder, self.record(), self.output.sheet, _say)

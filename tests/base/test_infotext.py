@@ -21,7 +21,7 @@ from loratools.base.infotext import (
     read_png,
     write_png,
 )
-from loratools.base.sampling.noise_kinds import KINDS, RNG
+from loratools.base.sampling.noise_kinds import NOISE_KINDS, RNG
 
 STYLE = LoraUse("Test0-000008", "3f2a9c0d11ee" + "0" * 52, 0.8, "1,0.6")
 FACTS = PictureInfo(
@@ -131,7 +131,7 @@ words = st.text(st.characters(exclude_categories=("C", "Z"), include_characters=
     seed=st.integers(0, 2**63 - 1),
     size=st.tuples(st.integers(8, 4096), st.integers(8, 4096)),
     skip=st.integers(1, 12),
-    noise=st.sampled_from(KINDS),
+    noise=st.sampled_from(NOISE_KINDS),
 )
 def test_what_is_written_is_read(
     prompt: str, negative: str, model: str, names: list[str], seed: int, size: tuple[int, int], skip: int, noise: str

@@ -274,6 +274,7 @@ def test_prompt_tags(text: str, tag: tuple[str, float, float, str | None]) -> No
         ("<lora:x:te=z>", "te= .* is 'z'"),
         ("<lora:x:GP1:GP2>", "both 'GP1' and 'GP2'"),
         ("lora:x:1", "no prompt tag"),
+        ("<lora:a:STRENGTH:lbw=GP1>", "holds both 'STRENGTH', which is no number, and lbw="),
     ],
 )
 def test_prompt_tags_that_cannot_be_read(text: str, message: str) -> None:

@@ -45,6 +45,18 @@ def test_a_dry_run_says_what_will_happen(pictures: Path) -> None:
         assert part in result.output
 
 
+def test_two_files_that_belong_together_are_one_run(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pictures.parent)
+    Path("t.toml").write_text('pretrained_model_name_or_path = "pocket"\nnetwork_dim = 8\nmax_train_epochs = 2\n')
+    Path("d.toml").write_text('[[datasets]]\nresolution = 128\n[[datasets.subsets]]\nimage_dir = "pics"\n')
+    for words in (["t.toml", "d.toml"], ["d.toml", "t.toml"], ["t.toml", "--set", "dataset_config=d.toml"]):
+        result = CliRunner().invoke(command, [*words, "--dry-run", "--device", "cpu"])
+        assert result.exit_code == 0, result.output
+        assert "2 samples x 2 epochs" in result.output and result.output.count("\nsteps: ") == 1
+    result = CliRunner().invoke(command, ["d.toml", "--base", "pocket", "--dry-run", "--device", "cpu"])
+    assert "2 samples x 10 epochs" in result.output
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -32,10 +32,10 @@ from loratools.preview.request.arrange import arrange
 from loratools.preview.request.axes import Axis, parse_axis
 from loratools.preview.request.read_axes import build_arrangement
 from loratools.preview.request.read_rows import NameLookup
-from loratools.preview.request.request import GridRequest, ModelRequest, Sampling
+from loratools.preview.request.request import GridRequest, ModelRequest, SamplingRequest
 from loratools.preview.request.row_text import RowText
 from loratools.preview.request.rows import GridRow
-from loratools.preview.request.setting import Setting
+from loratools.preview.request.setting import CellSetting
 from loratools.preview.run import GridOutput, GridResult, render_axes, render_grid, render_request
 from tests.base.patching.test_patch import random_deltas
 from tests.preview.flat import flat
@@ -54,7 +54,7 @@ def loras(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def render(
     base: Base, loras: Path, out: Path, *texts: str, rows: tuple[GridRow, ...] = (), **options: Any
 ) -> GridResult:
-    start = Setting("", 0, steps=1, sampler="DDIM")
+    start = CellSetting("", 0, steps=1, sampler="DDIM")
     prompts = options.pop("prompts", ["1girl"])
     asked = [parse_axis(text, slot) for text, slot in zip(texts, "xyz", strict=False)]
     arrangement = arrange(
@@ -202,7 +202,7 @@ def test_a_request_loads_one_base_at_a_time(
         axes=[parse_axis("base: " + "; ".join(str(tmp_path / name) for name in "abc"), "x")],
         weights="1",
         prompts=["1girl"],
-        sampling=Sampling(steps=1),
+        sampling=SamplingRequest(steps=1),
         model=ModelRequest(device="cpu"),
     )
     result = render_request(request, build_arrangement(request, names), names, GridOutput(tmp_path / "out"))

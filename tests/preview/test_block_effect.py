@@ -14,7 +14,7 @@ from loratools.adapter.files.file import read
 from loratools.base.model import Base
 from loratools.errors import GridError
 from loratools.preview.block_effect import Spread, analyze_effect, distance
-from loratools.preview.request.request import Sampling
+from loratools.preview.request.request import SamplingRequest
 from loratools.preview.sheet.strip import Column, write_strip
 from tests.loras import Sizes, lora_tensors, save
 
@@ -32,7 +32,13 @@ def test_a_block_that_does_everything_and_one_that_does_nothing(base: Base, tmp_
             tensors[key] *= 0
     adapter = read(save(tmp_path / "x.safetensors", tensors))
     effect = analyze_effect(
-        base, adapter, ["1girl", "smile"], out=tmp_path / "e", seeds=(1, 2), sampling=Sampling(steps=2), label="x"
+        base,
+        adapter,
+        ["1girl", "smile"],
+        out=tmp_path / "e",
+        seeds=(1, 2),
+        sampling=SamplingRequest(steps=2),
+        label="x",
     )
     assert list(effect.blocks) == ["M00", "OUT11"] and effect.pictures == 4
     assert effect.blocks["M00"].alone == effect.blocks["M00"].missed == Spread(0, 0)
@@ -43,12 +49,18 @@ def test_a_block_that_does_everything_and_one_that_does_nothing(base: Base, tmp_
     with Image.open(tmp_path / "e/effect.png") as strip:
         assert strip.width > 200
     nudged = analyze_effect(
-        base, adapter, ["1girl"], out=tmp_path / "n", seeds=(1,), sampling=Sampling(steps=2), nudge=0.5
+        base, adapter, ["1girl"], out=tmp_path / "n", seeds=(1,), sampling=SamplingRequest(steps=2), nudge=0.5
     )
     assert nudged.blocks["M00"].nudged == Spread(0, 0) and nudged.blocks["OUT11"].nudged is not None
     assert nudged.blocks["OUT11"].nudged.mean > 0 and "at ±0.5" in nudged.text()
     again = analyze_effect(
-        base, adapter, ["1girl", "smile"], out=tmp_path / "e", seeds=(1, 2), sampling=Sampling(steps=2), label="x"
+        base,
+        adapter,
+        ["1girl", "smile"],
+        out=tmp_path / "e",
+        seeds=(1, 2),
+        sampling=SamplingRequest(steps=2),
+        label="x",
     )
     assert again.rendered == 0 and again.blocks == effect.blocks
 
@@ -65,7 +77,7 @@ def test_a_lora_that_changes_nothing_is_an_error(base: Base, tmp_path: Path) -> 
             ["a"],
             out=tmp_path / "e",
             seeds=(1,),
-            sampling=Sampling(steps=1),
+            sampling=SamplingRequest(steps=1),
         )
 
 

@@ -18,7 +18,7 @@ from loratools.errors import LoratoolsError, RecipeError
 from loratools.recipe.importers.write import flow
 from loratools.recipe.run.runner import make_planner
 from loratools.recipe.schema.json_schema import json_schema
-from loratools.recipe.schema.kinds import KINDS
+from loratools.recipe.schema.kinds import STEP_KINDS
 from loratools.yamlio import load_yaml
 from tests.recipe.conftest import save_lora
 from tests.recipe.schema_check import wrong
@@ -128,7 +128,7 @@ def mutants() -> Iterator[tuple[str, tuple[Any, ...]]]:
 
 def test_the_good_recipe_is_good(folder: Path) -> None:
     Path("m.yaml").write_text(text_of(GOOD), encoding="utf-8")
-    assert {step.kind for step in make_planner("m.yaml").plan()} == set(KINDS)
+    assert {step.kind for step in make_planner("m.yaml").plan()} == set(STEP_KINDS)
 
 
 def test_every_mutant_is_a_located_error(folder: Path) -> None:

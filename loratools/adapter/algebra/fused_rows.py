@@ -11,7 +11,7 @@ from typing import Literal
 
 from loratools.errors import FormatError
 
-Cut = Literal["whole", "equal", "single", "halves", "last halves"]
+Split = Literal["whole", "equal", "single", "halves", "last halves"]
 Rows = tuple[tuple[int, int], ...]  # ranges of rows, in the module's own order
 
 SINGLE_ROWS = 7  # q, k, v of one width each and a feed-forward layer of four: linear1 is 7 widths high
@@ -23,13 +23,14 @@ class FusedWeight:
 
     Args:
         names: in the order of their rows.
-        cut: ``whole`` one module; ``equal`` parts alike (qkv); ``single`` three as high as the weight is wide and the
-            rest (Flux's ``linear1``); ``halves`` one module whose two halves (shift, scale) stand the other way round;
-            ``last halves`` the same in the one block whose modulation has just those two (SD3's last).
+        split: how the stored rows belong to ``names``: ``whole`` one module; ``equal`` parts of one height
+            (qkv); ``single`` three as high as the weight is wide and the rest (Flux's ``linear1``); ``halves`` one
+            module whose two halves (shift, scale) stand the other way round; ``last halves`` the same in the one
+            block whose modulation has just those two (SD3's last).
     """
 
     names: tuple[str, ...]
-    cut: Cut = "whole"
+    split: Split = "whole"
 
 
 def rows_of(fused: FusedWeight, out: int, columns: int | None) -> tuple[Rows, ...]:
@@ -38,9 +39,9 @@ def rows_of(fused: FusedWeight, out: int, columns: int | None) -> tuple[Rows, ..
     Args:
         columns: None for a bias, whose weight is not in the file.
     Raises:
-        FormatError: if ``out`` cannot be cut so; the message lacks the file and module, which the caller adds.
+        FormatError: if ``out`` cannot be split so; the message lacks the file and module, which the caller adds.
     """
-    match fused.cut:
+    match fused.split:
         case "equal":
             count = len(fused.names)
             _require(out % count == 0, f"{out} rows cannot be cut into {count} equal parts")
@@ -50,8 +51,10 @@ def rows_of(fused: FusedWeight, out: int, columns: int | None) -> tuple[Rows, ..
             _require(out > 3 * width, f"{out} rows are too few for q, k, v of {width} rows and a feed-forward layer")
             return _ranges([width] * 3 + [out - 3 * width])
         case "halves" | "last halves":
-            _require(columns is not None or fused.cut == "halves", "a bias alone does not tell which block is the last")
-            if fused.cut == "halves" or out == 2 * (columns or 0):
+            _require(
+                columns is not None or fused.split == "halves", "a bias alone does not tell which block is the last"
+            )
+            if fused.split == "halves" or out == 2 * (columns or 0):
                 _require(out % 2 == 0, f"{out} rows have no two halves")
                 return (((out // 2, out), (0, out // 2)),)
     return (((0, out),),)
@@ -63,11 +66,11 @@ def height_of(fused: FusedWeight, rows: dict[str, int], columns: int | None) -> 
     Raises:
         FormatError: if parts that should be alike are not.
     """
-    if fused.cut == "equal":
+    if fused.split == "equal":
         heights = set(rows.values())
         _require(len(heights) == 1, f"{', '.join(rows)} have {sorted(heights)} rows and should have the same")
         return len(fused.names) * heights.pop()
-    if fused.cut == "single":
+    if fused.split == "single":
         last = fused.names[-1]
         width = columns or next((height for name, height in rows.items() if name != last), rows.get(last, 0) // 4)
         _require(

@@ -7,7 +7,7 @@ from typing import Literal
 
 from loratools.errors import FormatError, did_you_mean
 
-Kind = Literal["linear", "conv", "norm", "embedding"]
+ModuleKind = Literal["linear", "conv", "norm", "embedding"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Module:
     """
 
     name: str
-    kind: Kind
+    kind: ModuleKind
     kernel: int
     attention: bool
 

@@ -240,7 +240,7 @@ def _verdict(fused: FusedWeight, shape: Shape) -> str:
     """Whose a module's shape is, in widths of Flux's blocks: ``flux``, ``flux2``, ``other``; empty if unclear."""
     if len(shape) != 2 or ".transformer_blocks." not in f".{fused.names[0]}".replace("single_", ""):
         return ""
-    if fused.cut == "single":
+    if fused.split == "single":
         models = {SINGLE_ROWS: "flux", _FLUX2_SINGLE_ROWS: "flux2"}
         return _of_real_width("other" if shape[0] % shape[1] else models.get(shape[0] // shape[1], "other"), shape[1])
     path, parts = _path(fused.names[0]), len(fused.names)

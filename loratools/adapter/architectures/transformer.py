@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from loratools.adapter.algebra.fused_rows import Cut, FusedWeight
+from loratools.adapter.algebra.fused_rows import FusedWeight, Split
 from loratools.adapter.architectures.family import Module, Transformer
 
 _QKV = ("to_q", "to_k", "to_v")
@@ -144,7 +144,7 @@ def _same(here: str, there: str, table: dict[str, str]) -> Iterator[tuple[str, F
 
 
 def _fused(parent: str, parts: tuple[str, ...]) -> FusedWeight:
-    cut: Cut = "equal"
+    cut: Split = "equal"
     return FusedWeight(tuple(f"{parent}.{part}" for part in parts), cut)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from loratools.adapter.architectures.family import Kind, Module, UNet
+from loratools.adapter.architectures.family import Module, ModuleKind, UNet
 
 
 def modules(net: UNet) -> Iterator[Module]:
@@ -95,7 +95,7 @@ def _resnet(path: str, shortcut: bool) -> Iterator[Module]:
 
 
 def _attention(path: str, depth: int, linear: bool) -> Iterator[Module]:
-    projection: Kind = "linear" if linear else "conv"
+    projection: ModuleKind = "linear" if linear else "conv"
     yield Module(f"{path}.proj_in", projection, 1, True)
     for block in range(depth):
         for attention in ("attn1", "attn2"):

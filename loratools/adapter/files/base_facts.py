@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from loratools.adapter.architectures.family import Family
+
 DISAGREEMENT = "loratools_disagreement"  # header entry: fact -> value -> the files of a merge that state it
 VARIANT = "loratools_variant"  # header entry: the variant of a merge's parts, whose bases have different names
 NOT_STATED = "not stated"
@@ -81,6 +83,17 @@ def agreed_entries(bases: Sequence[StatedBase], metadata: Mapping[str, str]) -> 
             key = {_PREDICTION: "modelspec.prediction_type", _ZERO_SNR: "ss_zero_terminal_snr", _VARIANT: VARIANT}
             entries[key[fact]] = both[0]
     return entries
+
+
+def architecture_of(family: Family, metadata: Mapping[str, str]) -> str:
+    """``modelspec.architecture`` of a file of ``family`` whose header states ``metadata``; empty where the family's own
+    would not be true: there is one word for Flux.1 dev, and none for schnell."""
+    values = StatedBase.of("", metadata).values
+    if family.name == "flux" and any("schnell" in value for value in values.get(_VARIANT, ())):
+        return ""
+    if family.name == "sd2" and values.get(_PREDICTION) == ("v",):
+        return "stable-diffusion-v2-768-v/lora"
+    return family.architecture
 
 
 def _recorded(metadata: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

@@ -32,7 +32,7 @@ _ROLES = {
 }  # fmt: skip
 
 # PEFT writes the adapter's own name between these and the rest: lora_A.default.weight
-_NAMED = {
+_ROLES_AROUND_ADAPTER_NAME = {
     ("lora_A", "weight"): "down",
     ("lora_B", "weight"): "up",
     ("lora_B", "bias"): "up_bias",
@@ -162,7 +162,7 @@ def decode(
     if family == UNKNOWN.name:
         _refuse_two_spellings(path, pieces)
     if leftover and not allow_unknown:
-        raise UnknownKeysError(_unknown_message(path, leftover, family))
+        raise UnknownKeysError(_unknown_message(path, leftover, family), allowable=True)
     return Decoded(identity, family, dict(sorted(pieces.items())), tuple(sorted(leftover)))
 
 
@@ -203,7 +203,7 @@ def _role(suffix: str) -> str | None:
     role = _ROLES.get(suffix) or _AFTER_LORA.get(suffix)
     if role is None and suffix.count(".") == 2:
         first, _, last = suffix.split(".")
-        return _NAMED.get((first, last))
+        return _ROLES_AROUND_ADAPTER_NAME.get((first, last))
     return role
 
 
@@ -284,16 +284,17 @@ def _add_pieces(path: Path, pieces: dict[str, Piece], group: Group, tensors: Map
     if {"bias", "up_bias"} <= set(group.keys):
         raise FormatError(f"{path}: '{group.stem}' gives its bias twice; export it again")
     try:
-        if group.shape:
-            end = ".weight" if len(group.shape) == 1 else ""
-            rows = rows_of(group.fused, group.shape[0], columns)
-            _add(path, pieces, group, rows, end, group.shape[1:], bias=False)
-        if bias is not None:
-            if len(bias) != 1 or 0 in bias or (group.shape and bias != group.shape[:1]):
-                raise FormatError(f"its bias of shape {bias} does not fit its weight of shape {group.shape}")
-            _add(path, pieces, group, rows_of(group.fused, bias[0], columns), ".bias", (), bias=True)
+        rows = rows_of(group.fused, group.shape[0], columns) if group.shape else ()
+        if bias is not None and (len(bias) != 1 or 0 in bias or (group.shape and bias != group.shape[:1])):
+            raise FormatError(f"its bias of shape {bias} does not fit its weight of shape {group.shape}")
+        bias_rows = rows_of(group.fused, bias[0], columns) if bias is not None else ()
     except FormatError as error:
-        raise (error if str(error).startswith(str(path)) else _broken(path, group.stem, error)) from None
+        raise _broken(path, group.stem, error) from None
+    if group.shape:
+        end = ".weight" if len(group.shape) == 1 else ""
+        _add(path, pieces, group, rows, end, group.shape[1:], bias=False)
+    if bias is not None:
+        _add(path, pieces, group, bias_rows, ".bias", (), bias=True)
 
 
 def _add(
@@ -357,7 +358,7 @@ def _unknown_message(path: Path, keys: list[str], family: str) -> str:
     what = f" ({embeddings} of them bundled textual-inversion embeddings)" if embeddings else ""
     return (
         f"{path} has {len(keys)} keys{what} that mean nothing in {family_of(family).title}: {_listed(keys)}; "
-        "nothing is dropped in silence: --allow-unknown carries them through untouched"
+        "nothing is dropped in silence"
     )
 
 

@@ -1,7 +1,9 @@
 """From differences to the tensors of a file: which keys, which shapes, which ranks, and what the cast loses.
 
 Two styles. kohya's stores one ``alpha`` for the whole file and fuses what the original networks fuse; Diffusers' stores
-``lora_A`` and ``lora_B`` by canonical name with the scale folded in, so that no alpha is needed.
+``lora_A`` and ``lora_B`` by canonical name with the scale folded in, so that no alpha is needed. All modules of a
+component then have one rank, the lower ones padded with zeros: diffusers before 0.40 takes one module's rank for
+the alpha of all, and scales modules of other ranks wrongly.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from loratools.adapter.algebra.shapes import limit
 from loratools.adapter.architectures.names import UNKNOWN, kohya_name, kohya_weights, other_tree
 from loratools.dtypes import dtype_name, stored_name
 from loratools.errors import FormatError, NonFiniteError
+from loratools.module_path import split_path
 
 Style = Literal["kohya", "diffusers"]
 Shape = tuple[int, ...]
@@ -65,6 +68,7 @@ class Slot:
     """One stored weight: the canonical ``names`` that it holds, each at its ``rows`` of ``shape``.
 
     ``kind`` is ``kohya`` or ``diffusers`` factors, or ``full``. ``alpha`` is stored, ``scale`` = alpha / rank.
+    ``padded`` says that ``rank`` is above the difference's own: the rest of the components are zero.
     """
 
     names: tuple[str, ...]
@@ -75,6 +79,7 @@ class Slot:
     rank: int
     alpha: float = 1.0
     balanced: bool = True
+    padded: bool = False
 
     @property
     def scale(self) -> float:
@@ -116,14 +121,32 @@ def lay_out(
     dtype_name(dtype)  # raises for a type that LoRA files are not written in
     shapes, ranks, dense = _layout(adapter)
     if style == "diffusers":
-        slots = [
-            _diffusers_slot(name, shapes[name], limit(shapes[name]) if name in dense else ranks[name])
-            for name in adapter
-        ]
+        own = {name: limit(shapes[name]) if name in dense else ranks[name] for name in adapter}
+        stored = one_rank_each(own, family)
+        slots = [_diffusers_slot(name, shapes[name], stored[name], own[name]) for name in adapter]
         return sorted(slots, key=lambda slot: slot.tensors[0].key)
     bundles = bundled(shapes, family)
     heights = {bundle.stem: _rank(adapter, bundle, ranks) for bundle in bundles if not _full(bundle, dense)}
     return kohya_slots(bundles, heights, dtype, alpha)
+
+
+def one_rank_each(ranks: Mapping[str, int], family: str) -> dict[str, int]:
+    """The rank at which each module is stored in Diffusers' style: the highest of its component.
+
+    Loaders read a file component by component (``unet``, ``text_encoder``), so each may have a rank of its own.
+    """
+    highest: dict[str, int] = {}
+    components = {name: _component(name, family) for name in ranks}
+    for name, rank in ranks.items():
+        highest[components[name]] = max(rank, highest.get(components[name], 1))
+    return {name: highest[components[name]] for name in ranks}
+
+
+def _component(name: str, family: str) -> str:
+    """What a loader loads in one go: a canonical name's first part, or what an unknown family's namespace says."""
+    if family == UNKNOWN.name:
+        return split_path(name).component
+    return name.partition(".")[0]
 
 
 def kohya_slots(
@@ -189,6 +212,7 @@ def _encode_factors(delta: LowRank, slot: Slot, dtype: torch.dtype) -> tuple[lis
     """alpha, down and up as they are stored, and the error of the cast from Gram matrices of the rounding itself."""
     given = _plain_factors(delta).scaled(1 / slot.scale)
     given = balance(given) if slot.balanced else given
+    given = given.padded(slot.rank) if slot.kind == "diffusers" else given
     up, down = given.up.to(dtype), given.down.to(dtype)
     errors = {}
     for name, rows in zip(slot.names, slot.rows, strict=True):
@@ -249,7 +273,7 @@ def cast_error(given: LowRank, up: Tensor, down: Tensor, scale: float) -> CastEr
     return CastError(max(norm2, 0.0) * scale**2, max(error2, 0.0) * scale**2)
 
 
-def _diffusers_slot(name: str, shape: Shape, rank: int) -> Slot:
+def _diffusers_slot(name: str, shape: Shape, rank: int, own: int) -> Slot:
     if len(shape) < 2:
         raise FormatError(
             f"{name} is a difference of a bias or a norm, for which Diffusers' LoRA files have no word; "
@@ -260,7 +284,7 @@ def _diffusers_slot(name: str, shape: Shape, rank: int) -> Slot:
         StoredTensor(f"{name}.lora_A.weight", (rank, *shape[1:])),
         StoredTensor(f"{name}.lora_B.weight", (shape[0], rank, *ones)),
     )
-    return Slot((name,), (((0, shape[0]),),), shape, parts, "diffusers", rank)
+    return Slot((name,), (((0, shape[0]),),), shape, parts, "diffusers", rank, padded=rank > own)
 
 
 def _bundle(stem: str, suffix: str, members: Mapping[str, str], shapes: Mapping[str, Shape], family: str) -> _Bundle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import BinaryIO
@@ -272,12 +272,18 @@ class Adapter(Mapping[str, Delta]):
             raise FileError(f"{self.path} cannot be read: {error.strerror or error}") from error
 
 
-def read(path: str | os.PathLike[str], base: Weights | None = None, allow_unknown: bool = False) -> Adapter:
+def read(
+    path: str | os.PathLike[str],
+    base: Weights | None = None,
+    allow_unknown: bool = False,
+    drop: Sequence[str] = (),
+) -> Adapter:
     """Open a LoRA file or PEFT folder; factors are read when a module is looked up.
 
     Args:
         base: the weights that a DoRA was trained on, by canonical parameter name (``unet.....to_q.weight``).
         allow_unknown: keep keys that no table knows under ``Adapter.carried`` instead of refusing the file.
+        drop: names of tensors, or patterns such as ``bundle_emb.*``, that are read as if they were not there.
     Raises:
         FileError: if it is missing or unreadable.
         FormatError: if it is not a LoRA, is truncated, or a module's factors do not fit.
@@ -285,15 +291,20 @@ def read(path: str | os.PathLike[str], base: Weights | None = None, allow_unknow
         NeedsBaseError: if it holds DoRA modules and no ``base`` is given.
         NonFiniteError: if an alpha (or, on lookup, a factor) is NaN or infinite.
     """
-    adapter = open_adapter(path, base, allow_unknown)
+    adapter = open_adapter(path, base, allow_unknown, drop)
     if adapter.needs_base:
         raise NeedsBaseError(needs_base_message(adapter))
     return adapter
 
 
-def open_adapter(path: str | os.PathLike[str], base: Weights | None = None, allow_unknown: bool = False) -> Adapter:
+def open_adapter(
+    path: str | os.PathLike[str],
+    base: Weights | None = None,
+    allow_unknown: bool = False,
+    drop: Sequence[str] = (),
+) -> Adapter:
     """As :func:`read`, but a DoRA without a base is refused only when such a module is looked up: for describing it."""
-    source = open_lora_file(path)
+    source = open_lora_file(path, drop)
     return Adapter(source, _decoded(source, allow_unknown=allow_unknown), base)
 
 
@@ -313,7 +324,7 @@ def needs_base_message(adapter: Adapter) -> str:
     names = sorted(name for name, kind in adapter.kinds.items() if kind == "dora")
     return (
         f"{adapter.path} is a DoRA ({len(names)} modules, such as {names[0]}): it rescales the base's own weights, "
-        "so its difference cannot be told without them; give the base of its training with --base"
+        "so its difference cannot be told without them; give the base of its training"
     )
 
 

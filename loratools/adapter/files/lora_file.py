@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,22 @@ from loratools.adapter.files.changed_base import check_metadata, check_settings
 from loratools.adapter.files.peft import CONFIG, WEIGHTS, folder_settings, stated_settings
 from loratools.adapter.header import Header, read_header
 from loratools.errors import FileError, FormatError
+
+
+@dataclass(frozen=True)
+class KeyRules:
+    """What is done about tensors of a LoRA file beside those that are understood.
+
+    Args:
+        allow_unknown: carry keys that no table knows through untouched instead of refusing the file.
+        drop: names of tensors, or patterns such as ``bundle_emb.*``, that are read as if they were not there.
+    """
+
+    allow_unknown: bool = False
+    drop: tuple[str, ...] = ()
+
+
+STRICT = KeyRules()  # nothing unknown is allowed, and nothing dropped
 
 
 @dataclass(frozen=True)
@@ -31,16 +49,18 @@ class LoraFile:
     folder: bool
 
 
-def open_lora_file(path: str | os.PathLike[str]) -> LoraFile:
+def open_lora_file(path: str | os.PathLike[str], drop: Sequence[str] = ()) -> LoraFile:
     """Find the weights and read their header.
 
+    Args:
+        drop: as in :class:`KeyRules`.
     Raises:
         FileError: if there are none.
         FormatError: if the header or the settings cannot be read, or they say that the product of the factors is no
             difference of the base (PiSSA, OLoRA, ...).
     """
     weights = weights_of(Path(path))
-    header = read_header(weights)
+    header = _without(read_header(weights), drop)
     check_metadata(header.metadata, str(weights))
     if weights.name == WEIGHTS and (config := weights.with_name(CONFIG)).is_file():
         name = weights.parent.resolve().name
@@ -52,6 +72,15 @@ def open_lora_file(path: str | os.PathLike[str]) -> LoraFile:
         return LoraFile(weights, header, stated_settings(header.metadata), "", False)
     except FormatError as error:
         raise FormatError(f"{weights}: {error}; export the file again") from None
+
+
+def _without(header: Header, drop: Sequence[str]) -> Header:
+    """``header`` without the tensors whose names match one of ``drop``."""
+    patterns = [pattern.strip() for text in drop for pattern in text.split(",") if pattern.strip()]
+    if not patterns:
+        return header
+    matches = re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns)).match
+    return replace(header, tensors={key: info for key, info in header.tensors.items() if not matches(key)})
 
 
 def weights_of(path: Path) -> Path:

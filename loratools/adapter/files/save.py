@@ -22,6 +22,7 @@ from loratools import files
 from loratools.adapter.algebra.lowrank import Delta
 from loratools.adapter.architectures.header_words import MODEL
 from loratools.adapter.architectures.names import family_of
+from loratools.adapter.files.base_facts import architecture_of
 from loratools.adapter.files.encode import CastError, Slot, Style, bundled, encode, kohya_slots, lay_out
 from loratools.adapter.files.metadata import ERROR, KEY, Provenance, guard_overwrite
 from loratools.adapter.files.passthrough import Carried, Held
@@ -36,13 +37,15 @@ __all__ = ["CastError", "Style", "Written", "file_size", "total_error", "write"]
 @dataclass(frozen=True)
 class Written:
     """A file that was written: its ``digest`` (sha256 after the header), its one ``alpha`` and greatest ``rank``,
-    and per canonical module name what the cast to its storage type lost."""
+    per canonical module name what the cast to its storage type lost, and how many modules were ``padded`` with zeros
+    to the rank of the others."""
 
     path: Path
     digest: str
     alpha: float
     rank: int
     errors: Mapping[str, CastError]
+    padded: int = 0
 
     @property
     def error(self) -> float:
@@ -82,7 +85,8 @@ def write(
         alpha: None writes one alpha for the file, its greatest rank, and balances the factors by powers of two.
             A number (or one by module) stores the factors so that ``alpha / rank * up @ down`` is the difference, as
             training does, and leaves their balance alone. Only kohya's style stores it.
-        style: ``kohya``, or ``diffusers``: canonical names with ``lora_A`` and ``lora_B``, the scale folded in.
+        style: ``kohya``, or ``diffusers``: canonical names with ``lora_A`` and ``lora_B``, the scale folded in, all
+            modules of a component padded to one rank.
         carried: further tensors to write bit for bit, by their own keys.
         error: from what the cast lost of each module, the relative error that the header tells; None tells none.
     Raises:
@@ -100,7 +104,7 @@ def write(
     texts = _metadata(target, family, metadata or {}, layout, provenance)
     with files.replacing(target) as part, open(part, "wb") as stream:
         digest, errors = _stream(stream, adapter, layout, texts, error)
-    return Written(target, digest, layout.alpha, layout.rank, errors)
+    return Written(target, digest, layout.alpha, layout.rank, errors, sum(slot.padded for slot in slots))
 
 
 def file_size(
@@ -238,7 +242,8 @@ def _metadata(
     if kind.network is not None and MODEL not in texts:  # else its family's name would not be true of it
         texts.setdefault("ss_base_model_version", kind.base_model_version)
         texts.setdefault("ss_v2", str(family == "sd2"))
-        texts.setdefault("modelspec.architecture", kind.architecture)
+        if architecture := architecture_of(kind, texts):
+            texts.setdefault("modelspec.architecture", architecture)
     texts.setdefault("modelspec.sai_model_spec", "1.0.1")
     texts.setdefault("modelspec.title", path.stem)
     factors = [slot for slot in layout.slots if slot.kind != "full"]

@@ -28,11 +28,11 @@ _MOST_RANK = 256  # of one module's sum; beyond it branches cost about what they
 
 @dataclass(frozen=True, eq=False)
 class RowAdapters:
-    """One picture's adapters: ``weight`` * ``deltas``; ``marks`` identify the contents of the deltas by module."""
+    """One picture's adapters: ``weight`` * ``deltas``; ``content_keys`` identify each delta's content, by module."""
 
     deltas: Mapping[str, Delta]
     weight: float
-    marks: Mapping[str, Hashable]
+    content_keys: Mapping[str, Hashable]
 
     @property
     def names(self) -> list[str]:
@@ -148,7 +148,7 @@ class BatchedLora:
     def _whole_row(self, picture: RowAdapters) -> tuple[Tensor, ...]:
         """A stack's row, laid out as in the buffers: down factors in the UNet's dtype, up factors in float32."""
         names = picture.names
-        key = frozenset((name, picture.marks[name]) for name in names)
+        key = frozenset((name, picture.content_keys[name]) for name in names)
         cached = self._row_cache.get(key)
         if cached is None:
             down = torch.zeros(1, self._layout.down_size, device=self._device, dtype=self._dtype)
@@ -164,7 +164,7 @@ class BatchedLora:
 
     def _uploaded(self, picture: RowAdapters, names: Sequence[str]) -> list[tuple[Tensor, ...]]:
         """Every module's down (r, in) and transposed up (r, out) in float32 on the device, cached by content."""
-        keys = [(name, picture.marks[name]) for name in names]
+        keys = [(name, picture.content_keys[name]) for name in names]
         known = {key: self._factor_cache.get(key) for key in keys}
         lacking = [key for key, cached in known.items() if cached is None]
         parts = upload_all([_factors(picture.deltas[name]) for name, _ in lacking], self._device)

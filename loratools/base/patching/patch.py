@@ -16,7 +16,7 @@ from loratools.base.patching.weight_writer import Target, Writer, writer_for
 from loratools.base.text_model import canonical
 from loratools.errors import BaseModelError, ShapeError
 
-Marks = Mapping[str, Hashable]
+ContentKeys = Mapping[str, Hashable]
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,17 @@ class Patcher:
     Every touched weight is saved once (on its own device) before it is first changed; :meth:`restore` copies the saved
     bits back. The sum W0 + w * delta is computed in float32 and then cast once.
 
-    A module is written only if it does not hold the right sum already. ``marks`` identify deltas: equal marks under one
-    name mean equal numbers. Without marks the deltas of one mapping equal themselves and no others.
+    A module is written only if it does not hold the right sum already. ``content_keys`` identify deltas: equal keys
+    under a name mean equal numbers. Without keys the deltas of one mapping equal themselves and no others.
     """
 
     def __init__(self, base: Base) -> None:
         self._modules = live_modules(base)
         self._name = base.name or "base"
         self._saved: dict[str, Tensor] = {}
-        self._applied: dict[str, tuple[Hashable, float]] = {}  # (mark, weight) of the delta in every patched module
+        self._applied: dict[
+            str, tuple[Hashable, float]
+        ] = {}  # (content key, weight) of the delta in every patched module
         self._last_targets: tuple[Mapping[str, Delta], dict[str, Target]] | None = None
         self._writer: Writer = writer_for(base.device)
         self._busy = False
@@ -57,7 +59,9 @@ class Patcher:
         return frozenset((name, *state) for name, state in self._applied.items() if is_text(name))
 
     @torch.no_grad()
-    def patch(self, deltas: Mapping[str, Delta], weight: float = 1.0, marks: Marks | None = None) -> PatchChange:
+    def patch(
+        self, deltas: Mapping[str, Delta], weight: float = 1.0, content_keys: ContentKeys | None = None
+    ) -> PatchChange:
         """Set every weight to W0 + ``weight`` * delta, and those without a delta to W0; only differing modules are
         written.
 
@@ -66,7 +70,7 @@ class Patcher:
             ShapeError: if a delta does not fit its module.
         """
         targets = self._targets(deltas) if weight != 0 else {}
-        wanted = {name: (_mark(deltas, name, marks), weight) for name in targets}
+        wanted = {name: (_content_key(deltas, name, content_keys), weight) for name in targets}
         stale = [name for name in self._applied if name not in wanted]
         differing = [target for name, target in targets.items() if self._applied.get(name) != wanted[name]]
         try:
@@ -173,13 +177,13 @@ def live_modules(base: Base) -> dict[str, nn.Module]:
     return table
 
 
-def _mark(deltas: Mapping[str, Delta], name: str, marks: Marks | None) -> Hashable:
-    return marks[name] if marks is not None else _Same(deltas)
+def _content_key(deltas: Mapping[str, Delta], name: str, content_keys: ContentKeys | None) -> Hashable:
+    return content_keys[name] if content_keys is not None else _Same(deltas)
 
 
 @dataclass(frozen=True, eq=False)
 class _Same:
-    """Equal only to a mark of the same mapping; holds the mapping, so that its id is not given to another one."""
+    """Equal only to a key of the same mapping; holds the mapping, so that its id is not given to another one."""
 
     deltas: Mapping[str, Delta]
 

@@ -40,9 +40,9 @@ Pair = tuple[Target, Tensor]  # a target and its saved W0
 
 
 class Writer(Protocol):
-    """Writes W0 + weight * delta; caches what it forms or uploads by ``marks``, which identify the deltas."""
+    """Writes W0 + weight * delta; caches what it forms or uploads by ``content_keys``, which identify the deltas."""
 
-    def write(self, pairs: Sequence[Pair], weight: float, marks: Mapping[str, Hashable]) -> None:
+    def write(self, pairs: Sequence[Pair], weight: float, content_keys: Mapping[str, Hashable]) -> None:
         """Set every target's parameter to W0 + ``weight`` * delta, summed in float32 and cast once."""
         ...
 
@@ -102,18 +102,18 @@ class SingleWriter:
     def __init__(self) -> None:
         self._formed = TensorCache()
 
-    def write(self, pairs: Sequence[Pair], weight: float, marks: Mapping[str, Hashable]) -> None:
+    def write(self, pairs: Sequence[Pair], weight: float, content_keys: Mapping[str, Hashable]) -> None:
         """As :class:`Writer` says; deltas are formed once for all weights of a row."""
         for target, saved in pairs:
-            formed = self._form(target, marks[target.name])
+            formed = self._form(target, content_keys[target.name])
             target.parameter.copy_(torch.add(saved.float(), formed.reshape(saved.shape), alpha=weight))
 
     def clear_cache(self) -> None:
         """Free the formed deltas."""
         self._formed.clear()
 
-    def _form(self, target: Target, mark: Hashable) -> Tensor:
-        key = (target.name, mark)
+    def _form(self, target: Target, content_key: Hashable) -> Tensor:
+        key = (target.name, content_key)
         cached = self._formed.get(key)
         if cached is None:
             cached = (_dense(target.delta, target.parameter.device),)
@@ -130,12 +130,12 @@ class GroupedWriter:
     def __init__(self, most: int = _MOST_CACHED) -> None:
         self._factors = TensorCache(most)
 
-    def write(self, pairs: Sequence[Pair], weight: float, marks: Mapping[str, Hashable]) -> None:
+    def write(self, pairs: Sequence[Pair], weight: float, content_keys: Mapping[str, Hashable]) -> None:
         """As :class:`Writer` says."""
-        known = {target.name: self._factors.get((target.name, marks[target.name])) for target, _ in pairs}
+        known = {target.name: self._factors.get((target.name, content_keys[target.name])) for target, _ in pairs}
         lacking = [target for target, _ in pairs if known[target.name] is None]
         for target, parts in zip(lacking, _uploaded(lacking), strict=True):
-            self._factors.put((target.name, marks[target.name]), parts)
+            self._factors.put((target.name, content_keys[target.name]), parts)
             known[target.name] = parts
         for group in _groups(pairs, known):
             _write_group(group, [known[target.name] or () for target, _ in group], weight)

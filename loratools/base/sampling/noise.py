@@ -43,7 +43,7 @@ def initial_latents(kind: str, seed: int, size: tuple[int, int], scale_factor: i
     """The starting latents (1, 4, height / factor, width / factor) of a seed, float32, standard normal.
 
     Args:
-        kind: one of :data:`loratools.base.sampling.noise_kinds.KINDS`.
+        kind: one of :data:`loratools.base.sampling.noise_kinds.NOISE_KINDS`.
         size: (height, width) in pixels.
         scale_factor: the VAE's.
     """

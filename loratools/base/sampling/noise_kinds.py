@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from loratools.errors import GridError, did_you_mean
 
 OWN = "own"
-KINDS = (OWN, "webui-cpu", "webui-gpu")
+NOISE_KINDS = (OWN, "webui-cpu", "webui-gpu")
 RNG: Mapping[str, str] = {OWN: "CPU", "webui-cpu": "CPU", "webui-gpu": "NV"}  # what the WebUI calls such numbers
 
 
@@ -17,8 +17,10 @@ def check_kind(kind: str) -> str:
     Raises:
         GridError: naming the nearest kind, if there is no such noise.
     """
-    if kind not in KINDS:
-        raise GridError(f"there is no noise '{kind}'{did_you_mean(kind, KINDS)}; kinds are {', '.join(KINDS)}")
+    if kind not in NOISE_KINDS:
+        raise GridError(
+            f"there is no noise '{kind}'{did_you_mean(kind, NOISE_KINDS)}; kinds are {', '.join(NOISE_KINDS)}"
+        )
     return kind
 
 

@@ -47,7 +47,7 @@ class Method:
         spellings: other names.
         scheduled: whether it takes schedule types.
         automatic: the schedule type that the WebUI's ``Automatic`` means; empty for Uniform.
-        trimmed: whether it takes one step more and leaves out the last sigma above 0 (k-diffusion's
+        discard_next_to_last_sigma: whether it takes one step more and leaves out the last sigma above 0 (k-diffusion's
             ``discard_next_to_last_sigma``).
         brownian: whether its noise is that of a Brownian path.
     """
@@ -58,7 +58,7 @@ class Method:
     spellings: tuple[str, ...] = ()
     scheduled: bool = False
     automatic: str = ""
-    trimmed: bool = False
+    discard_next_to_last_sigma: bool = False
     brownian: bool = False
 
 
@@ -125,8 +125,8 @@ class Sampler:
         if self.method.name == "LCM":  # was distilled on every twentieth timestep
             timesteps = torch.arange(19, len(training), 20)
         usable = training if timesteps is None else training[timesteps]
-        sigmas = schedule_sigmas(usable, steps + self.method.trimmed, self.schedule, xl=xl)
-        if self.method.trimmed:
+        sigmas = schedule_sigmas(usable, steps + self.method.discard_next_to_last_sigma, self.schedule, xl=xl)
+        if self.method.discard_next_to_last_sigma:
             sigmas = torch.cat([sigmas[:-2], sigmas[-1:]])
         prediction = str(config.get("prediction_type", "epsilon"))
         sampler = K_SAMPLERS[self.method.name]
@@ -191,8 +191,10 @@ _METHODS = (
     Method("Euler", "EulerDiscreteScheduler", {}, ("k_euler",), scheduled=True),
     Method("Heun", "HeunDiscreteScheduler", {}, ("k_heun",), scheduled=True),
     Method("LMS", "LMS", {}, ("k_lms",), scheduled=True),
-    Method("DPM2", "", {}, ("dpm_2", "k_dpm_2"), True, "Karras", trimmed=True),
-    Method("DPM2 a", "", {}, ("dpm_2_a", "k_dpm_2_a", "dpm_2_ancestral"), True, "Karras", trimmed=True),
+    Method("DPM2", "", {}, ("dpm_2", "k_dpm_2"), True, "Karras", discard_next_to_last_sigma=True),
+    Method(
+        "DPM2 a", "", {}, ("dpm_2_a", "k_dpm_2_a", "dpm_2_ancestral"), True, "Karras", discard_next_to_last_sigma=True
+    ),
     Method("DPM++ 2S a", "", {}, ("k_dpmpp_2s_a", "dpmpp_2s_ancestral"), True, "Karras"),
     Method(
         "DPM++ 2M",
@@ -205,7 +207,9 @@ _METHODS = (
     Method("DPM++ SDE", "", {}, ("k_dpmpp_sde",), True, "Karras", brownian=True),
     Method("DPM++ 2M SDE", "", {}, ("k_dpmpp_2m_sde",), True, "Exponential", brownian=True),
     Method("DPM++ 2M SDE Heun", "", {}, ("k_dpmpp_2m_sde_heun",), True, "Exponential", brownian=True),
-    Method("DPM++ 3M SDE", "", {}, ("k_dpmpp_3m_sde",), True, "Exponential", trimmed=True, brownian=True),
+    Method(
+        "DPM++ 3M SDE", "", {}, ("k_dpmpp_3m_sde",), True, "Exponential", discard_next_to_last_sigma=True, brownian=True
+    ),
     Method("DPM fast", "", {}, ("k_dpm_fast",)),
     Method("Restart", "", {}, (), True, "Karras"),
     Method("DPM++ 2S", "DPMSolverSinglestepScheduler", _SINGLE, ("dpmsingle",), scheduled=True),

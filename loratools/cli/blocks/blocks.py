@@ -11,7 +11,7 @@ import click
 
 from loratools.cli.app import Group
 from loratools.cli.blocks import files, fix
-from loratools.cli.options import json_option, print_json
+from loratools.cli.options import json_option, key_options, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,6 +82,7 @@ def list_(presets: str | None, as_json: bool) -> None:
 @click.option("--lora", type=click.Path(), help="A LoRA file: show its share of each block before and after.")
 @click.option("--png", type=click.Path(), help="Draw the vector to this picture.")
 @click.option("--seed", type=int, help="Of the random letters R and U.")
+@key_options
 @json_option
 def show(
     vector: str,
@@ -90,6 +91,8 @@ def show(
     lora: str | None,
     png: str | None,
     seed: int | None,
+    allow_unknown: bool,
+    drop: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Explain VECTOR: what it gives to each block, where that block is and what it is known to govern.
@@ -112,7 +115,7 @@ def show(
         from loratools.adapter.files.file import read
         from loratools.ops.analysis.block_shares import parts_of
 
-        adapter = read(find_lora(lora))
+        adapter = read(find_lora(lora), None, allow_unknown, drop)
         tag = _read(vector, presets, adapter.family, seed)
         parts = parts_of(adapter, tag.vector, te=tag.te, unet=tag.unet)
     block_vector = tag.vector

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import DTYPES, as_object, device_option, force_option, json_option, print_json
+from loratools.cli.options import (
+    DTYPES,
+    as_object,
+    device_option,
+    force_option,
+    json_option,
+    key_options,
+    key_rules,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import BlockVector, Presets
@@ -33,6 +42,8 @@ class EffectFlags:
     batch_size: int
     out: str
     lora_dirs: tuple[str, ...]
+    allow_unknown: bool
+    drop: tuple[str, ...]
     device: str
     dtype: str | None
     as_json: bool
@@ -46,9 +57,18 @@ class EffectFlags:
 @click.option("--gp1", default="GP1", show_default=True, metavar="VECTOR", help="The style's vector, to start from.")
 @click.option("--gp2", default="GP2", show_default=True, metavar="VECTOR", help="The guide's, shown beside ours.")
 @click.option("--presets", type=click.Path(), help="A file of more named block vectors.")
+@key_options
 @json_option
 def suggest(
-    style: str, base_style: str, lora_dirs: tuple[str, ...], gp1: str, gp2: str, presets: str | None, as_json: bool
+    style: str,
+    base_style: str,
+    lora_dirs: tuple[str, ...],
+    gp1: str,
+    gp2: str,
+    presets: str | None,
+    allow_unknown: bool,
+    drop: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Suggest block vectors from the files alone.
 
@@ -66,9 +86,12 @@ def suggest(
     from loratools.ops.analysis.suggest import suggest as work_out
 
     path, other = find_lora(style, lora_dirs), find_lora(base_style, lora_dirs)
-    family = read(path if path.is_file() else epochs(path)[-1].path).family
+    last = path if path.is_file() else epochs(path)[-1].path
+    family = read(last, None, allow_unknown, drop).family
     known = load_presets(presets)
-    suggestion = work_out(path, other, _vector(gp1, known, family), _vector(gp2, known, family))
+    suggestion = work_out(
+        path, other, _vector(gp1, known, family), _vector(gp2, known, family), key_rules(allow_unknown, drop)
+    )
     if as_json:
         print_json(suggestion.json())
     else:
@@ -105,6 +128,7 @@ def _vector(text: str, presets: Presets, family: str) -> BlockVector | None:
 @click.option("--batch-size", type=int, default=8, show_default=True, help="Pictures at once.")
 @click.option("-o", "--out", required=True, type=click.Path(), help="Folder for pictures, effect.png and effect.json.")
 @click.option("--lora-dir", "lora_dirs", multiple=True, type=click.Path(), help="Folder with LoRA files. Repeatable.")
+@key_options
 @device_option
 @click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
 @json_option
@@ -126,10 +150,11 @@ def analyze_effect(flags: EffectFlags) -> None:
     from loratools.preview.request.numbers import parse_seeds, parse_size
     from loratools.preview.request.options import EngineOptions
     from loratools.preview.request.read_prompts import read_prompts
-    from loratools.preview.request.request import Sampling
+    from loratools.preview.request.request import SamplingRequest
 
     path = find_lora(flags.lora, flags.lora_dirs)
-    adapter = read(path if path.is_file() else epochs(path)[-1].path)
+    last = path if path.is_file() else epochs(path)[-1].path
+    adapter = read(last, None, flags.allow_unknown, flags.drop)
     effect = measure(
         load_base(flags.base, device=flags.device, dtype=flags.dtype),
         adapter,
@@ -139,7 +164,7 @@ def analyze_effect(flags: EffectFlags) -> None:
         weight=flags.weight,
         nudge=flags.nudge,
         label=adapter.path.stem,
-        sampling=Sampling(
+        sampling=SamplingRequest(
             flags.negative, flags.steps, flags.cfg, flags.sampler, parse_size(flags.size) if flags.size else None
         ),
         options=EngineOptions(flags.batch_size),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import base_option, base_weights, json_option, print_json
+from loratools.cli.options import base_option, base_weights, json_option, key_options, key_rules, print_json
 
 
 @click.command("analyze", cls=Command)
@@ -13,8 +13,17 @@ from loratools.cli.options import base_option, base_weights, json_option, print_
 @click.argument("file2", required=False)
 @click.option("--plot", type=click.Path(), metavar="PNG", help="Also draw it.")
 @base_option
+@key_options
 @json_option
-def command(file: str, file2: str | None, plot: str | None, base: str | None, as_json: bool) -> None:
+def command(
+    file: str,
+    file2: str | None,
+    plot: str | None,
+    base: str | None,
+    allow_unknown: bool,
+    drop: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Show a LoRA's norm, share and effective rank by block; for two files also how alike they are.
 
     Cosine is between the differences, overlap between the directions they use; the cosine of the down factors tells
@@ -27,7 +36,7 @@ def command(file: str, file2: str | None, plot: str | None, base: str | None, as
     from loratools.ops.analysis.analyze import analyze
     from loratools.ops.analysis.analyze import plot as draw
 
-    analysis = analyze(file, file2, base_weights(base))
+    analysis = analyze(file, file2, base_weights(base), key_rules(allow_unknown, drop))
     if plot:
         draw(analysis, plot)
     print_json(analysis.json()) if as_json else click.echo(analysis.text())

@@ -13,9 +13,9 @@ from loratools.cli.options import (
     base_weights,
     force_option,
     json_option,
+    key_options,
     print_json,
     safetensors_out,
-    unknown_option,
 )
 
 
@@ -25,7 +25,7 @@ from loratools.cli.options import (
 @click.option("--to", "style", required=True, type=click.Choice(["kohya", "diffusers"]), help="How keys are spelled.")
 @click.option("--dtype", type=DTYPES, help="Storage type.  [default: the file's own]")
 @base_option
-@unknown_option
+@key_options
 @json_option
 @force_option
 def command(
@@ -35,13 +35,15 @@ def command(
     dtype: str | None,
     base: str | None,
     allow_unknown: bool,
+    drop: tuple[str, ...],
     as_json: bool,
     force: bool,
 ) -> None:
     """Rewrite a LoRA file (or a PEFT folder) in kohya's or Diffusers' style; its differences stay the same.
 
     Every kind is lowered to plain factors with the scale folded in, so that LoHa, LoKr and Tucker files load where
-    only LoRA does. kohya is what WebUIs and ComfyUI read; diffusers needs no alpha and loads exactly.
+    only LoRA does. kohya is what WebUIs and ComfyUI read; diffusers needs no alpha, and its modules are padded with
+    zeros to one rank, because diffusers before 0.40 scales mixed ranks wrongly.
 
     \b
       loratools convert style.safetensors -o style_diffusers.safetensors --to diffusers
@@ -51,6 +53,13 @@ def command(
 
     target = safetensors_out(out)
     made = convert(
-        source, target, style=style, dtype=dtype, base=base_weights(base), allow_unknown=allow_unknown, force=force
+        source,
+        target,
+        style=style,
+        dtype=dtype,
+        base=base_weights(base),
+        allow_unknown=allow_unknown,
+        drop=drop,
+        force=force,
     )
     print_json(made.json()) if as_json else click.echo(made.text())

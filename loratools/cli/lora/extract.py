@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import json_option, print_report, safetensors_out, store_options
+from loratools.cli.options import json_option, key_options, key_rules, print_report, safetensors_out, store_options
 
 
 @click.command("extract", cls=Command)
@@ -19,6 +19,7 @@ from loratools.cli.options import json_option, print_report, safetensors_out, st
 @click.option("--norms", is_flag=True, help="Normalisations too, as full differences.")
 @click.option("--biases", is_flag=True, help="Biases of layers too, as full differences.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random projections.")
+@key_options
 @json_option
 @store_options
 def command(
@@ -30,6 +31,8 @@ def command(
     norms: bool,
     biases: bool,
     seed: int,
+    allow_unknown: bool,
+    drop: tuple[str, ...],
     as_json: bool,
     dtype: str,
     force: bool,
@@ -57,6 +60,7 @@ def command(
         base_path(tuned),
         target,
         rule=rule,
+        keys=key_rules(allow_unknown, drop),
         take=Take(conv, norms, biases),
         dtype=torch_dtype(dtype),
         seed=seed,

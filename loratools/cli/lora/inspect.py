@@ -5,15 +5,15 @@ from __future__ import annotations
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import json_option, print_json, unknown_option
+from loratools.cli.options import json_option, key_options, print_json
 
 
 @click.command("inspect", cls=Command)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--brief", is_flag=True, help="Read the headers alone: no norms, alphas or hashes; instant.")
-@unknown_option
+@key_options
 @json_option
-def command(files: tuple[str, ...], brief: bool, allow_unknown: bool, as_json: bool) -> None:
+def command(files: tuple[str, ...], brief: bool, allow_unknown: bool, drop: tuple[str, ...], as_json: bool) -> None:
     """Say what LoRA files are: family, kind, ranks, alpha, modules and norm per block, hashes (stored and true),
     training facts, and how they were made.
 
@@ -25,7 +25,7 @@ def command(files: tuple[str, ...], brief: bool, allow_unknown: bool, as_json: b
     from loratools.ops.analysis.describe import brief as brief_of
     from loratools.ops.analysis.describe import describe
 
-    descriptions = [(brief_of if brief else describe)(path, allow_unknown=allow_unknown) for path in files]
+    descriptions = [(brief_of if brief else describe)(path, allow_unknown=allow_unknown, drop=drop) for path in files]
     if as_json:
         print_json(descriptions[0].json() if len(descriptions) == 1 else [one.json() for one in descriptions])
     else:

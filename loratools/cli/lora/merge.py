@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from loratools.cli import recipe_output
-from loratools.cli.app import Command, fail_usage
+from loratools.cli.app import Command, DoraBase, fail_usage
 from loratools.cli.options import (
     DTYPES,
     as_object,
     device_option,
     force_option,
     json_option,
+    key_options,
+    key_rules,
     lora_options,
     print_report,
     read_terms,
     safetensors_out,
     short_terms,
-    unknown_option,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class MergeFlags:
     device: str
     dry_run: bool
     allow_unknown: bool
+    drop: tuple[str, ...]
     as_json: bool
     force: bool
 
@@ -92,7 +94,7 @@ class MergeFlags:
     type=click.Choice(["supermerger", "supermerger-strength", "lbw"]),
     help="What another tool would make of TERMS, with its distance from what was asked.",
 )
-@click.option("--base", help="Terms: the base that a DoRA depends on. Recipe: another base than its own.")
+@click.option("--base", cls=DoraBase, help="Terms: the base that a DoRA depends on. Recipe: another base than its own.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A variable of the recipe. Repeatable.")
 @click.option(
     "--jobs",
@@ -114,7 +116,7 @@ class MergeFlags:
 @click.option(
     "--dry-run", is_flag=True, help="Print the resolved plan: file, block, weight, modules, share of the norm."
 )
-@unknown_option
+@key_options
 @json_option
 @force_option
 @as_object(MergeFlags)
@@ -143,6 +145,8 @@ def command(flags: MergeFlags) -> None:
 def _recipe(flags: MergeFlags) -> None:
     if flags.lora_dirs or flags.presets or flags.missing or flags.rank or flags.dtype:
         fail_usage("--lora-dir, --presets, --missing, --rank and --dtype stand in the recipe itself")
+    if flags.allow_unknown or flags.drop:
+        fail_usage("--allow-unknown and --drop go with terms; in a recipe write allow_unknown: true at the step")
     if flags.method != "exact" or flags.density or flags.match_norm or flags.into or flags.compat:
         fail_usage("--method, --density, --match-norm, --into and --compat go with terms, not with a recipe")
     how = recipe_output.RunFlags(
@@ -179,10 +183,8 @@ def _terms(flags: MergeFlags) -> None:
     out = None if flags.out is None else safetensors_out(flags.out)
     rule, method = parse_rank(flags.rank or "exact"), flags.merge_method()
     missing = method.missing(None if flags.missing is None else float(flags.missing))
-    base = flags.base or flags.into
-    terms = method.prepared(
-        read_terms(flags.source, flags.lora_dirs, flags.presets, missing, flags.allow_unknown, base)
-    )
+    base, keys = flags.base or flags.into, key_rules(flags.allow_unknown, flags.drop)
+    terms = method.prepared(read_terms(flags.source, flags.lora_dirs, flags.presets, missing, keys, base))
     if flags.dry_run or out is None:
         method.result(terms)  # raises where the method cannot take these terms
         print_report(plan(terms), flags.as_json)

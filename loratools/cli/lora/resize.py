@@ -11,6 +11,7 @@ from loratools.cli.options import (
     base_option,
     base_weights,
     json_option,
+    key_options,
     print_json,
     rank_option,
     safetensors_out,
@@ -23,9 +24,20 @@ from loratools.cli.options import (
 @click.option("-o", "--out", required=True, type=click.Path(), help="The file to write.")
 @rank_option
 @base_option
+@key_options
 @json_option
 @store_options
-def command(file: str, out: str, rank: str, base: str | None, as_json: bool, dtype: str, force: bool) -> None:
+def command(
+    file: str,
+    out: str,
+    rank: str,
+    base: str | None,
+    allow_unknown: bool,
+    drop: tuple[str, ...],
+    as_json: bool,
+    dtype: str,
+    force: bool,
+) -> None:
     """Write the LoRA IN with other ranks, the loss stated for each block.
 
     A first pass without loss finds what rank every module really has; "exact" stops there, and any other rule takes
@@ -42,7 +54,7 @@ def command(file: str, out: str, rank: str, base: str | None, as_json: bool, dty
 
     target, rule = safetensors_out(out), parse_rank(rank)
     report = resize_file(
-        read(file, base_weights(base)),
+        read(file, base_weights(base), allow_unknown, drop),
         target,
         rule=rule,
         dtype=torch_dtype(dtype),

@@ -8,6 +8,8 @@ from loratools.cli.app import Command
 from loratools.cli.options import (
     base_option,
     json_option,
+    key_options,
+    key_rules,
     lora_options,
     print_report,
     rank_option,
@@ -24,6 +26,7 @@ from loratools.cli.options import (
 @rank_option
 @lora_options
 @base_option
+@key_options
 @json_option
 @store_options
 def command(
@@ -34,6 +37,8 @@ def command(
     presets: str | None,
     missing: str | None,
     base: str | None,
+    allow_unknown: bool,
+    drop: tuple[str, ...],
     as_json: bool,
     dtype: str,
     force: bool,
@@ -51,7 +56,7 @@ def command(
 
     target, rule = safetensors_out(out), parse_rank(rank)
     text = ",".join(f"{quoted(name)}:{1 / len(files)!r}" for name in files)
-    terms = read_terms(text, lora_dirs, presets, missing, base=base)
+    terms = read_terms(text, lora_dirs, presets, missing, key_rules(allow_unknown, drop), base)
     report = merge_files(
         terms, target, rule=rule, dtype=torch_dtype(dtype), force=force, owner=f"soup {short_terms(text)}"
     )

@@ -13,6 +13,8 @@ from loratools.cli.options import (
     as_object,
     base_option,
     json_option,
+    key_options,
+    key_rules,
     lora_options,
     print_report,
     rank_option,
@@ -41,6 +43,8 @@ class SubtractFlags:
     presets: str | None
     missing: str | None
     base: str | None
+    allow_unknown: bool
+    drop: tuple[str, ...]
     dry_run: bool
     as_json: bool
     dtype: str
@@ -84,6 +88,7 @@ class SubtractFlags:
 @rank_option
 @lora_options
 @base_option
+@key_options
 @click.option("--dry-run", is_flag=True, help="Print what would be removed from each block, and write nothing.")
 @json_option
 @store_options
@@ -110,8 +115,9 @@ def command(flags: SubtractFlags) -> None:
     out = None if flags.out is None else safetensors_out(flags.out)
     most = math.inf if flags.most is None else flags.most
     method, rule = SubtractMethod(flags.mode, flags.energy, flags.side, flags.mu, most), parse_rank(flags.rank)
+    keys = key_rules(flags.allow_unknown, flags.drop)
     style, base_style = (
-        read_terms(text, flags.lora_dirs, flags.presets, flags.missing, base=flags.base)
+        read_terms(text, flags.lora_dirs, flags.presets, flags.missing, keys, flags.base)
         for text in (flags.style, flags.base_style)
     )
     presets, family = load_presets(flags.presets), style[0].adapter.family

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import base_option, json_option, lora_options, print_json, read_terms
+from loratools.cli.options import base_option, json_option, key_options, key_rules, lora_options, print_json, read_terms
 
 
 @click.command("verify", cls=Command)
@@ -13,6 +13,7 @@ from loratools.cli.options import base_option, json_option, lora_options, print_
 @click.argument("terms")
 @lora_options
 @base_option
+@key_options
 @json_option
 def command(
     result: str,
@@ -21,6 +22,8 @@ def command(
     presets: str | None,
     missing: str | None,
     base: str | None,
+    allow_unknown: bool,
+    drop: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Recompute TERMS in float64 and say how far the file RESULT is from them, in total and per block.
@@ -32,5 +35,6 @@ def command(
     """
     from loratools.ops.merging.verify import verify
 
-    verification = verify(result, read_terms(terms, lora_dirs, presets, missing, base=base))
+    keys = key_rules(allow_unknown, drop)
+    verification = verify(result, read_terms(terms, lora_dirs, presets, missing, keys, base), keys)
     print_json(verification.json()) if as_json else click.echo(verification.text())

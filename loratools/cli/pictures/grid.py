@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import DTYPES, as_object, device_option, force_option, json_option, lora_options, print_json
+from loratools.cli.options import (
+    DTYPES,
+    as_object,
+    device_option,
+    force_option,
+    json_option,
+    key_options,
+    key_rules,
+    lora_options,
+    print_json,
+)
 from loratools.errors import GridError
 
 if TYPE_CHECKING:
@@ -44,6 +54,8 @@ class GridFlags:
     clip_skip: int | None
     noise: str
     embeddings: str | None
+    allow_unknown: bool
+    drop: tuple[str, ...]
     batch_size: int
     compiled: bool
     offload: bool
@@ -141,6 +153,7 @@ class GridFlags:
 )
 @click.option("--redraw", is_flag=True, help="Render nothing: draw the grid in --out again, with other words or files.")
 @lora_options
+@key_options
 @device_option
 @click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
 @json_option
@@ -222,7 +235,7 @@ def _request(flags: GridFlags, sheet: SheetOptions, scores: ScoreRequest | None)
     from loratools.preview.request.axes import parse_axis
     from loratools.preview.request.numbers import parse_seeds, parse_size
     from loratools.preview.request.options import EngineOptions
-    from loratools.preview.request.request import GridRequest, ModelRequest, Sampling
+    from loratools.preview.request.request import GridRequest, ModelRequest, SamplingRequest
     from loratools.preview.request.row_text import RowText
 
     _check_required(flags)
@@ -233,7 +246,15 @@ def _request(flags: GridFlags, sheet: SheetOptions, scores: ScoreRequest | None)
         weights=flags.weights,
         prompts=flags.prompts,
         seeds=parse_seeds(flags.seeds) if flags.seeds else None,
-        sampling=Sampling(flags.negative, flags.steps, flags.cfg, flags.sampler, size, flags.clip_skip, flags.noise),
+        sampling=SamplingRequest(
+            negative=flags.negative,
+            steps=flags.steps,
+            cfg=flags.cfg,
+            sampler=flags.sampler,
+            size=size,
+            clip_skip=flags.clip_skip,
+            noise=flags.noise,
+        ),
         model=ModelRequest(flags.base, device=flags.device, dtype=flags.dtype),
         embeddings=Path(flags.embeddings) if flags.embeddings else None,
         base_alone=not flags.no_base,
@@ -269,6 +290,7 @@ def _names(flags: GridFlags) -> NameLookup:
         load_presets(flags.presets),
         None if flags.missing is None else float(flags.missing),
         best_epoch,
+        key_rules(flags.allow_unknown, flags.drop),
     )
 
 

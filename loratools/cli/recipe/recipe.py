@@ -35,12 +35,14 @@ def steps(kinds: tuple[str, ...]) -> None:
       loratools recipe steps merge grid
     """
     from loratools.errors import RecipeError, did_you_mean
-    from loratools.recipe.schema.kinds import KINDS
+    from loratools.recipe.schema.kinds import STEP_KINDS
     from loratools.recipe.schema.option_table import option_tables
 
     for kind in kinds:
-        if kind not in KINDS:
-            raise RecipeError(f"there is no step '{kind}'{did_you_mean(kind, KINDS)}; there are {', '.join(KINDS)}")
+        if kind not in STEP_KINDS:
+            near = did_you_mean(kind, STEP_KINDS)
+            near = did_you_mean(kind, STEP_KINDS)
+            raise RecipeError(f"there is no step '{kind}'{near}; there are {', '.join(STEP_KINDS)}")
     click.echo(option_tables(kinds or None).rstrip())
 
 

@@ -16,6 +16,7 @@ from loratools import files
 from loratools.adapter.algebra.lowrank import LowRank, inner, same_matrix
 from loratools.adapter.algebra.rank import Spectrum, spectrum
 from loratools.adapter.files.file import Adapter, read
+from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.adapter.parallel import in_order
 from loratools.errors import FormatError, ShapeError
 from loratools.ops.merging.combine import shapes_differ
@@ -127,17 +128,20 @@ def analyze(
     first: str | os.PathLike[str],
     second: str | os.PathLike[str] | None = None,
     base: Mapping[str, Tensor] | None = None,
+    keys: KeyRules = STRICT,
 ) -> Analysis:
     """Analyse one LoRA file, or two and how alike they are; every module is decomposed once.
 
     Args:
         base: the base's weights by canonical parameter name, which the differences of a DoRA depend on.
+        keys: what is done about keys that no table knows.
     Raises:
         FileError, FormatError: for a file that is missing or no LoRA, or two of different families, or that have no
             module in common.
         ShapeError: if the two disagree over a module's shape.
     """
-    adapters = read_alike([read(path, base) for path in (first, second) if path is not None])
+    given = [path for path in (first, second) if path is not None]
+    adapters = read_alike([read(path, base, keys.allow_unknown, keys.drop) for path in given])
     if len(adapters) == 2:
         adapters = _comparable(*adapters)
     names = sorted({name for adapter in adapters for name in adapter})

@@ -20,8 +20,9 @@ from loratools.adapter.algebra.lowrank import Delta, inner
 from loratools.adapter.algebra.rank import spectrum
 from loratools.adapter.files.epoch_files import epochs
 from loratools.adapter.files.file import Adapter, read
+from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.adapter.parallel import in_order
-from loratools.blocks.scheme import SCHEMES, Scheme, full_scheme, sorted_blocks
+from loratools.blocks.scheme import UNKNOWN, Scheme, full_scheme, shortest_scheme, sorted_blocks
 from loratools.blocks.vector import BlockVector
 from loratools.errors import BlockError, FileError, ShapeError
 from loratools.ops.merging.one_model import read_alike
@@ -119,16 +120,26 @@ class Suggestion:
                     _shown(self.guide_gp1.get(name)),
                 ]
             rows.append(row + ["-"] * (len(head) - len(row)))
-        lines = [table(rows), "", f"GP2 that removes the base's part and no more: {_list(self.gp2)}"]
+        lines = [table(rows), "", f"GP2 that removes the base's part and no more: {self._list(self.gp2)}"]
         if self.growth:
-            lines.append(f"GP1 with the growing blocks held back: {_list(self.gp1)}")
+            lines.append(f"GP1 with the growing blocks held back: {self._list(self.gp1)}")
             suspects = " ".join(self.suspects) or "none"
             lines.append(f"still growing while the rest has settled (overfit suspects): {suspects}")
         return "\n".join(lines)
 
+    def _list(self, weights: Mapping[str, float]) -> str:
+        """A vector as a merge string takes it: bare numbers, or with names where the blocks have no agreed order."""
+        numbers = {name: f"{weight:.3f}".rstrip("0").rstrip(".") for name, weight in weights.items()}
+        named = self.scheme == UNKNOWN.name
+        return ",".join(f"{name}={number}" if named else number for name, number in numbers.items())
+
 
 def suggest(
-    style: Path, base_style: Path, gp1: BlockVector | None = None, gp2: BlockVector | None = None
+    style: Path,
+    base_style: Path,
+    gp1: BlockVector | None = None,
+    gp2: BlockVector | None = None,
+    keys: KeyRules = STRICT,
 ) -> Suggestion:
     """Suggest GP2 from the overlap of two LoRAs, and GP1 from the epochs where ``style`` is a training run.
 
@@ -137,21 +148,28 @@ def suggest(
         base_style: a LoRA file, or a run, whose last epoch is taken.
         gp1: the vector that the style will be given, by default all ones; GP2 is measured against it.
         gp2: the guide's, to be shown beside.
+        keys: what is done about keys that no table knows.
     Raises:
         FileError, FormatError: for files that are missing or no LoRA.
         ShapeError: if a module has another shape in the other file.
         BlockError: if they are of different families.
     """
     runs = _epochs(style)
-    adapter, other = read_alike([read(runs[-1]), read(_epochs(base_style)[-1])])
+
+    def opened(path: Path) -> Adapter:
+        return read(path, None, keys.allow_unknown, keys.drop)
+
+    adapter, other = read_alike([opened(runs[-1]), opened(_epochs(base_style)[-1])])
     if full_scheme(adapter.family) is not full_scheme(other.family):
         raise BlockError(f"{style} is of {adapter.family} and {base_style} of {other.family}; their blocks differ")
     adapter, other = one_spelling([adapter, other])
     if not set(adapter) & set(other):
         raise no_common_module(style, base_style)
-    scheme = _scheme([adapter, other])
+    scheme = shortest_scheme(adapter.family, [*adapter, *other])
     blocks = align(adapter, other, scheme)
-    growth = measure_growth(read_alike([read(path) for path in runs], adapter.family), scheme) if len(runs) > 2 else {}
+    growth = (
+        measure_growth(read_alike([opened(path) for path in runs], adapter.family), scheme) if len(runs) > 2 else {}
+    )
     names = scheme.names or tuple(blocks)
     guide = {name: gp1.weights.get(name, 1.0) if gp1 is not None else 1.0 for name in names}
     ours = {name: weight * (growth[name].factor if name in growth else 1.0) for name, weight in guide.items()}
@@ -291,18 +309,5 @@ def _epochs(run: Path) -> list[Path]:
     return [epoch.path for epoch in epochs(run)]
 
 
-def _scheme(adapters: Sequence[Adapter]) -> Scheme:
-    """The shortest scheme of the family that has a block for all that the full one has a block for."""
-    full = full_scheme(adapters[0].family)
-    placed = [name for adapter in adapters for name in adapter if full.block_of(name) is not None]
-    fitting = [scheme for scheme in SCHEMES.values() if adapters[0].family in scheme.families]
-    fitting = [scheme for scheme in fitting if all(scheme.block_of(name) is not None for name in placed)]
-    return min(fitting, key=len, default=full)
-
-
 def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
-
-
-def _list(weights: Mapping[str, float]) -> str:
-    return ",".join(f"{weight:.3f}".rstrip("0").rstrip(".") for weight in weights.values())

@@ -16,6 +16,7 @@ import torch
 from loratools import files
 from loratools.adapter.algebra.rank import Exact, RankRule
 from loratools.adapter.files.file import Adapter
+from loratools.adapter.files.lora_file import KeyRules
 from loratools.adapter.files.metadata import Provenance, guard_overwrite, inherited, merged_header
 from loratools.adapter.files.passthrough import all_carried
 from loratools.adapter.parallel import in_order
@@ -87,7 +88,7 @@ def merge_files(
         carried=all_carried(adapters_of(terms)),
     )
     report = replace(report, warnings=warnings_of(adapters_of(terms)))
-    return report if result is None else replace(report, distance=verify(target, terms))
+    return report if result is None else replace(report, distance=verify(target, terms, KeyRules(allow_unknown=True)))
 
 
 def merge_texts(terms: Sequence[Term], out: Path, metadata: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from loratools.adapter.architectures.names import UNKNOWN, is_text
 from loratools.adapter.files.epoch_files import epochs, find_lora, is_run, select
 from loratools.adapter.files.file import Adapter, read
+from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.blocks.parse import parse_vector
 from loratools.blocks.scheme import NO_BLOCK, TEXT_BLOCK, full_scheme, numbered_scheme, sorted_blocks
 from loratools.blocks.tokens import is_number
@@ -109,7 +110,7 @@ def resolve_terms(
     presets: Presets,
     missing: float | None = None,
     best: Callable[[Path], int] | None = None,
-    allow_unknown: bool = False,
+    keys: KeyRules = STRICT,
     base: Mapping[str, Tensor] | None = None,
 ) -> list[Term]:
     """Open the files that ``specs`` name and read their vectors.
@@ -119,7 +120,7 @@ def resolve_terms(
         presets: named vectors.
         missing: weight of modules in blocks that a short vector does not list; None makes them an error.
         best: run -> its best epoch's number, for ``name@best``.
-        allow_unknown: carry keys that no table knows instead of refusing their file.
+        keys: what is done about keys that no table knows.
         base: the base's weights by canonical parameter name, which the differences of a DoRA depend on.
     Raises:
         FileError, FormatError: for a file that is missing or no LoRA.
@@ -129,7 +130,9 @@ def resolve_terms(
     specs = [as_file(spec, find) for spec in specs]
     files_of = [_files(spec, find, best) for spec in specs]
     paths = list(dict.fromkeys(path for files in files_of for path, _ in files))
-    adapters = read_alike([read(path, base, allow_unknown) for path in paths], getattr(base, "family", None))
+    adapters = read_alike(
+        [read(path, base, keys.allow_unknown, keys.drop) for path in paths], getattr(base, "family", None)
+    )
     opened = dict(zip(paths, adapters, strict=True))
     terms = []
     for spec, files in zip(specs, files_of, strict=True):
@@ -137,7 +140,16 @@ def resolve_terms(
             adapter = opened[path]
             vector = _vector(spec.vector_text, presets, adapter)
             inline = spec.vector_text is not None and is_number(spec.vector_text.split(",")[0])
-            term = Term(adapter, spec.weight / len(files), vector, spec.te, spec.unet, label, missing, inline=inline)
+            term = Term(
+                adapter=adapter,
+                weight=spec.weight / len(files),
+                vector=vector,
+                te=spec.te,
+                unet=spec.unet,
+                label=label,
+                missing=missing,
+                inline=inline,
+            )
             term.check()
             terms.append(term)
     return terms

@@ -9,6 +9,7 @@ import torch
 
 from loratools.adapter.algebra.lowrank import Delta, concatenate, same_matrix
 from loratools.adapter.files.file import read
+from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.adapter.parallel import in_order
 from loratools.errors import FormatError, ShapeError
 from loratools.ops.merging.combine import combine, shapes_differ
@@ -19,17 +20,19 @@ from loratools.ops.merging.terms import Term
 from loratools.ops.report import ModuleError, Verification, report_blocks
 
 
-def verify(path: str | os.PathLike[str], terms: Sequence[Term]) -> Verification:
+def verify(path: str | os.PathLike[str], terms: Sequence[Term], keys: KeyRules = STRICT) -> Verification:
     """Recompute ``terms`` in float64 and say how far the file at ``path`` is from them, in total and per block.
 
     Modules that only one side has count in full. The error is ``|file - asked| / |asked|``; where terms cancel
     (``|asked|`` under half of ``sqrt(sum |w d|^2)``) it is stated against that root.
 
+    Args:
+        keys: what is done about keys of the file at ``path`` that no table knows.
     Raises:
         FormatError: if the file and the terms have no module in common, or are for different models.
     """
     combined = combine(terms)
-    (stored,) = read_alike([read(path)], combined.family)
+    (stored,) = read_alike([read(path, None, keys.allow_unknown, keys.drop)], combined.family)
     if stored.family != combined.family:
         raise FormatError(
             f"{path} is a {stored.family} LoRA and the terms are {combined.family}; they cannot be compared"

@@ -15,7 +15,7 @@ EYE_X, EYE_Y = 0.44, 0.20
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Expression:
     """What an expression does: brow heights (outer, inner end) in units, the iris's size, and which eye is shut."""
 
     brows: tuple[float, float]
@@ -23,12 +23,12 @@ class Look:
     shut: int = -1
 
 
-LOOKS: dict[str, Look] = {
-    "smile": Look((-0.34, -0.40)),
-    "open_mouth": Look((-0.38, -0.46)),
-    "frown": Look((-0.44, -0.20)),
-    "surprised": Look((-0.50, -0.60), iris=0.74),
-    "wink": Look((-0.34, -0.40), shut=1),
+FACE_EXPRESSIONS: dict[str, Expression] = {
+    "smile": Expression((-0.34, -0.40)),
+    "open_mouth": Expression((-0.38, -0.46)),
+    "frown": Expression((-0.44, -0.20)),
+    "surprised": Expression((-0.50, -0.60), iris=0.74),
+    "wink": Expression((-0.34, -0.40), shut=1),
 }
 
 
@@ -70,20 +70,20 @@ def _open_eye(pen: Pen, x: float, y: float, color: RGB, scale: float, iris: floa
 
 def eyes(pen: Pen, eye_color: str, expression: str, warp: FaceWarp) -> None:
     """Both eyes and brows (the brows lie over the fringe, so that the expression always reads)."""
-    look = LOOKS[expression]
+    face = FACE_EXPRESSIONS[expression]
     for index, side in enumerate((-1, 1)):
         x, y = side * EYE_X + warp.eyes[index][0], EYE_Y + warp.eyes[index][1]
-        if look.shut == index:
+        if face.shut == index:
             pen.stroke(
                 [(x - 0.25, y + 0.10), (x - 0.1, y - 0.07), (x + 0.1, y - 0.07), (x + 0.25, y + 0.10)], width=1.9
             )
         else:
-            _open_eye(pen, x, y, EYES[eye_color], warp.scales[index], look.iris, side)
+            _open_eye(pen, x, y, EYES[eye_color], warp.scales[index], face.iris, side)
 
 
 def brows(pen: Pen, expression: str, warp: FaceWarp) -> None:
-    """Brows; see :class:`Look`."""
-    outer, inner = LOOKS[expression].brows
+    """Brows; see :class:`Expression`."""
+    outer, inner = FACE_EXPRESSIONS[expression].brows
     for index, side in enumerate((-1, 1)):
         dx, dy = warp.eyes[index]
         middle = (outer + inner) / 2 - 0.03

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from loratools.errors import DatasetError
 from loratools.preview.judge.features import Features, Pixels
-from loratools.preview.record.grid import Grid, Score
+from loratools.preview.record.grid import Grid, PictureScore
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,7 +56,7 @@ class Scoring:
     judge: JudgeFunction | None = None
 
 
-def score_pictures(folder: Path, grid: Grid, scoring: Scoring) -> dict[str, tuple[Score, ...]]:
+def score_pictures(folder: Path, grid: Grid, scoring: Scoring) -> dict[str, tuple[PictureScore, ...]]:
     """The scores of every distinct picture of the grid in ``folder``, by key.
 
     Raises:
@@ -75,7 +75,7 @@ def score_pictures(folder: Path, grid: Grid, scoring: Scoring) -> dict[str, tupl
         for name, path in (("nearest", scoring.training), ("held-out", scoring.held_out))
         if path is not None
     }
-    scores: dict[str, list[Score]] = {key: [] for key in keys}
+    scores: dict[str, list[PictureScore]] = {key: [] for key in keys}
     for features in scoring.features or (Pixels(),):
         compared = _Compared(features, images, prompts, sets)
         for n, key in enumerate(keys):
@@ -99,7 +99,7 @@ class _Compared:
         self.sets = {name: features.images(own) for name, own in sets.items()}
         self.usual = usual_nearest(self.sets["nearest"]) if "nearest" in self.sets else None
 
-    def scores(self, index: int, base: int | None) -> list[Score]:
+    def scores(self, index: int, base: int | None) -> list[PictureScore]:
         """Of one picture; ``base`` is the index of the picture that it is compared with."""
         own = self.vectors[index]
         scores = []
@@ -115,8 +115,8 @@ class _Compared:
             scores.append(self._score("prompt", float(own @ self.texts[index]), end=_PROMPT_END))
         return scores
 
-    def _score(self, what: str, value: float, mark: str = "", end: float = 1.0) -> Score:
-        return Score(f"{what} ({self.name})", f"{what} {value:.2f}{mark}", min(1.0, max(0.0, value / end)))
+    def _score(self, what: str, value: float, mark: str = "", end: float = 1.0) -> PictureScore:
+        return PictureScore(f"{what} ({self.name})", f"{what} {value:.2f}{mark}", min(1.0, max(0.0, value / end)))
 
 
 def _is_copy(near: float, before: float | None, usual: float | None) -> bool:
@@ -137,17 +137,17 @@ def usual_nearest(vectors: Tensor) -> float | None:
 
 def judged(
     judge: JudgeFunction, images: Sequence[Image], prompts: Sequence[str], sets: Sequence[Sequence[Image]]
-) -> list[list[Score]]:
+) -> list[list[PictureScore]]:
     """What the pocket's judge says of every picture; the style is compared with the last of ``sets``."""
     wanted = _mean_style(judge(sets[-1])) if sets else None
     scored = []
     for reading, prompt in zip(judge(images), prompts, strict=True):
         obeyed, defects = reading.obeys(asked_tags(prompt)), fmean(reading.faults.values())
-        own = [Score("tags (judge)", f"tags {100 * obeyed:.0f} %", obeyed)]
-        own.append(Score("defects (judge)", f"defects {defects:.2f}", defects / 3))
+        own = [PictureScore("tags (judge)", f"tags {100 * obeyed:.0f} %", obeyed)]
+        own.append(PictureScore("defects (judge)", f"defects {defects:.2f}", defects / 3))
         if wanted is not None:
             style = _cosine(reading.style, wanted)
-            own.append(Score("style (judge)", f"style {style:.2f}", style))
+            own.append(PictureScore("style (judge)", f"style {style:.2f}", style))
         scored.append(own)
     return scored
 

@@ -83,8 +83,8 @@ def verdicts(folder: Path, grid: Grid) -> list[Verdict | None]:
     Rows that are of the same LoRA at different weights, as tags in prompts make them, share one.
     """
 
-    def look(file: str) -> Look:
-        return Look(read_pixels(folder / file))
+    def look(file: str) -> PictureMeasures:
+        return PictureMeasures(read_pixels(folder / file))
 
     groups = {row.tested: _by_weight(grid, row.tested) for row in grid.rows if row.times is not None}
     shared = list(dict.fromkeys(file for files in groups.values() for file in files.get(0.0, ())))
@@ -92,7 +92,7 @@ def verdicts(folder: Path, grid: Grid) -> list[Verdict | None]:
 
     def judge(files: Mapping[float, Sequence[str]]) -> Verdict | None:
         looks = {weight: [base.get(file) or look(file) for file in own] for weight, own in files.items()}
-        return judge_looks(looks) if looks else None
+        return judge_pictures(looks) if looks else None
 
     by_name = dict(zip(groups, in_order(judge, groups.values()), strict=True))
     return [by_name[row.tested] if row.times is not None else None for row in grid.rows]
@@ -118,7 +118,7 @@ def _by_weight(grid: Grid, tested: str) -> dict[float, list[str]]:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class PictureMeasures:
     """A picture (height, width, 3) in 0 to 255, and what is compared of it, each measured when it is first needed."""
 
     pixels: Pixels
@@ -162,7 +162,7 @@ def _spectrum_of(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.float64], npt.N
     return window, octave.ravel(), int(math.log2(min(shape) / 2))
 
 
-def judge_looks(pictures: Mapping[float, Sequence[Look]]) -> Verdict:
+def judge_pictures(pictures: Mapping[float, Sequence[PictureMeasures]]) -> Verdict:
     """The verdict over one row's pictures by weight, in one order of prompts and seeds; weight 0 is the base."""
     base = pictures[0.0]
     others = sorted((weight for weight in pictures if weight != 0), key=abs)
@@ -178,7 +178,7 @@ def judge_looks(pictures: Mapping[float, Sequence[Look]]) -> Verdict:
     return replace(verdict, moved=_change(base, pictures[near])[0])
 
 
-def _rise(base: Sequence[Look], pictures: Mapping[float, Sequence[Look]]) -> Verdict:
+def _rise(base: Sequence[PictureMeasures], pictures: Mapping[float, Sequence[PictureMeasures]]) -> Verdict:
     """What happens from the least weight above 0 to the greatest."""
     holds, strays = 0.0, ""
     for weight, own in pictures.items():
@@ -205,7 +205,7 @@ def _breaks(holds: float, weight: float, why: str, strays: str) -> Verdict:
     return Verdict(level, f"0.9 test: {said} ({why}){strays}", holds or None, weight, why)
 
 
-def _broken(base: Sequence[Look], pictures: Sequence[Look]) -> str:
+def _broken(base: Sequence[PictureMeasures], pictures: Sequence[PictureMeasures]) -> str:
     """Why half or more of ``pictures`` are broken beside the base's of the same prompts and seeds; empty if not."""
     reasons = [_reason(one, two) for one, two in zip(base, pictures, strict=True)]
     if _half([bool(why) for why in reasons]):
@@ -220,11 +220,11 @@ def _half(values: Sequence[bool]) -> bool:
     return 2 * sum(values) >= len(values)
 
 
-def _strays(base: Look, picture: Look) -> bool:
+def _strays(base: PictureMeasures, picture: PictureMeasures) -> bool:
     return _agree(base.outlines, picture.outlines) < _OUTLINES and _agree(base.colours, picture.colours) < _COLOURS
 
 
-def _reason(base: Look, picture: Look) -> str:
+def _reason(base: PictureMeasures, picture: PictureMeasures) -> str:
     contrast = picture.contrast / max(base.contrast, 1e-3)
     if contrast < _FLAT:
         return "fades"
@@ -235,7 +235,7 @@ def _reason(base: Look, picture: Look) -> str:
     return ""
 
 
-def _divergence(picture: Look, base: Look) -> float:
+def _divergence(picture: PictureMeasures, base: PictureMeasures) -> float:
     """Of the shares of energy in octaves of spatial frequency."""
     return float((picture.octaves * np.log(picture.octaves / base.octaves)).sum())
 
@@ -253,13 +253,13 @@ def _tiled(values: Pixels, count: int) -> Pixels:
     return tiles
 
 
-def _change(base: Sequence[Look], pictures: Sequence[Look]) -> tuple[float, float]:
+def _change(base: Sequence[PictureMeasures], pictures: Sequence[PictureMeasures]) -> tuple[float, float]:
     """The mean and the greatest difference from the base."""
     apart = [np.abs(one.pixels - two.pixels) for one, two in zip(base, pictures, strict=True)]
     return float(np.mean([each.mean() for each in apart])), max(float(each.max()) for each in apart)
 
 
-def _spread(pictures: Sequence[Look]) -> float:
+def _spread(pictures: Sequence[PictureMeasures]) -> float:
     """How far pictures are from their mean; 0 for sizes that differ."""
     if len({picture.pixels.shape for picture in pictures}) > 1:
         return 0.0
@@ -268,7 +268,7 @@ def _spread(pictures: Sequence[Look]) -> float:
 
 
 def read_pixels(path: Path) -> Pixels:
-    """A picture as :class:`Look` takes it: (height, width, 3) in 0 to 255, large ones reduced."""
+    """A picture as :class:`PictureMeasures` takes it: (height, width, 3) in 0 to 255, large ones reduced."""
     from PIL import Image
 
     with Image.open(path) as opened:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from loratools.preview.record.grid import Grid, Picture, RowInfo, Score
+from loratools.preview.record.grid import Grid, Picture, PictureScore, RowInfo
 
 _HELD = ("prompt", "negative", "seed", "size")  # kinds of axes
 
@@ -49,7 +49,7 @@ class Shot:
     parameters: str
     badge: str = ""
     verdict: tuple[str, str] | None = None
-    scores: tuple[Score, ...] = ()
+    scores: tuple[PictureScore, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,14 +123,14 @@ def _shot(grid: Grid, picture: Picture) -> Shot:
     row, at, base = grid.rows[picture.row], grid.place(picture), grid.base_place(picture)
     judged = picture.weight != 0 and at != base and not grid.headed(row)
     return Shot(
-        at,
-        picture.file,
-        picture.key,
-        base,
-        _parameters(grid, picture),
-        badge,
-        row.verdict if judged else None,
-        grid.scores.get(picture.key, ()),
+        at=at,
+        file=picture.file,
+        key=picture.key,
+        base=base,
+        parameters=_parameters(grid, picture),
+        badge=badge,
+        verdict=row.verdict if judged else None,
+        scores=grid.scores.get(picture.key, ()),
     )
 
 

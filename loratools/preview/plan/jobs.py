@@ -12,7 +12,7 @@ from loratools.adapter.algebra.lowrank import Delta
 from loratools.adapter.architectures.names import is_text
 from loratools.adapter.files.file import Adapter
 from loratools.ops.merging.combine import Combined
-from loratools.preview.record.cells import Settings
+from loratools.preview.record.cells import SamplingSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,15 +21,15 @@ class Stack:
 
     Args:
         digest: of every number in ``deltas``; empty for the base alone.
-        marks: for every module a key of its delta's content, such as the (adapter digest, strength) pairs that it is
-            the sum of. Going from one stack to the next then writes only modules whose mark or weight differs: one
-            block's value in a vector costs one block. By default a module's mark is the whole stack's digest.
+        content_keys: for every module a key of its delta's content, such as the (adapter digest, strength) pairs that
+            it is the sum of. Going from one stack to the next then writes only modules whose key or weight differs: one
+            block's value in a vector costs one block. By default a module's key is the whole stack's digest.
     """
 
     deltas: Mapping[str, Delta] = field(default_factory=dict)
     weight: float = 1.0
     digest: str = ""
-    marks: Mapping[str, Hashable] | None = None
+    content_keys: Mapping[str, Hashable] | None = None
 
     @property
     def key(self) -> tuple[str, float]:
@@ -37,9 +37,9 @@ class Stack:
         return (self.digest, self.weight) if self.weight != 0 and self.deltas else ("", 0.0)
 
     @property
-    def module_marks(self) -> Mapping[str, Hashable]:
-        """:attr:`marks`, or every module's default one."""
-        return self.marks if self.marks is not None else dict.fromkeys(self.deltas, self.digest)
+    def keys_by_module(self) -> Mapping[str, Hashable]:
+        """:attr:`content_keys`, or every module's default one."""
+        return self.content_keys if self.content_keys is not None else dict.fromkeys(self.deltas, self.digest)
 
     @cached_property
     def text_part(self) -> Mapping[str, Delta]:
@@ -67,7 +67,7 @@ class _SomeModules(Mapping[str, Delta]):
         return len(self._names)
 
 
-def marks_of(deltas: Mapping[str, Delta]) -> Mapping[str, Hashable] | None:
+def content_keys_of(deltas: Mapping[str, Delta]) -> Mapping[str, Hashable] | None:
     """A key of every module's content without reading a factor: files by digest, and the strengths of their sum.
 
     None for a mapping that is neither a file nor a sum of files.
@@ -82,7 +82,7 @@ def marks_of(deltas: Mapping[str, Delta]) -> Mapping[str, Hashable] | None:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PictureFile:
     """A picture that the grid asks for: its file, its key, and the texts that belong in it."""
 
     path: Path
@@ -98,8 +98,8 @@ class Job:
     stack: Stack
     prompt: str
     seed: int
-    wanted: Wanted
-    settings: Settings
+    file: PictureFile
+    settings: SamplingSettings
 
     @property
     def steps(self) -> int:

@@ -12,13 +12,13 @@ from loratools.base.picture_size import check_size
 from loratools.base.prompt.embeddings import Embeddings
 from loratools.base.prompt.prompt_encoding import PromptEncoder, used_embeddings
 from loratools.errors import PromptError
-from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
+from loratools.preview.plan.jobs import Job, PictureFile, Stack, content_keys_of
 from loratools.preview.plan.resolve import ResolvedPicture, RowResolver
-from loratools.preview.record.cells import Cell, Settings, cell_path, folder_names
+from loratools.preview.record.cells import Cell, SamplingSettings, cell_path, folder_names
 from loratools.preview.record.grid import Picture, RowInfo
 from loratools.preview.request.arrange import Arrangement
 from loratools.preview.request.axes import Axis
-from loratools.preview.request.setting import Setting
+from loratools.preview.request.setting import CellSetting
 
 _IN_PATH = ("adapter", "weight", "vector", "block", "te", "unet", "prompt", "s/r", "seed")
 
@@ -32,9 +32,9 @@ class PlannedPicture:
 
     at: tuple[int, ...]
     base: tuple[int, ...] | None
-    setting: Setting
+    setting: CellSetting
     resolved: ResolvedPicture
-    settings: Settings
+    settings: SamplingSettings
     embeddings: tuple[tuple[str, str], ...] = ()
 
 
@@ -67,7 +67,7 @@ class PlannedPictures:
         self.infos = resolver.infos()
         self.prompts = tuple(dict.fromkeys(place.resolved.prompt for place in self.places))
 
-    def _place(self, base: Base, at: tuple[int, ...], setting: Setting, resolver: RowResolver) -> PlannedPicture:
+    def _place(self, base: Base, at: tuple[int, ...], setting: CellSetting, resolver: RowResolver) -> PlannedPicture:
         resolved, settings = resolver.resolve(setting), settings_on(base, setting)
         texts = resolved.prompt, settings.negative, settings.steps
         if texts not in self._named:
@@ -107,7 +107,7 @@ class PlannedPictures:
     def jobs(self, out: Path, compute: str) -> tuple[list[Job], list[Job]]:
         """The distinct pictures, and for every place the one that it shows."""
         names = folder_names([row.label for row in self.rows])
-        marks = [marks_of(row.deltas) for row in self.rows]
+        content_keys = [content_keys_of(row.deltas) for row in self.rows]
         distinct: dict[str, Job] = {}
         taken: set[Path] = set()
         shown = []
@@ -119,28 +119,30 @@ class PlannedPictures:
             key = cell.key(place.settings, self._drawn_by, compute)
             if key not in distinct:
                 path = self._path(out, place, names[resolved.row] if weight else "base", weight, taken)
-                stack = Stack(self.rows[resolved.row].deltas, weight, info.digest, marks[resolved.row])
+                stack = Stack(self.rows[resolved.row].deltas, weight, info.digest, content_keys[resolved.row])
                 distinct[key] = self._job(place, stack, info, path, key)
             shown.append(distinct[key])
         return list(distinct.values()), shown
 
-    def pictures(self, out: Path, shown: Sequence[Job], prompts: Sequence[str], common: Settings) -> Iterator[Picture]:
+    def pictures(
+        self, out: Path, shown: Sequence[Job], prompts: Sequence[str], common: SamplingSettings
+    ) -> Iterator[Picture]:
         """The record of every place, in the order of the places."""
         several = any(axis.kind == "base" for axis in self.arrangement.axes)
         for place, job in zip(self.places, shown, strict=True):
-            file = job.wanted.path.relative_to(out).as_posix()
+            file = job.file.path.relative_to(out).as_posix()
             yield Picture(
-                place.resolved.row,
-                place.resolved.weight,
-                prompts.index(place.resolved.prompt),
-                place.setting.seed,
-                file,
-                job.wanted.key,
-                place.at,
-                place.base,
-                place.settings if place.settings != common else None,
-                self.model if several else None,
-                place.embeddings,
+                row=place.resolved.row,
+                weight=place.resolved.weight,
+                prompt=prompts.index(place.resolved.prompt),
+                seed=place.setting.seed,
+                file=file,
+                key=job.file.key,
+                at=place.at,
+                base=place.base,
+                settings=place.settings if place.settings != common else None,
+                model=self.model if several else None,
+                embeddings=place.embeddings,
             )
 
     def _job(self, place: PlannedPicture, stack: Stack, info: RowInfo, path: Path, key: str) -> Job:
@@ -155,7 +157,7 @@ class PlannedPictures:
             "adapter": info.digest if stack.weight else "",
             "provenance": info.provenance if stack.weight else "",
         }
-        return Job(stack, prompt, seed, Wanted(path, key, text, made), settings)
+        return Job(stack, prompt, seed, PictureFile(path, key, text, made), settings)
 
     def _path(self, out: Path, place: PlannedPicture, folder: str, weight: float, taken: set[Path]) -> Path:
         """A name that says what the picture is; a counter parts those that would be called the same."""
@@ -165,35 +167,35 @@ class PlannedPictures:
             for axis, index in zip(self.arrangement.axes, place.at, strict=True)
             if axis.kind not in _IN_PATH and len(axis.values) > 1
         )
-        wanted = out / cell_path(folder, weight, prompt, place.setting.seed)
-        path, copy = wanted.with_name(f"{wanted.stem}{extra}.png"), 2
+        plain = out / cell_path(folder, weight, prompt, place.setting.seed)
+        path, copy = plain.with_name(f"{plain.stem}{extra}.png"), 2
         while path in taken:
-            path, copy = wanted.with_name(f"{wanted.stem}{extra}-{copy}.png"), copy + 1
+            path, copy = plain.with_name(f"{plain.stem}{extra}-{copy}.png"), copy + 1
         taken.add(path)
         return path
 
 
-def settings_on(base: Base, setting: Setting) -> Settings:
+def settings_on(base: Base, setting: CellSetting) -> SamplingSettings:
     """How a setting is sampled on ``base``, with the base's own values where it leaves them open.
 
     Raises:
         GridError: for a size that does not fit the base, no steps, or an unknown sampler.
     """
     own = base.defaults
-    settings = Settings(
-        own.steps if setting.steps is None else setting.steps,
-        own.cfg if setting.cfg is None else setting.cfg,
-        setting.sampler or own.sampler,
-        setting.size or base.resolution,
-        setting.negative,
-        setting.clip_skip,
-        setting.noise,
+    settings = SamplingSettings(
+        steps=own.steps if setting.steps is None else setting.steps,
+        cfg=own.cfg if setting.cfg is None else setting.cfg,
+        sampler=setting.sampler or own.sampler,
+        size=setting.size or base.resolution,
+        negative=setting.negative,
+        clip_skip=setting.clip_skip,
+        noise=setting.noise,
     )
     check_size(settings.size, base.vae_scale_factor)
     return settings
 
 
-def title_of(base: str, arrangement: Arrangement, settings: Settings) -> str:
+def title_of(base: str, arrangement: Arrangement, settings: SamplingSettings) -> str:
     """What all pictures of a grid have in common, for over the sheet."""
     varied = {axis.kind for axis in arrangement.axes if len(axis.values) > 1}
     height, width = settings.size
@@ -209,7 +211,7 @@ def title_of(base: str, arrangement: Arrangement, settings: Settings) -> str:
     return " · ".join(text for kind, text in parts.items() if kind not in varied)
 
 
-def _in_rows(arrangement: Arrangement) -> list[tuple[tuple[int, ...], Setting]]:
+def _in_rows(arrangement: Arrangement) -> list[tuple[tuple[int, ...], CellSetting]]:
     """Every place, row by row."""
     if not all(axis.values for axis in arrangement.axes if axis.kind == "prompt"):
         raise PromptError("there is no prompt; give at least one with --prompt")

@@ -19,7 +19,7 @@ from loratools.preview.request.placeholders import hint
 from loratools.preview.request.prompt_loras import merge_string
 from loratools.preview.request.row_text import TermNames, check_edits
 from loratools.preview.request.rows import GridRow
-from loratools.preview.request.setting import Edit, Setting
+from loratools.preview.request.setting import CellSetting, Edit
 
 Resolve = Callable[[str], Sequence[Term]]  # a merge string -> its terms, their files opened
 
@@ -48,7 +48,7 @@ class RowResolver:
         self._infos: list[RowInfo] = []
         self.rows: list[GridRow] = []
 
-    def resolve(self, setting: Setting) -> ResolvedPicture:
+    def resolve(self, setting: CellSetting) -> ResolvedPicture:
         """The row, weight and prompt of ``setting``; the same row for settings that differ in neither.
 
         Weight 0 keeps the LoRAs that the prompt names beside a row, so that the row alone makes the difference; where

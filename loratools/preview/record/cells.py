@@ -20,7 +20,7 @@ RENDERER = 4  # raised when the same settings begin to give another picture
 
 
 @dataclass(frozen=True)
-class Settings:
+class SamplingSettings:
     """How every cell of a grid is sampled; ``size`` is (height, width) in pixels, ``noise`` a kind of
     :mod:`loratools.base.sampling.noise`."""
 
@@ -90,7 +90,7 @@ class Cell:
     seed: int
     embeddings: tuple[str, ...] = ()
 
-    def key(self, settings: Settings, base: str, compute: str) -> str:
+    def key(self, settings: SamplingSettings, base: str, compute: str) -> str:
         """sha256 over all that determines the picture; ``compute`` names the dtype and the kind of device."""
         content = {"renderer": RENDERER, "base": base, "compute": compute, **asdict(settings), **asdict(self)}
         content |= _versions()

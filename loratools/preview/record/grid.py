@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from loratools.base.infotext import LoraUse, number
 from loratools.errors import FormatError, did_you_mean
-from loratools.preview.record.cells import Settings
+from loratools.preview.record.cells import SamplingSettings
 
 NAME = "grid.json"
 _MOST_ASIDE = 6
@@ -75,13 +75,13 @@ class Picture:
     key: str
     at: tuple[int, ...] = ()
     base: tuple[int, ...] | None = None
-    settings: Settings | None = None
+    settings: SamplingSettings | None = None
     model: tuple[str, str] | None = None
     embeddings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
-class Score:
+class PictureScore:
     """One figure of a picture: its name, its text, and its part of the way from 0 to 1 where it is drawn as a strip."""
 
     name: str
@@ -110,13 +110,13 @@ class Grid:
     weights: tuple[float, ...]
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
-    settings: Settings
+    settings: SamplingSettings
     pictures: tuple[Picture, ...] = ()
     badges: Mapping[tuple[int, float], str] = field(default_factory=dict)
     axes: tuple[AxisInfo, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     captions: tuple[str, ...] = ()
-    scores: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
+    scores: Mapping[str, tuple[PictureScore, ...]] = field(default_factory=dict)
 
     def called(self, label: str) -> str:
         """What a value is called where it is shown."""
@@ -161,7 +161,7 @@ class Grid:
             return picture.base
         return (self.weights.index(0), *self.place(picture)[1:]) if 0 in self.weights else None
 
-    def settings_of(self, picture: Picture) -> Settings:
+    def settings_of(self, picture: Picture) -> SamplingSettings:
         """How ``picture`` was sampled."""
         return picture.settings or self.settings
 

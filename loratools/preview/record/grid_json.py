@@ -17,8 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from loratools import __version__
 from loratools.base.sampling.noise_kinds import OWN
 from loratools.errors import FormatError
-from loratools.preview.record.cells import Settings
-from loratools.preview.record.grid import AxisInfo, Grid, Picture, RowInfo, Score
+from loratools.preview.record.cells import SamplingSettings
+from loratools.preview.record.grid import AxisInfo, Grid, Picture, PictureScore, RowInfo
 from loratools.validation import mistakes
 
 FORMAT = "loratools grid 1"
@@ -53,10 +53,18 @@ class SettingsRecord:
     clip_skip: int
     noise: str = OWN
 
-    def settings(self) -> Settings:
+    def settings(self) -> SamplingSettings:
         """The same, with the size as (height, width)."""
         width, height = self.size
-        return Settings(self.steps, self.cfg, self.sampler, (height, width), self.negative, self.clip_skip, self.noise)
+        return SamplingSettings(
+            steps=self.steps,
+            cfg=self.cfg,
+            sampler=self.sampler,
+            size=(height, width),
+            negative=self.negative,
+            clip_skip=self.clip_skip,
+            noise=self.noise,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +109,7 @@ class GridRecord(SettingsRecord):
     axes: tuple[AxisInfo, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
     captions: tuple[str, ...] = ()
-    scores: dict[str, tuple[Score, ...]] = field(default_factory=dict)
+    scores: dict[str, tuple[PictureScore, ...]] = field(default_factory=dict)
 
     def grid(self) -> Grid:
         """The same as a :class:`.grid.Grid`."""
@@ -209,5 +217,5 @@ def _picture_json(picture: Picture) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value not in ((), None)}
 
 
-def _settings_json(settings: Settings) -> dict[str, Any]:
+def _settings_json(settings: SamplingSettings) -> dict[str, Any]:
     return {**asdict(settings), "size": [settings.size[1], settings.size[0]]}

@@ -93,14 +93,14 @@ class Distances:
     """What patching one of n stacks after another costs, summed over modules: 2 where a new delta is added, 1 where a
     delta only gets another weight or is removed, 0 where the module stays as it is. No stack is the base alone.
 
-    Stacks with equal marks, such as one row at several weights, are compared once.
+    Stacks with equal content keys, such as one row at several weights, are compared once.
     """
 
     def __init__(self, stacks: Sequence[Stack | None]) -> None:
-        marks = [_BASE if stack is None or stack.key == ("", 0.0) else stack.module_marks for stack in stacks]
+        content_keys = [_BASE if stack is None or stack.key == ("", 0.0) else stack.keys_by_module for stack in stacks]
         self._weights = np.array([0.0 if stack is None else stack.weight for stack in stacks])
-        self._module_costs = np.array([_TEXT if is_text(name) else 1.0 for name in _columns(marks)])
-        self._marks, places = np.unique(_table(marks), axis=0, return_inverse=True)
+        self._module_costs = np.array([_TEXT if is_text(name) else 1.0 for name in _columns(content_keys)])
+        self._marks, places = np.unique(_table(content_keys), axis=0, return_inverse=True)
         self._places = places.reshape(-1)
         self._known: dict[int, tuple[Costs, Costs]] = {}
 
@@ -121,7 +121,7 @@ class Distances:
         return costs
 
     def _from(self, place: int) -> tuple[Costs, Costs]:
-        """The costs of the modules whose marks differ from those at ``place``, and of those that have the same."""
+        """The costs of the modules whose content keys differ from those at ``place``, and of the others."""
         if place not in self._known:
             here = self._marks[place]
             differs, gone = self._marks != here, self._marks == 0
@@ -130,21 +130,21 @@ class Distances:
         return self._known[place]
 
 
-def _columns(marks: Sequence[Mapping[str, Hashable]]) -> dict[str, int]:
+def _columns(content_keys: Sequence[Mapping[str, Hashable]]) -> dict[str, int]:
     """Every module of any stack, and its column."""
-    return {name: n for n, name in enumerate(dict.fromkeys(name for own in _different(marks) for name in own))}
+    return {name: n for n, name in enumerate(dict.fromkeys(name for own in _different(content_keys) for name in own))}
 
 
-def _table(marks: Sequence[Mapping[str, Hashable]]) -> NDArray[np.int64]:
-    """A number for each stack's mark of each module (n, modules); 0 where it has none."""
-    columns, numbers = _columns(marks), dict[Hashable, int]()
+def _table(content_keys: Sequence[Mapping[str, Hashable]]) -> NDArray[np.int64]:
+    """A number for each stack's content key of each module (n, modules); 0 where it has none."""
+    columns, numbers = _columns(content_keys), dict[Hashable, int]()
     rows: dict[int, NDArray[np.int64]] = {}
-    for own in _different(marks):
+    for own in _different(content_keys):
         row = rows[id(own)] = np.zeros(len(columns), dtype=np.int64)
-        for name, mark in own.items():
-            row[columns[name]] = numbers.setdefault(mark, len(numbers) + 1)
-    return np.stack([rows[id(own)] for own in marks])
+        for name, key in own.items():
+            row[columns[name]] = numbers.setdefault(key, len(numbers) + 1)
+    return np.stack([rows[id(own)] for own in content_keys])
 
 
-def _different(marks: Sequence[Mapping[str, Hashable]]) -> list[Mapping[str, Hashable]]:
-    return list({id(own): own for own in marks}.values())
+def _different(content_keys: Sequence[Mapping[str, Hashable]]) -> list[Mapping[str, Hashable]]:
+    return list({id(own): own for own in content_keys}.values())

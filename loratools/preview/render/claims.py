@@ -19,7 +19,7 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from loratools.launch import Rank
-from loratools.preview.plan.jobs import Wanted
+from loratools.preview.plan.jobs import PictureFile
 from loratools.preview.render.batches import StackBatch
 from loratools.preview.render.picture_store import PictureStore
 
@@ -77,7 +77,7 @@ class FileClaims:
         self._claims, self._rank, self._pause = folder / ".claims", rank, pause
 
     @contextlib.contextmanager
-    def settling(self) -> Iterator[None]:
+    def relocating(self) -> Iterator[None]:
         """Hold the lock under which one process at a time looks for existing pictures and renames them."""
         with self._lock("settle").acquire():
             yield
@@ -145,7 +145,7 @@ class _Held:
 
     def lacking(self, portion: Sequence[StackBatch]) -> bool:
         """Whether pictures of ``portion`` are missing; releases the locks of all portions that are on disk by now."""
-        done = [lock for lock, own in self._locks if not self._store.lacks(_wanted(own))]
+        done = [lock for lock, own in self._locks if not self._store.lacks(_files(own))]
         self._locks = [(lock, own) for lock, own in self._locks if lock not in done]
         for lock in done:
             lock.release()
@@ -176,16 +176,16 @@ def _cut(groups: Sequence[StackBatch]) -> list[Sequence[StackBatch]]:
 
 
 def _lacks(portion: Sequence[StackBatch], store: PictureStore) -> bool:
-    wanted = _wanted(portion)
-    store.look(wanted)
-    return store.lacks(wanted)
+    files = _files(portion)
+    store.rescan(files)
+    return store.lacks(files)
 
 
-def _wanted(portion: Sequence[StackBatch]) -> list[Wanted]:
-    return [job.wanted for group in portion for job in group.jobs]
+def _files(portion: Sequence[StackBatch]) -> list[PictureFile]:
+    return [job.file for group in portion for job in group.jobs]
 
 
 def _name(portion: Sequence[StackBatch]) -> str:
     """The same in every process: a hash of the pictures' keys."""
-    keys = "".join(job.wanted.key for group in portion for job in group.jobs)
+    keys = "".join(job.file.key for group in portion for job in group.jobs)
     return hashlib.sha256(keys.encode()).hexdigest()[:24]

@@ -10,7 +10,7 @@ from torch import Tensor
 from loratools.base.model import Base
 from loratools.base.sampling.sample import decode_pixels
 from loratools.errors import GridError
-from loratools.preview.plan.jobs import Wanted
+from loratools.preview.plan.jobs import PictureFile
 from loratools.preview.render.memory import too_small
 from loratools.preview.render.png_writer import PngWriter
 from loratools.preview.render.prompt_cache import Using
@@ -33,11 +33,11 @@ class Decoder:
     ) -> None:
         self._base, self._sliced, self._using, self._free, self._say = base, sliced, using, free, say
         self.at_once = 1 if sliced else AT_ONCE
-        self._waiting: list[tuple[list[Wanted | None], Tensor]] = []
+        self._waiting: list[tuple[list[PictureFile | None], Tensor]] = []
 
-    def add(self, wanted: Sequence[Wanted | None], latents: Tensor) -> None:
-        """Queue ``latents``; each is saved as its ``wanted``, or not at all."""
-        self._waiting.append((list(wanted), latents))
+    def add(self, files: Sequence[PictureFile | None], latents: Tensor) -> None:
+        """Queue ``latents``; each picture is saved as the file of its place in ``files``; None saves none."""
+        self._waiting.append((list(files), latents))
 
     @property
     def full(self) -> bool:
@@ -48,9 +48,9 @@ class Decoder:
         """Decode all queued latents and hand the pictures to ``writing``; ``on_done`` is called with how many pictures
         have been saved since."""
         waiting, self._waiting = self._waiting, []
-        by_size: dict[Hashable, list[tuple[list[Wanted | None], Tensor]]] = {}
-        for wanted, latents in waiting:
-            by_size.setdefault(tuple(latents.shape[1:]), []).append((wanted, latents))
+        by_size: dict[Hashable, list[tuple[list[PictureFile | None], Tensor]]] = {}
+        for files, latents in waiting:
+            by_size.setdefault(tuple(latents.shape[1:]), []).append((files, latents))
         for same in by_size.values():
             items = [item for own, _ in same for item in own]
             with self._using(self._base.vae):

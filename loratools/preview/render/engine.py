@@ -155,7 +155,7 @@ class Engine:
         with DeltaPrefetcher() as ahead:
 
             def ready(groups: Sequence[StackBatch]) -> Sequence[StackBatch]:
-                lacking = {group for group in groups if store.lacks(job.wanted for job in group.jobs)}
+                lacking = {group for group in groups if store.lacks(job.file for job in group.jobs)}
                 complete = [group for group in groups if group not in lacking]
                 return [*complete, *ahead.add([group for group in groups if group in lacking])]
 
@@ -165,7 +165,7 @@ class Engine:
         self, group: StackBatch, store: PictureStore, writing: PngWriter, on_done: Callable[[int], None]
     ) -> int:
         """The number of pictures rendered."""
-        lacking = [job for batch in group.batches for job in batch if store.lacks([job.wanted])]
+        lacking = [job for batch in group.batches for job in batch if store.lacks([job.file])]
         if lacking:
             try:
                 self._prepare(group.stack, group.jobs if group.stack else lacking)
@@ -173,12 +173,12 @@ class Engine:
                 self._free()
                 self._prepare(group.stack, group.jobs if group.stack else lacking)
         for batch in group.batches:
-            open_jobs = [job for job in batch if store.lacks([job.wanted])]
+            open_jobs = [job for job in batch if store.lacks([job.file])]
             on_done(len(batch) - len(open_jobs))
             if not open_jobs:
                 continue
             for jobs, latents in self._denoised(list(batch) if group.stack else open_jobs):
-                new = [job.wanted if store.lacks([job.wanted]) else None for job in jobs]
+                new = [job.file if store.lacks([job.file]) else None for job in jobs]
                 self._decoder.add(new, latents)
             if self._decoder.full:
                 self._decoder.flush(writing, on_done)
@@ -190,7 +190,7 @@ class Engine:
         if self._offloader:
             self._offloader.park()
         if stack is not None:
-            self.patcher.patch(stack.deltas, stack.weight, stack.module_marks)
+            self.patcher.patch(stack.deltas, stack.weight, stack.keys_by_module)
             self._prompts.read(stack, jobs)
             return
         for own in by_stack(jobs):
@@ -248,7 +248,7 @@ class Engine:
 
     def _announce(self, groups: Sequence[StackBatch], store: PictureStore) -> None:
         """Say what the work needs, and begin with smaller batches where that is more than there is."""
-        jobs = [job for group in groups for job in group.jobs if store.lacks([job.wanted])]
+        jobs = [job for group in groups for job in group.jobs if store.lacks([job.file])]
         free = available(self.base.device)
         if not jobs or free is None:
             return
@@ -257,7 +257,7 @@ class Engine:
         names = {name for job in jobs for name in (job.stack.text_part if self._mixed.active else job.stack.deltas)}
         touched = self.patcher.saved_bytes(names)
 
-        def wanted(batch: int) -> Need:
+        def need_of(batch: int) -> Need:
             return need(
                 self.base,
                 batch,
@@ -268,7 +268,7 @@ class Engine:
             )
 
         asked = min(self._most, largest)
-        most, text = fitting(wanted, asked, free)
+        most, text = fitting(need_of, asked, free)
         if most < asked:
             self._most = most
         self._say(text)

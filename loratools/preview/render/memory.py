@@ -41,13 +41,13 @@ class Need:
         return f"needs about {_gib(self.total)} of memory on the device: {parts}"
 
 
-def fitting(wanted: Callable[[int], Need], asked: int, free: int) -> tuple[int, str]:
+def fitting(need_of: Callable[[int], Need], asked: int, free: int) -> tuple[int, str]:
     """How many of ``asked`` pictures a batch fit ``free`` bytes, by halves, and what that needs, for a person."""
     most = asked
-    while most > 1 and wanted(most).more > free:
+    while most > 1 and need_of(most).more > free:
         most = -(-most // 2)
     fewer = f", so {most} pictures are made at once in place of {asked}" if most < asked else ""
-    return most, f"{wanted(most).text()}; {_gib(free)} are free{fewer}"
+    return most, f"{need_of(most).text()}; {_gib(free)} are free{fewer}"
 
 
 def need(base: Base, batch: int, size: tuple[int, int], decoded: int, touched: int, *, offload: bool = False) -> Need:

@@ -71,7 +71,7 @@ class MixedBatches:
         """Note for each shape the missing pictures of the mixed batch with the most, so that graphs have one width."""
         self._widths = {}
         for group in groups if self.active and self._graphs is not None else ():
-            shape, count = group.jobs[0].shape, sum(store.lacks([job.wanted]) for job in group.jobs)
+            shape, count = group.jobs[0].shape, sum(store.lacks([job.file]) for job in group.jobs)
             self._widths[shape] = max(count, self._widths.get(shape, 0))
 
     def padded(self, jobs: Sequence[Job], most: int) -> list[Job]:
@@ -94,7 +94,7 @@ class MixedBatches:
             return
         if self._graphs is None or self._branches is None:
             return
-        for own in by_stack([job for job in group.jobs if store.lacks([job.wanted])]):
+        for own in by_stack([job for job in group.jobs if store.lacks([job.file])]):
             self._pieces.append(partial(self._prompts.read_alone, own))
             self._pieces.append(partial(self._branches.prefetch, _adapters(own[0])))
 
@@ -141,4 +141,4 @@ def by_stack(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _adapters(job: Job) -> RowAdapters:
-    return RowAdapters(job.stack.deltas, job.stack.weight, job.stack.module_marks)
+    return RowAdapters(job.stack.deltas, job.stack.weight, job.stack.keys_by_module)

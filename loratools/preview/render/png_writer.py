@@ -11,7 +11,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from loratools.preview.plan.jobs import Wanted
+from loratools.preview.plan.jobs import PictureFile
 from loratools.preview.render.picture_store import PictureStore
 
 _AHEAD = 4  # batches that may wait for a thread; the renderer then waits too, so that memory stays bounded
@@ -30,16 +30,16 @@ class PngWriter:
         self._pool = ThreadPoolExecutor(threads or max(1, min(8, (os.cpu_count() or 2) - 1)))
         self._waiting: deque[tuple[list[Future[None]], int]] = deque()
 
-    def put(self, wanted: Sequence[Wanted | None], pictures: Tensor) -> int:
+    def put(self, files: Sequence[PictureFile | None], pictures: Tensor) -> int:
         """Save ``pictures`` (b, height, width, 3) in uint8, which the device may still be working on.
 
         Args:
-            wanted: what each is saved as; None for those that are not.
+            files: what each is saved as; None for those that are not.
         Returns:
             How many pictures of this and earlier calls have been saved since the last call.
         """
         host, ready = _to_host(pictures)
-        futures = [self._pool.submit(self._save, item, host, n, ready) for n, item in enumerate(wanted) if item]
+        futures = [self._pool.submit(self._save, file, host, n, ready) for n, file in enumerate(files) if file]
         self._waiting.append((futures, len(futures)))
         return self.finished(wait=len(self._waiting) > _AHEAD)
 
@@ -68,7 +68,7 @@ class PngWriter:
     ) -> None:
         self._pool.shutdown(wait=True)
 
-    def _save(self, item: Wanted, host: Tensor, index: int, ready: torch.cuda.Event | None) -> None:
+    def _save(self, item: PictureFile, host: Tensor, index: int, ready: torch.cuda.Event | None) -> None:
         from PIL import Image
 
         if ready is not None:

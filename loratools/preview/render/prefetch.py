@@ -78,17 +78,17 @@ class DeltaPrefetcher:
             ready = self._ready.get(id(stack.deltas))
             if ready is None:
                 ready = self._ready[id(stack.deltas)] = _Ready(stack.deltas, self)
-                self._order.append((ready, stack.module_marks))
+                self._order.append((ready, stack.keys_by_module))
             self._stacks[id(stack)] = replace(stack, deltas=ready)
         return self._stacks[id(stack)]
 
     def _read(self) -> None:
         seen: set[Hashable] = set()
-        for ready, marks in self._in_order():
+        for ready, content_keys in self._in_order():
             for name in ready.whole:
-                if (name, marks[name]) in seen:
+                if (name, content_keys[name]) in seen:
                     continue  # the device has it from another stack
-                seen.add((name, marks[name]))
+                seen.add((name, content_keys[name]))
                 with self._room:
                     self._room.wait_for(lambda: self._over or self._bytes < self._most)
                     if self._over:

@@ -63,7 +63,7 @@ class PromptCache:
         if all(self._knows(job) for job in jobs):
             return
         stack = jobs[0].stack
-        self._patcher.patch(stack.text_part, stack.weight, stack.module_marks)
+        self._patcher.patch(stack.text_part, stack.weight, stack.keys_by_module)
         self.read(stack, jobs)
 
     def forget(self) -> None:

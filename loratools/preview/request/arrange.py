@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from loratools.blocks.webui_tag import has_tag, take_tags
 from loratools.errors import GridError
-from loratools.preview.request.axes import KINDS, Axis
+from loratools.preview.request.axes import AXIS_KINDS, Axis
 from loratools.preview.request.numbers import with_base_first
 from loratools.preview.request.rows import GridRow
-from loratools.preview.request.setting import Setting, applied
+from loratools.preview.request.setting import CellSetting, applied
 
 MOST = 5000  # pictures in one grid, unless more are asked for
 _SLOTS = ("x", "y", "z", "z2", "z3", "z4")
@@ -24,14 +24,14 @@ class Arrangement:
     """The axes of a grid: across, down, then further ones; ``start`` is what no axis changes."""
 
     axes: tuple[Axis, ...]
-    start: Setting
+    start: CellSetting
 
     @property
     def count(self) -> int:
         """Places, of which some may show the same picture."""
         return math.prod(len(axis.values) for axis in self.axes)
 
-    def places(self) -> Iterator[tuple[tuple[int, ...], Setting]]:
+    def places(self) -> Iterator[tuple[tuple[int, ...], CellSetting]]:
         """Every place, the first axis slowest, with what is asked of its picture.
 
         Raises:
@@ -58,7 +58,7 @@ def base_place(axis: Axis) -> int | None:
 
 def arrange(
     asked: Sequence[Axis],
-    start: Setting,
+    start: CellSetting,
     *,
     rows: Sequence[GridRow] = (),
     weights: Sequence[float] | None = None,
@@ -86,7 +86,9 @@ def arrange(
         kinds.add("weight")
     check_axes(list(axes.values()), [row.label for row in rows], prompts)
     seen = "adapter" in kinds or not rows
-    if not seen and (len(rows) > 1 or len(axes) < 2 or not any(KINDS[axis.kind].adapts for axis in axes.values())):
+    if not seen and (
+        len(rows) > 1 or len(axes) < 2 or not any(AXIS_KINDS[axis.kind].changes_lora for axis in axes.values())
+    ):
         _fill(axes, Axis("adapter", tuple(rows)), "y")
     ordered = [axes[slot] for slot in sorted(axes)]
     only = rows[0] if len(rows) == 1 else None
@@ -126,7 +128,7 @@ def check_axes(asked: Sequence[Axis], labels: Sequence[str], prompts: Sequence[s
         seen[own] = axis.slot
         if axis.kind == "adapter" and labels:
             raise GridError(f"the rows and the axis {axis.slot} both name what is added; give it once", axis=axis.slot)
-        if KINDS[axis.kind].adapts and not added:
+        if AXIS_KINDS[axis.kind].changes_lora and not added:
             raise GridError(
                 f"axis {axis.slot}: {axis.title} has nothing to change; name a LoRA among the rows, or as "
                 "<lora:NAME:1> in the prompt",
@@ -167,7 +169,7 @@ def _plainest(axes: Sequence[Axis], prompts: Sequence[str]) -> int | None:
             text = kind in ("s/r", "prompt")
             if axis.kind == kind and axis.slot and not axis.term and (not text or _adds(axis, prompts)):
                 return place
-    return next((place for place, axis in enumerate(axes) if KINDS[axis.kind].adapts), None)
+    return next((place for place, axis in enumerate(axes) if AXIS_KINDS[axis.kind].changes_lora), None)
 
 
 def _adds(axis: Axis, prompts: Sequence[str]) -> bool:

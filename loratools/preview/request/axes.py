@@ -48,7 +48,7 @@ class Axis:
     """One way in which pictures differ.
 
     Args:
-        kind: a name of :data:`KINDS`.
+        kind: a name of :data:`AXIS_KINDS`.
         values: of a type that goes with the kind; None is the base alone, beside which the others are seen.
         term: the name of the one LoRA in a stack that is meant, for kinds that change a row; empty for all.
         block: the block or group of blocks, for the kind ``block``.
@@ -71,7 +71,7 @@ class Axis:
     @property
     def title(self) -> str:
         """What stands before its values."""
-        name = self.block or KINDS[self.kind].title
+        name = self.block or AXIS_KINDS[self.kind].title
         return f"{name} of {self.term}" if self.term else name
 
     def label(self, index: int) -> str:
@@ -92,12 +92,12 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Kind:
+class AxisKind:
     """A kind of axis: its title, how its values are read, and whether it changes what is added to the base."""
 
     title: str
     read: Callable[[str], tuple[Value, ...]]
-    adapts: bool = False
+    changes_lora: bool = False
 
 
 def split_texts(text: str, *, commas: bool = True, empty: bool = False) -> list[str]:
@@ -186,24 +186,24 @@ def _epochs(text: str) -> tuple[Value, ...]:
     return tuple(dict.fromkeys(epochs))
 
 
-KINDS: Mapping[str, Kind] = {
-    "adapter": Kind("adapter", _texts, adapts=True),
-    "epoch": Kind("adapter", _epochs, adapts=True),
-    "weight": Kind("weight", _numbers("weights"), adapts=True),
-    "vector": Kind("blocks", _texts, adapts=True),
-    "block": Kind("block", _numbers("block weights"), adapts=True),
-    "te": Kind("text encoder", _numbers("text-encoder strengths"), adapts=True),
-    "unet": Kind("UNet", _numbers("UNet strengths"), adapts=True),
-    "prompt": Kind("prompt", _prompts),
-    "negative": Kind("negative", _negatives),
-    "s/r": Kind("S/R", _texts),
-    "seed": Kind("seed", _seeds),
-    "cfg": Kind("CFG", _numbers("CFG scales")),
-    "steps": Kind("steps", _integers("steps")),
-    "sampler": Kind("sampler", _samplers),
-    "size": Kind("size", _sizes),
-    "clip skip": Kind("clip skip", _integers("clip skips")),
-    "base": Kind("base model", _texts),
+AXIS_KINDS: Mapping[str, AxisKind] = {
+    "adapter": AxisKind("adapter", _texts, changes_lora=True),
+    "epoch": AxisKind("adapter", _epochs, changes_lora=True),
+    "weight": AxisKind("weight", _numbers("weights"), changes_lora=True),
+    "vector": AxisKind("blocks", _texts, changes_lora=True),
+    "block": AxisKind("block", _numbers("block weights"), changes_lora=True),
+    "te": AxisKind("text encoder", _numbers("text-encoder strengths"), changes_lora=True),
+    "unet": AxisKind("UNet", _numbers("UNet strengths"), changes_lora=True),
+    "prompt": AxisKind("prompt", _prompts),
+    "negative": AxisKind("negative", _negatives),
+    "s/r": AxisKind("S/R", _texts),
+    "seed": AxisKind("seed", _seeds),
+    "cfg": AxisKind("CFG", _numbers("CFG scales")),
+    "steps": AxisKind("steps", _integers("steps")),
+    "sampler": AxisKind("sampler", _samplers),
+    "size": AxisKind("size", _sizes),
+    "clip skip": AxisKind("clip skip", _integers("clip skips")),
+    "base": AxisKind("base model", _texts),
 }
 _ALIASES = {
     "lora": "adapter", "row": "adapter", "rows": "adapter", "epochs": "epoch",
@@ -238,7 +238,7 @@ def read_axis(head: str, rest: str, slot: str) -> Axis:
     """The same from the two sides of the colon."""
     kind, term, block = _kind(head.strip(), slot)
     try:
-        values = KINDS[kind].read(rest.strip())
+        values = AXIS_KINDS[kind].read(rest.strip())
     except LoratoolsError as error:
         raise GridError(f"axis {slot}, {head.strip()}: {error}", axis=slot) from error
     bare = next((value for value in values if kind == "vector" and _BARE.fullmatch(str(value))), None)
@@ -263,9 +263,9 @@ def _kind(head: str, slot: str) -> tuple[str, str, str]:
     if match := _BLOCK.fullmatch(name):
         word, block = "block", match["block"]
     word = _ALIASES.get(word, word)
-    if word not in KINDS:
-        near = did_you_mean(word, [*KINDS, *_ALIASES])
-        raise GridError(f"axis {slot}: '{head}' is no kind of axis{near}; kinds are {', '.join(KINDS)}", axis=slot)
+    if word not in AXIS_KINDS:
+        near = did_you_mean(word, [*AXIS_KINDS, *_ALIASES])
+        raise GridError(f"axis {slot}: '{head}' is no kind of axis{near}; kinds are {', '.join(AXIS_KINDS)}", axis=slot)
     if word == "block" and not block:
         raise GridError(f'axis {slot}: which block? Write its name, such as "block OUT04: 0,0.5,1"', axis=slot)
     if term and word not in _TERMS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from loratools.preview.request.axes import Axis
     from loratools.preview.request.read_rows import NameLookup
     from loratools.preview.request.request import GridRequest
-    from loratools.preview.request.setting import Setting
+    from loratools.preview.request.setting import CellSetting
 
 
 def build_arrangement(request: GridRequest, names: NameLookup) -> Arrangement:
@@ -29,9 +29,10 @@ def build_arrangement(request: GridRequest, names: NameLookup) -> Arrangement:
     from loratools.preview.request.placeholders import without_placeholders
 
     for axis in request.axes:
-        check_given(axis, request.given)
+        check_fixed(axis, request.fixed_kinds)
     prompts = read_prompts(request.prompts, names.find) if request.prompts else []
     if not request.rows and not request.axes and not any(has_tag(prompt) for prompt in prompts):
+        _check_texts(prompts)
         raise GridError(
             "there is no row; give at least one LoRA file, stack or run, <lora:NAME:1> in the prompt, or "
             'an axis such as --x "adapter: a.safetensors; b.safetensors"'
@@ -70,25 +71,28 @@ def build_arrangement(request: GridRequest, names: NameLookup) -> Arrangement:
 def _check_prompts(arrangement: Arrangement) -> None:
     """Raise PromptError for a prompt with what nothing carries out, such as a wildcard; GridError for a text that is to
     be replaced and does not stand there."""
+    _check_texts(text for _, setting in arrangement.places() for text in (setting.prompt, setting.negative))
+
+
+def _check_texts(texts: Iterable[str]) -> None:
     from loratools.base.prompt.foreign_syntax import check_prompt
     from loratools.blocks.tokens import clip
     from loratools.blocks.webui_tag import take_tags
 
-    texts = {text: True for _, setting in arrangement.places() for text in (setting.prompt, setting.negative)}
-    for text in texts:
+    for text in dict.fromkeys(texts):
         check_prompt(take_tags(text)[0], f"the prompt '{clip(text)}'")
 
 
-def _start(request: GridRequest) -> Setting:
+def _start(request: GridRequest) -> CellSetting:
     """What no axis changes; prompt and seed are filled in later."""
-    from loratools.preview.request.setting import Setting
+    from loratools.preview.request.setting import CellSetting
 
-    return Setting.of_sampling(request.sampling)
+    return CellSetting.of_sampling(request.sampling)
 
 
-def check_given(axis: Axis, given: Set[str]) -> None:
-    """Raise GridError if ``axis`` varies one of the kinds that are given beside it."""
-    if axis.kind in given and not axis.term:
+def check_fixed(axis: Axis, fixed_kinds: Set[str]) -> None:
+    """Raise GridError if ``axis`` varies what the request gives one value for, such as the steps."""
+    if axis.kind in fixed_kinds and not axis.term:
         raise GridError(
             f"the {axis.kind} is given beside the axis {axis.slot}, which varies it; give it once", axis=axis.slot
         )

@@ -12,6 +12,7 @@ from loratools.errors import LoratoolsError
 from loratools.preview.request.row_text import RowText, TermNames, names_of, names_of_spec
 
 if TYPE_CHECKING:
+    from loratools.adapter.files.lora_file import KeyRules
     from loratools.blocks.vector import Presets
     from loratools.ops.merging.merge_string import TermSpec
     from loratools.ops.merging.terms import Term
@@ -25,7 +26,7 @@ class NameLookup:
     Args:
         lookup: name -> a LoRA file or a training run.
         find: name -> a file of prompts, if it is one.
-        presets, missing, best: as for :func:`loratools.ops.merging.terms.resolve_terms`.
+        presets, missing, best, keys: as for :func:`loratools.ops.merging.terms.resolve_terms`.
     """
 
     lookup: Callable[[str], Path]
@@ -33,6 +34,7 @@ class NameLookup:
     presets: Presets
     missing: float | None = None
     best: Callable[[Path], int] | None = None
+    keys: KeyRules | None = None
 
     def rows(self, texts: Sequence[RowText]) -> list[GridRow]:
         """One or more opened rows for each text, labelled so that the label can be used in a merge string.
@@ -80,7 +82,14 @@ class NameLookup:
     def _resolved(self, specs: Sequence[TermSpec]) -> list[Term]:
         from loratools.ops.merging.terms import resolve_terms
 
-        return resolve_terms(specs, self.lookup, presets=self.presets, missing=self.missing, best=self.best)
+        return resolve_terms(
+            specs, self.lookup, presets=self.presets, missing=self.missing, best=self.best, keys=self._rules()
+        )
+
+    def _rules(self) -> KeyRules:
+        from loratools.adapter.files.lora_file import STRICT
+
+        return self.keys or STRICT
 
     def _bare(self, spec: TermSpec) -> list[GridRow]:
         from loratools.adapter.files.epoch_files import epochs
@@ -93,8 +102,13 @@ class NameLookup:
             number = "" if spec.epoch is None else "@" + term.label.rpartition("@")[2]
             names = names_of(spec.ref, spec.epoch) | _label_names(spec, term.label)
             return [GridRow.of_file(term.adapter, name + number, names)]
+        rules = self._rules()
         return [
-            GridRow.of_file(read(epoch.path), f"{name}@{epoch.number}", names_of(spec.ref, epoch.number))
+            GridRow.of_file(
+                read(epoch.path, None, rules.allow_unknown, rules.drop),
+                f"{name}@{epoch.number}",
+                names_of(spec.ref, epoch.number),
+            )
             for epoch in epochs(place)
         ]
 

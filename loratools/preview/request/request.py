@@ -19,7 +19,7 @@ USUAL_WEIGHTS = "0:1:0.25"
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingRequest:
     """How pictures are sampled where no axis says it; None is the base's own.
 
     Args:
@@ -38,8 +38,8 @@ class Sampling:
     noise: str = OWN
 
     @property
-    def given(self) -> frozenset[str]:
-        """The kinds of axes that cannot vary what is said here."""
+    def fixed_kinds(self) -> frozenset[str]:
+        """The kinds of axes that may not be used, since the request gives one value for what they vary."""
         values = {
             "negative": self.negative,
             "steps": self.steps,
@@ -91,7 +91,7 @@ class GridRequest:
     weights: str | None = None
     prompts: Sequence[str] = ()
     seeds: Sequence[int] | None = None
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingRequest = field(default_factory=SamplingRequest)
     model: ModelRequest = field(default_factory=ModelRequest)
     embeddings: Path | None = None
     base_alone: bool = True
@@ -102,12 +102,12 @@ class GridRequest:
     score: ScoreRequest | None = None
 
     @property
-    def given(self) -> frozenset[str]:
-        """The kinds of axes that would vary what is given beside them."""
-        given = set(self.sampling.given)
+    def fixed_kinds(self) -> frozenset[str]:
+        """The kinds of axes that may not be used, since the request gives one value for what they vary."""
+        kinds = set(self.sampling.fixed_kinds)
         if self.model.base is not None and not self.model.default:
-            given.add("base")
-        return frozenset(given | ({"seed"} if self.seeds is not None else set()))
+            kinds.add("base")
+        return frozenset(kinds | ({"seed"} if self.seeds is not None else set()))
 
     def columns(self) -> tuple[float, ...] | None:
         """The weights as numbers; None where axes stand in their place.

@@ -11,7 +11,7 @@ from loratools.base.sampling.noise_kinds import OWN
 from loratools.errors import GridError, did_you_mean
 from loratools.preview.request.axes import Axis, Value
 from loratools.preview.request.placeholders import hint
-from loratools.preview.request.request import Sampling
+from loratools.preview.request.request import SamplingRequest
 from loratools.preview.request.rows import GridRow
 
 
@@ -35,7 +35,7 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Setting:
+class CellSetting:
     """A picture before its LoRAs are opened; None stands for the base's own. ``size`` is (height, width) in pixels.
 
     ``base`` is the name of a base model where a grid has several; ``row`` is what is added, ``weight`` times; with a
@@ -57,9 +57,9 @@ class Setting:
     noise: str = OWN
 
     @staticmethod
-    def of_sampling(sampling: Sampling) -> Setting:
+    def of_sampling(sampling: SamplingRequest) -> CellSetting:
         """What is sampled so, of no prompt and seed yet."""
-        return Setting(
+        return CellSetting(
             "",
             0,
             sampling.negative or "",
@@ -72,7 +72,7 @@ class Setting:
         )
 
 
-def applied(start: Setting, axes: Sequence[Axis], at: Sequence[int]) -> Setting:
+def applied(start: CellSetting, axes: Sequence[Axis], at: Sequence[int]) -> CellSetting:
     """``start`` with the value at ``at`` of every axis; texts are replaced last, in the order of the axes.
 
     Raises:
@@ -85,7 +85,7 @@ def applied(start: Setting, axes: Sequence[Axis], at: Sequence[int]) -> Setting:
     return setting
 
 
-def _with(setting: Setting, axis: Axis, value: Value) -> Setting:
+def _with(setting: CellSetting, axis: Axis, value: Value) -> CellSetting:
     if value is None:
         shown = next(value for value in axis.values if value is not None)
         return replace(_with(setting, axis, shown) if axis.placeholder else setting, weight=0.0)

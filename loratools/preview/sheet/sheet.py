@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from loratools.adapter.parallel import in_order
 from loratools.imaging.colours import GREY, INK, LINE, PAPER
 from loratools.imaging.fit import fit
-from loratools.preview.record.grid import Grid, Picture, Score
+from loratools.preview.record.grid import Grid, Picture, PictureScore
 from loratools.preview.record.votes import Marks
 from loratools.preview.sheet.layout import Layout, by_cell, plan_layout, wrapped
 
@@ -127,9 +127,9 @@ def strip_names(grid: Grid) -> list[str]:
     return list(names)
 
 
-def mean_scores(scores: Sequence[Sequence[Score]]) -> list[Score]:
+def mean_scores(scores: Sequence[Sequence[PictureScore]]) -> list[PictureScore]:
     """One score for each name: the only one as it is, of several the mean of their parts."""
-    by_name: dict[str, list[Score]] = {}
+    by_name: dict[str, list[PictureScore]] = {}
     for own in scores:
         for score in own:
             by_name.setdefault(score.name, []).append(score)
@@ -138,7 +138,7 @@ def mean_scores(scores: Sequence[Sequence[Score]]) -> list[Score]:
         parts = [score.part for score in same if score.part is not None]
         mean = sum(parts) / len(parts) if parts else None
         text = same[0].text if len(same) == 1 else (_short(name, mean) if mean is not None else "")
-        means.append(Score(name, text, mean))
+        means.append(PictureScore(name, text, mean))
     return means
 
 

@@ -14,15 +14,21 @@ from pathlib import Path
 
 from loratools.errors import FileError, FormatError
 from loratools.recipe.importers.loratools_file import from_lineage, from_step
-from loratools.recipe.importers.model import Imported, imported_recipe, preset_notes, term_name, unknown_presets
+from loratools.recipe.importers.model import (
+    Imported,
+    base_notes,
+    imported_recipe,
+    preset_notes,
+    term_name,
+    unknown_presets,
+)
+from loratools.recipe.importers.picture import PICTURES, picture_text
 from loratools.recipe.importers.sd_scripts import from_config, from_metadata
-from loratools.recipe.importers.webui import from_infotext
+from loratools.recipe.importers.webui import from_infotext, is_infotext
 from loratools.recipe.importers.write import step_name
 from loratools.recipe.plan.lineage import lineage_of
 
-_TAG = re.compile(r"<(?:lora|lyco):", re.IGNORECASE)
 _PRESET_LINE = re.compile(r"\s*(?P<name>[^\s:,]+)\s*:\s*(?P<values>[-\d.]+(?:\s*,\s*[-\d.]+){11,})\s*\Z")
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _SQUARED = (
     "SuperMerger multiplies both factors by the ratio, so that it acts squared and -1 acts as +1; this recipe asks for "
     "the sum as it is written. `compat: supermerger` beside the terms repeats what that tool computes, or "
@@ -55,7 +61,7 @@ def import_recipe(
             _refuse_other_trainers(path)
         case ".safetensors":
             return _of_lora(path, base)
-        case suffix if suffix in _PICTURES:
+        case suffix if suffix in PICTURES:
             return _of_text(picture_text(path), base, str(path))
     return _of_text(_read(path), base, str(path))
 
@@ -84,7 +90,7 @@ def _file(source: str) -> Path | None:
     path = Path(source).expanduser()
     if path.is_file():
         return path
-    if path.suffix.lower() in (".toml", *_PICTURES, ".txt") or (path.suffix == ".safetensors" and ":" not in source):
+    if path.suffix.lower() in (".toml", *PICTURES, ".txt") or (path.suffix == ".safetensors" and ":" not in source):
         raise FileError(f"{path} does not exist; check the name and the folder")
     return None
 
@@ -99,10 +105,8 @@ def _read(path: Path) -> str:
 def _of_text(text: str, base: str | None, source: str = "the text") -> Imported:
     if not text.strip():
         raise FormatError(f"{source} is empty; give a merge string or generation parameters")
-    if _TAG.search(text):
-        return from_infotext(text, base)
-    if re.search(r"^Steps: \d+", text, re.MULTILINE):
-        raise FormatError(f"{source} holds generation parameters without a LoRA tag such as <lora:NAME:1>")
+    if is_infotext(text):
+        return from_infotext(text, base, source)
     return _of_merge_string(text, base)
 
 
@@ -123,7 +127,7 @@ def _of_merge_string(text: str, base: str | None) -> Imported:
     specs = parse_merge_string(terms)
     blocks = {match["name"]: [float(value) for value in match["values"].split(",")] for match in presets}
     unknown = unknown_presets([spec.vector_text for spec in specs if spec.vector_text], blocks)
-    notes = [*preset_notes(unknown), _SQUARED]
+    notes = [*preset_notes(unknown), _SQUARED, *base_notes(base)]
     steps = {"final": {"merge": terms}}
     return imported_recipe("SuperMerger's merge string", steps, base, notes, blocks=blocks, unknown=unknown)
 
@@ -163,6 +167,7 @@ def _of_supermerger(path: Path, parts: Sequence[str], base: str | None) -> Impor
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{path}: its entry sshs_cp{number} is not what SuperMerger writes ({error})") from error
         terms.append(_term(name, ratio, blocks))
+    notes += base_notes(base)
     steps = {step_name(path.stem): {"merge": ", ".join(terms)}}
     return imported_recipe("SuperMerger's metadata", steps, base, notes)
 
@@ -173,30 +178,3 @@ def _term(name: str, ratio: float, blocks: Sequence[float]) -> str:
         return f"{shown}:{blocks[0]:.10g}"
     weight = ratio or 1.0
     return f"{shown}:{weight:.10g}:{','.join(f'{value / weight:.10g}' for value in blocks)}"
-
-
-def picture_text(path: Path) -> str:
-    """The generation parameters in a picture: PNG's ``parameters``, or the Exif comment of a JPEG or WebP.
-
-    Raises:
-        FileError: if it is no picture.
-        FormatError: if it holds none.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            parameters = image.info.get("parameters") or _comment(image.getexif().get_ifd(0x8769).get(0x9286, b""))
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise FileError(f"{path} cannot be read as a picture: {error}") from error
-    if not parameters:
-        raise FormatError(f"{path} holds no generation parameters; it was saved without them, or by another program")
-    return str(parameters)
-
-
-def _comment(value: object) -> str:
-    """Exif's UserComment: eight bytes name the encoding."""
-    if not isinstance(value, bytes):
-        return str(value)
-    encoding = "utf-16-be" if value[:7] == b"UNICODE" else "utf-8"
-    return value[8:].decode(encoding, "replace").strip("\0 ")

@@ -61,6 +61,17 @@ def imported_recipe(
     return Imported(text, what, tuple(notes))
 
 
+def unknown_base(digest: str | None) -> str:
+    """What stands at ``base:`` for a model that has a hash and no name, or neither: nothing of that name is there, and
+    so a run refuses it and says what to put there."""
+    return f"model-{digest[:10]}" if digest else "name-the-base-here"
+
+
+def base_notes(base: str | None) -> list[str]:
+    """A note where what is imported names no base."""
+    return [] if base else ["nothing here names a base model; `base: pocket` only stands for yours, so name its file"]
+
+
 def unknown_presets(vectors: Sequence[str], blocks: Mapping[str, Any]) -> list[str]:
     """Those of ``vectors`` that are neither numbers nor names known here or in ``blocks``.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.errors import FormatError, RecipeError
-from loratools.recipe.importers.model import Imported, imported_recipe
+from loratools.recipe.importers.model import Imported, imported_recipe, unknown_base
 from loratools.recipe.importers.write import step_name
 
 _ELSEWHERE = ("base", "out", "name", "device", "resume", "force", "images")
@@ -118,12 +118,12 @@ def from_metadata(path: Path, metadata: Mapping[str, str], base: str | None) -> 
     if (module := metadata.get("ss_network_module", "networks.lora")) != "networks.lora":
         notes.append(f"it was trained as {module}; this recipe trains a plain LoRA")
     model = metadata.get("ss_sd_model_name")
+    digest = metadata.get("ss_new_sd_model_hash") or metadata.get("ss_sd_model_hash")
     if base is None:
-        notes.append(f"name the base's file at `base:`; the header calls it {model or 'nothing'}")
+        notes.append(f"name the base's file at `base:`; the header calls it {model or digest or 'nothing'}")
     step = {"train": {"images": images, **settings}}
-    return imported_recipe(
-        "sd-scripts' metadata", {step_name(metadata.get("ss_output_name", path.stem)): step}, base or model, notes
-    )
+    name = step_name(metadata.get("ss_output_name", path.stem))
+    return imported_recipe("sd-scripts' metadata", {name: step}, base or model or unknown_base(digest), notes)
 
 
 def _images(metadata: Mapping[str, str], path: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from loratools.errors import RecipeError, did_you_mean
 from loratools.recipe.importers.write import flow, step_name
 from loratools.recipe.schema.recipe import parse_recipe
 
-Kind = Literal["style", "character", "merge", "grid"]
+StarterKind = Literal["style", "character", "merge", "grid"]
 _PROMPT = "1girl, cowboy_shot, blue_hair, twintails, green_eyes, white_clothes, waving, smile, grass"
 _HEADINGS = {
     "style": "A style LoRA: trained, the base's own style subtracted, looked at, and published.",
@@ -31,7 +31,7 @@ class Answers:
         name: of the published file.
     """
 
-    kind: Kind = "style"
+    kind: StarterKind = "style"
     base: str = "pocket"
     images: str | None = None
     loras: str | None = None

@@ -37,7 +37,7 @@ def _no_truth(value: Any) -> Any:
     return value
 
 
-def _axis(value: Any) -> Any:
+def axis_text(value: Any) -> Any:
     """``{cfg: [4, 7]}`` as the text ``cfg: 4; 7`` that the command line takes."""
     if not isinstance(value, dict) or len(value) != 1:
         return value
@@ -56,7 +56,7 @@ _NUMBERS = {"anyOf": [{"type": ["string", "number"]}, {"type": "array", "items":
 NumberText = Annotated[str, BeforeValidator(_joined), WithJsonSchema(_NUMBERS)]
 Number = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
 _AXIS = {"anyOf": [{"type": "string"}, {"type": "object", "minProperties": 1, "maxProperties": 1}]}
-AxisText = Annotated[str, BeforeValidator(_axis), WithJsonSchema(_AXIS)]
+AxisText = Annotated[str, BeforeValidator(axis_text), WithJsonSchema(_AXIS)]
 Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Missing = Literal[0, 1]

@@ -32,7 +32,7 @@ _MODULES = {  # kind -> its module under loratools.recipe.steps, in the order in
     "grid": "pictures.grid",
     "publish": "pictures.publish",
 }
-KINDS = tuple(_MODULES)
+STEP_KINDS = tuple(_MODULES)
 
 Makes = Literal["lora", "checkpoint", "run", "pictures", "grid", "package"]
 
@@ -117,11 +117,11 @@ def module_of(kind: str) -> Any:
 
 @cache
 def step_kind(name: str) -> StepKind:
-    """The kind of step called ``name``, one of :data:`KINDS`."""
+    """The kind of step called ``name``, one of :data:`STEP_KINDS`."""
     kind: StepKind = module_of(name).KIND
     return kind
 
 
 def step_kinds() -> Mapping[str, StepKind]:
     """Every kind by name."""
-    return {name: step_kind(name) for name in KINDS}
+    return {name: step_kind(name) for name in STEP_KINDS}

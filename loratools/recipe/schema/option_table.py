@@ -8,12 +8,12 @@ from pydantic.fields import FieldInfo
 
 from loratools.recipe.schema.fields import Strict
 from loratools.recipe.schema.json_schema import json_schema
-from loratools.recipe.schema.kinds import KINDS, BorrowedOptions, step_kind
+from loratools.recipe.schema.kinds import STEP_KINDS, BorrowedOptions, step_kind
 
 
 def option_tables(kinds: Sequence[str] | None = None) -> str:
     """Markdown: a heading, a sentence and a table of options for each kind of step, or for ``kinds``."""
-    return "\n".join(line for kind in kinds or KINDS for line in _section(kind))
+    return "\n".join(line for kind in kinds or STEP_KINDS for line in _section(kind))
 
 
 def _section(name: str) -> Iterator[str]:

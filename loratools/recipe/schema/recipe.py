@@ -21,7 +21,7 @@ from pydantic import (
 from loratools.errors import RecipeError
 from loratools.recipe.schema.fields import Number, Seed, Strict, listed
 from loratools.recipe.schema.include import combined
-from loratools.recipe.schema.kinds import KINDS, BorrowedOptions, step_kinds
+from loratools.recipe.schema.kinds import STEP_KINDS, BorrowedOptions, step_kinds
 from loratools.recipe.schema.variables import check_used, filled
 from loratools.validation import refusal
 from loratools.yamlio import Document, load_yaml, read_yaml
@@ -51,15 +51,15 @@ class Step(Strict):
     def _bare(cls, value: Any) -> Any:
         """``basestyle:`` with nothing after it asks for that step with its own defaults."""
         if isinstance(value, dict):
-            return {key: {} if item is None and key in KINDS else item for key, item in value.items()}
+            return {key: {} if item is None and key in STEP_KINDS else item for key, item in value.items()}
         return value
 
     @model_validator(mode="after")
     def _one_kind(self) -> Step:
-        given = [kind for kind in KINDS if getattr(self, kind) is not None]
+        given = [kind for kind in STEP_KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
             has = f"has {' and '.join(given)}" if given else "has none"
-            raise ValueError(f"a step needs exactly one of {', '.join(KINDS)}; this one {has}")
+            raise ValueError(f"a step needs exactly one of {', '.join(STEP_KINDS)}; this one {has}")
         return self
 
     @field_validator("out")
@@ -72,7 +72,7 @@ class Step(Strict):
     @property
     def kind(self) -> str:
         """The kind that was given."""
-        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+        return next(kind for kind in STEP_KINDS if getattr(self, kind) is not None)
 
     def options(self, model: type[Options]) -> Options:
         """The options of a step whose kind is known to be ``model``'s."""

@@ -151,7 +151,7 @@ def _check_folders(config: TrainConfig, origin: _Origin) -> None:
         message = f"there is no folder {subset.folder}{where}{remedy}"
         if place[0] in origin.over:
             raise RecipeError(f"--{place[0]}: {message}", place=place, reason=message)
-        raise origin.error((*place, "folder"), message, str(subset.folder))
+        raise origin.error(origin.nearest((*place, "folder")), message, str(subset.folder))
 
 
 def _check_base(name: str, origin: _Origin) -> None:
@@ -218,6 +218,11 @@ class _Origin:
         here = Path.cwd()
         names = [Path(document.source) for document in self.documents if Path(document.source).parent.resolve() != here]
         return "".join(f" and beside {name}" for name in names)
+
+    def nearest(self, place: Place) -> Place:
+        """As much of a place as the file has, where its keys are ours: a list of one folder may be written as text."""
+        spans = self.yaml.spans if self.yaml is not None else {place: None}
+        return next((place[:size] for size in range(len(place), 0, -1) if place[:size] in spans), place)
 
     def error(self, place: Place, message: str, word: str | None = None) -> RecipeError:
         """The error for a mistake at ``place``, with the line of the file that it stands in."""

@@ -38,7 +38,7 @@ def _free(name: str) -> _Named:
 
 
 _NESTEROV = {"momentum": 0.9, "nesterov": True}
-_NAMED = {
+_BY_SHORT_NAME = {
     **{
         name: _bitsandbytes(name)
         for name in (
@@ -73,10 +73,10 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
             f"'{name}' is not offered, since D-Adaptation is no longer maintained; use its successor: "
             "optimizer: Prodigy with learning_rate: 1"
         )
-    known = {key.lower(): key for key in (*_torch_optimizers(), *_NAMED)}
+    known = {key.lower(): key for key in (*_torch_optimizers(), *_BY_SHORT_NAME)}
     short = known.get(name.lower())
-    if short in _NAMED:
-        named = _NAMED[short]
+    if short in _BY_SHORT_NAME:
+        named = _BY_SHORT_NAME[short]
         return _imported(named.path, f"pip install {named.package}, or loratools[optim]")
     if short is not None:
         return _torch_optimizers()[short]
@@ -92,7 +92,7 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
 
 def _class_name(name: str) -> str:
     """What the optimiser's class is called, whether its package is installed or not."""
-    paths = {**{key: key for key in _torch_optimizers()}, **{key: named.path for key, named in _NAMED.items()}}
+    paths = {**{key: key for key in _torch_optimizers()}, **{key: named.path for key, named in _BY_SHORT_NAME.items()}}
     by_lower = {key.lower(): path for key, path in paths.items()}
     return by_lower.get(name.lower(), name).rpartition(".")[2]
 
@@ -175,7 +175,7 @@ def _imported(path: str, remedy: str) -> type[torch.optim.Optimizer]:
 
 
 def _implied(name: str) -> Mapping[str, Any]:
-    by_lower = {key.lower(): named.arguments for key, named in _NAMED.items()}
+    by_lower = {key.lower(): named.arguments for key, named in _BY_SHORT_NAME.items()}
     return by_lower.get(name.lower(), {})
 
 

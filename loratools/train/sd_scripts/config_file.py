@@ -22,16 +22,16 @@ from loratools.train.sd_scripts.lycoris_args import MODULE, lycoris_settings
 from loratools.train.sd_scripts.network_args import network_settings
 from loratools.train.sd_scripts.options import (
     ACCEPTED,
+    COMBINED,
     DEFAULTS,
     GUI_ALIASES,
     GUI_LYCORIS,
     GUI_ONLY,
     GUI_OPTIONS,
     METADATA,
-    ONLY,
     OPTIONS,
     OR_NONE,
-    TOGETHER,
+    RESTRICTED,
 )
 from loratools.train.sd_scripts.trainer_file import TrainerFile, read_trainer_file, with_dataset
 from loratools.validation import Mistake
@@ -198,16 +198,16 @@ def _names_network(options: Mapping[str, Any], over: Collection[str]) -> bool:
 def _refusal(name: str, value: object, document: Document) -> Iterator[Mistake]:
     """What is wrong with an option, and what to use instead."""
     place = (name,) if (name,) in document.keys else ()
-    if name in OPTIONS or name in TOGETHER or name in ACCEPTED or name in GUI_OPTIONS:
+    if name in OPTIONS or name in COMBINED or name in ACCEPTED or name in GUI_OPTIONS:
         return
     off = value in (False, "", [], {})
-    if name not in ONLY:
-        hint = did_you_mean(name, [*OPTIONS, *TOGETHER, *ACCEPTED, *ONLY])
+    if name not in RESTRICTED:
+        hint = did_you_mean(name, [*OPTIONS, *COMBINED, *ACCEPTED, *RESTRICTED])
         if off and not hint:
             return  # switched off: nothing is lost
         yield Mistake(place, f"the option '{name}' is not supported{hint or ': remove it to train without'}", name)
         return
-    values, remedy = ONLY[name]
+    values, remedy = RESTRICTED[name]
     if not off and value not in values:
         yield Mistake(place, f"'{name} = {value}' is not supported: {remedy}", name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from loratools.errors import did_you_mean
-from loratools.train.sd_scripts.options import ACCEPTED, GUI_ALIASES, GUI_OPTIONS, ONLY, OPTIONS, TOGETHER
+from loratools.train.sd_scripts.options import ACCEPTED, COMBINED, GUI_ALIASES, GUI_OPTIONS, OPTIONS, RESTRICTED
 
 _TOGETHER = {  # options without a single setting of ours
     "dataset_config": "the file as a CONFIG",
@@ -42,8 +42,8 @@ def our_spelling(option: str, flags: Collection[str], settings: Mapping[str, boo
         return f"write {flag}" if flag in flags else f"write --set {setting}={value}"
     if name in ACCEPTED:
         return "leave it out; it is so anyway, or has no meaning here"
-    if name in ONLY:
-        return ONLY[name][1]
-    if name in TOGETHER:
+    if name in RESTRICTED:
+        return RESTRICTED[name][1]
+    if name in COMBINED:
         return _OF_CONFIG
     return did_you_mean(option, flags).strip(" ()")

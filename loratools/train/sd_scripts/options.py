@@ -107,7 +107,7 @@ METADATA = (
     "is_negative_embedding",
 )
 # translated together with another option, see config_file.py
-TOGETHER = frozenset({
+COMBINED = frozenset({
     "dataset_config", "cache_latents", "cache_latents_to_disk", "network_train_unet_only",
     "network_train_text_encoder_only", "max_train_steps", "v_parameterization", "lr_scheduler_args", *NETWORK_OPTIONS,
     "reg_data_dir", "conditioning_data_dir", "in_json", "use_8bit_adam",
@@ -134,7 +134,7 @@ _UPLOAD = "leave it out, and upload the files when they are chosen"
 _WHERE = "leave it out; --resume finds by itself where the run was"
 _KEPT_IN = "leave it out; the base is kept in the type of mixed_precision, and the LoRA in float32"
 # accepted at these values and where they are switched off, else refused with what to do instead
-ONLY: dict[str, tuple[tuple[object, ...], str]] = {
+RESTRICTED: dict[str, tuple[tuple[object, ...], str]] = {
     "network_module": (
         ("networks.lora", LYCORIS),
         "leave it out for LoRA and LoCon; for LoHa and LoKr it is lycoris.kohya",

@@ -14,7 +14,15 @@ from loratools.errors import RecipeError
 from loratools.train.sd_scripts.easy_scripts import easy_documents, is_easy_file
 from loratools.train.sd_scripts.json_file import read_json
 from loratools.train.sd_scripts.kohya_gui import gui_options, is_gui_file
-from loratools.train.sd_scripts.options import ACCEPTED, GUI_ALIASES, GUI_LYCORIS, GUI_ONLY, ONLY, OPTIONS, TOGETHER
+from loratools.train.sd_scripts.options import (
+    ACCEPTED,
+    COMBINED,
+    GUI_ALIASES,
+    GUI_LYCORIS,
+    GUI_ONLY,
+    OPTIONS,
+    RESTRICTED,
+)
 from loratools.train.sd_scripts.other_trainers import GUI_SIGNS, refuse_other_trainers
 from loratools.train.sd_scripts.toml_file import read_toml
 from loratools.yamlio import Document, Place
@@ -154,7 +162,7 @@ def _without_sections(document: Document, notes: list[str]) -> Document:
 
 def _of_template(source: str, section: Mapping[str, Any], notes: list[str]) -> list[tuple[str, Any]]:
     """The options in a ``[metadata]`` section, whose other keys describe the file to a person (Akegarasu's GUI)."""
-    known = {*OPTIONS, *TOGETHER, *ACCEPTED, *ONLY, *GUI_ALIASES, *GUI_LYCORIS, *GUI_ONLY}
+    known = {*OPTIONS, *COMBINED, *ACCEPTED, *RESTRICTED, *GUI_ALIASES, *GUI_LYCORIS, *GUI_ONLY}
     if described := [key for key in section if key not in known]:
         notes.append(f"{source}: {', '.join(described)} of [metadata] describe the file and have no effect")
     return [(key, value) for key, value in section.items() if key in known]

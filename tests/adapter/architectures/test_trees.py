@@ -120,7 +120,7 @@ def test_every_module_is_reached_by_every_namespace(family: str) -> None:
             ]
         for spelling in spellings:
             place = resolve(spelling, family)
-            assert place is not None and place.names == (module.name,) and place.cut == "whole", spelling
+            assert place is not None and place.names == (module.name,) and place.split == "whole", spelling
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -117,3 +117,17 @@ def test_a_wrong_word_is_not_carried_on(tmp_path: Path) -> None:
     source = file(tmp_path / "a.safetensors", lora, {"double_blocks.0.img_mlp.0": (6, 1)}, **words)
     texts = header(resize_file(read(source), tmp_path / "b.safetensors").stored.path)
     assert not {"modelspec.architecture", "ss_base_model_version"} & set(texts) and texts["ss_epoch"] == "3"
+
+
+def test_the_architecture_is_of_the_variant_that_the_header_states(tmp_path: Path) -> None:
+    cross = {"lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k": (1, 1)}
+    feed = {"lora_unet_double_blocks_0_img_mlp_0": (4, 1)}
+    for modules, words, architecture in (
+        (cross, {"ss_base_model_version": "sd_v2_v"}, "stable-diffusion-v2-768-v/lora"),
+        (cross, {"ss_base_model_version": "sd_v2"}, "stable-diffusion-v2-512/lora"),
+        (feed, {"ss_base_model_version": "flux1", "ss_sd_model_name": "flux1-schnell.safetensors"}, None),
+        (feed, {"ss_base_model_version": "flux1", "ss_sd_model_name": "flux1-dev.safetensors"}, "flux-1-dev/lora"),
+    ):
+        source = file(tmp_path / "a.safetensors", lora, modules, **words)
+        texts = header(convert(source, tmp_path / "b.safetensors", style="kohya", force=True).path)
+        assert texts.get("modelspec.architecture") == architecture

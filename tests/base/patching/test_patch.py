@@ -212,13 +212,15 @@ def test_a_thousand_moves_leave_the_weights_as_they_were(folder, dtype: str) -> 
 
 def test_only_modules_that_differ_are_written(base: Base) -> None:
     deltas, before, patcher = random_deltas(base), weights(base), Patcher(base)
-    marks = dict.fromkeys(deltas, "first")
-    assert patcher.patch(deltas, 1.0, marks) == PatchChange(len(deltas), text=True)
-    assert patcher.patch(dict(deltas), 1.0, marks) == PatchChange(0, text=False)
+    content_keys = dict.fromkeys(deltas, "first")
+    assert patcher.patch(deltas, 1.0, content_keys) == PatchChange(len(deltas), text=True)
+    assert patcher.patch(dict(deltas), 1.0, content_keys) == PatchChange(0, text=False)
     block = [name for name in deltas if name.startswith("unet.mid_block")]
     other = {**deltas, **{name: deltas[name].scaled(0.5) for name in block}}
     text = patcher.text_state
-    assert patcher.patch(other, 1.0, {**marks, **dict.fromkeys(block, "half")}) == PatchChange(len(block), text=False)
+    assert patcher.patch(other, 1.0, {**content_keys, **dict.fromkeys(block, "half")}) == PatchChange(
+        len(block), text=False
+    )
     assert patcher.text_state == text
     alone = weights(base)
     patcher.restore()

@@ -8,7 +8,7 @@ from loratools.base.model import Base
 from loratools.base.prompt.conditioning import condition
 from loratools.base.prompt.guidance import StaticGuidance
 from loratools.base.sampling.noise import Philox, SeededDraws, initial_latents, philox
-from loratools.base.sampling.noise_kinds import KINDS, check_kind, kind_of
+from loratools.base.sampling.noise_kinds import NOISE_KINDS, check_kind, kind_of
 from loratools.base.sampling.sample import Sampling, denoise
 from loratools.base.sampling.samplers import find_sampler
 from loratools.errors import GridError
@@ -54,7 +54,7 @@ def test_normal_numbers_are_this_cards(seed: int) -> None:
 
 
 def test_a_seed_and_a_size_make_the_noise() -> None:
-    for kind in KINDS:
+    for kind in NOISE_KINDS:
         one = initial_latents(kind, 7, (64, 32))
         assert one.shape == (1, 4, 8, 4) and one.dtype == torch.float32
         assert torch.equal(one, initial_latents(kind, 7, (64, 32)))
@@ -95,7 +95,7 @@ def test_step_noise_is_the_kinds_and_each_pictures_own(base: Base) -> None:
     assert (denoised(base, "webui-cpu", [4]) - both[1:]).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NOISE_KINDS)
 @pytest.mark.parametrize(
     "sampler", ["DPM++ 2S a Karras", "DPM++ SDE Karras", "DPM++ 3M SDE", "DPM2 a", "DPM fast", "LCM"]
 )
@@ -127,7 +127,7 @@ def test_an_ancestral_step_adds_the_streams_second_draw(base: Base) -> None:
     torch.testing.assert_close(moved[1], stream.normal((1, 4, 8, 8)), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NOISE_KINDS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_draws_in_half_precision_are_those_of_float32_rounded(kind: str, dtype: torch.dtype) -> None:
     """Torch's own in half precision are not: some versions draw other numbers of the same seed altogether."""

@@ -7,7 +7,7 @@ from loratools.base.model import Base
 from loratools.base.prompt.conditioning import condition
 from loratools.base.prompt.guidance import ComposedGuidance, StaticGuidance
 from loratools.base.sampling.noise import initial_latents
-from loratools.base.sampling.noise_kinds import KINDS
+from loratools.base.sampling.noise_kinds import NOISE_KINDS
 from loratools.base.sampling.sample import Sampling, denoise, plain_unet
 from loratools.base.sampling.samplers import SAMPLERS, SCHEDULES, find_sampler, from_webui, split_name
 from loratools.errors import GridError
@@ -151,7 +151,7 @@ def test_a_run_makes_as_many_model_calls_as_it_says(base: Base, name: str) -> No
     for webui in (False, True):
         scheduler = find_sampler(name).make_scheduler(CONFIG, 20, webui=webui)
         assert len(scheduler.timesteps) == CALLS.get(name, 20) - (timed and webui), webui
-    for kind in KINDS:
+    for kind in NOISE_KINDS:
         calls: list[float] = []
 
         def counted(*inputs: torch.Tensor) -> torch.Tensor:

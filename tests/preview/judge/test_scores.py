@@ -16,7 +16,7 @@ from loratools.pocket.judge import Reading
 from loratools.preview.judge import scores
 from loratools.preview.judge.features import Pixels, load_features
 from loratools.preview.judge.scores import Pictures, Scoring, _Compared, score_pictures, usual_nearest
-from loratools.preview.record.grid import Grid, Score
+from loratools.preview.record.grid import Grid, PictureScore
 from tests.preview.sheet.test_sheet import flat_grid
 
 
@@ -44,7 +44,7 @@ def training(tmp_path: Path) -> Path:
     return folder
 
 
-def by_name(scores: Sequence[Score]) -> dict[str, Score]:
+def by_name(scores: Sequence[PictureScore]) -> dict[str, PictureScore]:
     return {score.name: score for score in scores}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from loratools.pocket.draw import STYLES, draw, random_figure
-from loratools.preview.judge.verdict import Look, Pixels, Verdict, judge_looks
+from loratools.preview.judge.verdict import PictureMeasures, Pixels, Verdict, judge_pictures
 
 SEEDS = (1, 2, 3)
 
@@ -21,7 +21,7 @@ def drawn(style: str) -> list[Pixels]:
 
 
 def judge_row(pictures: dict[float, list[Pixels]]) -> Verdict:
-    return judge_looks({weight: [Look(picture) for picture in own] for weight, own in pictures.items()})
+    return judge_pictures({weight: [PictureMeasures(picture) for picture in own] for weight, own in pictures.items()})
 
 
 def mixed(one: list[Pixels], two: list[Pixels], share: float) -> list[Pixels]:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from loratools.base.infotext import LoraUse
 from loratools.preview.page.view import Axis, Shot, Value, View
-from loratools.preview.record.cells import Settings
-from loratools.preview.record.grid import Grid, Picture, RowInfo, Score
+from loratools.preview.record.cells import SamplingSettings
+from loratools.preview.record.grid import Grid, Picture, PictureScore, RowInfo
 
 WEIGHTS = (0.0, 0.5, 1.0)
 EVIL = """</script><img src=x onerror="window.hurt = 1"> "quoted" 'too' <!-- {{data}} &amp;"""
@@ -41,7 +41,7 @@ def page_grid(folder: Path, *, labels: tuple[str, ...] = ("ink@1", "ink@2"), pro
         WEIGHTS,
         tuple(f"prompt{p}" for p in range(prompts)),
         (1,),
-        Settings(2, 7.0, "DDIM", (side, side)),
+        SamplingSettings(2, 7.0, "DDIM", (side, side)),
         tuple(pictures),
         {(0, 1.0): "0.93"},
     )
@@ -62,6 +62,6 @@ def page_view(folder: Path) -> View:
         file = f"cells/{x}{y}{z}.png"
         Image.new("RGB", (48, 32), (60 * x, 60 * y, 60 * z)).save(folder / file)
         verdict = [("under", "underfit"), ("good", "passes at 0.9"), ("over", "overfit")][z]
-        scores = (Score("obedience", f"0.{z + 1}", (z + 1) / 10), Score("copy", "far"))
+        scores = (PictureScore("obedience", f"0.{z + 1}", (z + 1) / 10), PictureScore("copy", "far"))
         shots.append(Shot((x, y, z), file, file, None, f"Steps: {z}", verdict=verdict, scores=scores))
     return View("three", (), "three", (48, 32), axes, tuple(shots))

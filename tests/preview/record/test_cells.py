@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loratools.errors import GridError
-from loratools.preview.record.cells import Cell, Settings, cell_path, folder_names
+from loratools.preview.record.cells import Cell, SamplingSettings, cell_path, folder_names
 from loratools.preview.request.numbers import check_seeds, parse_seeds, parse_size, parse_weights, with_base_first
 
 
@@ -92,7 +92,7 @@ def test_folder_names_are_safe_and_different() -> None:
     assert cell_path("a_b", 0.1 + 0.2, 1, 7) == "cells/a_b/0.3/prompt1_7.png"
 
 
-SETTINGS = Settings(20, 7.0, "dpmpp_2m", (64, 64))
+SETTINGS = SamplingSettings(20, 7.0, "dpmpp_2m", (64, 64))
 CELL = Cell("row", 0.5, "a", 1)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from loratools.errors import FileError, FormatError
 from loratools.preview.record.folder import read_grid, write_grid
-from loratools.preview.record.grid import Score
+from loratools.preview.record.grid import PictureScore
 from loratools.preview.record.grid_json import FORMAT
 from tests.preview.page.pages import page_grid
 
@@ -25,7 +25,9 @@ def rewritten(folder: Path, **changes: Any) -> None:
 
 def test_what_is_written_is_read_back_and_begins_with_its_format(tmp_path: Path) -> None:
     made = page_grid(tmp_path)
-    made = replace(made, scores={made.pictures[0].key: (Score("tags", "tags 50 %", 0.5), Score("x", "1"))})
+    made = replace(
+        made, scores={made.pictures[0].key: (PictureScore("tags", "tags 50 %", 0.5), PictureScore("x", "1"))}
+    )
     write_grid(tmp_path, made)
     assert next(iter(json.loads((tmp_path / "grid.json").read_text(encoding="utf-8")).items())) == ("format", FORMAT)
     assert read_grid(tmp_path) == made

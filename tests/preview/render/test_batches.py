@@ -17,7 +17,7 @@ from loratools.preview.render.batches import Distances, StackBatch, nearest_firs
 def cost(one: Stack, two: Stack) -> float:
     """Module by module."""
     total = 0.0
-    before, after = ({} if stack.key == ("", 0.0) else stack.module_marks for stack in (one, two))
+    before, after = ({} if stack.key == ("", 0.0) else stack.keys_by_module for stack in (one, two))
     for name in {*before, *after}:
         if name not in after:
             own = 1
@@ -30,18 +30,18 @@ def cost(one: Stack, two: Stack) -> float:
 
 
 def some_stacks(seed: int) -> list[Stack]:
-    """Random ones: at several weights, with some modules or none, with marks of their own or a digest for all."""
+    """Random ones: at several weights, of some modules or none, with their own content keys or one digest for all."""
     draw = random.Random(seed)
     names = [f"unet.{n}" for n in range(6)] + [f"text_encoder.{n}" for n in range(3)]
     made: list[Stack] = []
     for n in range(draw.randint(1, 12)):
         if made and draw.random() < 0.5:
             like = draw.choice(made)
-            made.append(Stack(like.deltas, draw.choice([0, 0.5, 1, -1]), like.digest, like.marks))
+            made.append(Stack(like.deltas, draw.choice([0, 0.5, 1, -1]), like.digest, like.content_keys))
             continue
         own = [name for name in names if draw.random() < 0.7]
-        marks = {name: draw.randint(1, 2) for name in own} if draw.random() < 0.8 else None
-        made.append(Stack(dict.fromkeys(own), draw.choice([0, 0.5, 1]), str(n), marks))  # type: ignore[arg-type]
+        content_keys = {name: draw.randint(1, 2) for name in own} if draw.random() < 0.8 else None
+        made.append(Stack(dict.fromkeys(own), draw.choice([0, 0.5, 1]), str(n), content_keys))  # type: ignore[arg-type]
     return made
 
 

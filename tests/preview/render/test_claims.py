@@ -118,7 +118,7 @@ def test_a_killed_grid_goes_on_to_the_same_pictures(
 def put(*groups: StackBatch) -> None:
     for group in groups:
         for job in group.jobs:
-            PictureStore(job.wanted.path.parent).put(job.wanted, Image.new("RGB", (8, 8)))
+            PictureStore(job.file.path.parent).put(job.file, Image.new("RGB", (8, 8)))
 
 
 def test_every_group_is_someones_and_claims_of_the_living_are_left_alone(base: Base, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_processes_that_wait_for_each_other_both_end(base: Base, tmp_path: Path)
                     together.wait(timeout=10)
                     continue
                 put(*waiting)  # on disk only now, as a decoder's last batch is
-                made[rank] += [job.wanted.key for group in waiting for job in group.jobs]
+                made[rank] += [job.file.key for group in waiting for job in group.jobs]
                 waiting = []
 
     together = threading.Barrier(2)

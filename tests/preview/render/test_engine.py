@@ -38,8 +38,8 @@ from loratools.blocks.presets import load_presets
 from loratools.errors import BaseModelError, GridError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
-from loratools.preview.plan.jobs import Job, Stack, Wanted, marks_of
-from loratools.preview.record.cells import Settings
+from loratools.preview.plan.jobs import Job, PictureFile, Stack, content_keys_of
+from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.batches import even, plan_stack_batches
 from loratools.preview.render.engine import Engine
 from loratools.preview.render.memory import Offloader, need
@@ -65,14 +65,14 @@ def jobs(
         for prompt in prompts:
             for seed in seeds:
                 key = f"{n}-{prompt}-{seed}"
-                wanted = Wanted(out / "cells" / f"{key}.png", key, "", {"key": key})
-                settings = replace(Settings(2, 4.0, "DDIM", (64, 64)), **changes)
-                made.append(Job(own, prompt, seed, wanted, settings))
+                file = PictureFile(out / "cells" / f"{key}.png", key, "", {"key": key})
+                settings = replace(SamplingSettings(2, 4.0, "DDIM", (64, 64)), **changes)
+                made.append(Job(own, prompt, seed, file, settings))
     return made
 
 
-def pixels(wanted: Wanted) -> np.ndarray:
-    with Image.open(wanted.path) as image:
+def pixels(file: PictureFile) -> np.ndarray:
+    with Image.open(file.path) as image:
         return np.asarray(image).astype(int)
 
 
@@ -150,9 +150,9 @@ def test_a_batch_of_prompts_and_seeds_gives_each_its_own_picture(base: Base, tmp
         engine.render(together, PictureStore(tmp_path / "a"))
     with Engine(base, EngineOptions(batch=1)) as engine:
         engine.render(alone, PictureStore(tmp_path / "b"))
-    shots = [pixels(job.wanted) for job in together]
+    shots = [pixels(job.file) for job in together]
     for one, two in zip(shots, alone, strict=True):
-        assert np.abs(one - pixels(two.wanted)).max() <= 1
+        assert np.abs(one - pixels(two.file)).max() <= 1
     assert min(np.abs(a - b).mean() for n, a in enumerate(shots) for b in shots[:n]) > 1
 
 
@@ -186,17 +186,17 @@ def test_a_random_live_stack_is_the_merged_file(base: Base, tmp_path: Path, seed
     rows = [GridRow.of_terms(terms, "live"), GridRow.of_file(read(tmp_path / "merged.safetensors"))]
     made = []
     for row in rows:
-        stacks = [Stack(row.deltas, weight, row.label, marks_of(row.deltas)) for weight in (1.0, -0.5)]
+        stacks = [Stack(row.deltas, weight, row.label, content_keys_of(row.deltas)) for weight in (1.0, -0.5)]
         own = jobs(tmp_path / row.label, stacks)
         with Engine(base) as engine:
             engine.render(own, PictureStore(tmp_path / row.label))
-        made.append([pixels(job.wanted) for job in own])
+        made.append([pixels(job.file) for job in own])
     assert (len(set(rows[0].deltas.ranks.values())) == 1) == locon  # type: ignore[attr-defined]
     assert max(np.abs(one - two).max() for one, two in zip(*made, strict=True)) <= (0 if locon else 1)
     bare = jobs(tmp_path / "base", [Stack()])
     with Engine(base) as engine:
         engine.render(bare, PictureStore(tmp_path / "base"))
-    assert all(np.abs(pixels(job.wanted) - shot).mean() > 1 for job, shot in zip(bare, made[0], strict=False))
+    assert all(np.abs(pixels(job.file) - shot).mean() > 1 for job, shot in zip(bare, made[0], strict=False))
 
 
 def greedy_memory(engine: Engine, monkeypatch: pytest.MonkeyPatch, most: int, kind: type[Exception]) -> None:
@@ -226,7 +226,7 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
     ]
     with Engine(base) as engine:
         engine.render(usual, PictureStore(tmp_path / "b"))
-    assert all(np.abs(pixels(a.wanted) - pixels(b.wanted)).max() <= 1 for a, b in zip(small, usual, strict=True))
+    assert all(np.abs(pixels(a.file) - pixels(b.file)).max() <= 1 for a, b in zip(small, usual, strict=True))
 
 
 def test_no_memory_for_one_picture_is_told_with_the_remedy(
@@ -274,7 +274,7 @@ def test_options_change_how_not_what(base: Base, tmp_path: Path) -> None:
         mine = jobs(tmp_path / name, own)
         with Engine(base, options) as engine:
             engine.render(mine, PictureStore(tmp_path / name))
-        made.append([pixels(job.wanted) for job in mine])
+        made.append([pixels(job.file) for job in mine])
     assert not base.vae.use_tiling
     for other in made[1:]:
         assert all(np.abs(one - two).max() <= 1 for one, two in zip(made[0], other, strict=True))
@@ -304,11 +304,11 @@ def test_only_what_lacks_is_written_but_its_whole_batch_rendered(base: Base, tmp
     with Engine(base) as engine:
         engine.render(own, PictureStore(tmp_path), on_done=done.append)
         assert sum(done) == 4
-        first, times = pixels(own[2].wanted), [job.wanted.path.stat().st_mtime_ns for job in own]
-        own[2].wanted.path.unlink()
+        first, times = pixels(own[2].file), [job.file.path.stat().st_mtime_ns for job in own]
+        own[2].file.path.unlink()
         assert engine.render(own, PictureStore(tmp_path)) == 1
-    assert np.array_equal(pixels(own[2].wanted), first)
-    assert [job.wanted.path.stat().st_mtime_ns == then for job, then in zip(own, times, strict=True)] == [
+    assert np.array_equal(pixels(own[2].file), first)
+    assert [job.file.path.stat().st_mtime_ns == then for job, then in zip(own, times, strict=True)] == [
         True,
         True,
         False,
@@ -400,14 +400,14 @@ def test_pictures_of_several_stacks_share_batches(base: Base, tmp_path: Path, mo
         assert engine.render(mixed, PictureStore(tmp_path / "mixed")) == 20
         assert engine.render(mixed, PictureStore(tmp_path / "mixed")) == 0
         for job in mixed[3:5]:
-            job.wanted.path.unlink()
+            job.file.path.unlink()
         rows.clear()
         assert engine.render(mixed, PictureStore(tmp_path / "mixed")) == 2
         assert set(rows) == {2} or set(rows) == {4}  # only what lacks, under CFG
     assert not changed(before, base)
     for a, b in zip(patched, mixed, strict=True):
-        assert np.abs(pixels(a.wanted) - pixels(b.wanted)).max() <= 1
-    own = {name: pixels(job.wanted) for name, job in zip(["base", "one"], (mixed[0], mixed[4]), strict=True)}
+        assert np.abs(pixels(a.file) - pixels(b.file)).max() <= 1
+    own = {name: pixels(job.file) for name, job in zip(["base", "one"], (mixed[0], mixed[4]), strict=True)}
     assert np.abs(own["base"] - own["one"]).mean() > 1  # the control: a stack changes its picture
 
 
@@ -428,12 +428,12 @@ def test_mixed_batches_of_a_graph_have_one_width(base: Base, tmp_path: Path, mon
         replace_graphs(engine, graphs, monkeypatch)
         assert engine.render(made["graph"], PictureStore(tmp_path / "graph")) == 8  # three, three and two
         assert graphs.rows == {6}
-        made["graph"][1].wanted.path.unlink()
+        made["graph"][1].file.path.unlink()
         graphs.rows.clear()
         assert engine.render(made["graph"], PictureStore(tmp_path / "graph")) == 1
         assert graphs.rows == {2}  # nothing is filled up to what does not lack
     for a, b in zip(made["graph"], made["plain"], strict=True):
-        assert np.abs(pixels(a.wanted) - pixels(b.wanted)).max() <= 1
+        assert np.abs(pixels(a.file) - pixels(b.file)).max() <= 1
 
 
 def test_the_next_mixed_batch_is_prepared_between_the_steps_of_one(
@@ -496,7 +496,7 @@ def test_offload_moves_models_and_leaves_them_where_they_were(
             monkeypatch.setattr(model, "to", partial(move_watched, moved, model, model.to))
         engine.render(made["parked"], PictureStore(tmp_path / "parked"))
     assert {"UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel"} <= set(moved)
-    assert all((pixels(a.wanted) == pixels(b.wanted)).all() for a, b in zip(*made.values(), strict=True))
+    assert all((pixels(a.file) == pixels(b.file)).all() for a, b in zip(*made.values(), strict=True))
 
 
 def test_a_state_that_does_not_fit_is_tried_again_with_less_kept(

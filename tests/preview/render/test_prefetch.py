@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from loratools.adapter.algebra.lowrank import Delta, LowRank
-from loratools.preview.plan.jobs import Job, Stack, Wanted
-from loratools.preview.record.cells import Settings
+from loratools.preview.plan.jobs import Job, PictureFile, Stack
+from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.batches import StackBatch
 from loratools.preview.render.prefetch import DeltaPrefetcher
 
@@ -41,7 +41,10 @@ class Watched(Mapping[str, Delta]):
 
 
 def lots_of(*stacks: Stack) -> list[StackBatch]:
-    jobs = [Job(stack, "", 1, Wanted(Path("x"), "", "", {}), Settings(1, 1.0, "DDIM", (64, 64))) for stack in stacks]
+    jobs = [
+        Job(stack, "", 1, PictureFile(Path("x"), "", "", {}), SamplingSettings(1, 1.0, "DDIM", (64, 64)))
+        for stack in stacks
+    ]
     return [StackBatch(None, (tuple(jobs),))]
 
 
@@ -60,7 +63,7 @@ def test_modules_are_read_once_and_are_the_same() -> None:
         groups = ahead.add(lots_of(*stacks))
         read_through(ahead)
         given = [job.stack for group in groups for job in group.jobs]
-        assert [(stack.key, stack.module_marks) for stack in given] == [(s.key, s.module_marks) for s in stacks]
+        assert [(stack.key, stack.keys_by_module) for stack in given] == [(s.key, s.keys_by_module) for s in stacks]
         assert given[0].deltas is given[1].deltas and given[2].deltas == {}
         assert given[3].deltas.shapes == two.shapes and not hasattr(given[3].deltas, "ranks")  # type: ignore[attr-defined]
         for stack, number in ((given[0], 1), (given[3], 2)):
@@ -75,9 +78,11 @@ def test_modules_are_read_once_and_are_the_same() -> None:
 def test_what_the_device_has_from_another_stack_is_not_read() -> None:
     """Two vectors that differ in one block: the second one's thread reads that block alone."""
     one, two = Watched(1), Watched(1)
-    marks = dict.fromkeys(NAMES, "same")
+    content_keys = dict.fromkeys(NAMES, "same")
     with DeltaPrefetcher() as ahead:
-        ahead.add(lots_of(Stack(one, 1.0, "1", marks), Stack(two, 1.0, "2", {**marks, "unet.b": "other"})))
+        ahead.add(
+            lots_of(Stack(one, 1.0, "1", content_keys), Stack(two, 1.0, "2", {**content_keys, "unet.b": "other"}))
+        )
         read_through(ahead)
     assert [name for name, _ in one.reads] == list(NAMES) and two.reads == [("unet.b", True)]
 

@@ -9,10 +9,10 @@ from loratools.preview.request.axes import Axis, parse_axis, split_texts
 from loratools.preview.request.numbers import parse_integers, parse_numbers
 from loratools.preview.request.prompt_loras import merge_string
 from loratools.preview.request.rows import GridRow
-from loratools.preview.request.setting import Setting, replace_all
+from loratools.preview.request.setting import CellSetting, replace_all
 
 INK, NEON = GridRow("ink", {}), GridRow("neon", {})
-START = Setting("1girl", 0)
+START = CellSetting("1girl", 0)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_texts_are_replaced_after_everything_else_and_in_order() -> None:
         list(arrangement.places())
     chained = arrange(
         [parse_axis("s/r: a, b", "x"), parse_axis("s/r: b, c", "y")],
-        Setting("a b", 0),
+        CellSetting("a b", 0),
         prompts=["a b"],
         seeds=[1],
         base=False,

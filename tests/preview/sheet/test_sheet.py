@@ -8,8 +8,8 @@ from PIL import Image
 
 from loratools.imaging.colours import PAPER
 from loratools.imaging.lettering import Lettering, font_file
-from loratools.preview.record.cells import Settings
-from loratools.preview.record.grid import Grid, Picture, RowInfo, Score
+from loratools.preview.record.cells import SamplingSettings
+from loratools.preview.record.grid import Grid, Picture, PictureScore, RowInfo
 from loratools.preview.sheet.layout import arrange, plan_layout
 from loratools.preview.sheet.sheet import draw_sheet
 
@@ -39,7 +39,7 @@ def flat_grid(folder: Path, *, rows: int = 2, prompts: int = 2, seeds: int = 2, 
         WEIGHTS,
         tuple(f"prompt{p}" for p in range(prompts)),
         tuple(range(seeds)),
-        Settings(2, 7.0, "DDIM", (side, side)),
+        SamplingSettings(2, 7.0, "DDIM", (side, side)),
         tuple(pictures),
     )
 
@@ -114,7 +114,7 @@ def test_what_stands_under_the_pictures_is_in_the_font_too(tmp_path: Path) -> No
     for more in (
         replace(grid, captions=("größer",)),
         replace(grid, badges={(0, 1.0): "größer"}),
-        replace(grid, scores={"k": (Score("near", "größer"),)}),
+        replace(grid, scores={"k": (PictureScore("near", "größer"),)}),
     ):
         assert "größer" in plan_layout(more).small.sample
 

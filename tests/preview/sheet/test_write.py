@@ -11,7 +11,7 @@ from PIL import Image
 from loratools.errors import FormatError, GridError
 from loratools.preview.judge.verdict import with_verdicts
 from loratools.preview.record.folder import read_grid
-from loratools.preview.record.grid import AxisInfo, Grid, Score
+from loratools.preview.record.grid import AxisInfo, Grid, PictureScore
 from loratools.preview.record.votes import FORMAT, Marks
 from loratools.preview.redraw import redraw
 from loratools.preview.request.options import SheetOptions
@@ -123,7 +123,7 @@ def test_votes_mark_stars_and_the_winner(tmp_path: Path) -> None:
 
 def test_scores_are_strips_and_texts_under_cells(tmp_path: Path) -> None:
     grid = keyed(tmp_path, prompts=1, seeds=1)
-    scored = replace(grid, scores={"k1": (Score("tags", "75 %", 0.75), Score("copy", "far"))})
+    scored = replace(grid, scores={"k1": (PictureScore("tags", "75 %", 0.75), PictureScore("copy", "far"))})
     layout = plan_layout(scored)
     assert layout.strips == 1 and layout.badge and not plan_layout(grid).under
     sheet = draw_sheet(tmp_path, scored)

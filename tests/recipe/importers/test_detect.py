@@ -20,6 +20,8 @@ from loratools.recipe.importers.detect import Imported, import_recipe
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.schema.recipe import Step, parse_recipe
+from loratools.train.config.read import read_config
+from loratools.yamlio import load_yaml
 from tests.recipe.conftest import save_lora
 
 INFOTEXT = """\
@@ -190,6 +192,45 @@ def test_sd_scripts_options(here: Path) -> None:
     Path("config.toml").write_text(OPTIONS + "ip_noise_gama = 0.1\n", encoding="utf-8")
     with pytest.raises(RecipeError, match=r"config\.toml: the option 'ip_noise_gama' is not supported"):
         import_recipe("config.toml")
+
+
+def test_configs_of_other_trainers_are_imported_as_they_are_trained(here: Path) -> None:
+    gui = {"LoRA_type": "Kohya LoCon", "additional_parameters": "", "pretrained_model_name_or_path": "b.ckpt",
+           "train_data_dir": "pics", "output_name": "ink", "max_resolution": "128,128", "epoch": 2, "network_dim": 8,
+           "conv_dim": 4, "optimizer": "AdamW", "unet_lr": "1e-4", "text_encoder_lr": 0}  # fmt: skip
+    Path("gui.json").write_text(json.dumps(gui), encoding="utf-8")
+    imported = import_recipe("gui.json")
+    trained = load_yaml(imported.text).data["steps"]["ink"]["train"]
+    assert imported.what == "kohya_ss' JSON" and load_yaml(imported.text).data["base"] == "b.ckpt"
+    assert (trained["dim"], trained["conv_dim"], trained["epochs"], trained["te_lr"]) == (8, 4, 2, 0)
+    easy = "[[subsets]]\nimage_dir = 'pics'\n[network_args.args]\nnetwork_dim = 6\n[saving_args.args]\n"
+    Path("easy.toml").write_text(f"{easy}output_name = 'e'\n", encoding="utf-8")
+    imported = import_recipe("easy.toml")
+    assert load_yaml(imported.text).data["steps"]["e"]["train"]["dim"] == 6
+    assert any("names no base" in note for note in imported.notes)
+    assert any("max_train_steps = 1600 has no place in a recipe" in note for note in imported.notes)
+    Path("options.toml").write_text("network_dim = 5\nmax_train_epochs = 2\n", encoding="utf-8")
+    Path("set.json").write_text('{"datasets": [{"subsets": [{"image_dir": "pics", "num_repeats": 3}]}]}')
+    imported = import_recipe("options.toml", base="b", dataset="set.json")
+    trained = load_yaml(imported.text).data["steps"]["options"]["train"]
+    assert (trained["dim"], trained["images"][0]["repeats"]) == (5, 3)
+    with pytest.raises(RecipeError, match="names no pictures"):
+        import_recipe("options.toml")
+
+
+def test_configs_that_cannot_be_read_are_refused_as_training_refuses_them(here: Path) -> None:
+    texts = {
+        "toolkit.yaml": ("job: extension\nconfig: {name: a, process: []}\n", "is a job of ai-toolkit"),
+        "flux.toml": ('network_module = "networks.lora_flux"\n', r"is for Flux\.1"),
+        "full.toml": ('train_data_dir = "x"\nlearning_rate = 1e-6\n', "it names no network"),
+        "flux.json": ('{"LoRA_type": "Flux1"}', r"is for Flux\.1"),
+    }
+    for name, (text, message) in texts.items():
+        Path(name).write_text(text, encoding="utf-8")
+        with pytest.raises(RecipeError, match=message):
+            import_recipe(name)
+        with pytest.raises(RecipeError, match=message):
+            read_config(name)
 
 
 def test_sd_scripts_metadata(here: Path) -> None:

@@ -17,7 +17,7 @@ from loratools.recipe.importers.write import flow, step_name, write_new
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.schema.json_schema import json_schema, schema_text
-from loratools.recipe.schema.kinds import KINDS
+from loratools.recipe.schema.kinds import STEP_KINDS
 from loratools.recipe.schema.recipe import parse_recipe
 from loratools.recipe.shipped import RECIPES, SCHEMA
 from loratools.yamlio import load_yaml, read_yaml
@@ -119,8 +119,8 @@ def test_the_shipped_schema_is_the_models_own() -> None:
 def test_the_schema_knows_every_step_and_every_reference_leads_somewhere() -> None:
     schema = json_schema()
     step = schema["$defs"]["Step"]
-    assert list(step["properties"]) == [*KINDS, "out"]
-    assert [item["required"] for item in step["oneOf"]] == [[kind] for kind in KINDS]
+    assert list(step["properties"]) == [*STEP_KINDS, "out"]
+    assert [item["required"] for item in step["oneOf"]] == [[kind] for kind in STEP_KINDS]
     assert {ref.removeprefix("#/$defs/") for ref in references(schema)} <= set(schema["$defs"])
 
 

@@ -20,7 +20,7 @@ from loratools.recipe.plan.step import Draft, Outcome, Planned, StepInput
 from loratools.recipe.report import page, write
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.run.scheduler import run_in_order
-from loratools.recipe.schema.kinds import KINDS
+from loratools.recipe.schema.kinds import STEP_KINDS
 from tests.cli.test_cli import call
 from tests.recipe.conftest import save_lora
 
@@ -68,7 +68,7 @@ def test_every_kind_runs_and_is_reported(folder: Path) -> None:
     done = call("run", "r.yaml", "--device", "cpu")
     assert done.exit_code == 0, done.output
     steps = json.loads((folder / "runs/r/run.json").read_text(encoding="utf-8"))["steps"]
-    assert {step["kind"] for step in steps} == set(KINDS)
+    assert {step["kind"] for step in steps} == set(STEP_KINDS)
     assert {step["state"] for step in steps} == {"made"}
     shown = (folder / "runs/r/report.html").read_text(encoding="utf-8")
     assert shown.count("relative error against the exact sum") >= 7

@@ -14,7 +14,7 @@ from loratools.cli.training import train
 from loratools.recipe import steps
 from loratools.recipe.plan.planner import draft_function
 from loratools.recipe.schema.json_schema import json_schema, part_name
-from loratools.recipe.schema.kinds import KINDS, module_of, step_kind, step_kinds
+from loratools.recipe.schema.kinds import STEP_KINDS, module_of, step_kind, step_kinds
 from loratools.recipe.schema.option_table import option_tables
 from loratools.recipe.shipped import SCHEMA
 from loratools.recipe.steps.lora.train_settings import ELSEWHERE
@@ -28,12 +28,12 @@ def test_the_documentation_lists_every_step_and_option() -> None:
     )
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", STEP_KINDS)
 def test_every_kind_is_declared_by_its_own_module(name: str) -> None:
     kind = step_kind(name)
     assert kind.name == name and module_of(name).__name__.endswith(f".{name}")
     assert list(inspect.signature(draft_function(name)).parameters) == ["request"]
-    assert kind.made_for is None or kind.made_for in KINDS
+    assert kind.made_for is None or kind.made_for in STEP_KINDS
 
 
 def test_no_default_is_shown_as_pydantic_has_it() -> None:
@@ -47,7 +47,7 @@ def test_no_default_is_shown_as_pydantic_has_it() -> None:
 def test_no_kind_is_left_out_of_the_list() -> None:
     folder = Path(str(steps.__file__)).parent
     declared = {path.stem for path in folder.rglob("*.py") if "\nKIND = StepKind(" in path.read_text(encoding="utf-8")}
-    assert declared == set(KINDS)
+    assert declared == set(STEP_KINDS)
 
 
 @pytest.mark.parametrize("part", ["Subset", *(part_name(kind) for kind in step_kinds().values())])

@@ -93,7 +93,7 @@ def test_a_recipe_asks_for_what_the_command_line_asks_for(
         run_steps(make_planner("r.yaml", Path("work")).plan(), Path("work"), RunContext(device="cpu"))
 
     step = asked(recipe)
-    assert step.given | {"base"} == wanted.given  # a recipe has a base in any case
+    assert step.fixed_kinds | {"base"} == wanted.fixed_kinds  # a recipe has a base in any case
     assert replace(step, model=replace(step.model, default=False)) == wanted
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -91,6 +92,45 @@ def test_images_beside_the_config_are_found(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("base: b\nimages: pics\n")
     assert read_config(path)[0].images[0].folder == tmp_path / "pics"
+
+
+WINDOWS = "[[datasets]]\nresolution = 128\n[[datasets.subsets]]\nimage_dir = "
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the paths are this system's there")
+@pytest.mark.parametrize("folder", ["C:\\sets\\ink", "\\\\server\\share\\ink", "d:\\ink"])
+def test_a_path_of_windows_names_a_folder_that_is_not_here(tmp_path: Path, folder: str) -> None:
+    texts = {
+        "c.toml": f"{WINDOWS}'{folder}'\n",
+        "o.toml": f"train_data_dir = '{folder}'\nnetwork_dim = 4\n",
+        "c.yaml": f"images: '{folder}'\n",
+        "l.yaml": f"images:\n- {{folder: '{folder}', repeats: 2}}\n",
+        "d.yaml": f"datasets:\n- images: '{folder}'\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        assert read_config(tmp_path / name, {"base": "b"})[0].name == "ink"
+        with pytest.raises(RecipeError) as error:
+            read_config(tmp_path / name, {"base": "b"}, must_exist=True)
+        message = str(error.value)
+        assert f"there is no folder {folder}" in message and "it is a path of Windows" in message, name
+        assert f"(looked for in {Path.cwd()} and beside {tmp_path / name})" in message
+        assert folder in error.value.excerpt, name
+
+
+def test_a_folder_that_is_not_there_is_named_with_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pics").mkdir()
+    Path("c.yaml").write_text("base: pocket\nimages: [pics, no]\n")
+    with pytest.raises(RecipeError, match=rf"line 2: images.1.*there is no folder no \(looked for in {tmp_path}\)$"):
+        read_config("c.yaml", must_exist=True)
+    with pytest.raises(RecipeError, match=rf"^--images: there is no folder x \(looked for in {tmp_path}\)$"):
+        read_config(None, {"base": "pocket", "images": ["pics", "x"]}, must_exist=True)
+    with pytest.raises(RecipeError, match=r"there is no folder /no/where$"):
+        read_config("c.yaml", {"images": ["/no/where"]}, must_exist=True)
+    assert len(read_config("c.yaml", {"images": ["pics"]}, must_exist=True)[0].images) == 1
 
 
 @pytest.mark.parametrize("name", ["c.yaml", "c.toml"])

@@ -69,6 +69,16 @@ def test_output_and_gradients_are_those_of_the_dense_weight(kind: str, rank: int
     torch.testing.assert_close(after, before / 3)
 
 
+@pytest.mark.parametrize("conv", [False, True])
+def test_a_rank_that_no_matrix_has_leaves_matrices_whole_and_an_alpha_that_half_precision_holds(conv: bool) -> None:
+    made, _ = _layer("lokr", conv, rank=100_000)
+    small, _ = _layer("lokr", conv, rank=8)
+    assert {name: factor.shape for name, factor in made.factors().items()} == {
+        name: factor.shape for name, factor in small.factors().items()
+    }
+    assert made.scale == 1 and made.extras()["alpha"].half().isfinite() and small.extras()["alpha"] == 8
+
+
 @pytest.mark.parametrize(
     ("size", "factor", "sides"),
     [

@@ -77,6 +77,7 @@ def open_terms(terms: Terms, options: ReadOptions, presets: Presets, paths: Reci
     Raises:
         LoratoolsError: of the kinds that :func:`loratools.ops.merging.terms.resolve_terms` names.
     """
+    from loratools.adapter.files.lora_file import KeyRules
     from loratools.ops.merging.terms import resolve_terms
 
     return resolve_terms(
@@ -85,7 +86,7 @@ def open_terms(terms: Terms, options: ReadOptions, presets: Presets, paths: Reci
         presets=presets,
         missing=options.missing,
         best=best_epoch,
-        allow_unknown=options.allow_unknown,
+        keys=KeyRules(options.allow_unknown),
         base=base_weights(paths) if options.dora else None,
     )
 

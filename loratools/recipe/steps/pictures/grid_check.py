@@ -12,7 +12,7 @@ from loratools.recipe.steps.pictures.grid_step import GridStep, PlannedNames, pl
 if TYPE_CHECKING:
     from loratools.preview.request.arrange import Arrangement
     from loratools.preview.request.axes import Axis
-    from loratools.preview.request.setting import Edit, Setting
+    from loratools.preview.request.setting import CellSetting, Edit
 
 
 def check_grid(grid: GridStep) -> None:
@@ -34,11 +34,12 @@ def planned_row_labels(arrangement: Arrangement) -> list[str] | None:
     """The labels of the rows that a grid will have; None where more than rows and weights change what is added, or
     only a run's log will know which epoch is best."""
     from loratools.blocks.webui_tag import has_tag
-    from loratools.preview.request.axes import KINDS
+    from loratools.preview.request.axes import AXIS_KINDS
     from loratools.preview.request.rows import GridRow
 
     changed = any(
-        KINDS[axis.kind].adapts and (axis.term or axis.kind not in ("adapter", "weight")) for axis in arrangement.axes
+        AXIS_KINDS[axis.kind].changes_lora and (axis.term or axis.kind not in ("adapter", "weight"))
+        for axis in arrangement.axes
     )
     texts = [
         arrangement.start.prompt,
@@ -100,7 +101,7 @@ def _check_edits(arrangement: Arrangement, grid: GridStep) -> None:
                 raise GridError(f"axis {axis.slot}, {axis.title}: {error}", axis=axis.slot) from error
 
 
-def _tagged(setting: Setting, names: PlannedNames) -> tuple[str, list[TermNames]]:
+def _tagged(setting: CellSetting, names: PlannedNames) -> tuple[str, list[TermNames]]:
     """The tags of a prompt that stands beside no row, and the names of their LoRAs."""
     from loratools.blocks.webui_tag import take_tags
     from loratools.ops.merging.merge_string import parse_merge_string

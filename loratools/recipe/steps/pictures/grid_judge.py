@@ -23,7 +23,7 @@ FILE = "scores.json"
 
 
 @dataclass(frozen=True)
-class Score:
+class JudgeScore:
     """Means over a cell's pictures. ``style`` is the probability that the judge gives the style, ``obedience`` the
     share of asked tags that it finds, ``defects`` the mean grade of all ``faults``, 0 (none) to 3 (bad)."""
 
@@ -38,15 +38,15 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Scores:
+class GridScores:
     """A grid's scores: of the base alone, and by row label and weight; rows are judged at ``weight``."""
 
     style: str
     weight: float
-    base: Score
-    rows: dict[str, dict[float, Score]]
+    base: JudgeScore
+    rows: dict[str, dict[float, JudgeScore]]
 
-    def row(self, label: str) -> Score:
+    def row(self, label: str) -> JudgeScore:
         """A row's score at the judged weight."""
         return self.rows[label][self.weight]
 
@@ -74,7 +74,7 @@ class Scores:
         return {"style": self.style, "weight": self.weight, "base": asdict(self.base), "rows": rows, "cells": cells}
 
 
-def score_grid(folder: Path, style: str, judge: JudgeFunction, sheet: SheetOptions | None = None) -> Scores:
+def score_grid(folder: Path, style: str, judge: JudgeFunction, sheet: SheetOptions | None = None) -> GridScores:
     """Have ``judge`` read every picture of the grid in ``folder``, write ``scores.json`` and draw its ``sheet``
     again with the scores on it.
 
@@ -92,13 +92,13 @@ def score_grid(folder: Path, style: str, judge: JudgeFunction, sheet: SheetOptio
         row.label: {weight: _score(folder, grid, index, weight, style, judge) for weight in weights or [0.0]}
         for index, row in enumerate(grid.rows)
     }
-    scores = Scores(style, judged, base, rows)
+    scores = GridScores(style, judged, base, rows)
     write_text(folder / FILE, json.dumps(scores.json(), indent=1, ensure_ascii=False) + "\n")
     redraw(folder, notes=scores.notes, badges=scores.badges, options=sheet)
     return scores
 
 
-def _score(folder: Path, grid: Grid, row: int, weight: float, style: str, judge: JudgeFunction) -> Score:
+def _score(folder: Path, grid: Grid, row: int, weight: float, style: str, judge: JudgeFunction) -> JudgeScore:
     pictures = grid.cell(row, weight)
     readings = judge([_open(folder / picture.file) for picture in pictures])
     prompts = [grid.prompts[picture.prompt] for picture in pictures]
@@ -110,13 +110,15 @@ def _score(folder: Path, grid: Grid, row: int, weight: float, style: str, judge:
     return mean_score(readings, prompts, style)
 
 
-def mean_score(readings: Sequence[Reading], prompts: Sequence[str], style: str) -> Score:
+def mean_score(readings: Sequence[Reading], prompts: Sequence[str], style: str) -> JudgeScore:
     """The means over pictures, each with the prompt that asked for it."""
     from loratools.preview.judge.scores import asked_tags
 
     faults = {name: fmean(reading.faults[name] for reading in readings) for name in readings[0].faults}
     obeyed = [reading.obeys(asked_tags(prompt)) for reading, prompt in zip(readings, prompts, strict=True)]
-    return Score(fmean(reading.style[style] for reading in readings), fmean(obeyed), fmean(faults.values()), faults)
+    return JudgeScore(
+        fmean(reading.style[style] for reading in readings), fmean(obeyed), fmean(faults.values()), faults
+    )
 
 
 def _open(path: Path) -> Image:

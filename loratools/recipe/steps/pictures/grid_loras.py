@@ -111,7 +111,7 @@ def _tag_text(tag: str, step: StepRequest, place: Place, presets: Presets) -> st
 
 def _replaced(axes: GridAxes) -> Iterator[tuple[str, Place]]:
     """Every prompt once the texts of Prompt S/R are replaced, and the first axis that replaces some."""
-    from loratools.preview.request.setting import Setting, applied
+    from loratools.preview.request.setting import CellSetting, applied
 
     texts = [axis for axis in axes.axes if axis.kind in ("prompt", "s/r")]
     slot = next((axis.slot for axis in texts if axis.kind == "s/r"), None)
@@ -120,4 +120,4 @@ def _replaced(axes: GridAxes) -> Iterator[tuple[str, Place]]:
     for prompt in axes.prompts or [""]:
         for at in itertools.product(*(range(len(axis.values)) for axis in texts)):
             with contextlib.suppress(GridError):  # a text that only the negative prompt has, or none: see arrange()
-                yield applied(Setting(prompt, 0), texts, at).prompt, (slot,)
+                yield applied(CellSetting(prompt, 0), texts, at).prompt, (slot,)

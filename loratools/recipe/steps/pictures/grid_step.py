@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
     from loratools.preview.request.arrange import Arrangement
     from loratools.preview.request.options import EngineOptions, ScoreRequest, SheetOptions
-    from loratools.preview.request.request import GridRequest, Sampling
+    from loratools.preview.request.request import GridRequest, SamplingRequest
     from loratools.preview.request.rows import GridRow
 
 
@@ -78,19 +78,19 @@ class GridStep:
         return [RowText(text, terms.specs) for text, place, terms in self.named if place[0] == "rows"]
 
     @property
-    def sampling(self) -> Sampling:
+    def sampling(self) -> SamplingRequest:
         """How pictures are sampled."""
-        from loratools.preview.request.request import Sampling
+        from loratools.preview.request.request import SamplingRequest
 
         settings, size = self.settings, self.axes.size
-        return Sampling(
-            settings.negative or None,
-            settings.steps,
-            settings.cfg,
-            self.axes.sampler,
-            (size[0], size[1]) if size else None,
-            settings.clip_skip,
-            settings.noise,
+        return SamplingRequest(
+            negative=settings.negative or None,
+            steps=settings.steps,
+            cfg=settings.cfg,
+            sampler=self.axes.sampler,
+            size=(size[0], size[1]) if size else None,
+            clip_skip=settings.clip_skip,
+            noise=settings.noise,
         )
 
     @property

@@ -213,7 +213,7 @@ class PublishStep:
         """Render the preview of the LoRA that lies beside ``path``."""
         from loratools.adapter.files.file import read
         from loratools.preview.request.options import EngineOptions
-        from loratools.preview.request.request import ModelRequest, Sampling
+        from loratools.preview.request.request import ModelRequest, SamplingRequest
         from loratools.preview.request.rows import GridRow
         from loratools.preview.run import load_model, render_grid
 
@@ -228,7 +228,7 @@ class PublishStep:
                 [options.weight],
                 [prompt or published.title],
                 out=Path(spare),
-                sampling=Sampling(options.negative, options.steps, options.cfg, self.sampler, self.size),
+                sampling=SamplingRequest(options.negative, options.steps, options.cfg, self.sampler, self.size),
                 seeds=[self.seed],
                 options=EngineOptions(batch=1),
                 owner=self.name,
