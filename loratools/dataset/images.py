@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops, ImageEnhance, ImageOps
+from PIL import Image, ImageChops, ImageEnhance, ImageOps, UnidentifiedImageError
 
 from loratools.dataset.bit_depth import is_wide, to_eight_bits
 from loratools.dataset.folder import IMAGE_EXTENSIONS, Size
@@ -158,7 +158,7 @@ def on_white(image: Image.Image) -> Image.Image:
 def unreadable(path: Path, error: Exception) -> str:
     """The message for a picture that cannot be decoded."""
     Image.init()
-    unknown, suffix = "identify" in str(error), path.suffix.lower()
+    unknown, suffix = isinstance(error, UnidentifiedImageError), path.suffix.lower()
     if unknown and suffix in IMAGE_EXTENSIONS and Image.registered_extensions().get(suffix) not in Image.OPEN:
         return f"the image {path} cannot be read: this Pillow reads no {suffix}; upgrade it, or save the image as PNG"
     reason = "it is no image that can be read" if unknown else str(error)

@@ -191,7 +191,16 @@ def _measured(
             for value in (_relative(whole, result.paths(f"{name} {side}", weight), reach) if nudge else [])
         ]
         blocks[name] = BlockEffect(count, Spread.of(alone), Spread.of(missed), Spread.of(moved) if moved else None)
-    return Effect(label, weight, len(base), Spread.of(reach), blocks, result.folder, result.rendered, nudge)
+    return Effect(
+        label=label,
+        weight=weight,
+        pictures=len(base),
+        whole=Spread.of(reach),
+        blocks=blocks,
+        folder=result.folder,
+        rendered=result.rendered,
+        nudge=nudge,
+    )
 
 
 def _relative(before: Sequence[Path], after: Sequence[Path], reach: Sequence[float]) -> list[float]:

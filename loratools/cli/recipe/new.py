@@ -83,7 +83,8 @@ def import_(source: str, dataset: str | None, out: Path | None, base: str | None
 
     SOURCE is SuperMerger's merge string, a config that `loratools train` reads (sd-scripts' TOML, kohya_ss' JSON), a
     LoRA file with SuperMerger's or sd-scripts' metadata, a picture or text with the WebUI's generation parameters and
-    <lora:...:lbw=...> tags, or - for stdin. DATASET is sd-scripts' dataset config, where its options do not name it.
+    <lora:...:lbw=...> tags or an X/Y/Z plot, or - for stdin. DATASET is sd-scripts' dataset config, where its
+    options do not name it.
 
     \b
       loratools recipe import "style:1:GP1,base:-1:GP2" -o merge.yaml

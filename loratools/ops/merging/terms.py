@@ -140,7 +140,16 @@ def resolve_terms(
             adapter = opened[path]
             vector = _vector(spec.vector_text, presets, adapter)
             inline = spec.vector_text is not None and is_number(spec.vector_text.split(",")[0])
-            term = Term(adapter, spec.weight / len(files), vector, spec.te, spec.unet, label, missing, inline=inline)
+            term = Term(
+                adapter=adapter,
+                weight=spec.weight / len(files),
+                vector=vector,
+                te=spec.te,
+                unet=spec.unet,
+                label=label,
+                missing=missing,
+                inline=inline,
+            )
             term.check()
             terms.append(term)
     return terms

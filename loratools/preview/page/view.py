@@ -123,14 +123,14 @@ def _shot(grid: Grid, picture: Picture) -> Shot:
     row, at, base = grid.rows[picture.row], grid.place(picture), grid.base_place(picture)
     judged = picture.weight != 0 and at != base and not grid.headed(row)
     return Shot(
-        at,
-        picture.file,
-        picture.key,
-        base,
-        _parameters(grid, picture),
-        badge,
-        row.verdict if judged else None,
-        grid.scores.get(picture.key, ()),
+        at=at,
+        file=picture.file,
+        key=picture.key,
+        base=base,
+        parameters=_parameters(grid, picture),
+        badge=badge,
+        verdict=row.verdict if judged else None,
+        scores=grid.scores.get(picture.key, ()),
     )
 
 

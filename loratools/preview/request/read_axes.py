@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ def build_arrangement(request: GridRequest, names: NameLookup) -> Arrangement:
         check_fixed(axis, request.fixed_kinds)
     prompts = read_prompts(request.prompts, names.find) if request.prompts else []
     if not request.rows and not request.axes and not any(has_tag(prompt) for prompt in prompts):
+        _check_texts(prompts)
         raise GridError(
             "there is no row; give at least one LoRA file, stack or run, <lora:NAME:1> in the prompt, or "
             'an axis such as --x "adapter: a.safetensors; b.safetensors"'
@@ -70,12 +71,15 @@ def build_arrangement(request: GridRequest, names: NameLookup) -> Arrangement:
 def _check_prompts(arrangement: Arrangement) -> None:
     """Raise PromptError for a prompt with what nothing carries out, such as a wildcard; GridError for a text that is to
     be replaced and does not stand there."""
+    _check_texts(text for _, setting in arrangement.places() for text in (setting.prompt, setting.negative))
+
+
+def _check_texts(texts: Iterable[str]) -> None:
     from loratools.base.prompt.foreign_syntax import check_prompt
     from loratools.blocks.tokens import clip
     from loratools.blocks.webui_tag import take_tags
 
-    texts = {text: True for _, setting in arrangement.places() for text in (setting.prompt, setting.negative)}
-    for text in texts:
+    for text in dict.fromkeys(texts):
         check_prompt(take_tags(text)[0], f"the prompt '{clip(text)}'")
 
 

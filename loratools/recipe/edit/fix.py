@@ -104,7 +104,15 @@ def _plan(
     text, back = apply(text, [replacement for _, replacement in numbers])
     file.parsed(text)  # an edit that breaks the recipe is a bug, and must not reach the file
     made = tuple(AppliedStep(one.name, index + 1, step.say) for one, (index, step) in zip(chosen, steps, strict=True))
-    edit = Edit(merged.step, made, str(size), file.digest, file.digest_of(text), (*passes, tuple(back)), changes)
+    edit = Edit(
+        merge=merged.step,
+        made=made,
+        size=str(size),
+        before=file.digest,
+        after=file.digest_of(text),
+        passes=(*passes, tuple(back)),
+        changes=changes,
+    )
     notes += [*plan.notes, *_against(changes, log)]
     return edit, EditResult(file.path, made, changes, plan.conflicts, tuple(notes), file.text, text)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.adapter.files.metadata import Provenance
-from loratools.recipe.importers.model import Imported, imported_recipe, term_name
+from loratools.recipe.importers.model import Imported, base_notes, imported_recipe, term_name
 from loratools.recipe.importers.write import step_name
 from loratools.recipe.plan.lineage import Lineage
 
@@ -47,6 +47,7 @@ def from_step(path: Path, provenance: Provenance, base: str | None) -> Imported 
     storage = {key: provenance.step[key] for key in ("rank", "dtype") if key in provenance.step}
     notes = [f"'{key}' of {path.name} is not taken over" for key in settings.left_out]
     notes.append("the header tells files by name: put them beside the recipe, or name their folders at `lora_dirs:`")
+    notes += base_notes(base)
     steps = {step_name(path.stem): {settings.kind: {**settings.options, **storage}}}
     return imported_recipe(f"a {settings.kind} by loratools", steps, base, notes)
 

@@ -174,15 +174,6 @@ def check_target(terms: Terms, target: Target, request: StepRequest, *place: str
             raise request.error(*place, message=message)
 
 
-def model_family(path: Path) -> str | None:
-    """The family of a model on disk, or None where it is not there yet, or is of none that is known."""
-    from loratools.adapter.files.checkpoint import open_checkpoint
-
-    with contextlib.suppress(LoratoolsError):
-        return open_checkpoint(path).family
-    return None
-
-
 def vector_values(text: str, presets: Presets) -> list[list[Any]]:
     """What a vector's text means, however it is spelled: for each scheme that it fits, the weights by block."""
     from loratools.blocks.parse import parse_vector

@@ -26,10 +26,14 @@ from loratools.errors import BlockError, GridError, PromptError, did_you_mean
 from loratools.train.config.config import TrainConfig
 
 
+class _OutOfRange(ValueError):
+    """A number that an option does not take; the message is half a sentence, such as "it must be 1 or more"."""
+
+
 def _count(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise ValueError("it must be 1 or more")
+        raise _OutOfRange("it must be 1 or more")
     return value
 
 
@@ -37,7 +41,7 @@ def _seed(text: str) -> int | None:
     """None below 0, which stands for no seed."""
     value = int(text)
     if value >= 2**63:
-        raise ValueError("it must be below 2 to the power of 63")
+        raise _OutOfRange("it must be below 2 to the power of 63")
     return value if value >= 0 else None
 
 
@@ -218,9 +222,10 @@ def _tables(path: Path, tables: Any, notes: list[str]) -> Iterator[tuple[str, di
 def _value(name: str, text: str, read: _Read, place: str) -> Any:
     try:
         return read(text)
+    except _OutOfRange as error:
+        raise PromptError(f"{place}: {name} is '{text}'; {error}") from error
     except ValueError as error:
-        reason = str(error) if str(error).startswith("it must") else "it must be a number"
-        raise PromptError(f"{place}: {name} is '{text}'; {reason}") from error
+        raise PromptError(f"{place}: {name} is '{text}'; it must be a number") from error
 
 
 def _resolved(where: str, given: Mapping[str, Any], config: TrainConfig, base: Base, notes: list[str]) -> Sample:

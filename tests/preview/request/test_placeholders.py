@@ -97,3 +97,9 @@ def test_a_word_for_a_strength_without_an_axis_is_told_of_one() -> None:
 def test_a_first_value_that_is_a_mistake_is_no_place_holder() -> None:
     axes, _ = shown("a <lora:ink-9:1>", "s/r: ink-9, neon", base=False)
     assert axes[0] == ("ink-9", "neon")  # so that the run says which LoRA is not there
+
+
+@pytest.mark.parametrize("prompt", ["1girl <lora:neon:1", "1girl, {a|b}"])
+def test_a_prompt_that_was_meant_to_name_a_lora_is_told_first(prompt: str) -> None:
+    with pytest.raises(PromptError, match=r"no > closes|a random choice"):
+        build_arrangement(GridRequest(prompts=(prompt,)), NAMES)

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from loratools.errors import LoratoolsError
 from loratools.recipe.plan.context import RunContext
-from loratools.recipe.plan.lora_refs import Target, Terms, check_target, model_family, read_terms
-from loratools.recipe.plan.paths import digest_of
+from loratools.recipe.plan.lora_refs import Target, Terms, check_target, read_terms
+from loratools.recipe.plan.paths import digest_of, model_family
 from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.fields import Missing, Strict
