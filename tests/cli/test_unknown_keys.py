@@ -203,12 +203,6 @@ def options_of_module(place: str) -> set[str] | None:
 # files whose messages every command may show: they name no option but those that all of the commands have that can
 # come there (``--out`` and ``--force`` of those that write), and :class:`loratools.cli.app.Command` adds the rest
 SHARED = tuple(f"ops/merging/{name}.py" for name in ("terms", "combine", "merge_string", "verify")) + ("adapter",)
-    "adapter",
-    "ops/merging/terms.py",
-    "ops/merging/combine.py",
-    "ops/merging/merge_string.py",
-    "ops/merging/verify.py",
-)
 WRITERS = {"adapter/files/metadata.py": {"--out", "--force"}}
 
 
