@@ -202,7 +202,7 @@ def options_of_module(place: str) -> set[str] | None:
 
 # files whose messages every command may show: they name no option but those that all of the commands have that can
 # come there (``--out`` and ``--force`` of those that write), and :class:`loratools.cli.app.Command` adds the rest
-SHARED = tuple(f"ops/merging/{name}.py" for name in ("terms", "combine", "merge_string", "verify")) + ("adapter",)
+SHARED = ("adapter", *(f"ops/merging/{name}.py" for name in ("terms", "combine", "merge_string", "verify")))
 WRITERS = {"adapter/files/metadata.py": {"--out", "--force"}}
 
 
