@@ -38,7 +38,7 @@ _GREY = 8  # most that red, green and blue differ in a picture without colour: J
 
 
 @dataclass(frozen=True)
-class Header:
+class ImageHeader:
     """What is known of a picture without its pixels: its size as it is seen, if it may be transparent, if it moves."""
 
     size: Size
@@ -46,7 +46,7 @@ class Header:
     animated: bool
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> ImageHeader:
     """The header of the picture at ``path``; its pixels are decoded only where the header is not enough.
 
     Raises:
@@ -64,7 +64,7 @@ def read_header(path: Path) -> Header:
         size = _opened(path).size
     elif turned:
         size = size[1], size[0]
-    return Header(size, transparent, animated)
+    return ImageHeader(size, transparent, animated)
 
 
 def is_grey(path: Path) -> bool:

@@ -43,7 +43,7 @@ class Spread:
 
     @staticmethod
     def of(values: Sequence[float]) -> Spread:
-        """Of one value a picture."""
+        """Of ``values``, one for each picture."""
         return Spread(fmean(values), stdev(values) if len(values) > 1 else 0.0)
 
     def text(self) -> str:
@@ -204,7 +204,8 @@ def _measured(
 
 
 def _relative(before: Sequence[Path], after: Sequence[Path], reach: Sequence[float]) -> list[float]:
-    """Distances over the whole LoRA's own, for the pictures that the whole LoRA changes."""
+    """Each picture's distance divided by that of the whole LoRA; pictures that the whole LoRA leaves as they are do not
+    count."""
     return [distance(a, b) / far for a, b, far in zip(before, after, reach, strict=True) if far > 0]
 
 

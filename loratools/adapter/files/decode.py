@@ -339,7 +339,7 @@ def _no_lora(path: Path, tensors: Mapping[str, TensorInfo]) -> FormatError:
     if not tensors:
         return FormatError(f"{path} holds no tensors; export it again")
     if any(key.startswith(_CHECKPOINT) for key in tensors):
-        return FormatError(f"{path} is a base model's checkpoint, not a LoRA; give it as --base instead")
+        return FormatError(f"{path} is a base model's checkpoint, not a LoRA; give it where a base is asked for")
     return FormatError(
         f"{path} is not a LoRA: no lora_up/lora_down pair among its {len(tensors)} tensors, such as {_listed(tensors)}"
     )

@@ -203,7 +203,7 @@ def encode(adapter: Mapping[str, Delta], slot: Slot, dtype: torch.dtype) -> tupl
     if not all(finite(tensor) for tensor in tensors):
         raise NonFiniteError(
             f"module {slot.names[0]} does not fit into {stored_name(dtype)} (or is not finite); "
-            "write with another --dtype"
+            "write another type, such as fp32"
         )
     return tensors, errors
 
@@ -277,7 +277,7 @@ def _diffusers_slot(name: str, shape: Shape, rank: int, own: int) -> Slot:
     if len(shape) < 2:
         raise FormatError(
             f"{name} is a difference of a bias or a norm, for which Diffusers' LoRA files have no word; "
-            "write it in kohya's style, --to kohya"
+            "write it in kohya's style"
         )
     ones = (1,) * (len(shape) - 2)
     parts = (

@@ -1,4 +1,4 @@
-"""Whether LoRA files are for one model, as far as their names, shapes and headers tell, and what is said where not."""
+"""Whether LoRA files are for one model, as far as names, shapes and headers tell, and what is said if not."""
 
 from __future__ import annotations
 

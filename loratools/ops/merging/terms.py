@@ -17,7 +17,7 @@ from loratools.blocks.parse import parse_vector
 from loratools.blocks.scheme import NO_BLOCK, TEXT_BLOCK, full_scheme, numbered_scheme, sorted_blocks
 from loratools.blocks.tokens import is_number
 from loratools.blocks.vector import BlockVector, Presets
-from loratools.errors import BlockError, FileError, did_you_mean
+from loratools.errors import BlockError, FileError, UnlistedBlocksError, did_you_mean
 from loratools.ops.merging.merge_string import TermSpec
 from loratools.ops.merging.one_model import read_alike
 
@@ -73,9 +73,9 @@ class Term:
         if open_modules:
             named = [block for module in open_modules if (block := self.block(module)) is not None]
             blocks = " ".join(sorted_blocks(full_scheme(self.adapter.family), named))
-            raise BlockError(
+            raise UnlistedBlocksError(
                 f"{self.label}: {len(open_modules)} modules are in blocks that its vector does not list ({blocks}); "
-                "--missing 1 keeps them at the term's weight, --missing 0 removes them"
+                "missing: 1 keeps them at the term's weight, missing: 0 removes them"
             )
 
     def _check_blocks(self) -> None:

@@ -71,21 +71,21 @@ _OPTION = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
 
 @dataclass(frozen=True)
 class Strength:
-    """How often the difference of the LoRA in training counts, in the text encoders and in the UNet."""
+    """Factors for the difference of the LoRA in training: one for the text encoders, one for the UNet."""
 
     te: float = 1.0
     unet: float = 1.0
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleRequest:
     """A picture that a run draws of itself: its prompt holds no tags, what they say is ``strength``."""
 
     request: PictureRequest
     strength: Strength = Strength()
 
 
-def read_sample_prompts(config: TrainConfig, base: Base, notes: list[str]) -> list[Sample]:
+def read_sample_prompts(config: TrainConfig, base: Base, notes: list[str]) -> list[SampleRequest]:
     """Every picture of the config's ``sample_prompts``; what a line does not say is the base's own.
 
     Without ``--d`` a line has the run's seed, so that all its pictures begin at the same noise. As in sd-scripts, sides
@@ -228,7 +228,7 @@ def _value(name: str, text: str, read: _Read, place: str) -> Any:
         raise PromptError(f"{place}: {name} is '{text}'; it must be a number") from error
 
 
-def _resolved(where: str, given: Mapping[str, Any], config: TrainConfig, base: Base, notes: list[str]) -> Sample:
+def _resolved(where: str, given: Mapping[str, Any], config: TrainConfig, base: Base, notes: list[str]) -> SampleRequest:
     _check_negative(where, given.get("negative_prompt", ""))
     prompt, strength = _live(where, given["prompt"], config.name)
     height, width = base.resolution
@@ -249,7 +249,7 @@ def _resolved(where: str, given: Mapping[str, Any], config: TrainConfig, base: B
         sampler=sampler,
         clip_skip=config.clip_skip,
     )
-    return Sample(request, strength)
+    return SampleRequest(request, strength)
 
 
 def _rounded(where: str, size: tuple[int, int], notes: list[str]) -> tuple[int, int]:
