@@ -114,8 +114,8 @@ def scheme_named(text: str, family: str | None = None) -> Scheme:
     Raises:
         BlockError: if there is none.
     """
-    schemes = [one for one in SCHEMES.values() if text.lower() == one.name or text == str(len(one))]
+    schemes = [one for one in SCHEMES if text.lower() == one.name or text == str(len(one))]
     if not schemes:
-        known = ", ".join(f"{len(one)} ({one.title.partition(' (')[0]})" for one in SCHEMES.values())
+        known = ", ".join(f"{len(one)} ({one.title.partition(' (')[0]})" for one in SCHEMES)
         raise BlockError(f"there is no scheme '{text}' to convert to; there are {known}, and {', '.join(ORDERS)}")
     return next((one for one in schemes if family in one.families), schemes[0])

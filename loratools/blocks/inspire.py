@@ -230,7 +230,7 @@ def _positions(order: Order, section: str, first: str | None, last: str | None, 
 def _vector(order: Order, numbers: Sequence[float]) -> BlockVector:
     """Numbers by slot as a vector by name; a short vector's last number goes on, as Inspire's own does."""
     whole = full_scheme(order.family)
-    scheme = next((one for one in SCHEMES.values() if one.name == order.scheme), whole)
+    scheme = next((one for one in SCHEMES if one.name == order.scheme), whole)
     filled = [*numbers, *[numbers[-1]] * (len(order.slots) - len(numbers))]
     weights: dict[str, float] = {}
     rules: list[ElementRule] = []

@@ -190,7 +190,7 @@ def _scheme_of_names(items: Iterable[str], family: str | None, modules: Iterable
         return numbered_scheme(modules) if isinstance(scheme, NumberedScheme) else scheme
     if numbered := [block for word in words for block in _NUMBERED.findall(word)]:
         return numbered_scheme(numbered)
-    for candidate in ("sd1", "sdxl", "flux"):
+    for candidate in ("sd1", "sdxl", "flux", "sd3"):
         scheme = full_scheme(candidate)
         try:
             for word in words:

@@ -194,8 +194,8 @@ FLUX_61 = Scheme("flux-61", "Flux (61 blocks)", ("flux",), tuple(_flux()))
 SD3_42 = Scheme("sd3-42", "SD3/SD3.5 (42 blocks)", ("sd3",), tuple(_sd3()))
 UNKNOWN = NumberedScheme("numbered", "a model that no table knows", ("unknown",), ())
 
-# by length, for those lengths that other tools use; SD3's is this project's own
-SCHEMES: dict[int, Scheme] = {len(s.blocks): s for s in (SDXL_12, SD1_17, SDXL_20, SD1_26, FLUX_61)}
+# those whose lengths other tools use, and SD3's, which is this project's own; no two are of one length
+SCHEMES = (SDXL_12, SD1_17, SDXL_20, SD1_26, SD3_42, FLUX_61)
 
 
 def scheme_of_length(length: int, family: str | None = None, what: str = "a block vector") -> Scheme:
@@ -204,19 +204,18 @@ def scheme_of_length(length: int, family: str | None = None, what: str = "a bloc
     Raises:
         BlockError: if none has, or it is not of ``family``; the message lists the lengths and what each is.
     """
-    if family == SD3_42.family and length == len(SD3_42):
-        return SD3_42
-    fitting = [n for n, scheme in SCHEMES.items() if family is None or family in scheme.families]
-    if length in fitting:
-        return SCHEMES[length]
+    fitting = [scheme for scheme in SCHEMES if family is None or family in scheme.families]
+    for scheme in fitting:
+        if len(scheme) == length:
+            return scheme
     if family is not None and family in UNKNOWN.families:
         raise BlockError(
             f"{what} has {length} numbers, and the blocks of a model that no table knows have no agreed order; name "
             "them, as in ALL=1,layers.00-layers.09=0.5"
         )
-    lengths = ", ".join(f"{n} ({scheme.title.partition(' (')[0]})" for n, scheme in SCHEMES.items())
-    own = [*fitting, *([len(SD3_42)] if family == SD3_42.family else [])]
-    here = f"; this model, {family}, takes {' or '.join(map(str, own)) or 'none of them'}" if family else ""
+    lengths = ", ".join(f"{len(scheme)} ({scheme.title.partition(' (')[0]})" for scheme in SCHEMES)
+    own = " or ".join(str(len(scheme)) for scheme in fitting) or "none of them"
+    here = f"; this model, {family}, takes {own}" if family else ""
     raise BlockError(f"{what} has {length} numbers; accepted lengths are {lengths}{here}")
 
 
@@ -243,10 +242,10 @@ def full_scheme(family: str) -> Scheme:
     Raises:
         BlockError: if the family has no blocks.
     """
-    fitting = [scheme for scheme in (*SCHEMES.values(), SD3_42, UNKNOWN) if family in scheme.families]
+    fitting = [scheme for scheme in (*SCHEMES, UNKNOWN) if family in scheme.families]
     if not fitting:
         raise BlockError(
-            f"no block scheme is known for '{family}'{did_you_mean(family, ('sd1', 'sd2', 'sdxl', 'flux'))}"
+            f"no block scheme is known for '{family}'{did_you_mean(family, ('sd1', 'sd2', 'sdxl', 'flux', 'sd3'))}"
         )
     return max(fitting, key=len)
 
@@ -261,6 +260,6 @@ def shortest_scheme(family: str, modules: Sequence[str]) -> Scheme:
     """
     full = full_scheme(family)
     placed = [name for name in modules if full.block_of(name) is not None]
-    fitting = [scheme for scheme in SCHEMES.values() if family in scheme.families]
+    fitting = [scheme for scheme in SCHEMES if family in scheme.families]
     fitting = [scheme for scheme in fitting if all(scheme.block_of(name) is not None for name in placed)]
     return min(fitting, key=len, default=full)

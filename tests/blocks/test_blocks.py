@@ -42,7 +42,7 @@ def test_the_lists_are_those_that_other_tools_use() -> None:
     assert (
         len(FLUX_61) == 61 and FLUX_61.names[:4] == ("CLIP", "T5", "IN", "D00") and FLUX_61.names[-2:] == ("S37", "OUT")
     )
-    assert sorted(SCHEMES) == [12, 17, 20, 26, 61]
+    assert sorted(len(scheme) for scheme in SCHEMES) == [12, 17, 20, 26, 42, 61]
 
 
 def test_every_module_of_an_sd1_lora_is_in_the_block_that_its_key_says() -> None:
@@ -122,7 +122,7 @@ def test_vectors_in_every_form() -> None:
             ",".join("1" * 16),
             "sd1",
             r"has 16 numbers; accepted lengths are 12 \(SDXL LoRA\), 17 \(SD1/SD2 LoRA\), 20 "
-            r"\(SDXL LoCon\), 26 \(SD1/SD2 LoCon\), 61 \(Flux\); this model, sd1, takes 17 or 26",
+            r"\(SDXL LoCon\), 26 \(SD1/SD2 LoCon\), 42 \(SD3/SD3.5\), 61 \(Flux\); this model, sd1, takes 17 or 26",
         ),
         (",".join("1" * 12), "sd1", "has 12 numbers.*takes 17 or 26"),
         (",".join("1" * 17), "sdxl", "takes 12 or 20"),
@@ -163,7 +163,7 @@ def test_vectors_convert_by_name_only_when_nothing_is_guessed() -> None:
 
 @given(st.integers(0, 200))
 def test_only_five_lengths_are_vectors(length: int) -> None:
-    if length in SCHEMES:
+    if length in [len(scheme) for scheme in SCHEMES]:
         assert len(vector_from([0.5] * length).weights) == length
     else:
         with pytest.raises(BlockError, match=f"has {length} numbers"):

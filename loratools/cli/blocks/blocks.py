@@ -52,7 +52,7 @@ def list_(presets: str | None, as_json: bool) -> None:
 
     known = load_presets(presets)
     if as_json:
-        schemes = {scheme.name: {"title": scheme.title, "blocks": list(scheme.names)} for scheme in SCHEMES.values()}
+        schemes = {scheme.name: {"title": scheme.title, "blocks": list(scheme.names)} for scheme in SCHEMES}
         vectors = {
             name: {"text": preset}
             if isinstance(preset, str)
@@ -61,7 +61,7 @@ def list_(presets: str | None, as_json: bool) -> None:
         }
         print_json({"schemes": schemes, "presets": vectors})
         return
-    for scheme in SCHEMES.values():
+    for scheme in SCHEMES:
         click.echo(f"{scheme.name}  {scheme.title}\n  {' '.join(scheme.names)}")
     click.echo("")
     width = max(len(name) for name in known)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
     from loratools.ops.merging.merge_string import TermSpec
 
-_FAMILIES = ("sd1", "sdxl", "flux")  # sd2 has the blocks of sd1
+_FAMILIES = ("sd1", "sdxl", "flux")  # sd2 has the blocks of sd1; what fits none of them may be SD3's
 
 
 @dataclass(frozen=True)
@@ -177,16 +177,23 @@ def check_target(terms: Terms, target: TargetModel, request: StepRequest, *place
 
 
 def vector_values(text: str, presets: Presets) -> list[list[Any]]:
-    """What a vector's text means, however it is spelled: for each scheme that it fits, the weights by block."""
+    """What a vector's text means, however it is spelled: for each scheme that it fits, the weights by block.
+
+    The text itself, where it fits none: it is of a model that no table knows, whose blocks only its file tells.
+    """
+    return _values(text, presets, _FAMILIES) or _values(text, presets, ("sd3",)) or [[text.strip()]]
+
+
+def _values(text: str, presets: Presets, families: Sequence[str]) -> list[list[Any]]:
     from loratools.blocks.parse import parse_vector
 
     values = []
-    for family in _FAMILIES:
+    for family in families:
         with contextlib.suppress(BlockError):  # it does not fit this family
             vector = parse_vector(text, presets, family)
             rules = [[[rule.where, rule.weight] for rule in vector.rules]] if vector.rules else []
             values.append([vector.scheme.name, dict(vector.weights), *rules])
-    return values or [[text.strip()]]  # of a model that no table knows, whose blocks only its file tells
+    return values
 
 
 def _as_file(spec: TermSpec, request: StepRequest) -> TermSpec:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from loratools.errors import RecipeError
+from loratools.recipe.plan.lora_refs import vector_values
 from loratools.recipe.run.runner import find_recipe, make_planner
 from tests.recipe.conftest import save_lora
 from tests.recipe.plan.conftest import RECIPE, VECTOR, plan
@@ -254,3 +255,14 @@ def test_a_file_with_an_at_is_a_file_unless_a_step_has_the_name(folder: Path) ->
     step = plan(folder, text)["mean"]
     assert [(one.label, one.step) for one in step.draft.inputs] == [("style@2", "style"), ("ink@2", None)]
     assert step.draft.inputs[1].path.name == "ink@2.safetensors"
+
+
+def test_what_a_vector_means_is_known_for_sd3_too() -> None:
+    from loratools.blocks.presets import load_presets
+
+    presets = load_presets(None)
+    numbers, named = vector_values(",".join(["0.5"] * 42), presets), vector_values("B01=0.5", presets)
+    assert [scheme for scheme, *_ in numbers] == [scheme for scheme, *_ in named] == ["sd3-42"]
+    assert named[0][1] == {"B01": 0.5} and len(numbers[0][1]) == 42
+    assert vector_values("B01=0.50", presets) == named != vector_values("B02=0.5", presets)
+    assert [scheme for scheme, *_ in vector_values("ALL=0.5", presets)] == ["sd1-26", "sdxl-20", "flux-61"]
