@@ -82,14 +82,20 @@ def spelling_note(adapters: Sequence[Adapter]) -> str | None:
     first, *others = adapters
     if first.family != UNKNOWN.name:
         return None
-    own = {split_path(module).namespace for module in first.modules}
-    differing = [a for a in others if not {split_path(module).namespace for module in a.modules} <= own]
-    if not differing:
+    own = {split_path(module).normal: module for module in first.modules}
+    pairs = [
+        (adapter.path.name, module, own[normal])
+        for adapter in others
+        for module in adapter.modules
+        if own.get(normal := split_path(module).normal, module) != module
+    ]
+    if not pairs:
         return None
-    names = ", ".join(adapter.path.name for adapter in differing)
+    names = ", ".join(dict.fromkeys(name for name, _, _ in pairs))
+    _, theirs, ours = pairs[0]
     return (
-        f"{names} and {first.path.name} spell their modules differently, such as {differing[0].modules[0]} and "
-        f"{first.modules[0]}; they count as the same modules, and a file of the result spells them as {first.path.name}"
+        f"{names} and {first.path.name} spell their modules differently, such as {theirs} and {ours}; they count as "
+        f"the same modules, and a file of the result spells them as {first.path.name}"
     )
 
 

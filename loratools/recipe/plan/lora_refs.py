@@ -68,8 +68,8 @@ def read_terms(text: str, request: StepRequest, presets: Presets, *place: str | 
         text: the merge string, which stands at ``place`` in the step's options.
         presets: the named block vectors that it may use.
     Raises:
-        RecipeError: at ``place``, for text that is no merge string, a name of no step, file or run, an epoch that the run
-            will not have, or a block vector that is none.
+        RecipeError: at ``place``, for text that is no merge string, a name of no step, file or run, an epoch that the
+            run will not have, or a block vector that is none.
     """
     from loratools.blocks.parse import parse_vector
     from loratools.ops.merging.merge_string import parse_merge_string
