@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ def original_keys(family: str, names: Sequence[str]) -> dict[str, FusedWeight]:
                 keys[f"diffusion_model.{path}.weight"] = FusedWeight((name,))
         case Transformer() as net:
             for path, fused in originals(net):
-                whole = FusedWeight(tuple(f"transformer.{name}" for name in fused.names), fused.split)
+                whole = replace(fused, names=tuple(f"transformer.{name}" for name in fused.names))
                 if set(whole.names) <= set(names):
                     keys[f"diffusion_model.{path}.weight"] = whole
     for encoder in kind.text:

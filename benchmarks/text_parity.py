@@ -73,7 +73,19 @@ class Models:
     def base(self, family: str, tokenizers: tuple[Any, ...]) -> Base:
         """What loratools encodes with."""
         encoders = (self.first, self.second)[: len(tokenizers)]
-        return Base(None, None, encoders, tokenizers, {}, family, "", "", (64, 64), torch.device("cpu"), torch.float32)
+        return Base(
+            unet=None,
+            vae=None,
+            text_encoders=encoders,
+            tokenizers=tokenizers,
+            scheduler_config={},
+            family=family,
+            digest="",
+            name="",
+            resolution=(64, 64),
+            device=torch.device("cpu"),
+            dtype=torch.float32,
+        )
 
 
 def ours(base: Base, chunks: int, skip: int, weighted: bool) -> tuple[list[Tensor], Any]:

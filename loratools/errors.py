@@ -4,7 +4,8 @@
 
     LoratoolsError              one sentence for a person: what, where, and the remedy
     ├── FileError               a path is missing, unreadable, or would be overwritten
-    │   └── HeldError           another process is writing there at this moment
+    │   ├── HeldError           another process is writing there at this moment
+    │   └── LoraNotFoundError   no LoRA of a name in the folders that were looked in
     ├── FormatError             bytes that are not what their place asks for
     │   ├── UnknownKeysError    a LoRA file with keys that no table knows
     │   ├── NeedsBaseError      a DoRA, whose difference depends on the base's weights
@@ -38,6 +39,10 @@ class LoratoolsError(Exception):
 
 class FileError(LoratoolsError):
     """A path is missing, unreadable, or exists and is not ours to overwrite."""
+
+
+class LoraNotFoundError(FileError):
+    """No LoRA goes by a name in the folders that were looked in."""
 
 
 class HeldError(FileError):
@@ -78,6 +83,10 @@ class RankError(LoratoolsError):
 
 class BlockError(LoratoolsError):
     """An unknown block, preset or scheme, or a block vector of a wrong length."""
+
+
+class UnlistedBlocksError(BlockError):
+    """A short vector leaves modules open, and nothing says what they get."""
 
 
 class MergeStringError(LoratoolsError):

@@ -45,12 +45,11 @@ def tree(shapes: Mapping[str, tuple[int, ...]], root: type = nn.Module) -> nn.Mo
 
 def layer(shape: tuple[int, ...]) -> nn.Module:
     """A layer of zeros."""
-    made: nn.Module
     if len(shape) == 2:
-        made = nn.Linear(shape[1], shape[0], bias=False)
+        made: nn.Linear | nn.Conv2d = nn.Linear(shape[1], shape[0], bias=False)
     else:
         made = nn.Conv2d(shape[1], shape[0], shape[2], padding=shape[2] // 2, bias=False)
-    made.weight.zero_()  # type: ignore[operator, union-attr]
+    nn.init.zeros_(made.weight)
     return made
 
 

@@ -140,17 +140,17 @@ def _models(family: str, unet: Any, encoders: list[Any], theirs: nn.Module, copi
         model.requires_grad_(False).eval()
     vae = SimpleNamespace(config=SimpleNamespace(scaling_factor=scale, shift_factor=None))
     base = Base(
-        unet,
-        vae,
-        tuple(encoders),
-        (),
-        scheduler_config(),
-        family,
-        "",
-        family,
-        (512, 512),
-        torch.device("cpu"),
-        torch.float32,
+        unet=unet,
+        vae=vae,
+        text_encoders=tuple(encoders),
+        tokenizers=(),
+        scheduler_config=scheduler_config(),
+        family=family,
+        digest="",
+        name=family,
+        resolution=(512, 512),
+        device=torch.device("cpu"),
+        dtype=torch.float32,
     )
     return Models(family, base, theirs, copies, scale)
 

@@ -71,8 +71,30 @@ class Scale:
     repeats: int
 
 
-FULL = Scale(SD15, 49408, 32, 10, tuple(n / 10 for n in range(11)), 20, 2, 2, 8, 8)
-TINY = Scale(SMALL, 2000, 2, 2, (0.0, 0.5, 1.0), 2, 1, 1, 2, 2)
+FULL = Scale(
+    widths=SD15,
+    vocabulary=49408,
+    rank=32,
+    epochs=10,
+    weights=tuple(n / 10 for n in range(11)),
+    steps=20,
+    theirs=2,
+    four=2,
+    shard=8,
+    repeats=8,
+)
+TINY = Scale(
+    widths=SMALL,
+    vocabulary=2000,
+    rank=2,
+    epochs=2,
+    weights=(0.0, 0.5, 1.0),
+    steps=2,
+    theirs=1,
+    four=1,
+    shard=2,
+    repeats=2,
+)
 
 
 @dataclass(frozen=True)
@@ -167,7 +189,17 @@ def random_base(scale: Scale, device: torch.device, dtype: torch.dtype) -> Base:
         part.to(device).eval().requires_grad_(False)
     side = widths.resolution
     return Base(
-        unet, vae, (encoder,), (tokenizer,), scheduler_config(), "sd1", "0" * 64, "random", (side, side), device, dtype
+        unet=unet,
+        vae=vae,
+        text_encoders=(encoder,),
+        tokenizers=(tokenizer,),
+        scheduler_config=scheduler_config(),
+        family="sd1",
+        digest="0" * 64,
+        name="random",
+        resolution=(side, side),
+        device=device,
+        dtype=dtype,
     )
 
 

@@ -26,7 +26,8 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"RIFF", "is a picture or video (RIFF), not a model; download the model's own file"),
     (b"%PDF", "is a PDF document, not a model; download the model's own file"),
 )
-_PICKLE = "is a pickled torch file (.ckpt or .pt), not safetensors; convert it to .safetensors first"
+# what is said of a pickle, which some readers ask for
+PICKLE = "is a pickled torch file (.ckpt or .pt), not safetensors; convert it to .safetensors first"
 _PAGE = re.compile(r"<(?:!doctype\s+html|html|head|body|\?xml|!--)", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
 
@@ -47,7 +48,7 @@ def what_it_is(path: str | os.PathLike[str]) -> str | None:
     if head.startswith(b"PK"):
         return _zip(source, head)
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return _PICKLE
+        return PICKLE
     for magic, meaning in _MAGIC:
         if head.startswith(magic):
             return meaning
@@ -61,9 +62,9 @@ def _zip(path: Path, head: bytes) -> str:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return _PICKLE if b"data.pkl" in head else f"is a broken zip archive; {_AGAIN}"
+        return PICKLE if b"data.pkl" in head else f"is a zip archive that was cut off; {_AGAIN}"
     if any(name.endswith("data.pkl") for name in names):
-        return _PICKLE
+        return PICKLE
     inside = next((name for name in names if name.lower().endswith(".safetensors")), None)
     remedy = f"; unpack it and give '{inside}'" if inside else ", with no .safetensors file in it"
     return f"is a zip archive{remedy}"

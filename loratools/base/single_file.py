@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,38 +10,31 @@ import torch
 
 from loratools.adapter.architectures.compvis import TEXT, UNET, open_clip_views
 from loratools.adapter.files.checkpoint import read_pickle
+from loratools.adapter.header import read_header
 from loratools.base.picture_size import LATENT_CHANNELS
 from loratools.base.text_model import build_text_encoder
-from loratools.errors import BaseModelError
+from loratools.errors import BaseModelError, FormatError
 
 CONFIGS = Path(__file__).parent / "configs"
 VAE = "first_stage_model."
 _CROSS = UNET + "input_blocks.{}.1.transformer_blocks.0.attn2.to_k.weight"
 _FAMILY_OF_CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
-_MAX_HEADER = 100 << 20
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Tensor names and shapes of a ``.safetensors`` file from its header alone.
 
     Raises:
+        FileError: if the file is missing or unreadable.
         BaseModelError: if the file is cut off or is not safetensors.
     """
-    size = path.stat().st_size
-    broken = BaseModelError(f"{path} is not a complete .safetensors file (cut off or damaged); download it again")
     try:
-        with open(path, "rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(size, _MAX_HEADER):
-                raise broken
-            header = json.loads(stream.read(length))
-        tensors = {name: info for name, info in header.items() if name != "__metadata__"}
-        end = max((info["data_offsets"][1] for info in tensors.values()), default=0)
-    except (struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise broken from error
-    if 8 + length + end > size:
-        raise broken
-    return {name: tuple(info["shape"]) for name, info in tensors.items()}
+        tensors = read_header(path).tensors
+    except FormatError as error:
+        raise BaseModelError(
+            f"{path} is not a complete .safetensors file (cut off or damaged); download it again"
+        ) from error
+    return {name: info.shape for name, info in tensors.items()}
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ _BAR = 10  # characters of a bar of weight 1
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a block: its channels and map, what it governs, and by whose word."""
+    """What is known of a block: its channels, the size of its map, what it governs, and the source of that."""
 
     size: str = ""
     governs: str = ""

@@ -20,7 +20,6 @@ from loratools.errors import BlockError, did_you_mean
 
 _MIDDLE = ("mid_block.resnets.0", "mid_block.attentions.0", "mid_block.resnets.1")
 _FORM = re.compile(r"(?P<order>inspire-\w*)\s*(?::(?P<after>.*)|\((?P<inside>.*)\))\Z", re.IGNORECASE | re.DOTALL)
-_SECTIONS = ("base", "in", "mid", "out", "double", "single")
 
 
 @dataclass(frozen=True)

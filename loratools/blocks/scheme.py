@@ -8,7 +8,7 @@ first number in its modules' own names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -249,3 +249,18 @@ def full_scheme(family: str) -> Scheme:
             f"no block scheme is known for '{family}'{did_you_mean(family, ('sd1', 'sd2', 'sdxl', 'flux'))}"
         )
     return max(fitting, key=len)
+
+
+def shortest_scheme(family: str, modules: Sequence[str]) -> Scheme:
+    """The shortest scheme of ``family`` with a block for every one of ``modules`` that :func:`full_scheme` has one for.
+
+    Args:
+        modules: canonical names.
+    Raises:
+        BlockError: if the family has no blocks.
+    """
+    full = full_scheme(family)
+    placed = [name for name in modules if full.block_of(name) is not None]
+    fitting = [scheme for scheme in SCHEMES.values() if family in scheme.families]
+    fitting = [scheme for scheme in fitting if all(scheme.block_of(name) is not None for name in placed)]
+    return min(fitting, key=len, default=full)

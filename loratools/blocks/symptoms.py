@@ -37,7 +37,7 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Step:
+class SymptomStep:
     """One thing to try: moves that are made together, or a factor for the ``strength`` of the whole sum."""
 
     say: str
@@ -55,10 +55,10 @@ class Symptom:
 
     name: str
     title: str
-    steps: tuple[Step, ...]
+    steps: tuple[SymptomStep, ...]
     repeats: bool
 
-    def step_at(self, index: int) -> Step | None:
+    def step_at(self, index: int) -> SymptomStep | None:
         """The step to make after ``index`` earlier ones; None when there is nothing more to try."""
         if index < len(self.steps):
             return self.steps[index]
@@ -66,7 +66,7 @@ class Symptom:
 
 
 @dataclass(frozen=True)
-class Together:
+class CombinedSteps:
     """Steps of several symptoms as one edit.
 
     Attributes:
@@ -103,7 +103,7 @@ def find_symptom(name: str) -> Symptom:
     return known[name.lower()]
 
 
-def together(chosen: Sequence[tuple[Symptom, Step]]) -> Together:
+def combine_steps(chosen: Sequence[tuple[Symptom, SymptomStep]]) -> CombinedSteps:
     """Steps of several symptoms as one edit: what agrees moves once, what disagrees stays and is said."""
     pulls: dict[Spot, dict[str, int]] = {}
     strength = 1.0
@@ -125,10 +125,10 @@ def together(chosen: Sequence[tuple[Symptom, Step]]) -> Together:
         for asked, where in _by_pull(torn, pulls)
     )
     notes = [f"{' and '.join(asked)} both move {where}: moved once" for asked, where in _by_pull(shared, pulls)]
-    return Together(moves, strength, conflicts, (*notes, *_overlaps(chosen)))
+    return CombinedSteps(moves, strength, conflicts, (*notes, *_overlaps(chosen)))
 
 
-def _overlaps(chosen: Sequence[tuple[Symptom, Step]]) -> Iterator[str]:
+def _overlaps(chosen: Sequence[tuple[Symptom, SymptomStep]]) -> Iterator[str]:
     """What the symptoms that were not named would do to the same numbers."""
     mine = {symptom.name for symptom, _ in chosen}
     for symptom, step in chosen:
@@ -177,9 +177,9 @@ def _symptom(name: str, body: Mapping[str, Any], positions: Sequence[str]) -> Sy
     return Symptom(name, body["title"], steps, body.get("last", "again") == "again")
 
 
-def _step(body: Mapping[str, Any], positions: Sequence[str]) -> Step:
+def _step(body: Mapping[str, Any], positions: Sequence[str]) -> SymptomStep:
     moves = []
     for move in body.get("moves", ()):
         first, _, last = move["at"].partition("-")
         moves.append(Move(move["vector"], tuple(positions[int(first) - 1 : int(last)]), move["by"]))
-    return Step(body["say"], tuple(moves), body.get("strength"))
+    return SymptomStep(body["say"], tuple(moves), body.get("strength"))

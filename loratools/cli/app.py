@@ -14,9 +14,20 @@ from typing import Any, NoReturn
 import click
 
 from loratools.cli.commands import COMMANDS
-from loratools.errors import LoratoolsError, NeedsBaseError, UnknownKeysError, did_you_mean
+from loratools.errors import (
+    LoraNotFoundError,
+    LoratoolsError,
+    NeedsBaseError,
+    UnknownKeysError,
+    UnlistedBlocksError,
+    did_you_mean,
+)
 
 DONE, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 130, 141
+
+
+# errors against which an option helps, where a command has it
+_HELPED = (UnknownKeysError, NeedsBaseError, LoraNotFoundError, UnlistedBlocksError)
 
 
 class DoraBase(click.Option):
@@ -30,19 +41,26 @@ class Command(click.Command):
         """Run; of an error that an option helps against, the option is added to the message."""
         try:
             return super().invoke(ctx)
-        except (UnknownKeysError, NeedsBaseError) as error:
+        except _HELPED as error:
             error.args = (f"{error}{self._remedy(error)}",)
             raise
 
-    def _remedy(self, error: UnknownKeysError | NeedsBaseError) -> str:
+    def _has(self, option: str) -> bool:
+        return any(option in param.opts for param in self.params)
+
+    def _remedy(self, error: LoratoolsError) -> str:
         """What helps: an option where this command has one, else another command that does."""
         if isinstance(error, NeedsBaseError):
             if any(isinstance(param, DoraBase) for param in self.params):
                 return " with --base"
             return ": `loratools convert FILE -o OUT --to kohya --base BASE` makes a LoRA of it"
-        if not error.allowable:
+        if isinstance(error, LoraNotFoundError):
+            return ", or the folder that it is in with --lora-dir" if self._has("--lora-dir") else ""
+        if isinstance(error, UnlistedBlocksError):
+            return " (--missing 1 or 0)" if self._has("--missing") else ""
+        if not (isinstance(error, UnknownKeysError) and error.allowable):
             return ""
-        if any("--allow-unknown" in param.opts for param in self.params):
+        if self._has("--allow-unknown"):
             return ": --allow-unknown carries them through untouched, --drop KEYS leaves them out"
         return (
             ": in a recipe, allow_unknown: true at the step carries them through untouched; or write the file without "

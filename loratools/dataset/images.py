@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops, ImageEnhance, ImageOps
+from PIL import Image, ImageChops, ImageEnhance, ImageOps, UnidentifiedImageError
 
 from loratools.dataset.bit_depth import is_wide, to_eight_bits
 from loratools.dataset.folder import IMAGE_EXTENSIONS, Size
@@ -38,7 +38,7 @@ _GREY = 8  # most that red, green and blue differ in a picture without colour: J
 
 
 @dataclass(frozen=True)
-class Header:
+class ImageHeader:
     """What is known of a picture without its pixels: its size as it is seen, if it may be transparent, if it moves."""
 
     size: Size
@@ -46,7 +46,7 @@ class Header:
     animated: bool
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> ImageHeader:
     """The header of the picture at ``path``; its pixels are decoded only where the header is not enough.
 
     Raises:
@@ -64,7 +64,7 @@ def read_header(path: Path) -> Header:
         size = _opened(path).size
     elif turned:
         size = size[1], size[0]
-    return Header(size, transparent, animated)
+    return ImageHeader(size, transparent, animated)
 
 
 def is_grey(path: Path) -> bool:
@@ -158,7 +158,7 @@ def on_white(image: Image.Image) -> Image.Image:
 def unreadable(path: Path, error: Exception) -> str:
     """The message for a picture that cannot be decoded."""
     Image.init()
-    unknown, suffix = "identify" in str(error), path.suffix.lower()
+    unknown, suffix = isinstance(error, UnidentifiedImageError), path.suffix.lower()
     if unknown and suffix in IMAGE_EXTENSIONS and Image.registered_extensions().get(suffix) not in Image.OPEN:
         return f"the image {path} cannot be read: this Pillow reads no {suffix}; upgrade it, or save the image as PNG"
     reason = "it is no image that can be read" if unknown else str(error)

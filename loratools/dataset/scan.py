@@ -18,7 +18,7 @@ from loratools.dataset.folder import (
     folders_read,
     images_in,
 )
-from loratools.dataset.images import Header, read_header, unreadable
+from loratools.dataset.images import ImageHeader, read_header, unreadable
 from loratools.dataset.unused import no_pictures, unused_files, unused_folders
 from loratools.errors import DatasetError
 from loratools.files import sha256
@@ -83,7 +83,9 @@ def _folders(options: FolderOptions, request: int) -> Iterator[Folder]:
         yield _folder(path, options, request)
 
 
-def _notes(folder: Folder, paths: Sequence[Path], headers: Sequence[Header], captions: FolderCaptions) -> Iterator[str]:
+def _notes(
+    folder: Folder, paths: Sequence[Path], headers: Sequence[ImageHeader], captions: FolderCaptions
+) -> Iterator[str]:
     """What a person should know of a folder's files."""
     options = folder.options
     if options.alpha_mask and not any(header.transparent for header in headers):

@@ -60,7 +60,7 @@ def unused_folders(requests: Iterable[FolderOptions], read: Iterable[Path]) -> I
     for root, plain in {options.path: options.plain_name for options in requests}.items():
         if unread := list(_folders_with_pictures(root, known)):
             known |= {path.resolve() for path, _ in unread}  # which another folder that is asked for may hold too
-            shown = [_one(path, count, root, plain) for path, count in unread[:_SHOWN]]
+            shown = [_one(path, pictures, root, plain) for path, pictures in unread[:_SHOWN]]
             more = f" and {len(unread) - _SHOWN} more folders" if len(unread) > _SHOWN else ""
             several = "" if plain else " and folders named like 10_ink (10 repeats) that lie in it"
             yield (
@@ -72,13 +72,15 @@ def unused_folders(requests: Iterable[FolderOptions], read: Iterable[Path]) -> I
 def no_pictures(root: Path, *, plain_name: bool) -> str:
     """The message for a folder in which no picture is read, with what to do where some lie in folders inside it."""
     message = f"{root} holds no images ({', '.join(sorted(IMAGE_EXTENSIONS))})"
+    here = [path for path in files_in(root) if path.suffix.lower() in _UNREAD_KINDS]
     inside = list(_folders_with_pictures(root, set()))
-    unread = [path for path in files_in(root) if path.suffix.lower() in _UNREAD_KINDS]
-    if unread:
-        return f"{message}; its {_by_suffix(unread)} cannot be read, save them as PNG or JPEG"
+    inside.sort(key=lambda each: not _readable(each[1]))
+    if here or (inside and not _readable(inside[0][1])):
+        where, pictures = (root, here) if here else inside[0]
+        return f"{message}; {_by_suffix(pictures)} in {where} cannot be read, save them as PNG or JPEG"
     if not inside:
         return f"{message}; put some there"
-    path, count = inside[0]
+    path, count = inside[0][0], _readable(inside[0][1])
     if path.parent == root and not plain_name:
         new, number = suggested_name(path.name), folder_repeats(Path(suggested_name(path.name)))
         repeats = number.repeats if number else 1
@@ -87,28 +89,35 @@ def no_pictures(root: Path, *, plain_name: bool) -> str:
     return f"{message}; {path} has {count}, name {better} as images instead"
 
 
-def _folders_with_pictures(root: Path, known: Collection[Path]) -> Iterator[tuple[Path, int]]:
-    """Folders inside ``root`` that hold pictures, and how many, but for those whose resolved paths are ``known``."""
+def _folders_with_pictures(root: Path, known: Collection[Path]) -> Iterator[tuple[Path, list[Path]]]:
+    """Folders inside ``root`` that hold pictures, of kinds that are read or not, but for those whose resolved paths are
+    ``known``; with these pictures."""
     visited = {root.resolve()}  # so that links do not lead round and round
 
-    def visit(folder: Path, depth: int) -> Iterator[tuple[Path, int]]:
+    def visit(folder: Path, depth: int) -> Iterator[tuple[Path, list[Path]]]:
         for path in folders_in(folder):
             real = path.resolve()
             if real in visited:
                 continue
             visited.add(real)
-            count = sum(file.suffix.lower() in IMAGE_EXTENSIONS | _UNREAD_KINDS for file in files_in(path))
-            if count and real not in known:
-                yield path, count
+            pictures = [file for file in files_in(path) if file.suffix.lower() in IMAGE_EXTENSIONS | _UNREAD_KINDS]
+            if pictures and real not in known:
+                yield path, pictures
             if depth < _DEEPEST:
                 yield from visit(path, depth + 1)
 
     yield from visit(root, 1)
 
 
-def _one(path: Path, count: int, root: Path, plain_name: bool) -> str:
+def _readable(pictures: Sequence[Path]) -> int:
+    return sum(path.suffix.lower() in IMAGE_EXTENSIONS for path in pictures)
+
+
+def _one(path: Path, pictures: Sequence[Path], root: Path, plain_name: bool) -> str:
+    if not _readable(pictures):
+        return f"{_by_suffix(pictures)} (a kind that is not read) in {path}"
     rename = f" (or rename it to {suggested_name(path.name)})" if path.parent == root and not plain_name else ""
-    return f"{count} image{'s' if count > 1 else ''} in {path}{rename}"
+    return f"{len(pictures)} image{'s' if len(pictures) > 1 else ''} in {path}{rename}"
 
 
 def _by_suffix(paths: Sequence[Path]) -> str:

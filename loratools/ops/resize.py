@@ -22,7 +22,7 @@ from loratools.ops.text_table import table
 
 
 @dataclass(frozen=True)
-class Ranks:
+class BlockRanks:
     """A block's ranks: the file's own (greatest), and the least and greatest that were kept."""
 
     before: int
@@ -39,7 +39,7 @@ class ResizeReport:
     """The written file, each block's ranks, and how many all-zero modules were left out."""
 
     stored: MergeReport
-    ranks: Mapping[str, Ranks]
+    ranks: Mapping[str, BlockRanks]
     zeros: int
 
     def json(self) -> dict[str, Any]:
@@ -98,5 +98,5 @@ def resize_file(
     ranks = {}
     for block, names in grouped(stored.ranks, adapter.family).items():
         kept = [stored.ranks[name] for name in names]
-        ranks[block] = Ranks(max(adapter.ranks[name] for name in names), min(kept), max(kept))
+        ranks[block] = BlockRanks(max(adapter.ranks[name] for name in names), min(kept), max(kept))
     return ResizeReport(stored, ranks, len(adapter) - len(stored.ranks))

@@ -84,6 +84,7 @@ def subtract_files(
     if vector is None:
         alike = named_alike([*style, *base])
         style, base = alike[: len(style)], alike[len(style) :]
+    warnings = warnings_of(adapters_of([*style, *base]))
     asked = combine([*style, *(_removed(term, vector, missing) for term in base)]).terms  # of both sides together
     style, removed = asked[: len(style)], asked[len(style) :]
     base = [replace(term, adapter=own.adapter) for term, own in zip(base, removed, strict=True)]
@@ -113,7 +114,6 @@ def subtract_files(
             )
     groups = grouped(source.removed, source.family)
     blocks = {block: sum((source.removed[name] for name in names), Removal()) for block, names in groups.items()}
-    warnings = warnings_of(adapters_of(asked))
     return SubtractReport(method, sum(source.removed.values(), Removal()), blocks, stored, warnings)
 
 

@@ -43,7 +43,7 @@ class Spread:
 
     @staticmethod
     def of(values: Sequence[float]) -> Spread:
-        """Of one value a picture."""
+        """Of ``values``, one for each picture."""
         return Spread(fmean(values), stdev(values) if len(values) > 1 else 0.0)
 
     def text(self) -> str:
@@ -191,11 +191,21 @@ def _measured(
             for value in (_relative(whole, result.paths(f"{name} {side}", weight), reach) if nudge else [])
         ]
         blocks[name] = BlockEffect(count, Spread.of(alone), Spread.of(missed), Spread.of(moved) if moved else None)
-    return Effect(label, weight, len(base), Spread.of(reach), blocks, result.folder, result.rendered, nudge)
+    return Effect(
+        label=label,
+        weight=weight,
+        pictures=len(base),
+        whole=Spread.of(reach),
+        blocks=blocks,
+        folder=result.folder,
+        rendered=result.rendered,
+        nudge=nudge,
+    )
 
 
 def _relative(before: Sequence[Path], after: Sequence[Path], reach: Sequence[float]) -> list[float]:
-    """Distances over the whole LoRA's own, for the pictures that the whole LoRA changes."""
+    """Each picture's distance divided by that of the whole LoRA; pictures that the whole LoRA leaves as they are do not
+    count."""
     return [distance(a, b) / far for a, b, far in zip(before, after, reach, strict=True) if far > 0]
 
 

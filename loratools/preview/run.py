@@ -88,7 +88,7 @@ class GridResult:
 
 @dataclass(frozen=True)
 class GridOutput:
-    """Where a grid goes, and what is said meanwhile.
+    """Where a grid's files go, and how progress is reported.
 
     Args:
         folder: of the cells, the sheet, the page and the record.

@@ -21,7 +21,7 @@ from loratools.train.distributed import Ranks
 from loratools.train.interrupt import Interrupted, StopRequest
 from loratools.train.optim.trainable import Trainable
 from loratools.train.output.state import Position
-from loratools.train.output.writer import Writer
+from loratools.train.output.writer import RunWriter
 from loratools.train.step.precision import Precision
 from loratools.train.step.runner import FinishedStep, StepRunner
 
@@ -41,7 +41,7 @@ class LoopParts:
     precision: Precision
     runner: StepRunner
     trained: Trainable
-    writer: Writer
+    writer: RunWriter
     callbacks: Sequence[Callback]
     stop: StopRequest
     steps_per_epoch: int

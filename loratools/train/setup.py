@@ -11,7 +11,7 @@ from loratools.base.load import load_base, pick_device
 from loratools.base.model import Base
 from loratools.base.vae import load_vae
 from loratools.errors import TrainingError, UnavailableError
-from loratools.train.callbacks.sample_prompts import Sample, read_sample_prompts
+from loratools.train.callbacks.sample_prompts import SampleRequest, read_sample_prompts
 from loratools.train.callbacks.tensorboard import check_tensorboard
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset
@@ -47,7 +47,7 @@ class RunParts:
     base: Base
     base_adapters: BaseAdapters
     dataset: Dataset
-    samples: tuple[Sample, ...]
+    samples: tuple[SampleRequest, ...]
     schedule: NoiseSchedule
     trained: Trainable
     dry_run: DryRun
@@ -186,7 +186,7 @@ def check_clip_skip(config: TrainConfig, base: Base) -> None:
         raise TrainingError(f"clip_skip {config.clip_skip} is above the {layers} layers of the base's text encoder")
 
 
-def setup_samples(config: TrainConfig, base: Base) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+def setup_samples(config: TrainConfig, base: Base) -> tuple[tuple[SampleRequest, ...], tuple[str, ...]]:
     """The samples to draw, and a note on each option of theirs that has no effect."""
     notes: list[str] = []
     samples = read_sample_prompts(config, base, notes)

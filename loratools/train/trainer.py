@@ -29,7 +29,7 @@ from loratools.train.output.header import HeaderFacts, now
 from loratools.train.output.log import NoLog, RunLog
 from loratools.train.output.run_folder import RunFolder
 from loratools.train.output.state import Position, State, check_resumable, load_state
-from loratools.train.output.writer import Writer
+from loratools.train.output.writer import RunWriter
 from loratools.train.setup import RunParts, plan_run, setup_run
 from loratools.train.step.placement import accelerated, offloaded
 from loratools.train.step.runner import RunnerParts, StepRunner
@@ -171,7 +171,7 @@ class Trainer:
         with self._log(state) as log, tensorboard as board, attached(parts), StopRequest(ranks) as stop:
             step = DenoisingStep(parts.base, parts.trained.network, parts.schedule, parts.config, parts.precision)
             runner = make_runner(parts, store, step)
-            writer = Writer(
+            writer = RunWriter(
                 self._folder,
                 facts,
                 parts.trained,

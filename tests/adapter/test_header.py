@@ -43,7 +43,7 @@ def test_a_good_header_is_what_the_library_reads(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"\1\2\3", "truncated"),
         (b"Not Found", "is a text file that begins 'Not Found'"),
-        (b"PK\x03\x04" + b"0" * 100, "broken zip archive"),
+        (b"PK\x03\x04" + b"0" * 100, "zip archive that was cut off"),
         (b"\x80\x02}q\x00." + b"0" * 100, "pickled torch file"),
         (b"<!DOCTYPE html><html>not found</html>", "is a web page that was saved in place of the file; download"),
         (b"\n <html><head><title>Sign in\n to X</title>", r"web page \('Sign in to X'\)"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loratools.blocks.scheme import SD1_17
-from loratools.blocks.symptoms import Symptom, find_symptom, symptoms, together
+from loratools.blocks.symptoms import Symptom, combine_steps, find_symptom, symptoms
 from loratools.errors import BlockError
 
 HANDS = {"IN04", "IN05", "IN07", "IN08"}
@@ -45,20 +45,20 @@ def both(*chosen: tuple[str, int]) -> tuple[Symptom, ...]:
 
 def test_what_agrees_moves_once_and_what_disagrees_stays_and_is_said() -> None:
     limbs, face, hands, clothes = (find_symptom(name) for name in ("limbs", "face", "hands", "clothes"))
-    torn = together([(limbs, limbs.steps[1]), (face, face.steps[0])])
+    torn = combine_steps([(limbs, limbs.steps[1]), (face, face.steps[0])])
     assert not torn.moves
     (conflict,) = torn.conflicts
     assert conflict.startswith("limbs lowers and face raises GP1 IN07 IN08 M00 OUT03 OUT04 OUT05")
-    shared = together([(hands, hands.steps[0]), (clothes, clothes.steps[0])])
+    shared = combine_steps([(hands, hands.steps[0]), (clothes, clothes.steps[0])])
     assert shared.moves == spots("GP1", HANDS | EARLY, -1) | spots("GP2", HANDS, -1) and not shared.conflicts
     assert "hands and clothes both move GP1 IN04 IN05: moved once" in shared.notes
-    part = together([(hands, hands.steps[0]), (face, face.steps[0])])
+    part = combine_steps([(hands, hands.steps[0]), (face, face.steps[0])])
     assert ("GP1", "IN07") not in part.moves and part.moves["GP1", "M00"] == 1 and part.moves["GP1", "IN04"] == -1
 
 
 def test_one_symptom_alone_says_what_it_shares_with_others() -> None:
     hands = find_symptom("hands")
-    notes = together([(hands, hands.steps[0])]).notes
+    notes = combine_steps([(hands, hands.steps[0])]).notes
     assert any("GP1 IN07 IN08 with face, which raises them the opposite way" in note for note in notes)
     assert any("GP1 IN07 IN08 with limbs, which moves them the same way" in note for note in notes)
     assert any("GP1 IN04 IN05 with clothes, which moves them the same way" in note for note in notes)

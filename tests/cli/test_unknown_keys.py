@@ -198,3 +198,31 @@ def options_of_module(place: str) -> set[str] | None:
     match = re.fullmatch(r"cli/\w+/(\w+)\.py", place)
     words = (match[1],) if match else ()
     return options_of(words) if words in commands() else None
+
+
+# files whose messages every command may show: they name no option but those that all of the commands have that can
+# come there (``--out`` and ``--force`` of those that write), and :class:`loratools.cli.app.Command` adds the rest
+SHARED = ("adapter", *(f"ops/merging/{name}.py" for name in ("terms", "combine", "merge_string", "verify")))
+WRITERS = {"adapter/files/metadata.py": {"--out", "--force"}}
+
+
+def test_what_every_command_may_say_names_no_option() -> None:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        place = path.relative_to(PACKAGE).as_posix()
+        if place.startswith(SHARED):
+            for text in texts(path):
+                named = set(OPTION.findall(re.sub(r"`[^`]*`", "", text)))
+                assert named <= WRITERS.get(place, set()), (place, text)
+    writers = [words for words in commands() if {"--out", "--force"} & options_of(words)]
+    for words in [("merge",), ("soup",), ("subtract",), ("resize",), ("extract",), ("convert",), ("run",), ("demo",)]:
+        assert words in writers and {"--out", "--force"} <= options_of(words)
+
+
+def test_a_name_that_is_nothing_and_a_short_vector_get_the_commands_own_advice(odd: Path) -> None:
+    for words in (("merge", "none:1", "--dry-run"), ("verify", "good.safetensors", "none"), ("grid", "none", *GRID)):
+        message = call(*words).stderr
+        assert "no LoRA 'none'" in message and "--lora-dir" in message and "--lora-dir" in options_of(words)
+    (odd / "r.yaml").write_text('version: 1\nsteps:\n  m: {merge: "good:1:IN01=0.5"}\n', encoding="utf-8")
+    run, merge = call("run", "r.yaml").stderr, call("merge", "good:1:IN01=0.5", "--dry-run").stderr
+    assert "missing: 1 keeps them" in run and "--missing" not in run
+    assert "missing: 1 keeps them" in merge and "(--missing 1 or 0)" in merge

@@ -80,6 +80,13 @@ def test_folders_that_are_not_read_are_named_at_any_depth(tmp_path: Path) -> Non
     assert "of " + str(root / "10_ink") + " only pictures in itself are read" in note
 
 
+def test_a_folder_of_unread_kinds_is_named_for_that(tmp_path: Path) -> None:
+    root = save(tmp_path / "img", "0.png")
+    save(root / "10_ink", "0.heic", "1.heic")
+    (note,) = read(root).notes
+    assert note.startswith(f"left out: 2 .heic (a kind that is not read) in {root}/10_ink; of {root} only")
+
+
 def test_many_folders_are_counted_and_links_end(tmp_path: Path) -> None:
     root = save(tmp_path / "img", "0.png")
     for number in range(7):
@@ -116,9 +123,14 @@ def test_a_name_that_is_not_read_keeps_its_number_in_the_advice(name: str, sugge
 def test_without_pictures_what_is_there_is_named(tmp_path: Path) -> None:
     for folder in (save(tmp_path / "a", "0.heic", "1.heic"), save(tmp_path / "b"), tmp_path / "c", tmp_path / "d"):
         folder.mkdir(exist_ok=True)
-    save(tmp_path / "c/set/5_face", "0.png"), save(tmp_path / "d/one/two", "0.png")
+    (
+        save(tmp_path / "e/10_ink", "0.heic"),
+        save(tmp_path / "c/set/5_face", "0.png"),
+        save(tmp_path / "d/one/two", "0.png"),
+    )
     for name, message in {
-        "a": "its 2 .heic cannot be read, save them as PNG or JPEG",
+        "a": "2 .heic in .*a cannot be read, save them as PNG or JPEG",
+        "e": "1 .heic in .*e/10_ink cannot be read, save them as PNG or JPEG",
         "b": "put some there",
         "c": rf"c/set/5_face has 1, name {tmp_path}/c/set as images instead",
         "d": rf"d/one/two has 1, name {tmp_path}/d/one/two as images instead",

@@ -96,7 +96,15 @@ def sample_installed(folder: Path, prompts: Sequence[str]) -> list[Image.Image]:
     pictures: list[Image.Image] = []
     for start in range(0, len(prompts), BATCH):
         requests = [
-            PictureRequest(prompt, "", base.resolution, SEED + number, 20, base.defaults.cfg, "DPM++ 2M")
+            PictureRequest(
+                prompt=prompt,
+                negative="",
+                size=base.resolution,
+                seed=SEED + number,
+                steps=20,
+                cfg=base.defaults.cfg,
+                sampler="DPM++ 2M",
+            )
             for number, prompt in enumerate(prompts[start : start + BATCH], start)
         ]
         pictures += [Image.fromarray(picture) for picture in generate(base, requests)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from loratools.adapter.algebra.lowrank import Delta, LowRank, limit
+from loratools.adapter.algebra.lowrank import Delta, LowRank
 from loratools.errors import RankError
 
 _FAR = 1e-2  # of the largest: a triangle whose diagonal stays above it is well conditioned
@@ -92,14 +92,6 @@ def parse_rank(text: str) -> RankRule:
     if separator and key == "size":
         return _size(text, value)
     raise RankError(f"rank '{text}' is not understood; write exact, 32, error=0.01, energy=0.999 or size=36MiB")
-
-
-@dataclass(frozen=True)
-class Compressed:
-    """The approximation and its relative Frobenius error ``|d - d_k| / |d|``; 0 for a zero ``d``."""
-
-    delta: LowRank
-    error: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,27 +196,6 @@ def choose(values: Tensor, rule: RankRule, columns: int) -> int:
         case Size():
             raise RankError("size= is a budget for a whole file; a single module needs a rank, error= or energy=")
     return max(1, min(wanted, len(values)))
-
-
-def compress(delta: LowRank, rule: RankRule) -> Compressed:
-    """The best approximation of ``delta`` of the rank that ``rule`` allows (Eckart-Young).
-
-    The singular values are shared evenly between ``up`` and ``down``, which keeps fp16 rounding smallest.
-
-    Args:
-        delta: factors ``up`` (out, r) and ``down`` (r, in * kh * kw), any float dtype; computed in float64.
-    Returns:
-        The new factors in float32 and the relative Frobenius error of having dropped the rest.
-    Raises:
-        RankError: if ``rule`` asks for a rank below 1, or above min(out, in * kh * kw).
-    """
-    highest = limit(delta.shape)
-    if isinstance(rule, Fixed) and rule.rank > highest:
-        raise RankError(f"rank {rule.rank} is above the {highest} that a {delta.shape} module can have")
-    whole = spectrum(delta)
-    rank = choose(whole.s, rule, max(delta.shape[0], math.prod(delta.shape[1:])))
-    total, lost = whole.lost2(0), whole.lost2(rank)
-    return Compressed(whole.truncated(rank), math.sqrt(lost / total) if total else 0.0)
 
 
 def allocate(values: Mapping[str, Tensor], costs: Mapping[str, int], budget: int) -> dict[str, int]:

@@ -226,7 +226,7 @@ class _Parts:
         )
         one_table = original or both or any(_path(name).startswith(("ff", "norm", "proj_")) for name in names)
         modulated = any(_path(name) in _MODULATION for name in names)
-        clip = any(fused.names[0].startswith("text_encoder.") for fused in modules.values())
+        clip = bool(network) and any(fused.names[0].startswith("text_encoder.") for fused in modules.values())
         xlabs = any(".processor." in stem for stem in network)
         only = clip or xlabs or (modulated and (original or _covers_all_blocks(names)))
         return _Parts(verdicts, one_table, only)

@@ -33,10 +33,8 @@ __all__ = [
     "Family",
     "FusedWeight",
     "Module",
-    "canonical_name",
     "family_of",
     "is_text",
-    "known_canonical",
     "kohya_name",
     "kohya_weights",
     "lora_targets",
@@ -126,17 +124,6 @@ def kohya_weights(family: str) -> dict[str, FusedWeight]:
     for path, fused in _kohya_network(kind):
         table[f"lora_unet_{_flat(path)}"] = _in_component(kind.component, fused)
     return table
-
-
-def canonical_name(stem: str, family: str) -> str | None:
-    """The canonical name of the one module that a stem, in any spelling, holds whole; else None."""
-    fused = resolve(stem, family)
-    return fused.names[0] if fused is not None and fused.split == "whole" else None
-
-
-def known_canonical(name: str, family: str) -> bool:
-    """Whether ``name`` is a canonical module name of ``family``; an unknown family knows every name."""
-    return family == UNKNOWN.name or name in _kohya_stems(family)
 
 
 def resolve(stem: str, family: str) -> FusedWeight | None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from loratools.adapter.architectures.compvis import TEXT, UNET, ParameterView, views_of, with_text_model
+from loratools.adapter.foreign_file import PICKLE, what_it_is
 from loratools.adapter.header import Header, read_header
 from loratools.dtypes import torch_dtype_of
 from loratools.errors import BaseModelError, FileError, FormatError
@@ -287,6 +288,9 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         BaseModelError: if it is damaged, holds no weights, or holds pickled code.
     """
     try:
+        other = what_it_is(path)
+        if other not in (None, PICKLE):
+            raise BaseModelError(f"{path} {other}")
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FileNotFoundError as error:
         raise FileError(f"{path} does not exist; check the name and the folder") from error

@@ -284,16 +284,17 @@ def _add_pieces(path: Path, pieces: dict[str, Piece], group: Group, tensors: Map
     if {"bias", "up_bias"} <= set(group.keys):
         raise FormatError(f"{path}: '{group.stem}' gives its bias twice; export it again")
     try:
-        if group.shape:
-            end = ".weight" if len(group.shape) == 1 else ""
-            rows = rows_of(group.fused, group.shape[0], columns)
-            _add(path, pieces, group, rows, end, group.shape[1:], bias=False)
-        if bias is not None:
-            if len(bias) != 1 or 0 in bias or (group.shape and bias != group.shape[:1]):
-                raise FormatError(f"its bias of shape {bias} does not fit its weight of shape {group.shape}")
-            _add(path, pieces, group, rows_of(group.fused, bias[0], columns), ".bias", (), bias=True)
+        rows = rows_of(group.fused, group.shape[0], columns) if group.shape else ()
+        if bias is not None and (len(bias) != 1 or 0 in bias or (group.shape and bias != group.shape[:1])):
+            raise FormatError(f"its bias of shape {bias} does not fit its weight of shape {group.shape}")
+        bias_rows = rows_of(group.fused, bias[0], columns) if bias is not None else ()
     except FormatError as error:
-        raise (error if str(error).startswith(str(path)) else _broken(path, group.stem, error)) from None
+        raise _broken(path, group.stem, error) from None
+    if group.shape:
+        end = ".weight" if len(group.shape) == 1 else ""
+        _add(path, pieces, group, rows, end, group.shape[1:], bias=False)
+    if bias is not None:
+        _add(path, pieces, group, bias_rows, ".bias", (), bias=True)
 
 
 def _add(
@@ -338,7 +339,7 @@ def _no_lora(path: Path, tensors: Mapping[str, TensorInfo]) -> FormatError:
     if not tensors:
         return FormatError(f"{path} holds no tensors; export it again")
     if any(key.startswith(_CHECKPOINT) for key in tensors):
-        return FormatError(f"{path} is a base model's checkpoint, not a LoRA; give it as --base instead")
+        return FormatError(f"{path} is a base model's checkpoint, not a LoRA; give it where a base is asked for")
     return FormatError(
         f"{path} is not a LoRA: no lora_up/lora_down pair among its {len(tensors)} tensors, such as {_listed(tensors)}"
     )

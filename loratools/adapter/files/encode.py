@@ -20,9 +20,10 @@ from loratools.adapter.algebra.fused_rows import FusedWeight, Rows, height_of, r
 from loratools.adapter.algebra.lowrank import Delta, LowRank, balance, finite, gram
 from loratools.adapter.algebra.relative_error import relative_error
 from loratools.adapter.algebra.shapes import limit
-from loratools.adapter.architectures.names import UNKNOWN, is_text, kohya_name, kohya_weights, other_tree
+from loratools.adapter.architectures.names import UNKNOWN, kohya_name, kohya_weights, other_tree
 from loratools.dtypes import dtype_name, stored_name
 from loratools.errors import FormatError, NonFiniteError
+from loratools.module_path import split_path
 
 Style = Literal["kohya", "diffusers"]
 Shape = tuple[int, ...]
@@ -142,9 +143,9 @@ def one_rank_each(ranks: Mapping[str, int], family: str) -> dict[str, int]:
 
 
 def _component(name: str, family: str) -> str:
-    """What a loader loads in one go: the canonical name's first part; an unknown family's network, or its text."""
+    """What a loader loads in one go: a canonical name's first part, or what an unknown family's namespace says."""
     if family == UNKNOWN.name:
-        return "text" if is_text(name) else "network"
+        return split_path(name).component
     return name.partition(".")[0]
 
 
@@ -202,7 +203,7 @@ def encode(adapter: Mapping[str, Delta], slot: Slot, dtype: torch.dtype) -> tupl
     if not all(finite(tensor) for tensor in tensors):
         raise NonFiniteError(
             f"module {slot.names[0]} does not fit into {stored_name(dtype)} (or is not finite); "
-            "write with another --dtype"
+            "write another type, such as fp32"
         )
     return tensors, errors
 
@@ -276,7 +277,7 @@ def _diffusers_slot(name: str, shape: Shape, rank: int, own: int) -> Slot:
     if len(shape) < 2:
         raise FormatError(
             f"{name} is a difference of a bias or a norm, for which Diffusers' LoRA files have no word; "
-            "write it in kohya's style, --to kohya"
+            "write it in kohya's style"
         )
     ones = (1,) * (len(shape) - 2)
     parts = (

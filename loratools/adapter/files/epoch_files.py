@@ -10,7 +10,7 @@ from pathlib import Path
 from loratools.adapter.files.lora_file import is_peft, weights_of
 from loratools.adapter.files.metadata import KEY
 from loratools.adapter.header import read_header
-from loratools.errors import FileError, FormatError, did_you_mean
+from loratools.errors import FileError, FormatError, LoraNotFoundError, did_you_mean
 
 _NUMBERED = re.compile(r"(?P<name>.+)-(?P<number>\d{6})\.safetensors")
 _SELECTOR = re.compile(r"(?P<name>.+)@(?P<selector>\d+(?:-\d+)?|best|last)")
@@ -111,7 +111,7 @@ def find_lora(name: str, folders: Iterable[Path | str] = ()) -> Path:
             return candidate
     stems = [path.stem for folder in (*searched, Path()) for path in sorted(folder.glob("*.safetensors"))]
     where = ", ".join(str(folder) for folder in (*searched, "the current folder"))
-    raise FileError(f"no LoRA '{name}'{did_you_mean(name, stems)} in {where}; give a path, or --lora-dir")
+    raise LoraNotFoundError(f"no LoRA '{name}'{did_you_mean(name, stems)} in {where}; give its path")
 
 
 def _of_folder(folder: Path) -> list[Epoch]:

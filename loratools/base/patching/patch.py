@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from loratools.adapter.algebra.lowrank import Delta, same_matrix
 from loratools.adapter.architectures.names import is_text
 from loratools.base.model import Base
-from loratools.base.patching.weight_writer import Target, Writer, writer_for
+from loratools.base.patching.weight_writer import Target, WeightWriter, writer_for
 from loratools.base.text_model import canonical
 from loratools.errors import BaseModelError, ShapeError
 
@@ -46,7 +46,7 @@ class Patcher:
             str, tuple[Hashable, float]
         ] = {}  # (content key, weight) of the delta in every patched module
         self._last_targets: tuple[Mapping[str, Delta], dict[str, Target]] | None = None
-        self._writer: Writer = writer_for(base.device)
+        self._writer: WeightWriter = writer_for(base.device)
         self._busy = False
 
     def check(self, deltas: Mapping[str, Delta]) -> None:

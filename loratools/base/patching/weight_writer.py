@@ -39,7 +39,7 @@ class Target:
 Pair = tuple[Target, Tensor]  # a target and its saved W0
 
 
-class Writer(Protocol):
+class WeightWriter(Protocol):
     """Writes W0 + weight * delta; caches what it forms or uploads by ``content_keys``, which identify the deltas."""
 
     def write(self, pairs: Sequence[Pair], weight: float, content_keys: Mapping[str, Hashable]) -> None:
@@ -51,7 +51,7 @@ class Writer(Protocol):
         ...
 
 
-def writer_for(device: torch.device) -> Writer:
+def writer_for(device: torch.device) -> WeightWriter:
     """The grouped writer on an accelerator, where kernel launches are what costs; on a CPU grouping would only change
     the order of sums."""
     return SingleWriter() if device.type == "cpu" else GroupedWriter(cache_bytes(device))
@@ -103,7 +103,7 @@ class SingleWriter:
         self._formed = TensorCache()
 
     def write(self, pairs: Sequence[Pair], weight: float, content_keys: Mapping[str, Hashable]) -> None:
-        """As :class:`Writer` says; deltas are formed once for all weights of a row."""
+        """As :class:`WeightWriter` says; deltas are formed once for all weights of a row."""
         for target, saved in pairs:
             formed = self._form(target, content_keys[target.name])
             target.parameter.copy_(torch.add(saved.float(), formed.reshape(saved.shape), alpha=weight))
@@ -131,7 +131,7 @@ class GroupedWriter:
         self._factors = TensorCache(most)
 
     def write(self, pairs: Sequence[Pair], weight: float, content_keys: Mapping[str, Hashable]) -> None:
-        """As :class:`Writer` says."""
+        """As :class:`WeightWriter` says."""
         known = {target.name: self._factors.get((target.name, content_keys[target.name])) for target, _ in pairs}
         lacking = [target for target, _ in pairs if known[target.name] is None]
         for target, parts in zip(lacking, _uploaded(lacking), strict=True):

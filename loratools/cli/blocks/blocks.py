@@ -80,6 +80,7 @@ def list_(presets: str | None, as_json: bool) -> None:
 @click.option("--presets", type=click.Path(), help="A file of more named block vectors.")
 @click.option("--family", type=click.Choice(["sd1", "sd2", "sdxl", "flux"]), help="The model family it is meant for.")
 @click.option("--lora", type=click.Path(), help="A LoRA file: show its share of each block before and after.")
+@click.option("--lora-dir", "lora_dirs", multiple=True, type=click.Path(), help="Folder with LoRA files. Repeatable.")
 @click.option("--png", type=click.Path(), help="Draw the vector to this picture.")
 @click.option("--seed", type=int, help="Of the random letters R and U.")
 @key_options
@@ -89,6 +90,7 @@ def show(
     presets: str | None,
     family: str | None,
     lora: str | None,
+    lora_dirs: tuple[str, ...],
     png: str | None,
     seed: int | None,
     allow_unknown: bool,
@@ -115,7 +117,7 @@ def show(
         from loratools.adapter.files.file import read
         from loratools.ops.analysis.block_shares import parts_of
 
-        adapter = read(find_lora(lora), None, allow_unknown, drop)
+        adapter = read(find_lora(lora, lora_dirs), None, allow_unknown, drop)
         tag = _read(vector, presets, adapter.family, seed)
         parts = parts_of(adapter, tag.vector, te=tag.te, unet=tag.unet)
     block_vector = tag.vector

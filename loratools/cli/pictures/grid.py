@@ -247,7 +247,13 @@ def _request(flags: GridFlags, sheet: SheetOptions, scores: ScoreRequest | None)
         prompts=flags.prompts,
         seeds=parse_seeds(flags.seeds) if flags.seeds else None,
         sampling=SamplingRequest(
-            flags.negative, flags.steps, flags.cfg, flags.sampler, size, flags.clip_skip, flags.noise
+            negative=flags.negative,
+            steps=flags.steps,
+            cfg=flags.cfg,
+            sampler=flags.sampler,
+            size=size,
+            clip_skip=flags.clip_skip,
+            noise=flags.noise,
         ),
         model=ModelRequest(flags.base, device=flags.device, dtype=flags.dtype),
         embeddings=Path(flags.embeddings) if flags.embeddings else None,

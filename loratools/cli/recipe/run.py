@@ -69,5 +69,15 @@ def command(
       accelerate launch -m loratools run recipes/style.yaml
     """
     limit = None if cache_limit is None else size_bytes(cache_limit, "--cache-limit")
-    flags = recipe_output.RunFlags(device, force, dry_run, as_json, settings, jobs, cache, explain, limit)
+    flags = recipe_output.RunFlags(
+        device=device,
+        force=force,
+        dry_run=dry_run,
+        as_json=as_json,
+        settings=settings,
+        jobs=jobs,
+        cache=cache,
+        explain=explain,
+        cache_limit=limit,
+    )
     recipe_output.run_recipe(recipe, only, out, base, flags)

@@ -20,7 +20,7 @@ from loratools.adapter.files.base_facts import DISAGREEMENT
 from loratools.adapter.files.decode import Piece, decode
 from loratools.adapter.files.lora_file import open_lora_file
 from loratools.adapter.files.metadata import KEY, Provenance
-from loratools.blocks.scheme import NO_BLOCK, SCHEMES, Scheme, full_scheme, sorted_blocks
+from loratools.blocks.scheme import NO_BLOCK, Scheme, shortest_scheme, sorted_blocks
 from loratools.files import sha256
 from loratools.ops.text_table import table
 
@@ -174,7 +174,7 @@ def describe(path: str | os.PathLike[str], *, allow_unknown: bool = False, drop:
 
     adapter = open_adapter(path, allow_unknown=allow_unknown, drop=drop)
     ranks = _ranks(adapter.kinds, adapter.ranks)
-    scheme = _scheme(adapter.family, tuple(adapter))
+    scheme = shortest_scheme(adapter.family, tuple(adapter))
     alphas = Counter(adapter.alphas.get(name, float(rank)) for name, rank in ranks.items())
     return Description(
         path=Path(path),
@@ -211,7 +211,7 @@ def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False, drop: Se
     pieces = decoded.pieces
     kinds = {name: piece.kind for name, piece in pieces.items()}
     ranks = _ranks(kinds, {name: piece.rank for name, piece in pieces.items()})
-    scheme = _scheme(decoded.family, tuple(pieces))
+    scheme = shortest_scheme(decoded.family, tuple(pieces))
     counts = Counter(scheme.block_of(name) or NO_BLOCK for name in pieces)
     order = (*sorted_blocks(scheme, (name for name in counts if name != NO_BLOCK)), NO_BLOCK)
     return Description(
@@ -241,15 +241,6 @@ def _ranks(kinds: Mapping[str, str], ranks: Mapping[str, int]) -> dict[str, int]
 def _dtypes(pieces: Mapping[str, Piece], dtypes: Mapping[str, str]) -> tuple[str, ...]:
     keys = (key for piece in pieces.values() for role, key in piece.group.keys.items() if role != "alpha")
     return tuple(sorted({dtypes[key] for key in keys}))
-
-
-def _scheme(family: str, names: tuple[str, ...]) -> Scheme:
-    """The shortest scheme of the family that has a block for everything which the full one has a block for."""
-    full = full_scheme(family)
-    placed = [name for name in names if full.block_of(name) is not None]
-    fitting = [scheme for scheme in SCHEMES.values() if family in scheme.families]
-    fitting = [scheme for scheme in fitting if all(scheme.block_of(name) is not None for name in placed)]
-    return min(fitting, key=lambda scheme: len(scheme.blocks), default=full)
 
 
 def _kind(kinds: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> str:

@@ -22,7 +22,7 @@ from loratools.adapter.files.epoch_files import epochs
 from loratools.adapter.files.file import Adapter, read
 from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.adapter.parallel import in_order
-from loratools.blocks.scheme import SCHEMES, Scheme, full_scheme, sorted_blocks
+from loratools.blocks.scheme import UNKNOWN, Scheme, full_scheme, shortest_scheme, sorted_blocks
 from loratools.blocks.vector import BlockVector
 from loratools.errors import BlockError, FileError, ShapeError
 from loratools.ops.merging.one_model import read_alike
@@ -120,12 +120,18 @@ class Suggestion:
                     _shown(self.guide_gp1.get(name)),
                 ]
             rows.append(row + ["-"] * (len(head) - len(row)))
-        lines = [table(rows), "", f"GP2 that removes the base's part and no more: {_list(self.gp2)}"]
+        lines = [table(rows), "", f"GP2 that removes the base's part and no more: {self._list(self.gp2)}"]
         if self.growth:
-            lines.append(f"GP1 with the growing blocks held back: {_list(self.gp1)}")
+            lines.append(f"GP1 with the growing blocks held back: {self._list(self.gp1)}")
             suspects = " ".join(self.suspects) or "none"
             lines.append(f"still growing while the rest has settled (overfit suspects): {suspects}")
         return "\n".join(lines)
+
+    def _list(self, weights: Mapping[str, float]) -> str:
+        """A vector as a merge string takes it: bare numbers, or with names where the blocks have no agreed order."""
+        numbers = {name: f"{weight:.3f}".rstrip("0").rstrip(".") for name, weight in weights.items()}
+        named = self.scheme == UNKNOWN.name
+        return ",".join(f"{name}={number}" if named else number for name, number in numbers.items())
 
 
 def suggest(
@@ -159,7 +165,7 @@ def suggest(
     adapter, other = one_spelling([adapter, other])
     if not set(adapter) & set(other):
         raise no_common_module(style, base_style)
-    scheme = _scheme([adapter, other])
+    scheme = shortest_scheme(adapter.family, [*adapter, *other])
     blocks = align(adapter, other, scheme)
     growth = (
         measure_growth(read_alike([opened(path) for path in runs], adapter.family), scheme) if len(runs) > 2 else {}
@@ -303,18 +309,5 @@ def _epochs(run: Path) -> list[Path]:
     return [epoch.path for epoch in epochs(run)]
 
 
-def _scheme(adapters: Sequence[Adapter]) -> Scheme:
-    """The shortest scheme of the family that has a block for all that the full one has a block for."""
-    full = full_scheme(adapters[0].family)
-    placed = [name for adapter in adapters for name in adapter if full.block_of(name) is not None]
-    fitting = [scheme for scheme in SCHEMES.values() if adapters[0].family in scheme.families]
-    fitting = [scheme for scheme in fitting if all(scheme.block_of(name) is not None for name in placed)]
-    return min(fitting, key=len, default=full)
-
-
 def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
-
-
-def _list(weights: Mapping[str, float]) -> str:
-    return ",".join(f"{weight:.3f}".rstrip("0").rstrip(".") for weight in weights.values())

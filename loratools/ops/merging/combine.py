@@ -6,6 +6,7 @@ Merges, plans and previews all use it, so that a preview shows what the merge wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -17,7 +18,7 @@ from loratools.adapter.files.file import Adapter
 from loratools.errors import FormatError, MergeStringError, NonFiniteError, ShapeError
 from loratools.ops.merging.lazy_result import Decomposed, LazyResult, norm2_of
 from loratools.ops.merging.one_model import check_models
-from loratools.ops.merging.one_spelling import aligned
+from loratools.ops.merging.one_spelling import check_spelling, one_spelling
 from loratools.ops.merging.terms import Term
 
 
@@ -111,7 +112,10 @@ def combine(terms: Sequence[Term]) -> Combined:
                 f"{family_of(term.adapter.family).title}; LoRAs of different model families cannot be merged"
             )
         term.check()
-    return Combined(aligned(terms))
+    adapters = one_spelling([term.adapter for term in terms])
+    for term, adapter in zip(terms, adapters, strict=True):
+        check_spelling(adapters[0], term.adapter, adapter)
+    return Combined([replace(term, adapter=adapter) for term, adapter in zip(terms, adapters, strict=True)])
 
 
 def _common_shapes(terms: Sequence[Term]) -> dict[str, tuple[int, ...]]:

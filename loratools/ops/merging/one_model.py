@@ -1,4 +1,4 @@
-"""Whether LoRA files are for one model, as far as their names, shapes and headers tell, and what is said where not."""
+"""Whether LoRA files are for one model, as far as names, shapes and headers tell, and what is said if not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from loratools.adapter.architectures.names import UNKNOWN
 from loratools.adapter.files.base_facts import StatedBase, disagreement, disagreement_message
 from loratools.adapter.files.file import Adapter
 from loratools.errors import FormatError
+from loratools.ops.merging.one_spelling import spelling_note
 
 
 def read_alike(adapters: Sequence[Adapter], family: str | None = None) -> list[Adapter]:
@@ -52,6 +53,8 @@ def warnings_of(adapters: Sequence[Adapter]) -> tuple[str, ...]:
             f"{names} could be for {uncertain[0].identity.title}: neither names, shapes nor header tell Flux.1 from "
             "Chroma, Flux.2 and others here; the sum means something only if all files are for one model"
         )
+    if note := spelling_note(files):
+        warnings.append(note)
     differing = disagreement([StatedBase.of(adapter.path.name, adapter.metadata) for adapter in files])
     if differing:
         warnings.append(disagreement_message(differing))

@@ -10,13 +10,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from loratools.adapter.architectures.names import UNKNOWN
 from loratools.adapter.files.file import Adapter
 from loratools.errors import FormatError
 from loratools.module_path import NETWORK, ModulePath, split_path
-from loratools.ops.merging.terms import Term
 
 _SHARED = 0.5  # of the smaller file's modules, which two files for one model have in common at least
 
@@ -34,19 +32,6 @@ _PARTS = {
 }
 _FUSED = {"qkv": ("q", "k", "v"), "kv": ("k", "v"), "gate up": ("gate", "up")}
 _LONGEST_LEAF = 5  # words of a projection's own name
-
-
-def aligned(terms: Sequence[Term]) -> list[Term]:
-    """The terms with their files' modules under the first file's names, so that one module has one name.
-
-    Raises:
-        FormatError: if their files are for different models, or a sum could not be written in one spelling.
-    """
-    adapters = one_spelling([term.adapter for term in terms])
-    named = {id(term.adapter): adapter for term, adapter in zip(terms, adapters, strict=True)}
-    for term, adapter in zip(terms, adapters, strict=True):
-        _check_spelling(adapters[0], term.adapter, adapter)
-    return [replace(term, adapter=named[id(term.adapter)]) for term in terms]
 
 
 def one_spelling(adapters: Sequence[Adapter]) -> list[Adapter]:
@@ -73,6 +58,45 @@ def one_spelling(adapters: Sequence[Adapter]) -> list[Adapter]:
         for module in result[-1].modules:
             names.setdefault(split_path(module).normal, module)
     return result
+
+
+def check_spelling(first: Adapter, adapter: Adapter, named: Adapter) -> None:
+    """Raise FormatError if modules of ``adapter`` kept underscores beside the dots of the first file.
+
+    Args:
+        named: ``adapter`` under the first file's names, as :func:`one_spelling` gives it.
+    """
+    if first.family != UNKNOWN.name or named is first:
+        return
+    dotted = {path.component for module in first.modules if not (path := split_path(module)).flat}
+    lost = [module for module in named.modules if (path := split_path(module)).flat and path.component in dotted]
+    if lost:
+        raise FormatError(
+            f"{first.path} spells its modules with dots and {adapter.path} has others with underscores, such as "
+            f"{lost[0]}, whose dots no table knows; name {adapter.path.name} first, so that its spelling is written"
+        )
+
+
+def spelling_note(adapters: Sequence[Adapter]) -> str | None:
+    """What a sum of files of one unknown model says about their spellings; None where they are alike."""
+    first, *others = adapters
+    if first.family != UNKNOWN.name:
+        return None
+    own = {split_path(module).normal: module for module in first.modules}
+    pairs = [
+        (adapter.path.name, module, own[normal])
+        for adapter in others
+        for module in adapter.modules
+        if own.get(normal := split_path(module).normal, module) != module
+    ]
+    if not pairs:
+        return None
+    names = ", ".join(dict.fromkeys(name for name, _, _ in pairs))
+    _, theirs, ours = pairs[0]
+    return (
+        f"{names} and {first.path.name} spell their modules differently, such as {theirs} and {ours}; they count as "
+        f"the same modules, and a file of the result spells them as {first.path.name}"
+    )
 
 
 def no_common_module(one: object, other: object) -> FormatError:
@@ -119,19 +143,6 @@ class _Spelling:
 
 def _template(path: ModulePath) -> str:
     return re.sub(r"\d+", "#", path.normal)
-
-
-def _check_spelling(first: Adapter, adapter: Adapter, named: Adapter) -> None:
-    """Raise FormatError if modules of ``adapter`` kept a flat spelling beside the dotted one of the first file."""
-    if first.family != UNKNOWN.name or named is first:
-        return
-    dotted = {path.component for module in first.modules if not (path := split_path(module)).flat}
-    lost = [module for module in named.modules if (path := split_path(module)).flat and path.component in dotted]
-    if lost:
-        raise FormatError(
-            f"{first.path} spells its modules with dots and {adapter.path} has others with underscores, such as "
-            f"{lost[0]}, whose dots no table knows; name {adapter.path.name} first, so that its spelling is written"
-        )
 
 
 def _check_shared(first: Adapter, names: Mapping[str, str], adapter: Adapter) -> None:

@@ -66,6 +66,7 @@ def plan(terms: Sequence[Term]) -> MergePlan:
     Raises:
         LoratoolsError: for whatever :func:`loratools.ops.merging.merge.combine` refuses.
     """
+    warnings = warnings_of([term.adapter for term in terms])
     terms = combine(terms).terms
     items = [(index, name) for index, term in enumerate(terms) for name in term.adapter]
 
@@ -86,4 +87,4 @@ def plan(terms: Sequence[Term]) -> MergePlan:
         for (index, block, weight), squares in sorted(groups.items(), key=lambda item: (item[0][0], order[item[0][1]]))
     )
     unblocked = dict.fromkeys(name for term in terms for name in term.adapter if blocks.block_of(name) is None)
-    return MergePlan(rows, tuple(unblocked), warnings_of([term.adapter for term in terms]))
+    return MergePlan(rows, tuple(unblocked), warnings)

@@ -17,7 +17,7 @@ from loratools.blocks.parse import parse_vector
 from loratools.blocks.scheme import NO_BLOCK, TEXT_BLOCK, full_scheme, numbered_scheme, sorted_blocks
 from loratools.blocks.tokens import is_number
 from loratools.blocks.vector import BlockVector, Presets
-from loratools.errors import BlockError, FileError, did_you_mean
+from loratools.errors import BlockError, FileError, UnlistedBlocksError, did_you_mean
 from loratools.ops.merging.merge_string import TermSpec
 from loratools.ops.merging.one_model import read_alike
 
@@ -73,9 +73,9 @@ class Term:
         if open_modules:
             named = [block for module in open_modules if (block := self.block(module)) is not None]
             blocks = " ".join(sorted_blocks(full_scheme(self.adapter.family), named))
-            raise BlockError(
+            raise UnlistedBlocksError(
                 f"{self.label}: {len(open_modules)} modules are in blocks that its vector does not list ({blocks}); "
-                "--missing 1 keeps them at the term's weight, --missing 0 removes them"
+                "missing: 1 keeps them at the term's weight, missing: 0 removes them"
             )
 
     def _check_blocks(self) -> None:
@@ -140,7 +140,16 @@ def resolve_terms(
             adapter = opened[path]
             vector = _vector(spec.vector_text, presets, adapter)
             inline = spec.vector_text is not None and is_number(spec.vector_text.split(",")[0])
-            term = Term(adapter, spec.weight / len(files), vector, spec.te, spec.unet, label, missing, inline=inline)
+            term = Term(
+                adapter=adapter,
+                weight=spec.weight / len(files),
+                vector=vector,
+                te=spec.te,
+                unet=spec.unet,
+                label=label,
+                missing=missing,
+                inline=inline,
+            )
             term.check()
             terms.append(term)
     return terms

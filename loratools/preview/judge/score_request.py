@@ -1,4 +1,4 @@
-"""What a grid is scored by is looked at before anything is rendered: folders on this machine."""
+"""Checks, before anything is rendered, of the folders that a grid is to be scored by."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from loratools.preview.request.options import ScoreRequest
 
 
 def check_scores(request: ScoreRequest) -> None:
-    """Raise what scoring would find missing; no image and no weights are read.
+    """Raise unless every folder and model in the request can be used; no image and no weights are read.
 
     Raises:
         LoratoolsError: naming the folder.

@@ -15,9 +15,13 @@ _HELD = ("prompt", "negative", "seed", "size")  # kinds of axes
 
 @dataclass(frozen=True)
 class Value:
-    """One place on an axis: its label, a note under it, and what pointing at it tells.
+    """One value of an axis.
 
-    ``name`` is its own name where it is called otherwise, and empty where it is not: votes are kept under the name.
+    Args:
+        label: as it is shown.
+        note: small text under the label.
+        tip: the text shown while the pointer is over it.
+        name: the value's own name, under which votes are kept, where ``label`` is another one; else empty.
     """
 
     label: str
@@ -27,8 +31,8 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Axis:
-    """One way in which cells differ; what is ``held`` stays the same where two cells are compared, as a seed does."""
+class PageAxis:
+    """An axis of the page; ``held`` says that two cells shown for comparison have the same value on it, as of seeds."""
 
     name: str
     values: tuple[Value, ...]
@@ -37,7 +41,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture: ``at`` counts along every axis, ``base`` is the place of the base's picture for comparison.
+    """One picture: ``at`` is its index on every axis, ``base`` that of the base's picture that it is compared with.
 
     ``verdict`` is a pair of a level (``good``, ``under``, ``over`` or ``note``) and a short text.
     """
@@ -63,7 +67,7 @@ class View:
     about: tuple[str, ...]
     id: str
     size: tuple[int, int]
-    axes: tuple[Axis, ...]
+    axes: tuple[PageAxis, ...]
     shots: tuple[Shot, ...]
 
     def content(self, sources: Mapping[str, str]) -> dict[str, Any]:
@@ -91,7 +95,7 @@ def view_grid(grid: Grid) -> View:
     """The view of a grid: its axes as they stand, with the rows' notes and provenance where rows stand on one."""
     rows = {row.label: row for row in grid.rows}
     axes = tuple(
-        Axis(
+        PageAxis(
             axis.name,
             tuple(_value(grid, label, rows if axis.kind == "adapter" else {}) for label in axis.labels),
             axis.kind in _HELD,
@@ -123,14 +127,14 @@ def _shot(grid: Grid, picture: Picture) -> Shot:
     row, at, base = grid.rows[picture.row], grid.place(picture), grid.base_place(picture)
     judged = picture.weight != 0 and at != base and not grid.headed(row)
     return Shot(
-        at,
-        picture.file,
-        picture.key,
-        base,
-        _parameters(grid, picture),
-        badge,
-        row.verdict if judged else None,
-        grid.scores.get(picture.key, ()),
+        at=at,
+        file=picture.file,
+        key=picture.key,
+        base=base,
+        parameters=_parameters(grid, picture),
+        badge=badge,
+        verdict=row.verdict if judged else None,
+        scores=grid.scores.get(picture.key, ()),
     )
 
 

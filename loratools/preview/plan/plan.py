@@ -132,17 +132,17 @@ class PlannedPictures:
         for place, job in zip(self.places, shown, strict=True):
             file = job.file.path.relative_to(out).as_posix()
             yield Picture(
-                place.resolved.row,
-                place.resolved.weight,
-                prompts.index(place.resolved.prompt),
-                place.setting.seed,
-                file,
-                job.file.key,
-                place.at,
-                place.base,
-                place.settings if place.settings != common else None,
-                self.model if several else None,
-                place.embeddings,
+                row=place.resolved.row,
+                weight=place.resolved.weight,
+                prompt=prompts.index(place.resolved.prompt),
+                seed=place.setting.seed,
+                file=file,
+                key=job.file.key,
+                at=place.at,
+                base=place.base,
+                settings=place.settings if place.settings != common else None,
+                model=self.model if several else None,
+                embeddings=place.embeddings,
             )
 
     def _job(self, place: PlannedPicture, stack: Stack, info: RowInfo, path: Path, key: str) -> Job:
@@ -183,13 +183,13 @@ def settings_on(base: Base, setting: CellSetting) -> SamplingSettings:
     """
     own = base.defaults
     settings = SamplingSettings(
-        own.steps if setting.steps is None else setting.steps,
-        own.cfg if setting.cfg is None else setting.cfg,
-        setting.sampler or own.sampler,
-        setting.size or base.resolution,
-        setting.negative,
-        setting.clip_skip,
-        setting.noise,
+        steps=own.steps if setting.steps is None else setting.steps,
+        cfg=own.cfg if setting.cfg is None else setting.cfg,
+        sampler=setting.sampler or own.sampler,
+        size=setting.size or base.resolution,
+        negative=setting.negative,
+        clip_skip=setting.clip_skip,
+        noise=setting.noise,
     )
     check_size(settings.size, base.vae_scale_factor)
     return settings

@@ -19,7 +19,7 @@ from loratools.preview.request.placeholders import hint
 from loratools.preview.request.prompt_loras import merge_string
 from loratools.preview.request.row_text import TermNames, check_edits
 from loratools.preview.request.rows import GridRow
-from loratools.preview.request.setting import CellSetting, Edit
+from loratools.preview.request.setting import CellSetting, RowEdit
 
 Resolve = Callable[[str], Sequence[Term]]  # a merge string -> its terms, their files opened
 
@@ -86,14 +86,14 @@ class RowResolver:
         ]
         return tuple(self._infos)
 
-    def _place(self, row: GridRow | None, edits: tuple[Edit, ...], tags: tuple[str, ...], weight: float) -> int:
+    def _place(self, row: GridRow | None, edits: tuple[RowEdit, ...], tags: tuple[str, ...], weight: float) -> int:
         key = (id(row) if weight else None, edits, tags, weight)  # at 0 the tags alone stand there, beside any row
         if key not in self._index:
             self._index[key] = len(self.rows)
             self.rows.append(self._make(row, edits, tags, weight))
         return self._index[key]
 
-    def _make(self, row: GridRow | None, edits: tuple[Edit, ...], tags: tuple[str, ...], weight: float) -> GridRow:
+    def _make(self, row: GridRow | None, edits: tuple[RowEdit, ...], tags: tuple[str, ...], weight: float) -> GridRow:
         named = self._open(tags)
         if row is None:
             changed = GridRow.of_terms(named, " ".join(tags)) if named else GridRow("base", {})
@@ -123,7 +123,7 @@ class RowResolver:
             raise PromptError(f"{' '.join(tags)} in a prompt: {error}{hint(' '.join(tags))}") from error
 
 
-def edited(row: GridRow, edits: Sequence[Edit], presets: Presets) -> GridRow:
+def edited(row: GridRow, edits: Sequence[RowEdit], presets: Presets) -> GridRow:
     """``row`` with every edit over it; its label says them.
 
     Raises:
@@ -160,7 +160,7 @@ def _strength(row: GridRow) -> float | None:
     return row.terms[0].weight * row.terms[0].unet
 
 
-def _edit(term: Term, edit: Edit, names: TermNames, presets: Presets) -> Term:
+def _edit(term: Term, edit: RowEdit, names: TermNames, presets: Presets) -> Term:
     """``term`` with one edit, if it is meant; a weight is shared among the epochs of an average."""
     if edit.term and edit.term not in names.names:
         return term

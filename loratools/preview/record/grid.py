@@ -15,11 +15,16 @@ _MOST_ASIDE = 6
 
 @dataclass(frozen=True)
 class RowInfo:
-    """A row as ``grid.json`` keeps it; ``note`` is free text under its label, such as scores.
+    """A row as ``grid.json`` keeps it.
 
-    ``verdict`` is what the 0.9 test says: a level (``good``, ``under``, ``over``, ``note``) and a line of text. It is
-    made over all rows that are ``of`` the same (empty: the label's own), each at its pictures' weights ``times`` this;
-    with None no number says how strong the row is, and there is no verdict.
+    The 0.9 test judges a LoRA over all the rows that show it, since tags in prompts make a row for each weight.
+
+    Args:
+        note: free text under the label, such as scores.
+        verdict: what the 0.9 test says: a level (``good``, ``under``, ``over``, ``note``) and a line of text.
+        of: what the test calls the LoRA: rows of one name are judged together; empty for the row's own label.
+        times: what the weight of a picture is multiplied by to get the strength of the LoRA in it. None where one
+            number does not tell its strength; such a row is not judged.
     """
 
     label: str
@@ -33,12 +38,12 @@ class RowInfo:
 
     @property
     def tested(self) -> str:
-        """What the verdict is about."""
+        """The name under which the 0.9 test judges the row."""
         return self.of or self.label
 
     @property
     def under(self) -> str:
-        """All that stands under the label."""
+        """The note and the verdict, as they stand under the label."""
         return "\n".join(text for text in (self.note, self.verdict[1] if self.verdict else "") if text)
 
 

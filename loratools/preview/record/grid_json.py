@@ -57,7 +57,13 @@ class SettingsRecord:
         """The same, with the size as (height, width)."""
         width, height = self.size
         return SamplingSettings(
-            self.steps, self.cfg, self.sampler, (height, width), self.negative, self.clip_skip, self.noise
+            steps=self.steps,
+            cfg=self.cfg,
+            sampler=self.sampler,
+            size=(height, width),
+            negative=self.negative,
+            clip_skip=self.clip_skip,
+            noise=self.noise,
         )
 
 

@@ -100,18 +100,18 @@ class Distances:
         content_keys = [_BASE if stack is None or stack.key == ("", 0.0) else stack.keys_by_module for stack in stacks]
         self._weights = np.array([0.0 if stack is None else stack.weight for stack in stacks])
         self._module_costs = np.array([_TEXT if is_text(name) else 1.0 for name in _columns(content_keys)])
-        self._marks, places = np.unique(_table(content_keys), axis=0, return_inverse=True)
+        self._contents, places = np.unique(_table(content_keys), axis=0, return_inverse=True)
         self._places = places.reshape(-1)
         self._known: dict[int, tuple[Costs, Costs]] = {}
 
     @property
     def distinct(self) -> int:
         """How many contents have to be compared."""
-        return len(self._marks)
+        return len(self._contents)
 
     def from_base(self) -> Costs:
         """The costs (n,) of going from the base to each stack."""
-        costs: Costs = (self._marks != 0) * 2.0 @ self._module_costs
+        costs: Costs = (self._contents != 0) * 2.0 @ self._module_costs
         return costs[self._places]
 
     def from_stack(self, index: int) -> Costs:
@@ -121,10 +121,11 @@ class Distances:
         return costs
 
     def _from(self, place: int) -> tuple[Costs, Costs]:
-        """The costs of the modules whose content keys differ from those at ``place``, and of the others."""
+        """Costs (n,) of going from the stack at ``place``: of modules whose content changes, and of all others that
+        change if the weight does."""
         if place not in self._known:
-            here = self._marks[place]
-            differs, gone = self._marks != here, self._marks == 0
+            here = self._contents[place]
+            differs, gone = self._contents != here, self._contents == 0
             changed = differs * np.where(gone, 1.0, 2.0) @ self._module_costs
             self._known[place] = (changed, (~differs & ~gone) @ self._module_costs)
         return self._known[place]

@@ -163,7 +163,7 @@ def portions(groups: Sequence[StackBatch], rank: Rank) -> tuple[list[Sequence[St
 
 
 def _cut(groups: Sequence[StackBatch]) -> list[Sequence[StackBatch]]:
-    """Consecutive groups in portions of at least ``_LEAST`` pictures, the last one aside."""
+    """Consecutive groups in portions of at least ``_LEAST`` pictures; the last portion may have fewer."""
     made: list[list[StackBatch]] = []
     room = 0
     for group in groups:
@@ -186,6 +186,6 @@ def _files(portion: Sequence[StackBatch]) -> list[PictureFile]:
 
 
 def _name(portion: Sequence[StackBatch]) -> str:
-    """The same in every process: a hash of the pictures' keys."""
+    """The name of a portion's lock: a hash of its pictures' keys, so that all processes use the same one."""
     keys = "".join(job.file.key for group in portion for job in group.jobs)
     return hashlib.sha256(keys.encode()).hexdigest()[:24]

@@ -22,7 +22,7 @@ class Decoder:
     """Decodes as many latents at once as pays off and as memory allows.
 
     Args:
-        sliced: one by one.
+        sliced: decode pictures one by one.
         using: a context manager that has models on the device while they work.
         free: frees what memory can be spared.
         say: called with a line of text when memory makes it decode fewer at once.
@@ -64,7 +64,7 @@ class Decoder:
 
     @property
     def _wide(self) -> int:
-        """Latents that wait for each other; on a CPU a wider decoder gains nothing."""
+        """How many latents are collected before they are decoded; 1 on a CPU, where larger batches are no quicker."""
         return 1 if self._base.device.type == "cpu" else self.at_once
 
     def _pictures(self, latents: Tensor) -> Iterator[Tensor]:

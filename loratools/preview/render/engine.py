@@ -1,4 +1,4 @@
-"""Jobs -> pictures on disk: patched, encoded, denoised, decoded and written, each as seldom and as wide as it can be.
+"""Jobs -> pictures on disk: patched, encoded, denoised, decoded and written, in few steps and large batches.
 
 Pictures of one stack share batches; stacks follow each other so that the fewest weights are rewritten; prompts are
 encoded once for every state of the text encoders; latents are collected until a batch of them is decoded; files are
@@ -38,7 +38,9 @@ _WORTH_A_GRAPH = 8  # UNet calls of one shape; capturing one costs about three
 
 
 class Engine:
-    """Renders jobs on one base, which is W0 again after every call. Close it to free graphs and kept deltas.
+    """Renders jobs on one base, whose weights are the original ones (W0) again after every call.
+
+    Close it to free graphs and kept deltas.
 
     Args:
         encode: texts -> guides, under what is patched into the text encoders; by default all that the WebUI's syntax

@@ -71,7 +71,7 @@ def need(base: Base, batch: int, size: tuple[int, int], decoded: int, touched: i
 
 
 def available(device: torch.device) -> int | None:
-    """Bytes that torch could still take on ``device``; None where nothing tells (not a CUDA device)."""
+    """Bytes that torch could still take on ``device``; None where that is not known, as on devices other than CUDA."""
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)

@@ -141,7 +141,7 @@ def check_axes(asked: Sequence[Axis], labels: Sequence[str], prompts: Sequence[s
 
 
 def _with_base(axes: Sequence[Axis], prompts: Sequence[str]) -> list[Axis]:
-    """The base in front of the axis that adds to it most plainly: weights, rows, their blocks, then tags in prompts.
+    """Put the base alone in front of one axis: weights if there are any, else rows, their blocks, or tags in prompts.
 
     Where tags stand in a prompt that no axis changes, a further axis shows the pictures with and without them.
     """
@@ -163,7 +163,7 @@ def _with_base(axes: Sequence[Axis], prompts: Sequence[str]) -> list[Axis]:
 
 
 def _plainest(axes: Sequence[Axis], prompts: Sequence[str]) -> int | None:
-    """Which axis the base joins, if any adds something to it."""
+    """The index of the axis that the base is put in front of; None where no axis adds anything to the base."""
     for kind in _ADDING:
         for place, axis in enumerate(axes):
             text = kind in ("s/r", "prompt")

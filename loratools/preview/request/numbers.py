@@ -1,7 +1,7 @@
 """Numbers as people write them for a grid: ours (``0:1:0.25``), the WebUI's (``0-1 (+0.25)``, ``0-1 [5]``), and lists.
 
-Ends are included and never passed: the WebUI's own ``0-1 (+0.3)`` runs on to 1.2, here it ends at 0.9. Steps are taken
-in decimals, so ``0:1:0.1`` holds 0.3 and not 0.30000000000000004.
+The end of a range is included and never exceeded: the WebUI's own ``0-1 (+0.3)`` runs on to 1.2, here it ends at 0.9.
+Steps are taken in decimals, so ``0:1:0.1`` holds 0.3 and not 0.30000000000000004.
 """
 
 from __future__ import annotations

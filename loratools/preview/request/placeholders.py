@@ -22,10 +22,10 @@ _MARKED = re.compile(r"(?<![^\W_])(?:[A-Z]{2,}|num|strength)(?![^\W_])", re.ASCI
 def without_placeholders(
     axes: Sequence[Axis], prompts: Iterable[str], is_readable: Callable[[str], bool]
 ) -> list[Axis]:
-    """``axes``, where the first value of a Prompt S/R is not among the values if it only marks the others' place.
+    """``axes`` without the first values of Prompt S/R that are place-holders, which no picture is made of.
 
-    It does if it is a word in capitals inside a LoRA's tag that names no LoRA, or means no strength and no vector, as
-    long as the word stands there; and if it is a wildcard such as ``__colour__``.
+    A place-holder is a word in capitals inside a LoRA's tag that cannot be read with this word in it, as there is no
+    LoRA, strength or vector of that name; or a wildcard such as ``__colour__``.
 
     Args:
         prompts: in which the texts are replaced.

@@ -22,7 +22,7 @@ def build_arrangement(request: GridRequest, names: NameLookup) -> Arrangement:
     """Every axis in its place, its rows opened; see :func:`loratools.preview.request.arrange.arrange`.
 
     Raises:
-        LoratoolsError: for an axis that says what was said before, or a name that is nothing.
+        LoratoolsError: for an axis that varies what is fixed or varied already, or a name that no file or run has.
     """
     from loratools.blocks.webui_tag import has_tag
     from loratools.preview.request.arrange import MOST, arrange

@@ -42,7 +42,7 @@ class NameLookup:
         Files and runs of one name are told apart by their folders: ``a/last``, ``b/last``.
 
         Raises:
-            LoratoolsError: for a name that is nothing, or a vector that does not fit.
+            LoratoolsError: for a name that no file or run has, or a vector that does not fit.
         """
         texts = [self.of_files(text) for text in texts]
         rows = [self._bare(spec) if (spec := text.bare) is not None else [self._stack(text)] for text in texts]
@@ -126,7 +126,7 @@ class NameLookup:
 
 
 def _label_names(spec: TermSpec, label: str) -> frozenset[str]:
-    """What the one epoch that ``label`` names goes by."""
+    """The names by which axes may call the one epoch that ``label`` names."""
     return names_of(spec.ref, label[len(spec.ref) + 1 :]) if label.startswith(f"{spec.ref}@") else frozenset()
 
 

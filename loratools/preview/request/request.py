@@ -20,7 +20,7 @@ USUAL_WEIGHTS = "0:1:0.25"
 
 @dataclass(frozen=True)
 class SamplingRequest:
-    """How pictures are sampled where no axis says it; None is the base's own.
+    """How pictures are sampled where no axis says it; None takes the base's default.
 
     Args:
         negative: the negative prompt; None is an empty one.
@@ -57,7 +57,8 @@ class ModelRequest:
 
     Args:
         base: a name for :func:`loratools.base.load.load_base`; None where an axis names base models.
-        default: whether ``base`` only stands where no axis names base models, as a recipe's own does.
+        default: whether an axis of base models replaces ``base``, as it does a recipe's own; where it does not, a
+            request with both is an error.
         vae: decodes pictures in the place of the base's own.
         device, dtype: as for ``load_base``.
     """

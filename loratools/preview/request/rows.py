@@ -20,11 +20,16 @@ from loratools.preview.request.row_text import TermNames, names_of
 
 @dataclass(frozen=True)
 class GridRow:
-    """``label`` on the left, ``deltas`` in the model, ``provenance`` (how it was made, free text) in the pictures.
+    """What a row adds to the base, and what it is called.
 
-    ``loras`` are the files behind it, for the WebUI's tags and hashes, ``terms`` the sum that it is, for axes that
-    change it, and ``names`` how axes may name each of these; leave them empty for what never was a file. ``of`` and
-    ``times`` are as in :class:`.grid.RowInfo`.
+    Args:
+        label: on the left of the sheet.
+        deltas: module -> difference, as it is patched.
+        provenance: how it was made, free text; it is written into the pictures.
+        loras: the files in it, for the WebUI's tags and hashes; empty where it was made of no file.
+        terms: the weighted files that it is the sum of, which axes change; empty where it was made of no file.
+        names: for each of ``terms`` the names that axes may use for it.
+        of, times: as in :class:`.grid.RowInfo`.
     """
 
     label: str

@@ -16,7 +16,7 @@ from loratools.preview.request.rows import GridRow
 
 
 @dataclass(frozen=True)
-class Edit:
+class RowEdit:
     """A change of a row: its ``what`` (``weight``, ``vector``, ``block``, ``te``, ``unet``) becomes ``value``.
 
     ``term`` names the one LoRA of the stack that is meant (empty: all), ``block`` the block or group of blocks.
@@ -36,10 +36,13 @@ class Edit:
 
 @dataclass(frozen=True)
 class CellSetting:
-    """A picture before its LoRAs are opened; None stands for the base's own. ``size`` is (height, width) in pixels.
+    """What is asked of one picture, its LoRAs not opened yet; None takes the base's default.
 
-    ``base`` is the name of a base model where a grid has several; ``row`` is what is added, ``weight`` times; with a
-    ``weight`` of 0 it is the base alone.
+    Args:
+        row: what is added to the base, times ``weight``; nothing is where ``weight`` is 0.
+        edits: changes of ``row`` that axes ask for.
+        size: (height, width) in pixels.
+        base: the name of a base model where a grid has several.
     """
 
     prompt: str
@@ -47,7 +50,7 @@ class CellSetting:
     negative: str = ""
     row: GridRow | None = None
     weight: float = 1.0
-    edits: tuple[Edit, ...] = ()
+    edits: tuple[RowEdit, ...] = ()
     steps: int | None = None
     cfg: float | None = None
     sampler: str | None = None
@@ -95,7 +98,7 @@ def _with(setting: CellSetting, axis: Axis, value: Value) -> CellSetting:
         case "weight" if not axis.term:
             return replace(setting, weight=setting.weight * cast(float, value))
         case "weight" | "vector" | "block" | "te" | "unet":
-            edit = Edit(axis.kind, cast("float | str", value), axis.term, axis.block)
+            edit = RowEdit(axis.kind, cast("float | str", value), axis.term, axis.block)
             return replace(setting, edits=(*setting.edits, edit))
         case "s/r":
             texts = replace_all(axis.search, str(value), setting.prompt, setting.negative, axis.slot)

@@ -157,7 +157,13 @@ def _result(out: Path, own_recipe: Path, planner: Planner, ran: list[StepResult]
         files["page"] = str(done.planned.out / "grid.html")
     files["report"] = str(report_paths(planner)[1])
     return DemoResult(
-        out, own_recipe, tuple(ran), scores, files, _next_commands(out, own_recipe, planner, ran), seconds
+        out=out,
+        recipe=own_recipe,
+        ran=tuple(ran),
+        scores=scores,
+        files=files,
+        next=_next_commands(out, own_recipe, planner, ran),
+        seconds=seconds,
     )
 
 

@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from loratools.blocks.presets import load_presets
-from loratools.blocks.symptoms import ROLES, Step, Symptom, Together, find_symptom, together
+from loratools.blocks.symptoms import ROLES, CombinedSteps, Symptom, SymptomStep, combine_steps, find_symptom
 from loratools.blocks.vector import Presets
 from loratools.errors import LoratoolsError, RecipeError
 from loratools.files import locked, write_bytes
@@ -95,7 +95,7 @@ def _plan(
     notes += [
         f"the merge has no term for {role}, so only the other vector moves" for role in roles if role not in vectors
     ]
-    plan = together([(symptom, step) for symptom, (_, step) in zip(chosen, steps, strict=True)])
+    plan = combine_steps([(symptom, step) for symptom, (_, step) in zip(chosen, steps, strict=True)])
     numbers = [*_vector_changes(plan, size, document, vectors), *_weight_changes(plan, document, merged)]
     changes = tuple(change for change, _ in numbers)
     if not changes:
@@ -104,14 +104,22 @@ def _plan(
     text, back = apply(text, [replacement for _, replacement in numbers])
     file.parsed(text)  # an edit that breaks the recipe is a bug, and must not reach the file
     made = tuple(AppliedStep(one.name, index + 1, step.say) for one, (index, step) in zip(chosen, steps, strict=True))
-    edit = Edit(merged.step, made, str(size), file.digest, file.digest_of(text), (*passes, tuple(back)), changes)
+    edit = Edit(
+        merge=merged.step,
+        made=made,
+        size=str(size),
+        before=file.digest,
+        after=file.digest_of(text),
+        passes=(*passes, tuple(back)),
+        changes=changes,
+    )
     notes += [*plan.notes, *_against(changes, log)]
     return edit, EditResult(file.path, made, changes, plan.conflicts, tuple(notes), file.text, text)
 
 
 def _choose(
     file: RecipeFile, log: Sequence[Edit], chosen: Sequence[Symptom], merge: str | None
-) -> list[tuple[int, Step]]:
+) -> list[tuple[int, SymptomStep]]:
     """Each symptom's next step, judged on a text in which every vector that can be edited is ready for it."""
     text, _, _ = _prepare(file, merge, tuple(ROLES), strict=False)
     recipe, document = file.parsed(text)
@@ -171,7 +179,7 @@ def _check_apart(vectors: Mapping[str, Located], document: Document) -> None:
 
 def _next(
     symptom: Symptom, log: Sequence[Edit], document: Document, vectors: Mapping[str, Located | None], merged: MergeText
-) -> tuple[int, Step]:
+) -> tuple[int, SymptomStep]:
     """The symptom's next step that changes anything, and its index; a step without effect is passed over."""
     for index in range(_times(symptom, log), max(len(symptom.steps), _times(symptom, log) + 1)):
         step = symptom.step_at(index)
@@ -183,7 +191,9 @@ def _next(
     )
 
 
-def _moves_anything(step: Step, document: Document, vectors: Mapping[str, Located | None], merged: MergeText) -> bool:
+def _moves_anything(
+    step: SymptomStep, document: Document, vectors: Mapping[str, Located | None], merged: MergeText
+) -> bool:
     """Whether the step has a number to move. A vector that cannot be read counts, so that its error is reported."""
     if step.strength is not None:
         return True
@@ -202,7 +212,7 @@ def _times(symptom: Symptom, log: Sequence[Edit]) -> int:
 
 
 def _vector_changes(
-    plan: Together, size: Decimal, document: Document, vectors: Mapping[str, Located]
+    plan: CombinedSteps, size: Decimal, document: Document, vectors: Mapping[str, Located]
 ) -> Iterator[tuple[Change, Replacement]]:
     """The numbers of vectors that change."""
     for (role, block), by in plan.moves.items():
@@ -220,7 +230,7 @@ def _vector_changes(
             yield Change(role, target.label, block, document.text[slice(*span)], after), Replacement(*span, after)
 
 
-def _weight_changes(plan: Together, document: Document, merged: MergeText) -> Iterator[tuple[Change, Replacement]]:
+def _weight_changes(plan: CombinedSteps, document: Document, merged: MergeText) -> Iterator[tuple[Change, Replacement]]:
     """Every weight of the merge, where its strength changes; a term without a weight has the weight 1."""
     if plan.strength == 1:
         return

@@ -123,13 +123,13 @@ def load_log(recipe: Path, digest: str) -> list[Edit]:
 
 def _edit(item: dict[str, Any]) -> Edit:
     return Edit(
-        item["merge"],
-        tuple(AppliedStep(**one) for one in item["made"]),
-        item["size"],
-        item["before"],
-        item["after"],
-        tuple(tuple(Replacement(**one) for one in part) for part in item["passes"]),
-        tuple(Change(**one) for one in item["changes"]),
+        merge=item["merge"],
+        made=tuple(AppliedStep(**one) for one in item["made"]),
+        size=item["size"],
+        before=item["before"],
+        after=item["after"],
+        passes=tuple(tuple(Replacement(**one) for one in part) for part in item["passes"]),
+        changes=tuple(Change(**one) for one in item["changes"]),
     )
 
 

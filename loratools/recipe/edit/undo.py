@@ -92,4 +92,6 @@ def _span(change: Change, vectors: Mapping[str, Located], merged: MergeText) -> 
 def _undone(file: RecipeFile, edit: Edit, changes: Sequence[Change], notes: Sequence[str], text: str) -> EditResult:
     reverse = tuple(replace(change, before=change.after, after=change.before) for change in changes)
     made = tuple(replace(one, say=f"undone: {one.say}") for one in edit.made)
-    return EditResult(file.path, made, reverse, (), tuple(notes), file.text, text)
+    return EditResult(
+        recipe=file.path, made=made, changes=reverse, conflicts=(), notes=tuple(notes), old=file.text, text=text
+    )

@@ -24,7 +24,7 @@ class Sharing(Protocol):
     """A context that a step enters around the part of it in which the launch's other processes take part."""
 
     def __call__(self, *, resumes: bool) -> contextlib.AbstractContextManager[Shared]:
-        """``resumes``: unfinished work is there, from which all processes go on."""
+        """Enter the shared part of the step; ``resumes`` says that all processes go on from unfinished work."""
 
 
 def alone(*, resumes: bool) -> contextlib.AbstractContextManager[Shared]:

@@ -68,8 +68,8 @@ def read_terms(text: str, request: StepRequest, presets: Presets, *place: str | 
         text: the merge string, which stands at ``place`` in the step's options.
         presets: the named block vectors that it may use.
     Raises:
-        RecipeError: at ``place``, for text that is no merge string, a name that is nothing, an epoch that the run will
-            not have, or a block vector that is none.
+        RecipeError: at ``place``, for text that is no merge string, a name of no step, file or run, an epoch that the
+            run will not have, or a block vector that is none.
     """
     from loratools.blocks.parse import parse_vector
     from loratools.ops.merging.merge_string import parse_merge_string
@@ -152,12 +152,14 @@ def check_families(
 
 def check_base(terms: Terms, request: StepRequest, *place: str | int) -> None:
     """Raise RecipeError if a LoRA is of another model family than the recipe's base, which it is meant to change."""
-    base = Target(f"the base {request.paths.base}", request.paths.base_family, "name a base of its family at `base:`")
+    base = TargetModel(
+        f"the base {request.paths.base}", request.paths.base_family, "name a base of its family at `base:`"
+    )
     check_target(terms, base, request, *place)
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetModel:
     """A model that LoRAs are meant to change: what messages call it, its family if it is known, and what to do where a
     LoRA is of another."""
 
@@ -166,21 +168,12 @@ class Target:
     remedy: str
 
 
-def check_target(terms: Terms, target: Target, request: StepRequest, *place: str | int) -> None:
+def check_target(terms: Terms, target: TargetModel, request: StepRequest, *place: str | int) -> None:
     """Raise RecipeError if a LoRA is of another model family than the ``target`` that it is meant to change."""
     for spec, own in zip(terms.specs, terms.families, strict=True):
         if own and target.family and own != target.family:
             message = f"'{spec.ref}' is a LoRA for {own} and {target.label} is {target.family}; {target.remedy}"
             raise request.error(*place, message=message)
-
-
-def model_family(path: Path) -> str | None:
-    """The family of a model on disk, or None where it is not there yet, or is of none that is known."""
-    from loratools.adapter.files.checkpoint import open_checkpoint
-
-    with contextlib.suppress(LoratoolsError):
-        return open_checkpoint(path).family
-    return None
 
 
 def vector_values(text: str, presets: Presets) -> list[list[Any]]:

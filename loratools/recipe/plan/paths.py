@@ -64,10 +64,8 @@ class RecipePaths:
     @cached_property
     def base_family(self) -> str | None:
         """The base's model family, or None where its files are not here to be read (a hub id) or are of none."""
-        from loratools.adapter.files.checkpoint import open_checkpoint
-
         with contextlib.suppress(LoratoolsError):
-            return open_checkpoint(self.base_path()).family
+            return model_family(self.base_path())
         return None
 
     @cached_property
@@ -129,6 +127,15 @@ class RecipePaths:
         if text == "pocket":
             return text
         return str(find_beside(text, (Path(), *self.folders) if given else self.folders) or text)
+
+
+def model_family(path: Path) -> str | None:
+    """The family of a model on disk, or None where it is not there yet, or is of none that is known."""
+    from loratools.adapter.files.checkpoint import open_checkpoint
+
+    with contextlib.suppress(LoratoolsError):
+        return open_checkpoint(path).family
+    return None
 
 
 def digest_of(path: Path) -> str:

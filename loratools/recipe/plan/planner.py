@@ -112,7 +112,16 @@ class Planner:
         draft = resolve(StepRequest(name, self))
         key = key_of(kind.name, kind.revision, draft)
         lineage = self._lineage(name, draft, key) if kind.makes_lora and not draft.copies else None
-        return Planned(name, kind.name, draft, self.out(name), key, kind.revision, self.owner(name), lineage)
+        return Planned(
+            name=name,
+            kind=kind.name,
+            draft=draft,
+            out=self.out(name),
+            key=key,
+            revision=kind.revision,
+            owner=self.owner(name),
+            lineage=lineage,
+        )
 
     def _lineage(self, name: str, draft: Draft, key: str) -> Lineage:
         """The step, those before it, and the digests of all that they read."""

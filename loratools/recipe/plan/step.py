@@ -38,7 +38,7 @@ class StepInput:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step says of its result: a line for people, and facts as JSON values."""
+    """A step's report of its result: a line for people, and facts as JSON values."""
 
     summary: str
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -57,7 +57,8 @@ class Draft:
         make: runs the step.
         epochs: how many epochs it trains, if it is a run; ``kept_epochs`` are those whose files stay, and
             ``pruned_by`` the settings that remove the others.
-        in_place: the step keeps what is there of its own, from any key (a grid's pictures have keys of their own).
+        in_place: whether the folder is kept when the step's key changes, because the step itself finds out which of its
+            files still hold, as a grid does by its pictures' keys; else an old result moves to the cache.
         check: called before any step runs; raises what only the run's context can show.
         family: of the LoRA that it makes, where that is known beforehand.
         units: how much there is to do, in units of its kind: images shown, pictures, bytes.
@@ -97,7 +98,7 @@ class Planned:
 
     @property
     def identity(self) -> str:
-        """The key of the exact bytes, titles and owner included, that it makes: what a cache may share."""
+        """The cache's key: hash of ``key`` and of all that changes only the bytes of the header (title, owner)."""
         owner = "" if self.step_kind.makes == "run" else self.owner  # a run's files hold only its own name
         return hashlib.sha256(f"{self.key} {owner} {self.out.name}".encode()).hexdigest()
 

@@ -152,7 +152,15 @@ def _finished(folder: RunFolder, known: Mapping[str, Any]) -> RunResult | None:
         if read(path).digest != known["files"][path.name]:
             return None
     return RunResult(
-        folder.name, paths, folder.log, folder.state, list(known["losses"]), int(known["steps"]), 0.0, None, True
+        name=folder.name,
+        epochs=paths,
+        log=folder.log,
+        state=folder.state,
+        losses=list(known["losses"]),
+        steps=int(known["steps"]),
+        seconds=0.0,
+        dry_run=None,
+        cached=True,
     )
 
 

@@ -11,14 +11,14 @@ from loratools.train.callbacks.callback import Callback, RunView
 from loratools.train.callbacks.logging import LogCallback
 from loratools.train.callbacks.loss_by_image import LossByImage
 from loratools.train.callbacks.progress import Progress
-from loratools.train.callbacks.sample_prompts import Sample
+from loratools.train.callbacks.sample_prompts import SampleRequest
 from loratools.train.callbacks.samples import SampleCallback
 from loratools.train.callbacks.tensorboard import NoTensorBoard, TensorBoard, TensorBoardCallback
 from loratools.train.callbacks.validation import ValidationCallback, validates
 
 
 def make_callbacks(
-    run: RunView, bar: Progress, board: TensorBoard | NoTensorBoard, samples: Sequence[Sample], steps: int
+    run: RunView, bar: Progress, board: TensorBoard | NoTensorBoard, samples: Sequence[SampleRequest], steps: int
 ) -> list[Callback]:
     """What every run has, and what its config asks for, in the order in which the loop calls them.
 

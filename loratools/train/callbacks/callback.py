@@ -27,8 +27,8 @@ class RunView:
 
     ``saved_weights`` is a context: inside it the network holds what a file of this moment would hold (the average of a
     run with ``ema``, the x of schedule-free optimisers) and drops nothing; afterwards it is as it was, bit for bit.
-    ``scaled_weights`` is one too: inside it the network's difference counts so many times in the text encoders, and in
-    the UNet.
+    ``scaled_weights`` is one too: inside it the network's difference is multiplied by one factor in the text encoders
+    and by another in the UNet.
     """
 
     config: TrainConfig

@@ -26,10 +26,14 @@ from loratools.errors import BlockError, GridError, PromptError, did_you_mean
 from loratools.train.config.config import TrainConfig
 
 
+class _OutOfRange(ValueError):
+    """A number that an option does not take; the message is half a sentence, such as "it must be 1 or more"."""
+
+
 def _count(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise ValueError("it must be 1 or more")
+        raise _OutOfRange("it must be 1 or more")
     return value
 
 
@@ -37,7 +41,7 @@ def _seed(text: str) -> int | None:
     """None below 0, which stands for no seed."""
     value = int(text)
     if value >= 2**63:
-        raise ValueError("it must be below 2 to the power of 63")
+        raise _OutOfRange("it must be below 2 to the power of 63")
     return value if value >= 0 else None
 
 
@@ -67,21 +71,21 @@ _OPTION = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
 
 @dataclass(frozen=True)
 class Strength:
-    """How often the difference of the LoRA in training counts, in the text encoders and in the UNet."""
+    """Factors for the difference of the LoRA in training: one for the text encoders, one for the UNet."""
 
     te: float = 1.0
     unet: float = 1.0
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleRequest:
     """A picture that a run draws of itself: its prompt holds no tags, what they say is ``strength``."""
 
     request: PictureRequest
     strength: Strength = Strength()
 
 
-def read_sample_prompts(config: TrainConfig, base: Base, notes: list[str]) -> list[Sample]:
+def read_sample_prompts(config: TrainConfig, base: Base, notes: list[str]) -> list[SampleRequest]:
     """Every picture of the config's ``sample_prompts``; what a line does not say is the base's own.
 
     Without ``--d`` a line has the run's seed, so that all its pictures begin at the same noise. As in sd-scripts, sides
@@ -218,12 +222,13 @@ def _tables(path: Path, tables: Any, notes: list[str]) -> Iterator[tuple[str, di
 def _value(name: str, text: str, read: _Read, place: str) -> Any:
     try:
         return read(text)
+    except _OutOfRange as error:
+        raise PromptError(f"{place}: {name} is '{text}'; {error}") from error
     except ValueError as error:
-        reason = str(error) if str(error).startswith("it must") else "it must be a number"
-        raise PromptError(f"{place}: {name} is '{text}'; {reason}") from error
+        raise PromptError(f"{place}: {name} is '{text}'; it must be a number") from error
 
 
-def _resolved(where: str, given: Mapping[str, Any], config: TrainConfig, base: Base, notes: list[str]) -> Sample:
+def _resolved(where: str, given: Mapping[str, Any], config: TrainConfig, base: Base, notes: list[str]) -> SampleRequest:
     _check_negative(where, given.get("negative_prompt", ""))
     prompt, strength = _live(where, given["prompt"], config.name)
     height, width = base.resolution
@@ -244,7 +249,7 @@ def _resolved(where: str, given: Mapping[str, Any], config: TrainConfig, base: B
         sampler=sampler,
         clip_skip=config.clip_skip,
     )
-    return Sample(request, strength)
+    return SampleRequest(request, strength)
 
 
 def _rounded(where: str, size: tuple[int, int], notes: list[str]) -> tuple[int, int]:

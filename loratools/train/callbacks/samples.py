@@ -18,7 +18,7 @@ from loratools.base.model import Base
 from loratools.errors import TrainingError
 from loratools.train.callbacks.callback import Callback, RunView, due
 from loratools.train.callbacks.progress import Progress
-from loratools.train.callbacks.sample_prompts import Sample
+from loratools.train.callbacks.sample_prompts import SampleRequest
 from loratools.train.callbacks.sample_sheet import draw_sheet
 from loratools.train.callbacks.tensorboard import NoTensorBoard, TensorBoard
 from loratools.train.callbacks.validation import eagerly
@@ -36,7 +36,7 @@ class SampleCallback(Callback):
     name = "samples"
 
     def __init__(
-        self, run: RunView, samples: Sequence[Sample], board: TensorBoard | NoTensorBoard, bar: Progress
+        self, run: RunView, samples: Sequence[SampleRequest], board: TensorBoard | NoTensorBoard, bar: Progress
     ) -> None:
         self._run, self._samples, self._board, self._bar = run, samples, board, bar
 
@@ -110,7 +110,7 @@ class SampleCallback(Callback):
         path = folder.epoch(position.epoch) if position.into == 0 else folder.step(position.step)
         return LoraUse(path.stem, open_adapter(path).digest) if position.step and path.is_file() else None
 
-    def _info(self, sample: Sample, position: Position, lora: LoraUse | None) -> PictureInfo:
+    def _info(self, sample: SampleRequest, position: Position, lora: LoraUse | None) -> PictureInfo:
         base, request, strength = self._run.base, sample.request, sample.strength
         seen = [lora] if lora is not None and (strength.te or strength.unet) else []
         return PictureInfo(

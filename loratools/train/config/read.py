@@ -215,9 +215,7 @@ class _Origin:
 
     def beside(self) -> str:
         """The files beside which something was looked for too, in words."""
-        here = Path.cwd()
-        names = [Path(document.source) for document in self.documents if Path(document.source).parent.resolve() != here]
-        return "".join(f" and beside {name}" for name in names)
+        return "".join(f" and beside {document.source}" for document in self.documents)
 
     def nearest(self, place: Place) -> Place:
         """As much of a place as the file has, where its keys are ours: a list of one folder may be written as text."""

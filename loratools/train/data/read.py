@@ -67,14 +67,14 @@ def read_dataset(config: TrainConfig, resolution: Size) -> Dataset:
     for number in range(len(parts)):
         _check_regularisation([item for item in items if folders[item.folder].part == number], folders, notes)
     return Dataset(
-        tuple(items),
-        tuple(folders),
-        parts,
-        _digest(items, folders, config),
-        tuple(notes),
-        latent_folder(config),
-        config.prior_loss_weight,
-        config.epochs,
+        items=tuple(items),
+        folders=tuple(folders),
+        parts=parts,
+        digest=_digest(items, folders, config),
+        notes=tuple(notes),
+        cache_dir=latent_folder(config),
+        prior_loss_weight=config.prior_loss_weight,
+        epochs=config.epochs,
     )
 
 

@@ -10,6 +10,7 @@ from loratools.base.model import Base
 from loratools.dtypes import item_size
 from loratools.train.callbacks.validation import validation_notes
 from loratools.train.config.config import TrainConfig
+from loratools.train.config.network import MOST_RANK
 from loratools.train.data.dataset import Dataset
 from loratools.train.dry_run import estimate
 from loratools.train.dry_run.advice import advice, low_disk, outlasting
@@ -201,10 +202,11 @@ def _learning(config: TrainConfig) -> str:
     unet, text = config.learned_rates()
     rates = f"rates {unet:g} (UNet) and {text:g} (text encoder)" if text else f"rate {unet:g} (UNet alone)"
     warm = f" after a warm-up of {config.lr_warmup:g}" if config.lr_warmup else ""
-    return (
-        f"learning: dim {config.dim}, alpha {config.network_alpha:g}, {rates}, {config.optimizer}, "
-        f"{config.lr_scheduler}{warm}"
-    )
+    kind = {"loha": "LoHa of ", "lokr": "LoKr of "}.get(config.network_type, "")
+    size = f"dim {config.dim}, alpha {config.network_alpha:g}"
+    if config.dim > MOST_RANK:  # of a LoKr
+        size = f"whole matrices (dim {config.dim})"
+    return f"learning: {kind}{size}, {rates}, {config.optimizer}, {config.lr_scheduler}{warm}"
 
 
 def _positions(width: int, height: int) -> int:

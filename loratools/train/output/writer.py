@@ -19,7 +19,7 @@ from loratools.train.output.state import Position, State, error_text, save_state
 
 
 @dataclass(frozen=True)
-class Writer:
+class RunWriter:
     """Writes one run's files, of the weights that are to be saved: the average, where there is one.
 
     Attributes:

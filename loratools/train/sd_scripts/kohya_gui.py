@@ -44,7 +44,7 @@ _OF_LYCORIS = (*_CONV, *_DROPOUTS, "rank_dropout_scale", "use_tucker", "train_no
 _LOHA = (*_OF_LYCORIS, "bypass_mode", "dora_wd", "use_scalar")
 _LOKR = (*_LOHA, "factor", "use_cp", "decompose_both")
 # LoRA_type -> the network's module, LyCORIS' name of the algorithm, and the fields that are its arguments
-_TYPES: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
+LORA_TYPES: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
     "Standard": ("networks.lora", None, (*_BLOCKS, *_DROPOUTS)),
     "Kohya LoCon": ("networks.lora", None, (*_CONV, *_BLOCKS, *_DROPOUTS)),
     "LoCon": (LYCORIS, "locon", _LOHA),
@@ -168,11 +168,11 @@ def _rates(fields: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
 def _network(fields: Mapping[str, Any], document: Document) -> list[tuple[str, Any, str]]:
     """The module and its arguments, of the fields that the kind of LoRA has."""
     kind = str(fields.get("LoRA_type") or "Standard")  # the only one in the oldest files
-    if kind not in _TYPES:
-        known = ", ".join(_TYPES)
-        message = f"there is no LoRA_type '{kind}' here{did_you_mean(kind, _TYPES)}; known are {known}"
+    if kind not in LORA_TYPES:
+        known = ", ".join(LORA_TYPES)
+        message = f"there is no LoRA_type '{kind}' here{did_you_mean(kind, LORA_TYPES)}; known are {known}"
         raise document.error(("LoRA_type",), message, kind)
-    module, algorithm, names = _TYPES[kind]
+    module, algorithm, names = LORA_TYPES[kind]
     given = {name: fields[name] for name in (*names, *_LORAPLUS) if not _is_off(fields.get(name))}
     if algorithm is not None:
         given = {"algo": algorithm, "preset": fields.get("LyCORIS_preset") or "full", **given}

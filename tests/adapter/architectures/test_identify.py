@@ -217,6 +217,14 @@ def test_attention_by_diffusers_names_keeps_the_files_own_names() -> None:
         assert identify(shapes, {MODEL: UNCERTAIN}).family == "flux"  # written here, from names that settle it
 
 
+def test_text_encoders_alone_are_of_flux_1_or_sd3() -> None:
+    t5 = {"lora_te3_encoder_block_0_layer_0_SelfAttention_q": (4096, 4096)}
+    clip = {"lora_te1_text_model_encoder_layers_0_mlp_fc1": (3072, 768)}
+    for shapes in (t5, t5 | clip):
+        assert told(shapes).title == UNCERTAIN and told(shapes).family == "unknown"
+        assert told(shapes, "flux1").own_table and told(shapes, "sd3").family == "sd3"
+
+
 def test_qwen_image_blocks_beyond_flux_are_not_sd3() -> None:
     assert told(blocks("transformer_blocks", 30, DIFFUSERS)).family == "unknown"
     assert told(blocks("transformer_blocks", 30, DIFFUSERS, 1536)).family == "sd3"

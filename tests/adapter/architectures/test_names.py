@@ -3,9 +3,7 @@ from safetensors import safe_open
 
 from loratools.adapter.architectures.names import (
     FAMILIES,
-    canonical_name,
     family_of,
-    known_canonical,
     kohya_name,
     kohya_weights,
     lora_targets,
@@ -15,6 +13,12 @@ from loratools.adapter.architectures.names import (
 )
 from loratools.errors import FormatError
 from tests.loras import trained
+
+
+def whole_module(stem: str, family: str) -> str | None:
+    """The canonical name of the one module that a stem holds whole; else None."""
+    fused = resolve(stem, family)
+    return fused.names[0] if fused is not None and fused.split == "whole" else None
 
 
 @pytest.mark.parametrize(
@@ -89,26 +93,28 @@ def test_every_name_goes_to_kohya_and_back(family: str) -> None:
     ],
 )
 def test_names_that_other_tools_write(family: str, stem: str, canonical: str) -> None:
-    assert canonical_name(stem, family) == canonical
+    assert whole_module(stem, family) == canonical
     assert kohya_name(canonical, family) == stem
 
 
 def test_sdxl_reads_the_diffusers_spelling_too() -> None:
     assert (
-        canonical_name("lora_unet_down_blocks_1_attentions_0_proj_in", "sdxl")
+        whole_module("lora_unet_down_blocks_1_attentions_0_proj_in", "sdxl")
         == "unet.down_blocks.1.attentions.0.proj_in"
     )
 
 
 def test_text_encoders_of_any_depth_are_known() -> None:
-    assert known_canonical("text_encoder.text_model.encoder.layers.40.mlp.fc1", "sd1")
+    assert kohya_name("text_encoder.text_model.encoder.layers.40.mlp.fc1", "sd1") == (
+        "lora_te_text_model_encoder_layers_40_mlp_fc1"
+    )
     assert len([m for m in module_tree("sd1", 4) if m.text]) == 24
     live = [module.name for module in module_tree("sd1", 4)]
     assert len(lora_targets("sd1", live)) == 192 + 24
 
 
 def test_names_outside_the_tree_are_none_or_an_error() -> None:
-    assert canonical_name("lora_unet_down_blocks_3_attentions_0_proj_in", "sd1") is None
+    assert whole_module("lora_unet_down_blocks_3_attentions_0_proj_in", "sd1") is None
     with pytest.raises(FormatError, match="has no module"):
         kohya_name("unet.down_blocks.7.proj_in", "sd1")
     with pytest.raises(FormatError, match="did you mean 'sdxl'"):

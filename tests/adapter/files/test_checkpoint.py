@@ -12,7 +12,7 @@ from torch import Tensor
 from loratools.adapter.architectures.compvis import views_of
 from loratools.adapter.architectures.names import FAMILIES, module_tree
 from loratools.adapter.files.checkpoint import open_checkpoint
-from loratools.errors import BaseModelError, FileError, FormatError
+from loratools.errors import BaseModelError, FileError, FormatError, LoratoolsError
 from tests.base.compvis import write_single_file
 from tests.tiny import save_tiny_base
 
@@ -128,3 +128,18 @@ def test_what_is_no_base_is_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(kind, match=message):
             open_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<!DOCTYPE html><html><title>Sign in</title>", r"is a web page \('Sign in'\)"),
+        (b'{"message": "log in first"}', "is JSON, .*'log in first'"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "is a Git-LFS pointer"),
+    ],
+)
+@pytest.mark.parametrize("name", ["model.ckpt", "model.safetensors"])
+def test_what_is_no_model_is_called_what_it_is(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(LoratoolsError, match=message):
+        open_checkpoint(tmp_path / name)

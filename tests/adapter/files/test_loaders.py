@@ -150,7 +150,7 @@ def test_what_diffusers_saves_reads_as_it_applies(
     tmp_path: Path, family: str, patterns: Mapping[str, Mapping[str, int]]
 ) -> None:
     made, part = pipeline(family, TINY[family]), "transformer" if family == "flux" else "unet"
-    layers = {part: trained(getattr(made, part), r".*(attn|attn1)\.to_(q|k|v)", **patterns)}
+    layers = {part: trained(getattr(made, part), r".*((attn|attn1)\.to_(q|k|v)|resnets\.0\.conv1)", **patterns)}
     texts = [name for name in TINY[family] if name.startswith("text")]
     layers |= {name: trained(getattr(made, name), r".*\.(q_proj|fc1)") for name in texts}
     settings = {

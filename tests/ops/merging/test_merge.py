@@ -290,7 +290,7 @@ def test_failures_leave_the_output_untouched(pair: dict[str, Path], tmp_path: Pa
         merge_files(terms("A:1", A=bad), out, owner="mine")
     with pytest.raises(FileError, match="written by 'mine'"):
         merge_files(terms("A:1", **pair), out, owner="theirs")
-    for weight, message in (("1e30", "another --dtype"), ("1e60", "use smaller weights")):
+    for weight, message in (("1e30", "write another type, such as fp32"), ("1e60", "use smaller weights")):
         with pytest.raises(NonFiniteError, match=message):
             merge_files(terms(f"A:{weight}", **pair), out, owner="mine")
     assert out.read_bytes() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,6 +73,13 @@ def test_a_minus_a_is_zero_in_any_two_spellings(tmp_path: Path, one: str, other:
     assert all(combined[name].norm() < 1e-6 for name in combined) and len(combined) == len(paths)
     report = merge_files(terms(*files), tmp_path / "zero.safetensors", dtype=torch.float32)
     assert stems(report.path) == {spelled(one, path) for path in paths}  # one spelling: the first term's
+    differ = (
+        ["b.safetensors and a.safetensors spell .* a file of the result spells them as a.safetensors"]
+        if one != other
+        else []
+    )
+    assert len(report.warnings) == len(differ) == len(plan(terms(*files)).warnings)
+    assert all(re.search(pattern, text) for pattern, text in zip(differ, report.warnings, strict=True))
     assert all(block.modules == 4 for block in plan(terms(*files)).rows)
     assert verify(files[1], terms(files[0])).error < 1e-6
     both = analyze(*files).total
@@ -249,3 +257,9 @@ def test_a_base_that_has_a_module_twice_or_not_is_refused(tmp_path: Path) -> Non
         made = into_provenance(added.terms, tmp_path / f"{name}.safetensors", "t")
         with pytest.raises(BaseModelError, match=message):
             merge_into(added, tmp_path / f"{name}.safetensors", tmp_path / "o.safetensors", provenance=made)
+
+
+def test_a_suggested_vector_names_its_blocks(tmp_path: Path) -> None:
+    files = (save(tmp_path, name, prefix, layers(ATTENTION)) for name, prefix in (("a", "lora_unet_"), ("b", "")))
+    text = suggest(*files).text().splitlines()
+    assert text[-1] == "GP2 that removes the base's part and no more: layers.00=1,layers.01=1"

@@ -57,7 +57,7 @@ def test_a_file_of_that_name_wins_over_an_epoch(tmp_path: Path, monkeypatch: pyt
 def test_a_short_vector_on_a_locon_says_what_one_and_zero_do(tmp_path: Path) -> None:
     path = save(tmp_path / "locon.safetensors", lora_tensors(rank=1, conv=True))
     specs = parse_merge_string("x:2:GP1")
-    with pytest.raises(BlockError, match=r"22 modules .*IN03.*--missing 1 keeps them .* --missing 0 removes them"):
+    with pytest.raises(BlockError, match=r"22 modules .*IN03.*missing: 1 keeps them .* missing: 0 removes them"):
         resolve_terms(specs, lambda ref: path, presets=PRESETS)
     for missing, strength in ((1.0, 2.0), (0.0, 0.0)):
         (term,) = resolve_terms(specs, lambda ref: path, presets=PRESETS, missing=missing)

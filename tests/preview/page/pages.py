@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from loratools.base.infotext import LoraUse
-from loratools.preview.page.view import Axis, Shot, Value, View
+from loratools.preview.page.view import PageAxis, Shot, Value, View
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.record.grid import Grid, Picture, PictureScore, RowInfo
 
@@ -50,9 +50,9 @@ def page_grid(folder: Path, *, labels: tuple[str, ...] = ("ink@1", "ink@2"), pro
 def page_view(folder: Path) -> View:
     """Three axes, not all of whose places have a cell, with verdicts and scores; there is no base."""
     axes = (
-        Axis("cfg", tuple(Value(f"CFG {n}") for n in (4, 7))),
-        Axis("sampler", (Value("Euler a"), Value("DDIM", note="0.90"))),
-        Axis("steps", tuple(Value(str(n)) for n in (10, 20, 30))),
+        PageAxis("cfg", tuple(Value(f"CFG {n}") for n in (4, 7))),
+        PageAxis("sampler", (Value("Euler a"), Value("DDIM", note="0.90"))),
+        PageAxis("steps", tuple(Value(str(n)) for n in (10, 20, 30))),
     )
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     shots = []

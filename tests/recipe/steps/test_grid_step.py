@@ -21,7 +21,7 @@ from loratools.preview.plan.resolve import edited
 from loratools.preview.request.read_rows import NameLookup
 from loratools.preview.request.request import GridRequest
 from loratools.preview.request.row_text import RowText
-from loratools.preview.request.setting import Edit
+from loratools.preview.request.setting import RowEdit
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps
 from tests.recipe.conftest import save_lora
@@ -196,7 +196,7 @@ def test_the_weight_of_an_average_is_shared_among_its_epochs(folder: Path) -> No
     names = NameLookup(find_lora, lambda _: None, load_presets())
     (row,) = names.rows([RowText.parse("ink@1-2:1,a:0.5")])
     same, half, one = (
-        edited(row, [Edit("weight", value, term)], names.presets)
+        edited(row, [RowEdit("weight", value, term)], names.presets)
         for value, term in ((1.0, "ink"), (0.5, "ink@1-2"), (0.0, "ink@2"))
     )
     assert [term.weight for term in same.terms] == [term.weight for term in row.terms] == [0.5, 0.5, 0.5]

@@ -79,6 +79,14 @@ def test_several_lacks_are_told_once_each(config: Config, pictures: Pictures) ->
     assert machine.precision.device.type == "cpu" and machine.precision.compute.itemsize == 2
 
 
+def test_the_plan_says_which_kind_of_network_it_is(config: Config, pictures: Pictures) -> None:
+    images = pictures()
+    assert "learning: dim 4," in dry_run(config(images)).text()
+    assert "learning: LoKr of dim 4," in dry_run(config(images, network_type="lokr")).text()
+    whole = dry_run(config(images, network_type="lokr", dim=100_000)).text()
+    assert "learning: LoKr of whole matrices (dim 100000), rate" in whole
+
+
 def test_a_plan_is_the_runs_own(config: Config, pictures: Pictures) -> None:
     asked = config(pictures())
     assert train(asked, progress=False).dry_run == dry_run(asked)

@@ -9,7 +9,7 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.config.data import Subset
 from loratools.train.config.read import read_config
 from loratools.train.sd_scripts.dataset_toml import DATASET_KEYS, OFF, SUBSET_KEYS, VALID
-from loratools.train.sd_scripts.options import ACCEPTED, DEFAULTS, ONLY, OPTIONS, TOGETHER
+from loratools.train.sd_scripts.options import ACCEPTED, COMBINED, DEFAULTS, OPTIONS, RESTRICTED
 
 OPTIONS_FILE = """
 [model]
@@ -225,18 +225,18 @@ THEIR_KEYS = {
 
 
 def test_every_option_of_theirs_is_in_one_table() -> None:
-    tables = [set(OPTIONS), TOGETHER, ACCEPTED, set(ONLY)]
+    tables = [set(OPTIONS), COMBINED, ACCEPTED, set(RESTRICTED)]
     counts = {name: sum(name in table for table in tables) for name in THEIR_OPTIONS}
     assert len(counts) == 196 and {name for name, count in counts.items() if count != 1} == set()
     assert set().union(*tables) - set(THEIR_OPTIONS) == set()
 
 
-@pytest.mark.parametrize("name", ONLY)
+@pytest.mark.parametrize("name", RESTRICTED)
 def test_a_refused_option_says_what_to_use_instead_and_may_be_switched_off(tmp_path: Path, name: str) -> None:
     with pytest.raises(RecipeError, match=f"'{name} = wanted' is not supported: .*") as caught:
         _read(tmp_path, f'{name} = "wanted"\n' + _without(name))
     assert len(str(caught.value).partition("supported: ")[2]) > 10
-    for off in ("false", '""', *(f'"{value}"' for value in ONLY[name][0] if isinstance(value, str))):
+    for off in ("false", '""', *(f'"{value}"' for value in RESTRICTED[name][0] if isinstance(value, str))):
         assert _read(tmp_path, f"{name} = {off}\n" + _without(name)).epochs == 3
 
 

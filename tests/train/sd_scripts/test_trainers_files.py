@@ -13,6 +13,9 @@ from loratools.errors import RecipeError
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import read_config
 from loratools.train.sd_scripts.config_file import read_sd_scripts
+from loratools.train.sd_scripts.kohya_gui import LORA_TYPES
+from loratools.train.sd_scripts.lycoris_args import MODULE as LYCORIS
+from loratools.train.sd_scripts.options import GUI_ALIASES, GUI_LYCORIS
 from loratools.train.sd_scripts.trainer_file import pair_files
 
 # as kohya_ss' LoRA tab saves one, with fields of other families at their defaults and numbers as texts
@@ -138,6 +141,14 @@ def test_a_mistake_in_json_is_shown_in_its_line(tmp_path: Path) -> None:
     assert "full_bf16" in error.value.excerpt
     with pytest.raises(RecipeError, match=r"o\.json: not JSON: "):
         read(tmp_path, '{"LoRA_type": ', "o.json")
+
+
+def test_the_manual_names_the_types_that_are_read() -> None:
+    manual_text = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    read_here = [name for name, (module, algorithm, _) in LORA_TYPES.items() if "/" in name or " " in name or name[0] == "S"
+                 if module in ("networks.lora", LYCORIS) and algorithm in (None, "locon", "loha", "lokr")]  # fmt: skip
+    assert f"`LoRA_type` ({', '.join(read_here)})" in manual_text
+    assert all(f"`{name}`" in manual_text for name in (*GUI_ALIASES, *list(GUI_LYCORIS)[:5]))
 
 
 EASY = r"""

@@ -29,7 +29,7 @@ class Convert(Short):
     allow_unknown: bool = Field(False, description="carry keys that no table knows through untouched")
 
 
-KIND = StepKind("convert", Convert, "lora")
+KIND = StepKind("convert", Convert, "lora", revision=2)
 
 
 def draft(request: StepRequest) -> Draft:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from loratools.errors import LoratoolsError
 from loratools.recipe.plan.context import RunContext
-from loratools.recipe.plan.lora_refs import model_family
+from loratools.recipe.plan.paths import model_family
 from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.kinds import StepKind

@@ -23,7 +23,7 @@ from loratools.recipe.steps.lora.common import StoredOptions
 from loratools.recipe.steps.lora.merge import MergeStep, merge_step
 
 if TYPE_CHECKING:
-    from loratools.blocks.symptoms import Together
+    from loratools.blocks.symptoms import CombinedSteps
     from loratools.blocks.vector import Presets
     from loratools.ops.merging.merge_string import TermSpec
 
@@ -63,13 +63,13 @@ def moved(terms: Terms, options: Fix, presets: Presets) -> tuple[TermSpec, ...]:
     Raises:
         BlockError: for an unknown symptom, a term without a vector, or a vector without the block that is meant.
     """
-    from loratools.blocks.symptoms import find_symptom, together
+    from loratools.blocks.symptoms import combine_steps, find_symptom
 
     chosen = [find_symptom(symptom) for symptom in options.symptoms]
     specs = list(terms.specs)
     for index in range(options.times):
         steps = [(symptom, step) for symptom in chosen if (step := symptom.step_at(index)) is not None]
-        combined = together(steps)
+        combined = combine_steps(steps)
         for role, sign in ROLES.items():
             number = next((at for at, spec in enumerate(specs) if spec.weight * sign > 0), None)
             if number is not None:
@@ -78,7 +78,7 @@ def moved(terms: Terms, options: Fix, presets: Presets) -> tuple[TermSpec, ...]:
     return tuple(specs)
 
 
-def _moved(spec: TermSpec, role: str, combined: Together, size: float, presets: Presets, family: str) -> TermSpec:
+def _moved(spec: TermSpec, role: str, combined: CombinedSteps, size: float, presets: Presets, family: str) -> TermSpec:
     from loratools.blocks.parse import parse_vector
 
     moves: Mapping[str, int] = {block: by for (who, block), by in combined.moves.items() if who == role}

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from loratools.errors import LoratoolsError
 from loratools.recipe.plan.context import RunContext
-from loratools.recipe.plan.lora_refs import Target, Terms, check_target, model_family, read_terms
-from loratools.recipe.plan.paths import digest_of
+from loratools.recipe.plan.lora_refs import TargetModel, Terms, check_target, read_terms
+from loratools.recipe.plan.paths import digest_of, model_family
 from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.fields import Missing, Strict
@@ -47,7 +47,7 @@ def draft(request: StepRequest) -> Draft:
     presets = request.presets(options.presets)
     terms = read_terms(options.terms, request, presets, "terms")
     into = _checkpoint(options.into, request)
-    target = Target(f"'{options.into}'", model_family(into.path), "name a checkpoint of its family")
+    target = TargetModel(f"'{options.into}'", model_family(into.path), "name a checkpoint of its family")
     check_target(terms, target, request, "terms")
     resolved = {"terms": terms.options(presets), "missing": options.missing, "match_norm": options.match_norm}
     return Draft(

@@ -12,7 +12,7 @@ from loratools.recipe.steps.pictures.grid_step import GridStep, PlannedNames, pl
 if TYPE_CHECKING:
     from loratools.preview.request.arrange import Arrangement
     from loratools.preview.request.axes import Axis
-    from loratools.preview.request.setting import CellSetting, Edit
+    from loratools.preview.request.setting import CellSetting, RowEdit
 
 
 def check_grid(grid: GridStep) -> None:
@@ -114,7 +114,7 @@ def _tagged(setting: CellSetting, names: PlannedNames) -> tuple[str, list[TermNa
     return " ".join(tags), [term for spec in specs for term in names_of_spec(spec, names.numbers(spec.ref))]
 
 
-def _axis_of(edit: Edit, arrangement: Arrangement) -> Axis:
+def _axis_of(edit: RowEdit, arrangement: Arrangement) -> Axis:
     wanted = (edit.what, edit.term, edit.block)
     return next(axis for axis in arrangement.axes if (axis.kind, axis.term, axis.block) == wanted)
 

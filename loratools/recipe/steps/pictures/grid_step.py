@@ -84,13 +84,13 @@ class GridStep:
 
         settings, size = self.settings, self.axes.size
         return SamplingRequest(
-            settings.negative or None,
-            settings.steps,
-            settings.cfg,
-            self.axes.sampler,
-            (size[0], size[1]) if size else None,
-            settings.clip_skip,
-            settings.noise,
+            negative=settings.negative or None,
+            steps=settings.steps,
+            cfg=settings.cfg,
+            sampler=self.axes.sampler,
+            size=(size[0], size[1]) if size else None,
+            clip_skip=settings.clip_skip,
+            noise=settings.noise,
         )
 
     @property
