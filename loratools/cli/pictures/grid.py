@@ -160,7 +160,7 @@ def command(flags: GridFlags) -> None:
     names = name_lookup(flags)
     arrangement = build_arrangement(request, names)
     for axis in arrangement.axes:
-        if axis.placeholder:
+        if axis.placeholder and Rank.here().main:
             click.echo(
                 f"axis {axis.slot}: '{axis.placeholder}' marks the place of the others, and is left out", err=True
             )
