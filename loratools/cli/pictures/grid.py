@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loratools.base.sampling.noise_kinds import NOISE_KINDS, OWN
 from loratools.cli.app import Command
 from loratools.cli.options import (
     DTYPES,
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from loratools.preview.run import GridResult
 
 FORMATS = ("webp", "jpg", "png")
+# base/sampling/noise_kinds.py has these too; a command imports no room before it runs
+NOISE = ("own", "webui-cpu", "webui-gpu")
 
 
 @click.command("grid", cls=Command)
@@ -54,8 +55,8 @@ FORMATS = ("webp", "jpg", "png")
 @click.option("--clip-skip", type=int, help="1 is the last layer.  [default: 1]")
 @click.option(
     "--noise",
-    type=click.Choice(NOISE_KINDS),
-    default=OWN,
+    type=click.Choice(NOISE),
+    default=NOISE[0],
     show_default=True,
     help="webui-gpu, webui-cpu: the WebUI's noise and noise levels, by its setting of RNG.",
 )
@@ -159,7 +160,7 @@ def command(flags: GridFlags) -> None:
     names = name_lookup(flags)
     arrangement = build_arrangement(request, names)
     for axis in arrangement.axes:
-        if axis.placeholder:
+        if axis.placeholder and Rank.here().main:
             click.echo(
                 f"axis {axis.slot}: '{axis.placeholder}' marks the place of the others, and is left out", err=True
             )
