@@ -39,6 +39,13 @@ def number(value: float, digits: int = 12) -> str:
     return f"{value + 0.0:.{digits}g}"  # + 0.0 makes -0.0 plain
 
 
+def stripped_span(text: str, start: int, end: int) -> tuple[int, int]:
+    """Where ``text[start:end]`` begins and ends without the spaces around it."""
+    raw = text[start:end]
+    begin = start + len(raw) - len(raw.lstrip())
+    return begin, begin + len(raw.strip())
+
+
 def clip(text: str) -> str:
     """At most 60 characters of ``text``, for a message."""
     return text if len(text) <= 60 else f"{text[:60]}..."

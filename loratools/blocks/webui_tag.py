@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from loratools.blocks.parse import parse_vector
-from loratools.blocks.tokens import clip, is_number, number, split_items
+from loratools.blocks.tokens import clip, is_number, number, split_items, stripped_span
 from loratools.blocks.vector import BlockVector, Presets
 from loratools.errors import BlockError
 
@@ -140,13 +140,13 @@ class _Fields:
         self.options: dict[str, _Option] = {}
         self.positional: list[tuple[int, int]] = []
         for index, piece in enumerate(split_items(text[start:end], ":", strip=False)):
-            span = self._stripped(start, start + len(piece))
+            span = stripped_span(self.text, start, start + len(piece))
             start += len(piece) + 1
             key, equals, _ = self.at(span).partition("=")
             if index == 0:
                 self.name_span = span
             elif equals and "," not in key:
-                value = self._stripped(span[0] + len(key) + 1, span[1])
+                value = stripped_span(self.text, span[0] + len(key) + 1, span[1])
                 self.options[key.strip().lower()] = _Option(span, value)
             else:
                 self.positional.append(span)
@@ -180,11 +180,6 @@ class _Fields:
         if "seed" in self.options:
             items["seed"] = (f"seed={self.at(self.options['seed'].value)}", self.options["seed"].whole)
         return items
-
-    def _stripped(self, start: int, end: int) -> tuple[int, int]:
-        raw = self.text[start:end]
-        begin = start + len(raw) - len(raw.lstrip())
-        return begin, begin + len(raw.strip())
 
 
 def _refuse(options: Iterable[str], text: str) -> None:

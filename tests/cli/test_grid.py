@@ -87,6 +87,14 @@ def test_tags_in_a_prompt_need_no_row(here: Path, base: Path) -> None:
     assert len({cell["key"] for cell in record()["cells"]}) == 5
 
 
+def test_words_that_mark_a_place_in_a_tag_are_said_once_and_drawn_nowhere(here: Path, base: Path) -> None:
+    words = ["--base", base, "--prompt", "1girl, <lora:ink-NUM:STRENGTH>", "--lora-dir", "run", "--no-base"]
+    done = grid(*words, "--x", "s/r: NUM, 000001, 000003", "--y", "s/r: STRENGTH, 0.5, 1", "--json")
+    assert done.exit_code == 0, done.output
+    assert [axis["labels"] for axis in record()["axes"][:2]] == [["000001", "000003"], ["0.5", "1"]]
+    assert done.stderr.count("'NUM' marks the place") == 1 and json.loads(done.stdout)["rendered"] == 4
+
+
 def test_prompts_on_an_axis_may_come_from_a_file_and_base_models_too(here: Path, base: Path) -> None:
     Path("prompts.txt").write_text("a cat, red\n# no\na dog\n", encoding="utf-8")
     done = grid("a", "--x", "prompt: prompts.txt", "--z", f"base: {base}")

@@ -49,16 +49,16 @@ def check_prompt(text: str, where: str = "the prompt") -> None:
     Args:
         where: what the message calls the text, for instance a file and a line.
     """
-    for piece, reason in _found(text):
+    for piece, reason in _unsupported_pieces(text):
         raise PromptError(f"{where}: '{piece}' {reason}")
 
 
 def is_foreign(text: str) -> bool:
     """Whether :func:`check_prompt` refuses ``text``."""
-    return any(True for _ in _found(text))
+    return any(True for _ in _unsupported_pieces(text))
 
 
-def _found(text: str) -> Iterator[tuple[str, str]]:
+def _unsupported_pieces(text: str) -> Iterator[tuple[str, str]]:
     """What is not carried out, and what to do about it; the first of each kind."""
     for pattern, reason in _KINDS:
         if match := pattern.search(text):

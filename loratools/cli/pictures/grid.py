@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,76 +15,18 @@ from loratools.cli.options import (
     force_option,
     json_option,
     key_options,
-    key_rules,
     lora_options,
     print_json,
 )
-from loratools.errors import GridError
+from loratools.cli.pictures.grid_request import GridFlags, grid_request, name_lookup, score_request, sheet_options
 
 if TYPE_CHECKING:
     from loratools.preview.request.options import ScoreRequest, SheetOptions
-    from loratools.preview.request.read_rows import NameLookup
-    from loratools.preview.request.request import GridRequest
     from loratools.preview.run import GridResult
 
 FORMATS = ("webp", "jpg", "png")
+# base/sampling/noise_kinds.py has these too; a command imports no room before it runs
 NOISE = ("own", "webui-cpu", "webui-gpu")
-
-
-@dataclass(frozen=True)
-class GridFlags:
-    """What ``grid`` is asked for, by the names of its options."""
-
-    rows: tuple[str, ...]
-    base: str | None
-    weights: str | None
-    x: str | None
-    y: str | None
-    z: str | None
-    no_base: bool
-    most: int | None
-    prompts: tuple[str, ...]
-    negative: str | None
-    seeds: str | None
-    steps: int | None
-    cfg: float | None
-    sampler: str | None
-    size: str | None
-    clip_skip: int | None
-    noise: str
-    embeddings: str | None
-    allow_unknown: bool
-    drop: tuple[str, ...]
-    batch_size: int
-    compiled: bool
-    offload: bool
-    sliced: bool
-    tiled: bool
-    out: str
-    title: str
-    labels: tuple[str, ...]
-    captions: tuple[str, ...]
-    formats: tuple[str, ...]
-    full_size: bool
-    embed: bool | None
-    score: bool
-    score_images: str | None
-    held_out: str | None
-    score_models: tuple[str, ...]
-    redraw: bool
-    lora_dirs: tuple[str, ...]
-    presets: str | None
-    missing: str | None
-    device: str
-    dtype: str | None
-    as_json: bool
-    force: bool
-
-    @property
-    def axes(self) -> dict[str, str]:
-        """``x``, ``y``, ``z`` -> ``KIND: VALUES``, as far as they are given."""
-        slots = {"x": self.x, "y": self.y, "z": self.z}
-        return {slot: text for slot, text in slots.items() if text is not None}
 
 
 @click.command("grid", cls=Command)
@@ -210,16 +151,16 @@ def command(flags: GridFlags) -> None:
     from loratools.preview.request.read_axes import build_arrangement
     from loratools.preview.run import GridOutput, render_request
 
-    sheet, scores, out = _sheet(flags), _scores(flags), Path(flags.out)
+    sheet, scores, out = sheet_options(flags), score_request(flags), Path(flags.out)
     if flags.redraw:
         _check_redraw()
         _redraw(flags, sheet, scores)
         return
-    request = _request(flags, sheet, scores)
-    names = _names(flags)
+    request = grid_request(flags, sheet, scores)
+    names = name_lookup(flags)
     arrangement = build_arrangement(request, names)
     for axis in arrangement.axes:
-        if axis.placeholder:
+        if axis.placeholder and Rank.here().main:
             click.echo(
                 f"axis {axis.slot}: '{axis.placeholder}' marks the place of the others, and is left out", err=True
             )
@@ -229,69 +170,6 @@ def command(flags: GridFlags) -> None:
     if scores is not None:
         draw_scores(out, scores, shipped_judge, sheet)
     _report(result, flags)
-
-
-def _request(flags: GridFlags, sheet: SheetOptions, scores: ScoreRequest | None) -> GridRequest:
-    from loratools.preview.request.axes import parse_axis
-    from loratools.preview.request.numbers import parse_seeds, parse_size
-    from loratools.preview.request.options import EngineOptions
-    from loratools.preview.request.request import GridRequest, ModelRequest, SamplingRequest
-    from loratools.preview.request.row_text import RowText
-
-    _check_required(flags)
-    size = parse_size(flags.size) if flags.size else None
-    return GridRequest(
-        rows=[RowText.parse(row) for row in flags.rows],
-        axes=tuple(parse_axis(text, slot) for slot, text in flags.axes.items()),
-        weights=flags.weights,
-        prompts=flags.prompts,
-        seeds=parse_seeds(flags.seeds) if flags.seeds else None,
-        sampling=SamplingRequest(
-            negative=flags.negative,
-            steps=flags.steps,
-            cfg=flags.cfg,
-            sampler=flags.sampler,
-            size=size,
-            clip_skip=flags.clip_skip,
-            noise=flags.noise,
-        ),
-        model=ModelRequest(flags.base, device=flags.device, dtype=flags.dtype),
-        embeddings=Path(flags.embeddings) if flags.embeddings else None,
-        base_alone=not flags.no_base,
-        most=flags.most,
-        engine=EngineOptions(
-            flags.batch_size, compiled=flags.compiled, offload=flags.offload, sliced=flags.sliced, tiled=flags.tiled
-        ),
-        title=flags.title,
-        sheet=sheet,
-        score=scores,
-    )
-
-
-def _check_required(flags: GridFlags) -> None:
-    """Raise a usage error unless prompts and a base are named, by an option or by an axis."""
-    kinds = [text.partition(":")[0].strip().lower() for text in flags.axes.values()]
-    if not flags.prompts and not any(kind.startswith("prompt") for kind in kinds):
-        raise click.UsageError("Missing option '--prompt': give one or more, or an axis of them.")
-    if flags.base is None and not {"base", "model", "checkpoint", "checkpoint name"} & set(kinds):
-        raise click.UsageError("Missing option '--base': name a base model, or an axis of them.")
-
-
-def _names(flags: GridFlags) -> NameLookup:
-    """Names are looked for in the current folder, those of LoRAs in ``--lora-dir`` too."""
-    from loratools.adapter.files.epoch_files import find_lora
-    from loratools.blocks.presets import load_presets
-    from loratools.preview.request.read_rows import NameLookup
-    from loratools.train.output.epoch_report import best_epoch
-
-    return NameLookup(
-        lambda ref: find_lora(ref, flags.lora_dirs),
-        lambda text: Path(text) if Path(text).is_file() else None,
-        load_presets(flags.presets),
-        None if flags.missing is None else float(flags.missing),
-        best_epoch,
-        key_rules(flags.allow_unknown, flags.drop),
-    )
 
 
 def _report(result: GridResult, flags: GridFlags) -> None:
@@ -333,33 +211,6 @@ def _check_redraw() -> None:
     if given:
         names = ", ".join(param.opts[0] if isinstance(param, click.Option) else "rows" for param in given)
         raise click.UsageError(f"--redraw renders nothing: leave {names} out.")
-
-
-def _sheet(flags: GridFlags) -> SheetOptions:
-    from loratools.preview.request.options import SheetOptions
-
-    words = {}
-    for label in flags.labels:
-        value, equals, text = label.rpartition("=")
-        if not equals or not value:
-            raise GridError(f"--label '{label}' should be VALUE=TEXT, such as \"style@8=epoch 8\"")
-        words[value] = text
-    if flags.full_size and not flags.formats:
-        raise GridError("--full-size goes with --sheet; say which format, such as --sheet webp")
-    return SheetOptions(flags.formats, flags.full_size, flags.embed, words, flags.captions)
-
-
-def _scores(flags: GridFlags) -> ScoreRequest | None:
-    """What ``--score`` compares with; None without it."""
-    from loratools.preview.request.options import ScoreRequest
-
-    training, held_out = (Path(folder) if folder else None for folder in (flags.score_images, flags.held_out))
-    scores = ScoreRequest(training, held_out, tuple(Path(name) for name in flags.score_models))
-    if flags.score:
-        return scores
-    if scores != ScoreRequest():
-        raise click.UsageError("--score-images, --held-out and --score-model say what --score compares with; add it.")
-    return None
 
 
 def _redraw(flags: GridFlags, sheet: SheetOptions, scores: ScoreRequest | None) -> None:

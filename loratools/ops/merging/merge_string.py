@@ -16,7 +16,7 @@ from typing import NamedTuple
 from loratools.adapter.files.epoch_files import parse_reference
 from loratools.blocks.parse import FUNCTIONS
 from loratools.blocks.placeholders import is_placeholder
-from loratools.blocks.tokens import is_number, split_items
+from loratools.blocks.tokens import is_number, split_items, stripped_span
 from loratools.blocks.webui_tag import TAG, is_tag, read_tag
 from loratools.errors import BlockError, MergeStringError
 
@@ -131,11 +131,6 @@ class _Reader:
     def _at(self, span: Span) -> str:
         return self.text[span.start : span.end]
 
-    def _stripped(self, start: int, end: int) -> Span:
-        raw = self.text[start:end]
-        begin = start + len(raw) - len(raw.lstrip())
-        return Span(begin, begin + len(raw.strip()))
-
     def _pieces(self) -> Iterator[list[Span]]:
         """The fields of each piece."""
         fields: list[Span] = []
@@ -143,7 +138,7 @@ class _Reader:
         for at, separator in [*self._separators(), (len(self.text), ",")]:
             if separator == ":" and not fields and self._is_drive(start, at):
                 continue
-            fields.append(self._stripped(start, at))
+            fields.append(Span(*stripped_span(self.text, start, at)))
             start = at + len(separator)
             if separator != ":":
                 yield fields
@@ -230,7 +225,7 @@ class _Reader:
             if key == "lbw" and key in spans:
                 start = spans[key].start
                 for item in split_items(self._at(spans[key]), strip=False):
-                    yield self._stripped(start, start + len(item))
+                    yield Span(*stripped_span(self.text, start, start + len(item)))
                     start += len(item) + 1
             elif key in spans:
                 yield spans[key]
@@ -316,7 +311,7 @@ class _Reader:
         name = key.strip().lower()
         if not separator or name not in _OPTIONS:
             return None
-        return name, self._stripped(span.start + len(key) + 1, span.end)
+        return name, Span(*stripped_span(self.text, span.start + len(key) + 1, span.end))
 
     def _continues(self, spec: TermSpec, fields: Sequence[Span]) -> bool:
         """Whether a piece is one more item of the vector before it; a letter with a weight is a LoRA."""

@@ -206,7 +206,21 @@ def _with_letters(grid: Grid, table: Table, inside: tuple[int, int], picture: tu
     lines = max([bool(grid.badges), *(len([score for score in own if score.text]) for own in scored)])
     badge = small.line * lines
     strips = len({score.name for own in scored for score in own if score.part is not None})
-    layout = Layout(table, *inside, picture, gap, gutter, 3 * gap, header, label, small, title, badge, strips)
+    layout = Layout(
+        table=table,
+        across=inside[0],
+        down=inside[1],
+        picture=picture,
+        gap=gap,
+        gutter=gutter,
+        margin=3 * gap,
+        header=header,
+        label=label,
+        small=small,
+        title=title,
+        badge=badge,
+        strips=strips,
+    )
     return replace(layout, beside=_beside(layout))
 
 

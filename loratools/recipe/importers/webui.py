@@ -224,8 +224,8 @@ def _file_notes(read: Parameters, base: str | None) -> Iterable[str]:
         hashed = f" (hash {digest})" if digest else ""
         yield f"the picture was made with the model {model}{hashed}; name that base's file at `base:`"
     elif base is None:
-        told = f"a model of the hash {digest}" if digest else "a model that it does not name"
-        yield f"the picture was made with {told}; name that base's file at `base:`"
+        described = f"a model of the hash {digest}" if digest else "a model that it does not name"
+        yield f"the picture was made with {described}; name that base's file at `base:`"
     if pairs.get("VAE") not in (None, "None", "Automatic"):
         yield f"the picture was decoded with the VAE {pairs['VAE']}; name its file at `vae:`"
     if hashes := read.hashes("Lora hashes"):

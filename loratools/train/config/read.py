@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from loratools.train.sd_scripts.config_file import SdScriptsConfig
 
 PRESETS = Path(__file__).with_name("presets.yaml")
+_SCRIPTS = (".sh", ".bat", ".cmd", ".ps1", ".py", ".ipynb")
 _GIVE = "give it in the config or as --{}"
 _MISSING = {  # of another trainer's file
     "base": f"'base' is missing (pretrained_model_name_or_path); {_GIVE.format('base')}",
@@ -101,6 +102,11 @@ def _of_trainer(path: Path, given: Mapping[str, Any], dataset: str | Path | None
 def _own_document(path: Path) -> Document:
     from loratools.train.sd_scripts.other_trainers import refuse_other_trainers
 
+    if path.suffix.lower() in _SCRIPTS:
+        raise RecipeError(
+            f"{path} is a script, not a config; give the file that it passes as --config_file or --dataset_config, or "
+            "write its options into a TOML file"
+        )
     document = read_yaml(path)
     refuse_other_trainers(document)
     if not isinstance(document.data, dict):

@@ -131,7 +131,7 @@ ACCEPTED = frozenset({
     "offload_param_nvme_path", "zero3_init_flag", "zero3_save_16bit_model", "fp16_master_weights_and_gradients",
 })  # fmt: skip
 _UPLOAD = "leave it out, and upload the files when they are chosen"
-_WHERE = "leave it out; --resume finds by itself where the run was"
+_WHERE = "leave it out; `loratools train --resume` finds by itself where the run was"
 _KEPT_IN = "leave it out; the base is kept in the type of mixed_precision, and the LoRA in float32"
 # accepted at these values and where they are switched off, else refused with what to do instead
 RESTRICTED: dict[str, tuple[tuple[object, ...], str]] = {
@@ -143,7 +143,7 @@ RESTRICTED: dict[str, tuple[tuple[object, ...], str]] = {
     "no_metadata": ((), "leave it out; a file says how it was made"),
     "save_n_epoch_ratio": ((), "use save_every_n_epochs"),
     "save_last_n_steps": ((), "leave it out; save_last_n_epochs counts the files of steps as well"),
-    "resume": ((), "pass --resume; the run's own state is found by its name"),
+    "resume": ((), "leave it out; `loratools train --resume` finds the run's own state by its name"),
     "initial_epoch": ((), _WHERE),
     "initial_step": ((), _WHERE),
     "skip_until_initial_step": ((), _WHERE),

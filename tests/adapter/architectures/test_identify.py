@@ -31,7 +31,7 @@ def flat(shapes: Shapes) -> Shapes:
     return {"lora_unet_" + stem.replace(".", "_"): shape for stem, shape in shapes.items()}
 
 
-def told(shapes: Shapes, version: str = "", architecture: str = "") -> Identity:
+def identified(shapes: Shapes, version: str = "", architecture: str = "") -> Identity:
     return identify(shapes, {"ss_base_model_version": version, "modelspec.architecture": architecture})
 
 
@@ -105,7 +105,7 @@ def test_what_only_flux_1_has_is_flux(width: int) -> None:
         flat(blocks("double_blocks", 1, ATTENTION, width)) | {"lora_te1_text_model_encoder_layers_0_mlp_fc1": (8, 8)},
         {"double_blocks.0.processor.qkv_lora1": (3 * width, width)},
     ):
-        assert told(shapes) == Identity("flux", "flux", "Flux.1", ("flux",))
+        assert identified(shapes) == Identity("flux", "flux", "Flux.1", ("flux",))
 
 
 def test_double_blocks_alone_are_flux_1_by_header_words() -> None:
@@ -115,7 +115,7 @@ def test_double_blocks_alone_are_flux_1_by_header_words() -> None:
         blocks("double_blocks", 19, ATTENTION | FEED_FORWARD),
     ):
         for version, architecture in (("flux1", ""), ("flux.1", ""), ("", "flux-1-dev/lora"), ("flux_kontext", "")):
-            assert told(shapes, version, architecture).own_table
+            assert identified(shapes, version, architecture).own_table
 
 
 # --- others that are told --------------------------------------------------------------------------------------------
@@ -130,9 +130,9 @@ def test_flux_2_is_told_by_any_shape_that_is_its_own() -> None:
         blocks("single_blocks", 1, {"linear2": (1, 4)}, 64),
         blocks("single_transformer_blocks", 2, {"attn.to_qkv_mlp_proj": (9, 1)}),
     ):
-        identity = told(shapes)
+        identity = identified(shapes)
         assert (identity.family, identity.model) == ("unknown", "flux2")
-        assert told(shapes, "flux1", "flux-1-dev/lora").family == "unknown"  # a wrong word does not make it Flux.1
+        assert identified(shapes, "flux1", "flux-1-dev/lora").family == "unknown"  # despite its words
 
 
 @pytest.mark.parametrize("width", [2048, 3584, 4096, 6144])
@@ -143,8 +143,8 @@ def test_attention_of_another_width_is_no_flux_1(width: int) -> None:
         blocks("transformer_blocks", 4, DIFFUSERS, width),
         blocks("single_transformer_blocks", 4, DIFFUSERS_SINGLE, width),
     ):
-        assert told(shapes).family == "unknown"
-        assert told(shapes, "flux1").family == "unknown"
+        assert identified(shapes).family == "unknown"
+        assert identified(shapes, "flux1").family == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -165,25 +165,25 @@ def test_other_models_of_these_names_are_told_by_words(version: str, architectur
         flat(blocks("double_blocks", 5, ATTENTION)),
         blocks("transformer_blocks", 19, DIFFUSERS | {"norm1.linear": (6, 1)}),
     ):
-        identity = told(shapes, version, architecture)
+        identity = identified(shapes, version, architecture)
         assert (identity.family, identity.title) == ("unknown", title) and not identity.uncertain
 
 
 def test_a_gate_that_is_eight_widths_high_is_ovis_and_not_flux() -> None:
-    assert told(blocks("transformer_blocks", 6, {"ff.net.0.proj": (8, 1)})).family == "unknown"
-    assert told(blocks("single_transformer_blocks", 6, {"proj_mlp": (8, 1)})).family == "unknown"
+    assert identified(blocks("transformer_blocks", 6, {"ff.net.0.proj": (8, 1)})).family == "unknown"
+    assert identified(blocks("single_transformer_blocks", 6, {"proj_mlp": (8, 1)})).family == "unknown"
 
 
 def test_keys_of_few_heads_are_not_flux() -> None:
     shapes = {"transformer_blocks.0.attn.to_q": (6144, 6144), "transformer_blocks.0.attn.to_k": (1536, 6144)}
-    assert told(shapes).family == "unknown"
+    assert identified(shapes).family == "unknown"
 
 
 def test_chroma_is_told_by_words_and_by_its_guidance() -> None:
     shapes = flat(blocks("double_blocks", 19, ATTENTION | FEED_FORWARD))
-    chroma = told(shapes, "", "chroma/lora")
+    chroma = identified(shapes, "", "chroma/lora")
     assert (chroma.family, chroma.model, chroma.label, chroma.own_table) == ("flux", "chroma", "chroma", False)
-    guided = told(shapes | {"lora_unet_distilled_guidance_layer_layers_0_in_layer": (5120, 5120)})
+    guided = identified(shapes | {"lora_unet_distilled_guidance_layer_layers_0_in_layer": (5120, 5120)})
     assert (guided.family, guided.model) == ("unknown", "chroma")
 
 
@@ -200,7 +200,7 @@ def test_what_several_models_have_is_not_called_flux_1(width: int) -> None:
         blocks("transformer_blocks", 3, DIFFUSERS | DIFFUSERS_FEED_FORWARD, width),
     ):
         for version in ("", "None", "our-own-model"):
-            identity = told(shapes, version)
+            identity = identified(shapes, version)
             assert (identity.family, identity.model, identity.title) == ("flux", "", UNCERTAIN)
             assert identity.uncertain and not identity.own_table and set(identity.readable) == {"flux", "unknown"}
 
@@ -212,7 +212,7 @@ def test_attention_by_diffusers_names_keeps_the_files_own_names() -> None:
         blocks("transformer_blocks", 18, DIFFUSERS),
         blocks("single_transformer_blocks", 20, DIFFUSERS_SINGLE),
     ):
-        identity = told(shapes)
+        identity = identified(shapes)
         assert (identity.family, identity.title, identity.readable) == ("unknown", UNCERTAIN, ("unknown", "flux"))
         assert identify(shapes, {MODEL: UNCERTAIN}).family == "flux"  # written here, from names that settle it
 
@@ -221,15 +221,15 @@ def test_text_encoders_alone_are_of_flux_1_or_sd3() -> None:
     t5 = {"lora_te3_encoder_block_0_layer_0_SelfAttention_q": (4096, 4096)}
     clip = {"lora_te1_text_model_encoder_layers_0_mlp_fc1": (3072, 768)}
     for shapes in (t5, t5 | clip):
-        assert told(shapes).title == UNCERTAIN and told(shapes).family == "unknown"
-        assert told(shapes, "flux1").own_table and told(shapes, "sd3").family == "sd3"
+        assert identified(shapes).title == UNCERTAIN and identified(shapes).family == "unknown"
+        assert identified(shapes, "flux1").own_table and identified(shapes, "sd3").family == "sd3"
 
 
 def test_qwen_image_blocks_beyond_flux_are_not_sd3() -> None:
-    assert told(blocks("transformer_blocks", 30, DIFFUSERS)).family == "unknown"
-    assert told(blocks("transformer_blocks", 30, DIFFUSERS, 1536)).family == "sd3"
-    assert told(blocks("transformer_blocks", 10, DIFFUSERS, 2432)).family == "sd3"
-    assert told(blocks("transformer_blocks", 30, DIFFUSERS, 64)).family == "sd3"
+    assert identified(blocks("transformer_blocks", 30, DIFFUSERS)).family == "unknown"
+    assert identified(blocks("transformer_blocks", 30, DIFFUSERS, 1536)).family == "sd3"
+    assert identified(blocks("transformer_blocks", 10, DIFFUSERS, 2432)).family == "sd3"
+    assert identified(blocks("transformer_blocks", 30, DIFFUSERS, 64)).family == "sd3"
 
 
 # --- UNets -----------------------------------------------------------------------------------------------------------
@@ -237,6 +237,6 @@ def test_qwen_image_blocks_beyond_flux_are_not_sd3() -> None:
 
 def test_kolors_has_the_names_of_sdxl_and_is_not_sdxl() -> None:
     shapes = {"lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k": (640, 2048)}
-    assert told(shapes).own_table and told(shapes, "sdxl_base_v1-0").model == "sdxl"
-    kolors = told(shapes, "", "kolors/lora")
+    assert identified(shapes).own_table and identified(shapes, "sdxl_base_v1-0").model == "sdxl"
+    kolors = identified(shapes, "", "kolors/lora")
     assert (kolors.family, kolors.label, kolors.own_table) == ("sdxl", "kolors", False)

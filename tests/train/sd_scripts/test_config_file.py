@@ -67,7 +67,7 @@ def test_an_option_file_is_read_with_sd_scripts_defaults(tmp_path: Path) -> None
         ),
         ("networks.lora", "networks.dylora", "network_module = networks.dylora.*lycoris.kohya"),
         ("xformers = true", 'log_with = "wandb"', "'log_with = wandb' is not supported: leave it out"),
-        ("xformers = true", 'resume = "state"', "pass --resume"),
+        ("xformers = true", 'resume = "state"', "`loratools train --resume` finds"),
         ("xformers = true", 'lr_warmup_steps = "abc"', r"o\.toml: lr_warmup \(lr_warmup_steps\): abc: give steps"),
         ("[5e-5]", "[5e-5, 1e-5]", "text_encoder_lr has 2 values; here both .* one, such as text_encoder_lr = 5e-05"),
         ("[train]", '[train]\nresolution = "64,64"', "'resolution' is given in two sections, as 512,768 and 64,64"),

@@ -145,8 +145,11 @@ def test_a_mistake_in_json_is_shown_in_its_line(tmp_path: Path) -> None:
 
 def test_the_manual_names_the_types_that_are_read() -> None:
     manual_text = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
-    read_here = [name for name, (module, algorithm, _) in LORA_TYPES.items() if "/" in name or " " in name or name[0] == "S"
-                 if module in ("networks.lora", LYCORIS) and algorithm in (None, "locon", "loha", "lokr")]  # fmt: skip
+    read_here = [
+        name
+        for name, (module, algorithm, _) in LORA_TYPES.items()
+        if name != "LoCon" and module in ("networks.lora", LYCORIS) and algorithm in (None, "locon", "loha", "lokr")
+    ]
     assert f"`LoRA_type` ({', '.join(read_here)})" in manual_text
     assert all(f"`{name}`" in manual_text for name in (*GUI_ALIASES, *list(GUI_LYCORIS)[:5]))
 
@@ -387,6 +390,12 @@ def test_other_programs_and_families_are_named_in_one_sentence(tmp_path: Path, n
         read(tmp_path, text, name, base="b", images=["i"])
     assert str(error.value).startswith(str(tmp_path / name)) and "did you mean" not in str(error.value)
     assert len(str(error.value).removeprefix(str(tmp_path))) < 260
+
+
+@pytest.mark.parametrize("name", ["train.sh", "train.bat", "train.ps1", "Trainer.ipynb"])
+def test_a_script_is_no_config(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RecipeError, match="is a script, not a config; give the file that it passes as --config_file"):
+        read(tmp_path, "accelerate launch train_network.py --config_file=c.toml", name)
 
 
 def test_what_only_looks_like_another_familys_is_read(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def read_grid_axes(step: StepRequest, settings: Grid) -> GridAxes:
     _check_axes(step, settings, values)
     if values.size:
         check_size(values.size, step, "size")
-    resolved = tuple(_found(axis, step) for axis in axes)
+    resolved = tuple(_with_files(axis, step) for axis in axes)
     files = {
         axis.slot: [str(value) for value in own.values]
         for axis, own in zip(axes, resolved, strict=True)
@@ -101,7 +101,7 @@ def _slots(step: StepRequest, settings: Grid) -> list[Axis]:
     return axes
 
 
-def _found(axis: Axis, step: StepRequest) -> Axis:
+def _with_files(axis: Axis, step: StepRequest) -> Axis:
     """``axis`` with prompts in files read, and base models looked for beside the recipe, as its own base is."""
     find = step.paths.find
     if axis.kind == "base":
