@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from loratools.base.load import load_base
-from loratools.errors import LoratoolsError, TrainingError
+from loratools.errors import LoratoolsError, UnavailableError
 from loratools.train import seeds
 from loratools.train.callbacks.tensorboard import check_tensorboard
 from loratools.train.callbacks.validation import BANDS, band_edges, chosen
@@ -199,7 +199,7 @@ def test_a_missing_tensorboard_is_named_before_anything_is_read(
     import sys
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(TrainingError, match=r"pip install 'loratools\[log\]'"):
+    with pytest.raises(UnavailableError, match=r"pip install 'loratools\[log\]'"):
         train(config(tmp_path / "no images", tensorboard=True), progress=False)
     check_tensorboard(config(tmp_path))
 
