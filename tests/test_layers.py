@@ -253,6 +253,34 @@ def test_a_mistake_is_an_error_of_its_own_and_no_assertion() -> None:
     assert not places, f"raise an error of loratools/errors.py, or write code that needs no assertion: {places}"
 
 
+def judged_by_words(tree: ast.AST) -> Iterator[int]:
+    """Lines that look at the text of a caught error: ``"x" in str(error)``, ``str(error).startswith("x")``, ``re``."""
+    for handler in ast.walk(tree):
+        if not isinstance(handler, ast.ExceptHandler) or handler.name is None:
+            continue
+        text = f"str({handler.name})"
+        for node in (inner for part in handler.body for inner in ast.walk(part)):
+            compared = isinstance(node, ast.Compare) and text in map(ast.unparse, node.comparators)
+            asked = (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and (
+                    (
+                        ast.unparse(node.func.value) == text
+                        and node.func.attr in ("startswith", "endswith", "find", "index")
+                    )
+                    or (ast.unparse(node.func.value) == "re" and text in map(ast.unparse, node.args))
+                )
+            )
+            if compared or asked:
+                yield node.lineno  # type: ignore[attr-defined]
+
+
+def test_errors_are_told_apart_by_what_they_are() -> None:
+    places = [f"{path}:{line}" for path in modules() for line in judged_by_words(parsed(path))]
+    assert not places, f"give the error a class or a field: {places}"
+
+
 def test_the_formatter_decides_nearly_everywhere() -> None:
     marker = "# fmt" + ": skip"
     tops = ("loratools", "benchmarks", "tools", "tests")
@@ -267,5 +295,8 @@ def test_the_check_sees_what_it_should() -> None:
     assert {name for name, _ in imported_at_import(bad)} == {"os", "torch", "numpy"}
     wide = ast.parse("class A:\n    def f(self, a, /, b, *c, d, **e):\n        def g(): pass\n")
     assert list(signatures(wide)) == [(".A.f", 6), (".A.f.g", 0)]
+    words = "'x' in str(e)", "str(e).startswith('x')", "re.match('x', str(e))"
+    worded = ast.parse("try: f()\nexcept E as e:\n    " + "\n    ".join(words))
+    assert list(judged_by_words(worded)) == [3, 4, 5]
     typed = ast.parse("if TYPE_CHECKING:\n    import torch\n")
     assert not list(imported_at_import(typed))

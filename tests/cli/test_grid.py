@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from loratools.base.sampling.noise_kinds import NOISE_KINDS
 from loratools.cli import cli
+from loratools.cli.pictures.grid import FORMATS, NOISE
+from loratools.preview.request import options
 from tests.recipe.conftest import save_lora
 from tests.tiny import save_tiny_base
 
@@ -287,3 +290,7 @@ def test_noise_and_embeddings(here: Path, base: Path) -> None:
     assert record()["noise"] == "webui-gpu" and record()["cells"][0]["embeddings"][0][0] == "badink"
     refused = grid("a", "--base", base, "--prompt", "1girl", "--embeddings", "none")
     assert refused.exit_code == 1 and "there is no folder of embeddings 'none'" in refused.output
+
+
+def test_the_words_of_the_options_are_the_rooms_own() -> None:
+    assert NOISE == NOISE_KINDS and set(FORMATS) == set(options.FORMATS)

@@ -25,7 +25,7 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config
 from loratools.train.interrupt import Interrupted
 from loratools.train.network.network import Network
-from loratools.train.output.state import load_state, refuse_to_begin_anew
+from loratools.train.output.state import check_nothing_unfinished, load_state
 from loratools.train.trainer import OnStep, RunResult, StepRecord, dry_run, train
 
 Config = Callable[..., TrainConfig]
@@ -328,11 +328,11 @@ def test_a_run_that_was_cut_short_is_not_begun_anew_by_mistake(tiny: Path, image
     result = CliRunner().invoke(command, given)
     assert isinstance(result.exception, TrainingError)
     assert "cut short after step 2 (epoch 1); go on with --resume" in str(result.exception)
-    refuse_to_begin_anew(tmp_path / "nothing", settings.settings())
+    check_nothing_unfinished(tmp_path / "nothing", settings.settings())
     finished = resumed(settings).state
-    refuse_to_begin_anew(finished, settings.settings())  # a run that is finished may be made again
+    check_nothing_unfinished(finished, settings.settings())  # a run that is finished may be made again
     with pytest.raises(TrainingError, match=r"finished run of this name with other settings \(dim \(\d+ -> 8\)\)"):
-        refuse_to_begin_anew(finished, settings.model_copy(update={"dim": 8}).settings())
+        check_nothing_unfinished(finished, settings.model_copy(update={"dim": 8}).settings())
 
 
 def test_a_plan_counts_the_files_that_stay_and_warns_of_a_small_disk(

@@ -318,7 +318,7 @@ def _train(config: TrainConfig, notes: Sequence[str], *, last: bool) -> Loratool
     from tqdm import tqdm
 
     from loratools.train.output.run_folder import RunFolder
-    from loratools.train.output.state import refuse_to_begin_anew
+    from loratools.train.output.state import check_nothing_unfinished
     from loratools.train.trainer import EpochRecord, train
 
     def print_epoch(record: EpochRecord) -> None:
@@ -331,7 +331,7 @@ def _train(config: TrainConfig, notes: Sequence[str], *, last: bool) -> Loratool
 
     try:
         if not config.resume and not config.force:
-            refuse_to_begin_anew(RunFolder(config.out, config.name).state, config.settings())
+            check_nothing_unfinished(RunFolder(config.out, config.name).state, config.settings())
         result = train(config, notes=notes, on_epoch=print_epoch, on_note=print_note)
     except LoratoolsError as error:
         if last:

@@ -116,7 +116,7 @@ def load_state(path: Path) -> State | None:
     return state
 
 
-def refuse_to_begin_anew(path: Path, settings: Mapping[str, Any]) -> None:
+def check_nothing_unfinished(path: Path, settings: Mapping[str, Any]) -> None:
     """Raise if a new run would replace the state at ``path`` of an unfinished run, or of one with other settings.
 
     A finished run of the same settings may be made again.
