@@ -101,7 +101,7 @@ def test_syntax_errors_exit_with_2(words: tuple[str, ...], expected: str) -> Non
         (("inspect", "text.safetensors"), "text.safetensors"),
         (("verify", "a.safetensors", "a:x"), "a:1:x"),
         (("blocks", "show", "GP9"), "GP9"),
-        (("train", "--base", "nope", "--images", "empty"), "empty"),
+        (("train", "--base", "pocket", "--images", "empty"), "empty"),
         (("train", "--base", "nope", "--images", "empty", "--preset", "style-04"), "did you mean 'style-004'?"),
         (("train", "no.yaml"), "no.yaml"),
         (("grid", "a", "--base", "nope", "--prompt", "x", "-o", "y"), "nope"),
@@ -242,7 +242,7 @@ def test_blocks(loras: Path) -> None:
     assert "OUT11" in call("blocks", "show", "GP2").stdout
     listed = json.loads(call("blocks", "list", "--json").stdout)
     assert len(listed["presets"]["GP1"]["sd1-17"]) == 17
-    assert {"sd1-17", "sd1-26", "sdxl-12", "sdxl-20", "flux-61"} == set(listed["schemes"])
+    assert {"sd1-17", "sd1-26", "sdxl-12", "sdxl-20", "flux-61", "sd3-42"} == set(listed["schemes"])
 
 
 def test_recipes(loras: Path) -> None:

@@ -13,7 +13,7 @@ from loratools.cli.app import LazyGroup
 from loratools.cli.training.train import command
 from loratools.train.config.config import TrainConfig
 from loratools.train.sd_scripts.flags import our_spelling
-from loratools.train.sd_scripts.options import ACCEPTED, ONLY, OPTIONS, TOGETHER
+from loratools.train.sd_scripts.options import ACCEPTED, COMBINED, OPTIONS, RESTRICTED
 
 SETTINGS = {name: field.annotation is bool for name, field in TrainConfig.model_fields.items()}
 FLAGS = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
@@ -51,7 +51,7 @@ def test_all_of_sd_scripts_flags_are_answered_at_once(run: Callable[..., Result]
     ) in result.output
 
 
-@pytest.mark.parametrize("name", sorted({*OPTIONS, *TOGETHER, *ACCEPTED, *ONLY}))
+@pytest.mark.parametrize("name", sorted({*OPTIONS, *COMBINED, *ACCEPTED, *RESTRICTED}))
 def test_every_option_of_sd_scripts_has_an_answer_that_is_there(name: str) -> None:
     spelling = our_spelling(f"--{name}", FLAGS, SETTINGS)
     assert spelling

@@ -23,7 +23,7 @@ from tests.loras import lora_tensors
 from tests.recipe.conftest import save_lora
 
 PACKAGE = Path(__file__).parents[2] / "loratools"
-OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9_-]+")
 GRID = ("--base", "pocket", "--prompt", "1girl", "--steps", "1", "--size", "64x64", "-o", "g")
 READERS: list[tuple[str, ...]] = [
     ("inspect", "odd.safetensors"),
@@ -162,7 +162,14 @@ def texts(path: Path) -> Iterator[str]:
             yield node.value
 
 
-OTHERS = {"--lycoris", "--processes", "--nproc", "--num_processes"}  # of other programs
+OTHERS = {
+    "--lycoris",
+    "--processes",
+    "--nproc",
+    "--num_processes",
+    "--config_file",
+    "--dataset_config",
+}  # of other programs
 NO_ADVICE = (
     "preview/page",
     "recipe/report",

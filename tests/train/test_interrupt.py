@@ -28,11 +28,15 @@ def test_a_second_ctrl_c_stops_at_once(capfd: pytest.CaptureFixture[str]) -> Non
     assert "finishing the step and saving the state; once more stops at once" in capfd.readouterr().err
 
 
-def test_ctrl_c_prints_the_command_that_goes_on(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_prints_the_command_that_goes_on(
+    pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stopped(*_: object, **__: object) -> None:
         raise Interrupted(3, 10, signal.SIGINT)
 
     monkeypatch.setattr("loratools.train.trainer.train", stopped)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my base.safetensors").touch()
     given = ["--base", "my base.safetensors", "--images", str(pictures(count=1))]
     result = CliRunner().invoke(command, given)
     assert result.exit_code == 130

@@ -69,7 +69,7 @@ def test_sdxl_has_aligned_levels_of_its_own(known: Tensor) -> None:
 @pytest.mark.parametrize("webui", [False, True])
 def test_every_schedule_type_is_heeded(known: Tensor, name: str, webui: bool) -> None:
     """Not for LCM, whose levels lie among its own 50."""
-    trim = SAMPLERS[name].method.trimmed
+    trim = SAMPLERS[name].method.discard_next_to_last_sigma
     for schedule in SCHEDULES:
         scheduler = find_sampler(f"{name} {schedule}").make_scheduler(CONFIG, 7, webui=webui)
         wanted = schedule_sigmas(known, 7 + trim, schedule)
