@@ -112,7 +112,5 @@ def test_a_vae_that_the_hub_does_not_give_is_one_sentence(
 
 
 def test_offline_names_the_cache() -> None:
-    with pytest.raises(
-        BaseModelError, match="'nobody/nothing' is no folder in .*, and is not whole in the Hugging Face cache"
-    ):
+    with pytest.raises(BaseModelError, match="and is not whole in the Hugging Face cache"):
         load_base("nobody/nothing", device="cpu", offline=True)
