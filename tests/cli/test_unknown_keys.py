@@ -38,6 +38,7 @@ READERS: list[tuple[str, ...]] = [
     ("verify", "odd.safetensors", "odd:1"),
     ("analyze", "odd.safetensors"),
     ("analyze", "odd.safetensors", "odd.safetensors"),
+    ("epochs", "run"),
     ("blocks", "show", "GP1", "--lora", "odd"),
     ("blocks", "suggest", "odd", "odd"),
     ("blocks", "analyze-effect", "odd", *GRID),
@@ -55,6 +56,9 @@ def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_file({**load_file("good.safetensors"), **extra}, "odd.safetensors")
     full = {**load_file("good.safetensors"), "lora_unet_conv_in.diff": torch.randn(8, 4, 3, 3)}
     save_file({**full, **extra}, "full.safetensors")
+    (tmp_path / "run").mkdir()
+    for number in (1, 2):  # another trainer's
+        save_file({**load_file("good.safetensors"), **extra}, f"run/odd-{number:06d}.safetensors")
     return tmp_path
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import json_option, print_json
+from loratools.cli.options import json_option, key_options, key_rules, print_json
 
 
 @click.command("epochs", cls=Command)
 @click.argument("run")
 @click.option("--plot", type=click.Path(), metavar="PNG", help="Also draw losses, norm and drift.")
 @click.option("--images", is_flag=True, help="Also list the pictures that are learnt worst, and the loss by timesteps.")
+@key_options
 @json_option
-def command(run: str, plot: str | None, images: bool, as_json: bool) -> None:
+def command(
+    run: str, plot: str | None, images: bool, allow_unknown: bool, drop: tuple[str, ...], as_json: bool
+) -> None:
     """Show a training run epoch by epoch, and which epochs are worth looking at.
 
     RUN is its folder, or FOLDER/NAME where a folder holds several. Norm is the size of what was learnt, drift how far
@@ -29,7 +32,7 @@ def command(run: str, plot: str | None, images: bool, as_json: bool) -> None:
     from loratools.train.output.epoch_report import report
     from loratools.train.output.read_log import loss_breakdown
 
-    epochs = report(run)
+    epochs = report(run, key_rules(allow_unknown, drop))
     losses = loss_breakdown(run) if images else None
     if plot:
         draw(epochs, plot)

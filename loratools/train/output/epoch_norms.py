@@ -8,18 +8,19 @@ from collections.abc import Sequence
 from loratools.adapter.algebra.lowrank import inner, same_matrix
 from loratools.adapter.files.epoch_files import Epoch
 from loratools.adapter.files.file import Adapter, read
+from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.adapter.parallel import in_order
 
 
-def measure(epochs: Sequence[Epoch]) -> list[tuple[float, float | None]]:
+def measure(epochs: Sequence[Epoch], keys: KeyRules = STRICT) -> list[tuple[float, float | None]]:
     """Norm and drift of every epoch, see :class:`loratools.train.output.epoch_report.EpochFacts`.
 
-    Two files are open at a time.
+    Two files are open at a time; ``keys`` says what becomes of keys that no table knows.
     """
     measured: list[tuple[float, float | None]] = []
     before: tuple[Adapter, float] | None = None
     for epoch in epochs:
-        adapter = read(epoch.path)
+        adapter = read(epoch.path, None, keys.allow_unknown, keys.drop)
         own = _squared_norm(adapter)
         drift = None
         if before is not None:

@@ -9,10 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loratools.adapter.files.epoch_files import epochs
 from loratools.train.output.read_log import logged_losses
+
+if TYPE_CHECKING:
+    from loratools.adapter.files.lora_file import KeyRules
 
 FOLK_BAND = (0.07, 0.09)  # the training loss that beginners' guides call best for SD 1.5
 _MOST = 4
@@ -113,15 +116,17 @@ class RunReport:
         return "\n".join(lines)
 
 
-def report(run: Path | str) -> RunReport:
+def report(run: Path | str, keys: KeyRules | None = None) -> RunReport:
     """Read a run's files and, if it is one of ours, its log.
 
     Args:
         run: the folder, or ``FOLDER/NAME`` where a folder holds several runs.
+        keys: what becomes of keys that no table knows; None refuses them.
     Raises:
         FileError: if there is no such run.
         FormatError: if an epoch file cannot be read.
     """
+    from loratools.adapter.files.lora_file import STRICT
     from loratools.train.output.epoch_norms import measure
 
     files = epochs(run)
@@ -135,7 +140,7 @@ def report(run: Path | str) -> RunReport:
             norm=norm,
             drift=drift,
         )
-        for epoch, (norm, drift) in zip(files, measure(files), strict=True)
+        for epoch, (norm, drift) in zip(files, measure(files, keys or STRICT), strict=True)
     )
     chosen = shortlist(facts, held_out=losses.held_out)
     return RunReport(Path(run), facts, chosen, losses.untrained, losses.held_out)
