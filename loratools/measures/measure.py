@@ -97,8 +97,8 @@ def check_it_varies(measured: Measured) -> None:
     values = measured.values[~np.isnan(measured.values)]
     if len(values) >= _CONSTANT_FROM and np.ptp(values) <= 1e-9 * max(1.0, float(np.abs(values).max())):
         raise MeasureError(
-            f"the measure '{measured.name}' gave {values[0]:g} for each of {len(values)} different pictures, so no search "
-            "can be led by it; name another measure or symptom"
+            f"the measure '{measured.name}' gave {values[0]:g} for each of {len(values)} different pictures, so no "
+            "search can be led by it; name another measure or symptom"
         )
 
 
