@@ -14,6 +14,7 @@ from loratools.base.sampling.noise_kinds import NOISE_KINDS, OWN, RNG, kind_of
 from loratools.base.sampling.samplers import split_name
 from loratools.blocks import tokens
 from loratools.files import replacing, utf8_text
+from loratools.imaging.png import FAST
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -210,7 +211,7 @@ def write_png(image: Image, path: Path, parameters: str, made: Mapping[str, Any]
     if made is not None:
         info.add_text(KEY, utf8_text(json.dumps(made, ensure_ascii=False, separators=(",", ":"))))
     with replacing(path) as part:
-        image.save(part, format="PNG", pnginfo=info)
+        image.save(part, format="PNG", pnginfo=info, **FAST)
 
 
 def read_png(path: Path) -> tuple[str, dict[str, Any]]:
