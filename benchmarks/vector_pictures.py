@@ -1,5 +1,7 @@
-"""Pictures of one LoRA under random block vectors, with the base's own and the whole LoRA's: for trying measures and votes
-on. Kept as one ``.npz`` a LoRA, since drawing them takes minutes on a CPU."""
+"""Pictures of one LoRA under random block vectors, with the base's own and the whole LoRA's.
+
+Kept as one ``.npz`` a LoRA, since drawing them takes minutes on a CPU.
+"""
 
 from __future__ import annotations
 
