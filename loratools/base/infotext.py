@@ -14,7 +14,6 @@ from loratools.base.sampling.noise_kinds import NOISE_KINDS, OWN, RNG, kind_of
 from loratools.base.sampling.samplers import split_name
 from loratools.blocks import tokens
 from loratools.files import replacing, utf8_text
-from loratools.imaging.png import FAST
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -205,6 +204,8 @@ def number(value: float) -> str:
 def write_png(image: Image, path: Path, parameters: str, made: Mapping[str, Any] | None = None) -> None:
     """Save ``image`` with its ``parameters`` and, as compact JSON, what made it; whole or not at all."""
     from PIL.PngImagePlugin import PngInfo
+
+    from loratools.imaging.png import FAST
 
     info = PngInfo()
     info.add_text("parameters", utf8_text(parameters))
