@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loratools.base.infotext import read_png, write_png
-from loratools.preview.plan.jobs import PictureFile
+from loratools.preview.plan.jobs import GridJob, Job, PictureFile
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,3 +52,23 @@ class PictureStore:
         """Save a picture with its texts and remember its key."""
         write_png(image, file.path, file.parameters, file.made)
         self._paths[file.key] = file.path
+
+
+class GridPictures:
+    """The pictures of a grid's jobs in its store: which are missing, and what each is saved as."""
+
+    def __init__(self, jobs: Iterable[GridJob], store: PictureStore) -> None:
+        self._files = {job.key: job.file for job in jobs}
+        self.store = store
+
+    def files(self, jobs: Iterable[Job]) -> list[PictureFile]:
+        """What these jobs' pictures are saved as."""
+        return [self._files[job.key] for job in jobs]
+
+    def lacks(self, jobs: Iterable[Job]) -> bool:
+        """Whether any of these pictures is missing."""
+        return self.store.lacks(self.files(jobs))
+
+    def rescan(self, jobs: Iterable[Job]) -> None:
+        """Look on disk for those of these pictures that other processes may have written meanwhile."""
+        self.store.rescan(self.files(jobs))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 import torch
 
 from loratools.adapter.algebra.lowrank import Delta, LowRank
-from loratools.preview.plan.jobs import Job, PictureFile, Stack
+from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.batches import StackBatch
 from loratools.preview.render.prefetch import DeltaPrefetcher
@@ -41,10 +40,7 @@ class Watched(Mapping[str, Delta]):
 
 
 def lots_of(*stacks: Stack) -> list[StackBatch]:
-    jobs = [
-        Job(stack, "", 1, PictureFile(Path("x"), "", "", {}), SamplingSettings(1, 1.0, "DDIM", (64, 64)))
-        for stack in stacks
-    ]
+    jobs = [Job(stack, "", 1, SamplingSettings(1, 1.0, "DDIM", (64, 64)), n) for n, stack in enumerate(stacks)]
     return [StackBatch(None, (tuple(jobs),))]
 
 
