@@ -42,7 +42,7 @@ FLOORS: dict[str, list[str]] = {
         "build",
     ],
     "preview": [
-        "request", "record", "judge page plan", "render sheet", "redraw run", "block_effect",
+        "request", "record", "judge page plan", "render sheet", "drawing", "redraw run", "block_effect",
     ],
     "recipe": [
         "shipped", "schema", "plan record", "observer", "importers publish launch", "steps", "edit run", "report",
