@@ -48,8 +48,8 @@ def add_residual(x: Tensor, residual: Tensor, bias: Tensor) -> Tensor:
     if _by_triton(x):
         from loratools.base.fused import triton_kernels
 
-        laid = (part.contiguous(memory_format=torch.channels_last) for part in (x, residual))
-        return triton_kernels.add_residual(*laid, bias)
+        first, second = (part.contiguous(memory_format=torch.channels_last) for part in (x, residual))
+        return triton_kernels.add_residual(first, second, bias)
     return x + bias[:, None, None] + residual
 
 

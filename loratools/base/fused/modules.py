@@ -61,6 +61,7 @@ class FusedModules:
 
 def _fused(model: nn.Module) -> Iterator[tuple[nn.Module, str, Forward]]:
     """Every method that is replaced: its module, its name, and the function that takes its place."""
+    module: Any
     for module in model.modules():
         kind = type(module).__name__
         if kind == "ResnetBlock2D" and _plain_resnet(module):
@@ -147,10 +148,11 @@ class _Exit:
         project = self._model.proj_out
         if not isinstance(project, nn.Conv2d):
             hidden_states = project(hidden_states)
-        hidden = hidden_states.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        hidden = hidden_states.view(batch_size, height, width, -1).permute(0, 3, 1, 2)
         if isinstance(project, nn.Conv2d):
             hidden = project(hidden)
-        return hidden + residual
+        summed: Tensor = hidden + residual
+        return summed
 
 
 class _Pointwise:

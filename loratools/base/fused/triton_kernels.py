@@ -172,7 +172,5 @@ def add_residual(x: Tensor, residual: Tensor, bias: Tensor) -> Tensor:
     rows, channels = x.shape[:2]
     numbers = x[0].numel()
     y = torch.empty_like(x)
-    _residual[(triton.cdiv(numbers, _NUMBERS), rows)](
-        x, residual, bias, y, numbers, CHANNELS=channels, BLOCK=_NUMBERS
-    )
+    _residual[(triton.cdiv(numbers, _NUMBERS), rows)](x, residual, bias, y, numbers, CHANNELS=channels, BLOCK=_NUMBERS)
     return y

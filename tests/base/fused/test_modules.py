@@ -20,7 +20,10 @@ from tests.base.tiny_xl import save_tiny_xl
 def model(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
     path = folder if request.param == "sd1" else save_tiny_xl(tmp_path_factory.mktemp("xl") / "tiny")
     base = load_base(path, device="cpu")
-    for part in (base.unet, base.vae):  # weights of a mapped file may be unaligned, and then are summed in another order
+    for part in (
+        base.unet,
+        base.vae,
+    ):  # weights of a mapped file may be unaligned, and then are summed in another order
         for parameter in part.parameters():
             parameter.data = parameter.data.clone()
     return base
