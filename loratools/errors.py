@@ -19,6 +19,7 @@
     ├── GridError               weights, rows or sizes that make no grid
     ├── DatasetError            images or captions that cannot be trained on
     ├── TrainingError           settings that cannot train, or a loss that is not a number
+    ├── OptionError             an option's value that is none of those it may have
     ├── UnavailableError        a device or a package that this machine lacks, and another may have
     ├── LaunchError             of several processes one is missing, gone or was started wrongly
     ├── RecipeError             a recipe or config that cannot be read or resolved
@@ -120,6 +121,10 @@ class DatasetError(LoratoolsError):
 
 class TrainingError(LoratoolsError):
     """Settings that cannot train, or a loss that stopped being a number."""
+
+
+class OptionError(LoratoolsError):
+    """An option of an operation has a value that is none of those that it may have."""
 
 
 class UnavailableError(LoratoolsError):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loratools import __version__
 from loratools.adapter.algebra.lowrank import inner
 from loratools.adapter.files.epoch_files import epochs, select
 from loratools.adapter.files.file import Adapter, read
@@ -27,6 +26,7 @@ from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.runner import planner_of, run_steps
 from loratools.recipe.schema.recipe import check_recipe
+from loratools.version import __version__
 from loratools.yamlio import load_yaml
 
 

@@ -21,6 +21,7 @@ from loratools import files
 from loratools.adapter.files.file import read
 from loratools.cli.training.train import command
 from loratools.errors import DatasetError, FileError, TrainingError
+from loratools.train import setup
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config
 from loratools.train.interrupt import Interrupted
@@ -213,7 +214,7 @@ def test_the_average_is_what_is_saved_and_training_does_not_see_it(config: Confi
 def test_an_average_of_an_average_is_refused(
     config: Config, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loratools.train.setup.has_modes", lambda _: True)  # as of a schedule-free optimiser
+    monkeypatch.setattr(setup, "has_modes", lambda _: True)  # as of a schedule-free optimiser
     with pytest.raises(TrainingError, match="AdamW saves an average of its own; leave ema out"):
         train(config(pictures(count=1), ema=0.9), progress=False)
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from loratools import __version__
 from loratools.adapter.architectures.header_words import MODEL, model_in
 from loratools.adapter.architectures.identify import Identity
 from loratools.adapter.architectures.names import UNKNOWN
 from loratools.adapter.files.base_facts import DISAGREEMENT, VARIANT, StatedBase, agreed_entries, disagreement
 from loratools.adapter.header import read_header
 from loratools.errors import FileError, FormatError
+from loratools.version import __version__
 
 KEY = "loratools"  # the header entry that holds one JSON of provenance
 ERROR = "loratools_error"  # the relative error of what is stored against what was asked for
