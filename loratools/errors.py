@@ -25,7 +25,9 @@
     ├── RecipeError             a recipe or config that cannot be read or resolved
     └── PocketError             the pocket base, its drawings or its judge used wrongly
 
-The command line prints the message as ``error: ...`` and exits with 1; a library user catches the class.
+The command line prints the message as ``error: ...`` and exits with 1; a library user catches the class. An option
+that is a remedy is written in a message as a program gives it, `` `force=True` `` or `` `device=cpu` ``; the command
+line spells it as its flag.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def _planned(planner: Planner, target: str, inline: bool) -> list[Planned]:
     except RecipeError as error:
         if not inline:
             raise
-        message = f"{error}; the header tells its parts by name alone, so name their folder with --lora-dir"
+        message = f"{error}; the header tells its parts by name alone, so name their folder with `lora_dirs=`"
         raise RecipeError(message) from error
 
 
@@ -130,7 +130,7 @@ def _guard(path: Path, out: Path | None, owner: str, force: bool) -> None:
         return
     if not force and out.exists() and out.samefile(path):
         raise FileError(
-            f"{out} is the very file that is made again; choose another --out, or overwrite it with --force"
+            f"{out} is the very file that is made again; choose another name, or overwrite it with `force=True`"
         )
     guard_overwrite(out, owner, force)
 

@@ -99,7 +99,7 @@ def guard_overwrite(path: str | os.PathLike[str], owner: str, force: bool) -> No
     """
     target = Path(path)
     if target.is_dir():
-        raise FileError(f"{target} is a folder; give a file name ending in .safetensors with --out")
+        raise FileError(f"{target} is a folder; give a file name ending in .safetensors")
     if force or not target.exists():
         return
     try:
@@ -108,7 +108,7 @@ def guard_overwrite(path: str | os.PathLike[str], owner: str, force: bool) -> No
         made = None
     if made is None or made.owner != owner:
         who = f"was written by '{made.owner}'" if made else "was not written by this step"
-        raise FileError(f"{target} exists and {who}; choose another --out, or overwrite it with --force")
+        raise FileError(f"{target} exists and {who}; choose another name, or overwrite it with `force=True`")
 
 
 class Described(Protocol):

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 PRESETS = Path(__file__).with_name("presets.yaml")
 _SCRIPTS = (".sh", ".bat", ".cmd", ".ps1", ".py", ".ipynb")
-_GIVE = "give it in the config or as --{}"
+_GIVE = "give it in the config or as `{}=`"
 _MISSING = {  # of another trainer's file
     "base": f"'base' is missing (pretrained_model_name_or_path); {_GIVE.format('base')}",
-    "images": "it names no pictures (train_data_dir); give its dataset config after it, or --images",
+    "images": "it names no pictures (train_data_dir); give its dataset config after it, or `images=`",
 }
 
 
