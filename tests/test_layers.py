@@ -18,7 +18,7 @@ PACKAGE = ROOT / "loratools"
 # from the top of the house to its bottom
 ROOMS = [
     "version", "errors", "progress", "module_path", "files", "launch", "dtypes", "yamlio", "validation", "imaging",
-    "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "preview", "recipe", "library", "cli",
+    "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview", "recipe", "library", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
@@ -36,6 +36,10 @@ FLOORS: dict[str, list[str]] = {
     "train": [
         "distributed sd_scripts seeds", "config interrupt", "data", "network", "optim", "output step", "callbacks",
         "dry_run loop", "setup", "trainer", "basestyle",
+    ],
+    "measures": [
+        "estimate copy_risk features", "measure", "last_batch request pictures", "own_command own_function judged",
+        "build",
     ],
     "preview": [
         "request", "record", "judge page plan", "render sheet", "redraw run", "block_effect",

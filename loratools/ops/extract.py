@@ -134,7 +134,8 @@ def _from_adapter(
 ) -> MergeReport:
     if not terms[0].adapter.dense:
         raise FormatError(
-            f"{terms[0].adapter.path} holds no full differences to extract from; give two models, the one before tuning as `base=`, or "
+            f"{terms[0].adapter.path} holds no full differences to extract from; give two models, "
+            "the one before tuning as `base=`, or "
             "change its rank with resize"
         )
     whole = combine(terms)

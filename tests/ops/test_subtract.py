@@ -180,6 +180,6 @@ def test_what_cannot_be_subtracted_is_named_and_nothing_is_written(tmp_path: Pat
     for bad in ({"energy": 0.0}, {"mu": 0.0}, {"most": -1.0}, {"energy": 2.0}):
         with pytest.raises(OptionError, match="out of range"):
             SubtractMethod("soft", **bad)  # type: ignore[arg-type]
-    with pytest.raises(FileError, match="--force"):
+    with pytest.raises(FileError, match="force=True"):
         subtract_files(terms("A:1", **files), terms("A:1", **files), files["W"], method=SubtractMethod("project"))
     assert not out.exists()

@@ -254,7 +254,7 @@ def test_a_log_that_cannot_grow_is_an_error_that_names_it(
     def fill() -> None:
         monkeypatch.setattr(os, "fsync", full)
 
-    with pytest.raises(FileError, match=r"cannot write .*t.jsonl: No space left on device; .*--resume"):
+    with pytest.raises(FileError, match=r"cannot write .*t.jsonl: No space left on device; .*resume=True"):
         train(settings, progress=False, on_step=at_step(1, fill))
 
 
@@ -262,7 +262,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_done(
     config: Config, pictures: Pictures, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(FileError, match=r"cannot write in .*file/out: Not a directory; choose another --out"):
+    with pytest.raises(FileError, match=r"cannot write in .*file/out: Not a directory; choose another place"):
         train(config(pictures(count=1), out=str(tmp_path / "file/out")), progress=False)
 
 

@@ -156,7 +156,7 @@ def _check_folders(config: TrainConfig, origin: _Origin) -> None:
         remedy = "; it is a path of Windows, so write where the folder lies on this machine" if is_windows else ""
         message = f"there is no folder {subset.folder}{where}{remedy}"
         if place[0] in origin.over:
-            raise RecipeError(f"--{place[0]}: {message}", place=place, reason=message)
+            raise RecipeError(f"`{place[0]}=`: {message}", place=place, reason=message)
         raise origin.error(origin.nearest((*place, "folder")), message, str(subset.folder))
 
 

@@ -86,7 +86,8 @@ def save_state(path: Path, state: State) -> None:
             torch.save({"version": _STATE_VERSION, **vars(state)}, part)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
         raise FileError(
-            f"cannot write {path}: {error_text(error)}; free some space and go on with `resume=True`, the state before is "
+            f"cannot write {path}: {error_text(error)}; free some space and go on with "
+            f"`resume=True`, the state before is "
             "whole"
         ) from error
 

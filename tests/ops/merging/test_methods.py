@@ -245,7 +245,7 @@ def test_merging_into_a_model_changes_only_its_modules(base: Path, tmp_path: Pat
     assert set(report.json()["blocks"]) == {"BASE", "IN01", "M00"}
     again = merge_into(combine(asked), base, tmp_path / "model.safetensors", provenance=made)
     assert again.total.relative == report.total.relative
-    with pytest.raises(FileError, match="--force"):
+    with pytest.raises(FileError, match="force=True"):
         merge_into(combine(asked), base, report.path, provenance=into_provenance(asked, base, "them"))
 
 
