@@ -214,7 +214,7 @@ def title_of(base: str, arrangement: Arrangement, settings: SamplingSettings) ->
 def _in_rows(arrangement: Arrangement) -> list[tuple[tuple[int, ...], CellSetting]]:
     """Every place, row by row."""
     if not all(axis.values for axis in arrangement.axes if axis.kind == "prompt"):
-        raise PromptError("there is no prompt; give at least one with --prompt")
+        raise PromptError("there is no prompt; give at least one")
     return sorted(arrangement.places(), key=lambda place: (place[0][1:2], place[0][:1], place[0][2:]))
 
 

@@ -235,7 +235,7 @@ def test_no_memory_for_one_picture_is_told_with_the_remedy(
     before = weights(base)
     with Engine(base) as engine, monkeypatch.context() as patch:
         greedy_memory(engine, patch, 1, torch.OutOfMemoryError)
-        with pytest.raises(GridError, match=r"one picture does not fit.*--offload.*--tiled"):
+        with pytest.raises(GridError, match=r"one picture does not fit.*offload=True.*tiled=True"):
             engine.render(jobs(tmp_path, [stack(base, 1)]), PictureStore(tmp_path))
     with Engine(base) as engine, monkeypatch.context() as patch:
         greedy_memory(engine, patch, 1, ZeroDivisionError)  # other errors are not swallowed, and leave no patch behind
