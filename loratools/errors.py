@@ -21,6 +21,7 @@
     ├── TrainingError           settings that cannot train, or a loss that is not a number
     ├── UnavailableError        a device or a package that this machine lacks, and another may have
     ├── LaunchError             of several processes one is missing, gone or was started wrongly
+    │   └── PeerError           another process of the same launch stopped, and says itself why
     ├── RecipeError             a recipe or config that cannot be read or resolved
     └── PocketError             the pocket base, its drawings or its judge used wrongly
 
@@ -128,6 +129,10 @@ class UnavailableError(LoratoolsError):
 
 class LaunchError(LoratoolsError):
     """Of several processes that a launcher started, one is missing, is gone, or was started wrongly."""
+
+
+class PeerError(LaunchError):
+    """Another process of this launch stopped, so this one cannot go on; that one's own error says why."""
 
 
 class RecipeError(LoratoolsError):

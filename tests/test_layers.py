@@ -41,10 +41,10 @@ FLOORS: dict[str, list[str]] = {
         "request", "record", "judge page plan", "render sheet", "redraw run", "block_effect",
     ],
     "recipe": [
-        "shipped", "schema", "plan record", "observer", "importers publish launch", "steps", "edit run", "report",
+        "shipped", "schema", "plan record", "observer", "importers publish", "steps", "edit run", "report",
         "compare reproduce demo",
     ],
-    "cli": ["commands", "app", "options", "recipe_output", "lora recipe pictures training blocks"],
+    "cli": ["commands", "app", "options", "launched recipe_output", "lora recipe pictures training blocks"],
 }  # fmt: skip
 LATE = {"diffusers", "transformers", "accelerate", "matplotlib", "peft"}  # at the top of no module of any room
 HEAVY = LATE | {"torch", "safetensors", "numpy", "PIL", "tqdm"}

@@ -24,6 +24,7 @@ from loratools.errors import (
 )
 
 DONE, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 130, 141
+GIVEN = "loratools.cli.app"  # in a context's meta: the command's arguments as they were given
 
 
 # errors against which an option helps, where a command has it
@@ -35,15 +36,45 @@ class DoraBase(click.Option):
 
 
 class Command(click.Command):
-    """A command that takes ``--debug`` after its name too, and says which of its options help against an error."""
+    """A command that takes ``--debug`` after its name too, and says which of its options help against an error.
+
+    Args:
+        together: whether a launcher may start several processes of it, which then share its work.
+    """
+
+    def __init__(self, *given: Any, together: bool = False, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.together = together
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[GIVEN] = list(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; of an error that an option helps against, the option is added to the message."""
+        if self._has("--launch") and not self.together:
+            self._refuse_launcher(ctx)
         try:
             return super().invoke(ctx)
         except _HELPED as error:
             error.args = (f"{error}{self._remedy(error)}",)
             raise
+
+    def _refuse_launcher(self, ctx: click.Context) -> None:
+        """Exit where a launcher started several processes of what starts them itself; the first one says so."""
+        from loratools.launch.rank import Rank
+
+        rank = Rank.here()
+        if rank.world == 1:
+            return
+        if rank.main:
+            given = " ".join([ctx.command_path, *ctx.meta[GIVEN][:1]])
+            _say(
+                f'error: this command starts its processes itself; write {given} ... --launch "accelerate launch ...", '
+                "with the launcher and its options in the quotes, or --processes N for N on this machine",
+                FAILED,
+            )
+        ctx.exit(FAILED)
 
     def _has(self, option: str) -> bool:
         return any(option in param.opts for param in self.params)
