@@ -18,7 +18,7 @@ PACKAGE = ROOT / "loratools"
 # from the top of the house to its bottom
 ROOMS = [
     "errors", "module_path", "files", "launch", "dtypes", "yamlio", "validation", "imaging", "adapter", "blocks", "ops",
-    "pocket", "dataset", "base", "train", "preview", "recipe", "cli",
+    "pocket", "dataset", "base", "train", "measures", "preview", "recipe", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
@@ -31,11 +31,15 @@ FLOORS: dict[str, list[str]] = {
     ],
     "base": [
         "quiet to_device picture_size", "base_path model text_model", "single_file vae_path", "load", "vae", "prompt",
-        "sampling patching", "infotext generate",
+        "sampling patching fused", "compiled", "infotext generate",
     ],
     "train": [
         "distributed sd_scripts seeds", "config interrupt", "data", "network", "optim", "output step", "callbacks",
         "dry_run loop", "setup", "trainer", "basestyle",
+    ],
+    "measures": [
+        "estimate copy_risk features", "measure", "last_batch request pictures", "own_command own_function judged",
+        "build",
     ],
     "preview": [
         "request", "record", "judge page plan", "render sheet", "redraw run", "block_effect",
