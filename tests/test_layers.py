@@ -24,6 +24,7 @@ ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
 # inside a room, floor by floor; the folders and files of one floor do not import one another
 FLOORS: dict[str, list[str]] = {
+    "launch": ["rank", "launcher job", "elastic worker jobs"],
     "adapter": ["foreign_file parallel", "header", "algebra", "architectures", "files"],
     "ops": [
         "text_table randomized_svd extract_parts", "report", "merging", "analysis style_removal",

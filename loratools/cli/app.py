@@ -31,6 +31,11 @@ GIVEN = "loratools.cli.app"  # in a context's meta: the command's arguments as t
 _HELPED = (UnknownKeysError, NeedsBaseError, LoraNotFoundError, UnlistedBlocksError)
 
 
+def words_of(ctx: click.Context) -> list[str]:
+    """The words that call a command, after the program's name: ``["blocks", "fix"]``."""
+    return [] if ctx.parent is None else [*words_of(ctx.parent), str(ctx.info_name)]
+
+
 class DoraBase(click.Option):
     """``--base`` of a command that reads a DoRA by it, and not only something else of that name."""
 
@@ -68,7 +73,7 @@ class Command(click.Command):
         if rank.world == 1:
             return
         if rank.main:
-            given = " ".join([ctx.command_path, *ctx.meta[GIVEN][:1]])
+            given = " ".join(["loratools", *words_of(ctx), *ctx.meta[GIVEN][:1]])
             _say(
                 f'error: this command starts its processes itself; write {given} ... --launch "accelerate launch ...", '
                 "with the launcher and its options in the quotes, or --processes N for N on this machine",

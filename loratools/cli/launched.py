@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from loratools.cli.app import GIVEN, INTERRUPTED, fail_usage
+from loratools.cli.app import GIVEN, INTERRUPTED, fail_usage, words_of
 
 _OPTIONS = ("--processes", "--launch")
 
@@ -35,7 +35,7 @@ def launched(
     if not launcher.several:
         return False
     context = click.get_current_context()
-    arguments = [*context.command_path.split()[1:], *_without(context.meta[GIVEN], _OPTIONS)]
+    arguments = [*words_of(context), *_without(context.meta[GIVEN], _OPTIONS)]
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(out) / ".loratools" / "launch" if launcher.command else Path(scratch) / "launch"
         try:

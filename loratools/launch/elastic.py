@@ -24,9 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     count, *module = arguments
-    # what went wrong is one sentence of the process that starts this one
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    logging.getLogger("torch.distributed.launcher").setLevel(logging.CRITICAL)
+    logging.disable()  # what went wrong is one sentence of the process that starts this one
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

@@ -123,13 +123,18 @@ class JobFolder:
         """
         values = self._wait_for("result.json") if code == 0 else self._read("result.json")
         if values is None:
-            raise self.error(code) or LaunchError(
+            raise self.error(code, remedy="; run the same again to go on from what is done") or LaunchError(
                 f"the launcher ended with exit code {code} and the job is not done; what it says stands above"
             )
         return values["result"]
 
-    def error(self, code: int = 1) -> LoratoolsError | None:
-        """The error of the process that failed first; None where nothing is known of one."""
+    def error(self, code: int = 1, remedy: str = "") -> LoratoolsError | None:
+        """The error of the process that failed first; None where nothing is known of one.
+
+        Args:
+            code: the launcher's exit code.
+            remedy: what to do about a process that is gone.
+        """
         failures = sorted(self.failures(), key=lambda failure: failure.at)
         causes = [failure for failure in failures if failure.kind != PeerError.__name__]
         if causes:
@@ -139,7 +144,7 @@ class JobFolder:
         if not gone and code < 0 and self._world(0) == 1:
             gone = [(0, code)]
         if gone:
-            return LaunchError(_gone(Rank(gone[0][0], self._world(gone[0][0])), gone[0][1]))
+            return LaunchError(_gone(Rank(gone[0][0], self._world(gone[0][0])), gone[0][1]) + remedy)
         return failures[0].error() if failures else None
 
     def failures(self) -> list[Failure]:
@@ -182,4 +187,4 @@ def _gone(rank: Rank, code: int) -> str:
         how = signal.Signals(-code).name if -code in {int(one) for one in signal.Signals} else f"signal {-code}"
     who = str(rank) if rank.world > 1 else "the process of this step"
     lack = ", perhaps for lack of memory" if code == -9 else ""
-    return f"{who} is gone ({how}){lack}; run the same again to go on from what is done"
+    return f"{who} is gone ({how}){lack}"

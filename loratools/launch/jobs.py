@@ -79,8 +79,9 @@ class Jobs:
             several = len(slots) > 1 or bool(self.launcher.command)
             if self._ending or not (finish_alone and several and folder.others_could_finish()):
                 raise
+            failed = str(folder.error(code) or error)
             folder, code = self._launch(job, slots[:1], stdout, alone=True)
-            return JobResult(folder.result(code), (str(error),))
+            return JobResult(folder.result(code), (failed,))
 
     def _launch(
         self, job: Job, slots: Sequence[int], stdout: int | None, *, alone: bool = False

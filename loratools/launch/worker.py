@@ -10,6 +10,7 @@ import _thread
 import contextlib
 import importlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -67,14 +68,25 @@ def _named(error: Exception) -> tuple[str, str]:
 
 def _watch(lock: Path, rank: Rank) -> None:
     """Interrupt the job once nobody holds ``lock``, and end this process if it does not stop."""
-    while is_locked(lock):
+    unseen = 0
+    while unseen < 2:  # over a network a lock may be seen late
+        unseen = 0 if is_locked(lock) else unseen + 1
         time.sleep(_POLL)
     if rank.main:
         with contextlib.suppress(OSError):  # the terminal may be gone too
             print("error: the process that started this one is gone; run the same again to go on", file=sys.stderr)
-    _thread.interrupt_main()
+    _interrupt()
     time.sleep(_GRACE)
     os._exit(FAILED)
+
+
+def _interrupt() -> None:
+    """What Ctrl-C does, to the main thread."""
+    main = threading.main_thread().ident
+    if os.name == "nt" or main is None:
+        _thread.interrupt_main()
+    else:
+        signal.pthread_kill(main, signal.SIGINT)  # this ends a wait in the system too
 
 
 if __name__ == "__main__":

@@ -47,9 +47,9 @@ def test_torch_starts_several_and_ends_the_others_when_one_fails(tmp_path: Path)
 
 
 def test_an_error_keeps_its_class_and_names_the_process_where_there_are_several(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="^process 1 of 2: diverged$"):
+    with pytest.raises(TrainingError, match=r"^process 1 of 2: diverged$"):
         run(fake("first-fails"), tmp_path / "jobs")  # not the one that only noticed, though that was earlier
-    with pytest.raises(LaunchError, match="^unexpected TypeError: "):
+    with pytest.raises(LaunchError, match=r"^unexpected TypeError: "):
         run(Launcher(1), tmp_path / "jobs", target="loratools.launch.launcher:make_launcher")
     with pytest.raises(LaunchError, match="the job os:remove is none of loratools'"):
         run(Launcher(1), tmp_path / "jobs", target="os:remove")
@@ -94,7 +94,7 @@ def test_a_job_that_is_not_on_this_machine_is_said_to_be_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("loratools.launch.job._PATIENCE", 0.0)
-    with pytest.raises(LaunchError, match="there is no job in .* all processes need the same folders, on one disk"):
+    with pytest.raises(LaunchError, match=r"there is no job in .* all processes need the same folders, on one disk"):
         JobFolder(tmp_path / "away").job()
 
 

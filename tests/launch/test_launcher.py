@@ -77,7 +77,9 @@ def test_one_place_is_a_plain_process_and_several_are_torch_elastic_ones() -> No
 
 
 def test_a_command_starts_the_module_whatever_the_places_are() -> None:
-    launcher = make_launcher(None, f'"{sys.executable}" --config "a b"' if os.name != "nt" else "python", environment={})
+    launcher = make_launcher(
+        None, f'"{sys.executable}" --config "a b"' if os.name != "nt" else "python", environment={}
+    )
     assert launcher.several and launcher.slots == (0,)
     assert launcher.words(WORKER, [0]) == [*launcher.command, "-m", *WORKER]
     if os.name != "nt":

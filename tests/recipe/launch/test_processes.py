@@ -39,7 +39,7 @@ version: 1
 base: tiny
 steps:
   pictures: {draw: {style: ink, count: 2, size: 64}}
-  long: {train: {images: pictures, epochs: 80, dim: 2, batch_size: 2, save_state_every_steps: 2, save_last_n: 1}}
+  long: {train: {images: pictures, epochs: 40, dim: 2, batch_size: 2, save_state_every_steps: 2, save_last_n: 1}}
   half: {merge: "long:0.5", out: half.safetensors}
 """
 GRID = """\
