@@ -31,7 +31,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "base": [
         "quiet to_device picture_size", "base_path model text_model", "single_file vae_path", "load", "vae", "prompt",
-        "sampling patching", "infotext generate",
+        "sampling patching fused", "compiled", "infotext generate",
     ],
     "train": [
         "distributed sd_scripts seeds", "config interrupt", "data", "network", "optim", "output step", "callbacks",
@@ -42,7 +42,7 @@ FLOORS: dict[str, list[str]] = {
         "own_command own_function judged probe votes", "build",
     ],
     "preview": [
-        "request", "record", "judge page plan", "render sheet", "redraw run", "block_effect",
+        "request", "record", "judge page plan", "render sheet", "drawing", "redraw run", "block_effect",
     ],
     "recipe": [
         "shipped", "schema", "plan record", "observer", "importers publish launch", "steps", "edit run", "report",

@@ -11,6 +11,7 @@ from typing import Any
 from loratools.adapter.algebra.lowrank import Delta
 from loratools.adapter.architectures.names import is_text
 from loratools.adapter.files.file import Adapter
+from loratools.base.patching.summands import AdapterSum, Summand
 from loratools.ops.merging.combine import Combined
 from loratools.preview.record.cells import SamplingSettings
 
@@ -46,6 +47,11 @@ class Stack:
         """What goes to the text encoders alone; no factor is read for it."""
         return _SomeModules(self.deltas, tuple(name for name in self.deltas if is_text(name)))
 
+    @cached_property
+    def unet_part(self) -> AdapterSum:
+        """What goes to the UNet, as the sum of adapters that it is; no factor is read for it."""
+        return AdapterSum({name: own for name, own in _summands(self.deltas, self.digest) if name.startswith("unet.")})
+
 
 class _SomeModules(Mapping[str, Delta]):
     """Some names of another mapping, as lazy as that one."""
@@ -65,6 +71,19 @@ class _SomeModules(Mapping[str, Delta]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _summands(deltas: Mapping[str, Delta], digest: str) -> Iterator[tuple[str, tuple[Summand, ...]]]:
+    """Every module's summands: those of a sum of files, else the delta itself."""
+    by_module = getattr(deltas, "summands", None)  # of a mapping that stands for another one
+    if by_module is not None:
+        yield from by_module.items()
+    elif isinstance(deltas, Combined):
+        for name in deltas:
+            yield name, tuple(Summand(term.adapter.digest, own, term.adapter) for term, own in deltas.parts(name))
+    else:
+        whole = (Summand(deltas.digest if isinstance(deltas, Adapter) else digest, 1.0, deltas),)
+        yield from ((name, whole) for name in deltas)
 
 
 def content_keys_of(deltas: Mapping[str, Delta]) -> Mapping[str, Hashable] | None:

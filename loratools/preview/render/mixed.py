@@ -11,7 +11,8 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 
 from loratools.base.model import Base
-from loratools.base.patching.batched_lora import BatchedLora, RowAdapters
+from loratools.base.patching.batched_lora import BatchedLora
+from loratools.base.patching.summands import RowAdapters
 from loratools.base.prompt.guidance import Guidance
 from loratools.base.sampling.cuda_graph import UNetGraphs
 from loratools.preview.plan.jobs import Job
@@ -50,22 +51,26 @@ class MixedBatches:
             self._graphs.drop()  # they hold, or lack, the branches
         if not self.active:
             return groups
-        if self._branches is None:
-            self._branches = BatchedLora(self._base)
-        self._branches.register(group.stack.deltas for group in groups if group.stack)
-        return mixed_batches(groups, self._options.batch)
+        mixed = mixed_batches(groups, self._options.batch)
+        self._lora.register([own[0].stack.unet_part for own in by_stack(group.jobs)] for group in mixed)
+        return mixed
 
     def _mixes(self, groups: Sequence[StackBatch], most: int) -> bool:
         """Whether pictures of several stacks share batches: see :class:`EngineOptions`."""
         wanted, stacks = self._options.mixed, [group.stack for group in groups if group.stack]
-        if wanted is False or self._options.compiled or most == 1 or len(stacks) == 1:
+        if wanted is False or most == 1 or len(stacks) == 1:
             return False
         filled = sum(len(group.jobs) for group in groups) / sum(len(group.batches) for group in groups)
         pays = self._graphs is not None and filled <= _FEW * most
         if not (pays or wanted):
             return False
-        branches = BatchedLora(self._base)
-        return all(branches.fits(stack.deltas) for stack in stacks)
+        return all(self._lora.fits(stack.unet_part) for stack in stacks)
+
+    @property
+    def _lora(self) -> BatchedLora:
+        if self._branches is None:
+            self._branches = BatchedLora(self._base)
+        return self._branches
 
     def measure(self, groups: Sequence[StackBatch], store: PictureStore) -> None:
         """Note for each shape the missing pictures of the mixed batch with the most, so that graphs have one width."""
@@ -141,4 +146,4 @@ def by_stack(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _adapters(job: Job) -> RowAdapters:
-    return RowAdapters(job.stack.deltas, job.stack.weight, job.stack.keys_by_module)
+    return RowAdapters(job.stack.unet_part, job.stack.weight)
