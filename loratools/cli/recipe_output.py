@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loratools.cli.app import fail_usage
-from loratools.cli.options import print_json, safetensors_out
+from loratools.cli.options import print_json
 from loratools.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from loratools.recipe.plan.planner import Planner
     from loratools.recipe.plan.step import Planned
     from loratools.recipe.run.estimate import Forecast
-    from loratools.recipe.run.launched import StepLauncher
 
 
 @dataclass(frozen=True)
@@ -43,17 +42,6 @@ class RunFlags:
             fail_usage(f"--set {wrong[0]}: write NAME=VALUE, such as --set style_weight=0.8")
         return {name.strip(): value.strip() for name, _, value in pairs}
 
-    def launcher(self, planner: Planner) -> StepLauncher:
-        """What runs the recipe's steps: as the command line says, else as the recipe does."""
-        from loratools.launch.launcher import make_launcher
-        from loratools.recipe.run.launched import StepLauncher
-
-        if self.processes is None and self.launch is None:
-            launcher = make_launcher(planner.recipe.processes, planner.recipe.launch, self.device)
-        else:
-            launcher = make_launcher(self.processes, self.launch, self.device)
-        return StepLauncher(launcher, planner)
-
 
 def run_recipe(recipe: str, only: tuple[str, ...], work: str | None, base: str | None, flags: RunFlags) -> None:
     """Run (or show) the steps named ``only`` and what they need; all of them if none is named."""
@@ -67,6 +55,7 @@ def run_recipe(recipe: str, only: tuple[str, ...], work: str | None, base: str |
 
 def merge_recipe(recipe: str, out: str | None, base: str | None, flags: RunFlags) -> None:
     """Run (or show) the merge steps of a recipe and what they need. ``out`` is the merged file, or a folder for all."""
+    from loratools.library.options import lora_out
     from loratools.recipe.run.runner import default_work, make_planner, targets_of
 
     is_file = out is not None and Path(out).suffix.lower() == ".safetensors"
@@ -77,7 +66,7 @@ def merge_recipe(recipe: str, out: str | None, base: str | None, flags: RunFlags
     if out is not None and is_file:
         if len(targets) > 1:
             raise RecipeError(f"{recipe} has several merge steps ({', '.join(targets)}); give each an `out` there")
-        planner.outs[targets[0]] = safetensors_out(out).absolute()
+        planner.outs[targets[0]] = lora_out(out).absolute()
     planned = planner.plan(targets)
     _run_or_show(planner, planned, flags, plans=targets)
     left = [name for name in planner.recipe.steps if name not in {step.name for step in planned}]
@@ -95,6 +84,7 @@ def _run_or_show(planner: Planner, planned: list[Planned], flags: RunFlags, plan
     from loratools.recipe.plan.context import RunContext
     from loratools.recipe.report import RunPrinter
     from loratools.recipe.run.cache import DEFAULT_LIMIT
+    from loratools.recipe.run.launched import step_launcher
     from loratools.recipe.run.runner import run_steps
 
     context = RunContext(flags.device, flags.force, progress=True)
@@ -105,7 +95,7 @@ def _run_or_show(planner: Planner, planned: list[Planned], flags: RunFlags, plan
         cache=flags.cache,
         limit=DEFAULT_LIMIT if flags.cache_limit is None else flags.cache_limit,
         jobs=flags.jobs,
-        launch=flags.launcher(planner),
+        launch=step_launcher(planner, flags.device, flags.processes, flags.launch),
         observer=RunPrinter(planner, planned, context, out=None if flags.as_json else click.echo, err=_echo_error),
     )
     if flags.as_json:

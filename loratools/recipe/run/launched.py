@@ -15,7 +15,7 @@ from typing import Any
 
 from loratools.errors import LaunchError
 from loratools.launch.jobs import Jobs, running
-from loratools.launch.launcher import Launcher
+from loratools.launch.launcher import Launcher, make_launcher
 from loratools.launch.rank import Rank
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
@@ -46,6 +46,19 @@ class StepLauncher:
 
     launcher: Launcher
     planner: Planner
+
+
+def step_launcher(
+    planner: Planner, device: str, processes: str | int | None = None, launch: str | None = None
+) -> StepLauncher:
+    """How a recipe's steps are launched: as ``processes`` or ``launch`` say, else as the recipe itself does.
+
+    Raises:
+        LaunchError: see :func:`~loratools.launch.launcher.make_launcher`.
+    """
+    if processes is None and launch is None:
+        processes, launch = planner.recipe.processes, planner.recipe.launch
+    return StepLauncher(make_launcher(processes, launch, device), planner)
 
 
 class LaunchedSteps:
