@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "loratools"
 # from the top of the house to its bottom
 ROOMS = [
-    "errors", "module_path", "files", "launch", "dtypes", "yamlio", "validation", "imaging", "adapter", "blocks", "ops",
-    "pocket", "dataset", "base", "train", "measures", "preview", "recipe", "cli",
+    "errors", "module_path", "files", "digests", "launch", "dtypes", "yamlio", "validation", "imaging", "adapter",
+    "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview", "recipe", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
