@@ -39,8 +39,8 @@ FLOORS: dict[str, list[str]] = {
         "dry_run loop", "setup", "trainer", "basestyle",
     ],
     "measures": [
-        "estimate copy_risk features", "measure", "last_batch request pictures", "own_command own_function judged",
-        "build",
+        "estimate copy_risk features", "measure", "last_batch request pictures",
+        "own_command own_function judged probe votes", "build",
     ],
     "preview": [
         "request", "record", "judge page plan", "render sheet", "drawing", "redraw run", "block_effect",
