@@ -44,7 +44,7 @@ def restart(bench: Bench) -> Figures:
     for way in (_WAYS_SD1[5], *_WAYS_SD1[7:]):
         run = CompiledUNet(base, CompiledStore(), lambda text: print("   said:", text, flush=True), kinds=way.kinds)
         layout = FusedModules([base.unet]).applied() if way.fused else contextlib.nullcontext()
-        base.unet.to(memory_format=torch.channels_last if way.channels_last else torch.contiguous_format)
+        _lay_out(base, torch.channels_last if way.channels_last else torch.contiguous_format)
         with layout, _branched(bench, base, 8, way.shared), torch.no_grad():
             inputs = unet_inputs(base, 16)
             plain_unet(base)(*inputs)
@@ -96,7 +96,7 @@ def _ways(bench: Bench, base: Base, batch: int, name: str, ways: Sequence[_Way])
         said: list[str] = []
         run = CompiledUNet(base, CompiledStore(), said.append, kinds=way.kinds) if way.kinds else plain_unet(base)
         layout = FusedModules([base.unet]).applied() if way.fused else contextlib.nullcontext()
-        base.unet.to(memory_format=torch.channels_last if way.channels_last else torch.contiguous_format)
+        _lay_out(base, torch.channels_last if way.channels_last else torch.contiguous_format)
         with layout, _branched(bench, base, batch, way.shared):
             start = time.perf_counter()
             seconds, output = graph_seconds(bench, base, run, batch, profiled=way.fused and way.shared is True)
@@ -107,6 +107,10 @@ def _ways(bench: Bench, base: Base, batch: int, name: str, ways: Sequence[_Way])
             note += f"; {float((output - expected).norm() / expected.norm()):.2g} from torch's"
         yield Figure(f"{name}, batch {batch}, {way.text}", seconds, "s/image", note=note)
         bench.clear()
+
+
+def _lay_out(base: Base, layout: torch.memory_format) -> None:
+    base.unet.to(memory_format=layout)
 
 
 def _named(shared: bool | None) -> str:
@@ -150,13 +154,16 @@ def unet_inputs(base: Base, rows: int) -> tuple[Any, ...]:
     """Latents, time, hidden states and SDXL's added conditions of ``rows`` rows, random but repeatable."""
     torch.manual_seed(1)
     side, width = base.resolution[0] // 8, base.unet.config.cross_attention_dim
-    place = {"device": base.device, "dtype": base.dtype}
-    x, hidden = torch.randn(rows, 4, side, side, **place), torch.randn(rows, 77, width, **place)  # type: ignore[arg-type]
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, device=base.device, dtype=base.dtype)
+
+    x, time, hidden = draw(rows, 4, side, side), torch.tensor(500, device=base.device), draw(rows, 77, width)
     if base.family != "sdxl":
-        return x, torch.tensor(500, device=base.device), hidden, None
-    pooled = torch.randn(rows, base.text_encoders[1].config.projection_dim, **place)  # type: ignore[arg-type]
+        return x, time, hidden, None
+    pooled = draw(rows, base.text_encoders[1].config.projection_dim)
     sizes = torch.full((rows, 6), float(base.resolution[0]), device=base.device, dtype=base.dtype)
-    return x, torch.tensor(500, device=base.device), hidden, {"text_embeds": pooled, "time_ids": sizes}
+    return x, time, hidden, {"text_embeds": pooled, "time_ids": sizes}
 
 
 @torch.no_grad()

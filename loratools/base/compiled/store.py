@@ -48,7 +48,7 @@ class CompiledStore:
         if not path.is_file():
             return None
         try:
-            from torch._inductor import CompiledArtifact
+            from torch._inductor.standalone_compile import CompiledArtifact
 
             loaded: Compiled = CompiledArtifact.load(path=str(path), format="binary")
             os.utime(path)

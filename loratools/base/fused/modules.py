@@ -42,11 +42,11 @@ class FusedModules:
         try:
             yield
         finally:
-            for module, name, forward in before:
-                if forward is None:
+            for module, name, earlier in before:
+                if earlier is None:
                     delattr(module, name)
                 else:
-                    setattr(module, name, forward)
+                    setattr(module, name, earlier)
 
 
 def _lay_out(model: nn.Module) -> None:
