@@ -20,12 +20,16 @@
     ├── MeasureError            a measure of pictures that cannot tell, or that failed
     ├── DatasetError            images or captions that cannot be trained on
     ├── TrainingError           settings that cannot train, or a loss that is not a number
+    ├── OptionError             an option's value that is none of those it may have
     ├── UnavailableError        a device or a package that this machine lacks, and another may have
     ├── LaunchError             of several processes one is missing, gone or was started wrongly
+    │   └── PeerError           another process of the same launch stopped, and says itself why
     ├── RecipeError             a recipe or config that cannot be read or resolved
     └── PocketError             the pocket base, its drawings or its judge used wrongly
 
-The command line prints the message as ``error: ...`` and exits with 1; a library user catches the class.
+The command line prints the message as ``error: ...`` and exits with 1; a library user catches the class. An option
+that is a remedy is written in a message as a program gives it, `` `force=True` `` or `` `device=cpu` ``; the command
+line spells it as its flag.
 """
 
 from __future__ import annotations
@@ -127,12 +131,20 @@ class TrainingError(LoratoolsError):
     """Settings that cannot train, or a loss that stopped being a number."""
 
 
+class OptionError(LoratoolsError):
+    """An option of an operation has a value that is none of those that it may have."""
+
+
 class UnavailableError(LoratoolsError):
     """What was asked for needs a device or a package that this machine lacks; a plan can be made without it."""
 
 
 class LaunchError(LoratoolsError):
     """Of several processes that a launcher started, one is missing, is gone, or was started wrongly."""
+
+
+class PeerError(LaunchError):
+    """Another process of this launch stopped, so this one cannot go on; that one's own error says why."""
 
 
 class RecipeError(LoratoolsError):

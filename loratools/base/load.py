@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,16 @@ def load_base(
     target = pick_device(device)
     torch_dtype = _dtype(dtype, target)
     location = locate_base(name, offline=offline)
-    digest = location.digest()
     home = torch.device("cpu") if parked else target
-    with quiet():
-        if location.path.is_dir():
-            base = _load_folder(location.path, torch_dtype, home, location.name)
-        else:
-            base = _load_single(location.path, torch_dtype, home, None if config is None else Path(config))
-    base.device = target
-    base.digest, base.name = digest, location.label
+    with ThreadPoolExecutor(1) as pool:  # hashing gigabytes takes as long as reading them
+        digest = pool.submit(location.digest)
+        with quiet():
+            if location.path.is_dir():
+                base = _load_folder(location.path, torch_dtype, home, location.name)
+            else:
+                base = _load_single(location.path, torch_dtype, home, None if config is None else Path(config))
+        base.device = target
+        base.digest, base.name = digest.result(), location.label
     return base
 
 
@@ -77,9 +79,9 @@ def pick_device(text: str = "auto") -> torch.device:
         raise BaseModelError(f"'{text}' is not a device{hint}; use auto, cpu, cuda, cuda:N or mps")
     device = torch.device(text)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UnavailableError(f"this machine has no device '{text}' that torch can use; use --device cpu or auto")
+        raise UnavailableError(f"this machine has no device '{text}' that torch can use; use `device=cpu` or auto")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UnavailableError("this machine has no device 'mps' that torch can use; use --device cpu or auto")
+        raise UnavailableError("this machine has no device 'mps' that torch can use; use `device=cpu` or auto")
     return device
 
 

@@ -120,7 +120,7 @@ def winner(votes: Path, run: str) -> int:
 
 
 def _liked(votes: Path, run: str) -> int:
-    from loratools.preview.record.votes import read_votes, standings
+    from loratools.measures.votes.votes_file import read_votes, standings
 
     ranked = standings(read_votes(votes), ["adapter"])
     epochs = [number for standing in ranked if (number := _epoch(standing.at[0], run)) is not None]
@@ -169,7 +169,9 @@ class CopyStep:
         """
         path = one_file(self.terms)
         if out.exists() and not context.force and sha256(out) != sha256(path):
-            raise FileError(f"{out} exists and was not written by this step; give it another `out`, or use --force")
+            raise FileError(
+                f"{out} exists and was not written by this step; give it another `out`, or use `force=True`"
+            )
         if out.resolve() == path.resolve():
             message = f"the step '{self.request.name}' would copy {path} onto itself; give it another `out`"
             raise RecipeError(message)
