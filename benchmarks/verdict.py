@@ -15,8 +15,8 @@ from statistics import fmean
 
 from PIL import Image
 
+from loratools.pocket.draw import asked_tags
 from loratools.pocket.judge import Reading, shipped_judge
-from loratools.preview.judge.scores import asked_tags
 from loratools.preview.judge.verdict import PictureMeasures, judge_pictures, read_pixels
 from loratools.preview.record.folder import read_grid
 from loratools.preview.record.grid import Grid, Picture

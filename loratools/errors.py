@@ -17,6 +17,7 @@
     ├── BaseModelError          a base that is not a base, or lacks a part
     ├── PromptError             a prompt or prompt file that cannot be used
     ├── GridError               weights, rows or sizes that make no grid
+    ├── MeasureError            a measure of pictures that cannot tell, or that failed
     ├── DatasetError            images or captions that cannot be trained on
     ├── TrainingError           settings that cannot train, or a loss that is not a number
     ├── UnavailableError        a device or a package that this machine lacks, and another may have
@@ -112,6 +113,10 @@ class GridError(LoratoolsError):
         super().__init__(message)
         self.axis = axis
         self.option = option
+
+
+class MeasureError(LoratoolsError):
+    """A measure of pictures that cannot be made, failed, or cannot tell pictures apart."""
 
 
 class DatasetError(LoratoolsError):

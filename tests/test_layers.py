@@ -18,7 +18,7 @@ PACKAGE = ROOT / "loratools"
 # from the top of the house to its bottom
 ROOMS = [
     "errors", "module_path", "files", "launch", "dtypes", "yamlio", "validation", "imaging", "adapter", "blocks", "ops",
-    "pocket", "dataset", "base", "train", "preview", "recipe", "cli",
+    "pocket", "dataset", "base", "train", "measures", "preview", "recipe", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
@@ -36,6 +36,9 @@ FLOORS: dict[str, list[str]] = {
     "train": [
         "distributed sd_scripts seeds", "config interrupt", "data", "network", "optim", "output step", "callbacks",
         "dry_run loop", "setup", "trainer", "basestyle",
+    ],
+    "measures": [
+        "estimate", "measure", "last_batch request pictures", "own_command own_function judged", "build",
     ],
     "preview": [
         "request", "record", "judge page plan", "render sheet", "redraw run", "block_effect",

@@ -50,6 +50,18 @@ class Combined(LazyResult):
         total = concatenate([(strength, term.adapter.delta(name, dtype)) for term, strength in parts])
         return _seen_as(total, self.shapes[name])
 
+    def reweighted(self, terms: Sequence[Term]) -> Combined:
+        """The sum of the same adapters under other weights and vectors; no file is opened or compared again.
+
+        Args:
+            terms: :attr:`terms`, in their order, with anything but the adapter changed.
+        Raises:
+            BlockError: if a short vector leaves modules open.
+        """
+        if [id(term.adapter) for term in terms] != [id(term.adapter) for term in self.terms]:
+            raise ValueError("reweighted() takes the same adapters in the same order; combine() others anew")
+        return Combined(terms)
+
     def parts(self, name: str) -> tuple[tuple[Term, float], ...]:
         """The terms that change a module, each with its strength."""
         return self._strengths[name]

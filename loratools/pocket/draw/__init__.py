@@ -6,7 +6,7 @@ A :class:`Figure` names what is drawn, :func:`draw` draws it; ``seed`` drives th
 from __future__ import annotations
 
 from loratools.pocket.draw.anatomy import expected_hands
-from loratools.pocket.draw.figure import ATTRIBUTES, FAULTS, Figure, random_figure
+from loratools.pocket.draw.figure import ATTRIBUTES, FAULTS, Figure, asked_tags, random_figure
 from loratools.pocket.draw.render import Drawing, contact_sheet, draw
 from loratools.pocket.draw.stylebook import STYLES, StyleInfo
 
@@ -17,6 +17,7 @@ __all__ = [
     "Drawing",
     "Figure",
     "StyleInfo",
+    "asked_tags",
     "contact_sheet",
     "draw",
     "expected_hands",

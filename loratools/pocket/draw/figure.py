@@ -105,6 +105,12 @@ class Figure:
         return (*((style,) if style else ()), SUBJECT, *(value for value in values if value not in UNTAGGED))
 
 
+def asked_tags(prompt: str) -> dict[str, str]:
+    """The attributes that a prompt asks for, such as ``{"framing": "full_body"}``; other words count for nothing."""
+    words = {word.strip().replace(" ", "_") for word in prompt.split(",")}
+    return {name: tag for name, tags in ATTRIBUTES.items() for tag in tags if tag in words}
+
+
 def random_figure(
     rng: random.Random, *, style: str = "house", faults: Mapping[str, int] | None = None, **fixed: str
 ) -> Figure:

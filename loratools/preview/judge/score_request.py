@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loratools.errors import FileError
 from loratools.preview.request.options import ScoreRequest
 
 
@@ -28,10 +27,8 @@ def check_images(folder: Path) -> None:
         FileError: if there is no such folder.
         DatasetError: if it holds none.
     """
-    from loratools.preview.judge.scores import images_in
+    from loratools.measures.pictures import images_in
 
-    if not folder.is_dir():
-        raise FileError(f"there is no folder '{folder}'; pictures are compared with the images of a folder here")
     images_in(folder)
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, overload
 import torch
 from torch import Tensor
 
-from loratools.errors import DatasetError
+from loratools.measures.pictures import images_in
 from loratools.preview.judge.features import Features, Pixels
 from loratools.preview.record.grid import Grid, PictureScore
 
@@ -139,6 +139,8 @@ def judged(
     judge: JudgeFunction, images: Sequence[Image], prompts: Sequence[str], sets: Sequence[Sequence[Image]]
 ) -> list[list[PictureScore]]:
     """What the pocket's judge says of every picture; the style is compared with the last of ``sets``."""
+    from loratools.pocket.draw import asked_tags
+
     wanted = _mean_style(judge(sets[-1])) if sets else None
     scored = []
     for reading, prompt in zip(judge(images), prompts, strict=True):
@@ -150,14 +152,6 @@ def judged(
             own.append(PictureScore("style (judge)", f"style {style:.2f}", style))
         scored.append(own)
     return scored
-
-
-def asked_tags(prompt: str) -> dict[str, str]:
-    """The attributes that a prompt asks for, such as ``{"framing": "full_body"}``; other words count for nothing."""
-    from loratools.pocket.draw import ATTRIBUTES
-
-    words = {word.strip().replace(" ", "_") for word in prompt.split(",")}
-    return {name: tag for name, tags in ATTRIBUTES.items() for tag in tags if tag in words}
 
 
 class Pictures(Sequence["Image"]):
@@ -191,20 +185,6 @@ def read_images(folder: Path) -> Pictures:
         DatasetError: if there are none.
     """
     return Pictures(images_in(folder))
-
-
-def images_in(folder: Path) -> list[Path]:
-    """Where the images of a folder lie, those of folders in it too.
-
-    Raises:
-        DatasetError: if there are none.
-    """
-    from loratools.dataset.folder import IMAGE_EXTENSIONS
-
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_EXTENSIONS)
-    if not paths:
-        raise DatasetError(f"there are no images in {folder}, which pictures are to be compared with")
-    return paths
 
 
 def open_image(path: Path) -> Image:

@@ -112,7 +112,7 @@ def _score(folder: Path, grid: Grid, row: int, weight: float, style: str, judge:
 
 def mean_score(readings: Sequence[Reading], prompts: Sequence[str], style: str) -> JudgeScore:
     """The means over pictures, each with the prompt that asked for it."""
-    from loratools.preview.judge.scores import asked_tags
+    from loratools.pocket.draw import asked_tags
 
     faults = {name: fmean(reading.faults[name] for reading in readings) for name in readings[0].faults}
     obeyed = [reading.obeys(asked_tags(prompt)) for reading, prompt in zip(readings, prompts, strict=True)]

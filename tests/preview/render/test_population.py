@@ -1,0 +1,157 @@
+"""Populations in memory: the pictures of a merge and a plain engine, in order or not, by one process or two."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from loratools.adapter.files.file import read
+from loratools.adapter.files.save import write
+from loratools.base.load import load_base
+from loratools.base.model import Base
+from loratools.errors import BaseModelError, GridError, LaunchError
+from loratools.launch import Rank
+from loratools.ops.merging.merge import merge_files
+from loratools.ops.merging.terms import Term
+from loratools.preview.plan.jobs import Stack
+from loratools.preview.plan.vector_stacks import vector_stacks
+from loratools.preview.record.cells import SamplingSettings
+from loratools.preview.render.population import DrawnPicture, PictureJob, PopulationRenderer
+from loratools.preview.request.options import EngineOptions
+from loratools.train.distributed import join, leave
+from tests.base.patching.test_patch import changed, random_deltas, weights
+
+ROOT = Path(__file__).parents[3]
+SETTINGS = SamplingSettings(2, 4.0, "DDIM", (64, 64))
+JOBS = [PictureJob(prompt, seed, SETTINGS) for prompt in ("1girl, red hair", "") for seed in (1, 2)]
+VECTORS = [{}, {"OUT05": 0.0, "OUT06": 0.3}, {"BASE": 0.0, "IN01": -1.0}]
+
+
+@pytest.fixture(scope="module")
+def lora(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lora") / "a.safetensors"
+    write(random_deltas(base, seed=1), path, family="sd1", dtype=torch.float32)
+    return path
+
+
+@pytest.fixture
+def stacks(lora: Path) -> list[Stack]:
+    return vector_stacks([Term(read(lora), 0.8)], VECTORS)
+
+
+def by_place(pictures: Sequence[DrawnPicture]) -> dict[tuple[int, int], np.ndarray]:
+    return {(one.stack, one.job): one.pixels.astype(int) for one in pictures}
+
+
+def test_a_vectors_picture_is_its_merged_files(base: Base, lora: Path, stacks: list[Stack], tmp_path: Path) -> None:
+    merged = []
+    for n, stack in enumerate(stacks):
+        merge_files(stack.deltas.terms, tmp_path / f"{n}.safetensors", dtype=torch.float32)  # type: ignore[attr-defined]
+        merged.append(Stack(read(tmp_path / f"{n}.safetensors"), 1.0, f"{n}"))
+    with PopulationRenderer(base) as renderer:
+        live, files = by_place([*renderer.draw(stacks, JOBS)]), by_place([*renderer.draw(merged, JOBS)])
+    assert set(live) == {(stack, job) for stack in range(3) for job in range(4)}
+    assert all(np.array_equal(live[place], files[place]) for place in live)
+    shots = [*live.values()]
+    assert min(np.abs(a - b).mean() for n, a in enumerate(shots) for b in shots[:n]) > 0.5
+
+
+def test_a_population_is_its_pictures_alone_and_leaves_the_base_as_it_was(base: Base, stacks: list[Stack]) -> None:
+    before = weights(base)
+    with PopulationRenderer(base) as renderer:
+        together = by_place([*renderer.draw(stacks, JOBS)])
+        assert not changed(before, base)
+        ordered = [(one.stack, one.job) for one in renderer.draw(stacks, JOBS[::-1])]
+        assert ordered == sorted(ordered) and len(ordered) == 12
+        unordered = by_place([*renderer.draw(stacks, JOBS, ordered=False)])
+    with PopulationRenderer(base, EngineOptions(batch=1)) as renderer:
+        for (n, m), pixels in together.items():
+            (alone,) = renderer.draw([stacks[n]], [JOBS[m]])
+            assert np.abs(alone.pixels.astype(int) - pixels).max() <= 1
+    assert all(np.array_equal(unordered[place], together[place]) for place in together)
+
+
+def test_leaving_a_loop_early_restores_the_base(base: Base, stacks: list[Stack]) -> None:
+    before = weights(base)
+    with PopulationRenderer(base) as renderer:
+        iterator = renderer.draw(stacks[1:], JOBS)
+        next(iterator)
+        iterator.close()  # type: ignore[attr-defined]
+        assert not changed(before, base)
+
+
+def test_what_cannot_be_drawn_is_said_before_drawing(base: Base, stacks: list[Stack]) -> None:
+    bad = Stack({"unet.nowhere": random_deltas(base)["unet.mid_block.attentions.0.proj_in"]}, 1.0, "bad")
+    odd = PictureJob("1girl", 1, SamplingSettings(2, 4.0, "DDIM", (63, 64)))
+    with PopulationRenderer(base, rank=Rank(0, 2)) as renderer:
+        for wrong, error, text in (
+            (([], JOBS), GridError, "no stack to draw"),
+            ((stacks, []), GridError, "no picture to draw"),
+            ((stacks, [odd]), GridError, "64x63 does not fit"),
+            (([*stacks, bad], JOBS), BaseModelError, r"unet\.nowhere"),
+            ((stacks, JOBS), LaunchError, r"2 processes draw one population.*join"),
+        ):
+            with pytest.raises(error, match=text):
+                renderer.draw(*wrong)
+        assert len([*renderer.draw(stacks, JOBS, mine=True)]) == 6
+
+
+def test_two_processes_draw_what_one_does(folder: Path, base: Base, lora: Path, tmp_path: Path) -> None:
+    stacks = vector_stacks([Term(read(lora), 0.8)], VECTORS)
+    with PopulationRenderer(base) as renderer:
+        one = {f"{p.stack} {p.job}": int(p.pixels.astype(np.int64).sum()) for p in renderer.draw(stacks, JOBS)}
+    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    shared["MASTER_PORT"] = str(free_port())
+    own = [sys.executable, "-m", "tests.preview.render.test_population", str(folder), str(lora)]
+    running = [
+        subprocess.Popen(
+            [*own, str(tmp_path / f"{n}.json")], cwd=ROOT, env={**shared, "RANK": str(n), "LOCAL_RANK": str(n)}
+        )
+        for n in range(2)
+    ]
+    assert [process.wait(timeout=100) for process in running] == [0, 0]
+    every = [json.loads((tmp_path / f"{n}.json").read_text()) for n in range(2)]
+    for rank in every:
+        assert list(rank["all"]) == list(one)  # in order
+        assert all(abs(rank["all"][place] - one[place]) <= 64 * 64 for place in one)
+    assert every[0]["all"] == every[1]["all"]
+    assert sorted([*every[0]["mine"], *every[1]["mine"]]) == sorted(one)
+    assert all(every[0]["all"][place] == total for rank in every for place, total in rank["mine"].items())
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def draw_as_one_of_two(folder: str, lora: str, out: str) -> None:
+    """What each of the two processes runs."""
+    torch.set_num_threads(1)
+    ranks, device = join("cpu")
+    stacks = vector_stacks([Term(read(Path(lora)), 0.8)], VECTORS)
+
+    def totals(pictures: Callable[[], Sequence[DrawnPicture]]) -> dict[str, int]:
+        return {f"{p.stack} {p.job}": int(p.pixels.astype(np.int64).sum()) for p in pictures()}
+
+    with PopulationRenderer(load_base(Path(folder), device=device)) as renderer:
+        made = {
+            "all": totals(lambda: [*renderer.draw(stacks, JOBS)]),
+            "mine": totals(lambda: [*renderer.draw(stacks, JOBS, mine=True)]),
+        }
+    leave(ranks)
+    Path(out).write_text(json.dumps(made))
+
+
+if __name__ == "__main__":
+    draw_as_one_of_two(*sys.argv[1:])
