@@ -18,7 +18,7 @@ PACKAGE = ROOT / "loratools"
 # from the top of the house to its bottom
 ROOMS = [
     "errors", "module_path", "files", "launch", "dtypes", "yamlio", "validation", "imaging", "adapter", "blocks", "ops",
-    "pocket", "dataset", "base", "train", "measures", "preview", "recipe", "cli",
+    "pocket", "dataset", "base", "train", "measures", "preview", "tune", "recipe", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out

@@ -110,7 +110,7 @@ class _Compared:
         if (trained := self.sets.get("nearest")) is not None:
             near = float((trained @ own).max())
             before = None if base is None else float((trained @ self.vectors[base]).max())
-            scores.append(self._score("nearest", near, "!" if _is_copy(near, before, self.usual) else ""))
+            scores.append(self._score("nearest", near, "!" if is_copy(near, before, self.usual) else ""))
         if self.texts is not None:
             scores.append(self._score("prompt", float(own @ self.texts[index]), end=_PROMPT_END))
         return scores
@@ -119,7 +119,7 @@ class _Compared:
         return PictureScore(f"{what} ({self.name})", f"{what} {value:.2f}{mark}", min(1.0, max(0.0, value / end)))
 
 
-def _is_copy(near: float, before: float | None, usual: float | None) -> bool:
+def is_copy(near: float, before: float | None, usual: float | None) -> bool:
     """Whether a picture at cosine ``near`` to its nearest training image may copy it; its base stood at ``before``."""
     if usual is None:
         return False

@@ -50,13 +50,11 @@ class RecordedVerdict:
         return ""
 
 
-def verdict_path(run: Path | str) -> Path:
-    """Where the verdict over a run lies or will lie.
-
-    Raises:
-        FileError: if there is no such run.
-    """
-    return _beside(epochs(run)[0])
+def verdict_path(files: Sequence[Epoch]) -> Path:
+    """Where the verdict over a run's epochs lies or will lie: ``NAME.verdict.json`` beside ``NAME-000001.safetensors``."""
+    stem = files[0].path.stem
+    name = stem[:-7] if stem[-7:-6] == "-" and stem[-6:].isdigit() else stem
+    return files[0].path.with_name(f"{name}.verdict.json")
 
 
 def epoch_digest(epoch: Epoch) -> str:
@@ -74,7 +72,7 @@ def read_verdict(files: Sequence[Epoch]) -> RecordedVerdict | None:
     Raises:
         FormatError: for a file of that name that is none.
     """
-    path = _beside(files[0])
+    path = verdict_path(files)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -101,13 +99,6 @@ def recommended(run: Path | str) -> tuple[int, str] | None:
     if verdict is None or verdict.stale(files):
         return None
     return verdict.epoch, verdict.digests[verdict.epoch]
-
-
-def _beside(epoch: Epoch) -> Path:
-    """``NAME.verdict.json`` beside ``NAME-000001.safetensors``."""
-    stem = epoch.path.stem
-    name = stem[:-7] if stem[-7:-6] == "-" and stem[-6:].isdigit() else stem
-    return epoch.path.with_name(f"{name}.verdict.json")
 
 
 def _unreadable(path: Path, why: str) -> FormatError:

@@ -141,13 +141,15 @@ def _of_run(epoch: Epoch, notes: list[str]) -> tuple[list[CaptionedPicture], lis
     if made is None or not isinstance(settings, dict):
         notes.append(
             f"{epoch.path.name} does not say which pictures it was trained on (another trainer wrote it): copy risk and "
-            "closeness to them need --images FOLDER"
+            "closeness to them need --training-images DIR"
         )
         return [], []
     try:
         dataset = _dataset(settings, epoch.path.parent)
     except LoratoolsError as error:
-        notes.append(f"its training pictures cannot be read ({error}): copy risk and closeness to them need --images")
+        notes.append(
+            f"its training pictures cannot be read ({error}): copy risk and closeness to them need --training-images DIR"
+        )
         return [], []
     stated = {own.get("digest") for own in made.inputs if own.get("kind") == "images"}
     if stated and dataset.digest not in stated:

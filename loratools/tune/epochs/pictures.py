@@ -1,0 +1,163 @@
+"""The pictures of a run's epochs: a grid in ``NAME-verdict``, so that what is drawn stays, and is looked at and voted on
+like any other grid.
+
+Weight 1 (or what is asked for) is drawn for every epoch. The 0.9 test needs pictures at 0.9 of those epochs alone that
+do not hold at a greater weight: a second, small grid in ``NAME-verdict/at-0.9``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from loratools.adapter.files.epoch_files import Epoch
+from loratools.adapter.files.file import read
+from loratools.adapter.files.lora_file import STRICT, KeyRules
+from loratools.errors import NeedsBaseError
+from loratools.measures.measure import Shown
+from loratools.preview.judge.verdict import TESTED, Verdict, verdicts
+from loratools.preview.record.grid import Grid
+from loratools.preview.request.options import EngineOptions
+from loratools.preview.request.request import SamplingRequest
+from loratools.preview.request.rows import GridRow
+from loratools.preview.run import GridResult, render_grid
+from loratools.tune.epochs.decide import Tested
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loratools.base.model import Base
+
+OnPicture = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How the epochs are drawn.
+
+    Args:
+        folder: of the pictures.
+        owner: who may write there.
+        keys: what becomes of keys of a LoRA file that no table knows.
+        base_weights: opens the base's weights by canonical name, which the differences of a DoRA depend on.
+        on_picture: called with (done, all).
+    """
+
+    folder: Path
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    weight: float = 1.0
+    sampling: SamplingRequest = field(default_factory=SamplingRequest)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    owner: str = "epochs"
+    keys: KeyRules = STRICT
+    base_weights: Callable[[], Mapping[str, Tensor]] | None = None
+    force: bool = False
+    progress: bool = False
+    on_picture: OnPicture | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnEpochs:
+    """A run's pictures: ``base`` and, for each epoch, as many of the same prompts and seeds in the same order.
+
+    Attributes:
+        tested: what the 0.9 test says of each epoch.
+        rendered: how many pictures were drawn now, and not found.
+    """
+
+    grid: Grid
+    folder: Path
+    base: tuple[Shown, ...]
+    epochs: tuple[tuple[Shown, ...], ...]
+    files: tuple[tuple[str, ...], ...]
+    tested: tuple[Tested, ...]
+    rendered: int
+
+
+def draw_epochs(base: Base, name: str, run: Sequence[Epoch], drawing: Drawing) -> DrawnEpochs:
+    """Draw every epoch of ``run``, and the base once; what lies in the folder already is used again.
+
+    Raises:
+        LoratoolsError: as :func:`loratools.preview.run.render_grid`; FormatError for an epoch file that cannot be read.
+    """
+    rows = [_row(name, epoch, drawing) for epoch in run]
+    result = _render(base, rows, drawing.weight, drawing.folder, drawing)
+    judged = verdicts(drawing.folder, result.grid)
+    open_rows = [n for n, verdict in enumerate(judged) if not _settled(verdict, drawing.weight)]
+    rendered = result.rendered
+    if open_rows and drawing.weight != TESTED:
+        folder = drawing.folder / f"at-{TESTED:g}"
+        more = _render(base, [rows[n] for n in open_rows], TESTED, folder, drawing)
+        rendered += more.rendered
+        for n, verdict in zip(open_rows, verdicts(folder, more.grid), strict=True):
+            judged[n] = verdict
+    return DrawnEpochs(
+        result.grid,
+        drawing.folder,
+        _shown(result, 0, 0.0),
+        tuple(_shown(result, n, drawing.weight) for n in range(len(rows))),
+        tuple(tuple(picture.file for picture in result.grid.cell(n, drawing.weight)) for n in range(len(rows))),
+        tuple(map(_tested, judged)),
+        rendered,
+    )
+
+
+def _row(name: str, epoch: Epoch, drawing: Drawing) -> GridRow:
+    try:
+        adapter = read(epoch.path, None, drawing.keys.allow_unknown, drawing.keys.drop)
+    except NeedsBaseError:
+        if drawing.base_weights is None:
+            raise
+        adapter = read(epoch.path, drawing.base_weights(), drawing.keys.allow_unknown, drawing.keys.drop)
+    return GridRow.of_file(adapter, f"{name}@{epoch.number}")
+
+
+def _render(base: Base, rows: Sequence[GridRow], weight: float, folder: Path, drawing: Drawing) -> GridResult:
+    return render_grid(
+        base,
+        rows,
+        [weight],
+        drawing.prompts,
+        out=folder,
+        sampling=drawing.sampling,
+        seeds=drawing.seeds,
+        options=drawing.engine,
+        title=f"{drawing.owner.partition(':')[2]}: base and every epoch at {weight:g}",
+        owner=drawing.owner,
+        force=drawing.force,
+        progress=drawing.progress,
+        on_picture=drawing.on_picture,
+    )
+
+
+def _shown(result: GridResult, row: int, weight: float) -> tuple[Shown, ...]:
+    prompts = result.grid.prompts
+    return tuple(
+        Shown(_pixels(result.folder / picture.file), prompts[picture.prompt], picture.seed)
+        for picture in result.grid.cell(row, weight)
+    )
+
+
+def _pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.uint8)
+
+
+def _settled(verdict: Verdict | None, weight: float) -> bool:
+    """Whether pictures at ``weight`` say how the 0.9 test ends: they hold at 0.9 or more, or break at less."""
+    if verdict is None or weight < TESTED:
+        return verdict is not None and verdict.breaks is not None
+    return verdict.breaks is None
+
+
+def _tested(verdict: Verdict | None) -> Tested:
+    if verdict is None:
+        return Tested(None, "not tested")
+    breaks = verdict.breaks if verdict.breaks is not None and verdict.breaks <= TESTED else None
+    return Tested(breaks, f"{verdict.why} at {breaks:g}" if breaks is not None else verdict.text)
