@@ -38,7 +38,8 @@ FLOORS: dict[str, list[str]] = {
         "dry_run loop", "setup", "trainer", "basestyle",
     ],
     "measures": [
-        "estimate", "measure", "last_batch request pictures", "own_command own_function judged", "build",
+        "estimate copy_risk features", "measure", "last_batch request pictures", "own_command own_function judged",
+        "build",
     ],
     "preview": [
         "request", "record", "judge page plan", "render sheet", "redraw run", "block_effect",

@@ -25,6 +25,7 @@ from benchmarks.previews.device import compiled, edit, layout, memory, patching,
 from benchmarks.previews.grids import cpu, diffusers, four, grid, merge
 from benchmarks.previews.report import report
 from benchmarks.previews.shard import shard, work_shard
+from benchmarks.previews.sheet import sheet
 from loratools.launch import Rank
 
 PARTS: Mapping[str, Callable[[Bench], Figures]] = {
@@ -40,6 +41,7 @@ PARTS: Mapping[str, Callable[[Bench], Figures]] = {
     "compiled": compiled,
     "shard": shard,
     "cpu": cpu,
+    "sheet": sheet,
 }
 USUAL = ("memory", "unet", "patching", "diffusers", "grid", "four", "edit", "merge")
 

@@ -205,12 +205,14 @@ def write_png(image: Image, path: Path, parameters: str, made: Mapping[str, Any]
     """Save ``image`` with its ``parameters`` and, as compact JSON, what made it; whole or not at all."""
     from PIL.PngImagePlugin import PngInfo
 
+    from loratools.imaging.png import FAST
+
     info = PngInfo()
     info.add_text("parameters", utf8_text(parameters))
     if made is not None:
         info.add_text(KEY, utf8_text(json.dumps(made, ensure_ascii=False, separators=(",", ":"))))
     with replacing(path) as part:
-        image.save(part, format="PNG", pnginfo=info)
+        image.save(part, format="PNG", pnginfo=info, **FAST)
 
 
 def read_png(path: Path) -> tuple[str, dict[str, Any]]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from loratools.errors import DatasetError, FileError
 from loratools.measures.measure import Shown
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -27,14 +32,56 @@ def images_in(folder: Path) -> list[Path]:
     return paths
 
 
+class Pictures(Sequence["Image"]):
+    """Images that are opened when they are asked for: thousands of cells are more than memory holds."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Pictures: ...
+
+    def __getitem__(self, index: int | slice) -> Image | Pictures:
+        """One image, or a part that is opened later.
+
+        Raises:
+            DatasetError: for an image that cannot be read.
+        """
+        return Pictures(self._paths[index]) if isinstance(index, slice) else open_image(self._paths[index])
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+def read_images(folder: Path) -> Pictures:
+    """The images of a folder, those of folders in it too.
+
+    Raises:
+        DatasetError: if there are none.
+    """
+    return Pictures(images_in(folder))
+
+
+def open_image(path: Path) -> Image:
+    """An image in RGB, as training sees it.
+
+    Raises:
+        DatasetError: if it cannot be read.
+    """
+    from loratools.dataset.images import open_image as open_picture
+
+    return open_picture(path)
+
+
 def read_shown(folder: Path) -> list[Shown]:
     """The pictures of a folder, with the text of the file beside each as its prompt (empty where there is none).
 
     Raises:
         FileError, DatasetError: as :func:`images_in`; for a picture that cannot be read.
     """
-    from loratools.dataset.images import open_image
-
     shown = []
     for number, path in enumerate(images_in(folder)):
         caption = path.with_suffix(".txt")

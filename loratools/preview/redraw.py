@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from loratools.measures.features import load_features
 from loratools.pocket.judge import JudgeFunction
-from loratools.preview.judge.features import load_features
 from loratools.preview.judge.scores import Scoring, score_pictures
 from loratools.preview.judge.verdict import with_verdicts
 from loratools.preview.record.folder import read_grid

@@ -38,6 +38,6 @@ def check_model(folder: Path) -> None:
     Raises:
         FileError, FormatError: as :func:`.features.model_kind`.
     """
-    from loratools.preview.judge.features import model_kind
+    from loratools.measures.features import model_kind
 
     model_kind(folder)

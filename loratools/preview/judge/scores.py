@@ -2,11 +2,8 @@
 
 - ``from base``: 1 - the cosine to the base's picture of the same prompt and seed: 0 is the same picture;
 - ``held-out``: the mean cosine to the images that were kept from training: how well what was learned carries over;
-- ``nearest``: the cosine to the nearest training image. A copy is marked ``!``; it must pass two tests. It is closer to
-  that image than 95 % of the training images are to their own nearest neighbour. And the LoRA brought it there: its
-  distance is at most half of the distance from the base's picture (same prompt and seed) to the training image nearest
-  to that. The first test alone would mark pictures that are alike anyhow, such as two sunsets. Without a base's picture
-  in the grid, the second test is a cosine of at least 0.71;
+- ``nearest``: the cosine to the nearest training image; a copy is marked ``!`` (see
+  :mod:`loratools.measures.copy_risk`);
 - ``prompt``: the cosine of CLIP between picture and prompt, which is low in absolute terms (0.2 to 0.35 is usual), so
   compare it with the base's; its strip ends at 0.4;
 - ``tags``, ``defects``, ``style``: of the pocket's judge: the share of asked tags that it finds, its mean grade of
@@ -19,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from loratools.measures.pictures import images_in
-from loratools.preview.judge.features import Features, Pixels
+from loratools.measures.copy_risk import is_copy, usual_nearest
+from loratools.measures.features import Features, Pixels
+from loratools.measures.pictures import Pictures, read_images
 from loratools.preview.record.grid import Grid, PictureScore
 
 if TYPE_CHECKING:
@@ -33,10 +30,7 @@ if TYPE_CHECKING:
 
     from loratools.pocket.judge import JudgeFunction, Reading
 
-_HALF = 0.5**0.5  # a cosine: half of a picture's variance is another's
-_BROUGHT = 0.5  # of the base's distance to the nearest training image
 _PROMPT_END = 0.4  # where the strip of CLIP's cosine ends
-_USUAL = 0.95  # of training images are no nearer to each other than this quantile
 
 
 @dataclass(frozen=True)
@@ -119,22 +113,6 @@ class _Compared:
         return PictureScore(f"{what} ({self.name})", f"{what} {value:.2f}{mark}", min(1.0, max(0.0, value / end)))
 
 
-def is_copy(near: float, before: float | None, usual: float | None) -> bool:
-    """Whether a picture at cosine ``near`` to its nearest training image may copy it; its base stood at ``before``."""
-    if usual is None:
-        return False
-    return near > max(usual, _HALF if before is None else 1 - _BROUGHT * (1 - before))
-
-
-def usual_nearest(vectors: Tensor) -> float | None:
-    """The cosine that 95 % of the vectors (n, d) stay below to their nearest neighbour; None for fewer than three."""
-    if len(vectors) < 3:
-        return None
-    among = vectors @ vectors.T
-    among.fill_diagonal_(-1)
-    return float(torch.quantile(among.amax(1), _USUAL))
-
-
 def judged(
     judge: JudgeFunction, images: Sequence[Image], prompts: Sequence[str], sets: Sequence[Sequence[Image]]
 ) -> list[list[PictureScore]]:
@@ -152,50 +130,6 @@ def judged(
             own.append(PictureScore("style (judge)", f"style {style:.2f}", style))
         scored.append(own)
     return scored
-
-
-class Pictures(Sequence["Image"]):
-    """Images that are opened when they are asked for: thousands of cells are more than memory holds."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
-
-    @overload
-    def __getitem__(self, index: int) -> Image: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Pictures: ...
-
-    def __getitem__(self, index: int | slice) -> Image | Pictures:
-        """One image, or a part that is opened later.
-
-        Raises:
-            DatasetError: for an image that cannot be read.
-        """
-        return Pictures(self._paths[index]) if isinstance(index, slice) else open_image(self._paths[index])
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-
-def read_images(folder: Path) -> Pictures:
-    """The images of a folder, those of folders in it too.
-
-    Raises:
-        DatasetError: if there are none.
-    """
-    return Pictures(images_in(folder))
-
-
-def open_image(path: Path) -> Image:
-    """An image in RGB, as training sees it.
-
-    Raises:
-        DatasetError: if it cannot be read.
-    """
-    from loratools.dataset.images import open_image as open_picture
-
-    return open_picture(path)
 
 
 def _mean_style(readings: Sequence[Reading]) -> dict[str, float]:

@@ -99,6 +99,11 @@ class Layout:
         return max(1, self.gap // 4)
 
     @property
+    def frame(self) -> int:
+        """How far the winner's frame stands out around its picture; at most half of the gap to the next one."""
+        return max(3, self.gap // 2)
+
+    @property
     def head(self) -> int:
         """Above a table: its title, where there are several, and the columns' headings."""
         return self.header + (self.title.line + self.gap if len(self.table.parts) > 1 else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ STRIPS, STRIP_NAMES = (
 _MOST_PROMPTS = 12
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
+Cells = Mapping[tuple[int, int, int], list[Picture]]  # by (part, row, column)
 
 
 def sheet_size(grid: Grid, layout: Layout) -> tuple[int, int]:
@@ -44,45 +45,74 @@ def draw_sheet(
         folder: where the grid's pictures lie.
         marks: stars and the winner, which get a frame.
     """
-    from PIL import Image as images
-    from PIL import ImageDraw
-
     layout = layout or plan_layout(grid)
-    width, height = sheet_size(grid, layout)
-    left, top, right, bottom = box or (0, 0, width, height)
-    layout = replace(layout, origin=(left, top))
-    sheet = images.new("RGB", (right - left, bottom - top), PAPER)
-    pen = ImageDraw.Draw(sheet)
-    line = layout.title.wrap(grid.title, width - 2 * layout.margin, 1)[0]
-    pen.text((layout.margin - left, layout.margin - top), line, fill=INK, font=layout.title.font)
-    for part in range(len(layout.table.parts)):
-        _draw_headings(pen, layout, part)
-    cells = [
-        ((layout.left(column, part), layout.top(row, part)), pictures)
-        for (part, row, column), pictures in by_cell(grid).items()
-    ]
-    shown = [
-        (at, pictures)
-        for at, pictures in cells
-        if -layout.tile[0] < at[0] < sheet.width and -layout.tile[1] - layout.under < at[1] < sheet.height
-    ]
-    tiles = in_order(lambda cell: [_read_fitted(folder / own.file, layout.picture) for own in cell[1]], shown)
+    sheet, layout = _draw_around(grid, layout, box or (0, 0, *sheet_size(grid, layout)))
+    shown = list(_shown(by_cell(grid), sheet, layout))
+    tiles = in_order(lambda cell: [read_fitted(folder / own.file, layout.picture) for own in cell[1]], shown)
     for (at, pictures), tile in zip(shown, tiles, strict=True):
-        _draw_tile(sheet, tile, layout, at)
-        if marks is not None:
-            _draw_marks(pen, layout, pictures, at, marks)
-        _draw_under(pen, grid, layout, pictures, at)
-    _draw_footer(pen, _footer(grid, layout, width - 2 * layout.margin), layout, width)
+        draw_tile(sheet, tile, layout, at)
+        _draw_beside(sheet, grid, layout, pictures, at, marks)
     return sheet
 
 
-def _draw_marks(pen: Any, layout: Layout, pictures: Sequence[Picture], at: tuple[int, int], marks: Marks) -> None:
+def draw_around(grid: Grid, layout: Layout, cells: Cells, box: Box, marks: Marks | None = None) -> Image:
+    """What :func:`draw_sheet` draws inside ``box``, without the pictures.
+
+    Args:
+        cells: of the grid, by :func:`.layout.by_cell`.
+    """
+    sheet, layout = _draw_around(grid, layout, box)
+    for at, pictures in _shown(cells, sheet, layout):
+        _draw_beside(sheet, grid, layout, pictures, at, marks)
+    return sheet
+
+
+def _draw_around(grid: Grid, layout: Layout, box: Box) -> tuple[Image, Layout]:
+    """Title, headings, lines and footer inside ``box``, and the layout as seen from its corner."""
+    from PIL import Image as images
+    from PIL import ImageDraw
+
+    left, top, right, bottom = box
+    room = layout.size[0] - 2 * layout.margin
+    layout = replace(layout, origin=(left, top))
+    sheet = images.new("RGB", (right - left, bottom - top), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    line = layout.title.wrap(grid.title, room, 1)[0]
+    pen.text((layout.margin - left, layout.margin - top), line, fill=INK, font=layout.title.font)
+    for part in range(len(layout.table.parts)):
+        _draw_headings(pen, layout, part, bottom - top)
+    _draw_footer(pen, _footer(grid, layout, room), layout, layout.size[0])
+    return sheet, layout
+
+
+def _shown(cells: Cells, sheet: Image, layout: Layout) -> Iterator[tuple[tuple[int, int], list[Picture]]]:
+    """Where the cells begin of which something lies on ``sheet``, and their pictures."""
+    (width, height), reach = layout.tile, layout.frame
+    for (part, row, column), pictures in cells.items():
+        x, y = layout.left(column, part), layout.top(row, part)
+        if -width - reach < x < sheet.width + reach and -height - layout.under - reach < y < sheet.height + reach:
+            yield (x, y), pictures
+
+
+def _draw_beside(
+    sheet: Image, grid: Grid, layout: Layout, pictures: Sequence[Picture], at: tuple[int, int], marks: Marks | None
+) -> None:
+    """What stands on, around and under a cell's pictures."""
+    from PIL import ImageDraw
+
+    pen = ImageDraw.Draw(sheet)
+    if marks is not None:
+        draw_marks(pen, layout, pictures, at, marks)
+    _draw_under(pen, grid, layout, pictures, at)
+
+
+def draw_marks(pen: Any, layout: Layout, pictures: Sequence[Picture], at: tuple[int, int], marks: Marks) -> None:
     """Stars in a corner, and a frame around the winner."""
     for place, picture in enumerate(pictures):
         x, y = _corner(layout, place, at)
         width, height = layout.picture
         if picture.key == marks.winner:
-            thick = max(3, layout.gap // 2)
+            thick = layout.frame
             pen.rectangle(
                 (x - thick, y - thick, x + width + thick - 1, y + height + thick - 1), outline=GOLD, width=thick
             )
@@ -146,8 +176,24 @@ def _short(name: str, mean: float) -> str:
     return f"{name.partition(' (')[0]} {mean:.2f}"
 
 
-def _draw_headings(pen: Any, layout: Layout, part: int) -> None:
-    """A table's title, the columns' headings on one baseline, the rows' labels, and lines that set the base apart."""
+def _draw_headings(pen: Any, layout: Layout, part: int, height: int) -> None:
+    """A table's title, the columns' headings on one baseline, the rows' labels, and lines that set the base apart.
+
+    Args:
+        height: of the picture that ``pen`` draws on; what lies above or below it is left out.
+    """
+    draw_lines(pen, layout, part)
+    if -layout.block[1] < layout.corner(part)[1] < height:
+        if layout.top(0, part) > 0:
+            _draw_columns(pen, layout, part)
+        for row, heading in enumerate(layout.table.rows):
+            reach = layout.tile[1] + layout.label.line
+            if -reach < layout.top(row, part) < height + reach:
+                ink = GREY if heading.base else INK
+                _draw_label(pen, layout, (row, part), heading.label, heading.under, ink)
+
+
+def _draw_columns(pen: Any, layout: Layout, part: int) -> None:
     table, (x, y) = layout.table, layout.corner(part)
     if table.parts[part]:
         room = layout.block[0]
@@ -166,12 +212,10 @@ def _draw_headings(pen: Any, layout: Layout, part: int) -> None:
         for line in under:
             pen.text((middle, top), line, fill=GREY, font=layout.small.font, anchor="ma")
             top += layout.small.line
-    for row, heading in enumerate(table.rows):
-        _draw_label(pen, layout, (row, part), heading.label, heading.under, GREY if heading.base else INK)
-    _draw_lines(pen, layout, part)
 
 
-def _draw_lines(pen: Any, layout: Layout, part: int) -> None:
+def draw_lines(pen: Any, layout: Layout, part: int) -> None:
+    """The lines that set the base apart."""
     table, thin = layout.table, max(1, layout.gap // 6)
     right = layout.left(len(table.columns), part) - layout.gap
     bottom = layout.top(len(table.rows), part) - layout.gap
@@ -200,14 +244,16 @@ def _draw_label(pen: Any, layout: Layout, at: tuple[int, int], label: str, note:
         y += layout.small.line
 
 
-def _read_fitted(path: Path, room: tuple[int, int]) -> Image:
+def read_fitted(path: Path, room: tuple[int, int]) -> Image:
+    """The picture at ``path`` as large as fits ``room``, (width, height) in pixels."""
     from PIL import Image as images
 
     with images.open(path) as opened:
         return fit(opened.convert("RGB"), room)
 
 
-def _draw_tile(sheet: Image, tile: Sequence[Image], layout: Layout, at: tuple[int, int]) -> None:
+def draw_tile(sheet: Image, tile: Sequence[Image], layout: Layout, at: tuple[int, int]) -> None:
+    """Put a cell's pictures, each as large as fits its place, on ``sheet``."""
     for place, image in enumerate(tile):
         x, y = _corner(layout, place, at)
         sheet.paste(image, (x + (layout.picture[0] - image.width) // 2, y + (layout.picture[1] - image.height) // 2))

@@ -5,23 +5,28 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loratools.files import replacing
 from loratools.preview.page import write_page
 from loratools.preview.record.folder import write_grid
 from loratools.preview.record.grid import Grid
-from loratools.preview.record.votes import read_marks
+from loratools.preview.record.votes import Marks, read_marks
 from loratools.preview.request.options import SheetOptions
+from loratools.preview.sheet.canvas import SheetCanvas, write_whole
 from loratools.preview.sheet.layout import plan_layout
 from loratools.preview.sheet.sheet import Box, draw_sheet, sheet_size
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _MOST = 200_000_000  # pixels in one file; the WebUI refuses more as well
 _SIDES = {"png": 65_500, "jpg": 65_500, "webp": 16_383}  # the formats' own limits, and what viewers take
 VOTES = "votes.json"  # what a page exports; its stars and winner are marked
 _CARRIED = 64 << 20  # bytes of pictures in a page: it opens in about a second, and can still be sent
-_FAST = {"compress_level": 1, "compress_type": 3}  # zlib's run lengths: a third of the time for about the same bytes
 
 
 def check_votes(folder: Path) -> None:
@@ -47,26 +52,48 @@ def worded(grid: Grid, options: SheetOptions) -> Grid:
     return replace(named, captions=options.captions) if options.captions else named
 
 
-def draw(folder: Path, grid: Grid, options: SheetOptions | None = None) -> None:
+def draw(folder: Path, grid: Grid, options: SheetOptions | None = None, canvas: SheetCanvas | None = None) -> None:
     """Write the record, the sheet and the page of ``grid``, whose pictures lie in ``folder``.
 
+    Args:
+        canvas: ``grid.png`` as far as it was drawn while pictures came; the others are read from their files.
     Raises:
         FormatError: if ``votes.json`` in the folder, whose winners are marked, cannot be understood.
     """
     options = options or SheetOptions()
     marks = read_marks(folder / VOTES)
     write_grid(folder, grid)
-    for path, box, full in _files(folder, grid, options):
-        image = draw_sheet(folder, grid, plan_layout(grid, sys.maxsize if full else None), box, marks)
-        with replacing(path) as part:
-            match path.suffix:
-                case ".png":
-                    image.save(part, format="PNG", **_FAST)
-                case ".webp":
-                    image.save(part, format="WEBP", quality=90)
-                case _:
-                    image.save(part, format="JPEG", quality=92)
-    write_page(folder, grid, embed=embeds(folder, grid, options))
+    with ThreadPoolExecutor(1) as pool:  # both wait for the disk at their ends
+        page = pool.submit(write_page, folder, grid, embed=embeds(folder, grid, options))
+        _draw_sheet_file(folder, grid, marks, canvas)
+        for path, box, full in list(_files(folder, grid, options))[1:]:
+            _draw_other_file(
+                path, draw_sheet(folder, grid, plan_layout(grid, sys.maxsize if full else None), box, marks)
+            )
+        page.result()
+
+
+def _draw_sheet_file(folder: Path, grid: Grid, marks: Marks, canvas: SheetCanvas | None) -> None:
+    """``grid.png``, from ``canvas`` if it still fits: votes or the pictures' places may have changed meanwhile."""
+    path = folder / "grid.png"
+    for drawn in (canvas, SheetCanvas(grid, marks)):
+        if drawn is not None and drawn.marks == marks:
+            drawn.read_missing(folder)
+            if drawn.write(path, grid):
+                return
+    write_whole(path, draw_sheet(folder, grid, marks=marks))
+
+
+def _draw_other_file(path: Path, image: Image) -> None:
+    match path.suffix:
+        case ".png":
+            write_whole(path, image)
+        case ".webp":
+            with replacing(path) as part:
+                image.save(part, format="WEBP", quality=90)
+        case _:
+            with replacing(path) as part:
+                image.save(part, format="JPEG", quality=92)
 
 
 def announce(folder: Path, grid: Grid, options: SheetOptions, say: Callable[[str], None]) -> None:

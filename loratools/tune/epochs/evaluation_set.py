@@ -35,6 +35,12 @@ class CaptionedPicture:
     caption: str
     digest: str
 
+    @property
+    def prompt(self) -> str:
+        """The caption as a prompt that means its very words: brackets, which would be emphasis, are escaped."""
+        words = ", ".join(line.strip() for line in self.caption.splitlines() if line.strip())
+        return _SPECIAL.sub(lambda match: f"\\{match[0]}", words)
+
 
 @dataclass(frozen=True)
 class EvaluationSet:
@@ -50,8 +56,8 @@ class EvaluationSet:
 
     prompts: tuple[str, ...]
     source: str
-    training: tuple[Path, ...] = ()
-    held_out: tuple[Path, ...] = ()
+    training: tuple[CaptionedPicture, ...] = ()
+    held_out: tuple[CaptionedPicture, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -95,15 +101,7 @@ def evaluation_set(run: Sequence[Epoch], request: EvaluationRequest) -> Evaluati
             "no picture is held out, so prompts are captions that were trained on: closeness and obedience are those of "
             "what the LoRA knows; validation_split: 0.1 in training, or --prompts FILE, shows more"
         )
-    return EvaluationSet(
-        prompts, source, tuple(own.path for own in training), tuple(own.path for own in held_out), tuple(notes)
-    )
-
-
-def as_prompt(caption: str) -> str:
-    """A caption as a prompt that means its very words: brackets, which would be emphasis, are escaped."""
-    words = ", ".join(line.strip() for line in caption.splitlines() if line.strip())
-    return _SPECIAL.sub(lambda match: f"\\{match[0]}", words)
+    return EvaluationSet(prompts, source, tuple(training), tuple(held_out), tuple(notes))
 
 
 def _prompts(
@@ -120,7 +118,7 @@ def _prompts(
 def _captions(pictures: Sequence[CaptionedPicture]) -> list[str]:
     """Their different captions, in an order that depends on the pictures' bytes alone and not on where they lie."""
     ranked = sorted(pictures, key=lambda own: hashlib.sha256(f"verdict/{own.digest}".encode()).digest())
-    return [caption for caption in dict.fromkeys(as_prompt(own.caption) for own in ranked) if caption]
+    return [caption for caption in dict.fromkeys(own.prompt for own in ranked) if caption]
 
 
 def _of_folders(folders: Sequence[Path]) -> list[CaptionedPicture]:

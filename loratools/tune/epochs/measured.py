@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from loratools.measures.build import MeasureContext, build_measures
+from loratools.measures.copy_risk import is_copy, usual_nearest
+from loratools.measures.features import Pixels
 from loratools.measures.measure import Measure, Shown, take
 from loratools.measures.request import MeasureRequest
 from loratools.tune.epochs.decide import Copies
-from loratools.tune.epochs.evaluation_set import EvaluationSet
+from loratools.tune.epochs.evaluation_set import CaptionedPicture, EvaluationSet
 from loratools.tune.epochs.figures import Figure
 from loratools.tune.epochs.pictures import DrawnEpochs
 
@@ -82,7 +83,7 @@ class _Measuring:
     def __init__(self, base: Base, drawn: DrawnEpochs, material: EvaluationSet) -> None:
         self.base, self.drawn, self.material = base, drawn, material
         self.missing = list(material.notes)
-        self.training, self.held_out = (_shown(paths) for paths in (material.training, material.held_out))
+        self.training, self.held_out = (_shown(own) for own in (material.training, material.held_out))
 
     def all(self, requests: Sequence[MeasureRequest]) -> MeasuredEpochs:
         asked = list(requests) or ([MeasureRequest("judge")] if self.base.name == "pocket" else [])
@@ -148,10 +149,10 @@ class _Measuring:
         return Figure("diversity", "higher", rows[1:], rows[0], prompts, seeds)
 
     def _copies(self) -> tuple[Figure | None, tuple[tuple[Copied, ...], ...]]:
-        """Likeness to the nearest training picture, and the pictures that copy one."""
-        from loratools.preview.judge.features import Pixels
-        from loratools.preview.judge.scores import is_copy, usual_nearest
+        """Likeness to the nearest training picture, and the pictures that copy one.
 
+        A prompt that is a training picture's own caption may well give that picture: it is not looked for there.
+        """
         if not self.training:
             self.missing.append("copy risk: the training pictures are not known; give --training-images DIR")
             return None, ()
@@ -159,14 +160,17 @@ class _Measuring:
         trained = features.images([own.image for own in self.training])
         usual = usual_nearest(trained)
         if usual is None:
-            self.missing.append("copy risk: two training pictures are too few to tell how alike they are anyhow")
+            self.missing.append("copy risk: of fewer than three training pictures nobody can say how alike they are")
             return None, ()
-        own = [trained @ features.images([one.image for one in row]).T for row in (self.drawn.base, *self.drawn.epochs)]
-        near = np.stack([likeness.amax(0).numpy().astype(np.float64) for likeness in own])
-        at = [likeness.argmax(0).tolist() for likeness in own]
+        asked = np.array([[own.prompt == picture.prompt for picture in self.drawn.base] for own in self.training])
+        rows = [
+            np.where(asked, -1.0, (trained @ features.images([own.image for own in row]).T).numpy().astype(np.float64))
+            for row in (self.drawn.base, *self.drawn.epochs)
+        ]
+        near, at = np.stack([own.max(0) for own in rows]), [own.argmax(0) for own in rows]
         copied = tuple(
             tuple(
-                Copied(file, self.material.training[at[n][k]].name, float(near[n][k]))
+                Copied(file, self.material.training[at[n][k]].path.name, float(near[n][k]))
                 for k, file in enumerate(files)
                 if is_copy(float(near[n][k]), float(near[0][k]), usual)
             )
@@ -177,8 +181,6 @@ class _Measuring:
 
 def _spread(pictures: Sequence[Shown]) -> np.ndarray:
     """(n,): the mean difference, of 1, from the other pictures of the same prompt."""
-    from loratools.preview.judge.features import Pixels
-
     vectors = Pixels().images([own.image for own in pictures])
     apart = 1 - (vectors @ vectors.T).numpy().astype(np.float64)
     prompts = np.array([own.prompt for own in pictures])
@@ -191,10 +193,10 @@ def _most_often(copied: Sequence[Copied]) -> str:
     return Counter(own.image for own in copied).most_common(1)[0][0] if copied else ""
 
 
-def _shown(paths: Sequence[Path]) -> tuple[Shown, ...]:
+def _shown(pictures: Sequence[CaptionedPicture]) -> tuple[Shown, ...]:
     from loratools.dataset.images import open_image
 
     return tuple(
-        Shown(np.asarray(open_image(path).convert("RGB"), dtype=np.uint8), "", number)
-        for number, path in enumerate(paths)
+        Shown(np.asarray(open_image(own.path).convert("RGB"), dtype=np.uint8), own.prompt, number)
+        for number, own in enumerate(pictures)
     )

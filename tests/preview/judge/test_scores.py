@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from loratools.errors import DatasetError, FileError, FormatError
+from loratools.measures import pictures
+from loratools.measures.features import Pixels, load_features
+from loratools.measures.pictures import Pictures
 from loratools.pocket.judge import Reading
-from loratools.preview.judge import scores
-from loratools.preview.judge.features import Pixels, load_features
-from loratools.preview.judge.scores import Pictures, Scoring, _Compared, score_pictures, usual_nearest
+from loratools.preview.judge.scores import Scoring, _Compared, score_pictures
 from loratools.preview.record.grid import Grid, PictureScore
 from tests.preview.sheet.test_sheet import flat_grid
 
@@ -61,13 +62,6 @@ def test_distance_from_the_base_and_the_nearest_training_image(tmp_path: Path, g
     (training / "9.png").write_bytes(b"no")
     with pytest.raises(DatasetError, match=r"9\.png cannot be read"):
         score_pictures(tmp_path, grid, Scoring(training=training))
-
-
-def test_what_is_usual_among_images_is_their_own_nearest_neighbours() -> None:
-    vectors = torch.eye(4)
-    vectors[3] = torch.tensor([0.8, 0.6, 0.0, 0.0])
-    assert usual_nearest(vectors[:2]) is None
-    assert 0.79 < (usual_nearest(vectors) or 0) <= 0.8 + 1e-6
 
 
 class Plain:
@@ -187,7 +181,7 @@ def test_pictures_are_opened_one_after_another(
     """A grid of thousands of pictures is scored in the memory of a few: none outlives its turn."""
     alive: list[weakref.ref[Image.Image]] = []
     most = 0
-    opened = scores.open_image
+    opened = pictures.open_image
 
     def watched(path: Path) -> Image.Image:
         nonlocal most
@@ -196,7 +190,7 @@ def test_pictures_are_opened_one_after_another(
         most = max(most, sum(ref() is not None for ref in alive))
         return image
 
-    monkeypatch.setattr(scores, "open_image", watched)
+    monkeypatch.setattr(pictures, "open_image", watched)
     score_pictures(tmp_path, grid, Scoring(training=training))
     assert len(alive) == 7 and most <= 2
     assert len(Pictures([Path("a"), Path("b"), Path("c")])[1:]) == 2
