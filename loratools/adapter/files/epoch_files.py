@@ -40,8 +40,8 @@ def parse_reference(text: str) -> Reference:
 
 
 def labelled_epoch(label: str, run: str) -> int | None:
-    """The epoch that a grid's label such as ``8``, ``style@8`` or ``style-000008`` means; None if it is not one of ``run``,
-    which is written as a name or a path."""
+    """The epoch that a grid's label such as ``8``, ``style@8`` or ``style-000008`` means; None if it is not one of the
+    run ``run``, a name or a path."""
     match = _LABEL.fullmatch(label)
     return int(match["number"]) if match and match["name"] in (None, run, Path(run).name) else None
 

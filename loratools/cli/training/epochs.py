@@ -22,7 +22,8 @@ from loratools.cli.options import (
 from loratools.errors import FileError
 
 if TYPE_CHECKING:
-    from loratools.tune.epochs.verdict import EpochVerdict, VerdictRequest
+    from loratools.tune.epochs.result import EpochVerdict
+    from loratools.tune.epochs.verdict import VerdictRequest
 
 _DRAWN = {  # field -> option that says something of pictures, which --base alone draws
     "prompts": "--prompts",

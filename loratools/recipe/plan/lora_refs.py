@@ -228,8 +228,8 @@ def _input(spec: TermSpec, request: StepRequest, place: Sequence[str | int]) -> 
 
 def verdict_key(path: Path) -> str:
     """What a verdict over the run at ``path`` adds to the key of a step that reads its ``@best``: which epoch it is, by
-    number and content. Empty where there is no run yet, or no verdict that holds for its files: there the key is that of
-    the run alone, which the shortlist follows from.
+    number and content. Empty where there is no run yet, or no verdict that holds for its files: there the run's own key
+    says enough, since the shortlist follows from it.
 
     Raises:
         FormatError: for a verdict that cannot be read.

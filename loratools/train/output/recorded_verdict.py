@@ -51,7 +51,7 @@ class RecordedVerdict:
 
 
 def verdict_path(files: Sequence[Epoch]) -> Path:
-    """Where the verdict over a run's epochs lies or will lie: ``NAME.verdict.json`` beside ``NAME-000001.safetensors``."""
+    """Where the verdict over a run's epochs lies or will lie: beside ``NAME-000001.safetensors``."""
     stem = files[0].path.stem
     name = stem[:-7] if stem[-7:-6] == "-" and stem[-6:].isdigit() else stem
     return files[0].path.with_name(f"{name}.verdict.json")

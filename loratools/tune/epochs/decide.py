@@ -1,4 +1,4 @@
-"""Which epoch to take, and why, in one sentence: a lexicographic rule over figures that know their noise.
+"""Which epoch to take, by a lexicographic rule over figures that know their noise.
 
 First whole epochs are ruled out, for reasons that no style makes up for:
 
@@ -11,41 +11,55 @@ Where a reason would rule out every epoch, those stay that are best by it, and t
 taken one after another, and each leaves the epochs that it cannot tell from its best:
 
 5. votes, where people have given any;
-6. closeness to held-out pictures: first with a tolerance (95 % of the best one's gain over the base), so that a hair of
-   style does not outweigh what follows;
+6. closeness to held-out pictures, with a tolerance: all that keep 95 % of the closest one's gain over the base, so that
+   a hair of style does not outweigh what follows;
 7. obedience, then defects;
 8. closeness again, now without the tolerance.
 
-Of what is left the earliest is taken: it is the least trained. "Cannot tell" has two levels. To call an epoch worse, and
-to drop it, takes a difference beyond the limit of :func:`.figures.clearly`, which grows with the number of epochs. To
-call an epoch *as good* as the best (8.) it must be within one standard error of it, as in the one-standard-error rule of
-cross-validation (Breiman et al. 1984): the limit alone would let an untrained epoch pass for the best wherever there are
-few pictures.
+Of what is left the earliest is taken: it is the least trained.
+
+Noise has two levels, since there are two mistakes to make. An epoch is called *worse* by a figure, and dropped, only
+beyond the limit of :func:`.figures.clearly`, which is shared out among all epochs that are compared. But not to be
+shown worse is not to be as good: where there are few pictures, an untrained epoch is not shown to be worse either. So
+closeness, the figure that training is for, leaves only what lies within one standard error of its best, as the
+one-standard-error rule of cross-validation does (Breiman and others 1984); it is the error of the difference, picture
+by picture.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from loratools.measures.estimate import Estimate
 from loratools.tune.epochs.figures import Figure, Ranking, clearly, leader
+from loratools.tune.epochs.reasons import Reason, Why, sentence
 
-KEEP = 0.95  # of the closest epoch's gain over the base
-MOST_LOST = 1 / 3  # of the base's obedience
-LEAST_DIVERSITY = 0.5  # of the base's
 FALSE_COPIES = 0.01  # of pictures that copy nothing are marked as copies all the same
-_LEVEL = 0.05
-_AS_GOOD = 1.0  # standard errors
-
-Why = Literal["recommended", "as good", "breaks", "copies", "disobeys", "repeats", "votes", "behind", "defects"]
+_LEVEL = 0.05  # chance that an epoch that copies nothing is ruled out as a copier, of all epochs together
 
 
 @dataclass(frozen=True)
-class Tested:
-    """What the 0.9 test says of an epoch: the weight at which it breaks, if any up to 0.9, and how."""
+class Thresholds:
+    """The numbers of the rule.
+
+    Attributes:
+        keep: of the closest epoch's gain over the base, in step 6.
+        as_good: standard errors of the difference from the closest within which closeness is as good.
+        most_lost: part of the base's obedience, in step 3.
+        least_diversity: part of the base's diversity, in step 4.
+    """
+
+    keep: float = 0.95
+    as_good: float = 1.0
+    most_lost: float = 1 / 3
+    least_diversity: float = 0.5
+
+
+@dataclass(frozen=True)
+class WeightTest:
+    """What the 0.9 test says of an epoch: the weight up to 0.9 at which it breaks, if any, and how."""
 
     breaks: float | None
     text: str
@@ -59,6 +73,14 @@ class Copies:
     n: int
     image: str = ""
 
+    def beyond_chance(self, epochs: int) -> bool:
+        """Whether so many are more than marks by chance would be: the binomial tail at :data:`FALSE_COPIES`, its level
+        shared out among the epochs. A single one is no habit."""
+        chances = (
+            math.comb(self.n, k) * FALSE_COPIES**k * (1 - FALSE_COPIES) ** (self.n - k) for k in range(self.count)
+        )
+        return self.count > 1 and 1 - sum(chances) < _LEVEL / max(1, epochs)
+
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
@@ -67,11 +89,11 @@ class Evidence:
     Attributes:
         numbers: the epochs' own numbers, in order; all other fields follow this order.
         votes: a ranking by people.
-        closeness: to held-out pictures; by default of style.
+        closeness: to held-out pictures, or what stands in for it.
     """
 
     numbers: tuple[int, ...]
-    tested: tuple[Tested, ...] = ()
+    tested: tuple[WeightTest, ...] = ()
     copies: tuple[Copies, ...] = ()
     votes: Ranking | None = None
     closeness: Figure | None = None
@@ -81,18 +103,8 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Why an epoch is recommended, as good, or not: a word for programs, and a clause for people."""
-
-    why: Why
-    text: str
-    figure: str = ""
-    difference: Estimate | None = None
-
-
-@dataclass(frozen=True)
 class Decision:
-    """The recommended epoch's number, the sentence, every epoch's reason, and warnings about the whole run."""
+    """The recommended epoch's number, the sentence, every epoch's reason by number, and warnings about the run."""
 
     epoch: int
     sentence: str
@@ -100,175 +112,145 @@ class Decision:
     warnings: tuple[str, ...] = ()
 
 
-def decide(evidence: Evidence) -> Decision:
+def decide(evidence: Evidence, thresholds: Thresholds = Thresholds()) -> Decision:
     """Apply the rule; there is at least one epoch."""
-    rule = _Rule(evidence)
-    rule.guards()
-    rule.goals()
+    rule = _Rule(evidence, thresholds, list(range(len(evidence.numbers))))
+    rule.rule_out()
+    rule.compare()
     return rule.decision()
 
 
 @dataclass
 class _Rule:
-    """The rule at work: indices of the epochs that are left, and the reasons of those that are not."""
+    """The rule at work: indices of the epochs that are ``left``, and the reasons of those that are not."""
 
     evidence: Evidence
-    left: list[int] = field(default_factory=list)
+    thresholds: Thresholds
+    left: list[int]
     reasons: dict[int, Reason] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.left = list(range(len(self.evidence.numbers)))
+    def rule_out(self) -> None:
+        """Steps 1 to 4."""
+        own = self.evidence
+        self._guard(self._broken(), "every epoch breaks in the 0.9 test; train at a lower rate", _Holds(own.tested))
+        self._guard(self._copying(), "every epoch copies training pictures; train shorter, or on more of them", None)
+        self._guard(self._disobeying(), "no epoch follows the prompt as the base does", own.obedience)
+        self._guard(self._repeating(), "every epoch draws nearly one picture for all seeds", own.diversity)
 
-    def guards(self) -> None:
-        """Rule out what breaks, copies, disobeys or repeats itself."""
-        self._guard(self._broken(), "every epoch breaks in the 0.9 test; train with a lower rate", self._longest())
-        self._guard(self._copying(), "every epoch copies training pictures; train shorter, or on more pictures", None)
-        self._guard(self._disobeying(), "no epoch follows the prompt as the base does", self.evidence.obedience)
-        self._guard(self._repeating(), "every epoch draws nearly one picture for all seeds", self.evidence.diversity)
-
-    def goals(self) -> None:
-        """Figure by figure, leave the epochs that it cannot tell from its best."""
+    def compare(self) -> None:
+        """Steps 5 to 8."""
         own = self.evidence
         if own.votes is not None:
-            self._drop_behind(own.votes, "votes", lambda lead: "is liked less")
+            self._drop_worse(own.votes, "votes", "is liked less")
         if own.closeness is not None:
-            self._gate(own.closeness)
+            self._drop_behind(own.closeness, 1 - self.thresholds.keep)
         if own.obedience is not None:
-            self._drop_behind(own.obedience, "disobeys", _clause("follows the prompt less", own.obedience.name))
+            self._drop_worse(own.obedience, "disobeys", "follows the prompt less")
         for figure in own.defects:
-            self._drop_behind(figure, "defects", _clause(f"has more {figure.name}", ""))
+            self._drop_worse(figure, "defects", f"is worse in {figure.name}")
         if own.closeness is not None:
-            self._keep_as_good(own.closeness)
+            self._drop_behind(own.closeness, 0.0)
 
     def decision(self) -> Decision:
         """The earliest of what is left; the others are as good."""
-        chosen, numbers = min(self.left), self.evidence.numbers
+        chosen, numbers, figure = min(self.left), self.evidence.numbers, self.evidence.closeness
         for index in self.left:
-            lead = self._lead(index, chosen)
-            self.reasons[index] = Reason("as good", "is as good within noise", *lead)
-        self.reasons[chosen] = Reason("recommended", "")
+            lead = figure.difference(index, chosen) if figure is not None and index != chosen else None
+            self.reasons[index] = Reason("as good", "is as good within noise", figure.name if figure else "", lead)
+        self.reasons[chosen] = Reason("recommended")
         reasons = {numbers[index]: self.reasons[index] for index in sorted(self.reasons)}
-        return Decision(
-            numbers[chosen], sentence(numbers[chosen], reasons, self.warnings), reasons, tuple(self.warnings)
-        )
-
-    def _lead(self, one: int, two: int) -> tuple[str, Estimate | None]:
-        figure = self.evidence.closeness
-        return ("", None) if figure is None or one == two else (figure.name, figure.difference(one, two))
+        text = sentence(numbers[chosen], reasons, self.warnings)
+        return Decision(numbers[chosen], text, reasons, tuple(self.warnings))
 
     def _guard(self, failing: Mapping[int, Reason], all_fail: str, ranking: Ranking | None) -> None:
+        """Rule out the ``failing`` epochs; if these are all, only those that are worse than the best by ``ranking``."""
         failed = {index: reason for index, reason in failing.items() if index in self.left}
-        if not failed:
-            return
-        if len(failed) < len(self.left):
-            self._drop(failed)
-            return
-        self.warnings.append(all_fail)
-        if ranking is not None:
-            best = leader(ranking, self.left)
-            behind = [index for index in self.left if clearly(ranking.lead(best, index), len(self.left) - 1)]
-            self._drop({index: failed[index] for index in behind})
+        if failed and len(failed) == len(self.left):
+            self.warnings.append(all_fail)
+            worse = self._worse(ranking) if ranking is not None else {}
+            failed = {index: reason for index, reason in failed.items() if index in worse}
+        self._drop(failed)
 
     def _broken(self) -> dict[int, Reason]:
         return {
-            index: Reason("breaks", own.text)
+            index: Reason("breaks", f"breaks ({own.text})", "0.9 test")
             for index, own in enumerate(self.evidence.tested)
             if own.breaks is not None
         }
 
-    def _longest(self) -> Ranking | None:
-        return _Holds(self.evidence.tested) if self.evidence.tested else None
-
     def _copying(self) -> dict[int, Reason]:
         copies = self.evidence.copies
         return {
-            index: Reason("copies", f"copies {own.image or 'a training picture'} ({own.count} of {own.n} pictures)")
+            index: Reason("copies", f"copies {own.image} ({own.count} of {own.n} pictures)", "copies")
             for index, own in enumerate(copies)
-            if beyond_chance(own, len(copies))
+            if own.beyond_chance(len(copies))
         }
 
     def _disobeying(self) -> dict[int, Reason]:
-        figure = self.evidence.obedience
-        base = figure.of_base() if figure is not None else None
-        if figure is None or base is None:
-            return {}
-        return self._beyond(figure, MOST_LOST * abs(base.mean), "disobeys", "has lost the prompt")
+        return self._lost(self.evidence.obedience, self.thresholds.most_lost, "disobeys", "has lost the prompt")
 
     def _repeating(self) -> dict[int, Reason]:
-        figure = self.evidence.diversity
+        lost = 1 - self.thresholds.least_diversity
+        return self._lost(self.evidence.diversity, lost, "repeats itself", "draws nearly one picture for all seeds")
+
+    def _lost(self, figure: Figure | None, part: float, why: Why, text: str) -> dict[int, Reason]:
+        """The epochs that have lost more than a ``part`` of the base's figure, beyond noise."""
         base = figure.of_base() if figure is not None else None
         if figure is None or base is None:
             return {}
-        return self._beyond(
-            figure, (1 - LEAST_DIVERSITY) * abs(base.mean), "repeats", "draws nearly one picture for all seeds"
-        )
-
-    def _beyond(self, figure: Figure, margin: float, why: Why, text: str) -> dict[int, Reason]:
-        """The epochs that are worse than the base by more than ``margin``, beyond noise."""
-        beyond = {}
+        lost = {}
         for index in self.left:
-            lost = figure.loss_from_base(index)
-            if lost is not None:
-                over = Estimate(lost.mean - margin, lost.standard_error, lost.n)
-                if clearly(over, len(self.left)):
-                    beyond[index] = Reason(why, text, figure.name, figure.from_base(index))
-        return beyond
+            loss = figure.loss_from_base(index)
+            if loss is not None and clearly(_less(loss, part * abs(base.mean)), len(self.left)):
+                lost[index] = Reason(why, text, figure.name, figure.from_base(index))
+        return lost
 
-    def _drop_behind(self, ranking: Ranking, why: Why, text: Callable[[Estimate], str]) -> None:
-        best = leader(ranking, self.left)
-        dropped = {}
-        for index in self.left:
-            lead = ranking.lead(best, index)
-            if index != best and clearly(lead, len(self.left) - 1):
-                difference = (
-                    ranking.difference(index, best) if isinstance(ranking, Figure) else ranking.lead(index, best)
-                )
-                dropped[index] = Reason(why, text(lead), ranking.name, difference)
-        self._drop(dropped)
+    def _drop_worse(self, ranking: Ranking, why: Why, text: str) -> None:
+        """Drop what is worse than the best beyond noise."""
+        worse = self._worse(ranking)
+        self._drop({index: Reason(why, text, ranking.name, difference) for index, difference in worse.items()})
 
-    def _gate(self, figure: Figure) -> None:
-        """Drop what has clearly less than :data:`KEEP` of the best one's gain over the base, and what is behind by more
-        than that and one standard error."""
+    def _worse(self, ranking: Ranking) -> dict[int, Estimate]:
+        """What is worse than the best beyond noise, and by how much.
+
+        The best was picked by the same figure, so that any pair of epochs, either way round, could have been compared.
+        """
+        best, pairs = leader(ranking, self.left), len(self.left) * (len(self.left) - 1)
+        return {
+            index: ranking.lead(index, best)
+            for index in self.left
+            if index != best and clearly(ranking.lead(best, index), pairs)
+        }
+
+    def _drop_behind(self, figure: Figure, tolerance: float) -> None:
+        """Drop what is behind the closest by more than a part of its gain over the base and the noise of step 8."""
         best = leader(figure, self.left)
-        base = figure.of_base()
-        gain = (
-            0.0
-            if base is None
-            else max(0.0, figure.score(best) - (base.mean if figure.better == "higher" else -base.mean))
-        )
-        dropped = {}
+        gain = figure.loss_from_base(best)
+        allowed = 0.0 if gain is None else tolerance * max(0.0, -gain.mean)
+        text = f"has a higher {figure.name}" if figure.better == "lower" else f"has less {figure.name}"
+        behind = {}
         for index in self.left:
             lead = figure.lead(best, index)
-            if index != best and lead.mean > (1 - KEEP) * gain + _AS_GOOD * _error(lead):
-                dropped[index] = self._behind(figure, index, best)
-        self._drop(dropped)
-
-    def _keep_as_good(self, figure: Figure) -> None:
-        best = leader(figure, self.left)
-        behind = [
-            index for index in self.left if figure.lead(best, index).mean > _AS_GOOD * _error(figure.lead(best, index))
-        ]
-        self._drop({index: self._behind(figure, index, best) for index in behind})
-
-    def _behind(self, figure: Figure, index: int, best: int) -> Reason:
-        text = (
-            "is further from the held-out pictures"
-            if figure.name != "validation loss"
-            else "has a higher validation loss"
-        )
-        return Reason("behind", text, figure.name, figure.difference(index, best))
+            noise = 0.0 if math.isnan(lead.standard_error) else self.thresholds.as_good * lead.standard_error
+            if index != best and lead.mean > allowed + noise:
+                behind[index] = Reason("behind", text, figure.name, figure.difference(index, best))
+        self._drop(behind)
 
     def _drop(self, dropped: Mapping[int, Reason]) -> None:
         self.reasons.update(dropped)
         self.left = [index for index in self.left if index not in dropped]
 
 
+def _less(estimate: Estimate, by: float) -> Estimate:
+    return Estimate(estimate.mean - by, estimate.standard_error, estimate.n)
+
+
 @dataclass(frozen=True)
 class _Holds:
     """Epochs by the weight at which they break."""
 
-    tested: Sequence[Tested]
+    tested: Sequence[WeightTest]
     name: str = "0.9 test"
 
     def score(self, epoch: int) -> float:
@@ -278,73 +260,3 @@ class _Holds:
     def lead(self, one: int, two: int) -> Estimate:
         first, second = self.score(one), self.score(two)
         return Estimate(0.0 if first == second else first - second, 0.0, 1)
-
-
-def beyond_chance(copies: Copies, epochs: int) -> bool:
-    """Whether so many copies are more than marks by chance would be: the binomial tail at :data:`FALSE_COPIES`, shared
-    out among the epochs."""
-    if copies.count < 2:
-        return False  # one look-alike is no habit
-    tail = 1 - sum(
-        math.comb(copies.n, k) * FALSE_COPIES**k * (1 - FALSE_COPIES) ** (copies.n - k) for k in range(copies.count)
-    )
-    return tail < _LEVEL / max(1, epochs)
-
-
-def sentence(chosen: int, reasons: Mapping[int, Reason], warnings: Sequence[str] = ()) -> str:
-    """``epoch 6: 7 and 8 are as good within noise, 9 copies 014.png (5 of 32 pictures)``.
-
-    Epochs of one reason stand together, those that come closest to being taken first.
-    """
-    groups: dict[str, list[int]] = {}
-    order: dict[str, int] = {}
-    ranks = ("as good", "behind", "defects", "votes", "disobeys", "repeats", "copies", "breaks")
-    for number, reason in reasons.items():
-        if reason.why == "recommended":
-            continue
-        text = (
-            "copies"
-            if reason.why == "copies" and len([r for r in reasons.values() if r.why == "copies"]) > 2
-            else reason.text
-        )
-        text = "copies training pictures" if text == "copies" else text
-        groups.setdefault(text, []).append(number)
-        order.setdefault(text, ranks.index(reason.why))
-    clauses = [
-        f"{numbers_text(groups[text])} {_plural(text, len(groups[text]))}"
-        for text in sorted(groups, key=order.__getitem__)
-    ]
-    if not clauses:
-        clauses = ["the only epoch"] if len(reasons) == 1 else []
-    told = f"epoch {chosen}: {', '.join(clauses)}" if clauses else f"epoch {chosen}"
-    return "; ".join([told, *warnings])
-
-
-def numbers_text(numbers: Sequence[int]) -> str:
-    """``1 to 4, 7 and 9``."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    texts = [
-        text for part in parts for text in ([str(n) for n in part] if len(part) < 3 else [f"{part[0]} to {part[-1]}"])
-    ]
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
-
-
-_PLURALS = {"is": "are", "has": "have", "copies": "copy", "follows": "follow", "draws": "draw", "breaks": "break"}
-
-
-def _plural(text: str, count: int) -> str:
-    first, _, rest = text.partition(" ")
-    return f"{_PLURALS.get(first, first)} {rest}" if count > 1 and first in _PLURALS else text
-
-
-def _clause(text: str, name: str) -> Callable[[Estimate], str]:
-    return lambda lead: text
-
-
-def _error(lead: Estimate) -> float:
-    return 0.0 if math.isnan(lead.standard_error) else lead.standard_error

@@ -2,8 +2,8 @@
 saw and did not see.
 
 Prompts are those of a file that is given; else the captions of pictures that were held out of training, and where these
-are few, of some training pictures as well, chosen by a fixed rule. Which pictures a run was trained on stands in its files'
-headers; of other trainers' runs, and where pictures have moved, folders are given.
+are few, of some training pictures as well, chosen by a fixed rule. Which pictures a run was trained on stands in its
+files' headers; of other trainers' runs, and where pictures have moved, folders are given.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def evaluation_set(run: Sequence[Epoch], request: EvaluationRequest) -> Evaluati
         raise PromptError(f"{known}, so there is nothing to draw the epochs with; give --prompts FILE, a prompt a line")
     if not request.prompts and not held_out:
         notes.append(
-            "no picture is held out, so prompts are captions that were trained on: closeness and obedience are those of "
-            "what the LoRA knows; validation_split: 0.1 in training, or --prompts FILE, shows more"
+            "no picture is held out, so prompts are captions that were trained on: closeness and obedience are those "
+            "of what the LoRA knows; validation_split: 0.1 in training, or --prompts FILE, shows more"
         )
     return EvaluationSet(prompts, source, tuple(training), tuple(held_out), tuple(notes))
 
@@ -138,15 +138,15 @@ def _of_run(epoch: Epoch, notes: list[str]) -> tuple[list[CaptionedPicture], lis
     settings = made.step.get("train") if made else None
     if made is None or not isinstance(settings, dict):
         notes.append(
-            f"{epoch.path.name} does not say which pictures it was trained on (another trainer wrote it): copy risk and "
-            "closeness to them need --training-images DIR"
+            f"{epoch.path.name} does not say which pictures it was trained on (another trainer wrote it); copy risk "
+            "and closeness to them need --training-images DIR"
         )
         return [], []
     try:
         dataset = _dataset(settings, epoch.path.parent)
     except LoratoolsError as error:
         notes.append(
-            f"its training pictures cannot be read ({error}): copy risk and closeness to them need --training-images DIR"
+            f"its training pictures cannot be read ({error}); copy risk and closeness need --training-images DIR"
         )
         return [], []
     stated = {own.get("digest") for own in made.inputs if own.get("kind") == "images"}

@@ -41,7 +41,6 @@ class Figure:
         values: (epochs, n), NaN where the measure cannot tell; every row is of the same prompts and seeds in one order.
         base: (n,) of the base's own pictures; None for what the base does not have.
         prompts, seeds: of each of the n, by which standard errors know what is alike.
-        missing: why there are none: then the other fields are empty.
     """
 
     name: str
@@ -90,8 +89,8 @@ def leader(ranking: Ranking, epochs: Sequence[int]) -> int:
 def clearly(difference: Estimate, comparisons: int = 1) -> bool:
     """Whether a difference is above 0 by more than noise.
 
-    The limit is one-sided and shared out among the ``comparisons`` that are made (Bonferroni), so that the more epochs a
-    run has, the more it takes to call one of them worse. Without a standard error nothing is clear.
+    The limit is one-sided and shared out among the ``comparisons`` that are made (Bonferroni): the more epochs a run
+    has, the more it takes to call one of them worse. Without a standard error nothing is clear.
     """
     error = difference.standard_error
     if math.isnan(error):

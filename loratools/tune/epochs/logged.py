@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ import numpy as np
 
 from loratools.adapter.files.epoch_files import Epoch, labelled_epoch
 from loratools.errors import FileError
-from loratools.measures.estimate import Estimate
-from loratools.preview.record.votes import Votes, read_votes, standings
+from loratools.measures.estimate import Estimate, Values
+from loratools.preview.record.votes import Votes, read_votes
 from loratools.train.output.read_log import read_log
 from loratools.tune.epochs.figures import Figure
 
 LOSS = "validation loss"
 _ELO = 400 / math.log(10)  # of one unit of a Bradley-Terry log strength
+_NEWTON = 50  # steps at most; five or so suffice
 
 
 @dataclass(frozen=True)
@@ -61,33 +63,41 @@ def _numbers(images: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(loss) for name, loss in images.items() if isinstance(loss, int | float) and math.isfinite(loss)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VoteRanking:
-    """People's votes for epochs: Bradley-Terry ratings on Elo's scale, with the errors that so few choices leave.
+    """People's votes for epochs: Bradley-Terry ratings on Elo's scale, those of :mod:`loratools.preview.record.votes`.
 
     Attributes:
-        ratings: (epochs,); an epoch that nobody judged has the average, 0.
-        covariance: (epochs, epochs) of the ratings, from the information in the pairs and in one tie each with an
-            average candidate.
-        pairs: how many choices there are in all.
+        games: choices between two epochs: their indices, and the first one's points, 1, 0.5 or 0.
+        strengths: (epochs,) log strengths; one that nobody judged is average, 0.
     """
 
-    ratings: tuple[float, ...]
-    covariance: np.ndarray
-    pairs: int
+    games: tuple[tuple[int, int, float], ...]
+    strengths: Values
     name: str = "votes"
 
+    @staticmethod
+    def of(games: Sequence[tuple[int, int, float]], epochs: int) -> VoteRanking:
+        """The ranking that ``games`` make likeliest."""
+        return VoteRanking(tuple(games), _fitted(games, np.eye(epochs)))
+
     def score(self, epoch: int) -> float:
-        return self.ratings[epoch]
+        return _ELO * float(self.strengths[epoch])
 
     def own(self, epoch: int) -> Estimate:
-        """The epoch's rating."""
-        return Estimate(self.ratings[epoch], math.sqrt(self.covariance[epoch, epoch]), self.pairs)
+        """The epoch's rating; its error is by the curvature of the likelihood."""
+        information = _information(self.games, np.eye(len(self.strengths)), self.strengths)
+        return Estimate(self.score(epoch), _ELO * math.sqrt(np.linalg.inv(information)[epoch, epoch]), len(self.games))
 
     def lead(self, one: int, two: int) -> Estimate:
-        own = self.covariance
-        variance = own[one, one] + own[two, two] - 2 * own[one, two]
-        return Estimate(self.ratings[one] - self.ratings[two], math.sqrt(max(variance, 0.0)), self.pairs)
+        """The difference of two ratings. Its error is the one that gives their likelihood ratio as its z: the curvature
+        would say next to nothing of an epoch that won every time (Hauck and Donner 1977)."""
+        lead = self.score(one) - self.score(two)
+        merged = np.eye(len(self.strengths))
+        merged[two] = merged[one]  # one strength for both
+        alike = merged @ _fitted(self.games, merged)
+        ratio = 2 * (_likelihood(self.games, self.strengths) - _likelihood(self.games, alike))
+        return Estimate(lead, abs(lead) / math.sqrt(ratio) if ratio > 1e-9 else math.inf, len(self.games))
 
 
 def vote_ranking(path: Path, name: str, run: Sequence[Epoch]) -> VoteRanking:
@@ -105,10 +115,7 @@ def vote_ranking(path: Path, name: str, run: Sequence[Epoch]) -> VoteRanking:
     games = _games(votes, places)
     if not games:
         raise FileError(f"{path} holds no choice between two epochs of {name}; judge pairs in grid.html, and press E")
-    ratings = [0.0] * len(run)
-    for standing in standings(_renamed(votes, places, games), ["adapter"]):
-        ratings[int(standing.at[0])] = standing.rating
-    return VoteRanking(tuple(ratings), _covariance(ratings, games), len(games))
+    return VoteRanking.of(games, len(run))
 
 
 def _epoch(label: str, name: str, numbers: Mapping[int, int]) -> int | None:
@@ -117,46 +124,68 @@ def _epoch(label: str, name: str, numbers: Mapping[int, int]) -> int | None:
 
 
 def _games(votes: Votes, places: Mapping[str, int | None]) -> list[tuple[int, int, float]]:
-    """Choices between two epochs: their indices, and the first one's points."""
     games = []
     for pair in votes.pairs:
         left, right = places.get(pair.left), places.get(pair.right)
         if left is not None and right is not None and left != right:
             games.append((left, right, pair.points))
-    if games:
-        return games
-    stars = [(index, value) for key, value in votes.stars.items() if (index := places.get(key)) is not None]
-    means = {index: np.mean([value for own, value in stars if own == index]) for index, _ in stars}
+    return games or _starred(votes, places)
+
+
+def _starred(votes: Votes, places: Mapping[str, int | None]) -> list[tuple[int, int, float]]:
+    """Each pair of epochs that have stars as one choice, by the mean of their stars."""
+    stars: dict[int, list[int]] = {}
+    for key, value in votes.stars.items():
+        if (index := places.get(key)) is not None:
+            stars.setdefault(index, []).append(value)
+    means = {index: sum(own) / len(own) for index, own in sorted(stars.items())}
     return [
         (one, two, 0.5 if means[one] == means[two] else float(means[one] > means[two]))
-        for one in means
-        for two in means
-        if one < two
+        for one, two in itertools.combinations(means, 2)
     ]
 
 
-def _renamed(votes: Votes, places: Mapping[str, int | None], games: Sequence[tuple[int, int, float]]) -> Votes:
-    """The games alone, with an epoch's index for its label."""
-    from loratools.preview.record.votes import Pair
+def _rows(games: Sequence[tuple[int, int, float]], count: int) -> tuple[Values, Values]:
+    """Bradley-Terry as a logistic regression without an offset: what was compared (rows, count), and its points.
 
-    pairs = tuple(Pair(str(one), str(two), points) for one, two, points in games)
-    indices = dict.fromkeys(str(index) for one, two, _ in games for index in (one, two))
-    return Votes({index: {"adapter": index} for index in indices}, {}, pairs)
+    Each candidate also ties once with an average one, so that an unbeaten one stays finite.
+    """
+    compared = np.zeros((len(games) + count, count))
+    for row, (one, two, _) in enumerate(games):
+        compared[row, one], compared[row, two] = 1.0, -1.0
+    compared[len(games) :] = np.eye(count)
+    return compared, np.array([*(points for *_, points in games), *[0.5] * count])
 
 
-def _covariance(ratings: Sequence[float], games: Sequence[tuple[int, int, float]]) -> np.ndarray:
-    """Of ratings on Elo's scale: the inverse of the Fisher information."""
-    strengths = np.asarray(ratings) / _ELO
-    information = np.zeros((len(ratings), len(ratings)))
-    for one, two, _ in games:
-        won = 1 / (1 + math.exp(strengths[two] - strengths[one]))
-        weight = won * (1 - won)
-        information[one, one] += weight
-        information[two, two] += weight
-        information[one, two] -= weight
-        information[two, one] -= weight
-    for index, strength in enumerate(strengths):
-        won = 1 / (1 + math.exp(-strength))
-        information[index, index] += won * (1 - won)  # the tie with an average one
-    covariance: np.ndarray = np.linalg.inv(information) * _ELO**2
-    return covariance
+def _likelihood(games: Sequence[tuple[int, int, float]], strengths: Values) -> float:
+    compared, points = _rows(games, len(strengths))
+    margin = compared @ strengths
+    return float((points * margin - np.logaddexp(0, margin)).sum())
+
+
+def _information(games: Sequence[tuple[int, int, float]], design: Values, strengths: Values) -> Values:
+    """(parameters, parameters): the curvature of the likelihood at ``strengths``."""
+    rows = _rows(games, len(strengths))[0]
+    won = 1 / (1 + np.exp(-(rows @ strengths)))
+    own = rows @ design
+    information: Values = (own * (won * (1 - won))[:, None]).T @ own
+    return information
+
+
+def _fitted(games: Sequence[tuple[int, int, float]], design: Values) -> Values:
+    """The likeliest parameters, of which ``design`` (epochs, parameters) makes strengths, by Newton's method; a
+    parameter that makes none stays 0."""
+    rows, points = _rows(games, len(design))
+    own = rows @ design
+    used = design.any(axis=0)
+    parameters = np.zeros(design.shape[1])
+    for _ in range(_NEWTON):
+        strengths = design @ parameters
+        slope = own.T @ (points - 1 / (1 + np.exp(-(rows @ strengths))))
+        information = _information(games, design, strengths)
+        step = np.zeros_like(parameters)
+        step[used] = np.linalg.solve(information[np.ix_(used, used)], slope[used])
+        parameters = parameters + np.clip(step, -1.0, 1.0)
+        if np.abs(step).max() < 1e-10:
+            break
+    return parameters

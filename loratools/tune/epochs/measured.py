@@ -72,7 +72,8 @@ def measure_epochs(
     """Measure the pictures of every epoch and of the base.
 
     Args:
-        requests: what ``--measure`` asks for; without any, the judge on the pocket base and what needs no model elsewhere.
+        requests: what ``--measure`` asks for; without any, the judge on the pocket base, and elsewhere what needs no
+            model but the base itself.
     Raises:
         MeasureError, DatasetError, FileError: for a measure or pictures that cannot be used.
     """

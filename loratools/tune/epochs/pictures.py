@@ -1,5 +1,5 @@
-"""The pictures of a run's epochs: a grid in ``NAME-verdict``, so that what is drawn stays, and is looked at and voted on
-like any other grid.
+"""The pictures of a run's epochs: a grid in ``NAME-verdict``, so that they stay, and are looked at and voted on like
+those of any other grid.
 
 Weight 1 (or what is asked for) is drawn for every epoch. The 0.9 test needs pictures at 0.9 of those epochs alone that
 do not hold at a greater weight: a second, small grid in ``NAME-verdict/at-0.9``.
@@ -26,7 +26,7 @@ from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.request import SamplingRequest
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
-from loratools.tune.epochs.decide import Tested
+from loratools.tune.epochs.decide import WeightTest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +76,7 @@ class DrawnEpochs:
     base: tuple[Shown, ...]
     epochs: tuple[tuple[Shown, ...], ...]
     files: tuple[tuple[str, ...], ...]
-    tested: tuple[Tested, ...]
+    tested: tuple[WeightTest, ...]
     rendered: int
 
 
@@ -156,8 +156,8 @@ def _settled(verdict: Verdict | None, weight: float) -> bool:
     return verdict.breaks is None
 
 
-def _tested(verdict: Verdict | None) -> Tested:
+def _tested(verdict: Verdict | None) -> WeightTest:
     if verdict is None:
-        return Tested(None, "not tested")
+        return WeightTest(None, "not tested")
     breaks = verdict.breaks if verdict.breaks is not None and verdict.breaks <= TESTED else None
-    return Tested(breaks, f"{verdict.why} at {breaks:g}" if breaks is not None else verdict.text)
+    return WeightTest(breaks, f"{verdict.why} at {breaks:g}" if breaks is not None else verdict.text)

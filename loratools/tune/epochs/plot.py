@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools import files
+from loratools.tune.epochs.reasons import RULED_OUT
 
 if TYPE_CHECKING:
     from loratools.tune.epochs.figures import Figure
-    from loratools.tune.epochs.verdict import EpochVerdict
+    from loratools.tune.epochs.result import EpochVerdict
 
+FIGURES = "figures.png"  # in the folder of the pictures
 _GOOD, _OUT, _BASE = "#35618f", "#b5533c", "#777"
-_RULED_OUT = ("breaks", "copies", "disobeys", "repeats")
 
 
 def plot(verdict: EpochVerdict, path: Path | str) -> None:
@@ -49,7 +50,7 @@ def _panel(axes: Any, figure: Figure, verdict: EpochVerdict) -> None:
     ]
     axes.plot(numbers, means, "-", color="#bbb", lw=1, zorder=1)
     for number, mean, error in zip(numbers, means, errors, strict=True):
-        colour = _OUT if verdict.decision.reasons[number].why in _RULED_OUT else _GOOD
+        colour = _OUT if verdict.decision.reasons[number].why in RULED_OUT else _GOOD
         axes.errorbar([number], [mean], [error], fmt="o", color=colour, capsize=3, zorder=2)
     base = figure.of_base()
     if base is not None:

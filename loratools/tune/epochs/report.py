@@ -12,7 +12,7 @@ from loratools.measures.estimate import Estimate
 from loratools.train.output.recorded_verdict import FORMAT
 
 if TYPE_CHECKING:
-    from loratools.tune.epochs.verdict import EpochVerdict
+    from loratools.tune.epochs.result import EpochVerdict
 
 
 def verdict_json(verdict: EpochVerdict) -> dict[str, Any]:
@@ -92,7 +92,8 @@ def verdict_text(verdict: EpochVerdict) -> str:
             else []
         ),
         "",
-        f"pictures: {verdict.drawn.folder / 'grid.html'}; verdict: {verdict.path}, which {verdict.files.name}@best reads",
+        f"pictures: {verdict.drawn.folder / 'grid.html'}, to vote in; all figures: {verdict.path}, which "
+        f"{verdict.files.name}@best reads",
     ]
     return "\n".join(lines)
 

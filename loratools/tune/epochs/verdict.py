@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loratools.adapter.files.epoch_files import Epoch, epochs
+from loratools.adapter.files.epoch_files import epochs
 from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.errors import FormatError
 from loratools.files import write_text
@@ -20,13 +20,16 @@ from loratools.measures.request import MeasureRequest
 from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.request import SamplingRequest
 from loratools.preview.sheet.write import VOTES
-from loratools.train.output.recorded_verdict import epoch_digest, read_verdict, verdict_path
-from loratools.tune.epochs.decide import Decision, Evidence, decide
-from loratools.tune.epochs.evaluation_set import EvaluationRequest, EvaluationSet, evaluation_set
-from loratools.tune.epochs.figures import Figure
+from loratools.train.output.recorded_verdict import epoch_digest, read_verdict
+from loratools.tune.epochs.decide import Evidence, decide
+from loratools.tune.epochs.evaluation_set import EvaluationRequest, evaluation_set
 from loratools.tune.epochs.logged import VoteRanking, validation_losses, vote_ranking
-from loratools.tune.epochs.measured import MeasuredEpochs, measure_epochs
-from loratools.tune.epochs.pictures import Drawing, DrawnEpochs, OnPicture, draw_epochs
+from loratools.tune.epochs.measured import measure_epochs
+from loratools.tune.epochs.pictures import Drawing, OnPicture, draw_epochs
+from loratools.tune.epochs.plot import FIGURES, plot
+from loratools.tune.epochs.report import verdict_json
+from loratools.tune.epochs.result import EpochVerdict, RunFiles
+from loratools.tune.epochs.sheet import draw_sheet
 
 PICTURES = 32  # about so many of an epoch, where seeds are not given
 _SEEDS = (2, 8)  # at least and at most
@@ -60,60 +63,6 @@ class VerdictRequest:
     dtype: str | None = None
     keys: KeyRules = STRICT
     force: bool = False
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """The files of a run that a verdict is about, and the names of what it leaves beside them."""
-
-    epochs: tuple[Epoch, ...]
-
-    @property
-    def verdict(self) -> Path:
-        """``NAME.verdict.json``"""
-        return verdict_path(self.epochs)
-
-    @property
-    def name(self) -> str:
-        """Of the run."""
-        return self.verdict.name.removesuffix(".verdict.json")
-
-    @property
-    def pictures(self) -> Path:
-        """The folder ``NAME-verdict``."""
-        return self.verdict.with_name(f"{self.name}-verdict")
-
-
-@dataclass(frozen=True, eq=False)
-class EpochVerdict:
-    """A decision with all its evidence, in the order of ``files.epochs``.
-
-    Attributes:
-        digests: of the epochs' files.
-        base: name and digest.
-    """
-
-    files: RunFiles
-    digests: tuple[str, ...]
-    base: tuple[str, str]
-    material: EvaluationSet
-    seeds: tuple[int, ...]
-    weight: float
-    drawn: DrawnEpochs
-    measured: MeasuredEpochs
-    losses: Figure | None
-    votes: VoteRanking | None
-    decision: Decision
-
-    @property
-    def path(self) -> Path:
-        """Where it is written."""
-        return self.files.verdict
-
-    @property
-    def figures(self) -> tuple[Figure, ...]:
-        """Every figure that there is, in the order in which they are shown."""
-        return (*self.measured.figures, *((self.losses,) if self.losses is not None else ()))
 
 
 def epoch_verdict(
@@ -188,6 +137,8 @@ def epoch_verdict(
         votes,
         decide(evidence),
     )
+    draw_sheet(verdict)
+    plot(verdict, files.pictures / FIGURES)
     _write(verdict)
     return verdict
 
@@ -216,7 +167,5 @@ def _votes(files: RunFiles, given: Path | None) -> VoteRanking | None:
 
 
 def _write(verdict: EpochVerdict) -> None:
-    from loratools.tune.epochs.report import verdict_json
-
     text = json.dumps(verdict_json(verdict), indent=1, ensure_ascii=False, allow_nan=False)
     write_text(verdict.path, text + "\n")
