@@ -1,8 +1,186 @@
-"""loratools: a post-training LoRA toolbox for Stable Diffusion.
+"""loratools: a toolbox for everything that happens to a LoRA after (and while) it is trained.
 
-The rooms are the map: ``adapter`` (what a LoRA file is), ``blocks`` (what a block vector is), ``ops`` (adapter to
-adapter), ``pocket`` (the embedded base model), ``base`` (what a base model is), ``train``, ``preview``, ``recipe``,
-``cli``. Import from the rooms; nothing heavy is imported here.
+For a program::
+
+    import loratools as lt
+
+    report = lt.merge("style:1:GP1,base_style:-1:GP2", "mine.safetensors", lora_dirs="loras")
+    print(report.error)
+
+Files: ``read``, ``write``, ``inspect``, ``analyze``. From LoRA to LoRA: ``merge``, ``soup``, ``verify``, ``subtract``,
+``resize``, ``extract``, ``convert``. Block vectors: ``parse_vector``, ``convert_vector``, ``export_vector``,
+``explain_vector``. Training: ``train``, ``basestyle``, ``epochs``. Pictures: ``render_grid``, ``read_grid``. Recipes:
+``run_recipe``, ``explain``, ``reproduce``.
+
+Every mistake is a ``LoratoolsError``, whose text is one sentence that says what to do. Nothing is printed: progress
+comes by ``on_progress(done, total)``. Each name is imported when it is first used, so that ``import loratools`` itself
+is instant. docs/library.md has examples of everything.
+
+Below that the folders are the map (docs/architecture.md); import from them as ``from loratools.train.trainer import
+...``.
 """
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from loratools.version import __version__
+
+if TYPE_CHECKING:
+    from loratools.adapter.algebra.lowrank import Delta, Dense, LowRank, Vector
+    from loratools.adapter.files.file import Adapter
+    from loratools.adapter.files.save import Written
+    from loratools.blocks.explain import BlockRow
+    from loratools.blocks.vector import BlockVector
+    from loratools.errors import LoratoolsError
+    from loratools.library.files import analyze, inspect, read, write
+    from loratools.library.merging import MergedAdapter, merge, soup, verify
+    from loratools.library.operations import convert, extract, resize, subtract
+    from loratools.library.pictures import read_grid, render_grid
+    from loratools.library.recipes import explain, reproduce, run_recipe
+    from loratools.library.training import basestyle, epochs, train
+    from loratools.library.vectors import convert_vector, explain_vector, export_vector, parse_vector
+    from loratools.ops.analysis.analyze import Analysis
+    from loratools.ops.analysis.describe import Description
+    from loratools.ops.convert import Converted
+    from loratools.ops.merging.merge_into import IntoReport
+    from loratools.ops.merging.method import MergeMethod
+    from loratools.ops.merging.plan import MergePlan
+    from loratools.ops.report import MergeReport, Verification
+    from loratools.ops.resize import ResizeReport
+    from loratools.ops.style_removal import SubtractMethod
+    from loratools.ops.subtract import SubtractReport
+    from loratools.preview.record.grid import Grid
+    from loratools.preview.request.options import EngineOptions
+    from loratools.preview.request.request import SamplingRequest
+    from loratools.preview.run import GridResult
+    from loratools.recipe.observer import RunObserver, StepResult
+    from loratools.recipe.reproduce import Reproduced
+    from loratools.train.callbacks.records import EpochRecord
+    from loratools.train.output.epoch_report import RunReport
+    from loratools.train.trainer import RunResult
+
+# module -> what of it is handed on
+_NAMES = {
+    "library.files": "analyze inspect read write",
+    "library.merging": "MergedAdapter merge soup verify",
+    "library.operations": "convert extract resize subtract",
+    "library.vectors": "convert_vector explain_vector export_vector parse_vector",
+    "library.training": "basestyle epochs train",
+    "library.pictures": "read_grid render_grid",
+    "library.recipes": "explain reproduce run_recipe",
+    "adapter.algebra.lowrank": "Delta Dense LowRank Vector",
+    "adapter.files.file": "Adapter",
+    "blocks.vector": "BlockVector",
+    "errors": "LoratoolsError",
+    "ops.merging.method": "MergeMethod",
+    "ops.style_removal": "SubtractMethod",
+    "preview.request.options": "EngineOptions",
+    "preview.request.request": "SamplingRequest",
+    "recipe.observer": "RunObserver StepResult",
+    "adapter.files.save": "Written",
+    "blocks.explain": "BlockRow",
+    "ops.analysis.analyze": "Analysis",
+    "ops.analysis.describe": "Description",
+    "ops.convert": "Converted",
+    "ops.merging.merge_into": "IntoReport",
+    "ops.merging.plan": "MergePlan",
+    "ops.report": "MergeReport Verification",
+    "ops.resize": "ResizeReport",
+    "ops.subtract": "SubtractReport",
+    "preview.record.grid": "Grid",
+    "preview.run": "GridResult",
+    "recipe.reproduce": "Reproduced",
+    "train.callbacks.records": "EpochRecord",
+    "train.output.epoch_report": "RunReport",
+    "train.trainer": "RunResult",
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+__all__ = [
+    "Adapter",
+    "Analysis",
+    "BlockRow",
+    "BlockVector",
+    "Converted",
+    "Delta",
+    "Dense",
+    "Description",
+    "EngineOptions",
+    "EpochRecord",
+    "Grid",
+    "GridResult",
+    "IntoReport",
+    "LoratoolsError",
+    "LowRank",
+    "MergeMethod",
+    "MergePlan",
+    "MergeReport",
+    "MergedAdapter",
+    "Reproduced",
+    "ResizeReport",
+    "RunObserver",
+    "RunReport",
+    "RunResult",
+    "SamplingRequest",
+    "StepResult",
+    "SubtractMethod",
+    "SubtractReport",
+    "Vector",
+    "Verification",
+    "Written",
+    "__version__",
+    "analyze",
+    "basestyle",
+    "convert",
+    "convert_vector",
+    "epochs",
+    "explain",
+    "explain_vector",
+    "export_vector",
+    "extract",
+    "inspect",
+    "merge",
+    "parse_vector",
+    "read",
+    "read_grid",
+    "render_grid",
+    "reproduce",
+    "resize",
+    "run_recipe",
+    "soup",
+    "subtract",
+    "train",
+    "verify",
+    "write",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Face(ModuleType):
+    """This package, where a function stays what its name means although a folder is called the same (``train``).
+
+    Importing a folder makes it an attribute of its package, and whether ``loratools.train`` is the function must not
+    hang on what was imported before.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (isinstance(value, ModuleType) and name in _MODULES):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face

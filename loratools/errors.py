@@ -20,12 +20,15 @@
     ├── MeasureError            a measure of pictures that cannot tell, or that failed
     ├── DatasetError            images or captions that cannot be trained on
     ├── TrainingError           settings that cannot train, or a loss that is not a number
+    ├── OptionError             an option's value that is none of those it may have
     ├── UnavailableError        a device or a package that this machine lacks, and another may have
     ├── LaunchError             of several processes one is missing, gone or was started wrongly
     ├── RecipeError             a recipe or config that cannot be read or resolved
     └── PocketError             the pocket base, its drawings or its judge used wrongly
 
-The command line prints the message as ``error: ...`` and exits with 1; a library user catches the class.
+The command line prints the message as ``error: ...`` and exits with 1; a library user catches the class. An option
+that is a remedy is written in a message as a program gives it, `` `force=True` `` or `` `device=cpu` ``; the command
+line spells it as its flag.
 """
 
 from __future__ import annotations
@@ -125,6 +128,10 @@ class DatasetError(LoratoolsError):
 
 class TrainingError(LoratoolsError):
     """Settings that cannot train, or a loss that stopped being a number."""
+
+
+class OptionError(LoratoolsError):
+    """An option of an operation has a value that is none of those that it may have."""
 
 
 class UnavailableError(LoratoolsError):

@@ -35,7 +35,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=".part")
     except OSError as error:
-        raise FileError(f"cannot write {target}: {error.strerror or error}; choose another --out") from error
+        raise FileError(f"cannot write {target}: {error.strerror or error}; choose another place") from error
     os.close(handle)
     part = Path(name)
     try:
@@ -202,7 +202,7 @@ def _acquired(lock: FileLock, folder: Path) -> bool:
     except Timeout:
         return False
     except OSError as error:
-        raise FileError(f"cannot write in {folder}: {error.strerror or error}; choose another --out") from error
+        raise FileError(f"cannot write in {folder}: {error.strerror or error}; choose another place") from error
     return True
 
 

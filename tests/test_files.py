@@ -72,7 +72,7 @@ def test_a_killed_holder_lets_go_and_a_living_one_does_not(tmp_path: Path) -> No
 
 def test_a_place_that_cannot_be_locked_is_not_one_that_is_held(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FileError, match="choose another --out") as caught, locked(tmp_path / "file/out"):
+    with pytest.raises(FileError, match="choose another place") as caught, locked(tmp_path / "file/out"):
         pass
     assert not isinstance(caught.value, HeldError)
 

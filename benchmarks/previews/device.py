@@ -75,12 +75,14 @@ def unet(bench: Bench) -> Figures:
     for batch in (1, 4, 8):
         seconds = bench.seconds[f"unet {batch}"] = unet_seconds(bench, plain_unet(bench.base), batch)
         yield Figure(f"UNet graph alone, batch {batch}", seconds, "s/image")
-    branches = BatchedLora(bench.base)
-    branches.register([read(bench.files[0])])
-    branches.reserve(16)
-    with branches.attached():
-        seconds = unet_seconds(bench, plain_unet(bench.base), 8)
-    yield Figure("UNet graph, batch 8, every row with its own branches of rank 32", seconds, "s/image")
+    for shared, text in ((False, "every row with its own branches"), (True, "rows that share their branches' factors")):
+        branches = BatchedLora(bench.base, shared=shared)
+        branches.register([[Stack(read(bench.files[0])).unet_part]])
+        branches.reserve(16)
+        with branches.attached():
+            seconds = unet_seconds(bench, plain_unet(bench.base), 8)
+        branches.free()
+        yield Figure(f"UNet graph, batch 8, {text} of rank {bench.scale.rank}", seconds, "s/image")
 
 
 def layout(bench: Bench) -> Figures:

@@ -156,7 +156,7 @@ def _download(name: str, offline: bool) -> Path:
             if offline:
                 raise BaseModelError(
                     f"the base '{name}' is no folder in {Path.cwd()}, and is not whole in the Hugging Face cache; run "
-                    "once without --offline, or give a local folder or file"
+                    "once without `offline=True`, or give a local folder or file"
                 ) from error
             raise BaseModelError(
                 f"cannot get the base '{name}' from the Hugging Face hub ({type(error).__name__}), and it is no folder "

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools import __version__
 from loratools.base.sampling.noise_kinds import NOISE_KINDS, OWN, RNG, kind_of
 from loratools.base.sampling.samplers import split_name
 from loratools.blocks import tokens
 from loratools.files import replacing, utf8_text
+from loratools.version import __version__
 
 if TYPE_CHECKING:
     from PIL.Image import Image

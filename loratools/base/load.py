@@ -77,9 +77,9 @@ def pick_device(text: str = "auto") -> torch.device:
         raise BaseModelError(f"'{text}' is not a device{hint}; use auto, cpu, cuda, cuda:N or mps")
     device = torch.device(text)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UnavailableError(f"this machine has no device '{text}' that torch can use; use --device cpu or auto")
+        raise UnavailableError(f"this machine has no device '{text}' that torch can use; use `device=cpu` or auto")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UnavailableError("this machine has no device 'mps' that torch can use; use --device cpu or auto")
+        raise UnavailableError("this machine has no device 'mps' that torch can use; use `device=cpu` or auto")
     return device
 
 

@@ -70,7 +70,7 @@ def _download(name: str, offline: bool) -> Path:
             first_error = first_error or error
     if offline:
         raise BaseModelError(
-            f"the VAE '{name}' is not whole in the Hugging Face cache; run once without --offline, or "
+            f"the VAE '{name}' is not whole in the Hugging Face cache; run once without `offline=True`, or "
             "give a local folder or file"
         ) from first_error
     raise BaseModelError(

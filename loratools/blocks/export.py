@@ -37,7 +37,7 @@ def numbers_of(vector: BlockVector) -> list[float]:
     if absent or extra:
         raise BlockError(
             f"the vector is not one of {vector.scheme.title}: it lists {' '.join(vector.weights)}; "
-            "convert it with --to and --missing"
+            "convert it with `to=` and `missing=`"
         )
     return [vector.weight(name) for name in vector.scheme.names]
 
@@ -94,7 +94,7 @@ def as_diffusers(vector: BlockVector, te: float = 1.0, unet: float = 1.0) -> dic
     if levels is None:
         raise BlockError(
             f"diffusers' set_adapters has no place for {vector.scheme.title}; convert it first with "
-            "--to 17 (SD1) or --to 12 (SDXL)"
+            "`to=17` (SD1) or `to=12` (SDXL)"
         )
     numbers_of(vector)
     text = {"text_encoder": vector.weight("BASE") * te}

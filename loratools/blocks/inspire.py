@@ -134,7 +134,7 @@ def inspire_numbers(vector: BlockVector, order: Order, *, drop: bool = False) ->
     lost = [name for name, weight in vector.weights.items() if name not in held and weight != 1]
     lost += [rule.where for rule in vector.rules if not _is_middle(rule)]
     if lost and not drop:
-        raise BlockError(f"{order.title} has no place for {' '.join(lost)}; --drop leaves that out")
+        raise BlockError(f"{order.title} has no place for {' '.join(lost)}; `drop=True` leaves that out")
     return numbers
 
 
@@ -147,7 +147,7 @@ def order_for(vector: BlockVector) -> Order:
     for order in ORDERS.values():
         if order.scheme == vector.scheme.name:
             return order
-    raise BlockError(f"Inspire has no order for {vector.scheme.title}; convert it first with --to 17 or 12, say")
+    raise BlockError(f"Inspire has no order for {vector.scheme.title}; convert it first with `to=17` or 12, say")
 
 
 def _slot_weight(vector: BlockVector, slot: Slot, order: Order) -> float:
@@ -155,7 +155,7 @@ def _slot_weight(vector: BlockVector, slot: Slot, order: Order) -> float:
     if absent:
         raise BlockError(
             f"{order.title} needs a weight for {' '.join(absent)}, which the vector does not list; "
-            "convert it first with --missing 1 or 0"
+            "convert it first with `missing=1` or 0"
         )
     weights = {
         vector.weight(block) if not slot.part else float(vector.at(block, f"unet.{slot.part}") or 0.0)

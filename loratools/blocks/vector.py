@@ -91,11 +91,13 @@ class BlockVector:
         if absent and missing is None:
             raise BlockError(
                 f"{' '.join(absent)} of {scheme.title} have no weight here: 1 would leave those modules untouched, "
-                "0 would remove them; say which with --missing"
+                "0 would remove them; say which with `missing=`"
             )
         lost = [name for name, value in self.weights.items() if name not in scheme.names and value not in (missing, 1)]
         if lost and not drop:
-            raise BlockError(f"{scheme.title} has no place for the weights of {' '.join(lost)}; --drop leaves them out")
+            raise BlockError(
+                f"{scheme.title} has no place for the weights of {' '.join(lost)}; `drop=True` leaves them out"
+            )
         fill = missing if missing is not None else 1.0
         return BlockVector(scheme, {name: self.weights.get(name, fill) for name in scheme.names}, self.rules)
 

@@ -189,7 +189,7 @@ def _refuse(options: Iterable[str], text: str) -> None:
                 f"'{key}=' in '{clip(text)}' is a window of sampler steps, which no file can hold; drop it"
             )
         if key == "dyn":
-            raise BlockError(f"'dyn=' in '{clip(text)}' truncates the rank; use `loratools resize` or --rank instead")
+            raise BlockError(f"'dyn=' in '{clip(text)}' truncates the rank; use `loratools resize` or `rank=` instead")
         if key not in _KNOWN:
             raise BlockError(f"'{key}=' in '{clip(text)}' is unknown; known are te, unet, lbw, lbwe, x and seed")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from loratools import __version__
 from loratools.cli.app import LazyGroup
 from loratools.cli.commands import COMMANDS
+from loratools.version import __version__
 
 __all__ = ["COMMANDS", "cli", "main"]
 

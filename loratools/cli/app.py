@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import re
 import sys
 import textwrap
 import traceback
@@ -26,6 +27,9 @@ from loratools.errors import (
 DONE, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 130, 141
 
 
+# an option in a message, as a program gives it: `force=True`, `device=cpu`, or `out=` where the value is anything
+_OPTION = re.compile(r"`(?P<name>[a-z_]+)=(?P<value>[^`]*)`")
+
 # errors against which an option helps, where a command has it
 _HELPED = (UnknownKeysError, NeedsBaseError, LoraNotFoundError, UnlistedBlocksError)
 
@@ -38,12 +42,29 @@ class Command(click.Command):
     """A command that takes ``--debug`` after its name too, and says which of its options help against an error."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run; of an error that an option helps against, the option is added to the message."""
+        """Run; in an error's message options are spelled as this command's flags, and one that helps is added."""
         try:
             return super().invoke(ctx)
-        except _HELPED as error:
-            error.args = (f"{error}{self._remedy(error)}",)
+        except LoratoolsError as error:
+            more = self._remedy(error) if isinstance(error, _HELPED) else ""
+            error.args = (f"{self.with_flags(str(error))}{more}",)
             raise
+
+    def with_flags(self, text: str) -> str:
+        """``text`` with options as flags: what Python calls `` `force=True` `` or `` `rank=8` `` is ``--force`` and
+        ``--rank 8`` of a command that has them."""
+        options = {param.name: param for param in self.params if isinstance(param, click.Option)}
+
+        def flag(match: re.Match[str]) -> str:
+            option, value = options.get(match["name"]), match["value"]
+            if option is None:
+                return match[0]
+            name = max(option.opts, key=len)
+            if option.is_flag or not value:
+                return name
+            return f'{name} "{value}"' if " " in value else f"{name} {value}"
+
+        return _OPTION.sub(flag, text)
 
     def _has(self, option: str) -> bool:
         return any(option in param.opts for param in self.params)

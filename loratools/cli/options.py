@@ -6,20 +6,15 @@ import functools
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
 from loratools.cli.app import DoraBase, fail_usage
 from loratools.dtypes import DTYPE_NAMES
-from loratools.errors import FileError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from loratools.adapter.files.lora_file import KeyRules
 
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.IGNORECASE)
@@ -87,9 +82,9 @@ def key_options(function: F) -> F:
 
 def key_rules(allow_unknown: bool, drop: tuple[str, ...]) -> KeyRules:
     """What :func:`key_options` were given, for the operations."""
-    from loratools.adapter.files.lora_file import KeyRules
+    from loratools.library.options import key_rules as rules
 
-    return KeyRules(allow_unknown, drop)
+    return rules(allow_unknown, drop)
 
 
 def base_option(function: F) -> F:
@@ -97,20 +92,6 @@ def base_option(function: F) -> F:
     return click.option(
         "--base", cls=DoraBase, metavar="BASE", help="The base model, which the differences of a DoRA depend on."
     )(function)
-
-
-def base_weights(base: str | None) -> Mapping[str, Tensor] | None:
-    """The base model's tensors by canonical name, read one by one as they are needed.
-
-    Raises:
-        LoratoolsError: if it is missing, or no base model.
-    """
-    if base is None:
-        return None
-    from loratools.adapter.files.checkpoint import open_checkpoint
-    from loratools.base.base_path import base_path
-
-    return open_checkpoint(base_path(base))
 
 
 def lora_options(function: F) -> F:
@@ -145,16 +126,6 @@ def rank_option(function: F) -> F:
         show_default=True,
         help="exact, a number, error=0.01, energy=0.999 or size=36MiB.",
     )(function)
-
-
-def short_terms(text: str) -> str:
-    """A merge string without folders.
-
-    It goes into the name of a result's owner, so that the same merge may overwrite it after its files were moved.
-    """
-    from loratools.ops.merging.merge_string import parse_merge_string
-
-    return ",".join(replace(spec, ref=Path(spec.ref).name).text() for spec in parse_merge_string(text))
 
 
 def print_json(value: Any) -> None:
@@ -194,47 +165,3 @@ def _finite(value: Any) -> Any:
         case list() | tuple():
             return [_finite(item) for item in value]
     return value
-
-
-def safetensors_out(out: str | Path) -> Path:
-    """``--out`` as a LoRA file's path.
-
-    Raises:
-        FileError: if it does not end in ``.safetensors``.
-    """
-    path = Path(out).expanduser()
-    if path.suffix.lower() != ".safetensors":
-        raise FileError(f"--out {out} is no name for a LoRA file; end it in .safetensors")
-    return path
-
-
-def read_terms(
-    text: str,
-    lora_dirs: Sequence[str],
-    presets: str | None,
-    missing: str | float | None,
-    keys: KeyRules | None = None,
-    base: str | None = None,
-) -> list[Any]:
-    """The terms of a merge string on the command line, their files opened.
-
-    Raises:
-        LoratoolsError: for text that is no merge string, a file that is none, or a vector that does not fit.
-    """
-    from loratools.adapter.files.lora_file import STRICT
-    from loratools.blocks.presets import load_presets
-    from loratools.ops.merging.merge_string import parse_merge_string
-    from loratools.ops.merging.terms import resolve_terms
-    from loratools.train.output.epoch_report import best_epoch
-
-    weight = None if missing is None else float(missing)
-    specs = parse_merge_string(text)
-    return resolve_terms(
-        specs,
-        lora_dirs=lora_dirs,
-        presets=load_presets(presets),
-        missing=weight,
-        best=best_epoch,
-        keys=keys or STRICT,
-        base=base_weights(base),
-    )

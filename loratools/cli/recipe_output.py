@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loratools.cli.app import INTERRUPTED, fail_usage
-from loratools.cli.options import print_json, safetensors_out
+from loratools.cli.options import print_json
 from loratools.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def run_recipe(recipe: str, only: tuple[str, ...], work: str | None, base: str |
 
 def merge_recipe(recipe: str, out: str | None, base: str | None, flags: RunFlags) -> None:
     """Run (or show) the merge steps of a recipe and what they need. ``out`` is the merged file, or a folder for all."""
+    from loratools.library.options import lora_out
     from loratools.recipe.run.runner import default_work, make_planner, targets_of
 
     is_file = out is not None and Path(out).suffix.lower() == ".safetensors"
@@ -69,7 +70,7 @@ def merge_recipe(recipe: str, out: str | None, base: str | None, flags: RunFlags
         if out is not None and is_file:
             if len(targets) > 1:
                 raise RecipeError(f"{recipe} has several merge steps ({', '.join(targets)}); give each an `out` there")
-            planner.outs[targets[0]] = safetensors_out(out).absolute()
+            planner.outs[targets[0]] = lora_out(out).absolute()
         return planner, planner.plan(targets), targets
 
     if joined_as_worker(folder, lambda: plan()[1], flags):

@@ -131,7 +131,7 @@ def refuse_uncaptioned(missing: Sequence[Uncaptioned]) -> None:
         remedy = f"write their tags into {missing[0].expected.name} and so on, or name another caption_extension"
     raise DatasetError(
         f"{len(missing)} images have no caption, or an empty one: {shown}{more}; {remedy}, set class_tokens for the "
-        "folder, or pass --allow-uncaptioned"
+        "folder, or pass `allow_uncaptioned=True`"
     )
 
 

@@ -75,7 +75,7 @@ def _folders(options: FolderOptions, request: int) -> Iterator[Folder]:
         yield _folder(root, options, request)
         return
     if not root.is_dir():
-        raise DatasetError(f"there is no folder {root}; --images names a folder of images with a .txt beside each")
+        raise DatasetError(f"there is no folder {root}; `images=` names a folder of images with a .txt beside each")
     paths = folders_read(root, plain_name=options.plain_name)
     if not paths:
         raise DatasetError(no_pictures(root, plain_name=options.plain_name))

@@ -15,6 +15,7 @@ from loratools.adapter.files.save import Style, Written, total_error, write
 from loratools.dtypes import torch_dtype
 from loratools.errors import FormatError
 from loratools.module_path import NETWORK, split_path
+from loratools.progress import OnProgress
 
 _DIFFUSERS_WORDS = ("transformer.", "unet.")
 
@@ -74,6 +75,7 @@ def convert(
     force: bool = False,
     owner: str | None = None,
     recipe: Mapping[str, Any] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Converted:
     """Rewrite a LoRA file or PEFT folder.
 
@@ -86,6 +88,7 @@ def convert(
         force: overwrite a file that ``owner`` did not write.
         owner: the recipe step or command that may write this file again; the same conversion if None.
         recipe: the recipe that the conversion is of, for the header.
+        on_progress: called with (done, all) after each stored weight.
     Raises:
         FormatError: for a file of a model that no table knows, unless it is in that style already.
         LoratoolsError: of the kinds that ``read`` and ``write`` name.
@@ -115,6 +118,7 @@ def convert(
         force=force,
         carried=adapter.carried,
         error=total_error,
+        on_progress=on_progress,
     )
     return _report(adapter, written, style, chosen)
 

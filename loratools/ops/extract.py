@@ -30,6 +30,7 @@ from loratools.ops.merging.terms import Term
 from loratools.ops.merging.write_result import write_result
 from loratools.ops.randomized_svd import leading, thin
 from loratools.ops.report import LeftOut, MergeReport
+from loratools.progress import OnProgress
 
 _FIRST = 32  # components that a rule by error or energy starts with; twice as many each time they are too few
 _UNEVEN = 4  # under a size, no module gets more than this times the average rank
@@ -48,6 +49,7 @@ def extract_files(
     force: bool = False,
     owner: str = "extract",
     recipe: Mapping[str, Any] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> MergeReport:
     """Write the best LoRA of what makes ``tuned`` out of ``base``; modules that are the same in both are left out.
 
@@ -58,6 +60,7 @@ def extract_files(
             error, and stands in the report.
         keys: what is done about keys of an adapter that no table knows.
         seed: of the random projections.
+        on_progress: called with (done, all) as modules are decomposed and written.
     Raises:
         BaseModelError: if one is no base model, or they are of different families.
         ShapeError: if a module's shapes differ.
@@ -70,7 +73,7 @@ def extract_files(
         facts = {key: True for key in ("norms", "biases") if take.facts().get(key)}
         step = {"extract": {**facts, "seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
         made = provenance_of(terms, rule, dtype, owner, step, recipe)
-        return _from_adapter(terms, target, rule, take, dtype, seed, force, made)
+        return _from_adapter(terms, target, rule, take, dtype, seed, force, made, on_progress)
     first, second = open_checkpoint(base), open_checkpoint(tuned)
     source = Extracted(first, second, take, rule, seed, dtype)
     step = {"extract": {**take.facts(), "seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
@@ -91,6 +94,7 @@ def extract_files(
         left_out=left_out(source.parts.left(take), source.change2),
         warnings=source.warnings(),
         nothing="network and text encoders are the same in both models (VAEs are not compared)",
+        on_progress=on_progress,
     )
 
 
@@ -126,10 +130,12 @@ def _from_adapter(
     seed: int,
     force: bool,
     provenance: Provenance,
+    on_progress: OnProgress | None,
 ) -> MergeReport:
     if not terms[0].adapter.dense:
         raise FormatError(
-            f"{terms[0].adapter.path} holds no full differences to extract from; give --base and two models, or "
+            f"{terms[0].adapter.path} holds no full differences to extract from; give two models, "
+            "the one before tuning as `base=`, or "
             "change its rank with resize"
         )
     whole = combine(terms)
@@ -145,6 +151,7 @@ def _from_adapter(
         trim=True,
         carried=terms[0].adapter.carried,
         left_out=left_out(parts.left(take), lambda name: whole[name].norm() ** 2),
+        on_progress=on_progress,
     )
 
 

@@ -19,6 +19,7 @@ from loratools.ops.merging.terms import Term
 from loratools.ops.merging.write_result import write_result
 from loratools.ops.report import MergeReport, grouped
 from loratools.ops.text_table import table
+from loratools.progress import OnProgress
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,14 @@ def resize_file(
     force: bool = False,
     owner: str = "resize",
     recipe: Mapping[str, Any] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> ResizeReport:
     """Write ``adapter`` with other ranks.
 
     A first pass without loss finds every module's true numerical rank; ``rule`` then takes at most that much.
 
+    Args:
+        on_progress: called with (done, all) as modules are decomposed and written.
     Raises:
         RankError: for a rule that cannot be met.
         LoratoolsError: of the kinds that reading ``adapter`` and ``adapter.write`` name.
@@ -94,6 +98,7 @@ def resize_file(
         provenance=provenance_of(terms, rule, dtype, owner, step, recipe),
         trim=True,
         carried=adapter.carried,
+        on_progress=on_progress,
     )
     ranks = {}
     for block, names in grouped(stored.ranks, adapter.family).items():

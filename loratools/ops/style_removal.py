@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from loratools.adapter.algebra.lowrank import Delta, Dense, LowRank, Vector, concatenate, inner, limit, zero
 from loratools.adapter.algebra.rank import Energy, Exact, choose, spectrum
-from loratools.errors import MergeStringError
+from loratools.errors import OptionError
 from loratools.ops.merging.combine import Combined, combine
 from loratools.ops.merging.lazy_result import LazyResult, norm2_of
 from loratools.ops.merging.terms import Term
@@ -41,7 +41,7 @@ class SubtractMethod:
         mu: soft: how strongly; what R's directions keep is 1 / (1 + mu).
         most: matched: the largest multiple of R that is removed.
     Raises:
-        MergeStringError: for a number out of its range.
+        OptionError: for a word that is not known, or a number out of its range.
     """
 
     mode: Mode = "direct"
@@ -51,12 +51,15 @@ class SubtractMethod:
     most: float = math.inf
 
     def __post_init__(self) -> None:
+        for option, value, valid in (("mode", self.mode, get_args(Mode)), ("side", self.side, get_args(Side))):
+            if value not in valid:
+                raise OptionError(f"{option} '{value}' is not known; it may be {', '.join(valid)}")
         if not 0 < self.energy <= 1:
-            raise MergeStringError(f"--energy {self.energy:g} is out of range; it is a fraction, such as 0.99")
+            raise OptionError(f"energy {self.energy:g} is out of range; it is a fraction, such as 0.99")
         if not (math.isfinite(self.mu) and self.mu > 0):
-            raise MergeStringError(f"--mu {self.mu:g} is out of range; it should be above 0, such as 1")
+            raise OptionError(f"mu {self.mu:g} is out of range; it should be above 0, such as 1")
         if not self.most >= 0:
-            raise MergeStringError(f"--most {self.most:g} is out of range; it should be 0 or above")
+            raise OptionError(f"most {self.most:g} is out of range; it should be 0 or above")
 
     def json(self) -> dict[str, Any]:
         """The settings that this mode uses, for the header."""

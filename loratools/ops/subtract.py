@@ -23,6 +23,7 @@ from loratools.ops.merging.write_result import write_result
 from loratools.ops.report import MergeReport, grouped
 from loratools.ops.style_removal import Removal, StyleRemoval, SubtractMethod
 from loratools.ops.text_table import table
+from loratools.progress import OnProgress, counted, part_of
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,14 @@ def subtract_files(
     force: bool = False,
     owner: str = "subtract",
     recipe: Mapping[str, Any] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> SubtractReport:
     """Remove ``base`` from ``style`` and write the result; with ``out`` None only say what would be removed.
 
     Args:
         vector: how strongly in each block, 1 everywhere if None; on top of the terms' own weights and vectors.
         missing: the weight of blocks that ``vector`` does not list; None makes modules there an error.
+        on_progress: called with (done, all) as modules are measured and written.
     Raises:
         LoratoolsError: of the kinds that :func:`loratools.ops.merging.merge.merge_files` names; ShapeError and
             FormatError if the two sides were trained on different bases.
@@ -91,15 +94,27 @@ def subtract_files(
     source = StyleRemoval(
         combine(style), combine(base), method, [replace(term, weight=-term.weight) for term in removed]
     )
-    if out is None or method.mode == "direct":
-        for _ in in_order(source.measure, source.all_names if method.mode == "direct" else source):
+    measured = out is None or method.mode == "direct"
+    names = list(source.all_names if method.mode == "direct" else source)
+    passes = 2 if measured and out is not None else 1
+    if measured:
+        for _ in counted(in_order(source.measure, names), len(names), part_of(on_progress, 0, passes, len(names))):
             pass
+    last = part_of(on_progress, passes - 1, passes, len(names))
     stored = None
     if out is not None:
         target, step = Path(out), _step(style, removed, method, rule, dtype)
         if method.mode == "direct":
             stored = merge_files(
-                asked, target, rule=rule, dtype=dtype, force=force, owner=owner, step=step, recipe=recipe
+                asked,
+                target,
+                rule=rule,
+                dtype=dtype,
+                force=force,
+                owner=owner,
+                step=step,
+                recipe=recipe,
+                on_progress=last,
             )
         else:
             stored = write_result(
@@ -111,6 +126,7 @@ def subtract_files(
                 force=force,
                 provenance=provenance_of(asked, rule, dtype, owner, step, recipe),
                 carried=all_carried(adapters_of(style)),
+                on_progress=last,
             )
     groups = grouped(source.removed, source.family)
     blocks = {block: sum((source.removed[name] for name in names), Removal()) for block, names in groups.items()}

@@ -180,7 +180,7 @@ def _measured(
     base, whole = result.paths("whole", 0.0), result.paths("whole", weight)
     reach = [distance(a, b) for a, b in zip(base, whole, strict=True)]
     if not any(reach):
-        raise GridError(f"{label} changes no picture at weight {weight:g}; give another --weight, or check the file")
+        raise GridError(f"{label} changes no picture at weight {weight:g}; give another `weight=`, or check the file")
     blocks = {}
     for name, count in zip(held, modules, strict=True):
         alone = _relative(base, result.paths(f"only {name}", weight), reach)

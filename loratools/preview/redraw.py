@@ -8,8 +8,8 @@ from pathlib import Path
 
 from loratools.measures.features import load_features
 from loratools.pocket.judge import JudgeFunction
+from loratools.preview.judge.grid_verdicts import with_verdicts
 from loratools.preview.judge.scores import Scoring, score_pictures
-from loratools.preview.judge.verdict import with_verdicts
 from loratools.preview.record.folder import read_grid
 from loratools.preview.record.grid import Grid, PictureScore
 from loratools.preview.request.options import ScoreRequest, SheetOptions

@@ -18,9 +18,9 @@ from loratools.blocks.vector import Presets
 from loratools.errors import GridError, PromptError
 from loratools.files import locked
 from loratools.launch import Rank
+from loratools.preview.drawing import GridDrawing
 from loratools.preview.judge.score_request import check_scores
-from loratools.preview.judge.verdict import with_verdicts
-from loratools.preview.plan.jobs import Job
+from loratools.preview.plan.jobs import GridJob
 from loratools.preview.plan.plan import PlannedPictures, title_of
 from loratools.preview.plan.resolve import Resolve, RowResolver
 from loratools.preview.record.folder import guard
@@ -37,7 +37,7 @@ from loratools.preview.request.read_rows import NameLookup
 from loratools.preview.request.request import GridRequest, ModelRequest, SamplingRequest
 from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import CellSetting
-from loratools.preview.sheet.write import announce, check_votes, draw, worded
+from loratools.preview.sheet.write import announce, check_votes, worded
 
 
 @dataclass(frozen=True)
@@ -239,8 +239,8 @@ def render_axes(
 
     pictures = planned(names[0])
     run.check(base, pictures)
-    with locked(output.folder / "grid") if rank.main else contextlib.nullcontext():
-        run.render(base, pictures, announced=len(names) == 1)
+    with locked(output.folder / "grid") if rank.main else contextlib.nullcontext(), run:
+        run.render(base, pictures, alone=len(names) == 1)
         for name in names[1:]:
             del base, pictures
             gc.collect()  # one base in memory at a time, though its modules refer to each other
@@ -255,8 +255,16 @@ class _Run:
 
     def __init__(self, output: GridOutput, rank: Rank, options: EngineOptions, arrangement: Arrangement) -> None:
         self.output, self.rank, self.options, self.arrangement = output, rank, options, arrangement
-        self.plans: list[tuple[PlannedPictures, list[Job]]] = []
+        self.plans: list[tuple[PlannedPictures, list[GridJob]]] = []
         self.compute, self.rendered, self.reused, self.count = "", 0, 0, 0
+        self._drawing: GridDrawing | None = None
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._drawing is not None:
+            self._drawing.close()
 
     def check(self, base: Base, pictures: PlannedPictures) -> None:
         """Raise what cannot be rendered on the base; nothing is touched."""
@@ -266,20 +274,27 @@ class _Run:
     def _engine(self, base: Base, pictures: PlannedPictures) -> Engine:
         return Engine(base, self.options, encode=pictures.encode, say=_say if self.output.progress else None)
 
-    def render(self, base: Base, pictures: PlannedPictures, *, announced: bool = False) -> None:
-        """Render what is missing of one base's pictures; ``announced`` says before how large the sheet will be."""
+    def render(self, base: Base, pictures: PlannedPictures, *, alone: bool = False) -> None:
+        """Render what is missing of one base's pictures.
+
+        Args:
+            alone: these are all pictures of the grid, so that its sheet is known: its size is said, and it is drawn
+                while they come.
+        """
         folder, progress = self.output.folder, self.output.progress
         self.compute = f"{base.dtype}".removeprefix("torch.") + f" {base.device.type}"
         with self._engine(base, pictures) as engine:
             engine.check(pictures.stacks)
             jobs, shown = pictures.jobs(folder, self.compute)
+            self.plans.append((pictures, shown))
+            if alone and self.rank.main:
+                self._drawing = GridDrawing(folder, self.record(), self.output.sheet)
             claims = FileClaims(folder, self.rank) if self.rank.world > 1 else None
             with claims.relocating() if claims else contextlib.nullcontext():
-                store = PictureStore(folder)
+                store = PictureStore(folder, self._drawing)
                 store.relocate(job.file for job in jobs)
                 self.reused += sum(not store.lacks([job.file]) for job in jobs)
-            self.plans.append((pictures, shown))
-            if announced and progress:
+            if alone and progress:
                 announce(folder, self.record(), self.output.sheet, _say)
             with _bar(len(jobs), progress) as advance:
                 done = _Progress(len(jobs), advance, self.output.on_picture)
@@ -322,8 +337,8 @@ class _Run:
         """Judge the rows, and write the record, the sheet and the page."""
         grid = self.record()
         if self.rank.main:
-            grid = with_verdicts(self.output.folder, grid)
-            draw(self.output.folder, grid, self.output.sheet)
+            folder, sheet = self.output.folder, self.output.sheet
+            grid = (self._drawing or GridDrawing(folder, grid, sheet)).finish(grid)
         elsewhere = self.count - self.reused - self.rendered
         return GridResult(self.output.folder, grid, self.rendered, self.reused, elsewhere)
 

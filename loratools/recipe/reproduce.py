@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loratools import __version__
 from loratools.adapter.algebra.lowrank import inner
 from loratools.adapter.files.epoch_files import epochs, select
 from loratools.adapter.files.file import Adapter, read
@@ -27,6 +26,7 @@ from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.runner import planner_of, run_steps
 from loratools.recipe.schema.recipe import check_recipe
+from loratools.version import __version__
 from loratools.yamlio import load_yaml
 
 
@@ -120,7 +120,7 @@ def _planned(planner: Planner, target: str, inline: bool) -> list[Planned]:
     except RecipeError as error:
         if not inline:
             raise
-        message = f"{error}; the header tells its parts by name alone, so name their folder with --lora-dir"
+        message = f"{error}; the header tells its parts by name alone, so name their folder with `lora_dirs=`"
         raise RecipeError(message) from error
 
 
@@ -130,7 +130,7 @@ def _guard(path: Path, out: Path | None, owner: str, force: bool) -> None:
         return
     if not force and out.exists() and out.samefile(path):
         raise FileError(
-            f"{out} is the very file that is made again; choose another --out, or overwrite it with --force"
+            f"{out} is the very file that is made again; choose another name, or overwrite it with `force=True`"
         )
     guard_overwrite(out, owner, force)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import loratools
-
-_PACKAGE = Path(loratools.__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 _INSTALLED = _PACKAGE / "recipes"
 RECIPES = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "recipes"
 SCHEMA = RECIPES / "recipe.schema.json"

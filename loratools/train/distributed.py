@@ -113,7 +113,7 @@ def _own_device(device: str, ranks: Ranks) -> str:
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return "cpu"
     if device not in ("auto", "cuda"):
-        raise TrainingError(f"--device {device} names one device for {ranks.world} processes; leave it at auto")
+        raise TrainingError(f"`device={device}` names one device for {ranks.world} processes; leave it at auto")
     if ranks.local >= torch.cuda.device_count():
         raise TrainingError(
             f"process {ranks.local + 1} of this machine has no GPU of its own, there are {torch.cuda.device_count()}; "

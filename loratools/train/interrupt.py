@@ -33,11 +33,14 @@ class StopRequest:
     With several processes the launcher repeats Ctrl-C to each of them, so any number of SIGINTs counts as one; and
     SIGTERM, by which the launcher ends the others when one has failed, is not handled. Outside the main thread, where
     Python cannot handle signals, nothing changes.
+
+    Args:
+        say: on stderr, that the step is being finished.
     """
 
-    def __init__(self, ranks: Ranks = Ranks()) -> None:  # noqa: B008  (frozen)
+    def __init__(self, ranks: Ranks = Ranks(), *, say: bool = True) -> None:  # noqa: B008  (frozen)
         self.asked = 0  # the number of the signal that came, 0 for none
-        self._ranks = ranks
+        self._ranks, self._say = ranks, say
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -58,7 +61,7 @@ class StopRequest:
         return self.asked > 0
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if not self.asked and self._ranks.main:
+        if not self.asked and self._ranks.main and self._say:
             again = "; once more stops at once" if self._ranks.world == 1 else ""
             # not print: the signal may have come in the middle of one
             os.write(2, f"\nfinishing the step and saving the state{again}\n".encode())

@@ -182,7 +182,7 @@ class TrainingLoop:
     def _saved_before(self, error: DatasetError) -> LoratoolsError:
         """Save the state; ``error`` with its remedy, or the error of saving where that failed too."""
         if self._ranks.world > 1:  # the others are in the middle of a step
-            return DatasetError(f"{error}; go on from the last state with --resume when it is back")
+            return DatasetError(f"{error}; go on from the last state with `resume=True` when it is back")
         if self._position.step == 0:
             return error
         try:
@@ -190,14 +190,14 @@ class TrainingLoop:
         except (FileError, TrainingError) as second:
             return second
         return DatasetError(
-            f"{error}; the state after step {self._position.step} is saved, so go on with --resume when it is back"
+            f"{error}; the state after step {self._position.step} is saved, so go on with `resume=True` when it is back"
         )
 
     def _diverged(self, what: str) -> TrainingError:
         remedy = "lower the learning rate"
-        remedy += "" if self._precision.name == "no" else " or train with --mixed-precision no"
+        remedy += "" if self._precision.name == "no" else " or train with `mixed_precision=no`"
         kept = "; the files and the state before it are whole" if self._position.step else ""
-        begin = f" (--network-weights begins from the file of epoch {self._position.epoch})" * (
+        begin = f" (`network_weights=` begins from the file of epoch {self._position.epoch})" * (
             self._position.epoch > 0
         )
         return TrainingError(f"training diverged: {what}; {remedy}{begin}{kept}")

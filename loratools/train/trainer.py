@@ -13,6 +13,7 @@ import torch
 
 from loratools.errors import TrainingError
 from loratools.files import locked
+from loratools.progress import OnProgress
 from loratools.train import seeds
 from loratools.train.callbacks import make_callbacks
 from loratools.train.callbacks.callback import RunView
@@ -77,6 +78,7 @@ def train(
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
     on_note: OnNote | None = None,
+    on_progress: OnProgress | None = None,
     recipe: Mapping[str, Any] | None = None,
 ) -> RunResult:
     """Train a LoRA and write ``OUT/NAME-000001.safetensors`` and so on, one for every epoch.
@@ -91,6 +93,7 @@ def train(
         on_epoch: called when an epoch's file and state are on disk.
         on_step: called after every optimiser step.
         on_note: called, before anything is written, with each of the notes.
+        on_progress: called with (steps done, all steps) after every optimiser step.
         recipe: the recipe that the run is of, for the files' headers.
     Raises:
         DatasetError, BaseModelError: for images, captions or a base that cannot be used.
@@ -104,7 +107,8 @@ def train(
         if on_note is not None and ranks.main:
             for note in parts.dry_run.notes:
                 on_note(note)
-        return Trainer(parts, progress=progress and ranks.main, recipe=recipe).run(on_epoch, on_step)
+        hear = on_step if on_progress is None else _with_progress(on_step, on_progress, parts.dry_run.steps)
+        return Trainer(parts, progress=progress and ranks.main, recipe=recipe).run(on_epoch, hear)
     except torch.OutOfMemoryError:
         raise TrainingError(
             f"{config.name} does not fit the memory of {device}; lower batch_size or resolution, or set "
@@ -114,6 +118,17 @@ def train(
         if device.startswith("cuda"):
             torch.cuda.empty_cache()  # for the next run of a queue
         leave(ranks)
+
+
+def _with_progress(on_step: OnStep | None, on_progress: OnProgress, steps: int) -> OnStep:
+    """``on_step``, and ``on_progress`` for a run of so many steps."""
+
+    def hear(record: StepRecord) -> None:
+        if on_step is not None:
+            on_step(record)
+        on_progress(record.step, steps)
+
+    return hear
 
 
 class Trainer:
@@ -168,7 +183,12 @@ class Trainer:
         if state is None and ranks.main:
             self._folder.clear()
         tensorboard = open_tensorboard(parts.config, position.step, writes=ranks.main)
-        with self._log(state) as log, tensorboard as board, attached(parts), StopRequest(ranks) as stop:
+        with (
+            self._log(state) as log,
+            tensorboard as board,
+            attached(parts),
+            StopRequest(ranks, say=self._progress) as stop,
+        ):
             step = DenoisingStep(parts.base, parts.trained.network, parts.schedule, parts.config, parts.precision)
             runner = make_runner(parts, store, step)
             writer = RunWriter(

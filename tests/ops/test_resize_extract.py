@@ -74,7 +74,7 @@ def test_resize_refuses_by_name(tmp_path: Path) -> None:
         resize_file(read(path), tmp_path / "o.safetensors")
     with pytest.raises(RankError, match="above what any module"):
         resize_file(read(path), tmp_path / "o.safetensors", rule=Fixed(999))
-    with pytest.raises(FileError, match="--force"):
+    with pytest.raises(FileError, match="force=True"):
         resize_file(read(path), path)
     assert [one.name for one in tmp_path.iterdir()] == ["a.safetensors"]
 
@@ -124,7 +124,7 @@ def test_extract_from_full_differences(tmp_path: Path) -> None:
     norm2 = sum(float(matrix.norm()) ** 2 for matrix in dense(path).values())
     assert report.error == pytest.approx((best2 / norm2) ** 0.5, rel=1e-5)
     plain = Made(seed=4).save(tmp_path / "p.safetensors")
-    with pytest.raises(FormatError, match="give --base"):
+    with pytest.raises(FormatError, match="the one before tuning as `base=`"):
         extract_files(None, plain, tmp_path / "x.safetensors", rule=Fixed(3))
 
 

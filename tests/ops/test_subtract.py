@@ -14,7 +14,7 @@ from torch import Tensor
 
 from loratools.adapter.algebra.rank import Fixed
 from loratools.blocks.parse import parse_vector
-from loratools.errors import FileError, FormatError, MergeStringError, ShapeError
+from loratools.errors import FileError, FormatError, OptionError, ShapeError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.style_removal import SubtractMethod
 from loratools.ops.subtract import subtract_files
@@ -178,8 +178,8 @@ def test_what_cannot_be_subtracted_is_named_and_nothing_is_written(tmp_path: Pat
         with pytest.raises(kind):
             subtract_files(terms("A:1", **files), terms(f"{other}:1", **files), out, method=SubtractMethod("matched"))
     for bad in ({"energy": 0.0}, {"mu": 0.0}, {"most": -1.0}, {"energy": 2.0}):
-        with pytest.raises(MergeStringError, match="out of range"):
+        with pytest.raises(OptionError, match="out of range"):
             SubtractMethod("soft", **bad)  # type: ignore[arg-type]
-    with pytest.raises(FileError, match="--force"):
+    with pytest.raises(FileError, match="force=True"):
         subtract_files(terms("A:1", **files), terms("A:1", **files), files["W"], method=SubtractMethod("project"))
     assert not out.exists()

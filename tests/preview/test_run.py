@@ -202,7 +202,7 @@ def test_another_owners_grid_is_not_overwritten(base: Base, rows: list[GridRow],
     small = {"seeds": (1,), "steps": 1, "owner": "recipe/sheet"}
     render(base, rows[:1], tmp_path, **small)
     render(base, rows[:1], tmp_path, **small)
-    with pytest.raises(FileError, match=r"was written by 'recipe/sheet'.*--force"):
+    with pytest.raises(FileError, match=r"was written by 'recipe/sheet'.*force=True"):
         render(base, rows[:1], tmp_path, **{**small, "owner": "other"})
     render(base, rows[:1], tmp_path, **{**small, "owner": "other", "force": True})
     (tmp_path / "grid.json").unlink()

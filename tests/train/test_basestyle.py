@@ -88,7 +88,7 @@ def test_prompts_are_read_in_the_webuis_syntax_and_to_their_end(tiny: Path, prom
 def test_someone_elses_pictures_are_left_alone(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images/mine.png").write_bytes(b"x")
-    with pytest.raises(FileError, match=r"did not make.*--force"):
+    with pytest.raises(FileError, match=r"did not make.*force=True"):
         _run(tiny, tmp_path)
 
 

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from loratools.cli.training.train import command
+from loratools.train import trainer
 from loratools.train.config.config import TrainConfig
 from loratools.train.interrupt import Interrupted, StopRequest
 
@@ -34,7 +35,7 @@ def test_ctrl_c_prints_the_command_that_goes_on(
     def stopped(*_: object, **__: object) -> None:
         raise Interrupted(3, 10, signal.SIGINT)
 
-    monkeypatch.setattr("loratools.train.trainer.train", stopped)
+    monkeypatch.setattr(trainer, "train", stopped)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my base.safetensors").touch()
     given = ["--base", "my base.safetensors", "--images", str(pictures(count=1))]

@@ -278,7 +278,7 @@ def test_files_of_someone_else_are_not_overwritten(config: Config, pictures: Pic
     settings.out.mkdir()
     foreign = settings.out / "t-000001.safetensors"
     foreign.write_bytes(b"someone's")
-    with pytest.raises(FileError, match="--force"):
+    with pytest.raises(FileError, match="force=True"):
         train(settings, progress=False)
     assert foreign.read_bytes() == b"someone's" and [path.name for path in settings.out.glob("[!.]*")] == [foreign.name]
     assert read(train(settings.model_copy(update={"force": True}), progress=False).epochs[0]).ranks

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
 import pytest
 
-import loratools.train
 from loratools.train.config.config import TrainConfig
 from loratools.train.trainer import train
 
+package = importlib.import_module("loratools.train")  # `loratools.train` itself is the library's function
+
 
 def test_the_package_hands_on_what_a_program_needs() -> None:
-    assert loratools.train.TrainConfig is TrainConfig and loratools.train.train is train
-    assert all(getattr(loratools.train, name).__name__ == name for name in loratools.train.__all__)
+    assert package.TrainConfig is TrainConfig and package.train is train
+    assert all(getattr(package, name).__name__ == name for name in package.__all__)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
-        loratools.train.trian  # noqa: B018
+        package.trian  # noqa: B018
 
 
 def test_the_package_itself_is_light() -> None:

@@ -21,6 +21,7 @@ from loratools import files
 from loratools.adapter.files.file import read
 from loratools.cli.training.train import command
 from loratools.errors import DatasetError, FileError, TrainingError
+from loratools.train import setup
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config
 from loratools.train.interrupt import Interrupted
@@ -213,7 +214,7 @@ def test_the_average_is_what_is_saved_and_training_does_not_see_it(config: Confi
 def test_an_average_of_an_average_is_refused(
     config: Config, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loratools.train.setup.has_modes", lambda _: True)  # as of a schedule-free optimiser
+    monkeypatch.setattr(setup, "has_modes", lambda _: True)  # as of a schedule-free optimiser
     with pytest.raises(TrainingError, match="AdamW saves an average of its own; leave ema out"):
         train(config(pictures(count=1), ema=0.9), progress=False)
 
@@ -253,7 +254,7 @@ def test_a_log_that_cannot_grow_is_an_error_that_names_it(
     def fill() -> None:
         monkeypatch.setattr(os, "fsync", full)
 
-    with pytest.raises(FileError, match=r"cannot write .*t.jsonl: No space left on device; .*--resume"):
+    with pytest.raises(FileError, match=r"cannot write .*t.jsonl: No space left on device; .*resume=True"):
         train(settings, progress=False, on_step=at_step(1, fill))
 
 
@@ -261,7 +262,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_done(
     config: Config, pictures: Pictures, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(FileError, match=r"cannot write in .*file/out: Not a directory; choose another --out"):
+    with pytest.raises(FileError, match=r"cannot write in .*file/out: Not a directory; choose another place"):
         train(config(pictures(count=1), out=str(tmp_path / "file/out")), progress=False)
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from loratools import __version__
 from loratools.adapter.architectures.header_words import MODEL, model_in
 from loratools.adapter.architectures.identify import Identity
 from loratools.adapter.architectures.names import UNKNOWN
 from loratools.adapter.files.base_facts import DISAGREEMENT, VARIANT, StatedBase, agreed_entries, disagreement
 from loratools.adapter.header import read_header
 from loratools.errors import FileError, FormatError
+from loratools.version import __version__
 
 KEY = "loratools"  # the header entry that holds one JSON of provenance
 ERROR = "loratools_error"  # the relative error of what is stored against what was asked for
@@ -99,7 +99,7 @@ def guard_overwrite(path: str | os.PathLike[str], owner: str, force: bool) -> No
     """
     target = Path(path)
     if target.is_dir():
-        raise FileError(f"{target} is a folder; give a file name ending in .safetensors with --out")
+        raise FileError(f"{target} is a folder; give a file name ending in .safetensors")
     if force or not target.exists():
         return
     try:
@@ -108,7 +108,7 @@ def guard_overwrite(path: str | os.PathLike[str], owner: str, force: bool) -> No
         made = None
     if made is None or made.owner != owner:
         who = f"was written by '{made.owner}'" if made else "was not written by this step"
-        raise FileError(f"{target} exists and {who}; choose another --out, or overwrite it with --force")
+        raise FileError(f"{target} exists and {who}; choose another name, or overwrite it with `force=True`")
 
 
 class Described(Protocol):

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from loratools.dtypes import stored_name
+from loratools.dtypes import stored_name, torch_dtype_of
 from loratools.errors import FileError, FormatError
 
 
@@ -66,6 +66,18 @@ class Held:
         """The bytes as they are stored."""
         data: bytes = self.tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         return data
+
+
+def as_tensor(key: str, carried: Carried | Held) -> Tensor:
+    """The tensor ``key`` with its bytes as they are stored.
+
+    Raises:
+        FormatError: if torch has no type for it.
+    """
+    dtype = torch_dtype_of(carried.dtype)
+    if dtype is None:
+        raise FormatError(f"the unknown key '{key}' is stored as {carried.dtype}, which torch cannot hold; drop it")
+    return torch.frombuffer(bytearray(carried.data()), dtype=dtype).reshape(carried.shape)
 
 
 class Carrier(Protocol):

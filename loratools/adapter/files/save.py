@@ -25,13 +25,14 @@ from loratools.adapter.architectures.names import family_of
 from loratools.adapter.files.base_facts import architecture_of
 from loratools.adapter.files.encode import CastError, Slot, Style, bundled, encode, kohya_slots, lay_out
 from loratools.adapter.files.metadata import ERROR, KEY, Provenance, guard_overwrite
-from loratools.adapter.files.passthrough import Carried, Held
+from loratools.adapter.files.passthrough import Carried, Held, as_tensor
 from loratools.adapter.header import LegacyHash, TensorInfo, encode_header
 from loratools.adapter.parallel import in_order
 from loratools.dtypes import stored_name
 from loratools.errors import FormatError
+from loratools.progress import OnProgress, counted
 
-__all__ = ["CastError", "Style", "Written", "file_size", "total_error", "write"]
+__all__ = ["CastError", "Style", "Written", "file_size", "state_dict", "total_error", "write"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def write(
     style: Style = "kohya",
     carried: Mapping[str, Carried | Held] | None = None,
     error: Callable[[Mapping[str, CastError]], float] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Written:
     """Write ``adapter`` as a ``.safetensors`` LoRA file, whole or not at all.
 
@@ -89,6 +91,7 @@ def write(
             modules of a component padded to one rank.
         carried: further tensors to write bit for bit, by their own keys.
         error: from what the cast lost of each module, the relative error that the header tells; None tells none.
+        on_progress: called with (done, all) after each stored weight.
     Raises:
         FileError: if ``path`` may not be overwritten or written.
         NonFiniteError: if a factor is not finite in ``dtype``.
@@ -103,8 +106,33 @@ def write(
     layout.check()
     texts = _metadata(target, family, metadata or {}, layout, provenance)
     with files.replacing(target) as part, open(part, "wb") as stream:
-        digest, errors = _stream(stream, adapter, layout, texts, error)
+        digest, errors = _stream(stream, adapter, layout, texts, error, on_progress)
     return Written(target, digest, layout.alpha, layout.rank, errors, sum(slot.padded for slot in slots))
+
+
+def state_dict(
+    adapter: Mapping[str, Delta],
+    *,
+    family: str,
+    dtype: torch.dtype = torch.float16,
+    style: Style = "kohya",
+    carried: Mapping[str, Carried | Held] | None = None,
+) -> dict[str, Tensor]:
+    """The tensors of the file that :func:`write` would make of ``adapter``, by key in the file's order, in memory.
+
+    Raises:
+        NonFiniteError, FormatError: as :func:`write`; FormatError too for a carried tensor of a type that torch lacks.
+    """
+    slots = lay_out(adapter, family, style, dtype, None) if adapter or not carried else []
+    layout = _FileLayout(slots, dict(sorted((carried or {}).items())), dtype)
+    layout.check()
+    encoded = in_order(lambda slot: encode(adapter, slot, dtype)[0], slots)
+    tensors = {
+        stored.key: tensor.contiguous()
+        for slot, values in zip(slots, encoded, strict=True)
+        for stored, tensor in zip(slot.tensors, values, strict=True)
+    }
+    return tensors | {key: as_tensor(key, one) for key, one in layout.carried.items()}
 
 
 def file_size(
@@ -162,6 +190,7 @@ def _stream(
     layout: _FileLayout,
     texts: Mapping[str, str],
     error: Callable[[Mapping[str, CastError]], float] | None,
+    on_progress: OnProgress | None,
 ) -> tuple[str, dict[str, CastError]]:
     stream.write(_header({**texts, **_placeholders(error is not None)}, layout))
     facts = {key: text for key, text in texts.items() if key.startswith("ss_")}
@@ -172,7 +201,8 @@ def _stream(
             hashes.update(data)
             stream.write(data)
 
-    for tensors, lost in in_order(lambda slot: encode(adapter, slot, layout.dtype), layout.slots):
+    encoded = in_order(lambda slot: encode(adapter, slot, layout.dtype), layout.slots)
+    for tensors, lost in counted(encoded, len(layout.slots), on_progress):
         errors.update(lost)
         put(_bytes(tensor) for tensor in tensors)
     put(carried.data() for carried in layout.carried.values())

@@ -38,7 +38,7 @@ _KINDS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (
         re.compile(r"(?<![\w<])embedding:(?=[\w./\\-])[^\s,:()]+", re.IGNORECASE),
-        "is ComfyUI's way to name an embedding; write its name alone, and give its folder with --embeddings",
+        "is ComfyUI's way to name an embedding; write its name alone, and give its folder as `embeddings=`",
     ),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import base_option, base_weights, json_option, key_options, key_rules, print_json
+from loratools.cli.options import base_option, json_option, key_options, print_json
 
 
 @click.command("analyze", cls=Command)
@@ -33,10 +33,10 @@ def command(
       loratools analyze style.safetensors
       loratools analyze style.safetensors base_style.safetensors --plot likeness.png
     """
-    from loratools.ops.analysis.analyze import analyze
+    from loratools.library.files import analyze
     from loratools.ops.analysis.analyze import plot as draw
 
-    analysis = analyze(file, file2, base_weights(base), key_rules(allow_unknown, drop))
+    analysis = analyze(file, file2, base=base, allow_unknown=allow_unknown, drop=drop)
     if plot:
         draw(analysis, plot)
     print_json(analysis.json()) if as_json else click.echo(analysis.text())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -10,13 +10,14 @@ from loratools.cli.app import Command
 from loratools.cli.options import (
     DTYPES,
     base_option,
-    base_weights,
     force_option,
     json_option,
     key_options,
     print_json,
-    safetensors_out,
 )
+
+if TYPE_CHECKING:
+    from loratools.dtypes import Dtype
 
 
 @click.command("convert", cls=Command)
@@ -32,7 +33,7 @@ def command(
     source: str,
     out: str,
     style: Literal["kohya", "diffusers"],
-    dtype: str | None,
+    dtype: Dtype | None,
     base: str | None,
     allow_unknown: bool,
     drop: tuple[str, ...],
@@ -49,17 +50,7 @@ def command(
       loratools convert style.safetensors -o style_diffusers.safetensors --to diffusers
       loratools convert my_peft_folder -o style.safetensors --to kohya
     """
-    from loratools.ops.convert import convert
+    from loratools.library.operations import convert
 
-    target = safetensors_out(out)
-    made = convert(
-        source,
-        target,
-        style=style,
-        dtype=dtype,
-        base=base_weights(base),
-        allow_unknown=allow_unknown,
-        drop=drop,
-        force=force,
-    )
+    made = convert(source, out, to=style, dtype=dtype, base=base, allow_unknown=allow_unknown, drop=drop, force=force)
     print_json(made.json()) if as_json else click.echo(made.text())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import json_option, key_options, key_rules, print_report, safetensors_out, store_options
+from loratools.cli.options import json_option, key_options, print_report, store_options
+
+if TYPE_CHECKING:
+    from loratools.dtypes import Dtype
 
 
 @click.command("extract", cls=Command)
@@ -34,7 +37,7 @@ def command(
     allow_unknown: bool,
     drop: tuple[str, ...],
     as_json: bool,
-    dtype: str,
+    dtype: Dtype,
     force: bool,
 ) -> None:
     """Make a LoRA of what turns the model --base into the model --tuned, the loss stated for each block.
@@ -47,24 +50,20 @@ def command(
     \b
       loratools extract --base sd15.safetensors --tuned mine.safetensors -o mine_lora.safetensors --rank 64
     """
-    from loratools.adapter.algebra.rank import parse_rank
-    from loratools.base.base_path import base_path
-    from loratools.dtypes import torch_dtype
-    from loratools.ops.extract import extract_files
-    from loratools.ops.extract_parts import Take
+    from loratools.library.operations import extract
 
-    target, rule = safetensors_out(out), parse_rank(rank)
-    names = " ".join(Path(path).name for path in (base, tuned) if path)
-    report = extract_files(
-        None if base is None else base_path(base),
-        base_path(tuned),
-        target,
-        rule=rule,
-        keys=key_rules(allow_unknown, drop),
-        take=Take(conv, norms, biases),
-        dtype=torch_dtype(dtype),
+    report = extract(
+        tuned,
+        out,
+        rank=rank,
+        base=base,
+        conv=conv,
+        norms=norms,
+        biases=biases,
         seed=seed,
+        allow_unknown=allow_unknown,
+        drop=drop,
+        dtype=dtype,
         force=force,
-        owner=f"extract {names} {rule.text()}",
     )
     print_report(report, as_json)

@@ -22,10 +22,9 @@ def command(files: tuple[str, ...], brief: bool, allow_unknown: bool, drop: tupl
       loratools inspect runs/style/*.safetensors --json
       loratools inspect ~/loras/*.safetensors --brief
     """
-    from loratools.ops.analysis.describe import brief as brief_of
-    from loratools.ops.analysis.describe import describe
+    from loratools.library.files import inspect
 
-    descriptions = [(brief_of if brief else describe)(path, allow_unknown=allow_unknown, drop=drop) for path in files]
+    descriptions = [inspect(path, brief=brief, allow_unknown=allow_unknown, drop=drop) for path in files]
     if as_json:
         print_json(descriptions[0].json() if len(descriptions) == 1 else [one.json() for one in descriptions])
     else:

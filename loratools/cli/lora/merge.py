@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,23 +12,19 @@ from loratools.cli import recipe_output
 from loratools.cli.app import Command, DoraBase, fail_usage
 from loratools.cli.options import (
     DTYPES,
+    Report,
     as_object,
     device_option,
     force_option,
     json_option,
     key_options,
-    key_rules,
     lora_options,
     print_report,
-    read_terms,
-    safetensors_out,
-    short_terms,
 )
 
 if TYPE_CHECKING:
-    from loratools.ops.merging.merge_into import IntoReport
+    from loratools.dtypes import Dtype
     from loratools.ops.merging.method import MergeMethod
-    from loratools.ops.merging.terms import Term
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class MergeFlags:
     presets: str | None
     missing: str | None
     rank: str | None
-    dtype: str | None
+    dtype: Dtype | None
     method: Literal["exact", "ties"]
     density: float | None
     match_norm: bool
@@ -176,48 +172,24 @@ def _check_terms(flags: MergeFlags) -> None:
 
 
 def _terms(flags: MergeFlags) -> None:
-    from loratools.adapter.algebra.rank import parse_rank
-    from loratools.dtypes import torch_dtype
-    from loratools.ops.merging.merge import merge_files, plan
+    from loratools.library.merging import merge
 
-    out = None if flags.out is None else safetensors_out(flags.out)
-    rule, method = parse_rank(flags.rank or "exact"), flags.merge_method()
-    missing = method.missing(None if flags.missing is None else float(flags.missing))
-    base, keys = flags.base or flags.into, key_rules(flags.allow_unknown, flags.drop)
-    terms = method.prepared(read_terms(flags.source, flags.lora_dirs, flags.presets, missing, keys, base))
-    if flags.dry_run or out is None:
-        method.result(terms)  # raises where the method cannot take these terms
-        print_report(plan(terms), flags.as_json)
+    merged = merge(
+        flags.source,
+        lora_dirs=flags.lora_dirs,
+        presets=flags.presets,
+        missing=None if flags.missing is None else float(flags.missing),
+        base=flags.base or flags.into,
+        allow_unknown=flags.allow_unknown,
+        drop=flags.drop,
+        rank=flags.rank or "exact",
+        dtype=flags.dtype or "fp16",
+        method=flags.merge_method(),
+    )
+    if flags.dry_run or flags.out is None:
+        report: Report = merged.plan()
     elif flags.into:
-        print_report(_into(flags, flags.into, terms, out), flags.as_json)
+        report = merged.write_into(flags.into, flags.out, force=flags.force)
     else:
-        report = merge_files(
-            terms,
-            out,
-            rule=rule,
-            dtype=torch_dtype(flags.dtype or "fp16"),
-            force=flags.force,
-            owner=_owner(flags),
-            method=method,
-        )
-        print_report(report, flags.as_json)
-
-
-def _into(flags: MergeFlags, base: str, terms: list[Term], out: Path) -> IntoReport:
-    from loratools.ops.merging.combine import combine
-    from loratools.ops.merging.merge import adapters_of, into_provenance
-    from loratools.ops.merging.merge_into import merge_into
-    from loratools.ops.merging.one_model import warnings_of
-
-    method = flags.merge_method()
-    made = into_provenance(terms, base, _owner(flags), method)
-    report = merge_into(method.result(terms) or combine(terms), base, out, provenance=made, force=flags.force)
-    return replace(report, warnings=warnings_of(adapters_of(terms)))
-
-
-def _owner(flags: MergeFlags) -> str:
-    """Which command may write the file again: its terms and what else decides the result."""
-    words = [f"{key}={value}" for key, value in flags.merge_method().facts().items()]
-    words += ["match-norm"] if flags.match_norm else []
-    words += [f"into {Path(flags.into).name}"] if flags.into else []
-    return " ".join(["merge", short_terms(flags.source), *words])
+        report = merged.write(flags.out, force=flags.force)
+    print_report(report, flags.as_json)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from loratools.cli.app import Command
 from loratools.cli.options import (
     base_option,
-    base_weights,
     json_option,
     key_options,
     print_json,
     rank_option,
-    safetensors_out,
     store_options,
 )
+
+if TYPE_CHECKING:
+    from loratools.dtypes import Dtype
 
 
 @click.command("resize", cls=Command)
@@ -35,7 +36,7 @@ def command(
     allow_unknown: bool,
     drop: tuple[str, ...],
     as_json: bool,
-    dtype: str,
+    dtype: Dtype,
     force: bool,
 ) -> None:
     """Write the LoRA IN with other ranks, the loss stated for each block.
@@ -47,18 +48,7 @@ def command(
       loratools resize style.safetensors -o small.safetensors --rank error=0.05
       loratools resize style.safetensors -o small.safetensors --rank size=18MiB
     """
-    from loratools.adapter.algebra.rank import parse_rank
-    from loratools.adapter.files.file import read
-    from loratools.dtypes import torch_dtype
-    from loratools.ops.resize import resize_file
+    from loratools.library.operations import resize
 
-    target, rule = safetensors_out(out), parse_rank(rank)
-    report = resize_file(
-        read(file, base_weights(base), allow_unknown, drop),
-        target,
-        rule=rule,
-        dtype=torch_dtype(dtype),
-        force=force,
-        owner=f"resize {Path(file).name} {rule.text()}",
-    )
+    report = resize(file, out, rank=rank, base=base, allow_unknown=allow_unknown, drop=drop, dtype=dtype, force=force)
     print_json(report.json()) if as_json else click.echo(report.text())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from loratools.cli.app import Command
@@ -9,15 +11,14 @@ from loratools.cli.options import (
     base_option,
     json_option,
     key_options,
-    key_rules,
     lora_options,
     print_report,
     rank_option,
-    read_terms,
-    safetensors_out,
-    short_terms,
     store_options,
 )
+
+if TYPE_CHECKING:
+    from loratools.dtypes import Dtype
 
 
 @click.command("soup", cls=Command)
@@ -40,7 +41,7 @@ def command(
     allow_unknown: bool,
     drop: tuple[str, ...],
     as_json: bool,
-    dtype: str,
+    dtype: Dtype,
     force: bool,
 ) -> None:
     """Average LoRAs: the merge of each FILE at weight 1/n. A FILE may be RUN@6-8, the mean of those epochs.
@@ -49,15 +50,19 @@ def command(
       loratools soup runs/style@6-8 -o soup.safetensors
       loratools soup style-000006 style-000007 --lora-dir runs/style -o soup.safetensors
     """
-    from loratools.adapter.algebra.rank import parse_rank
-    from loratools.dtypes import torch_dtype
-    from loratools.ops.merging.merge import merge_files
-    from loratools.ops.merging.merge_string import quoted
+    from loratools.library.merging import soup
 
-    target, rule = safetensors_out(out), parse_rank(rank)
-    text = ",".join(f"{quoted(name)}:{1 / len(files)!r}" for name in files)
-    terms = read_terms(text, lora_dirs, presets, missing, key_rules(allow_unknown, drop), base)
-    report = merge_files(
-        terms, target, rule=rule, dtype=torch_dtype(dtype), force=force, owner=f"soup {short_terms(text)}"
+    report = soup(
+        files,
+        out,
+        lora_dirs=lora_dirs,
+        presets=presets,
+        missing=None if missing is None else float(missing),
+        base=base,
+        allow_unknown=allow_unknown,
+        drop=drop,
+        rank=rank,
+        dtype=dtype,
+        force=force,
     )
     print_report(report, as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -14,15 +14,14 @@ from loratools.cli.options import (
     base_option,
     json_option,
     key_options,
-    key_rules,
     lora_options,
     print_report,
     rank_option,
-    read_terms,
-    safetensors_out,
-    short_terms,
     store_options,
 )
+
+if TYPE_CHECKING:
+    from loratools.dtypes import Dtype
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,8 @@ class SubtractFlags:
     drop: tuple[str, ...]
     dry_run: bool
     as_json: bool
-    dtype: str
+    dtype: Dtype
     force: bool
-
-    @property
-    def owner(self) -> str:
-        """Which command may write the file again."""
-        terms = f"{short_terms(self.style)} - {short_terms(self.base_style)}"
-        return f"subtract {self.mode} {terms}" + (f" {self.blocks}" if self.blocks else "")
 
 
 @click.command("subtract", cls=Command)
@@ -103,34 +96,26 @@ def command(flags: SubtractFlags) -> None:
       loratools subtract style base_style --blocks GP2 -o mine.safetensors
       loratools subtract style base_style --mode matched --dry-run
     """
-    from loratools.adapter.algebra.rank import parse_rank
-    from loratools.blocks.parse import parse_vector
-    from loratools.blocks.presets import load_presets
-    from loratools.dtypes import torch_dtype
+    from loratools.library.operations import subtract
     from loratools.ops.style_removal import SubtractMethod
-    from loratools.ops.subtract import subtract_files
 
     if flags.out is None and not flags.dry_run:
         fail_usage("where to? give -o FILE.safetensors, or --dry-run")
-    out = None if flags.out is None else safetensors_out(flags.out)
     most = math.inf if flags.most is None else flags.most
-    method, rule = SubtractMethod(flags.mode, flags.energy, flags.side, flags.mu, most), parse_rank(flags.rank)
-    keys = key_rules(flags.allow_unknown, flags.drop)
-    style, base_style = (
-        read_terms(text, flags.lora_dirs, flags.presets, flags.missing, keys, flags.base)
-        for text in (flags.style, flags.base_style)
-    )
-    presets, family = load_presets(flags.presets), style[0].adapter.family
-    report = subtract_files(
-        style,
-        base_style,
-        None if flags.dry_run else out,
-        method=method,
-        vector=parse_vector(flags.blocks, presets, family, base_style[0].adapter) if flags.blocks else None,
+    report = subtract(
+        flags.style,
+        flags.base_style,
+        None if flags.dry_run else flags.out,
+        mode=SubtractMethod(flags.mode, flags.energy, flags.side, flags.mu, most),
+        blocks=flags.blocks,
+        lora_dirs=flags.lora_dirs,
+        presets=flags.presets,
         missing=None if flags.missing is None else float(flags.missing),
-        rule=rule,
-        dtype=torch_dtype(flags.dtype),
+        base=flags.base,
+        allow_unknown=flags.allow_unknown,
+        drop=flags.drop,
+        rank=flags.rank,
+        dtype=flags.dtype,
         force=flags.force,
-        owner=flags.owner,
     )
     print_report(report, flags.as_json)

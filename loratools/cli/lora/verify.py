@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import base_option, json_option, key_options, key_rules, lora_options, print_json, read_terms
+from loratools.cli.options import base_option, json_option, key_options, lora_options, print_json
 
 
 @click.command("verify", cls=Command)
@@ -33,8 +33,16 @@ def command(
     \b
       loratools verify my_style.safetensors "style:1:GP1,base_style:-1:GP2" --lora-dir loras
     """
-    from loratools.ops.merging.verify import verify
+    from loratools.library.merging import verify
 
-    keys = key_rules(allow_unknown, drop)
-    verification = verify(result, read_terms(terms, lora_dirs, presets, missing, keys, base), keys)
+    verification = verify(
+        result,
+        terms,
+        lora_dirs=lora_dirs,
+        presets=presets,
+        missing=None if missing is None else float(missing),
+        base=base,
+        allow_unknown=allow_unknown,
+        drop=drop,
+    )
     print_json(verification.json()) if as_json else click.echo(verification.text())

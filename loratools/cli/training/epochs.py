@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _DRAWN = {  # field -> option that says something of pictures, which --base alone draws
     "prompts": "--prompts",
     "seeds": "--seeds",
-    "training": "--training-images",
+    "training_images": "--training-images",
     "held_out": "--held-out",
     "measures": "--measure",
     "votes": "--votes",
@@ -52,7 +52,7 @@ class EpochsFlags:
     prompts: str | None
     seeds: str | None
     weight: float
-    training: tuple[str, ...]
+    training_images: tuple[str, ...]
     held_out: tuple[str, ...]
     measures: tuple[str, ...]
     votes: str | None
@@ -85,7 +85,6 @@ class EpochsFlags:
 @click.option("--weight", type=float, default=1.0, show_default=True, help="At which epochs are compared.")
 @click.option(
     "--training-images",
-    "training",
     multiple=True,
     metavar="DIR",
     type=click.Path(),
@@ -185,7 +184,7 @@ def _request(flags: EpochsFlags) -> VerdictRequest:
         material=EvaluationRequest(
             _prompts(flags.prompts),
             f"of {Path(flags.prompts).name}" if flags.prompts else "",
-            tuple(map(Path, flags.training)),
+            tuple(map(Path, flags.training_images)),
             tuple(map(Path, flags.held_out)),
         ),
         seeds=parse_seeds(flags.seeds) if flags.seeds else (),
@@ -222,7 +221,12 @@ def _verdict(request: VerdictRequest) -> EpochVerdict:
     """Draw, measure and decide, with notes and progress on stderr."""
     from loratools.tune.epochs.verdict import epoch_verdict
 
-    return epoch_verdict(request, progress=True, on_note=lambda note: click.echo(note, err=True))
+    return epoch_verdict(request, progress=True, on_note=lambda note: click.echo(_with_flags(note), err=True))
+
+
+def _with_flags(text: str) -> str:
+    command = click.get_current_context().command
+    return command.with_flags(text) if isinstance(command, Command) else text
 
 
 def _verdict_texts(flags: EpochsFlags, verdict: EpochVerdict | None) -> list[str]:
@@ -230,7 +234,7 @@ def _verdict_texts(flags: EpochsFlags, verdict: EpochVerdict | None) -> list[str
     if verdict is not None:
         from loratools.tune.epochs.report import verdict_text
 
-        return [verdict_text(verdict)]
+        return [_with_flags(verdict_text(verdict))]
     from loratools.adapter.files.epoch_files import epochs
     from loratools.train.output.recorded_verdict import read_verdict
 

@@ -32,7 +32,7 @@ def compatible(terms: Sequence[Term], tool: Tool) -> LazyResult:
         MergeStringError: for ``te=`` and ``unet=``, which these tools do not have.
     """
     if any(term.te != 1 or term.unet != 1 for term in terms):
-        raise MergeStringError(f"--compat {tool}: that tool has no te= or unet=; drop them from the terms")
+        raise MergeStringError(f"{tool} has no te= or unet=; drop them from the terms")
     if tool == "lbw":
         return combine([replace(term, missing=0.0) for term in terms])
     return SuperMerger(terms, root=tool == "supermerger-strength")
@@ -96,6 +96,6 @@ class SuperMerger(LazyResult):
         if len(ranks) > 1 or kinds != {"lora"}:
             raise FormatError(
                 f"{name} has ranks {sorted(ranks)} and kinds {sorted(kinds)}; SuperMerger adds factors only of plain "
-                "LoRAs of one rank: bring them to one with resize, or drop --compat"
+                "LoRAs of one rank: bring them to one with resize, or merge exactly"
             )
         return ranks.pop()

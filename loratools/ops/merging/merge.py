@@ -27,8 +27,9 @@ from loratools.ops.merging.one_model import warnings_of
 from loratools.ops.merging.plan import MergePlan, PlanRow, plan
 from loratools.ops.merging.terms import Term
 from loratools.ops.merging.verify import verify
-from loratools.ops.merging.write_result import write_result
+from loratools.ops.merging.write_result import Prepared, stored_result, write_result
 from loratools.ops.report import MergeReport, Verification
+from loratools.progress import OnProgress
 
 __all__ = [
     "Combined",
@@ -55,6 +56,7 @@ def merge_files(
     metadata: Mapping[str, str] | None = None,
     method: MergeMethod = EXACT,
     recipe: Mapping[str, Any] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> MergeReport:
     """Write the weighted sum of ``terms``, or what ``method`` makes of them, as one LoRA file.
 
@@ -68,6 +70,7 @@ def merge_files(
         method: of one that is not the exact sum, the report's ``distance`` says how far the two are apart. Terms are
             summed as they are given; ``method.prepared`` is the caller's to call.
         recipe: the recipe that the merge is of, for the header.
+        on_progress: as for :func:`loratools.ops.merging.write_result.write_result`.
     Raises:
         LoratoolsError: of the kinds that :func:`combine` and ``adapter.write`` name; RankError for an impossible rule.
     """
@@ -86,9 +89,27 @@ def merge_files(
         provenance=made,
         force=force,
         carried=all_carried(adapters_of(terms)),
+        on_progress=on_progress,
     )
     report = replace(report, warnings=warnings_of(adapters_of(terms)))
     return report if result is None else replace(report, distance=verify(target, terms, KeyRules(allow_unknown=True)))
+
+
+def merge_in_memory(
+    terms: Sequence[Term], *, rule: RankRule, dtype: torch.dtype, method: MergeMethod = EXACT, name: str = "merged"
+) -> Prepared:
+    """What :func:`merge_files` would store, lazily by module: nothing is written.
+
+    Args:
+        name: of the file that it would be, without its ending.
+    Raises:
+        LoratoolsError: of the kinds that :func:`combine` names; RankError for an impossible rule.
+    """
+    source, out = method.result(terms) or combine(terms), Path(f"{name}.safetensors")
+    made = provenance_of(terms, rule, dtype, "merge", _resolved(terms, rule, dtype, method))
+    return stored_result(
+        source, rule=rule, dtype=dtype, metadata=merge_texts(terms, out), provenance=made, name=out.name
+    )
 
 
 def merge_texts(terms: Sequence[Term], out: Path, metadata: Mapping[str, str] | None = None) -> dict[str, str]:

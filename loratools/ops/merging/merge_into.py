@@ -83,7 +83,9 @@ def merge_into(
     """
     model, target = Path(base), Path(out)
     if model.is_dir() or model.suffix.lower() != ".safetensors":
-        raise BaseModelError(f"--into {model}: a single .safetensors checkpoint is needed here; convert it first")
+        raise BaseModelError(
+            f"{model} cannot be merged into: a single .safetensors checkpoint is needed here; convert it first"
+        )
     guard_overwrite(target, provenance.owner, force)
     checkpoint = open_checkpoint(model)
     _check(checkpoint, source)

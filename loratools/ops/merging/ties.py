@@ -15,7 +15,7 @@ from torch import Tensor
 
 from loratools.adapter.algebra.lowrank import Delta, limit
 from loratools.adapter.algebra.rank import Spectrum, spectrum
-from loratools.errors import MergeStringError
+from loratools.errors import OptionError
 from loratools.ops.merging.combine import Combined, combine
 from loratools.ops.merging.lazy_result import LazyResult
 from loratools.ops.merging.terms import Term
@@ -27,12 +27,12 @@ class Ties(LazyResult):
     Args:
         density: the part of each term's core entries, largest first, that takes part.
     Raises:
-        MergeStringError: if ``density`` is not in (0, 1].
+        OptionError: if ``density`` is not in (0, 1].
     """
 
     def __init__(self, terms: Sequence[Term], density: float) -> None:
         if not 0 < density <= 1:
-            raise MergeStringError(f"--density {density:g} is out of range; it is a fraction, such as 0.5")
+            raise OptionError(f"density {density:g} is out of range; it is a fraction, such as 0.5")
         self._sum: Combined = combine(terms)
         self._density = density
         self.family = self._sum.family

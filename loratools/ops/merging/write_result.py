@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from loratools.errors import FormatError, RankError
 from loratools.ops.merging.lazy_result import Decomposed, LazyResult
 from loratools.ops.merging.spool import Spool
 from loratools.ops.report import LeftOut, MergeReport, ModuleError, report_blocks
+from loratools.progress import OnProgress, counted, part_of
 
 _CANCELS = 0.25  # of the sum of squares: |asked| is under half of its root
 _NOISE = 1e-12  # of that root: what float64 leaves of terms that cancel to nothing
@@ -40,6 +42,7 @@ def write_result(
     left_out: Sequence[LeftOut] = (),
     warnings: Sequence[str] = (),
     nothing: str = "every module's difference is zero",
+    on_progress: OnProgress | None = None,
 ) -> MergeReport:
     """Write ``source`` as one LoRA file; ``provenance.owner`` may write it again.
 
@@ -51,13 +54,16 @@ def write_result(
         left_out: parts of what was asked for that ``source`` does not hold; they count in the error.
         warnings: what to mind, a sentence each.
         nothing: what is said where all of ``source`` is zero.
+        on_progress: called with (done, all) as modules are decomposed, where that comes first, and written.
     Raises:
         LoratoolsError: of the kinds that ``adapter.write`` names; RankError for an impossible rule; FormatError if
             nothing is left to write.
     """
     guard_overwrite(out, provenance.owner, force)
     with Spool(out.parent) as spool:
-        prepared = _Layout(source, rule, dtype, metadata, provenance, out).prepare(spool, trim)
+        layout = _Layout(source, rule, dtype, metadata, provenance, out)
+        passes = 2 if layout.decomposes(trim) else 1
+        prepared = layout.prepare(spool, trim, part_of(on_progress, 0, passes, len(source)))
         if not len(prepared):
             parts = ", ".join(part.text() for part in left_out)
             why = f"of what it may hold nothing changed; what did change is {parts}" if parts else nothing
@@ -72,8 +78,29 @@ def write_result(
             force=force,
             carried=carried,
             error=lambda cast: _stated_error(_errors(cast, prepared), source.family, left_out),
+            on_progress=part_of(on_progress, passes - 1, passes, len(source)),
         )
     return replace(_report(written, prepared, rule, left_out), warnings=tuple(warnings))
+
+
+def stored_result(
+    source: LazyResult,
+    *,
+    rule: RankRule,
+    dtype: torch.dtype,
+    metadata: Mapping[str, str],
+    provenance: Provenance,
+    name: str,
+) -> Prepared:
+    """What :func:`write_result` would store of ``source``, lazily by module: nothing is written.
+
+    Args:
+        name: of the file that it would be, which a rule by size counts with the header.
+    Raises:
+        RankError: for an impossible rule.
+    """
+    with Spool(Path(tempfile.gettempdir())) as spool:
+        return _Layout(source, rule, dtype, metadata, provenance, Path(name)).prepare(spool, trim=False)
 
 
 def _stated_error(errors: Mapping[str, ModuleError], family: str, left_out: Sequence[LeftOut]) -> float:
@@ -144,7 +171,12 @@ class _Layout:
         self._provenance = provenance
         self._out = out
 
-    def prepare(self, spool: Spool, trim: bool) -> Prepared:
+    def decomposes(self, trim: bool) -> bool:
+        """Whether the ranks are known only after every module's SVD."""
+        return trim or not isinstance(self._rule, Exact | Fixed)
+
+    def prepare(self, spool: Spool, trim: bool, on_progress: OnProgress | None = None) -> Prepared:
+        """The source as it is stored; ``on_progress`` is called where every module is decomposed for that."""
         source = self._source
         if isinstance(self._rule, Fixed):
             highest = max(limit(shape) for shape in source.shapes.values())
@@ -152,16 +184,14 @@ class _Layout:
                 raise RankError(
                     f"rank {self._rule.rank} is above what any module can have, which is {highest}; ask for less"
                 )
-        if trim:
-            return self._decomposed(spool, trim=True)
-        match self._rule:
-            case Exact():
-                return Prepared(source, source.ranks)
-            case Fixed(rank):
-                return Prepared(source, {n: min(rank, r, limit(source.shapes[n])) for n, r in source.ranks.items()})
-        return self._decomposed(spool, trim=False)
+        if self.decomposes(trim):
+            return self._decomposed(spool, trim, on_progress)
+        if isinstance(self._rule, Fixed):
+            rank = self._rule.rank
+            return Prepared(source, {n: min(rank, r, limit(source.shapes[n])) for n, r in source.ranks.items()})
+        return Prepared(source, source.ranks)
 
-    def _decomposed(self, spool: Spool, *, trim: bool) -> Prepared:
+    def _decomposed(self, spool: Spool, trim: bool, on_progress: OnProgress | None) -> Prepared:
         """Rules whose ranks are known only after every module's SVD.
 
         A source that is quick to decompose is decomposed again when it is written; a costly one's factors are kept on
@@ -176,7 +206,8 @@ class _Layout:
 
         ranks: dict[str, int] = {}
         known: dict[str, Decomposed] = {}
-        for name, rank, decomposed, kept in in_order(decompose, self._source):
+        results = in_order(decompose, self._source)
+        for name, rank, decomposed, kept in counted(results, len(self._source), on_progress):
             if trim and decomposed.norm2 == 0:
                 continue
             ranks[name], known[name] = rank, decomposed

@@ -31,13 +31,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from loratools.adapter.parallel import in_order
-from loratools.preview.record.grid import Grid
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 TESTED = 0.9
 _SPECTRUM, _OUTLINES, _COLOURS = 0.17, 0.3, 0.4
@@ -47,6 +47,7 @@ _SEEN = 1.0  # a greatest difference of this many 255ths or less is no change: r
 _SHORT = 192  # sides above this are read at half size and so on: single pixels of a large picture are not its detail
 
 Pixels = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -68,60 +69,25 @@ class Verdict:
     moved: float = 0.0
 
 
-def with_verdicts(folder: Path, grid: Grid) -> Grid:
-    """``grid`` with every row's verdict, from the pictures in ``folder``."""
-    judged = verdicts(folder, grid)
-    rows = tuple(
-        replace(row, verdict=(own.level, own.text) if own else None) for row, own in zip(grid.rows, judged, strict=True)
-    )
-    return replace(grid, rows=rows)
-
-
-def verdicts(folder: Path, grid: Grid) -> list[Verdict | None]:
-    """A verdict for every row that has pictures beside the base's; pictures are read on several threads.
-
-    Rows that are of the same LoRA at different weights, as tags in prompts make them, share one.
-    """
-
-    def look(file: str) -> PictureMeasures:
-        return PictureMeasures(read_pixels(folder / file))
-
-    groups = {row.tested: _by_weight(grid, row.tested) for row in grid.rows if row.times is not None}
-    shared = list(dict.fromkeys(file for files in groups.values() for file in files.get(0.0, ())))
-    base = dict(zip(shared, in_order(look, shared), strict=True))
-
-    def judge(files: Mapping[float, Sequence[str]]) -> Verdict | None:
-        looks = {weight: [base.get(file) or look(file) for file in own] for weight, own in files.items()}
-        return judge_pictures(looks) if looks else None
-
-    by_name = dict(zip(groups, in_order(judge, groups.values()), strict=True))
-    return [by_name[row.tested] if row.times is not None else None for row in grid.rows]
-
-
-def _by_weight(grid: Grid, tested: str) -> dict[float, list[str]]:
-    """The files of what is tested by weight, in one order of the base's pictures, those at 0; empty without both."""
-    file_at = {grid.place(picture): picture.file for picture in grid.pictures}
-    times = {n: row.times for n, row in enumerate(grid.rows) if row.tested == tested and row.times is not None}
-    by_weight: dict[float, dict[str, str]] = {}
-    for picture in grid.pictures:
-        base = grid.base_place(picture)
-        weight = round(picture.weight * times.get(picture.row, 0.0), 10)
-        if weight != 0 and base in file_at and base is not None and base != grid.place(picture):
-            by_weight.setdefault(weight, {})[file_at[base]] = picture.file
-    if not by_weight:
-        plain = [picture.file for row in times for picture in grid.cell(row, 0.0)]
-        return {0.0: plain} if plain and not grid.axes else {}
-    common = sorted(set.intersection(*(set(own) for own in by_weight.values())))
-    if not common:
-        return {}
-    return {0.0: common, **{weight: [own[base] for base in common] for weight, own in by_weight.items()}}
-
-
 @dataclass(frozen=True, eq=False)
 class PictureMeasures:
-    """A picture (height, width, 3) in 0 to 255, and what is compared of it, each measured when it is first needed."""
+    """A picture, and what is compared of it, each measured when it is first needed.
 
-    pixels: Pixels
+    Args:
+        kept: its pixels (height, width, 3) in 0 to 255, of any type.
+    """
+
+    kept: npt.NDArray[Any]
+
+    @property
+    def pixels(self) -> Pixels:
+        """Its pixels in float32."""
+        return self.kept.astype(np.float32, copy=False)
+
+    def measure(self) -> PictureMeasures:
+        """Measure all of it now."""
+        _ = self.contrast, self.octaves, self.outlines, self.colours, self.clipped
+        return self
 
     @cached_property
     def contrast(self) -> float:
@@ -150,7 +116,7 @@ class PictureMeasures:
     @cached_property
     def clipped(self) -> float:
         """The part of the pixels that are black or white."""
-        return float(((self.pixels <= 1) | (self.pixels >= 254)).all(axis=2).mean())
+        return float(((self.kept <= 1) | (self.kept >= 254)).all(axis=2).mean())
 
 
 @lru_cache(maxsize=8)
@@ -267,12 +233,16 @@ def _spread(pictures: Sequence[PictureMeasures]) -> float:
     return float(np.abs(whole - whole.mean(axis=0)).mean())
 
 
-def read_pixels(path: Path) -> Pixels:
+def reduced(image: Image) -> Bytes:
     """A picture as :class:`PictureMeasures` takes it: (height, width, 3) in 0 to 255, large ones reduced."""
-    from PIL import Image
+    image = image.convert("RGB")
+    factor = max(1, min(image.size) // _SHORT)
+    return np.array(image.reduce(factor) if factor > 1 else image)
 
-    with Image.open(path) as opened:
-        image: Any = opened.convert("RGB")
-        factor = max(1, min(image.size) // _SHORT)
-        image = image.reduce(factor) if factor > 1 else image
-        return np.asarray(image, dtype=np.float32)
+
+def read_pixels(path: Path) -> Bytes:
+    """The picture at ``path`` as :func:`reduced` makes it."""
+    from PIL import Image as images
+
+    with images.open(path) as opened:
+        return reduced(opened)

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from loratools.preview.record.grid import Grid, Picture, PictureScore, RowInfo
 
@@ -70,10 +69,14 @@ class View:
     axes: tuple[PageAxis, ...]
     shots: tuple[Shot, ...]
 
-    def content(self, sources: Mapping[str, str]) -> dict[str, Any]:
-        """The page's JSON; ``sources`` maps a shot's file to what an ``img`` loads. Equal files are kept once."""
-        files = list(dict.fromkeys(shot.file for shot in self.shots))
-        index = {file: i for i, file in enumerate(files)}
+    @property
+    def files(self) -> list[str]:
+        """The pictures' files, each once."""
+        return list(dict.fromkeys(shot.file for shot in self.shots))
+
+    def content(self) -> dict[str, Any]:
+        """The page's JSON; a cell's ``source`` is its file's place in :attr:`files`."""
+        index = {file: i for i, file in enumerate(self.files)}
         return {
             "title": self.title,
             "about": self.about,
@@ -83,7 +86,6 @@ class View:
                 {"name": axis.name, "held": axis.held, "values": [vars(value) for value in axis.values]}
                 for axis in self.axes
             ],
-            "sources": [sources.get(file, quote(file)) for file in files],
             "cells": [
                 {**vars(shot), "scores": [vars(score) for score in shot.scores], "source": index[shot.file]}
                 for shot in self.shots

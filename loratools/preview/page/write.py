@@ -8,10 +8,12 @@ import html
 import json
 import mimetypes
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from loratools.errors import FileError
-from loratools.files import write_text
+from loratools.files import replacing, utf8_text
 from loratools.preview.page.view import View, view_grid
 from loratools.preview.record.grid import Grid
 
@@ -21,8 +23,13 @@ _SCRIPTS = ("model", "votes", "frame", "table", "filter", "light", "pairs", "mai
 
 
 def write_page(folder: Path, grid: Grid, *, embed: bool = False) -> None:
-    """Write ``grid.html`` from the grid's record; pictures are linked by relative paths, or embedded."""
-    write_text(folder / "grid.html", draw_page(grid, embed=folder if embed else None))
+    """Write ``grid.html`` from the grid's record; pictures are linked by relative paths, or embedded.
+
+    Raises:
+        FileError: if a picture that is to be embedded is missing.
+    """
+    with replacing(folder / "grid.html") as part, open(part, "wb") as stream:
+        stream.writelines(_pieces(view_grid(grid), folder if embed else None))
 
 
 def draw_page(grid: Grid, *, embed: Path | None = None) -> str:
@@ -39,26 +46,45 @@ def draw_view(view: View, *, embed: Path | None = None) -> str:
     Raises:
         FileError: if a picture that is to be embedded is missing.
     """
+    return b"".join(_pieces(view, embed)).decode()
+
+
+def _pieces(view: View, embed: Path | None) -> Iterator[bytes]:
+    """The page in UTF-8, piece by piece: with its pictures it is larger than what should be copied again and again."""
     script = _script()
     parts = {
         "title": html.escape(view.title),
         # only this very script may run, whatever a label holds
         "policy": f"script-src 'sha256-{_sha256(script)}'; object-src 'none'; base-uri 'none'; connect-src 'none'",
         "style": _asset("page.css"),
-        "data": _json(view.content(_embedded(view, embed) if embed else {})),
         "script": script,
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html"))
+    for n, text in enumerate(re.split(r"\{\{(\w+)\}\}", _asset("page.html"))):
+        if n % 2 == 0:
+            yield text.encode()
+        elif text == "data":
+            yield from _data(view, embed)
+        else:
+            yield utf8_text(parts[text]).encode()
 
 
-def _embedded(view: View, folder: Path) -> dict[str, str]:
-    return {file: _data_uri(folder / file) for file in {shot.file for shot in view.shots}}
+def _data(view: View, embed: Path | None) -> Iterator[bytes]:
+    """The page's JSON, whose ``sources`` are what an ``img`` loads."""
+    yield _json(view.content()).removesuffix(b"}") + b',"sources":['
+    for n, file in enumerate(view.files):
+        yield b"," if n else b""
+        if embed is None:
+            yield _json(quote(file))
+        else:
+            yield from (b'"', *_data_uri(embed / file), b'"')
+    yield b"]}"
 
 
-def _data_uri(path: Path) -> str:
+def _data_uri(path: Path) -> tuple[bytes, bytes]:
+    """A picture as a URI, in two pieces."""
     kind = mimetypes.guess_type(path.name)[0] or "image/png"
     try:
-        return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+        return f"data:{kind};base64,".encode(), base64.b64encode(path.read_bytes())
     except OSError as error:
         raise FileError(f"{path} is missing or unreadable; render the grid again") from error
 
@@ -76,6 +102,7 @@ def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _json(value: object) -> str:
+def _json(value: object) -> bytes:
     """JSON that cannot end the script element it stands in."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return utf8_text(text).encode()

@@ -11,6 +11,7 @@ from typing import Any
 from loratools.adapter.algebra.lowrank import Delta
 from loratools.adapter.architectures.names import is_text
 from loratools.adapter.files.file import Adapter
+from loratools.base.patching.summands import AdapterSum, Summand
 from loratools.ops.merging.combine import Combined
 from loratools.preview.record.cells import SamplingSettings
 
@@ -46,6 +47,11 @@ class Stack:
         """What goes to the text encoders alone; no factor is read for it."""
         return _SomeModules(self.deltas, tuple(name for name in self.deltas if is_text(name)))
 
+    @cached_property
+    def unet_part(self) -> AdapterSum:
+        """What goes to the UNet, as the sum of adapters that it is; no factor is read for it."""
+        return AdapterSum({name: own for name, own in _summands(self.deltas, self.digest) if name.startswith("unet.")})
+
 
 class _SomeModules(Mapping[str, Delta]):
     """Some names of another mapping, as lazy as that one."""
@@ -67,6 +73,19 @@ class _SomeModules(Mapping[str, Delta]):
         return len(self._names)
 
 
+def _summands(deltas: Mapping[str, Delta], digest: str) -> Iterator[tuple[str, tuple[Summand, ...]]]:
+    """Every module's summands: those of a sum of files, else the delta itself."""
+    by_module = getattr(deltas, "summands", None)  # of a mapping that stands for another one
+    if by_module is not None:
+        yield from by_module.items()
+    elif isinstance(deltas, Combined):
+        for name in deltas:
+            yield name, tuple(Summand(term.adapter.digest, own, term.adapter) for term, own in deltas.parts(name))
+    else:
+        whole = (Summand(deltas.digest if isinstance(deltas, Adapter) else digest, 1.0, deltas),)
+        yield from ((name, whole) for name in deltas)
+
+
 def content_keys_of(deltas: Mapping[str, Delta]) -> Mapping[str, Hashable] | None:
     """A key of every module's content without reading a factor: files by digest, and the strengths of their sum.
 
@@ -81,25 +100,15 @@ def content_keys_of(deltas: Mapping[str, Delta]) -> Mapping[str, Hashable] | Non
     return None
 
 
-@dataclass(frozen=True)
-class PictureFile:
-    """A picture that the grid asks for: its file, its key, and the texts that belong in it."""
-
-    path: Path
-    key: str
-    parameters: str
-    made: dict[str, Any]
-
-
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One picture, and what it is saved as."""
+    """One picture, as an engine draws it; ``key`` is its caller's name for it, different for each picture of a call."""
 
     stack: Stack
     prompt: str
     seed: int
-    file: PictureFile
     settings: SamplingSettings
+    key: Hashable
 
     @property
     def steps(self) -> int:
@@ -130,3 +139,24 @@ class Job:
     def shape(self) -> tuple[int, float, str, tuple[int, int], str]:
         """Jobs of one stack that agree in this share batches."""
         return self.steps, self.cfg, self.sampler, self.size, self.noise
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture that the grid asks for: its file, its key, and the texts that belong in it."""
+
+    path: Path
+    key: str
+    parameters: str
+    made: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class GridJob(Job):
+    """One picture of a grid, and what it is saved as."""
+
+    key: Hashable = field(init=False)
+    file: PictureFile
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self.file.key)

@@ -43,7 +43,7 @@ def guard(folder: Path, owner: str, force: bool) -> None:
         FileError: naming what is in the way.
     """
     if folder.exists() and not folder.is_dir():
-        raise FileError(f"{folder} is a file; give a folder with --out")
+        raise FileError(f"{folder} is a file; give a folder")
     taken = [name for name in _OWN_FILES if (folder / name).exists()]
     if force or not taken:
         return
@@ -55,4 +55,6 @@ def guard(folder: Path, owner: str, force: bool) -> None:
             made = None
     if made != owner:
         who = f"was written by '{made}'" if made else "was not written by this step"
-        raise FileError(f"{folder / taken[0]} exists and {who}; choose another --out, or overwrite it with --force")
+        raise FileError(
+            f"{folder / taken[0]} exists and {who}; choose another folder, or overwrite it with `force=True`"
+        )

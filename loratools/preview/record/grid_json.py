@@ -14,12 +14,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from loratools import __version__
 from loratools.base.sampling.noise_kinds import OWN
 from loratools.errors import FormatError
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.record.grid import AxisInfo, Grid, Picture, PictureScore, RowInfo
 from loratools.validation import mistakes
+from loratools.version import __version__
 
 FORMAT = "loratools grid 1"
 

@@ -81,8 +81,8 @@ def available(device: torch.device) -> int | None:
 def too_small(base: Base) -> str:
     """What to do where not even one picture fits, for a person."""
     return (
-        f"one picture does not fit the memory of {base.device}; use a smaller --size, --offload to keep only the "
-        "working model there, or --tiled to decode in tiles"
+        f"one picture does not fit the memory of {base.device}; use a smaller `size=`, `offload=True` to keep only the "
+        "working model there, or `tiled=True` to decode in tiles"
     )
 
 

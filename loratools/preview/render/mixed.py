@@ -11,13 +11,14 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 
 from loratools.base.model import Base
-from loratools.base.patching.batched_lora import BatchedLora, RowAdapters
+from loratools.base.patching.batched_lora import BatchedLora
+from loratools.base.patching.summands import RowAdapters
 from loratools.base.prompt.guidance import Guidance
 from loratools.base.sampling.cuda_graph import UNetGraphs
 from loratools.preview.plan.jobs import Job
 from loratools.preview.render.batches import StackBatch, mixed_batches
-from loratools.preview.render.picture_store import PictureStore
 from loratools.preview.render.prompt_cache import PromptCache
+from loratools.preview.render.wanted import Wanted
 from loratools.preview.request.options import EngineOptions
 
 _FEW = 0.5  # of a batch: with more pictures a stack, patching it and filling its own batches is as fast
@@ -50,28 +51,32 @@ class MixedBatches:
             self._graphs.drop()  # they hold, or lack, the branches
         if not self.active:
             return groups
-        if self._branches is None:
-            self._branches = BatchedLora(self._base)
-        self._branches.register(group.stack.deltas for group in groups if group.stack)
-        return mixed_batches(groups, self._options.batch)
+        mixed = mixed_batches(groups, self._options.batch)
+        self._lora.register([own[0].stack.unet_part for own in by_stack(group.jobs)] for group in mixed)
+        return mixed
 
     def _mixes(self, groups: Sequence[StackBatch], most: int) -> bool:
         """Whether pictures of several stacks share batches: see :class:`EngineOptions`."""
         wanted, stacks = self._options.mixed, [group.stack for group in groups if group.stack]
-        if wanted is False or self._options.compiled or most == 1 or len(stacks) == 1:
+        if wanted is False or most == 1 or len(stacks) == 1:
             return False
         filled = sum(len(group.jobs) for group in groups) / sum(len(group.batches) for group in groups)
         pays = self._graphs is not None and filled <= _FEW * most
         if not (pays or wanted):
             return False
-        branches = BatchedLora(self._base)
-        return all(branches.fits(stack.deltas) for stack in stacks)
+        return all(self._lora.fits(stack.unet_part) for stack in stacks)
 
-    def measure(self, groups: Sequence[StackBatch], store: PictureStore) -> None:
+    @property
+    def _lora(self) -> BatchedLora:
+        if self._branches is None:
+            self._branches = BatchedLora(self._base)
+        return self._branches
+
+    def measure(self, groups: Sequence[StackBatch], wanted: Wanted) -> None:
         """Note for each shape the missing pictures of the mixed batch with the most, so that graphs have one width."""
         self._widths = {}
         for group in groups if self.active and self._graphs is not None else ():
-            shape, count = group.jobs[0].shape, sum(store.lacks([job.file]) for job in group.jobs)
+            shape, count = group.jobs[0].shape, sum(wanted.lacks([job]) for job in group.jobs)
             self._widths[shape] = max(count, self._widths.get(shape, 0))
 
     def padded(self, jobs: Sequence[Job], most: int) -> list[Job]:
@@ -83,7 +88,7 @@ class MixedBatches:
         width = min(most, self._widths.get(jobs[0].shape, 0))
         return [*jobs, *[jobs[-1]] * (width - len(jobs))]
 
-    def prepare_next(self, group: StackBatch | None, store: PictureStore) -> None:
+    def prepare_next(self, group: StackBatch | None, wanted: Wanted) -> None:
         """Have a mixed group prepared piece by piece, by :meth:`step`, while the group before it is being denoised.
 
         The device is given steps faster than it takes them, and would otherwise wait before the first step of
@@ -94,7 +99,7 @@ class MixedBatches:
             return
         if self._graphs is None or self._branches is None:
             return
-        for own in by_stack([job for job in group.jobs if store.lacks([job.file])]):
+        for own in by_stack([job for job in group.jobs if wanted.lacks([job])]):
             self._pieces.append(partial(self._prompts.read_alone, own))
             self._pieces.append(partial(self._branches.prefetch, _adapters(own[0])))
 
@@ -141,4 +146,4 @@ def by_stack(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _adapters(job: Job) -> RowAdapters:
-    return RowAdapters(job.stack.deltas, job.stack.weight, job.stack.keys_by_module)
+    return RowAdapters(job.stack.unet_part, job.stack.weight)

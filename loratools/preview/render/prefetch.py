@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import Any
 
 from loratools.adapter.algebra.lowrank import Delta, LowRank
+from loratools.adapter.architectures.names import is_text
+from loratools.base.patching.summands import AdapterSum, Summand
 from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.render.batches import StackBatch
 
@@ -29,9 +31,10 @@ class DeltaPrefetcher:
     def __init__(self, most: int = _MOST) -> None:
         self._room = threading.Condition()
         self._most, self._bytes, self._over = most, 0, False
-        self._ready: dict[int, _Ready] = {}
-        self._order: list[tuple[_Ready, Mapping[str, Hashable]]] = []
-        self._stacks: dict[int, Stack] = {}
+        self._ready: dict[tuple[int, bool], _Ready] = {}  # by the id of a stack's deltas, and whether it is mixed
+        self._adapters: dict[int, _Ready] = {}
+        self._order: list[tuple[_Ready, Mapping[str, Hashable]]] = []  # and the content keys of what is read of it
+        self._stacks: dict[tuple[int, bool], Stack] = {}
         self._through = 0  # of the order, what the thread has read
         self._thread = threading.Thread(target=self._read, name="read ahead", daemon=True)
 
@@ -65,30 +68,50 @@ class DeltaPrefetcher:
             return delta
 
     def _group(self, group: StackBatch) -> StackBatch:
-        batches = tuple(tuple(self._job(job) for job in batch) for batch in group.batches)
-        return StackBatch(self._stack(group.stack) if group.stack else None, batches)
+        mixed = group.stack is None
+        batches = tuple(tuple(self._job(job, mixed) for job in batch) for batch in group.batches)
+        return StackBatch(self._stack(group.stack, mixed) if group.stack else None, batches)
 
-    def _job(self, job: Job) -> Job:
-        return replace(job, stack=self._stack(job.stack))
+    def _job(self, job: Job, mixed: bool) -> Job:
+        return replace(job, stack=self._stack(job.stack, mixed))
 
-    def _stack(self, stack: Stack) -> Stack:
+    def _stack(self, stack: Stack, mixed: bool) -> Stack:
+        """``stack`` over a mapping that the thread reads; for a mixed batch the UNet's part by adapter."""
         if not stack.deltas or not stack.weight:
             return stack
-        if id(stack) not in self._stacks:
-            ready = self._ready.get(id(stack.deltas))
+        if (id(stack), mixed) not in self._stacks:
+            ready = self._ready.get((id(stack.deltas), mixed))
             if ready is None:
-                ready = self._ready[id(stack.deltas)] = _Ready(stack.deltas, self)
-                self._order.append((ready, stack.keys_by_module))
-            self._stacks[id(stack)] = replace(stack, deltas=ready)
-        return self._stacks[id(stack)]
+                ready = self._ready[id(stack.deltas), mixed] = _Ready(stack.deltas, self)
+                content_keys = stack.keys_by_module
+                if mixed:
+                    content_keys = {name: key for name, key in content_keys.items() if is_text(name)}
+                self._order.append((ready, content_keys))
+                if mixed:
+                    self._adapters.setdefault(id(stack.deltas), ready)
+                    ready.summands = self._by_adapter(stack.unet_part)
+            self._stacks[id(stack), mixed] = replace(stack, deltas=ready)
+        return self._stacks[id(stack), mixed]
+
+    def _by_adapter(self, whole: AdapterSum) -> dict[str, tuple[Summand, ...]]:
+        """The summands of every module, over mappings of their adapters that the thread reads."""
+        read: dict[Hashable, _Ready] = {}
+        for key, (adapter, _) in whole.adapters.items():
+            read[key] = self._adapters.setdefault(id(adapter.source), _Ready(adapter.source, self))
+            names = [name for name, own in whole.modules.items() if any(summand.key == key for summand in own)]
+            self._order.append((read[key], dict.fromkeys(names, ("adapter", key))))
+        return {
+            name: tuple(replace(summand, source=read[summand.key]) for summand in own)
+            for name, own in whole.modules.items()
+        }
 
     def _read(self) -> None:
         seen: set[Hashable] = set()
         for ready, content_keys in self._in_order():
-            for name in ready.whole:
-                if (name, content_keys[name]) in seen:
+            for name, content_key in content_keys.items():
+                if (name, content_key) in seen:
                     continue  # the device has it from another stack
-                seen.add((name, content_keys[name]))
+                seen.add((name, content_key))
                 with self._room:
                     self._room.wait_for(lambda: self._over or self._bytes < self._most)
                     if self._over:
@@ -123,6 +146,7 @@ class _Ready(Mapping[str, Delta]):
         self.whole, self._ahead = whole, ahead
         self.held: dict[str, Delta] = {}
         self.asked: set[str] = set()
+        self.summands: Mapping[str, tuple[Summand, ...]] | None = None
 
     def __getattr__(self, name: str) -> Any:
         """``shapes``, ``ranks`` and ``dense``, where the mapping has them."""
@@ -133,6 +157,9 @@ class _Ready(Mapping[str, Delta]):
     def __getitem__(self, name: str) -> Delta:
         delta = self._ahead.take(self, name)
         return self.whole[name] if delta is None else delta
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.whole
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.whole)

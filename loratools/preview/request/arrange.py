@@ -100,7 +100,7 @@ def arrange(
         sizes = " x ".join(f"{len(axis.values)} {axis.title}" for axis in arrangement.axes if len(axis.values) > 1)
         raise GridError(
             f"the axes ask for {sizes} = {arrangement.count} pictures, and {most} are allowed; ask for fewer, or "
-            f"allow them with --most {arrangement.count}",
+            f"allow them with `most={arrangement.count}`",
             option="most",
         )
     return arrangement

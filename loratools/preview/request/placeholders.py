@@ -80,4 +80,4 @@ def has_placeholder(text: str, axes: Iterable[Axis]) -> bool:
 def hint(text: str) -> str:
     """What to do if a word in ``text``, a name or a strength that is none, was meant to mark a place; may be empty."""
     words = [word for word in _MARKED.findall(text) if _WORD.fullmatch(word)]
-    return f'; if {words[0]} marks a place, an axis fills it: --x "s/r: {words[0]},VALUE,VALUE"' if words else ""
+    return f"; if {words[0]} marks a place, an axis fills it: `x=s/r: {words[0]},VALUE,VALUE`" if words else ""

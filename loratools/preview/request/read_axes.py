@@ -35,7 +35,7 @@ def build_arrangement(request: GridRequest, names: NameLookup) -> Arrangement:
         _check_texts(prompts)
         raise GridError(
             "there is no row; give at least one LoRA file, stack or run, <lora:NAME:1> in the prompt, or "
-            'an axis such as --x "adapter: a.safetensors; b.safetensors"'
+            "an axis such as `x=adapter: a.safetensors; b.safetensors`"
         )
     columns = request.columns()
     texts = list(request.rows)
@@ -106,7 +106,7 @@ def models_of(arrangement: Arrangement, base: str | None) -> list[str]:
     """
     axis = next((axis for axis in arrangement.axes if axis.kind == "base"), None)
     if axis is None and base is None:
-        raise GridError("there is no base model; name one with --base (pocket is the one that ships)")
+        raise GridError("there is no base model; name one with `base=` (pocket is the one that ships)")
     return [str(value) for value in axis.values] if axis is not None else [str(base)]
 
 

@@ -137,7 +137,7 @@ def _shipped(quick: bool) -> Path:
 def _copied(shipped: Path, out: Path, echo: Print) -> Path:
     own_recipe = out / shipped.name
     if out.is_file():
-        raise RecipeError(f"{out} is a file; the demo needs a folder, so give another --out")
+        raise RecipeError(f"{out} is a file; the demo needs a folder, so give another")
     if not own_recipe.exists():
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(shipped, own_recipe)

@@ -45,5 +45,5 @@ def write_new(path: Path, text: str, force: bool) -> None:
         FileError: if it does.
     """
     if path.exists() and not force:
-        raise FileError(f"{path} exists; choose another name, or overwrite it with --force")
+        raise FileError(f"{path} exists; choose another name, or overwrite it with `force=True`")
     write_text(path, text)

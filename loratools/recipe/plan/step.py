@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loratools import __version__
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lineage import Lineage
 from loratools.recipe.schema.kinds import StepKind, step_kind
+from loratools.version import __version__
 
 
 @dataclass(frozen=True)

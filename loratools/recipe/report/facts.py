@@ -14,7 +14,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from loratools import __version__
 from loratools.adapter.files.metadata import Provenance
 from loratools.adapter.header import read_header
 from loratools.errors import LoratoolsError
@@ -23,6 +22,7 @@ from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.work_folder import short_path
+from loratools.version import __version__
 from loratools.yamlio import Document, load_yaml
 
 FORMAT = 1

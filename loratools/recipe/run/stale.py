@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loratools import __version__
 from loratools.files import sha256
 from loratools.recipe.plan.step import Planned
 from loratools.recipe.record import Record
 from loratools.recipe.run.work_folder import WorkFolder, short_path
+from loratools.version import __version__
 from loratools.yamlio import Place
 
 _MOST = 12  # changes listed of one step

@@ -14,11 +14,11 @@ from dataclasses import replace
 from glob import escape
 from pathlib import Path
 
-from loratools import __version__
 from loratools.files import locked, sweep, write_text
 from loratools.recipe.plan.step import Outcome, Planned
 from loratools.recipe.record import ReadInput, Record, file_digests, intact, read_record
 from loratools.recipe.run.cache import Cache, remove_path
+from loratools.version import __version__
 
 
 class WorkFolder:

@@ -71,17 +71,17 @@ def _set(document: Document, known: Mapping[str, Any], name: str, text: str) -> 
     if name not in known:
         have = f"it has {', '.join(known)}" if known else "it has none; write `vars:` into it"
         raise RecipeError(
-            f"--set {name}={text}: {document.source} has no variable '{name}'{did_you_mean(name, known)}; {have}"
+            f"{name}={text}: {document.source} has no variable '{name}'{did_you_mean(name, known)}; {have}"
         )
     kind = type(known[name])
     if kind is str:
         return text
-    value = load_yaml(text, f"--set {name}").data
+    value = load_yaml(text, f"the value of {name}").data
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind and not (kind is int and type(value) is float):
         raise RecipeError(
-            f"--set {name}={text}: {name} should be {_TYPES[kind]}, as in {document.source} ({name}: {known[name]})"
+            f"{name}={text}: {name} should be {_TYPES[kind]}, as in {document.source} ({name}: {known[name]})"
         )
     return value
 

@@ -136,7 +136,7 @@ class PictureFolder:
         if self.path.exists():
             if known.get("owner") != "basestyle" and any(self.path.iterdir()) and not force:
                 raise FileError(
-                    f"{self.path} holds files that basestyle did not make; choose another --out, or --force"
+                    f"{self.path} holds files that basestyle did not make; choose another folder, or use `force=True`"
                 )
             for framing in FRAMINGS:
                 for path in [*self.path.glob(f"{framing}_*.png"), *self.path.glob(f"{framing}_*.txt")]:

@@ -101,7 +101,7 @@ class SampleCallback(Callback):
             raise TrainingError(
                 f"the GPU's memory does not suffice to draw a sample of {width}x{height} beside the "
                 "training; give smaller --w and --h, or leave sample_prompts out, and go on with "
-                "--resume"
+                "`resume=True`"
             ) from error
 
     def _lora(self, position: Position) -> LoraUse | None:

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 PRESETS = Path(__file__).with_name("presets.yaml")
 _SCRIPTS = (".sh", ".bat", ".cmd", ".ps1", ".py", ".ipynb")
-_GIVE = "give it in the config or as --{}"
+_GIVE = "give it in the config or as `{}=`"
 _MISSING = {  # of another trainer's file
     "base": f"'base' is missing (pretrained_model_name_or_path); {_GIVE.format('base')}",
-    "images": "it names no pictures (train_data_dir); give its dataset config after it, or --images",
+    "images": "it names no pictures (train_data_dir); give its dataset config after it, or `images=`",
 }
 
 
@@ -156,7 +156,7 @@ def _check_folders(config: TrainConfig, origin: _Origin) -> None:
         remedy = "; it is a path of Windows, so write where the folder lies on this machine" if is_windows else ""
         message = f"there is no folder {subset.folder}{where}{remedy}"
         if place[0] in origin.over:
-            raise RecipeError(f"--{place[0]}: {message}", place=place, reason=message)
+            raise RecipeError(f"`{place[0]}=`: {message}", place=place, reason=message)
         raise origin.error(origin.nearest((*place, "folder")), message, str(subset.folder))
 
 

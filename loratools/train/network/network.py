@@ -144,7 +144,7 @@ class Network:
             for suffix, tensor in layer.extras().items():
                 held = tensor if suffix == "dora_scale" else tensor.to(dtype)
                 if not held.isfinite().all():
-                    raise NonFiniteError(f"module {name} does not fit into {dtype}; write with another --dtype")
+                    raise NonFiniteError(f"module {name} does not fit into {dtype}; write with another `dtype=`")
                 tensors[f"{kohya_name(name, self._family)}.{suffix}"] = Held(held)
         return tensors
 

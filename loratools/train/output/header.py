@@ -159,7 +159,7 @@ def _unused() -> dict[str, object]:
 
 
 def _modelspec(facts: HeaderFacts, moment: float) -> dict[str, str]:
-    from loratools import __version__
+    from loratools.version import __version__
 
     config, base = facts.config, facts.base
     width, height = facts.dataset.buckets.resolution

@@ -59,7 +59,7 @@ class RunLog:
     def _failed(self, error: OSError) -> FileError:
         return FileError(
             f"cannot write {self._path}: {error.strerror or error}; free some space and go on with "
-            "--resume, the last state is whole"
+            "`resume=True`, the last state is whole"
         )
 
 

@@ -72,7 +72,9 @@ class RunFolder:
         for path in (*self.epochs(), *self.steps()):
             guard_overwrite(path, self.owner, force)
         if self.log.exists() and not force and _log_owner(self.log) != self.owner:
-            raise FileError(f"{self.log} exists and was not written by this run; choose another --name, or --force")
+            raise FileError(
+                f"{self.log} exists and was not written by this run; choose another `name=`, or use `force=True`"
+            )
 
     def sweep(self) -> None:
         """Remove the half-written temporary files that a kill left behind; only while the run's lock is held."""

@@ -86,7 +86,8 @@ def save_state(path: Path, state: State) -> None:
             torch.save({"version": _STATE_VERSION, **vars(state)}, part)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
         raise FileError(
-            f"cannot write {path}: {error_text(error)}; free some space and go on with --resume, the state before is "
+            f"cannot write {path}: {error_text(error)}; free some space and go on with "
+            f"`resume=True`, the state before is "
             "whole"
         ) from error
 
@@ -109,10 +110,10 @@ def load_state(path: Path) -> State | None:
         state = State(**content) if content.pop("version") == _STATE_VERSION else None
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise TrainingError(
-            f"the state {path} cannot be read ({error_text(error)}); start anew without --resume"
+            f"the state {path} cannot be read ({error_text(error)}); start anew without `resume=True`"
         ) from error
     if state is None:
-        raise TrainingError(f"the state {path} is of another version of loratools; start anew without --resume")
+        raise TrainingError(f"the state {path} is of another version of loratools; start anew without `resume=True`")
     return state
 
 
@@ -135,16 +136,16 @@ def check_nothing_unfinished(path: Path, settings: Mapping[str, Any]) -> None:
     if state.epoch < int(state.settings["epochs"]):
         raise TrainingError(
             f"{path.parent.parent} holds a run of this name that was cut short after step {state.step} "
-            f"(epoch {state.epoch + 1}); go on with --resume, choose another --name, or begin anew "
-            "with --force"
+            f"(epoch {state.epoch + 1}); go on with `resume=True`, choose another `name=`, or begin anew "
+            "with `force=True`"
         )
     # with max_steps, the epochs follow from the steps and the data
     free = ["epochs"] if settings.get("max_steps") is not None else []
     if changed := _changed(state.settings, settings, free):
         raise TrainingError(
             f"{path.parent.parent} holds a finished run of this name with other settings "
-            f"({_shown(changed, state.settings, settings)}); choose another --name, or replace it with "
-            "--force"
+            f"({_shown(changed, state.settings, settings)}); choose another `name=`, or replace it with "
+            "`force=True`"
         )
 
 
@@ -166,7 +167,7 @@ def check_resumable(state: State, settings: Mapping[str, Any], base_digest: str,
         shown = _shown(changed, state.settings, settings)
         raise TrainingError(
             f"cannot resume: {shown} changed since the run was started; change it back, or start anew "
-            "with --force in place of --resume"
+            "with `force=True` in place of `resume=True`"
         )
 
 

@@ -88,7 +88,8 @@ class RunWriter:
             )
         except OSError as error:
             raise FileError(
-                f"cannot write {path}: {error_text(error)}; free some space and go on with --resume, the last state is "
+                f"cannot write {path}: {error_text(error)}; free some space and go on with "
+                f"`resume=True`, the last state is "
                 "whole"
             ) from error
         return written.path, written.digest

@@ -40,6 +40,6 @@ def pick_precision(config: TrainConfig, device: torch.device) -> Precision:
         UnavailableError: if fp16 is asked for on a CPU.
     """
     if config.mixed_precision == "fp16" and device.type == "cpu":
-        raise UnavailableError("mixed precision fp16 needs a GPU; use --mixed-precision no (or bf16) on a CPU")
+        raise UnavailableError("mixed precision fp16 needs a GPU; use `mixed_precision=no` (or bf16) on a CPU")
     fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
     return Precision(config.mixed_precision or ("bf16" if fast else "no"), device)

@@ -95,11 +95,11 @@ def evaluation_set(run: Sequence[Epoch], request: EvaluationRequest) -> Evaluati
     prompts, source = _prompts(request, training, held_out)
     if not prompts:
         known = notes[0] if notes else "the training pictures have no captions"
-        raise PromptError(f"{known}, so there is nothing to draw the epochs with; give --prompts FILE, a prompt a line")
+        raise PromptError(f"{known}, so there is nothing to draw the epochs with; give `prompts=FILE`, a prompt a line")
     if not request.prompts and not held_out:
         notes.append(
             "no picture is held out, so prompts are captions that were trained on: closeness and obedience are those "
-            "of what the LoRA knows; validation_split: 0.1 in training, or --prompts FILE, shows more"
+            "of what the LoRA knows; validation_split: 0.1 in training, or `prompts=FILE`, shows more"
         )
     return EvaluationSet(prompts, source, tuple(training), tuple(held_out), tuple(notes))
 
@@ -139,14 +139,14 @@ def _of_run(epoch: Epoch, notes: list[str]) -> tuple[list[CaptionedPicture], lis
     if made is None or not isinstance(settings, dict):
         notes.append(
             f"{epoch.path.name} does not say which pictures it was trained on (another trainer wrote it); copy risk "
-            "and closeness to them need --training-images DIR"
+            "and closeness to them need `training_images=DIR`"
         )
         return [], []
     try:
         dataset = _dataset(settings, epoch.path.parent)
     except LoratoolsError as error:
         notes.append(
-            f"its training pictures cannot be read ({error}); copy risk and closeness need --training-images DIR"
+            f"its training pictures cannot be read ({error}); copy risk and closeness need `training_images=DIR`"
         )
         return [], []
     stated = {own.get("digest") for own in made.inputs if own.get("kind") == "images"}

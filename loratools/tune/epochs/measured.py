@@ -133,7 +133,7 @@ class _Measuring:
     def _closeness(self) -> Measure | None:
         if not self.held_out and not self.training:
             self.missing.append(
-                "closeness: there is no picture to be close to; give --held-out DIR or --training-images DIR"
+                "closeness: there is no picture to be close to; give `held_out=DIR` or `training_images=DIR`"
             )
         return None
 
@@ -144,7 +144,7 @@ class _Measuring:
         """How much a picture differs from those of the same prompt and other seeds."""
         prompts, seeds = self._labels()
         if len(set(seeds)) < 2:
-            self.missing.append("diversity: one seed shows none; give --seeds 1,2 or more")
+            self.missing.append("diversity: one seed shows none; give `seeds=1,2` or more")
             return None
         rows = np.stack([_spread(own) for own in (self.drawn.base, *self.drawn.epochs)])
         return Figure("diversity", "higher", rows[1:], rows[0], prompts, seeds)
@@ -155,7 +155,7 @@ class _Measuring:
         A prompt that is a training picture's own caption may well give that picture: it is not looked for there.
         """
         if not self.training:
-            self.missing.append("copy risk: the training pictures are not known; give --training-images DIR")
+            self.missing.append("copy risk: the training pictures are not known; give `training_images=DIR`")
             return None, ()
         features = Pixels()
         trained = features.images([own.image for own in self.training])

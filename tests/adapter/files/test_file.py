@@ -145,7 +145,7 @@ def test_only_the_owner_overwrites(tmp_path: Path) -> None:
     out, deltas = tmp_path / "out.safetensors", {PROJ: LowRank(torch.ones(4, 1), torch.ones(1, 4), (4, 4))}
     write(deltas, out, family="sd1", provenance=Provenance({}, "recipe.yaml final"))
     write(deltas, out, family="sd1", provenance=Provenance({}, "recipe.yaml final"))
-    with pytest.raises(FileError, match=r"written by 'recipe.yaml final'.*--force"):
+    with pytest.raises(FileError, match=r"written by 'recipe.yaml final'.*force=True"):
         write(deltas, out, family="sd1", provenance=Provenance({}, "other"))
     write(deltas, out, family="sd1", provenance=Provenance({}, "other"), force=True)
     out.write_bytes(b"precious")

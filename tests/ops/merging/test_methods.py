@@ -17,7 +17,15 @@ from loratools.adapter.files.checkpoint import open_checkpoint
 from loratools.adapter.files.file import read
 from loratools.adapter.files.metadata import KEY, Provenance
 from loratools.blocks.scheme import NO_BLOCK
-from loratools.errors import BaseModelError, FileError, FormatError, MergeStringError, NonFiniteError, ShapeError
+from loratools.errors import (
+    BaseModelError,
+    FileError,
+    FormatError,
+    MergeStringError,
+    NonFiniteError,
+    OptionError,
+    ShapeError,
+)
 from loratools.ops.analysis.analyze import analyze, plot
 from loratools.ops.merging.combine import combine
 from loratools.ops.merging.compat import Tool, compatible
@@ -80,7 +88,7 @@ def test_a_ties_merge_says_how_far_it_is_from_the_sum(tmp_path: Path) -> None:
     assert "not the sum" in report.text() and report.json()["distance"]["error"] > 0.1
     made = Provenance.from_metadata(read(report.path).metadata)
     assert made is not None and made.step["method"] == "ties"
-    with pytest.raises(MergeStringError, match="--density"):
+    with pytest.raises(OptionError, match="density"):
         Ties(asked, 0.0)
 
 
@@ -237,7 +245,7 @@ def test_merging_into_a_model_changes_only_its_modules(base: Path, tmp_path: Pat
     assert set(report.json()["blocks"]) == {"BASE", "IN01", "M00"}
     again = merge_into(combine(asked), base, tmp_path / "model.safetensors", provenance=made)
     assert again.total.relative == report.total.relative
-    with pytest.raises(FileError, match="--force"):
+    with pytest.raises(FileError, match="force=True"):
         merge_into(combine(asked), base, report.path, provenance=into_provenance(asked, base, "them"))
 
 

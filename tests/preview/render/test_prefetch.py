@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from loratools.adapter.algebra.lowrank import Delta, LowRank
-from loratools.preview.plan.jobs import Job, PictureFile, Stack
+from loratools.base.patching.summands import Summand
+from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.batches import StackBatch
 from loratools.preview.render.prefetch import DeltaPrefetcher
@@ -40,12 +41,9 @@ class Watched(Mapping[str, Delta]):
         return len(NAMES)
 
 
-def lots_of(*stacks: Stack) -> list[StackBatch]:
-    jobs = [
-        Job(stack, "", 1, PictureFile(Path("x"), "", "", {}), SamplingSettings(1, 1.0, "DDIM", (64, 64)))
-        for stack in stacks
-    ]
-    return [StackBatch(None, (tuple(jobs),))]
+def lots_of(*stacks: Stack, mixed: bool = True) -> list[StackBatch]:
+    jobs = [Job(stack, "", 1, SamplingSettings(1, 1.0, "DDIM", (64, 64)), n) for n, stack in enumerate(stacks)]
+    return [StackBatch(None, (tuple(jobs),))] if mixed else [StackBatch(job.stack, ((job,),)) for job in jobs]
 
 
 def read_through(ahead: DeltaPrefetcher) -> None:
@@ -80,9 +78,8 @@ def test_what_the_device_has_from_another_stack_is_not_read() -> None:
     one, two = Watched(1), Watched(1)
     content_keys = dict.fromkeys(NAMES, "same")
     with DeltaPrefetcher() as ahead:
-        ahead.add(
-            lots_of(Stack(one, 1.0, "1", content_keys), Stack(two, 1.0, "2", {**content_keys, "unet.b": "other"}))
-        )
+        stacks = Stack(one, 1.0, "1", content_keys), Stack(two, 1.0, "2", {**content_keys, "unet.b": "other"})
+        ahead.add(lots_of(*stacks, mixed=False))
         read_through(ahead)
     assert [name for name, _ in one.reads] == list(NAMES) and two.reads == [("unet.b", True)]
 
@@ -129,3 +126,36 @@ def test_lots_are_added_while_others_are_read() -> None:
         assert given[1].deltas is given[2].deltas
         assert [float(stack.deltas["unet.b"].up[0, 0]) for stack in given[::3]] == [1, 3]  # type: ignore[union-attr]
     assert two.reads == three.reads == [(name, True) for name in NAMES]
+
+
+def test_a_mixed_batch_is_read_adapter_by_adapter(tmp_path: Path) -> None:
+    """Two vectors of one file: each of its modules is read once, and the UNet's part names the file as their source."""
+    deltas = {name: LowRank(torch.ones(4, 2), torch.ones(2, 4), (4, 4)) for name in NAMES}
+    one, two = (Stack(_Sum(deltas, strength), 1.0, f"{strength}") for strength in (0.5, 2.0))
+    with DeltaPrefetcher() as ahead:
+        given = [job.stack for group in ahead.add(lots_of(one, two)) for job in group.jobs]
+        read_through(ahead)
+        parts = [stack.unet_part for stack in given]
+        assert [list(part.adapters) for part in parts] == [["file"], ["file"]]
+        assert [part.modules["unet.a"][0].strength for part in parts] == [0.5, 2.0]
+        first, second = (part.modules["unet.a"][0].source for part in parts)
+        assert first is second and "unet.a" in first and "unet.c" not in first
+        assert sorted(first.held) == ["unet.a", "unet.b"]  # type: ignore[attr-defined]
+        assert first["unet.a"] is deltas["unet.a"] and not hasattr(first, "ranks")
+
+
+class _Sum(Mapping[str, Delta]):
+    """A sum of one file with a strength."""
+
+    def __init__(self, deltas: Mapping[str, Delta], strength: float) -> None:
+        self._deltas = deltas
+        self.summands = {name: (Summand("file", strength, deltas),) for name in deltas}
+
+    def __getitem__(self, name: str) -> Delta:
+        return self._deltas[name].scaled(self.summands[name][0].strength)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._deltas)
+
+    def __len__(self) -> int:
+        return len(self._deltas)

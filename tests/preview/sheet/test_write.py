@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from loratools.errors import FormatError, GridError
-from loratools.preview.judge.verdict import with_verdicts
+from loratools.preview.judge.grid_verdicts import with_verdicts
 from loratools.preview.record.folder import read_grid
 from loratools.preview.record.grid import AxisInfo, Grid, PictureScore
 from loratools.preview.record.votes import FORMAT, Marks

@@ -164,7 +164,7 @@ def test_flow_is_read_back(value: Any) -> None:
 def test_names_and_new_files(here: Path) -> None:
     assert (step_name("my style!"), step_name("  "), step_name("a.b-c")) == ("my_style", "final", "a.b-c")
     write_new(Path("a"), "x", force=False)
-    with pytest.raises(FileError, match="--force"):
+    with pytest.raises(FileError, match="force=True"):
         write_new(Path("a"), "y", force=False)
     write_new(Path("a"), "y", force=True)
     assert Path("a").read_text(encoding="utf-8") == "y"

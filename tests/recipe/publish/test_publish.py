@@ -213,7 +213,7 @@ def test_publish_overwrites_its_own_folder_only(folder: Path) -> None:
     foreign = folder / "work/other/mine.txt"
     foreign.parent.mkdir()
     foreign.write_text("mine")
-    with pytest.raises(FileError, match="--force"):
+    with pytest.raises(FileError, match="force=True"):
         run(text.replace("  out:", "  other:"))
     assert foreign.read_text() == "mine"
     assert sorted(path.name for path in foreign.parent.iterdir()) == ["mine.txt"]

@@ -104,7 +104,7 @@ def test_from_pictures_to_the_grid_and_then_from_the_cache(folder: Path) -> None
     assert sha256("work/mine.safetensors") == merged_digest
 
     Path("work/mine.safetensors").write_bytes(b"damaged")
-    with pytest.raises(FileError, match="--force"):  # it is no longer what the step wrote
+    with pytest.raises(FileError, match="force=True"):  # it is no longer what the step wrote
         run(RECIPE, ["final"])
     Path("work/mine.safetensors").unlink()
     assert stale(run(RECIPE, ["final"])) == set()  # the cache has it
@@ -175,7 +175,7 @@ def test_foreign_files_are_not_overwritten(folder: Path, kind: str, place: str) 
     foreign.parent.mkdir(parents=True)
     foreign.write_bytes(b"mine")
     text = f"base: tiny\nsteps: {{one: {kind}}}\n"
-    with pytest.raises(FileError, match="--force"):
+    with pytest.raises(FileError, match="force=True"):
         run(text)
     assert foreign.read_bytes() == b"mine"
     assert stale(run(text, context=RunContext(device="cpu", force=True))) == {"one"}

@@ -157,7 +157,7 @@ def test_an_ending_that_fails_does_not_hide_the_error_of_a_step(folder: Path) ->
         def on_end(self, results: Sequence[StepResult], failures: Sequence[StepFailure]) -> None:
             raise ValueError("no")
 
-    with pytest.raises(FileError, match="--force"):
+    with pytest.raises(FileError, match="force=True"):
         run_steps(planner.plan(["mixed"]), Path("work"), RunContext(device="cpu"), observer=Broken())
 
 

@@ -128,7 +128,7 @@ def test_a_folder_that_is_not_there_is_named_with_where_it_was_looked_for(
         RecipeError, match=rf"line 2: images.1.*there is no folder no \(looked for in {tmp_path} and beside c.yaml\)$"
     ):
         read_config("c.yaml", must_exist=True)
-    with pytest.raises(RecipeError, match=rf"^--images: there is no folder x \(looked for in {tmp_path}\)$"):
+    with pytest.raises(RecipeError, match=rf"^`images=`: there is no folder x \(looked for in {tmp_path}\)$"):
         read_config(None, {"base": "pocket", "images": ["pics", "x"]}, must_exist=True)
     with pytest.raises(RecipeError, match=r"there is no folder /no/where$"):
         read_config("c.yaml", {"images": ["/no/where"]}, must_exist=True)

@@ -67,7 +67,7 @@ def test_missing_and_empty_captions_are_listed_with_the_remedy(pictures: Callabl
     folder = pictures(count=14)
     for number in range(12):
         (folder / f"{number:02d}.txt").write_text(" \n") if number % 2 else (folder / f"{number:02d}.txt").unlink()
-    with pytest.raises(DatasetError, match=r"^12 images have no caption.*00\.png.*09\.png and 2 more.*--allow-unc"):
+    with pytest.raises(DatasetError, match=r"^12 images have no caption.*00\.png.*09\.png and 2 more.*`allow_unc"):
         read_dataset(_config(str(folder)), (64, 64))
     data = read_dataset(_config(str(folder), allow_uncaptioned=True), (64, 64))
     assert data.items[0].caption == "" and data.items[13].caption.startswith("1girl")

@@ -25,7 +25,7 @@ def test_a_state_that_is_no_state_is_named(config: Config, pictures: Pictures) -
     path = RunFolder(settings.out, "t").state
     path.parent.mkdir(parents=True)
     path.write_bytes(b"half")
-    with pytest.raises(TrainingError, match=r"state.pt cannot be read .*; start anew without --resume"):
+    with pytest.raises(TrainingError, match=r"state.pt cannot be read .*; start anew without `resume=True`"):
         train(settings.model_copy(update={"resume": True}), progress=False)
     torch.save({"version": 1}, path)
     with pytest.raises(TrainingError, match=r"state.pt (is of another version|cannot be read)"):

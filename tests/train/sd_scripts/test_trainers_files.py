@@ -300,7 +300,7 @@ def test_the_folders_of_a_pair_lie_beside_either_file(tmp_path: Path) -> None:
 
 def test_what_is_wrong_with_a_pair(tmp_path: Path) -> None:
     options, dataset = _pair(tmp_path)
-    with pytest.raises(RecipeError, match=r"names no pictures .*give its dataset config after it, or --images"):
+    with pytest.raises(RecipeError, match=r"names no pictures .*give its dataset config after it, or `images=`"):
         read_config(options)
     with pytest.raises(RecipeError, match=r"training_config.toml is no dataset config"):
         read_config(options, dataset=options)

@@ -131,7 +131,7 @@ def test_what_is_no_verdict_is_named_with_the_remedy(run: Path, tiny: Path, text
 
 
 def test_a_foreign_run_needs_prompts_and_says_what_it_lacks(foreign: Path, tiny: Path) -> None:
-    with pytest.raises(PromptError, match=r"another trainer wrote it.*give --prompts FILE"):
+    with pytest.raises(PromptError, match=r"another trainer wrote it.*give `prompts=FILE`"):
         epoch_verdict(request(foreign, tiny, material=EvaluationRequest()))
     verdict = epoch_verdict(request(foreign, tiny))
     assert {own.name for own in verdict.figures}.isdisjoint({"validation loss", "nearest"})
@@ -150,10 +150,10 @@ def test_training_pictures_that_are_gone(run: Path, trained: Path, tiny: Path) -
     images = trained / "images"
     images.rename(trained / "elsewhere")
     try:
-        with pytest.raises(PromptError, match=r"training pictures cannot be read.*--prompts FILE"):
+        with pytest.raises(PromptError, match=r"training pictures cannot be read.*`prompts=FILE`"):
             epoch_verdict(request(run, tiny, material=EvaluationRequest()))
         verdict = epoch_verdict(request(run, tiny))
-        assert any("--training-images DIR" in text for text in verdict.measured.missing)
+        assert any("training_images=DIR" in text for text in verdict.measured.missing)
         assert "validation loss" in {own.name for own in verdict.figures}  # the log has it all the same
     finally:
         (trained / "elsewhere").rename(images)

@@ -163,7 +163,9 @@ class CopyStep:
         """
         path = one_file(self.terms)
         if out.exists() and not context.force and sha256(out) != sha256(path):
-            raise FileError(f"{out} exists and was not written by this step; give it another `out`, or use --force")
+            raise FileError(
+                f"{out} exists and was not written by this step; give it another `out`, or use `force=True`"
+            )
         if out.resolve() == path.resolve():
             message = f"the step '{self.request.name}' would copy {path} onto itself; give it another `out`"
             raise RecipeError(message)

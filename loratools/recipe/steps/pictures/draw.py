@@ -131,6 +131,8 @@ def _clear(out: Path, owner: str, force: bool) -> None:
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours and not force and (out.is_file() or any(out.iterdir())):
-        raise FileError(f"{out} exists and was not drawn by this step; give the step another `out`, or use --force")
+        raise FileError(
+            f"{out} exists and was not drawn by this step; give the step another `out`, or use `force=True`"
+        )
     if ours:
         shutil.rmtree(out)

@@ -245,7 +245,7 @@ def _swapped(out: Path, owner: str, force: bool) -> Iterator[Path]:
         FileError: if something else than this step's own folder is in the way, without ``force``.
     """
     if out.exists() and not _ours(out, owner) and not force and (out.is_file() or any(out.iterdir())):
-        raise FileError(f"{out} exists and was not written by this step; give it another `out`, or use --force")
+        raise FileError(f"{out} exists and was not written by this step; give it another `out`, or use `force=True`")
     with replacing_folder(out) as fresh:
         write_text(fresh / _MARKER, json.dumps({"owner": owner}))
         yield fresh

@@ -1,0 +1,176 @@
+"""Triton kernels for channels-last (NHWC) tensors: GroupNorm in three passes, and a residual sum with a bias.
+
+Imported only where Triton is installed and the tensors are on CUDA. All arithmetic is in float32; there are no atomic
+additions, so that a picture is the same in every run.
+
+A mean and a sum of squared differences are taken of each channel over chunks of pixels, and the chunks of a group's
+channels are then combined exactly (Chan, Golub and LeVeque 1979), which does not cancel as E[x^2] - E[x]^2 would.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_PIXELS = 128  # of one chunk
+_CHANNELS = 64  # of one chunk: 128 bytes of a pixel in half precision
+_NUMBERS = 2048  # of one program of the elementwise kernels
+
+
+@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+def _moments(
+    x: Any,
+    added: Any,
+    means: Any,
+    squares: Any,
+    pixels: Any,
+    CHANNELS: tl.constexpr,
+    ADDED: tl.constexpr,
+    PIXELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    """Each channel's mean and sum of squared differences over one chunk of one row's pixels."""
+    chunk, row = tl.program_id(0), tl.program_id(2)
+    channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    pixel = chunk * PIXELS + tl.arange(0, PIXELS)
+    inside = (pixel < pixels)[:, None] & (channel < CHANNELS)[None, :]
+    start = row.to(tl.int64) * pixels * CHANNELS
+    value = tl.load(x + start + pixel[:, None] * CHANNELS + channel[None, :], mask=inside, other=0.0).to(tl.float32)
+    if ADDED:
+        extra = tl.load(added + row * CHANNELS + channel, mask=channel < CHANNELS, other=0.0).to(tl.float32)
+        value = tl.where(inside, value + extra[None, :], 0.0)
+    count = tl.minimum(pixels - chunk * PIXELS, PIXELS).to(tl.float32)
+    mean = tl.sum(value, 0) / count
+    difference = tl.where(inside, value - mean[None, :], 0.0)
+    square = tl.sum(difference * difference, 0)
+    place = (row.to(tl.int64) * tl.num_programs(0) + chunk) * CHANNELS + channel
+    tl.store(means + place, mean, mask=channel < CHANNELS)
+    tl.store(squares + place, square, mask=channel < CHANNELS)
+
+
+@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+def _affine(
+    means: Any,
+    squares: Any,
+    weight: Any,
+    bias: Any,
+    added: Any,
+    scale: Any,
+    shift: Any,
+    chunks: Any,
+    pixels: Any,
+    eps: Any,
+    CHANNELS: tl.constexpr,
+    GROUP: tl.constexpr,
+    ADDED: tl.constexpr,
+    PIXELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+) -> None:
+    """A group's mean and variance out of its chunks, as scale and shift of each of its channels."""
+    row, group = tl.program_id(0), tl.program_id(1)
+    inner = tl.arange(0, BLOCK)
+    channel = group * GROUP + inner
+    own = inner < GROUP
+    start = row.to(tl.int64) * chunks * CHANNELS
+    total = tl.zeros([AT_ONCE, BLOCK], tl.float32)
+    for first in range(0, chunks, AT_ONCE):
+        chunk = first + tl.arange(0, AT_ONCE)
+        mask = (chunk < chunks)[:, None] & own[None, :]
+        count = tl.minimum(pixels - chunk * PIXELS, PIXELS).to(tl.float32)
+        mean = tl.load(means + start + chunk[:, None] * CHANNELS + channel[None, :], mask=mask, other=0.0)
+        total += tl.where(mask, mean * count[:, None], 0.0)
+    whole = tl.sum(tl.sum(total, 1), 0) / (pixels * GROUP)
+    total = tl.zeros([AT_ONCE, BLOCK], tl.float32)
+    for first in range(0, chunks, AT_ONCE):
+        chunk = first + tl.arange(0, AT_ONCE)
+        mask = (chunk < chunks)[:, None] & own[None, :]
+        count = tl.minimum(pixels - chunk * PIXELS, PIXELS).to(tl.float32)
+        place = start + chunk[:, None] * CHANNELS + channel[None, :]
+        difference = tl.load(means + place, mask=mask, other=0.0) - whole
+        square = tl.load(squares + place, mask=mask, other=0.0)
+        total += tl.where(mask, square + difference * difference * count[:, None], 0.0)
+    variance = tl.sum(tl.sum(total, 1), 0) / (pixels * GROUP)
+    factor = tl.load(weight + channel, mask=own, other=0.0).to(tl.float32) / tl.sqrt(variance + eps)
+    moved = tl.load(bias + channel, mask=own, other=0.0).to(tl.float32) - whole * factor
+    if ADDED:
+        moved += tl.load(added + row * CHANNELS + channel, mask=own, other=0.0).to(tl.float32) * factor
+    tl.store(scale + row * CHANNELS + channel, factor, mask=own)
+    tl.store(shift + row * CHANNELS + channel, moved, mask=own)
+
+
+@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+def _apply(
+    x: Any,
+    scale: Any,
+    shift: Any,
+    y: Any,
+    numbers: Any,
+    CHANNELS: tl.constexpr,
+    SILU: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    """y = x * scale + shift by row and channel, and SiLU of that."""
+    row = tl.program_id(1)
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = place < numbers
+    start = row.to(tl.int64) * numbers
+    own = row * CHANNELS + place % CHANNELS
+    value = tl.load(x + start + place, mask=inside, other=0.0).to(tl.float32)
+    value = value * tl.load(scale + own, mask=inside, other=0.0) + tl.load(shift + own, mask=inside, other=0.0)
+    if SILU:
+        value = value * tl.sigmoid(value)
+    tl.store(y + start + place, value.to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+def _residual(
+    x: Any, residual: Any, bias: Any, y: Any, numbers: Any, CHANNELS: tl.constexpr, BLOCK: tl.constexpr
+) -> None:
+    """y = x + bias + residual."""
+    row = tl.program_id(1)
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = place < numbers
+    start = row.to(tl.int64) * numbers
+    value = tl.load(x + start + place, mask=inside, other=0.0).to(tl.float32)
+    value += tl.load(residual + start + place, mask=inside, other=0.0).to(tl.float32)
+    value += tl.load(bias + place % CHANNELS, mask=inside, other=0.0).to(tl.float32)
+    tl.store(y + start + place, value.to(y.dtype.element_ty), mask=inside)
+
+
+def group_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, *, silu: bool, added: Tensor | None
+) -> Tensor:
+    """:func:`loratools.base.fused.group_norm.group_norm` for x (rows, c, h, w) laid out channels last."""
+    rows, channels, height, width = x.shape
+    pixels, own = height * width, channels // groups
+    chunks = triton.cdiv(pixels, _PIXELS)
+    means, squares = (torch.empty(rows, chunks, channels, device=x.device, dtype=torch.float32) for _ in range(2))
+    scale, shift = (torch.empty(rows, channels, device=x.device, dtype=torch.float32) for _ in range(2))
+    extra = x if added is None else added
+    _moments[(chunks, triton.cdiv(channels, _CHANNELS), rows)](
+        x, extra, means, squares, pixels, CHANNELS=channels, ADDED=added is not None, PIXELS=_PIXELS, BLOCK=_CHANNELS
+    )
+    _affine[(rows, groups)](
+        means, squares, weight, bias, extra, scale, shift, chunks, pixels, eps, CHANNELS=channels, GROUP=own,
+        ADDED=added is not None, PIXELS=_PIXELS, BLOCK=triton.next_power_of_2(own), AT_ONCE=16, num_warps=2,
+    )  # fmt: skip
+    y = torch.empty_like(x)
+    numbers = pixels * channels
+    _apply[(triton.cdiv(numbers, _NUMBERS), rows)](
+        x, scale, shift, y, numbers, CHANNELS=channels, SILU=silu, BLOCK=_NUMBERS
+    )
+    return y
+
+
+def add_residual(x: Tensor, residual: Tensor, bias: Tensor) -> Tensor:
+    """x + bias by channel + residual, all (rows, c, h, w) laid out channels last."""
+    rows, channels = x.shape[:2]
+    numbers = x[0].numel()
+    y = torch.empty_like(x)
+    _residual[(triton.cdiv(numbers, _NUMBERS), rows)](x, residual, bias, y, numbers, CHANNELS=channels, BLOCK=_NUMBERS)
+    return y

@@ -1,0 +1,221 @@
+"""Operations from LoRA file to LoRA file: subtract, resize, extract and convert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from loratools.dtypes import DTYPE_NAMES, Dtype
+from loratools.library.files import read
+from loratools.library.options import (
+    OneOrMore,
+    PresetSource,
+    StrPath,
+    base_weights,
+    key_rules,
+    lora_out,
+    one_of,
+    rank_rule,
+    several,
+    storage_type,
+)
+from loratools.library.terms import TermReading, short_terms
+from loratools.progress import OnProgress
+
+if TYPE_CHECKING:
+    from loratools.adapter.files.encode import Style
+    from loratools.ops.convert import Converted
+    from loratools.ops.report import MergeReport
+    from loratools.ops.resize import ResizeReport
+    from loratools.ops.style_removal import Mode, SubtractMethod
+    from loratools.ops.subtract import SubtractReport
+
+
+def subtract(
+    style: str,
+    base_style: str,
+    out: StrPath | None = None,
+    *,
+    mode: Mode | SubtractMethod = "direct",
+    blocks: str | None = None,
+    lora_dirs: OneOrMore = (),
+    presets: PresetSource | None = None,
+    missing: float | None = None,
+    base: StrPath | None = None,
+    allow_unknown: bool = False,
+    drop: OneOrMore = (),
+    rank: str | int = "exact",
+    dtype: Dtype = "fp16",
+    force: bool = False,
+    on_progress: OnProgress | None = None,
+) -> SubtractReport:
+    """Remove one LoRA from another, and say what was removed and kept in each block.
+
+    Args:
+        style, base_style: LoRA files, or merge strings.
+        out: the file to write; None only measures.
+        mode: ``direct`` takes all of it, ``matched`` only what the style has along it, ``project`` its directions,
+            ``soft`` those in part; or a ``SubtractMethod``, which has their settings too.
+        blocks: how strongly in each block: a preset, numbers, or names with numbers.
+        lora_dirs, presets, missing, base, allow_unknown, drop, rank, dtype, force, on_progress: as for ``merge``.
+    Returns:
+        ``blocks`` and ``total`` with cosine, removed energy and kept norm; ``stored``, the file's own report.
+    Raises:
+        LoratoolsError: of the kinds that ``merge`` names.
+    """
+    from loratools.blocks.parse import parse_vector
+    from loratools.blocks.presets import load_presets
+    from loratools.ops.style_removal import SubtractMethod
+    from loratools.ops.subtract import subtract_files
+
+    target = None if out is None else lora_out(out)
+    method = mode if isinstance(mode, SubtractMethod) else SubtractMethod(mode)
+    rule, stored_as = rank_rule(rank), storage_type(dtype)
+    reading = TermReading(lora_dirs, presets, missing, base, allow_unknown, drop)
+    first, second = reading.terms(style), reading.terms(base_style)
+    vector = None
+    if blocks:
+        vector = parse_vector(blocks, load_presets(presets), first[0].adapter.family, second[0].adapter)
+    names = f"{short_terms(style)} - {short_terms(base_style)}"
+    return subtract_files(
+        first,
+        second,
+        target,
+        method=method,
+        vector=vector,
+        missing=None if missing is None else float(missing),
+        rule=rule,
+        dtype=stored_as,
+        force=force,
+        owner=f"subtract {method.mode} {names}" + (f" {blocks}" if blocks else ""),
+        on_progress=on_progress,
+    )
+
+
+def resize(
+    file: StrPath,
+    out: StrPath,
+    *,
+    rank: str | int,
+    base: StrPath | None = None,
+    allow_unknown: bool = False,
+    drop: OneOrMore = (),
+    dtype: Dtype = "fp16",
+    force: bool = False,
+    on_progress: OnProgress | None = None,
+) -> ResizeReport:
+    """Write a LoRA with other ranks, the loss stated for each block.
+
+    Args:
+        rank: ``exact`` (what each module really has), a number, ``error=0.01``, ``energy=0.999`` or ``size=36MiB``.
+        base, allow_unknown, drop: as for ``read``.
+        dtype, force, on_progress: as for ``merge``.
+    Returns:
+        ``stored``, the file's own report, and ``ranks`` by block, before and after.
+    Raises:
+        RankError: for a rank that cannot be met.
+        FileError, FormatError: for a file that is no LoRA, or an ``out`` that something else wrote.
+    """
+    from loratools.ops.resize import resize_file
+
+    target, rule = lora_out(out), rank_rule(rank)
+    return resize_file(
+        read(file, base=base, allow_unknown=allow_unknown, drop=drop),
+        target,
+        rule=rule,
+        dtype=storage_type(dtype),
+        force=force,
+        owner=f"resize {Path(file).name} {rule.text()}",
+        on_progress=on_progress,
+    )
+
+
+def extract(
+    tuned: StrPath,
+    out: StrPath,
+    *,
+    rank: str | int,
+    base: StrPath | None = None,
+    conv: bool = False,
+    norms: bool = False,
+    biases: bool = False,
+    seed: int = 0,
+    allow_unknown: bool = False,
+    drop: OneOrMore = (),
+    dtype: Dtype = "fp16",
+    force: bool = False,
+    on_progress: OnProgress | None = None,
+) -> MergeReport:
+    """Make a LoRA of what turns the model ``base`` into the model ``tuned``.
+
+    Args:
+        tuned: the model after tuning; or, without ``base``, an adapter of full differences.
+        rank: a number, ``error=0.1``, ``energy=0.99``, ``size=36MiB`` or ``exact``.
+        base: the model before tuning.
+        conv, norms, biases: take convolutions, normalisations and biases too.
+        seed: of the random projections.
+        allow_unknown, drop, dtype, force, on_progress: as for ``merge``.
+    Returns:
+        Its ``error`` is of the whole change, and ``left_out`` says what was not taken.
+    Raises:
+        BaseModelError, ShapeError, FormatError: for models that are none, do not fit, or are the same.
+        RankError: for a rank that cannot be met.
+    """
+    from loratools.base.base_path import base_path
+    from loratools.ops.extract import extract_files
+    from loratools.ops.extract_parts import Take
+
+    target, rule = lora_out(out), rank_rule(rank)
+    names = " ".join(Path(path).name for path in (base, tuned) if path)
+    return extract_files(
+        None if base is None else base_path(str(base)),
+        base_path(str(tuned)),
+        target,
+        rule=rule,
+        keys=key_rules(allow_unknown, drop),
+        take=Take(conv, norms, biases),
+        dtype=storage_type(dtype),
+        seed=seed,
+        force=force,
+        owner=f"extract {names} {rule.text()}",
+        on_progress=on_progress,
+    )
+
+
+def convert(
+    file: StrPath,
+    out: StrPath,
+    *,
+    to: Style,
+    dtype: Dtype | None = None,
+    base: StrPath | None = None,
+    allow_unknown: bool = False,
+    drop: OneOrMore = (),
+    force: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Converted:
+    """Rewrite a LoRA file or a PEFT folder in another style; its differences stay the same.
+
+    Args:
+        to: ``kohya``, which WebUIs and ComfyUI read, or ``diffusers``.
+        dtype: ``fp16``, ``bf16`` or ``fp32``; None keeps the file's own.
+        base, allow_unknown, drop: as for ``read``.
+        force, on_progress: as for ``merge``.
+    Raises:
+        FileError, FormatError: for a file that is no LoRA, a style that has no word for it, or an ``out`` that
+            something else wrote.
+    """
+    from loratools.adapter.files.encode import Style
+    from loratools.ops.convert import convert as convert_file
+
+    return convert_file(
+        file,
+        lora_out(out),
+        style=one_of(to, get_args(Style), "to"),
+        dtype=None if dtype is None else one_of(dtype, DTYPE_NAMES, "dtype"),
+        base=base_weights(base),
+        allow_unknown=allow_unknown,
+        drop=several(drop),
+        force=force,
+        on_progress=on_progress,
+    )

@@ -1,0 +1,118 @@
+"""Grids of pictures: rendered, and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loratools.errors import GridError, PromptError
+from loratools.library.options import OneOrMore, PresetSource, StrPath, several
+from loratools.progress import OnProgress
+
+if TYPE_CHECKING:
+    from loratools.preview.record.grid import Grid
+    from loratools.preview.request.options import EngineOptions
+    from loratools.preview.request.read_rows import NameLookup
+    from loratools.preview.request.request import SamplingRequest
+    from loratools.preview.run import GridResult
+
+
+def render_grid(
+    rows: OneOrMore,
+    out: StrPath,
+    *,
+    base: StrPath,
+    prompts: str | Sequence[str],
+    weights: str | Sequence[float] | None = None,
+    axes: Mapping[str, str] | None = None,
+    seeds: int | Sequence[int] = 1,
+    sampling: SamplingRequest | None = None,
+    engine: EngineOptions | None = None,
+    lora_dirs: OneOrMore = (),
+    presets: PresetSource | None = None,
+    device: str = "auto",
+    dtype: str | None = None,
+    title: str = "",
+    force: bool = False,
+    on_progress: OnProgress | None = None,
+) -> GridResult:
+    """Render every row at every weight beside the base alone; pictures that an earlier run left are used again.
+
+    Args:
+        rows: LoRA files, merge strings such as ``"A:1:GP1,B:-1:GP2"``, or a training run (a row for each epoch).
+        out: the folder of the pictures, ``grid.png``, ``grid.html`` and ``grid.json``.
+        base: a Diffusers folder, a ``.safetensors`` or ``.ckpt`` file, a hub id, or ``pocket``.
+        prompts: one or more, or a ``.txt`` file of them.
+        weights: across: ``"0:1:0.25"``, which is the default, or numbers.
+        axes: what else differs: ``{"x": "cfg: 4, 7", "y": "sampler: Euler a, DPM++ 2M Karras"}``.
+        seeds: one or more.
+        sampling: ``SamplingRequest(steps=20, cfg=7, size=(768, 512))``; None takes the base's own.
+        engine: ``EngineOptions(batch=4, offload=True)``.
+        lora_dirs, presets: as for ``merge``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        dtype: what is computed in; None is ``fp32`` on a CPU, else ``fp16``.
+        title: over the sheet.
+        force: overwrite a grid that something else rendered.
+        on_progress: called as ``on_progress(pictures done, all pictures)`` after each batch.
+    Returns:
+        Paths of the sheet (``png``), the page (``html``) and the record (``json``), and ``paths(row, weight)``.
+    Raises:
+        GridError, PromptError: for rows, axes, weights or prompts that make no grid.
+        BaseModelError, ShapeError: for a base that is none, or a LoRA that does not fit it.
+        FileError: for a LoRA that is not there, or a folder that holds another grid.
+    """
+    from loratools.preview.request.axes import parse_axis
+    from loratools.preview.request.options import EngineOptions
+    from loratools.preview.request.read_axes import build_arrangement
+    from loratools.preview.request.request import GridRequest, ModelRequest, SamplingRequest
+    from loratools.preview.request.row_text import RowText
+    from loratools.preview.run import GridOutput, render_request
+
+    names = several(rows)
+    given = (prompts,) if isinstance(prompts, str) else tuple(prompts)
+    kinds = (axes or {}).values()
+    if not given and not any(kind.strip().lower().startswith("prompt") for kind in kinds):
+        raise PromptError("there is no prompt; give at least one")
+    if not names and not any(kind.strip().lower().startswith("adapter") for kind in kinds):
+        raise GridError("there is no row; give at least one LoRA file, merge string or run")
+    request = GridRequest(
+        rows=[RowText.parse(row) for row in names],
+        axes=tuple(parse_axis(text, slot) for slot, text in (axes or {}).items()),
+        weights=weights if weights is None or isinstance(weights, str) else ",".join(f"{one:g}" for one in weights),
+        prompts=given,
+        seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds),
+        sampling=sampling or SamplingRequest(),
+        model=ModelRequest(str(base), device=device, dtype=dtype),
+        engine=engine or EngineOptions(),
+        title=title,
+    )
+    lookup = name_lookup(lora_dirs, presets)
+    output = GridOutput(Path(out), force=force, on_picture=on_progress)
+    return render_request(request, build_arrangement(request, lookup), lookup, output)
+
+
+def read_grid(folder: StrPath) -> Grid:
+    """The record of a grid that was rendered into ``folder``: its rows, weights, prompts, pictures and verdicts.
+
+    Raises:
+        FileError, FormatError: if there is none, or it cannot be understood.
+    """
+    from loratools.preview.record.folder import read_grid as read_record
+
+    return read_record(Path(folder))
+
+
+def name_lookup(lora_dirs: OneOrMore, presets: PresetSource | None) -> NameLookup:
+    """How a grid's names are found: files of prompts in the current folder, LoRAs in ``lora_dirs`` too."""
+    from loratools.adapter.files.epoch_files import find_lora
+    from loratools.blocks.presets import load_presets
+    from loratools.preview.request.read_rows import NameLookup
+    from loratools.train.output.epoch_report import best_epoch
+
+    return NameLookup(
+        lambda ref: find_lora(ref, several(lora_dirs)),
+        lambda text: Path(text) if Path(text).is_file() else None,
+        load_presets(presets),
+        best=best_epoch,
+    )

@@ -1,0 +1,264 @@
+"""The functions of `import loratools` at work: what they return, leave and refuse, and that they do so in silence."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import loratools as lt
+from loratools import errors
+from tests.base.compvis import write_single_file
+from tests.cli.test_cli import call
+from tests.recipe.conftest import MODULES
+
+TERMS = "a:1:GP1,b:-1:GP2"
+
+
+class Heard:
+    """A progress callback that keeps what it was called with."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int]] = []
+
+    def __call__(self, done: int, total: int) -> None:
+        self.calls.append((done, total))
+
+    def check(self) -> None:
+        """It rose to its end, and the end stayed where it was."""
+        assert self.calls, "nothing was heard"
+        done, totals = [one for one, _ in self.calls], {total for _, total in self.calls}
+        assert done == sorted(done) and len(totals) == 1 and done[-1] == totals.pop()
+
+
+def test_a_merge_to_a_file_is_the_commands(loras: Path) -> None:
+    report = lt.merge(TERMS, "m.safetensors")
+    assert report.path == Path("m.safetensors") and report.error < 5e-4 and "M00" in report.blocks
+    assert call("merge", TERMS, "-o", "c.safetensors").exit_code == 0
+    assert Path("c.safetensors").read_bytes()[-64:] == Path("m.safetensors").read_bytes()[-64:]
+    assert lt.inspect("c.safetensors").model_hash == report.digest
+    assert lt.verify("m.safetensors", TERMS).error < 5e-4
+    assert call("merge", TERMS, "-o", "m.safetensors").exit_code == 0  # one may write over the other's
+    assert lt.merge(TERMS, "c.safetensors").digest == report.digest
+
+
+@pytest.mark.parametrize("rank", ["exact", 2, "error=0.3", "energy=0.9", "size=8KiB"])
+@pytest.mark.parametrize("method", ["exact", lt.MergeMethod("ties", density=0.6)])
+def test_a_merge_in_memory_is_the_file(loras: Path, rank: str | int, method: Any) -> None:
+    merged = lt.merge("a:1,b:-0.5", rank=rank, method=method)
+    assert not list(loras.glob("*m.safetensors"))
+    tensors = merged.state_dict()
+    report = merged.write("m.safetensors")
+    stored = load_file("m.safetensors")
+    assert sorted(tensors) == sorted(stored) and all(torch.equal(tensors[key], stored[key]) for key in stored)
+    assert set(merged) == set(lt.read("m.safetensors")) == set(MODULES) and merged.family == "sd1"
+    assert max(merged.ranks.values()) == report.rank and merged.shapes[next(iter(merged))]
+    for name, delta in lt.read("m.safetensors").items():
+        exact = merged[name].dense()
+        assert float((exact - delta.dense()).norm()) < 1e-3 * float(exact.norm())
+
+
+def test_a_merge_in_memory_in_diffusers_style_is_the_converted_file(loras: Path) -> None:
+    lt.merge("a:1,b:1", "m.safetensors", dtype="fp32")
+    lt.convert("m.safetensors", "d.safetensors", to="diffusers")
+    tensors, stored = lt.merge("a:1,b:1", dtype="fp32").state_dict("diffusers"), load_file("d.safetensors")
+    assert sorted(tensors) == sorted(stored)
+    assert all(torch.allclose(tensors[key], stored[key], atol=1e-6) for key in stored)
+
+
+def test_names_are_found_in_one_folder_or_in_several(loras: Path) -> None:
+    (loras / "x").mkdir()
+    (loras / "a.safetensors").rename(loras / "x/a.safetensors")
+    first = lt.merge("a:1,b:1", lora_dirs="x")
+    assert set(first) == set(lt.merge("a:1,b:1", lora_dirs=[Path("x"), "."])) == set(MODULES)
+
+
+def test_presets_may_be_a_mapping_a_path_or_a_name(loras: Path) -> None:
+    numbers = [0.5] * 17
+    (loras / "mine.yaml").write_text(f"MINE: {numbers}", encoding="utf-8")
+    digests = {
+        lt.merge("a:1:MINE", "m.safetensors", presets=presets, force=True).digest
+        for presets in ({"MINE": numbers}, "mine.yaml", Path("mine.yaml"))
+    }
+    assert digests == {lt.merge("a:0.5", "half.safetensors").digest}
+
+
+def test_a_file_is_read_changed_and_written(loras: Path) -> None:
+    adapter = lt.read("a.safetensors")
+    halved = {name: delta.scaled(0.5) for name, delta in adapter.items()}
+    written = lt.write(halved, "half.safetensors", family=adapter.family, dtype="fp32")
+    assert written.error < 1e-6 and lt.verify("half.safetensors", "a:0.5").error < 1e-6
+    assert lt.write(adapter, "copy.safetensors").path == Path("copy.safetensors")  # its own family and header
+    assert lt.verify("copy.safetensors", "a:1").error < 5e-4
+    with pytest.raises(lt.LoratoolsError, match="do not say which model"):
+        lt.write(halved, "h.safetensors")
+
+
+def test_vectors_are_parsed_converted_exported_and_explained(loras: Path) -> None:
+    vector = lt.parse_vector("GP1", family="sd1")
+    assert vector.weight("BASE") == 1.0 and len(vector.weights) == 17
+    wide = lt.convert_vector(vector, 26, missing=0)
+    assert len(wide) == 26 and sum(wide) == pytest.approx(sum(vector.weights.values()))
+    assert lt.convert_vector(wide_text := ",".join(map(str, wide)), 17, drop=True) == list(vector.weights.values())
+    assert wide_text and len(lt.convert_vector("GP1", "inspire-17", missing=1, drop=True)) == 17
+    assert str(lt.export_vector("GP1", "prompt", name="ink")).startswith("<lora:ink:1:lbw=1,0.6,")
+    assert "unet" in lt.export_vector(vector, "diffusers")
+    rows = lt.explain_vector("GP1", lora="a.safetensors")
+    assert rows[0].block == "BASE" and rows[0].part is not None and rows[0].part.modules == 1
+
+
+def test_a_run_a_grid_and_a_recipe(loras: Path, tiny: Path, images: Path) -> None:
+    heard, losses = Heard(), []
+    settings = {"dim": 2, "batch_size": 2, "resolution": 64, "mixed_precision": "no"}
+    run = lt.train(
+        base=tiny,
+        images=images,
+        out="runs/ink",
+        name="ink",
+        epochs=2,
+        settings=settings,
+        device="cpu",
+        on_progress=heard,
+        on_epoch=lambda epoch: losses.append(epoch.loss),
+    )
+    heard.check()
+    assert len(run.epochs) == 2 and losses == run.losses and heard.calls[-1] == (2, 2)
+    assert [epoch.number for epoch in lt.epochs("runs/ink").epochs] == [1, 2]
+    heard = Heard()
+    sampling = lt.SamplingRequest(steps=1, size=(64, 64))
+    grid = lt.render_grid(
+        ["runs/ink", "a:0.5"], "grid", base=tiny, prompts="girl", weights=[0, 1], sampling=sampling, on_progress=heard
+    )
+    heard.check()
+    assert grid.png.is_file() and [row.label for row in grid.grid.rows] == ["ink@1", "ink@2", "a:0.5"]
+    assert lt.read_grid("grid").weights == (0, 1) and grid.rendered == 4
+
+
+@pytest.mark.parametrize("call_it", [
+    lambda heard: lt.merge("a:1,b:1", "o.safetensors", on_progress=heard),
+    lambda heard: lt.merge("a:1,b:1", "o.safetensors", rank="error=0.1", on_progress=heard),
+    lambda heard: lt.merge("a:1,b:1", "o.safetensors", rank="size=9KiB", on_progress=heard),
+    lambda heard: lt.soup(["a", "b"], "o.safetensors", rank=1, on_progress=heard),
+    lambda heard: lt.subtract("a", "b", on_progress=heard),
+    lambda heard: lt.subtract("a", "b", "o.safetensors", on_progress=heard),
+    lambda heard: lt.subtract("a", "b", "o.safetensors", mode="project", rank="energy=0.9", on_progress=heard),
+    lambda heard: lt.resize("a.safetensors", "o.safetensors", rank=1, on_progress=heard),
+    lambda heard: lt.convert("a.safetensors", "o.safetensors", to="diffusers", on_progress=heard),
+])  # fmt: skip
+def test_progress_rises_to_its_end(loras: Path, call_it: Callable[[Heard], object]) -> None:
+    heard = Heard()
+    call_it(heard)
+    heard.check()
+
+
+def test_an_exception_of_the_callback_stops_the_work_and_leaves_nothing(loras: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        raise StopIteration if done == 99 else KeyError("enough")
+
+    threads = torch.get_num_threads()
+    for rank in ("exact", "error=0.1"):
+        with pytest.raises(KeyError, match="enough"):
+            lt.merge("a:1,b:1", "o.safetensors", rank=rank, on_progress=stop)
+    assert [path.name for path in sorted(loras.iterdir())] == ["a.safetensors", "b.safetensors"]
+    assert torch.get_num_threads() == threads
+
+
+def test_nothing_is_ever_printed(
+    loras: Path, tiny: Path, images: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    single = write_single_file(tiny, loras / "base.safetensors")
+    recipe = loras / "r.yaml"
+    recipe.write_text("version: 1\nbase: tiny\nsteps:\n  final: {merge: 'a:1,b:-1', out: f.safetensors}\n")
+    settings = {"dim": 1, "resolution": 64, "mixed_precision": "no", "epochs": 1}
+    own = {"images_per_framing": 1, "steps": 1}
+    calls: dict[str, Callable[[], object]] = {
+        "read": lambda: dict(lt.read("a.safetensors")),
+        "write": lambda: lt.write(lt.read("a.safetensors"), "w.safetensors"),
+        "inspect": lambda: lt.inspect("a.safetensors").text(),
+        "analyze": lambda: lt.analyze("a.safetensors", "b.safetensors").text(),
+        "merge": lambda: (lt.merge(TERMS, "m.safetensors").text(), lt.merge(TERMS).plan().text()),
+        "soup": lambda: lt.soup(["a", "b"], "soup.safetensors"),
+        "verify": lambda: lt.verify("m.safetensors", TERMS).text(),
+        "subtract": lambda: lt.subtract("a", "b", "s.safetensors").text(),
+        "resize": lambda: lt.resize("a.safetensors", "r.safetensors", rank=1).text(),
+        "convert": lambda: lt.convert("a.safetensors", "c.safetensors", to="diffusers").text(),
+        "extract": lambda: (
+            lt.merge("a:1").write_into(single, "into.safetensors"),
+            lt.extract("into.safetensors", "x.safetensors", base=single, rank=2).text(),
+        ),
+        "parse_vector": lambda: lt.parse_vector("GP1"),
+        "convert_vector": lambda: lt.convert_vector("GP1", 26, missing=0),
+        "export_vector": lambda: lt.export_vector("GP1", "lbw"),
+        "explain_vector": lambda: lt.explain_vector("GP1", lora="a.safetensors"),
+        "train": lambda: lt.train(base=tiny, images=images, out="runs/t", settings=settings, device="cpu"),
+        "epochs": lambda: lt.epochs("runs/t").text(),
+        "basestyle": lambda: lt.basestyle(tiny, "runs/b", settings={**settings, **own}, device="cpu"),
+        "render_grid": lambda: lt.render_grid(
+            "a", "grid", base=tiny, prompts=["girl"], weights="0,1", sampling=lt.SamplingRequest(steps=1)
+        ),
+        "read_grid": lambda: lt.read_grid("grid"),
+        "run_recipe": lambda: lt.run_recipe(recipe, "runs/r", base=tiny, values={}),
+        "explain": lambda: lt.explain("m.safetensors"),
+        "reproduce": lambda: lt.reproduce("runs/r/f.safetensors", folder=loras),
+    }
+    assert set(calls) == {name for name in lt.__all__ if inspect.isfunction(getattr(lt, name))}
+    for name, own_call in calls.items():
+        own_call()
+        out, err = capfd.readouterr()
+        assert out == err == "", f"{name} prints: {out}{err}"
+
+
+_A = "a.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "call_it"),
+    [
+        (errors.FileError, "no LoRA 'nix'", lambda: lt.merge("nix:1", "o.safetensors")),
+        (errors.FileError, "nix.safetensors", lambda: lt.read("nix.safetensors")),
+        (errors.FileError, "nix.safetensors", lambda: lt.inspect(Path("nix.safetensors"))),
+        (errors.BlockError, "did you mean 'GP1'", lambda: lt.merge("a:1:GP1x")),
+        (errors.BlockError, "did you mean 'GP1'", lambda: lt.parse_vector("GP11")),
+        (errors.FileError, "presets file 'nix.yaml'", lambda: lt.merge("a:1", presets="nix.yaml")),
+        (errors.RankError, "rank 'much' is not understood", lambda: lt.merge("a:1", rank="much")),
+        (errors.RankError, "rank 0", lambda: lt.resize(_A, "o.safetensors", rank=0)),
+        (errors.RankError, "above what any module", lambda: lt.resize(_A, "o.safetensors", rank=10**6)),
+        (errors.OptionError, "dtype 'fp61'.*did you mean 'fp16'", lambda: lt.merge("a:1", dtype="fp61")),
+        (errors.OptionError, "dtype 'fp61'", lambda: lt.convert(_A, "o.safetensors", to="kohya", dtype="fp61")),
+        (errors.OptionError, "to 'khoya'.*did you mean 'kohya'", lambda: lt.convert(_A, "o.safetensors", to="khoya")),
+        (errors.OptionError, "no merge method 'tie'", lambda: lt.merge("a:1", method="tie")),
+        (errors.OptionError, "mode 'hard'", lambda: lt.subtract("a", "b", mode="hard")),
+        (errors.OptionError, "tool 'a1111'", lambda: lt.export_vector("GP1", "a1111")),
+        (errors.OptionError, "style 'peft'", lambda: lt.merge("a:1").state_dict("peft")),
+        (errors.FileError, "end it in .safetensors", lambda: lt.merge("a:1", "out.ckpt")),
+        (errors.FileError, "exists and", lambda: lt.merge("b:1", _A)),
+        (errors.MergeStringError, "stands where the weight", lambda: lt.merge("a:x")),
+        (errors.MergeStringError, "nothing to average", lambda: lt.soup([], "o.safetensors")),
+        (errors.GridError, "no row", lambda: lt.render_grid([], "g", base="pocket", prompts="girl")),
+        (errors.PromptError, "no prompt", lambda: lt.render_grid("a", "g", base="pocket", prompts=[])),
+        (errors.GridError, "weight", lambda: lt.render_grid("a", "g", base="pocket", prompts="girl", weights="x")),
+        (errors.BaseModelError, "nix", lambda: lt.render_grid("a", "g", base="nix", prompts="girl")),
+        (errors.FileError, "grid.json", lambda: lt.read_grid("nowhere")),
+        (errors.RecipeError, "no recipe", lambda: lt.run_recipe("nix.yaml")),
+        (errors.RecipeError, "'images' is missing", lambda: lt.train(base="pocket")),
+        (errors.RecipeError, "epohcs", lambda: lt.train(base="pocket", images=".", settings={"epohcs": 3})),
+        (errors.FileError, "nowhere", lambda: lt.epochs("nowhere")),
+        (errors.RecipeError, "recipe", lambda: lt.reproduce(_A)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_a_mistake_is_one_sentence_without_flags(
+    loras: Path, kind: type[Exception], words: str, call_it: Callable[[], object]
+) -> None:
+    before = sorted(path.name for path in loras.iterdir())
+    with pytest.raises(kind, match=words) as caught:
+        call_it()
+    message = re.sub("`loratools [^`]*`", "", str(caught.value))  # a command to type
+    assert "--" not in message and "\n" not in message.strip(), message
+    assert sorted(path.name for path in loras.iterdir()) == before
