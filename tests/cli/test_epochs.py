@@ -86,7 +86,7 @@ def test_what_cannot_be_drawn_is_told_before_anything_is_loaded(tmp_path: Path) 
         (("--votes", tmp_path / "none.json"), "none.json is missing or unreadable"),
         (("--training-images", tmp_path / "none"), "there is no folder"),
     ):
-        shown = run("epochs", tmp_path, "--base", tmp_path / "nowhere", *words)
+        shown = run("epochs", tmp_path, "--base", "pocket", *words)
         assert shown.exit_code == 1 and told in " ".join(shown.stderr.split()), (words, shown.stderr)
     (tmp_path / "p.txt").write_text("1girl", encoding="utf-8")
     shown = run("epochs", tmp_path, "--base", tmp_path / "nowhere", "--prompts", tmp_path / "p.txt")

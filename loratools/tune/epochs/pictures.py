@@ -20,7 +20,7 @@ from loratools.adapter.files.file import read
 from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.errors import NeedsBaseError
 from loratools.measures.measure import Shown
-from loratools.preview.judge.verdict import TESTED, Verdict, verdicts
+from loratools.preview.judge.verdict import TESTED, PictureMeasures, Verdict, judge_pictures, reduced
 from loratools.preview.record.grid import Grid
 from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.request import SamplingRequest
@@ -88,24 +88,29 @@ def draw_epochs(base: Base, name: str, run: Sequence[Epoch], drawing: Drawing) -
     """
     rows = [_row(name, epoch, drawing) for epoch in run]
     result = _render(base, rows, drawing.weight, drawing.folder, drawing)
-    judged = verdicts(drawing.folder, result.grid)
-    open_rows = [n for n, verdict in enumerate(judged) if not _settled(verdict, drawing.weight)]
+    own = _shown(result, 0, 0.0)
+    pictures = [_shown(result, n, drawing.weight) for n in range(len(rows))]
+    judged = _judged(own, pictures, drawing.weight)
+    again = [n for n, verdict in enumerate(judged) if not _settled(verdict, drawing.weight)]
     rendered = result.rendered
-    if open_rows and drawing.weight != TESTED:
-        folder = drawing.folder / f"at-{TESTED:g}"
-        more = _render(base, [rows[n] for n in open_rows], TESTED, folder, drawing)
+    if again:
+        more = _render(base, [rows[n] for n in again], TESTED, drawing.folder / f"at-{TESTED:g}", drawing)
         rendered += more.rendered
-        for n, verdict in zip(open_rows, verdicts(folder, more.grid), strict=True):
+        weaker = [_shown(more, n, TESTED) for n in range(len(again))]
+        for n, verdict in zip(again, _judged(own, weaker, TESTED), strict=True):
             judged[n] = verdict
-    return DrawnEpochs(
-        result.grid,
-        drawing.folder,
-        _shown(result, 0, 0.0),
-        tuple(_shown(result, n, drawing.weight) for n in range(len(rows))),
-        tuple(tuple(picture.file for picture in result.grid.cell(n, drawing.weight)) for n in range(len(rows))),
-        tuple(map(_tested, judged)),
-        rendered,
-    )
+    files = [tuple(picture.file for picture in result.grid.cell(n, drawing.weight)) for n in range(len(rows))]
+    tested = tuple(map(_tested, judged))
+    return DrawnEpochs(result.grid, drawing.folder, own, tuple(pictures), tuple(files), tested, rendered)
+
+
+def _judged(base: Sequence[Shown], epochs: Sequence[Sequence[Shown]], weight: float) -> list[Verdict]:
+    """The 0.9 test of each epoch's pictures at ``weight`` beside the base's."""
+    measured = [PictureMeasures(reduced(picture.image)) for picture in base]
+    return [
+        judge_pictures({0.0: measured, weight: [PictureMeasures(reduced(picture.image)) for picture in own]})
+        for own in epochs
+    ]
 
 
 def _row(name: str, epoch: Epoch, drawing: Drawing) -> GridRow:
@@ -149,15 +154,11 @@ def _pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
 
-def _settled(verdict: Verdict | None, weight: float) -> bool:
-    """Whether pictures at ``weight`` say how the 0.9 test ends: they hold at 0.9 or more, or break at less."""
-    if verdict is None or weight < TESTED:
-        return verdict is not None and verdict.breaks is not None
-    return verdict.breaks is None
+def _settled(verdict: Verdict, weight: float) -> bool:
+    """Whether pictures at ``weight`` say how the 0.9 test ends: they break at 0.9 or less, or hold there or above."""
+    return weight == TESTED or (verdict.breaks is not None) == (weight < TESTED)
 
 
-def _tested(verdict: Verdict | None) -> WeightTest:
-    if verdict is None:
-        return WeightTest(None, "not tested")
+def _tested(verdict: Verdict) -> WeightTest:
     breaks = verdict.breaks if verdict.breaks is not None and verdict.breaks <= TESTED else None
     return WeightTest(breaks, f"{verdict.why} at {breaks:g}" if breaks is not None else verdict.text)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from loratools import __version__
 from loratools.measures.estimate import Estimate
 from loratools.train.output.recorded_verdict import FORMAT
+from loratools.version import __version__
 
 if TYPE_CHECKING:
     from loratools.tune.epochs.result import EpochVerdict

@@ -85,12 +85,13 @@ def epoch_verdict(
         LoratoolsError: for a run, a base, pictures, prompts or a measure that cannot be used.
     """
     from loratools.adapter.files.checkpoint import open_checkpoint
-    from loratools.base.base_path import base_path
+    from loratools.base.base_path import base_path, locate_base
     from loratools.base.load import load_base
 
     files = RunFiles(tuple(epochs(request.run)))
     _guard(files, request.force)
     votes = _votes(files, request.votes)
+    locate_base(request.base)
     material = evaluation_set(files.epochs, request.material)
     seeds = request.seeds or default_seeds(len(material.prompts))
     for note in material.notes:
