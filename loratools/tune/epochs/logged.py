@@ -14,7 +14,7 @@ import numpy as np
 from loratools.adapter.files.epoch_files import Epoch, labelled_epoch
 from loratools.errors import FileError
 from loratools.measures.estimate import Estimate, Values
-from loratools.preview.record.votes import Votes, read_votes
+from loratools.measures.votes.votes_file import Votes, read_votes
 from loratools.train.output.read_log import read_log
 from loratools.tune.epochs.figures import Figure
 
@@ -65,7 +65,7 @@ def _numbers(images: Mapping[str, Any]) -> dict[str, float]:
 
 @dataclass(frozen=True, eq=False)
 class VoteRanking:
-    """People's votes for epochs: Bradley-Terry ratings on Elo's scale, those of :mod:`loratools.preview.record.votes`.
+    """People's votes for epochs: Bradley-Terry ratings on Elo's scale, those of :mod:`loratools.measures.votes.votes_file`.
 
     Attributes:
         games: choices between two epochs: their indices, and the first one's points, 1, 0.5 or 0.

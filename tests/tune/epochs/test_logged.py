@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from loratools.adapter.files.epoch_files import Epoch
-from loratools.preview.record.votes import Pair, Votes, standings
+from loratools.measures.votes.votes_file import Pair, Votes, standings
 from loratools.tune.epochs.figures import clearly
 from loratools.tune.epochs.logged import VoteRanking, validation_losses
 
