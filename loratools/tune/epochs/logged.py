@@ -65,7 +65,7 @@ def _numbers(images: Mapping[str, Any]) -> dict[str, float]:
 
 @dataclass(frozen=True, eq=False)
 class VoteRanking:
-    """People's votes for epochs: Bradley-Terry ratings on Elo's scale, those of :mod:`loratools.measures.votes.votes_file`.
+    """People's votes for epochs: Bradley-Terry ratings on Elo's scale, those that the page shows.
 
     Attributes:
         games: choices between two epochs: their indices, and the first one's points, 1, 0.5 or 0.
