@@ -15,6 +15,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported; more thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What the package keeps for the next start is kept in a folder of the tests' own."""
+    os.environ["LORATOOLS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], Path]:
     """An empty cache of the Hugging Face hub, which is out of reach; ``hub(name, folder)`` puts a model into it."""

@@ -17,8 +17,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "loratools"
 # from the top of the house to its bottom
 ROOMS = [
-    "version", "errors", "progress", "module_path", "files", "launch", "dtypes", "yamlio", "validation", "imaging",
-    "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview", "recipe", "library", "cli",
+    "version", "errors", "progress", "module_path", "files", "digests", "launch", "dtypes", "yamlio", "validation",
+    "imaging", "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview", "recipe",
+    "library", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
@@ -38,8 +39,8 @@ FLOORS: dict[str, list[str]] = {
         "dry_run loop", "setup", "trainer", "basestyle",
     ],
     "measures": [
-        "estimate copy_risk features", "measure", "last_batch request pictures", "own_command own_function judged",
-        "build",
+        "estimate copy_risk features", "measure", "last_batch request pictures",
+        "own_command own_function judged probe votes", "build",
     ],
     "preview": [
         "request", "record", "judge page plan", "render sheet", "drawing", "redraw run", "block_effect",

@@ -27,7 +27,7 @@ from loratools.base.sampling.samplers import find_sampler
 from loratools.base.text_model import load_tokenizer
 from loratools.pocket import weights_folder
 from loratools.pocket.architecture import Widths, scheduler_config, text_config, unet_config, vae_config
-from loratools.preview.plan.jobs import Job, PictureFile, Stack, content_keys_of
+from loratools.preview.plan.jobs import GridJob, PictureFile, Stack, content_keys_of
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.request import SamplingRequest
@@ -244,7 +244,7 @@ def stacks_of(rows: Sequence[GridRow], weights: Sequence[float]) -> list[Stack]:
 
 def jobs(
     bench: Bench, stacks: Sequence[Stack], prompts: Sequence[str], seeds: Sequence[int], name: str = "jobs"
-) -> list[Job]:
+) -> list[GridJob]:
     """A picture for every stack, prompt and seed, of the base's size."""
     made = []
     for stack in stacks:
@@ -253,12 +253,12 @@ def jobs(
                 key = f"{stack.key}-{n}-{seed}"
                 place = bench.work / name / "cells" / stack.digest / f"{stack.weight:g}-{n}-{seed}.png"
                 made.append(
-                    Job(
+                    GridJob(
                         stack,
                         prompt,
                         seed,
-                        PictureFile(place, key, "", {"key": key}),
                         SamplingSettings(bench.scale.steps, CFG, SAMPLER, bench.base.resolution),
+                        PictureFile(place, key, "", {"key": key}),
                     )
                 )
     return made

@@ -15,12 +15,12 @@ from unittest import mock
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from benchmarks.previews.bench import CFG, PROMPT, SAMPLER, TINY, Bench, Figure, Figures, random_base, random_lora
 from loratools.adapter.files.file import read
-from loratools.preview.plan.jobs import Job
+from loratools.preview.plan.jobs import GridJob
 from loratools.preview.render.engine import Engine
+from loratools.preview.render.host_pixels import HostPixels
 from loratools.preview.render.picture_store import PictureStore
 from loratools.preview.render.png_writer import PngWriter
 from loratools.preview.request.request import SamplingRequest
@@ -77,7 +77,7 @@ def _engine(pictures: NDArray[np.uint8], pace: float, clock: _Clock) -> Callable
     """An engine whose pictures are ready: every batch is handed to the writers when a GPU would have it."""
 
     class ReadyPictures(Engine):
-        def render(self, jobs: Sequence[Job], store: PictureStore, **named: Any) -> int:
+        def render(self, jobs: Sequence[GridJob], store: PictureStore, **named: Any) -> int:
             on_done = named.get("on_done") or (lambda count: None)
             clock.begun = time.perf_counter()
             with PngWriter(store) as writing:
@@ -92,10 +92,10 @@ def _engine(pictures: NDArray[np.uint8], pace: float, clock: _Clock) -> Callable
     return ReadyPictures
 
 
-def _batches(jobs: Sequence[Job], pictures: NDArray[np.uint8]) -> Iterator[tuple[Sequence[Job], Tensor]]:
+def _batches(jobs: Sequence[GridJob], pictures: NDArray[np.uint8]) -> Iterator[tuple[Sequence[GridJob], HostPixels]]:
     for start in range(0, len(jobs), _BATCH):
         own = jobs[start : start + _BATCH]
-        yield own, torch.from_numpy(pictures[start : start + len(own)].copy())
+        yield own, HostPixels(torch.from_numpy(pictures[start : start + len(own)].copy()))
 
 
 def scenes(count: int, side: int) -> NDArray[np.uint8]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from loratools import pocket
 from loratools.base.quiet import quiet
+from loratools.digests import file_digest
 from loratools.errors import BaseModelError, did_you_mean
-from loratools.files import sha256
 
 POCKET = "pocket"  # the name of the base inside this package
 SINGLE_FILES = (".safetensors", ".ckpt")
@@ -50,13 +50,13 @@ class BaseLocation:
             FileError: if one cannot be read.
         """
         if self.path.is_file():
-            return sha256(self.path)
+            return file_digest(self.path)
         total = hashlib.sha256()
         files = [self.path / "model_index.json"]
         for part in _PARTS:
             files += [f for f in (self.path / part).glob("*") if f.is_file() and not f.name.startswith(".")]
         for file in sorted(files, key=lambda f: f.relative_to(self.path).as_posix()):
-            total.update(f"{file.relative_to(self.path).as_posix()}\0{sha256(file)}\n".encode())
+            total.update(f"{file.relative_to(self.path).as_posix()}\0{file_digest(file)}\n".encode())
         return total.hexdigest()
 
 

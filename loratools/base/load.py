@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,16 @@ def load_base(
     target = pick_device(device)
     torch_dtype = _dtype(dtype, target)
     location = locate_base(name, offline=offline)
-    digest = location.digest()
     home = torch.device("cpu") if parked else target
-    with quiet():
-        if location.path.is_dir():
-            base = _load_folder(location.path, torch_dtype, home, location.name)
-        else:
-            base = _load_single(location.path, torch_dtype, home, None if config is None else Path(config))
-    base.device = target
-    base.digest, base.name = digest, location.label
+    with ThreadPoolExecutor(1) as pool:  # hashing gigabytes takes as long as reading them
+        digest = pool.submit(location.digest)
+        with quiet():
+            if location.path.is_dir():
+                base = _load_folder(location.path, torch_dtype, home, location.name)
+            else:
+                base = _load_single(location.path, torch_dtype, home, None if config is None else Path(config))
+        base.device = target
+        base.digest, base.name = digest.result(), location.label
     return base
 
 

@@ -12,6 +12,7 @@ from loratools.adapter.files.checkpoint import read_pickle
 from loratools.base import single_file
 from loratools.base.model import Base
 from loratools.base.quiet import quiet
+from loratools.base.to_device import upload
 from loratools.base.vae_path import find_vae, vae_digest
 from loratools.errors import BaseModelError
 
@@ -49,6 +50,14 @@ def use_vae(base: Base, name: str | Path) -> None:
     """
     path = find_vae(name)
     base.vae, base.vae_digest = load_vae(path, base.vae), vae_digest(path)
+
+
+@torch.no_grad()
+def encode(vae: Any, pixels: torch.Tensor) -> Any:
+    """The posterior of pictures (b, 3, h, w) in -1..1, on the VAE's device: ``mean`` and ``std`` (b, 4, h / 8, w / 8),
+    not yet multiplied by the VAE's scaling factor."""
+    weight = next(vae.parameters())
+    return vae.encode(upload(pixels, weight.device).to(weight.dtype)).latent_dist
 
 
 def _from_folder(path: Path) -> Any:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from loratools.base.base_path import is_hub_id
 from loratools.base.quiet import quiet
+from loratools.digests import file_digest
 from loratools.errors import BaseModelError
-from loratools.files import sha256
 
 FILES = (".safetensors", ".ckpt", ".pt")
 _CONFIG = "config.json"
@@ -53,9 +53,9 @@ def vae_digest(path: Path) -> str:
         FileError: if a file cannot be read.
     """
     if path.is_file():
-        return sha256(path)
+        return file_digest(path)
     weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
-    lines = [f"{file.name} {sha256(file)}" for file in (path / _CONFIG, *weights)]
+    lines = [f"{file.name} {file_digest(file)}" for file in (path / _CONFIG, *weights)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

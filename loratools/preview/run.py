@@ -20,7 +20,7 @@ from loratools.files import locked
 from loratools.launch import Rank
 from loratools.preview.drawing import GridDrawing
 from loratools.preview.judge.score_request import check_scores
-from loratools.preview.plan.jobs import Job
+from loratools.preview.plan.jobs import GridJob
 from loratools.preview.plan.plan import PlannedPictures, title_of
 from loratools.preview.plan.resolve import Resolve, RowResolver
 from loratools.preview.record.folder import guard
@@ -255,7 +255,7 @@ class _Run:
 
     def __init__(self, output: GridOutput, rank: Rank, options: EngineOptions, arrangement: Arrangement) -> None:
         self.output, self.rank, self.options, self.arrangement = output, rank, options, arrangement
-        self.plans: list[tuple[PlannedPictures, list[Job]]] = []
+        self.plans: list[tuple[PlannedPictures, list[GridJob]]] = []
         self.compute, self.rendered, self.reused, self.count = "", 0, 0, 0
         self._drawing: GridDrawing | None = None
 

@@ -12,7 +12,6 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from loratools import files
 from loratools.adapter.algebra.dora import difference
 from loratools.adapter.algebra.fuse import cut, join, take
 from loratools.adapter.algebra.fused_rows import FusedWeight, count_rows, rows_of
@@ -25,6 +24,7 @@ from loratools.adapter.files.passthrough import Carried
 from loratools.adapter.files.peft import stated_alpha
 from loratools.adapter.files.save import Written, write
 from loratools.adapter.header import header
+from loratools.digests import file_digest
 from loratools.dtypes import torch_dtype_of
 from loratools.errors import FileError, FormatError, NeedsBaseError, NonFiniteError, ShapeError
 from loratools.module_path import split_path
@@ -110,7 +110,7 @@ class Adapter(Mapping[str, Delta]):
     def digest(self) -> str:
         """sha256 of the bytes after the header: what a true ``sshs_model_hash`` says."""
         if self._digest is None:  # not a cached_property: before Python 3.12 those let one thread in at a time
-            self._digest = files.sha256(self.path, skip=self._header.data_start)
+            self._digest = file_digest(self.path, skip=self._header.data_start)
         return self._digest
 
     @cached_property

@@ -115,18 +115,26 @@ class _UNetInputs:
         """Hidden states (r, 77 n, c), and SDXL's added conditions, as the UNet takes them at ``step``."""
         conditioning = self._guidance.at(step)
         if self._last is None or self._last[0] is not conditioning:
-            self._last = conditioning, self._inputs(conditioning)
+            self._last = conditioning, unet_conditions(self._base, conditioning, self._size)
         return self._last[1]
 
-    def _inputs(self, conditioning: Conditioning) -> tuple[Tensor, AddedConditions]:
-        device, dtype = self._base.device, self._base.dtype
-        hidden = conditioning.hidden.to(device, dtype)
-        if self._base.family != "sdxl":
-            return hidden, None
-        if conditioning.pooled is None:
-            raise GridError("SDXL needs the pooled prompt as well; pass what condition() returns")
-        ids = torch.tensor([[*self._size, 0, 0, *self._size]], device=device, dtype=dtype).repeat(len(hidden), 1)
-        return hidden, {"text_embeds": conditioning.pooled.to(device, dtype), "time_ids": ids}
+
+def unet_conditions(base: Base, conditioning: Conditioning, size: tuple[int, int]) -> tuple[Tensor, AddedConditions]:
+    """Hidden states (r, 77 n, c), and SDXL's added conditions, as the UNet takes them.
+
+    Args:
+        size: (height, width) in pixels of the picture, which SDXL is told.
+    Raises:
+        GridError: for SDXL without the pooled prompt.
+    """
+    device, dtype = base.device, base.dtype
+    hidden = conditioning.hidden.to(device, dtype)
+    if base.family != "sdxl":
+        return hidden, None
+    if conditioning.pooled is None:
+        raise GridError("SDXL needs the pooled prompt as well; pass what condition() returns")
+    ids = torch.tensor([[*size, 0, 0, *size]], device=device, dtype=dtype).repeat(len(hidden), 1)
+    return hidden, {"text_embeds": conditioning.pooled.to(device, dtype), "time_ids": ids}
 
 
 def plain_unet(base: Base) -> UNet:

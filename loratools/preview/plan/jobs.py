@@ -100,25 +100,15 @@ def content_keys_of(deltas: Mapping[str, Delta]) -> Mapping[str, Hashable] | Non
     return None
 
 
-@dataclass(frozen=True)
-class PictureFile:
-    """A picture that the grid asks for: its file, its key, and the texts that belong in it."""
-
-    path: Path
-    key: str
-    parameters: str
-    made: dict[str, Any]
-
-
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One picture, and what it is saved as."""
+    """One picture, as an engine draws it; ``key`` is its caller's name for it, different for each picture of a call."""
 
     stack: Stack
     prompt: str
     seed: int
-    file: PictureFile
     settings: SamplingSettings
+    key: Hashable
 
     @property
     def steps(self) -> int:
@@ -149,3 +139,24 @@ class Job:
     def shape(self) -> tuple[int, float, str, tuple[int, int], str]:
         """Jobs of one stack that agree in this share batches."""
         return self.steps, self.cfg, self.sampler, self.size, self.noise
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture that the grid asks for: its file, its key, and the texts that belong in it."""
+
+    path: Path
+    key: str
+    parameters: str
+    made: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class GridJob(Job):
+    """One picture of a grid, and what it is saved as."""
+
+    key: Hashable = field(init=False)
+    file: PictureFile
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self.file.key)

@@ -12,7 +12,7 @@ from loratools.base.picture_size import check_size
 from loratools.base.prompt.embeddings import Embeddings
 from loratools.base.prompt.prompt_encoding import PromptEncoder, used_embeddings
 from loratools.errors import PromptError
-from loratools.preview.plan.jobs import Job, PictureFile, Stack, content_keys_of
+from loratools.preview.plan.jobs import GridJob, PictureFile, Stack, content_keys_of
 from loratools.preview.plan.resolve import ResolvedPicture, RowResolver
 from loratools.preview.record.cells import Cell, SamplingSettings, cell_path, folder_names
 from loratools.preview.record.grid import Picture, RowInfo
@@ -104,11 +104,11 @@ class PlannedPictures:
         used = dict.fromkeys(place.resolved.row for place in self.places)
         return [Stack(self.rows[row].deltas) for row in used]
 
-    def jobs(self, out: Path, compute: str) -> tuple[list[Job], list[Job]]:
+    def jobs(self, out: Path, compute: str) -> tuple[list[GridJob], list[GridJob]]:
         """The distinct pictures, and for every place the one that it shows."""
         names = folder_names([row.label for row in self.rows])
         content_keys = [content_keys_of(row.deltas) for row in self.rows]
-        distinct: dict[str, Job] = {}
+        distinct: dict[str, GridJob] = {}
         taken: set[Path] = set()
         shown = []
         for place in self.places:
@@ -125,7 +125,7 @@ class PlannedPictures:
         return list(distinct.values()), shown
 
     def pictures(
-        self, out: Path, shown: Sequence[Job], prompts: Sequence[str], common: SamplingSettings
+        self, out: Path, shown: Sequence[GridJob], prompts: Sequence[str], common: SamplingSettings
     ) -> Iterator[Picture]:
         """The record of every place, in the order of the places."""
         several = any(axis.kind == "base" for axis in self.arrangement.axes)
@@ -145,7 +145,7 @@ class PlannedPictures:
                 embeddings=place.embeddings,
             )
 
-    def _job(self, place: PlannedPicture, stack: Stack, info: RowInfo, path: Path, key: str) -> Job:
+    def _job(self, place: PlannedPicture, stack: Stack, info: RowInfo, path: Path, key: str) -> GridJob:
         settings, seed, prompt = place.settings, place.setting.seed, place.resolved.prompt
         loras = info.loras if stack.weight else ()
         text = settings.infotext(prompt, seed, self.model, loras, stack.weight, place.embeddings)
@@ -157,7 +157,7 @@ class PlannedPictures:
             "adapter": info.digest if stack.weight else "",
             "provenance": info.provenance if stack.weight else "",
         }
-        return Job(stack, prompt, seed, PictureFile(path, key, text, made), settings)
+        return GridJob(stack, prompt, seed, settings, PictureFile(path, key, text, made))
 
     def _path(self, out: Path, place: PlannedPicture, folder: str, weight: float, taken: set[Path]) -> Path:
         """A name that says what the picture is; a counter parts those that would be called the same."""

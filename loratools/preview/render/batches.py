@@ -32,8 +32,8 @@ class StackBatch:
         return tuple(job for batch in self.batches for job in batch)
 
 
-def plan_stack_batches(jobs: Sequence[Job], batch: int) -> list[StackBatch]:
-    """``jobs`` by stack, in the order in which they are best rendered.
+def plan_stack_batches(jobs: Sequence[Job], batch: int, *, keep_order: bool = False) -> list[StackBatch]:
+    """``jobs`` by stack, in the order in which they are best rendered, or in that of their first jobs.
 
     The batches under a stack depend on that stack's jobs alone, and not on which of them exist already, so that a
     picture is the same whether its grid was interrupted or not.
@@ -44,7 +44,8 @@ def plan_stack_batches(jobs: Sequence[Job], batch: int) -> list[StackBatch]:
     by_stack: dict[Hashable, list[Job]] = {}
     for job in jobs:
         by_stack.setdefault(job.stack.key, []).append(job)
-    return nearest_first([StackBatch(own[0].stack, tuple(_batches(own, batch))) for own in by_stack.values()])
+    groups = [StackBatch(own[0].stack, tuple(_batches(own, batch))) for own in by_stack.values()]
+    return groups if keep_order else nearest_first(groups)
 
 
 def mixed_batches(groups: Sequence[StackBatch], batch: int) -> list[StackBatch]:

@@ -19,9 +19,9 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from loratools.launch import Rank
-from loratools.preview.plan.jobs import PictureFile
+from loratools.preview.plan.jobs import Job
 from loratools.preview.render.batches import StackBatch
-from loratools.preview.render.picture_store import PictureStore
+from loratools.preview.render.picture_store import GridPictures
 
 _LEAST = 8  # pictures in a portion: a batch
 _PAUSE = 0.5  # seconds between looks at what others still have to write
@@ -30,7 +30,7 @@ _PAUSE = 0.5  # seconds between looks at what others still have to write
 class Claims(Protocol):
     """Which stack batches this process renders, in portions."""
 
-    def portions(self, groups: Sequence[StackBatch], store: PictureStore) -> Generator[Sequence[StackBatch]]:
+    def portions(self, groups: Sequence[StackBatch], pictures: GridPictures) -> Generator[Sequence[StackBatch]]:
         """Portions of ``groups``, each claimed until its pictures are on disk or the generator is closed.
 
         An empty portion asks the caller to flush: all pictures of the portions before it have to be on disk before the
@@ -39,12 +39,9 @@ class Claims(Protocol):
         ...
 
 
-class Alone:
-    """The claims of a single process."""
-
-    def portions(self, groups: Sequence[StackBatch], store: PictureStore) -> Generator[Sequence[StackBatch]]:
-        """Everything, at once."""
-        yield groups
+def everything(groups: Sequence[StackBatch]) -> Generator[Sequence[StackBatch]]:
+    """The portions of a single process: all of ``groups`` at once."""
+    yield groups
 
 
 def with_next(
@@ -82,17 +79,17 @@ class FileClaims:
         with self._lock("settle").acquire():
             yield
 
-    def portions(self, groups: Sequence[StackBatch], store: PictureStore) -> Generator[Sequence[StackBatch]]:
+    def portions(self, groups: Sequence[StackBatch], pictures: GridPictures) -> Generator[Sequence[StackBatch]]:
         """This process's portions, then what the others have not rendered yet, until no picture is missing anywhere.
 
         An empty portion precedes each portion of another process's share: nothing is taken from others before this
         process has written its own pictures, and it never waits while others may be waiting for its pictures.
         """
         own, others = portions(groups, self._rank)
-        with _Held(store) as held:
+        with _Held(pictures) as held:
             yield from self._claimed(own, held)
             waiting: Sequence[Sequence[StackBatch]] = [*own, *others]
-            while waiting := [portion for portion in waiting if _lacks(portion, store)]:
+            while waiting := [portion for portion in waiting if _lacks(portion, pictures)]:
                 yield ()
                 taken = next(self._claimed(waiting, held), None)
                 if taken is None:
@@ -128,8 +125,8 @@ class FileClaims:
 class _Held:
     """The locks of portions whose pictures are not all on disk yet; all are released when the block ends."""
 
-    def __init__(self, store: PictureStore) -> None:
-        self._store = store
+    def __init__(self, pictures: GridPictures) -> None:
+        self._pictures = pictures
         self._locks: list[tuple[FileLock, Sequence[StackBatch]]] = []
 
     def __enter__(self) -> _Held:
@@ -145,11 +142,11 @@ class _Held:
 
     def lacking(self, portion: Sequence[StackBatch]) -> bool:
         """Whether pictures of ``portion`` are missing; releases the locks of all portions that are on disk by now."""
-        done = [lock for lock, own in self._locks if not self._store.lacks(_files(own))]
+        done = [lock for lock, own in self._locks if not self._pictures.lacks(_jobs(own))]
         self._locks = [(lock, own) for lock, own in self._locks if lock not in done]
         for lock in done:
             lock.release()
-        return _lacks(portion, self._store)
+        return _lacks(portion, self._pictures)
 
 
 def portions(groups: Sequence[StackBatch], rank: Rank) -> tuple[list[Sequence[StackBatch]], list[Sequence[StackBatch]]]:
@@ -175,17 +172,17 @@ def _cut(groups: Sequence[StackBatch]) -> list[Sequence[StackBatch]]:
     return list(made)
 
 
-def _lacks(portion: Sequence[StackBatch], store: PictureStore) -> bool:
-    files = _files(portion)
-    store.rescan(files)
-    return store.lacks(files)
+def _lacks(portion: Sequence[StackBatch], pictures: GridPictures) -> bool:
+    jobs = _jobs(portion)
+    pictures.rescan(jobs)
+    return pictures.lacks(jobs)
 
 
-def _files(portion: Sequence[StackBatch]) -> list[PictureFile]:
-    return [job.file for group in portion for job in group.jobs]
+def _jobs(portion: Sequence[StackBatch]) -> list[Job]:
+    return [job for group in portion for job in group.jobs]
 
 
 def _name(portion: Sequence[StackBatch]) -> str:
     """The name of a portion's lock: a hash of its pictures' keys, so that all processes use the same one."""
-    keys = "".join(job.file.key for group in portion for job in group.jobs)
+    keys = "".join(str(job.key) for job in _jobs(portion))
     return hashlib.sha256(keys.encode()).hexdigest()[:24]

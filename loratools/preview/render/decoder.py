@@ -1,8 +1,9 @@
-"""Latents are collected until a batch of them is decoded, and the pictures are handed to the writers."""
+"""Latents are collected until a batch of them is decoded, and the pictures are on their way to main memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,12 +11,20 @@ from torch import Tensor
 from loratools.base.model import Base
 from loratools.base.sampling.sample import decode_pixels
 from loratools.errors import GridError
-from loratools.preview.plan.jobs import PictureFile
+from loratools.preview.plan.jobs import Job
+from loratools.preview.render.host_pixels import HostPixels
 from loratools.preview.render.memory import too_small
-from loratools.preview.render.png_writer import PngWriter
 from loratools.preview.render.prompt_cache import Using
 
 AT_ONCE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnBatch:
+    """Pictures that are decoded together: the job of each, and their pixels in the same order."""
+
+    jobs: tuple[Job, ...]
+    pixels: HostPixels
 
 
 class Decoder:
@@ -33,30 +42,31 @@ class Decoder:
     ) -> None:
         self._base, self._sliced, self._using, self._free, self._say = base, sliced, using, free, say
         self.at_once = 1 if sliced else AT_ONCE
-        self._waiting: list[tuple[list[PictureFile | None], Tensor]] = []
+        self._waiting: list[tuple[list[Job | None], Tensor]] = []
 
-    def add(self, files: Sequence[PictureFile | None], latents: Tensor) -> None:
-        """Queue ``latents``; each picture is saved as the file of its place in ``files``; None saves none."""
-        self._waiting.append((list(files), latents))
+    def add(self, jobs: Sequence[Job | None], latents: Tensor) -> None:
+        """Queue the ``latents`` of ``jobs``; None where a picture is decoded with the others and then dropped."""
+        self._waiting.append((list(jobs), latents))
 
     @property
     def full(self) -> bool:
         """Whether enough latents are queued to decode them."""
         return sum(len(latents) for _, latents in self._waiting) >= self._wide
 
-    def flush(self, writing: PngWriter, on_done: Callable[[int], None]) -> None:
-        """Decode all queued latents and hand the pictures to ``writing``; ``on_done`` is called with how many pictures
-        have been saved since."""
+    def flush(self) -> Iterator[DrawnBatch]:
+        """Decode all queued latents."""
         waiting, self._waiting = self._waiting, []
-        by_size: dict[Hashable, list[tuple[list[PictureFile | None], Tensor]]] = {}
-        for files, latents in waiting:
-            by_size.setdefault(tuple(latents.shape[1:]), []).append((files, latents))
+        by_size: dict[Hashable, list[tuple[list[Job | None], Tensor]]] = {}
+        for jobs, latents in waiting:
+            by_size.setdefault(tuple(latents.shape[1:]), []).append((jobs, latents))
         for same in by_size.values():
-            items = [item for own, _ in same for item in own]
-            with self._using(self._base.vae):
-                for part in self._pictures(torch.cat([own for _, own in same])):
-                    on_done(writing.put(items[: len(part)], part))
-                    items = items[len(part) :]
+            left = [job for own, _ in same for job in own]
+            for pictures in self._pictures(torch.cat([own for _, own in same])):
+                jobs, left = left[: len(pictures)], left[len(pictures) :]
+                kept = [n for n, job in enumerate(jobs) if job is not None]
+                if kept:
+                    shown = pictures if len(kept) == len(jobs) else pictures[kept]
+                    yield DrawnBatch(tuple(job for job in jobs if job is not None), HostPixels(shown))
 
     def drop(self) -> None:
         """Drop all queued latents."""
@@ -82,7 +92,8 @@ class Decoder:
     def _decode(self, latents: Tensor) -> Tensor | None:
         """None if memory did not suffice for more than one picture."""
         try:
-            return decode_pixels(self._base, latents)
+            with self._using(self._base.vae):
+                return decode_pixels(self._base, latents)
         except torch.OutOfMemoryError:
             if len(latents) == 1:
                 raise GridError(too_small(self._base)) from None

@@ -1,16 +1,18 @@
-"""Jobs -> pictures on disk: patched, encoded, denoised, decoded and written, in few steps and large batches.
+"""Jobs -> pictures: patched, encoded, denoised and decoded in few steps and large batches, and yielded as they come.
 
 Pictures of one stack share batches; stacks follow each other so that the fewest weights are rewritten; prompts are
-encoded once for every state of the text encoders; latents are collected until a batch of them is decoded; files are
-compressed and written on threads. On CUDA the UNet is a graph that is replayed on the patched weights, and nothing in
-the loop waits for the device, so that the next stack is patched while the last one is still being computed. Where
-stacks have too few pictures for a batch each, pictures of several stacks share one (:mod:`.mixed`).
+encoded once for every state of the text encoders; latents are collected until a batch of them is decoded; pictures are
+copied to main memory while the next are drawn. A grid compresses and writes them on threads (:mod:`.png_writer`); a
+search reads them in memory (:mod:`.population`). On CUDA the UNet is a graph that is replayed on the patched weights,
+and nothing in the loop waits for the device, so that the next stack is patched while the last one is still being
+computed. Where stacks have too few pictures for a batch each, pictures of several stacks share one (:mod:`.mixed`).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,18 +24,20 @@ from loratools.base.prompt.prompt_encoding import encode_prompts
 from loratools.base.sampling.cuda_graph import UNetGraphs
 from loratools.base.sampling.sample import UNet, compiled_unet, plain_unet
 from loratools.errors import GridError
-from loratools.preview.plan.jobs import Job, Stack
+from loratools.preview.plan.jobs import GridJob, Job, Stack
 from loratools.preview.render.batches import StackBatch, even, plan_stack_batches
-from loratools.preview.render.claims import Alone, Claims, with_next
-from loratools.preview.render.decoder import Decoder
+from loratools.preview.render.claims import Claims, everything, with_next
+from loratools.preview.render.decoder import Decoder, DrawnBatch
 from loratools.preview.render.memory import Need, Offloader, available, fitting, need, too_small
 from loratools.preview.render.mixed import MixedBatches, by_stack
-from loratools.preview.render.picture_store import PictureStore
+from loratools.preview.render.picture_store import GridPictures, PictureStore
 from loratools.preview.render.png_writer import PngWriter
 from loratools.preview.render.prefetch import DeltaPrefetcher
 from loratools.preview.render.prompt_cache import Encode, PromptCache
+from loratools.preview.render.wanted import All, Wanted
 from loratools.preview.request.options import EngineOptions
 
+Portions = Callable[[Sequence[StackBatch]], Generator[Sequence[StackBatch]]]
 _WORTH_A_GRAPH = 8  # UNet calls of one shape; capturing one costs about three
 
 
@@ -96,7 +100,7 @@ class Engine:
 
     def render(
         self,
-        jobs: Sequence[Job],
+        jobs: Sequence[GridJob],
         store: PictureStore,
         *,
         on_done: Callable[[int], None] | None = None,
@@ -104,51 +108,87 @@ class Engine:
     ) -> int:
         """Render every job whose picture is missing from ``store``, and save it there.
 
-        A batch of one stack with one missing picture is rendered whole, so that a resumed grid has the pictures of an
-        uninterrupted one; only what is missing is written. Of a mixed batch only what is missing is rendered.
-
         Args:
             on_done: called with the number of pictures that have just been finished, rendered or found.
             claims: which part of the work is this process's own; all of it by default.
         Returns:
             The number of pictures rendered.
         Raises:
+            LoratoolsError: as :meth:`pictures`.
+        """
+        advance, rendered = on_done or (lambda count: None), 0
+        pictures = GridPictures(jobs, store)
+        portions = everything if claims is None else partial(claims.portions, pictures=pictures)
+        drawing = self.pictures(jobs, wanted=pictures, portions=portions, on_found=advance)
+        with (
+            contextlib.closing(drawing) as batches,
+            PngWriter(store) as writing,
+        ):  # claims are held until all is written
+            for batch in batches:
+                if batch is None:
+                    advance(writing.drain())
+                    continue
+                advance(writing.put(pictures.files(batch.jobs), batch.pixels))
+                rendered += len(batch.jobs)
+        return rendered
+
+    def pictures(
+        self,
+        jobs: Sequence[Job],
+        *,
+        wanted: Wanted | None = None,
+        portions: Portions = everything,
+        on_found: Callable[[int], None] | None = None,
+        keep_order: bool = False,
+    ) -> Generator[DrawnBatch | None]:
+        """Draw every job whose picture is wanted, and yield pictures as they come, while the next are being drawn.
+
+        A batch of one stack with one wanted picture is drawn whole, so that a resumed grid has the pictures of an
+        uninterrupted one; only what is wanted is yielded. Of a mixed batch only what is wanted is drawn. Closing the
+        iterator early brings the base back to W0, as its end does.
+
+        Args:
+            wanted: which pictures are missing; all of them by default.
+            portions: the groups of this process in portions, as :meth:`.claims.Claims.portions` gives them.
+            on_found: called with the number of pictures that have just been found not to be wanted.
+            keep_order: draw stacks in the order of their first jobs, and not in the order that patches fewest modules.
+        Yields:
+            Batches of pictures; None where all before it are to be on disk before the next is asked for, as
+            ``portions`` says and at the end.
+        Raises:
             BaseModelError, ShapeError: if a stack does not fit the base.
             GridError: if not even one picture fits the memory.
         """
-        groups = self._plan(jobs)
-        self._mixed.measure(groups, store)
-        advance, rendered = on_done or (lambda count: None), 0
-        self._announce(groups, store)
-        mine = contextlib.closing((claims or Alone()).portions(groups, store))
+        wanted = wanted or All()
+        groups = self._plan(jobs, keep_order)
+        self._mixed.measure(groups, wanted)
+        self._announce(groups, wanted)
         try:
             with (
                 _on_device(self.base.device),
-                mine as portions,
-                PngWriter(store) as writing,
-                self._ahead(store) as ready,
+                contextlib.closing(portions(groups)) as mine,
+                self._ahead(wanted) as ready,
             ):
-                for group, following in with_next(map(ready, portions)):
+                for group, following in with_next(map(ready, mine)):
                     if group is None:
-                        self._decoder.flush(writing, advance)
-                        advance(writing.drain())
+                        yield from self._decoder.flush()
+                        yield None
                         continue
-                    self._mixed.prepare_next(following, store)
-                    rendered += self._render_group(group, store, writing, advance)
+                    self._mixed.prepare_next(following, wanted)
+                    yield from self._draw_group(group, wanted, on_found or (lambda count: None))
         finally:
             self._decoder.drop()
             self._mixed.cancel()
             self.patcher.restore()
             if self._offloader:
                 self._offloader.back()
-        return rendered
 
-    def _plan(self, jobs: Sequence[Job]) -> list[StackBatch]:
-        groups = plan_stack_batches(jobs, self.options.batch)
+    def _plan(self, jobs: Sequence[Job], keep_order: bool = False) -> list[StackBatch]:
+        groups = plan_stack_batches(jobs, self.options.batch, keep_order=keep_order)
         return self._mixed.plan(groups, self._most, offloads=self._offloader is not None)
 
     @contextlib.contextmanager
-    def _ahead(self, store: PictureStore) -> Iterator[Callable[[Sequence[StackBatch]], Sequence[StackBatch]]]:
+    def _ahead(self, wanted: Wanted) -> Iterator[Callable[[Sequence[StackBatch]], Sequence[StackBatch]]]:
         """A function that puts the groups whose pictures exist first; on CUDA it also has the stacks of the others read
         on a thread while the device works."""
         if self.base.device.type != "cuda":
@@ -157,17 +197,14 @@ class Engine:
         with DeltaPrefetcher() as ahead:
 
             def ready(groups: Sequence[StackBatch]) -> Sequence[StackBatch]:
-                lacking = {group for group in groups if store.lacks(job.file for job in group.jobs)}
+                lacking = {group for group in groups if wanted.lacks(group.jobs)}
                 complete = [group for group in groups if group not in lacking]
                 return [*complete, *ahead.add([group for group in groups if group in lacking])]
 
             yield ready
 
-    def _render_group(
-        self, group: StackBatch, store: PictureStore, writing: PngWriter, on_done: Callable[[int], None]
-    ) -> int:
-        """The number of pictures rendered."""
-        lacking = [job for batch in group.batches for job in batch if store.lacks([job.file])]
+    def _draw_group(self, group: StackBatch, wanted: Wanted, on_found: Callable[[int], None]) -> Iterator[DrawnBatch]:
+        lacking = [job for job in group.jobs if wanted.lacks([job])]
         if lacking:
             try:
                 self._prepare(group.stack, group.jobs if group.stack else lacking)
@@ -175,17 +212,14 @@ class Engine:
                 self._free()
                 self._prepare(group.stack, group.jobs if group.stack else lacking)
         for batch in group.batches:
-            open_jobs = [job for job in batch if store.lacks([job.file])]
-            on_done(len(batch) - len(open_jobs))
-            if not open_jobs:
+            missing = [job for job in batch if wanted.lacks([job])]
+            on_found(len(batch) - len(missing))
+            if not missing:
                 continue
-            for jobs, latents in self._denoised(list(batch) if group.stack else open_jobs):
-                new = [job.file if store.lacks([job.file]) else None for job in jobs]
-                self._decoder.add(new, latents)
+            for jobs, latents in self._denoised(list(batch) if group.stack else missing):
+                self._decoder.add([job if wanted.lacks([job]) else None for job in jobs], latents)
             if self._decoder.full:
-                self._decoder.flush(writing, on_done)
-            on_done(writing.finished())
-        return len(lacking)
+                yield from self._decoder.flush()
 
     def _prepare(self, stack: Stack | None, jobs: Sequence[Job]) -> None:
         """Patch the stack and read the texts; without a stack only text encoders are patched, for each job's own."""
@@ -248,9 +282,9 @@ class Engine:
         if self.base.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _announce(self, groups: Sequence[StackBatch], store: PictureStore) -> None:
+    def _announce(self, groups: Sequence[StackBatch], wanted: Wanted) -> None:
         """Say what the work needs, and begin with smaller batches where that is more than there is."""
-        jobs = [job for group in groups for job in group.jobs if store.lacks([job.file])]
+        jobs = [job for group in groups for job in group.jobs if wanted.lacks([job])]
         free = available(self.base.device)
         if not jobs or free is None:
             return

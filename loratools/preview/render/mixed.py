@@ -17,8 +17,8 @@ from loratools.base.prompt.guidance import Guidance
 from loratools.base.sampling.cuda_graph import UNetGraphs
 from loratools.preview.plan.jobs import Job
 from loratools.preview.render.batches import StackBatch, mixed_batches
-from loratools.preview.render.picture_store import PictureStore
 from loratools.preview.render.prompt_cache import PromptCache
+from loratools.preview.render.wanted import Wanted
 from loratools.preview.request.options import EngineOptions
 
 _FEW = 0.5  # of a batch: with more pictures a stack, patching it and filling its own batches is as fast
@@ -72,11 +72,11 @@ class MixedBatches:
             self._branches = BatchedLora(self._base)
         return self._branches
 
-    def measure(self, groups: Sequence[StackBatch], store: PictureStore) -> None:
+    def measure(self, groups: Sequence[StackBatch], wanted: Wanted) -> None:
         """Note for each shape the missing pictures of the mixed batch with the most, so that graphs have one width."""
         self._widths = {}
         for group in groups if self.active and self._graphs is not None else ():
-            shape, count = group.jobs[0].shape, sum(store.lacks([job.file]) for job in group.jobs)
+            shape, count = group.jobs[0].shape, sum(wanted.lacks([job]) for job in group.jobs)
             self._widths[shape] = max(count, self._widths.get(shape, 0))
 
     def padded(self, jobs: Sequence[Job], most: int) -> list[Job]:
@@ -88,7 +88,7 @@ class MixedBatches:
         width = min(most, self._widths.get(jobs[0].shape, 0))
         return [*jobs, *[jobs[-1]] * (width - len(jobs))]
 
-    def prepare_next(self, group: StackBatch | None, store: PictureStore) -> None:
+    def prepare_next(self, group: StackBatch | None, wanted: Wanted) -> None:
         """Have a mixed group prepared piece by piece, by :meth:`step`, while the group before it is being denoised.
 
         The device is given steps faster than it takes them, and would otherwise wait before the first step of
@@ -99,7 +99,7 @@ class MixedBatches:
             return
         if self._graphs is None or self._branches is None:
             return
-        for own in by_stack([job for job in group.jobs if store.lacks([job.file])]):
+        for own in by_stack([job for job in group.jobs if wanted.lacks([job])]):
             self._pieces.append(partial(self._prompts.read_alone, own))
             self._pieces.append(partial(self._branches.prefetch, _adapters(own[0])))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from loratools.base.infotext import read_png, write_png
-from loratools.preview.plan.jobs import PictureFile
+from loratools.preview.plan.jobs import GridJob, Job, PictureFile
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -82,3 +82,23 @@ class PictureStore:
     def _say_found(self, file: PictureFile) -> None:
         if self._watcher is not None:
             self._watcher.found(file)
+
+
+class GridPictures:
+    """The pictures of a grid's jobs in its store: which are missing, and what each is saved as."""
+
+    def __init__(self, jobs: Iterable[GridJob], store: PictureStore) -> None:
+        self._files = {job.key: job.file for job in jobs}
+        self.store = store
+
+    def files(self, jobs: Iterable[Job]) -> list[PictureFile]:
+        """What these jobs' pictures are saved as."""
+        return [self._files[job.key] for job in jobs]
+
+    def lacks(self, jobs: Iterable[Job]) -> bool:
+        """Whether any of these pictures is missing."""
+        return self.store.lacks(self.files(jobs))
+
+    def rescan(self, jobs: Iterable[Job]) -> None:
+        """Look on disk for those of these pictures that other processes may have written meanwhile."""
+        self.store.rescan(self.files(jobs))

@@ -1,4 +1,4 @@
-"""Pictures are written while others are rendered: copied off the device without waiting, compressed on threads."""
+"""Pictures are written while others are rendered: compressed on threads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-import torch
-from torch import Tensor
-
 from loratools.preview.plan.jobs import PictureFile
+from loratools.preview.render.host_pixels import HostPixels
 from loratools.preview.render.picture_store import PictureStore
 
 _AHEAD = 4  # batches that may wait for a thread; the renderer then waits too, so that memory stays bounded
@@ -30,16 +28,13 @@ class PngWriter:
         self._pool = ThreadPoolExecutor(threads or max(1, min(8, (os.cpu_count() or 2) - 1)))
         self._waiting: deque[tuple[list[Future[None]], int]] = deque()
 
-    def put(self, files: Sequence[PictureFile | None], pictures: Tensor) -> int:
-        """Save ``pictures`` (b, height, width, 3) in uint8, which the device may still be working on.
+    def put(self, files: Sequence[PictureFile], pictures: HostPixels) -> int:
+        """Save ``pictures`` as ``files``; the device may still be working on them.
 
-        Args:
-            files: what each is saved as; None for those that are not.
         Returns:
             How many pictures of this and earlier calls have been saved since the last call.
         """
-        host, ready = _to_host(pictures)
-        futures = [self._pool.submit(self._save, file, host, n, ready) for n, file in enumerate(files) if file]
+        futures = [self._pool.submit(self._save, file, pictures, n) for n, file in enumerate(files)]
         self._waiting.append((futures, len(futures)))
         return self.finished(wait=len(self._waiting) > _AHEAD)
 
@@ -68,20 +63,7 @@ class PngWriter:
     ) -> None:
         self._pool.shutdown(wait=True)
 
-    def _save(self, item: PictureFile, host: Tensor, index: int, ready: torch.cuda.Event | None) -> None:
+    def _save(self, file: PictureFile, pictures: HostPixels, index: int) -> None:
         from PIL import Image
 
-        if ready is not None:
-            ready.synchronize()
-        self._store.put(item, Image.fromarray(host[index].numpy()))
-
-
-def _to_host(pictures: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
-    """A copy in pinned memory, and the event after which it is complete."""
-    if pictures.device.type != "cuda":
-        return pictures.cpu(), None
-    host = torch.empty(pictures.shape, dtype=pictures.dtype, pin_memory=True)
-    host.copy_(pictures, non_blocking=True)
-    ready = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-    ready.record()
-    return host, ready
+        self._store.put(file, Image.fromarray(pictures.wait()[index]))

@@ -5,11 +5,13 @@ Nothing is written to disk. A grid's pictures are files; see :mod:`.engine`.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +21,18 @@ from loratools.base.picture_size import check_size
 from loratools.base.prompt.prompt_encoding import encode_prompts
 from loratools.errors import GridError
 from loratools.launch import Rank
-from loratools.preview.plan.jobs import Job, PictureFile, Stack
+from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.record.cells import SamplingSettings
+from loratools.preview.render.decoder import DrawnBatch
 from loratools.preview.render.engine import Engine
 from loratools.preview.render.gather import PictureGather
-from loratools.preview.render.picture_store import PictureStore
 from loratools.preview.render.prompt_cache import Encode
 from loratools.preview.request.options import EngineOptions
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 Pixels = NDArray[np.uint8]  # (height, width, 3)
-_ROUND = 64  # pictures that each process draws between two exchanges
+Place = tuple[int, int]  # indices of a picture's stack and job
+_SHARE = 64  # pictures that each process draws between two exchanges
+_AHEAD = 2  # batches that the device works on while a picture is read
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class PopulationRenderer:
         self._base = base
         self._engine = Engine(base, options, encode=encode, say=say)
         self._rank = Rank.here() if rank is None else rank
+        self._running: weakref.ref[Generator[DrawnPicture]] | None = None
 
     def __enter__(self) -> PopulationRenderer:
         return self
@@ -90,17 +92,18 @@ class PopulationRenderer:
         self.close()
 
     def close(self) -> None:
-        """Bring the base back to W0 and free all that is kept."""
+        """Bring the base back to W0 and free all that is kept; an iterator that is still open ends."""
+        self._stop()
         self._engine.close()
 
     def draw(
         self, stacks: Sequence[Stack], jobs: Sequence[PictureJob], *, ordered: bool = True, mine: bool = False
-    ) -> Iterator[DrawnPicture]:
+    ) -> Generator[DrawnPicture]:
         """Every job under every stack, yielded while others are still being drawn.
 
-        Arguments are checked at once; drawing begins with the first ``next()``. Closing the iterator early, as leaving
-        a ``for`` loop does, brings the base back to W0; where processes exchange pictures all have to leave it at the
-        same picture.
+        Arguments are checked at once; drawing begins with the first ``next()``. The base holds a stack as long as
+        the iterator is open: its end, ``close()``, the next call and :meth:`close` bring the base back to W0. Where
+        processes exchange pictures, all have to stop at the same one.
 
         Args:
             ordered: all jobs of the first stack, then of the next; else as they come.
@@ -119,42 +122,98 @@ class PopulationRenderer:
             check_size(job.settings.size, self._base.vae_scale_factor)
         self._engine.check(stacks)
         gather = None if mine or self._rank.world == 1 else PictureGather(self._rank, self._base.device)
-        return self._drawn(stacks, jobs, ordered, gather)
+        self._stop()
+        drawing = self._draw(stacks, jobs, gather, ordered)
+        self._running = weakref.ref(drawing)
+        return drawing
+
+    def _stop(self) -> None:
+        """Close the iterator of an earlier call that is still open, so that the base is W0 again."""
+        running = self._running() if self._running is not None else None
+        if running is not None:
+            running.close()
+
+    def _draw(
+        self, stacks: Sequence[Stack], jobs: Sequence[PictureJob], gather: PictureGather | None, ordered: bool
+    ) -> Generator[DrawnPicture]:
+        rounds = plan_rounds(len(stacks), len(jobs), self._rank.world)
+        shares = rounds if gather is not None else [Round((each.shares[self._rank.rank],)) for each in rounds]
+        with contextlib.closing(self._drawn(stacks, jobs, rounds, gather)) as pictures:
+            places = (place for each in shares for place in each.places)
+            yield from in_order(pictures, places) if ordered else pictures
 
     def _drawn(
-        self, stacks: Sequence[Stack], jobs: Sequence[PictureJob], ordered: bool, gather: PictureGather | None
-    ) -> Iterator[DrawnPicture]:
-        places = list(itertools.product(range(len(stacks)), range(len(jobs))))
-        size, rank, world = _ROUND * self._rank.world, self._rank.rank, self._rank.world
-        for start in range(0, len(places), size):
-            part = places[start : start + size]
-            shares = [part[len(part) * n // world : len(part) * (n + 1) // world] for n in range(world)]
-            drawn = self._draw([(place, stacks[place[0]], jobs[place[1]]) for place in shares[rank]])
-            if gather is not None:
-                shapes = [[(*jobs[n].settings.size, 3) for _, n in share] for share in shares]
-                every = gather.exchange([drawn[place] for place in shares[rank]], shapes)
-                drawn = dict(zip(part, every, strict=True))
-            for place, pixels in drawn.items() if not ordered else sorted(drawn.items()):
-                yield DrawnPicture(*place, pixels)
-
-    def _draw(self, asked: Sequence[tuple[tuple[int, int], Stack, PictureJob]]) -> dict[tuple[int, int], Pixels]:
-        store = _Memory()
-        jobs = {}
-        for place, stack, job in asked:
-            file = PictureFile(Path(), f"{place[0]} {place[1]}", "", {})
-            jobs[place] = Job(stack, job.prompt, job.seed, file, job.settings)
-        self._engine.render(list(jobs.values()), store)
-        return {place: store.pixels[job.file.key] for place, job in jobs.items()}
+        self, stacks: Sequence[Stack], jobs: Sequence[PictureJob], rounds: Sequence[Round], gather: PictureGather | None
+    ) -> Generator[DrawnPicture]:
+        """The pictures of this process's share; with ``gather`` those of every process, round by round."""
+        own = [place for each in rounds for place in each.shares[self._rank.rank]]
+        asked = [Job(stacks[n], jobs[m].prompt, jobs[m].seed, jobs[m].settings, (n, m)) for n, m in own]
+        with contextlib.closing(self._engine.pictures(asked, keep_order=True)) as batches:
+            drawn = arrived(batches)
+            if gather is None:
+                yield from (DrawnPicture(*place, pixels) for place, pixels in drawn)
+                return
+            held: dict[Place, Pixels] = {}
+            for each in rounds:
+                mine = each.shares[self._rank.rank]
+                while any(place not in held for place in mine):
+                    held |= [next(drawn)]
+                shapes = [[(*jobs[m].settings.size, 3) for _, m in share] for share in each.shares]
+                every = gather.exchange([held.pop(place) for place in mine], shapes)
+                for place, pixels in zip(each.places, every, strict=True):
+                    yield DrawnPicture(*place, pixels)
 
 
-class _Memory(PictureStore):
-    """Pictures by key, in memory."""
+@dataclass(frozen=True)
+class Round:
+    """Pictures that are drawn between two exchanges: each process's share, of stacks that follow each other."""
 
-    def __init__(self) -> None:
-        self._paths: dict[str, Path] = {}
-        self.pixels: dict[str, Pixels] = {}
+    shares: tuple[tuple[Place, ...], ...]
 
-    def put(self, file: PictureFile, image: Image) -> None:
-        """Keep a picture's pixels."""
-        self.pixels[file.key] = np.asarray(image)
-        self._paths[file.key] = file.path
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """All of them, in order."""
+        return tuple(place for share in self.shares for place in share)
+
+
+def plan_rounds(stacks: int, jobs: int, world: int) -> list[Round]:
+    """All places, stack by stack, in rounds of a bounded size that ``world`` processes share evenly."""
+    places = list(itertools.product(range(stacks), range(jobs)))
+    rounds = []
+    for start in range(0, len(places), _SHARE * world):
+        part = places[start : start + _SHARE * world]
+        cuts = [len(part) * n // world for n in range(world + 1)]
+        rounds.append(Round(tuple(tuple(part[a:b]) for a, b in itertools.pairwise(cuts))))
+    return rounds
+
+
+def arrived(batches: Iterable[DrawnBatch | None]) -> Iterator[tuple[Place, Pixels]]:
+    """The pictures of ``batches`` once they are in main memory; the device always has later batches to work on.
+
+    A reader who is slower than the device still has no more than a few batches waiting.
+    """
+    waiting: deque[DrawnBatch] = deque()
+    for batch in batches:
+        if batch is not None:
+            waiting.append(batch)
+        while waiting and (len(waiting) > _AHEAD or waiting[0].pixels.ready):
+            yield from _pictures(waiting.popleft())
+    while waiting:
+        yield from _pictures(waiting.popleft())
+
+
+def _pictures(batch: DrawnBatch) -> Iterator[tuple[Place, Pixels]]:
+    for job, pixels in zip(batch.jobs, batch.pixels.wait(), strict=True):
+        yield cast(Place, job.key), pixels
+
+
+def in_order(pictures: Iterable[DrawnPicture], places: Iterable[Place]) -> Iterator[DrawnPicture]:
+    """``pictures`` in the order of ``places``; those that come early wait."""
+    held: dict[Place, DrawnPicture] = {}
+    expected = iter(places)
+    wanted = next(expected, None)
+    for picture in pictures:
+        held[picture.stack, picture.job] = picture
+        while wanted in held:
+            yield held.pop(wanted)
+            wanted = next(expected, None)

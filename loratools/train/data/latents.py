@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from loratools.base.model import Base
-from loratools.base.to_device import upload
+from loratools.base.vae import encode
 from loratools.errors import DatasetError
 from loratools.train.data.dataset import Dataset, Sample
 from loratools.train.data.latent_cache import LatentCache
@@ -78,12 +78,9 @@ class LatentStore:
             return None
         return torch.stack([_pixels(self._dataset.image(sample), sample.flipped) for sample in batch])
 
-    @torch.no_grad()
     def encoded(self, pixels: Tensor) -> Moments:
         """The moments of :meth:`pixels`, (b, 4, h, w) on the base's device."""
-        vae: Any = self._base.vae
-        weight = next(vae.parameters())
-        posterior = vae.encode(upload(pixels, weight.device).to(weight.dtype)).latent_dist
+        posterior = encode(self._base.vae, pixels)
         return Moments(posterior.mean.float(), posterior.std.float())
 
     def moments(self, batch: Sequence[Sample]) -> Moments:

@@ -25,7 +25,7 @@ from loratools.cli import cli
 from loratools.launch import Rank
 from loratools.preview.render.batches import StackBatch, plan_stack_batches
 from loratools.preview.render.claims import FileClaims, portions, with_next
-from loratools.preview.render.picture_store import PictureStore
+from loratools.preview.render.picture_store import GridPictures, PictureStore
 from tests.base.patching.test_patch import random_deltas
 from tests.preview.render.test_engine import jobs, stack
 
@@ -115,6 +115,10 @@ def test_a_killed_grid_goes_on_to_the_same_pictures(
     assert same(cells(out), whole)
 
 
+def pictures(folder: Path, groups: Sequence[StackBatch]) -> GridPictures:
+    return GridPictures([job for group in groups for job in group.jobs], PictureStore(folder))  # type: ignore[misc]
+
+
 def put(*groups: StackBatch) -> None:
     for group in groups:
         for job in group.jobs:
@@ -128,7 +132,7 @@ def test_every_group_is_someones_and_claims_of_the_living_are_left_alone(base: B
         mine, others = portions(groups, Rank(rank, 2))
         assert mine[0][0] is groups[rank]
         assert {id(group) for portion in (*mine, *others) for group in portion} == {id(group) for group in groups}
-    store = PictureStore(tmp_path)
+    store = pictures(tmp_path, groups)
     one, two = (FileClaims(tmp_path, Rank(n, 2), pause=0.01).portions(groups, store) for n in range(2))
     first, second = next(one), next(two)
     assert not {group.stack.key for group in first} & {group.stack.key for group in second}
@@ -140,9 +144,9 @@ def test_a_claim_is_held_until_its_pictures_are_on_disk_and_the_next_portion_is_
     base: Base, tmp_path: Path
 ) -> None:
     groups = plan_stack_batches(jobs(tmp_path, [stack(base, n) for n in range(1, 6)], seeds=range(8)), 4)
-    one = FileClaims(tmp_path, Rank(0, 2), pause=0.01).portions(groups, PictureStore(tmp_path))
+    one = FileClaims(tmp_path, Rank(0, 2), pause=0.01).portions(groups, pictures(tmp_path, groups))
     first, second = next(one), next(one)  # the second while the first is still being made
-    two = FileClaims(tmp_path, Rank(1, 2), pause=0.01).portions(groups, PictureStore(tmp_path))
+    two = FileClaims(tmp_path, Rank(1, 2), pause=0.01).portions(groups, pictures(tmp_path, groups))
     others = [next(two) for _ in range(3)]
     assert [*first, *second, *(group for portion in others for group in portion)] == groups
     assert next(two) == ()  # nothing is taken from others, or waited for, before all is on disk
@@ -153,7 +157,7 @@ def test_a_claim_is_held_until_its_pictures_are_on_disk_and_the_next_portion_is_
 
 def test_nothing_is_taken_from_others_before_a_process_is_free(base: Base, tmp_path: Path) -> None:
     groups = plan_stack_batches(jobs(tmp_path, [stack(base, n) for n in (1, 2)], seeds=range(8)), 8)
-    store = PictureStore(tmp_path)
+    store = pictures(tmp_path, groups)
     mine = FileClaims(tmp_path, Rank(0, 2), pause=0.01).portions(groups, store)
     first = next(mine)
     assert next(mine) == ()
@@ -170,7 +174,7 @@ def test_processes_that_wait_for_each_other_both_end(base: Base, tmp_path: Path)
     made: list[list[str]] = [[], []]
 
     def work(rank: int) -> None:
-        store = PictureStore(tmp_path)
+        store = pictures(tmp_path, groups)
         together.wait()
         with contextlib.closing(FileClaims(tmp_path, Rank(rank, 2), pause=0.01).portions(groups, store)) as mine:
             waiting: list[StackBatch] = []
@@ -180,7 +184,7 @@ def test_processes_that_wait_for_each_other_both_end(base: Base, tmp_path: Path)
                     together.wait(timeout=10)
                     continue
                 put(*waiting)  # on disk only now, as a decoder's last batch is
-                made[rank] += [job.file.key for group in waiting for job in group.jobs]
+                made[rank] += [str(job.key) for group in waiting for job in group.jobs]
                 waiting = []
 
     together = threading.Barrier(2)

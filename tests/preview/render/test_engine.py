@@ -38,7 +38,7 @@ from loratools.blocks.presets import load_presets
 from loratools.errors import BaseModelError, GridError
 from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
-from loratools.preview.plan.jobs import Job, PictureFile, Stack, content_keys_of
+from loratools.preview.plan.jobs import GridJob, PictureFile, Stack, content_keys_of
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.batches import even, plan_stack_batches
 from loratools.preview.render.engine import Engine
@@ -59,7 +59,7 @@ def stack(base: Base, seed: int, weight: float = 1.0, *, text: bool = True) -> S
 
 def jobs(
     out: Path, stacks: Sequence[Stack], prompts: Sequence[str] = PROMPTS, seeds: Sequence[int] = (1,), **changes: Any
-) -> list[Job]:
+) -> list[GridJob]:
     made = []
     for n, own in enumerate(stacks):
         for prompt in prompts:
@@ -67,7 +67,7 @@ def jobs(
                 key = f"{n}-{prompt}-{seed}"
                 file = PictureFile(out / "cells" / f"{key}.png", key, "", {"key": key})
                 settings = replace(SamplingSettings(2, 4.0, "DDIM", (64, 64)), **changes)
-                made.append(Job(own, prompt, seed, file, settings))
+                made.append(GridJob(own, prompt, seed, settings, file))
     return made
 
 

@@ -12,7 +12,7 @@ import torch
 
 from loratools.adapter.algebra.lowrank import Delta, LowRank
 from loratools.base.patching.summands import Summand
-from loratools.preview.plan.jobs import Job, PictureFile, Stack
+from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.batches import StackBatch
 from loratools.preview.render.prefetch import DeltaPrefetcher
@@ -42,10 +42,7 @@ class Watched(Mapping[str, Delta]):
 
 
 def lots_of(*stacks: Stack, mixed: bool = True) -> list[StackBatch]:
-    jobs = [
-        Job(stack, "", 1, PictureFile(Path("x"), "", "", {}), SamplingSettings(1, 1.0, "DDIM", (64, 64)))
-        for stack in stacks
-    ]
+    jobs = [Job(stack, "", 1, SamplingSettings(1, 1.0, "DDIM", (64, 64)), n) for n, stack in enumerate(stacks)]
     return [StackBatch(None, (tuple(jobs),))] if mixed else [StackBatch(job.stack, ((job,),)) for job in jobs]
 
 
