@@ -18,6 +18,7 @@ from loratools import files
 from loratools.adapter.files.metadata import guard_overwrite
 from loratools.base.base_path import POCKET, base_digest
 from loratools.errors import RecipeError, did_you_mean
+from loratools.progress import OnProgress
 from loratools.train.basestyle.generate import (
     Generation,
     PictureFolder,
@@ -47,6 +48,7 @@ def basestyle(
     force: bool = False,
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
+    on_progress: OnProgress | None = None,
     share: Sharing = lambda resumes: nullcontext(),
     recipe: Mapping[str, Any] | None = None,
 ) -> RunResult:
@@ -61,6 +63,7 @@ def basestyle(
         settings: fields of :class:`~loratools.train.basestyle.generate.Generation` and of a training config, in one
             mapping; the preset is style-004, or pocket-style for the pocket base, so that style and base style are
             trained alike. What is None is not given.
+        on_progress: called with (steps done, all steps) of the training.
         share: entered around the training, in which further processes may take part by :func:`assist`.
         recipe: the recipe that the run is of, for the files' headers.
     Raises:
@@ -85,7 +88,7 @@ def basestyle(
     resumes = known.get("key") == key
     with share(resumes):
         config = config.model_copy(update={"resume": resumes})
-        result = train(config, progress=progress, on_epoch=on_epoch, recipe=recipe)
+        result = train(config, progress=progress, on_epoch=on_epoch, on_progress=on_progress, recipe=recipe)
     files.write_text(record, json.dumps(_record(folder, key, result), indent=1))
     return result
 
