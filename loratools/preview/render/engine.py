@@ -17,6 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from loratools.base.fused.onednn import OneDnnModules
 from loratools.base.generate import batch_guidance, denoise_batch
 from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
@@ -74,6 +75,8 @@ class Engine:
         on_cuda = base.device.type == "cuda" and self._offloader is None
         self._graphs = UNetGraphs(self._plain) if self.options.graphs and on_cuda else None
         self._mixed = MixedBatches(base, self.options, self._graphs, self._prompts)
+        on_cpu = base.device.type == "cpu" and base.dtype == torch.float32 and not self.options.compiled
+        self._onednn = OneDnnModules((base.unet, base.vae) if on_cpu else ())
         if self.options.tiled:
             base.vae.enable_tiling()
 
@@ -164,6 +167,7 @@ class Engine:
         self._mixed.measure(groups, wanted)
         self._announce(groups, wanted)
         try:
+            self._onednn.install()
             with (
                 _on_device(self.base.device),
                 contextlib.closing(portions(groups)) as mine,
@@ -179,6 +183,7 @@ class Engine:
         finally:
             self._decoder.drop()
             self._mixed.cancel()
+            self._onednn.remove()
             self.patcher.restore()
             if self._offloader:
                 self._offloader.back()
