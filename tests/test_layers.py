@@ -41,7 +41,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "measures": [
         "estimate copy_risk features", "measure", "last_batch request pictures",
-        "own_command own_function judged probe votes", "build",
+        "own_command own_function judged votes", "probe", "build",
     ],
     "preview": [
         "request", "record", "judge page plan", "render sheet", "drawing", "redraw run", "block_effect",
