@@ -120,7 +120,7 @@ def winner(votes: Path, run: str) -> int:
 
 
 def _liked(votes: Path, run: str) -> int:
-    from loratools.preview.record.votes import read_votes, standings
+    from loratools.measures.votes.votes_file import read_votes, standings
 
     ranked = standings(read_votes(votes), ["adapter"])
     epochs = [number for standing in ranked if (number := _epoch(standing.at[0], run)) is not None]
