@@ -43,7 +43,7 @@ FLOORS: dict[str, list[str]] = {
         "own_command own_function judged probe votes", "build",
     ],
     "preview": [
-        "request", "record", "judge page plan", "render sheet", "drawing", "redraw run", "block_effect",
+        "request", "record", "judge page plan", "render sheet", "drawing session", "redraw run", "block_effect",
     ],
     "recipe": [
         "shipped", "schema", "plan record", "observer", "importers publish launch", "steps", "edit run", "report",

@@ -44,7 +44,7 @@ def compare(
         LoratoolsError: of the step that fails.
     """
     from loratools.preview.request.rows import GridRow
-    from loratools.preview.run import load_model, render_grid
+    from loratools.preview.run import render_grid
     from loratools.preview.sheet.strip import Column, write_strip
     from loratools.recipe.steps.lora.merge import merge_terms
 
@@ -55,8 +55,9 @@ def compare(
     run_steps(last.plan([merge]), last.work, context)
     rows = [GridRow.of_terms(merge_terms(merge, planner), label) for label, planner in planners.items()]
     out = last.work / name
+    session = context.kept.session()
     result = render_grid(
-        load_model(last.paths.base, request.model, offload=request.engine.offload),
+        session.load(last.paths.base, request.model, offload=request.engine.offload),
         rows,
         [1.0],
         step.axes.prompts,
@@ -68,6 +69,7 @@ def compare(
         owner=last.owner(f"blocks-{name}"),
         force=context.force,
         progress=context.progress,
+        session=session,
     )
     columns = [Column("base", tuple(result.paths(rows[0].label, 0.0)))]
     columns += [Column(row.label, tuple(result.paths(row.label, 1.0))) for row in rows]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from loratools.pocket.judge import JudgeFunction
+    from loratools.preview.session import Session
     from loratools.recipe.plan.lineage import Lineage
 
 
@@ -32,6 +33,26 @@ def alone(*, resumes: bool) -> contextlib.AbstractContextManager[Shared]:
     return contextlib.nullcontext(Shared())
 
 
+class KeptModel:
+    """The base model that grids of one process share, one after another; loaded when the first of them asks for it."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+
+    def session(self) -> Session:
+        """Where grids load their base."""
+        from loratools.preview.session import Session
+
+        if self._session is None:
+            self._session = Session()
+        return self._session
+
+    def close(self) -> None:
+        """Free its memory, for what comes next."""
+        if self._session is not None:
+            self._session.close()
+
+
 @dataclass(frozen=True)
 class RunContext:
     """How steps are run; nothing here changes a tensor or a picture of their results.
@@ -44,6 +65,7 @@ class RunContext:
         judge: reads tags, style and defects from pictures; None is the pocket's own, see :meth:`judge_function`.
         share: with the other processes of a launch.
         lineage: written into the LoRA files that the step makes.
+        kept: the base model of the last grid; steps that load one by themselves close it.
     """
 
     device: str = "auto"
@@ -53,6 +75,7 @@ class RunContext:
     judge: JudgeFunction | None = None
     share: Sharing = alone
     lineage: Lineage | None = None
+    kept: KeptModel = field(default_factory=KeptModel, compare=False)
 
     def recipe(self) -> Mapping[str, Any] | None:
         """The recipe that the step is of, as JSON values for the header of the files that it makes."""

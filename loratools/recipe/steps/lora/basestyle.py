@@ -136,6 +136,7 @@ class BasestyleStep:
         """Draw and train into the folder ``out``."""
         from loratools.train.basestyle.basestyle import basestyle
 
+        context.kept.close()
         result = basestyle(
             self.request.paths.base,
             out,
@@ -153,6 +154,7 @@ class BasestyleStep:
         """Take part in the training of :meth:`make` as a further process; renders no picture."""
         from loratools.train.basestyle.basestyle import assist
 
+        context.kept.close()
         assist(
             self.request.paths.base,
             out,

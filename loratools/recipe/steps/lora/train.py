@@ -83,6 +83,7 @@ class TrainStep:
     def _train(self, out: Path, context: RunContext) -> RunResult:
         from loratools.train.trainer import train
 
+        context.kept.close()
         changed = {"out": out, "device": context.device, "force": context.force, "resume": context.resume}
         changed |= self.settings.base_adapters.settings()
         config = self.settings.with_files().model_copy(update=changed)
