@@ -23,6 +23,7 @@
     ├── OptionError             an option's value that is none of those it may have
     ├── UnavailableError        a device or a package that this machine lacks, and another may have
     ├── LaunchError             of several processes one is missing, gone or was started wrongly
+    │   └── PeerError           another process of the same launch stopped, and says itself why
     ├── RecipeError             a recipe or config that cannot be read or resolved
     └── PocketError             the pocket base, its drawings or its judge used wrongly
 
@@ -140,6 +141,10 @@ class UnavailableError(LoratoolsError):
 
 class LaunchError(LoratoolsError):
     """Of several processes that a launcher started, one is missing, is gone, or was started wrongly."""
+
+
+class PeerError(LaunchError):
+    """Another process of this launch stopped, so this one cannot go on; that one's own error says why."""
 
 
 class RecipeError(LoratoolsError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,27 @@ class Document:
             return result
 
         return Document(data, self.source, self.text, moved(self.spans), moved(self.keys), self.others)
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values, for another process."""
+
+        def places(spans: Mapping[Place, SourceSpan]) -> list[Any]:
+            return [[list(path), *astuple(span)] for path, span in spans.items()]
+
+        return {
+            "data": self.data,
+            "source": self.source,
+            "text": self.text,
+            "spans": places(self.spans),
+            "keys": places(self.keys),
+            "others": dict(self.others),
+        }
+
+    @staticmethod
+    def of_json(values: Mapping[str, Any]) -> Document:
+        """The document that :meth:`json` was made of."""
+        places = {name: {tuple(path): SourceSpan(*span) for path, *span in values[name]} for name in ("spans", "keys")}
+        return Document(**{**values, **places})
 
     def where(self, path: Place) -> str:
         """``FILE, line N: a.b.c``, for the start of an error message."""

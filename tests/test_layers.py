@@ -25,6 +25,7 @@ ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
 # inside a room, floor by floor; the folders and files of one floor do not import one another
 FLOORS: dict[str, list[str]] = {
+    "launch": ["rank", "launcher job", "elastic worker jobs"],
     "adapter": ["foreign_file parallel", "header", "algebra", "architectures", "files"],
     "ops": [
         "text_table randomized_svd extract_parts", "report", "merging", "analysis style_removal",
@@ -46,11 +47,11 @@ FLOORS: dict[str, list[str]] = {
         "request", "record", "judge page plan", "render sheet", "drawing session", "redraw run", "block_effect",
     ],
     "recipe": [
-        "shipped", "schema", "plan record", "observer", "importers publish launch", "steps", "edit run", "report",
+        "shipped", "schema", "plan record", "observer", "importers publish", "steps", "edit run", "report",
         "compare reproduce demo",
     ],
     "library": ["options", "terms files", "merging operations vectors training pictures recipes"],
-    "cli": ["commands", "app", "options", "recipe_output", "lora recipe pictures training blocks"],
+    "cli": ["commands", "app", "options", "launched recipe_output", "lora recipe pictures training blocks"],
 }  # fmt: skip
 LATE = {"diffusers", "transformers", "accelerate", "matplotlib", "peft"}  # at the top of no module of any room
 HEAVY = LATE | {"torch", "safetensors", "numpy", "PIL", "tqdm"}

@@ -25,6 +25,7 @@ from loratools.errors import (
 )
 
 DONE, FAILED, INTERRUPTED, PIPE_CLOSED = 0, 1, 130, 141
+GIVEN = "loratools.cli.app"  # in a context's meta: the command's arguments as they were given
 
 
 # an option in a message, as a program gives it: `force=True`, `device=cpu`, or `out=` where the value is anything
@@ -34,21 +35,56 @@ _OPTION = re.compile(r"`(?P<name>[a-z_]+)=(?P<value>[^`]*)`")
 _HELPED = (UnknownKeysError, NeedsBaseError, LoraNotFoundError, UnlistedBlocksError)
 
 
+def words_of(ctx: click.Context) -> list[str]:
+    """The words that call a command, after the program's name: ``["blocks", "fix"]``."""
+    return [] if ctx.parent is None else [*words_of(ctx.parent), str(ctx.info_name)]
+
+
 class DoraBase(click.Option):
     """``--base`` of a command that reads a DoRA by it, and not only something else of that name."""
 
 
 class Command(click.Command):
-    """A command that takes ``--debug`` after its name too, and says which of its options help against an error."""
+    """A command that takes ``--debug`` after its name too, and says which of its options help against an error.
+
+    Args:
+        together: whether a launcher may start several processes of it, which then share its work.
+    """
+
+    def __init__(self, *given: Any, together: bool = False, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.together = together
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[GIVEN] = list(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; in an error's message options are spelled as this command's flags, and one that helps is added."""
+        if self._has("--launch") and not self.together:
+            self._refuse_launcher(ctx)
         try:
             return super().invoke(ctx)
         except LoratoolsError as error:
             more = self._remedy(error) if isinstance(error, _HELPED) else ""
             error.args = (f"{self._with_flags(str(error))}{more}",)
             raise
+
+    def _refuse_launcher(self, ctx: click.Context) -> None:
+        """Exit where a launcher started several processes of what starts them itself; the first one says so."""
+        from loratools.launch.rank import Rank
+
+        rank = Rank.here()
+        if rank.world == 1:
+            return
+        if rank.main:
+            given = " ".join(["loratools", *words_of(ctx), *ctx.meta[GIVEN][:1]])
+            _say(
+                f'error: this command starts its processes itself; write {given} ... --launch "accelerate launch ...", '
+                "with the launcher and its options in the quotes, or --processes N for N on this machine",
+                FAILED,
+            )
+        ctx.exit(FAILED)
 
     def _with_flags(self, text: str) -> str:
         """``text`` with options as flags: what Python calls `` `force=True` `` or `` `rank=8` `` is ``--force`` and

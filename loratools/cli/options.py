@@ -54,6 +54,20 @@ def device_option(function: F) -> F:
     )(function)
 
 
+def launch_options(function: F) -> F:
+    """``--processes`` and ``--launch``: of every command whose work several processes can share."""
+    function = click.option(
+        "--launch",
+        metavar="COMMAND",
+        help='A launcher that starts the processes, such as "accelerate launch --config_file X" or "srun ...".',
+    )(function)
+    return click.option(
+        "--processes",
+        metavar="N",
+        help="Processes on this machine that share the work, one a GPU; auto is all GPUs.  [default: 1]",
+    )(function)
+
+
 def json_option(function: F) -> F:
     """``--json``"""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON alone on stdout.")(function)

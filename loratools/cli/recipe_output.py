@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from loratools.cli.app import INTERRUPTED, fail_usage
+from loratools.cli.app import fail_usage
 from loratools.cli.options import print_json
 from loratools.errors import RecipeError
 
@@ -33,6 +32,8 @@ class RunFlags:
     cache: Path | None = None
     explain: tuple[str, ...] = ()
     cache_limit: int | None = None  # bytes
+    processes: str | None = None
+    launch: str | None = None
 
     def values(self) -> dict[str, str]:
         """Variables from ``--set NAME=VALUE``."""
@@ -48,12 +49,8 @@ def run_recipe(recipe: str, only: tuple[str, ...], work: str | None, base: str |
 
     folder = Path(work) if work else default_work(recipe)
 
-    def plan() -> tuple[Planner, list[Planned]]:
-        planner = make_planner(recipe, folder, base, flags.values())
-        return planner, planner.plan(only or None)
-
-    if not joined_as_worker(folder, lambda: plan()[1], flags):
-        _run_or_show(*plan(), flags)
+    planner = make_planner(recipe, folder, base, flags.values())
+    _run_or_show(planner, planner.plan(only or None), flags)
 
 
 def merge_recipe(recipe: str, out: str | None, base: str | None, flags: RunFlags) -> None:
@@ -64,42 +61,17 @@ def merge_recipe(recipe: str, out: str | None, base: str | None, flags: RunFlags
     is_file = out is not None and Path(out).suffix.lower() == ".safetensors"
     folder = Path(out) if out is not None and not is_file else default_work(recipe)
 
-    def plan() -> tuple[Planner, list[Planned], list[str]]:
-        planner = make_planner(recipe, folder, base, flags.values())
-        targets = targets_of(planner, "merge")
-        if out is not None and is_file:
-            if len(targets) > 1:
-                raise RecipeError(f"{recipe} has several merge steps ({', '.join(targets)}); give each an `out` there")
-            planner.outs[targets[0]] = lora_out(out).absolute()
-        return planner, planner.plan(targets), targets
-
-    if joined_as_worker(folder, lambda: plan()[1], flags):
-        return
-    planner, planned, targets = plan()
+    planner = make_planner(recipe, folder, base, flags.values())
+    targets = targets_of(planner, "merge")
+    if out is not None and is_file:
+        if len(targets) > 1:
+            raise RecipeError(f"{recipe} has several merge steps ({', '.join(targets)}); give each an `out` there")
+        planner.outs[targets[0]] = lora_out(out).absolute()
+    planned = planner.plan(targets)
     _run_or_show(planner, planned, flags, plans=targets)
     left = [name for name in planner.recipe.steps if name not in {step.name for step in planned}]
     if left and not flags.as_json and not flags.dry_run:
         click.echo(f"not needed for the merge: {', '.join(left)}; `loratools run {recipe}` makes them")
-
-
-def joined_as_worker(work: Path, plan: Callable[[], Sequence[Planned]], flags: RunFlags) -> bool:
-    """Whether this is not the first of the processes that a launcher started.
-
-    Such a process has taken part in the first one's run when this returns. ``plan`` returns the steps.
-    """
-    from loratools.launch import Rank
-
-    rank = Rank.here()
-    if rank.main or flags.explain or flags.dry_run:
-        return not rank.main
-    from loratools.recipe.launch.worker import follow
-    from loratools.recipe.plan.context import RunContext
-
-    try:
-        follow(work, rank, plan, RunContext(flags.device, flags.force))
-    except KeyboardInterrupt:  # the first process reports it
-        click.get_current_context().exit(INTERRUPTED)
-    return True
 
 
 def _run_or_show(planner: Planner, planned: list[Planned], flags: RunFlags, plans: list[str] | None = None) -> None:
@@ -109,10 +81,10 @@ def _run_or_show(planner: Planner, planned: list[Planned], flags: RunFlags, plan
     if flags.dry_run:
         _dry_run(planner, planned, flags, plans or [])
         return
-    from loratools.launch import Rank
     from loratools.recipe.plan.context import RunContext
     from loratools.recipe.report import RunPrinter
     from loratools.recipe.run.cache import DEFAULT_LIMIT
+    from loratools.recipe.run.launched import step_launcher
     from loratools.recipe.run.runner import run_steps
 
     context = RunContext(flags.device, flags.force, progress=True)
@@ -123,7 +95,7 @@ def _run_or_show(planner: Planner, planned: list[Planned], flags: RunFlags, plan
         cache=flags.cache,
         limit=DEFAULT_LIMIT if flags.cache_limit is None else flags.cache_limit,
         jobs=flags.jobs,
-        rank=Rank.here(),
+        launch=step_launcher(planner, flags.device, flags.processes, flags.launch),
         observer=RunPrinter(planner, planned, context, out=None if flags.as_json else click.echo, err=_echo_error),
     )
     if flags.as_json:

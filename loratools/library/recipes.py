@@ -26,6 +26,8 @@ def run_recipe(
     base: StrPath | None = None,
     values: Mapping[str, object] | None = None,
     jobs: int = 1,
+    processes: int | str | None = None,
+    launch: str | None = None,
     cache: StrPath | None = None,
     device: str = "auto",
     force: bool = False,
@@ -41,6 +43,9 @@ def run_recipe(
         base: another base than the recipe's own.
         values: the recipe's variables: ``{"style_weight": 0.8}``.
         jobs: steps that do not need each other at once.
+        processes: how many on this machine run steps that load a model, one a GPU; ``"auto"`` for all GPUs. The
+            recipe's own by default; 1 for this process alone.
+        launch: a launcher's command that starts the processes instead, such as ``accelerate launch``.
         cache: a folder of finished results to share with other work folders.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         force: overwrite files that a step did not write.
@@ -53,6 +58,7 @@ def run_recipe(
         LoratoolsError: of the first step that failed; those that do not need it have run.
     """
     from loratools.recipe.plan.context import RunContext
+    from loratools.recipe.run.launched import step_launcher
     from loratools.recipe.run.runner import default_work, make_planner, run_steps
 
     work = default_work(recipe) if out is None else Path(out)
@@ -62,7 +68,13 @@ def run_recipe(
     context = RunContext(device, force)
     watching = _Watching(planner, steps, context, observer or RunObserver(), on_progress)
     return run_steps(
-        steps, planner.work, context, cache=None if cache is None else Path(cache), jobs=jobs, observer=watching
+        steps,
+        planner.work,
+        context,
+        cache=None if cache is None else Path(cache),
+        jobs=jobs,
+        launch=step_launcher(planner, device, processes, launch),
+        observer=watching,
     )
 
 

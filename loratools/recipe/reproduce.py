@@ -18,12 +18,14 @@ from loratools.adapter.files.metadata import Provenance, guard_overwrite
 from loratools.adapter.parallel import in_order
 from loratools.errors import FileError, RecipeError
 from loratools.files import replacing
+from loratools.launch.launcher import Launcher
 from loratools.recipe.importers.detect import import_recipe
 from loratools.recipe.importers.loratools_file import has_step
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lineage import Lineage, lineage_of
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
+from loratools.recipe.run.launched import StepLauncher
 from loratools.recipe.run.runner import planner_of, run_steps
 from loratools.recipe.schema.recipe import check_recipe
 from loratools.version import __version__
@@ -80,6 +82,7 @@ def reproduce(
     folder: Path | None = None,
     lora_dirs: Sequence[Path] = (),
     force: bool = False,
+    launcher: Launcher | None = None,
 ) -> Reproduced:
     """Run the recipe in the header of ``path`` in an empty folder, with an empty cache, and compare the results.
 
@@ -89,18 +92,24 @@ def reproduce(
         folder: where relative paths of the recipe are looked for, besides the current folder.
         lora_dirs: further folders in which LoRAs are looked for by name.
         force: ``out`` may be a file that another step wrote, or ``path`` itself.
+        launcher: of the processes that steps run in; one of several machines makes everything in ``out``'s folder,
+            which they share.
     Raises:
         RecipeError: if the header holds no recipe, or what it reads is not here.
         FileError, FormatError: if the file cannot be read, or ``out`` may not be overwritten.
         LoratoolsError: of a step that fails.
     """
     old = read(path, allow_unknown=True)
-    with tempfile.TemporaryDirectory() as scratch:
+    shared = out.absolute().parent if out is not None and launcher is not None and launcher.command else None
+    if shared is not None:
+        shared.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=shared, prefix=".reproduce-") as scratch:
         lineage, planner = _planner(path, Path(scratch) / "work", folder or Path(), lora_dirs)
         target = lineage.step if lineage else _last_step(planner)
         planned = _planned(planner, target, lineage is None)
         _guard(path, out, planned[-1].owner, force)
-        new_file = _file(run_steps(planned, planner.work, context)[-1].planned, old)
+        launch = None if launcher is None else StepLauncher(launcher, planner)
+        new_file = _file(run_steps(planned, planner.work, context, launch=launch)[-1].planned, old)
         new = read(new_file, allow_unknown=True)
         result = Reproduced(
             new.digest,

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
-from loratools.errors import LaunchError, TrainingError
+from loratools.errors import PeerError, TrainingError
 from loratools.launch import Rank
 
 
@@ -31,14 +31,14 @@ class Ranks(Rank):
         """Sum ``flat`` over all processes, in place.
 
         Raises:
-            LaunchError: if another process is gone.
+            PeerError: if another process is gone.
         """
         if self.world == 1:
             return
         try:
             torch.distributed.all_reduce(flat)
         except RuntimeError as error:
-            raise LaunchError(
+            raise PeerError(
                 f"another process of this run stopped ({str(error).splitlines()[0]}); its own message says why"
             ) from error
 

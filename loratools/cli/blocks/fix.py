@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import as_object, device_option, force_option, json_option, print_json
+from loratools.cli.options import as_object, device_option, force_option, json_option, launch_options, print_json
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class FixFlags:
     sizes: str
     out: str | None
     base: str | None
+    processes: str | None
+    launch: str | None
     device: str
     force: bool
     as_json: bool
@@ -45,6 +47,7 @@ class FixFlags:
 @click.option("--sizes", default="0:0.4:0.1", show_default=True, help="The sizes for --preview-step.")
 @click.option("-o", "--out", type=click.Path(), help="Folder for the recipe's results.  [default: runs/NAME]")
 @click.option("--base", help="Another base than the recipe's own.")
+@launch_options
 @device_option
 @force_option
 @json_option
@@ -148,6 +151,7 @@ def _preview(path: Path, flags: FixFlags) -> None:
 
 def _strip(path: Path, texts: Mapping[str, str], name: str, flags: FixFlags) -> str:
     """Render the base and the merge of each of ``texts`` side by side; returns the strip's path."""
+    from loratools.launch.launcher import make_launcher
     from loratools.recipe.compare import compare
     from loratools.recipe.edit.locate import merge_text
     from loratools.recipe.plan.context import RunContext
@@ -156,8 +160,9 @@ def _strip(path: Path, texts: Mapping[str, str], name: str, flags: FixFlags) -> 
     recipe, document = read_recipe(path)
     step = merge_text(document, recipe, flags.merge).step
     context = RunContext(flags.device, flags.force, progress=True)
+    launcher = make_launcher(flags.processes, flags.launch, flags.device)
     work = Path(flags.out) if flags.out else None
-    return str(compare(path, texts, step, context, name=name, work=work, base=flags.base))
+    return str(compare(path, texts, step, context, name=name, work=work, base=flags.base, launcher=launcher))
 
 
 def _list(as_json: bool) -> None:

@@ -18,6 +18,7 @@ from loratools.cli.options import (
     force_option,
     json_option,
     key_options,
+    launch_options,
     lora_options,
     print_report,
 )
@@ -48,6 +49,8 @@ class MergeFlags:
     jobs: int
     cache: Path | None
     explain: tuple[str, ...]
+    processes: str | None
+    launch: str | None
     device: str
     dry_run: bool
     allow_unknown: bool
@@ -108,6 +111,7 @@ class MergeFlags:
 @click.option(
     "--explain", multiple=True, metavar="STEP", help="Recipe: print which change made this step stale. Repeatable."
 )
+@launch_options
 @device_option
 @click.option(
     "--dry-run", is_flag=True, help="Print the resolved plan: file, block, weight, modules, share of the norm."
@@ -154,6 +158,8 @@ def _recipe(flags: MergeFlags) -> None:
         jobs=flags.jobs,
         cache=flags.cache,
         explain=flags.explain,
+        processes=flags.processes,
+        launch=flags.launch,
     )
     recipe_output.merge_recipe(flags.source, flags.out, flags.base, how)
 
@@ -161,6 +167,8 @@ def _recipe(flags: MergeFlags) -> None:
 def _check_terms(flags: MergeFlags) -> None:
     if flags.settings or flags.explain or flags.cache or flags.jobs > 1:
         fail_usage("--set, --jobs, --cache and --explain go with a recipe, not with terms")
+    if flags.processes or flags.launch:
+        fail_usage("--processes and --launch go with a recipe; a merge of terms is one process' work")
     if flags.out is None and not flags.dry_run:
         fail_usage("where to? give -o FILE.safetensors, or --dry-run")
     if flags.into and (flags.rank or flags.dtype):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from loratools.cli.app import Command
+from loratools.cli.launched import launched
 from loratools.cli.options import (
     DTYPES,
     as_object,
@@ -15,6 +16,7 @@ from loratools.cli.options import (
     force_option,
     json_option,
     key_options,
+    launch_options,
     lora_options,
     print_json,
 )
@@ -29,7 +31,7 @@ FORMATS = ("webp", "jpg", "png")
 NOISE = ("own", "webui-cpu", "webui-gpu")
 
 
-@click.command("grid", cls=Command)
+@click.command("grid", cls=Command, together=True)
 @click.argument("rows", nargs=-1, metavar="ROWS...")
 @click.option("--base", help="A Diffusers folder, a .safetensors or .ckpt file, a hub id, or pocket.  [required]")
 @click.option(
@@ -95,6 +97,7 @@ NOISE = ("own", "webui-cpu", "webui-gpu")
 @click.option("--redraw", is_flag=True, help="Render nothing: draw the grid in --out again, with other words or files.")
 @lora_options
 @key_options
+@launch_options
 @device_option
 @click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
 @json_option
@@ -158,6 +161,8 @@ def command(flags: GridFlags) -> None:
         return
     request = grid_request(flags, sheet, scores)
     names = name_lookup(flags)
+    if launched(flags.processes, flags.launch, flags.device, flags.out, finish_alone=True):
+        return
     arrangement = build_arrangement(request, names)
     for axis in arrangement.axes:
         if axis.placeholder and Rank.here().main:

@@ -61,6 +61,8 @@ class GridFlags:
     lora_dirs: tuple[str, ...]
     presets: str | None
     missing: str | None
+    processes: str | None
+    launch: str | None
     device: str
     dtype: str | None
     as_json: bool

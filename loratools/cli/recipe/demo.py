@@ -6,16 +6,17 @@ from pathlib import Path
 
 import click
 
-from loratools.cli.app import INTERRUPTED, Command
-from loratools.cli.options import device_option, force_option
+from loratools.cli.app import Command
+from loratools.cli.options import device_option, force_option, launch_options
 
 
 @click.command("demo", cls=Command)
 @click.option("-o", "--out", default="demo", show_default=True, type=click.Path(), help="Folder for everything.")
 @click.option("--quick", is_flag=True, help="Fewer pictures, epochs and cells: about a minute.")
+@launch_options
 @device_option
 @force_option
-def command(out: str, quick: bool, device: str, force: bool) -> None:
+def command(out: str, quick: bool, processes: str | None, launch: str | None, device: str, force: bool) -> None:
     """See the whole story on a small built-in model, on a CPU, with nothing to download.
 
     Draws pictures in a new style with their tags, trains a LoRA for 8 epochs, makes the LoRA of the base's own style,
@@ -26,15 +27,10 @@ def command(out: str, quick: bool, device: str, force: bool) -> None:
       loratools demo
       loratools demo --quick -o /tmp/demo
     """
-    from loratools.launch import Rank
-    from loratools.recipe.demo.demo import follow_demo, run_demo
+    from loratools.launch.launcher import make_launcher
+    from loratools.recipe.demo.demo import run_demo
     from loratools.recipe.plan.context import RunContext
 
-    rank, context = Rank.here(), RunContext(device, force, progress=True)
-    if rank.main:
-        run_demo(Path(out), context, click.echo, quick=quick, rank=rank)
-        return
-    try:
-        follow_demo(Path(out), context, rank, quick=quick)
-    except KeyboardInterrupt:  # the first process reports it
-        click.get_current_context().exit(INTERRUPTED)
+    context = RunContext(device, force, progress=True)
+    launcher = make_launcher(processes, launch, device)
+    run_demo(Path(out), context, click.echo, quick=quick, launcher=launcher)

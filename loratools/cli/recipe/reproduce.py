@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import device_option, force_option, json_option, print_json
+from loratools.cli.options import device_option, force_option, json_option, launch_options, print_json
 
 
 @click.command("reproduce", cls=Command)
@@ -26,6 +26,7 @@ from loratools.cli.options import device_option, force_option, json_option, prin
     help="Look for LoRAs here too. Repeatable.",
 )
 @force_option
+@launch_options
 @device_option
 @json_option
 def command(
@@ -34,6 +35,8 @@ def command(
     folder: Path | None,
     lora_dirs: tuple[Path, ...],
     force: bool,
+    processes: str | None,
+    launch: str | None,
     device: str,
     as_json: bool,
 ) -> None:
@@ -46,10 +49,17 @@ def command(
       loratools reproduce my_style.safetensors
       loratools reproduce my_style.safetensors --folder ~/loras/ink -o again.safetensors
     """
+    from loratools.launch.launcher import make_launcher
     from loratools.recipe.plan.context import RunContext
     from loratools.recipe.reproduce import reproduce
 
     result = reproduce(
-        file, RunContext(device, progress=True), out=out, folder=folder, lora_dirs=lora_dirs, force=force
+        file,
+        RunContext(device, progress=True),
+        out=out,
+        folder=folder,
+        lora_dirs=lora_dirs,
+        force=force,
+        launcher=make_launcher(processes, launch, device),
     )
     print_json(result.json()) if as_json else click.echo(result.text())

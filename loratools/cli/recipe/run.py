@@ -8,7 +8,7 @@ import click
 
 from loratools.cli import recipe_output
 from loratools.cli.app import Command
-from loratools.cli.options import device_option, force_option, json_option, size_bytes
+from loratools.cli.options import device_option, force_option, json_option, launch_options, size_bytes
 
 
 @click.command("run", cls=Command)
@@ -35,6 +35,7 @@ from loratools.cli.options import device_option, force_option, json_option, size
     metavar="SIZE",
     help="What the cache may take beside the outputs, such as 500MiB.  [default: 20GiB]",
 )
+@launch_options
 @device_option
 @click.option("--dry-run", is_flag=True, help="Print the steps: cached or to do, inputs, results.")
 @click.option("--explain", multiple=True, metavar="STEP", help="Print which change made this step stale. Repeatable.")
@@ -49,6 +50,8 @@ def command(
     jobs: int,
     cache: Path | None,
     cache_limit: str | None,
+    processes: str | None,
+    launch: str | None,
     device: str,
     dry_run: bool,
     explain: tuple[str, ...],
@@ -59,14 +62,14 @@ def command(
 
     A step is cached when nothing that determines its result has changed and its files are still what was written.
     Files that the recipe names are looked for beside it, then in the current folder; results go to the current
-    folder's runs/NAME. A run that is stopped goes on from there. Started by accelerate launch or torchrun, training and
-    grids use all GPUs.
+    folder's runs/NAME. A run that is stopped goes on from there. With --processes or --launch, steps that load a model
+    run on different GPUs at once, and one that is alone on all of them.
 
     \b
       loratools run recipes/style.yaml
       loratools run recipes/style.yaml --only final --dry-run
       loratools run recipes/style.yaml --explain final
-      accelerate launch -m loratools run recipes/style.yaml
+      loratools run recipes/style.yaml --processes auto
     """
     limit = None if cache_limit is None else size_bytes(cache_limit, "--cache-limit")
     flags = recipe_output.RunFlags(
@@ -79,5 +82,7 @@ def command(
         cache=cache,
         explain=explain,
         cache_limit=limit,
+        processes=processes,
+        launch=launch,
     )
     recipe_output.run_recipe(recipe, only, out, base, flags)

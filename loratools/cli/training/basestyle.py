@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.options import DTYPES, device_option, force_option
+from loratools.cli.launched import launched
+from loratools.cli.options import DTYPES, device_option, force_option, launch_options
 
 
-@click.command("basestyle", cls=Command)
+@click.command("basestyle", cls=Command, together=True)
 @click.argument("base")
 @click.option("-o", "--out", required=True, type=click.Path(), help="Folder for the pictures and the epoch files.")
 @click.option("--name", help="The run's name.  [default: BASE's name and _BASE]")
@@ -21,9 +22,19 @@ from loratools.cli.options import DTYPES, device_option, force_option
 @click.option("--dim", type=int, help="Rank of the LoRA.")
 @click.option("--seed", type=int)
 @click.option("--dtype", type=DTYPES, help="Storage type of the files.  [default: fp16]")
+@launch_options
 @device_option
 @force_option
-def command(base: str, out: str, name: str | None, device: str, force: bool, **settings: Any) -> None:
+def command(
+    base: str,
+    out: str,
+    name: str | None,
+    processes: str | None,
+    launch: str | None,
+    device: str,
+    force: bool,
+    **settings: Any,
+) -> None:
     """Make the LoRA of BASE's own style: BASE draws face_focus, cowboy_shot and full_body pictures, and a LoRA is
     trained on them. Subtracting it from a style's LoRA takes away what that one learnt of the base itself.
 
@@ -35,6 +46,10 @@ def command(base: str, out: str, name: str | None, device: str, force: bool, **s
     """
     from loratools.train.basestyle.basestyle import basestyle
 
+    if launched(processes, launch, device, out):
+        return
     result = basestyle(base, Path(out), name=name, settings=settings, device=device, force=force)
+    if not result.wrote:
+        return
     for number, (path, loss) in enumerate(zip(result.epochs, result.losses, strict=False), 1):
         click.echo(f"epoch {number:>3}  loss {loss:.4f}  {path}")

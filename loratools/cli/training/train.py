@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from loratools.cli.app import Command, fail_usage
-from loratools.cli.options import DTYPES
+from loratools.cli.app import GIVEN, Command, fail_usage
+from loratools.cli.launched import launched
+from loratools.cli.options import DTYPES, launch_options
 from loratools.errors import LoratoolsError, TrainingError
 
 if TYPE_CHECKING:
     from loratools.train.config.config import TrainConfig
     from loratools.train.interrupt import Interrupted
-
-_GIVEN = "loratools.cli.training.train"  # key of the command line as it was given
 
 _GROUPS = {  # heading of the help -> options, in order
     "What to train on": ("--base", "--images", "--preset", "--vae"),
@@ -39,7 +38,7 @@ _GROUPS = {  # heading of the help -> options, in order
     ),
     "Captions": ("--shuffle-tags", "--keep-tokens", "--allow-uncaptioned"),
     "Files": ("--out", "--name", "--dtype", "--resume", "--force"),
-    "The machine": ("--device", "--mixed-precision", "--seed", "--offline"),
+    "The machine": ("--device", "--processes", "--launch", "--mixed-precision", "--seed", "--offline"),
     "Everything else": ("--set",),
 }
 
@@ -48,7 +47,7 @@ class _Grouped(Command):
     """A command whose help has a heading for each kind of option, and names every other key of a config."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[_GIVEN] = given = list(args)  # to say how to go on after Ctrl-C
+        given = list(args)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -85,7 +84,7 @@ class _Grouped(Command):
             formatter.write_text(", ".join(sorted(keys)))
 
 
-@click.command("train", cls=_Grouped)
+@click.command("train", cls=_Grouped, together=True)
 @click.argument("configs", nargs=-1, metavar="[CONFIG]...")
 @click.option(
     "--base",
@@ -185,6 +184,7 @@ class _Grouped(Command):
     help="What is computed in.  [default: bf16 where the GPU has it]",
 )
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")
+@launch_options
 @click.option("--resume", is_flag=True, default=None, help="Go on with a run that was cut short, where it was.")
 @click.option(
     "--force",
@@ -199,7 +199,13 @@ class _Grouped(Command):
     "memory to expect, and what the guides would warn of.",
 )
 def command(
-    configs: tuple[str, ...], dry_run: bool, images: tuple[str, ...], settings: tuple[str, ...], **given: Any
+    configs: tuple[str, ...],
+    dry_run: bool,
+    images: tuple[str, ...],
+    settings: tuple[str, ...],
+    processes: str | None,
+    launch: str | None,
+    **given: Any,
 ) -> None:
     """Train a LoRA on your pictures, and keep a file of every epoch to choose from.
 
@@ -232,6 +238,9 @@ def command(
     if dry_run:
         click.echo("\n\n".join(_dry_run(config, notes) for config, notes in queue))
         return
+    out = str(queue[0][0].out)
+    if launched(processes, launch, given["device"] or queue[0][0].device, out, go_on=" with --resume"):
+        return
     try:
         results = [_train(config, notes, last=number == len(queue)) for number, (config, notes) in enumerate(queue, 1)]
         failed = [error for error in results if error is not None]
@@ -258,7 +267,7 @@ def _refuse_no_config(path: Path) -> None:
 def _say_how_to_go_on(stop: Interrupted) -> NoReturn:
     """After the state was saved: the command that goes on, and the exit code of what asked to stop."""
     context = click.get_current_context()
-    given = [*context.meta[_GIVEN], *([] if context.params["resume"] else ["--resume"])]
+    given = [*context.meta[GIVEN], *([] if context.params["resume"] else ["--resume"])]
     how = f"to go on: loratools train {shlex.join(given)}"
     if stop.ranks.world > 1:
         how = "to go on, launch it again with --resume"

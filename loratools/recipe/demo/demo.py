@@ -13,14 +13,14 @@ from typing import Any
 
 from loratools.errors import RecipeError
 from loratools.files import write_text
-from loratools.launch import Rank
-from loratools.recipe.launch.worker import follow
+from loratools.launch.launcher import Launcher
 from loratools.recipe.observer import RunObserver, StepFailure, StepResult
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
 from loratools.recipe.report import FinishedRun, report_paths, try_report
 from loratools.recipe.report.printer import Print
+from loratools.recipe.run.launched import StepLauncher
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.run.work_folder import short_path
 from loratools.recipe.shipped import RECIPES
@@ -53,7 +53,7 @@ def run_demo(
     quick: bool = False,
     base: str | None = None,
     recipe: Path | None = None,
-    rank: Rank | None = None,
+    launcher: Launcher | None = None,
 ) -> DemoResult:
     """Run the demo's recipe into ``out`` and write ``demo.json`` there.
 
@@ -63,7 +63,7 @@ def run_demo(
         echo: prints a line.
         quick: fewer pictures, epochs and cells.
         base, recipe: instead of the pocket and the shipped recipe.
-        rank: see :func:`~loratools.recipe.run.runner.run_steps`; the others take part by :func:`follow_demo`.
+        launcher: of the processes that steps run in.
     Raises:
         LoratoolsError: of the step that fails; what is finished stays.
     """
@@ -77,7 +77,8 @@ def run_demo(
         f"The base is {planner.paths.base}. Everything goes to {short_path(out)}; "
         f"the recipe is {short_path(own_recipe)}."
     )
-    ran = run_steps(planned, out, context, rank=rank, observer=observer)
+    launch = None if launcher is None else StepLauncher(launcher, planner)
+    ran = run_steps(planned, out, context, launch=launch, observer=observer)
     result = _result(out, own_recipe, planner, ran, time.perf_counter() - begun)
     write_text(out / "demo.json", json.dumps(_facts(result), indent=1, ensure_ascii=False) + "\n")
     _print_scores(result, story["scores"], echo)
@@ -118,15 +119,6 @@ class _DemoPrinter(RunObserver):
     def on_end(self, results: Sequence[StepResult], failures: Sequence[StepFailure]) -> None:
         seconds = time.perf_counter() - self.begun
         try_report(FinishedRun(self.planner, self.steps, results, failures, self.context, seconds), self.echo)
-
-
-def follow_demo(out: Path, context: RunContext, rank: Rank, *, quick: bool = False) -> None:
-    """Take part in a demo that the first process of this launch runs.
-
-    Raises:
-        LoratoolsError: see :func:`loratools.recipe.launch.worker.follow`.
-    """
-    follow(out, rank, lambda: make_planner(out / _shipped(quick).name, out).plan(), context)
 
 
 def _shipped(quick: bool) -> Path:

@@ -1,4 +1,4 @@
-"""How steps are run: on which device, with which permission to overwrite, with which judge, beside which processes."""
+"""How steps are run: on which device, with which permission to overwrite, with which judge."""
 
 from __future__ import annotations
 
@@ -6,31 +6,12 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loratools.pocket.judge import JudgeFunction
     from loratools.preview.session import Session
     from loratools.recipe.plan.lineage import Lineage
-
-
-@dataclass
-class Shared:
-    """The result of sharing a step: how many pictures the other processes rendered."""
-
-    rendered: int = 0
-
-
-class Sharing(Protocol):
-    """A context that a step enters around the part of it in which the launch's other processes take part."""
-
-    def __call__(self, *, resumes: bool) -> contextlib.AbstractContextManager[Shared]:
-        """Enter the shared part of the step; ``resumes`` says that all processes go on from unfinished work."""
-
-
-def alone(*, resumes: bool) -> contextlib.AbstractContextManager[Shared]:
-    """The sharing of a process that is the only one."""
-    return contextlib.nullcontext(Shared())
 
 
 class KeptModel:
@@ -63,7 +44,6 @@ class RunContext:
         progress: bars on stderr, if that is a terminal.
         resume: unfinished work of the same step and key is there to go on from.
         judge: reads tags, style and defects from pictures; None is the pocket's own, see :meth:`judge_function`.
-        share: with the other processes of a launch.
         lineage: written into the LoRA files that the step makes.
         kept: the base model of the last grid; steps that load one by themselves close it.
     """
@@ -73,9 +53,12 @@ class RunContext:
     progress: bool = False
     resume: bool = False
     judge: JudgeFunction | None = None
-    share: Sharing = alone
     lineage: Lineage | None = None
     kept: KeptModel = field(default_factory=KeptModel, compare=False)
+
+    def json(self) -> dict[str, Any]:
+        """What another process needs to run the same step, as JSON values."""
+        return {"device": self.device, "force": self.force, "progress": self.progress, "resume": self.resume}
 
     def recipe(self) -> Mapping[str, Any] | None:
         """The recipe that the step is of, as JSON values for the header of the files that it makes."""

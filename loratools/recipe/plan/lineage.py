@@ -19,7 +19,7 @@ from loratools.adapter.header import read_header
 from loratools.errors import RecipeError
 
 _KEY = "recipe"  # in the JSON of Provenance
-_LEFT_OUT = ("steps", "vars", "include")  # what is in the steps already
+_LEFT_OUT = ("steps", "vars", "include", "processes", "launch")  # what is in the steps already, or changes no result
 
 
 @dataclass(frozen=True)

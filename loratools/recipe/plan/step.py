@@ -62,8 +62,8 @@ class Draft:
         check: called before any step runs; raises what only the run's context can show.
         family: of the LoRA that it makes, where that is known beforehand.
         units: how much there is to do, in units of its kind: images shown, pictures, bytes.
-        assist: what further processes run while the first is in the shared part of ``make``; returns how many pictures
-            they rendered.
+        most_processes: among how many processes its work can be shared with a gain; in each of them ``make`` is called,
+            and the first one writes what others do not.
         copies: the result is another file's bytes, header and all.
         warnings: what a person should know before it runs, such as a package that this machine lacks.
     """
@@ -78,7 +78,7 @@ class Draft:
     units: float | None = None
     kept_epochs: tuple[int, ...] = ()
     pruned_by: Mapping[str, int] = field(default_factory=dict)
-    assist: Callable[[Path, RunContext], int] | None = None
+    most_processes: int = 1
     copies: bool = False
     warnings: tuple[str, ...] = ()
 

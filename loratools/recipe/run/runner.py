@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loratools.errors import FileError, LaunchError, RecipeError
-from loratools.launch import Rank
-from loratools.recipe.launch.leader import leading
+from loratools.launch.rank import Rank
 from loratools.recipe.observer import RunObserver, StepResult
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.cache import DEFAULT_LIMIT
-from loratools.recipe.run.estimate import Peak
-from loratools.recipe.run.scheduler import run_in_order
+from loratools.recipe.run.launched import LaunchedSteps, StepLauncher, launching, make_here
+from loratools.recipe.run.scheduler import Places, run_in_order
 from loratools.recipe.run.work_folder import WorkFolder, short_path
 from loratools.recipe.schema.recipe import Recipe, read_recipe
 from loratools.recipe.shipped import RECIPES
@@ -97,7 +96,7 @@ def run_steps(
     cache: Path | None = None,
     limit: int = DEFAULT_LIMIT,
     jobs: int = 1,
-    rank: Rank | None = None,
+    launch: StepLauncher | None = None,
     observer: RunObserver | None = None,
 ) -> list[StepResult]:
     """Run ``steps`` in their order. Each result is recorded as soon as it is complete, so that a run that is killed
@@ -107,29 +106,26 @@ def run_steps(
     Args:
         cache: a folder of finished results to share with other work folders; the work folder's own by default.
         limit: bytes that the cache may take beside the outputs; the least recently used go first.
-        jobs: how many steps that do not need each other run at once.
-        rank: that of this process, the first of those that a launcher started; the others
-            :func:`~loratools.recipe.launch.worker.follow` it, and take part in training and in grids.
+        jobs: how many steps that do not need each other run at once in this process.
+        launch: runs steps that load a model in processes of their own, on different GPUs at once where they do not need
+            each other, or one step in several.
         observer: is called as the run goes on.
     Raises:
         LoratoolsError: of the first step that failed; FileError if another run holds the work folder; LaunchError if
-            the processes of the launch do not find each other, or there are several and no ``rank`` is given.
+            this is one of several processes.
     """
-    rank, observer = rank or _only_rank(), observer or RunObserver()
+    check_alone()
+    observer = observer or RunObserver()
     for planned in steps:
         _check_out(planned)
         if planned.draft.check is not None:
             planned.draft.check(context)
     folder = WorkFolder(work, cache)
 
-    def run_one(planned: Planned) -> StepResult:
-        own = replace(context, share=sharing(planned), lineage=planned.lineage)
-        result = _cached(folder, planned) or _run(folder, planned, own, observer)
-        observer.on_done(result)
-        return result
-
-    with folder.locked(), leading(work, rank, steps, observer) as sharing:
-        results, failures = run_in_order(steps, run_one, jobs, observer.on_fail)
+    with folder.locked(), launching(launch, context, observer.on_note) as launched:
+        maker = _Maker(folder, context, observer, launched)
+        places = None if launched is None else Places(launched.slots, maker.processes)
+        results, failures = run_in_order(steps, maker.run, jobs, observer.on_fail, places)
         with contextlib.suppress(OSError, FileError):  # tidying is no reason to fail
             folder.cache.gc(limit, {planned.identity for planned in steps})
         with contextlib.suppress(*([Exception] if failures else [])):  # the step's own error is the one to raise
@@ -139,32 +135,60 @@ def run_steps(
     return results
 
 
-def _cached(folder: WorkFolder, planned: Planned) -> StepResult | None:
-    record = folder.fresh(planned)
-    return None if record is None else StepResult(planned, record, True)
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the steps of one run: here, or in processes that are launched."""
 
+    folder: WorkFolder
+    context: RunContext
+    observer: RunObserver
+    launched: LaunchedSteps | None
+    there: dict[str, StepResult | None] = field(default_factory=dict)  # results from before, of the steps looked at
 
-def _run(folder: WorkFolder, planned: Planned, context: RunContext, observer: RunObserver) -> StepResult:
-    with folder.cache.making(planned.identity, lambda: observer.on_wait(planned)):
-        resume = folder.begin(planned)
-        if (kept := _cached(folder, planned)) is not None:
-            return kept
-        observer.on_start(planned)
-        with Peak() as peak:
+    def processes(self, planned: Planned) -> int:
+        """The number of processes that a step gains from; 0 for one that needs none, since its result is there."""
+        if self.launched is None:
+            return 0
+        if planned.name not in self.there:
+            self.there[planned.name] = self._cached(planned)
+        if self.there[planned.name] is not None or self.folder.in_cache(planned):
+            return 0
+        return self.launched.processes(planned)
+
+    def run(self, planned: Planned, slots: Sequence[int]) -> StepResult:
+        """The result of a step, from before or made now; in launched processes where it is given ``slots``."""
+        result = self.there.get(planned.name) or self._cached(planned) or self._made(planned, slots)
+        self.observer.on_done(result)
+        return result
+
+    def _cached(self, planned: Planned) -> StepResult | None:
+        record = self.folder.fresh(planned)
+        return None if record is None else StepResult(planned, record, True)
+
+    def _made(self, planned: Planned, slots: Sequence[int]) -> StepResult:
+        with self.folder.cache.making(planned.identity, lambda: self.observer.on_wait(planned)):
+            resume = self.folder.begin(planned)
+            if (kept := self._cached(planned)) is not None:
+                return kept
+            self.observer.on_start(planned)
+            context = replace(self.context, resume=resume, lineage=planned.lineage)
             begun = time.perf_counter()
-            outcome = planned.draft.make(planned.out, replace(context, resume=resume))
+            if slots and self.launched is not None:
+                made = self.launched.make(planned, context, slots)
+            else:
+                made = make_here(planned, context)
             seconds = time.perf_counter() - begun
-        return StepResult(planned, folder.finish(planned, outcome, seconds, peak.bytes), False)
+            return StepResult(planned, self.folder.finish(planned, made.outcome, seconds, made.memory), False)
 
 
-def _only_rank() -> Rank:
+def check_alone() -> None:
+    """Raise LaunchError where a launcher started several processes of what starts processes itself."""
     rank = Rank.here()
     if rank.world > 1:
         raise LaunchError(
-            f"this works in one process, and a launcher started {rank.world}; start it without the launcher, which is "
-            "for `loratools run`, `merge RECIPE`, `demo`, `train` and `grid`"
+            f"a launcher started {rank.world} processes of this, which starts those itself that its steps gain "
+            'from; leave the launcher out, and give its command as --launch "accelerate launch ..."'
         )
-    return rank
 
 
 def _check_out(planned: Planned) -> None:

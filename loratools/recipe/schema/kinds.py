@@ -72,10 +72,11 @@ class StepKind:
         makes: ``lora`` or ``checkpoint``: one ``.safetensors`` file; ``run``: a folder with a LoRA file an epoch;
             ``pictures`` (with captions), ``grid`` or ``package``: another folder.
         revision: raised when the same options begin to give another result; it is part of every key.
-        loads_model: whether it loads a base model. Of such steps one runs at a time, with nothing else that computes.
+        loads_model: whether it loads a base model. Of such steps one runs at a time in one process, with nothing else
+            that computes.
         computes: whether it computes with torch at all; one that does not may run beside any other.
-        shared: by the processes of a launch: ``no``, ``optional`` (those that are there help) or ``required`` (it needs
-            every one).
+        shared: by several processes: ``no``, ``optional`` (where one fails, another finishes its work) or ``required``
+            (it needs every one).
         made_for: the kind of step that reads its pictures, at ``images``; where a recipe has such steps, one must.
         guess: what a unit (``Draft.units``) costs with the pocket base on two CPU cores, before one has run.
     """

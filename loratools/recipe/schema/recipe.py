@@ -108,7 +108,19 @@ class Recipe(Strict):
     lora_dirs: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         (), description="folders in which LoRA names are looked for, besides the recipe's own"
     )
+    processes: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        None, description="how many run its steps at once on this machine, each on a GPU of its own; auto: one a GPU"
+    )
+    launch: str | None = Field(
+        None, description="a launcher's command that starts the processes instead, such as `accelerate launch`"
+    )
     steps: dict[StepName, Step] = Field(min_length=1, description="name: {kind: options, out: file or folder}")
+
+    @model_validator(mode="after")
+    def _one_launcher(self) -> Recipe:
+        if self.processes is not None and self.launch is not None:
+            raise ValueError("'processes' and 'launch' exclude each other; drop one of the two")
+        return self
 
 
 @cache

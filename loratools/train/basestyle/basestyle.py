@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,11 @@ from loratools.train.basestyle.generate import (
 )
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config
+from loratools.train.distributed import Ranks, join, leave
 from loratools.train.output.run_folder import RunFolder
 from loratools.train.trainer import OnEpoch, RunResult, train
 
 _REVISION = 2  # 2: prompts are read in the WebUI's syntax and at any length
-
-Sharing = Callable[[bool], AbstractContextManager[object]]
-"""Whether the training goes on from an earlier state -> a context to run the training in."""
 
 
 def basestyle(
@@ -47,13 +45,12 @@ def basestyle(
     force: bool = False,
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
-    share: Sharing = lambda resumes: nullcontext(),
     recipe: Mapping[str, Any] | None = None,
 ) -> RunResult:
     """Generate the base's pictures into ``OUT/images`` and train ``OUT/NAME-000001.safetensors`` ... on them.
 
     A second call with the same base (by digest) and settings returns the finished run; an unfinished one goes on where
-    it stopped; anything else generates or trains anew.
+    it stopped; anything else generates or trains anew. Of several processes each draws a part of the pictures.
 
     Args:
         base: whatever :func:`loratools.base.load.load_base` takes.
@@ -61,7 +58,6 @@ def basestyle(
         settings: fields of :class:`~loratools.train.basestyle.generate.Generation` and of a training config, in one
             mapping; the preset is style-004, or pocket-style for the pocket base, so that style and base style are
             trained alike. What is None is not given.
-        share: entered around the training, in which further processes may take part by :func:`assist`.
         recipe: the recipe that the run is of, for the files' headers.
     Raises:
         RecipeError: for an unknown setting.
@@ -76,30 +72,33 @@ def basestyle(
     key = _key([picture_key, {**config.settings(), "base": None, "images": None}])
     record = folder.out / f"{name}.basestyle.json"
     known = read_record(record)
-    if known.get("key") == key and (finished := _finished(folder, known)) is not None:
-        return finished
-    images = PictureFolder(_images(folder.out), picture_key)
-    images.claim(generation, force=force)
-    draw_missing(base, images, pictures, generation, device, progress)
-    files.write_text(record, json.dumps({"owner": folder.owner, "key": key}))
-    resumes = known.get("key") == key
-    with share(resumes):
-        config = config.model_copy(update={"resume": resumes})
-        result = train(config, progress=progress, on_epoch=on_epoch, recipe=recipe)
-    files.write_text(record, json.dumps(_record(folder, key, result), indent=1))
+    finished = _finished(folder, known) if known.get("key") == key else None
+    with _joined(device) as ranks:
+        ranks.wait()  # until every process has read the record
+        if finished is not None:
+            return replace(finished, wrote=ranks.main)
+        images = PictureFolder(_images(folder.out), picture_key)
+        if ranks.main:
+            images.claim(generation, force=force)
+        ranks.wait()
+        draw_missing(base, images, pictures, generation, device, ranks, bar=progress and ranks.main)
+        ranks.wait()
+    if ranks.main:
+        files.write_text(record, json.dumps({"owner": folder.owner, "key": key}))
+    config = config.model_copy(update={"resume": known.get("key") == key})
+    result = train(config, progress=progress, on_epoch=on_epoch, recipe=recipe)
+    if ranks.main:
+        files.write_text(record, json.dumps(_record(folder, key, result), indent=1))
     return result
 
 
-def assist(
-    base: str, out: Path, *, name: str, settings: Mapping[str, Any], device: str = "auto", resumes: bool = False
-) -> None:
-    """Take part, as a further process, in the training of a :func:`basestyle` whose pictures have been made.
-
-    Raises:
-        LoratoolsError: whatever training raises.
-    """
-    config = _configs(base, out, name, settings, device, False)[1]
-    train(config.model_copy(update={"resume": resumes}), progress=False)
+@contextmanager
+def _joined(device: str) -> Iterator[Ranks]:
+    ranks, _ = join(device)
+    try:
+        yield ranks
+    finally:
+        leave(ranks)
 
 
 def _configs(

@@ -17,6 +17,7 @@ from loratools import files
 from loratools.base.base_path import POCKET
 from loratools.base.model import Base
 from loratools.errors import FileError, LoratoolsError
+from loratools.train.distributed import Ranks
 from loratools.train.seeds import derived
 from loratools.validation import mistakes
 from loratools.yamlio import read_yaml
@@ -158,23 +159,35 @@ class PictureFolder:
 
 
 def draw_missing(
-    base: str, folder: PictureFolder, pictures: Sequence[StylePicture], generation: Generation, device: str, bar: bool
+    base: str,
+    folder: PictureFolder,
+    pictures: Sequence[StylePicture],
+    generation: Generation,
+    device: str,
+    ranks: Ranks,
+    *,
+    bar: bool,
 ) -> None:
     """Make those of ``pictures`` that ``folder`` lacks; the base is loaded only if there are any.
 
     Args:
+        ranks: of several processes each makes its share of the batches, which are the same ones that one would make.
         bar: show a progress bar on stderr, if that is a terminal.
     """
-    missing = folder.missing(pictures)
-    if not missing:
+    missing, size = folder.missing(pictures), generation.pictures_at_once
+    ranks.wait()  # until every process has seen the same ones missing
+    batches = [missing[start : start + size] for start in range(0, len(missing), size)]
+    first, last = ranks.rows(len(batches))
+    if first == last:
         return
     from loratools.base.load import load_base
 
     hidden = None if bar else True
-    with tqdm(total=len(missing), desc="pictures", unit="image", file=sys.stderr, disable=hidden) as shown:
+    with tqdm(
+        total=sum(map(len, batches[first:last])), desc="pictures", unit="image", file=sys.stderr, disable=hidden
+    ) as shown:
         loaded = load_base(base, device=device, dtype=None)
-        for start in range(0, len(missing), generation.pictures_at_once):
-            batch = missing[start : start + generation.pictures_at_once]
+        for batch in batches[first:last]:
             for picture, pixels in zip(batch, draw_batch(loaded, batch, generation), strict=True):
                 folder.save(picture, pixels)
             shown.update(len(batch))

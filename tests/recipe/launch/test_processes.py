@@ -1,4 +1,4 @@
-"""A recipe run by two real processes: what each of them says and leaves, also when one of them dies."""
+"""A recipe run by real processes: what it makes, says and leaves, also when one of them dies or it is stopped."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,9 @@ import pytest
 from PIL import Image
 
 from loratools.adapter.files.file import Adapter, read
-from loratools.recipe.launch.protocol import LaunchFolder, Message, root_of
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork and no SIGKILL"),
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL"),
     pytest.mark.slow,
 ]
 ROOT = Path(__file__).parents[3]
@@ -30,11 +31,28 @@ steps:
   base_style: {basestyle: {images_per_framing: 1, epochs: 1, dim: 2, batch_size: 2, steps: 1, sampler: Euler}}
   final: {merge: "style:1:GP1, base_style:-1:GP2", out: mine.safetensors}
   sheet:
-    grid: {rows: [style, final], weights: "0,1", prompts: "1girl, smile", steps: 1, sampler: Euler, size: 64}
+    grid: {rows: [style, final], weights: "0,0.5,1", prompts: [smile, hat], seeds: [1, 2, 3, 4], steps: 1,
+           sampler: Euler, size: 64}
+"""
+LONG = """\
+version: 1
+base: tiny
+steps:
+  pictures: {draw: {style: ink, count: 2, size: 64}}
+  long: {train: {images: pictures, epochs: 40, dim: 2, batch_size: 2, save_state_every_steps: 2, save_last_n: 1}}
+  half: {merge: "long:0.5", out: half.safetensors}
+"""
+GRID = """\
+version: 1
+base: tiny
+steps:
+  sheet:
+    grid: {rows: kept, weights: "0:1:0.05", prompts: [smile, hat], seeds: 1-4, steps: 12, sampler: Euler, size: 64}
 """
 FAILING = """\
 version: 1
 base: tiny
+processes: 2
 steps:
   pictures: {draw: {style: ink, count: 3, size: 64}}
   hot: {train: {images: pictures, epochs: 1, dim: 2, learning_rate: 1.0e+30}}
@@ -42,79 +60,58 @@ steps:
   others: {draw: {style: ink, count: 1, size: 64}}
   other: {train: {images: others, epochs: 1, dim: 2}}
 """
+ACCELERATE = (
+    "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no "
+    "--main_process_port 0"
+)
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SOURCE_DATE_EPOCH": "1700000000"}
-GOES_ON = "launch the same again"
+TWO = ("--processes", "2")
+Done = subprocess.CompletedProcess[str]
 
 
-def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=400, check=False
-    )
-
-
-def arguments(work: str, recipe: str = "r.yaml") -> list[str]:
-    return ["run", recipe, "-o", work, "--device", "cpu"]
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "loratools", *arguments, "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
 def folder(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("launch")
     (place / "tiny").symlink_to(tiny_base, target_is_directory=True)
-    (place / "r.yaml").write_text(RECIPE, encoding="utf-8")
-    (place / "failing.yaml").write_text(FAILING, encoding="utf-8")
-    leftover = LaunchFolder(root_of(place / "two") / "left")  # of an earlier launch that was killed
-    leftover.post(Message(7, "share", "", {"1": "nobody"}, step="style", needed=True))
+    for name, text in {"r": RECIPE, "long": LONG, "grid": GRID, "failing": FAILING}.items():
+        (place / f"{name}.yaml").write_text(text, encoding="utf-8")
     return place
 
 
 @pytest.fixture(scope="module")
-def whole(folder: Path) -> subprocess.CompletedProcess[str]:
-    """From nothing to the grid, by the launcher that the documentation names."""
-    start = [
-        "--multi_gpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        "0",
-    ]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *start, "-m", "loratools", *arguments("two")]
-    return subprocess.run(
-        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False
-    )
+def loratools(folder: Path) -> Callable[..., Done]:
+    def run(*arguments: str) -> Done:
+        return subprocess.run(
+            command(*arguments), cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=400, check=False
+        )
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def runs(folder: Path, whole: subprocess.CompletedProcess[str]) -> dict[str, list[dict[str, Any]]]:
-    """For each run, for each process: its status and what it said."""
-    assert whole.returncode == 0, whole.stderr
-    wanted: dict[str, dict[str, Any]] = {
-        "one": {"args": arguments("one"), "world": 1},
-        "cached": {"args": arguments("two")},
-        "planned": {"args": [*arguments("two"), "--dry-run"]},
-        "first dies": {
-            "args": arguments("first"),
-            "dies": {"rank": 0, "while_writing": ".mine.safetensors.*", "nth": 1},
-        },
-        "first again": {"args": arguments("first")},
-        "other dies": {"args": arguments("other"), "dies": {"rank": 1, "step": 1}},
-        "failing": {"args": arguments("failing", "failing.yaml")},
-    }
-    command = [sys.executable, "-m", "tests.recipe.launch.launched", json.dumps(list(wanted.values()))]
-    done = subprocess.run(
-        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=400, check=False
-    )
+def one(loratools: Callable[..., Done]) -> Done:
+    done = loratools("run", "r.yaml", "-o", "one")
     assert done.returncode == 0, done.stderr
-    return dict(zip(wanted, json.loads(done.stdout), strict=True))
+    return done
 
 
-def statuses(run: list[dict[str, Any]]) -> list[int | None]:
-    return [process["status"] for process in run]
+@pytest.fixture(scope="module")
+def two(loratools: Callable[..., Done]) -> Done:
+    done = loratools("run", "r.yaml", "-o", "two", *TWO)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def long(loratools: Callable[..., Done]) -> Done:
+    """The long training, by one process and in one go."""
+    done = loratools("run", "long.yaml", "-o", "whole")
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def loras(work: Path) -> dict[str, Adapter]:
@@ -129,60 +126,176 @@ def results(work: Path) -> dict[str, Any]:
     return {name: lora.digest for name, lora in loras(work).items()} | pixels
 
 
-def test_accelerate_launch_runs_every_step_once_and_one_process_speaks(
-    folder: Path, whole: subprocess.CompletedProcess[str]
-) -> None:
-    assert whole.returncode == 0, whole.stderr
-    assert len(whole.stdout.splitlines()) == 6 and whole.stdout.count("mean loss") == 2
-    assert "2 rows, 3 pictures, 3 of them rendered now" in whole.stdout
+def alike(some: dict[str, Adapter], others: dict[str, Adapter]) -> bool:
+    """Whether the LoRAs are the same up to the rounding of sums in another order."""
+    if some.keys() != others.keys():
+        return False
+    for name, one in some.items():
+        apart = sum(float((delta.dense() - others[name][key].dense()).norm()) ** 2 for key, delta in one.items())
+        if apart > (1e-3) ** 2 * sum(delta.norm() ** 2 for delta in one.values()):
+            return False
+    return bool(some)
+
+
+def test_two_processes_make_the_same_bytes_and_one_speaks(folder: Path, one: Done, two: Done) -> None:
+    assert len(two.stdout.splitlines()) == 6 and two.stdout.count("mean loss") == 2
+    assert "2 rows, 40 pictures, 40 of them rendered now" in two.stdout  # each process rendered a part of them
     assert (folder / "two/sheet/grid.png").is_file() and (folder / "two/report.html").is_file()
-    assert not root_of(folder / "two").exists() and not (folder / "two/sheet/.claims").exists()
+    assert results(folder / "one") == results(folder / "two")  # each training had a process of its own
+    assert not (folder / "two/.loratools/launch").exists() and not (folder / "two/sheet/.claims").exists()
+    assert "Traceback" not in two.stderr and "torch" not in two.stderr
 
 
-def test_one_process_makes_the_same(folder: Path, runs: dict[str, Any]) -> None:
-    assert statuses(runs["one"]) == [0], runs["one"]
-    one, two = loras(folder / "one"), loras(folder / "two")
-    assert one.keys() == two.keys() and len(one) == 3
-    for name, alone in one.items():
-        apart = sum(float((delta.dense() - two[name][key].dense()).norm()) ** 2 for key, delta in alone.items())
-        assert apart <= (1e-3) ** 2 * sum(delta.norm() ** 2 for delta in alone.values()), name
-    of_one, of_two = results(folder / "one"), results(folder / "two")
+def test_a_launcher_starts_the_steps_that_gain_and_one_process_speaks(
+    folder: Path, loratools: Callable[..., Done], one: Done
+) -> None:
+    """Each training is one of two processes here, so its sums are rounded in another order."""
+    done = loratools("run", "r.yaml", "-o", "launched", "--launch", ACCELERATE)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 6
+    assert alike(loras(folder / "one"), loras(folder / "launched"))
+    of_one, of_two = results(folder / "one"), results(folder / "launched")
     drawn = [name for name in of_one if "images" in name or "base/0" in name]  # what the base alone draws
-    assert of_one.keys() == of_two.keys() and len(drawn) == 4
+    assert of_one.keys() == of_two.keys() and len(drawn) == 11
     assert all(of_one[name] == of_two[name] for name in drawn)
 
 
-def test_again_everything_comes_from_the_cache(runs: dict[str, Any]) -> None:
-    assert statuses(runs["cached"]) == [0, 0], runs["cached"]
-    first, other = (process["said"] for process in runs["cached"])
-    assert first.count("cached") == 5 and other == ""
+def test_again_everything_comes_from_the_cache(loratools: Callable[..., Done], two: Done) -> None:
+    begun = time.monotonic()
+    done = loratools("run", "r.yaml", "-o", "two", *TWO)
+    assert done.returncode == 0 and done.stdout.count("cached") == 5, done.stderr
+    assert time.monotonic() - begun < 60
+    planned = loratools("run", "r.yaml", "-o", "two", *TWO, "--dry-run")
+    assert planned.returncode == 0 and planned.stdout.count("cached") == 5
 
 
-def test_a_dry_run_is_printed_once(runs: dict[str, Any]) -> None:
-    assert statuses(runs["planned"]) == [0, 0], runs["planned"]
-    assert "sheet" in runs["planned"][0]["said"] and runs["planned"][1]["said"] == ""
+class Running:
+    """``loratools run`` in the background, and the processes that it has launched."""
+
+    def __init__(self, folder: Path, recipe: str, work: str) -> None:
+        self.work = folder / work
+        self._said = [open(folder / f"{work}.{name}", "w") for name in ("out", "err")]  # noqa: SIM115
+        self.process = subprocess.Popen(
+            command("run", recipe, "-o", work, *TWO),
+            cwd=folder,
+            env=ENVIRONMENT,
+            stdout=self._said[0],
+            stderr=self._said[1],
+        )
+
+    def wait_until(self, begun: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 120
+        while not begun() and self.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert begun(), self.said()
+
+    def pids(self) -> dict[int, int]:
+        """Rank -> process, of the job that runs."""
+        started = sorted(self.work.glob(".loratools/launch/*/*/*.started"))
+        return {int(path.stem): json.loads(path.read_text())["pid"] for path in started}
+
+    def end(self) -> int:
+        code = self.process.wait(120)
+        for stream in self._said:
+            stream.close()
+        return code
+
+    def said(self) -> str:
+        return "".join(Path(stream.name).read_text() for stream in self._said)
 
 
-def test_when_the_first_process_dies_the_other_ends_and_the_next_launch_goes_on(
-    folder: Path, runs: dict[str, Any]
+def steps_of(work: Path, name: str) -> int:
+    """Optimiser steps in a run's log."""
+    log = work / name / f"{name}.jsonl"
+    return log.read_text().count('"step"') if log.is_file() else 0
+
+
+def gone(pids: list[int]) -> bool:
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_when_the_process_that_started_them_dies_the_others_end_and_the_next_run_goes_on(
+    folder: Path, loratools: Callable[..., Done], long: Done
 ) -> None:
-    assert statuses(runs["first dies"]) == [-signal.SIGKILL, 1], runs["first dies"]
-    assert f"error: the first process of this launch is gone; {GOES_ON}" in runs["first dies"][1]["said"]
-    assert statuses(runs["first again"]) == [0, 0], runs["first again"]
-    assert runs["first again"][0]["said"].count("cached") == 3
-    assert results(folder / "first") == results(folder / "two")
+    running = Running(folder, "long.yaml", "orphans")
+    running.wait_until(lambda: steps_of(running.work, "long") >= 4)
+    pids = list(running.pids().values())
+    running.process.kill()
+    running.end()
+    assert len(pids) == 2 and gone(pids)
+    assert running.said().count("error: the process that started this one is gone; run the same again to go on") == 1
+    again = loratools("run", "long.yaml", "-o", "orphans", *TWO)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("cached") == 1 and alike(loras(folder / "whole"), loras(folder / "orphans"))
+    assert steps_of(folder / "orphans", "long") == steps_of(folder / "whole", "long")
 
 
-def test_when_another_dies_in_training_the_step_fails(runs: dict[str, Any]) -> None:
-    assert statuses(runs["other dies"]) == [1, -signal.SIGKILL], runs["other dies"]
-    said = runs["other dies"][0]["said"]
-    assert "the step 'style' failed" in said and "error: another process of this run stopped" in said
-    assert f"process 2 of 2 is gone, and the step 'base_style' needs all of them; {GOES_ON}" in said
+def test_when_another_process_dies_in_training_the_step_fails_and_names_it(
+    folder: Path, loratools: Callable[..., Done]
+) -> None:
+    running = Running(folder, "long.yaml", "died")
+    running.wait_until(lambda: steps_of(running.work, "long") >= 4)
+    pids = running.pids()
+    os.kill(pids[1], signal.SIGKILL)
+    assert running.end() == 1 and gone(list(pids.values()))
+    assert "the step 'long' failed; not run, since they need it: half" in running.said()
+    message = "error: process 2 of 2 is gone (SIGKILL), perhaps for lack of memory; run the same again to go on from"
+    assert message in running.said() and "Traceback" not in running.said()
+    again = loratools("run", "long.yaml", "-o", "died", *TWO)
+    assert again.returncode == 0 and again.stdout.count("cached") == 1, again.stderr
 
 
-def test_a_step_that_fails_is_reported_once_and_others_are_made(folder: Path, runs: dict[str, Any]) -> None:
-    assert statuses(runs["failing"]) == [1, 1], runs["failing"]
-    first, other = (process["said"] for process in runs["failing"])
-    assert "error: training diverged" in first and "not run, since they need it: after" in first
-    assert other.strip() == "error: the run has failed, and the first process of this launch says why"
+def test_ctrl_c_ends_all_saves_the_state_and_says_how_to_go_on(
+    folder: Path, loratools: Callable[..., Done], long: Done
+) -> None:
+    running = Running(folder, "long.yaml", "stopped")
+    running.wait_until(lambda: steps_of(running.work, "long") >= 4)
+    pids = list(running.pids().values())
+    running.process.send_signal(signal.SIGINT)
+    assert running.end() == 130 and gone(pids)
+    assert "run the same command again to go on" in running.said() and "Traceback" not in running.said()
+    again = loratools("run", "long.yaml", "-o", "stopped", *TWO)
+    assert again.returncode == 0 and alike(loras(folder / "whole"), loras(folder / "stopped")), again.stderr
+    assert not (running.work / ".loratools/launch").exists()
+
+
+def test_a_grid_whose_other_process_dies_is_finished_without_it(
+    folder: Path, loratools: Callable[..., Done], two: Done
+) -> None:
+    (folder / "kept.safetensors").write_bytes((folder / "two/mine.safetensors").read_bytes())
+    running = Running(folder, "grid.yaml", "less")
+    running.wait_until(lambda: len(list(running.work.rglob("cells/**/*.png"))) > 2)
+    pids = running.pids()
+    os.kill(pids[1], signal.SIGKILL)
+    assert running.end() == 0, running.said()
+    note = "the step 'sheet' is whole, though the other processes had to do without one: process 2 of 2 is gone"
+    assert note in running.said() and "1 rows, 168 pictures" in running.said()
+    alone = loratools("run", "grid.yaml", "-o", "alone")
+    assert alone.returncode == 0 and results(folder / "less") == results(folder / "alone")
+
+
+def test_a_step_that_fails_is_reported_once_and_others_are_made(folder: Path, loratools: Callable[..., Done]) -> None:
+    done = loratools("run", "failing.yaml", "-o", "failing")  # the recipe itself asks for two processes
+    assert done.returncode == 1
+    assert done.stderr.count("error: training diverged") == 1, done.stderr
+    assert "not run, since they need it: after" in done.stderr and "Traceback" not in done.stderr
     assert (folder / "failing/other/other-000001.safetensors").is_file()
+
+
+def test_a_file_is_made_again_and_an_edit_rendered_by_several(
+    folder: Path, loratools: Callable[..., Done], two: Done
+) -> None:
+    again = loratools("reproduce", "two/mine.safetensors", *TWO)
+    assert again.returncode == 0 and again.stdout.startswith("the same: digest"), (again.stdout, again.stderr)
+    strips = []
+    for work, more in (("fix1", ()), ("fix2", TWO)):
+        fix = ("blocks", "fix", "r.yaml", "--symptom", "hands", "--preview-step", "-o", work)
+        done = loratools(*fix, *more)
+        assert done.returncode == 0, done.stderr
+        strips.append(Image.open(folder / work / "fix-sizes/strip.png").tobytes())
+    assert strips[0] == strips[1]

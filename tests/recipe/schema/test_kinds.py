@@ -105,7 +105,7 @@ def test_a_step_that_loads_a_model_has_torch_to_itself() -> None:
     ]
     seen, running, lock = list[set[str]](), set[str](), threading.Lock()
 
-    def run(step: Planned) -> str:
+    def run(step: Planned, places: Sequence[int]) -> str:
         with lock:
             running.add(step.kind if step.kind != "merge" else step.name)
             seen.append(set(running))
@@ -125,7 +125,7 @@ def test_a_step_that_loads_a_model_has_torch_to_itself() -> None:
 def test_one_job_keeps_the_order_of_the_recipe() -> None:
     steps = [planned("a", "merge"), planned("b", "grid", "a"), planned("c", "merge")]
     order: list[str] = []
-    run_in_order(steps, lambda step: order.append(step.name), 1)
+    run_in_order(steps, lambda step, places: order.append(step.name), 1)
     assert order == ["a", "b", "c"]
 
 

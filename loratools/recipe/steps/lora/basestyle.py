@@ -100,7 +100,7 @@ def draft(request: StepRequest) -> Draft:
         kept_epochs=settings.kept_epochs(),
         pruned_by=settings.pruned_by(),
         units=3.0 * int(generation.images_per_framing) * settings.config.repeats * settings.config.epochs,
-        assist=step.assist,
+        most_processes=settings.config.batch_size,
     )
 
 
@@ -145,25 +145,9 @@ class BasestyleStep:
             device=context.device,
             force=context.force,
             progress=context.progress,
-            share=lambda resumes: context.share(resumes=resumes),
             recipe=context.recipe(),
         )
         return outcome_of_run(result)
-
-    def assist(self, out: Path, context: RunContext) -> int:
-        """Take part in the training of :meth:`make` as a further process; renders no picture."""
-        from loratools.train.basestyle.basestyle import assist
-
-        context.kept.close()
-        assist(
-            self.request.paths.base,
-            out,
-            name=self.request.name,
-            settings=self._settings(),
-            device=context.device,
-            resumes=context.resume,
-        )
-        return 0
 
     def _settings(self) -> dict[str, Any]:
         return {**self.settings, **self.base_adapters.settings()}

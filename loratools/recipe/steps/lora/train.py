@@ -21,7 +21,6 @@ from loratools.recipe.steps.lora.train_settings import (
 
 if TYPE_CHECKING:
     from loratools.train.config.config import TrainConfig
-    from loratools.train.trainer import RunResult
 
 OPTIONS = BorrowedOptions(
     "Train",
@@ -59,7 +58,7 @@ def draft(request: StepRequest) -> Draft:
         units=_samples(settings.config, pictures, request),
         kept_epochs=settings.kept_epochs(),
         pruned_by=settings.pruned_by(),
-        assist=step.assist,
+        most_processes=settings.config.batch_size,
     )
 
 
@@ -72,22 +71,13 @@ class TrainStep:
 
     def make(self, out: Path, context: RunContext) -> Outcome:
         """Train into the folder ``out``."""
-        with context.share(resumes=context.resume):
-            return outcome_of_run(self._train(out, context))
-
-    def assist(self, out: Path, context: RunContext) -> int:
-        """Take part in :meth:`make` as a further process; renders no picture."""
-        self._train(out, context)
-        return 0
-
-    def _train(self, out: Path, context: RunContext) -> RunResult:
         from loratools.train.trainer import train
 
         context.kept.close()
         changed = {"out": out, "device": context.device, "force": context.force, "resume": context.resume}
         changed |= self.settings.base_adapters.settings()
         config = self.settings.with_files().model_copy(update=changed)
-        return train(config, progress=context.progress, recipe=context.recipe())
+        return outcome_of_run(train(config, progress=context.progress, recipe=context.recipe()))
 
 
 def _samples(config: TrainConfig, pictures: Sequence[StepInput], request: StepRequest) -> float:

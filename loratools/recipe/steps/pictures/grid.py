@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.errors import LoratoolsError
+from loratools.launch.rank import Rank
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import check_base, vector_values
 from loratools.recipe.plan.planner import StepRequest
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from loratools.preview.run import GridResult
 
 KIND = StepKind("grid", Grid, "grid", revision=2, loads_model=True, shared="optional", guess=UnitCost(seconds=0.07))
+_PORTION = 8  # pictures that one process takes at a time: with fewer it gains nothing from another
 _DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed", "score")  # how the sheet and the page look
 _SCORED = ("score_images", "held_out", "score_models")  # by content, and which of them each is
 _WORKED = ("presets", "compile", "offload", "sliced", "tiled")  # what no result depends on; vectors count by value
@@ -37,14 +39,15 @@ def draft(request: StepRequest) -> Draft:
     compared = compared_with(grid.settings, request)
     inputs = _inputs(grid, compared)
     check_grid(grid)
+    pictures = _pictures(grid)
     return Draft(
         _options(grid, compared),
         inputs,
         lambda out, context: _make(out, context, grid, compared),
         in_place=True,
         check=lambda context: _check_judge(grid, context),
-        units=_pictures(grid) * (grid.settings.steps or 20),
-        assist=lambda out, context: _render(out, context, grid, compared).rendered,
+        units=pictures * (grid.settings.steps or 20),
+        most_processes=max(1, pictures // _PORTION),
     )
 
 
@@ -120,10 +123,18 @@ def _check_judge(grid: GridStep, context: RunContext) -> None:
 
 
 def _make(out: Path, context: RunContext, grid: GridStep, compared: _Compared) -> Outcome:
-    with context.share(resumes=context.resume) as shared:
-        result = _render(out, context, grid, compared)
-    rows, rendered = result.grid.rows, result.rendered + shared.rendered
+    """The grid; of several processes each renders a part, and the first draws and scores it."""
+    result = _render(out, context, grid, compared)
+    rows, rendered = result.grid.rows, result.rendered + result.elsewhere
     facts: dict[str, Any] = {"rows": [row.label for row in rows], "rendered": rendered, "png": str(result.png)}
+    if Rank.here().main:
+        facts |= _scores(out, context, grid, compared)
+    return Outcome(f"{len(rows)} rows, {rendered + result.reused} pictures, {rendered} of them rendered now", facts)
+
+
+def _scores(out: Path, context: RunContext, grid: GridStep, compared: _Compared) -> dict[str, Any]:
+    """What the judge reads from the rows, and figures under the pictures, where they are asked for."""
+    facts: dict[str, Any] = {}
     if grid.settings.judge is not None:
         from loratools.recipe.steps.pictures.grid_judge import score_grid
 
@@ -132,12 +143,11 @@ def _make(out: Path, context: RunContext, grid: GridStep, compared: _Compared) -
         from loratools.preview.redraw import draw_scores
 
         draw_scores(out, score_request(compared), context.judge_function(), grid.sheet)
-    pictures = result.rendered + result.elsewhere + result.reused
-    return Outcome(f"{len(rows)} rows, {pictures} pictures, {rendered} of them rendered now", facts)
+    return facts
 
 
 def _render(out: Path, context: RunContext, grid: GridStep, compared: _Compared) -> GridResult:
-    """The pictures, the sheet and the page; of several processes each renders a part, and the first draws the rest."""
+    """The pictures, the sheet and the page."""
     from loratools.preview.run import GridOutput, render_request
 
     names = grid.names()

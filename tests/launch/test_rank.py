@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loratools.errors import LaunchError
-from loratools.launch import Rank, launch_name
+from loratools.launch.rank import Rank
 
 
 def test_ranks_are_read_from_the_launcher() -> None:
@@ -18,9 +18,3 @@ def test_ranks_are_read_from_the_launcher() -> None:
         Rank.here({"WORLD_SIZE": "2"})
     with pytest.raises(LaunchError, match="whole numbers"):
         Rank.here({"RANK": "one"})
-
-
-def test_a_launch_is_called_the_same_in_all_its_processes() -> None:
-    environment = {"MASTER_PORT": "29500", "WORLD_SIZE": "2"}
-    assert launch_name({**environment, "RANK": "0"}) == launch_name({**environment, "RANK": "1"})
-    assert launch_name(environment) != launch_name({**environment, "MASTER_PORT": "29501"})

@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 from loratools.errors import LaunchError
 
-# equal in all processes of a launch, and mostly different in the next launch
-_SHARED = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "WORLD_SIZE")
-
 
 @dataclass(frozen=True)
 class Rank:
@@ -53,9 +50,3 @@ class Rank:
 
     def __str__(self) -> str:
         return f"process {self.rank + 1} of {self.world}"
-
-
-def launch_name(environment: Mapping[str, str] | None = None) -> str:
-    """A text that is the same in all processes of a launch; not unique, since launchers have default ports."""
-    values = os.environ if environment is None else environment
-    return " ".join(f"{key}={values.get(key, '')}" for key in _SHARED)

@@ -1,0 +1,93 @@
+"""One process of a job: ``python -m loratools.launch.worker FOLDER``, started by the job's launcher.
+
+It calls the job's function, and ends when the process that started the job is gone, so that nothing computes for
+nobody.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from loratools.errors import LaunchError, LoratoolsError
+from loratools.files import is_locked
+from loratools.launch.job import Job, JobFolder
+from loratools.launch.rank import Rank
+
+FAILED, INTERRUPTED = 1, 130
+_POLL = 0.5  # seconds between looks at whether the process that started the job is alive
+_GRACE = 20.0  # seconds in which the job may stop by itself once that one is gone
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job in the folder that is the only argument; returns the exit code."""
+    folder, rank = JobFolder.of(arguments[0]), Rank.here()
+    try:
+        job = folder.job()
+        folder.start(rank)
+        os.chdir(job.folder)
+        threading.Thread(target=_watch, args=(Path(job.lock), rank), daemon=True).start()
+        result = _function(job)(**job.arguments)
+    except KeyboardInterrupt:  # the process that started the job reports it
+        return INTERRUPTED
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        folder.fail(rank, *_named(error))
+        return FAILED
+    if rank.main:
+        folder.finish(result)
+    return 0
+
+
+def _function(job: Job) -> Any:
+    """The function that the job names; only one of this package's."""
+    module, _, name = job.target.partition(":")
+    if not module.startswith("loratools."):
+        raise LaunchError(f"the job {job.target} is none of loratools'")
+    return getattr(importlib.import_module(module), name)
+
+
+def _named(error: Exception) -> tuple[str, str]:
+    """The class of an error and what it says, in one line."""
+    if isinstance(error, LoratoolsError):
+        return type(error).__name__, str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "LaunchError", "out of memory; use smaller sizes or batches, or fewer processes"
+    return "LaunchError", f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:400]}"
+
+
+def _watch(lock: Path, rank: Rank) -> None:
+    """Interrupt the job once nobody holds ``lock``, and end this process if it does not stop."""
+    unseen = 0
+    while unseen < 2:  # over a network a lock may be seen late
+        unseen = 0 if is_locked(lock) else unseen + 1
+        time.sleep(_POLL)
+    if rank.main:
+        with contextlib.suppress(OSError):  # the terminal may be gone too
+            print("error: the process that started this one is gone; run the same again to go on", file=sys.stderr)
+    _interrupt()
+    time.sleep(_GRACE)
+    os._exit(FAILED)
+
+
+def _interrupt() -> None:
+    """What Ctrl-C does, to the main thread."""
+    main = threading.main_thread().ident
+    if os.name == "nt" or main is None:
+        _thread.interrupt_main()
+    else:
+        signal.pthread_kill(main, signal.SIGINT)  # this ends a wait in the system too
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,125 @@
+"""``--processes`` and ``--launch`` of the commands: what is run, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from loratools.adapter.files.file import read
+from loratools.cli import cli
+from loratools.cli.launched import _without
+from tests.recipe.conftest import save_lora
+from tests.tiny import save_tiny_base
+
+ROOT = Path(__file__).parents[2]
+SEVERAL = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "mine.yaml"],
+        ["merge", "mine.yaml"],
+        ["demo", "-o", "x"],
+        ["reproduce", "a.safetensors"],
+        ["blocks", "fix", "mine.yaml"],
+    ],
+)
+def test_under_a_launcher_the_first_process_says_what_to_write_instead(words: list[str]) -> None:
+    first = CliRunner(env=SEVERAL).invoke(cli, words)
+    command = " ".join(words[: 3 if words[0] == "blocks" else 2])
+    assert first.exit_code == 1 and first.stdout == ""
+    assert f'write loratools {command} ... --launch "accelerate launch ..."' in first.stderr
+    assert len(first.stderr.splitlines()) == 1 and first.stderr.startswith("error: ")
+    other = CliRunner(env={**SEVERAL, "RANK": "1"}).invoke(cli, words)
+    assert other.exit_code == 1 and other.output == ""
+
+
+def test_what_shares_its_work_under_a_launcher_is_not_refused(tmp_path: Path) -> None:
+    result = CliRunner(env=SEVERAL).invoke(cli, ["grid", "no.safetensors", "--prompt", "x", "-o", str(tmp_path / "g")])
+    assert result.exit_code == 2 and "missing option '--base'" in result.stderr, result.stderr
+    again = ["train", "--base", "pocket", "--images", str(tmp_path), "--processes", "2"]
+    result = CliRunner(env=SEVERAL).invoke(cli, again)
+    assert result.exit_code == 1 and "this is process 1 of 2 that a launcher started" in result.stderr
+
+
+def test_both_at_once_and_options_without_a_recipe_are_mistakes(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("steps: {pictures: {draw: {style: ink, count: 1}}}\n")
+    both = ["--processes", "2", "--launch", "torchrun"]
+    result = CliRunner().invoke(cli, ["run", str(recipe), "-o", str(tmp_path / "w"), *both])
+    assert result.exit_code == 1 and "processes and launch exclude each other" in result.stderr
+    result = CliRunner().invoke(cli, ["merge", "a:1", "-o", "x.safetensors", "--processes", "2"])
+    assert result.exit_code == 2 and "--processes and --launch go with a recipe" in result.stderr
+    recipe.write_text("processes: 2\nlaunch: torchrun\nsteps: {pictures: {draw: {style: ink, count: 1}}}\n")
+    result = CliRunner().invoke(cli, ["run", str(recipe), "-o", str(tmp_path / "w")])
+    assert result.exit_code == 1 and "'processes' and 'launch' exclude each other" in result.stderr
+    recipe.write_text("processes: none\nsteps: {pictures: {draw: {style: ink, count: 1}}}\n")
+    result = CliRunner().invoke(cli, ["run", str(recipe), "-o", str(tmp_path / "w")])
+    assert result.exit_code == 1 and "line 1: processes" in result.stderr
+
+
+def test_the_command_line_replaces_what_the_recipe_says(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("launch: no-such-launcher\nsteps: {pictures: {draw: {style: ink, count: 1}}}\n")
+    words = ["run", str(recipe), "-o", str(tmp_path / "w")]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 1 and "there is no program 'no-such-launcher'" in result.stderr
+    result = CliRunner().invoke(cli, [*words, "--processes", "1"])
+    assert result.exit_code == 0, result.output
+
+
+def test_the_launched_command_has_the_same_arguments_without_the_launch() -> None:
+    words = ["a", "--processes", "2", "--prompt", "x --launch", "--launch=accelerate launch", "-o", "out"]
+    assert _without(words, ("--processes", "--launch")) == ["a", "--prompt", "x --launch", "-o", "out"]
+
+
+TWO = ["--processes", "2"]
+
+
+def loratools(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "loratools", *words, "--device", "cpu"]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="gloo's rendezvous by localhost is not tested there")
+def test_train_basestyle_and_grid_by_two_processes(tmp_path: Path) -> None:
+    save_tiny_base(tmp_path / "tiny")
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 64), (number * 90, 20, 60)).save(tmp_path / f"images/{number}.png")
+        (tmp_path / f"images/{number}.txt").write_text("girl, hat")
+    save_lora(tmp_path / "a.safetensors", 0)
+    trained = ["--epochs", "1", "--dim", "2", "--dtype", "fp32", "--name", "t", "-o"]
+    train = ["train", "--base", "tiny", "--images", "images", "--batch-size", "2", *trained]
+    base = ["basestyle", "tiny", "--images-per-framing", "3", *trained]
+    drawn = ["--prompt", "hat", "--seed", "1-6", "--steps", "1", "--weights", "0,0.5,1", "-o"]
+    grid = ["grid", "a.safetensors", "--base", "tiny", *drawn]
+    for words in (train, base, grid):
+        one, two = (loratools(tmp_path, *words, f"{words[0]}{n}", *more) for n, more in ((1, []), (2, TWO)))
+        assert one.returncode == two.returncode == 0, (one.stderr, two.stderr)
+        assert len(two.stdout.splitlines()) == len(one.stdout.splitlines()), two.stdout  # one of the two speaks
+    assert "by other processes" in two.stdout  # of the grid
+    for name in ("train", "basestyle"):
+        (first,), (second,) = ([read(path) for path in (tmp_path / f"{name}{n}").glob("*.safetensors")] for n in (1, 2))
+        apart = sum(float(torch.dist(delta.dense(), second[key].dense())) ** 2 for key, delta in first.items())
+        assert apart <= (1e-3) ** 2 * sum(delta.norm() ** 2 for delta in first.values()), name
+    for folder in ("basestyle", "grid"):
+        one, two = (
+            {path.name: np.asarray(Image.open(path)) for path in (tmp_path / f"{folder}{n}").rglob("*.png")}
+            for n in (1, 2)
+        )
+        assert one.keys() == two.keys() and len(one) >= 9
+        assert all(np.array_equal(one[name], two[name]) for name in one if name != "grid.png"), folder
