@@ -18,8 +18,8 @@ PACKAGE = ROOT / "loratools"
 # from the top of the house to its bottom
 ROOMS = [
     "version", "errors", "progress", "module_path", "files", "digests", "launch", "dtypes", "yamlio", "validation",
-    "imaging", "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview", "recipe",
-    "library", "cli",
+    "imaging", "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview", "tune",
+    "recipe", "library", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
@@ -41,7 +41,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "measures": [
         "estimate copy_risk features", "measure", "last_batch request pictures",
-        "own_command own_function judged probe votes", "build",
+        "own_command own_function judged votes", "probe", "build",
     ],
     "preview": [
         "request", "record", "judge page plan", "render sheet", "drawing session", "redraw run", "block_effect",
