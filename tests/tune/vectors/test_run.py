@@ -18,7 +18,7 @@ from loratools.ops.merging.terms import Term
 from loratools.ops.merging.verify import verify
 from loratools.tune.problem.space import Space
 from loratools.tune.progress import TuneProgress
-from tests.tune.conftest import Figure, Tuning, figures
+from tests.tune.vectors.conftest import Figure, Tuning, figures
 
 
 def test_it_finds_the_blocks_that_hold_the_defect_and_keeps_the_style(tuning: Tuning, lora: Path) -> None:
