@@ -18,8 +18,8 @@ PACKAGE = ROOT / "loratools"
 # from the top of the house to its bottom
 ROOMS = [
     "version", "errors", "progress", "module_path", "files", "digests", "launch", "dtypes", "yamlio", "validation",
-    "imaging", "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview", "recipe",
-    "library", "cli",
+    "imaging", "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview", "tune",
+    "recipe", "library", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
@@ -41,14 +41,17 @@ FLOORS: dict[str, list[str]] = {
     ],
     "measures": [
         "estimate copy_risk features", "measure", "last_batch request pictures",
-        "own_command own_function judged probe votes", "build",
+        "own_command own_function judged votes", "probe", "build",
     ],
     "preview": [
-        "request", "record", "judge page plan", "render sheet", "drawing", "redraw run", "block_effect",
+        "request", "record", "judge page plan", "render sheet", "drawing session", "redraw run", "block_effect",
+    ],
+    "tune": [
+        "arrays", "problem progress", "history", "search", "drawing folder", "report", "run", "tuning", "epochs",
     ],
     "recipe": [
         "shipped", "schema", "plan record", "observer", "importers publish", "steps", "edit run", "report",
-        "compare reproduce demo",
+        "compare reproduce demo", "tune_merge",
     ],
     "library": ["options", "terms files", "merging operations vectors training pictures recipes"],
     "cli": ["commands", "app", "options", "launched recipe_output", "lora recipe pictures training blocks"],

@@ -67,7 +67,7 @@ class Command(click.Command):
             return super().invoke(ctx)
         except LoratoolsError as error:
             more = self._remedy(error) if isinstance(error, _HELPED) else ""
-            error.args = (f"{self._with_flags(str(error))}{more}",)
+            error.args = (f"{self.with_flags(str(error))}{more}",)
             raise
 
     def _refuse_launcher(self, ctx: click.Context) -> None:
@@ -86,7 +86,7 @@ class Command(click.Command):
             )
         ctx.exit(FAILED)
 
-    def _with_flags(self, text: str) -> str:
+    def with_flags(self, text: str) -> str:
         """``text`` with options as flags: what Python calls `` `force=True` `` or `` `rank=8` `` is ``--force`` and
         ``--rank 8`` of a command that has them."""
         options = {param.name: param for param in self.params if isinstance(param, click.Option)}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from loratools.errors import GridError, PromptError
 from loratools.library.options import OneOrMore, PresetSource, StrPath, several
+from loratools.library.terms import TermReading
 from loratools.progress import OnProgress
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def render_grid(
     engine: EngineOptions | None = None,
     lora_dirs: OneOrMore = (),
     presets: PresetSource | None = None,
+    most: int | None = None,
     device: str = "auto",
-    dtype: str | None = None,
     title: str = "",
     force: bool = False,
     on_progress: OnProgress | None = None,
@@ -50,8 +51,8 @@ def render_grid(
         sampling: ``SamplingRequest(steps=20, cfg=7, size=(768, 512))``; None takes the base's own.
         engine: ``EngineOptions(batch=4, offload=True)``.
         lora_dirs, presets: as for ``merge``.
+        most: how many pictures are allowed, where it is more than the usual.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        dtype: what is computed in; None is ``fp32`` on a CPU, else ``fp16``.
         title: over the sheet.
         force: overwrite a grid that something else rendered.
         on_progress: called as ``on_progress(pictures done, all pictures)`` after each batch.
@@ -83,11 +84,12 @@ def render_grid(
         prompts=given,
         seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds),
         sampling=sampling or SamplingRequest(),
-        model=ModelRequest(str(base), device=device, dtype=dtype),
+        model=ModelRequest(str(base), device=device),
+        most=most,
         engine=engine or EngineOptions(),
         title=title,
     )
-    lookup = name_lookup(lora_dirs, presets)
+    lookup = name_lookup(TermReading(lora_dirs, presets))
     output = GridOutput(Path(out), force=force, on_picture=on_progress)
     return render_request(request, build_arrangement(request, lookup), lookup, output)
 
@@ -103,16 +105,18 @@ def read_grid(folder: StrPath) -> Grid:
     return read_record(Path(folder))
 
 
-def name_lookup(lora_dirs: OneOrMore, presets: PresetSource | None) -> NameLookup:
-    """How a grid's names are found: files of prompts in the current folder, LoRAs in ``lora_dirs`` too."""
+def name_lookup(reading: TermReading) -> NameLookup:
+    """How a grid's names are found: files of prompts in the current folder, LoRAs in the folders of ``reading`` too."""
     from loratools.adapter.files.epoch_files import find_lora
     from loratools.blocks.presets import load_presets
     from loratools.preview.request.read_rows import NameLookup
     from loratools.train.output.epoch_report import best_epoch
 
     return NameLookup(
-        lambda ref: find_lora(ref, several(lora_dirs)),
+        lambda ref: find_lora(ref, several(reading.lora_dirs)),
         lambda text: Path(text) if Path(text).is_file() else None,
-        load_presets(presets),
-        best=best_epoch,
+        load_presets(reading.presets),
+        None if reading.missing is None else float(reading.missing),
+        best_epoch,
+        reading.keys,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,7 +51,7 @@ def run_recipe(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         force: overwrite files that a step did not write.
         observer: is told of each step as it starts, waits, ends or fails; notes reach its ``on_note``.
-        on_progress: called as ``on_progress(steps done, all steps)`` after each step.
+        on_progress: called as ``on_progress(steps done, all steps)`` after each step, one call at a time.
     Returns:
         A result for each step: ``planned.name``, ``planned.out``, ``record.facts``, and whether it was ``cached``.
     Raises:
@@ -140,6 +141,7 @@ class _Watching(RunObserver):
         self._planner, self._steps, self._context = planner, steps, context
         self._observer, self._on_progress = observer, on_progress
         self._begun, self._done = time.perf_counter(), 0
+        self._lock = threading.Lock()  # with several jobs, steps end in threads of their own
 
     def on_start(self, planned: Planned) -> None:
         self._observer.on_start(planned)
@@ -152,9 +154,10 @@ class _Watching(RunObserver):
 
     def on_done(self, result: StepResult) -> None:
         self._observer.on_done(result)
-        self._done += 1
-        if self._on_progress is not None:
-            self._on_progress(self._done, len(self._steps))
+        with self._lock:
+            self._done += 1
+            if self._on_progress is not None:
+                self._on_progress(self._done, len(self._steps))
 
     def on_fail(self, failure: StepFailure) -> None:
         self._observer.on_fail(failure)

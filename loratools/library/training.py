@@ -86,6 +86,7 @@ def basestyle(
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
     force: bool = False,
+    on_progress: OnProgress | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> RunResult:
     """Make the LoRA of a base's own style, to be subtracted: the base draws pictures, and is trained on them.
@@ -96,6 +97,7 @@ def basestyle(
         out: folder of the pictures and the epoch files.
         settings: of the pictures and the training: ``{"images_per_framing": 8, "epochs": 6, "dim": 16}``.
         name, device, force, on_epoch: as for :func:`train`.
+        on_progress: as for :func:`train`, of the training alone; drawing the pictures comes before.
     Raises:
         LoratoolsError: of the kinds that :func:`train` names.
     """
@@ -110,6 +112,7 @@ def basestyle(
         force=force,
         progress=False,
         on_epoch=on_epoch,
+        on_progress=on_progress,
     )
 
 

@@ -77,14 +77,28 @@ def open_image(path: Path) -> Image:
 
 
 def read_shown(folder: Path) -> list[Shown]:
-    """The pictures of a folder, with the text of the file beside each as its prompt (empty where there is none).
+    """The pictures of a folder, each with its prompt and seed as far as they are known; see :func:`open_shown`.
 
     Raises:
         FileError, DatasetError: as :func:`images_in`; for a picture that cannot be read.
     """
-    shown = []
-    for number, path in enumerate(images_in(folder)):
-        caption = path.with_suffix(".txt")
-        prompt = caption.read_text(encoding="utf-8", errors="replace").strip() if caption.is_file() else ""
-        shown.append(Shown(np.asarray(open_image(path).convert("RGB"), dtype=np.uint8), prompt, number))
-    return shown
+    return [open_shown(path, number) for number, path in enumerate(images_in(folder))]
+
+
+def open_shown(path: Path, number: int = 0) -> Shown:
+    """A picture with the prompt and seed that its text names; else with the caption beside it, and ``number``.
+
+    Raises:
+        DatasetError: if it cannot be read.
+    """
+    from loratools.base.infotext import parameters, read_png
+
+    pixels = np.asarray(open_image(path).convert("RGB"), dtype=np.uint8)
+    text = read_png(path)[0] if path.suffix.lower() == ".png" else ""
+    if text:
+        own = parameters(text)
+        seed = own.pairs.get("Seed", "")
+        return Shown(pixels, own.prompt, int(seed) if seed.isdecimal() else number)
+    caption = path.with_suffix(".txt")
+    prompt = caption.read_text(encoding="utf-8", errors="replace").strip() if caption.is_file() else ""
+    return Shown(pixels, prompt, number)

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loratools.measures.votes.votes_file import read_marks
 from loratools.preview.judge.grid_verdicts import GridVerdicts, with_verdicts
 from loratools.preview.plan.jobs import PictureFile
 from loratools.preview.record.grid import Grid
-from loratools.preview.record.votes import read_marks
 from loratools.preview.request.options import SheetOptions
 from loratools.preview.sheet.canvas import SheetCanvas
 from loratools.preview.sheet.write import VOTES, draw

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from loratools.measures.votes.votes_file import read_votes, standings
 from loratools.preview.page import draw_view, write_page
-from loratools.preview.record.votes import read_votes, standings
 from tests.browser.chrome import Page
 from tests.preview.page.pages import EVIL, page_grid, page_view
 

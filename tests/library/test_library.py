@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -19,6 +19,14 @@ from tests.cli.test_cli import call
 from tests.recipe.conftest import MODULES
 
 TERMS = "a:1:GP1,b:-1:GP2"
+RECIPE = """\
+version: 1
+base: pocket
+vars: {strength: 1.0}
+steps:
+  final: {merge: "a:${strength},b:-1", out: f.safetensors}
+  whole: {merge: "a:1,b:1", out: w.safetensors}
+"""
 
 
 class Heard:
@@ -157,6 +165,40 @@ def test_progress_rises_to_its_end(loras: Path, call_it: Callable[[Heard], objec
     heard.check()
 
 
+def test_progress_where_a_base_is_needed(loras: Path, tiny: Path) -> None:
+    single = write_single_file(tiny, loras / "base.safetensors")
+    lt.merge("a:1").write_into(single, "into.safetensors")
+    recipe = loras / "r.yaml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    settings = {"dim": 1, "mixed_precision": "no", "epochs": 1, "images_per_framing": 1, "steps": 1}
+    for call_it in (
+        lambda heard: lt.extract("into.safetensors", "x.safetensors", base=single, rank=2, on_progress=heard),
+        lambda heard: lt.basestyle(tiny, "runs/b", settings=settings, device="cpu", on_progress=heard),
+        lambda heard: lt.run_recipe(recipe, base=tiny, jobs=2, on_progress=heard),
+    ):
+        heard = Heard()
+        call_it(heard)
+        heard.check()
+
+
+def test_a_recipe_tells_its_observer_and_writes_its_report(loras: Path) -> None:
+    class Steps(lt.RunObserver):
+        names: ClassVar[list[str]] = []
+
+        def on_done(self, result: lt.StepResult) -> None:
+            self.names.append(result.planned.name)
+
+    recipe = loras / "r.yaml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    made = lt.run_recipe(recipe, "work", values={"strength": 0.5}, observer=Steps())
+    assert [step.cached for step in made] == [False, False] and Steps.names == ["final", "whole"]
+    assert (loras / "work/report.html").is_file() and (loras / "work/run.json").is_file()
+    assert lt.verify("work/f.safetensors", "a:0.5,b:-1").error < 5e-4
+    (again,) = lt.run_recipe(recipe, "work", only="final", values={"strength": 0.5})
+    assert again.cached and again.planned.name == "final"
+    assert lt.reproduce("work/f.safetensors", folder=loras).equal
+
+
 def test_an_exception_of_the_callback_stops_the_work_and_leaves_nothing(loras: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise StopIteration if done == 99 else KeyError("enough")
@@ -174,7 +216,7 @@ def test_nothing_is_ever_printed(
 ) -> None:
     single = write_single_file(tiny, loras / "base.safetensors")
     recipe = loras / "r.yaml"
-    recipe.write_text("version: 1\nbase: tiny\nsteps:\n  final: {merge: 'a:1,b:-1', out: f.safetensors}\n")
+    recipe.write_text(RECIPE, encoding="utf-8")
     settings = {"dim": 1, "resolution": 64, "mixed_precision": "no", "epochs": 1}
     own = {"images_per_framing": 1, "steps": 1}
     calls: dict[str, Callable[[], object]] = {

@@ -19,6 +19,14 @@ vars: {strength: 1.0}
 steps:
   final: {merge: "ink:${strength}:GP1, base_style:-1:GP2", out: final.safetensors}
 """
+WRONG = """\
+import loratools as lt
+
+reveal_type(lt.merge("a:1"))
+reveal_type(lt.merge("a:1", "out.safetensors"))
+lt.merge(1)
+lt.merge("a:1", "out.safetensors", dtype="fp8")
+"""
 SLOW = "Training, grids and recipes"  # loads the pocket base
 
 
@@ -78,6 +86,7 @@ def test_every_example_is_typed(tmp_path: Path) -> None:
         (tmp_path / f"{Path(page).stem.lower()}.py").write_text(code, encoding="utf-8")
     for number, block in enumerate(blocks("docs/integrations.md")):
         (tmp_path / f"integration_{number}.py").write_text(block.code, encoding="utf-8")
+    (tmp_path / "wrong.py").write_text(WRONG, encoding="utf-8")
     files = [str(path) for path in sorted(tmp_path.glob("*.py"))]
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--ignore-missing-imports", *files],
@@ -87,4 +96,7 @@ def test_every_example_is_typed(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("wrong.py") or "error:" in line]
+    assert len(lines) == 4 and all(line.startswith("wrong.py") for line in lines), done.stdout + done.stderr
+    kinds = [line.rpartition("loratools.")[2] for line in lines if "Revealed type" in line]
+    assert [kind.rstrip('"') for kind in kinds] == ["library.merging.MergedAdapter", "ops.report.MergeReport"]

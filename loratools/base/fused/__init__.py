@@ -1,4 +1,5 @@
-"""Faster forwards of a base's convolutional blocks on CUDA: channels-last weights, and GroupNorm fused with SiLU.
+"""Faster forwards of a base's modules. On CUDA: channels-last weights, and GroupNorm fused with SiLU. On a CPU: oneDNN.
 
-``group_norm.py`` is the operations with a torch fallback, ``modules.py`` puts them into diffusers' modules and back.
+``group_norm.py`` is the operations with a torch fallback, ``modules.py`` puts them into diffusers' modules and back;
+``onednn.py`` is for a CPU.
 """

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loratools.cli.options import key_rules
 from loratools.errors import GridError
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class GridFlags:
     allow_unknown: bool
     drop: tuple[str, ...]
     batch_size: int
-    compiled: bool
+    compiled: bool | None
     offload: bool
     sliced: bool
     tiled: bool
@@ -128,18 +127,12 @@ def _check_required(flags: GridFlags) -> None:
 
 def name_lookup(flags: GridFlags) -> NameLookup:
     """Names are looked for in the current folder, those of LoRAs in ``--lora-dir`` too."""
-    from loratools.adapter.files.epoch_files import find_lora
-    from loratools.blocks.presets import load_presets
-    from loratools.preview.request.read_rows import NameLookup
-    from loratools.train.output.epoch_report import best_epoch
+    from loratools.library.pictures import name_lookup as lookup
+    from loratools.library.terms import TermReading
 
-    return NameLookup(
-        lambda ref: find_lora(ref, flags.lora_dirs),
-        lambda text: Path(text) if Path(text).is_file() else None,
-        load_presets(flags.presets),
-        None if flags.missing is None else float(flags.missing),
-        best_epoch,
-        key_rules(flags.allow_unknown, flags.drop),
+    missing = None if flags.missing is None else float(flags.missing)
+    return lookup(
+        TermReading(flags.lora_dirs, flags.presets, missing, allow_unknown=flags.allow_unknown, drop=flags.drop)
     )
 
 

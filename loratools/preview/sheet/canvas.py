@@ -20,8 +20,8 @@ from loratools.adapter.parallel import in_order
 from loratools.imaging.colours import PAPER
 from loratools.imaging.fit import fit
 from loratools.imaging.png import Part, Pixels, deflate, write_png
+from loratools.measures.votes.votes_file import Marks
 from loratools.preview.record.grid import Grid
-from loratools.preview.record.votes import Marks
 from loratools.preview.sheet.layout import Layout, by_cell, plan_layout
 from loratools.preview.sheet.sheet import Box, Cells, draw_around, draw_lines, draw_marks, draw_tile, sheet_size
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from loratools.adapter.parallel import in_order
 from loratools.imaging.colours import GREY, INK, LINE, PAPER
 from loratools.imaging.fit import fit
+from loratools.measures.votes.votes_file import Marks
 from loratools.preview.record.grid import Grid, Picture, PictureScore
-from loratools.preview.record.votes import Marks
 from loratools.preview.sheet.layout import Layout, by_cell, plan_layout, wrapped
 
 if TYPE_CHECKING:

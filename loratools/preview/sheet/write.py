@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loratools.files import replacing
+from loratools.measures.votes.votes_file import Marks, read_marks
 from loratools.preview.page import write_page
 from loratools.preview.record.folder import write_grid
 from loratools.preview.record.grid import Grid
-from loratools.preview.record.votes import Marks, read_marks
 from loratools.preview.request.options import SheetOptions
 from loratools.preview.sheet.canvas import SheetCanvas, write_whole
 from loratools.preview.sheet.layout import plan_layout

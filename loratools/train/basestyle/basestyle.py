@@ -18,6 +18,7 @@ from loratools import files
 from loratools.adapter.files.metadata import guard_overwrite
 from loratools.base.base_path import POCKET, base_digest
 from loratools.errors import RecipeError, did_you_mean
+from loratools.progress import OnProgress
 from loratools.train.basestyle.generate import (
     Generation,
     PictureFolder,
@@ -45,6 +46,7 @@ def basestyle(
     force: bool = False,
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
+    on_progress: OnProgress | None = None,
     recipe: Mapping[str, Any] | None = None,
 ) -> RunResult:
     """Generate the base's pictures into ``OUT/images`` and train ``OUT/NAME-000001.safetensors`` ... on them.
@@ -58,6 +60,7 @@ def basestyle(
         settings: fields of :class:`~loratools.train.basestyle.generate.Generation` and of a training config, in one
             mapping; the preset is style-004, or pocket-style for the pocket base, so that style and base style are
             trained alike. What is None is not given.
+        on_progress: called with (steps done, all steps) of the training.
         recipe: the recipe that the run is of, for the files' headers.
     Raises:
         RecipeError: for an unknown setting.
@@ -86,7 +89,7 @@ def basestyle(
     if ranks.main:
         files.write_text(record, json.dumps({"owner": folder.owner, "key": key}))
     config = config.model_copy(update={"resume": known.get("key") == key})
-    result = train(config, progress=progress, on_epoch=on_epoch, recipe=recipe)
+    result = train(config, progress=progress, on_epoch=on_epoch, on_progress=on_progress, recipe=recipe)
     if ranks.main:
         files.write_text(record, json.dumps(_record(folder, key, result), indent=1))
     return result

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from loratools.errors import FileError, FormatError
+from loratools.measures.votes.votes_file import FORMAT, read_votes, standings
 from loratools.preview.page import draw_page, write_page
-from loratools.preview.record.votes import FORMAT, read_votes, standings
 from tests.preview.page.pages import EVIL, page_grid
 
 

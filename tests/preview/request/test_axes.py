@@ -170,7 +170,7 @@ def test_tags_in_prompts_have_a_base_too() -> None:
         (("cfg: 1", "cfg: 2"), {}, "the axes x and y both change the CFG"),
         (("vector: GP1",), {}, r"axis x: blocks has nothing to change; name a LoRA among the rows"),
         (("prompt: a; b",), {"prompts": ["a", "b"]}, "several prompts are given beside the axis x"),
-        (("cfg: 1-10", "steps: 1-10"), {"most": 99}, r"10 CFG x 10 steps = 100 pictures, and 99 .*--most 100"),
+        (("cfg: 1-10", "steps: 1-10"), {"most": 99}, r"10 CFG x 10 steps = 100 pictures, and 99 .*most=100"),
         ((), {"rows": (INK, INK)}, "two rows are called 'ink'"),
     ],
 )

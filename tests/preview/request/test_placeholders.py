@@ -73,7 +73,7 @@ def test_which_first_values_only_mark_a_place(prompt: str, axis: str, values: Se
     ("prompt", "texts", "words", "kind"),
     [
         ("a <lora:ink-NUM:1>", ["s/r: NUM"], "'NUM' only marks the place, and no value follows", GridError),
-        ("a <lora:ink-NUM:1>", ["s/r: 000001,000002"], r'NUM marks a place, .* --x "s/r: NUM,VALUE,VALUE"', GridError),
+        ("a <lora:ink-NUM:1>", ["s/r: 000001,000002"], r"NUM marks a place, .* `x=s/r: NUM,VALUE,VALUE`", GridError),
         ("a __hat__", ["cfg: 1,2"], "'__hat__' is a wildcard", PromptError),
         ("a", ["prompt: a; {b|c}"], "'{b|c}' is a random choice", PromptError),
         ("a", ["negative: a; <lora:x:1"], "no > closes", PromptError),

@@ -14,8 +14,8 @@ from PIL import Image
 
 from loratools.imaging.colours import PAPER
 from loratools.imaging.png import Pixels
+from loratools.measures.votes.votes_file import Marks
 from loratools.preview.record.grid import AxisInfo, Grid, PictureScore
-from loratools.preview.record.votes import Marks
 from loratools.preview.sheet import canvas as canvas_module
 from loratools.preview.sheet import sheet
 from loratools.preview.sheet.canvas import SheetCanvas

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from loratools.errors import FormatError, GridError
+from loratools.measures.votes.votes_file import FORMAT, Marks
 from loratools.preview.judge.grid_verdicts import with_verdicts
 from loratools.preview.record.folder import read_grid
 from loratools.preview.record.grid import AxisInfo, Grid, PictureScore
-from loratools.preview.record.votes import FORMAT, Marks
 from loratools.preview.redraw import redraw
 from loratools.preview.request.options import SheetOptions
 from loratools.preview.sheet import write

@@ -21,7 +21,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -47,11 +47,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Votes:
-    """The votes of one file; ``places`` says where a voted cell stands: its label on every axis, by key."""
+    """The votes of one file; ``places`` says where a voted cell stands: its label on every axis, by key, and ``files``
+    where its picture lies, from the grid's folder."""
 
     places: Mapping[str, Mapping[str, str]]
     stars: Mapping[str, int]
     pairs: tuple[Pair, ...]
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,10 @@ class Standing:
 
 @dataclass(frozen=True)
 class VotedCell:
-    """Where a voted cell stands: its label on every axis."""
+    """Where a voted cell stands: its label on every axis; and its picture, from the grid's folder."""
 
     at: dict[str, str]
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ def _votes(content: Any) -> Votes:
             raise ValueError(f"the cell {key[:12]} has votes but no place under 'cells'")
     if wrong := next((value for value in record.stars.values() if not 1 <= value <= 5), None):
         raise ValueError(f"{wrong} stars, where 1 to 5 are meant")
-    return Votes({key: cell.at for key, cell in record.cells.items()}, record.stars, pairs)
+    files = {key: cell.file for key, cell in record.cells.items() if cell.file}
+    return Votes({key: cell.at for key, cell in record.cells.items()}, record.stars, pairs, files)
 
 
 def standings(votes: Votes, axes: Sequence[str]) -> list[Standing]:
