@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.previews.bench import FULL, TINY, Bench, Figure, Figures, machine
+from benchmarks.previews.compute import compute, compute_xl, restart
 from benchmarks.previews.device import compiled, edit, layout, memory, patching, unet
 from benchmarks.previews.grids import cpu, diffusers, four, grid, merge
 from benchmarks.previews.report import report
@@ -42,6 +43,9 @@ PARTS: Mapping[str, Callable[[Bench], Figures]] = {
     "compiled": compiled,
     "shard": shard,
     "cpu": cpu,
+    "compute": compute,
+    "compute-xl": compute_xl,
+    "restart": restart,
     "search": search,
     "search-cpu": search_cpu,
     "search-shared": search_shared,

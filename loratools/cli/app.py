@@ -9,7 +9,7 @@ import re
 import sys
 import textwrap
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -67,7 +67,7 @@ class Command(click.Command):
             return super().invoke(ctx)
         except LoratoolsError as error:
             more = self._remedy(error) if isinstance(error, _HELPED) else ""
-            error.args = (f"{self._with_flags(str(error))}{more}",)
+            error.args = (f"{self.with_flags(str(error))}{more}",)
             raise
 
     def _refuse_launcher(self, ctx: click.Context) -> None:
@@ -86,7 +86,7 @@ class Command(click.Command):
             )
         ctx.exit(FAILED)
 
-    def _with_flags(self, text: str) -> str:
+    def with_flags(self, text: str) -> str:
         """``text`` with options as flags: what Python calls `` `force=True` `` or `` `rank=8` `` is ``--force`` and
         ``--rank 8`` of a command that has them."""
         options = {param.name: param for param in self.params if isinstance(param, click.Option)}
@@ -248,6 +248,13 @@ def _close_pipe() -> int:
     """The reader of stdout is gone (``| head``): end without a message, also when Python closes stdout."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return PIPE_CLOSED
+
+
+def flag_speller() -> Callable[[str], str]:
+    """What spells options in a message as flags of the command that runs now; it may be called from any thread."""
+    context = click.get_current_context(silent=True)
+    command = None if context is None else context.command
+    return command.with_flags if isinstance(command, Command) else str
 
 
 def fail_usage(message: str) -> NoReturn:

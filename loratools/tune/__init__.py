@@ -1,7 +1,7 @@
-"""The search for a block vector: what is wrong in a LoRA's pictures, repaired by its own seventeen numbers, with style
-and obedience kept, and shown on pictures that the search never saw.
+"""Tuning: what a person would find by trying and looking, found by drawing and measuring: the block vector that repairs
+a LoRA, with style and obedience kept, and the epoch of a run to take.
 
-:func:`tune` does it all; :class:`TuneRequest` says what is wanted.
+:func:`tune` searches a vector; :class:`TuneRequest` says what is wanted.
 """
 
 from __future__ import annotations

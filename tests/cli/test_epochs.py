@@ -51,3 +51,44 @@ def test_the_pictures_that_are_learnt_worst(tmp_path: Path) -> None:
     report = json.loads(run("epochs", tmp_path, "--images", "--json").stdout)
     assert [own["name"] for own in report["images"]] == ["a/hard.png", "a/easy.png"] and report["shortlist"]
     assert report["timesteps"] == [{"name": "0 to 99", "earlier": 0.5, "later": 0.15000000000000002}]
+
+
+def test_an_earlier_verdict_is_told_while_it_holds_and_the_json_stays_as_it_was(tmp_path: Path) -> None:
+    from tests.recipe.plan.test_verdict_keys import write_verdict
+
+    write_run(tmp_path, [0.12, 0.09, 0.08])
+    plain, as_json = run("epochs", tmp_path), run("epochs", tmp_path, "--json")
+    write_verdict(tmp_path, 2, "epoch 2: 3 copies 014.png")
+    shown = run("epochs", tmp_path)
+    assert shown.stdout == f"{plain.stdout}\nink.verdict.json: epoch 2: 3 copies 014.png\n"
+    assert run("epochs", tmp_path, "--json").stdout == as_json.stdout
+    merged = run("merge", f"{tmp_path}@best:1", "-o", tmp_path / "out/m.safetensors", "--dry-run")
+    assert merged.exit_code == 0 and "@2" in merged.stdout
+    (tmp_path / "ink-000003.safetensors").write_bytes((tmp_path / "ink-000001.safetensors").read_bytes())
+    shown = run("epochs", tmp_path)
+    assert "ink.verdict.json does not hold any more (epoch 3 is another file now); run" in shown.stdout
+
+
+def test_options_of_pictures_need_a_base_to_draw_them_on(tmp_path: Path) -> None:
+    write_run(tmp_path, [0.12, 0.09])
+    for option, value in (("--prompts", "p.txt"), ("--seeds", "1"), ("--votes", "v.json"), ("--measure", "judge")):
+        shown = run("epochs", tmp_path, option, value)
+        assert shown.exit_code == 2 and f"{option} is for pictures, which are drawn with --base" in shown.stderr
+
+
+def test_what_cannot_be_drawn_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    write_run(tmp_path, [0.12, 0.09])
+    for words, told in (
+        (("--prompts", tmp_path / "none.txt"), "there is no file of prompts"),
+        (("--seeds", "one"), "one"),
+        (("--size", "large"), "large"),
+        (("--measure", "joy"), "there is no measure 'joy'"),
+        (("--votes", tmp_path / "none.json"), "none.json is missing or unreadable"),
+        (("--training-images", tmp_path / "none"), "there is no folder"),
+    ):
+        shown = run("epochs", tmp_path, "--base", "pocket", *words)
+        assert shown.exit_code == 1 and told in " ".join(shown.stderr.split()), (words, shown.stderr)
+    (tmp_path / "p.txt").write_text("1girl", encoding="utf-8")
+    shown = run("epochs", tmp_path, "--base", tmp_path / "nowhere", "--prompts", tmp_path / "p.txt")
+    assert shown.exit_code == 1 and "nowhere" in shown.stderr and shown.stderr.startswith("error: ")
+    assert not list(tmp_path.glob("*verdict*"))

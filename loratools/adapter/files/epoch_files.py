@@ -13,6 +13,7 @@ from loratools.adapter.header import read_header
 from loratools.errors import FileError, FormatError, LoraNotFoundError, did_you_mean
 
 _NUMBERED = re.compile(r"(?P<name>.+)-(?P<number>\d{6})\.safetensors")
+_LABEL = re.compile(r"(?:(?P<name>.+)[@-])?0*(?P<number>\d+)(?:\.safetensors)?")
 _SELECTOR = re.compile(r"(?P<name>.+)@(?P<selector>\d+(?:-\d+)?|best|last)")
 
 
@@ -36,6 +37,13 @@ def parse_reference(text: str) -> Reference:
     """Split ``name@8`` at its last ``@`` if an epoch follows it; every other name stays whole."""
     match = _SELECTOR.fullmatch(text)
     return Reference(match["name"], match["selector"]) if match else Reference(text)
+
+
+def labelled_epoch(label: str, run: str) -> int | None:
+    """The epoch that a grid's label such as ``8``, ``style@8`` or ``style-000008`` means; None if it is not one of the
+    run ``run``, a name or a path."""
+    match = _LABEL.fullmatch(label)
+    return int(match["number"]) if match and match["name"] in (None, run, Path(run).name) else None
 
 
 def is_run(path: Path | str) -> bool:

@@ -218,10 +218,27 @@ def _input(spec: TermSpec, request: StepRequest, place: Sequence[str | int]) -> 
         planned = request.planner.step(spec.ref)
         if (message := _no_lora(planned, spec)) is not None:
             raise request.error(*place, message=message)
-        return StepInput(label, planned.out, f"{planned.key}@{spec.epoch or ''}", planned.name)
+        chosen = verdict_key(planned.out) if spec.epoch == "best" else ""
+        return StepInput(label, planned.out, f"{planned.key}@{spec.epoch or ''}{chosen}", planned.name)
     path = _file(spec, request, place)
     _check_epoch(spec, path)
-    return StepInput(label, path, _digest(path))
+    chosen = verdict_key(path) if spec.epoch == "best" else ""
+    return StepInput(label, path, f"{_digest(path)}{chosen}")
+
+
+def verdict_key(path: Path) -> str:
+    """What a verdict over the run at ``path`` adds to the key of a step that reads its ``@best``: which epoch it is, by
+    number and content. Empty where there is no run yet, or no verdict that holds for its files: there the run's own key
+    says enough, since the shortlist follows from it.
+
+    Raises:
+        FormatError: for a verdict that cannot be read.
+    """
+    from loratools.adapter.files.epoch_files import is_run
+    from loratools.train.output.recorded_verdict import recommended
+
+    verdict = recommended(path) if is_run(path) else None
+    return "" if verdict is None else f"={verdict[0]}:{verdict[1]}"
 
 
 def _no_lora(planned: Planned, spec: TermSpec) -> str | None:

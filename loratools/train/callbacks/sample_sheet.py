@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.base.infotext import read_png
 from loratools.files import replacing
-from loratools.imaging.colours import GREY, INK, PAPER
 from loratools.imaging.fit import fit
-from loratools.imaging.lettering import Lettering
+from loratools.imaging.picture_table import picture_table
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _TILE = 256  # longest side of a picture on the sheet
-_GAP, _LETTERS = 8, 15
 _MOST_COLUMNS = 24  # of more, the first, the last, and some between
 
 
@@ -39,7 +37,7 @@ def draw_sheet(folder: Path, prompts: Sequence[str]) -> Path | None:
     if not columns:
         return None
     tiles = [[_tile(column.files.get(number)) for column in columns] for number in range(1, len(prompts) + 1)]
-    sheet = _composed(tiles, [column.title for column in columns], prompts)
+    sheet = picture_table(tiles, [column.title for column in columns], prompts)
     path = folder / "sheet.png"
     with replacing(path) as part:
         sheet.save(part, format="PNG")
@@ -79,29 +77,3 @@ def _tile(path: Path | None) -> Image | None:
         return None
     with images.open(path) as opened:
         return fit(opened.convert("RGB"), (_TILE, _TILE))
-
-
-def _composed(tiles: Sequence[Sequence[Image | None]], titles: Sequence[str], prompts: Sequence[str]) -> Image:
-    """The sheet; ``tiles`` row by row, each with a picture or none for every title."""
-    from PIL import Image as images
-    from PIL import ImageDraw
-
-    shown = [tile for row in tiles for tile in row if tile is not None]
-    across, down = max(tile.width for tile in shown), max(tile.height for tile in shown)
-    letters = Lettering(_LETTERS, "".join(prompts))
-    line = letters.line
-    width = _GAP + len(titles) * (across + _GAP)
-    sheet = images.new("RGB", (width, _GAP + line + len(tiles) * (down + line + _GAP)), PAPER)
-    pen = ImageDraw.Draw(sheet)
-    for column, title in enumerate(titles):
-        middle = _GAP + column * (across + _GAP) + across // 2
-        pen.text((middle, _GAP), title, fill=INK, font=letters.font, anchor="ma")
-    for number, row in enumerate(tiles):
-        top = _GAP + line + number * (down + line + _GAP)
-        (text,) = letters.wrap(" ".join(f"{number + 1}: {prompts[number]}".split()), width - 2 * _GAP, 1)
-        pen.text((_GAP, top), text, fill=GREY, font=letters.font)
-        for column, tile in enumerate(row):
-            if tile is not None:
-                left = _GAP + column * (across + _GAP)
-                sheet.paste(tile, (left + (across - tile.width) // 2, top + line))
-    return sheet

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.adapter.files.epoch_files import epochs
 from loratools.train.output.read_log import logged_losses
+from loratools.train.output.recorded_verdict import recommended
 
 if TYPE_CHECKING:
     from loratools.adapter.files.lora_file import KeyRules
@@ -147,13 +148,15 @@ def report(run: Path | str, keys: KeyRules | None = None) -> RunReport:
 
 
 def best_epoch(run: Path) -> int:
-    """The first epoch of the run's shortlist.
+    """What ``RUN@best`` is: the epoch that a verdict over the run's pictures recommends, while it is of these files
+    (:mod:`.recorded_verdict`), else the first of the run's shortlist.
 
     Raises:
         FileError: if there is no such run.
-        FormatError: if an epoch file cannot be read.
+        FormatError: if an epoch file, or a verdict beside it, cannot be read.
     """
-    return report(run).shortlist[0].number
+    verdict = recommended(run)
+    return report(run).shortlist[0].number if verdict is None else verdict[0]
 
 
 def shortlist(facts: Sequence[EpochFacts], *, held_out: bool = True) -> tuple[Pick, ...]:

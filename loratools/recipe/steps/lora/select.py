@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
+from loratools.adapter.files.epoch_files import labelled_epoch
 from loratools.errors import FileError, LoratoolsError, RecipeError
 from loratools.files import replacing, sha256
 from loratools.ops.merging.merge_string import quoted
@@ -45,7 +46,6 @@ class Select(Short):
 
 
 KIND = StepKind("select", Select, "lora")
-_LABEL = re.compile(r"(?:(?P<name>.+)[@-])?0*(?P<number>\d+)(?:\.safetensors)?")
 
 
 def draft(request: StepRequest) -> Draft:
@@ -112,7 +112,7 @@ def winner(votes: Path, run: str) -> int:
         return _liked(votes, run)
     counts: dict[int, float] = {}
     for label, count in content.items() if isinstance(content, dict) else ():
-        if (number := _epoch(label, run)) is not None and isinstance(count, int | float):
+        if (number := labelled_epoch(label, run)) is not None and isinstance(count, int | float):
             counts[number] = counts.get(number, 0) + count
     if not counts:
         raise FileError(f'{votes} holds no votes for epochs of {run}; it should look like {{"{Path(run).name}@8": 3}}')
@@ -123,17 +123,11 @@ def _liked(votes: Path, run: str) -> int:
     from loratools.measures.votes.votes_file import read_votes, standings
 
     ranked = standings(read_votes(votes), ["adapter"])
-    epochs = [number for standing in ranked if (number := _epoch(standing.at[0], run)) is not None]
+    epochs = [number for standing in ranked if (number := labelled_epoch(standing.at[0], run)) is not None]
     if not epochs:
         have = ", ".join(standing.at[0] for standing in ranked)
         raise FileError(f"{votes} holds no votes for epochs of {run}; its rows are {have}")
     return epochs[0]
-
-
-def _epoch(label: str, run: str) -> int | None:
-    """The epoch that a label means, if it is one of this run."""
-    match = _LABEL.fullmatch(label)
-    return int(match["number"]) if match and match["name"] in (None, run, Path(run).name) else None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from loratools.errors import LoratoolsError
 from loratools.launch.rank import Rank
 from loratools.recipe.plan.context import RunContext
-from loratools.recipe.plan.lora_refs import check_base, vector_values
+from loratools.recipe.plan.lora_refs import check_base, vector_values, verdict_key
 from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.kinds import StepKind, UnitCost
@@ -70,7 +70,17 @@ def _options(grid: GridStep, compared: _Compared) -> dict[str, Any]:
         options["compared"] = [key for key, _ in compared]
     if grid.axes.read:
         options["read"] = grid.axes.read
+    if verdicts := _verdicts(grid):
+        options["verdicts"] = verdicts
     return options
+
+
+def _verdicts(grid: GridStep) -> list[str]:
+    """Which epochs the ``best`` of an axis of epochs means, where verdicts say so; rows have it in their inputs."""
+    if not any(axis.kind == "epoch" and "best" in axis.values for axis in grid.axes.axes):
+        return []
+    keys = (verdict_key(path) for terms in grid.terms for path in terms.paths.values())
+    return [key for key in keys if key]
 
 
 def _inputs(grid: GridStep, compared: _Compared) -> tuple[StepInput, ...]:
@@ -153,4 +163,4 @@ def _render(out: Path, context: RunContext, grid: GridStep, compared: _Compared)
     names = grid.names()
     request = grid.request(context.device, score_request(compared) if grid.settings.score else None)
     output = GridOutput(out, owner=grid.step.owner, force=context.force, progress=context.progress)
-    return render_request(request, grid.arrange(names), names, output)
+    return render_request(request, grid.arrange(names), names, output, context.kept.session())

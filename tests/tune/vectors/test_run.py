@@ -16,9 +16,10 @@ from loratools.errors import FileError, MeasureError
 from loratools.measures.build import MeasureSet
 from loratools.ops.merging.terms import Term
 from loratools.ops.merging.verify import verify
+from loratools.tune import run
 from loratools.tune.problem.space import Space
 from loratools.tune.progress import TuneProgress
-from tests.tune.conftest import Figure, Tuning, figures
+from tests.tune.vectors.conftest import Figure, Tuning, figures
 
 
 def test_it_finds_the_blocks_that_hold_the_defect_and_keeps_the_style(tuning: Tuning, lora: Path) -> None:
@@ -150,7 +151,7 @@ def test_ctrl_c_before_any_screening_leaves_plain_strength(tuning: Tuning) -> No
 
 def test_a_budget_ends_the_search_in_time(tuning: Tuning, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("loratools.tune.run.monotonic", lambda: now[0])
+    monkeypatch.setattr(run, "monotonic", lambda: now[0])
 
     def tick(_: int) -> None:
         now[0] += 1.0

@@ -1,0 +1,204 @@
+"""The whole verdict on a tiny base: what is drawn, written and read again, and what work that was stopped leaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from loratools.adapter.files.epoch_files import epochs
+from loratools.errors import FileError, FormatError, PromptError
+from loratools.preview.request.request import SamplingRequest
+from loratools.train.output.epoch_report import best_epoch
+from loratools.train.output.recorded_verdict import read_verdict
+from loratools.tune.epochs import verdict
+from loratools.tune.epochs.evaluation_set import EvaluationRequest
+from loratools.tune.epochs.reasons import RULED_OUT
+from loratools.tune.epochs.result import EpochVerdict
+from loratools.tune.epochs.verdict import VerdictRequest, default_seeds, epoch_verdict
+
+
+def request(run: Path, base: Path, **given: object) -> VerdictRequest:
+    sampling = SamplingRequest(steps=1, sampler="Euler", size=(64, 64), cfg=1.0)
+    quick = {"sampling": sampling, "seeds": (1, 2), "device": "cpu", "material": EvaluationRequest(("1girl",))}
+    return VerdictRequest(run, str(base), **{**quick, **given})  # type: ignore[arg-type]
+
+
+def test_a_verdict_holds_its_evidence_and_is_what_best_reads(run: Path, tiny: Path) -> None:
+    notes: list[str] = []
+    done: list[tuple[int, int]] = []
+    verdict = epoch_verdict(
+        request(run, tiny, material=EvaluationRequest()),
+        on_note=notes.append,
+        on_picture=lambda count, whole: done.append((count, whole)),
+    )
+    written = json.loads((run / "ink.verdict.json").read_text(encoding="utf-8"))
+    assert written["epoch"] == verdict.decision.epoch == best_epoch(run)
+    assert written["sentence"].startswith(f"epoch {written['epoch']}: ")
+    assert [own["epoch"] for own in written["epochs"]] == [1, 2, 3]
+    assert written["prompts_from"] == "captions of 2 held-out and 2 training pictures" and len(written["prompts"]) == 4
+    assert all("tag" in prompt and "\\(x\\)" in prompt for prompt in written["prompts"])
+    assert written["base"]["digest"] and written["settings"]["steps"] == 1 and written["seeds"] == [1, 2]
+    loss = written["epochs"][0]["figures"]["validation loss"]
+    assert loss["n"] == 2 and loss["from_base"]["mean"] == pytest.approx(
+        loss["mean"] - written["figures"]["validation loss"]["base"]["mean"]
+    )
+    diversity = written["epochs"][1]["figures"]["diversity"]
+    assert diversity["n"] == 8 and diversity["standard_error"] >= 0
+    chosen = written["epochs"][written["epoch"] - 1]
+    assert chosen["why"] == "recommended" and chosen["figures"]["diversity"]["from_recommended"] is None
+    assert done and done[-1][0] == done[-1][1]
+    for name in ("grid.html", "grid.png", "epochs.png", "figures.png"):
+        assert (run / "ink-verdict" / name).stat().st_size > 0
+    assert verdict.drawn.rendered >= 4 * 8  # the base once, three epochs
+
+
+def test_pictures_are_drawn_once_and_the_same_verdict_comes_again(run: Path, tiny: Path) -> None:
+    first = epoch_verdict(request(run, tiny))
+    text = (run / "ink.verdict.json").read_text(encoding="utf-8")
+    again = epoch_verdict(request(run, tiny))
+    assert first.drawn.rendered > 0 == again.drawn.rendered
+    assert (run / "ink.verdict.json").read_text(encoding="utf-8") == text
+    cells = sorted((run / "ink-verdict/cells").rglob("*.png"))
+    for path in cells[::2]:
+        path.unlink()
+    (run / "ink.verdict.json").unlink()
+    resumed = epoch_verdict(request(run, tiny))
+    assert resumed.drawn.rendered == len(cells[::2])
+    assert (run / "ink.verdict.json").read_text(encoding="utf-8") == text
+
+
+def test_a_failure_leaves_the_old_verdict_and_the_pictures(
+    run: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoch_verdict(request(run, tiny))
+    before = (run / "ink.verdict.json").read_bytes()
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verdict, "measure_epochs", fail)
+    with pytest.raises(KeyboardInterrupt):
+        epoch_verdict(request(run, tiny, seeds=(1, 2, 3)))
+    assert (run / "ink.verdict.json").read_bytes() == before
+    monkeypatch.undo()
+    assert epoch_verdict(request(run, tiny, seeds=(1, 2, 3))).drawn.rendered == 0
+
+
+def test_a_verdict_goes_stale_with_its_files(run: Path, tiny: Path) -> None:
+    verdict = epoch_verdict(request(run, tiny))
+    chosen = verdict.decision.epoch
+    shortlisted = 2 if chosen != 2 else 3
+    _record(run, shortlisted)  # a verdict for an epoch of our choice
+    assert best_epoch(run) == shortlisted
+    other = next(n for n in (1, 2, 3) if n != shortlisted)
+    moved = run / f"ink-{other:06d}.safetensors"
+    kept = moved.read_bytes()
+    moved.unlink()
+    assert best_epoch(run) == shortlisted  # an epoch that was looked at and deleted changes nothing
+    moved.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    files = epochs(run)
+    recorded = read_verdict(files)
+    assert recorded is not None and recorded.stale(files) == f"epoch {other} is another file now"
+    moved.write_bytes(kept)
+    shutil.copy(moved, run / "ink-000004.safetensors")
+    files = epochs(run)
+    assert recorded.stale(files) == "epoch 4 is new"
+    (run / "ink-000004.safetensors").unlink()
+    (run / f"ink-{shortlisted:06d}.safetensors").unlink()
+    assert "is gone" in recorded.stale(epochs(run))
+
+
+def test_an_edited_header_changes_nothing(run: Path, tiny: Path) -> None:
+    from loratools.adapter.header import encode_header, read_header
+
+    epoch_verdict(request(run, tiny))
+    recorded = read_verdict(epochs(run))
+    path = run / "ink-000001.safetensors"
+    header, whole = read_header(path), path.read_bytes()
+    path.write_bytes(encode_header({**header.metadata, "title": "x"}, header.tensors) + whole[header.data_start :])
+    assert recorded is not None and not recorded.stale(epochs(run))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}', '{"format": "loratools verdict 1"}'])
+def test_what_is_no_verdict_is_named_with_the_remedy(run: Path, tiny: Path, text: str) -> None:
+    (run / "ink.verdict.json").write_text(text, encoding="utf-8")
+    for call in (lambda: best_epoch(run), lambda: epoch_verdict(request(run, tiny))):
+        with pytest.raises(FormatError, match=r"ink.verdict.json is no verdict over epochs.*delete it"):
+            call()
+    assert epoch_verdict(request(run, tiny, force=True)).decision.epoch == best_epoch(run)
+
+
+def test_a_foreign_run_needs_prompts_and_says_what_it_lacks(foreign: Path, tiny: Path) -> None:
+    with pytest.raises(PromptError, match=r"another trainer wrote it.*give `prompts=FILE`"):
+        epoch_verdict(request(foreign, tiny, material=EvaluationRequest()))
+    verdict = epoch_verdict(request(foreign, tiny))
+    assert {own.name for own in verdict.figures}.isdisjoint({"validation loss", "nearest"})
+    assert any(text.startswith("copy risk: ") for text in verdict.measured.missing)
+    assert best_epoch(foreign) == verdict.decision.epoch and verdict.files.name == "f"
+
+
+def test_a_foreign_run_with_its_pictures(foreign: Path, trained: Path, tiny: Path) -> None:
+    verdict = epoch_verdict(request(foreign, tiny, material=EvaluationRequest(images=(trained / "images",))))
+    assert "nearest" in {own.name for own in verdict.figures} and len(verdict.measured.copied) == 3
+    assert verdict.material.source == "captions of 4 training pictures"
+    assert "no picture is held out" in verdict.material.notes[-1]
+
+
+def test_training_pictures_that_are_gone(run: Path, trained: Path, tiny: Path) -> None:
+    images = trained / "images"
+    images.rename(trained / "elsewhere")
+    try:
+        with pytest.raises(PromptError, match=r"training pictures cannot be read.*`prompts=FILE`"):
+            epoch_verdict(request(run, tiny, material=EvaluationRequest()))
+        verdict = epoch_verdict(request(run, tiny))
+        assert any("training_images=DIR" in text for text in verdict.measured.missing)
+        assert "validation loss" in {own.name for own in verdict.figures}  # the log has it all the same
+    finally:
+        (trained / "elsewhere").rename(images)
+
+
+def test_a_run_of_one_epoch(run: Path, tiny: Path) -> None:
+    for number in (2, 3):
+        (run / f"ink-{number:06d}.safetensors").unlink()
+    verdict = epoch_verdict(request(run, tiny, seeds=(1,)))
+    assert verdict.decision.sentence == "epoch 1: the run has no other"
+    assert any("one seed shows none" in text for text in verdict.measured.missing)
+
+
+def test_others_folders_are_left_alone(run: Path, tiny: Path) -> None:
+    folder = run / "ink-verdict"
+    folder.mkdir()
+    (folder / "grid.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(FileError, match="exists"):
+        epoch_verdict(request(run, tiny))
+    assert isinstance(epoch_verdict(request(run, tiny, force=True)), EpochVerdict)
+
+
+def test_votes_count(run: Path, tiny: Path) -> None:
+    cells = {f"k{n}": {"at": {"adapter": f"ink@{n}", "weight": "1"}} for n in (1, 2, 3)}
+    pairs = [{"left": "k2", "right": other, "won": "left"} for other in ("k1", "k3") for _ in range(12)]
+    votes = {"format": "loratools votes 1", "cells": cells, "stars": {}, "pairs": pairs}
+    path = run / "votes.json"
+    path.write_text(json.dumps(votes), encoding="utf-8")
+    verdict = epoch_verdict(request(run, tiny, votes=path))
+    assert verdict.votes is not None and len(verdict.votes.games) == 24 and verdict.votes.score(1) > 0
+    reasons = verdict.decision.reasons
+    assert reasons[1].why in ("votes", *RULED_OUT)
+    shutil.copy(path, run / "ink-verdict/votes.json")
+    assert epoch_verdict(request(run, tiny)).votes is not None  # the pictures' own page exported them
+    path.write_text(json.dumps({**votes, "pairs": []}), encoding="utf-8")
+    with pytest.raises(FileError, match="no choice between two epochs of ink"):
+        epoch_verdict(request(run, tiny, votes=path))
+
+
+def test_seeds_by_default_make_about_as_many_pictures() -> None:
+    assert (default_seeds(8), default_seeds(1), default_seeds(100)) == ((1, 2, 3, 4), tuple(range(1, 9)), (1, 2))
+
+
+def _record(run: Path, epoch: int) -> None:
+    path = run / "ink.verdict.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, "epoch": epoch}), encoding="utf-8")
