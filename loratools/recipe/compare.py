@@ -88,7 +88,7 @@ def render_strip(
         context: fields of :class:`~loratools.recipe.plan.context.RunContext`.
     """
     from loratools.preview.request.rows import GridRow
-    from loratools.preview.run import load_model, render_grid
+    from loratools.preview.run import render_grid
     from loratools.preview.sheet.strip import Column, write_strip
     from loratools.recipe.steps.lora.merge import merge_terms
 
@@ -99,8 +99,9 @@ def render_strip(
     request = step.request(own.device)
     rows = [GridRow.of_terms(merge_terms(merge, planner), label) for label, planner in planners.items()]
     out = last.work / name
+    session = own.kept.session()
     result = render_grid(
-        load_model(last.paths.base, request.model, offload=request.engine.offload),
+        session.load(last.paths.base, request.model, offload=request.engine.offload),
         rows,
         [1.0],
         step.axes.prompts,
@@ -112,6 +113,7 @@ def render_strip(
         owner=last.owner(f"blocks-{name}"),
         force=own.force,
         progress=own.progress,
+        session=session,
     )
     if not Rank.here().main:
         return

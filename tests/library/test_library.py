@@ -240,6 +240,9 @@ def test_nothing_is_ever_printed(
         "explain_vector": lambda: lt.explain_vector("GP1", lora="a.safetensors"),
         "train": lambda: lt.train(base=tiny, images=images, out="runs/t", settings=settings, device="cpu"),
         "epochs": lambda: lt.epochs("runs/t").text(),
+        "judge_epochs": lambda: lt.judge_epochs(
+            "runs/t", base=tiny, prompts="girl", seeds=[1, 2], sampling=lt.SamplingRequest(steps=1), device="cpu"
+        ),
         "basestyle": lambda: lt.basestyle(tiny, "runs/b", settings={**settings, **own}, device="cpu"),
         "render_grid": lambda: lt.render_grid(
             "a", "grid", base=tiny, prompts=["girl"], weights="0,1", sampling=lt.SamplingRequest(steps=1)

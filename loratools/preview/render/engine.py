@@ -98,6 +98,11 @@ class Engine:
         if self.options.tiled:
             self.base.vae.disable_tiling()
 
+    def serve(self, encode: Encode, say: Callable[[str], None] | None = None) -> None:
+        """Go on for another caller, whose prompts ``encode`` reads and who is told by ``say``."""
+        self._prompts.use(encode)
+        self._say = self._decoder.say = say or (lambda text: None)
+
     def check(self, stacks: Iterable[Stack]) -> None:
         """Raise BaseModelError or ShapeError if a stack does not fit the base; nothing is touched."""
         for stack in stacks:
@@ -320,6 +325,9 @@ class Engine:
 
         asked = min(self._most, largest)
         most, text = fitting(need_of, asked, free)
+        if most < asked:  # what earlier calls left is worth less than a larger batch
+            self._free()
+            most, text = fitting(need_of, asked, available(self.base.device) or free)
         if most < asked:
             self._most = most
         self._say(text)
