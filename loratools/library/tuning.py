@@ -1,4 +1,4 @@
-"""What pictures decide: which epoch of a run to take."""
+"""What pictures decide: which block vector repairs a LoRA, and which epoch of a run to take."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loratools.library.options import OneOrMore, StrPath, key_rules, several
+from loratools.library.options import OneOrMore, PresetSource, StrPath, key_rules, several
+from loratools.library.terms import TermReading, short_terms
 from loratools.progress import OnProgress
 
 if TYPE_CHECKING:
     from loratools.preview.request.request import SamplingRequest
     from loratools.train.callbacks.records import OnNote
     from loratools.tune.epochs.result import EpochVerdict
+    from loratools.tune.progress import TuneProgress
+    from loratools.tune.report.result import TuneResult
 
 
 def judge_epochs(
@@ -81,3 +84,86 @@ def judge_epochs(
         force=force,
     )
     return epoch_verdict(request, on_picture=on_progress, on_note=on_note)
+
+
+def tune(
+    terms: str,
+    out: StrPath,
+    *,
+    base: StrPath,
+    symptoms: OneOrMore,
+    measures: OneOrMore = (),
+    prompts: OneOrMore = (),
+    seeds: Sequence[int] = (1, 2, 3),
+    keep: float = 0.95,
+    budget: float | None = None,
+    quick: bool = False,
+    sampling: SamplingRequest | None = None,
+    lora_dirs: OneOrMore = (),
+    presets: PresetSource | None = None,
+    device: str = "auto",
+    force: bool = False,
+    on_progress: OnProgress | None = None,
+) -> TuneResult:
+    """Find the block vector that repairs a LoRA, by looking at its pictures.
+
+    The folder ``out`` gets ``tuned.safetensors``, ``tune.json``, ``sheet.png`` and ``frontier.png``. A tune that was
+    stopped goes on where it was. What it ends with is shown on prompts and seeds that the search never saw, and where
+    it does not beat plain strength, plain strength is the answer.
+
+    Args:
+        terms: a LoRA file, or a merge string, whose first LoRA of positive weight is searched.
+        base: a Diffusers folder, a ``.safetensors`` or ``.ckpt`` file, a hub id, or ``pocket``.
+        symptoms: ``hands``, ``limbs``, ``face``, ``clothes``, ``chaos`` or ``style``; one or more.
+        measures: ``judge``, which reads the pocket base's pictures and is the default, ``marks=VOTES.json``,
+            ``like=DIR`` with ``unlike=DIR``, ``python=MODULE:FUNCTION`` or ``command=COMMAND``.
+        prompts: prompts, or files of them; made of the LoRA's training tags if there are none.
+        seeds: of the search's pictures; the report has others.
+        keep: the share of the style that has to stay.
+        budget: seconds after which the best so far is reported.
+        quick: draw a third of the pictures.
+        sampling: of the report's pictures: ``SamplingRequest(steps=20, cfg=7)``; None takes the base's own.
+        lora_dirs, presets: as for ``merge``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        force: overwrite what something else wrote.
+        on_progress: called as ``on_progress(pictures done, all pictures)`` after each picture.
+    Returns:
+        The ``file``, the ``sheet``, and figures of before and after; ``text()`` for a person, and ``json()``.
+    Raises:
+        TuneError, PromptError, MeasureError: if there is nothing to search, or to search by.
+        LoratoolsError: of the kinds that ``merge`` and ``render_grid`` name.
+    """
+    from loratools.base.load import load_base
+    from loratools.measures.request import MeasureRequest, parse_measures
+    from loratools.preview.request.read_prompts import read_prompts
+    from loratools.preview.request.request import SamplingRequest
+    from loratools.tune.problem.effort import FULL, QUICK
+    from loratools.tune.problem.request import TuneRequest, sorted_symptoms
+    from loratools.tune.tuning import OWNER
+    from loratools.tune.tuning import tune as search
+
+    request = TuneRequest(
+        symptoms=sorted_symptoms(several(symptoms)),
+        prompts=tuple(read_prompts(several(prompts), lambda text: Path(text) if Path(text).is_file() else None)),
+        measures=parse_measures(several(measures)) or (MeasureRequest("judge"),),
+        seeds=tuple(seeds),
+        keep=keep,
+        effort=QUICK if quick else FULL,
+        budget=budget,
+        sampling=sampling or SamplingRequest(),
+    )
+
+    def hear(progress: TuneProgress) -> None:
+        if on_progress is not None:
+            on_progress(progress.done, progress.total)
+
+    opened = TermReading(lora_dirs, presets).terms(terms)
+    return search(
+        load_base(str(base), device=device, dtype=None),
+        opened,
+        request,
+        Path(out),
+        on_progress=hear,
+        owner=f"{OWNER} {short_terms(terms)}",
+        force=force,
+    )

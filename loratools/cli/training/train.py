@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from loratools.cli.app import GIVEN, Command, fail_usage
+from loratools.cli.app import GIVEN, Command, fail_usage, flag_speller
 from loratools.cli.launched import launched
 from loratools.cli.options import DTYPES, launch_options
 from loratools.errors import LoratoolsError, TrainingError
@@ -342,7 +342,7 @@ def _train(config: TrainConfig, notes: Sequence[str], *, last: bool) -> Loratool
     except LoratoolsError as error:
         if last:
             raise
-        click.echo(f"error: {config.name}: {error}", err=True)
+        click.echo(flag_speller()(f"error: {config.name}: {error}"), err=True)
         error.__traceback__ = error.__cause__ = error.__context__ = None  # they hold the run, and its memory
         return error
     if result.wrote:
