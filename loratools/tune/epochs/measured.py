@@ -67,13 +67,13 @@ class MeasuredEpochs:
 
 
 def measure_epochs(
-    base: Base, drawn: DrawnEpochs, material: EvaluationSet, requests: Sequence[MeasureRequest]
+    base: Base, drawn: DrawnEpochs, material: EvaluationSet, requests: Sequence[MeasureRequest] | None = None
 ) -> MeasuredEpochs:
     """Measure the pictures of every epoch and of the base.
 
     Args:
-        requests: what ``--measure`` asks for; without any, the judge on the pocket base, and elsewhere what needs no
-            model but the base itself.
+        requests: what ``--measure`` asks for, beside what needs no model but the base itself; None is the judge on the
+            pocket base, and nothing elsewhere.
     Raises:
         MeasureError, DatasetError, FileError: for a measure or pictures that cannot be used.
     """
@@ -86,8 +86,9 @@ class _Measuring:
         self.missing = list(material.notes)
         self.training, self.held_out = (_shown(own) for own in (material.training, material.held_out))
 
-    def all(self, requests: Sequence[MeasureRequest]) -> MeasuredEpochs:
-        asked = list(requests) or ([MeasureRequest("judge")] if self.base.name == "pocket" else [])
+    def all(self, requests: Sequence[MeasureRequest] | None) -> MeasuredEpochs:
+        usual = [MeasureRequest("judge")] if self.base.name == "pocket" else []
+        asked = usual if requests is None else requests
         built = self._built([self._with_style(request) for request in asked])
         by_name = {measure.name: measure for measure in built}
         closeness = next((by_name.pop(name) for name in _CLOSENESS if name in by_name), None) or self._closeness()
