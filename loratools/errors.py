@@ -20,6 +20,7 @@
     ├── MeasureError            a measure of pictures that cannot tell, or that failed
     ├── DatasetError            images or captions that cannot be trained on
     ├── TrainingError           settings that cannot train, or a loss that is not a number
+    ├── TuneError               a search for a block vector that cannot begin, or has nothing to go by
     ├── OptionError             an option's value that is none of those it may have
     ├── UnavailableError        a device or a package that this machine lacks, and another may have
     ├── LaunchError             of several processes one is missing, gone or was started wrongly
@@ -129,6 +130,10 @@ class DatasetError(LoratoolsError):
 
 class TrainingError(LoratoolsError):
     """Settings that cannot train, or a loss that stopped being a number."""
+
+
+class TuneError(LoratoolsError):
+    """A search for a block vector that is asked for in a way that makes no sense."""
 
 
 class OptionError(LoratoolsError):

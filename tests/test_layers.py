@@ -44,11 +44,14 @@ FLOORS: dict[str, list[str]] = {
         "own_command own_function judged votes", "probe", "build",
     ],
     "preview": [
-        "request", "record", "judge page plan", "render sheet", "drawing", "redraw run", "block_effect",
+        "request", "record", "judge page plan", "render sheet", "drawing session", "redraw run", "block_effect",
+    ],
+    "tune": [
+        "arrays", "problem progress", "history", "search", "drawing folder", "report", "run", "tuning", "epochs",
     ],
     "recipe": [
         "shipped", "schema", "plan record", "observer", "importers publish", "steps", "edit run", "report",
-        "compare reproduce demo",
+        "compare reproduce demo", "tune_merge",
     ],
     "library": ["options", "terms files", "merging operations vectors training pictures recipes"],
     "cli": ["commands", "app", "options", "launched recipe_output", "lora recipe pictures training blocks"],

@@ -14,7 +14,7 @@ from loratools.pocket.architecture import scheduler_config
 from loratools.train.network.network import Network
 
 _WORDS, _BEGIN, _END = 49406, 49406, 49407
-_CLIP_L = {
+CLIP_L = {
     "vocab_size": 49408,
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -27,8 +27,8 @@ _CLIP_L = {
     "eos_token_id": _END,
     "pad_token_id": _END,
 }
-_CLIP_G = {
-    **_CLIP_L,
+CLIP_G = {
+    **CLIP_L,
     "hidden_size": 1280,
     "intermediate_size": 5120,
     "num_hidden_layers": 32,
@@ -45,7 +45,7 @@ _SD1_UNET = {
     "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
     "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
 }
-_SDXL_UNET = {
+SDXL_UNET = {
     "sample_size": 128,
     "cross_attention_dim": 2048,
     "attention_head_dim": (5, 10, 20),
@@ -94,10 +94,10 @@ def sd1(peers: Any) -> Models:
     from transformers import CLIPTextModel
 
     unet = _unet(_SD1_UNET, seed=1)
-    encoders = [_text(CLIPTextModel, _CLIP_L, seed=2)]
+    encoders = [_text(CLIPTextModel, CLIP_L, seed=2)]
     with torch.device("meta"):
         theirs = peers.original_unet.UNet2DConditionModel(**peers.model_util.create_unet_diffusers_config(False))
-        copies = [_text(CLIPTextModel, _CLIP_L)]
+        copies = [_text(CLIPTextModel, CLIP_L)]
     theirs.load_state_dict(unet.state_dict(), assign=True)
     return _models("sd1", unet, encoders, theirs, copies, 0.18215)
 
@@ -106,8 +106,8 @@ def sdxl(peers: Any) -> Models:
     """SDXL: 2.6 G parameters in the UNet, 123 M and 695 M in the text encoders."""
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-    unet = _unet(_SDXL_UNET, seed=1)
-    kinds = ((CLIPTextModel, _CLIP_L), (CLIPTextModelWithProjection, _CLIP_G))
+    unet = _unet(SDXL_UNET, seed=1)
+    kinds = ((CLIPTextModel, CLIP_L), (CLIPTextModelWithProjection, CLIP_G))
     encoders = [_text(kind, config, seed=2 + number) for number, (kind, config) in enumerate(kinds)]
     with torch.device("meta"):
         theirs = peers.sdxl_original_unet.SdxlUNet2DConditionModel()

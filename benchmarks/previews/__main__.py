@@ -21,9 +21,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.previews.bench import FULL, TINY, Bench, Figure, Figures, machine
+from benchmarks.previews.compute import compute, compute_xl, restart
 from benchmarks.previews.device import compiled, edit, layout, memory, patching, unet
 from benchmarks.previews.grids import cpu, diffusers, four, grid, merge
 from benchmarks.previews.report import report
+from benchmarks.previews.search import search, search_cpu, search_shared, work_search
 from benchmarks.previews.shard import shard, work_shard
 from benchmarks.previews.sheet import sheet
 from loratools.launch import Rank
@@ -41,8 +43,15 @@ PARTS: Mapping[str, Callable[[Bench], Figures]] = {
     "compiled": compiled,
     "shard": shard,
     "cpu": cpu,
+    "compute": compute,
+    "compute-xl": compute_xl,
+    "restart": restart,
+    "search": search,
+    "search-cpu": search_cpu,
+    "search-shared": search_shared,
     "sheet": sheet,
 }
+WORKERS: Mapping[str, Callable[[Bench, Path], None]] = {"shard": work_shard, "search": work_search}
 USUAL = ("memory", "unet", "patching", "diffusers", "grid", "four", "edit", "merge")
 
 
@@ -82,6 +91,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder for pictures and LoRA files; temporary by default")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--worker-job", choices=list(WORKERS), default="shard", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.list:
         print("\n".join(f"{name:<10} {(part.__doc__ or '').splitlines()[0]}" for name, part in PARTS.items()))
@@ -96,7 +106,7 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         bench = Bench(scale, device, work)
         if args.worker:
-            work_shard(bench, args.worker)
+            WORKERS[args.worker_job](bench, args.worker)
             return
         if args.keep and (args.keep / "seconds.json").is_file():
             bench.seconds = json.loads((args.keep / "seconds.json").read_text())

@@ -208,14 +208,14 @@ def random_lora(base: Base, path: Path, rank: int, seed: int, strength: float = 
     modules = live_modules(base)
     generator = torch.Generator(base.device).manual_seed(seed)
     deltas = {}
-    for name in lora_targets("sd1", modules):
+    for name in lora_targets(base.family, modules):
         weight: Any = modules[name].weight
         rows, columns = weight.shape[0], math.prod(weight.shape[1:])
         size = (strength * float(weight.float().std()) / math.sqrt(rank)) ** 0.5
         up = torch.randn(rows, rank, generator=generator, device=base.device) * size
         down = torch.randn(rank, columns, generator=generator, device=base.device) * size
         deltas[name] = LowRank(up.cpu(), down.cpu(), tuple(weight.shape))
-    write(deltas, path, family="sd1", force=True)
+    write(deltas, path, family=base.family, force=True)
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -40,10 +41,10 @@ def shard(bench: Bench) -> Figures:
     )
 
 
-def launch(bench: Bench, out: Path, world: int) -> None:
-    """Start ``world`` processes of this script, one a GPU, that share one grid in ``out``, and wait for all."""
+def launch(bench: Bench, out: Path, world: int, job: str = "shard") -> None:
+    """Start ``world`` processes of this script, one a GPU, that share a ``job`` in ``out``, and wait for all."""
     out.mkdir(parents=True, exist_ok=True)
-    own = ["-m", "benchmarks.previews", "--worker", str(out), "--work", str(bench.work)]
+    own = ["-m", "benchmarks.previews", "--worker", str(out), "--worker-job", job, "--work", str(bench.work)]
     own += ["--tiny"] if bench.scale is TINY else []
     if torch.cuda.device_count() >= world > 1:
         start = [
@@ -61,10 +62,17 @@ def launch(bench: Bench, out: Path, world: int) -> None:
         ]
         subprocess.run([sys.executable, *start, *own], check=True, cwd=ROOT)
         return
-    ranks = [{"RANK": str(n), "WORLD_SIZE": str(world), "LOCAL_RANK": str(n)} for n in range(world)]
+    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    ranks = [{"RANK": str(n), "LOCAL_RANK": str(n), **shared} for n in range(world)]
     running = [subprocess.Popen([sys.executable, *own], cwd=ROOT, env={**os.environ, **rank}) for rank in ranks]
     if [code for code in [process.wait() for process in running] if code]:
         raise SystemExit("a worker failed")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def work_shard(bench: Bench, out: Path) -> None:

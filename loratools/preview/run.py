@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loratools.base.base_path import locate_base
-from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.base.prompt.embeddings import read_embeddings
-from loratools.base.vae import use_vae
 from loratools.blocks.vector import Presets
 from loratools.errors import GridError, PromptError
 from loratools.files import locked
@@ -34,9 +31,10 @@ from loratools.preview.request.numbers import check_seeds, with_base_first
 from loratools.preview.request.options import EngineOptions, SheetOptions
 from loratools.preview.request.read_axes import models_of
 from loratools.preview.request.read_rows import NameLookup
-from loratools.preview.request.request import GridRequest, ModelRequest, SamplingRequest
+from loratools.preview.request.request import GridRequest, SamplingRequest
 from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import CellSetting
+from loratools.preview.session import Session
 from loratools.preview.sheet.write import announce, check_votes, worded
 
 
@@ -110,19 +108,13 @@ class GridOutput:
     on_picture: Callable[[int, int], None] | None = None
 
 
-def load_model(name: str, request: ModelRequest, *, offload: bool = False) -> Base:
-    """The base model ``name``, with the VAE that ``request`` names; under ``offload`` its weights stay in main memory.
-
-    Raises:
-        BaseModelError: if one of them cannot be loaded.
-    """
-    base = load_base(name, device=request.device, dtype=request.dtype, parked=offload)
-    if request.vae is not None:
-        use_vae(base, request.vae)
-    return base
-
-
-def render_request(request: GridRequest, arrangement: Arrangement, names: NameLookup, output: GridOutput) -> GridResult:
+def render_request(
+    request: GridRequest,
+    arrangement: Arrangement,
+    names: NameLookup,
+    output: GridOutput,
+    session: Session | None = None,
+) -> GridResult:
     """Render what a person asks for, on the command line or in a recipe; of several processes each renders a part.
 
     Args:
@@ -130,6 +122,7 @@ def render_request(request: GridRequest, arrangement: Arrangement, names: NameLo
         arrangement: made of ``request`` by :func:`loratools.preview.request.read_axes.build_arrangement`.
         names: finds the LoRAs that prompts name.
         output: its title and sheet are those of ``request``.
+        session: of the process, where it renders more than one grid.
     Raises:
         LoratoolsError: as :func:`render_axes`; what can be known before a model is loaded is raised before.
     """
@@ -140,15 +133,17 @@ def render_request(request: GridRequest, arrangement: Arrangement, names: NameLo
     for name in models:
         locate_base(name)
 
-    return render_axes(
-        arrangement,
-        lambda name: load_model(name or models[0], request.model, offload=request.engine.offload),
-        replace(output, title=request.title, sheet=request.sheet),
-        presets=names.presets,
-        resolve=names.terms,
-        embeddings=request.embeddings,
-        options=request.engine,
-    )
+    with contextlib.nullcontext(session) if session is not None else Session() as kept:
+        return render_axes(
+            arrangement,
+            lambda name: kept.load(name or models[0], request.model, offload=request.engine.offload),
+            replace(output, title=request.title, sheet=request.sheet),
+            presets=names.presets,
+            resolve=names.terms,
+            embeddings=request.embeddings,
+            options=request.engine,
+            session=kept,
+        )
 
 
 def render_grid(
@@ -168,6 +163,7 @@ def render_grid(
     force: bool = False,
     progress: bool = False,
     on_picture: Callable[[int, int], None] | None = None,
+    session: Session | None = None,
 ) -> GridResult:
     """Render every row at every weight, for every prompt and seed, and draw ``grid.png``, ``grid.html``, ``grid.json``.
 
@@ -183,6 +179,7 @@ def render_grid(
         options: how the engine works; its ``batch`` is pictures a UNet call, and every cell is cut into batches in the
             same way.
         title, notes, owner, force, progress, on_picture: as in :class:`GridOutput`.
+        session: keeps the engine for the next grid on ``base``.
     Raises:
         GridError: for rows, weights, seeds, sizes or a sampler that make no grid; PromptError without a prompt.
         BaseModelError, ShapeError: if a row does not fit the base; raised before anything is rendered.
@@ -202,7 +199,7 @@ def render_grid(
         most=sys.maxsize,
     )
     output = GridOutput(out, title, notes, owner=owner, force=force, progress=progress, on_picture=on_picture)
-    return render_axes(arrangement, lambda _: base, output, embeddings=embeddings, options=options)
+    return render_axes(arrangement, lambda _: base, output, embeddings=embeddings, options=options, session=session)
 
 
 def render_axes(
@@ -214,12 +211,14 @@ def render_axes(
     resolve: Resolve | None = None,
     embeddings: Path | None = None,
     options: EngineOptions | None = None,
+    session: Session | None = None,
 ) -> GridResult:
     """Render every place of ``arrangement``, as :func:`render_grid` does for rows and weights.
 
     Args:
         load: the name of a base model on an axis -> the model; the empty name where no axis has base models. One model
             is held at a time, if the caller holds none.
+        session: keeps the engine for the next grid on the same model.
         presets: named block vectors, for an axis of them and for tags in prompts.
         resolve: a merge string -> its terms, for tags in prompts.
         embeddings: a folder of textual-inversion embeddings that prompts may name.
@@ -229,32 +228,37 @@ def render_axes(
     guard(output.folder, output.owner, output.force)
     rank = Rank.here()
     names = [str(value) for axis in arrangement.axes if axis.kind == "base" for value in axis.values] or [""]
-    run = _Run(replace(output, progress=output.progress and rank.main), rank, options or EngineOptions(), arrangement)
-    base = load(names[0])
-    resolver = RowResolver(presets or {}, resolve, base.family)
+    output = replace(output, progress=output.progress and rank.main)
+    with contextlib.nullcontext(session) if session is not None else Session() as kept:
+        run = _Run(output, rank, options or EngineOptions(), arrangement, kept)
+        base = load(names[0])
+        resolver = RowResolver(presets or {}, resolve, base.family)
 
-    def planned(name: str) -> PlannedPictures:
-        known = read_embeddings(embeddings, base) if embeddings is not None else None
-        return PlannedPictures(base, arrangement, resolver, name, known)
+        def planned(name: str) -> PlannedPictures:
+            known = read_embeddings(embeddings, base) if embeddings is not None else None
+            return PlannedPictures(base, arrangement, resolver, name, known)
 
-    pictures = planned(names[0])
-    run.check(base, pictures)
-    with locked(output.folder / "grid") if rank.main else contextlib.nullcontext(), run:
-        run.render(base, pictures, alone=len(names) == 1)
-        for name in names[1:]:
-            del base, pictures
-            gc.collect()  # one base in memory at a time, though its modules refer to each other
-            base = load(name)
-            pictures = planned(name)
-            run.render(base, pictures)
-        return run.finish()
+        pictures = planned(names[0])
+        run.check(base, pictures)
+        with locked(output.folder / "grid") if rank.main else contextlib.nullcontext(), run:
+            run.render(base, pictures, alone=len(names) == 1)
+            for name in names[1:]:
+                del base, pictures
+                kept.close_engine()  # one base in memory at a time
+                base = load(name)
+                pictures = planned(name)
+                run.render(base, pictures)
+            return run.finish()
 
 
 class _Run:
     """One rendering of a grid, base by base."""
 
-    def __init__(self, output: GridOutput, rank: Rank, options: EngineOptions, arrangement: Arrangement) -> None:
+    def __init__(
+        self, output: GridOutput, rank: Rank, options: EngineOptions, arrangement: Arrangement, session: Session
+    ) -> None:
         self.output, self.rank, self.options, self.arrangement = output, rank, options, arrangement
+        self._session = session
         self.plans: list[tuple[PlannedPictures, list[GridJob]]] = []
         self.compute, self.rendered, self.reused, self.count = "", 0, 0, 0
         self._drawing: GridDrawing | None = None
@@ -271,8 +275,9 @@ class _Run:
         with self._engine(base, pictures) as engine:
             engine.check(pictures.stacks)
 
-    def _engine(self, base: Base, pictures: PlannedPictures) -> Engine:
-        return Engine(base, self.options, encode=pictures.encode, say=_say if self.output.progress else None)
+    def _engine(self, base: Base, pictures: PlannedPictures) -> contextlib.AbstractContextManager[Engine]:
+        say = _say if self.output.progress else None
+        return self._session.engine(base, self.options, pictures.encode, say)
 
     def render(self, base: Base, pictures: PlannedPictures, *, alone: bool = False) -> None:
         """Render what is missing of one base's pictures.

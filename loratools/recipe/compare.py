@@ -53,7 +53,7 @@ def compare(
         LoratoolsError: of the step that fails.
     """
     last = _planner(recipe, list(texts.values())[-1], work, base)
-    _first_grid(last, recipe)
+    first_grid(last, recipe)
     launch = None if launcher is None else StepLauncher(launcher, last)
     run_steps(last.plan([merge]), last.work, context, launch=launch)
     arguments: dict[str, Any] = {
@@ -88,19 +88,20 @@ def render_strip(
         context: fields of :class:`~loratools.recipe.plan.context.RunContext`.
     """
     from loratools.preview.request.rows import GridRow
-    from loratools.preview.run import load_model, render_grid
+    from loratools.preview.run import render_grid
     from loratools.preview.sheet.strip import Column, write_strip
     from loratools.recipe.steps.lora.merge import merge_terms
 
     own, folder = RunContext(**context), None if work is None else Path(work)
     planners = {label: _planner(Path(recipe), text, folder, base) for label, text in texts.items()}
     last = list(planners.values())[-1]
-    step = _first_grid(last, Path(recipe))
+    step = first_grid(last, Path(recipe))
     request = step.request(own.device)
     rows = [GridRow.of_terms(merge_terms(merge, planner), label) for label, planner in planners.items()]
     out = last.work / name
+    session = own.kept.session()
     result = render_grid(
-        load_model(last.paths.base, request.model, offload=request.engine.offload),
+        session.load(last.paths.base, request.model, offload=request.engine.offload),
         rows,
         [1.0],
         step.axes.prompts,
@@ -112,6 +113,7 @@ def render_strip(
         owner=last.owner(f"blocks-{name}"),
         force=own.force,
         progress=own.progress,
+        session=session,
     )
     if not Rank.here().main:
         return
@@ -120,8 +122,12 @@ def render_strip(
     write_strip(out / "strip.png", f"{Path(recipe).name}: {merge}", columns)
 
 
-def _first_grid(planner: Planner, recipe: Path) -> GridStep:
-    """The recipe's first grid step, without its rows, which a comparison does not show."""
+def first_grid(planner: Planner, recipe: Path) -> GridStep:
+    """The recipe's first grid step, without its rows, which a comparison does not show.
+
+    Raises:
+        RecipeError: if it has none.
+    """
     from loratools.recipe.steps.pictures.grid_axes import read_grid_axes
     from loratools.recipe.steps.pictures.grid_options import Grid
     from loratools.recipe.steps.pictures.grid_step import GridStep

@@ -114,7 +114,7 @@ def test_pictures_take_the_rules_too(odd: Path, words: tuple[str, ...], monkeypa
     def refuse(*given: object, **settings: object) -> None:
         raise BaseModelError("the rows were read")
 
-    for place in ("loratools.base.load.load_base", "loratools.preview.run.load_base"):
+    for place in ("loratools.base.load.load_base", "loratools.preview.session.load_base"):
         monkeypatch.setattr(place, refuse, raising=False)
     for remedy in (["--allow-unknown"], ["--drop", "bundle_emb.*,*nowhere*"]):
         assert "mean nothing" not in call(*words, *remedy).output

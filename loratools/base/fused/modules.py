@@ -1,4 +1,4 @@
-"""Fused forwards put into diffusers' modules, and taken out again; weights laid out channels last meanwhile.
+"""Fused forwards in the place of those of diffusers' modules, over weights laid out channels last.
 
 Only modules of the plain structure that Stable Diffusion has are changed; every other one stays as it is. Modules are
 still called as modules where a low-rank branch may hang on them (:mod:`loratools.base.patching`).
@@ -6,6 +6,7 @@ still called as modules where a low-rank branch may hang on them (:mod:`loratool
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,7 +20,8 @@ Forward = Callable[..., Any]
 
 
 class FusedModules:
-    """The fused forwards of some models, installed or not. Parameters stay the same objects, in another layout.
+    """The fused forwards of some models. Parameters stay the same objects with the same numbers; the layout of their
+    memory changes when they are first applied, and stays, since captured graphs read it.
 
     Args:
         models: such as a UNet and a VAE's decoder.
@@ -27,36 +29,31 @@ class FusedModules:
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
         self._models = models
-        self._replaced: list[tuple[nn.Module, str]] = []
-        self._strides: list[tuple[nn.Parameter, tuple[int, ...]]] = []
+        self._forwards = [own for model in models for own in _fused(model)]
 
-    @property
-    def installed(self) -> bool:
-        """Whether the forwards are in place."""
-        return bool(self._replaced)
-
-    def install(self) -> None:
-        """Lay the models' weights out channels last and replace the forwards."""
-        if self.installed:
-            return
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Run the block with the fused forwards in place; whatever else takes a forward's place comes after."""
         for model in self._models:
-            self._strides += [(own, own.stride()) for own in model.parameters() if own.dim() == 4]
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            for module, name, forward in _fused(model):
-                setattr(module, name, forward)
-                self._replaced.append((module, name))
+            _lay_out(model)
+        before = [(module, name, vars(module).get(name)) for module, name, _ in self._forwards]
+        for module, name, forward in self._forwards:
+            setattr(module, name, forward)
+        try:
+            yield
+        finally:
+            for module, name, earlier in before:
+                if earlier is None:
+                    delattr(module, name)
+                else:
+                    setattr(module, name, earlier)
 
-    def remove(self) -> None:
-        """Bring forwards and layout back."""
-        for module, name in self._replaced:
-            delattr(module, name)
-        for parameter, stride in self._strides:
-            if parameter.stride() != stride:
-                parameter.data = torch.empty_strided(
-                    parameter.shape, stride, dtype=parameter.dtype, device=parameter.device
-                ).copy_(parameter.data)
-        self._strides.clear()
-        self._replaced.clear()
+
+def _lay_out(model: nn.Module) -> None:
+    """Lay the weights of 3x3 convolutions and their like out channels last, once."""
+    weights = (own for own in model.parameters() if own.dim() == 4)
+    if not all(own.is_contiguous(memory_format=torch.channels_last) for own in weights):
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _fused(model: nn.Module) -> Iterator[tuple[nn.Module, str, Forward]]:

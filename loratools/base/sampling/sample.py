@@ -139,17 +139,9 @@ def unet_conditions(base: Base, conditioning: Conditioning, size: tuple[int, int
 
 def plain_unet(base: Base) -> UNet:
     """The base's UNet as a function, launched kernel by kernel."""
-    return _called(lambda *args, **kwargs: base.unet(*args, **kwargs))
 
-
-def compiled_unet(base: Base) -> UNet:
-    """The base's UNet through torch.compile, which compiles anew for every shape of inputs."""
-    return _called(torch.compile(base.unet, dynamic=False))
-
-
-def _called(module: Any) -> UNet:
     def run(latents: Tensor, time: Tensor, hidden: Tensor, added: AddedConditions) -> Tensor:
-        called = module(latents, time, encoder_hidden_states=hidden, added_cond_kwargs=added, return_dict=False)
+        called = base.unet(latents, time, encoder_hidden_states=hidden, added_cond_kwargs=added, return_dict=False)
         return called[0]  # type: ignore[no-any-return]
 
     return run

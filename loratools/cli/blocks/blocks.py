@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loratools.cli.app import Group
-from loratools.cli.blocks import files, fix
+from loratools.cli.blocks import files, fix, tune
 from loratools.cli.options import json_option, key_options, print_json
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def command() -> None:
     """
 
 
-for _more in (fix.fix, fix.undo, files.suggest, files.analyze_effect):
+for _more in (fix.fix, fix.undo, tune.tune, files.suggest, files.analyze_effect):
     command.add_command(_more)
 
 

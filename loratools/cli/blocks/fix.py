@@ -70,7 +70,7 @@ def fix(flags: FixFlags) -> None:
     from loratools.recipe.edit.fix import fix as edit
     from loratools.recipe.run.runner import find_recipe
 
-    path = _own(find_recipe(flags.recipe))
+    path = own_recipe(find_recipe(flags.recipe))
     if flags.preview_step:
         _preview(path, flags)
         return
@@ -107,14 +107,14 @@ def undo(recipe: str, dry_run: bool, as_json: bool) -> None:
     from loratools.recipe.edit.undo import undo as walk_back
     from loratools.recipe.run.runner import find_recipe
 
-    outcome = walk_back(_own(find_recipe(recipe)), dry_run=dry_run)
+    outcome = walk_back(own_recipe(find_recipe(recipe)), dry_run=dry_run)
     if as_json:
         print_json(outcome.json())
     else:
         click.echo("\n".join(outcome.lines()))
 
 
-def _own(path: Path) -> Path:
+def own_recipe(path: Path) -> Path:
     """The recipe itself, unless it is one that ships: those are not for editing."""
     from loratools.errors import RecipeError
     from loratools.recipe.shipped import RECIPES

@@ -66,7 +66,12 @@ NOISE = ("own", "webui-cpu", "webui-gpu")
     "--embeddings", metavar="DIR", type=click.Path(), help="Textual-inversion embeddings for prompts to name."
 )
 @click.option("--batch-size", type=int, default=8, show_default=True, help="Pictures at once.")
-@click.option("--compile", "compiled", is_flag=True, help="By torch.compile: minutes to start; for hundreds of cells.")
+@click.option(
+    "--compile/--no-compile",
+    "compiled",
+    default=None,
+    help="Compile the UNet's blocks: up to a minute at first, seconds later on.  [default: where it pays]",
+)
 @click.option("--offload", is_flag=True, help="Keep only the model that works on the device.")
 @click.option("--sliced", is_flag=True, help="Decode pictures one by one.")
 @click.option("--tiled", is_flag=True, help="Decode each picture in tiles.")

@@ -41,7 +41,7 @@ class GridFlags:
     allow_unknown: bool
     drop: tuple[str, ...]
     batch_size: int
-    compiled: bool
+    compiled: bool | None
     offload: bool
     sliced: bool
     tiled: bool

@@ -40,7 +40,7 @@ class Decoder:
     def __init__(
         self, base: Base, sliced: bool, using: Using, free: Callable[[], None], say: Callable[[str], None]
     ) -> None:
-        self._base, self._sliced, self._using, self._free, self._say = base, sliced, using, free, say
+        self._base, self._sliced, self._using, self._free, self.say = base, sliced, using, free, say
         self.at_once = 1 if sliced else AT_ONCE
         self._waiting: list[tuple[list[Job | None], Tensor]] = []
 
@@ -98,5 +98,5 @@ class Decoder:
             if len(latents) == 1:
                 raise GridError(too_small(self._base)) from None
         self._free()
-        self._say(f"out of memory decoding {len(latents)} pictures at once; going on with fewer")
+        self.say(f"out of memory decoding {len(latents)} pictures at once; going on with fewer")
         return None

@@ -23,7 +23,7 @@ from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
 from loratools.base.prompt.prompt_encoding import encode_prompts
 from loratools.base.sampling.cuda_graph import UNetGraphs
-from loratools.base.sampling.sample import UNet, compiled_unet, plain_unet
+from loratools.base.sampling.sample import UNet
 from loratools.errors import GridError
 from loratools.preview.plan.jobs import GridJob, Job, Stack
 from loratools.preview.render.batches import StackBatch, even, plan_stack_batches
@@ -35,6 +35,7 @@ from loratools.preview.render.picture_store import GridPictures, PictureStore
 from loratools.preview.render.png_writer import PngWriter
 from loratools.preview.render.prefetch import DeltaPrefetcher
 from loratools.preview.render.prompt_cache import Encode, PromptCache
+from loratools.preview.render.unet_choice import UNetChoice
 from loratools.preview.render.wanted import All, Wanted
 from loratools.preview.request.options import EngineOptions
 
@@ -69,9 +70,10 @@ class Engine:
         self._say = say or (lambda text: None)
         self._most = self.options.batch
         self._prompts = PromptCache(base, self.patcher, encode, self._using)
-        self._decoder = Decoder(base, self.options.sliced, self._using, self._free, self._say)
+        self._decoder = Decoder(base, self.options.sliced, self._decoding, self._free, self._say)
         self._offloader = Offloader(base) if self.options.offload and base.device.type != "cpu" else None
-        self._plain: UNet = compiled_unet(base) if self.options.compiled else plain_unet(base)
+        self._choice = UNetChoice(base, self.options, self._say)
+        self._plain: UNet = self._choice
         on_cuda = base.device.type == "cuda" and self._offloader is None
         self._graphs = UNetGraphs(self._plain) if self.options.graphs and on_cuda else None
         self._mixed = MixedBatches(base, self.options, self._graphs, self._prompts)
@@ -95,6 +97,11 @@ class Engine:
             self._graphs.drop()
         if self.options.tiled:
             self.base.vae.disable_tiling()
+
+    def serve(self, encode: Encode, say: Callable[[str], None] | None = None) -> None:
+        """Go on for another caller, whose prompts ``encode`` reads and who is told by ``say``."""
+        self._prompts.use(encode)
+        self._say = self._decoder.say = say or (lambda text: None)
 
     def check(self, stacks: Iterable[Stack]) -> None:
         """Raise BaseModelError or ShapeError if a stack does not fit the base; nothing is touched."""
@@ -165,6 +172,9 @@ class Engine:
         wanted = wanted or All()
         groups = self._plan(jobs, keep_order)
         self._mixed.measure(groups, wanted)
+        lacking = [job for group in groups for job in group.jobs if wanted.lacks([job])]
+        if self._choice.choose(lacking) and self._graphs is not None:
+            self._graphs.drop()
         self._announce(groups, wanted)
         try:
             self._onednn.install()
@@ -268,12 +278,17 @@ class Engine:
         first, count = jobs[0], len(jobs)
         jobs = self._mixed.padded(jobs, self._most)
         guidance = batch_guidance(first, [self._prompts.of(job) for job in jobs])
-        with self._using(self.base.unet), self._mixed.attached(jobs, guidance):
+        with self._using(self.base.unet), self._choice.sampling(), self._mixed.attached(jobs, guidance):
             latents = denoise_batch(self.base, jobs, guidance, callback=self._mixed.step, unet=self._unet(jobs))
         return latents[:count]
 
     def _unet(self, jobs: Sequence[Job]) -> UNet:
         return self._graphs if self._graphs is not None and jobs[0].steps >= _WORTH_A_GRAPH else self._plain
+
+    @contextlib.contextmanager
+    def _decoding(self, *models: object) -> Iterator[None]:
+        with self._using(*models), self._choice.decoding():
+            yield
 
     def _using(self, *models: object) -> contextlib.AbstractContextManager[None]:
         return self._offloader.using(*models) if self._offloader else contextlib.nullcontext()
@@ -310,6 +325,9 @@ class Engine:
 
         asked = min(self._most, largest)
         most, text = fitting(need_of, asked, free)
+        if most < asked:  # what earlier calls left is worth less than a larger batch
+            self._free()
+            most, text = fitting(need_of, asked, available(self.base.device) or free)
         if most < asked:
             self._most = most
         self._say(text)

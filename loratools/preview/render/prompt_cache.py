@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
 from loratools.base.prompt.guidance import PromptConditioning
+from loratools.base.prompt.prompt_encoding import PromptEncoder, encode_prompts
 from loratools.preview.plan.jobs import Job, Stack
 
 Encode = Callable[
@@ -39,6 +40,12 @@ class PromptCache:
             for text in (job.prompt, job.settings.negative)
         )
         return positive, negative
+
+    def use(self, encode: Encode) -> None:
+        """Encode by ``encode`` from now on; what another way of encoding gave is dropped."""
+        if encode is not self._encode and not (_is_plain(encode) and _is_plain(self._encode)):
+            self.forget()
+        self._encode = encode
 
     def read(self, stack: Stack, jobs: Sequence[Job]) -> None:
         """Encode the prompts of ``jobs``, all of ``stack``, which must be patched."""
@@ -77,3 +84,8 @@ class PromptCache:
             (state, job.settings.steps, job.settings.clip_skip, text) in self._guides
             for text in (job.prompt, job.settings.negative)
         )
+
+
+def _is_plain(encode: Encode) -> bool:
+    """Whether it gives what every base gives by itself, without embeddings."""
+    return encode is encode_prompts or (isinstance(encode, PromptEncoder) and encode.embeddings is None)

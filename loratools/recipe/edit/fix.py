@@ -12,10 +12,8 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from loratools.blocks.presets import load_presets
 from loratools.blocks.symptoms import ROLES, CombinedSteps, Symptom, SymptomStep, combine_steps, find_symptom
-from loratools.blocks.vector import Presets
-from loratools.errors import LoratoolsError, RecipeError
+from loratools.errors import RecipeError
 from loratools.files import locked, write_bytes
 from loratools.ops.merging.merge_string import Span
 from loratools.recipe.edit.locate import (
@@ -25,7 +23,6 @@ from loratools.recipe.edit.locate import (
     apply,
     locate,
     merge_text,
-    preparation,
 )
 from loratools.recipe.edit.log import (
     AppliedStep,
@@ -38,8 +35,7 @@ from loratools.recipe.edit.log import (
     save_log,
     sidecar,
 )
-from loratools.recipe.schema.recipe import Recipe
-from loratools.recipe.steps.lora.merge import Merge
+from loratools.recipe.edit.prepare import check_apart, prepare
 from loratools.yamlio import Document
 
 STEP = Decimal("0.1")
@@ -87,11 +83,11 @@ def _plan(
 ) -> tuple[Edit, EditResult]:
     steps = _choose(file, log, chosen, merge)
     roles = [role for role in ROLES if any(move.role == role for _, step in steps for move in step.moves)]
-    text, passes, notes = _prepare(file, merge, roles)
+    text, passes, notes = prepare(file, merge, roles)
     recipe, document = file.parsed(text)
     merged = merge_text(document, recipe, merge)
     vectors = {role: locate(document, recipe, merged, term) for role, term in merged.of_roles(roles).items()}
-    _check_apart(vectors, document)
+    check_apart(vectors, document)
     notes += [
         f"the merge has no term for {role}, so only the other vector moves" for role in roles if role not in vectors
     ]
@@ -121,7 +117,7 @@ def _choose(
     file: RecipeFile, log: Sequence[Edit], chosen: Sequence[Symptom], merge: str | None
 ) -> list[tuple[int, SymptomStep]]:
     """Each symptom's next step, judged on a text in which every vector that can be edited is ready for it."""
-    text, _, _ = _prepare(file, merge, tuple(ROLES), strict=False)
+    text, _, _ = prepare(file, merge, tuple(ROLES), strict=False)
     recipe, document = file.parsed(text)
     merged = merge_text(document, recipe, merge)
     vectors: dict[str, Located | None] = {}
@@ -131,50 +127,6 @@ def _choose(
         except RecipeError:
             vectors[role] = None  # the step that needs it will say why
     return [_next(symptom, log, document, vectors, merged) for symptom in chosen]
-
-
-def _prepare(
-    file: RecipeFile, merge: str | None, roles: Sequence[str], *, strict: bool = True
-) -> tuple[str, list[tuple[Replacement, ...]], list[str]]:
-    """The text with presets that are used by name copied into ``blocks:``, the replacements that undo that, and notes.
-
-    Args:
-        strict: raise for a vector that cannot be made ready; otherwise it stays.
-    """
-    text, passes, notes = file.text, list[tuple[Replacement, ...]](), list[str]()
-    for role in reversed(list(ROLES)):  # each goes to the front, so GP1 comes to stand first
-        recipe, document = file.parsed(text)
-        merged = merge_text(document, recipe, merge)
-        term = merged.of_roles(roles).get(role)
-        if term is None:
-            continue
-        try:
-            changes = preparation(document, recipe, merged, term, _presets(file, recipe, merged))
-        except LoratoolsError:
-            if strict:
-                raise
-            continue
-        if changes:
-            text, back = apply(text, changes)
-            passes.append(tuple(back))
-            notes.append(
-                f"{merged.terms[term].spec.vector_text} was copied into `blocks:`, where its numbers can be edited"
-            )
-    return text, passes, notes
-
-
-def _presets(file: RecipeFile, recipe: Recipe, merged: MergeText) -> Presets:
-    name = recipe.steps[merged.step].options(Merge).presets
-    beside = file.path.parent / name if name else None
-    return load_presets(beside if beside is not None and beside.exists() else name, recipe.blocks)
-
-
-def _check_apart(vectors: Mapping[str, Located], document: Document) -> None:
-    if len(vectors) == 2 and set(vectors["GP1"].spans.values()) & set(vectors["GP2"].spans.values()):
-        raise RecipeError(
-            f"{document.source}: both terms of the merge use the vector {vectors['GP1'].label}; give the "
-            "base style a vector of its own first"
-        )
 
 
 def _next(

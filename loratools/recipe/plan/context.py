@@ -5,12 +5,33 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loratools.pocket.judge import JudgeFunction
+    from loratools.preview.session import Session
     from loratools.recipe.plan.lineage import Lineage
+
+
+class KeptModel:
+    """The base model that grids of one process share, one after another; loaded when the first of them asks for it."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+
+    def session(self) -> Session:
+        """Where grids load their base."""
+        from loratools.preview.session import Session
+
+        if self._session is None:
+            self._session = Session()
+        return self._session
+
+    def close(self) -> None:
+        """Free its memory, for what comes next."""
+        if self._session is not None:
+            self._session.close()
 
 
 @dataclass(frozen=True)
@@ -24,6 +45,7 @@ class RunContext:
         resume: unfinished work of the same step and key is there to go on from.
         judge: reads tags, style and defects from pictures; None is the pocket's own, see :meth:`judge_function`.
         lineage: written into the LoRA files that the step makes.
+        kept: the base model of the last grid; steps that load one by themselves close it.
     """
 
     device: str = "auto"
@@ -32,6 +54,7 @@ class RunContext:
     resume: bool = False
     judge: JudgeFunction | None = None
     lineage: Lineage | None = None
+    kept: KeptModel = field(default_factory=KeptModel, compare=False)
 
     def json(self) -> dict[str, Any]:
         """What another process needs to run the same step, as JSON values."""

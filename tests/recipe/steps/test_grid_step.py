@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +99,35 @@ def test_a_recipe_asks_for_what_the_command_line_asks_for(
     assert replace(step, model=replace(step.model, default=False)) == wanted
 
 
+def test_grids_of_a_run_share_their_base_and_training_gets_its_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from loratools.base.load import load_base
+
+    loaded: list[weakref.ref[Any]] = []
+
+    def load(*names: Any, **options: Any) -> Any:
+        base = load_base(*names, **options)
+        loaded.append(weakref.ref(base.unet))
+        return base
+
+    def train(*_: object, **__: object) -> NoReturn:
+        assert [unet() for unet in loaded] == [None], "the grids' base is still there"
+        raise RecipeError("training has all memory")
+
+    monkeypatch.setattr("loratools.preview.session.load_base", load)
+    monkeypatch.setattr(importlib.import_module("loratools.train.trainer"), "train", train)
+    grid = "{grid: {weights: 1, prompts: 1girl, steps: 1, size: 64"
+    Path("r.yaml").write_text(
+        f"base: tiny\nsteps:\n  one: {grid}, rows: [a.safetensors]}}}}\n"
+        f"  two: {grid}, rows: [a.safetensors], seeds: 2}}}}\n"
+        "  pictures: {draw: {style: ink, count: 1}}\n  ink: {train: {images: pictures}}\n"
+    )
+    with pytest.raises(RecipeError, match="has all memory"):
+        run_steps(make_planner("r.yaml", Path("work")).plan(), Path("work"), RunContext(device="cpu"))
+    assert len(loaded) == 1 and Path("work/one/grid.png").is_file() and Path("work/two/grid.png").is_file()
+
+
 def test_offload_holds_while_a_recipe_loads_its_base(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from loratools.base.load import load_base
 
@@ -106,7 +137,7 @@ def test_offload_holds_while_a_recipe_loads_its_base(folder: Path, monkeypatch: 
         parked.append(options["parked"])
         return load_base(*names, **options)
 
-    monkeypatch.setattr("loratools.preview.run.load_base", load)
+    monkeypatch.setattr("loratools.preview.session.load_base", load)
     run("x: {cfg: [3, 5]}, prompts: 1girl, offload: true")
     assert parked == [True]
 

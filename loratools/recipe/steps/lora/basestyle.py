@@ -136,6 +136,7 @@ class BasestyleStep:
         """Draw and train into the folder ``out``."""
         from loratools.train.basestyle.basestyle import basestyle
 
+        context.kept.close()
         result = basestyle(
             self.request.paths.base,
             out,

@@ -73,6 +73,7 @@ class TrainStep:
         """Train into the folder ``out``."""
         from loratools.train.trainer import train
 
+        context.kept.close()
         changed = {"out": out, "device": context.device, "force": context.force, "resume": context.resume}
         changed |= self.settings.base_adapters.settings()
         config = self.settings.with_files().model_copy(update=changed)

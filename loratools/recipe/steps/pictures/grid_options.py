@@ -58,7 +58,9 @@ class Grid(Strict):
     embed: bool | None = Field(
         None, description="a grid.html that carries its pictures; by default if they are no more than 64 MiB"
     )
-    compile: bool = Field(False, description="by torch.compile: minutes to start; for hundreds of pictures")
+    compile: bool | None = Field(
+        None, description="compile the UNet's blocks: up to a minute at first; by default where it pays"
+    )
     offload: bool = Field(False, description="keep only the model that works on the device")
     sliced: bool = Field(False, description="decode pictures one by one")
     tiled: bool = Field(False, description="decode each picture in tiles")

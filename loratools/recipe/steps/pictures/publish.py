@@ -215,15 +215,16 @@ class PublishStep:
         from loratools.preview.request.options import EngineOptions
         from loratools.preview.request.request import ModelRequest, SamplingRequest
         from loratools.preview.request.rows import GridRow
-        from loratools.preview.run import load_model, render_grid
+        from loratools.preview.run import render_grid
 
         options, vae = self.options, self.request.paths.vae
         model = ModelRequest(vae=vae.path if vae else None, device=context.device)
         prompt = options.prompt if options.prompt is not None else published.activation
         row = GridRow.of_file(read(path.with_suffix(".safetensors")), self.name)
+        session = context.kept.session()
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as spare:
             result = render_grid(
-                load_model(self.request.paths.base, model),
+                session.load(self.request.paths.base, model),
                 [row],
                 [options.weight],
                 [prompt or published.title],
@@ -232,6 +233,7 @@ class PublishStep:
                 seeds=[self.seed],
                 options=EngineOptions(batch=1),
                 owner=self.name,
+                session=session,
             )
             (picture,) = result.paths(self.name, options.weight)
             shutil.copyfile(picture, path)

@@ -1,0 +1,251 @@
+"""``loratools blocks tune``"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loratools.cli.app import Command, fail_usage
+from loratools.cli.options import (
+    DTYPES,
+    as_object,
+    device_option,
+    force_option,
+    json_option,
+    key_options,
+    lora_options,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from loratools.recipe.edit.log import EditResult
+    from loratools.tune.problem.request import TuneRequest
+    from loratools.tune.progress import OnProgress
+    from loratools.tune.report.result import TuneResult
+
+
+@dataclass(frozen=True)
+class TuneFlags:
+    """What ``blocks tune`` is asked for, by the names of its options."""
+
+    what: str
+    base: str | None
+    symptom: tuple[str, ...]
+    out: str
+    measure: tuple[str, ...]
+    prompts: tuple[str, ...]
+    seeds: str
+    keep: float
+    amount: bool
+    budget: str | None
+    quick: bool
+    merge: str | None
+    training: str | None
+    negative: str | None
+    steps: int | None
+    cfg: float | None
+    sampler: str | None
+    size: str | None
+    batch_size: int
+    search_seed: int
+    lora_dirs: tuple[str, ...]
+    presets: str | None
+    missing: str | None
+    allow_unknown: bool
+    drop: tuple[str, ...]
+    device: str
+    dtype: str | None
+    as_json: bool
+    force: bool
+
+
+@click.command("tune", cls=Command)
+@click.argument("what", metavar="LORA|STACK|RUN@8|RECIPE")
+@click.option("--base", help="Diffusers folder, single file, hub id, or pocket.  [a recipe: its own]")
+@click.option(
+    "--symptom",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="hands, limbs, face, clothes, chaos or style. Repeatable.",
+)
+@click.option(
+    "-o", "--out", required=True, type=click.Path(), help="Folder for the LoRA, the figures and the pictures."
+)
+@click.option(
+    "--measure",
+    multiple=True,
+    metavar="HOW",
+    help="judge, marks=VOTES.json, like=DIR with unlike=DIR, python=MODULE:FUNCTION or command=COMMAND. Repeatable.  "
+    "[default: judge, which reads the pocket base's pictures]",
+)
+@click.option(
+    "--prompts",
+    multiple=True,
+    metavar="FILE",
+    help="A file of prompts, one a line, or a prompt; half are kept for the report. Repeatable.  [default: a recipe's "
+    "grid's, else made of the LoRA's training tags]",
+)
+@click.option("--seeds", default="1,2,3", show_default=True, help="Of the search, 1,2 or 1-4; the report has others.")
+@click.option("--keep", type=float, default=0.95, show_default=True, help="Share of the style that has to stay.")
+@click.option("--amount", is_flag=True, help="Search the amount of the subtracted LoRA (of negative weight) as well.")
+@click.option("--budget", metavar="TIME", help="Stop in time with the best so far: 10m, 90s or 1h30m.")
+@click.option("--quick", is_flag=True, help="A third of the pictures.")
+@click.option("--merge", metavar="STEP", help="Recipe: the merge step that is meant, where there are several.")
+@click.option("--training", type=click.Path(), help="Folder of the training pictures, which some measures look at.")
+@click.option("--negative", help="The negative prompt.")
+@click.option("--steps", type=int, help="Sampler steps of the report's pictures; the search's take fewer.")
+@click.option("--cfg", type=float, help="Guidance.  [default: the base's]")
+@click.option("--sampler", help="The WebUI's sampler and schedule type, as in `grid`.  [default: the base's]")
+@click.option("--size", help="WIDTHxHEIGHT.  [default: the base's]")
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Pictures at once.")
+@click.option("--search-seed", type=int, default=1, show_default=True, help="Of the search's own choices.")
+@lora_options
+@key_options
+@device_option
+@click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
+@json_option
+@force_option
+@as_object(TuneFlags)
+def tune(flags: TuneFlags) -> None:
+    """Find the block vector that repairs a LoRA, by looking at its pictures.
+
+    The blocks of the first LoRA of positive weight are searched, so that the symptom is least while style and tags
+    stay. What comes out is shown beside the base, the whole LoRA, the guide's rule and the best plain strength, on
+    prompts and seeds that the search never saw; where it does not beat plain strength, plain strength is the answer.
+
+    DIR gets tuned.safetensors, tune.json, sheet.png and frontier.png. A RECIPE's vector is edited in place, and `blocks
+    undo` takes it back. A tune that is stopped goes on where it was; Ctrl-C and --budget end it with the best so far.
+
+    \b
+      loratools blocks tune runs/ink/style@8 --base pocket --symptom hands -o tuned
+      loratools blocks tune "style:1:GP1,base_style:-1:GP2" --base model.safetensors --symptom face \\
+          --measure like=good --measure unlike=bad --prompts prompts.txt -o tuned
+      loratools blocks tune my_style.yaml --symptom hands --quick -o tuned
+    """
+    request = _request(flags)
+    if flags.what.lower().endswith((".yaml", ".yml")):
+        _recipe(flags, request)
+    else:
+        _terms(flags, request)
+
+
+def _request(flags: TuneFlags) -> TuneRequest:
+    from loratools.measures.request import MeasureRequest, parse_measures
+    from loratools.preview.request.numbers import parse_seeds, parse_size
+    from loratools.preview.request.read_prompts import read_prompts
+    from loratools.preview.request.request import SamplingRequest
+    from loratools.tune.problem.effort import FULL, QUICK
+    from loratools.tune.problem.request import TuneRequest, parse_duration, sorted_symptoms
+
+    size = parse_size(flags.size) if flags.size else None
+    prompts = read_prompts(flags.prompts, lambda text: Path(text) if Path(text).is_file() else None)
+    return TuneRequest(
+        sorted_symptoms(flags.symptom),
+        tuple(prompts),
+        parse_measures(flags.measure) or (MeasureRequest("judge"),),
+        tuple(parse_seeds(flags.seeds)),
+        flags.keep,
+        flags.amount,
+        QUICK if flags.quick else FULL,
+        None if flags.budget is None else parse_duration(flags.budget),
+        flags.search_seed,
+        SamplingRequest(flags.negative, flags.steps, flags.cfg, flags.sampler, size),
+        None if flags.training is None else Path(flags.training),
+        flags.batch_size,
+    )
+
+
+def _terms(flags: TuneFlags, request: TuneRequest) -> None:
+    if flags.base is None:
+        fail_usage("which base are the pictures drawn with? give --base, such as --base pocket")
+    if flags.merge:
+        fail_usage("--merge goes with a recipe")
+    from loratools.base.load import load_base
+    from loratools.library.terms import TermReading, short_terms
+    from loratools.tune.tuning import OWNER, tune
+
+    missing = None if flags.missing is None else float(flags.missing)
+    terms = TermReading(
+        flags.lora_dirs, flags.presets, missing, allow_unknown=flags.allow_unknown, drop=flags.drop
+    ).terms(flags.what)
+    base = load_base(flags.base, device=flags.device, dtype=flags.dtype)
+    with _bar() as on_progress:
+        result = tune(
+            base,
+            terms,
+            request,
+            Path(flags.out),
+            on_progress=on_progress,
+            on_note=_note,
+            owner=f"{OWNER} {short_terms(flags.what)}",
+            force=flags.force,
+        )
+    _print(result, flags)
+
+
+def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
+    if flags.lora_dirs or flags.presets or flags.missing:
+        fail_usage("--lora-dir, --presets and --missing stand in the recipe itself")
+    from loratools.cli.blocks.fix import own_recipe
+    from loratools.recipe.plan.context import RunContext
+    from loratools.recipe.run.runner import find_recipe
+    from loratools.recipe.tune_merge import tune_recipe
+
+    path = own_recipe(find_recipe(flags.what))
+    with _bar() as on_progress:
+        tuned = tune_recipe(
+            path,
+            request,
+            Path(flags.out),
+            RunContext(flags.device, flags.force, progress=True),
+            merge=flags.merge,
+            base=flags.base,
+            dtype=flags.dtype,
+            on_progress=on_progress,
+            on_note=_note,
+        )
+    _print(tuned.result, flags, tuned.edit)
+
+
+def _print(result: TuneResult, flags: TuneFlags, edit: EditResult | None = None) -> None:
+    if flags.as_json:
+        print_json({**result.json(), **({} if edit is None else {"recipe": edit.json()})})
+        return
+    click.echo(result.text())
+    if edit is not None:
+        click.echo("\n".join(edit.lines()))
+        if edit.written:
+            click.echo(f"{edit.recipe} was edited; `loratools blocks undo {edit.recipe}` goes back")
+        else:
+            click.echo(f"{edit.recipe} stays as it is")
+    click.echo(f"{result.file}\n{result.sheet}\n{result.frontier}")
+
+
+def _note(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[OnProgress]:
+    """A progress bar on stderr, with the time that is left by the pictures drawn so far."""
+    from tqdm import tqdm
+
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures [{elapsed}{postfix}]"
+    with tqdm(total=1, file=sys.stderr, disable=None, leave=False, bar_format=form) as shown:
+
+        def on_progress(progress: Any) -> None:
+            shown.total, shown.n = progress.total, progress.done
+            shown.set_description(progress.stage, refresh=False)
+            if progress.seconds_left is not None:
+                left = round(progress.seconds_left)
+                shown.set_postfix_str(f"about {left // 60}:{left % 60:02d} left", refresh=False)
+            shown.refresh() if progress.done == progress.total else shown.update(0)
+
+        yield on_progress

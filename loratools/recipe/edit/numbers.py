@@ -1,0 +1,134 @@
+"""Numbers that a search found, written into a recipe's vector and weight as a fix writes its own: logged, undoable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+
+from loratools.errors import RecipeError
+from loratools.files import locked, write_bytes
+from loratools.recipe.edit.locate import Located, MergeText, Replacement, apply, locate, merge_text
+from loratools.recipe.edit.log import (
+    AppliedStep,
+    Change,
+    Edit,
+    EditResult,
+    RecipeFile,
+    behind_link,
+    load_log,
+    save_log,
+    sidecar,
+)
+from loratools.recipe.edit.prepare import prepare
+from loratools.yamlio import Document
+
+NAME = "tune"  # of the step in the log; no symptom, so that the rules of symptoms go on where they were
+_TUNED, _SUBTRACTED = "GP1", "GP2"  # the first positive and the first negative term
+
+
+@dataclass(frozen=True)
+class NewNumbers:
+    """What is to be written.
+
+    Attributes:
+        vector: block -> weight, of the first positive term.
+        amount: what the weight of the first negative term is multiplied by; 1 leaves it.
+        say: what the log says of it.
+    """
+
+    vector: Mapping[str, float]
+    amount: float = 1.0
+    say: str = ""
+
+
+def set_numbers(recipe: Path, new: NewNumbers, *, merge: str | None = None, dry_run: bool = False) -> EditResult:
+    """Write ``new`` into the merge step of ``recipe``; every other byte stays, and ``blocks undo`` takes it back.
+
+    Args:
+        merge: the merge step that is meant, where the recipe has several.
+        dry_run: write nothing: shows beforehand whether the recipe can be edited at all.
+    Raises:
+        RecipeError: if the recipe cannot be read or edited, or its vector does not list a block of ``new``.
+    """
+    recipe = behind_link(recipe)
+    with locked(sidecar(recipe)):
+        file = RecipeFile.read(recipe)
+        log = load_log(recipe, file.digest)
+        edit, outcome = _planned(file, log, new, merge)
+        if dry_run or not edit.changes:
+            return outcome
+        save_log(recipe, [*log, edit])
+        write_bytes(recipe, file.encoded(outcome.text))
+    return replace(outcome, written=True)
+
+
+def _planned(file: RecipeFile, log: list[Edit], new: NewNumbers, merge: str | None) -> tuple[Edit, EditResult]:
+    text, passes, notes = prepare(file, merge, (_TUNED,))
+    recipe, document = file.parsed(text)
+    merged = merge_text(document, recipe, merge)
+    terms = merged.of_roles((_TUNED, _SUBTRACTED))
+    if _TUNED not in terms:
+        raise RecipeError(f"{document.source}: the merge has no term with a positive weight whose vector could change")
+    located = locate(document, recipe, merged, terms[_TUNED])
+    _check_apart(merged, terms, document)
+    numbers = [*_vector_changes(new, located, document)]
+    if new.amount != 1 and _SUBTRACTED in terms:
+        numbers.append(_weight_change(new.amount, merged, terms[_SUBTRACTED], document))
+    changes = tuple(change for change, _ in numbers)
+    text, back = apply(text, [replacement for _, replacement in numbers])
+    file.parsed(text)  # an edit that breaks the recipe is a bug, and must not reach the file
+    made = (AppliedStep(NAME, 1 + sum(one.symptom == NAME for edit in log for one in edit.made), new.say),)
+    edit = Edit(
+        merge=merged.step,
+        made=made,
+        size="",
+        before=file.digest,
+        after=file.digest_of(text),
+        passes=(*passes, tuple(back)),
+        changes=changes,
+    )
+    return edit, EditResult(file.path, made, changes, (), tuple(notes), file.text, text if changes else file.text)
+
+
+def _check_apart(merged: MergeText, terms: Mapping[str, int], document: Document) -> None:
+    """Raise RecipeError where another term uses the vector that is to change."""
+    own = merged.terms[terms[_TUNED]].spec.vector_text
+    others = [term.spec.ref for number, term in enumerate(merged.terms) if number != terms[_TUNED]]
+    shared = [term for term in merged.terms if term.spec.vector_text == own]
+    if len(shared) > 1 and not merged.terms[terms[_TUNED]].items:
+        raise RecipeError(
+            f"{document.source}: {' and '.join(others)} of the merge uses the vector {own} too; give it one of its own "
+            "first"
+        )
+
+
+def _vector_changes(new: NewNumbers, located: Located, document: Document) -> Iterator[tuple[Change, Replacement]]:
+    lacking = [block for block in new.vector if block not in located.spans]
+    if lacking:
+        raise RecipeError(
+            f"{document.source}: the LoRA has modules in {' '.join(lacking)}, which {located.label} of "
+            f"{located.scheme.title} does not list; write it with a number for each block, then it can be tuned"
+        )
+    for block, weight in new.vector.items():
+        span = located.spans[block]
+        before, after = document.text[slice(*span)], _written(weight)
+        if float(before) != weight:
+            yield Change(_TUNED, located.label, block, before, after), Replacement(*span, after)
+
+
+def _weight_change(amount: float, merged: MergeText, number: int, document: Document) -> tuple[Change, Replacement]:
+    term = merged.terms[number]
+    if term.weight is None:
+        raise RecipeError(
+            f"{document.source}: {term.spec.ref} has no weight that could change; write {term.spec.ref}:-1"
+        )
+    before = document.text[slice(*term.weight)]
+    after = _written(float(Decimal(str(round(term.spec.weight * amount, 4)))))
+    change = Change("strength", f"weight of {term.spec.ref}", str(number + 1), before, after)
+    return change, Replacement(*term.weight, after)
+
+
+def _written(weight: float) -> str:
+    return format(round(weight, 4), "g")

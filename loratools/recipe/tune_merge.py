@@ -1,0 +1,103 @@
+"""Tuning the vectors of a recipe's merge step: what it needs is run, the search looks at its pictures, the numbers are
+written into the recipe as a fix writes its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loratools.errors import RecipeError
+from loratools.recipe.compare import first_grid
+from loratools.recipe.edit.locate import merge_text
+from loratools.recipe.edit.log import EditResult
+from loratools.recipe.edit.numbers import NewNumbers, set_numbers
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.planner import Planner
+from loratools.recipe.run.runner import planner_of, run_steps
+from loratools.recipe.schema.recipe import read_recipe
+
+if TYPE_CHECKING:
+    from loratools.tune.problem.request import TuneRequest
+    from loratools.tune.progress import OnProgress
+    from loratools.tune.report.result import TuneResult
+
+
+@dataclass(frozen=True, eq=False)
+class TunedRecipe:
+    """The search's result, and what it changed in the recipe."""
+
+    result: TuneResult
+    edit: EditResult
+
+
+def tune_recipe(
+    recipe: Path,
+    request: TuneRequest,
+    out: Path,
+    context: RunContext,
+    *,
+    merge: str | None = None,
+    work: Path | None = None,
+    base: str | None = None,
+    dtype: str | None = None,
+    on_progress: OnProgress | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> TunedRecipe:
+    """Tune the merge step of ``recipe`` and edit its vector in place.
+
+    Args:
+        request: without prompts, those of the recipe's first grid step are used, with its sampling.
+        out: the folder of the search.
+        merge: the merge step, where the recipe has several.
+        work: where the recipe's results go; ``runs/<its name>`` by default.
+        base: instead of the recipe's own.
+    Raises:
+        RecipeError: before anything is drawn, if the recipe's vector cannot be edited.
+        LoratoolsError: of a step that fails, or as :func:`loratools.tune.tune`.
+    """
+    from loratools.base.load import load_base
+    from loratools.recipe.steps.lora.merge import merge_terms
+    from loratools.tune.problem.space import Space
+    from loratools.tune.tuning import tune
+
+    checked, document = read_recipe(recipe)
+    step = merge_text(document, checked, merge).step
+    set_numbers(recipe, NewNumbers({}), merge=merge, dry_run=True)
+    planner = planner_of(checked, document, recipe.parent, work or Path("runs") / recipe.stem, base)
+    needed = planner.step(step).needs
+    if needed:
+        run_steps(planner.plan(needed), planner.work, context)
+    terms = merge_terms(step, planner)
+    space = Space.of(terms, amount=request.amount)
+    set_numbers(recipe, NewNumbers(space.vector(space.start)), merge=merge, dry_run=True)
+    result = tune(
+        load_base(planner.paths.base, device=context.device, dtype=dtype),
+        terms,
+        _with_grids(request, planner),
+        out,
+        on_progress=on_progress,
+        on_note=on_note,
+        owner=f"blocks tune {recipe.name}:{step}",
+        force=context.force,
+    )
+    symptoms = " and ".join(request.symptoms)
+    say = f"{symptoms}: {result.verdict.answer} vector of {out.name}/tune.json"
+    amount = 1.0 if result.amount is None else result.amount
+    numbers = NewNumbers(result.space.vector(result.point), amount, say)
+    return TunedRecipe(result, set_numbers(recipe, numbers, merge=merge))
+
+
+def _with_grids(request: TuneRequest, planner: Planner) -> TuneRequest:
+    """The request with the prompts and the sampling of the recipe's first grid, where it has no prompts of its own."""
+    if request.prompts:
+        return request
+    try:
+        grid = first_grid(planner, Path(planner.document.source))
+    except RecipeError:
+        return request
+    prompts = tuple(dict.fromkeys(grid.axes.prompts))
+    if len(prompts) < 2:  # the tags of the LoRA's header give more
+        return replace(request, sampling=grid.sampling)
+    return replace(request, prompts=prompts, sampling=grid.sampling)

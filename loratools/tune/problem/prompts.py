@@ -1,0 +1,126 @@
+"""Prompts of a tune: those of the search, and those that only the report sees."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from loratools.errors import PromptError
+
+_MADE = 24  # prompts that are made of a header's tags
+_FRAMINGS = ("full_body", "cowboy_shot", "upper_body", "portrait", "close-up", "face_focus")
+_COLOURS = (
+    *("black", "brown", "blonde", "red", "blue", "green", "pink", "purple", "white"),
+    *("grey", "gray", "silver", "orange", "yellow", "aqua", "multicolored"),
+)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What a picture is beside the vector that it is drawn with."""
+
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """The shots of a tune: every prompt of each part with every seed of that part."""
+
+    search: tuple[Shot, ...]
+    held_out: tuple[Shot, ...]
+
+
+def split_prompts(prompts: Sequence[str], seeds: Sequence[int], most: tuple[int, int], seed: int) -> Split:
+    """Part the prompts at random; the report has as many seeds as the search, and other ones.
+
+    Args:
+        prompts: at least two.
+        seeds: of the search; the report's are those that follow the greatest.
+        most: prompts of the search and of the report, at most.
+        seed: of the parting.
+    Raises:
+        PromptError: for fewer than two different prompts, or no seed.
+    """
+    known = list(dict.fromkeys(prompt.strip() for prompt in prompts))
+    if len(known) < 2:
+        raise PromptError(
+            f"a tune needs two different prompts or more, one to search with and one for the report, and has "
+            f"{len(known)}; eight or more are better"
+        )
+    if not seeds:
+        raise PromptError("a tune needs at least one seed")
+    random.Random(f"prompts {seed}").shuffle(known)
+    held = min(most[1], len(known) // 2)
+    search, held_out = known[held : held + most[0]], known[:held]
+    own = list(dict.fromkeys(seeds))
+    others = range(max(own) + 1, max(own) + 1 + len(own))
+    return Split(_shots(search, own), _shots(held_out, others))
+
+
+def _shots(prompts: Iterable[str], seeds: Iterable[int]) -> tuple[Shot, ...]:
+    return tuple(Shot(prompt, seed) for prompt, seed in product(prompts, seeds))
+
+
+def prompts_from_header(
+    metadata: Mapping[str, str], seed: int, *, apart: Sequence[Sequence[str]] = (), count: int = _MADE
+) -> list[str]:
+    """Prompts like the captions that a LoRA was trained on, made of the tags that its header counts.
+
+    A caption's own tags are in no header. Each prompt has every tag with the chance that a caption had it, and only one
+    of those that exclude each other: of ``apart``, of framings, of colours of one thing (``red_hair``, ``blue_hair``).
+
+    Raises:
+        PromptError: if the header counts no tags.
+    """
+    folders = [tags for tags in _folders(metadata) if tags]
+    if not folders:
+        raise PromptError(
+            "the LoRA's header does not say which tags it was trained on, so there is nothing to make prompts of; give "
+            "some with --prompts FILE, one a line"
+        )
+    rng = random.Random(f"tags {seed}")
+    sizes = [max(tags.values()) for tags in folders]
+    prompts = dict.fromkeys(_prompt(rng.choices(folders, sizes)[0], rng, apart) for _ in range(4 * count))
+    return list(prompts)[:count]
+
+
+def _prompt(tags: Mapping[str, int], rng: random.Random, apart: Sequence[Sequence[str]]) -> str:
+    pictures = max(tags.values())
+    groups: dict[str, list[str]] = {}
+    for tag in tags:
+        groups.setdefault(_group(tag, apart), []).append(tag)
+    kept = set()
+    for own in groups.values():
+        chances = [tags[tag] / pictures for tag in own]
+        if rng.random() < sum(chances):  # at least one of the group, as in so many captions
+            kept.add(rng.choices(own, chances)[0])
+    return ", ".join(tag for tag in tags if tag in kept)
+
+
+def _group(tag: str, apart: Sequence[Sequence[str]]) -> str:
+    """What tags that exclude each other share; a tag's own name where nothing excludes it."""
+    word = tag.strip().lower().replace(" ", "_")
+    for number, names in enumerate((*apart, _FRAMINGS)):
+        if word in names:
+            return f"group {number}"
+    colour, _, thing = word.partition("_")
+    return f"colour of {thing}" if thing and colour in _COLOURS else word
+
+
+def _folders(metadata: Mapping[str, str]) -> list[dict[str, int]]:
+    """The counts of each training folder's tags, of ``ss_tag_frequency``."""
+    try:
+        content: Any = json.loads(metadata.get("ss_tag_frequency", "{}"))
+    except (ValueError, RecursionError):
+        return []
+    folders = content.values() if isinstance(content, dict) else []
+    return [
+        {str(tag): count for tag, count in own.items() if isinstance(count, int) and count > 0 and str(tag).strip()}
+        for own in folders
+        if isinstance(own, dict)
+    ]

@@ -1,0 +1,103 @@
+"""What a tune is asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loratools.errors import TuneError
+from loratools.measures.request import MeasureRequest, check_symptom
+from loratools.preview.request.request import SamplingRequest
+from loratools.tune.problem.effort import FULL, Effort
+
+_SEARCH = 1  # raised when the same request begins to lead another search
+
+
+@dataclass(frozen=True)
+class TuneRequest:
+    """What is to be repaired, and by which pictures.
+
+    Args:
+        symptoms: some of :data:`loratools.measures.request.SYMPTOMS`.
+        prompts: parted into those of the search and those of the report; without any they are made of the tags in the
+            LoRA's header.
+        measures: what leads the search; the judge by default, which reads the pocket base's pictures alone.
+        seeds: of the search's pictures; the report has others.
+        keep: share of the style that must stay.
+        amount: search the amount of the subtracted LoRA as well.
+        effort: how much is drawn.
+        budget: seconds for all of it; None for as long as ``effort`` takes.
+        seed: of the search's own choices.
+        sampling: of the report's pictures; those of the search take fewer steps.
+        training: the folder of the training pictures, which some measures look at.
+        batch: pictures a UNet call.
+    Raises:
+        TuneError: for a share, a budget or seeds that make no sense, or no symptom.
+        MeasureError: for an unknown symptom.
+    """
+
+    symptoms: tuple[str, ...]
+    prompts: tuple[str, ...] = ()
+    measures: tuple[MeasureRequest, ...] = (MeasureRequest("judge"),)
+    seeds: tuple[int, ...] = (1, 2, 3)
+    keep: float = 0.95
+    amount: bool = False
+    effort: Effort = FULL
+    budget: float | None = None
+    seed: int = 1
+    sampling: SamplingRequest = field(default_factory=SamplingRequest)
+    training: Path | None = None
+    batch: int = 8
+
+    def __post_init__(self) -> None:
+        for symptom in self.symptoms:
+            check_symptom(symptom)
+        if not self.symptoms:
+            raise TuneError("a tune needs a symptom, such as hands; --symptom says which")
+        if not 0 < self.keep <= 1:
+            raise TuneError(
+                f"--keep {self.keep:g} is no share of the style; give a number above 0 up to 1, such as 0.95"
+            )
+        if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
+            raise TuneError(f"a budget of {self.budget:g} seconds is no time; give one such as 10m")
+        if not self.seeds:
+            raise TuneError("a tune needs at least one seed for its pictures, such as --seeds 1,2,3")
+
+    def facts(self) -> dict[str, Any]:
+        """All that decides what the search does, as JSON values."""
+        return {
+            "search": _SEARCH,
+            "symptoms": list(self.symptoms),
+            "prompts": list(self.prompts),
+            "measures": [measure.text for measure in self.measures],
+            "seeds": list(self.seeds),
+            "keep": self.keep,
+            "amount": self.amount,
+            "effort": asdict(self.effort),
+            "seed": self.seed,
+            "sampling": asdict(self.sampling),
+            "batch": self.batch,
+        }
+
+
+def parse_duration(text: str) -> float:
+    """``10m``, ``90s``, ``1h30m`` or seconds as a number.
+
+    Raises:
+        TuneError: if it is none of these.
+    """
+    import re
+
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
+    if match is None or not any(match.groups()):
+        raise TuneError(f"'{text}' is no length of time; write 10m, 90s or 1h30m")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def sorted_symptoms(symptoms: Sequence[str]) -> tuple[str, ...]:
+    """Each once, in small letters, as they were first named."""
+    return tuple(dict.fromkeys(symptom.strip().lower() for symptom in symptoms))

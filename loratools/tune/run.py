@@ -1,0 +1,329 @@
+"""A tune from its first picture to its files: reference, search, check, report."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from loratools.errors import MeasureError
+from loratools.files import locked, write_text
+from loratools.measures.build import MeasureSet
+from loratools.measures.measure import Measure, Measured, Shown, check_it_varies
+from loratools.ops.merging.merge import merge_files
+from loratools.train.distributed import Ranks
+from loratools.train.interrupt import StopRequest
+from loratools.tune.arrays import Array
+from loratools.tune.drawing import Draws, measured
+from loratools.tune.folder import TuneFolder
+from loratools.tune.history import Generation, History
+from loratools.tune.problem.goals import Goals, goals_of
+from loratools.tune.problem.guide import TIMES, guide_point
+from loratools.tune.problem.prompts import Shot, Split
+from loratools.tune.problem.request import TuneRequest
+from loratools.tune.problem.space import Space, as_vector
+from loratools.tune.progress import Clock, OnProgress, Stopped
+from loratools.tune.report.columns import BASE, BEFORE, GUIDE, STRENGTH, TUNED, Column, HeldOut
+from loratools.tune.report.result import FILE, TuneResult
+from loratools.tune.report.sheet import write_both
+from loratools.tune.report.verdict import judge_answer, notes_of
+from loratools.tune.search.answer import answers, chosen_answer
+from loratools.tune.search.model import Model
+from loratools.tune.search.strategy import Ask, Strategy
+from loratools.tune.search.strength import best_strength
+
+_SPARE = 0.4  # of what the style may lose is kept in reserve by the search, for pictures that it does not see
+_LEAST = 8  # vectors that have to be screened before a model says anything
+MakeMeasures = Callable[
+    [Sequence[Shown], Sequence[Shown]], MeasureSet
+]  # of the base's and of the whole LoRA's pictures
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the search ended with."""
+
+    history: History
+    point: Array
+    strength: float
+    finished: bool
+    effects: Mapping[str, Mapping[str, tuple[float, float]]]
+
+
+@dataclass(frozen=True, eq=False)
+class TuneRun:
+    """One tune.
+
+    Attributes:
+        draws: draws vectors; ``make_measures`` makes what reads their pictures.
+        key: of all that decides what is drawn and chosen.
+        weight: search pictures that one of the report costs.
+    """
+
+    space: Space
+    request: TuneRequest
+    shots: Split
+    draws: Draws
+    make_measures: MakeMeasures
+    key: str
+    folder: TuneFolder
+    weight: int
+    on_progress: OnProgress
+    on_note: Callable[[str], None]
+    ranks: Ranks = Ranks()  # noqa: RUF009  (frozen)
+
+    def run(self, owner: str, *, force: bool = False, recipe: Mapping[str, Any] | None = None) -> TuneResult:
+        """Search, report and write; see :func:`loratools.tune.tuning.tune`."""
+        with self._alone(), StopRequest(self.ranks) as stop:
+            self.folder.begin(self.key, owner, force=force)
+            self.ranks.wait()
+            clock = self._clock(stop)
+            session = _Session(self, clock, stop)
+            found = session.search()
+            result = session.report(found)
+            if self.ranks.main:
+                self._write(result, owner, force=force, recipe=recipe)
+            clock.finish()
+            return result
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        return locked(self.folder.path / "search" / "tune") if self.ranks.main else contextlib.nullcontext()
+
+    def _clock(self, stop: StopRequest) -> Clock:
+        columns = 4 + (guide_point(self.space, self.request.symptoms) is not None)
+        report = columns * len(self.shots.held_out) * self.weight
+        effort, pool = self.request.effort, len(self.shots.search)
+        return Clock(
+            total=effort.search_pictures(pool) + report,
+            report=report + 3 * pool * min(1, effort.checks),
+            budget=self.request.budget,
+            on_progress=self.on_progress,
+            wants_stop=lambda: self.ranks.world == 1 and stop.asked > 0,
+            now=monotonic,
+        )
+
+    def _write(self, result: TuneResult, owner: str, *, force: bool, recipe: Mapping[str, Any] | None) -> None:
+        merge_files(self.space.terms_at(result.point), result.file, owner=owner, force=force, recipe=recipe)
+        write_both(result)
+        write_text(result.folder / FILE, json.dumps(result.json(), indent=1, ensure_ascii=False) + "\n")
+
+
+class _Session:
+    """The work of one :class:`TuneRun`: its clock, and the measures, which are made of the first pictures."""
+
+    def __init__(self, run: TuneRun, clock: Clock, stop: StopRequest) -> None:
+        self._run, self._clock, self._stop = run, clock, stop
+        self._pool = len(run.shots.search)
+        self._strategy = Strategy(run.space, run.request.effort, self._pool, run.request.seed)
+        self._measures: MeasureSet = MeasureSet()
+
+    def search(self) -> _Found:
+        """Reference pictures, plain strengths, screening, search and check; the last three end early if they must."""
+        goals, first = self._reference()
+        history = History((first,), self._pool)
+        history = self._with(history, self._drawn(1 + len(history), self._strategy.ladder()))
+        finished = True
+        while (ask := self._strategy.next(history, goals)) is not None:
+            if ask.kind != history.generations[-1].kind:
+                self._check_targets(history)
+            generation = self._timely(1 + len(history), ask)
+            if generation is None:
+                finished = False
+                self._run.on_note("the search stops here; its best vector is drawn for the report")
+                break
+            history = self._with(history, generation)
+        return self._answered(history, goals, finished)
+
+    def report(self, found: _Found) -> TuneResult:
+        """Draw the columns, measure them, and decide."""
+        run, start = self._run, self._run.space.start
+        held = self._columns(found)
+        goals = self._goals(held.column(BEFORE).values, held.column(BASE).values, run.request.keep)
+        verdict = judge_answer(held, goals)
+        point = found.point if verdict.answer == TUNED else np.round(start * found.strength, 4)
+        notes = (*self._measures.notes, *notes_of(held, goals, verdict, run.request.keep, found.strength))
+        return TuneResult(
+            folder=run.folder.path,
+            request=run.request,
+            space=run.space,
+            goals=goals,
+            history=found.history,
+            held=held,
+            verdict=verdict,
+            point=point,
+            found=found.point,
+            strength=found.strength,
+            vector=as_vector(run.space.terms[run.space.tuned].adapter, run.space.vector(point)),
+            effects=found.effects,
+            finished=found.finished,
+            notes=notes,
+            seconds=self._clock.elapsed,
+        )
+
+    def _reference(self) -> tuple[Goals, Generation]:
+        """The base's and the whole LoRA's pictures of every shot, the measures made of them, and the goals."""
+        run, shots = self._run, self._run.shots.search
+        self._clock.begin("base")
+        drawn = self._pictures({"search-base": None, "search-whole": run.space.start}, shots, fine=False)
+        self._measures = run.make_measures(drawn["search-base"], drawn["search-whole"])
+        if not self._measures.targets:
+            wanted = (
+                "people's votes alone lead no search here; gather them on a grid's page, then give marks=VOTES.json"
+            )
+            raise MeasureError(wanted if self._measures.by_votes else "no measure tells what should become better")
+        for note in self._measures.notes:
+            run.on_note(note)
+        every = tuple(range(self._pool))
+        base = self._referred(0, Ask("base", ((),), every), drawn["search-base"])
+        whole = self._referred(1, Ask("whole", (self._strategy.whole,), every), drawn["search-whole"])
+        keep = 1 - (1 - run.request.keep) * (1 - _SPARE)
+        return self._goals(whole.of_point(0), base.of_point(0), keep), whole
+
+    def _referred(self, number: int, ask: Ask, shown: Sequence[Shown]) -> Generation:
+        """Reference pictures as a generation, measured now or by an earlier run."""
+        known = self._run.folder.generation(number, ask)
+        if known is None:
+            known = Generation(ask.kind, ask.points, ask.shots, measured(self._all_measures, [shown]))
+            self._run.folder.keep(number, known)
+        return known
+
+    def _goals(self, whole: Mapping[str, Sequence[float]], base: Mapping[str, Sequence[float]], keep: float) -> Goals:
+        targets = {each.name: each.better for each in self._measures.targets}
+        kept = {each.name: each.better for each in self._measures.kept if each.name not in targets}
+        return goals_of(targets, kept, whole, base, keep)
+
+    @property
+    def _all_measures(self) -> list[Measure]:
+        """Each once, by name."""
+        return list({each.name: each for each in (*self._measures.targets, *self._measures.kept)}.values())
+
+    def _check_targets(self, history: History) -> None:
+        """Raise MeasureError for a target that says the same of every vector's pictures."""
+        for target in self._measures.targets:
+            values = [value for one in history.generations for row in one.values[target.name] for value in row]
+            blank, nothing = ("",) * len(values), (0,) * len(values)
+            check_it_varies(Measured(target.name, target.better, np.array(values), blank, nothing))
+
+    def _timely(self, number: int, ask: Ask) -> Generation | None:
+        """The generation, drawn now or by an earlier run; None where the search has to stop before it."""
+        known = self._run.folder.generation(number, ask)
+        if known is not None:
+            self._clock.skip(known.pictures)
+            return known
+        pictures = len(ask.points) * len(ask.shots)
+        if self._stop.agreed() or self._run.ranks.any(not self._clock.has_time_for(pictures)):
+            return None
+        with contextlib.suppress(Stopped):
+            return self._drawn(number, ask)
+        return None
+
+    def _drawn(self, number: int, ask: Ask) -> Generation:
+        """The generation, drawn now or by an earlier run.
+
+        Raises:
+            Stopped: if a stop is wanted meanwhile.
+        """
+        run = self._run
+        known = run.folder.generation(number, ask)
+        if known is not None:
+            self._clock.skip(known.pictures)
+            return known
+        self._clock.begin(ask.kind)
+        begun = self._clock.elapsed
+        shots = [run.shots.search[index] for index in ask.shots]
+        points = [np.array(point) for point in ask.points]
+        drawn = run.draws(points, shots, fine=False, on_picture=self._clock.picture)
+        values = measured(self._all_measures, drawn)
+        generation = Generation(ask.kind, ask.points, ask.shots, values, round(self._clock.elapsed - begun, 2))
+        run.folder.keep(number, generation)
+        return generation
+
+    def _answered(self, history: History, goals: Goals, finished: bool) -> _Found:
+        """The answer: the best of the vectors that were drawn for every shot, the last of them found by the model."""
+        space, effort = self._run.space, self._run.request.effort
+        strength = best_strength(history, goals, effort.strengths)
+        if history.count("screening") < _LEAST:
+            return _Found(history, space.start * strength, strength, finished, {})
+        for _ in range(effort.checks):
+            random = np.random.default_rng([self._run.request.seed, len(history)])
+            checked = answers(Model.of(history, goals, space), history, space, random)
+            try:
+                generation = self._drawn(1 + len(history), self._strategy.check(checked))
+            except Stopped:
+                break
+            history = self._with(history, generation)
+        model = Model.of(history, goals, space)
+        kinds = ("whole", "ladder", "check")
+        known = [point for one in history.generations if one.kind in kinds for point in one.points]
+        if not history.count("check"):
+            known += [tuple(point) for point in answers(model, history, space, np.random.default_rng(0))[1:2]]
+        best = chosen_answer(np.array(known), model, space)
+        return _Found(history, best, strength, finished, _effects(model, space))
+
+    def _columns(self, found: _Found) -> HeldOut:
+        run, space = self._run, self._run.space
+        self._clock.begin("report")
+        labels: dict[str, str] = {BASE: "base", BEFORE: "whole LoRA"}
+        points: dict[str, Array | None] = {BASE: None, BEFORE: space.start}
+        guide = guide_point(space, run.request.symptoms)
+        if guide is not None:
+            labels[GUIDE], points[GUIDE] = f"guide's rule, {TIMES} steps", guide
+        labels[STRENGTH], points[STRENGTH] = f"best plain strength, {found.strength:g}", space.start * found.strength
+        labels[TUNED], points[TUNED] = "tuned", found.point
+        shots = run.shots.held_out
+        drawn = self._pictures(points, shots, fine=True)
+        values = measured(self._all_measures, [drawn[name] for name in points])
+        columns = []
+        for number, (name, point) in enumerate(points.items()):
+            own = {measure: rows[number] for measure, rows in values.items()}
+            paths = tuple(run.folder.picture_paths(name, len(shots)))
+            columns.append(Column(name, labels[name], point, own, paths))
+        return HeldOut(shots, tuple(columns))
+
+    def _pictures(
+        self, points: Mapping[str, Array | None], shots: Sequence[Shot], *, fine: bool
+    ) -> dict[str, list[Shown]]:
+        """The pictures of each point, which the folder keeps by name; equal points are drawn once."""
+        run, weight = self._run, self._run.weight if fine else 1
+        digests = {name: self._digest(point, fine) for name, point in points.items()}
+        drawn: dict[str, list[Shown]] = {}
+        for name, digest in digests.items():
+            shown = run.folder.pictures(name, digest, shots)
+            if shown is not None:
+                drawn[digest] = shown
+                self._clock.skip(weight * len(shown))
+        missing = {digest: points[name] for name, digest in digests.items() if digest not in drawn}
+        if missing:
+
+            def on_picture() -> None:
+                self._clock.picture(weight)
+
+            made = run.draws(list(missing.values()), shots, fine=fine, on_picture=on_picture)
+            drawn |= dict(zip(missing, made, strict=True))
+        for name, digest in digests.items():
+            if run.folder.pictures(name, digest, shots) is None:
+                run.folder.keep_pictures(name, digest, drawn[digest])
+        return {name: drawn[digest] for name, digest in digests.items()}
+
+    def _digest(self, point: Array | None, fine: bool) -> str:
+        numbers = None if point is None else [round(float(value), 4) for value in point]
+        return hashlib.sha256(json.dumps([self._run.key, numbers, fine]).encode()).hexdigest()
+
+    @staticmethod
+    def _with(history: History, generation: Generation) -> History:
+        return replace(history, generations=(*history.generations, generation))
+
+
+def _effects(model: Model, space: Space) -> dict[str, dict[str, tuple[float, float]]]:
+    """By block: what lowering it by a half does to the cost and to each constraint."""
+    effects = model.effects()
+    return {
+        block: {name: (float(mean[number]), float(deviation[number])) for name, (mean, deviation) in effects.items()}
+        for number, block in enumerate(space.names)
+    }

@@ -1,0 +1,1 @@
+"""Which vectors to draw next, and which is the answer: from figures alone; nothing here draws a picture."""

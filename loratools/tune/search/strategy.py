@@ -1,0 +1,113 @@
+"""The search itself: which vectors to draw next, given what was seen; every choice follows from the seed.
+
+A generation is chosen by Thompson sampling within constraints (Eriksson and Poloczek 2021, Scalable Constrained
+Bayesian Optimization): each of its vectors is the best one of a function that the data still allow, among candidates
+around the best vector so far. Pictures are dear and vectors' effects smooth, so this needs a tenth of the pictures that
+an evolution strategy does: see benchmarks/results/tune.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from loratools.tune.arrays import Array
+from loratools.tune.history import History
+from loratools.tune.problem.effort import Effort
+from loratools.tune.problem.goals import Goals
+from loratools.tune.problem.space import Space
+from loratools.tune.search.answer import best_point
+from loratools.tune.search.model import Model
+from loratools.tune.search.screening import screening_points
+
+_CANDIDATES = 400
+_REACHES = (0.08, 0.2, 0.45)  # standard deviations of a candidate around the best vector, of the range
+_FEW, _MANY = 0.3, 0.9  # shares of the blocks that matter that a candidate changes
+_IDLE = 0.12  # the chance that a block that does not seem to matter is changed as well
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A generation to be drawn."""
+
+    kind: str
+    points: tuple[tuple[float, ...], ...]
+    shots: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """Says what to draw next; it holds no state, so that a search that was stopped goes on as it would have."""
+
+    space: Space
+    effort: Effort
+    pool: int
+    seed: int
+
+    @property
+    def whole(self) -> tuple[float, ...]:
+        """The stack as it was given, as a point of a generation."""
+        return _as_tuple(self.space.start)
+
+    def ladder(self) -> Ask:
+        """Plain strengths of the stack, for every shot."""
+        points = [self.space.at_strength(strength) for strength in self.effort.strengths]
+        return self._ask("ladder", points, range(self.pool))
+
+    def next(self, history: History, goals: Goals) -> Ask | None:
+        """The next generation of the screening or the search; None once all are drawn."""
+        screened = history.count("screening")
+        if screened < self.effort.screening:
+            points = screening_points(self.space, self.effort.screening, self._random("screening", 0))
+            return self._ask("screening", points[screened : screened + self.effort.population], self._shots(history))
+        if history.count("search") >= self.effort.generations * self.effort.population:
+            return None
+        return self._ask("search", self._sampled(history, goals), self._shots(history))
+
+    def check(self, points: list[Array]) -> Ask:
+        """Answers, for every shot."""
+        return self._ask("check", points, range(self.pool))
+
+    def _sampled(self, history: History, goals: Goals) -> list[Array]:
+        random = self._random("search", len(history))
+        model = Model.of(history, goals, self.space)
+        center = best_point(model, history, self.space, random)
+        candidates = self._candidates(center, model, random)
+        count = self.effort.population
+        cost, worths = model.sample(candidates, count, random)
+        chosen: list[Array] = []
+        for number in range(count):
+            total = goals.total(cost[:, number], [worth[:, number] for worth in worths])
+            order = np.argsort(total)
+            taken = next(index for index in order if not any(np.array_equal(candidates[index], one) for one in chosen))
+            chosen.append(candidates[taken])
+        return chosen
+
+    def _candidates(self, center: Array, model: Model, random: np.random.Generator) -> Array:
+        """Vectors around ``center`` that differ from it in some of the blocks, mostly in those that matter."""
+        width = self.space.high - self.space.low
+        shares = np.where(random.random((_CANDIDATES, 1)) < 0.5, _FEW, _MANY)
+        chances = np.where(model.matters, shares, np.minimum(shares, _IDLE))
+        moved = random.random((_CANDIDATES, len(center))) < chances
+        reach = random.choice(_REACHES, (_CANDIDATES, 1))
+        steps = moved * random.standard_normal((_CANDIDATES, len(center))) * reach * width
+        candidates: Array = np.clip(center + steps, self.space.low, self.space.high)
+        return candidates
+
+    def _shots(self, history: History) -> list[int]:
+        """The shots of a generation: the pool is gone through in turn, in an order of its own."""
+        count = min(self.effort.shots, self.pool)
+        order = self._random("shots", 0).permutation(self.pool)
+        begin = len(history) * count
+        return sorted({int(order[(begin + number) % self.pool]) for number in range(count)})
+
+    def _ask(self, kind: str, points: list[Array] | Array, shots: range | list[int]) -> Ask:
+        return Ask(kind, tuple(_as_tuple(point) for point in points), tuple(shots))
+
+    def _random(self, what: str, number: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, number, *what.encode()])
+
+
+def _as_tuple(point: Array) -> tuple[float, ...]:
+    return tuple(float(value) for value in np.round(point, 4))

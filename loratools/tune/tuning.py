@@ -1,0 +1,137 @@
+"""``tune``: a block vector for one LoRA, found by looking at its pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loratools.base.model import Base
+from loratools.measures.build import MeasureContext, MeasureSet, build_measures
+from loratools.measures.measure import Shown
+from loratools.ops.merging.merge import term_facts
+from loratools.ops.merging.terms import Term
+from loratools.preview.record.cells import SamplingSettings
+from loratools.preview.render.population import PopulationRenderer
+from loratools.preview.request.options import EngineOptions
+from loratools.train.distributed import Ranks
+from loratools.tune.drawing import BaseDraws, coarse_settings
+from loratools.tune.folder import TuneFolder
+from loratools.tune.problem.prompts import Split, prompts_from_header, split_prompts
+from loratools.tune.problem.request import TuneRequest
+from loratools.tune.problem.space import Space
+from loratools.tune.progress import OnProgress, TuneProgress
+from loratools.tune.report.result import TuneResult
+from loratools.tune.run import TuneRun
+
+OWNER = "blocks tune"
+
+
+def tune(
+    base: Base,
+    terms: Sequence[Term],
+    request: TuneRequest,
+    out: str | os.PathLike[str],
+    *,
+    on_progress: OnProgress | None = None,
+    on_note: Callable[[str], None] | None = None,
+    owner: str = OWNER,
+    force: bool = False,
+    recipe: Mapping[str, Any] | None = None,
+    ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+) -> TuneResult:
+    """Search the block weights of the first positive term of ``terms`` for what ``request`` names, and report.
+
+    The folder ``out`` gets ``tuned.safetensors``, ``tune.json``, ``sheet.png`` and ``frontier.png``, and every
+    generation as soon as it is drawn: after a kill the same call goes on there and ends as it would have. Ctrl-C and a
+    budget end the search early; the best vector so far is then checked, reported and written.
+
+    Args:
+        on_progress: called after every picture.
+        on_note: called with what a person should know before the end: what a measure is worth, and a stop.
+        owner: who may overwrite the files in ``out`` without ``force``.
+        recipe: for the header of the file, if this is a recipe's step.
+        ranks: of several processes that all call this with the same arguments, in one process group.
+    Raises:
+        TuneError, PromptError, BlockError: if there is nothing to search, or too few prompts.
+        MeasureError: for a measure that fails, or says the same of every picture.
+        FileError: if ``out`` holds something else.
+        LoratoolsError: as :meth:`PopulationRenderer.draw`.
+    """
+    space = Space.of(terms, amount=request.amount)
+    shots = shots_of(space, request, base)
+    fine = _fine_settings(base, request)
+    coarse = coarse_settings(fine, request.effort.steps)
+
+    def make(base_pictures: Sequence[Shown], whole: Sequence[Shown]) -> MeasureSet:
+        context = MeasureContext(base, request.symptoms, base_pictures, whole, request.training)
+        return build_measures(request.measures, context)
+
+    with PopulationRenderer(base, EngineOptions(batch=request.batch), rank=ranks) as renderer:
+        draws = BaseDraws(renderer, space, fine, coarse)
+        run = TuneRun(
+            space=space,
+            request=request,
+            shots=shots,
+            draws=draws,
+            make_measures=make,
+            key=_key(space, request, base, shots, (fine, coarse)),
+            folder=TuneFolder(Path(out), ranks.main),
+            ranks=ranks,
+            weight=max(1, round(fine.steps / coarse.steps)),
+            on_progress=on_progress or _silent,
+            on_note=on_note or (lambda text: None),
+        )
+        return run.run(owner, force=force, recipe=recipe)
+
+
+def shots_of(space: Space, request: TuneRequest, base: Base | None = None) -> Split:
+    """The pictures of the search and of the report.
+
+    Raises:
+        PromptError: if there are too few prompts, or none and nothing to make them of.
+    """
+    prompts: Sequence[str] = request.prompts
+    if not prompts:
+        apart: list[Sequence[str]] = []
+        if base is not None and base.name == "pocket":
+            from loratools.pocket.draw import ATTRIBUTES
+
+            apart = list(ATTRIBUTES.values())
+        prompts = prompts_from_header(space.terms[space.tuned].adapter.metadata, request.seed, apart=apart)
+    most = request.effort.prompts, request.effort.held_out
+    return split_prompts(prompts, request.seeds, most, request.seed)
+
+
+def _fine_settings(base: Base, request: TuneRequest) -> SamplingSettings:
+    asked, usual = request.sampling, base.defaults
+    return SamplingSettings(
+        asked.steps or usual.steps,
+        usual.cfg if asked.cfg is None else asked.cfg,
+        asked.sampler or usual.sampler,
+        asked.size or base.resolution,
+        asked.negative or "",
+        asked.clip_skip or 1,
+        asked.noise,
+    )
+
+
+def _key(
+    space: Space, request: TuneRequest, base: Base, shots: Split, settings: tuple[SamplingSettings, SamplingSettings]
+) -> str:
+    """sha256 over all that decides what is drawn and chosen."""
+    content = {
+        "terms": [term_facts(term) for term in space.terms],
+        "request": request.facts(),
+        "base": base.drawn_by,
+        "shots": repr(shots),
+        "settings": repr(settings),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _silent(_: TuneProgress) -> None:
+    """Reports nothing."""

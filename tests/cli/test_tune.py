@@ -1,0 +1,130 @@
+"""``loratools blocks tune``: of a file and of a recipe, with a measure of one's own, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from loratools.cli import cli
+from loratools.tune.problem.effort import Effort
+from tests.recipe.conftest import save_lora
+from tests.tiny import save_tiny_base
+
+PROMPTS = "1girl, smile\n1girl, red hair\n1girl, hat\n1girl, ink style\n"
+RECIPE = """\
+version: 1
+base: tiny
+blocks:
+  GP1: [1.0, 0.6, 0.9, 0.9, 0.9, 0.6, 0.5, 0.4, 0.4, 0.6, 0.8, 1.0, 1.1, 1.1, 1.1, 1.1, 1.1]   # mine
+steps:
+  final: {merge: "a:1:GP1, b:-1:GP2"}   # keep me
+  sheet: {grid: {rows: [final], prompts: prompts.txt, steps: 1, sampler: Euler, size: 64}}
+"""
+MEASURE = """\
+import numpy as np
+
+def bright(images, prompts, seeds):
+    return [float(np.asarray(image).mean()) for image in images]
+
+def constant(images, prompts, seeds):
+    return [1.0] * len(images)
+"""
+SMALL = Effort(prompts=2, held_out=2, shots=2, population=3, screening=9, generations=1, checks=1, strengths=(0.7,))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("loratools.tune.problem.effort.QUICK", SMALL)
+    monkeypatch.setattr("loratools.tune.run.write_both", lambda result: None)
+    save_lora(tmp_path / "a.safetensors", 1)
+    save_lora(tmp_path / "b.safetensors", 2, rank=3)
+    save_tiny_base(tmp_path / "tiny")
+    (tmp_path / "r.yaml").write_text(RECIPE, encoding="utf-8")
+    (tmp_path / "prompts.txt").write_text(PROMPTS, encoding="utf-8")
+    name = f"measure_{tmp_path.name.replace('-', '_')}"  # modules are imported once in a process
+    (tmp_path / f"{name}.py").write_text(MEASURE, encoding="utf-8")
+    return tmp_path
+
+
+def call(*words: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["blocks", "tune", *(str(word) for word in words)])
+
+
+def own(here: Path, function: str = "bright") -> tuple[str, str]:
+    return "--measure", f"python={next(here.glob('measure_*.py')).stem}:{function}"
+
+
+QUICK = ("--base", "tiny", "--symptom", "hands", "--seeds", "1", "--steps", "2", "--quick", "-o", "out")
+
+
+def test_a_file_is_tuned(here: Path) -> None:
+    done = call("a", *QUICK, *own(here), "--prompts", "prompts.txt")
+    assert done.exit_code == 0, done.output
+    assert "that the search never saw" in done.output and "vector: " in done.output
+    content = json.loads((here / "out/tune.json").read_text())
+    assert set(content["vector"]) == {"BASE", "IN01", "M00", "OUT11"} and set(content["before"]) == {"bright"}
+    assert len(content["held_out"]["prompts"]) == 2 and content["held_out"]["seeds"] == [2]
+    again = call("a", *QUICK, *own(here), "--prompts", "prompts.txt", "--json")
+    assert json.loads(again.stdout)["vector"] == content["vector"]
+    merged = CliRunner().invoke(cli, ["inspect", "out/tuned.safetensors", "--json"])
+    assert merged.exit_code == 0 and json.loads(merged.stdout)["modules"] == 4
+
+
+def test_a_recipes_vector_is_edited_and_undone(here: Path) -> None:
+    recipe = here / "r.yaml"
+    done = call(recipe, "--symptom", "hands", "--seeds", "1", "--quick", "--amount", "-o", "out", *own(here))
+    assert done.exit_code == 0, done.output
+    content = json.loads((here / "out/tune.json").read_text())
+    text = recipe.read_text()
+    assert text != RECIPE and "# mine" in text and "# keep me" in text and text.count("\n") == RECIPE.count("\n")
+    weights = [float(number) for number in text.split("GP1: [")[1].split("]")[0].split(",")]
+    names = ("BASE", "IN01", "M00", "OUT11")
+    assert [weights[place] for place in (0, 1, 7, 16)] == [content["vector"][name] for name in names]
+    assert weights[3] == 0.9, "blocks that the file lacks stay"
+    assert f"b:{-content['amount']:g}:GP2" in text
+    back = CliRunner().invoke(cli, ["blocks", "undo", str(recipe)])
+    assert back.exit_code == 0 and recipe.read_text() == RECIPE
+    fixed = CliRunner().invoke(cli, ["blocks", "fix", str(recipe), "--symptom", "hands", "--dry-run"])
+    assert "hands, step 1" in fixed.output
+
+
+def test_a_recipe_that_cannot_be_edited_is_refused_before_anything_is_drawn(here: Path) -> None:
+    shared = RECIPE.replace("blocks:\n", "include: other.yaml\nblocks:\n").replace("GP1: [1.0", "OWN: [1.0")
+    (here / "other.yaml").write_text("version: 1\nblocks: {GP1: [" + ", ".join(["1"] * 17) + "]}\n", encoding="utf-8")
+    (here / "r.yaml").write_text(shared, encoding="utf-8")
+    done = call("r.yaml", "--symptom", "hands", "-o", "out", *own(here))
+    assert done.exit_code == 1 and "which" in done.output and not (here / "out").exists()
+    (here / "r.yaml").write_text(RECIPE.replace("a:1:GP1", "a:1"), encoding="utf-8")
+    done = call("r.yaml", "--symptom", "hands", "-o", "out", *own(here))
+    assert done.exit_code == 1 and "has no block vector" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--symptom", "nose"), 1, "there is no symptom 'nose'"),
+        (("--measure", "like=good"), 1, "give 'unlike=FOLDER' as well"),
+        (("--measure", "nothing"), 1, "there is no measure 'nothing'"),
+        (("--keep", "1.5"), 1, "is no share of the style"),
+        (("--budget", "soon"), 1, "is no length of time"),
+        (("--prompts", "1girl"), 1, "needs two different prompts"),
+        (("--amount", "--prompts", "prompts.txt"), 1, "no second LoRA that is subtracted"),
+        (("--merge", "final"), 2, "goes with a recipe"),
+        ((), 1, "does not say which tags"),
+    ],
+)
+def test_bad_input_is_one_sentence(here: Path, words: tuple[str, ...], code: int, message: str) -> None:
+    measure = () if "--measure" in words else own(here)
+    done = call("a", *QUICK, *measure, *words)
+    assert done.exit_code == code and message in done.output, done.output
+
+
+def test_the_judge_reads_the_pocket_alone_and_a_constant_measure_leads_nowhere(here: Path) -> None:
+    done = call("a", *QUICK, "--prompts", "prompts.txt")
+    assert done.exit_code == 1 and "the judge reads pictures of the pocket base alone" in done.output
+    done = call("a", *QUICK, "--prompts", "prompts.txt", *own(here, "constant"), "-o", "other")
+    assert done.exit_code == 1 and "gave 1 for each" in done.output
