@@ -20,9 +20,10 @@ MODULES = [
 ]
 SMALLEST = {
     "benchmarks.training": "--tiny --parts ours,check --steps 4 --check-steps 2 --work {0}/work --out {0}/out",
-    "benchmarks.previews": "--tiny --parts memory,unet,patching,grid,edit --keep {0}",
+    "benchmarks.previews": "--tiny --parts memory,unet,patching,grid,edit,sheet,again --keep {0}",
     "benchmarks.loaders": "--families sd1 --out {0}/loaders.md",
     "benchmarks.looking": "--tiny --repeats 1 --out {0}",
+    "benchmarks.scaling": "--tiny --work {0}/work --out {0}/out",
     "benchmarks.recipes": "--small --only into-checkpoint --out {0}/recipes.md",
     "tools.build_pocket": "draw-codec draw-base draw-judge vae encode judge unet install card --dry --workers 1 "
     "--work {0}/work --weights {0}/weights",

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from loratools.errors import FileError, HeldError
-from loratools.files import locked, replacing_folder, write_text
+from loratools.files import is_locked, locked, replacing_folder, write_text
 from tests.at_once import at_once
 
 _TRIALS = 60
@@ -138,3 +139,14 @@ def test_a_folder_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path, monkey
         _write_folder(path, 3)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert {file.read_text() for file in path.iterdir()} == {"1"}
+
+
+def test_a_lock_is_seen_from_outside_and_looking_does_not_take_it(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path / "x") and not list(tmp_path.iterdir())
+    with locked(tmp_path / "x"):
+        assert is_locked(tmp_path / "x")
+        seen = threading.Thread(target=lambda: is_locked(tmp_path / "x"))
+        seen.start()
+        seen.join()
+        assert is_locked(tmp_path / "x")
+    assert not is_locked(tmp_path / "x")

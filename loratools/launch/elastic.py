@@ -17,7 +17,7 @@ from loratools.launch.job import JobFolder
 def main(arguments: Sequence[str]) -> int:
     """Run ``python -m MODULE ...`` in N processes to their end, with RANK and the like set; returns the exit code.
 
-    Where one fails, the others are ended, and which it was is written into the job's folder, the last argument.
+    Where one fails, the others are ended, and which it was is written into the job's folder, which follows the module.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         elastic_launch(config, sys.executable)("-m", *module)
     except ChildFailedError as error:
-        JobFolder.of(module[-1]).note_ended({rank: failure.exitcode for rank, failure in error.failures.items()})
+        JobFolder.of(module[1]).note_ended({rank: failure.exitcode for rank, failure in error.failures.items()})
         return 1
     except SignalException as error:
         return 128 + error.sigval
@@ -47,4 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:  # before torch's agent handles it
+        sys.exit(130)

@@ -86,6 +86,10 @@ class JobFolder:
             )
         return Job(**values)
 
+    def has_job(self) -> bool:
+        """Whether there is something to run."""
+        return self._read("job.json") is not None
+
     def start(self, rank: Rank) -> None:
         """Claim the rank for this process.
 

@@ -44,6 +44,7 @@ class Jobs:
         self.launcher = launcher
         self._root, self._numbers = root, itertools.count(1)
         self._children: set[subprocess.Popen[bytes]] = set()
+        self._prepared: dict[tuple[int, ...], tuple[JobFolder, subprocess.Popen[bytes]]] = {}
         self._guard = threading.Lock()
         self._ending = False
 
@@ -87,26 +88,56 @@ class Jobs:
         self, job: Job, slots: Sequence[int], stdout: int | None, *, alone: bool = False
     ) -> tuple[JobFolder, int]:
         """Run the job's processes to their end; the folder and the launcher's exit code."""
-        folder = JobFolder(self._root / str(next(self._numbers)))
-        folder.write(job)
-        words = self.launcher.words(["loratools.launch.worker", str(folder.path)], slots, alone=alone)
-        return folder, self._wait(words, self.launcher.environment(slots, alone=alone), stdout)
+        with self._guard:
+            ready = None if alone or stdout != _STDERR else self._prepared.pop(tuple(slots), None)
+        if ready is not None and ready[1].poll() is None:
+            folder, child = ready
+            folder.write(job)
+        else:
+            folder = self._new_folder()
+            folder.write(job)
+            child = self._start([str(folder.path)], slots, stdout, alone=alone)
+        code = child.wait()
+        with self._guard:
+            self._children.discard(child)
+        return folder, code
 
-    def _wait(self, words: Sequence[str], environment: Mapping[str, str], stdout: int | None) -> int:
+    def prepare(self, warm_up: str, slots: Sequence[int]) -> None:
+        """Start the processes of a job to come in ``slots``, so that they are ready when it is there.
+
+        Nothing is done where such are waiting already, or a launcher's command starts them, which may not do so twice.
+
+        Args:
+            warm_up: ``package.module:function`` of ours, which imports what the job will need.
+        """
+        with self._guard:
+            if self.launcher.command or tuple(slots) in self._prepared or self._ending:
+                return
+        folder = self._new_folder()
+        folder.path.mkdir(parents=True)
+        with contextlib.suppress(LaunchError):  # the job itself will say so
+            child = self._start([str(folder.path), str(self.lock), warm_up], slots, _STDERR)
+            with self._guard:
+                self._prepared[tuple(slots)] = folder, child
+
+    def _new_folder(self) -> JobFolder:
+        return JobFolder(self._root / str(next(self._numbers)))
+
+    def _start(
+        self, worker: Sequence[str], slots: Sequence[int], stdout: int | None, *, alone: bool = False
+    ) -> subprocess.Popen[bytes]:
+        """Start the processes that run ``loratools.launch.worker`` with these arguments."""
+        words = self.launcher.words(["loratools.launch.worker", *worker], slots, alone=alone)
+        environment = self.launcher.environment(slots, alone=alone)
         with self._guard:
             if self._ending:
                 raise LaunchError("the run is being stopped")
             try:
-                child = subprocess.Popen(
-                    words, env=dict(environment), stdout=stdout, stdin=subprocess.DEVNULL, **_own()
-                )
+                child = subprocess.Popen(words, env=environment, stdout=stdout, stdin=subprocess.DEVNULL, **_own())
             except OSError as error:
                 raise LaunchError(f"{words[0]} cannot be started: {error.strerror or error}") from error
             self._children.add(child)
-        code = child.wait()
-        with self._guard:
-            self._children.discard(child)
-        return code
+        return child
 
     def end(self) -> None:
         """Ask all jobs to stop, then make them."""

@@ -1,5 +1,7 @@
 """One process of a job: ``python -m loratools.launch.worker FOLDER``, started by the job's launcher.
 
+With ``FOLDER LOCK WARM_UP`` the job is still to come: the function WARM_UP is called, and the job waited for.
+
 It calls the job's function, and ends when the process that started the job is gone, so that nothing computes for
 nobody.
 """
@@ -20,23 +22,26 @@ from typing import Any
 
 from loratools.errors import LaunchError, LoratoolsError
 from loratools.files import is_locked
-from loratools.launch.job import Job, JobFolder
+from loratools.launch.job import JobFolder
 from loratools.launch.rank import Rank
 
 FAILED, INTERRUPTED = 1, 130
+_LOOK = 0.05  # seconds between looks for a job to come
 _POLL = 0.5  # seconds between looks at whether the process that started the job is alive
 _GRACE = 20.0  # seconds in which the job may stop by itself once that one is gone
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the job in the folder that is the only argument; returns the exit code."""
+    """Run the job in the folder that is the first argument; returns the exit code."""
     folder, rank = JobFolder.of(arguments[0]), Rank.here()
     try:
+        if len(arguments) > 1:
+            _prepare(folder, Path(arguments[1]), arguments[2])
         job = folder.job()
         folder.start(rank)
         os.chdir(job.folder)
         threading.Thread(target=_watch, args=(Path(job.lock), rank), daemon=True).start()
-        result = _function(job)(**job.arguments)
+        result = _function(job.target)(**job.arguments)
     except KeyboardInterrupt:  # the process that started the job reports it
         return INTERRUPTED
     except Exception as error:
@@ -49,11 +54,20 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _function(job: Job) -> Any:
-    """The function that the job names; only one of this package's."""
-    module, _, name = job.target.partition(":")
+def _prepare(folder: JobFolder, lock: Path, warm_up: str) -> None:
+    """Get ready for a job, and wait until it is there; ends where whoever would give it is gone."""
+    _function(warm_up)()
+    while not folder.has_job():
+        if not is_locked(lock):
+            raise KeyboardInterrupt
+        time.sleep(_LOOK)
+
+
+def _function(target: str) -> Any:
+    """The function that a job names; only one of this package's."""
+    module, _, name = target.partition(":")
     if not module.startswith("loratools."):
-        raise LaunchError(f"the job {job.target} is none of loratools'")
+        raise LaunchError(f"the job {target} is none of loratools'")
     return getattr(importlib.import_module(module), name)
 
 

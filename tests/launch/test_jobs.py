@@ -98,6 +98,31 @@ def test_a_job_that_is_not_on_this_machine_is_said_to_be_elsewhere(
         JobFolder(tmp_path / "away").job()
 
 
+READY = "loratools.digests:user_cache"  # a function of ours without arguments
+
+
+def test_a_job_finds_its_process_ready_and_one_that_no_job_needs_ends(tmp_path: Path) -> None:
+    with running(tmp_path / "jobs", Launcher(2)) as jobs:
+        for _ in range(2):
+            jobs.prepare(READY, (1,))
+        jobs.prepare(READY, (0,))
+        children = [child for _, child in jobs._prepared.values()]
+        assert len(children) == 2 and not any(child.poll() for child in children)
+        assert jobs.run(HINT, WORDS, (1,)) == JobResult(ANSWER)
+        assert [child.poll() for child in children] == [0, None]
+    assert children[1].poll() is not None and not (tmp_path / "jobs").exists()
+
+
+def test_a_process_that_did_not_get_ready_is_replaced(tmp_path: Path) -> None:
+    with running(tmp_path / "jobs", Launcher(2)) as jobs:
+        jobs.prepare("loratools.launch.launcher:no_such_function", (1,))
+        next(iter(jobs._prepared.values()))[1].wait(20)
+        assert jobs.run(HINT, WORDS, (1,)) == JobResult(ANSWER)
+    with running(tmp_path / "jobs", fake("silent")) as jobs:
+        jobs.prepare(READY, (0,))
+        assert not jobs._prepared  # a launcher of the user's is not started for nothing
+
+
 def wait_for(path: Path, text: str) -> bool:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:

@@ -10,6 +10,7 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,13 @@ from loratools.recipe.plan.step import Outcome, Planned
 from loratools.recipe.run.estimate import Peak
 from loratools.recipe.schema.recipe import recipe_model
 from loratools.yamlio import Document
+
+_MODULES = {
+    "loratools.train.trainer": ("train",),
+    "loratools.preview.run": ("render_request",),
+    "diffusers": ("AutoencoderKL", "UNet2DConditionModel"),
+    "transformers": ("CLIPTextModel", "CLIPTokenizer"),
+}
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,10 @@ class LaunchedSteps:
             return 0
         return 1 if kind.shared == "no" else max(1, planned.draft.most_processes)
 
+    def prepare(self, slots: Sequence[int]) -> None:
+        """Start processes in ``slots`` for a step to come: they read their modules while others compute."""
+        self._jobs.prepare(f"{__name__}:warm_up", slots)
+
     def make(self, planned: Planned, context: RunContext, slots: Sequence[int]) -> Made:
         """Make a step in a process for each of ``slots``.
 
@@ -134,6 +146,14 @@ def _arguments(planned: Planned, planner: Planner, context: RunContext) -> dict[
         },
         "context": context.json(),
     }
+
+
+def warm_up() -> None:
+    """Import what every step that loads a model needs, and what planning it does."""
+    recipe_model()
+    for package, names in _MODULES.items():
+        for name in names:
+            getattr(import_module(package), name)  # diffusers and transformers import a part when it is asked for
 
 
 def make_launched(

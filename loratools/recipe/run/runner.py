@@ -124,7 +124,7 @@ def run_steps(
 
     with folder.locked(), launching(launch, context, observer.on_note) as launched:
         maker = _Maker(folder, context, observer, launched)
-        places = None if launched is None else Places(launched.slots, maker.processes)
+        places = None if launched is None else Places(launched.slots, maker.processes, launched.prepare)
         results, failures = run_in_order(steps, maker.run, jobs, observer.on_fail, places)
         with contextlib.suppress(OSError, FileError):  # tidying is no reason to fail
             folder.cache.gc(limit, {planned.identity for planned in steps})

@@ -21,11 +21,13 @@ T = TypeVar("T")
 class Places:
     """Where launched processes run: ``slots``, by number.
 
-    ``processes`` is how many of them a step gains from, 0 for one that is not launched.
+    ``processes`` is how many of them a step gains from, 0 for one that is not launched. ``prepare`` starts processes in
+    some of them for a step to come.
     """
 
     slots: Sequence[int]
     processes: Callable[[Planned], int]
+    prepare: Callable[[Sequence[int]], object] = lambda slots: None
 
 
 def run_in_order(
@@ -113,6 +115,13 @@ class _Scheduler(Generic[T]):
             self._waiting.remove(step)
             self._running[step.name], self._taken[step.name] = step.step_kind, slots
             self._in_thread(step, slots)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Have processes ready for the next step that will have several places, once those that run have ended."""
+        waiting = [most for step in self._waiting if (most := self._places.processes(step))]
+        if self._taken and waiting and (count := min(waiting[0], len(self._places.slots))) > 1:
+            self._places.prepare(self._places.slots[:count])
 
     def _soon(self) -> int:
         """How many steps to be launched wait only for what this process makes now, such as drawings."""

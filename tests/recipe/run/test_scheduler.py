@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from loratools.recipe.observer import StepFailure
@@ -83,6 +84,16 @@ def test_a_launched_step_that_fails_takes_only_what_needs_it() -> None:
     done, failures = run_in_order(steps, Runs(failing=["hot"]), on_fail=told.append, places=places(2))
     assert done == ["cool", "mix"] and failures == told
     assert failures[0].planned.name == "hot" and failures[0].skipped == ("after",)
+
+
+def test_processes_are_made_ready_for_a_step_that_will_have_several() -> None:
+    ready: list[Sequence[int]] = []
+    steps = [step("one"), step("two"), step("sheet", "grid", ["one", "two"], most=9)]
+    run_in_order(steps, Runs("one", "two"), places=replace(places(2), prepare=ready.append))
+    assert ready and set(map(tuple, ready)) == {(0, 1)}
+    ready.clear()
+    run_in_order([step("one"), step("after", needs=["one"])], Runs(), places=replace(places(2), prepare=ready.append))
+    assert not ready
 
 
 def test_without_places_everything_runs_in_the_calling_thread() -> None:
