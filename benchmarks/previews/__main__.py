@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.previews.again import again
 from benchmarks.previews.bench import FULL, TINY, Bench, Figure, Figures, machine
 from benchmarks.previews.compute import compute, compute_xl, restart
 from benchmarks.previews.device import compiled, edit, layout, memory, patching, unet
@@ -50,6 +51,7 @@ PARTS: Mapping[str, Callable[[Bench], Figures]] = {
     "search-cpu": search_cpu,
     "search-shared": search_shared,
     "sheet": sheet,
+    "again": again,
 }
 WORKERS: Mapping[str, Callable[[Bench, Path], None]] = {"shard": work_shard, "search": work_search}
 USUAL = ("memory", "unet", "patching", "diffusers", "grid", "four", "edit", "merge")

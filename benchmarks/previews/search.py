@@ -50,6 +50,7 @@ WAYS = (
     Way("as it chooses, batch 8", EngineOptions()),
     Way("mixed stacks, batch 8", EngineOptions(batch=8, mixed=True)),
     Way("mixed stacks, batch 16", EngineOptions(batch=16, mixed=True)),
+    Way("mixed stacks, batch 16, compiled", EngineOptions(batch=16, mixed=True, compiled=True)),
 )
 
 
@@ -236,7 +237,7 @@ def work_search(bench: Bench, out: Path) -> None:
     population = replace(Population.of(bench, base), vectors=2 if bench.scale is TINY else 25)
     ranks.wait()
     loaded = time.time()
-    run = population.draw(base, WAYS[-1].options, generations=1, rank=ranks)
+    run = population.draw(base, WAYS[3].options, generations=1, rank=ranks)
     record = {"loaded": loaded, "end": time.time(), "count": run.count}
     leave(ranks)
     (out / f"done-{ranks.rank}.json").write_text(json.dumps(record))
