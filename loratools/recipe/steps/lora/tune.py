@@ -161,6 +161,7 @@ class TuneStep:
         options, paths = self.options, self.request.paths
         terms = open_terms(self.terms, options, self.presets, paths)
         wanted = replace(self.wanted, training=None if self.training is None else self.training.path)
+        context.kept.close()
         with _progress(context, self.request.name) as on_progress:
             result = tune(
                 load_base(paths.base, device=context.device, dtype=None),
