@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loratools.cli.app import Command, fail_usage
+from loratools.cli.launched import launched
 from loratools.cli.options import (
     DTYPES,
     as_object,
@@ -19,6 +20,7 @@ from loratools.cli.options import (
     force_option,
     json_option,
     key_options,
+    launch_options,
     lora_options,
     print_json,
 )
@@ -59,13 +61,15 @@ class TuneFlags:
     missing: str | None
     allow_unknown: bool
     drop: tuple[str, ...]
+    processes: str | None
+    launch: str | None
     device: str
     dtype: str | None
     as_json: bool
     force: bool
 
 
-@click.command("tune", cls=Command)
+@click.command("tune", cls=Command, together=True)
 @click.argument("what", metavar="LORA|STACK|RUN@8|RECIPE")
 @click.option("--base", help="Diffusers folder, single file, hub id, or pocket.  [a recipe: its own]")
 @click.option(
@@ -108,6 +112,7 @@ class TuneFlags:
 @click.option("--search-seed", type=int, default=1, show_default=True, help="Of the search's own choices.")
 @lora_options
 @key_options
+@launch_options
 @device_option
 @click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
 @json_option
@@ -167,39 +172,44 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
         fail_usage("which base are the pictures drawn with? give --base, such as --base pocket")
     if flags.merge:
         fail_usage("--merge goes with a recipe")
+    if launched(flags.processes, flags.launch, flags.device, flags.out):
+        return
     from loratools.base.load import load_base
     from loratools.library.terms import TermReading, short_terms
+    from loratools.train.distributed import joined
     from loratools.tune.tuning import OWNER, tune
 
     missing = None if flags.missing is None else float(flags.missing)
-    terms = TermReading(
-        flags.lora_dirs, flags.presets, missing, allow_unknown=flags.allow_unknown, drop=flags.drop
-    ).terms(flags.what)
-    base = load_base(flags.base, device=flags.device, dtype=flags.dtype)
-    with _bar() as on_progress:
+    reading = TermReading(flags.lora_dirs, flags.presets, missing, allow_unknown=flags.allow_unknown, drop=flags.drop)
+    terms = reading.terms(flags.what)
+    with joined(flags.device) as (ranks, device), _bar(ranks.main) as on_progress:
         result = tune(
-            base,
+            load_base(flags.base, device=device, dtype=flags.dtype),
             terms,
             request,
             Path(flags.out),
             on_progress=on_progress,
-            on_note=_note,
+            on_note=_note if ranks.main else None,
             owner=f"{OWNER} {short_terms(flags.what)}",
             force=flags.force,
+            ranks=ranks,
         )
-    _print(result, flags)
+    if ranks.main:
+        _print(result, flags)
 
 
 def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
     if flags.lora_dirs or flags.presets or flags.missing:
         fail_usage("--lora-dir, --presets and --missing stand in the recipe itself")
+    if flags.processes or flags.launch:
+        fail_usage("--processes and --launch go with a LoRA or a stack; a recipe's `tune` step takes them in `run`")
     from loratools.cli.blocks.fix import own_recipe
     from loratools.recipe.plan.context import RunContext
     from loratools.recipe.run.runner import find_recipe
     from loratools.recipe.tune_merge import tune_recipe
 
     path = own_recipe(find_recipe(flags.what))
-    with _bar() as on_progress:
+    with _bar(True) as on_progress:
         tuned = tune_recipe(
             path,
             request,
@@ -233,8 +243,11 @@ def _note(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _bar() -> Iterator[OnProgress]:
+def _bar(shows: bool) -> Iterator[OnProgress | None]:
     """A progress bar on stderr, with the time that is left by the pictures drawn so far."""
+    if not shows:
+        yield None
+        return
     from tqdm import tqdm
 
     form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures [{elapsed}{postfix}]"
