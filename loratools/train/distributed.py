@@ -7,7 +7,8 @@ The batch size is the whole step's, whatever the number of processes, so a run's
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -71,6 +72,16 @@ def join(device: str, environment: Mapping[str, str] = os.environ) -> tuple[Rank
             torch.cuda.set_device(torch.device(where))
         _join_group("nccl" if where.startswith("cuda") else "gloo")
     return ranks, where
+
+
+@contextmanager
+def joined(device: str) -> Iterator[tuple[Ranks, str]]:
+    """While entered, this process has joined the others, see :func:`join`."""
+    ranks, where = join(device)
+    try:
+        yield ranks, where
+    finally:
+        leave(ranks)
 
 
 def check_device(device: str, environment: Mapping[str, str] = os.environ) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from loratools.cli.app import Command, fail_usage
+from loratools.cli.launched import launched
 from loratools.cli.options import (
     DTYPES,
     as_object,
@@ -19,12 +20,14 @@ from loratools.cli.options import (
     force_option,
     json_option,
     key_options,
+    launch_options,
     lora_options,
     print_json,
 )
 
 if TYPE_CHECKING:
     from loratools.recipe.edit.log import EditResult
+    from loratools.train.distributed import Ranks
     from loratools.tune.problem.request import TuneRequest
     from loratools.tune.progress import OnProgress
     from loratools.tune.report.result import TuneResult
@@ -59,13 +62,15 @@ class TuneFlags:
     missing: str | None
     allow_unknown: bool
     drop: tuple[str, ...]
+    processes: str | None
+    launch: str | None
     device: str
     dtype: str | None
     as_json: bool
     force: bool
 
 
-@click.command("tune", cls=Command)
+@click.command("tune", cls=Command, together=True)
 @click.argument("what", metavar="LORA|STACK|RUN@8|RECIPE")
 @click.option("--base", help="Diffusers folder, single file, hub id, or pocket.  [a recipe: its own]")
 @click.option(
@@ -108,6 +113,7 @@ class TuneFlags:
 @click.option("--search-seed", type=int, default=1, show_default=True, help="Of the search's own choices.")
 @lora_options
 @key_options
+@launch_options
 @device_option
 @click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
 @json_option
@@ -129,11 +135,36 @@ def tune(flags: TuneFlags) -> None:
           --measure like=good --measure unlike=bad --prompts prompts.txt -o tuned
       loratools blocks tune my_style.yaml --symptom hands --quick -o tuned
     """
-    request = _request(flags)
-    if flags.what.lower().endswith((".yaml", ".yml")):
-        _recipe(flags, request)
-    else:
-        _terms(flags, request)
+    request, is_recipe = _request(flags), flags.what.lower().endswith((".yaml", ".yml"))
+    if is_recipe and (flags.processes or flags.launch):
+        _make_needed(flags)
+    if launched(flags.processes, flags.launch, flags.device, flags.out):
+        return
+    from loratools.train.distributed import joined
+
+    with joined(flags.device) as (ranks, device):
+        own = replace(flags, device=device)
+        if is_recipe:
+            _recipe(own, request, ranks)
+        else:
+            _terms(own, request, ranks)
+
+
+def _make_needed(flags: TuneFlags) -> None:
+    """Run what a recipe's merge reads, before several processes look at its pictures."""
+    from loratools.cli.blocks.fix import own_recipe
+    from loratools.launch.launcher import make_launcher
+    from loratools.recipe.plan.context import RunContext
+    from loratools.recipe.run.runner import find_recipe
+    from loratools.recipe.tune_merge import make_needed
+
+    make_needed(
+        own_recipe(find_recipe(flags.what)),
+        RunContext(flags.device, flags.force, progress=True),
+        merge=flags.merge,
+        base=flags.base,
+        launcher=make_launcher(flags.processes, flags.launch, flags.device),
+    )
 
 
 def _request(flags: TuneFlags) -> TuneRequest:
@@ -162,7 +193,7 @@ def _request(flags: TuneFlags) -> TuneRequest:
     )
 
 
-def _terms(flags: TuneFlags, request: TuneRequest) -> None:
+def _terms(flags: TuneFlags, request: TuneRequest, ranks: Ranks) -> None:
     if flags.base is None:
         fail_usage("which base are the pictures drawn with? give --base, such as --base pocket")
     if flags.merge:
@@ -176,21 +207,23 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
         flags.lora_dirs, flags.presets, missing, allow_unknown=flags.allow_unknown, drop=flags.drop
     ).terms(flags.what)
     base = load_base(flags.base, device=flags.device, dtype=flags.dtype)
-    with _bar() as on_progress:
+    with _bar(ranks) as on_progress:
         result = tune(
             base,
             terms,
             request,
             Path(flags.out),
             on_progress=on_progress,
-            on_note=_note,
+            on_note=_note if ranks.main else None,
             owner=f"{OWNER} {short_terms(flags.what)}",
             force=flags.force,
+            ranks=ranks,
         )
-    _print(result, flags)
+    if ranks.main:
+        _print(result, flags)
 
 
-def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
+def _recipe(flags: TuneFlags, request: TuneRequest, ranks: Ranks) -> None:
     if flags.lora_dirs or flags.presets or flags.missing:
         fail_usage("--lora-dir, --presets and --missing stand in the recipe itself")
     from loratools.cli.blocks.fix import own_recipe
@@ -199,7 +232,7 @@ def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
     from loratools.recipe.tune_merge import tune_recipe
 
     path = own_recipe(find_recipe(flags.what))
-    with _bar() as on_progress:
+    with _bar(ranks) as on_progress:
         tuned = tune_recipe(
             path,
             request,
@@ -208,10 +241,12 @@ def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
             merge=flags.merge,
             base=flags.base,
             dtype=flags.dtype,
+            ranks=ranks,
             on_progress=on_progress,
-            on_note=_note,
+            on_note=_note if ranks.main else None,
         )
-    _print(tuned.result, flags, tuned.edit)
+    if ranks.main:
+        _print(tuned.result, flags, tuned.edit)
 
 
 def _print(result: TuneResult, flags: TuneFlags, edit: EditResult | None = None) -> None:
@@ -233,12 +268,12 @@ def _note(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _bar() -> Iterator[OnProgress]:
-    """A progress bar on stderr, with the time that is left by the pictures drawn so far."""
+def _bar(ranks: Ranks) -> Iterator[OnProgress]:
+    """A progress bar on stderr, of the first of several processes, with the time that is left by what is drawn."""
     from tqdm import tqdm
 
     form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures [{elapsed}{postfix}]"
-    with tqdm(total=1, file=sys.stderr, disable=None, leave=False, bar_format=form) as shown:
+    with tqdm(total=1, file=sys.stderr, disable=None if ranks.main else True, leave=False, bar_format=form) as shown:
 
         def on_progress(progress: Any) -> None:
             shown.total, shown.n = progress.total, progress.done
