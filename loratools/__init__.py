@@ -9,8 +9,8 @@ For a program::
 
 Files: ``read``, ``write``, ``inspect``, ``analyze``. From LoRA to LoRA: ``merge``, ``soup``, ``verify``, ``subtract``,
 ``resize``, ``extract``, ``convert``. Block vectors: ``parse_vector``, ``convert_vector``, ``export_vector``,
-``explain_vector``. Training: ``train``, ``basestyle``, ``epochs``. Pictures: ``render_grid``, ``read_grid``. Recipes:
-``run_recipe``, ``explain``, ``reproduce``.
+``explain_vector``. Training: ``train``, ``basestyle``, ``epochs``, ``judge_epochs``. Pictures: ``render_grid``,
+``read_grid``, ``tune``. Recipes: ``run_recipe``, ``explain``, ``reproduce``.
 
 Every mistake is a ``LoratoolsError``, whose text is one sentence that says what to do. Nothing is printed: progress
 comes by ``on_progress(done, total)``. Each name is imported when it is first used, so that ``import loratools`` itself
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from loratools.library.pictures import read_grid, render_grid
     from loratools.library.recipes import explain, reproduce, run_recipe
     from loratools.library.training import basestyle, epochs, train
+    from loratools.library.tuning import judge_epochs, tune
     from loratools.library.vectors import convert_vector, explain_vector, export_vector, parse_vector
     from loratools.ops.analysis.analyze import Analysis
     from loratools.ops.analysis.describe import Description
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     from loratools.train.callbacks.records import EpochRecord
     from loratools.train.output.epoch_report import RunReport
     from loratools.train.trainer import RunResult
+    from loratools.tune.epochs.result import EpochVerdict
+    from loratools.tune.report.result import TuneResult
 
 # module -> what of it is handed on
 _NAMES = {
@@ -70,6 +73,7 @@ _NAMES = {
     "library.operations": "convert extract resize subtract",
     "library.vectors": "convert_vector explain_vector export_vector parse_vector",
     "library.training": "basestyle epochs train",
+    "library.tuning": "judge_epochs tune",
     "library.pictures": "read_grid render_grid",
     "library.recipes": "explain reproduce run_recipe",
     "adapter.algebra.lowrank": "Delta Dense LowRank Vector",
@@ -97,6 +101,8 @@ _NAMES = {
     "train.callbacks.records": "EpochRecord",
     "train.output.epoch_report": "RunReport",
     "train.trainer": "RunResult",
+    "tune.epochs.result": "EpochVerdict",
+    "tune.report.result": "TuneResult",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
@@ -111,6 +117,7 @@ __all__ = [
     "Description",
     "EngineOptions",
     "EpochRecord",
+    "EpochVerdict",
     "Grid",
     "GridResult",
     "IntoReport",
@@ -129,6 +136,7 @@ __all__ = [
     "StepResult",
     "SubtractMethod",
     "SubtractReport",
+    "TuneResult",
     "Vector",
     "Verification",
     "Written",
@@ -143,6 +151,7 @@ __all__ = [
     "export_vector",
     "extract",
     "inspect",
+    "judge_epochs",
     "merge",
     "parse_vector",
     "read",
@@ -154,6 +163,7 @@ __all__ = [
     "soup",
     "subtract",
     "train",
+    "tune",
     "verify",
     "write",
 ]

@@ -53,7 +53,7 @@ FLOORS: dict[str, list[str]] = {
         "shipped", "schema", "plan record", "observer", "importers publish", "steps", "edit run", "report",
         "compare reproduce demo", "tune_merge",
     ],
-    "library": ["options", "terms files", "merging operations vectors training pictures recipes"],
+    "library": ["options", "terms files", "merging operations vectors training tuning pictures recipes"],
     "cli": ["commands", "app", "options", "launched recipe_output", "lora recipe pictures training blocks"],
 }  # fmt: skip
 LATE = {"diffusers", "transformers", "accelerate", "matplotlib", "peft"}  # at the top of no module of any room

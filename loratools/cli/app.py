@@ -9,7 +9,7 @@ import re
 import sys
 import textwrap
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -248,6 +248,13 @@ def _close_pipe() -> int:
     """The reader of stdout is gone (``| head``): end without a message, also when Python closes stdout."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return PIPE_CLOSED
+
+
+def flag_speller() -> Callable[[str], str]:
+    """What spells options in a message as flags of the command that runs now; it may be called from any thread."""
+    context = click.get_current_context(silent=True)
+    command = None if context is None else context.command
+    return command.with_flags if isinstance(command, Command) else str
 
 
 def fail_usage(message: str) -> NoReturn:

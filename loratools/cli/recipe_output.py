@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loratools.cli.app import fail_usage
+from loratools.cli.app import fail_usage, flag_speller
 from loratools.cli.options import print_json
 from loratools.errors import RecipeError
 
@@ -87,7 +87,7 @@ def _run_or_show(planner: Planner, planned: list[Planned], flags: RunFlags, plan
     from loratools.recipe.run.launched import step_launcher
     from loratools.recipe.run.runner import run_steps
 
-    context = RunContext(flags.device, flags.force, progress=True)
+    context, spelled = RunContext(flags.device, flags.force, progress=True), flag_speller()
     results = run_steps(
         planned,
         planner.work,
@@ -96,14 +96,16 @@ def _run_or_show(planner: Planner, planned: list[Planned], flags: RunFlags, plan
         limit=DEFAULT_LIMIT if flags.cache_limit is None else flags.cache_limit,
         jobs=flags.jobs,
         launch=step_launcher(planner, flags.device, flags.processes, flags.launch),
-        observer=RunPrinter(planner, planned, context, out=None if flags.as_json else click.echo, err=_echo_error),
+        observer=RunPrinter(
+            planner,
+            planned,
+            context,
+            out=None if flags.as_json else click.echo,
+            err=lambda text: click.echo(spelled(text), err=True),
+        ),
     )
     if flags.as_json:
         print_json([_facts(done.planned, "cached" if done.cached else "made", done) for done in results])
-
-
-def _echo_error(text: str) -> None:
-    click.echo(text, err=True)
 
 
 def _dry_run(planner: Planner, planned: list[Planned], flags: RunFlags, plans: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from loratools.progress import OnProgress
 
 if TYPE_CHECKING:
     from loratools.train.callbacks.records import OnEpoch, OnNote
+    from loratools.train.config.config import TrainConfig
     from loratools.train.output.epoch_report import RunReport
     from loratools.train.trainer import RunResult
 
@@ -56,9 +57,6 @@ def train(
         KeyboardInterrupt: after Ctrl-C, when the step is done and the state saved; ``resume`` then goes on.
     """
     from loratools.train.config.read import read_config
-    from loratools.train.output.run_folder import RunFolder
-    from loratools.train.output.state import check_nothing_unfinished
-    from loratools.train.trainer import train as train_config
 
     given: dict[str, Any] = {
         "base": None if base is None else str(base),
@@ -73,9 +71,36 @@ def train(
     }
     chosen = {**(settings or {}), **{key: value for key, value in given.items() if value is not None}}
     made, notes = read_config(config, chosen, must_exist=True)
-    if not made.resume and not made.force:
-        check_nothing_unfinished(RunFolder(made.out, made.name).state, made.settings())
-    return train_config(made, notes=notes, progress=False, on_epoch=on_epoch, on_note=on_note, on_progress=on_progress)
+    return start(made, notes, on_epoch=on_epoch, on_note=on_note, on_progress=on_progress)
+
+
+def start(
+    config: TrainConfig,
+    notes: Sequence[str] = (),
+    *,
+    progress: bool = False,
+    on_epoch: OnEpoch | None = None,
+    on_note: OnNote | None = None,
+    on_progress: OnProgress | None = None,
+) -> RunResult:
+    """Train by a config that was read, unless a run that was cut short lies in its place.
+
+    Args:
+        notes: what ``read_config`` said of it.
+        progress: bars on stderr, if that is a terminal.
+    Raises:
+        TrainingError: if there is such a run, and the config says neither ``resume`` nor ``force``.
+        LoratoolsError: as :func:`train`.
+    """
+    from loratools.train import trainer
+    from loratools.train.output.run_folder import RunFolder
+    from loratools.train.output.state import check_nothing_unfinished
+
+    if not config.resume and not config.force:
+        check_nothing_unfinished(RunFolder(config.out, config.name).state, config.settings())
+    return trainer.train(
+        config, notes=notes, progress=progress, on_epoch=on_epoch, on_note=on_note, on_progress=on_progress
+    )
 
 
 def basestyle(

@@ -40,13 +40,15 @@ class TuneFolder:
         place = self.path / "search" / "key.json"
         known = _read(place) if place.is_file() else None
         if known is None and not force and (self.path / "tuned.safetensors").exists():
-            raise FileError(f"{self.path} holds a tuned.safetensors that no search wrote; give another -o, or --force")
+            raise FileError(
+                f"{self.path} holds a tuned.safetensors that no search wrote; give another folder, or use `force=True`"
+            )
         if known is not None and known.get("key") != key:
             mine = known.get("owner") == owner and owner.startswith("recipe:")
             if not (force or mine):
                 raise FileError(
                     f"{self.path} holds another search, of {known.get('owner', 'something else')} with other pictures, "
-                    "measures or files; give another -o, or --force to begin anew there"
+                    "measures or files; choose another folder, or use `force=True` to begin anew there"
                 )
             self._clear()
         if self.writes:

@@ -99,7 +99,7 @@ def test_a_vae_counts_by_what_loading_reads(
 
 @pytest.mark.parametrize(
     ("offline", "message"),
-    [(True, "'owner/vae' is not whole in the .*--offline"), (False, r"cannot get the VAE 'owner/vae' .*Error\)")],
+    [(True, "'owner/vae' is not whole in the .*offline=True"), (False, r"cannot get the VAE 'owner/vae' .*Error\)")],
 )
 def test_a_vae_that_the_hub_does_not_give_is_one_sentence(
     offline: bool, message: str, hub: Callable[[str, Path], Path]

@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from loratools.cli import cli
+from loratools.tune import run
+from loratools.tune.problem import effort
 from loratools.tune.problem.effort import Effort
 from tests.recipe.conftest import save_lora
 from tests.tiny import save_tiny_base
@@ -38,8 +40,8 @@ SMALL = Effort(prompts=2, held_out=2, shots=2, population=3, screening=9, genera
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("loratools.tune.problem.effort.QUICK", SMALL)
-    monkeypatch.setattr("loratools.tune.run.write_both", lambda result: None)
+    monkeypatch.setattr(effort, "QUICK", SMALL)
+    monkeypatch.setattr(run, "write_both", lambda result: None)
     save_lora(tmp_path / "a.safetensors", 1)
     save_lora(tmp_path / "b.safetensors", 2, rank=3)
     save_tiny_base(tmp_path / "tiny")

@@ -14,11 +14,20 @@ from safetensors.torch import load_file
 
 import loratools as lt
 from loratools import errors
+from loratools.tune.problem import effort
+from loratools.tune.problem.effort import Effort
 from tests.base.compvis import write_single_file
 from tests.cli.test_cli import call
 from tests.recipe.conftest import MODULES
 
 TERMS = "a:1:GP1,b:-1:GP2"
+BRIGHT = """\
+import numpy as np
+
+def bright(images, prompts, seeds):
+    return [float(np.asarray(image).mean()) for image in images]
+"""
+MEASURE = "measure_of_the_library"  # a module of the current folder
 RECIPE = """\
 version: 1
 base: pocket
@@ -212,11 +221,14 @@ def test_an_exception_of_the_callback_stops_the_work_and_leaves_nothing(loras: P
 
 
 def test_nothing_is_ever_printed(
-    loras: Path, tiny: Path, images: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+    loras: Path, tiny: Path, images: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     single = write_single_file(tiny, loras / "base.safetensors")
     recipe = loras / "r.yaml"
     recipe.write_text(RECIPE, encoding="utf-8")
+    (loras / f"{MEASURE}.py").write_text(BRIGHT, encoding="utf-8")
+    small = Effort(prompts=2, held_out=2, shots=2, population=3, screening=9, generations=1, checks=1, strengths=(0.7,))
+    monkeypatch.setattr(effort, "QUICK", small)
     settings = {"dim": 1, "resolution": 64, "mixed_precision": "no", "epochs": 1}
     own = {"images_per_framing": 1, "steps": 1}
     calls: dict[str, Callable[[], object]] = {
@@ -240,6 +252,21 @@ def test_nothing_is_ever_printed(
         "explain_vector": lambda: lt.explain_vector("GP1", lora="a.safetensors"),
         "train": lambda: lt.train(base=tiny, images=images, out="runs/t", settings=settings, device="cpu"),
         "epochs": lambda: lt.epochs("runs/t").text(),
+        "judge_epochs": lambda: lt.judge_epochs(
+            "runs/t", base=tiny, prompts="girl", seeds=[1, 2], sampling=lt.SamplingRequest(steps=1), device="cpu"
+        ),
+        "tune": lambda: lt.tune(
+            "a:1",
+            "tuned",
+            base=tiny,
+            symptoms="hands",
+            measures=f"python={MEASURE}:bright",
+            prompts=["girl", "girl, smile", "girl, hat", "girl, ink style"],
+            seeds=[1],
+            quick=True,
+            sampling=lt.SamplingRequest(steps=1, size=(64, 64)),
+            device="cpu",
+        ),
         "basestyle": lambda: lt.basestyle(tiny, "runs/b", settings={**settings, **own}, device="cpu"),
         "render_grid": lambda: lt.render_grid(
             "a", "grid", base=tiny, prompts=["girl"], weights="0,1", sampling=lt.SamplingRequest(steps=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loratools.cli.app import Command
+from loratools.cli.app import Command, flag_speller
 from loratools.cli.options import (
     DTYPES,
     as_object,
@@ -221,12 +221,8 @@ def _verdict(request: VerdictRequest) -> EpochVerdict:
     """Draw, measure and decide, with notes and progress on stderr."""
     from loratools.tune.epochs.verdict import epoch_verdict
 
-    return epoch_verdict(request, progress=True, on_note=lambda note: click.echo(_with_flags(note), err=True))
-
-
-def _with_flags(text: str) -> str:
-    command = click.get_current_context().command
-    return command.with_flags(text) if isinstance(command, Command) else text
+    spelled = flag_speller()
+    return epoch_verdict(request, progress=True, on_note=lambda note: click.echo(spelled(note), err=True))
 
 
 def _verdict_texts(flags: EpochsFlags, verdict: EpochVerdict | None) -> list[str]:
@@ -234,7 +230,7 @@ def _verdict_texts(flags: EpochsFlags, verdict: EpochVerdict | None) -> list[str
     if verdict is not None:
         from loratools.tune.epochs.report import verdict_text
 
-        return [_with_flags(verdict_text(verdict))]
+        return [flag_speller()(verdict_text(verdict))]
     from loratools.adapter.files.epoch_files import epochs
     from loratools.train.output.recorded_verdict import read_verdict
 

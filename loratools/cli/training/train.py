@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from loratools.cli.app import GIVEN, Command, fail_usage
+from loratools.cli.app import GIVEN, Command, fail_usage, flag_speller
 from loratools.cli.launched import launched
 from loratools.cli.options import DTYPES, launch_options
 from loratools.errors import LoratoolsError, TrainingError
@@ -326,9 +326,8 @@ def _train(config: TrainConfig, notes: Sequence[str], *, last: bool) -> Loratool
     """Run one config of the queue; the error of one that is not the last is printed and lets the queue go on."""
     from tqdm import tqdm
 
-    from loratools.train.output.run_folder import RunFolder
-    from loratools.train.output.state import check_nothing_unfinished
-    from loratools.train.trainer import EpochRecord, train
+    from loratools.library.training import start
+    from loratools.train.callbacks.records import EpochRecord
 
     def print_epoch(record: EpochRecord) -> None:
         more = "".join(f"{name} {value:.4f}  " for name, value in record.metrics.items())
@@ -339,13 +338,11 @@ def _train(config: TrainConfig, notes: Sequence[str], *, last: bool) -> Loratool
         click.echo(f"note: {text}", err=True)
 
     try:
-        if not config.resume and not config.force:
-            check_nothing_unfinished(RunFolder(config.out, config.name).state, config.settings())
-        result = train(config, notes=notes, on_epoch=print_epoch, on_note=print_note)
+        result = start(config, notes, progress=True, on_epoch=print_epoch, on_note=print_note)
     except LoratoolsError as error:
         if last:
             raise
-        click.echo(f"error: {config.name}: {error}", err=True)
+        click.echo(flag_speller()(f"error: {config.name}: {error}"), err=True)
         error.__traceback__ = error.__cause__ = error.__context__ = None  # they hold the run, and its memory
         return error
     if result.wrote:

@@ -56,15 +56,13 @@ class TuneRequest:
         for symptom in self.symptoms:
             check_symptom(symptom)
         if not self.symptoms:
-            raise TuneError("a tune needs a symptom, such as hands; --symptom says which")
+            raise TuneError("a tune needs a symptom, such as hands")
         if not 0 < self.keep <= 1:
-            raise TuneError(
-                f"--keep {self.keep:g} is no share of the style; give a number above 0 up to 1, such as 0.95"
-            )
+            raise TuneError(f"keep {self.keep:g} is no share of the style; give a number above 0 up to 1, such as 0.95")
         if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
             raise TuneError(f"a budget of {self.budget:g} seconds is no time; give one such as 10m")
         if not self.seeds:
-            raise TuneError("a tune needs at least one seed for its pictures, such as --seeds 1,2,3")
+            raise TuneError("a tune needs at least one seed for its pictures, such as `seeds=1,2,3`")
 
     def facts(self) -> dict[str, Any]:
         """All that decides what the search does, as JSON values."""

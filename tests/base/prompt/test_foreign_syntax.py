@@ -20,8 +20,8 @@ from loratools.errors import PromptError
         ("1girl <lora:ink:1>", "<lora:ink:1>", "names a LoRA where none can be added"),
         ("1girl <lora:ink:0.8, smile", "<lora:ink:0.8, smile", "no > closes"),
         ("1girl <hypernet:ink:1>", "<hypernet:ink:1>", "hypernetwork"),
-        ("embedding:EasyNegative, lowres", "embedding:EasyNegative", "with --embeddings"),
-        ("(embedding:bad/hands.pt:1.2)", "embedding:bad/hands.pt", "with --embeddings"),
+        ("embedding:EasyNegative, lowres", "embedding:EasyNegative", "as `embeddings=`"),
+        ("(embedding:bad/hands.pt:1.2)", "embedding:bad/hands.pt", "as `embeddings=`"),
     ],
 )
 def test_what_nothing_carries_out_is_refused_by_name(text: str, piece: str, words: str) -> None:

@@ -13,6 +13,7 @@ from loratools.errors import FileError, FormatError, PromptError
 from loratools.preview.request.request import SamplingRequest
 from loratools.train.output.epoch_report import best_epoch
 from loratools.train.output.recorded_verdict import read_verdict
+from loratools.tune.epochs import verdict
 from loratools.tune.epochs.evaluation_set import EvaluationRequest
 from loratools.tune.epochs.reasons import RULED_OUT
 from loratools.tune.epochs.result import EpochVerdict
@@ -78,7 +79,7 @@ def test_a_failure_leaves_the_old_verdict_and_the_pictures(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("loratools.tune.epochs.verdict.measure_epochs", fail)
+    monkeypatch.setattr(verdict, "measure_epochs", fail)
     with pytest.raises(KeyboardInterrupt):
         epoch_verdict(request(run, tiny, seeds=(1, 2, 3)))
     assert (run / "ink.verdict.json").read_bytes() == before

@@ -14,6 +14,7 @@ from loratools.adapter.files.file import read
 from loratools.measures.build import MeasureSet
 from loratools.measures.measure import Better, Shown
 from loratools.ops.merging.terms import Term
+from loratools.tune import run
 from loratools.tune.arrays import Array
 from loratools.tune.drawing import OnPicture
 from loratools.tune.folder import TuneFolder
@@ -112,7 +113,7 @@ def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_drawings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sheet and the plot take longer than all the rest; tests that take ``drawings`` draw them."""
     if "drawings" not in request.fixturenames:
-        monkeypatch.setattr("loratools.tune.run.write_both", lambda result: None)
+        monkeypatch.setattr(run, "write_both", lambda result: None)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from loratools.errors import FileError, MeasureError
 from loratools.measures.build import MeasureSet
 from loratools.ops.merging.terms import Term
 from loratools.ops.merging.verify import verify
+from loratools.tune import run
 from loratools.tune.problem.space import Space
 from loratools.tune.progress import TuneProgress
 from tests.tune.vectors.conftest import Figure, Tuning, figures
@@ -150,7 +151,7 @@ def test_ctrl_c_before_any_screening_leaves_plain_strength(tuning: Tuning) -> No
 
 def test_a_budget_ends_the_search_in_time(tuning: Tuning, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("loratools.tune.run.monotonic", lambda: now[0])
+    monkeypatch.setattr(run, "monotonic", lambda: now[0])
 
     def tick(_: int) -> None:
         now[0] += 1.0
