@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loratools.errors import RecipeError
+from loratools.errors import LaunchError, RecipeError
 from loratools.launch.launcher import Launcher
 from loratools.recipe.compare import first_grid
 from loratools.recipe.edit.locate import merge_text
@@ -73,6 +73,11 @@ def tune_recipe(
     if ranks.world == 1:
         make_needed(recipe, context, merge=merge, work=work, base=base)
     planner, step = _planned(recipe, merge, work, base)
+    if missing := [name for name in planner.step(step).needs if not planner.step(name).out.exists()]:
+        raise LaunchError(
+            f"the merge reads '{missing[0]}', which one process has to make first; leave the launcher out, and give "
+            'its command as --launch "accelerate launch ..."'
+        )
     terms = merge_terms(step, planner)
     space = Space.of(terms, amount=request.amount)
     set_numbers(recipe, NewNumbers(space.vector(space.start)), merge=merge, dry_run=True)
