@@ -9,8 +9,6 @@ channels are then combined exactly (Chan, Golub and LeVeque 1979), which does no
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -23,11 +21,11 @@ _NUMBERS = 2048  # of one program of the elementwise kernels
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
 def _moments(
-    x: Any,
-    added: Any,
-    means: Any,
-    squares: Any,
-    pixels: Any,
+    x: tl.tensor,
+    added: tl.tensor,
+    means: tl.tensor,
+    squares: tl.tensor,
+    pixels: tl.tensor,
     CHANNELS: tl.constexpr,
     ADDED: tl.constexpr,
     PIXELS: tl.constexpr,
@@ -54,16 +52,16 @@ def _moments(
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
 def _affine(
-    means: Any,
-    squares: Any,
-    weight: Any,
-    bias: Any,
-    added: Any,
-    scale: Any,
-    shift: Any,
-    chunks: Any,
-    pixels: Any,
-    eps: Any,
+    means: tl.tensor,
+    squares: tl.tensor,
+    weight: tl.tensor,
+    bias: tl.tensor,
+    added: tl.tensor,
+    scale: tl.tensor,
+    shift: tl.tensor,
+    chunks: tl.tensor,
+    pixels: tl.tensor,
+    eps: tl.tensor,
     CHANNELS: tl.constexpr,
     GROUP: tl.constexpr,
     ADDED: tl.constexpr,
@@ -105,11 +103,11 @@ def _affine(
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
 def _apply(
-    x: Any,
-    scale: Any,
-    shift: Any,
-    y: Any,
-    numbers: Any,
+    x: tl.tensor,
+    scale: tl.tensor,
+    shift: tl.tensor,
+    y: tl.tensor,
+    numbers: tl.tensor,
     CHANNELS: tl.constexpr,
     SILU: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -129,7 +127,13 @@ def _apply(
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
 def _residual(
-    x: Any, residual: Any, bias: Any, y: Any, numbers: Any, CHANNELS: tl.constexpr, BLOCK: tl.constexpr
+    x: tl.tensor,
+    residual: tl.tensor,
+    bias: tl.tensor,
+    y: tl.tensor,
+    numbers: tl.tensor,
+    CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ) -> None:
     """y = x + bias + residual."""
     row = tl.program_id(1)
