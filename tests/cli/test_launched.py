@@ -137,7 +137,8 @@ def test_a_recipe_is_tuned_the_same_by_two_processes(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text(PROMPTS, encoding="utf-8")
     (tmp_path / "mine.py").write_text(MEASURE, encoding="utf-8")
     made = TUNED.replace("b:-1:GP2", "half:-1:GP2").replace("  final:", '  half: {merge: "b:0.5"}\n  final:')
-    words = ["--symptom", "hands", "--seeds", "1", "--quick", "--measure", "python=mine:bright", "-o"]
+    chosen = ["--symptom", "hands", "--merge", "final", "--seeds", "1", "--quick"]
+    words = [*chosen, "--measure", "python=mine:bright", "-o"]
     for number, more in ((1, []), (2, TWO)):
         (tmp_path / f"r{number}.yaml").write_text(made, encoding="utf-8")
         done = loratools(tmp_path, "blocks", "tune", f"r{number}.yaml", *words, f"out{number}", *more)
