@@ -41,7 +41,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "measures": [
         "estimate copy_risk features", "measure", "last_batch request pictures",
-        "own_command own_function judged votes", "probe", "build",
+        "own_command own_function judged votes closeness", "probe", "build",
     ],
     "preview": [
         "request", "record", "judge page plan", "render sheet", "drawing session", "redraw run", "block_effect",

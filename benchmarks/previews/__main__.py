@@ -20,12 +20,13 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.previews.again import again
 from benchmarks.previews.bench import FULL, TINY, Bench, Figure, Figures, machine
 from benchmarks.previews.compute import compute, compute_xl, restart
 from benchmarks.previews.device import compiled, edit, layout, memory, patching, unet
 from benchmarks.previews.grids import cpu, diffusers, four, grid, merge
 from benchmarks.previews.report import report
-from benchmarks.previews.search import search, search_cpu, search_shared, work_search
+from benchmarks.previews.search import search, search_cpu, search_shared, search_xl, work_search
 from benchmarks.previews.shard import shard, work_shard
 from benchmarks.previews.sheet import sheet
 from loratools.launch import Rank
@@ -47,9 +48,11 @@ PARTS: Mapping[str, Callable[[Bench], Figures]] = {
     "compute-xl": compute_xl,
     "restart": restart,
     "search": search,
+    "search-xl": search_xl,
     "search-cpu": search_cpu,
     "search-shared": search_shared,
     "sheet": sheet,
+    "again": again,
 }
 WORKERS: Mapping[str, Callable[[Bench, Path], None]] = {"shard": work_shard, "search": work_search}
 USUAL = ("memory", "unet", "patching", "diffusers", "grid", "four", "edit", "merge")

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -164,42 +165,55 @@ def merge(bench: Bench) -> Figures:
         )
 
 
+_RUNS = 3  # of everything on a CPU, where other work on the machine is felt
+
+
 def cpu(bench: Bench) -> Figures:
-    """The pocket base on a CPU against a diffusers loop, at batch 1 and at an equal batch."""
+    """The pocket base on a CPU against a diffusers loop, at batch 1 and at an equal batch, in each of three runs."""
     base = load_base("pocket", device="cpu", dtype="fp32")
-    steps = 2 if bench.scale is TINY else base.defaults.steps
+    small = bench.scale is TINY
+    steps = 2 if small else base.defaults.steps
     files = [random_lora(base, bench.work / f"cpu-{n}.safetensors", 8, n, 0.15) for n in (1, 2)]
     weights, seeds = (0.0, 0.5, 1.0), (1, 2, 3, 4)
     pipe = pipeline(base)
     pipe(PROMPT, num_inference_steps=1, guidance_scale=CFG)
-    for name, prompts, own, size in (
-        ("one prompt, one seed", PROMPTS[:1], seeds[:1], 1),
-        ("two prompts, four seeds", PROMPTS[:2], seeds, 8),
+    first = SamplingRequest(steps=1, cfg=CFG, sampler=SAMPLER)  # as theirs: what is imported and set up once
+    render_grid(base, [GridRow.of_file(read(files[0]))], (1.0,), PROMPTS[:1], out=bench.work / "first", sampling=first)
+    for name, prompts, own, size, mixed in (
+        ("one prompt, one seed", PROMPTS[:1], seeds[:1], 1, None),
+        ("one prompt, one seed, --mixed", PROMPTS[:1], seeds[:1], 1, True),
+        ("two prompts, four seeds", PROMPTS[:2], seeds, 8, None),
     ):
-        start = time.perf_counter()
-        rows = [GridRow.of_file(read(path)) for path in files]
-        result = render_grid(
-            base,
-            rows,
-            weights,
-            prompts,
-            out=bench.work / f"cpu-{size}",
-            seeds=own,
-            sampling=SamplingRequest(steps=steps, cfg=CFG, sampler=SAMPLER),
-            force=True,
-        )
-        ours = (time.perf_counter() - start) / result.rendered
-        yield Figure(f"pocket on a CPU, ours, {name}, end to end", ours, "s/image", note=f"{result.rendered} pictures")
-        for batch in sorted({1, size}):
-            theirs = diffusers_loop(bench, pipe, files, weights, prompts, own, steps, batch)
-            bar = 1.5 if batch == 1 else 1.0
+        sizes = sorted({1, size})
+        ours, theirs = list[float](), {batch: list[float]() for batch in sizes}
+        for n in range(1 if small else _RUNS):
+            start = time.perf_counter()
+            result = render_grid(
+                base,
+                [GridRow.of_file(read(path)) for path in files],
+                weights,
+                prompts,
+                out=bench.work / f"cpu-{name}-{n}",
+                seeds=own,
+                sampling=SamplingRequest(steps=steps, cfg=CFG, sampler=SAMPLER),
+                options=EngineOptions(mixed=mixed),
+                force=True,
+            )
+            ours.append((time.perf_counter() - start) / result.rendered)
+            for batch in sizes:
+                theirs[batch].append(diffusers_loop(bench, pipe, files, weights, prompts, own, steps, batch))
+        each = ", ".join(f"{one:.3g}" for one in ours)
+        yield Figure(f"pocket on a CPU, ours, {name}, end to end", median(ours), "s/image", note=f"each run: {each}")
+        for batch in sizes:
+            ratios = [other / one for other, one in zip(theirs[batch], ours, strict=True)]
+            bar, each = 1.5 if batch == 1 else 1.0, ", ".join(f"{ratio:.2f}" for ratio in ratios)
             yield Figure(
-                f"pocket on a CPU, {name}: against diffusers at batch {batch}",
-                theirs / ours,
+                f"pocket on a CPU, {name}: against diffusers at batch {batch}, the least of {len(ratios)} runs",
+                min(ratios),
                 "x",
                 f">= {bar}",
-                theirs / ours >= bar,
-                f"diffusers {theirs:.3g} s/image",
+                min(ratios) >= bar,
+                f"each run: {each}; diffusers {median(theirs[batch]):.3g} s/image",
             )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 
 from benchmarks.previews.bench import CFG, PROMPT, SAMPLER, TINY, Bench, Figure, Figures, random_base, random_lora
 from loratools.adapter.files.file import read
-from loratools.preview.plan.jobs import GridJob
+from loratools.preview.render.decoder import DrawnBatch
 from loratools.preview.render.engine import Engine
 from loratools.preview.render.host_pixels import HostPixels
-from loratools.preview.render.picture_store import PictureStore
-from loratools.preview.render.png_writer import PngWriter
 from loratools.preview.request.request import SamplingRequest
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import render_grid
@@ -46,7 +44,7 @@ def sheet(bench: Bench) -> Figures:
         runs = []
         for n in range(1 if small else _REPEATS):
             clock = _Clock()
-            with mock.patch("loratools.preview.run.Engine", _engine(pictures, pace, clock)):
+            with mock.patch("loratools.preview.session.Engine", _engine(pictures, pace, clock)):
                 result = render_grid(
                     base,
                     [GridRow.of_file(read(path)) for path in files],
@@ -55,12 +53,14 @@ def sheet(bench: Bench) -> Figures:
                     out=bench.work / f"sheet-{pace}-{n}",
                     sampling=SamplingRequest(steps=20, cfg=CFG, sampler=SAMPLER),
                 )
-            clock.finished = time.perf_counter()
+            clock.finished, clock.used = time.perf_counter(), time.process_time() - clock.used
             runs.append(clock)
         name = f"{len(pictures)} pictures of {side}x{side}, one every {1000 * pace:g} ms"
         after = statistics.median(run.finished - run.last for run in runs)
         note = ", ".join(f"{run.finished - run.last:.2f}" for run in runs)
         yield Figure(f"{name}: from the last to all files", after, "s", "<= 1", after <= 1, f"each run: {note}")
+        used = statistics.median(run.used for run in runs)
+        yield Figure(f"{name}: processor time in that, of all threads", used, "s")
         late = statistics.median(run.last - run.begun - pace * len(pictures) for run in runs)
         yield Figure(f"{name}: what the writers held them up by", late, "s")
         size = result.png.stat().st_size / 1e6
@@ -68,34 +68,30 @@ def sheet(bench: Bench) -> Figures:
 
 
 class _Clock:
-    """When the first picture was asked for, when the last one was there, and when the grid was finished."""
+    """When the first picture was asked for, the last one was there, and the grid was finished; and the processor's time
+    that all threads used between the latter two."""
 
-    begun = last = finished = 0.0
+    begun = last = finished = used = 0.0
 
 
 def _engine(pictures: NDArray[np.uint8], pace: float, clock: _Clock) -> Callable[..., Any]:
     """An engine whose pictures are ready: every batch is handed to the writers when a GPU would have it."""
 
     class ReadyPictures(Engine):
-        def render(self, jobs: Sequence[GridJob], store: PictureStore, **named: Any) -> int:
-            on_done = named.get("on_done") or (lambda count: None)
+        def pictures(  # type: ignore[override] # the options do not matter here
+            self, jobs: Sequence[Any], **_: Any
+        ) -> Generator[DrawnBatch | None]:
             clock.begun = time.perf_counter()
-            with PngWriter(store) as writing:
-                for n, (own, batch) in enumerate(_batches(jobs, pictures), start=1):
-                    due = clock.begun + pace * min(n * _BATCH, len(jobs))
-                    time.sleep(max(0.0, due - time.perf_counter()))
-                    clock.last = time.perf_counter()
-                    on_done(writing.put([job.file for job in own], batch))
-                on_done(writing.drain())
-            return len(jobs)
+            for start in range(0, len(jobs), _BATCH):
+                own = tuple(jobs[start : start + _BATCH])
+                pixels = HostPixels(torch.from_numpy(pictures[start : start + len(own)].copy()))
+                due = clock.begun + pace * (start + len(own))
+                time.sleep(max(0.0, due - time.perf_counter()))
+                clock.last, clock.used = time.perf_counter(), time.process_time()
+                yield DrawnBatch(own, pixels)
+            yield None
 
     return ReadyPictures
-
-
-def _batches(jobs: Sequence[GridJob], pictures: NDArray[np.uint8]) -> Iterator[tuple[Sequence[GridJob], HostPixels]]:
-    for start in range(0, len(jobs), _BATCH):
-        own = jobs[start : start + _BATCH]
-        yield own, HostPixels(torch.from_numpy(pictures[start : start + len(own)].copy()))
 
 
 def scenes(count: int, side: int) -> NDArray[np.uint8]:

@@ -96,11 +96,12 @@ def cache_bytes(device: torch.device) -> int:
 class SingleWriter:
     """One product and one sum for every module, so that the order of additions does not depend on other modules.
 
-    That makes a live stack and its merged file bit-equal in float32.
+    That makes a live stack and its merged file bit-equal in float32. Of every module the delta formed last is kept, so
+    that a row's weights form it once, and a search of a thousand vectors takes the memory of one.
     """
 
     def __init__(self) -> None:
-        self._formed = TensorCache()
+        self._formed: dict[str, tuple[Hashable, Tensor]] = {}
 
     def write(self, pairs: Sequence[Pair], weight: float, content_keys: Mapping[str, Hashable]) -> None:
         """As :class:`WeightWriter` says; deltas are formed once for all weights of a row."""
@@ -113,12 +114,11 @@ class SingleWriter:
         self._formed.clear()
 
     def _form(self, target: Target, content_key: Hashable) -> Tensor:
-        key = (target.name, content_key)
-        cached = self._formed.get(key)
-        if cached is None:
-            cached = (_dense(target.delta, target.parameter.device),)
-            self._formed.put(key, cached)
-        return cached[0]
+        key, formed = self._formed.get(target.name, (None, None))
+        if formed is None or key != content_key:
+            formed = _dense(target.delta, target.parameter.device)
+            self._formed[target.name] = content_key, formed
+        return formed
 
 
 class GroupedWriter:

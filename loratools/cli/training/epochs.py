@@ -197,7 +197,7 @@ def _request(flags: EpochsFlags) -> VerdictRequest:
             size=parse_size(flags.size) if flags.size else None,
         ),
         engine=EngineOptions(flags.batch_size),
-        measures=parse_measures(flags.measures),
+        measures=parse_measures(flags.measures) if flags.measures else None,
         votes=Path(flags.votes) if flags.votes else None,
         device=flags.device,
         dtype=flags.dtype,

@@ -130,10 +130,8 @@ class Engine:
         pictures = GridPictures(jobs, store)
         portions = everything if claims is None else partial(claims.portions, pictures=pictures)
         drawing = self.pictures(jobs, wanted=pictures, portions=portions, on_found=advance)
-        with (
-            contextlib.closing(drawing) as batches,
-            PngWriter(store) as writing,
-        ):  # claims are held until all is written
+        # claims, which the drawing holds, are released once everything is written
+        with contextlib.closing(drawing) as batches, PngWriter(store) as writing:
             for batch in batches:
                 if batch is None:
                     advance(writing.drain())

@@ -25,6 +25,7 @@ _MODULES = {  # kind -> its module under loratools.recipe.steps, in the order in
     "subtract": "lora.subtract",
     "soup": "lora.soup",
     "fix": "lora.fix",
+    "tune": "lora.tune",
     "resize": "lora.resize",
     "extract": "lora.extract",
     "convert": "lora.convert",

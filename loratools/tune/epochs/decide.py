@@ -8,7 +8,7 @@ First whole epochs are ruled out, for reasons that no style makes up for:
 4. they repeat themselves: seeds differ less than half as much as the base's, beyond noise.
 
 Where a reason would rule out every epoch, those stay that are best by it, and the sentence says so. Then figures are
-taken one after another, and each leaves the epochs that it cannot tell from its best:
+taken one after another, and each leaves the epochs that are as good as its best:
 
 5. votes, where people have given any;
 6. closeness to held-out pictures, with a tolerance: all that keep 95 % of the closest one's gain over the base, so that
@@ -18,12 +18,11 @@ taken one after another, and each leaves the epochs that it cannot tell from its
 
 Of what is left the earliest is taken: it is the least trained.
 
-Noise has two levels, since there are two mistakes to make. An epoch is called *worse* by a figure, and dropped, only
+Noise has two levels, since there are two mistakes to make. An epoch is *ruled out*, or dropped for a few votes, only
 beyond the limit of :func:`.figures.clearly`, which is shared out among all epochs that are compared. But not to be
 shown worse is not to be as good: where there are few pictures, an untrained epoch is not shown to be worse either. So
-closeness, the figure that training is for, leaves only what lies within one standard error of its best, as the
-one-standard-error rule of cross-validation does (Breiman and others 1984); it is the error of the difference, picture
-by picture.
+*as good* is what lies within one standard error of the best, as in the one-standard-error rule of cross-validation
+(Breiman and others 1984); it is the error of the difference, picture by picture.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Thresholds:
 
     Attributes:
         keep: of the closest epoch's gain over the base, in step 6.
-        as_good: standard errors of the difference from the closest within which closeness is as good.
+        as_good: standard errors of the difference from the best within which a figure is as good.
         most_lost: part of the base's obedience, in step 3.
         least_diversity: part of the base's diversity, in step 4.
     """
@@ -144,13 +143,13 @@ class _Rule:
         if own.votes is not None:
             self._drop_worse(own.votes, "votes", "is liked less")
         if own.closeness is not None:
-            self._drop_behind(own.closeness, 1 - self.thresholds.keep)
+            self._drop_behind(own.closeness, "behind", _less_of(own.closeness), 1 - self.thresholds.keep)
         if own.obedience is not None:
-            self._drop_worse(own.obedience, "disobeys", "follows the prompt less")
+            self._drop_behind(own.obedience, "obeys less", "follows the prompt less")
         for figure in own.defects:
-            self._drop_worse(figure, "defects", f"is worse in {figure.name}")
+            self._drop_behind(figure, "defects", f"is worse in {figure.name}")
         if own.closeness is not None:
-            self._drop_behind(own.closeness, 0.0)
+            self._drop_behind(own.closeness, "behind", _less_of(own.closeness))
 
     def decision(self) -> Decision:
         """The earliest of what is left; the others are as good."""
@@ -223,23 +222,26 @@ class _Rule:
             if index != best and clearly(ranking.lead(best, index), pairs)
         }
 
-    def _drop_behind(self, figure: Figure, tolerance: float) -> None:
-        """Drop what is behind the closest by more than a part of its gain over the base and the noise of step 8."""
+    def _drop_behind(self, figure: Figure, why: Why, text: str, tolerance: float = 0.0) -> None:
+        """Drop what is not as good as the best: behind by more than noise and a part of its gain over the base."""
         best = leader(figure, self.left)
         gain = figure.loss_from_base(best)
         allowed = 0.0 if gain is None else tolerance * max(0.0, -gain.mean)
-        text = f"has a higher {figure.name}" if figure.better == "lower" else f"has less {figure.name}"
         behind = {}
         for index in self.left:
             lead = figure.lead(best, index)
             noise = 0.0 if math.isnan(lead.standard_error) else self.thresholds.as_good * lead.standard_error
             if index != best and lead.mean > allowed + noise:
-                behind[index] = Reason("behind", text, figure.name, figure.difference(index, best))
+                behind[index] = Reason(why, text, figure.name, figure.difference(index, best))
         self._drop(behind)
 
     def _drop(self, dropped: Mapping[int, Reason]) -> None:
         self.reasons.update(dropped)
         self.left = [index for index in self.left if index not in dropped]
+
+
+def _less_of(figure: Figure) -> str:
+    return f"has a higher {figure.name}" if figure.better == "lower" else f"has less {figure.name}"
 
 
 def _less(estimate: Estimate, by: float) -> Estimate:

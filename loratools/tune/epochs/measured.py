@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loratools.errors import MeasureError
 from loratools.measures.build import MeasureContext, build_measures
+from loratools.measures.closeness import style_closeness
 from loratools.measures.copy_risk import is_copy, usual_nearest
 from loratools.measures.features import Pixels
 from loratools.measures.measure import Measure, Shown, take
@@ -22,6 +24,7 @@ from loratools.tune.epochs.pictures import DrawnEpochs
 if TYPE_CHECKING:
     from loratools.base.model import Base
 
+_APART = 1.0  # deviations: nearer, two kinds of pictures overlap
 _CLOSENESS, _OBEDIENCE = ("style", "closeness"), ("tags", "obedience", "prompt")
 
 
@@ -67,13 +70,13 @@ class MeasuredEpochs:
 
 
 def measure_epochs(
-    base: Base, drawn: DrawnEpochs, material: EvaluationSet, requests: Sequence[MeasureRequest]
+    base: Base, drawn: DrawnEpochs, material: EvaluationSet, requests: Sequence[MeasureRequest] | None = None
 ) -> MeasuredEpochs:
     """Measure the pictures of every epoch and of the base.
 
     Args:
-        requests: what ``--measure`` asks for; without any, the judge on the pocket base, and elsewhere what needs no
-            model but the base itself.
+        requests: what ``--measure`` asks for, beside what needs no model but the base itself; None is the judge on the
+            pocket base, and nothing elsewhere.
     Raises:
         MeasureError, DatasetError, FileError: for a measure or pictures that cannot be used.
     """
@@ -86,8 +89,9 @@ class _Measuring:
         self.missing = list(material.notes)
         self.training, self.held_out = (_shown(own) for own in (material.training, material.held_out))
 
-    def all(self, requests: Sequence[MeasureRequest]) -> MeasuredEpochs:
-        asked = list(requests) or ([MeasureRequest("judge")] if self.base.name == "pocket" else [])
+    def all(self, requests: Sequence[MeasureRequest] | None) -> MeasuredEpochs:
+        usual = [MeasureRequest("judge")] if self.base.name == "pocket" else []
+        asked = usual if requests is None else requests
         built = self._built([self._with_style(request) for request in asked])
         by_name = {measure.name: measure for measure in built}
         closeness = next((by_name.pop(name) for name in _CLOSENESS if name in by_name), None) or self._closeness()
@@ -131,11 +135,28 @@ class _Measuring:
         return MeasureRequest("judge", style or "")
 
     def _closeness(self) -> Measure | None:
-        if not self.held_out and not self.training:
+        """In what the base's UNet sees: to the held-out pictures, or where there are none to the training pictures."""
+        from loratools.measures.probe.unet_features import UNetFeatures
+
+        reference = self.held_out if len(self.held_out) > 1 else self.training
+        if not reference:
+            self.missing.append("closeness: there is no picture to be close to; give `held_out=DIR`")
+            return None
+        try:
+            measure = style_closeness(UNetFeatures(self.base), self.drawn.base, reference)
+        except MeasureError as error:
+            self.missing.append(f"closeness: {error}")
+            return None
+        if reference is self.training:
             self.missing.append(
-                "closeness: there is no picture to be close to; give `held_out=DIR` or `training_images=DIR`"
+                "closeness is to pictures that were trained on, which what is learnt by heart is closest to"
             )
-        return None
+        if measure.apart < _APART:
+            self.missing.append(
+                f"closeness: in what the base sees, its own pictures and the others are only {measure.apart:.1f} "
+                "deviations apart, so that it tells little"
+            )
+        return measure
 
     def _obedience(self) -> Measure | None:
         return None

@@ -9,7 +9,16 @@ from typing import Literal, get_args
 from loratools.measures.estimate import Estimate
 
 Why = Literal[
-    "recommended", "as good", "behind", "defects", "votes", "disobeys", "repeats itself", "copies", "breaks"
+    "recommended",
+    "as good",
+    "behind",
+    "defects",
+    "obeys less",
+    "votes",
+    "disobeys",
+    "repeats itself",
+    "copies",
+    "breaks",
 ]  # those that come closest to being taken first
 RULED_OUT: tuple[Why, ...] = ("disobeys", "repeats itself", "copies", "breaks")
 _NAMED = 2  # so many epochs that copy are told one by one, with what they copy

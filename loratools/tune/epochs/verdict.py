@@ -57,7 +57,7 @@ class VerdictRequest:
     weight: float = 1.0
     sampling: SamplingRequest = field(default_factory=SamplingRequest)
     engine: EngineOptions = field(default_factory=EngineOptions)
-    measures: tuple[MeasureRequest, ...] = ()
+    measures: tuple[MeasureRequest, ...] | None = None
     votes: Path | None = None
     device: str = "auto"
     dtype: str | None = None

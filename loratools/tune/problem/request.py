@@ -65,7 +65,7 @@ class TuneRequest:
             raise TuneError("a tune needs at least one seed for its pictures, such as `seeds=1,2,3`")
 
     def facts(self) -> dict[str, Any]:
-        """All that decides what the search does, as JSON values."""
+        """All that decides what the search does, beyond rounding, as JSON values."""
         return {
             "search": _SEARCH,
             "symptoms": list(self.symptoms),
@@ -77,7 +77,6 @@ class TuneRequest:
             "effort": asdict(self.effort),
             "seed": self.seed,
             "sampling": asdict(self.sampling),
-            "batch": self.batch,
         }
 
 

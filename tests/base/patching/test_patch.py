@@ -133,6 +133,17 @@ def test_deltas_of_one_row_are_formed_once(base: Base) -> None:
     assert Counting.reads == checked + len(deltas)
 
 
+def test_a_search_of_many_vectors_keeps_one_formed_delta_a_module(base: Base) -> None:
+    deltas, patcher = random_deltas(base), Patcher(base)
+    with patcher.applied(deltas):
+        pass
+    for number in range(3):
+        patcher.patch(deltas, 1.0, dict.fromkeys(deltas, number))
+    formed = patcher._writer._formed  # type: ignore[attr-defined]
+    assert formed.keys() == deltas.keys() and {key for key, _ in formed.values()} == {2}
+    patcher.restore()
+
+
 def test_full_differences_vectors_and_linear_shapes_apply(base: Base) -> None:
     modules = live_modules(base)
     conv, norm = "unet.mid_block.attentions.0.proj_in", "unet.mid_block.attentions.0.norm"

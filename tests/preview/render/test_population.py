@@ -6,17 +6,22 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from loratools.adapter.files.file import read
 from loratools.adapter.files.save import write
 from loratools.base.load import load_base
 from loratools.base.model import Base
+from loratools.base.prompt.guidance import PromptConditioning
+from loratools.base.prompt.prompt_encoding import encode_prompts
 from loratools.errors import BaseModelError, GridError, LaunchError
 from loratools.launch import Rank
 from loratools.ops.merging.merge import merge_files
@@ -24,7 +29,7 @@ from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import Stack
 from loratools.preview.plan.vector_stacks import vector_stacks
 from loratools.preview.record.cells import SamplingSettings
-from loratools.preview.render.population import DrawnPicture, PictureJob, PopulationRenderer
+from loratools.preview.render.population import DrawnPicture, PictureJob, PopulationRenderer, arrived, plan_rounds
 from loratools.preview.request.options import EngineOptions
 from loratools.train.distributed import join, leave
 from tests.base.patching.test_patch import changed, random_deltas, weights
@@ -86,6 +91,102 @@ def test_leaving_a_loop_early_restores_the_base(base: Base, stacks: list[Stack])
         next(iterator)
         iterator.close()  # type: ignore[attr-defined]
         assert not changed(before, base)
+
+
+def test_a_new_call_and_the_end_of_the_block_close_what_is_open(base: Base, stacks: list[Stack]) -> None:
+    before = weights(base)
+    with PopulationRenderer(base) as renderer:
+        for picture in renderer.draw(stacks, JOBS):
+            if picture.stack == 1:
+                break
+        left = renderer.draw(stacks[2:], JOBS)
+        assert len([*renderer.draw([Stack()], JOBS)]) == 4  # the one before never began, and is closed
+        assert [*left] == []
+        still_open = renderer.draw(stacks, JOBS)
+        next(still_open)
+    assert not changed(before, base)
+    assert [*still_open] == []
+
+
+def test_too_little_memory_makes_smaller_batches_and_is_said_once(
+    base: Base, stacks: list[Stack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    with PopulationRenderer(base) as renderer:
+        usual = by_place([*renderer.draw(stacks, JOBS)])
+    with PopulationRenderer(base, say=said.append) as renderer:
+        run = renderer._engine._plain
+
+        def limited(latents: Tensor, *others: Any) -> Tensor:
+            if len(latents) > 4:
+                raise torch.OutOfMemoryError("out of memory")
+            return run(latents, *others)
+
+        monkeypatch.setattr(renderer._engine, "_plain", limited)
+        small = by_place([*renderer.draw(stacks, JOBS)])
+    assert said == ["out of memory with 4 pictures at once; going on with 2"]
+    assert all(np.abs(small[place] - usual[place]).max() <= 1 for place in usual)
+
+
+def test_prompts_are_encoded_once_for_each_weight_of_the_text_encoder(base: Base, lora: Path) -> None:
+    texts: list[list[str]] = []
+
+    def encode(base: Base, prompts: Sequence[str], steps: int, skip: int) -> Sequence[PromptConditioning]:
+        texts.append(list(prompts))
+        return encode_prompts(base, prompts, steps, skip)
+
+    vectors = [{"OUT05": n / 4, "BASE": base_weight} for base_weight in (1.0, 0.5) for n in range(3)]
+    with PopulationRenderer(base, encode=encode) as renderer:
+        for _generation in range(2):
+            assert len([*renderer.draw(vector_stacks([Term(read(lora))], vectors), JOBS)]) == 24
+    assert texts == [["1girl, red hair", ""]] * 2
+
+
+def test_stacks_share_batches_where_that_is_asked_for(base: Base, stacks: list[Stack]) -> None:
+    """One picture a stack: three in one batch, each under its own vector."""
+    with PopulationRenderer(base, EngineOptions(mixed=True)) as renderer:
+        mixed = by_place([*renderer.draw(stacks, JOBS[:1])])
+        assert renderer._engine._mixed.active
+    with PopulationRenderer(base) as renderer:
+        patched = by_place([*renderer.draw(stacks, JOBS[:1])])
+        assert not renderer._engine._mixed.active  # a branch rounds otherwise than a patched weight
+    assert all(np.abs(mixed[place] - patched[place]).max() <= 1 for place in patched)
+
+
+class Late:
+    """A batch whose pixels come when they are asked for."""
+
+    def __init__(self, number: int, log: list[str], ready: bool = False) -> None:
+        self.jobs, self.pixels, self.ready = (SimpleNamespace(key=(number, 0)),), self, ready
+        self._number, self._log = number, log
+
+    def wait(self) -> list[int]:
+        self._log.append(f"read {self._number}")
+        return [self._number]
+
+
+def test_pictures_are_read_while_later_batches_are_under_way() -> None:
+    log: list[str] = []
+
+    def batches() -> Iterator[Any]:
+        for n in range(5):
+            log.append(f"begun {n}")
+            yield Late(n, log, ready=n == 4)
+        yield None
+
+    places = []
+    for place, _ in arrived(batches()):
+        places.append(place)
+    assert places == [(n, 0) for n in range(5)]
+    assert log[:6] == ["begun 0", "begun 1", "begun 2", "read 0", "begun 3", "read 1"]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_every_picture_is_one_processes_and_shares_are_even(world: int) -> None:
+    rounds = plan_rounds(31, 12, world)
+    assert [place for each in rounds for place in each.places] == [(n, m) for n in range(31) for m in range(12)]
+    sizes = [sum(len(each.shares[rank]) for each in rounds) for rank in range(world)]
+    assert max(sizes) - min(sizes) <= len(rounds)
 
 
 def test_what_cannot_be_drawn_is_said_before_drawing(base: Base, stacks: list[Stack]) -> None:

@@ -21,6 +21,7 @@ from loratools.recipe.report import page, write
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.run.scheduler import run_in_order
 from loratools.recipe.schema.kinds import STEP_KINDS
+from loratools.tune.problem.effort import Effort
 from tests.cli.test_cli import call
 from tests.recipe.conftest import save_lora
 
@@ -35,13 +36,20 @@ steps:
   clean: {subtract: {style: style@2, base_style: base_style@1}}
   mean: {soup: style@1-2}
   moved: {fix: {merge: mixed, symptoms: hands}}
+  tuned: {tune: {lora: a, symptom: hands, measure: "python=kinds_measure:bright", prompts: [smile, hat], seeds: 1, quick: true}}
   small: {resize: {lora: mixed, rank: 1}}
   spelled: {convert: {lora: a, to: diffusers}}
   baked: {merge_into: {terms: "style@2:1:te=0", into: base}}
   back: {extract: {tuned: baked, rank: 2}}
   sheet: {grid: {rows: [chosen, back], weights: 1, prompts: smile, steps: 1, sampler: Euler, size: 64}}
   shared: {publish: {lora: mixed, preview: none}}
-"""
+"""  # noqa: E501
+MEASURE = (
+    "def bright(images, prompts, seeds):\n    return [sum(image.convert('L').histogram()[128:]) for image in images]\n"
+)
+SMALL = Effort(
+    prompts=1, held_out=1, shots=1, population=4, screening=8, generations=1, checks=1, strengths=(0.7,), steps=1
+)
 
 SEVERAL = """\
 base: tiny
@@ -64,7 +72,9 @@ def folder(here: Path, tiny_base: Path) -> Path:
     return here
 
 
-def test_every_kind_runs_and_is_reported(folder: Path) -> None:
+def test_every_kind_runs_and_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loratools.tune.problem.effort.QUICK", SMALL)
+    (folder / "kinds_measure.py").write_text(MEASURE, encoding="utf-8")
     done = call("run", "r.yaml", "--device", "cpu")
     assert done.exit_code == 0, done.output
     steps = json.loads((folder / "runs/r/run.json").read_text(encoding="utf-8"))["steps"]

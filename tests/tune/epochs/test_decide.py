@@ -61,7 +61,7 @@ def test_within_the_tolerance_obedience_decides_before_a_hair_of_style() -> None
     style = figure("style", [0.5, 0.88, 0.9, 0.91], noise=0.004)
     decision = decided(closeness=style, obedience=figure("tags", [0.95, 0.94, 0.9, 0.8], base=0.95))
     assert decision.epoch == 2
-    assert whys(decision) == ["behind", "recommended", "disobeys", "disobeys"]
+    assert whys(decision) == ["behind", "recommended", "obeys less", "obeys less"]
     assert "3 and 4 follow the prompt less" in decision.sentence
 
 

@@ -1,0 +1,206 @@
+"""``tune``: a LoRA whose block vector was searched on its own pictures: a symptom is least, its style and tags stay.
+
+``loratools blocks tune RECIPE`` edits the numbers in the recipe; this step leaves them as they are and makes a second
+file, with the search's pictures and figures in a folder beside it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from loratools.errors import LoratoolsError
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.lora_refs import Terms, check_base, read_terms
+from loratools.recipe.plan.planner import StepRequest
+from loratools.recipe.plan.step import Draft, Outcome, StepInput
+from loratools.recipe.schema.fields import Above, Count, Fraction, NumberText, Seed, Texts, listed
+from loratools.recipe.schema.kinds import StepKind, UnitCost
+from loratools.recipe.steps.lora.common import TermOptions, open_terms, outcome_of, rank_text, with_base
+from loratools.recipe.steps.pictures.picture_size import check_size
+
+if TYPE_CHECKING:
+    from loratools.blocks.vector import Presets
+    from loratools.tune.problem.request import TuneRequest
+    from loratools.tune.progress import OnProgress, TuneProgress
+
+
+class Tune(TermOptions):
+    """A LoRA whose block vector was searched on its own pictures: the symptom is least, the style and the tags stay."""
+
+    lora: str = Field(
+        description="a merge string, such as `style@8:1:GP1`; the vector of its first positive term is tuned"
+    )
+    symptom: Texts = Field(description="hands, limbs, face, clothes, chaos or style; one or several")
+    measure: Texts = Field(("judge",), description="what leads the search, as in `blocks tune`; one or several")
+    prompts: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        (), description="prompts, or one file of them, a line each; made of the LoRA's training tags if left out"
+    )
+    seeds: NumberText = Field("1,2,3", description="of the search: 1, [1, 2] or 1-4; the report has others")
+    keep: Fraction = Field(0.95, description="share of the style that has to stay")
+    amount: bool = Field(False, description="search the amount of the subtracted LoRA as well")
+    quick: bool = Field(False, description="a third of the pictures")
+    seed: Seed | None = Field(None, description="of the search's own choices; the recipe's seed if left out")
+    training: str | None = Field(None, description="training pictures, which some measures look at; a folder or a step")
+    negative: str = Field("", description="the negative prompt")
+    steps: Count | None = Field(None, description="sampler steps of the report's pictures; the search's take fewer")
+    cfg: Above | None = Field(None, description="guidance scale")
+    sampler: str | None = Field(None, description="the WebUI's sampler and schedule type, such as `DPM++ 2M Karras`")
+    size: NumberText | None = Field(None, description="512 or 512x768")
+    batch_size: Count = Field(8, description="pictures at once")
+
+
+KIND = StepKind("tune", Tune, "lora", loads_model=True, guess=UnitCost(seconds=0.4))
+
+
+def draft(request: StepRequest) -> Draft:
+    """Read the merge string, the prompts and the measures."""
+    options = request.options(Tune)
+    presets = request.presets(options.presets)
+    terms = read_terms(options.lora, request, presets, "lora")
+    check_base(terms, request, "lora")
+    wanted = _tune_request(options, request)
+    training = None if options.training is None else request.input(options.training, "training")
+    resolved: dict[str, Any] = {
+        **options.model_dump(include={"dtype", "missing", "dora"}),
+        "terms": terms.options(presets),
+        "rank": rank_text(options.rank, request),
+        "search": wanted.facts(),
+    }
+    inputs: list[StepInput] = [*terms.inputs, request.paths.base_input(), *([training] if training else [])]
+    inputs += [request.input(str(path), "measure") for path in _measured_by(wanted)]
+    step = TuneStep(request, options, terms, presets, wanted, training)
+    pool = min(wanted.effort.prompts, max(1, len(wanted.prompts) // 2) if wanted.prompts else 99) * len(wanted.seeds)
+    return Draft(
+        resolved,
+        with_base(tuple(inputs), options.dora, request.paths),
+        step.make,
+        family=terms.family,
+        units=wanted.effort.search_pictures(pool),
+    )
+
+
+def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
+    """What is asked for, checked option by option.
+
+    Raises:
+        RecipeError: at the option that cannot be read.
+    """
+    from loratools.measures.request import parse_measures
+    from loratools.preview.request.numbers import parse_seeds, parse_size
+    from loratools.preview.request.read_prompts import read_prompts
+    from loratools.preview.request.request import SamplingRequest
+    from loratools.tune.problem.effort import FULL, QUICK
+    from loratools.tune.problem.request import TuneRequest, sorted_symptoms
+
+    with _at(request, "measure"):
+        measures = parse_measures(options.measure)
+    with _at(request, "prompts"):
+        prompts = tuple(read_prompts(options.prompts, request.paths.find))
+    with _at(request, "seeds"):
+        seeds = tuple(parse_seeds(options.seeds))
+    with _at(request, "size"):
+        size = parse_size(options.size) if options.size else None
+    if size is not None:
+        check_size(size, request, "size")
+    with _at(request, "symptom"):
+        return TuneRequest(
+            sorted_symptoms(options.symptom),
+            prompts,
+            measures,
+            seeds,
+            options.keep,
+            options.amount,
+            QUICK if options.quick else FULL,
+            None,
+            request.planner.recipe.seed if options.seed is None else options.seed,
+            SamplingRequest(options.negative or None, options.steps, options.cfg, options.sampler, size),
+            None,
+            options.batch_size,
+        )
+
+
+@contextmanager
+def _at(request: StepRequest, option: str) -> Iterator[None]:
+    try:
+        yield
+    except LoratoolsError as error:
+        raise request.error(option, message=str(error)) from error
+
+
+def _measured_by(wanted: TuneRequest) -> list[Path]:
+    """Folders and files that measures read, whose content is part of the step's key."""
+    return [Path(own.source) for own in wanted.measures if own.kind in ("like", "unlike", "marks")]
+
+
+@dataclass(frozen=True)
+class TuneStep:
+    """A tune whose terms are found."""
+
+    request: StepRequest
+    options: Tune
+    terms: Terms
+    presets: Presets
+    wanted: TuneRequest
+    training: StepInput | None
+
+    def make(self, out: Path, context: RunContext) -> Outcome:
+        """Search, and write the LoRA ``out``; what the search drew lies in a folder beside it, ``OUT-tune``."""
+        from loratools.adapter.algebra.rank import parse_rank
+        from loratools.base.load import load_base
+        from loratools.dtypes import torch_dtype
+        from loratools.ops.merging.merge import merge_files
+        from loratools.tune.tuning import tune
+
+        options, paths = self.options, self.request.paths
+        terms = open_terms(self.terms, options, self.presets, paths)
+        wanted = replace(self.wanted, training=None if self.training is None else self.training.path)
+        with _progress(context, self.request.name) as on_progress:
+            result = tune(
+                load_base(paths.base, device=context.device, dtype=None),
+                terms,
+                wanted,
+                out.with_name(f"{out.stem}-tune"),
+                on_progress=on_progress,
+                owner=self.request.owner,
+                force=context.force,
+            )
+        if not result.finished:
+            raise KeyboardInterrupt  # the search was stopped; it goes on from there
+        report = merge_files(
+            result.space.terms_at(result.point),
+            out,
+            rule=parse_rank(options.rank),
+            dtype=torch_dtype(options.dtype),
+            force=context.force,
+            owner=self.request.owner,
+            recipe=context.recipe(),
+        )
+        outcome = outcome_of(report)
+        target = result.goals.targets[0].name
+        before, after = result.held.estimates("before")[target], result.held.estimates(result.verdict.answer)[target]
+        summary = f"{target} {before.text()} -> {after.text()} ({result.verdict.answer}), {outcome.summary}"
+        return Outcome(summary, {**outcome.facts, "tune": result.json()})
+
+
+@contextmanager
+def _progress(context: RunContext, name: str) -> Iterator[OnProgress | None]:
+    """A bar of the search's pictures on stderr, if the run wants one."""
+    if not context.progress:
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=1, desc=name, file=sys.stderr, disable=None, leave=False, unit="pictures") as shown:
+
+        def on_progress(progress: TuneProgress) -> None:
+            shown.total = progress.total
+            shown.update(progress.done - shown.n)
+
+        yield on_progress

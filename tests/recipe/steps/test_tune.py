@@ -1,0 +1,78 @@
+"""The ``tune`` step: made once, made again when what it asks for changes, its file of use to later steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loratools.adapter.files.file import read
+from loratools.errors import RecipeError
+from loratools.recipe.plan.context import RunContext
+from loratools.recipe.run.runner import make_planner, run_steps
+from loratools.tune.problem.effort import Effort
+from tests.recipe.conftest import save_lora
+
+RECIPE = """\
+version: 1
+base: {base}
+steps:
+  better: {{tune: {{lora: "a:1:GP1", symptom: hands, measure: "python={module}:bright", prompts: prompts.txt,
+                    seeds: [1], steps: 2, quick: true}}}}
+  sum: {{merge: "better:1, b:-0.5"}}
+"""
+MEASURE = """\
+def bright(images, prompts, seeds):
+    return [sum(image.convert("L").histogram()[128:]) for image in images]
+"""
+SMALL = Effort(prompts=2, held_out=2, shots=2, population=3, screening=9, generations=1, checks=1, strengths=(0.7,))
+
+
+@pytest.fixture
+def recipe(here: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("loratools.tune.problem.effort.QUICK", SMALL)
+    monkeypatch.setattr("loratools.tune.run.write_both", lambda result: None)
+    save_lora(here / "a.safetensors", 1)
+    save_lora(here / "b.safetensors", 2)
+    (here / "prompts.txt").write_text("1girl, smile\n1girl, hat\n1girl, red hair\n1girl\n", encoding="utf-8")
+    module = f"step_{here.name.replace('-', '_')}"
+    (here / f"{module}.py").write_text(MEASURE, encoding="utf-8")
+    path = here / "r.yaml"
+    path.write_text(RECIPE.format(base=tiny_base, module=module), encoding="utf-8")
+    return path
+
+
+def run(recipe: Path) -> dict[str, bool]:
+    """Step -> whether its result was there already."""
+    planner = make_planner(recipe)
+    return {one.planned.name: one.cached for one in run_steps(planner.plan(), planner.work, RunContext("cpu"))}
+
+
+def test_a_tuned_lora_is_made_once_and_used_by_later_steps(recipe: Path, here: Path) -> None:
+    assert run(recipe) == {"better": False, "sum": False}
+    folder = here / "runs/r"
+    found = json.loads((folder / "better-tune/tune.json").read_text())
+    tuned = read(folder / "better.safetensors")
+    header = json.loads(tuned.metadata["loratools"])
+    assert header["owner"] == "recipe:r:better" and header["recipe"]["step"] == "better"
+    assert header["step"]["merge"][0]["vector"]["M00"] == found["vector"]["M00"]
+    assert set(read(folder / "sum.safetensors")) == set(tuned)
+    assert run(recipe) == {"better": True, "sum": True}
+    recipe.write_text(recipe.read_text().replace("symptom: hands", "symptom: face"), encoding="utf-8")
+    assert run(recipe)["better"] is False
+    recipe.write_text(recipe.read_text().replace("symptom: face", "symptom: hands"), encoding="utf-8")
+    assert run(recipe)["better"] is True, "it is kept in the cache"
+
+
+def test_a_mistake_is_told_at_its_option(recipe: Path) -> None:
+    for wrong, message in (
+        ("symptom: nose", "there is no symptom 'nose'"),
+        ("symptom: hands, keep: 2", "keep"),
+        ("symptom: hands, sampler: 3", "sampler"),
+        ("symptom: hands, training: nowhere", "nowhere"),
+    ):
+        text = recipe.read_text()
+        (recipe.parent / "wrong.yaml").write_text(text.replace("symptom: hands", wrong), encoding="utf-8")
+        with pytest.raises(RecipeError, match=message):
+            make_planner(recipe.parent / "wrong.yaml").plan()
