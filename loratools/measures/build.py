@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loratools.errors import MeasureError
+from loratools.measures.estimate import Values
+from loratools.measures.last_batch import LastBatch
 from loratools.measures.measure import Measure, Shown
 from loratools.measures.own_command import CommandMeasure
 from loratools.measures.own_function import function_measure
-from loratools.measures.request import MeasureRequest, check_symptom
+from loratools.measures.request import MARKED, MeasureRequest, check_symptom
 
 if TYPE_CHECKING:
     from loratools.base.model import Base
+    from loratools.measures.probe.encoded import EncodedBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +29,29 @@ class MeasureContext:
         symptoms: what is to be repaired.
         base_pictures: the base's own, of the same prompts and seeds as ``whole``.
         whole: the LoRA's, at its whole weights.
-        training: the folder of its training pictures, where that is known.
+        training: its training pictures, or the folder that holds them, where that is known.
+        keeps: style and obedience are to be kept, by what the base sees where no judge is asked for. An order of epochs
+            leaves that away: obedience by the base falls with style, so that it compares vectors and not epochs.
     """
 
     base: Base
     symptoms: tuple[str, ...]
     base_pictures: Sequence[Shown]
     whole: Sequence[Shown]
-    training: Path | None = None
+    training: Path | Sequence[Shown] | None = None
+    keeps: bool = True
+
+    @property
+    def taught(self) -> Sequence[Shown]:
+        """The training pictures; where they are not known, the whole LoRA's.
+
+        Raises:
+            FileError, DatasetError: for a folder that cannot be read.
+        """
+        from loratools.measures.pictures import read_shown
+
+        own = read_shown(self.training) if isinstance(self.training, Path) else self.training
+        return own or self.whole
 
 
 @dataclass(frozen=True)
@@ -63,9 +81,13 @@ class _Building:
 def build_measures(requests: Sequence[MeasureRequest], context: MeasureContext) -> MeasureSet:
     """The measures that ``requests`` ask for.
 
+    Where no judge is asked for, the base itself says what is kept of style and obedience; without any request these are
+    all that there is. ``like``, ``unlike`` and ``marks`` are one measure together.
+
     Raises:
         MeasureError: for an unknown symptom; a judge where there is none; a module, a command or a folder that cannot
             be used; marks that tell nothing.
+        FileError, DatasetError, FormatError: for pictures or votes that cannot be read.
     """
     for symptom in context.symptoms:
         check_symptom(symptom)
@@ -77,21 +99,22 @@ def build_measures(requests: Sequence[MeasureRequest], context: MeasureContext) 
             building.targets.append(function_measure(request.source, request.better))
         elif request.kind == "command":
             building.targets.append(CommandMeasure(request.source, request.better))
-    by_votes = any(request.kind == "votes" for request in requests)
-    return MeasureSet(tuple(building.targets), tuple(building.kept), by_votes, tuple(building.notes))
+    kinds = {request.kind for request in requests}
+    kept = context.keeps and "judge" not in kinds
+    if kept or kinds & MARKED:
+        _by_base(requests, context, building, kept=kept)
+    return MeasureSet(tuple(building.targets), tuple(building.kept), "votes" in kinds, tuple(building.notes))
 
 
 def _judge(request: MeasureRequest, context: MeasureContext, building: _Building) -> None:
     from loratools.measures.judged import judge_measures, style_seen
-    from loratools.measures.pictures import read_shown
 
     if context.base.name != "pocket":
         raise MeasureError(
             f"the judge reads pictures of the pocket base alone, not of {context.base.name}; name another measure, "
             "such as like=FOLDER with unlike=FOLDER"
         )
-    taught = read_shown(context.training) if context.training else context.whole
-    style = request.source or style_seen(taught, context.base_pictures)
+    style = request.source or style_seen(context.taught, context.base_pictures)
     measures = judge_measures(style).by_name
     if style is None:
         building.notes.append("judge: no style of its own is seen, so none is kept; name one by judge=STYLE")
@@ -100,3 +123,53 @@ def _judge(request: MeasureRequest, context: MeasureContext, building: _Building
     building.targets += [measures[symptom] for symptom in context.symptoms]
     kept = [name for name in ("style", "tags", "defects") if name in measures and name not in context.symptoms]
     building.kept += [measures[name] for name in kept]
+
+
+def _by_base(requests: Sequence[MeasureRequest], context: MeasureContext, building: _Building, *, kept: bool) -> None:
+    """What the base's own UNet sees: marks with their guard, and with ``kept`` style and obedience."""
+    from loratools.measures.probe.encoded import picture_encoder
+    from loratools.measures.probe.marked import read_marked
+    from loratools.measures.probe.marks import marks_measures
+    from loratools.measures.probe.unet_features import UNetFeatures
+
+    encode = picture_encoder(context.base)
+    describe = LastBatch(UNetFeatures(context.base, encode=encode))
+    good: Sequence[Shown] = ()
+    if any(request.kind in MARKED for request in requests):
+        marked = read_marked(requests)
+        good = marked.good
+        marks = marks_measures(marked, describe, context.base_pictures)
+        building.targets.append(marks.measure)
+        building.kept.append(marks.guard)
+        building.notes += marks.notes
+    if kept:
+        _keep_style(context, describe, good, building)
+        _keep_obedience(context, encode, building)
+
+
+def _keep_style(
+    context: MeasureContext, describe: LastBatch[Values], good: Sequence[Shown], building: _Building
+) -> None:
+    from loratools.measures.probe.style import style_measure
+
+    seen = style_measure(describe, context.taught, context.base_pictures, context.whole, good)
+    building.notes.append(seen.note)
+    if "style" not in context.symptoms:
+        building.kept += [] if seen.measure is None else [seen.measure]
+    elif seen.measure is None:
+        raise MeasureError(f"the symptom is 'style', and none is seen ({seen.note.removeprefix('style: ')})")
+    else:
+        building.targets.append(seen.measure)
+
+
+def _keep_obedience(
+    context: MeasureContext,
+    encode: Callable[[Sequence[Shown]], tuple[EncodedBatch, ...]],
+    building: _Building,
+) -> None:
+    from loratools.measures.probe.obedience import Obedience
+
+    if any(picture.prompt.strip() for picture in context.base_pictures):
+        building.kept.append(Obedience(context.base, encode))
+    else:
+        building.notes.append("obedience: the prompts are empty, so that there is nothing to obey")

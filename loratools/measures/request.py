@@ -10,6 +10,7 @@ from loratools.errors import MeasureError, did_you_mean
 from loratools.measures.measure import Better
 
 Kind = Literal["judge", "votes", "like", "unlike", "marks", "python", "command"]
+MARKED: frozenset[Kind] = frozenset({"like", "unlike", "marks"})  # pictures that a person marked, one measure together
 DEFECTS = ("hands", "limbs", "face", "clothes", "chaos")
 SYMPTOMS = (*DEFECTS, "style")
 FORMS = "judge, votes, marks=VOTES.json, like=FOLDER, unlike=FOLDER, python=MODULE:FUNCTION or command=COMMAND"

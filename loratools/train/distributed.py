@@ -6,9 +6,9 @@ The batch size is the whole step's, whatever the number of processes, so a run's
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -74,9 +74,13 @@ def join(device: str, environment: Mapping[str, str] = os.environ) -> tuple[Rank
     return ranks, where
 
 
-@contextmanager
+@contextlib.contextmanager
 def joined(device: str) -> Iterator[tuple[Ranks, str]]:
-    """While entered, this process has joined the others, see :func:`join`."""
+    """:func:`join`, and :func:`leave` at the end of the block.
+
+    Raises:
+        LaunchError, TrainingError: as :func:`join`.
+    """
     ranks, where = join(device)
     try:
         yield ranks, where

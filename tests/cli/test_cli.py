@@ -16,7 +16,7 @@ from PIL import Image
 from loratools import __version__
 from loratools.adapter.files.file import read
 from loratools.cli import COMMANDS, cli
-from loratools.cli.app import report
+from loratools.cli.app import Command, report
 from tests.loras import trained
 from tests.recipe.conftest import MODULES, save_lora
 from tests.tiny import save_tiny_base
@@ -313,3 +313,18 @@ def test_files_that_sd_scripts_trained_merge_and_verify(tmp_path: Path) -> None:
     done = call("merge", f"{a}:1:GP1,{b}:-1:GP2", "-o", out)
     assert done.exit_code == 0, done.output
     assert json.loads(call("verify", out, f"{a}:1:GP1,{b}:-1:GP2", "--json").stdout)["error"] <= 5e-4
+
+
+@pytest.mark.parametrize(
+    ("text", "spelled"),
+    [
+        ("overwrite it with `force=True`", "overwrite it with --force"),
+        ("give it as `out=`", "give it as --out"),
+        ("use `rank=8` or `lora_dirs=a b`", 'use --rank 8 or --lora-dir "a b"'),
+        ("go on with `resume=True`", "go on with `resume=True`"),  # an option that this command has not
+        ("the step's `out`, and `loratools run`", "the step's `out`, and `loratools run`"),
+    ],
+)
+def test_options_in_messages_are_spelled_as_the_commands_flags(text: str, spelled: str) -> None:
+    command = cli.get_command(click.Context(cli), "merge")
+    assert isinstance(command, Command) and command.with_flags(text) == spelled

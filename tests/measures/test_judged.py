@@ -88,3 +88,22 @@ def test_a_folder_of_pictures_comes_with_its_captions(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="there are no images in"):
         read_shown(tmp_path / "empty")
+
+
+def test_marks_beside_the_judge_see_what_it_sees(tmp_path: Path) -> None:
+    """On the pocket base itself, with its own UNet's features: drawings with a bad face, and without."""
+    requests = [MeasureRequest("judge", "ink")]
+    for kind, folder, pictures in (("like", "good", drawn("ink", 8)), ("unlike", "bad", drawn("ink", 8, face=3))):
+        (tmp_path / folder).mkdir()
+        for picture in pictures:
+            picture.image.save(tmp_path / folder / f"{picture.seed}.png")
+            (tmp_path / folder / f"{picture.seed}.txt").write_text(picture.prompt)
+        requests += parse_measures([f"like={tmp_path / 'good'}", f"unlike={tmp_path / 'bad'}"])[kind == "unlike" :][:1]
+    whole = [*drawn("ink", 14, face=3)][8:]
+    base = load_base("pocket", device="cpu")
+    measures = build_measures(requests, MeasureContext(base, ("face",), drawn("house", 4), whole))
+    assert [own.name for own in measures.targets] == ["face", "marks"]
+    assert [own.name for own in measures.kept] == ["style", "tags", "defects", "unfamiliar"]
+    sound, broken = drawn("ink", 14)[8:], whole
+    figures = [take(measures.targets[1], own).values for own in (sound, broken)]
+    assert figures[0].mean() < figures[1].mean() - 0.4

@@ -27,7 +27,6 @@ from loratools.cli.options import (
 
 if TYPE_CHECKING:
     from loratools.recipe.edit.log import EditResult
-    from loratools.train.distributed import Ranks
     from loratools.tune.problem.request import TuneRequest
     from loratools.tune.progress import OnProgress
     from loratools.tune.report.result import TuneResult
@@ -135,36 +134,11 @@ def tune(flags: TuneFlags) -> None:
           --measure like=good --measure unlike=bad --prompts prompts.txt -o tuned
       loratools blocks tune my_style.yaml --symptom hands --quick -o tuned
     """
-    request, is_recipe = _request(flags), flags.what.lower().endswith((".yaml", ".yml"))
-    if is_recipe and (flags.processes or flags.launch):
-        _make_needed(flags)
-    if launched(flags.processes, flags.launch, flags.device, flags.out):
-        return
-    from loratools.train.distributed import joined
-
-    with joined(flags.device) as (ranks, device):
-        own = replace(flags, device=device)
-        if is_recipe:
-            _recipe(own, request, ranks)
-        else:
-            _terms(own, request, ranks)
-
-
-def _make_needed(flags: TuneFlags) -> None:
-    """Run what a recipe's merge reads, before several processes look at its pictures."""
-    from loratools.cli.blocks.fix import own_recipe
-    from loratools.launch.launcher import make_launcher
-    from loratools.recipe.plan.context import RunContext
-    from loratools.recipe.run.runner import find_recipe
-    from loratools.recipe.tune_merge import make_needed
-
-    make_needed(
-        own_recipe(find_recipe(flags.what)),
-        RunContext(flags.device, flags.force, progress=True),
-        merge=flags.merge,
-        base=flags.base,
-        launcher=make_launcher(flags.processes, flags.launch, flags.device),
-    )
+    request = _request(flags)
+    if flags.what.lower().endswith((".yaml", ".yml")):
+        _recipe(flags, request)
+    else:
+        _terms(flags, request)
 
 
 def _request(flags: TuneFlags) -> TuneRequest:
@@ -193,23 +167,24 @@ def _request(flags: TuneFlags) -> TuneRequest:
     )
 
 
-def _terms(flags: TuneFlags, request: TuneRequest, ranks: Ranks) -> None:
+def _terms(flags: TuneFlags, request: TuneRequest) -> None:
     if flags.base is None:
         fail_usage("which base are the pictures drawn with? give --base, such as --base pocket")
     if flags.merge:
         fail_usage("--merge goes with a recipe")
+    if launched(flags.processes, flags.launch, flags.device, flags.out):
+        return
     from loratools.base.load import load_base
     from loratools.library.terms import TermReading, short_terms
+    from loratools.train.distributed import joined
     from loratools.tune.tuning import OWNER, tune
 
     missing = None if flags.missing is None else float(flags.missing)
-    terms = TermReading(
-        flags.lora_dirs, flags.presets, missing, allow_unknown=flags.allow_unknown, drop=flags.drop
-    ).terms(flags.what)
-    base = load_base(flags.base, device=flags.device, dtype=flags.dtype)
-    with _bar(ranks) as on_progress:
+    reading = TermReading(flags.lora_dirs, flags.presets, missing, allow_unknown=flags.allow_unknown, drop=flags.drop)
+    terms = reading.terms(flags.what)
+    with joined(flags.device) as (ranks, device), _bar(ranks.main) as on_progress:
         result = tune(
-            base,
+            load_base(flags.base, device=device, dtype=flags.dtype),
             terms,
             request,
             Path(flags.out),
@@ -223,21 +198,28 @@ def _terms(flags: TuneFlags, request: TuneRequest, ranks: Ranks) -> None:
         _print(result, flags)
 
 
-def _recipe(flags: TuneFlags, request: TuneRequest, ranks: Ranks) -> None:
+def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
     if flags.lora_dirs or flags.presets or flags.missing:
         fail_usage("--lora-dir, --presets and --missing stand in the recipe itself")
     from loratools.cli.blocks.fix import own_recipe
+    from loratools.launch.launcher import make_launcher
     from loratools.recipe.plan.context import RunContext
     from loratools.recipe.run.runner import find_recipe
-    from loratools.recipe.tune_merge import tune_recipe
+    from loratools.recipe.tune_merge import make_needed, tune_recipe
+    from loratools.train.distributed import joined
 
-    path = own_recipe(find_recipe(flags.what))
-    with _bar(ranks) as on_progress:
+    path, context = own_recipe(find_recipe(flags.what)), RunContext(flags.device, flags.force, progress=True)
+    if flags.processes or flags.launch:  # what the merge reads, before several processes look at its pictures
+        launcher = make_launcher(flags.processes, flags.launch, flags.device)
+        make_needed(path, context, merge=flags.merge, base=flags.base, launcher=launcher)
+    if launched(flags.processes, flags.launch, flags.device, flags.out):
+        return
+    with joined(flags.device) as (ranks, device), _bar(ranks.main) as on_progress:
         tuned = tune_recipe(
             path,
             request,
             Path(flags.out),
-            RunContext(flags.device, flags.force, progress=True),
+            replace(context, device=device),
             merge=flags.merge,
             base=flags.base,
             dtype=flags.dtype,
@@ -268,12 +250,15 @@ def _note(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _bar(ranks: Ranks) -> Iterator[OnProgress]:
-    """A progress bar on stderr, of the first of several processes, with the time that is left by what is drawn."""
+def _bar(shows: bool) -> Iterator[OnProgress | None]:
+    """A progress bar on stderr, with the time that is left by the pictures drawn so far."""
+    if not shows:
+        yield None
+        return
     from tqdm import tqdm
 
     form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures [{elapsed}{postfix}]"
-    with tqdm(total=1, file=sys.stderr, disable=None if ranks.main else True, leave=False, bar_format=form) as shown:
+    with tqdm(total=1, file=sys.stderr, disable=None, leave=False, bar_format=form) as shown:
 
         def on_progress(progress: Any) -> None:
             shown.total, shown.n = progress.total, progress.done

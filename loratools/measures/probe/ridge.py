@@ -23,6 +23,7 @@ from loratools.measures.probe.auc import Auc, auc
 Values = npt.NDArray[np.float64]
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # lambda over the kernel's mean diagonal
 _FOLDS = 10
+_NEVER = -1  # the fold of pictures that are never left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,7 @@ def fit_probe(
     first: npt.NDArray[np.bool_],
     scaling: Scaling | None = None,
     groups: Sequence[Hashable] | None = None,
+    known: Values | None = None,
 ) -> Probe:
     """The probe whose figures for pictures that were left out are nearest to +1 and -1.
 
@@ -82,18 +84,22 @@ def fit_probe(
         scaling: of the features; by default as these have it.
         groups: what may not be split between what is fitted and what is left out, such as prompts. None, fewer than
             three different ones, or groups without which a kind is missing: tenths with as many of each kind.
+        known: (k, d) features of more pictures, which are of the second kind for sure: always fitted with, never
+            counted among what was left out.
     Raises:
         MeasureError: if a kind has fewer than three pictures.
     """
     if min(first.sum(), (~first).sum()) < 3:
         raise MeasureError("three pictures at least of either kind are needed to tell them apart")
-    scaling = scaling or Scaling.of(features)
-    x, y = scaling(features), np.where(first, 1.0, -1.0)
+    every = features if known is None else np.concatenate([features, known])
+    scaling = scaling or Scaling.of(every)
+    x, y = scaling(every), np.where(np.append(first, np.zeros(len(every) - len(first), dtype=bool)), 1.0, -1.0)
     kernel = x @ x.T / x.shape[1]
-    folds = _folds(groups, first)
+    folds = np.append(_folds(groups, first), np.full(len(every) - len(first), _NEVER))
     level = float(np.trace(kernel)) / len(y)
-    fits = [_left_out(kernel, y, penalty * level, folds) for penalty in PENALTIES]
-    errors = [float(np.mean([((left - y)[kind] ** 2).mean() for kind in (first, ~first)])) for left in fits]
+    fits = [_left_out(kernel, y, penalty * level, folds)[: len(first)] for penalty in PENALTIES]
+    wanted = y[: len(first)]
+    errors = [float(np.mean([((left - wanted)[kind] ** 2).mean() for kind in (first, ~first)])) for left in fits]
     best = int(np.argmin(errors))
     dual, offset = _dual(kernel, y, PENALTIES[best] * level)
     told = auc(fits[best][first], fits[best][~first])
@@ -110,8 +116,8 @@ def _dual(kernel: Values, y: Values, penalty: float) -> tuple[Values, float]:
 
 
 def _left_out(kernel: Values, y: Values, penalty: float, folds: npt.NDArray[np.intp]) -> Values:
-    """Figures (n,) for each fold from all others."""
-    figures = np.empty_like(y)
+    """Figures (n,) for each fold from all others; NaN for what is never left out."""
+    figures = np.full_like(y, np.nan)
     for fold in range(int(folds.max()) + 1):
         out = folds == fold
         dual, offset = _dual(kernel[np.ix_(~out, ~out)], y[~out], penalty)

@@ -110,7 +110,7 @@ class _Measuring:
     def _built(self, requests: Sequence[MeasureRequest]) -> list[Measure]:
         if not requests:
             return []
-        context = MeasureContext(self.base, (), self.drawn.base, self.drawn.epochs[-1])
+        context = MeasureContext(self.base, (), self.drawn.base, self.drawn.epochs[-1], keeps=False)
         built = build_measures(requests, context)
         self.missing += built.notes
         return [*built.targets, *built.kept]

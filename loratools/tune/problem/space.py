@@ -63,7 +63,7 @@ class Space:
         subtracted = next((n for n, term in enumerate(terms) if term.weight < 0), None) if amount else None
         if amount and subtracted is None:
             raise BlockError(
-                "there is no second LoRA that is subtracted, whose amount could be searched; leave --amount out, or "
+                "there is no second LoRA that is subtracted, whose amount could be searched; drop `amount=True`, or "
                 "give a stack such as style:1:GP1,base_style:-1:GP2"
             )
         term = terms[tuned]

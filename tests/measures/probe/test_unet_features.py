@@ -12,7 +12,8 @@ from PIL import Image
 from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.measures.measure import Shown
-from loratools.measures.probe.unet_features import UNetFeatures, _statistics, fit
+from loratools.measures.probe.encoded import fit
+from loratools.measures.probe.unet_features import UNetFeatures, _statistics
 from tests.base.tiny_xl import save_tiny_xl
 from tests.tiny import save_tiny_base
 
@@ -39,10 +40,10 @@ def test_a_picture_is_described_alone_as_among_others(base: Base) -> None:
     assert features([]).shape[0] == 0
 
 
-def test_the_blocks_are_the_middle_and_the_last_three_on_the_way_up(base: Base) -> None:
+def test_every_block_is_described_in_the_order_of_the_unet(base: Base) -> None:
     described = UNetFeatures(base).described([picture(0)])
-    assert list(described.blocks) == ["mid", "up1", "up2", "up3"]
-    widths = [32, 32, 16, 16]
+    assert list(described.blocks) == ["down0", "down1", "down2", "down3", "mid", "up0", "up1", "up2", "up3"]
+    widths = [16, 16, 32, 32, 32, 32, 32, 16, 16]
     assert [own.stop - own.start for own in described.blocks.values()] == [4 * width for width in widths]
     assert described.features.shape == (1, 4 * sum(widths))
 

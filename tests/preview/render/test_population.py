@@ -128,6 +128,17 @@ def test_too_little_memory_makes_smaller_batches_and_is_said_once(
     assert all(np.abs(small[place] - usual[place]).max() <= 1 for place in usual)
 
 
+def test_what_memory_is_needed_is_said_once_a_search(
+    base: Base, stacks: list[Stack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loratools.preview.render.engine.available", lambda _: 8 << 30)
+    said: list[str] = []
+    with PopulationRenderer(base, say=said.append) as renderer:
+        for _generation in range(3):
+            assert len([*renderer.draw(stacks[:1], JOBS)]) == 4
+    assert len(said) == 1 and said[0].startswith("needs about")
+
+
 def test_prompts_are_encoded_once_for_each_weight_of_the_text_encoder(base: Base, lora: Path) -> None:
     texts: list[list[str]] = []
 

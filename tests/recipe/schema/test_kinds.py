@@ -21,6 +21,7 @@ from loratools.recipe.report import page, write
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.run.scheduler import run_in_order
 from loratools.recipe.schema.kinds import STEP_KINDS
+from loratools.tune.problem import effort
 from loratools.tune.problem.effort import Effort
 from tests.cli.test_cli import call
 from tests.recipe.conftest import save_lora
@@ -73,7 +74,7 @@ def folder(here: Path, tiny_base: Path) -> Path:
 
 
 def test_every_kind_runs_and_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loratools.tune.problem.effort.QUICK", SMALL)
+    monkeypatch.setattr(effort, "QUICK", SMALL)
     (folder / "kinds_measure.py").write_text(MEASURE, encoding="utf-8")
     done = call("run", "r.yaml", "--device", "cpu")
     assert done.exit_code == 0, done.output

@@ -11,6 +11,8 @@ from loratools.adapter.files.file import read
 from loratools.errors import RecipeError
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps
+from loratools.tune import run as tune_run
+from loratools.tune.problem import effort
 from loratools.tune.problem.effort import Effort
 from tests.recipe.conftest import save_lora
 
@@ -31,8 +33,8 @@ SMALL = Effort(prompts=2, held_out=2, shots=2, population=3, screening=9, genera
 
 @pytest.fixture
 def recipe(here: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("loratools.tune.problem.effort.QUICK", SMALL)
-    monkeypatch.setattr("loratools.tune.run.write_both", lambda result: None)
+    monkeypatch.setattr(effort, "QUICK", SMALL)
+    monkeypatch.setattr(tune_run, "write_both", lambda result: None)
     save_lora(here / "a.safetensors", 1)
     save_lora(here / "b.safetensors", 2)
     (here / "prompts.txt").write_text("1girl, smile\n1girl, hat\n1girl, red hair\n1girl\n", encoding="utf-8")

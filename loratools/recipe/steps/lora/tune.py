@@ -56,6 +56,7 @@ class Tune(TermOptions):
     batch_size: Count = Field(8, description="pictures at once")
 
 
+_PORTION = 8  # pictures of a generation that are worth a process
 KIND = StepKind("tune", Tune, "lora", loads_model=True, shared="required", guess=UnitCost(seconds=0.4))
 
 
@@ -83,7 +84,7 @@ def draft(request: StepRequest) -> Draft:
         step.make,
         family=terms.family,
         units=wanted.effort.search_pictures(pool),
-        most_processes=max(1, wanted.effort.population * min(wanted.effort.shots, pool) // options.batch_size),
+        most_processes=max(1, wanted.effort.population * wanted.effort.shots // _PORTION),
     )
 
 
@@ -154,7 +155,7 @@ class TuneStep:
     def make(self, out: Path, context: RunContext) -> Outcome:
         """Search, and write the LoRA ``out``; what the search drew lies in a folder beside it, ``OUT-tune``.
 
-        Of several processes each draws a part of every generation's pictures, and the first one writes.
+        Several processes draw a part each, and the first one writes.
         """
         from loratools.adapter.algebra.rank import parse_rank
         from loratools.base.load import load_base
@@ -163,6 +164,7 @@ class TuneStep:
         from loratools.train.distributed import joined
         from loratools.tune.tuning import tune
 
+        context.kept.close()
         options, paths = self.options, self.request.paths
         terms = open_terms(self.terms, options, self.presets, paths)
         wanted = replace(self.wanted, training=None if self.training is None else self.training.path)
@@ -180,7 +182,7 @@ class TuneStep:
         if not result.finished:
             raise KeyboardInterrupt  # the search was stopped; it goes on from there
         if not ranks.main:
-            return Outcome("")  # the first process writes the file, and tells of it
+            return Outcome("")
         report = merge_files(
             result.space.terms_at(result.point),
             out,

@@ -1,0 +1,134 @@
+"""Style without a judge: how far a picture has gone from the base's own towards the training pictures.
+
+In the features of the base's UNet, scaled so that each counts alike, the direction is the one from the mean of the
+base's pictures to the mean of the training pictures. A picture's place on it, 0 for the base and 1 for the whole LoRA
+(or the training pictures, where the LoRA goes beyond them), becomes a share by a logistic curve that is 1/2 halfway: a
+style is there or it is not, and what a defect adds to the way once the style is there counts for little. Pictures
+marked good put the 1 nearer, to where the furthest tenth of them is, at least halfway: they show how much of the way is
+style and not defect.
+
+Of what was tried (benchmarks/results/measures.md) ridge probes say the same with more arithmetic, plain closeness
+follows prompts as much as style, and taking a probe of the defect out of the features takes style along, since a LoRA
+learns both together. The base's pictures have to be of the whole LoRA's prompts and seeds: others make it too strict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from loratools.measures.measure import Better, Shown
+from loratools.measures.probe.auc import Auc, auc
+from loratools.measures.probe.marks import Describe, Values
+from loratools.measures.probe.ridge import Scaling
+
+FEWEST = 3  # pictures of either side
+_STEEPNESS = 10.0  # of the logistic curve, over the way from the base to the whole LoRA
+_FAR = 3.0  # deviations
+_FURTHEST = 0.9  # the quantile of the pictures marked good whose place counts
+_HALFWAY = 0.5
+_LEAST_WAY = 0.2  # of the way to the training pictures: a LoRA that goes less far has hardly any of their style
+
+
+@dataclass(frozen=True, eq=False)
+class StyleMeasure:
+    """The share of the style that each picture shows, between 0 and 1.
+
+    Attributes:
+        origin, direction: (d,) of scaled features; the figure is 0 at the origin and 1 at the training pictures' mean.
+        end: where the style is there: at the whole LoRA's pictures, or at those that were marked good; 1 at most.
+    """
+
+    describe: Describe
+    scaling: Scaling
+    origin: Values
+    direction: Values
+    end: float
+    name: str = "style"
+    better: Better = "higher"
+
+    def __call__(self, pictures: Sequence[Shown]) -> Values:
+        return self.shares(self.describe(pictures))
+
+    def shares(self, features: Values) -> Values:
+        """(n,) for features (n, d)."""
+        way = (_bounded(self.scaling(features)) - self.origin) @ self.direction / self.end
+        shares: Values = 1 / (1 + np.exp(-_STEEPNESS * np.clip(way - 0.5, -2.0, 2.0)))
+        return shares
+
+
+@dataclass(frozen=True, eq=False)
+class StyleSeen:
+    """A measure of style, or None where none can be seen; and a sentence on how far it can be trusted."""
+
+    measure: StyleMeasure | None
+    note: str
+
+
+def style_measure(
+    describe: Describe,
+    taught: Sequence[Shown],
+    base: Sequence[Shown],
+    whole: Sequence[Shown],
+    good: Sequence[Shown] = (),
+) -> StyleSeen:
+    """The measure of what ``taught`` pictures have in common and the base's do not.
+
+    It is trusted by the pictures of either side, each by the direction that others give.
+
+    Args:
+        taught: training pictures, or the whole LoRA's.
+        base, whole: the base's own and the whole LoRA's, of the same prompts and seeds.
+        good: pictures of the LoRA that were marked good.
+    """
+    if min(len(taught), len(base), len(whole)) < FEWEST:
+        fewest = min(len(taught), len(base), len(whole))
+        return StyleSeen(None, f"style: {fewest} pictures are too few to see a style in; {FEWEST} at least are needed")
+    features = describe([*taught, *base, *whole, *good])
+    ends = np.cumsum([len(taught), len(base), len(whole)])
+    own, before, after, sound = np.split(features, ends)
+    told = _left_out(own, before)
+    if not told.clears_chance:
+        return StyleSeen(None, f"style: the base's own pictures show it as well ({told.value:.2f}), so none is kept")
+    scaling = Scaling.of(features[: ends[-1]])
+    origin, direction = _way(_bounded(scaling(own)), _bounded(scaling(before)))
+    reached = float(((_bounded(scaling(after)) - origin) @ direction).mean())
+    note = f"style: training pictures and the base's own are told apart with AUC {told.value:.2f} ({told.low:.2f} to "
+    note += f"{told.high:.2f}); the whole LoRA goes {reached:.0%} of the way"
+    if reached < _LEAST_WAY:
+        return StyleSeen(None, f"{note}, too little to be kept")
+    end = min(1.0, reached)
+    if len(sound):
+        furthest = float(np.quantile((_bounded(scaling(sound)) - origin) @ direction, _FURTHEST))
+        end = min(end, max(furthest, _HALFWAY * end))
+    return StyleSeen(StyleMeasure(describe, scaling, origin, direction, end), note)
+
+
+def _bounded(scaled: Values) -> Values:
+    """A feature that hardly differs among known pictures, and does in another one, counts for no more than others."""
+    bounded: Values = np.clip(scaled, -_FAR, _FAR)
+    return bounded
+
+
+def _way(taught: Values, base: Values) -> tuple[Values, Values]:
+    """(origin, direction) of scaled features, so that the means of the two are at 1 and at 0."""
+    origin = base.mean(0)
+    difference = taught.mean(0) - origin
+    return origin, difference / max(float(difference @ difference), 1e-12)
+
+
+def _left_out(taught: Values, base: Values) -> Auc:
+    """How well the two are told apart by the direction that all others give, a tenth at a time."""
+    x = np.concatenate([taught, base])
+    x = _bounded(Scaling.of(x)(x))
+    first = np.arange(len(x)) < len(taught)
+    number = np.where(first, np.arange(len(x)), np.arange(len(x)) - len(taught))
+    folds = number % min(10, len(taught), len(base))
+    figures = np.empty(len(x))
+    for fold in range(int(folds.max()) + 1):
+        out = folds == fold
+        origin, direction = _way(x[first & ~out], x[~first & ~out])
+        figures[out] = (x[out] - origin) @ direction
+    return auc(figures[first], figures[~first])
