@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,3 +133,17 @@ def test_the_judge_reads_the_pocket_alone_and_a_constant_measure_leads_nowhere(h
     assert done.exit_code == 1 and "the judge reads pictures of the pocket base alone" in done.output
     done = call("a", *QUICK, "--prompts", "prompts.txt", *own(here, "constant"), "-o", "other")
     assert done.exit_code == 1 and "gave 1 for each" in done.output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="gloo's rendezvous by localhost is not tested there")
+def test_two_processes_find_what_one_finds(here: Path) -> None:
+    command = [sys.executable, "-m", "loratools", "blocks", "tune", "a", *QUICK[:-2], "--prompts", "prompts.txt"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    vectors = []
+    for count in ("1", "2"):
+        words = [*command, *own(here), "-o", f"out{count}", "--device", "cpu", "--processes", count, "--json"]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stderr
+        vectors.append(json.loads(done.stdout)["vector"])
+    assert vectors[0] == vectors[1]
