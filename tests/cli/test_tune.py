@@ -135,11 +135,6 @@ def test_the_judge_reads_the_pocket_alone_and_a_constant_measure_leads_nowhere(h
     assert done.exit_code == 1 and "gave 1 for each" in done.output
 
 
-def test_several_processes_are_for_files_and_stacks(here: Path) -> None:
-    done = call("r.yaml", "--symptom", "hands", "-o", "out", *own(here), "--processes", "2")
-    assert done.exit_code == 2 and "go with a LoRA or a stack" in done.output
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo's rendezvous by localhost is not tested there")
 def test_two_processes_find_what_one_finds(here: Path) -> None:

@@ -224,27 +224,34 @@ def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
         fail_usage("--lora-dir, --presets and --missing stand in the recipe itself")
     if flags.epochs_by_block:
         fail_usage("--epochs-by-block goes with a run; a recipe's merge has no place for a second epoch of each block")
-    if flags.processes or flags.launch:
-        fail_usage("--processes and --launch go with a LoRA or a stack; a recipe's `tune` step takes them in `run`")
     from loratools.cli.blocks.fix import own_recipe
+    from loratools.launch.launcher import make_launcher
     from loratools.recipe.plan.context import RunContext
     from loratools.recipe.run.runner import find_recipe
-    from loratools.recipe.tune_merge import tune_recipe
+    from loratools.recipe.tune_merge import make_needed, tune_recipe
+    from loratools.train.distributed import joined
 
-    path = own_recipe(find_recipe(flags.what))
-    with _bar(True) as on_progress:
+    path, context = own_recipe(find_recipe(flags.what)), RunContext(flags.device, flags.force, progress=True)
+    if flags.processes or flags.launch:  # what the merge reads, before several processes look at its pictures
+        launcher = make_launcher(flags.processes, flags.launch, flags.device)
+        make_needed(path, context, merge=flags.merge, base=flags.base, launcher=launcher)
+    if launched(flags.processes, flags.launch, flags.device, flags.out):
+        return
+    with joined(flags.device) as (ranks, device), _bar(ranks.main) as on_progress:
         tuned = tune_recipe(
             path,
             request,
             Path(flags.out),
-            RunContext(flags.device, flags.force, progress=True),
+            replace(context, device=device),
             merge=flags.merge,
             base=flags.base,
             dtype=flags.dtype,
+            ranks=ranks,
             on_progress=on_progress,
-            on_note=_note,
+            on_note=_note if ranks.main else None,
         )
-    _print(tuned.result, flags, tuned.edit)
+    if ranks.main:
+        _print(tuned.result, flags, tuned.edit)
 
 
 def _print(result: TuneResult, flags: TuneFlags, edit: EditResult | None = None) -> None:
