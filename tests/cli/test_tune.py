@@ -147,3 +147,22 @@ def test_two_processes_find_what_one_finds(here: Path) -> None:
         assert done.returncode == 0, done.stderr
         vectors.append(json.loads(done.stdout)["vector"])
     assert vectors[0] == vectors[1]
+
+
+def test_a_runs_earlier_epoch_by_block(here: Path) -> None:
+    (here / "run").mkdir()
+    for number in (1, 2):
+        save_lora(here / f"run/ink-{number:06d}.safetensors", number)
+    words = (*QUICK, "--prompts", "prompts.txt", *own(here), "--epochs-by-block")
+    done = call("run@2", *words, "1")
+    assert done.exit_code == 0, done.output
+    content = json.loads((here / "out/tune.json").read_text())
+    assert set(content["earlier"]) == set(content["vector"]) and "of run@1: " in done.output
+    for what, epoch, code, message in (
+        ("run@2", "first", 2, "takes the number of an epoch"),
+        ("run@2", "7", 1, "run"),
+        ("a", "1", 1, "no training run"),
+        ("r.yaml", "1", 2, "goes with a run"),
+    ):
+        done = call(what, *words, epoch)
+        assert done.exit_code == code and message in done.output, done.output

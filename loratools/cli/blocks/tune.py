@@ -26,6 +26,8 @@ from loratools.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from loratools.library.terms import TermReading
+    from loratools.ops.merging.terms import Term
     from loratools.recipe.edit.log import EditResult
     from loratools.tune.problem.request import TuneRequest
     from loratools.tune.progress import OnProgress
@@ -45,6 +47,7 @@ class TuneFlags:
     seeds: str
     keep: float
     amount: bool
+    epochs_by_block: str | None
     budget: str | None
     quick: bool
     merge: str | None
@@ -99,6 +102,11 @@ class TuneFlags:
 @click.option("--seeds", default="1,2,3", show_default=True, help="Of the search, 1,2 or 1-4; the report has others.")
 @click.option("--keep", type=float, default=0.95, show_default=True, help="Share of the style that has to stay.")
 @click.option("--amount", is_flag=True, help="Search the amount of the subtracted LoRA (of negative weight) as well.")
+@click.option(
+    "--epochs-by-block",
+    metavar="EPOCH",
+    help="Of a run: search how much of each block comes from this earlier epoch as well.",
+)
 @click.option("--budget", metavar="TIME", help="Stop in time with the best so far: 10m, 90s or 1h30m.")
 @click.option("--quick", is_flag=True, help="A third of the pictures.")
 @click.option("--merge", metavar="STEP", help="Recipe: the merge step that is meant, where there are several.")
@@ -182,6 +190,7 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
     missing = None if flags.missing is None else float(flags.missing)
     reading = TermReading(flags.lora_dirs, flags.presets, missing, allow_unknown=flags.allow_unknown, drop=flags.drop)
     terms = reading.terms(flags.what)
+    earlier = _earlier(flags, reading) if flags.epochs_by_block else None
     with joined(flags.device) as (ranks, device), _bar(ranks.main) as on_progress:
         result = tune(
             load_base(flags.base, device=device, dtype=flags.dtype),
@@ -193,14 +202,28 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
             owner=f"{OWNER} {short_terms(flags.what)}",
             force=flags.force,
             ranks=ranks,
+            earlier=earlier,
         )
     if ranks.main:
         _print(result, flags)
 
 
+def _earlier(flags: TuneFlags, reading: TermReading) -> Term:
+    """The earlier epoch that ``--epochs-by-block`` names, of the run whose blocks are tuned."""
+    from loratools.ops.merging.merge_string import parse_merge_string
+
+    spec = next((spec for spec in parse_merge_string(flags.what) if spec.weight > 0), None)
+    if spec is None or not str(flags.epochs_by_block).isdecimal():
+        fail_usage("--epochs-by-block takes the number of an epoch of the run whose blocks are tuned, such as 4")
+    (term,) = reading.resolved([replace(spec, epoch=flags.epochs_by_block, vector_text=None)])
+    return term
+
+
 def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
     if flags.lora_dirs or flags.presets or flags.missing:
         fail_usage("--lora-dir, --presets and --missing stand in the recipe itself")
+    if flags.epochs_by_block:
+        fail_usage("--epochs-by-block goes with a run; a recipe's merge has no place for a second epoch of each block")
     from loratools.cli.blocks.fix import own_recipe
     from loratools.launch.launcher import make_launcher
     from loratools.recipe.plan.context import RunContext
