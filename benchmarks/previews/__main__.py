@@ -26,6 +26,7 @@ from benchmarks.previews.compute import compute, compute_xl, restart
 from benchmarks.previews.device import compiled, edit, layout, memory, patching, unet
 from benchmarks.previews.grids import cpu, diffusers, four, grid, merge
 from benchmarks.previews.modes import modes, modes_xl
+from benchmarks.previews.precision import caps, samplers
 from benchmarks.previews.report import report
 from benchmarks.previews.search import search, search_cpu, search_shared, search_xl, work_search
 from benchmarks.previews.shard import shard, work_shard
@@ -50,6 +51,8 @@ PARTS: Mapping[str, Callable[[Bench], Figures]] = {
     "restart": restart,
     "modes": modes,
     "modes-xl": modes_xl,
+    "caps": caps,
+    "samplers": samplers,
     "search": search,
     "search-xl": search_xl,
     "search-cpu": search_cpu,
