@@ -16,13 +16,14 @@ from loratools.adapter.files.epoch_files import epochs
 from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.errors import FormatError
 from loratools.files import write_text
+from loratools.measures.features import load_features
 from loratools.measures.request import MeasureRequest
 from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.request import SamplingRequest
 from loratools.preview.sheet.write import VOTES
 from loratools.train.output.recorded_verdict import epoch_digest, read_verdict
 from loratools.tune.epochs.decide import Evidence, decide
-from loratools.tune.epochs.evaluation_set import EvaluationRequest, evaluation_set
+from loratools.tune.epochs.evaluation_set import EvaluationRequest, EvaluationSet, evaluation_set
 from loratools.tune.epochs.logged import VoteRanking, validation_losses, vote_ranking
 from loratools.tune.epochs.measured import measure_epochs
 from loratools.tune.epochs.pictures import Drawing, OnPicture, draw_epochs
@@ -46,6 +47,7 @@ class VerdictRequest:
         seeds: by default as many, from 1, as make some 32 pictures an epoch.
         weight: of the LoRA in the pictures that are compared.
         measures: see :func:`loratools.tune.epochs.measured.measure_epochs`.
+        model: a folder with a CLIP or DINO in transformers' format, see there.
         votes: a ``votes.json``; by default that of the pictures' own folder, if there is one.
         force: overwrite a verdict or pictures that this run did not write.
     """
@@ -58,6 +60,7 @@ class VerdictRequest:
     sampling: SamplingRequest = field(default_factory=SamplingRequest)
     engine: EngineOptions = field(default_factory=EngineOptions)
     measures: tuple[MeasureRequest, ...] | None = None
+    model: Path | None = None
     votes: Path | None = None
     device: str = "auto"
     dtype: str | None = None
@@ -91,11 +94,13 @@ def epoch_verdict(
     files = RunFiles(tuple(epochs(request.run)))
     _guard(files, request.force)
     votes = _votes(files, request.votes)
+    features = load_features(request.model) if request.model is not None else None
     locate_base(request.base)
     material = evaluation_set(files.epochs, request.material)
     seeds = request.seeds or default_seeds(len(material.prompts))
-    for note in material.notes:
-        (on_note or (lambda text: None))(note)
+    if on_note is not None:
+        for note in (*material.notes, _asked(files, material, seeds)):
+            on_note(note)
     digests = tuple(map(epoch_digest, files.epochs))
     base = load_base(request.base, device=request.device, dtype=request.dtype)
     drawing = Drawing(
@@ -113,7 +118,7 @@ def epoch_verdict(
         on_picture=on_picture,
     )
     drawn = draw_epochs(base, files.name, files.epochs, drawing)
-    measured = measure_epochs(base, drawn, material, request.measures)
+    measured = measure_epochs(base, drawn, material, request.measures, features)
     losses = validation_losses(files.epochs)
     evidence = Evidence(
         numbers=tuple(epoch.number for epoch in files.epochs),
@@ -148,6 +153,15 @@ def default_seeds(prompts: int) -> tuple[int, ...]:
     """Seeds from 1, as many as make about :data:`PICTURES` pictures an epoch, but at least two."""
     fewest, most = _SEEDS
     return tuple(range(1, 1 + min(most, max(fewest, round(PICTURES / prompts)))))
+
+
+def _asked(files: RunFiles, material: EvaluationSet, seeds: tuple[int, ...]) -> str:
+    """How much there is to draw, unless an epoch breaks and is drawn at 0.9 as well."""
+    prompts, count = len(material.prompts), len(files.epochs)
+    return (
+        f"{prompts * len(seeds) * (count + 1)} pictures: {prompts} prompts ({material.source}) x {len(seeds)} seeds, "
+        f"of the base and of {count} epochs; those that are there are used again"
+    )
 
 
 def _guard(files: RunFiles, force: bool) -> None:
