@@ -60,6 +60,12 @@ class Truth:
         behind = self.behind(epoch)
         return epoch == self.best or behind.mean <= _NOISE * behind.standard_error
 
+    def from_as_good(self, epoch: int) -> int:
+        """Epochs to the nearest one that is as good as the best: within one standard error of it."""
+        epochs = range(len(self.value) - 1)
+        good = [own for own in epochs if self.behind(own).mean <= self.behind(own).standard_error or own == self.best]
+        return min(abs(epoch - own) for own in good)
+
     def json(self) -> dict[str, Any]:
         """Means and errors of every epoch, the base first."""
         return {
@@ -117,6 +123,7 @@ def scored(truth: Truth, numbers: Sequence[int], choices: Mapping[str, int]) -> 
         scores[name] = {
             "epoch": number,
             "from_best": index - truth.best,
+            "from_as_good": truth.from_as_good(index),
             "behind": _pair(truth.behind(index)),
             "within_noise": truth.within_noise(index),
         }

@@ -25,6 +25,7 @@ from benchmarks.previews.bench import FULL, TINY, Bench, Figure, Figures, machin
 from benchmarks.previews.compute import compute, compute_xl, restart
 from benchmarks.previews.device import compiled, edit, layout, memory, patching, unet
 from benchmarks.previews.grids import cpu, diffusers, four, grid, merge
+from benchmarks.previews.modes import modes, modes_xl
 from benchmarks.previews.report import report
 from benchmarks.previews.search import search, search_cpu, search_shared, search_xl, work_search
 from benchmarks.previews.shard import shard, work_shard
@@ -47,6 +48,8 @@ PARTS: Mapping[str, Callable[[Bench], Figures]] = {
     "compute": compute,
     "compute-xl": compute_xl,
     "restart": restart,
+    "modes": modes,
+    "modes-xl": modes_xl,
     "search": search,
     "search-xl": search_xl,
     "search-cpu": search_cpu,

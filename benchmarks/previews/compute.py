@@ -41,7 +41,7 @@ def compute_xl(bench: Bench) -> Figures:
 def restart(bench: Bench) -> Figures:
     """The first call of compiled blocks in a new process, once an earlier one has left them on disk."""
     base = bench.base
-    for way in (_WAYS_SD1[5], *_WAYS_SD1[7:]):
+    for way in (_COMPILED[0], *_WAYS_SD1[6:]):
         run = CompiledUNet(base, CompiledStore(), lambda text: print("   said:", text, flush=True), kinds=way.kinds)
         layout = FusedModules([base.unet]).applied() if way.fused else contextlib.nullcontext()
         _lay_out(base, torch.channels_last if way.channels_last else torch.contiguous_format)
@@ -74,18 +74,18 @@ class _Way:
 
 
 _WHOLE = ("UNet2DConditionModel",)
-_WAYS = (
-    _Way(),
-    _Way(shared=False),
-    _Way(fused=True),
-    _Way(fused=True, shared=False),
-    _Way(fused=True, shared=True),
-    _Way(KINDS, fused=True),
-    _Way(KINDS, fused=True, shared=False),
-    _Way(KINDS, fused=True, shared=True),
+_RESNETS = (*KINDS, "ResnetBlock2D")
+_PLAIN = _Way()
+_FUSED = tuple(_Way(fused=True, shared=shared) for shared in (None, False, True))
+_COMPILED = tuple(_Way(KINDS, fused=True, shared=shared) for shared in (None, False, True))
+_WAYS_SD1 = (
+    _PLAIN,
+    *_FUSED,
+    *_COMPILED,
+    _Way(_RESNETS, fused=True, shared=True),
+    _Way(_WHOLE, channels_last=True, shared=True),
 )
-_WAYS_SD1 = (*_WAYS, _Way(_WHOLE, channels_last=True, shared=True))
-_WAYS_XL = tuple(_WAYS[n] for n in (0, 1, 2, 4, 7))
+_WAYS_XL = (_PLAIN, _FUSED[0], *_FUSED[2:], *_COMPILED[2:])
 
 
 def _ways(bench: Bench, base: Base, batch: int, name: str, ways: Sequence[_Way]) -> Figures:
@@ -99,7 +99,7 @@ def _ways(bench: Bench, base: Base, batch: int, name: str, ways: Sequence[_Way])
         _lay_out(base, torch.channels_last if way.channels_last else torch.contiguous_format)
         with layout, _branched(bench, base, batch, way.shared):
             start = time.perf_counter()
-            seconds, output = graph_seconds(bench, base, run, batch, profiled=way.fused and way.shared is True)
+            seconds, output = graph_seconds(bench, base, run, batch, profiled=way.shared is True)
             first = time.perf_counter() - start
         note = f"{first:.1f} s in all; {' | '.join(said)}"
         if way.shared is None:

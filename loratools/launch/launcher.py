@@ -63,7 +63,7 @@ class Launcher:
             return values
         if self.gpus:
             values[_VISIBLE] = ",".join(self.gpus[slot] for slot in slots)
-        threads = max(1, (os.cpu_count() or 1) // self.processes)
+        threads = max(1, _cores() // self.processes)
         values.setdefault("OMP_NUM_THREADS", str(threads))
         values.setdefault("TQDM_POSITION", str(slots[0]))  # one bar under the other
         return values
@@ -103,6 +103,11 @@ def make_launcher(
     if gpus and count > len(gpus):
         raise LaunchError(f"processes {count} is more than the {len(gpus)} GPUs of this machine; one process a GPU")
     return Launcher(count, gpus)
+
+
+def _cores() -> int:
+    """Of the processor, as many as this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _count(text: str) -> int | None:

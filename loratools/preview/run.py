@@ -188,7 +188,7 @@ def render_grid(
     if not rows:
         raise GridError("there is no row; give at least one LoRA file, stack or run")
     if not prompts:
-        raise PromptError("there is no prompt; give at least one with --prompt")
+        raise PromptError("there is no prompt; give at least one as `prompts=`")
     arrangement = arrange(
         [],
         CellSetting.of_sampling(sampling or SamplingRequest()),

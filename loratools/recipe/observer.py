@@ -30,7 +30,8 @@ class StepFailure:
 class RunObserver:
     """Is called as a run of steps goes on. Nothing happens by default; override what is of interest.
 
-    With several jobs, ``on_start``, ``on_done`` and ``on_wait`` are called from the thread that runs the step.
+    With several jobs, and of a step that is launched, ``on_start``, ``on_done`` and ``on_wait`` are called from the
+    thread that runs the step, or waits for its processes.
     """
 
     def on_start(self, planned: Planned) -> None:

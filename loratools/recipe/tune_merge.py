@@ -8,17 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loratools.errors import RecipeError
+from loratools.errors import LaunchError, RecipeError
+from loratools.launch.launcher import Launcher
 from loratools.recipe.compare import first_grid
 from loratools.recipe.edit.locate import merge_text
 from loratools.recipe.edit.log import EditResult
 from loratools.recipe.edit.numbers import NewNumbers, set_numbers
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
+from loratools.recipe.run.launched import StepLauncher
 from loratools.recipe.run.runner import planner_of, run_steps
 from loratools.recipe.schema.recipe import read_recipe
 
 if TYPE_CHECKING:
+    from loratools.train.distributed import Ranks
     from loratools.tune.problem.request import TuneRequest
     from loratools.tune.progress import OnProgress
     from loratools.tune.report.result import TuneResult
@@ -42,6 +45,7 @@ def tune_recipe(
     work: Path | None = None,
     base: str | None = None,
     dtype: str | None = None,
+    ranks: Ranks | None = None,
     on_progress: OnProgress | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> TunedRecipe:
@@ -53,22 +57,27 @@ def tune_recipe(
         merge: the merge step, where the recipe has several.
         work: where the recipe's results go; ``runs/<its name>`` by default.
         base: instead of the recipe's own.
+        ranks: of several processes that all call this, in one process group, when what the merge needs is there
+            (:func:`make_needed`); the first one edits the recipe.
     Raises:
         RecipeError: before anything is drawn, if the recipe's vector cannot be edited.
         LoratoolsError: of a step that fails, or as :func:`loratools.tune.tune`.
     """
     from loratools.base.load import load_base
     from loratools.recipe.steps.lora.merge import merge_terms
+    from loratools.train.distributed import Ranks
     from loratools.tune.problem.space import Space
     from loratools.tune.tuning import tune
 
-    checked, document = read_recipe(recipe)
-    step = merge_text(document, checked, merge).step
-    set_numbers(recipe, NewNumbers({}), merge=merge, dry_run=True)
-    planner = planner_of(checked, document, recipe.parent, work or Path("runs") / recipe.stem, base)
-    needed = planner.step(step).needs
-    if needed:
-        run_steps(planner.plan(needed), planner.work, context)
+    ranks = ranks or Ranks()
+    if ranks.world == 1:
+        make_needed(recipe, context, merge=merge, work=work, base=base)
+    planner, step = _planned(recipe, merge, work, base)
+    if missing := [name for name in planner.step(step).needs if not planner.step(name).out.exists()]:
+        raise LaunchError(
+            f"the merge reads '{missing[0]}', which one process has to make first; leave the launcher out, and give "
+            'its command as --launch "accelerate launch ..."'
+        )
     terms = merge_terms(step, planner)
     space = Space.of(terms, amount=request.amount)
     set_numbers(recipe, NewNumbers(space.vector(space.start)), merge=merge, dry_run=True)
@@ -81,12 +90,44 @@ def tune_recipe(
         on_note=on_note,
         owner=f"blocks tune {recipe.name}:{step}",
         force=context.force,
+        ranks=ranks,
     )
     symptoms = " and ".join(request.symptoms)
     say = f"{symptoms}: {result.verdict.answer} vector of {out.name}/tune.json"
     amount = 1.0 if result.amount is None else result.amount
     numbers = NewNumbers(result.space.vector(result.point), amount, say)
-    return TunedRecipe(result, set_numbers(recipe, numbers, merge=merge))
+    return TunedRecipe(result, set_numbers(recipe, numbers, merge=merge, dry_run=not ranks.main))
+
+
+def make_needed(
+    recipe: Path,
+    context: RunContext,
+    *,
+    merge: str | None = None,
+    work: Path | None = None,
+    base: str | None = None,
+    launcher: Launcher | None = None,
+) -> None:
+    """Run what the merge step of :func:`tune_recipe` reads, as far as it is not cached.
+
+    Args:
+        launcher: of the processes that steps run in.
+    Raises:
+        RecipeError: before anything runs, if the recipe's vector cannot be edited.
+        LoratoolsError: of a step that fails.
+    """
+    planner, step = _planned(recipe, merge, work, base)
+    set_numbers(recipe, NewNumbers({}), merge=merge, dry_run=True)
+    if needed := planner.step(step).needs:
+        launch = None if launcher is None else StepLauncher(launcher, planner)
+        run_steps(planner.plan(needed), planner.work, context, launch=launch)
+
+
+def _planned(recipe: Path, merge: str | None, work: Path | None, base: str | None) -> tuple[Planner, str]:
+    """The recipe's planner, and the merge step's name."""
+    checked, document = read_recipe(recipe)
+    step = merge_text(document, checked, merge).step
+    return planner_of(checked, document, recipe.parent, work or Path("runs") / recipe.stem, base), step
 
 
 def _with_grids(request: TuneRequest, planner: Planner) -> TuneRequest:

@@ -6,8 +6,9 @@ The batch size is the whole step's, whatever the number of processes, so a run's
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -71,6 +72,20 @@ def join(device: str, environment: Mapping[str, str] = os.environ) -> tuple[Rank
             torch.cuda.set_device(torch.device(where))
         _join_group("nccl" if where.startswith("cuda") else "gloo")
     return ranks, where
+
+
+@contextlib.contextmanager
+def joined(device: str) -> Iterator[tuple[Ranks, str]]:
+    """:func:`join`, and :func:`leave` at the end of the block.
+
+    Raises:
+        LaunchError, TrainingError: as :func:`join`.
+    """
+    ranks, where = join(device)
+    try:
+        yield ranks, where
+    finally:
+        leave(ranks)
 
 
 def check_device(device: str, environment: Mapping[str, str] = os.environ) -> None:

@@ -182,8 +182,20 @@ class _Session:
         every = tuple(range(self._pool))
         base = self._referred(0, Ask("base", ((),), every), drawn["search-base"])
         whole = self._referred(1, Ask("whole", (self._strategy.whole,), every), drawn["search-whole"])
+        self._tell_time()
         keep = 1 - (1 - run.request.keep) * (1 - _SPARE)
         return self._goals(whole.of_point(0), base.of_point(0), keep), whole
+
+    def _tell_time(self) -> None:
+        """Say how long the rest will take, by the pictures that were drawn just now."""
+        each = self._clock.seconds_a_picture
+        if each is None:
+            return
+        left = max(0, self._clock.total - self._clock.done)
+        text = f"{left} more pictures at {each:.2g} s each: about {max(1, round(left * each / 60))} minutes"
+        budget = self._run.request.budget
+        cut = "" if budget is None or left * each <= budget else f", cut to {budget / 60:.3g} by the budget"
+        self._run.on_note(f"{text}{cut}; stop at any time, the same command goes on")
 
     def _referred(self, number: int, ask: Ask, shown: Sequence[Shown]) -> Generation:
         """Reference pictures as a generation, measured now or by an earlier run."""

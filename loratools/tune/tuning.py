@@ -42,6 +42,7 @@ def tune(
     force: bool = False,
     recipe: Mapping[str, Any] | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+    earlier: Term | None = None,
 ) -> TuneResult:
     """Search the block weights of the first positive term of ``terms`` for what ``request`` names, and report.
 
@@ -55,13 +56,14 @@ def tune(
         owner: who may overwrite the files in ``out`` without ``force``.
         recipe: for the header of the file, if this is a recipe's step.
         ranks: of several processes that all call this with the same arguments, in one process group.
+        earlier: an earlier epoch of the tuned LoRA: how much of each block comes from it is searched as well.
     Raises:
         TuneError, PromptError, BlockError: if there is nothing to search, or too few prompts.
         MeasureError: for a measure that fails, or says the same of every picture.
         FileError: if ``out`` holds something else.
         LoratoolsError: as :meth:`PopulationRenderer.draw`.
     """
-    space = Space.of(terms, amount=request.amount)
+    space = Space.of(terms, amount=request.amount, earlier=earlier)
     shots = shots_of(space, request, base)
     fine = _fine_settings(base, request)
     coarse = coarse_settings(fine, request.effort.steps)
@@ -125,6 +127,7 @@ def _key(
     """sha256 over all that decides what is drawn and chosen."""
     content = {
         "terms": [term_facts(term) for term in space.terms],
+        **({} if space.earlier is None else {"earlier": term_facts(space.earlier)}),
         "request": request.facts(),
         "base": base.drawn_by,
         "shots": repr(shots),

@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from loratools.base.sampling.noise_kinds import NOISE_KINDS
 from loratools.cli import cli
 from loratools.cli.pictures.grid import FORMATS, NOISE
+from loratools.preview.render.batches import StackBatch
+from loratools.preview.render.mixed import MixedBatches
 from loratools.preview.request import options
 from tests.recipe.conftest import save_lora
 from tests.tiny import save_tiny_base
@@ -290,6 +292,23 @@ def test_noise_and_embeddings(here: Path, base: Path) -> None:
     assert record()["noise"] == "webui-gpu" and record()["cells"][0]["embeddings"][0][0] == "badink"
     refused = grid("a", "--base", base, "--prompt", "1girl", "--embeddings", "none")
     assert refused.exit_code == 1 and "there is no folder of embeddings 'none'" in refused.output
+
+
+@pytest.mark.parametrize(("flag", "together"), [(["--mixed"], [3]), ([], [1, 1, 1])])
+def test_weights_share_a_batch_on_a_cpu_when_asked(
+    here: Path, base: Path, monkeypatch: pytest.MonkeyPatch, flag: list[str], together: list[int]
+) -> None:
+    seen, plan = [], MixedBatches.plan
+
+    def watched(self: MixedBatches, *words: Any, **named: Any) -> list[StackBatch]:
+        groups = plan(self, *words, **named)
+        seen.append([len(group.jobs) for group in groups])
+        return groups
+
+    monkeypatch.setattr(MixedBatches, "plan", watched)
+    done = grid("a.safetensors", "--base", base, "--prompt", "1girl", "--weights", "0,0.5,1", *flag)
+    assert done.exit_code == 0, done.output
+    assert seen == [together]
 
 
 def test_the_words_of_the_options_are_the_rooms_own() -> None:

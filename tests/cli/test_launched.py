@@ -16,6 +16,8 @@ from PIL import Image
 from loratools.adapter.files.file import read
 from loratools.cli import cli
 from loratools.cli.launched import _without
+from tests.cli.test_tune import MEASURE, PROMPTS
+from tests.cli.test_tune import RECIPE as TUNED
 from tests.recipe.conftest import save_lora
 from tests.tiny import save_tiny_base
 
@@ -116,10 +118,33 @@ def test_train_basestyle_and_grid_by_two_processes(tmp_path: Path) -> None:
         (first,), (second,) = ([read(path) for path in (tmp_path / f"{name}{n}").glob("*.safetensors")] for n in (1, 2))
         apart = sum(float(torch.dist(delta.dense(), second[key].dense())) ** 2 for key, delta in first.items())
         assert apart <= (1e-3) ** 2 * sum(delta.norm() ** 2 for delta in first.values()), name
-    for folder in ("basestyle", "grid"):
+    for folder in (tmp_path / "basestyle", tmp_path / "grid"):
         one, two = (
-            {path.name: np.asarray(Image.open(path)) for path in (tmp_path / f"{folder}{n}").rglob("*.png")}
-            for n in (1, 2)
+            {path.relative_to(place).as_posix(): np.asarray(Image.open(path)) for path in place.rglob("*.png")}
+            for place in (folder.with_name(f"{folder.name}{n}") for n in (1, 2))
         )
         assert one.keys() == two.keys() and len(one) >= 9
         assert all(np.array_equal(one[name], two[name]) for name in one if name != "grid.png"), folder
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="gloo's rendezvous by localhost is not tested there")
+def test_a_recipe_is_tuned_the_same_by_two_processes(tmp_path: Path) -> None:
+    """What the merge needs is made by the process that starts them; the first of them edits the recipe."""
+    save_tiny_base(tmp_path / "tiny")
+    for seed, name in enumerate("ab"):
+        save_lora(tmp_path / f"{name}.safetensors", seed)
+    (tmp_path / "prompts.txt").write_text(PROMPTS, encoding="utf-8")
+    (tmp_path / "mine.py").write_text(MEASURE, encoding="utf-8")
+    made = TUNED.replace("b:-1:GP2", "half:-1:GP2").replace("  final:", '  half: {merge: "b:0.5"}\n  final:')
+    chosen = ["--symptom", "hands", "--merge", "final", "--seeds", "1", "--quick"]
+    words = [*chosen, "--measure", "python=mine:bright", "-o"]
+    for number, more in ((1, []), (2, TWO)):
+        (tmp_path / f"r{number}.yaml").write_text(made, encoding="utf-8")
+        done = loratools(tmp_path, "blocks", "tune", f"r{number}.yaml", *words, f"out{number}", *more)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("was edited") == 1, done.stdout
+    texts = [(tmp_path / f"r{number}.yaml").read_text(encoding="utf-8") for number in (1, 2)]
+    assert texts[0] != made and texts[1] == texts[0].replace("out1", "out2")
+    first, second = (read(tmp_path / f"out{number}/tuned.safetensors").digest for number in (1, 2))
+    assert first == second

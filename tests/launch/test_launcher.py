@@ -94,7 +94,7 @@ def test_a_program_beside_python_is_found_without_a_path(monkeypatch: pytest.Mon
 
 
 def test_each_place_has_its_gpu_and_its_part_of_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 9)
+    monkeypatch.setattr(module, "_cores", lambda: 9)
     launcher = Launcher(4, ("2", "3", "5", "GPU-x"))
     assert launcher.environment([3], {})["CUDA_VISIBLE_DEVICES"] == "GPU-x"
     assert launcher.environment([0, 2], {})["CUDA_VISIBLE_DEVICES"] == "2,5"

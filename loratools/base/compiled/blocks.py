@@ -64,13 +64,17 @@ class CompiledUNet:
         if self.failed:
             yield
             return
+        before = [vars(block).get("forward") for block in self._blocks]
         for block in self._blocks:
             block.forward = partial(self._run, block)
         try:
             yield
         finally:
-            for block in self._blocks:
-                del block.forward
+            for block, earlier in zip(self._blocks, before, strict=True):
+                if earlier is None:
+                    del block.forward
+                else:
+                    block.forward = earlier
 
     def _run(self, block: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if not self.failed:
@@ -115,8 +119,9 @@ class CompiledUNet:
         from torch._inductor import standalone_compile
 
         tensors: list[Any] = [*own.tensors, *arguments.tensors]
-        compiled: Compiled = standalone_compile(own.trace(arguments), tensors, dynamic_shapes="from_example_inputs")
-        return compiled
+        with _without_hints():
+            made: Compiled = standalone_compile(own.trace(arguments), tensors, dynamic_shapes="from_example_inputs")
+        return made
 
     @staticmethod
     def _check(function: Compiled, own: BlockFunction, arguments: Arguments) -> None:
@@ -125,6 +130,18 @@ class CompiledUNet:
         far = (function(*own.tensors, *arguments.tensors)[0].float() - expected).norm()
         if not float(far) <= _FAR * max(float(expected.norm()), 1e-6):
             raise ArithmeticError(f"a compiled block's output is {float(far / expected.norm()):.2g} off")
+
+
+@contextlib.contextmanager
+def _without_hints() -> Iterator[None]:
+    """The compiler is silent about kernels that it may not choose among: a line for each convolution."""
+    logger = logging.getLogger("torch._inductor.select_algorithm")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _short(error: Exception) -> str:

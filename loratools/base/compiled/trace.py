@@ -19,7 +19,7 @@ from torch.utils import _pytree
 
 from loratools.base.patching.branches import Branch
 
-_FORMAT = "1"  # of what is kept; another number makes everything kept unknown
+_FORMAT = "2"  # of what is kept; another number makes everything kept unknown
 _PLAIN = (bool, int, float, str, tuple, type(None), torch.dtype)
 _BLOCK = "block."
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from loratools.base.patching.add_product import add_product
+
 
 class Branch:
     """A branch beside ``module``, a linear one or a 1x1 convolution: called in the place of its forward.
@@ -64,7 +66,7 @@ class RowBranch(Branch):
     def added(self, x: Tensor, y: Tensor) -> Tensor:
         """As :meth:`Branch.added`: two batched products."""
         rows = len(x)
-        return y.baddbmm_(torch.bmm(x, self.down[:rows].mT), self.up[:rows])
+        return add_product(y, torch.bmm(x, self.down[:rows].mT), self.up[:rows])
 
 
 class SharedBranch(Branch):
@@ -93,7 +95,7 @@ class SharedBranch(Branch):
     def added(self, x: Tensor, y: Tensor) -> Tensor:
         """As :meth:`Branch.added`."""
         inner = self._inner(x).flatten(0, 1)
-        return y.flatten(0, 1).addmm_(inner, self.up).view(y.shape)
+        return add_product(y.flatten(0, 1), inner, self.up).view(y.shape)
 
     def _inner(self, x: Tensor) -> Tensor:
         """scale * (down x): (rows, n, in) -> (rows, n, r); strengths are float32, and their product is rounded once."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from loratools.cli.app import Command, fail_usage
+from loratools.cli.launched import launched
 from loratools.cli.options import (
     DTYPES,
     as_object,
@@ -19,11 +20,14 @@ from loratools.cli.options import (
     force_option,
     json_option,
     key_options,
+    launch_options,
     lora_options,
     print_json,
 )
 
 if TYPE_CHECKING:
+    from loratools.library.terms import TermReading
+    from loratools.ops.merging.terms import Term
     from loratools.recipe.edit.log import EditResult
     from loratools.tune.problem.request import TuneRequest
     from loratools.tune.progress import OnProgress
@@ -43,6 +47,7 @@ class TuneFlags:
     seeds: str
     keep: float
     amount: bool
+    epochs_by_block: str | None
     budget: str | None
     quick: bool
     merge: str | None
@@ -59,13 +64,15 @@ class TuneFlags:
     missing: str | None
     allow_unknown: bool
     drop: tuple[str, ...]
+    processes: str | None
+    launch: str | None
     device: str
     dtype: str | None
     as_json: bool
     force: bool
 
 
-@click.command("tune", cls=Command)
+@click.command("tune", cls=Command, together=True)
 @click.argument("what", metavar="LORA|STACK|RUN@8|RECIPE")
 @click.option("--base", help="Diffusers folder, single file, hub id, or pocket.  [a recipe: its own]")
 @click.option(
@@ -95,6 +102,11 @@ class TuneFlags:
 @click.option("--seeds", default="1,2,3", show_default=True, help="Of the search, 1,2 or 1-4; the report has others.")
 @click.option("--keep", type=float, default=0.95, show_default=True, help="Share of the style that has to stay.")
 @click.option("--amount", is_flag=True, help="Search the amount of the subtracted LoRA (of negative weight) as well.")
+@click.option(
+    "--epochs-by-block",
+    metavar="EPOCH",
+    help="Of a run: search how much of each block comes from this earlier epoch as well.",
+)
 @click.option("--budget", metavar="TIME", help="Stop in time with the best so far: 10m, 90s or 1h30m.")
 @click.option("--quick", is_flag=True, help="A third of the pictures.")
 @click.option("--merge", metavar="STEP", help="Recipe: the merge step that is meant, where there are several.")
@@ -108,6 +120,7 @@ class TuneFlags:
 @click.option("--search-seed", type=int, default=1, show_default=True, help="Of the search's own choices.")
 @lora_options
 @key_options
+@launch_options
 @device_option
 @click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
 @json_option
@@ -167,51 +180,78 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
         fail_usage("which base are the pictures drawn with? give --base, such as --base pocket")
     if flags.merge:
         fail_usage("--merge goes with a recipe")
+    if launched(flags.processes, flags.launch, flags.device, flags.out):
+        return
     from loratools.base.load import load_base
     from loratools.library.terms import TermReading, short_terms
+    from loratools.train.distributed import joined
     from loratools.tune.tuning import OWNER, tune
 
     missing = None if flags.missing is None else float(flags.missing)
-    terms = TermReading(
-        flags.lora_dirs, flags.presets, missing, allow_unknown=flags.allow_unknown, drop=flags.drop
-    ).terms(flags.what)
-    base = load_base(flags.base, device=flags.device, dtype=flags.dtype)
-    with _bar() as on_progress:
+    reading = TermReading(flags.lora_dirs, flags.presets, missing, allow_unknown=flags.allow_unknown, drop=flags.drop)
+    terms = reading.terms(flags.what)
+    earlier = _earlier(flags, reading) if flags.epochs_by_block else None
+    with joined(flags.device) as (ranks, device), _bar(ranks.main) as on_progress:
         result = tune(
-            base,
+            load_base(flags.base, device=device, dtype=flags.dtype),
             terms,
             request,
             Path(flags.out),
             on_progress=on_progress,
-            on_note=_note,
+            on_note=_note if ranks.main else None,
             owner=f"{OWNER} {short_terms(flags.what)}",
             force=flags.force,
+            ranks=ranks,
+            earlier=earlier,
         )
-    _print(result, flags)
+    if ranks.main:
+        _print(result, flags)
+
+
+def _earlier(flags: TuneFlags, reading: TermReading) -> Term:
+    """The earlier epoch that ``--epochs-by-block`` names, of the run whose blocks are tuned."""
+    from loratools.ops.merging.merge_string import parse_merge_string
+
+    spec = next((spec for spec in parse_merge_string(flags.what) if spec.weight > 0), None)
+    if spec is None or not str(flags.epochs_by_block).isdecimal():
+        fail_usage("--epochs-by-block takes the number of an epoch of the run whose blocks are tuned, such as 4")
+    (term,) = reading.resolved([replace(spec, epoch=flags.epochs_by_block, vector_text=None)])
+    return term
 
 
 def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
     if flags.lora_dirs or flags.presets or flags.missing:
         fail_usage("--lora-dir, --presets and --missing stand in the recipe itself")
+    if flags.epochs_by_block:
+        fail_usage("--epochs-by-block goes with a run; a recipe's merge has no place for a second epoch of each block")
     from loratools.cli.blocks.fix import own_recipe
+    from loratools.launch.launcher import make_launcher
     from loratools.recipe.plan.context import RunContext
     from loratools.recipe.run.runner import find_recipe
-    from loratools.recipe.tune_merge import tune_recipe
+    from loratools.recipe.tune_merge import make_needed, tune_recipe
+    from loratools.train.distributed import joined
 
-    path = own_recipe(find_recipe(flags.what))
-    with _bar() as on_progress:
+    path, context = own_recipe(find_recipe(flags.what)), RunContext(flags.device, flags.force, progress=True)
+    if flags.processes or flags.launch:  # what the merge reads, before several processes look at its pictures
+        launcher = make_launcher(flags.processes, flags.launch, flags.device)
+        make_needed(path, context, merge=flags.merge, base=flags.base, launcher=launcher)
+    if launched(flags.processes, flags.launch, flags.device, flags.out):
+        return
+    with joined(flags.device) as (ranks, device), _bar(ranks.main) as on_progress:
         tuned = tune_recipe(
             path,
             request,
             Path(flags.out),
-            RunContext(flags.device, flags.force, progress=True),
+            replace(context, device=device),
             merge=flags.merge,
             base=flags.base,
             dtype=flags.dtype,
+            ranks=ranks,
             on_progress=on_progress,
-            on_note=_note,
+            on_note=_note if ranks.main else None,
         )
-    _print(tuned.result, flags, tuned.edit)
+    if ranks.main:
+        _print(tuned.result, flags, tuned.edit)
 
 
 def _print(result: TuneResult, flags: TuneFlags, edit: EditResult | None = None) -> None:
@@ -233,8 +273,11 @@ def _note(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _bar() -> Iterator[OnProgress]:
+def _bar(shows: bool) -> Iterator[OnProgress | None]:
     """A progress bar on stderr, with the time that is left by the pictures drawn so far."""
+    if not shows:
+        yield None
+        return
     from tqdm import tqdm
 
     form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures [{elapsed}{postfix}]"

@@ -72,6 +72,11 @@ NOISE = ("own", "webui-cpu", "webui-gpu")
     default=None,
     help="Compile the UNet's blocks: up to a minute at first, seconds later on.  [default: where it pays]",
 )
+@click.option(
+    "--mixed/--no-mixed",
+    default=None,
+    help="LoRAs and weights share batches.  [default: on a GPU, where each has few pictures]",
+)
 @click.option("--offload", is_flag=True, help="Keep only the model that works on the device.")
 @click.option("--sliced", is_flag=True, help="Decode pictures one by one.")
 @click.option("--tiled", is_flag=True, help="Decode each picture in tiles.")

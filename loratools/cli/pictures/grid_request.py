@@ -42,6 +42,7 @@ class GridFlags:
     drop: tuple[str, ...]
     batch_size: int
     compiled: bool | None
+    mixed: bool | None
     offload: bool
     sliced: bool
     tiled: bool
@@ -108,7 +109,12 @@ def grid_request(flags: GridFlags, sheet: SheetOptions, scores: ScoreRequest | N
         base_alone=not flags.no_base,
         most=flags.most,
         engine=EngineOptions(
-            flags.batch_size, compiled=flags.compiled, offload=flags.offload, sliced=flags.sliced, tiled=flags.tiled
+            flags.batch_size,
+            compiled=flags.compiled,
+            mixed=flags.mixed,
+            offload=flags.offload,
+            sliced=flags.sliced,
+            tiled=flags.tiled,
         ),
         title=flags.title,
         sheet=sheet,

@@ -31,6 +31,7 @@ _DRAWN = {  # field -> option that says something of pictures, which --base alon
     "training_images": "--training-images",
     "held_out": "--held-out",
     "measures": "--measure",
+    "score_model": "--score-model",
     "votes": "--votes",
     "negative": "--negative",
     "steps": "--steps",
@@ -55,6 +56,7 @@ class EpochsFlags:
     training_images: tuple[str, ...]
     held_out: tuple[str, ...]
     measures: tuple[str, ...]
+    score_model: str | None
     votes: str | None
     negative: str | None
     steps: int | None
@@ -100,6 +102,12 @@ class EpochsFlags:
     metavar="M",
     help="Of defects: judge, like=DIR with unlike=DIR, python=MODULE:FUNCTION, command=COMMAND. Repeatable.  "
     "[default: judge on the pocket base]",
+)
+@click.option(
+    "--score-model",
+    metavar="DIR",
+    type=click.Path(),
+    help="A CLIP on this machine, which says how well prompts are obeyed; or a DINO, which sees copies.",
 )
 @click.option("--votes", metavar="JSON", type=click.Path(), help="Votes that a grid's page exported.")
 @click.option("--negative", help="The negative prompt.")
@@ -198,6 +206,7 @@ def _request(flags: EpochsFlags) -> VerdictRequest:
         ),
         engine=EngineOptions(flags.batch_size),
         measures=parse_measures(flags.measures) if flags.measures else None,
+        model=Path(flags.score_model) if flags.score_model else None,
         votes=Path(flags.votes) if flags.votes else None,
         device=flags.device,
         dtype=flags.dtype,

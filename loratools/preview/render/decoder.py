@@ -65,7 +65,8 @@ class Decoder:
                 jobs, left = left[: len(pictures)], left[len(pictures) :]
                 kept = [n for n, job in enumerate(jobs) if job is not None]
                 if kept:
-                    shown = pictures if len(kept) == len(jobs) else pictures[kept]
+                    # an index tensor would be uploaded, and waited for
+                    shown = pictures if len(kept) == len(jobs) else torch.stack([pictures[n] for n in kept])
                     yield DrawnBatch(tuple(job for job in jobs if job is not None), HostPixels(shown))
 
     def drop(self) -> None:

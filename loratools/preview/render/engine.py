@@ -69,6 +69,7 @@ class Engine:
         self.patcher = Patcher(base)
         self._say = say or (lambda text: None)
         self._most = self.options.batch
+        self._announced = False  # whether this caller knows what memory is needed
         self._prompts = PromptCache(base, self.patcher, encode, self._using)
         self._decoder = Decoder(base, self.options.sliced, self._decoding, self._free, self._say)
         self._offloader = Offloader(base) if self.options.offload and base.device.type != "cpu" else None
@@ -102,6 +103,7 @@ class Engine:
         """Go on for another caller, whose prompts ``encode`` reads and who is told by ``say``."""
         self._prompts.use(encode)
         self._say = self._decoder.say = say or (lambda text: None)
+        self._announced = False
 
     def check(self, stacks: Iterable[Stack]) -> None:
         """Raise BaseModelError or ShapeError if a stack does not fit the base; nothing is touched."""
@@ -301,7 +303,7 @@ class Engine:
             torch.cuda.empty_cache()
 
     def _announce(self, groups: Sequence[StackBatch], wanted: Wanted) -> None:
-        """Say what the work needs, and begin with smaller batches where that is more than there is."""
+        """Say once what the work needs, and begin with smaller batches where that is more than there is."""
         jobs = [job for group in groups for job in group.jobs if wanted.lacks([job])]
         free = available(self.base.device)
         if not jobs or free is None:
@@ -328,7 +330,9 @@ class Engine:
             most, text = fitting(need_of, asked, available(self.base.device) or free)
         if most < asked:
             self._most = most
-        self._say(text)
+        if most < asked or not self._announced:
+            self._say(text)
+        self._announced = True
 
 
 def _on_device(device: torch.device) -> contextlib.AbstractContextManager[None]:

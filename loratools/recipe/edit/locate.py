@@ -82,7 +82,7 @@ def merge_text(document: Document, recipe: Recipe, step: str | None) -> MergeTex
     if not merges:
         raise RecipeError(f"{document.source} has no merge step, so there is no vector to edit")
     if step is None and len(merges) > 1:
-        raise RecipeError(f"{document.source} has several merge steps; say which with --merge: {', '.join(merges)}")
+        raise RecipeError(f"{document.source} has several merge steps; say which with `merge=`: {', '.join(merges)}")
     name = step or next(iter(merges))
     if name not in merges:
         raise RecipeError(f"{document.source} has no merge step '{name}'; it has {', '.join(merges)}")

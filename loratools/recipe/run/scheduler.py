@@ -118,10 +118,10 @@ class _Scheduler(Generic[T]):
         self._prepare()
 
     def _prepare(self) -> None:
-        """Have processes ready for the next step that will have several places, once those that run have ended."""
+        """Have processes ready where the next steps will run, once those that run now have ended."""
         waiting = [most for step in self._waiting if (most := self._places.processes(step))]
-        if self._taken and waiting and (count := min(waiting[0], len(self._places.slots))) > 1:
-            self._places.prepare(self._places.slots[:count])
+        for slots in assign(waiting, self._places.slots) if self._taken else []:
+            self._places.prepare(slots)
 
     def _soon(self) -> int:
         """How many steps to be launched wait only for what this process makes now, such as drawings."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from loratools.train.basestyle.generate import (
 )
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config
-from loratools.train.distributed import Ranks, join, leave
+from loratools.train.distributed import joined
 from loratools.train.output.run_folder import RunFolder
 from loratools.train.trainer import OnEpoch, RunResult, train
 
@@ -76,7 +75,7 @@ def basestyle(
     record = folder.out / f"{name}.basestyle.json"
     known = read_record(record)
     finished = _finished(folder, known) if known.get("key") == key else None
-    with _joined(device) as ranks:
+    with joined(device) as (ranks, _):
         ranks.wait()  # until every process has read the record
         if finished is not None:
             return replace(finished, wrote=ranks.main)
@@ -93,15 +92,6 @@ def basestyle(
     if ranks.main:
         files.write_text(record, json.dumps(_record(folder, key, result), indent=1))
     return result
-
-
-@contextmanager
-def _joined(device: str) -> Iterator[Ranks]:
-    ranks, _ = join(device)
-    try:
-        yield ranks
-    finally:
-        leave(ranks)
 
 
 def _configs(

@@ -143,6 +143,7 @@ class _Rule:
         if own.votes is not None:
             self._drop_worse(own.votes, "votes", "is liked less")
         if own.closeness is not None:
+            self._check_gain(own.closeness)
             self._drop_behind(own.closeness, "behind", _less_of(own.closeness), 1 - self.thresholds.keep)
         if own.obedience is not None:
             self._drop_behind(own.obedience, "obeys less", "follows the prompt less")
@@ -234,6 +235,12 @@ class _Rule:
             if index != best and lead.mean > allowed + noise:
                 behind[index] = Reason(why, text, figure.name, figure.difference(index, best))
         self._drop(behind)
+
+    def _check_gain(self, figure: Figure) -> None:
+        """Warn where not even the closest epoch is closer than the base beyond noise."""
+        loss = figure.loss_from_base(leader(figure, self.left))
+        if loss is not None and not clearly(Estimate(-loss.mean, loss.standard_error, loss.n), len(self.left)):
+            self.warnings.append(f"no epoch is clearly better than the base in {figure.name}; train longer")
 
     def _drop(self, dropped: Mapping[int, Reason]) -> None:
         self.reasons.update(dropped)

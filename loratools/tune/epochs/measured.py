@@ -13,8 +13,8 @@ from loratools.errors import MeasureError
 from loratools.measures.build import MeasureContext, build_measures
 from loratools.measures.closeness import style_closeness
 from loratools.measures.copy_risk import is_copy, usual_nearest
-from loratools.measures.features import Pixels
-from loratools.measures.measure import Measure, Shown, take
+from loratools.measures.features import Features, Pixels
+from loratools.measures.measure import Better, Measure, Shown, take
 from loratools.measures.request import MeasureRequest
 from loratools.tune.epochs.decide import Copies
 from loratools.tune.epochs.evaluation_set import CaptionedPicture, EvaluationSet
@@ -70,29 +70,35 @@ class MeasuredEpochs:
 
 
 def measure_epochs(
-    base: Base, drawn: DrawnEpochs, material: EvaluationSet, requests: Sequence[MeasureRequest] | None = None
+    base: Base,
+    drawn: DrawnEpochs,
+    material: EvaluationSet,
+    requests: Sequence[MeasureRequest] | None = None,
+    features: Features | None = None,
 ) -> MeasuredEpochs:
     """Measure the pictures of every epoch and of the base.
 
     Args:
         requests: what ``--measure`` asks for, beside what needs no model but the base itself; None is the judge on the
             pocket base, and nothing elsewhere.
+        features: of a CLIP or DINO, by which copies are looked for; a CLIP also says how well prompts are obeyed where
+            no judge does. None looks for copies by pixels.
     Raises:
         MeasureError, DatasetError, FileError: for a measure or pictures that cannot be used.
     """
-    return _Measuring(base, drawn, material).all(requests)
+    return _Measuring(base, drawn, material, features).all(requests)
 
 
 class _Measuring:
-    def __init__(self, base: Base, drawn: DrawnEpochs, material: EvaluationSet) -> None:
-        self.base, self.drawn, self.material = base, drawn, material
+    def __init__(self, base: Base, drawn: DrawnEpochs, material: EvaluationSet, features: Features | None) -> None:
+        self.base, self.drawn, self.material, self.features = base, drawn, material, features
         self.missing = list(material.notes)
         self.training, self.held_out = (_shown(own) for own in (material.training, material.held_out))
 
     def all(self, requests: Sequence[MeasureRequest] | None) -> MeasuredEpochs:
         usual = [MeasureRequest("judge")] if self.base.name == "pocket" else []
         asked = usual if requests is None else requests
-        built = self._built([self._with_style(request) for request in asked])
+        built = self._built(asked)
         by_name = {measure.name: measure for measure in built}
         closeness = next((by_name.pop(name) for name in _CLOSENESS if name in by_name), None) or self._closeness()
         obedience = next((by_name.pop(name) for name in _OBEDIENCE if name in by_name), None) or self._obedience()
@@ -110,7 +116,8 @@ class _Measuring:
     def _built(self, requests: Sequence[MeasureRequest]) -> list[Measure]:
         if not requests:
             return []
-        context = MeasureContext(self.base, (), self.drawn.base, self.drawn.epochs[-1], keeps=False)
+        taught = self.held_out or self.training or None
+        context = MeasureContext(self.base, (), self.drawn.base, self.drawn.epochs[-1], taught, keeps=False)
         built = build_measures(requests, context)
         self.missing += built.notes
         return [*built.targets, *built.kept]
@@ -124,15 +131,6 @@ class _Measuring:
     def _labels(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
         base = self.drawn.base
         return tuple(own.prompt for own in base), tuple(own.seed for own in base)
-
-    def _with_style(self, request: MeasureRequest) -> MeasureRequest:
-        """The judge told which style to look for: what the pictures of the data set show and the base's do not."""
-        if request.kind != "judge" or request.source or self.base.name != "pocket":
-            return request
-        from loratools.measures.judged import style_seen
-
-        style = style_seen(self.held_out or self.training or self.drawn.epochs[-1], self.drawn.base)
-        return MeasureRequest("judge", style or "")
 
     def _closeness(self) -> Measure | None:
         """In what the base's UNet sees: to the held-out pictures, or where there are none to the training pictures."""
@@ -159,7 +157,11 @@ class _Measuring:
         return measure
 
     def _obedience(self) -> Measure | None:
-        return None
+        """By a CLIP. What the base's own UNet says of prompts falls with the style, and so cannot tell epochs apart."""
+        if self.features is None or self.features.texts([""]) is None:
+            self.missing.append("obedience: nothing here reads pictures and prompts; give a CLIP by `score_model=DIR`")
+            return None
+        return PromptCosine(self.features)
 
     def _diversity(self) -> Figure | None:
         """How much a picture differs from those of the same prompt and other seeds."""
@@ -178,7 +180,7 @@ class _Measuring:
         if not self.training:
             self.missing.append("copy risk: the training pictures are not known; give `training_images=DIR`")
             return None, ()
-        features = Pixels()
+        features = self.features or Pixels()
         trained = features.images([own.image for own in self.training])
         usual = usual_nearest(trained)
         if usual is None:
@@ -199,6 +201,22 @@ class _Measuring:
             for n, files in enumerate(self.drawn.files, start=1)
         )
         return Figure("nearest", "lower", near[1:], near[0], *self._labels()), copied
+
+
+@dataclass(frozen=True)
+class PromptCosine:
+    """The cosine of a CLIP between a picture and its prompt; low in absolute terms, so that differences count."""
+
+    features: Features
+    name: str = "prompt"
+    better: Better = "higher"
+
+    def __call__(self, pictures: Sequence[Shown]) -> np.ndarray:
+        texts = self.features.texts([own.prompt for own in pictures])
+        if texts is None:
+            raise MeasureError(f"{self.features.name} reads no prompts; give a CLIP")
+        cosines: np.ndarray = (self.features.images([own.image for own in pictures]) * texts).sum(1).double().numpy()
+        return cosines
 
 
 def _spread(pictures: Sequence[Shown]) -> np.ndarray:

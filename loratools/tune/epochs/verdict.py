@@ -16,6 +16,7 @@ from loratools.adapter.files.epoch_files import epochs
 from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.errors import FormatError
 from loratools.files import write_text
+from loratools.measures.features import load_features
 from loratools.measures.request import MeasureRequest
 from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.request import SamplingRequest
@@ -46,6 +47,7 @@ class VerdictRequest:
         seeds: by default as many, from 1, as make some 32 pictures an epoch.
         weight: of the LoRA in the pictures that are compared.
         measures: see :func:`loratools.tune.epochs.measured.measure_epochs`.
+        model: a folder with a CLIP or DINO in transformers' format, see there.
         votes: a ``votes.json``; by default that of the pictures' own folder, if there is one.
         force: overwrite a verdict or pictures that this run did not write.
     """
@@ -58,6 +60,7 @@ class VerdictRequest:
     sampling: SamplingRequest = field(default_factory=SamplingRequest)
     engine: EngineOptions = field(default_factory=EngineOptions)
     measures: tuple[MeasureRequest, ...] | None = None
+    model: Path | None = None
     votes: Path | None = None
     device: str = "auto"
     dtype: str | None = None
@@ -91,6 +94,7 @@ def epoch_verdict(
     files = RunFiles(tuple(epochs(request.run)))
     _guard(files, request.force)
     votes = _votes(files, request.votes)
+    features = load_features(request.model) if request.model is not None else None
     locate_base(request.base)
     material = evaluation_set(files.epochs, request.material)
     seeds = request.seeds or default_seeds(len(material.prompts))
@@ -113,7 +117,7 @@ def epoch_verdict(
         on_picture=on_picture,
     )
     drawn = draw_epochs(base, files.name, files.epochs, drawing)
-    measured = measure_epochs(base, drawn, material, request.measures)
+    measured = measure_epochs(base, drawn, material, request.measures, features)
     losses = validation_losses(files.epochs)
     evidence = Evidence(
         numbers=tuple(epoch.number for epoch in files.epochs),

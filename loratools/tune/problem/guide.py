@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from loratools.blocks.symptoms import combine_steps, find_symptom
 from loratools.tune.arrays import Array
-from loratools.tune.problem.space import AMOUNT, Space
+from loratools.tune.problem.space import Space
 
 TIMES = 3
 _STEP = 0.1
@@ -20,7 +20,7 @@ def guide_point(space: Space, symptoms: Sequence[str]) -> Array | None:
         steps = [(symptom, step) for symptom in chosen if (step := symptom.step_at(index)) is not None]
         combined = combine_steps(steps)
         for number, name in enumerate(space.names):
-            by = combined.moves.get(("GP1", name), 0) if name != AMOUNT else 0
+            by = combined.moves.get(("GP1", name), 0)
             point[number] = max(0.0, round(float(point[number]) + _STEP * by, 10)) if by else point[number]
             moved = moved or by != 0
         if combined.strength != 1:

@@ -81,7 +81,7 @@ def prompts_from_header(
     if not folders:
         raise PromptError(
             "the LoRA's header does not say which tags it was trained on, so there is nothing to make prompts of; give "
-            "some with --prompts FILE, one a line"
+            "some with `prompts=FILE`, one a line"
         )
     rng = random.Random(f"tags {seed}")
     sizes = [max(tags.values()) for tags in folders]

@@ -1,4 +1,5 @@
-"""What a search moves: the block weights of one LoRA in a stack, and the amount of the others."""
+"""What a search moves: the block weights of one LoRA in a stack; if that is wanted, the amount of the LoRA that is
+subtracted, and how much of each block comes from an earlier epoch."""
 
 from __future__ import annotations
 
@@ -19,16 +20,38 @@ from loratools.tune.arrays import Array
 
 HIGHEST = 1.4  # a block weight that is still tried
 AMOUNT = "amount"  # the dimension by which the second term's weight is multiplied
+EARLIER = "earlier "  # begins the names of dimensions that say how much of a block is the earlier epoch's
+_SCREENED = (0.5, 1.1)  # what a screening tries: times a block's own weight
+_BLENDS = (0.0, 0.6)  # and of the earlier epoch
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One number of a vector: ``name`` is a block, or :data:`AMOUNT`; it goes from ``low`` to ``high``."""
+    """One number of a point; it goes from ``low`` to ``high``.
+
+    Attributes:
+        name: a block, :data:`AMOUNT`, or :data:`EARLIER` and a block.
+        start: what the stack has as it was given.
+    """
 
     name: str
     start: float
     low: float
     high: float
+
+    @property
+    def is_block(self) -> bool:
+        """Whether it is the weight of a block."""
+        return self.name != AMOUNT and not self.name.startswith(EARLIER)
+
+    @property
+    def screened(self) -> tuple[float, float]:
+        """The two values that show what it does."""
+        if self.name.startswith(EARLIER):
+            return _BLENDS
+        own = self.start if abs(self.start) > 0.2 else 1.0
+        low, high = (min(max(share * own, self.low), self.high) for share in _SCREENED)
+        return low, high
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +62,7 @@ class Space:
         terms: the stack as it was given.
         tuned: index of the term whose block weights are searched.
         subtracted: index of the term whose amount is searched, if it is.
+        earlier: an earlier epoch of the tuned term's LoRA, of which a part may stand in for each block's own.
     """
 
     terms: tuple[Term, ...]
@@ -46,13 +70,15 @@ class Space:
     dimensions: tuple[Dimension, ...]
     subtracted: int | None
     summed: Combined
+    earlier: Term | None = None
 
     @staticmethod
-    def of(terms: Sequence[Term], *, amount: bool = False) -> Space:
+    def of(terms: Sequence[Term], *, amount: bool = False, earlier: Term | None = None) -> Space:
         """The space of the first term with a positive weight: one number for each block that its file has.
 
         Args:
             amount: search the amount of the first term with a negative weight as well.
+            earlier: an earlier epoch; search as well how much of each block comes from it.
         Raises:
             BlockError: if no term has a positive weight, the file is in no block, its vector holds rules for parts of
                 blocks, or there is no term whose amount could be searched.
@@ -63,7 +89,7 @@ class Space:
         subtracted = next((n for n, term in enumerate(terms) if term.weight < 0), None) if amount else None
         if amount and subtracted is None:
             raise BlockError(
-                "there is no second LoRA that is subtracted, whose amount could be searched; leave --amount out, or "
+                "there is no second LoRA that is subtracted, whose amount could be searched; drop `amount=True`, or "
                 "give a stack such as style:1:GP1,base_style:-1:GP2"
             )
         term = terms[tuned]
@@ -77,10 +103,15 @@ class Space:
             raise BlockError(
                 f"{term.adapter.path} changes no block that its model family has; there is nothing to tune"
             )
+        if earlier is not None:
+            dimensions += [Dimension(f"{EARLIER}{block}", 0.0, 0.0, 1.0) for block in blocks_of(earlier.adapter)]
         if subtracted is not None:
             dimensions.append(Dimension(AMOUNT, 1.0, 0.0, 2.0))
         bare = [replace(own, vector=None, missing=None) if n == tuned else own for n, own in enumerate(terms)]
-        return Space(tuple(terms), tuned, tuple(dimensions), subtracted, combine(bare))
+        bare += (
+            [] if earlier is None else [replace(earlier, weight=term.weight, te=term.te, unet=term.unet, vector=None)]
+        )
+        return Space(tuple(terms), tuned, tuple(dimensions), subtracted, combine(bare), earlier)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,7 +139,12 @@ class Space:
 
     def vector(self, point: Array) -> dict[str, float]:
         """The tuned LoRA's block weights at ``point``."""
-        return {name: float(value) for name, value in zip(self.names, point, strict=True) if name != AMOUNT}
+        return {one.name: float(value) for one, value in zip(self.dimensions, point, strict=True) if one.is_block}
+
+    def blend(self, point: Array) -> dict[str, float]:
+        """How much of each block is the earlier epoch's, from 0 to 1; empty where that is not searched."""
+        values = zip(self.names, point, strict=True)
+        return {name.removeprefix(EARLIER): float(value) for name, value in values if name.startswith(EARLIER)}
 
     def amount(self, point: Array) -> float | None:
         """What the second term's weight is multiplied by, if that is searched."""
@@ -120,11 +156,16 @@ class Space:
 
     def terms_at(self, point: Array) -> list[Term]:
         """The stack at ``point``, to be merged: the tuned term has the new vector."""
-        amount, weights = self.amount(point), self.vector(point)
+        amount, (own, earlier) = self.amount(point), self._shares(point)
         terms = list(self.terms)
-        adapter = terms[self.tuned].adapter
-        vector = BlockVector(_scheme(adapter), weights)
-        terms[self.tuned] = replace(terms[self.tuned], vector=vector, missing=1.0, inline=True)
+        term = terms[self.tuned]
+        scheme = _scheme(term.adapter)
+        terms[self.tuned] = replace(term, vector=BlockVector(scheme, own), missing=1.0, inline=True)
+        if self.earlier is not None and any(earlier.values()):
+            vector = BlockVector(scheme, earlier)
+            terms.append(
+                replace(term, adapter=self.earlier.adapter, label=self.earlier.label, vector=vector, missing=0.0)
+            )
         if self.subtracted is not None and amount is not None:
             other = terms[self.subtracted]
             terms[self.subtracted] = replace(other, weight=other.weight * amount)
@@ -134,10 +175,18 @@ class Space:
         """The factors by block that each term of :attr:`summed` gets."""
         amount = self.amount(point)
         factors: list[BlockWeights] = [{} for _ in self.terms]
-        factors[self.tuned] = self.vector(point)
+        own, earlier = self._shares(point)
+        factors[self.tuned] = own
+        factors += [] if self.earlier is None else [earlier]
         if self.subtracted is not None and amount is not None:
             factors[self.subtracted] = dict.fromkeys(blocks_of(self.terms[self.subtracted].adapter), amount)
         return factors
+
+    def _shares(self, point: Array) -> tuple[dict[str, float], dict[str, float]]:
+        """Each block's weight in the tuned LoRA, and in its earlier epoch."""
+        vector, blend = self.vector(point), self.blend(point)
+        own = {block: weight * (1 - blend.get(block, 0.0)) for block, weight in vector.items()}
+        return own, {block: vector.get(block, 1.0) * part for block, part in blend.items()}
 
 
 def blocks_of(adapter: Adapter) -> tuple[str, ...]:

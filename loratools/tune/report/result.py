@@ -71,6 +71,11 @@ class TuneResult:
         """What the subtracted LoRA's weight is multiplied by, where that was searched."""
         return self.space.amount(self.point)
 
+    @property
+    def blend(self) -> dict[str, float] | None:
+        """How much of each block is the earlier epoch's, where that was searched."""
+        return self.space.blend(self.point) if self.space.earlier is not None else None
+
     def json(self) -> dict[str, Any]:
         """What ``tune.json`` holds."""
         held, shots = self.held, self.held.shots
@@ -78,6 +83,7 @@ class TuneResult:
             "version": 1,
             "vector": self.space.vector(self.point),
             "amount": self.amount,
+            "earlier": self.blend,
             "answer": self.verdict.answer,
             "symptoms": list(self.request.symptoms),
             "keep": self.request.keep,
@@ -131,6 +137,9 @@ class TuneResult:
         if self.amount is not None:
             lines.append(f"amount of the subtracted LoRA: x {self.amount:g}")
         stopped = [] if self.finished else ["the search was stopped before its end; the same command goes on with it"]
+        if self.blend is not None and self.space.earlier is not None:
+            taken = ", ".join(f"{block} {part:g}" for block, part in self.blend.items() if part) or "nothing"
+            lines.append(f"of {self.space.earlier.label}: {taken}")
         return "\n".join([*lines, *(f"note: {note}" for note in (*stopped, *self.notes))])
 
     def _changes(self) -> dict[str, Any]:

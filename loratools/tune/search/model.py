@@ -56,9 +56,10 @@ class Model:
 
     def effects(self) -> dict[str, tuple[Array, Array]]:
         """What lowering each block by a half does to the cost and to each constraint: mean and standard deviation (d,),
-        by ``cost`` or the constraint's name."""
+        by ``cost`` or the constraint's name. A number that begins at its least value is raised instead."""
         size = len(self.space.start)
-        lowered = -_DOWN * np.eye(size)
+        down = np.where(self.space.start > self.space.low, -_DOWN, _DOWN)
+        lowered = np.diag(down)
         names = ["cost", *(each.name for each in self.goals.constraints)]
         return {
             name: process.difference(lowered, np.zeros(size))

@@ -11,14 +11,11 @@ import numpy as np
 from loratools.tune.arrays import Array
 from loratools.tune.problem.space import Space
 
-_LOW, _HIGH = 0.5, 1.1  # times a block's own weight
-
 
 def screening_points(space: Space, count: int, random: np.random.Generator) -> Array:
     """``count`` vectors (count, d): each block is low in half of them, in an order of its own."""
     columns = []
     for dimension in space.dimensions:
-        own = dimension.start if abs(dimension.start) > 0.2 else 1.0
-        column = np.where(np.arange(count) < count // 2, _LOW * own, _HIGH * own)
-        columns.append(np.clip(random.permutation(column), dimension.low, dimension.high))
+        low, high = dimension.screened
+        columns.append(random.permutation(np.where(np.arange(count) < count // 2, low, high)))
     return np.stack(columns, axis=1)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,7 @@ from loratools.preview.request.options import EngineOptions
 from loratools.train.distributed import join, leave
 from tests.base.patching.test_patch import changed, random_deltas, weights
 
+ON_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 ROOT = Path(__file__).parents[3]
 SETTINGS = SamplingSettings(2, 4.0, "DDIM", (64, 64))
 JOBS = [PictureJob(prompt, seed, SETTINGS) for prompt in ("1girl, red hair", "") for seed in (1, 2)]
@@ -128,6 +130,17 @@ def test_too_little_memory_makes_smaller_batches_and_is_said_once(
     assert all(np.abs(small[place] - usual[place]).max() <= 1 for place in usual)
 
 
+def test_what_memory_is_needed_is_said_once_a_search(
+    base: Base, stacks: list[Stack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loratools.preview.render.engine.available", lambda _: 8 << 30)
+    said: list[str] = []
+    with PopulationRenderer(base, say=said.append) as renderer:
+        for _generation in range(3):
+            assert len([*renderer.draw(stacks[:1], JOBS)]) == 4
+    assert len(said) == 1 and said[0].startswith("needs about")
+
+
 def test_prompts_are_encoded_once_for_each_weight_of_the_text_encoder(base: Base, lora: Path) -> None:
     texts: list[list[str]] = []
 
@@ -151,6 +164,27 @@ def test_stacks_share_batches_where_that_is_asked_for(base: Base, stacks: list[S
         patched = by_place([*renderer.draw(stacks, JOBS[:1])])
         assert not renderer._engine._mixed.active  # a branch rounds otherwise than a patched weight
     assert all(np.abs(mixed[place] - patched[place]).max() <= 1 for place in patched)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_CUDA)])
+@pytest.mark.parametrize("mixed", [False, True, None])
+def test_generations_on_every_device_are_the_pictures_alone(
+    folder: Path, lora: Path, device: str, mixed: bool | None
+) -> None:
+    """Graphs, buffers and copies that one generation leaves serve the next, whose vectors and number of jobs differ."""
+    base = load_base(folder, device=device, dtype="fp32")
+    before = weights(base)
+    steps = 8 if device == "cuda" else 2  # with fewer no graph is captured
+    jobs = [replace(job, settings=replace(SETTINGS, steps=steps)) for job in JOBS]
+    generations = [(vector_stacks([Term(read(lora), 0.8)], VECTORS[n:]), jobs[n:]) for n in (0, 1)]
+    with PopulationRenderer(base, EngineOptions(batch=4, mixed=mixed)) as renderer:
+        made = [by_place([*renderer.draw(*each)]) for each in generations]
+        assert not changed(before, base)
+    with PopulationRenderer(base, EngineOptions(batch=1, mixed=False, graphs=False)) as renderer:
+        alone = [by_place([*renderer.draw(*each)]) for each in generations]
+    for own, other in zip(made, alone, strict=True):
+        assert own.keys() == other.keys()
+        assert max(np.abs(own[place] - other[place]).mean() for place in own) < 0.5
 
 
 class Late:

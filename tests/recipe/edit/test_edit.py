@@ -239,7 +239,7 @@ def test_what_cannot_be_edited_is_named_and_untouched(
 def test_steps_and_merges_are_chosen_by_name(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("version: 1\nsteps:\n  m: {merge: 'a:1:GP1'}\n  n: {merge: {terms: 'a:2:ALL'}}\n")
-    with pytest.raises(RecipeError, match="several merge steps; say which with --merge: m, n"):
+    with pytest.raises(RecipeError, match="several merge steps; say which with `merge=`: m, n"):
         fix(path, ["limbs"])
     fix(path, ["limbs"], merge="n")
     assert "  ALL: [0.9, 1.0," in path.read_text()

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from loratools.adapter.files.file import Adapter, read
+from tests.recipe.conftest import save_lora
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL"),
@@ -49,6 +50,17 @@ steps:
   sheet:
     grid: {rows: kept, weights: "0:1:0.05", prompts: [smile, hat], seeds: 1-4, steps: 12, sampler: Euler, size: 64}
 """
+TUNE = """\
+version: 1
+base: tiny
+steps:
+  better: {tune: {lora: "a:1:GP1", symptom: hands, measure: "python=mine:bright", prompts: prompts.txt, seeds: [1],
+                  steps: 2, quick: true}}
+"""
+MEASURE = """\
+def bright(images, prompts, seeds):
+    return [sum(image.convert("L").histogram()[128:]) for image in images]
+"""
 FAILING = """\
 version: 1
 base: tiny
@@ -77,7 +89,7 @@ def command(*arguments: str) -> list[str]:
 def folder(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("launch")
     (place / "tiny").symlink_to(tiny_base, target_is_directory=True)
-    for name, text in {"r": RECIPE, "long": LONG, "grid": GRID, "failing": FAILING}.items():
+    for name, text in {"r": RECIPE, "long": LONG, "grid": GRID, "tune": TUNE, "failing": FAILING}.items():
         (place / f"{name}.yaml").write_text(text, encoding="utf-8")
     return place
 
@@ -277,6 +289,17 @@ def test_a_grid_whose_other_process_dies_is_finished_without_it(
     assert note in running.said() and "1 rows, 168 pictures" in running.said()
     alone = loratools("run", "grid.yaml", "-o", "alone")
     assert alone.returncode == 0 and results(folder / "less") == results(folder / "alone")
+
+
+def test_a_tune_that_two_share_finds_the_same(folder: Path, loratools: Callable[..., Done]) -> None:
+    save_lora(folder / "a.safetensors", 1)
+    (folder / "prompts.txt").write_text("1girl, smile\n1girl, hat\n1girl, red hair\n1girl\n", encoding="utf-8")
+    (folder / "mine.py").write_text(MEASURE, encoding="utf-8")
+    for name, more in (("tuned1", ()), ("tuned2", TWO)):
+        done = loratools("run", "tune.yaml", "-o", name, *more)
+        assert done.returncode == 0 and "better.safetensors" in done.stdout, done.stderr
+    first, second = (read(folder / name / "better.safetensors") for name in ("tuned1", "tuned2"))
+    assert first.digest == second.digest
 
 
 def test_a_step_that_fails_is_reported_once_and_others_are_made(folder: Path, loratools: Callable[..., Done]) -> None:

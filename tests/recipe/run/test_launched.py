@@ -107,10 +107,19 @@ def test_which_steps_are_launched(here: Path) -> None:
         "  few: {grid: {rows: a, weights: 1, prompts: smile}}\n"
         "  many: {grid: {rows: a, weights: '0.5, 1', prompts: smile, seeds: [1, 2, 3, 4, 5, 6]}}\n"
         "  package: {publish: {lora: a}}\n"
+        "  tuned: {tune: {lora: 'a:1:GP1', symptom: hands, prompts: [smile, hat, red hair, ink], quick: true}}\n"
     )
     planner = make_planner("r.yaml", Path("work"))
     for launcher, package in ((Launcher(2), 1), (Launcher(command=("x",)), 0)):
         with launching(StepLauncher(launcher, planner), RunContext(), print) as steps:
             assert steps is not None
             found = {step.name: steps.processes(step) for step in planner.plan()}
-        assert found == {"pictures": 0, "style": 4, "base_style": 2, "few": 1, "many": 2, "package": package}
+        assert found == {
+            "pictures": 0,
+            "style": 4,
+            "base_style": 2,
+            "few": 1,
+            "many": 2,
+            "package": package,
+            "tuned": 4,
+        }

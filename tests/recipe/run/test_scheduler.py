@@ -86,13 +86,18 @@ def test_a_launched_step_that_fails_takes_only_what_needs_it() -> None:
     assert failures[0].planned.name == "hot" and failures[0].skipped == ("after",)
 
 
-def test_processes_are_made_ready_for_a_step_that_will_have_several() -> None:
-    ready: list[Sequence[int]] = []
-    steps = [step("one"), step("two"), step("sheet", "grid", ["one", "two"], most=9)]
-    run_in_order(steps, Runs("one", "two"), places=replace(places(2), prepare=ready.append))
-    assert ready and set(map(tuple, ready)) == {(0, 1)}
+def test_processes_are_made_ready_where_the_next_steps_will_run() -> None:
+    ready: list[tuple[int, ...]] = []
+    prepared = replace(places(2), prepare=lambda slots: ready.append(tuple(slots)))
+    trained = [step("one"), step("two")]
+    run_in_order([*trained, step("sheet", "grid", ["one", "two"], most=9)], Runs("one", "two"), places=prepared)
+    assert set(ready) == {(0, 1)}
     ready.clear()
-    run_in_order([step("one"), step("after", needs=["one"])], Runs(), places=replace(places(2), prepare=ready.append))
+    then = [step("sheet", "grid", ["one", "two"], most=9), step("other", "grid", ["one", "two"], most=9)]
+    run_in_order([*trained, *then], Runs("one", "two"), places=prepared)
+    assert (0,) in ready and (1,) in ready
+    ready.clear()
+    run_in_order(trained, Runs("one", "two"), places=prepared)
     assert not ready
 
 

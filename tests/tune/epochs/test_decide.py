@@ -137,6 +137,12 @@ def test_where_a_reason_would_rule_out_all_the_best_by_it_stay() -> None:
     assert decision.epoch == 2 and "every epoch copies" in decision.sentence  # nothing tells which copies less
 
 
+def test_a_run_that_has_learnt_nothing_is_told_so() -> None:
+    decision = decided(closeness=figure("style", [0.001, 0.002], noise=0.1))
+    assert decision.warnings == ("no epoch is clearly better than the base in style; train longer",)
+    assert not decided(closeness=figure("style", [0.1, 0.9])).warnings
+
+
 def test_votes_come_before_style() -> None:
     votes = figure("votes", [-200.0, 300.0, -100.0], base=None, noise=30)
     decision = decided(closeness=figure("style", [0.5, 0.8, 0.99]), votes=votes)
@@ -150,7 +156,7 @@ def test_a_run_of_one_epoch_and_a_run_of_which_nothing_is_known() -> None:
 
 
 def test_one_picture_shows_no_difference_and_the_closest_is_taken() -> None:
-    single = Figure("style", "higher", np.array([[0.2], [0.9], [0.8]]), np.array([0.0]), ("p",), (1,))
+    single = Figure("style", "higher", np.array([[0.2], [0.9], [0.8]]), None, ("p",), (1,))
     assert decide(Evidence((1, 2, 3), closeness=single)).epoch == 2
 
 

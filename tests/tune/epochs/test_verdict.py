@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL.Image import Image
 
 from loratools.adapter.files.epoch_files import epochs
 from loratools.errors import FileError, FormatError, PromptError
@@ -18,6 +23,8 @@ from loratools.tune.epochs.evaluation_set import EvaluationRequest
 from loratools.tune.epochs.reasons import RULED_OUT
 from loratools.tune.epochs.result import EpochVerdict
 from loratools.tune.epochs.verdict import VerdictRequest, default_seeds, epoch_verdict
+
+MODULE = sys.modules[epoch_verdict.__module__]  # a text would find the function `loratools.tune` in its way
 
 
 def request(run: Path, base: Path, **given: object) -> VerdictRequest:
@@ -192,6 +199,38 @@ def test_votes_count(run: Path, tiny: Path) -> None:
     path.write_text(json.dumps({**votes, "pairs": []}), encoding="utf-8")
     with pytest.raises(FileError, match="no choice between two epochs of ink"):
         epoch_verdict(request(run, tiny, votes=path))
+
+
+class TwoColours:
+    """Stands in for a CLIP: a picture's mean colour, and a prompt's wish for red."""
+
+    name = "CLIP"
+
+    def images(self, images: Sequence[Image]) -> torch.Tensor:
+        colours = torch.stack([torch.tensor(np.asarray(image, dtype=np.float32).mean((0, 1))) for image in images])
+        return torch.nn.functional.normalize(colours, dim=1)
+
+    def texts(self, texts: Sequence[str]) -> torch.Tensor:
+        return torch.tensor([[1.0, 0.0, 0.0]]).repeat(len(texts), 1)
+
+
+def test_a_clip_says_how_prompts_are_obeyed(run: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = epoch_verdict(request(run, tiny))
+    assert without.measured.obedience is None and any("score_model=DIR" in text for text in without.measured.missing)
+    monkeypatch.setattr(MODULE, "load_features", lambda folder: TwoColours())
+    verdict = epoch_verdict(request(run, tiny, model=run))
+    figure = verdict.measured.obedience
+    assert figure is not None and figure.name == "prompt"
+    pixels = verdict.drawn.epochs[1][0].pixels.astype(np.float64).mean((0, 1))
+    assert figure.values[1, 0] == pytest.approx(pixels[0] / np.linalg.norm(pixels), abs=1e-5)
+
+
+def test_closeness_without_a_judge_is_by_what_the_base_sees(run: Path, tiny: Path) -> None:
+    verdict = epoch_verdict(request(run, tiny))
+    figure = verdict.measured.closeness
+    assert figure is not None and figure.name == "style" and figure.base is not None
+    assert figure.base.mean() == pytest.approx(0, abs=1e-6) and np.isfinite(figure.values).all()
+    assert verdict.decision.reasons[1].figure in ("", "style", "0.9 test", "copies", "diversity")
 
 
 def test_seeds_by_default_make_about_as_many_pictures() -> None:

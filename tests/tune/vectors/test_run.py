@@ -19,7 +19,8 @@ from loratools.ops.merging.verify import verify
 from loratools.tune import run
 from loratools.tune.problem.space import Space
 from loratools.tune.progress import TuneProgress
-from tests.tune.vectors.conftest import Figure, Tuning, figures
+from tests.loras import lora_tensors, save
+from tests.tune.vectors.conftest import Figure, Tuning, World, figures
 
 
 def test_it_finds_the_blocks_that_hold_the_defect_and_keeps_the_style(tuning: Tuning, lora: Path) -> None:
@@ -233,3 +234,28 @@ def test_the_amount_of_the_subtracted_lora_is_searched_too(tuning: Tuning, lora:
     result = with_amount.run(world, amount=True)
     assert result.amount is not None and result.amount < 0.9
     assert result.json()["amount"] == result.amount and "amount" not in result.json()["vector"]
+
+
+def test_blocks_may_come_from_an_earlier_epoch(tuning: Tuning, lora: Path, tmp_path: Path) -> None:
+    early = save(tmp_path / "early.safetensors", lora_tensors("sd1", rank=1, seed=7))
+    space = Space.of([Term(read(lora), 0.8, label="ink@8")], earlier=Term(read(early), 1.0, label="ink@4"))
+    assert len(space.names) == 34 and space.names[17] == "earlier BASE" and not space.blend(space.start)["OUT08"]
+    assert set(space.vector(space.start)) == set(space.names[:17])
+    point = space.start.copy()
+    point[space.names.index("OUT08")], point[space.names.index("earlier OUT08")] = 0.5, 0.25
+    (stack,), terms = space.stacks([point]), space.terms_at(point)
+    assert [term.label for term in terms] == ["ink@8", "ink@4"]
+    for name in stack.deltas:
+        shown = {term.label: strength for term, strength in stack.deltas.parts(name)}  # type: ignore[attr-defined]
+        merged = {term.label: term.strength(name) for term in terms if term.strength(name)}
+        assert shown == pytest.approx(merged), name
+        if ".up_blocks.2.attentions.2." in name:
+            assert shown == pytest.approx({"ink@8": 0.8 * 0.5 * 0.75, "ink@4": 0.8 * 0.5 * 0.25})
+    assert len(space.terms_at(space.start)) == 1
+    world = World(
+        space.names, hands={"OUT08": 2.5, "OUT09": 2.5, "earlier OUT09": -6.0}, style={"OUT08": 3, "OUT09": 3}
+    )
+    result = Tuning(space, tuning.folder).run(world)
+    blend = result.blend
+    assert blend is not None and result.json()["earlier"] == blend and result.verdict.answer == "tuned"
+    assert blend["OUT09"] > 0.2 and "of ink@4: " in result.text()

@@ -56,7 +56,8 @@ class Tune(TermOptions):
     batch_size: Count = Field(8, description="pictures at once")
 
 
-KIND = StepKind("tune", Tune, "lora", loads_model=True, guess=UnitCost(seconds=0.4))
+_PORTION = 8  # pictures of a generation that are worth a process
+KIND = StepKind("tune", Tune, "lora", loads_model=True, shared="required", guess=UnitCost(seconds=0.4))
 
 
 def draft(request: StepRequest) -> Draft:
@@ -83,6 +84,7 @@ def draft(request: StepRequest) -> Draft:
         step.make,
         family=terms.family,
         units=wanted.effort.search_pictures(pool),
+        most_processes=max(1, wanted.effort.population * wanted.effort.shots // _PORTION),
     )
 
 
@@ -151,29 +153,36 @@ class TuneStep:
     training: StepInput | None
 
     def make(self, out: Path, context: RunContext) -> Outcome:
-        """Search, and write the LoRA ``out``; what the search drew lies in a folder beside it, ``OUT-tune``."""
+        """Search, and write the LoRA ``out``; what the search drew lies in a folder beside it, ``OUT-tune``.
+
+        Several processes draw a part each, and the first one writes.
+        """
         from loratools.adapter.algebra.rank import parse_rank
         from loratools.base.load import load_base
         from loratools.dtypes import torch_dtype
         from loratools.ops.merging.merge import merge_files
+        from loratools.train.distributed import joined
         from loratools.tune.tuning import tune
 
+        context.kept.close()
         options, paths = self.options, self.request.paths
         terms = open_terms(self.terms, options, self.presets, paths)
         wanted = replace(self.wanted, training=None if self.training is None else self.training.path)
-        context.kept.close()
-        with _progress(context, self.request.name) as on_progress:
+        with joined(context.device) as (ranks, device), _progress(context, self.request.name) as on_progress:
             result = tune(
-                load_base(paths.base, device=context.device, dtype=None),
+                load_base(paths.base, device=device, dtype=None),
                 terms,
                 wanted,
                 out.with_name(f"{out.stem}-tune"),
                 on_progress=on_progress,
                 owner=self.request.owner,
                 force=context.force,
+                ranks=ranks,
             )
         if not result.finished:
             raise KeyboardInterrupt  # the search was stopped; it goes on from there
+        if not ranks.main:
+            return Outcome("")
         report = merge_files(
             result.space.terms_at(result.point),
             out,

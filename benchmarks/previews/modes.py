@@ -1,0 +1,107 @@
+"""Parts of the previews benchmark that draw a grid of 101 cells end to end: SD 1.5 and SDXL, compiled and not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.previews.bench import CFG, PROMPT, SAMPLER, TINY, Bench, Figure, Figures, Moment, random_lora, steady
+from benchmarks.previews.compute import graph_seconds
+from benchmarks.previews.random_models import random_xl_base
+from loratools.adapter.files.file import read
+from loratools.base.model import Base
+from loratools.base.sampling.sample import plain_unet
+from loratools.preview.request.options import EngineOptions
+from loratools.preview.request.request import SamplingRequest
+from loratools.preview.request.rows import GridRow
+from loratools.preview.run import render_grid
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a grid is drawn, what that is called, and what a picture may take at a steady pace."""
+
+    text: str
+    options: EngineOptions
+    bar: float | None = None  # seconds
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A base with its grid: epochs down, weights across, 101 cells in all."""
+
+    name: str
+    base: Base
+    batch: int
+    epochs: int
+    ratio: float | None = None  # at most so many times the bare UNet graph
+
+    def weights(self, bench: Bench) -> list[float]:
+        count = 3 if bench.scale is TINY else 100 // self.epochs
+        return [n / count for n in range(count + 1)]
+
+
+def modes(bench: Bench) -> Figures:
+    """SD 1.5, 10 epochs at 11 weights: a grid with its sheet, page and PNGs, over a compiled UNet and without."""
+    ways = (
+        Mode("not compiled", EngineOptions(compiled=False), 0.135),
+        Mode("compiled", EngineOptions(compiled=True), 0.11),
+        Mode("compiled again, read from disk", EngineOptions(compiled=True), 0.11),
+    )
+    yield from _drawn(bench, Subject("SD 1.5", bench.base, 8, 2 if bench.scale is TINY else 10), ways)
+
+
+def modes_xl(bench: Bench) -> Figures:
+    """SDXL at 1024 x 1024, 5 epochs at 21 weights: the same, as the engine chooses by itself."""
+    base = random_xl_base(bench.scale, bench.device, bench.dtype)
+    subject = Subject("SDXL", base, 4, 2 if bench.scale is TINY else 5, ratio=1.25)
+    yield from _drawn(bench, subject, (Mode("as it chooses", EngineOptions(batch=4)),))
+
+
+def _drawn(bench: Bench, subject: Subject, ways: Sequence[Mode]) -> Figures:
+    """The bare UNet graph of this run, then a grid in each of ``ways``."""
+    base = subject.base
+    alone, _ = graph_seconds(bench, base, plain_unet(base), subject.batch)
+    yield Figure(f"{subject.name}: bare UNet graph, batch {subject.batch}", alone, "s/image")
+    bench.clear()
+    files = [
+        random_lora(base, bench.work / f"{base.name}-grid-{n}.safetensors", bench.scale.rank, n)
+        for n in range(subject.epochs)
+    ]
+    for n, mode in enumerate(ways):
+        rows = [GridRow.of_file(read(path)) for path in files]
+        at: list[Moment] = []
+        start = time.perf_counter()
+
+        def came(done: int, _total: int, at: list[Moment] = at, start: float = start) -> None:
+            at.append((time.perf_counter() - start, done))
+
+        result = render_grid(
+            base,
+            rows,
+            subject.weights(bench),
+            [PROMPT],
+            out=bench.work / f"{base.name}-mode-{n}",
+            sampling=SamplingRequest(steps=bench.scale.steps, cfg=CFG, sampler=SAMPLER),
+            options=mode.options,
+            force=True,
+            on_picture=came,
+        )
+        whole = time.perf_counter() - start
+        name, settled, last = f"{subject.name}, {mode.text}", steady(at), at[-1][0]
+        yield Figure(f"{name}: {result.rendered} cells with sheet, page and PNGs", whole)
+        yield Figure(f"{name}: from the last picture to the end", whole - last, "s", "<= 1", whole - last <= 1)
+        yield Figure(f"{name}: the first picture", at[0][0])
+        bar, met = (f"<= {mode.bar:g}", settled <= mode.bar) if mode.bar else ("", None)
+        yield Figure(f"{name}: steady", settled, "s/image", bar, met)
+        limit = subject.ratio
+        ratio = settled / alone
+        yield Figure(
+            f"{name}: steady, against the bare UNet graph",
+            ratio,
+            "x",
+            f"<= {limit:g}" if limit else "",
+            ratio <= limit if limit else None,
+        )
+        bench.clear()

@@ -1,0 +1,176 @@
+"""The parts of a tune by themselves: goals, the model, prompts, plain strength, the space and the guide's rule."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loratools.adapter.files.file import read
+from loratools.blocks.parse import parse_vector
+from loratools.blocks.presets import load_presets
+from loratools.errors import BlockError, MeasureError, PromptError, TuneError
+from loratools.ops.merging.merge_string import parse_merge_string
+from loratools.ops.merging.terms import Term, resolve_terms
+from loratools.tune.history import Generation, History, Samples
+from loratools.tune.problem.goals import goals_of
+from loratools.tune.problem.guide import guide_point
+from loratools.tune.problem.prompts import prompts_from_header, split_prompts
+from loratools.tune.problem.request import TuneRequest, parse_duration
+from loratools.tune.problem.space import Space
+from loratools.tune.search.gaussian_process import GaussianProcess
+from loratools.tune.search.screening import screening_points
+from loratools.tune.search.strength import best_strength
+
+
+def test_goals_count_from_the_base_to_the_whole() -> None:
+    whole = {"hands": [2.0, 2.2, 1.8], "style": [0.9, 1.0, 0.8], "tags": [0.9, 0.8, 1.0]}
+    base = {"hands": [0.2, 0.2, 0.2], "style": [0.1, 0.1, 0.1], "tags": [1.0, 0.9, 0.95]}
+    goals = goals_of({"hands": "lower"}, {"style": "higher", "tags": "higher"}, whole, base, 0.95)
+    assert goals.cost(whole).mean() == pytest.approx(1) and goals.cost(base).mean() == pytest.approx(0)
+    style, tags = goals.constraints
+    assert style.bound == pytest.approx(0.9 - 0.05 * 0.8), "of what the LoRA adds to the base's"
+    assert 0.8 < tags.bound < 0.9, "tags may lose no more than noise"
+    assert goals.total(np.array([0.3]), [np.array([0.1]), np.array([0.0])]) == pytest.approx(0.3)
+    assert goals.total(np.array([0.3]), [np.array([-0.1]), np.array([0.0])])[0] > 2
+    nothing = goals.cost({"hands": [math.nan, 2.0]})
+    assert math.isnan(nothing[0]) and nothing[1] == pytest.approx(1)
+
+
+def test_a_symptom_that_the_base_shows_is_known() -> None:
+    shown = goals_of({"hands": "lower"}, {}, {"hands": [2.0, 1.9]}, {"hands": [1.8, 1.9]}, 0.95)
+    own = goals_of({"hands": "lower"}, {}, {"hands": [2.0, 1.9]}, {"hands": [0.3, 0.2]}, 0.95)
+    assert shown.targets[0].shown_by_base and not own.targets[0].shown_by_base
+    stronger = goals_of({"style": "higher"}, {}, {"style": [0.4, 0.5]}, {"style": [0.0, 0.1]}, 0.95)
+    assert not stronger.targets[0].shown_by_base
+    assert stronger.targets[0].cost([0.9])[0] < stronger.targets[0].cost([0.4])[0]
+
+
+def test_the_process_finds_a_function_through_pictures_that_differ() -> None:
+    random = np.random.default_rng(3)
+    points = random.uniform(-1, 0.4, (60, 6))
+    truth = points[:, 0] * 0.8 - points[:, 3] * 0.3
+    shares = np.zeros((60, 12))
+    for row in shares:
+        row[random.choice(12, 4, replace=False)] = 0.25
+    process = GaussianProcess(Samples(points, truth + random.normal(0, 0.02, 60), shares, 0.0))
+    fresh = random.uniform(-1, 0.4, (40, 6))
+    guessed = process.mean(fresh)
+    assert np.corrcoef(guessed, fresh[:, 0] * 0.8 - fresh[:, 3] * 0.3)[0, 1] > 0.98
+    assert (process.deviation(points) < process.deviation(points + 5)).all()
+    drawn = process.sample(fresh, 400, random)
+    assert np.allclose(drawn.mean(1), guessed, atol=0.1)
+    mean, deviation = process.difference(np.array([[-0.5, 0, 0, 0, 0, 0], [0, -0.5, 0, 0, 0, 0]]), np.zeros(6))
+    assert mean[0] == pytest.approx(-0.4, abs=0.1) and abs(mean[1]) < 0.1 and (deviation < 0.2).all()
+
+
+def test_what_pictures_differ_by_whatever_the_vector_is_taken_off() -> None:
+    effects = np.array([0.0, 1.0, -1.0, 2.0])
+    points = [(float(x), 1.0) for x in (0, 0.3, 0.6, 1.0)]
+    whole = Generation("ladder", tuple(points), (0, 1, 2, 3), {"hands": tuple(tuple(x + effects) for x, _ in points)})
+    part = Generation("search", ((0.5, 1.0),), (1, 3), {"hands": ((0.5 + 1.0, 0.5 + 2.0),)})
+    goals = replace(goals_of({"hands": "lower"}, {}, {"hands": [1.0]}, {"hands": [0.0]}, 0.9))
+    samples = History((whole, part), 4).cost_samples(goals, np.array([1.0, 1.0]))
+    assert np.allclose(samples.means - samples.means[0], [0, 0.3, 0.6, 1.0, 0.5]) and samples.picture_variance < 1e-9
+
+
+def test_screening_holds_each_block_low_half_of_the_time(space: Space) -> None:
+    points = screening_points(space, 24, np.random.default_rng(1))
+    assert (points == points.min(0)).sum(0).tolist() == [12] * 17
+    assert np.abs(np.corrcoef(points.T) - np.eye(17)).max() < 0.75
+
+
+def test_the_best_strength_lies_between_those_that_were_drawn() -> None:
+    strengths = (0.8, 0.6)
+    values = {"hands": ((2.0,) * 4, (1.2,) * 4, (0.4,) * 4), "style": ((1.0,) * 4, (0.9,) * 4, (0.5,) * 4)}
+    whole = Generation("whole", ((1.0,),), (0, 1, 2, 3), {name: rows[:1] for name, rows in values.items()})
+    ladder = Generation("ladder", ((0.8,), (0.6,)), (0, 1, 2, 3), {name: rows[1:] for name, rows in values.items()})
+    base = {"hands": [0.0] * 4, "style": [0.0] * 4}
+    goals = goals_of({"hands": "lower"}, {"style": "higher"}, whole.of_point(0), base, 0.95)
+    assert best_strength(History((whole, ladder), 4), goals, strengths) == 0.9
+    strict = goals_of({"hands": "lower"}, {"style": "higher"}, whole.of_point(0), base, 1.0)
+    assert best_strength(History((whole, ladder), 4), strict, strengths) == 1.0
+
+
+def test_the_space_starts_from_the_vector_that_is_there(lora: Path) -> None:
+    text = f'"{lora}":0.8:GP1'
+    terms = resolve_terms(parse_merge_string(text), presets=load_presets())
+    space = Space.of(terms)
+    gp1 = parse_vector("GP1", load_presets(), "sd1")
+    assert dict(zip(space.names, space.start, strict=True)) == dict(gp1.weights)
+    (stack,) = space.stacks([space.start])
+    merged = resolve_terms(parse_merge_string(text), presets=load_presets())[0]
+    for name in stack.deltas:
+        ((_, strength),) = stack.deltas.parts(name)  # type: ignore[attr-defined]
+        assert strength == pytest.approx(merged.strength(name)), name
+    (back,) = space.terms_at(space.start)
+    assert all(back.strength(name) == pytest.approx(merged.strength(name)) for name in merged.adapter)
+
+
+def test_what_cannot_be_searched(lora: Path) -> None:
+    adapter = read(lora)
+    with pytest.raises(BlockError, match="positive weight"):
+        Space.of([Term(adapter, -1.0)])
+    with pytest.raises(BlockError, match="no second LoRA"):
+        Space.of([Term(adapter, 1.0)], amount=True)
+    rules = parse_vector("GP1,IN05-OUT05/attn=0", load_presets(), "sd1")
+    with pytest.raises(BlockError, match="rules for parts of blocks"):
+        Space.of([Term(adapter, 1.0, rules)])
+
+
+def test_the_guides_rule(space: Space) -> None:
+    point = guide_point(space, ["hands"])
+    assert point is not None
+    moved = {name: value for name, value in zip(space.names, point, strict=True) if value != 1}
+    assert moved == pytest.approx(dict.fromkeys(("IN04", "IN05", "IN07", "IN08"), 0.7))
+
+
+def test_prompts_are_parted_and_seeds_too() -> None:
+    prompts = [f"prompt {number}" for number in range(10)]
+    split = split_prompts([*prompts, "prompt 1"], (3, 1), (4, 3), 7)
+    search, held = ({shot.prompt for shot in part} for part in (split.search, split.held_out))
+    assert len(search) == 4 and len(held) == 3 and not search & held
+    assert {shot.seed for shot in split.search} == {1, 3} and {shot.seed for shot in split.held_out} == {4, 5}
+    assert split == split_prompts(prompts, (3, 1), (4, 3), 7) != split_prompts(prompts, (3, 1), (4, 3), 8)
+    with pytest.raises(PromptError, match="two different prompts"):
+        split_prompts(["a", "a "], (1,), (4, 3), 1)
+
+
+def test_prompts_are_made_of_the_tags_in_a_header() -> None:
+    tags = {"1girl": 10, "red hair": 6, "blue_hair": 4, "full_body": 5, "cowboy shot": 5, "smile": 5, "sitting": 5}
+    header = {"ss_tag_frequency": json.dumps({"img": tags, "empty": {}})}
+    prompts = prompts_from_header(header, 1, apart=[("smile", "sitting")])
+    assert len(prompts) > 6 and len(set(prompts)) == len(prompts)
+    for prompt in prompts:
+        own = prompt.split(", ")
+        assert own[0] == "1girl" and ("red hair" in own) + ("blue_hair" in own) == 1
+        assert ("full_body" in own) + ("cowboy shot" in own) == 1 and ("smile" in own) + ("sitting" in own) == 1
+    assert prompts == prompts_from_header(header, 1, apart=[("smile", "sitting")])
+    for nothing in ({}, {"ss_tag_frequency": "{"}, {"ss_tag_frequency": "[]"}, {"ss_tag_frequency": '{"a": 3}'}):
+        with pytest.raises(PromptError, match="does not say which tags"):
+            prompts_from_header(nothing, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10m", 600), ("90s", 90), ("1h30m", 5400), ("45", 45), ("1.5m", 90), ("2H", 7200)]
+)
+def test_lengths_of_time(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "10 minutes", "-3m", "m"])
+def test_what_is_no_length_of_time(text: str) -> None:
+    with pytest.raises(TuneError, match="no length of time"):
+        parse_duration(text)
+
+
+def test_requests_that_make_no_sense() -> None:
+    with pytest.raises(MeasureError, match="there is no symptom 'hand'"):
+        TuneRequest(("hand",))
+    for words in ({"symptoms": ()}, {"keep": 0.0}, {"budget": -1.0}, {"budget": math.nan}, {"seeds": ()}):
+        with pytest.raises(TuneError):
+            TuneRequest(**{"symptoms": ("hands",), **words})  # type: ignore[arg-type]
