@@ -79,8 +79,8 @@ def within_shots(high: Flags, low: Flags, figures: Values) -> float:
 
 def rank_correlation(one: Values, two: Values) -> float:
     """Spearman's."""
-    ranks = [np.argsort(np.argsort(own)).astype(np.float64) for own in (one, two)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    first, second = (np.argsort(np.argsort(own)).astype(np.float64) for own in (one, two))
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def by_vector(figures: Values) -> Values:

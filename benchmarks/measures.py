@@ -35,7 +35,7 @@ from benchmarks.voting import votes_report
 from loratools.files import write_text
 from loratools.measures.probe.auc import auc
 from loratools.measures.probe.marks import ProbeMeasure, Unfamiliar, usual_distance
-from loratools.measures.probe.ridge import Scaling, fit_probe
+from loratools.measures.probe.ridge import Probe, Scaling, fit_probe
 from loratools.measures.probe.style import StyleMeasure, style_in
 
 Values = npt.NDArray[np.float64]
@@ -128,6 +128,11 @@ ones, and only the base's pictures make them safe. By LoRA ("lowest" is the wors
 {table(["LoRA", "good marks", *columns, "lowest AUC"], single)}"""
 
 
+def _strangeness(probe: Probe, known: Values, usual: float, features: Values) -> Values:
+    """(n,) of pictures with these features."""
+    return Unfamiliar(lambda _: features, probe, known, usual)(())
+
+
 def _guard(loras: Sequence[Lora]) -> str:
     rows: list[list[str | float]] = []
     for lora in loras:
@@ -141,12 +146,13 @@ def _guard(loras: Sequence[Lora]) -> str:
         prompts = np.asarray(lora.stored["search.prompts"])
         usual = usual_distance(known, [str(own) for own in (*prompts[places], *prompts[:SHOTS])])
 
-        def strange(features: Values, own: tuple[object, ...] = (probe, known, usual)) -> float:
-            return float(Unfamiliar(lambda _: features, *own)(()).mean())  # type: ignore[arg-type]
-
-        tested = by_vector(Unfamiliar(lambda _, own=lora: own.features("test"), probe, known, usual)(()))
-        others = [strange(other.features("test")[SHOTS : 2 * SHOTS]) for other in loras if other is not lora]
-        rows.append([lora.name, float(tested.max()), *others[: len(loras) - 1], float(np.mean(others))])
+        here = _strangeness(probe, known, usual, lora.features("test"))
+        others = [
+            float(_strangeness(probe, known, usual, other.features("test")[SHOTS : 2 * SHOTS]).mean())
+            for other in loras
+            if other is not lora
+        ]
+        rows.append([lora.name, float(by_vector(here).max()), *others, float(np.mean(others))])
     heads = ["LoRA", "own vectors, highest", *(f"other {n + 1}" for n in range(len(loras) - 1)), "mean of others"]
     return f"""## The guard against fooling (`unfamiliar`)
 
@@ -231,9 +237,9 @@ def _styles(loras: Sequence[Lora]) -> str:
         for way, figures in ways.items():
             tried.setdefault(way, []).append([*_style_figures(lora, figures), float(lora.style_known)])
     rows: list[list[str | float]] = []
-    for way, figures in tried.items():
-        new = np.nanmean([own[:-1] for own in figures if not own[-1]], axis=0)
-        known = [own[1] for own in figures if own[-1]]
+    for way, rated in tried.items():
+        new = np.nanmean([own[:-1] for own in rated if not own[-1]], axis=0)
+        known = [own[1] for own in rated if own[-1]]
         rows.append([way, *new, float(np.mean(known)) if known else float("nan")])
     heads = ["measure", "AUC", "in style, sound", "in style, broken", "lost", "r over vectors", "pastel, sound"]
     return f"""## Style
