@@ -2,7 +2,7 @@
 
 The base's own pictures count as good ones that nobody had to mark: whatever the LoRA broke, they are without it. That
 matters most where the good marks all show the LoRA's style: without the base's pictures the probe follows the grade of
-the defect over vectors with r = 0.24, with them with 0.90 (benchmarks/results/measures.md).
+the defect over vectors with r = 0.28, with them with 0.90 (benchmarks/results/measures.md).
 """
 
 from __future__ import annotations
