@@ -22,12 +22,18 @@ from loratools.preview.request.request import ModelRequest
 
 
 def load_model(name: str, request: ModelRequest, *, offload: bool = False) -> Base:
-    """The base model ``name``, with the VAE that ``request`` names; under ``offload`` its weights stay in main memory.
+    """The base model ``name``, with the VAE that ``request`` names; under ``offload``, and where the device has no
+    memory for all of them at once, its weights stay in main memory.
 
     Raises:
         BaseModelError: if one of them cannot be loaded.
     """
-    base = load_base(name, device=request.device, dtype=request.dtype, parked=offload)
+    base: Base | None = None
+    with contextlib.suppress(torch.OutOfMemoryError):
+        base = load_base(name, device=request.device, dtype=request.dtype, parked=offload)
+    if base is None:
+        _collect(pick_device(request.device))
+        base = load_base(name, device=request.device, dtype=request.dtype, parked=True)
     if request.vae is not None:
         use_vae(base, request.vae)
     return base

@@ -193,3 +193,18 @@ def test_prompts_are_encoded_anew_with_other_embeddings(base: Base, session: Ses
             found.append(bool(engine._prompts._guides))
             engine._prompts._guides["x"] = None  # type: ignore[assignment]
     assert found == [False, True, True, False, True, False]
+
+
+def test_a_base_that_exceeds_the_device_rests_in_main_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    load = session_module.load_base
+
+    def loading(name: str, **given: Any) -> Base:
+        asked.append(given["parked"])
+        if not given["parked"]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return load(name, **given)
+
+    monkeypatch.setattr(session_module, "load_base", loading)
+    request = ModelRequest(device="cpu")
+    assert session_module.load_model(str(folder), request).family == "sd1" and asked == [False, True]

@@ -31,18 +31,19 @@ class Decoder:
     """Decodes as many latents at once as pays off and as memory allows.
 
     Args:
-        sliced: decode pictures one by one.
         using: a context manager that has models on the device while they work.
         free: frees what memory can be spared.
         say: called with a line of text when memory makes it decode fewer at once.
     """
 
-    def __init__(
-        self, base: Base, sliced: bool, using: Using, free: Callable[[], None], say: Callable[[str], None]
-    ) -> None:
-        self._base, self._sliced, self._using, self._free, self.say = base, sliced, using, free, say
-        self.at_once = 1 if sliced else AT_ONCE
+    def __init__(self, base: Base, using: Using, free: Callable[[], None], say: Callable[[str], None]) -> None:
+        self._base, self._using, self._free, self.say = base, using, free, say
+        self._sliced, self.at_once = False, AT_ONCE
         self._waiting: list[tuple[list[Job | None], Tensor]] = []
+
+    def slice(self) -> None:
+        """Decode pictures one by one from now on."""
+        self._sliced, self.at_once = True, 1
 
     def add(self, jobs: Sequence[Job | None], latents: Tensor) -> None:
         """Queue the ``latents`` of ``jobs``; None where a picture is decoded with the others and then dropped."""

@@ -29,7 +29,18 @@ from loratools.preview.plan.jobs import GridJob, Job, Stack
 from loratools.preview.render.batches import StackBatch, even, plan_stack_batches
 from loratools.preview.render.claims import Claims, everything, with_next
 from loratools.preview.render.decoder import Decoder, DrawnBatch
-from loratools.preview.render.memory import Need, Offloader, available, fitting, need, too_small
+from loratools.preview.render.memory import (
+    Need,
+    Offloader,
+    Savings,
+    available,
+    choose_savings,
+    fitting,
+    need,
+    tiles,
+    to_device,
+    too_small,
+)
 from loratools.preview.render.mixed import MixedBatches, by_stack
 from loratools.preview.render.picture_store import GridPictures, PictureStore
 from loratools.preview.render.png_writer import PngWriter
@@ -71,17 +82,17 @@ class Engine:
         self._most = self.options.batch
         self._announced = False  # whether this caller knows what memory is needed
         self._prompts = PromptCache(base, self.patcher, encode, self._using)
-        self._decoder = Decoder(base, self.options.sliced, self._decoding, self._free, self._say)
-        self._offloader = Offloader(base) if self.options.offload and base.device.type != "cpu" else None
+        self._savings = Savings(self.options.offload, self.options.sliced, self.options.tiled)
+        self._tiles = contextlib.ExitStack()
+        self._decoder = Decoder(base, self._decoding, self._free, self._say)
+        self._offloader: Offloader | None = None
         self._choice = UNetChoice(base, self.options, self._say)
         self._plain: UNet = self._choice
-        on_cuda = base.device.type == "cuda" and self._offloader is None
-        self._graphs = UNetGraphs(self._plain) if self.options.graphs and on_cuda else None
+        self._graphs = UNetGraphs(self._plain) if self.options.graphs and base.device.type == "cuda" else None
         self._mixed = MixedBatches(base, self.options, self._graphs, self._prompts)
         on_cpu = base.device.type == "cpu" and base.dtype == torch.float32 and not self.options.compiled
         self._onednn = OneDnnModules((base.unet, base.vae) if on_cpu else ())
-        if self.options.tiled:
-            base.vae.enable_tiling()
+        self._save(self._savings)
 
     def __enter__(self) -> Engine:
         return self
@@ -96,8 +107,7 @@ class Engine:
         self._mixed.forget()
         if self._graphs is not None:
             self._graphs.drop()
-        if self.options.tiled:
-            self.base.vae.disable_tiling()
+        self._tiles.close()
 
     def serve(self, encode: Encode, say: Callable[[str], None] | None = None) -> None:
         """Go on for another caller, whose prompts ``encode`` reads and who is told by ``say``."""
@@ -171,6 +181,8 @@ class Engine:
         """
         wanted = wanted or All()
         groups = self._plan(jobs, keep_order)
+        if self._save_memory(groups, wanted):
+            groups = self._plan(jobs, keep_order)
         self._mixed.measure(groups, wanted)
         lacking = [job for group in groups for job in group.jobs if wanted.lacks([job])]
         if self._choice.choose(lacking) and self._graphs is not None:
@@ -302,28 +314,50 @@ class Engine:
         if self.base.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def _save_memory(self, groups: Sequence[StackBatch], wanted: Wanted) -> bool:
+        """Before anything is drawn, save memory as far as one picture takes it; True if more is saved than asked for.
+
+        Later on what is kept already takes its part of the memory, and smaller batches are enough.
+        """
+        jobs = [job for group in groups for job in group.jobs if wanted.lacks([job])]
+        free = available(self.base.device)
+        if not jobs or free is None or self._announced:
+            return False
+        savings = choose_savings(lambda own: self._need(jobs, 1, own), self._savings, free)
+        if savings == self._savings:
+            if self._offloader is None:  # where the base was loaded into main memory it fits the device after all
+                to_device(self.base)
+            return False
+        self._free()
+        self._save(savings)
+        self._say(f"memory is short: {savings.text()}")
+        return True
+
+    def _save(self, savings: Savings) -> None:
+        self._savings = savings
+        if savings.sliced:
+            self._decoder.slice()
+        if savings.tiled:
+            self._tiles.close()
+            self._tiles.enter_context(tiles(self.base.vae))
+        if savings.offload and self.base.device.type != "cpu" and self._offloader is None:
+            self._offloader = Offloader(self.base)
+            self._graphs = None
+
+    def _need(self, jobs: Sequence[Job], batch: int, savings: Savings) -> Need:
+        size = max((job.size for job in jobs), key=lambda size: size[0] * size[1])
+        names = {name for job in jobs for name in (job.stack.text_part if self._mixed.active else job.stack.deltas)}
+        touched = self.patcher.saved_bytes(names) + self._mixed.size(batch)
+        return need(self.base, batch, size, min(self._decoder.at_once, len(jobs)), touched, savings)
+
     def _announce(self, groups: Sequence[StackBatch], wanted: Wanted) -> None:
         """Say once what the work needs, and begin with smaller batches where that is more than there is."""
         jobs = [job for group in groups for job in group.jobs if wanted.lacks([job])]
         free = available(self.base.device)
         if not jobs or free is None:
             return
-        size = max((job.size for job in jobs), key=lambda size: size[0] * size[1])
-        largest = max(len(batch) for group in groups for batch in group.batches)
-        names = {name for job in jobs for name in (job.stack.text_part if self._mixed.active else job.stack.deltas)}
-        touched = self.patcher.saved_bytes(names)
-
-        def need_of(batch: int) -> Need:
-            return need(
-                self.base,
-                batch,
-                size,
-                min(self._decoder.at_once, len(jobs)),
-                touched + self._mixed.size(batch),
-                offload=self._offloader is not None,
-            )
-
-        asked = min(self._most, largest)
+        need_of = partial(self._need, jobs, savings=self._savings)
+        asked = min(self._most, max(len(batch) for group in groups for batch in group.batches))
         most, text = fitting(need_of, asked, free)
         if most < asked:  # what earlier calls left is worth less than a larger batch
             self._free()

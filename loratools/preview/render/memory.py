@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from loratools.base.model import Base
 
 _ROW = 40  # a UNet row's peak, in planes of its first level's width (latent height x latent width x channels)
 _PICTURE = 5  # a decoded picture's peak, in planes of the VAE's second level's width at full size
+TILE = 512  # pixels, the side of a tile that is decoded at once
 _RUNTIME = 500 << 20  # CUDA's own context and its libraries' workspaces
 
 
@@ -37,7 +38,8 @@ class Need:
 
     def text(self) -> str:
         """For a person."""
-        parts = f"{_gib(self.weights)} weights, {_gib(self.sampling)} sampling, {_gib(self.decoding)} decoding"
+        amounts = {"weights": self.weights, "sampling": self.sampling, "decoding": self.decoding}
+        parts = ", ".join(f"{_gib(amount)} {name}" for name, amount in amounts.items() if amount)
         return f"needs about {_gib(self.total)} of memory on the device: {parts}"
 
 
@@ -50,32 +52,88 @@ def fitting(need_of: Callable[[int], Need], asked: int, free: int) -> tuple[int,
     return most, f"{need_of(most).text()}; {_gib(free)} are free{fewer}"
 
 
-def need(base: Base, batch: int, size: tuple[int, int], decoded: int, touched: int, *, offload: bool = False) -> Need:
+@dataclass(frozen=True)
+class Savings:
+    """What is done to need less memory; it costs time. See :class:`.options.EngineOptions`."""
+
+    offload: bool = False
+    sliced: bool = False
+    tiled: bool = False
+
+    def text(self) -> str:
+        """For a person."""
+        said = {
+            "only the model that works is kept on the device": self.offload,
+            "pictures are decoded one by one": self.sliced and not self.tiled,
+            "pictures are decoded one by one in tiles": self.sliced and self.tiled,
+            "pictures are decoded in tiles": self.tiled and not self.sliced,
+        }
+        return ", ".join(name for name, own in said.items() if own)
+
+
+def choose_savings(need_of: Callable[[Savings], Need], asked: Savings, free: int) -> Savings:
+    """The first of ``asked`` and what saves more, the cheapest first, under which one picture fits ``free`` bytes;
+    else all that can be saved."""
+    ladder = [
+        asked,
+        replace(asked, sliced=True),
+        replace(asked, sliced=True, tiled=True),
+        replace(asked, sliced=True, offload=True),
+        Savings(True, True, True),
+    ]
+    return next((own for own in ladder if need_of(own).more <= free), ladder[-1])
+
+
+def need(
+    base: Base, batch: int, size: tuple[int, int], decoded: int, touched: int, savings: Savings | None = None
+) -> Need:
     """An estimate for batches of ``batch`` pictures of ``size`` (height, width) under CFG.
 
     Args:
         decoded: pictures decoded at once.
         touched: bytes of weights that adapters change, which are kept a second time.
-        offload: whether only the model that works is on the device.
+        savings: what is done to need less.
     """
-    models = [_bytes(model) for model in (base.unet, base.vae, *base.text_encoders)]
+    savings = savings or Savings()
+    models = [base.unet, base.vae, *base.text_encoders]
+    loaded = sum(_bytes(model) for model in models if _device(model).type == base.device.type)
     height, width = size
     width0 = base.unet.config.block_out_channels[0]
     wide = base.vae.config.block_out_channels[min(1, len(base.vae.config.block_out_channels) - 1)]
     row = (height // 8) * (width // 8) * width0 * base.dtype.itemsize * _ROW
-    picture = height * width * wide * base.dtype.itemsize * _PICTURE
-    sampling, decoding = 2 * batch * row, decoded * picture
-    if offload:
-        return Need(max(models), sampling, decoding)
-    return Need(sum(models) + touched, sampling, decoding, sum(models))
+    pixels = min(height * width, TILE**2) if savings.tiled else height * width
+    picture = pixels * wide * base.vae.dtype.itemsize * _PICTURE
+    sampling, decoding = 2 * batch * row, (1 if savings.sliced else decoded) * picture
+    if not savings.offload:
+        return Need(sum(map(_bytes, models)) + touched, sampling, decoding, loaded)
+    phases = [Need(_bytes(base.unet), sampling, 0, loaded), Need(_bytes(base.vae), 0, decoding, loaded)]
+    phases += [Need(_bytes(encoder), 0, 0, loaded) for encoder in base.text_encoders]
+    return max(phases, key=lambda phase: phase.total)
 
 
 def available(device: torch.device) -> int | None:
-    """Bytes that torch could still take on ``device``; None where that is not known, as on devices other than CUDA."""
+    """Bytes that torch could still take on ``device``, as its own limit for this process allows; None where that is not
+    known, as on devices other than CUDA."""
     if device.type != "cuda":
         return None
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free, total = torch.cuda.mem_get_info(device)
+    allocated = torch.cuda.memory_allocated(device)
+    fraction = getattr(torch.cuda, "get_per_process_memory_fraction", None)  # torch 2.6 has none
+    limit = total if fraction is None else int(fraction(device) * total)
+    return min(free + torch.cuda.memory_reserved(device), limit) - allocated
+
+
+@contextlib.contextmanager
+def tiles(vae: Any) -> Iterator[None]:
+    """Inside the block the VAE decodes pictures larger than ``TILE`` in tiles."""
+    before = vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size
+    vae.enable_tiling()
+    vae.tile_sample_min_size = min(TILE, vae.tile_sample_min_size)
+    vae.tile_latent_min_size = min(TILE // 8, vae.tile_latent_min_size)
+    try:
+        yield
+    finally:
+        vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size = before
 
 
 def too_small(base: Base) -> str:
@@ -84,6 +142,12 @@ def too_small(base: Base) -> str:
         f"one picture does not fit the memory of {base.device}; use a smaller `size=`, `offload=True` to keep only the "
         "working model there, or `tiled=True` to decode in tiles"
     )
+
+
+def to_device(base: Base) -> None:
+    """Move what lies in main memory to the base's device. Parameters stay the same objects."""
+    for model in (base.unet, base.vae, *base.text_encoders):
+        model.to(base.device)
 
 
 class Offloader:
@@ -118,6 +182,11 @@ class Offloader:
 
 def _bytes(model: Any) -> int:
     return sum(parameter.nbytes for parameter in model.parameters())
+
+
+def _device(model: Any) -> torch.device:
+    device: torch.device = next(model.parameters()).device
+    return device
 
 
 def _gib(count: int) -> str:

@@ -94,12 +94,13 @@ def _planned(file: RecipeFile, log: list[Edit], new: NewNumbers, merge: str | No
 
 def _check_apart(merged: MergeText, terms: Mapping[str, int], document: Document) -> None:
     """Raise RecipeError where another term uses the vector that is to change."""
-    own = merged.terms[terms[_TUNED]].spec.vector_text
-    others = [term.spec.ref for number, term in enumerate(merged.terms) if number != terms[_TUNED]]
-    shared = [term for term in merged.terms if term.spec.vector_text == own]
-    if len(shared) > 1 and not merged.terms[terms[_TUNED]].items:
+    tuned = merged.terms[terms[_TUNED]]
+    own = tuned.spec.vector_text
+    others = [term.spec for number, term in enumerate(merged.terms) if number != terms[_TUNED]]
+    shared = [spec.ref for spec in others if own and (spec.vector_text or "").lower() == own.lower()]
+    if shared and len(tuned.items) == 1:  # a name; numbers that stand in the merge string itself are each term's own
         raise RecipeError(
-            f"{document.source}: {' and '.join(others)} of the merge uses the vector {own} too; give it one of its own "
+            f"{document.source}: {' and '.join(shared)} of the merge uses the vector {own} too; give it one of its own "
             "first"
         )
 

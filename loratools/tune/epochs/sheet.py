@@ -43,6 +43,6 @@ def _titles(verdict: EpochVerdict) -> list[str]:
     titles = []
     for epoch in verdict.files.epochs:
         why = verdict.decision.reasons[epoch.number].why
-        said = f" · {why}" if why == "recommended" or why in RULED_OUT else ""
+        said = " · best" if why == "recommended" else f" · {why}" if why in RULED_OUT else ""
         titles.append(f"epoch {epoch.number}{said}")
     return titles

@@ -23,7 +23,7 @@ from loratools.preview.request.request import SamplingRequest
 from loratools.preview.sheet.write import VOTES
 from loratools.train.output.recorded_verdict import epoch_digest, read_verdict
 from loratools.tune.epochs.decide import Evidence, decide
-from loratools.tune.epochs.evaluation_set import EvaluationRequest, evaluation_set
+from loratools.tune.epochs.evaluation_set import EvaluationRequest, EvaluationSet, evaluation_set
 from loratools.tune.epochs.logged import VoteRanking, validation_losses, vote_ranking
 from loratools.tune.epochs.measured import measure_epochs
 from loratools.tune.epochs.pictures import Drawing, OnPicture, draw_epochs
@@ -98,8 +98,9 @@ def epoch_verdict(
     locate_base(request.base)
     material = evaluation_set(files.epochs, request.material)
     seeds = request.seeds or default_seeds(len(material.prompts))
-    for note in material.notes:
-        (on_note or (lambda text: None))(note)
+    if on_note is not None:
+        for note in (*material.notes, _asked(files, material, seeds)):
+            on_note(note)
     digests = tuple(map(epoch_digest, files.epochs))
     base = load_base(request.base, device=request.device, dtype=request.dtype)
     drawing = Drawing(
@@ -152,6 +153,15 @@ def default_seeds(prompts: int) -> tuple[int, ...]:
     """Seeds from 1, as many as make about :data:`PICTURES` pictures an epoch, but at least two."""
     fewest, most = _SEEDS
     return tuple(range(1, 1 + min(most, max(fewest, round(PICTURES / prompts)))))
+
+
+def _asked(files: RunFiles, material: EvaluationSet, seeds: tuple[int, ...]) -> str:
+    """How much there is to draw, unless an epoch breaks and is drawn at 0.9 as well."""
+    prompts, count = len(material.prompts), len(files.epochs)
+    return (
+        f"{prompts * len(seeds) * (count + 1)} pictures: {prompts} prompts ({material.source}) x {len(seeds)} seeds, "
+        f"of the base and of {count} epochs; those that are there are used again"
+    )
 
 
 def _guard(files: RunFiles, force: bool) -> None:

@@ -90,7 +90,7 @@ def test_branches_fused_compiled_and_captured(pair: tuple[Base, Base], tmp_path:
     assert far(plain_unet(full)(*given), expected) > 0.02  # the control
     assert len(said) == 2 and "failed" not in said[1]
     again = CompiledUNet(half, CompiledStore(tmp_path), said.append)
-    with lora.attached(), FusedModules([half.unet]).applied():
+    with FusedModules([half.unet]).applied(), lora.attached():  # branches hang on the fused forwards
         assert far(again(*on_cuda(given)), expected) < 5e-3
     assert len(said) == 2  # read, not compiled
 

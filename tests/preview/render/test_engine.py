@@ -42,7 +42,7 @@ from loratools.preview.plan.jobs import GridJob, PictureFile, Stack, content_key
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.batches import even, plan_stack_batches
 from loratools.preview.render.engine import Engine
-from loratools.preview.render.memory import Offloader, need
+from loratools.preview.render.memory import Need, Offloader, Savings, choose_savings, need
 from loratools.preview.render.picture_store import PictureStore
 from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.rows import GridRow
@@ -285,8 +285,38 @@ def test_options_change_how_not_what(base: Base, tmp_path: Path) -> None:
 def test_what_is_needed_is_said_in_parts(base: Base) -> None:
     small, large = (need(base, batch, (64, 64), batch, 1000) for batch in (1, 8))
     assert large.total > small.total and large.sampling == 8 * small.sampling and large.weights == small.weights
-    assert need(base, 1, (64, 64), 1, 1000, offload=True).weights < small.weights
+    assert need(base, 1, (64, 64), 1, 1000, Savings(offload=True)).weights < small.weights
     assert "GiB of memory on the device" in small.text()
+
+
+def test_the_cheapest_saving_that_suffices_is_chosen() -> None:
+    size = {False: 10, True: 5}
+
+    def need_of(savings: Savings) -> Need:
+        return Need(size[savings.offload], 1, {0: 8, 1: 4, 2: 2}[savings.sliced + savings.tiled])
+
+    chosen = {free: choose_savings(need_of, Savings(), free) for free in (19, 18, 15, 14, 10, 9, 8, 1)}
+    assert chosen[19] == Savings()
+    assert chosen[18] == chosen[15] == Savings(sliced=True)
+    assert chosen[14] == Savings(sliced=True, tiled=True)
+    assert chosen[10] == Savings(sliced=True, offload=True)
+    assert chosen[9] == chosen[8] == chosen[1] == Savings(True, True, True)
+    assert choose_savings(need_of, Savings(tiled=True), 15) == Savings(tiled=True)  # what was asked for stays
+
+
+def test_short_memory_is_saved_and_said(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {name: jobs(tmp_path / name, [stack(base, 1)], PROMPTS, seeds=range(1, 4)) for name in ("plain", "short")}
+    sampling = (base.vae.tile_sample_min_size, base.vae.tile_latent_min_size)
+    for name, own in made.items():
+        said = list[str]()
+        with Engine(base, say=said.append) as engine:
+            if name == "short":
+                monkeypatch.setattr("loratools.preview.render.engine.available", lambda _: -(1 << 30))
+            engine.render(own, PictureStore(tmp_path / name))
+            assert base.vae.use_tiling == (name == "short")
+    assert said[0].startswith("memory is short: only the model that works is kept on the device, pictures are decoded")
+    assert not base.vae.use_tiling and sampling == (base.vae.tile_sample_min_size, base.vae.tile_latent_min_size)
+    assert all(np.abs(pixels(a.file) - pixels(b.file)).max() <= 1 for a, b in zip(*made.values(), strict=True))
 
 
 def test_a_stack_that_does_not_fit_is_refused_before_anything(base: Base, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class Select(Short):
     shorthand: ClassVar[str] = "run"
     run: str = Field(description="a train or basestyle step, or a run on disk")
     epoch: NumberText = Field(
-        "best", description="best (the shortlist's first), last, a number, or 6-8 for the mean of several"
+        "best", description="best (the verdict's or the shortlist's), last, a number, or 6-8 for the mean of several"
     )
     votes: str | None = Field(
         None,
