@@ -66,7 +66,8 @@ def _head(loras: Sequence[Lora]) -> str:
 draws, on a GPU, {len(loras)} LoRAs that are overfit to one defect ({names})
 under 42 random vectors, and stores the pictures with the judge's readings and what the base's UNet sees in them;
 `python -m benchmarks.measures DATA -o benchmarks/results/measures.md` makes this page of it in a few minutes on one
-core. Everything is measured on four prompts and two seeds that nothing was learnt from. AUCs compare pictures of one prompt and seed, which is what a search
+core. Everything is measured on four prompts and two seeds that nothing was learnt from. AUCs
+compare pictures of one prompt and seed, which is what a search
 does: the chance that the right one of two is higher. "r over vectors" is the rank correlation of the means over a
 vector's eight pictures with the judge's. Each figure is the mean over {SEEDS} choices of marks where marks are chosen.
 These vectors are random, so that style and defect fall together (r = 0.8 to 0.95 here): figures within the style tell
@@ -123,7 +124,8 @@ prompts where three have both kinds, else tenths). The last four columns are of 
 
 Chosen: all blocks at step 200 with the base's pictures. Marks whose good pictures all show the style are the harder
 ones, and only the base's pictures make them safe. What is told to the user is 0.01 to 0.2 above what holds on new
-prompts; it is furthest off for hands with good marks in style, whose prompts have one kind each (told with a note). By LoRA ("lowest" is the worst of {SEEDS} choices of marks):
+prompts; it is furthest off for hands with good marks in style, whose prompts have one kind each (told with a note).
+By LoRA ("lowest" is the worst of {SEEDS} choices of marks):
 
 {table(["LoRA", "good marks", *columns, "lowest AUC"], single)}"""
 
