@@ -32,6 +32,7 @@ from benchmarks.defect_loras import DefectLora, defect_lora
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
 from loratools.base.model import Base
+from loratools.errors import LoratoolsError
 from loratools.files import write_text
 from loratools.measures.estimate import Estimate, estimate, paired_difference
 from loratools.measures.judged import judge_measures
@@ -134,7 +135,11 @@ def _run(chosen: Sequence[Case], done: dict[str, Any], args: argparse.Namespace)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 case, started = running.pop(future)
                 longest = max(longest, time.monotonic() - started)
-                done[case.name] = future.result()
+                try:
+                    done[case.name] = future.result()
+                except LoratoolsError as error:  # the others go on; the next call tries it again
+                    print(f"{case.name}: failed: {error}", flush=True)
+                    continue
                 write_text(args.out, json.dumps(done, indent=1) + "\n")
                 print(f"{case.name}: {line(done[case.name])}", flush=True)
 

@@ -6,12 +6,11 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import time
 from pathlib import Path
 
 from loratools.errors import FileError
-from loratools.files import sha256, write_text
+from loratools.files import sha256, user_cache, write_text
 
 _LARGE = 8 << 20  # bytes; smaller files are read sooner than looked up
 _SETTLED = 2_000_000_000  # nanoseconds without a change: clocks of file systems may stand still for up to two seconds
@@ -19,15 +18,6 @@ _MOST = 4096  # files that are remembered
 
 _State = list[int]
 _known: dict[tuple[str, int], tuple[_State, str]] = {}  # by path and skipped bytes, in this process
-
-
-def user_cache() -> Path:
-    """Where what can be made again is kept: ``LORATOOLS_CACHE``, else ``loratools`` where this system keeps caches."""
-    if own := os.environ.get("LORATOOLS_CACHE"):
-        return Path(own)
-    if platform.system() == "Windows":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "loratools"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loratools"
 
 
 def file_digest(path: str | os.PathLike[str], *, skip: int = 0) -> str:
@@ -63,7 +53,7 @@ def _state(stat: os.stat_result) -> _State:
 
 def _record(name: str, skip: int) -> Path:
     key = hashlib.sha256(f"{name}\0{skip}".encode("utf-8", "surrogateescape")).hexdigest()
-    return user_cache() / "digests" / f"{key[:32]}.json"
+    return user_cache("digests") / f"{key[:32]}.json"
 
 
 def _read(record: Path) -> tuple[_State, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import platform
 import shutil
 import tempfile
 import time
@@ -152,6 +153,16 @@ def find_beside(name: str | os.PathLike[str], folders: Iterable[Path]) -> Path |
         return None
     path = Path(name).expanduser()
     return next((place for place in (*(folder / path for folder in folders), path) if place.exists()), None)
+
+
+def user_cache(room: str) -> Path:
+    """The folder where ``room`` keeps what can be made again: in ``LORATOOLS_CACHE``, else in ``loratools`` where this
+    system keeps caches. It need not exist, and may be deleted at any time."""
+    if own := os.environ.get("LORATOOLS_CACHE"):
+        return Path(own) / room
+    if platform.system() == "Windows":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "loratools" / room
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loratools" / room
 
 
 def sha256(path: str | os.PathLike[str], *, skip: int = 0) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loratools import digests
-from loratools.digests import file_digest, user_cache
+from loratools.digests import file_digest
 
 
 @pytest.fixture(autouse=True)
@@ -139,15 +139,3 @@ def test_the_oldest_records_go_when_there_are_too_many(
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         file_digest(tmp_path / "none")
-
-
-def test_the_cache_lies_where_systems_keep_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert user_cache() == tmp_path / "cache"
-    monkeypatch.delenv("LORATOOLS_CACHE")
-    for system, name, place in (
-        ("Linux", "XDG_CACHE_HOME", tmp_path / "x/loratools"),
-        ("Windows", "LOCALAPPDATA", tmp_path / "x/loratools"),
-    ):
-        monkeypatch.setattr("platform.system", lambda system=system: system)
-        monkeypatch.setenv(name, str(tmp_path / "x"))
-        assert user_cache() == place

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from loratools.errors import FileError, HeldError
-from loratools.files import is_locked, locked, replacing_folder, write_text
+from loratools.files import is_locked, locked, replacing_folder, user_cache, write_text
 from tests.at_once import at_once
 
 _TRIALS = 60
@@ -150,3 +150,16 @@ def test_a_lock_is_seen_from_outside_and_looking_does_not_take_it(tmp_path: Path
         seen.join()
         assert is_locked(tmp_path / "x")
     assert not is_locked(tmp_path / "x")
+
+
+def test_the_cache_lies_where_systems_keep_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LORATOOLS_CACHE", str(tmp_path / "cache"))
+    assert user_cache("digests") == tmp_path / "cache/digests"
+    monkeypatch.delenv("LORATOOLS_CACHE")
+    for system, name, place in (
+        ("Linux", "XDG_CACHE_HOME", tmp_path / "x/loratools/compiled"),
+        ("Windows", "LOCALAPPDATA", tmp_path / "x/loratools/compiled"),
+    ):
+        monkeypatch.setattr("platform.system", lambda system=system: system)
+        monkeypatch.setenv(name, str(tmp_path / "x"))
+        assert user_cache("compiled") == place

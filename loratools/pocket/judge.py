@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -163,7 +164,13 @@ def shipped_judge(images: Sequence[Image.Image]) -> list[Reading]:
     Raises:
         PocketError: if the judge's weights are not in this install.
     """
-    return Judge.load().read(images)
+    return _shipped().read(images)
+
+
+@cache
+def _shipped() -> Judge:
+    """Read once: pictures come one by one."""
+    return Judge.load()
 
 
 def pixels(images: Sequence[Image.Image]) -> Tensor:

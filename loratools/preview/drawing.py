@@ -1,13 +1,15 @@
-"""What is made of a grid's pictures while they come: their places on the sheet, and what the 0.9 test measures."""
+"""What is made of a grid's pictures while they come: their places on the sheet, the 0.9 test, and further figures."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loratools.measures.votes.votes_file import read_marks
+from loratools.preview.judge.figures import FiguresOf, FiguresThread
 from loratools.preview.judge.grid_verdicts import GridVerdicts, with_verdicts
 from loratools.preview.plan.jobs import PictureFile
 from loratools.preview.record.grid import Grid
@@ -27,17 +29,20 @@ class GridDrawing:
 
     Args:
         grid: as far as it is known before its pictures are.
+        figures: what is read from the pictures beside the 0.9 test.
     """
 
-    def __init__(self, folder: Path, grid: Grid, options: SheetOptions) -> None:
+    def __init__(self, folder: Path, grid: Grid, options: SheetOptions, figures: Sequence[FiguresOf] = ()) -> None:
         self._folder, self._options = folder, options
         self._canvas = SheetCanvas(grid, read_marks(folder / VOTES))
         self._verdicts = GridVerdicts(folder, grid)
+        self._figures = FiguresThread(folder, [made(folder, grid) for made in figures])
         self._pool = ThreadPoolExecutor(max(1, min(8, (os.cpu_count() or 2) - 1)))
 
     def made(self, file: PictureFile, image: Image) -> None:
         """Draw and measure a picture that was saved just now."""
         name = file.path.relative_to(self._folder).as_posix()
+        self._figures.add(name, image)
         self._canvas.add(name, image)
         self._verdicts.add(name, image)
 
@@ -46,14 +51,24 @@ class GridDrawing:
         self._pool.submit(self._read, file)
 
     def finish(self, grid: Grid) -> Grid:
-        """Judge the rows of the whole grid, and write its record, sheet and page; returns it with its verdicts."""
+        """Judge the rows of the whole grid, and write its record, sheet and page; returns it with verdicts and figures.
+
+        Raises:
+            LoratoolsError: what reading figures raised; all is written without them then.
+        """
         self._pool.shutdown(wait=True)
         grid = with_verdicts(self._folder, grid, self._verdicts)
+        try:
+            grid = self._figures.annotate(grid)
+        except Exception:
+            draw(self._folder, grid, self._options, self._canvas)
+            raise
         draw(self._folder, grid, self._options, self._canvas)
         return grid
 
     def close(self) -> None:
         """Stop reading."""
+        self._figures.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _read(self, file: PictureFile) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loratools.measures.features import load_features
 from loratools.pocket.judge import JudgeFunction
+from loratools.preview.judge.figures import FiguresOf
 from loratools.preview.judge.grid_verdicts import with_verdicts
-from loratools.preview.judge.scores import Scoring, score_pictures
+from loratools.preview.judge.scores import scored_by
 from loratools.preview.record.folder import read_grid
-from loratools.preview.record.grid import Grid, PictureScore
+from loratools.preview.record.grid import Grid
 from loratools.preview.request.options import ScoreRequest, SheetOptions
 from loratools.preview.sheet.write import draw, worded
 
@@ -22,18 +22,20 @@ def redraw(
     notes: Mapping[str, str] | None = None,
     badges: Mapping[tuple[str, float], str] | None = None,
     title: str = "",
-    scores: Mapping[str, tuple[PictureScore, ...]] | None = None,
+    figures: Sequence[FiguresOf] = (),
     options: SheetOptions | None = None,
 ) -> Grid:
     """Draw the sheet and the page of a rendered grid again, with other texts; nothing is rendered.
 
-    ``notes`` go under row labels, ``badges`` under cells by (row label, weight), ``scores`` under pictures by key; all
-    are kept in ``grid.json``. The 0.9 test is made again, since the pictures decide it. Winners of a ``votes.json`` in
-    the folder are marked.
+    ``notes`` go under row labels, ``badges`` under cells by (row label, weight), ``figures`` are read from the
+    pictures; all are kept in ``grid.json``. The 0.9 test is made again, since the pictures decide it. Winners of a
+    ``votes.json`` in the folder are marked.
     """
     options = options or SheetOptions()
     grid = worded(with_verdicts(folder, read_grid(folder).annotated(notes, badges)), options)
-    grid = replace(grid, title=title or grid.title, scores={**grid.scores, **(scores or {})})
+    grid = replace(grid, title=title or grid.title)
+    for made in figures:
+        grid = made(folder, grid).annotate(grid)
     draw(folder, grid, options)
     return grid
 
@@ -46,13 +48,6 @@ def draw_scores(
     Args:
         judge: reads tags, style and defects; used for grids of the pocket base alone.
     Raises:
-        LoratoolsError: as :func:`.judge.scores.score_pictures` and :func:`.judge.features.load_features`.
+        LoratoolsError: as :func:`.judge.scores.scored_by`, and for images that cannot be read.
     """
-    grid = read_grid(folder)
-    scoring = Scoring(
-        tuple(load_features(model) for model in request.models),
-        request.training,
-        request.held_out,
-        judge if grid.base == "pocket" else None,
-    )
-    return redraw(folder, scores=score_pictures(folder, grid, scoring), options=options, title=title)
+    return redraw(folder, figures=[scored_by(request, judge)], options=options, title=title)

@@ -15,8 +15,11 @@ from loratools.blocks.vector import Presets
 from loratools.errors import GridError, PromptError
 from loratools.files import locked
 from loratools.launch import Rank
+from loratools.pocket.judge import JudgeFunction, shipped_judge
 from loratools.preview.drawing import GridDrawing
+from loratools.preview.judge.figures import FiguresOf
 from loratools.preview.judge.score_request import check_scores
+from loratools.preview.judge.scores import scored_by
 from loratools.preview.plan.jobs import GridJob
 from loratools.preview.plan.plan import PlannedPictures, title_of
 from loratools.preview.plan.resolve import Resolve, RowResolver
@@ -93,6 +96,7 @@ class GridOutput:
         title: over the sheet; made of the settings where it is empty.
         notes: text under the rows' labels, by label.
         sheet: which files are drawn, and with which words.
+        figures: what is read from the pictures while they come, and drawn beside them.
         owner: who may overwrite the grid in ``folder`` without ``force``.
         progress: show a bar, and what memory is needed, on stderr.
         on_picture: called with (done, all) after every batch.
@@ -102,6 +106,7 @@ class GridOutput:
     title: str = ""
     notes: Mapping[str, str] | None = None
     sheet: SheetOptions = field(default_factory=SheetOptions)
+    figures: Sequence[FiguresOf] = ()
     owner: str = "grid"
     force: bool = False
     progress: bool = False
@@ -114,6 +119,7 @@ def render_request(
     names: NameLookup,
     output: GridOutput,
     session: Session | None = None,
+    judge: JudgeFunction = shipped_judge,
 ) -> GridResult:
     """Render what a person asks for, on the command line or in a recipe; of several processes each renders a part.
 
@@ -123,6 +129,7 @@ def render_request(
         names: finds the LoRAs that prompts name.
         output: its title and sheet are those of ``request``.
         session: of the process, where it renders more than one grid.
+        judge: reads tags, style and defects for the scores that ``request`` asks for, on the pocket base alone.
     Raises:
         LoratoolsError: as :func:`render_axes`; what can be known before a model is loaded is raised before.
     """
@@ -132,12 +139,14 @@ def render_request(
     models = models_of(arrangement, request.model.base)
     for name in models:
         locate_base(name)
-
+    figures = output.figures
+    if request.score is not None and Rank.here().main:
+        figures = [*figures, scored_by(request.score, judge)]
     with contextlib.nullcontext(session) if session is not None else Session() as kept:
         return render_axes(
             arrangement,
             lambda name: kept.load(name or models[0], request.model, offload=request.engine.offload),
-            replace(output, title=request.title, sheet=request.sheet),
+            replace(output, title=request.title, sheet=request.sheet, figures=figures),
             presets=names.presets,
             resolve=names.terms,
             embeddings=request.embeddings,
@@ -293,7 +302,7 @@ class _Run:
             jobs, shown = pictures.jobs(folder, self.compute)
             self.plans.append((pictures, shown))
             if alone and self.rank.main:
-                self._drawing = GridDrawing(folder, self.record(), self.output.sheet)
+                self._drawing = GridDrawing(folder, self.record(), self.output.sheet, self.output.figures)
             claims = FileClaims(folder, self.rank) if self.rank.world > 1 else None
             with claims.relocating() if claims else contextlib.nullcontext():
                 store = PictureStore(folder, self._drawing)
@@ -343,7 +352,7 @@ class _Run:
         grid = self.record()
         if self.rank.main:
             folder, sheet = self.output.folder, self.output.sheet
-            grid = (self._drawing or GridDrawing(folder, grid, sheet)).finish(grid)
+            grid = (self._drawing or GridDrawing(folder, grid, sheet, self.output.figures)).finish(grid)
         elsewhere = self.count - self.reused - self.rendered
         return GridResult(self.output.folder, grid, self.rendered, self.reused, elsewhere)
 

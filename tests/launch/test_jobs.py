@@ -98,7 +98,7 @@ def test_a_job_that_is_not_on_this_machine_is_said_to_be_elsewhere(
         JobFolder(tmp_path / "away").job()
 
 
-READY = "loratools.digests:user_cache"  # a function of ours without arguments
+READY = "loratools.pocket:weights_folder"  # a function of ours without arguments
 
 
 def test_a_job_finds_its_process_ready_and_one_that_no_job_needs_ends(tmp_path: Path) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from loratools.files import replacing
+from loratools.files import replacing, user_cache
 
 _log = logging.getLogger(__name__)
 _MOST = 1 << 30  # bytes kept; what was used longest ago goes first
@@ -17,21 +16,11 @@ _MOST = 1 << 30  # bytes kept; what was used longest ago goes first
 Compiled = Callable[..., Any]  # tensors -> (output,)
 
 
-def cache_folder() -> Path:
-    """Where compiled functions are kept: in ``LORATOOLS_CACHE``, else where this system keeps caches."""
-    own = os.environ.get("LORATOOLS_CACHE")
-    if own:
-        return Path(own) / "compiled"
-    if platform.system() == "Windows":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "loratools/compiled"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loratools/compiled"
-
-
 class CompiledStore:
     """Compiled functions by key, in a folder. What cannot be read is made anew; what cannot be written is not kept."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = cache_folder() if folder is None else folder
+        self.folder = user_cache("compiled") if folder is None else folder
 
     def has(self, key: str) -> bool:
         """Whether a function is kept, readable or not."""

@@ -159,8 +159,6 @@ def command(flags: GridFlags) -> None:
           --x "s/r: 000001, 000002, 000003" --y "s/r: 0.2>, 0.6>, 1>" -o grid
     """
     from loratools.launch import Rank
-    from loratools.pocket.judge import shipped_judge
-    from loratools.preview.redraw import draw_scores
     from loratools.preview.request.read_axes import build_arrangement
     from loratools.preview.run import GridOutput, render_request
 
@@ -182,8 +180,6 @@ def command(flags: GridFlags) -> None:
     result = render_request(request, arrangement, names, GridOutput(out, force=flags.force, progress=True))
     if not Rank.here().main:
         return
-    if scores is not None:
-        draw_scores(out, scores, shipped_judge, sheet)
     _report(result, flags)
 
 

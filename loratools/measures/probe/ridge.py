@@ -23,6 +23,7 @@ from loratools.measures.probe.auc import Auc, auc
 Values = npt.NDArray[np.float64]
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # lambda over the kernel's mean diagonal
 _FOLDS = 10
+_COUNTED = 6  # pictures of either kind, of groups that have both
 _NEVER = -1  # the fold of pictures that are never left out
 
 
@@ -53,7 +54,9 @@ class Probe:
         weights, offset: (d,) of scaled features, and what is added.
         penalty: of :data:`PENALTIES`, the one that was best for pictures that were left out.
         left_out: (n,) figures for the pictures that it was made of, each without itself or its group.
-        auc: how well these tell the kinds apart.
+        auc: how well these tell the kinds apart, within groups where enough have both kinds: what a search compares are
+            pictures of one prompt, and a prompt that was left out has a level of its own.
+        by_group: whether whole groups were left out.
     """
 
     scaling: Scaling
@@ -62,6 +65,7 @@ class Probe:
     penalty: float
     left_out: Values
     auc: Auc
+    by_group: bool
 
     def __call__(self, features: Values) -> Values:
         """(n,) figures for features (n, d)."""
@@ -83,7 +87,8 @@ def fit_probe(
         first: (n,), which pictures are of the first kind.
         scaling: of the features; by default as these have it.
         groups: what may not be split between what is fitted and what is left out, such as prompts. None, fewer than
-            three different ones, or groups without which a kind is missing: tenths with as many of each kind.
+            three that have both kinds, or fewer than six pictures of either kind in these: tenths with as many of each
+            kind.
         known: (k, d) features of more pictures, which are of the second kind for sure: always fitted with, never
             counted among what was left out.
     Raises:
@@ -95,15 +100,36 @@ def fit_probe(
     scaling = scaling or Scaling.of(every)
     x, y = scaling(every), np.where(np.append(first, np.zeros(len(every) - len(first), dtype=bool)), 1.0, -1.0)
     kernel = x @ x.T / x.shape[1]
-    folds = np.append(_folds(groups, first), np.full(len(every) - len(first), _NEVER))
+    mixed = _mixed(groups, first)
+    folds = np.append(_folds(groups if mixed else None, first), np.full(len(every) - len(first), _NEVER))
     level = float(np.trace(kernel)) / len(y)
     fits = [_left_out(kernel, y, penalty * level, folds)[: len(first)] for penalty in PENALTIES]
     wanted = y[: len(first)]
     errors = [float(np.mean([((left - wanted)[kind] ** 2).mean() for kind in (first, ~first)])) for left in fits]
     best = int(np.argmin(errors))
     dual, offset = _dual(kernel, y, PENALTIES[best] * level)
-    told = auc(fits[best][first], fits[best][~first])
-    return Probe(scaling, x.T @ dual / x.shape[1], offset, PENALTIES[best], fits[best], told)
+    told = _told(fits[best], first, mixed)
+    return Probe(scaling, x.T @ dual / x.shape[1], offset, PENALTIES[best], fits[best], told, bool(mixed))
+
+
+def _told(figures: Values, first: npt.NDArray[np.bool_], mixed: Sequence[npt.NDArray[np.bool_]]) -> Auc:
+    """Of figures (n,) for what was left out; each mixed group less the mean of its two kinds' means, others not."""
+    if not mixed:
+        return auc(figures[first], figures[~first])
+    levelled = figures.copy()
+    for here in mixed:
+        levelled[here] -= (figures[here & first].mean() + figures[here & ~first].mean()) / 2
+    kept = np.any(mixed, axis=0)
+    return auc(levelled[kept & first], levelled[kept & ~first])
+
+
+def _mixed(groups: Sequence[Hashable] | None, first: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.bool_]]:
+    """Which pictures each group with both kinds has; none unless there are three such groups and enough in them."""
+    different = list(dict.fromkeys(groups or ()))
+    every = [np.array([own == label for own in groups or ()], dtype=bool) for label in different]
+    mixed = [own for own in every if 0 < first[own].sum() < own.sum()]
+    counts = [sum(int((first[own] == kind).sum()) for own in mixed) for kind in (True, False)]
+    return mixed if len(mixed) >= 3 and min(counts) >= _COUNTED else []
 
 
 def _dual(kernel: Values, y: Values, penalty: float) -> tuple[Values, float]:
@@ -127,7 +153,6 @@ def _left_out(kernel: Values, y: Values, penalty: float, folds: npt.NDArray[np.i
 
 def _folds(groups: Sequence[Hashable] | None, first: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
     """Which pictures are left out together: (n,) numbers.
-
     Single pictures would do harm: without one of a kind, the mean of that kind is more of a chance, which moves the
     figure of the one that was left out away from its kind.
     """

@@ -89,19 +89,24 @@ def style_measure(
     features = describe([*taught, *base, *whole, *good])
     ends = np.cumsum([len(taught), len(base), len(whole)])
     own, before, after, sound = np.split(features, ends)
-    told = _left_out(own, before)
+    return style_in(own, before, after, sound, describe)
+
+
+def style_in(taught: Values, base: Values, whole: Values, good: Values, describe: Describe) -> StyleSeen:
+    """The same from features (n, d) of the pictures; ``describe`` is what gave them."""
+    told = _left_out(taught, base)
     if not told.clears_chance:
         return StyleSeen(None, f"style: the base's own pictures show it as well ({told.value:.2f}), so none is kept")
-    scaling = Scaling.of(features[: ends[-1]])
-    origin, direction = _way(_bounded(scaling(own)), _bounded(scaling(before)))
-    reached = float(((_bounded(scaling(after)) - origin) @ direction).mean())
+    scaling = Scaling.of(np.concatenate([taught, base, whole]))
+    origin, direction = _way(_bounded(scaling(taught)), _bounded(scaling(base)))
+    reached = float(((_bounded(scaling(whole)) - origin) @ direction).mean())
     note = f"style: training pictures and the base's own are told apart with AUC {told.value:.2f} ({told.low:.2f} to "
     note += f"{told.high:.2f}); the whole LoRA goes {reached:.0%} of the way"
     if reached < _LEAST_WAY:
         return StyleSeen(None, f"{note}, too little to be kept")
     end = min(1.0, reached)
-    if len(sound):
-        furthest = float(np.quantile((_bounded(scaling(sound)) - origin) @ direction, _FURTHEST))
+    if len(good):
+        furthest = float(np.quantile((_bounded(scaling(good)) - origin) @ direction, _FURTHEST))
         end = min(end, max(furthest, _HALFWAY * end))
     return StyleSeen(StyleMeasure(describe, scaling, origin, direction, end), note)
 

@@ -13,6 +13,9 @@ from loratools.measures.votes.preference import Preference, normal
 Values = npt.NDArray[np.float64]
 _SAMPLES = 256  # of the utilities of all candidates together
 _CONTENDERS = 12  # candidates that may be the best, of which pairs are made
+_KEPT, _LEADERS = 20, 4  # of the vectors shown: so many come again, and new ones start at so many
+_SPREAD = 0.35  # of a block's weight around a vector's strength
+_CHANGED, _STEPS = (0.12, 0.3, 0.6), (0.15, 0.4)  # shares of blocks, and by how much
 _SURE = 1.96  # standard deviations: an interval of 95 %
 _REGRET = 0.25  # of what the leader is above the whole LoRA: what going on may still win
 
@@ -90,3 +93,27 @@ def _entropy(p: Values) -> Values:
     q = np.clip(p, 1e-12, 1 - 1e-12)
     entropy: Values = -q * np.log(q) - (1 - q) * np.log(1 - q)
     return entropy
+
+
+def candidates(preference: Preference, shown: Values, *, seed: int = 0, count: int = 160, most: float = 1.4) -> Values:
+    """Vectors (m, d) worth a choice: those shown that are liked best, the whole LoRA, and new ones.
+
+    A third of the new ones is random, around any strength; the others change some blocks, few or many, a little or a
+    lot, of the ones that are liked best so far.
+
+    Args:
+        shown: (n, d), at least one.
+        count: of new ones.
+        most: the highest weight of a block; the lowest is 0.
+    """
+    rng = np.random.default_rng(seed)
+    liked = shown[np.argsort(-preference.mean(shown))]
+    wide, near = count // 3, count - count // 3
+    d = shown.shape[1]
+    anywhere = rng.uniform(0.2, 1.2, (wide, 1)) + rng.normal(0, _SPREAD, (wide, d))
+    changed = rng.random((near, d)) < rng.choice(_CHANGED, (near, 1))
+    moves = rng.normal(0, 1, (near, d)) * rng.choice(_STEPS, (near, 1)) * changed
+    moved = liked[rng.integers(min(_LEADERS, len(liked)), size=near)] + moves
+    every = np.concatenate([liked[:_KEPT], np.ones((1, d)), np.clip(np.concatenate([anywhere, moved]), 0, most)])
+    different: Values = np.unique(every, axis=0)
+    return different

@@ -160,7 +160,7 @@ def _result(out: Path, own_recipe: Path, planner: Planner, ran: list[StepResult]
 
 
 def _next_commands(out: Path, own_recipe: Path, planner: Planner, ran: list[StepResult]) -> tuple[str, ...]:
-    """Three commands, with this very demo's files."""
+    """Three commands, with this very demo's files; a search for the vector needs the judge, which knows the pocket."""
     base = "" if planner.paths.base == planner.recipe.base else f" --base {_quoted(planner.paths.base)}"
     commands = [f"loratools run {_quoted(short_path(own_recipe))} -o {_quoted(short_path(out))}{base}"]
     merges = [done for done in ran if done.planned.kind == "merge"]
@@ -168,7 +168,10 @@ def _next_commands(out: Path, own_recipe: Path, planner: Planner, ran: list[Step
         merged = merges[-1].planned
         terms = _with_places(planner.recipe.steps[merged.name].options(Merge).terms, planner)
         prompt = _prompt(planner)
-        commands.append(f"loratools verify {_quoted(short_path(merged.out))} {_quoted(terms)}")
+        judged = planner.paths.base == "pocket"
+        tuned = f"--base pocket --symptom hands --quick -o {_quoted(short_path(out / 'tuned'))}"
+        verify = f"loratools verify {_quoted(short_path(merged.out))} {_quoted(terms)}"
+        commands.append(f"loratools blocks tune {_quoted(terms)} {tuned}" if judged else verify)
         commands.append(
             f"loratools grid {_quoted(terms)} {_quoted(short_path(merged.out))} --base {_quoted(planner.paths.base)} "
             f"--prompt {_quoted(prompt)} --seed 7 -o {_quoted(short_path(out / 'try'))}"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from loratools.base.compiled import blocks
 from loratools.base.compiled.blocks import CompiledUNet
-from loratools.base.compiled.store import CompiledStore, cache_folder
+from loratools.base.compiled.store import CompiledStore
 from loratools.base.compiled.trace import Arguments, BlockFunction
 from loratools.base.model import Base
 from loratools.base.patching.batched_lora import BatchedLora
@@ -147,7 +147,7 @@ def test_the_oldest_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LORATOOLS_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path / "compiled"
+    assert CompiledStore().folder == tmp_path / "compiled"
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def test_prompts_do_not_stand_in_for_the_kind() -> None:
     """Features that say the prompt alone, and prompts of mostly one kind: only whole prompts left out are honest."""
     rng, prompts = np.random.default_rng(6), np.repeat(np.arange(12), 4)
     alone, whole = [], []
-    for _ in range(8):
+    for _ in range(40):
         kind = rng.random(48) < np.where(prompts % 2 == 0, 0.75, 0.25)
         x = rng.normal(0, 1, (12, 300))[prompts] + rng.normal(0, 0.2, (48, 300))
         alone.append(fit_probe(x, kind).auc.value)
@@ -105,3 +105,20 @@ def test_without_a_mistake_the_interval_still_knows_how_few_there_were() -> None
     with pytest.raises(MeasureError, match="two good and two bad pictures at least"):
         auc([1.0], [0.0, 0.5])
     assert many.text() == "AUC 1.00 (0.94 to 1.00) over 50 bad and 50 good pictures"
+
+
+def test_the_level_of_a_prompt_that_was_left_out_does_not_count() -> None:
+    """Each prompt moves all figures: within prompts the kinds are told apart all the same."""
+    rng = np.random.default_rng(8)
+    prompts, kind = np.arange(32) // 8, np.arange(32) % 8 < np.array([6, 2, 5, 3])[np.arange(32) // 8]
+    x = rng.normal(0, 0.3, (32, 40)) + rng.normal(0, 2, (4, 1))[prompts] + np.where(kind, 1, -1)[:, None]
+    probe = fit_probe(x, kind, groups=list(prompts))
+    plain = auc(probe.left_out[kind], probe.left_out[~kind])
+    assert probe.by_group and probe.auc.value > 0.95 > plain.value
+
+
+def test_prompts_of_one_kind_each_are_left_out_in_part() -> None:
+    x, kind = kinds(12, 12, 30, 1.0, 3)
+    groups = [f"{own} {n % 3}" for n, own in enumerate(kind)]
+    probe = fit_probe(x, kind, groups=groups)
+    assert not probe.by_group and probe.auc.value > 0.8

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from loratools.errors import MeasureError
-from loratools.measures.votes.choose import next_pair, standing
+from loratools.measures.votes.choose import candidates, next_pair, standing
 from loratools.measures.votes.preference import (
     Choice,
     Kernel,
@@ -138,3 +138,21 @@ def test_a_choice_that_names_no_two_vectors_is_one_sentence(choice: Choice) -> N
         fit_preference(vectors(3), [choice])
     with pytest.raises(MeasureError, match=r"won 2; it should be 1, 0\.5 for a tie, or 0"):
         fit_preference(vectors(3), [Choice(0, 1, 2)])
+
+
+def test_candidates_are_the_liked_ones_the_whole_and_new_ones_within_bounds() -> None:
+    shown = vectors(30, 17)
+    choices = [Choice(0, n, 1.0) for n in range(1, 12)]
+    preference = fit_preference(shown, choices, [KERNEL])
+    offered = candidates(preference, shown, seed=3)
+    assert offered.min() >= 0 and offered.max() <= 1.4 and len(offered) > 150
+    assert len(np.unique(offered, axis=0)) == len(offered)
+
+    def within(vector: np.ndarray) -> bool:
+        return bool((np.abs(offered - vector).max(1) == 0).any())
+
+    assert within(shown[0]) and within(np.ones(17))
+    near = np.abs(offered - shown[0]) > 0
+    assert ((near.sum(1) > 0) & (near.sum(1) <= 6)).sum() > 3  # some change a few blocks of the one that is liked best
+    assert np.array_equal(offered, candidates(preference, shown, seed=3))
+    assert not np.array_equal(offered, candidates(preference, shown, seed=4))

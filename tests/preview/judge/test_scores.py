@@ -16,7 +16,8 @@ from loratools.measures import pictures
 from loratools.measures.features import Pixels, load_features
 from loratools.measures.pictures import Pictures
 from loratools.pocket.judge import Reading
-from loratools.preview.judge.scores import Scoring, _Compared, score_pictures
+from loratools.preview.judge import scores
+from loratools.preview.judge.scores import Comparison, PictureScores, Scoring
 from loratools.preview.record.grid import Grid, PictureScore
 from tests.preview.sheet.test_sheet import flat_grid
 
@@ -43,6 +44,10 @@ def training(tmp_path: Path) -> Path:
     for seed in (5, 6, 7, 8):
         noisy(seed).save(folder / f"{seed}.png")
     return folder
+
+
+def score_pictures(folder: Path, grid: Grid, scoring: Scoring) -> dict[str, tuple[PictureScore, ...]]:
+    return PictureScores(folder, scoring).scores(grid)
 
 
 def by_name(scores: Sequence[PictureScore]) -> dict[str, PictureScore]:
@@ -92,8 +97,9 @@ def near_marks(shares: list[float], base: int | None) -> list[str]:
     """The figures of pictures that are so near to one of four images that have nothing in common."""
     trained = list(torch.eye(8)[:4])
     shown = [share * trained[0] + (1 - share**2) ** 0.5 * torch.eye(8)[7] for share in shares]
-    compared = _Compared(Plain(), shown, [""] * len(shares), {"nearest": trained})  # type: ignore[arg-type]
-    return [compared.scores(index, base)[-1].text for index in range(len(shares))]
+    compared = Comparison(Plain(), {"nearest": trained})  # type: ignore[dict-item]
+    before = None if base is None else shown[base]
+    return [compared.scores(own, before, None)[-1].text for own in shown]
 
 
 def test_the_judge_reads_tags_defects_and_style(tmp_path: Path, grid: Grid, training: Path) -> None:
@@ -190,7 +196,8 @@ def test_pictures_are_opened_one_after_another(
         most = max(most, sum(ref() is not None for ref in alive))
         return image
 
-    monkeypatch.setattr(pictures, "open_image", watched)
+    for module in (pictures, scores):
+        monkeypatch.setattr(module, "open_image", watched)
     score_pictures(tmp_path, grid, Scoring(training=training))
-    assert len(alive) == 7 and most <= 2
+    assert len(alive) == 7 and most <= 3  # an image that is compared with, the one before, and the picture
     assert len(Pictures([Path("a"), Path("b"), Path("c")])[1:]) == 2

@@ -22,6 +22,7 @@ from loratools.recipe.steps.pictures.grid_step import GridStep
 
 if TYPE_CHECKING:
     from loratools.preview.run import GridResult
+    from loratools.recipe.steps.pictures.grid_judge import JudgedPictures
 
 KIND = StepKind("grid", Grid, "grid", revision=2, loads_model=True, shared="optional", guess=UnitCost(seconds=0.07))
 _PORTION = 8  # pictures that one process takes at a time: with fewer it gains nothing from another
@@ -133,34 +134,38 @@ def _check_judge(grid: GridStep, context: RunContext) -> None:
 
 
 def _make(out: Path, context: RunContext, grid: GridStep, compared: _Compared) -> Outcome:
-    """The grid; of several processes each renders a part, and the first draws and scores it."""
-    result = _render(out, context, grid, compared)
+    """The grid; of several processes each renders a part, and the first scores and draws it."""
+    judged = _judged(out, context, grid)
+    result = _render(out, context, grid, compared, judged)
     rows, rendered = result.grid.rows, result.rendered + result.elsewhere
     facts: dict[str, Any] = {"rows": [row.label for row in rows], "rendered": rendered, "png": str(result.png)}
-    if Rank.here().main:
-        facts |= _scores(out, context, grid, compared)
+    if judged is not None and Rank.here().main:
+        facts["scores"] = judged.facts
     return Outcome(f"{len(rows)} rows, {rendered + result.reused} pictures, {rendered} of them rendered now", facts)
 
 
-def _scores(out: Path, context: RunContext, grid: GridStep, compared: _Compared) -> dict[str, Any]:
-    """What the judge reads from the rows, and figures under the pictures, where they are asked for."""
-    facts: dict[str, Any] = {}
-    if grid.settings.judge is not None:
-        from loratools.recipe.steps.pictures.grid_judge import score_grid
+def _judged(out: Path, context: RunContext, grid: GridStep) -> JudgedPictures | None:
+    """What the judge reads from the rows, where that is asked for."""
+    from loratools.recipe.steps.pictures.grid_judge import JudgedPictures
 
-        facts["scores"] = score_grid(out, grid.settings.judge, context.judge_function(), grid.sheet).json()
-    if grid.settings.score:
-        from loratools.preview.redraw import draw_scores
-
-        draw_scores(out, score_request(compared), context.judge_function(), grid.sheet)
-    return facts
+    style = grid.settings.judge
+    return None if style is None else JudgedPictures(out, style, context.judge_function())
 
 
-def _render(out: Path, context: RunContext, grid: GridStep, compared: _Compared) -> GridResult:
+def _render(
+    out: Path, context: RunContext, grid: GridStep, compared: _Compared, judged: JudgedPictures | None
+) -> GridResult:
     """The pictures, the sheet and the page."""
     from loratools.preview.run import GridOutput, render_request
 
     names = grid.names()
     request = grid.request(context.device, score_request(compared) if grid.settings.score else None)
-    output = GridOutput(out, owner=grid.step.owner, force=context.force, progress=context.progress)
-    return render_request(request, grid.arrange(names), names, output, context.kept.session())
+    output = GridOutput(
+        out,
+        figures=[] if judged is None else [lambda folder, grid: judged],
+        owner=grid.step.owner,
+        force=context.force,
+        progress=context.progress,
+    )
+    session, judge = context.kept.session(), context.judge_function()
+    return render_request(request, grid.arrange(names), names, output, session, judge)

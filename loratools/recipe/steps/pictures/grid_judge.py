@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from loratools.pocket.judge import JudgeFunction, Reading
     from loratools.preview.record.grid import Grid
-    from loratools.preview.request.options import SheetOptions
 
 FILE = "scores.json"
 
@@ -74,40 +73,61 @@ class GridScores:
         return {"style": self.style, "weight": self.weight, "base": asdict(self.base), "rows": rows, "cells": cells}
 
 
-def score_grid(folder: Path, style: str, judge: JudgeFunction, sheet: SheetOptions | None = None) -> GridScores:
-    """Have ``judge`` read every picture of the grid in ``folder``, write ``scores.json`` and draw its ``sheet``
-    again with the scores on it.
+class JudgedPictures:
+    """Has ``judge`` read a grid's pictures as they come; a :class:`~loratools.preview.judge.figures.GridFigures`.
 
-    Raises:
-        PocketError: if the judge knows no such style.
+    Args:
+        folder: where the grid's pictures lie, and ``scores.json`` is written.
+        style: the one whose probability is the score.
     """
-    from loratools.preview.record.folder import read_grid
-    from loratools.preview.redraw import redraw
 
-    grid = read_grid(folder)
-    weights = [weight for weight in grid.weights if weight != 0]
-    judged = 1.0 if 1.0 in weights else max(weights, default=0.0)
-    base = _score(folder, grid, 0, 0.0, style, judge)
-    rows = {
-        row.label: {weight: _score(folder, grid, index, weight, style, judge) for weight in weights or [0.0]}
-        for index, row in enumerate(grid.rows)
-    }
-    scores = GridScores(style, judged, base, rows)
-    write_text(folder / FILE, json.dumps(scores.json(), indent=1, ensure_ascii=False) + "\n")
-    redraw(folder, notes=scores.notes, badges=scores.badges, options=sheet)
-    return scores
+    def __init__(self, folder: Path, style: str, judge: JudgeFunction) -> None:
+        self._folder, self._style, self._judge = folder, style, judge
+        self._readings: dict[str, Reading] = {}  # by file
+        self.facts: dict[str, Any] = {}  # as scores.json keeps them
 
+    def add(self, file: str, image: Image) -> None:
+        """Read a picture; one that came before is passed over.
 
-def _score(folder: Path, grid: Grid, row: int, weight: float, style: str, judge: JudgeFunction) -> JudgeScore:
-    pictures = grid.cell(row, weight)
-    readings = judge([_open(folder / picture.file) for picture in pictures])
-    prompts = [grid.prompts[picture.prompt] for picture in pictures]
-    if readings and style not in readings[0].style:
-        known = readings[0].style
-        raise PocketError(
-            f"the judge knows no style '{style}'{did_you_mean(style, known)}; it knows {', '.join(known)}"
-        )
-    return mean_score(readings, prompts, style)
+        Raises:
+            PocketError: if the judge knows no such style.
+        """
+        if file in self._readings:
+            return
+        reading = self._judge([image])[0]
+        if self._style not in (known := reading.style):
+            raise PocketError(
+                f"the judge knows no style '{self._style}'{did_you_mean(self._style, known)}; it knows "
+                f"{', '.join(known)}"
+            )
+        self._readings[file] = reading
+
+    def annotate(self, grid: Grid) -> Grid:
+        """Write ``scores.json``, and return ``grid`` with the scores beside its rows and under its cells."""
+        scores = self.scores(grid)
+        self.facts = scores.json()
+        write_text(self._folder / FILE, json.dumps(self.facts, indent=1, ensure_ascii=False) + "\n")
+        return grid.annotated(scores.notes, scores.badges)
+
+    def scores(self, grid: Grid) -> GridScores:
+        """The means of every cell; pictures that have not come are read from their files."""
+        weights = [weight for weight in grid.weights if weight != 0]
+        judged = 1.0 if 1.0 in weights else max(weights, default=0.0)
+        rows = {
+            row.label: {weight: self._cell(grid, index, weight) for weight in weights or [0.0]}
+            for index, row in enumerate(grid.rows)
+        }
+        return GridScores(self._style, judged, self._cell(grid, 0, 0.0), rows)
+
+    def _cell(self, grid: Grid, row: int, weight: float) -> JudgeScore:
+        from loratools.measures.pictures import open_image
+
+        pictures = grid.cell(row, weight)
+        for picture in pictures:
+            if picture.file not in self._readings:
+                self.add(picture.file, open_image(self._folder / picture.file))
+        readings = [self._readings[picture.file] for picture in pictures]
+        return mean_score(readings, [grid.prompts[picture.prompt] for picture in pictures], self._style)
 
 
 def mean_score(readings: Sequence[Reading], prompts: Sequence[str], style: str) -> JudgeScore:
@@ -119,10 +139,3 @@ def mean_score(readings: Sequence[Reading], prompts: Sequence[str], style: str) 
     return JudgeScore(
         fmean(reading.style[style] for reading in readings), fmean(obeyed), fmean(faults.values()), faults
     )
-
-
-def _open(path: Path) -> Image:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return image.convert("RGB")
