@@ -65,7 +65,7 @@ def done(base: Base, rows: list[GridRow], tmp_path_factory: pytest.TempPathFacto
 
 
 def test_the_base_column_is_what_the_base_alone_gives(base: Base, done: GridResult) -> None:
-    settings = SamplingSettings(2, 7.0, "DDIM", (64, 64), "cpu")
+    settings = SamplingSettings(2, 7.0, "DDIM", (64, 64))
     jobs = [PictureJob(prompt, seed, settings) for prompt in PROMPTS for seed in (1, 2)]
     with PopulationRenderer(base, EngineOptions(batch=3)) as renderer:
         alone = [drawn.pixels for drawn in renderer.draw([Stack()], jobs)]
