@@ -23,9 +23,25 @@ from loratools.preview.request.options import EngineOptions
 
 _CONTEXT = 500 << 20  # bytes of a card that CUDA itself takes, and torch does not count
 _SAMPLERS = (
-    "Euler, Euler a, Euler a Karras, Euler a KL Optimal, Heun, LMS, DPM2 a, "
-    "DPM++ 2S a, DPM++ 2M, DPM++ 2M Karras, DPM++ SDE, DPM++ 2M SDE, DPM++ 3M SDE, Restart, UniPC, DDIM, DDPM, PLMS"
-).split(", ")
+    "Euler",
+    "Euler a",
+    "Euler a Karras",
+    "Euler a KL Optimal",
+    "Heun",
+    "LMS",
+    "DPM2 a",
+    "DPM++ 2S a",
+    "DPM++ 2M",
+    "DPM++ 2M Karras",
+    "DPM++ SDE",
+    "DPM++ 2M SDE",
+    "DPM++ 3M SDE",
+    "Restart",
+    "UniPC",
+    "DDIM",
+    "DDPM",
+    "PLMS",
+)
 _ALSO_CPU = ("Euler a", "Euler a KL Optimal", "DPM++ 2M SDE")
 
 
