@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,9 +23,25 @@ from loratools.preview.request.options import EngineOptions
 
 _CONTEXT = 500 << 20  # bytes of a card that CUDA itself takes, and torch does not count
 _SAMPLERS = (
-    "Euler", "Euler a", "Euler a Karras", "Euler a KL Optimal", "Heun", "LMS", "DPM2 a", "DPM++ 2S a", "DPM++ 2M",
-    "DPM++ 2M Karras", "DPM++ SDE", "DPM++ 2M SDE", "DPM++ 3M SDE", "Restart", "UniPC", "DDIM", "DDPM", "PLMS",
-)  # fmt: skip
+    "Euler",
+    "Euler a",
+    "Euler a Karras",
+    "Euler a KL Optimal",
+    "Heun",
+    "LMS",
+    "DPM2 a",
+    "DPM++ 2S a",
+    "DPM++ 2M",
+    "DPM++ 2M Karras",
+    "DPM++ SDE",
+    "DPM++ 2M SDE",
+    "DPM++ 3M SDE",
+    "Restart",
+    "UniPC",
+    "DDIM",
+    "DDPM",
+    "PLMS",
+)
 _ALSO_CPU = ("Euler a", "Euler a KL Optimal", "DPM++ 2M SDE")
 
 
@@ -108,7 +124,7 @@ def samplers(bench: Bench) -> Figures:
     yield Figure("two seeds of one sampler: mean difference", _far(shown[:, 0], shown[:, 1]), "/255", note="for scale")
 
 
-def _drawn(bench: Bench, base: Base, key: str, names: tuple[str, ...] | list[str]) -> dict[str, NDArray[np.float64]]:
+def _drawn(bench: Bench, base: Base, key: str, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Each sampler's pictures (2, height, width, 3) of two seeds."""
     steps, made = 2 if bench.scale is TINY else 12, list[GridJob]()
     for name in names:
