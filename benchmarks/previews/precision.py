@@ -54,7 +54,11 @@ def caps(bench: Bench) -> Figures:
 
 
 def _capped(bench: Bench, base: Base, name: str, gib: int) -> Figures:
-    stacks, said, at = stacks_on(base, bench.work, bench.scale.rank, 8), list[str](), list[Moment]()
+    stacks, said, at = (
+        stacks_on(base, bench.work, bench.scale.rank, 4 if base.family == "sdxl" else 8),
+        list[str](),
+        list[Moment](),
+    )
     made = jobs(bench, stacks, PROMPTS[:1], [1], f"cap-{gib}-{base.name}")
     made = [replace(job, settings=replace(job.settings, size=base.resolution)) for job in made]
     for model in (bench.base.unet, bench.base.vae, *bench.base.text_encoders):  # only what is drawn with is there
